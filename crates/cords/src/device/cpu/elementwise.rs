@@ -1,0 +1,195 @@
+//! Kernels that treat every value alike, compiled for the best vector instructions that the processor has.
+//!
+//! No sum is reordered by the choice of instructions: reductions keep a fixed number of partial sums.
+
+use crate::Real;
+use crate::device::AdamStep;
+
+/// Runs `kernel` compiled for AVX2 where the processor has it. Multiplications and additions are never fused,
+/// so the result has the same bits either way.
+#[inline(always)]
+pub(super) fn vectorised<R>(kernel: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        if std::is_x86_feature_detected!("avx2") {
+            #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
+            // SAFETY: the processor has just been found to have AVX2.
+            return unsafe { avx2(kernel) };
+        }
+    }
+    kernel()
+}
+
+fn zip<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T, &mut T)) {
+    assert_eq!(x.len(), y.len());
+    vectorised(|| {
+        for (x, y) in x.iter().zip(y.iter_mut()) {
+            f(*x, y);
+        }
+    });
+}
+
+#[inline(always)]
+pub(super) fn positive<T: Real>(x: T) -> T {
+    if x > T::ZERO { x } else { T::ZERO }
+}
+
+pub(super) fn add<T: Real>(x: &[T], y: &mut [T]) {
+    zip(x, y, |x, y| *y += x);
+}
+
+pub(super) fn add_rectified<T: Real>(x: &[T], y: &mut [T]) {
+    zip(x, y, |x, y| *y += positive(x));
+}
+
+pub(super) fn rectify<T: Real>(x: &[T], y: &mut [T]) {
+    zip(x, y, |x, y| *y = positive(x));
+}
+
+pub(super) fn add_where_positive<T: Real>(r: &[T], q: &[T], g: &mut [T]) {
+    assert_eq!((r.len(), q.len()), (g.len(), g.len()));
+    vectorised(|| {
+        for ((r, q), g) in r.iter().zip(q).zip(g) {
+            *g += if *r > T::ZERO { *q } else { T::ZERO };
+        }
+    });
+}
+
+pub(super) fn clear_where_not_positive<T: Real>(r: &[T], g: &mut [T]) {
+    zip(r, g, |r, g| *g = if r > T::ZERO { *g } else { T::ZERO });
+}
+
+pub(super) fn scale<T: Real>(factor: T, x: &mut [T]) {
+    vectorised(|| {
+        for x in x {
+            *x *= factor;
+        }
+    });
+}
+
+/// Sum of `f(value)` in double precision with eight partial sums.
+fn reduce<T: Real>(x: &[T], f: impl Fn(f64) -> f64) -> f64 {
+    vectorised(|| {
+        let mut sums = [0.0f64; 8];
+        let chunks = x.chunks_exact(8);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (sum, x) in sums.iter_mut().zip(chunk) {
+                *sum += f(x.to_f64());
+            }
+        }
+        for (sum, x) in sums.iter_mut().zip(rest) {
+            *sum += f(x.to_f64());
+        }
+        sums.iter().sum()
+    })
+}
+
+pub(super) fn sum<T: Real>(x: &[T]) -> f64 {
+    reduce(x, |x| x)
+}
+
+pub(super) fn sum_squares<T: Real>(x: &[T]) -> f64 {
+    reduce(x, |x| x * x)
+}
+
+pub(super) fn sum_squared_differences<T: Real>(x: &[T], centre: f64) -> f64 {
+    reduce(x, |x| (x - centre) * (x - centre))
+}
+
+/// Sum of a (b - centre) in double precision with eight partial sums.
+pub(super) fn centred_dot<T: Real>(a: &[T], b: &[T], centre: f64) -> f64 {
+    assert_eq!(a.len(), b.len());
+    vectorised(|| {
+        let mut sums = [0.0f64; 8];
+        for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                *sum += a.to_f64() * (b.to_f64() - centre);
+            }
+        }
+        sums.iter().sum()
+    })
+}
+
+pub(super) fn max_abs<T: Real>(x: &[T]) -> f64 {
+    let mut largest = 0.0f64;
+    for x in x {
+        let x = x.to_f64().abs();
+        if x.is_nan() {
+            return f64::NAN;
+        }
+        largest = largest.max(x);
+    }
+    largest
+}
+
+/// The part of the state that the step carries over. One expression, used forward and backward: where phi(u) = 0,
+/// `next` equals it bit by bit, so that the backward pass recovers the sign of u exactly.
+#[inline(always)]
+fn carried<T: Real>(keep: T, r: T) -> T {
+    keep * r
+}
+
+pub(super) fn leaky_update<T: Real>(alpha: f64, slope: f64, r: &[T], u: &[T], next: &mut [T]) {
+    assert_eq!((r.len(), u.len()), (next.len(), next.len()));
+    let (keep, alpha, slope) = (T::from_f64(1.0 - alpha), T::from_f64(alpha), T::from_f64(slope));
+    vectorised(|| {
+        for ((r, u), next) in r.iter().zip(u).zip(next) {
+            let phi = if *u > T::ZERO { *u } else { slope * *u };
+            *next = carried(keep, *r) + alpha * phi;
+        }
+    });
+}
+
+pub(super) fn leaky_adjoint<T: Real>(alpha: f64, slope: f64, r: &[T], next: &[T], g: &mut [T], delta: &mut [T]) {
+    assert_eq!((r.len(), next.len(), delta.len()), (g.len(), g.len(), g.len()));
+    let (keep, alpha, slope) = (T::from_f64(1.0 - alpha), T::from_f64(alpha), T::from_f64(slope));
+    vectorised(|| {
+        for (((r, next), g), delta) in r.iter().zip(next).zip(g).zip(delta) {
+            let derivative = if *next > carried(keep, *r) { T::ONE } else { slope };
+            *delta = alpha * derivative * *g;
+            *g *= keep;
+        }
+    });
+}
+
+pub(super) fn sgd_step<T: Real>(rate: f64, momentum: f64, decay: f64, gradient: &[T], velocity: &mut [T], parameter: &mut [T]) {
+    assert_eq!((gradient.len(), velocity.len()), (parameter.len(), parameter.len()));
+    let (rate, momentum, decay) = (T::from_f64(rate), T::from_f64(momentum), T::from_f64(decay));
+    vectorised(|| {
+        for ((gradient, velocity), parameter) in gradient.iter().zip(velocity).zip(parameter) {
+            *velocity = momentum * *velocity + *gradient + decay * *parameter;
+            *parameter -= rate * *velocity;
+        }
+    });
+}
+
+pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], moments: &mut [Vec<T>; 2], parameter: &mut [T]) {
+    let [first, second] = moments;
+    assert_eq!(
+        (gradient.len(), first.len(), second.len()),
+        (parameter.len(), parameter.len(), parameter.len())
+    );
+    // Bias corrections are formed in double precision: 1 - 0.999^1 loses four digits in single.
+    let count = step.step as f64;
+    let [beta1, beta2] = step.betas;
+    let rate = T::from_f64(step.learning_rate / (1.0 - beta1.powf(count)));
+    let root = T::from_f64((1.0 - beta2.powf(count)).sqrt());
+    let shrink = T::from_f64(if step.decoupled { 1.0 - step.learning_rate * step.weight_decay } else { 1.0 });
+    let added = T::from_f64(if step.decoupled { 0.0 } else { step.weight_decay });
+    let epsilon = T::from_f64(step.epsilon);
+    let (new1, new2) = (T::from_f64(1.0 - beta1), T::from_f64(1.0 - beta2));
+    let (beta1, beta2) = (T::from_f64(beta1), T::from_f64(beta2));
+    vectorised(|| {
+        for (((gradient, first), second), parameter) in gradient.iter().zip(first).zip(second).zip(parameter) {
+            let gradient = *gradient + added * *parameter;
+            *first = beta1 * *first + new1 * gradient;
+            *second = beta2 * *second + new2 * gradient * gradient;
+            *parameter = shrink * *parameter - rate * *first / (second.sqrt() / root + epsilon);
+        }
+    });
+}

@@ -1,0 +1,270 @@
+//! The kernel interface: everything a network or a training step needs from a processor, and nothing about networks.
+//!
+//! [`Cpu`] is the implementation at hand. Buffers are flat and their layout is the device's own secret: host values go
+//! in and out through `upload_maps`/`download_maps` as `[batch, channels, height, width]`. A kernel works on one
+//! *group* of images by itself; `for_each` is the only place where groups run side by side, and no result depends
+//! on how many do.
+
+mod cpu;
+
+pub use cpu::Cpu;
+
+use crate::Real;
+use crate::net::Phi;
+
+/// A batch of square maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// Images.
+    pub batch: usize,
+    /// Channels of one image.
+    pub channels: usize,
+    /// Height and width.
+    pub side: usize,
+}
+
+impl Maps {
+    /// Values of all maps.
+    pub fn len(self) -> usize {
+        self.batch * self.channels * self.plane()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Values of one map.
+    pub fn plane(self) -> usize {
+        self.side * self.side
+    }
+
+    /// The same maps for another number of images.
+    pub fn with_batch(self, batch: usize) -> Self {
+        Self { batch, ..self }
+    }
+}
+
+/// A convolution of square maps without bias: `weight` is `[outputs, inputs, kernel, kernel]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Input channels.
+    pub inputs: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// Zeros added on each side.
+    pub padding: usize,
+    /// Side of the input maps.
+    pub in_side: usize,
+}
+
+impl ConvShape {
+    /// Side of the output maps.
+    pub fn out_side(self) -> usize {
+        (self.in_side + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// Inputs that one output value reads: inputs x kernel x kernel.
+    pub fn patch(self) -> usize {
+        self.inputs * self.kernel * self.kernel
+    }
+
+    /// Input maps of `batch` images.
+    pub fn in_maps(self, batch: usize) -> Maps {
+        Maps {
+            batch,
+            channels: self.inputs,
+            side: self.in_side,
+        }
+    }
+
+    /// Output maps of `batch` images.
+    pub fn out_maps(self, batch: usize) -> Maps {
+        Maps {
+            batch,
+            channels: self.outputs,
+            side: self.out_side(),
+        }
+    }
+}
+
+/// One step of Adam or AdamW on one parameter (Kingma and Ba 2015; Loshchilov and Hutter 2019), as PyTorch computes it.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Decay of the first and the second moment.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Whether the decay shrinks the parameter itself (AdamW) or is added to the gradient (Adam).
+    pub decoupled: bool,
+    /// Number of this step, from 1.
+    pub step: u64,
+}
+
+/// A processor. Sizes that do not fit together are bugs of the caller; implementations may panic on them.
+pub trait Device<T: Real>: Clone + Send + Sync + 'static {
+    /// Values on the device.
+    type Buffer: Send + Sync;
+    /// A convolution's weights, prepared for repeated use.
+    type Filter: Send + Sync;
+    /// Scratch memory of one group's kernels. Its content never reaches a result.
+    type Workspace: Send + Sync + Default;
+
+    /// Images of one group. A constant of the device, so that sums over groups do not depend on the number of threads.
+    fn group_images(&self) -> usize;
+    /// Groups worth holding in memory at once.
+    fn groups_in_flight(&self) -> usize;
+    /// Runs `task(index, item)` on every item, perhaps side by side.
+    fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync);
+
+    /// A buffer of zeros.
+    fn zeros(&self, len: usize) -> Self::Buffer;
+    /// A buffer with the host's values in the host's order (parameters).
+    fn upload(&self, host: &[T]) -> Self::Buffer;
+    /// Values of a parameter buffer in the host's order.
+    fn download(&self, buffer: &Self::Buffer) -> Vec<T>;
+    /// Host `[batch, channels, side, side]` into a buffer of maps.
+    fn upload_maps(&self, maps: Maps, host: &[T], out: &mut Self::Buffer);
+    /// A buffer of maps into host `[batch, channels, side, side]`.
+    fn download_maps(&self, maps: Maps, buffer: &Self::Buffer, out: &mut [T]);
+    /// Sets every value to 0.
+    fn clear(&self, x: &mut Self::Buffer);
+    /// y = x.
+    fn copy(&self, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// y += x.
+    fn add(&self, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// y += max(x, 0).
+    fn add_rectified(&self, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// y = max(x, 0).
+    fn rectify(&self, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// g += q where r > 0: adjoint of [`add_rectified`](Self::add_rectified) at r.
+    fn add_where_positive(&self, r: &Self::Buffer, q: &Self::Buffer, g: &mut Self::Buffer);
+    /// g = 0 where r <= 0: adjoint of [`rectify`](Self::rectify) from its output.
+    fn clear_where_not_positive(&self, r: &Self::Buffer, g: &mut Self::Buffer);
+    /// Sum of squares.
+    fn sum_squares(&self, x: &Self::Buffer) -> f64;
+    /// Largest magnitude; NaN where a value is NaN.
+    fn max_abs(&self, x: &Self::Buffer) -> f64;
+    /// x *= factor.
+    fn scale(&self, factor: f64, x: &mut Self::Buffer);
+
+    /// One image's maps (or one bias per unit) repeated for every image of `maps`.
+    fn broadcast(&self, maps: Maps, one: &Self::Buffer, out: &mut Self::Buffer);
+    /// out += sum over images: adjoint of [`broadcast`](Self::broadcast).
+    fn add_batch_sum(&self, maps: Maps, x: &Self::Buffer, out: &mut Self::Buffer);
+
+    /// Prepares weights `[outputs, inputs, kernel, kernel]`.
+    fn filter(&self, shape: ConvShape, weight: &Self::Buffer) -> Self::Filter;
+    /// y = conv(x), or y += conv(x) where `accumulate`.
+    fn conv(
+        &self,
+        work: &mut Self::Workspace,
+        filter: &Self::Filter,
+        batch: usize,
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+        accumulate: bool,
+    );
+    /// dx = transpose of conv applied to dy, or dx += where `accumulate`.
+    fn conv_transpose(
+        &self,
+        work: &mut Self::Workspace,
+        filter: &Self::Filter,
+        batch: usize,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+        accumulate: bool,
+    );
+    /// dw += sum over pairs (x, dy) of the gradient of `<dy, conv(x)>` with respect to the weights.
+    fn conv_weight_gradient(
+        &self,
+        work: &mut Self::Workspace,
+        shape: ConvShape,
+        batch: usize,
+        pairs: &[(&Self::Buffer, &Self::Buffer)],
+        dw: &mut Self::Buffer,
+    );
+
+    /// next = (1 - alpha) r + alpha phi(u): one Euler step of tau dr/dt = -r + phi(u).
+    fn leaky_update(&self, alpha: f64, phi: Phi, r: &Self::Buffer, u: &Self::Buffer, next: &mut Self::Buffer);
+    /// delta = alpha phi'(u) g and g *= 1 - alpha, with the sign of u recovered from phi(u) = (next - (1 - alpha) r)/alpha.
+    fn leaky_adjoint(
+        &self,
+        alpha: f64,
+        phi: Phi,
+        r: &Self::Buffer,
+        next: &Self::Buffer,
+        g: &mut Self::Buffer,
+        delta: &mut Self::Buffer,
+    );
+
+    /// Average pool 3x3, stride 2, padding 1, zeros counted.
+    fn avg_pool(&self, maps: Maps, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// dx = transpose of [`avg_pool`](Self::avg_pool) applied to dy; `maps` are the input's.
+    fn avg_pool_transpose(&self, maps: Maps, dy: &Self::Buffer, dx: &mut Self::Buffer);
+    /// pooled `[channels, 1, 1]` per image = mean over the plane of max(a, 0) + max(b, 0).
+    fn pool_pair(&self, maps: Maps, a: &Self::Buffer, b: &Self::Buffer, pooled: &mut Self::Buffer);
+    /// g += pooled gradient / plane where r > 0, or everywhere unless `rectified`: adjoint of one half of [`pool_pair`](Self::pool_pair).
+    fn add_unpooled(&self, maps: Maps, dpooled: &Self::Buffer, r: &Self::Buffer, rectified: bool, g: &mut Self::Buffer);
+
+    /// Cross-entropy of each image and dlogits = scale (softmax - one-hot). `logits` are maps of side 1.
+    fn cross_entropy(
+        &self,
+        classes: usize,
+        logits: &Self::Buffer,
+        labels: &[u32],
+        scale: f64,
+        dlogits: &mut Self::Buffer,
+    ) -> Vec<f64>;
+    /// Sum of (r - rest)^2 with `rest` broadcast over images; g += 2 scale (r - rest).
+    fn return_term(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, scale: f64, g: Option<&mut Self::Buffer>) -> f64;
+
+    /// w = g v / |v| per row of `rows` (weight norm; Salimans and Kingma 2016).
+    fn weight_norm(&self, rows: usize, g: &Self::Buffer, v: &Self::Buffer) -> Self::Buffer;
+    /// Gradients of g and v from that of w (overwritten).
+    fn weight_norm_adjoint(
+        &self,
+        rows: usize,
+        g: &Self::Buffer,
+        v: &Self::Buffer,
+        dw: &Self::Buffer,
+        dg: &mut Self::Buffer,
+        dv: &mut Self::Buffer,
+    );
+
+    /// Per channel: mean, and sum of squared differences from it.
+    fn channel_moments(&self, maps: Maps, x: &Self::Buffer) -> Vec<[f64; 2]>;
+    /// y = scale x + shift per channel.
+    fn channel_affine(&self, maps: Maps, scale: &[f64], shift: &[f64], x: &Self::Buffer, y: &mut Self::Buffer);
+    /// Per channel: sum of dy, and sum of dy (x - mean).
+    fn channel_gradient_sums(&self, maps: Maps, mean: &[f64], x: &Self::Buffer, dy: &Self::Buffer) -> Vec<[f64; 2]>;
+    /// dy = a dy + b (x - mean) + c per channel, with `[mean, a, b, c]` for each.
+    fn channel_combine(&self, maps: Maps, coefficients: &[[f64; 4]], x: &Self::Buffer, dy: &mut Self::Buffer);
+
+    /// One step of SGD: velocity = momentum velocity + gradient + decay parameter; parameter -= rate velocity.
+    fn sgd_step(
+        &self,
+        rate: f64,
+        momentum: f64,
+        weight_decay: f64,
+        gradient: &Self::Buffer,
+        velocity: &mut Self::Buffer,
+        parameter: &mut Self::Buffer,
+    );
+    /// One step of Adam or AdamW.
+    fn adam_step(
+        &self,
+        step: AdamStep,
+        gradient: &Self::Buffer,
+        moments: &mut [Self::Buffer; 2],
+        parameter: &mut Self::Buffer,
+    );
+}

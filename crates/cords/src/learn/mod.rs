@@ -1,0 +1,1 @@
+//! Training: the published objective, backpropagation through time, optimisers and training loops.

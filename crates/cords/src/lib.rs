@@ -1,0 +1,12 @@
+//! Convolutional recurrent dynamical systems for vision (CordsNet): simulation, training and analysis.
+//!
+//! A library without pipelines, tables or printing. Model code is written once over the kernel interface in
+//! [`device`]; the same seed and inputs give the same bits whatever the number of threads.
+
+pub mod device;
+pub mod learn;
+pub mod net;
+pub mod rng;
+pub mod tensor;
+
+pub use tensor::{Real, Tensor};

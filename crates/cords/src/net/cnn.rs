@@ -1,0 +1,361 @@
+//! The feed-forward twin of a CordsNet: the same convolutions, sources and readout, with batch norm and no time.
+//!
+//! Per area `r = ReLU(BN(area_conv(BN(area_area(x)))))`; batch norm also follows inp_conv and skip_area. The forward
+//! pass here serves evaluation (running statistics) and training (statistics of the whole batch, over chunks of images).
+
+use super::filters::{ConvName, WeightNorm, conv_names};
+use super::parameters::READOUT_BIAS;
+use super::{Architecture, NetError, Parameters};
+use crate::Real;
+use crate::device::{Cpu, Device, Maps};
+
+/// Added to the variance (PyTorch's default).
+pub(crate) const NORM_EPSILON: f64 = 1e-5;
+
+/// Batch norm after one convolution: weight, bias and running statistics per channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Norm {
+    pub(crate) weight: Vec<f64>,
+    pub(crate) bias: Vec<f64>,
+    pub(crate) running_mean: Vec<f64>,
+    pub(crate) running_variance: Vec<f64>,
+}
+
+/// Statistics that one batch norm used in one pass.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Statistics {
+    pub(crate) mean: Vec<f64>,
+    /// Mean squared distance from the mean (not Bessel's).
+    pub(crate) variance: Vec<f64>,
+    /// Values per channel.
+    pub(crate) count: usize,
+}
+
+/// Batch norms by the place of their convolution in the fixed order.
+pub(crate) type CnnNorms = Vec<Option<Norm>>;
+
+/// Names of weight, bias, running mean and running variance of a batch norm.
+pub(crate) fn norm_names(name: ConvName) -> Option<[String; 4]> {
+    let norm = name.norm()?;
+    Some(["weight", "bias", "running_mean", "running_var"].map(|part| format!("{norm}.{part}")))
+}
+
+/// Everything a forward pass over one chunk of images leaves behind.
+pub(crate) struct CnnChunk<T: Real, D: Device<T>> {
+    pub(crate) batch: usize,
+    pub(crate) work: D::Workspace,
+    pub(crate) images: D::Buffer,
+    /// Output of each convolution, in the fixed order (unused for the readout).
+    pub(crate) convolved: Vec<D::Buffer>,
+    /// Its batch norm, where it has one.
+    pub(crate) normed: Vec<D::Buffer>,
+    pub(crate) inp: D::Buffer,
+    /// x_l per area from 1 on (area 0 reads `inp`).
+    pub(crate) source: Vec<D::Buffer>,
+    pub(crate) activity: Vec<D::Buffer>,
+    pub(crate) pooled: D::Buffer,
+    pub(crate) logits: D::Buffer,
+}
+
+/// The CNN on a device.
+pub(crate) struct CnnGraph<T: Real, D: Device<T>> {
+    pub(crate) device: D,
+    pub(crate) architecture: Architecture,
+    filters: Vec<D::Filter>,
+    pub(crate) norms: CnnNorms,
+    readout_bias: D::Buffer,
+}
+
+impl<T: Real, D: Device<T>> CnnGraph<T, D> {
+    pub(crate) fn new(
+        device: &D,
+        architecture: &Architecture,
+        weights: &WeightNorm<T, D>,
+        norms: CnnNorms,
+        readout_bias: D::Buffer,
+    ) -> Self {
+        Self {
+            device: device.clone(),
+            architecture: architecture.clone(),
+            filters: weights.filters(device),
+            norms,
+            readout_bias,
+        }
+    }
+
+    pub(crate) fn index(&self, name: ConvName) -> usize {
+        name.index(self.architecture.areas())
+    }
+
+    pub(crate) fn filter(&self, name: ConvName) -> &D::Filter {
+        &self.filters[self.index(name)]
+    }
+
+    pub(crate) fn maps(&self, area: usize, batch: usize) -> Maps {
+        ConvName::Recurrent(area).shape(&self.architecture).out_maps(batch)
+    }
+
+    /// Memory for a chunk of images, given as host `[batch, in_channels, side, side]`.
+    pub(crate) fn chunk(&self, images: &[T], batch: usize) -> CnnChunk<T, D> {
+        let device = &self.device;
+        let architecture = &self.architecture;
+        let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
+        let mut uploaded = device.zeros(image_maps.len());
+        device.upload_maps(image_maps, images, &mut uploaded);
+        let names = conv_names(architecture);
+        let out = |name: &ConvName| name.shape(architecture).out_maps(batch).len();
+        let areas = 0..architecture.areas();
+        let readout = ConvName::Readout.shape(architecture);
+        CnnChunk {
+            batch,
+            work: D::Workspace::default(),
+            images: uploaded,
+            convolved: names.iter().map(|name| device.zeros(out(name))).collect(),
+            normed: names
+                .iter()
+                .map(|name| device.zeros(if name.norm().is_some() { out(name) } else { 0 }))
+                .collect(),
+            inp: device.zeros(ConvName::InpSkip.shape(architecture).in_maps(batch).len()),
+            source: areas
+                .clone()
+                .map(|area| device.zeros(ConvName::Feedforward(area).shape(architecture).in_maps(batch).len()))
+                .collect(),
+            activity: areas.map(|area| device.zeros(self.maps(area, batch).len())).collect(),
+            pooled: device.zeros(readout.in_maps(batch).len()),
+            logits: device.zeros(readout.out_maps(batch).len()),
+        }
+    }
+
+    /// Forward pass of all chunks together. In training, batch norm uses the statistics of the whole batch,
+    /// combined in the order of the chunks; they are returned by the place of their convolution.
+    pub(crate) fn forward(&self, chunks: &mut [CnnChunk<T, D>], training: bool) -> Vec<Statistics> {
+        let device = &self.device;
+        let architecture = &self.architecture;
+        let areas = architecture.areas();
+        let mut statistics = vec![Statistics::default(); self.filters.len()];
+        let conv = |name: ConvName, chunk: &mut CnnChunk<T, D>, from: fn(&CnnChunk<T, D>, usize) -> &D::Buffer, which| {
+            let index = self.index(name);
+            let mut y = std::mem::replace(&mut chunk.convolved[index], device.zeros(0));
+            let mut work = std::mem::take(&mut chunk.work);
+            device.conv(&mut work, &self.filters[index], chunk.batch, from(chunk, which), &mut y, false);
+            chunk.convolved[index] = y;
+            chunk.work = work;
+        };
+        device.for_each(chunks, |_, chunk| conv(ConvName::InpConv, chunk, |chunk, _| &chunk.images, 0));
+        statistics[0] = self.normalise(ConvName::InpConv, chunks, training);
+        device.for_each(chunks, |_, chunk| {
+            let maps = ConvName::InpConv.shape(architecture).out_maps(chunk.batch);
+            device.avg_pool(maps, &chunk.normed[0], &mut chunk.inp);
+            conv(ConvName::InpSkip, chunk, |chunk, _| &chunk.inp, 0);
+        });
+        for area in 0..areas {
+            if area >= 3 && area % 2 == 1 {
+                let name = ConvName::Shortcut(area);
+                device.for_each(chunks, |_, chunk| conv(name, chunk, |chunk, area| &chunk.activity[area], area - 2));
+                statistics[self.index(name)] = self.normalise(name, chunks, training);
+            }
+            let name = ConvName::Feedforward(area);
+            device.for_each(chunks, |_, chunk| {
+                self.read_source(area, chunk);
+                if area == 0 {
+                    conv(name, chunk, |chunk, _| &chunk.inp, 0);
+                } else {
+                    conv(name, chunk, |chunk, area| &chunk.source[area], area);
+                }
+            });
+            statistics[self.index(name)] = self.normalise(name, chunks, training);
+            let name = ConvName::Recurrent(area);
+            let from = self.index(ConvName::Feedforward(area));
+            device.for_each(chunks, |_, chunk| conv(name, chunk, |chunk, from| &chunk.normed[from], from));
+            statistics[self.index(name)] = self.normalise(name, chunks, training);
+            let index = self.index(name);
+            device.for_each(chunks, |_, chunk| device.rectify(&chunk.normed[index], &mut chunk.activity[area]));
+        }
+        let readout = ConvName::Readout;
+        device.for_each(chunks, |_, chunk| {
+            let last = areas - 1;
+            let maps = self.maps(last, chunk.batch);
+            device.pool_pair(maps, &chunk.activity[last], &chunk.activity[last - 1], &mut chunk.pooled);
+            device.broadcast(readout.shape(architecture).out_maps(chunk.batch), &self.readout_bias, &mut chunk.logits);
+            device.conv(
+                &mut chunk.work,
+                self.filter(readout),
+                chunk.batch,
+                &chunk.pooled,
+                &mut chunk.logits,
+                true,
+            );
+        });
+        statistics
+    }
+
+    /// x_l of areas from 1 on.
+    fn read_source(&self, area: usize, chunk: &mut CnnChunk<T, D>) {
+        let device = &self.device;
+        let x = &mut chunk.source[area];
+        match area {
+            0 => {}
+            1 => {
+                device.copy(&chunk.convolved[self.index(ConvName::InpSkip)], x);
+                device.add(&chunk.activity[0], x);
+            }
+            _ => {
+                let other = if area % 2 == 0 {
+                    &chunk.activity[area - 2]
+                } else {
+                    &chunk.normed[self.index(ConvName::Shortcut(area))]
+                };
+                device.copy(other, x);
+                device.add(&chunk.activity[area - 1], x);
+            }
+        }
+    }
+
+    /// Batch norm of one convolution's output over all chunks.
+    fn normalise(&self, name: ConvName, chunks: &mut [CnnChunk<T, D>], training: bool) -> Statistics {
+        let device = &self.device;
+        let index = self.index(name);
+        let maps = name.shape(&self.architecture).out_maps(1);
+        let norm = self.norms[index].as_ref().expect("only convolutions that have a batch norm are normalised");
+        let statistics = if training {
+            let mut parts: Vec<(&CnnChunk<T, D>, Vec<[f64; 2]>)> = chunks.iter().map(|chunk| (chunk, Vec::new())).collect();
+            device.for_each(&mut parts, |_, (chunk, moments)| {
+                *moments = device.channel_moments(maps.with_batch(chunk.batch), &chunk.convolved[index]);
+            });
+            let parts: Vec<(usize, Vec<[f64; 2]>)> =
+                parts.into_iter().map(|(chunk, moments)| (chunk.batch * maps.plane(), moments)).collect();
+            combine_moments(maps.channels, &parts)
+        } else {
+            Statistics {
+                mean: norm.running_mean.clone(),
+                variance: norm.running_variance.clone(),
+                count: 0,
+            }
+        };
+        let scale: Vec<f64> =
+            norm.weight.iter().zip(&statistics.variance).map(|(w, variance)| w / (variance + NORM_EPSILON).sqrt()).collect();
+        let shift: Vec<f64> =
+            norm.bias.iter().zip(&scale).zip(&statistics.mean).map(|((b, scale), mean)| b - scale * mean).collect();
+        device.for_each(chunks, |_, chunk| {
+            let maps = maps.with_batch(chunk.batch);
+            device.channel_affine(maps, &scale, &shift, &chunk.convolved[index], &mut chunk.normed[index]);
+        });
+        statistics
+    }
+}
+
+/// Joins the moments of parts (count, per channel mean and squared distance from it) in order; Chan, Golub and LeVeque 1983.
+fn combine_moments(channels: usize, parts: &[(usize, Vec<[f64; 2]>)]) -> Statistics {
+    let mut joined = vec![[0.0f64; 2]; channels];
+    let mut count = 0.0;
+    for (size, moments) in parts {
+        let size = *size as f64;
+        let total = count + size;
+        for (joined, part) in joined.iter_mut().zip(moments) {
+            let difference = part[0] - joined[0];
+            joined[0] += difference * size / total;
+            joined[1] += part[1] + difference * difference * count * size / total;
+        }
+        count = total;
+    }
+    Statistics {
+        mean: joined.iter().map(|moments| moments[0]).collect(),
+        variance: joined.iter().map(|moments| moments[1] / count).collect(),
+        count: count as usize,
+    }
+}
+
+/// Batch norms from arranged parameters.
+pub(crate) fn norms_from<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) -> CnnNorms {
+    let values = |name: &String| -> Vec<f64> {
+        let tensor = parameters.get(name).expect("parameters are arranged for this architecture");
+        tensor.data.iter().map(|value| value.to_f64()).collect()
+    };
+    conv_names(architecture)
+        .into_iter()
+        .map(|name| {
+            norm_names(name).map(|[weight, bias, mean, variance]| Norm {
+                weight: values(&weight),
+                bias: values(&bias),
+                running_mean: values(&mean),
+                running_variance: values(&variance),
+            })
+        })
+        .collect()
+}
+
+/// The CNN twin ready to evaluate.
+pub struct Cnn<T: Real, D: Device<T> = Cpu> {
+    parameters: Parameters<T>,
+    graph: CnnGraph<T, D>,
+}
+
+impl<T: Real> Cnn<T, Cpu> {
+    /// A network on the CPU.
+    ///
+    /// # Errors
+    /// A [`NetError`] where architecture and parameters do not fit together.
+    pub fn new(architecture: &Architecture, parameters: &Parameters<T>) -> Result<Self, NetError> {
+        Self::on(&Cpu, architecture, parameters)
+    }
+}
+
+impl<T: Real, D: Device<T>> Cnn<T, D> {
+    /// A network on a given device.
+    ///
+    /// # Errors
+    /// A [`NetError`] where architecture and parameters do not fit together.
+    pub fn on(device: &D, architecture: &Architecture, parameters: &Parameters<T>) -> Result<Self, NetError> {
+        architecture.validate()?;
+        let parameters = parameters.arranged(&architecture.cnn_shapes())?;
+        let weights = WeightNorm::upload(device, architecture, &parameters);
+        let norms = norms_from(architecture, &parameters);
+        let bias = parameters.get(READOUT_BIAS).expect("parameters are arranged for this architecture");
+        let graph = CnnGraph::new(device, architecture, &weights, norms, device.upload(&bias.data));
+        Ok(Self { parameters, graph })
+    }
+
+    /// The network's sizes.
+    pub fn architecture(&self) -> &Architecture {
+        &self.graph.architecture
+    }
+
+    /// Parameters and running statistics in order.
+    pub fn parameters(&self) -> &Parameters<T> {
+        &self.parameters
+    }
+
+    /// Logits `[batch, classes]` of normalised images `[batch, in_channels, side, side]`, in evaluation mode.
+    pub fn logits_eval(&self, images: &[T], batch: usize) -> Vec<T> {
+        self.evaluate(images, batch).0
+    }
+
+    /// Logits `[batch, classes]` and the activity of every area `[batch, channels, side, side]`, in evaluation mode.
+    pub fn evaluate(&self, images: &[T], batch: usize) -> (Vec<T>, Vec<Vec<T>>) {
+        let device = &self.graph.device;
+        let architecture = &self.graph.architecture;
+        let size = device.group_images();
+        let image_len = architecture.image_len();
+        let mut groups: Vec<(&[T], Vec<T>, Vec<Vec<T>>)> = images[..batch * image_len]
+            .chunks(size * image_len)
+            .map(|images| (images, Vec::new(), Vec::new()))
+            .collect();
+        device.for_each(&mut groups, |_, (images, logits, activity)| {
+            let batch = images.len() / image_len;
+            let mut chunk = [self.graph.chunk(images, batch)];
+            self.graph.forward(&mut chunk, false);
+            let read = |maps: Maps, buffer: &D::Buffer| {
+                let mut out = vec![T::ZERO; maps.len()];
+                device.download_maps(maps, buffer, &mut out);
+                out
+            };
+            *logits = read(ConvName::Readout.shape(architecture).out_maps(batch), &chunk[0].logits);
+            *activity = (0..architecture.areas())
+                .map(|area| read(self.graph.maps(area, batch), &chunk[0].activity[area]))
+                .collect();
+        });
+        let logits = groups.iter().flat_map(|(_, logits, _)| logits.iter().copied()).collect();
+        let area = |area: usize| groups.iter().flat_map(|(_, _, activity)| activity[area].iter().copied()).collect();
+        (logits, (0..architecture.areas()).map(area).collect())
+    }
+}

@@ -1,0 +1,249 @@
+//! Model files: parameters as safetensors under their published names, everything else as JSON in the metadata.
+//!
+//! A file is written beside its place and renamed into it. Equal models give equal bytes.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::{Architecture, Cnn, CordsNet, Euler, NetError, Parameters, Phi};
+use crate::Tensor;
+
+/// Metadata key, and the version that a change of the layout raises.
+const KEY: &str = "cords.model";
+const VERSION: u32 = 1;
+
+/// How long a network sees nothing and then an image.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Presentation {
+    /// Time without input from r = 0, in ms.
+    pub spontaneous_ms: f64,
+    /// Time with the image, in ms.
+    pub stimulus_ms: f64,
+}
+
+/// Where a model comes from and what its inputs and outputs mean.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
+#[serde(deny_unknown_fields)]
+pub struct ModelInfo {
+    /// Seed of its initialisation and training order.
+    pub seed: u64,
+    /// Name of the data set it was trained on.
+    pub data: String,
+    /// Mean per image channel, in pixel units [0, 1].
+    pub mean: Vec<f32>,
+    /// Standard deviation per image channel, in pixel units [0, 1].
+    pub std: Vec<f32>,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// Phase durations of the training trial; none for a CNN.
+    pub presentation: Option<Presentation>,
+}
+
+/// A network with its weights, as stored in one file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Model {
+    /// A CordsNet.
+    CordsNet {
+        /// Sizes.
+        architecture: Architecture,
+        /// Step and time constants.
+        euler: Euler,
+        /// Weights under their published names.
+        parameters: Parameters<f32>,
+        /// Origin.
+        info: ModelInfo,
+    },
+    /// A CNN twin.
+    Cnn {
+        /// Sizes.
+        architecture: Architecture,
+        /// Weights and running statistics under their published names.
+        parameters: Parameters<f32>,
+        /// Origin.
+        info: ModelInfo,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    version: u32,
+    kind: Kind,
+    architecture: Architecture,
+    euler: Option<Euler>,
+    info: ModelInfo,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Cordsnet,
+    Cnn,
+}
+
+impl Model {
+    /// Sizes.
+    pub fn architecture(&self) -> &Architecture {
+        match self {
+            Self::CordsNet { architecture, .. } | Self::Cnn { architecture, .. } => architecture,
+        }
+    }
+
+    /// Weights under their published names.
+    pub fn parameters(&self) -> &Parameters<f32> {
+        match self {
+            Self::CordsNet { parameters, .. } | Self::Cnn { parameters, .. } => parameters,
+        }
+    }
+
+    /// Origin.
+    pub fn info(&self) -> &ModelInfo {
+        match self {
+            Self::CordsNet { info, .. } | Self::Cnn { info, .. } => info,
+        }
+    }
+
+    /// The dynamical system, where this is a CordsNet (phi is ReLU).
+    ///
+    /// # Errors
+    /// As [`CordsNet::new`]; [`NetError::File`] never.
+    pub fn cordsnet(&self) -> Option<Result<CordsNet<f32>, NetError>> {
+        match self {
+            Self::CordsNet {
+                architecture,
+                euler,
+                parameters,
+                ..
+            } => Some(CordsNet::new(architecture, parameters, euler, Phi::Relu)),
+            Self::Cnn { .. } => None,
+        }
+    }
+
+    /// The feed-forward network, where this is a CNN.
+    ///
+    /// # Errors
+    /// As [`Cnn::new`].
+    pub fn cnn(&self) -> Option<Result<Cnn<f32>, NetError>> {
+        match self {
+            Self::Cnn {
+                architecture,
+                parameters,
+                ..
+            } => Some(Cnn::new(architecture, parameters)),
+            Self::CordsNet { .. } => None,
+        }
+    }
+
+    /// Writes the model; the file appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`NetError::Io`] where writing fails, [`NetError::File`] where the description cannot be written as JSON.
+    pub fn save(&self, path: &Path) -> Result<(), NetError> {
+        let unwritable = |reason: String| NetError::File {
+            path: path.to_owned(),
+            reason,
+        };
+        let (kind, euler) = match self {
+            Self::CordsNet { euler, .. } => (Kind::Cordsnet, Some(euler.clone())),
+            Self::Cnn { .. } => (Kind::Cnn, None),
+        };
+        let header = Header {
+            version: VERSION,
+            kind,
+            architecture: self.architecture().clone(),
+            euler,
+            info: self.info().clone(),
+        };
+        let header = serde_json::to_string(&header).map_err(|error| unwritable(error.to_string()))?;
+        // Little-endian bytes, as the format demands.
+        let bytes: Vec<(&str, &[usize], Vec<u8>)> = self
+            .parameters()
+            .iter()
+            .map(|(name, tensor)| {
+                let data = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
+                (name, tensor.shape.as_slice(), data)
+            })
+            .collect();
+        let mut views = Vec::with_capacity(bytes.len());
+        for (name, shape, data) in &bytes {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).map_err(|error| unwritable(error.to_string()))?;
+            views.push((*name, view));
+        }
+        let metadata = HashMap::from([(KEY.to_owned(), header)]);
+        let file = safetensors::serialize(views, Some(metadata)).map_err(|error| unwritable(error.to_string()))?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        // What the user's umask leaves, instead of a temporary file's owner-only mode.
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut scratch = builder.tempfile_in(folder)?;
+        scratch.write_all(&file)?;
+        scratch.as_file().sync_data()?;
+        scratch.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Reads a model and checks its parameters against its architecture.
+    ///
+    /// # Errors
+    /// [`NetError::Io`] where reading fails, [`NetError::File`] where the file is no model file, any other
+    /// [`NetError`] where its content is no network.
+    pub fn load(path: &Path) -> Result<Self, NetError> {
+        let wrong = |reason: String| NetError::File {
+            path: path.to_owned(),
+            reason,
+        };
+        let file = fs_err::read(path)?;
+        let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|error| wrong(error.to_string()))?;
+        let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let header = header.ok_or_else(|| wrong(format!("its metadata has no `{KEY}`")))?;
+        let header: Header = serde_json::from_str(header).map_err(|error| wrong(error.to_string()))?;
+        if header.version != VERSION {
+            return Err(wrong(format!("layout version {}, this program reads {VERSION}", header.version)));
+        }
+        let Header {
+            kind,
+            architecture,
+            euler,
+            info,
+            ..
+        } = header;
+        architecture.validate()?;
+        let tensors = SafeTensors::deserialize(&file).map_err(|error| wrong(error.to_string()))?;
+        let mut parameters = Parameters::new();
+        for (name, view) in tensors.iter() {
+            if view.dtype() != Dtype::F32 {
+                return Err(wrong(format!("`{name}` is {:?}, expected F32", view.dtype())));
+            }
+            let data = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let tensor = Tensor::new(view.shape(), data).ok_or_else(|| wrong(format!("`{name}` is cut short")))?;
+            parameters.insert(name, tensor);
+        }
+        match (kind, euler) {
+            (Kind::Cordsnet, Some(euler)) => {
+                euler.validate(architecture.areas())?;
+                let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+                Ok(Self::CordsNet {
+                    architecture,
+                    euler,
+                    parameters,
+                    info,
+                })
+            }
+            (Kind::Cnn, None) => {
+                let parameters = parameters.arranged(&architecture.cnn_shapes())?;
+                Ok(Self::Cnn {
+                    architecture,
+                    parameters,
+                    info,
+                })
+            }
+            _ => Err(wrong("time constants belong to a CordsNet and to nothing else".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Named parameters in a fixed order, under the names that the published checkpoints use.
+
+use super::filters::{ConvName, conv_names};
+use super::{Architecture, NetError};
+use crate::{Real, Tensor};
+
+/// Ordered tensors under published names, e.g. `area_conv.1.parametrizations.weight.original0`.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Parameters<T> {
+    entries: Vec<(String, Tensor<T>)>,
+}
+
+impl<T: Real> Parameters<T> {
+    /// No parameters.
+    pub fn new() -> Self {
+        Self { entries: Vec::new() }
+    }
+
+    /// Adds a tensor at the end, or replaces the one of that name.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor<T>) {
+        let name = name.into();
+        match self.get_mut(&name) {
+            Some(held) => *held = tensor,
+            None => self.entries.push((name, tensor)),
+        }
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor<T>> {
+        self.entries.iter().find(|(held, _)| held == name).map(|(_, tensor)| tensor)
+    }
+
+    /// The tensor of that name, to change.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Tensor<T>> {
+        self.entries.iter_mut().find(|(held, _)| held == name).map(|(_, tensor)| tensor)
+    }
+
+    /// Names and tensors in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor<T>)> {
+        self.entries.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Number of values in all tensors.
+    pub fn values(&self) -> usize {
+        self.entries.iter().map(|(_, tensor)| tensor.len()).sum()
+    }
+
+    /// The same parameters in another number type.
+    pub fn cast<U: Real>(&self) -> Parameters<U> {
+        Parameters {
+            entries: self.entries.iter().map(|(name, tensor)| (name.clone(), tensor.cast())).collect(),
+        }
+    }
+
+    /// The same tensors in the order of `shapes`, checked against them.
+    ///
+    /// # Errors
+    /// [`NetError::Missing`], [`NetError::Unexpected`], [`NetError::Shape`] or [`NetError::NotFinite`] for the first
+    /// name that does not fit; [`NetError::ZeroRow`] where a weight-norm direction is zero.
+    pub fn arranged(&self, shapes: &[(String, Vec<usize>)]) -> Result<Self, NetError> {
+        let mut entries = Vec::with_capacity(shapes.len());
+        for (name, shape) in shapes {
+            let tensor = self.get(name).ok_or_else(|| NetError::Missing { name: name.clone() })?;
+            if tensor.shape != *shape || tensor.len() != shape.iter().product::<usize>() {
+                return Err(NetError::Shape {
+                    name: name.clone(),
+                    found: tensor.shape.clone(),
+                    expected: shape.clone(),
+                });
+            }
+            if !tensor.data.iter().all(|value| value.is_finite()) {
+                return Err(NetError::NotFinite { name: name.clone() });
+            }
+            if name.ends_with(".original1") {
+                let patch = tensor.len() / shape[0];
+                let zero = |row: &[T]| row.iter().all(|value| *value == T::ZERO);
+                if let Some(row) = tensor.data.chunks_exact(patch).position(zero) {
+                    return Err(NetError::ZeroRow {
+                        name: name.clone(),
+                        row,
+                    });
+                }
+            }
+            entries.push((name.clone(), tensor.clone()));
+        }
+        if let Some((name, _)) = self.entries.iter().find(|(name, _)| !shapes.iter().any(|(known, _)| known == name)) {
+            return Err(NetError::Unexpected { name: name.clone() });
+        }
+        Ok(Self { entries })
+    }
+}
+
+impl Architecture {
+    /// Names and shapes of a CordsNet's parameters, in the published order.
+    pub fn cordsnet_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let mut shapes = Vec::new();
+        for name in conv_names(self) {
+            if name == ConvName::Feedforward(0) {
+                for (area, side) in self.sides().into_iter().enumerate() {
+                    shapes.push((bias_name(area), vec![self.channels[area + 1], side, side]));
+                }
+            }
+            if name == ConvName::Readout {
+                shapes.push((READOUT_BIAS.to_owned(), vec![self.classes]));
+            }
+            shapes.extend(name.parameter_shapes(self));
+        }
+        shapes
+    }
+
+    /// Names and shapes of the CNN twin's parameters and running statistics.
+    pub fn cnn_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let mut shapes = Vec::new();
+        for name in conv_names(self) {
+            if name == ConvName::Readout {
+                shapes.push((READOUT_BIAS.to_owned(), vec![self.classes]));
+            }
+            shapes.extend(name.parameter_shapes(self));
+            if let Some(norm) = name.norm() {
+                for part in ["weight", "bias", "running_mean", "running_var"] {
+                    shapes.push((format!("{norm}.{part}"), vec![name.shape(self).outputs]));
+                }
+            }
+        }
+        shapes
+    }
+}
+
+/// Name of the readout's bias.
+pub(crate) const READOUT_BIAS: &str = "out_fc.bias";
+
+/// Name of an area's bias per unit.
+pub(crate) fn bias_name(area: usize) -> String {
+    format!("conv_bias.{area}")
+}
