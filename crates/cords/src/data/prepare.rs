@@ -1,0 +1,280 @@
+//! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
+
+use super::decode::Pixels;
+use super::source::{Opened, Source};
+use super::{DataError, ImageSetWriter, Split, resize, split};
+use fast_image_resize::Resizer;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Images that are decoded side by side before they are written in order.
+const BATCH: usize = 256;
+const DEFAULT_VALIDATION: f64 = 0.1;
+const DEFAULT_TEST: f64 = 0.2;
+
+/// At most so many images, chosen by seed. Applied to training and official test (and validation) images separately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Images of every class.
+    PerClass(usize),
+    /// Images in all, divided over the classes in proportion to their sizes.
+    Total(usize),
+}
+
+/// Where the constants of the per-channel normalisation come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// Mean and standard deviation of the prepared training images.
+    #[default]
+    TrainingSplit,
+    /// The constants that the literature uses for the data set (see [`Source::published_normalisation`]).
+    Published,
+    /// Given constants in units of [0, 1], one per channel.
+    Given {
+        /// Means.
+        mean: Vec<f64>,
+        /// Standard deviations.
+        std: Vec<f64>,
+    },
+}
+
+/// How to prepare an image set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareConfig {
+    /// Where the images come from.
+    pub source: Source,
+    /// Height and width of the prepared images in pixels (centre crop).
+    pub side: usize,
+    /// Length of the shorter side before the crop; `side` if not given.
+    #[serde(default)]
+    pub resize: Option<usize>,
+    /// 1 or 3: colour becomes luminance, grey is repeated.
+    pub channels: usize,
+    /// Fraction of every class's training images that become validation images; 0.1 if not given. Not allowed where
+    /// the source has a validation part of its own.
+    #[serde(default)]
+    pub validation_fraction: Option<f64>,
+    /// Fraction of every class's images that become test images; 0.2 if not given. Not allowed where the source has a
+    /// test part of its own.
+    #[serde(default)]
+    pub test_fraction: Option<f64>,
+    /// Seed of the division and of the choice under a limit.
+    #[serde(default)]
+    pub seed: u64,
+    /// Fewer images, for trials.
+    #[serde(default)]
+    pub limit: Option<Limit>,
+    /// Constants of the normalisation.
+    #[serde(default)]
+    pub normalisation: Normalisation,
+}
+
+/// Images of one class in each part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCount {
+    /// Class name.
+    pub class: String,
+    /// Training images.
+    pub train: usize,
+    /// Validation images.
+    pub validation: usize,
+    /// Test images.
+    pub test: usize,
+}
+
+/// What was prepared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Short name of the data set.
+    pub name: String,
+    /// Images in all.
+    pub images: usize,
+    /// Channels of every image.
+    pub channels: usize,
+    /// Height and width of every image in pixels.
+    pub side: usize,
+    /// Counts in label order.
+    pub classes: Vec<ClassCount>,
+    /// Mean per channel in units of [0, 1].
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel in units of [0, 1].
+    pub std: Vec<f64>,
+}
+
+impl PrepareConfig {
+    fn check(&self) -> Result<(), DataError> {
+        const LARGEST: usize = 1 << 14;
+        if self.side == 0 || self.side > LARGEST {
+            return Err(DataError::option(
+                "side",
+                format!("{} given; it must be 1 to {LARGEST}", self.side),
+            ));
+        }
+        if let Some(resize) = self.resize
+            && (resize < self.side || resize > LARGEST)
+        {
+            let range = format!(
+                "{resize} given; it must be at least the side, {}, and at most {LARGEST}",
+                self.side
+            );
+            return Err(DataError::option("resize", range));
+        }
+        if ![1, 3].contains(&self.channels) {
+            return Err(DataError::option(
+                "channels",
+                format!("{} given; it must be 1 or 3", self.channels),
+            ));
+        }
+        for (option, fraction) in [
+            ("validation_fraction", self.validation_fraction),
+            ("test_fraction", self.test_fraction),
+        ] {
+            if let Some(fraction) = fraction
+                && !(0.0..1.0).contains(&fraction)
+            {
+                return Err(DataError::option(
+                    option,
+                    format!("{fraction} given; it must be at least 0 and below 1"),
+                ));
+            }
+        }
+        if let Some(Limit::PerClass(0) | Limit::Total(0)) = self.limit {
+            return Err(DataError::option("limit", "0 given; it must keep at least one image"));
+        }
+        Ok(())
+    }
+
+    /// The constants of the normalisation; `None` where they are to be measured.
+    fn constants(&self) -> Result<Option<(Vec<f64>, Vec<f64>)>, DataError> {
+        let (mean, std) = match &self.normalisation {
+            Normalisation::TrainingSplit => return Ok(None),
+            Normalisation::Given { mean, std } => (mean.clone(), std.clone()),
+            Normalisation::Published => {
+                let (mean, std) = self.source.published_normalisation().ok_or_else(|| {
+                    DataError::option("normalisation", "there are no published constants for this source")
+                })?;
+                // A grey source has the same constants in all of its repeated channels.
+                if mean.len() == 1 {
+                    (vec![mean[0]; self.channels], vec![std[0]; self.channels])
+                } else {
+                    (mean, std)
+                }
+            }
+        };
+        let fits = |values: &[f64]| values.len() == self.channels && values.iter().all(|v| v.is_finite());
+        if !fits(&mean) || !fits(&std) || std.iter().any(|s| *s <= 0.0) {
+            let what = format!(
+                "mean {mean:?} and std {std:?} must have one finite value for each of {} channels, std above 0",
+                self.channels
+            );
+            return Err(DataError::option("normalisation", what));
+        }
+        Ok(Some((mean, std)))
+    }
+
+    fn describe(&self) -> String {
+        let kind = match &self.source {
+            Source::Digits => "embedded digits",
+            Source::Mnist { .. } => "MNIST, IDX files",
+            Source::FashionMnist { .. } => "Fashion-MNIST, IDX files",
+            Source::Cifar10 { .. } => "CIFAR-10, binary version",
+            Source::Cifar100 { .. } => "CIFAR-100, binary version, fine labels",
+            Source::ImageFolder { .. } => "image folder",
+        };
+        let (resize, side) = (self.resize.unwrap_or(self.side), self.side);
+        format!("{kind}; shorter side resized to {resize} (antialiased bilinear), centre crop {side} x {side}")
+    }
+}
+
+/// Reads the source, prepares its images and writes the image set into `out_dir`. Images keep the order of the source;
+/// `progress` is called with (images done, images in all).
+pub fn prepare(
+    config: &PrepareConfig,
+    out_dir: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Summary, DataError> {
+    config.check()?;
+    let constants = config.constants()?;
+    let Opened {
+        name,
+        classes,
+        attribution,
+        entries,
+        reader,
+    } = config.source.open()?;
+    for (option, given, part, called) in [
+        (
+            "validation_fraction",
+            config.validation_fraction,
+            super::source::Part::Validation,
+            "validation",
+        ),
+        ("test_fraction", config.test_fraction, super::source::Part::Test, "test"),
+    ] {
+        if given.is_some() && entries.iter().any(|entry| entry.part == part) {
+            let what = format!("the source has {called} images of its own, so this option must be left out");
+            return Err(DataError::option(option, what));
+        }
+    }
+    let choice = split::choose(
+        &entries,
+        &classes,
+        config.limit,
+        config.validation_fraction.unwrap_or(DEFAULT_VALIDATION),
+        config.test_fraction.unwrap_or(DEFAULT_TEST),
+        config.seed,
+    )?;
+
+    let total = choice.kept.len();
+    let mut writer = ImageSetWriter::create(out_dir, name, config.channels, config.side, &classes)?;
+    let resize_to = config.resize.unwrap_or(config.side);
+    progress(0, total);
+    for (batch_index, batch) in choice.kept.chunks(BATCH).enumerate() {
+        let fitted: Vec<Result<Vec<u8>, DataError>> = batch
+            .par_iter()
+            .map_init(Resizer::new, |resizer, &i| {
+                let pixels: Pixels = reader.pixels(i)?.with_channels(config.channels);
+                resize::fit(resizer, pixels, resize_to, config.side)
+            })
+            .collect();
+        // The first bad image in order is the one reported, whichever thread met one first.
+        for (&i, image) in batch.iter().zip(fitted) {
+            writer.push(&image?, entries[i].label)?;
+        }
+        progress(batch_index * BATCH + batch.len(), total);
+    }
+    let set = writer.finish(&choice.splits, constants, attribution, &config.describe())?;
+
+    let mut counts: Vec<ClassCount> = classes
+        .into_iter()
+        .map(|class| ClassCount {
+            class,
+            train: 0,
+            validation: 0,
+            test: 0,
+        })
+        .collect();
+    for part in [Split::Train, Split::Validation, Split::Test] {
+        for &i in set.split(part) {
+            let count = &mut counts[set.label(i as usize) as usize];
+            *match part {
+                Split::Train => &mut count.train,
+                Split::Validation => &mut count.validation,
+                Split::Test => &mut count.test,
+            } += 1;
+        }
+    }
+    Ok(Summary {
+        name: name.to_owned(),
+        images: set.len(),
+        channels: set.channels(),
+        side: set.side(),
+        classes: counts,
+        mean: set.manifest().mean.clone(),
+        std: set.manifest().std.clone(),
+    })
+}
