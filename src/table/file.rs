@@ -1,0 +1,285 @@
+//! Table files: Parquet with the schema in its metadata, so that any Parquet tool reads it.
+//!
+//! The bytes of a Parquet file depend on schema and values alone: no dates, one compression, one thread layout.
+//! A file without our metadata is read too: the columns before its first float column then count as keys.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use polars::prelude::{
+    Column, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParallelStrategy, ParquetCompression, ParquetReader,
+    ParquetWriter, SerReader, Series,
+};
+use serde::{Deserialize, Serialize};
+
+use super::csv::from_csv;
+use super::schema::{ColumnSchema, DType, Role, TableSchema};
+use super::{Table, TableError, Value};
+
+/// Key of the schema in the Parquet file's key-value metadata.
+pub(super) const METADATA_KEY: &str = "dynvis.table";
+
+/// Version of the JSON under [`METADATA_KEY`]; raised when an older reader would misread a newer file.
+pub(super) const FORMAT: u64 = 1;
+
+/// Marks the seal: this and a blake3 hash of all other bytes of the file stand right before the Parquet footer, where
+/// readers, which go by the footer's offsets, do not look. Parquet itself has no checksum that polars would verify, and
+/// its decoder can abort the process on a flipped bit.
+const SEAL: &[u8; 16] = b"dynvis:blake3:1\n";
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata<S> {
+    format: u64,
+    table: S,
+}
+
+impl Table {
+    /// The table as a Parquet file. Equal tables give equal bytes.
+    ///
+    /// # Errors
+    /// [`TableError::Encode`], [`TableError::Json`]; neither is expected of a valid table.
+    pub(crate) fn to_parquet(&self) -> Result<Vec<u8>, TableError> {
+        let encode = |source| TableError::Encode {
+            table: self.schema.name.clone(),
+            source,
+        };
+        let metadata = serde_json::to_string(&Metadata {
+            format: FORMAT,
+            table: &self.schema,
+        })?;
+        // A table whose roles were guessed stays without a description: the guess is not to become a statement.
+        let metadata = match self.inferred {
+            true => None,
+            false => Some(KeyValueMetadata::from_static(vec![(METADATA_KEY.to_owned(), metadata)])),
+        };
+        let columns = self
+            .schema
+            .columns
+            .iter()
+            .zip(&self.columns)
+            .map(|(column, values)| to_series(column, values));
+        let mut frame = DataFrame::new(self.height(), columns.collect()).map_err(encode)?;
+        let mut bytes = Vec::new();
+        ParquetWriter::new(&mut bytes)
+            .with_compression(ParquetCompression::Zstd(None))
+            .with_key_value_metadata(metadata)
+            .finish(&mut frame)
+            .map_err(encode)?;
+        seal(&mut bytes);
+        Ok(bytes)
+    }
+
+    /// Writes the Parquet file, replacing what was there.
+    ///
+    /// # Errors
+    /// Those of [`Table::to_parquet`], and [`TableError::Io`] naming the path.
+    pub(crate) fn write_parquet(&self, path: &Path) -> Result<(), TableError> {
+        Ok(fs_err::write(path, self.to_parquet()?)?)
+    }
+
+    /// Reads a `.parquet` or `.csv` file. One without our metadata gets its name from the file, and its columns
+    /// before the first float column count as keys; a column without any value counts as float, NaN as missing.
+    ///
+    /// # Errors
+    /// An unknown extension, an unreadable or damaged file, a type that tables do not have.
+    pub(crate) fn read(path: &Path) -> Result<Table, TableError> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("parquet") => {
+                let bytes = fs_err::read(path)?;
+                if !seal_holds(&bytes) {
+                    return Err(TableError::Damaged { path: path.to_owned() });
+                }
+                from_parquet(path, &bytes)
+            }
+            Some("csv") => from_csv(path, fs_err::read(path)?),
+            _ => Err(TableError::UnknownExtension { path: path.to_owned() }),
+        }
+    }
+}
+
+/// Puts the seal in front of the footer, whose length stands in the eighth to fifth bytes from the end.
+fn seal(bytes: &mut Vec<u8>) {
+    let hash = blake3::hash(bytes);
+    let (_, length) = bytes
+        .split_last_chunk::<8>()
+        .map_or((&[][..], [0; 8]), |(rest, tail)| (rest, *tail));
+    let footer = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
+    let place = bytes.len().saturating_sub(8 + footer);
+    bytes.splice(place..place, SEAL.iter().chain(hash.as_bytes()).copied());
+}
+
+/// Whether the bytes are those that were sealed, or carry no seal because another program wrote them.
+fn seal_holds(bytes: &[u8]) -> bool {
+    let Some(place) = bytes.windows(SEAL.len()).rposition(|window| window == SEAL) else {
+        return true;
+    };
+    let (before, after) = (&bytes[..place], &bytes[place + SEAL.len()..]);
+    let Some((hash, after)) = after.split_first_chunk::<{ blake3::OUT_LEN }>() else {
+        return false;
+    };
+    blake3::Hasher::new().update(before).update(after).finalize() == *hash
+}
+
+fn to_series(column: &ColumnSchema, values: &[Value]) -> Column {
+    let name = column.name.as_str().into();
+    /// Other variants cannot occur: the writer and the readers keep a column to one type.
+    macro_rules! collect {
+        ($variant:ident) => {
+            values.iter().map(|value| {
+                if let Value::$variant(value) = value {
+                    Some(value.to_owned())
+                } else {
+                    None
+                }
+            })
+        };
+    }
+    let series = match column.dtype {
+        DType::Int => Series::new(name, collect!(Int).collect::<Vec<_>>()),
+        DType::Float => Series::new(name, collect!(Float).collect::<Vec<_>>()),
+        DType::Bool => Series::new(name, collect!(Bool).collect::<Vec<_>>()),
+        DType::Text => Series::new(name, collect!(Text).collect::<Vec<_>>()),
+    };
+    series.into()
+}
+
+fn from_parquet(path: &Path, bytes: &[u8]) -> Result<Table, TableError> {
+    let (frame, metadata) = read_frame(path, bytes)?;
+    let columns = frame.columns().iter().map(|column| from_series(path, column));
+    let columns = columns.collect::<Result<Vec<(DType, Vec<Value>)>, TableError>>()?;
+    let names: Vec<String> = frame.columns().iter().map(|column| column.name().to_string()).collect();
+
+    let Some(json) = metadata else {
+        return infer(path, names, columns);
+    };
+    let damaged = |source| TableError::Metadata {
+        path: path.to_owned(),
+        source,
+    };
+    // The version comes first and alone, so that a newer description is not called damaged.
+    let FormatOnly { format } = serde_json::from_str(&json).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(TableError::NewerFormat {
+            path: path.to_owned(),
+            found: format,
+            supported: FORMAT,
+        });
+    }
+    let schema = serde_json::from_str::<Metadata<TableSchema>>(&json)
+        .map_err(damaged)?
+        .table;
+    schema.check()?;
+    let found: Vec<String> = names
+        .iter()
+        .zip(&columns)
+        .map(|(name, (dtype, _))| format!("{name}: {dtype}"))
+        .collect();
+    let described: Vec<String> = schema
+        .columns
+        .iter()
+        .map(|column| format!("{}: {}", column.name, column.dtype))
+        .collect();
+    if found != described {
+        return Err(TableError::SchemaMismatch {
+            path: path.to_owned(),
+            found,
+            described,
+        });
+    }
+    let columns = columns.into_iter().map(|(_, values)| values).collect();
+    let table = Table {
+        schema,
+        columns,
+        inferred: false,
+    };
+    table.check_keys()?;
+    Ok(table)
+}
+
+/// Decodes the file; our description of it comes back as JSON text, not yet understood.
+fn read_frame(path: &Path, bytes: &[u8]) -> Result<(DataFrame, Option<String>), TableError> {
+    let read = || {
+        let mut reader = ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
+        let entries = reader.get_metadata()?.key_value_metadata().iter().flatten();
+        let ours = entries
+            .filter(|entry| entry.key == METADATA_KEY)
+            .find_map(|entry| entry.value.clone());
+        Ok((reader.finish()?, ours))
+    };
+    read().map_err(|source| TableError::Parquet {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// One column as ours: every integer type as int, both float types as float, strings as text.
+fn from_series(path: &Path, column: &Column) -> Result<(DType, Vec<Value>), TableError> {
+    let (series, parquet) = (column.as_materialized_series(), |source| TableError::Parquet {
+        path: path.to_owned(),
+        source,
+    });
+    let (dtype, values): (DType, Vec<Value>) = match series.dtype() {
+        found if found.is_integer() => {
+            let series = series.strict_cast(&DataType::Int64).map_err(parquet)?;
+            (
+                DType::Int,
+                series.i64().map_err(parquet)?.iter().map(Value::from).collect(),
+            )
+        }
+        found if found.is_float() => {
+            let series = series.strict_cast(&DataType::Float64).map_err(parquet)?;
+            let number = |value: Option<f64>| Value::from(value.filter(|value| !value.is_nan()));
+            (
+                DType::Float,
+                series.f64().map_err(parquet)?.iter().map(number).collect(),
+            )
+        }
+        DataType::Boolean => (
+            DType::Bool,
+            series.bool().map_err(parquet)?.iter().map(Value::from).collect(),
+        ),
+        DataType::String => (
+            DType::Text,
+            series.str().map_err(parquet)?.iter().map(Value::from).collect(),
+        ),
+        DataType::Null => (DType::Float, vec![Value::Null; series.len()]),
+        found => {
+            let (column, found) = (series.name().to_string(), found.to_string());
+            return Err(TableError::UnsupportedType {
+                path: path.to_owned(),
+                column,
+                found,
+            });
+        }
+    };
+    Ok((dtype, values))
+}
+
+/// A table of a file that says nothing of roles.
+pub(super) fn infer(path: &Path, names: Vec<String>, columns: Vec<(DType, Vec<Value>)>) -> Result<Table, TableError> {
+    let first_float = columns
+        .iter()
+        .position(|(dtype, _)| *dtype == DType::Float)
+        .unwrap_or(columns.len());
+    let name = path
+        .file_stem()
+        .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let mut schema = TableSchema::new(name, "");
+    for (place, (name, (dtype, _))) in names.into_iter().zip(&columns).enumerate() {
+        let role = if place < first_float { Role::Key } else { Role::Value };
+        let mut column = ColumnSchema::new(name, role, *dtype, "");
+        column.allow_missing = true;
+        schema.columns.push(column);
+    }
+    schema.check()?;
+    Ok(Table {
+        schema,
+        columns: columns.into_iter().map(|(_, values)| values).collect(),
+        inferred: true,
+    })
+}
