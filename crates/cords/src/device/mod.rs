@@ -129,6 +129,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn zeros(&self, len: usize) -> Self::Buffer;
     /// A buffer with the host's values in the host's order (parameters).
     fn upload(&self, host: &[T]) -> Self::Buffer;
+    /// A second buffer with the same values.
+    fn duplicate(&self, buffer: &Self::Buffer) -> Self::Buffer;
     /// Values of a parameter buffer in the host's order.
     fn download(&self, buffer: &Self::Buffer) -> Vec<T>;
     /// Host `[batch, channels, side, side]` into a buffer of maps.

@@ -1,1 +1,22 @@
 //! Training: the published objective, backpropagation through time, optimisers and training loops.
+//!
+//! Gradients are written by hand over the kernel interface; there is no tape. A batch is cut into groups of a fixed
+//! number of images whose gradients are summed in order, so the number of threads never shows in a result.
+
+mod cnn_gradient;
+mod error;
+mod gradient;
+mod init;
+mod objective;
+mod optimise;
+mod rollout;
+
+pub use cnn_gradient::{CnnGradient, CnnLoss, cnn_gradient};
+pub use error::TrainError;
+pub use gradient::{BatchLoss, Gradient, cordsnet_gradient};
+pub use init::Initialisation;
+pub use objective::{Objective, logspace};
+pub use optimise::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
+
+/// Placeholder
+#[derive(Debug)] pub struct EpochRecord {}

@@ -3,7 +3,7 @@
 //! Per area `r = ReLU(BN(area_conv(BN(area_area(x)))))`; batch norm also follows inp_conv and skip_area. The forward
 //! pass here serves evaluation (running statistics) and training (statistics of the whole batch, over chunks of images).
 
-use super::filters::{ConvName, WeightNorm, conv_names};
+use super::filters::{ConvName, Weights, conv_names};
 use super::parameters::READOUT_BIAS;
 use super::{Architecture, NetError, Parameters};
 use crate::Real;
@@ -12,13 +12,19 @@ use crate::device::{Cpu, Device, Maps};
 /// Added to the variance (PyTorch's default).
 pub(crate) const NORM_EPSILON: f64 = 1e-5;
 
-/// Batch norm after one convolution: weight, bias and running statistics per channel.
+/// Batch norm after one convolution, per channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Norm {
     pub(crate) weight: Vec<f64>,
     pub(crate) bias: Vec<f64>,
-    pub(crate) running_mean: Vec<f64>,
-    pub(crate) running_variance: Vec<f64>,
+    running: Running,
+}
+
+/// Running statistics of one batch norm.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) mean: Vec<f64>,
+    pub(crate) variance: Vec<f64>,
 }
 
 /// Statistics that one batch norm used in one pass.
@@ -30,9 +36,6 @@ pub(crate) struct Statistics {
     /// Values per channel.
     pub(crate) count: usize,
 }
-
-/// Batch norms by the place of their convolution in the fixed order.
-pub(crate) type CnnNorms = Vec<Option<Norm>>;
 
 /// Names of weight, bias, running mean and running variance of a batch norm.
 pub(crate) fn norm_names(name: ConvName) -> Option<[String; 4]> {
@@ -62,7 +65,7 @@ pub(crate) struct CnnGraph<T: Real, D: Device<T>> {
     pub(crate) device: D,
     pub(crate) architecture: Architecture,
     filters: Vec<D::Filter>,
-    pub(crate) norms: CnnNorms,
+    pub(crate) norms: Vec<Option<Norm>>,
     readout_bias: D::Buffer,
 }
 
@@ -70,16 +73,31 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
     pub(crate) fn new(
         device: &D,
         architecture: &Architecture,
-        weights: &WeightNorm<T, D>,
-        norms: CnnNorms,
-        readout_bias: D::Buffer,
+        weights: &Weights<T, D>,
+        running: &[Option<Running>],
     ) -> Self {
+        // The order of `cnn_others`: weight and bias of every batch norm, then the readout's bias.
+        let (readout_bias, affine) = weights.others().split_last().expect("the readout's bias comes last");
+        let values = |buffer: &D::Buffer| device.download(buffer).into_iter().map(T::to_f64).collect();
+        let mut affine = affine.chunks_exact(2);
+        let norms = running
+            .iter()
+            .map(|running| {
+                running.as_ref().and_then(|running| {
+                    affine.next().map(|pair| Norm {
+                        weight: values(&pair[0]),
+                        bias: values(&pair[1]),
+                        running: running.clone(),
+                    })
+                })
+            })
+            .collect();
         Self {
             device: device.clone(),
             architecture: architecture.clone(),
             filters: weights.filters(device),
             norms,
-            readout_bias,
+            readout_bias: device.duplicate(readout_bias),
         }
     }
 
@@ -227,8 +245,8 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             combine_moments(maps.channels, &parts)
         } else {
             Statistics {
-                mean: norm.running_mean.clone(),
-                variance: norm.running_variance.clone(),
+                mean: norm.running.mean.clone(),
+                variance: norm.running.variance.clone(),
                 count: 0,
             }
         };
@@ -265,23 +283,23 @@ fn combine_moments(channels: usize, parts: &[(usize, Vec<[f64; 2]>)]) -> Statist
     }
 }
 
-/// Batch norms from arranged parameters.
-pub(crate) fn norms_from<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) -> CnnNorms {
+/// Running statistics from arranged parameters, by the place of their convolution in the fixed order.
+pub(crate) fn running_from<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) -> Vec<Option<Running>> {
     let values = |name: &String| -> Vec<f64> {
         let tensor = parameters.get(name).expect("parameters are arranged for this architecture");
         tensor.data.iter().map(|value| value.to_f64()).collect()
     };
-    conv_names(architecture)
-        .into_iter()
-        .map(|name| {
-            norm_names(name).map(|[weight, bias, mean, variance]| Norm {
-                weight: values(&weight),
-                bias: values(&bias),
-                running_mean: values(&mean),
-                running_variance: values(&variance),
-            })
-        })
-        .collect()
+    let running = |[_, _, mean, variance]: [String; 4]| Running {
+        mean: values(&mean),
+        variance: values(&variance),
+    };
+    conv_names(architecture).into_iter().map(|name| norm_names(name).map(running)).collect()
+}
+
+/// Names of a CNN's trained parameters apart from g and v.
+pub(crate) fn cnn_others(architecture: &Architecture) -> Vec<String> {
+    let names = conv_names(architecture).into_iter().filter_map(norm_names);
+    names.flat_map(|[weight, bias, _, _]| [weight, bias]).chain([READOUT_BIAS.to_owned()]).collect()
 }
 
 /// The CNN twin ready to evaluate.
@@ -308,10 +326,8 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
     pub fn on(device: &D, architecture: &Architecture, parameters: &Parameters<T>) -> Result<Self, NetError> {
         architecture.validate()?;
         let parameters = parameters.arranged(&architecture.cnn_shapes())?;
-        let weights = WeightNorm::upload(device, architecture, &parameters);
-        let norms = norms_from(architecture, &parameters);
-        let bias = parameters.get(READOUT_BIAS).expect("parameters are arranged for this architecture");
-        let graph = CnnGraph::new(device, architecture, &weights, norms, device.upload(&bias.data));
+        let weights = Weights::upload(device, architecture, &parameters, cnn_others(architecture));
+        let graph = CnnGraph::new(device, architecture, &weights, &running_from(architecture, &parameters));
         Ok(Self { parameters, graph })
     }
 

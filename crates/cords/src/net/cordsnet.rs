@@ -2,7 +2,7 @@
 //!
 //! `Connections` is the network on a device, one group of images at a time; training runs on it too.
 
-use super::filters::{ConvName, WeightNorm};
+use super::filters::{ConvName, Weights};
 use super::parameters::{READOUT_BIAS, bias_name};
 use super::{Architecture, Euler, NetError, Parameters, Phi};
 use crate::device::{Cpu, Device, Maps};
@@ -66,10 +66,11 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         architecture: &Architecture,
         euler: &Euler,
         phi: Phi,
-        weights: &WeightNorm<T, D>,
-        biases: Vec<D::Buffer>,
-        readout_bias: D::Buffer,
+        weights: &Weights<T, D>,
     ) -> Self {
+        // The order of `cordsnet_others`: a bias per area, then the readout's.
+        let mut biases: Vec<D::Buffer> = weights.others().iter().map(|buffer| device.duplicate(buffer)).collect();
+        let readout_bias = biases.pop().expect("the readout's bias comes last");
         let sides = architecture.sides();
         let maps = |area: usize| Maps {
             batch: 1,
@@ -314,11 +315,8 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     }
 
     fn assemble(device: &D, architecture: &Architecture, parameters: Parameters<T>, euler: &Euler, phi: Phi) -> Self {
-        let upload = |name: &str| device.upload(&held(&parameters, name).data);
-        let weights = WeightNorm::upload(device, architecture, &parameters);
-        let biases = (0..architecture.areas()).map(|area| upload(&bias_name(area))).collect();
-        let connections =
-            Connections::new(device, architecture, euler, phi, &weights, biases, upload(READOUT_BIAS));
+        let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
+        let connections = Connections::new(device, architecture, euler, phi, &weights);
         Self {
             euler: euler.clone(),
             parameters,
@@ -602,6 +600,11 @@ impl<T: Real, D: Device<T>> Group<T, D> {
         let skipped = inp.map(|inp| connections.skip(work, self.batch, inp));
         connections.constant_current(work, self.batch, inp.zip(skipped.as_ref()), &mut self.constant);
     }
+}
+
+/// Names of a CordsNet's parameters apart from g and v.
+pub(crate) fn cordsnet_others(architecture: &Architecture) -> Vec<String> {
+    (0..architecture.areas()).map(bias_name).chain([READOUT_BIAS.to_owned()]).collect()
 }
 
 fn held<'a, T: Real>(parameters: &'a Parameters<T>, name: &str) -> &'a Tensor<T> {

@@ -123,27 +123,31 @@ impl ConvName {
     }
 }
 
-/// g and v of every convolution on the device, in the fixed order.
-pub(crate) struct WeightNorm<T: Real, D: Device<T>> {
-    pub(crate) lengths: Vec<D::Buffer>,
-    pub(crate) directions: Vec<D::Buffer>,
+/// Parameters that are trained, on the device: g and v of every convolution in the fixed order, then the others by name.
+pub(crate) struct Weights<T: Real, D: Device<T>> {
+    pub(crate) names: Vec<String>,
+    pub(crate) buffers: Vec<D::Buffer>,
     shapes: Vec<ConvShape>,
     number: PhantomData<T>,
 }
 
-impl<T: Real, D: Device<T>> WeightNorm<T, D> {
-    /// Uploads g and v. `parameters` must have been arranged for this architecture.
-    pub(crate) fn upload(device: &D, architecture: &Architecture, parameters: &Parameters<T>) -> Self {
-        let part = |which: usize| {
-            let tensor = |name: ConvName| parameters.get(&name.parameter_names()[which]);
-            conv_names(architecture)
-                .into_iter()
-                .map(|name| device.upload(&tensor(name).expect("parameters are arranged for this architecture").data))
-                .collect()
+impl<T: Real, D: Device<T>> Weights<T, D> {
+    /// Uploads g, v and `others`. `parameters` must have been arranged for this architecture.
+    pub(crate) fn upload(
+        device: &D,
+        architecture: &Architecture,
+        parameters: &Parameters<T>,
+        others: Vec<String>,
+    ) -> Self {
+        let mut names: Vec<String> = conv_names(architecture).into_iter().flat_map(ConvName::parameter_names).collect();
+        names.extend(others);
+        let upload = |name: &String| {
+            let tensor = parameters.get(name).expect("parameters are arranged for this architecture");
+            device.upload(&tensor.data)
         };
         Self {
-            lengths: part(0),
-            directions: part(1),
+            buffers: names.iter().map(upload).collect(),
+            names,
             shapes: conv_shapes(architecture),
             number: PhantomData,
         }
@@ -151,9 +155,34 @@ impl<T: Real, D: Device<T>> WeightNorm<T, D> {
 
     /// Weights w = g v/|v| of every convolution, prepared for use.
     pub(crate) fn filters(&self, device: &D) -> Vec<D::Filter> {
-        let gv = self.lengths.iter().zip(&self.directions);
-        gv.zip(&self.shapes)
-            .map(|((g, v), shape)| device.filter(*shape, &device.weight_norm(shape.outputs, g, v)))
-            .collect()
+        let pairs = self.shapes.iter().zip(self.buffers.chunks_exact(2));
+        pairs.map(|(shape, gv)| device.filter(*shape, &device.weight_norm(shape.outputs, &gv[0], &gv[1]))).collect()
+    }
+
+    /// The parameters that are not g or v of a convolution, in the order of their names.
+    pub(crate) fn others(&self) -> &[D::Buffer] {
+        &self.buffers[2 * self.shapes.len()..]
+    }
+
+    /// Gradients of all parameters, in order, from those of the effective weights and of the others.
+    pub(crate) fn gradients(&self, device: &D, weights: &[D::Buffer], others: Vec<D::Buffer>) -> Vec<D::Buffer> {
+        let mut gradients = Vec::with_capacity(self.buffers.len());
+        for ((shape, gv), dw) in self.shapes.iter().zip(self.buffers.chunks_exact(2)).zip(weights) {
+            let mut dg = device.zeros(shape.outputs);
+            let mut dv = device.zeros(shape.outputs * shape.patch());
+            device.weight_norm_adjoint(shape.outputs, &gv[0], &gv[1], dw, &mut dg, &mut dv);
+            gradients.extend([dg, dv]);
+        }
+        gradients.extend(others);
+        gradients
+    }
+
+    /// Writes the trained values into `parameters`.
+    pub(crate) fn download(&self, device: &D, parameters: &mut Parameters<T>) {
+        for (name, buffer) in self.names.iter().zip(&self.buffers) {
+            if let Some(tensor) = parameters.get_mut(name) {
+                tensor.data = device.download(buffer);
+            }
+        }
     }
 }

@@ -17,6 +17,6 @@ pub use error::NetError;
 pub use model::{Model, ModelInfo, Presentation};
 pub use parameters::Parameters;
 
-pub(crate) use cnn::{CnnNorms, NORM_EPSILON, norm_names};
-pub(crate) use cordsnet::Connections;
-pub(crate) use filters::{ConvName, WeightNorm, conv_shapes};
+pub(crate) use cnn::{CnnChunk, CnnGraph, NORM_EPSILON, Running, Statistics, cnn_others, norm_names, running_from};
+pub(crate) use cordsnet::{Connections, StepScratch, cordsnet_others};
+pub(crate) use filters::{ConvName, Weights, conv_names, conv_shapes};

@@ -51,6 +51,10 @@ impl<T: Real> Device<T> for Cpu {
         host.to_vec()
     }
 
+    fn duplicate(&self, buffer: &Vec<T>) -> Vec<T> {
+        buffer.clone()
+    }
+
     fn download(&self, buffer: &Vec<T>) -> Vec<T> {
         buffer.clone()
     }

@@ -1,0 +1,365 @@
+//! Loss and gradient of one batch of the CNN twin: chunks of images side by side, batch norm over all of them.
+
+use super::TrainError;
+use super::rollout::largest_index;
+use crate::device::{Cpu, Device};
+use crate::net::{
+    Architecture, CnnChunk, CnnGraph, ConvName, NORM_EPSILON, Parameters, Running, Statistics, Weights, cnn_others,
+    conv_names, conv_shapes, norm_names, running_from,
+};
+use crate::{Real, Tensor};
+
+/// Share of a new batch in the running statistics (PyTorch's default).
+const MOMENTUM: f64 = 0.1;
+
+/// Loss of one batch of the CNN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CnnLoss {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Images classified rightly.
+    pub correct: usize,
+    /// Area with the largest activity, and that activity.
+    pub largest: (usize, f64),
+}
+
+/// Memory and results of the backward pass of one chunk.
+struct Backward<'a, T: Real, D: Device<T>> {
+    chunk: &'a mut CnnChunk<T, D>,
+    labels: &'a [u32],
+    losses: Vec<f64>,
+    correct: usize,
+    /// dL/dr per area.
+    activity: Vec<D::Buffer>,
+    dinp: D::Buffer,
+    /// Gradient at the output of the convolution being passed, then at its input.
+    flow: D::Buffer,
+    sums: Vec<[f64; 2]>,
+    weights: Vec<D::Buffer>,
+    readout_bias: D::Buffer,
+}
+
+/// Training-mode pass over one batch: loss, gradients of effective weights and of the other parameters in the order of
+/// `cnn_others`, and the statistics that each batch norm used.
+pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
+    graph: &CnnGraph<T, D>,
+    images: &[T],
+    labels: &[u32],
+    logits: &mut Vec<T>,
+) -> (CnnLoss, Vec<D::Buffer>, Vec<D::Buffer>, Vec<Statistics>) {
+    let device = &graph.device;
+    let architecture = &graph.architecture;
+    let (areas, classes) = (architecture.areas(), architecture.classes);
+    let size = device.group_images();
+    let image_len = architecture.image_len();
+    let mut chunks: Vec<CnnChunk<T, D>> = images
+        .chunks(size * image_len)
+        .map(|images| graph.chunk(images, images.len() / image_len))
+        .collect();
+    let statistics = graph.forward(&mut chunks, true);
+    logits.clear();
+    for chunk in &chunks {
+        let first = logits.len();
+        logits.resize(first + chunk.batch * classes, T::ZERO);
+        let maps = ConvName::Readout.shape(architecture).out_maps(chunk.batch);
+        device.download_maps(maps, &chunk.logits, &mut logits[first..]);
+    }
+    let mut largest = (0, 0.0f64);
+    for chunk in &chunks {
+        for (area, activity) in chunk.activity.iter().enumerate() {
+            let value = device.max_abs(activity);
+            if !(value <= largest.1) && !largest.1.is_nan() {
+                largest = (area, value);
+            }
+        }
+    }
+    let mut rows = logits.chunks_exact(classes);
+    let mut passes: Vec<Backward<'_, T, D>> = chunks
+        .iter_mut()
+        .zip(labels.chunks(size))
+        .map(|(chunk, labels)| Backward {
+            correct: rows
+                .by_ref()
+                .take(labels.len())
+                .zip(labels)
+                .filter(|(row, label)| largest_index(row) == **label as usize)
+                .count(),
+            labels,
+            losses: Vec::new(),
+            activity: (0..areas).map(|area| device.zeros(graph.maps(area, chunk.batch).len())).collect(),
+            dinp: device.zeros(ConvName::InpSkip.shape(architecture).in_maps(chunk.batch).len()),
+            flow: device.zeros(0),
+            sums: Vec::new(),
+            weights: conv_shapes(architecture)
+                .iter()
+                .map(|shape| device.zeros(shape.outputs * shape.patch()))
+                .collect(),
+            readout_bias: device.zeros(classes),
+            chunk,
+        })
+        .collect();
+    let norms = backward(graph, &mut passes, &statistics, labels.len());
+    let loss = CnnLoss {
+        loss: passes.iter().flat_map(|pass| &pass.losses).sum::<f64>() / labels.len() as f64,
+        correct: passes.iter().map(|pass| pass.correct).sum(),
+        largest,
+    };
+    let mut passes = passes.into_iter();
+    let (mut weights, mut readout_bias) = match passes.next() {
+        Some(pass) => (pass.weights, pass.readout_bias),
+        None => (Vec::new(), device.zeros(classes)),
+    };
+    for pass in passes {
+        for (sum, part) in weights.iter_mut().zip(&pass.weights) {
+            device.add(part, sum);
+        }
+        device.add(&pass.readout_bias, &mut readout_bias);
+    }
+    let upload = |values: &Vec<f64>| device.upload(&values.iter().map(|v| T::from_f64(*v)).collect::<Vec<_>>());
+    let mut others: Vec<D::Buffer> = norms.iter().flatten().map(upload).collect();
+    others.push(readout_bias);
+    (loss, weights, others, statistics)
+}
+
+/// Gradients of weight and bias of every batch norm, in the fixed order; the rest is left in the passes.
+fn backward<T: Real, D: Device<T>>(
+    graph: &CnnGraph<T, D>,
+    passes: &mut [Backward<'_, T, D>],
+    statistics: &[Statistics],
+    whole: usize,
+) -> Vec<[Vec<f64>; 2]> {
+    let device = &graph.device;
+    let architecture = &graph.architecture;
+    let areas = architecture.areas();
+    let mut norms: Vec<Option<[Vec<f64>; 2]>> = vec![None; statistics.len()];
+    let mut normalise = |name: ConvName, passes: &mut [Backward<'_, T, D>]| {
+        let index = graph.index(name);
+        norms[index] = Some(norm_backward(graph, name, passes, &statistics[index]));
+    };
+    device.for_each(passes, |_, pass| readout_backward(graph, pass, whole));
+    for area in (0..areas).rev() {
+        device.for_each(passes, |_, pass| {
+            pass.flow = device.duplicate(&pass.activity[area]);
+            device.clear_where_not_positive(&pass.chunk.activity[area], &mut pass.flow);
+        });
+        normalise(ConvName::Recurrent(area), passes);
+        device.for_each(passes, |_, pass| {
+            let x = Source::Normed(ConvName::Feedforward(area));
+            conv_backward(graph, pass, ConvName::Recurrent(area), x);
+        });
+        normalise(ConvName::Feedforward(area), passes);
+        device.for_each(passes, |_, pass| {
+            let x = if area == 0 { Source::Inp } else { Source::Source(area) };
+            conv_backward(graph, pass, ConvName::Feedforward(area), x);
+            match area {
+                0 => device.add(&pass.flow, &mut pass.dinp),
+                1 => {
+                    device.add(&pass.flow, &mut pass.activity[0]);
+                    conv_backward(graph, pass, ConvName::InpSkip, Source::Inp);
+                    device.add(&pass.flow, &mut pass.dinp);
+                }
+                _ => {
+                    device.add(&pass.flow, &mut pass.activity[area - 1]);
+                    if area % 2 == 0 {
+                        device.add(&pass.flow, &mut pass.activity[area - 2]);
+                    }
+                }
+            }
+        });
+        if area >= 3 && area % 2 == 1 {
+            normalise(ConvName::Shortcut(area), passes);
+            device.for_each(passes, |_, pass| {
+                conv_backward(graph, pass, ConvName::Shortcut(area), Source::Activity(area - 2));
+                device.add(&pass.flow, &mut pass.activity[area - 2]);
+            });
+        }
+    }
+    device.for_each(passes, |_, pass| {
+        let maps = ConvName::InpConv.shape(architecture).out_maps(pass.chunk.batch);
+        pass.flow = device.zeros(maps.len());
+        device.avg_pool_transpose(maps, &pass.dinp, &mut pass.flow);
+    });
+    normalise(ConvName::InpConv, passes);
+    device.for_each(passes, |_, pass| {
+        let shape = ConvName::InpConv.shape(architecture);
+        let chunk = &mut *pass.chunk;
+        let pair = [(&chunk.images, &pass.flow)];
+        device.conv_weight_gradient(&mut chunk.work, shape, chunk.batch, &pair, &mut pass.weights[0]);
+    });
+    norms.into_iter().flatten().collect()
+}
+
+fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Backward<'_, T, D>, whole: usize) {
+    let device = &graph.device;
+    let shape = ConvName::Readout.shape(&graph.architecture);
+    let chunk = &mut *pass.chunk;
+    let logit_maps = shape.out_maps(chunk.batch);
+    let mut dlogits = device.zeros(logit_maps.len());
+    pass.losses = device.cross_entropy(shape.outputs, &chunk.logits, pass.labels, 1.0 / whole as f64, &mut dlogits);
+    device.add_batch_sum(logit_maps, &dlogits, &mut pass.readout_bias);
+    let dw = &mut pass.weights[graph.index(ConvName::Readout)];
+    device.conv_weight_gradient(&mut chunk.work, shape, chunk.batch, &[(&chunk.pooled, &dlogits)], dw);
+    let mut dpooled = device.zeros(shape.in_maps(chunk.batch).len());
+    let filter = graph.filter(ConvName::Readout);
+    device.conv_transpose(&mut chunk.work, filter, chunk.batch, &dlogits, &mut dpooled, false);
+    let last = pass.activity.len() - 1;
+    for area in [last, last - 1] {
+        let maps = graph.maps(area, chunk.batch);
+        device.add_unpooled(maps, &dpooled, &chunk.activity[area], true, &mut pass.activity[area]);
+    }
+}
+
+/// What a convolution read in the forward pass.
+#[derive(Clone, Copy)]
+enum Source {
+    Inp,
+    Source(usize),
+    Normed(ConvName),
+    Activity(usize),
+}
+
+/// Weight gradient of one convolution; `flow` goes from its output to its input.
+fn conv_backward<T: Real, D: Device<T>>(
+    graph: &CnnGraph<T, D>,
+    pass: &mut Backward<'_, T, D>,
+    name: ConvName,
+    source: Source,
+) {
+    let device = &graph.device;
+    let shape = name.shape(&graph.architecture);
+    let index = graph.index(name);
+    let chunk = &mut *pass.chunk;
+    let x = match source {
+        Source::Inp => &chunk.inp,
+        Source::Source(area) => &chunk.source[area],
+        Source::Normed(name) => &chunk.normed[graph.index(name)],
+        Source::Activity(area) => &chunk.activity[area],
+    };
+    device.conv_weight_gradient(&mut chunk.work, shape, chunk.batch, &[(x, &pass.flow)], &mut pass.weights[index]);
+    let mut dx = device.zeros(shape.in_maps(chunk.batch).len());
+    device.conv_transpose(&mut chunk.work, graph.filter(name), chunk.batch, &pass.flow, &mut dx, false);
+    pass.flow = dx;
+}
+
+/// `flow` from the output of a batch norm to its input; returns the gradients of its weight and bias.
+///
+/// With n values a channel, s = 1/sqrt(variance + epsilon) and y = weight (x - mean) s + bias:
+/// dbias = sum dy, dweight = s sum dy (x - mean), dx = weight s (dy - dbias/n - (x - mean) s dweight/n).
+fn norm_backward<T: Real, D: Device<T>>(
+    graph: &CnnGraph<T, D>,
+    name: ConvName,
+    passes: &mut [Backward<'_, T, D>],
+    statistics: &Statistics,
+) -> [Vec<f64>; 2] {
+    let device = &graph.device;
+    let index = graph.index(name);
+    let maps = name.shape(&graph.architecture).out_maps(1);
+    device.for_each(passes, |_, pass| {
+        let maps = maps.with_batch(pass.chunk.batch);
+        pass.sums = device.channel_gradient_sums(maps, &statistics.mean, &pass.chunk.convolved[index], &pass.flow);
+    });
+    let mut sums = vec![[0.0; 2]; maps.channels];
+    for pass in passes.iter() {
+        for (sum, part) in sums.iter_mut().zip(&pass.sums) {
+            sum[0] += part[0];
+            sum[1] += part[1];
+        }
+    }
+    let norm = graph.norms[index].as_ref().expect("only convolutions that have a batch norm are normalised");
+    let count = statistics.count as f64;
+    let mut dweight = Vec::with_capacity(sums.len());
+    let mut dbias = Vec::with_capacity(sums.len());
+    let mut coefficients = Vec::with_capacity(sums.len());
+    for (channel, [sum, centred]) in sums.into_iter().enumerate() {
+        let inverse = 1.0 / (statistics.variance[channel] + NORM_EPSILON).sqrt();
+        let scale = norm.weight[channel] * inverse;
+        dbias.push(sum);
+        dweight.push(inverse * centred);
+        let along = -scale * inverse * inverse * centred / count;
+        coefficients.push([statistics.mean[channel], scale, along, -scale * sum / count]);
+    }
+    device.for_each(passes, |_, pass| {
+        let maps = maps.with_batch(pass.chunk.batch);
+        device.channel_combine(maps, &coefficients, &pass.chunk.convolved[index], &mut pass.flow);
+    });
+    [dweight, dbias]
+}
+
+/// Moves running statistics towards a batch's; the variance with Bessel's correction, as PyTorch keeps it.
+pub(crate) fn update_running(running: &mut [Option<Running>], statistics: &[Statistics]) {
+    for (running, statistics) in running.iter_mut().zip(statistics) {
+        let Some(running) = running else { continue };
+        let count = statistics.count as f64;
+        let bessel = if statistics.count > 1 { count / (count - 1.0) } else { 1.0 };
+        for (held, new) in running.mean.iter_mut().zip(&statistics.mean) {
+            *held += MOMENTUM * (new - *held);
+        }
+        for (held, new) in running.variance.iter_mut().zip(&statistics.variance) {
+            *held += MOMENTUM * (bessel * new - *held);
+        }
+    }
+}
+
+/// Writes running statistics into `parameters`.
+pub(crate) fn write_running<T: Real>(
+    architecture: &Architecture,
+    running: &[Option<Running>],
+    parameters: &mut Parameters<T>,
+) {
+    for (name, running) in conv_names(architecture).into_iter().zip(running) {
+        let (Some([_, _, mean, variance]), Some(running)) = (norm_names(name), running) else { continue };
+        for (name, values) in [(mean, &running.mean), (variance, &running.variance)] {
+            if let Some(tensor) = parameters.get_mut(&name) {
+                tensor.data = values.iter().map(|value| T::from_f64(*value)).collect();
+            }
+        }
+    }
+}
+
+/// What one training-mode batch of the CNN gives.
+#[derive(Clone, Debug)]
+pub struct CnnGradient<T> {
+    /// Mean cross-entropy and what goes with it.
+    pub loss: CnnLoss,
+    /// Logits of the training-mode pass, `[batch, classes]`.
+    pub logits: Vec<T>,
+    /// Gradients under the parameters' names (none for running statistics).
+    pub gradients: Parameters<T>,
+    /// The parameters with the running statistics after this batch.
+    pub parameters: Parameters<T>,
+}
+
+/// Loss and gradient of one training-mode batch on the CPU; `images` normalised, `[batch, in_channels, side, side]`.
+///
+/// # Errors
+/// As [`cordsnet_gradient`](super::cordsnet_gradient).
+pub fn cnn_gradient<T: Real>(
+    architecture: &Architecture,
+    parameters: &Parameters<T>,
+    images: &[T],
+    labels: &[u32],
+) -> Result<CnnGradient<T>, TrainError> {
+    let device = Cpu;
+    architecture.validate()?;
+    super::gradient::check_batch(architecture, images, labels)?;
+    let mut parameters = parameters.arranged(&architecture.cnn_shapes())?;
+    let weights = Weights::<T, Cpu>::upload(&device, architecture, &parameters, cnn_others(architecture));
+    let mut running = running_from(architecture, &parameters);
+    let graph = CnnGraph::new(&device, architecture, &weights, &running);
+    let mut logits = Vec::new();
+    let (loss, dweights, others, statistics) = cnn_batch(&graph, images, labels, &mut logits);
+    update_running(&mut running, &statistics);
+    write_running(architecture, &running, &mut parameters);
+    let buffers = weights.gradients(&device, &dweights, others);
+    let mut gradients = Parameters::new();
+    for (name, data) in weights.names.iter().zip(buffers) {
+        let shape = parameters.get(name).map(|tensor| tensor.shape.clone()).unwrap_or_default();
+        gradients.insert(name.as_str(), Tensor { shape, data });
+    }
+    Ok(CnnGradient {
+        loss,
+        logits,
+        gradients,
+        parameters,
+    })
+}

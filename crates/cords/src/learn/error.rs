@@ -1,0 +1,77 @@
+//! Why a training stopped early.
+
+use super::EpochRecord;
+use crate::net::NetError;
+
+/// A training that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The network's description is not usable.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A setting is not usable.
+    #[error("training setting {field}: {problem}")]
+    Setting {
+        /// Which setting.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Images do not fit the network.
+    #[error("the network takes {expected_channels} x {expected_side}^2 images of {expected_classes} classes, the {set} images are {channels} x {side}^2 of {classes}")]
+    Images {
+        /// Which set of images.
+        set: &'static str,
+        /// Channels, side and classes that the network needs.
+        expected_channels: usize,
+        /// Side that the network needs.
+        expected_side: usize,
+        /// Classes that the network has.
+        expected_classes: usize,
+        /// Channels found.
+        channels: usize,
+        /// Side found.
+        side: usize,
+        /// Classes found.
+        classes: usize,
+    },
+    /// A set of images is empty.
+    #[error("there are no {set} images")]
+    NoImages {
+        /// Which set of images.
+        set: &'static str,
+    },
+    /// A label is not a class of the network.
+    #[error("{set} image {image} has label {label}, the network has {classes} classes")]
+    Label {
+        /// Which set of images.
+        set: &'static str,
+        /// The image.
+        image: usize,
+        /// Its label.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// Loss or gradient became infinite or NaN.
+    #[error("{what} is not finite in epoch {epoch}, step {step} (largest activity {largest:e} in {place}): lower the learning rate or clip the gradient")]
+    NonFinite {
+        /// Loss or gradient.
+        what: &'static str,
+        /// Epoch, from 0.
+        epoch: usize,
+        /// Optimiser step within the epoch, from 0.
+        step: usize,
+        /// Largest activity seen in that step.
+        largest: f64,
+        /// Where: an area, or a layer of the CNN.
+        place: String,
+    },
+    /// The observer asked to stop.
+    #[error("stopped by request after {} whole epochs", records.len())]
+    Stopped {
+        /// Records of the epochs that were completed.
+        records: Vec<EpochRecord>,
+    },
+}

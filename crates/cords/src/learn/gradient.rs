@@ -1,0 +1,266 @@
+//! Loss and gradient of one batch of a CordsNet: groups of images side by side, their gradients summed in order.
+
+use std::sync::Mutex;
+
+use super::rollout::{GroupLoss, Gradients, Rollout};
+use super::{Objective, TrainError};
+use crate::device::{Cpu, Device};
+use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
+use crate::{Real, Tensor};
+
+/// Loss of one batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchLoss {
+    /// The objective.
+    pub loss: f64,
+    /// Mean cross-entropy at each step of the readout window, unweighted.
+    pub cross_entropy: Vec<f64>,
+    /// Mean squared distance from the spontaneous state over the return window, unweighted.
+    pub return_term: f64,
+    /// Images classified rightly at the end of the stimulus.
+    pub correct: usize,
+    /// Area with the largest activity, and that activity.
+    pub largest: (usize, f64),
+}
+
+/// Trials of a batch on a device. Memory is that of the groups in flight: about
+/// `4 bytes x units x (stimulus + after steps + 20)` for each of their images in f32, and one set of gradients for each group.
+pub(crate) struct BatchGradient<T: Real, D: Device<T>> {
+    objective: Objective,
+    /// Idle rollouts, by their number of images.
+    idle: Mutex<Vec<Rollout<T, D>>>,
+}
+
+/// One group's task.
+struct Task<'a, T: Real, D: Device<T>> {
+    images: &'a [T],
+    labels: &'a [u32],
+    logits: &'a mut [T],
+    loss: GroupLoss,
+    rollout: Option<Rollout<T, D>>,
+}
+
+impl<T: Real, D: Device<T>> BatchGradient<T, D> {
+    pub(crate) fn new(objective: &Objective) -> Self {
+        Self {
+            objective: objective.clone(),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Rollout<T, D>>> {
+        // Nothing is left half-done in the list if a thread panics while it holds the lock.
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn rollout(&self, connections: &Connections<T, D>, batch: usize) -> Rollout<T, D> {
+        let mut idle = self.idle();
+        let held = idle.iter().position(|rollout| rollout.batch() == batch);
+        let held = held.map(|index| idle.swap_remove(index));
+        drop(idle);
+        held.unwrap_or_else(|| Rollout::new(connections, &self.objective, batch))
+    }
+
+    /// Loss of a batch and, where `gradients` is given, the gradients of effective weights and biases (overwritten).
+    /// `logits` receives those at the end of the stimulus, `[batch, classes]`.
+    pub(crate) fn run(
+        &self,
+        connections: &Connections<T, D>,
+        spontaneous: &[D::Buffer],
+        images: &[T],
+        labels: &[u32],
+        logits: &mut [T],
+        mut gradients: Option<&mut Gradients<D::Buffer>>,
+        mut inspect: impl FnMut(&Rollout<T, D>),
+    ) -> BatchLoss {
+        let device = &connections.device;
+        let whole = labels.len();
+        let size = device.group_images();
+        let image_len = connections.architecture.image_len();
+        let classes = connections.architecture.classes;
+        let mut tasks: Vec<Task<'_, T, D>> = images
+            .chunks(size * image_len)
+            .zip(labels.chunks(size))
+            .zip(logits.chunks_mut(size * classes))
+            .map(|((images, labels), logits)| Task {
+                images,
+                labels,
+                logits,
+                loss: GroupLoss::default(),
+                rollout: None,
+            })
+            .collect();
+        if let Some(gradients) = gradients.as_deref_mut() {
+            for buffer in gradients.weights.iter_mut().chain(&mut gradients.biases) {
+                device.clear(buffer);
+            }
+        }
+        let backward = gradients.is_some();
+        // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
+        for wave in tasks.chunks_mut(device.groups_in_flight().max(1)) {
+            device.for_each(wave, |_, task| {
+                let mut rollout = self.rollout(connections, task.labels.len());
+                let (images, labels) = (task.images, task.labels);
+                task.loss =
+                    rollout.forward(connections, &self.objective, spontaneous, images, labels, whole, task.logits);
+                if backward {
+                    rollout.backward(connections, &self.objective, spontaneous, whole);
+                }
+                task.rollout = Some(rollout);
+            });
+            for task in wave {
+                let Some(rollout) = task.rollout.take() else { continue };
+                if let Some(gradients) = gradients.as_deref_mut() {
+                    let sums = gradients.weights.iter_mut().chain(&mut gradients.biases);
+                    let parts = rollout.gradients.weights.iter().chain(&rollout.gradients.biases);
+                    for (part, sum) in parts.zip(sums) {
+                        device.add(part, sum);
+                    }
+                }
+                inspect(&rollout);
+                self.idle().push(rollout);
+            }
+        }
+        self.combine(&tasks, whole)
+    }
+
+    fn combine(&self, tasks: &[Task<'_, T, D>], whole: usize) -> BatchLoss {
+        let objective = &self.objective;
+        let mut cross_entropy = vec![0.0; objective.ramp.len()];
+        let mut batch = BatchLoss {
+            loss: 0.0,
+            cross_entropy: Vec::new(),
+            return_term: 0.0,
+            correct: 0,
+            largest: (0, 0.0),
+        };
+        for task in tasks {
+            for (sum, part) in cross_entropy.iter_mut().zip(&task.loss.cross_entropy) {
+                *sum += part;
+            }
+            batch.return_term += task.loss.return_term;
+            batch.correct += task.loss.correct;
+            if !(task.loss.largest.1 <= batch.largest.1) && !batch.largest.1.is_nan() {
+                batch.largest = task.loss.largest;
+            }
+        }
+        cross_entropy.iter_mut().for_each(|sum| *sum /= whole as f64);
+        let weighted: f64 = cross_entropy.iter().zip(&objective.ramp).map(|(ce, weight)| ce * weight).sum();
+        batch.loss = weighted / objective.ramp.len() as f64 + objective.return_weight * batch.return_term;
+        batch.cross_entropy = cross_entropy;
+        batch
+    }
+}
+
+/// Zeroed gradients of effective weights and biases.
+pub(crate) fn zero_gradients<T: Real, D: Device<T>>(connections: &Connections<T, D>) -> Gradients<D::Buffer> {
+    let device = &connections.device;
+    let architecture = &connections.architecture;
+    let areas = 0..architecture.areas();
+    Gradients {
+        weights: crate::net::conv_shapes(architecture)
+            .iter()
+            .map(|shape| device.zeros(shape.outputs * shape.patch()))
+            .collect(),
+        biases: areas
+            .map(|area| device.zeros(connections.maps(area, 1).len()))
+            .chain([device.zeros(architecture.classes)])
+            .collect(),
+    }
+}
+
+/// What one batch gives: loss, logits, activity at chosen steps and the gradient of every parameter.
+#[derive(Clone, Debug)]
+pub struct Gradient<T> {
+    /// The objective and its parts.
+    pub loss: BatchLoss,
+    /// Logits at the end of the stimulus, `[batch, classes]`.
+    pub logits: Vec<T>,
+    /// Gradients under the parameters' names.
+    pub gradients: Parameters<T>,
+    /// Activity `[batch, channels, side, side]` per area for each step asked for.
+    pub activity: Vec<Vec<Vec<T>>>,
+}
+
+/// Loss and gradient of one batch on the CPU.
+///
+/// `images` are normalised, `[batch, in_channels, side, side]`; `steps` are counted from the spontaneous state (0), through
+/// the stimulus, to the end of the trial.
+///
+/// # Errors
+/// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective or a
+/// step is out of range, [`TrainError::Label`] where a label is no class.
+pub fn cordsnet_gradient<T: Real>(
+    architecture: &Architecture,
+    parameters: &Parameters<T>,
+    euler: &Euler,
+    phi: Phi,
+    objective: &Objective,
+    images: &[T],
+    labels: &[u32],
+    steps: &[usize],
+) -> Result<Gradient<T>, TrainError> {
+    let device = Cpu;
+    architecture.validate()?;
+    euler.validate(architecture.areas())?;
+    let setting = |field, problem| TrainError::Setting { field, problem };
+    if let Some(problem) = objective.problem() {
+        return Err(setting("objective", problem));
+    }
+    if let Some(step) = steps.iter().find(|step| **step > objective.steps()) {
+        return Err(setting("steps", format!("step {step} is after the trial's end, {}", objective.steps())));
+    }
+    check_batch(architecture, images, labels)?;
+    let classes = architecture.classes;
+    let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+    let weights = Weights::<T, Cpu>::upload(&device, architecture, &parameters, cordsnet_others(architecture));
+    let connections = Connections::new(&device, architecture, euler, phi, &weights);
+    let spontaneous = connections.spontaneous(objective.spontaneous_steps);
+    let mut sums = zero_gradients(&connections);
+    let mut logits = vec![T::ZERO; labels.len() * classes];
+    let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
+    let batch = BatchGradient::new(objective);
+    let loss = batch.run(&connections, &spontaneous, images, labels, &mut logits, Some(&mut sums), |rollout| {
+        for (step, areas) in steps.iter().zip(&mut activity) {
+            for (area, out) in areas.iter_mut().enumerate() {
+                let maps = connections.maps(area, rollout.batch());
+                let first = out.len();
+                out.resize(first + maps.len(), T::ZERO);
+                device.download_maps(maps, &rollout.history[*step][area], &mut out[first..]);
+            }
+        }
+    });
+    let buffers = weights.gradients(&device, &sums.weights, sums.biases);
+    let mut gradients = Parameters::new();
+    for (name, parameter) in parameters.iter() {
+        let index = weights.names.iter().position(|trained| trained == name);
+        let data = index.map(|index| buffers[index].clone()).unwrap_or_default();
+        gradients.insert(name, Tensor { shape: parameter.shape.clone(), data });
+    }
+    Ok(Gradient {
+        loss,
+        logits,
+        gradients,
+        activity,
+    })
+}
+
+/// Checks the number of images and that every label is a class.
+pub(crate) fn check_batch<T: Real>(architecture: &Architecture, images: &[T], labels: &[u32]) -> Result<(), TrainError> {
+    if images.len() != labels.len() * architecture.image_len() || labels.is_empty() {
+        return Err(TrainError::Setting {
+            field: "images",
+            problem: format!("{} values for {} labels", images.len(), labels.len()),
+        });
+    }
+    let classes = architecture.classes;
+    match labels.iter().position(|label| *label as usize >= classes) {
+        None => Ok(()),
+        Some(image) => Err(TrainError::Label {
+            set: "given",
+            image,
+            label: labels[image],
+            classes,
+        }),
+    }
+}

@@ -1,0 +1,184 @@
+//! Optimisers, gradient-norm clipping and learning-rate schedules, computed as PyTorch computes them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Real;
+use crate::device::{AdamStep, Device};
+
+/// Which rule turns gradients into steps. Weight decay acts on every parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimiserKind {
+    /// Stochastic gradient descent with momentum.
+    Sgd {
+        /// Share of the last velocity that is kept.
+        momentum: f64,
+        /// Added to the gradient, times the parameter.
+        weight_decay: f64,
+    },
+    /// Adam (Kingma and Ba 2015), betas 0.9 and 0.999, epsilon 1e-8.
+    Adam {
+        /// Added to the gradient, times the parameter.
+        weight_decay: f64,
+    },
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019), betas 0.9 and 0.999, epsilon 1e-8.
+    #[serde(rename = "adamw")]
+    AdamW {
+        /// Share of the parameter, times the learning rate, that each step takes away.
+        weight_decay: f64,
+    },
+}
+
+const BETAS: [f64; 2] = [0.9, 0.999];
+const EPSILON: f64 = 1e-8;
+/// Added to the norm before dividing by it, as PyTorch's `clip_grad_norm_` does.
+const CLIP_EPSILON: f64 = 1e-6;
+
+/// An optimiser's memory for one list of parameters.
+pub struct Optimiser<T: Real, D: Device<T>> {
+    device: D,
+    kind: OptimiserKind,
+    steps: u64,
+    moments: Vec<[D::Buffer; 2]>,
+}
+
+impl<T: Real, D: Device<T>> Optimiser<T, D> {
+    /// A fresh optimiser for parameters of the given lengths.
+    pub fn new(device: &D, kind: OptimiserKind, lengths: &[usize]) -> Self {
+        let second = |length| match kind {
+            OptimiserKind::Sgd { .. } => 0,
+            OptimiserKind::Adam { .. } | OptimiserKind::AdamW { .. } => length,
+        };
+        Self {
+            device: device.clone(),
+            kind,
+            steps: 0,
+            moments: lengths.iter().map(|length| [device.zeros(*length), device.zeros(second(*length))]).collect(),
+        }
+    }
+
+    /// Moves the parameters one step against their gradients.
+    pub fn step(&mut self, learning_rate: f64, gradients: &[D::Buffer], parameters: &mut [D::Buffer]) {
+        self.steps += 1;
+        let each = gradients.iter().zip(&mut self.moments).zip(parameters);
+        for ((gradient, moments), parameter) in each {
+            match self.kind {
+                OptimiserKind::Sgd { momentum, weight_decay } => {
+                    let velocity = &mut moments[0];
+                    self.device.sgd_step(learning_rate, momentum, weight_decay, gradient, velocity, parameter);
+                }
+                OptimiserKind::Adam { weight_decay } | OptimiserKind::AdamW { weight_decay } => {
+                    let step = AdamStep {
+                        learning_rate,
+                        betas: BETAS,
+                        epsilon: EPSILON,
+                        weight_decay,
+                        decoupled: matches!(self.kind, OptimiserKind::AdamW { .. }),
+                        step: self.steps,
+                    };
+                    self.device.adam_step(step, gradient, moments, parameter);
+                }
+            }
+        }
+    }
+}
+
+/// Scales all gradients down together where their joint norm exceeds `limit`; returns the norm before.
+pub fn clip_gradient_norm<T: Real, D: Device<T>>(device: &D, limit: Option<f64>, gradients: &mut [D::Buffer]) -> f64 {
+    let norm = gradients.iter().map(|gradient| device.sum_squares(gradient)).sum::<f64>().sqrt();
+    if let Some(limit) = limit {
+        let factor = limit / (norm + CLIP_EPSILON);
+        if factor < 1.0 {
+            for gradient in gradients {
+                device.scale(factor, gradient);
+            }
+        }
+    }
+    norm
+}
+
+/// How the learning rate changes over the epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Always the same.
+    Constant,
+    /// Times `factor` after every `epochs` epochs; the warm-up starts anew each time.
+    Step {
+        /// Epochs at one rate.
+        epochs: usize,
+        /// What the rate is multiplied by.
+        factor: f64,
+    },
+    /// Half a cosine over the whole training, from the full rate to `end` times it.
+    Cosine {
+        /// Share of the rate that is left at the end.
+        end: f64,
+    },
+}
+
+/// A linear rise of the learning rate over the first steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUp {
+    /// Optimiser steps until the full rate.
+    pub steps: usize,
+    /// Share of the rate at the first step.
+    pub start: f64,
+}
+
+/// Learning rate of one optimiser step, from the base rate, schedule and warm-up.
+///
+/// `step` counts all optimiser steps from 0; `steps_per_epoch` and `epochs` give the length of the training.
+pub fn learning_rate(
+    base: f64,
+    schedule: Schedule,
+    warm_up: Option<WarmUp>,
+    step: usize,
+    steps_per_epoch: usize,
+    epochs: usize,
+) -> f64 {
+    let epoch = step / steps_per_epoch.max(1);
+    let (factor, restart) = match schedule {
+        Schedule::Constant => (1.0, 0),
+        Schedule::Step { epochs, factor } => {
+            let stage = epoch / epochs.max(1);
+            (factor.powi(stage as i32), stage * epochs.max(1) * steps_per_epoch)
+        }
+        Schedule::Cosine { end } => {
+            let progress = step as f64 / (steps_per_epoch * epochs).max(1) as f64;
+            (end + (1.0 - end) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()), 0)
+        }
+    };
+    let warm = warm_up.filter(|warm_up| warm_up.steps > 0).map_or(1.0, |warm_up| {
+        let progress = ((step - restart) as f64 / warm_up.steps as f64).min(1.0);
+        warm_up.start + (1.0 - warm_up.start) * progress
+    });
+    base * factor * warm
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn step_schedule_restarts_the_warm_up() {
+        let warm_up = Some(WarmUp { steps: 5, start: 1.0 / 3.0 });
+        let schedule = Schedule::Step { epochs: 2, factor: 0.1 };
+        let rate = |step| learning_rate(0.1, schedule, warm_up, step, 10, 6);
+        assert!((rate(0) - 0.1 / 3.0).abs() < 1e-15);
+        assert!((rate(5) - 0.1).abs() < 1e-15);
+        assert!((rate(19) - 0.1).abs() < 1e-15);
+        assert!((rate(20) - 0.01 / 3.0).abs() < 1e-15);
+        assert!((rate(59) - 0.001).abs() < 1e-15);
+    }
+
+    #[test]
+    fn cosine_runs_from_the_full_rate_to_its_end() {
+        let rate = |step| learning_rate(2.0, Schedule::Cosine { end: 0.1 }, None, step, 10, 4);
+        assert_eq!(rate(0), 2.0);
+        assert!((rate(20) - 1.1).abs() < 1e-12);
+        assert!((rate(40) - 0.2).abs() < 1e-12);
+        assert_eq!(learning_rate(2.0, Schedule::Constant, None, 7, 10, 4), 2.0);
+    }
+}

@@ -1,0 +1,422 @@
+//! One trial of one group of images, forward and backward through time, by hand.
+//!
+//! The activities r_t are kept; everything else is derived from them on the way back: phi(u_t) = (r_{t+1} - (1-alpha) r_t)/alpha,
+//! sources x_l from r_t. The current from a constant input is formed once, and its gradient gathered over the
+//! whole phase. Weight gradients of several steps go into one product.
+
+use super::Objective;
+use crate::Real;
+use crate::device::Device;
+use crate::net::{Connections, ConvName, StepScratch, conv_shapes};
+
+/// Columns that a weight gradient's product should at least have, where several steps can provide them.
+const GATHERED_COLUMNS: usize = 512;
+/// Steps gathered at most.
+const GATHERED_STEPS: usize = 8;
+
+/// What the backward pass keeps of one step until its weight gradients are formed.
+struct Slot<B> {
+    /// The step's end: state `step` came from state `step - 1`.
+    step: usize,
+    /// dL/du per area.
+    delta: Vec<B>,
+    /// Source x_l per area.
+    source: Vec<B>,
+    /// Gradient of the source per area.
+    dsource: Vec<B>,
+    /// max(r, 0) per area, where activity can be negative.
+    rectified: Vec<B>,
+}
+
+/// Gradients of effective weights and biases, before weight norm's adjoint.
+pub(crate) struct Gradients<B> {
+    /// Per convolution in the fixed order.
+    pub(crate) weights: Vec<B>,
+    /// Bias per area, then the readout's.
+    pub(crate) biases: Vec<B>,
+}
+
+/// Sums over the images of a group that the loss is made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupLoss {
+    /// Summed cross-entropy at every step of the readout window.
+    pub(crate) cross_entropy: Vec<f64>,
+    /// The group's share of the return term.
+    pub(crate) return_term: f64,
+    /// Images classified rightly at the end of the stimulus.
+    pub(crate) correct: usize,
+    /// Area with the largest activity at the end of the stimulus or of the trial, and that activity.
+    pub(crate) largest: (usize, f64),
+}
+
+/// Memory of one group's trial, reused from batch to batch.
+pub(crate) struct Rollout<T: Real, D: Device<T>> {
+    batch: usize,
+    scratch: StepScratch<T, D>,
+    /// `history[t][area]`: activity after t steps, from the spontaneous state on.
+    pub(crate) history: Vec<Vec<D::Buffer>>,
+    constant: Vec<D::Buffer>,
+    images: D::Buffer,
+    inp: D::Buffer,
+    skipped: D::Buffer,
+    pooled: Vec<D::Buffer>,
+    logits: D::Buffer,
+    dlogits: Vec<D::Buffer>,
+    /// dL/dr per area.
+    gradient: Vec<D::Buffer>,
+    /// dL/du per area, summed over the steps of a phase.
+    delta_sum: Vec<D::Buffer>,
+    /// Gradient of a source's part, before it is masked.
+    spare: Vec<D::Buffer>,
+    slots: Vec<Slot<D::Buffer>>,
+    pub(crate) gradients: Gradients<D::Buffer>,
+}
+
+impl<T: Real, D: Device<T>> Rollout<T, D> {
+    pub(crate) fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize) -> Self {
+        let device = &connections.device;
+        let architecture = &connections.architecture;
+        let areas = architecture.areas();
+        let smallest = connections.maps(areas - 1, batch).plane() * batch;
+        let gathered = GATHERED_COLUMNS.div_ceil(smallest).clamp(1, GATHERED_STEPS);
+        let source = |area: usize| match area {
+            0 => 0,
+            _ => ConvName::Feedforward(area).shape(architecture).in_maps(batch).len(),
+        };
+        let sources = || (0..areas).map(|area| device.zeros(source(area))).collect::<Vec<_>>();
+        let rectified = |area: usize| if connections.non_negative() { 0 } else { connections.maps(area, batch).len() };
+        let slot = || Slot {
+            step: 0,
+            delta: connections.buffers(batch),
+            source: sources(),
+            dsource: sources(),
+            rectified: (0..areas).map(|area| device.zeros(rectified(area))).collect(),
+        };
+        let pooled = connections.pooled_maps(batch).len();
+        let logits = connections.logit_maps(batch).len();
+        let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
+        let window = objective.ramp.len();
+        Self {
+            batch,
+            scratch: connections.scratch(batch),
+            history: (0..=objective.steps()).map(|_| connections.buffers(batch)).collect(),
+            constant: connections.buffers(batch),
+            images: device.zeros(image_maps.len()),
+            inp: device.zeros(0),
+            skipped: device.zeros(0),
+            pooled: (0..window).map(|_| device.zeros(pooled)).collect(),
+            logits: device.zeros(logits),
+            dlogits: (0..window).map(|_| device.zeros(logits)).collect(),
+            gradient: connections.buffers(batch),
+            delta_sum: connections.buffers(batch),
+            spare: connections.buffers(batch),
+            slots: (0..gathered).map(|_| slot()).collect(),
+            gradients: Gradients {
+                weights: conv_shapes(architecture)
+                    .iter()
+                    .map(|shape| device.zeros(shape.outputs * shape.patch()))
+                    .collect(),
+                biases: (0..areas)
+                    .map(|area| device.zeros(connections.maps(area, 1).len()))
+                    .chain([device.zeros(architecture.classes)])
+                    .collect(),
+            },
+        }
+    }
+
+    /// Images of the group.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Runs the trial from the spontaneous state. `images` are normalised, `[batch, in_channels, side, side]`;
+    /// `whole` is the number of images of the whole batch, over which the loss is a mean.
+    /// `logits` receives those at the end of the stimulus, `[batch, classes]`.
+    pub(crate) fn forward(
+        &mut self,
+        connections: &Connections<T, D>,
+        objective: &Objective,
+        spontaneous: &[D::Buffer],
+        images: &[T],
+        labels: &[u32],
+        whole: usize,
+        logits: &mut [T],
+    ) -> GroupLoss {
+        let (device, batch) = (&connections.device, self.batch);
+        let work = &mut self.scratch.work;
+        let image_maps = ConvName::InpConv.shape(&connections.architecture).in_maps(batch);
+        device.upload_maps(image_maps, images, &mut self.images);
+        self.inp = connections.embed(work, batch, &self.images);
+        self.skipped = connections.skip(work, batch, &self.inp);
+        connections.constant_current(work, batch, Some((&self.inp, &self.skipped)), &mut self.constant);
+        for (area, (rest, start)) in spontaneous.iter().zip(&mut self.history[0]).enumerate() {
+            device.broadcast(connections.maps(area, batch), rest, start);
+        }
+        let mut loss = GroupLoss::default();
+        for step in 1..=objective.steps() {
+            if step == objective.stimulus_steps + 1 {
+                connections.constant_current(&mut self.scratch.work, batch, None, &mut self.constant);
+            }
+            let (past, future) = self.history.split_at_mut(step);
+            connections.step(&mut self.scratch, batch, &self.constant, &past[step - 1], &mut future[0]);
+            if let Some(k) = objective.ramp_index(step) {
+                let state = &self.history[step];
+                connections.read_out(&mut self.scratch.work, batch, state, &mut self.pooled[k], &mut self.logits);
+                let scale = objective.ramp[k] / (objective.ramp.len() * whole) as f64;
+                let classes = connections.architecture.classes;
+                let each = device.cross_entropy(classes, &self.logits, labels, scale, &mut self.dlogits[k]);
+                loss.cross_entropy.push(each.iter().sum());
+            }
+            if objective.returns(step) {
+                for (area, rest) in spontaneous.iter().enumerate() {
+                    let factor = objective.return_factor(connections, area, whole);
+                    let maps = connections.maps(area, batch);
+                    loss.return_term += factor * device.return_term(maps, &self.history[step][area], rest, 0.0, None);
+                }
+            }
+        }
+        device.download_maps(connections.logit_maps(batch), &self.logits, logits);
+        let rows = logits.chunks_exact(connections.architecture.classes);
+        loss.correct = rows.zip(labels).filter(|(row, label)| largest_index(row) == **label as usize).count();
+        for step in [objective.stimulus_steps, objective.steps()] {
+            for (area, activity) in self.history[step].iter().enumerate() {
+                let largest = device.max_abs(activity);
+                if !(largest <= loss.largest.1) && !loss.largest.1.is_nan() {
+                    loss.largest = (area, largest);
+                }
+            }
+        }
+        loss
+    }
+
+    /// Gradients of the loss over the last forward pass, into `self.gradients`.
+    pub(crate) fn backward(
+        &mut self,
+        connections: &Connections<T, D>,
+        objective: &Objective,
+        spontaneous: &[D::Buffer],
+        whole: usize,
+    ) {
+        let device = &connections.device;
+        let sums = self.gradient.iter_mut().chain(&mut self.delta_sum);
+        for buffer in sums.chain(&mut self.gradients.weights).chain(&mut self.gradients.biases) {
+            device.clear(buffer);
+        }
+        let mut filled = 0;
+        for step in (1..=objective.steps()).rev() {
+            self.add_direct_gradient(connections, objective, spontaneous, whole, step);
+            self.step_back(connections, step, filled);
+            filled += 1;
+            if filled == self.slots.len() || step == 1 {
+                self.gather_weight_gradients(connections, filled);
+                filled = 0;
+            }
+            if step == objective.stimulus_steps + 1 {
+                // What follows belongs to the stimulus, whose delta_sum also feeds the gradient of the constant input.
+                self.take_bias_gradients(connections);
+                for sum in &mut self.delta_sum {
+                    device.clear(sum);
+                }
+            }
+        }
+        self.take_bias_gradients(connections);
+        self.input_gradients(connections);
+        self.readout_gradients(connections);
+    }
+
+    /// Adds to dL/dr what the loss takes from the state after `step` steps.
+    fn add_direct_gradient(
+        &mut self,
+        connections: &Connections<T, D>,
+        objective: &Objective,
+        spontaneous: &[D::Buffer],
+        whole: usize,
+        step: usize,
+    ) {
+        let (device, batch) = (&connections.device, self.batch);
+        let state = &self.history[step];
+        if objective.returns(step) {
+            for (area, rest) in spontaneous.iter().enumerate() {
+                let scale = objective.return_weight * objective.return_factor(connections, area, whole);
+                let gradient = &mut self.gradient[area];
+                device.return_term(connections.maps(area, batch), &state[area], rest, scale, Some(gradient));
+            }
+        }
+        if let Some(k) = objective.ramp_index(step) {
+            let mut dpooled = device.zeros(connections.pooled_maps(batch).len());
+            let readout = connections.filter(ConvName::Readout);
+            let work = &mut self.scratch.work;
+            device.conv_transpose(work, readout, batch, &self.dlogits[k], &mut dpooled, false);
+            let last = state.len() - 1;
+            for area in [last, last - 1] {
+                let maps = connections.maps(area, batch);
+                let rectified = !connections.non_negative();
+                device.add_unpooled(maps, &dpooled, &state[area], rectified, &mut self.gradient[area]);
+            }
+        }
+    }
+
+    /// From dL/dr after `step` steps to dL/dr one step earlier; leaves in the slot what the weight gradients need.
+    fn step_back(&mut self, connections: &Connections<T, D>, step: usize, slot: usize) {
+        let (device, batch) = (&connections.device, self.batch);
+        let areas = connections.architecture.areas();
+        let (past, future) = self.history.split_at(step);
+        let (before, after) = (&past[step - 1], &future[0]);
+        let Slot {
+            step: slot_step,
+            delta,
+            source,
+            dsource,
+            rectified,
+        } = &mut self.slots[slot];
+        *slot_step = step;
+        let gradient = &mut self.gradient;
+        for area in 0..areas {
+            let (alpha, g) = (connections.alphas[area], &mut gradient[area]);
+            device.leaky_adjoint(alpha, connections.phi, &before[area], &after[area], g, &mut delta[area]);
+            device.add(&delta[area], &mut self.delta_sum[area]);
+        }
+        let work = &mut self.scratch.work;
+        // The state that the trial starts from has no gradient.
+        let first = step == 1;
+        for area in 0..areas {
+            if !first {
+                let filter = connections.filter(ConvName::Recurrent(area));
+                device.conv_transpose(work, filter, batch, &delta[area], &mut gradient[area], true);
+            }
+            if area == 0 {
+                continue;
+            }
+            let filter = connections.filter(ConvName::Feedforward(area));
+            if area == 1 && connections.non_negative() {
+                if !first {
+                    device.conv_transpose(work, filter, batch, &delta[1], &mut gradient[0], true);
+                }
+                continue;
+            }
+            connections.read_source(work, rectified, area, batch, before, &mut source[area]);
+            let shortcut = area >= 3 && area % 2 == 1;
+            if first && !shortcut {
+                continue;
+            }
+            let dx = &mut dsource[area];
+            device.conv_transpose(work, filter, batch, &delta[area], dx, false);
+            if first {
+                continue;
+            }
+            let mut add = |from: &D::Buffer, area: usize| {
+                if connections.non_negative() {
+                    device.add(from, &mut gradient[area]);
+                } else {
+                    device.add_where_positive(&before[area], from, &mut gradient[area]);
+                }
+            };
+            add(dx, area - 1);
+            if shortcut {
+                let filter = connections.filter(ConvName::Shortcut(area));
+                let spare = &mut self.spare[area - 2];
+                device.conv_transpose(work, filter, batch, dx, spare, false);
+                add(spare, area - 2);
+            } else if area >= 2 {
+                add(dx, area - 2);
+            }
+        }
+    }
+
+    /// Weight gradients of the first `filled` slots' steps.
+    fn gather_weight_gradients(&mut self, connections: &Connections<T, D>, filled: usize) {
+        let (device, batch) = (&connections.device, self.batch);
+        let architecture = &connections.architecture;
+        let areas = architecture.areas();
+        let (slots, history) = (&self.slots[..filled], &self.history);
+        let work = &mut self.scratch.work;
+        let weights = &mut self.gradients.weights;
+        let mut gather = |name: ConvName, pairs: Vec<(&D::Buffer, &D::Buffer)>| {
+            let dw = &mut weights[name.index(areas)];
+            device.conv_weight_gradient(work, name.shape(architecture), batch, &pairs, dw);
+        };
+        for area in 0..areas {
+            let pairs = slots.iter().map(|slot| (&history[slot.step - 1][area], &slot.delta[area]));
+            gather(ConvName::Recurrent(area), pairs.collect());
+            if area == 0 {
+                continue;
+            }
+            let direct = area == 1 && connections.non_negative();
+            let pairs = slots.iter().map(|slot| {
+                let x = if direct { &history[slot.step - 1][0] } else { &slot.source[area] };
+                (x, &slot.delta[area])
+            });
+            gather(ConvName::Feedforward(area), pairs.collect());
+            if area >= 3 && area % 2 == 1 {
+                let pairs = slots.iter().map(|slot| {
+                    let from = if connections.non_negative() {
+                        &history[slot.step - 1][area - 2]
+                    } else {
+                        &slot.rectified[area - 2]
+                    };
+                    (from, &slot.dsource[area])
+                });
+                gather(ConvName::Shortcut(area), pairs.collect());
+            }
+        }
+    }
+
+    /// Bias gradients from the summed dL/du.
+    fn take_bias_gradients(&mut self, connections: &Connections<T, D>) {
+        for (area, sum) in self.delta_sum.iter().enumerate() {
+            let maps = connections.maps(area, self.batch);
+            connections.device.add_batch_sum(maps, sum, &mut self.gradients.biases[area]);
+        }
+    }
+
+    /// Gradients of everything between the image and areas 0 and 1, from dL/du summed over the stimulus.
+    fn input_gradients(&mut self, connections: &Connections<T, D>) {
+        let (device, batch) = (&connections.device, self.batch);
+        let architecture = &connections.architecture;
+        let areas = architecture.areas();
+        let work = &mut self.scratch.work;
+        let weights = &mut self.gradients.weights;
+        let mut gradient = |work: &mut D::Workspace, name: ConvName, x: &D::Buffer, dy: &D::Buffer| {
+            let dw = &mut weights[name.index(areas)];
+            device.conv_weight_gradient(work, name.shape(architecture), batch, &[(x, dy)], dw);
+        };
+        let transpose = |work: &mut D::Workspace, name: ConvName, dy: &D::Buffer, dx: &mut D::Buffer, accumulate| {
+            device.conv_transpose(work, connections.filter(name), batch, dy, dx, accumulate);
+        };
+        let inp_len = connections.inp_maps(batch).len();
+        let (mut dinp, mut dskipped) = (device.zeros(inp_len), device.zeros(inp_len));
+        gradient(work, ConvName::Feedforward(0), &self.inp, &self.delta_sum[0]);
+        transpose(work, ConvName::Feedforward(0), &self.delta_sum[0], &mut dinp, false);
+        gradient(work, ConvName::Feedforward(1), &self.skipped, &self.delta_sum[1]);
+        transpose(work, ConvName::Feedforward(1), &self.delta_sum[1], &mut dskipped, false);
+        gradient(work, ConvName::InpSkip, &self.inp, &dskipped);
+        transpose(work, ConvName::InpSkip, &dskipped, &mut dinp, true);
+        let maps = ConvName::InpConv.shape(architecture).out_maps(batch);
+        let mut dconvolved = device.zeros(maps.len());
+        device.avg_pool_transpose(maps, &dinp, &mut dconvolved);
+        gradient(work, ConvName::InpConv, &self.images, &dconvolved);
+    }
+
+    fn readout_gradients(&mut self, connections: &Connections<T, D>) {
+        let (device, batch) = (&connections.device, self.batch);
+        let areas = connections.architecture.areas();
+        let pairs: Vec<_> = self.pooled.iter().zip(&self.dlogits).collect();
+        let shape = ConvName::Readout.shape(&connections.architecture);
+        let dw = &mut self.gradients.weights[ConvName::Readout.index(areas)];
+        device.conv_weight_gradient(&mut self.scratch.work, shape, batch, &pairs, dw);
+        for dlogits in &self.dlogits {
+            device.add_batch_sum(connections.logit_maps(batch), dlogits, &mut self.gradients.biases[areas]);
+        }
+    }
+}
+
+/// Index of the first largest value.
+pub(crate) fn largest_index<T: Real>(row: &[T]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best
+}
