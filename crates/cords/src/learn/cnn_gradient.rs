@@ -86,7 +86,9 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
                 .count(),
             labels,
             losses: Vec::new(),
-            activity: (0..areas).map(|area| device.zeros(graph.maps(area, chunk.batch).len())).collect(),
+            activity: (0..areas)
+                .map(|area| device.zeros(graph.maps(area, chunk.batch).len()))
+                .collect(),
             dinp: device.zeros(ConvName::InpSkip.shape(architecture).in_maps(chunk.batch).len()),
             flow: device.zeros(0),
             sums: Vec::new(),
@@ -195,7 +197,13 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     let chunk = &mut *pass.chunk;
     let logit_maps = shape.out_maps(chunk.batch);
     let mut dlogits = device.zeros(logit_maps.len());
-    pass.losses = device.cross_entropy(shape.outputs, &chunk.logits, pass.labels, 1.0 / whole as f64, &mut dlogits);
+    pass.losses = device.cross_entropy(
+        shape.outputs,
+        &chunk.logits,
+        pass.labels,
+        1.0 / whole as f64,
+        &mut dlogits,
+    );
     device.add_batch_sum(logit_maps, &dlogits, &mut pass.readout_bias);
     let dw = &mut pass.weights[graph.index(ConvName::Readout)];
     device.conv_weight_gradient(&mut chunk.work, shape, chunk.batch, &[(&chunk.pooled, &dlogits)], dw);
@@ -235,9 +243,22 @@ fn conv_backward<T: Real, D: Device<T>>(
         Source::Normed(name) => &chunk.normed[graph.index(name)],
         Source::Activity(area) => &chunk.activity[area],
     };
-    device.conv_weight_gradient(&mut chunk.work, shape, chunk.batch, &[(x, &pass.flow)], &mut pass.weights[index]);
+    device.conv_weight_gradient(
+        &mut chunk.work,
+        shape,
+        chunk.batch,
+        &[(x, &pass.flow)],
+        &mut pass.weights[index],
+    );
     let mut dx = device.zeros(shape.in_maps(chunk.batch).len());
-    device.conv_transpose(&mut chunk.work, graph.filter(name), chunk.batch, &pass.flow, &mut dx, false);
+    device.conv_transpose(
+        &mut chunk.work,
+        graph.filter(name),
+        chunk.batch,
+        &pass.flow,
+        &mut dx,
+        false,
+    );
     pass.flow = dx;
 }
 
@@ -265,7 +286,9 @@ fn norm_backward<T: Real, D: Device<T>>(
             sum[1] += part[1];
         }
     }
-    let norm = graph.norms[index].as_ref().expect("only convolutions that have a batch norm are normalised");
+    let norm = graph.norms[index]
+        .as_ref()
+        .expect("only convolutions that have a batch norm are normalised");
     let count = statistics.count as f64;
     let mut dweight = Vec::with_capacity(sums.len());
     let mut dbias = Vec::with_capacity(sums.len());
@@ -290,7 +313,11 @@ pub(crate) fn update_running(running: &mut [Option<Running>], statistics: &[Stat
     for (running, statistics) in running.iter_mut().zip(statistics) {
         let Some(running) = running else { continue };
         let count = statistics.count as f64;
-        let bessel = if statistics.count > 1 { count / (count - 1.0) } else { 1.0 };
+        let bessel = if statistics.count > 1 {
+            count / (count - 1.0)
+        } else {
+            1.0
+        };
         for (held, new) in running.mean.iter_mut().zip(&statistics.mean) {
             *held += MOMENTUM * (new - *held);
         }
@@ -307,7 +334,9 @@ pub(crate) fn write_running<T: Real>(
     parameters: &mut Parameters<T>,
 ) {
     for (name, running) in conv_names(architecture).into_iter().zip(running) {
-        let (Some([_, _, mean, variance]), Some(running)) = (norm_names(name), running) else { continue };
+        let (Some([_, _, mean, variance]), Some(running)) = (norm_names(name), running) else {
+            continue;
+        };
         for (name, values) in [(mean, &running.mean), (variance, &running.variance)] {
             if let Some(tensor) = parameters.get_mut(&name) {
                 tensor.data = values.iter().map(|value| T::from_f64(*value)).collect();
@@ -353,7 +382,10 @@ pub fn cnn_gradient<T: Real>(
     let buffers = weights.gradients(&device, &dweights, others);
     let mut gradients = Parameters::new();
     for (name, data) in weights.names.iter().zip(buffers) {
-        let shape = parameters.get(name).map(|tensor| tensor.shape.clone()).unwrap_or_default();
+        let shape = parameters
+            .get(name)
+            .map(|tensor| tensor.shape.clone())
+            .unwrap_or_default();
         gradients.insert(name.as_str(), Tensor { shape, data });
     }
     Ok(CnnGradient {

@@ -19,7 +19,9 @@ pub enum TrainError {
         problem: String,
     },
     /// Images do not fit the network.
-    #[error("the network takes {expected_channels} x {expected_side}^2 images of {expected_classes} classes, the {set} images are {channels} x {side}^2 of {classes}")]
+    #[error(
+        "the network takes {expected_channels} x {expected_side}^2 images of {expected_classes} classes, the {set} images are {channels} x {side}^2 of {classes}"
+    )]
     Images {
         /// Which set of images.
         set: &'static str,
@@ -55,7 +57,9 @@ pub enum TrainError {
         classes: usize,
     },
     /// Loss or gradient became infinite or NaN.
-    #[error("{what} is not finite in epoch {epoch}, step {step} (largest activity {largest:e} in {place}): lower the learning rate or clip the gradient")]
+    #[error(
+        "{what} is not finite in epoch {epoch}, step {step} (largest activity {largest:e} in {place}): lower the learning rate or clip the gradient"
+    )]
     NonFinite {
         /// Loss or gradient.
         what: &'static str,

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::rollout::{GroupLoss, Gradients, Rollout};
+use super::rollout::{Gradients, GroupLoss, Rollout};
 use super::{Objective, TrainError};
 use crate::device::{Cpu, Device};
 use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
@@ -101,8 +101,15 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             device.for_each(wave, |_, task| {
                 let mut rollout = self.rollout(connections, task.labels.len());
                 let (images, labels) = (task.images, task.labels);
-                task.loss =
-                    rollout.forward(connections, &self.objective, spontaneous, images, labels, whole, task.logits);
+                task.loss = rollout.forward(
+                    connections,
+                    &self.objective,
+                    spontaneous,
+                    images,
+                    labels,
+                    whole,
+                    task.logits,
+                );
                 if backward {
                     rollout.backward(connections, &self.objective, spontaneous, whole);
                 }
@@ -145,7 +152,11 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             }
         }
         cross_entropy.iter_mut().for_each(|sum| *sum /= whole as f64);
-        let weighted: f64 = cross_entropy.iter().zip(&objective.ramp).map(|(ce, weight)| ce * weight).sum();
+        let weighted: f64 = cross_entropy
+            .iter()
+            .zip(&objective.ramp)
+            .map(|(ce, weight)| ce * weight)
+            .sum();
         batch.loss = weighted / objective.ramp.len() as f64 + objective.return_weight * batch.return_term;
         batch.cross_entropy = cross_entropy;
         batch
@@ -208,7 +219,10 @@ pub fn cordsnet_gradient<T: Real>(
         return Err(setting("objective", problem));
     }
     if let Some(step) = steps.iter().find(|step| **step > objective.steps()) {
-        return Err(setting("steps", format!("step {step} is after the trial's end, {}", objective.steps())));
+        return Err(setting(
+            "steps",
+            format!("step {step} is after the trial's end, {}", objective.steps()),
+        ));
     }
     check_batch(architecture, images, labels)?;
     let classes = architecture.classes;
@@ -220,22 +234,36 @@ pub fn cordsnet_gradient<T: Real>(
     let mut logits = vec![T::ZERO; labels.len() * classes];
     let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
     let batch = BatchGradient::new(objective);
-    let loss = batch.run(&connections, &spontaneous, images, labels, &mut logits, Some(&mut sums), |rollout| {
-        for (step, areas) in steps.iter().zip(&mut activity) {
-            for (area, out) in areas.iter_mut().enumerate() {
-                let maps = connections.maps(area, rollout.batch());
-                let first = out.len();
-                out.resize(first + maps.len(), T::ZERO);
-                device.download_maps(maps, &rollout.history[*step][area], &mut out[first..]);
+    let loss = batch.run(
+        &connections,
+        &spontaneous,
+        images,
+        labels,
+        &mut logits,
+        Some(&mut sums),
+        |rollout| {
+            for (step, areas) in steps.iter().zip(&mut activity) {
+                for (area, out) in areas.iter_mut().enumerate() {
+                    let maps = connections.maps(area, rollout.batch());
+                    let first = out.len();
+                    out.resize(first + maps.len(), T::ZERO);
+                    device.download_maps(maps, &rollout.history[*step][area], &mut out[first..]);
+                }
             }
-        }
-    });
+        },
+    );
     let buffers = weights.gradients(&device, &sums.weights, sums.biases);
     let mut gradients = Parameters::new();
     for (name, parameter) in parameters.iter() {
         let index = weights.names.iter().position(|trained| trained == name);
         let data = index.map(|index| buffers[index].clone()).unwrap_or_default();
-        gradients.insert(name, Tensor { shape: parameter.shape.clone(), data });
+        gradients.insert(
+            name,
+            Tensor {
+                shape: parameter.shape.clone(),
+                data,
+            },
+        );
     }
     Ok(Gradient {
         loss,
@@ -246,7 +274,11 @@ pub fn cordsnet_gradient<T: Real>(
 }
 
 /// Checks the number of images and that every label is a class.
-pub(crate) fn check_batch<T: Real>(architecture: &Architecture, images: &[T], labels: &[u32]) -> Result<(), TrainError> {
+pub(crate) fn check_batch<T: Real>(
+    architecture: &Architecture,
+    images: &[T],
+    labels: &[u32],
+) -> Result<(), TrainError> {
     if images.len() != labels.len() * architecture.image_len() || labels.is_empty() {
         return Err(TrainError::Setting {
             field: "images",

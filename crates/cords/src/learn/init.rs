@@ -53,7 +53,12 @@ impl Initialisation {
             .then(|| "a row length is negative or not finite".to_owned())
     }
 
-    fn convolutions(&self, architecture: &Architecture, seed: u64, length: impl Fn(ConvName) -> f64) -> Parameters<f32> {
+    fn convolutions(
+        &self,
+        architecture: &Architecture,
+        seed: u64,
+        length: impl Fn(ConvName) -> f64,
+    ) -> Parameters<f32> {
         let mut parameters = Parameters::new();
         for (index, name) in conv_names(architecture).into_iter().enumerate() {
             let [(g, g_shape), (v, v_shape)] = name.parameter_shapes(architecture);
@@ -74,7 +79,10 @@ impl Initialisation {
 
     /// Initial parameters of a CordsNet. `architecture` must be valid.
     pub fn cordsnet(&self, architecture: &Architecture, seed: u64) -> Parameters<f32> {
-        self.complete(architecture.cordsnet_shapes(), self.convolutions(architecture, seed, |name| self.length(name)))
+        self.complete(
+            architecture.cordsnet_shapes(),
+            self.convolutions(architecture, seed, |name| self.length(name)),
+        )
     }
 
     /// Initial parameters of the CNN twin: the recurrent convolution is a feed-forward one here, batch norm the identity.

@@ -4,19 +4,24 @@
 //! number of images whose gradients are summed in order, so the number of threads never shows in a result.
 
 mod cnn_gradient;
+mod config;
 mod error;
+mod evaluate;
 mod gradient;
+mod images;
 mod init;
 mod objective;
 mod optimise;
 mod rollout;
+mod train;
 
 pub use cnn_gradient::{CnnGradient, CnnLoss, cnn_gradient};
+pub use config::{CnnConfig, DirectConfig, Fit};
 pub use error::TrainError;
+pub use evaluate::{Evaluation, evaluate};
 pub use gradient::{BatchLoss, Gradient, cordsnet_gradient};
+pub use images::Images;
 pub use init::Initialisation;
 pub use objective::{Objective, logspace};
 pub use optimise::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
-
-/// Placeholder
-#[derive(Debug)] pub struct EpochRecord {}
+pub use train::{Data, EpochRecord, Progress, TrainedCnn, TrainedCordsNet, WindowRecord, train_cnn, train_cordsnet};

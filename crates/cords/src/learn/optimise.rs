@@ -53,7 +53,10 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
             device: device.clone(),
             kind,
             steps: 0,
-            moments: lengths.iter().map(|length| [device.zeros(*length), device.zeros(second(*length))]).collect(),
+            moments: lengths
+                .iter()
+                .map(|length| [device.zeros(*length), device.zeros(second(*length))])
+                .collect(),
         }
     }
 
@@ -65,7 +68,8 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
             match self.kind {
                 OptimiserKind::Sgd { momentum, weight_decay } => {
                     let velocity = &mut moments[0];
-                    self.device.sgd_step(learning_rate, momentum, weight_decay, gradient, velocity, parameter);
+                    self.device
+                        .sgd_step(learning_rate, momentum, weight_decay, gradient, velocity, parameter);
                 }
                 OptimiserKind::Adam { weight_decay } | OptimiserKind::AdamW { weight_decay } => {
                     let step = AdamStep {
@@ -85,7 +89,11 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
 
 /// Scales all gradients down together where their joint norm exceeds `limit`; returns the norm before.
 pub fn clip_gradient_norm<T: Real, D: Device<T>>(device: &D, limit: Option<f64>, gradients: &mut [D::Buffer]) -> f64 {
-    let norm = gradients.iter().map(|gradient| device.sum_squares(gradient)).sum::<f64>().sqrt();
+    let norm = gradients
+        .iter()
+        .map(|gradient| device.sum_squares(gradient))
+        .sum::<f64>()
+        .sqrt();
     if let Some(limit) = limit {
         let factor = limit / (norm + CLIP_EPSILON);
         if factor < 1.0 {
@@ -147,7 +155,10 @@ pub fn learning_rate(
         }
         Schedule::Cosine { end } => {
             let progress = step as f64 / (steps_per_epoch * epochs).max(1) as f64;
-            (end + (1.0 - end) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()), 0)
+            (
+                end + (1.0 - end) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+                0,
+            )
         }
     };
     let warm = warm_up.filter(|warm_up| warm_up.steps > 0).map_or(1.0, |warm_up| {
@@ -163,7 +174,10 @@ mod tests {
 
     #[test]
     fn step_schedule_restarts_the_warm_up() {
-        let warm_up = Some(WarmUp { steps: 5, start: 1.0 / 3.0 });
+        let warm_up = Some(WarmUp {
+            steps: 5,
+            start: 1.0 / 3.0,
+        });
         let schedule = Schedule::Step { epochs: 2, factor: 0.1 };
         let rate = |step| learning_rate(0.1, schedule, warm_up, step, 10, 6);
         assert!((rate(0) - 0.1 / 3.0).abs() < 1e-15);

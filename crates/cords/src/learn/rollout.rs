@@ -84,7 +84,13 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             _ => ConvName::Feedforward(area).shape(architecture).in_maps(batch).len(),
         };
         let sources = || (0..areas).map(|area| device.zeros(source(area))).collect::<Vec<_>>();
-        let rectified = |area: usize| if connections.non_negative() { 0 } else { connections.maps(area, batch).len() };
+        let rectified = |area: usize| {
+            if connections.non_negative() {
+                0
+            } else {
+                connections.maps(area, batch).len()
+            }
+        };
         let slot = || Slot {
             step: 0,
             delta: connections.buffers(batch),
@@ -158,10 +164,22 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 connections.constant_current(&mut self.scratch.work, batch, None, &mut self.constant);
             }
             let (past, future) = self.history.split_at_mut(step);
-            connections.step(&mut self.scratch, batch, &self.constant, &past[step - 1], &mut future[0]);
+            connections.step(
+                &mut self.scratch,
+                batch,
+                &self.constant,
+                &past[step - 1],
+                &mut future[0],
+            );
             if let Some(k) = objective.ramp_index(step) {
                 let state = &self.history[step];
-                connections.read_out(&mut self.scratch.work, batch, state, &mut self.pooled[k], &mut self.logits);
+                connections.read_out(
+                    &mut self.scratch.work,
+                    batch,
+                    state,
+                    &mut self.pooled[k],
+                    &mut self.logits,
+                );
                 let scale = objective.ramp[k] / (objective.ramp.len() * whole) as f64;
                 let classes = connections.architecture.classes;
                 let each = device.cross_entropy(classes, &self.logits, labels, scale, &mut self.dlogits[k]);
@@ -177,7 +195,10 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         }
         device.download_maps(connections.logit_maps(batch), &self.logits, logits);
         let rows = logits.chunks_exact(connections.architecture.classes);
-        loss.correct = rows.zip(labels).filter(|(row, label)| largest_index(row) == **label as usize).count();
+        loss.correct = rows
+            .zip(labels)
+            .filter(|(row, label)| largest_index(row) == **label as usize)
+            .count();
         for step in [objective.stimulus_steps, objective.steps()] {
             for (area, activity) in self.history[step].iter().enumerate() {
                 let largest = device.max_abs(activity);
@@ -199,7 +220,10 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
     ) {
         let device = &connections.device;
         let sums = self.gradient.iter_mut().chain(&mut self.delta_sum);
-        for buffer in sums.chain(&mut self.gradients.weights).chain(&mut self.gradients.biases) {
+        for buffer in sums
+            .chain(&mut self.gradients.weights)
+            .chain(&mut self.gradients.biases)
+        {
             device.clear(buffer);
         }
         let mut filled = 0;
@@ -336,14 +360,20 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             device.conv_weight_gradient(work, name.shape(architecture), batch, &pairs, dw);
         };
         for area in 0..areas {
-            let pairs = slots.iter().map(|slot| (&history[slot.step - 1][area], &slot.delta[area]));
+            let pairs = slots
+                .iter()
+                .map(|slot| (&history[slot.step - 1][area], &slot.delta[area]));
             gather(ConvName::Recurrent(area), pairs.collect());
             if area == 0 {
                 continue;
             }
             let direct = area == 1 && connections.non_negative();
             let pairs = slots.iter().map(|slot| {
-                let x = if direct { &history[slot.step - 1][0] } else { &slot.source[area] };
+                let x = if direct {
+                    &history[slot.step - 1][0]
+                } else {
+                    &slot.source[area]
+                };
                 (x, &slot.delta[area])
             });
             gather(ConvName::Feedforward(area), pairs.collect());
@@ -365,7 +395,9 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
     fn take_bias_gradients(&mut self, connections: &Connections<T, D>) {
         for (area, sum) in self.delta_sum.iter().enumerate() {
             let maps = connections.maps(area, self.batch);
-            connections.device.add_batch_sum(maps, sum, &mut self.gradients.biases[area]);
+            connections
+                .device
+                .add_batch_sum(maps, sum, &mut self.gradients.biases[area]);
         }
     }
 
@@ -405,7 +437,11 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         let dw = &mut self.gradients.weights[ConvName::Readout.index(areas)];
         device.conv_weight_gradient(&mut self.scratch.work, shape, batch, &pairs, dw);
         for dlogits in &self.dlogits {
-            device.add_batch_sum(connections.logit_maps(batch), dlogits, &mut self.gradients.biases[areas]);
+            device.add_batch_sum(
+                connections.logit_maps(batch),
+                dlogits,
+                &mut self.gradients.biases[areas],
+            );
         }
     }
 }

@@ -270,7 +270,10 @@ mod tests {
         };
         assert!(matches!(check(&|a| a.classes = 0), Err(NetError::Size { .. })));
         assert!(matches!(check(&|a| a.channels[2] = 9), Err(NetError::Pair { .. })));
-        assert!(matches!(check(&|a| a.channels[0] = 9), Err(NetError::InputLayer { .. })));
+        assert!(matches!(
+            check(&|a| a.channels[0] = 9),
+            Err(NetError::InputLayer { .. })
+        ));
         assert!(matches!(check(&|a| a.strides[0] = 2), Err(NetError::InputLayer { .. })));
         assert!(matches!(check(&|a| a.strides[1] = 2), Err(NetError::Pair { .. })));
         assert!(matches!(check(&|a| a.strides[2] = 1), Err(NetError::Shortcut { .. })));

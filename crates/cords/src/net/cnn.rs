@@ -151,15 +151,25 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
         let architecture = &self.architecture;
         let areas = architecture.areas();
         let mut statistics = vec![Statistics::default(); self.filters.len()];
-        let conv = |name: ConvName, chunk: &mut CnnChunk<T, D>, from: fn(&CnnChunk<T, D>, usize) -> &D::Buffer, which| {
-            let index = self.index(name);
-            let mut y = std::mem::replace(&mut chunk.convolved[index], device.zeros(0));
-            let mut work = std::mem::take(&mut chunk.work);
-            device.conv(&mut work, &self.filters[index], chunk.batch, from(chunk, which), &mut y, false);
-            chunk.convolved[index] = y;
-            chunk.work = work;
-        };
-        device.for_each(chunks, |_, chunk| conv(ConvName::InpConv, chunk, |chunk, _| &chunk.images, 0));
+        let conv =
+            |name: ConvName, chunk: &mut CnnChunk<T, D>, from: fn(&CnnChunk<T, D>, usize) -> &D::Buffer, which| {
+                let index = self.index(name);
+                let mut y = std::mem::replace(&mut chunk.convolved[index], device.zeros(0));
+                let mut work = std::mem::take(&mut chunk.work);
+                device.conv(
+                    &mut work,
+                    &self.filters[index],
+                    chunk.batch,
+                    from(chunk, which),
+                    &mut y,
+                    false,
+                );
+                chunk.convolved[index] = y;
+                chunk.work = work;
+            };
+        device.for_each(chunks, |_, chunk| {
+            conv(ConvName::InpConv, chunk, |chunk, _| &chunk.images, 0)
+        });
         statistics[0] = self.normalise(ConvName::InpConv, chunks, training);
         device.for_each(chunks, |_, chunk| {
             let maps = ConvName::InpConv.shape(architecture).out_maps(chunk.batch);
@@ -169,7 +179,9 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
         for area in 0..areas {
             if area >= 3 && area % 2 == 1 {
                 let name = ConvName::Shortcut(area);
-                device.for_each(chunks, |_, chunk| conv(name, chunk, |chunk, area| &chunk.activity[area], area - 2));
+                device.for_each(chunks, |_, chunk| {
+                    conv(name, chunk, |chunk, area| &chunk.activity[area], area - 2)
+                });
                 statistics[self.index(name)] = self.normalise(name, chunks, training);
             }
             let name = ConvName::Feedforward(area);
@@ -184,17 +196,30 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             statistics[self.index(name)] = self.normalise(name, chunks, training);
             let name = ConvName::Recurrent(area);
             let from = self.index(ConvName::Feedforward(area));
-            device.for_each(chunks, |_, chunk| conv(name, chunk, |chunk, from| &chunk.normed[from], from));
+            device.for_each(chunks, |_, chunk| {
+                conv(name, chunk, |chunk, from| &chunk.normed[from], from)
+            });
             statistics[self.index(name)] = self.normalise(name, chunks, training);
             let index = self.index(name);
-            device.for_each(chunks, |_, chunk| device.rectify(&chunk.normed[index], &mut chunk.activity[area]));
+            device.for_each(chunks, |_, chunk| {
+                device.rectify(&chunk.normed[index], &mut chunk.activity[area])
+            });
         }
         let readout = ConvName::Readout;
         device.for_each(chunks, |_, chunk| {
             let last = areas - 1;
             let maps = self.maps(last, chunk.batch);
-            device.pool_pair(maps, &chunk.activity[last], &chunk.activity[last - 1], &mut chunk.pooled);
-            device.broadcast(readout.shape(architecture).out_maps(chunk.batch), &self.readout_bias, &mut chunk.logits);
+            device.pool_pair(
+                maps,
+                &chunk.activity[last],
+                &chunk.activity[last - 1],
+                &mut chunk.pooled,
+            );
+            device.broadcast(
+                readout.shape(architecture).out_maps(chunk.batch),
+                &self.readout_bias,
+                &mut chunk.logits,
+            );
             device.conv(
                 &mut chunk.work,
                 self.filter(readout),
@@ -234,14 +259,19 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
         let device = &self.device;
         let index = self.index(name);
         let maps = name.shape(&self.architecture).out_maps(1);
-        let norm = self.norms[index].as_ref().expect("only convolutions that have a batch norm are normalised");
+        let norm = self.norms[index]
+            .as_ref()
+            .expect("only convolutions that have a batch norm are normalised");
         let statistics = if training {
-            let mut parts: Vec<(&CnnChunk<T, D>, Vec<[f64; 2]>)> = chunks.iter().map(|chunk| (chunk, Vec::new())).collect();
+            let mut parts: Vec<(&CnnChunk<T, D>, Vec<[f64; 2]>)> =
+                chunks.iter().map(|chunk| (chunk, Vec::new())).collect();
             device.for_each(&mut parts, |_, (chunk, moments)| {
                 *moments = device.channel_moments(maps.with_batch(chunk.batch), &chunk.convolved[index]);
             });
-            let parts: Vec<(usize, Vec<[f64; 2]>)> =
-                parts.into_iter().map(|(chunk, moments)| (chunk.batch * maps.plane(), moments)).collect();
+            let parts: Vec<(usize, Vec<[f64; 2]>)> = parts
+                .into_iter()
+                .map(|(chunk, moments)| (chunk.batch * maps.plane(), moments))
+                .collect();
             combine_moments(maps.channels, &parts)
         } else {
             Statistics {
@@ -250,10 +280,19 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
                 count: 0,
             }
         };
-        let scale: Vec<f64> =
-            norm.weight.iter().zip(&statistics.variance).map(|(w, variance)| w / (variance + NORM_EPSILON).sqrt()).collect();
-        let shift: Vec<f64> =
-            norm.bias.iter().zip(&scale).zip(&statistics.mean).map(|((b, scale), mean)| b - scale * mean).collect();
+        let scale: Vec<f64> = norm
+            .weight
+            .iter()
+            .zip(&statistics.variance)
+            .map(|(w, variance)| w / (variance + NORM_EPSILON).sqrt())
+            .collect();
+        let shift: Vec<f64> = norm
+            .bias
+            .iter()
+            .zip(&scale)
+            .zip(&statistics.mean)
+            .map(|((b, scale), mean)| b - scale * mean)
+            .collect();
         device.for_each(chunks, |_, chunk| {
             let maps = maps.with_batch(chunk.batch);
             device.channel_affine(maps, &scale, &shift, &chunk.convolved[index], &mut chunk.normed[index]);
@@ -286,20 +325,28 @@ fn combine_moments(channels: usize, parts: &[(usize, Vec<[f64; 2]>)]) -> Statist
 /// Running statistics from arranged parameters, by the place of their convolution in the fixed order.
 pub(crate) fn running_from<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) -> Vec<Option<Running>> {
     let values = |name: &String| -> Vec<f64> {
-        let tensor = parameters.get(name).expect("parameters are arranged for this architecture");
+        let tensor = parameters
+            .get(name)
+            .expect("parameters are arranged for this architecture");
         tensor.data.iter().map(|value| value.to_f64()).collect()
     };
     let running = |[_, _, mean, variance]: [String; 4]| Running {
         mean: values(&mean),
         variance: values(&variance),
     };
-    conv_names(architecture).into_iter().map(|name| norm_names(name).map(running)).collect()
+    conv_names(architecture)
+        .into_iter()
+        .map(|name| norm_names(name).map(running))
+        .collect()
 }
 
 /// Names of a CNN's trained parameters apart from g and v.
 pub(crate) fn cnn_others(architecture: &Architecture) -> Vec<String> {
     let names = conv_names(architecture).into_iter().filter_map(norm_names);
-    names.flat_map(|[weight, bias, _, _]| [weight, bias]).chain([READOUT_BIAS.to_owned()]).collect()
+    names
+        .flat_map(|[weight, bias, _, _]| [weight, bias])
+        .chain([READOUT_BIAS.to_owned()])
+        .collect()
 }
 
 /// The CNN twin ready to evaluate.
@@ -329,6 +376,15 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
         let weights = Weights::upload(device, architecture, &parameters, cnn_others(architecture));
         let graph = CnnGraph::new(device, architecture, &weights, &running_from(architecture, &parameters));
         Ok(Self { parameters, graph })
+    }
+
+    /// The network over a graph whose batch norms and weights are those of `parameters`, or newer.
+    pub(crate) fn from_graph(parameters: Parameters<T>, graph: CnnGraph<T, D>) -> Self {
+        Self { parameters, graph }
+    }
+
+    pub(crate) fn device(&self) -> &D {
+        &self.graph.device
     }
 
     /// The network's sizes.
@@ -370,8 +426,16 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
                 .map(|area| read(self.graph.maps(area, batch), &chunk[0].activity[area]))
                 .collect();
         });
-        let logits = groups.iter().flat_map(|(_, logits, _)| logits.iter().copied()).collect();
-        let area = |area: usize| groups.iter().flat_map(|(_, _, activity)| activity[area].iter().copied()).collect();
+        let logits = groups
+            .iter()
+            .flat_map(|(_, logits, _)| logits.iter().copied())
+            .collect();
+        let area = |area: usize| {
+            groups
+                .iter()
+                .flat_map(|(_, _, activity)| activity[area].iter().copied())
+                .collect()
+        };
         (logits, (0..architecture.areas()).map(area).collect())
     }
 }

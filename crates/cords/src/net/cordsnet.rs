@@ -100,7 +100,9 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
 
     /// A buffer for every area.
     pub(crate) fn buffers(&self, batch: usize) -> Vec<D::Buffer> {
-        (0..self.areas.len()).map(|area| self.device.zeros(self.maps(area, batch).len())).collect()
+        (0..self.areas.len())
+            .map(|area| self.device.zeros(self.maps(area, batch).len()))
+            .collect()
     }
 
     /// Whether activity stays non-negative, so that max(r, 0) = r: ReLU with alpha <= 1 from a non-negative state.
@@ -111,9 +113,18 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     pub(crate) fn scratch(&self, batch: usize) -> StepScratch<T, D> {
         let source = |area: usize| match area {
             0 => 0,
-            _ => ConvName::Feedforward(area).shape(&self.architecture).in_maps(batch).len(),
+            _ => ConvName::Feedforward(area)
+                .shape(&self.architecture)
+                .in_maps(batch)
+                .len(),
         };
-        let rectified = |area: usize| if self.non_negative() { 0 } else { self.maps(area, batch).len() };
+        let rectified = |area: usize| {
+            if self.non_negative() {
+                0
+            } else {
+                self.maps(area, batch).len()
+            }
+        };
         let areas = 0..self.areas.len();
         StepScratch {
             work: D::Workspace::default(),
@@ -127,7 +138,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     pub(crate) fn embed(&self, work: &mut D::Workspace, batch: usize, images: &D::Buffer) -> D::Buffer {
         let shape = ConvName::InpConv.shape(&self.architecture);
         let mut convolved = self.device.zeros(shape.out_maps(batch).len());
-        self.device.conv(work, self.filter(ConvName::InpConv), batch, images, &mut convolved, false);
+        self.device.conv(
+            work,
+            self.filter(ConvName::InpConv),
+            batch,
+            images,
+            &mut convolved,
+            false,
+        );
         let mut inp = self.device.zeros(self.inp_maps(batch).len());
         self.device.avg_pool(shape.out_maps(batch), &convolved, &mut inp);
         inp
@@ -141,7 +159,8 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     /// inp_skip(inp).
     pub(crate) fn skip(&self, work: &mut D::Workspace, batch: usize, inp: &D::Buffer) -> D::Buffer {
         let mut skipped = self.device.zeros(self.inp_maps(batch).len());
-        self.device.conv(work, self.filter(ConvName::InpSkip), batch, inp, &mut skipped, false);
+        self.device
+            .conv(work, self.filter(ConvName::InpSkip), batch, inp, &mut skipped, false);
         skipped
     }
 
@@ -158,8 +177,22 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             self.device.broadcast(self.maps(area, batch), &self.biases[area], out);
         }
         if let Some((inp, skipped)) = inp {
-            self.device.conv(work, self.filter(ConvName::Feedforward(0)), batch, inp, &mut out[0], true);
-            self.device.conv(work, self.filter(ConvName::Feedforward(1)), batch, skipped, &mut out[1], true);
+            self.device.conv(
+                work,
+                self.filter(ConvName::Feedforward(0)),
+                batch,
+                inp,
+                &mut out[0],
+                true,
+            );
+            self.device.conv(
+                work,
+                self.filter(ConvName::Feedforward(1)),
+                batch,
+                skipped,
+                &mut out[1],
+                true,
+            );
         }
     }
 
@@ -213,12 +246,33 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             } = scratch;
             let current = &mut current[area];
             device.copy(&constant[area], current);
-            device.conv(work, self.filter(ConvName::Recurrent(area)), batch, &activity[area], current, true);
+            device.conv(
+                work,
+                self.filter(ConvName::Recurrent(area)),
+                batch,
+                &activity[area],
+                current,
+                true,
+            );
             if area == 1 && self.non_negative() {
-                device.conv(work, self.filter(ConvName::Feedforward(1)), batch, &activity[0], current, true);
+                device.conv(
+                    work,
+                    self.filter(ConvName::Feedforward(1)),
+                    batch,
+                    &activity[0],
+                    current,
+                    true,
+                );
             } else if area > 0 {
                 self.read_source(work, rectified, area, batch, activity, &mut source[area]);
-                device.conv(work, self.filter(ConvName::Feedforward(area)), batch, &source[area], current, true);
+                device.conv(
+                    work,
+                    self.filter(ConvName::Feedforward(area)),
+                    batch,
+                    &source[area],
+                    current,
+                    true,
+                );
             }
             device.leaky_update(self.alphas[area], self.phi, &activity[area], current, &mut next[area]);
         }
@@ -246,9 +300,12 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         logits: &mut D::Buffer,
     ) {
         let last = self.areas.len() - 1;
-        self.device.pool_pair(self.maps(last, batch), &activity[last], &activity[last - 1], pooled);
-        self.device.broadcast(self.logit_maps(batch), &self.readout_bias, logits);
-        self.device.conv(work, self.filter(ConvName::Readout), batch, pooled, logits, true);
+        self.device
+            .pool_pair(self.maps(last, batch), &activity[last], &activity[last - 1], pooled);
+        self.device
+            .broadcast(self.logit_maps(batch), &self.readout_bias, logits);
+        self.device
+            .conv(work, self.filter(ConvName::Readout), batch, pooled, logits, true);
     }
 
     /// Maps of the logits.
@@ -285,14 +342,25 @@ impl<T: Real> CordsNet<T, Cpu> {
     ///
     /// # Errors
     /// A [`NetError`] where architecture, time constants or parameters do not fit together.
-    pub fn new(architecture: &Architecture, parameters: &Parameters<T>, euler: &Euler, phi: Phi) -> Result<Self, NetError> {
+    pub fn new(
+        architecture: &Architecture,
+        parameters: &Parameters<T>,
+        euler: &Euler,
+        phi: Phi,
+    ) -> Result<Self, NetError> {
         Self::on(&Cpu, architecture, parameters, euler, phi)
     }
 
     /// The same network in another number type.
     pub fn cast<U: Real>(&self) -> CordsNet<U, Cpu> {
         let parameters = self.parameters.cast();
-        CordsNet::assemble(&Cpu, &self.connections.architecture, parameters, &self.euler, self.connections.phi)
+        CordsNet::assemble(
+            &Cpu,
+            &self.connections.architecture,
+            parameters,
+            &self.euler,
+            self.connections.phi,
+        )
     }
 }
 
@@ -441,7 +509,9 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         let buffers = self.connections.spontaneous(steps);
         let mut state = self.zeros(1);
         for (area, (buffer, out)) in buffers.iter().zip(&mut state.areas).enumerate() {
-            self.connections.device.download_maps(self.connections.maps(area, 1), buffer, out);
+            self.connections
+                .device
+                .download_maps(self.connections.maps(area, 1), buffer, out);
         }
         state
     }
@@ -496,7 +566,13 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                     let inp = connections.embed(&mut group.scratch.work, group.batch, &group.images);
                     group.set_input(connections, Some(&inp));
                 }
-                connections.step(&mut group.scratch, group.batch, &group.constant, &group.now, &mut group.next);
+                connections.step(
+                    &mut group.scratch,
+                    group.batch,
+                    &group.constant,
+                    &group.now,
+                    &mut group.next,
+                );
                 std::mem::swap(&mut group.now, &mut group.next);
             });
             for group in &groups {
@@ -520,7 +596,9 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
             let mut out = connections.device.zeros(connections.logit_maps(group.batch).len());
             connections.read_out(&mut group.scratch.work, group.batch, &group.now, &mut pooled, &mut out);
             let to = &mut logits[group.first * classes..][..group.batch * classes];
-            connections.device.download_maps(connections.logit_maps(group.batch), &out, to);
+            connections
+                .device
+                .download_maps(connections.logit_maps(group.batch), &out, to);
         }
         logits
     }
@@ -556,14 +634,18 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     fn one_conv(&self, name: ConvName, x: &[T], batch: usize) -> Vec<T> {
         let shape = name.shape(self.architecture());
         self.map_groups(shape.in_maps(1), shape.out_maps(1), x, batch, |work, batch, x, y| {
-            self.connections.device.conv(work, self.connections.filter(name), batch, x, y, false);
+            self.connections
+                .device
+                .conv(work, self.connections.filter(name), batch, x, y, false);
         })
     }
 
     fn one_transpose(&self, name: ConvName, y: &[T], batch: usize) -> Vec<T> {
         let shape = name.shape(self.architecture());
         self.map_groups(shape.out_maps(1), shape.in_maps(1), y, batch, |work, batch, y, x| {
-            self.connections.device.conv_transpose(work, self.connections.filter(name), batch, y, x, false);
+            self.connections
+                .device
+                .conv_transpose(work, self.connections.filter(name), batch, y, x, false);
         })
     }
 
@@ -579,8 +661,10 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         let device = &self.connections.device;
         let size = device.group_images();
         let mut out = vec![T::ZERO; to.len() * batch];
-        let mut groups: Vec<(&[T], &mut [T])> =
-            x[..from.len() * batch].chunks(from.len() * size).zip(out.chunks_mut(to.len() * size)).collect();
+        let mut groups: Vec<(&[T], &mut [T])> = x[..from.len() * batch]
+            .chunks(from.len() * size)
+            .zip(out.chunks_mut(to.len() * size))
+            .collect();
         device.for_each(&mut groups, |_, (x, out)| {
             let batch = x.len() / from.len();
             let mut input = device.zeros(x.len());
@@ -604,11 +688,16 @@ impl<T: Real, D: Device<T>> Group<T, D> {
 
 /// Names of a CordsNet's parameters apart from g and v.
 pub(crate) fn cordsnet_others(architecture: &Architecture) -> Vec<String> {
-    (0..architecture.areas()).map(bias_name).chain([READOUT_BIAS.to_owned()]).collect()
+    (0..architecture.areas())
+        .map(bias_name)
+        .chain([READOUT_BIAS.to_owned()])
+        .collect()
 }
 
 fn held<'a, T: Real>(parameters: &'a Parameters<T>, name: &str) -> &'a Tensor<T> {
-    parameters.get(name).expect("parameters are arranged for this architecture when a network is made")
+    parameters
+        .get(name)
+        .expect("parameters are arranged for this architecture when a network is made")
 }
 
 fn add_positive<T: Real>(x: &mut [T], activity: &[T]) {

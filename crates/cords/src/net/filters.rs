@@ -38,7 +38,10 @@ pub(crate) fn conv_names(architecture: &Architecture) -> Vec<ConvName> {
 
 /// Shapes of all convolutions in the fixed order.
 pub(crate) fn conv_shapes(architecture: &Architecture) -> Vec<ConvShape> {
-    conv_names(architecture).into_iter().map(|name| name.shape(architecture)).collect()
+    conv_names(architecture)
+        .into_iter()
+        .map(|name| name.shape(architecture))
+        .collect()
 }
 
 impl ConvName {
@@ -105,8 +108,19 @@ impl ConvName {
             Self::InpSkip => (channels[0], channels[0], 3, 1, 1, architecture.inp_side()),
             Self::Recurrent(area) => (channels[area + 1], channels[area + 1], 3, 1, 1, sides[area]),
             Self::Feedforward(area) => {
-                let side = if area == 0 { architecture.inp_side() } else { sides[area - 1] };
-                (channels[area], channels[area + 1], 3, architecture.strides[area], 1, side)
+                let side = if area == 0 {
+                    architecture.inp_side()
+                } else {
+                    sides[area - 1]
+                };
+                (
+                    channels[area],
+                    channels[area + 1],
+                    3,
+                    architecture.strides[area],
+                    1,
+                    side,
+                )
             }
             // Source and target of the shortcut: area - 2, and the maps of area - 1 that it is added to.
             Self::Shortcut(area) => (channels[area - 1], channels[area], 1, 2, 0, sides[area - 2]),
@@ -139,10 +153,15 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
         parameters: &Parameters<T>,
         others: Vec<String>,
     ) -> Self {
-        let mut names: Vec<String> = conv_names(architecture).into_iter().flat_map(ConvName::parameter_names).collect();
+        let mut names: Vec<String> = conv_names(architecture)
+            .into_iter()
+            .flat_map(ConvName::parameter_names)
+            .collect();
         names.extend(others);
         let upload = |name: &String| {
-            let tensor = parameters.get(name).expect("parameters are arranged for this architecture");
+            let tensor = parameters
+                .get(name)
+                .expect("parameters are arranged for this architecture");
             device.upload(&tensor.data)
         };
         Self {
@@ -156,7 +175,9 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
     /// Weights w = g v/|v| of every convolution, prepared for use.
     pub(crate) fn filters(&self, device: &D) -> Vec<D::Filter> {
         let pairs = self.shapes.iter().zip(self.buffers.chunks_exact(2));
-        pairs.map(|(shape, gv)| device.filter(*shape, &device.weight_norm(shape.outputs, &gv[0], &gv[1]))).collect()
+        pairs
+            .map(|(shape, gv)| device.filter(*shape, &device.weight_norm(shape.outputs, &gv[0], &gv[1])))
+            .collect()
     }
 
     /// The parameters that are not g or v of a convolution, in the order of their names.

@@ -171,12 +171,16 @@ impl Model {
             .collect();
         let mut views = Vec::with_capacity(bytes.len());
         for (name, shape, data) in &bytes {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).map_err(|error| unwritable(error.to_string()))?;
+            let view =
+                TensorView::new(Dtype::F32, shape.to_vec(), data).map_err(|error| unwritable(error.to_string()))?;
             views.push((*name, view));
         }
         let metadata = HashMap::from([(KEY.to_owned(), header)]);
         let file = safetensors::serialize(views, Some(metadata)).map_err(|error| unwritable(error.to_string()))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         // What the user's umask leaves, instead of a temporary file's owner-only mode.
@@ -204,7 +208,10 @@ impl Model {
         let header = header.ok_or_else(|| wrong(format!("its metadata has no `{KEY}`")))?;
         let header: Header = serde_json::from_str(header).map_err(|error| wrong(error.to_string()))?;
         if header.version != VERSION {
-            return Err(wrong(format!("layout version {}, this program reads {VERSION}", header.version)));
+            return Err(wrong(format!(
+                "layout version {}, this program reads {VERSION}",
+                header.version
+            )));
         }
         let Header {
             kind,
@@ -220,7 +227,13 @@ impl Model {
             if view.dtype() != Dtype::F32 {
                 return Err(wrong(format!("`{name}` is {:?}, expected F32", view.dtype())));
             }
-            let data = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let data = view
+                .data()
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect();
             let tensor = Tensor::new(view.shape(), data).ok_or_else(|| wrong(format!("`{name}` is cut short")))?;
             parameters.insert(name, tensor);
         }
@@ -243,7 +256,9 @@ impl Model {
                     info,
                 })
             }
-            _ => Err(wrong("time constants belong to a CordsNet and to nothing else".to_owned())),
+            _ => Err(wrong(
+                "time constants belong to a CordsNet and to nothing else".to_owned(),
+            )),
         }
     }
 }

@@ -27,12 +27,18 @@ impl<T: Real> Parameters<T> {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor<T>> {
-        self.entries.iter().find(|(held, _)| held == name).map(|(_, tensor)| tensor)
+        self.entries
+            .iter()
+            .find(|(held, _)| held == name)
+            .map(|(_, tensor)| tensor)
     }
 
     /// The tensor of that name, to change.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Tensor<T>> {
-        self.entries.iter_mut().find(|(held, _)| held == name).map(|(_, tensor)| tensor)
+        self.entries
+            .iter_mut()
+            .find(|(held, _)| held == name)
+            .map(|(_, tensor)| tensor)
     }
 
     /// Names and tensors in order.
@@ -58,7 +64,11 @@ impl<T: Real> Parameters<T> {
     /// The same parameters in another number type.
     pub fn cast<U: Real>(&self) -> Parameters<U> {
         Parameters {
-            entries: self.entries.iter().map(|(name, tensor)| (name.clone(), tensor.cast())).collect(),
+            entries: self
+                .entries
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.cast()))
+                .collect(),
         }
     }
 
@@ -93,7 +103,11 @@ impl<T: Real> Parameters<T> {
             }
             entries.push((name.clone(), tensor.clone()));
         }
-        if let Some((name, _)) = self.entries.iter().find(|(name, _)| !shapes.iter().any(|(known, _)| known == name)) {
+        if let Some((name, _)) = self
+            .entries
+            .iter()
+            .find(|(name, _)| !shapes.iter().any(|(known, _)| known == name))
+        {
             return Err(NetError::Unexpected { name: name.clone() });
         }
         Ok(Self { entries })

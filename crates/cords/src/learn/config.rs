@@ -1,0 +1,199 @@
+//! Settings of a training, with the published values as defaults.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Initialisation, Objective, OptimiserKind, Schedule, TrainError, WarmUp, logspace};
+use crate::net::{Euler, Presentation};
+
+/// Settings that both kinds of network share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fit {
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images of a batch (the last ones of an epoch are spread, so that no batch is a remainder).
+    pub batch: usize,
+    /// Rule for the steps.
+    pub optimiser: OptimiserKind,
+    /// Base learning rate.
+    pub learning_rate: f64,
+    /// Its course over the epochs.
+    pub schedule: Schedule,
+    /// Its rise at the beginning.
+    pub warm_up: Option<WarmUp>,
+    /// Largest norm of the gradient of all parameters together; larger ones are scaled down.
+    pub clip: Option<f64>,
+    /// Sizes of the initial weights.
+    pub initialisation: Initialisation,
+    /// Seed of initial weights and of the order of the images.
+    pub seed: u64,
+}
+
+impl Default for Fit {
+    fn default() -> Self {
+        Self {
+            epochs: 20,
+            batch: 32,
+            optimiser: OptimiserKind::AdamW { weight_decay: 0.01 },
+            learning_rate: 2e-3,
+            schedule: Schedule::Cosine { end: 0.02 },
+            warm_up: Some(WarmUp { steps: 50, start: 0.1 }),
+            clip: Some(1.0),
+            initialisation: Initialisation::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl Fit {
+    fn check(&self) -> Result<(), TrainError> {
+        let wrong = |field, problem: &str| {
+            Err(TrainError::Setting {
+                field,
+                problem: problem.to_owned(),
+            })
+        };
+        let share = |value: f64| value.is_finite() && value >= 0.0;
+        if self.epochs == 0 {
+            return wrong("epochs", "must be at least 1");
+        }
+        if self.batch == 0 {
+            return wrong("batch", "must be at least 1");
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return wrong("learning_rate", "must be positive");
+        }
+        if !self.clip.is_none_or(|clip| clip.is_finite() && clip > 0.0) {
+            return wrong("clip", "must be positive");
+        }
+        if !self.warm_up.is_none_or(|warm_up| share(warm_up.start)) {
+            return wrong("warm_up", "its start must be finite and not negative");
+        }
+        let schedule = match self.schedule {
+            Schedule::Constant => true,
+            Schedule::Step { epochs, factor } => epochs > 0 && share(factor),
+            Schedule::Cosine { end } => share(end),
+        };
+        if !schedule {
+            return wrong("schedule", "its epochs must be at least 1 and its factor finite and not negative");
+        }
+        let optimiser = match self.optimiser {
+            OptimiserKind::Sgd { momentum, weight_decay } => share(momentum) && momentum < 1.0 && share(weight_decay),
+            OptimiserKind::Adam { weight_decay } | OptimiserKind::AdamW { weight_decay } => share(weight_decay),
+        };
+        if !optimiser {
+            return wrong("optimiser", "momentum must be in [0, 1), weight decay finite and not negative");
+        }
+        match self.initialisation.problem() {
+            Some(problem) => wrong("initialisation", &problem),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Direct training of a CordsNet from random weights by the published objective. Times in ms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DirectConfig {
+    /// Time without input from r = 0; its end is the spontaneous state.
+    pub spontaneous_ms: f64,
+    /// Time with the image.
+    pub stimulus_ms: f64,
+    /// Time without input after the image.
+    pub after_ms: f64,
+    /// Last part of the stimulus, over which the cross-entropy is taken.
+    pub readout_window_ms: f64,
+    /// Exponents of 10 between which the weights of the cross-entropy rise over that window.
+    pub ramp: [f64; 2],
+    /// Weight of the mean squared distance from the spontaneous state.
+    pub return_weight: f64,
+    /// Last part of the trial, over which that distance is taken.
+    pub return_window_ms: f64,
+    /// Width of the time windows in which validation accuracy is recorded.
+    pub accuracy_window_ms: f64,
+    /// Everything that is not about time.
+    pub fit: Fit,
+}
+
+impl Default for DirectConfig {
+    fn default() -> Self {
+        Self {
+            spontaneous_ms: 200.0,
+            stimulus_ms: 200.0,
+            after_ms: 200.0,
+            readout_window_ms: 60.0,
+            ramp: [-3.0, 0.0],
+            return_weight: 1e-3,
+            return_window_ms: 20.0,
+            accuracy_window_ms: 20.0,
+            fit: Fit::default(),
+        }
+    }
+}
+
+impl DirectConfig {
+    /// The objective in steps of `euler`.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] for the first setting that is not usable.
+    pub fn objective(&self, euler: &Euler) -> Result<Objective, TrainError> {
+        let times = [
+            ("spontaneous_ms", self.spontaneous_ms),
+            ("stimulus_ms", self.stimulus_ms),
+            ("after_ms", self.after_ms),
+            ("readout_window_ms", self.readout_window_ms),
+            ("return_window_ms", self.return_window_ms),
+        ];
+        for (field, ms) in times {
+            if !(ms.is_finite() && ms >= 0.0) {
+                return Err(TrainError::Setting {
+                    field,
+                    problem: format!("{ms} ms is not a duration"),
+                });
+            }
+        }
+        if !(self.accuracy_window_ms >= euler.dt_ms) {
+            return Err(TrainError::Setting {
+                field: "accuracy_window_ms",
+                problem: format!("{} ms is less than a step of {} ms", self.accuracy_window_ms, euler.dt_ms),
+            });
+        }
+        let objective = Objective {
+            spontaneous_steps: euler.steps(self.spontaneous_ms),
+            stimulus_steps: euler.steps(self.stimulus_ms),
+            after_steps: euler.steps(self.after_ms),
+            ramp: logspace(self.ramp[0], self.ramp[1], euler.steps(self.readout_window_ms)),
+            return_weight: self.return_weight,
+            return_window: euler.steps(self.return_window_ms),
+        };
+        match objective.problem() {
+            Some(problem) => Err(TrainError::Setting {
+                field: "objective",
+                problem,
+            }),
+            None => self.fit.check().map(|()| objective),
+        }
+    }
+
+    /// The trial's phases as a model remembers them.
+    pub fn presentation(&self) -> Presentation {
+        Presentation {
+            spontaneous_ms: self.spontaneous_ms,
+            stimulus_ms: self.stimulus_ms,
+        }
+    }
+}
+
+/// Training of the CNN twin by cross-entropy.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CnnConfig {
+    /// Everything: there is no time.
+    pub fit: Fit,
+}
+
+impl CnnConfig {
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        self.fit.check()
+    }
+}

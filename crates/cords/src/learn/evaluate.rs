@@ -1,0 +1,219 @@
+//! Logits, accuracy and cross-entropy of a network over a set of images, groups side by side.
+
+use super::rollout::largest_index;
+use super::{Images, TrainError};
+use crate::device::{Cpu, Device};
+use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Phi, Presentation, Weights, cordsnet_others};
+
+/// How well a network does on a set of images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Logits `[images, classes]`, at the end of the stimulus.
+    pub logits: Vec<f32>,
+    /// Share of images classified rightly.
+    pub accuracy: f64,
+    /// Mean cross-entropy.
+    pub cross_entropy: f64,
+    /// Accuracy and mean cross-entropy after every step of the stimulus; empty for a CNN.
+    pub over_time: Vec<[f64; 2]>,
+}
+
+/// Evaluates a model file's network on the CPU: a CordsNet from its spontaneous state through one stimulus, a CNN at once.
+///
+/// `presentation` replaces the one that the model was trained with.
+///
+/// # Errors
+/// [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] where the images do not fit, [`TrainError::Net`] where
+/// the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at all.
+pub fn evaluate(
+    model: &Model,
+    images: &dyn Images,
+    presentation: Option<Presentation>,
+) -> Result<Evaluation, TrainError> {
+    let architecture = model.architecture();
+    architecture.validate()?;
+    check_images(architecture, images, "evaluation")?;
+    match model {
+        Model::Cnn { parameters, .. } => Ok(evaluate_cnn(&Cnn::new(architecture, parameters)?, images)),
+        Model::CordsNet {
+            euler,
+            parameters,
+            info,
+            ..
+        } => {
+            euler.validate(architecture.areas())?;
+            let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+            let presentation = presentation.or(info.presentation).ok_or_else(|| TrainError::Setting {
+                field: "presentation",
+                problem: "the model does not say how long images were shown, so it must be given".to_owned(),
+            })?;
+            let weights = Weights::<f32, Cpu>::upload(&Cpu, architecture, &parameters, cordsnet_others(architecture));
+            let connections = Connections::new(&Cpu, architecture, euler, Phi::Relu, &weights);
+            let spontaneous = connections.spontaneous(euler.steps(presentation.spontaneous_ms));
+            let steps = euler.steps(presentation.stimulus_ms);
+            if steps == 0 {
+                return Err(TrainError::Setting {
+                    field: "presentation",
+                    problem: format!("a stimulus of {} ms has no step", presentation.stimulus_ms),
+                });
+            }
+            Ok(evaluate_trials(&connections, &spontaneous, images, steps))
+        }
+    }
+}
+
+/// Checks a set of images against a network.
+pub(crate) fn check_images(
+    architecture: &Architecture,
+    images: &dyn Images,
+    set: &'static str,
+) -> Result<(), TrainError> {
+    let (channels, side, classes) = (images.channels(), images.side(), images.classes());
+    if (channels, side, classes) != (architecture.in_channels, architecture.image_side, architecture.classes) {
+        return Err(TrainError::Images {
+            set,
+            expected_channels: architecture.in_channels,
+            expected_side: architecture.image_side,
+            expected_classes: architecture.classes,
+            channels,
+            side,
+            classes,
+        });
+    }
+    if images.is_empty() {
+        return Err(TrainError::NoImages { set });
+    }
+    match (0..images.len()).find(|image| images.label(*image) as usize >= architecture.classes) {
+        None => Ok(()),
+        Some(image) => Err(TrainError::Label {
+            set,
+            image,
+            label: images.label(image),
+            classes: architecture.classes,
+        }),
+    }
+}
+
+/// One group's images and results.
+struct Task<'a> {
+    first: usize,
+    labels: Vec<u32>,
+    logits: &'a mut [f32],
+    /// Summed right answers and cross-entropy, per step.
+    over_time: Vec<[f64; 2]>,
+}
+
+fn tasks<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<Task<'a>> {
+    let count = images.len();
+    let classes = images.classes();
+    logits
+        .chunks_mut(size * classes)
+        .enumerate()
+        .map(|(index, logits)| {
+            let first = index * size;
+            Task {
+                first,
+                labels: (first..(first + size).min(count)).map(|image| images.label(image)).collect(),
+                logits,
+                over_time: Vec::new(),
+            }
+        })
+        .collect()
+}
+
+fn load(images: &dyn Images, first: usize, count: usize) -> Vec<f32> {
+    let len = images.channels() * images.side() * images.side();
+    let mut values = vec![0.0; count * len];
+    for (index, out) in values.chunks_exact_mut(len).enumerate() {
+        images.fill(first + index, 0, out);
+    }
+    values
+}
+
+fn finish(tasks: &[Task<'_>], count: usize) -> Vec<[f64; 2]> {
+    let steps = tasks.first().map_or(0, |task| task.over_time.len());
+    let mean = |step: usize, part: usize| {
+        tasks.iter().map(|task| task.over_time[step][part]).sum::<f64>() / count as f64
+    };
+    (0..steps).map(|step| [mean(step, 0), mean(step, 1)]).collect()
+}
+
+fn count_right(logits: &[f32], labels: &[u32]) -> usize {
+    let rows = logits.chunks_exact(logits.len() / labels.len());
+    rows.zip(labels).filter(|(row, label)| largest_index(row) == **label as usize).count()
+}
+
+/// One stimulus for every image, from the spontaneous state.
+pub(crate) fn evaluate_trials<D: Device<f32>>(
+    connections: &Connections<f32, D>,
+    spontaneous: &[D::Buffer],
+    images: &dyn Images,
+    steps: usize,
+) -> Evaluation {
+    let device = &connections.device;
+    let classes = connections.architecture.classes;
+    let mut logits = vec![0.0f32; images.len() * classes];
+    let mut groups = tasks(images, device.group_images(), &mut logits);
+    device.for_each(&mut groups, |_, task| {
+        let batch = task.labels.len();
+        let values = load(images, task.first, batch);
+        let image_maps = ConvName::InpConv.shape(&connections.architecture).in_maps(batch);
+        let mut uploaded = device.zeros(image_maps.len());
+        device.upload_maps(image_maps, &values, &mut uploaded);
+        let mut scratch = connections.scratch(batch);
+        let inp = connections.embed(&mut scratch.work, batch, &uploaded);
+        let skipped = connections.skip(&mut scratch.work, batch, &inp);
+        let mut constant = connections.buffers(batch);
+        connections.constant_current(&mut scratch.work, batch, Some((&inp, &skipped)), &mut constant);
+        let (mut now, mut next) = (connections.buffers(batch), connections.buffers(batch));
+        for (area, (rest, now)) in spontaneous.iter().zip(&mut now).enumerate() {
+            device.broadcast(connections.maps(area, batch), rest, now);
+        }
+        let logit_maps = connections.logit_maps(batch);
+        let mut pooled = device.zeros(connections.pooled_maps(batch).len());
+        let (mut out, mut gradient) = (device.zeros(logit_maps.len()), device.zeros(logit_maps.len()));
+        for _ in 0..steps {
+            connections.step(&mut scratch, batch, &constant, &now, &mut next);
+            std::mem::swap(&mut now, &mut next);
+            connections.read_out(&mut scratch.work, batch, &now, &mut pooled, &mut out);
+            let each = device.cross_entropy(classes, &out, &task.labels, 0.0, &mut gradient);
+            device.download_maps(logit_maps, &out, task.logits);
+            let right = count_right(task.logits, &task.labels) as f64;
+            task.over_time.push([right, each.iter().sum()]);
+        }
+    });
+    let over_time = finish(&groups, images.len());
+    let [accuracy, cross_entropy] = over_time.last().copied().unwrap_or_default();
+    Evaluation {
+        logits,
+        accuracy,
+        cross_entropy,
+        over_time,
+    }
+}
+
+/// One evaluation-mode pass for every image.
+pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Images) -> Evaluation {
+    let device = cnn.device();
+    let classes = cnn.architecture().classes;
+    let mut logits = vec![0.0f32; images.len() * classes];
+    let mut groups = tasks(images, device.group_images(), &mut logits);
+    device.for_each(&mut groups, |_, task| {
+        let batch = task.labels.len();
+        let values = load(images, task.first, batch);
+        task.logits.copy_from_slice(&cnn.logits_eval(&values, batch));
+        let maps = ConvName::Readout.shape(cnn.architecture()).out_maps(batch);
+        let (mut uploaded, mut gradient) = (device.zeros(maps.len()), device.zeros(maps.len()));
+        device.upload_maps(maps, task.logits, &mut uploaded);
+        let each = device.cross_entropy(classes, &uploaded, &task.labels, 0.0, &mut gradient);
+        let right = count_right(task.logits, &task.labels) as f64;
+        task.over_time.push([right, each.iter().sum()]);
+    });
+    let [accuracy, cross_entropy] = finish(&groups, images.len()).last().copied().unwrap_or_default();
+    Evaluation {
+        logits,
+        accuracy,
+        cross_entropy,
+        over_time: Vec::new(),
+    }
+}
