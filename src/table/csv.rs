@@ -89,10 +89,12 @@ pub(super) fn from_csv(path: &Path, bytes: Vec<u8>) -> Result<Table, TableError>
     infer(path, names, columns.into_iter().map(typed).collect())
 }
 
-/// Records with the number of the line each begins on. Empty lines are skipped,
-/// unless there is but one column.
-fn csv_records(text: &str) -> Result<Vec<(usize, Vec<Field>)>, (usize, CsvProblem)> {
-    let mut records: Vec<(usize, Vec<Field>)> = Vec::new();
+/// The line it begins on, and its fields.
+type Record = (usize, Vec<Field>);
+
+/// All records. Empty lines are skipped, unless there is but one column.
+fn csv_records(text: &str) -> Result<Vec<Record>, (usize, CsvProblem)> {
+    let mut records: Vec<Record> = Vec::new();
     let (mut record, mut field) = (Vec::new(), Field::default());
     let (mut line, mut start) = (1, 1);
     let mut characters = text.chars().peekable();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use statrs::function::beta::beta_reg;
 
-use super::render::serialize_rows;
+use super::render::{printable, serialize_rows};
 use super::schema::{ColumnSchema, Role, TableSchema, Tolerance};
 use super::{Fields, Key, Table, TableError, Value};
 
@@ -128,7 +128,7 @@ impl TableDiff {
         let found = schemas
             .iter()
             .find_map(|schema| Some(&schema.columns[schema.position(column)?]));
-        found.map_or_else(|| column.to_owned(), ColumnSchema::heading)
+        printable(&found.map_or_else(|| column.to_owned(), ColumnSchema::heading))
     }
 
     /// Whether nothing differs beyond tolerance.
@@ -257,8 +257,8 @@ impl Shared {
             (Value::Int(a), Value::Int(b)) => (i128::from(*b) - i128::from(*a)) as f64,
             _ => y - x,
         };
-        // Not `>`: a difference of infinities is NaN, and that is no equality.
-        if absolute.abs() <= self.tolerance.absolute + self.tolerance.relative * x.abs() {
+        // An infinity differs from everything but itself, whatever the tolerance.
+        if absolute.is_finite() && absolute.abs() <= self.tolerance.absolute + self.tolerance.relative * x.abs() {
             return None;
         }
         change(Some(absolute), (x != 0.0).then(|| absolute / x.abs()))

@@ -4,11 +4,12 @@
 //! A file without our metadata is read too: the columns before its first float column then count as keys.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use polars::prelude::{
-    Column, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParallelStrategy, ParquetCompression, ParquetReader,
-    ParquetWriter, SerReader, Series,
+    ArrowDataType, Column, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParallelStrategy, ParquetCompression,
+    ParquetReader, ParquetWriter, SerReader, Series,
 };
 use serde::{Deserialize, Serialize};
 
@@ -203,18 +204,55 @@ fn from_parquet(path: &Path, bytes: &[u8]) -> Result<Table, TableError> {
 
 /// Decodes the file; our description of it comes back as JSON text, not yet understood.
 fn read_frame(path: &Path, bytes: &[u8]) -> Result<(DataFrame, Option<String>), TableError> {
+    let parquet = |source| TableError::Parquet {
+        path: path.to_owned(),
+        source,
+    };
     let read = || {
         let mut reader = ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
-        let entries = reader.get_metadata()?.key_value_metadata().iter().flatten();
+        // Before decoding, because polars panics on types that it was built without.
+        for field in reader.schema().map_err(parquet)?.iter_values() {
+            if !is_readable(&field.dtype) {
+                let (column, found) = (field.name.to_string(), format!("{:?}", field.dtype));
+                return Err(TableError::UnsupportedType {
+                    path: path.to_owned(),
+                    column,
+                    found,
+                });
+            }
+        }
+        let entries = reader
+            .get_metadata()
+            .map_err(parquet)?
+            .key_value_metadata()
+            .iter()
+            .flatten();
         let ours = entries
             .filter(|entry| entry.key == METADATA_KEY)
             .find_map(|entry| entry.value.clone());
-        Ok((reader.finish()?, ours))
+        Ok((reader.finish().map_err(parquet)?, ours))
     };
-    read().map_err(|source| TableError::Parquet {
-        path: path.to_owned(),
-        source,
-    })
+    // The seal keeps damaged files of ours from getting here, but other programs' files have none, and polars meets
+    // some damage with a panic. Nothing is shared with the closure but the bytes.
+    let damaged = |_| TableError::Damaged { path: path.to_owned() };
+    let (frame, ours) = catch_unwind(AssertUnwindSafe(read)).map_err(damaged)??;
+    let uneven = frame.columns().iter().any(|column| column.len() != frame.height());
+    if uneven {
+        Err(damaged(Box::new(())))
+    } else {
+        Ok((frame, ours))
+    }
+}
+
+/// The types that [`from_series`] converts, among those that the polars features in use can decode.
+fn is_readable(dtype: &ArrowDataType) -> bool {
+    use ArrowDataType as A;
+    match dtype {
+        A::Null | A::Boolean | A::Int32 | A::Int64 | A::UInt32 | A::UInt64 | A::Float32 | A::Float64 => true,
+        A::Utf8 | A::LargeUtf8 | A::Utf8View => true,
+        A::Dictionary(_, values, _) => matches!(**values, A::Utf8 | A::LargeUtf8 | A::Utf8View),
+        _ => false,
+    }
 }
 
 /// One column as ours: every integer type as int, both float types as float, strings as text.
@@ -243,18 +281,14 @@ fn from_series(path: &Path, column: &Column) -> Result<(DType, Vec<Value>), Tabl
             DType::Bool,
             series.bool().map_err(parquet)?.iter().map(Value::from).collect(),
         ),
-        DataType::String => (
-            DType::Text,
-            series.str().map_err(parquet)?.iter().map(Value::from).collect(),
-        ),
         DataType::Null => (DType::Float, vec![Value::Null; series.len()]),
-        found => {
-            let (column, found) = (series.name().to_string(), found.to_string());
-            return Err(TableError::UnsupportedType {
-                path: path.to_owned(),
-                column,
-                found,
-            });
+        // Text, or a dictionary of text.
+        _ => {
+            let series = series.strict_cast(&DataType::String).map_err(parquet)?;
+            (
+                DType::Text,
+                series.str().map_err(parquet)?.iter().map(Value::from).collect(),
+            )
         }
     };
     Ok((dtype, values))

@@ -241,14 +241,14 @@ pub(crate) enum TableError {
         path: PathBuf,
         source: polars::error::PolarsError,
     },
-    #[error("{}: damaged since it was written (its checksum does not match); make it again", .path.display())]
+    #[error("{}: damaged since it was written", .path.display())]
     Damaged { path: PathBuf },
     #[error("table `{table}` could not be encoded as Parquet")]
     Encode {
         table: String,
         source: polars::error::PolarsError,
     },
-    #[error("{}, column `{column}`: a result table cannot hold the type {found}; use int, float, bool or text", .path.display())]
+    #[error("{}, column `{column}`: cannot read the type {found}; store it as int64, float64, bool or string", .path.display())]
     UnsupportedType {
         path: PathBuf,
         column: String,

@@ -43,8 +43,8 @@ pub(super) const DIGITS: usize = 6;
 /// [`TableError::Json`], not expected of a valid table.
 pub(crate) fn render(table: &Table, format: Format, options: &RenderOptions) -> Result<String, TableError> {
     Ok(match format {
-        Format::Text => grid(table).text(options),
-        Format::Md => grid(table).md(options),
+        Format::Text => grid(table, options).text(options),
+        Format::Md => grid(table, options).md(),
         Format::Csv => to_csv(table),
         Format::Json => json(table)?,
     })
@@ -110,7 +110,7 @@ pub(super) fn cell(value: &Value) -> String {
 }
 
 /// Line breaks and other control characters escaped, so that no value can break the layout or steer a terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let escape = |character: char| match character.is_control() {
         true => character.escape_default().collect::<String>(),
         false => character.to_string(),
@@ -118,17 +118,14 @@ fn printable(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-fn grid(table: &Table) -> Grid {
+fn grid(table: &Table, options: &RenderOptions) -> Grid {
     let columns = table.schema.columns.iter().map(|column| GridColumn {
         heading: printable(&column.heading()),
         right: column.dtype.is_number(),
         pinned: column.role == Role::Key,
     });
-    let rows = (0..table.height()).map(|row| table.columns.iter().map(|values| cell(&values[row])).collect());
-    Grid {
-        columns: columns.collect(),
-        rows: rows.collect(),
-    }
+    let row = |row: usize| table.columns.iter().map(|values| cell(&values[row])).collect();
+    Grid::new(columns.collect(), table.height(), row, options)
 }
 
 /// One column of a [`Grid`].
@@ -143,8 +140,10 @@ pub(super) struct GridColumn {
 
 /// Cells ready to be laid out.
 pub(super) struct Grid {
-    pub(super) columns: Vec<GridColumn>,
-    pub(super) rows: Vec<Vec<String>>,
+    columns: Vec<GridColumn>,
+    rows: Vec<Vec<String>>,
+    /// Before which row how many were left out.
+    hidden: Option<(usize, usize)>,
 }
 
 /// Longest text cell once space is short, in characters.
@@ -153,9 +152,22 @@ const SHORT_TEXT: usize = 24;
 const GAP: usize = 2;
 
 impl Grid {
+    /// The rows that `row` makes, without those in the middle that are too many.
+    pub(super) fn new(
+        columns: Vec<GridColumn>,
+        height: usize,
+        row: impl Fn(usize) -> Vec<String>,
+        options: &RenderOptions,
+    ) -> Self {
+        let shown = options.max_rows.unwrap_or(height).min(height);
+        let (head, count) = (shown.div_ceil(2), height - shown);
+        let rows = (0..head).chain(head + count..height).map(row).collect();
+        let hidden = (count > 0).then_some((head, count));
+        Self { columns, rows, hidden }
+    }
+
     /// Aligned columns under a rule, then notes on what was left out.
     pub(super) fn text(mut self, options: &RenderOptions) -> String {
-        let hidden = self.drop_rows(options.max_rows);
         let dropped = options.width.map_or_else(Vec::new, |width| self.fit(width));
         let mut lines: Vec<String> = self.layout(presets::NOTHING, (0, GAP as u16));
         let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
@@ -163,7 +175,7 @@ impl Grid {
             lines[0] = format!("\u{1b}[1m{}\u{1b}[0m", lines[0]);
         }
         lines.insert(1, "─".repeat(width));
-        if let Some((place, count)) = hidden {
+        if let Some((place, count)) = self.hidden {
             lines.insert(2 + place, hidden_note(count, "row"));
         }
         if !dropped.is_empty() {
@@ -173,12 +185,11 @@ impl Grid {
     }
 
     /// A GitHub table; numbers aligned right.
-    pub(super) fn md(mut self, options: &RenderOptions) -> String {
-        let hidden = self.drop_rows(options.max_rows);
+    pub(super) fn md(mut self) -> String {
         let escape = |text: &mut String| *text = text.replace('|', "\\|");
         self.rows.iter_mut().flatten().for_each(escape);
         self.columns.iter_mut().for_each(|column| escape(&mut column.heading));
-        if let Some((place, count)) = hidden {
+        if let Some((place, count)) = self.hidden {
             let mut row = vec![String::new(); self.columns.len()];
             row[0] = hidden_note(count, "row");
             self.rows.insert(place, row);
@@ -210,14 +221,6 @@ impl Grid {
             });
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect()
-    }
-
-    /// Removes middle rows beyond `limit`: where they were, and how many.
-    fn drop_rows(&mut self, limit: Option<usize>) -> Option<(usize, usize)> {
-        let count = self.rows.len().checked_sub(limit?).filter(|&count| count > 0)?;
-        let head = (self.rows.len() - count).div_ceil(2);
-        self.rows.drain(head..head + count);
-        Some((head, count))
     }
 
     /// Makes each line fit `width`: shortens long texts, then removes middle columns, then cuts what is left.
@@ -263,8 +266,8 @@ impl Grid {
             }
         }
         if self.total() > width {
-            let (marks, left) = (self.columns.len() - 1, width.max(1));
-            let room = left.saturating_sub(marks * (1 + GAP)).max(1);
+            let marks = self.columns.len() - 1;
+            let room = width.saturating_sub(marks * (1 + GAP)).max(1);
             self.columns
                 .iter_mut()
                 .for_each(|column| shorten(&mut column.heading, room));

@@ -2,7 +2,7 @@
 
 use super::diff::{CellChange, LEVEL, SeedComparison, Spread, TableDiff};
 use super::render::{
-    DIGITS, Format, Grid, GridColumn, RenderOptions, cell, counted, hidden_note, render, significant, wrap,
+    DIGITS, Format, Grid, GridColumn, RenderOptions, cell, counted, hidden_note, printable, render, significant, wrap,
 };
 use super::{Table, TableError, Value};
 
@@ -32,7 +32,7 @@ pub(crate) fn render_diff(diff: &TableDiff, format: DiffFormat, options: &Render
     };
     // Text that goes into an md document is wrapped by whoever shows it.
     let prose = |text: &str, indent: &str| {
-        let lines = wrap(text, if md { None } else { options.width }, indent);
+        let lines = wrap(&printable(text), if md { None } else { options.width }, indent);
         lines.join("\n") + "\n"
     };
     let mut out = prose(&summary(diff), "");
@@ -50,8 +50,8 @@ pub(crate) fn render_diff(diff: &TableDiff, format: DiffFormat, options: &Render
         );
     }
     if !diff.changed.is_empty() {
-        let grid = changed_cells(diff);
-        section("rows changed", if md { grid.md(options) } else { grid.text(options) });
+        let grid = changed_cells(diff, options);
+        section("rows changed", if md { grid.md() } else { grid.text(options) });
     }
     if diff.added.height() > 0 {
         section("rows added", table(&diff.added)?);
@@ -116,7 +116,7 @@ fn column_lines(diff: &TableDiff) -> Vec<String> {
 }
 
 /// One line a changed value.
-fn changed_cells(diff: &TableDiff) -> Grid {
+fn changed_cells(diff: &TableDiff, options: &RenderOptions) -> Grid {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for row in &diff.changed {
         for change in &row.cells {
@@ -156,10 +156,7 @@ fn changed_cells(diff: &TableDiff) -> Grid {
         right,
         pinned,
     });
-    Grid {
-        columns: keys.chain(rest).collect(),
-        rows,
-    }
+    Grid::new(keys.chain(rest).collect(), rows.len(), |row| rows[row].clone(), options)
 }
 
 /// Both values with as many digits as it takes to tell them apart.

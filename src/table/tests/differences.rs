@@ -271,8 +271,8 @@ proptest! {
     fn exactly_the_planted_changes_are_found(table in any_table(), fates in proptest::collection::vec(0..4_u8, 20)) {
         let mut other = table.clone();
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
-        for row in 0..table.height() {
-            match fates[row] {
+        for (row, fate) in fates.into_iter().enumerate().take(table.height()) {
+            match fate {
                 1 => {
                     let x = &mut other.columns[2][row];
                     *x = Value::Float(x.number().unwrap_or(0.0) * 2.0 + 1e13);

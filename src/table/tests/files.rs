@@ -93,7 +93,7 @@ fn foreign_types_without_a_counterpart_are_named() {
     let message = Table::read(&path).unwrap_err().to_string();
     assert!(
         message.ends_with(
-            "foreign.parquet, column `day`: a result table cannot hold the type date; use int, float, bool or text"
+            "foreign.parquet, column `day`: cannot read the type Date32; store it as int64, float64, bool or string"
         ),
         "{message}"
     );

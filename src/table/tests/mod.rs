@@ -1,4 +1,5 @@
 //! Tests of the whole folder through its public functions: here the helpers, the writer and slot labels.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod differences;
 mod files;
