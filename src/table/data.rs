@@ -42,11 +42,6 @@ impl Table {
         self.columns.first().map_or(0, Vec::len)
     }
 
-    /// Whether the file described no roles, so that the columns before the first float column count as keys.
-    pub(crate) fn is_inferred(&self) -> bool {
-        self.inferred
-    }
-
     /// All values of a column, in row order.
     ///
     /// # Errors

@@ -77,12 +77,12 @@ fn foreign_parquet_counts_columns_before_the_first_float_as_keys() {
         roles,
         [(DType::Text, K), (DType::Int, K), (DType::Float, V), (DType::Int, V)]
     );
-    assert!(table.is_inferred());
+    assert!(table.inferred);
     assert_eq!(table.schema().name, "foreign");
     assert_eq!(table.column("rate").unwrap(), [Value::Float(0.5), Value::Null]);
     // A guess does not become a statement by being written.
     let (_folder, again) = written("again.parquet", &table.to_parquet().unwrap());
-    assert!(Table::read(&again).unwrap().is_inferred());
+    assert!(Table::read(&again).unwrap().inferred);
 }
 
 #[test]

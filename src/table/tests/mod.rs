@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::diff::TableDiff;
 use super::*;
 
 fn noise_schema() -> TableSchema {
