@@ -5,8 +5,10 @@
 
 pub mod data;
 pub mod device;
+pub mod dynamics;
 pub mod learn;
 pub mod net;
+pub mod noise;
 pub mod rng;
 pub mod tensor;
 

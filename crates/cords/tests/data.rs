@@ -2,6 +2,7 @@
 //! the artifact's bytes.
 
 use cords::data::*;
+use cords::learn::Images;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

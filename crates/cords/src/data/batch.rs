@@ -1,6 +1,7 @@
 //! The images of one part of an image set as normalised floats, changed at random where asked.
 
 use super::{Augment, DataError, ImageSet, Split};
+use crate::learn::Images;
 
 /// The images of a part, in its order, ready for a network.
 #[derive(Clone, Copy, Debug)]
@@ -24,30 +25,30 @@ impl<'a> SplitImages<'a> {
             seed,
         })
     }
+}
 
-    /// Number of images.
-    pub fn len(&self) -> usize {
+impl Images for SplitImages<'_> {
+    fn len(&self) -> usize {
         self.indices.len()
     }
 
-    /// Whether the part has no images.
-    pub fn is_empty(&self) -> bool {
-        self.indices.is_empty()
+    fn channels(&self) -> usize {
+        self.set.channels()
     }
 
-    /// Label of image `i` of the part.
-    ///
-    /// # Panics
-    /// If `i` is not below [`len`](Self::len).
-    pub fn label(&self, i: usize) -> u32 {
+    fn side(&self) -> usize {
+        self.set.side()
+    }
+
+    fn classes(&self) -> usize {
+        self.set.classes().len()
+    }
+
+    fn label(&self, i: usize) -> u32 {
         self.set.label(self.indices[i] as usize)
     }
 
-    /// Writes image `i` of the part, [C, H, W], normalised, as changed in `epoch`.
-    ///
-    /// # Panics
-    /// If `i` is out of range or `out` does not have C * H * W values.
-    pub fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
         let index = self.indices[i] as usize;
         self.set.fill_unit(index, out);
         if let Some(augment) = self.augment {

@@ -1,0 +1,147 @@
+//! Linear operators given by their products, and the linearisation of one area in that form.
+
+use crate::net::{CordsNet, State};
+
+/// A square real matrix known by its products with vectors.
+pub trait LinearOperator: Sync {
+    /// Rows and columns.
+    fn dim(&self) -> usize;
+    /// out = A x.
+    fn apply(&self, x: &[f64], out: &mut [f64]);
+    /// out = A^T x.
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]);
+}
+
+/// Jacobian of tau dr/dt = -r + phi(u), u = W r + b + drive, of one area at one state: J = (-I + D W) / tau in 1/ms,
+/// with D = diag phi'(u).
+pub struct AreaJacobian<'a> {
+    net: &'a CordsNet<f64>,
+    area: usize,
+    derivative: Vec<f64>,
+    tau_ms: f64,
+}
+
+impl<'a> AreaJacobian<'a> {
+    /// At the state of one image; `inp` is its embedding (see [`CordsNet::embed`]), zeros for no input.
+    /// The derivative at u = 0 is phi's from below.
+    pub fn at(net: &'a CordsNet<f64>, area: usize, state: &State<f64>, inp: &[f64]) -> Self {
+        let drive = net.drive(area, state, inp);
+        let recurrent = net.recurrent(area, &state.areas[area], 1);
+        let slope = net.phi().slope();
+        let current = recurrent
+            .iter()
+            .zip(&drive)
+            .zip(net.bias(area))
+            .map(|((w, drive), b)| w + drive + b);
+        let derivative = current.map(|u| if u > 0.0 { 1.0 } else { slope }).collect();
+        Self::with_derivative(net, area, derivative)
+    }
+
+    /// With phi'(u) of every unit given, `[channels, side, side]`.
+    ///
+    /// # Panics
+    /// If there is not one value per unit.
+    pub fn with_derivative(net: &'a CordsNet<f64>, area: usize, derivative: Vec<f64>) -> Self {
+        assert_eq!(
+            derivative.len(),
+            net.area_shape(area).iter().product::<usize>(),
+            "one value per unit"
+        );
+        let euler = net.euler();
+        Self {
+            net,
+            area,
+            derivative,
+            tau_ms: euler.dt_ms / euler.alpha(area),
+        }
+    }
+
+    /// Time constant of the area in ms.
+    pub fn tau_ms(&self) -> f64 {
+        self.tau_ms
+    }
+
+    /// The recurrent coupling among the units whose derivative is not 0. A unit with derivative 0 has a row of J that is
+    /// -1/tau on the diagonal and 0 elsewhere: it contributes the eigenvalue -1/tau exactly, and the eigenvalues of the
+    /// rest are those of the rest's own block.
+    pub fn coupling(&self) -> ActiveCoupling<'_> {
+        let units = self.derivative.iter().enumerate();
+        ActiveCoupling {
+            jacobian: self,
+            active: units.filter(|(_, d)| **d != 0.0).map(|(unit, _)| unit).collect(),
+        }
+    }
+}
+
+impl LinearOperator for AreaJacobian<'_> {
+    fn dim(&self) -> usize {
+        self.derivative.len()
+    }
+
+    fn apply(&self, x: &[f64], out: &mut [f64]) {
+        let coupled = self.net.recurrent(self.area, x, 1);
+        for (((out, x), coupled), derivative) in out.iter_mut().zip(x).zip(&coupled).zip(&self.derivative) {
+            *out = (derivative * coupled - x) / self.tau_ms;
+        }
+    }
+
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+        let scaled: Vec<f64> = x
+            .iter()
+            .zip(&self.derivative)
+            .map(|(x, derivative)| x * derivative)
+            .collect();
+        let coupled = self.net.recurrent_transpose(self.area, &scaled, 1);
+        for ((out, x), coupled) in out.iter_mut().zip(x).zip(&coupled) {
+            *out = (coupled - x) / self.tau_ms;
+        }
+    }
+}
+
+/// K = D W among the active units of an area: J = (-I + K) / tau there. Dimensionless.
+pub struct ActiveCoupling<'a> {
+    jacobian: &'a AreaJacobian<'a>,
+    active: Vec<usize>,
+}
+
+impl ActiveCoupling<'_> {
+    /// A vector over the active units as one over all units of the area, 0 elsewhere.
+    pub fn scatter(&self, x: &[f64]) -> Vec<f64> {
+        let mut full = vec![0.0; self.jacobian.dim()];
+        for (unit, x) in self.active.iter().zip(x) {
+            full[*unit] = *x;
+        }
+        full
+    }
+}
+
+impl LinearOperator for ActiveCoupling<'_> {
+    fn dim(&self) -> usize {
+        self.active.len()
+    }
+
+    fn apply(&self, x: &[f64], out: &mut [f64]) {
+        let AreaJacobian {
+            net, area, derivative, ..
+        } = self.jacobian;
+        let coupled = net.recurrent(*area, &self.scatter(x), 1);
+        for (out, unit) in out.iter_mut().zip(&self.active) {
+            *out = derivative[*unit] * coupled[*unit];
+        }
+    }
+
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+        let AreaJacobian {
+            net, area, derivative, ..
+        } = self.jacobian;
+        let mut scaled = self.scatter(x);
+        scaled
+            .iter_mut()
+            .zip(derivative)
+            .for_each(|(x, derivative)| *x *= derivative);
+        let coupled = net.recurrent_transpose(*area, &scaled, 1);
+        for (out, unit) in out.iter_mut().zip(&self.active) {
+            *out = coupled[*unit];
+        }
+    }
+}

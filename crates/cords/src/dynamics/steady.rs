@@ -1,0 +1,188 @@
+//! Steady states: r with r = phi(W r + b + drive) in every area, reached by simulation.
+//!
+//! The whole network is simulated for a while, so that the state follows the trajectory that the network would take; then
+//! the areas are settled in order, each with its drive from areas that are settled already. That costs one area's steps
+//! instead of all areas' and has the same steady states, since nothing feeds back.
+
+use super::krylov::norm;
+use crate::net::{CordsNet, Input, State};
+use serde::{Deserialize, Serialize};
+
+/// How long is simulated, and when an area counts as settled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SteadyOptions {
+    /// Steps of the whole network before areas are settled one by one.
+    pub joint_steps: usize,
+    /// Largest change max |phi(u) - r| at which an area counts as settled.
+    pub tolerance: f64,
+    /// Steps per area after which it is given up.
+    pub max_steps: usize,
+}
+
+impl Default for SteadyOptions {
+    /// 100 joint steps (the published 200 ms), 1e-6, 20,000 steps.
+    fn default() -> Self {
+        Self {
+            joint_steps: 100,
+            tolerance: 1e-6,
+            max_steps: 20_000,
+        }
+    }
+}
+
+/// One area's steady state in figures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AreaSteadyState {
+    /// Whether the residual reached the tolerance.
+    pub converged: bool,
+    /// max |phi(u) - r| at the end.
+    pub residual: f64,
+    /// Steps of this area alone, after the joint ones.
+    pub steps: usize,
+    /// |r|, the Euclidean norm.
+    pub norm: f64,
+    /// |r - spontaneous|; 0 for the spontaneous state itself.
+    pub distance: f64,
+    /// `distance` over |spontaneous|; none where that is 0.
+    pub relative_distance: Option<f64>,
+    /// Fraction of units with r > 0.
+    pub active_fraction: f64,
+}
+
+/// A steady state of one image (or of no input), with the figures of its areas.
+#[derive(Clone, Debug)]
+pub struct SteadyState {
+    /// Activity, batch 1.
+    pub state: State<f64>,
+    /// Figures per area.
+    pub areas: Vec<AreaSteadyState>,
+}
+
+impl SteadyState {
+    /// Whether every area converged.
+    pub fn converged(&self) -> bool {
+        self.areas.iter().all(|area| area.converged)
+    }
+}
+
+/// Settles one area with a constant feed-forward drive (without bias), changing `activity` from where it starts:
+/// r <- (1 - alpha) r + alpha phi(W r + b + drive), the network's own Euler step. Returns the residual max |phi(u) - r|
+/// at the returned activity, and the steps made. Stops early where activity is no longer finite.
+pub fn settle_area(
+    net: &CordsNet<f64>,
+    area: usize,
+    drive: &[f64],
+    activity: &mut Vec<f64>,
+    options: &SteadyOptions,
+) -> (f64, usize) {
+    let alpha = net.euler().alpha(area);
+    let slope = net.phi().slope();
+    let constant: Vec<f64> = drive
+        .iter()
+        .zip(net.bias(area))
+        .map(|(drive, bias)| drive + bias)
+        .collect();
+    let mut steps = 0;
+    loop {
+        let mut change = net.recurrent(area, activity, 1);
+        let mut residual = 0.0f64;
+        for ((change, constant), r) in change.iter_mut().zip(&constant).zip(activity.iter()) {
+            let u = *change + constant;
+            *change = if u > 0.0 { u } else { slope * u } - r;
+            // A NaN must not pass for small.
+            residual = if change.abs() <= residual {
+                residual
+            } else {
+                change.abs()
+            };
+        }
+        if residual <= options.tolerance || steps == options.max_steps || !residual.is_finite() {
+            return (residual, steps);
+        }
+        activity
+            .iter_mut()
+            .zip(&change)
+            .for_each(|(r, change)| *r += alpha * change);
+        steps += 1;
+    }
+}
+
+/// The steady state without input, from r = 0. `progress` is called with (areas settled, areas).
+pub fn spontaneous_steady_state(
+    net: &CordsNet<f64>,
+    options: &SteadyOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> SteadyState {
+    let inp = blank(net);
+    let mut steady = settle(net, &inp, net.spontaneous(options.joint_steps), options, progress);
+    steady.compare(None);
+    steady
+}
+
+/// The steady state of one image, given as its embedding `inp` (see [`CordsNet::embed`]), from the spontaneous one.
+/// `progress` is called with (areas settled, areas).
+pub fn steady_state(
+    net: &CordsNet<f64>,
+    inp: &[f64],
+    spontaneous: &SteadyState,
+    options: &SteadyOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> SteadyState {
+    let mut state = spontaneous.state.clone();
+    net.run(&mut state, Input::Constant(inp), options.joint_steps, &mut |_, _| {});
+    let mut steady = settle(net, inp, state, options, progress);
+    steady.compare(Some(&spontaneous.state));
+    steady
+}
+
+/// The embedding of no input.
+pub(super) fn blank(net: &CordsNet<f64>) -> Vec<f64> {
+    let side = net.area_shape(0)[1];
+    // Area 0 has stride 1, so `inp` has its side.
+    vec![0.0; net.architecture().channels[0] * side * side]
+}
+
+fn settle(
+    net: &CordsNet<f64>,
+    inp: &[f64],
+    mut state: State<f64>,
+    options: &SteadyOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> SteadyState {
+    let count = state.areas.len();
+    let mut areas = Vec::with_capacity(count);
+    for area in 0..count {
+        let drive = net.drive(area, &state, inp);
+        let (residual, steps) = settle_area(net, area, &drive, &mut state.areas[area], options);
+        areas.push(AreaSteadyState {
+            converged: residual <= options.tolerance,
+            residual,
+            steps,
+            norm: 0.0,
+            distance: 0.0,
+            relative_distance: None,
+            active_fraction: 0.0,
+        });
+        progress(area + 1, count);
+    }
+    SteadyState { state, areas }
+}
+
+impl SteadyState {
+    /// Fills in the figures that compare with the spontaneous state; `None` is the spontaneous state itself.
+    fn compare(&mut self, spontaneous: Option<&State<f64>>) {
+        for (area, (figures, activity)) in self.areas.iter_mut().zip(&self.state.areas).enumerate() {
+            figures.norm = norm(activity);
+            figures.active_fraction = activity.iter().filter(|r| **r > 0.0).count() as f64 / activity.len() as f64;
+            let reference = match spontaneous {
+                Some(spontaneous) => &spontaneous.areas[area],
+                None => activity,
+            };
+            let difference: Vec<f64> = activity.iter().zip(reference).map(|(r, s)| r - s).collect();
+            figures.distance = norm(&difference);
+            let size = norm(reference);
+            figures.relative_distance = (size > 0.0).then(|| figures.distance / size);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Interval of a proportion, rank of a label, cross-entropy: what is counted per image.
+
+/// 97.5 % point of the standard normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// Wilson's 95 % interval of a proportion (Wilson 1927); [0, 1] where nothing was counted.
+pub fn wilson_interval(successes: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let (count, n) = (successes as f64, n as f64);
+    let p = count / n;
+    let denominator = 1.0 + Z * Z / n;
+    let centre = (p + Z * Z / (2.0 * n)) / denominator;
+    let half = Z / denominator * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    // The ends are 0 and 1 exactly where nothing or everything succeeded; rounding must not leave that range.
+    let low = if successes == 0 { 0.0 } else { (centre - half).max(0.0) };
+    let high = if count == n { 1.0 } else { (centre + half).min(1.0) };
+    [low, high]
+}
+
+/// What logits say about one image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Score {
+    /// Classes that come before the label: 0 is a correct answer. Of equal logits the lower class comes first.
+    pub(crate) rank: usize,
+    /// -ln softmax(logits)[label]; `None` where a logit is not finite, and then the rank is the worst.
+    pub(crate) cross_entropy: Option<f64>,
+}
+
+impl Score {
+    /// No answer.
+    pub(crate) const DIVERGED: Self = Self {
+        rank: usize::MAX,
+        cross_entropy: None,
+    };
+
+    pub(crate) fn of(logits: &[f32], label: u32) -> Self {
+        let label = label as usize;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Self::DIVERGED;
+        }
+        let own = logits[label];
+        let before = |(class, logit): (usize, &f32)| *logit > own || (*logit == own && class < label);
+        let rank = logits.iter().enumerate().filter(|entry| before(*entry)).count();
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+        Self {
+            rank,
+            cross_entropy: Some(sum.ln() - f64::from(own - largest)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_matches_published_values() {
+        // Newcombe 1998, table I (Wilson without continuity correction): 81/263, 15/148, 0/20, 1/29.
+        for (successes, n, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let [a, b] = wilson_interval(successes, n);
+            assert!(
+                (a - low).abs() < 5e-5 && (b - high).abs() < 5e-5,
+                "{successes}/{n}: {a}, {b}"
+            );
+        }
+        assert_eq!(wilson_interval(7, 7)[1], 1.0);
+        assert_eq!(wilson_interval(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn scores_of_known_logits() {
+        let score = Score::of(&[1.0, 3.0, 2.0, 3.0], 2);
+        assert_eq!(score.rank, 2);
+        let expected = (1.0f64.exp() + 2.0 * 3.0f64.exp() + 2.0f64.exp()).ln() - 2.0;
+        assert!((score.cross_entropy.expect("finite") - expected).abs() < 1e-12);
+        assert_eq!((Score::of(&[1.0, 1.0], 0).rank, Score::of(&[1.0, 1.0], 1).rank), (0, 1));
+        assert_eq!(Score::of(&[f32::NAN, 1.0], 1), Score::DIVERGED);
+        // Large logits do not overflow.
+        assert_eq!(Score::of(&[3e38, 0.0], 0).cross_entropy, Some(0.0));
+    }
+}
