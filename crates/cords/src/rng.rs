@@ -71,7 +71,10 @@ impl Stream {
     }
 
     fn block(&self, index: u64) -> [u32; 4] {
-        philox([index as u32, (index >> 32) as u32, self.tail[0], self.tail[1]], self.key)
+        philox(
+            [index as u32, (index >> 32) as u32, self.tail[0], self.tail[1]],
+            self.key,
+        )
     }
 
     /// The next 32 random bits.
@@ -188,7 +191,8 @@ mod tests {
 
     #[test]
     fn every_part_of_the_name_matters() {
-        let draw = |seed, purpose, image, trial, step, area| Stream::new(seed, purpose, image, trial, step, area).word64();
+        let draw =
+            |seed, purpose, image, trial, step, area| Stream::new(seed, purpose, image, trial, step, area).word64();
         let base = draw(1, Purpose::NeuralNoise, 2, 3, 4, 5);
         assert_ne!(base, draw(2, Purpose::NeuralNoise, 2, 3, 4, 5));
         assert_ne!(base, draw(1, Purpose::ImageNoise, 2, 3, 4, 5));

@@ -58,10 +58,28 @@ fn check_trial<T: Real>(name: &str, phi: Phi, tolerance: f64) {
     .expect("the fixture is a network");
     let loss = &gradient.loss;
     assert_close("loss", &[loss.loss], &fixture.tensor("loss").data, tolerance);
-    assert_close("cross-entropies", &loss.cross_entropy, &fixture.tensor("ce").data, tolerance);
-    assert_close("return term", &[loss.return_term], &fixture.tensor("spont").data, tolerance);
-    assert_close("logits", &gradient.logits, &fixture.tensor("logits_last").data, tolerance);
-    for (at, when) in ["spontaneous", "stimulus_first", "stimulus_last", "after_last"].into_iter().enumerate() {
+    assert_close(
+        "cross-entropies",
+        &loss.cross_entropy,
+        &fixture.tensor("ce").data,
+        tolerance,
+    );
+    assert_close(
+        "return term",
+        &[loss.return_term],
+        &fixture.tensor("spont").data,
+        tolerance,
+    );
+    assert_close(
+        "logits",
+        &gradient.logits,
+        &fixture.tensor("logits_last").data,
+        tolerance,
+    );
+    for (at, when) in ["spontaneous", "stimulus_first", "stimulus_last", "after_last"]
+        .into_iter()
+        .enumerate()
+    {
         for (area, found) in gradient.activity[at].iter().enumerate() {
             let mut expected = fixture.tensor(&format!("{when}.{area}")).data;
             if at == 0 {
@@ -123,7 +141,12 @@ fn check_linear<T: Real>(tolerance: f64) {
     )
     .expect("the fixture is a network");
     assert_close("loss", &[gradient.loss.loss], &fixture.tensor("loss").data, tolerance);
-    assert_close("cross-entropies", &gradient.loss.cross_entropy, &fixture.tensor("ce").data, tolerance);
+    assert_close(
+        "cross-entropies",
+        &gradient.loss.cross_entropy,
+        &fixture.tensor("ce").data,
+        tolerance,
+    );
     for (area, found) in gradient.activity[0].iter().enumerate() {
         let expected = fixture.tensor(&format!("stimulus_last.{area}")).data;
         assert_close(&format!("area {area}"), found, &expected, tolerance);
@@ -150,19 +173,29 @@ fn compare_before_norm<T: Real>(found: &Parameters<T>, fixture: &Fixture, tolera
     for (name, expected_tensor) in expected.iter() {
         let found = found.get(name).unwrap_or_else(|| panic!("no gradient of {name}"));
         let what = format!("gradient of {name}");
-        let Some(module) = name.strip_suffix("original0").filter(|_| !name.starts_with("out_fc") && !name.starts_with("inp_skip")) else {
+        let Some(module) = name
+            .strip_suffix("original0")
+            .filter(|_| !name.starts_with("out_fc") && !name.starts_with("inp_skip"))
+        else {
             assert_close(&what, &found.data, &expected_tensor.data, tolerance);
             continue;
         };
         let of = |set: &Parameters<f64>, part: &str| set.get(&format!("{module}{part}")).expect("g and v").data.clone();
-        let (g, v, dv) = (of(&values, "original0"), of(&values, "original1"), of(&expected, "original1"));
+        let (g, v, dv) = (
+            of(&values, "original0"),
+            of(&values, "original1"),
+            of(&expected, "original1"),
+        );
         let patch = v.len() / g.len();
         let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
         for (row, (found, expected)) in found.data.iter().zip(&expected_tensor.data).enumerate() {
             let range = row * patch..(row + 1) * patch;
             let scale = norm(&dv[range.clone()]) * norm(&v[range]) / g[row].abs();
             let error = (found.to_f64() - expected).abs();
-            assert!(error <= tolerance * scale, "{what}, row {row}: error {error:e}, scale {scale:e}");
+            assert!(
+                error <= tolerance * scale,
+                "{what}, row {row}: error {error:e}, scale {scale:e}"
+            );
         }
     }
 }
@@ -183,7 +216,12 @@ fn check_cnn<T: Real>(tolerance: f64) {
     }
     let cnn = Cnn::new(&architecture, &pass.parameters).expect("still a network");
     let (logits, activity) = cnn.evaluate(&images.data, labels.len());
-    assert_close("logits in evaluation", &logits, &fixture.tensor("logits_eval_after").data, tolerance);
+    assert_close(
+        "logits in evaluation",
+        &logits,
+        &fixture.tensor("logits_eval_after").data,
+        tolerance,
+    );
     for (area, found) in activity.iter().enumerate() {
         let expected = fixture.tensor(&format!("activity_eval_after.{area}")).data;
         assert_close(&format!("area {area} in evaluation"), found, &expected, tolerance);
@@ -207,15 +245,25 @@ fn cnn_in_single() {
 fn simulation_agrees_with_the_reference() {
     let fixture = Fixture::open("rollout.safetensors");
     let euler = euler(&fixture);
-    let net = CordsNet::new(&fixture.architecture(), &fixture.parameters::<f64>("param."), &euler, Phi::Relu)
-        .expect("the fixture is a network");
+    let net = CordsNet::new(
+        &fixture.architecture(),
+        &fixture.parameters::<f64>("param."),
+        &euler,
+        Phi::Relu,
+    )
+    .expect("the fixture is a network");
     let steps = fixture.number("steps") as usize;
     let batch = fixture.labels().len();
     let images = fixture.tensor("images").data;
     let inp = net.embed(&images, batch);
     let spontaneous = net.spontaneous(steps);
     for (area, found) in spontaneous.areas.iter().enumerate() {
-        assert_close("spontaneous", found, &fixture.tensor(&format!("spontaneous.{area}")).data, DOUBLE);
+        assert_close(
+            "spontaneous",
+            found,
+            &fixture.tensor(&format!("spontaneous.{area}")).data,
+            DOUBLE,
+        );
     }
     let start = spontaneous.repeated(batch);
     let mut state = start.clone();
@@ -224,12 +272,22 @@ fn simulation_agrees_with_the_reference() {
         seen += 1;
         if step == 0 {
             for (area, found) in state.areas.iter().enumerate() {
-                assert_close("first", found, &fixture.tensor(&format!("stimulus_first.{area}")).data, DOUBLE);
+                assert_close(
+                    "first",
+                    found,
+                    &fixture.tensor(&format!("stimulus_first.{area}")).data,
+                    DOUBLE,
+                );
             }
         }
     });
     assert_eq!(seen, steps);
-    assert_close("logits", &net.logits(&state), &fixture.tensor("logits_last").data, DOUBLE);
+    assert_close(
+        "logits",
+        &net.logits(&state),
+        &fixture.tensor("logits_last").data,
+        DOUBLE,
+    );
 
     let mut varying = start.clone();
     let mut write = |_: usize, out: &mut Vec<f64>| out.copy_from_slice(&images);
@@ -239,7 +297,12 @@ fn simulation_agrees_with_the_reference() {
     }
     net.run(&mut state, Input::Blank, steps, &mut |_, _| {});
     for (area, found) in state.areas.iter().enumerate() {
-        assert_close("after", found, &fixture.tensor(&format!("after_last.{area}")).data, DOUBLE);
+        assert_close(
+            "after",
+            found,
+            &fixture.tensor(&format!("after_last.{area}")).data,
+            DOUBLE,
+        );
     }
 
     for area in 0..4 {
@@ -260,8 +323,13 @@ fn simulation_agrees_with_the_reference() {
 #[test]
 fn transposes_are_adjoint() {
     let fixture = Fixture::open("rollout.safetensors");
-    let net = CordsNet::new(&fixture.architecture(), &fixture.parameters::<f64>("param."), &euler(&fixture), Phi::Relu)
-        .expect("the fixture is a network");
+    let net = CordsNet::new(
+        &fixture.architecture(),
+        &fixture.parameters::<f64>("param."),
+        &euler(&fixture),
+        Phi::Relu,
+    )
+    .expect("the fixture is a network");
     let batch = 3;
     let values = |n: usize, seed: u64| -> Vec<f64> {
         let mut stream = cords::rng::Stream::new(seed, cords::rng::Purpose::Probe, 0, 0, 0, 0);
@@ -273,14 +341,23 @@ fn transposes_are_adjoint() {
         let ax = forward(&x);
         let y = values(ax.len(), 2);
         let (left, right) = (dot(&y, &ax), dot(&back(&y), &x));
-        assert!((left - right).abs() <= 1e-12 * dot(&y, &y).sqrt() * dot(&ax, &ax).sqrt(), "{what}: {left} {right}");
+        assert!(
+            (left - right).abs() <= 1e-12 * dot(&y, &y).sqrt() * dot(&ax, &ax).sqrt(),
+            "{what}: {left} {right}"
+        );
     };
     for area in 0..4 {
         let units = net.area_shape(area).iter().product();
-        check("recurrent", units, &|x| net.recurrent(area, x, batch), &|y| net.recurrent_transpose(area, y, batch));
+        check("recurrent", units, &|x| net.recurrent(area, x, batch), &|y| {
+            net.recurrent_transpose(area, y, batch)
+        });
         let from: usize = net.area_shape(area.saturating_sub(1)).iter().product();
-        check("feedforward", from, &|x| net.feedforward(area, x, batch), &|y| net.feedforward_transpose(area, y, batch));
+        check("feedforward", from, &|x| net.feedforward(area, x, batch), &|y| {
+            net.feedforward_transpose(area, y, batch)
+        });
     }
     let from: usize = net.area_shape(1).iter().product();
-    check("shortcut", from, &|x| net.shortcut(3, x, batch), &|y| net.shortcut_transpose(3, y, batch));
+    check("shortcut", from, &|x| net.shortcut(3, x, batch), &|y| {
+        net.shortcut_transpose(3, y, batch)
+    });
 }

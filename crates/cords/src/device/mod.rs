@@ -227,7 +227,14 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         dlogits: &mut Self::Buffer,
     ) -> Vec<f64>;
     /// Sum of (r - rest)^2 with `rest` broadcast over images; g += 2 scale (r - rest).
-    fn return_term(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, scale: f64, g: Option<&mut Self::Buffer>) -> f64;
+    fn return_term(
+        &self,
+        maps: Maps,
+        r: &Self::Buffer,
+        rest: &Self::Buffer,
+        scale: f64,
+        g: Option<&mut Self::Buffer>,
+    ) -> f64;
 
     /// w = g v / |v| per row of `rows` (weight norm; Salimans and Kingma 2016).
     fn weight_norm(&self, rows: usize, g: &Self::Buffer, v: &Self::Buffer) -> Self::Buffer;

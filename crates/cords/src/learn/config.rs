@@ -75,14 +75,20 @@ impl Fit {
             Schedule::Cosine { end } => share(end),
         };
         if !schedule {
-            return wrong("schedule", "its epochs must be at least 1 and its factor finite and not negative");
+            return wrong(
+                "schedule",
+                "its epochs must be at least 1 and its factor finite and not negative",
+            );
         }
         let optimiser = match self.optimiser {
             OptimiserKind::Sgd { momentum, weight_decay } => share(momentum) && momentum < 1.0 && share(weight_decay),
             OptimiserKind::Adam { weight_decay } | OptimiserKind::AdamW { weight_decay } => share(weight_decay),
         };
         if !optimiser {
-            return wrong("optimiser", "momentum must be in [0, 1), weight decay finite and not negative");
+            return wrong(
+                "optimiser",
+                "momentum must be in [0, 1), weight decay finite and not negative",
+            );
         }
         match self.initialisation.problem() {
             Some(problem) => wrong("initialisation", &problem),
@@ -155,7 +161,10 @@ impl DirectConfig {
         if !(self.accuracy_window_ms >= euler.dt_ms) {
             return Err(TrainError::Setting {
                 field: "accuracy_window_ms",
-                problem: format!("{} ms is less than a step of {} ms", self.accuracy_window_ms, euler.dt_ms),
+                problem: format!(
+                    "{} ms is less than a step of {} ms",
+                    self.accuracy_window_ms, euler.dt_ms
+                ),
             });
         }
         let objective = Objective {

@@ -113,7 +113,9 @@ fn tasks<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<Tas
             let first = index * size;
             Task {
                 first,
-                labels: (first..(first + size).min(count)).map(|image| images.label(image)).collect(),
+                labels: (first..(first + size).min(count))
+                    .map(|image| images.label(image))
+                    .collect(),
                 logits,
                 over_time: Vec::new(),
             }
@@ -132,15 +134,16 @@ fn load(images: &dyn Images, first: usize, count: usize) -> Vec<f32> {
 
 fn finish(tasks: &[Task<'_>], count: usize) -> Vec<[f64; 2]> {
     let steps = tasks.first().map_or(0, |task| task.over_time.len());
-    let mean = |step: usize, part: usize| {
-        tasks.iter().map(|task| task.over_time[step][part]).sum::<f64>() / count as f64
-    };
+    let mean =
+        |step: usize, part: usize| tasks.iter().map(|task| task.over_time[step][part]).sum::<f64>() / count as f64;
     (0..steps).map(|step| [mean(step, 0), mean(step, 1)]).collect()
 }
 
 fn count_right(logits: &[f32], labels: &[u32]) -> usize {
     let rows = logits.chunks_exact(logits.len() / labels.len());
-    rows.zip(labels).filter(|(row, label)| largest_index(row) == **label as usize).count()
+    rows.zip(labels)
+        .filter(|(row, label)| largest_index(row) == **label as usize)
+        .count()
 }
 
 /// One stimulus for every image, from the spontaneous state.

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 use super::cnn_gradient::{cnn_batch, update_running, write_running};
 use super::evaluate::{Evaluation, check_images, evaluate_cnn, evaluate_trials};
 use super::gradient::{BatchGradient, zero_gradients};
-use super::{CnnConfig, DirectConfig, Fit, Images, Objective, Optimiser, TrainError, clip_gradient_norm, learning_rate};
+use super::{
+    CnnConfig, DirectConfig, Fit, Images, Objective, Optimiser, TrainError, clip_gradient_norm, learning_rate,
+};
 use crate::device::{Cpu, Device};
 use crate::net::{
     Architecture, Cnn, CnnGraph, Connections, Euler, Model, ModelInfo, Parameters, Phi, Running, Weights, cnn_others,
@@ -203,11 +205,20 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         let mut sums = zero_gradients(&self.connections);
         self.logits.resize(labels.len() * self.architecture.classes, 0.0);
         let (connections, logits) = (&self.connections, &mut self.logits);
-        let loss = self.batch.run(connections, &spontaneous, images, labels, logits, Some(&mut sums), |_| {});
+        let loss = self.batch.run(
+            connections,
+            &spontaneous,
+            images,
+            labels,
+            logits,
+            Some(&mut sums),
+            |_| {},
+        );
         let mut gradients = self.weights.gradients(&device, &sums.weights, sums.biases);
         let gradient_norm = clip_gradient_norm(&device, self.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {
-            self.optimiser.step(learning_rate, &gradients, &mut self.weights.buffers);
+            self.optimiser
+                .step(learning_rate, &gradients, &mut self.weights.buffers);
             self.connections = Connections::new(&device, &self.architecture, &self.euler, Phi::Relu, &self.weights);
         }
         StepResult {
@@ -254,7 +265,8 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
         let gradient_norm = clip_gradient_norm(&self.device, self.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {
             update_running(&mut self.running, &statistics);
-            self.optimiser.step(learning_rate, &gradients, &mut self.weights.buffers);
+            self.optimiser
+                .step(learning_rate, &gradients, &mut self.weights.buffers);
         }
         StepResult {
             loss: loss.loss,
@@ -301,7 +313,12 @@ pub fn train_cordsnet(
     let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, objective, &config.fit, &parameters);
     let mut windows = Vec::new();
     let epochs = fit(&mut trainee, &config.fit, data, observer, |epoch, evaluation| {
-        windows.extend(time_windows(epoch, &evaluation.over_time, euler.dt_ms, config.accuracy_window_ms));
+        windows.extend(time_windows(
+            epoch,
+            &evaluation.over_time,
+            euler.dt_ms,
+            config.accuracy_window_ms,
+        ));
     })?;
     trainee.weights.download(&Cpu, &mut parameters);
     Ok(TrainedCordsNet {
@@ -400,14 +417,23 @@ fn fit(
         for batch in 0..batches {
             let chosen = &order[batch * count / batches..(batch + 1) * count / batches];
             images.resize(chosen.len() * image_len, 0.0f32);
-            images.par_chunks_exact_mut(image_len).zip(chosen).for_each(|(out, image)| {
-                data.train.fill(*image as usize, epoch as u32, out);
-            });
+            images
+                .par_chunks_exact_mut(image_len)
+                .zip(chosen)
+                .for_each(|(out, image)| {
+                    data.train.fill(*image as usize, epoch as u32, out);
+                });
             labels.clear();
             labels.extend(chosen.iter().map(|image| data.train.label(*image as usize)));
             let step = epoch * batches + batch;
-            let rate =
-                learning_rate(config.learning_rate, config.schedule, config.warm_up, step, batches, config.epochs);
+            let rate = learning_rate(
+                config.learning_rate,
+                config.schedule,
+                config.warm_up,
+                step,
+                batches,
+                config.epochs,
+            );
             let result = trainee.step(&images, &labels, rate);
             for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
                 if !value.is_finite() {

@@ -16,10 +16,16 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn open(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
         let bytes = std::fs::read(path).expect("the fixture is in the repository");
         let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
-        let json = metadata.metadata().as_ref().and_then(|m| m.get("json")).expect("configuration");
+        let json = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get("json"))
+            .expect("configuration");
         let json = serde_json::from_str(json).expect("JSON");
         Self { bytes, json }
     }
@@ -36,14 +42,21 @@ impl Fixture {
         let tensors = self.tensors();
         let view = tensors.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
         assert_eq!(view.dtype(), Dtype::F64, "{name}");
-        let data = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes"))).collect();
+        let data = view
+            .data()
+            .chunks_exact(8)
+            .map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes")))
+            .collect();
         Tensor::new(view.shape(), data).expect("shape fits")
     }
 
     pub(crate) fn labels(&self) -> Vec<u32> {
         let tensors = self.tensors();
         let view = tensors.tensor("labels").expect("labels");
-        view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes")) as u32).collect()
+        view.data()
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes")) as u32)
+            .collect()
     }
 
     /// Float tensors under `prefix`, without it.
@@ -62,7 +75,10 @@ impl Fixture {
     pub(crate) fn architecture(&self) -> Architecture {
         let list = |key: &str| -> Vec<usize> {
             let values = self.json[key].as_array().expect("a list");
-            values.iter().map(|v| v.as_u64().expect("an integer") as usize).collect()
+            values
+                .iter()
+                .map(|v| v.as_u64().expect("an integer") as usize)
+                .collect()
         };
         Architecture {
             in_channels: self.number("in_channels") as usize,
@@ -85,5 +101,8 @@ pub(crate) fn relative_error<T: Real>(found: &[T], expected: &[f64]) -> f64 {
 
 pub(crate) fn assert_close<T: Real>(what: &str, found: &[T], expected: &[f64], tolerance: f64) {
     let error = relative_error(found, expected);
-    assert!(error <= tolerance, "{what}: relative error {error:e} exceeds {tolerance:e}");
+    assert!(
+        error <= tolerance,
+        "{what}: relative error {error:e} exceeds {tolerance:e}"
+    );
 }

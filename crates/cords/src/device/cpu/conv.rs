@@ -129,7 +129,9 @@ fn rows_per_block(shape: ConvShape, batch: usize) -> usize {
 fn inside(shape: ConvShape, tap: usize) -> (usize, usize) {
     let first = shape.padding.saturating_sub(tap).div_ceil(shape.stride);
     // Position p reads p * stride + tap - padding < in_side.
-    let end = (shape.in_side + shape.padding).saturating_sub(tap).div_ceil(shape.stride);
+    let end = (shape.in_side + shape.padding)
+        .saturating_sub(tap)
+        .div_ceil(shape.stride);
     let end = end.min(shape.out_side());
     (first.min(end), end)
 }
@@ -187,7 +189,13 @@ fn im2col<T: Real>(
 }
 
 /// Copies a channel shifted by one tap of a size-preserving kernel; positions outside the image hold garbage.
-fn shifted_copy<T: Real>(shape: ConvShape, channel: &[T], rows: (usize, usize), (ky, kx): (usize, usize), to: &mut [T]) {
+fn shifted_copy<T: Real>(
+    shape: ConvShape,
+    channel: &[T],
+    rows: (usize, usize),
+    (ky, kx): (usize, usize),
+    to: &mut [T],
+) {
     let side = shape.in_side;
     // Source of to[j] is channel[j + ahead - behind]; what falls off either end is outside every image.
     let ahead = rows.0 * side + ky * side + kx;
@@ -248,7 +256,11 @@ fn correlate<T: Real>(
     let (out, patch) = (shape.out_side(), shape.patch());
     let positions = batch * out * out;
     assert_eq!(x.len(), shape.in_maps(batch).len(), "input of {shape:?}, batch {batch}");
-    assert_eq!(y.len(), shape.out_maps(batch).len(), "output of {shape:?}, batch {batch}");
+    assert_eq!(
+        y.len(),
+        shape.out_maps(batch).len(),
+        "output of {shape:?}, batch {batch}"
+    );
     let weight = View {
         data: weight,
         row: patch,
@@ -274,7 +286,14 @@ fn correlate<T: Real>(
             row: n,
             column: 1,
         };
-        product([shape.outputs, n, patch], weight, columns, &mut y[first * out..], positions, accumulate);
+        product(
+            [shape.outputs, n, patch],
+            weight,
+            columns,
+            &mut y[first * out..],
+            positions,
+            accumulate,
+        );
     }
 }
 

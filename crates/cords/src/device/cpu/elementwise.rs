@@ -157,7 +157,14 @@ pub(super) fn leaky_adjoint<T: Real>(alpha: f64, slope: f64, r: &[T], next: &[T]
     });
 }
 
-pub(super) fn sgd_step<T: Real>(rate: f64, momentum: f64, decay: f64, gradient: &[T], velocity: &mut [T], parameter: &mut [T]) {
+pub(super) fn sgd_step<T: Real>(
+    rate: f64,
+    momentum: f64,
+    decay: f64,
+    gradient: &[T],
+    velocity: &mut [T],
+    parameter: &mut [T],
+) {
     assert_eq!((gradient.len(), velocity.len()), (parameter.len(), parameter.len()));
     let (rate, momentum, decay) = (T::from_f64(rate), T::from_f64(momentum), T::from_f64(decay));
     vectorised(|| {
@@ -179,7 +186,11 @@ pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], moments: &mut [
     let [beta1, beta2] = step.betas;
     let rate = T::from_f64(step.learning_rate / (1.0 - beta1.powf(count)));
     let root = T::from_f64((1.0 - beta2.powf(count)).sqrt());
-    let shrink = T::from_f64(if step.decoupled { 1.0 - step.learning_rate * step.weight_decay } else { 1.0 });
+    let shrink = T::from_f64(if step.decoupled {
+        1.0 - step.learning_rate * step.weight_decay
+    } else {
+        1.0
+    });
     let added = T::from_f64(if step.decoupled { 0.0 } else { step.weight_decay });
     let epsilon = T::from_f64(step.epsilon);
     let (new1, new2) = (T::from_f64(1.0 - beta1), T::from_f64(1.0 - beta2));

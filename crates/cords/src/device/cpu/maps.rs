@@ -76,7 +76,10 @@ pub(super) fn avg_pool<T: Real>(maps: Maps, x: &[T], y: &mut [T]) {
 
 pub(super) fn avg_pool_transpose<T: Real>(maps: Maps, dy: &[T], dx: &mut [T]) {
     let (side, out) = (maps.side, maps.side.div_ceil(2));
-    assert_eq!((dx.len(), dy.len()), (maps.len(), maps.batch * maps.channels * out * out));
+    assert_eq!(
+        (dx.len(), dy.len()),
+        (maps.len(), maps.batch * maps.channels * out * out)
+    );
     let ninth = T::from_f64(1.0 / 9.0);
     dx.fill(T::ZERO);
     for (dx, dy) in dx.chunks_exact_mut(side * side).zip(dy.chunks_exact(out * out)) {
@@ -94,7 +97,10 @@ pub(super) fn avg_pool_transpose<T: Real>(maps: Maps, dy: &[T], dx: &mut [T]) {
 
 pub(super) fn pool_pair<T: Real>(maps: Maps, a: &[T], b: &[T], pooled: &mut [T]) {
     let plane = maps.plane();
-    assert_eq!((a.len(), b.len(), pooled.len() * plane), (maps.len(), maps.len(), maps.len()));
+    assert_eq!(
+        (a.len(), b.len(), pooled.len() * plane),
+        (maps.len(), maps.len(), maps.len())
+    );
     vectorised(|| {
         for ((a, b), pooled) in a.chunks_exact(plane).zip(b.chunks_exact(plane)).zip(pooled) {
             let mut sums = [0.0f64; 8];
@@ -110,7 +116,10 @@ pub(super) fn pool_pair<T: Real>(maps: Maps, a: &[T], b: &[T], pooled: &mut [T])
 
 pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], r: &[T], rectified: bool, g: &mut [T]) {
     let plane = maps.plane();
-    assert_eq!((r.len(), g.len(), dpooled.len() * plane), (maps.len(), maps.len(), maps.len()));
+    assert_eq!(
+        (r.len(), g.len(), dpooled.len() * plane),
+        (maps.len(), maps.len(), maps.len())
+    );
     let share = T::from_f64(1.0 / plane as f64);
     vectorised(|| {
         for ((r, g), dpooled) in r.chunks_exact(plane).zip(g.chunks_exact_mut(plane)).zip(dpooled) {
@@ -122,7 +131,13 @@ pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], r: &[T], rectifie
     });
 }
 
-pub(super) fn cross_entropy<T: Real>(classes: usize, logits: &[T], labels: &[u32], scale: f64, dlogits: &mut [T]) -> Vec<f64> {
+pub(super) fn cross_entropy<T: Real>(
+    classes: usize,
+    logits: &[T],
+    labels: &[u32],
+    scale: f64,
+    dlogits: &mut [T],
+) -> Vec<f64> {
     let batch = labels.len();
     assert_eq!((logits.len(), dlogits.len()), (classes * batch, classes * batch));
     let mut weights = vec![0.0f64; classes];

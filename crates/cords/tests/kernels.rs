@@ -1,0 +1,202 @@
+//! Convolution kernels against a direct float64 loop, on odd sizes too.
+//!
+//! In float32 each output is a sum of K = inputs x kernel^2 products (or, for weight gradients, of K = batch x positions
+//! of each pair); its rounding error is at most about K u times the sum of the products' magnitudes, u = 6e-8, and like
+//! sqrt(K) u when errors are random. Compared norm-wise with K up to 1,400, 20 sqrt(K) u is an ample bound.
+
+mod support;
+
+use cords::Real;
+use cords::device::{ConvShape, Cpu, Device, Maps};
+use cords::rng::{Purpose, Stream};
+use support::assert_close;
+
+fn normal(n: usize, seed: u64) -> Vec<f64> {
+    let mut stream = Stream::new(seed, Purpose::Probe, 0, 0, 0, 0);
+    // Values that float32 holds exactly, so that both precisions see the same numbers.
+    (0..n).map(|_| f64::from(stream.normal() as f32)).collect()
+}
+
+/// Calls `visit(weight index, output index, input index)` for every product of a convolution of `[batch, channels, side, side]` maps.
+fn products(shape: ConvShape, batch: usize, mut visit: impl FnMut(usize, usize, usize)) {
+    let (side, out, kernel) = (shape.in_side, shape.out_side(), shape.kernel);
+    for image in 0..batch {
+        for o in 0..shape.outputs {
+            for i in 0..shape.inputs {
+                for (y, x) in (0..out).flat_map(|y| (0..out).map(move |x| (y, x))) {
+                    for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
+                        let (iy, ix) = (y * shape.stride + ky, x * shape.stride + kx);
+                        let inside = |p: usize| (shape.padding..shape.padding + side).contains(&p);
+                        if inside(iy) && inside(ix) {
+                            let weight = ((o * shape.inputs + i) * kernel + ky) * kernel + kx;
+                            let output = ((image * shape.outputs + o) * out + y) * out + x;
+                            let row = (image * shape.inputs + i) * side + iy - shape.padding;
+                            visit(weight, output, row * side + ix - shape.padding);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn upload<T: Real>(maps: Maps, values: &[f64]) -> Vec<T> {
+    let host: Vec<T> = values.iter().map(|v| T::from_f64(*v)).collect();
+    let mut out = vec![T::ZERO; maps.len()];
+    Cpu.upload_maps(maps, &host, &mut out);
+    out
+}
+
+fn download<T: Real>(maps: Maps, buffer: &Vec<T>) -> Vec<T> {
+    let mut out = vec![T::ZERO; maps.len()];
+    Cpu.download_maps(maps, buffer, &mut out);
+    out
+}
+
+fn check<T: Real>(shape: ConvShape, batch: usize, tolerance: f64) {
+    let what = format!("{shape:?}, batch {batch}");
+    let (from, to) = (shape.in_maps(batch), shape.out_maps(batch));
+    let pairs = 3;
+    let weight = normal(shape.outputs * shape.patch(), 1);
+    let x: Vec<Vec<f64>> = (0..pairs).map(|i| normal(from.len(), 2 + i)).collect();
+    let dy: Vec<Vec<f64>> = (0..pairs).map(|i| normal(to.len(), 12 + i)).collect();
+    let (mut y, mut dx) = (vec![0.0; to.len()], vec![0.0; from.len()]);
+    let mut dw = vec![0.0; weight.len()];
+    products(shape, batch, |w, o, i| {
+        y[o] += weight[w] * x[0][i];
+        dx[i] += weight[w] * dy[0][o];
+        for pair in 0..pairs as usize {
+            dw[w] += x[pair][i] * dy[pair][o];
+        }
+    });
+
+    let device_weight: Vec<T> = weight.iter().map(|v| T::from_f64(*v)).collect();
+    let filter = Device::<T>::filter(&Cpu, shape, &device_weight);
+    let mut work = <Cpu as Device<T>>::Workspace::default();
+    let xs: Vec<Vec<T>> = x.iter().map(|x| upload(from, x)).collect();
+    let dys: Vec<Vec<T>> = dy.iter().map(|dy| upload(to, dy)).collect();
+    for accumulate in [false, true] {
+        let start = |n: usize| vec![T::from_f64(7.0); n];
+        let expected =
+            |values: &[f64]| -> Vec<f64> { values.iter().map(|v| v + if accumulate { 7.0 } else { 0.0 }).collect() };
+        let mut found = start(to.len());
+        Cpu.conv(&mut work, &filter, batch, &xs[0], &mut found, accumulate);
+        assert_close(
+            &format!("{what}: forward"),
+            &download(to, &found),
+            &expected(&y),
+            tolerance,
+        );
+        let mut found = start(from.len());
+        Cpu.conv_transpose(&mut work, &filter, batch, &dys[0], &mut found, accumulate);
+        assert_close(
+            &format!("{what}: transpose"),
+            &download(from, &found),
+            &expected(&dx),
+            tolerance,
+        );
+    }
+    let mut found = vec![T::ZERO; dw.len()];
+    let pairs: Vec<_> = xs.iter().zip(&dys).collect();
+    Cpu.conv_weight_gradient(&mut work, shape, batch, &pairs, &mut found);
+    assert_close(&format!("{what}: weight gradient"), &found, &dw, tolerance);
+}
+
+/// (inputs, outputs, kernel, stride, padding, side, batch)
+const SHAPES: &[[usize; 7]] = &[
+    [3, 5, 3, 1, 1, 1, 1],
+    [3, 5, 3, 1, 1, 1, 8],
+    [5, 3, 3, 1, 1, 2, 3],
+    [7, 9, 3, 1, 1, 5, 1],
+    [16, 16, 3, 1, 1, 8, 8],
+    [13, 17, 3, 1, 1, 9, 5],
+    [20, 20, 3, 1, 1, 33, 2],
+    [3, 11, 7, 2, 3, 33, 2],
+    [1, 6, 7, 2, 3, 32, 3],
+    [3, 4, 7, 2, 3, 2, 1],
+    [9, 5, 1, 2, 0, 7, 3],
+    [9, 5, 1, 2, 0, 8, 1],
+    [6, 10, 1, 1, 0, 1, 4],
+    [6, 10, 1, 1, 0, 5, 2],
+    [5, 7, 3, 2, 1, 8, 3],
+    [5, 7, 3, 2, 1, 7, 1],
+    [4, 6, 3, 2, 1, 1, 2],
+    [150, 3, 3, 1, 1, 30, 1],
+];
+
+#[test]
+fn convolutions_equal_the_direct_loop() {
+    for [inputs, outputs, kernel, stride, padding, in_side, batch] in SHAPES.iter().copied() {
+        let shape = ConvShape {
+            inputs,
+            outputs,
+            kernel,
+            stride,
+            padding,
+            in_side,
+        };
+        let terms = shape.patch().max(3 * batch * shape.out_side().pow(2)) as f64;
+        check::<f64>(shape, batch, 20.0 * terms.sqrt() * f64::EPSILON);
+        check::<f32>(shape, batch, 20.0 * terms.sqrt() * f64::from(f32::EPSILON) / 2.0);
+    }
+}
+
+/// The average pool counts the padding; its transpose is its adjoint. Odd and even sides.
+#[test]
+fn average_pool_and_its_transpose() {
+    for side in [1, 2, 3, 8, 9] {
+        let maps = Maps {
+            batch: 2,
+            channels: 3,
+            side,
+        };
+        let out = Maps {
+            side: side.div_ceil(2),
+            ..maps
+        };
+        let x = upload::<f64>(maps, &normal(maps.len(), 1));
+        let mut y = vec![0.0; out.len()];
+        Cpu.avg_pool(maps, &x, &mut y);
+        for (plane, (x, y)) in x.chunks(side * side).zip(y.chunks(out.plane())).enumerate() {
+            for (oy, ox) in (0..out.side).flat_map(|oy| (0..out.side).map(move |ox| (oy, ox))) {
+                let mut sum = 0.0;
+                for (ky, kx) in (0..3).flat_map(|ky| (0..3).map(move |kx| (ky, kx))) {
+                    let (iy, ix) = (2 * oy + ky, 2 * ox + kx);
+                    if (1..=side).contains(&iy) && (1..=side).contains(&ix) {
+                        sum += x[(iy - 1) * side + ix - 1];
+                    }
+                }
+                assert!(
+                    (y[oy * out.side + ox] - sum / 9.0).abs() < 1e-14,
+                    "side {side}, plane {plane}"
+                );
+            }
+        }
+        let dy = upload::<f64>(out, &normal(out.len(), 2));
+        let mut dx = vec![0.0; maps.len()];
+        Cpu.avg_pool_transpose(maps, &dy, &mut dx);
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        assert!((dot(&dy, &y) - dot(&dx, &x)).abs() < 1e-12);
+    }
+}
+
+/// One leaky step back gives delta = alpha phi'(u) g for every sign of u, zero included, whatever r is.
+#[test]
+fn the_sign_of_the_current_is_recovered_from_two_activities() {
+    use cords::net::Phi;
+    let currents = [-3.0f32, -1e-20, 0.0, 1e-3, 2.0];
+    for phi in [Phi::Relu, Phi::LeakyRelu(0.3), Phi::Identity] {
+        for start in [0.0f32, 1e-30, 0.7, 12.3] {
+            let (r, u) = (vec![start; 5], currents.to_vec());
+            let mut next = vec![0.0; 5];
+            Cpu.leaky_update(0.2, phi, &r, &u, &mut next);
+            let (mut g, mut delta) = (vec![1.0f32; 5], vec![0.0; 5]);
+            Cpu.leaky_adjoint(0.2, phi, &r, &next, &mut g, &mut delta);
+            for (u, delta) in currents.iter().zip(&delta) {
+                let slope = if *u > 0.0 { 1.0 } else { phi.slope() as f32 };
+                assert_eq!(*delta, 0.2 * slope, "{phi:?}, r = {start}, u = {u}");
+            }
+            assert_eq!(g, vec![0.8; 5]);
+        }
+    }
+}
