@@ -1,0 +1,110 @@
+//! `dynvis doctor`: what this machine offers, and what would help.
+
+use std::path::{Path, PathBuf};
+
+use super::error::CommandError;
+use super::project_here;
+use super::tables::simple_table;
+use super::ui::Ui;
+
+/// Say what this machine offers: processor, memory, disk, GPU libraries
+#[derive(clap::Args)]
+pub(crate) struct DoctorArgs {}
+
+pub(crate) fn doctor(ui: &mut Ui, cache: Option<&Path>, _: &DoctorArgs) -> Result<u8, CommandError> {
+    let mut rows = vec![
+        vec!["dynvis".into(), env!("CARGO_PKG_VERSION").into(), String::new()],
+        vec![
+            "processor".into(),
+            format!("{} threads, {}", threads(), processor_features()),
+            String::new(),
+        ],
+    ];
+    let memory = rustix::system::sysinfo();
+    let gib = |units: u64| units as f64 * f64::from(memory.mem_unit) / (1u64 << 30) as f64;
+    rows.push(vec![
+        "memory".into(),
+        format!("{:.1} GiB, {:.1} GiB free", gib(memory.totalram), gib(memory.freeram)),
+        String::new(),
+    ]);
+    let folder = cache.map_or_else(|| project_here().join("cache"), Path::to_owned);
+    rows.push(cache_row(&folder));
+    let (found, note) = match find_library("libcuda.so.1") {
+        Some(path) => (
+            format!("NVIDIA driver library: {}", path.display()),
+            "this version computes on the CPU; a CUDA engine is planned".to_owned(),
+        ),
+        None => (
+            "no NVIDIA driver library (libcuda.so.1)".to_owned(),
+            "stages run on the CPU".to_owned(),
+        ),
+    };
+    rows.push(vec!["GPU".into(), found, note]);
+    ui.out(&simple_table(&["what", "found", "note"], rows, ui.width()))?;
+    Ok(0)
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn processor_features() -> String {
+    let found: Vec<&str> = [
+        ("AVX-512", is_x86_feature_detected!("avx512f")),
+        ("AVX2", is_x86_feature_detected!("avx2")),
+        ("FMA", is_x86_feature_detected!("fma")),
+    ]
+    .into_iter()
+    .filter(|(_, present)| *present)
+    .map(|(name, _)| name)
+    .collect();
+    if found.is_empty() {
+        "no AVX: slow".into()
+    } else {
+        found.join(", ")
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn processor_features() -> String {
+    std::env::consts::ARCH.into()
+}
+
+/// Space where the cache is or will be.
+fn cache_row(folder: &Path) -> Vec<String> {
+    let existing = folder.ancestors().find(|a| a.exists()).unwrap_or(Path::new("."));
+    let (found, note) = match rustix::fs::statvfs(existing) {
+        Ok(stat) => {
+            let free = stat.f_bavail as f64 * stat.f_frsize as f64 / (1u64 << 30) as f64;
+            let writable = rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_ok();
+            let note = match (writable, free < 1.0) {
+                (false, _) => "not writable: choose another folder with --cache",
+                (true, true) => "less than 1 GiB free",
+                (true, false) => "",
+            };
+            (format!("{}, {free:.1} GiB free", folder.display()), note.to_owned())
+        }
+        Err(e) => (folder.display().to_string(), e.to_string()),
+    };
+    vec!["cache".into(), found, note]
+}
+
+/// Looks where loaders look; opens nothing.
+fn find_library(name: &str) -> Option<PathBuf> {
+    let from_environment = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    std::env::split_paths(&from_environment)
+        .chain(
+            [
+                "/usr/lib/x86_64-linux-gnu",
+                "/usr/lib64",
+                "/usr/lib",
+                "/usr/local/cuda/lib64",
+                "/usr/local/nvidia/lib64",
+                "/usr/lib/wsl/lib",
+            ]
+            .map(PathBuf::from),
+        )
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
+}

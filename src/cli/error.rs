@@ -1,0 +1,113 @@
+//! Everything that a user is told when something is wrong: message, causes, hint, exit code.
+
+use crate::key::FingerprintError;
+use crate::pipeline::{Problem, Sources};
+use crate::plan::SelectionError;
+use crate::run::{MissingFor, RunError};
+use crate::stage::StageError;
+use crate::store::StoreError;
+use crate::table::TableError;
+
+use super::exit;
+
+/// What a subcommand can end with, other than success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("{} problem{} in this pipeline", .problems.len(), if .problems.len() == 1 { "" } else { "s" })]
+    Pipeline { problems: Vec<Problem>, sources: Sources },
+    #[error("data is missing; nothing was run")]
+    MissingData(Vec<MissingFor>),
+    #[error("{message}")]
+    User { message: String, hint: Option<String> },
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Fingerprint(#[from] FingerprintError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
+    Run(RunError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error("{action}")]
+    Io {
+        action: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Whoever read the output has closed it: no error.
+    #[error("the output was closed")]
+    BrokenPipe,
+}
+
+impl From<RunError> for CommandError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::MissingData(missing) => Self::MissingData(missing),
+            RunError::Store(e) => Self::Store(e),
+            RunError::Fingerprint(e) => Self::Fingerprint(e),
+            other => Self::Run(other),
+        }
+    }
+}
+
+impl CommandError {
+    pub(crate) fn user(message: impl Into<String>) -> Self {
+        Self::User {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hinted(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::User {
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Stage(_) | Self::Run(RunError::Spawn(_)) => exit::STAGE_FAILED,
+            _ => exit::USAGE,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::User { hint, .. } => hint.clone(),
+            Self::Selection(e) => Some(match &e.suggestion {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => "`dynvis dag PIPELINE` lists the stages".into(),
+            }),
+            Self::Store(StoreError::NoSuchRun { .. }) => {
+                Some("`dynvis runs` lists the runs; `@` is the last one, `@-1` the one before".into())
+            }
+            Self::Store(StoreError::AmbiguousRun { .. }) => Some("give more letters of the run's id".into()),
+            Self::Store(StoreError::Format { .. }) => {
+                Some("use another folder with `--cache`, or move the old one away".into())
+            }
+            Self::Store(StoreError::Io { .. }) => Some("is the disk full, or the folder read-only?".into()),
+            Self::Run(RunError::Device { .. }) => Some("`dynvis doctor` shows what this machine offers".into()),
+            Self::Stage(e) => e.hint.clone(),
+            _ => None,
+        }
+    }
+
+    /// The chain of causes below the message.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        if let Self::Stage(e) = self {
+            return e.causes.clone();
+        }
+        let mut causes = Vec::new();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        causes
+    }
+}

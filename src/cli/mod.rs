@@ -1,0 +1,140 @@
+//! The command line: one file a subcommand, [`error`] for everything that a user is told when something is wrong,
+//! [`ui`] as the only place that prints.
+
+mod check;
+mod dag;
+mod diff;
+mod doctor;
+mod error;
+mod log;
+mod plan;
+mod progress;
+mod run;
+mod runs;
+mod schema;
+mod show;
+mod stages;
+mod tables;
+mod ui;
+mod why;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::pipeline::{LoadOptions, Pipeline, load};
+use crate::store::Store;
+use error::CommandError;
+use ui::Ui;
+
+/// Convolutional recurrent networks for vision: training, noise and dynamics experiments as cached pipelines
+#[derive(Parser)]
+#[command(name = "dynvis", version, disable_help_subcommand = true)]
+struct Arguments {
+    /// Where results are kept [default: `cache` in the project's folder]
+    #[arg(long, global = true, env = "DYNVIS_CACHE", value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
+    Why(why::WhyArgs),
+    Check(check::CheckArgs),
+    Show(show::ShowArgs),
+    Diff(diff::DiffArgs),
+    Runs(runs::RunsArgs),
+    Log(log::LogArgs),
+    Dag(dag::DagArgs),
+    Stages(stages::StagesArgs),
+    Schema(schema::SchemaArgs),
+    Doctor(doctor::DoctorArgs),
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
+}
+
+/// Exit codes that scripts may rely on.
+pub(crate) mod exit {
+    pub(crate) const DIFFERENT: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const PENDING: u8 = 10;
+    pub(crate) const STAGE_FAILED: u8 = 100;
+    pub(crate) const INPUT_CHANGED: u8 = 101;
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+/// Parses, dispatches, and turns what comes back into an exit code.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut ui = Ui::from_environment();
+    let cache = arguments.cache.as_deref();
+    let result = match &arguments.command {
+        Command::Run(args) => run::run(&mut ui, cache, args),
+        Command::Plan(args) => plan::plan(&mut ui, cache, args),
+        Command::Why(args) => why::why(&mut ui, cache, args),
+        Command::Check(args) => check::check(&mut ui, args),
+        Command::Show(args) => show::show(&mut ui, cache, args),
+        Command::Diff(args) => diff::diff(&mut ui, cache, args),
+        Command::Runs(args) => runs::runs(&mut ui, cache, args),
+        Command::Log(args) => log::log(&mut ui, cache, args),
+        Command::Dag(args) => dag::dag(&mut ui, args),
+        Command::Stages(args) => stages::stages(&mut ui, args),
+        Command::Schema(args) => schema::schema(&mut ui, args),
+        Command::Doctor(args) => doctor::doctor(&mut ui, cache, args),
+        Command::Worker(args) => worker::worker(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(CommandError::BrokenPipe) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = error.exit_code();
+            ui.error(&error);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// A pipeline file and the overrides that go with it.
+#[derive(clap::Args, Clone, Debug)]
+struct PipelineArgs {
+    /// The pipeline's YAML file
+    pipeline: PathBuf,
+    /// Override a parameter (`noise.levels='[0,2]'`), a variable (`vars.data=digits`) or the `seed`; repeatable
+    #[arg(short = 'S', long = "set", value_name = "STAGE.PARAM=VALUE")]
+    overrides: Vec<String>,
+}
+
+impl PipelineArgs {
+    /// The resolved pipeline, or all that is wrong with it.
+    fn load(&self) -> Result<Pipeline, CommandError> {
+        let loaded = load(
+            &self.pipeline,
+            &LoadOptions {
+                overrides: self.overrides.clone(),
+            },
+        );
+        loaded.result.map_err(|problems| CommandError::Pipeline {
+            problems,
+            sources: loaded.sources,
+        })
+    }
+}
+
+/// The project that the user stands in: the nearest folder above with `cache/` or `stages/`.
+fn project_here() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    here.ancestors()
+        .find(|a| a.join("cache").is_dir() || a.join("stages").is_dir())
+        .map_or_else(|| here.clone(), Path::to_owned)
+}
+
+/// Opens the cache that belongs to a project.
+fn open_store(cache: Option<&Path>, root: &Path) -> Result<Store, CommandError> {
+    let folder = cache.map_or_else(|| root.join("cache"), Path::to_owned);
+    Ok(Store::open(&std::path::absolute(&folder).unwrap_or(folder))?)
+}

@@ -1,0 +1,220 @@
+//! `dynvis run`.
+
+use std::path::Path;
+
+use super::error::CommandError;
+use super::plan::duration;
+use super::progress;
+use super::tables::{headline, tables_of};
+use super::ui::Ui;
+use super::{PipelineArgs, exit, open_store};
+use crate::plan::{Request, select};
+use crate::run::{Device, Failure, RunError, RunOptions, log_path};
+use crate::store::{RunRecord, RunStatus, StageOutcome, Store};
+use crate::table::{Format, RenderOptions, render};
+
+/// Which stages, as typed.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct SelectArgs {
+    /// Stages to bring up to date, with all that they need [default: every stage]
+    stages: Vec<String>,
+    /// The named stages alone, without what is upstream of them
+    #[arg(long, requires = "stages")]
+    only: bool,
+    /// This stage and everything downstream of it
+    #[arg(long, value_name = "STAGE")]
+    from: Vec<String>,
+    /// This stage and everything that it needs
+    #[arg(long, value_name = "STAGE")]
+    until: Vec<String>,
+    /// Execute even if up to date: all selected stages, or those named
+    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    force: Vec<String>,
+}
+
+impl SelectArgs {
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            stages: self.stages.clone(),
+            only: self.only,
+            from: self.from.clone(),
+            until: self.until.clone(),
+            force_all: self.force.iter().any(String::is_empty),
+            force: self.force.iter().filter(|f| !f.is_empty()).cloned().collect(),
+        }
+    }
+}
+
+/// Run what is needed to bring a pipeline up to date
+#[derive(clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    #[command(flatten)]
+    select: SelectArgs,
+    /// Stages that run side by side at most [default: one for each processor thread]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// `auto`, `cpu` or `cuda`
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Go on with stages that do not depend on a failed one
+    #[arg(short, long)]
+    keep_going: bool,
+    /// Show the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+    #[arg(long, value_enum, default_value_t = progress::Style::Auto)]
+    progress: progress::Style,
+}
+
+pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u8, CommandError> {
+    let device = device(&args.device)?;
+    let pipeline = args.pipeline.load()?;
+    let selection = select(&pipeline, &args.select.request())?;
+    let mut store = open_store(cache, &pipeline.root)?;
+    if args.dry_run {
+        let observed = crate::run::observe(&pipeline, &mut store)?;
+        let mut world = crate::run::StoreWorld {
+            store: &mut store,
+            pipeline: &pipeline.name,
+            observed: &observed,
+        };
+        let planned = crate::plan::plan(&pipeline, &selection, &mut world);
+        ui.out(&super::plan::text(ui, &pipeline, &planned))?;
+        return Ok(0);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = RunOptions {
+        jobs: args.jobs.map_or(threads, usize::from),
+        threads,
+        device,
+        keep_going: args.keep_going,
+        arguments: std::env::args().skip(1).collect(),
+    };
+    if pipeline
+        .stages
+        .iter()
+        .any(|s| s.resources.gpu > 0 && selection.includes(s.id))
+    {
+        ui.status("stages ask for a GPU; this version computes on the CPU");
+    }
+    let mut reporter = progress::reporter(ui, args.progress, &pipeline);
+    let record = crate::run::run(&pipeline, &selection, &mut store, &options, reporter.as_mut())?;
+    let failures = reporter.failures();
+    drop(reporter);
+    for (stage, failure) in &failures {
+        report_failure(ui, &store, &record, stage, failure);
+    }
+    summary(ui, &store, &record)?;
+    Ok(match record.status {
+        RunStatus::Interrupted => exit::INTERRUPTED,
+        RunStatus::Failed if failures.iter().any(|(_, f)| matches!(f, Failure::InputChanged { .. })) => {
+            exit::INPUT_CHANGED
+        }
+        RunStatus::Failed => exit::STAGE_FAILED,
+        _ => 0,
+    })
+}
+
+fn device(name: &str) -> Result<Device, CommandError> {
+    match name.split(':').next() {
+        Some("auto" | "cpu") => Ok(Device::Cpu),
+        Some("cuda") => Err(CommandError::Run(RunError::Device {
+            device: name.to_owned(),
+            reason: "this version has no CUDA engine yet; use `--device cpu`".into(),
+        })),
+        _ => Err(CommandError::hinted(
+            format!("unknown device `{name}`"),
+            "use `auto`, `cpu` or `cuda`",
+        )),
+    }
+}
+
+fn report_failure(ui: &mut Ui, store: &Store, record: &RunRecord, stage: &str, failure: &Failure) {
+    ui.status("");
+    ui.status(&format!(
+        "{} stage `{stage}` failed: {failure}",
+        ui.paint("error:", "1;31")
+    ));
+    if let Failure::Stage(error) = failure {
+        for cause in &error.causes {
+            ui.status(&format!("  because: {cause}"));
+        }
+        if let Some(hint) = &error.hint {
+            ui.status(&format!("{} {hint}", ui.paint("hint:", "36")));
+        }
+    }
+    if let Ok((folder, _)) = store.find_run(record.id.as_str()) {
+        let log = log_path(&folder, stage);
+        if let Ok(text) = fs_err::read_to_string(&log) {
+            let lines: Vec<&str> = text.lines().collect();
+            for line in &lines[lines.len().saturating_sub(8)..] {
+                ui.status(&format!("  | {line}"));
+            }
+        }
+        ui.status(&format!("  whole log: dynvis log {} {stage}", record.id));
+    }
+}
+
+/// What ran, where the tables are, and the headline table itself.
+fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandError> {
+    let count = |outcome| run.stages.iter().filter(|s| s.outcome == outcome).count();
+    let parts: Vec<String> = [
+        (StageOutcome::Ran, "ran"),
+        (StageOutcome::Restored, "restored"),
+        (StageOutcome::Cached, "cached"),
+        (StageOutcome::Failed, "failed"),
+        (StageOutcome::Interrupted, "interrupted"),
+        (StageOutcome::Blocked, "not reached"),
+    ]
+    .into_iter()
+    .filter(|(o, _)| count(*o) > 0)
+    .map(|(o, name)| format!("{} {name}", count(o)))
+    .collect();
+    let selected = run
+        .stages
+        .iter()
+        .filter(|s| s.outcome != StageOutcome::Excluded)
+        .count();
+    ui.status("");
+    ui.status(&format!(
+        "run {} of {}: {selected} stages, {} in {}",
+        run.id,
+        run.pipeline,
+        parts.join(", "),
+        duration(run.seconds)
+    ));
+    if run.status != RunStatus::Done {
+        ui.status("what was computed is kept; run again to go on");
+        return Ok(());
+    }
+    let tables = tables_of(run);
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let mut families: Vec<String> = Vec::new();
+    for table in &tables {
+        let name = format!("{}/{}", table.stage.family, table.slot);
+        if !families.contains(&name) {
+            families.push(name);
+        }
+    }
+    ui.status(&format!("tables: {}", families.join(", ")));
+    ui.status("        `dynvis show @ STAGE/TABLE` shows one, `dynvis diff @-1 @` compares with the run before");
+    let Some(found) = headline(run) else {
+        return Ok(());
+    };
+    let table = found.read(store)?;
+    if let Some(path) = found.path(store) {
+        let here = std::env::current_dir().unwrap_or_default();
+        let shown = path.strip_prefix(&here).unwrap_or(&path);
+        ui.status(&format!("\n{} ({})", found.name(), shown.display()));
+    }
+    let options = RenderOptions {
+        max_rows: Some(40),
+        width: ui.width(),
+        color: ui.colour_out(),
+    };
+    ui.out(&render(&table, Format::Text, &options)?)
+}

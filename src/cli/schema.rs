@@ -1,0 +1,99 @@
+//! `dynvis schema`: the JSON Schema of pipeline files, for editors.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::error::CommandError;
+use super::ui::Ui;
+use crate::stage::kinds;
+
+/// Print the JSON Schema of pipeline files, for editors
+#[derive(clap::Args)]
+pub(crate) struct SchemaArgs {}
+
+pub(crate) fn schema(ui: &mut Ui, _: &SchemaArgs) -> Result<u8, CommandError> {
+    ui.out(&format!("{:#}\n", pipeline_schema()))?;
+    Ok(0)
+}
+
+fn pipeline_schema() -> Json {
+    let mut properties = Map::new();
+    for kind in kinds() {
+        properties.insert(kind.name().to_owned(), for_editors(kind.schema()));
+    }
+    let alternatives: Vec<Json> = kinds().iter().map(|k| json!({ "required": [k.name()] })).collect();
+    properties.insert(
+        "description".into(),
+        json!({ "type": "string", "description": "For people; not part of the key." }),
+    );
+    properties.insert(
+        "matrix".into(),
+        json!({ "type": "object", "description": "Field to values; the stage becomes one member for each combination." }),
+    );
+    properties.insert(
+        "resources".into(),
+        json!({ "type": "object", "additionalProperties": false, "properties": {
+            "cpu": { "type": "integer", "minimum": 1, "description": "Processor threads." },
+            "gpu": { "type": "integer", "minimum": 0, "description": "GPUs, where the machine has any." },
+        } }),
+    );
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "dynvis pipeline",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["stages"],
+        "properties": {
+            "name": { "type": "string", "description": "Name of the pipeline; the file's name if left out." },
+            "description": { "type": "string", "description": "For people; not part of any key." },
+            "seed": { "type": "integer", "minimum": 0, "default": 0, "description": "Seed of every stage that names none." },
+            "headline": { "type": "string", "description": "Stage, or stage/table, to print at the end of a run." },
+            "vars": { "type": "object", "description": "Values for ${vars.name}." },
+            "stages": { "type": "object", "additionalProperties": {
+                "type": "object",
+                "additionalProperties": false,
+                "oneOf": alternatives,
+                "properties": properties,
+            } },
+        },
+    })
+}
+
+/// Pipelines may also name a preset, give `${}` for any value, or one value for a list.
+fn for_editors(schema: &Json) -> Json {
+    let mut schema = relaxed(schema);
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        object.remove("title");
+        // A preset may bring what is required.
+        object.remove("required");
+        if let Some(properties) = object.get_mut("properties").and_then(Json::as_object_mut) {
+            properties.insert(
+                "use".into(),
+                json!({ "type": "string", "description": "A preset from the folder `stages`; what stands here wins." }),
+            );
+        }
+    }
+    schema
+}
+
+fn relaxed(schema: &Json) -> Json {
+    let Some(object) = schema.as_object() else {
+        return schema.clone();
+    };
+    let mut out = object.clone();
+    if let Some(properties) = out.get_mut("properties").and_then(Json::as_object_mut) {
+        for value in properties.values_mut() {
+            let inner = relaxed(value);
+            let description = inner.get("description").cloned();
+            let mut alternatives = vec![inner.clone(), json!({ "type": "string", "pattern": "\\$\\{.+\\}" })];
+            if let Some(items) = inner.get("items") {
+                alternatives.push(items.clone());
+            }
+            *value = json!({ "anyOf": alternatives });
+            if let Some(description) = description {
+                value["description"] = description;
+            }
+        }
+    }
+    Json::Object(out)
+}

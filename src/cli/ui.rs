@@ -1,0 +1,175 @@
+//! The only place that prints. Data goes to standard output, everything else to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Severity};
+
+use super::error::CommandError;
+use crate::pipeline::{Problem, Sources, Spot};
+
+/// Terminal, colour and width of this invocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ui {
+    /// Standard error is a terminal: progress bars make sense.
+    pub(crate) interactive: bool,
+    colour_out: bool,
+    colour_err: bool,
+    width: Option<usize>,
+}
+
+impl Ui {
+    pub(crate) fn from_environment() -> Self {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+        let out = std::io::stdout().is_terminal();
+        let err = std::io::stderr().is_terminal();
+        let columns = rustix::termios::tcgetwinsize(std::io::stdout())
+            .ok()
+            .map(|w| usize::from(w.ws_col))
+            .filter(|w| *w > 0);
+        Self {
+            interactive: err,
+            colour_out: out && !no_colour,
+            colour_err: err && !no_colour,
+            width: if out { columns.or(Some(80)) } else { None },
+        }
+    }
+
+    /// Columns to fit text into; `None` where output goes to a file or pipe.
+    pub(crate) fn width(&self) -> Option<usize> {
+        self.width
+    }
+
+    pub(crate) fn colour_out(&self) -> bool {
+        self.colour_out
+    }
+
+    pub(crate) fn colour_err(&self) -> bool {
+        self.colour_err
+    }
+
+    /// Data, to standard output.
+    pub(crate) fn out(&mut self, text: &str) -> Result<(), CommandError> {
+        self.out_bytes(text.as_bytes())
+    }
+
+    /// Binary data, to standard output.
+    pub(crate) fn out_bytes(&mut self, bytes: &[u8]) -> Result<(), CommandError> {
+        let mut stdout = std::io::stdout().lock();
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|source| match source.kind() {
+                std::io::ErrorKind::BrokenPipe => CommandError::BrokenPipe,
+                _ => CommandError::Io {
+                    action: "cannot write to standard output".into(),
+                    source,
+                },
+            })
+    }
+
+    /// News for the user, to standard error.
+    pub(crate) fn status(&mut self, text: &str) {
+        // With standard error closed there is nobody left to tell.
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    /// An error with its causes and hint; a broken pipeline with every place.
+    pub(crate) fn error(&mut self, error: &CommandError) {
+        if let CommandError::Pipeline { problems, sources } = error {
+            let drawn = self.draw_problems(problems, sources);
+            self.status(drawn.trim_end());
+            self.status("");
+        }
+        if let CommandError::MissingData(missing) = error {
+            for m in missing {
+                for item in &m.missing {
+                    self.status(&format!("stage `{}` needs {}", m.stage, item.what));
+                    self.status(&format!("  put it in: {}", item.place));
+                    self.status(&format!("  {}", item.hint));
+                }
+                if !m.waiting.is_empty() {
+                    self.status(&format!("  waiting for it: {}", m.waiting.join(", ")));
+                }
+            }
+        }
+        self.status(&format!("{} {error}", self.paint("error:", "1;31")));
+        for cause in error.causes() {
+            self.status(&format!("  because: {cause}"));
+        }
+        if let Some(hint) = error.hint() {
+            self.status(&format!("{} {hint}", self.paint("hint:", "36")));
+        }
+    }
+
+    pub(crate) fn paint(&self, text: &str, code: &str) -> String {
+        if self.colour_err {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Every problem with file, line, column, snippet and what helps.
+    pub(crate) fn draw_problems(&self, problems: &[Problem], sources: &Sources) -> String {
+        let theme = if self.colour_err {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(self.width.unwrap_or(120))
+            .with_links(false);
+        let mut text = String::new();
+        for problem in problems {
+            for report in reports(problem, sources) {
+                // Writing to a String cannot fail.
+                let _ = handler.render_report(&mut text, report.as_ref());
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The problem itself, then its other places that stand in other files.
+fn reports(problem: &Problem, sources: &Sources) -> Vec<miette::Report> {
+    let Some(spot) = problem.spot else {
+        let mut diagnostic = MietteDiagnostic::new(problem.kind.to_string());
+        diagnostic.help = problem.kind.help();
+        return vec![diagnostic.into()];
+    };
+    let mut labels = vec![label(sources, spot, "here", true)];
+    let mut elsewhere = Vec::new();
+    for (other, text) in &problem.related {
+        if other.source == spot.source {
+            labels.push(label(sources, *other, text, false));
+        } else {
+            elsewhere.push((*other, text.clone()));
+        }
+    }
+    let mut diagnostic = MietteDiagnostic::new(problem.kind.to_string()).with_labels(labels);
+    diagnostic.help = problem.kind.help();
+    let mut found = vec![with_source(diagnostic, sources, spot)];
+    for (other, text) in elsewhere {
+        let diagnostic = MietteDiagnostic::new(text.clone())
+            .with_severity(Severity::Advice)
+            .with_labels([label(sources, other, &text, true)]);
+        found.push(with_source(diagnostic, sources, other));
+    }
+    found
+}
+
+fn label(sources: &Sources, spot: Spot, text: &str, primary: bool) -> LabeledSpan {
+    let range = sources.byte_range(spot);
+    if primary {
+        LabeledSpan::new_primary_with_span(Some(text.to_owned()), range)
+    } else {
+        LabeledSpan::new_with_span(Some(text.to_owned()), range)
+    }
+}
+
+fn with_source(diagnostic: MietteDiagnostic, sources: &Sources, spot: Spot) -> miette::Report {
+    let source = sources.get(spot.source);
+    miette::Report::new(diagnostic).with_source_code(NamedSource::new(&source.name, source.text.clone()))
+}

@@ -1,0 +1,162 @@
+//! Matrix expansion and `${}` interpolation: one written stage into its members, in parsed scalars only.
+
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+use super::node::{Key, Node, Value};
+use super::problem::{Problem, ProblemKind, suggest};
+use super::reference::scalar;
+
+/// What `${…}` can name.
+pub(crate) struct Scope<'a> {
+    pub(crate) vars: &'a IndexMap<String, Node>,
+    pub(crate) fields: &'a IndexMap<String, Node>,
+    pub(crate) seed: i64,
+}
+
+/// Every combination of the matrix's values, the first field varying slowest.
+pub(crate) fn combinations(matrix: &[(Key, Vec<Node>)]) -> Vec<IndexMap<String, Node>> {
+    let mut members = vec![IndexMap::new()];
+    for (key, values) in matrix {
+        members = members
+            .into_iter()
+            .flat_map(|member: IndexMap<String, Node>| {
+                values.iter().map(move |value| {
+                    let mut member = member.clone();
+                    member.insert(key.text.clone(), value.clone());
+                    member
+                })
+            })
+            .collect();
+    }
+    members
+}
+
+impl Scope<'_> {
+    /// Replaces `${vars.x}`, `${matrix.x}` and `${seed}` in every scalar below `node`.
+    /// A scalar that is nothing but one such expression takes over the type of the value.
+    pub(crate) fn interpolate(&self, node: &Node, problems: &mut Vec<Problem>) -> Node {
+        let value = match &node.value {
+            Value::Text(text) if text.contains("${") => {
+                return self.text(node, text, problems);
+            }
+            Value::List(items) => Value::List(items.iter().map(|i| self.interpolate(i, problems)).collect()),
+            Value::Map(entries) => Value::Map(
+                entries
+                    .iter()
+                    .map(|(k, v)| (k.clone(), self.interpolate(v, problems)))
+                    .collect(),
+            ),
+            other => other.clone(),
+        };
+        Node { value, spot: node.spot }
+    }
+
+    fn text(&self, node: &Node, text: &str, problems: &mut Vec<Problem>) -> Node {
+        let mut result = String::new();
+        let mut rest = text;
+        let before = problems.len();
+        while let Some(start) = rest.find("${") {
+            let Some(length) = rest[start..].find('}') else {
+                break;
+            };
+            let expression = rest[start + 2..start + length].trim();
+            let found = self.lookup(expression, node, problems);
+            if let (true, Some(found)) = (start == 0 && length + 1 == text.len(), &found) {
+                return Node {
+                    value: found.value.clone(),
+                    spot: node.spot,
+                };
+            }
+            result += &rest[..start];
+            match found.map(|f| (f.scalar_text(), f)) {
+                Some((Some(scalar), _)) => result += &scalar,
+                Some((None, found)) => problems.push(Problem::at(
+                    node.spot,
+                    ProblemKind::WrongType {
+                        expected: format!("a single value in `{expression}`"),
+                        found: found.type_name().into(),
+                    },
+                )),
+                None => {}
+            }
+            rest = &rest[start + length + 1..];
+        }
+        result += rest;
+        let value = if problems.len() > before {
+            Value::Unknown
+        } else {
+            Value::Text(result)
+        };
+        Node { value, spot: node.spot }
+    }
+
+    fn lookup(&self, expression: &str, at: &Node, problems: &mut Vec<Problem>) -> Option<Node> {
+        let (what, names, found): (_, Vec<&str>, _) = match expression.split_once('.') {
+            Some(("vars", name)) => (
+                "variable",
+                self.vars.keys().map(String::as_str).collect(),
+                self.vars.get(name).cloned(),
+            ),
+            Some(("matrix", name)) => (
+                "matrix field",
+                self.fields.keys().map(String::as_str).collect(),
+                self.fields.get(name).cloned(),
+            ),
+            _ if expression == "seed" => (
+                "expression",
+                Vec::new(),
+                Some(Node {
+                    value: Value::Int(self.seed),
+                    spot: at.spot,
+                }),
+            ),
+            _ => ("expression", vec!["vars.NAME", "matrix.FIELD", "seed"], None),
+        };
+        if found.is_none() {
+            let name = expression
+                .split_once('.')
+                .filter(|_| what != "expression")
+                .map_or(expression, |(_, name)| name);
+            problems.push(Problem::at(
+                at.spot,
+                ProblemKind::UnknownName {
+                    what,
+                    name: name.to_owned(),
+                    suggestion: suggest(name, names.iter().copied()),
+                    valid: names.into_iter().map(str::to_owned).collect(),
+                },
+            ));
+        }
+        found
+    }
+}
+
+/// The fields of a `${matrix.…}` that occur anywhere below `node`.
+pub(crate) fn mentions(node: &Node, field: &str) -> bool {
+    match &node.value {
+        Value::Text(text) => text.split("${").skip(1).any(|part| {
+            part.split('}')
+                .next()
+                .is_some_and(|e| e.trim() == format!("matrix.{field}"))
+        }),
+        Value::List(items) => items.iter().any(|i| mentions(i, field)),
+        Value::Map(entries) => entries.iter().any(|(_, v)| mentions(v, field)),
+        _ => false,
+    }
+}
+
+/// Matrix values as they enter names and tables.
+pub(crate) fn plain(fields: &IndexMap<String, Node>) -> IndexMap<String, Json> {
+    fields
+        .iter()
+        .map(|(k, v)| {
+            let json = v.to_json();
+            let json = match json {
+                Json::Array(_) | Json::Object(_) => Json::String(scalar(&json)),
+                simple => simple,
+            };
+            (k.clone(), json)
+        })
+        .collect()
+}

@@ -1,0 +1,141 @@
+//! From YAML text to a typed, located and validated [`Pipeline`].
+//!
+//! Reading files (pipeline and presets) happens in [`load`]; everything after is a pure function of the texts.
+//! Every error is collected; a pipeline with any is never returned.
+
+mod load;
+mod matrix;
+mod node;
+mod problem;
+mod reference;
+mod resolve;
+mod validate;
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+pub(crate) use load::{LoadOptions, load};
+pub(crate) use node::{Sources, Spot};
+pub(crate) use problem::{Problem, suggest};
+pub(crate) use validate::{types, unwrap_optional, variants};
+
+use crate::stage::{AnyKind, Artifact, Output};
+
+/// Dense index of a stage (one member of a matrix) in its pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub(crate) struct StageId(pub(crate) usize);
+
+/// A pipeline without errors: acyclic, every reference resolved, every parameter typed.
+pub(crate) struct Pipeline {
+    pub(crate) name: String,
+    /// As given on the command line.
+    pub(crate) path: PathBuf,
+    /// The project's folder: where `stages/`, `data/` and `cache/` are.
+    pub(crate) root: PathBuf,
+    /// `stage` or `stage/table` to print at the end of a run.
+    pub(crate) headline: Option<String>,
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// One unit of work: a stage, or one member of a stage's matrix.
+pub(crate) struct Stage {
+    pub(crate) id: StageId,
+    /// `cordsnet`, or `cordsnet@seed=1` for a member of a matrix.
+    pub(crate) name: String,
+    /// The name as written in the pipeline.
+    pub(crate) family: String,
+    /// The matrix fields of this member, in order of declaration.
+    pub(crate) fields: IndexMap<String, Json>,
+    pub(crate) kind: &'static dyn AnyKind,
+    /// All parameters, defaults filled in; references replaced by the names of their input slots.
+    pub(crate) params: Json,
+    pub(crate) inputs: Vec<InputSlot>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) resources: Resources,
+}
+
+/// An input of a stage: which output of which stage fills it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InputSlot {
+    /// `data`, or `models.3` for an item of a list.
+    pub(crate) slot: String,
+    pub(crate) producer: StageId,
+    pub(crate) output: String,
+    pub(crate) artifact: Artifact,
+}
+
+/// What a stage takes while it runs. Never part of its identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Resources {
+    /// Processor threads; `None` takes a fair share of what is free.
+    pub(crate) cpu: Option<usize>,
+    /// GPUs, where the machine has any; ignored elsewhere.
+    pub(crate) gpu: usize,
+}
+
+impl Pipeline {
+    pub(crate) fn stage(&self, id: StageId) -> &Stage {
+        &self.stages[id.0]
+    }
+
+    /// The stages that read an output of `id`.
+    pub(crate) fn consumers(&self, id: StageId) -> impl Iterator<Item = &Stage> {
+        self.stages
+            .iter()
+            .filter(move |s| s.inputs.iter().any(|i| i.producer == id))
+    }
+
+    /// The graph: an edge from producer to consumer, weighted with the consumer's slot.
+    pub(crate) fn graph(&self) -> petgraph::Graph<StageId, String> {
+        let mut graph = petgraph::Graph::new();
+        let nodes: Vec<_> = self.stages.iter().map(|s| graph.add_node(s.id)).collect();
+        for stage in &self.stages {
+            for input in &stage.inputs {
+                graph.add_edge(nodes[input.producer.0], nodes[stage.id.0], input.slot.clone());
+            }
+        }
+        graph
+    }
+
+    /// Stages in an order in which every producer stands before its consumers,
+    /// otherwise as declared.
+    pub(crate) fn order(&self) -> Vec<StageId> {
+        let mut placed = vec![false; self.stages.len()];
+        let mut waiting: Vec<usize> = self
+            .stages
+            .iter()
+            .map(|s| {
+                let mut producers: Vec<_> = s.inputs.iter().map(|i| i.producer).collect();
+                producers.sort_unstable();
+                producers.dedup();
+                producers.len()
+            })
+            .collect();
+        let mut consumers = vec![Vec::new(); self.stages.len()];
+        for stage in &self.stages {
+            let mut producers: Vec<_> = stage.inputs.iter().map(|i| i.producer).collect();
+            producers.sort_unstable();
+            producers.dedup();
+            for producer in producers {
+                consumers[producer.0].push(stage.id.0);
+            }
+        }
+        let mut ready: std::collections::BTreeSet<usize> =
+            (0..self.stages.len()).filter(|i| waiting[*i] == 0).collect();
+        let mut order = Vec::with_capacity(self.stages.len());
+        while let Some(next) = ready.pop_first() {
+            placed[next] = true;
+            order.push(StageId(next));
+            for &consumer in &consumers[next] {
+                waiting[consumer] -= 1;
+                if waiting[consumer] == 0 && !placed[consumer] {
+                    ready.insert(consumer);
+                }
+            }
+        }
+        order
+    }
+}

@@ -1,0 +1,167 @@
+//! Everything that can be wrong with a pipeline, as data: what, where, and what else helps.
+//!
+//! `cli::error` draws these; nothing here prints.
+
+use super::node::Spot;
+
+/// One finding of `check`.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: ProblemKind,
+    pub(crate) spot: Option<Spot>,
+    /// Other places that belong to it, each with a short label.
+    pub(crate) related: Vec<(Spot, String)>,
+}
+
+impl Problem {
+    pub(crate) fn at(spot: Spot, kind: ProblemKind) -> Self {
+        Self {
+            kind,
+            spot: Some(spot),
+            related: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with(mut self, spot: Spot, label: impl Into<String>) -> Self {
+        self.related.push((spot, label.into()));
+        self
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProblemKind {
+    #[error("not valid YAML: {message}")]
+    Syntax { message: String },
+    #[error("expected {expected}, found {found}")]
+    WrongType { expected: String, found: String },
+    #[error("unknown {what} `{name}`")]
+    UnknownName {
+        what: &'static str,
+        name: String,
+        suggestion: Option<String>,
+        /// All valid names, where the list is short enough to help.
+        valid: Vec<String>,
+    },
+    #[error("`{name}` stands twice; names must be unique")]
+    DuplicateName { name: String },
+    #[error("missing {what} `{name}`")]
+    Missing {
+        what: &'static str,
+        name: String,
+        hint: Option<String>,
+    },
+    #[error("{value} is out of range: {limit}")]
+    OutOfRange { value: String, limit: String },
+    #[error("`{value}` is not one of {}", .valid.join(", "))]
+    NotOneOf {
+        value: String,
+        valid: Vec<String>,
+        suggestion: Option<String>,
+    },
+    /// A rule of the stage kind that spans several parameters.
+    #[error("{message}")]
+    Inconsistent { message: String },
+    #[error("a stage needs exactly one kind as key; this one has {}", if .found.is_empty() { "none".to_owned() } else { .found.join(" and ") })]
+    KindCount { found: Vec<String>, valid: Vec<String> },
+    #[error("no stage named `{name}`")]
+    NoSuchStage { name: String, suggestion: Option<String> },
+    #[error("`{reference}` names no member of the matrix of `{stage}`")]
+    NoSuchMember {
+        reference: String,
+        stage: String,
+        members: Vec<String>,
+    },
+    #[error("`{stage}` has {count} members; a single one is needed here")]
+    AmbiguousMember {
+        stage: String,
+        count: usize,
+        example: String,
+    },
+    #[error("`{stage}` has no matrix, so `{reference}` selects nothing")]
+    NoMatrix { stage: String, reference: String },
+    #[error("`{reference}` gives {found}, but this parameter needs {expected}")]
+    WrongArtifact {
+        reference: String,
+        expected: String,
+        found: String,
+    },
+    #[error("`{stage}` has no output `{output}`")]
+    NoSuchOutput {
+        stage: String,
+        output: String,
+        valid: Vec<String>,
+    },
+    #[error("not a reference: `{text}`")]
+    BadReference { text: String },
+    #[error("stages wait for each other in a circle: {}", .stages.join(" -> "))]
+    Cycle { stages: Vec<String> },
+    #[error("cannot read preset `{name}`: {reason}")]
+    UnreadablePreset {
+        name: String,
+        reason: String,
+        suggestion: Option<String>,
+    },
+    #[error("presets name each other in a circle: {}", .chain.join(" -> "))]
+    PresetCycle { chain: Vec<String> },
+    #[error("matrix field `{field}` is neither a parameter of `{kind}` nor used as ${{matrix.{field}}}")]
+    UnusedMatrixField {
+        field: String,
+        kind: String,
+        suggestion: Option<String>,
+    },
+    #[error("cannot read `{path}`: {reason}")]
+    UnreadableFile { path: String, reason: String },
+    #[error("`{text}` is not of the form stage.parameter=value, vars.name=value or seed=value")]
+    BadOverride { text: String },
+    #[error("a name holds letters, digits, `_` and `-` and starts with a letter; `{name}` does not")]
+    BadName { name: String },
+}
+
+impl ProblemKind {
+    /// What to do about it, where there is something more to say than the message.
+    pub(crate) fn help(&self) -> Option<String> {
+        let did_you_mean = |s: &Option<String>| s.as_ref().map(|s| format!("did you mean `{s}`?"));
+        match self {
+            Self::UnknownName { suggestion, valid, .. } => {
+                did_you_mean(suggestion).or_else(|| (!valid.is_empty()).then(|| format!("known: {}", valid.join(", "))))
+            }
+            Self::NotOneOf { suggestion, .. } | Self::NoSuchStage { suggestion, .. } => did_you_mean(suggestion),
+            Self::UnusedMatrixField { suggestion, .. } => did_you_mean(suggestion),
+            Self::UnreadablePreset { suggestion, .. } => did_you_mean(suggestion),
+            Self::Missing { hint, .. } => hint.clone(),
+            Self::KindCount { valid, .. } => Some(format!("kinds: {}", valid.join(", "))),
+            Self::NoSuchMember { members, .. } => Some(format!("members: {}", shortened(members))),
+            Self::AmbiguousMember { stage, example, .. } => Some(format!(
+                "write `{example}` for one of them; `{stage}@*` for all is possible where a list is taken"
+            )),
+            Self::NoMatrix { stage, .. } => Some(format!("write `{stage}`")),
+            Self::NoSuchOutput { valid, .. } => Some(format!("outputs: {}", valid.join(", "))),
+            Self::BadReference { .. } => Some(
+                "write a stage's name, `stage@field=value` for one member of a matrix, `stage@*` for all, \
+                 with `/output` behind it for an output other than the first"
+                    .into(),
+            ),
+            Self::DuplicateName { .. } => Some("rename one of the two".into()),
+            _ => None,
+        }
+    }
+}
+
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
+}
+
+/// The candidate that `name` was most likely meant to be.
+pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .into_iter()
+        .map(|c| (strsim::jaro_winkler(name, c), c))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c.to_owned())
+}

@@ -1,0 +1,953 @@
+//! From located YAML to a [`Pipeline`]: overrides, variables, matrices, presets, types, references, cycles.
+//!
+//! Collects problems and goes on, so that one pass finds all of them. Reads nothing but presets, through [`Presets`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+use super::load::{PresetError, Presets, suggest_preset};
+use super::matrix::{self, Scope};
+use super::node::{self, Key, Node, Sources, Spot, Value};
+use super::problem::{Problem, ProblemKind, suggest};
+use super::reference::{self, is_name, member_name};
+use super::validate::{PathPart, ReferenceSite, Validated, property, property_names, report_duplicates, validate};
+use super::{InputSlot, Pipeline, Resources, Stage, StageId};
+use crate::stage::{AnyKind, Artifact, Output, kind, kinds};
+
+const TOP_KEYS: [&str; 6] = ["name", "description", "seed", "headline", "vars", "stages"];
+const STAGE_KEYS: [&str; 3] = ["description", "matrix", "resources"];
+
+/// Where the pipeline stands on disk.
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) default_name: String,
+}
+
+/// A stage whose own parameters are known, before its references are followed.
+struct Draft {
+    family: String,
+    fields: IndexMap<String, Json>,
+    kind: &'static dyn AnyKind,
+    params: Json,
+    outputs: Vec<Output>,
+    references: Vec<ReferenceSite>,
+    resources: Resources,
+    spot: Spot,
+    /// Its own parameters have errors, so nothing can be said of its outputs.
+    broken: bool,
+}
+
+/// Resolves a parsed document.
+pub(crate) fn resolve(
+    document: &Node,
+    place: Place,
+    overrides: &[String],
+    presets: &mut dyn Presets,
+    sources: &mut Sources,
+) -> Result<Pipeline, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut document = document.clone();
+    for text in overrides {
+        apply_override(&mut document, text, sources, &mut problems);
+    }
+    let Some(entries) = document.as_map() else {
+        let found = document.type_name().to_owned();
+        problems.push(Problem::at(
+            document.spot,
+            ProblemKind::WrongType {
+                expected: "a mapping with `stages`".into(),
+                found,
+            },
+        ));
+        return Err(problems);
+    };
+    report_duplicates(entries, &mut problems);
+    for (key, _) in entries {
+        if !TOP_KEYS.contains(&key.text.as_str()) {
+            problems.push(unknown(key, "key", &TOP_KEYS));
+        }
+    }
+    let text_of = |name: &str, problems: &mut Vec<Problem>| {
+        let node = document.get(name)?;
+        let text = node.scalar_text();
+        if text.is_none() {
+            problems.push(wrong_type(node, "text"));
+        }
+        text
+    };
+    let name = text_of("name", &mut problems).unwrap_or(place.default_name);
+    text_of("description", &mut problems);
+    let headline = text_of("headline", &mut problems);
+    let seed = match document.get("seed").map(|n| (&n.value, n)) {
+        None => 0,
+        Some((Value::Int(seed), _)) if *seed >= 0 => *seed,
+        Some((_, node)) => {
+            problems.push(wrong_type(node, "an integer that is not negative"));
+            0
+        }
+    };
+    let vars = variables(&document, seed, &mut problems);
+    let Some(stages) = document.get("stages") else {
+        problems.push(Problem::at(
+            document.spot,
+            ProblemKind::Missing {
+                what: "key",
+                name: "stages".into(),
+                hint: Some("`stages:` maps each stage's name to its kind and parameters".into()),
+            },
+        ));
+        return Err(problems);
+    };
+    let Some(stages) = stages.as_map() else {
+        problems.push(wrong_type(stages, "a mapping of stages"));
+        return Err(problems);
+    };
+    report_duplicates(stages, &mut problems);
+
+    let mut resolver = Resolver {
+        vars: &vars,
+        seed,
+        presets,
+        sources,
+        problems,
+        drafts: Vec::new(),
+        families: IndexMap::new(),
+    };
+    for (key, node) in stages {
+        resolver.stage(key, node);
+    }
+    let inputs = resolver.follow_references();
+    let Resolver {
+        mut problems,
+        drafts,
+        families,
+        ..
+    } = resolver;
+    report_cycles(&drafts, &inputs, &mut problems);
+    if let (Some(headline), Some(node)) = (&headline, document.get("headline")) {
+        let stage = headline.split(['/', '@']).next().unwrap_or(headline);
+        if !families.contains_key(stage) {
+            let suggestion = suggest(stage, families.keys().map(String::as_str));
+            problems.push(Problem::at(
+                node.spot,
+                ProblemKind::NoSuchStage {
+                    name: stage.to_owned(),
+                    suggestion,
+                },
+            ));
+        }
+    }
+    if !problems.is_empty() {
+        let mut seen = BTreeSet::new();
+        problems.retain(|p| seen.insert((p.spot, p.kind.to_string())));
+        problems.sort_by_key(|p| p.spot);
+        return Err(problems);
+    }
+    let stages = drafts
+        .into_iter()
+        .zip(inputs)
+        .enumerate()
+        .map(|(index, (draft, inputs))| Stage {
+            id: StageId(index),
+            name: member_name(&draft.family, &draft.fields),
+            family: draft.family,
+            fields: draft.fields,
+            kind: draft.kind,
+            params: draft.params,
+            inputs,
+            outputs: draft.outputs,
+            resources: draft.resources,
+        })
+        .collect();
+    Ok(Pipeline {
+        name,
+        path: place.path,
+        root: place.root,
+        headline,
+        stages,
+    })
+}
+
+fn unknown(key: &Key, what: &'static str, valid: &[&str]) -> Problem {
+    Problem::at(
+        key.spot,
+        ProblemKind::UnknownName {
+            what,
+            name: key.text.clone(),
+            suggestion: suggest(&key.text, valid.iter().copied()),
+            valid: valid.iter().map(|s| (*s).to_owned()).collect(),
+        },
+    )
+}
+
+fn wrong_type(node: &Node, expected: &str) -> Problem {
+    Problem::at(
+        node.spot,
+        ProblemKind::WrongType {
+            expected: expected.to_owned(),
+            found: node.type_name().to_owned(),
+        },
+    )
+}
+
+/// `vars`, each interpolated with those before it.
+fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMap<String, Node> {
+    let mut vars = IndexMap::new();
+    let Some(node) = document.get("vars") else {
+        return vars;
+    };
+    let Some(entries) = node.as_map() else {
+        problems.push(wrong_type(node, "a mapping of variables"));
+        return vars;
+    };
+    report_duplicates(entries, problems);
+    for (key, value) in entries {
+        let value = Scope {
+            vars: &vars,
+            fields: &IndexMap::new(),
+            seed,
+        }
+        .interpolate(value, problems);
+        vars.insert(key.text.clone(), value);
+    }
+    vars
+}
+
+/// Applies one `-S path=value` to the document. Unknown parameters surface later, at the override's own place.
+fn apply_override(document: &mut Node, text: &str, sources: &mut Sources, problems: &mut Vec<Problem>) {
+    let source = sources.add(format!("-S {text}"), text.to_owned());
+    let whole = Spot {
+        source,
+        line: 1,
+        column: 1,
+        length: text.chars().count(),
+    };
+    let bad = || Problem::at(whole, ProblemKind::BadOverride { text: text.into() });
+    let Some((path, value)) = text.split_once('=') else {
+        problems.push(bad());
+        return;
+    };
+    // Padding keeps the value's columns those of the whole argument.
+    let padded = format!("{}{value}", " ".repeat(path.chars().count() + 1));
+    let value = match node::parse_text(&padded, source) {
+        Ok(value) => value,
+        Err(e) => {
+            problems.push(Problem::at(e.spot, ProblemKind::Syntax { message: e.message }));
+            return;
+        }
+    };
+    let mut column = 1;
+    let parts: Vec<Key> = path
+        .split('.')
+        .map(|part| {
+            let length = part.chars().count();
+            let spot = Spot {
+                source,
+                line: 1,
+                column,
+                length: length.max(1),
+            };
+            column += length + 1;
+            Key {
+                text: part.trim().to_owned(),
+                spot,
+            }
+        })
+        .collect();
+    if parts.iter().any(|p| p.text.is_empty()) {
+        problems.push(bad());
+        return;
+    }
+    match parts.as_slice() {
+        [key] if key.text == "seed" || key.text == "name" => set(document, &parts, value),
+        [first, name] if first.text == "vars" => {
+            let known: Vec<&str> = document
+                .get("vars")
+                .and_then(Node::as_map)
+                .map_or_else(Vec::new, |m| m.iter().map(|(k, _)| k.text.as_str()).collect());
+            if known.contains(&name.text.as_str()) {
+                set(document, &parts, value);
+            } else {
+                problems.push(unknown(name, "variable", &known));
+            }
+        }
+        [stage, rest @ ..] if !rest.is_empty() => {
+            let Some(Value::Map(stages)) = map_value(document, "stages") else {
+                return;
+            };
+            let Some(index) = stages.iter().rposition(|(k, _)| k.text == stage.text) else {
+                let suggestion = suggest(&stage.text, stages.iter().map(|(k, _)| k.text.as_str()).chain(["vars"]));
+                problems.push(Problem::at(
+                    stage.spot,
+                    ProblemKind::NoSuchStage {
+                        name: stage.text.clone(),
+                        suggestion,
+                    },
+                ));
+                return;
+            };
+            let target = &mut stages[index].1;
+            if STAGE_KEYS.contains(&rest[0].text.as_str()) {
+                set(target, rest, value);
+            } else if let Value::Map(entries) = &mut target.value
+                && let Some((_, params)) = entries.iter_mut().find(|(k, _)| kind(&k.text).is_some())
+            {
+                set(params, rest, value);
+            }
+        }
+        _ => problems.push(bad()),
+    }
+}
+
+fn map_value<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Value> {
+    let Value::Map(entries) = &mut node.value else {
+        return None;
+    };
+    entries
+        .iter_mut()
+        .rev()
+        .find(|(k, _)| k.text == key)
+        .map(|(_, v)| &mut v.value)
+}
+
+/// Sets a nested value, making mappings on the way.
+fn set(node: &mut Node, path: &[Key], value: Node) {
+    let [key, rest @ ..] = path else {
+        *node = value;
+        return;
+    };
+    if !matches!(node.value, Value::Map(_)) {
+        node.value = Value::Map(Vec::new());
+    }
+    if let Value::Map(entries) = &mut node.value {
+        let index = match entries.iter().rposition(|(k, _)| k.text == key.text) {
+            Some(index) => index,
+            None => {
+                let empty = Node {
+                    value: Value::Null,
+                    spot: key.spot,
+                };
+                entries.push((key.clone(), empty));
+                entries.len() - 1
+            }
+        };
+        set(&mut entries[index].1, rest, value);
+    }
+}
+
+struct Resolver<'a> {
+    vars: &'a IndexMap<String, Node>,
+    seed: i64,
+    presets: &'a mut dyn Presets,
+    sources: &'a mut Sources,
+    problems: Vec<Problem>,
+    drafts: Vec<Draft>,
+    /// Drafts of each written stage; empty where the stage had errors.
+    families: IndexMap<String, Vec<usize>>,
+}
+
+impl Resolver<'_> {
+    fn stage(&mut self, key: &Key, node: &Node) {
+        self.families.entry(key.text.clone()).or_default();
+        if !is_name(&key.text) {
+            self.problems
+                .push(Problem::at(key.spot, ProblemKind::BadName { name: key.text.clone() }));
+        }
+        let Some(entries) = node.as_map() else {
+            self.problems.push(wrong_type(node, "a mapping with the stage's kind"));
+            return;
+        };
+        report_duplicates(entries, &mut self.problems);
+        let valid: Vec<&str> = kinds().iter().map(|k| k.name()).collect();
+        let mut found = Vec::new();
+        let mut unknown_keys = 0;
+        for (k, _) in entries {
+            if kind(&k.text).is_some() {
+                found.push(k.text.clone());
+            } else if !STAGE_KEYS.contains(&k.text.as_str()) {
+                unknown_keys += 1;
+                let mut known = valid.clone();
+                known.extend(STAGE_KEYS);
+                self.problems.push(unknown(k, "stage kind", &known));
+            }
+        }
+        found.dedup();
+        let (Some(stage_kind), true) = (found.first().and_then(|n| kind(n)), found.len() == 1) else {
+            // An unknown key is most likely the misspelt kind, and already reported.
+            if found.len() > 1 || unknown_keys == 0 {
+                self.problems.push(Problem::at(
+                    key.spot,
+                    ProblemKind::KindCount {
+                        found,
+                        valid: valid.into_iter().map(str::to_owned).collect(),
+                    },
+                ));
+            }
+            return;
+        };
+        let schema = stage_kind.schema();
+        let matrix = self.matrix(node);
+        let mut names = BTreeSet::new();
+        for fields in matrix::combinations(&matrix) {
+            let plain = matrix::plain(&fields);
+            let name = member_name(&key.text, &plain);
+            if !names.insert(name.clone()) {
+                let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
+                self.problems
+                    .push(Problem::at(spot, ProblemKind::DuplicateName { name }));
+                continue;
+            }
+            self.member(key, node, stage_kind, &schema, &fields, plain);
+        }
+    }
+
+    /// The matrix of a stage: each field with its values; one value stands for a list of one.
+    fn matrix(&mut self, stage: &Node) -> Vec<(Key, Vec<Node>)> {
+        let Some(node) = stage.get("matrix") else {
+            return Vec::new();
+        };
+        let node = Scope {
+            vars: self.vars,
+            fields: &IndexMap::new(),
+            seed: self.seed,
+        }
+        .interpolate(node, &mut self.problems);
+        let Some(entries) = node.as_map() else {
+            self.problems
+                .push(wrong_type(&node, "a mapping from field to a list of values"));
+            return Vec::new();
+        };
+        report_duplicates(entries, &mut self.problems);
+        entries
+            .iter()
+            .map(|(key, values)| {
+                let values = match &values.value {
+                    Value::List(items) => items.clone(),
+                    _ => vec![values.clone()],
+                };
+                if values.is_empty() {
+                    self.problems.push(Problem::at(
+                        key.spot,
+                        ProblemKind::OutOfRange {
+                            value: "an empty list".into(),
+                            limit: "at least one value".into(),
+                        },
+                    ));
+                }
+                (key.clone(), values)
+            })
+            .collect()
+    }
+
+    fn member(
+        &mut self,
+        key: &Key,
+        node: &Node,
+        stage_kind: &'static dyn AnyKind,
+        schema: &Json,
+        fields: &IndexMap<String, Node>,
+        plain: IndexMap<String, Json>,
+    ) {
+        let before = self.problems.len();
+        let scope = Scope {
+            vars: self.vars,
+            fields,
+            seed: self.seed,
+        };
+        let own = node.get(stage_kind.name()).cloned().unwrap_or(Node {
+            value: Value::Null,
+            spot: key.spot,
+        });
+        let mut params = scope.interpolate(&own, &mut self.problems);
+        if matches!(params.value, Value::Null) {
+            params.value = Value::Map(Vec::new());
+        }
+        let mut chain = Vec::new();
+        let mut mentioned: BTreeSet<&str> = fields
+            .keys()
+            .map(String::as_str)
+            .filter(|f| matrix::mentions(&own, f))
+            .collect();
+        params = self.merge_preset(stage_kind, params, &scope, &mut chain, &mut mentioned);
+        for (field, value) in fields {
+            if property(schema, field).is_some() {
+                let at = Key {
+                    text: field.clone(),
+                    spot: value.spot,
+                };
+                set(&mut params, &[at], value.clone());
+            } else if !mentioned.contains(field.as_str()) {
+                let spot = node
+                    .get("matrix")
+                    .and_then(Node::as_map)
+                    .and_then(|m| m.iter().find(|(k, _)| k.text == *field))
+                    .map_or(value.spot, |(k, _)| k.spot);
+                self.problems.push(Problem::at(
+                    spot,
+                    ProblemKind::UnusedMatrixField {
+                        field: field.clone(),
+                        kind: stage_kind.name().into(),
+                        suggestion: suggest(field, property_names(schema)),
+                    },
+                ));
+            }
+        }
+        if property(schema, "seed").is_some() && params.get("seed").is_none() {
+            let seed_key = Key {
+                text: "seed".into(),
+                spot: params.spot,
+            };
+            let seed = Node {
+                value: Value::Int(self.seed),
+                spot: params.spot,
+            };
+            set(&mut params, &[seed_key], seed);
+        }
+        let mut validated = Validated::default();
+        // A missing parameter is reported at the kind's key, which the reader finds sooner than the brace.
+        let kind_spot = node
+            .as_map()
+            .and_then(|m| m.iter().find(|(k, _)| k.text == stage_kind.name()))
+            .map_or(key.spot, |(k, _)| k.spot);
+        let located = Node {
+            value: params.value.clone(),
+            spot: kind_spot,
+        };
+        let json = validate(schema, &located, &mut validated);
+        self.problems.append(&mut validated.problems);
+        let resources = self.resources(node, &scope);
+        if let Some(description) = node.get("description").filter(|d| d.scalar_text().is_none()) {
+            self.problems.push(wrong_type(description, "text"));
+        }
+        if self.problems.len() > before {
+            // Still draw its edges, so that cycles and wrong types show in the same pass.
+            self.push_draft(key, plain, stage_kind, json, validated.references, resources, true);
+            return;
+        }
+        match stage_kind.canonical(json.clone()) {
+            Ok((canonical, violations)) => {
+                for violation in violations {
+                    let spot = find_spot(&params, violation.parameter).unwrap_or(kind_spot);
+                    self.problems.push(Problem::at(
+                        spot,
+                        ProblemKind::Inconsistent {
+                            message: violation.message,
+                        },
+                    ));
+                }
+                self.push_draft(
+                    key,
+                    plain,
+                    stage_kind,
+                    canonical,
+                    validated.references,
+                    resources,
+                    false,
+                );
+            }
+            Err(message) => self
+                .problems
+                .push(Problem::at(kind_spot, ProblemKind::Inconsistent { message })),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "assembles one record from its parts")]
+    fn push_draft(
+        &mut self,
+        key: &Key,
+        fields: IndexMap<String, Json>,
+        kind: &'static dyn AnyKind,
+        params: Json,
+        references: Vec<ReferenceSite>,
+        resources: Resources,
+        broken: bool,
+    ) {
+        let outputs = kind.outputs(&params);
+        self.families
+            .entry(key.text.clone())
+            .or_default()
+            .push(self.drafts.len());
+        self.drafts.push(Draft {
+            family: key.text.clone(),
+            fields,
+            kind,
+            params,
+            outputs,
+            references,
+            resources,
+            spot: key.spot,
+            broken,
+        });
+    }
+
+    /// Puts `params` over the preset that it names, and that over the preset's own, and so on.
+    fn merge_preset<'f>(
+        &mut self,
+        stage_kind: &'static dyn AnyKind,
+        params: Node,
+        scope: &Scope<'f>,
+        chain: &mut Vec<String>,
+        mentioned: &mut BTreeSet<&'f str>,
+    ) -> Node {
+        let Some(used) = params.get("use").cloned() else {
+            return params;
+        };
+        let mut own = params;
+        if let Value::Map(entries) = &mut own.value {
+            entries.retain(|(k, _)| k.text != "use");
+        }
+        if matches!(used.value, Value::Unknown) {
+            return own;
+        }
+        let Some(name) = used.as_text().map(str::to_owned) else {
+            self.problems.push(wrong_type(&used, "the name of a preset"));
+            return own;
+        };
+        if chain.contains(&name) {
+            chain.push(name);
+            self.problems.push(Problem::at(
+                used.spot,
+                ProblemKind::PresetCycle { chain: chain.clone() },
+            ));
+            return own;
+        }
+        chain.push(name.clone());
+        let preset = match self.presets.get(&name, self.sources) {
+            Ok(preset) => preset,
+            Err(error) => {
+                let problem = match error {
+                    PresetError::Unreadable(reason) => Problem::at(
+                        used.spot,
+                        ProblemKind::UnreadablePreset {
+                            suggestion: suggest_preset(&name, self.presets),
+                            name,
+                            reason,
+                        },
+                    ),
+                    PresetError::Syntax(e) => {
+                        Problem::at(e.spot, ProblemKind::Syntax { message: e.message }).with(used.spot, "used here")
+                    }
+                };
+                self.problems.push(problem);
+                return own;
+            }
+        };
+        for field in scope.fields.keys() {
+            if matrix::mentions(&preset, field) {
+                mentioned.insert(field);
+            }
+        }
+        let Some([(kind_key, body)]) = preset.as_map() else {
+            self.problems
+                .push(wrong_type(&preset, "one stage kind with its parameters").with(used.spot, "used here"));
+            return own;
+        };
+        if kind_key.text != stage_kind.name() {
+            self.problems.push(
+                Problem::at(
+                    used.spot,
+                    ProblemKind::UnreadablePreset {
+                        name,
+                        reason: format!("it is for `{}`, not for `{}`", kind_key.text, stage_kind.name()),
+                        suggestion: None,
+                    },
+                )
+                .with(kind_key.spot, "the preset's kind"),
+            );
+            return own;
+        }
+        let body = scope.interpolate(body, &mut self.problems);
+        let body = self.merge_preset(stage_kind, body, scope, chain, mentioned);
+        merge(body, own)
+    }
+
+    fn resources(&mut self, stage: &Node, scope: &Scope) -> Resources {
+        let mut resources = Resources::default();
+        let Some(node) = stage.get("resources") else {
+            return resources;
+        };
+        let node = scope.interpolate(node, &mut self.problems);
+        let Some(entries) = node.as_map() else {
+            self.problems.push(wrong_type(&node, "a mapping of resources"));
+            return resources;
+        };
+        report_duplicates(entries, &mut self.problems);
+        for (key, value) in entries {
+            let least = i64::from(key.text == "cpu");
+            let amount = match value.value {
+                Value::Int(amount) if amount >= least => amount as usize,
+                _ => {
+                    self.problems
+                        .push(wrong_type(value, &format!("an integer from {least}")));
+                    continue;
+                }
+            };
+            match key.text.as_str() {
+                "cpu" => resources.cpu = Some(amount),
+                "gpu" => resources.gpu = amount,
+                _ => self.problems.push(unknown(key, "resource", &["cpu", "gpu"])),
+            }
+        }
+        resources
+    }
+
+    /// Resolves every reference to input slots and writes the slots' names into the parameters.
+    fn follow_references(&mut self) -> Vec<Vec<InputSlot>> {
+        let mut all = Vec::new();
+        for index in 0..self.drafts.len() {
+            let sites = std::mem::take(&mut self.drafts[index].references);
+            let mut lists: BTreeMap<String, (Vec<PathPart>, Vec<Json>)> = BTreeMap::new();
+            let mut inputs = Vec::new();
+            for site in &sites {
+                let base = slot_name(&site.path, site.in_list);
+                let found = self.targets(site);
+                for (producer, output, artifact) in found {
+                    let slot = if site.in_list {
+                        let parent = site.path[..site.path.len() - 1].to_vec();
+                        let (_, items) = lists.entry(base.clone()).or_insert((parent, Vec::new()));
+                        let slot = format!("{base}.{}", items.len());
+                        items.push(Json::String(slot.clone()));
+                        slot
+                    } else {
+                        write(&mut self.drafts[index].params, &site.path, Json::String(base.clone()));
+                        base.clone()
+                    };
+                    inputs.push(InputSlot {
+                        slot,
+                        producer: StageId(producer),
+                        output,
+                        artifact,
+                    });
+                }
+            }
+            for (path, items) in lists.into_values() {
+                write(&mut self.drafts[index].params, &path, Json::Array(items));
+            }
+            all.push(inputs);
+        }
+        all
+    }
+
+    /// The drafts that a reference selects, each with the output that fits.
+    fn targets(&mut self, site: &ReferenceSite) -> Vec<(usize, String, Artifact)> {
+        let Some(parsed) = reference::parse(&site.text) else {
+            self.problems.push(Problem::at(
+                site.spot,
+                ProblemKind::BadReference {
+                    text: site.text.clone(),
+                },
+            ));
+            return Vec::new();
+        };
+        let Some(members) = self.families.get(&parsed.stage) else {
+            let suggestion = suggest(&parsed.stage, self.families.keys().map(String::as_str));
+            self.problems.push(Problem::at(
+                site.spot,
+                ProblemKind::NoSuchStage {
+                    name: parsed.stage,
+                    suggestion,
+                },
+            ));
+            return Vec::new();
+        };
+        if members.is_empty() {
+            return Vec::new();
+        }
+        let has_matrix = members.iter().any(|m| !self.drafts[*m].fields.is_empty());
+        let names = || {
+            members
+                .iter()
+                .map(|m| member_name(&parsed.stage, &self.drafts[*m].fields))
+                .collect::<Vec<_>>()
+        };
+        let selected: Vec<usize> = match &parsed.selector {
+            None => members.clone(),
+            Some(_) if !has_matrix => {
+                self.problems.push(Problem::at(
+                    site.spot,
+                    ProblemKind::NoMatrix {
+                        stage: parsed.stage.clone(),
+                        reference: site.text.clone(),
+                    },
+                ));
+                return Vec::new();
+            }
+            Some(selector) => members
+                .iter()
+                .copied()
+                .filter(|m| selector.matches(&self.drafts[*m].fields))
+                .collect(),
+        };
+        if selected.is_empty() {
+            self.problems.push(Problem::at(
+                site.spot,
+                ProblemKind::NoSuchMember {
+                    reference: site.text.clone(),
+                    stage: parsed.stage.clone(),
+                    members: names(),
+                },
+            ));
+            return Vec::new();
+        }
+        let several_allowed = site.in_list && parsed.selector.as_ref().is_some_and(|s| s.all);
+        let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
+        if !several_allowed && !exact {
+            let example = names().into_iter().next().unwrap_or_default();
+            self.problems.push(Problem::at(
+                site.spot,
+                ProblemKind::AmbiguousMember {
+                    stage: parsed.stage.clone(),
+                    count: selected.len(),
+                    example,
+                },
+            ));
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for member in selected {
+            if self.drafts[member].broken {
+                // Its edge still counts for cycles; its outputs cannot be judged.
+                found.push((member, String::new(), Artifact::Files));
+                continue;
+            }
+            match pick_output(&self.drafts[member], &parsed, site) {
+                Ok((output, artifact)) => found.push((member, output, artifact)),
+                Err(kind) => self
+                    .problems
+                    .push(Problem::at(site.spot, kind).with(self.drafts[member].spot, "this stage")),
+            }
+        }
+        found
+    }
+}
+
+fn pick_output(
+    draft: &Draft,
+    parsed: &reference::Reference,
+    site: &ReferenceSite,
+) -> Result<(String, Artifact), ProblemKind> {
+    let fits = |artifact: Artifact| match site.expected.as_str() {
+        "dataset" => artifact == Artifact::Dataset,
+        "model" => artifact == Artifact::Model,
+        _ => true,
+    };
+    let expected = match site.expected.as_str() {
+        "dataset" => Artifact::Dataset.describe(),
+        "model" => Artifact::Model.describe(),
+        _ => "any output",
+    };
+    let wrong = |found: &str| ProblemKind::WrongArtifact {
+        reference: site.text.clone(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    };
+    match &parsed.output {
+        Some(name) => match draft.outputs.iter().find(|o| o.slot == *name) {
+            Some(output) if fits(output.artifact) => Ok((output.slot.clone(), output.artifact)),
+            Some(output) => Err(wrong(output.artifact.describe())),
+            None => Err(ProblemKind::NoSuchOutput {
+                stage: draft.family.clone(),
+                output: name.clone(),
+                valid: draft.outputs.iter().map(|o| o.slot.clone()).collect(),
+            }),
+        },
+        None => match draft.outputs.iter().find(|o| fits(o.artifact)) {
+            Some(output) => Ok((output.slot.clone(), output.artifact)),
+            None => Err(wrong(
+                draft.outputs.first().map_or("nothing", |o| o.artifact.describe()),
+            )),
+        },
+    }
+}
+
+/// Maps merge deeply; anything else of `over` replaces what is below.
+fn merge(below: Node, over: Node) -> Node {
+    match (below.value, over.value) {
+        (Value::Map(mut entries), Value::Map(above)) => {
+            for (key, value) in above {
+                match entries.iter().position(|(k, _)| k.text == key.text) {
+                    Some(index) => {
+                        let (_, old) = entries.remove(index);
+                        entries.insert(index, (key, merge(old, value)));
+                    }
+                    None => entries.push((key, value)),
+                }
+            }
+            Node {
+                value: Value::Map(entries),
+                spot: over.spot,
+            }
+        }
+        (_, value) => Node { value, spot: over.spot },
+    }
+}
+
+/// The place of a dotted parameter.
+fn find_spot(params: &Node, dotted: &str) -> Option<Spot> {
+    let mut node = params;
+    for part in dotted.split('.') {
+        node = node.get(part)?;
+    }
+    Some(node.spot)
+}
+
+fn slot_name(path: &[PathPart], in_list: bool) -> String {
+    let path = if in_list { &path[..path.len() - 1] } else { path };
+    path.iter()
+        .map(|p| match p {
+            PathPart::Field(name) => name.clone(),
+            PathPart::Index(index) => index.to_string(),
+        })
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+fn write(target: &mut Json, path: &[PathPart], value: Json) {
+    let mut at = target;
+    for part in path {
+        let next = match part {
+            PathPart::Field(name) => at.get_mut(name),
+            PathPart::Index(index) => at.get_mut(index),
+        };
+        match next {
+            Some(next) => at = next,
+            None => return,
+        }
+    }
+    *at = value;
+}
+
+fn report_cycles(drafts: &[Draft], inputs: &[Vec<InputSlot>], problems: &mut Vec<Problem>) {
+    let mut graph = petgraph::Graph::<usize, ()>::new();
+    let nodes: Vec<_> = (0..drafts.len()).map(|i| graph.add_node(i)).collect();
+    for (consumer, slots) in inputs.iter().enumerate() {
+        for slot in slots {
+            graph.add_edge(nodes[slot.producer.0], nodes[consumer], ());
+        }
+    }
+    for component in petgraph::algo::tarjan_scc(&graph) {
+        let cyclic = component.len() > 1 || graph.contains_edge(component[0], component[0]);
+        if !cyclic {
+            continue;
+        }
+        let mut members: Vec<usize> = component.iter().map(|n| graph[*n]).collect();
+        members.sort_unstable();
+        let mut families: Vec<&Draft> = Vec::new();
+        for member in members {
+            if !families.iter().any(|d| d.family == drafts[member].family) {
+                families.push(&drafts[member]);
+            }
+        }
+        let mut names: Vec<String> = families.iter().map(|d| d.family.clone()).collect();
+        names.push(names[0].clone());
+        let mut problem = Problem::at(families[0].spot, ProblemKind::Cycle { stages: names });
+        for other in &families[1..] {
+            problem = problem.with(other.spot, "part of the circle");
+        }
+        problems.push(problem);
+    }
+}

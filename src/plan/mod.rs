@@ -1,0 +1,349 @@
+//! What would run, and why: pure functions of a pipeline, a selection and a [`World`].
+//!
+//! `run` calls the same [`decide`] once a stage's inputs are known, so what `plan` says is what `run` does.
+//! Law: a stage that executes was planned as `run` or `maybe`; `cached` and `restore` never execute.
+
+mod reason;
+mod select;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+pub(crate) use reason::Reason;
+pub(crate) use select::{Request, Selection, SelectionError, select};
+
+use crate::key::{ContentHash, Identity, StageKey, changes, description, stage_key};
+use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
+use crate::stage::MissingData;
+use crate::store::{Attempt, Health, ResultRecord};
+
+/// What is known about files and variables outside the pipeline that a stage reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
+    pub(crate) files: Vec<(String, ContentHash)>,
+    pub(crate) environment: Vec<(String, Option<String>)>,
+    pub(crate) missing: Vec<MissingData>,
+}
+
+/// The past and the outside, as the plan asks for them. Tests answer from memory.
+pub(crate) trait World {
+    fn result(&self, key: &StageKey) -> Option<&ResultRecord>;
+    fn health(&mut self, key: &StageKey) -> Health;
+    /// Key of the stage's present result in this pipeline.
+    fn current(&self, stage: &str) -> Option<StageKey>;
+    fn description(&self, key: &StageKey) -> Option<Json>;
+    fn attempt(&self, key: &StageKey) -> Option<Attempt>;
+    fn observed(&self, stage: StageId) -> Observed;
+}
+
+/// State of a stage in a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// Its result is there and current.
+    Cached,
+    /// Its result was computed before and becomes current again.
+    Restore,
+    /// Will execute.
+    Run,
+    /// Waits for a stage that will execute; executes unless that comes out equal.
+    Maybe,
+    /// Cannot execute: data is missing, or something upstream is blocked.
+    Blocked,
+    /// Not selected.
+    Excluded,
+}
+
+impl State {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cached => "cached",
+            Self::Restore => "restore",
+            Self::Run => "run",
+            Self::Maybe => "maybe",
+            Self::Blocked => "blocked",
+            Self::Excluded => "excluded",
+        }
+    }
+}
+
+/// What an input slot holds, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    Known(ContentHash),
+    /// The producer executes or may execute first.
+    Pending,
+    /// The producer will not deliver in this run.
+    Unavailable,
+}
+
+/// The verdict on one stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Decision {
+    pub(crate) state: State,
+    pub(crate) reasons: Vec<Reason>,
+    /// Known once every input is.
+    pub(crate) key: Option<StageKey>,
+    pub(crate) description: Option<Json>,
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) id: StageId,
+    pub(crate) decision: Decision,
+    /// From the last recorded execution.
+    pub(crate) seconds: Option<f64>,
+}
+
+/// Plans every stage, producers before consumers.
+pub(crate) fn plan(pipeline: &Pipeline, selection: &Selection, world: &mut dyn World) -> Vec<Planned> {
+    let mut decisions: Vec<Option<Decision>> = vec![None; pipeline.stages.len()];
+    let mut planned = Vec::with_capacity(pipeline.stages.len());
+    for id in pipeline.order() {
+        let stage = pipeline.stage(id);
+        let upstream: Vec<Upstream> = stage
+            .inputs
+            .iter()
+            .map(|input| match &decisions[input.producer.0] {
+                Some(decision) => upstream_of(decision, input, world),
+                None => Upstream::Unavailable,
+            })
+            .collect();
+        let decision = decide(pipeline, stage, &upstream, selection, world);
+        let seconds = world
+            .current(&stage.name)
+            .and_then(|key| world.result(&key).map(|r| r.seconds));
+        decisions[id.0] = Some(decision.clone());
+        planned.push(Planned { id, decision, seconds });
+    }
+    planned
+}
+
+fn upstream_of(decision: &Decision, input: &InputSlot, world: &dyn World) -> Upstream {
+    let stored = |key: &StageKey| {
+        world
+            .result(key)
+            .and_then(|r| r.output(&input.output))
+            .map(|o| o.content.clone())
+    };
+    match decision.state {
+        State::Cached | State::Restore => decision
+            .key
+            .as_ref()
+            .and_then(stored)
+            .map_or(Upstream::Unavailable, Upstream::Known),
+        State::Run | State::Maybe => Upstream::Pending,
+        State::Blocked => Upstream::Unavailable,
+        // A stage that was not selected still serves with a result that is up to date.
+        State::Excluded => match &decision.key {
+            Some(key) if decision.reasons.contains(&Reason::NotSelectedButCurrent) => {
+                stored(key).map_or(Upstream::Unavailable, Upstream::Known)
+            }
+            _ => Upstream::Unavailable,
+        },
+    }
+}
+
+/// Decides one stage from what its inputs hold.
+pub(crate) fn decide(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    upstream: &[Upstream],
+    selection: &Selection,
+    world: &mut dyn World,
+) -> Decision {
+    let decision = decide_selected(pipeline, stage, upstream, selection, world);
+    if selection.includes(stage.id) {
+        return decision;
+    }
+    let usable = matches!(decision.state, State::Cached | State::Restore);
+    Decision {
+        state: State::Excluded,
+        reasons: vec![if usable {
+            Reason::NotSelectedButCurrent
+        } else {
+            Reason::NotSelected
+        }],
+        ..decision
+    }
+}
+
+fn decide_selected(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    upstream: &[Upstream],
+    selection: &Selection,
+    world: &mut dyn World,
+) -> Decision {
+    let observed = world.observed(stage.id);
+    let blocked = |reasons| Decision {
+        state: State::Blocked,
+        reasons,
+        key: None,
+        description: None,
+    };
+    if !observed.missing.is_empty() {
+        return blocked(observed.missing.into_iter().map(Reason::DataMissing).collect());
+    }
+    let waiting_for = |wanted: Upstream| {
+        let mut names: Vec<String> = stage
+            .inputs
+            .iter()
+            .zip(upstream)
+            .filter(|(_, u)| **u == wanted)
+            .map(|(input, _)| pipeline.stage(input.producer).name.clone())
+            .collect();
+        names.dedup();
+        names
+    };
+    let unavailable = waiting_for(Upstream::Unavailable);
+    if !unavailable.is_empty() {
+        return blocked(
+            unavailable
+                .into_iter()
+                .map(|stage| Reason::UpstreamUnavailable { stage })
+                .collect(),
+        );
+    }
+    let previous = world.current(&stage.name);
+    let inputs: Vec<(String, Option<ContentHash>)> = stage
+        .inputs
+        .iter()
+        .zip(upstream)
+        .map(|(input, u)| {
+            let content = match u {
+                Upstream::Known(content) => Some(content.clone()),
+                _ => None,
+            };
+            (input.slot.clone(), content)
+        })
+        .collect();
+    let pending = waiting_for(Upstream::Pending);
+    if !pending.is_empty() {
+        return decide_pending(stage, &inputs, &observed, previous, pending, selection, world);
+    }
+    let known: Vec<(String, ContentHash)> = inputs
+        .into_iter()
+        .filter_map(|(slot, content)| Some((slot, content?)))
+        .collect();
+    let (key, description) = with_identity(stage, &known, &observed, |identity| {
+        (stage_key(identity), description(identity))
+    });
+    let mut decision = Decision {
+        state: State::Run,
+        reasons: Vec::new(),
+        key: Some(key.clone()),
+        description: Some(description),
+    };
+    if selection.forces(stage.id) {
+        decision.reasons.push(Reason::Forced);
+        return decision;
+    }
+    if world.result(&key).is_some() {
+        match world.health(&key) {
+            Health::Intact if previous.as_ref() == Some(&key) => decision.state = State::Cached,
+            Health::Intact => decision.state = State::Restore,
+            Health::Missing { slot } => {
+                decision.reasons.push(Reason::OutputMissing { output: slot });
+            }
+            Health::Damaged { slot } => {
+                decision.reasons.push(Reason::OutputDamaged { output: slot });
+            }
+        }
+        return decision;
+    }
+    if let Some(attempt) = world.attempt(&key) {
+        let run = attempt.run.to_string();
+        decision.reasons.push(if attempt.interrupted {
+            Reason::InterruptedBefore { run }
+        } else {
+            Reason::FailedBefore { run }
+        });
+    }
+    match previous.and_then(|p| world.description(&p)) {
+        Some(before) => {
+            let after = decision.description.clone().unwrap_or_default();
+            decision
+                .reasons
+                .extend(reason::from_changes(pipeline, stage, &changes(&before, &after)));
+        }
+        None if decision.reasons.is_empty() => decision.reasons.push(Reason::NeverRun),
+        None => {}
+    }
+    decision
+}
+
+/// A stage whose key is not known yet, because something upstream executes first.
+fn decide_pending(
+    stage: &Stage,
+    inputs: &[(String, Option<ContentHash>)],
+    observed: &Observed,
+    previous: Option<StageKey>,
+    pending: Vec<String>,
+    selection: &Selection,
+    world: &dyn World,
+) -> Decision {
+    let mut decision = Decision {
+        state: State::Maybe,
+        reasons: Vec::new(),
+        key: None,
+        description: None,
+    };
+    if selection.forces(stage.id) {
+        decision.state = State::Run;
+        decision.reasons.push(Reason::Forced);
+        return decision;
+    }
+    match previous.and_then(|p| world.description(&p)) {
+        None => {
+            decision.state = State::Run;
+            decision.reasons.push(Reason::NeverRun);
+        }
+        Some(mut before) => {
+            // Compare everything but the inputs that are not known yet.
+            let known: Vec<(String, ContentHash)> = inputs
+                .iter()
+                .filter_map(|(slot, content)| Some((slot.clone(), content.clone()?)))
+                .collect();
+            let after = with_identity(stage, &known, observed, description);
+            if let Some(old) = before.get_mut("inputs").and_then(Json::as_object_mut) {
+                let open = |slot: &str| inputs.iter().any(|(s, c)| s == slot && c.is_none());
+                old.retain(|slot, _| !open(slot));
+            }
+            let own = reason::from_own_changes(&changes(&before, &after));
+            if own.is_empty() {
+                decision
+                    .reasons
+                    .extend(pending.into_iter().map(|stage| Reason::UpstreamMayChange { stage }));
+            } else {
+                decision.state = State::Run;
+                decision.reasons = own;
+            }
+        }
+    }
+    decision
+}
+
+fn with_identity<T>(
+    stage: &Stage,
+    inputs: &[(String, ContentHash)],
+    observed: &Observed,
+    use_identity: impl FnOnce(&Identity) -> T,
+) -> T {
+    let outputs: Vec<(String, String)> = stage
+        .outputs
+        .iter()
+        .map(|o| (o.slot.clone(), format!("{:?}", o.artifact)))
+        .collect();
+    let params = crate::stage::identity_params(stage.kind, &stage.params);
+    use_identity(&Identity {
+        kind: stage.kind.name(),
+        code_version: stage.kind.code_version(),
+        params: &params,
+        inputs,
+        files: &observed.files,
+        environment: &observed.environment,
+        outputs: &outputs,
+    })
+}

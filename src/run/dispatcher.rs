@@ -1,0 +1,681 @@
+//! The loop that owns the truth about a run: which stage is where, who runs, what was published.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+
+use super::protocol::Message;
+use super::resources::Threads;
+use super::worker::{self, WorkerSpec};
+use super::{Device, Event, Failure, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
+use crate::key::{ContentHash, StageKey};
+use crate::pipeline::{Pipeline, Stage, StageId};
+use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
+use crate::stage::{Input, StageError};
+use crate::store::{
+    Attempt, Record, ResultRecord, RunId, RunInput, RunRecord, RunStage, RunStatus, StageOutcome, Store, StoreError,
+};
+
+/// How often a key that another process holds is looked at again.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How a run proceeds; none of it changes a result.
+#[derive(Clone, Debug)]
+pub(crate) struct RunOptions {
+    pub(crate) jobs: usize,
+    pub(crate) threads: usize,
+    pub(crate) device: Device,
+    pub(crate) keep_going: bool,
+    /// As typed, for the record.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// What arrives at the loop.
+enum Arrival {
+    Worker(StageId, Option<Message>),
+    Signal,
+}
+
+/// A running worker.
+struct Running {
+    id: StageId,
+    key: StageKey,
+    description: Json,
+    child: Child,
+    scratch: tempfile::TempDir,
+    threads: usize,
+    started: Instant,
+    said: Option<Result<(), StageError>>,
+    /// Held until the result is committed.
+    _lock: File,
+}
+
+/// What became of a stage.
+struct Settled {
+    outcome: StageOutcome,
+    key: Option<StageKey>,
+    reason: String,
+    seconds: Option<f64>,
+    outputs: Vec<(String, ContentHash)>,
+}
+
+/// Brings the selection up to date and returns the run's record.
+pub(crate) fn run(
+    pipeline: &Pipeline,
+    selection: &Selection,
+    store: &mut Store,
+    options: &RunOptions,
+    reporter: &mut dyn Reporter,
+) -> Result<RunRecord, RunError> {
+    let observed = observe(pipeline, store)?;
+    let planned = {
+        let mut world = StoreWorld {
+            store,
+            pipeline: &pipeline.name,
+            observed: &observed,
+        };
+        plan(pipeline, selection, &mut world)
+    };
+    let missing = missing_data(pipeline, &planned);
+    if !missing.is_empty() {
+        return Err(RunError::MissingData(missing));
+    }
+    let id = RunId::fresh();
+    let folder = store.new_run_folder(&id)?;
+    fs_err::create_dir_all(folder.join("logs")).map_err(RunError::Spawn)?;
+    let (sender, receiver) = channel();
+    signals::forward(sender.clone(), || Arrival::Signal).map_err(RunError::Spawn)?;
+    let record = RunRecord {
+        version: 1,
+        id: id.clone(),
+        pipeline: pipeline.name.clone(),
+        path: pipeline.path.clone(),
+        arguments: options.arguments.clone(),
+        started_at: jiff::Timestamp::now().to_string(),
+        finished_at: None,
+        status: RunStatus::Running,
+        seconds: 0.0,
+        dynvis_version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        device: match options.device {
+            Device::Cpu => "cpu".to_owned(),
+        },
+        headline: pipeline.headline.clone(),
+        stages: Vec::new(),
+    };
+    store.write_run(&folder, &record)?;
+    reporter.event(&Event::Started {
+        run: &id,
+        plan: &planned,
+        selected: planned.iter().filter(|p| selection.includes(p.id)).count(),
+    });
+    let mut dispatcher = Dispatcher {
+        pipeline,
+        selection,
+        store,
+        options,
+        reporter,
+        observed,
+        folder: folder.clone(),
+        record,
+        planned,
+        settled: (0..pipeline.stages.len()).map(|_| None).collect(),
+        announced_waiting: vec![false; pipeline.stages.len()],
+        running: Vec::new(),
+        threads: Threads::new(options.threads, options.jobs),
+        sender,
+        receiver,
+        stopping: false,
+        interrupts: 0,
+        started: Instant::now(),
+    };
+    dispatcher.drive()?;
+    dispatcher.finish()
+}
+
+/// Selected stages that lack data, each with the stages that wait for it.
+pub(crate) fn missing_data(pipeline: &Pipeline, planned: &[Planned]) -> Vec<MissingFor> {
+    let mut found: Vec<MissingFor> = Vec::new();
+    for p in planned {
+        let missing: Vec<_> = p
+            .decision
+            .reasons
+            .iter()
+            .filter_map(|r| match r {
+                Reason::DataMissing(m) if p.decision.state == State::Blocked => Some(m.clone()),
+                _ => None,
+            })
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let mut waiting = Vec::new();
+        let mut reached = vec![p.id];
+        for other in planned {
+            let stage = pipeline.stage(other.id);
+            if other.decision.state == State::Blocked && stage.inputs.iter().any(|i| reached.contains(&i.producer)) {
+                reached.push(other.id);
+                waiting.push(stage.name.clone());
+            }
+        }
+        found.push(MissingFor {
+            stage: pipeline.stage(p.id).name.clone(),
+            missing,
+            waiting,
+        });
+    }
+    found
+}
+
+struct Dispatcher<'a> {
+    pipeline: &'a Pipeline,
+    selection: &'a Selection,
+    store: &'a mut Store,
+    options: &'a RunOptions,
+    reporter: &'a mut dyn Reporter,
+    observed: Vec<Observed>,
+    folder: PathBuf,
+    record: RunRecord,
+    planned: Vec<Planned>,
+    settled: Vec<Option<Settled>>,
+    announced_waiting: Vec<bool>,
+    running: Vec<Running>,
+    threads: Threads,
+    sender: Sender<Arrival>,
+    receiver: Receiver<Arrival>,
+    /// No new stages: after a failure, or Ctrl-C.
+    stopping: bool,
+    interrupts: u32,
+    started: Instant,
+}
+
+impl Dispatcher<'_> {
+    fn drive(&mut self) -> Result<(), RunError> {
+        loop {
+            let waits_for_lock = self.schedule()?;
+            if self.running.is_empty() && !waits_for_lock {
+                return Ok(());
+            }
+            let arrival = if waits_for_lock {
+                self.receiver.recv_timeout(POLL).ok()
+            } else {
+                self.receiver.recv().ok()
+            };
+            match arrival {
+                Some(Arrival::Signal) => self.interrupt(),
+                Some(Arrival::Worker(id, Some(message))) => self.hear(id, message),
+                Some(Arrival::Worker(id, None)) => self.worker_ended(id)?,
+                None => self.store.refresh()?,
+            }
+        }
+    }
+
+    /// Settles what needs no work and starts what can run. True if a stage waits for another process.
+    fn schedule(&mut self) -> Result<bool, RunError> {
+        let pipeline = self.pipeline;
+        let mut waits_for_lock = false;
+        let mut ready: Vec<(StageId, Decision)> = Vec::new();
+        let order: Vec<StageId> = self.planned.iter().map(|p| p.id).collect();
+        for id in order {
+            if self.settled[id.0].is_some() || self.running.iter().any(|r| r.id == id) {
+                continue;
+            }
+            let stage = pipeline.stage(id);
+            let Some(upstream) = self.upstream(stage) else {
+                continue;
+            };
+            let decision = self.decide(stage, &upstream);
+            match decision.state {
+                State::Cached => self.settle_present(stage, decision, StageOutcome::Cached)?,
+                State::Restore => self.settle_present(stage, decision, StageOutcome::Restored)?,
+                State::Excluded => {
+                    let usable = decision.reasons.contains(&Reason::NotSelectedButCurrent);
+                    let outputs = match &decision.key {
+                        Some(key) if usable => self.outputs_of(key),
+                        _ => Vec::new(),
+                    };
+                    let key = decision.key.clone().filter(|_| usable);
+                    self.settle(stage, StageOutcome::Excluded, key, &decision, None, outputs, None);
+                }
+                State::Blocked => {
+                    self.settle(stage, StageOutcome::Blocked, None, &decision, None, Vec::new(), None);
+                }
+                State::Run | State::Maybe => ready.push((id, decision)),
+            }
+        }
+        if self.stopping {
+            return Ok(false);
+        }
+        let count = ready.len();
+        for (index, (id, decision)) in ready.into_iter().enumerate() {
+            let stage = pipeline.stage(id);
+            let Some(key) = decision.key.clone() else {
+                continue;
+            };
+            let Some(threads) = self.threads.lease(stage.resources.cpu, count - index) else {
+                break;
+            };
+            let Some(lock) = self.store.try_lock(&key)? else {
+                self.threads.give_back(threads);
+                waits_for_lock = true;
+                if !std::mem::replace(&mut self.announced_waiting[id.0], true) {
+                    self.reporter.event(&Event::Waiting { stage: &stage.name, id });
+                }
+                continue;
+            };
+            // Look again: another process may have finished it just before the lock was free.
+            self.store.refresh()?;
+            let upstream = self.upstream(stage).unwrap_or_default();
+            let decision = self.decide(stage, &upstream);
+            if decision.state != State::Run {
+                self.threads.give_back(threads);
+                waits_for_lock = true;
+                continue;
+            }
+            self.start(stage, key, decision, threads, lock)?;
+        }
+        Ok(waits_for_lock)
+    }
+
+    /// What fills each slot, once every producer is settled.
+    fn upstream(&self, stage: &Stage) -> Option<Vec<Upstream>> {
+        stage
+            .inputs
+            .iter()
+            .map(|input| {
+                let settled = self.settled[input.producer.0].as_ref()?;
+                Some(
+                    settled
+                        .outputs
+                        .iter()
+                        .find(|(slot, _)| *slot == input.output)
+                        .map_or(Upstream::Unavailable, |(_, c)| Upstream::Known(c.clone())),
+                )
+            })
+            .collect()
+    }
+
+    fn decide(&mut self, stage: &Stage, upstream: &[Upstream]) -> Decision {
+        let mut world = StoreWorld {
+            store: self.store,
+            pipeline: &self.pipeline.name,
+            observed: &self.observed,
+        };
+        decide(self.pipeline, stage, upstream, self.selection, &mut world)
+    }
+
+    fn outputs_of(&self, key: &StageKey) -> Vec<(String, ContentHash)> {
+        self.store.result(key).map_or_else(Vec::new, |r| {
+            r.outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect()
+        })
+    }
+
+    fn settle_present(&mut self, stage: &Stage, decision: Decision, outcome: StageOutcome) -> Result<(), RunError> {
+        let Some(key) = decision.key.clone() else {
+            return Ok(());
+        };
+        if outcome == StageOutcome::Restored {
+            self.make_current(stage, &key)?;
+        }
+        let outputs = self.outputs_of(&key);
+        self.settle(stage, outcome, Some(key), &decision, None, outputs, None);
+        Ok(())
+    }
+
+    fn make_current(&mut self, stage: &Stage, key: &StageKey) -> Result<(), RunError> {
+        self.store.commit(&Record::Current {
+            pipeline: self.pipeline.name.clone(),
+            stage: stage.name.clone(),
+            key: key.clone(),
+        })?;
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the one setter of a stage's end")]
+    fn settle(
+        &mut self,
+        stage: &Stage,
+        outcome: StageOutcome,
+        key: Option<StageKey>,
+        decision: &Decision,
+        seconds: Option<f64>,
+        outputs: Vec<(String, ContentHash)>,
+        error: Option<&Failure>,
+    ) {
+        let reasons: Vec<String> = decision.reasons.iter().map(Reason::to_string).collect();
+        let reason = match error {
+            Some(error) => error.to_string(),
+            None => reasons.join("; "),
+        };
+        self.settled[stage.id.0] = Some(Settled {
+            outcome,
+            key,
+            reason,
+            seconds,
+            outputs,
+        });
+        self.reporter.event(&Event::StageFinished {
+            stage: &stage.name,
+            id: stage.id,
+            outcome,
+            seconds,
+            error,
+        });
+    }
+
+    fn start(
+        &mut self,
+        stage: &Stage,
+        key: StageKey,
+        decision: Decision,
+        threads: usize,
+        lock: File,
+    ) -> Result<(), RunError> {
+        let scratch = self.store.scratch()?;
+        let inputs = stage
+            .inputs
+            .iter()
+            .filter_map(|input| {
+                let settled = self.settled[input.producer.0].as_ref()?;
+                let (_, content) = settled.outputs.iter().find(|(s, _)| *s == input.output)?;
+                Some(Input {
+                    slot: input.slot.clone(),
+                    artifact: input.artifact,
+                    path: self.store.object(content),
+                })
+            })
+            .collect();
+        let spec = WorkerSpec {
+            kind: stage.kind.name().to_owned(),
+            params: stage.params.clone(),
+            inputs,
+            scratch: scratch.path().join("outputs"),
+            root: self.pipeline.root.clone(),
+            threads,
+            parent: std::process::id(),
+        };
+        let id = stage.id;
+        let child = worker::start(
+            &spec,
+            &scratch.path().join("spec.json"),
+            &log_path(&self.folder, &stage.name),
+            self.sender.clone(),
+            move |message| Arrival::Worker(id, message),
+        )
+        .map_err(RunError::Spawn)?;
+        let expected_seconds = self.planned.iter().find(|p| p.id == id).and_then(|p| p.seconds);
+        self.reporter.event(&Event::StageStarted {
+            stage: &stage.name,
+            id,
+            reasons: &decision.reasons,
+            threads,
+            expected_seconds,
+        });
+        self.running.push(Running {
+            id,
+            key,
+            description: decision.description.unwrap_or_default(),
+            child,
+            scratch,
+            threads,
+            started: Instant::now(),
+            said: None,
+            _lock: lock,
+        });
+        Ok(())
+    }
+
+    fn hear(&mut self, id: StageId, message: Message) {
+        match message {
+            Message::Progress(update) => self.reporter.event(&Event::Progress {
+                stage: &self.pipeline.stage(id).name,
+                id,
+                update: &update,
+            }),
+            Message::Failed(error) => self.said(id, Err(error)),
+            Message::Done => self.said(id, Ok(())),
+        }
+    }
+
+    fn said(&mut self, id: StageId, what: Result<(), StageError>) {
+        if let Some(running) = self.running.iter_mut().find(|r| r.id == id) {
+            running.said = Some(what);
+        }
+    }
+
+    fn worker_ended(&mut self, id: StageId) -> Result<(), RunError> {
+        let Some(index) = self.running.iter().position(|r| r.id == id) else {
+            return Ok(());
+        };
+        let mut running = self.running.remove(index);
+        self.threads.give_back(running.threads);
+        let status = running.child.wait().map_err(RunError::Spawn)?;
+        let stage = self.pipeline.stage(id);
+        let seconds = running.started.elapsed().as_secs_f64();
+        let result = match running.said.take() {
+            _ if self.interrupts > 0 => Err(None),
+            Some(Ok(())) if status.success() => self.publish(stage, &running, seconds),
+            Some(Err(error)) => Err(Some(Failure::Stage(error))),
+            _ => Err(Some(Failure::Crashed {
+                status: status.to_string(),
+            })),
+        };
+        let decision = Decision {
+            state: State::Run,
+            reasons: Vec::new(),
+            key: Some(running.key.clone()),
+            description: None,
+        };
+        match result {
+            Ok(outputs) => {
+                let key = Some(running.key);
+                let seconds = Some(seconds);
+                self.settle(stage, StageOutcome::Ran, key, &decision, seconds, outputs, None);
+            }
+            Err(failure) => {
+                let interrupted = failure.is_none();
+                self.store.commit(&Record::Attempt {
+                    key: running.key.clone(),
+                    attempt: Attempt {
+                        run: self.record.id.clone(),
+                        interrupted,
+                    },
+                })?;
+                let outcome = if interrupted {
+                    StageOutcome::Interrupted
+                } else {
+                    keep_partial(&running, &self.folder, &stage.name);
+                    StageOutcome::Failed
+                };
+                self.stopping |= interrupted || !self.options.keep_going;
+                self.settle(
+                    stage,
+                    outcome,
+                    None,
+                    &decision,
+                    Some(seconds),
+                    Vec::new(),
+                    failure.as_ref(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Verifies what was read, publishes what was written, commits.
+    fn publish(
+        &mut self,
+        stage: &Stage,
+        running: &Running,
+        seconds: f64,
+    ) -> Result<Vec<(String, ContentHash)>, Option<Failure>> {
+        let store_failure = |e: StoreError| {
+            let cause = std::error::Error::source(&e).map(|s| format!(": {s}"));
+            Some(Failure::Store {
+                message: format!("{e}{}", cause.unwrap_or_default()),
+            })
+        };
+        let external = stage.kind.external(&stage.params, &self.pipeline.root);
+        for file in external.files {
+            let now = self.store.fingerprints.file(&file.path).ok();
+            let before = self.observed[stage.id.0]
+                .files
+                .iter()
+                .find(|(slot, _)| *slot == file.slot)
+                .map(|(_, hash)| hash.clone());
+            if now != before {
+                return Err(Some(Failure::InputChanged {
+                    file: file.path.display().to_string(),
+                }));
+            }
+        }
+        let mut outputs = Vec::new();
+        for output in &stage.outputs {
+            let scratch = running.scratch.path().join("outputs").join(&output.slot);
+            let stored = self
+                .store
+                .publish(&output.slot, output.artifact, &scratch)
+                .map_err(store_failure)?;
+            outputs.push(stored);
+        }
+        self.store
+            .keep_description(&running.key, &running.description)
+            .map_err(store_failure)?;
+        let contents = outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect();
+        self.store
+            .commit(&Record::Result(ResultRecord {
+                key: running.key.clone(),
+                kind: stage.kind.name().to_owned(),
+                run: self.record.id.clone(),
+                seconds,
+                finished_at: jiff::Timestamp::now().to_string(),
+                outputs,
+            }))
+            .map_err(store_failure)?;
+        self.make_current(stage, &running.key)
+            .map_err(|e| Some(Failure::Store { message: e.to_string() }))?;
+        Ok(contents)
+    }
+
+    /// The first Ctrl-C ends workers politely, the second one at once.
+    fn interrupt(&mut self) {
+        self.interrupts += 1;
+        self.stopping = true;
+        if self.interrupts == 1 {
+            self.reporter.event(&Event::Interrupted);
+        }
+        let signal = if self.interrupts == 1 {
+            rustix::process::Signal::TERM
+        } else {
+            rustix::process::Signal::KILL
+        };
+        for running in &self.running {
+            let pid = i32::try_from(running.child.id())
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                // It may have ended in this moment; then there is nothing to end.
+                let _ = rustix::process::kill_process_group(pid, signal);
+            }
+        }
+    }
+
+    /// Writes the final record.
+    fn finish(mut self) -> Result<RunRecord, RunError> {
+        let mut failed = false;
+        for planned in &self.planned {
+            let stage = self.pipeline.stage(planned.id);
+            let settled = self.settled[planned.id.0].take().unwrap_or(Settled {
+                outcome: if self.selection.includes(planned.id) {
+                    StageOutcome::Blocked
+                } else {
+                    StageOutcome::Excluded
+                },
+                key: None,
+                reason: "the run stopped before it".into(),
+                seconds: None,
+                outputs: Vec::new(),
+            });
+            failed |= settled.outcome == StageOutcome::Failed;
+            let outputs = stage
+                .outputs
+                .iter()
+                .filter_map(|o| {
+                    let (_, content) = settled.outputs.iter().find(|(s, _)| *s == o.slot)?;
+                    Some(crate::store::RunOutput {
+                        slot: o.slot.clone(),
+                        artifact: o.artifact,
+                        content: content.clone(),
+                    })
+                })
+                .collect();
+            self.record.stages.push(RunStage {
+                name: stage.name.clone(),
+                family: stage.family.clone(),
+                fields: stage.fields.clone(),
+                kind: stage.kind.name().to_owned(),
+                outcome: settled.outcome,
+                reason: settled.reason,
+                key: settled.key,
+                seconds: settled.seconds,
+                inputs: stage
+                    .inputs
+                    .iter()
+                    .map(|i| {
+                        let producer = self.pipeline.stage(i.producer);
+                        RunInput {
+                            slot: i.slot.clone(),
+                            stage: producer.family.clone(),
+                            fields: producer.fields.clone(),
+                        }
+                    })
+                    .collect(),
+                outputs,
+            });
+        }
+        self.record.status = if self.interrupts > 0 {
+            RunStatus::Interrupted
+        } else if failed {
+            RunStatus::Failed
+        } else {
+            RunStatus::Done
+        };
+        self.record.finished_at = Some(jiff::Timestamp::now().to_string());
+        self.record.seconds = self.started.elapsed().as_secs_f64();
+        self.store.write_run(&self.folder, &self.record)?;
+        self.store.save_fingerprints()?;
+        self.reporter.event(&Event::Finished { record: &self.record });
+        Ok(self.record)
+    }
+}
+
+/// Keeps what a failed stage had written, under the run.
+fn keep_partial(running: &Running, folder: &Path, stage: &str) {
+    let outputs = running.scratch.path().join("outputs");
+    if outputs.is_dir() {
+        let kept = folder.join("partial").join(file_name(stage));
+        // Best effort: the failure itself is already recorded.
+        let _ = fs_err::create_dir_all(kept.parent().unwrap_or(folder)).and_then(|()| fs_err::rename(&outputs, &kept));
+    }
+}
+
+/// A stage's name as a file name.
+pub(crate) fn file_name(stage: &str) -> String {
+    stage
+        .chars()
+        .map(|c| match c {
+            c if c.is_ascii_alphanumeric() => c,
+            '@' | '=' | ',' | '.' | '-' | '_' => c,
+            _ => '_',
+        })
+        .collect()
+}
+
+/// Where a stage's log stands in a run's folder.
+pub(crate) fn log_path(run_folder: &Path, stage: &str) -> PathBuf {
+    run_folder.join("logs").join(format!("{}.log", file_name(stage)))
+}

@@ -1,0 +1,111 @@
+//! Brings a selection up to date: decides, starts workers, publishes, records.
+//!
+//! Truth about a running pipeline lives in one loop ([`dispatcher`]); reporters only consume its events.
+
+mod dispatcher;
+mod protocol;
+mod resources;
+mod signals;
+mod worker;
+mod world;
+
+use serde::Serialize;
+
+pub(crate) use dispatcher::{RunOptions, log_path, missing_data, run};
+pub(crate) use worker::serve;
+pub(crate) use world::{StoreWorld, observe};
+
+use crate::pipeline::StageId;
+use crate::plan::{Planned, Reason};
+use crate::stage::{MissingData, StageError, Update};
+use crate::store::{RunId, RunRecord, StageOutcome, StoreError};
+
+/// What happens during a run, in order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Event<'a> {
+    Started {
+        run: &'a RunId,
+        #[serde(skip)]
+        plan: &'a [Planned],
+        selected: usize,
+    },
+    StageStarted {
+        stage: &'a str,
+        id: StageId,
+        reasons: &'a [Reason],
+        threads: usize,
+        #[serde(skip)]
+        expected_seconds: Option<f64>,
+    },
+    Progress {
+        stage: &'a str,
+        id: StageId,
+        update: &'a Update,
+    },
+    /// Another process computes the same key; its result will be shared.
+    Waiting {
+        stage: &'a str,
+        id: StageId,
+    },
+    StageFinished {
+        stage: &'a str,
+        id: StageId,
+        outcome: StageOutcome,
+        seconds: Option<f64>,
+        error: Option<&'a Failure>,
+    },
+    Interrupted,
+    Finished {
+        record: &'a RunRecord,
+    },
+}
+
+/// Consumes events; never changes what the run does.
+pub(crate) trait Reporter {
+    fn event(&mut self, event: &Event);
+}
+
+/// Why a stage left no result.
+#[derive(Clone, Debug, Serialize, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The stage said so itself.
+    #[error("{0}")]
+    Stage(StageError),
+    #[error("its process ended without a result ({status})")]
+    Crashed { status: String },
+    #[error("`{file}` changed while the stage ran; nothing was published")]
+    InputChanged { file: String },
+    #[error("{message}")]
+    Store { message: String },
+}
+
+/// Data that selected stages need and that is not there.
+#[derive(Clone, Debug)]
+pub(crate) struct MissingFor {
+    pub(crate) stage: String,
+    pub(crate) missing: Vec<MissingData>,
+    /// Stages that cannot run without it.
+    pub(crate) waiting: Vec<String>,
+}
+
+/// Why a run could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Fingerprint(#[from] crate::key::FingerprintError),
+    #[error("cannot start a worker")]
+    Spawn(#[source] std::io::Error),
+    #[error("data is missing")]
+    MissingData(Vec<MissingFor>),
+    #[error("there is no {device} here: {reason}")]
+    Device { device: String, reason: String },
+}
+
+/// Where stages compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    Cpu,
+}

@@ -1,0 +1,138 @@
+//! One stage in a process of its own: how the parent starts it and what the process does.
+
+use std::io::{BufRead, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::protocol::Message;
+use super::signals;
+use crate::stage::{Context, Input, StageError, Update, kind};
+
+/// What a worker is asked to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerSpec {
+    pub(crate) kind: String,
+    pub(crate) params: Json,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) scratch: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) threads: usize,
+    pub(crate) parent: u32,
+}
+
+/// How often progress is sent at most.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Starts a worker in its own process group. `message` turns what it says into the dispatcher's terms;
+/// it is called with `None` when the worker closes its output.
+pub(super) fn start<T: Send + 'static>(
+    spec: &WorkerSpec,
+    spec_path: &Path,
+    log: &Path,
+    sender: Sender<T>,
+    message: impl Fn(Option<Message>) -> T + Send + 'static,
+) -> std::io::Result<Child> {
+    fs_err::write(spec_path, serde_json::to_vec(spec)?)?;
+    let log = fs_err::File::create(log)?.into_parts().0;
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("worker")
+        .arg(spec_path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .process_group(0)
+        .spawn()?;
+    let stdout = child.stdout.take();
+    std::thread::spawn(move || {
+        if let Some(stdout) = stdout {
+            for line in std::io::BufReader::new(stdout).lines() {
+                let Ok(line) = line else { break };
+                if let Ok(parsed) = serde_json::from_str(&line)
+                    && sender.send(message(Some(parsed))).is_err()
+                {
+                    return;
+                }
+            }
+        }
+        let _ = sender.send(message(None));
+    });
+    Ok(child)
+}
+
+/// The worker's side: runs the stage that the spec names, speaking on `out` and logging to `log`.
+pub(crate) fn serve(
+    spec_path: &Path,
+    out: &mut (dyn Write + Send),
+    log: &mut (dyn Write + Send),
+) -> Result<(), StageError> {
+    // The parent's death must end the worker and everything that it started.
+    signals::end_group_on_termination()?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .map_err(std::io::Error::from)?;
+    let spec: WorkerSpec = serde_json::from_slice(&fs_err::read(spec_path)?)?;
+    let parent = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
+    if parent != i32::try_from(spec.parent).ok() {
+        return Err(StageError::new("the process that asked for this stage is gone"));
+    }
+    let result = run_stage(spec, out, log);
+    let last = match &result {
+        Ok(()) => Message::Done,
+        Err(error) => Message::Failed(error.clone()),
+    };
+    send(out, &last);
+    result
+}
+
+fn run_stage(spec: WorkerSpec, out: &mut (dyn Write + Send), log: &mut (dyn Write + Send)) -> Result<(), StageError> {
+    let stage_kind = kind(&spec.kind).ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(spec.threads)
+        .build_global()
+        .map_err(|e| StageError::from_error(&e))?;
+    let start = Instant::now();
+    let mut last_sent: Option<Instant> = None;
+    let mut last_phase = String::new();
+    let report = move |update: Update| {
+        let turning_point = update.phase != last_phase || update.done >= update.total;
+        if turning_point {
+            // A lost log line must not fail the stage.
+            let _ = writeln!(log, "{}", log_line(&update, start.elapsed()));
+            last_phase.clone_from(&update.phase);
+        }
+        if turning_point || last_sent.is_none_or(|t| t.elapsed() >= REPORT_EVERY) {
+            last_sent = Some(Instant::now());
+            send(out, &Message::Progress(update));
+        }
+    };
+    let mut context = Context::new(spec.inputs, spec.scratch, spec.root, spec.threads, report);
+    stage_kind.run(&spec.params, &mut context)
+}
+
+fn log_line(update: &Update, elapsed: Duration) -> String {
+    let mut line = format!(
+        "{:9.2} s  {}  {}/{} {}",
+        elapsed.as_secs_f64(),
+        update.phase,
+        update.done,
+        update.total,
+        update.unit
+    );
+    for (name, value) in &update.figures {
+        line += &format!("  {name} {value:.4}");
+    }
+    line
+}
+
+fn send(out: &mut (dyn Write + Send), message: &Message) {
+    // The parent may be gone; then the death signal ends this process.
+    if let Ok(mut line) = serde_json::to_vec(message) {
+        line.push(b'\n');
+        let _ = out.write_all(&line).and_then(|()| out.flush());
+    }
+}

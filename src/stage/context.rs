@@ -1,0 +1,85 @@
+//! What a stage sees while it runs in its worker: filled inputs, a scratch folder, threads, and a way to report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Artifact, StageError};
+use crate::table::Table;
+
+/// A filled input slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Input {
+    pub(crate) slot: String,
+    pub(crate) artifact: Artifact,
+    /// The folder with the artifact's files; read-only.
+    pub(crate) path: PathBuf,
+}
+
+/// Progress of a stage, streamed to the parent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Update {
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    /// What is counted: `images`, `batches`.
+    pub(crate) unit: String,
+    /// Where the stage is: `epoch 3/10`.
+    pub(crate) phase: String,
+    /// Short figures to show beside the bar: (`loss`, 0.12).
+    pub(crate) figures: Vec<(String, f64)>,
+}
+
+/// Handed to [`super::Kind::run`].
+pub(crate) struct Context<'a> {
+    pub(crate) inputs: BTreeMap<String, Input>,
+    pub(crate) scratch: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) threads: usize,
+    report: Box<dyn FnMut(Update) + Send + 'a>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        inputs: Vec<Input>,
+        scratch: PathBuf,
+        root: PathBuf,
+        threads: usize,
+        report: impl FnMut(Update) + Send + 'a,
+    ) -> Self {
+        Self {
+            inputs: inputs.into_iter().map(|i| (i.slot.clone(), i)).collect(),
+            scratch,
+            root,
+            threads,
+            report: Box::new(report),
+        }
+    }
+
+    /// Tells the parent how far the stage is.
+    pub(crate) fn report(&mut self, update: Update) {
+        (self.report)(update);
+    }
+
+    /// The folder that an input slot holds.
+    pub(crate) fn input(&self, slot: &str) -> Result<&Path, StageError> {
+        self.inputs
+            .get(slot)
+            .map(|i| i.path.as_path())
+            .ok_or_else(|| StageError::new(format!("input `{slot}` was not handed over")))
+    }
+
+    /// The folder to write an output's files into; made if needed.
+    pub(crate) fn output(&self, slot: &str) -> Result<PathBuf, StageError> {
+        let folder = self.scratch.join(slot);
+        fs_err::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Writes a result table as an output.
+    pub(crate) fn write_table(&self, slot: &str, table: &Table) -> Result<(), StageError> {
+        let path = self.output(slot)?.join(format!("{slot}.parquet"));
+        table.write_parquet(&path)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! `dataset`: images, labels and splits in the form that later stages memory-map.
+
+use std::path::{Path, PathBuf};
+
+use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, prepare};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Update, Violation};
+use crate::table::{DType, TableSchema, TableWriter, Value};
+
+pub(super) struct Dataset;
+
+/// Where images come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SourceName {
+    /// 1,797 handwritten digits of 8 x 8 pixels, part of dynvis
+    Digits,
+    /// MNIST as IDX files, .gz or not
+    Mnist,
+    /// Fashion-MNIST as IDX files, .gz or not
+    FashionMnist,
+    /// CIFAR-10, binary version
+    Cifar10,
+    /// CIFAR-100, binary version, fine labels
+    Cifar100,
+    /// JPEG and PNG files, one sub-folder a class; train/ and val/ (or test/) above them give the splits
+    ImageFolder,
+}
+
+/// Constants of the per-channel normalisation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum NormalisationName {
+    /// measured on the training split
+    #[default]
+    TrainingSplit,
+    /// the constants that the literature uses for this data set
+    Published,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// Where the images come from.
+    source: SourceName,
+    /// Folder with the source's files, relative to the project's folder; `data/SOURCE` if not given.
+    #[serde(default)]
+    #[schemars(extend("x-path" = true))]
+    path: Option<String>,
+    /// Height and width of the prepared images.
+    #[serde(default = "default_side")]
+    #[schemars(range(min = 8, max = 1024), extend("x-unit" = "px"))]
+    side: usize,
+    /// Length of the shorter side before the centre crop; `side` if not given.
+    #[serde(default)]
+    #[schemars(range(min = 8, max = 2048), extend("x-unit" = "px"))]
+    resize: Option<usize>,
+    /// 1 (luminance) or 3 (grey repeated); as the source has them if not given.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 3))]
+    channels: Option<usize>,
+    /// Fraction of each class's training images held out for validation; 0.1 if not given.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    validation: Option<f64>,
+    /// Fraction of each class's images held out for testing, where the source has no test part; 0.2 if not given.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    test: Option<f64>,
+    /// Use this many images in all, chosen by seed; for trials.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    limit: Option<usize>,
+    /// Use this many images of each class, chosen by seed; for trials.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    limit_per_class: Option<usize>,
+    /// Constants of the per-channel normalisation.
+    #[serde(default)]
+    normalisation: NormalisationName,
+    /// Seed of the splits and of the choice under a limit; the pipeline's if not given.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    seed: u64,
+}
+
+fn default_side() -> usize {
+    224
+}
+
+impl SourceName {
+    /// Channels that the source's images have.
+    fn channels(self) -> usize {
+        match self {
+            Self::Digits | Self::Mnist | Self::FashionMnist => 1,
+            Self::Cifar10 | Self::Cifar100 | Self::ImageFolder => 3,
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Digits => "data/digits",
+            Self::Mnist => "data/mnist",
+            Self::FashionMnist => "data/fashion_mnist",
+            Self::Cifar10 => "data/cifar10",
+            Self::Cifar100 => "data/cifar100",
+            Self::ImageFolder => "data/image_folder",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Digits => "",
+            Self::Mnist => {
+                "MNIST: four IDX files, as distributed by Y. LeCun and many mirrors (train-images-idx3-ubyte.gz …)"
+            }
+            Self::FashionMnist => "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …)",
+            Self::Cifar10 => "CIFAR-10: the binary version from A. Krizhevsky's page (cifar-10-binary.tar.gz)",
+            Self::Cifar100 => "CIFAR-100: the binary version from A. Krizhevsky's page (cifar-100-binary.tar.gz)",
+            Self::ImageFolder => {
+                "one folder a class, below train/ and val/ if the data set is divided (ImageNet: train/n01440764/…)"
+            }
+        }
+    }
+}
+
+impl Params {
+    fn folder(&self, root: &Path) -> PathBuf {
+        root.join(self.path.as_deref().unwrap_or(self.source.folder()))
+    }
+
+    fn source(&self, root: &Path) -> Source {
+        let path = self.folder(root);
+        match self.source {
+            SourceName::Digits => Source::Digits,
+            SourceName::Mnist => Source::Mnist { path },
+            SourceName::FashionMnist => Source::FashionMnist { path },
+            SourceName::Cifar10 => Source::Cifar10 { path },
+            SourceName::Cifar100 => Source::Cifar100 { path },
+            SourceName::ImageFolder => Source::ImageFolder { path },
+        }
+    }
+}
+
+impl Kind for Dataset {
+    type Params = Params;
+    const NAME: &'static str = "dataset";
+    const SUMMARY: &'static str =
+        "prepare images, labels and splits: digits, MNIST, Fashion-MNIST, CIFAR, folders of JPEG and PNG";
+    const CODE_VERSION: u32 = 1;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        let mut found = Vec::new();
+        if params.channels == Some(2) {
+            found.push(Violation::new("channels", "channels must be 1 or 3"));
+        }
+        if params.resize.is_some_and(|r| r < params.side) {
+            found.push(Violation::new("resize", "resize must not be smaller than side"));
+        }
+        if params.limit.is_some() && params.limit_per_class.is_some() {
+            found.push(Violation::new("limit", "give `limit` or `limit_per_class`, not both"));
+        }
+        if params.validation.unwrap_or(0.1) + params.test.unwrap_or(0.2) >= 1.0 {
+            found.push(Violation::new(
+                "validation",
+                "validation and test leave no training images",
+            ));
+        }
+        found
+    }
+
+    fn outputs(_: &Params) -> Vec<Output> {
+        vec![
+            Output::new("images", Artifact::Dataset),
+            Output::new("counts", Artifact::Table),
+        ]
+    }
+
+    fn external(params: &Params, root: &Path) -> External {
+        let source = params.source(root);
+        let folder = params.folder(root);
+        let missing: Vec<MissingData> = source
+            .required_files()
+            .iter()
+            .filter(|r| r.found().is_none())
+            .map(|r| MissingData {
+                what: r.what.clone(),
+                place: r
+                    .alternatives
+                    .first()
+                    .map_or_else(|| folder.display().to_string(), |p| p.display().to_string()),
+                hint: params.source.hint().to_owned(),
+            })
+            .collect();
+        if !missing.is_empty() {
+            return External {
+                missing,
+                ..External::default()
+            };
+        }
+        match source.input_files() {
+            Ok(paths) => External {
+                files: paths
+                    .into_iter()
+                    .map(|path| ExternalFile {
+                        slot: path
+                            .strip_prefix(&folder)
+                            .unwrap_or(&path)
+                            .to_string_lossy()
+                            .into_owned(),
+                        path,
+                    })
+                    .collect(),
+                ..External::default()
+            },
+            Err(error) => External {
+                missing: vec![MissingData {
+                    what: error.to_string(),
+                    place: folder.display().to_string(),
+                    hint: params.source.hint().to_owned(),
+                }],
+                ..External::default()
+            },
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let config = PrepareConfig {
+            source: params.source(&context.root),
+            side: params.side,
+            resize: params.resize,
+            channels: params.channels.unwrap_or(params.source.channels()),
+            validation_fraction: params.validation,
+            test_fraction: params.test,
+            seed: params.seed,
+            limit: match (params.limit, params.limit_per_class) {
+                (Some(total), _) => Some(Limit::Total(total)),
+                (None, Some(each)) => Some(Limit::PerClass(each)),
+                (None, None) => None,
+            },
+            normalisation: match params.normalisation {
+                NormalisationName::TrainingSplit => Normalisation::TrainingSplit,
+                NormalisationName::Published => Normalisation::Published,
+            },
+        };
+        let folder = context.output("images")?;
+        let summary = prepare(&config, &folder, &mut |done, total| {
+            context.report(Update {
+                done: done as u64,
+                total: total as u64,
+                unit: "images".into(),
+                phase: "preparing".into(),
+                figures: Vec::new(),
+            });
+        })?;
+        // Opening it as later stages will is the last check of what was written.
+        let set = ImageSet::open(&folder)?;
+        let mut table = TableWriter::new(
+            TableSchema::new("counts", "Images of each class in each split")
+                .key("class", DType::Text, "Name of the class")
+                .key("split", DType::Text, "train, validation or test")
+                .value("images", DType::Int, "Number of images"),
+        )?;
+        for class in &summary.classes {
+            for (split, count) in [
+                ("train", class.train),
+                ("validation", class.validation),
+                ("test", class.test),
+            ] {
+                table.push_row([
+                    Value::Text(class.class.clone()),
+                    Value::Text(split.into()),
+                    Value::Int(count as i64),
+                ])?;
+            }
+        }
+        if set.split(Split::Train).is_empty() {
+            return Err(StageError::new("no training images are left")
+                .hint("use smaller fractions for validation and test, or a larger limit"));
+        }
+        context.write_table("counts", &table.finish()?)
+    }
+}

@@ -1,0 +1,300 @@
+//! The stage kinds: one file or folder each, and the typed contract between a kind and the rest of the tool.
+//!
+//! A kind's parameters are one serde struct. Validation, `dynvis stages`, `dynvis schema` and the
+//! key of a result all come from that struct; nothing is declared twice.
+
+mod command;
+mod context;
+mod dataset;
+mod fixed_points;
+mod noise;
+mod reference;
+mod train;
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+
+pub(crate) use context::{Context, Input, Update};
+pub(crate) use reference::{AnyRef, DatasetRef, ModelRef};
+
+/// What an output is, and what an input must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Artifact {
+    /// Images, labels and splits, memory-mapped by later stages.
+    Dataset,
+    /// A trained network.
+    Model,
+    /// A Parquet result table.
+    Table,
+    /// Any other file or folder.
+    Files,
+}
+
+impl Artifact {
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Dataset => "a dataset",
+            Self::Model => "a model",
+            Self::Table => "a table",
+            Self::Files => "files",
+        }
+    }
+}
+
+/// A part of a dataset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SplitName {
+    /// images that models learn from
+    Train,
+    /// images that training watches
+    Validation,
+    /// images that nothing has seen
+    #[default]
+    Test,
+}
+
+/// A declared output of a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Output {
+    /// Name of the slot; a table is shown under it.
+    pub(crate) slot: String,
+    pub(crate) artifact: Artifact,
+}
+
+impl Output {
+    pub(crate) fn new(slot: &str, artifact: Artifact) -> Self {
+        Self {
+            slot: slot.to_owned(),
+            artifact,
+        }
+    }
+}
+
+/// A file or folder outside the pipeline that a stage reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExternalFile {
+    /// Its name within the stage's identity: never a path of this machine.
+    pub(crate) slot: String,
+    pub(crate) path: PathBuf,
+}
+
+/// Something that must exist before a stage can run and does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct MissingData {
+    /// What is missing, in a user's words.
+    pub(crate) what: String,
+    /// Where to put it.
+    pub(crate) place: String,
+    /// Where it can be had, or what else to do.
+    pub(crate) hint: String,
+}
+
+/// What a stage reads from outside: everything that is there, or what is not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct External {
+    pub(crate) files: Vec<ExternalFile>,
+    pub(crate) missing: Vec<MissingData>,
+    /// Environment variables that belong to the stage's identity.
+    pub(crate) environment: Vec<String>,
+}
+
+/// A rule between parameters that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The parameter to point at, dotted for nested ones.
+    pub(crate) parameter: &'static str,
+    pub(crate) message: String,
+}
+
+impl Violation {
+    pub(crate) fn new(parameter: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            parameter,
+            message: message.into(),
+        }
+    }
+}
+
+/// Why a stage failed, as its worker reports it.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct StageError {
+    pub(crate) message: String,
+    pub(crate) causes: Vec<String>,
+    pub(crate) hint: Option<String>,
+}
+
+impl StageError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Keeps the whole chain of causes.
+    pub(crate) fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut causes = Vec::new();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        Self {
+            message: error.to_string(),
+            causes,
+            hint: None,
+        }
+    }
+}
+
+macro_rules! from_errors {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for StageError {
+            fn from(error: $error) -> Self {
+                Self::from_error(&error)
+            }
+        }
+    )*};
+}
+from_errors!(
+    std::io::Error,
+    crate::table::TableError,
+    serde_json::Error,
+    cords::data::DataError,
+    cords::net::NetError,
+    cords::learn::TrainError,
+    cords::noise::NoiseError,
+);
+
+/// A stage kind, written by implementing this for a unit struct.
+pub(crate) trait Kind: Sync {
+    /// All parameters, with defaults, units and ranges in the schema.
+    type Params: Serialize + DeserializeOwned + JsonSchema;
+    const NAME: &'static str;
+    const SUMMARY: &'static str;
+    /// Changes exactly when the kind's numbers change: it is part of every key.
+    const CODE_VERSION: u32;
+
+    /// Rules that a schema cannot state.
+    fn check(_params: &Self::Params) -> Vec<Violation> {
+        Vec::new()
+    }
+    fn outputs(params: &Self::Params) -> Vec<Output>;
+    /// What is read from outside the pipeline; `root` is the project's folder.
+    fn external(_params: &Self::Params, _root: &std::path::Path) -> External {
+        External::default()
+    }
+    fn run(params: &Self::Params, context: &mut Context) -> Result<(), StageError>;
+}
+
+/// [`Kind`] with its parameter type erased, as the rest of the tool sees it.
+pub(crate) trait AnyKind: Sync {
+    fn name(&self) -> &'static str;
+    fn summary(&self) -> &'static str;
+    fn code_version(&self) -> u32;
+    fn schema(&'static self) -> &'static Json;
+    /// Parameters with every default filled in, and the rules that they break.
+    fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
+    fn outputs(&self, params: &Json) -> Vec<Output>;
+    fn external(&self, params: &Json, root: &std::path::Path) -> External;
+    fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError>;
+}
+
+struct Erased<K> {
+    schema: OnceLock<Json>,
+    kind: PhantomData<K>,
+}
+
+impl<K> Erased<K> {
+    const fn new() -> Self {
+        Self {
+            schema: OnceLock::new(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K: Kind> AnyKind for Erased<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        K::SUMMARY
+    }
+
+    fn code_version(&self) -> u32 {
+        K::CODE_VERSION
+    }
+
+    fn schema(&'static self) -> &'static Json {
+        self.schema.get_or_init(|| {
+            let generator = schemars::generate::SchemaSettings::draft2020_12()
+                .with(|s| s.inline_subschemas = true)
+                .into_generator();
+            generator.into_root_schema_for::<K::Params>().to_value()
+        })
+    }
+
+    fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String> {
+        let typed: K::Params = serde_json::from_value(params).map_err(|e| e.to_string())?;
+        let violations = K::check(&typed);
+        let json = serde_json::to_value(&typed).map_err(|e| e.to_string())?;
+        Ok((json, violations))
+    }
+
+    fn outputs(&self, params: &Json) -> Vec<Output> {
+        K::Params::deserialize(params).map_or_else(|_| Vec::new(), |p| K::outputs(&p))
+    }
+
+    fn external(&self, params: &Json, root: &std::path::Path) -> External {
+        K::Params::deserialize(params).map_or_else(|_| External::default(), |p| K::external(&p, root))
+    }
+
+    fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError> {
+        let typed = K::Params::deserialize(params)?;
+        K::run(&typed, context)
+    }
+}
+
+static DATASET: Erased<dataset::Dataset> = Erased::new();
+static TRAIN: Erased<train::Train> = Erased::new();
+static NOISE: Erased<noise::Noise> = Erased::new();
+static FIXED_POINTS: Erased<fixed_points::FixedPoints> = Erased::new();
+static COMMAND: Erased<command::Command> = Erased::new();
+
+/// Every kind, in the order in which a study uses them.
+pub(crate) fn kinds() -> [&'static dyn AnyKind; 5] {
+    [&DATASET, &TRAIN, &NOISE, &FIXED_POINTS, &COMMAND]
+}
+
+/// The kind of that name.
+pub(crate) fn kind(name: &str) -> Option<&'static dyn AnyKind> {
+    kinds().into_iter().find(|k| k.name() == name)
+}
+
+/// Parameters as they enter the key: paths left out, since only what stands in the files counts.
+pub(crate) fn identity_params(kind: &'static dyn AnyKind, params: &Json) -> Json {
+    let mut params = params.clone();
+    if let (Some(map), Some(properties)) = (
+        params.as_object_mut(),
+        kind.schema().get("properties").and_then(Json::as_object),
+    ) {
+        map.retain(|name, _| properties.get(name).is_none_or(|p| p.get("x-path").is_none()));
+    }
+    params
+}

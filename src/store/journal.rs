@@ -1,0 +1,132 @@
+//! The journal: one JSON record a line, preceded by its length and checksum.
+//!
+//! A record counts once its line is complete and durable. A torn tail (power loss, kill) is dropped and closed off.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::Record;
+
+/// Hex digits of the checksum that stand in each line.
+const CHECKSUM: usize = 16;
+
+fn frame(json: &str) -> String {
+    let checksum = blake3::hash(json.as_bytes()).to_hex();
+    format!("{} {} {json}\n", json.len(), &checksum[..CHECKSUM])
+}
+
+/// Reads complete records from `offset` on; returns them and where the last complete line ends.
+pub(crate) fn read(path: &Path, offset: u64) -> std::io::Result<(Vec<Record>, u64)> {
+    let mut file = match fs_err::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(e) => return Err(e),
+    };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let mut records = Vec::new();
+    let mut end = 0;
+    while let Some(length) = bytes[end..].iter().position(|b| *b == b'\n') {
+        if let Some(record) = parse(&bytes[end..end + length]) {
+            records.push(record);
+        }
+        end += length + 1;
+    }
+    Ok((records, offset + end as u64))
+}
+
+/// A line that fails its checksum is not a record: a torn write that a later append closed off.
+fn parse(line: &[u8]) -> Option<Record> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (length, rest) = line.split_once(' ')?;
+    let (checksum, json) = rest.split_once(' ')?;
+    let whole = json.len() == length.parse::<usize>().ok()?
+        && blake3::hash(json.as_bytes())
+            .to_hex()
+            .get(..CHECKSUM)
+            .is_some_and(|c| c == checksum);
+    whole.then(|| serde_json::from_str(json).ok()).flatten()
+}
+
+/// Appends a record and waits until it is on disk.
+pub(crate) fn append(path: &Path, record: &Record) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(path)?;
+    file.lock()?;
+    let mut text = frame(&serde_json::to_string(record)?);
+    if ends_torn(&mut file)? {
+        text.insert(0, '\n');
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
+}
+
+fn ends_torn(file: &mut std::fs::File) -> std::io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last[0] != b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::StageKey;
+
+    fn record(stage: &str) -> Record {
+        Record::Current {
+            pipeline: "p".into(),
+            stage: stage.into(),
+            key: StageKey::new(&blake3::hash(stage.as_bytes())),
+        }
+    }
+
+    #[test]
+    fn a_torn_tail_is_dropped_and_later_records_survive() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("journal");
+        append(&path, &record("a")).expect("append");
+        append(&path, &record("b")).expect("append");
+        let whole = fs_err::read(&path).expect("read");
+        for cut in 1..frame("").len() + 10 {
+            fs_err::write(&path, &whole[..whole.len() - cut]).expect("tear");
+            let (records, _) = read(&path, 0).expect("read");
+            assert_eq!(records, [record("a")], "cut {cut}");
+            append(&path, &record("c")).expect("append");
+            let (records, _) = read(&path, 0).expect("read");
+            assert_eq!(records, [record("a"), record("c")], "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_loses_one_record_only() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("journal");
+        for stage in ["a", "b", "c"] {
+            append(&path, &record(stage)).expect("append");
+        }
+        let mut bytes = fs_err::read(&path).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs_err::write(&path, &bytes).expect("write");
+        let (records, _) = read(&path, 0).expect("read");
+        assert_eq!(records, [record("a"), record("c")]);
+    }
+
+    #[test]
+    fn reading_continues_where_it_stopped() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("journal");
+        append(&path, &record("a")).expect("append");
+        let (_, end) = read(&path, 0).expect("read");
+        append(&path, &record("b")).expect("append");
+        assert_eq!(read(&path, end).expect("read").0, [record("b")]);
+    }
+}

@@ -1,0 +1,342 @@
+//! Results on disk: content-addressed objects, the journal that makes them count, descriptions, locks, run records.
+//!
+//! Nothing is ever visible half-written: scratch, fsync, rename, then one journal record, which is the commit point.
+//! Layout and format versions live here:
+//!
+//! ```text
+//! cache/
+//!   format             version of this layout
+//!   journal            one record a line, with length and checksum; append-only
+//!   objects/ab/HASH/   files of one output, named by their content
+//!   keys/ab/KEY.json   what the key describes, for `plan`, `diff` and people
+//!   locks/KEY          held while a key is computed
+//!   runs/TIME-ID/      run.json, one log a stage, what failed stages left
+//!   scratch/           work in progress
+//!   fingerprints.json  stat cache of hashed files
+//! ```
+
+mod journal;
+mod objects;
+mod runs;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+pub(crate) use objects::{hash_folder, persist};
+pub(crate) use runs::{RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome};
+
+use crate::key::{ContentHash, Fingerprints, StageKey};
+use crate::stage::Artifact;
+
+/// Changes when a file below `cache/` changes its meaning.
+const FORMAT: &str = "dynvis cache 1\n";
+
+/// What went wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("cannot {action} in the cache")]
+    Io {
+        action: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("`{path}` is a cache of another version of dynvis ({found})")]
+    Format { path: PathBuf, found: String },
+    #[error("output `{slot}` was declared but not written")]
+    OutputMissing { slot: String },
+    #[error("no run `{reference}`")]
+    NoSuchRun { reference: String },
+    #[error("`{reference}` could be any of {}", .matches.join(", "))]
+    AmbiguousRun { reference: String, matches: Vec<String> },
+    #[error("the record of run `{id}` is damaged")]
+    DamagedRun {
+        id: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::Io { action, source }
+}
+
+/// A file of a stored output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredFile {
+    /// Relative to the object's folder.
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) hash: ContentHash,
+}
+
+/// One output of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredOutput {
+    pub(crate) slot: String,
+    pub(crate) artifact: Artifact,
+    pub(crate) content: ContentHash,
+    pub(crate) files: Vec<StoredFile>,
+}
+
+/// A committed result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ResultRecord {
+    pub(crate) key: StageKey,
+    pub(crate) kind: String,
+    pub(crate) run: RunId,
+    pub(crate) seconds: f64,
+    pub(crate) finished_at: String,
+    pub(crate) outputs: Vec<StoredOutput>,
+}
+
+impl ResultRecord {
+    pub(crate) fn output(&self, slot: &str) -> Option<&StoredOutput> {
+        self.outputs.iter().find(|o| o.slot == slot)
+    }
+}
+
+/// How an attempt that left no result ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) run: RunId,
+    pub(crate) interrupted: bool,
+}
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Record {
+    Result(ResultRecord),
+    /// From now on this is the stage's result in that pipeline.
+    Current {
+        pipeline: String,
+        stage: String,
+        key: StageKey,
+    },
+    /// A stage failed or was interrupted; a later result of the key takes this back.
+    Attempt {
+        key: StageKey,
+        attempt: Attempt,
+    },
+}
+
+/// Whether a committed result can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    Intact,
+    Missing { slot: String },
+    Damaged { slot: String },
+}
+
+/// An open cache.
+pub(crate) struct Store {
+    root: PathBuf,
+    results: HashMap<StageKey, ResultRecord>,
+    current: HashMap<(String, String), StageKey>,
+    attempts: HashMap<StageKey, Attempt>,
+    pub(crate) fingerprints: Fingerprints,
+    /// How much of the journal has been read.
+    journal_read: u64,
+}
+
+impl Store {
+    /// Opens the cache at `root`, making it if needed.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        for folder in ["objects", "keys", "locks", "runs", "scratch"] {
+            fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
+        }
+        let format = root.join("format");
+        match fs_err::read_to_string(&format) {
+            Ok(found) if found == FORMAT => {}
+            Ok(found) => {
+                return Err(StoreError::Format {
+                    path: root.to_owned(),
+                    found: found.trim().to_owned(),
+                });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                persist(&format, FORMAT.as_bytes()).map_err(io("write the format"))?;
+            }
+            Err(e) => return Err(io("read the format")(e)),
+        }
+        let fingerprints = Fingerprints::load(&root.join("fingerprints.json"));
+        let mut store = Self {
+            root: root.to_owned(),
+            results: HashMap::new(),
+            current: HashMap::new(),
+            attempts: HashMap::new(),
+            fingerprints,
+            journal_read: 0,
+        };
+        store.refresh()?;
+        Ok(store)
+    }
+
+    /// Reads what other processes have appended since the last look.
+    pub(crate) fn refresh(&mut self) -> Result<(), StoreError> {
+        let (records, end) =
+            journal::read(&self.root.join("journal"), self.journal_read).map_err(io("read the journal"))?;
+        self.journal_read = end;
+        for record in records {
+            self.absorb(record);
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, record: Record) {
+        match record {
+            Record::Result(result) => {
+                self.attempts.remove(&result.key);
+                self.results.insert(result.key.clone(), result);
+            }
+            Record::Current { pipeline, stage, key } => {
+                self.current.insert((pipeline, stage), key);
+            }
+            Record::Attempt { key, attempt } => {
+                self.attempts.insert(key, attempt);
+            }
+        }
+    }
+
+    /// Appends a record and makes it durable.
+    pub(crate) fn commit(&mut self, record: &Record) -> Result<(), StoreError> {
+        journal::append(&self.root.join("journal"), record).map_err(io("append to the journal"))?;
+        self.refresh()
+    }
+
+    pub(crate) fn result(&self, key: &StageKey) -> Option<&ResultRecord> {
+        self.results.get(key)
+    }
+
+    pub(crate) fn current(&self, pipeline: &str, stage: &str) -> Option<&StageKey> {
+        self.current.get(&(pipeline.to_owned(), stage.to_owned()))
+    }
+
+    pub(crate) fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
+        self.attempts.get(key)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Folder of an output's files.
+    pub(crate) fn object(&self, content: &ContentHash) -> PathBuf {
+        let hash = content.as_str();
+        self.root.join("objects").join(hash.get(..2).unwrap_or("__")).join(hash)
+    }
+
+    /// Holds every file of a result against its hash; unchanged files are not read.
+    pub(crate) fn health(&mut self, key: &StageKey) -> Health {
+        let Some(result) = self.results.get(key) else {
+            return Health::Missing { slot: String::new() };
+        };
+        for output in &result.outputs {
+            let folder = self.object(&output.content);
+            for file in &output.files {
+                let slot = output.slot.clone();
+                match self.fingerprints.file(&folder.join(&file.path)) {
+                    Ok(hash) if hash == file.hash => {}
+                    Ok(_) => return Health::Damaged { slot },
+                    Err(_) => return Health::Missing { slot },
+                }
+            }
+            if output.files.is_empty() && !folder.is_dir() {
+                return Health::Missing {
+                    slot: output.slot.clone(),
+                };
+            }
+        }
+        Health::Intact
+    }
+
+    /// Moves a finished output from scratch into the store, under its content's name.
+    pub(crate) fn publish(
+        &mut self,
+        slot: &str,
+        artifact: Artifact,
+        scratch: &Path,
+    ) -> Result<StoredOutput, StoreError> {
+        if !scratch.is_dir() {
+            return Err(StoreError::OutputMissing { slot: slot.to_owned() });
+        }
+        let (content, files) = hash_folder(scratch).map_err(io("hash an output"))?;
+        if files.is_empty() {
+            return Err(StoreError::OutputMissing { slot: slot.to_owned() });
+        }
+        let target = self.object(&content);
+        objects::move_into_place(scratch, &target, &files).map_err(io("publish an output"))?;
+        for file in &files {
+            self.fingerprints.remember(&target.join(&file.path), &file.hash);
+        }
+        Ok(StoredOutput {
+            slot: slot.to_owned(),
+            artifact,
+            content,
+            files,
+        })
+    }
+
+    /// Keeps the readable form of a key.
+    pub(crate) fn keep_description(&self, key: &StageKey, description: &Json) -> Result<(), StoreError> {
+        let path = self.description_path(key);
+        if path.exists() {
+            return Ok(());
+        }
+        let parent = path.parent().unwrap_or(&self.root);
+        fs_err::create_dir_all(parent).map_err(io("make a folder"))?;
+        let bytes = serde_json::to_vec_pretty(description).unwrap_or_default();
+        persist(&path, &bytes).map_err(io("write a description"))
+    }
+
+    pub(crate) fn description(&self, key: &StageKey) -> Option<Json> {
+        let bytes = fs_err::read(self.description_path(key)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn description_path(&self, key: &StageKey) -> PathBuf {
+        let name = key.as_str();
+        self.root
+            .join("keys")
+            .join(name.get(..2).unwrap_or("__"))
+            .join(format!("{name}.json"))
+    }
+
+    /// Takes the right to compute a key; `None` while another process has it. The kernel drops it with the process.
+    pub(crate) fn try_lock(&self, key: &StageKey) -> Result<Option<File>, StoreError> {
+        let file = self.lock_file(key)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(e)) => Err(io("lock a key")(e)),
+        }
+    }
+
+    fn lock_file(&self, key: &StageKey) -> Result<File, StoreError> {
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.root.join("locks").join(key.as_str()))
+            .map_err(io("open a lock"))
+    }
+
+    /// A fresh folder for work in progress, on the same file system as the objects.
+    pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, StoreError> {
+        tempfile::Builder::new()
+            .prefix("stage-")
+            .tempdir_in(self.root.join("scratch"))
+            .map_err(io("make a scratch folder"))
+    }
+
+    /// Writes the stat cache back, if files were hashed since it was read.
+    pub(crate) fn save_fingerprints(&self) -> Result<(), StoreError> {
+        match self.fingerprints.to_save() {
+            Some(bytes) => persist(&self.root.join("fingerprints.json"), &bytes).map_err(io("write the stat cache")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `check`: every error in one pass, each at its place.
+
+use crate::harness::{Project, repository};
+
+#[test]
+fn every_planted_error_is_reported_with_its_line() {
+    let project = Project::new();
+    let folder = repository().join("tests/fixtures/many_errors/pipelines");
+    let output = project
+        .command(&["check", "many_errors.yaml"])
+        .current_dir(folder)
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let planted: [(&str, &str, &str); 20] = [
+        ("2:1", "unknown key `seeds`", "did you mean `seed`?"),
+        ("6:24", "`digitz` is not one of", "did you mean `digits`?"),
+        ("6:38", "unknown variable `sid`", "did you mean `side`?"),
+        ("8:38", "4 is out of range: at least 8", ""),
+        ("10:5", "unknown stage kind `trian`", "did you mean `train`?"),
+        ("12:35", "no stage named `digitts`", "did you mean `digits`?"),
+        ("12:52", "expected an integer, found text (`ten`)", ""),
+        ("12:57", "unknown parameter `batchsize`", "did you mean `batch`?"),
+        (
+            "14:19",
+            "cannot read preset `train/cnn-r2`",
+            "did you mean `train/cnn`?",
+        ),
+        ("17:3", "`twice` stands twice", "first here"),
+        ("20:48", "areas", ""),
+        (
+            "22:23",
+            "`tiny` gives a dataset, but this parameter needs a model",
+            "this stage",
+        ),
+        ("22:29", "`deep` has no matrix", "write `deep`"),
+        ("24:5", "missing parameter `models`", ""),
+        ("25:3", "in a circle: first -> second -> first", "part of the circle"),
+        ("37:15", "matrix field `sead`", "did you mean `seed`?"),
+        ("38:35", "no stage named `images`", ""),
+        ("41:19", "", "used here"),
+        ("many_errors.yaml", "problems in this pipeline", ""),
+        ("stages/train/broken.yaml", "not valid YAML", ""),
+    ];
+    for (place, message, help) in planted {
+        assert!(text.contains(place), "no place {place} for {message:?} in\n{text}");
+        assert!(text.contains(message), "no {message:?} in\n{text}");
+        assert!(text.contains(help), "no {help:?} in\n{text}");
+    }
+}
+
+#[test]
+fn a_good_pipeline_is_said_to_be_good() {
+    let project = Project::with_presets();
+    project.write("p.yaml", "stages:\n  digits:\n    dataset: { use: dataset/digits }\n");
+    let ran = project.dynvis(&["check", "p.yaml"]).expect(0);
+    assert!(ran.stderr.contains("no errors"), "{}", ran.stderr);
+}
+
+#[test]
+fn every_shipped_pipeline_checks_clean() {
+    for entry in std::fs::read_dir(repository().join("pipelines")).expect("pipelines") {
+        let path = entry.expect("an entry").path();
+        let name = path.to_string_lossy().into_owned();
+        Project::new().dynvis(&["check", &name]).expect(0);
+    }
+    let paper = repository().join("pipelines/paper.yaml");
+    let paper = paper.to_string_lossy();
+    Project::new()
+        .dynvis(&["check", &paper, "-S", "vars.data=digits"])
+        .expect(0);
+}
+
+#[test]
+fn overrides_are_typed_and_typos_get_a_suggestion() {
+    let project = Project::with_presets();
+    project.write(
+        "p.yaml",
+        "vars: { side: 16 }\nstages:\n  digits:\n    dataset: { source: digits, side: \"${vars.side}\" }\n",
+    );
+    project
+        .dynvis(&["check", "p.yaml", "-S", "vars.side=24", "-S", "digits.limit=100"])
+        .expect(0);
+    for (argument, message, help) in [
+        ("digits.sidee=16", "unknown parameter `sidee`", "did you mean `side`?"),
+        ("digit.side=16", "no stage named `digit`", "did you mean `digits`?"),
+        ("vars.sid=16", "unknown variable `sid`", "did you mean `side`?"),
+        ("digits.side=big", "expected an integer", ""),
+        ("digits.side", "is not of the form", ""),
+        ("digits.side=[", "not valid YAML", ""),
+    ] {
+        let ran = project.dynvis(&["check", "p.yaml", "-S", argument]).expect(2);
+        assert!(ran.stderr.contains(message), "{argument}: {}", ran.stderr);
+        assert!(ran.stderr.contains(help), "{argument}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains(&format!("-S {argument}")),
+            "{argument}: {}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn hostile_texts_get_an_answer() {
+    let project = Project::new();
+    let deep = "[".repeat(20_000);
+    let long_name = format!("stages: {{ {}: {{}} }}", "x".repeat(10_000));
+    for text in [
+        "",
+        "null",
+        "[]",
+        "stages:",
+        "stages: 3",
+        "stages: {a: }",
+        "\u{feff}",
+        "a: b: c",
+        "stages: {1: {2: 3}}",
+        "&a [*a]",
+        "stages: {a: {dataset: {source: {x: 1}}}}",
+        &deep,
+        &long_name,
+    ] {
+        project.write("p.yaml", text);
+        let ran = project.dynvis(&["check", "p.yaml"]);
+        assert_eq!(ran.code, 2, "{text:.40}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked"), "{text:.40}: {}", ran.stderr);
+    }
+    std::fs::write(project.path("p.yaml"), [0xff, 0xfe, 0x00]).expect("written");
+    let ran = project.dynvis(&["check", "p.yaml"]).expect(2);
+    assert!(ran.stderr.contains("not UTF-8"), "{}", ran.stderr);
+    let ran = project.dynvis(&["check", "nowhere.yaml"]).expect(2);
+    assert!(ran.stderr.contains("no such file"), "{}", ran.stderr);
+}

@@ -1,0 +1,92 @@
+//! Commands that say things: the catalogue, the schema, the doctor, exit codes, closed pipes.
+
+use crate::harness::{Project, repository};
+
+#[test]
+fn the_catalogue_names_every_parameter_with_type_unit_and_default() {
+    let project = Project::new();
+    let kinds = project.dynvis(&["stages"]).expect(0);
+    for kind in ["dataset", "train", "noise", "fixed_points", "command"] {
+        assert!(kinds.stdout.contains(kind), "{}", kinds.stdout);
+        let one = project.dynvis(&["stages", kind]).expect(0);
+        assert!(
+            one.stdout.contains("required"),
+            "{kind} has a required parameter: {}",
+            one.stdout
+        );
+    }
+    let train = project.dynvis(&["stages", "train"]).expect(0).stdout;
+    for word in ["learning_rate", "ms", "stage (dataset)", "direct", "augment.flip"] {
+        assert!(train.contains(word), "no {word} in {train}");
+    }
+    let ran = project.dynvis(&["stages", "trian"]).expect(2);
+    assert!(ran.stderr.contains("did you mean `train`?"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_schema_is_json_and_knows_what_the_catalogue_knows() {
+    let schema = Project::new().dynvis(&["schema"]).expect(0).json();
+    let stage = &schema["properties"]["stages"]["additionalProperties"]["properties"];
+    assert!(stage["train"]["properties"]["epochs"].is_object());
+    assert_eq!(stage["dataset"]["additionalProperties"], false);
+}
+
+#[test]
+fn the_dag_has_four_forms() {
+    let project = Project::new();
+    let quickstart = repository().join("pipelines/quickstart.yaml");
+    let quickstart = quickstart.to_string_lossy();
+    let dag = |format: &str| project.dynvis(&["dag", &quickstart, "--format", format]).expect(0);
+    assert!(dag("text").stdout.contains("cordsnet x3"));
+    assert!(dag("mermaid").stdout.contains("cordsnet --> noise"));
+    assert!(dag("dot").stdout.starts_with("digraph"));
+    let json = dag("json").json();
+    assert_eq!(json["stages"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
+fn the_doctor_answers_without_a_gpu() {
+    let ran = Project::new().dynvis(&["doctor"]).expect(0);
+    for word in ["processor", "memory", "cache", "GPU"] {
+        assert!(ran.stdout.contains(word), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn wrong_use_has_exit_code_2() {
+    let project = Project::new();
+    project.dynvis(&["frobnicate"]).expect(2);
+    project.write("p.yaml", "stages: {}\n");
+    let ran = project.dynvis(&["run", "p.yaml", "--device", "cuda"]).expect(2);
+    assert!(ran.stderr.contains("no CUDA engine"), "{}", ran.stderr);
+    project.dynvis(&["run", "p.yaml", "--device", "abacus"]).expect(2);
+    project.dynvis(&["show", "@"]).expect(2);
+    project.dynvis(&["log", "zz"]).expect(2);
+}
+
+#[test]
+fn a_cache_of_another_version_is_not_touched() {
+    let project = Project::new();
+    project
+        .write("p.yaml", "stages: {}\n")
+        .write("cache/format", "dynvis cache 99\n");
+    let ran = project.dynvis(&["run", "p.yaml"]).expect(2);
+    assert!(ran.stderr.contains("another version"), "{}", ran.stderr);
+    assert_eq!(project.read("cache/format"), "dynvis cache 99\n");
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let project = Project::new();
+    let mut child = project
+        .command(&["schema"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.is_empty(), "{stderr}");
+}

@@ -1,0 +1,128 @@
+//! A project in a temporary folder and the built binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A fresh project: `stages/` exists, so that the folder is found as the project's root.
+pub struct Project {
+    folder: tempfile::TempDir,
+}
+
+/// What a command did, as a user sees it.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Fails the test with everything that was printed, unless the exit code is this one.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(
+            self.code, code,
+            "exit code\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout, self.stderr
+        );
+        self
+    }
+
+    /// The standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}:\n{}", self.stdout))
+    }
+}
+
+impl Project {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("stages")).expect("stages");
+        Self { folder }
+    }
+
+    /// With the presets of this repository.
+    pub fn with_presets() -> Self {
+        let project = Self::new();
+        copy(&repository().join("stages"), &project.path("stages"));
+        project
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> &Self {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        std::fs::write(path, text).expect("written");
+        self
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// The binary in this project, without colour.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dynvis"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("NO_COLOR", "1")
+            .env_remove("DYNVIS_CACHE");
+        command
+    }
+
+    pub fn dynvis(&self, arguments: &[&str]) -> Ran {
+        let Output { status, stdout, stderr } = self.command(arguments).output().expect("the binary starts");
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    /// Stage -> state, as `plan --json` says it.
+    pub fn states(&self, arguments: &[&str]) -> std::collections::BTreeMap<String, String> {
+        let mut all = vec!["plan", "--json"];
+        all.extend(arguments);
+        let plan = self.dynvis(&all).expect(0).json();
+        let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
+        plan["stages"]
+            .as_array()
+            .expect("stages")
+            .iter()
+            .map(|s| (text(&s["stage"]), text(&s["state"])))
+            .collect()
+    }
+
+    /// Stage -> outcome of the last run.
+    pub fn outcomes(&self) -> std::collections::BTreeMap<String, String> {
+        let runs = self.dynvis(&["runs", "--json", "-n", "1"]).expect(0).json();
+        let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
+        runs[0]["stages"]
+            .as_array()
+            .expect("stages")
+            .iter()
+            .map(|s| (text(&s["name"]), text(&s["outcome"])))
+            .collect()
+    }
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}

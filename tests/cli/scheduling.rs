@@ -1,0 +1,421 @@
+//! Keys, caching and failures, with small programs as stages.
+
+use crate::harness::Project;
+
+/// Three stages in a row that count how often they execute, in a file that is no input.
+const CHAIN: &str = r#"
+name: chain
+stages:
+  a:
+    command:
+      run: [sh, -c, "echo a >> $COUNT; cp {files.0} out.txt"]
+      files: [in.txt]
+      outputs: { out: { path: out.txt } }
+  b:
+    command:
+      run: [sh, -c, "echo b >> $COUNT; tr -d x < {inputs.from}/out.txt > out.txt"]
+      inputs: { from: a }
+      outputs: { out: { path: out.txt } }
+  c:
+    command:
+      run: [sh, -c, "echo c >> $COUNT; cat {inputs.from}/out.txt > out.txt; (echo n; cat out.txt) > t.csv"]
+      inputs: { from: b }
+      outputs: { out: { path: out.txt }, t: { path: t.csv, type: table } }
+"#;
+
+fn chain() -> Project {
+    let project = Project::new();
+    project.write("p.yaml", CHAIN).write("in.txt", "1\n");
+    project
+}
+
+fn run(project: &Project, arguments: &[&str]) -> crate::harness::Ran {
+    let mut all = vec!["run", "p.yaml"];
+    all.extend(arguments);
+    let output = project
+        .command(&all)
+        .env("COUNT", project.path("count"))
+        .output()
+        .expect("runs");
+    crate::harness::Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn executed(project: &Project) -> String {
+    let text = project.read("count").replace('\n', "");
+    let _ = std::fs::remove_file(project.path("count"));
+    text
+}
+
+#[test]
+fn the_second_run_does_nothing() {
+    let project = chain();
+    run(&project, &[]).expect(0);
+    assert_eq!(executed(&project), "abc");
+    let states = project.states(&["p.yaml"]);
+    assert!(states.values().all(|s| s == "cached"), "{states:?}");
+    run(&project, &[]).expect(0);
+    assert_eq!(executed(&project), "");
+}
+
+#[test]
+fn equal_output_cuts_off_what_is_downstream() {
+    let project = chain();
+    run(&project, &[]).expect(0);
+    executed(&project);
+    // `b` drops every x, so its output comes out equal and `c` has nothing to do.
+    project.write("in.txt", "x1\n");
+    let states = project.states(&["p.yaml"]);
+    assert_eq!(states["a"], "run");
+    assert_eq!(states["b"], "maybe");
+    assert_eq!(states["c"], "maybe");
+    run(&project, &[]).expect(0);
+    assert_eq!(executed(&project), "ab");
+}
+
+#[test]
+fn a_change_taken_back_restores() {
+    let project = chain();
+    run(&project, &[]).expect(0);
+    project.write("in.txt", "2\n");
+    run(&project, &[]).expect(0);
+    executed(&project);
+    project.write("in.txt", "1\n");
+    let states = project.states(&["p.yaml"]);
+    assert!(states.values().all(|s| s == "restore"), "{states:?}");
+    run(&project, &[]).expect(0);
+    assert_eq!(executed(&project), "");
+    assert!(project.outcomes().values().all(|o| o == "restored"));
+    assert!(project.states(&["p.yaml"]).values().all(|s| s == "cached"));
+}
+
+#[test]
+fn comments_order_and_names_do_not_matter() {
+    let project = chain();
+    run(&project, &[]).expect(0);
+    executed(&project);
+    let reordered = CHAIN.replace("name: chain", "# a comment\nname:   chain").replace(
+        "      inputs: { from: b }\n      outputs: { out: { path: out.txt }, t: { path: t.csv, type: table } }",
+        "      outputs: { t: { type: table, path: t.csv }, out: { path: out.txt } }\n      inputs: { from: b }",
+    );
+    assert_ne!(reordered, CHAIN);
+    project.write("p.yaml", &reordered);
+    assert!(project.states(&["p.yaml"]).values().all(|s| s == "cached"));
+    // Renamed stages find their results under other names.
+    project.write(
+        "p.yaml",
+        &CHAIN.replace("  a:\n", "  start:\n").replace("from: a", "from: start"),
+    );
+    run(&project, &[]).expect(0);
+    assert_eq!(executed(&project), "");
+}
+
+#[test]
+fn damaged_and_deleted_results_are_noticed_and_recomputed() {
+    let project = chain();
+    run(&project, &[]).expect(0);
+    executed(&project);
+    let objects = |project: &Project| -> Vec<std::path::PathBuf> {
+        walk(&project.path("cache/objects"))
+            .into_iter()
+            .filter(|p| p.ends_with("out.txt"))
+            .collect()
+    };
+    // All three stages pass the same bytes on, so there is one object.
+    let files = objects(&project);
+    assert_eq!(files.len(), 1);
+    let mut permissions = std::fs::metadata(&files[0]).expect("metadata").permissions();
+    #[expect(clippy::permissions_set_readonly_false, reason = "a test's own file")]
+    permissions.set_readonly(false);
+    std::fs::set_permissions(&files[0], permissions).expect("writable");
+    std::fs::write(&files[0], "forged").expect("damaged");
+    let plan = project.dynvis(&["plan", "p.yaml"]).expect(0);
+    assert!(plan.stdout.contains("output `out` is damaged"), "{}", plan.stdout);
+    run(&project, &[]).expect(0);
+    assert!(executed(&project).starts_with('a'));
+    assert_eq!(std::fs::read_to_string(&objects(&project)[0]).expect("restored"), "1\n");
+    std::fs::remove_dir_all(files[0].parent().expect("a folder")).expect("deleted");
+    let plan = project.dynvis(&["plan", "p.yaml"]).expect(0);
+    assert!(plan.stdout.contains("output `out` is missing"), "{}", plan.stdout);
+    run(&project, &[]).expect(0);
+    assert!(project.states(&["p.yaml"]).values().all(|s| s == "cached"));
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_failed_stage_keeps_the_last_good_result_its_log_and_what_it_wrote() {
+    let project = chain();
+    run(&project, &[]).expect(0);
+    executed(&project);
+    let good = CHAIN.replace(
+        "cat {inputs.from}/out.txt > out.txt;",
+        "echo partial > out.txt; echo it broke >&2; exit 3;",
+    );
+    project.write("p.yaml", &good);
+    let ran = run(&project, &[]).expect(100);
+    assert!(ran.stderr.contains("it broke"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`c` failed"), "{}", ran.stderr);
+    let kept = walk(&project.path("cache/runs"));
+    assert!(kept.iter().any(|p| p.ends_with("partial/c/work/out.txt")), "{kept:?}");
+    let plan = project.dynvis(&["plan", "p.yaml"]).expect(0);
+    assert!(plan.stdout.contains("failed before"), "{}", plan.stdout);
+    project.write("p.yaml", CHAIN);
+    assert!(project.states(&["p.yaml"]).values().all(|s| s == "cached"));
+}
+
+#[test]
+fn keep_going_runs_what_does_not_depend_on_the_failure() {
+    let project = Project::new();
+    let stage = |name: &str, script: &str| {
+        format!("  {name}:\n    command: {{ run: [sh, -c, \"{script}\"], outputs: {{ out: {{ path: out.txt }} }} }}\n")
+    };
+    let text = format!(
+        "stages:\n{}{}",
+        stage("bad", "exit 1"),
+        stage("good", "sleep 0.2; echo 1 > out.txt")
+    );
+    project.write("p.yaml", &text);
+    run(&project, &["--keep-going", "--jobs", "1"]).expect(100);
+    let outcomes = project.outcomes();
+    assert_eq!((outcomes["bad"].as_str(), outcomes["good"].as_str()), ("failed", "ran"));
+}
+
+#[test]
+fn selection() {
+    let project = chain();
+    run(&project, &["b"]).expect(0);
+    assert_eq!(executed(&project), "ab");
+    run(&project, &["--from", "b"]).expect(0);
+    assert_eq!(executed(&project), "c");
+    run(&project, &["--force=b"]).expect(0);
+    assert_eq!(executed(&project), "b");
+    run(&project, &["--until", "b", "--force"]).expect(0);
+    assert_eq!(executed(&project), "ab");
+    project.write("in.txt", "5\n");
+    let states = project.states(&["p.yaml", "c", "--only"]);
+    assert_eq!((states["a"].as_str(), states["c"].as_str()), ("excluded", "blocked"));
+    let ran = run(&project, &["d"]).expect(2);
+    assert!(ran.stderr.contains("no stage `d`"), "{}", ran.stderr);
+}
+
+#[test]
+fn missing_files_stop_before_any_work() {
+    let project = chain();
+    std::fs::remove_file(project.path("in.txt")).expect("removed");
+    let ran = run(&project, &[]).expect(2);
+    assert!(ran.stderr.contains("needs the file `in.txt`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("waiting for it: b, c"), "{}", ran.stderr);
+    assert_eq!(executed(&project), "");
+    let states = project.states(&["p.yaml"]);
+    assert!(states.values().all(|s| s == "blocked"), "{states:?}");
+    assert_eq!(project.dynvis(&["plan", "p.yaml", "--exit-code"]).code, 10);
+}
+
+#[test]
+fn an_input_edited_while_it_is_read_is_not_published() {
+    let project = chain();
+    project.write(
+        "p.yaml",
+        &CHAIN.replace("cp {files.0} out.txt", "cp {files.0} out.txt; echo late > {files.0}"),
+    );
+    let ran = run(&project, &[]).expect(101);
+    assert!(ran.stderr.contains("changed while the stage ran"), "{}", ran.stderr);
+    assert_eq!(executed(&project), "a");
+}
+
+#[test]
+fn independent_stages_run_side_by_side() {
+    let project = Project::new();
+    // Each waits for the other's mark: one after the other, they would wait in vain.
+    let stage = |me: &str, other: &str| {
+        format!(
+            "  {me}:\n    resources: {{ cpu: 1 }}\n    command:\n      run: [sh, -c, \"touch {{root}}/{me}.mark; for i in $(seq 100); do [ -e {{root}}/{other}.mark ] && break; sleep 0.1; done; [ -e {{root}}/{other}.mark ] && echo 1 > out.txt\"]\n      outputs: {{ out: {{ path: out.txt }} }}\n"
+        )
+    };
+    project.write(
+        "p.yaml",
+        &format!("stages:\n{}{}", stage("left", "right"), stage("right", "left")),
+    );
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if threads < 2 {
+        return;
+    }
+    run(&project, &["--jobs", "2"]).expect(0);
+}
+
+#[test]
+fn two_runs_at_once_share_the_work() {
+    let project = Project::new();
+    project.write(
+        "p.yaml",
+        "stages:\n  slow:\n    command: { run: [sh, -c, \"echo s >> $COUNT; sleep 1; echo 1 > out.txt\"], outputs: { out: { path: out.txt } } }\n",
+    );
+    let start = || {
+        project
+            .command(&["run", "p.yaml"])
+            .env("COUNT", project.path("count"))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("starts")
+    };
+    let (mut one, mut two) = (start(), start());
+    assert!(one.wait().expect("ends").success());
+    assert!(two.wait().expect("ends").success());
+    assert_eq!(executed(&project), "s");
+}
+
+#[test]
+fn ctrl_c_is_recorded_and_leaves_no_process() {
+    let project = Project::new();
+    project.write(
+        "p.yaml",
+        "stages:\n  slow:\n    command: { run: [sh, -c, \"echo $$ > {root}/pid; sleep 60\"], outputs: { out: { path: out.txt } } }\n",
+    );
+    let mut child = project
+        .command(&["run", "p.yaml"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    let pid = wait_for(&project, "pid");
+    let status = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(status.success());
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    assert!(!alive(&pid), "the program outlived the run");
+    assert_eq!(project.outcomes()["slow"], "interrupted");
+    let plan = project.dynvis(&["plan", "p.yaml"]).expect(0);
+    assert!(plan.stdout.contains("interrupted before"), "{}", plan.stdout);
+}
+
+#[test]
+fn killing_the_tool_leaves_no_orphan_and_no_lock() {
+    let project = Project::new();
+    let script = |seconds: u32| {
+        format!(
+            "stages:\n  slow:\n    command: {{ run: [sh, -c, \"echo $$ > {{root}}/pid; sleep {seconds}; echo 1 > out.txt\"], outputs: {{ out: {{ path: out.txt }} }} }}\n"
+        )
+    };
+    project.write("p.yaml", &script(30));
+    let mut child = project
+        .command(&["run", "p.yaml"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    let pid = wait_for(&project, "pid");
+    child.kill().expect("killed");
+    child.wait().expect("ends");
+    for _ in 0..50 {
+        if !alive(&pid) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(!alive(&pid), "the program outlived the tool");
+    project.write("p.yaml", &script(0));
+    run(&project, &[]).expect(0);
+}
+
+fn wait_for(project: &Project, file: &str) -> String {
+    for _ in 0..100 {
+        let text = project.read(file);
+        if text.ends_with('\n') {
+            return text.trim().to_owned();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("`{file}` never came");
+}
+
+/// Whether a process lives; one that ended but was not reaped does not count.
+fn alive(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn tables_of_runs_are_shown_and_compared() {
+    let project = Project::new();
+    let pipeline = |rows: &str| {
+        format!(
+            "stages:\n  t:\n    command:\n      run: [sh, -c, \"printf '{rows}' > t.csv\"]\n      outputs: {{ scores: {{ path: t.csv, type: table }} }}\n"
+        )
+    };
+    project.write("p.yaml", &pipeline("level,accuracy\\\\n0,0.9\\\\n1,0.5\\\\n"));
+    let ran = run(&project, &[]).expect(0);
+    assert!(ran.stdout.contains("accuracy"), "headline: {}", ran.stdout);
+    project.write(
+        "p.yaml",
+        &pipeline("level,accuracy\\\\n0,0.9\\\\n1,0.75\\\\n2,0.25\\\\n"),
+    );
+    run(&project, &[]).expect(0);
+    let diff = project
+        .dynvis(&["diff", "@-1", "@", "--format", "json"])
+        .expect(1)
+        .json();
+    let table = &diff["tables"][0];
+    assert_eq!(table["table"], "t/scores");
+    let text = table.to_string();
+    assert!(text.contains("0.75") && text.contains("0.25"), "{text}");
+    assert!(!text.contains("0.9"), "row 0 did not change: {text}");
+    project.dynvis(&["diff", "@", "@"]).expect(0);
+    let csv = project.dynvis(&["show", "@", "t/scores", "--format", "csv"]).expect(0);
+    assert_eq!(csv.stdout, "level,accuracy\n0,0.9\n1,0.75\n2,0.25\n");
+    let list = project.dynvis(&["show", "@"]).expect(0);
+    assert!(list.stdout.contains("t/scores"), "{}", list.stdout);
+    let ran = project.dynvis(&["show", "@", "t/score"]).expect(2);
+    assert!(ran.stderr.contains("did you mean `t/scores`?"), "{}", ran.stderr);
+    project.dynvis(&["show", "@-7"]).expect(2);
+    project
+        .write("a.csv", "level,accuracy\n0,0.9\n")
+        .write("b.csv", "level,accuracy\n0,0.8\n");
+    project.dynvis(&["diff", "a.csv", "b.csv"]).expect(1);
+    project.dynvis(&["diff", "a.csv", "a.csv"]).expect(0);
+}
+
+#[test]
+fn a_matrix_fans_out_and_in() {
+    let project = Project::new();
+    project.write(
+        "p.yaml",
+        r#"
+stages:
+  one:
+    command:
+      run: [sh, -c, "echo ${matrix.n} > out.txt"]
+      outputs: { out: { path: out.txt } }
+    matrix: { n: [1, 2, 3] }
+  member:
+    command:
+      run: [sh, -c, "cat {inputs.it}/out.txt > out.txt"]
+      inputs: { it: "one@n=2" }
+      outputs: { out: { path: out.txt } }
+"#,
+    );
+    run(&project, &[]).expect(0);
+    let outcomes = project.outcomes();
+    assert_eq!(
+        outcomes.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["member", "one@n=1", "one@n=2", "one@n=3"]
+    );
+    let dag = project.dynvis(&["dag", "p.yaml"]).expect(0);
+    assert!(dag.stdout.contains("one x3"), "{}", dag.stdout);
+    run(&project, &["one@n=2", "--force=one@n=2"]).expect(0);
+    assert_eq!(project.outcomes()["one@n=2"], "ran");
+    assert_eq!(project.outcomes()["one@n=1"], "excluded");
+}
