@@ -7,7 +7,7 @@
 mod support;
 
 use cords::Real;
-use cords::learn::{Objective, cnn_gradient, cordsnet_gradient, logspace};
+use cords::learn::{Batch, Objective, cnn_gradient, cordsnet_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
 use support::{Fixture, assert_close};
 
@@ -51,8 +51,10 @@ fn check_trial<T: Real>(name: &str, phi: Phi, tolerance: f64) {
         &euler(&fixture),
         phi,
         &objective,
-        &images.data,
-        &fixture.labels(),
+        Batch {
+            images: &images.data,
+            labels: &fixture.labels(),
+        },
         &[0, 1, steps, 2 * steps],
     )
     .expect("the fixture is a network");
@@ -135,8 +137,10 @@ fn check_linear<T: Real>(tolerance: f64) {
         &euler(&fixture),
         Phi::Identity,
         &objective,
-        &images.data,
-        &fixture.labels(),
+        Batch {
+            images: &images.data,
+            labels: &fixture.labels(),
+        },
         &[steps],
     )
     .expect("the fixture is a network");
@@ -206,7 +210,15 @@ fn check_cnn<T: Real>(tolerance: f64) {
     let images = fixture.tensor("images").cast::<T>();
     let labels = fixture.labels();
     let parameters = fixture.parameters::<T>("param.");
-    let pass = cnn_gradient(&architecture, &parameters, &images.data, &labels).expect("the fixture is a network");
+    let pass = cnn_gradient(
+        &architecture,
+        &parameters,
+        Batch {
+            images: &images.data,
+            labels: &labels,
+        },
+    )
+    .expect("the fixture is a network");
     assert_close("loss", &[pass.loss.loss], &fixture.tensor("loss").data, tolerance);
     assert_close("logits", &pass.logits, &fixture.tensor("logits_train").data, tolerance);
     compare_before_norm(&pass.gradients, &fixture, tolerance);

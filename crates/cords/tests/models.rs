@@ -51,7 +51,7 @@ impl Images for Gratings {
         let mut noise = vec![0.0f32; out.len()];
         stream.normal_fill(&mut noise);
         for (index, (value, noise)) in out.iter_mut().zip(&noise).enumerate() {
-            let position = if i % 2 == 0 { index / 16 } else { index % 16 };
+            let position = if i.is_multiple_of(2) { index / 16 } else { index % 16 };
             *value = (position as f64 * 0.8 + phase).sin() as f32 + 0.5 * noise;
         }
         if self.poisoned && i == 5 {

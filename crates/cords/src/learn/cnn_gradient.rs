@@ -1,7 +1,7 @@
 //! Loss and gradient of one batch of the CNN twin: chunks of images side by side, batch norm over all of them.
 
-use super::TrainError;
-use super::rollout::largest_index;
+use super::rollout::{keep_largest, largest_index};
+use super::{Batch, TrainError};
 use crate::device::{Cpu, Device};
 use crate::net::{
     Architecture, CnnChunk, CnnGraph, ConvName, NORM_EPSILON, Parameters, Running, Statistics, Weights, cnn_others,
@@ -39,14 +39,23 @@ struct Backward<'a, T: Real, D: Device<T>> {
     readout_bias: D::Buffer,
 }
 
-/// Training-mode pass over one batch: loss, gradients of effective weights and of the other parameters in the order of
-/// `cnn_others`, and the statistics that each batch norm used.
+/// What a training-mode pass gives.
+pub(crate) struct CnnBatch<B> {
+    pub(crate) loss: CnnLoss,
+    /// Gradients of effective weights, in the fixed order.
+    pub(crate) weights: Vec<B>,
+    /// Gradients of the other parameters, in the order of `cnn_others`.
+    pub(crate) others: Vec<B>,
+    /// What each batch norm used, in the fixed order.
+    pub(crate) statistics: Vec<Statistics>,
+}
+
+/// Training-mode pass over one batch. `logits` receives `[batch, classes]`.
 pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
     graph: &CnnGraph<T, D>,
-    images: &[T],
-    labels: &[u32],
+    Batch { images, labels }: Batch<'_, T>,
     logits: &mut Vec<T>,
-) -> (CnnLoss, Vec<D::Buffer>, Vec<D::Buffer>, Vec<Statistics>) {
+) -> CnnBatch<D::Buffer> {
     let device = &graph.device;
     let architecture = &graph.architecture;
     let (areas, classes) = (architecture.areas(), architecture.classes);
@@ -67,10 +76,7 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
     let mut largest = (0, 0.0f64);
     for chunk in &chunks {
         for (area, activity) in chunk.activity.iter().enumerate() {
-            let value = device.max_abs(activity);
-            if !(value <= largest.1) && !largest.1.is_nan() {
-                largest = (area, value);
-            }
+            keep_largest(&mut largest, (area, device.max_abs(activity)));
         }
     }
     let mut rows = logits.chunks_exact(classes);
@@ -120,7 +126,12 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
     let upload = |values: &Vec<f64>| device.upload(&values.iter().map(|v| T::from_f64(*v)).collect::<Vec<_>>());
     let mut others: Vec<D::Buffer> = norms.iter().flatten().map(upload).collect();
     others.push(readout_bias);
-    (loss, weights, others, statistics)
+    CnnBatch {
+        loss,
+        weights,
+        others,
+        statistics,
+    }
 }
 
 /// Gradients of weight and bias of every batch norm, in the fixed order; the rest is left in the passes.
@@ -151,7 +162,7 @@ fn backward<T: Real, D: Device<T>>(
         });
         normalise(ConvName::Feedforward(area), passes);
         device.for_each(passes, |_, pass| {
-            let x = if area == 0 { Source::Inp } else { Source::Source(area) };
+            let x = if area == 0 { Source::Inp } else { Source::Area(area) };
             conv_backward(graph, pass, ConvName::Feedforward(area), x);
             match area {
                 0 => device.add(&pass.flow, &mut pass.dinp),
@@ -221,7 +232,7 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
 #[derive(Clone, Copy)]
 enum Source {
     Inp,
-    Source(usize),
+    Area(usize),
     Normed(ConvName),
     Activity(usize),
 }
@@ -239,7 +250,7 @@ fn conv_backward<T: Real, D: Device<T>>(
     let chunk = &mut *pass.chunk;
     let x = match source {
         Source::Inp => &chunk.inp,
-        Source::Source(area) => &chunk.source[area],
+        Source::Area(area) => &chunk.source[area],
         Source::Normed(name) => &chunk.normed[graph.index(name)],
         Source::Activity(area) => &chunk.activity[area],
     };
@@ -358,28 +369,27 @@ pub struct CnnGradient<T> {
     pub parameters: Parameters<T>,
 }
 
-/// Loss and gradient of one training-mode batch on the CPU; `images` normalised, `[batch, in_channels, side, side]`.
+/// Loss and gradient of one training-mode batch on the CPU.
 ///
 /// # Errors
 /// As [`cordsnet_gradient`](super::cordsnet_gradient).
 pub fn cnn_gradient<T: Real>(
     architecture: &Architecture,
     parameters: &Parameters<T>,
-    images: &[T],
-    labels: &[u32],
+    batch: Batch<'_, T>,
 ) -> Result<CnnGradient<T>, TrainError> {
     let device = Cpu;
     architecture.validate()?;
-    super::gradient::check_batch(architecture, images, labels)?;
+    super::gradient::check_batch(architecture, batch)?;
     let mut parameters = parameters.arranged(&architecture.cnn_shapes())?;
     let weights = Weights::<T, Cpu>::upload(&device, architecture, &parameters, cnn_others(architecture));
     let mut running = running_from(architecture, &parameters);
     let graph = CnnGraph::new(&device, architecture, &weights, &running);
     let mut logits = Vec::new();
-    let (loss, dweights, others, statistics) = cnn_batch(&graph, images, labels, &mut logits);
-    update_running(&mut running, &statistics);
+    let pass = cnn_batch(&graph, batch, &mut logits);
+    update_running(&mut running, &pass.statistics);
     write_running(architecture, &running, &mut parameters);
-    let buffers = weights.gradients(&device, &dweights, others);
+    let buffers = weights.gradients(&device, &pass.weights, pass.others);
     let mut gradients = Parameters::new();
     for (name, data) in weights.names.iter().zip(buffers) {
         let shape = parameters
@@ -389,7 +399,7 @@ pub fn cnn_gradient<T: Real>(
         gradients.insert(name.as_str(), Tensor { shape, data });
     }
     Ok(CnnGradient {
-        loss,
+        loss: pass.loss,
         logits,
         gradients,
         parameters,

@@ -158,7 +158,7 @@ impl DirectConfig {
                 });
             }
         }
-        if !(self.accuracy_window_ms >= euler.dt_ms) {
+        if self.accuracy_window_ms.is_nan() || self.accuracy_window_ms < euler.dt_ms {
             return Err(TrainError::Setting {
                 field: "accuracy_window_ms",
                 problem: format!(

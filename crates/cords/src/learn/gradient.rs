@@ -2,11 +2,20 @@
 
 use std::sync::Mutex;
 
-use super::rollout::{Gradients, GroupLoss, Rollout};
+use super::rollout::{Gradients, GroupLoss, Rollout, keep_largest};
 use super::{Objective, TrainError};
 use crate::device::{Cpu, Device};
 use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
 use crate::{Real, Tensor};
+
+/// Images with their classes.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a, T> {
+    /// Normalised images, `[labels.len(), in_channels, side, side]`.
+    pub images: &'a [T],
+    /// Class of each image.
+    pub labels: &'a [u32],
+}
 
 /// Loss of one batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +42,7 @@ pub(crate) struct BatchGradient<T: Real, D: Device<T>> {
 
 /// One group's task.
 struct Task<'a, T: Real, D: Device<T>> {
-    images: &'a [T],
-    labels: &'a [u32],
+    part: Batch<'a, T>,
     logits: &'a mut [T],
     loss: GroupLoss,
     rollout: Option<Rollout<T, D>>,
@@ -67,8 +75,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         &self,
         connections: &Connections<T, D>,
         spontaneous: &[D::Buffer],
-        images: &[T],
-        labels: &[u32],
+        Batch { images, labels }: Batch<'_, T>,
         logits: &mut [T],
         mut gradients: Option<&mut Gradients<D::Buffer>>,
         mut inspect: impl FnMut(&Rollout<T, D>),
@@ -83,8 +90,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             .zip(labels.chunks(size))
             .zip(logits.chunks_mut(size * classes))
             .map(|((images, labels), logits)| Task {
-                images,
-                labels,
+                part: Batch { images, labels },
                 logits,
                 loss: GroupLoss::default(),
                 rollout: None,
@@ -99,17 +105,8 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
         for wave in tasks.chunks_mut(device.groups_in_flight().max(1)) {
             device.for_each(wave, |_, task| {
-                let mut rollout = self.rollout(connections, task.labels.len());
-                let (images, labels) = (task.images, task.labels);
-                task.loss = rollout.forward(
-                    connections,
-                    &self.objective,
-                    spontaneous,
-                    images,
-                    labels,
-                    whole,
-                    task.logits,
-                );
+                let mut rollout = self.rollout(connections, task.part.labels.len());
+                task.loss = rollout.forward(connections, &self.objective, spontaneous, task.part, whole, task.logits);
                 if backward {
                     rollout.backward(connections, &self.objective, spontaneous, whole);
                 }
@@ -147,9 +144,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             }
             batch.return_term += task.loss.return_term;
             batch.correct += task.loss.correct;
-            if !(task.loss.largest.1 <= batch.largest.1) && !batch.largest.1.is_nan() {
-                batch.largest = task.loss.largest;
-            }
+            keep_largest(&mut batch.largest, task.loss.largest);
         }
         cross_entropy.iter_mut().for_each(|sum| *sum /= whole as f64);
         let weighted: f64 = cross_entropy
@@ -195,7 +190,7 @@ pub struct Gradient<T> {
 
 /// Loss and gradient of one batch on the CPU.
 ///
-/// `images` are normalised, `[batch, in_channels, side, side]`; `steps` are counted from the spontaneous state (0), through
+/// `steps` are counted from the spontaneous state (0), through
 /// the stimulus, to the end of the trial.
 ///
 /// # Errors
@@ -207,8 +202,7 @@ pub fn cordsnet_gradient<T: Real>(
     euler: &Euler,
     phi: Phi,
     objective: &Objective,
-    images: &[T],
-    labels: &[u32],
+    batch: Batch<'_, T>,
     steps: &[usize],
 ) -> Result<Gradient<T>, TrainError> {
     let device = Cpu;
@@ -224,21 +218,19 @@ pub fn cordsnet_gradient<T: Real>(
             format!("step {step} is after the trial's end, {}", objective.steps()),
         ));
     }
-    check_batch(architecture, images, labels)?;
-    let classes = architecture.classes;
+    check_batch(architecture, batch)?;
     let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
     let weights = Weights::<T, Cpu>::upload(&device, architecture, &parameters, cordsnet_others(architecture));
     let connections = Connections::new(&device, architecture, euler, phi, &weights);
     let spontaneous = connections.spontaneous(objective.spontaneous_steps);
     let mut sums = zero_gradients(&connections);
-    let mut logits = vec![T::ZERO; labels.len() * classes];
+    let mut logits = vec![T::ZERO; batch.labels.len() * architecture.classes];
     let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
-    let batch = BatchGradient::new(objective);
-    let loss = batch.run(
+    let trials = BatchGradient::new(objective);
+    let loss = trials.run(
         &connections,
         &spontaneous,
-        images,
-        labels,
+        batch,
         &mut logits,
         Some(&mut sums),
         |rollout| {
@@ -276,8 +268,7 @@ pub fn cordsnet_gradient<T: Real>(
 /// Checks the number of images and that every label is a class.
 pub(crate) fn check_batch<T: Real>(
     architecture: &Architecture,
-    images: &[T],
-    labels: &[u32],
+    Batch { images, labels }: Batch<'_, T>,
 ) -> Result<(), TrainError> {
     if images.len() != labels.len() * architecture.image_len() || labels.is_empty() {
         return Err(TrainError::Setting {

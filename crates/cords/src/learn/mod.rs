@@ -19,7 +19,7 @@ pub use cnn_gradient::{CnnGradient, CnnLoss, cnn_gradient};
 pub use config::{CnnConfig, DirectConfig, Fit};
 pub use error::TrainError;
 pub use evaluate::{Evaluation, evaluate};
-pub use gradient::{BatchLoss, Gradient, cordsnet_gradient};
+pub use gradient::{Batch, BatchLoss, Gradient, cordsnet_gradient};
 pub use images::Images;
 pub use init::Initialisation;
 pub use objective::{Objective, logspace};

@@ -4,7 +4,7 @@
 //! sources x_l from r_t. The current from a constant input is formed once, and its gradient gathered over the
 //! whole phase. Weight gradients of several steps go into one product.
 
-use super::Objective;
+use super::{Batch, Objective};
 use crate::Real;
 use crate::device::Device;
 use crate::net::{Connections, ConvName, StepScratch, conv_shapes};
@@ -135,16 +135,14 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         self.batch
     }
 
-    /// Runs the trial from the spontaneous state. `images` are normalised, `[batch, in_channels, side, side]`;
-    /// `whole` is the number of images of the whole batch, over which the loss is a mean.
+    /// Runs the trial from the spontaneous state; `whole` is the number of images of the whole batch, over which the loss is a mean.
     /// `logits` receives those at the end of the stimulus, `[batch, classes]`.
     pub(crate) fn forward(
         &mut self,
         connections: &Connections<T, D>,
         objective: &Objective,
         spontaneous: &[D::Buffer],
-        images: &[T],
-        labels: &[u32],
+        Batch { images, labels }: Batch<'_, T>,
         whole: usize,
         logits: &mut [T],
     ) -> GroupLoss {
@@ -201,10 +199,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             .count();
         for step in [objective.stimulus_steps, objective.steps()] {
             for (area, activity) in self.history[step].iter().enumerate() {
-                let largest = device.max_abs(activity);
-                if !(largest <= loss.largest.1) && !loss.largest.1.is_nan() {
-                    loss.largest = (area, largest);
-                }
+                keep_largest(&mut loss.largest, (area, device.max_abs(activity)));
             }
         }
         loss
@@ -443,6 +438,13 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 &mut self.gradients.biases[areas],
             );
         }
+    }
+}
+
+/// Keeps the larger of two (area, magnitude); NaN is larger than any number.
+pub(crate) fn keep_largest(held: &mut (usize, f64), new: (usize, f64)) {
+    if !held.1.is_nan() && (new.1.is_nan() || new.1 > held.1) {
+        *held = new;
     }
 }
 

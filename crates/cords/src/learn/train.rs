@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::cnn_gradient::{cnn_batch, update_running, write_running};
+use super::cnn_gradient::{CnnBatch, cnn_batch, update_running, write_running};
 use super::evaluate::{Evaluation, check_images, evaluate_cnn, evaluate_trials};
 use super::gradient::{BatchGradient, zero_gradients};
 use super::{
-    CnnConfig, DirectConfig, Fit, Images, Objective, Optimiser, TrainError, clip_gradient_norm, learning_rate,
+    Batch, CnnConfig, DirectConfig, Fit, Images, Objective, Optimiser, TrainError, clip_gradient_norm, learning_rate,
 };
 use crate::device::{Cpu, Device};
 use crate::net::{
@@ -208,8 +208,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         let loss = self.batch.run(
             connections,
             &spontaneous,
-            images,
-            labels,
+            Batch { images, labels },
             logits,
             Some(&mut sums),
             |_| {},
@@ -260,7 +259,12 @@ impl<D: Device<f32>> CnnTrainee<D> {
 impl<D: Device<f32>> Trainee for CnnTrainee<D> {
     fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult {
         let graph = CnnGraph::new(&self.device, &self.architecture, &self.weights, &self.running);
-        let (loss, dweights, others, statistics) = cnn_batch(&graph, images, labels, &mut self.logits);
+        let CnnBatch {
+            loss,
+            weights: dweights,
+            others,
+            statistics,
+        } = cnn_batch(&graph, Batch { images, labels }, &mut self.logits);
         let mut gradients = self.weights.gradients(&self.device, &dweights, others);
         let gradient_norm = clip_gradient_norm(&self.device, self.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {

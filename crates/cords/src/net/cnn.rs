@@ -48,6 +48,8 @@ pub(crate) struct CnnChunk<T: Real, D: Device<T>> {
     pub(crate) batch: usize,
     pub(crate) work: D::Workspace,
     pub(crate) images: D::Buffer,
+    /// Per channel of the batch norm being formed: mean, and squared distance from it.
+    moments: Vec<[f64; 2]>,
     /// Output of each convolution, in the fixed order (unused for the readout).
     pub(crate) convolved: Vec<D::Buffer>,
     /// Its batch norm, where it has one.
@@ -128,6 +130,7 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             batch,
             work: D::Workspace::default(),
             images: uploaded,
+            moments: Vec::new(),
             convolved: names.iter().map(|name| device.zeros(out(name))).collect(),
             normed: names
                 .iter()
@@ -243,7 +246,7 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
                 device.add(&chunk.activity[0], x);
             }
             _ => {
-                let other = if area % 2 == 0 {
+                let other = if area.is_multiple_of(2) {
                     &chunk.activity[area - 2]
                 } else {
                     &chunk.normed[self.index(ConvName::Shortcut(area))]
@@ -263,16 +266,13 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             .as_ref()
             .expect("only convolutions that have a batch norm are normalised");
         let statistics = if training {
-            let mut parts: Vec<(&CnnChunk<T, D>, Vec<[f64; 2]>)> =
-                chunks.iter().map(|chunk| (chunk, Vec::new())).collect();
-            device.for_each(&mut parts, |_, (chunk, moments)| {
-                *moments = device.channel_moments(maps.with_batch(chunk.batch), &chunk.convolved[index]);
+            device.for_each(chunks, |_, chunk| {
+                chunk.moments = device.channel_moments(maps.with_batch(chunk.batch), &chunk.convolved[index]);
             });
-            let parts: Vec<(usize, Vec<[f64; 2]>)> = parts
-                .into_iter()
-                .map(|(chunk, moments)| (chunk.batch * maps.plane(), moments))
-                .collect();
-            combine_moments(maps.channels, &parts)
+            let parts = chunks
+                .iter()
+                .map(|chunk| (chunk.batch * maps.plane(), chunk.moments.as_slice()));
+            combine_moments(maps.channels, parts)
         } else {
             Statistics {
                 mean: norm.running.mean.clone(),
@@ -302,11 +302,11 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
 }
 
 /// Joins the moments of parts (count, per channel mean and squared distance from it) in order; Chan, Golub and LeVeque 1983.
-fn combine_moments(channels: usize, parts: &[(usize, Vec<[f64; 2]>)]) -> Statistics {
+fn combine_moments<'a>(channels: usize, parts: impl Iterator<Item = (usize, &'a [[f64; 2]])>) -> Statistics {
     let mut joined = vec![[0.0f64; 2]; channels];
     let mut count = 0.0;
     for (size, moments) in parts {
-        let size = *size as f64;
+        let size = size as f64;
         let total = count + size;
         for (joined, part) in joined.iter_mut().zip(moments) {
             let difference = part[0] - joined[0];
@@ -408,11 +408,21 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
         let architecture = &self.graph.architecture;
         let size = device.group_images();
         let image_len = architecture.image_len();
-        let mut groups: Vec<(&[T], Vec<T>, Vec<Vec<T>>)> = images[..batch * image_len]
+        struct Group<'a, T> {
+            images: &'a [T],
+            logits: Vec<T>,
+            activity: Vec<Vec<T>>,
+        }
+        let mut groups: Vec<Group<'_, T>> = images[..batch * image_len]
             .chunks(size * image_len)
-            .map(|images| (images, Vec::new(), Vec::new()))
+            .map(|images| Group {
+                images,
+                logits: Vec::new(),
+                activity: Vec::new(),
+            })
             .collect();
-        device.for_each(&mut groups, |_, (images, logits, activity)| {
+        device.for_each(&mut groups, |_, group| {
+            let images = group.images;
             let batch = images.len() / image_len;
             let mut chunk = [self.graph.chunk(images, batch)];
             self.graph.forward(&mut chunk, false);
@@ -421,19 +431,16 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
                 device.download_maps(maps, buffer, &mut out);
                 out
             };
-            *logits = read(ConvName::Readout.shape(architecture).out_maps(batch), &chunk[0].logits);
-            *activity = (0..architecture.areas())
+            group.logits = read(ConvName::Readout.shape(architecture).out_maps(batch), &chunk[0].logits);
+            group.activity = (0..architecture.areas())
                 .map(|area| read(self.graph.maps(area, batch), &chunk[0].activity[area]))
                 .collect();
         });
-        let logits = groups
-            .iter()
-            .flat_map(|(_, logits, _)| logits.iter().copied())
-            .collect();
+        let logits = groups.iter().flat_map(|group| group.logits.iter().copied()).collect();
         let area = |area: usize| {
             groups
                 .iter()
-                .flat_map(|(_, _, activity)| activity[area].iter().copied())
+                .flat_map(|group| group.activity[area].iter().copied())
                 .collect()
         };
         (logits, (0..architecture.areas()).map(area).collect())

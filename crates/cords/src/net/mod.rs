@@ -4,6 +4,7 @@
 
 mod architecture;
 mod cnn;
+mod connections;
 mod cordsnet;
 mod error;
 mod filters;
@@ -18,5 +19,5 @@ pub use model::{Model, ModelInfo, Presentation};
 pub use parameters::Parameters;
 
 pub(crate) use cnn::{CnnChunk, CnnGraph, NORM_EPSILON, Running, Statistics, cnn_others, norm_names, running_from};
-pub(crate) use cordsnet::{Connections, StepScratch, cordsnet_others};
+pub(crate) use connections::{Connections, StepScratch, cordsnet_others};
 pub(crate) use filters::{ConvName, Weights, conv_names, conv_shapes};

@@ -1,0 +1,299 @@
+//! The connections of a CordsNet on a device, one group of images at a time: what simulation and training run on.
+//!
+//! Activity is a buffer per area; every area reads the previous step's activity.
+
+use super::filters::{ConvName, Weights};
+use super::parameters::{READOUT_BIAS, bias_name};
+use super::{Architecture, Euler, Phi};
+use crate::Real;
+use crate::device::{Device, Maps};
+
+/// Filters and biases on a device.
+pub(crate) struct Connections<T: Real, D: Device<T>> {
+    pub(crate) device: D,
+    pub(crate) architecture: Architecture,
+    pub(crate) phi: Phi,
+    pub(crate) alphas: Vec<f64>,
+    areas: Vec<Maps>,
+    filters: Vec<D::Filter>,
+    biases: Vec<D::Buffer>,
+    readout_bias: D::Buffer,
+}
+
+/// Scratch of one group's steps.
+pub(crate) struct StepScratch<T: Real, D: Device<T>> {
+    pub(crate) work: D::Workspace,
+    /// Input current per area.
+    pub(crate) current: Vec<D::Buffer>,
+    /// Source x_l per area, without the part that comes from `inp`.
+    pub(crate) source: Vec<D::Buffer>,
+    /// max(r, 0) per area, where activity can be negative.
+    pub(crate) rectified: Vec<D::Buffer>,
+}
+
+impl<T: Real, D: Device<T>> Connections<T, D> {
+    pub(crate) fn new(
+        device: &D,
+        architecture: &Architecture,
+        euler: &Euler,
+        phi: Phi,
+        weights: &Weights<T, D>,
+    ) -> Self {
+        // The order of `cordsnet_others`: a bias per area, then the readout's.
+        let mut biases: Vec<D::Buffer> = weights.others().iter().map(|buffer| device.duplicate(buffer)).collect();
+        let readout_bias = biases.pop().expect("the readout's bias comes last");
+        let sides = architecture.sides();
+        let maps = |area: usize| Maps {
+            batch: 1,
+            channels: architecture.channels[area + 1],
+            side: sides[area],
+        };
+        Self {
+            device: device.clone(),
+            architecture: architecture.clone(),
+            phi,
+            alphas: (0..architecture.areas()).map(|area| euler.alpha(area)).collect(),
+            areas: (0..architecture.areas()).map(maps).collect(),
+            filters: weights.filters(device),
+            biases,
+            readout_bias,
+        }
+    }
+
+    pub(crate) fn filter(&self, name: ConvName) -> &D::Filter {
+        &self.filters[name.index(self.architecture.areas())]
+    }
+
+    /// Maps of an area for `batch` images.
+    pub(crate) fn maps(&self, area: usize, batch: usize) -> Maps {
+        self.areas[area].with_batch(batch)
+    }
+
+    /// A buffer for every area.
+    pub(crate) fn buffers(&self, batch: usize) -> Vec<D::Buffer> {
+        (0..self.areas.len())
+            .map(|area| self.device.zeros(self.maps(area, batch).len()))
+            .collect()
+    }
+
+    /// Whether activity stays non-negative, so that max(r, 0) = r: ReLU with alpha <= 1 from a non-negative state.
+    pub(crate) fn non_negative(&self) -> bool {
+        self.phi == Phi::Relu
+    }
+
+    pub(crate) fn scratch(&self, batch: usize) -> StepScratch<T, D> {
+        let source = |area: usize| match area {
+            0 => 0,
+            _ => ConvName::Feedforward(area)
+                .shape(&self.architecture)
+                .in_maps(batch)
+                .len(),
+        };
+        let rectified = |area: usize| {
+            if self.non_negative() {
+                0
+            } else {
+                self.maps(area, batch).len()
+            }
+        };
+        let areas = 0..self.areas.len();
+        StepScratch {
+            work: D::Workspace::default(),
+            current: self.buffers(batch),
+            source: areas.clone().map(|area| self.device.zeros(source(area))).collect(),
+            rectified: areas.map(|area| self.device.zeros(rectified(area))).collect(),
+        }
+    }
+
+    /// `inp` = average pool of the input convolution of the images; also returns the convolution's output maps.
+    pub(crate) fn embed(&self, work: &mut D::Workspace, batch: usize, images: &D::Buffer) -> D::Buffer {
+        let shape = ConvName::InpConv.shape(&self.architecture);
+        let mut convolved = self.device.zeros(shape.out_maps(batch).len());
+        self.device.conv(
+            work,
+            self.filter(ConvName::InpConv),
+            batch,
+            images,
+            &mut convolved,
+            false,
+        );
+        let mut inp = self.device.zeros(self.inp_maps(batch).len());
+        self.device.avg_pool(shape.out_maps(batch), &convolved, &mut inp);
+        inp
+    }
+
+    /// Maps of `inp`.
+    pub(crate) fn inp_maps(&self, batch: usize) -> Maps {
+        ConvName::InpSkip.shape(&self.architecture).in_maps(batch)
+    }
+
+    /// inp_skip(inp).
+    pub(crate) fn skip(&self, work: &mut D::Workspace, batch: usize, inp: &D::Buffer) -> D::Buffer {
+        let mut skipped = self.device.zeros(self.inp_maps(batch).len());
+        self.device
+            .conv(work, self.filter(ConvName::InpSkip), batch, inp, &mut skipped, false);
+        skipped
+    }
+
+    /// The constant part of every area's current: its bias, and for areas 0 and 1 what comes straight from `inp`
+    /// (area_area_0(inp) and area_area_1(inp_skip(inp))). `None` is a blank input.
+    pub(crate) fn constant_current(
+        &self,
+        work: &mut D::Workspace,
+        batch: usize,
+        inp: Option<(&D::Buffer, &D::Buffer)>,
+        out: &mut [D::Buffer],
+    ) {
+        for (area, out) in out.iter_mut().enumerate() {
+            self.device.broadcast(self.maps(area, batch), &self.biases[area], out);
+        }
+        if let Some((inp, skipped)) = inp {
+            self.device.conv(
+                work,
+                self.filter(ConvName::Feedforward(0)),
+                batch,
+                inp,
+                &mut out[0],
+                true,
+            );
+            self.device.conv(
+                work,
+                self.filter(ConvName::Feedforward(1)),
+                batch,
+                skipped,
+                &mut out[1],
+                true,
+            );
+        }
+    }
+
+    /// The part of x_l that comes from other areas' activity, written to `x` (nothing for area 0).
+    pub(crate) fn read_source(
+        &self,
+        work: &mut D::Workspace,
+        rectified: &mut [D::Buffer],
+        area: usize,
+        batch: usize,
+        activity: &[D::Buffer],
+        x: &mut D::Buffer,
+    ) {
+        let device = &self.device;
+        match area {
+            0 => {}
+            1 => device.rectify(&activity[0], x),
+            _ if area.is_multiple_of(2) => {
+                device.rectify(&activity[area - 1], x);
+                device.add_rectified(&activity[area - 2], x);
+            }
+            _ => {
+                let from = if self.non_negative() {
+                    &activity[area - 2]
+                } else {
+                    device.rectify(&activity[area - 2], &mut rectified[area - 2]);
+                    &rectified[area - 2]
+                };
+                device.conv(work, self.filter(ConvName::Shortcut(area)), batch, from, x, false);
+                device.add_rectified(&activity[area - 1], x);
+            }
+        }
+    }
+
+    /// One synchronous Euler step of all areas: every area reads the previous step's activity.
+    pub(crate) fn step(
+        &self,
+        scratch: &mut StepScratch<T, D>,
+        batch: usize,
+        constant: &[D::Buffer],
+        activity: &[D::Buffer],
+        next: &mut [D::Buffer],
+    ) {
+        let device = &self.device;
+        for area in 0..self.areas.len() {
+            let StepScratch {
+                work,
+                current,
+                source,
+                rectified,
+            } = scratch;
+            let current = &mut current[area];
+            device.copy(&constant[area], current);
+            device.conv(
+                work,
+                self.filter(ConvName::Recurrent(area)),
+                batch,
+                &activity[area],
+                current,
+                true,
+            );
+            if area == 1 && self.non_negative() {
+                device.conv(
+                    work,
+                    self.filter(ConvName::Feedforward(1)),
+                    batch,
+                    &activity[0],
+                    current,
+                    true,
+                );
+            } else if area > 0 {
+                self.read_source(work, rectified, area, batch, activity, &mut source[area]);
+                device.conv(
+                    work,
+                    self.filter(ConvName::Feedforward(area)),
+                    batch,
+                    &source[area],
+                    current,
+                    true,
+                );
+            }
+            device.leaky_update(self.alphas[area], self.phi, &activity[area], current, &mut next[area]);
+        }
+    }
+
+    /// Spontaneous state of one image: `steps` steps without input from r = 0.
+    pub(crate) fn spontaneous(&self, steps: usize) -> Vec<D::Buffer> {
+        let mut scratch = self.scratch(1);
+        let (mut now, mut next) = (self.buffers(1), self.buffers(1));
+        for _ in 0..steps {
+            // Biases are the constant current of one image.
+            self.step(&mut scratch, 1, &self.biases, &now, &mut next);
+            std::mem::swap(&mut now, &mut next);
+        }
+        now
+    }
+
+    /// Pooled activity of the last two areas and logits, both maps of side 1.
+    pub(crate) fn read_out(
+        &self,
+        work: &mut D::Workspace,
+        batch: usize,
+        activity: &[D::Buffer],
+        pooled: &mut D::Buffer,
+        logits: &mut D::Buffer,
+    ) {
+        let last = self.areas.len() - 1;
+        self.device
+            .pool_pair(self.maps(last, batch), &activity[last], &activity[last - 1], pooled);
+        self.device
+            .broadcast(self.logit_maps(batch), &self.readout_bias, logits);
+        self.device
+            .conv(work, self.filter(ConvName::Readout), batch, pooled, logits, true);
+    }
+
+    /// Maps of the logits.
+    pub(crate) fn logit_maps(&self, batch: usize) -> Maps {
+        ConvName::Readout.shape(&self.architecture).out_maps(batch)
+    }
+
+    /// Maps of the pooled activity.
+    pub(crate) fn pooled_maps(&self, batch: usize) -> Maps {
+        ConvName::Readout.shape(&self.architecture).in_maps(batch)
+    }
+}
+
+/// Names of a CordsNet's parameters apart from g and v.
+pub(crate) fn cordsnet_others(architecture: &Architecture) -> Vec<String> {
+    (0..architecture.areas())
+        .map(bias_name)
+        .chain([READOUT_BIAS.to_owned()])
+        .collect()
+}
