@@ -373,7 +373,8 @@ fn activity_that_grows_without_bound_is_reported() {
     assert!(!state.converged());
     let first = &point.areas[0];
     assert!(!first.steady.converged && first.spectrum.is_none());
-    assert!(!(first.steady.residual <= 1e-6) && first.steady.steps <= 2000);
+    assert!(first.steady.residual.is_nan() || first.steady.residual > 1.0);
+    assert!(first.steady.steps <= 2000);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::DataError;
 use super::decode::Pixels;
 use super::source::{Entry, Opened, Part, Reader, Requirement, read_maybe_gzip};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const IMAGE_MAGIC: u32 = 0x0000_0803;
 const LABEL_MAGIC: u32 = 0x0000_0801;
@@ -160,7 +160,7 @@ fn check_length(file: &Path, bytes: &[u8], expected: u64) -> Result<(), DataErro
 }
 
 /// Height and width, and the levels of all images.
-fn read_images(file: &PathBuf) -> Result<([usize; 2], Vec<u8>), DataError> {
+fn read_images(file: &Path) -> Result<([usize; 2], Vec<u8>), DataError> {
     let mut bytes = read_maybe_gzip(file)?;
     check_magic(file, &bytes, IMAGE_MAGIC, "images")?;
     let [count, height, width] = [4, 8, 12].map(|at| number(file, &bytes, at));
@@ -181,7 +181,7 @@ fn read_images(file: &PathBuf) -> Result<([usize; 2], Vec<u8>), DataError> {
     Ok(([height as usize, width as usize], bytes))
 }
 
-fn read_labels(file: &PathBuf) -> Result<Vec<u32>, DataError> {
+fn read_labels(file: &Path) -> Result<Vec<u32>, DataError> {
     const HEADER: usize = 8;
     let bytes = read_maybe_gzip(file)?;
     check_magic(file, &bytes, LABEL_MAGIC, "labels")?;
@@ -192,7 +192,7 @@ fn read_labels(file: &PathBuf) -> Result<Vec<u32>, DataError> {
         if label < CLASSES {
             return Ok(label);
         }
-        let (file, offset) = (file.clone(), (HEADER + image) as u64);
+        let (file, offset) = (file.to_owned(), (HEADER + image) as u64);
         Err(DataError::LabelOutOfRange {
             file,
             offset,

@@ -10,6 +10,9 @@ use std::path::Path;
 
 /// Images that are decoded side by side before they are written in order.
 const BATCH: usize = 256;
+/// Mean and standard deviation per channel.
+type MeanAndStd = (Vec<f64>, Vec<f64>);
+
 const DEFAULT_VALIDATION: f64 = 0.1;
 const DEFAULT_TEST: f64 = 0.2;
 
@@ -149,7 +152,7 @@ impl PrepareConfig {
     }
 
     /// The constants of the normalisation; `None` where they are to be measured.
-    fn constants(&self) -> Result<Option<(Vec<f64>, Vec<f64>)>, DataError> {
+    fn constants(&self) -> Result<Option<MeanAndStd>, DataError> {
         let (mean, std) = match &self.normalisation {
             Normalisation::TrainingSplit => return Ok(None),
             Normalisation::Given { mean, std } => (mean.clone(), std.clone()),

@@ -46,7 +46,7 @@ pub struct AreaSteadyState {
     pub distance: f64,
     /// `distance` over |spontaneous|; none where that is 0.
     pub relative_distance: Option<f64>,
-    /// Fraction of units with r > 0.
+    /// Fraction of units whose activity exceeds the tolerance: activity of silent units decays and never quite ends.
     pub active_fraction: f64,
 }
 
@@ -73,7 +73,7 @@ pub fn settle_area(
     net: &CordsNet<f64>,
     area: usize,
     drive: &[f64],
-    activity: &mut Vec<f64>,
+    activity: &mut [f64],
     options: &SteadyOptions,
 ) -> (f64, usize) {
     let alpha = net.euler().alpha(area);
@@ -116,7 +116,7 @@ pub fn spontaneous_steady_state(
 ) -> SteadyState {
     let inp = blank(net);
     let mut steady = settle(net, &inp, net.spontaneous(options.joint_steps), options, progress);
-    steady.compare(None);
+    steady.compare(None, options.tolerance);
     steady
 }
 
@@ -132,7 +132,7 @@ pub fn steady_state(
     let mut state = spontaneous.state.clone();
     net.run(&mut state, Input::Constant(inp), options.joint_steps, &mut |_, _| {});
     let mut steady = settle(net, inp, state, options, progress);
-    steady.compare(Some(&spontaneous.state));
+    steady.compare(Some(&spontaneous.state), options.tolerance);
     steady
 }
 
@@ -171,10 +171,11 @@ fn settle(
 
 impl SteadyState {
     /// Fills in the figures that compare with the spontaneous state; `None` is the spontaneous state itself.
-    fn compare(&mut self, spontaneous: Option<&State<f64>>) {
+    fn compare(&mut self, spontaneous: Option<&State<f64>>, tolerance: f64) {
         for (area, (figures, activity)) in self.areas.iter_mut().zip(&self.state.areas).enumerate() {
             figures.norm = norm(activity);
-            figures.active_fraction = activity.iter().filter(|r| **r > 0.0).count() as f64 / activity.len() as f64;
+            figures.active_fraction =
+                activity.iter().filter(|r| **r > tolerance).count() as f64 / activity.len() as f64;
             let reference = match spontaneous {
                 Some(spontaneous) => &spontaneous.areas[area],
                 None => activity,
