@@ -11,7 +11,7 @@ use super::ui::Ui;
 use super::{PipelineArgs, exit, open_store};
 use crate::pipeline::Pipeline;
 use crate::plan::{Planned, Reason, State, select};
-use crate::run::{StoreWorld, observe};
+use crate::run::{MissingFor, StoreWorld, observe};
 
 /// Show what `run` would do, and why
 #[derive(clap::Args)]
@@ -20,6 +20,9 @@ pub(crate) struct PlanArgs {
     pipeline: PipelineArgs,
     #[command(flatten)]
     select: SelectArgs,
+    /// List every member of a matrix
+    #[arg(long)]
+    members: bool,
     /// Machine-readable output
     #[arg(long)]
     json: bool,
@@ -57,7 +60,7 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
         let document = json!({ "version": 1, "pipeline": pipeline.name, "stages": stages });
         ui.out(&format!("{document:#}\n"))?;
     } else {
-        ui.out(&text(ui, &pipeline, &planned))?;
+        ui.out(&text(ui, &pipeline, &planned, args.members))?;
     }
     let pending = planned
         .iter()
@@ -65,36 +68,44 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
     Ok(if args.exit_code && pending { exit::PENDING } else { 0 })
 }
 
+/// Members of a matrix in one state are drawn as one line from this number on.
+const COLLAPSE_FROM: usize = 5;
+
+/// Stages of one family that are in the same state.
+struct Line<'a> {
+    family: &'a str,
+    state: State,
+    members: Vec<&'a Planned>,
+}
+
 /// The plan as a table, then what is missing, then a summary line.
-pub(crate) fn text(ui: &Ui, pipeline: &Pipeline, planned: &[Planned]) -> String {
-    let rows = planned
-        .iter()
-        .map(|p| {
-            let reasons: Vec<String> = p.decision.reasons.iter().map(Reason::to_string).collect();
-            let time = match p.decision.state {
-                State::Run | State::Maybe => p.seconds.map(duration).unwrap_or_default(),
-                _ => String::new(),
-            };
-            vec![
-                p.decision.state.name().to_owned(),
-                pipeline.stage(p.id).name.clone(),
-                time,
-                reasons.join("; "),
-            ]
-        })
-        .collect();
-    let mut text = simple_table(&["state", "stage", "last took", "reason"], rows, ui.width());
-    for missing in crate::run::missing_data(pipeline, planned) {
-        for item in &missing.missing {
-            text += &format!(
-                "\n`{}` needs {}\n  put it in: {}\n  {}\n",
-                missing.stage, item.what, item.place, item.hint
-            );
-        }
-        if !missing.waiting.is_empty() {
-            text += &format!("  waiting for it: {}\n", missing.waiting.join(", "));
+pub(crate) fn text(ui: &Ui, pipeline: &Pipeline, planned: &[Planned], all_members: bool) -> String {
+    let mut lines: Vec<Line> = Vec::new();
+    for p in planned {
+        let family = pipeline.stage(p.id).family.as_str();
+        let state = p.decision.state;
+        match lines.iter_mut().find(|l| l.family == family && l.state == state) {
+            Some(line) => line.members.push(p),
+            None => lines.push(Line {
+                family,
+                state,
+                members: vec![p],
+            }),
         }
     }
+    let mut rows = Vec::new();
+    for line in &lines {
+        if line.members.len() < COLLAPSE_FROM || all_members {
+            for p in &line.members {
+                rows.push(row(&pipeline.stage(p.id).name, &[p]));
+            }
+        } else {
+            let name = format!("{} x{}", line.family, line.members.len());
+            rows.push(row(&name, &line.members));
+        }
+    }
+    let mut text = simple_table(&["state", "stage", "last took", "reason"], rows, ui.width());
+    text += &missing_text(pipeline, planned);
     let count = |state| planned.iter().filter(|p| p.decision.state == state).count();
     let parts: Vec<String> = [
         State::Run,
@@ -118,6 +129,79 @@ pub(crate) fn text(ui: &Ui, pipeline: &Pipeline, planned: &[Planned]) -> String 
         text += &format!("; about {} of work by earlier runs", duration(known));
     }
     text + "\n"
+}
+
+fn row(name: &str, members: &[&Planned]) -> Vec<String> {
+    let state = members[0].decision.state;
+    let reasons: Vec<String> = members[0].decision.reasons.iter().map(Reason::to_string).collect();
+    let mut reason = match reasons.as_slice() {
+        [a, b, rest @ ..] if rest.len() > 1 => format!("{a}; {b}; and {} more", rest.len()),
+        few => few.join("; "),
+    };
+    if members
+        .iter()
+        .any(|m| m.decision.reasons != members[0].decision.reasons)
+    {
+        reason += " (others likewise)";
+    }
+    let known: Vec<f64> = members.iter().filter_map(|m| m.seconds).collect();
+    let time = match state {
+        State::Run | State::Maybe if !known.is_empty() => duration(known.iter().sum()),
+        _ => String::new(),
+    };
+    vec![state.name().to_owned(), name.to_owned(), time, reason]
+}
+
+/// What is missing, where to put it, and which stages wait for it.
+pub(crate) fn missing_text(pipeline: &Pipeline, planned: &[Planned]) -> String {
+    let mut text = String::new();
+    for missing in crate::run::missing_data(pipeline, planned) {
+        text += "\n";
+        text += &missing_lines(&missing).join("\n");
+        text += "\n";
+    }
+    text
+}
+
+/// One stage that lacks data, for the plan and for the error of `run`.
+pub(crate) fn missing_lines(missing: &MissingFor) -> Vec<String> {
+    let mut lines = vec![format!("`{}` needs data that is not there", missing.stage)];
+    let width = missing
+        .missing
+        .iter()
+        .map(|m| m.what.chars().count())
+        .max()
+        .unwrap_or(0);
+    for item in &missing.missing {
+        let space = width - item.what.chars().count();
+        lines.push(format!(
+            "  {}{}  put it in {}",
+            item.what,
+            " ".repeat(space),
+            item.place
+        ));
+    }
+    if let Some(first) = missing.missing.first() {
+        lines.push(format!("  {}", first.hint));
+    }
+    if !missing.waiting.is_empty() {
+        let mut families: indexmap::IndexMap<&str, usize> = indexmap::IndexMap::new();
+        for name in &missing.waiting {
+            *families.entry(name.split('@').next().unwrap_or(name)).or_default() += 1;
+        }
+        let names: Vec<String> = families
+            .into_iter()
+            .map(|(family, count)| {
+                if count == 1 {
+                    family.to_owned()
+                } else {
+                    format!("{family} x{count}")
+                }
+            })
+            .collect();
+        lines.push(format!("  waiting for it: {}", names.join(", ")));
+    }
+    lines
 }
 
 /// Seconds as people say them.

@@ -81,7 +81,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
             observed: &observed,
         };
         let planned = crate::plan::plan(&pipeline, &selection, &mut world);
-        ui.out(&super::plan::text(ui, &pipeline, &planned))?;
+        ui.out(&super::plan::text(ui, &pipeline, &planned, false))?;
         return Ok(0);
     }
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

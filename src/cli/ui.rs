@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Severity};
 
 use super::error::CommandError;
+use super::plan::missing_lines;
 use crate::pipeline::{Problem, Sources, Spot};
 
 /// Terminal, colour and width of this invocation.
@@ -83,14 +84,7 @@ impl Ui {
         }
         if let CommandError::MissingData(missing) = error {
             for m in missing {
-                for item in &m.missing {
-                    self.status(&format!("stage `{}` needs {}", m.stage, item.what));
-                    self.status(&format!("  put it in: {}", item.place));
-                    self.status(&format!("  {}", item.hint));
-                }
-                if !m.waiting.is_empty() {
-                    self.status(&format!("  waiting for it: {}", m.waiting.join(", ")));
-                }
+                self.status(&missing_lines(m).join("\n"));
             }
         }
         self.status(&format!("{} {error}", self.paint("error:", "1;31")));

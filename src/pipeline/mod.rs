@@ -76,6 +76,32 @@ pub(crate) struct Resources {
     pub(crate) gpu: usize,
 }
 
+/// A pipeline from its text alone, without presets and files: for tests of what comes after resolving.
+#[cfg(test)]
+pub(crate) fn from_text(path: &str, text: &str) -> Result<Pipeline, Vec<Problem>> {
+    struct NoPresets;
+    impl load::Presets for NoPresets {
+        fn get(&mut self, _: &str, _: &mut Sources) -> Result<node::Node, load::PresetError> {
+            Err(load::PresetError::Unreadable("there are no presets here".into()))
+        }
+        fn names(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+    let mut sources = Sources::default();
+    let source = sources.add(path.to_owned(), text.to_owned());
+    let document = node::parse(&sources, source).map_err(|e| {
+        let kind = problem::ProblemKind::Syntax { message: e.message };
+        vec![Problem::at(e.spot, kind)]
+    })?;
+    let place = resolve::Place {
+        path: path.into(),
+        root: "/nowhere".into(),
+        default_name: "pipeline".into(),
+    };
+    resolve::resolve(&document, place, &[], &mut NoPresets, &mut sources)
+}
+
 impl Pipeline {
     pub(crate) fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0]

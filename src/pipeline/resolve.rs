@@ -472,7 +472,9 @@ impl Resolver<'_> {
             .map(String::as_str)
             .filter(|f| matrix::mentions(&own, f))
             .collect();
+        let before_preset = self.problems.len();
         params = self.merge_preset(stage_kind, params, &scope, &mut chain, &mut mentioned);
+        let preset_failed = self.problems.len() > before_preset;
         for (field, value) in fields {
             if property(schema, field).is_some() {
                 let at = Key {
@@ -518,6 +520,12 @@ impl Resolver<'_> {
             spot: kind_spot,
         };
         let json = validate(schema, &located, &mut validated);
+        if preset_failed {
+            // What the preset would have brought is not missing.
+            validated
+                .problems
+                .retain(|p| !matches!(p.kind, ProblemKind::Missing { .. }));
+        }
         self.problems.append(&mut validated.problems);
         let resources = self.resources(node, &scope);
         if let Some(description) = node.get("description").filter(|d| d.scalar_text().is_none()) {
@@ -809,7 +817,7 @@ impl Resolver<'_> {
         }
         let mut found = Vec::new();
         for member in selected {
-            if self.drafts[member].broken {
+            if self.drafts[member].broken && self.drafts[member].outputs.is_empty() {
                 // Its edge still counts for cycles; its outputs cannot be judged.
                 found.push((member, String::new(), Artifact::Files));
                 continue;

@@ -119,7 +119,7 @@ impl Kind for Command {
             } else {
                 external.missing.push(MissingData {
                     what: format!("the file `{file}`"),
-                    place: path.display().to_string(),
+                    place: file.clone(),
                     hint: "`files` holds paths relative to the project's folder".into(),
                 });
             }

@@ -144,6 +144,11 @@ impl Params {
     }
 }
 
+/// A path as the user would write it in the project's folder.
+fn within(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
 impl Kind for Dataset {
     type Params = Params;
     const NAME: &'static str = "dataset";
@@ -187,10 +192,7 @@ impl Kind for Dataset {
             .filter(|r| r.found().is_none())
             .map(|r| MissingData {
                 what: r.what.clone(),
-                place: r
-                    .alternatives
-                    .first()
-                    .map_or_else(|| folder.display().to_string(), |p| p.display().to_string()),
+                place: within(root, r.alternatives.first().unwrap_or(&folder)),
                 hint: params.source.hint().to_owned(),
             })
             .collect();
@@ -218,7 +220,7 @@ impl Kind for Dataset {
             Err(error) => External {
                 missing: vec![MissingData {
                     what: error.to_string(),
-                    place: folder.display().to_string(),
+                    place: within(root, &folder),
                     hint: params.source.hint().to_owned(),
                 }],
                 ..External::default()

@@ -90,7 +90,7 @@ pub(crate) struct ExternalFile {
 pub(crate) struct MissingData {
     /// What is missing, in a user's words.
     pub(crate) what: String,
-    /// Where to put it.
+    /// Where to put it, relative to the project's folder where it lies within.
     pub(crate) place: String,
     /// Where it can be had, or what else to do.
     pub(crate) hint: String,

@@ -59,7 +59,8 @@ pub(crate) fn append(path: &Path, record: &Record) -> std::io::Result<()> {
     file.lock()?;
     let mut text = frame(&serde_json::to_string(record)?);
     if ends_torn(&mut file)? {
-        text.insert(0, '\n');
+        // Marked, so that a record that lacked nothing but its end of line does not come to life late.
+        text.insert_str(0, "~\n");
     }
     file.write_all(text.as_bytes())?;
     file.sync_data()

@@ -13,36 +13,44 @@ fn every_planted_error_is_reported_with_its_line() {
         .expect("runs");
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let planted: [(&str, &str, &str); 20] = [
+    let planted = [
         ("2:1", "unknown key `seeds`", "did you mean `seed`?"),
         ("6:24", "`digitz` is not one of", "did you mean `digits`?"),
         ("6:38", "unknown variable `sid`", "did you mean `side`?"),
         ("8:38", "4 is out of range: at least 8", ""),
         ("10:5", "unknown stage kind `trian`", "did you mean `train`?"),
-        ("12:35", "no stage named `digitts`", "did you mean `digits`?"),
-        ("12:52", "expected an integer, found text (`ten`)", ""),
-        ("12:57", "unknown parameter `batchsize`", "did you mean `batch`?"),
+        ("12:37", "no stage named `digitts`", "did you mean `digits`?"),
+        ("12:54", "expected an integer, found text (`ten`)", ""),
+        ("12:59", "unknown parameter `batchsize`", "did you mean `batch`?"),
         (
             "14:19",
             "cannot read preset `train/cnn-r2`",
             "did you mean `train/cnn`?",
         ),
         ("17:3", "`twice` stands twice", "first here"),
-        ("20:48", "areas", ""),
+        ("20:51", "3 areas: CordsNet has 2, 4, 6 or 8", ""),
         (
             "22:23",
             "`tiny` gives a dataset, but this parameter needs a model",
             "this stage",
         ),
-        ("22:29", "`deep` has no matrix", "write `deep`"),
-        ("24:5", "missing parameter `models`", ""),
+        ("22:29", "`late` has no matrix", "write `late`"),
+        ("24:5", "missing parameter `models`", "CordsNets to analyse"),
         ("25:3", "in a circle: first -> second -> first", "part of the circle"),
         ("37:15", "matrix field `sead`", "did you mean `seed`?"),
-        ("38:35", "no stage named `images`", ""),
-        ("41:19", "", "used here"),
-        ("many_errors.yaml", "problems in this pipeline", ""),
-        ("stages/train/broken.yaml", "not valid YAML", ""),
+        ("39:37", "no stage named `images`", ""),
+        ("40:18", "unknown resource `gpus`", "did you mean `gpu`?"),
+        ("stages/train/broken.yaml:3:8", "not valid YAML", "used here"),
+        ("47:23", "`many` has 2 members", "write `many@seed=0` for one of them"),
+        (
+            "47:29",
+            "`many@seed=2` names no member",
+            "members: many@seed=0, many@seed=1",
+        ),
+        ("47:80", "-1 is out of range: at least 0", ""),
     ];
+    let found = format!("{} problems in this pipeline", planted.len());
+    assert!(text.contains(&found), "these and no others:\n{text}");
     for (place, message, help) in planted {
         assert!(text.contains(place), "no place {place} for {message:?} in\n{text}");
         assert!(text.contains(message), "no {message:?} in\n{text}");

@@ -8,11 +8,11 @@ name: small
 headline: noise/summary
 stages:
   digits:
-    dataset: { use: dataset/digits, limit_per_class: 40, side: 16 }
+    dataset: { use: dataset/digits, limit_per_class: 60, side: 16 }
   cnn:
-    train: { use: train/digits/cnn, data: digits, areas: 2, width: 8, epochs: 3 }
+    train: { use: train/digits/cnn, data: digits, areas: 2, width: 8, epochs: 8, warmup: 0, batch: 16, learning_rate: 5e-3 }
   cordsnet:
-    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 8, epochs: 2 }
+    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 8, epochs: 3, warmup: 0, batch: 16, learning_rate: 5e-3 }
     matrix: { seed: [0, 1] }
   noise:
     noise: { models: [cnn, "cordsnet@*"], data: digits, levels: [0, 2] }
@@ -42,7 +42,7 @@ fn images_in_tables_out() {
 
     let counts = rows(&project, "digits/counts");
     let total: i64 = counts.iter().map(|r| r["images"].as_i64().expect("a count")).sum();
-    assert_eq!(total, 400, "40 of each of 10 classes");
+    assert_eq!(total, 600, "60 of each of 10 classes");
 
     // Far above chance after so little training, or something is wrong in data, gradient or optimiser.
     let training = rows(&project, "cnn/training");

@@ -1,5 +1,7 @@
 //! The tool from outside, as a user runs it. One binary, one module a theme.
 
+#![allow(unreachable_pub, reason = "modules of one test binary")]
+
 mod check;
 mod cli;
 mod end_to_end;

@@ -218,7 +218,7 @@ fn missing_files_stop_before_any_work() {
     let project = chain();
     std::fs::remove_file(project.path("in.txt")).expect("removed");
     let ran = run(&project, &[]).expect(2);
-    assert!(ran.stderr.contains("needs the file `in.txt`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the file `in.txt`"), "{}", ran.stderr);
     assert!(ran.stderr.contains("waiting for it: b, c"), "{}", ran.stderr);
     assert_eq!(executed(&project), "");
     let states = project.states(&["p.yaml"]);
