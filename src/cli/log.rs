@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::error::CommandError;
-use super::plan::duration;
 use super::tables::simple_table;
 use super::ui::Ui;
+use super::wording::duration;
 use super::{open_store, project_here};
 use crate::pipeline::suggest;
 use crate::run::log_path;

@@ -17,6 +17,7 @@ mod stages;
 mod tables;
 mod ui;
 mod why;
+mod wording;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::pipeline::{LoadOptions, Pipeline, load};
+use crate::plan::Request;
 use crate::store::Store;
 use error::CommandError;
 use ui::Ui;
@@ -122,6 +124,38 @@ impl PipelineArgs {
             problems,
             sources: loaded.sources,
         })
+    }
+}
+
+/// Which stages, as typed.
+#[derive(clap::Args, Clone, Debug, Default)]
+struct SelectArgs {
+    /// Stages to bring up to date, with all that they need [default: every stage]
+    stages: Vec<String>,
+    /// The named stages alone, without what is upstream of them
+    #[arg(long, requires = "stages")]
+    only: bool,
+    /// This stage and everything downstream of it
+    #[arg(long, value_name = "STAGE")]
+    from: Vec<String>,
+    /// This stage and everything that it needs
+    #[arg(long, value_name = "STAGE")]
+    until: Vec<String>,
+    /// Execute even if up to date: all selected stages, or those named
+    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    force: Vec<String>,
+}
+
+impl SelectArgs {
+    fn request(&self) -> Request {
+        Request {
+            stages: self.stages.clone(),
+            only: self.only,
+            from: self.from.clone(),
+            until: self.until.clone(),
+            force_all: self.force.iter().any(String::is_empty),
+            force: self.force.iter().filter(|f| !f.is_empty()).cloned().collect(),
+        }
     }
 }
 

@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::json;
 
 use super::error::CommandError;
-use super::run::SelectArgs;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::{PipelineArgs, exit, open_store};
+use super::wording::{duration, missing_lines};
+use super::{PipelineArgs, SelectArgs, exit, open_store};
 use crate::pipeline::Pipeline;
 use crate::plan::{Planned, Reason, State, select};
-use crate::run::{MissingFor, StoreWorld, observe};
+use crate::run::{StoreWorld, observe};
 
 /// Show what `run` would do, and why
 #[derive(clap::Args)]
@@ -135,7 +135,7 @@ fn row(name: &str, members: &[&Planned]) -> Vec<String> {
     let state = members[0].decision.state;
     let reasons: Vec<String> = members[0].decision.reasons.iter().map(Reason::to_string).collect();
     let mut reason = match reasons.as_slice() {
-        [a, b, rest @ ..] if rest.len() > 1 => format!("{a}; {b}; and {} more", rest.len()),
+        [a, b, rest @ ..] if !rest.is_empty() => format!("{a}; {b}; and {} more", rest.len()),
         few => few.join("; "),
     };
     if members
@@ -161,55 +161,4 @@ pub(crate) fn missing_text(pipeline: &Pipeline, planned: &[Planned]) -> String {
         text += "\n";
     }
     text
-}
-
-/// One stage that lacks data, for the plan and for the error of `run`.
-pub(crate) fn missing_lines(missing: &MissingFor) -> Vec<String> {
-    let mut lines = vec![format!("`{}` needs data that is not there", missing.stage)];
-    let width = missing
-        .missing
-        .iter()
-        .map(|m| m.what.chars().count())
-        .max()
-        .unwrap_or(0);
-    for item in &missing.missing {
-        let space = width - item.what.chars().count();
-        lines.push(format!(
-            "  {}{}  put it in {}",
-            item.what,
-            " ".repeat(space),
-            item.place
-        ));
-    }
-    if let Some(first) = missing.missing.first() {
-        lines.push(format!("  {}", first.hint));
-    }
-    if !missing.waiting.is_empty() {
-        let mut families: indexmap::IndexMap<&str, usize> = indexmap::IndexMap::new();
-        for name in &missing.waiting {
-            *families.entry(name.split('@').next().unwrap_or(name)).or_default() += 1;
-        }
-        let names: Vec<String> = families
-            .into_iter()
-            .map(|(family, count)| {
-                if count == 1 {
-                    family.to_owned()
-                } else {
-                    format!("{family} x{count}")
-                }
-            })
-            .collect();
-        lines.push(format!("  waiting for it: {}", names.join(", ")));
-    }
-    lines
-}
-
-/// Seconds as people say them.
-pub(crate) fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 10.0 => format!("{s:.1} s"),
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
 }

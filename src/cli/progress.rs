@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::plan::duration;
 use super::ui::Ui;
+use super::wording::duration;
 use crate::pipeline::{Pipeline, StageId};
 use crate::plan::Reason;
 use crate::run::{Event, Failure, Reporter};

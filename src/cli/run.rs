@@ -3,47 +3,15 @@
 use std::path::Path;
 
 use super::error::CommandError;
-use super::plan::duration;
 use super::progress;
 use super::tables::{headline, tables_of};
 use super::ui::Ui;
-use super::{PipelineArgs, exit, open_store};
-use crate::plan::{Request, select};
+use super::wording::duration;
+use super::{PipelineArgs, SelectArgs, exit, open_store};
+use crate::plan::select;
 use crate::run::{Device, Failure, RunError, RunOptions, log_path};
 use crate::store::{RunRecord, RunStatus, StageOutcome, Store};
 use crate::table::{Format, RenderOptions, render};
-
-/// Which stages, as typed.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub(crate) struct SelectArgs {
-    /// Stages to bring up to date, with all that they need [default: every stage]
-    stages: Vec<String>,
-    /// The named stages alone, without what is upstream of them
-    #[arg(long, requires = "stages")]
-    only: bool,
-    /// This stage and everything downstream of it
-    #[arg(long, value_name = "STAGE")]
-    from: Vec<String>,
-    /// This stage and everything that it needs
-    #[arg(long, value_name = "STAGE")]
-    until: Vec<String>,
-    /// Execute even if up to date: all selected stages, or those named
-    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    force: Vec<String>,
-}
-
-impl SelectArgs {
-    pub(crate) fn request(&self) -> Request {
-        Request {
-            stages: self.stages.clone(),
-            only: self.only,
-            from: self.from.clone(),
-            until: self.until.clone(),
-            force_all: self.force.iter().any(String::is_empty),
-            force: self.force.iter().filter(|f| !f.is_empty()).cloned().collect(),
-        }
-    }
-}
 
 /// Run what is needed to bring a pipeline up to date
 #[derive(clap::Args)]

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Severity};
 
 use super::error::CommandError;
-use super::plan::missing_lines;
+use super::wording::missing_lines;
 use crate::pipeline::{Problem, Sources, Spot};
 
 /// Terminal, colour and width of this invocation.

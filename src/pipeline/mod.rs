@@ -6,6 +6,7 @@
 mod load;
 mod matrix;
 mod node;
+mod presets;
 mod problem;
 mod reference;
 mod resolve;

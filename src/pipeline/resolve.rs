@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use super::load::{PresetError, Presets, suggest_preset};
 use super::matrix::{self, Scope};
 use super::node::{self, Key, Node, Sources, Spot, Value};
+use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, suggest};
 use super::reference::{self, is_name, member_name};
 use super::validate::{PathPart, ReferenceSite, Validated, property, property_names, report_duplicates, validate};

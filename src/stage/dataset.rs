@@ -117,8 +117,8 @@ impl SourceName {
                 "MNIST: four IDX files, as distributed by Y. LeCun and many mirrors (train-images-idx3-ubyte.gz …)"
             }
             Self::FashionMnist => "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …)",
-            Self::Cifar10 => "CIFAR-10: the binary version from A. Krizhevsky's page (cifar-10-binary.tar.gz)",
-            Self::Cifar100 => "CIFAR-100: the binary version from A. Krizhevsky's page (cifar-100-binary.tar.gz)",
+            Self::Cifar10 => "CIFAR-10: cifar-10-binary.tar.gz from A. Krizhevsky's page, as it is or unpacked",
+            Self::Cifar100 => "CIFAR-100: cifar-100-binary.tar.gz from A. Krizhevsky's page, as it is or unpacked",
             Self::ImageFolder => {
                 "one folder a class, below train/ and val/ if the data set is divided (ImageNet: train/n01440764/…)"
             }
