@@ -7,7 +7,7 @@ use serde_json::json;
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::wording::{duration, missing_lines};
+use super::wording::{duration, missing_lines, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 use crate::pipeline::Pipeline;
 use crate::plan::{Planned, Reason, State, select};
@@ -35,14 +35,13 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
     let pipeline = args.pipeline.load()?;
     let mut store = open_store(cache, &pipeline.root)?;
     let selection = select(&pipeline, &args.select.request())?;
-    let observed = observe(&pipeline, &mut store)?;
+    let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
     let mut world = StoreWorld {
         store: &mut store,
         pipeline: &pipeline.name,
         observed: &observed,
     };
     let planned = crate::plan::plan(&pipeline, &selection, &mut world);
-    store.save_fingerprints()?;
     if args.json {
         let stages: Vec<_> = planned
             .iter()

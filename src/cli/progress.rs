@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::ui::Ui;
-use super::wording::duration;
+use super::wording::{duration, reading};
 use crate::pipeline::{Pipeline, StageId};
 use crate::plan::Reason;
 use crate::run::{Event, Failure, Reporter};
@@ -145,6 +145,7 @@ impl Reporter for Plain {
                     self.ui.status(&format!("{stage:width$}  {}", figures(update)));
                 }
             }
+            Event::Reading { stage, files, bytes } => self.ui.status(&reading(stage, *files, *bytes)),
             Event::Waiting { stage, .. } => self.ui.status(&format!(
                 "{stage:width$}  another run computes the same; waiting for it"
             )),
@@ -231,7 +232,7 @@ impl Reporter for Bars {
             }
             Event::StageStarted { stage, id, reasons, .. } => {
                 let bar = self.multi.insert_before(&self.overall, ProgressBar::new(0));
-                bar.set_style(style(&format!("{{prefix:{width}}}  {{bar:24}} {{msg}}  eta {{eta}}")));
+                bar.set_style(style(&format!("{{prefix:{width}}}  {{bar:24}} {{pos}}/{{len}}  {{msg}}  eta {{eta}}")));
                 bar.set_prefix((*stage).to_owned());
                 bar.set_message(reasons_text(reasons));
                 self.running.insert(*id, bar);
@@ -243,6 +244,7 @@ impl Reporter for Bars {
                     bar.set_message(figures(update));
                 }
             }
+            Event::Reading { stage, files, bytes } => self.line(&reading(stage, *files, *bytes)),
             Event::Waiting { stage, .. } => {
                 self.line(&format!("{stage:width$}  another run computes the same; waiting"))
             }

@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::progress;
 use super::tables::{headline, tables_of};
 use super::ui::Ui;
-use super::wording::duration;
+use super::wording::{duration, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 use crate::plan::select;
 use crate::run::{Device, Failure, RunError, RunOptions, log_path};
@@ -42,7 +42,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     let selection = select(&pipeline, &args.select.request())?;
     let mut store = open_store(cache, &pipeline.root)?;
     if args.dry_run {
-        let observed = crate::run::observe(&pipeline, &mut store)?;
+        let observed = crate::run::observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
         let mut world = crate::run::StoreWorld {
             store: &mut store,
             pipeline: &pipeline.name,

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
+use super::wording::reading;
 use super::{PipelineArgs, open_store};
 use crate::key::changes;
 use crate::plan::{Request, World, plan, select};
@@ -29,7 +30,7 @@ pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u
     };
     let named = select(&pipeline, &named)?;
     let everything = select(&pipeline, &Request::default())?;
-    let observed = observe(&pipeline, &mut store)?;
+    let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
     let mut world = StoreWorld {
         store: &mut store,
         pipeline: &pipeline.name,

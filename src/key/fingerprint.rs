@@ -98,6 +98,15 @@ impl Fingerprints {
         Ok(hash)
     }
 
+    /// Bytes that [`file`](Self::file) would have to read.
+    pub(crate) fn unread_bytes(&self, path: &Path) -> u64 {
+        match (Stat::of(path), self.known.get(path)) {
+            (Ok(stat), Some(known)) if known.stat == stat => 0,
+            (Ok(stat), _) => stat.size,
+            (Err(_), _) => 0,
+        }
+    }
+
     /// Notes the hash of a file that was just written, so that it need not be read again.
     pub(crate) fn remember(&mut self, path: &Path, hash: &ContentHash) {
         if let Ok(stat) = Stat::of(path) {

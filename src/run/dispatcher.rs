@@ -71,7 +71,9 @@ pub(crate) fn run(
     options: &RunOptions,
     reporter: &mut dyn Reporter,
 ) -> Result<RunRecord, RunError> {
-    let observed = observe(pipeline, store)?;
+    let observed = observe(pipeline, store, &mut |stage, files, bytes| {
+        reporter.event(&Event::Reading { stage, files, bytes });
+    })?;
     let planned = {
         let mut world = StoreWorld {
             store,
@@ -130,11 +132,18 @@ pub(crate) fn run(
         sender,
         receiver,
         stopping: false,
+        failed: false,
         interrupts: 0,
         started: Instant::now(),
     };
-    dispatcher.drive()?;
-    dispatcher.finish()
+    match dispatcher.drive() {
+        Ok(()) => dispatcher.finish(),
+        Err(error) => {
+            dispatcher.abandon();
+            dispatcher.finish()?;
+            Err(error)
+        }
+    }
 }
 
 /// Selected stages that lack data, each with the stages that wait for it.
@@ -189,6 +198,8 @@ struct Dispatcher<'a> {
     receiver: Receiver<Arrival>,
     /// No new stages: after a failure, or Ctrl-C.
     stopping: bool,
+    /// The tool itself could not go on.
+    failed: bool,
     interrupts: u32,
     started: Instant,
 }
@@ -561,6 +572,16 @@ impl Dispatcher<'_> {
         Ok(contents)
     }
 
+    /// Ends every worker after an error of the tool itself, so that the run can be recorded as failed.
+    fn abandon(&mut self) {
+        self.failed = true;
+        self.signal_workers(rustix::process::Signal::KILL);
+        for mut running in self.running.drain(..) {
+            // It was killed; its scratch folder goes with it.
+            let _ = running.child.wait();
+        }
+    }
+
     /// The first Ctrl-C ends workers politely, the second one at once.
     fn interrupt(&mut self) {
         self.interrupts += 1;
@@ -573,6 +594,10 @@ impl Dispatcher<'_> {
         } else {
             rustix::process::Signal::KILL
         };
+        self.signal_workers(signal);
+    }
+
+    fn signal_workers(&self, signal: rustix::process::Signal) {
         for running in &self.running {
             let pid = i32::try_from(running.child.id())
                 .ok()
@@ -586,7 +611,7 @@ impl Dispatcher<'_> {
 
     /// Writes the final record.
     fn finish(mut self) -> Result<RunRecord, RunError> {
-        let mut failed = false;
+        let mut failed = self.failed;
         for planned in &self.planned {
             let stage = self.pipeline.stage(planned.id);
             let settled = self.settled[planned.id.0].take().unwrap_or(Settled {

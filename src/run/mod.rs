@@ -38,6 +38,12 @@ pub(crate) enum Event<'a> {
         #[serde(skip)]
         expected_seconds: Option<f64>,
     },
+    /// Files outside are read for the first time, which may take a while.
+    Reading {
+        stage: &'a str,
+        files: usize,
+        bytes: u64,
+    },
     Progress {
         stage: &'a str,
         id: StageId,

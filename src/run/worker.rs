@@ -40,7 +40,9 @@ pub(super) fn start<T: Send + 'static>(
 ) -> std::io::Result<Child> {
     fs_err::write(spec_path, serde_json::to_vec(spec)?)?;
     let log = fs_err::File::create(log)?.into_parts().0;
-    let mut child = Command::new(std::env::current_exe()?)
+    // Not its path: the file there may have been replaced by a newer build while this run goes on.
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("dynvis")
         .arg("worker")
         .arg(spec_path)
         .stdin(Stdio::null())

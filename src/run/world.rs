@@ -7,40 +7,61 @@ use crate::pipeline::{Pipeline, StageId};
 use crate::plan::{Observed, World};
 use crate::store::{Attempt, Health, ResultRecord, Store};
 
+/// Reading less than this for the first time needs no announcement.
+const SILENT_BYTES: u64 = 1 << 28;
+
 /// Looks at every external file and variable that the pipeline's stages declare.
-pub(crate) fn observe(pipeline: &Pipeline, store: &mut Store) -> Result<Vec<Observed>, FingerprintError> {
-    pipeline
-        .stages
-        .iter()
-        .map(|stage| {
-            let external = stage.kind.external(&stage.params, &pipeline.root);
-            // What is missing is reported before anything is hashed.
-            if !external.missing.is_empty() {
-                return Ok(Observed {
-                    missing: external.missing,
-                    ..Observed::default()
-                });
-            }
-            let files = external
-                .files
-                .into_iter()
-                .map(|file| Ok((file.slot, store.fingerprints.file(&file.path)?)))
-                .collect::<Result<_, FingerprintError>>()?;
-            let environment = external
-                .environment
-                .into_iter()
-                .map(|name| {
-                    let value = std::env::var(&name).ok();
-                    (name, value)
-                })
-                .collect();
-            Ok(Observed {
-                files,
-                environment,
-                missing: Vec::new(),
+/// `notice` is told before many bytes are read for the first time: the stage, files and bytes.
+pub(crate) fn observe(
+    pipeline: &Pipeline,
+    store: &mut Store,
+    notice: &mut dyn FnMut(&str, usize, u64),
+) -> Result<Vec<Observed>, FingerprintError> {
+    let mut all = Vec::with_capacity(pipeline.stages.len());
+    for stage in &pipeline.stages {
+        let external = stage.kind.external(&stage.params, &pipeline.root);
+        // What is missing is reported before anything is read.
+        if !external.missing.is_empty() {
+            all.push(Observed {
+                missing: external.missing,
+                ..Observed::default()
+            });
+            continue;
+        }
+        let unread: u64 = external
+            .files
+            .iter()
+            .map(|f| store.fingerprints.unread_bytes(&f.path))
+            .sum();
+        if unread > SILENT_BYTES {
+            notice(&stage.name, external.files.len(), unread);
+        }
+        let files = external
+            .files
+            .into_iter()
+            .map(|file| Ok((file.slot, store.fingerprints.file(&file.path)?)))
+            .collect::<Result<_, FingerprintError>>()?;
+        let environment = external
+            .environment
+            .into_iter()
+            .map(|name| {
+                let value = std::env::var(&name).ok();
+                (name, value)
             })
-        })
-        .collect()
+            .collect();
+        all.push(Observed {
+            files,
+            environment,
+            missing: Vec::new(),
+        });
+    }
+    // What was read once need not be read again, whatever happens next.
+    if let Err(error) = store.save_fingerprints() {
+        let source = std::io::Error::other(error);
+        let path = store.root().to_owned();
+        return Err(FingerprintError { path, source });
+    }
+    Ok(all)
 }
 
 /// Answers the plan's questions from the store.
