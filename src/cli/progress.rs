@@ -41,11 +41,7 @@ pub(crate) fn reporter(ui: &Ui, style: Style, pipeline: &Pipeline) -> Box<dyn Ru
         _ if bars => Box::new(Bars::new(width, ui.colour_err())),
         Style::Json => Box::new(Json { ui: *ui }),
         Style::None => Box::new(Silent),
-        _ => Box::new(Plain {
-            ui: *ui,
-            width,
-            phases: HashMap::new(),
-        }),
+        _ => Box::new(Plain { ui: *ui, width }),
     };
     Box::new(Remembering {
         output,
@@ -116,7 +112,6 @@ fn reasons_text(reasons: &[Reason]) -> String {
 struct Plain {
     ui: Ui,
     width: usize,
-    phases: HashMap<StageId, String>,
 }
 
 impl Reporter for Plain {
@@ -137,11 +132,8 @@ impl Reporter for Plain {
                 self.ui
                     .status(&format!("{stage:width$}  start ({threads} thread{plural}): {why}"));
             }
-            Event::Progress { stage, id, update } => {
-                // One line a phase: its end says more than its middle.
-                if update.done >= update.total
-                    && self.phases.insert(*id, update.phase.clone()).as_ref() != Some(&update.phase)
-                {
+            Event::Progress { stage, update, .. } => {
+                if update.milestone {
                     self.ui.status(&format!("{stage:width$}  {}", figures(update)));
                 }
             }
@@ -232,7 +224,9 @@ impl Reporter for Bars {
             }
             Event::StageStarted { stage, id, reasons, .. } => {
                 let bar = self.multi.insert_before(&self.overall, ProgressBar::new(0));
-                bar.set_style(style(&format!("{{prefix:{width}}}  {{bar:24}} {{pos}}/{{len}}  {{msg}}  eta {{eta}}")));
+                bar.set_style(style(&format!(
+                    "{{prefix:{width}}}  {{bar:24}} {{pos}}/{{len}}  {{msg}}  eta {{eta}}"
+                )));
                 bar.set_prefix((*stage).to_owned());
                 bar.set_message(reasons_text(reasons));
                 self.running.insert(*id, bar);

@@ -4,7 +4,10 @@ use crate::run::MissingFor;
 
 /// Files that are read for the first time.
 pub(crate) fn reading(stage: &str, files: usize, bytes: u64) -> String {
-    format!("reading {files} files of `{stage}` for the first time ({:.1} GB)", bytes as f64 / 1e9)
+    format!(
+        "reading {files} files of `{stage}` for the first time ({:.1} GB)",
+        bytes as f64 / 1e9
+    )
 }
 
 /// One stage that lacks data, for the plan and for the error of `run`.

@@ -99,15 +99,12 @@ fn run_stage(spec: WorkerSpec, out: &mut (dyn Write + Send), log: &mut (dyn Writ
         .map_err(|e| StageError::from_error(&e))?;
     let start = Instant::now();
     let mut last_sent: Option<Instant> = None;
-    let mut last_phase = String::new();
     let report = move |update: Update| {
-        let turning_point = update.phase != last_phase || update.done >= update.total;
-        if turning_point {
+        if update.milestone {
             // A lost log line must not fail the stage.
             let _ = writeln!(log, "{}", log_line(&update, start.elapsed()));
-            last_phase.clone_from(&update.phase);
         }
-        if turning_point || last_sent.is_none_or(|t| t.elapsed() >= REPORT_EVERY) {
+        if update.milestone || last_sent.is_none_or(|t| t.elapsed() >= REPORT_EVERY) {
             last_sent = Some(Instant::now());
             send(out, &Message::Progress(update));
         }

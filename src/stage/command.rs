@@ -144,6 +144,7 @@ impl Kind for Command {
             unit: "programs".into(),
             phase: params.run.join(" "),
             figures: Vec::new(),
+            milestone: false,
         });
         // The worker's standard output belongs to the protocol; what the program says goes to the log.
         let log = std::io::stderr().as_fd().try_clone_to_owned()?;

@@ -28,6 +28,8 @@ pub(crate) struct Update {
     pub(crate) phase: String,
     /// Short figures to show beside the bar: (`loss`, 0.12).
     pub(crate) figures: Vec<(String, f64)>,
+    /// Worth a line of its own in logs.
+    pub(crate) milestone: bool,
 }
 
 /// Handed to [`super::Kind::run`].

@@ -255,6 +255,7 @@ impl Kind for Dataset {
                 unit: "images".into(),
                 phase: "preparing".into(),
                 figures: Vec::new(),
+                milestone: done == total,
             });
         })?;
         // Opening it as later stages will is the last check of what was written.

@@ -125,6 +125,7 @@ impl Kind for FixedPoints {
                     unit: "steady states".into(),
                     phase: format!("model {}/{models}", slot + 1),
                     figures: Vec::new(),
+                    milestone: done == total,
                 });
             });
             let name = model_name(&model);

@@ -132,6 +132,7 @@ impl Kind for Noise {
                         unit: "per mille of a model".into(),
                         phase: format!("{name}, model {}/{}", slot + 1, models.len()),
                         figures: Vec::new(),
+                        milestone: part == parts,
                     });
                 })?;
                 evaluated.extend(results.into_iter().map(|result| Evaluated {

@@ -435,8 +435,9 @@ impl Kind for Train {
             classes: set.classes().to_vec(),
             presentation: None,
         };
+        let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {
-            context.report(update(&progress));
+            context.report(update(&progress, &mut batches_each));
             ControlFlow::Continue(())
         };
         let (model, epochs, windows) = match params.phase {
@@ -466,7 +467,8 @@ impl Kind for Train {
     }
 }
 
-fn update(progress: &Progress) -> Update {
+/// `batches_each` remembers the batches of an epoch, so that the end of one counts in the same unit.
+fn update(progress: &Progress, batches_each: &mut usize) -> Update {
     match progress {
         Progress::Batch {
             epoch,
@@ -475,23 +477,28 @@ fn update(progress: &Progress) -> Update {
             batches,
             loss,
             images_per_second,
-        } => Update {
-            done: (epoch * batches + batch + 1) as u64,
-            total: (epochs * batches) as u64,
-            unit: "batches".into(),
-            phase: format!("epoch {}/{epochs}", epoch + 1),
-            figures: vec![("loss".into(), *loss), ("images/s".into(), *images_per_second)],
-        },
+        } => {
+            *batches_each = *batches;
+            Update {
+                done: (epoch * batches + batch + 1) as u64,
+                total: (epochs * batches) as u64,
+                unit: "batches".into(),
+                phase: format!("epoch {}/{epochs}", epoch + 1),
+                figures: vec![("loss".into(), *loss), ("images/s".into(), *images_per_second)],
+                milestone: false,
+            }
+        }
         Progress::Epoch { epochs, record } => Update {
-            done: record.epoch as u64 + 1,
-            total: *epochs as u64,
-            unit: "epochs".into(),
+            done: ((record.epoch + 1) * *batches_each) as u64,
+            total: (epochs * *batches_each) as u64,
+            unit: "batches".into(),
             phase: format!("epoch {}/{epochs}", record.epoch + 1),
             figures: vec![
                 ("loss".into(), record.loss),
                 ("validation accuracy".into(), record.validation_accuracy),
                 ("images/s".into(), record.images as f64 / record.seconds),
             ],
+            milestone: true,
         },
     }
 }
