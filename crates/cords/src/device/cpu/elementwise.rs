@@ -135,26 +135,31 @@ fn carried<T: Real>(keep: T, r: T) -> T {
 }
 
 pub(super) fn leaky_update<T: Real>(alpha: f64, slope: f64, r: &[T], u: &[T], next: &mut [T]) {
-    assert_eq!((r.len(), u.len()), (next.len(), next.len()));
-    let (keep, alpha, slope) = (T::from_f64(1.0 - alpha), T::from_f64(alpha), T::from_f64(slope));
-    vectorised(|| {
+    // A function, because the compiler proves that its arguments do not overlap, but not that a closure's captures do not.
+    #[inline(always)]
+    fn kernel<T: Real>([keep, alpha, slope]: [T; 3], r: &[T], u: &[T], next: &mut [T]) {
         for ((r, u), next) in r.iter().zip(u).zip(next) {
             let phi = if *u > T::ZERO { *u } else { slope * *u };
             *next = carried(keep, *r) + alpha * phi;
         }
-    });
+    }
+    assert_eq!((r.len(), u.len()), (next.len(), next.len()));
+    let factors = [1.0 - alpha, alpha, slope].map(T::from_f64);
+    vectorised(|| kernel(factors, r, u, next));
 }
 
 pub(super) fn leaky_adjoint<T: Real>(alpha: f64, slope: f64, r: &[T], next: &[T], g: &mut [T], delta: &mut [T]) {
-    assert_eq!((r.len(), next.len(), delta.len()), (g.len(), g.len(), g.len()));
-    let (keep, alpha, slope) = (T::from_f64(1.0 - alpha), T::from_f64(alpha), T::from_f64(slope));
-    vectorised(|| {
+    #[inline(always)]
+    fn kernel<T: Real>([keep, alpha, slope]: [T; 3], r: &[T], next: &[T], g: &mut [T], delta: &mut [T]) {
         for (((r, next), g), delta) in r.iter().zip(next).zip(g).zip(delta) {
             let derivative = if *next > carried(keep, *r) { T::ONE } else { slope };
             *delta = alpha * derivative * *g;
             *g *= keep;
         }
-    });
+    }
+    assert_eq!((r.len(), next.len(), delta.len()), (g.len(), g.len(), g.len()));
+    let factors = [1.0 - alpha, alpha, slope].map(T::from_f64);
+    vectorised(|| kernel(factors, r, next, g, delta));
 }
 
 pub(super) fn sgd_step<T: Real>(

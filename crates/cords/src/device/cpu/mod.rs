@@ -3,7 +3,9 @@
 
 mod conv;
 mod elementwise;
+mod lanes;
 mod maps;
+mod panel;
 
 use rayon::prelude::*;
 
