@@ -81,9 +81,9 @@ pub(crate) struct Resources {
 #[cfg(test)]
 pub(crate) fn from_text(path: &str, text: &str) -> Result<Pipeline, Vec<Problem>> {
     struct NoPresets;
-    impl load::Presets for NoPresets {
-        fn get(&mut self, _: &str, _: &mut Sources) -> Result<node::Node, load::PresetError> {
-            Err(load::PresetError::Unreadable("there are no presets here".into()))
+    impl presets::Presets for NoPresets {
+        fn get(&mut self, _: &str, _: &mut Sources) -> Result<node::Node, presets::PresetError> {
+            Err(presets::PresetError::Unreadable("there are no presets here".into()))
         }
         fn names(&self) -> Vec<String> {
             Vec::new()

@@ -5,7 +5,10 @@
 
 mod reason;
 mod select;
+#[cfg(test)]
+mod tests;
 
+use indexmap::IndexSet;
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -44,7 +47,8 @@ pub(crate) enum State {
     Cached,
     /// Its result was computed before and becomes current again.
     Restore,
-    /// Will execute.
+    /// Will execute. Where the key is not known yet because something upstream executes first, that is a forecast:
+    /// a result of the key may turn up after all.
     Run,
     /// Waits for a stage that will execute; executes unless that comes out equal.
     Maybe,
@@ -135,11 +139,12 @@ fn upstream_of(decision: &Decision, input: &InputSlot, world: &dyn World) -> Ups
             .map_or(Upstream::Unavailable, Upstream::Known),
         State::Run | State::Maybe => Upstream::Pending,
         State::Blocked => Upstream::Unavailable,
-        // A stage that was not selected still serves with a result that is up to date.
+        // A stage that was not selected still serves with a result that is up to date, or that turns out to be.
         State::Excluded => match &decision.key {
             Some(key) if decision.reasons.contains(&Reason::NotSelectedButCurrent) => {
                 stored(key).map_or(Upstream::Unavailable, Upstream::Known)
             }
+            _ if decision.reasons.contains(&Reason::NotSelectedMayBeCurrent) => Upstream::Pending,
             _ => Upstream::Unavailable,
         },
     }
@@ -157,14 +162,14 @@ pub(crate) fn decide(
     if selection.includes(stage.id) {
         return decision;
     }
-    let usable = matches!(decision.state, State::Cached | State::Restore);
+    let reason = match decision.state {
+        State::Cached | State::Restore => Reason::NotSelectedButCurrent,
+        State::Run | State::Maybe if decision.key.is_none() => Reason::NotSelectedMayBeCurrent,
+        _ => Reason::NotSelected,
+    };
     Decision {
         state: State::Excluded,
-        reasons: vec![if usable {
-            Reason::NotSelectedButCurrent
-        } else {
-            Reason::NotSelected
-        }],
+        reasons: vec![reason],
         ..decision
     }
 }
@@ -187,15 +192,14 @@ fn decide_selected(
         return blocked(observed.missing.into_iter().map(Reason::DataMissing).collect());
     }
     let waiting_for = |wanted: Upstream| {
-        let mut names: Vec<String> = stage
+        let names: IndexSet<&str> = stage
             .inputs
             .iter()
             .zip(upstream)
             .filter(|(_, u)| **u == wanted)
-            .map(|(input, _)| pipeline.stage(input.producer).name.clone())
+            .map(|(input, _)| pipeline.stage(input.producer).name.as_str())
             .collect();
-        names.dedup();
-        names
+        names.into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let unavailable = waiting_for(Upstream::Unavailable);
     if !unavailable.is_empty() {
@@ -206,7 +210,6 @@ fn decide_selected(
                 .collect(),
         );
     }
-    let previous = world.current(&stage.name);
     let inputs: Vec<(String, Option<ContentHash>)> = stage
         .inputs
         .iter()
@@ -221,8 +224,9 @@ fn decide_selected(
         .collect();
     let pending = waiting_for(Upstream::Pending);
     if !pending.is_empty() {
-        return decide_pending(stage, &inputs, &observed, previous, pending, selection, world);
+        return decide_pending(pipeline, stage, &inputs, &observed, pending, selection, world);
     }
+    let previous = world.current(&stage.name);
     let known: Vec<(String, ContentHash)> = inputs
         .into_iter()
         .filter_map(|(slot, content)| Some((slot, content?)))
@@ -261,25 +265,23 @@ fn decide_selected(
             Reason::FailedBefore { run }
         });
     }
-    match previous.and_then(|p| world.description(&p)) {
-        Some(before) => {
-            let after = decision.description.clone().unwrap_or_default();
-            decision
-                .reasons
-                .extend(reason::from_changes(pipeline, stage, &changes(&before, &after)));
-        }
-        None if decision.reasons.is_empty() => decision.reasons.push(Reason::NeverRun),
-        None => {}
+    if let (Some(before), Some(after)) = (previous.and_then(|p| world.description(&p)), &decision.description) {
+        let found = changes(&before, after);
+        decision.reasons.extend(reason::from_changes(pipeline, stage, &found));
+    }
+    // Also where the record of a result is lost, but not the note that it was the stage's own.
+    if decision.reasons.is_empty() {
+        decision.reasons.push(Reason::NeverRun);
     }
     decision
 }
 
 /// A stage whose key is not known yet, because something upstream executes first.
 fn decide_pending(
+    pipeline: &Pipeline,
     stage: &Stage,
     inputs: &[(String, Option<ContentHash>)],
     observed: &Observed,
-    previous: Option<StageKey>,
     pending: Vec<String>,
     selection: &Selection,
     world: &dyn World,
@@ -295,7 +297,7 @@ fn decide_pending(
         decision.reasons.push(Reason::Forced);
         return decision;
     }
-    match previous.and_then(|p| world.description(&p)) {
+    match world.current(&stage.name).and_then(|p| world.description(&p)) {
         None => {
             decision.state = State::Run;
             decision.reasons.push(Reason::NeverRun);
@@ -311,7 +313,7 @@ fn decide_pending(
                 let open = |slot: &str| inputs.iter().any(|(s, c)| s == slot && c.is_none());
                 old.retain(|slot, _| !open(slot));
             }
-            let own = reason::from_own_changes(&changes(&before, &after));
+            let own = reason::from_changes(pipeline, stage, &changes(&before, &after));
             if own.is_empty() {
                 decision
                     .reasons

@@ -60,6 +60,8 @@ pub(crate) enum Reason {
     NotSelected,
     /// Not selected, but its result is there and serves stages that are.
     NotSelectedButCurrent,
+    /// Not selected; whether its result is current shows once what it waits for has executed.
+    NotSelectedMayBeCurrent,
 }
 
 impl fmt::Display for Reason {
@@ -96,27 +98,19 @@ impl fmt::Display for Reason {
             Self::DataMissing(missing) => write!(f, "{} is missing", missing.what),
             Self::NotSelected => write!(f, "not selected"),
             Self::NotSelectedButCurrent => write!(f, "not selected; its result is current"),
+            Self::NotSelectedMayBeCurrent => {
+                write!(f, "not selected; whether its result is current shows during the run")
+            }
         }
     }
 }
 
 /// Differences of two descriptions as reasons.
 pub(super) fn from_changes(pipeline: &Pipeline, stage: &Stage, changes: &[Change]) -> Vec<Reason> {
-    convert(changes, |slot| {
-        stage
-            .inputs
-            .iter()
-            .find(|i| i.slot == slot)
-            .map(|i| pipeline.stage(i.producer).name.clone())
-    })
-}
-
-/// The same without looking for producers: for a stage that still waits for some.
-pub(super) fn from_own_changes(changes: &[Change]) -> Vec<Reason> {
-    convert(changes, |_| None)
-}
-
-fn convert(changes: &[Change], producer: impl Fn(&str) -> Option<String>) -> Vec<Reason> {
+    let producer = |slot: &str| {
+        let input = stage.inputs.iter().find(|i| i.slot == slot)?;
+        Some(pipeline.stage(input.producer).name.clone())
+    };
     let text = |v: &Option<Json>| v.as_ref().map_or_else(String::new, Json::to_string);
     let mut reasons: Vec<Reason> = changes
         .iter()

@@ -95,21 +95,14 @@ fn find_all(pipeline: &Pipeline, names: &[String]) -> Result<BTreeSet<StageId>, 
     let mut found = BTreeSet::new();
     for name in names {
         let pattern = globset::Glob::new(name).ok().map(|g| g.compile_matcher());
-        let before = found.len();
-        found.extend(
-            pipeline
-                .stages
-                .iter()
-                .filter(|s| {
-                    s.name == *name
-                        || s.family == *name
-                        || pattern
-                            .as_ref()
-                            .is_some_and(|p| p.is_match(&s.name) || p.is_match(&s.family))
-                })
-                .map(|s| s.id),
-        );
-        if found.len() == before && !pipeline.stages.iter().any(|s| s.name == *name || s.family == *name) {
+        let selected = |text: &str| text == name || pattern.as_ref().is_some_and(|p| p.is_match(text));
+        let matching: Vec<StageId> = pipeline
+            .stages
+            .iter()
+            .filter(|s| selected(&s.name) || selected(&s.family))
+            .map(|s| s.id)
+            .collect();
+        if matching.is_empty() {
             let known = pipeline
                 .stages
                 .iter()
@@ -119,6 +112,7 @@ fn find_all(pipeline: &Pipeline, names: &[String]) -> Result<BTreeSet<StageId>, 
                 suggestion: suggest(name, known),
             });
         }
+        found.extend(matching);
     }
     Ok(found)
 }
