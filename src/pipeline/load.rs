@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Pipeline;
-use super::node::{self, Node, SourceId, Sources};
+use super::node::{self, Sources};
 use super::presets::{PresetFolder, reason};
 use super::problem::{Problem, ProblemKind};
 use super::resolve;
@@ -40,7 +40,8 @@ fn try_load(path: &Path, options: &LoadOptions, sources: &mut Sources) -> Result
         }]
     })?;
     let source = sources.add(path.display().to_string(), text);
-    let document = parse(sources, source).map_err(|p| vec![p])?;
+    let document = node::parse(sources, source)
+        .map_err(|e| vec![Problem::at(e.spot, ProblemKind::Syntax { message: e.message })])?;
     let root = project_root(path);
     let mut presets = PresetFolder {
         folder: root.join("stages"),
@@ -55,10 +56,6 @@ fn try_load(path: &Path, options: &LoadOptions, sources: &mut Sources) -> Result
         default_name: stem,
     };
     resolve::resolve(&document, place, &options.overrides, &mut presets, sources)
-}
-
-fn parse(sources: &Sources, source: SourceId) -> Result<Node, Problem> {
-    node::parse(sources, source).map_err(|e| Problem::at(e.spot, ProblemKind::Syntax { message: e.message }))
 }
 
 /// The nearest folder above the pipeline that has `stages/` or `cache/`; else the pipeline's own.

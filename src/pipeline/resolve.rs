@@ -401,7 +401,7 @@ impl Resolver<'_> {
                     .push(Problem::at(spot, ProblemKind::DuplicateName { name }));
                 continue;
             }
-            self.member(key, node, stage_kind, &schema, &fields, plain);
+            self.member(key, node, stage_kind, schema, &fields, plain);
         }
     }
 

@@ -7,7 +7,7 @@
 use super::LinearOperator;
 use super::schur::{Dense, Schur};
 use crate::rng::{Purpose, Stream};
-use faer::c64;
+use num_complex::Complex64;
 
 /// Which eigenvalues are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub enum Which {
 }
 
 impl Which {
-    fn rank(self, value: c64) -> f64 {
+    fn rank(self, value: Complex64) -> f64 {
         match self {
             Self::LargestReal => value.re,
             Self::FarthestFrom(point) => (value - point).norm(),
@@ -63,7 +63,7 @@ impl Default for KrylovOptions {
 #[derive(Clone, Debug)]
 pub struct Eigenpair {
     /// Eigenvalue.
-    pub value: c64,
+    pub value: Complex64,
     /// Real part of the unit eigenvector.
     pub vector_re: Vec<f64>,
     /// Imaginary part of the unit eigenvector.
@@ -138,7 +138,7 @@ pub fn leading_eigenvalues(
             let spill = last_row
                 .iter()
                 .zip(&x)
-                .fold(c64::new(0.0, 0.0), |sum, (b, x)| sum + x * *b);
+                .fold(Complex64::new(0.0, 0.0), |sum, (b, x)| sum + x * *b);
             spill.norm() <= options.tolerance * largest
         });
         let close = close.count();
@@ -226,7 +226,7 @@ impl Decomposition<'_> {
         for (j, column) in self.columns.iter().enumerate() {
             for (i, value) in column.iter().enumerate() {
                 if i < m {
-                    b[(i, j)] = c64::new(*value, 0.0)
+                    b[(i, j)] = Complex64::new(*value, 0.0)
                 } else {
                     last[j] = *value
                 }
@@ -416,7 +416,9 @@ mod tests {
         let scale = 1.0 / (n as f64).sqrt();
         Dense {
             n,
-            data: (0..n * n).map(|_| c64::new(scale * stream.normal(), 0.0)).collect(),
+            data: (0..n * n)
+                .map(|_| Complex64::new(scale * stream.normal(), 0.0))
+                .collect(),
         }
     }
 
@@ -478,12 +480,12 @@ mod tests {
                     .all(|pair| pair.value.norm() == 0.0 && pair.residual == 0.0)
         );
         let mut identity = Dense::zeros(n);
-        (0..n).for_each(|i| identity[(i, i)] = c64::new(1.0, 0.0));
+        (0..n).for_each(|i| identity[(i, i)] = Complex64::new(1.0, 0.0));
         let found = leading_eigenvalues(&Explicit(identity), &options, &mut |_, _| {});
         assert!(found.pairs.len() == 3 && found.pairs.iter().all(|pair| (pair.value - 1.0).norm() < 1e-14));
         let mut rank2 = Dense::zeros(n);
-        rank2[(0, 0)] = c64::new(3.0, 0.0);
-        rank2[(1, 1)] = c64::new(-2.0, 0.0);
+        rank2[(0, 0)] = Complex64::new(3.0, 0.0);
+        rank2[(1, 1)] = Complex64::new(-2.0, 0.0);
         let found = compare(rank2, &options);
         assert!((found.pairs[0].value - 3.0).norm() < 1e-12 && found.pairs[1].value.norm() < 1e-12);
     }
@@ -515,7 +517,7 @@ mod tests {
         let found = leading_eigenvalues(&Explicit(random(200)), &options, &mut |_, _| {});
         assert!(!found.converged && !found.pairs.is_empty());
         let mut bad = random(20);
-        bad[(3, 4)] = c64::new(f64::NAN, 0.0);
+        bad[(3, 4)] = Complex64::new(f64::NAN, 0.0);
         let found = leading_eigenvalues(&Explicit(bad), &options, &mut |_, _| {});
         assert!(!found.converged && found.pairs.is_empty());
     }

@@ -4,41 +4,41 @@
 //! rotations (Golub and Van Loan, Matrix Computations, sections 7.4 to 7.6). Backward stable whatever the
 //! eigenvectors' condition, which matters here: convolutions with zero padding can be far from normal.
 
-use faer::c64;
+use num_complex::Complex64;
 
 /// A square matrix, row by row.
 #[derive(Clone, Debug)]
 pub(super) struct Dense {
     pub(super) n: usize,
-    pub(super) data: Vec<c64>,
+    pub(super) data: Vec<Complex64>,
 }
 
 impl Dense {
     pub(super) fn zeros(n: usize) -> Self {
         Self {
             n,
-            data: vec![c64::new(0.0, 0.0); n * n],
+            data: vec![Complex64::new(0.0, 0.0); n * n],
         }
     }
 
     fn identity(n: usize) -> Self {
         let mut identity = Self::zeros(n);
         for i in 0..n {
-            identity[(i, i)] = c64::new(1.0, 0.0);
+            identity[(i, i)] = Complex64::new(1.0, 0.0);
         }
         identity
     }
 }
 
 impl std::ops::Index<(usize, usize)> for Dense {
-    type Output = c64;
-    fn index(&self, (row, column): (usize, usize)) -> &c64 {
+    type Output = Complex64;
+    fn index(&self, (row, column): (usize, usize)) -> &Complex64 {
         &self.data[row * self.n + column]
     }
 }
 
 impl std::ops::IndexMut<(usize, usize)> for Dense {
-    fn index_mut(&mut self, (row, column): (usize, usize)) -> &mut c64 {
+    fn index_mut(&mut self, (row, column): (usize, usize)) -> &mut Complex64 {
         &mut self.data[row * self.n + column]
     }
 }
@@ -53,7 +53,7 @@ pub(super) struct Schur {
 impl Schur {
     /// Schur form with the eigenvalues in descending order of `rank`; `None` where the iteration does not converge
     /// (entries that are not finite).
-    pub(super) fn sorted(a: &Dense, rank: impl Fn(c64) -> f64) -> Option<Self> {
+    pub(super) fn sorted(a: &Dense, rank: impl Fn(Complex64) -> f64) -> Option<Self> {
         let mut schur = Self {
             t: a.clone(),
             q: Dense::identity(a.n),
@@ -64,26 +64,26 @@ impl Schur {
         Some(schur)
     }
 
-    pub(super) fn eigenvalue(&self, i: usize) -> c64 {
+    pub(super) fn eigenvalue(&self, i: usize) -> Complex64 {
         self.t[(i, i)]
     }
 
     /// Unit eigenvector of A for eigenvalue `i`, by back substitution in T.
-    pub(super) fn eigenvector(&self, i: usize) -> Vec<c64> {
+    pub(super) fn eigenvector(&self, i: usize) -> Vec<Complex64> {
         let n = self.t.n;
         let value = self.eigenvalue(i);
         // A repeated eigenvalue is moved apart by a rounding error of the matrix.
         let floor = f64::EPSILON * self.t.data.iter().map(|v| v.norm()).fold(0.0, f64::max);
-        let mut z = vec![c64::new(0.0, 0.0); n];
-        z[i] = c64::new(1.0, 0.0);
+        let mut z = vec![Complex64::new(0.0, 0.0); n];
+        z[i] = Complex64::new(1.0, 0.0);
         for row in (0..i).rev() {
-            let sum = (row + 1..=i).fold(c64::new(0.0, 0.0), |sum, k| sum + self.t[(row, k)] * z[k]);
+            let sum = (row + 1..=i).fold(Complex64::new(0.0, 0.0), |sum, k| sum + self.t[(row, k)] * z[k]);
             if sum.norm() == 0.0 {
                 continue;
             }
             let mut pivot = self.t[(row, row)] - value;
             if pivot.norm() < floor {
-                pivot = c64::new(floor, 0.0);
+                pivot = Complex64::new(floor, 0.0);
             }
             z[row] = -sum / pivot;
             // Growth is scaled down at once: a defective matrix would overflow.
@@ -92,8 +92,8 @@ impl Schur {
                 z[row..=i].iter_mut().for_each(|z| *z /= size);
             }
         }
-        let mut x: Vec<c64> = (0..n)
-            .map(|row| (0..=i).fold(c64::new(0.0, 0.0), |sum, k| sum + self.q[(row, k)] * z[k]))
+        let mut x: Vec<Complex64> = (0..n)
+            .map(|row| (0..=i).fold(Complex64::new(0.0, 0.0), |sum, k| sum + self.q[(row, k)] * z[k]))
             .collect();
         let norm = x.iter().map(|x| x.norm_sqr()).sum::<f64>().sqrt();
         x.iter_mut().for_each(|x| *x /= norm);
@@ -103,13 +103,13 @@ impl Schur {
     fn reduce_to_hessenberg(&mut self) {
         let n = self.t.n;
         for k in 0..n.saturating_sub(2) {
-            let mut v: Vec<c64> = (k + 1..n).map(|row| self.t[(row, k)]).collect();
+            let mut v: Vec<Complex64> = (k + 1..n).map(|row| self.t[(row, k)]).collect();
             let norm = v.iter().map(|v| v.norm_sqr()).sum::<f64>().sqrt();
             if norm == 0.0 {
                 continue;
             }
             let phase = if v[0].norm() == 0.0 {
-                c64::new(1.0, 0.0)
+                Complex64::new(1.0, 0.0)
             } else {
                 v[0] / v[0].norm()
             };
@@ -117,7 +117,7 @@ impl Schur {
             let squared = v.iter().map(|v| v.norm_sqr()).sum::<f64>();
             // H = I - 2 v v^H / (v^H v) from the left, then from the right, and into Q.
             for column in 0..n {
-                let dot = v.iter().enumerate().fold(c64::new(0.0, 0.0), |sum, (i, v)| {
+                let dot = v.iter().enumerate().fold(Complex64::new(0.0, 0.0), |sum, (i, v)| {
                     sum + v.conj() * self.t[(k + 1 + i, column)]
                 });
                 let factor = dot * (2.0 / squared);
@@ -127,10 +127,9 @@ impl Schur {
             }
             for matrix in [&mut self.t, &mut self.q] {
                 for row in 0..n {
-                    let dot = v
-                        .iter()
-                        .enumerate()
-                        .fold(c64::new(0.0, 0.0), |sum, (i, v)| sum + matrix[(row, k + 1 + i)] * v);
+                    let dot = v.iter().enumerate().fold(Complex64::new(0.0, 0.0), |sum, (i, v)| {
+                        sum + matrix[(row, k + 1 + i)] * v
+                    });
                     let factor = dot * (2.0 / squared);
                     for (i, v) in v.iter().enumerate() {
                         matrix[(row, k + 1 + i)] -= factor * v.conj();
@@ -138,7 +137,7 @@ impl Schur {
                 }
             }
             for row in k + 2..n {
-                self.t[(row, k)] = c64::new(0.0, 0.0);
+                self.t[(row, k)] = Complex64::new(0.0, 0.0);
             }
         }
     }
@@ -158,7 +157,7 @@ impl Schur {
                 let neighbours = self.t[(low - 1, low - 1)].norm() + self.t[(low, low)].norm();
                 let scale = if neighbours == 0.0 { norm } else { neighbours };
                 if self.t[(low, low - 1)].norm() <= f64::EPSILON * scale {
-                    self.t[(low, low - 1)] = c64::new(0.0, 0.0);
+                    self.t[(low, low - 1)] = Complex64::new(0.0, 0.0);
                     break;
                 }
                 low -= 1;
@@ -175,7 +174,7 @@ impl Schur {
             let last = high - 1;
             let shift = if tries % 10 == 0 {
                 // An exceptional shift breaks cycles.
-                self.t[(last, last)] + c64::new(0.75 * self.t[(last, last - 1)].norm(), 0.0)
+                self.t[(last, last)] + Complex64::new(0.75 * self.t[(last, last - 1)].norm(), 0.0)
             } else {
                 wilkinson(
                     self.t[(last - 1, last - 1)],
@@ -190,13 +189,13 @@ impl Schur {
     }
 
     /// One QR step with a shift on the block low..high, by chasing the bulge with plane rotations.
-    fn sweep(&mut self, low: usize, high: usize, shift: c64) {
+    fn sweep(&mut self, low: usize, high: usize, shift: Complex64) {
         let mut pair = (self.t[(low, low)] - shift, self.t[(low + 1, low)]);
         for k in low..high - 1 {
             let rotation = Rotation::zeroing(pair.0, pair.1);
             self.rotate(rotation, k);
             if k > low {
-                self.t[(k + 1, k - 1)] = c64::new(0.0, 0.0);
+                self.t[(k + 1, k - 1)] = Complex64::new(0.0, 0.0);
             }
             if k + 2 < high {
                 pair = (self.t[(k + 1, k)], self.t[(k + 2, k)]);
@@ -223,7 +222,7 @@ impl Schur {
     }
 
     /// Insertion sort of the diagonal by exchanging neighbours.
-    fn sort(&mut self, rank: impl Fn(c64) -> f64) {
+    fn sort(&mut self, rank: impl Fn(Complex64) -> f64) {
         for i in 1..self.t.n {
             for k in (0..i).rev() {
                 if rank(self.t[(k + 1, k + 1)]) <= rank(self.t[(k, k)]) {
@@ -241,7 +240,7 @@ impl Schur {
         self.rotate(Rotation::zeroing(self.t[(k, k + 1)], second - first), k);
         self.t[(k, k)] = second;
         self.t[(k + 1, k + 1)] = first;
-        self.t[(k + 1, k)] = c64::new(0.0, 0.0);
+        self.t[(k + 1, k)] = Complex64::new(0.0, 0.0);
     }
 }
 
@@ -249,18 +248,18 @@ impl Schur {
 #[derive(Clone, Copy)]
 struct Rotation {
     c: f64,
-    s: c64,
+    s: Complex64,
 }
 
 impl Rotation {
     /// The rotation that maps (a, b) to (r, 0).
-    fn zeroing(a: c64, b: c64) -> Self {
+    fn zeroing(a: Complex64, b: Complex64) -> Self {
         let (size_a, size_b) = (a.norm(), b.norm());
         let r = size_a.hypot(size_b);
         if size_b == 0.0 {
             return Self {
                 c: 1.0,
-                s: c64::new(0.0, 0.0),
+                s: Complex64::new(0.0, 0.0),
             };
         }
         if size_a == 0.0 {
@@ -277,7 +276,7 @@ impl Rotation {
 }
 
 /// The eigenvalue of [[a, b], [c, d]] nearer to d.
-fn wilkinson(a: c64, b: c64, c: c64, d: c64) -> c64 {
+fn wilkinson(a: Complex64, b: Complex64, c: Complex64, d: Complex64) -> Complex64 {
     let half = (a - d) * 0.5;
     let product = b * c;
     let root = (half * half + product).sqrt();
@@ -303,14 +302,14 @@ mod tests {
         let mut stream = Stream::new(seed, Purpose::Probe, 0, 0, 0, 0);
         Dense {
             n,
-            data: (0..n * n).map(|_| c64::new(stream.normal(), 0.0)).collect(),
+            data: (0..n * n).map(|_| Complex64::new(stream.normal(), 0.0)).collect(),
         }
     }
 
     /// max |A - Q T Q^H| and max |Q^H Q - I|.
     fn errors(a: &Dense, schur: &Schur) -> (f64, f64) {
         let n = a.n;
-        let zero = c64::new(0.0, 0.0);
+        let zero = Complex64::new(0.0, 0.0);
         let (mut product, mut orthogonality) = (0.0f64, 0.0f64);
         for i in 0..n {
             for j in 0..n {
@@ -355,7 +354,7 @@ mod tests {
             for i in 0..n {
                 let x = schur.eigenvector(i);
                 let residual = (0..n).map(|row| {
-                    let product = (0..n).fold(c64::new(0.0, 0.0), |sum, k| sum + a[(row, k)] * x[k]);
+                    let product = (0..n).fold(Complex64::new(0.0, 0.0), |sum, k| sum + a[(row, k)] * x[k]);
                     (product - schur.eigenvalue(i) * x[row]).norm_sqr()
                 });
                 // Random matrices of this size have eigenvectors of condition below 1e3.
@@ -369,7 +368,7 @@ mod tests {
         // Rotation by 90 degrees, a cyclic shift (roots of 1), a Jordan block, zeros.
         let from = |n: usize, rows: &[f64]| Dense {
             n,
-            data: rows.iter().map(|v| c64::new(*v, 0.0)).collect(),
+            data: rows.iter().map(|v| Complex64::new(*v, 0.0)).collect(),
         };
         let schur = check(&from(2, &[0.0, -1.0, 1.0, 0.0]));
         assert!(
@@ -377,22 +376,22 @@ mod tests {
         );
         let mut shift = Dense::zeros(8);
         for i in 0..8 {
-            shift[((i + 1) % 8, i)] = c64::new(1.0, 0.0);
+            shift[((i + 1) % 8, i)] = Complex64::new(1.0, 0.0);
         }
         let schur = check(&shift);
         assert!((schur.eigenvalue(0) - 1.0).norm() < 1e-13);
         assert!((0..8).all(|i| (schur.eigenvalue(i).norm() - 1.0).abs() < 1e-13));
         let mut jordan = Dense::zeros(6);
         for i in 0..6 {
-            jordan[(i, i)] = c64::new(2.0, 0.0);
+            jordan[(i, i)] = Complex64::new(2.0, 0.0);
             if i > 0 {
-                jordan[(i - 1, i)] = c64::new(1.0, 0.0);
+                jordan[(i - 1, i)] = Complex64::new(1.0, 0.0);
             }
         }
         check(&jordan);
         check(&Dense::zeros(4));
         let mut bad = Dense::zeros(3);
-        bad[(0, 1)] = c64::new(f64::NAN, 0.0);
+        bad[(0, 1)] = Complex64::new(f64::NAN, 0.0);
         assert!(Schur::sorted(&bad, |value| value.re).is_none());
     }
 }
