@@ -343,7 +343,9 @@ fn summary_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             Value::Float(f64::from_bits(level)),
             Value::Float(mean),
             if values.len() > 1 {
-                Value::Float(variance.sqrt())
+                // Equal values deviate by nothing, not by the rounding of their mean.
+                let equal = values.iter().all(|v| *v == values[0]);
+                Value::Float(if equal { 0.0 } else { variance.sqrt() })
             } else {
                 Value::Null
             },
