@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::progress;
 use super::tables::{headline, tables_of};
 use super::ui::Ui;
-use super::wording::{duration, reading};
+use super::wording::{duration, outcomes, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 use crate::plan::select;
 use crate::run::{Device, Failure, RunError, RunOptions, log_path};
@@ -127,19 +127,6 @@ fn report_failure(ui: &mut Ui, store: &Store, record: &RunRecord, stage: &str, f
 
 /// What ran, where the tables are, and the headline table itself.
 fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandError> {
-    let count = |outcome| run.stages.iter().filter(|s| s.outcome == outcome).count();
-    let parts: Vec<String> = [
-        (StageOutcome::Ran, "ran"),
-        (StageOutcome::Restored, "restored"),
-        (StageOutcome::Cached, "cached"),
-        (StageOutcome::Failed, "failed"),
-        (StageOutcome::Interrupted, "interrupted"),
-        (StageOutcome::Blocked, "not reached"),
-    ]
-    .into_iter()
-    .filter(|(o, _)| count(*o) > 0)
-    .map(|(o, name)| format!("{} {name}", count(o)))
-    .collect();
     let selected = run
         .stages
         .iter()
@@ -150,7 +137,7 @@ fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandErr
         "run {} of {}: {selected} stages, {} in {}",
         run.id,
         run.pipeline,
-        parts.join(", "),
+        outcomes(run),
         duration(run.seconds)
     ));
     if run.status != RunStatus::Done {

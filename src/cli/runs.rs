@@ -5,9 +5,9 @@ use std::path::Path;
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::wording::duration;
+use super::wording::{duration, outcomes};
 use super::{open_store, project_here};
-use crate::store::{RunRecord, RunStatus, StageOutcome};
+use crate::store::{RunRecord, RunStatus};
 
 /// List past runs, the last one first
 #[derive(clap::Args)]
@@ -57,19 +57,6 @@ pub(crate) fn runs(ui: &mut Ui, cache: Option<&Path>, args: &RunsArgs) -> Result
 }
 
 fn row(run: &RunRecord) -> Vec<String> {
-    let count = |outcome| run.stages.iter().filter(|s| s.outcome == outcome).count();
-    let parts: Vec<String> = [
-        (StageOutcome::Ran, "ran"),
-        (StageOutcome::Restored, "restored"),
-        (StageOutcome::Cached, "cached"),
-        (StageOutcome::Failed, "failed"),
-        (StageOutcome::Interrupted, "interrupted"),
-        (StageOutcome::Blocked, "blocked"),
-    ]
-    .into_iter()
-    .filter(|(o, _)| count(*o) > 0)
-    .map(|(o, name)| format!("{} {name}", count(o)))
-    .collect();
     vec![
         run.id.to_string(),
         run.started_at.get(..19).unwrap_or(&run.started_at).replace('T', " "),
@@ -82,7 +69,7 @@ fn row(run: &RunRecord) -> Vec<String> {
             RunStatus::Failed => "failed".into(),
             RunStatus::Interrupted => "interrupted".into(),
         },
-        parts.join(", "),
+        outcomes(run),
         run.arguments.join(" "),
     ]
 }

@@ -1,6 +1,7 @@
-//! How durations and missing data are said, wherever they are said.
+//! How durations, outcomes and missing data are said, wherever they are said.
 
 use crate::run::MissingFor;
+use crate::store::{RunRecord, StageOutcome};
 
 /// Files that are read for the first time.
 pub(crate) fn reading(stage: &str, files: usize, bytes: u64) -> String {
@@ -59,4 +60,22 @@ pub(crate) fn duration(seconds: f64) -> String {
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
     }
+}
+
+/// `2 ran, 5 cached`.
+pub(crate) fn outcomes(run: &RunRecord) -> String {
+    let count = |outcome| run.stages.iter().filter(|s| s.outcome == outcome).count();
+    let parts: Vec<String> = [
+        (StageOutcome::Ran, "ran"),
+        (StageOutcome::Restored, "restored"),
+        (StageOutcome::Cached, "cached"),
+        (StageOutcome::Failed, "failed"),
+        (StageOutcome::Interrupted, "interrupted"),
+        (StageOutcome::Blocked, "not reached"),
+    ]
+    .into_iter()
+    .filter(|(outcome, _)| count(*outcome) > 0)
+    .map(|(outcome, name)| format!("{} {name}", count(outcome)))
+    .collect();
+    parts.join(", ")
 }

@@ -231,12 +231,9 @@ fn timing_name(timing: Timing) -> &'static str {
 const VIEW: &str =
     "How the network looks: dynamics, no recurrence (recurrent weights 0), one frame, mean of frames, mean of logits";
 
-fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "accuracy",
-            "Accuracy of every model, view, presentation and noise level",
-        )
+/// What one evaluated condition is known by.
+fn condition_keys(schema: TableSchema) -> TableSchema {
+    schema
         .key("models", DType::Int, "The stage that gave the model")
         .slot("models")
         .key("network", DType::Text, "Kind and number of areas")
@@ -250,6 +247,27 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         )
         .key("level", DType::Float, "Standard deviation of the noise")
         .unit("pixel range")
+}
+
+/// Values of [`condition_keys`].
+fn condition_values(e: &Evaluated) -> Vec<Value> {
+    vec![
+        Value::Int(e.slot as i64),
+        Value::Text(e.model.clone()),
+        Value::Text(view(e.result.observer).into()),
+        Value::Int(e.seed as i64),
+        Value::Int(i64::from(e.trial)),
+        Value::Text(timing_name(e.result.condition.timing).into()),
+        Value::Float(e.result.condition.level),
+    ]
+}
+
+fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        condition_keys(TableSchema::new(
+            "accuracy",
+            "Accuracy of every model, view, presentation and noise level",
+        ))
         .value("accuracy", DType::Float, "Images classified rightly")
         .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
         .value("accuracy_high", DType::Float, "Upper end of the 95 % interval (Wilson)")
@@ -279,14 +297,8 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
     let optional = |v: Option<f64>| v.map_or(Value::Null, Value::Float);
     for e in evaluated {
         let r = &e.result;
-        table.push_row([
-            Value::Int(e.slot as i64),
-            Value::Text(e.model.clone()),
-            Value::Text(view(r.observer).into()),
-            Value::Int(e.seed as i64),
-            Value::Int(i64::from(e.trial)),
-            Value::Text(timing_name(r.condition.timing).into()),
-            Value::Float(r.condition.level),
+        let mut row = condition_values(e);
+        row.extend([
             Value::Float(r.accuracy),
             Value::Float(r.accuracy_interval[0]),
             Value::Float(r.accuracy_interval[1]),
@@ -295,7 +307,8 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             Value::Float(r.achieved_std),
             Value::Int(r.images as i64),
             Value::Int(r.diverged as i64),
-        ])?;
+        ]);
+        table.push_row(row)?;
     }
     table.finish()
 }
@@ -357,38 +370,19 @@ fn summary_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
 
 fn time_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
-        TableSchema::new(
+        condition_keys(TableSchema::new(
             "time",
             "Accuracy of recurrent networks as a function of time after image onset",
-        )
-        .key("models", DType::Int, "The stage that gave the model")
-        .slot("models")
-        .key("view", DType::Text, VIEW)
-        .key("seed", DType::Int, "Seed of the model's training")
-        .key("trial", DType::Int, "Repetition of the noise")
-        .key(
-            "presentation",
-            DType::Text,
-            "static: one draw held; dynamic: fresh at every step",
-        )
-        .key("level", DType::Float, "Standard deviation of the noise")
-        .unit("pixel range")
+        ))
         .key("time", DType::Float, "Time after image onset")
         .unit("ms")
         .value("accuracy", DType::Float, "Images classified rightly"),
     )?;
     for e in evaluated {
         for point in &e.result.over_time {
-            table.push_row([
-                Value::Int(e.slot as i64),
-                Value::Text(view(e.result.observer).into()),
-                Value::Int(e.seed as i64),
-                Value::Int(i64::from(e.trial)),
-                Value::Text(timing_name(e.result.condition.timing).into()),
-                Value::Float(e.result.condition.level),
-                Value::Float(point.time_ms),
-                Value::Float(point.accuracy),
-            ])?;
+            let mut row = condition_values(e);
+            row.extend([Value::Float(point.time_ms), Value::Float(point.accuracy)]);
+            table.push_row(row)?;
         }
     }
     table.finish()

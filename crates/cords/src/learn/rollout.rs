@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::net::{Connections, ConvName, StepScratch, conv_shapes};
 
 /// Columns that a weight gradient's product should at least have, where several steps can provide them.
-const GATHERED_COLUMNS: usize = 512;
+const GATHERED_COLUMNS: usize = 1024;
 /// Steps gathered at most.
 const GATHERED_STEPS: usize = 8;
 

@@ -136,7 +136,7 @@ impl TrainedCnn {
     }
 }
 
-/// A training or validation set and whom to tell.
+/// The images that a training works with.
 pub struct Data<'a> {
     /// Images to learn from.
     pub train: &'a dyn Images,

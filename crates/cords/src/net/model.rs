@@ -111,7 +111,7 @@ impl Model {
     /// The dynamical system, where this is a CordsNet (phi is ReLU).
     ///
     /// # Errors
-    /// As [`CordsNet::new`]; [`NetError::File`] never.
+    /// As [`CordsNet::new`].
     pub fn cordsnet(&self) -> Option<Result<CordsNet<f32>, NetError>> {
         match self {
             Self::CordsNet {
