@@ -348,7 +348,7 @@ impl Memory {
     fn record(&mut self, stage: &Stage, decision: Decision, work: String, written: Outputs) {
         let (key, run) = (decision.key.expect("known"), RunId::fresh());
         if written.is_empty() {
-            let interrupted = stage.id.0 % 2 == 0;
+            let interrupted = stage.id.0.is_multiple_of(2);
             self.attempts.insert(key, Attempt { run, interrupted });
             return;
         }
