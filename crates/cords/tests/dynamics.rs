@@ -98,7 +98,7 @@ fn settled(net: &CordsNet<f64>, fixture: &Fixture) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn steady_states_match_the_reference() {
+fn fixture_steady_states_match_the_reference() {
     let fixture = Fixture::open("dynamics.safetensors");
     let net = fixture_net(&fixture);
     let expected = fixture.tensor("steady");
@@ -124,17 +124,19 @@ fn jacobian<'a>(net: &'a CordsNet<f64>, fixture: &Fixture, i: usize) -> AreaJaco
 }
 
 #[test]
-fn leading_modes_match_all_eigenvalues_of_the_reference() {
+fn fixture_leading_modes_match_all_eigenvalues_of_the_reference() {
     let fixture = Fixture::open("dynamics.safetensors");
     let net = fixture_net(&fixture);
     let dt = net.euler().dt_ms;
-    for i in 0..2 {
+    let states = (0..).take_while(|i| fixture.has(&format!("jacobian.{i}.eigenvalues")));
+    let mut compared = 0;
+    for i in states {
+        compared += 1;
         // In units of 1/tau: J = -I + D W.
         let expected = complex(&fixture, &format!("jacobian.{i}.eigenvalues"));
         let jacobian = jacobian(&net, &fixture, i);
         let spectrum = area_spectrum(&jacobian, dt, &SpectrumOptions::default(), &mut |_, _| {});
-        assert!(spectrum.converged && spectrum.modes.len() >= 6);
-        assert!(spectrum.coupled_units < spectrum.units, "some units are silent");
+        assert!(spectrum.converged && spectrum.modes.len() >= SpectrumOptions::default().modes);
         for (k, mode) in spectrum.modes.iter().enumerate() {
             let difference =
                 (TAU * mode.real_per_ms - expected[k][0]).hypot(TAU * mode.imaginary_per_ms - expected[k][1]);
@@ -161,10 +163,11 @@ fn leading_modes_match_all_eigenvalues_of_the_reference() {
         assert_eq!(spectrum.stable, Some(expected[0][0] < 0.0));
         assert_eq!(spectrum.euler_stable, Some(radius < 1.0));
     }
+    assert!(compared > 0, "the file holds no eigenvalues of a Jacobian");
 }
 
 #[test]
-fn eigenvalues_of_the_convolution_match_the_reference() {
+fn fixture_eigenvalues_of_the_convolution_match_the_reference() {
     let fixture = Fixture::open("dynamics.safetensors");
     let net = fixture_net(&fixture);
     let units = net.bias(0).len();
@@ -193,7 +196,7 @@ fn eigenvalues_of_the_convolution_match_the_reference() {
 }
 
 #[test]
-fn transposes_are_transposes() {
+fn fixture_transposes_are_transposes() {
     let fixture = Fixture::open("dynamics.safetensors");
     let net = fixture_net(&fixture);
     let jacobian = jacobian(&net, &fixture, 0);
@@ -214,7 +217,7 @@ fn transposes_are_transposes() {
 }
 
 #[test]
-fn without_coupling_every_mode_is_the_leak() {
+fn fixture_without_coupling_every_mode_is_the_leak() {
     let fixture = Fixture::open("dynamics.safetensors");
     let net = fixture_net(&fixture);
     let units = net.bias(0).len();

@@ -1,4 +1,7 @@
 //! Reference tensors for the tests, and the error measure that they are compared by.
+//!
+//! Files come from the folder named by the environment variable `CORDS_FIXTURES`, else from `tests/fixtures`. Every
+//! size, time constant and weight is read from the file, so that the same checks run on any set of the same layout.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -8,18 +11,24 @@ use cords::net::{Architecture, Parameters};
 use cords::{Real, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
-/// One reference file: float64 tensors, integer labels, configuration.
+/// One reference file: float tensors, integer labels, configuration.
 pub(crate) struct Fixture {
     bytes: Vec<u8>,
     pub(crate) json: serde_json::Value,
 }
 
 impl Fixture {
+    /// The place of a reference file.
+    pub(crate) fn path(name: &str) -> PathBuf {
+        let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        std::env::var_os("CORDS_FIXTURES")
+            .map_or_else(own, PathBuf::from)
+            .join(name)
+    }
+
     pub(crate) fn open(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures")
-            .join(name);
-        let bytes = std::fs::read(path).expect("the fixture is in the repository");
+        let path = Self::path(name);
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
         let json = metadata
             .metadata()
@@ -34,19 +43,31 @@ impl Fixture {
         SafeTensors::deserialize(&self.bytes).expect("a safetensors file")
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors().tensor(name).is_ok()
+    }
+
     pub(crate) fn number(&self, key: &str) -> f64 {
         self.json[key].as_f64().unwrap_or_else(|| panic!("no {key}"))
     }
 
+    /// A tensor of F64 or F32.
     pub(crate) fn tensor(&self, name: &str) -> Tensor<f64> {
         let tensors = self.tensors();
         let view = tensors.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
-        assert_eq!(view.dtype(), Dtype::F64, "{name}");
-        let data = view
-            .data()
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes")))
-            .collect();
+        let data = match view.dtype() {
+            Dtype::F64 => view
+                .data()
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes")))
+                .collect(),
+            Dtype::F32 => view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f64::from(f32::from_le_bytes(b.try_into().expect("4 bytes"))))
+                .collect(),
+            other => panic!("{name} is {other:?}"),
+        };
         Tensor::new(view.shape(), data).expect("shape fits")
     }
 
@@ -64,7 +85,7 @@ impl Fixture {
         let mut parameters = Parameters::new();
         for (name, view) in self.tensors().iter() {
             if let Some(short) = name.strip_prefix(prefix)
-                && view.dtype() == Dtype::F64
+                && matches!(view.dtype(), Dtype::F64 | Dtype::F32)
             {
                 parameters.insert(short, self.tensor(name).cast());
             }
@@ -90,19 +111,21 @@ impl Fixture {
     }
 }
 
-/// |found - expected| / |expected| in the Euclidean norm.
-pub(crate) fn relative_error<T: Real>(found: &[T], expected: &[f64]) -> f64 {
+/// max |found - expected| / max |expected|; the difference itself where everything expected is 0. NaN is no agreement.
+pub(crate) fn largest_error<T: Real>(found: &[T], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
-    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let difference = norm(&mut found.iter().zip(expected).map(|(f, e)| f.to_f64() - e));
-    let size = norm(&mut expected.iter().copied());
+    let differences = found.iter().zip(expected).map(|(f, e)| (f.to_f64() - e).abs());
+    let difference = differences.fold(0.0f64, |worst, d| if worst.is_nan() || d <= worst { worst } else { d });
+    let size = expected.iter().fold(0.0f64, |size, e| size.max(e.abs()));
     if size == 0.0 { difference } else { difference / size }
 }
 
+/// Fails where [`largest_error`] exceeds the tolerance.
+#[track_caller]
 pub(crate) fn assert_close<T: Real>(what: &str, found: &[T], expected: &[f64], tolerance: f64) {
-    let error = relative_error(found, expected);
+    let error = largest_error(found, expected);
     assert!(
         error <= tolerance,
-        "{what}: relative error {error:e} exceeds {tolerance:e}"
+        "{what}: the largest difference is {error:e} of the largest entry, allowed are {tolerance:e}"
     );
 }
