@@ -105,7 +105,7 @@ fn train(config: &DirectConfig, poisoned: bool) -> Result<TrainedCordsNet, Train
         validation: &validation,
     };
     let euler = Euler::new(5.0, 10.0);
-    train_cordsnet(&architecture(), &euler, config, &data, &mut |_| {
+    train_cordsnet(&architecture(), &euler, config, &data, None, &mut |_| {
         ControlFlow::Continue(())
     })
 }
@@ -255,7 +255,8 @@ fn the_number_of_threads_does_not_show() {
                 validation: &validation,
             };
             let cnn = CnnConfig { fit: config.fit };
-            let cnn = train_cnn(&architecture(), &cnn, &data, &mut |_| ControlFlow::Continue(())).expect("trained");
+            let cnn =
+                train_cnn(&architecture(), &cnn, &data, None, &mut |_| ControlFlow::Continue(())).expect("trained");
             let losses: Vec<u64> = cordsnet
                 .epochs
                 .iter()
@@ -322,7 +323,7 @@ fn both_networks_learn_to_tell_gratings_apart() {
         validation: &validation,
     };
     let cnn = CnnConfig { fit: config.fit };
-    let cnn = train_cnn(&architecture(), &cnn, &data, &mut |_| ControlFlow::Continue(())).expect("trained");
+    let cnn = train_cnn(&architecture(), &cnn, &data, None, &mut |_| ControlFlow::Continue(())).expect("trained");
     let last = cnn.epochs.last().expect("epochs").clone();
     assert!(last.validation_accuracy > 0.9, "CNN: {last:?}");
     let evaluation = evaluate(&cnn.into_model(ModelInfo::default()), &validation, None).expect("evaluated");
@@ -370,6 +371,7 @@ fn the_observer_can_stop_and_sees_every_batch() {
                 epoch, batch, batches, ..
             } => seen.push((epoch, batch, batches)),
             Progress::Epoch { record, .. } => assert_eq!(record.images, 48),
+            other => panic!("no checkpoints were asked for: {other:?}"),
         }
         if seen.len() == 3 {
             ControlFlow::Break(())
@@ -382,10 +384,11 @@ fn the_observer_can_stop_and_sees_every_batch() {
         &Euler::new(5.0, 10.0),
         &config(4),
         &data,
+        None,
         &mut observer,
     );
     match result {
-        Err(TrainError::Stopped { records }) => assert_eq!(records.len(), 1),
+        Err(TrainError::Stopped { records, checkpoint }) => assert_eq!((records.len(), checkpoint), (1, false)),
         other => panic!("expected a stop, got {:?}", other.map(|_| ())),
     }
     assert_eq!(seen, [(0, 0, 2), (0, 1, 2), (1, 0, 2)]);

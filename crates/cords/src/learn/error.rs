@@ -73,9 +73,11 @@ pub enum TrainError {
         place: String,
     },
     /// The observer asked to stop.
-    #[error("stopped by request after {} whole epochs", records.len())]
+    #[error("stopped by request after {} whole epochs, {}", records.len(), if *checkpoint { "to go on from its checkpoint" } else { "without a checkpoint" })]
     Stopped {
         /// Records of the epochs that were completed.
         records: Vec<EpochRecord>,
+        /// Whether the state at this moment is on disk, so that the same training goes on from here.
+        checkpoint: bool,
     },
 }

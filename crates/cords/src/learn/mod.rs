@@ -3,25 +3,30 @@
 //! Gradients are written by hand over the kernel interface; there is no tape. A batch is cut into groups of a fixed
 //! number of images whose gradients are summed in order, so the number of threads never shows in a result.
 
+mod checkpoint;
 mod cnn_gradient;
 mod config;
 mod error;
 mod evaluate;
+mod fit;
 mod gradient;
 mod images;
 mod init;
 mod objective;
 mod optimise;
 mod rollout;
+mod snapshot;
 mod train;
 
+pub use checkpoint::Checkpoints;
 pub use cnn_gradient::{CnnGradient, CnnLoss, cnn_gradient};
 pub use config::{CnnConfig, DirectConfig, Fit};
 pub use error::TrainError;
 pub use evaluate::{Evaluation, evaluate};
+pub use fit::{Data, EpochRecord, Observer, Place, Progress};
 pub use gradient::{Batch, BatchLoss, Gradient, cordsnet_gradient};
 pub use images::Images;
 pub use init::Initialisation;
 pub use objective::{Objective, logspace};
 pub use optimise::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
-pub use train::{Data, EpochRecord, Progress, TrainedCnn, TrainedCordsNet, WindowRecord, train_cnn, train_cordsnet};
+pub use train::{TrainedCnn, TrainedCordsNet, WindowRecord, train_cnn, train_cordsnet};

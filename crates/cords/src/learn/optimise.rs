@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::snapshot::{Number, Snapshot, SnapshotError};
 use crate::Real;
 use crate::device::{AdamStep, Device};
 
@@ -85,6 +86,39 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
             }
         }
     }
+}
+
+impl<T: Real, D: Device<T>> Optimiser<T, D> {
+    /// Steps and moments, bit for bit.
+    pub(crate) fn save(&self, snapshot: &mut Snapshot)
+    where
+        T: Number,
+    {
+        snapshot.put("optimiser.steps", &[self.steps]);
+        for (index, moments) in self.moments.iter().enumerate() {
+            for (order, moment) in moments.iter().enumerate() {
+                snapshot.put_buffer(moment_name(index, order), &self.device, moment);
+            }
+        }
+    }
+
+    /// Takes over what [`save`](Self::save) wrote.
+    pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError>
+    where
+        T: Number,
+    {
+        self.steps = snapshot.get("optimiser.steps", 1)?[0];
+        for (index, moments) in self.moments.iter_mut().enumerate() {
+            for (order, moment) in moments.iter_mut().enumerate() {
+                snapshot.fill_buffer(&moment_name(index, order), &self.device, moment)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn moment_name(parameter: usize, order: usize) -> String {
+    format!("optimiser.{parameter}.moment{}", order + 1)
 }
 
 /// Scales all gradients down together where their joint norm exceeds `limit`; returns the norm before.

@@ -1,76 +1,19 @@
-//! The training loop, and the two kinds of network that it trains.
-
-use std::ops::ControlFlow;
-use std::time::Instant;
-
-use rayon::prelude::*;
+//! The two kinds of network in training, and what starts them. The loop itself is in `fit`.
 
 use super::cnn_gradient::{CnnBatch, cnn_batch, update_running, write_running};
 use super::evaluate::{Evaluation, check_images, evaluate_cnn, evaluate_trials};
+use super::fit::{StepResult, Trainee, fit};
 use super::gradient::{BatchGradient, zero_gradients};
+use super::snapshot::{Snapshot, SnapshotError};
 use super::{
-    Batch, CnnConfig, DirectConfig, Fit, Images, Objective, Optimiser, TrainError, clip_gradient_norm, learning_rate,
+    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Images, Objective, Observer, Optimiser, TrainError,
+    clip_gradient_norm,
 };
 use crate::device::{Cpu, Device};
 use crate::net::{
     Architecture, Cnn, CnnGraph, Connections, Euler, Model, ModelInfo, Parameters, Phi, Running, Weights, cnn_others,
     cordsnet_others, running_from,
 };
-use crate::rng::{Purpose, Stream};
-
-/// What an observer is told while a network trains.
-#[derive(Clone, Debug)]
-pub enum Progress<'a> {
-    /// A batch is done.
-    Batch {
-        /// Epoch, from 0.
-        epoch: usize,
-        /// Number of epochs.
-        epochs: usize,
-        /// Batch within the epoch, from 0.
-        batch: usize,
-        /// Batches of an epoch.
-        batches: usize,
-        /// Loss of this batch.
-        loss: f64,
-        /// Training images per second since the epoch began.
-        images_per_second: f64,
-    },
-    /// An epoch is done, validation included.
-    Epoch {
-        /// Number of epochs.
-        epochs: usize,
-        /// Its record.
-        record: &'a EpochRecord,
-    },
-}
-
-/// One epoch of training.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EpochRecord {
-    /// Epoch, from 0.
-    pub epoch: usize,
-    /// Mean training loss.
-    pub loss: f64,
-    /// Mean training cross-entropy, at the end of the stimulus.
-    pub cross_entropy: f64,
-    /// Mean squared distance from the spontaneous state over the return window; 0 for a CNN.
-    pub return_term: f64,
-    /// Share of training images classified rightly (as augmented, while the weights were changing).
-    pub accuracy: f64,
-    /// Validation cross-entropy, at the end of the stimulus.
-    pub validation_loss: f64,
-    /// Share of validation images classified rightly.
-    pub validation_accuracy: f64,
-    /// Learning rate of the last step.
-    pub learning_rate: f64,
-    /// Norm of the gradient before clipping, mean over steps.
-    pub gradient_norm: f64,
-    /// Wall-clock time of the epoch, validation included.
-    pub seconds: f64,
-    /// Training images seen.
-    pub images: usize,
-}
 
 /// Validation in one time window of the stimulus.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +28,28 @@ pub struct WindowRecord {
     pub accuracy: f64,
     /// Validation cross-entropy, mean over the window's steps.
     pub cross_entropy: f64,
+}
+
+impl WindowRecord {
+    fn values(&self) -> [f64; 5] {
+        [
+            self.epoch as f64,
+            self.start_ms,
+            self.end_ms,
+            self.accuracy,
+            self.cross_entropy,
+        ]
+    }
+
+    fn from_values([epoch, start_ms, end_ms, accuracy, cross_entropy]: [f64; 5]) -> Self {
+        Self {
+            epoch: epoch as usize,
+            start_ms,
+            end_ms,
+            accuracy,
+            cross_entropy,
+        }
+    }
 }
 
 /// A trained CordsNet.
@@ -136,32 +101,6 @@ impl TrainedCnn {
     }
 }
 
-/// The images that a training works with.
-pub struct Data<'a> {
-    /// Images to learn from.
-    pub train: &'a dyn Images,
-    /// Images to watch.
-    pub validation: &'a dyn Images,
-}
-
-/// Sums over one batch.
-struct StepResult {
-    loss: f64,
-    cross_entropy: f64,
-    return_term: f64,
-    correct: usize,
-    gradient_norm: f64,
-    largest: (usize, f64),
-}
-
-/// A network in training.
-trait Trainee {
-    /// One optimiser step on a batch.
-    fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult;
-    /// The network as it is now, on other images.
-    fn evaluate(&self, images: &dyn Images) -> Evaluation;
-}
-
 struct CordsNetTrainee<D: Device<f32>> {
     architecture: Architecture,
     euler: Euler,
@@ -172,6 +111,8 @@ struct CordsNetTrainee<D: Device<f32>> {
     connections: Connections<f32, D>,
     batch: BatchGradient<f32, D>,
     logits: Vec<f32>,
+    accuracy_window_ms: f64,
+    windows: Vec<WindowRecord>,
 }
 
 impl<D: Device<f32>> CordsNetTrainee<D> {
@@ -180,9 +121,10 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         architecture: &Architecture,
         euler: &Euler,
         objective: Objective,
-        fit: &Fit,
+        config: &DirectConfig,
         parameters: &Parameters<f32>,
     ) -> Self {
+        let fit = &config.fit;
         let weights = Weights::upload(device, architecture, parameters, cordsnet_others(architecture));
         Self {
             architecture: architecture.clone(),
@@ -194,6 +136,8 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
             weights,
             objective,
             logits: Vec::new(),
+            accuracy_window_ms: config.accuracy_window_ms,
+            windows: Vec::new(),
         }
     }
 }
@@ -230,9 +174,31 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         }
     }
 
-    fn evaluate(&self, images: &dyn Images) -> Evaluation {
+    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Evaluation {
         let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
-        evaluate_trials(&self.connections, &spontaneous, images, self.objective.stimulus_steps)
+        let evaluation = evaluate_trials(&self.connections, &spontaneous, images, self.objective.stimulus_steps);
+        let dt_ms = self.euler.dt_ms;
+        let windows = time_windows(epoch, &evaluation.over_time, dt_ms, self.accuracy_window_ms);
+        self.windows.extend(windows);
+        evaluation
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) {
+        let device = &self.connections.device;
+        snapshot.put_weights(device, &self.weights);
+        self.optimiser.save(snapshot);
+        let windows: Vec<f64> = self.windows.iter().flat_map(WindowRecord::values).collect();
+        snapshot.put("windows", &windows);
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let device = self.connections.device.clone();
+        snapshot.fill_weights(&device, &mut self.weights)?;
+        self.optimiser.restore(snapshot)?;
+        let windows = snapshot.rows("windows")?;
+        self.windows = windows.into_iter().map(WindowRecord::from_values).collect();
+        self.connections = Connections::new(&device, &self.architecture, &self.euler, Phi::Relu, &self.weights);
+        Ok(())
     }
 }
 
@@ -282,9 +248,30 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
         }
     }
 
-    fn evaluate(&self, images: &dyn Images) -> Evaluation {
+    fn evaluate(&mut self, _epoch: usize, images: &dyn Images) -> Evaluation {
         let graph = CnnGraph::new(&self.device, &self.architecture, &self.weights, &self.running);
         evaluate_cnn(&Cnn::from_graph(self.parameters.clone(), graph), images)
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) {
+        snapshot.put_weights(&self.device, &self.weights);
+        self.optimiser.save(snapshot);
+        for (index, running) in self.running.iter().enumerate() {
+            let Some(running) = running else { continue };
+            snapshot.put(format!("running.{index}.mean"), &running.mean);
+            snapshot.put(format!("running.{index}.variance"), &running.variance);
+        }
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        snapshot.fill_weights(&self.device, &mut self.weights)?;
+        self.optimiser.restore(snapshot)?;
+        for (index, running) in self.running.iter_mut().enumerate() {
+            let Some(running) = running else { continue };
+            running.mean = snapshot.get(&format!("running.{index}.mean"), running.mean.len())?;
+            running.variance = snapshot.get(&format!("running.{index}.variance"), running.variance.len())?;
+        }
+        Ok(())
     }
 }
 
@@ -307,30 +294,23 @@ pub fn train_cordsnet(
     euler: &Euler,
     config: &DirectConfig,
     data: &Data<'_>,
-    observer: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    checkpoints: Option<&Checkpoints<'_>>,
+    observer: &mut Observer<'_>,
 ) -> Result<TrainedCordsNet, TrainError> {
     architecture.validate()?;
     euler.validate(architecture.areas())?;
     let objective = config.objective(euler)?;
     check_data(architecture, data)?;
     let mut parameters = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
-    let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, objective, &config.fit, &parameters);
-    let mut windows = Vec::new();
-    let epochs = fit(&mut trainee, &config.fit, data, observer, |epoch, evaluation| {
-        windows.extend(time_windows(
-            epoch,
-            &evaluation.over_time,
-            euler.dt_ms,
-            config.accuracy_window_ms,
-        ));
-    })?;
+    let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, objective, config, &parameters);
+    let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
     trainee.weights.download(&Cpu, &mut parameters);
     Ok(TrainedCordsNet {
         architecture: architecture.clone(),
         euler: euler.clone(),
         parameters,
         epochs,
-        windows,
+        windows: trainee.windows,
     })
 }
 
@@ -342,7 +322,8 @@ pub fn train_cnn(
     architecture: &Architecture,
     config: &CnnConfig,
     data: &Data<'_>,
-    observer: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    checkpoints: Option<&Checkpoints<'_>>,
+    observer: &mut Observer<'_>,
 ) -> Result<TrainedCnn, TrainError> {
     architecture.validate()?;
     config.check()?;
@@ -359,7 +340,7 @@ pub fn train_cnn(
         parameters,
         logits: Vec::new(),
     };
-    let epochs = fit(&mut trainee, &config.fit, data, observer, |_, _| {})?;
+    let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
     Ok(TrainedCnn {
         architecture: architecture.clone(),
         parameters: trainee.parameters(),
@@ -387,103 +368,4 @@ fn time_windows(epoch: usize, over_time: &[[f64; 2]], dt_ms: f64, window_ms: f64
         }
     };
     over_time.chunks(steps).enumerate().map(window).collect()
-}
-
-/// All epochs. The order of the images depends on the seed and the epoch alone.
-fn fit(
-    trainee: &mut dyn Trainee,
-    config: &Fit,
-    data: &Data<'_>,
-    observer: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    mut validated: impl FnMut(usize, &Evaluation),
-) -> Result<Vec<EpochRecord>, TrainError> {
-    let count = data.train.len();
-    let batches = count.div_ceil(config.batch);
-    let image_len = data.train.channels() * data.train.side() * data.train.side();
-    let mut records: Vec<EpochRecord> = Vec::with_capacity(config.epochs);
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for epoch in 0..config.epochs {
-        let started = Instant::now();
-        let order = Stream::new(config.seed, Purpose::Shuffle, 0, 0, epoch as u32, 0).permutation(count);
-        let mut record = EpochRecord {
-            epoch,
-            loss: 0.0,
-            cross_entropy: 0.0,
-            return_term: 0.0,
-            accuracy: 0.0,
-            validation_loss: 0.0,
-            validation_accuracy: 0.0,
-            learning_rate: 0.0,
-            gradient_norm: 0.0,
-            seconds: 0.0,
-            images: count,
-        };
-        for batch in 0..batches {
-            let chosen = &order[batch * count / batches..(batch + 1) * count / batches];
-            images.resize(chosen.len() * image_len, 0.0f32);
-            images
-                .par_chunks_exact_mut(image_len)
-                .zip(chosen)
-                .for_each(|(out, image)| {
-                    data.train.fill(*image as usize, epoch as u32, out);
-                });
-            labels.clear();
-            labels.extend(chosen.iter().map(|image| data.train.label(*image as usize)));
-            let step = epoch * batches + batch;
-            let rate = learning_rate(
-                config.learning_rate,
-                config.schedule,
-                config.warm_up,
-                step,
-                batches,
-                config.epochs,
-            );
-            let result = trainee.step(&images, &labels, rate);
-            for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
-                if !value.is_finite() {
-                    return Err(TrainError::NonFinite {
-                        what,
-                        epoch,
-                        step: batch,
-                        largest: result.largest.1,
-                        place: format!("area {}", result.largest.0),
-                    });
-                }
-            }
-            let share = chosen.len() as f64 / count as f64;
-            record.loss += share * result.loss;
-            record.cross_entropy += share * result.cross_entropy;
-            record.return_term += share * result.return_term;
-            record.accuracy += result.correct as f64 / count as f64;
-            record.gradient_norm += result.gradient_norm / batches as f64;
-            record.learning_rate = rate;
-            let seen = (batch + 1) * count / batches;
-            let progress = Progress::Batch {
-                epoch,
-                epochs: config.epochs,
-                batch,
-                batches,
-                loss: result.loss,
-                images_per_second: seen as f64 / started.elapsed().as_secs_f64(),
-            };
-            if observer(progress).is_break() {
-                return Err(TrainError::Stopped { records });
-            }
-        }
-        let evaluation = trainee.evaluate(data.validation);
-        record.validation_loss = evaluation.cross_entropy;
-        record.validation_accuracy = evaluation.accuracy;
-        record.seconds = started.elapsed().as_secs_f64();
-        validated(epoch, &evaluation);
-        let progress = Progress::Epoch {
-            epochs: config.epochs,
-            record: &record,
-        };
-        let flow = observer(progress);
-        records.push(record);
-        if flow.is_break() && epoch + 1 < config.epochs {
-            return Err(TrainError::Stopped { records });
-        }
-    }
-    Ok(records)
 }

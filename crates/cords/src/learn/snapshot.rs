@@ -1,0 +1,196 @@
+//! The state of a training as named lists of numbers, kept bit for bit.
+//!
+//! What is saved is read back exactly: numbers are never printed, rounded or converted. Files are in `checkpoint`.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::Dtype;
+
+use crate::Real;
+use crate::device::Device;
+use crate::net::Weights;
+
+/// A number that a snapshot can hold.
+pub(crate) trait Number: Copy {
+    const DTYPE: Dtype;
+    fn write(values: &[Self], bytes: &mut Vec<u8>);
+    fn read(bytes: &[u8]) -> Vec<Self>;
+}
+
+macro_rules! number {
+    ($t:ty, $dtype:expr) => {
+        impl Number for $t {
+            const DTYPE: Dtype = $dtype;
+
+            fn write(values: &[Self], bytes: &mut Vec<u8>) {
+                bytes.reserve_exact(size_of_val(values));
+                values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+            }
+
+            fn read(bytes: &[u8]) -> Vec<Self> {
+                let (values, _) = bytes.as_chunks();
+                values.iter().map(|bytes| Self::from_le_bytes(*bytes)).collect()
+            }
+        }
+    };
+}
+number!(f32, Dtype::F32);
+number!(f64, Dtype::F64);
+number!(u64, Dtype::U64);
+
+/// Why a snapshot is not the state of this training.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("it has no `{name}`")]
+    Missing { name: String },
+    #[error("its `{name}` is {found:?}, expected {expected:?}")]
+    Type {
+        name: String,
+        found: Dtype,
+        expected: Dtype,
+    },
+    #[error("its `{name}` has {found} values, expected {expected}")]
+    Length {
+        name: String,
+        found: usize,
+        expected: usize,
+    },
+}
+
+/// Named lists of numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Snapshot {
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    dtype: Dtype,
+    /// Little-endian.
+    bytes: Vec<u8>,
+}
+
+impl Snapshot {
+    /// Adds a list, or replaces the one of that name.
+    pub(crate) fn put<N: Number>(&mut self, name: impl Into<String>, values: &[N]) {
+        let mut bytes = Vec::new();
+        N::write(values, &mut bytes);
+        self.put_bytes(name.into(), N::DTYPE, bytes);
+    }
+
+    /// Adds a list in its stored form.
+    pub(crate) fn put_bytes(&mut self, name: String, dtype: Dtype, bytes: Vec<u8>) {
+        self.entries.insert(name, Entry { dtype, bytes });
+    }
+
+    /// The list of that name, whatever its length.
+    pub(crate) fn list<N: Number>(&self, name: &str) -> Result<Vec<N>, SnapshotError> {
+        let entry = self
+            .entries
+            .get(name)
+            .ok_or_else(|| SnapshotError::Missing { name: name.to_owned() })?;
+        if entry.dtype != N::DTYPE {
+            return Err(SnapshotError::Type {
+                name: name.to_owned(),
+                found: entry.dtype,
+                expected: N::DTYPE,
+            });
+        }
+        Ok(N::read(&entry.bytes))
+    }
+
+    /// The list of that name, which must have `length` values.
+    pub(crate) fn get<N: Number>(&self, name: &str, length: usize) -> Result<Vec<N>, SnapshotError> {
+        let values = self.list(name)?;
+        if values.len() != length {
+            return Err(SnapshotError::Length {
+                name: name.to_owned(),
+                found: values.len(),
+                expected: length,
+            });
+        }
+        Ok(values)
+    }
+
+    /// Rows of `N` values each.
+    pub(crate) fn rows<const N: usize>(&self, name: &str) -> Result<Vec<[f64; N]>, SnapshotError> {
+        let values = self.list(name)?;
+        let (rows, rest) = values.as_chunks();
+        if !rest.is_empty() {
+            return Err(SnapshotError::Length {
+                name: name.to_owned(),
+                found: values.len(),
+                expected: rows.len() * N,
+            });
+        }
+        Ok(rows.to_vec())
+    }
+
+    /// Adds a parameter buffer of a device (or a moment of one).
+    pub(crate) fn put_buffer<T: Real + Number, D: Device<T>>(&mut self, name: String, device: &D, buffer: &D::Buffer) {
+        self.put(name, &device.download(buffer));
+    }
+
+    /// Overwrites such a buffer with the list of that name.
+    pub(crate) fn fill_buffer<T: Real + Number, D: Device<T>>(
+        &self,
+        name: &str,
+        device: &D,
+        buffer: &mut D::Buffer,
+    ) -> Result<(), SnapshotError> {
+        let values: Vec<T> = self.get(name, device.download(buffer).len())?;
+        *buffer = device.upload(&values);
+        Ok(())
+    }
+
+    /// Adds all trained parameters.
+    pub(crate) fn put_weights<T: Real + Number, D: Device<T>>(&mut self, device: &D, weights: &Weights<T, D>) {
+        for (name, buffer) in weights.names.iter().zip(&weights.buffers) {
+            self.put_buffer(format!("parameter.{name}"), device, buffer);
+        }
+    }
+
+    /// Overwrites all trained parameters.
+    pub(crate) fn fill_weights<T: Real + Number, D: Device<T>>(
+        &self,
+        device: &D,
+        weights: &mut Weights<T, D>,
+    ) -> Result<(), SnapshotError> {
+        for (name, buffer) in weights.names.iter().zip(&mut weights.buffers) {
+            self.fill_buffer(&format!("parameter.{name}"), device, buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Names, types and little-endian bytes, in order of the names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Dtype, &[u8])> {
+        let entries = self.entries.iter();
+        entries.map(|(name, entry)| (name.as_str(), entry.dtype, entry.bytes.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back_bit_for_bit() {
+        let values = [0.1, -0.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE / 3.0];
+        let mut snapshot = Snapshot::default();
+        snapshot.put("a", &values);
+        let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&snapshot.get("a", 5).expect("held")), bits(&values));
+        assert!(matches!(
+            snapshot.get::<f64>("a", 4),
+            Err(SnapshotError::Length {
+                found: 5,
+                expected: 4,
+                ..
+            })
+        ));
+        assert!(matches!(snapshot.list::<f32>("a"), Err(SnapshotError::Type { .. })));
+        assert!(matches!(snapshot.list::<u64>("b"), Err(SnapshotError::Missing { .. })));
+        assert!(matches!(snapshot.rows::<2>("a"), Err(SnapshotError::Length { .. })));
+        assert_eq!(snapshot.rows::<5>("a").expect("one row").len(), 1);
+    }
+}

@@ -1,0 +1,341 @@
+//! A training that is stopped or killed goes on to the same bits as one that is not.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use cords::learn::{
+    Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, OptimiserKind, Place, Progress, Schedule,
+    TrainError, WarmUp, WindowRecord, train_cnn, train_cordsnet,
+};
+use cords::net::{Architecture, Euler, ModelInfo};
+use cords::rng::{Purpose, Stream};
+
+/// Noise whose class shows in its mean; fresh in every epoch, as with augmentation.
+struct Noise {
+    count: usize,
+    seed: u64,
+}
+
+impl Images for Noise {
+    fn len(&self) -> usize {
+        self.count
+    }
+    fn channels(&self) -> usize {
+        1
+    }
+    fn side(&self) -> usize {
+        16
+    }
+    fn classes(&self) -> usize {
+        3
+    }
+    fn label(&self, i: usize) -> u32 {
+        (i % 3) as u32
+    }
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+        Stream::new(self.seed, Purpose::Augmentation, i as u64, 0, epoch, 0).normal_fill(out);
+        out.iter_mut().for_each(|value| *value += (i % 3) as f32 - 1.0);
+    }
+}
+
+fn architecture() -> Architecture {
+    Architecture {
+        in_channels: 1,
+        image_side: 16,
+        channels: vec![4, 4, 4],
+        strides: vec![1, 1],
+        classes: 3,
+    }
+}
+
+/// 3 epochs of 4 batches of 10 or 11 images, so that the last group of a batch is a remainder.
+fn fit(optimiser: OptimiserKind) -> Fit {
+    Fit {
+        epochs: 3,
+        batch: 11,
+        optimiser,
+        schedule: Schedule::Cosine { end: 0.1 },
+        warm_up: Some(WarmUp { steps: 5, start: 0.1 }),
+        seed: 4,
+        ..Fit::default()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Network {
+    CordsNet,
+    Cnn,
+}
+
+/// What must not depend on interruptions: the model file's bytes, records without their times, windows.
+#[derive(Clone, Debug, PartialEq)]
+struct Trained {
+    model: Vec<u8>,
+    epochs: Vec<EpochRecord>,
+    windows: Vec<WindowRecord>,
+}
+
+fn train(
+    network: Network,
+    threads: usize,
+    checkpoints: Option<&Checkpoints<'_>>,
+    observer: &mut (dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send),
+) -> Result<Trained, TrainError> {
+    let (train, validation) = (Noise { count: 42, seed: 1 }, Noise { count: 13, seed: 2 });
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("a thread pool");
+    let (model, epochs, windows) = pool.install(|| {
+        let data = Data {
+            train: &train,
+            validation: &validation,
+        };
+        match network {
+            Network::CordsNet => {
+                let config = DirectConfig {
+                    spontaneous_ms: 20.0,
+                    stimulus_ms: 30.0,
+                    after_ms: 15.0,
+                    readout_window_ms: 10.0,
+                    return_window_ms: 10.0,
+                    fit: fit(OptimiserKind::AdamW { weight_decay: 0.01 }),
+                    ..DirectConfig::default()
+                };
+                let euler = Euler::new(5.0, 10.0);
+                let mut trained = train_cordsnet(&architecture(), &euler, &config, &data, checkpoints, observer)?;
+                let (epochs, windows) = (
+                    std::mem::take(&mut trained.epochs),
+                    std::mem::take(&mut trained.windows),
+                );
+                Ok::<_, TrainError>((trained.into_model(ModelInfo::default()), epochs, windows))
+            }
+            Network::Cnn => {
+                let config = CnnConfig {
+                    fit: fit(OptimiserKind::Sgd {
+                        momentum: 0.9,
+                        weight_decay: 1e-4,
+                    }),
+                };
+                let mut trained = train_cnn(&architecture(), &config, &data, checkpoints, observer)?;
+                let epochs = std::mem::take(&mut trained.epochs);
+                Ok((trained.into_model(ModelInfo::default()), epochs, Vec::new()))
+            }
+        }
+    })?;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    model.save(&path).expect("saved");
+    let timeless = |record: EpochRecord| EpochRecord { seconds: 0.0, ..record };
+    Ok(Trained {
+        model: std::fs::read(path).expect("read"),
+        epochs: epochs.into_iter().map(timeless).collect(),
+        windows,
+    })
+}
+
+fn whole(network: Network, threads: usize) -> Trained {
+    train(network, threads, None, &mut |_| ControlFlow::Continue(())).expect("trained")
+}
+
+fn checkpoints(folder: &Path, every: Duration) -> Checkpoints<'_> {
+    Checkpoints {
+        folder,
+        identity: "a training",
+        every,
+    }
+}
+
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
+#[test]
+fn a_stopped_training_goes_on_to_the_same_bytes_on_any_number_of_threads() {
+    for network in [Network::CordsNet, Network::Cnn] {
+        let expected = whole(network, 1);
+        assert_eq!(whole(network, 2), expected, "{network:?}, whole, 2 threads");
+        // Stops after every so many batches: within epochs, at their end, before the last batch of all.
+        for (stride, threads) in [(1, 1), (1, 2), (3, 2), (4, 1), (11, 2)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let checkpoints = checkpoints(folder.path(), NEVER);
+            let mut stops = 0;
+            let trained = loop {
+                let mut batches = 0;
+                let mut continued = false;
+                let result = train(network, threads, Some(&checkpoints), &mut |progress| {
+                    match progress {
+                        Progress::Batch { .. } => batches += 1,
+                        Progress::Continued(_) => continued = true,
+                        Progress::CheckpointRefused { reason } => panic!("{reason}"),
+                        Progress::CheckpointFailed { reason } => panic!("{reason}"),
+                        _ => {}
+                    }
+                    if batches == stride {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                });
+                assert_eq!(continued, stops > 0);
+                match result {
+                    Ok(trained) => break trained,
+                    Err(TrainError::Stopped { checkpoint: true, .. }) => stops += 1,
+                    Err(other) => panic!("{other}"),
+                }
+            };
+            // A stop that is asked for by the last batch of all still validates in the next process.
+            assert_eq!(stops, 12 / stride, "{network:?}");
+            assert!(
+                trained == expected,
+                "{network:?} stopped after every {stride} batches on {threads} threads differs"
+            );
+        }
+    }
+}
+
+/// A killed training has an older checkpoint and has computed further: what it did since then is repeated.
+#[test]
+fn a_killed_training_goes_on_from_any_of_its_checkpoints() {
+    for network in [Network::CordsNet, Network::Cnn] {
+        let expected = whole(network, 2);
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut kept: Vec<(Place, Vec<u8>)> = Vec::new();
+        let file = folder.path().join("training.safetensors");
+        let every_batch = checkpoints(folder.path(), Duration::ZERO);
+        let trained = train(network, 1, Some(&every_batch), &mut |progress| {
+            if let Progress::CheckpointWritten(place) = progress {
+                kept.push((place, std::fs::read(&file).expect("the checkpoint")));
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(trained.expect("trained") == expected, "writing changes nothing");
+        // After each of 12 batches, and after the validation of every epoch but the last.
+        assert_eq!(kept.len(), 14);
+        for (place, bytes) in kept {
+            std::fs::write(&file, bytes).expect("put back");
+            let mut continued = None;
+            let trained = train(network, 2, Some(&checkpoints(folder.path(), NEVER)), &mut |progress| {
+                if let Progress::Continued(place) = progress {
+                    continued = Some(place);
+                }
+                ControlFlow::Continue(())
+            });
+            assert_eq!(continued, Some(place));
+            assert!(
+                trained.expect("trained") == expected,
+                "{network:?} from {place:?} differs"
+            );
+        }
+        let names: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert_eq!(names, ["training.safetensors"], "nothing else is left");
+    }
+}
+
+/// Stops after five batches and returns the checkpoint's bytes.
+fn interrupted(folder: &Path) -> Vec<u8> {
+    let mut batches = 0;
+    let result = train(
+        Network::CordsNet,
+        1,
+        Some(&checkpoints(folder, NEVER)),
+        &mut |progress| {
+            batches += usize::from(matches!(progress, Progress::Batch { .. }));
+            if batches == 5 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    );
+    assert!(matches!(result, Err(TrainError::Stopped { checkpoint: true, .. })));
+    std::fs::read(folder.join("training.safetensors")).expect("the checkpoint")
+}
+
+/// Why a training refused the checkpoint that lies in `folder`, after which it came to its end from the start.
+fn refusal(network: Network, folder: &Path, identity: &str, expected: &Trained) -> String {
+    let checkpoints = Checkpoints {
+        identity,
+        ..checkpoints(folder, NEVER)
+    };
+    let mut refused = None;
+    let mut first = None;
+    let trained = train(network, 1, Some(&checkpoints), &mut |progress| {
+        match progress {
+            Progress::CheckpointRefused { reason } => refused = Some(reason),
+            Progress::Continued(place) => panic!("went on from {place:?}"),
+            Progress::Batch { epoch, batch, .. } => first = first.or(Some((epoch, batch))),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(
+        trained.expect("trained") == *expected,
+        "a refused checkpoint leaves a trace"
+    );
+    assert_eq!(first, Some((0, 0)));
+    refused.expect("refused")
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused() {
+    let expected = whole(Network::CordsNet, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = interrupted(folder.path());
+    let file = folder.path().join("training.safetensors");
+    for length in [0, 7, 100, good.len() / 2, good.len() - 1] {
+        std::fs::write(&file, &good[..length]).expect("written");
+        let reason = refusal(Network::CordsNet, folder.path(), "a training", &expected);
+        assert!(reason.contains("damaged"), "cut at {length}: {reason}");
+    }
+    // One bit in the description's length, in the description, in the numbers.
+    let header = u64::from_le_bytes(*good.first_chunk().expect("a length")) as usize;
+    for place in [
+        0,
+        8,
+        40,
+        header - 30,
+        header + 8,
+        (header + good.len()) / 2,
+        good.len() - 1,
+    ] {
+        let mut bytes = good.clone();
+        bytes[place] ^= 4;
+        std::fs::write(&file, bytes).expect("written");
+        refusal(Network::CordsNet, folder.path(), "a training", &expected);
+    }
+}
+
+#[test]
+fn a_foreign_checkpoint_is_refused() {
+    let expected = whole(Network::CordsNet, 1);
+    let folder = tempfile::tempdir().expect("a folder");
+    interrupted(folder.path());
+    let reason = refusal(Network::CordsNet, folder.path(), "another training", &expected);
+    assert_eq!(reason, "it belongs to another training");
+    // An identity that says too little: the state itself does not fit, and nothing of it stays.
+    interrupted(folder.path());
+    let reason = refusal(Network::Cnn, folder.path(), "a training", &whole(Network::Cnn, 1));
+    assert!(reason.contains("parameter."), "{reason}");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_does_not_end_the_training() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let blocked = folder.path().join("a file");
+    std::fs::write(&blocked, "").expect("written");
+    let mut failures = 0;
+    let trained = train(
+        Network::Cnn,
+        1,
+        Some(&checkpoints(&blocked, Duration::ZERO)),
+        &mut |progress| {
+            failures += usize::from(matches!(progress, Progress::CheckpointFailed { .. }));
+            ControlFlow::Continue(())
+        },
+    );
+    assert!(trained.expect("trained") == whole(Network::Cnn, 1));
+    assert_eq!(failures, 14);
+}
