@@ -108,6 +108,9 @@ fn reasons_text(reasons: &[Reason]) -> String {
     }
 }
 
+/// Training ends after its present batch; a second Ctrl-C loses what was done since the last checkpoint, no more.
+const STOPPING: &str = "stopping: training writes a checkpoint after its present batch; Ctrl-C once more to kill";
+
 /// Lines for logs and pipes.
 struct Plain {
     ui: Ui,
@@ -137,6 +140,7 @@ impl Reporter for Plain {
                     self.ui.status(&format!("{stage:width$}  {}", figures(update)));
                 }
             }
+            Event::Note { stage, text, .. } => self.ui.status(&format!("{stage:width$}  {text}")),
             Event::Reading { stage, files, bytes } => self.ui.status(&reading(stage, *files, *bytes)),
             Event::Waiting { stage, .. } => self.ui.status(&format!(
                 "{stage:width$}  another run computes the same; waiting for it"
@@ -153,7 +157,7 @@ impl Reporter for Plain {
                         .status(&format!("{stage:width$}  {}{took}", outcome_word(*outcome)));
                 }
             }
-            Event::Interrupted => self.ui.status("stopping; once more to kill"),
+            Event::Interrupted => self.ui.status(STOPPING),
             Event::Finished { .. } => {}
         }
     }
@@ -233,11 +237,17 @@ impl Reporter for Bars {
             }
             Event::Progress { id, update, .. } => {
                 if let Some(bar) = self.running.get(id) {
+                    let first = bar.position() == 0;
                     bar.set_length(update.total);
                     bar.set_position(update.done);
+                    if first {
+                        // What an earlier run did says nothing about the speed of this one.
+                        bar.reset_eta();
+                    }
                     bar.set_message(figures(update));
                 }
             }
+            Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),
             Event::Reading { stage, files, bytes } => self.line(&reading(stage, *files, *bytes)),
             Event::Waiting { stage, .. } => {
                 self.line(&format!("{stage:width$}  another run computes the same; waiting"))
@@ -259,7 +269,7 @@ impl Reporter for Bars {
                     self.overall.inc(1);
                 }
             }
-            Event::Interrupted => self.line("stopping; once more to kill"),
+            Event::Interrupted => self.line(STOPPING),
             Event::Finished { .. } => self.overall.finish_and_clear(),
         }
     }

@@ -47,6 +47,13 @@ macro_rules! hash_type {
 hash_type!(StageKey, "Identity of a stage: equal keys give equal results.");
 hash_type!(ContentHash, "blake3 of an artifact's files.");
 
+impl StageKey {
+    /// The key of that text, where it is one.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(|hash| Self::new(&hash))
+    }
+}
+
 /// Everything that determines a stage's result.
 pub(crate) struct Identity<'a> {
     pub(crate) kind: &'a str,

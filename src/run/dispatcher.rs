@@ -34,6 +34,9 @@ pub(crate) struct RunOptions {
     pub(crate) arguments: Vec<String>,
 }
 
+/// Signals closer together than this are one wish: a terminal that closes sends several.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
 /// What arrives at the loop.
 enum Arrival {
     Worker(StageId, Option<Message>),
@@ -71,6 +74,7 @@ pub(crate) fn run(
     options: &RunOptions,
     reporter: &mut dyn Reporter,
 ) -> Result<RunRecord, RunError> {
+    store.sweep();
     let observed = observe(pipeline, store, &mut |stage, files, bytes| {
         reporter.event(&Event::Reading { stage, files, bytes });
     })?;
@@ -132,18 +136,15 @@ pub(crate) fn run(
         sender,
         receiver,
         stopping: false,
-        failed: false,
+        trouble: None,
         interrupts: 0,
+        last_interrupt: None,
         started: Instant::now(),
     };
-    match dispatcher.drive() {
-        Ok(()) => dispatcher.finish(),
-        Err(error) => {
-            dispatcher.abandon();
-            dispatcher.finish()?;
-            Err(error)
-        }
-    }
+    dispatcher.drive();
+    let trouble = dispatcher.trouble.take();
+    let record = dispatcher.finish(trouble.is_some())?;
+    trouble.map_or(Ok(record), Err)
 }
 
 /// Selected stages that lack data, each with the stages that wait for it.
@@ -198,31 +199,51 @@ struct Dispatcher<'a> {
     receiver: Receiver<Arrival>,
     /// No new stages: after a failure, or Ctrl-C.
     stopping: bool,
-    /// The tool itself could not go on.
-    failed: bool,
+    /// Why the tool itself cannot go on.
+    trouble: Option<RunError>,
     interrupts: u32,
+    last_interrupt: Option<Instant>,
     started: Instant,
 }
 
 impl Dispatcher<'_> {
-    fn drive(&mut self) -> Result<(), RunError> {
+    /// Until nothing runs and nothing can start. Trouble of the tool itself (a full disk) starts nothing more, but what
+    /// runs may come to its end: hours of work are not thrown away because of another stage.
+    fn drive(&mut self) {
         loop {
-            let waits_for_lock = self.schedule()?;
+            let waits_for_lock = self.schedule().unwrap_or_else(|error| {
+                self.stop_for(error);
+                false
+            });
             if self.running.is_empty() && !waits_for_lock {
-                return Ok(());
+                return;
             }
             let arrival = if waits_for_lock {
                 self.receiver.recv_timeout(POLL).ok()
             } else {
                 self.receiver.recv().ok()
             };
-            match arrival {
-                Some(Arrival::Signal) => self.interrupt(),
-                Some(Arrival::Worker(id, Some(message))) => self.hear(id, message),
-                Some(Arrival::Worker(id, None)) => self.worker_ended(id)?,
-                None => self.store.refresh()?,
+            let handled = match arrival {
+                Some(Arrival::Signal) => {
+                    self.interrupt();
+                    Ok(())
+                }
+                Some(Arrival::Worker(id, Some(message))) => {
+                    self.hear(id, message);
+                    Ok(())
+                }
+                Some(Arrival::Worker(id, None)) => self.worker_ended(id),
+                None => self.store.refresh().map_err(RunError::from),
+            };
+            if let Err(error) = handled {
+                self.stop_for(error);
             }
         }
+    }
+
+    fn stop_for(&mut self, error: RunError) {
+        self.stopping = true;
+        self.trouble.get_or_insert(error);
     }
 
     /// Settles what needs no work and starts what can run. True if a stage waits for another process.
@@ -386,7 +407,11 @@ impl Dispatcher<'_> {
         threads: usize,
         lock: File,
     ) -> Result<(), RunError> {
-        let scratch = self.store.scratch()?;
+        if decision.reasons.contains(&Reason::Forced) {
+            // From the beginning: whoever forces a stage does not trust what is there.
+            self.store.drop_checkpoint(&key);
+        }
+        let scratch = self.store.scratch(&key)?;
         let inputs = stage
             .inputs
             .iter()
@@ -404,7 +429,9 @@ impl Dispatcher<'_> {
             kind: stage.kind.name().to_owned(),
             params: stage.params.clone(),
             inputs,
+            key: key.as_str().to_owned(),
             scratch: scratch.path().join("outputs"),
+            checkpoint: self.store.checkpoint(&key),
             root: self.pipeline.root.clone(),
             threads,
             parent: std::process::id(),
@@ -414,6 +441,7 @@ impl Dispatcher<'_> {
             &spec,
             &scratch.path().join("spec.json"),
             &log_path(&self.folder, &stage.name),
+            &lock,
             self.sender.clone(),
             move |message| Arrival::Worker(id, message),
         )
@@ -447,6 +475,11 @@ impl Dispatcher<'_> {
                 id,
                 update: &update,
             }),
+            Message::Note(text) => self.reporter.event(&Event::Note {
+                stage: &self.pipeline.stage(id).name,
+                id,
+                text: &text,
+            }),
             Message::Failed(error) => self.said(id, Err(error)),
             Message::Done => self.said(id, Ok(())),
         }
@@ -468,8 +501,9 @@ impl Dispatcher<'_> {
         let stage = self.pipeline.stage(id);
         let seconds = running.started.elapsed().as_secs_f64();
         let result = match running.said.take() {
+            // Everything is written when it says so, even if a signal ends its process in that moment.
+            Some(Ok(())) if status.success() || self.interrupts > 0 => self.publish(stage, &running, seconds),
             _ if self.interrupts > 0 => Err(None),
-            Some(Ok(())) if status.success() => self.publish(stage, &running, seconds),
             Some(Err(error)) => Err(Some(Failure::Stage(error))),
             _ => Err(Some(Failure::Crashed {
                 status: status.to_string(),
@@ -489,13 +523,16 @@ impl Dispatcher<'_> {
             }
             Err(failure) => {
                 let interrupted = failure.is_none();
-                self.store.commit(&Record::Attempt {
+                let noted = self.store.commit(&Record::Attempt {
                     key: running.key.clone(),
                     attempt: Attempt {
                         run: self.record.id.clone(),
                         interrupted,
                     },
-                })?;
+                });
+                if let Err(error) = noted {
+                    self.stop_for(error.into());
+                }
                 let outcome = if interrupted {
                     StageOutcome::Interrupted
                 } else {
@@ -567,23 +604,18 @@ impl Dispatcher<'_> {
                 outputs,
             }))
             .map_err(store_failure)?;
+        self.store.drop_checkpoint(&running.key);
         self.make_current(stage, &running.key)
             .map_err(|e| Some(Failure::Store { message: e.to_string() }))?;
         Ok(contents)
     }
 
-    /// Ends every worker after an error of the tool itself, so that the run can be recorded as failed.
-    fn abandon(&mut self) {
-        self.failed = true;
-        self.signal_workers(rustix::process::Signal::KILL);
-        for mut running in self.running.drain(..) {
-            // It was killed; its scratch folder goes with it.
-            let _ = running.child.wait();
-        }
-    }
-
-    /// The first Ctrl-C ends workers politely, the second one at once.
+    /// The first Ctrl-C asks workers to end (those that keep checkpoints write one), the second one ends them.
     fn interrupt(&mut self) {
+        let last = self.last_interrupt.replace(Instant::now());
+        if last.is_some_and(|last| last.elapsed() < ONE_WISH) {
+            return;
+        }
         self.interrupts += 1;
         self.stopping = true;
         if self.interrupts == 1 {
@@ -610,8 +642,7 @@ impl Dispatcher<'_> {
     }
 
     /// Writes the final record.
-    fn finish(mut self) -> Result<RunRecord, RunError> {
-        let mut failed = self.failed;
+    fn finish(mut self, mut failed: bool) -> Result<RunRecord, RunError> {
         for planned in &self.planned {
             let stage = self.pipeline.stage(planned.id);
             let settled = self.settled[planned.id.0].take().unwrap_or(Settled {

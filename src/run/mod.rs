@@ -49,6 +49,12 @@ pub(crate) enum Event<'a> {
         id: StageId,
         update: &'a Update,
     },
+    /// A stage tells something that is worth a line of its own.
+    Note {
+        stage: &'a str,
+        id: StageId,
+        text: &'a str,
+    },
     /// Another process computes the same key; its result will be shared.
     Waiting {
         stage: &'a str,

@@ -7,6 +7,7 @@ use crate::stage::{StageError, Update};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Message {
     Progress(Update),
+    Note(String),
     Failed(StageError),
     /// All outputs are written; the process ends next.
     Done,

@@ -1,9 +1,12 @@
 //! One stage in a process of its own: how the parent starts it and what the process does.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -11,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::protocol::Message;
-use super::signals;
-use crate::stage::{Context, Input, StageError, Update, kind};
+use super::signals::Termination;
+use crate::stage::{Context, Input, Said, StageError, Update, kind};
 
 /// What a worker is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,7 +23,9 @@ pub(crate) struct WorkerSpec {
     pub(crate) kind: String,
     pub(crate) params: Json,
     pub(crate) inputs: Vec<Input>,
+    pub(crate) key: String,
     pub(crate) scratch: PathBuf,
+    pub(crate) checkpoint: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) threads: usize,
     pub(crate) parent: u32,
@@ -30,11 +35,13 @@ pub(crate) struct WorkerSpec {
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Starts a worker in its own process group. `message` turns what it says into the dispatcher's terms;
-/// it is called with `None` when the worker closes its output.
+/// it is called with `None` when the worker closes its output. The worker holds the key's lock too, so that nobody else
+/// computes the key while a worker whose parent was killed still writes its checkpoint.
 pub(super) fn start<T: Send + 'static>(
     spec: &WorkerSpec,
     spec_path: &Path,
     log: &Path,
+    lock: &File,
     sender: Sender<T>,
     message: impl Fn(Option<Message>) -> T + Send + 'static,
 ) -> std::io::Result<Child> {
@@ -45,7 +52,8 @@ pub(super) fn start<T: Send + 'static>(
         .arg0("dynvis")
         .arg("worker")
         .arg(spec_path)
-        .stdin(Stdio::null())
+        // A lock belongs to the open file, and this is a way to hand that over; there is nothing to read.
+        .stdin(lock.try_clone()?)
         .stdout(Stdio::piped())
         .stderr(log)
         .process_group(0)
@@ -74,7 +82,7 @@ pub(crate) fn serve(
     log: &mut (dyn Write + Send),
 ) -> Result<(), StageError> {
     // The parent's death must end the worker and everything that it started.
-    signals::end_group_on_termination()?;
+    let termination = Termination::listen()?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
         .map_err(std::io::Error::from)?;
     let spec: WorkerSpec = serde_json::from_slice(&fs_err::read(spec_path)?)?;
@@ -82,7 +90,7 @@ pub(crate) fn serve(
     if parent != i32::try_from(spec.parent).ok() {
         return Err(StageError::new("the process that asked for this stage is gone"));
     }
-    let result = run_stage(spec, out, log);
+    let result = run_stage(spec, &termination, out, log);
     let last = match &result {
         Ok(()) => Message::Done,
         Err(error) => Message::Failed(error.clone()),
@@ -91,7 +99,12 @@ pub(crate) fn serve(
     result
 }
 
-fn run_stage(spec: WorkerSpec, out: &mut (dyn Write + Send), log: &mut (dyn Write + Send)) -> Result<(), StageError> {
+fn run_stage(
+    spec: WorkerSpec,
+    termination: &Termination,
+    out: &mut (dyn Write + Send),
+    log: &mut (dyn Write + Send),
+) -> Result<(), StageError> {
     let stage_kind = kind(&spec.kind).ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
     rayon::ThreadPoolBuilder::new()
         .num_threads(spec.threads)
@@ -99,17 +112,36 @@ fn run_stage(spec: WorkerSpec, out: &mut (dyn Write + Send), log: &mut (dyn Writ
         .map_err(|e| StageError::from_error(&e))?;
     let start = Instant::now();
     let mut last_sent: Option<Instant> = None;
-    let report = move |update: Update| {
-        if update.milestone {
-            // A lost log line must not fail the stage.
-            let _ = writeln!(log, "{}", log_line(&update, start.elapsed()));
+    // A lost log line must not fail the stage.
+    let said = move |said: Said| match said {
+        Said::Progress(update) => {
+            if update.milestone {
+                let _ = writeln!(log, "{}", log_line(&update, start.elapsed()));
+            }
+            if update.milestone || last_sent.is_none_or(|t| t.elapsed() >= REPORT_EVERY) {
+                last_sent = Some(Instant::now());
+                send(out, &Message::Progress(update));
+            }
         }
-        if update.milestone || last_sent.is_none_or(|t| t.elapsed() >= REPORT_EVERY) {
-            last_sent = Some(Instant::now());
-            send(out, &Message::Progress(update));
+        Said::Note(text) => {
+            let _ = writeln!(log, "{:9.2} s  {text}", start.elapsed().as_secs_f64());
+            send(out, &Message::Note(text));
         }
     };
-    let mut context = Context::new(spec.inputs, spec.scratch, spec.root, spec.threads, report);
+    termination
+        .is_heeded
+        .store(stage_kind.keeps_checkpoints(), Ordering::SeqCst);
+    let inputs: BTreeMap<String, Input> = spec.inputs.into_iter().map(|i| (i.slot.clone(), i)).collect();
+    let mut context = Context {
+        inputs,
+        scratch: spec.scratch,
+        root: spec.root,
+        threads: spec.threads,
+        key: spec.key,
+        checkpoint: spec.checkpoint,
+        stop: termination.requested.clone(),
+        said: Box::new(said),
+    };
     stage_kind.run(&spec.params, &mut context)
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,35 +34,42 @@ pub(crate) struct Update {
     pub(crate) milestone: bool,
 }
 
+/// What a stage says while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Said {
+    Progress(Update),
+    /// A line for the user and the log.
+    Note(String),
+}
+
 /// Handed to [`super::Kind::run`].
 pub(crate) struct Context<'a> {
     pub(crate) inputs: BTreeMap<String, Input>,
     pub(crate) scratch: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) threads: usize,
-    report: Box<dyn FnMut(Update) + Send + 'a>,
+    /// The stage's identity.
+    pub(crate) key: String,
+    /// A folder that outlives this attempt: what is kept there lets a later one at the same key go on. Not made yet.
+    pub(crate) checkpoint: PathBuf,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) said: Box<dyn FnMut(Said) + Send + 'a>,
 }
 
-impl<'a> Context<'a> {
-    pub(crate) fn new(
-        inputs: Vec<Input>,
-        scratch: PathBuf,
-        root: PathBuf,
-        threads: usize,
-        report: impl FnMut(Update) + Send + 'a,
-    ) -> Self {
-        Self {
-            inputs: inputs.into_iter().map(|i| (i.slot.clone(), i)).collect(),
-            scratch,
-            root,
-            threads,
-            report: Box::new(report),
-        }
-    }
-
+impl Context<'_> {
     /// Tells the parent how far the stage is.
     pub(crate) fn report(&mut self, update: Update) {
-        (self.report)(update);
+        (self.said)(Said::Progress(update));
+    }
+
+    /// Tells the user something that stays on the screen.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        (self.said)(Said::Note(text.into()));
+    }
+
+    /// Whether a stage that [keeps checkpoints](super::Kind::KEEPS_CHECKPOINTS) shall write one and end.
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// The folder that an input slot holds.

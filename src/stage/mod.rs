@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
-pub(crate) use context::{Context, Input, Update};
+pub(crate) use context::{Context, Input, Said, Update};
 pub(crate) use reference::{AnyRef, DatasetRef, ModelRef};
 
 /// What an output is, and what an input must be.
@@ -188,6 +188,9 @@ pub(crate) trait Kind: Sync {
     const SUMMARY: &'static str;
     /// Changes exactly when the kind's numbers change: it is part of every key.
     const CODE_VERSION: u32;
+    /// Whether it goes on from what an earlier attempt left in [`Context::checkpoint`], and ends with a checkpoint soon
+    /// after [`Context::stop_requested`]. Other kinds are ended at once.
+    const KEEPS_CHECKPOINTS: bool = false;
 
     /// Rules that a schema cannot state.
     fn check(_params: &Self::Params) -> Vec<Violation> {
@@ -206,6 +209,7 @@ pub(crate) trait AnyKind: Sync {
     fn name(&self) -> &'static str;
     fn summary(&self) -> &'static str;
     fn code_version(&self) -> u32;
+    fn keeps_checkpoints(&self) -> bool;
     fn schema(&'static self) -> &'static Json;
     /// Parameters with every default filled in, and the rules that they break.
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
@@ -239,6 +243,10 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn code_version(&self) -> u32 {
         K::CODE_VERSION
+    }
+
+    fn keeps_checkpoints(&self) -> bool {
+        K::KEEPS_CHECKPOINTS
     }
 
     fn schema(&'static self) -> &'static Json {
@@ -287,14 +295,16 @@ pub(crate) fn kind(name: &str) -> Option<&'static dyn AnyKind> {
     kinds().into_iter().find(|k| k.name() == name)
 }
 
-/// Parameters as they enter the key: paths left out, since only what stands in the files counts.
+/// Parameters as they enter the key. Left out are paths, since only what stands in the files counts, and what cannot
+/// change a result.
 pub(crate) fn identity_params(kind: &'static dyn AnyKind, params: &Json) -> Json {
     let mut params = params.clone();
     if let (Some(map), Some(properties)) = (
         params.as_object_mut(),
         kind.schema().get("properties").and_then(Json::as_object),
     ) {
-        map.retain(|name, _| properties.get(name).is_none_or(|p| p.get("x-path").is_none()));
+        let counts = |property: &Json| property.get("x-path").is_none() && property.get("x-unkeyed").is_none();
+        map.retain(|name, _| properties.get(name).is_none_or(counts));
     }
     params
 }

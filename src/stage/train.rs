@@ -1,11 +1,12 @@
 //! `train`: a CordsNet from random weights with the published objective, or its feed-forward twin.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use cords::data::{Affine, Augment, Elastic, ImageSet, RandomResizedCrop, Split, SplitImages};
 use cords::learn::{
-    CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Initialisation, OptimiserKind, Progress, Schedule, WarmUp,
-    WindowRecord, train_cnn, train_cordsnet,
+    Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Initialisation, OptimiserKind, Place,
+    Progress, Schedule, WarmUp, WindowRecord, train_cnn, train_cordsnet,
 };
 use cords::net::{Architecture, Euler, ModelInfo};
 use schemars::JsonSchema;
@@ -191,6 +192,11 @@ pub(super) struct Params {
     /// Random changes of training images.
     #[serde(default)]
     augment: AugmentParams,
+    /// Time between checkpoints, from which a stopped or killed training goes on to the same result; 0 for one after
+    /// every batch.
+    #[serde(default = "five")]
+    #[schemars(range(min = 0.0), extend("x-unit" = "min", "x-unkeyed" = true))]
+    checkpoint_minutes: f64,
     /// Seed of weights, order and augmentation; the pipeline's if not given.
     #[serde(default)]
     seed: u64,
@@ -248,6 +254,10 @@ fn published_ramp() -> Vec<f64> {
 
 fn one_thousandth() -> f64 {
     1e-3
+}
+
+fn five() -> f64 {
+    5.0
 }
 
 fn batch() -> usize {
@@ -374,6 +384,7 @@ impl Kind for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str = "train a CordsNet with the published objective, or its feed-forward twin";
     const CODE_VERSION: u32 = 1;
+    const KEEPS_CHECKPOINTS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -435,16 +446,34 @@ impl Kind for Train {
             classes: set.classes().to_vec(),
             presentation: None,
         };
+        let (folder, identity) = (context.checkpoint.clone(), context.key.clone());
+        let checkpoints = Checkpoints {
+            folder: &folder,
+            identity: &identity,
+            every: Duration::try_from_secs_f64(60.0 * params.checkpoint_minutes).unwrap_or(Duration::MAX),
+        };
+        let checkpoints = Some(&checkpoints);
         let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {
-            context.report(update(&progress, &mut batches_each));
-            ControlFlow::Continue(())
+            tell(&progress, &mut batches_each, context);
+            if context.stop_requested() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         let (model, epochs, windows) = match params.phase {
             Phase::Direct => {
                 let config = params.direct();
                 info.presentation = Some(config.presentation());
-                let mut trained = train_cordsnet(&architecture, &params.euler(), &config, &data, &mut observer)?;
+                let mut trained = train_cordsnet(
+                    &architecture,
+                    &params.euler(),
+                    &config,
+                    &data,
+                    checkpoints,
+                    &mut observer,
+                )?;
                 let (epochs, windows) = (
                     std::mem::take(&mut trained.epochs),
                     std::mem::take(&mut trained.windows),
@@ -453,7 +482,7 @@ impl Kind for Train {
             }
             Phase::Cnn => {
                 let config = CnnConfig { fit: params.fit() };
-                let mut trained = train_cnn(&architecture, &config, &data, &mut observer)?;
+                let mut trained = train_cnn(&architecture, &config, &data, checkpoints, &mut observer)?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 (trained.into_model(info), epochs, None)
             }
@@ -468,7 +497,7 @@ impl Kind for Train {
 }
 
 /// `batches_each` remembers the batches of an epoch, so that the end of one counts in the same unit.
-fn update(progress: &Progress, batches_each: &mut usize) -> Update {
+fn tell(progress: &Progress, batches_each: &mut usize, context: &mut Context) {
     match progress {
         Progress::Batch {
             epoch,
@@ -479,16 +508,16 @@ fn update(progress: &Progress, batches_each: &mut usize) -> Update {
             images_per_second,
         } => {
             *batches_each = *batches;
-            Update {
+            context.report(Update {
                 done: (epoch * batches + batch + 1) as u64,
                 total: (epochs * batches) as u64,
                 unit: "batches".into(),
                 phase: format!("epoch {}/{epochs}", epoch + 1),
                 figures: vec![("loss".into(), *loss), ("images/s".into(), *images_per_second)],
                 milestone: false,
-            }
+            });
         }
-        Progress::Epoch { epochs, record } => Update {
+        Progress::Epoch { epochs, record } => context.report(Update {
             done: ((record.epoch + 1) * *batches_each) as u64,
             total: (epochs * *batches_each) as u64,
             unit: "batches".into(),
@@ -499,8 +528,36 @@ fn update(progress: &Progress, batches_each: &mut usize) -> Update {
                 ("images/s".into(), record.images as f64 / record.seconds),
             ],
             milestone: true,
-        },
+        }),
+        Progress::Continued(place) => {
+            *batches_each = place.batches;
+            context.note(format!("goes on from its checkpoint: {}", words(*place)));
+        }
+        Progress::CheckpointRefused { reason } => {
+            context.note(format!(
+                "cannot use its checkpoint, starts from the beginning: {reason}"
+            ));
+        }
+        Progress::CheckpointWritten(place) if context.stop_requested() => {
+            let place = words(*place);
+            context.note(format!("wrote a checkpoint: {place}; the next run goes on from there"));
+        }
+        Progress::CheckpointWritten(_) => {}
+        Progress::CheckpointFailed { reason } => {
+            context.note(format!("cannot write a checkpoint: {reason}"));
+        }
     }
+}
+
+/// A place in a training.
+fn words(place: Place) -> String {
+    let Place {
+        epoch,
+        epochs,
+        batch,
+        batches,
+    } = place;
+    format!("epoch {}/{epochs}, {batch} of {batches} batches done", epoch + 1)
 }
 
 fn training_table(phase: Phase, epochs: &[EpochRecord]) -> Result<Table, TableError> {

@@ -11,7 +11,8 @@
 //!   keys/ab/KEY.json   what the key describes, for `plan`, `diff` and people
 //!   locks/KEY          held while a key is computed
 //!   runs/TIME-ID/      run.json, one log a stage, what failed stages left
-//!   scratch/           work in progress
+//!   scratch/KEY-*/     what running stages write; goes with them
+//!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
 //!   fingerprints.json  stat cache of hashed files
 //! ```
 
@@ -22,6 +23,7 @@ mod runs;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -34,6 +36,9 @@ use crate::stage::Artifact;
 
 /// Changes when a file below `cache/` changes its meaning.
 const FORMAT: &str = "dynvis cache 1\n";
+
+/// How long a checkpoint waits for the run that goes on with it.
+const CHECKPOINTS_KEPT: Duration = Duration::from_hours(24 * 90);
 
 /// What went wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +150,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the cache at `root`, making it if needed.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["objects", "keys", "locks", "runs", "scratch"] {
+        for folder in ["objects", "keys", "locks", "runs", "scratch", "checkpoints"] {
             fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
         }
         let format = root.join("format");
@@ -324,12 +329,51 @@ impl Store {
             .map_err(io("open a lock"))
     }
 
-    /// A fresh folder for work in progress, on the same file system as the objects.
-    pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, StoreError> {
+    /// A fresh folder for work in progress, on the same file system as the objects. The key must be locked.
+    pub(crate) fn scratch(&self, key: &StageKey) -> Result<tempfile::TempDir, StoreError> {
         tempfile::Builder::new()
-            .prefix("stage-")
+            .prefix(&format!("{}-", key.as_str()))
             .tempdir_in(self.root.join("scratch"))
             .map_err(io("make a scratch folder"))
+    }
+
+    /// Where a stage may keep what lets a later attempt at the same key go on. Made by the stage that writes there.
+    pub(crate) fn checkpoint(&self, key: &StageKey) -> PathBuf {
+        self.root.join("checkpoints").join(key.as_str())
+    }
+
+    /// Forgets how far earlier attempts came. The key must be locked.
+    pub(crate) fn drop_checkpoint(&self, key: &StageKey) {
+        // Best effort: it lies apart from every result, and `sweep` tries again.
+        let _ = std::fs::remove_dir_all(self.checkpoint(key));
+    }
+
+    /// Removes what killed runs left behind: scratch folders, checkpoints of keys that have a result since, and
+    /// checkpoints that nobody went on with for [`CHECKPOINTS_KEPT`]. Leaves alone what is in use.
+    pub(crate) fn sweep(&self) {
+        for (folder, path) in ["scratch", "checkpoints"]
+            .into_iter()
+            .flat_map(|f| self.entries(f).map(move |p| (f, p)))
+        {
+            let name = path
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let Some(key) = StageKey::parse(name.split('-').next().unwrap_or_default()) else {
+                continue;
+            };
+            let is_stale =
+                folder == "scratch" || self.results.contains_key(&key) || is_older_than(&path, CHECKPOINTS_KEPT);
+            // Best effort, as nothing depends on it.
+            if is_stale && let Ok(Some(_lock)) = self.try_lock(&key) {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        }
+    }
+
+    fn entries(&self, folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
+        let entries = std::fs::read_dir(self.root.join(folder));
+        entries.into_iter().flatten().flatten().map(|entry| entry.path())
     }
 
     /// Writes the stat cache back, if files were hashed since it was read.
@@ -339,4 +383,11 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+/// Whether nothing was written into a folder for that long.
+fn is_older_than(folder: &Path, age: Duration) -> bool {
+    std::fs::metadata(folder)
+        .and_then(|metadata| metadata.modified())
+        .is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
