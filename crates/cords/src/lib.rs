@@ -6,6 +6,7 @@
 pub mod data;
 pub mod device;
 pub mod dynamics;
+pub mod exchange;
 pub mod learn;
 pub mod net;
 pub mod noise;

@@ -1,0 +1,226 @@
+//! A network from a file's entries: sizes from shapes, and one report of everything that does not fit them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Entry, ExchangeError, Misshapen, Report, Values, read};
+use crate::Tensor;
+use crate::net::{Architecture, Euler, Model, ModelInfo, Parameters};
+
+/// What a file of weights does not say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportOptions {
+    /// Side of the images; four times the side of area 0 if not given. A CNN's weights do not tell it.
+    pub image_side: Option<usize>,
+    /// Step and time constants of a CordsNet.
+    pub euler: Euler,
+    /// Origin, normalisation, class names, presentation.
+    pub info: ModelInfo,
+}
+
+/// Sizes from here on stand for an unknown: image channels, classes, then the channels of the input layer and of each area.
+const UNKNOWN: usize = 1 << 20;
+
+/// What PyTorch's batch norm counts and nothing reads.
+const COUNTER: &str = "num_batches_tracked";
+
+/// A CordsNet, or its CNN twin where there are running statistics, from a `.pth` or `.safetensors` file under the
+/// published names. Where shapes contradict each other, the network is the one that most of them agree on.
+///
+/// # Errors
+/// As [`read`]; [`ExchangeError::Entries`] with everything missing, unexpected, misshapen or unusable;
+/// [`ExchangeError::Sizes`] where the sizes make no network; [`ExchangeError::Side`] for a CNN without a side.
+pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeError> {
+    let entries = read(path)?;
+    let found: BTreeMap<&str, &Entry> = entries
+        .iter()
+        .filter(|entry| !entry.name.ends_with(COUNTER))
+        .map(|entry| (entry.name.as_str(), entry))
+        .collect();
+    let cnn = found.keys().any(|name| name.ends_with(".running_mean"));
+    let architecture = infer(path, &found, cnn, options.image_side)?;
+    let report = Report {
+        network: format!("{}-R{}", if cnn { "CNN" } else { "CordsNet" }, architecture.areas()),
+        ..Report::default()
+    };
+    let shapes = shapes(&architecture, cnn);
+    let parameters = collect(&found, &shapes, report).map_err(|report| ExchangeError::Entries {
+        path: path.to_owned(),
+        report: Box::new(report),
+    })?;
+    let sizes = |source| ExchangeError::Sizes {
+        path: path.to_owned(),
+        source,
+    };
+    architecture.validate().map_err(sizes)?;
+    let info = options.info.clone();
+    if cnn {
+        return Ok(Model::Cnn {
+            architecture,
+            parameters,
+            info,
+        });
+    }
+    options.euler.validate(architecture.areas()).map_err(sizes)?;
+    Ok(Model::CordsNet {
+        architecture,
+        euler: options.euler.clone(),
+        parameters,
+        info,
+    })
+}
+
+fn shapes(architecture: &Architecture, cnn: bool) -> Vec<(String, Vec<usize>)> {
+    if cnn {
+        architecture.cnn_shapes()
+    } else {
+        architecture.cordsnet_shapes()
+    }
+}
+
+/// The architecture that most entries agree on. Sizes that nothing tells stay [`UNKNOWN`]: then something is missing.
+fn infer(
+    path: &Path,
+    found: &BTreeMap<&str, &Entry>,
+    cnn: bool,
+    image_side: Option<usize>,
+) -> Result<Architecture, ExchangeError> {
+    let areas = count_areas(found).ok_or_else(|| {
+        let some: Vec<String> = found.keys().take(3).map(|name| format!("`{name}`")).collect();
+        ExchangeError::file(
+            path,
+            format!(
+                "no weights of a CordsNet, which has 2, 4, 6 or 8 areas `area_conv.0`, `area_conv.1`, ...; it has {} \
+                 entries{}{}",
+                found.len(),
+                if some.is_empty() { "" } else { " such as " },
+                some.join(", ")
+            ),
+        )
+    })?;
+    let unknowns = Architecture {
+        in_channels: UNKNOWN,
+        image_side: 4,
+        channels: (0..=areas).map(|layer| UNKNOWN + 2 + layer).collect(),
+        strides: vec![1; areas],
+        classes: UNKNOWN + 1,
+    };
+    let mut votes: Vec<Vec<usize>> = vec![Vec::new(); areas + 3];
+    for (name, shape) in shapes(&unknowns, cnn) {
+        let Some(entry) = found.get(name.as_str()) else {
+            continue;
+        };
+        if entry.shape.len() == shape.len() {
+            for (size, unknown) in entry.shape.iter().zip(shape).filter(|(_, unknown)| *unknown >= UNKNOWN) {
+                votes[unknown - UNKNOWN].push(*size);
+            }
+        }
+    }
+    let sizes: Vec<usize> = votes
+        .iter()
+        .enumerate()
+        .map(|(unknown, votes)| most_frequent(votes).unwrap_or(UNKNOWN + unknown))
+        .collect();
+    // An area's bias has its side; areas 2k and 2k + 1 have one side, which halves from pair to pair.
+    let side = |area: usize| match found.get(format!("conv_bias.{area}").as_str())?.shape.as_slice() {
+        [_, height, width] if height == width => Some(height << (area / 2)),
+        _ => None,
+    };
+    let first_side = most_frequent(&[0, 1].into_iter().filter_map(side).collect::<Vec<_>>());
+    let image_side = match (image_side, first_side.or_else(|| (2..areas).find_map(side)), cnn) {
+        (Some(given), _, _) => given,
+        (None, Some(side), false) => 4 * side,
+        (None, None, false) => 4,
+        (None, _, true) => return Err(ExchangeError::Side { path: path.to_owned() }),
+    };
+    Ok(Architecture {
+        in_channels: sizes[0],
+        image_side,
+        channels: sizes[2..].to_vec(),
+        // No others make a network: activities of a pair are added, and shortcuts into an odd area have stride 2.
+        strides: (0..areas)
+            .map(|area| if area > 0 && area % 2 == 0 { 2 } else { 1 })
+            .collect(),
+        classes: sizes[1],
+    })
+}
+
+/// Number of areas that most of the numbered modules agree on.
+fn count_areas(found: &BTreeMap<&str, &Entry>) -> Option<usize> {
+    let counts: Vec<usize> = ["area_conv.", "area_area.", "conv_bias.", "area_norm.", "area_nrm2."]
+        .into_iter()
+        .filter_map(|module| {
+            let number = |name: &&str| name.strip_prefix(module)?.split('.').next()?.parse::<usize>().ok();
+            found.keys().filter_map(number).max().map(|last| last.saturating_add(1))
+        })
+        .filter(|areas| matches!(areas, 2 | 4 | 6 | 8))
+        .collect();
+    most_frequent(&counts)
+}
+
+/// The first of the values that occur most often.
+fn most_frequent(values: &[usize]) -> Option<usize> {
+    let count = |value: &usize| values.iter().filter(|other| *other == value).count();
+    let most = values.iter().map(count).max()?;
+    values.iter().copied().find(|value| count(value) == most)
+}
+
+/// The parameters in the published order, or everything that does not fit.
+fn collect(
+    found: &BTreeMap<&str, &Entry>,
+    shapes: &[(String, Vec<usize>)],
+    mut report: Report,
+) -> Result<Parameters<f32>, Report> {
+    let mut parameters = Parameters::new();
+    for (name, shape) in shapes {
+        let Some(entry) = found.get(name.as_str()) else {
+            report.missing.push(name.clone());
+            continue;
+        };
+        if entry.shape != *shape {
+            report.misshapen.push(Misshapen {
+                name: name.clone(),
+                found: entry.shape.clone(),
+                expected: shape.clone(),
+            });
+            continue;
+        }
+        match &entry.values {
+            Values::Other(number) => report
+                .unusable
+                .push((name.clone(), format!("holds {number} values, not floating-point ones"))),
+            Values::Float(values) => match problem(name, shape, values) {
+                Some(problem) => report.unusable.push((name.clone(), problem)),
+                None => parameters.insert(
+                    name.clone(),
+                    Tensor {
+                        shape: shape.clone(),
+                        data: values.clone(),
+                    },
+                ),
+            },
+        }
+    }
+    let known = |name: &&&str| shapes.iter().any(|(known, _)| known == **name);
+    let unexpected = found.keys().filter(|name| !known(name));
+    report.unexpected = unexpected.map(|name| (*name).to_owned()).collect();
+    if report.is_empty() { Ok(parameters) } else { Err(report) }
+}
+
+/// Why values of the right shape cannot be used.
+fn problem(name: &str, shape: &[usize], values: &[f32]) -> Option<String> {
+    if values.iter().any(|value| !value.is_finite()) {
+        return Some("holds a value that is not finite in float32".to_owned());
+    }
+    // The direction of a weight-normalised row, w = g v/|v|.
+    if name.ends_with(".original1") {
+        let row = (values.len() / shape[0].max(1)).max(1);
+        let zero = values
+            .chunks_exact(row)
+            .position(|row| row.iter().all(|value| *value == 0.0))?;
+        return Some(format!(
+            "has a row of zeros (row {zero}), whose weight g v/|v| is undefined"
+        ));
+    }
+    None
+}
