@@ -445,6 +445,7 @@ impl Kind for Train {
             std: set.std().to_vec(),
             classes: set.classes().to_vec(),
             presentation: None,
+            phases: Vec::new(),
         };
         let (folder, identity) = (context.checkpoint.clone(), context.key.clone());
         let checkpoints = Checkpoints {

@@ -112,6 +112,7 @@ fn cordsnet(areas: usize) -> Model {
     Model::CordsNet {
         architecture,
         euler: Euler::published(),
+        phi: Phi::Relu,
         parameters,
         info: ModelInfo::default(),
     }

@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 
 use cords::learn::{
     CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet,
-    evaluate, train_cnn, train_cordsnet,
+    evaluate, fold, train_cnn, train_cordsnet,
 };
-use cords::net::{Architecture, CordsNet, Euler, Model, ModelInfo, NetError, Phi};
+use cords::net::{Architecture, CordsNet, Euler, Model, ModelInfo, NetError, Phi, TrainedPhase};
 use cords::rng::{Purpose, Stream};
 
 fn info(config: &DirectConfig) -> ModelInfo {
@@ -19,6 +19,7 @@ fn info(config: &DirectConfig) -> ModelInfo {
         std: vec![0.25],
         classes: vec!["across".to_owned(), "down".to_owned()],
         presentation: Some(config.presentation()),
+        phases: Vec::new(),
     }
 }
 
@@ -145,6 +146,7 @@ fn a_model_file_gives_back_the_model() {
             dt_ms: 0.1,
             tau_ms: vec![10.0, 20.0, 30.0, 1.0 / 3.0],
         },
+        phi: Phi::LeakyRelu(0.35),
         parameters: initial.cordsnet(&architecture(), 1),
         info: info(&config),
     };
@@ -153,7 +155,18 @@ fn a_model_file_gives_back_the_model() {
         parameters: initial.cnn(&architecture(), 1),
         info: ModelInfo::default(),
     };
-    for (name, model) in [("a", cordsnet), ("b", cnn)] {
+    let folded = Model::Cnn {
+        architecture: architecture(),
+        parameters: fold(&architecture(), cnn.parameters()).expect("a CNN"),
+        info: ModelInfo {
+            phases: vec![TrainedPhase {
+                phase: "cnn".to_owned(),
+                epochs: 3,
+            }],
+            ..ModelInfo::default()
+        },
+    };
+    for (name, model) in [("a", cordsnet), ("b", cnn), ("c", folded)] {
         let [first, second] = ["1", "2"].map(|n| folder.path().join(format!("{name}{n}.safetensors")));
         model.save(&first).expect("saved");
         let loaded = Model::load(&first).expect("loaded");
@@ -167,7 +180,7 @@ fn a_model_file_gives_back_the_model() {
     }
     assert_eq!(
         std::fs::read_dir(folder.path()).expect("read").count(),
-        4,
+        6,
         "no scratch file is left"
     );
 }

@@ -125,6 +125,7 @@ fn cordsnet(set: &ImageSet) -> Model {
     Model::CordsNet {
         architecture: architecture(),
         euler: Euler::published(),
+        phi: Phi::Relu,
         parameters,
         info: info(set),
     }
@@ -331,6 +332,7 @@ fn removing_recurrence_sets_its_weights_to_zero() {
     let Model::CordsNet {
         architecture,
         euler,
+        phi,
         mut parameters,
         info,
     } = model.clone()
@@ -345,6 +347,7 @@ fn removing_recurrence_sets_its_weights_to_zero() {
     let control = Model::CordsNet {
         architecture,
         euler,
+        phi,
         parameters,
         info,
     };
@@ -362,6 +365,7 @@ fn diverged_networks_are_counted_and_not_averaged() {
     let Model::CordsNet {
         architecture,
         euler,
+        phi,
         mut parameters,
         info,
     } = cordsnet(&set)
@@ -375,6 +379,7 @@ fn diverged_networks_are_counted_and_not_averaged() {
     let model = Model::CordsNet {
         architecture,
         euler,
+        phi,
         parameters,
         info,
     };

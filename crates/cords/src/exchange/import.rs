@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Entry, ExchangeError, Misshapen, Report, Values, read};
 use crate::Tensor;
-use crate::net::{Architecture, Euler, Model, ModelInfo, Parameters};
+use crate::net::{Architecture, Euler, Model, ModelInfo, Parameters, Phi};
 
 /// What a file of weights does not say.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,7 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeErr
     Ok(Model::CordsNet {
         architecture,
         euler: options.euler.clone(),
+        phi: Phi::Relu,
         parameters,
         info,
     })

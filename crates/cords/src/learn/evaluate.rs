@@ -3,7 +3,7 @@
 use super::rollout::largest_index;
 use super::{Images, TrainError};
 use crate::device::{Cpu, Device};
-use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Phi, Presentation, Weights, cordsnet_others};
+use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, Weights, cordsnet_others};
 
 /// How well a network does on a set of images.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,7 @@ pub fn evaluate(
         Model::Cnn { parameters, .. } => Ok(evaluate_cnn(&Cnn::new(architecture, parameters)?, images)),
         Model::CordsNet {
             euler,
+            phi,
             parameters,
             info,
             ..
@@ -48,7 +49,7 @@ pub fn evaluate(
                 problem: "the model does not say how long images were shown, so it must be given".to_owned(),
             })?;
             let weights = Weights::<f32, Cpu>::upload(&Cpu, architecture, &parameters, cordsnet_others(architecture));
-            let connections = Connections::new(&Cpu, architecture, euler, Phi::Relu, &weights);
+            let connections = Connections::new(&Cpu, architecture, euler, *phi, &weights);
             let spontaneous = connections.spontaneous(euler.steps(presentation.spontaneous_ms));
             let steps = euler.steps(presentation.stimulus_ms);
             if steps == 0 {

@@ -73,6 +73,7 @@ impl TrainedCordsNet {
         Model::CordsNet {
             architecture: self.architecture,
             euler: self.euler,
+            phi: Phi::Relu,
             parameters: self.parameters,
             info,
         }

@@ -4,6 +4,7 @@
 //! pass here serves evaluation (running statistics) and training (statistics of the whole batch, over chunks of images).
 
 use super::filters::{ConvName, Weights, conv_names};
+use super::folded::FoldedGraph;
 use super::parameters::READOUT_BIAS;
 use super::{Architecture, NetError, Parameters};
 use crate::Real;
@@ -349,10 +350,15 @@ pub(crate) fn cnn_others(architecture: &Architecture) -> Vec<String> {
         .collect()
 }
 
-/// The CNN twin ready to evaluate.
+/// The CNN twin ready to evaluate, with its batch norms or with them folded in.
 pub struct Cnn<T: Real, D: Device<T> = Cpu> {
     parameters: Parameters<T>,
-    graph: CnnGraph<T, D>,
+    form: Form<T, D>,
+}
+
+enum Form<T: Real, D: Device<T>> {
+    Normed(CnnGraph<T, D>),
+    Folded(FoldedGraph<T, D>),
 }
 
 impl<T: Real> Cnn<T, Cpu> {
@@ -372,24 +378,35 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
     /// A [`NetError`] where architecture and parameters do not fit together.
     pub fn on(device: &D, architecture: &Architecture, parameters: &Parameters<T>) -> Result<Self, NetError> {
         architecture.validate()?;
-        let parameters = parameters.arranged(&architecture.cnn_shapes())?;
+        let parameters = parameters.arranged_cnn(architecture)?;
+        if parameters.is_folded_cnn() {
+            let form = Form::Folded(FoldedGraph::new(device, architecture, &parameters));
+            return Ok(Self { parameters, form });
+        }
         let weights = Weights::upload(device, architecture, &parameters, cnn_others(architecture));
         let graph = CnnGraph::new(device, architecture, &weights, &running_from(architecture, &parameters));
-        Ok(Self { parameters, graph })
+        Ok(Self::from_graph(parameters, graph))
     }
 
     /// The network over a graph whose batch norms and weights are those of `parameters`, or newer.
     pub(crate) fn from_graph(parameters: Parameters<T>, graph: CnnGraph<T, D>) -> Self {
-        Self { parameters, graph }
+        let form = Form::Normed(graph);
+        Self { parameters, form }
     }
 
     pub(crate) fn device(&self) -> &D {
-        &self.graph.device
+        match &self.form {
+            Form::Normed(graph) => &graph.device,
+            Form::Folded(graph) => &graph.device,
+        }
     }
 
     /// The network's sizes.
     pub fn architecture(&self) -> &Architecture {
-        &self.graph.architecture
+        match &self.form {
+            Form::Normed(graph) => &graph.architecture,
+            Form::Folded(graph) => &graph.architecture,
+        }
     }
 
     /// Parameters and running statistics in order.
@@ -404,8 +421,8 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
 
     /// Logits `[batch, classes]` and the activity of every area `[batch, channels, side, side]`, in evaluation mode.
     pub fn evaluate(&self, images: &[T], batch: usize) -> (Vec<T>, Vec<Vec<T>>) {
-        let device = &self.graph.device;
-        let architecture = &self.graph.architecture;
+        let device = self.device();
+        let architecture = self.architecture();
         let size = device.group_images();
         let image_len = architecture.image_len();
         struct Group<'a, T> {
@@ -424,17 +441,28 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
         device.for_each(&mut groups, |_, group| {
             let images = group.images;
             let batch = images.len() / image_len;
-            let mut chunk = [self.graph.chunk(images, batch)];
-            self.graph.forward(&mut chunk, false);
             let read = |maps: Maps, buffer: &D::Buffer| {
                 let mut out = vec![T::ZERO; maps.len()];
                 device.download_maps(maps, buffer, &mut out);
                 out
             };
-            group.logits = read(ConvName::Readout.shape(architecture).out_maps(batch), &chunk[0].logits);
-            group.activity = (0..architecture.areas())
-                .map(|area| read(self.graph.maps(area, batch), &chunk[0].activity[area]))
-                .collect();
+            let mut take = |logits: &D::Buffer, activity: &[D::Buffer]| {
+                group.logits = read(ConvName::Readout.shape(architecture).out_maps(batch), logits);
+                let area =
+                    |(area, activity)| read(ConvName::Recurrent(area).shape(architecture).out_maps(batch), activity);
+                group.activity = activity.iter().enumerate().map(area).collect();
+            };
+            match &self.form {
+                Form::Normed(graph) => {
+                    let mut chunk = [graph.chunk(images, batch)];
+                    graph.forward(&mut chunk, false);
+                    take(&chunk[0].logits, &chunk[0].activity);
+                }
+                Form::Folded(graph) => {
+                    let pass = graph.forward(&mut D::Workspace::default(), images, batch, |_, _, _, _| {});
+                    take(&pass.logits, &pass.activity);
+                }
+            }
         });
         let logits = groups.iter().flat_map(|group| group.logits.iter().copied()).collect();
         let area = |area: usize| {

@@ -8,6 +8,7 @@ mod connections;
 mod cordsnet;
 mod error;
 mod filters;
+mod folded;
 mod model;
 mod parameters;
 
@@ -15,9 +16,11 @@ pub use architecture::{Architecture, Euler, Phi};
 pub use cnn::Cnn;
 pub use cordsnet::{CordsNet, Input, State};
 pub use error::NetError;
-pub use model::{Model, ModelInfo, Presentation};
+pub use model::{Model, ModelInfo, Presentation, TrainedPhase};
 pub use parameters::Parameters;
 
 pub(crate) use cnn::{CnnChunk, CnnGraph, NORM_EPSILON, Running, Statistics, cnn_others, norm_names, running_from};
 pub(crate) use connections::{Connections, StepScratch, cordsnet_others};
 pub(crate) use filters::{ConvName, Weights, conv_names, conv_shapes};
+pub(crate) use folded::{area_bias_name, current};
+pub(crate) use parameters::{READOUT_BIAS, bias_name};

@@ -42,6 +42,19 @@ pub struct ModelInfo {
     pub classes: Vec<String>,
     /// Phase durations of the training trial; none for a CNN.
     pub presentation: Option<Presentation>,
+    /// What it was trained by, the first phase first; empty where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<TrainedPhase>,
+}
+
+/// One phase of a model's training.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct TrainedPhase {
+    /// Name of the phase.
+    pub phase: String,
+    /// Passes over the training images.
+    pub epochs: usize,
 }
 
 /// A network with its weights, as stored in one file.
@@ -53,12 +66,14 @@ pub enum Model {
         architecture: Architecture,
         /// Step and time constants.
         euler: Euler,
+        /// ReLU, but for a network between its training phases.
+        phi: Phi,
         /// Weights under their published names.
         parameters: Parameters<f32>,
         /// Origin.
         info: ModelInfo,
     },
-    /// A CNN twin.
+    /// A CNN twin, with its batch norms or with them folded in.
     Cnn {
         /// Sizes.
         architecture: Architecture,
@@ -76,6 +91,9 @@ struct Header {
     kind: Kind,
     architecture: Architecture,
     euler: Option<Euler>,
+    /// Where it is not ReLU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    phi: Option<Phi>,
     info: ModelInfo,
 }
 
@@ -108,7 +126,7 @@ impl Model {
         }
     }
 
-    /// The dynamical system, where this is a CordsNet (phi is ReLU).
+    /// The dynamical system, where this is a CordsNet.
     ///
     /// # Errors
     /// As [`CordsNet::new`].
@@ -117,9 +135,10 @@ impl Model {
             Self::CordsNet {
                 architecture,
                 euler,
+                phi,
                 parameters,
                 ..
-            } => Some(CordsNet::new(architecture, parameters, euler, Phi::Relu)),
+            } => Some(CordsNet::new(architecture, parameters, euler, *phi)),
             Self::Cnn { .. } => None,
         }
     }
@@ -148,15 +167,19 @@ impl Model {
             path: path.to_owned(),
             reason,
         };
-        let (kind, euler) = match self {
-            Self::CordsNet { euler, .. } => (Kind::Cordsnet, Some(euler.clone())),
-            Self::Cnn { .. } => (Kind::Cnn, None),
+        let (kind, euler, phi) = match self {
+            Self::CordsNet { euler, phi, .. } => {
+                let phi = Some(*phi).filter(|phi| *phi != Phi::Relu);
+                (Kind::Cordsnet, Some(euler.clone()), phi)
+            }
+            Self::Cnn { .. } => (Kind::Cnn, None, None),
         };
         let header = Header {
             version: VERSION,
             kind,
             architecture: self.architecture().clone(),
             euler,
+            phi,
             info: self.info().clone(),
         };
         let header = serde_json::to_string(&header).map_err(|error| unwritable(error.to_string()))?;
@@ -217,6 +240,7 @@ impl Model {
             kind,
             architecture,
             euler,
+            phi,
             info,
             ..
         } = header;
@@ -237,19 +261,20 @@ impl Model {
             let tensor = Tensor::new(view.shape(), data).ok_or_else(|| wrong(format!("`{name}` is cut short")))?;
             parameters.insert(name, tensor);
         }
-        match (kind, euler) {
-            (Kind::Cordsnet, Some(euler)) => {
+        match (kind, euler, phi) {
+            (Kind::Cordsnet, Some(euler), phi) => {
                 euler.validate(architecture.areas())?;
                 let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
                 Ok(Self::CordsNet {
                     architecture,
                     euler,
+                    phi: phi.unwrap_or(Phi::Relu),
                     parameters,
                     info,
                 })
             }
-            (Kind::Cnn, None) => {
-                let parameters = parameters.arranged(&architecture.cnn_shapes())?;
+            (Kind::Cnn, None, None) => {
+                let parameters = parameters.arranged_cnn(&architecture)?;
                 Ok(Self::Cnn {
                     architecture,
                     parameters,
@@ -257,7 +282,7 @@ impl Model {
                 })
             }
             _ => Err(wrong(
-                "time constants belong to a CordsNet and to nothing else".to_owned(),
+                "time constants and phi belong to a CordsNet and to nothing else".to_owned(),
             )),
         }
     }

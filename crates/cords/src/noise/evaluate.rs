@@ -7,7 +7,7 @@ use super::statistics::{Score, wilson_interval};
 use super::{Condition, ImageNoise};
 use crate::data::ImageSet;
 use crate::device::{Cpu, Device};
-use crate::net::{Cnn, CordsNet, Input, Model, NetError, Phi, Presentation, State};
+use crate::net::{Cnn, CordsNet, Input, Model, NetError, Presentation, State};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -339,6 +339,7 @@ fn prepare(model: &Model, observer: Observer, options: &EvaluationOptions) -> Re
             Model::CordsNet {
                 architecture,
                 euler,
+                phi,
                 parameters,
                 ..
             },
@@ -354,7 +355,7 @@ fn prepare(model: &Model, observer: Observer, options: &EvaluationOptions) -> Re
                     }
                 }
             }
-            let net = CordsNet::new(architecture, &parameters, euler, Phi::Relu)?;
+            let net = CordsNet::new(architecture, &parameters, euler, *phi)?;
             let spontaneous = net.spontaneous(steps(options.presentation.spontaneous_ms, euler.dt_ms));
             Ok(Network::Cordsnet { net, spontaneous })
         }

@@ -1,0 +1,174 @@
+//! The CNN twin after its batch norms were folded into weights and biases: what the later phases of training start from.
+//!
+//! Per area `r = ReLU(area_conv(area_area(x) + area_bias) + conv_bias)`, both biases per unit; sources and readout are the
+//! CNN's, and so are the outputs in evaluation mode. Nothing here trains.
+
+use super::filters::{ConvName, Weights};
+use super::parameters::{READOUT_BIAS, bias_name};
+use super::{Architecture, Parameters};
+use crate::Real;
+use crate::device::{Device, Maps};
+
+/// Name of the bias per unit that follows an area's feed-forward convolution.
+pub(crate) fn area_bias_name(area: usize) -> String {
+    format!("area_bias.{area}")
+}
+
+impl Architecture {
+    /// Names and shapes of a folded CNN's parameters: a CordsNet's, and `area_bias.l` for every area.
+    pub fn folded_cnn_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let mut shapes = self.cordsnet_shapes();
+        for (area, side) in self.sides().into_iter().enumerate() {
+            shapes.push((area_bias_name(area), vec![self.channels[area + 1], side, side]));
+        }
+        shapes
+    }
+}
+
+impl<T: Real> Parameters<T> {
+    /// Whether these are a CNN's with its batch norms folded in.
+    pub fn is_folded_cnn(&self) -> bool {
+        self.get(&area_bias_name(0)).is_some()
+    }
+
+    /// The same tensors in a CNN's order, with batch norms or folded.
+    ///
+    /// # Errors
+    /// As [`arranged`](Self::arranged).
+    pub(crate) fn arranged_cnn(&self, architecture: &Architecture) -> Result<Self, super::NetError> {
+        if self.is_folded_cnn() {
+            self.arranged(&architecture.folded_cnn_shapes())
+        } else {
+            self.arranged(&architecture.cnn_shapes())
+        }
+    }
+}
+
+/// A folded CNN on a device.
+pub(crate) struct FoldedGraph<T: Real, D: Device<T>> {
+    pub(crate) device: D,
+    pub(crate) architecture: Architecture,
+    filters: Vec<D::Filter>,
+    /// area_bias and conv_bias of every area.
+    biases: Vec<[D::Buffer; 2]>,
+    readout_bias: D::Buffer,
+}
+
+/// What a forward pass over one group of images gives.
+pub(crate) struct FoldedPass<B> {
+    /// Activity per area.
+    pub(crate) activity: Vec<B>,
+    /// Logits, maps of side 1.
+    pub(crate) logits: B,
+}
+
+impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
+    /// `parameters` must be arranged as [`Architecture::folded_cnn_shapes`].
+    pub(crate) fn new(device: &D, architecture: &Architecture, parameters: &Parameters<T>) -> Self {
+        let areas = architecture.areas();
+        let others = (0..areas)
+            .flat_map(|area| [area_bias_name(area), bias_name(area)])
+            .chain([READOUT_BIAS.to_owned()]);
+        let weights = Weights::upload(device, architecture, parameters, others.collect());
+        let mut biases = weights.others().iter().map(|buffer| device.duplicate(buffer));
+        // The order of `others`: two biases an area, then the readout's.
+        let mut next = || biases.next().expect("as many buffers as names");
+        Self {
+            device: device.clone(),
+            architecture: architecture.clone(),
+            filters: weights.filters(device),
+            biases: (0..areas).map(|_| [next(), next()]).collect(),
+            readout_bias: next(),
+        }
+    }
+
+    /// Maps of an area for `batch` images.
+    pub(crate) fn maps(&self, area: usize, batch: usize) -> Maps {
+        ConvName::Recurrent(area).shape(&self.architecture).out_maps(batch)
+    }
+
+    fn conv(&self, work: &mut D::Workspace, name: ConvName, batch: usize, x: &D::Buffer) -> D::Buffer {
+        let maps = name.shape(&self.architecture).out_maps(batch);
+        let mut y = self.device.zeros(maps.len());
+        let filter = &self.filters[name.index(self.architecture.areas())];
+        self.device.conv(work, filter, batch, x, &mut y, false);
+        y
+    }
+
+    /// Forward pass of one group of images, given as host `[batch, in_channels, side, side]`. `inspect` sees of every area
+    /// its drive area_area(x), without bias, and its current area_conv(drive + area_bias) + conv_bias.
+    pub(crate) fn forward(
+        &self,
+        work: &mut D::Workspace,
+        images: &[T],
+        batch: usize,
+        mut inspect: impl FnMut(&mut D::Workspace, usize, &D::Buffer, &D::Buffer),
+    ) -> FoldedPass<D::Buffer> {
+        let device = &self.device;
+        let architecture = &self.architecture;
+        let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
+        let mut uploaded = device.zeros(image_maps.len());
+        device.upload_maps(image_maps, images, &mut uploaded);
+        let convolved = self.conv(work, ConvName::InpConv, batch, &uploaded);
+        let mut inp = device.zeros(ConvName::InpSkip.shape(architecture).in_maps(batch).len());
+        let convolved_maps = ConvName::InpConv.shape(architecture).out_maps(batch);
+        device.avg_pool(convolved_maps, &convolved, &mut inp);
+        let mut activity: Vec<D::Buffer> = Vec::with_capacity(architecture.areas());
+        for area in 0..architecture.areas() {
+            let mut source = match area {
+                0 => device.duplicate(&inp),
+                1 => self.conv(work, ConvName::InpSkip, batch, &inp),
+                _ if area.is_multiple_of(2) => device.duplicate(&activity[area - 2]),
+                _ => self.conv(work, ConvName::Shortcut(area), batch, &activity[area - 2]),
+            };
+            if area > 0 {
+                device.add(&activity[area - 1], &mut source);
+            }
+            let drive = self.conv(work, ConvName::Feedforward(area), batch, &source);
+            let current = current(
+                device,
+                work,
+                &self.filters[ConvName::Recurrent(area).index(architecture.areas())],
+                self.maps(area, batch),
+                [&self.biases[area][0], &self.biases[area][1]],
+                &drive,
+            );
+            inspect(work, area, &drive, &current);
+            let mut rectified = device.zeros(self.maps(area, batch).len());
+            device.rectify(&current, &mut rectified);
+            activity.push(rectified);
+        }
+        let readout = ConvName::Readout.shape(architecture);
+        let last = activity.len() - 1;
+        let mut pooled = device.zeros(readout.in_maps(batch).len());
+        device.pool_pair(
+            self.maps(last, batch),
+            &activity[last],
+            &activity[last - 1],
+            &mut pooled,
+        );
+        let mut logits = device.zeros(readout.out_maps(batch).len());
+        device.broadcast(readout.out_maps(batch), &self.readout_bias, &mut logits);
+        let filter = &self.filters[ConvName::Readout.index(architecture.areas())];
+        device.conv(work, filter, batch, &pooled, &mut logits, true);
+        FoldedPass { activity, logits }
+    }
+}
+
+/// area_conv(drive + area_bias) + conv_bias for a group of images; `biases` are the two, per unit.
+pub(crate) fn current<T: Real, D: Device<T>>(
+    device: &D,
+    work: &mut D::Workspace,
+    area_conv: &D::Filter,
+    maps: Maps,
+    biases: [&D::Buffer; 2],
+    drive: &D::Buffer,
+) -> D::Buffer {
+    let mut biased = device.zeros(maps.len());
+    device.broadcast(maps, biases[0], &mut biased);
+    device.add(drive, &mut biased);
+    let mut current = device.zeros(maps.len());
+    device.broadcast(maps, biases[1], &mut current);
+    device.conv(work, area_conv, maps.batch, &biased, &mut current, true);
+    current
+}
