@@ -1,8 +1,8 @@
 //! The phases between the CNN and the recurrent network: folding and inversion, against float64 reference tensors and
 //! against the networks that they must agree with.
 //!
-//! Error measure: Euclidean norm of the difference over that of the reference, per tensor. Only the order of sums
-//! differs in float64, so 1e-9 leaves a wide margin; float32 rounds by 6e-8 in each of about 1e3 terms a value.
+//! Error measure, per tensor: largest difference over largest entry. Only the order of sums differs in float64, so 1e-9
+//! leaves a wide margin; float32 rounds by 6e-8 in sums of about 1e3 terms, a dozen layers deep.
 
 mod support;
 
@@ -85,13 +85,10 @@ fn folding_keeps_any_batch_norm() {
         assert_close("activity", found, expected, DOUBLE);
     }
     // Biases differ between border and centre: one value a channel could not have done it.
-    let bias = &folded.get("area_bias.1").expect("an area's bias").data;
-    assert!(
-        (bias[0] - bias[3 * 8 + 3]).abs() > 1e-3,
-        "{} {}",
-        bias[0],
-        bias[3 * 8 + 3]
-    );
+    let bias = folded.get("area_bias.1").expect("an area's bias");
+    let side = bias.shape[2];
+    let (corner, centre) = (bias.data[0], bias.data[side / 2 * (side + 1)]);
+    assert!((corner - centre).abs() > 1e-3, "{corner} {centre}");
     assert!(matches!(fold(&architecture, &folded), Err(NetError::Missing { .. })));
 }
 
