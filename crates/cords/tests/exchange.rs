@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cords::Tensor;
 use cords::exchange::{ExchangeError, Format, ImportOptions, Misshapen, export, import, read};
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, State};
+use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi, State};
 use support::Fixture;
 use zip::write::SimpleFileOptions;
 
