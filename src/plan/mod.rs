@@ -36,6 +36,8 @@ pub(crate) trait World {
     fn current(&self, stage: &str) -> Option<StageKey>;
     fn description(&self, key: &StageKey) -> Option<Json>;
     fn attempt(&self, key: &StageKey) -> Option<Attempt>;
+    /// Whether an earlier attempt left something to go on from.
+    fn has_checkpoint(&self, key: &StageKey) -> bool;
     fn observed(&self, stage: StageId) -> Observed;
 }
 
@@ -256,6 +258,9 @@ fn decide_selected(
             }
         }
         return decision;
+    }
+    if world.has_checkpoint(&key) {
+        decision.reasons.push(Reason::HasCheckpoint);
     }
     if let Some(attempt) = world.attempt(&key) {
         let run = attempt.run.to_string();

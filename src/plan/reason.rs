@@ -49,6 +49,8 @@ pub(crate) enum Reason {
     InterruptedBefore {
         run: String,
     },
+    /// An earlier attempt left a checkpoint, from which it goes on.
+    HasCheckpoint,
     KeyFormat,
     UpstreamMayChange {
         stage: String,
@@ -90,6 +92,7 @@ impl fmt::Display for Reason {
             Self::Forced => write!(f, "forced"),
             Self::FailedBefore { run } => write!(f, "failed before (run {run})"),
             Self::InterruptedBefore { run } => write!(f, "interrupted before (run {run})"),
+            Self::HasCheckpoint => write!(f, "goes on from its checkpoint"),
             Self::KeyFormat => write!(f, "the format of keys changed"),
             Self::UpstreamMayChange { stage } => {
                 write!(f, "waits for `{stage}`, which may come out equal")

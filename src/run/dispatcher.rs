@@ -533,6 +533,14 @@ impl Dispatcher<'_> {
                 if let Err(error) = noted {
                     self.stop_for(error.into());
                 }
+                // One that was asked to stop has said so itself.
+                if self.store.has_checkpoint(&running.key) && (!interrupted || self.interrupts > 1) {
+                    self.reporter.event(&Event::Note {
+                        stage: &stage.name,
+                        id,
+                        text: "its last checkpoint is kept; the next run goes on from there",
+                    });
+                }
                 let outcome = if interrupted {
                     StageOutcome::Interrupted
                 } else {
@@ -704,6 +712,8 @@ impl Dispatcher<'_> {
         self.record.seconds = self.started.elapsed().as_secs_f64();
         self.store.write_run(&self.folder, &self.record)?;
         self.store.save_fingerprints()?;
+        // Once more: another run's last worker may have ended since.
+        self.store.sweep();
         self.reporter.event(&Event::Finished { record: &self.record });
         Ok(self.record)
     }

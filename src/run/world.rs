@@ -92,6 +92,10 @@ impl World for StoreWorld<'_> {
         self.store.attempt(key).cloned()
     }
 
+    fn has_checkpoint(&self, key: &StageKey) -> bool {
+        self.store.has_checkpoint(key)
+    }
+
     fn observed(&self, stage: StageId) -> Observed {
         self.observed.get(stage.0).cloned().unwrap_or_default()
     }

@@ -342,6 +342,11 @@ impl Store {
         self.root.join("checkpoints").join(key.as_str())
     }
 
+    /// Whether an earlier attempt left a checkpoint.
+    pub(crate) fn has_checkpoint(&self, key: &StageKey) -> bool {
+        self.checkpoint(key).is_dir()
+    }
+
     /// Forgets how far earlier attempts came. The key must be locked.
     pub(crate) fn drop_checkpoint(&self, key: &StageKey) {
         // Best effort: it lies apart from every result, and `sweep` tries again.

@@ -6,4 +6,5 @@ mod check;
 mod cli;
 mod end_to_end;
 mod harness;
+mod resume;
 mod scheduling;

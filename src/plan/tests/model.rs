@@ -145,6 +145,9 @@ impl World for Memory {
     fn attempt(&self, key: &StageKey) -> Option<Attempt> {
         self.attempts.get(key).cloned()
     }
+    fn has_checkpoint(&self, _: &StageKey) -> bool {
+        false
+    }
     fn observed(&self, stage: StageId) -> Observed {
         self.observed[stage.0].clone()
     }
