@@ -7,7 +7,7 @@
 
 mod cpu;
 
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Vectors};
 
 use crate::Real;
 use crate::net::Phi;
@@ -115,6 +115,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     type Buffer: Send + Sync;
     /// A convolution's weights, prepared for repeated use.
     type Filter: Send + Sync;
+    /// Gradient of a convolution's weights, summed over steps.
+    type WeightSum: Send + Sync;
     /// Scratch memory of one group's kernels. Its content never reaches a result.
     type Workspace: Send + Sync + Default;
 
@@ -125,14 +127,18 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// Runs `task(index, item)` on every item, perhaps side by side.
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync);
 
-    /// A buffer of zeros.
+    /// A parameter buffer of zeros.
     fn zeros(&self, len: usize) -> Self::Buffer;
+    /// A buffer of maps, all zero.
+    fn zeros_maps(&self, maps: Maps) -> Self::Buffer;
     /// A buffer with the host's values in the host's order (parameters).
     fn upload(&self, host: &[T]) -> Self::Buffer;
     /// A second buffer with the same values.
     fn duplicate(&self, buffer: &Self::Buffer) -> Self::Buffer;
     /// Values of a parameter buffer in the host's order.
     fn download(&self, buffer: &Self::Buffer) -> Vec<T>;
+    /// A parameter `[channels, side, side]` into maps of one image.
+    fn parameter_to_maps(&self, maps: Maps, parameter: &Self::Buffer, out: &mut Self::Buffer);
     /// Host `[batch, channels, side, side]` into a buffer of maps.
     fn upload_maps(&self, maps: Maps, host: &[T], out: &mut Self::Buffer);
     /// A buffer of maps into host `[batch, channels, side, side]`.
@@ -158,9 +164,10 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// x *= factor.
     fn scale(&self, factor: f64, x: &mut Self::Buffer);
 
-    /// One image's maps (or one bias per unit) repeated for every image of `maps`.
+    /// One image's maps repeated for every image of `maps`.
     fn broadcast(&self, maps: Maps, one: &Self::Buffer, out: &mut Self::Buffer);
-    /// out += sum over images: adjoint of [`broadcast`](Self::broadcast).
+    /// out += sum over images, for a parameter `[channels, side, side]`: adjoint of
+    /// [`parameter_to_maps`](Self::parameter_to_maps) and [`broadcast`](Self::broadcast).
     fn add_batch_sum(&self, maps: Maps, x: &Self::Buffer, out: &mut Self::Buffer);
 
     /// Prepares weights `[outputs, inputs, kernel, kernel]`.
@@ -185,27 +192,44 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         dx: &mut Self::Buffer,
         accumulate: bool,
     );
-    /// dw += sum over pairs (x, dy) of the gradient of `<dy, conv(x)>` with respect to the weights.
-    fn conv_weight_gradient(
+    /// A gradient of weights to which nothing has been added.
+    fn weight_sum(&self, shape: ConvShape) -> Self::WeightSum;
+    /// Forgets everything that was added.
+    fn clear_weight_sum(&self, sum: &mut Self::WeightSum);
+    /// Adds the gradient of `<dy, conv(x)>` with respect to the weights.
+    fn add_weight_gradient(
         &self,
         work: &mut Self::Workspace,
-        shape: ConvShape,
+        sum: &mut Self::WeightSum,
         batch: usize,
-        pairs: &[(&Self::Buffer, &Self::Buffer)],
-        dw: &mut Self::Buffer,
+        x: &Self::Buffer,
+        dy: &Self::Buffer,
     );
+    /// dw += everything that was added, `[outputs, inputs, kernel, kernel]`. To be called once, before the next clearing.
+    fn finish_weight_gradient(&self, sum: &mut Self::WeightSum, dw: &mut Self::Buffer);
 
-    /// next = (1 - alpha) r + alpha phi(u): one Euler step of tau dr/dt = -r + phi(u).
-    fn leaky_update(&self, alpha: f64, phi: Phi, r: &Self::Buffer, u: &Self::Buffer, next: &mut Self::Buffer);
-    /// delta = alpha phi'(u) g and g *= 1 - alpha, with the sign of u recovered from phi(u) = (next - (1 - alpha) r)/alpha.
+    /// next = (1 - alpha) r + alpha phi(current + sum of conv(x)): a whole step of one area.
+    /// All convolutions have outputs of the same shape.
+    fn leaky_conv(
+        &self,
+        work: &mut Self::Workspace,
+        terms: &[(&Self::Filter, &Self::Buffer)],
+        batch: usize,
+        current: &Self::Buffer,
+        leak: (f64, Phi),
+        r: &Self::Buffer,
+        next: &mut Self::Buffer,
+    );
+    /// delta = alpha phi'(u) g, sum += delta and g *= 1 - alpha, with the sign of u recovered from
+    /// phi(u) = (next - (1 - alpha) r)/alpha.
     fn leaky_adjoint(
         &self,
-        alpha: f64,
-        phi: Phi,
+        leak: (f64, Phi),
         r: &Self::Buffer,
         next: &Self::Buffer,
         g: &mut Self::Buffer,
         delta: &mut Self::Buffer,
+        sum: &mut Self::Buffer,
     );
 
     /// Average pool 3x3, stride 2, padding 1, zeros counted.

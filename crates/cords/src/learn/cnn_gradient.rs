@@ -2,7 +2,7 @@
 
 use super::rollout::{keep_largest, largest_index};
 use super::{Batch, TrainError};
-use crate::device::{Cpu, Device};
+use crate::device::{ConvShape, Cpu, Device};
 use crate::net::{
     Architecture, CnnChunk, CnnGraph, ConvName, NORM_EPSILON, Parameters, Running, Statistics, Weights, cnn_others,
     conv_names, conv_shapes, norm_names, running_from,
@@ -93,9 +93,9 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
             labels,
             losses: Vec::new(),
             activity: (0..areas)
-                .map(|area| device.zeros(graph.maps(area, chunk.batch).len()))
+                .map(|area| device.zeros_maps(graph.maps(area, chunk.batch)))
                 .collect(),
-            dinp: device.zeros(ConvName::InpSkip.shape(architecture).in_maps(chunk.batch).len()),
+            dinp: device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(chunk.batch)),
             flow: device.zeros(0),
             sums: Vec::new(),
             weights: conv_shapes(architecture)
@@ -189,15 +189,15 @@ fn backward<T: Real, D: Device<T>>(
     }
     device.for_each(passes, |_, pass| {
         let maps = ConvName::InpConv.shape(architecture).out_maps(pass.chunk.batch);
-        pass.flow = device.zeros(maps.len());
+        pass.flow = device.zeros_maps(maps);
         device.avg_pool_transpose(maps, &pass.dinp, &mut pass.flow);
     });
     normalise(ConvName::InpConv, passes);
     device.for_each(passes, |_, pass| {
         let shape = ConvName::InpConv.shape(architecture);
         let chunk = &mut *pass.chunk;
-        let pair = [(&chunk.images, &pass.flow)];
-        device.conv_weight_gradient(&mut chunk.work, shape, chunk.batch, &pair, &mut pass.weights[0]);
+        let dw = &mut pass.weights[0];
+        weight_gradient(device, &mut chunk.work, shape, chunk.batch, (&chunk.images, &pass.flow), dw);
     });
     norms.into_iter().flatten().collect()
 }
@@ -207,7 +207,7 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     let shape = ConvName::Readout.shape(&graph.architecture);
     let chunk = &mut *pass.chunk;
     let logit_maps = shape.out_maps(chunk.batch);
-    let mut dlogits = device.zeros(logit_maps.len());
+    let mut dlogits = device.zeros_maps(logit_maps);
     pass.losses = device.cross_entropy(
         shape.outputs,
         &chunk.logits,
@@ -217,8 +217,8 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     );
     device.add_batch_sum(logit_maps, &dlogits, &mut pass.readout_bias);
     let dw = &mut pass.weights[graph.index(ConvName::Readout)];
-    device.conv_weight_gradient(&mut chunk.work, shape, chunk.batch, &[(&chunk.pooled, &dlogits)], dw);
-    let mut dpooled = device.zeros(shape.in_maps(chunk.batch).len());
+    weight_gradient(device, &mut chunk.work, shape, chunk.batch, (&chunk.pooled, &dlogits), dw);
+    let mut dpooled = device.zeros_maps(shape.in_maps(chunk.batch));
     let filter = graph.filter(ConvName::Readout);
     device.conv_transpose(&mut chunk.work, filter, chunk.batch, &dlogits, &mut dpooled, false);
     let last = pass.activity.len() - 1;
@@ -226,6 +226,20 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
         let maps = graph.maps(area, chunk.batch);
         device.add_unpooled(maps, &dpooled, &chunk.activity[area], true, &mut pass.activity[area]);
     }
+}
+
+/// dw += gradient of `<dy, conv(x)>`.
+fn weight_gradient<T: Real, D: Device<T>>(
+    device: &D,
+    work: &mut D::Workspace,
+    shape: ConvShape,
+    batch: usize,
+    (x, dy): (&D::Buffer, &D::Buffer),
+    dw: &mut D::Buffer,
+) {
+    let mut sum = device.weight_sum(shape);
+    device.add_weight_gradient(work, &mut sum, batch, x, dy);
+    device.finish_weight_gradient(&mut sum, dw);
 }
 
 /// What a convolution read in the forward pass.
@@ -254,14 +268,9 @@ fn conv_backward<T: Real, D: Device<T>>(
         Source::Normed(name) => &chunk.normed[graph.index(name)],
         Source::Activity(area) => &chunk.activity[area],
     };
-    device.conv_weight_gradient(
-        &mut chunk.work,
-        shape,
-        chunk.batch,
-        &[(x, &pass.flow)],
-        &mut pass.weights[index],
-    );
-    let mut dx = device.zeros(shape.in_maps(chunk.batch).len());
+    let dw = &mut pass.weights[index];
+    weight_gradient(device, &mut chunk.work, shape, chunk.batch, (x, &pass.flow), dw);
+    let mut dx = device.zeros_maps(shape.in_maps(chunk.batch));
     device.conv_transpose(
         &mut chunk.work,
         graph.filter(name),
@@ -396,6 +405,7 @@ pub fn cnn_gradient<T: Real>(
             .get(name)
             .map(|tensor| tensor.shape.clone())
             .unwrap_or_default();
+        let data = device.download(&data);
         gradients.insert(name.as_str(), Tensor { shape, data });
     }
     Ok(CnnGradient {

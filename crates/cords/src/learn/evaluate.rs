@@ -162,7 +162,7 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let batch = task.labels.len();
         let values = load(images, task.first, batch);
         let image_maps = ConvName::InpConv.shape(&connections.architecture).in_maps(batch);
-        let mut uploaded = device.zeros(image_maps.len());
+        let mut uploaded = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, &values, &mut uploaded);
         let mut scratch = connections.scratch(batch);
         let inp = connections.embed(&mut scratch.work, batch, &uploaded);
@@ -174,8 +174,8 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
             device.broadcast(connections.maps(area, batch), rest, now);
         }
         let logit_maps = connections.logit_maps(batch);
-        let mut pooled = device.zeros(connections.pooled_maps(batch).len());
-        let (mut out, mut gradient) = (device.zeros(logit_maps.len()), device.zeros(logit_maps.len()));
+        let mut pooled = device.zeros_maps(connections.pooled_maps(batch));
+        let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
         for _ in 0..steps {
             connections.step(&mut scratch, batch, &constant, &now, &mut next);
             std::mem::swap(&mut now, &mut next);
@@ -207,7 +207,7 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         let values = load(images, task.first, batch);
         task.logits.copy_from_slice(&cnn.logits_eval(&values, batch));
         let maps = ConvName::Readout.shape(cnn.architecture()).out_maps(batch);
-        let (mut uploaded, mut gradient) = (device.zeros(maps.len()), device.zeros(maps.len()));
+        let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, task.logits, &mut uploaded);
         let each = device.cross_entropy(classes, &uploaded, &task.labels, 0.0, &mut gradient);
         let right = count_right(task.logits, &task.labels) as f64;

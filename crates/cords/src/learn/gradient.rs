@@ -248,7 +248,7 @@ pub fn cordsnet_gradient<T: Real>(
     let mut gradients = Parameters::new();
     for (name, parameter) in parameters.iter() {
         let index = weights.names.iter().position(|trained| trained == name);
-        let data = index.map(|index| buffers[index].clone()).unwrap_or_default();
+        let data = index.map(|index| device.download(&buffers[index])).unwrap_or_default();
         gradients.insert(
             name,
             Tensor {

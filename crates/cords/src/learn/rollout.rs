@@ -2,31 +2,12 @@
 //!
 //! The activities r_t are kept; everything else is derived from them on the way back: phi(u_t) = (r_{t+1} - (1-alpha) r_t)/alpha,
 //! sources x_l from r_t. The current from a constant input is formed once, and its gradient gathered over the
-//! whole phase. Weight gradients of several steps go into one product.
+//! whole phase. Weight gradients are summed over all steps in the form that the device's algorithms want.
 
 use super::{Batch, Objective};
 use crate::Real;
 use crate::device::Device;
 use crate::net::{Connections, ConvName, StepScratch, conv_shapes};
-
-/// Columns that a weight gradient's product should at least have, where several steps can provide them.
-const GATHERED_COLUMNS: usize = 1024;
-/// Steps gathered at most.
-const GATHERED_STEPS: usize = 8;
-
-/// What the backward pass keeps of one step until its weight gradients are formed.
-struct Slot<B> {
-    /// The step's end: state `step` came from state `step - 1`.
-    step: usize,
-    /// dL/du per area.
-    delta: Vec<B>,
-    /// Source x_l per area.
-    source: Vec<B>,
-    /// Gradient of the source per area.
-    dsource: Vec<B>,
-    /// max(r, 0) per area, where activity can be negative.
-    rectified: Vec<B>,
-}
 
 /// Gradients of effective weights and biases, before weight norm's adjoint.
 pub(crate) struct Gradients<B> {
@@ -64,11 +45,15 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
     dlogits: Vec<D::Buffer>,
     /// dL/dr per area.
     gradient: Vec<D::Buffer>,
-    /// dL/du per area, summed over the steps of a phase.
+    /// dL/du per area: of the step being passed, and summed over the steps of a phase.
+    delta: Vec<D::Buffer>,
     delta_sum: Vec<D::Buffer>,
+    /// Gradient of the source per area.
+    dsource: Vec<D::Buffer>,
     /// Gradient of a source's part, before it is masked.
     spare: Vec<D::Buffer>,
-    slots: Vec<Slot<D::Buffer>>,
+    /// Weight gradients per convolution in the fixed order.
+    sums: Vec<D::WeightSum>,
     pub(crate) gradients: Gradients<D::Buffer>,
 }
 
@@ -77,29 +62,8 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         let device = &connections.device;
         let architecture = &connections.architecture;
         let areas = architecture.areas();
-        let smallest = connections.maps(areas - 1, batch).plane() * batch;
-        let gathered = GATHERED_COLUMNS.div_ceil(smallest).clamp(1, GATHERED_STEPS);
-        let source = |area: usize| match area {
-            0 => 0,
-            _ => ConvName::Feedforward(area).shape(architecture).in_maps(batch).len(),
-        };
-        let sources = || (0..areas).map(|area| device.zeros(source(area))).collect::<Vec<_>>();
-        let rectified = |area: usize| {
-            if connections.non_negative() {
-                0
-            } else {
-                connections.maps(area, batch).len()
-            }
-        };
-        let slot = || Slot {
-            step: 0,
-            delta: connections.buffers(batch),
-            source: sources(),
-            dsource: sources(),
-            rectified: (0..areas).map(|area| device.zeros(rectified(area))).collect(),
-        };
-        let pooled = connections.pooled_maps(batch).len();
-        let logits = connections.logit_maps(batch).len();
+        let pooled = connections.pooled_maps(batch);
+        let logits = connections.logit_maps(batch);
         let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
         let window = objective.ramp.len();
         Self {
@@ -107,16 +71,21 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             scratch: connections.scratch(batch),
             history: (0..=objective.steps()).map(|_| connections.buffers(batch)).collect(),
             constant: connections.buffers(batch),
-            images: device.zeros(image_maps.len()),
+            images: device.zeros_maps(image_maps),
             inp: device.zeros(0),
             skipped: device.zeros(0),
-            pooled: (0..window).map(|_| device.zeros(pooled)).collect(),
-            logits: device.zeros(logits),
-            dlogits: (0..window).map(|_| device.zeros(logits)).collect(),
+            pooled: (0..window).map(|_| device.zeros_maps(pooled)).collect(),
+            logits: device.zeros_maps(logits),
+            dlogits: (0..window).map(|_| device.zeros_maps(logits)).collect(),
             gradient: connections.buffers(batch),
+            delta: connections.buffers(batch),
             delta_sum: connections.buffers(batch),
+            dsource: connections.source_buffers(batch),
             spare: connections.buffers(batch),
-            slots: (0..gathered).map(|_| slot()).collect(),
+            sums: conv_shapes(architecture)
+                .into_iter()
+                .map(|shape| device.weight_sum(shape))
+                .collect(),
             gradients: Gradients {
                 weights: conv_shapes(architecture)
                     .iter()
@@ -221,15 +190,12 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         {
             device.clear(buffer);
         }
-        let mut filled = 0;
+        for sum in &mut self.sums {
+            device.clear_weight_sum(sum);
+        }
         for step in (1..=objective.steps()).rev() {
             self.add_direct_gradient(connections, objective, spontaneous, whole, step);
-            self.step_back(connections, step, filled);
-            filled += 1;
-            if filled == self.slots.len() || step == 1 {
-                self.gather_weight_gradients(connections, filled);
-                filled = 0;
-            }
+            self.step_back(connections, step);
             if step == objective.stimulus_steps + 1 {
                 // What follows belongs to the stimulus, whose delta_sum also feeds the gradient of the constant input.
                 self.take_bias_gradients(connections);
@@ -241,6 +207,9 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         self.take_bias_gradients(connections);
         self.input_gradients(connections);
         self.readout_gradients(connections);
+        for (sum, dw) in self.sums.iter_mut().zip(&mut self.gradients.weights) {
+            device.finish_weight_gradient(sum, dw);
+        }
     }
 
     /// Adds to dL/dr what the loss takes from the state after `step` steps.
@@ -262,7 +231,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             }
         }
         if let Some(k) = objective.ramp_index(step) {
-            let mut dpooled = device.zeros(connections.pooled_maps(batch).len());
+            let mut dpooled = device.zeros_maps(connections.pooled_maps(batch));
             let readout = connections.filter(ConvName::Readout);
             let work = &mut self.scratch.work;
             device.conv_transpose(work, readout, batch, &self.dlogits[k], &mut dpooled, false);
@@ -275,51 +244,72 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         }
     }
 
-    /// From dL/dr after `step` steps to dL/dr one step earlier; leaves in the slot what the weight gradients need.
-    fn step_back(&mut self, connections: &Connections<T, D>, step: usize, slot: usize) {
+    /// From dL/dr after `step` steps to dL/dr one step earlier; adds the step's weight gradients.
+    fn step_back(&mut self, connections: &Connections<T, D>, step: usize) {
         let (device, batch) = (&connections.device, self.batch);
         let areas = connections.architecture.areas();
         let (past, future) = self.history.split_at(step);
         let (before, after) = (&past[step - 1], &future[0]);
-        let Slot {
-            step: slot_step,
-            delta,
-            source,
-            dsource,
-            rectified,
-        } = &mut self.slots[slot];
-        *slot_step = step;
-        let gradient = &mut self.gradient;
+        let (gradient, delta) = (&mut self.gradient, &mut self.delta);
         for area in 0..areas {
-            let (alpha, g) = (connections.alphas[area], &mut gradient[area]);
-            device.leaky_adjoint(alpha, connections.phi, &before[area], &after[area], g, &mut delta[area]);
-            device.add(&delta[area], &mut self.delta_sum[area]);
+            let leak = (connections.alphas[area], connections.phi);
+            device.leaky_adjoint(
+                leak,
+                &before[area],
+                &after[area],
+                &mut gradient[area],
+                &mut delta[area],
+                &mut self.delta_sum[area],
+            );
         }
-        let work = &mut self.scratch.work;
+        let StepScratch {
+            work,
+            source,
+            rectified,
+        } = &mut self.scratch;
+        let sums = &mut self.sums;
+        let mut add_weights = |work: &mut D::Workspace, name: ConvName, x: &D::Buffer, dy: &D::Buffer| {
+            device.add_weight_gradient(work, &mut sums[name.index(areas)], batch, x, dy);
+        };
+        let transpose = |work: &mut D::Workspace, name: ConvName, dy: &D::Buffer, dx: &mut D::Buffer, accumulate| {
+            device.conv_transpose(work, connections.filter(name), batch, dy, dx, accumulate);
+        };
         // The state that the trial starts from has no gradient.
         let first = step == 1;
         for area in 0..areas {
+            let (recurrent, feedforward) = (ConvName::Recurrent(area), ConvName::Feedforward(area));
+            let delta = &delta[area];
+            add_weights(work, recurrent, &before[area], delta);
             if !first {
-                let filter = connections.filter(ConvName::Recurrent(area));
-                device.conv_transpose(work, filter, batch, &delta[area], &mut gradient[area], true);
+                transpose(work, recurrent, delta, &mut gradient[area], true);
             }
             if area == 0 {
                 continue;
             }
-            let filter = connections.filter(ConvName::Feedforward(area));
             if area == 1 && connections.non_negative() {
+                add_weights(work, feedforward, &before[0], delta);
                 if !first {
-                    device.conv_transpose(work, filter, batch, &delta[1], &mut gradient[0], true);
+                    transpose(work, feedforward, delta, &mut gradient[0], true);
                 }
                 continue;
             }
-            connections.read_source(work, rectified, area, batch, before, &mut source[area]);
+            let x = &mut source[area];
+            connections.read_source(work, rectified, area, batch, before, x);
+            add_weights(work, feedforward, x, delta);
             let shortcut = area >= 3 && area % 2 == 1;
             if first && !shortcut {
                 continue;
             }
-            let dx = &mut dsource[area];
-            device.conv_transpose(work, filter, batch, &delta[area], dx, false);
+            let dx = &mut self.dsource[area];
+            transpose(work, feedforward, delta, dx, false);
+            if shortcut {
+                let from = if connections.non_negative() {
+                    &before[area - 2]
+                } else {
+                    &rectified[area - 2]
+                };
+                add_weights(work, ConvName::Shortcut(area), from, dx);
+            }
             if first {
                 continue;
             }
@@ -332,56 +322,11 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             };
             add(dx, area - 1);
             if shortcut {
-                let filter = connections.filter(ConvName::Shortcut(area));
                 let spare = &mut self.spare[area - 2];
-                device.conv_transpose(work, filter, batch, dx, spare, false);
+                transpose(work, ConvName::Shortcut(area), dx, spare, false);
                 add(spare, area - 2);
             } else if area >= 2 {
                 add(dx, area - 2);
-            }
-        }
-    }
-
-    /// Weight gradients of the first `filled` slots' steps.
-    fn gather_weight_gradients(&mut self, connections: &Connections<T, D>, filled: usize) {
-        let (device, batch) = (&connections.device, self.batch);
-        let architecture = &connections.architecture;
-        let areas = architecture.areas();
-        let (slots, history) = (&self.slots[..filled], &self.history);
-        let work = &mut self.scratch.work;
-        let weights = &mut self.gradients.weights;
-        let mut gather = |name: ConvName, pairs: Vec<(&D::Buffer, &D::Buffer)>| {
-            let dw = &mut weights[name.index(areas)];
-            device.conv_weight_gradient(work, name.shape(architecture), batch, &pairs, dw);
-        };
-        for area in 0..areas {
-            let pairs = slots
-                .iter()
-                .map(|slot| (&history[slot.step - 1][area], &slot.delta[area]));
-            gather(ConvName::Recurrent(area), pairs.collect());
-            if area == 0 {
-                continue;
-            }
-            let direct = area == 1 && connections.non_negative();
-            let pairs = slots.iter().map(|slot| {
-                let x = if direct {
-                    &history[slot.step - 1][0]
-                } else {
-                    &slot.source[area]
-                };
-                (x, &slot.delta[area])
-            });
-            gather(ConvName::Feedforward(area), pairs.collect());
-            if area >= 3 && area % 2 == 1 {
-                let pairs = slots.iter().map(|slot| {
-                    let from = if connections.non_negative() {
-                        &history[slot.step - 1][area - 2]
-                    } else {
-                        &slot.rectified[area - 2]
-                    };
-                    (from, &slot.dsource[area])
-                });
-                gather(ConvName::Shortcut(area), pairs.collect());
             }
         }
     }
@@ -402,16 +347,15 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         let architecture = &connections.architecture;
         let areas = architecture.areas();
         let work = &mut self.scratch.work;
-        let weights = &mut self.gradients.weights;
+        let sums = &mut self.sums;
         let mut gradient = |work: &mut D::Workspace, name: ConvName, x: &D::Buffer, dy: &D::Buffer| {
-            let dw = &mut weights[name.index(areas)];
-            device.conv_weight_gradient(work, name.shape(architecture), batch, &[(x, dy)], dw);
+            device.add_weight_gradient(work, &mut sums[name.index(areas)], batch, x, dy);
         };
         let transpose = |work: &mut D::Workspace, name: ConvName, dy: &D::Buffer, dx: &mut D::Buffer, accumulate| {
             device.conv_transpose(work, connections.filter(name), batch, dy, dx, accumulate);
         };
-        let inp_len = connections.inp_maps(batch).len();
-        let (mut dinp, mut dskipped) = (device.zeros(inp_len), device.zeros(inp_len));
+        let inp_maps = connections.inp_maps(batch);
+        let (mut dinp, mut dskipped) = (device.zeros_maps(inp_maps), device.zeros_maps(inp_maps));
         gradient(work, ConvName::Feedforward(0), &self.inp, &self.delta_sum[0]);
         transpose(work, ConvName::Feedforward(0), &self.delta_sum[0], &mut dinp, false);
         gradient(work, ConvName::Feedforward(1), &self.skipped, &self.delta_sum[1]);
@@ -419,7 +363,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         gradient(work, ConvName::InpSkip, &self.inp, &dskipped);
         transpose(work, ConvName::InpSkip, &dskipped, &mut dinp, true);
         let maps = ConvName::InpConv.shape(architecture).out_maps(batch);
-        let mut dconvolved = device.zeros(maps.len());
+        let mut dconvolved = device.zeros_maps(maps);
         device.avg_pool_transpose(maps, &dinp, &mut dconvolved);
         gradient(work, ConvName::InpConv, &self.images, &dconvolved);
     }
@@ -427,10 +371,10 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
     fn readout_gradients(&mut self, connections: &Connections<T, D>) {
         let (device, batch) = (&connections.device, self.batch);
         let areas = connections.architecture.areas();
-        let pairs: Vec<_> = self.pooled.iter().zip(&self.dlogits).collect();
-        let shape = ConvName::Readout.shape(&connections.architecture);
-        let dw = &mut self.gradients.weights[ConvName::Readout.index(areas)];
-        device.conv_weight_gradient(&mut self.scratch.work, shape, batch, &pairs, dw);
+        let sum = &mut self.sums[ConvName::Readout.index(areas)];
+        for (pooled, dlogits) in self.pooled.iter().zip(&self.dlogits) {
+            device.add_weight_gradient(&mut self.scratch.work, sum, batch, pooled, dlogits);
+        }
         for dlogits in &self.dlogits {
             device.add_batch_sum(
                 connections.logit_maps(batch),

@@ -100,7 +100,12 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             architecture: architecture.clone(),
             filters: weights.filters(device),
             norms,
-            readout_bias: device.duplicate(readout_bias),
+            readout_bias: {
+                let maps = ConvName::Readout.shape(architecture).out_maps(1);
+                let mut out = device.zeros_maps(maps);
+                device.parameter_to_maps(maps, readout_bias, &mut out);
+                out
+            },
         }
     }
 
@@ -121,10 +126,10 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
         let device = &self.device;
         let architecture = &self.architecture;
         let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
-        let mut uploaded = device.zeros(image_maps.len());
+        let mut uploaded = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, images, &mut uploaded);
         let names = conv_names(architecture);
-        let out = |name: &ConvName| name.shape(architecture).out_maps(batch).len();
+        let out = |name: &ConvName| name.shape(architecture).out_maps(batch);
         let areas = 0..architecture.areas();
         let readout = ConvName::Readout.shape(architecture);
         CnnChunk {
@@ -132,19 +137,23 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             work: D::Workspace::default(),
             images: uploaded,
             moments: Vec::new(),
-            convolved: names.iter().map(|name| device.zeros(out(name))).collect(),
+            convolved: names.iter().map(|name| device.zeros_maps(out(name))).collect(),
             normed: names
                 .iter()
-                .map(|name| device.zeros(if name.norm().is_some() { out(name) } else { 0 }))
+                .map(|name| if name.norm().is_some() {
+                    device.zeros_maps(out(name))
+                } else {
+                    device.zeros(0)
+                })
                 .collect(),
-            inp: device.zeros(ConvName::InpSkip.shape(architecture).in_maps(batch).len()),
+            inp: device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(batch)),
             source: areas
                 .clone()
-                .map(|area| device.zeros(ConvName::Feedforward(area).shape(architecture).in_maps(batch).len()))
+                .map(|area| device.zeros_maps(ConvName::Feedforward(area).shape(architecture).in_maps(batch)))
                 .collect(),
-            activity: areas.map(|area| device.zeros(self.maps(area, batch).len())).collect(),
-            pooled: device.zeros(readout.in_maps(batch).len()),
-            logits: device.zeros(readout.out_maps(batch).len()),
+            activity: areas.map(|area| device.zeros_maps(self.maps(area, batch))).collect(),
+            pooled: device.zeros_maps(readout.in_maps(batch)),
+            logits: device.zeros_maps(readout.out_maps(batch)),
         }
     }
 

@@ -23,8 +23,6 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
 /// Scratch of one group's steps.
 pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) work: D::Workspace,
-    /// Input current per area.
-    pub(crate) current: Vec<D::Buffer>,
     /// Source x_l per area, without the part that comes from `inp`.
     pub(crate) source: Vec<D::Buffer>,
     /// max(r, 0) per area, where activity can be negative.
@@ -40,20 +38,31 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         weights: &Weights<T, D>,
     ) -> Self {
         // The order of `cordsnet_others`: a bias per area, then the readout's.
-        let mut biases: Vec<D::Buffer> = weights.others().iter().map(|buffer| device.duplicate(buffer)).collect();
-        let readout_bias = biases.pop().expect("the readout's bias comes last");
         let sides = architecture.sides();
         let maps = |area: usize| Maps {
             batch: 1,
             channels: architecture.channels[area + 1],
             side: sides[area],
         };
+        let areas: Vec<Maps> = (0..architecture.areas()).map(maps).collect();
+        let readout = ConvName::Readout.shape(architecture).out_maps(1);
+        let mut biases: Vec<D::Buffer> = weights
+            .others()
+            .iter()
+            .zip(areas.iter().chain([&readout]))
+            .map(|(bias, maps)| {
+                let mut out = device.zeros_maps(*maps);
+                device.parameter_to_maps(*maps, bias, &mut out);
+                out
+            })
+            .collect();
+        let readout_bias = biases.pop().expect("the readout's bias comes last");
         Self {
             device: device.clone(),
             architecture: architecture.clone(),
             phi,
             alphas: (0..architecture.areas()).map(|area| euler.alpha(area)).collect(),
-            areas: (0..architecture.areas()).map(maps).collect(),
+            areas,
             filters: weights.filters(device),
             biases,
             readout_bias,
@@ -72,7 +81,20 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     /// A buffer for every area.
     pub(crate) fn buffers(&self, batch: usize) -> Vec<D::Buffer> {
         (0..self.areas.len())
-            .map(|area| self.device.zeros(self.maps(area, batch).len()))
+            .map(|area| self.device.zeros_maps(self.maps(area, batch)))
+            .collect()
+    }
+
+    /// A buffer for every area's source (empty for area 0, which reads `inp`).
+    pub(crate) fn source_buffers(&self, batch: usize) -> Vec<D::Buffer> {
+        (0..self.areas.len())
+            .map(|area| match area {
+                0 => self.device.zeros(0),
+                _ => {
+                    let shape = ConvName::Feedforward(area).shape(&self.architecture);
+                    self.device.zeros_maps(shape.in_maps(batch))
+                }
+            })
             .collect()
     }
 
@@ -82,33 +104,24 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     }
 
     pub(crate) fn scratch(&self, batch: usize) -> StepScratch<T, D> {
-        let source = |area: usize| match area {
-            0 => 0,
-            _ => ConvName::Feedforward(area)
-                .shape(&self.architecture)
-                .in_maps(batch)
-                .len(),
-        };
         let rectified = |area: usize| {
             if self.non_negative() {
-                0
+                self.device.zeros(0)
             } else {
-                self.maps(area, batch).len()
+                self.device.zeros_maps(self.maps(area, batch))
             }
         };
-        let areas = 0..self.areas.len();
         StepScratch {
             work: D::Workspace::default(),
-            current: self.buffers(batch),
-            source: areas.clone().map(|area| self.device.zeros(source(area))).collect(),
-            rectified: areas.map(|area| self.device.zeros(rectified(area))).collect(),
+            source: self.source_buffers(batch),
+            rectified: (0..self.areas.len()).map(rectified).collect(),
         }
     }
 
     /// `inp` = average pool of the input convolution of the images; also returns the convolution's output maps.
     pub(crate) fn embed(&self, work: &mut D::Workspace, batch: usize, images: &D::Buffer) -> D::Buffer {
         let shape = ConvName::InpConv.shape(&self.architecture);
-        let mut convolved = self.device.zeros(shape.out_maps(batch).len());
+        let mut convolved = self.device.zeros_maps(shape.out_maps(batch));
         self.device.conv(
             work,
             self.filter(ConvName::InpConv),
@@ -117,7 +130,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             &mut convolved,
             false,
         );
-        let mut inp = self.device.zeros(self.inp_maps(batch).len());
+        let mut inp = self.device.zeros_maps(self.inp_maps(batch));
         self.device.avg_pool(shape.out_maps(batch), &convolved, &mut inp);
         inp
     }
@@ -129,7 +142,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
 
     /// inp_skip(inp).
     pub(crate) fn skip(&self, work: &mut D::Workspace, batch: usize, inp: &D::Buffer) -> D::Buffer {
-        let mut skipped = self.device.zeros(self.inp_maps(batch).len());
+        let mut skipped = self.device.zeros_maps(self.inp_maps(batch));
         self.device
             .conv(work, self.filter(ConvName::InpSkip), batch, inp, &mut skipped, false);
         skipped
@@ -207,45 +220,28 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         activity: &[D::Buffer],
         next: &mut [D::Buffer],
     ) {
-        let device = &self.device;
+        let StepScratch {
+            work,
+            source,
+            rectified,
+        } = scratch;
         for area in 0..self.areas.len() {
-            let StepScratch {
-                work,
-                current,
-                source,
-                rectified,
-            } = scratch;
-            let current = &mut current[area];
-            device.copy(&constant[area], current);
-            device.conv(
-                work,
-                self.filter(ConvName::Recurrent(area)),
-                batch,
-                &activity[area],
-                current,
-                true,
-            );
-            if area == 1 && self.non_negative() {
-                device.conv(
-                    work,
-                    self.filter(ConvName::Feedforward(1)),
-                    batch,
-                    &activity[0],
-                    current,
-                    true,
-                );
-            } else if area > 0 {
-                self.read_source(work, rectified, area, batch, activity, &mut source[area]);
-                device.conv(
-                    work,
-                    self.filter(ConvName::Feedforward(area)),
-                    batch,
-                    &source[area],
-                    current,
-                    true,
-                );
+            let recurrent = (self.filter(ConvName::Recurrent(area)), &activity[area]);
+            let leak = (self.alphas[area], self.phi);
+            let (r, current, next) = (&activity[area], &constant[area], &mut next[area]);
+            if area == 0 {
+                self.device.leaky_conv(work, &[recurrent], batch, current, leak, r, next);
+                continue;
             }
-            device.leaky_update(self.alphas[area], self.phi, &activity[area], current, &mut next[area]);
+            let x = if area == 1 && self.non_negative() {
+                &activity[0]
+            } else {
+                self.read_source(work, rectified, area, batch, activity, &mut source[area]);
+                &source[area]
+            };
+            let feedforward = (self.filter(ConvName::Feedforward(area)), x);
+            self.device
+                .leaky_conv(work, &[recurrent, feedforward], batch, current, leak, r, next);
         }
     }
 

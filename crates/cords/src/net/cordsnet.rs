@@ -259,7 +259,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         };
         device.for_each(&mut groups, |_, group| {
             let inp = held.map(|inp| {
-                let mut buffer = device.zeros(inp_len * group.batch);
+                let mut buffer = device.zeros_maps(connections.inp_maps(group.batch));
                 let from = &inp[group.first * inp_len..][..group.batch * inp_len];
                 device.upload_maps(connections.inp_maps(group.batch), from, &mut buffer);
                 buffer
@@ -277,7 +277,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                 if varying {
                     let from = &images[group.first * image_maps.len()..][..group.batch * image_maps.len()];
                     if step == 0 {
-                        group.images = device.zeros(from.len());
+                        group.images = device.zeros_maps(image_maps.with_batch(group.batch));
                     }
                     device.upload_maps(image_maps.with_batch(group.batch), from, &mut group.images);
                     let inp = connections.embed(&mut group.scratch.work, group.batch, &group.images);
@@ -309,8 +309,8 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         let classes = self.architecture().classes;
         let mut logits = vec![T::ZERO; state.batch * classes];
         for group in &mut self.groups(state) {
-            let mut pooled = connections.device.zeros(connections.pooled_maps(group.batch).len());
-            let mut out = connections.device.zeros(connections.logit_maps(group.batch).len());
+            let mut pooled = connections.device.zeros_maps(connections.pooled_maps(group.batch));
+            let mut out = connections.device.zeros_maps(connections.logit_maps(group.batch));
             connections.read_out(&mut group.scratch.work, group.batch, &group.now, &mut pooled, &mut out);
             let to = &mut logits[group.first * classes..][..group.batch * classes];
             connections
@@ -384,9 +384,9 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
             .collect();
         device.for_each(&mut groups, |_, (x, out)| {
             let batch = x.len() / from.len();
-            let mut input = device.zeros(x.len());
+            let mut input = device.zeros_maps(from.with_batch(batch));
             device.upload_maps(from.with_batch(batch), x, &mut input);
-            let mut output = device.zeros(out.len());
+            let mut output = device.zeros_maps(to.with_batch(batch));
             kernel(&mut D::Workspace::default(), batch, &input, &mut output);
             device.download_maps(to.with_batch(batch), &output, out);
         });

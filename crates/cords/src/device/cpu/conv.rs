@@ -1,343 +1,183 @@
-//! Convolution of maps `[channels, batch, side, side]`: patches are copied into panels, which weights multiply.
-//!
-//! Positions of the whole group are numbered through, so that a group of small maps fills whole vectors. Blocks of
-//! positions are sized to keep their panels in the L2 cache; the split into blocks depends on shapes alone.
+//! Which algorithm computes a convolution, and the instruction set that it runs in.
 
-use super::panel::{Packed, multiply, multiply_rows, narrow, wide};
+#![expect(unsafe_code, reason = "calls kernels for instructions that the processor has been found to have")]
+
+use std::sync::OnceLock;
+
+use super::aligned::Aligned;
+use super::direct::{self, Taps, TapsSum};
+use super::elementwise;
+use super::lanes::{Lanes, Level, Plain, Vectors, level};
+use super::parallel::Shared;
+use super::winograd::{self, Epilogue, Term, Transformed, TransformedSum};
 use crate::Real;
 use crate::device::ConvShape;
 
-/// Values of patches held at once between writing and use: 32 KiB in f32, for the L1 cache.
-const BLOCK_VALUES: usize = 8 * 1024;
-/// The same where large weights go through them block by block: 384 KiB in f32, for the L2 cache.
-const LARGE_BLOCK_VALUES: usize = 96 * 1024;
-/// Positions that a weight gradient's sums run over before they are added up: short sums cost more to add than to form,
-/// but eight rows of long ones leave the L1 cache.
-const GRADIENT_POSITIONS: usize = 1024;
+/// Smallest side for which Winograd's tiles of 4 x 4 save multiplications over the direct sum.
+const WINOGRAD_SIDE: usize = 3;
 
-/// Scratch of one group's convolutions.
-#[derive(Default)]
-pub struct Workspace<T> {
-    patches: Vec<T>,
-    gradients: Vec<T>,
-    columns: Vec<T>,
-    offsets: Vec<i32>,
-    inside: Vec<Inside>,
+fn is_winograd(shape: ConvShape) -> bool {
+    shape.kernel == 3 && shape.stride == 1 && shape.padding == 1 && shape.in_side >= WINOGRAD_SIDE
 }
 
-/// Masks of one size-preserving kernel.
-struct Inside {
-    /// Side of the map, side of the kernel, words of a number.
-    key: (usize, usize, usize),
-    masks: Vec<u32>,
+/// Runs `$run` with `$s` = the vectors of `$t` at the processor's level.
+macro_rules! with_vectors {
+    ($t:ty, $s:ident => $run:expr) => {
+        match level() {
+            Level::Wide => {
+                type $s<T> = <T as Vectors>::Wide;
+                // SAFETY: the processor has these instructions.
+                unsafe { $run }
+            }
+            Level::Half => {
+                type $s<T> = <T as Vectors>::Half;
+                // SAFETY: as above.
+                unsafe { $run }
+            }
+            Level::Plain => {
+                type $s<T> = Plain<T>;
+                // SAFETY: ordinary instructions.
+                unsafe { $run }
+            }
+        }
+    };
 }
 
-/// Weights of one convolution, packed for it and for its transpose.
+/// Weights in the form that an algorithm wants.
+enum Prepared<T> {
+    Winograd(Transformed<T>),
+    Direct(Taps<T>),
+}
+
+/// A convolution's weights, prepared; those of its transpose when they are first needed.
 pub struct Filter<T> {
     shape: ConvShape,
-    /// `[outputs, patch]`.
-    forward: Packed<T>,
-    /// Where input and output have the same side: `[inputs, outputs x kernel x kernel]` with the kernel turned by 180 degrees,
-    /// for a convolution of its own. Elsewhere `[patch, outputs]`.
-    backward: Packed<T>,
-}
-
-/// Whether output and input have the same side and positions: stride 1 and half-kernel padding.
-fn preserves_side(shape: ConvShape) -> bool {
-    shape.stride == 1 && 2 * shape.padding + 1 == shape.kernel
-}
-
-/// The size-preserving convolution that is the transpose of `shape`.
-fn transposed(shape: ConvShape) -> ConvShape {
-    ConvShape {
-        inputs: shape.outputs,
-        outputs: shape.inputs,
-        ..shape
-    }
+    weight: Vec<T>,
+    forward: Prepared<T>,
+    backward: OnceLock<Prepared<T>>,
 }
 
 impl<T: Real> Filter<T> {
     pub(super) fn new(shape: ConvShape, weight: &[T]) -> Self {
-        let (patch, taps) = (shape.patch(), shape.kernel * shape.kernel);
-        assert_eq!(weight.len(), shape.outputs * patch, "weights of {shape:?}");
-        let backward = if preserves_side(shape) {
-            Packed::new(shape.inputs, shape.outputs * taps, |input, k| {
-                weight[(k / taps * shape.inputs + input) * taps + taps - 1 - k % taps]
-            })
+        assert_eq!(weight.len(), shape.outputs * shape.patch(), "weights of {shape:?}");
+        let forward = if is_winograd(shape) {
+            Prepared::Winograd(Transformed::new(shape.inputs, shape.outputs, |output, input| {
+                kernel(weight, shape, output, input)
+            }))
         } else {
-            Packed::new(patch, shape.outputs, |k, output| weight[output * patch + k])
+            Prepared::Direct(Taps::forward(shape, weight))
         };
         Self {
             shape,
-            forward: Packed::new(shape.outputs, patch, |output, k| weight[output * patch + k]),
-            backward,
+            weight: weight.to_vec(),
+            forward,
+            backward: OnceLock::new(),
         }
     }
-}
 
-/// Grows a scratch buffer to `len` values and lends them.
-fn scratch<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::ZERO);
-    }
-    &mut buffer[..len]
-}
-
-/// The part of a patch matrix that is wanted: input channels and positions.
-#[derive(Clone, Copy)]
-struct Part {
-    inputs: (usize, usize),
-    positions: (usize, usize),
-}
-
-/// Writes patches into panels `[inputs x kernel x kernel, width]`; positions beyond the end are zero.
-fn write_patches<T: Real>(
-    work: (&mut Vec<Inside>, &mut Vec<i32>),
-    shape: ConvShape,
-    batch: usize,
-    x: &[T],
-    part: Part,
-    width: usize,
-    panels: &mut [T],
-) {
-    let (inside, offsets) = work;
-    if !preserves_side(shape) {
-        return indexed_patches(offsets, shape, batch, x, part, width, panels);
-    }
-    let words = size_of::<T>() / 4;
-    let key = (shape.in_side, shape.kernel, words);
-    let index = inside.iter().position(|held| held.key == key).unwrap_or_else(|| {
-        inside.push(Inside {
-            key,
-            masks: taps_inside(shape, words),
-        });
-        inside.len() - 1
-    });
-    let (x, panels) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(panels));
-    let job = Shifted {
-        shape,
-        channel: batch * shape.in_side * shape.in_side,
-        part,
-        words,
-        x,
-        masks: &inside[index].masks,
-    };
-    if width == wide::<T>() {
-        job.write::<WIDE_WORDS>(panels);
-    } else {
-        job.write::<NARROW_WORDS>(panels);
-    }
-}
-
-/// Words of 32 bits in a row of a wide and of a narrow panel.
-const WIDE_WORDS: usize = 32;
-const NARROW_WORDS: usize = 16;
-
-/// For every tap, all bits set at positions whose tap falls inside the map: `[kernel x kernel, plane + largest panel]`, periodic
-/// in the plane, `words` words a position.
-fn taps_inside(shape: ConvShape, words: usize) -> Vec<u32> {
-    let (side, kernel) = (shape.in_side, shape.kernel);
-    let within = |at: usize| (shape.padding..shape.padding + side).contains(&at);
-    let mut masks = Vec::new();
-    for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
-        for position in 0..side * side + WIDE_WORDS / words {
-            let (y, x) = (position / side % side, position % side);
-            let mask = if within(y + ky) && within(x + kx) { u32::MAX } else { 0 };
-            masks.extend(std::iter::repeat_n(mask, words));
-        }
-    }
-    masks
-}
-
-/// Patches of a size-preserving convolution: every tap is the map shifted, with zeros where the tap falls outside. Numbers are
-/// moved as words of 32 bits, so that zeroing is a bitwise and.
-#[derive(Clone, Copy)]
-struct Shifted<'a> {
-    shape: ConvShape,
-    /// Numbers of one channel of the whole group.
-    channel: usize,
-    part: Part,
-    /// Words of a number.
-    words: usize,
-    x: &'a [u32],
-    masks: &'a [u32],
-}
-
-impl Shifted<'_> {
-    fn write<const W: usize>(self, panels: &mut [u32]) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            #[target_feature(enable = "avx2")]
-            fn avx2<const W: usize>(job: Shifted<'_>, panels: &mut [u32]) {
-                job.write_body::<W>(panels);
+    fn backward(&self) -> &Prepared<T> {
+        let shape = self.shape;
+        self.backward.get_or_init(|| {
+            if is_winograd(shape) {
+                Prepared::Winograd(Transformed::new(shape.outputs, shape.inputs, |input, output| {
+                    let mut turned = kernel(&self.weight, shape, output, input);
+                    turned.reverse();
+                    turned
+                }))
+            } else {
+                Prepared::Direct(Taps::backward(shape, &self.weight))
             }
-            if std::is_x86_feature_detected!("avx2") {
-                #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
-                // SAFETY: the processor has just been found to have AVX2.
-                return unsafe { avx2::<W>(self, panels) };
-            }
-        }
-        self.write_body::<W>(panels);
+        })
     }
+}
 
+fn kernel<T: Real>(weight: &[T], shape: ConvShape, output: usize, input: usize) -> [T; 9] {
+    let at = (output * shape.inputs + input) * 9;
+    *weight[at..].first_chunk().expect("weights have been counted")
+}
+
+/// Scratch memory of the convolutions of one group of images.
+#[derive(Default)]
+pub struct Workspace<T> {
+    winograd: winograd::Workspace<T>,
+    direct: direct::Workspace<T>,
+    current: Aligned<T>,
+}
+
+/// y = value, or y += value.
+#[derive(Clone, Copy)]
+struct Write<T> {
+    y: Shared<T>,
+    accumulate: bool,
+}
+
+impl<S: Lanes> Epilogue<S> for Write<S::Element> {
     #[inline(always)]
-    fn write_body<const W: usize>(self, panels: &mut [u32]) {
-        let Self { shape, part, words, .. } = self;
-        let (side, kernel) = (shape.in_side, shape.kernel);
-        let rows = (part.inputs.1 - part.inputs.0) * kernel * kernel;
-        let behind = shape.padding * (side + 1) * words;
-        let masks_row = self.masks.len() / (kernel * kernel);
-        for (index, panel) in panels.chunks_exact_mut(rows * W).enumerate() {
-            let first = part.positions.0 + index * W / words;
-            let count = part.positions.1.saturating_sub(first).min(W / words) * words;
-            let masks = &self.masks[first % (side * side) * words..];
-            let mut panel = panel.as_chunks_mut::<W>().0.iter_mut();
-            for input in part.inputs.0..part.inputs.1 {
-                for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
-                    let Some(out) = panel.next() else { return };
-                    let mask = masks[(ky * kernel + kx) * masks_row..].first_chunk::<W>();
-                    let Some(mask) = mask else { return };
-                    // Word j of the row is word ahead + j - behind of x, if it is in the map at all.
-                    let ahead = (input * self.channel + first + ky * side + kx) * words;
-                    let from = ahead
-                        .checked_sub(behind)
-                        .and_then(|start| self.x.get(start..)?.first_chunk::<W>());
-                    match from {
-                        Some(from) if count == W => and(from, mask, out),
-                        _ => {
-                            for (j, (out, mask)) in out.iter_mut().zip(mask).enumerate() {
-                                *out = if j < count && *mask != 0 {
-                                    self.x[ahead + j - behind]
-                                } else {
-                                    0
-                                };
-                            }
-                        }
-                    }
-                }
-            }
+    unsafe fn put(self, at: usize, value: S::Vector) {
+        // SAFETY: the index lies within the maps, which the convolution has checked.
+        unsafe {
+            let y = self.y.get().add(at);
+            S::store(y, if self.accumulate { S::add(S::load(y), value) } else { value });
         }
     }
 }
 
-/// Bitwise and, eight words at a time by value: the compiler need not fear that they overlap, and uses vectors.
-#[inline(always)]
-fn and<const W: usize>(a: &[u32; W], b: &[u32; W], out: &mut [u32; W]) {
-    let eights = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
-    for ((a, b), out) in eights.zip(out.as_chunks_mut::<8>().0) {
-        let (mut a, b) = (*a, *b);
-        for (a, b) in a.iter_mut().zip(b) {
-            *a &= b;
-        }
-        *out = a;
-    }
+/// next = (1 - alpha) r + alpha phi(current + value); the same expressions, unfused, as [`elementwise::leaky_update`].
+#[derive(Clone, Copy)]
+struct Leaky<T> {
+    keep: T,
+    alpha: T,
+    slope: T,
+    current: *const T,
+    r: *const T,
+    next: Shared<T>,
 }
 
-/// Patches of any convolution, through a table of where each tap of each position reads.
-fn indexed_patches<T: Real>(
-    offsets: &mut Vec<i32>,
-    shape: ConvShape,
-    batch: usize,
-    x: &[T],
-    part: Part,
-    width: usize,
-    panels: &mut [T],
-) {
-    let (side, out) = (shape.in_side, shape.out_side());
-    let (taps, channel) = (shape.kernel * shape.kernel, batch * side * side);
-    let rows = (part.inputs.1 - part.inputs.0) * taps;
-    let count = panels.len() / rows;
-    offsets.clear();
-    offsets.resize(taps * count, -1);
-    let within = |at: usize| (shape.padding..shape.padding + side).contains(&at);
-    let taps_in_order = (0..shape.kernel).flat_map(|ky| (0..shape.kernel).map(move |kx| (ky, kx)));
-    for ((ky, kx), offsets) in taps_in_order.zip(offsets.chunks_exact_mut(count)) {
-        for_lines(part.positions, out, |line, x, range| {
-            let (image, iy) = (line / out, line % out * shape.stride + ky);
-            if !within(iy) {
-                return;
-            }
-            let row = (image * side + iy - shape.padding) * side;
-            for (x, offset) in (x..).zip(&mut offsets[range]) {
-                let ix = x * shape.stride + kx;
-                if within(ix) {
-                    *offset = (row + ix - shape.padding) as i32;
-                }
-            }
-        });
-    }
-    for (index, panel) in panels.chunks_exact_mut(rows * width).enumerate() {
-        for (row, out) in panel.chunks_exact_mut(width).enumerate() {
-            let (input, tap) = (part.inputs.0 + row / taps, row % taps);
-            let from = &x[input * channel..][..channel];
-            let offsets = &offsets[tap * count + index * width..][..width];
-            for (out, offset) in out.iter_mut().zip(offsets) {
-                *out = usize::try_from(*offset).map_or(T::ZERO, |offset| from[offset]);
-            }
+// SAFETY: the pointers are to maps that nobody writes during the call.
+unsafe impl<T: Send> Send for Leaky<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Leaky<T> {}
+
+impl<S: Lanes> Epilogue<S> for Leaky<S::Element> {
+    #[inline(always)]
+    unsafe fn put(self, at: usize, value: S::Vector) {
+        // SAFETY: the index lies within the maps, which the caller has checked.
+        unsafe {
+            let u = S::add(S::load(self.current.add(at)), value);
+            let phi = if self.slope == <S::Element as Real>::ZERO {
+                S::positive(u)
+            } else {
+                let negative = S::sub(u, S::positive(u));
+                S::add(S::positive(u), S::mul(S::splat(self.slope), negative))
+            };
+            let kept = S::mul(S::splat(self.keep), S::load(self.r.add(at)));
+            S::store(self.next.get().add(at), S::add(kept, S::mul(S::splat(self.alpha), phi)));
         }
     }
 }
 
-/// Writes maps `[channels, positions]` into panels `[channels, W]`; positions beyond the end are zero.
-fn write_maps<T: Real>(width: usize, channels: usize, x: &[T], range: (usize, usize), panels: &mut [T]) {
-    let positions = x.len() / channels;
-    for (index, panel) in panels.chunks_exact_mut(channels * width).enumerate() {
-        let first = range.0 + index * width;
-        let count = range.1.saturating_sub(first).min(width);
-        for (x, out) in x.chunks_exact(positions).zip(panel.chunks_exact_mut(width)) {
-            out[..count].copy_from_slice(&x[first..first + count]);
-            out[count..].fill(T::ZERO);
-        }
-    }
-}
-
-/// Positions whose panels fill a block: a multiple of the width.
-fn block<T: Real>(weights: &Packed<T>, positions: usize) -> usize {
-    let width = wide::<T>();
-    let values = if weights.is_resident() {
-        BLOCK_VALUES
-    } else {
-        LARGE_BLOCK_VALUES
-    };
-    (values / (weights.depth() * width)).clamp(1, positions.div_ceil(width).max(1)) * width
-}
-
-/// y (+)= weights (packed `[outputs, patch]`) times the patches of x.
-fn correlate<T: Real>(
+fn apply<T: Real>(
     work: &mut Workspace<T>,
-    shape: ConvShape,
-    weights: &Packed<T>,
+    prepared: &Prepared<T>,
+    side: usize,
     batch: usize,
     x: &[T],
     y: &mut [T],
     accumulate: bool,
 ) {
-    let (patch, width) = (shape.patch(), wide::<T>());
-    let positions = shape.out_maps(batch).len() / shape.outputs;
-    assert_eq!(x.len(), shape.in_maps(batch).len(), "input of {shape:?}, batch {batch}");
-    assert_eq!(
-        y.len(),
-        shape.out_maps(batch).len(),
-        "output of {shape:?}, batch {batch}"
-    );
-    let step = block(weights, positions);
-    for first in (0..positions).step_by(step) {
-        let last = (first + step).min(positions);
-        let panels = scratch(&mut work.patches, (last - first).div_ceil(width) * width * patch);
-        let part = Part {
-            inputs: (0, shape.inputs),
-            positions: (first, last),
-        };
-        write_patches(
-            (&mut work.inside, &mut work.offsets),
-            shape,
-            batch,
-            x,
-            part,
-            width,
-            panels,
-        );
-        multiply(weights, panels, last - first, &mut y[first..], positions, accumulate);
+    match prepared {
+        Prepared::Winograd(weights) => {
+            assert_eq!(y.len(), weights.output_len(side, batch), "output maps");
+            let write = Write {
+                y: Shared::new(y),
+                accumulate,
+            };
+            let terms = [Term { weights, x }];
+            with_vectors!(T, S => winograd::correlate::<S<T>, _>(&mut work.winograd, &terms, side, batch, write));
+        }
+        Prepared::Direct(taps) => {
+            with_vectors!(T, S => taps.apply::<S<T>>(&mut work.direct, batch, x, y, accumulate));
+        }
     }
 }
 
@@ -349,7 +189,7 @@ pub(super) fn conv<T: Real>(
     y: &mut [T],
     accumulate: bool,
 ) {
-    correlate(work, filter.shape, &filter.forward, batch, x, y, accumulate);
+    apply(work, &filter.forward, filter.shape.in_side, batch, x, y, accumulate);
 }
 
 pub(super) fn conv_transpose<T: Real>(
@@ -360,112 +200,100 @@ pub(super) fn conv_transpose<T: Real>(
     dx: &mut [T],
     accumulate: bool,
 ) {
-    let shape = filter.shape;
-    if preserves_side(shape) {
-        return correlate(work, transposed(shape), &filter.backward, batch, dy, dx, accumulate);
-    }
-    assert_eq!(dy.len(), shape.out_maps(batch).len(), "output gradient of {shape:?}");
-    assert_eq!(dx.len(), shape.in_maps(batch).len(), "input gradient of {shape:?}");
-    if !accumulate {
-        dx.fill(T::ZERO);
-    }
-    let (patch, width) = (shape.patch(), wide::<T>());
-    let positions = dy.len() / shape.outputs;
-    let step = block(&filter.backward, positions);
-    for first in (0..positions).step_by(step) {
-        let last = (first + step).min(positions);
-        let count = last - first;
-        let panels = scratch(&mut work.gradients, count.div_ceil(width) * width * shape.outputs);
-        write_maps(width, shape.outputs, dy, (first, last), panels);
-        let columns = scratch(&mut work.columns, patch * count);
-        multiply(&filter.backward, panels, count, columns, count, false);
-        add_patches(shape, batch, columns, (first, last), dx);
-    }
+    apply(work, filter.backward(), filter.shape.in_side, batch, dy, dx, accumulate);
 }
 
-/// Adds patch values `[patch, positions]` to where the patches were read.
-fn add_patches<T: Real>(shape: ConvShape, batch: usize, columns: &[T], range: (usize, usize), dx: &mut [T]) {
-    let (side, out) = (shape.in_side, shape.out_side());
-    let (taps, channel) = (shape.kernel * shape.kernel, batch * side * side);
-    let within = |at: usize| (shape.padding..shape.padding + side).contains(&at);
-    for (row, from) in columns.chunks_exact(range.1 - range.0).enumerate() {
-        let (input, ky, kx) = (row / taps, row % taps / shape.kernel, row % shape.kernel);
-        let dx = &mut dx[input * channel..][..channel];
-        for_lines(range, out, |line, x, range| {
-            let (image, iy) = (line / out, line % out * shape.stride + ky);
-            if !within(iy) {
-                return;
-            }
-            let to = &mut dx[(image * side + iy - shape.padding) * side..][..side];
-            for (x, from) in (x..).zip(&from[range]) {
-                let ix = x * shape.stride + kx;
-                if within(ix) {
-                    to[ix - shape.padding] += *from;
-                }
-            }
-        });
-    }
-}
-
-/// Calls `visit(line, x, range)` for every run of positions in one output row: the row's number over all images, the
-/// column that the run starts at, and its place counted from the first position.
-fn for_lines(positions: (usize, usize), out: usize, mut visit: impl FnMut(usize, usize, std::ops::Range<usize>)) {
-    let mut position = positions.0;
-    while position < positions.1 {
-        let (line, x) = (position / out, position % out);
-        let end = positions.1.min((line + 1) * out);
-        visit(line, x, position - positions.0..end - positions.0);
-        position = end;
-    }
-}
-
-pub(super) fn conv_weight_gradient<T: Real>(
+/// next = (1 - alpha) r + alpha phi(current + sum of conv(x)).
+pub(super) fn leaky_conv<T: Real>(
     work: &mut Workspace<T>,
-    shape: ConvShape,
+    terms: &[(&Filter<T>, &[T])],
     batch: usize,
-    pairs: &[(&Vec<T>, &Vec<T>)],
-    dw: &mut [T],
+    current: &[T],
+    (alpha, slope): (f64, f64),
+    r: &[T],
+    next: &mut [T],
 ) {
-    let (patch, taps, width) = (shape.patch(), shape.kernel * shape.kernel, narrow::<T>());
-    let positions = shape.out_maps(batch).len() / shape.outputs;
-    assert_eq!(dw.len(), shape.outputs * patch, "weight gradient of {shape:?}");
-    for (x, dy) in pairs {
-        assert_eq!(x.len(), shape.in_maps(batch).len(), "input of {shape:?}");
-        assert_eq!(dy.len(), shape.out_maps(batch).len(), "output gradient of {shape:?}");
+    assert_eq!((current.len(), r.len()), (next.len(), next.len()), "maps of a step");
+    let direct = terms.iter().any(|(filter, _)| matches!(filter.forward, Prepared::Direct(_)));
+    // What the fused step cannot sum is summed before it.
+    let mut sum = std::mem::take(&mut work.current);
+    let current = if direct {
+        let sum = sum.at_least(current.len());
+        elementwise::copy(current, sum);
+        for (filter, x) in terms {
+            if let Prepared::Direct(_) = filter.forward {
+                conv(work, filter, batch, x, sum, true);
+            }
+        }
+        &*sum
+    } else {
+        current
+    };
+    let mut side = 0;
+    let mut fused = Vec::with_capacity(terms.len());
+    for (filter, x) in terms {
+        if let Prepared::Winograd(weights) = &filter.forward {
+            side = filter.shape.in_side;
+            assert_eq!(next.len(), weights.output_len(side, batch), "output maps");
+            fused.push(Term { weights, x });
+        }
     }
-    // Either several pairs at once, or one pair in several blocks of positions.
-    let padded = positions.div_ceil(width) * width;
-    let together = (GRADIENT_POSITIONS / padded).max(1);
-    let step = padded.min(GRADIENT_POSITIONS);
-    for pairs in pairs.chunks(together) {
-        for first in (0..positions).step_by(step) {
-            let range = (first, (first + step).min(positions));
-            let each = (range.1 - range.0).div_ceil(width) * width;
-            let gradients = scratch(&mut work.gradients, pairs.len() * each * shape.outputs);
-            for ((_, dy), panels) in pairs.iter().zip(gradients.chunks_exact_mut(each * shape.outputs)) {
-                write_maps(width, shape.outputs, dy, range, panels);
-            }
-            let slab = (LARGE_BLOCK_VALUES / (taps * pairs.len() * each)).clamp(1, shape.inputs);
-            for input in (0..shape.inputs).step_by(slab) {
-                let part = Part {
-                    inputs: (input, (input + slab).min(shape.inputs)),
-                    positions: range,
-                };
-                let rows = (part.inputs.1 - input) * taps;
-                let patches = scratch(&mut work.patches, pairs.len() * each * rows);
-                for ((x, _), panels) in pairs.iter().zip(patches.chunks_exact_mut(each * rows)) {
-                    write_patches(
-                        (&mut work.inside, &mut work.offsets),
-                        shape,
-                        batch,
-                        x,
-                        part,
-                        width,
-                        panels,
-                    );
-                }
-                multiply_rows(gradients, shape.outputs, patches, rows, &mut dw[input * taps..], patch);
-            }
+    if fused.is_empty() {
+        elementwise::leaky_update(alpha, slope, r, current, next);
+    } else {
+        let epilogue = Leaky {
+            keep: T::from_f64(1.0 - alpha),
+            alpha: T::from_f64(alpha),
+            slope: T::from_f64(slope),
+            current: current.as_ptr(),
+            r: r.as_ptr(),
+            next: Shared::new(next),
+        };
+        with_vectors!(T, S => winograd::correlate::<S<T>, _>(&mut work.winograd, &fused, side, batch, epilogue));
+    }
+    work.current = sum;
+}
+
+/// Gradient of a convolution's weights, summed over steps in the form that its algorithm wants.
+pub struct WeightSum<T> {
+    shape: ConvShape,
+    sum: Sum<T>,
+}
+
+enum Sum<T> {
+    Winograd(TransformedSum<T>),
+    Direct(TapsSum<T>),
+}
+
+impl<T: Real> WeightSum<T> {
+    pub(super) fn new(shape: ConvShape) -> Self {
+        let sum = if is_winograd(shape) {
+            Sum::Winograd(TransformedSum::new(shape.inputs, shape.outputs))
+        } else {
+            Sum::Direct(TapsSum::new(shape))
+        };
+        Self { shape, sum }
+    }
+
+    pub(super) fn clear(&mut self) {
+        match &mut self.sum {
+            Sum::Winograd(sum) => sum.clear(),
+            Sum::Direct(sum) => sum.clear(),
+        }
+    }
+
+    pub(super) fn add(&mut self, work: &mut Workspace<T>, batch: usize, x: &[T], dy: &[T]) {
+        let side = self.shape.in_side;
+        match &mut self.sum {
+            Sum::Winograd(sum) => with_vectors!(T, S => sum.add::<S<T>>(side, batch, x, dy)),
+            Sum::Direct(sum) => with_vectors!(T, S => sum.add::<S<T>>(&mut work.direct, batch, x, dy)),
+        }
+    }
+
+    pub(super) fn finish(&mut self, dw: &mut [T]) {
+        match &mut self.sum {
+            Sum::Winograd(sum) => with_vectors!(T, S => sum.finish::<S<T>>(dw)),
+            Sum::Direct(sum) => sum.finish(dw),
         }
     }
 }

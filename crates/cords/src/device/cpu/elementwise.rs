@@ -24,9 +24,35 @@ pub(super) fn vectorised<R>(kernel: impl FnOnce() -> R) -> R {
     kernel()
 }
 
-fn zip<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T, &mut T)) {
-    assert_eq!(x.len(), y.len());
-    vectorised(|| {
+/// Values below which a kernel stays on its thread.
+const WORTH_SHARING: usize = 1 << 16;
+
+/// Runs `kernel` on the same places of all slices, in parts on several threads where there are many values.
+fn over<T: Real, const I: usize, const O: usize>(
+    inputs: [&[T]; I],
+    outputs: [&mut [T]; O],
+    kernel: &(impl Fn([&[T]; I], [&mut [T]; O]) + Sync),
+) {
+    let len = outputs[0].len();
+    assert!(inputs.iter().all(|slice| slice.len() == len) && outputs.iter().all(|slice| slice.len() == len));
+    if len < WORTH_SHARING || rayon::current_num_threads() == 1 {
+        return vectorised(|| kernel(inputs, outputs));
+    }
+    // Whole cache lines, so that no two threads write to one.
+    let middle = (len / 2).next_multiple_of(64);
+    let left = inputs.map(|slice| &slice[..middle]);
+    let right = inputs.map(|slice| &slice[middle..]);
+    let mut halves = outputs.map(|slice| {
+        let (left, right) = slice.split_at_mut(middle);
+        [left, right]
+    });
+    let mut take = |half: usize| halves.each_mut().map(|pair| std::mem::take(&mut pair[half]));
+    let (left_out, right_out) = (take(0), take(1));
+    rayon::join(|| over(left, left_out, kernel), || over(right, right_out, kernel));
+}
+
+fn zip<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T, &mut T) + Sync) {
+    over([x], [y], &|[x], [y]| {
         for (x, y) in x.iter().zip(y.iter_mut()) {
             f(*x, y);
         }
@@ -36,6 +62,10 @@ fn zip<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T, &mut T)) {
 #[inline(always)]
 pub(super) fn positive<T: Real>(x: T) -> T {
     if x > T::ZERO { x } else { T::ZERO }
+}
+
+pub(super) fn copy<T: Real>(x: &[T], y: &mut [T]) {
+    zip(x, y, |x, y| *y = x);
 }
 
 pub(super) fn add<T: Real>(x: &[T], y: &mut [T]) {
@@ -51,8 +81,7 @@ pub(super) fn rectify<T: Real>(x: &[T], y: &mut [T]) {
 }
 
 pub(super) fn add_where_positive<T: Real>(r: &[T], q: &[T], g: &mut [T]) {
-    assert_eq!((r.len(), q.len()), (g.len(), g.len()));
-    vectorised(|| {
+    over([r, q], [g], &|[r, q], [g]| {
         for ((r, q), g) in r.iter().zip(q).zip(g) {
             *g += if *r > T::ZERO { *q } else { T::ZERO };
         }
@@ -64,7 +93,7 @@ pub(super) fn clear_where_not_positive<T: Real>(r: &[T], g: &mut [T]) {
 }
 
 pub(super) fn scale<T: Real>(factor: T, x: &mut [T]) {
-    vectorised(|| {
+    over([], [x], &|[], [x]| {
         for x in x {
             *x *= factor;
         }
@@ -135,31 +164,26 @@ fn carried<T: Real>(keep: T, r: T) -> T {
 }
 
 pub(super) fn leaky_update<T: Real>(alpha: f64, slope: f64, r: &[T], u: &[T], next: &mut [T]) {
-    // A function, because the compiler proves that its arguments do not overlap, but not that a closure's captures do not.
-    #[inline(always)]
-    fn kernel<T: Real>([keep, alpha, slope]: [T; 3], r: &[T], u: &[T], next: &mut [T]) {
+    let [keep, alpha, slope] = [1.0 - alpha, alpha, slope].map(T::from_f64);
+    over([r, u], [next], &|[r, u], [next]| {
         for ((r, u), next) in r.iter().zip(u).zip(next) {
             let phi = if *u > T::ZERO { *u } else { slope * *u };
             *next = carried(keep, *r) + alpha * phi;
         }
-    }
-    assert_eq!((r.len(), u.len()), (next.len(), next.len()));
-    let factors = [1.0 - alpha, alpha, slope].map(T::from_f64);
-    vectorised(|| kernel(factors, r, u, next));
+    });
 }
 
-pub(super) fn leaky_adjoint<T: Real>(alpha: f64, slope: f64, r: &[T], next: &[T], g: &mut [T], delta: &mut [T]) {
-    #[inline(always)]
-    fn kernel<T: Real>([keep, alpha, slope]: [T; 3], r: &[T], next: &[T], g: &mut [T], delta: &mut [T]) {
-        for (((r, next), g), delta) in r.iter().zip(next).zip(g).zip(delta) {
+/// `outputs` are g, delta and the sum of deltas.
+pub(super) fn leaky_adjoint<T: Real>((alpha, slope): (f64, f64), r: &[T], next: &[T], outputs: [&mut [T]; 3]) {
+    let [keep, alpha, slope] = [1.0 - alpha, alpha, slope].map(T::from_f64);
+    over([r, next], outputs, &|[r, next], [g, delta, sum]| {
+        for ((((r, next), g), delta), sum) in r.iter().zip(next).zip(g).zip(delta).zip(sum) {
             let derivative = if *next > carried(keep, *r) { T::ONE } else { slope };
             *delta = alpha * derivative * *g;
+            *sum += *delta;
             *g *= keep;
         }
-    }
-    assert_eq!((r.len(), next.len(), delta.len()), (g.len(), g.len(), g.len()));
-    let factors = [1.0 - alpha, alpha, slope].map(T::from_f64);
-    vectorised(|| kernel(factors, r, next, g, delta));
+    });
 }
 
 pub(super) fn sgd_step<T: Real>(
@@ -170,9 +194,8 @@ pub(super) fn sgd_step<T: Real>(
     velocity: &mut [T],
     parameter: &mut [T],
 ) {
-    assert_eq!((gradient.len(), velocity.len()), (parameter.len(), parameter.len()));
     let (rate, momentum, decay) = (T::from_f64(rate), T::from_f64(momentum), T::from_f64(decay));
-    vectorised(|| {
+    over([gradient], [velocity, parameter], &|[gradient], [velocity, parameter]| {
         for ((gradient, velocity), parameter) in gradient.iter().zip(velocity).zip(parameter) {
             *velocity = momentum * *velocity + *gradient + decay * *parameter;
             *parameter -= rate * *velocity;
@@ -180,12 +203,7 @@ pub(super) fn sgd_step<T: Real>(
     });
 }
 
-pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], moments: &mut [Vec<T>; 2], parameter: &mut [T]) {
-    let [first, second] = moments;
-    assert_eq!(
-        (gradient.len(), first.len(), second.len()),
-        (parameter.len(), parameter.len(), parameter.len())
-    );
+pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], [first, second]: [&mut [T]; 2], parameter: &mut [T]) {
     // Bias corrections are formed in double precision: 1 - 0.999^1 loses four digits in single.
     let count = step.step as f64;
     let [beta1, beta2] = step.betas;
@@ -200,7 +218,7 @@ pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], moments: &mut [
     let epsilon = T::from_f64(step.epsilon);
     let (new1, new2) = (T::from_f64(1.0 - beta1), T::from_f64(1.0 - beta2));
     let (beta1, beta2) = (T::from_f64(beta1), T::from_f64(beta2));
-    vectorised(|| {
+    over([gradient], [first, second, parameter], &|[gradient], [first, second, parameter]| {
         for (((gradient, first), second), parameter) in gradient.iter().zip(first).zip(second).zip(parameter) {
             let gradient = *gradient + added * *parameter;
             *first = beta1 * *first + new1 * gradient;

@@ -1,50 +1,169 @@
 //! Vectors of the processor's widths behind one small trait, so that each kernel is written once.
+//!
+//! Every product-sum is fused (rounded once) on every path, and no kernel sums across a vector: AVX-512, AVX2 and plain
+//! instructions give the same bits.
 
-#![expect(unsafe_code, reason = "vector instructions and pointers into checked slices")]
+#![expect(unsafe_code, reason = "vector instructions")]
 
 use crate::Real;
 
-/// A vector of numbers. Every method may be called only where the vector's instructions exist, and is inlined into a function
-/// compiled for them.
-pub(super) trait Lanes {
+/// Which instructions a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// AVX-512 and FMA.
+    Wide,
+    /// AVX2 and FMA.
+    Half,
+    /// Those that every processor of the architecture has.
+    Plain,
+}
+
+/// The widest level that this processor has.
+pub(super) fn level() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+        return if std::is_x86_feature_detected!("avx512f") {
+            Level::Wide
+        } else {
+            Level::Half
+        };
+    }
+    Level::Plain
+}
+
+/// The vectors of an element type at each level.
+pub trait Vectors: Sized {
+    /// 512 bits.
+    type Wide: Lanes<Element = Self>;
+    /// 256 bits.
+    type Half: Lanes<Element = Self>;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vectors for f32 {
+    type Wide = Wide32;
+    type Half = Half32;
+}
+#[cfg(target_arch = "x86_64")]
+impl Vectors for f64 {
+    type Wide = Wide64;
+    type Half = Half64;
+}
+#[cfg(not(target_arch = "x86_64"))]
+impl<T: Real> Vectors for T {
+    type Wide = Plain<T>;
+    type Half = Plain<T>;
+}
+
+/// Defines `unsafe fn $name`, which runs the inlined `$body` compiled for the instructions of `S`.
+///
+/// The defined function's safety: the instructions of `S` exist, and whatever `$body` asks for.
+macro_rules! compiled {
+    ($(#[$doc:meta])* fn $name:ident[$($declared:tt)*][$($used:tt)*] = $body:ident($($argument:ident: $type:ty),* $(,)?)) => {
+        $(#[$doc])*
+        unsafe fn $name<$($declared)*>($($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            #[inline(never)]
+            unsafe fn wide<$($declared)*>($($argument: $type),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$($used)*>($($argument),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[inline(never)]
+            unsafe fn half<$($declared)*>($($argument: $type),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$($used)*>($($argument),*) }
+            }
+            #[inline(never)]
+            unsafe fn plain<$($declared)*>($($argument: $type),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $body::<$($used)*>($($argument),*) }
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                match S::LEVEL {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Wide => wide::<$($used)*>($($argument),*),
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Half => half::<$($used)*>($($argument),*),
+                    _ => plain::<$($used)*>($($argument),*),
+                }
+            }
+        }
+    };
+}
+pub(super) use compiled;
+
+/// A vector of numbers.
+///
+/// # Safety of the methods
+/// Each may be called only where the vector's instructions exist, inlined into a function compiled for them; `load` and
+/// `store` need `COUNT` readable or writable elements, at any alignment.
+pub trait Lanes: Copy + Send + Sync + 'static {
     /// Element.
     type Element: Real;
     /// The vector.
     type Vector: Copy;
+    /// Instructions.
+    const LEVEL: Level;
     /// Elements of a vector.
     const COUNT: usize;
-    /// Whether there are registers for 24 sums (else for 12).
-    const MANY: bool;
+    /// Rows of the largest register tile two vectors wide.
+    const ROWS: usize;
     /// All elements equal.
     ///
     /// # Safety
-    /// The instructions exist.
+    /// See the trait.
     unsafe fn splat(value: Self::Element) -> Self::Vector;
-    /// `COUNT` elements from memory, at any alignment.
+    /// Elements from memory.
     ///
     /// # Safety
-    /// The instructions exist; `COUNT` elements can be read.
+    /// See the trait.
     unsafe fn load(from: *const Self::Element) -> Self::Vector;
-    /// `COUNT` elements to memory, at any alignment.
+    /// Elements to memory.
     ///
     /// # Safety
-    /// The instructions exist; `COUNT` elements can be written.
+    /// See the trait.
     unsafe fn store(to: *mut Self::Element, vector: Self::Vector);
-    /// a b + c per element.
+    /// a + b.
     ///
     /// # Safety
-    /// The instructions exist.
-    unsafe fn multiply_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// See the trait.
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// a - b.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// a b.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// a b + c, rounded once.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// max(x, 0); NaN where x is.
+    ///
+    /// # Safety
+    /// See the trait.
+    unsafe fn positive(x: Self::Vector) -> Self::Vector;
 }
 
 /// Vectors of four elements in ordinary instructions, for any processor.
-pub(super) struct Plain<T>(std::marker::PhantomData<T>);
+#[derive(Clone, Copy)]
+pub struct Plain<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Lanes for Plain<T> {
     type Element = T;
     type Vector = [T; 4];
+    const LEVEL: Level = Level::Plain;
     const COUNT: usize = 4;
-    const MANY: bool = false;
+    const ROWS: usize = 4;
     #[inline(always)]
     unsafe fn splat(value: T) -> [T; 4] {
         [value; 4]
@@ -60,65 +179,102 @@ impl<T: Real> Lanes for Plain<T> {
         unsafe { *to.cast() = vector }
     }
     #[inline(always)]
-    unsafe fn multiply_add(a: [T; 4], b: [T; 4], c: [T; 4]) -> [T; 4] {
-        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    unsafe fn add(a: [T; 4], b: [T; 4]) -> [T; 4] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [T; 4], b: [T; 4]) -> [T; 4] {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [T; 4], b: [T; 4]) -> [T; 4] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [T; 4], b: [T; 4], c: [T; 4]) -> [T; 4] {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    unsafe fn positive(x: [T; 4]) -> [T; 4] {
+        x.map(|x| if x <= T::ZERO { T::ZERO } else { x })
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Lanes;
+    use super::{Lanes, Level};
     use std::arch::x86_64::*;
 
     macro_rules! lanes {
-        ($(#[$doc:meta])* $name:ident, $t:ty, $v:ty, $count:expr, $many:expr, $splat:ident, $load:ident, $store:ident, $fma:ident) => {
+        ($(#[$doc:meta])* $name:ident, $level:ident, $t:ty, $v:ty, $count:expr, $rows:expr,
+         $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident, $zero:ident) => {
             $(#[$doc])*
-            pub(in super::super) struct $name;
+            #[derive(Clone, Copy)]
+            pub struct $name;
+            // SAFETY (every block): the caller promises the instructions and the memory.
             impl Lanes for $name {
                 type Element = $t;
                 type Vector = $v;
+                const LEVEL: Level = Level::$level;
                 const COUNT: usize = $count;
-                const MANY: bool = $many;
+                const ROWS: usize = $rows;
                 #[inline(always)]
                 unsafe fn splat(value: $t) -> $v {
-                    // SAFETY: the caller promises the instructions.
                     unsafe { $splat(value) }
                 }
                 #[inline(always)]
                 unsafe fn load(from: *const $t) -> $v {
-                    // SAFETY: the caller promises the instructions and the memory.
                     unsafe { $load(from) }
                 }
                 #[inline(always)]
                 unsafe fn store(to: *mut $t, vector: $v) {
-                    // SAFETY: the caller promises the instructions and the memory.
                     unsafe { $store(to, vector) }
                 }
                 #[inline(always)]
-                unsafe fn multiply_add(a: $v, b: $v, c: $v) -> $v {
-                    // SAFETY: the caller promises the instructions.
+                unsafe fn add(a: $v, b: $v) -> $v {
+                    unsafe { $add(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn sub(a: $v, b: $v) -> $v {
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn mul(a: $v, b: $v) -> $v {
+                    unsafe { $mul(a, b) }
+                }
+                #[inline(always)]
+                unsafe fn fma(a: $v, b: $v, c: $v) -> $v {
                     unsafe { $fma(a, b, c) }
+                }
+                #[inline(always)]
+                unsafe fn positive(x: $v) -> $v {
+                    // The instruction gives its second operand where either is NaN.
+                    unsafe { $max($zero(), x) }
                 }
             }
         };
     }
     lanes!(
         /// AVX-512, single precision.
-        Wide32, f32, __m512, 16, true, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps
+        Wide32, Wide, f32, __m512, 16, 14, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
+        _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_setzero_ps
     );
     lanes!(
         /// AVX-512, double precision.
-        Wide64, f64, __m512d, 8, true, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_fmadd_pd
+        Wide64, Wide, f64, __m512d, 8, 14, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd,
+        _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, _mm512_max_pd, _mm512_setzero_pd
     );
     lanes!(
         /// AVX2 with FMA, single precision.
-        Half32, f32, __m256, 8, false, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps
+        Half32, Half, f32, __m256, 8, 6, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps,
+        _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_setzero_ps
     );
     lanes!(
         /// AVX2 with FMA, double precision.
-        Half64, f64, __m256d, 4, false, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_fmadd_pd
+        Half64, Half, f64, __m256d, 4, 6, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd,
+        _mm256_sub_pd, _mm256_mul_pd, _mm256_fmadd_pd, _mm256_max_pd, _mm256_setzero_pd
     );
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Half32, Half64, Wide32, Wide64};
+use x86::{Half32, Half64, Wide32, Wide64};

@@ -1,53 +1,96 @@
 //! Kernels that know about images, channels and planes: layout changes, broadcasting, pooling, readout, loss,
-//! weight norm and batch norm. Maps are `[channels, batch, side, side]`.
+//! weight norm and batch norm. Maps are `[batch][block of channels][side][side][16]`; channels that fill up the last
+//! block are zero.
 
-use super::elementwise::{centred_dot, positive, sum, sum_squared_differences, sum_squares, vectorised};
+use rayon::prelude::*;
+
+use super::elementwise::{centred_dot, positive, sum_squares, vectorised};
+use super::tiles::{BLOCK, blocks};
 use crate::Real;
 use crate::device::Maps;
 
-/// Swaps the two outer axes: `[outer, inner, plane]` to `[inner, outer, plane]`.
-fn swap_outer<T: Real>(outer: usize, inner: usize, plane: usize, from: &[T], to: &mut [T]) {
-    assert_eq!((from.len(), to.len()), (outer * inner * plane, outer * inner * plane));
-    if outer == 1 || inner == 1 {
-        return to.copy_from_slice(from);
-    }
-    for (o, from) in from.chunks_exact(inner * plane).enumerate() {
-        for (i, from) in from.chunks_exact(plane).enumerate() {
-            to[(i * outer + o) * plane..][..plane].copy_from_slice(from);
+/// Values that maps take on the CPU.
+pub(super) fn stored(maps: Maps) -> usize {
+    maps.batch * image(maps)
+}
+
+/// Values of one image.
+fn image(maps: Maps) -> usize {
+    blocks(maps.channels) * block(maps)
+}
+
+/// Values of one block of channels of one image.
+fn block(maps: Maps) -> usize {
+    maps.plane() * BLOCK
+}
+
+/// Values below which a kernel stays on its thread.
+const WORTH_SHARING: usize = 1 << 16;
+
+/// How many neighbouring items of `len` values one task takes, of `total` values in all.
+fn together(len: usize, total: usize) -> usize {
+    if total < WORTH_SHARING { total / len.max(1) + 1 } else { 1 }
+}
+
+/// `[channels, plane]` into `[blocks][plane][16]`.
+fn interleave<T: Real>(maps: Maps, host: &[T], out: &mut [T]) {
+    let plane = maps.plane();
+    out.fill(T::ZERO);
+    for (channel, host) in host.chunks_exact(plane).enumerate() {
+        let out = &mut out[channel / BLOCK * block(maps)..][..block(maps)];
+        for (host, out) in host.iter().zip(out.chunks_exact_mut(BLOCK)) {
+            out[channel % BLOCK] = *host;
         }
     }
 }
 
 pub(super) fn upload<T: Real>(maps: Maps, host: &[T], out: &mut [T]) {
-    swap_outer(maps.batch, maps.channels, maps.plane(), host, out);
+    assert_eq!((host.len(), out.len()), (maps.len(), stored(maps)));
+    let each = together(image(maps), out.len());
+    let images = maps.channels * maps.plane();
+    host.par_chunks(images)
+        .zip(out.par_chunks_mut(image(maps)))
+        .with_min_len(each)
+        .for_each(|(host, out)| interleave(maps, host, out));
 }
 
 pub(super) fn download<T: Real>(maps: Maps, buffer: &[T], out: &mut [T]) {
-    swap_outer(maps.channels, maps.batch, maps.plane(), buffer, out);
+    assert_eq!((buffer.len(), out.len()), (stored(maps), maps.len()));
+    let plane = maps.plane();
+    let each = together(plane * maps.channels, out.len());
+    buffer
+        .par_chunks(image(maps))
+        .zip(out.par_chunks_mut(maps.channels * plane))
+        .with_min_len(each)
+        .for_each(|(buffer, out)| {
+            for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
+                let buffer = &buffer[channel / BLOCK * block(maps)..][..block(maps)];
+                for (out, values) in out.iter_mut().zip(buffer.chunks_exact(BLOCK)) {
+                    *out = values[channel % BLOCK];
+                }
+            }
+        });
 }
 
 pub(super) fn broadcast<T: Real>(maps: Maps, one: &[T], out: &mut [T]) {
-    assert_eq!((one.len() * maps.batch, out.len()), (maps.len(), maps.len()));
-    let plane = maps.plane();
-    for (one, out) in one.chunks_exact(plane).zip(out.chunks_exact_mut(plane * maps.batch)) {
-        for out in out.chunks_exact_mut(plane) {
-            out.copy_from_slice(one);
-        }
+    assert_eq!((one.len(), out.len()), (image(maps), stored(maps)));
+    for out in out.chunks_exact_mut(one.len()) {
+        super::elementwise::copy(one, out);
     }
 }
 
+/// `out` is a parameter `[channels, side, side]`.
 pub(super) fn add_batch_sum<T: Real>(maps: Maps, x: &[T], out: &mut [T]) {
-    assert_eq!((x.len(), out.len() * maps.batch), (maps.len(), maps.len()));
+    assert_eq!((x.len(), out.len()), (stored(maps), maps.channels * maps.plane()));
     let plane = maps.plane();
-    vectorised(|| {
-        for (x, out) in x.chunks_exact(plane * maps.batch).zip(out.chunks_exact_mut(plane)) {
-            for x in x.chunks_exact(plane) {
-                for (x, out) in x.iter().zip(out.iter_mut()) {
-                    *out += *x;
-                }
+    for x in x.chunks_exact(image(maps)) {
+        for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
+            let x = &x[channel / BLOCK * block(maps)..][..block(maps)];
+            for (out, x) in out.iter_mut().zip(x.chunks_exact(BLOCK)) {
+                *out += x[channel % BLOCK];
             }
         }
-    });
+    }
 }
 
 /// The input positions that output position `p` of a 3-wide, stride-2, padding-1 window covers.
@@ -55,80 +98,105 @@ fn pool_window(p: usize, side: usize) -> std::ops::Range<usize> {
     (2 * p).saturating_sub(1)..(2 * p + 2).min(side)
 }
 
-pub(super) fn avg_pool<T: Real>(maps: Maps, x: &[T], y: &mut [T]) {
-    let (side, out) = (maps.side, maps.side.div_ceil(2));
-    assert_eq!((x.len(), y.len()), (maps.len(), maps.batch * maps.channels * out * out));
-    let ninth = T::from_f64(1.0 / 9.0);
-    for (x, y) in x.chunks_exact(side * side).zip(y.chunks_exact_mut(out * out)) {
-        for (oy, y) in y.chunks_exact_mut(out).enumerate() {
-            for (ox, y) in y.iter_mut().enumerate() {
-                let mut total = T::ZERO;
-                for iy in pool_window(oy, side) {
-                    for ix in pool_window(ox, side) {
-                        total += x[iy * side + ix];
-                    }
+/// Calls `visit(output value, input value)` for every pair of positions of which one is in the other's window.
+#[inline(always)]
+fn pool_pairs(side: usize, out: usize, mut visit: impl FnMut(usize, usize)) {
+    for oy in 0..out {
+        for iy in pool_window(oy, side) {
+            for ox in 0..out {
+                for ix in pool_window(ox, side) {
+                    visit((oy * out + ox) * BLOCK, (iy * side + ix) * BLOCK);
                 }
-                *y = total * ninth;
             }
         }
     }
+}
+
+pub(super) fn avg_pool<T: Real>(maps: Maps, x: &[T], y: &mut [T]) {
+    let (side, out) = (maps.side, maps.side.div_ceil(2));
+    assert_eq!((x.len(), y.len()), (stored(maps), stored(Maps { side: out, ..maps })));
+    let ninth = T::from_f64(1.0 / 9.0);
+    let each = together(block(maps), x.len());
+    x.par_chunks(block(maps))
+        .zip(y.par_chunks_mut(out * out * BLOCK))
+        .with_min_len(each)
+        .for_each(|(x, y)| {
+            vectorised(|| {
+                y.fill(T::ZERO);
+                pool_pairs(side, out, |o, i| {
+                    let (y, x) = (&mut y[o..o + BLOCK], &x[i..i + BLOCK]);
+                    for (y, x) in y.iter_mut().zip(x) {
+                        *y += *x;
+                    }
+                });
+                for y in y.iter_mut() {
+                    *y *= ninth;
+                }
+            });
+        });
 }
 
 pub(super) fn avg_pool_transpose<T: Real>(maps: Maps, dy: &[T], dx: &mut [T]) {
     let (side, out) = (maps.side, maps.side.div_ceil(2));
-    assert_eq!(
-        (dx.len(), dy.len()),
-        (maps.len(), maps.batch * maps.channels * out * out)
-    );
+    assert_eq!((dx.len(), dy.len()), (stored(maps), stored(Maps { side: out, ..maps })));
     let ninth = T::from_f64(1.0 / 9.0);
-    dx.fill(T::ZERO);
-    for (dx, dy) in dx.chunks_exact_mut(side * side).zip(dy.chunks_exact(out * out)) {
-        for (oy, dy) in dy.chunks_exact(out).enumerate() {
-            for (ox, dy) in dy.iter().enumerate() {
-                for iy in pool_window(oy, side) {
-                    for ix in pool_window(ox, side) {
-                        dx[iy * side + ix] += *dy * ninth;
+    let each = together(block(maps), dx.len());
+    dx.par_chunks_mut(block(maps))
+        .zip(dy.par_chunks(out * out * BLOCK))
+        .with_min_len(each)
+        .for_each(|(dx, dy)| {
+            vectorised(|| {
+                dx.fill(T::ZERO);
+                pool_pairs(side, out, |o, i| {
+                    let (dx, dy) = (&mut dx[i..i + BLOCK], &dy[o..o + BLOCK]);
+                    for (dx, dy) in dx.iter_mut().zip(dy) {
+                        *dx += *dy * ninth;
                     }
-                }
-            }
-        }
-    }
+                });
+            });
+        });
 }
 
 pub(super) fn pool_pair<T: Real>(maps: Maps, a: &[T], b: &[T], pooled: &mut [T]) {
-    let plane = maps.plane();
+    let single = Maps { side: 1, ..maps };
     assert_eq!(
-        (a.len(), b.len(), pooled.len() * plane),
-        (maps.len(), maps.len(), maps.len())
+        (a.len(), b.len(), pooled.len()),
+        (stored(maps), stored(maps), stored(single))
     );
-    vectorised(|| {
-        for ((a, b), pooled) in a.chunks_exact(plane).zip(b.chunks_exact(plane)).zip(pooled) {
-            let mut sums = [0.0f64; 8];
-            for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+    let plane = maps.plane() as f64;
+    let planes = a.chunks_exact(block(maps)).zip(b.chunks_exact(block(maps)));
+    for ((a, b), pooled) in planes.zip(pooled.chunks_exact_mut(BLOCK)) {
+        vectorised(|| {
+            let mut sums = [0.0f64; BLOCK];
+            for (a, b) in a.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
                 for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
                     *sum += (positive(*a) + positive(*b)).to_f64();
                 }
             }
-            *pooled = T::from_f64(sums.iter().sum::<f64>() / plane as f64);
-        }
-    });
+            for (pooled, sum) in pooled.iter_mut().zip(sums) {
+                *pooled = T::from_f64(sum / plane);
+            }
+        });
+    }
 }
 
 pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], r: &[T], rectified: bool, g: &mut [T]) {
-    let plane = maps.plane();
+    let single = Maps { side: 1, ..maps };
     assert_eq!(
-        (r.len(), g.len(), dpooled.len() * plane),
-        (maps.len(), maps.len(), maps.len())
+        (r.len(), g.len(), dpooled.len()),
+        (stored(maps), stored(maps), stored(single))
     );
-    let share = T::from_f64(1.0 / plane as f64);
-    vectorised(|| {
-        for ((r, g), dpooled) in r.chunks_exact(plane).zip(g.chunks_exact_mut(plane)).zip(dpooled) {
-            let value = *dpooled * share;
-            for (r, g) in r.iter().zip(g) {
-                *g += if !rectified || *r > T::ZERO { value } else { T::ZERO };
+    let share = T::from_f64(1.0 / maps.plane() as f64);
+    let planes = r.chunks_exact(block(maps)).zip(g.chunks_exact_mut(block(maps)));
+    for ((r, g), dpooled) in planes.zip(dpooled.chunks_exact(BLOCK)) {
+        vectorised(|| {
+            for (r, g) in r.chunks_exact(BLOCK).zip(g.chunks_exact_mut(BLOCK)) {
+                for ((r, g), dpooled) in r.iter().zip(g).zip(dpooled) {
+                    *g += if !rectified || *r > T::ZERO { *dpooled * share } else { T::ZERO };
+                }
             }
-        }
-    });
+        });
+    }
 }
 
 pub(super) fn cross_entropy<T: Real>(
@@ -138,49 +206,37 @@ pub(super) fn cross_entropy<T: Real>(
     scale: f64,
     dlogits: &mut [T],
 ) -> Vec<f64> {
-    let batch = labels.len();
-    assert_eq!((logits.len(), dlogits.len()), (classes * batch, classes * batch));
+    let row = blocks(classes) * BLOCK;
+    assert_eq!(
+        (logits.len(), dlogits.len()),
+        (row * labels.len(), row * labels.len())
+    );
+    dlogits.fill(T::ZERO);
     let mut weights = vec![0.0f64; classes];
-    labels
-        .iter()
-        .enumerate()
-        .map(|(image, label)| {
-            let logit = |class: usize| logits[class * batch + image].to_f64();
-            let largest = (0..classes).map(logit).fold(f64::NEG_INFINITY, f64::max);
-            for (class, weight) in weights.iter_mut().enumerate() {
-                *weight = (logit(class) - largest).exp();
+    let rows = logits.chunks_exact(row).zip(dlogits.chunks_exact_mut(row));
+    rows.zip(labels)
+        .map(|((logits, dlogits), label)| {
+            let logits = &logits[..classes];
+            let largest = logits.iter().map(|logit| logit.to_f64()).fold(f64::NEG_INFINITY, f64::max);
+            for (weight, logit) in weights.iter_mut().zip(logits) {
+                *weight = (logit.to_f64() - largest).exp();
             }
             let total: f64 = weights.iter().sum();
-            for (class, weight) in weights.iter().enumerate() {
+            for (class, (weight, dlogit)) in weights.iter().zip(dlogits).enumerate() {
                 let target = f64::from(u8::from(class == *label as usize));
-                dlogits[class * batch + image] = T::from_f64(scale * (weight / total - target));
+                *dlogit = T::from_f64(scale * (weight / total - target));
             }
-            largest + total.ln() - logit(*label as usize)
+            largest + total.ln() - logits[*label as usize].to_f64()
         })
         .collect()
 }
 
-pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], rest: &[T], scale: f64, g: Option<&mut Vec<T>>) -> f64 {
-    let plane = maps.plane();
-    assert_eq!((r.len(), rest.len() * maps.batch), (maps.len(), maps.len()));
+pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], rest: &[T], scale: f64, g: Option<&mut [T]>) -> f64 {
+    assert_eq!((r.len(), rest.len()), (stored(maps), image(maps)));
+    assert!(g.as_ref().is_none_or(|g| g.len() == r.len()));
     let factor = T::from_f64(2.0 * scale);
-    let mut total = 0.0;
-    let mut gradient = g.map(|g| g.as_mut_slice());
-    assert!(gradient.as_ref().is_none_or(|g| g.len() == maps.len()));
-    for (index, r) in r.chunks_exact(plane).enumerate() {
-        let rest = &rest[index / maps.batch * plane..][..plane];
-        total += vectorised(|| {
-            let mut sums = [0.0f64; 8];
-            for (r, rest) in r.chunks(8).zip(rest.chunks(8)) {
-                for ((sum, r), rest) in sums.iter_mut().zip(r).zip(rest) {
-                    let difference = (*r - *rest).to_f64();
-                    *sum += difference * difference;
-                }
-            }
-            sums.iter().sum::<f64>()
-        });
-        if let Some(g) = gradient.as_deref_mut() {
-            let g = &mut g[index * plane..][..plane];
+    if let Some(g) = g {
+        for (r, g) in r.chunks_exact(rest.len()).zip(g.chunks_exact_mut(rest.len())) {
             vectorised(|| {
                 for ((r, rest), g) in r.iter().zip(rest).zip(g) {
                     *g += factor * (*r - *rest);
@@ -188,17 +244,28 @@ pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], rest: &[T], scale: f64, 
             });
         }
     }
-    total
+    let each = |r: &[T]| {
+        vectorised(|| {
+            let mut sums = [0.0f64; BLOCK];
+            for (r, rest) in r.chunks_exact(BLOCK).zip(rest.chunks_exact(BLOCK)) {
+                for ((sum, r), rest) in sums.iter_mut().zip(r).zip(rest) {
+                    let difference = (*r - *rest).to_f64();
+                    *sum += difference * difference;
+                }
+            }
+            sums.iter().sum::<f64>()
+        })
+    };
+    r.chunks_exact(rest.len()).map(each).sum()
 }
 
-pub(super) fn weight_norm<T: Real>(rows: usize, g: &[T], v: &[T]) -> Vec<T> {
+pub(super) fn weight_norm<T: Real>(rows: usize, g: &[T], w: &mut [T]) {
     assert_eq!(g.len(), rows);
-    let mut w = v.to_vec();
-    for (g, w) in g.iter().zip(w.chunks_exact_mut(v.len() / rows)) {
+    let patch = w.len() / rows;
+    for (g, w) in g.iter().zip(w.chunks_exact_mut(patch)) {
         let factor = T::from_f64(g.to_f64() / sum_squares(w).sqrt());
         super::elementwise::scale(factor, w);
     }
-    w
 }
 
 /// With n = |v| and h = <v, dw>/n: dg = h, dv = g/n (dw - h v/n).
@@ -218,51 +285,105 @@ pub(super) fn weight_norm_adjoint<T: Real>(rows: usize, g: &[T], v: &[T], dw: &[
     }
 }
 
-pub(super) fn channel_moments<T: Real>(maps: Maps, x: &[T]) -> Vec<[f64; 2]> {
-    assert_eq!(x.len(), maps.len());
-    let count = maps.batch * maps.plane();
-    x.chunks_exact(count)
-        .map(|x| {
-            let mean = sum(x) / count as f64;
-            [mean, sum_squared_differences(x, mean)]
-        })
-        .collect()
+/// Per channel, the results of `block(block of channels, values of that block for every image)`, one block a task.
+fn by_channel<R: Copy + Send>(maps: Maps, each: impl Fn(usize) -> [R; BLOCK] + Sync + Send) -> Vec<R> {
+    let min = together(block(maps) * maps.batch, stored(maps));
+    let parts: Vec<[R; BLOCK]> = (0..blocks(maps.channels))
+        .into_par_iter()
+        .with_min_len(min)
+        .map(each)
+        .collect();
+    parts.into_iter().flatten().take(maps.channels).collect()
 }
 
-pub(super) fn channel_affine<T: Real>(maps: Maps, scale: &[f64], shift: &[f64], x: &[T], y: &mut [T]) {
-    assert_eq!((x.len(), y.len()), (maps.len(), maps.len()));
-    let count = maps.batch * maps.plane();
-    let channels = x.chunks_exact(count).zip(y.chunks_exact_mut(count));
-    for ((x, y), (scale, shift)) in channels.zip(scale.iter().zip(shift)) {
-        let (scale, shift) = (T::from_f64(*scale), T::from_f64(*shift));
-        vectorised(|| {
-            for (x, y) in x.iter().zip(y) {
-                *y = scale * *x + shift;
+/// Adds `f(values of 16 channels at one position)` over all images and positions of a block of channels.
+#[inline(always)]
+fn sums<T: Real, const I: usize>(maps: Maps, index: usize, x: [&[T]; I], f: impl Fn(usize, [f64; I]) -> f64) -> [f64; BLOCK] {
+    vectorised(|| {
+        let mut sums = [0.0f64; BLOCK];
+        for start in (0..maps.batch).map(|batch| batch * image(maps) + index * block(maps)) {
+            let x = x.map(|x| &x[start..start + block(maps)]);
+            for at in (0..block(maps)).step_by(BLOCK) {
+                let x: [&[T; BLOCK]; I] = x.map(|x| x[at..].first_chunk().expect("positions are whole blocks"));
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    *sum += f(lane, x.map(|x| x[lane].to_f64()));
+                }
             }
-        });
-    }
+        }
+        sums
+    })
+}
+
+pub(super) fn channel_moments<T: Real>(maps: Maps, x: &[T]) -> Vec<[f64; 2]> {
+    assert_eq!(x.len(), stored(maps));
+    let count = (maps.batch * maps.plane()) as f64;
+    by_channel(maps, |index| {
+        let mean = sums(maps, index, [x], |_, [x]| x).map(|sum| sum / count);
+        let squares = sums(maps, index, [x], |lane, [x]| (x - mean[lane]) * (x - mean[lane]));
+        std::array::from_fn(|lane| [mean[lane], squares[lane]])
+    })
 }
 
 pub(super) fn channel_gradient_sums<T: Real>(maps: Maps, mean: &[f64], x: &[T], dy: &[T]) -> Vec<[f64; 2]> {
-    assert_eq!((x.len(), dy.len()), (maps.len(), maps.len()));
-    let count = maps.batch * maps.plane();
-    let channels = x.chunks_exact(count).zip(dy.chunks_exact(count));
-    channels
-        .zip(mean)
-        .map(|((x, dy), mean)| [sum(dy), centred_dot(dy, x, *mean)])
-        .collect()
+    assert_eq!((x.len(), dy.len()), (stored(maps), stored(maps)));
+    by_channel(maps, |index| {
+        let mean = lanes(mean, index, |mean| *mean);
+        let sum = sums(maps, index, [dy], |_, [dy]| dy);
+        let centred = sums(maps, index, [dy, x], |lane, [dy, x]| dy * (x - mean[lane]));
+        std::array::from_fn(|lane| [sum[lane], centred[lane]])
+    })
+}
+
+/// Values of the channels of one block; the default for channels that fill it up.
+fn lanes<C, R: Copy + Default>(channels: &[C], index: usize, f: impl Fn(&C) -> R) -> [R; BLOCK] {
+    std::array::from_fn(|lane| channels.get(index * BLOCK + lane).map(&f).unwrap_or_default())
+}
+
+pub(super) fn channel_affine<T: Real>(maps: Maps, scale: &[f64], shift: &[f64], x: &[T], y: &mut [T]) {
+    assert_eq!((x.len(), y.len()), (stored(maps), stored(maps)));
+    let each = together(block(maps), x.len());
+    x.par_chunks(block(maps))
+        .zip(y.par_chunks_mut(block(maps)))
+        .enumerate()
+        .with_min_len(each)
+        .for_each(|(index, (x, y))| {
+            let index = index % blocks(maps.channels);
+            let (scale, shift) = (
+                lanes(scale, index, |scale| T::from_f64(*scale)),
+                lanes(shift, index, |shift| T::from_f64(*shift)),
+            );
+            vectorised(|| {
+                for (x, y) in x.as_chunks::<BLOCK>().0.iter().zip(y.as_chunks_mut::<BLOCK>().0) {
+                    for lane in 0..BLOCK {
+                        y[lane] = scale[lane] * x[lane] + shift[lane];
+                    }
+                }
+            });
+        });
 }
 
 pub(super) fn channel_combine<T: Real>(maps: Maps, coefficients: &[[f64; 4]], x: &[T], dy: &mut [T]) {
-    assert_eq!((x.len(), dy.len()), (maps.len(), maps.len()));
-    let count = maps.batch * maps.plane();
-    let channels = x.chunks_exact(count).zip(dy.chunks_exact_mut(count));
-    for ((x, dy), coefficients) in channels.zip(coefficients) {
-        let [mean, a, b, c] = coefficients.map(T::from_f64);
-        vectorised(|| {
-            for (x, dy) in x.iter().zip(dy) {
-                *dy = a * *dy + b * (*x - mean) + c;
-            }
+    assert_eq!((x.len(), dy.len()), (stored(maps), stored(maps)));
+    let each = together(block(maps), x.len());
+    x.par_chunks(block(maps))
+        .zip(dy.par_chunks_mut(block(maps)))
+        .enumerate()
+        .with_min_len(each)
+        .for_each(|(index, (x, dy))| {
+            let index = index % blocks(maps.channels);
+            let [mean, a, b, c] =
+                [0, 1, 2, 3].map(|which| lanes(coefficients, index, |values| T::from_f64(values[which])));
+            vectorised(|| {
+                for (x, dy) in x.as_chunks::<BLOCK>().0.iter().zip(dy.as_chunks_mut::<BLOCK>().0) {
+                    for lane in 0..BLOCK {
+                        dy[lane] = a[lane] * dy[lane] + b[lane] * (x[lane] - mean[lane]) + c[lane];
+                    }
+                }
+            });
         });
-    }
+}
+
+pub(super) fn from_parameter<T: Real>(maps: Maps, parameter: &[T], out: &mut [T]) {
+    assert_eq!((maps.batch, parameter.len(), out.len()), (1, maps.len(), stored(maps)));
+    interleave(maps, parameter, out);
 }

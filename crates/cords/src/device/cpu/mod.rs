@@ -1,13 +1,23 @@
-//! Kernels for the CPU: maps lie `[channels, batch, side, side]`, one group of images per rayon task,
-//! every kernel on one thread, vector instructions chosen at run time.
+//! Kernels for the CPU. Maps lie `[batch][block of 16 channels][side][side][16]`, so that one pixel of a block is a
+//! vector; vector instructions are chosen at run time.
+//!
+//! Small networks run one group of images per rayon task, large ones share each kernel between threads. No result
+//! depends on the number of threads or on the instruction set: every output is one chain of operations in a fixed order.
 
+mod aligned;
 mod conv;
+mod direct;
 mod elementwise;
 mod lanes;
 mod maps;
-mod panel;
+mod parallel;
+mod tiles;
+mod winograd;
 
 use rayon::prelude::*;
+
+pub use aligned::Aligned;
+pub use lanes::Vectors;
 
 use super::{AdamStep, ConvShape, Device, Maps};
 use crate::Real;
@@ -22,8 +32,9 @@ pub struct Cpu;
 const GROUP_IMAGES: usize = 8;
 
 impl<T: Real> Device<T> for Cpu {
-    type Buffer = Vec<T>;
+    type Buffer = Aligned<T>;
     type Filter = conv::Filter<T>;
+    type WeightSum = conv::WeightSum<T>;
     type Workspace = conv::Workspace<T>;
 
     fn group_images(&self) -> usize {
@@ -36,7 +47,8 @@ impl<T: Real> Device<T> for Cpu {
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
         if let [item] = items {
-            return task(0, item);
+            // On a thread of the pool, from where kernels share their work at least cost.
+            return rayon::scope(|_| task(0, item));
         }
         items
             .par_iter_mut()
@@ -45,79 +57,87 @@ impl<T: Real> Device<T> for Cpu {
             .for_each(|(index, item)| task(index, item));
     }
 
-    fn zeros(&self, len: usize) -> Vec<T> {
-        vec![T::ZERO; len]
+    fn zeros(&self, len: usize) -> Aligned<T> {
+        Aligned::zeros(len)
     }
 
-    fn upload(&self, host: &[T]) -> Vec<T> {
-        host.to_vec()
+    fn zeros_maps(&self, maps: Maps) -> Aligned<T> {
+        Aligned::zeros(maps::stored(maps))
     }
 
-    fn duplicate(&self, buffer: &Vec<T>) -> Vec<T> {
+    fn upload(&self, host: &[T]) -> Aligned<T> {
+        Aligned::from_slice(host)
+    }
+
+    fn duplicate(&self, buffer: &Aligned<T>) -> Aligned<T> {
         buffer.clone()
     }
 
-    fn download(&self, buffer: &Vec<T>) -> Vec<T> {
-        buffer.clone()
+    fn download(&self, buffer: &Aligned<T>) -> Vec<T> {
+        buffer.to_vec()
     }
 
-    fn upload_maps(&self, maps: Maps, host: &[T], out: &mut Vec<T>) {
+    fn parameter_to_maps(&self, maps: Maps, parameter: &Aligned<T>, out: &mut Aligned<T>) {
+        maps::from_parameter(maps, parameter, out);
+    }
+
+    fn upload_maps(&self, maps: Maps, host: &[T], out: &mut Aligned<T>) {
         maps::upload(maps, host, out);
     }
 
-    fn download_maps(&self, maps: Maps, buffer: &Vec<T>, out: &mut [T]) {
+    fn download_maps(&self, maps: Maps, buffer: &Aligned<T>, out: &mut [T]) {
         maps::download(maps, buffer, out);
     }
 
-    fn clear(&self, x: &mut Vec<T>) {
+    fn clear(&self, x: &mut Aligned<T>) {
         x.fill(T::ZERO);
     }
 
-    fn copy(&self, x: &Vec<T>, y: &mut Vec<T>) {
-        y.copy_from_slice(x);
+    fn copy(&self, x: &Aligned<T>, y: &mut Aligned<T>) {
+        elementwise::copy(x, y);
     }
 
-    fn add(&self, x: &Vec<T>, y: &mut Vec<T>) {
+    fn add(&self, x: &Aligned<T>, y: &mut Aligned<T>) {
         elementwise::add(x, y);
     }
 
-    fn add_rectified(&self, x: &Vec<T>, y: &mut Vec<T>) {
+    fn add_rectified(&self, x: &Aligned<T>, y: &mut Aligned<T>) {
         elementwise::add_rectified(x, y);
     }
 
-    fn rectify(&self, x: &Vec<T>, y: &mut Vec<T>) {
+    fn rectify(&self, x: &Aligned<T>, y: &mut Aligned<T>) {
         elementwise::rectify(x, y);
     }
 
-    fn add_where_positive(&self, r: &Vec<T>, q: &Vec<T>, g: &mut Vec<T>) {
+    fn add_where_positive(&self, r: &Aligned<T>, q: &Aligned<T>, g: &mut Aligned<T>) {
         elementwise::add_where_positive(r, q, g);
     }
 
-    fn clear_where_not_positive(&self, r: &Vec<T>, g: &mut Vec<T>) {
+    fn clear_where_not_positive(&self, r: &Aligned<T>, g: &mut Aligned<T>) {
         elementwise::clear_where_not_positive(r, g);
     }
 
-    fn sum_squares(&self, x: &Vec<T>) -> f64 {
+    fn sum_squares(&self, x: &Aligned<T>) -> f64 {
         elementwise::sum_squares(x)
     }
 
-    fn max_abs(&self, x: &Vec<T>) -> f64 {
+    fn max_abs(&self, x: &Aligned<T>) -> f64 {
         elementwise::max_abs(x)
     }
 
-    fn scale(&self, factor: f64, x: &mut Vec<T>) {
+    fn scale(&self, factor: f64, x: &mut Aligned<T>) {
         elementwise::scale(T::from_f64(factor), x);
     }
 
-    fn broadcast(&self, maps: Maps, one: &Vec<T>, out: &mut Vec<T>) {
+    fn broadcast(&self, maps: Maps, one: &Aligned<T>, out: &mut Aligned<T>) {
         maps::broadcast(maps, one, out);
     }
 
-    fn add_batch_sum(&self, maps: Maps, x: &Vec<T>, out: &mut Vec<T>) {
+    fn add_batch_sum(&self, maps: Maps, x: &Aligned<T>, out: &mut Aligned<T>) {
         maps::add_batch_sum(maps, x, out);
     }
 
-    fn filter(&self, shape: ConvShape, weight: &Vec<T>) -> conv::Filter<T> {
+    fn filter(&self, shape: ConvShape, weight: &Aligned<T>) -> conv::Filter<T> {
         conv::Filter::new(shape, weight)
     }
 
@@ -126,8 +146,8 @@ impl<T: Real> Device<T> for Cpu {
         work: &mut conv::Workspace<T>,
         filter: &conv::Filter<T>,
         batch: usize,
-        x: &Vec<T>,
-        y: &mut Vec<T>,
+        x: &Aligned<T>,
+        y: &mut Aligned<T>,
         accumulate: bool,
     ) {
         conv::conv(work, filter, batch, x, y, accumulate);
@@ -138,84 +158,116 @@ impl<T: Real> Device<T> for Cpu {
         work: &mut conv::Workspace<T>,
         filter: &conv::Filter<T>,
         batch: usize,
-        dy: &Vec<T>,
-        dx: &mut Vec<T>,
+        dy: &Aligned<T>,
+        dx: &mut Aligned<T>,
         accumulate: bool,
     ) {
         conv::conv_transpose(work, filter, batch, dy, dx, accumulate);
     }
 
-    fn conv_weight_gradient(
+    fn weight_sum(&self, shape: ConvShape) -> conv::WeightSum<T> {
+        conv::WeightSum::new(shape)
+    }
+
+    fn clear_weight_sum(&self, sum: &mut conv::WeightSum<T>) {
+        sum.clear();
+    }
+
+    fn add_weight_gradient(
         &self,
         work: &mut conv::Workspace<T>,
-        shape: ConvShape,
+        sum: &mut conv::WeightSum<T>,
         batch: usize,
-        pairs: &[(&Vec<T>, &Vec<T>)],
-        dw: &mut Vec<T>,
+        x: &Aligned<T>,
+        dy: &Aligned<T>,
     ) {
-        conv::conv_weight_gradient(work, shape, batch, pairs, dw);
+        sum.add(work, batch, x, dy);
     }
 
-    fn leaky_update(&self, alpha: f64, phi: Phi, r: &Vec<T>, u: &Vec<T>, next: &mut Vec<T>) {
-        elementwise::leaky_update(alpha, phi.slope(), r, u, next);
+    fn finish_weight_gradient(&self, sum: &mut conv::WeightSum<T>, dw: &mut Aligned<T>) {
+        sum.finish(dw);
     }
 
-    fn leaky_adjoint(&self, alpha: f64, phi: Phi, r: &Vec<T>, next: &Vec<T>, g: &mut Vec<T>, delta: &mut Vec<T>) {
-        elementwise::leaky_adjoint(alpha, phi.slope(), r, next, g, delta);
+    fn leaky_conv(
+        &self,
+        work: &mut conv::Workspace<T>,
+        terms: &[(&conv::Filter<T>, &Aligned<T>)],
+        batch: usize,
+        current: &Aligned<T>,
+        (alpha, phi): (f64, Phi),
+        r: &Aligned<T>,
+        next: &mut Aligned<T>,
+    ) {
+        let terms: Vec<(&conv::Filter<T>, &[T])> = terms.iter().map(|(filter, x)| (*filter, &***x)).collect();
+        conv::leaky_conv(work, &terms, batch, current, (alpha, phi.slope()), r, next);
     }
 
-    fn avg_pool(&self, maps: Maps, x: &Vec<T>, y: &mut Vec<T>) {
+    fn leaky_adjoint(
+        &self,
+        (alpha, phi): (f64, Phi),
+        r: &Aligned<T>,
+        next: &Aligned<T>,
+        g: &mut Aligned<T>,
+        delta: &mut Aligned<T>,
+        sum: &mut Aligned<T>,
+    ) {
+        elementwise::leaky_adjoint((alpha, phi.slope()), r, next, [g, delta, sum]);
+    }
+
+    fn avg_pool(&self, maps: Maps, x: &Aligned<T>, y: &mut Aligned<T>) {
         maps::avg_pool(maps, x, y);
     }
 
-    fn avg_pool_transpose(&self, maps: Maps, dy: &Vec<T>, dx: &mut Vec<T>) {
+    fn avg_pool_transpose(&self, maps: Maps, dy: &Aligned<T>, dx: &mut Aligned<T>) {
         maps::avg_pool_transpose(maps, dy, dx);
     }
 
-    fn pool_pair(&self, maps: Maps, a: &Vec<T>, b: &Vec<T>, pooled: &mut Vec<T>) {
+    fn pool_pair(&self, maps: Maps, a: &Aligned<T>, b: &Aligned<T>, pooled: &mut Aligned<T>) {
         maps::pool_pair(maps, a, b, pooled);
     }
 
-    fn add_unpooled(&self, maps: Maps, dpooled: &Vec<T>, r: &Vec<T>, rectified: bool, g: &mut Vec<T>) {
+    fn add_unpooled(&self, maps: Maps, dpooled: &Aligned<T>, r: &Aligned<T>, rectified: bool, g: &mut Aligned<T>) {
         maps::add_unpooled(maps, dpooled, r, rectified, g);
     }
 
     fn cross_entropy(
         &self,
         classes: usize,
-        logits: &Vec<T>,
+        logits: &Aligned<T>,
         labels: &[u32],
         scale: f64,
-        dlogits: &mut Vec<T>,
+        dlogits: &mut Aligned<T>,
     ) -> Vec<f64> {
         maps::cross_entropy(classes, logits, labels, scale, dlogits)
     }
 
-    fn return_term(&self, maps: Maps, r: &Vec<T>, rest: &Vec<T>, scale: f64, g: Option<&mut Vec<T>>) -> f64 {
-        maps::return_term(maps, r, rest, scale, g)
+    fn return_term(&self, maps: Maps, r: &Aligned<T>, rest: &Aligned<T>, scale: f64, g: Option<&mut Aligned<T>>) -> f64 {
+        maps::return_term(maps, r, rest, scale, g.map(|g| &mut **g))
     }
 
-    fn weight_norm(&self, rows: usize, g: &Vec<T>, v: &Vec<T>) -> Vec<T> {
-        maps::weight_norm(rows, g, v)
+    fn weight_norm(&self, rows: usize, g: &Aligned<T>, v: &Aligned<T>) -> Aligned<T> {
+        let mut w = v.clone();
+        maps::weight_norm(rows, g, &mut w);
+        w
     }
 
-    fn weight_norm_adjoint(&self, rows: usize, g: &Vec<T>, v: &Vec<T>, dw: &Vec<T>, dg: &mut Vec<T>, dv: &mut Vec<T>) {
+    fn weight_norm_adjoint(&self, rows: usize, g: &Aligned<T>, v: &Aligned<T>, dw: &Aligned<T>, dg: &mut Aligned<T>, dv: &mut Aligned<T>) {
         maps::weight_norm_adjoint(rows, g, v, dw, dg, dv);
     }
 
-    fn channel_moments(&self, maps: Maps, x: &Vec<T>) -> Vec<[f64; 2]> {
+    fn channel_moments(&self, maps: Maps, x: &Aligned<T>) -> Vec<[f64; 2]> {
         maps::channel_moments(maps, x)
     }
 
-    fn channel_affine(&self, maps: Maps, scale: &[f64], shift: &[f64], x: &Vec<T>, y: &mut Vec<T>) {
+    fn channel_affine(&self, maps: Maps, scale: &[f64], shift: &[f64], x: &Aligned<T>, y: &mut Aligned<T>) {
         maps::channel_affine(maps, scale, shift, x, y);
     }
 
-    fn channel_gradient_sums(&self, maps: Maps, mean: &[f64], x: &Vec<T>, dy: &Vec<T>) -> Vec<[f64; 2]> {
+    fn channel_gradient_sums(&self, maps: Maps, mean: &[f64], x: &Aligned<T>, dy: &Aligned<T>) -> Vec<[f64; 2]> {
         maps::channel_gradient_sums(maps, mean, x, dy)
     }
 
-    fn channel_combine(&self, maps: Maps, coefficients: &[[f64; 4]], x: &Vec<T>, dy: &mut Vec<T>) {
+    fn channel_combine(&self, maps: Maps, coefficients: &[[f64; 4]], x: &Aligned<T>, dy: &mut Aligned<T>) {
         maps::channel_combine(maps, coefficients, x, dy);
     }
 
@@ -224,14 +276,15 @@ impl<T: Real> Device<T> for Cpu {
         rate: f64,
         momentum: f64,
         weight_decay: f64,
-        gradient: &Vec<T>,
-        velocity: &mut Vec<T>,
-        parameter: &mut Vec<T>,
+        gradient: &Aligned<T>,
+        velocity: &mut Aligned<T>,
+        parameter: &mut Aligned<T>,
     ) {
         elementwise::sgd_step(rate, momentum, weight_decay, gradient, velocity, parameter);
     }
 
-    fn adam_step(&self, step: AdamStep, gradient: &Vec<T>, moments: &mut [Vec<T>; 2], parameter: &mut Vec<T>) {
-        elementwise::adam_step(step, gradient, moments, parameter);
+    fn adam_step(&self, step: AdamStep, gradient: &Aligned<T>, moments: &mut [Aligned<T>; 2], parameter: &mut Aligned<T>) {
+        let [first, second] = moments;
+        elementwise::adam_step(step, gradient, [first, second], parameter);
     }
 }
