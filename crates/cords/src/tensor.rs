@@ -7,7 +7,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 mod sealed {
-    pub trait Sealed: crate::device::Vectors {}
+    pub trait Sealed: crate::device::Kernels {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
 }

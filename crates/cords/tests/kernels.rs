@@ -7,7 +7,7 @@
 mod support;
 
 use cords::Real;
-use cords::device::{ConvShape, Cpu, Device, Maps};
+use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps};
 use cords::net::Phi;
 
 type Buffer<T> = <Cpu as Device<T>>::Buffer;
@@ -221,9 +221,20 @@ fn check_step<T: Real>(side: usize, stride: usize, phi: Phi, tolerance: f64) {
     let mut next: Buffer<T> = Cpu.zeros_maps(maps);
     let mut work = <Cpu as Device<T>>::Workspace::default();
     let terms = [(&filters[0], &r_maps), (&filters[1], &x_maps)];
-    Cpu.leaky_conv(&mut work, &terms, batch, &current_maps, (alpha, phi), &r_maps, &mut next);
+    let step = LeakyStep {
+        alpha,
+        phi,
+        current: &current_maps,
+        r: &r_maps,
+        next: &mut next,
+    };
+    Cpu.leaky_conv(&mut work, &terms, batch, step);
     let value = |u: f64| if u > 0.0 { u } else { phi.slope() * u };
-    let expected: Vec<f64> = r.iter().zip(&u).map(|(r, u)| (1.0 - alpha) * r + alpha * value(*u)).collect();
+    let expected: Vec<f64> = r
+        .iter()
+        .zip(&u)
+        .map(|(r, u)| (1.0 - alpha) * r + alpha * value(*u))
+        .collect();
     assert_close(&what, &download(maps, &next), &expected, tolerance);
 
     let ones = upload(maps, &vec![1.0; maps.len()]);

@@ -5,7 +5,7 @@
 
 mod support;
 
-use cords::device::Cpu;
+use cords::device::{Cpu, Device};
 use cords::learn::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
 use support::{Fixture, assert_close};
 
@@ -25,14 +25,14 @@ fn setting(fixture: &Fixture, name: &str, key: &str) -> f64 {
 fn check(name: &str, kind: impl Fn(&Fixture) -> OptimiserKind, warm_up: impl Fn(&Fixture) -> Option<WarmUp>) {
     let fixture = Fixture::open("optim.safetensors");
     let base = setting(&fixture, name, "lr");
-    let mut parameters = [fixture.tensor(&format!("{name}.start")).data];
+    let mut parameters = [Cpu.upload(&fixture.tensor(&format!("{name}.start")).data)];
     let mut optimiser = Optimiser::<f64, Cpu>::new(&Cpu, kind(&fixture), &[parameters[0].len()]);
     let steps = (0..)
         .take_while(|step| fixture.has(&format!("{name}.grad.{step}")))
         .count();
     assert!(steps > 0, "the file holds no step of {name}");
     for step in 0..steps {
-        let mut gradients = [fixture.tensor(&format!("{name}.grad.{step}")).data];
+        let mut gradients = [Cpu.upload(&fixture.tensor(&format!("{name}.grad.{step}")).data)];
         clip_gradient_norm(&Cpu, Some(fixture.number("clip")), &mut gradients);
         let rate = learning_rate(base, Schedule::Constant, warm_up(&fixture), step, steps, 1);
         optimiser.step(rate, &gradients, &mut parameters);
@@ -74,13 +74,21 @@ fn fixture_sgd_with_momentum_and_warm_up() {
 #[test]
 fn fixture_clipping() {
     let original = Fixture::open("optim.safetensors").tensor("adam.grad.0").data;
-    let norm = |parts: &[Vec<f64>]| parts.iter().flatten().map(|v| v * v).sum::<f64>().sqrt();
-    let mut parts = [original, vec![30.0; 4]];
+    type Buffer = <Cpu as Device<f64>>::Buffer;
+    let norm = |parts: &[Buffer]| {
+        parts
+            .iter()
+            .flat_map(|part| part.iter())
+            .map(|v| v * v)
+            .sum::<f64>()
+            .sqrt()
+    };
+    let mut parts = [Cpu.upload(&original), Cpu.upload(&[30.0; 4])];
     let before = norm(&parts);
     let returned = clip_gradient_norm::<f64, Cpu>(&Cpu, Some(5.0), &mut parts);
     assert!((returned - before).abs() < 1e-12 * before);
     assert!((norm(&parts) - 5.0 * before / (before + 1e-6)).abs() < 1e-12);
-    let mut small = [vec![0.3, -0.4]];
+    let mut small = [Cpu.upload(&[0.3, -0.4])];
     assert_eq!(clip_gradient_norm::<f64, Cpu>(&Cpu, Some(5.0), &mut small), 0.5);
-    assert_eq!(small, [vec![0.3, -0.4]]);
+    assert_eq!(small[0].to_vec(), [0.3, -0.4]);
 }

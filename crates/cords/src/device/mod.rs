@@ -7,7 +7,7 @@
 
 mod cpu;
 
-pub use cpu::{Cpu, Vectors};
+pub use cpu::{Aligned, Cpu, Kernels};
 
 use crate::Real;
 use crate::net::Phi;
@@ -107,6 +107,21 @@ pub struct AdamStep {
     pub decoupled: bool,
     /// Number of this step, from 1.
     pub step: u64,
+}
+
+/// What one step of an area reads and writes, apart from its convolutions.
+#[derive(Debug)]
+pub struct LeakyStep<'a, B> {
+    /// dt/tau.
+    pub alpha: f64,
+    /// The activation function.
+    pub phi: Phi,
+    /// The part of the input current that no convolution gives.
+    pub current: &'a B,
+    /// Activity before the step.
+    pub r: &'a B,
+    /// Activity after it.
+    pub next: &'a mut B,
 }
 
 /// A processor. Sizes that do not fit together are bugs of the caller; implementations may panic on them.
@@ -215,10 +230,7 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         work: &mut Self::Workspace,
         terms: &[(&Self::Filter, &Self::Buffer)],
         batch: usize,
-        current: &Self::Buffer,
-        leak: (f64, Phi),
-        r: &Self::Buffer,
-        next: &mut Self::Buffer,
+        step: LeakyStep<'_, Self::Buffer>,
     );
     /// delta = alpha phi'(u) g, sum += delta and g *= 1 - alpha, with the sign of u recovered from
     /// phi(u) = (next - (1 - alpha) r)/alpha.

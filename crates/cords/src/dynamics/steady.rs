@@ -90,8 +90,8 @@ pub fn settle_area(
         for ((change, constant), r) in change.iter_mut().zip(&constant).zip(activity.iter()) {
             let u = *change + constant;
             *change = if u > 0.0 { u } else { slope * u } - r;
-            // A NaN must not pass for small.
-            residual = if change.abs() <= residual {
+            // A NaN must not pass for small, nor be forgotten.
+            residual = if residual.is_nan() || change.abs() <= residual {
                 residual
             } else {
                 change.abs()

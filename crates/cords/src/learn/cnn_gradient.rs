@@ -197,7 +197,14 @@ fn backward<T: Real, D: Device<T>>(
         let shape = ConvName::InpConv.shape(architecture);
         let chunk = &mut *pass.chunk;
         let dw = &mut pass.weights[0];
-        weight_gradient(device, &mut chunk.work, shape, chunk.batch, (&chunk.images, &pass.flow), dw);
+        weight_gradient(
+            device,
+            &mut chunk.work,
+            shape,
+            chunk.batch,
+            (&chunk.images, &pass.flow),
+            dw,
+        );
     });
     norms.into_iter().flatten().collect()
 }
@@ -217,7 +224,14 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     );
     device.add_batch_sum(logit_maps, &dlogits, &mut pass.readout_bias);
     let dw = &mut pass.weights[graph.index(ConvName::Readout)];
-    weight_gradient(device, &mut chunk.work, shape, chunk.batch, (&chunk.pooled, &dlogits), dw);
+    weight_gradient(
+        device,
+        &mut chunk.work,
+        shape,
+        chunk.batch,
+        (&chunk.pooled, &dlogits),
+        dw,
+    );
     let mut dpooled = device.zeros_maps(shape.in_maps(chunk.batch));
     let filter = graph.filter(ConvName::Readout);
     device.conv_transpose(&mut chunk.work, filter, chunk.batch, &dlogits, &mut dpooled, false);

@@ -140,10 +140,12 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             convolved: names.iter().map(|name| device.zeros_maps(out(name))).collect(),
             normed: names
                 .iter()
-                .map(|name| if name.norm().is_some() {
-                    device.zeros_maps(out(name))
-                } else {
-                    device.zeros(0)
+                .map(|name| {
+                    if name.norm().is_some() {
+                        device.zeros_maps(out(name))
+                    } else {
+                        device.zeros(0)
+                    }
                 })
                 .collect(),
             inp: device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(batch)),

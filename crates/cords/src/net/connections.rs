@@ -6,7 +6,7 @@ use super::filters::{ConvName, Weights};
 use super::parameters::{READOUT_BIAS, bias_name};
 use super::{Architecture, Euler, Phi};
 use crate::Real;
-use crate::device::{Device, Maps};
+use crate::device::{Device, LeakyStep, Maps};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {
@@ -227,10 +227,15 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         } = scratch;
         for area in 0..self.areas.len() {
             let recurrent = (self.filter(ConvName::Recurrent(area)), &activity[area]);
-            let leak = (self.alphas[area], self.phi);
-            let (r, current, next) = (&activity[area], &constant[area], &mut next[area]);
+            let step = LeakyStep {
+                alpha: self.alphas[area],
+                phi: self.phi,
+                current: &constant[area],
+                r: &activity[area],
+                next: &mut next[area],
+            };
             if area == 0 {
-                self.device.leaky_conv(work, &[recurrent], batch, current, leak, r, next);
+                self.device.leaky_conv(work, &[recurrent], batch, step);
                 continue;
             }
             let x = if area == 1 && self.non_negative() {
@@ -240,8 +245,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 &source[area]
             };
             let feedforward = (self.filter(ConvName::Feedforward(area)), x);
-            self.device
-                .leaky_conv(work, &[recurrent, feedforward], batch, current, leak, r, next);
+            self.device.leaky_conv(work, &[recurrent, feedforward], batch, step);
         }
     }
 

@@ -1,6 +1,9 @@
 //! Which algorithm computes a convolution, and the instruction set that it runs in.
 
-#![expect(unsafe_code, reason = "calls kernels for instructions that the processor has been found to have")]
+#![expect(
+    unsafe_code,
+    reason = "calls kernels for instructions that the processor has been found to have"
+)]
 
 use std::sync::OnceLock;
 
@@ -20,28 +23,85 @@ fn is_winograd(shape: ConvShape) -> bool {
     shape.kernel == 3 && shape.stride == 1 && shape.padding == 1 && shape.in_side >= WINOGRAD_SIDE
 }
 
+/// The kernels of an element type, for the instructions that the processor has. Not generic, so that they are
+/// compiled once, with this crate.
+pub trait Kernels: Sized {
+    /// Sum of convolutions into maps.
+    fn write(work: &mut winograd::Workspace<Self>, term: Term<'_, Self>, side: usize, batch: usize, write: Write<Self>);
+    /// Sum of convolutions into a step of an area.
+    fn leak(
+        work: &mut winograd::Workspace<Self>,
+        terms: &[Term<'_, Self>],
+        side: usize,
+        batch: usize,
+        leaky: Leaky<Self>,
+    );
+    /// A sum over taps.
+    fn taps(
+        taps: &Taps<Self>,
+        work: &mut direct::Workspace<Self>,
+        batch: usize,
+        x: &[Self],
+        y: &mut [Self],
+        accumulate: bool,
+    );
+    /// Weight gradient of a convolution by Winograd's algorithm.
+    fn add_transformed(sum: &mut TransformedSum<Self>, side: usize, batch: usize, x: &[Self], dy: &[Self]);
+    /// The same, transformed back.
+    fn finish_transformed(sum: &mut TransformedSum<Self>, dw: &mut [Self]);
+    /// Weight gradient of a sum over taps.
+    fn add_taps(sum: &mut TapsSum<Self>, work: &mut direct::Workspace<Self>, batch: usize, x: &[Self], dy: &[Self]);
+}
+
 /// Runs `$run` with `$s` = the vectors of `$t` at the processor's level.
 macro_rules! with_vectors {
     ($t:ty, $s:ident => $run:expr) => {
         match level() {
             Level::Wide => {
-                type $s<T> = <T as Vectors>::Wide;
-                // SAFETY: the processor has these instructions.
+                type $s = <$t as Vectors>::Wide;
+                // SAFETY: the processor has these instructions; `write` and `leak` are given maps of the right sizes.
                 unsafe { $run }
             }
             Level::Half => {
-                type $s<T> = <T as Vectors>::Half;
+                type $s = <$t as Vectors>::Half;
                 // SAFETY: as above.
                 unsafe { $run }
             }
             Level::Plain => {
-                type $s<T> = Plain<T>;
-                // SAFETY: ordinary instructions.
+                type $s = Plain<$t>;
+                // SAFETY: as above; ordinary instructions.
                 unsafe { $run }
             }
         }
     };
 }
+
+macro_rules! kernels {
+    ($t:ty) => {
+        impl Kernels for $t {
+            fn write(work: &mut winograd::Workspace<$t>, term: Term<'_, $t>, side: usize, batch: usize, write: Write<$t>) {
+                with_vectors!($t, S => winograd::correlate::<S, _>(work, &[term], side, batch, write));
+            }
+            fn leak(work: &mut winograd::Workspace<$t>, terms: &[Term<'_, $t>], side: usize, batch: usize, leaky: Leaky<$t>) {
+                with_vectors!($t, S => winograd::correlate::<S, _>(work, terms, side, batch, leaky));
+            }
+            fn taps(taps: &Taps<$t>, work: &mut direct::Workspace<$t>, batch: usize, x: &[$t], y: &mut [$t], accumulate: bool) {
+                with_vectors!($t, S => taps.apply::<S>(work, batch, x, y, accumulate));
+            }
+            fn add_transformed(sum: &mut TransformedSum<$t>, side: usize, batch: usize, x: &[$t], dy: &[$t]) {
+                with_vectors!($t, S => sum.add::<S>(side, batch, x, dy));
+            }
+            fn finish_transformed(sum: &mut TransformedSum<$t>, dw: &mut [$t]) {
+                with_vectors!($t, S => sum.finish::<S>(dw));
+            }
+            fn add_taps(sum: &mut TapsSum<$t>, work: &mut direct::Workspace<$t>, batch: usize, x: &[$t], dy: &[$t]) {
+                with_vectors!($t, S => sum.add::<S>(work, batch, x, dy));
+            }
+        }
+    };
+}
+kernels!(f32);
+kernels!(f64);
 
 /// Weights in the form that an algorithm wants.
 enum Prepared<T> {
@@ -106,7 +166,7 @@ pub struct Workspace<T> {
 
 /// y = value, or y += value.
 #[derive(Clone, Copy)]
-struct Write<T> {
+pub struct Write<T> {
     y: Shared<T>,
     accumulate: bool,
 }
@@ -117,14 +177,21 @@ impl<S: Lanes> Epilogue<S> for Write<S::Element> {
         // SAFETY: the index lies within the maps, which the convolution has checked.
         unsafe {
             let y = self.y.get().add(at);
-            S::store(y, if self.accumulate { S::add(S::load(y), value) } else { value });
+            S::store(
+                y,
+                if self.accumulate {
+                    S::add(S::load(y), value)
+                } else {
+                    value
+                },
+            );
         }
     }
 }
 
 /// next = (1 - alpha) r + alpha phi(current + value); the same expressions, unfused, as [`elementwise::leaky_update`].
 #[derive(Clone, Copy)]
-struct Leaky<T> {
+pub struct Leaky<T> {
     keep: T,
     alpha: T,
     slope: T,
@@ -172,11 +239,10 @@ fn apply<T: Real>(
                 y: Shared::new(y),
                 accumulate,
             };
-            let terms = [Term { weights, x }];
-            with_vectors!(T, S => winograd::correlate::<S<T>, _>(&mut work.winograd, &terms, side, batch, write));
+            T::write(&mut work.winograd, Term { weights, x }, side, batch, write);
         }
         Prepared::Direct(taps) => {
-            with_vectors!(T, S => taps.apply::<S<T>>(&mut work.direct, batch, x, y, accumulate));
+            T::taps(taps, &mut work.direct, batch, x, y, accumulate);
         }
     }
 }
@@ -214,7 +280,9 @@ pub(super) fn leaky_conv<T: Real>(
     next: &mut [T],
 ) {
     assert_eq!((current.len(), r.len()), (next.len(), next.len()), "maps of a step");
-    let direct = terms.iter().any(|(filter, _)| matches!(filter.forward, Prepared::Direct(_)));
+    let direct = terms
+        .iter()
+        .any(|(filter, _)| matches!(filter.forward, Prepared::Direct(_)));
     // What the fused step cannot sum is summed before it.
     let mut sum = std::mem::take(&mut work.current);
     let current = if direct {
@@ -249,7 +317,7 @@ pub(super) fn leaky_conv<T: Real>(
             r: r.as_ptr(),
             next: Shared::new(next),
         };
-        with_vectors!(T, S => winograd::correlate::<S<T>, _>(&mut work.winograd, &fused, side, batch, epilogue));
+        T::leak(&mut work.winograd, &fused, side, batch, epilogue);
     }
     work.current = sum;
 }
@@ -285,14 +353,14 @@ impl<T: Real> WeightSum<T> {
     pub(super) fn add(&mut self, work: &mut Workspace<T>, batch: usize, x: &[T], dy: &[T]) {
         let side = self.shape.in_side;
         match &mut self.sum {
-            Sum::Winograd(sum) => with_vectors!(T, S => sum.add::<S<T>>(side, batch, x, dy)),
-            Sum::Direct(sum) => with_vectors!(T, S => sum.add::<S<T>>(&mut work.direct, batch, x, dy)),
+            Sum::Winograd(sum) => T::add_transformed(sum, side, batch, x, dy),
+            Sum::Direct(sum) => T::add_taps(sum, &mut work.direct, batch, x, dy),
         }
     }
 
     pub(super) fn finish(&mut self, dw: &mut [T]) {
         match &mut self.sum {
-            Sum::Winograd(sum) => with_vectors!(T, S => sum.finish::<S<T>>(dw)),
+            Sum::Winograd(sum) => T::finish_transformed(sum, dw),
             Sum::Direct(sum) => sum.finish(dw),
         }
     }

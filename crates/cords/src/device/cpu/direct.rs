@@ -28,7 +28,7 @@ struct Pass<T> {
 }
 
 /// A convolution, or the transpose of one, as passes over output positions.
-pub(super) struct Taps<T> {
+pub struct Taps<T> {
     inputs: usize,
     outputs: usize,
     in_side: usize,
@@ -44,12 +44,16 @@ pub(super) struct Taps<T> {
 
 /// Scratch of a call.
 #[derive(Default)]
-pub(super) struct Workspace<T> {
+pub struct Workspace<T> {
     frames: Aligned<T>,
 }
 
 fn panel_width(columns: usize, panel: usize) -> usize {
-    if blocks(columns) * BLOCK - panel * PANEL >= PANEL { PANEL } else { BLOCK }
+    if blocks(columns) * BLOCK - panel * PANEL >= PANEL {
+        PANEL
+    } else {
+        BLOCK
+    }
 }
 
 /// Weights in the order of a pass; `weight(output, input, ky, kx)`.
@@ -113,7 +117,11 @@ impl<T: Real> Taps<T> {
         // Taps of one dimension for positions i = first + stride j: (k, o - j + before).
         let line = |first: usize| -> Vec<(usize, usize)> {
             (0..kernel)
-                .filter(|k| (first + padding + stride * before).checked_sub(*k).is_some_and(|at| at % stride == 0))
+                .filter(|k| {
+                    (first + padding + stride * before)
+                        .checked_sub(*k)
+                        .is_some_and(|at| at % stride == 0)
+                })
                 .map(|k| (k, (first + padding + stride * before - k) / stride))
                 .collect()
         };
@@ -122,7 +130,10 @@ impl<T: Real> Taps<T> {
             .flat_map(|y| (0..phases).map(move |x| (y, x)))
             .map(|(y, x)| {
                 let (rows, columns) = (line(y), line(x));
-                let both: Vec<_> = rows.iter().flat_map(|row| columns.iter().map(move |column| (*row, *column))).collect();
+                let both: Vec<_> = rows
+                    .iter()
+                    .flat_map(|row| columns.iter().map(move |column| (*row, *column)))
+                    .collect();
                 let kernels: Vec<(usize, usize)> = both.iter().map(|(row, column)| (row.0, column.0)).collect();
                 // From outputs to inputs.
                 let value = |input: usize, output: usize, (ky, kx): (usize, usize)| {
@@ -135,7 +146,7 @@ impl<T: Real> Taps<T> {
                 }
             })
             .collect();
-        let reach = (shape.in_side - 1) / stride + (stride - 1 + padding) / stride + 1;
+        let reach = (shape.in_side - 1) / stride + padding.div_ceil(stride) + 1;
         Self {
             inputs: shape.outputs,
             outputs: shape.inputs,
@@ -163,16 +174,26 @@ impl<T: Real> Taps<T> {
     ) {
         let (inputs, outputs) = (blocks(self.inputs), blocks(self.outputs));
         let out_plane = self.out_side * self.out_side * BLOCK;
-        assert_eq!(x.len(), batch * inputs * self.in_side * self.in_side * BLOCK, "input maps");
+        assert_eq!(
+            x.len(),
+            batch * inputs * self.in_side * self.in_side * BLOCK,
+            "input maps"
+        );
         assert_eq!(y.len(), batch * outputs * out_plane, "output maps");
         if !accumulate && self.passes.iter().any(|pass| pass.taps.is_empty()) {
             y.fill(T::ZERO);
         }
-        let frames = frames(&mut work.frames, (self.in_side, self.before, self.frame), batch * inputs, x);
+        let frames = frames(
+            &mut work.frames,
+            (self.in_side, self.before, self.frame),
+            batch * inputs,
+            x,
+        );
         let plane = self.frame * self.frame * BLOCK;
         let to = Shared::new(y);
         for pass in self.passes.iter().filter(|pass| !pass.taps.is_empty()) {
-            let [height, width] = [pass.first.0, pass.first.1].map(|first| (self.out_side - first).div_ceil(self.out_step));
+            let [height, width] =
+                [pass.first.0, pass.first.1].map(|first| (self.out_side - first).div_ceil(self.out_step));
             let depth = BLOCK.min(self.inputs);
             let offsets: Vec<usize> = (0..inputs)
                 .flat_map(|block| {
@@ -191,10 +212,10 @@ impl<T: Real> Taps<T> {
                 } else {
                     (product_index / height, product_index % height, 0)
                 };
-                let from = image * inputs * plane
-                    + (row * self.in_step * self.frame + column * self.in_step) * BLOCK;
+                let from = image * inputs * plane + (row * self.in_step * self.frame + column * self.in_step) * BLOCK;
                 let at = image * outputs * out_plane
-                    + ((pass.first.0 + row * self.out_step) * self.out_side + pass.first.1 + column * self.out_step) * BLOCK;
+                    + ((pass.first.0 + row * self.out_step) * self.out_side + pass.first.1 + column * self.out_step)
+                        * BLOCK;
                 (from, at)
             };
             let strides = if by_image {
@@ -261,7 +282,7 @@ fn frames<'a, T: Real>(
 }
 
 /// Gradient of weights `[outputs, inputs, kernel, kernel]`, summed over any number of steps.
-pub(super) struct TapsSum<T> {
+pub struct TapsSum<T> {
     shape: ConvShape,
     /// `[panel of outputs][block of inputs][tap][input][columns of the panel]`; empty until something is added.
     total: Aligned<T>,
@@ -287,11 +308,21 @@ impl<T: Real> TapsSum<T> {
     ///
     /// # Safety
     /// The instructions of `S` exist.
-    pub(super) unsafe fn add<S: Lanes<Element = T>>(&mut self, work: &mut Workspace<T>, batch: usize, x: &[T], dy: &[T]) {
+    pub(super) unsafe fn add<S: Lanes<Element = T>>(
+        &mut self,
+        work: &mut Workspace<T>,
+        batch: usize,
+        x: &[T],
+        dy: &[T],
+    ) {
         let shape = self.shape;
         let (inputs, outputs, out) = (blocks(shape.inputs), blocks(shape.outputs), shape.out_side());
         let out_plane = out * out * BLOCK;
-        assert_eq!(x.len(), batch * inputs * shape.in_side * shape.in_side * BLOCK, "input maps");
+        assert_eq!(
+            x.len(),
+            batch * inputs * shape.in_side * shape.in_side * BLOCK,
+            "input maps"
+        );
         assert_eq!(dy.len(), batch * outputs * out_plane, "output gradient");
         let (depth, taps) = (BLOCK.min(shape.inputs), shape.kernel * shape.kernel);
         let rows = taps * depth;
@@ -299,7 +330,12 @@ impl<T: Real> TapsSum<T> {
             self.total = Aligned::zeros(inputs * rows * outputs * BLOCK);
         }
         let frame = shape.in_side + 2 * shape.padding;
-        let frames = frames(&mut work.frames, (shape.in_side, shape.padding, frame), batch * inputs, x);
+        let frames = frames(
+            &mut work.frames,
+            (shape.in_side, shape.padding, frame),
+            batch * inputs,
+            x,
+        );
         let plane = frame * frame * BLOCK;
         let offsets: Vec<usize> = (0..taps)
             .flat_map(|tap| {
@@ -345,7 +381,11 @@ impl<T: Real> TapsSum<T> {
         if self.total.is_empty() {
             return;
         }
-        let (inputs, depth, taps) = (blocks(shape.inputs), BLOCK.min(shape.inputs), shape.kernel * shape.kernel);
+        let (inputs, depth, taps) = (
+            blocks(shape.inputs),
+            BLOCK.min(shape.inputs),
+            shape.kernel * shape.kernel,
+        );
         for (output, dw) in dw.chunks_exact_mut(shape.patch()).enumerate() {
             let (panel, column) = (output / PANEL, output % PANEL);
             let columns = panel_width(shape.outputs, panel);

@@ -118,16 +118,8 @@ fn reduce<T: Real>(x: &[T], f: impl Fn(f64) -> f64) -> f64 {
     })
 }
 
-pub(super) fn sum<T: Real>(x: &[T]) -> f64 {
-    reduce(x, |x| x)
-}
-
 pub(super) fn sum_squares<T: Real>(x: &[T]) -> f64 {
     reduce(x, |x| x * x)
-}
-
-pub(super) fn sum_squared_differences<T: Real>(x: &[T], centre: f64) -> f64 {
-    reduce(x, |x| (x - centre) * (x - centre))
 }
 
 /// Sum of a (b - centre) in double precision with eight partial sums.
@@ -195,12 +187,16 @@ pub(super) fn sgd_step<T: Real>(
     parameter: &mut [T],
 ) {
     let (rate, momentum, decay) = (T::from_f64(rate), T::from_f64(momentum), T::from_f64(decay));
-    over([gradient], [velocity, parameter], &|[gradient], [velocity, parameter]| {
-        for ((gradient, velocity), parameter) in gradient.iter().zip(velocity).zip(parameter) {
-            *velocity = momentum * *velocity + *gradient + decay * *parameter;
-            *parameter -= rate * *velocity;
-        }
-    });
+    over(
+        [gradient],
+        [velocity, parameter],
+        &|[gradient], [velocity, parameter]| {
+            for ((gradient, velocity), parameter) in gradient.iter().zip(velocity).zip(parameter) {
+                *velocity = momentum * *velocity + *gradient + decay * *parameter;
+                *parameter -= rate * *velocity;
+            }
+        },
+    );
 }
 
 pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], [first, second]: [&mut [T]; 2], parameter: &mut [T]) {
@@ -218,12 +214,16 @@ pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], [first, second]
     let epsilon = T::from_f64(step.epsilon);
     let (new1, new2) = (T::from_f64(1.0 - beta1), T::from_f64(1.0 - beta2));
     let (beta1, beta2) = (T::from_f64(beta1), T::from_f64(beta2));
-    over([gradient], [first, second, parameter], &|[gradient], [first, second, parameter]| {
-        for (((gradient, first), second), parameter) in gradient.iter().zip(first).zip(second).zip(parameter) {
-            let gradient = *gradient + added * *parameter;
-            *first = beta1 * *first + new1 * gradient;
-            *second = beta2 * *second + new2 * gradient * gradient;
-            *parameter = shrink * *parameter - rate * *first / (second.sqrt() / root + epsilon);
-        }
-    });
+    over(
+        [gradient],
+        [first, second, parameter],
+        &|[gradient], [first, second, parameter]| {
+            for (((gradient, first), second), parameter) in gradient.iter().zip(first).zip(second).zip(parameter) {
+                let gradient = *gradient + added * *parameter;
+                *first = beta1 * *first + new1 * gradient;
+                *second = beta2 * *second + new2 * gradient * gradient;
+                *parameter = shrink * *parameter - rate * *first / (second.sqrt() / root + epsilon);
+            }
+        },
+    );
 }

@@ -9,7 +9,7 @@ use crate::Real;
 
 /// Which instructions a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub(super) enum Level {
     /// AVX-512 and FMA.
     Wide,
     /// AVX2 and FMA.
@@ -32,7 +32,7 @@ pub(super) fn level() -> Level {
 }
 
 /// The vectors of an element type at each level.
-pub trait Vectors: Sized {
+pub(super) trait Vectors: Sized {
     /// 512 bits.
     type Wide: Lanes<Element = Self>;
     /// 256 bits.
@@ -81,15 +81,20 @@ macro_rules! compiled {
                 // SAFETY: the caller's promise.
                 unsafe { $body::<$($used)*>($($argument),*) }
             }
-            // SAFETY: the caller's promise.
-            unsafe {
-                match S::LEVEL {
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Wide => wide::<$($used)*>($($argument),*),
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Half => half::<$($used)*>($($argument),*),
-                    _ => plain::<$($used)*>($($argument),*),
-                }
+            // Constant conditions: only one of the three is compiled for each `S`.
+            #[cfg(target_arch = "x86_64")]
+            if const { matches!(S::LEVEL, Level::Wide) } {
+                // SAFETY: the caller's promise.
+                return unsafe { wide::<$($used)*>($($argument),*) };
+            }
+            #[cfg(target_arch = "x86_64")]
+            if const { matches!(S::LEVEL, Level::Half) } {
+                // SAFETY: the caller's promise.
+                return unsafe { half::<$($used)*>($($argument),*) };
+            }
+            if const { matches!(S::LEVEL, Level::Plain) } {
+                // SAFETY: the caller's promise.
+                unsafe { plain::<$($used)*>($($argument),*) }
             }
         }
     };
@@ -101,7 +106,7 @@ pub(super) use compiled;
 /// # Safety of the methods
 /// Each may be called only where the vector's instructions exist, inlined into a function compiled for them; `load` and
 /// `store` need `COUNT` readable or writable elements, at any alignment.
-pub trait Lanes: Copy + Send + Sync + 'static {
+pub(super) trait Lanes: Copy + Send + Sync + 'static {
     /// Element.
     type Element: Real;
     /// The vector.
@@ -156,7 +161,7 @@ pub trait Lanes: Copy + Send + Sync + 'static {
 
 /// Vectors of four elements in ordinary instructions, for any processor.
 #[derive(Clone, Copy)]
-pub struct Plain<T>(std::marker::PhantomData<T>);
+pub(super) struct Plain<T>(std::marker::PhantomData<T>);
 
 impl<T: Real> Lanes for Plain<T> {
     type Element = T;
@@ -210,7 +215,7 @@ mod x86 {
          $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $max:ident, $zero:ident) => {
             $(#[$doc])*
             #[derive(Clone, Copy)]
-            pub struct $name;
+            pub(in super::super) struct $name;
             // SAFETY (every block): the caller promises the instructions and the memory.
             impl Lanes for $name {
                 type Element = $t;

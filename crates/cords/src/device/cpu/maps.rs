@@ -29,7 +29,11 @@ const WORTH_SHARING: usize = 1 << 16;
 
 /// How many neighbouring items of `len` values one task takes, of `total` values in all.
 fn together(len: usize, total: usize) -> usize {
-    if total < WORTH_SHARING { total / len.max(1) + 1 } else { 1 }
+    if total < WORTH_SHARING {
+        total / len.max(1) + 1
+    } else {
+        1
+    }
 }
 
 /// `[channels, plane]` into `[blocks][plane][16]`.
@@ -192,7 +196,11 @@ pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], r: &[T], rectifie
         vectorised(|| {
             for (r, g) in r.chunks_exact(BLOCK).zip(g.chunks_exact_mut(BLOCK)) {
                 for ((r, g), dpooled) in r.iter().zip(g).zip(dpooled) {
-                    *g += if !rectified || *r > T::ZERO { *dpooled * share } else { T::ZERO };
+                    *g += if !rectified || *r > T::ZERO {
+                        *dpooled * share
+                    } else {
+                        T::ZERO
+                    };
                 }
             }
         });
@@ -207,17 +215,17 @@ pub(super) fn cross_entropy<T: Real>(
     dlogits: &mut [T],
 ) -> Vec<f64> {
     let row = blocks(classes) * BLOCK;
-    assert_eq!(
-        (logits.len(), dlogits.len()),
-        (row * labels.len(), row * labels.len())
-    );
+    assert_eq!((logits.len(), dlogits.len()), (row * labels.len(), row * labels.len()));
     dlogits.fill(T::ZERO);
     let mut weights = vec![0.0f64; classes];
     let rows = logits.chunks_exact(row).zip(dlogits.chunks_exact_mut(row));
     rows.zip(labels)
         .map(|((logits, dlogits), label)| {
             let logits = &logits[..classes];
-            let largest = logits.iter().map(|logit| logit.to_f64()).fold(f64::NEG_INFINITY, f64::max);
+            let largest = logits
+                .iter()
+                .map(|logit| logit.to_f64())
+                .fold(f64::NEG_INFINITY, f64::max);
             for (weight, logit) in weights.iter_mut().zip(logits) {
                 *weight = (logit.to_f64() - largest).exp();
             }
@@ -298,7 +306,12 @@ fn by_channel<R: Copy + Send>(maps: Maps, each: impl Fn(usize) -> [R; BLOCK] + S
 
 /// Adds `f(values of 16 channels at one position)` over all images and positions of a block of channels.
 #[inline(always)]
-fn sums<T: Real, const I: usize>(maps: Maps, index: usize, x: [&[T]; I], f: impl Fn(usize, [f64; I]) -> f64) -> [f64; BLOCK] {
+fn sums<T: Real, const I: usize>(
+    maps: Maps,
+    index: usize,
+    x: [&[T]; I],
+    f: impl Fn(usize, [f64; I]) -> f64,
+) -> [f64; BLOCK] {
     vectorised(|| {
         let mut sums = [0.0f64; BLOCK];
         for start in (0..maps.batch).map(|batch| batch * image(maps) + index * block(maps)) {

@@ -17,9 +17,9 @@ mod winograd;
 use rayon::prelude::*;
 
 pub use aligned::Aligned;
-pub use lanes::Vectors;
+pub use conv::Kernels;
 
-use super::{AdamStep, ConvShape, Device, Maps};
+use super::{AdamStep, ConvShape, Device, LeakyStep, Maps};
 use crate::Real;
 use crate::net::Phi;
 
@@ -193,10 +193,13 @@ impl<T: Real> Device<T> for Cpu {
         work: &mut conv::Workspace<T>,
         terms: &[(&conv::Filter<T>, &Aligned<T>)],
         batch: usize,
-        current: &Aligned<T>,
-        (alpha, phi): (f64, Phi),
-        r: &Aligned<T>,
-        next: &mut Aligned<T>,
+        LeakyStep {
+            alpha,
+            phi,
+            current,
+            r,
+            next,
+        }: LeakyStep<'_, Aligned<T>>,
     ) {
         let terms: Vec<(&conv::Filter<T>, &[T])> = terms.iter().map(|(filter, x)| (*filter, &***x)).collect();
         conv::leaky_conv(work, &terms, batch, current, (alpha, phi.slope()), r, next);
@@ -241,7 +244,14 @@ impl<T: Real> Device<T> for Cpu {
         maps::cross_entropy(classes, logits, labels, scale, dlogits)
     }
 
-    fn return_term(&self, maps: Maps, r: &Aligned<T>, rest: &Aligned<T>, scale: f64, g: Option<&mut Aligned<T>>) -> f64 {
+    fn return_term(
+        &self,
+        maps: Maps,
+        r: &Aligned<T>,
+        rest: &Aligned<T>,
+        scale: f64,
+        g: Option<&mut Aligned<T>>,
+    ) -> f64 {
         maps::return_term(maps, r, rest, scale, g.map(|g| &mut **g))
     }
 
@@ -251,7 +261,15 @@ impl<T: Real> Device<T> for Cpu {
         w
     }
 
-    fn weight_norm_adjoint(&self, rows: usize, g: &Aligned<T>, v: &Aligned<T>, dw: &Aligned<T>, dg: &mut Aligned<T>, dv: &mut Aligned<T>) {
+    fn weight_norm_adjoint(
+        &self,
+        rows: usize,
+        g: &Aligned<T>,
+        v: &Aligned<T>,
+        dw: &Aligned<T>,
+        dg: &mut Aligned<T>,
+        dv: &mut Aligned<T>,
+    ) {
         maps::weight_norm_adjoint(rows, g, v, dw, dg, dv);
     }
 
@@ -283,7 +301,13 @@ impl<T: Real> Device<T> for Cpu {
         elementwise::sgd_step(rate, momentum, weight_decay, gradient, velocity, parameter);
     }
 
-    fn adam_step(&self, step: AdamStep, gradient: &Aligned<T>, moments: &mut [Aligned<T>; 2], parameter: &mut Aligned<T>) {
+    fn adam_step(
+        &self,
+        step: AdamStep,
+        gradient: &Aligned<T>,
+        moments: &mut [Aligned<T>; 2],
+        parameter: &mut Aligned<T>,
+    ) {
         let [first, second] = moments;
         elementwise::adam_step(step, gradient, [first, second], parameter);
     }

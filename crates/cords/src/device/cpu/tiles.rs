@@ -123,11 +123,15 @@ compiled! {
     )
 }
 
-/// Calls `$tile::<S, rows, n>` for a number of rows known only at run time.
+/// Calls `product_tile::<S, rows, $n>` for a number of rows known only at run time.
 macro_rules! by_rows {
-    ($rows:expr, $tile:ident::<$s:ident, $n:literal> $arguments:tt; $($m:literal)*) => {
+    ($s:ident, $n:literal, $rows:expr, $arguments:tt) => {
+        by_rows!(@ $s, $n, $rows, $arguments, 4, [1 2 3 4] 6, [5 6] 14, [7 8 9 10 11 12 13 14])
+    };
+    // Register tiles higher than `S::ROWS` are not compiled.
+    (@ $s:ident, $n:literal, $rows:expr, $arguments:tt, $($most:literal, [$($m:literal)*])*) => {
         match $rows {
-            $($m => $tile::<$s, $m, $n> $arguments,)*
+            $($($m => if const { $s::ROWS >= $most } { product_tile::<$s, $m, $n> $arguments },)*)*
             rows => unreachable!("a register tile of {rows} rows"),
         }
     };
@@ -165,11 +169,11 @@ pub(super) unsafe fn product<S: Lanes>(
             unsafe {
                 if columns - column > S::COUNT {
                     let places = [place(column), place(column + S::COUNT)];
-                    by_rows!(height, product_tile::<S, 2>(x, w, columns, y, places); 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                    by_rows!(S, 2, height, (x, w, columns, y, places));
                     column += 2 * S::COUNT;
                 } else {
                     let places = [place(column)];
-                    by_rows!(height, product_tile::<S, 1>(x, w, columns, y, places); 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                    by_rows!(S, 1, height, (x, w, columns, y, places));
                     column += S::COUNT;
                 }
             }
@@ -251,7 +255,7 @@ pub(super) unsafe fn outer<S: Lanes>(offsets: &[usize], p: Positions<S::Element>
             macro_rules! tile {
                 ($n:literal, $places:expr) => {
                     match height {
-                        8 => outer_tile::<S, 8, $n>(head(left), p, $places, columns, y),
+                        8 if const { S::ROWS >= 8 } => outer_tile::<S, 8, $n>(head(left), p, $places, columns, y),
                         4 => outer_tile::<S, 4, $n>(head(left), p, $places, columns, y),
                         2 => outer_tile::<S, 2, $n>(head(left), p, $places, columns, y),
                         _ => outer_tile::<S, 1, $n>(head(left), p, $places, columns, y),
@@ -274,5 +278,7 @@ pub(super) unsafe fn outer<S: Lanes>(offsets: &[usize], p: Positions<S::Element>
 }
 
 fn head<const R: usize>(offsets: &[usize]) -> &[usize; R] {
-    offsets.first_chunk().expect("a tile is no higher than the rows that are left")
+    offsets
+        .first_chunk()
+        .expect("a tile is no higher than the rows that are left")
 }

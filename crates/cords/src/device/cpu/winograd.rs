@@ -166,8 +166,20 @@ macro_rules! spread {
         }
     };
 }
-spread!(spread_input, spread_input_body, SPAN, input_1d, "B^T d B of one block of channels of one input tile.");
-spread!(spread_gradient, spread_gradient_body, TILE, gradient_1d, "A d A^T of one block of channels of one output tile.");
+spread!(
+    spread_input,
+    spread_input_body,
+    SPAN,
+    input_1d,
+    "B^T d B of one block of channels of one input tile."
+);
+spread!(
+    spread_gradient,
+    spread_gradient_body,
+    TILE,
+    gradient_1d,
+    "A d A^T of one block of channels of one output tile."
+);
 
 /// What becomes of a convolution's output, `COUNT` neighbouring channels at a time.
 pub(super) trait Epilogue<S: Lanes>: Copy + Sync {
@@ -237,7 +249,11 @@ compiled! {
 
 /// Width of panel `panel` of so many columns.
 fn panel_width(columns: usize, panel: usize) -> usize {
-    if blocks(columns) * BLOCK - panel * PANEL >= PANEL { PANEL } else { BLOCK }
+    if blocks(columns) * BLOCK - panel * PANEL >= PANEL {
+        PANEL
+    } else {
+        BLOCK
+    }
 }
 
 fn panels(columns: usize) -> usize {
@@ -266,7 +282,8 @@ impl<T: Real> Transformed<T> {
                     for first in (0..width).step_by(BLOCK) {
                         let mut kernels = [[0.0f64; BLOCK]; 9];
                         for lane in 0..BLOCK.min(outputs.saturating_sub(panel * PANEL + first)) {
-                            for (kernels, value) in kernels.iter_mut().zip(weight(panel * PANEL + first + lane, input)) {
+                            for (kernels, value) in kernels.iter_mut().zip(weight(panel * PANEL + first + lane, input))
+                            {
                                 kernels[lane] = value.to_f64();
                             }
                         }
@@ -393,7 +410,7 @@ struct Scratch<T> {
 
 /// Scratch of all threads.
 #[derive(Default)]
-pub(super) struct Workspace<T> {
+pub struct Workspace<T> {
     threads: Vec<Scratch<T>>,
     spread: Aligned<T>,
 }
@@ -409,7 +426,7 @@ impl<T: Real> Workspace<T> {
 
 /// One term of a sum of convolutions: its weights and the maps that they are applied to.
 #[derive(Clone, Copy)]
-pub(super) struct Term<'a, T> {
+pub struct Term<'a, T> {
     pub(super) weights: &'a Transformed<T>,
     pub(super) x: &'a [T],
 }
@@ -498,7 +515,9 @@ unsafe fn multiply_panel<S: Lanes, E: Epilogue<S>>(
     let width = panel_width(outputs, panel);
     let stride = tiles.len() * width + BLOCK;
     let products = products.at_least(SPREAD * stride);
-    let places: Vec<usize> = (0..layout.stride / (layout.tiles * BLOCK)).map(|block| block * layout.tiles * BLOCK).collect();
+    let places: Vec<usize> = (0..layout.stride / (layout.tiles * BLOCK))
+        .map(|block| block * layout.tiles * BLOCK)
+        .collect();
     for xi in 0..SPREAD {
         let mut block = 0;
         for (index, term) in terms.iter().enumerate() {
@@ -523,7 +542,8 @@ unsafe fn multiply_panel<S: Lanes, E: Epilogue<S>>(
     for (slot, tile) in tiles.enumerate() {
         let (image, y, x) = grid.place(tile);
         let corner = Corner {
-            at: ((image * blocks(outputs) + panel * (PANEL / BLOCK)) * grid.side * grid.side + y * grid.side + x) * BLOCK,
+            at: ((image * blocks(outputs) + panel * (PANEL / BLOCK)) * grid.side * grid.side + y * grid.side + x)
+                * BLOCK,
             height: TILE.min(grid.side - y),
             width: TILE.min(grid.side - x),
             side: grid.side,
@@ -552,7 +572,11 @@ pub(super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
     let inputs: usize = terms.iter().map(|term| blocks(term.weights.inputs) * BLOCK).sum();
     for term in terms {
         let len = batch * blocks(term.weights.inputs) * side * side * BLOCK;
-        assert_eq!((term.x.len(), term.weights.outputs), (len, outputs), "maps of a convolution");
+        assert_eq!(
+            (term.x.len(), term.weights.outputs),
+            (len, outputs),
+            "maps of a convolution"
+        );
     }
     let workers = threads(SPREAD * grid.count * inputs * outputs);
     let spread_all = |layout: Layout, tiles: Range<usize>, first: usize, border: &mut Aligned<S::Element>, spread| {
@@ -586,7 +610,11 @@ pub(super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
         work.spread = shared;
         return;
     }
-    let count = grid.count.div_ceil(BLOCK_TILES).next_multiple_of(workers).min(grid.count);
+    let count = grid
+        .count
+        .div_ceil(BLOCK_TILES)
+        .next_multiple_of(workers)
+        .min(grid.count);
     share(work.threads(workers.min(count)), count, |scratch, range| {
         for block in range {
             let tiles = block * grid.count / count..(block + 1) * grid.count / count;
@@ -607,7 +635,7 @@ pub(super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
 /// Gradient of weights `[outputs, inputs, 3, 3]`, summed in the transformed domain over any number of steps.
 ///
 /// Two-level sum: a block of tiles is summed from zero and then added.
-pub(super) struct TransformedSum<T> {
+pub struct TransformedSum<T> {
     inputs: usize,
     outputs: usize,
     /// As [`Transformed`]'s values; empty until something is added.
@@ -651,7 +679,11 @@ impl<T: Real> TransformedSum<T> {
         let grid = Grid::new(side, batch);
         let (inputs, outputs) = (blocks(self.inputs), blocks(self.outputs));
         let plane = side * side * BLOCK;
-        assert_eq!((x.len(), dy.len()), (batch * inputs * plane, batch * outputs * plane), "maps of a weight gradient");
+        assert_eq!(
+            (x.len(), dy.len()),
+            (batch * inputs * plane, batch * outputs * plane),
+            "maps of a weight gradient"
+        );
         let capacity = self.capacity();
         let (from, to) = (Layout::new(capacity, inputs), Layout::new(capacity, outputs));
         if self.total.is_empty() {
@@ -745,27 +777,29 @@ impl<T: Real> TransformedSum<T> {
         }
         let depth = blocks(self.inputs) * BLOCK;
         let (inputs, outputs, total) = (self.inputs, self.outputs, &self.total);
-        dw.par_chunks_mut(PANEL * inputs * 9).enumerate().for_each(|(panel, dw)| {
-            let width = panel_width(outputs, panel);
-            let total = &total[panel * SPREAD * depth * PANEL..];
-            for input in 0..inputs {
-                for (group, dw) in dw.chunks_mut(BLOCK * inputs * 9).enumerate() {
-                    let mut spread = [[0.0f64; BLOCK]; SPREAD];
-                    for (xi, spread) in spread.iter_mut().enumerate() {
-                        let from = &total[(xi * depth + input) * width + group * BLOCK..][..BLOCK];
-                        for (spread, value) in spread.iter_mut().zip(from) {
-                            *spread = value.to_f64();
+        dw.par_chunks_mut(PANEL * inputs * 9)
+            .enumerate()
+            .for_each(|(panel, dw)| {
+                let width = panel_width(outputs, panel);
+                let total = &total[panel * SPREAD * depth * PANEL..];
+                for input in 0..inputs {
+                    for (group, dw) in dw.chunks_mut(BLOCK * inputs * 9).enumerate() {
+                        let mut spread = [[0.0f64; BLOCK]; SPREAD];
+                        for (xi, spread) in spread.iter_mut().enumerate() {
+                            let from = &total[(xi * depth + input) * width + group * BLOCK..][..BLOCK];
+                            for (spread, value) in spread.iter_mut().zip(from) {
+                                *spread = value.to_f64();
+                            }
                         }
-                    }
-                    let kernels = gather_kernels(&spread);
-                    for (lane, dw) in dw.chunks_exact_mut(inputs * 9).enumerate() {
-                        for (dw, kernel) in dw[input * 9..][..9].iter_mut().zip(&kernels) {
-                            *dw += T::from_f64(kernel[lane]);
+                        let kernels = gather_kernels(&spread);
+                        for (lane, dw) in dw.chunks_exact_mut(inputs * 9).enumerate() {
+                            for (dw, kernel) in dw[input * 9..][..9].iter_mut().zip(&kernels) {
+                                *dw += T::from_f64(kernel[lane]);
+                            }
                         }
                     }
                 }
-            }
-        });
+            });
     }
 }
 
