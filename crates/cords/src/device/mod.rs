@@ -152,8 +152,6 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn duplicate(&self, buffer: &Self::Buffer) -> Self::Buffer;
     /// Values of a parameter buffer in the host's order.
     fn download(&self, buffer: &Self::Buffer) -> Vec<T>;
-    /// A parameter `[channels, side, side]` into maps of one image.
-    fn parameter_to_maps(&self, maps: Maps, parameter: &Self::Buffer, out: &mut Self::Buffer);
     /// Host `[batch, channels, side, side]` into a buffer of maps.
     fn upload_maps(&self, maps: Maps, host: &[T], out: &mut Self::Buffer);
     /// A buffer of maps into host `[batch, channels, side, side]`.
@@ -181,8 +179,10 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// One image's maps repeated for every image of `maps`.
     fn broadcast(&self, maps: Maps, one: &Self::Buffer, out: &mut Self::Buffer);
+    /// A parameter `[channels, side, side]` repeated for every image of `maps`.
+    fn broadcast_parameter(&self, maps: Maps, parameter: &Self::Buffer, out: &mut Self::Buffer);
     /// out += sum over images, for a parameter `[channels, side, side]`: adjoint of
-    /// [`parameter_to_maps`](Self::parameter_to_maps) and [`broadcast`](Self::broadcast).
+    /// [`broadcast_parameter`](Self::broadcast_parameter).
     fn add_batch_sum(&self, maps: Maps, x: &Self::Buffer, out: &mut Self::Buffer);
 
     /// Prepares weights `[outputs, inputs, kernel, kernel]`.

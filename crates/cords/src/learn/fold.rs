@@ -4,7 +4,7 @@
 //! become s g. The shifts after inp_conv and skip_area go on through the convolutions that follow, whose zero padding
 //! makes them differ near the borders: hence a bias per unit.
 
-use crate::device::{Cpu, Device, Maps};
+use crate::device::{Aligned, Cpu, Device, Maps};
 use crate::net::{
     Architecture, ConvName, NORM_EPSILON, NetError, Parameters, READOUT_BIAS, area_bias_name, bias_name, conv_names,
     norm_names,
@@ -63,7 +63,7 @@ pub fn fold<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) ->
         &constant(maps(ConvName::InpConv), shift(ConvName::InpConv)),
     );
     let inp_maps = ConvName::InpSkip.shape(architecture).in_maps(1);
-    let mut pooled = Cpu.zeros(inp_maps.len());
+    let mut pooled = Cpu.zeros_maps(inp_maps);
     Cpu.avg_pool(maps(ConvName::InpConv), &convolved, &mut pooled);
     let inp = download(inp_maps, &pooled);
     for area in 0..areas {
@@ -105,13 +105,13 @@ fn constant(maps: Maps, channels: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-fn upload(maps: Maps, values: &[f64]) -> Vec<f64> {
-    let mut buffer = Cpu.zeros(maps.len());
+fn upload(maps: Maps, values: &[f64]) -> Aligned<f64> {
+    let mut buffer = Cpu.zeros_maps(maps);
     Cpu.upload_maps(maps, values, &mut buffer);
     buffer
 }
 
-fn download(maps: Maps, buffer: &Vec<f64>) -> Vec<f64> {
+fn download(maps: Maps, buffer: &Aligned<f64>) -> Vec<f64> {
     let mut values = vec![0.0; maps.len()];
     Cpu.download_maps(maps, buffer, &mut values);
     values
@@ -124,7 +124,7 @@ fn convolve(architecture: &Architecture, parameters: &Parameters<f64>, name: Con
         .parameter_names()
         .map(|name| Cpu.upload(&parameters.get(&name).expect("every convolution was folded").data));
     let filter = Cpu.filter(shape, &Cpu.weight_norm(shape.outputs, &g, &v));
-    let mut y = Cpu.zeros(shape.out_maps(1).len());
+    let mut y = Cpu.zeros_maps(shape.out_maps(1));
     let x = upload(shape.in_maps(1), x);
     Cpu.conv(&mut Default::default(), &filter, 1, &x, &mut y, false);
     download(shape.out_maps(1), &y)

@@ -37,16 +37,16 @@ fn sweep<T: Real, D: Device<T>>(
     bias: &D::Buffer,
     drive: &D::Buffer,
     target: &D::Buffer,
-    gradient: Option<(Factors, &mut D::Buffer, &mut D::Buffer)>,
+    gradient: Option<(Factors, &mut D::WeightSum, &mut D::Buffer)>,
 ) -> Squares {
     let maps = shape.out_maps(batch);
-    let mut first = device.zeros(maps.len());
-    device.broadcast(maps, bias, &mut first);
+    let mut first = device.zeros_maps(maps);
+    device.broadcast_parameter(maps, bias, &mut first);
     device.add(drive, &mut first);
     // W^k c for k = 0..3.
     let mut terms = vec![first];
     for k in 0..SWEEPS {
-        let mut next = device.zeros(maps.len());
+        let mut next = device.zeros_maps(maps);
         device.conv(work, filter, batch, &terms[k], &mut next, false);
         terms.push(next);
     }
@@ -71,8 +71,9 @@ fn sweep<T: Real, D: Device<T>>(
             device.conv_transpose(work, filter, batch, &adjoints[k], &mut before, true);
             adjoints.push(before);
         }
-        let pairs: Vec<_> = terms[..SWEEPS].iter().zip(adjoints[..SWEEPS].iter().rev()).collect();
-        device.conv_weight_gradient(work, shape, batch, &pairs, weight);
+        for (term, adjoint) in terms[..SWEEPS].iter().zip(adjoints[..SWEEPS].iter().rev()) {
+            device.add_weight_gradient(work, weight, batch, term, adjoint);
+        }
         device.add_batch_sum(maps, &adjoints[SWEEPS], bias);
     }
     squares
@@ -152,7 +153,7 @@ impl<T: Real> AreaInversion<'_, T> {
         let maps: Maps = shape.out_maps(batch);
         let mut work = <Cpu as Device<T>>::Workspace::default();
         let upload = |tensor: &Tensor<T>| Device::<T>::upload(device, &tensor.data);
-        let mut drive = Device::<T>::zeros(device, maps.len());
+        let mut drive = Device::<T>::zeros_maps(device, maps);
         device.upload_maps(maps, &self.drive.data, &mut drive);
         let biases = [&upload(self.area_bias), &upload(self.conv_bias)];
         let filter = device.filter(shape, &upload(self.target_weight));
@@ -163,7 +164,7 @@ impl<T: Real> AreaInversion<'_, T> {
             error,
             contraction: contraction_weight * error,
         };
-        let mut weight = Device::<T>::zeros(device, shape.outputs * shape.patch());
+        let mut sum = Device::<T>::weight_sum(device, shape);
         let mut bias = Device::<T>::zeros(device, shape.out_maps(1).len());
         let squares = sweep(
             device,
@@ -174,8 +175,10 @@ impl<T: Real> AreaInversion<'_, T> {
             &upload(self.bias),
             &drive,
             &target,
-            Some((factors, &mut weight, &mut bias)),
+            Some((factors, &mut sum, &mut bias)),
         );
+        let mut weight = Device::<T>::zeros(device, shape.outputs * shape.patch());
+        device.finish_weight_gradient(&mut sum, &mut weight);
         let mut host = vec![T::ZERO; maps.len()];
         device.download_maps(maps, &target, &mut host);
         Ok(AreaInversionGradient {

@@ -103,7 +103,7 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             readout_bias: {
                 let maps = ConvName::Readout.shape(architecture).out_maps(1);
                 let mut out = device.zeros_maps(maps);
-                device.parameter_to_maps(maps, readout_bias, &mut out);
+                device.broadcast_parameter(maps, readout_bias, &mut out);
                 out
             },
         }

@@ -52,7 +52,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             .zip(areas.iter().chain([&readout]))
             .map(|(bias, maps)| {
                 let mut out = device.zeros_maps(*maps);
-                device.parameter_to_maps(*maps, bias, &mut out);
+                device.broadcast_parameter(*maps, bias, &mut out);
                 out
             })
             .collect();

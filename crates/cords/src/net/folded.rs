@@ -89,7 +89,7 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
 
     fn conv(&self, work: &mut D::Workspace, name: ConvName, batch: usize, x: &D::Buffer) -> D::Buffer {
         let maps = name.shape(&self.architecture).out_maps(batch);
-        let mut y = self.device.zeros(maps.len());
+        let mut y = self.device.zeros_maps(maps);
         let filter = &self.filters[name.index(self.architecture.areas())];
         self.device.conv(work, filter, batch, x, &mut y, false);
         y
@@ -107,10 +107,10 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
         let device = &self.device;
         let architecture = &self.architecture;
         let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
-        let mut uploaded = device.zeros(image_maps.len());
+        let mut uploaded = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, images, &mut uploaded);
         let convolved = self.conv(work, ConvName::InpConv, batch, &uploaded);
-        let mut inp = device.zeros(ConvName::InpSkip.shape(architecture).in_maps(batch).len());
+        let mut inp = device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(batch));
         let convolved_maps = ConvName::InpConv.shape(architecture).out_maps(batch);
         device.avg_pool(convolved_maps, &convolved, &mut inp);
         let mut activity: Vec<D::Buffer> = Vec::with_capacity(architecture.areas());
@@ -134,21 +134,21 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
                 &drive,
             );
             inspect(work, area, &drive, &current);
-            let mut rectified = device.zeros(self.maps(area, batch).len());
+            let mut rectified = device.zeros_maps(self.maps(area, batch));
             device.rectify(&current, &mut rectified);
             activity.push(rectified);
         }
         let readout = ConvName::Readout.shape(architecture);
         let last = activity.len() - 1;
-        let mut pooled = device.zeros(readout.in_maps(batch).len());
+        let mut pooled = device.zeros_maps(readout.in_maps(batch));
         device.pool_pair(
             self.maps(last, batch),
             &activity[last],
             &activity[last - 1],
             &mut pooled,
         );
-        let mut logits = device.zeros(readout.out_maps(batch).len());
-        device.broadcast(readout.out_maps(batch), &self.readout_bias, &mut logits);
+        let mut logits = device.zeros_maps(readout.out_maps(batch));
+        device.broadcast_parameter(readout.out_maps(batch), &self.readout_bias, &mut logits);
         let filter = &self.filters[ConvName::Readout.index(architecture.areas())];
         device.conv(work, filter, batch, &pooled, &mut logits, true);
         FoldedPass { activity, logits }
@@ -164,11 +164,11 @@ pub(crate) fn current<T: Real, D: Device<T>>(
     biases: [&D::Buffer; 2],
     drive: &D::Buffer,
 ) -> D::Buffer {
-    let mut biased = device.zeros(maps.len());
-    device.broadcast(maps, biases[0], &mut biased);
+    let mut biased = device.zeros_maps(maps);
+    device.broadcast_parameter(maps, biases[0], &mut biased);
     device.add(drive, &mut biased);
-    let mut current = device.zeros(maps.len());
-    device.broadcast(maps, biases[1], &mut current);
+    let mut current = device.zeros_maps(maps);
+    device.broadcast_parameter(maps, biases[1], &mut current);
     device.conv(work, area_conv, maps.batch, &biased, &mut current, true);
     current
 }

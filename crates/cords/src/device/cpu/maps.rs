@@ -396,7 +396,9 @@ pub(super) fn channel_combine<T: Real>(maps: Maps, coefficients: &[[f64; 4]], x:
         });
 }
 
-pub(super) fn from_parameter<T: Real>(maps: Maps, parameter: &[T], out: &mut [T]) {
-    assert_eq!((maps.batch, parameter.len(), out.len()), (1, maps.len(), stored(maps)));
-    interleave(maps, parameter, out);
+pub(super) fn broadcast_parameter<T: Real>(maps: Maps, parameter: &[T], out: &mut [T]) {
+    assert_eq!((parameter.len() * maps.batch, out.len()), (maps.len(), stored(maps)));
+    for out in out.chunks_exact_mut(image(maps)) {
+        interleave(maps, parameter, out);
+    }
 }

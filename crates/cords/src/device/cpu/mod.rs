@@ -77,8 +77,8 @@ impl<T: Real> Device<T> for Cpu {
         buffer.to_vec()
     }
 
-    fn parameter_to_maps(&self, maps: Maps, parameter: &Aligned<T>, out: &mut Aligned<T>) {
-        maps::from_parameter(maps, parameter, out);
+    fn broadcast_parameter(&self, maps: Maps, parameter: &Aligned<T>, out: &mut Aligned<T>) {
+        maps::broadcast_parameter(maps, parameter, out);
     }
 
     fn upload_maps(&self, maps: Maps, host: &[T], out: &mut Aligned<T>) {
