@@ -137,8 +137,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// Images of one group. A constant of the device, so that sums over groups do not depend on the number of threads.
     fn group_images(&self) -> usize;
-    /// Groups worth holding in memory at once.
-    fn groups_in_flight(&self) -> usize;
+    /// Groups worth holding in memory at once, for networks of so many units an image.
+    fn groups_in_flight(&self, units: usize) -> usize;
     /// Runs `task(index, item)` on every item, perhaps side by side.
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync);
 

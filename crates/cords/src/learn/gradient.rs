@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use super::history::History;
 use super::rollout::{Gradients, GroupLoss, Rollout, keep_largest};
 use super::{Objective, TrainError};
 use crate::device::{Cpu, Device};
@@ -32,10 +33,11 @@ pub struct BatchLoss {
     pub largest: (usize, f64),
 }
 
-/// Trials of a batch on a device. Memory is that of the groups in flight: about
-/// `4 bytes x units x (stimulus + after steps + 20)` for each of their images in f32, and one set of gradients for each group.
+/// Trials of a batch on a device.
 pub(crate) struct BatchGradient<T: Real, D: Device<T>> {
     objective: Objective,
+    /// Bytes that the activities of the groups in flight may take; no limit where `None`.
+    budget: Option<u64>,
     /// Idle rollouts, by their number of images.
     idle: Mutex<Vec<Rollout<T, D>>>,
 }
@@ -52,7 +54,31 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
     pub(crate) fn new(objective: &Objective) -> Self {
         Self {
             objective: objective.clone(),
+            budget: None,
             idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The same within a memory budget in bytes: where the history of all steps does not fit, segments of it are computed
+    /// anew on the way back. The result has the same bits.
+    pub(crate) fn within(self, budget: u64) -> Self {
+        Self {
+            budget: Some(budget),
+            ..self
+        }
+    }
+
+    /// Steps between checkpoints for groups of `batch` images: all, or, where they do not fit, what takes least memory.
+    fn interval(&self, connections: &Connections<T, D>, batch: usize) -> usize {
+        let steps = self.objective.steps();
+        let Some(budget) = self.budget else { return steps };
+        let in_flight = connections.device.groups_in_flight(connections.units());
+        let state = (in_flight * batch * connections.units() * size_of::<T>()) as u64;
+        // Twelve states' worth of currents, sources and gradients.
+        if state * (History::<()>::states(steps, steps) + 12) as u64 <= budget {
+            steps
+        } else {
+            (steps as f64).sqrt().ceil() as usize
         }
     }
 
@@ -66,7 +92,10 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         let held = idle.iter().position(|rollout| rollout.batch() == batch);
         let held = held.map(|index| idle.swap_remove(index));
         drop(idle);
-        held.unwrap_or_else(|| Rollout::new(connections, &self.objective, batch))
+        held.unwrap_or_else(|| {
+            let interval = self.interval(connections, batch);
+            Rollout::new(connections, &self.objective, batch, interval)
+        })
     }
 
     /// Loss of a batch and, where `gradients` is given, the gradients of effective weights and biases (overwritten).
@@ -103,7 +132,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         }
         let backward = gradients.is_some();
         // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
-        for wave in tasks.chunks_mut(device.groups_in_flight().max(1)) {
+        for wave in tasks.chunks_mut(device.groups_in_flight(connections.units()).max(1)) {
             device.for_each(wave, |_, task| {
                 let mut rollout = self.rollout(connections, task.part.labels.len());
                 task.loss = rollout.forward(connections, &self.objective, spontaneous, task.part, whole, task.logits);
@@ -239,7 +268,7 @@ pub fn cordsnet_gradient<T: Real>(
                     let maps = connections.maps(area, rollout.batch());
                     let first = out.len();
                     out.resize(first + maps.len(), T::ZERO);
-                    device.download_maps(maps, &rollout.history[*step][area], &mut out[first..]);
+                    device.download_maps(maps, &rollout.state(*step)[area], &mut out[first..]);
                 }
             }
         },
@@ -285,5 +314,74 @@ pub(crate) fn check_batch<T: Real>(
             label: labels[image],
             classes,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::{Initialisation, logspace};
+
+    /// A budget of nothing computes every segment twice, and gives the same bits as the whole history, in both of the
+    /// phases and where the last segment is shorter.
+    #[test]
+    fn checkpoints_leave_no_trace_in_the_gradient() {
+        let architecture = Architecture {
+            in_channels: 2,
+            image_side: 24,
+            channels: vec![5, 5, 5, 7, 7],
+            strides: vec![1, 1, 2, 1],
+            classes: 3,
+        };
+        let parameters: Parameters<f32> = Initialisation::default().cordsnet(&architecture, 3);
+        let weights = Weights::upload(&Cpu, &architecture, &parameters, cordsnet_others(&architecture));
+        let connections = Connections::new(
+            &Cpu,
+            &architecture,
+            &Euler::new(2.0, 10.0),
+            Phi::LeakyRelu(0.3),
+            &weights,
+        );
+        let images: Vec<f32> = (0..11 * architecture.image_len()).map(|i| (i as f32).sin()).collect();
+        let labels: Vec<u32> = (0..11).map(|i| i % 3).collect();
+        for (stimulus_steps, after_steps) in [(7, 6), (8, 0), (4, 1)] {
+            let objective = Objective {
+                spontaneous_steps: 3,
+                stimulus_steps,
+                after_steps,
+                ramp: logspace(-1.0, 0.0, 3),
+                return_weight: 0.5,
+                return_window: after_steps.min(2),
+            };
+            let spontaneous = connections.spontaneous(objective.spontaneous_steps);
+            let run = |trials: BatchGradient<f32, Cpu>| {
+                let mut sums = zero_gradients(&connections);
+                let mut logits = vec![0.0; labels.len() * architecture.classes];
+                let batch = Batch {
+                    images: &images,
+                    labels: &labels,
+                };
+                let loss = trials.run(&connections, &spontaneous, batch, &mut logits, Some(&mut sums), |_| {});
+                let gradients: Vec<Vec<f32>> = sums
+                    .weights
+                    .iter()
+                    .chain(&sums.biases)
+                    .map(|sum| sum.to_vec())
+                    .collect();
+                (loss, logits, gradients)
+            };
+            let whole = BatchGradient::new(&objective);
+            let sparse = BatchGradient::new(&objective).within(0);
+            assert!(sparse.interval(&connections, 8) < objective.steps());
+            assert_eq!(whole.interval(&connections, 8), objective.steps());
+            let (whole, sparse) = (run(whole), run(sparse));
+            assert!(
+                whole
+                    .2
+                    .iter()
+                    .all(|gradient| gradient.iter().any(|value| *value != 0.0))
+            );
+            assert_eq!(whole, sparse);
+        }
     }
 }

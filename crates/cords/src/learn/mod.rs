@@ -11,6 +11,7 @@ mod evaluate;
 mod fit;
 mod fold;
 mod gradient;
+mod history;
 mod images;
 mod init;
 mod invert;

@@ -1,9 +1,10 @@
 //! One trial of one group of images, forward and backward through time, by hand.
 //!
-//! The activities r_t are kept; everything else is derived from them on the way back: phi(u_t) = (r_{t+1} - (1-alpha) r_t)/alpha,
+//! The activities r_t are kept, or some of them; everything else is derived from them on the way back: phi(u_t) = (r_{t+1} - (1-alpha) r_t)/alpha,
 //! sources x_l from r_t. The current from a constant input is formed once, and its gradient gathered over the
 //! whole phase. Weight gradients are summed over all steps in the form that the device's algorithms want.
 
+use super::history::History;
 use super::{Batch, Objective};
 use crate::Real;
 use crate::device::Device;
@@ -34,9 +35,11 @@ pub(crate) struct GroupLoss {
 pub(crate) struct Rollout<T: Real, D: Device<T>> {
     batch: usize,
     scratch: StepScratch<T, D>,
-    /// `history[t][area]`: activity after t steps, from the spontaneous state on.
-    pub(crate) history: Vec<Vec<D::Buffer>>,
-    constant: Vec<D::Buffer>,
+    /// Activity after 0, 1, ... steps from the spontaneous state on.
+    history: History<D::Buffer>,
+    /// The constant part of the current during the stimulus, and after it.
+    stimulus_current: Vec<D::Buffer>,
+    after_current: Vec<D::Buffer>,
     images: D::Buffer,
     inp: D::Buffer,
     skipped: D::Buffer,
@@ -58,7 +61,8 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
 }
 
 impl<T: Real, D: Device<T>> Rollout<T, D> {
-    pub(crate) fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize) -> Self {
+    /// Memory for a group of `batch` images with a checkpoint every `interval` steps.
+    pub(crate) fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize, interval: usize) -> Self {
         let device = &connections.device;
         let architecture = &connections.architecture;
         let areas = architecture.areas();
@@ -69,8 +73,13 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         Self {
             batch,
             scratch: connections.scratch(batch),
-            history: (0..=objective.steps()).map(|_| connections.buffers(batch)).collect(),
-            constant: connections.buffers(batch),
+            history: History::new(objective.steps(), interval, || connections.buffers(batch)),
+            stimulus_current: connections.buffers(batch),
+            after_current: if objective.after_steps > 0 {
+                connections.buffers(batch)
+            } else {
+                Vec::new()
+            },
             images: device.zeros_maps(image_maps),
             inp: device.zeros(0),
             skipped: device.zeros(0),
@@ -104,6 +113,11 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         self.batch
     }
 
+    /// Activity after `step` steps from the spontaneous state on, where the history holds all steps.
+    pub(crate) fn state(&self, step: usize) -> &[D::Buffer] {
+        self.history.state(step)
+    }
+
     /// Runs the trial from the spontaneous state; `whole` is the number of images of the whole batch, over which the loss is a mean.
     /// `logits` receives those at the end of the stimulus, `[batch, classes]`.
     pub(crate) fn forward(
@@ -121,25 +135,25 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         device.upload_maps(image_maps, images, &mut self.images);
         self.inp = connections.embed(work, batch, &self.images);
         self.skipped = connections.skip(work, batch, &self.inp);
-        connections.constant_current(work, batch, Some((&self.inp, &self.skipped)), &mut self.constant);
-        for (area, (rest, start)) in spontaneous.iter().zip(&mut self.history[0]).enumerate() {
+        let input = Some((&self.inp, &self.skipped));
+        connections.constant_current(work, batch, input, &mut self.stimulus_current);
+        connections.constant_current(work, batch, None, &mut self.after_current);
+        for (area, (rest, start)) in spontaneous.iter().zip(self.history.begin()).enumerate() {
             device.broadcast(connections.maps(area, batch), rest, start);
         }
         let mut loss = GroupLoss::default();
         for step in 1..=objective.steps() {
-            if step == objective.stimulus_steps + 1 {
-                connections.constant_current(&mut self.scratch.work, batch, None, &mut self.constant);
-            }
-            let (past, future) = self.history.split_at_mut(step);
-            connections.step(
-                &mut self.scratch,
-                batch,
-                &self.constant,
-                &past[step - 1],
-                &mut future[0],
-            );
+            let current = if step <= objective.stimulus_steps {
+                &self.stimulus_current
+            } else {
+                &self.after_current
+            };
+            let scratch = &mut self.scratch;
+            self.history.advance(device, step, |before, after| {
+                connections.step(scratch, batch, current, before, after);
+            });
+            let state = self.history.state(step);
             if let Some(k) = objective.ramp_index(step) {
-                let state = &self.history[step];
                 connections.read_out(
                     &mut self.scratch.work,
                     batch,
@@ -156,7 +170,12 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 for (area, rest) in spontaneous.iter().enumerate() {
                     let factor = objective.return_factor(connections, area, whole);
                     let maps = connections.maps(area, batch);
-                    loss.return_term += factor * device.return_term(maps, &self.history[step][area], rest, 0.0, None);
+                    loss.return_term += factor * device.return_term(maps, &state[area], rest, 0.0, None);
+                }
+            }
+            if step == objective.stimulus_steps || step == objective.steps() {
+                for (area, activity) in state.iter().enumerate() {
+                    keep_largest(&mut loss.largest, (area, device.max_abs(activity)));
                 }
             }
         }
@@ -166,11 +185,6 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             .zip(labels)
             .filter(|(row, label)| largest_index(row) == **label as usize)
             .count();
-        for step in [objective.stimulus_steps, objective.steps()] {
-            for (area, activity) in self.history[step].iter().enumerate() {
-                keep_largest(&mut loss.largest, (area, device.max_abs(activity)));
-            }
-        }
         loss
     }
 
@@ -194,6 +208,16 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             device.clear_weight_sum(sum);
         }
         for step in (1..=objective.steps()).rev() {
+            let scratch = &mut self.scratch;
+            let currents = (&self.stimulus_current, &self.after_current);
+            self.history.recall(device, step, |step, before, after| {
+                let current = if step <= objective.stimulus_steps {
+                    currents.0
+                } else {
+                    currents.1
+                };
+                connections.step(scratch, self.batch, current, before, after);
+            });
             self.add_direct_gradient(connections, objective, spontaneous, whole, step);
             self.step_back(connections, step);
             if step == objective.stimulus_steps + 1 {
@@ -222,7 +246,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         step: usize,
     ) {
         let (device, batch) = (&connections.device, self.batch);
-        let state = &self.history[step];
+        let state = self.history.state(step);
         if objective.returns(step) {
             for (area, rest) in spontaneous.iter().enumerate() {
                 let scale = objective.return_weight * objective.return_factor(connections, area, whole);
@@ -248,8 +272,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
     fn step_back(&mut self, connections: &Connections<T, D>, step: usize) {
         let (device, batch) = (&connections.device, self.batch);
         let areas = connections.architecture.areas();
-        let (past, future) = self.history.split_at(step);
-        let (before, after) = (&past[step - 1], &future[0]);
+        let (before, after) = (self.history.state(step - 1), self.history.state(step));
         let (gradient, delta) = (&mut self.gradient, &mut self.delta);
         for area in 0..areas {
             let leak = (connections.alphas[area], connections.phi);

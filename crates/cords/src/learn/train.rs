@@ -102,6 +102,9 @@ impl TrainedCnn {
     }
 }
 
+/// Bytes that the activities of the groups in flight may take.
+const MEMORY_BUDGET: u64 = 8 << 30;
+
 struct CordsNetTrainee<D: Device<f32>> {
     architecture: Architecture,
     euler: Euler,
@@ -133,7 +136,7 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
             clip: fit.clip,
             optimiser: Optimiser::new(device, fit.optimiser, &lengths(&weights, parameters)),
             connections: Connections::new(device, architecture, euler, Phi::Relu, &weights),
-            batch: BatchGradient::new(&objective),
+            batch: BatchGradient::new(&objective).within(MEMORY_BUDGET),
             weights,
             objective,
             logits: Vec::new(),

@@ -78,6 +78,11 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         self.areas[area].with_batch(batch)
     }
 
+    /// Units of one image.
+    pub(crate) fn units(&self) -> usize {
+        self.areas.iter().map(|maps| maps.len()).sum()
+    }
+
     /// A buffer for every area.
     pub(crate) fn buffers(&self, batch: usize) -> Vec<D::Buffer> {
         (0..self.areas.len())

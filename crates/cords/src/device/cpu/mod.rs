@@ -31,6 +31,9 @@ pub struct Cpu;
 /// occupies four cores.
 const GROUP_IMAGES: usize = 8;
 
+/// Units of a network whose kernels are worth sharing between threads one by one.
+const LARGE_UNITS: usize = 50_000;
+
 impl<T: Real> Device<T> for Cpu {
     type Buffer = Aligned<T>;
     type Filter = conv::Filter<T>;
@@ -41,8 +44,12 @@ impl<T: Real> Device<T> for Cpu {
         GROUP_IMAGES
     }
 
-    fn groups_in_flight(&self) -> usize {
-        2 * rayon::current_num_threads()
+    fn groups_in_flight(&self, units: usize) -> usize {
+        if units < LARGE_UNITS {
+            2 * rayon::current_num_threads()
+        } else {
+            1
+        }
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
