@@ -69,7 +69,11 @@ fn for_editors(schema: &Json) -> Json {
         if let Some(properties) = object.get_mut("properties").and_then(Json::as_object_mut) {
             properties.insert(
                 "use".into(),
-                json!({ "type": "string", "description": "A preset from the folder `stages`; what stands here wins." }),
+                json!({
+                    "type": ["string", "array"],
+                    "items": { "type": "string" },
+                    "description": "A preset from the folder `stages`, or several, of which a later one wins; what stands here wins over them.",
+                }),
             );
         }
     }

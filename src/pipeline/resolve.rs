@@ -466,14 +466,13 @@ impl Resolver<'_> {
         if matches!(params.value, Value::Null) {
             params.value = Value::Map(Vec::new());
         }
-        let mut chain = Vec::new();
         let mut mentioned: BTreeSet<&str> = fields
             .keys()
             .map(String::as_str)
             .filter(|f| matrix::mentions(&own, f))
             .collect();
         let before_preset = self.problems.len();
-        params = self.merge_preset(stage_kind, params, &scope, &mut chain, &mut mentioned);
+        params = self.merge_presets(stage_kind, params, &scope, &[], &mut mentioned);
         let preset_failed = self.problems.len() > before_preset;
         for (field, value) in fields {
             if property(schema, field).is_some() {
@@ -592,13 +591,14 @@ impl Resolver<'_> {
         });
     }
 
-    /// Puts `params` over the preset that it names, and that over the preset's own, and so on.
-    fn merge_preset<'f>(
+    /// Puts `params` over the presets that it names (of several, the later over the earlier), each of them over its own,
+    /// and so on.
+    fn merge_presets<'f>(
         &mut self,
         stage_kind: &'static dyn AnyKind,
         params: Node,
         scope: &Scope<'f>,
-        chain: &mut Vec<String>,
+        chain: &[String],
         mentioned: &mut BTreeSet<&'f str>,
     ) -> Node {
         let Some(used) = params.get("use").cloned() else {
@@ -608,22 +608,44 @@ impl Resolver<'_> {
         if let Value::Map(entries) = &mut own.value {
             entries.retain(|(k, _)| k.text != "use");
         }
+        let used = match used.value {
+            Value::List(items) => items,
+            _ => vec![used],
+        };
+        let bodies: Vec<Node> = used
+            .iter()
+            .filter_map(|used| self.preset(stage_kind, used, scope, chain, mentioned))
+            .collect();
+        match bodies.into_iter().reduce(merge) {
+            Some(below) => merge(below, own),
+            None => own,
+        }
+    }
+
+    /// The parameters of one preset, over those of the presets that it names itself.
+    fn preset<'f>(
+        &mut self,
+        stage_kind: &'static dyn AnyKind,
+        used: &Node,
+        scope: &Scope<'f>,
+        chain: &[String],
+        mentioned: &mut BTreeSet<&'f str>,
+    ) -> Option<Node> {
         if matches!(used.value, Value::Unknown) {
-            return own;
+            return None;
         }
         let Some(name) = used.as_text().map(str::to_owned) else {
-            self.problems.push(wrong_type(&used, "the name of a preset"));
-            return own;
+            self.problems
+                .push(wrong_type(used, "the name of a preset, or a list of names"));
+            return None;
         };
+        let mut longer = chain.to_vec();
+        longer.push(name.clone());
         if chain.contains(&name) {
-            chain.push(name);
-            self.problems.push(Problem::at(
-                used.spot,
-                ProblemKind::PresetCycle { chain: chain.clone() },
-            ));
-            return own;
+            self.problems
+                .push(Problem::at(used.spot, ProblemKind::PresetCycle { chain: longer }));
+            return None;
         }
-        chain.push(name.clone());
         let preset = match self.presets.get(&name, self.sources) {
             Ok(preset) => preset,
             Err(error) => {
@@ -641,7 +663,7 @@ impl Resolver<'_> {
                     }
                 };
                 self.problems.push(problem);
-                return own;
+                return None;
             }
         };
         for field in scope.fields.keys() {
@@ -652,7 +674,7 @@ impl Resolver<'_> {
         let Some([(kind_key, body)]) = preset.as_map() else {
             self.problems
                 .push(wrong_type(&preset, "one stage kind with its parameters").with(used.spot, "used here"));
-            return own;
+            return None;
         };
         if kind_key.text != stage_kind.name() {
             self.problems.push(
@@ -666,11 +688,10 @@ impl Resolver<'_> {
                 )
                 .with(kind_key.spot, "the preset's kind"),
             );
-            return own;
+            return None;
         }
         let body = scope.interpolate(body, &mut self.problems);
-        let body = self.merge_preset(stage_kind, body, scope, chain, mentioned);
-        merge(body, own)
+        Some(self.merge_presets(stage_kind, body, scope, &longer, mentioned))
     }
 
     fn resources(&mut self, stage: &Node, scope: &Scope) -> Resources {

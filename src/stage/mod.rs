@@ -6,6 +6,7 @@
 mod command;
 mod context;
 mod dataset;
+mod evaluate;
 mod fixed_points;
 mod noise;
 mod reference;
@@ -281,13 +282,14 @@ impl<K: Kind> AnyKind for Erased<K> {
 
 static DATASET: Erased<dataset::Dataset> = Erased::new();
 static TRAIN: Erased<train::Train> = Erased::new();
+static EVALUATE: Erased<evaluate::Evaluate> = Erased::new();
 static NOISE: Erased<noise::Noise> = Erased::new();
 static FIXED_POINTS: Erased<fixed_points::FixedPoints> = Erased::new();
 static COMMAND: Erased<command::Command> = Erased::new();
 
 /// Every kind, in the order in which a study uses them.
-pub(crate) fn kinds() -> [&'static dyn AnyKind; 5] {
-    [&DATASET, &TRAIN, &NOISE, &FIXED_POINTS, &COMMAND]
+pub(crate) fn kinds() -> [&'static dyn AnyKind; 6] {
+    [&DATASET, &TRAIN, &EVALUATE, &NOISE, &FIXED_POINTS, &COMMAND]
 }
 
 /// The kind of that name.

@@ -8,3 +8,4 @@ mod end_to_end;
 mod harness;
 mod resume;
 mod scheduling;
+mod staged;

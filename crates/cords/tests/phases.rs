@@ -1,13 +1,19 @@
-//! The phases between the CNN and the recurrent network: folding and inversion, against float64 reference tensors and
-//! against the networks that they must agree with.
+//! The phases of staged training: folding and inversion against float64 reference tensors and against the networks that
+//! they must agree with, and all of them in a row on a small task.
 //!
 //! Error measure, per tensor: largest difference over largest entry. Only the order of sums differs in float64, so 1e-9
 //! leaves a wide margin; float32 rounds by 6e-8 in sums of about 1e3 terms, a dozen layers deep.
 
 mod support;
 
-use cords::learn::{AreaInversion, fold};
-use cords::net::{Cnn, NetError, Parameters};
+use std::ops::ControlFlow;
+
+use cords::learn::{
+    AreaInversion, CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, InvertConfig, PhiCourse, Schedule,
+    TrainError, continue_cordsnet, evaluate, fold, train_cnn, train_inverse,
+};
+use cords::net::{Architecture, Cnn, Euler, ModelInfo, NetError, Parameters, Phi};
+use cords::rng::{Purpose, Stream};
 use cords::{Real, Tensor};
 use support::{Fixture, assert_close};
 
@@ -135,4 +141,229 @@ fn fixture_inversion_in_double() {
 #[test]
 fn fixture_inversion_in_single() {
     check_inversion::<f32>(1e-4);
+}
+
+/// Horizontal, vertical and diagonal gratings of random phase in noise.
+struct Gratings {
+    count: usize,
+    seed: u64,
+}
+
+impl Images for Gratings {
+    fn len(&self) -> usize {
+        self.count
+    }
+    fn channels(&self) -> usize {
+        1
+    }
+    fn side(&self) -> usize {
+        16
+    }
+    fn classes(&self) -> usize {
+        3
+    }
+    fn label(&self, i: usize) -> u32 {
+        (i % 3) as u32
+    }
+    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
+        let mut stream = Stream::new(self.seed, Purpose::Probe, i as u64, 0, 0, 0);
+        let phase = stream.uniform() * std::f64::consts::TAU;
+        let mut noise = vec![0.0f32; out.len()];
+        stream.normal_fill(&mut noise);
+        for (index, (value, noise)) in out.iter_mut().zip(&noise).enumerate() {
+            let (row, column) = (index / 16, index % 16);
+            let position = [row, column, row + column][i % 3];
+            *value = (position as f64 * 0.8 + phase).sin() as f32 + 0.3 * noise;
+        }
+    }
+}
+
+fn architecture() -> Architecture {
+    Architecture {
+        in_channels: 1,
+        image_side: 16,
+        channels: vec![6, 6, 6, 8, 8],
+        strides: vec![1, 1, 2, 1],
+        classes: 3,
+    }
+}
+
+fn fit(epochs: usize, learning_rate: f64) -> Fit {
+    Fit {
+        epochs,
+        batch: 24,
+        learning_rate,
+        schedule: Schedule::Constant,
+        warm_up: None,
+        ..Fit::default()
+    }
+}
+
+fn trials(fit: Fit) -> DirectConfig {
+    DirectConfig {
+        spontaneous_ms: 50.0,
+        stimulus_ms: 50.0,
+        after_ms: 50.0,
+        readout_window_ms: 20.0,
+        return_window_ms: 10.0,
+        fit,
+        ..DirectConfig::default()
+    }
+}
+
+/// What phase `linear` asks for: the readout alone, from r = 0.
+fn linear_trials(fit: Fit) -> DirectConfig {
+    DirectConfig {
+        spontaneous_ms: 0.0,
+        after_ms: 0.0,
+        return_weight: 0.0,
+        return_window_ms: 0.0,
+        ..trials(fit)
+    }
+}
+
+fn proceed(
+    start: &Parameters<f32>,
+    course: PhiCourse,
+    config: &DirectConfig,
+) -> Result<cords::learn::TrainedCordsNet, TrainError> {
+    let (train, validation) = (Gratings { count: 144, seed: 1 }, Gratings { count: 60, seed: 2 });
+    let data = Data {
+        train: &train,
+        validation: &validation,
+    };
+    let euler = Euler::new(5.0, 10.0);
+    let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
+    continue_cordsnet(&architecture(), &euler, start, course, config, &data, None, &mut go)
+}
+
+/// All six phases: every one leaves a network that knows far more than chance (1/3) of images that it has not seen.
+#[test]
+fn the_phases_in_a_row() {
+    let architecture = architecture();
+    let (train, validation) = (Gratings { count: 144, seed: 1 }, Gratings { count: 60, seed: 2 });
+    let data = Data {
+        train: &train,
+        validation: &validation,
+    };
+    let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
+    let config = CnnConfig { fit: fit(15, 5e-3) };
+    let cnn = train_cnn(&architecture, &config, &data, None, &mut go).expect("a CNN");
+    let folded = fold(&architecture, &cnn.parameters).expect("folded");
+    let accuracy = |parameters: &Parameters<f32>| {
+        let model = cords::net::Model::Cnn {
+            architecture: architecture.clone(),
+            parameters: parameters.clone(),
+            info: ModelInfo::default(),
+        };
+        evaluate(&model, &validation, None).expect("evaluated").accuracy
+    };
+    let baseline = accuracy(&folded);
+    assert_eq!(baseline, accuracy(&cnn.parameters), "folding changes no answer");
+    assert!(baseline > 0.8, "{baseline}");
+
+    let config = InvertConfig {
+        stimulus_ms: 50.0,
+        fit: fit(15, 5e-3),
+        ..InvertConfig::default()
+    };
+    let euler = Euler::new(5.0, 10.0);
+    let inverse = train_inverse(&architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
+    assert_eq!(inverse.areas.len(), 15 * 4);
+    for area in 0..4 {
+        let errors: Vec<f64> = inverse
+            .areas
+            .iter()
+            .filter(|(_, record)| record.area == area)
+            .map(|(_, record)| record.error)
+            .collect();
+        assert!(errors[14] < 0.7 * errors[0], "area {area}: {errors:?}");
+    }
+    let last = |trained: &cords::learn::TrainedCordsNet| trained.epochs.last().expect("records").validation_accuracy;
+    let config = linear_trials(fit(10, 5e-3));
+    let linear = proceed(&inverse.parameters, PhiCourse::Held(Phi::Identity), &config).expect("linear");
+    assert_eq!(linear.phi, Phi::Identity);
+    assert!(last(&linear) > 0.8, "linear: {}", last(&linear));
+    let config = trials(fit(10, 2e-3));
+    let annealed = proceed(&linear.parameters, PhiCourse::Annealed, &config).expect("annealed");
+    assert_eq!(annealed.phi, Phi::Relu);
+    assert!(last(&annealed) > 0.8, "anneal: {}", last(&annealed));
+    let config = trials(fit(3, 1e-3));
+    let tuned = proceed(&annealed.parameters, PhiCourse::Held(Phi::Relu), &config).expect("fine-tuned");
+    assert!(last(&tuned) > 0.8, "finetune: {}", last(&tuned));
+}
+
+/// Where every area_conv is 1.25 times the identity, W = 0.2 is nearly exact: 1 + 0.2 + 0.04 + 0.008.
+#[test]
+fn an_inverse_that_exists_is_found() {
+    let architecture = architecture();
+    let mut folded = fold(&architecture, &Initialisation::default().cnn(&architecture, 3)).expect("folded");
+    for area in 0..4 {
+        let name = |part: usize| format!("area_conv.{area}.parametrizations.weight.original{part}");
+        folded.get_mut(&name(0)).expect("g").data.fill(1.25);
+        let v = folded.get_mut(&name(1)).expect("v");
+        let channels = v.shape[0];
+        v.data.fill(0.0);
+        for channel in 0..channels {
+            v.data[(channel * channels + channel) * 9 + 4] = 1.0;
+        }
+        let bias = folded.get_mut(&format!("area_bias.{area}")).expect("a bias");
+        bias.data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(unit, bias)| *bias = (unit as f32).sin());
+    }
+    let (train, validation) = (Gratings { count: 144, seed: 1 }, Gratings { count: 60, seed: 2 });
+    let data = Data {
+        train: &train,
+        validation: &validation,
+    };
+    let config = InvertConfig {
+        fit: Fit {
+            schedule: Schedule::Cosine { end: 0.0 },
+            ..fit(40, 2e-2)
+        },
+        ..InvertConfig::default()
+    };
+    let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
+    let euler = Euler::new(5.0, 10.0);
+    let inverse = train_inverse(&architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
+    for (_, record) in inverse.areas.iter().rev().take(4) {
+        assert!(record.explained > 0.95, "{record:?}");
+        assert!(record.contraction < 0.01 * record.error.max(1.0), "{record:?}");
+    }
+    assert!(matches!(
+        train_inverse(
+            &architecture,
+            &euler,
+            &Initialisation::default().cnn(&architecture, 3),
+            &config,
+            &data,
+            None,
+            &mut go
+        ),
+        Err(TrainError::Net(NetError::Missing { .. }))
+    ));
+}
+
+#[test]
+fn slopes_fall_evenly_to_relu() {
+    let slopes: Vec<f64> = (0..20).map(|epoch| PhiCourse::Annealed.at(epoch, 20).slope()).collect();
+    let expected: Vec<f64> = (1..=20).map(|k| 1.0 - 0.05 * f64::from(k)).collect();
+    let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-12;
+    assert!(slopes.iter().zip(&expected).all(close), "{slopes:?}");
+    assert_eq!(PhiCourse::Annealed.at(19, 20), Phi::Relu);
+
+    // One epoch of annealing is one of ReLU. Of two, the second begins as if nothing had been before but the first's
+    // weights: with a fresh optimiser.
+    let start = Initialisation::default().cordsnet(&architecture(), 5);
+    let run =
+        |start: &Parameters<f32>, course, epochs| proceed(start, course, &trials(fit(epochs, 2e-3))).expect("trained");
+    let relu = run(&start, PhiCourse::Held(Phi::Relu), 1);
+    assert_eq!(run(&start, PhiCourse::Annealed, 1).parameters, relu.parameters);
+    let bent = run(&start, PhiCourse::Held(Phi::LeakyRelu(0.5)), 1);
+    assert_ne!(bent.parameters, relu.parameters);
+    let annealed = run(&start, PhiCourse::Annealed, 2);
+    assert_eq!(annealed.epochs[0].validation_loss, bent.epochs[0].validation_loss);
+    assert_eq!(annealed.phi, Phi::Relu);
 }

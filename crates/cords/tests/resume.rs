@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use cords::learn::{
-    Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, OptimiserKind, Place, Progress, Schedule,
-    TrainError, WarmUp, WindowRecord, train_cnn, train_cordsnet,
+    AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Initialisation, InvertConfig,
+    OptimiserKind, PhiCourse, Place, Progress, Schedule, TrainError, WarmUp, WindowRecord, continue_cordsnet, fold,
+    train_cnn, train_cordsnet, train_inverse,
 };
 use cords::net::{Architecture, Euler, ModelInfo};
 use cords::rng::{Purpose, Stream};
@@ -66,7 +67,13 @@ fn fit(optimiser: OptimiserKind) -> Fit {
 enum Network {
     CordsNet,
     Cnn,
+    /// Phase `invert`, from a folded random CNN.
+    Inverse,
+    /// Phase `anneal`, from random weights: phi and optimiser change at every epoch.
+    Annealed,
 }
+
+const ALL: [Network; 4] = [Network::CordsNet, Network::Cnn, Network::Inverse, Network::Annealed];
 
 /// What must not depend on interruptions: the model file's bytes, records without their times, windows.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +81,7 @@ struct Trained {
     model: Vec<u8>,
     epochs: Vec<EpochRecord>,
     windows: Vec<WindowRecord>,
+    areas: Vec<(usize, AreaInverse)>,
 }
 
 fn train(
@@ -87,13 +95,14 @@ fn train(
         .num_threads(threads)
         .build()
         .expect("a thread pool");
-    let (model, epochs, windows) = pool.install(|| {
+    let (model, epochs, windows, areas) = pool.install(|| {
         let data = Data {
             train: &train,
             validation: &validation,
         };
+        let euler = Euler::new(5.0, 10.0);
         match network {
-            Network::CordsNet => {
+            Network::CordsNet | Network::Annealed => {
                 let config = DirectConfig {
                     spontaneous_ms: 20.0,
                     stimulus_ms: 30.0,
@@ -103,13 +112,27 @@ fn train(
                     fit: fit(OptimiserKind::AdamW { weight_decay: 0.01 }),
                     ..DirectConfig::default()
                 };
-                let euler = Euler::new(5.0, 10.0);
-                let mut trained = train_cordsnet(&architecture(), &euler, &config, &data, checkpoints, observer)?;
+                let mut trained = match network {
+                    Network::CordsNet => {
+                        train_cordsnet(&architecture(), &euler, &config, &data, checkpoints, observer)?
+                    }
+                    _ => continue_cordsnet(
+                        &architecture(),
+                        &euler,
+                        &Initialisation::default().cordsnet(&architecture(), 8),
+                        PhiCourse::Annealed,
+                        &config,
+                        &data,
+                        checkpoints,
+                        observer,
+                    )?,
+                };
                 let (epochs, windows) = (
                     std::mem::take(&mut trained.epochs),
                     std::mem::take(&mut trained.windows),
                 );
-                Ok::<_, TrainError>((trained.into_model(ModelInfo::default()), epochs, windows))
+                let model = trained.into_model(ModelInfo::default());
+                Ok::<_, TrainError>((model, epochs, windows, Vec::new()))
             }
             Network::Cnn => {
                 let config = CnnConfig {
@@ -120,7 +143,21 @@ fn train(
                 };
                 let mut trained = train_cnn(&architecture(), &config, &data, checkpoints, observer)?;
                 let epochs = std::mem::take(&mut trained.epochs);
-                Ok((trained.into_model(ModelInfo::default()), epochs, Vec::new()))
+                let model = trained.into_model(ModelInfo::default());
+                Ok((model, epochs, Vec::new(), Vec::new()))
+            }
+            Network::Inverse => {
+                let config = InvertConfig {
+                    stimulus_ms: 30.0,
+                    fit: fit(OptimiserKind::AdamW { weight_decay: 0.01 }),
+                    ..InvertConfig::default()
+                };
+                let cnn = Initialisation::default().cnn(&architecture(), 8);
+                let start = fold(&architecture(), &cnn)?;
+                let mut trained =
+                    train_inverse(&architecture(), &euler, &start, &config, &data, checkpoints, observer)?;
+                let (epochs, areas) = (std::mem::take(&mut trained.epochs), std::mem::take(&mut trained.areas));
+                Ok((trained.into_model(ModelInfo::default()), epochs, Vec::new(), areas))
             }
         }
     })?;
@@ -132,6 +169,7 @@ fn train(
         model: std::fs::read(path).expect("read"),
         epochs: epochs.into_iter().map(timeless).collect(),
         windows,
+        areas,
     })
 }
 
@@ -151,7 +189,7 @@ const NEVER: Duration = Duration::from_secs(1 << 30);
 
 #[test]
 fn a_stopped_training_goes_on_to_the_same_bytes_on_any_number_of_threads() {
-    for network in [Network::CordsNet, Network::Cnn] {
+    for network in ALL {
         let expected = whole(network, 1);
         assert_eq!(whole(network, 2), expected, "{network:?}, whole, 2 threads");
         // Stops after every so many batches: within epochs, at their end, before the last batch of all.
@@ -196,7 +234,7 @@ fn a_stopped_training_goes_on_to_the_same_bytes_on_any_number_of_threads() {
 /// A killed training has an older checkpoint and has computed further: what it did since then is repeated.
 #[test]
 fn a_killed_training_goes_on_from_any_of_its_checkpoints() {
-    for network in [Network::CordsNet, Network::Cnn] {
+    for network in ALL {
         let expected = whole(network, 2);
         let folder = tempfile::tempdir().expect("a folder");
         let mut kept: Vec<(Place, Vec<u8>)> = Vec::new();

@@ -46,7 +46,7 @@ impl Default for Fit {
 }
 
 impl Fit {
-    fn check(&self) -> Result<(), TrainError> {
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
         let wrong = |field, problem: &str| {
             Err(TrainError::Setting {
                 field,

@@ -124,7 +124,8 @@ fn tasks<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<Tas
         .collect()
 }
 
-fn load(images: &dyn Images, first: usize, count: usize) -> Vec<f32> {
+/// Images from `first` on, `[count, channels, side, side]`.
+pub(crate) fn load(images: &dyn Images, first: usize, count: usize) -> Vec<f32> {
     let len = images.channels() * images.side() * images.side();
     let mut values = vec![0.0; count * len];
     for (index, out) in values.chunks_exact_mut(len).enumerate() {
@@ -140,10 +141,11 @@ fn finish(tasks: &[Task<'_>], count: usize) -> Vec<[f64; 2]> {
     (0..steps).map(|step| [mean(step, 0), mean(step, 1)]).collect()
 }
 
+/// Logits that are not finite are no answer.
 fn count_right(logits: &[f32], labels: &[u32]) -> usize {
     let rows = logits.chunks_exact(logits.len() / labels.len());
     rows.zip(labels)
-        .filter(|(row, label)| largest_index(row) == **label as usize)
+        .filter(|(row, label)| row.iter().all(|logit| logit.is_finite()) && largest_index(row) == **label as usize)
         .count()
 }
 

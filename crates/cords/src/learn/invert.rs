@@ -4,9 +4,10 @@
 //! of W^k c. Of every area: error = mean((target - r)^2) with target = area_conv(i + area_bias) + conv_bias, and
 //! contraction = mean((W^3 c)^2), which is small where the sweeps have converged. Areas do not depend on each other.
 
-use super::TrainError;
+use super::evaluate::load;
+use super::{Images, TrainError};
 use crate::device::{ConvShape, Cpu, Device, Maps};
-use crate::net::current;
+use crate::net::{Architecture, ConvName, FoldedGraph, current};
 use crate::{Real, Tensor};
 
 /// Sweeps r <- W r + c.
@@ -21,9 +22,24 @@ struct Factors {
 
 /// Sums of squares of one area: target - r, and W^3 c.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Squares {
-    error: f64,
-    contraction: f64,
+pub(crate) struct Squares {
+    pub(crate) error: f64,
+    pub(crate) contraction: f64,
+    /// Largest magnitude among the terms W^k c.
+    pub(crate) largest: f64,
+}
+
+impl Squares {
+    fn add(&mut self, part: &Self) {
+        self.error += part.error;
+        self.contraction += part.contraction;
+        self.largest = largest(self.largest, part.largest);
+    }
+}
+
+/// The larger one; unlike f64::max, NaN where one is.
+fn largest(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
 }
 
 /// Three sweeps of one area for one group of images. Where `gradient` is given, adds to the gradients of W and b.
@@ -58,6 +74,7 @@ fn sweep<T: Real, D: Device<T>>(
     let squares = Squares {
         error: device.sum_squares(&difference),
         contraction: device.sum_squares(&terms[SWEEPS]),
+        largest: terms.iter().map(|term| device.max_abs(term)).fold(0.0, largest),
     };
     if let Some((factors, weight, bias)) = gradient {
         device.scale(2.0 * factors.error, &mut difference);
@@ -77,6 +94,235 @@ fn sweep<T: Real, D: Device<T>>(
         device.add_batch_sum(maps, &adjoints[SWEEPS], bias);
     }
     squares
+}
+
+/// g, v and b of every area, in this order, on the device.
+pub(crate) struct Inverse<T: Real, D: Device<T>> {
+    teacher: FoldedGraph<T, D>,
+    pub(crate) buffers: Vec<D::Buffer>,
+}
+
+/// What one batch gives.
+pub(crate) struct InverseBatch<B> {
+    /// Per area, over all images and units.
+    pub(crate) squares: Vec<Squares>,
+    /// Gradients of `Inverse::buffers`.
+    pub(crate) gradients: Vec<B>,
+}
+
+/// One group's task.
+struct Task<'a, T: Real, D: Device<T>> {
+    images: &'a [T],
+    squares: Vec<Squares>,
+    /// Gradients of W and of b per area.
+    gradients: Vec<(D::WeightSum, D::Buffer)>,
+}
+
+impl<T: Real, D: Device<T>> Inverse<T, D> {
+    /// `buffers` are g, v and b of every area.
+    pub(crate) fn new(teacher: FoldedGraph<T, D>, buffers: Vec<D::Buffer>) -> Self {
+        Self { teacher, buffers }
+    }
+
+    pub(crate) fn architecture(&self) -> &Architecture {
+        &self.teacher.architecture
+    }
+
+    pub(crate) fn device(&self) -> &D {
+        &self.teacher.device
+    }
+
+    fn shape(&self, area: usize) -> ConvShape {
+        ConvName::Recurrent(area).shape(self.architecture())
+    }
+
+    /// Units of an area.
+    fn units(&self, area: usize) -> usize {
+        self.shape(area).out_maps(1).len()
+    }
+
+    fn filters(&self) -> Vec<D::Filter> {
+        let (device, each) = (self.device(), self.buffers.chunks_exact(3).enumerate());
+        each.map(|(area, gvb)| {
+            let shape = self.shape(area);
+            device.filter(shape, &device.weight_norm(shape.outputs, &gvb[0], &gvb[1]))
+        })
+        .collect()
+    }
+
+    /// Sums of squares over normalised images `[images, in_channels, side, side]`, and the gradient of the mean over areas of
+    /// error + weight x contraction. Groups of images run side by side and are summed in order.
+    pub(crate) fn batch(&self, images: &[T], contraction_weight: f64) -> InverseBatch<D::Buffer> {
+        let device = self.device();
+        let areas = self.architecture().areas();
+        let image_len = self.architecture().image_len();
+        let whole = images.len() / image_len;
+        let filters = self.filters();
+        let factors = |area: usize| {
+            let error = 1.0 / ((areas * whole * self.units(area)) as f64);
+            Factors {
+                error,
+                contraction: contraction_weight * error,
+            }
+        };
+        let mut squares = vec![Squares::default(); areas];
+        let mut sums: Vec<[D::Buffer; 2]> = (0..areas)
+            .map(|area| {
+                let shape = self.shape(area);
+                [
+                    device.zeros(shape.outputs * shape.patch()),
+                    device.zeros(self.units(area)),
+                ]
+            })
+            .collect();
+        let mut tasks: Vec<Task<'_, T, D>> = images
+            .chunks(device.group_images() * image_len)
+            .map(|images| Task {
+                images,
+                squares: Vec::with_capacity(areas),
+                gradients: Vec::new(),
+            })
+            .collect();
+        // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
+        for wave in tasks.chunks_mut(device.groups_in_flight(self.architecture().units()).max(1)) {
+            device.for_each(wave, |_, task| {
+                let batch = task.images.len() / image_len;
+                let gradient = |area| (device.weight_sum(self.shape(area)), device.zeros(self.units(area)));
+                task.gradients = (0..areas).map(gradient).collect();
+                let mut gradients = task.gradients.iter_mut();
+                let found = &mut task.squares;
+                let mut work = D::Workspace::default();
+                self.teacher
+                    .forward(&mut work, task.images, batch, |work, area, drive, target| {
+                        let gradient = gradients.next();
+                        let gradient = gradient.map(|(weight, bias)| (factors(area), weight, bias));
+                        let (shape, bias) = (self.shape(area), &self.buffers[3 * area + 2]);
+                        found.push(sweep(
+                            device,
+                            work,
+                            shape,
+                            &filters[area],
+                            batch,
+                            bias,
+                            drive,
+                            target,
+                            gradient,
+                        ));
+                    });
+            });
+            for task in wave {
+                for (sum, part) in squares.iter_mut().zip(&task.squares) {
+                    sum.add(part);
+                }
+                for ([weight, bias], (weight_sum, bias_part)) in sums.iter_mut().zip(&mut task.gradients) {
+                    device.finish_weight_gradient(weight_sum, weight);
+                    device.add(bias_part, bias);
+                }
+                task.gradients.clear();
+            }
+        }
+        let gradients = sums.into_iter().enumerate().flat_map(|(area, [weight, bias])| {
+            let rows = self.shape(area).outputs;
+            let [g, v] = [&self.buffers[3 * area], &self.buffers[3 * area + 1]];
+            let (mut dg, mut dv) = (device.zeros(rows), device.zeros(rows * self.shape(area).patch()));
+            device.weight_norm_adjoint(rows, g, v, &weight, &mut dg, &mut dv);
+            [dg, dv, bias]
+        });
+        InverseBatch {
+            squares,
+            gradients: gradients.collect(),
+        }
+    }
+}
+
+/// How well one area's linear dynamics reproduce the folded CNN's currents, over a set of images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AreaInverse {
+    /// The area.
+    pub area: usize,
+    /// Mean squared distance from the target after three sweeps.
+    pub error: f64,
+    /// Mean square of W^3 c.
+    pub contraction: f64,
+    /// Share of the target's variance over images, summed over units, that is explained: 1 - error / variance. NaN where a
+    /// target does not vary.
+    pub explained: f64,
+}
+
+impl<D: Device<f32>> Inverse<f32, D> {
+    /// Every area's error over a set of images.
+    pub(crate) fn measure(&self, images: &dyn Images) -> Vec<AreaInverse> {
+        /// One group of images: sums per area, and per unit the target's sum and sum of squares.
+        struct Group {
+            first: usize,
+            squares: Vec<Squares>,
+            moments: Vec<Vec<[f64; 2]>>,
+        }
+        let device = self.device();
+        let areas = self.architecture().areas();
+        let filters = self.filters();
+        let size = device.group_images();
+        let mut squares = vec![Squares::default(); areas];
+        let mut moments: Vec<Vec<[f64; 2]>> = (0..areas).map(|area| vec![[0.0; 2]; self.units(area)]).collect();
+        let mut groups: Vec<Group> = (0..images.len())
+            .step_by(size)
+            .map(|first| Group {
+                first,
+                squares: Vec::new(),
+                moments: Vec::new(),
+            })
+            .collect();
+        for wave in groups.chunks_mut(device.groups_in_flight(self.architecture().units()).max(1)) {
+            device.for_each(wave, |_, group| {
+                let batch = size.min(images.len() - group.first);
+                let values = load(images, group.first, batch);
+                let mut work = D::Workspace::default();
+                let (squares, moments) = (&mut group.squares, &mut group.moments);
+                self.teacher
+                    .forward(&mut work, &values, batch, |work, area, drive, target| {
+                        let (shape, bias) = (self.shape(area), &self.buffers[3 * area + 2]);
+                        let filter = &filters[area];
+                        squares.push(sweep(device, work, shape, filter, batch, bias, drive, target, None));
+                        let mut host = vec![0.0f32; shape.out_maps(batch).len()];
+                        device.download_maps(shape.out_maps(batch), target, &mut host);
+                        let mut units = vec![[0.0; 2]; self.units(area)];
+                        for image in host.chunks_exact(units.len()) {
+                            for ([sum, square], value) in units.iter_mut().zip(image) {
+                                *sum += f64::from(*value);
+                                *square += f64::from(*value).powi(2);
+                            }
+                        }
+                        moments.push(units);
+                    });
+            });
+            for group in wave {
+                for (sum, part) in squares.iter_mut().zip(&group.squares) {
+                    sum.add(part);
+                }
+                let parts = group.moments.drain(..).flatten();
+                for (sum, part) in moments.iter_mut().flatten().zip(parts) {
+                    sum[0] += part[0];
+                    sum[1] += part[1];
+                }
+            }
+        }
+        let count = images.len() as f64;
+        let record = |(area, (squares, units)): (usize, (Squares, Vec<[f64; 2]>))| {
+            let terms = count * units.len() as f64;
+            let variance: f64 = units.iter().map(|[sum, square]| square - sum * sum / count).sum();
+            AreaInverse {
+                area,
+                error: squares.error / terms,
+                contraction: squares.contraction / terms,
+                explained: if variance > 0.0 {
+                    1.0 - squares.error / variance
+                } else {
+                    f64::NAN
+                },
+            }
+        };
+        squares.into_iter().zip(moments).enumerate().map(record).collect()
+    }
 }
 
 /// One area's part of the phase, for one batch. Weights are effective ones, `[channels, channels, 3, 3]`, biases

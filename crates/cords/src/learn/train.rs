@@ -6,8 +6,8 @@ use super::fit::{StepResult, Trainee, fit};
 use super::gradient::{BatchGradient, zero_gradients};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::{
-    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Images, Objective, Observer, Optimiser, TrainError,
-    clip_gradient_norm,
+    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Objective, Observer, Optimiser,
+    TrainError, clip_gradient_norm,
 };
 use crate::device::{Cpu, Device};
 use crate::net::{
@@ -59,6 +59,8 @@ pub struct TrainedCordsNet {
     pub architecture: Architecture,
     /// Step and time constants.
     pub euler: Euler,
+    /// phi of the last epoch.
+    pub phi: Phi,
     /// Weights after the last epoch.
     pub parameters: Parameters<f32>,
     /// One record for each epoch.
@@ -73,7 +75,7 @@ impl TrainedCordsNet {
         Model::CordsNet {
             architecture: self.architecture,
             euler: self.euler,
-            phi: Phi::Relu,
+            phi: self.phi,
             parameters: self.parameters,
             info,
         }
@@ -105,11 +107,33 @@ impl TrainedCnn {
 /// Bytes that the activities of the groups in flight may take.
 const MEMORY_BUDGET: u64 = 8 << 30;
 
+/// phi over the epochs of a training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PhiCourse {
+    /// The same throughout.
+    Held(Phi),
+    /// A negative slope that falls evenly to 0 (over 20 epochs 0.95, 0.90, ... 0), with a fresh optimiser in every epoch.
+    Annealed,
+}
+
+impl PhiCourse {
+    /// phi of one epoch, from 0.
+    pub fn at(self, epoch: usize, epochs: usize) -> Phi {
+        match self {
+            Self::Held(phi) => phi,
+            Self::Annealed if epoch + 1 >= epochs => Phi::Relu,
+            Self::Annealed => Phi::LeakyRelu(1.0 - (epoch + 1) as f64 / epochs as f64),
+        }
+    }
+}
+
 struct CordsNetTrainee<D: Device<f32>> {
     architecture: Architecture,
     euler: Euler,
+    course: PhiCourse,
+    phi: Phi,
     objective: Objective,
-    clip: Option<f64>,
+    fit: Fit,
     weights: Weights<f32, D>,
     optimiser: Optimiser<f32, D>,
     connections: Connections<f32, D>,
@@ -124,29 +148,53 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         device: &D,
         architecture: &Architecture,
         euler: &Euler,
+        course: PhiCourse,
         objective: Objective,
         config: &DirectConfig,
         parameters: &Parameters<f32>,
     ) -> Self {
-        let fit = &config.fit;
+        let fit = config.fit.clone();
+        let phi = course.at(0, fit.epochs);
         let weights = Weights::upload(device, architecture, parameters, cordsnet_others(architecture));
         Self {
             architecture: architecture.clone(),
             euler: euler.clone(),
-            clip: fit.clip,
-            optimiser: Optimiser::new(device, fit.optimiser, &lengths(&weights, parameters)),
-            connections: Connections::new(device, architecture, euler, Phi::Relu, &weights),
+            course,
+            phi,
+            optimiser: Optimiser::new(device, fit.optimiser, &lengths(device, &weights.buffers)),
+            connections: Connections::new(device, architecture, euler, phi, &weights),
             batch: BatchGradient::new(&objective).within(MEMORY_BUDGET),
             weights,
             objective,
+            fit,
             logits: Vec::new(),
             accuracy_window_ms: config.accuracy_window_ms,
             windows: Vec::new(),
         }
     }
+
+    /// Connections of the present weights and phi.
+    fn connect(&mut self) {
+        let device = self.connections.device.clone();
+        self.connections = Connections::new(&device, &self.architecture, &self.euler, self.phi, &self.weights);
+    }
 }
 
 impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
+    fn begin_epoch(&mut self, epoch: usize) {
+        if self.course == PhiCourse::Annealed {
+            let device = &self.connections.device;
+            self.optimiser = Optimiser::new(device, self.fit.optimiser, &lengths(device, &self.weights.buffers));
+        }
+        let phi = self.course.at(epoch, self.fit.epochs);
+        if phi != self.phi {
+            self.phi = phi;
+            self.connect();
+            // Its memory was laid out for another phi.
+            self.batch = BatchGradient::new(&self.objective).within(MEMORY_BUDGET);
+        }
+    }
+
     fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult {
         let device = self.connections.device.clone();
         let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
@@ -162,11 +210,11 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
             |_| {},
         );
         let mut gradients = self.weights.gradients(&device, &sums.weights, sums.biases);
-        let gradient_norm = clip_gradient_norm(&device, self.clip, &mut gradients);
+        let gradient_norm = clip_gradient_norm(&device, self.fit.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {
             self.optimiser
                 .step(learning_rate, &gradients, &mut self.weights.buffers);
-            self.connections = Connections::new(&device, &self.architecture, &self.euler, Phi::Relu, &self.weights);
+            self.connect();
         }
         StepResult {
             loss: loss.loss,
@@ -201,7 +249,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         self.optimiser.restore(snapshot)?;
         let windows = snapshot.rows("windows")?;
         self.windows = windows.into_iter().map(WindowRecord::from_values).collect();
-        self.connections = Connections::new(&device, &self.architecture, &self.euler, Phi::Relu, &self.weights);
+        self.connect();
         Ok(())
     }
 }
@@ -279,9 +327,9 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
     }
 }
 
-fn lengths<D: Device<f32>>(weights: &Weights<f32, D>, parameters: &Parameters<f32>) -> Vec<usize> {
-    let length = |name: &String| parameters.get(name).map_or(0, |tensor| tensor.len());
-    weights.names.iter().map(length).collect()
+/// Lengths of parameter buffers.
+pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<usize> {
+    buffers.iter().map(|buffer| device.download(buffer).len()).collect()
 }
 
 /// Trains a CordsNet from random weights by the published objective, on the CPU, in float32.
@@ -302,16 +350,51 @@ pub fn train_cordsnet(
     observer: &mut Observer<'_>,
 ) -> Result<TrainedCordsNet, TrainError> {
     architecture.validate()?;
+    let parameters = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
+    let course = PhiCourse::Held(Phi::Relu);
+    continue_cordsnet(
+        architecture,
+        euler,
+        &parameters,
+        course,
+        config,
+        data,
+        checkpoints,
+        observer,
+    )
+}
+
+/// Trains a CordsNet by the published objective from the weights of another training: phases `linear` (phi = identity,
+/// from r = 0, no return term), `anneal` and `finetune`. On the CPU, in float32.
+///
+/// # Errors
+/// As [`train_cordsnet`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a network in its parts, and what a training takes"
+)]
+pub fn continue_cordsnet(
+    architecture: &Architecture,
+    euler: &Euler,
+    start: &Parameters<f32>,
+    course: PhiCourse,
+    config: &DirectConfig,
+    data: &Data<'_>,
+    checkpoints: Option<&Checkpoints<'_>>,
+    observer: &mut Observer<'_>,
+) -> Result<TrainedCordsNet, TrainError> {
+    architecture.validate()?;
     euler.validate(architecture.areas())?;
     let objective = config.objective(euler)?;
     check_data(architecture, data)?;
-    let mut parameters = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
-    let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, objective, config, &parameters);
+    let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
+    let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, course, objective, config, &parameters);
     let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
     trainee.weights.download(&Cpu, &mut parameters);
     Ok(TrainedCordsNet {
         architecture: architecture.clone(),
         euler: euler.clone(),
+        phi: trainee.phi,
         parameters,
         epochs,
         windows: trainee.windows,
@@ -338,7 +421,7 @@ pub fn train_cnn(
         device: Cpu,
         architecture: architecture.clone(),
         clip: config.fit.clip,
-        optimiser: Optimiser::new(&Cpu, config.fit.optimiser, &lengths(&weights, &parameters)),
+        optimiser: Optimiser::new(&Cpu, config.fit.optimiser, &lengths(&Cpu, &weights.buffers)),
         running: running_from(architecture, &parameters),
         weights,
         parameters,
@@ -352,7 +435,8 @@ pub fn train_cnn(
     })
 }
 
-fn check_data(architecture: &Architecture, data: &Data<'_>) -> Result<(), TrainError> {
+/// Checks the images to learn from and those to watch.
+pub(crate) fn check_data(architecture: &Architecture, data: &Data<'_>) -> Result<(), TrainError> {
     check_images(architecture, data.train, "training")?;
     check_images(architecture, data.validation, "validation")
 }

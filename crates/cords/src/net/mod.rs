@@ -22,5 +22,5 @@ pub use parameters::Parameters;
 pub(crate) use cnn::{CnnChunk, CnnGraph, NORM_EPSILON, Running, Statistics, cnn_others, norm_names, running_from};
 pub(crate) use connections::{Connections, StepScratch, cordsnet_others};
 pub(crate) use filters::{ConvName, Weights, conv_names, conv_shapes};
-pub(crate) use folded::{area_bias_name, current};
+pub(crate) use folded::{FoldedGraph, area_bias_name, current};
 pub(crate) use parameters::{READOUT_BIAS, bias_name};

@@ -1,0 +1,264 @@
+//! Training of phase 2: every area's W and b by gradient descent on the error of three linear sweeps.
+//!
+//! What comes out is a CordsNet with phi = identity: the folded CNN's other weights, and W and b as its recurrent ones.
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::{Evaluation, evaluate_trials};
+use super::fit::{StepResult, Trainee, fit};
+use super::invert::Inverse;
+use super::snapshot::{Snapshot, SnapshotError};
+use super::train::{check_data, lengths};
+use super::{
+    AreaInverse, Checkpoints, Data, EpochRecord, Fit, Images, Observer, Optimiser, TrainError, clip_gradient_norm,
+};
+use crate::device::{Cpu, Device};
+use crate::net::{
+    Architecture, Connections, ConvName, Euler, FoldedGraph, Model, ModelInfo, Parameters, Phi, Presentation, Weights,
+    area_bias_name, bias_name, cordsnet_others,
+};
+
+/// Settings of phase 2.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InvertConfig {
+    /// Weight of mean((W^3 (b + i))^2) beside the mean squared error.
+    pub contraction_weight: f64,
+    /// Time with the image, from r = 0, after which the linear network is validated.
+    pub stimulus_ms: f64,
+    /// Everything else. W starts from random weights of `initialisation.recurrent`, b from 0.
+    pub fit: Fit,
+}
+
+impl Default for InvertConfig {
+    fn default() -> Self {
+        Self {
+            contraction_weight: 10.0,
+            stimulus_ms: 200.0,
+            fit: Fit::default(),
+        }
+    }
+}
+
+impl InvertConfig {
+    /// Steps of the validation trial.
+    fn check(&self, euler: &Euler) -> Result<usize, TrainError> {
+        let wrong = |field, problem| Err(TrainError::Setting { field, problem });
+        self.fit.check()?;
+        if !(self.contraction_weight.is_finite() && self.contraction_weight >= 0.0) {
+            return wrong("contraction_weight", "must be finite and not negative".to_owned());
+        }
+        match euler.steps(self.stimulus_ms) {
+            steps if steps > 0 && self.stimulus_ms.is_finite() => Ok(steps),
+            _ => wrong("stimulus_ms", format!("{} ms have no step", self.stimulus_ms)),
+        }
+    }
+
+    /// The trial as a model remembers it.
+    pub fn presentation(&self) -> Presentation {
+        Presentation {
+            spontaneous_ms: 0.0,
+            stimulus_ms: self.stimulus_ms,
+        }
+    }
+}
+
+/// A linear network that reproduces a folded CNN.
+#[derive(Clone, Debug)]
+pub struct TrainedInverse {
+    /// Sizes.
+    pub architecture: Architecture,
+    /// Step and time constants.
+    pub euler: Euler,
+    /// A CordsNet's weights.
+    pub parameters: Parameters<f32>,
+    /// One record for each epoch; nothing in them comes from labels but the validation.
+    pub epochs: Vec<EpochRecord>,
+    /// Epoch, from 0, and error of every area on the validation images.
+    pub areas: Vec<(usize, AreaInverse)>,
+}
+
+impl TrainedInverse {
+    /// The network as a model file's content.
+    pub fn into_model(self, info: ModelInfo) -> Model {
+        Model::CordsNet {
+            architecture: self.architecture,
+            euler: self.euler,
+            phi: Phi::Identity,
+            parameters: self.parameters,
+            info,
+        }
+    }
+}
+
+struct InverseTrainee<D: Device<f32>> {
+    euler: Euler,
+    contraction_weight: f64,
+    clip: Option<f64>,
+    stimulus_steps: usize,
+    /// A CordsNet's, whose recurrent ones are overwritten by the trained ones.
+    parameters: Parameters<f32>,
+    inverse: Inverse<f32, D>,
+    optimiser: Optimiser<f32, D>,
+    areas: Vec<(usize, AreaInverse)>,
+}
+
+/// Names of an area's trained parameters.
+fn trained_names(area: usize) -> [String; 3] {
+    let [g, v] = ConvName::Recurrent(area).parameter_names();
+    [g, v, bias_name(area)]
+}
+
+impl<D: Device<f32>> InverseTrainee<D> {
+    fn architecture(&self) -> &Architecture {
+        self.inverse.architecture()
+    }
+
+    fn names(&self) -> Vec<String> {
+        (0..self.architecture().areas()).flat_map(trained_names).collect()
+    }
+
+    fn parameters(&self) -> Parameters<f32> {
+        let mut parameters = self.parameters.clone();
+        for (name, buffer) in self.names().iter().zip(&self.inverse.buffers) {
+            if let Some(tensor) = parameters.get_mut(name) {
+                tensor.data = self.inverse.device().download(buffer);
+            }
+        }
+        parameters
+    }
+}
+
+impl<D: Device<f32>> Trainee for InverseTrainee<D> {
+    fn step(&mut self, images: &[f32], _labels: &[u32], learning_rate: f64) -> StepResult {
+        let device = self.inverse.device().clone();
+        let image_len = self.architecture().image_len();
+        let count = (images.len() / image_len) as f64;
+        let mut batch = self.inverse.batch(images, self.contraction_weight);
+        let gradient_norm = clip_gradient_norm(&device, self.clip, &mut batch.gradients);
+        let areas = batch.squares.len() as f64;
+        let loss = batch.squares.iter().enumerate().map(|(area, squares)| {
+            let terms = count * self.architecture().area_units(area) as f64;
+            (squares.error + self.contraction_weight * squares.contraction) / (areas * terms)
+        });
+        let loss: f64 = loss.sum();
+        let mut largest = (0, 0.0f64);
+        for (area, squares) in batch.squares.iter().enumerate() {
+            super::rollout::keep_largest(&mut largest, (area, squares.largest));
+        }
+        if loss.is_finite() && gradient_norm.is_finite() {
+            self.optimiser
+                .step(learning_rate, &batch.gradients, &mut self.inverse.buffers);
+        }
+        StepResult {
+            loss,
+            cross_entropy: 0.0,
+            return_term: 0.0,
+            correct: 0,
+            gradient_norm,
+            largest,
+        }
+    }
+
+    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Evaluation {
+        let measured = self.inverse.measure(images);
+        self.areas.extend(measured.into_iter().map(|area| (epoch, area)));
+        let (device, architecture) = (self.inverse.device(), self.architecture());
+        let others = cordsnet_others(architecture);
+        let weights = Weights::upload(device, architecture, &self.parameters(), others);
+        let connections = Connections::new(device, architecture, &self.euler, Phi::Identity, &weights);
+        evaluate_trials(&connections, &connections.spontaneous(0), images, self.stimulus_steps)
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) {
+        for (name, buffer) in self.names().iter().zip(&self.inverse.buffers) {
+            snapshot.put_buffer(format!("parameter.{name}"), self.inverse.device(), buffer);
+        }
+        self.optimiser.save(snapshot);
+        let values = |(epoch, area): &(usize, AreaInverse)| {
+            let AreaInverse {
+                area,
+                error,
+                contraction,
+                explained,
+            } = *area;
+            [*epoch as f64, area as f64, error, contraction, explained]
+        };
+        let areas: Vec<f64> = self.areas.iter().flat_map(values).collect();
+        snapshot.put("areas", &areas);
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let device = self.inverse.device().clone();
+        for (name, buffer) in self.names().iter().zip(&mut self.inverse.buffers) {
+            snapshot.fill_buffer(&format!("parameter.{name}"), &device, buffer)?;
+        }
+        self.optimiser.restore(snapshot)?;
+        let record = |[epoch, area, error, contraction, explained]: [f64; 5]| {
+            let area = AreaInverse {
+                area: area as usize,
+                error,
+                contraction,
+                explained,
+            };
+            (epoch as usize, area)
+        };
+        self.areas = snapshot.rows("areas")?.into_iter().map(record).collect();
+        Ok(())
+    }
+}
+
+/// Trains W and b of every area so that three linear sweeps give the currents of the folded CNN `start`
+/// ([`Architecture::folded_cnn_shapes`]). On the CPU, in float32.
+///
+/// # Errors
+/// [`TrainError::Net`] where `start` is not a folded CNN, otherwise as [`train_cordsnet`](super::train_cordsnet).
+pub fn train_inverse(
+    architecture: &Architecture,
+    euler: &Euler,
+    start: &Parameters<f32>,
+    config: &InvertConfig,
+    data: &Data<'_>,
+    checkpoints: Option<&Checkpoints<'_>>,
+    observer: &mut Observer<'_>,
+) -> Result<TrainedInverse, TrainError> {
+    architecture.validate()?;
+    euler.validate(architecture.areas())?;
+    let stimulus_steps = config.check(euler)?;
+    check_data(architecture, data)?;
+    let start = start.arranged(&architecture.folded_cnn_shapes())?;
+    let teacher = FoldedGraph::new(&Cpu, architecture, &start);
+    let initial = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
+    let mut parameters = Parameters::new();
+    for (name, tensor) in start.iter() {
+        let is = |names: [String; 3]| names.iter().any(|trained| trained == name);
+        if (0..architecture.areas()).any(|area| is(trained_names(area))) {
+            let tensor = initial.get(name).expect("the same architecture");
+            parameters.insert(name, tensor.clone());
+        } else if !(0..architecture.areas()).any(|area| name == area_bias_name(area)) {
+            parameters.insert(name, tensor.clone());
+        }
+    }
+    let buffers: Vec<_> = (0..architecture.areas())
+        .flat_map(trained_names)
+        .map(|name| Cpu.upload(&parameters.get(&name).expect("a CordsNet's name").data))
+        .collect();
+    let mut trainee = InverseTrainee {
+        euler: euler.clone(),
+        contraction_weight: config.contraction_weight,
+        clip: config.fit.clip,
+        stimulus_steps,
+        optimiser: Optimiser::new(&Cpu, config.fit.optimiser, &lengths(&Cpu, &buffers)),
+        inverse: Inverse::new(teacher, buffers),
+        parameters,
+        areas: Vec::new(),
+    };
+    let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
+    Ok(TrainedInverse {
+        architecture: architecture.clone(),
+        euler: euler.clone(),
+        parameters: trainee.parameters(),
+        epochs,
+        areas: trainee.areas,
+    })
+}

@@ -1,0 +1,202 @@
+//! `evaluate`: accuracy of any number of models on the same images, as they are.
+
+use cords::data::{ImageSet, SplitImages};
+use cords::learn::evaluate;
+use cords::net::{Model, Presentation};
+use cords::noise::wilson_interval;
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::noise::model_name;
+use super::{Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update};
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+pub(super) struct Evaluate;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// Models to evaluate.
+    #[schemars(length(min = 1))]
+    models: Vec<ModelRef>,
+    /// Images to evaluate them on.
+    data: DatasetRef,
+    /// Part of the dataset.
+    #[serde(default)]
+    split: SplitName,
+    /// Time without input before the image; as each CordsNet was trained, if not given.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    spontaneous: Option<f64>,
+    /// Time that the image is shown; as each CordsNet was trained, if not given.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    stimulus: Option<f64>,
+}
+
+/// One model's result.
+struct Evaluated {
+    slot: usize,
+    network: String,
+    seed: u64,
+    /// The last phase of its training, and the epochs of all its phases; none where they are not known.
+    phase: Option<String>,
+    epochs: Option<usize>,
+    images: usize,
+    accuracy: f64,
+    cross_entropy: f64,
+}
+
+impl Kind for Evaluate {
+    type Params = Params;
+    const NAME: &'static str = "evaluate";
+    const SUMMARY: &'static str = "accuracy of models on the same images, with the phase and length of their training";
+    const CODE_VERSION: u32 = 1;
+
+    fn outputs(_: &Params) -> Vec<Output> {
+        vec![
+            Output::new("accuracy", Artifact::Table),
+            Output::new("summary", Artifact::Table),
+        ]
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let set = ImageSet::open(context.input(&params.data.0)?)?;
+        let images = SplitImages::new(&set, params.split.into(), None, 0)?;
+        let mut evaluated = Vec::new();
+        for (slot, reference) in params.models.iter().enumerate() {
+            let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
+            let info = model.info();
+            let presentation = info.presentation.map(|own| Presentation {
+                spontaneous_ms: params.spontaneous.unwrap_or(own.spontaneous_ms),
+                stimulus_ms: params.stimulus.unwrap_or(own.stimulus_ms),
+            });
+            let given = params.spontaneous.zip(params.stimulus);
+            let given = given.map(|(spontaneous_ms, stimulus_ms)| Presentation {
+                spontaneous_ms,
+                stimulus_ms,
+            });
+            let result = evaluate(&model, &images, presentation.or(given))?;
+            evaluated.push(Evaluated {
+                slot,
+                network: model_name(&model),
+                seed: info.seed,
+                phase: info.phases.last().map(|phase| phase.phase.clone()),
+                epochs: (!info.phases.is_empty()).then(|| info.phases.iter().map(|phase| phase.epochs).sum()),
+                images: cords::learn::Images::len(&images),
+                accuracy: result.accuracy,
+                cross_entropy: result.cross_entropy,
+            });
+            context.report(Update {
+                done: slot as u64 + 1,
+                total: params.models.len() as u64,
+                unit: "models".into(),
+                phase: String::new(),
+                figures: vec![("accuracy".into(), result.accuracy)],
+                milestone: true,
+            });
+        }
+        context.write_table("accuracy", &accuracy_table(&evaluated)?)?;
+        context.write_table("summary", &summary_table(&evaluated)?)
+    }
+}
+
+const PHASE: &str = "Phase of training that made it";
+const EPOCHS: &str = "Passes over the training images in all phases together";
+
+fn phase_value(phase: &Option<String>) -> Value {
+    phase.clone().map_or(Value::Null, Value::Text)
+}
+
+fn epochs_value(epochs: Option<usize>) -> Value {
+    epochs.map_or(Value::Null, |epochs| Value::Int(epochs as i64))
+}
+
+fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new("accuracy", "Accuracy of every model")
+            .key("models", DType::Int, "The stage that gave the model")
+            .slot("models")
+            .key("network", DType::Text, "Kind and number of areas")
+            .key("seed", DType::Int, "Seed of the model's training")
+            .value("phase", DType::Text, PHASE)
+            .allow_missing()
+            .value("epochs", DType::Int, EPOCHS)
+            .allow_missing()
+            .value("accuracy", DType::Float, "Images classified rightly")
+            .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
+            .value("accuracy_high", DType::Float, "Upper end of the 95 % interval (Wilson)")
+            .value(
+                "cross_entropy",
+                DType::Float,
+                "Mean cross-entropy; missing where activity diverged",
+            )
+            .unit("nat")
+            .allow_missing()
+            .value("images", DType::Int, "Number of images"),
+    )?;
+    for e in evaluated {
+        let right = (e.accuracy * e.images as f64).round() as usize;
+        let [low, high] = wilson_interval(right, e.images);
+        table.push_row([
+            Value::Int(e.slot as i64),
+            Value::Text(e.network.clone()),
+            Value::Int(e.seed as i64),
+            phase_value(&e.phase),
+            epochs_value(e.epochs),
+            Value::Float(e.accuracy),
+            Value::Float(low),
+            Value::Float(high),
+            if e.cross_entropy.is_finite() {
+                Value::Float(e.cross_entropy)
+            } else {
+                Value::Null
+            },
+            Value::Int(e.images as i64),
+        ])?;
+    }
+    table.finish()
+}
+
+/// Mean and spread over the models of one network, phase and length.
+fn summary_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "summary",
+            "Accuracy by network and training: mean and standard deviation over models",
+        )
+        .key("network", DType::Text, "Kind and number of areas")
+        .key("phase", DType::Text, PHASE)
+        .allow_missing()
+        .key("epochs", DType::Int, EPOCHS)
+        .allow_missing()
+        .value("accuracy", DType::Float, "Images classified rightly, mean")
+        .value("deviation", DType::Float, "Standard deviation over models")
+        .allow_missing()
+        .value("n", DType::Int, "Models"),
+    )?;
+    let mut groups: IndexMap<_, Vec<f64>> = IndexMap::new();
+    for e in evaluated {
+        let group = (e.network.as_str(), &e.phase, e.epochs);
+        groups.entry(group).or_default().push(e.accuracy);
+    }
+    for ((network, phase, epochs), values) in groups {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        table.push_row([
+            Value::Text(network.to_owned()),
+            phase_value(phase),
+            epochs_value(epochs),
+            Value::Float(mean),
+            if values.len() > 1 {
+                Value::Float(variance.sqrt())
+            } else {
+                Value::Null
+            },
+            Value::Int(values.len() as i64),
+        ])?;
+    }
+    table.finish()
+}

@@ -1,0 +1,300 @@
+//! `train`: a CordsNet by the published objective, directly or in the published phases, and its feed-forward twin.
+
+mod params;
+mod tables;
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use cords::data::{ImageSet, Split, SplitImages};
+use cords::learn::{
+    Checkpoints, CnnConfig, Data, EpochRecord, Images, Place, Progress, TrainedCordsNet, continue_cordsnet, evaluate,
+    fold, train_cnn, train_cordsnet, train_inverse,
+};
+use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase};
+
+use self::params::{Params, Phase};
+use self::tables::{folding_table, inversion_table, speed_table, training_table, windows_table};
+use super::{Artifact, Context, Kind, Output, StageError, Update, Violation};
+
+pub(super) struct Train;
+
+impl Kind for Train {
+    type Params = Params;
+    const NAME: &'static str = "train";
+    const SUMMARY: &'static str =
+        "train a CordsNet directly or in the published phases, or its feed-forward twin: one phase a stage";
+    const CODE_VERSION: u32 = 2;
+    const KEEPS_CHECKPOINTS: bool = true;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        params.violations()
+    }
+
+    fn outputs(params: &Params) -> Vec<Output> {
+        let mut outputs = vec![Output::new("model", Artifact::Model)];
+        let tables: &[&str] = match params.phase {
+            Phase::Fold => &["folding"],
+            // Speed apart from the rest, so that the rest is the same bytes on every machine and day.
+            Phase::Cnn => &["training", "speed"],
+            Phase::Invert => &["training", "inversion", "speed"],
+            Phase::Direct | Phase::Linear | Phase::Anneal | Phase::Finetune => &["training", "windows", "speed"],
+        };
+        outputs.extend(tables.iter().map(|table| Output::new(table, Artifact::Table)));
+        outputs
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let set = ImageSet::open(context.input(&params.data.0)?)?;
+        let augment = params.augmentation();
+        let train = SplitImages::new(&set, Split::Train, Some(&augment), params.seed)?;
+        let validation = SplitImages::new(&set, Split::Validation, None, params.seed)?;
+        if validation.is_empty() {
+            return Err(StageError::new("the dataset has no validation images")
+                .hint("give the dataset stage a `validation` fraction above 0"));
+        }
+        let start = start(params, &set, context)?;
+        if let (Phase::Fold, Some(cnn)) = (params.phase, &start) {
+            return fold_cnn(cnn, &validation, context);
+        }
+        let data = Data {
+            train: &train,
+            validation: &validation,
+        };
+        let fit = params
+            .fit()
+            .ok_or_else(|| StageError::new("`epochs`, `optimiser` or `learning_rate` is not given"))?;
+        let mut info = ModelInfo {
+            seed: params.seed,
+            data: set.name().to_owned(),
+            mean: set.mean().to_vec(),
+            std: set.std().to_vec(),
+            classes: set.classes().to_vec(),
+            presentation: None,
+            phases: phases(start.as_ref(), params.phase, fit.epochs),
+        };
+        let (folder, identity) = (context.checkpoint.clone(), context.key.clone());
+        let checkpoints = Checkpoints {
+            folder: &folder,
+            identity: &identity,
+            every: Duration::try_from_secs_f64(60.0 * params.checkpoint_minutes).unwrap_or(Duration::MAX),
+        };
+        let checkpoints = Some(&checkpoints);
+        let mut batches_each = 0;
+        let mut observer = |progress: Progress<'_>| {
+            tell(&progress, &mut batches_each, context);
+            if context.stop_requested() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let (architecture, own_euler, parameters) = match &start {
+            Some(model) => parts(model),
+            None => (
+                params.architecture(set.channels(), set.side(), set.classes().len()),
+                None,
+                Parameters::new(),
+            ),
+        };
+        let euler = params.euler(own_euler.as_ref());
+        let (model, epochs) = match params.phase {
+            Phase::Cnn => {
+                let config = CnnConfig { fit };
+                let mut trained = train_cnn(&architecture, &config, &data, checkpoints, &mut observer)?;
+                let epochs = std::mem::take(&mut trained.epochs);
+                (trained.into_model(info), epochs)
+            }
+            Phase::Invert => {
+                let config = params.inversion(fit);
+                info.presentation = Some(config.presentation());
+                let mut trained = train_inverse(
+                    &architecture,
+                    &euler,
+                    &parameters,
+                    &config,
+                    &data,
+                    checkpoints,
+                    &mut observer,
+                )?;
+                context.write_table("inversion", &inversion_table(&trained.areas)?)?;
+                let epochs = std::mem::take(&mut trained.epochs);
+                (trained.into_model(info), epochs)
+            }
+            Phase::Fold | Phase::Direct | Phase::Linear | Phase::Anneal | Phase::Finetune => {
+                let config = params.trials(fit);
+                info.presentation = Some(config.presentation());
+                let mut trained: TrainedCordsNet = if start.is_none() {
+                    train_cordsnet(&architecture, &euler, &config, &data, checkpoints, &mut observer)?
+                } else {
+                    continue_cordsnet(
+                        &architecture,
+                        &euler,
+                        &parameters,
+                        params.phi(),
+                        &config,
+                        &data,
+                        checkpoints,
+                        &mut observer,
+                    )?
+                };
+                context.write_table("windows", &windows_table(&trained.windows)?)?;
+                let epochs = std::mem::take(&mut trained.epochs);
+                (trained.into_model(info), epochs)
+            }
+        };
+        write(params, &model, &epochs, context)
+    }
+}
+
+fn write(params: &Params, model: &Model, epochs: &[EpochRecord], context: &mut Context) -> Result<(), StageError> {
+    model.save(&context.output("model")?.join("model.safetensors"))?;
+    context.write_table("training", &training_table(params, epochs)?)?;
+    context.write_table("speed", &speed_table(epochs)?)
+}
+
+/// Sizes, step and weights of a model.
+fn parts(model: &Model) -> (Architecture, Option<Euler>, Parameters<f32>) {
+    let euler = match model {
+        Model::CordsNet { euler, .. } => Some(euler.clone()),
+        Model::Cnn { .. } => None,
+    };
+    (model.architecture().clone(), euler, model.parameters().clone())
+}
+
+/// The phases that a model went through before, and this one.
+fn phases(start: Option<&Model>, phase: Phase, epochs: usize) -> Vec<TrainedPhase> {
+    let mut phases = start.map(|model| model.info().phases.clone()).unwrap_or_default();
+    phases.push(TrainedPhase {
+        phase: phase.name().to_owned(),
+        epochs,
+    });
+    phases
+}
+
+/// The model that the phase goes on from, held against the phase, the parameters and the images.
+fn start(params: &Params, set: &ImageSet, context: &Context) -> Result<Option<Model>, StageError> {
+    let Some(reference) = &params.start else {
+        return Ok(None);
+    };
+    let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
+    let found = match &model {
+        Model::CordsNet { .. } => "a CordsNet",
+        Model::Cnn { parameters, .. } if parameters.is_folded_cnn() => "a folded CNN",
+        Model::Cnn { .. } => "a CNN with batch norms",
+    };
+    let (needed, before) = match params.phase {
+        Phase::Fold => ("a CNN with batch norms", "cnn"),
+        Phase::Invert => ("a folded CNN", "fold"),
+        _ => ("a CordsNet", "invert"),
+    };
+    if found != needed {
+        let phase = params.phase.name();
+        return Err(
+            StageError::new(format!("phase `{phase}` goes on from {needed}, but `start` is {found}"))
+                .hint(format!("a stage `train` of phase `{before}` gives {needed}")),
+        );
+    }
+    if let Some(contradiction) = params.contradiction(model.architecture()) {
+        return Err(StageError::new(contradiction).hint("leave it out: sizes come with the model"));
+    }
+    let info = model.info();
+    let normalisation = (info.mean.as_slice(), info.std.as_slice());
+    if !info.mean.is_empty() && normalisation != (set.mean(), set.std()) {
+        return Err(StageError::new(format!(
+            "`start` was trained on images of mean {:?} and deviation {:?}, these have {:?} and {:?}",
+            info.mean,
+            info.std,
+            set.mean(),
+            set.std()
+        ))
+        .hint("go on with the dataset that the first phase was trained on"));
+    }
+    if !info.classes.is_empty() && info.classes != set.classes() {
+        return Err(StageError::new(format!(
+            "`start` was trained on classes {:?}, these images have {:?}",
+            info.classes,
+            set.classes()
+        )));
+    }
+    Ok(Some(model))
+}
+
+fn fold_cnn(cnn: &Model, validation: &SplitImages<'_>, context: &mut Context) -> Result<(), StageError> {
+    let architecture = cnn.architecture();
+    let folded = Model::Cnn {
+        architecture: architecture.clone(),
+        parameters: fold(architecture, cnn.parameters())?,
+        info: ModelInfo {
+            phases: phases(Some(cnn), Phase::Fold, 0),
+            ..cnn.info().clone()
+        },
+    };
+    let [before, after] = [cnn, &folded].map(|model| evaluate(model, validation, None));
+    context.write_table("folding", &folding_table(&before?, &after?)?)?;
+    Ok(folded.save(&context.output("model")?.join("model.safetensors"))?)
+}
+
+/// `batches_each` remembers the batches of an epoch, so that the end of one counts in the same unit.
+fn tell(progress: &Progress, batches_each: &mut usize, context: &mut Context) {
+    match progress {
+        Progress::Batch {
+            epoch,
+            epochs,
+            batch,
+            batches,
+            loss,
+            images_per_second,
+        } => {
+            *batches_each = *batches;
+            context.report(Update {
+                done: (epoch * batches + batch + 1) as u64,
+                total: (epochs * batches) as u64,
+                unit: "batches".into(),
+                phase: format!("epoch {}/{epochs}", epoch + 1),
+                figures: vec![("loss".into(), *loss), ("images/s".into(), *images_per_second)],
+                milestone: false,
+            });
+        }
+        Progress::Epoch { epochs, record } => context.report(Update {
+            done: ((record.epoch + 1) * *batches_each) as u64,
+            total: (epochs * *batches_each) as u64,
+            unit: "batches".into(),
+            phase: format!("epoch {}/{epochs}", record.epoch + 1),
+            figures: vec![
+                ("loss".into(), record.loss),
+                ("validation accuracy".into(), record.validation_accuracy),
+                ("images/s".into(), record.images as f64 / record.seconds),
+            ],
+            milestone: true,
+        }),
+        Progress::Continued(place) => {
+            *batches_each = place.batches;
+            context.note(format!("goes on from its checkpoint: {}", words(*place)));
+        }
+        Progress::CheckpointRefused { reason } => {
+            context.note(format!(
+                "cannot use its checkpoint, starts from the beginning: {reason}"
+            ));
+        }
+        Progress::CheckpointWritten(place) if context.stop_requested() => {
+            let place = words(*place);
+            context.note(format!("wrote a checkpoint: {place}; the next run goes on from there"));
+        }
+        Progress::CheckpointWritten(_) => {}
+        Progress::CheckpointFailed { reason } => {
+            context.note(format!("cannot write a checkpoint: {reason}"));
+        }
+    }
+}
+
+/// A place in a training.
+fn words(place: Place) -> String {
+    let Place {
+        epoch,
+        epochs,
+        batch,
+        batches,
+    } = place;
+    format!("epoch {}/{epochs}, {batch} of {batches} batches done", epoch + 1)
+}

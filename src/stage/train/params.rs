@@ -1,0 +1,519 @@
+//! Parameters of `train`, and the engine's settings made of them.
+
+use cords::data::{Affine, Augment, Elastic, RandomResizedCrop};
+use cords::learn::{DirectConfig, Fit, Initialisation, InvertConfig, OptimiserKind, PhiCourse, Schedule, WarmUp};
+use cords::net::{Architecture, Euler, Phi};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::stage::{DatasetRef, ModelRef, Violation};
+
+/// What is trained. `cnn`, `fold`, `invert`, `linear`, `anneal`, `finetune` in this order are the published method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Phase {
+    /// CordsNet from random weights, by back-propagation through time
+    Direct,
+    /// 1: the feed-forward twin with batch norm, from random weights
+    Cnn,
+    /// 1b: that twin's batch norms into weights and biases; trains nothing
+    Fold,
+    /// 2: recurrent weights and biases whose linear dynamics settle at the folded twin's currents
+    Invert,
+    /// 3: all weights with phi = identity
+    Linear,
+    /// 4: all weights while phi's negative slope falls evenly to 0 over the epochs (0.95, 0.90, ... 0 over 20)
+    Anneal,
+    /// 5: all weights with phi = ReLU
+    Finetune,
+}
+
+impl Phase {
+    /// As in a pipeline.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Cnn => "cnn",
+            Self::Fold => "fold",
+            Self::Invert => "invert",
+            Self::Linear => "linear",
+            Self::Anneal => "anneal",
+            Self::Finetune => "finetune",
+        }
+    }
+
+    /// The preset with the published settings.
+    fn preset(self) -> &'static str {
+        match self {
+            Self::Direct => "cordsnet",
+            other => other.name(),
+        }
+    }
+
+    /// Whether it goes on from another stage's model.
+    pub(super) fn has_start(self) -> bool {
+        !matches!(self, Self::Direct | Self::Cnn)
+    }
+
+    /// Whether it trains a CordsNet by trials in time.
+    pub(super) fn has_trials(self) -> bool {
+        matches!(self, Self::Direct | Self::Linear | Self::Anneal | Self::Finetune)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum OptimiserName {
+    /// stochastic gradient descent with momentum
+    Sgd,
+    /// Adam
+    Adam,
+    /// Adam with decoupled weight decay
+    Adamw,
+}
+
+/// How the learning rate changes over training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum ScheduleName {
+    /// the same throughout
+    #[default]
+    Constant,
+    /// a tenth after every `decay_every` epochs, each time with its warm-up
+    Steps,
+    /// a half cosine down to zero
+    Cosine,
+}
+
+/// Random changes of training images, fresh in every epoch. All off by default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct AugmentParams {
+    /// Largest rotation.
+    #[schemars(range(min = 0.0, max = 180.0), extend("x-unit" = "degrees"))]
+    degrees: f64,
+    /// Largest shift, as a fraction of the side.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    translate: f64,
+    /// Range of the scale: [least, largest].
+    #[schemars(length(min = 2, max = 2))]
+    scale: Option<Vec<f64>>,
+    /// Largest shear.
+    #[schemars(range(min = 0.0, max = 89.0), extend("x-unit" = "degrees"))]
+    shear: f64,
+    /// Mirror left and right with probability 1/2.
+    flip: bool,
+    /// Largest relative change of brightness.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    brightness: f64,
+    /// Largest relative change of contrast.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    contrast: f64,
+    /// Strength of elastic deformation; 0 for none.
+    #[schemars(range(min = 0.0), extend("x-unit" = "px"))]
+    elastic_alpha: f64,
+    /// Smoothness of elastic deformation.
+    #[schemars(range(min = 0.0), extend("x-unit" = "px"))]
+    elastic_sigma: f64,
+    /// Random resized crop: range of the area, [least, largest], as fractions of the image.
+    #[schemars(length(min = 2, max = 2))]
+    crop: Option<Vec<f64>>,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Params {
+    /// What is trained.
+    pub(super) phase: Phase,
+    /// The stage whose model the phase goes on from: `cnn` for `fold`, `fold` for `invert`, then the phase before. None for
+    /// `direct` and `cnn`.
+    #[serde(default)]
+    pub(super) start: Option<ModelRef>,
+    /// Images to train on and to validate with.
+    pub(super) data: DatasetRef,
+    /// Number of areas: 2, 4, 6 or 8; 8, or as in `start`, if not given.
+    #[serde(default)]
+    #[schemars(range(min = 2, max = 8))]
+    areas: Option<usize>,
+    /// Channels of the input layer and of the first two areas; later pairs have 2, 4 and 8 times as many. 64, or as in
+    /// `start`, if not given.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1024), extend("x-unit" = "channels"))]
+    width: Option<usize>,
+    /// Channels of the input layer and of every area, instead of `width`.
+    #[serde(default)]
+    channels: Option<Vec<usize>>,
+    /// Stride of every area's feed-forward convolution; 1, 1, 2, 1, 2, 1, 2, 1, or as in `start`, if not given.
+    #[serde(default)]
+    strides: Option<Vec<usize>>,
+    /// Euler step; 2 ms, or as in `start`, if not given.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    dt: Option<f64>,
+    /// Time constant: one for all areas, or one for each; 10 ms, or as in `start`, if not given.
+    #[serde(default)]
+    #[schemars(extend("x-unit" = "ms"))]
+    tau: Option<Vec<f64>>,
+    /// Time without input from rest, whose end is the spontaneous state; 200 ms if not given, none in `linear`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    spontaneous: Option<f64>,
+    /// Time that the image is shown.
+    #[serde(default = "two_hundred")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    stimulus: f64,
+    /// Time without input after the image; 200 ms if not given, none in `linear`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    after: Option<f64>,
+    /// End of the stimulus over which the readout is trained.
+    #[serde(default = "sixty")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    readout_window: f64,
+    /// Exponents of ten of the first and last weight within the readout window.
+    #[serde(default = "published_ramp")]
+    #[schemars(length(min = 2, max = 2))]
+    ramp: Vec<f64>,
+    /// Weight of the return to the spontaneous state; 0.001 if not given, 0 in `linear`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    return_weight: Option<f64>,
+    /// End of the time after the image over which the return is asked for; 20 ms if not given, none in `linear`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    return_window: Option<f64>,
+    /// Weight of the recurrent term left after three sweeps, in `invert`.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 0.0))]
+    contraction_weight: f64,
+    /// Passes over the training images. Every phase but `fold` needs them.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(super) epochs: Option<usize>,
+    /// Images a gradient step.
+    #[serde(default = "batch")]
+    #[schemars(range(min = 1), extend("x-unit" = "images"))]
+    batch: usize,
+    /// Rule of the gradient step. Every phase but `fold` needs one.
+    #[serde(default)]
+    optimiser: Option<OptimiserName>,
+    /// Learning rate before schedule and warm-up. Every phase but `fold` needs one.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    learning_rate: Option<f64>,
+    /// Momentum, for `sgd`.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
+    momentum: f64,
+    /// Weight decay.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    weight_decay: f64,
+    /// How the learning rate changes.
+    #[serde(default)]
+    schedule: ScheduleName,
+    /// Epochs at one learning rate, for `steps`.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1), extend("x-unit" = "epochs"))]
+    decay_every: usize,
+    /// Gradient steps over which the learning rate rises linearly.
+    #[serde(default)]
+    #[schemars(extend("x-unit" = "steps"))]
+    warmup: usize,
+    /// Share of the learning rate at the first step of the warm-up.
+    #[serde(default = "third")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    warmup_start: f64,
+    /// Largest norm of the gradient; larger ones are scaled down.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    clip: Option<f64>,
+    /// Width of the time windows in which validation accuracy is recorded.
+    #[serde(default = "twenty")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    accuracy_window: f64,
+    /// Initial sizes of weights.
+    #[serde(default)]
+    initialisation: InitialisationParams,
+    /// Random changes of training images.
+    #[serde(default)]
+    augment: AugmentParams,
+    /// Time between checkpoints, from which a stopped or killed training goes on to the same result; 0 for one after
+    /// every batch.
+    #[serde(default = "five")]
+    #[schemars(range(min = 0.0), extend("x-unit" = "min", "x-unkeyed" = true))]
+    pub(super) checkpoint_minutes: f64,
+    /// Seed of weights, order and augmentation; the pipeline's if not given.
+    #[serde(default)]
+    pub(super) seed: u64,
+}
+
+/// Initial sizes of weights: lengths of rows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct InitialisationParams {
+    /// Of the input and feed-forward convolutions (sqrt 2 if not given).
+    #[schemars(range(min = 0.0))]
+    feedforward: Option<f64>,
+    /// Of the shortcuts (1 if not given).
+    #[schemars(range(min = 0.0))]
+    shortcut: Option<f64>,
+    /// Spectral radius of the recurrent convolutions; below 1 the dynamics start contractive (0.5 if not given).
+    #[schemars(range(min = 0.0))]
+    recurrent: Option<f64>,
+    /// Of the readout (1 if not given).
+    #[schemars(range(min = 0.0))]
+    readout: Option<f64>,
+}
+
+fn two_hundred() -> f64 {
+    200.0
+}
+
+fn ten() -> f64 {
+    10.0
+}
+
+fn sixty() -> f64 {
+    60.0
+}
+
+fn twenty() -> f64 {
+    20.0
+}
+
+fn published_ramp() -> Vec<f64> {
+    vec![-3.0, 0.0]
+}
+
+fn five() -> f64 {
+    5.0
+}
+
+fn batch() -> usize {
+    128
+}
+
+fn hundred() -> usize {
+    100
+}
+
+fn third() -> f64 {
+    1.0 / 3.0
+}
+
+impl Params {
+    /// Sizes of a network that starts from random weights.
+    pub(super) fn architecture(&self, in_channels: usize, image_side: usize, classes: usize) -> Architecture {
+        /// Widths of the published networks in units of the first pair's.
+        const WIDTHS: [usize; 9] = [1, 1, 1, 2, 2, 4, 4, 8, 8];
+        const STRIDES: [usize; 8] = [1, 1, 2, 1, 2, 1, 2, 1];
+        let areas = self.areas.unwrap_or(STRIDES.len()).min(STRIDES.len());
+        let width = self.width.unwrap_or(64);
+        Architecture {
+            in_channels,
+            image_side,
+            channels: self
+                .channels
+                .clone()
+                .unwrap_or_else(|| WIDTHS[..=areas].iter().map(|w| w * width).collect()),
+            strides: self.strides.clone().unwrap_or_else(|| STRIDES[..areas].to_vec()),
+            classes,
+        }
+    }
+
+    /// The first size given here that `start` does not have.
+    pub(super) fn contradiction(&self, start: &Architecture) -> Option<String> {
+        let differs = |name: &str, given: String, found: String| {
+            (given != found).then(|| format!("`{name}` is {given}, but the network of `start` has {found}"))
+        };
+        let areas = self
+            .areas
+            .map(|areas| ("areas", areas.to_string(), start.areas().to_string()));
+        let width = self
+            .width
+            .map(|width| ("width", width.to_string(), start.channels[0].to_string()));
+        let channels = self.channels.as_ref();
+        let channels = channels.map(|given| ("channels", format!("{given:?}"), format!("{:?}", start.channels)));
+        let strides = self.strides.as_ref();
+        let strides = strides.map(|given| ("strides", format!("{given:?}"), format!("{:?}", start.strides)));
+        [areas, width, channels, strides]
+            .into_iter()
+            .flatten()
+            .find_map(|(name, given, found)| differs(name, given, found))
+    }
+
+    /// Step and time constants: those given, else those of `start`, else the published ones.
+    pub(super) fn euler(&self, start: Option<&Euler>) -> Euler {
+        let published = Euler::published();
+        let otherwise = start.unwrap_or(&published);
+        Euler {
+            dt_ms: self.dt.unwrap_or(otherwise.dt_ms),
+            tau_ms: self.tau.clone().unwrap_or_else(|| otherwise.tau_ms.clone()),
+        }
+    }
+
+    /// None where a setting is missing that `fold` alone does without.
+    pub(super) fn fit(&self) -> Option<Fit> {
+        let default = Initialisation::default();
+        let initialisation = Initialisation {
+            feedforward: self.initialisation.feedforward.unwrap_or(default.feedforward),
+            shortcut: self.initialisation.shortcut.unwrap_or(default.shortcut),
+            recurrent: self.initialisation.recurrent.unwrap_or(default.recurrent),
+            readout: self.initialisation.readout.unwrap_or(default.readout),
+        };
+        Some(Fit {
+            epochs: self.epochs?,
+            batch: self.batch,
+            optimiser: match self.optimiser? {
+                OptimiserName::Sgd => OptimiserKind::Sgd {
+                    momentum: self.momentum,
+                    weight_decay: self.weight_decay,
+                },
+                OptimiserName::Adam => OptimiserKind::Adam {
+                    weight_decay: self.weight_decay,
+                },
+                OptimiserName::Adamw => OptimiserKind::AdamW {
+                    weight_decay: self.weight_decay,
+                },
+            },
+            learning_rate: self.learning_rate?,
+            schedule: match self.schedule {
+                ScheduleName::Constant => Schedule::Constant,
+                ScheduleName::Steps => Schedule::Step {
+                    epochs: self.decay_every,
+                    factor: 0.1,
+                },
+                ScheduleName::Cosine => Schedule::Cosine { end: 0.0 },
+            },
+            warm_up: (self.warmup > 0).then_some(WarmUp {
+                steps: self.warmup,
+                start: self.warmup_start,
+            }),
+            clip: self.clip,
+            initialisation,
+            seed: self.seed,
+        })
+    }
+
+    /// The trial and its objective. Phase `linear` runs from r = 0 and asks for the readout alone.
+    pub(super) fn trials(&self, fit: Fit) -> DirectConfig {
+        let otherwise = |published: f64| if self.phase == Phase::Linear { 0.0 } else { published };
+        DirectConfig {
+            spontaneous_ms: self.spontaneous.unwrap_or(otherwise(200.0)),
+            stimulus_ms: self.stimulus,
+            after_ms: self.after.unwrap_or(otherwise(200.0)),
+            readout_window_ms: self.readout_window,
+            ramp: [self.ramp[0], self.ramp[1]],
+            return_weight: self.return_weight.unwrap_or(otherwise(1e-3)),
+            return_window_ms: self.return_window.unwrap_or(otherwise(20.0)),
+            accuracy_window_ms: self.accuracy_window,
+            fit,
+        }
+    }
+
+    pub(super) fn inversion(&self, fit: Fit) -> InvertConfig {
+        InvertConfig {
+            contraction_weight: self.contraction_weight,
+            stimulus_ms: self.stimulus,
+            fit,
+        }
+    }
+
+    /// phi over the epochs, in phases with trials.
+    pub(super) fn phi(&self) -> PhiCourse {
+        match self.phase {
+            Phase::Linear => PhiCourse::Held(Phi::Identity),
+            Phase::Anneal => PhiCourse::Annealed,
+            _ => PhiCourse::Held(Phi::Relu),
+        }
+    }
+
+    /// Rules that the schema cannot state.
+    pub(super) fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let phase = self.phase.name();
+        match (&self.start, self.phase.has_start()) {
+            (None, true) => found.push(Violation::new(
+                "phase",
+                format!("phase `{phase}` goes on from another stage's model: name that stage with `start`"),
+            )),
+            (Some(_), false) => found.push(Violation::new(
+                "start",
+                format!("phase `{phase}` starts from random weights; `finetune` goes on from a model"),
+            )),
+            _ => {}
+        }
+        if self.phase != Phase::Fold {
+            let missing = [
+                ("epochs", self.epochs.is_none()),
+                ("optimiser", self.optimiser.is_none()),
+                ("learning_rate", self.learning_rate.is_none()),
+            ];
+            for (name, _) in missing.iter().filter(|(_, missing)| *missing) {
+                found.push(Violation::new(
+                    "phase",
+                    format!(
+                        "phase `{phase}` needs `{name}`; `use: train/{}` brings the published one",
+                        self.phase.preset()
+                    ),
+                ));
+            }
+        }
+        // Any image that is large enough will do: what depends on the data is checked when they are known.
+        let architecture = self.architecture(3, 224, 10);
+        if let Err(error) = architecture.validate() {
+            let at = match (&self.channels, &self.strides) {
+                (Some(_), _) => "channels",
+                (None, Some(_)) => "strides",
+                (None, None) => "areas",
+            };
+            found.push(Violation::new(at, error.to_string()));
+        }
+        if let Err(error) = self.augmentation().validate() {
+            found.push(Violation::new("augment", error.to_string()));
+        }
+        let steps_known = self.dt.is_some() || !self.phase.has_start();
+        if self.phase.has_trials() && steps_known {
+            let euler = self.euler(None);
+            let areas = match (self.areas, self.phase.has_start()) {
+                // As many as there are time constants: the network is known when it runs.
+                (None, true) => euler.tau_ms.len(),
+                _ => architecture.areas(),
+            };
+            if let Err(error) = euler.validate(areas) {
+                found.push(Violation::new("tau", error.to_string()));
+            } else if let Some(fit) = self.fit()
+                && let Err(error) = self.trials(fit).objective(&euler)
+            {
+                found.push(Violation::new("stimulus", error.to_string()));
+            }
+        }
+        found
+    }
+
+    pub(super) fn augmentation(&self) -> Augment {
+        let a = &self.augment;
+        let pair = |values: &Option<Vec<f64>>| values.as_ref().map(|v| [v[0] as f32, v[1] as f32]);
+        let affine = a.degrees > 0.0 || a.translate > 0.0 || a.scale.is_some() || a.shear > 0.0;
+        Augment {
+            random_resized_crop: pair(&a.crop).map(|scale| RandomResizedCrop {
+                scale,
+                ..RandomResizedCrop::default()
+            }),
+            horizontal_flip: if a.flip { 0.5 } else { 0.0 },
+            affine: affine.then(|| Affine {
+                degrees: a.degrees as f32,
+                translate: a.translate as f32,
+                scale: pair(&a.scale).unwrap_or([1.0, 1.0]),
+                shear: a.shear as f32,
+            }),
+            elastic: (a.elastic_alpha > 0.0).then_some(Elastic {
+                alpha: a.elastic_alpha as f32,
+                sigma: a.elastic_sigma as f32,
+            }),
+            brightness: a.brightness as f32,
+            contrast: a.contrast as f32,
+        }
+    }
+}

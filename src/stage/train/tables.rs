@@ -1,0 +1,220 @@
+//! Result tables of `train`.
+
+use cords::learn::{AreaInverse, EpochRecord, Evaluation, WindowRecord};
+
+use super::params::{Params, Phase};
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+/// A number that may have diverged.
+fn finite(value: f64) -> Value {
+    if value.is_finite() {
+        Value::Float(value)
+    } else {
+        Value::Null
+    }
+}
+
+/// Phases train different things: columns that would say nothing are left out.
+pub(super) fn training_table(params: &Params, epochs: &[EpochRecord]) -> Result<Table, TableError> {
+    let phase = params.phase;
+    let mut schema = TableSchema::new("training", "Loss, accuracy and gradient of each epoch")
+        .key("epoch", DType::Int, "Epoch, from 1")
+        .value("loss", DType::Float, "Mean training loss");
+    let labelled = phase != Phase::Invert;
+    if labelled {
+        schema = schema
+            .value(
+                "cross_entropy",
+                DType::Float,
+                "Mean training cross-entropy at the end of the stimulus",
+            )
+            .unit("nat")
+            .value(
+                "accuracy",
+                DType::Float,
+                "Training images classified rightly, as augmented",
+            );
+    }
+    schema = schema
+        .value(
+            "validation_cross_entropy",
+            DType::Float,
+            "Validation cross-entropy at the end of the stimulus; missing where activity diverged",
+        )
+        .unit("nat")
+        .allow_missing()
+        .value(
+            "validation_accuracy",
+            DType::Float,
+            "Validation images classified rightly",
+        )
+        .value("learning_rate", DType::Float, "Learning rate of the last step")
+        .value(
+            "gradient_norm",
+            DType::Float,
+            "Norm of the gradient before clipping, mean over steps",
+        );
+    if phase.has_trials() {
+        schema = schema.value(
+            "return_term",
+            DType::Float,
+            "Mean squared distance from the spontaneous state after the image",
+        );
+    }
+    if phase == Phase::Anneal {
+        schema = schema.value("slope", DType::Float, "Slope of phi on negative currents");
+    }
+    let mut table = TableWriter::new(schema)?;
+    for r in epochs {
+        let mut row = vec![Value::Int(r.epoch as i64 + 1)];
+        row.push(Value::Float(r.loss));
+        if labelled {
+            row.extend([r.cross_entropy, r.accuracy].map(Value::Float));
+        }
+        row.extend([
+            finite(r.validation_loss),
+            Value::Float(r.validation_accuracy),
+            Value::Float(r.learning_rate),
+            Value::Float(r.gradient_norm),
+        ]);
+        if phase.has_trials() {
+            row.push(Value::Float(r.return_term));
+        }
+        if phase == Phase::Anneal {
+            row.push(Value::Float(params.phi().at(r.epoch, epochs.len()).slope()));
+        }
+        table.push_row(row)?;
+    }
+    table.finish()
+}
+
+pub(super) fn windows_table(windows: &[WindowRecord]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "windows",
+            "Validation in time windows after image onset, for each epoch",
+        )
+        .key("epoch", DType::Int, "Epoch, from 1")
+        .key("start", DType::Float, "Start of the window after image onset")
+        .unit("ms")
+        .value("end", DType::Float, "Its end")
+        .unit("ms")
+        .value(
+            "accuracy",
+            DType::Float,
+            "Validation images classified rightly, mean over the window",
+        )
+        .value(
+            "cross_entropy",
+            DType::Float,
+            "Validation cross-entropy, mean over the window; missing where activity diverged",
+        )
+        .unit("nat")
+        .allow_missing(),
+    )?;
+    for w in windows {
+        let mut row = vec![Value::Int(w.epoch as i64 + 1)];
+        row.extend([w.start_ms, w.end_ms, w.accuracy].map(Value::Float));
+        row.push(finite(w.cross_entropy));
+        table.push_row(row)?;
+    }
+    table.finish()
+}
+
+pub(super) fn speed_table(epochs: &[EpochRecord]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "speed",
+            "How fast each epoch went: the one table that differs from run to run",
+        )
+        .key("epoch", DType::Int, "Epoch, from 1")
+        .value(
+            "images_per_second",
+            DType::Float,
+            "Training images, validation time included",
+        )
+        .unit("1/s")
+        .value("seconds", DType::Float, "Wall-clock time")
+        .unit("s"),
+    )?;
+    for r in epochs {
+        table.push_row([
+            Value::Int(r.epoch as i64 + 1),
+            Value::Float(r.images as f64 / r.seconds.max(1e-9)),
+            Value::Float(r.seconds),
+        ])?;
+    }
+    table.finish()
+}
+
+pub(super) fn inversion_table(areas: &[(usize, AreaInverse)]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "inversion",
+            "How well each area's linear dynamics reproduce the folded CNN's currents, on the validation images",
+        )
+        .key("epoch", DType::Int, "Epoch, from 1")
+        .key("area", DType::Int, "Area, from 0")
+        .value(
+            "error",
+            DType::Float,
+            "Mean squared distance from the current after three sweeps",
+        )
+        .value(
+            "contraction",
+            DType::Float,
+            "Mean square of what a further sweep would add to it (W^3 of the input)",
+        )
+        .value(
+            "explained",
+            DType::Float,
+            "Share of the current's variance over images that is reproduced: 1 - error / variance",
+        )
+        .allow_missing(),
+    )?;
+    for (epoch, area) in areas {
+        table.push_row([
+            Value::Int(*epoch as i64 + 1),
+            Value::Int(area.area as i64),
+            Value::Float(area.error),
+            Value::Float(area.contraction),
+            finite(area.explained),
+        ])?;
+    }
+    table.finish()
+}
+
+/// Both forms of the network on the validation images.
+pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "folding",
+            "The CNN before and after its batch norms were folded in, on the validation images",
+        )
+        .key("form", DType::Text, "batch norm, or folded")
+        .value("accuracy", DType::Float, "Images classified rightly")
+        .value("cross_entropy", DType::Float, "Mean cross-entropy")
+        .unit("nat")
+        .value(
+            "difference",
+            DType::Float,
+            "Largest difference from the first form's logits, as a share of the largest logit",
+        )
+        .tolerance(1e-5, 0.0),
+    )?;
+    let largest = normed
+        .logits
+        .iter()
+        .fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+    let pairs = folded.logits.iter().zip(&normed.logits);
+    let difference = pairs.fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
+    for (form, evaluation, difference) in [("batch norm", normed, 0.0), ("folded", folded, difference / largest)] {
+        table.push_row([
+            Value::Text(form.into()),
+            Value::Float(evaluation.accuracy),
+            Value::Float(evaluation.cross_entropy),
+            Value::Float(f64::from(difference)),
+        ])?;
+    }
+    table.finish()
+}
