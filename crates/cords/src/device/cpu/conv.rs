@@ -365,3 +365,121 @@ impl<T: Real> WeightSum<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tiles::{BLOCK, blocks};
+    use super::*;
+
+    fn values(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 0.61 + seed).sin()).collect()
+    }
+
+    fn maps(shape: ConvShape, batch: usize, output: bool) -> Aligned<f32> {
+        let (channels, side) = if output {
+            (shape.outputs, shape.out_side())
+        } else {
+            (shape.inputs, shape.in_side)
+        };
+        let mut maps = Aligned::from_slice(&values(batch * blocks(channels) * side * side * BLOCK, 0.1));
+        // Channels that fill up the last block are zero.
+        let plane = side * side;
+        for (index, value) in maps.iter_mut().enumerate() {
+            let channel = index / (plane * BLOCK) % blocks(channels) * BLOCK + index % BLOCK;
+            if channel >= channels {
+                *value = 0.0;
+            }
+        }
+        maps
+    }
+
+    /// Output, input gradient and weight gradient with the vectors `S`.
+    ///
+    /// # Safety
+    /// The instructions of `S` exist.
+    unsafe fn run<S: Lanes<Element = f32>>(shape: ConvShape, batch: usize) -> [Vec<f32>; 3] {
+        let weight = values(shape.outputs * shape.patch(), 0.7);
+        let filter = Filter::new(shape, &weight);
+        let (x, dy) = (maps(shape, batch, false), maps(shape, batch, true));
+        let mut results = [dy.to_vec(), x.to_vec(), vec![0.0; weight.len()]];
+        let [y, dx, dw] = &mut results;
+        let mut work = Workspace::default();
+        let cases = [(&filter.forward, &x, y), (filter.backward(), &dy, dx)];
+        for (prepared, from, to) in cases {
+            // SAFETY: the caller's promise; the maps are the convolution's.
+            unsafe {
+                match prepared {
+                    Prepared::Winograd(weights) => {
+                        let write = Write {
+                            y: Shared::new(to),
+                            accumulate: true,
+                        };
+                        let term = Term { weights, x: from };
+                        winograd::correlate::<S, _>(&mut work.winograd, &[term], shape.in_side, batch, write);
+                    }
+                    Prepared::Direct(taps) => taps.apply::<S>(&mut work.direct, batch, from, to, true),
+                }
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            match WeightSum::new(shape).sum {
+                Sum::Winograd(mut sum) => {
+                    sum.add::<S>(shape.in_side, batch, &x, &dy);
+                    sum.finish::<S>(dw);
+                }
+                Sum::Direct(mut sum) => {
+                    sum.add::<S>(&mut work.direct, batch, &x, &dy);
+                    sum.finish(dw);
+                }
+            }
+        }
+        results
+    }
+
+    /// Plain instructions on one thread serve as the check of every other path, bit by bit.
+    #[test]
+    fn instruction_sets_and_threads_give_the_same_bits() {
+        let pool = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads can be started")
+        };
+        let (one, three) = (pool(1), pool(3));
+        // (inputs, outputs, kernel, stride, padding, side, batch); the last ones are worth sharing between threads.
+        for [inputs, outputs, kernel, stride, padding, in_side, batch] in [
+            [5, 19, 3, 1, 1, 7, 3],
+            [20, 7, 3, 2, 1, 9, 2],
+            [3, 16, 7, 2, 3, 15, 2],
+            [33, 40, 1, 2, 0, 6, 9],
+            [96, 80, 3, 1, 1, 13, 3],
+            [64, 64, 3, 1, 1, 30, 4],
+            [96, 80, 3, 2, 1, 26, 4],
+        ] {
+            let shape = ConvShape {
+                inputs,
+                outputs,
+                kernel,
+                stride,
+                padding,
+                in_side,
+            };
+            // SAFETY: ordinary instructions exist; the others only run where `level` finds them.
+            let (check, others) = unsafe {
+                let check = one.install(|| run::<Plain<f32>>(shape, batch));
+                let mut others = vec![three.install(|| run::<Plain<f32>>(shape, batch))];
+                if level() != Level::Plain {
+                    others.push(one.install(|| run::<<f32 as Vectors>::Half>(shape, batch)));
+                }
+                if level() == Level::Wide {
+                    others.push(one.install(|| run::<<f32 as Vectors>::Wide>(shape, batch)));
+                    others.push(three.install(|| run::<<f32 as Vectors>::Wide>(shape, batch)));
+                }
+                (check, others)
+            };
+            assert!(check.iter().all(|values| values.iter().any(|value| *value != 0.0)));
+            for other in others {
+                assert!(check == other, "{shape:?}, batch {batch}");
+            }
+        }
+    }
+}
