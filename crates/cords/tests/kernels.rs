@@ -248,7 +248,7 @@ fn check_step<T: Real>(side: usize, stride: usize, phi: Phi, tolerance: f64) {
             continue;
         }
         let slope = if *u > 0.0 { 1.0 } else { phi.slope() };
-        assert_eq!(delta[index], T::from_f64(alpha) * T::from_f64(slope), "{what}: u = {u}");
+        assert_eq!(delta[index], T::from_f64(alpha * slope), "{what}: u = {u}");
         assert_eq!(sum[index], T::ONE + delta[index], "{what}: sum");
         assert_eq!(g[index], T::from_f64(1.0 - alpha), "{what}: g");
     }

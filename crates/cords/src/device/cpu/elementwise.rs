@@ -51,12 +51,25 @@ fn over<T: Real, const I: usize, const O: usize>(
     rayon::join(|| over(left, left_out, kernel), || over(right, right_out, kernel));
 }
 
+// The loops below are functions of their slices, because the compiler proves that a function's arguments do not overlap,
+// but not that a closure's do not, and then does not use vectors.
+
+#[inline(always)]
+fn two<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T, &mut T)) {
+    for (x, y) in x.iter().zip(y) {
+        f(*x, y);
+    }
+}
+
+#[inline(always)]
+fn three<T: Real>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T, &mut T)) {
+    for ((a, b), y) in a.iter().zip(b).zip(y) {
+        f(*a, *b, y);
+    }
+}
+
 fn zip<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T, &mut T) + Sync) {
-    over([x], [y], &|[x], [y]| {
-        for (x, y) in x.iter().zip(y.iter_mut()) {
-            f(*x, y);
-        }
-    });
+    over([x], [y], &|[x], [y]| two(x, y, &f));
 }
 
 #[inline(always)]
@@ -82,9 +95,14 @@ pub(super) fn rectify<T: Real>(x: &[T], y: &mut [T]) {
 
 pub(super) fn add_where_positive<T: Real>(r: &[T], q: &[T], g: &mut [T]) {
     over([r, q], [g], &|[r, q], [g]| {
-        for ((r, q), g) in r.iter().zip(q).zip(g) {
-            *g += if *r > T::ZERO { *q } else { T::ZERO };
-        }
+        three(r, q, g, |r, q, g| *g += if r > T::ZERO { q } else { T::ZERO });
+    });
+}
+
+/// g += factor (r - rest).
+pub(super) fn add_difference<T: Real>(factor: T, r: &[T], rest: &[T], g: &mut [T]) {
+    over([r, rest], [g], &|[r, rest], [g]| {
+        three(r, rest, g, |r, rest, g| *g += factor * (r - rest))
     });
 }
 
@@ -158,23 +176,33 @@ fn carried<T: Real>(keep: T, r: T) -> T {
 pub(super) fn leaky_update<T: Real>(alpha: f64, slope: f64, r: &[T], u: &[T], next: &mut [T]) {
     let [keep, alpha, slope] = [1.0 - alpha, alpha, slope].map(T::from_f64);
     over([r, u], [next], &|[r, u], [next]| {
-        for ((r, u), next) in r.iter().zip(u).zip(next) {
-            let phi = if *u > T::ZERO { *u } else { slope * *u };
-            *next = carried(keep, *r) + alpha * phi;
-        }
+        three(r, u, next, |r, u, next| {
+            let phi = if u > T::ZERO { u } else { slope * u };
+            *next = carried(keep, r) + alpha * phi;
+        });
     });
 }
 
 /// `outputs` are g, delta and the sum of deltas.
 pub(super) fn leaky_adjoint<T: Real>((alpha, slope): (f64, f64), r: &[T], next: &[T], outputs: [&mut [T]; 3]) {
-    let [keep, alpha, slope] = [1.0 - alpha, alpha, slope].map(T::from_f64);
-    over([r, next], outputs, &|[r, next], [g, delta, sum]| {
+    #[inline(always)]
+    fn kernel<T: Real>(
+        [keep, positive, negative]: [T; 3],
+        (r, next): (&[T], &[T]),
+        g: &mut [T],
+        delta: &mut [T],
+        sum: &mut [T],
+    ) {
         for ((((r, next), g), delta), sum) in r.iter().zip(next).zip(g).zip(delta).zip(sum) {
-            let derivative = if *next > carried(keep, *r) { T::ONE } else { slope };
-            *delta = alpha * derivative * *g;
+            let derivative = if *next > carried(keep, *r) { positive } else { negative };
+            *delta = derivative * *g;
             *sum += *delta;
             *g *= keep;
         }
+    }
+    let factors = [1.0 - alpha, alpha, alpha * slope].map(T::from_f64);
+    over([r, next], outputs, &|[r, next], [g, delta, sum]| {
+        kernel(factors, (r, next), g, delta, sum)
     });
 }
 
@@ -214,16 +242,34 @@ pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], [first, second]
     let epsilon = T::from_f64(step.epsilon);
     let (new1, new2) = (T::from_f64(1.0 - beta1), T::from_f64(1.0 - beta2));
     let (beta1, beta2) = (T::from_f64(beta1), T::from_f64(beta2));
+    #[inline(always)]
+    fn kernel<T: Real>(
+        gradient: &[T],
+        first: &mut [T],
+        second: &mut [T],
+        parameter: &mut [T],
+        f: impl Fn(T, &mut T, &mut T, &mut T),
+    ) {
+        for (((gradient, first), second), parameter) in gradient.iter().zip(first).zip(second).zip(parameter) {
+            f(*gradient, first, second, parameter);
+        }
+    }
     over(
         [gradient],
         [first, second, parameter],
         &|[gradient], [first, second, parameter]| {
-            for (((gradient, first), second), parameter) in gradient.iter().zip(first).zip(second).zip(parameter) {
-                let gradient = *gradient + added * *parameter;
-                *first = beta1 * *first + new1 * gradient;
-                *second = beta2 * *second + new2 * gradient * gradient;
-                *parameter = shrink * *parameter - rate * *first / (second.sqrt() / root + epsilon);
-            }
+            kernel(
+                gradient,
+                first,
+                second,
+                parameter,
+                |gradient, first, second, parameter| {
+                    let gradient = gradient + added * *parameter;
+                    *first = beta1 * *first + new1 * gradient;
+                    *second = beta2 * *second + new2 * gradient * gradient;
+                    *parameter = shrink * *parameter - rate * *first / (second.sqrt() / root + epsilon);
+                },
+            );
         },
     );
 }

@@ -245,11 +245,7 @@ pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], rest: &[T], scale: f64, 
     let factor = T::from_f64(2.0 * scale);
     if let Some(g) = g {
         for (r, g) in r.chunks_exact(rest.len()).zip(g.chunks_exact_mut(rest.len())) {
-            vectorised(|| {
-                for ((r, rest), g) in r.iter().zip(rest).zip(g) {
-                    *g += factor * (*r - *rest);
-                }
-            });
+            super::elementwise::add_difference(factor, r, rest, g);
         }
     }
     let each = |r: &[T]| {

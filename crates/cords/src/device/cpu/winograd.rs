@@ -477,12 +477,15 @@ unsafe fn spread_tile<S: Lanes>(
             }
         } else {
             let border = border.at_least(SPAN * SPAN * BLOCK);
-            border.fill(<S::Element as Real>::ZERO);
-            let columns = x0.saturating_sub(1)..(x0 + SPAN - 1).min(side);
-            for row in y.saturating_sub(1)..(y + SPAN - 1).min(side) {
-                let to = ((row + 1 - y) * SPAN + columns.start + 1 - x0) * BLOCK;
-                border[to..][..columns.len() * BLOCK]
-                    .copy_from_slice(&from[(row * side + columns.start) * BLOCK..][..columns.len() * BLOCK]);
+            let (cells, pixels) = (border.as_chunks_mut::<BLOCK>().0, from.as_chunks::<BLOCK>().0);
+            let inside = |at: usize| (1..=side).contains(&at);
+            for (index, cell) in cells.iter_mut().enumerate() {
+                let (row, column) = (y + index / SPAN, x0 + index % SPAN);
+                *cell = if inside(row) && inside(column) {
+                    pixels[(row - 1) * side + column - 1]
+                } else {
+                    [<S::Element as Real>::ZERO; BLOCK]
+                };
             }
             Window {
                 first: border.as_ptr(),
@@ -827,11 +830,15 @@ unsafe fn gradient_tile<S: Lanes>(
                 line: side * BLOCK,
             }
         } else {
-            let border = border.at_least(SPAN * SPAN * BLOCK);
-            border.fill(<S::Element as Real>::ZERO);
-            for row in 0..height {
-                border[row * TILE * BLOCK..][..width * BLOCK]
-                    .copy_from_slice(&from[((y + row) * side + x) * BLOCK..][..width * BLOCK]);
+            let border = border.at_least(TILE * TILE * BLOCK);
+            let (cells, pixels) = (border.as_chunks_mut::<BLOCK>().0, from.as_chunks::<BLOCK>().0);
+            for (index, cell) in cells.iter_mut().enumerate() {
+                let (row, column) = (index / TILE, index % TILE);
+                *cell = if row < height && column < width {
+                    pixels[(y + row) * side + x + column]
+                } else {
+                    [<S::Element as Real>::ZERO; BLOCK]
+                };
             }
             Window {
                 first: border.as_ptr(),
