@@ -1,0 +1,90 @@
+//! Loss and gradients of whole trials. The optimiser is left out.
+
+use cords::Tensor;
+use cords::learn::{Batch, Gradient, Objective, cordsnet_gradient, logspace};
+use cords::net::{Architecture, Euler, Parameters, Phi};
+use serde::Deserialize;
+
+use crate::{Failure, Prepared, tensor};
+
+/// A published network and its trial. Tensors: `images` [batch, channels, side, side] and all parameters.
+#[derive(Deserialize)]
+pub(crate) struct TrainingCase {
+    areas: usize,
+    image_side: usize,
+    classes: usize,
+    labels: Vec<u32>,
+    spontaneous_steps: usize,
+    stimulus_steps: usize,
+    after_steps: usize,
+    window: usize,
+    return_window: usize,
+}
+
+pub(crate) struct Training {
+    architecture: Architecture,
+    parameters: Parameters<f32>,
+    objective: Objective,
+    images: Vec<f32>,
+    labels: Vec<u32>,
+    result: Option<Gradient<f32>>,
+}
+
+impl Training {
+    pub(crate) fn new(case: TrainingCase, tensors: &Parameters<f32>) -> Result<Self, Failure> {
+        let images = tensor(tensors, "images")?;
+        let architecture = Architecture::published(case.areas, images.shape[1], case.image_side, case.classes)?;
+        let mut parameters = Parameters::new();
+        for (name, _) in architecture.cordsnet_shapes() {
+            parameters.insert(name.clone(), tensor(tensors, &name)?.clone());
+        }
+        Ok(Self {
+            architecture,
+            parameters,
+            objective: Objective {
+                spontaneous_steps: case.spontaneous_steps,
+                stimulus_steps: case.stimulus_steps,
+                after_steps: case.after_steps,
+                ramp: logspace(-3.0, 0.0, case.window),
+                return_weight: 1e-3,
+                return_window: case.return_window,
+            },
+            images: images.data.clone(),
+            labels: case.labels,
+            result: None,
+        })
+    }
+}
+
+impl Prepared for Training {
+    fn pass(&mut self) -> Result<(), Failure> {
+        let batch = Batch {
+            images: &self.images,
+            labels: &self.labels,
+        };
+        self.result = None;
+        self.result = Some(cordsnet_gradient(
+            &self.architecture,
+            &self.parameters,
+            &Euler::published(),
+            Phi::Relu,
+            &self.objective,
+            batch,
+            &[],
+        )?);
+        Ok(())
+    }
+
+    fn outputs(&self) -> Parameters<f32> {
+        let Some(result) = &self.result else {
+            return Parameters::new();
+        };
+        let mut outputs = result.gradients.clone();
+        let loss = Tensor {
+            shape: vec![1],
+            data: vec![result.loss.loss as f32],
+        };
+        outputs.insert("loss", loss);
+        outputs
+    }
+}
