@@ -144,7 +144,8 @@ def inputs(case):
         tensors = {"x": normal(rng, case["batch"], channels, n, n), "dy": normal(rng, case["batch"], outputs, out, out)}
         if case["kind"] == "convolution":
             kernel = case["kernel"]
-            tensors["weight"] = normal(rng, outputs, channels, kernel, kernel) / np.float32(kernel * math.sqrt(channels))
+            row = np.float32(kernel * math.sqrt(channels))
+            tensors["weight"] = normal(rng, outputs, channels, kernel, kernel) / row
         return tensors
     areas, side = case["areas"], case["image_side"]
     tensors = {"images": normal(rng, len(case["labels"]), 3, side, side)}
@@ -328,15 +329,16 @@ def timing_table(records, threads):
     clock = headline_clock(threads)
     backward = any("ratio_autograd" in r for r in records)
     published = any("ratio_published" in r for r in records)
-    header = ["", "batch", "pass", "dynvis [ms]", "(b) [ms]", "(b) is", "ratio", "ratio wall" if threads == 1 else "ratio CPU"]
+    other = "wall" if threads == 1 else "CPU"
+    header = ["", "batch", "pass", "dynvis [ms]", "(b) [ms]", "(b) is", "ratio", f"ratio {other}"]
     header += ["with autograd [ms]", "is", "ratio"] if backward else []
     header += ["(a) [ms]", "ratio"] if published else []
     rows = []
     for r in records:
         m = r["median"]
-        other = "ratio_wall" if threads == 1 else "ratio_cpu"
-        row = [r["name"] + (" (busy)" if r["busy"] else ""), str(r["batch"]), r["pass"], milliseconds(m[ENGINE][clock]), milliseconds(m[r["best"]][clock]),
-               r["best"], f"**{r['ratio']:.2f}**", f"{r[other]:.2f}"]
+        row = [r["name"] + (" (busy)" if r["busy"] else ""), str(r["batch"]), r["pass"],
+               milliseconds(m[ENGINE][clock]), milliseconds(m[r["best"]][clock]), r["best"],
+               f"**{r['ratio']:.2f}**", f"{r['ratio_' + other.lower()]:.2f}"]
         if backward:
             shown = "ratio_autograd" in r
             row += [milliseconds(m[r["best_autograd"]][clock]), r["best_autograd"], f"{r['ratio_autograd']:.2f}"] \
@@ -413,9 +415,9 @@ def machine():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, help="samples of each variant (default 9; half of them for training steps)")
+    parser.add_argument("--rounds", type=int, help="samples of each variant (default 9; half as many training steps)")
     parser.add_argument("--seconds", type=float, help="least length of a kernel's sample (default 0.3)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="cells whose group, name, pass or `batch N` holds TEXT")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cells whose group, name, pass or batch holds it")
     parser.add_argument("--no-memory", action="store_true", help="leave memory out")
     parser.add_argument("--no-build", action="store_true", help="the engine's server is built already")
     parser.add_argument("--quick", action="store_true", help="a few small cells, no inductor: does everything work?")
@@ -443,7 +445,7 @@ def main():
                     print(f"{threads} threads, {record['group']}, {record['name']}, batch {record['batch']}, "
                           f"{record['pass']}: {record['ratio']:.2f} to {record['best']}", file=sys.stderr)
         if not options.no_memory and options.only in "memory":
-            sizes = [(2, 64, 1, 4)] if options.quick else [(2, 224, 1, 20), (2, 224, 4, 20), (8, 224, 1, 20), (8, 224, 4, 20)]
+            sizes = [(2, 64, 1, 4)] if options.quick else [(areas, 224, n, 20) for areas in (2, 8) for n in (1, 4)]
             for size in sizes:
                 result["memory"] += measure_memory(*size, commands, folder, options)
     text = report(result)

@@ -141,7 +141,8 @@ def recurrent_backward(case, tensors):
                 compiled_adjoint(state[t], state[t + 1], g, deltas[t], total, alpha)
                 if t > 0:
                     g = back.plus(deltas[t], g)
-            return {"state": state[steps], "weight": weight_gradient(kept[:steps * batch], delta, weight), "drive": total}
+            dw = weight_gradient(kept[:steps * batch], delta, weight)
+            return {"state": state[steps], "weight": dw, "drive": total}
         return run
 
     return {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use cords::Tensor;
-use cords::device::{ConvShape, Cpu, Device, Maps};
+use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps};
 use cords::net::{Parameters, Phi};
 use serde::Deserialize;
 
@@ -12,10 +12,8 @@ use crate::{Failure, Prepared, tensor};
 
 type Buffer = <Cpu as Device<f32>>::Buffer;
 type Filter = <Cpu as Device<f32>>::Filter;
+type WeightSum = <Cpu as Device<f32>>::WeightSum;
 type Workspace = <Cpu as Device<f32>>::Workspace;
-
-/// Steps whose weight gradients go into one product, as in training.
-const GATHERED_STEPS: usize = 8;
 
 /// `steps` of `r <- (1 - alpha) r + alpha relu(conv(r) + drive)`, and back to the gradients of weight and drive.
 /// Tensors: `weight`, `drive`, `start` (r before the first step), `gradient` (dL/dr after the last).
@@ -64,7 +62,7 @@ fn groups<G>(batch: usize, group: impl Fn(Range<usize>) -> Result<G, Failure>) -
 
 /// Images from `first` on as maps on the device.
 fn upload(maps: Maps, tensor: &Tensor<f32>, first: usize) -> Buffer {
-    let mut buffer = Cpu.zeros(maps.len());
+    let mut buffer = Cpu.zeros_maps(maps);
     let values = maps.with_batch(1).len();
     Cpu.upload_maps(maps, &tensor.data[first * values..][..maps.len()], &mut buffer);
     buffer
@@ -111,12 +109,12 @@ struct RecurrentGroup {
     start: Buffer,
     /// All states for the way back, else two in turn.
     history: Vec<Buffer>,
-    current: Buffer,
     /// dL/dr after the last step.
     seed: Buffer,
     gradient: Buffer,
-    delta: Vec<Buffer>,
+    delta: Buffer,
     drive_gradient: Buffer,
+    weight_sum: WeightSum,
     weight_gradient: Buffer,
 }
 
@@ -132,7 +130,7 @@ impl Recurrent {
         };
         let group = |images: Range<usize>| {
             let maps = shape.in_maps(images.len());
-            let zeros = || Cpu.zeros(maps.len());
+            let zeros = || Cpu.zeros_maps(maps);
             let upload = |name| Ok::<_, Failure>(upload(maps, tensor(tensors, name)?, images.start));
             Ok(RecurrentGroup {
                 batch: images.len(),
@@ -142,11 +140,11 @@ impl Recurrent {
                 history: (0..=if case.backward { case.steps } else { 1 })
                     .map(|_| zeros())
                     .collect(),
-                current: zeros(),
                 seed: upload("gradient")?,
                 gradient: zeros(),
-                delta: (0..GATHERED_STEPS).map(|_| zeros()).collect(),
+                delta: zeros(),
                 drive_gradient: zeros(),
+                weight_sum: Device::<f32>::weight_sum(&Cpu, shape),
                 weight_gradient: Cpu.zeros(shape.outputs * shape.patch()),
             })
         };
@@ -169,11 +167,11 @@ impl Prepared for Recurrent {
             // Training meets new weights in every pass.
             self.filter = Cpu.filter(self.shape, &self.weight);
         }
-        let (shape, steps, alpha, backward, filter) = (self.shape, self.steps, self.alpha, self.backward, &self.filter);
+        let (steps, alpha, backward, filter) = (self.steps, self.alpha, self.backward, &self.filter);
         Device::<f32>::for_each(&Cpu, &mut self.groups, |_, group| {
             group.forward(filter, alpha, steps);
             if backward {
-                group.backward(shape, filter, alpha, steps);
+                group.backward(filter, alpha, steps);
             }
         });
         Ok(())
@@ -205,36 +203,34 @@ impl RecurrentGroup {
         for step in 1..=steps {
             let mut next = std::mem::take(&mut self.history[step % kept]);
             let now = &self.history[(step - 1) % kept];
-            Device::<f32>::copy(&Cpu, &self.drive, &mut self.current);
-            Cpu.conv(&mut self.work, filter, self.batch, now, &mut self.current, true);
-            Cpu.leaky_update(alpha, Phi::Relu, now, &self.current, &mut next);
+            let step_of = LeakyStep {
+                alpha,
+                phi: Phi::Relu,
+                current: &self.drive,
+                r: now,
+                next: &mut next,
+            };
+            Cpu.leaky_conv(&mut self.work, &[(filter, now)], self.batch, step_of);
             self.history[step % kept] = next;
         }
     }
 
-    fn backward(&mut self, shape: ConvShape, filter: &Filter, alpha: f64, steps: usize) {
+    fn backward(&mut self, filter: &Filter, alpha: f64, steps: usize) {
         Device::<f32>::copy(&Cpu, &self.seed, &mut self.gradient);
         Device::<f32>::clear(&Cpu, &mut self.drive_gradient);
-        Device::<f32>::clear(&Cpu, &mut self.weight_gradient);
-        let mut filled = 0;
+        Device::<f32>::clear_weight_sum(&Cpu, &mut self.weight_sum);
         for step in (1..=steps).rev() {
             let (before, after) = (&self.history[step - 1], &self.history[step]);
-            let delta = &mut self.delta[filled];
-            Cpu.leaky_adjoint(alpha, Phi::Relu, before, after, &mut self.gradient, delta);
-            Device::<f32>::add(&Cpu, delta, &mut self.drive_gradient);
+            let leak = (alpha, Phi::Relu);
+            let (g, delta) = (&mut self.gradient, &mut self.delta);
+            Cpu.leaky_adjoint(leak, before, after, g, delta, &mut self.drive_gradient);
+            Cpu.add_weight_gradient(&mut self.work, &mut self.weight_sum, self.batch, before, delta);
             if step > 1 {
-                Cpu.conv_transpose(&mut self.work, filter, self.batch, delta, &mut self.gradient, true);
-            }
-            filled += 1;
-            if filled == self.delta.len() || step == 1 {
-                let newest = step - 1 + filled;
-                let pairs: Vec<_> = (0..filled)
-                    .map(|slot| (&self.history[newest - 1 - slot], &self.delta[slot]))
-                    .collect();
-                Cpu.conv_weight_gradient(&mut self.work, shape, self.batch, &pairs, &mut self.weight_gradient);
-                filled = 0;
+                Cpu.conv_transpose(&mut self.work, filter, self.batch, delta, g, true);
             }
         }
+        Device::<f32>::clear(&Cpu, &mut self.weight_gradient);
+        Cpu.finish_weight_gradient(&mut self.weight_sum, &mut self.weight_gradient);
     }
 }
 
@@ -254,6 +250,7 @@ struct ConvolutionGroup {
     dy: Vec<Buffer>,
     y: Buffer,
     dx: Buffer,
+    weight_sum: WeightSum,
     weight_gradient: Buffer,
 }
 
@@ -275,8 +272,9 @@ impl Convolution {
                 work: Workspace::default(),
                 x: (0..case.steps).map(|_| upload(from, x, images.start)).collect(),
                 dy: (0..case.steps).map(|_| upload(to, dy, images.start)).collect(),
-                y: Cpu.zeros(to.len()),
-                dx: Cpu.zeros(from.len()),
+                y: Cpu.zeros_maps(to),
+                dx: Cpu.zeros_maps(from),
+                weight_sum: Device::<f32>::weight_sum(&Cpu, shape),
                 weight_gradient: Cpu.zeros(shape.outputs * shape.patch()),
             })
         };
@@ -297,7 +295,7 @@ impl Prepared for Convolution {
         if self.backward {
             self.filter = Cpu.filter(self.shape, &self.weight);
         }
-        let (shape, backward, input_gradient, filter) = (self.shape, self.backward, self.input_gradient, &self.filter);
+        let (backward, input_gradient, filter) = (self.backward, self.input_gradient, &self.filter);
         Device::<f32>::for_each(&Cpu, &mut self.groups, |_, group| {
             for x in &group.x {
                 Cpu.conv(&mut group.work, filter, group.batch, x, &mut group.y, false);
@@ -310,11 +308,12 @@ impl Prepared for Convolution {
                     Cpu.conv_transpose(&mut group.work, filter, group.batch, dy, &mut group.dx, false);
                 }
             }
-            Device::<f32>::clear(&Cpu, &mut group.weight_gradient);
-            let pairs: Vec<_> = group.x.iter().zip(&group.dy).collect();
-            for pairs in pairs.chunks(GATHERED_STEPS) {
-                Cpu.conv_weight_gradient(&mut group.work, shape, group.batch, pairs, &mut group.weight_gradient);
+            Device::<f32>::clear_weight_sum(&Cpu, &mut group.weight_sum);
+            for (x, dy) in group.x.iter().zip(&group.dy) {
+                Cpu.add_weight_gradient(&mut group.work, &mut group.weight_sum, group.batch, x, dy);
             }
+            Device::<f32>::clear(&Cpu, &mut group.weight_gradient);
+            Cpu.finish_weight_gradient(&mut group.weight_sum, &mut group.weight_gradient);
         });
         Ok(())
     }
@@ -372,8 +371,8 @@ impl Pool {
                 to,
                 x: (0..case.steps).map(|_| upload(from, x, images.start)).collect(),
                 dy: (0..case.steps).map(|_| upload(to, dy, images.start)).collect(),
-                y: Cpu.zeros(to.len()),
-                dx: Cpu.zeros(from.len()),
+                y: Cpu.zeros_maps(to),
+                dx: Cpu.zeros_maps(from),
             })
         };
         Ok(Self {
