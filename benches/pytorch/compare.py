@@ -6,8 +6,8 @@ Both sides are servers (crates/cords/examples/bench_server/, torch_side.py) that
 are held against each other, then they are timed in turn, round by round, so that both see the same machine. A figure
 is the median over rounds of the time of one step: CPU time of all threads and wall time. Ratios use CPU time on
 one thread and wall time on more (threads of PyTorch that wait for each other burn CPU time). Rounds during which
-other programs took a tenth of a CPU do not count; where they are more than half, the row says "busy": on more than one
-thread it means little then, since PyTorch's threads wait for each other several times a step.
+other programs took a tenth of a CPU do not count; where they are more than half, the row says "busy". On more than one
+thread it then tells nothing, since PyTorch's threads wait for each other several times a step, and no mean includes it.
 
 (a) is the published way, (b) the fastest of several ways to write it in PyTorch, found anew for each row. Variants
 "by hand" do without autograd through time; rows with a gradient also state the fastest variant that uses it.
@@ -338,7 +338,7 @@ def timing_table(records, threads):
         m = r["median"]
         row = [r["name"] + (" (busy)" if r["busy"] else ""), str(r["batch"]), r["pass"],
                milliseconds(m[ENGINE][clock]), milliseconds(m[r["best"]][clock]), r["best"],
-               f"**{r['ratio']:.2f}**", f"{r['ratio_' + other.lower()]:.2f}"]
+               f"({r['ratio']:.2f})" if doubtful(r) else f"**{r['ratio']:.2f}**", f"{r['ratio_' + other.lower()]:.2f}"]
         if backward:
             shown = "ratio_autograd" in r
             row += [milliseconds(m[r["best_autograd"]][clock]), r["best_autograd"], f"{r['ratio_autograd']:.2f}"] \
@@ -350,19 +350,24 @@ def timing_table(records, threads):
     return table(header, rows)
 
 
+def doubtful(record):
+    """Whether other programs spoilt a comparison of wall times."""
+    return record["busy"] and record["threads"] > 1
+
+
 def mean_lines(records):
     """Geometric means over the sizes of a group, by pass and batch: a table, or none where there is one row of each."""
     rows = []
     for kind in dict.fromkeys(r["pass"] for r in records):
         chosen = [r for r in records if r["pass"] == kind]
         for batch in [*dict.fromkeys(r["batch"] for r in chosen), None]:
-            of = [r for r in chosen if batch in (None, r["batch"])]
+            of = [r for r in chosen if batch in (None, r["batch"]) and not doubtful(r)]
             if len(of) < 2:
                 continue
-            row = [kind, "all" if batch is None else str(batch), f"**{geometric_mean([r['ratio'] for r in of]):.2f}**"]
+            row = [kind, "all" if batch is None else str(batch), str(len(of)), f"**{geometric_mean([r['ratio'] for r in of]):.2f}**"]
             autograd = [r["ratio_autograd"] for r in of if "ratio_autograd" in r]
             rows.append([*row, f"{geometric_mean(autograd):.2f}" if autograd else ""])
-    return [table(["geometric mean", "batch", "to (b)", "to the fastest with autograd"], rows)] if rows else []
+    return [table(["geometric mean", "batch", "rows", "to (b)", "to the fastest with autograd"], rows)] if rows else []
 
 
 def report(result):
