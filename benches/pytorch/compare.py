@@ -35,7 +35,7 @@ TOLERANCE = 1e-4
 R8_SIZES = [(64, 56), (128, 28), (256, 14), (512, 7)]
 SMALL_SIZES = [(64, 14), (32, 8), (16, 8)]
 ENGINE = "dynvis"
-# A variant that takes this many times the fastest one's time in the first round is not timed again.
+# A variant whose better time of the first two rounds is this many times the fastest one's is not timed again.
 HOPELESS = 1.3
 
 
@@ -209,13 +209,14 @@ def compare(cell, servers, folder, options):
             samples[name].append(
                 {"cpu_ms": answer["cpu_s"] * each, "wall_ms": answer["wall_s"] * each, "foreign": foreign}
             )
-        if turn == 0:
+        if turn == 1:
             clock = headline_clock(options.threads_now)
-            fastest = min(samples[name][0][clock] for name in variants if name != "published")
-            keep = {ENGINE, "published"} | {n for n in variants if samples[n][0][clock] < HOPELESS * fastest}
+            first = {name: min(s[clock] for s in samples[name]) for name in variants}
+            fastest = min(first[name] for name in variants if name != "published")
+            keep = {ENGINE, "published"} | {n for n in variants if first[n] < HOPELESS * fastest}
             # The fastest that uses autograd stays, whatever else is faster.
             with_autograd = [n for n in variants if n != "published" and "by hand" not in n]
-            keep.add(min(with_autograd, key=lambda n: samples[n][0][clock]))
+            keep.add(min(with_autograd, key=first.__getitem__))
             for name in [n for n in variants if n not in keep]:
                 torch.ask("drop", variant=name)
             alive = [name for name in alive if name in keep]
@@ -338,7 +339,8 @@ def timing_table(records, threads):
         m = r["median"]
         row = [r["name"] + (" (busy)" if r["busy"] else ""), str(r["batch"]), r["pass"],
                milliseconds(m[ENGINE][clock]), milliseconds(m[r["best"]][clock]), r["best"],
-               f"({r['ratio']:.2f})" if doubtful(r) else f"**{r['ratio']:.2f}**", f"{r['ratio_' + other.lower()]:.2f}"]
+               f"({r['ratio']:.2f})" if doubtful(r) else f"**{r['ratio']:.2f}**",
+               f"{r['ratio_' + other.lower()]:.2f}"]
         if backward:
             shown = "ratio_autograd" in r
             row += [milliseconds(m[r["best_autograd"]][clock]), r["best_autograd"], f"{r['ratio_autograd']:.2f}"] \
@@ -364,7 +366,8 @@ def mean_lines(records):
             of = [r for r in chosen if batch in (None, r["batch"]) and not doubtful(r)]
             if len(of) < 2:
                 continue
-            row = [kind, "all" if batch is None else str(batch), str(len(of)), f"**{geometric_mean([r['ratio'] for r in of]):.2f}**"]
+            mean = geometric_mean([r["ratio"] for r in of])
+            row = [kind, "all" if batch is None else str(batch), str(len(of)), f"**{mean:.2f}**"]
             autograd = [r["ratio_autograd"] for r in of if "ratio_autograd" in r]
             rows.append([*row, f"{geometric_mean(autograd):.2f}" if autograd else ""])
     return [table(["geometric mean", "batch", "rows", "to (b)", "to the fastest with autograd"], rows)] if rows else []
