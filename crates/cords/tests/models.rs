@@ -3,6 +3,7 @@
 mod support;
 
 use std::ops::ControlFlow;
+use std::sync::Mutex;
 
 use cords::learn::{
     CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet,
@@ -405,6 +406,92 @@ fn the_observer_can_stop_and_sees_every_batch() {
         other => panic!("expected a stop, got {:?}", other.map(|_| ())),
     }
     assert_eq!(seen, [(0, 0, 2), (0, 1, 2), (1, 0, 2)]);
+}
+
+/// Images that note what is asked of them.
+struct Watched {
+    images: Gratings,
+    labels: Mutex<Vec<usize>>,
+    filled: Mutex<Vec<(u32, usize)>>,
+}
+
+impl Images for Watched {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+    fn channels(&self) -> usize {
+        self.images.channels()
+    }
+    fn side(&self) -> usize {
+        self.images.side()
+    }
+    fn classes(&self) -> usize {
+        self.images.classes()
+    }
+    fn label(&self, i: usize) -> u32 {
+        self.labels.lock().expect("no panic").push(i);
+        self.images.label(i)
+    }
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+        self.filled.lock().expect("no panic").push((epoch, i));
+        self.images.fill(i, epoch, out);
+    }
+}
+
+/// Every image once an epoch, drawn for that epoch, in an order of its own that neither batch size nor threads change.
+#[test]
+fn the_order_of_images_depends_on_seed_and_epoch_alone() {
+    let order = |batch: usize, threads: usize, seed: u64| {
+        let images = |count, seed| Gratings {
+            count,
+            seed,
+            poisoned: false,
+        };
+        let train = Watched {
+            images: images(45, 1),
+            labels: Mutex::default(),
+            filled: Mutex::default(),
+        };
+        let data = Data {
+            train: &train,
+            validation: &images(8, 2),
+        };
+        let config = CnnConfig {
+            fit: Fit {
+                epochs: 2,
+                batch,
+                seed,
+                ..Fit::default()
+            },
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
+        pool.install(|| {
+            train_cnn(
+                &architecture(),
+                &config,
+                &data,
+                None,
+                &mut |_| ControlFlow::Continue(()),
+            )
+        })
+        .expect("trained");
+        let mut filled = train.filled.into_inner().expect("no panic");
+        filled.sort_unstable();
+        let each: Vec<(u32, usize)> = (0..2).flat_map(|epoch| (0..45).map(move |i| (epoch, i))).collect();
+        assert_eq!(filled, each);
+        // The first look at every label is the check of the images.
+        train.labels.into_inner().expect("no panic").split_off(45)
+    };
+    let expected = order(45, 1, 0);
+    assert_eq!(expected.len(), 90);
+    assert_ne!(expected[..45], expected[45..], "a fresh order in every epoch");
+    for (batch, threads) in [(1, 1), (7, 2), (16, 3)] {
+        assert_eq!(order(batch, threads, 0), expected, "batches of {batch}");
+    }
+    assert_ne!(order(45, 1, 1), expected);
 }
 
 #[test]

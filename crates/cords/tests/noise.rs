@@ -249,6 +249,46 @@ fn results_depend_neither_on_threads_nor_on_other_conditions() {
     }
 }
 
+/// The same images in another order, hence in other groups, and one by one: each sees the noise that is its own. Counts
+/// are equal; sums of as many f32 products in another order differ by rounding.
+#[test]
+fn an_images_noise_does_not_depend_on_the_images_beside_it() {
+    let (set, _dir) = digits();
+    let images = set.split(Split::Test);
+    let moved: Vec<u32> = images.iter().rev().copied().collect();
+    assert!(
+        images.len() > 8 && !images.len().is_multiple_of(8),
+        "groups would be the same"
+    );
+    let conditions = [(Timing::Static, 0.4), (Timing::Dynamic, 0.8)];
+    for (model, observers) in [(cordsnet(&set), &RECURRENT[..]), (cnn(&set), &FEEDFORWARD[..])] {
+        let options = options(observers, &conditions);
+        let of = |images: &[u32]| evaluate(&model, &set, images, &options, &mut |_, _| {}).expect("everything fits");
+        let (together, reversed) = (of(images), of(&moved));
+        let alone: Vec<_> = images.iter().map(|image| of(&[*image])).collect();
+        for (index, result) in together.iter().enumerate() {
+            let entropy = result.cross_entropy.expect("finite");
+            for (correct, other) in [
+                (reversed[index].correct, reversed[index].cross_entropy.expect("finite")),
+                (
+                    alone.iter().map(|each| each[index].correct).sum(),
+                    alone
+                        .iter()
+                        .map(|each| each[index].cross_entropy.expect("finite"))
+                        .sum::<f64>()
+                        / images.len() as f64,
+                ),
+            ] {
+                assert_eq!(result.correct, correct, "{:?} {:?}", result.observer, result.condition);
+                assert!((entropy - other).abs() < 1e-5 * entropy.max(1.0), "{entropy} {other}");
+            }
+            let squares: f64 = alone.iter().map(|each| each[index].achieved_std.powi(2)).sum();
+            let achieved = (squares / images.len() as f64).sqrt();
+            assert!((achieved - result.achieved_std).abs() < 1e-12, "{achieved}");
+        }
+    }
+}
+
 #[test]
 fn achieved_noise_is_measured() {
     let (set, _dir) = digits();
