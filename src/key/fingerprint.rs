@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,16 @@ impl Stat {
             changed_ns: nanoseconds(meta.ctime(), meta.ctime_nsec()),
         })
     }
+
+    /// Whether any later change shows in these numbers: every edit sets the time of change to the present.
+    fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_nanos() as i128 >= self.changed_ns + SETTLED_AFTER.as_nanos() as i128
+    }
 }
+
+/// Coarsest time stamps in use, and some.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
@@ -84,8 +94,9 @@ impl Fingerprints {
             return Ok(known.hash.clone());
         }
         let hash = hash_file(path).map_err(error)?;
-        // A file that changes while it is read gets no entry; its stage will notice when it verifies its inputs.
-        if Stat::of(path).map_err(error)? == before {
+        // A file that changes while it is read gets no entry; its stage will notice when it verifies its inputs. Nor does
+        // one that has just changed: times are coarse, so another edit might not show in them.
+        if Stat::of(path).map_err(error)? == before && before.is_settled() {
             self.known.insert(
                 path.to_owned(),
                 Known {
@@ -136,6 +147,11 @@ mod tests {
         fs_err::write(&path, b"one").expect("write");
         let mut cache = Fingerprints::default();
         let first = cache.file(&path).expect("hash");
+        assert!(
+            cache.to_save().is_none(),
+            "an edit within the same tick of the clock would not show"
+        );
+        std::thread::sleep(SETTLED_AFTER);
         assert_eq!(first, cache.file(&path).expect("again"));
         let saved = folder.path().join("stat");
         fs_err::write(&saved, cache.to_save().expect("changed")).expect("save");

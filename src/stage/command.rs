@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -170,10 +171,34 @@ impl Kind for Command {
                     output.path
                 )));
             }
+            replace_links(&written)?;
             publish(context, name, output, &written)?;
         }
         Ok(())
     }
+}
+
+/// Puts copies in the place of links, so that a result does not change with files elsewhere.
+fn replace_links(path: &Path) -> Result<(), StageError> {
+    let metadata = fs_err::symlink_metadata(path)?;
+    if metadata.is_dir() {
+        for entry in fs_err::read_dir(path)? {
+            replace_links(&entry?.path())?;
+        }
+        return Ok(());
+    }
+    if !metadata.is_symlink() && metadata.nlink() == 1 {
+        return Ok(());
+    }
+    let target = fs_err::canonicalize(path)?;
+    if target.is_dir() {
+        return Err(
+            StageError::new(format!("`{}` is a link to a folder", path.display())).hint("write the folder itself")
+        );
+    }
+    let copy = path.with_extension("copy-in-place-of-a-link");
+    fs_err::copy(&target, &copy)?;
+    Ok(fs_err::rename(&copy, path)?)
 }
 
 /// Moves what the program wrote to where the store takes it from, in the form that its type promises.

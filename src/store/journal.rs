@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::Record;
+use super::objects::sync_folder;
 
 /// Hex digits of the checksum that stand in each line.
 const CHECKSUM: usize = 16;
@@ -51,6 +52,7 @@ fn parse(line: &[u8]) -> Option<Record> {
 
 /// Appends a record and waits until it is on disk.
 pub(crate) fn append(path: &Path, record: &Record) -> std::io::Result<()> {
+    let is_new = !path.exists();
     let mut file = std::fs::OpenOptions::new()
         .create(true)
         .read(true)
@@ -63,7 +65,11 @@ pub(crate) fn append(path: &Path, record: &Record) -> std::io::Result<()> {
         text.insert_str(0, "~\n");
     }
     file.write_all(text.as_bytes())?;
-    file.sync_data()
+    file.sync_data()?;
+    match path.parent().filter(|_| is_new) {
+        Some(folder) => sync_folder(folder),
+        None => Ok(()),
+    }
 }
 
 fn ends_torn(file: &mut std::fs::File) -> std::io::Result<bool> {

@@ -150,7 +150,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the cache at `root`, making it if needed.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["objects", "keys", "locks", "runs", "scratch", "checkpoints"] {
+        for folder in ["objects", "keys", "locks", "runs", "scratch"] {
             fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
         }
         let format = root.join("format");
@@ -292,7 +292,7 @@ impl Store {
             return Ok(());
         }
         let parent = path.parent().unwrap_or(&self.root);
-        fs_err::create_dir_all(parent).map_err(io("make a folder"))?;
+        objects::make_folder(parent).map_err(io("make a folder"))?;
         let bytes = serde_json::to_vec_pretty(description).unwrap_or_default();
         persist(&path, &bytes).map_err(io("write a description"))
     }
@@ -355,25 +355,30 @@ impl Store {
 
     /// Removes what killed runs left behind: scratch folders, checkpoints of keys that have a result since, and
     /// checkpoints that nobody went on with for [`CHECKPOINTS_KEPT`]. Leaves alone what is in use.
-    pub(crate) fn sweep(&self) {
-        for (folder, path) in ["scratch", "checkpoints"]
-            .into_iter()
-            .flat_map(|f| self.entries(f).map(move |p| (f, p)))
-        {
-            let name = path
-                .file_name()
-                .map(|n| n.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            let Some(key) = StageKey::parse(name.split('-').next().unwrap_or_default()) else {
-                continue;
-            };
-            let is_stale =
-                folder == "scratch" || self.results.contains_key(&key) || is_older_than(&path, CHECKPOINTS_KEPT);
-            // Best effort, as nothing depends on it.
-            if is_stale && let Ok(Some(_lock)) = self.try_lock(&key) {
-                let _ = std::fs::remove_dir_all(&path);
+    pub(crate) fn sweep(&mut self) {
+        for folder in ["scratch", "checkpoints"] {
+            for path in self.entries(folder) {
+                let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+                let text = name.as_deref().and_then(|name| name.split('-').next());
+                let Some(key) = text.and_then(StageKey::parse) else {
+                    continue;
+                };
+                let is_stale = folder == "scratch" || self.is_stale(&key);
+                // Whoever holds the lock uses it; and may have done so a moment ago, hence the second look.
+                if is_stale
+                    && let Ok(Some(_lock)) = self.try_lock(&key)
+                    && (folder == "scratch" || self.is_stale(&key))
+                {
+                    // Best effort, as nothing depends on it.
+                    let _ = std::fs::remove_dir_all(&path);
+                }
             }
         }
+    }
+
+    /// Whether nothing will go on from a key's checkpoint.
+    fn is_stale(&mut self, key: &StageKey) -> bool {
+        is_older_than(&self.checkpoint(key), CHECKPOINTS_KEPT) || self.health(key) == Health::Intact
     }
 
     fn entries(&self, folder: &str) -> impl Iterator<Item = PathBuf> + use<> {

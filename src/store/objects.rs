@@ -31,8 +31,13 @@ fn collect(folder: &Path, prefix: String, paths: &mut Vec<String>) -> std::io::R
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             collect(&entry.path(), format!("{name}/"), paths)?;
+        } else if kind.is_symlink() {
+            // What it points to may go or change while the object stays.
+            let message = format!("`{name}` is a symbolic link, a result needs the file itself");
+            return Err(std::io::Error::other(message));
         } else {
             paths.push(name);
         }
@@ -51,8 +56,9 @@ pub(crate) fn move_into_place(from: &Path, to: &Path, files: &[StoredFile]) -> s
         permissions.set_readonly(true);
         fs_err::set_permissions(&path, permissions)?;
     }
+    sync_folders(from)?;
     let parent = to.parent().unwrap_or(to);
-    fs_err::create_dir_all(parent)?;
+    make_folder(parent)?;
     if to.exists() {
         if let Ok((_, found)) = hash_folder(to)
             && found == files
@@ -80,6 +86,52 @@ pub(crate) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     sync_folder(folder)
 }
 
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
+/// Makes a folder, so that it is still there after a power cut if its parent is.
+pub(crate) fn make_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs_err::create_dir_all(folder)?;
+    folder.parent().map_or(Ok(()), sync_folder)
+}
+
+/// The names in a folder and in those below it.
+fn sync_folders(folder: &Path) -> std::io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    sync_folder(folder)
+}
+
+pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    fs_err::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_no_result() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (output, elsewhere) = (folder.path().join("output"), folder.path().join("elsewhere"));
+        fs_err::create_dir_all(output.join("below")).expect("folders");
+        fs_err::write(output.join("below/file"), "1").expect("written");
+        let (hash, files) = hash_folder(&output).expect("hashed");
+        assert_eq!(
+            files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(),
+            ["below/file"]
+        );
+        fs_err::write(&elsewhere, "1").expect("written");
+        fs_err::remove_file(output.join("below/file")).expect("removed");
+        std::os::unix::fs::symlink(&elsewhere, output.join("below/file")).expect("linked");
+        let error = hash_folder(&output).expect_err("refused").to_string();
+        assert!(error.contains("`below/file` is a symbolic link"), "{error}");
+        fs_err::remove_file(output.join("below/file")).expect("removed");
+        fs_err::write(output.join("below/file"), "1").expect("written");
+        assert_eq!(hash_folder(&output).expect("hashed").0, hash);
+    }
 }

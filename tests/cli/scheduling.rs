@@ -258,6 +258,84 @@ fn independent_stages_run_side_by_side() {
     run(&project, &["--jobs", "2"]).expect(0);
 }
 
+/// A cache that fails in the middle starts nothing more, and what runs comes to its end.
+#[test]
+fn trouble_with_the_cache_does_not_throw_away_what_runs() {
+    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+        return;
+    }
+    let project = Project::new();
+    project.write(
+        "p.yaml",
+        "
+stages:
+  long:
+    resources: { cpu: 1 }
+    command:
+      run: [sh, -c, \"echo long >> $COUNT; touch {root}/mark; sleep 1; echo 1 > out.txt\"]
+      outputs: { out: { path: out.txt } }
+  saboteur:
+    resources: { cpu: 1 }
+    command:
+      run: [sh, -c, \"while [ ! -e {root}/mark ]; do sleep 0.05; done; mv {root}/cache/locks {root}/cache/away; touch {root}/cache/locks; echo 2 > out.txt\"]
+      outputs: { out: { path: out.txt } }
+  next:
+    command:
+      run: [sh, -c, \"cp {inputs.from}/out.txt out.txt\"]
+      inputs: { from: saboteur }
+      outputs: { out: { path: out.txt } }
+",
+    );
+    let ran = run(&project, &["--jobs", "2"]).expect(2);
+    assert!(ran.stderr.contains("cannot open a lock"), "{}", ran.stderr);
+    std::fs::remove_file(project.path("cache/locks")).expect("removed");
+    std::fs::rename(project.path("cache/away"), project.path("cache/locks")).expect("put back");
+    let outcomes = project.outcomes();
+    assert_eq!(
+        (outcomes["long"].as_str(), outcomes["next"].as_str()),
+        ("ran", "blocked")
+    );
+    run(&project, &[]).expect(0);
+    assert_eq!(executed(&project), "long", "once");
+}
+
+/// Links would let a result change, or go, with files elsewhere; and make those read-only.
+#[test]
+fn linked_outputs_become_files_of_their_own() {
+    let project = Project::new();
+    project.write("in.txt", "1\n").write(
+        "p.yaml",
+        "
+stages:
+  a:
+    command:
+      run: [sh, -c, \"echo a >> $COUNT; ln -s {root}/in.txt soft; mkdir d; echo 2 > x; ln -s ../x d/y; ln {root}/in.txt hard\"]
+      outputs: { soft: { path: soft }, d: { path: d }, hard: { path: hard } }
+  b:
+    command:
+      run: [sh, -c, \"cat {inputs.s}/soft {inputs.d}/y {inputs.h}/hard > out.txt; ! [ -h {inputs.d}/y ]\"]
+      inputs: { s: a/soft, d: a/d, h: a/hard }
+      outputs: { out: { path: out.txt } }
+",
+    );
+    run(&project, &[]).expect(0);
+    project.write("in.txt", "an edit of one's own file\n");
+    assert!(project.states(&["p.yaml"]).values().all(|s| s == "cached"));
+    let out = walk(&project.path("cache/objects"))
+        .into_iter()
+        .find(|p| p.ends_with("out.txt"));
+    assert_eq!(
+        std::fs::read_to_string(out.expect("a result")).expect("read"),
+        "1\n2\n1\n"
+    );
+    project.write(
+        "q.yaml",
+        "stages:\n  a:\n    command: { run: [ln, -s, /tmp, out], outputs: { out: { path: out } } }\n",
+    );
+    let ran = project.dynvis(&["run", "q.yaml"]).expect(100);
+    assert!(ran.stderr.contains("is a link to a folder"), "{}", ran.stderr);
+}
+
 #[test]
 fn two_runs_at_once_share_the_work() {
     let project = Project::new();

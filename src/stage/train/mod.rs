@@ -278,8 +278,7 @@ fn tell(progress: &Progress, batches_each: &mut usize, context: &mut Context) {
             ));
         }
         Progress::CheckpointWritten(place) if context.stop_requested() => {
-            let place = words(*place);
-            context.note(format!("wrote a checkpoint: {place}; the next run goes on from there"));
+            context.note(format!("wrote a checkpoint: {}", words(*place)));
         }
         Progress::CheckpointWritten(_) => {}
         Progress::CheckpointFailed { reason } => {
