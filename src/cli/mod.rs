@@ -6,6 +6,7 @@ mod dag;
 mod diff;
 mod doctor;
 mod error;
+mod export;
 mod log;
 mod plan;
 mod progress;
@@ -50,6 +51,7 @@ enum Command {
     Check(check::CheckArgs),
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
+    Export(export::ExportArgs),
     Runs(runs::RunsArgs),
     Log(log::LogArgs),
     Dag(dag::DagArgs),
@@ -82,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::check(&mut ui, args),
         Command::Show(args) => show::show(&mut ui, cache, args),
         Command::Diff(args) => diff::diff(&mut ui, cache, args),
+        Command::Export(args) => export::export(&mut ui, cache, args),
         Command::Runs(args) => runs::runs(&mut ui, cache, args),
         Command::Log(args) => log::log(&mut ui, cache, args),
         Command::Dag(args) => dag::dag(&mut ui, args),

@@ -6,15 +6,17 @@ use super::error::CommandError;
 use super::tables::{find_table, simple_table, tables_of};
 use super::ui::Ui;
 use super::{open_store, project_here};
+use crate::stage::Artifact;
+use crate::store::{RunRecord, Store};
 use crate::table::{Format, RenderOptions, Table, render};
 
-/// Show a result table of a run, or list them
+/// Show a result table of a run, or list them; of an output that is no table, say where its files are
 #[derive(clap::Args)]
 pub(crate) struct ShowArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters, or a table file
     #[arg(default_value = "@")]
     reference: String,
-    /// `stage` or `stage/table`; all tables are listed if left out
+    /// `stage`, `stage/table` or `stage/output`; all tables are listed if left out
     table: Option<String>,
     #[arg(long, value_enum, default_value_t = ShowFormat::Text)]
     format: ShowFormat,
@@ -41,10 +43,16 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
     let store = open_store(cache, &project_here())?;
     let (_, run) = store.find_run(&args.reference)?;
     match &args.table {
-        Some(name) => {
-            let table = find_table(&run, name)?.read(&store)?;
-            print(ui, &table, args)
-        }
+        Some(name) => match files_of(&store, &run, name) {
+            Some(folder) => {
+                ui.out(&format!("{}\n", folder.display()))?;
+                Ok(0)
+            }
+            None => {
+                let table = find_table(&run, name)?.read(&store)?;
+                print(ui, &table, args)
+            }
+        },
         None => {
             let rows = tables_of(&run)
                 .iter()
@@ -62,6 +70,17 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
             Ok(0)
         }
     }
+}
+
+/// The folder of an output that is no table, named as `stage/output`.
+fn files_of(store: &Store, run: &RunRecord, name: &str) -> Option<PathBuf> {
+    let (stage, slot) = name.split_once('/')?;
+    let stage = run.stages.iter().find(|s| s.name == stage || s.family == stage)?;
+    let output = stage
+        .outputs
+        .iter()
+        .find(|o| o.slot == slot && o.artifact != Artifact::Table)?;
+    Some(store.object(&output.content))
 }
 
 fn print(ui: &mut Ui, table: &Table, args: &ShowArgs) -> Result<u8, CommandError> {

@@ -8,7 +8,9 @@ mod context;
 mod dataset;
 mod evaluate;
 mod fixed_points;
+mod import;
 mod noise;
+mod record;
 mod reference;
 mod train;
 
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 pub(crate) use context::{Context, Input, Said, Update};
+pub(crate) use noise::model_name;
 pub(crate) use reference::{AnyRef, DatasetRef, ModelRef};
 
 /// What an output is, and what an input must be.
@@ -179,6 +182,7 @@ from_errors!(
     cords::net::NetError,
     cords::learn::TrainError,
     cords::noise::NoiseError,
+    cords::record::RecordError,
 );
 
 /// A stage kind, written by implementing this for a unit struct.
@@ -283,13 +287,17 @@ impl<K: Kind> AnyKind for Erased<K> {
 static DATASET: Erased<dataset::Dataset> = Erased::new();
 static TRAIN: Erased<train::Train> = Erased::new();
 static EVALUATE: Erased<evaluate::Evaluate> = Erased::new();
+static IMPORT: Erased<import::Import> = Erased::new();
 static NOISE: Erased<noise::Noise> = Erased::new();
 static FIXED_POINTS: Erased<fixed_points::FixedPoints> = Erased::new();
+static RECORD: Erased<record::Record> = Erased::new();
 static COMMAND: Erased<command::Command> = Erased::new();
 
 /// Every kind, in the order in which a study uses them.
-pub(crate) fn kinds() -> [&'static dyn AnyKind; 6] {
-    [&DATASET, &TRAIN, &EVALUATE, &NOISE, &FIXED_POINTS, &COMMAND]
+pub(crate) fn kinds() -> [&'static dyn AnyKind; 8] {
+    [
+        &DATASET, &TRAIN, &IMPORT, &EVALUATE, &NOISE, &FIXED_POINTS, &RECORD, &COMMAND,
+    ]
 }
 
 /// The kind of that name.

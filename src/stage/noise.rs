@@ -202,7 +202,7 @@ fn options(params: &Params, model: &Model, frames: (Presentation, f64), trial: u
 }
 
 /// `CordsNet-R2`, `CNN-R2`.
-pub(super) fn model_name(model: &Model) -> String {
+pub(crate) fn model_name(model: &Model) -> String {
     let kind = match model {
         Model::CordsNet { .. } => "CordsNet",
         Model::Cnn { .. } => "CNN",

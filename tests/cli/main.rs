@@ -5,6 +5,7 @@
 mod check;
 mod cli;
 mod end_to_end;
+mod exchange;
 mod harness;
 mod resume;
 mod scheduling;

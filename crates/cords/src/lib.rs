@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod learn;
 pub mod net;
 pub mod noise;
+pub mod record;
 pub mod rng;
 pub mod tensor;
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use cords::Tensor;
-use cords::exchange::{ExchangeError, Format, ImportOptions, Misshapen, export, import, read};
+use cords::exchange::{ExchangeError, Format, ImportOptions, Misshapen, export, import, read, to_bytes};
 use cords::learn::Initialisation;
 use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi, State};
 use support::Fixture;
@@ -120,7 +120,7 @@ fn cordsnet(areas: usize) -> Model {
 
 fn written(folder: &Path, model: &Model, format: Format) -> PathBuf {
     let path = folder.join(format!("{format:?}"));
-    std::fs::write(&path, export(model, format).expect("exported")).expect("written");
+    export(model, format, &path).expect("exported");
     path
 }
 
@@ -138,7 +138,7 @@ fn what_is_exported_is_imported_again() {
             );
             assert_eq!(
                 std::fs::read(&path).expect("read"),
-                export(&model, format).expect("exported"),
+                to_bytes(&model, format).expect("exported"),
                 "equal bytes"
             );
         }
@@ -276,7 +276,7 @@ fn sizes_that_make_no_network_and_foreign_files_are_errors() {
     // The first pickle of PyTorch 0.1.10 to 1.5, and the archive before that.
     std::fs::write(&path, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.").expect("written");
     assert!(text(&path).contains("format before PyTorch 1.6"));
-    let whole = export(&cordsnet(2), Format::Pth).expect("exported");
+    let whole = to_bytes(&cordsnet(2), Format::Pth).expect("exported");
     for length in [4, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).expect("written");
         assert!(

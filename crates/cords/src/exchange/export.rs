@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::io::{Cursor, Write};
+use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::net::Model;
+use crate::net::{Model, persist};
 
 /// A file format of PyTorch's world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +33,20 @@ struct Stored<'a> {
     integer: bool,
 }
 
-/// The file's bytes: parameters under the published names in the published order, and for a CNN the batch counters that
+/// Writes [`to_bytes`] into a file, which appears whole or not at all.
+///
+/// # Errors
+/// Where writing fails.
+pub fn export(model: &Model, format: Format, path: &Path) -> std::io::Result<()> {
+    persist(path, &to_bytes(model, format)?)
+}
+
+/// A file's bytes: parameters under the published names in the published order, and for a CNN the batch counters that
 /// PyTorch's batch norm expects.
 ///
 /// # Errors
 /// Where an archive or header cannot be made; memory and sizes apart, that does not happen.
-pub fn export(model: &Model, format: Format) -> std::io::Result<Vec<u8>> {
+pub fn to_bytes(model: &Model, format: Format) -> std::io::Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for (name, tensor) in model.parameters().iter() {
         tensors.push(Stored {

@@ -53,8 +53,10 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeErr
         source,
     };
     architecture.validate().map_err(sizes)?;
-    let info = options.info.clone();
+    let mut info = options.info.clone();
     if cnn {
+        // It sees an image at once.
+        info.presentation = None;
         return Ok(Model::Cnn {
             architecture,
             parameters,

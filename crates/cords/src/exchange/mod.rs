@@ -15,7 +15,7 @@ use fs_err::File;
 use safetensors::{Dtype, SafeTensors};
 
 pub use error::{ExchangeError, Misshapen, Report};
-pub use export::{Format, export};
+pub use export::{Format, export, to_bytes};
 pub use import::{ImportOptions, import};
 
 /// One entry of a file of weights.

@@ -200,19 +200,7 @@ impl Model {
         }
         let metadata = HashMap::from([(KEY.to_owned(), header)]);
         let file = safetensors::serialize(views, Some(metadata)).map_err(|error| unwritable(error.to_string()))?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        // What the user's umask leaves, instead of a temporary file's owner-only mode.
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut scratch = builder.tempfile_in(folder)?;
-        scratch.write_all(&file)?;
-        scratch.as_file().sync_data()?;
-        scratch.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        Ok(persist(path, &file)?)
     }
 
     /// Reads a model and checks its parameters against its architecture.
@@ -286,4 +274,21 @@ impl Model {
             )),
         }
     }
+}
+
+/// Writes a file that appears whole or not at all, beside its place first.
+pub(crate) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    // What the user's umask leaves, instead of a temporary file's owner-only mode.
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut scratch = builder.tempfile_in(folder)?;
+    scratch.write_all(bytes)?;
+    scratch.as_file().sync_data()?;
+    scratch.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }

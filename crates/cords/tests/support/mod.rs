@@ -1,7 +1,7 @@
 //! Reference tensors for the tests, and the error measure that they are compared by.
 //!
-//! Files come from the folder named by the environment variable `CORDS_FIXTURES`, else from `tests/fixtures`. Every
-//! size, time constant and weight is read from the file, so that the same checks run on any set of the same layout.
+//! Files come from the folder named by the environment variable `CORDS_FIXTURES`, and what it does not hold from
+//! `tests/fixtures`. Every size, time constant and weight is read from the file, so that the same checks run on any set of the same layout.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -20,10 +20,9 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// The place of a reference file.
     pub(crate) fn path(name: &str) -> PathBuf {
-        let own = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        std::env::var_os("CORDS_FIXTURES")
-            .map_or_else(own, PathBuf::from)
-            .join(name)
+        let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let chosen = std::env::var_os("CORDS_FIXTURES").map(|folder| PathBuf::from(folder).join(name));
+        chosen.filter(|path| path.exists()).unwrap_or_else(|| own.join(name))
     }
 
     pub(crate) fn open(name: &str) -> Self {

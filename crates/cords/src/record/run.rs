@@ -1,0 +1,381 @@
+//! The recording itself: groups of images through one trial, and mean rate, dimensionality and accuracy from what was written.
+
+use std::path::Path;
+
+use super::file::{ActivityFile, Contents};
+use super::participation::participation_ratio;
+use crate::data::ImageSet;
+use crate::device::{Cpu, Device};
+use crate::net::{Architecture, Cnn, CordsNet, Input, Model, NetError, Presentation, State};
+
+/// What to record of a CordsNet's trial: nothing, then an image, then nothing again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordOptions {
+    /// Areas, from 0, ascending.
+    pub areas: Vec<usize>,
+    /// Times after image onset in ms, ascending; 0 is the spontaneous state. Each stands for the nearest step. Empty for a CNN.
+    pub times_ms: Vec<f64>,
+    /// Mean over each channel's map instead of all units.
+    pub pooled: bool,
+    /// Time without input from rest, then with the image.
+    pub presentation: Presentation,
+}
+
+/// An area at a time, over the recorded images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AreaTime {
+    /// The area.
+    pub area: usize,
+    /// Time after image onset in ms, that of the step; 0 for a CNN.
+    pub time_ms: f64,
+    /// Mean over units and images; `None` where activity is not finite.
+    pub mean_rate: Option<f64>,
+    /// Participation ratio of the recorded values' covariance over images; `None` where nothing varies.
+    pub participation_ratio: Option<f64>,
+    /// Share of images whose label has the largest logit at that time; `None` where the images' classes are not the network's.
+    pub accuracy: Option<f64>,
+}
+
+/// Why nothing was recorded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The model is no network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Writing or reading back failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Images that do not fit the network.
+    #[error("the network takes images of {channels} x {side}^2, the image set has {found_channels} x {found_side}^2")]
+    Images {
+        /// Channels that the network needs.
+        channels: usize,
+        /// Side that it needs.
+        side: usize,
+        /// Channels found.
+        found_channels: usize,
+        /// Side found.
+        found_side: usize,
+    },
+    /// A choice that cannot be recorded.
+    #[error("{option}: {problem}")]
+    Option {
+        /// Which one.
+        option: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A network that answers with activity.
+enum Network {
+    CordsNet {
+        net: Box<CordsNet<f32>>,
+        spontaneous: State<f32>,
+    },
+    Cnn(Box<Cnn<f32>>),
+}
+
+/// Records activity and logits of the images `images` (indices in `set`) into a new file at `path`, whose format the tensors
+/// `area.L`, `logits`, `times`, `images` and `labels` make up; a row for each area and time comes back. Images are
+/// normalised as the model was trained, else with the set's constants. `progress(done, total)` counts images, then
+/// areas and times.
+///
+/// # Errors
+/// [`RecordError`]; the file may then be there in part.
+pub fn record(
+    model: &Model,
+    set: &ImageSet,
+    images: &[u32],
+    options: &RecordOptions,
+    path: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<AreaTime>, RecordError> {
+    let architecture = model.architecture();
+    check(architecture, set, images, options)?;
+    let network = network(model, options)?;
+    let steps = steps(model, options)?;
+    let dt_ms = match model {
+        Model::CordsNet { euler, .. } => euler.dt_ms,
+        _ => 0.0,
+    };
+    let times_ms: Vec<f64> = steps.iter().map(|step| *step as f64 * dt_ms).collect();
+    let labels: Vec<u32> = images.iter().map(|image| set.label(*image as usize)).collect();
+    let sides = architecture.sides();
+    let areas: Vec<(usize, Vec<usize>)> = options
+        .areas
+        .iter()
+        .map(|&area| {
+            let (channels, side) = (architecture.channels[area + 1], sides[area]);
+            let extents = if options.pooled {
+                vec![channels]
+            } else {
+                vec![channels, side, side]
+            };
+            (area, extents)
+        })
+        .collect();
+    let file = ActivityFile::create(
+        path,
+        &Contents {
+            times_ms: &times_ms,
+            images,
+            labels: &labels,
+            classes: architecture.classes,
+            areas: &areas,
+        },
+    )?;
+    let info = model.info();
+    let classes = set.classes();
+    let same = classes.len() == architecture.classes && (info.classes.is_empty() || info.classes == classes);
+    let mut recorder = Recorder {
+        file,
+        options,
+        classes: architecture.classes,
+        sums: vec![vec![0.0; times_ms.len()]; areas.len()],
+        correct: vec![0; times_ms.len()],
+    };
+    // Whole groups of the device, so that how many run side by side does not change which images run together.
+    let chunk = Device::<f32>::group_images(&Cpu) * Device::<f32>::groups_in_flight(&Cpu).max(1);
+    let total = images.len() + areas.len() * times_ms.len();
+    for (index, part) in images.chunks(chunk).enumerate() {
+        let first = index * chunk;
+        let shown = Shown {
+            first,
+            images: normalised(model, set, part),
+            labels: &labels[first..first + part.len()],
+        };
+        recorder.run(&network, &shown, &steps)?;
+        progress(first + part.len(), total);
+    }
+    let Recorder {
+        mut file,
+        sums,
+        correct,
+        ..
+    } = recorder;
+    let mut rows = Vec::new();
+    for (index, (area, _)) in areas.iter().enumerate() {
+        let block = file.areas[index];
+        for (time, time_ms) in times_ms.iter().enumerate() {
+            let mean_rate = sums[index][time] / (images.len() * block.len) as f64;
+            let ratio = participation_ratio(images.len(), block.len, &mut |image, range, out| {
+                file.read(block, image, time, range, out)
+            })?;
+            rows.push(AreaTime {
+                area: *area,
+                time_ms: *time_ms,
+                mean_rate: mean_rate.is_finite().then_some(mean_rate),
+                participation_ratio: ratio,
+                accuracy: same.then(|| correct[time] as f64 / images.len() as f64),
+            });
+            progress(images.len() + rows.len(), total);
+        }
+    }
+    Ok(rows)
+}
+
+/// Normalised images `[image, channel, side, side]`.
+fn normalised(model: &Model, set: &ImageSet, images: &[u32]) -> Vec<f32> {
+    let len = set.image_len();
+    let mut shown = vec![0.0; len * images.len()];
+    let info = model.info();
+    for (out, image) in shown.chunks_exact_mut(len).zip(images) {
+        set.fill_unit(*image as usize, out);
+        if info.mean.len() == set.channels() && info.std.len() == set.channels() {
+            let plane = len / set.channels();
+            for ((pixels, mean), std) in out.chunks_exact_mut(plane).zip(&info.mean).zip(&info.std) {
+                let scale = 1.0 / std;
+                pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) * scale);
+            }
+        } else {
+            set.normalise(out);
+        }
+    }
+    shown
+}
+
+fn network(model: &Model, options: &RecordOptions) -> Result<Network, RecordError> {
+    if let Some(cnn) = model.cnn() {
+        return Ok(Network::Cnn(Box::new(cnn?)));
+    }
+    let net = model.cordsnet().ok_or_else(|| RecordError::Option {
+        option: "model",
+        problem: "this kind of network has no activity to record".to_owned(),
+    })??;
+    let blank = net.euler().steps(options.presentation.spontaneous_ms);
+    Ok(Network::CordsNet {
+        spontaneous: net.spontaneous(blank),
+        net: Box::new(net),
+    })
+}
+
+/// Steps after image onset, ascending; a single 0 for a CNN, which sees an image at once.
+fn steps(model: &Model, options: &RecordOptions) -> Result<Vec<usize>, RecordError> {
+    let wrong = |problem: String| RecordError::Option {
+        option: "times",
+        problem,
+    };
+    let Model::CordsNet { euler, .. } = model else {
+        return match options.times_ms.first() {
+            None => Ok(vec![0]),
+            Some(_) => Err(wrong("a CNN has no time; leave them out".to_owned())),
+        };
+    };
+    if options.times_ms.is_empty() {
+        return Err(wrong("none are given".to_owned()));
+    }
+    if let Some(time) = options
+        .times_ms
+        .iter()
+        .find(|time| !(time.is_finite() && **time >= 0.0))
+    {
+        return Err(wrong(format!("{time} ms is not a time after image onset")));
+    }
+    let steps: Vec<usize> = options.times_ms.iter().map(|time| euler.steps(*time)).collect();
+    match steps.windows(2).position(|pair| pair[0] >= pair[1]) {
+        None => Ok(steps),
+        Some(at) => Err(wrong(format!(
+            "{} ms is followed by {} ms, which is no later step of {} ms",
+            options.times_ms[at],
+            options.times_ms[at + 1],
+            euler.dt_ms
+        ))),
+    }
+}
+
+fn check(
+    architecture: &Architecture,
+    set: &ImageSet,
+    images: &[u32],
+    options: &RecordOptions,
+) -> Result<(), RecordError> {
+    architecture.validate()?;
+    if (set.channels(), set.side()) != (architecture.in_channels, architecture.image_side) {
+        return Err(RecordError::Images {
+            channels: architecture.in_channels,
+            side: architecture.image_side,
+            found_channels: set.channels(),
+            found_side: set.side(),
+        });
+    }
+    let wrong = |option, problem: String| Err(RecordError::Option { option, problem });
+    if images.is_empty() {
+        return wrong("images", "there are none to record".to_owned());
+    }
+    if let Some(image) = images.iter().find(|image| **image as usize >= set.len()) {
+        return wrong("images", format!("index {image}, but the image set has {}", set.len()));
+    }
+    if options.areas.is_empty() {
+        return wrong("areas", "none are given".to_owned());
+    }
+    let areas = architecture.areas();
+    if let Some(area) = options.areas.iter().find(|area| **area >= areas) {
+        return wrong(
+            "areas",
+            format!("area {area}, but the network has areas 0 to {}", areas - 1),
+        );
+    }
+    if options.areas.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return wrong("areas", format!("{:?} is not in ascending order", options.areas));
+    }
+    let Presentation {
+        spontaneous_ms,
+        stimulus_ms,
+    } = options.presentation;
+    if !(spontaneous_ms.is_finite() && spontaneous_ms >= 0.0 && stimulus_ms.is_finite() && stimulus_ms >= 0.0) {
+        return wrong(
+            "presentation",
+            format!("{spontaneous_ms} ms and {stimulus_ms} ms are not durations"),
+        );
+    }
+    Ok(())
+}
+
+/// Writes what a group of images answers, and gathers what can be summed on the way.
+struct Recorder<'a> {
+    file: ActivityFile,
+    options: &'a RecordOptions,
+    classes: usize,
+    /// Sum of all recorded values, per area and time.
+    sums: Vec<Vec<f64>>,
+    /// Images classified rightly, per time.
+    correct: Vec<usize>,
+}
+
+/// A group of images within the recording.
+struct Shown<'a> {
+    /// Place of its first image.
+    first: usize,
+    /// Normalised images.
+    images: Vec<f32>,
+    labels: &'a [u32],
+}
+
+impl Recorder<'_> {
+    fn run(&mut self, network: &Network, shown: &Shown<'_>, steps: &[usize]) -> Result<(), RecordError> {
+        let batch = shown.labels.len();
+        let (net, spontaneous) = match network {
+            Network::Cnn(cnn) => {
+                let (logits, activity) = cnn.evaluate(&shown.images, batch);
+                return Ok(self.keep(shown, 0, &activity, &logits)?);
+            }
+            Network::CordsNet { net, spontaneous } => (net, spontaneous),
+        };
+        let last = steps.last().copied().unwrap_or(0);
+        let stimulus = net.euler().steps(self.options.presentation.stimulus_ms).min(last);
+        let inp = net.embed(&shown.images, batch);
+        let mut state = spontaneous.repeated(batch);
+        let mut result = Ok(());
+        let mut keep = |done: usize, state: &State<f32>| {
+            if let (Ok(()), Ok(time)) = (&result, steps.binary_search(&done)) {
+                result = self.keep(shown, time, &state.areas, &net.logits(state));
+            }
+        };
+        keep(0, &state);
+        net.run(&mut state, Input::Constant(&inp), stimulus, &mut |step, state| {
+            keep(step + 1, state)
+        });
+        net.run(&mut state, Input::Blank, last - stimulus, &mut |step, state| {
+            keep(stimulus + step + 1, state);
+        });
+        Ok(result?)
+    }
+
+    /// Activity `[batch, channels, side, side]` of every area, and logits `[batch, classes]`, at one time.
+    fn keep(&mut self, shown: &Shown<'_>, time: usize, activity: &[Vec<f32>], logits: &[f32]) -> std::io::Result<()> {
+        for (index, area) in self.options.areas.iter().enumerate() {
+            let block = self.file.areas[index];
+            let units = activity[*area].len() / shown.labels.len();
+            for (image, maps) in activity[*area].chunks_exact(units).enumerate() {
+                let pooled: Vec<f32>;
+                let values = if self.options.pooled {
+                    pooled = maps.chunks_exact(units / block.len).map(mean).collect();
+                    &pooled
+                } else {
+                    maps
+                };
+                self.sums[index][time] += values.iter().map(|v| f64::from(*v)).sum::<f64>();
+                self.file.write(block, shown.first + image, time, values)?;
+            }
+        }
+        for (image, (logits, label)) in logits.chunks_exact(self.classes).zip(shown.labels).enumerate() {
+            self.correct[time] += usize::from(is_right(logits, *label as usize));
+            self.file.write(self.file.logits, shown.first + image, time, logits)?;
+        }
+        Ok(())
+    }
+}
+
+/// Mean of a map.
+fn mean(map: &[f32]) -> f32 {
+    (map.iter().map(|v| f64::from(*v)).sum::<f64>() / map.len() as f64) as f32
+}
+
+/// Whether the label's logit is the first of the largest, all being finite.
+fn is_right(logits: &[f32], label: usize) -> bool {
+    let Some(own) = logits.get(label) else { return false };
+    let beaten = |(class, other): (usize, &f32)| other < own || (other == own && class >= label);
+    logits.iter().all(|logit| logit.is_finite()) && logits.iter().enumerate().all(beaten)
+}

@@ -1,0 +1,146 @@
+//! `dynvis export`.
+
+use std::path::{Path, PathBuf};
+
+use cords::exchange::{Format, export as write_weights};
+use cords::net::Model;
+
+use super::error::CommandError;
+use super::ui::Ui;
+use super::{open_store, project_here};
+use crate::pipeline::suggest;
+use crate::stage::{Artifact, StageError, model_name};
+use crate::store::{RunRecord, RunStage, Store};
+
+/// Write a model's weights for the published PyTorch class (`load_state_dict` with strict=True)
+#[derive(clap::Args)]
+pub(crate) struct ExportArgs {
+    /// A stage that trains or imports a model (`cordsnet@seed=0`, `cordsnet/model`), or a model file
+    model: String,
+    /// [default: as the ending of --out says, else pth]
+    #[arg(long, value_enum)]
+    format: Option<ExportFormat>,
+    /// [default: the stage's name with the format's ending, in this folder]
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The run to take it from: `@` (last run), `@-1`, a run's id or its first letters
+    #[arg(long, default_value = "@", value_name = "RUN")]
+    run: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ExportFormat {
+    /// As `torch.save(model.state_dict(), path)` writes
+    Pth,
+    /// As `safetensors.torch.save_file` writes
+    Safetensors,
+}
+
+impl ExportFormat {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Pth => "pth",
+            Self::Safetensors => "safetensors",
+        }
+    }
+
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "pth" | "pt" => Some(Self::Pth),
+            "safetensors" => Some(Self::Safetensors),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Result<u8, CommandError> {
+    let ending = args.out.as_deref().and_then(ExportFormat::of);
+    let format = args.format.or(ending).unwrap_or(ExportFormat::Pth);
+    let file = PathBuf::from(&args.model);
+    let (source, name) = if file.is_file() {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        (file, name)
+    } else {
+        let store = open_store(cache, &project_here())?;
+        let (_, run) = store.find_run(&args.run)?;
+        model_of(&store, &run, &args.model)?
+    };
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => {
+            let out = PathBuf::from(format!("{}.{}", name.replace(['/', '\\'], "_"), format.ending()));
+            if out.exists() {
+                return Err(CommandError::hinted(
+                    format!("{} is there already", out.display()),
+                    "name the file to write with `--out FILE`",
+                ));
+            }
+            out
+        }
+    };
+    let model = Model::load(&source).map_err(StageError::from).map_err(|error| {
+        CommandError::hinted(
+            error.message,
+            "name a stage whose output is a model, or a model file of dynvis",
+        )
+    })?;
+    let written = match format {
+        ExportFormat::Pth => Format::Pth,
+        ExportFormat::Safetensors => Format::Safetensors,
+    };
+    write_weights(&model, written, &out).map_err(|source| CommandError::Io {
+        action: format!("cannot write {}", out.display()),
+        source,
+    })?;
+    ui.status(&format!(
+        "wrote {}: {} with {} tensors, {} values",
+        out.display(),
+        model_name(&model),
+        model.parameters().len(),
+        model.parameters().values()
+    ));
+    Ok(0)
+}
+
+/// The model file of `stage` or `stage/output` in a run, and the stage's name.
+fn model_of(store: &Store, run: &RunRecord, name: &str) -> Result<(PathBuf, String), CommandError> {
+    let (stage, slot) = match name.split_once('/') {
+        Some((stage, slot)) => (stage, Some(slot)),
+        None => (name, None),
+    };
+    let model = |s: &RunStage| {
+        let output = s
+            .outputs
+            .iter()
+            .find(|o| o.artifact == Artifact::Model && slot.is_none_or(|slot| slot == o.slot))?;
+        Some((store.object(&output.content).join("model.safetensors"), s.name.clone()))
+    };
+    let models: Vec<_> = run.stages.iter().filter_map(|s| Some((s, model(s)?))).collect();
+    let exact = models.iter().find(|(s, _)| s.name == stage);
+    let members: Vec<_> = models.iter().filter(|(s, _)| s.family == stage).collect();
+    match (exact, members.as_slice()) {
+        (Some((_, found)), _) | (None, [(_, found)]) => Ok(found.clone()),
+        (None, []) => {
+            let names = models.iter().map(|(s, _)| s.name.as_str());
+            Err(CommandError::hinted(
+                format!("run {} has no model `{name}`, and there is no such file", run.id),
+                match suggest(stage, names.clone()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if models.is_empty() => "it has no models at all".into(),
+                    None => format!("its models: {}", names.collect::<Vec<_>>().join(", ")),
+                },
+            ))
+        }
+        (None, several) => Err(CommandError::hinted(
+            format!("`{name}` stands for {} models", several.len()),
+            format!(
+                "name one: {}",
+                several
+                    .iter()
+                    .map(|(s, _)| s.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        )),
+    }
+}

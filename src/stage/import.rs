@@ -1,0 +1,199 @@
+//! `import`: a network whose weights PyTorch saved, as a model that every other stage takes.
+
+use std::path::{Path, PathBuf};
+
+use cords::exchange::{ExchangeError, ImportOptions, import};
+use cords::net::{Euler, ModelInfo, Parameters, Presentation};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Violation};
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+pub(super) struct Import;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// The file, relative to the project's folder: a `state_dict()` under the published names as `torch.save` writes it
+    /// (.pth), or .safetensors. Number of areas, channels and classes come from its shapes.
+    #[schemars(extend("x-path" = true))]
+    path: String,
+    /// Side of the images; four times that of the first area's `conv_bias` if not given. Needed for a CNN.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 65536), extend("x-unit" = "px"))]
+    side: Option<usize>,
+    /// Euler step.
+    #[serde(default = "two")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    dt: f64,
+    /// Time constant: one for all areas, or one for each.
+    #[serde(default = "ten_list")]
+    #[schemars(extend("x-unit" = "ms"))]
+    tau: Vec<f64>,
+    /// Time without input before the image, where a later stage does not say.
+    #[serde(default = "two_hundred")]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    spontaneous: f64,
+    /// Time that the image is shown, where a later stage does not say.
+    #[serde(default = "two_hundred")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    stimulus: f64,
+    /// Mean of each image channel that the network was trained with; the later stage's dataset's if not given.
+    #[serde(default)]
+    #[schemars(extend("x-unit" = "pixel range"))]
+    mean: Option<Vec<f64>>,
+    /// Standard deviation of each image channel that the network was trained with; as `mean`.
+    #[serde(default)]
+    #[schemars(inner(range(min = 0.0)), extend("x-unit" = "pixel range"))]
+    std: Option<Vec<f64>>,
+    /// Class names in order of the readout; later stages compare them with their dataset's.
+    #[serde(default)]
+    classes: Option<Vec<String>>,
+}
+
+fn two() -> f64 {
+    2.0
+}
+
+fn ten_list() -> Vec<f64> {
+    vec![10.0]
+}
+
+fn two_hundred() -> f64 {
+    200.0
+}
+
+impl Params {
+    fn file(&self, root: &Path) -> PathBuf {
+        root.join(&self.path)
+    }
+
+    fn options(&self) -> ImportOptions {
+        let single = |values: &Option<Vec<f64>>| values.iter().flatten().map(|v| *v as f32).collect();
+        ImportOptions {
+            image_side: self.side,
+            euler: Euler {
+                dt_ms: self.dt,
+                tau_ms: self.tau.clone(),
+            },
+            info: ModelInfo {
+                mean: single(&self.mean),
+                std: single(&self.std),
+                classes: self.classes.clone().unwrap_or_default(),
+                presentation: Some(Presentation {
+                    spontaneous_ms: self.spontaneous,
+                    stimulus_ms: self.stimulus,
+                }),
+                ..ModelInfo::default()
+            },
+        }
+    }
+}
+
+impl Kind for Import {
+    type Params = Params;
+    const NAME: &'static str = "import";
+    const SUMMARY: &'static str = "a network from PyTorch weights (.pth or .safetensors) under the published names";
+    const CODE_VERSION: u32 = 1;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        let mut found = Vec::new();
+        if let Err(error) = params.options().euler.validate(params.tau.len()) {
+            found.push(Violation::new("tau", error.to_string()));
+        }
+        let lengths = [&params.mean, &params.std].map(|values| values.as_ref().map(Vec::len));
+        if lengths[0] != lengths[1] {
+            found.push(Violation::new(
+                "mean",
+                "give `mean` and `std` for the same channels, or neither",
+            ));
+        }
+        found
+    }
+
+    fn outputs(_: &Params) -> Vec<Output> {
+        vec![
+            Output::new("model", Artifact::Model),
+            Output::new("parameters", Artifact::Table),
+        ]
+    }
+
+    fn external(params: &Params, root: &Path) -> External {
+        let path = params.file(root);
+        if path.is_file() {
+            return External {
+                files: vec![ExternalFile {
+                    slot: "weights".to_owned(),
+                    path,
+                }],
+                ..External::default()
+            };
+        }
+        External {
+            missing: vec![MissingData {
+                what: "the weights to import".to_owned(),
+                place: params.path.clone(),
+                hint: "save them in PyTorch with `torch.save(model.state_dict(), path)`".to_owned(),
+            }],
+            ..External::default()
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let model = import(&params.file(&context.root), &params.options())?;
+        let (channels, classes) = (model.architecture().in_channels, model.architecture().classes);
+        let named = [
+            ("mean", model.info().mean.len(), "channels", channels),
+            ("classes", model.info().classes.len(), "classes", classes),
+        ];
+        for (parameter, given, what, needed) in named {
+            if given != 0 && given != needed {
+                return Err(StageError::new(format!(
+                    "`{parameter}` has {given} values, but the network has {needed} {what}"
+                )));
+            }
+        }
+        model.save(&context.output("model")?.join("model.safetensors"))?;
+        context.write_table("parameters", &parameters_table(model.parameters())?)
+    }
+}
+
+fn parameters_table(parameters: &Parameters<f32>) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new("parameters", "What was imported")
+            .key("name", DType::Text, "Published name")
+            .value("shape", DType::Text, "Extent of every axis")
+            .value("values", DType::Int, "Number of values")
+            .value("mean", DType::Float, "Mean of the values")
+            .value("largest", DType::Float, "Largest absolute value"),
+    )?;
+    for (name, tensor) in parameters.iter() {
+        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        let values = || tensor.data.iter().map(|v| f64::from(*v));
+        table.push_row([
+            Value::Text(name.to_owned()),
+            Value::Text(shape.join(" x ")),
+            Value::Int(tensor.len() as i64),
+            Value::Float(values().sum::<f64>() / tensor.len().max(1) as f64),
+            Value::Float(values().fold(0.0, |largest, v| v.abs().max(largest))),
+        ])?;
+    }
+    table.finish()
+}
+
+impl From<ExchangeError> for StageError {
+    fn from(error: ExchangeError) -> Self {
+        match &error {
+            ExchangeError::Entries { path, report } => Self {
+                message: format!("{}: {}", path.display(), report.summary()),
+                causes: report.lines(),
+                hint: Some(
+                    "names and shapes must be those of the published class's `state_dict()`, for any widths".to_owned(),
+                ),
+            },
+            ExchangeError::Side { .. } => Self::from_error(&error).hint("give `side` to the import stage"),
+            _ => Self::from_error(&error),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `record`: activity of chosen areas and times for chosen images, and its summary.
+
+use cords::data::ImageSet;
+use cords::net::{Model, Presentation};
+use cords::record::{AreaTime, RecordOptions, record};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation, model_name,
+};
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+pub(super) struct Record;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// The network to record from.
+    model: ModelRef,
+    /// Images to show it.
+    data: DatasetRef,
+    /// Part of the dataset.
+    #[serde(default)]
+    split: SplitName,
+    /// Use the first this many images of the part; all if not given.
+    #[serde(default)]
+    #[schemars(range(min = 1), extend("x-unit" = "images"))]
+    images: Option<usize>,
+    /// Use these images, by their index in the dataset, instead of a part.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    indices: Option<Vec<u32>>,
+    /// Areas to record, from 0; all if not given.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    areas: Option<Vec<usize>>,
+    /// Times after image onset, each at the nearest Euler step; 0 is the spontaneous state, and after the stimulus there is
+    /// no input. Every `every` ms to the end of the stimulus if not given. Not for a CNN, which has no time.
+    #[serde(default)]
+    #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
+    times: Option<Vec<f64>>,
+    /// Distance of the times where they are not given.
+    #[serde(default = "twenty")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    every: f64,
+    /// Mean over each channel's map instead of every unit. Raw activity of R8 at 224 x 224 pixels takes 3 MB for each image
+    /// and time.
+    #[serde(default)]
+    pooled: bool,
+    /// Time without input before the image; as the network was trained, if not given.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    spontaneous: Option<f64>,
+    /// Time that the image is shown; as the network was trained, if not given.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    stimulus: Option<f64>,
+}
+
+fn twenty() -> f64 {
+    20.0
+}
+
+impl Kind for Record {
+    type Params = Params;
+    const NAME: &'static str = "record";
+    const SUMMARY: &'static str =
+        "activity of chosen areas and times for chosen images, raw or pooled, and the logits over time";
+    const CODE_VERSION: u32 = 1;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        let mut found = Vec::new();
+        if params.images.is_some() && params.indices.is_some() {
+            found.push(Violation::new("indices", "give `images` or `indices`, not both"));
+        }
+        if params
+            .areas
+            .iter()
+            .any(|areas| areas.windows(2).any(|pair| pair[0] >= pair[1]))
+        {
+            found.push(Violation::new(
+                "areas",
+                "areas must stand in ascending order, each once",
+            ));
+        }
+        if params
+            .times
+            .iter()
+            .any(|times| times.windows(2).any(|pair| pair[0] >= pair[1]))
+        {
+            found.push(Violation::new(
+                "times",
+                "times must stand in ascending order, each once",
+            ));
+        }
+        found
+    }
+
+    fn outputs(_: &Params) -> Vec<Output> {
+        vec![
+            Output::new("activity", Artifact::Files),
+            Output::new("summary", Artifact::Table),
+        ]
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let model = Model::load(&context.input(&params.model.0)?.join("model.safetensors"))?;
+        let set = ImageSet::open(context.input(&params.data.0)?)?;
+        let indices = match &params.indices {
+            Some(indices) => indices.as_slice(),
+            None => {
+                let part = set.split(params.split.into());
+                &part[..params.images.unwrap_or(part.len()).min(part.len())]
+            }
+        };
+        let options = options(params, &model);
+        let path = context.output("activity")?.join("activity.safetensors");
+        let name = model_name(&model);
+        let rows = record(&model, &set, indices, &options, &path, &mut |done, total| {
+            let shown = done <= indices.len();
+            context.report(Update {
+                done: done as u64,
+                total: total as u64,
+                unit: if shown { "images" } else { "areas and times" }.into(),
+                phase: if shown { name.clone() } else { "dimensionality".into() },
+                figures: Vec::new(),
+                milestone: done == indices.len() || done == total,
+            });
+        })?;
+        context.write_table("summary", &summary_table(&rows)?)
+    }
+}
+
+fn options(params: &Params, model: &Model) -> RecordOptions {
+    let own = model.info().presentation.unwrap_or(Presentation {
+        spontaneous_ms: 200.0,
+        stimulus_ms: 200.0,
+    });
+    let presentation = Presentation {
+        spontaneous_ms: params.spontaneous.unwrap_or(own.spontaneous_ms),
+        stimulus_ms: params.stimulus.unwrap_or(own.stimulus_ms),
+    };
+    let times_ms = match (&params.times, model) {
+        (Some(times), _) => times.clone(),
+        (None, Model::CordsNet { euler, .. }) => {
+            // Never two to a step.
+            let every = params.every.max(euler.dt_ms);
+            // The end of the stimulus counts in spite of rounding.
+            let count = (presentation.stimulus_ms / every + 1e-9).floor() as usize;
+            (0..=count).map(|i| i as f64 * every).collect()
+        }
+        (None, _) => Vec::new(),
+    };
+    RecordOptions {
+        areas: params
+            .areas
+            .clone()
+            .unwrap_or_else(|| (0..model.architecture().areas()).collect()),
+        times_ms,
+        pooled: params.pooled,
+        presentation,
+    }
+}
+
+fn summary_table(rows: &[AreaTime]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new("summary", "Mean rate, dimensionality and accuracy by area and time")
+            .key("area", DType::Int, "Area, from 0")
+            .key("time", DType::Float, "Time after image onset")
+            .unit("ms")
+            .value("mean_rate", DType::Float, "Activity, mean over units and images")
+            .tolerance(1e-6, 1e-6)
+            .allow_missing()
+            .value(
+                "participation_ratio",
+                DType::Float,
+                "(sum lambda)^2 / sum lambda^2 of the recorded values' covariance over images; none where nothing varies",
+            )
+            .tolerance(1e-6, 1e-6)
+            .allow_missing()
+            .value(
+                "accuracy",
+                DType::Float,
+                "Images classified rightly by the network's readout at that time, the same for all areas",
+            )
+            .allow_missing(),
+    )?;
+    let optional = |v: Option<f64>| v.map_or(Value::Null, Value::Float);
+    for row in rows {
+        table.push_row([
+            Value::Int(row.area as i64),
+            Value::Float(row.time_ms),
+            optional(row.mean_rate),
+            optional(row.participation_ratio),
+            optional(row.accuracy),
+        ])?;
+    }
+    table.finish()
+}
