@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cords::exchange::{Format, export as write_weights};
-use cords::net::Model;
+use cords::net::{Model, Phi};
 
 use super::error::CommandError;
 use super::ui::Ui;
@@ -99,6 +99,11 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
         model.parameters().len(),
         model.parameters().values()
     ));
+    if let Model::CordsNet { phi, .. } = &model
+        && *phi != Phi::Relu
+    {
+        ui.status("the published class has ReLU, which this network has not yet: it is between its training phases");
+    }
     Ok(0)
 }
 

@@ -6,7 +6,15 @@ use crate::harness::{Project, repository};
 fn the_catalogue_names_every_parameter_with_type_unit_and_default() {
     let project = Project::new();
     let kinds = project.dynvis(&["stages"]).expect(0);
-    for kind in ["dataset", "train", "noise", "fixed_points", "command"] {
+    for kind in [
+        "dataset",
+        "train",
+        "import",
+        "noise",
+        "fixed_points",
+        "record",
+        "command",
+    ] {
         assert!(kinds.stdout.contains(kind), "{}", kinds.stdout);
         let one = project.dynvis(&["stages", kind]).expect(0);
         assert!(

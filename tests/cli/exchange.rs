@@ -11,7 +11,7 @@ stages:
     train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 4, epochs: 1, warmup: 0, batch: 16 }
     matrix: { seed: [0, 1] }
   record:
-    record: { model: cordsnet@seed=1, data: digits, times: [0, 20, 200, 240], images: 9 }
+    record: { model: cordsnet@seed=1, data: digits, times: [0, 20, 200, 240], images: 9, stimulus: 200 }
 "#;
 
 const IMPORTED: &str = r#"
@@ -20,7 +20,7 @@ stages:
   digits:
     dataset: { use: dataset/digits, limit_per_class: 12, side: 16 }
   network:
-    import: { path: weights.pth }
+    import: { path: weights.pth, dt: 5, spontaneous: 100, stimulus: 200 }
   record:
     record: { model: network, data: digits, times: [0, 20, 200, 240], images: 9 }
 "#;

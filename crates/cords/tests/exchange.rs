@@ -163,6 +163,23 @@ fn what_is_exported_is_imported_again() {
         };
         assert_eq!(import(&path, &sided).expect("imported"), cnn);
     }
+    // Its batch norms folded into biases per unit, which tell the side.
+    let mut parameters = Parameters::new();
+    for (i, (name, shape)) in architecture(4).folded_cnn_shapes().into_iter().enumerate() {
+        let values = (0..shape.iter().product())
+            .map(|k: usize| (i + k) as f32 + 0.5)
+            .collect();
+        parameters.insert(name, Tensor::new(&shape, values).expect("shape fits"));
+    }
+    let folded = Model::Cnn {
+        architecture: architecture(4),
+        parameters,
+        info: ModelInfo::default(),
+    };
+    for format in [Format::Pth, Format::Safetensors] {
+        let path = written(folder.path(), &folded, format);
+        assert_eq!(import(&path, &options()).expect("imported"), folded);
+    }
 }
 
 /// A file of float32 tensors, written by the safetensors crate itself.

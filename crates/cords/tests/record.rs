@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cords::data::{ImageSet, ImageSetWriter, Splits};
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, Presentation, State};
+use cords::net::{Architecture, Euler, Input, Model, ModelInfo, Phi, Presentation, State};
 use cords::record::{AreaTime, RecordError, RecordOptions, participation_ratio, record};
 use cords::rng::{Purpose, Stream};
 use safetensors::SafeTensors;
@@ -164,6 +164,7 @@ fn cordsnet() -> Model {
     Model::CordsNet {
         architecture: architecture(),
         euler: Euler::published(),
+        phi: Phi::Relu,
         parameters,
         info: ModelInfo::default(),
     }
@@ -395,6 +396,7 @@ fn what_cannot_be_recorded_is_named() {
     let larger = Model::CordsNet {
         architecture: larger,
         euler: Euler::published(),
+        phi: Phi::Relu,
         parameters: parameters.clone(),
         info: ModelInfo::default(),
     };

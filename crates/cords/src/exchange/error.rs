@@ -81,7 +81,7 @@ pub struct Misshapen {
     pub name: String,
     /// Shape found.
     pub found: Vec<usize>,
-    /// Shape that the network needs.
+    /// Shape that the network needs; 0 for a size that no entry tells.
     pub expected: Vec<usize>,
 }
 
@@ -110,9 +110,13 @@ impl Report {
         let missing = self.missing.iter().map(|name| format!("missing: `{name}`"));
         let unexpected = self.unexpected.iter().map(|name| format!("unexpected: `{name}`"));
         let misshapen = self.misshapen.iter().map(|entry| {
+            let known = |size: &usize| if *size == 0 { "?".to_owned() } else { size.to_string() };
+            let expected: Vec<String> = entry.expected.iter().map(known).collect();
             format!(
-                "misshapen: `{}` is {:?}, needed is {:?}",
-                entry.name, entry.found, entry.expected
+                "misshapen: `{}` is {:?}, needed is [{}]",
+                entry.name,
+                entry.found,
+                expected.join(", ")
             )
         });
         let unusable = self

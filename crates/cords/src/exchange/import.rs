@@ -21,10 +21,13 @@ pub struct ImportOptions {
 /// Sizes from here on stand for an unknown: image channels, classes, then the channels of the input layer and of each area.
 const UNKNOWN: usize = 1 << 20;
 
+/// Larger sides are damage, and no architecture.
+const LARGEST_SIDE: usize = 1 << 12;
+
 /// What PyTorch's batch norm counts and nothing reads.
 const COUNTER: &str = "num_batches_tracked";
 
-/// A CordsNet, or its CNN twin where there are running statistics, from a `.pth` or `.safetensors` file under the
+/// A CordsNet, or its CNN twin where there are running statistics or folded biases, from a `.pth` or `.safetensors` file under the
 /// published names. Where shapes contradict each other, the network is the one that most of them agree on.
 ///
 /// # Errors
@@ -37,13 +40,13 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeErr
         .filter(|entry| !entry.name.ends_with(COUNTER))
         .map(|entry| (entry.name.as_str(), entry))
         .collect();
-    let cnn = found.keys().any(|name| name.ends_with(".running_mean"));
-    let architecture = infer(path, &found, cnn, options.image_side)?;
+    let layout = Layout::of(&found);
+    let architecture = infer(path, &found, layout, options.image_side)?;
     let report = Report {
-        network: format!("{}-R{}", if cnn { "CNN" } else { "CordsNet" }, architecture.areas()),
+        network: format!("{}-R{}", layout.name(), architecture.areas()),
         ..Report::default()
     };
-    let shapes = shapes(&architecture, cnn);
+    let shapes = layout.shapes(&architecture);
     let parameters = collect(&found, &shapes, report).map_err(|report| ExchangeError::Entries {
         path: path.to_owned(),
         report: Box::new(report),
@@ -54,7 +57,7 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeErr
     };
     architecture.validate().map_err(sizes)?;
     let mut info = options.info.clone();
-    if cnn {
+    if layout != Layout::CordsNet {
         // It sees an image at once.
         info.presentation = None;
         return Ok(Model::Cnn {
@@ -73,19 +76,47 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeErr
     })
 }
 
-fn shapes(architecture: &Architecture, cnn: bool) -> Vec<(String, Vec<usize>)> {
-    if cnn {
-        architecture.cnn_shapes()
-    } else {
-        architecture.cordsnet_shapes()
+/// Which names a network has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    CordsNet,
+    Cnn,
+    FoldedCnn,
+}
+
+impl Layout {
+    fn of(found: &BTreeMap<&str, &Entry>) -> Self {
+        if found.keys().any(|name| name.ends_with(".running_mean")) {
+            Self::Cnn
+        } else if found.keys().any(|name| name.starts_with("area_bias.")) {
+            Self::FoldedCnn
+        } else {
+            Self::CordsNet
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::CordsNet => "CordsNet",
+            Self::Cnn => "CNN",
+            Self::FoldedCnn => "folded CNN",
+        }
+    }
+
+    fn shapes(self, architecture: &Architecture) -> Vec<(String, Vec<usize>)> {
+        match self {
+            Self::CordsNet => architecture.cordsnet_shapes(),
+            Self::Cnn => architecture.cnn_shapes(),
+            Self::FoldedCnn => architecture.folded_cnn_shapes(),
+        }
     }
 }
 
-/// The architecture that most entries agree on. Sizes that nothing tells stay [`UNKNOWN`]: then something is missing.
+/// The architecture that most entries agree on. A size that nothing tells is 0.
 fn infer(
     path: &Path,
     found: &BTreeMap<&str, &Entry>,
-    cnn: bool,
+    layout: Layout,
     image_side: Option<usize>,
 ) -> Result<Architecture, ExchangeError> {
     let areas = count_areas(found).ok_or_else(|| {
@@ -109,7 +140,7 @@ fn infer(
         classes: UNKNOWN + 1,
     };
     let mut votes: Vec<Vec<usize>> = vec![Vec::new(); areas + 3];
-    for (name, shape) in shapes(&unknowns, cnn) {
+    for (name, shape) in layout.shapes(&unknowns) {
         let Some(entry) = found.get(name.as_str()) else {
             continue;
         };
@@ -119,27 +150,31 @@ fn infer(
             }
         }
     }
-    let sizes: Vec<usize> = votes
-        .iter()
-        .enumerate()
-        .map(|(unknown, votes)| most_frequent(votes).unwrap_or(UNKNOWN + unknown))
-        .collect();
+    // Layers that a network needs to be of one width stand in for each other: the input layer and areas 0 and 1, then pairs.
+    let pair = |layer: usize| layer.max(1).div_ceil(2);
+    let layers = 0..=areas;
+    let width = |layer: usize| {
+        let partners = layers.clone().filter(|other| pair(*other) == pair(layer));
+        most_frequent(&votes[2 + layer]).or_else(|| partners.filter_map(|other| most_frequent(&votes[2 + other])).next())
+    };
+    let sizes = [&votes[0], &votes[1]].map(|votes| most_frequent(votes).unwrap_or(0));
     // An area's bias has its side; areas 2k and 2k + 1 have one side, which halves from pair to pair.
     let side = |area: usize| match found.get(format!("conv_bias.{area}").as_str())?.shape.as_slice() {
-        [_, height, width] if height == width => Some(height << (area / 2)),
+        [_, height, width] if height == width && *height <= LARGEST_SIDE => Some(height << (area / 2)),
         _ => None,
     };
     let first_side = most_frequent(&[0, 1].into_iter().filter_map(side).collect::<Vec<_>>());
-    let image_side = match (image_side, first_side.or_else(|| (2..areas).find_map(side)), cnn) {
+    let image_side = match (image_side, first_side.or_else(|| (2..areas).find_map(side)), layout) {
         (Some(given), _, _) => given,
-        (None, Some(side), false) => 4 * side,
-        (None, None, false) => 4,
-        (None, _, true) => return Err(ExchangeError::Side { path: path.to_owned() }),
+        (None, Some(side), _) => 4 * side,
+        (None, None, Layout::Cnn) => return Err(ExchangeError::Side { path: path.to_owned() }),
+        // Every bias is missing, and so reported.
+        (None, None, _) => 4,
     };
     Ok(Architecture {
         in_channels: sizes[0],
         image_side,
-        channels: sizes[2..].to_vec(),
+        channels: layers.clone().map(|layer| width(layer).unwrap_or(0)).collect(),
         // No others make a network: activities of a pair are added, and shortcuts into an odd area have stride 2.
         strides: (0..areas)
             .map(|area| if area > 0 && area % 2 == 0 { 2 } else { 1 })

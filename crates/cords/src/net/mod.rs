@@ -23,5 +23,5 @@ pub(crate) use cnn::{CnnChunk, CnnGraph, NORM_EPSILON, Running, Statistics, cnn_
 pub(crate) use connections::{Connections, StepScratch, cordsnet_others};
 pub(crate) use filters::{ConvName, Weights, conv_names, conv_shapes};
 pub(crate) use folded::{FoldedGraph, area_bias_name, current};
-pub(crate) use parameters::{READOUT_BIAS, bias_name};
 pub(crate) use model::persist;
+pub(crate) use parameters::{READOUT_BIAS, bias_name};
