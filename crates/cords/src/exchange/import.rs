@@ -155,7 +155,8 @@ fn infer(
     let layers = 0..=areas;
     let width = |layer: usize| {
         let partners = layers.clone().filter(|other| pair(*other) == pair(layer));
-        most_frequent(&votes[2 + layer]).or_else(|| partners.filter_map(|other| most_frequent(&votes[2 + other])).next())
+        most_frequent(&votes[2 + layer])
+            .or_else(|| partners.filter_map(|other| most_frequent(&votes[2 + other])).next())
     };
     let sizes = [&votes[0], &votes[1]].map(|votes| most_frequent(votes).unwrap_or(0));
     // An area's bias has its side; areas 2k and 2k + 1 have one side, which halves from pair to pair.
