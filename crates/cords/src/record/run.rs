@@ -137,7 +137,7 @@ pub fn record(
         correct: vec![0; times_ms.len()],
     };
     // Whole groups of the device, so that how many run side by side does not change which images run together.
-    let chunk = Device::<f32>::group_images(&Cpu) * Device::<f32>::groups_in_flight(&Cpu).max(1);
+    let chunk = Device::<f32>::group_images(&Cpu) * Device::<f32>::groups_in_flight(&Cpu, architecture.units()).max(1);
     let total = images.len() + areas.len() * times_ms.len();
     for (index, part) in images.chunks(chunk).enumerate() {
         let first = index * chunk;
