@@ -82,7 +82,7 @@ fn find_values(value: &PickleValue, path: String, reader: &PytorchReader, other:
     match value {
         PickleValue::Dict(entries) => {
             for (name, value) in entries {
-                if name == "_metadata" && path.is_empty() {
+                if name == "_metadata" {
                     continue;
                 }
                 let path = if path.is_empty() {
