@@ -296,7 +296,14 @@ static COMMAND: Erased<command::Command> = Erased::new();
 /// Every kind, in the order in which a study uses them.
 pub(crate) fn kinds() -> [&'static dyn AnyKind; 8] {
     [
-        &DATASET, &TRAIN, &IMPORT, &EVALUATE, &NOISE, &FIXED_POINTS, &RECORD, &COMMAND,
+        &DATASET,
+        &TRAIN,
+        &IMPORT,
+        &EVALUATE,
+        &NOISE,
+        &FIXED_POINTS,
+        &RECORD,
+        &COMMAND,
     ]
 }
 
