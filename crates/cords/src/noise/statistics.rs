@@ -24,7 +24,7 @@ pub fn wilson_interval(successes: usize, n: usize) -> [f64; 2] {
 pub(crate) struct Score {
     /// Classes that come before the label: 0 is a correct answer. Of equal logits the lower class comes first.
     pub(crate) rank: usize,
-    /// -ln softmax(logits)[label]; `None` where a logit is not finite, and then the rank is the worst.
+    /// `-ln softmax(logits)[label]`; `None` where a logit is not finite, and then the rank is the worst.
     pub(crate) cross_entropy: Option<f64>,
 }
 

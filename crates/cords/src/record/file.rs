@@ -1,8 +1,8 @@
 //! `activity.safetensors`: written in place, value by value, and read back in parts.
 //!
-//! `times` [time] F64 (ms after image onset), `images` [image] I64 (index in the image set), `labels` [image] I64,
-//! `logits` [image, time, class] F32, and `area.L` F32: [image, time, channel, height, width], or pooled
-//! [image, time, channel].
+//! `times` `[time]` F64 (ms after image onset), `images` `[image]` I64 (index in the image set), `labels` `[image]` I64,
+//! `logits` `[image, time, class]` F32, and `area.L` F32: `[image, time, channel, height, width]`, or pooled
+//! `[image, time, channel]`.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -40,7 +40,7 @@ pub(super) struct Contents<'a> {
     pub(super) images: &'a [u32],
     pub(super) labels: &'a [u32],
     pub(super) classes: usize,
-    /// Number of each recorded area, and the extents of its values: [channel, height, width] or [channel].
+    /// Number of each recorded area, and the extents of its values: `[channel, height, width]` or `[channel]`.
     pub(super) areas: &'a [(usize, Vec<usize>)],
 }
 
