@@ -412,7 +412,9 @@ struct Scratch<T> {
 #[derive(Default)]
 pub struct Workspace<T> {
     threads: Vec<Scratch<T>>,
+    /// Transformed tiles and products that threads share.
     spread: Aligned<T>,
+    products: Aligned<T>,
 }
 
 impl<T: Real> Workspace<T> {
@@ -501,63 +503,70 @@ unsafe fn spread_tile<S: Lanes>(
     }
 }
 
-/// Products of transformed tiles and one panel of every term's weights, handed to the epilogue.
+/// One of the 36 products of transformed tiles and one panel of every term's weights: `[tile][columns of the panel]`.
 ///
 /// # Safety
-/// The instructions of `S` exist; `spread` holds the transformed tiles; the epilogue's maps are those of the grid.
-unsafe fn multiply_panel<S: Lanes, E: Epilogue<S>>(
-    grid: Grid,
+/// The instructions of `S` exist; `spread` holds the transformed tiles; `products` has room.
+unsafe fn multiply<S: Lanes>(
     terms: &[Term<'_, S::Element>],
     (spread, layout): (*const S::Element, Layout),
-    tiles: Range<usize>,
-    panel: usize,
-    products: &mut Aligned<S::Element>,
+    places: &[usize],
+    (panel, xi): (usize, usize),
+    products: *mut S::Element,
+) {
+    let width = panel_width(terms[0].weights.outputs, panel);
+    let mut places = places;
+    for (index, term) in terms.iter().enumerate() {
+        let (blocks, rest) = places.split_at(blocks(term.weights.inputs));
+        places = rest;
+        let x = Rows {
+            x: spread.wrapping_add(xi * layout.stride),
+            stride: BLOCK,
+            blocks,
+            depth: BLOCK.min(term.weights.inputs),
+        };
+        let y = Sink {
+            y: products,
+            stride: width,
+            block: BLOCK,
+            accumulate: index > 0,
+        };
+        // SAFETY: the caller's promise; the slab holds blocks x 16 rows of `width` columns.
+        unsafe { product::<S>(layout.tiles, x, term.weights.slab(panel, xi).as_ptr(), width, y) };
+    }
+}
+
+/// Products of one panel of one tile, `stride` apart, back to outputs and to the epilogue.
+///
+/// # Safety
+/// The instructions of `S` exist; the products can be read; the epilogue's maps are those of the grid.
+unsafe fn gather_tile<S: Lanes, E: Epilogue<S>>(
+    grid: Grid,
+    outputs: usize,
+    (tile, panel): (usize, usize),
+    (products, stride): (*const S::Element, usize),
     epilogue: E,
 ) {
-    let outputs = terms[0].weights.outputs;
-    let width = panel_width(outputs, panel);
-    let stride = tiles.len() * width + BLOCK;
-    let products = products.at_least(SPREAD * stride);
-    let places: Vec<usize> = (0..layout.stride / (layout.tiles * BLOCK))
-        .map(|block| block * layout.tiles * BLOCK)
-        .collect();
-    for xi in 0..SPREAD {
-        let mut block = 0;
-        for (index, term) in terms.iter().enumerate() {
-            let count = blocks(term.weights.inputs);
-            let x = Rows {
-                x: spread.wrapping_add(xi * layout.stride),
-                stride: BLOCK,
-                blocks: &places[block..block + count],
-                depth: BLOCK.min(term.weights.inputs),
-            };
-            let y = Sink {
-                y: products[xi * stride..].as_mut_ptr(),
-                stride: width,
-                block: BLOCK,
-                accumulate: index > 0,
-            };
-            // SAFETY: the caller's promise; the slab holds blocks x 16 rows of `width` columns.
-            unsafe { product::<S>(tiles.len(), x, term.weights.slab(panel, xi).as_ptr(), width, y) };
-            block += count;
-        }
-    }
-    for (slot, tile) in tiles.enumerate() {
-        let (image, y, x) = grid.place(tile);
-        let corner = Corner {
-            at: ((image * blocks(outputs) + panel * (PANEL / BLOCK)) * grid.side * grid.side + y * grid.side + x)
-                * BLOCK,
-            height: TILE.min(grid.side - y),
-            width: TILE.min(grid.side - x),
-            side: grid.side,
-        };
-        // SAFETY: 36 products of the panel's columns; the corner lies in the grid.
-        unsafe { gather::<S, E>(products[slot * width..].as_ptr(), stride, width, corner, epilogue) };
-    }
+    let (image, y, x) = grid.place(tile);
+    let corner = Corner {
+        at: ((image * blocks(outputs) + panel * (PANEL / BLOCK)) * grid.side * grid.side + y * grid.side + x) * BLOCK,
+        height: TILE.min(grid.side - y),
+        width: TILE.min(grid.side - x),
+        side: grid.side,
+    };
+    // SAFETY: 36 products of the panel's columns; the corner lies in the grid.
+    unsafe { gather::<S, E>(products, stride, panel_width(outputs, panel), corner, epilogue) };
 }
 
 /// Tiles of a block: their transform should stay in the second-level cache.
 const BLOCK_TILES: usize = 28;
+
+/// Values of all 36 weight matrices above which they do not stay in the second-level cache, so that they should pass by
+/// as seldom as possible.
+const STREAMED_WEIGHTS: usize = 36 * 256 * 256;
+
+/// Values of transformed tiles and products that are held while streamed weights pass by.
+const STREAMED_TILES: usize = 4 << 20;
 
 /// Sum of convolutions of maps of one side, handed to the epilogue. All terms have the same outputs.
 ///
@@ -582,6 +591,10 @@ pub(super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
         );
     }
     let workers = threads(SPREAD * grid.count * inputs * outputs);
+    let places = |layout: Layout| -> Vec<usize> {
+        let blocks = 0..inputs / BLOCK;
+        blocks.map(|block| block * layout.tiles * BLOCK).collect()
+    };
     let spread_all = |layout: Layout, tiles: Range<usize>, first: usize, border: &mut Aligned<S::Element>, spread| {
         for tile in tiles {
             let mut block = 0;
@@ -593,24 +606,46 @@ pub(super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
             }
         }
     };
-    if workers > 1 && grid.count < workers * BLOCK_TILES / 2 {
-        // Few tiles: threads share the tiles' transform, then the panels.
-        let layout = Layout::new(grid.count, inputs / BLOCK);
-        let mut shared = std::mem::take(&mut work.spread);
-        let spread = Shared::new(shared.at_least(layout.len()));
-        share(work.threads(workers), grid.count, |scratch, tiles| {
-            spread_all(layout, tiles, 0, &mut scratch.border, spread.get());
-        });
-        share(work.threads(workers), panels(outputs), |scratch, range| {
-            for panel in range {
-                let from = (spread.get().cast_const(), layout);
-                // SAFETY: the caller's promise; all tiles have been transformed.
-                unsafe {
-                    multiply_panel::<S, E>(grid, terms, from, 0..grid.count, panel, &mut scratch.products, epilogue);
+    let panels = panels(outputs);
+    let few = workers > 1 && grid.count < workers * BLOCK_TILES / 2;
+    if few || SPREAD * inputs * outputs >= STREAMED_WEIGHTS {
+        // All tiles of a large block at once, one of the 36 weight matrices after another: each weight is read once for
+        // the block, and threads share tiles, then matrices, then tiles.
+        let capacity = (STREAMED_TILES / (SPREAD * (inputs + outputs))).max(BLOCK_TILES);
+        let count = grid.count.div_ceil(capacity);
+        let (mut spread_held, mut products_held) =
+            (std::mem::take(&mut work.spread), std::mem::take(&mut work.products));
+        for block in 0..count {
+            let tiles = block * grid.count / count..(block + 1) * grid.count / count;
+            let (first, layout) = (tiles.start, Layout::new(tiles.len(), inputs / BLOCK));
+            // Products: `[36][panel][tile][columns of the panel]`.
+            let stride = panels * PANEL * tiles.len() + BLOCK;
+            let spread = Shared::new(spread_held.at_least(layout.len()));
+            let products = Shared::new(products_held.at_least(SPREAD * stride));
+            share(work.threads(workers), tiles.len(), |scratch, range| {
+                let tiles = first + range.start..first + range.end;
+                spread_all(layout, tiles, first, &mut scratch.border, spread.get());
+            });
+            let places = places(layout);
+            let at = |xi: usize, panel: usize| xi * stride + panel * PANEL * layout.tiles;
+            share(work.threads(workers), SPREAD * panels, |_, range| {
+                for (xi, panel) in range.map(|index| (index / panels, index % panels)) {
+                    let to = products.get().wrapping_add(at(xi, panel));
+                    // SAFETY: the caller's promise; all tiles have been transformed; each product has a place of its own.
+                    unsafe { multiply::<S>(terms, (spread.get(), layout), &places, (panel, xi), to) };
                 }
-            }
-        });
-        work.spread = shared;
+            });
+            share(work.threads(workers), tiles.len() * panels, |_, range| {
+                for (slot, panel) in range.map(|index| (index / panels, index % panels)) {
+                    let from = products
+                        .get()
+                        .wrapping_add(at(0, panel) + slot * panel_width(outputs, panel));
+                    // SAFETY: the caller's promise; all products are there, and every output has one thread.
+                    unsafe { gather_tile::<S, E>(grid, outputs, (first + slot, panel), (from, stride), epilogue) };
+                }
+            });
+        }
+        (work.spread, work.products) = (spread_held, products_held);
         return;
     }
     let count = grid
@@ -622,13 +657,21 @@ pub(super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
         for block in range {
             let tiles = block * grid.count / count..(block + 1) * grid.count / count;
             let layout = Layout::new(tiles.len(), inputs / BLOCK);
+            let places = places(layout);
             let spread = scratch.spread.at_least(layout.len()).as_mut_ptr();
             spread_all(layout, tiles.clone(), tiles.start, &mut scratch.border, spread);
-            for panel in 0..panels(outputs) {
-                let from = (spread.cast_const(), layout);
-                // SAFETY: the caller's promise; the block's tiles have been transformed.
-                unsafe {
-                    multiply_panel::<S, E>(grid, terms, from, tiles.clone(), panel, &mut scratch.products, epilogue);
+            let stride = tiles.len() * PANEL + BLOCK;
+            let products = scratch.products.at_least(SPREAD * stride).as_mut_ptr();
+            for panel in 0..panels {
+                for xi in 0..SPREAD {
+                    let to = products.wrapping_add(xi * stride);
+                    // SAFETY: the caller's promise; the block's tiles have been transformed.
+                    unsafe { multiply::<S>(terms, (spread, layout), &places, (panel, xi), to) };
+                }
+                for (slot, tile) in tiles.clone().enumerate() {
+                    let from = products.wrapping_add(slot * panel_width(outputs, panel)).cast_const();
+                    // SAFETY: the caller's promise; all products of the panel are there.
+                    unsafe { gather_tile::<S, E>(grid, outputs, (tile, panel), (from, stride), epilogue) };
                 }
             }
         }
