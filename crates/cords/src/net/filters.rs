@@ -174,10 +174,12 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
 
     /// Weights w = g v/|v| of every convolution, prepared for use.
     pub(crate) fn filters(&self, device: &D) -> Vec<D::Filter> {
-        let pairs = self.shapes.iter().zip(self.buffers.chunks_exact(2));
-        pairs
-            .map(|(shape, gv)| device.filter(*shape, &device.weight_norm(shape.outputs, &gv[0], &gv[1])))
-            .collect()
+        let mut filters: Vec<Option<D::Filter>> = self.shapes.iter().map(|_| None).collect();
+        device.for_each(&mut filters, |index, filter| {
+            let (shape, [g, v]) = (self.shapes[index], [0, 1].map(|part| &self.buffers[2 * index + part]));
+            *filter = Some(device.filter(shape, &device.weight_norm(shape.outputs, g, v)));
+        });
+        filters.into_iter().flatten().collect()
     }
 
     /// The parameters that are not g or v of a convolution, in the order of their names.

@@ -137,6 +137,8 @@ impl<T: Real> Filter<T> {
 
     fn backward(&self) -> &Prepared<T> {
         let shape = self.shape;
+        // Not to be shared between threads: one that waits for its share may take up another group's task, which would
+        // then wait for this for ever.
         self.backward.get_or_init(|| {
             if is_winograd(shape) {
                 Prepared::Winograd(Transformed::new(shape.outputs, shape.inputs, |input, output| {
@@ -368,6 +370,8 @@ impl<T: Real> WeightSum<T> {
 
 #[cfg(test)]
 mod tests {
+    use rayon::prelude::*;
+
     use super::super::tiles::{BLOCK, blocks};
     use super::*;
 
@@ -435,6 +439,39 @@ mod tests {
             }
         }
         results
+    }
+
+    /// Hangs where the group that prepares the transpose's weights shares that work between threads.
+    #[test]
+    fn groups_that_need_the_transpose_at_once_do_not_wait_for_each_other() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build();
+        let pool = pool.expect("threads can be started");
+        let shape = ConvShape {
+            inputs: 320,
+            outputs: 64,
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+            in_side: 3,
+        };
+        let weight = values(shape.outputs * shape.patch(), 0.7);
+        let dy = maps(shape, 1, true);
+        let transposed = |filter: &Filter<f32>| {
+            let mut dx = maps(shape, 1, false);
+            conv_transpose(&mut Workspace::default(), filter, 1, &dy, &mut dx, false);
+            dx.to_vec()
+        };
+        let expected = transposed(&Filter::new(shape, &weight));
+        for round in 0..400 {
+            let filter = Filter::new(shape, &weight);
+            let found: Vec<_> = pool.install(|| {
+                (0..2 + round % 7)
+                    .into_par_iter()
+                    .map(|_| transposed(&filter))
+                    .collect()
+            });
+            assert!(found.iter().all(|found| *found == expected));
+        }
     }
 
     /// Plain instructions on one thread serve as the check of every other path, bit by bit.

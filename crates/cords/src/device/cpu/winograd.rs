@@ -269,33 +269,29 @@ pub(super) struct Transformed<T> {
 }
 
 impl<T: Real> Transformed<T> {
-    /// From `weight(output, input)`, nine values in rows.
-    pub(super) fn new(inputs: usize, outputs: usize, weight: impl Fn(usize, usize) -> [T; 9] + Sync) -> Self {
+    /// From `weight(output, input)`, nine values in rows. On one thread: it may be called while others wait for it.
+    pub(super) fn new(inputs: usize, outputs: usize, weight: impl Fn(usize, usize) -> [T; 9]) -> Self {
         let depth = blocks(inputs) * BLOCK;
         let mut values = Aligned::zeros(blocks(outputs) * BLOCK * depth * SPREAD);
-        values
-            .par_chunks_mut(SPREAD * depth * PANEL)
-            .enumerate()
-            .for_each(|(panel, values)| {
-                let width = panel_width(outputs, panel);
-                for input in 0..inputs {
-                    for first in (0..width).step_by(BLOCK) {
-                        let mut kernels = [[0.0f64; BLOCK]; 9];
-                        for lane in 0..BLOCK.min(outputs.saturating_sub(panel * PANEL + first)) {
-                            for (kernels, value) in kernels.iter_mut().zip(weight(panel * PANEL + first + lane, input))
-                            {
-                                kernels[lane] = value.to_f64();
-                            }
+        for (panel, values) in values.chunks_mut(SPREAD * depth * PANEL).enumerate() {
+            let width = panel_width(outputs, panel);
+            for input in 0..inputs {
+                for first in (0..width).step_by(BLOCK) {
+                    let mut kernels = [[0.0f64; BLOCK]; 9];
+                    for lane in 0..BLOCK.min(outputs.saturating_sub(panel * PANEL + first)) {
+                        for (kernels, value) in kernels.iter_mut().zip(weight(panel * PANEL + first + lane, input)) {
+                            kernels[lane] = value.to_f64();
                         }
-                        for (xi, spread) in spread_kernels(&kernels).iter().enumerate() {
-                            let to = &mut values[(xi * depth + input) * width + first..][..BLOCK];
-                            for (to, value) in to.iter_mut().zip(spread) {
-                                *to = T::from_f64(*value);
-                            }
+                    }
+                    for (xi, spread) in spread_kernels(&kernels).iter().enumerate() {
+                        let to = &mut values[(xi * depth + input) * width + first..][..BLOCK];
+                        for (to, value) in to.iter_mut().zip(spread) {
+                            *to = T::from_f64(*value);
                         }
                     }
                 }
-            });
+            }
+        }
         Self {
             inputs,
             outputs,
