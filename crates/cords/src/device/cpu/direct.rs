@@ -10,12 +10,9 @@ use std::ops::Range;
 use super::aligned::Aligned;
 use super::lanes::Lanes;
 use super::parallel::{Shared, share, threads};
-use super::tiles::{BLOCK, Positions, Rows, Sink, blocks, outer, product};
+use super::tiles::{BLOCK, PANEL, Positions, Repeat, Rows, Sink, blocks, outer, panel_width, panels, product};
 use crate::Real;
 use crate::device::ConvShape;
-
-/// Columns of a full panel of weights.
-const PANEL: usize = 32;
 
 /// Output positions that share their taps.
 struct Pass<T> {
@@ -48,14 +45,6 @@ pub struct Workspace<T> {
     frames: Aligned<T>,
 }
 
-fn panel_width(columns: usize, panel: usize) -> usize {
-    if blocks(columns) * BLOCK - panel * PANEL >= PANEL {
-        PANEL
-    } else {
-        BLOCK
-    }
-}
-
 /// Weights in the order of a pass; `weight(output, input, ky, kx)`.
 fn pack<T: Real>(
     inputs: usize,
@@ -66,7 +55,7 @@ fn pack<T: Real>(
     let depth = BLOCK.min(inputs);
     let mut packed = Aligned::zeros(blocks(inputs) * depth * taps.len() * blocks(outputs) * BLOCK);
     let mut at = 0;
-    for panel in 0..outputs.div_ceil(PANEL) {
+    for panel in 0..panels(outputs) {
         let width = panel_width(outputs, panel);
         for block in 0..blocks(inputs) {
             for tap in taps {
@@ -226,7 +215,7 @@ impl<T: Real> Taps<T> {
             let mut parts = vec![(); workers];
             share(&mut parts, products, |(), range: Range<usize>| {
                 let mut weights = pass.weights.as_ptr();
-                for panel in 0..self.outputs.div_ceil(PANEL) {
+                for panel in 0..panels(self.outputs) {
                     let columns = panel_width(self.outputs, panel);
                     for index in range.clone() {
                         let (from, at) = one(index);
@@ -244,7 +233,7 @@ impl<T: Real> Taps<T> {
                         };
                         // SAFETY: the caller's promise; taps stay within the frame, rows within the maps, and every
                         // position is written by one thread.
-                        unsafe { product::<S>(rows, x, weights, columns, y) };
+                        unsafe { product::<S>(rows, x, weights, columns, y, Repeat::ONCE) };
                     }
                     weights = weights.wrapping_add(offsets.len() * depth * columns);
                 }
@@ -344,7 +333,7 @@ impl<T: Real> TapsSum<T> {
             })
             .collect();
         let groups = rows.div_ceil(ROWS);
-        let panels = shape.outputs.div_ceil(PANEL);
+        let panels = panels(shape.outputs);
         let total = Shared::new(&mut self.total);
         let workers = threads(batch * out * out * inputs * rows * shape.outputs);
         // Where maps are single values, images are the positions.
