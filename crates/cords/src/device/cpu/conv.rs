@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use super::aligned::Aligned;
 use super::direct::{self, Taps, TapsSum};
 use super::elementwise;
-use super::lanes::{Lanes, Level, Plain, Vectors, level};
+use super::lanes::{Lanes, Level, Plain, Vectors, level, prefetch};
 use super::parallel::Shared;
 use super::winograd::{self, Epilogue, Term, Transformed, TransformedSum};
 use crate::Real;
@@ -189,6 +189,10 @@ impl<S: Lanes> Epilogue<S> for Write<S::Element> {
             );
         }
     }
+
+    fn expect(self, at: usize) {
+        prefetch(self.y.get().wrapping_add(at));
+    }
 }
 
 /// next = (1 - alpha) r + alpha phi(current + value); the same expressions, unfused, as [`elementwise::leaky_update`].
@@ -222,6 +226,12 @@ impl<S: Lanes> Epilogue<S> for Leaky<S::Element> {
             let kept = S::mul(S::splat(self.keep), S::load(self.r.add(at)));
             S::store(self.next.get().add(at), S::add(kept, S::mul(S::splat(self.alpha), phi)));
         }
+    }
+
+    fn expect(self, at: usize) {
+        prefetch(self.current.wrapping_add(at));
+        prefetch(self.r.wrapping_add(at));
+        prefetch(self.next.get().wrapping_add(at));
     }
 }
 

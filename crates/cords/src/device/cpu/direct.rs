@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::aligned::Aligned;
 use super::lanes::Lanes;
 use super::parallel::{Shared, share, threads};
-use super::tiles::{BLOCK, PANEL, Positions, Repeat, Rows, Sink, blocks, outer, panel_width, panels, product};
+use super::tiles::{BLOCK, PANEL, Positions, Rows, Sink, blocks, outer, panel_width, panels, product};
 use crate::Real;
 use crate::device::ConvShape;
 
@@ -233,7 +233,7 @@ impl<T: Real> Taps<T> {
                         };
                         // SAFETY: the caller's promise; taps stay within the frame, rows within the maps, and every
                         // position is written by one thread.
-                        unsafe { product::<S>(rows, x, weights, columns, y, Repeat::ONCE) };
+                        unsafe { product::<S>(rows, x, weights, columns, y) };
                     }
                     weights = weights.wrapping_add(offsets.len() * depth * columns);
                 }

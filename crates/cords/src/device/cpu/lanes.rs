@@ -101,6 +101,18 @@ macro_rules! compiled {
 }
 pub(super) use compiled;
 
+/// Asks for the cache line of an address, which need not exist.
+#[inline(always)]
+pub(super) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it touches no memory that the program can observe.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// A vector of numbers.
 ///
 /// # Safety of the methods

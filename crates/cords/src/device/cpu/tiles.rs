@@ -59,25 +59,6 @@ pub(super) struct Sink<T> {
     pub(super) accumulate: bool,
 }
 
-/// Products of the same sizes, one after another: how far their factors and results lie apart.
-#[derive(Clone, Copy)]
-pub(super) struct Repeat {
-    pub(super) count: usize,
-    pub(super) x: usize,
-    pub(super) w: usize,
-    pub(super) y: usize,
-}
-
-impl Repeat {
-    /// One product.
-    pub(super) const ONCE: Self = Self {
-        count: 1,
-        x: 0,
-        w: 0,
-        y: 0,
-    };
-}
-
 /// Positions that an outer product sums over: `lines` lines of `count` each.
 #[derive(Clone, Copy)]
 pub(super) struct Positions<T> {
@@ -112,42 +93,38 @@ unsafe fn product_body<S: Lanes, const M: usize, const N: usize>(
     columns: usize,
     y: Sink<S::Element>,
     places: [usize; N],
-    repeat: Repeat,
 ) {
-    for index in 0..repeat.count {
-        let (left, to) = (x.x.wrapping_add(index * repeat.x), y.y.wrapping_add(index * repeat.y));
-        let mut w = w.wrapping_add(index * repeat.w);
-        // SAFETY: promised by the caller.
-        unsafe {
-            let mut sums = [[S::splat(S::Element::ZERO); N]; M];
-            if y.accumulate {
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    for (place, sum) in places.iter().zip(sums) {
-                        *sum = S::load(to.add(m * y.stride + place));
-                    }
-                }
-            }
-            for block in x.blocks {
-                let mut from = left.add(*block);
-                for _ in 0..x.depth {
-                    let mut right = [S::splat(S::Element::ZERO); N];
-                    for (n, right) in right.iter_mut().enumerate() {
-                        *right = S::load(w.add(n * S::COUNT));
-                    }
-                    for (m, sums) in sums.iter_mut().enumerate() {
-                        let left = S::splat(*from.add(m * x.stride));
-                        for (sum, right) in sums.iter_mut().zip(&right) {
-                            *sum = S::fma(left, *right, *sum);
-                        }
-                    }
-                    w = w.wrapping_add(columns);
-                    from = from.wrapping_add(1);
-                }
-            }
-            for (m, sums) in sums.iter().enumerate() {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut sums = [[S::splat(S::Element::ZERO); N]; M];
+        if y.accumulate {
+            for (m, sums) in sums.iter_mut().enumerate() {
                 for (place, sum) in places.iter().zip(sums) {
-                    S::store(to.add(m * y.stride + place), *sum);
+                    *sum = S::load(y.y.add(m * y.stride + place));
                 }
+            }
+        }
+        let mut w = w;
+        for block in x.blocks {
+            let mut from = x.x.add(*block);
+            for _ in 0..x.depth {
+                let mut right = [S::splat(S::Element::ZERO); N];
+                for (n, right) in right.iter_mut().enumerate() {
+                    *right = S::load(w.add(n * S::COUNT));
+                }
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let left = S::splat(*from.add(m * x.stride));
+                    for (sum, right) in sums.iter_mut().zip(&right) {
+                        *sum = S::fma(left, *right, *sum);
+                    }
+                }
+                w = w.wrapping_add(columns);
+                from = from.wrapping_add(1);
+            }
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            for (place, sum) in places.iter().zip(sums) {
+                S::store(y.y.add(m * y.stride + place), *sum);
             }
         }
     }
@@ -160,7 +137,6 @@ compiled! {
         columns: usize,
         y: Sink<S::Element>,
         places: [usize; N],
-        repeat: Repeat,
     )
 }
 
@@ -178,10 +154,7 @@ macro_rules! by_rows {
     };
 }
 
-/// Weights that stay in the first-level cache while they are used.
-const FEW_WEIGHTS: usize = 6 << 10;
-
-/// y (+)= x times weights `[blocks x depth, columns]`, for any number of rows and 16 or 32 columns, repeatedly.
+/// y (+)= x times weights `[blocks x depth, columns]`, for any number of rows and 16 or 32 columns.
 ///
 /// # Safety
 /// The instructions exist; `x` and `w` can be read and `y` written as far as the sizes reach.
@@ -191,39 +164,6 @@ pub(super) unsafe fn product<S: Lanes>(
     w: *const S::Element,
     columns: usize,
     y: Sink<S::Element>,
-    repeat: Repeat,
-) {
-    let weights = repeat.count * x.blocks.len() * x.depth * columns;
-    if rows <= S::ROWS || weights <= FEW_WEIGHTS {
-        // SAFETY: the caller's promise.
-        return unsafe { product_rows::<S>(rows, x, w, columns, y, repeat) };
-    }
-    // One product's weights are used for all tiles of rows before those of the next.
-    for index in 0..repeat.count {
-        let x = Rows {
-            x: x.x.wrapping_add(index * repeat.x),
-            ..x
-        };
-        let y = Sink {
-            y: y.y.wrapping_add(index * repeat.y),
-            ..y
-        };
-        // SAFETY: the caller's promise.
-        unsafe { product_rows::<S>(rows, x, w.wrapping_add(index * repeat.w), columns, y, Repeat::ONCE) };
-    }
-}
-
-/// All repetitions of one register tile, then those of the next.
-///
-/// # Safety
-/// As [`product`].
-unsafe fn product_rows<S: Lanes>(
-    rows: usize,
-    x: Rows<'_, S::Element>,
-    w: *const S::Element,
-    columns: usize,
-    y: Sink<S::Element>,
-    repeat: Repeat,
 ) {
     let place = |column: usize| column / BLOCK * y.block + column % BLOCK;
     let mut first = 0;
@@ -246,11 +186,11 @@ unsafe fn product_rows<S: Lanes>(
             unsafe {
                 if columns - column > S::COUNT {
                     let places = [place(column), place(column + S::COUNT)];
-                    by_rows!(S, 2, height, (x, w, columns, y, places, repeat));
+                    by_rows!(S, 2, height, (x, w, columns, y, places));
                     column += 2 * S::COUNT;
                 } else {
                     let places = [place(column)];
-                    by_rows!(S, 1, height, (x, w, columns, y, places, repeat));
+                    by_rows!(S, 1, height, (x, w, columns, y, places));
                     column += S::COUNT;
                 }
             }

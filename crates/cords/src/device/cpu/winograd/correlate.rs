@@ -7,10 +7,10 @@ use std::ops::Range;
 use super::super::aligned::Aligned;
 use super::super::lanes::Lanes;
 use super::super::parallel::{Shared, share, threads};
-use super::super::tiles::{BLOCK, Repeat, Rows, Sink, blocks, panel_width, panels, product};
-use super::transform::{gather_tile, spread_tile};
+use super::super::tiles::{BLOCK, Rows, Sink, blocks, panel_width, panels, product};
+use super::transform::Transform;
 use super::weights::Transformed;
-use super::{Grid, Layout, SPAN, SPREAD};
+use super::{CLASSES, Grid, Layout, SPREAD, offsets};
 use crate::Real;
 
 /// What becomes of a convolution's output, `COUNT` neighbouring channels at a time.
@@ -20,6 +20,9 @@ pub(in super::super) trait Epilogue<S: Lanes>: Copy + Sync {
     /// # Safety
     /// The instructions of `S` exist; the index lies within the maps.
     unsafe fn put(self, at: usize, value: S::Vector);
+
+    /// Asks for what [`put`](Self::put) will need for the block of channels at index `at`.
+    fn expect(self, at: usize);
 }
 
 /// Scratch of one thread.
@@ -29,10 +32,6 @@ struct Scratch<T> {
     spread: Aligned<T>,
     /// Products, before they are transformed back.
     products: Aligned<T>,
-    /// A tile that reaches beyond its maps.
-    border: Aligned<T>,
-    /// Large weights, transformed.
-    weights: Aligned<T>,
 }
 
 /// Scratch of all threads.
@@ -60,105 +59,115 @@ pub struct Term<'a, T> {
 }
 
 /// Tiles of a block that one thread takes through all its steps: their transform should stay in the second-level cache.
-const BLOCK_TILES: usize = 28;
+const BLOCK_TILES: usize = 20;
 
 /// Values of the transformed tiles that threads share.
 const SHARED_TILES: usize = 3 << 17;
 
+/// Values of all 36 weight matrices above which they do not stay in a thread's own cache, so that threads share them out.
+const LARGE: usize = 36 * 256 * 256;
+
 /// A convolution with everything that its parts need to know.
 struct Correlation<'a, S: Lanes, E> {
     terms: &'a [Term<'a, S::Element>],
-    grid: Grid,
+    transform: Transform<S::Element>,
+    classes: [usize; SPREAD],
     /// Blocks of channels of all terms together.
     inputs: usize,
     outputs: usize,
     epilogue: E,
 }
 
+/// A block of tiles and where their transforms lie.
+struct Block {
+    tiles: Range<usize>,
+    layout: Layout,
+    /// Where each block of channels starts.
+    places: Vec<usize>,
+    slots: Vec<[usize; CLASSES]>,
+}
+
 impl<S: Lanes, E: Epilogue<S>> Correlation<'_, S, E> {
-    /// Transforms tile `tile` of all terms into the place `slot` of the layout.
-    ///
-    /// # Safety
-    /// The instructions of `S` exist; `spread` has room for the layout; no other thread writes the same tile.
-    unsafe fn spread(
-        &self,
-        (layout, slot): (Layout, usize),
-        tile: usize,
-        border: &mut Aligned<S::Element>,
-        spread: *mut S::Element,
-    ) {
-        let mut block = 0;
-        for term in self.terms {
-            let place = (layout, block, slot);
-            // SAFETY: the caller's promise.
-            unsafe { spread_tile::<S>(self.grid, term.weights.inputs, term.x, place, tile, border, spread) };
-            block += blocks(term.weights.inputs);
+    fn block(&self, tiles: Range<usize>) -> Block {
+        let layout = Layout::new(tiles.len(), self.inputs);
+        Block {
+            slots: self.transform.grid.slots(tiles.clone(), [0; CLASSES]),
+            tiles,
+            layout,
+            places: layout.places(self.inputs),
         }
     }
 
-    /// The 36 products of transformed tiles `slots` and one panel of all weights, `[tile][columns of the panel]` each,
-    /// back to outputs and to the epilogue. `first` is the tile in place 0 of the layout.
+    /// Transforms the block's tile number `index` of all terms.
     ///
     /// # Safety
-    /// The instructions of `S` exist; `spread` holds the transformed tiles; every output has one thread.
+    /// The instructions of `S` exist; `spread` has room for the layout; no other thread writes the same tile.
+    unsafe fn spread(&self, block: &Block, index: usize, spread: *mut S::Element) {
+        let offsets = offsets(&self.classes, block.layout.stride, BLOCK, block.slots[index]);
+        let mut before = 0;
+        for term in self.terms {
+            let to = (
+                spread.wrapping_add(block.places[before]),
+                block.layout.tiles * BLOCK,
+                &offsets,
+            );
+            let inputs = term.weights.inputs;
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.transform
+                    .spread_tile::<S>(inputs, term.x, block.tiles.start + index, to)
+            };
+            before += blocks(inputs);
+        }
+    }
+
+    /// Some transformed tiles of a block times one panel of all weights, back to outputs and to the epilogue.
+    ///
+    /// # Safety
+    /// The instructions of `S` exist; the tiles have been transformed; every output has one thread.
     unsafe fn panel(
         &self,
         panel: usize,
-        (spread, layout): (*const S::Element, Layout),
-        (first, slots): (usize, Range<usize>),
-        (products, weights): (&mut Aligned<S::Element>, &mut Aligned<S::Element>),
+        (block, spread): (&Block, *const S::Element),
+        tiles: Range<usize>,
+        products: &mut Aligned<S::Element>,
     ) {
-        let tiles = slots.len();
         let width = panel_width(self.outputs, panel);
-        let stride = tiles * width + BLOCK;
+        // `[36][tile][columns of the panel]`, one line more between the 36.
+        let stride = tiles.len() * width + BLOCK;
         let products = products.at_least(SPREAD * stride).as_mut_ptr();
-        let mut before = 0;
-        for term in self.terms {
-            let blocks = blocks(term.weights.inputs);
-            // Large weights: row by row of their transform, block by block of inputs, so that what is transformed and
-            // what it is multiplied with stay in the first-level cache. Others: all at once.
-            let (rows, each) = if term.weights.is_large() {
-                (SPAN, 1)
-            } else {
-                (1, blocks)
-            };
-            let places: Vec<usize> = (0..each).map(|block| block * layout.tiles * BLOCK).collect();
-            for row in 0..rows {
-                let xi = row * SPAN;
-                for block in (0..blocks).step_by(each) {
-                    let inputs = block * BLOCK..(block + each) * BLOCK;
-                    // SAFETY: the caller's promise.
-                    let slab = unsafe { term.weights.slab::<S>((panel, row), inputs, weights) };
-                    let at = ((before + block) * layout.tiles + slots.start) * BLOCK;
-                    let x = Rows {
-                        x: spread.wrapping_add(xi * layout.stride + at),
-                        stride: BLOCK,
-                        blocks: &places,
-                        // Values of a block that are not always 0.
-                        depth: BLOCK.min(term.weights.inputs),
-                    };
-                    let y = Sink {
-                        y: products.wrapping_add(xi * stride),
-                        stride: width,
-                        block: BLOCK,
-                        accumulate: before + block > 0,
-                    };
-                    let repeat = Repeat {
-                        count: SPREAD / rows,
-                        x: layout.stride,
-                        w: slab.stride,
-                        y: stride,
-                    };
-                    // SAFETY: the caller's promise; the slab holds the inputs' rows of `width` columns.
-                    unsafe { product::<S>(tiles, x, slab.first, width, y, repeat) };
-                }
+        let (first, end) = (block.slots[tiles.start], block.slots[tiles.end]);
+        for (xi, class) in self.classes.into_iter().enumerate() {
+            let mut before = 0;
+            for term in self.terms {
+                let x = Rows {
+                    x: spread.wrapping_add(xi * block.layout.stride + first[class] * BLOCK),
+                    stride: BLOCK,
+                    blocks: &block.places[before..before + blocks(term.weights.inputs)],
+                    // Values of a block that are not always 0.
+                    depth: BLOCK.min(term.weights.inputs),
+                };
+                let y = Sink {
+                    y: products.wrapping_add(xi * stride),
+                    stride: width,
+                    block: BLOCK,
+                    accumulate: before > 0,
+                };
+                let weights = term.weights.slab(panel, xi).as_ptr();
+                // SAFETY: the caller's promise; a slab holds the inputs' rows of `width` columns.
+                unsafe { product::<S>(end[class] - first[class], x, weights, width, y) };
+                before += blocks(term.weights.inputs);
             }
-            before += blocks;
         }
-        for (index, slot) in slots.enumerate() {
-            let from = (products.wrapping_add(index * width).cast_const(), stride);
+        for index in tiles {
+            let slots = std::array::from_fn(|class| block.slots[index][class] - first[class]);
+            let from = (products.cast_const(), &offsets(&self.classes, stride, width, slots));
+            let place = (block.tiles.start + index, panel);
             // SAFETY: the caller's promise; all products of the panel are there.
-            unsafe { gather_tile::<S, E>(self.grid, self.outputs, (first + slot, panel), from, self.epilogue) };
+            unsafe {
+                self.transform
+                    .gather_tile::<S, E>(self.outputs, place, from, self.epilogue)
+            };
         }
     }
 }
@@ -187,14 +196,15 @@ pub(in super::super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
     let inputs = terms.iter().map(|term| blocks(term.weights.inputs)).sum();
     let all = Correlation::<S, E> {
         terms,
-        grid,
+        transform: Transform::new(grid),
+        classes: grid.classes(),
         inputs,
         outputs,
         epilogue,
     };
     let workers = threads(SPREAD * grid.count * inputs * BLOCK * outputs);
-    let few = workers > 1 && grid.count < workers * BLOCK_TILES / 2;
-    if few || terms.iter().any(|term| term.weights.is_large()) {
+    let few = grid.count < workers * BLOCK_TILES / 2;
+    if workers > 1 && (few || SPREAD * inputs * BLOCK * outputs >= LARGE) {
         // SAFETY: the caller's promise.
         unsafe { by_panels(work, workers, &all) };
     } else {
@@ -203,8 +213,7 @@ pub(in super::super) unsafe fn correlate<S: Lanes, E: Epilogue<S>>(
     }
 }
 
-/// Threads share the tiles: each takes a block of them from the input maps to the outputs, while the weights stay in
-/// its cache.
+/// Threads share the tiles: each takes a block of them from the input maps to the outputs.
 ///
 /// # Safety
 /// As [`correlate`].
@@ -213,29 +222,26 @@ unsafe fn by_tiles<S: Lanes, E: Epilogue<S>>(
     workers: usize,
     all: &Correlation<'_, S, E>,
 ) {
-    let tiles = all.grid.count;
+    let tiles = all.transform.grid.count;
     let count = tiles.div_ceil(BLOCK_TILES).next_multiple_of(workers).min(tiles);
     share(work.threads(workers.min(count)), count, |scratch, range| {
         for block in range {
-            let tiles = block * tiles / count..(block + 1) * tiles / count;
-            let layout = Layout::new(tiles.len(), all.inputs);
-            let spread = scratch.spread.at_least(layout.len()).as_mut_ptr();
-            for (slot, tile) in tiles.clone().enumerate() {
-                // SAFETY: the caller's promise; every tile has a slot of its own.
-                unsafe { all.spread((layout, slot), tile, &mut scratch.border, spread) };
+            let block = all.block(block * tiles / count..(block + 1) * tiles / count);
+            let spread = scratch.spread.at_least(block.layout.len()).as_mut_ptr();
+            for index in 0..block.tiles.len() {
+                // SAFETY: the caller's promise; every tile has places of its own.
+                unsafe { all.spread(&block, index, spread) };
             }
             for panel in 0..panels(all.outputs) {
-                let slots = (tiles.start, 0..tiles.len());
-                let scratch = (&mut scratch.products, &mut scratch.weights);
+                let tiles = 0..block.tiles.len();
                 // SAFETY: the caller's promise; the block's tiles have been transformed.
-                unsafe { all.panel(panel, (spread, layout), slots, scratch) };
+                unsafe { all.panel(panel, (&block, spread.cast_const()), tiles, &mut scratch.products) };
             }
         }
     });
 }
 
-/// Threads share the panels of outputs: all tiles of a large block are transformed, then each panel's weights pass by
-/// once.
+/// Threads share the panels of outputs: all tiles of a block are transformed, then each panel's weights pass by once.
 ///
 /// # Safety
 /// As [`correlate`].
@@ -244,30 +250,30 @@ unsafe fn by_panels<S: Lanes, E: Epilogue<S>>(
     workers: usize,
     all: &Correlation<'_, S, E>,
 ) {
-    let tiles = all.grid.count;
-    let capacity = (SHARED_TILES / (SPREAD * all.inputs * BLOCK)).max(BLOCK);
+    let tiles = all.transform.grid.count;
+    let capacity = (SHARED_TILES / (SPREAD * all.inputs * BLOCK)).max(BLOCK_TILES);
     let count = tiles.div_ceil(capacity);
     let mut held = std::mem::take(&mut work.spread);
     for block in 0..count {
-        let (first, end) = (block * tiles / count, (block + 1) * tiles / count);
-        let (tiles, layout) = (end - first, Layout::new(end - first, all.inputs));
-        let spread = Shared::new(held.at_least(layout.len()));
-        share(work.threads(workers.min(tiles)), tiles, |scratch, range| {
-            for slot in range {
-                // SAFETY: the caller's promise; every tile has a slot of its own.
-                unsafe { all.spread((layout, slot), first + slot, &mut scratch.border, spread.get()) };
+        let block = all.block(block * tiles / count..(block + 1) * tiles / count);
+        let tiles = block.tiles.len();
+        let spread = Shared::new(held.at_least(block.layout.len()));
+        share(work.threads(workers.min(tiles)), tiles, |_, range| {
+            for index in range {
+                // SAFETY: the caller's promise; every tile has places of its own.
+                unsafe { all.spread(&block, index, spread.get()) };
             }
         });
-        let panels = panels(all.outputs);
         // Where there are more threads than panels, they share a panel's tiles.
+        let panels = panels(all.outputs);
         let parts = workers.div_ceil(panels).min(tiles);
         let tasks = panels * parts;
         share(work.threads(workers.min(tasks)), tasks, |scratch, range| {
             for (panel, part) in range.map(|task| (task / parts, task % parts)) {
-                let slots = (first, part * tiles / parts..(part + 1) * tiles / parts);
-                let scratch = (&mut scratch.products, &mut scratch.weights);
+                let tiles = part * tiles / parts..(part + 1) * tiles / parts;
+                let spread = spread.get().cast_const();
                 // SAFETY: the caller's promise; all tiles have been transformed, and every output has one thread.
-                unsafe { all.panel(panel, (spread.get(), layout), slots, scratch) };
+                unsafe { all.panel(panel, (&block, spread), tiles, &mut scratch.products) };
             }
         });
     }

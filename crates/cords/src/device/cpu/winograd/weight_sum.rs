@@ -10,9 +10,9 @@ use super::super::aligned::Aligned;
 use super::super::lanes::Lanes;
 use super::super::parallel::{Shared, share, threads};
 use super::super::tiles::{BLOCK, PANEL, Positions, blocks, outer, panel_width, panels};
-use super::transform::{gradient_tile, spread_tile};
+use super::transform::Transform;
 use super::weights::gather_kernels;
-use super::{Grid, Layout, SPREAD};
+use super::{CLASSES, Grid, Layout, SPREAD, offsets};
 use crate::Real;
 
 /// Gradient of weights `[outputs, inputs, 3, 3]`, summed in the transformed domain over any number of steps.
@@ -26,8 +26,10 @@ pub struct TransformedSum<T> {
     /// Transformed input tiles and output gradients that wait to be multiplied.
     x: Aligned<T>,
     dy: Aligned<T>,
-    filled: usize,
-    border: Vec<Aligned<T>>,
+    /// Tiles that wait, by class of value.
+    filled: [usize; CLASSES],
+    /// Class of each of the 36 values, for the maps that were added.
+    classes: [usize; SPREAD],
 }
 
 impl<T: Real> TransformedSum<T> {
@@ -38,15 +40,15 @@ impl<T: Real> TransformedSum<T> {
             total: Aligned::default(),
             x: Aligned::default(),
             dy: Aligned::default(),
-            filled: 0,
-            border: Vec::new(),
+            filled: [0; CLASSES],
+            classes: [0; SPREAD],
         }
     }
 
     /// Forgets everything that was added.
     pub(in super::super) fn clear(&mut self) {
         self.total.fill(T::ZERO);
-        self.filled = 0;
+        self.filled = [0; CLASSES];
     }
 
     /// Tiles of one block of the sum.
@@ -75,29 +77,31 @@ impl<T: Real> TransformedSum<T> {
             self.dy = Aligned::zeros(to.len());
         }
         let workers = threads(SPREAD * grid.count * inputs * outputs * BLOCK * BLOCK);
-        if self.border.len() < workers {
-            self.border.resize_with(workers, Aligned::default);
-        }
+        let (transform, classes) = (Transform::new(grid), grid.classes());
+        // Maps of another side are another sum.
+        assert!(self.filled[0] == 0 || self.classes == classes, "maps of one side");
+        self.classes = classes;
         let mut first = 0;
         while first < grid.count {
-            let tiles = first..grid.count.min(first + capacity - self.filled);
-            let filled = self.filled;
+            let tiles = first..grid.count.min(first + capacity - self.filled[0]);
+            let slots = grid.slots(tiles.clone(), self.filled);
             let (spread_x, spread_dy) = (Shared::new(&mut self.x), Shared::new(&mut self.dy));
             let channels = (self.inputs, self.outputs);
-            share(&mut self.border[..workers], tiles.len(), |border, range| {
-                for slot in range {
-                    let tile = tiles.start + slot;
-                    // SAFETY: the caller's promise; every tile has a slot of its own below the capacity.
+            share(&mut vec![(); workers], tiles.len(), |(), range| {
+                for index in range {
+                    let place = |layout: Layout| offsets(&classes, layout.stride, BLOCK, slots[index]);
+                    let (x_to, dy_to) = (&place(from), &place(to));
+                    let (tile, block) = (tiles.start + index, capacity * BLOCK);
+                    // SAFETY: the caller's promise; every tile has places of its own, of which there are enough.
                     unsafe {
-                        let slot = filled + slot;
-                        spread_tile::<S>(grid, channels.0, x, (from, 0, slot), tile, border, spread_x.get());
-                        gradient_tile::<S>(grid, channels.1, dy, (to, slot), tile, border, spread_dy.get());
+                        transform.spread_tile::<S>(channels.0, x, tile, (spread_x.get(), block, x_to));
+                        transform.gradient_tile::<S>(channels.1, dy, tile, (spread_dy.get(), block, dy_to));
                     }
                 }
             });
-            self.filled += tiles.len();
+            self.filled = slots[tiles.len()];
             first = tiles.end;
-            if self.filled == capacity {
+            if self.filled[0] == capacity {
                 // SAFETY: the caller's promise.
                 unsafe { self.flush::<S>(workers) };
             }
@@ -113,10 +117,10 @@ impl<T: Real> TransformedSum<T> {
         let (inputs, outputs) = (blocks(self.inputs), blocks(self.outputs));
         let (from, to) = (Layout::new(capacity, inputs), Layout::new(capacity, outputs));
         let total = Shared::new(&mut self.total);
-        let (x, dy, filled) = (&self.x, &self.dy, self.filled);
+        let (x, dy, filled, classes) = (&self.x, &self.dy, self.filled, self.classes);
         let rows: [usize; BLOCK] = std::array::from_fn(|row| row);
         let depth = inputs * BLOCK;
-        let task = |_: &mut Aligned<T>, range: Range<usize>| {
+        let task = |(): &mut (), range: Range<usize>| {
             for xi in range {
                 for panel in 0..panels(self.outputs) {
                     let width = panel_width(self.outputs, panel);
@@ -129,7 +133,7 @@ impl<T: Real> TransformedSum<T> {
                             e_step: BLOCK,
                             e_line: 0,
                             e_block: capacity * BLOCK,
-                            count: filled,
+                            count: filled[classes[xi]],
                             lines: 1,
                         };
                         let rows = &rows[..BLOCK.min(self.inputs - input * BLOCK)];
@@ -140,8 +144,8 @@ impl<T: Real> TransformedSum<T> {
                 }
             }
         };
-        share(&mut self.border[..workers], SPREAD, task);
-        self.filled = 0;
+        share(&mut vec![(); workers], SPREAD, task);
+        self.filled = [0; CLASSES];
     }
 
     /// dw += the gradient that was summed, `[outputs, inputs, 3, 3]`.
@@ -153,8 +157,8 @@ impl<T: Real> TransformedSum<T> {
         if self.total.is_empty() {
             return;
         }
-        if self.filled > 0 {
-            let workers = threads(SPREAD * self.filled * self.inputs * self.outputs);
+        if self.filled[0] > 0 {
+            let workers = threads(SPREAD * self.filled[0] * self.inputs * self.outputs);
             // SAFETY: the caller's promise.
             unsafe { self.flush::<S>(workers) };
         }
