@@ -303,6 +303,26 @@ def measure_memory(areas, image_side, batch, steps, commands, folder, options):
     return records
 
 
+def measure_checkpoints(areas, image_side, batch, steps, command, folder):
+    """Memory and time of the engine's training step with activity kept every k steps; every figure from a new process."""
+    records = []
+    trial = 2 * steps
+    for interval in sorted({trial, trial // 2, trial // 4, trial // 8, round(math.sqrt(trial)), 5}, reverse=True):
+        case = training_cell(areas, image_side, batch, steps)["case"] | {"interval": interval}
+        path = folder / "inputs.safetensors"
+        save_file(inputs(case), path)
+        with Server(command, os.cpu_count()) as server:
+            server.ask("prepare", case=case, inputs=str(path))
+            memory = server.ask("memory")["memory"]
+            wall = min(server.ask("time", seconds=0)["wall_s"] for _ in range(2))
+        records.append({
+            "name": f"R{areas}, {image_side} x {image_side}, {steps} + {steps} steps", "batch": batch,
+            "interval": interval, "growth_mb": (memory[1] - memory[0]) / 1e6, "wall_s": wall,
+        })
+        print(f"checkpoints: {records[-1]}", file=sys.stderr)
+    return records
+
+
 def published_fits(case):
     """Whether the published way's activity (about 100 bytes a unit and step) fits into this machine's free memory."""
     units = sum(CHANNELS[a + 1] * s * s for a, s in enumerate(sides(case["areas"], case["image_side"])))
@@ -393,6 +413,13 @@ def report(result):
                   "\"Marginal\" is from two lengths of the trial: what one more step of one image costs, without what "
                   "does not grow with them (weights' gradients, scratch).",
                   table(["", "batch", "side", "peak [MB]", "peak / (images x steps) [MB]", "marginal [MB]"], rows)]
+    if result["checkpoints"]:
+        rows = [[c["name"], str(c["batch"]), str(c["interval"]), f"{c['growth_mb']:.0f}", f"{c['wall_s']:.2f}"]
+                for c in result["checkpoints"]]
+        parts += [f"## dynvis: memory against time, {os.cpu_count()} threads",
+                  "Activity is kept every k steps and computed again in between, to the same bits; k = the trial's length "
+                  "keeps everything. Time: the better of two.",
+                  table(["", "batch", "k [steps]", "peak [MB]", "time [s]"], rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -440,7 +467,7 @@ def arguments():
 def main():
     options = arguments()
     commands = engine_command(not options.no_build), torch_command()
-    result = {"machine": machine(), "timings": [], "memory": []}
+    result = {"machine": machine(), "timings": [], "memory": [], "checkpoints": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for threads in options.threads:
@@ -456,6 +483,9 @@ def main():
             sizes = [(2, 64, 1, 4)] if options.quick else [(areas, 224, n, 20) for areas in (2, 8) for n in (1, 4)]
             for size in sizes:
                 result["memory"] += measure_memory(*size, commands, folder, options)
+        if not options.no_memory and options.only in "checkpoints":
+            size = (2, 64, 1, 4) if options.quick else (8, 224, 1, 50)
+            result["checkpoints"] = measure_checkpoints(*size, commands[0], folder)
     text = report(result)
     print(text)
     if options.markdown:

@@ -8,7 +8,7 @@
 mod support;
 
 use cords::Real;
-use cords::learn::{Batch, Objective, cnn_gradient, cordsnet_gradient, logspace};
+use cords::learn::{Batch, Memory, Objective, cnn_gradient, cordsnet_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
 use support::{Fixture, assert_close};
 
@@ -76,6 +76,7 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
             images: &images.data,
             labels: &fixture.labels(),
         },
+        Memory::Unlimited,
         &[0, 1, steps, 2 * steps],
     )
     .expect("the fixture is a network");
@@ -185,6 +186,7 @@ fn check_linear<T: Real>(
             images: &images.data,
             labels: &fixture.labels(),
         },
+        Memory::Unlimited,
         &[steps],
     )
     .expect("the fixture is a network");

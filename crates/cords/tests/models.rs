@@ -344,6 +344,27 @@ fn both_networks_learn_to_tell_gratings_apart() {
     assert_eq!(evaluation.accuracy, last.validation_accuracy);
 }
 
+/// The least memory that will do leads to the same bits, and one byte less is refused before anything is computed.
+#[test]
+fn the_memory_budget_does_not_show() {
+    let within = |memory_budget| {
+        let config = DirectConfig {
+            memory_budget,
+            ..config(2)
+        };
+        train(&config, false)
+    };
+    let Err(TrainError::Memory { needed, budget: 1 }) = within(Some(1)) else {
+        panic!("a budget of one byte must be refused");
+    };
+    let refused = within(Some(needed - 1));
+    assert!(matches!(refused, Err(TrainError::Memory { needed: again, .. }) if again == needed));
+    let [least, unlimited] = [Some(needed), None].map(|budget| within(budget).expect("trained"));
+    assert!(least.parameters == unlimited.parameters);
+    let losses = |trained: &TrainedCordsNet| trained.epochs.iter().map(|epoch| epoch.loss).collect::<Vec<_>>();
+    assert_eq!(losses(&least), losses(&unlimited));
+}
+
 #[test]
 fn training_that_diverges_says_where() {
     match train(&config(2), true) {

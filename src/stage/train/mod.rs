@@ -24,7 +24,7 @@ impl Kind for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str =
         "train a CordsNet directly or in the published phases, or its feed-forward twin: one phase a stage";
-    const CODE_VERSION: u32 = 2;
+    const CODE_VERSION: u32 = 3;
     const KEEPS_CHECKPOINTS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
@@ -122,7 +122,7 @@ impl Kind for Train {
                 (trained.into_model(info), epochs)
             }
             Phase::Fold | Phase::Direct | Phase::Linear | Phase::Anneal | Phase::Finetune => {
-                let config = params.trials(fit);
+                let config = params.trials(fit, memory_budget(params, context));
                 info.presentation = Some(config.presentation());
                 let mut trained: TrainedCordsNet = if start.is_none() {
                     train_cordsnet(&architecture, &euler, &config, &data, checkpoints, &mut observer)?
@@ -218,6 +218,28 @@ fn start(params: &Params, set: &ImageSet, context: &Context) -> Result<Option<Mo
         )));
     }
     Ok(Some(model))
+}
+
+/// Bytes that a gradient step may take.
+fn memory_budget(params: &Params, context: &Context) -> Option<u64> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    if let Some(gib) = params.memory_budget {
+        return Some((gib * GIB) as u64);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = total_memory()? / 2;
+    Some((memory as f64 * context.threads as f64 / cores.max(context.threads) as f64) as u64)
+}
+
+/// Bytes of memory that this machine has, where the system says.
+fn total_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        Some(info.totalram as u64 * u64::from(info.mem_unit))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 fn fold_cnn(cnn: &Model, validation: &SplitImages<'_>, context: &mut Context) -> Result<(), StageError> {

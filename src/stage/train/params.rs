@@ -243,6 +243,11 @@ pub(crate) struct Params {
     #[serde(default = "five")]
     #[schemars(range(min = 0.0), extend("x-unit" = "min", "x-unkeyed" = true))]
     pub(super) checkpoint_minutes: f64,
+    /// Memory that a gradient step may take: fewer images are run side by side, and activities that do not fit are computed
+    /// twice, to the same result. If not given, half of this machine's, shared among stages by their threads.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "GiB", "x-unkeyed" = true))]
+    pub(super) memory_budget: Option<f64>,
     /// Seed of weights, order and augmentation; the pipeline's if not given.
     #[serde(default)]
     pub(super) seed: u64,
@@ -397,7 +402,7 @@ impl Params {
     }
 
     /// The trial and its objective. Phase `linear` runs from r = 0 and asks for the readout alone.
-    pub(super) fn trials(&self, fit: Fit) -> DirectConfig {
+    pub(super) fn trials(&self, fit: Fit, memory_budget: Option<u64>) -> DirectConfig {
         let otherwise = |published: f64| if self.phase == Phase::Linear { 0.0 } else { published };
         DirectConfig {
             spontaneous_ms: self.spontaneous.unwrap_or(otherwise(200.0)),
@@ -408,6 +413,7 @@ impl Params {
             return_weight: self.return_weight.unwrap_or(otherwise(1e-3)),
             return_window_ms: self.return_window.unwrap_or(otherwise(20.0)),
             accuracy_window_ms: self.accuracy_window,
+            memory_budget,
             fit,
         }
     }
@@ -484,7 +490,7 @@ impl Params {
             if let Err(error) = euler.validate(areas) {
                 found.push(Violation::new("tau", error.to_string()));
             } else if let Some(fit) = self.fit()
-                && let Err(error) = self.trials(fit).objective(&euler)
+                && let Err(error) = self.trials(fit, None).objective(&euler)
             {
                 found.push(Violation::new("stimulus", error.to_string()));
             }

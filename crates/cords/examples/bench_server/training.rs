@@ -1,7 +1,7 @@
 //! Loss and gradients of whole trials. The optimiser is left out.
 
 use cords::Tensor;
-use cords::learn::{Batch, Gradient, Objective, cordsnet_gradient, logspace};
+use cords::learn::{Batch, Gradient, Memory, Objective, cordsnet_gradient, logspace};
 use cords::net::{Architecture, Euler, Parameters, Phi};
 use serde::Deserialize;
 
@@ -19,6 +19,9 @@ pub(crate) struct TrainingCase {
     after_steps: usize,
     window: usize,
     return_window: usize,
+    /// Steps between the activities that are kept; all of them if not given.
+    #[serde(default)]
+    interval: Option<usize>,
 }
 
 pub(crate) struct Training {
@@ -27,6 +30,7 @@ pub(crate) struct Training {
     objective: Objective,
     images: Vec<f32>,
     labels: Vec<u32>,
+    memory: Memory,
     result: Option<Gradient<f32>>,
 }
 
@@ -51,6 +55,7 @@ impl Training {
             },
             images: images.data.clone(),
             labels: case.labels,
+            memory: case.interval.map_or(Memory::Unlimited, Memory::Every),
             result: None,
         })
     }
@@ -70,6 +75,7 @@ impl Prepared for Training {
             Phi::Relu,
             &self.objective,
             batch,
+            self.memory,
             &[],
         )?);
         Ok(())

@@ -139,11 +139,15 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn group_images(&self) -> usize;
     /// Groups worth holding in memory at once, for networks of so many units an image.
     fn groups_in_flight(&self, units: usize) -> usize;
+    /// How many times longer a batch takes with only so many groups in memory at once, for networks of so many units.
+    fn slowdown(&self, units: usize, groups: usize) -> f64;
     /// Runs `task(index, item)` on every item, perhaps side by side.
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync);
 
     /// A parameter buffer of zeros.
     fn zeros(&self, len: usize) -> Self::Buffer;
+    /// Bytes of a buffer of maps.
+    fn maps_bytes(&self, maps: Maps) -> u64;
     /// A buffer of maps, all zero.
     fn zeros_maps(&self, maps: Maps) -> Self::Buffer;
     /// A buffer with the host's values in the host's order (parameters).
@@ -187,6 +191,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// Prepares weights `[outputs, inputs, kernel, kernel]`.
     fn filter(&self, shape: ConvShape, weight: &Self::Buffer) -> Self::Filter;
+    /// Bytes of a filter that is used both ways, and of a sum of weight gradients.
+    fn weight_bytes(&self, shape: ConvShape) -> [u64; 2];
     /// y = conv(x), or y += conv(x) where `accumulate`.
     fn conv(
         &self,

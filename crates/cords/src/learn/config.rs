@@ -117,6 +117,8 @@ pub struct DirectConfig {
     pub return_window_ms: f64,
     /// Width of the time windows in which validation accuracy is recorded.
     pub accuracy_window_ms: f64,
+    /// Bytes that a gradient step may take; no limit where `None`. It never shows in a result.
+    pub memory_budget: Option<u64>,
     /// Everything that is not about time.
     pub fit: Fit,
 }
@@ -132,6 +134,7 @@ impl Default for DirectConfig {
             return_weight: 1e-3,
             return_window_ms: 20.0,
             accuracy_window_ms: 20.0,
+            memory_budget: None,
             fit: Fit::default(),
         }
     }

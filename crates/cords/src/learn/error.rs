@@ -56,6 +56,18 @@ pub enum TrainError {
         /// Number of classes.
         classes: usize,
     },
+    /// A gradient step does not fit into the memory that it may take, even with the fewest activities kept.
+    #[error(
+        "a gradient step needs at least {:.2} GiB, the memory budget is {:.2} GiB: raise the budget, or train a smaller network or batch",
+        gib(*needed),
+        gib(*budget)
+    )]
+    Memory {
+        /// Bytes that the smallest plan takes.
+        needed: u64,
+        /// Bytes allowed.
+        budget: u64,
+    },
     /// Loss or gradient became infinite or NaN.
     #[error(
         "{what} is not finite in epoch {epoch}, step {step} (largest activity {largest:e} in {place}): lower the learning rate or clip the gradient"
@@ -80,4 +92,8 @@ pub enum TrainError {
         /// Whether the state at this moment is on disk, so that the same training goes on from here.
         checkpoint: bool,
     },
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
 }

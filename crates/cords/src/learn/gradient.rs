@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::history::History;
+use super::memory::{Memory, Plan};
 use super::rollout::{Gradients, GroupLoss, Rollout, keep_largest};
 use super::{Objective, TrainError};
 use crate::device::{Cpu, Device};
@@ -36,8 +36,7 @@ pub struct BatchLoss {
 /// Trials of a batch on a device.
 pub(crate) struct BatchGradient<T: Real, D: Device<T>> {
     objective: Objective,
-    /// Bytes that the activities of the groups in flight may take; no limit where `None`.
-    budget: Option<u64>,
+    plan: Plan,
     /// Idle rollouts, by their number of images.
     idle: Mutex<Vec<Rollout<T, D>>>,
 }
@@ -51,34 +50,11 @@ struct Task<'a, T: Real, D: Device<T>> {
 }
 
 impl<T: Real, D: Device<T>> BatchGradient<T, D> {
-    pub(crate) fn new(objective: &Objective) -> Self {
+    pub(crate) fn new(objective: &Objective, plan: Plan) -> Self {
         Self {
             objective: objective.clone(),
-            budget: None,
+            plan,
             idle: Mutex::new(Vec::new()),
-        }
-    }
-
-    /// The same within a memory budget in bytes: where the history of all steps does not fit, segments of it are computed
-    /// anew on the way back. The result has the same bits.
-    pub(crate) fn within(self, budget: u64) -> Self {
-        Self {
-            budget: Some(budget),
-            ..self
-        }
-    }
-
-    /// Steps between checkpoints for groups of `batch` images: all, or, where they do not fit, what takes least memory.
-    fn interval(&self, connections: &Connections<T, D>, batch: usize) -> usize {
-        let steps = self.objective.steps();
-        let Some(budget) = self.budget else { return steps };
-        let in_flight = connections.device.groups_in_flight(connections.units());
-        let state = (in_flight * batch * connections.units() * size_of::<T>()) as u64;
-        // Twelve states' worth of currents, sources and gradients.
-        if state * (History::<()>::states(steps, steps) + 12) as u64 <= budget {
-            steps
-        } else {
-            (steps as f64).sqrt().ceil() as usize
         }
     }
 
@@ -92,10 +68,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         let held = idle.iter().position(|rollout| rollout.batch() == batch);
         let held = held.map(|index| idle.swap_remove(index));
         drop(idle);
-        held.unwrap_or_else(|| {
-            let interval = self.interval(connections, batch);
-            Rollout::new(connections, &self.objective, batch, interval)
-        })
+        held.unwrap_or_else(|| Rollout::new(connections, &self.objective, batch, self.plan.interval))
     }
 
     /// Loss of a batch and, where `gradients` is given, the gradients of effective weights and biases (overwritten).
@@ -132,7 +105,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         }
         let backward = gradients.is_some();
         // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
-        for wave in tasks.chunks_mut(device.groups_in_flight(connections.units()).max(1)) {
+        for wave in tasks.chunks_mut(self.plan.groups) {
             device.for_each(wave, |_, task| {
                 let mut rollout = self.rollout(connections, task.part.labels.len());
                 task.loss = rollout.forward(connections, &self.objective, spontaneous, task.part, whole, task.logits);
@@ -220,11 +193,16 @@ pub struct Gradient<T> {
 /// Loss and gradient of one batch on the CPU.
 ///
 /// `steps` are counted from the spontaneous state (0), through
-/// the stimulus, to the end of the trial.
+/// the stimulus, to the end of the trial. Where there are any, all activities are kept.
 ///
 /// # Errors
 /// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective or a
-/// step is out of range, [`TrainError::Label`] where a label is no class.
+/// step is out of range, [`TrainError::Label`] where a label is no class, [`TrainError::Memory`] where the budget is too
+/// small.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a network in its parts, and what is asked of it"
+)]
 pub fn cordsnet_gradient<T: Real>(
     architecture: &Architecture,
     parameters: &Parameters<T>,
@@ -232,6 +210,7 @@ pub fn cordsnet_gradient<T: Real>(
     phi: Phi,
     objective: &Objective,
     batch: Batch<'_, T>,
+    memory: Memory,
     steps: &[usize],
 ) -> Result<Gradient<T>, TrainError> {
     let device = Cpu;
@@ -255,7 +234,9 @@ pub fn cordsnet_gradient<T: Real>(
     let mut sums = zero_gradients(&connections);
     let mut logits = vec![T::ZERO; batch.labels.len() * architecture.classes];
     let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
-    let trials = BatchGradient::new(objective);
+    let memory = if steps.is_empty() { memory } else { Memory::Unlimited };
+    let plan = Plan::new(&connections, objective, batch.labels.len(), memory)?;
+    let trials = BatchGradient::new(objective, plan);
     let loss = trials.run(
         &connections,
         &spontaneous,
@@ -370,18 +351,20 @@ mod tests {
                     .collect();
                 (loss, logits, gradients)
             };
-            let whole = BatchGradient::new(&objective);
-            let sparse = BatchGradient::new(&objective).within(0);
-            assert!(sparse.interval(&connections, 8) < objective.steps());
-            assert_eq!(whole.interval(&connections, 8), objective.steps());
-            let (whole, sparse) = (run(whole), run(sparse));
+            let everything = Plan::unlimited(&connections, objective.steps());
+            let whole = run(BatchGradient::new(&objective, everything));
             assert!(
                 whole
                     .2
                     .iter()
                     .all(|gradient| gradient.iter().any(|value| *value != 0.0))
             );
-            assert_eq!(whole, sparse);
+            for interval in 1..objective.steps() {
+                for groups in [1, 2] {
+                    let sparse = run(BatchGradient::new(&objective, Plan { groups, interval }));
+                    assert_eq!(whole, sparse, "every {interval} steps, {groups} groups side by side");
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use super::cnn_gradient::{CnnBatch, cnn_batch, update_running, write_running};
 use super::evaluate::{Evaluation, check_images, evaluate_cnn, evaluate_trials};
 use super::fit::{StepResult, Trainee, fit};
 use super::gradient::{BatchGradient, zero_gradients};
+use super::memory::{Memory, Plan};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::{
     Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Objective, Observer, Optimiser,
@@ -104,9 +105,6 @@ impl TrainedCnn {
     }
 }
 
-/// Bytes that the activities of the groups in flight may take.
-const MEMORY_BUDGET: u64 = 8 << 30;
-
 /// phi over the epochs of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PhiCourse {
@@ -134,6 +132,7 @@ struct CordsNetTrainee<D: Device<f32>> {
     phi: Phi,
     objective: Objective,
     fit: Fit,
+    plan: Plan,
     weights: Weights<f32, D>,
     optimiser: Optimiser<f32, D>,
     connections: Connections<f32, D>,
@@ -151,26 +150,31 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         course: PhiCourse,
         objective: Objective,
         config: &DirectConfig,
+        images: usize,
         parameters: &Parameters<f32>,
-    ) -> Self {
+    ) -> Result<Self, TrainError> {
         let fit = config.fit.clone();
         let phi = course.at(0, fit.epochs);
         let weights = Weights::upload(device, architecture, parameters, cordsnet_others(architecture));
-        Self {
+        let connections = Connections::new(device, architecture, euler, phi, &weights);
+        let memory = config.memory_budget.map_or(Memory::Unlimited, Memory::Budget);
+        let plan = Plan::new(&connections, &objective, images.min(fit.batch), memory)?;
+        Ok(Self {
             architecture: architecture.clone(),
             euler: euler.clone(),
             course,
             phi,
+            plan,
             optimiser: Optimiser::new(device, fit.optimiser, &lengths(device, &weights.buffers)),
-            connections: Connections::new(device, architecture, euler, phi, &weights),
-            batch: BatchGradient::new(&objective).within(MEMORY_BUDGET),
+            connections,
+            batch: BatchGradient::new(&objective, plan),
             weights,
             objective,
             fit,
             logits: Vec::new(),
             accuracy_window_ms: config.accuracy_window_ms,
             windows: Vec::new(),
-        }
+        })
     }
 
     /// Connections of the present weights and phi.
@@ -191,7 +195,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
             self.phi = phi;
             self.connect();
             // Its memory was laid out for another phi.
-            self.batch = BatchGradient::new(&self.objective).within(MEMORY_BUDGET);
+            self.batch = BatchGradient::new(&self.objective, self.plan);
         }
     }
 
@@ -334,13 +338,13 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
 
 /// Trains a CordsNet from random weights by the published objective, on the CPU, in float32.
 ///
-/// A batch needs memory for the groups of 8 images in flight (two for each thread): about
-/// `4 B x units x (stimulus + after steps + 30)` an image, and a copy of the weights for each group.
-/// (Published R8 at 224 x 224: 3.0 MB an image and step, so 690 MB an image for 200 steps.)
+/// A batch is run in groups of 8 images, each of which takes about `4 B x units x (stimulus + after steps + 10)` an image
+/// (published R8 at 224 x 224: 3.0 MB an image and step, so 630 MB an image for 200 steps) and a sum of weight
+/// gradients. `memory_budget` bounds that: fewer groups side by side, or activities that are computed twice.
 ///
 /// # Errors
 /// [`TrainError::Net`], [`TrainError::Setting`], [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] for what cannot
-/// be trained, [`TrainError::NonFinite`] where training diverges, [`TrainError::Stopped`] where the observer breaks off.
+/// be trained, [`TrainError::Memory`] where the budget is too small, [`TrainError::NonFinite`] where training diverges, [`TrainError::Stopped`] where the observer breaks off.
 pub fn train_cordsnet(
     architecture: &Architecture,
     euler: &Euler,
@@ -388,7 +392,17 @@ pub fn continue_cordsnet(
     let objective = config.objective(euler)?;
     check_data(architecture, data)?;
     let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
-    let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, course, objective, config, &parameters);
+    let images = data.train.len();
+    let mut trainee = CordsNetTrainee::new(
+        &Cpu,
+        architecture,
+        euler,
+        course,
+        objective,
+        config,
+        images,
+        &parameters,
+    )?;
     let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
     trainee.weights.download(&Cpu, &mut parameters);
     Ok(TrainedCordsNet {

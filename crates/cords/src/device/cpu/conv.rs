@@ -153,6 +153,17 @@ impl<T: Real> Filter<T> {
     }
 }
 
+/// Values of a filter with both its forms, and of a weight sum.
+pub(super) fn weight_values(shape: ConvShape) -> [usize; 2] {
+    let weights = shape.outputs * shape.patch();
+    if is_winograd(shape) {
+        let both = 2 * winograd::transformed_len(shape.inputs, shape.outputs);
+        [weights + both, winograd::sum_len(shape.inputs, shape.outputs)]
+    } else {
+        [3 * weights, weights]
+    }
+}
+
 fn kernel<T: Real>(weight: &[T], shape: ConvShape, output: usize, input: usize) -> [T; 9] {
     let at = (output * shape.inputs + input) * 9;
     *weight[at..].first_chunk().expect("weights have been counted")

@@ -52,6 +52,15 @@ impl<T: Real> Device<T> for Cpu {
         }
     }
 
+    fn slowdown(&self, units: usize, groups: usize) -> f64 {
+        let threads = if units < LARGE_UNITS {
+            rayon::current_num_threads()
+        } else {
+            1
+        };
+        threads as f64 / threads.min(groups) as f64
+    }
+
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
         if let [item] = items {
             // On a thread of the pool, from where kernels share their work at least cost.
@@ -66,6 +75,10 @@ impl<T: Real> Device<T> for Cpu {
 
     fn zeros(&self, len: usize) -> Aligned<T> {
         Aligned::zeros(len)
+    }
+
+    fn maps_bytes(&self, maps: Maps) -> u64 {
+        (maps::stored(maps) * size_of::<T>()) as u64
     }
 
     fn zeros_maps(&self, maps: Maps) -> Aligned<T> {
@@ -146,6 +159,10 @@ impl<T: Real> Device<T> for Cpu {
 
     fn filter(&self, shape: ConvShape, weight: &Aligned<T>) -> conv::Filter<T> {
         conv::Filter::new(shape, weight)
+    }
+
+    fn weight_bytes(&self, shape: ConvShape) -> [u64; 2] {
+        conv::weight_values(shape).map(|values| (values * size_of::<T>()) as u64)
     }
 
     fn conv(

@@ -19,8 +19,8 @@ mod weights;
 use std::ops::Range;
 
 pub(super) use correlate::{Epilogue, Term, Workspace, correlate};
-pub(super) use weight_sum::TransformedSum;
-pub(super) use weights::Transformed;
+pub(super) use weight_sum::{TransformedSum, sum_len};
+pub(super) use weights::{Transformed, transformed_len};
 
 use super::tiles::BLOCK;
 

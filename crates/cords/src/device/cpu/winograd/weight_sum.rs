@@ -11,7 +11,7 @@ use super::super::lanes::Lanes;
 use super::super::parallel::{Shared, share, threads};
 use super::super::tiles::{BLOCK, PANEL, Positions, blocks, outer, panel_width, panels};
 use super::transform::Transform;
-use super::weights::gather_kernels;
+use super::weights::{gather_kernels, transformed_len};
 use super::{CLASSES, Grid, Layout, SPREAD, offsets};
 use crate::Real;
 
@@ -30,6 +30,17 @@ pub struct TransformedSum<T> {
     filled: [usize; CLASSES],
     /// Class of each of the 36 values, for the maps that were added.
     classes: [usize; SPREAD],
+}
+
+/// Tiles of one block of the sum.
+fn capacity(inputs: usize, outputs: usize) -> usize {
+    if inputs.max(outputs) > 256 { 128 } else { 64 }
+}
+
+/// Values of a sum with the tiles that wait.
+pub(in super::super) fn sum_len(inputs: usize, outputs: usize) -> usize {
+    let waiting = |channels: usize| Layout::new(capacity(inputs, outputs), blocks(channels)).len();
+    transformed_len(inputs, outputs) + waiting(inputs) + waiting(outputs)
 }
 
 impl<T: Real> TransformedSum<T> {
@@ -51,11 +62,6 @@ impl<T: Real> TransformedSum<T> {
         self.filled = [0; CLASSES];
     }
 
-    /// Tiles of one block of the sum.
-    fn capacity(&self) -> usize {
-        if self.inputs.max(self.outputs) > 256 { 128 } else { 64 }
-    }
-
     /// Adds the gradient of `<dy, conv(x)>`.
     ///
     /// # Safety
@@ -69,10 +75,10 @@ impl<T: Real> TransformedSum<T> {
             (batch * inputs * plane, batch * outputs * plane),
             "maps of a weight gradient"
         );
-        let capacity = self.capacity();
+        let capacity = capacity(self.inputs, self.outputs);
         let (from, to) = (Layout::new(capacity, inputs), Layout::new(capacity, outputs));
         if self.total.is_empty() {
-            self.total = Aligned::zeros(SPREAD * inputs * outputs * BLOCK * BLOCK);
+            self.total = Aligned::zeros(transformed_len(self.inputs, self.outputs));
             self.x = Aligned::zeros(from.len());
             self.dy = Aligned::zeros(to.len());
         }
@@ -113,7 +119,7 @@ impl<T: Real> TransformedSum<T> {
     /// # Safety
     /// The instructions of `S` exist.
     unsafe fn flush<S: Lanes<Element = T>>(&mut self, workers: usize) {
-        let capacity = self.capacity();
+        let capacity = capacity(self.inputs, self.outputs);
         let (inputs, outputs) = (blocks(self.inputs), blocks(self.outputs));
         let (from, to) = (Layout::new(capacity, inputs), Layout::new(capacity, outputs));
         let total = Shared::new(&mut self.total);

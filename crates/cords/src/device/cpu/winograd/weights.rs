@@ -28,11 +28,16 @@ pub(in super::super) struct Transformed<T> {
     values: Aligned<T>,
 }
 
+/// Values of transformed weights.
+pub(in super::super) fn transformed_len(inputs: usize, outputs: usize) -> usize {
+    SPREAD * blocks(inputs) * blocks(outputs) * BLOCK * BLOCK
+}
+
 impl<T: Real> Transformed<T> {
     /// From `weight(output, input)`, nine values in rows. On one thread: it may be called while others wait for it.
     pub(in super::super) fn new(inputs: usize, outputs: usize, weight: impl Fn(usize, usize) -> [T; 9]) -> Self {
         let depth = blocks(inputs) * BLOCK;
-        let mut values = Aligned::zeros(blocks(outputs) * BLOCK * depth * SPREAD);
+        let mut values = Aligned::zeros(transformed_len(inputs, outputs));
         for (panel, values) in values.chunks_mut(SPREAD * depth * PANEL).enumerate() {
             let width = panel_width(outputs, panel);
             for input in 0..inputs {

@@ -1,0 +1,195 @@
+//! What a gradient step's memory goes to, and how it is made to fit into a budget.
+//!
+//! A plan decides how many groups of images run side by side and how many steps lie between the activities that are kept.
+//! Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits.
+
+use super::history::History;
+use super::{Objective, TrainError};
+use crate::Real;
+use crate::device::Device;
+use crate::net::{Connections, ConvName, conv_shapes};
+
+/// What limits the activities that a gradient step keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// All of them are kept.
+    #[default]
+    Unlimited,
+    /// As many as fit into so many bytes, with everything else that the step needs.
+    Budget(u64),
+    /// Those of every so many steps, from 1; the others are computed again when they are needed.
+    Every(usize),
+}
+
+/// How the groups of a batch are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Groups side by side.
+    pub(crate) groups: usize,
+    /// Steps between the activities that are kept; all of them where it is the trial's length.
+    pub(crate) interval: usize,
+}
+
+impl Plan {
+    /// As fast as can be.
+    pub(crate) fn unlimited<T: Real, D: Device<T>>(connections: &Connections<T, D>, steps: usize) -> Self {
+        Self {
+            groups: connections.device.groups_in_flight(connections.units()).max(1),
+            interval: steps,
+        }
+    }
+
+    /// The fastest for gradient steps of up to `images` images.
+    ///
+    /// # Errors
+    /// [`TrainError::Memory`] where none fits into the budget.
+    pub(crate) fn new<T: Real, D: Device<T>>(
+        connections: &Connections<T, D>,
+        objective: &Objective,
+        images: usize,
+        memory: Memory,
+    ) -> Result<Self, TrainError> {
+        let unlimited = Self::unlimited(connections, objective.steps());
+        let budget = match memory {
+            Memory::Unlimited => return Ok(unlimited),
+            Memory::Every(interval) => return Ok(Self { interval, ..unlimited }),
+            Memory::Budget(bytes) => bytes,
+        };
+        let (device, units) = (&connections.device, connections.units());
+        let group = images.min(device.group_images());
+        let most = images.div_ceil(group).min(device.groups_in_flight(units));
+        let needs = Needs::new(connections, group, objective.steps(), objective.ramp.len());
+        needs.plan(most, |groups| device.slowdown(units, groups), budget)
+    }
+}
+
+/// Bytes that gradient steps of a network need.
+#[derive(Clone, Copy, Debug)]
+struct Needs {
+    /// Weights in every form, the optimiser's memory, gradients.
+    shared: u64,
+    /// Activity of one group at one step.
+    state: u64,
+    /// A group's trial, apart from the activities that are kept.
+    group: u64,
+    steps: usize,
+}
+
+/// A trial that computes its activities a second time takes about this much longer: forward, forward again, backward.
+const TWICE: f64 = 4.0 / 3.0;
+
+impl Needs {
+    /// For groups of `images` images and trials of `steps` steps, `window` of which are read out.
+    fn new<T: Real, D: Device<T>>(connections: &Connections<T, D>, images: usize, steps: usize, window: usize) -> Self {
+        let (device, architecture) = (&connections.device, &connections.architecture);
+        let bytes = |maps| device.maps_bytes(maps);
+        let areas = 0..architecture.areas();
+        let state: u64 = areas.clone().map(|area| bytes(connections.maps(area, images))).sum();
+        let sources: u64 = areas
+            .skip(1)
+            .map(|area| bytes(ConvName::Feedforward(area).shape(architecture).in_maps(images)))
+            .sum();
+        let shapes = conv_shapes(architecture);
+        let weights: u64 = shapes
+            .iter()
+            .map(|shape| (shape.outputs * shape.patch() * size_of::<T>()) as u64)
+            .sum();
+        let [filters, sums] = shapes.iter().fold([0, 0], |[filters, sums], shape| {
+            let [filter, sum] = device.weight_bytes(*shape);
+            [filters + filter, sums + sum]
+        });
+        let biases = state / images as u64;
+        let input = ConvName::InpConv.shape(architecture);
+        let read = bytes(connections.pooled_maps(images)) + bytes(connections.logit_maps(images));
+        Self {
+            // Parameters, two moments, gradients of effective weights and of parameters.
+            shared: filters + 5 * (weights + biases),
+            state,
+            // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their gradients.
+            group: state * if connections.non_negative() { 6 } else { 7 }
+                + 2 * sources
+                + 2 * bytes(input.out_maps(images))
+                + bytes(input.in_maps(images))
+                + 5 * bytes(connections.inp_maps(images))
+                + window as u64 * read
+                + sums
+                + weights
+                + biases,
+            steps,
+        }
+    }
+
+    fn total(&self, plan: Plan) -> u64 {
+        let kept = History::<()>::states(self.steps, plan.interval) as u64;
+        self.shared + plan.groups as u64 * (self.group + kept * self.state)
+    }
+
+    /// The fastest plan that fits, of up to `most` groups side by side; `slowdown` says what fewer of them cost.
+    ///
+    /// # Errors
+    /// [`TrainError::Memory`] where none does.
+    fn plan(&self, most: usize, slowdown: impl Fn(usize) -> f64, budget: u64) -> Result<Plan, TrainError> {
+        // Any interval costs the same time; this one takes least memory.
+        let sparse = (self.steps as f64).sqrt().ceil() as usize;
+        let plans = (1..=most.max(1))
+            .rev()
+            .flat_map(|groups| [self.steps, sparse].map(|interval| Plan { groups, interval }));
+        let time = |plan: &Plan| slowdown(plan.groups) * if plan.interval < self.steps { TWICE } else { 1.0 };
+        plans
+            .clone()
+            .filter(|plan| self.total(*plan) <= budget)
+            .min_by(|a, b| time(a).total_cmp(&time(b)))
+            .ok_or_else(|| TrainError::Memory {
+                needed: plans.map(|plan| self.total(plan)).min().unwrap_or_default(),
+                budget,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDS: Needs = Needs {
+        shared: 1000,
+        state: 10,
+        group: 100,
+        steps: 100,
+    };
+
+    fn plan(budget: u64) -> Option<(usize, usize)> {
+        // Two threads: one group alone takes twice as long.
+        let slowdown = |groups: usize| 2.0 / groups.min(2) as f64;
+        NEEDS
+            .plan(4, slowdown, budget)
+            .ok()
+            .map(|plan| (plan.groups, plan.interval))
+    }
+
+    #[test]
+    fn the_fastest_plan_that_fits_is_taken() {
+        // A group with all 101 states takes 1110, with every tenth 310.
+        assert_eq!(plan(1000 + 4 * 1110), Some((4, 100)));
+        assert_eq!(plan(1000 + 4 * 1110 - 1), Some((3, 100)));
+        assert_eq!(plan(1000 + 2 * 1110), Some((2, 100)));
+        assert_eq!(plan(1000 + 2 * 1110 - 1), Some((4, 10)));
+        assert_eq!(plan(1000 + 2 * 310), Some((2, 10)));
+        assert_eq!(plan(1000 + 2 * 310 - 1), Some((1, 10)));
+        assert_eq!(plan(1000 + 310), Some((1, 10)));
+    }
+
+    #[test]
+    fn too_small_a_budget_is_an_error_that_says_what_is_needed() {
+        let error = NEEDS.plan(4, |_| 1.0, 1000 + 309);
+        assert!(
+            matches!(
+                error,
+                Err(TrainError::Memory {
+                    needed: 1310,
+                    budget: 1309
+                })
+            ),
+            "{error:?}"
+        );
+    }
+}
