@@ -4,6 +4,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use memmap2::MmapMut;
+
 use crate::Real;
 
 /// 64 bytes: one cache line, one AVX-512 vector.
@@ -16,18 +18,45 @@ unsafe impl bytemuck::Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl bytemuck::Pod for Line {}
 
+/// Bytes of a huge page, and of the smallest buffer that lies in some: with ordinary pages, a kernel that streams weights spends
+/// much of its time on finding out where they are, and so does the system on handing them out.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// Values on the CPU, aligned to 64 bytes.
-#[derive(Clone, Default)]
 pub struct Aligned<T> {
-    lines: Vec<Line>,
+    memory: Memory,
     len: usize,
     element: std::marker::PhantomData<T>,
+}
+
+enum Memory {
+    Lines(Vec<Line>),
+    /// Pages of zeros, of which the system takes those that are used; the values begin at byte `first`.
+    Pages {
+        map: MmapMut,
+        first: usize,
+    },
+}
+
+impl Memory {
+    fn zeros(bytes: usize) -> Self {
+        if bytes >= HUGE_PAGE
+            && let Ok(map) = MmapMut::map_anon(bytes + HUGE_PAGE)
+        {
+            let first = map.as_ptr().align_offset(HUGE_PAGE);
+            // A hint. What is left of the last huge page stays in ordinary ones, so that no more memory is taken than is used.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise_range(memmap2::Advice::HugePage, first, bytes / HUGE_PAGE * HUGE_PAGE);
+            return Self::Pages { map, first };
+        }
+        Self::Lines(vec![Line([0; 64]); bytes.div_ceil(64)])
+    }
 }
 
 impl<T: Real> Aligned<T> {
     pub(super) fn zeros(len: usize) -> Self {
         Self {
-            lines: vec![Line([0; 64]); (len * size_of::<T>()).div_ceil(64)],
+            memory: Memory::zeros(len * size_of::<T>()),
             len,
             element: std::marker::PhantomData,
         }
@@ -48,15 +77,37 @@ impl<T: Real> Aligned<T> {
     }
 }
 
+impl<T> Default for Aligned<T> {
+    fn default() -> Self {
+        Self {
+            memory: Memory::Lines(Vec::new()),
+            len: 0,
+            element: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<T: Real> Clone for Aligned<T> {
+    fn clone(&self) -> Self {
+        Self::from_slice(self)
+    }
+}
+
 impl<T: Real> Deref for Aligned<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        match &self.memory {
+            Memory::Lines(lines) => &bytemuck::cast_slice(lines)[..self.len],
+            Memory::Pages { map, first } => bytemuck::cast_slice(&map[*first..][..self.len * size_of::<T>()]),
+        }
     }
 }
 
 impl<T: Real> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        match &mut self.memory {
+            Memory::Lines(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],
+            Memory::Pages { map, first } => bytemuck::cast_slice_mut(&mut map[*first..][..self.len * size_of::<T>()]),
+        }
     }
 }
