@@ -80,6 +80,7 @@ impl Kind for Train {
             every: Duration::try_from_secs_f64(60.0 * params.checkpoint_minutes).unwrap_or(Duration::MAX),
         };
         let checkpoints = Some(&checkpoints);
+        let budget = memory_budget(params, context);
         let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {
             tell(&progress, &mut batches_each, context);
@@ -122,7 +123,7 @@ impl Kind for Train {
                 (trained.into_model(info), epochs)
             }
             Phase::Fold | Phase::Direct | Phase::Linear | Phase::Anneal | Phase::Finetune => {
-                let config = params.trials(fit, memory_budget(params, context));
+                let config = params.trials(fit, budget);
                 info.presentation = Some(config.presentation());
                 let mut trained: TrainedCordsNet = if start.is_none() {
                     train_cordsnet(&architecture, &euler, &config, &data, checkpoints, &mut observer)?

@@ -148,11 +148,11 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         architecture: &Architecture,
         euler: &Euler,
         course: PhiCourse,
-        objective: Objective,
         config: &DirectConfig,
         images: usize,
         parameters: &Parameters<f32>,
     ) -> Result<Self, TrainError> {
+        let objective = config.objective(euler)?;
         let fit = config.fit.clone();
         let phi = course.at(0, fit.epochs);
         let weights = Weights::upload(device, architecture, parameters, cordsnet_others(architecture));
@@ -389,20 +389,11 @@ pub fn continue_cordsnet(
 ) -> Result<TrainedCordsNet, TrainError> {
     architecture.validate()?;
     euler.validate(architecture.areas())?;
-    let objective = config.objective(euler)?;
+    config.objective(euler)?;
     check_data(architecture, data)?;
     let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
     let images = data.train.len();
-    let mut trainee = CordsNetTrainee::new(
-        &Cpu,
-        architecture,
-        euler,
-        course,
-        objective,
-        config,
-        images,
-        &parameters,
-    )?;
+    let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, course, config, images, &parameters)?;
     let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
     trainee.weights.download(&Cpu, &mut parameters);
     Ok(TrainedCordsNet {

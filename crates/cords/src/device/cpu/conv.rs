@@ -352,14 +352,14 @@ pub struct WeightSum<T> {
 }
 
 enum Sum<T> {
-    Winograd(TransformedSum<T>),
+    Winograd(Box<TransformedSum<T>>),
     Direct(TapsSum<T>),
 }
 
 impl<T: Real> WeightSum<T> {
     pub(super) fn new(shape: ConvShape) -> Self {
         let sum = if is_winograd(shape) {
-            Sum::Winograd(TransformedSum::new(shape.inputs, shape.outputs))
+            Sum::Winograd(Box::new(TransformedSum::new(shape.inputs, shape.outputs)))
         } else {
             Sum::Direct(TapsSum::new(shape))
         };
