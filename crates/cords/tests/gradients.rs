@@ -8,7 +8,7 @@
 mod support;
 
 use cords::Real;
-use cords::learn::{Batch, Memory, Objective, cnn_gradient, cordsnet_gradient, logspace};
+use cords::learn::{Batch, CordsNetGradient, Memory, Objective, cnn_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
 use support::{Fixture, assert_close};
 
@@ -66,19 +66,21 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
     let objective = objective(&fixture);
     let images = fixture.tensor("images").cast::<T>();
     let steps = objective.stimulus_steps;
-    let gradient = cordsnet_gradient(
+    let gradient = CordsNetGradient::new(
         &fixture.architecture(),
         &fixture.parameters::<T>("param."),
         &euler(&fixture),
         phi(&fixture),
         &objective,
-        Batch {
+        Memory::Unlimited,
+    )
+    .and_then(|mut gradient| {
+        let batch = Batch {
             images: &images.data,
             labels: &fixture.labels(),
-        },
-        Memory::Unlimited,
-        &[0, 1, steps, 2 * steps],
-    )
+        };
+        gradient.run(batch, &[0, 1, steps, 2 * steps])
+    })
     .expect("the fixture is a network");
     let loss = &gradient.loss;
     let forward = tolerance.forward;
@@ -176,19 +178,21 @@ fn check_linear<T: Real>(
         return_window: 0,
     };
     let images = fixture.tensor("images").cast::<T>();
-    let gradient = cordsnet_gradient(
+    let gradient = CordsNetGradient::new(
         &fixture.architecture(),
         &fixture.parameters::<T>("param."),
         &euler(&fixture),
         Phi::Identity,
         &objective,
-        Batch {
+        Memory::Unlimited,
+    )
+    .and_then(|mut gradient| {
+        let batch = Batch {
             images: &images.data,
             labels: &fixture.labels(),
-        },
-        Memory::Unlimited,
-        &[steps],
-    )
+        };
+        gradient.run(batch, &[steps])
+    })
     .expect("the fixture is a network");
     assert_close("loss", &[gradient.loss.loss], &fixture.tensor("loss").data, forward);
     assert_close(

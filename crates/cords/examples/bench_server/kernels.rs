@@ -165,7 +165,7 @@ impl Prepared for Recurrent {
     fn pass(&mut self) -> Result<(), Failure> {
         if self.backward {
             // Training meets new weights in every pass.
-            self.filter = Cpu.filter(self.shape, &self.weight);
+            Cpu.fill_filter(&mut self.filter, &self.weight);
         }
         let (steps, alpha, backward, filter) = (self.steps, self.alpha, self.backward, &self.filter);
         Device::<f32>::for_each(&Cpu, &mut self.groups, |_, group| {
@@ -293,7 +293,7 @@ impl Convolution {
 impl Prepared for Convolution {
     fn pass(&mut self) -> Result<(), Failure> {
         if self.backward {
-            self.filter = Cpu.filter(self.shape, &self.weight);
+            Cpu.fill_filter(&mut self.filter, &self.weight);
         }
         let (backward, input_gradient, filter) = (self.backward, self.input_gradient, &self.filter);
         Device::<f32>::for_each(&Cpu, &mut self.groups, |_, group| {

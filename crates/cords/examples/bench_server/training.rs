@@ -1,7 +1,7 @@
 //! Loss and gradients of whole trials. The optimiser is left out.
 
 use cords::Tensor;
-use cords::learn::{Batch, Gradient, Memory, Objective, cordsnet_gradient, logspace};
+use cords::learn::{Batch, CordsNetGradient, Gradient, Memory, Objective, logspace};
 use cords::net::{Architecture, Euler, Parameters, Phi};
 use serde::Deserialize;
 
@@ -31,6 +31,8 @@ pub(crate) struct Training {
     images: Vec<f32>,
     labels: Vec<u32>,
     memory: Memory,
+    /// From the first pass on, so that what it takes counts as the pass's memory.
+    gradient: Option<CordsNetGradient<f32>>,
     result: Option<Gradient<f32>>,
 }
 
@@ -56,6 +58,7 @@ impl Training {
             images: images.data.clone(),
             labels: case.labels,
             memory: case.interval.map_or(Memory::Unlimited, Memory::Every),
+            gradient: None,
             result: None,
         })
     }
@@ -68,16 +71,22 @@ impl Prepared for Training {
             labels: &self.labels,
         };
         self.result = None;
-        self.result = Some(cordsnet_gradient(
-            &self.architecture,
-            &self.parameters,
-            &Euler::published(),
-            Phi::Relu,
-            &self.objective,
-            batch,
-            self.memory,
-            &[],
-        )?);
+        let gradient = match &mut self.gradient {
+            Some(gradient) => {
+                // Training meets new weights in every step.
+                gradient.set_parameters(&self.parameters)?;
+                gradient
+            }
+            none => none.insert(CordsNetGradient::new(
+                &self.architecture,
+                &self.parameters,
+                &Euler::published(),
+                Phi::Relu,
+                &self.objective,
+                self.memory,
+            )?),
+        };
+        self.result = Some(gradient.run(batch, &[])?);
         Ok(())
     }
 

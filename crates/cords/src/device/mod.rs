@@ -191,6 +191,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// Prepares weights `[outputs, inputs, kernel, kernel]`.
     fn filter(&self, shape: ConvShape, weight: &Self::Buffer) -> Self::Filter;
+    /// Prepares other weights of the same shape, in the filter's memory.
+    fn fill_filter(&self, filter: &mut Self::Filter, weight: &Self::Buffer);
     /// Bytes of a filter that is used both ways, and of a sum of weight gradients.
     fn weight_bytes(&self, shape: ConvShape) -> [u64; 2];
     /// y = conv(x), or y += conv(x) where `accumulate`.

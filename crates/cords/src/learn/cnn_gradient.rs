@@ -395,7 +395,8 @@ pub struct CnnGradient<T> {
 /// Loss and gradient of one training-mode batch on the CPU.
 ///
 /// # Errors
-/// As [`cordsnet_gradient`](super::cordsnet_gradient).
+/// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the number of images is out
+/// of range, [`TrainError::Label`] where a label is no class.
 pub fn cnn_gradient<T: Real>(
     architecture: &Architecture,
     parameters: &Parameters<T>,
@@ -412,7 +413,7 @@ pub fn cnn_gradient<T: Real>(
     let pass = cnn_batch(&graph, batch, &mut logits);
     update_running(&mut running, &pass.statistics);
     write_running(architecture, &running, &mut parameters);
-    let buffers = weights.gradients(&device, &pass.weights, pass.others);
+    let buffers = weights.gradients(&device, &pass.weights, &pass.others);
     let mut gradients = Parameters::new();
     for (name, data) in weights.names.iter().zip(buffers) {
         let shape = parameters

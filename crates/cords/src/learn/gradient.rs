@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::memory::{Memory, Plan};
 use super::rollout::{Gradients, GroupLoss, Rollout, keep_largest};
 use super::{Objective, TrainError};
-use crate::device::{Cpu, Device};
+use crate::device::{Aligned, Cpu, Device};
 use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
 use crate::{Real, Tensor};
 
@@ -190,89 +190,133 @@ pub struct Gradient<T> {
     pub activity: Vec<Vec<Vec<T>>>,
 }
 
-/// Loss and gradient of one batch on the CPU.
-///
-/// `steps` are counted from the spontaneous state (0), through
-/// the stimulus, to the end of the trial. Where there are any, all activities are kept.
-///
-/// # Errors
-/// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective or a
-/// step is out of range, [`TrainError::Label`] where a label is no class, [`TrainError::Memory`] where the budget is too
-/// small.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a network in its parts, and what is asked of it"
-)]
-pub fn cordsnet_gradient<T: Real>(
-    architecture: &Architecture,
-    parameters: &Parameters<T>,
-    euler: &Euler,
-    phi: Phi,
-    objective: &Objective,
-    batch: Batch<'_, T>,
+/// Loss and gradient of a CordsNet's batches on the CPU, in memory that is kept from batch to batch.
+pub struct CordsNetGradient<T: Real> {
+    parameters: Parameters<T>,
+    weights: Weights<T, Cpu>,
+    connections: Connections<T, Cpu>,
+    objective: Objective,
     memory: Memory,
-    steps: &[usize],
-) -> Result<Gradient<T>, TrainError> {
-    let device = Cpu;
-    architecture.validate()?;
-    euler.validate(architecture.areas())?;
-    let setting = |field, problem| TrainError::Setting { field, problem };
-    if let Some(problem) = objective.problem() {
-        return Err(setting("objective", problem));
+    /// Trials as the last batch's memory was planned.
+    trials: BatchGradient<T, Cpu>,
+    sums: Gradients<Aligned<T>>,
+}
+
+impl<T: Real> CordsNetGradient<T> {
+    /// For a network with these parameters, by this objective.
+    ///
+    /// # Errors
+    /// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective is out
+    /// of range.
+    pub fn new(
+        architecture: &Architecture,
+        parameters: &Parameters<T>,
+        euler: &Euler,
+        phi: Phi,
+        objective: &Objective,
+        memory: Memory,
+    ) -> Result<Self, TrainError> {
+        architecture.validate()?;
+        euler.validate(architecture.areas())?;
+        if let Some(problem) = objective.problem() {
+            return Err(TrainError::Setting {
+                field: "objective",
+                problem,
+            });
+        }
+        let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+        let weights = Weights::upload(&Cpu, architecture, &parameters, cordsnet_others(architecture));
+        let connections = Connections::new(&Cpu, architecture, euler, phi, &weights);
+        Ok(Self {
+            trials: BatchGradient::new(objective, Plan::unlimited(&connections, objective.steps())),
+            sums: zero_gradients(&connections),
+            parameters,
+            weights,
+            connections,
+            objective: objective.clone(),
+            memory,
+        })
     }
-    if let Some(step) = steps.iter().find(|step| **step > objective.steps()) {
-        return Err(setting(
-            "steps",
-            format!("step {step} is after the trial's end, {}", objective.steps()),
-        ));
+
+    /// Takes over other parameters.
+    ///
+    /// # Errors
+    /// [`TrainError::Net`] where they are not this network's.
+    pub fn set_parameters(&mut self, parameters: &Parameters<T>) -> Result<(), TrainError> {
+        let architecture = &self.connections.architecture;
+        self.parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+        self.weights = Weights::upload(&Cpu, architecture, &self.parameters, cordsnet_others(architecture));
+        self.connections.fill(&self.weights);
+        Ok(())
     }
-    check_batch(architecture, batch)?;
-    let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
-    let weights = Weights::<T, Cpu>::upload(&device, architecture, &parameters, cordsnet_others(architecture));
-    let connections = Connections::new(&device, architecture, euler, phi, &weights);
-    let spontaneous = connections.spontaneous(objective.spontaneous_steps);
-    let mut sums = zero_gradients(&connections);
-    let mut logits = vec![T::ZERO; batch.labels.len() * architecture.classes];
-    let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
-    let memory = if steps.is_empty() { memory } else { Memory::Unlimited };
-    let plan = Plan::new(&connections, objective, batch.labels.len(), memory)?;
-    let trials = BatchGradient::new(objective, plan);
-    let loss = trials.run(
-        &connections,
-        &spontaneous,
-        batch,
-        &mut logits,
-        Some(&mut sums),
-        |rollout| {
-            for (step, areas) in steps.iter().zip(&mut activity) {
-                for (area, out) in areas.iter_mut().enumerate() {
-                    let maps = connections.maps(area, rollout.batch());
-                    let first = out.len();
-                    out.resize(first + maps.len(), T::ZERO);
-                    device.download_maps(maps, &rollout.state(*step)[area], &mut out[first..]);
+
+    /// Loss and gradient of one batch.
+    ///
+    /// `steps` are counted from the spontaneous state (0), through
+    /// the stimulus, to the end of the trial. Where there are any, all activities are kept.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] where a step or the number of images is out of range, [`TrainError::Label`] where a label is no
+    /// class, [`TrainError::Memory`] where the budget is too small.
+    pub fn run(&mut self, batch: Batch<'_, T>, steps: &[usize]) -> Result<Gradient<T>, TrainError> {
+        let (device, connections) = (Cpu, &self.connections);
+        let architecture = &connections.architecture;
+        if let Some(step) = steps.iter().find(|step| **step > self.objective.steps()) {
+            return Err(TrainError::Setting {
+                field: "steps",
+                problem: format!("step {step} is after the trial's end, {}", self.objective.steps()),
+            });
+        }
+        check_batch(architecture, batch)?;
+        let memory = if steps.is_empty() {
+            self.memory
+        } else {
+            Memory::Unlimited
+        };
+        let plan = Plan::new(connections, &self.objective, batch.labels.len(), memory)?;
+        if plan != self.trials.plan {
+            self.trials = BatchGradient::new(&self.objective, plan);
+        }
+        let spontaneous = connections.spontaneous(self.objective.spontaneous_steps);
+        let mut logits = vec![T::ZERO; batch.labels.len() * architecture.classes];
+        let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
+        let loss = self.trials.run(
+            connections,
+            &spontaneous,
+            batch,
+            &mut logits,
+            Some(&mut self.sums),
+            |rollout| {
+                for (step, areas) in steps.iter().zip(&mut activity) {
+                    for (area, out) in areas.iter_mut().enumerate() {
+                        let maps = connections.maps(area, rollout.batch());
+                        let first = out.len();
+                        out.resize(first + maps.len(), T::ZERO);
+                        device.download_maps(maps, &rollout.state(*step)[area], &mut out[first..]);
+                    }
                 }
-            }
-        },
-    );
-    let buffers = weights.gradients(&device, &sums.weights, sums.biases);
-    let mut gradients = Parameters::new();
-    for (name, parameter) in parameters.iter() {
-        let index = weights.names.iter().position(|trained| trained == name);
-        let data = index.map(|index| device.download(&buffers[index])).unwrap_or_default();
-        gradients.insert(
-            name,
-            Tensor {
-                shape: parameter.shape.clone(),
-                data,
             },
         );
+        let buffers = self.weights.gradients(&device, &self.sums.weights, &self.sums.biases);
+        let mut gradients = Parameters::new();
+        for (name, parameter) in self.parameters.iter() {
+            let index = self.weights.names.iter().position(|trained| trained == name);
+            let data = index.map(|index| device.download(&buffers[index])).unwrap_or_default();
+            gradients.insert(
+                name,
+                Tensor {
+                    shape: parameter.shape.clone(),
+                    data,
+                },
+            );
+        }
+        Ok(Gradient {
+            loss,
+            logits,
+            gradients,
+            activity,
+        })
     }
-    Ok(Gradient {
-        loss,
-        logits,
-        gradients,
-        activity,
-    })
 }
 
 /// Checks the number of images and that every label is a class.

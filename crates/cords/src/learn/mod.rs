@@ -30,7 +30,7 @@ pub use error::TrainError;
 pub use evaluate::{Evaluation, evaluate};
 pub use fit::{Data, EpochRecord, Observer, Place, Progress};
 pub use fold::fold;
-pub use gradient::{Batch, BatchLoss, Gradient, cordsnet_gradient};
+pub use gradient::{Batch, BatchLoss, CordsNetGradient, Gradient};
 pub use images::Images;
 pub use init::Initialisation;
 pub use invert::{AreaInverse, AreaInversion, AreaInversionGradient};

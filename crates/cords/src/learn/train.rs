@@ -5,6 +5,7 @@ use super::evaluate::{Evaluation, check_images, evaluate_cnn, evaluate_trials};
 use super::fit::{StepResult, Trainee, fit};
 use super::gradient::{BatchGradient, zero_gradients};
 use super::memory::{Memory, Plan};
+use super::rollout::Gradients;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::{
     Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Objective, Observer, Optimiser,
@@ -129,7 +130,6 @@ struct CordsNetTrainee<D: Device<f32>> {
     architecture: Architecture,
     euler: Euler,
     course: PhiCourse,
-    phi: Phi,
     objective: Objective,
     fit: Fit,
     plan: Plan,
@@ -137,6 +137,7 @@ struct CordsNetTrainee<D: Device<f32>> {
     optimiser: Optimiser<f32, D>,
     connections: Connections<f32, D>,
     batch: BatchGradient<f32, D>,
+    sums: Gradients<D::Buffer>,
     logits: Vec<f32>,
     accuracy_window_ms: f64,
     windows: Vec<WindowRecord>,
@@ -163,9 +164,9 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
             architecture: architecture.clone(),
             euler: euler.clone(),
             course,
-            phi,
             plan,
             optimiser: Optimiser::new(device, fit.optimiser, &lengths(device, &weights.buffers)),
+            sums: zero_gradients(&connections),
             connections,
             batch: BatchGradient::new(&objective, plan),
             weights,
@@ -176,12 +177,6 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
             windows: Vec::new(),
         })
     }
-
-    /// Connections of the present weights and phi.
-    fn connect(&mut self) {
-        let device = self.connections.device.clone();
-        self.connections = Connections::new(&device, &self.architecture, &self.euler, self.phi, &self.weights);
-    }
 }
 
 impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
@@ -191,9 +186,8 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
             self.optimiser = Optimiser::new(device, self.fit.optimiser, &lengths(device, &self.weights.buffers));
         }
         let phi = self.course.at(epoch, self.fit.epochs);
-        if phi != self.phi {
-            self.phi = phi;
-            self.connect();
+        if phi != self.connections.phi {
+            self.connections.phi = phi;
             // Its memory was laid out for another phi.
             self.batch = BatchGradient::new(&self.objective, self.plan);
         }
@@ -202,7 +196,6 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
     fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult {
         let device = self.connections.device.clone();
         let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
-        let mut sums = zero_gradients(&self.connections);
         self.logits.resize(labels.len() * self.architecture.classes, 0.0);
         let (connections, logits) = (&self.connections, &mut self.logits);
         let loss = self.batch.run(
@@ -210,15 +203,15 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
             &spontaneous,
             Batch { images, labels },
             logits,
-            Some(&mut sums),
+            Some(&mut self.sums),
             |_| {},
         );
-        let mut gradients = self.weights.gradients(&device, &sums.weights, sums.biases);
+        let mut gradients = self.weights.gradients(&device, &self.sums.weights, &self.sums.biases);
         let gradient_norm = clip_gradient_norm(&device, self.fit.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {
             self.optimiser
                 .step(learning_rate, &gradients, &mut self.weights.buffers);
-            self.connect();
+            self.connections.fill(&self.weights);
         }
         StepResult {
             loss: loss.loss,
@@ -253,7 +246,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         self.optimiser.restore(snapshot)?;
         let windows = snapshot.rows("windows")?;
         self.windows = windows.into_iter().map(WindowRecord::from_values).collect();
-        self.connect();
+        self.connections.fill(&self.weights);
         Ok(())
     }
 }
@@ -287,7 +280,7 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
             others,
             statistics,
         } = cnn_batch(&graph, Batch { images, labels }, &mut self.logits);
-        let mut gradients = self.weights.gradients(&self.device, &dweights, others);
+        let mut gradients = self.weights.gradients(&self.device, &dweights, &others);
         let gradient_norm = clip_gradient_norm(&self.device, self.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {
             update_running(&mut self.running, &statistics);
@@ -399,7 +392,7 @@ pub fn continue_cordsnet(
     Ok(TrainedCordsNet {
         architecture: architecture.clone(),
         euler: euler.clone(),
-        phi: trainee.phi,
+        phi: trainee.connections.phi,
         parameters,
         epochs,
         windows: trainee.windows,

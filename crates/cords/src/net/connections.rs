@@ -37,7 +37,6 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         phi: Phi,
         weights: &Weights<T, D>,
     ) -> Self {
-        // The order of `cordsnet_others`: a bias per area, then the readout's.
         let sides = architecture.sides();
         let maps = |area: usize| Maps {
             batch: 1,
@@ -46,26 +45,33 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         };
         let areas: Vec<Maps> = (0..architecture.areas()).map(maps).collect();
         let readout = ConvName::Readout.shape(architecture).out_maps(1);
-        let mut biases: Vec<D::Buffer> = weights
-            .others()
-            .iter()
-            .zip(areas.iter().chain([&readout]))
-            .map(|(bias, maps)| {
-                let mut out = device.zeros_maps(*maps);
-                device.broadcast_parameter(*maps, bias, &mut out);
-                out
-            })
-            .collect();
-        let readout_bias = biases.pop().expect("the readout's bias comes last");
-        Self {
+        let mut connections = Self {
             device: device.clone(),
             architecture: architecture.clone(),
             phi,
             alphas: (0..architecture.areas()).map(|area| euler.alpha(area)).collect(),
+            biases: areas.iter().map(|maps| device.zeros_maps(*maps)).collect(),
+            readout_bias: device.zeros_maps(readout),
             areas,
             filters: weights.filters(device),
-            biases,
-            readout_bias,
+        };
+        connections.fill_biases(weights);
+        connections
+    }
+
+    /// Takes over other weights, in the same memory.
+    pub(crate) fn fill(&mut self, weights: &Weights<T, D>) {
+        weights.fill_filters(&self.device, &mut self.filters);
+        self.fill_biases(weights);
+    }
+
+    /// Their order is that of `cordsnet_others`: one of each area, then the readout's.
+    fn fill_biases(&mut self, weights: &Weights<T, D>) {
+        let readout = self.logit_maps(1);
+        let maps = self.areas.iter().chain([&readout]);
+        let held = self.biases.iter_mut().chain([&mut self.readout_bias]);
+        for ((bias, maps), held) in weights.others().iter().zip(maps).zip(held) {
+            self.device.broadcast_parameter(*maps, bias, held);
         }
     }
 

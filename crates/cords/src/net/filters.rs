@@ -176,10 +176,25 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
     pub(crate) fn filters(&self, device: &D) -> Vec<D::Filter> {
         let mut filters: Vec<Option<D::Filter>> = self.shapes.iter().map(|_| None).collect();
         device.for_each(&mut filters, |index, filter| {
-            let (shape, [g, v]) = (self.shapes[index], [0, 1].map(|part| &self.buffers[2 * index + part]));
-            *filter = Some(device.filter(shape, &device.weight_norm(shape.outputs, g, v)));
+            *filter = Some(device.filter(self.shapes[index], &self.effective(device, index)));
         });
         filters.into_iter().flatten().collect()
+    }
+
+    /// The same in the memory of earlier ones.
+    pub(crate) fn fill_filters(&self, device: &D, filters: &mut [D::Filter]) {
+        device.for_each(filters, |index, filter| {
+            device.fill_filter(filter, &self.effective(device, index));
+        });
+    }
+
+    /// Effective weights of a convolution.
+    fn effective(&self, device: &D, index: usize) -> D::Buffer {
+        device.weight_norm(
+            self.shapes[index].outputs,
+            &self.buffers[2 * index],
+            &self.buffers[2 * index + 1],
+        )
     }
 
     /// The parameters that are not g or v of a convolution, in the order of their names.
@@ -188,7 +203,7 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
     }
 
     /// Gradients of all parameters, in order, from those of the effective weights and of the others.
-    pub(crate) fn gradients(&self, device: &D, weights: &[D::Buffer], others: Vec<D::Buffer>) -> Vec<D::Buffer> {
+    pub(crate) fn gradients(&self, device: &D, weights: &[D::Buffer], others: &[D::Buffer]) -> Vec<D::Buffer> {
         let mut gradients = Vec::with_capacity(self.buffers.len());
         for ((shape, gv), dw) in self.shapes.iter().zip(self.buffers.chunks_exact(2)).zip(weights) {
             let mut dg = device.zeros(shape.outputs);
@@ -196,7 +211,7 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
             device.weight_norm_adjoint(shape.outputs, &gv[0], &gv[1], dw, &mut dg, &mut dv);
             gradients.extend([dg, dv]);
         }
-        gradients.extend(others);
+        gradients.extend(others.iter().map(|other| device.duplicate(other)));
         gradients
     }
 

@@ -117,39 +117,69 @@ pub struct Filter<T> {
     backward: OnceLock<Prepared<T>>,
 }
 
+impl<T: Real> Prepared<T> {
+    fn forward(shape: ConvShape, weight: &[T]) -> Self {
+        if !is_winograd(shape) {
+            return Self::Direct(Taps::forward(shape, weight));
+        }
+        let mut prepared = Self::Winograd(Transformed::zeros(shape.inputs, shape.outputs));
+        prepared.fill_forward(shape, weight);
+        prepared
+    }
+
+    fn backward(shape: ConvShape, weight: &[T]) -> Self {
+        if !is_winograd(shape) {
+            return Self::Direct(Taps::backward(shape, weight));
+        }
+        let mut prepared = Self::Winograd(Transformed::zeros(shape.outputs, shape.inputs));
+        prepared.fill_backward(shape, weight);
+        prepared
+    }
+
+    fn fill_forward(&mut self, shape: ConvShape, weight: &[T]) {
+        match self {
+            Self::Winograd(held) => held.fill(|output, input| kernel(weight, shape, output, input)),
+            Self::Direct(held) => *held = Taps::forward(shape, weight),
+        }
+    }
+
+    fn fill_backward(&mut self, shape: ConvShape, weight: &[T]) {
+        match self {
+            Self::Winograd(held) => held.fill(|input, output| {
+                let mut turned = kernel(weight, shape, output, input);
+                turned.reverse();
+                turned
+            }),
+            Self::Direct(held) => *held = Taps::backward(shape, weight),
+        }
+    }
+}
+
 impl<T: Real> Filter<T> {
     pub(super) fn new(shape: ConvShape, weight: &[T]) -> Self {
         assert_eq!(weight.len(), shape.outputs * shape.patch(), "weights of {shape:?}");
-        let forward = if is_winograd(shape) {
-            Prepared::Winograd(Transformed::new(shape.inputs, shape.outputs, |output, input| {
-                kernel(weight, shape, output, input)
-            }))
-        } else {
-            Prepared::Direct(Taps::forward(shape, weight))
-        };
         Self {
             shape,
             weight: weight.to_vec(),
-            forward,
+            forward: Prepared::forward(shape, weight),
             backward: OnceLock::new(),
         }
     }
 
+    /// Takes over other weights, in the same memory.
+    pub(super) fn fill(&mut self, weight: &[T]) {
+        self.weight.copy_from_slice(weight);
+        self.forward.fill_forward(self.shape, weight);
+        if let Some(held) = self.backward.get_mut() {
+            held.fill_backward(self.shape, weight);
+        }
+    }
+
     fn backward(&self) -> &Prepared<T> {
-        let shape = self.shape;
         // Not to be shared between threads: one that waits for its share may take up another group's task, which would
         // then wait for this for ever.
-        self.backward.get_or_init(|| {
-            if is_winograd(shape) {
-                Prepared::Winograd(Transformed::new(shape.outputs, shape.inputs, |input, output| {
-                    let mut turned = kernel(&self.weight, shape, output, input);
-                    turned.reverse();
-                    turned
-                }))
-            } else {
-                Prepared::Direct(Taps::backward(shape, &self.weight))
-            }
-        })
+        self.backward
+            .get_or_init(|| Prepared::backward(self.shape, &self.weight))
     }
 }
 

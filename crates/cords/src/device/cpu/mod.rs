@@ -161,6 +161,10 @@ impl<T: Real> Device<T> for Cpu {
         conv::Filter::new(shape, weight)
     }
 
+    fn fill_filter(&self, filter: &mut conv::Filter<T>, weight: &Aligned<T>) {
+        filter.fill(weight);
+    }
+
     fn weight_bytes(&self, shape: ConvShape) -> [u64; 2] {
         conv::weight_values(shape).map(|values| (values * size_of::<T>()) as u64)
     }

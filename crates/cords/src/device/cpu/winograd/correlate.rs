@@ -10,7 +10,7 @@ use super::super::parallel::{Shared, share, threads};
 use super::super::tiles::{BLOCK, Rows, Sink, blocks, panel_width, panels, product};
 use super::transform::Transform;
 use super::weights::Transformed;
-use super::{CLASSES, Grid, Layout, SPREAD, offsets};
+use super::{CLASSES, Grid, Layout, SPAN, SPREAD, offsets};
 use crate::Real;
 
 /// What becomes of a convolution's output, `COUNT` neighbouring channels at a time.
@@ -32,6 +32,8 @@ struct Scratch<T> {
     spread: Aligned<T>,
     /// Products, before they are transformed back.
     products: Aligned<T>,
+    /// Weights of some inputs, where each use transforms them.
+    weights: Aligned<T>,
 }
 
 /// Scratch of all threads.
@@ -64,7 +66,7 @@ const BLOCK_TILES: usize = 20;
 /// Values of the transformed tiles that threads share.
 const SHARED_TILES: usize = 3 << 17;
 
-/// Values of all 36 weight matrices above which they do not stay in a thread's own cache, so that threads share them out.
+/// Values of all 36 weight matrices from which they do not stay in a thread's own cache, so that threads share them out.
 const LARGE: usize = 36 * 256 * 256;
 
 /// A convolution with everything that its parts need to know.
@@ -130,33 +132,48 @@ impl<S: Lanes, E: Epilogue<S>> Correlation<'_, S, E> {
         panel: usize,
         (block, spread): (&Block, *const S::Element),
         tiles: Range<usize>,
-        products: &mut Aligned<S::Element>,
+        scratch: (&mut Aligned<S::Element>, &mut Aligned<S::Element>),
     ) {
         let width = panel_width(self.outputs, panel);
         // `[36][tile][columns of the panel]`, one line more between the 36.
         let stride = tiles.len() * width + BLOCK;
+        let (products, held) = scratch;
         let products = products.at_least(SPREAD * stride).as_mut_ptr();
         let (first, end) = (block.slots[tiles.start], block.slots[tiles.end]);
-        for (xi, class) in self.classes.into_iter().enumerate() {
+        for row in 0..SPAN {
             let mut before = 0;
             for term in self.terms {
-                let x = Rows {
-                    x: spread.wrapping_add(xi * block.layout.stride + first[class] * BLOCK),
-                    stride: BLOCK,
-                    blocks: &block.places[before..before + blocks(term.weights.inputs)],
-                    // Values of a block that are not always 0.
-                    depth: BLOCK.min(term.weights.inputs),
-                };
-                let y = Sink {
-                    y: products.wrapping_add(xi * stride),
-                    stride: width,
-                    block: BLOCK,
-                    accumulate: before > 0,
-                };
-                let weights = term.weights.slab(panel, xi).as_ptr();
-                // SAFETY: the caller's promise; a slab holds the inputs' rows of `width` columns.
-                unsafe { product::<S>(end[class] - first[class], x, weights, width, y) };
-                before += blocks(term.weights.inputs);
+                let inputs = term.weights.inputs;
+                // Values of a block that are not always 0.
+                let depth = BLOCK.min(inputs);
+                let together = term.weights.together();
+                for first_block in (0..blocks(inputs)).step_by(together) {
+                    let count = together.min(blocks(inputs) - first_block);
+                    // SAFETY: the caller's promise.
+                    let slabs = unsafe {
+                        term.weights
+                            .slabs::<S>((panel, row), first_block..first_block + count, held)
+                    };
+                    for (x, class) in self.classes[row * SPAN..][..SPAN].iter().enumerate() {
+                        let xi = row * SPAN + x;
+                        let rows = Rows {
+                            x: spread.wrapping_add(xi * block.layout.stride + first[*class] * BLOCK),
+                            stride: BLOCK,
+                            blocks: &block.places[before..before + count],
+                            depth,
+                        };
+                        let y = Sink {
+                            y: products.wrapping_add(xi * stride),
+                            stride: width,
+                            block: BLOCK,
+                            accumulate: before > 0,
+                        };
+                        let weights = slabs.first.wrapping_add(x * slabs.stride);
+                        // SAFETY: the caller's promise; a slab holds the inputs' rows of `width` columns.
+                        unsafe { product::<S>(end[*class] - first[*class], rows, weights, width, y) };
+                    }
+                    before += count;
+                }
             }
         }
         for index in tiles {
@@ -235,7 +252,14 @@ unsafe fn by_tiles<S: Lanes, E: Epilogue<S>>(
             for panel in 0..panels(all.outputs) {
                 let tiles = 0..block.tiles.len();
                 // SAFETY: the caller's promise; the block's tiles have been transformed.
-                unsafe { all.panel(panel, (&block, spread.cast_const()), tiles, &mut scratch.products) };
+                unsafe {
+                    all.panel(
+                        panel,
+                        (&block, spread.cast_const()),
+                        tiles,
+                        (&mut scratch.products, &mut scratch.weights),
+                    )
+                };
             }
         }
     });
@@ -273,7 +297,14 @@ unsafe fn by_panels<S: Lanes, E: Epilogue<S>>(
                 let tiles = part * tiles / parts..(part + 1) * tiles / parts;
                 let spread = spread.get().cast_const();
                 // SAFETY: the caller's promise; all tiles have been transformed, and every output has one thread.
-                unsafe { all.panel(panel, (&block, spread), tiles, &mut scratch.products) };
+                unsafe {
+                    all.panel(
+                        panel,
+                        (&block, spread),
+                        tiles,
+                        (&mut scratch.products, &mut scratch.weights),
+                    )
+                };
             }
         });
     }

@@ -11,7 +11,7 @@ use super::super::lanes::Lanes;
 use super::super::parallel::{Shared, share, threads};
 use super::super::tiles::{BLOCK, PANEL, Positions, blocks, outer, panel_width, panels};
 use super::transform::Transform;
-use super::weights::{gather_kernels, transformed_len};
+use super::weights::gather_kernels;
 use super::{CLASSES, Grid, Layout, SPREAD, offsets};
 use crate::Real;
 
@@ -37,10 +37,15 @@ fn capacity(inputs: usize, outputs: usize) -> usize {
     if inputs.max(outputs) > 256 { 128 } else { 64 }
 }
 
+/// Values of a sum.
+fn total_len(inputs: usize, outputs: usize) -> usize {
+    SPREAD * blocks(inputs) * blocks(outputs) * BLOCK * BLOCK
+}
+
 /// Values of a sum with the tiles that wait.
 pub(in super::super) fn sum_len(inputs: usize, outputs: usize) -> usize {
     let waiting = |channels: usize| Layout::new(capacity(inputs, outputs), blocks(channels)).len();
-    transformed_len(inputs, outputs) + waiting(inputs) + waiting(outputs)
+    total_len(inputs, outputs) + waiting(inputs) + waiting(outputs)
 }
 
 impl<T: Real> TransformedSum<T> {
@@ -78,7 +83,7 @@ impl<T: Real> TransformedSum<T> {
         let capacity = capacity(self.inputs, self.outputs);
         let (from, to) = (Layout::new(capacity, inputs), Layout::new(capacity, outputs));
         if self.total.is_empty() {
-            self.total = Aligned::zeros(transformed_len(self.inputs, self.outputs));
+            self.total = Aligned::zeros(total_len(self.inputs, self.outputs));
             self.x = Aligned::zeros(from.len());
             self.dy = Aligned::zeros(to.len());
         }

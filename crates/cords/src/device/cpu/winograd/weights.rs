@@ -1,7 +1,12 @@
 //! Weights in the transformed domain.
 
+#![expect(unsafe_code, reason = "vector instructions and pointers into checked slices")]
+
+use std::ops::Range;
+
 use super::super::aligned::Aligned;
 use super::super::elementwise;
+use super::super::lanes::{Lanes, Level, compiled};
 use super::super::tiles::{BLOCK, PANEL, blocks, panel_width};
 use super::{P, Q, SPAN, SPREAD};
 use crate::Real;
@@ -20,44 +25,91 @@ const G: [[f64; 3]; SPAN] = {
     ]
 };
 
+/// Values of all 36 weight matrices from which they come from memory for every use. It then takes less time to read half of
+/// them, transformed in one direction only, and to transform that in the other.
+const LARGE: usize = 36 * 512 * 512;
+
+/// Values that are kept of each kernel.
+const fn kept(inputs: usize, outputs: usize) -> usize {
+    if SPREAD * inputs * outputs < LARGE {
+        SPREAD
+    } else {
+        3 * SPAN
+    }
+}
+
 /// Weights `[outputs, inputs, 3, 3]`, or their transpose turned by 180 degrees, transformed:
-/// `[panel of outputs][36][inputs][columns of the panel]`.
+/// `[panel of outputs][6][6][inputs][columns of the panel]`, or, where they are large and transformed in the direction of rows
+/// only, `[panel of outputs][6][inputs][3][columns of the panel]`.
 pub(in super::super) struct Transformed<T> {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     values: Aligned<T>,
 }
 
+/// Six matrices `[inputs][columns of the panel]` of some inputs: those of one row of a tile's values.
+#[derive(Clone, Copy)]
+pub(super) struct Slabs<T> {
+    pub(super) first: *const T,
+    /// Values from one matrix to the next.
+    pub(super) stride: usize,
+}
+
 /// Values of transformed weights.
 pub(in super::super) fn transformed_len(inputs: usize, outputs: usize) -> usize {
-    SPREAD * blocks(inputs) * blocks(outputs) * BLOCK * BLOCK
+    kept(inputs, outputs) * blocks(inputs) * blocks(outputs) * BLOCK * BLOCK
 }
 
 impl<T: Real> Transformed<T> {
-    /// From `weight(output, input)`, nine values in rows. On one thread: it may be called while others wait for it.
-    pub(in super::super) fn new(inputs: usize, outputs: usize, weight: impl Fn(usize, usize) -> [T; 9]) -> Self {
-        let depth = blocks(inputs) * BLOCK;
-        let mut values = Aligned::zeros(transformed_len(inputs, outputs));
-        for (panel, values) in values.chunks_mut(SPREAD * depth * PANEL).enumerate() {
-            let width = panel_width(outputs, panel);
-            for input in 0..inputs {
-                for first in (0..width).step_by(BLOCK) {
-                    let mut kernels = [[T::ZERO; BLOCK]; 9];
-                    for lane in 0..BLOCK.min(outputs.saturating_sub(panel * PANEL + first)) {
-                        for (kernels, value) in kernels.iter_mut().zip(weight(panel * PANEL + first + lane, input)) {
-                            kernels[lane] = value;
-                        }
-                    }
-                    for (xi, spread) in spread_kernels(&kernels).iter().enumerate() {
-                        values[(xi * depth + input) * width + first..][..BLOCK].copy_from_slice(spread);
-                    }
-                }
-            }
-        }
+    /// Room for weights.
+    pub(in super::super) fn zeros(inputs: usize, outputs: usize) -> Self {
         Self {
             inputs,
             outputs,
-            values,
+            values: Aligned::zeros(transformed_len(inputs, outputs)),
+        }
+    }
+
+    /// Takes over `weight(output, input)`, nine values in rows. On one thread: it may be called while others wait for it.
+    pub(in super::super) fn fill(&mut self, weight: impl Fn(usize, usize) -> [T; 9]) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let depth = blocks(inputs) * BLOCK;
+        let kept = kept(inputs, outputs);
+        for (panel, values) in self.values.chunks_mut(kept * depth * PANEL).enumerate() {
+            let width = panel_width(outputs, panel);
+            for first in (0..width).step_by(BLOCK) {
+                let lanes = BLOCK.min(outputs.saturating_sub(panel * PANEL + first));
+                for block in (0..inputs).step_by(BLOCK) {
+                    let range = block..inputs.min(block + BLOCK);
+                    // Weights of neighbouring inputs or outputs lie side by side: a block of both is read at a time.
+                    let mut kernels = [[[T::ZERO; BLOCK]; 9]; BLOCK];
+                    for lane in 0..lanes {
+                        for (input, kernels) in range.clone().zip(&mut kernels) {
+                            for (kernels, value) in kernels.iter_mut().zip(weight(panel * PANEL + first + lane, input))
+                            {
+                                kernels[lane] = value;
+                            }
+                        }
+                    }
+                    for (input, kernels) in range.zip(&kernels) {
+                        let mut put = |line: usize, value: &[T; BLOCK]| {
+                            values[line * width + first..][..BLOCK].copy_from_slice(value);
+                        };
+                        let rows = spread_rows(kernels);
+                        if kept == SPREAD {
+                            for (xi, value) in spread_columns(&rows).iter().enumerate() {
+                                put(xi * depth + input, value);
+                            }
+                        } else {
+                            for (row, values) in rows.iter().enumerate() {
+                                for (x, value) in values.iter().enumerate() {
+                                    put((row * depth + input) * 3 + x, value);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -66,27 +118,118 @@ impl<T: Real> Transformed<T> {
         batch * blocks(self.outputs) * side * side * BLOCK
     }
 
-    /// Weights of a panel for value `xi` of a tile: `[inputs][columns of the panel]`.
-    pub(super) fn slab(&self, panel: usize, xi: usize) -> &[T] {
-        let depth = blocks(self.inputs) * BLOCK;
-        let width = panel_width(self.outputs, panel);
-        &self.values[panel * SPREAD * depth * PANEL + xi * depth * width..][..depth * width]
+    /// Blocks of inputs that [`slabs`](Self::slabs) should be asked for at a time. What it transforms stays in the first-level
+    /// cache.
+    pub(super) fn together(&self) -> usize {
+        if kept(self.inputs, self.outputs) == SPREAD {
+            blocks(self.inputs)
+        } else {
+            1
+        }
+    }
+
+    /// Weights of a panel for a row of a tile's values, for a range of blocks of inputs. `held` is theirs until they are used.
+    ///
+    /// # Safety
+    /// The instructions of `S` exist.
+    pub(super) unsafe fn slabs<S: Lanes<Element = T>>(
+        &self,
+        (panel, row): (usize, usize),
+        range: Range<usize>,
+        held: &mut Aligned<T>,
+    ) -> Slabs<T> {
+        let (depth, width) = (blocks(self.inputs) * BLOCK, panel_width(self.outputs, panel));
+        let kept = kept(self.inputs, self.outputs);
+        let values = &self.values[panel * kept * depth * PANEL..][..kept * depth * width];
+        let first = range.start * BLOCK;
+        if kept == SPREAD {
+            return Slabs {
+                first: values[(row * SPAN * depth + first) * width..].as_ptr(),
+                stride: depth * width,
+            };
+        }
+        let inputs = range.len() * BLOCK;
+        let from = &values[(row * depth + first) * 3 * width..][..inputs * 3 * width];
+        // One line more between the six, so that they do not compete for the same cache sets.
+        let stride = inputs * width + BLOCK;
+        let to = held.at_least(SPAN * stride);
+        // SAFETY: the caller's promise; both slices have the length that the sizes ask for.
+        unsafe { spread_slabs::<S>(from.as_ptr(), (inputs, width), to.as_mut_ptr(), stride) };
+        Slabs {
+            first: to.as_ptr(),
+            stride,
+        }
     }
 }
 
-/// G g G^T of sixteen kernels side by side.
-fn spread_kernels<T: Real>(kernels: &[[T; BLOCK]; 9]) -> [[T; BLOCK]; SPREAD] {
-    elementwise::vectorised(|| {
-        let mut half = [[[T::ZERO; BLOCK]; 3]; SPAN];
-        for x in 0..3 {
-            let column = spread_1d([kernels[x], kernels[3 + x], kernels[6 + x]]);
-            for (half, value) in half.iter_mut().zip(column) {
-                half[x] = value;
+/// From `[inputs][3][width]` to six matrices `[inputs][width]`, `stride` apart; the same expressions as [`spread_1d`].
+///
+/// # Safety
+/// The instructions of `S` exist; `from` can be read and `to` written as far as the sizes reach.
+#[inline(always)]
+unsafe fn spread_slabs_body<S: Lanes>(
+    from: *const S::Element,
+    (inputs, width): (usize, usize),
+    to: *mut S::Element,
+    stride: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let factor = |row: usize, column: usize| <S::Element as Real>::from_f64(G[row][column]);
+        let one = S::splat(factor(0, 0));
+        let [p0, p1, p2] = [S::splat(factor(1, 0)), S::splat(factor(1, 1)), S::splat(factor(1, 2))];
+        let [q0, q1, q2] = [S::splat(factor(3, 0)), S::splat(factor(3, 1)), S::splat(factor(3, 2))];
+        for input in 0..inputs {
+            for lane in (0..width).step_by(S::COUNT) {
+                let from = from.add(input * 3 * width + lane);
+                let g = [S::load(from), S::load(from.add(width)), S::load(from.add(2 * width))];
+                let (even_p, odd_p) = (S::fma(p2, g[2], S::mul(p0, g[0])), S::mul(p1, g[1]));
+                let (even_q, odd_q) = (S::fma(q2, g[2], S::mul(q0, g[0])), S::mul(q1, g[1]));
+                let spread = [
+                    S::mul(one, g[0]),
+                    S::add(even_p, odd_p),
+                    S::sub(even_p, odd_p),
+                    S::add(even_q, odd_q),
+                    S::sub(even_q, odd_q),
+                    g[2],
+                ];
+                for (x, value) in spread.into_iter().enumerate() {
+                    S::store(to.add(x * stride + input * width + lane), value);
+                }
             }
         }
+    }
+}
+
+compiled! {
+    fn spread_slabs[S: Lanes][S] = spread_slabs_body(
+        from: *const S::Element,
+        sizes: (usize, usize),
+        to: *mut S::Element,
+        stride: usize,
+    )
+}
+
+/// G g of sixteen kernels side by side: six rows of three.
+fn spread_rows<T: Real>(kernels: &[[T; BLOCK]; 9]) -> [[[T; BLOCK]; 3]; SPAN] {
+    elementwise::vectorised(|| {
+        let mut rows = [[[T::ZERO; BLOCK]; 3]; SPAN];
+        for x in 0..3 {
+            let column = spread_1d([kernels[x], kernels[3 + x], kernels[6 + x]]);
+            for (row, value) in rows.iter_mut().zip(column) {
+                row[x] = value;
+            }
+        }
+        rows
+    })
+}
+
+/// The other direction: (G g) G^T.
+fn spread_columns<T: Real>(rows: &[[[T; BLOCK]; 3]; SPAN]) -> [[T; BLOCK]; SPREAD] {
+    elementwise::vectorised(|| {
         let mut spread = [[T::ZERO; BLOCK]; SPREAD];
-        for (half, spread) in half.into_iter().zip(spread.as_chunks_mut::<SPAN>().0) {
-            *spread = spread_1d(half);
+        for (row, spread) in rows.iter().zip(spread.as_chunks_mut::<SPAN>().0) {
+            *spread = spread_1d(*row);
         }
         spread
     })
@@ -111,7 +254,7 @@ fn spread_1d<T: Real>(g: [[T; BLOCK]; 3]) -> [[T; BLOCK]; SPAN] {
     ]
 }
 
-/// G^T u G of sixteen transformed kernels side by side: the transpose of [`spread_kernels`].
+/// G^T u G of sixteen transformed kernels side by side: the transpose of their transform.
 pub(super) fn gather_kernels(spread: &[[f64; BLOCK]; SPREAD]) -> [[f64; BLOCK]; 9] {
     elementwise::vectorised(|| {
         let mut half = [[[0.0; BLOCK]; 3]; SPAN];
