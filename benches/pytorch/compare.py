@@ -35,6 +35,8 @@ TOLERANCE = 1e-4
 R8_SIZES = [(64, 56), (128, 28), (256, 14), (512, 7)]
 SMALL_SIZES = [(64, 14), (32, 8), (16, 8)]
 ENGINE = "dynvis"
+# The engine with activity kept as bfloat16.
+ROUNDED = "dynvis, bfloat16 history"
 # A variant whose better time of the first two rounds is this many times the fastest one's is not timed again.
 HOPELESS = 1.3
 
@@ -273,18 +275,21 @@ def summarise(record):
 def measure_memory(areas, image_side, batch, steps, commands, folder, options):
     """Memory that one training step takes beyond what it was given, on each side; every figure from a new process."""
     records = []
-    names = [ENGINE, "published", "channels_last", "inductor", "by hand"]
+    names = [ENGINE, ROUNDED, "published", "channels_last", "inductor", "by hand"]
     for name in [n for n in names if not (options.quick and "inductor" in n)]:
         growth = {}
         for length in (steps // 2, steps):
             case = training_cell(areas, image_side, batch, length)["case"]
+            own = name in (ENGINE, ROUNDED)
+            if name == ROUNDED:
+                case["history"] = "bfloat16"
             path = folder / "inputs.safetensors"
             save_file(inputs(case), path)
             if name == "published" and not published_fits(case):
                 continue
-            with Server(commands[0] if name == ENGINE else commands[1], 1) as server:
+            with Server(commands[0] if own else commands[1], 1) as server:
                 server.ask("prepare", case=case, inputs=str(path))
-                if name == ENGINE:
+                if own:
                     memory = server.ask("memory")["memory"]
                 else:
                     # A first pass compiles and warms up; the server then returns free memory to the system.

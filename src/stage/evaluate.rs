@@ -52,7 +52,7 @@ impl Kind for Evaluate {
     type Params = Params;
     const NAME: &'static str = "evaluate";
     const SUMMARY: &'static str = "accuracy of models on the same images, with the phase and length of their training";
-    const CODE_VERSION: u32 = 2;
+    const CODE_VERSION: u32 = 3;
 
     fn outputs(_: &Params) -> Vec<Output> {
         vec![

@@ -84,7 +84,7 @@ impl Kind for FixedPoints {
     const NAME: &'static str = "fixed_points";
     const SUMMARY: &'static str =
         "steady states with and without an image, and the leading eigenvalues of each area there";
-    const CODE_VERSION: u32 = 2;
+    const CODE_VERSION: u32 = 3;
 
     fn outputs(_: &Params) -> Vec<Output> {
         vec![

@@ -85,7 +85,7 @@ impl Kind for Noise {
     type Params = Params;
     const NAME: &'static str = "noise";
     const SUMMARY: &'static str = "accuracy under Gaussian image noise, held or fresh in every step, beside controls";
-    const CODE_VERSION: u32 = 2;
+    const CODE_VERSION: u32 = 3;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();

@@ -67,7 +67,7 @@ impl Kind for Record {
     const NAME: &'static str = "record";
     const SUMMARY: &'static str =
         "activity of chosen areas and times for chosen images, raw or pooled, and the logits over time";
-    const CODE_VERSION: u32 = 2;
+    const CODE_VERSION: u32 = 3;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();

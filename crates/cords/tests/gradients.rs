@@ -8,7 +8,7 @@
 mod support;
 
 use cords::Real;
-use cords::learn::{Batch, CordsNetGradient, Memory, Objective, cnn_gradient, logspace};
+use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, cnn_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
 use support::{Fixture, assert_close};
 
@@ -73,6 +73,7 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
         phi(&fixture),
         &objective,
         Memory::Unlimited,
+        HistoryPrecision::Exact,
     )
     .and_then(|mut gradient| {
         let batch = Batch {
@@ -185,6 +186,7 @@ fn check_linear<T: Real>(
         Phi::Identity,
         &objective,
         Memory::Unlimited,
+        HistoryPrecision::Exact,
     )
     .and_then(|mut gradient| {
         let batch = Batch {

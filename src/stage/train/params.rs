@@ -1,7 +1,9 @@
 //! Parameters of `train`, and the engine's settings made of them.
 
 use cords::data::{Affine, Augment, Elastic, RandomResizedCrop};
-use cords::learn::{DirectConfig, Fit, Initialisation, InvertConfig, OptimiserKind, PhiCourse, Schedule, WarmUp};
+use cords::learn::{
+    DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiCourse, Schedule, WarmUp,
+};
 use cords::net::{Architecture, Euler, Phi};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,6 +85,17 @@ enum ScheduleName {
     Steps,
     /// a half cosine down to zero
     Cosine,
+}
+
+/// How the activities that the backward pass reads are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum HistoryName {
+    /// as they are
+    #[default]
+    Float32,
+    /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths
+    Bfloat16,
 }
 
 /// Random changes of training images, fresh in every epoch. All off by default.
@@ -248,6 +261,9 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "GiB", "x-unkeyed" = true))]
     pub(super) memory_budget: Option<f64>,
+    /// How the activities that the backward pass reads are kept, in phases with trials.
+    #[serde(default)]
+    history: HistoryName,
     /// Seed of weights, order and augmentation; the pipeline's if not given.
     #[serde(default)]
     pub(super) seed: u64,
@@ -413,6 +429,10 @@ impl Params {
             return_weight: self.return_weight.unwrap_or(otherwise(1e-3)),
             return_window_ms: self.return_window.unwrap_or(otherwise(20.0)),
             accuracy_window_ms: self.accuracy_window,
+            history: match self.history {
+                HistoryName::Float32 => HistoryPrecision::Exact,
+                HistoryName::Bfloat16 => HistoryPrecision::Bfloat16,
+            },
             memory_budget,
             fit,
         }

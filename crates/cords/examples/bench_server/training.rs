@@ -1,7 +1,7 @@
 //! Loss and gradients of whole trials. The optimiser is left out.
 
 use cords::Tensor;
-use cords::learn::{Batch, CordsNetGradient, Gradient, Memory, Objective, logspace};
+use cords::learn::{Batch, CordsNetGradient, Gradient, HistoryPrecision, Memory, Objective, logspace};
 use cords::net::{Architecture, Euler, Parameters, Phi};
 use serde::Deserialize;
 
@@ -22,6 +22,9 @@ pub(crate) struct TrainingCase {
     /// Steps between the activities that are kept; all of them if not given.
     #[serde(default)]
     interval: Option<usize>,
+    /// How they are kept.
+    #[serde(default)]
+    history: HistoryPrecision,
 }
 
 pub(crate) struct Training {
@@ -31,6 +34,7 @@ pub(crate) struct Training {
     images: Vec<f32>,
     labels: Vec<u32>,
     memory: Memory,
+    history: HistoryPrecision,
     /// From the first pass on, so that what it takes counts as the pass's memory.
     gradient: Option<CordsNetGradient<f32>>,
     result: Option<Gradient<f32>>,
@@ -58,6 +62,7 @@ impl Training {
             images: images.data.clone(),
             labels: case.labels,
             memory: case.interval.map_or(Memory::Unlimited, Memory::Every),
+            history: case.history,
             gradient: None,
             result: None,
         })
@@ -84,6 +89,7 @@ impl Prepared for Training {
                 Phi::Relu,
                 &self.objective,
                 self.memory,
+                self.history,
             )?),
         };
         self.result = Some(gradient.run(batch, &[])?);

@@ -7,7 +7,7 @@
 
 mod cpu;
 
-pub use cpu::{Aligned, Cpu, Kernels};
+pub use cpu::{Aligned, Cpu, Kernels, Packed};
 
 use crate::Real;
 use crate::net::Phi;
@@ -135,6 +135,9 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// Scratch memory of one group's kernels. Its content never reaches a result.
     type Workspace: Send + Sync + Default;
 
+    /// Activity as bfloat16, with the signs of the currents that it came from.
+    type Packed: Send + Sync;
+
     /// Images of one group. A constant of the device, so that sums over groups do not depend on the number of threads.
     fn group_images(&self) -> usize;
     /// Groups worth holding in memory at once, for networks of so many units an image.
@@ -247,6 +250,24 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         leak: (f64, Phi),
         r: &Self::Buffer,
         next: &Self::Buffer,
+        g: &mut Self::Buffer,
+        delta: &mut Self::Buffer,
+        sum: &mut Self::Buffer,
+    );
+
+    /// Room for packed maps.
+    fn packed(&self, maps: Maps) -> Self::Packed;
+    /// Bytes of packed maps.
+    fn packed_bytes(&self, maps: Maps) -> u64;
+    /// packed = next, which a step with `alpha` = dt/tau has made of r.
+    fn pack(&self, alpha: f64, r: &Self::Buffer, next: &Self::Buffer, packed: &mut Self::Packed);
+    /// x = the activity that was packed, rounded to bfloat16.
+    fn unpack(&self, packed: &Self::Packed, x: &mut Self::Buffer);
+    /// As [`leaky_adjoint`](Self::leaky_adjoint), to the same bits, from `next` packed.
+    fn packed_adjoint(
+        &self,
+        leak: (f64, Phi),
+        packed: &Self::Packed,
         g: &mut Self::Buffer,
         delta: &mut Self::Buffer,
         sum: &mut Self::Buffer,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Initialisation, Objective, OptimiserKind, Schedule, TrainError, WarmUp, logspace};
+use super::{HistoryPrecision, Initialisation, Objective, OptimiserKind, Schedule, TrainError, WarmUp, logspace};
 use crate::net::{Euler, Presentation};
 
 /// Settings that both kinds of network share.
@@ -117,6 +117,8 @@ pub struct DirectConfig {
     pub return_window_ms: f64,
     /// Width of the time windows in which validation accuracy is recorded.
     pub accuracy_window_ms: f64,
+    /// How the activities that the backward pass reads are kept.
+    pub history: HistoryPrecision,
     /// Bytes that a gradient step may take; no limit where `None`. It never shows in a result.
     pub memory_budget: Option<u64>,
     /// Everything that is not about time.
@@ -134,6 +136,7 @@ impl Default for DirectConfig {
             return_weight: 1e-3,
             return_window_ms: 20.0,
             accuracy_window_ms: 20.0,
+            history: HistoryPrecision::Exact,
             memory_budget: None,
             fit: Fit::default(),
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use super::history::HistoryPrecision;
 use super::memory::{Memory, Plan};
 use super::rollout::{Gradients, GroupLoss, Rollout, keep_largest};
 use super::{Objective, TrainError};
@@ -68,7 +69,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         let held = idle.iter().position(|rollout| rollout.batch() == batch);
         let held = held.map(|index| idle.swap_remove(index));
         drop(idle);
-        held.unwrap_or_else(|| Rollout::new(connections, &self.objective, batch, self.plan.interval))
+        held.unwrap_or_else(|| Rollout::new(connections, &self.objective, batch, self.plan))
     }
 
     /// Loss of a batch and, where `gradients` is given, the gradients of effective weights and biases (overwritten).
@@ -197,6 +198,7 @@ pub struct CordsNetGradient<T: Real> {
     connections: Connections<T, Cpu>,
     objective: Objective,
     memory: Memory,
+    precision: HistoryPrecision,
     /// Trials as the last batch's memory was planned.
     trials: BatchGradient<T, Cpu>,
     sums: Gradients<Aligned<T>>,
@@ -215,6 +217,7 @@ impl<T: Real> CordsNetGradient<T> {
         phi: Phi,
         objective: &Objective,
         memory: Memory,
+        precision: HistoryPrecision,
     ) -> Result<Self, TrainError> {
         architecture.validate()?;
         euler.validate(architecture.areas())?;
@@ -228,13 +231,14 @@ impl<T: Real> CordsNetGradient<T> {
         let weights = Weights::upload(&Cpu, architecture, &parameters, cordsnet_others(architecture));
         let connections = Connections::new(&Cpu, architecture, euler, phi, &weights);
         Ok(Self {
-            trials: BatchGradient::new(objective, Plan::unlimited(&connections, objective.steps())),
+            trials: BatchGradient::new(objective, Plan::unlimited(&connections, objective.steps(), precision)),
             sums: zero_gradients(&connections),
             parameters,
             weights,
             connections,
             objective: objective.clone(),
             memory,
+            precision,
         })
     }
 
@@ -253,7 +257,7 @@ impl<T: Real> CordsNetGradient<T> {
     /// Loss and gradient of one batch.
     ///
     /// `steps` are counted from the spontaneous state (0), through
-    /// the stimulus, to the end of the trial. Where there are any, all activities are kept.
+    /// the stimulus, to the end of the trial. Where there are any, all activities are kept as they are.
     ///
     /// # Errors
     /// [`TrainError::Setting`] where a step or the number of images is out of range, [`TrainError::Label`] where a label is no
@@ -268,12 +272,12 @@ impl<T: Real> CordsNetGradient<T> {
             });
         }
         check_batch(architecture, batch)?;
-        let memory = if steps.is_empty() {
-            self.memory
+        let (memory, precision) = if steps.is_empty() {
+            (self.memory, self.precision)
         } else {
-            Memory::Unlimited
+            (Memory::Unlimited, HistoryPrecision::Exact)
         };
-        let plan = Plan::new(connections, &self.objective, batch.labels.len(), memory)?;
+        let plan = Plan::new(connections, &self.objective, batch.labels.len(), memory, precision)?;
         if plan != self.trials.plan {
             self.trials = BatchGradient::new(&self.objective, plan);
         }
@@ -395,18 +399,39 @@ mod tests {
                     .collect();
                 (loss, logits, gradients)
             };
-            let everything = Plan::unlimited(&connections, objective.steps());
-            let whole = run(BatchGradient::new(&objective, everything));
-            assert!(
+            let precisions = [HistoryPrecision::Exact, HistoryPrecision::Bfloat16];
+            let [exact, rounded] = precisions.map(|precision| {
+                let everything = Plan::unlimited(&connections, objective.steps(), precision);
+                let whole = run(BatchGradient::new(&objective, everything));
+                let gradients = &whole.2;
+                assert!(
+                    gradients
+                        .iter()
+                        .all(|gradient| gradient.iter().any(|value| *value != 0.0))
+                );
+                for interval in 1..objective.steps() {
+                    for groups in [1, 2] {
+                        let plan = Plan {
+                            groups,
+                            interval,
+                            precision,
+                        };
+                        let sparse = run(BatchGradient::new(&objective, plan));
+                        assert_eq!(whole, sparse, "{plan:?}");
+                    }
+                }
                 whole
-                    .2
-                    .iter()
-                    .all(|gradient| gradient.iter().any(|value| *value != 0.0))
-            );
-            for interval in 1..objective.steps() {
-                for groups in [1, 2] {
-                    let sparse = run(BatchGradient::new(&objective, Plan { groups, interval }));
-                    assert_eq!(whole, sparse, "every {interval} steps, {groups} groups side by side");
+            });
+            // Rounded activity, of eight significant bits, shows in the gradient alone.
+            assert_eq!((&exact.0, &exact.1), (&rounded.0, &rounded.1));
+            assert_ne!(exact.2, rounded.2);
+            for (exact, rounded) in exact.2.iter().zip(&rounded.2) {
+                let largest = exact.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                for (exact, rounded) in exact.iter().zip(rounded) {
+                    assert!(
+                        (exact - rounded).abs() <= largest / 256.0,
+                        "{rounded} for {exact} of {largest}"
+                    );
                 }
             }
         }

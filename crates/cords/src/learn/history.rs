@@ -1,102 +1,240 @@
-//! The activities of a trial that the backward pass needs: all of them, or checkpoints from which segments are computed anew.
+//! The activities of a trial that the backward pass needs: all of them, or checkpoints from which segments are computed anew;
+//! as they are, or rounded to bfloat16.
 //!
-//! A segment computed twice has the same bits, so the interval never shows in a gradient.
+//! Checkpoints are exact and a segment computed twice has the same bits, so the interval never shows in a gradient.
+
+use serde::{Deserialize, Serialize};
 
 use crate::Real;
-use crate::device::Device;
+use crate::device::{Device, Maps};
+use crate::net::Connections;
+
+/// How the activities that the backward pass reads are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryPrecision {
+    /// As they are.
+    #[default]
+    Exact,
+    /// Rounded to bfloat16 (8 significant bits), with a bit for the sign of each current: half the memory. The forward pass, its
+    /// loss and the derivatives of phi stay exact; the weights' gradients and the return term's see rounded activity.
+    Bfloat16,
+}
 
 /// States after 0, 1, ... steps, of which those of one segment are held.
-pub(crate) struct History<B> {
+pub(crate) struct History<T: Real, D: Device<T>> {
     /// Steps of a segment.
     interval: usize,
     steps: usize,
     /// States at the start of every segment but the first, which follows from the trial's start; empty where one segment
     /// holds everything.
-    kept: Vec<Vec<B>>,
-    /// `segment[t][area]`: activity after `start + t` steps.
-    segment: Vec<Vec<B>>,
+    kept: Vec<Vec<D::Buffer>>,
+    segment: Segment<T, D>,
     start: usize,
+    alphas: Vec<f64>,
 }
 
-impl<B> History<B> {
-    /// Room for a trial of `steps` steps with a checkpoint every `interval`; `state` gives zeroed buffers for all areas.
-    pub(crate) fn new(steps: usize, interval: usize, state: impl Fn() -> Vec<B>) -> Self {
+/// `[t][area]`: activity after `start + t` steps.
+enum Segment<T: Real, D: Device<T>> {
+    Exact(Vec<Vec<D::Buffer>>),
+    Packed {
+        states: Vec<Vec<D::Packed>>,
+        /// The states before and after the step at hand.
+        live: [Vec<D::Buffer>; 2],
+        /// That step.
+        at: usize,
+    },
+}
+
+/// States that a history holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeldStates {
+    pub(crate) exact: usize,
+    pub(crate) packed: usize,
+}
+
+impl HeldStates {
+    /// For a trial of `steps` steps with a checkpoint every `interval`.
+    pub(crate) fn new(steps: usize, interval: usize, precision: HistoryPrecision) -> Self {
+        let kept = if interval < steps { steps.div_ceil(interval) } else { 0 };
+        let segment = interval.min(steps) + 1;
+        match precision {
+            HistoryPrecision::Exact => Self {
+                exact: kept + segment,
+                packed: 0,
+            },
+            HistoryPrecision::Bfloat16 => Self {
+                exact: kept + 2,
+                packed: segment,
+            },
+        }
+    }
+}
+
+impl<T: Real, D: Device<T>> History<T, D> {
+    /// Room for a trial of `steps` steps of `batch` images with a checkpoint every `interval`.
+    pub(crate) fn new(
+        connections: &Connections<T, D>,
+        batch: usize,
+        steps: usize,
+        interval: usize,
+        precision: HistoryPrecision,
+    ) -> Self {
         let interval = interval.clamp(1, steps.max(1));
         let kept = if interval < steps { steps.div_ceil(interval) } else { 0 };
+        let (state, held) = (|| connections.buffers(batch), interval.min(steps) + 1);
+        let areas = 0..connections.architecture.areas();
+        let maps: Vec<Maps> = areas.map(|area| connections.maps(area, batch)).collect();
+        let packed = || maps.iter().map(|maps| connections.device.packed(*maps)).collect();
         Self {
             interval,
             steps,
             kept: (0..kept).map(|_| state()).collect(),
-            segment: (0..=interval.min(steps)).map(|_| state()).collect(),
+            segment: match precision {
+                HistoryPrecision::Exact => Segment::Exact((0..held).map(|_| state()).collect()),
+                HistoryPrecision::Bfloat16 => Segment::Packed {
+                    states: (0..held).map(|_| packed()).collect(),
+                    live: [state(), state()],
+                    at: 0,
+                },
+            },
             start: 0,
-        }
-    }
-
-    /// States that a trial of `steps` steps holds.
-    pub(crate) fn states(steps: usize, interval: usize) -> usize {
-        if interval < steps {
-            steps.div_ceil(interval) + interval + 1
-        } else {
-            steps + 1
+            alphas: connections.alphas.clone(),
         }
     }
 
     /// The state that the trial starts from, to be written before the first [`advance`](Self::advance).
-    pub(crate) fn begin(&mut self) -> &mut [B] {
+    pub(crate) fn begin(&mut self) -> &mut [D::Buffer] {
         self.start = 0;
-        &mut self.segment[0]
-    }
-
-    /// The state after `step` steps, where its segment is held.
-    pub(crate) fn state(&self, step: usize) -> &[B] {
-        &self.segment[step - self.start]
-    }
-
-    /// The states before and after step `step`, which must follow the one made last: `make(before, after)` is to compute
-    /// the second.
-    pub(crate) fn advance<T: Real, D: Device<T, Buffer = B>>(
-        &mut self,
-        device: &D,
-        step: usize,
-        make: impl FnOnce(&[B], &mut [B]),
-    ) {
-        if step == 1 {
-            self.keep(device, 0);
-        } else if step - 1 == self.start + self.interval {
-            self.segment.swap(0, self.interval);
-            self.start = step - 1;
-            self.keep(device, self.start / self.interval);
-        }
-        let (past, future) = self.segment.split_at_mut(step - self.start);
-        make(&past[past.len() - 1], &mut future[0]);
-    }
-
-    fn keep<T: Real, D: Device<T, Buffer = B>>(&mut self, device: &D, index: usize) {
-        if let Some(kept) = self.kept.get_mut(index) {
-            for (from, to) in self.segment[0].iter().zip(kept) {
-                device.copy(from, to);
+        match &mut self.segment {
+            Segment::Exact(states) => &mut states[0],
+            Segment::Packed { live, at, .. } => {
+                *at = 0;
+                &mut live[1]
             }
         }
     }
 
+    /// The state after `step` steps: of those held, the last one made or recalled and the one before it.
+    pub(crate) fn state(&self, step: usize) -> &[D::Buffer] {
+        match &self.segment {
+            Segment::Exact(states) => &states[step - self.start],
+            Segment::Packed { live, at, .. } => &live[step + 1 - at],
+        }
+    }
+
+    /// The states before and after step `step`, which must follow the one made last: `make(before, after)` is to compute
+    /// the second.
+    pub(crate) fn advance(&mut self, device: &D, step: usize, make: impl FnOnce(&[D::Buffer], &mut [D::Buffer])) {
+        if step == 1 || step - 1 == self.start + self.interval {
+            if let Segment::Exact(states) = &mut self.segment {
+                states.swap(0, step - 1 - self.start);
+            }
+            self.start = step - 1;
+            if let Some(kept) = self.kept.get_mut(self.start / self.interval) {
+                let state = match &self.segment {
+                    Segment::Exact(states) => &states[0],
+                    Segment::Packed { live, .. } => &live[1],
+                };
+                for (from, to) in state.iter().zip(kept) {
+                    device.copy(from, to);
+                }
+            }
+            self.segment.begin(device, &self.alphas);
+        }
+        self.segment.make(device, &self.alphas, self.start, step, make);
+    }
+
     /// Sees to it that the states before and after step `step` are held, computing its segment anew where they are not:
     /// `make(step, before, after)` as in [`advance`](Self::advance).
-    pub(crate) fn recall<T: Real, D: Device<T, Buffer = B>>(
+    pub(crate) fn recall(
         &mut self,
         device: &D,
         step: usize,
-        mut make: impl FnMut(usize, &[B], &mut [B]),
+        mut make: impl FnMut(usize, &[D::Buffer], &mut [D::Buffer]),
     ) {
-        if step > self.start {
-            return;
+        if step <= self.start {
+            self.start = (step - 1) / self.interval * self.interval;
+            let first = match &mut self.segment {
+                Segment::Exact(states) => &mut states[0],
+                Segment::Packed { live, .. } => &mut live[1],
+            };
+            for (from, to) in self.kept[self.start / self.interval].iter().zip(first) {
+                device.copy(from, to);
+            }
+            self.segment.begin(device, &self.alphas);
+            for step in self.start + 1..=self.steps.min(self.start + self.interval) {
+                self.segment
+                    .make(device, &self.alphas, self.start, step, |before, after| {
+                        make(step, before, after)
+                    });
+            }
         }
-        self.start = (step - 1) / self.interval * self.interval;
-        for (from, to) in self.kept[self.start / self.interval].iter().zip(&mut self.segment[0]) {
-            device.copy(from, to);
+        if let Segment::Packed { states, live, at } = &mut self.segment {
+            *at = step;
+            for (live, states) in live.iter_mut().zip(&states[step - 1 - self.start..]) {
+                for (live, state) in live.iter_mut().zip(states) {
+                    device.unpack(state, live);
+                }
+            }
         }
-        for offset in 1..=self.interval.min(self.steps - self.start) {
-            let (past, future) = self.segment.split_at_mut(offset);
-            make(self.start + offset, &past[offset - 1], &mut future[0]);
+    }
+
+    /// delta = alpha phi'(u) g, sum += delta and g *= 1 - alpha for an area's step `step`, which has been recalled;
+    /// `outputs` are g, delta and sum.
+    pub(crate) fn leaky_adjoint(
+        &self,
+        connections: &Connections<T, D>,
+        step: usize,
+        area: usize,
+        [g, delta, sum]: [&mut D::Buffer; 3],
+    ) {
+        let (device, leak) = (&connections.device, (connections.alphas[area], connections.phi));
+        let at = step - self.start;
+        match &self.segment {
+            Segment::Exact(states) => {
+                device.leaky_adjoint(leak, &states[at - 1][area], &states[at][area], g, delta, sum);
+            }
+            Segment::Packed { states, .. } => device.packed_adjoint(leak, &states[at][area], g, delta, sum),
+        }
+    }
+}
+
+impl<T: Real, D: Device<T>> Segment<T, D> {
+    /// Takes over the first state.
+    fn begin(&mut self, device: &D, alphas: &[f64]) {
+        if let Self::Packed { states, live, .. } = self {
+            for ((state, packed), alpha) in live[1].iter().zip(&mut states[0]).zip(alphas) {
+                // Whatever made it belongs to the segment before.
+                device.pack(*alpha, state, state, packed);
+            }
+        }
+    }
+
+    /// Makes the state after `step` steps of the one before.
+    fn make(
+        &mut self,
+        device: &D,
+        alphas: &[f64],
+        start: usize,
+        step: usize,
+        make: impl FnOnce(&[D::Buffer], &mut [D::Buffer]),
+    ) {
+        match self {
+            Self::Exact(states) => {
+                let (past, future) = states.split_at_mut(step - start);
+                make(&past[past.len() - 1], &mut future[0]);
+            }
+            Self::Packed { states, live, at } => {
+                live.swap(0, 1);
+                let [before, after] = live;
+                make(before, after);
+                *at = step;
+                let packed = states[step - start].iter_mut();
+                for (((before, after), packed), alpha) in before.iter().zip(after.iter()).zip(packed).zip(alphas) {
+                    device.pack(*alpha, before, after, packed);
+                }
+            }
         }
     }
 }

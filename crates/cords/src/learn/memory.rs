@@ -3,7 +3,7 @@
 //! A plan decides how many groups of images run side by side and how many steps lie between the activities that are kept.
 //! Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits.
 
-use super::history::History;
+use super::history::{HeldStates, HistoryPrecision};
 use super::{Objective, TrainError};
 use crate::Real;
 use crate::device::Device;
@@ -28,14 +28,21 @@ pub(crate) struct Plan {
     pub(crate) groups: usize,
     /// Steps between the activities that are kept; all of them where it is the trial's length.
     pub(crate) interval: usize,
+    /// How they are kept.
+    pub(crate) precision: HistoryPrecision,
 }
 
 impl Plan {
     /// As fast as can be.
-    pub(crate) fn unlimited<T: Real, D: Device<T>>(connections: &Connections<T, D>, steps: usize) -> Self {
+    pub(crate) fn unlimited<T: Real, D: Device<T>>(
+        connections: &Connections<T, D>,
+        steps: usize,
+        precision: HistoryPrecision,
+    ) -> Self {
         Self {
             groups: connections.device.groups_in_flight(connections.units()).max(1),
             interval: steps,
+            precision,
         }
     }
 
@@ -48,8 +55,9 @@ impl Plan {
         objective: &Objective,
         images: usize,
         memory: Memory,
+        precision: HistoryPrecision,
     ) -> Result<Self, TrainError> {
-        let unlimited = Self::unlimited(connections, objective.steps());
+        let unlimited = Self::unlimited(connections, objective.steps(), precision);
         let budget = match memory {
             Memory::Unlimited => return Ok(unlimited),
             Memory::Every(interval) => return Ok(Self { interval, ..unlimited }),
@@ -59,7 +67,7 @@ impl Plan {
         let group = images.min(device.group_images());
         let most = images.div_ceil(group).min(device.groups_in_flight(units));
         let needs = Needs::new(connections, group, objective.steps(), objective.ramp.len());
-        needs.plan(most, |groups| device.slowdown(units, groups), budget)
+        needs.plan(most, precision, |groups| device.slowdown(units, groups), budget)
     }
 }
 
@@ -68,8 +76,9 @@ impl Plan {
 struct Needs {
     /// Weights in every form, the optimiser's memory, gradients.
     shared: u64,
-    /// Activity of one group at one step.
+    /// Activity of one group at one step, as it is and packed.
     state: u64,
+    packed: u64,
     /// A group's trial, apart from the activities that are kept.
     group: u64,
     steps: usize,
@@ -85,6 +94,8 @@ impl Needs {
         let bytes = |maps| device.maps_bytes(maps);
         let areas = 0..architecture.areas();
         let state: u64 = areas.clone().map(|area| bytes(connections.maps(area, images))).sum();
+        let packed = |area| device.packed_bytes(connections.maps(area, images));
+        let packed = areas.clone().map(packed).sum();
         let sources: u64 = areas
             .skip(1)
             .map(|area| bytes(ConvName::Feedforward(area).shape(architecture).in_maps(images)))
@@ -105,6 +116,7 @@ impl Needs {
             // Parameters, two moments, gradients of effective weights and of parameters.
             shared: filters + 5 * (weights + biases),
             state,
+            packed,
             // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their gradients.
             group: state * if connections.non_negative() { 6 } else { 7 }
                 + 2 * sources
@@ -120,20 +132,31 @@ impl Needs {
     }
 
     fn total(&self, plan: Plan) -> u64 {
-        let kept = History::<()>::states(self.steps, plan.interval) as u64;
-        self.shared + plan.groups as u64 * (self.group + kept * self.state)
+        let held = HeldStates::new(self.steps, plan.interval, plan.precision);
+        let history = held.exact as u64 * self.state + held.packed as u64 * self.packed;
+        self.shared + plan.groups as u64 * (self.group + history)
     }
 
     /// The fastest plan that fits, of up to `most` groups side by side; `slowdown` says what fewer of them cost.
     ///
     /// # Errors
     /// [`TrainError::Memory`] where none does.
-    fn plan(&self, most: usize, slowdown: impl Fn(usize) -> f64, budget: u64) -> Result<Plan, TrainError> {
+    fn plan(
+        &self,
+        most: usize,
+        precision: HistoryPrecision,
+        slowdown: impl Fn(usize) -> f64,
+        budget: u64,
+    ) -> Result<Plan, TrainError> {
         // Any interval costs the same time; this one takes least memory.
         let sparse = (self.steps as f64).sqrt().ceil() as usize;
-        let plans = (1..=most.max(1))
-            .rev()
-            .flat_map(|groups| [self.steps, sparse].map(|interval| Plan { groups, interval }));
+        let plans = (1..=most.max(1)).rev().flat_map(|groups| {
+            [self.steps, sparse].map(|interval| Plan {
+                groups,
+                interval,
+                precision,
+            })
+        });
         let time = |plan: &Plan| slowdown(plan.groups) * if plan.interval < self.steps { TWICE } else { 1.0 };
         plans
             .clone()
@@ -153,15 +176,20 @@ mod tests {
     const NEEDS: Needs = Needs {
         shared: 1000,
         state: 10,
+        packed: 5,
         group: 100,
         steps: 100,
     };
 
     fn plan(budget: u64) -> Option<(usize, usize)> {
+        plan_with(budget, HistoryPrecision::Exact)
+    }
+
+    fn plan_with(budget: u64, precision: HistoryPrecision) -> Option<(usize, usize)> {
         // Two threads: one group alone takes twice as long.
         let slowdown = |groups: usize| 2.0 / groups.min(2) as f64;
         NEEDS
-            .plan(4, slowdown, budget)
+            .plan(4, precision, slowdown, budget)
             .ok()
             .map(|plan| (plan.groups, plan.interval))
     }
@@ -176,11 +204,15 @@ mod tests {
         assert_eq!(plan(1000 + 2 * 310), Some((2, 10)));
         assert_eq!(plan(1000 + 2 * 310 - 1), Some((1, 10)));
         assert_eq!(plan(1000 + 310), Some((1, 10)));
+        // Packed: 100 + 2 x 10 + 101 x 5.
+        let packed = |budget| plan_with(budget, HistoryPrecision::Bfloat16);
+        assert_eq!(packed(1000 + 4 * 625), Some((4, 100)));
+        assert_eq!(packed(1000 + 4 * 625 - 1), Some((3, 100)));
     }
 
     #[test]
     fn too_small_a_budget_is_an_error_that_says_what_is_needed() {
-        let error = NEEDS.plan(4, |_| 1.0, 1000 + 309);
+        let error = NEEDS.plan(4, HistoryPrecision::Exact, |_| 1.0, 1000 + 309);
         assert!(
             matches!(
                 error,

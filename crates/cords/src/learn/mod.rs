@@ -31,6 +31,7 @@ pub use evaluate::{Evaluation, evaluate};
 pub use fit::{Data, EpochRecord, Observer, Place, Progress};
 pub use fold::fold;
 pub use gradient::{Batch, BatchLoss, CordsNetGradient, Gradient};
+pub use history::HistoryPrecision;
 pub use images::Images;
 pub use init::Initialisation;
 pub use invert::{AreaInverse, AreaInversion, AreaInversionGradient};

@@ -5,6 +5,7 @@
 //! whole phase. Weight gradients are summed over all steps in the form that the device's algorithms want.
 
 use super::history::History;
+use super::memory::Plan;
 use super::{Batch, Objective};
 use crate::Real;
 use crate::device::Device;
@@ -36,7 +37,7 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
     batch: usize,
     scratch: StepScratch<T, D>,
     /// Activity after 0, 1, ... steps from the spontaneous state on.
-    history: History<D::Buffer>,
+    history: History<T, D>,
     /// The constant part of the current during the stimulus, and after it.
     stimulus_current: Vec<D::Buffer>,
     after_current: Vec<D::Buffer>,
@@ -61,8 +62,8 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
 }
 
 impl<T: Real, D: Device<T>> Rollout<T, D> {
-    /// Memory for a group of `batch` images with a checkpoint every `interval` steps.
-    pub(crate) fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize, interval: usize) -> Self {
+    /// Memory for a group of `batch` images as planned.
+    pub(crate) fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize, plan: Plan) -> Self {
         let device = &connections.device;
         let architecture = &connections.architecture;
         let areas = architecture.areas();
@@ -73,7 +74,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         Self {
             batch,
             scratch: connections.scratch(batch),
-            history: History::new(objective.steps(), interval, || connections.buffers(batch)),
+            history: History::new(connections, batch, objective.steps(), plan.interval, plan.precision),
             stimulus_current: connections.buffers(batch),
             after_current: if objective.after_steps > 0 {
                 connections.buffers(batch)
@@ -272,18 +273,11 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
     fn step_back(&mut self, connections: &Connections<T, D>, step: usize) {
         let (device, batch) = (&connections.device, self.batch);
         let areas = connections.architecture.areas();
-        let (before, after) = (self.history.state(step - 1), self.history.state(step));
+        let before = self.history.state(step - 1);
         let (gradient, delta) = (&mut self.gradient, &mut self.delta);
         for area in 0..areas {
-            let leak = (connections.alphas[area], connections.phi);
-            device.leaky_adjoint(
-                leak,
-                &before[area],
-                &after[area],
-                &mut gradient[area],
-                &mut delta[area],
-                &mut self.delta_sum[area],
-            );
+            let outputs = [&mut gradient[area], &mut delta[area], &mut self.delta_sum[area]];
+            self.history.leaky_adjoint(connections, step, area, outputs);
         }
         let StepScratch {
             work,

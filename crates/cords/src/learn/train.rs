@@ -159,7 +159,7 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         let weights = Weights::upload(device, architecture, parameters, cordsnet_others(architecture));
         let connections = Connections::new(device, architecture, euler, phi, &weights);
         let memory = config.memory_budget.map_or(Memory::Unlimited, Memory::Budget);
-        let plan = Plan::new(&connections, &objective, images.min(fit.batch), memory)?;
+        let plan = Plan::new(&connections, &objective, images.min(fit.batch), memory, config.history)?;
         Ok(Self {
             architecture: architecture.clone(),
             euler: euler.clone(),

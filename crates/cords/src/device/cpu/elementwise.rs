@@ -169,7 +169,7 @@ pub(super) fn max_abs<T: Real>(x: &[T]) -> f64 {
 /// The part of the state that the step carries over. One expression, used forward and backward: where phi(u) = 0,
 /// `next` equals it bit by bit, so that the backward pass recovers the sign of u exactly.
 #[inline(always)]
-fn carried<T: Real>(keep: T, r: T) -> T {
+pub(super) fn carried<T: Real>(keep: T, r: T) -> T {
     keep * r
 }
 

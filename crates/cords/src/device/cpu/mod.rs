@@ -10,6 +10,7 @@ mod direct;
 mod elementwise;
 mod lanes;
 mod maps;
+mod packed;
 mod parallel;
 mod tiles;
 mod winograd;
@@ -18,6 +19,7 @@ use rayon::prelude::*;
 
 pub use aligned::Aligned;
 pub use conv::Kernels;
+pub use packed::Packed;
 
 use super::{AdamStep, ConvShape, Device, LeakyStep, Maps};
 use crate::Real;
@@ -39,6 +41,7 @@ impl<T: Real> Device<T> for Cpu {
     type Filter = conv::Filter<T>;
     type WeightSum = conv::WeightSum<T>;
     type Workspace = conv::Workspace<T>;
+    type Packed = Packed;
 
     fn group_images(&self) -> usize {
         GROUP_IMAGES
@@ -243,6 +246,33 @@ impl<T: Real> Device<T> for Cpu {
         sum: &mut Aligned<T>,
     ) {
         elementwise::leaky_adjoint((alpha, phi.slope()), r, next, [g, delta, sum]);
+    }
+
+    fn packed(&self, maps: Maps) -> Packed {
+        Packed::new(maps::stored(maps))
+    }
+
+    fn packed_bytes(&self, maps: Maps) -> u64 {
+        packed::bytes(maps::stored(maps)) as u64
+    }
+
+    fn pack(&self, alpha: f64, r: &Aligned<T>, next: &Aligned<T>, packed: &mut Packed) {
+        packed.pack(alpha, r, next);
+    }
+
+    fn unpack(&self, packed: &Packed, x: &mut Aligned<T>) {
+        packed.unpack(x);
+    }
+
+    fn packed_adjoint(
+        &self,
+        (alpha, phi): (f64, Phi),
+        packed: &Packed,
+        g: &mut Aligned<T>,
+        delta: &mut Aligned<T>,
+        sum: &mut Aligned<T>,
+    ) {
+        packed.leaky_adjoint((alpha, phi.slope()), [g, delta, sum]);
     }
 
     fn avg_pool(&self, maps: Maps, x: &Aligned<T>, y: &mut Aligned<T>) {

@@ -140,26 +140,23 @@ impl<S: Lanes, E: Epilogue<S>> Correlation<'_, S, E> {
         let (products, held) = scratch;
         let products = products.at_least(SPREAD * stride).as_mut_ptr();
         let (first, end) = (block.slots[tiles.start], block.slots[tiles.end]);
-        for row in 0..SPAN {
-            let mut before = 0;
-            for term in self.terms {
-                let inputs = term.weights.inputs;
-                // Values of a block that are not always 0.
-                let depth = BLOCK.min(inputs);
-                let together = term.weights.together();
-                for first_block in (0..blocks(inputs)).step_by(together) {
-                    let count = together.min(blocks(inputs) - first_block);
+        let mut before = 0;
+        for term in self.terms {
+            let inputs = blocks(term.weights.inputs);
+            // Values of a block that are not always 0.
+            let depth = BLOCK.min(term.weights.inputs);
+            let together = term.weights.together();
+            for first_block in (0..inputs).step_by(together) {
+                let range = first_block..inputs.min(first_block + together);
+                for row in 0..SPAN {
                     // SAFETY: the caller's promise.
-                    let slabs = unsafe {
-                        term.weights
-                            .slabs::<S>((panel, row), first_block..first_block + count, held)
-                    };
+                    let slabs = unsafe { term.weights.slabs::<S>((panel, row), range.clone(), held) };
                     for (x, class) in self.classes[row * SPAN..][..SPAN].iter().enumerate() {
                         let xi = row * SPAN + x;
                         let rows = Rows {
                             x: spread.wrapping_add(xi * block.layout.stride + first[*class] * BLOCK),
                             stride: BLOCK,
-                            blocks: &block.places[before..before + count],
+                            blocks: &block.places[before..before + range.len()],
                             depth,
                         };
                         let y = Sink {
@@ -172,8 +169,8 @@ impl<S: Lanes, E: Epilogue<S>> Correlation<'_, S, E> {
                         // SAFETY: the caller's promise; a slab holds the inputs' rows of `width` columns.
                         unsafe { product::<S>(end[*class] - first[*class], rows, weights, width, y) };
                     }
-                    before += count;
                 }
+                before += range.len();
             }
         }
         for index in tiles {

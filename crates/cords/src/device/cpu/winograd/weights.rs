@@ -25,22 +25,25 @@ const G: [[f64; 3]; SPAN] = {
     ]
 };
 
-/// Values of all 36 weight matrices from which they come from memory for every use. It then takes less time to read half of
-/// them, transformed in one direction only, and to transform that in the other.
+/// Values of all 36 weight matrices from which they come from memory for every use. It then takes less time to read a quarter of
+/// them, the weights as they are, and to transform that.
 const LARGE: usize = 36 * 512 * 512;
+
+/// Values of a kernel as it is.
+const KERNEL: usize = 9;
 
 /// Values that are kept of each kernel.
 const fn kept(inputs: usize, outputs: usize) -> usize {
     if SPREAD * inputs * outputs < LARGE {
         SPREAD
     } else {
-        3 * SPAN
+        KERNEL
     }
 }
 
 /// Weights `[outputs, inputs, 3, 3]`, or their transpose turned by 180 degrees, transformed:
-/// `[panel of outputs][6][6][inputs][columns of the panel]`, or, where they are large and transformed in the direction of rows
-/// only, `[panel of outputs][6][inputs][3][columns of the panel]`.
+/// `[panel of outputs][36][inputs][columns of the panel]`, or, where they are large, as they are:
+/// `[panel of outputs][inputs][9][columns of the panel]`.
 pub(in super::super) struct Transformed<T> {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
@@ -71,7 +74,7 @@ impl<T: Real> Transformed<T> {
     }
 
     /// Takes over `weight(output, input)`, nine values in rows. On one thread: it may be called while others wait for it.
-    pub(in super::super) fn fill(&mut self, weight: impl Fn(usize, usize) -> [T; 9]) {
+    pub(in super::super) fn fill(&mut self, weight: impl Fn(usize, usize) -> [T; KERNEL]) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let depth = blocks(inputs) * BLOCK;
         let kept = kept(inputs, outputs);
@@ -82,7 +85,7 @@ impl<T: Real> Transformed<T> {
                 for block in (0..inputs).step_by(BLOCK) {
                     let range = block..inputs.min(block + BLOCK);
                     // Weights of neighbouring inputs or outputs lie side by side: a block of both is read at a time.
-                    let mut kernels = [[[T::ZERO; BLOCK]; 9]; BLOCK];
+                    let mut kernels = [[[T::ZERO; BLOCK]; KERNEL]; BLOCK];
                     for lane in 0..lanes {
                         for (input, kernels) in range.clone().zip(&mut kernels) {
                             for (kernels, value) in kernels.iter_mut().zip(weight(panel * PANEL + first + lane, input))
@@ -95,16 +98,13 @@ impl<T: Real> Transformed<T> {
                         let mut put = |line: usize, value: &[T; BLOCK]| {
                             values[line * width + first..][..BLOCK].copy_from_slice(value);
                         };
-                        let rows = spread_rows(kernels);
-                        if kept == SPREAD {
-                            for (xi, value) in spread_columns(&rows).iter().enumerate() {
-                                put(xi * depth + input, value);
+                        if kept == KERNEL {
+                            for (tap, value) in kernels.iter().enumerate() {
+                                put(input * KERNEL + tap, value);
                             }
                         } else {
-                            for (row, values) in rows.iter().enumerate() {
-                                for (x, value) in values.iter().enumerate() {
-                                    put((row * depth + input) * 3 + x, value);
-                                }
+                            for (xi, value) in spread_kernels(kernels).iter().enumerate() {
+                                put(xi * depth + input, value);
                             }
                         }
                     }
@@ -149,12 +149,12 @@ impl<T: Real> Transformed<T> {
             };
         }
         let inputs = range.len() * BLOCK;
-        let from = &values[(row * depth + first) * 3 * width..][..inputs * 3 * width];
+        let from = &values[first * KERNEL * width..][..inputs * KERNEL * width];
         // One line more between the six, so that they do not compete for the same cache sets.
         let stride = inputs * width + BLOCK;
         let to = held.at_least(SPAN * stride);
         // SAFETY: the caller's promise; both slices have the length that the sizes ask for.
-        unsafe { spread_slabs::<S>(from.as_ptr(), (inputs, width), to.as_mut_ptr(), stride) };
+        unsafe { spread_row::<S>(row, from.as_ptr(), (inputs, width), (to.as_mut_ptr(), stride)) };
         Slabs {
             first: to.as_ptr(),
             stride,
@@ -162,27 +162,32 @@ impl<T: Real> Transformed<T> {
     }
 }
 
-/// From `[inputs][3][width]` to six matrices `[inputs][width]`, `stride` apart; the same expressions as [`spread_1d`].
+/// Row `row` of G g G^T of weights `[inputs][9][width]`, as six matrices `[inputs][width]`, `stride` apart.
 ///
 /// # Safety
 /// The instructions of `S` exist; `from` can be read and `to` written as far as the sizes reach.
 #[inline(always)]
-unsafe fn spread_slabs_body<S: Lanes>(
+unsafe fn spread_row_body<S: Lanes>(
+    row: usize,
     from: *const S::Element,
     (inputs, width): (usize, usize),
-    to: *mut S::Element,
-    stride: usize,
+    (to, stride): (*mut S::Element, usize),
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let factor = |row: usize, column: usize| <S::Element as Real>::from_f64(G[row][column]);
-        let one = S::splat(factor(0, 0));
-        let [p0, p1, p2] = [S::splat(factor(1, 0)), S::splat(factor(1, 1)), S::splat(factor(1, 2))];
-        let [q0, q1, q2] = [S::splat(factor(3, 0)), S::splat(factor(3, 1)), S::splat(factor(3, 2))];
+        let factor = |row: usize, column: usize| S::splat(<S::Element as Real>::from_f64(G[row][column]));
+        let [down0, down1, down2] = [factor(row, 0), factor(row, 1), factor(row, 2)];
+        let one = factor(0, 0);
+        let [p0, p1, p2] = [factor(1, 0), factor(1, 1), factor(1, 2)];
+        let [q0, q1, q2] = [factor(3, 0), factor(3, 1), factor(3, 2)];
         for input in 0..inputs {
             for lane in (0..width).step_by(S::COUNT) {
-                let from = from.add(input * 3 * width + lane);
-                let g = [S::load(from), S::load(from.add(width)), S::load(from.add(2 * width))];
+                let from = from.add(input * KERNEL * width + lane);
+                let mut g = [S::splat(<S::Element as Real>::ZERO); 3];
+                for (x, g) in g.iter_mut().enumerate() {
+                    let tap = |y: usize| S::load(from.add((y * 3 + x) * width));
+                    *g = S::fma(down2, tap(2), S::fma(down1, tap(1), S::mul(down0, tap(0))));
+                }
                 let (even_p, odd_p) = (S::fma(p2, g[2], S::mul(p0, g[0])), S::mul(p1, g[1]));
                 let (even_q, odd_q) = (S::fma(q2, g[2], S::mul(q0, g[0])), S::mul(q1, g[1]));
                 let spread = [
@@ -202,34 +207,27 @@ unsafe fn spread_slabs_body<S: Lanes>(
 }
 
 compiled! {
-    fn spread_slabs[S: Lanes][S] = spread_slabs_body(
+    fn spread_row[S: Lanes][S] = spread_row_body(
+        row: usize,
         from: *const S::Element,
         sizes: (usize, usize),
-        to: *mut S::Element,
-        stride: usize,
+        to: (*mut S::Element, usize),
     )
 }
 
-/// G g of sixteen kernels side by side: six rows of three.
-fn spread_rows<T: Real>(kernels: &[[T; BLOCK]; 9]) -> [[[T; BLOCK]; 3]; SPAN] {
+/// G g G^T of sixteen kernels side by side.
+fn spread_kernels<T: Real>(kernels: &[[T; BLOCK]; KERNEL]) -> [[T; BLOCK]; SPREAD] {
     elementwise::vectorised(|| {
-        let mut rows = [[[T::ZERO; BLOCK]; 3]; SPAN];
+        let mut half = [[[T::ZERO; BLOCK]; 3]; SPAN];
         for x in 0..3 {
             let column = spread_1d([kernels[x], kernels[3 + x], kernels[6 + x]]);
-            for (row, value) in rows.iter_mut().zip(column) {
-                row[x] = value;
+            for (half, value) in half.iter_mut().zip(column) {
+                half[x] = value;
             }
         }
-        rows
-    })
-}
-
-/// The other direction: (G g) G^T.
-fn spread_columns<T: Real>(rows: &[[[T; BLOCK]; 3]; SPAN]) -> [[T; BLOCK]; SPREAD] {
-    elementwise::vectorised(|| {
         let mut spread = [[T::ZERO; BLOCK]; SPREAD];
-        for (row, spread) in rows.iter().zip(spread.as_chunks_mut::<SPAN>().0) {
-            *spread = spread_1d(*row);
+        for (half, spread) in half.into_iter().zip(spread.as_chunks_mut::<SPAN>().0) {
+            *spread = spread_1d(half);
         }
         spread
     })
@@ -254,8 +252,8 @@ fn spread_1d<T: Real>(g: [[T; BLOCK]; 3]) -> [[T; BLOCK]; SPAN] {
     ]
 }
 
-/// G^T u G of sixteen transformed kernels side by side: the transpose of their transform.
-pub(super) fn gather_kernels(spread: &[[f64; BLOCK]; SPREAD]) -> [[f64; BLOCK]; 9] {
+/// G^T u G of sixteen transformed kernels side by side: the transpose of [`spread_kernels`].
+pub(super) fn gather_kernels(spread: &[[f64; BLOCK]; SPREAD]) -> [[f64; BLOCK]; KERNEL] {
     elementwise::vectorised(|| {
         let mut half = [[[0.0; BLOCK]; 3]; SPAN];
         for (spread, half) in spread.as_chunks::<SPAN>().0.iter().zip(&mut half) {
@@ -267,7 +265,7 @@ pub(super) fn gather_kernels(spread: &[[f64; BLOCK]; SPREAD]) -> [[f64; BLOCK]; 
                 }
             }
         }
-        let mut kernels = [[0.0; BLOCK]; 9];
+        let mut kernels = [[0.0; BLOCK]; KERNEL];
         for (row, half) in G.iter().zip(&half) {
             for (y, factor) in row.iter().enumerate() {
                 for (x, half) in half.iter().enumerate() {
