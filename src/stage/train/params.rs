@@ -94,7 +94,8 @@ enum HistoryName {
     /// as they are
     #[default]
     Float32,
-    /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths
+    /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths, that of the return term by as
+    /// much as the rounding exceeds the distance
     Bfloat16,
 }
 

@@ -194,10 +194,12 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// Prepares weights `[outputs, inputs, kernel, kernel]`.
     fn filter(&self, shape: ConvShape, weight: &Self::Buffer) -> Self::Filter;
-    /// Prepares other weights of the same shape, in the filter's memory.
+    /// Prepares other weights of the same shape; large forms in the memory of the earlier ones.
     fn fill_filter(&self, filter: &mut Self::Filter, weight: &Self::Buffer);
     /// Bytes of a filter that is used both ways, and of a sum of weight gradients.
     fn weight_bytes(&self, shape: ConvShape) -> [u64; 2];
+    /// Bytes of the scratch memory that convolutions of so many images share, both ways.
+    fn scratch_bytes(&self, shapes: &[ConvShape], batch: usize) -> u64;
     /// y = conv(x), or y += conv(x) where `accumulate`.
     fn conv(
         &self,

@@ -64,10 +64,19 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Gives back what trials keep from batch to batch.
+    pub(crate) fn release(&self) {
+        self.idle().clear();
+    }
+
     fn rollout(&self, connections: &Connections<T, D>, batch: usize) -> Rollout<T, D> {
         let mut idle = self.idle();
         let held = idle.iter().position(|rollout| rollout.batch() == batch);
         let held = held.map(|index| idle.swap_remove(index));
+        if held.is_none() {
+            // Another size's memory is given back first, so that no more rollouts exist than are planned.
+            idle.pop();
+        }
         drop(idle);
         held.unwrap_or_else(|| Rollout::new(connections, &self.objective, batch, self.plan))
     }
@@ -351,17 +360,74 @@ mod tests {
     use super::*;
     use crate::learn::{Initialisation, logspace};
 
-    /// A budget of nothing computes every segment twice, and gives the same bits as the whole history, in both of the
-    /// phases and where the last segment is shorter.
-    #[test]
-    fn checkpoints_leave_no_trace_in_the_gradient() {
-        let architecture = Architecture {
+    fn architecture() -> Architecture {
+        Architecture {
             in_channels: 2,
             image_side: 24,
             channels: vec![5, 5, 5, 7, 7],
             strides: vec![1, 1, 2, 1],
             classes: 3,
+        }
+    }
+
+    fn images(count: usize) -> (Vec<f32>, Vec<u32>) {
+        let values = 0..count * architecture().image_len();
+        (
+            values.map(|i| (i as f32).sin()).collect(),
+            (0..count as u32).map(|i| i % 3).collect(),
+        )
+    }
+
+    /// Neither earlier batches, of other sizes, nor earlier parameters show.
+    #[test]
+    fn memory_that_is_kept_holds_nothing_of_earlier_batches() {
+        let objective = Objective {
+            spontaneous_steps: 3,
+            stimulus_steps: 5,
+            after_steps: 4,
+            ramp: logspace(-1.0, 0.0, 3),
+            return_weight: 0.5,
+            return_window: 2,
         };
+        let [first, second]: [Parameters<f32>; 2] =
+            [3, 4].map(|seed| Initialisation::default().cordsnet(&architecture(), seed));
+        let new = |parameters| {
+            let euler = Euler::new(2.0, 10.0);
+            let precision = HistoryPrecision::Bfloat16;
+            CordsNetGradient::new(
+                &architecture(),
+                parameters,
+                &euler,
+                Phi::Relu,
+                &objective,
+                Memory::Every(4),
+                precision,
+            )
+            .expect("a network")
+        };
+        let run = |gradient: &mut CordsNetGradient<f32>, count| {
+            let (images, labels) = images(count);
+            let batch = Batch {
+                images: &images,
+                labels: &labels,
+            };
+            gradient.run(batch, &[]).expect("a batch")
+        };
+        let mut kept = new(&first);
+        let earlier = [11, 9].map(|count| run(&mut kept, count));
+        kept.set_parameters(&second).expect("the same network");
+        let found = run(&mut kept, 9);
+        let expected = run(&mut new(&second), 9);
+        assert!((&found.loss, &found.logits) == (&expected.loss, &expected.logits));
+        assert!(found.gradients == expected.gradients);
+        assert!(found.gradients != earlier[1].gradients);
+    }
+
+    /// A budget of nothing computes every segment twice, and gives the same bits as the whole history, in both of the
+    /// phases and where the last segment is shorter.
+    #[test]
+    fn checkpoints_leave_no_trace_in_the_gradient() {
+        let architecture = architecture();
         let parameters: Parameters<f32> = Initialisation::default().cordsnet(&architecture, 3);
         let weights = Weights::upload(&Cpu, &architecture, &parameters, cordsnet_others(&architecture));
         let connections = Connections::new(
@@ -371,8 +437,7 @@ mod tests {
             Phi::LeakyRelu(0.3),
             &weights,
         );
-        let images: Vec<f32> = (0..11 * architecture.image_len()).map(|i| (i as f32).sin()).collect();
-        let labels: Vec<u32> = (0..11).map(|i| i % 3).collect();
+        let (images, labels) = images(11);
         for (stimulus_steps, after_steps) in [(7, 6), (8, 0), (4, 1)] {
             let objective = Objective {
                 spontaneous_steps: 3,

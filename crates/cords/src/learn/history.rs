@@ -17,7 +17,8 @@ pub enum HistoryPrecision {
     #[default]
     Exact,
     /// Rounded to bfloat16 (8 significant bits), with a bit for the sign of each current: half the memory. The forward pass, its
-    /// loss and the derivatives of phi stay exact; the weights' gradients and the return term's see rounded activity.
+    /// loss and the derivatives of phi stay exact. Weight gradients see rounded activity, and the return term's gradient sees its
+    /// distance from rest: where that is below the rounding, mostly noise.
     Bfloat16,
 }
 
@@ -26,8 +27,7 @@ pub(crate) struct History<T: Real, D: Device<T>> {
     /// Steps of a segment.
     interval: usize,
     steps: usize,
-    /// States at the start of every segment but the first, which follows from the trial's start; empty where one segment
-    /// holds everything.
+    /// States at the start of every segment; empty where one segment holds everything.
     kept: Vec<Vec<D::Buffer>>,
     segment: Segment<T, D>,
     start: usize,
@@ -40,36 +40,43 @@ enum Segment<T: Real, D: Device<T>> {
     Packed {
         states: Vec<Vec<D::Packed>>,
         /// The states before and after the step at hand.
-        live: [Vec<D::Buffer>; 2],
+        live: [Vec<D::Buffer>; LIVE],
         /// That step.
         at: usize,
     },
 }
 
-/// States that a history holds.
+/// How many states a history holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeldStates {
-    pub(crate) exact: usize,
-    pub(crate) packed: usize,
+    /// Checkpoints: none where one segment holds everything.
+    checkpoints: usize,
+    /// States of a segment, its start included.
+    segment: usize,
+    precision: HistoryPrecision,
 }
 
 impl HeldStates {
     /// For a trial of `steps` steps with a checkpoint every `interval`.
     pub(crate) fn new(steps: usize, interval: usize, precision: HistoryPrecision) -> Self {
-        let kept = if interval < steps { steps.div_ceil(interval) } else { 0 };
-        let segment = interval.min(steps) + 1;
-        match precision {
-            HistoryPrecision::Exact => Self {
-                exact: kept + segment,
-                packed: 0,
-            },
-            HistoryPrecision::Bfloat16 => Self {
-                exact: kept + 2,
-                packed: segment,
-            },
+        Self {
+            checkpoints: if interval < steps { steps.div_ceil(interval) } else { 0 },
+            segment: interval.min(steps) + 1,
+            precision,
+        }
+    }
+
+    /// States as they are, and packed.
+    pub(crate) fn counts(self) -> [usize; 2] {
+        match self.precision {
+            HistoryPrecision::Exact => [self.checkpoints + self.segment, 0],
+            HistoryPrecision::Bfloat16 => [self.checkpoints + LIVE, self.segment],
         }
     }
 }
+
+/// States at hand where the others are packed: before and after a step.
+const LIVE: usize = 2;
 
 impl<T: Real, D: Device<T>> History<T, D> {
     /// Room for a trial of `steps` steps of `batch` images with a checkpoint every `interval`.
@@ -81,19 +88,19 @@ impl<T: Real, D: Device<T>> History<T, D> {
         precision: HistoryPrecision,
     ) -> Self {
         let interval = interval.clamp(1, steps.max(1));
-        let kept = if interval < steps { steps.div_ceil(interval) } else { 0 };
-        let (state, held) = (|| connections.buffers(batch), interval.min(steps) + 1);
+        let held = HeldStates::new(steps, interval, precision);
+        let state = || connections.buffers(batch);
         let areas = 0..connections.architecture.areas();
         let maps: Vec<Maps> = areas.map(|area| connections.maps(area, batch)).collect();
         let packed = || maps.iter().map(|maps| connections.device.packed(*maps)).collect();
         Self {
             interval,
             steps,
-            kept: (0..kept).map(|_| state()).collect(),
+            kept: (0..held.checkpoints).map(|_| state()).collect(),
             segment: match precision {
-                HistoryPrecision::Exact => Segment::Exact((0..held).map(|_| state()).collect()),
+                HistoryPrecision::Exact => Segment::Exact((0..held.segment).map(|_| state()).collect()),
                 HistoryPrecision::Bfloat16 => Segment::Packed {
-                    states: (0..held).map(|_| packed()).collect(),
+                    states: (0..held.segment).map(|_| packed()).collect(),
                     live: [state(), state()],
                     at: 0,
                 },
@@ -171,12 +178,16 @@ impl<T: Real, D: Device<T>> History<T, D> {
             }
         }
         if let Segment::Packed { states, live, at } = &mut self.segment {
-            *at = step;
-            for (live, states) in live.iter_mut().zip(&states[step - 1 - self.start..]) {
-                for (live, state) in live.iter_mut().zip(states) {
+            // What was before the step recalled last is after this one.
+            let known = usize::from(*at == step + 1);
+            live.rotate_right(known);
+            let rounded = states[step - 1 - self.start..].iter().zip(live);
+            for (states, live) in rounded.take(LIVE - known) {
+                for (state, live) in states.iter().zip(live) {
                     device.unpack(state, live);
                 }
             }
+            *at = step;
         }
     }
 

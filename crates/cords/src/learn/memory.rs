@@ -109,12 +109,14 @@ impl Needs {
             let [filter, sum] = device.weight_bytes(*shape);
             [filters + filter, sums + sum]
         });
+        let scratch = device.scratch_bytes(&shapes, images);
         let biases = state / images as u64;
         let input = ConvName::InpConv.shape(architecture);
         let read = bytes(connections.pooled_maps(images)) + bytes(connections.logit_maps(images));
         Self {
-            // Parameters, two moments, gradients of effective weights and of parameters.
-            shared: filters + 5 * (weights + biases),
+            // Parameters, two moments, gradients of effective weights and of parameters, and what else of them is held while
+            // they are given and taken; the spontaneous phase of one image.
+            shared: filters + 6 * (weights + biases) + 4 * biases,
             state,
             packed,
             // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their gradients.
@@ -124,6 +126,7 @@ impl Needs {
                 + bytes(input.in_maps(images))
                 + 5 * bytes(connections.inp_maps(images))
                 + window as u64 * read
+                + scratch
                 + sums
                 + weights
                 + biases,
@@ -132,8 +135,8 @@ impl Needs {
     }
 
     fn total(&self, plan: Plan) -> u64 {
-        let held = HeldStates::new(self.steps, plan.interval, plan.precision);
-        let history = held.exact as u64 * self.state + held.packed as u64 * self.packed;
+        let [exact, packed] = HeldStates::new(self.steps, plan.interval, plan.precision).counts();
+        let history = exact as u64 * self.state + packed as u64 * self.packed;
         self.shared + plan.groups as u64 * (self.group + history)
     }
 
@@ -148,8 +151,14 @@ impl Needs {
         slowdown: impl Fn(usize) -> f64,
         budget: u64,
     ) -> Result<Plan, TrainError> {
-        // Any interval costs the same time; this one takes least memory.
-        let sparse = (self.steps as f64).sqrt().ceil() as usize;
+        // Any interval costs the same time; this one takes least memory. Checkpoints are exact.
+        let of_segment = match precision {
+            HistoryPrecision::Exact => self.state,
+            HistoryPrecision::Bfloat16 => self.packed,
+        };
+        let sparse = (self.steps as f64 * self.state as f64 / of_segment as f64)
+            .sqrt()
+            .ceil() as usize;
         let plans = (1..=most.max(1)).rev().flat_map(|groups| {
             [self.steps, sparse].map(|interval| Plan {
                 groups,
@@ -208,6 +217,9 @@ mod tests {
         let packed = |budget| plan_with(budget, HistoryPrecision::Bfloat16);
         assert_eq!(packed(1000 + 4 * 625), Some((4, 100)));
         assert_eq!(packed(1000 + 4 * 625 - 1), Some((3, 100)));
+        // With every fifteenth exact: 100 + (2 + 7) x 10 + 16 x 5.
+        assert_eq!(packed(1000 + 270), Some((1, 15)));
+        assert_eq!(packed(1000 + 269), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One trial of one group of images, forward and backward through time, by hand.
 //!
-//! The activities r_t are kept, or some of them; everything else is derived from them on the way back: phi(u_t) = (r_{t+1} - (1-alpha) r_t)/alpha,
+//! The activities r_t are kept, or some of them; everything else is derived from them on the way back: phi(u_t) = (r_{t+1} - (1-alpha) r_t)/alpha
+//! (its sign is kept where they are rounded),
 //! sources x_l from r_t. The current from a constant input is formed once, and its gradient gathered over the
 //! whole phase. Weight gradients are summed over all steps in the form that the device's algorithms want.
 

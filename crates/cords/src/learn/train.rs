@@ -224,6 +224,8 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
     }
 
     fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Evaluation {
+        // Trials of both would not fit into the budget.
+        self.batch.release();
         let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
         let evaluation = evaluate_trials(&self.connections, &spontaneous, images, self.objective.stimulus_steps);
         let dt_ms = self.euler.dt_ms;
@@ -331,7 +333,7 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
 
 /// Trains a CordsNet from random weights by the published objective, on the CPU, in float32.
 ///
-/// A batch is run in groups of 8 images, each of which takes about `4 B x units x (stimulus + after steps + 10)` an image
+/// A batch is run in groups of 8 images, each of which takes, with exact history, about `4 B x units x (stimulus + after steps + 10)` an image
 /// (published R8 at 224 x 224: 3.0 MB an image and step, so 630 MB an image for 200 steps) and a sum of weight
 /// gradients. `memory_budget` bounds that: fewer groups side by side, or activities that are computed twice.
 ///

@@ -4,9 +4,8 @@
 
 use std::ops::{Deref, DerefMut};
 
+use bytemuck::Pod;
 use memmap2::MmapMut;
-
-use crate::Real;
 
 /// 64 bytes: one cache line, one AVX-512 vector.
 #[derive(Clone, Copy)]
@@ -21,6 +20,10 @@ unsafe impl bytemuck::Pod for Line {}
 /// Bytes of a huge page, and of the smallest buffer that lies in some: with ordinary pages, a kernel that streams weights spends
 /// much of its time on finding out where they are, and so does the system on handing them out.
 const HUGE_PAGE: usize = 2 << 20;
+
+/// Bytes of the smallest buffer whose pages go back to the system as soon as it is dropped. An allocator keeps them, for the
+/// thread that asked for them.
+const PAGES: usize = 128 << 10;
 
 /// Values on the CPU, aligned to 64 bytes.
 pub struct Aligned<T> {
@@ -49,11 +52,16 @@ impl Memory {
             let _ = map.advise_range(memmap2::Advice::HugePage, first, bytes / HUGE_PAGE * HUGE_PAGE);
             return Self::Pages { map, first };
         }
+        if bytes >= PAGES
+            && let Ok(map) = MmapMut::map_anon(bytes)
+        {
+            return Self::Pages { map, first: 0 };
+        }
         Self::Lines(vec![Line([0; 64]); bytes.div_ceil(64)])
     }
 }
 
-impl<T: Real> Aligned<T> {
+impl<T: Pod> Aligned<T> {
     pub(super) fn zeros(len: usize) -> Self {
         Self {
             memory: Memory::zeros(len * size_of::<T>()),
@@ -87,13 +95,13 @@ impl<T> Default for Aligned<T> {
     }
 }
 
-impl<T: Real> Clone for Aligned<T> {
+impl<T: Pod> Clone for Aligned<T> {
     fn clone(&self) -> Self {
         Self::from_slice(self)
     }
 }
 
-impl<T: Real> Deref for Aligned<T> {
+impl<T: Pod> Deref for Aligned<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         match &self.memory {
@@ -103,7 +111,7 @@ impl<T: Real> Deref for Aligned<T> {
     }
 }
 
-impl<T: Real> DerefMut for Aligned<T> {
+impl<T: Pod> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match &mut self.memory {
             Memory::Lines(lines) => &mut bytemuck::cast_slice_mut(lines)[..self.len],

@@ -166,7 +166,7 @@ impl<T: Real> Filter<T> {
         }
     }
 
-    /// Takes over other weights, in the same memory.
+    /// Takes over other weights; those transformed in the same memory.
     pub(super) fn fill(&mut self, weight: &[T]) {
         self.weight.copy_from_slice(weight);
         self.forward.fill_forward(self.shape, weight);
@@ -192,6 +192,19 @@ pub(super) fn weight_values(shape: ConvShape) -> [usize; 2] {
     } else {
         [3 * weights, weights]
     }
+}
+
+/// Scratch values that convolutions of so many images share, both ways.
+pub(super) fn scratch_values(shapes: &[ConvShape], batch: usize) -> usize {
+    let most = |winograd: bool, len: &dyn Fn(ConvShape) -> usize| {
+        let chosen = shapes.iter().filter(|shape| is_winograd(**shape) == winograd);
+        chosen.map(|shape| len(*shape)).max().unwrap_or_default()
+    };
+    // A step has two terms.
+    let winograd = most(true, &|shape| {
+        winograd::scratch_len(2 * shape.inputs.max(shape.outputs))
+    });
+    winograd + most(false, &|shape| direct::scratch_len(shape, batch))
 }
 
 fn kernel<T: Real>(weight: &[T], shape: ConvShape, output: usize, input: usize) -> [T; 9] {
@@ -525,6 +538,40 @@ mod tests {
         }
     }
 
+    /// Weights in the memory of others, in all forms that are kept.
+    #[test]
+    fn other_weights_leave_no_trace_of_earlier_ones() {
+        for [inputs, outputs, kernel, stride, padding, in_side] in [
+            [5, 19, 3, 1, 1, 7],
+            [513, 520, 3, 1, 1, 3],
+            [20, 7, 3, 2, 1, 9],
+            [3, 16, 7, 2, 3, 15],
+        ] {
+            let shape = ConvShape {
+                inputs,
+                outputs,
+                kernel,
+                stride,
+                padding,
+                in_side,
+            };
+            let both = |filter: &Filter<f32>| {
+                let mut work = Workspace::default();
+                let (mut y, mut dx) = (maps(shape, 2, true), maps(shape, 2, false));
+                conv(&mut work, filter, 2, &maps(shape, 2, false), &mut y, false);
+                conv_transpose(&mut work, filter, 2, &maps(shape, 2, true), &mut dx, false);
+                [y.to_vec(), dx.to_vec()]
+            };
+            let [first, second] = [0.7, 0.2].map(|seed| values(shape.outputs * shape.patch(), seed));
+            let mut filter = Filter::new(shape, &first);
+            let earlier = both(&filter);
+            filter.fill(&second);
+            let found = both(&filter);
+            assert!(found == both(&Filter::new(shape, &second)), "{shape:?}");
+            assert!(found != earlier);
+        }
+    }
+
     /// Plain instructions on one thread serve as the check of every other path, bit by bit.
     #[test]
     fn instruction_sets_and_threads_give_the_same_bits() {
@@ -543,6 +590,8 @@ mod tests {
             [64, 64, 3, 1, 1, 30, 4],
             [96, 80, 3, 2, 1, 26, 4],
             [250, 270, 3, 1, 1, 10, 7],
+            // Transformed at each use.
+            [513, 520, 3, 1, 1, 5, 2],
         ] {
             let shape = ConvShape {
                 inputs,

@@ -242,6 +242,14 @@ impl<T: Real> Taps<T> {
     }
 }
 
+/// Scratch values of a convolution of so many images, both ways: frames, and the sum that a step adds it to.
+pub(super) fn scratch_len(shape: ConvShape, batch: usize) -> usize {
+    let reach = shape.out_side() + 2 * shape.kernel;
+    let forward = blocks(shape.inputs) * (shape.in_side + 2 * shape.padding).pow(2);
+    let backward = blocks(shape.outputs) * reach.pow(2);
+    batch * BLOCK * (forward.max(backward) + blocks(shape.outputs) * shape.out_side().pow(2))
+}
+
 /// Maps of `count` blocks copied into frames of zeros; the maps themselves where the frame is no larger.
 fn frames<'a, T: Real>(
     held: &'a mut Aligned<T>,

@@ -172,6 +172,10 @@ impl<T: Real> Device<T> for Cpu {
         conv::weight_values(shape).map(|values| (values * size_of::<T>()) as u64)
     }
 
+    fn scratch_bytes(&self, shapes: &[ConvShape], batch: usize) -> u64 {
+        (conv::scratch_values(shapes, batch) * size_of::<T>()) as u64
+    }
+
     fn conv(
         &self,
         work: &mut conv::Workspace<T>,

@@ -3,6 +3,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
+use super::aligned::Aligned;
 use super::elementwise::{carried, vectorised};
 use super::tiles::BLOCK;
 use crate::Real;
@@ -10,8 +11,10 @@ use crate::Real;
 /// Activity as bfloat16, and for each value a bit that says whether the current it came from was positive: rounded activity
 /// does not tell.
 pub struct Packed {
-    values: Vec<[u16; BLOCK]>,
-    signs: Vec<u16>,
+    /// Blocks of channels.
+    values: Aligned<u16>,
+    /// A bit for each value, one number a block.
+    signs: Aligned<u16>,
 }
 
 /// Blocks that one thread takes at a time.
@@ -27,8 +30,8 @@ impl Packed {
         let blocks = len / BLOCK;
         assert_eq!(len, blocks * BLOCK, "maps are blocks of channels");
         Self {
-            values: vec![[0; BLOCK]; blocks],
-            signs: vec![0; blocks],
+            values: Aligned::zeros(len),
+            signs: Aligned::zeros(blocks),
         }
     }
 
@@ -52,7 +55,9 @@ impl Packed {
             }
         }
         let keep = T::from_f64(1.0 - alpha);
-        let values = self.values.par_chunks_mut(PART).zip(self.signs.par_chunks_mut(PART));
+        let values = in_blocks_mut(&mut self.values)
+            .par_chunks_mut(PART)
+            .zip(self.signs.par_chunks_mut(PART));
         values
             .zip(in_blocks(r).par_chunks(PART))
             .zip(in_blocks(next).par_chunks(PART))
@@ -61,14 +66,16 @@ impl Packed {
 
     /// The activity, rounded.
     pub(super) fn unpack<T: Real>(&self, x: &mut [T]) {
-        let parts = self.values.par_chunks(PART).zip(in_blocks_mut(x).par_chunks_mut(PART));
-        parts.for_each(|(values, x)| {
-            vectorised(|| {
-                for (value, x) in values.as_flattened().iter().zip(x.as_flattened_mut()) {
-                    *x = T::from_f64(bf16::from_bits(*value).to_f64());
-                }
-            });
-        });
+        #[inline(always)]
+        fn kernel<T: Real>(values: &[u16], x: &mut [T]) {
+            for (value, x) in values.iter().zip(x) {
+                *x = T::from_f64(f64::from(bf16::from_bits(*value).to_f32()));
+            }
+        }
+        let parts = in_blocks(&self.values)
+            .par_chunks(PART)
+            .zip(in_blocks_mut(x).par_chunks_mut(PART));
+        parts.for_each(|(values, x)| vectorised(|| kernel(values.as_flattened(), x.as_flattened_mut())));
     }
 
     /// delta = alpha phi'(u) g, sum += delta and g *= 1 - alpha; `outputs` are g, delta and sum.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::super::aligned::Aligned;
 use super::super::lanes::Lanes;
 use super::super::parallel::{Shared, share, threads};
-use super::super::tiles::{BLOCK, Rows, Sink, blocks, panel_width, panels, product};
+use super::super::tiles::{BLOCK, PANEL, Rows, Sink, blocks, panel_width, panels, product};
 use super::transform::Transform;
 use super::weights::Transformed;
 use super::{CLASSES, Grid, Layout, SPAN, SPREAD, offsets};
@@ -60,14 +60,24 @@ pub struct Term<'a, T> {
     pub(in super::super) x: &'a [T],
 }
 
-/// Tiles of a block that one thread takes through all its steps: their transform should stay in the second-level cache.
-const BLOCK_TILES: usize = 20;
+/// Tiles of a block that one thread takes through all its steps: twice the rows of the largest register tile. Their transform should
+/// stay in the second-level cache.
+const BLOCK_TILES: usize = 28;
 
-/// Values of the transformed tiles that threads share.
-const SHARED_TILES: usize = 3 << 17;
+/// Tiles of so many blocks of channels whose transforms threads share.
+fn shared_tiles(inputs: usize) -> usize {
+    ((3 << 17) / (SPREAD * inputs * BLOCK)).max(BLOCK_TILES)
+}
 
 /// Values of all 36 weight matrices from which they do not stay in a thread's own cache, so that threads share them out.
 const LARGE: usize = 36 * 256 * 256;
+
+/// Values of scratch, of all threads, for terms of so many inputs together.
+pub(in super::super) fn scratch_len(inputs: usize) -> usize {
+    let spread = Layout::new(BLOCK_TILES, blocks(inputs)).len();
+    let products = SPREAD * (shared_tiles(blocks(inputs)) * PANEL + BLOCK);
+    rayon::current_num_threads() * (spread + products) + Layout::new(shared_tiles(blocks(inputs)), blocks(inputs)).len()
+}
 
 /// A convolution with everything that its parts need to know.
 struct Correlation<'a, S: Lanes, E> {
@@ -272,8 +282,7 @@ unsafe fn by_panels<S: Lanes, E: Epilogue<S>>(
     all: &Correlation<'_, S, E>,
 ) {
     let tiles = all.transform.grid.count;
-    let capacity = (SHARED_TILES / (SPREAD * all.inputs * BLOCK)).max(BLOCK_TILES);
-    let count = tiles.div_ceil(capacity);
+    let count = tiles.div_ceil(shared_tiles(all.inputs));
     let mut held = std::mem::take(&mut work.spread);
     for block in 0..count {
         let block = all.block(block * tiles / count..(block + 1) * tiles / count);

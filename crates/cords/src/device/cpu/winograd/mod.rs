@@ -18,7 +18,7 @@ mod weights;
 
 use std::ops::Range;
 
-pub(super) use correlate::{Epilogue, Term, Workspace, correlate};
+pub(super) use correlate::{Epilogue, Term, Workspace, correlate, scratch_len};
 pub(super) use weight_sum::{TransformedSum, sum_len};
 pub(super) use weights::{Transformed, transformed_len};
 
