@@ -12,6 +12,7 @@ pub mod net;
 pub mod noise;
 pub mod record;
 pub mod rng;
+pub mod selftest;
 pub mod tensor;
 
 pub use tensor::{Real, Tensor};

@@ -8,6 +8,7 @@
 mod support;
 
 use cords::Real;
+use cords::device::Cpu;
 use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, cnn_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
 use support::{Fixture, assert_close};
@@ -67,6 +68,7 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
     let images = fixture.tensor("images").cast::<T>();
     let steps = objective.stimulus_steps;
     let gradient = CordsNetGradient::new(
+        &Cpu,
         &fixture.architecture(),
         &fixture.parameters::<T>("param."),
         &euler(&fixture),
@@ -180,6 +182,7 @@ fn check_linear<T: Real>(
     };
     let images = fixture.tensor("images").cast::<T>();
     let gradient = CordsNetGradient::new(
+        &Cpu,
         &fixture.architecture(),
         &fixture.parameters::<T>("param."),
         &euler(&fixture),
@@ -268,6 +271,7 @@ fn check_cnn<T: Real>(Tolerance { forward, gradient }: Tolerance) {
     let labels = fixture.labels();
     let parameters = fixture.parameters::<T>("param.");
     let pass = cnn_gradient(
+        &Cpu,
         &architecture,
         &parameters,
         Batch {

@@ -8,6 +8,7 @@
 use std::ops::ControlFlow;
 use std::process::Command;
 
+use cords::device::Cpu;
 use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet};
 use cords::net::{Architecture, Euler};
 use cords::rng::{Purpose, Stream};
@@ -70,9 +71,15 @@ fn train(history: HistoryPrecision, memory_budget: Option<u64>) -> Result<(), Tr
         train: &Noise(15),
         validation: &Noise(8),
     };
-    train_cordsnet(&architecture, &Euler::published(), &config, &data, None, &mut |_| {
-        ControlFlow::Continue(())
-    })?;
+    train_cordsnet(
+        &Cpu,
+        &architecture,
+        &Euler::published(),
+        &config,
+        &data,
+        None,
+        &mut |_| ControlFlow::Continue(()),
+    )?;
     Ok(())
 }
 

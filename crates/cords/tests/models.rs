@@ -5,6 +5,7 @@ mod support;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
+use cords::device::Cpu;
 use cords::learn::{
     CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet,
     evaluate, fold, train_cnn, train_cordsnet,
@@ -107,7 +108,7 @@ fn train(config: &DirectConfig, poisoned: bool) -> Result<TrainedCordsNet, Train
         validation: &validation,
     };
     let euler = Euler::new(5.0, 10.0);
-    train_cordsnet(&architecture(), &euler, config, &data, None, &mut |_| {
+    train_cordsnet(&Cpu, &architecture(), &euler, config, &data, None, &mut |_| {
         ControlFlow::Continue(())
     })
 }
@@ -269,8 +270,10 @@ fn the_number_of_threads_does_not_show() {
                 validation: &validation,
             };
             let cnn = CnnConfig { fit: config.fit };
-            let cnn =
-                train_cnn(&architecture(), &cnn, &data, None, &mut |_| ControlFlow::Continue(())).expect("trained");
+            let cnn = train_cnn(&Cpu, &architecture(), &cnn, &data, None, &mut |_| {
+                ControlFlow::Continue(())
+            })
+            .expect("trained");
             let losses: Vec<u64> = cordsnet
                 .epochs
                 .iter()
@@ -337,7 +340,10 @@ fn both_networks_learn_to_tell_gratings_apart() {
         validation: &validation,
     };
     let cnn = CnnConfig { fit: config.fit };
-    let cnn = train_cnn(&architecture(), &cnn, &data, None, &mut |_| ControlFlow::Continue(())).expect("trained");
+    let cnn = train_cnn(&Cpu, &architecture(), &cnn, &data, None, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .expect("trained");
     let last = cnn.epochs.last().expect("epochs").clone();
     assert!(last.validation_accuracy > 0.9, "CNN: {last:?}");
     let evaluation = evaluate(&cnn.into_model(ModelInfo::default()), &validation, None).expect("evaluated");
@@ -415,6 +421,7 @@ fn the_observer_can_stop_and_sees_every_batch() {
         }
     };
     let result = train_cordsnet(
+        &Cpu,
         &architecture(),
         &Euler::new(5.0, 10.0),
         &config(4),
@@ -490,13 +497,9 @@ fn the_order_of_images_depends_on_seed_and_epoch_alone() {
             .build()
             .expect("threads");
         pool.install(|| {
-            train_cnn(
-                &architecture(),
-                &config,
-                &data,
-                None,
-                &mut |_| ControlFlow::Continue(()),
-            )
+            train_cnn(&Cpu, &architecture(), &config, &data, None, &mut |_| {
+                ControlFlow::Continue(())
+            })
         })
         .expect("trained");
         let mut filled = train.filled.into_inner().expect("no panic");

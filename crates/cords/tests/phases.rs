@@ -8,6 +8,7 @@ mod support;
 
 use std::ops::ControlFlow;
 
+use cords::device::Cpu;
 use cords::learn::{
     AreaInversion, CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, InvertConfig, PhiCourse, Schedule,
     TrainError, continue_cordsnet, evaluate, fold, train_cnn, train_inverse,
@@ -234,7 +235,17 @@ fn proceed(
     };
     let euler = Euler::new(5.0, 10.0);
     let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
-    continue_cordsnet(&architecture(), &euler, start, course, config, &data, None, &mut go)
+    continue_cordsnet(
+        &Cpu,
+        &architecture(),
+        &euler,
+        start,
+        course,
+        config,
+        &data,
+        None,
+        &mut go,
+    )
 }
 
 /// All six phases: every one leaves a network that knows far more than chance (1/3) of images that it has not seen.
@@ -248,7 +259,7 @@ fn the_phases_in_a_row() {
     };
     let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
     let config = CnnConfig { fit: fit(15, 5e-3) };
-    let cnn = train_cnn(&architecture, &config, &data, None, &mut go).expect("a CNN");
+    let cnn = train_cnn(&Cpu, &architecture, &config, &data, None, &mut go).expect("a CNN");
     let folded = fold(&architecture, &cnn.parameters).expect("folded");
     let accuracy = |parameters: &Parameters<f32>| {
         let model = cords::net::Model::Cnn {
@@ -268,7 +279,8 @@ fn the_phases_in_a_row() {
         ..InvertConfig::default()
     };
     let euler = Euler::new(5.0, 10.0);
-    let inverse = train_inverse(&architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
+    let inverse =
+        train_inverse(&Cpu, &architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
     assert_eq!(inverse.areas.len(), 15 * 4);
     for area in 0..4 {
         let errors: Vec<f64> = inverse
@@ -327,13 +339,15 @@ fn an_inverse_that_exists_is_found() {
     };
     let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
     let euler = Euler::new(5.0, 10.0);
-    let inverse = train_inverse(&architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
+    let inverse =
+        train_inverse(&Cpu, &architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
     for (_, record) in inverse.areas.iter().rev().take(4) {
         assert!(record.explained > 0.95, "{record:?}");
         assert!(record.contraction < 0.01 * record.error.max(1.0), "{record:?}");
     }
     assert!(matches!(
         train_inverse(
+            &Cpu,
             &architecture,
             &euler,
             &Initialisation::default().cnn(&architecture, 3),

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use cords::device::Cpu;
 use cords::learn::{
     AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Initialisation, InvertConfig,
     OptimiserKind, PhiCourse, Place, Progress, Schedule, TrainError, WarmUp, WindowRecord, continue_cordsnet, fold,
@@ -114,9 +115,10 @@ fn train(
                 };
                 let mut trained = match network {
                     Network::CordsNet => {
-                        train_cordsnet(&architecture(), &euler, &config, &data, checkpoints, observer)?
+                        train_cordsnet(&Cpu, &architecture(), &euler, &config, &data, checkpoints, observer)?
                     }
                     _ => continue_cordsnet(
+                        &Cpu,
                         &architecture(),
                         &euler,
                         &Initialisation::default().cordsnet(&architecture(), 8),
@@ -141,7 +143,7 @@ fn train(
                         weight_decay: 1e-4,
                     }),
                 };
-                let mut trained = train_cnn(&architecture(), &config, &data, checkpoints, observer)?;
+                let mut trained = train_cnn(&Cpu, &architecture(), &config, &data, checkpoints, observer)?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 let model = trained.into_model(ModelInfo::default());
                 Ok((model, epochs, Vec::new(), Vec::new()))
@@ -154,8 +156,16 @@ fn train(
                 };
                 let cnn = Initialisation::default().cnn(&architecture(), 8);
                 let start = fold(&architecture(), &cnn)?;
-                let mut trained =
-                    train_inverse(&architecture(), &euler, &start, &config, &data, checkpoints, observer)?;
+                let mut trained = train_inverse(
+                    &Cpu,
+                    &architecture(),
+                    &euler,
+                    &start,
+                    &config,
+                    &data,
+                    checkpoints,
+                    observer,
+                )?;
                 let (epochs, areas) = (std::mem::take(&mut trained.epochs), std::mem::take(&mut trained.areas));
                 Ok((trained.into_model(ModelInfo::default()), epochs, Vec::new(), areas))
             }

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cords::data::{ImageSet, Split, SplitImages};
+use cords::device::Cpu;
 use cords::learn::{
     Checkpoints, CnnConfig, Data, EpochRecord, Images, Place, Progress, TrainedCordsNet, continue_cordsnet, evaluate,
     fold, train_cnn, train_cordsnet, train_inverse,
@@ -102,7 +103,7 @@ impl Kind for Train {
         let (model, epochs) = match params.phase {
             Phase::Cnn => {
                 let config = CnnConfig { fit };
-                let mut trained = train_cnn(&architecture, &config, &data, checkpoints, &mut observer)?;
+                let mut trained = train_cnn(&Cpu, &architecture, &config, &data, checkpoints, &mut observer)?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 (trained.into_model(info), epochs)
             }
@@ -110,6 +111,7 @@ impl Kind for Train {
                 let config = params.inversion(fit);
                 info.presentation = Some(config.presentation());
                 let mut trained = train_inverse(
+                    &Cpu,
                     &architecture,
                     &euler,
                     &parameters,
@@ -126,9 +128,10 @@ impl Kind for Train {
                 let config = params.trials(fit, budget);
                 info.presentation = Some(config.presentation());
                 let mut trained: TrainedCordsNet = if start.is_none() {
-                    train_cordsnet(&architecture, &euler, &config, &data, checkpoints, &mut observer)?
+                    train_cordsnet(&Cpu, &architecture, &euler, &config, &data, checkpoints, &mut observer)?
                 } else {
                     continue_cordsnet(
+                        &Cpu,
                         &architecture,
                         &euler,
                         &parameters,

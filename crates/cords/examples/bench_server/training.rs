@@ -1,6 +1,7 @@
 //! Loss and gradients of whole trials. The optimiser is left out.
 
 use cords::Tensor;
+use cords::device::Cpu;
 use cords::learn::{Batch, CordsNetGradient, Gradient, HistoryPrecision, Memory, Objective, logspace};
 use cords::net::{Architecture, Euler, Parameters, Phi};
 use serde::Deserialize;
@@ -83,6 +84,7 @@ impl Prepared for Training {
                 gradient
             }
             none => none.insert(CordsNetGradient::new(
+                &Cpu,
                 &self.architecture,
                 &self.parameters,
                 &Euler::published(),

@@ -6,6 +6,7 @@
 //! on how many do.
 
 mod cpu;
+pub mod cuda;
 
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
 
@@ -46,7 +47,7 @@ impl Maps {
 }
 
 /// A convolution of square maps without bias: `weight` is `[outputs, inputs, kernel, kernel]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Input channels.
     pub inputs: usize,
@@ -109,6 +110,58 @@ pub struct AdamStep {
     pub step: u64,
 }
 
+/// What a step of Adam comes down to once its number is known.
+pub(crate) struct AdamFactors {
+    /// Learning rate over the first moment's bias correction.
+    pub(crate) rate: f64,
+    /// Root of the second moment's bias correction.
+    pub(crate) root: f64,
+    /// What AdamW multiplies the parameter with.
+    pub(crate) shrink: f64,
+    /// The parameter's share in Adam's gradient.
+    pub(crate) added: f64,
+}
+
+impl AdamStep {
+    /// Formed in double precision: 1 - 0.999^1 loses four digits in single.
+    pub(crate) fn factors(&self) -> AdamFactors {
+        let count = self.step as f64;
+        let [beta1, beta2] = self.betas;
+        AdamFactors {
+            rate: self.learning_rate / (1.0 - beta1.powf(count)),
+            root: (1.0 - beta2.powf(count)).sqrt(),
+            shrink: if self.decoupled {
+                1.0 - self.learning_rate * self.weight_decay
+            } else {
+                1.0
+            },
+            added: if self.decoupled { 0.0 } else { self.weight_decay },
+        }
+    }
+}
+
+/// Why a device cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// There is no such device, or something that it needs is missing.
+    #[error("{0}")]
+    Absent(String),
+    /// Its memory does not suffice.
+    #[error("the device has no {bytes} bytes left")]
+    Memory {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// It or its driver has failed.
+    #[error("{call} failed: {reason}")]
+    Failed {
+        /// What was asked of it.
+        call: String,
+        /// What it answered.
+        reason: String,
+    },
+}
+
 /// What one step of an area reads and writes, apart from its convolutions.
 #[derive(Debug)]
 pub struct LeakyStep<'a, B> {
@@ -138,12 +191,22 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// Activity as bfloat16, with the signs of the currents that it came from.
     type Packed: Send + Sync;
 
+    /// Whether everything so far has worked. Where it has not, results are worthless; nothing else tells.
+    ///
+    /// # Errors
+    /// What went wrong first.
+    fn check(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// Images of one group. A constant of the device, so that sums over groups do not depend on the number of threads.
     fn group_images(&self) -> usize;
     /// Groups worth holding in memory at once, for networks of so many units an image.
     fn groups_in_flight(&self, units: usize) -> usize;
     /// How many times longer a batch takes with only so many groups in memory at once, for networks of so many units.
     fn slowdown(&self, units: usize, groups: usize) -> f64;
+    /// Bytes of memory that is kept for later use, whatever it held.
+    fn spare_bytes(&self) -> u64;
     /// Runs `task(index, item)` on every item, perhaps side by side.
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync);
 

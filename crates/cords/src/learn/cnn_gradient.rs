@@ -2,7 +2,7 @@
 
 use super::rollout::{keep_largest, largest_index};
 use super::{Batch, TrainError};
-use crate::device::{ConvShape, Cpu, Device};
+use crate::device::{ConvShape, Device};
 use crate::net::{
     Architecture, CnnChunk, CnnGraph, ConvName, NORM_EPSILON, Parameters, Running, Statistics, Weights, cnn_others,
     conv_names, conv_shapes, norm_names, running_from,
@@ -392,28 +392,28 @@ pub struct CnnGradient<T> {
     pub parameters: Parameters<T>,
 }
 
-/// Loss and gradient of one training-mode batch on the CPU.
+/// Loss and gradient of one training-mode batch.
 ///
 /// # Errors
 /// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the number of images is out
-/// of range, [`TrainError::Label`] where a label is no class.
-pub fn cnn_gradient<T: Real>(
+/// of range, [`TrainError::Label`] where a label is no class, [`TrainError::Device`] where the device fails.
+pub fn cnn_gradient<T: Real, D: Device<T>>(
+    device: &D,
     architecture: &Architecture,
     parameters: &Parameters<T>,
     batch: Batch<'_, T>,
 ) -> Result<CnnGradient<T>, TrainError> {
-    let device = Cpu;
     architecture.validate()?;
     super::gradient::check_batch(architecture, batch)?;
     let mut parameters = parameters.arranged(&architecture.cnn_shapes())?;
-    let weights = Weights::<T, Cpu>::upload(&device, architecture, &parameters, cnn_others(architecture));
+    let weights = Weights::<T, D>::upload(device, architecture, &parameters, cnn_others(architecture));
     let mut running = running_from(architecture, &parameters);
-    let graph = CnnGraph::new(&device, architecture, &weights, &running);
+    let graph = CnnGraph::new(device, architecture, &weights, &running);
     let mut logits = Vec::new();
     let pass = cnn_batch(&graph, batch, &mut logits);
     update_running(&mut running, &pass.statistics);
     write_running(architecture, &running, &mut parameters);
-    let buffers = weights.gradients(&device, &pass.weights, &pass.others);
+    let buffers = weights.gradients(device, &pass.weights, &pass.others);
     let mut gradients = Parameters::new();
     for (name, data) in weights.names.iter().zip(buffers) {
         let shape = parameters
@@ -423,6 +423,7 @@ pub fn cnn_gradient<T: Real>(
         let data = device.download(&data);
         gradients.insert(name.as_str(), Tensor { shape, data });
     }
+    device.check()?;
     Ok(CnnGradient {
         loss: pass.loss,
         logits,

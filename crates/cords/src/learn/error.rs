@@ -1,6 +1,7 @@
 //! Why a training stopped early.
 
 use super::EpochRecord;
+use crate::device::DeviceError;
 use crate::net::NetError;
 
 /// A training that did not come to its end.
@@ -84,6 +85,9 @@ pub enum TrainError {
         /// Where: an area, or a layer of the CNN.
         place: String,
     },
+    /// The device that the network trains on has failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The observer asked to stop.
     #[error("stopped by request after {} whole epochs, {}", records.len(), if *checkpoint { "to go on from its checkpoint" } else { "without a checkpoint" })]
     Stopped {

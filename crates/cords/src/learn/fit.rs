@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::checkpoint::Found;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::{Checkpoints, Evaluation, Fit, Images, TrainError, learning_rate};
+use crate::device::DeviceError;
 use crate::rng::{Purpose, Stream};
 
 /// What an observer is told while a network trains.
@@ -168,6 +169,11 @@ pub(crate) struct StepResult {
 
 /// A network in training.
 pub(crate) trait Trainee {
+    /// Whether its device has worked so far.
+    ///
+    /// # Errors
+    /// What went wrong on it.
+    fn check(&self) -> Result<(), DeviceError>;
     /// Called before the first batch of every epoch: the place for what changes from epoch to epoch (the slope of phi,
     /// a fresh optimiser). When a training goes on within an epoch, it is called before [`restore`](Self::restore);
     /// when it goes on at the beginning of one, after. So what it sets need not be saved, unless batches change it.
@@ -409,6 +415,7 @@ pub(crate) fn fit(
                 epochs,
             );
             let result = trainee.step(&images, &labels, rate);
+            trainee.check()?;
             for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
                 if !value.is_finite() {
                     return Err(TrainError::NonFinite {
@@ -441,6 +448,7 @@ pub(crate) fn fit(
             keeper.pause(flow, &course, trainee, observer)?;
         }
         let evaluation = trainee.evaluate(epoch, data.validation);
+        trainee.check()?;
         let record = EpochRecord {
             validation_loss: evaluation.cross_entropy,
             validation_accuracy: evaluation.accuracy,

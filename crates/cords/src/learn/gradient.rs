@@ -6,7 +6,7 @@ use super::history::HistoryPrecision;
 use super::memory::{Memory, Plan};
 use super::rollout::{Gradients, GroupLoss, Rollout, keep_largest};
 use super::{Objective, TrainError};
-use crate::device::{Aligned, Cpu, Device};
+use crate::device::{Cpu, Device};
 use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
 use crate::{Real, Tensor};
 
@@ -38,8 +38,14 @@ pub struct BatchLoss {
 pub(crate) struct BatchGradient<T: Real, D: Device<T>> {
     objective: Objective,
     plan: Plan,
-    /// Idle rollouts, by their number of images.
-    idle: Mutex<Vec<Rollout<T, D>>>,
+    kept: Mutex<Kept<T, D>>,
+}
+
+/// Rollouts that wait for a group of their size.
+struct Kept<T: Real, D: Device<T>> {
+    idle: Vec<Rollout<T, D>>,
+    /// All that exist, those at work included.
+    made: usize,
 }
 
 /// One group's task.
@@ -55,30 +61,36 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         Self {
             objective: objective.clone(),
             plan,
-            idle: Mutex::new(Vec::new()),
+            kept: Mutex::new(Kept {
+                idle: Vec::new(),
+                made: 0,
+            }),
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Rollout<T, D>>> {
-        // Nothing is left half-done in the list if a thread panics while it holds the lock.
-        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept<T, D>> {
+        // Nothing is left half-done in there if a thread panics while it holds the lock.
+        self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Gives back what trials keep from batch to batch.
     pub(crate) fn release(&self) {
-        self.idle().clear();
+        let mut kept = self.kept();
+        kept.made -= kept.idle.len();
+        kept.idle.clear();
     }
 
     fn rollout(&self, connections: &Connections<T, D>, batch: usize) -> Rollout<T, D> {
-        let mut idle = self.idle();
-        let held = idle.iter().position(|rollout| rollout.batch() == batch);
-        let held = held.map(|index| idle.swap_remove(index));
-        if held.is_none() {
-            // Another size's memory is given back first, so that no more rollouts exist than are planned.
-            idle.pop();
+        let mut kept = self.kept();
+        if let Some(index) = kept.idle.iter().position(|rollout| rollout.batch() == batch) {
+            return kept.idle.swap_remove(index);
         }
-        drop(idle);
-        held.unwrap_or_else(|| Rollout::new(connections, &self.objective, batch, self.plan))
+        // Where no more may exist, another size's memory is given back first.
+        if kept.made < self.plan.trials || kept.idle.pop().is_none() {
+            kept.made += 1;
+        }
+        drop(kept);
+        Rollout::new(connections, &self.objective, batch, self.plan)
     }
 
     /// Loss of a batch and, where `gradients` is given, the gradients of effective weights and biases (overwritten).
@@ -134,7 +146,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
                     }
                 }
                 inspect(&rollout);
-                self.idle().push(rollout);
+                self.kept().idle.push(rollout);
             }
         }
         self.combine(&tasks, whole)
@@ -200,26 +212,31 @@ pub struct Gradient<T> {
     pub activity: Vec<Vec<Vec<T>>>,
 }
 
-/// Loss and gradient of a CordsNet's batches on the CPU, in memory that is kept from batch to batch.
-pub struct CordsNetGradient<T: Real> {
+/// Loss and gradient of a CordsNet's batches, in memory that is kept from batch to batch.
+pub struct CordsNetGradient<T: Real, D: Device<T> = Cpu> {
     parameters: Parameters<T>,
-    weights: Weights<T, Cpu>,
-    connections: Connections<T, Cpu>,
+    weights: Weights<T, D>,
+    connections: Connections<T, D>,
     objective: Objective,
     memory: Memory,
     precision: HistoryPrecision,
     /// Trials as the last batch's memory was planned.
-    trials: BatchGradient<T, Cpu>,
-    sums: Gradients<Aligned<T>>,
+    trials: BatchGradient<T, D>,
+    sums: Gradients<D::Buffer>,
 }
 
-impl<T: Real> CordsNetGradient<T> {
+impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
     /// For a network with these parameters, by this objective.
     ///
     /// # Errors
     /// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective is out
     /// of range.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a network in its parts, and how its memory is used"
+    )]
     pub fn new(
+        device: &D,
         architecture: &Architecture,
         parameters: &Parameters<T>,
         euler: &Euler,
@@ -237,8 +254,8 @@ impl<T: Real> CordsNetGradient<T> {
             });
         }
         let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
-        let weights = Weights::upload(&Cpu, architecture, &parameters, cordsnet_others(architecture));
-        let connections = Connections::new(&Cpu, architecture, euler, phi, &weights);
+        let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
+        let connections = Connections::new(device, architecture, euler, phi, &weights);
         Ok(Self {
             trials: BatchGradient::new(objective, Plan::unlimited(&connections, objective.steps(), precision)),
             sums: zero_gradients(&connections),
@@ -256,9 +273,11 @@ impl<T: Real> CordsNetGradient<T> {
     /// # Errors
     /// [`TrainError::Net`] where they are not this network's.
     pub fn set_parameters(&mut self, parameters: &Parameters<T>) -> Result<(), TrainError> {
-        let architecture = &self.connections.architecture;
+        let Connections {
+            device, architecture, ..
+        } = &self.connections;
         self.parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
-        self.weights = Weights::upload(&Cpu, architecture, &self.parameters, cordsnet_others(architecture));
+        self.weights = Weights::upload(device, architecture, &self.parameters, cordsnet_others(architecture));
         self.connections.fill(&self.weights);
         Ok(())
     }
@@ -270,9 +289,9 @@ impl<T: Real> CordsNetGradient<T> {
     ///
     /// # Errors
     /// [`TrainError::Setting`] where a step or the number of images is out of range, [`TrainError::Label`] where a label is no
-    /// class, [`TrainError::Memory`] where the budget is too small.
+    /// class, [`TrainError::Memory`] where the budget is too small, [`TrainError::Device`] where the device has failed.
     pub fn run(&mut self, batch: Batch<'_, T>, steps: &[usize]) -> Result<Gradient<T>, TrainError> {
-        let (device, connections) = (Cpu, &self.connections);
+        let (device, connections) = (self.connections.device.clone(), &self.connections);
         let architecture = &connections.architecture;
         if let Some(step) = steps.iter().find(|step| **step > self.objective.steps()) {
             return Err(TrainError::Setting {
@@ -323,6 +342,7 @@ impl<T: Real> CordsNetGradient<T> {
                 },
             );
         }
+        device.check()?;
         Ok(Gradient {
             loss,
             logits,
@@ -395,6 +415,7 @@ mod tests {
             let euler = Euler::new(2.0, 10.0);
             let precision = HistoryPrecision::Bfloat16;
             CordsNetGradient::new(
+                &Cpu,
                 &architecture(),
                 parameters,
                 &euler,
@@ -477,6 +498,7 @@ mod tests {
                 for interval in 1..objective.steps() {
                     for groups in [1, 2] {
                         let plan = Plan {
+                            trials: usize::MAX,
                             groups,
                             interval,
                             precision,

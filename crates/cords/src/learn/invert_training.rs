@@ -12,7 +12,7 @@ use super::train::{check_data, lengths};
 use super::{
     AreaInverse, Checkpoints, Data, EpochRecord, Fit, Images, Observer, Optimiser, TrainError, clip_gradient_norm,
 };
-use crate::device::{Cpu, Device};
+use crate::device::{Device, DeviceError};
 use crate::net::{
     Architecture, Connections, ConvName, Euler, FoldedGraph, Model, ModelInfo, Parameters, Phi, Presentation, Weights,
     area_bias_name, bias_name, cordsnet_others,
@@ -130,6 +130,10 @@ impl<D: Device<f32>> InverseTrainee<D> {
 }
 
 impl<D: Device<f32>> Trainee for InverseTrainee<D> {
+    fn check(&self) -> Result<(), DeviceError> {
+        self.inverse.device().check()
+    }
+
     fn step(&mut self, images: &[f32], _labels: &[u32], learning_rate: f64) -> StepResult {
         let device = self.inverse.device().clone();
         let image_len = self.architecture().image_len();
@@ -209,11 +213,16 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
 }
 
 /// Trains W and b of every area so that three linear sweeps give the currents of the folded CNN `start`
-/// ([`Architecture::folded_cnn_shapes`]). On the CPU, in float32.
+/// ([`Architecture::folded_cnn_shapes`]). In float32.
 ///
 /// # Errors
 /// [`TrainError::Net`] where `start` is not a folded CNN, otherwise as [`train_cordsnet`](super::train_cordsnet).
-pub fn train_inverse(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a network in its parts, and what a training takes"
+)]
+pub fn train_inverse<D: Device<f32>>(
+    device: &D,
     architecture: &Architecture,
     euler: &Euler,
     start: &Parameters<f32>,
@@ -227,7 +236,7 @@ pub fn train_inverse(
     let stimulus_steps = config.check(euler)?;
     check_data(architecture, data)?;
     let start = start.arranged(&architecture.folded_cnn_shapes())?;
-    let teacher = FoldedGraph::new(&Cpu, architecture, &start);
+    let teacher = FoldedGraph::new(device, architecture, &start);
     let initial = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
     let mut parameters = Parameters::new();
     for (name, tensor) in start.iter() {
@@ -241,14 +250,14 @@ pub fn train_inverse(
     }
     let buffers: Vec<_> = (0..architecture.areas())
         .flat_map(trained_names)
-        .map(|name| Cpu.upload(&parameters.get(&name).expect("a CordsNet's name").data))
+        .map(|name| device.upload(&parameters.get(&name).expect("a CordsNet's name").data))
         .collect();
     let mut trainee = InverseTrainee {
         euler: euler.clone(),
         contraction_weight: config.contraction_weight,
         clip: config.fit.clip,
         stimulus_steps,
-        optimiser: Optimiser::new(&Cpu, config.fit.optimiser, &lengths(&Cpu, &buffers)),
+        optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &buffers)),
         inverse: Inverse::new(teacher, buffers),
         parameters,
         areas: Vec::new(),

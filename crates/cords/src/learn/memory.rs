@@ -26,6 +26,8 @@ pub enum Memory {
 pub(crate) struct Plan {
     /// Groups side by side.
     pub(crate) groups: usize,
+    /// Trials whose memory may exist at a time, idle ones of another size included; from `groups` on.
+    pub(crate) trials: usize,
     /// Steps between the activities that are kept; all of them where it is the trial's length.
     pub(crate) interval: usize,
     /// How they are kept.
@@ -41,6 +43,7 @@ impl Plan {
     ) -> Self {
         Self {
             groups: connections.device.groups_in_flight(connections.units()).max(1),
+            trials: usize::MAX,
             interval: steps,
             precision,
         }
@@ -116,7 +119,7 @@ impl Needs {
         Self {
             // Parameters, two moments, gradients of effective weights and of parameters, and what else of them is held while
             // they are given and taken; the spontaneous phase of one image.
-            shared: filters + 6 * (weights + biases) + 4 * biases,
+            shared: device.spare_bytes() + filters + 6 * (weights + biases) + 4 * biases,
             state,
             packed,
             // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their gradients.
@@ -134,10 +137,14 @@ impl Needs {
         }
     }
 
-    fn total(&self, plan: Plan) -> u64 {
+    /// Of one group's trial.
+    fn trial(&self, plan: Plan) -> u64 {
         let [exact, packed] = HeldStates::new(self.steps, plan.interval, plan.precision).counts();
-        let history = exact as u64 * self.state + packed as u64 * self.packed;
-        self.shared + plan.groups as u64 * (self.group + history)
+        self.group + exact as u64 * self.state + packed as u64 * self.packed
+    }
+
+    fn total(&self, plan: Plan) -> u64 {
+        self.shared + plan.groups as u64 * self.trial(plan)
     }
 
     /// The fastest plan that fits, of up to `most` groups side by side; `slowdown` says what fewer of them cost.
@@ -162,6 +169,7 @@ impl Needs {
         let plans = (1..=most.max(1)).rev().flat_map(|groups| {
             [self.steps, sparse].map(|interval| Plan {
                 groups,
+                trials: groups,
                 interval,
                 precision,
             })
@@ -171,6 +179,10 @@ impl Needs {
             .clone()
             .filter(|plan| self.total(*plan) <= budget)
             .min_by(|a, b| time(a).total_cmp(&time(b)))
+            .map(|plan| Plan {
+                trials: ((budget - self.shared) / self.trial(plan).max(1)) as usize,
+                ..plan
+            })
             .ok_or_else(|| TrainError::Memory {
                 needed: plans.map(|plan| self.total(plan)).min().unwrap_or_default(),
                 budget,
@@ -220,6 +232,19 @@ mod tests {
         // With every fifteenth exact: 100 + (2 + 7) x 10 + 16 x 5.
         assert_eq!(packed(1000 + 270), Some((1, 15)));
         assert_eq!(packed(1000 + 269), None);
+    }
+
+    #[test]
+    fn what_is_left_of_the_budget_holds_trials_of_other_sizes() {
+        let trials = |budget| {
+            NEEDS
+                .plan(2, HistoryPrecision::Exact, |_| 1.0, budget)
+                .ok()
+                .map(|plan| plan.trials)
+        };
+        assert_eq!(trials(1000 + 2 * 1110), Some(2));
+        assert_eq!(trials(1000 + 3 * 1110 - 1), Some(2));
+        assert_eq!(trials(1000 + 3 * 1110), Some(3));
     }
 
     #[test]

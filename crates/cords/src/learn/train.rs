@@ -11,7 +11,7 @@ use super::{
     Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Objective, Observer, Optimiser,
     TrainError, clip_gradient_norm,
 };
-use crate::device::{Cpu, Device};
+use crate::device::{Device, DeviceError};
 use crate::net::{
     Architecture, Cnn, CnnGraph, Connections, Euler, Model, ModelInfo, Parameters, Phi, Running, Weights, cnn_others,
     cordsnet_others, running_from,
@@ -180,6 +180,10 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
 }
 
 impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
+    fn check(&self) -> Result<(), DeviceError> {
+        self.connections.device.check()
+    }
+
     fn begin_epoch(&mut self, epoch: usize) {
         if self.course == PhiCourse::Annealed {
             let device = &self.connections.device;
@@ -274,6 +278,10 @@ impl<D: Device<f32>> CnnTrainee<D> {
 }
 
 impl<D: Device<f32>> Trainee for CnnTrainee<D> {
+    fn check(&self) -> Result<(), DeviceError> {
+        self.device.check()
+    }
+
     fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult {
         let graph = CnnGraph::new(&self.device, &self.architecture, &self.weights, &self.running);
         let CnnBatch {
@@ -331,7 +339,7 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
     buffers.iter().map(|buffer| device.download(buffer).len()).collect()
 }
 
-/// Trains a CordsNet from random weights by the published objective, on the CPU, in float32.
+/// Trains a CordsNet from random weights by the published objective, in float32.
 ///
 /// A batch is run in groups of 8 images, each of which takes, with exact history, about `4 B x units x (stimulus + after steps + 10)` an image
 /// (published R8 at 224 x 224: 3.0 MB an image and step, so 630 MB an image for 200 steps) and a sum of weight
@@ -339,8 +347,9 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
 ///
 /// # Errors
 /// [`TrainError::Net`], [`TrainError::Setting`], [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] for what cannot
-/// be trained, [`TrainError::Memory`] where the budget is too small, [`TrainError::NonFinite`] where training diverges, [`TrainError::Stopped`] where the observer breaks off.
-pub fn train_cordsnet(
+/// be trained, [`TrainError::Memory`] where the budget is too small, [`TrainError::NonFinite`] where training diverges, [`TrainError::Device`] where the device fails, [`TrainError::Stopped`] where the observer breaks off.
+pub fn train_cordsnet<D: Device<f32>>(
+    device: &D,
     architecture: &Architecture,
     euler: &Euler,
     config: &DirectConfig,
@@ -352,6 +361,7 @@ pub fn train_cordsnet(
     let parameters = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
     let course = PhiCourse::Held(Phi::Relu);
     continue_cordsnet(
+        device,
         architecture,
         euler,
         &parameters,
@@ -364,7 +374,7 @@ pub fn train_cordsnet(
 }
 
 /// Trains a CordsNet by the published objective from the weights of another training: phases `linear` (phi = identity,
-/// from r = 0, no return term), `anneal` and `finetune`. On the CPU, in float32.
+/// from r = 0, no return term), `anneal` and `finetune`. In float32.
 ///
 /// # Errors
 /// As [`train_cordsnet`].
@@ -372,7 +382,8 @@ pub fn train_cordsnet(
     clippy::too_many_arguments,
     reason = "a network in its parts, and what a training takes"
 )]
-pub fn continue_cordsnet(
+pub fn continue_cordsnet<D: Device<f32>>(
+    device: &D,
     architecture: &Architecture,
     euler: &Euler,
     start: &Parameters<f32>,
@@ -388,9 +399,9 @@ pub fn continue_cordsnet(
     check_data(architecture, data)?;
     let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
     let images = data.train.len();
-    let mut trainee = CordsNetTrainee::new(&Cpu, architecture, euler, course, config, images, &parameters)?;
+    let mut trainee = CordsNetTrainee::new(device, architecture, euler, course, config, images, &parameters)?;
     let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
-    trainee.weights.download(&Cpu, &mut parameters);
+    trainee.weights.download(device, &mut parameters);
     Ok(TrainedCordsNet {
         architecture: architecture.clone(),
         euler: euler.clone(),
@@ -401,11 +412,12 @@ pub fn continue_cordsnet(
     })
 }
 
-/// Trains the CNN twin from random weights by cross-entropy, on the CPU, in float32.
+/// Trains the CNN twin from random weights by cross-entropy, in float32.
 ///
 /// # Errors
 /// As [`train_cordsnet`].
-pub fn train_cnn(
+pub fn train_cnn<D: Device<f32>>(
+    device: &D,
     architecture: &Architecture,
     config: &CnnConfig,
     data: &Data<'_>,
@@ -416,12 +428,12 @@ pub fn train_cnn(
     config.check()?;
     check_data(architecture, data)?;
     let parameters = config.fit.initialisation.cnn(architecture, config.fit.seed);
-    let weights = Weights::upload(&Cpu, architecture, &parameters, cnn_others(architecture));
+    let weights = Weights::upload(device, architecture, &parameters, cnn_others(architecture));
     let mut trainee = CnnTrainee {
-        device: Cpu,
+        device: device.clone(),
         architecture: architecture.clone(),
         clip: config.fit.clip,
-        optimiser: Optimiser::new(&Cpu, config.fit.optimiser, &lengths(&Cpu, &weights.buffers)),
+        optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &weights.buffers)),
         running: running_from(architecture, &parameters),
         weights,
         parameters,

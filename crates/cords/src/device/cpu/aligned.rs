@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "a line of bytes is plain data")]
 
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytemuck::Pod;
 use memmap2::MmapMut;
@@ -21,9 +22,43 @@ unsafe impl bytemuck::Pod for Line {}
 /// much of its time on finding out where they are, and so does the system on handing them out.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Bytes of the smallest buffer whose pages go back to the system as soon as it is dropped. An allocator keeps them, for the
-/// thread that asked for them.
+/// Bytes of the smallest buffer whose pages go back to the system when it is dropped. An allocator keeps them, for the thread that
+/// asked for them, and more and more of them.
 const PAGES: usize = 128 << 10;
+
+/// Bytes of dropped buffers' pages that are kept for the next buffers of the same sizes: the system takes longer to give a page
+/// than a kernel to fill it.
+pub(super) const SPARE: usize = 32 << 20;
+
+/// Those pages, the latest last.
+static SPARES: Mutex<Vec<MmapMut>> = Mutex::new(Vec::new());
+
+fn spares() -> MutexGuard<'static, Vec<MmapMut>> {
+    // A list of whole buffers at any time.
+    SPARES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Pages of a dropped buffer of this size.
+fn take_spare(bytes: usize) -> Option<MmapMut> {
+    let mut spares = spares();
+    let index = spares.iter().rposition(|map| map.len() == bytes)?;
+    Some(spares.remove(index))
+}
+
+fn keep_spare(map: MmapMut) {
+    if map.len() > HUGE_PAGE {
+        return;
+    }
+    let mut spares = spares();
+    spares.push(map);
+    let mut kept: usize = spares.iter().map(|map| map.len()).sum();
+    let mut surplus = 0;
+    while kept > SPARE {
+        kept -= spares[surplus].len();
+        surplus += 1;
+    }
+    spares.drain(..surplus);
+}
 
 /// Values on the CPU, aligned to 64 bytes.
 pub struct Aligned<T> {
@@ -52,12 +87,24 @@ impl Memory {
             let _ = map.advise_range(memmap2::Advice::HugePage, first, bytes / HUGE_PAGE * HUGE_PAGE);
             return Self::Pages { map, first };
         }
-        if bytes >= PAGES
-            && let Ok(map) = MmapMut::map_anon(bytes)
-        {
-            return Self::Pages { map, first: 0 };
+        if bytes >= PAGES {
+            if let Some(mut map) = take_spare(bytes) {
+                map.fill(0);
+                return Self::Pages { map, first: 0 };
+            }
+            if let Ok(map) = MmapMut::map_anon(bytes) {
+                return Self::Pages { map, first: 0 };
+            }
         }
         Self::Lines(vec![Line([0; 64]); bytes.div_ceil(64)])
+    }
+}
+
+impl<T> Drop for Aligned<T> {
+    fn drop(&mut self) {
+        if let Memory::Pages { map, .. } = std::mem::replace(&mut self.memory, Memory::Lines(Vec::new())) {
+            keep_spare(map);
+        }
     }
 }
 

@@ -228,17 +228,9 @@ pub(super) fn sgd_step<T: Real>(
 }
 
 pub(super) fn adam_step<T: Real>(step: AdamStep, gradient: &[T], [first, second]: [&mut [T]; 2], parameter: &mut [T]) {
-    // Bias corrections are formed in double precision: 1 - 0.999^1 loses four digits in single.
-    let count = step.step as f64;
+    let factors = step.factors();
+    let [rate, root, shrink, added] = [factors.rate, factors.root, factors.shrink, factors.added].map(T::from_f64);
     let [beta1, beta2] = step.betas;
-    let rate = T::from_f64(step.learning_rate / (1.0 - beta1.powf(count)));
-    let root = T::from_f64((1.0 - beta2.powf(count)).sqrt());
-    let shrink = T::from_f64(if step.decoupled {
-        1.0 - step.learning_rate * step.weight_decay
-    } else {
-        1.0
-    });
-    let added = T::from_f64(if step.decoupled { 0.0 } else { step.weight_decay });
     let epsilon = T::from_f64(step.epsilon);
     let (new1, new2) = (T::from_f64(1.0 - beta1), T::from_f64(1.0 - beta2));
     let (beta1, beta2) = (T::from_f64(beta1), T::from_f64(beta2));

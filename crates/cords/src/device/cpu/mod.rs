@@ -64,6 +64,10 @@ impl<T: Real> Device<T> for Cpu {
         threads as f64 / threads.min(groups) as f64
     }
 
+    fn spare_bytes(&self) -> u64 {
+        aligned::SPARE as u64
+    }
+
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
         if let [item] = items {
             // On a thread of the pool, from where kernels share their work at least cost.

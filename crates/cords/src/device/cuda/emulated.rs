@@ -1,0 +1,258 @@
+//! A GPU for tests, on the processor: the host's C compiler compiles `kernels.cu`, every launch is held against the kernel's
+//! signature, and convolutions are plain sums in double precision.
+
+#![expect(unsafe_code, reason = "calls into the library that was just compiled")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::gpu::{Argument, Gpu, KERNELS, Pass};
+use crate::device::{ConvShape, DeviceError};
+
+/// Memory, from which allocations are counted.
+#[derive(Clone, Debug)]
+pub(super) struct Emulated {
+    left: Arc<AtomicUsize>,
+    /// The least that ever was left.
+    least: Arc<AtomicUsize>,
+}
+
+/// Bytes, aligned for every type that kernels know.
+pub(super) struct Memory {
+    words: Vec<u64>,
+    bytes: usize,
+    left: Arc<AtomicUsize>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.bytes]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
+    }
+
+    fn floats(&self) -> &[f32] {
+        bytemuck::cast_slice(self.bytes())
+    }
+}
+
+type Entry = unsafe extern "C" fn(*mut *mut c_void);
+
+/// A compiled kernel.
+struct Kernel {
+    entry: Entry,
+    /// Types of its parameters.
+    types: Vec<String>,
+}
+
+/// Names of kernels that were launched.
+pub(super) fn launched() -> &'static Mutex<BTreeSet<&'static str>> {
+    static LAUNCHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    &LAUNCHED
+}
+
+/// Every kernel's name and the types of its parameters, `const` and `*` included.
+pub(super) fn signatures() -> BTreeMap<String, Vec<String>> {
+    let signature = |text: &str| {
+        let (name, rest) = text.split_once('(').expect("parameters");
+        let (parameters, _) = rest.split_once(')').expect("their end");
+        let of = |parameter: &str| {
+            let name = |c: char| c.is_alphanumeric() || c == '_';
+            let parameter = parameter.split_whitespace().collect::<Vec<_>>().join(" ");
+            parameter.trim_end_matches(name).trim().to_owned()
+        };
+        (name.trim().to_owned(), parameters.split(',').map(of).collect())
+    };
+    let starts = KERNELS.split("\nKERNEL ").skip(1);
+    starts.map(signature).collect()
+}
+
+fn kernels() -> &'static BTreeMap<String, Kernel> {
+    static KERNELS_ON_HOST: OnceLock<BTreeMap<String, Kernel>> = OnceLock::new();
+    KERNELS_ON_HOST.get_or_init(compile)
+}
+
+fn compile() -> BTreeMap<String, Kernel> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let signatures = signatures();
+    let mut source = KERNELS.to_owned();
+    for (name, types) in &signatures {
+        let values = types.iter().enumerate();
+        let values: Vec<String> = values.map(|(i, kind)| format!("*({kind} *)p[{i}]")).collect();
+        source += &format!("void run_{name}(void **p) {{ {name}({}); }}\n", values.join(", "));
+    }
+    let [from, to] = ["kernels.c", "kernels.so"].map(|name| folder.path().join(name));
+    fs_err::write(&from, source).expect("written");
+    let output = std::process::Command::new("cc")
+        .args(["-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-o"])
+        .args([&to, &from])
+        .arg("-lm")
+        .output()
+        .expect("a C compiler, `cc`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // SAFETY: the library holds functions of plain C and runs nothing when it is loaded.
+    let library = unsafe { libloading::Library::new(&to) }.expect("loaded");
+    let kernels = signatures.into_iter().map(|(name, types)| {
+        let symbol = format!("run_{name}");
+        // SAFETY: it was declared so above.
+        let entry = unsafe { *library.get::<Entry>(symbol.as_bytes()).expect("compiled") };
+        (name, Kernel { entry, types })
+    });
+    let kernels = kernels.collect();
+    // It stays for as long as the tests run.
+    std::mem::forget(library);
+    kernels
+}
+
+impl Emulated {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            left: Arc::new(AtomicUsize::new(bytes)),
+            least: Arc::new(AtomicUsize::new(bytes)),
+        }
+    }
+
+    /// The least number of bytes that was not taken at any time.
+    pub(super) fn least(&self) -> usize {
+        self.least.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are not taken.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+}
+
+impl Gpu for Emulated {
+    type Memory = Memory;
+
+    fn allocate(&self, bytes: usize) -> Result<Memory, DeviceError> {
+        let taken = |left: usize| left.checked_sub(bytes);
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
+        let left = taken.map_err(|_| DeviceError::Memory { bytes: bytes as u64 })? - bytes;
+        self.least.fetch_min(left, Ordering::Relaxed);
+        Ok(Memory {
+            words: vec![0; bytes.div_ceil(8)],
+            bytes,
+            left: Arc::clone(&self.left),
+        })
+    }
+
+    fn write(&self, from: &[u8], to: &mut Memory) -> Result<(), DeviceError> {
+        to.bytes_mut()[..from.len()].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn read(&self, from: &Memory, to: &mut [u8]) -> Result<(), DeviceError> {
+        to.copy_from_slice(&from.bytes()[..to.len()]);
+        Ok(())
+    }
+
+    fn copy(&self, from: &Memory, to: &mut Memory, bytes: usize) -> Result<(), DeviceError> {
+        to.bytes_mut()[..bytes].copy_from_slice(&from.bytes()[..bytes]);
+        Ok(())
+    }
+
+    fn clear(&self, memory: &mut Memory, bytes: usize) -> Result<(), DeviceError> {
+        memory.bytes_mut()[..bytes].fill(0);
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        name: &'static str,
+        arguments: &mut [Argument<'_, Memory>],
+        items: usize,
+    ) -> Result<(), DeviceError> {
+        launched().lock().expect("no panic in there").insert(name);
+        let kernel = kernels().get(name).expect("a kernel");
+        assert_eq!(kernel.types.len(), arguments.len() + 1, "parameters of {name}");
+        let mut values: Vec<u64> = Vec::new();
+        for (argument, kind) in arguments.iter_mut().zip(&kernel.types) {
+            let (value, fits) = match argument {
+                Argument::Read(memory) => (
+                    memory.words.as_ptr() as u64,
+                    kind.starts_with("const ") && kind.ends_with('*'),
+                ),
+                Argument::Write(memory) => (
+                    memory.words.as_mut_ptr() as u64,
+                    !kind.starts_with("const ") && kind.ends_with('*'),
+                ),
+                Argument::Long(value) => (*value as u64, kind == "Long"),
+                Argument::Int(value) => (u64::from(*value as u32), kind == "int"),
+                Argument::Float(value) => (u64::from(value.to_bits()), kind == "float"),
+                Argument::Double(value) => (value.to_bits(), kind == "double"),
+            };
+            assert!(fits, "{name} wants `{kind}`");
+            values.push(value);
+        }
+        assert_eq!(
+            kernel.types.last().map(String::as_str),
+            Some("Long"),
+            "the items of {name}"
+        );
+        values.push(items as u64);
+        let mut pointers: Vec<*mut c_void> = values
+            .iter_mut()
+            .map(|value| std::ptr::from_mut(value).cast())
+            .collect();
+        // SAFETY: every parameter has the type that the kernel declares; buffers are as long as `Cuda` has checked, and nothing
+        // else reads or writes them meanwhile. The processor is little-endian, so that a value's low bytes come first.
+        unsafe { (kernel.entry)(pointers.as_mut_ptr()) };
+        Ok(())
+    }
+
+    fn convolve(
+        &self,
+        pass: Pass,
+        shape: ConvShape,
+        batch: usize,
+        from: [&Memory; 2],
+        to: &mut Memory,
+        accumulate: bool,
+    ) -> Result<(), DeviceError> {
+        let [a, b] = from.map(Memory::floats);
+        let mut sums = vec![0.0f64; to.bytes / 4];
+        let (side, out) = (shape.in_side, shape.out_side());
+        for (image, oy, ox) in (0..batch).flat_map(|n| (0..out).flat_map(move |y| (0..out).map(move |x| (n, y, x)))) {
+            for (ky, kx) in (0..shape.kernel).flat_map(|y| (0..shape.kernel).map(move |x| (y, x))) {
+                let [iy, ix] = [(oy, ky), (ox, kx)].map(|(o, k)| (o * shape.stride + k).wrapping_sub(shape.padding));
+                if iy >= side || ix >= side {
+                    continue;
+                }
+                for output in 0..shape.outputs {
+                    let y = ((image * out + oy) * out + ox) * shape.outputs + output;
+                    let x = ((image * side + iy) * side + ix) * shape.inputs;
+                    let w = ((output * shape.kernel + ky) * shape.kernel + kx) * shape.inputs;
+                    for input in 0..shape.inputs {
+                        let (to, a, b) = match pass {
+                            Pass::Forward => (y, a[x + input], b[w + input]),
+                            Pass::Inputs => (x + input, a[y], b[w + input]),
+                            Pass::Weights => (w + input, a[x + input], b[y]),
+                        };
+                        sums[to] += f64::from(a) * f64::from(b);
+                    }
+                }
+            }
+        }
+        let to: &mut [f32] = bytemuck::cast_slice_mut(to.bytes_mut());
+        for (to, sum) in to.iter_mut().zip(sums) {
+            *to = if accumulate { *to + sum as f32 } else { sum as f32 };
+        }
+        Ok(())
+    }
+
+    fn convolution_scratch(&self) -> u64 {
+        0
+    }
+}

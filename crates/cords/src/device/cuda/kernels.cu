@@ -1,0 +1,301 @@
+// Everything but convolutions, for float32 maps `[batch, side, side, channels]`.
+//
+// The source is C that a host compiler takes too: tests run it without a GPU. `KERNEL` starts a kernel, whose last parameter is
+// the number of its items; `EACH(i)` runs over them. No item reads what another writes, and sums are taken in parts of fixed
+// length, so results do not depend on how items are spread. Multiplications and additions are not fused (`--fmad=false`): the
+// adjoint of the leaky step finds the sign of a current by comparing with `keep * r`, bit by bit.
+
+#ifdef __CUDACC_RTC__
+typedef long long Long;
+#define KERNEL extern "C" __global__ void __launch_bounds__(256)
+#define EACH(i) for (Long i = blockIdx.x * (Long)blockDim.x + threadIdx.x; i < items; i += gridDim.x * (Long)blockDim.x)
+#define BITS(x) __float_as_uint(x)
+#define FLOAT(x) __uint_as_float(x)
+#else
+#include <math.h>
+#include <string.h>
+typedef long long Long;
+#define KERNEL static void
+#define EACH(i) for (Long i = 0; i < items; i++)
+static unsigned BITS(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+static float FLOAT(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
+#endif
+
+// --- values by themselves -------------------------------------------------------------------------------------------
+
+KERNEL add(const float *x, float *y, Long items) { EACH(i) y[i] += x[i]; }
+
+KERNEL rectify(const float *x, float *y, Long items) { EACH(i) y[i] = x[i] > 0 ? x[i] : 0; }
+
+KERNEL add_rectified(const float *x, float *y, Long items) { EACH(i) y[i] += x[i] > 0 ? x[i] : 0; }
+
+KERNEL add_where_positive(const float *r, const float *q, float *g, Long items) { EACH(i) g[i] += r[i] > 0 ? q[i] : 0; }
+
+KERNEL clear_where_not_positive(const float *r, float *g, Long items) { EACH(i) g[i] = r[i] > 0 ? g[i] : 0; }
+
+KERNEL scale(float factor, float *x, Long items) { EACH(i) x[i] *= factor; }
+
+// next = keep r + alpha phi(current + u).
+KERNEL leaky(float keep, float alpha, float slope, const float *current, const float *u, const float *r, float *next, Long items) {
+    EACH(i) {
+        float v = current[i] + u[i];
+        next[i] = keep * r[i] + alpha * (v > 0 ? v : slope * v);
+    }
+}
+
+KERNEL leaky_adjoint(float keep, float positive, float negative, const float *r, const float *next, float *g, float *delta,
+                     float *sum, Long items) {
+    EACH(i) {
+        float d = (next[i] > keep * r[i] ? positive : negative) * g[i];
+        delta[i] = d;
+        sum[i] += d;
+        g[i] *= keep;
+    }
+}
+
+// Values are rounded to bfloat16, to even in ties; a word holds the signs of the currents of 32 of them. An item is a word.
+KERNEL pack(float keep, Long values, const float *r, const float *next, unsigned short *packed, unsigned *signs, Long items) {
+    EACH(word) {
+        unsigned positive = 0;
+        for (int bit = 0; bit < 32 && word * 32 + bit < values; bit++) {
+            Long i = word * 32 + bit;
+            unsigned bits = BITS(next[i]);
+            int nan = next[i] != next[i];
+            packed[i] = (unsigned short)(nan ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+            positive |= (unsigned)(next[i] > keep * r[i]) << bit;
+        }
+        signs[word] = positive;
+    }
+}
+
+KERNEL unpack(const unsigned short *packed, float *x, Long items) { EACH(i) x[i] = FLOAT((unsigned)packed[i] << 16); }
+
+KERNEL packed_adjoint(float keep, float positive, float negative, const unsigned *signs, float *g, float *delta, float *sum,
+                      Long items) {
+    EACH(i) {
+        float d = (signs[i / 32] >> (i % 32) & 1 ? positive : negative) * g[i];
+        delta[i] = d;
+        sum[i] += d;
+        g[i] *= keep;
+    }
+}
+
+KERNEL sgd(float rate, float momentum, float decay, const float *gradient, float *velocity, float *parameter, Long items) {
+    EACH(i) {
+        velocity[i] = momentum * velocity[i] + gradient[i] + decay * parameter[i];
+        parameter[i] -= rate * velocity[i];
+    }
+}
+
+// Bias corrections are in `rate` and `root`; `shrink` and `added` are the two kinds of weight decay.
+KERNEL adam(float rate, float root, float shrink, float added, float epsilon, float beta1, float new1, float beta2, float new2,
+            const float *gradient, float *first, float *second, float *parameter, Long items) {
+    EACH(i) {
+        float g = gradient[i] + added * parameter[i];
+        first[i] = beta1 * first[i] + new1 * g;
+        second[i] = beta2 * second[i] + new2 * g * g;
+        parameter[i] = shrink * parameter[i] - rate * first[i] / (sqrtf(second[i]) / root + epsilon);
+    }
+}
+
+// --- sums: an item is a part, which takes every `items`-th value -------------------------------------------------------
+
+KERNEL squares(const float *x, Long values, double *parts, Long items) {
+    EACH(part) {
+        double sum = 0;
+        for (Long i = part; i < values; i += items) sum += (double)x[i] * x[i];
+        parts[part] = sum;
+    }
+}
+
+KERNEL magnitudes(const float *x, Long values, double *parts, Long items) {
+    EACH(part) {
+        double largest = 0;
+        for (Long i = part; i < values; i += items) {
+            double y = fabs((double)x[i]);
+            if (!(y <= largest)) largest = y;
+            if (largest != largest) break;
+        }
+        parts[part] = largest;
+    }
+}
+
+// Squared distances from `rest`, the same for every image.
+KERNEL distances(const float *x, const float *rest, Long image, Long values, double *parts, Long items) {
+    EACH(part) {
+        double sum = 0;
+        for (Long i = part; i < values; i += items) {
+            double difference = x[i] - rest[i % image];
+            sum += difference * difference;
+        }
+        parts[part] = sum;
+    }
+}
+
+KERNEL add_distance_gradient(float factor, const float *x, const float *rest, Long image, float *g, Long items) {
+    EACH(i) g[i] += factor * (x[i] - rest[i % image]);
+}
+
+// --- layout -----------------------------------------------------------------------------------------------------------
+
+// From `[batch, channels, plane]` to `[batch, plane, channels]`. The same kernel with the last two exchanged goes back.
+KERNEL exchange(const float *x, Long channels, Long plane, float *y, Long items) {
+    EACH(i) {
+        Long channel = i % channels, rest = i / channels;
+        y[i] = x[(rest / plane * channels + channel) * plane + rest % plane];
+    }
+}
+
+KERNEL broadcast(const float *one, Long image, float *y, Long items) { EACH(i) y[i] = one[i % image]; }
+
+// One parameter `[channels, plane]` for every image `[plane, channels]`.
+KERNEL broadcast_parameter(const float *one, Long channels, Long plane, float *y, Long items) {
+    EACH(i) y[i] = one[i % channels * plane + i / channels % plane];
+}
+
+// The sum over images is added to a parameter `[channels, plane]`; an item is one of its values.
+KERNEL add_batch_sum(const float *x, Long channels, Long plane, Long batch, float *sum, Long items) {
+    EACH(i) {
+        Long channel = i % channels, position = i / channels;
+        float total = sum[channel * plane + position];
+        for (Long image = 0; image < batch; image++) total += x[image * items + i];
+        sum[channel * plane + position] = total;
+    }
+}
+
+// y += x, from `[rows, plane, channels]` to `[rows, channels, plane]`.
+KERNEL add_exchanged(const float *x, Long channels, Long plane, float *y, Long items) {
+    EACH(i) {
+        Long position = i % plane, rest = i / plane;
+        y[i] += x[(rest / channels * plane + position) * channels + rest % channels];
+    }
+}
+
+// --- pooling and readout ----------------------------------------------------------------------------------------------
+
+// Average of 3x3 with stride 2 and padding 1, zeros counted; an item is an output.
+KERNEL avg_pool(const float *x, Long channels, Long side, Long out, float *y, Long items) {
+    EACH(i) {
+        Long channel = i % channels, ox = i / channels % out, oy = i / channels / out % out, image = i / channels / out / out;
+        float sum = 0;
+        for (Long iy = oy ? 2 * oy - 1 : 0; iy < 2 * oy + 2 && iy < side; iy++)
+            for (Long ix = ox ? 2 * ox - 1 : 0; ix < 2 * ox + 2 && ix < side; ix++)
+                sum += x[((image * side + iy) * side + ix) * channels + channel];
+        y[i] = sum * (1.0f / 9.0f);
+    }
+}
+
+// Its transpose; an item is an input, which lies in the windows of outputs i/2 and (i+1)/2.
+KERNEL avg_pool_transpose(const float *dy, Long channels, Long side, Long out, float *dx, Long items) {
+    EACH(i) {
+        Long channel = i % channels, ix = i / channels % side, iy = i / channels / side % side, image = i / channels / side / side;
+        float sum = 0;
+        for (Long oy = iy / 2; oy <= (iy + 1) / 2 && oy < out; oy++)
+            for (Long ox = ix / 2; ox <= (ix + 1) / 2 && ox < out; ox++)
+                sum += dy[((image * out + oy) * out + ox) * channels + channel];
+        dx[i] = sum * (1.0f / 9.0f);
+    }
+}
+
+// Mean over the plane of max(a, 0) + max(b, 0); an item is a channel of an image.
+KERNEL pool_pair(const float *a, const float *b, Long channels, Long plane, float *pooled, Long items) {
+    EACH(i) {
+        Long first = i / channels * plane * channels + i % channels;
+        double sum = 0;
+        for (Long p = 0; p < plane; p++) {
+            float x = a[first + p * channels], y = b[first + p * channels];
+            sum += (x > 0 ? x : 0) + (y > 0 ? y : 0);
+        }
+        pooled[i] = (float)(sum / plane);
+    }
+}
+
+KERNEL add_unpooled(const float *dpooled, const float *r, Long channels, Long plane, int rectified, float *g, Long items) {
+    EACH(i) {
+        float share = dpooled[i / channels / plane * channels + i % channels] * (float)(1.0 / plane);
+        g[i] += !rectified || r[i] > 0 ? share : 0;
+    }
+}
+
+// Cross-entropy of an image, added to `losses`, and dlogits = scale (softmax - one-hot).
+KERNEL cross_entropy(const float *logits, const unsigned *labels, Long classes, double factor, float *dlogits, double *losses,
+                     Long items) {
+    EACH(image) {
+        const float *x = logits + image * classes;
+        double largest = x[0], total = 0;
+        for (Long class_ = 1; class_ < classes; class_++)
+            if (x[class_] > largest) largest = x[class_];
+        for (Long class_ = 0; class_ < classes; class_++) total += exp(x[class_] - largest);
+        for (Long class_ = 0; class_ < classes; class_++) {
+            double share = exp(x[class_] - largest) / total - (class_ == (Long)labels[image]);
+            dlogits[image * classes + class_] = (float)(factor * share);
+        }
+        losses[image] = largest + log(total) - x[labels[image]];
+    }
+}
+
+// --- norms ------------------------------------------------------------------------------------------------------------
+
+// w = g v / |v|; an item is a row.
+KERNEL weight_norm(const float *g, const float *v, Long patch, float *w, Long items) {
+    EACH(row) {
+        double sum = 0;
+        for (Long i = row * patch; i < (row + 1) * patch; i++) sum += (double)v[i] * v[i];
+        float factor = (float)(g[row] / sqrt(sum));
+        for (Long i = row * patch; i < (row + 1) * patch; i++) w[i] = factor * v[i];
+    }
+}
+
+// With n = |v| and h = <v, dw>/n: dg = h, dv = g/n (dw - h v/n).
+KERNEL weight_norm_adjoint(const float *g, const float *v, const float *dw, Long patch, float *dg, float *dv, Long items) {
+    EACH(row) {
+        double squares = 0, dot = 0;
+        for (Long i = row * patch; i < (row + 1) * patch; i++) {
+            squares += (double)v[i] * v[i];
+            dot += (double)v[i] * dw[i];
+        }
+        double norm = sqrt(squares), along = dot / norm;
+        dg[row] = (float)along;
+        for (Long i = row * patch; i < (row + 1) * patch; i++) dv[i] = (float)(g[row] / norm * (dw[i] - along / norm * v[i]));
+    }
+}
+
+// Per channel the sum of `a (b - centre)`, or of `a` where there is no b, of `(b - centre)^2` where there is no a. An item is a
+// part of a channel, which takes every `parts`-th position.
+KERNEL channel_sums(const float *a, const float *b, int with_a, int with_b, const double *centre, Long channels, Long positions,
+                    Long parts, double *sums, Long items) {
+    EACH(i) {
+        Long channel = i % channels;
+        double sum = 0;
+        for (Long p = i / channels; p < positions; p += parts) {
+            double y = with_b ? b[p * channels + channel] - centre[channel] : 1;
+            sum += (with_a ? (double)a[p * channels + channel] : y) * y;
+        }
+        sums[i] = sum;
+    }
+}
+
+// An item is a channel of `[parts, channels]`.
+KERNEL channel_totals(const double *sums, Long parts, double *totals, Long items) {
+    EACH(channel) {
+        double total = 0;
+        for (Long part = 0; part < parts; part++) total += sums[part * items + channel];
+        totals[channel] = total;
+    }
+}
+
+// y = scale x + shift per channel, with `[scale, shift]` for each.
+KERNEL channel_affine(const float *coefficients, Long channels, const float *x, float *y, Long items) {
+    EACH(i) {
+        const float *c = coefficients + i % channels * 2;
+        y[i] = c[0] * x[i] + c[1];
+    }
+}
+
+// dy = a dy + b (x - mean) + c per channel, with `[mean, a, b, c]` for each.
+KERNEL channel_combine(const float *coefficients, Long channels, const float *x, float *dy, Long items) {
+    EACH(i) {
+        const float *c = coefficients + i % channels * 4;
+        dy[i] = c[1] * dy[i] + c[2] * (x[i] - c[0]) + c[3];
+    }
+}

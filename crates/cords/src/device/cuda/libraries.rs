@@ -1,0 +1,369 @@
+//! NVIDIA's libraries, which are looked for when they are needed: where the loader looks, in the wheels that PyTorch brings, and in
+//! the usual folders of a CUDA toolkit.
+//!
+//! cudarc opens a library by its bare name and panics where it, or a function in it, is missing. A library that has been opened
+//! here, by whatever path, is found by that name afterwards, and one that lacks what this crate calls is refused here.
+
+#![expect(
+    unsafe_code,
+    reason = "opens libraries and calls the functions that tell their versions"
+)]
+
+use std::ffi::c_int;
+use std::path::{Path, PathBuf};
+
+/// A library and what it is needed for.
+#[derive(Clone, Debug)]
+pub struct Library {
+    /// What it is called.
+    pub name: &'static str,
+    /// What does not work without it.
+    pub purpose: &'static str,
+    /// What was found, or why it is of no use and what to do.
+    pub found: Result<Found, String>,
+}
+
+/// A library in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its file, where the system tells.
+    pub path: Option<PathBuf>,
+    /// Its version: of the driver, the newest CUDA that it runs.
+    pub version: String,
+}
+
+/// How a library tells its version.
+#[derive(Clone, Copy)]
+enum Version {
+    /// `int f(int *)`, thousands and tens.
+    Driver,
+    /// `int f(int *, int *)`.
+    Pair,
+    /// `size_t f()`, ten thousands and hundreds.
+    Number,
+}
+
+/// What is known of a library before it is found.
+struct Wanted {
+    name: &'static str,
+    purpose: &'static str,
+    advice: &'static str,
+    /// File names, the one to be preferred first.
+    files: &'static [&'static str],
+    /// The function that tells its version, and how.
+    version: (&'static str, Version),
+    /// Functions that are called.
+    functions: &'static [&'static str],
+}
+
+const WHEELS: &str = "install PyTorch for CUDA, or CUDA's libraries in a folder that the loader searches";
+
+const DRIVER: Wanted = Wanted {
+    name: "CUDA driver",
+    purpose: "runs anything on an NVIDIA GPU",
+    advice: "install NVIDIA's driver",
+    files: &["libcuda.so.1"],
+    version: ("cuDriverGetVersion", Version::Driver),
+    functions: &[
+        "cuInit",
+        "cuDeviceGet",
+        "cuDeviceGetCount",
+        "cuDeviceGetAttribute",
+        "cuDeviceGetName",
+        "cuDeviceGetDefaultMemPool",
+        "cuDevicePrimaryCtxRetain",
+        "cuDevicePrimaryCtxRelease_v2",
+        "cuCtxSetCurrent",
+        "cuCtxGetCurrent",
+        "cuGetErrorName",
+        "cuGetErrorString",
+        "cuStreamCreate",
+        "cuStreamSynchronize",
+        "cuStreamDestroy_v2",
+        "cuMemAllocAsync",
+        "cuMemFreeAsync",
+        "cuMemAlloc_v2",
+        "cuMemFree_v2",
+        "cuMemsetD8Async",
+        "cuMemcpyHtoDAsync_v2",
+        "cuMemcpyDtoHAsync_v2",
+        "cuMemcpyDtoDAsync_v2",
+        "cuMemGetInfo_v2",
+        "cuMemPoolSetAttribute",
+        "cuModuleLoadData",
+        "cuModuleGetFunction",
+        "cuModuleUnload",
+        "cuLaunchKernel",
+    ],
+};
+
+const NVRTC: Wanted = Wanted {
+    name: "NVRTC",
+    purpose: "compiles the kernels",
+    advice: WHEELS,
+    files: &["libnvrtc.so.13", "libnvrtc.so.12"],
+    version: ("nvrtcVersion", Version::Pair),
+    functions: &[
+        "nvrtcCreateProgram",
+        "nvrtcCompileProgram",
+        "nvrtcDestroyProgram",
+        "nvrtcGetProgramLog",
+        "nvrtcGetProgramLogSize",
+        "nvrtcGetCUBIN",
+        "nvrtcGetCUBINSize",
+    ],
+};
+
+const CUBLASLT: Wanted = Wanted {
+    name: "cuBLASLt",
+    purpose: "multiplies matrices for cuDNN",
+    advice: WHEELS,
+    files: &["libcublasLt.so.13", "libcublasLt.so.12"],
+    version: ("cublasLtGetVersion", Version::Number),
+    functions: &[],
+};
+
+const CUDNN: Wanted = Wanted {
+    name: "cuDNN",
+    purpose: "computes convolutions",
+    advice: WHEELS,
+    files: &["libcudnn.so.9"],
+    version: ("cudnnGetVersion", Version::Number),
+    functions: &[
+        "cudnnCreate",
+        "cudnnDestroy",
+        "cudnnSetStream",
+        "cudnnCreateTensorDescriptor",
+        "cudnnSetTensor4dDescriptor",
+        "cudnnDestroyTensorDescriptor",
+        "cudnnCreateFilterDescriptor",
+        "cudnnSetFilter4dDescriptor",
+        "cudnnDestroyFilterDescriptor",
+        "cudnnCreateConvolutionDescriptor",
+        "cudnnSetConvolution2dDescriptor",
+        "cudnnSetConvolutionMathType",
+        "cudnnDestroyConvolutionDescriptor",
+        "cudnnGetConvolutionForwardAlgorithm_v7",
+        "cudnnGetConvolutionBackwardDataAlgorithm_v7",
+        "cudnnGetConvolutionBackwardFilterAlgorithm_v7",
+        "cudnnConvolutionForward",
+        "cudnnConvolutionBackwardData",
+        "cudnnConvolutionBackwardFilter",
+    ],
+};
+
+/// All libraries, those that others need first.
+pub fn libraries() -> Vec<Library> {
+    let folders = folders();
+    [DRIVER, NVRTC, CUBLASLT, CUDNN]
+        .iter()
+        .map(|wanted| wanted.look(&folders))
+        .collect()
+}
+
+/// NVRTC alone, which works without a GPU.
+pub(super) fn nvrtc() -> Library {
+    NVRTC.look(&folders())
+}
+
+/// Looks for everything that a GPU's work needs.
+///
+/// # Errors
+/// What is missing and what to do, in one line.
+pub(super) fn require() -> Result<(), String> {
+    let missing = |library: Library| {
+        let reason = library.found.err()?;
+        Some(format!("{} {}: {reason}", library.name, library.purpose))
+    };
+    match libraries().into_iter().find_map(missing) {
+        None => Ok(()),
+        Some(reason) => Err(reason),
+    }
+}
+
+impl Wanted {
+    fn look(&self, folders: &[PathBuf]) -> Library {
+        Library {
+            name: self.name,
+            purpose: self.purpose,
+            found: self.find(folders),
+        }
+    }
+
+    fn find(&self, folders: &[PathBuf]) -> Result<Found, String> {
+        let Some(library) = self.open(folders) else {
+            return Err(format!("{} was not found: {}", self.files.join(" or "), self.advice));
+        };
+        let path = path_of(self.files);
+        let place = path
+            .as_ref()
+            .map_or(self.files[0].into(), |path| path.to_string_lossy());
+        let functions = self.functions.iter().chain([&self.version.0]);
+        // SAFETY: the symbol is looked up, not used.
+        let lacks = |name: &&&str| unsafe { library.get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_err();
+        if let Some(function) = functions.clone().find(lacks) {
+            return Err(format!(
+                "{place} lacks `{function}`, it is a stub or too old: {}",
+                self.advice
+            ));
+        }
+        let version = version(&library, self.version);
+        // It stays open, so that it is found by its bare name from now on.
+        std::mem::forget(library);
+        Ok(Found { path, version })
+    }
+
+    fn open(&self, folders: &[PathBuf]) -> Option<libloading::Library> {
+        // SAFETY: NVIDIA's libraries prepare themselves when they are loaded; nothing of them is in use yet.
+        let open = |file: &Path| unsafe { libloading::Library::new(file) }.ok();
+        let known = self.files.iter().find_map(|file| open(Path::new(file)));
+        known.or_else(|| {
+            let places = self
+                .files
+                .iter()
+                .flat_map(|file| folders.iter().map(move |folder| folder.join(file)));
+            places.filter(|path| path.exists()).find_map(|path| open(&path))
+        })
+    }
+}
+
+fn version(library: &libloading::Library, (name, kind): (&str, Version)) -> String {
+    let name = name.as_bytes();
+    // SAFETY (all three): the function is in the library, and NVIDIA's headers declare it so.
+    let numbers = match kind {
+        Version::Driver => unsafe { library.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(name) }.map(|tell| {
+            let mut number = 0;
+            unsafe { tell(&raw mut number) };
+            vec![number / 1000, number % 1000 / 10]
+        }),
+        Version::Pair => {
+            unsafe { library.get::<unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int>(name) }.map(|tell| {
+                let (mut major, mut minor) = (0, 0);
+                unsafe { tell(&raw mut major, &raw mut minor) };
+                vec![major, minor]
+            })
+        }
+        Version::Number => unsafe { library.get::<unsafe extern "C" fn() -> usize>(name) }.map(|tell| {
+            let number = unsafe { tell() } as c_int;
+            vec![number / 10_000, number % 10_000 / 100, number % 100]
+        }),
+    };
+    let numbers = numbers.unwrap_or_default();
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+}
+
+/// The file of a library that is open, as Linux tells.
+fn path_of(files: &[&str]) -> Option<PathBuf> {
+    let maps = fs_err::read_to_string("/proc/self/maps").ok()?;
+    let stems: Vec<&str> = files
+        .iter()
+        .filter_map(|file| file.split_once(".so"))
+        .map(|(stem, _)| stem)
+        .collect();
+    let is_it = |path: &&Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        name.split_once(".so").is_some_and(|(stem, _)| stems.contains(&stem))
+    };
+    let paths = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    paths.clone().find(is_it).map(Path::to_owned)
+}
+
+/// Folders that hold NVIDIA's libraries on some machines and that the loader may not search.
+fn folders() -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let mut prefixes: Vec<PathBuf> = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+        .into_iter()
+        .filter_map(variable)
+        .collect();
+    prefixes.extend(variable("HOME").map(|home| home.join(".local")));
+    // An interpreter lies in `bin` below its prefix.
+    let interpreters = variable("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    prefixes.extend(
+        interpreters
+            .filter(|folder| folder.join("python3").exists())
+            .filter_map(|folder| folder.parent().map(Path::to_owned)),
+    );
+    prefixes.extend(["/usr/local", "/usr"].map(PathBuf::from));
+    let packages = prefixes
+        .iter()
+        .flat_map(|prefix| children(&prefix.join("lib"), "python3"));
+    let packages =
+        packages.flat_map(|python| ["site-packages", "dist-packages"].map(|name| python.join(name).join("nvidia")));
+    let mut folders: Vec<PathBuf> = packages
+        .flat_map(|nvidia| children(&nvidia, ""))
+        .map(|package| package.join("lib"))
+        .collect();
+    let toolkits = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable);
+    let toolkits = toolkits.chain(["/usr/local/cuda", "/opt/cuda"].map(PathBuf::from));
+    folders.extend(
+        toolkits.flat_map(|toolkit| ["lib64", "lib", "targets/x86_64-linux/lib"].map(|name| toolkit.join(name))),
+    );
+    let system = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib64",
+        "/usr/local/nvidia/lib64",
+        "/usr/lib/wsl/lib",
+    ];
+    folders.extend(system.map(PathBuf::from));
+    let mut seen = std::collections::HashSet::new();
+    folders.retain(|folder| folder.is_dir() && seen.insert(folder.clone()));
+    folders
+}
+
+/// Folders in a folder whose names begin so, in order.
+fn children(folder: &Path, start: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs_err::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(start))
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every library is found or told how to get; without a GPU too. Nothing panics on a file that is no library, or that
+    /// lacks what is called.
+    #[test]
+    fn what_is_missing_is_said() {
+        for library in libraries() {
+            match library.found {
+                Ok(found) => assert!(found.version.split('.').count() >= 2, "{found:?}"),
+                Err(reason) => assert!(reason.contains("install") && reason.contains(".so"), "{reason}"),
+            }
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let wanted = Wanted {
+            files: &["libcordsnothing.so.1"],
+            functions: &["cordsMissing"],
+            ..CUDNN
+        };
+        let folders = [folder.path().to_owned()];
+        let absent = wanted.find(&folders).expect_err("there is none");
+        assert!(absent.contains("libcordsnothing.so.1 was not found"), "{absent}");
+        let file = folder.path().join("libcordsnothing.so.1");
+        fs_err::write(&file, "not a library").expect("written");
+        let absent = wanted.find(&folders).expect_err("it is none");
+        assert!(absent.contains("libcordsnothing.so.1 was not found"), "{absent}");
+        let status = std::process::Command::new("cc")
+            .args(["-shared", "-fPIC", "-x", "c", "/dev/null", "-o"])
+            .arg(&file)
+            .status()
+            .expect("a C compiler, `cc`");
+        assert!(status.success());
+        let stub = wanted.find(&folders).expect_err("it has no functions");
+        assert!(stub.contains("lacks `cordsMissing`, it is a stub or too old"), "{stub}");
+    }
+}

@@ -1,0 +1,777 @@
+//! The kernel interface on an NVIDIA GPU: float32 maps `[batch, side, side, channels]`, convolutions by cuDNN, everything else by
+//! the kernels in `kernels.cu`, which NVRTC compiles when the device is opened.
+//!
+//! Methods of [`Device`] cannot fail, and neither do they here: the first error is kept, whatever follows does nothing, and
+//! [`Device::check`] tells. That is how CUDA itself reports what it does asynchronously.
+
+mod compile;
+mod gpu;
+mod hardware;
+mod libraries;
+
+#[cfg(test)]
+mod emulated;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex};
+
+pub use compile::compile;
+pub use gpu::{Argument, Gpu, KERNELS, Pass};
+pub use hardware::{Description, Hardware, Precision, Settings, count};
+pub use libraries::{Found, Library, libraries};
+
+use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps};
+use crate::net::Phi;
+
+/// A GPU as a device.
+pub struct Cuda<G: Gpu> {
+    gpu: G,
+    group_images: usize,
+    failure: Arc<Mutex<Option<DeviceError>>>,
+}
+
+impl<G: Gpu> Clone for Cuda<G> {
+    fn clone(&self) -> Self {
+        Self {
+            gpu: self.gpu.clone(),
+            group_images: self.group_images,
+            failure: Arc::clone(&self.failure),
+        }
+    }
+}
+
+/// Values on a GPU.
+pub struct Buffer<M> {
+    /// None where it holds nothing, or the device has failed.
+    memory: Option<M>,
+    /// Values.
+    len: usize,
+}
+
+/// A convolution's weights `[outputs, kernel, kernel, inputs]`.
+pub struct Filter<M> {
+    shape: ConvShape,
+    weight: Buffer<M>,
+}
+
+/// A sum of gradients of weights `[outputs, kernel, kernel, inputs]`.
+pub struct WeightSum<M> {
+    shape: ConvShape,
+    sum: Buffer<M>,
+}
+
+/// The current that convolutions give to an area.
+pub struct Workspace<M> {
+    current: Buffer<M>,
+}
+
+impl<M> Default for Workspace<M> {
+    fn default() -> Self {
+        Self {
+            current: Buffer { memory: None, len: 0 },
+        }
+    }
+}
+
+/// Activity as bfloat16, with the signs of the currents that it came from, 32 a word.
+pub struct Packed<M> {
+    values: Buffer<M>,
+    signs: Buffer<M>,
+}
+
+/// Parts that a sum over all values is taken in, and those of a sum over a channel's positions.
+const PARTS: usize = 1 << 12;
+const CHANNEL_PARTS: usize = 64;
+
+/// Kernel arguments: `r` before a buffer that is read, `w` before one that is written, otherwise the parameter's type. None
+/// where a buffer has no memory.
+macro_rules! arguments {
+    (@ r $buffer:expr) => { $buffer.memory.as_ref().map(Argument::Read) };
+    (@ w $buffer:expr) => { $buffer.memory.as_mut().map(Argument::Write) };
+    (@ long $value:expr) => { Some(Argument::Long($value as i64)) };
+    (@ int $value:expr) => { Some(Argument::Int($value as i32)) };
+    (@ float $value:expr) => { Some(Argument::Float($value as f32)) };
+    (@ double $value:expr) => { Some(Argument::Double($value)) };
+    ($($kind:ident $value:expr),*) => { [$(arguments!(@ $kind $value)),*] };
+}
+
+impl<G: Gpu> Cuda<G> {
+    /// A device that works on up to `group_images` images at a time.
+    pub fn new(gpu: G, group_images: usize) -> Self {
+        Self {
+            gpu,
+            group_images: group_images.max(1),
+            failure: Arc::default(),
+        }
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<DeviceError>> {
+        // The error in there is whole, whatever became of the thread that held the lock.
+        self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What `work` gives, or nothing once the device has failed.
+    fn attempt<R>(&self, work: impl FnOnce(&G) -> Result<R, DeviceError>) -> Option<R> {
+        if self.failure().is_some() {
+            return None;
+        }
+        match work(&self.gpu) {
+            Ok(result) => Some(result),
+            Err(error) => {
+                self.failure().get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// Room for `len` values of `size` bytes, all zero.
+    fn room(&self, len: usize, size: usize) -> Buffer<G::Memory> {
+        let memory = if len == 0 {
+            None
+        } else {
+            self.attempt(|gpu| gpu.allocate(len * size))
+        };
+        Buffer { memory, len }
+    }
+
+    fn room_f32(&self, len: usize) -> Buffer<G::Memory> {
+        self.room(len, size_of::<f32>())
+    }
+
+    /// Host values in a buffer of their own.
+    fn uploaded<V: bytemuck::NoUninit>(&self, host: &[V]) -> Buffer<G::Memory> {
+        let mut buffer = self.room(host.len(), size_of::<V>());
+        if let Some(memory) = &mut buffer.memory {
+            self.attempt(|gpu| gpu.write(bytemuck::cast_slice(host), memory));
+        }
+        buffer
+    }
+
+    /// The values of a buffer; zeros where the device has failed.
+    fn read<V: bytemuck::Pod>(&self, buffer: &Buffer<G::Memory>) -> Vec<V> {
+        let mut host = vec![V::zeroed(); buffer.len];
+        if let Some(memory) = &buffer.memory {
+            self.attempt(|gpu| gpu.read(memory, bytemuck::cast_slice_mut(&mut host)));
+        }
+        host
+    }
+
+    /// Runs a kernel, where there are items and all arguments have memory.
+    fn launch<const N: usize>(
+        &self,
+        kernel: &'static str,
+        arguments: [Option<Argument<'_, G::Memory>>; N],
+        items: usize,
+    ) {
+        let arguments: Option<Vec<_>> = arguments.into_iter().collect();
+        if let Some(mut arguments) = arguments
+            && items > 0
+        {
+            self.attempt(|gpu| gpu.launch(kernel, &mut arguments, items));
+        }
+    }
+
+    fn convolve(
+        &self,
+        pass: Pass,
+        shape: ConvShape,
+        batch: usize,
+        from: [&Buffer<G::Memory>; 2],
+        to: &mut Buffer<G::Memory>,
+        accumulate: bool,
+    ) {
+        let (inputs, outputs) = (shape.in_maps(batch).len(), shape.out_maps(batch).len());
+        let weights = shape.outputs * shape.patch();
+        let expected = match pass {
+            Pass::Forward => [inputs, weights, outputs],
+            Pass::Inputs => [outputs, weights, inputs],
+            Pass::Weights => [inputs, outputs, weights],
+        };
+        assert_eq!([from[0].len, from[1].len, to.len], expected, "{pass:?} of {shape:?}");
+        if let [Some(a), Some(b)] = from.map(|buffer| buffer.memory.as_ref())
+            && let Some(to) = &mut to.memory
+        {
+            self.attempt(|gpu| gpu.convolve(pass, shape, batch, [a, b], to, accumulate));
+        }
+    }
+
+    /// The parts of a sum over `len` values that `kernel` leaves in its last argument.
+    fn parts(&self, len: usize, launch: impl FnOnce(&mut Buffer<G::Memory>, usize)) -> Vec<f64> {
+        let count = len.min(PARTS);
+        let mut parts = self.room(count, size_of::<f64>());
+        launch(&mut parts, count);
+        self.read(&parts)
+    }
+
+    /// Per channel, sums as `channel_sums` takes them, of `a` and `b` or of one of them.
+    fn channel_sums(
+        &self,
+        maps: Maps,
+        a: Option<&Buffer<G::Memory>>,
+        b: Option<(&Buffer<G::Memory>, &[f64])>,
+    ) -> Vec<f64> {
+        let positions = maps.batch * maps.plane();
+        let parts = positions.min(CHANNEL_PARTS);
+        let centre = self.uploaded(b.map_or(&[0.0][..], |(_, centre)| centre));
+        // Where one of the two is not read, the other stands in its place.
+        let (Some(first), Some(second)) = (a.or(b.map(|b| b.0)), b.map(|b| b.0).or(a)) else {
+            return vec![0.0; maps.channels];
+        };
+        assert!(first.len == maps.len() && second.len == maps.len());
+        let mut sums = self.room(parts * maps.channels, size_of::<f64>());
+        self.launch(
+            "channel_sums",
+            arguments!(
+                r first, r second, int a.is_some(), int b.is_some(), r centre, long maps.channels, long positions, long parts,
+                w sums
+            ),
+            parts * maps.channels,
+        );
+        let mut totals = self.room(maps.channels, size_of::<f64>());
+        self.launch(
+            "channel_totals",
+            arguments!(r sums, long parts, w totals),
+            maps.channels,
+        );
+        self.read(&totals)
+    }
+
+    /// `[rows, channels, plane]` as `[rows, plane, channels]`.
+    fn exchange(&self, channels: usize, plane: usize, x: &Buffer<G::Memory>, y: &mut Buffer<G::Memory>) {
+        assert_eq!(x.len, y.len);
+        self.launch("exchange", arguments!(r x, long channels, long plane, w y), x.len);
+    }
+}
+
+/// How many buffers have the same number of values.
+fn same<const N: usize>(lens: [usize; N]) -> usize {
+    assert!(lens.iter().all(|len| *len == lens[0]), "{lens:?}");
+    lens[0]
+}
+
+impl<G: Gpu> Device<f32> for Cuda<G> {
+    type Buffer = Buffer<G::Memory>;
+    type Filter = Filter<G::Memory>;
+    type WeightSum = WeightSum<G::Memory>;
+    type Workspace = Workspace<G::Memory>;
+    type Packed = Packed<G::Memory>;
+
+    fn check(&self) -> Result<(), DeviceError> {
+        self.failure().clone().map_or(Ok(()), Err)
+    }
+
+    fn group_images(&self) -> usize {
+        self.group_images
+    }
+
+    fn groups_in_flight(&self, _units: usize) -> usize {
+        1
+    }
+
+    fn slowdown(&self, _units: usize, _groups: usize) -> f64 {
+        1.0
+    }
+
+    fn spare_bytes(&self) -> u64 {
+        0
+    }
+
+    fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
+        for (index, item) in items.iter_mut().enumerate() {
+            task(index, item);
+        }
+    }
+
+    fn zeros(&self, len: usize) -> Self::Buffer {
+        self.room_f32(len)
+    }
+
+    fn maps_bytes(&self, maps: Maps) -> u64 {
+        (maps.len() * size_of::<f32>()) as u64
+    }
+
+    fn zeros_maps(&self, maps: Maps) -> Self::Buffer {
+        self.room_f32(maps.len())
+    }
+
+    fn upload(&self, host: &[f32]) -> Self::Buffer {
+        self.uploaded(host)
+    }
+
+    fn duplicate(&self, buffer: &Self::Buffer) -> Self::Buffer {
+        let mut copy = self.room_f32(buffer.len);
+        self.copy(buffer, &mut copy);
+        copy
+    }
+
+    fn download(&self, buffer: &Self::Buffer) -> Vec<f32> {
+        self.read(buffer)
+    }
+
+    fn upload_maps(&self, maps: Maps, host: &[f32], out: &mut Self::Buffer) {
+        assert_eq!(host.len(), maps.len());
+        let uploaded = self.uploaded(host);
+        self.exchange(maps.channels, maps.plane(), &uploaded, out);
+    }
+
+    fn download_maps(&self, maps: Maps, buffer: &Self::Buffer, out: &mut [f32]) {
+        let mut exchanged = self.room_f32(same([buffer.len, maps.len(), out.len()]));
+        self.exchange(maps.plane(), maps.channels, buffer, &mut exchanged);
+        out.copy_from_slice(&self.read::<f32>(&exchanged));
+    }
+
+    fn clear(&self, x: &mut Self::Buffer) {
+        if let Some(memory) = &mut x.memory {
+            self.attempt(|gpu| gpu.clear(memory, x.len * size_of::<f32>()));
+        }
+    }
+
+    fn copy(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
+        let len = same([x.len, y.len]);
+        if let (Some(x), Some(y)) = (&x.memory, &mut y.memory) {
+            self.attempt(|gpu| gpu.copy(x, y, len * size_of::<f32>()));
+        }
+    }
+
+    fn add(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
+        self.launch("add", arguments!(r x, w y), same([x.len, y.len]));
+    }
+
+    fn add_rectified(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
+        self.launch("add_rectified", arguments!(r x, w y), same([x.len, y.len]));
+    }
+
+    fn rectify(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
+        self.launch("rectify", arguments!(r x, w y), same([x.len, y.len]));
+    }
+
+    fn add_where_positive(&self, r: &Self::Buffer, q: &Self::Buffer, g: &mut Self::Buffer) {
+        let items = same([r.len, q.len, g.len]);
+        self.launch("add_where_positive", arguments!(r r, r q, w g), items);
+    }
+
+    fn clear_where_not_positive(&self, r: &Self::Buffer, g: &mut Self::Buffer) {
+        self.launch("clear_where_not_positive", arguments!(r r, w g), same([r.len, g.len]));
+    }
+
+    fn sum_squares(&self, x: &Self::Buffer) -> f64 {
+        self.parts(x.len, |parts, count| {
+            self.launch("squares", arguments!(r x, long x.len, w parts), count);
+        })
+        .iter()
+        .sum()
+    }
+
+    fn max_abs(&self, x: &Self::Buffer) -> f64 {
+        self.parts(x.len, |parts, count| {
+            self.launch("magnitudes", arguments!(r x, long x.len, w parts), count);
+        })
+        .into_iter()
+        .fold(0.0, |largest: f64, part| {
+            if largest.is_nan() || part <= largest {
+                largest
+            } else {
+                part
+            }
+        })
+    }
+
+    fn scale(&self, factor: f64, x: &mut Self::Buffer) {
+        self.launch("scale", arguments!(float factor, w x), x.len);
+    }
+
+    fn broadcast(&self, maps: Maps, one: &Self::Buffer, out: &mut Self::Buffer) {
+        let items = same([out.len, maps.len(), one.len * maps.batch]);
+        self.launch("broadcast", arguments!(r one, long one.len, w out), items);
+    }
+
+    fn broadcast_parameter(&self, maps: Maps, parameter: &Self::Buffer, out: &mut Self::Buffer) {
+        let items = same([out.len, maps.len(), parameter.len * maps.batch]);
+        let (channels, plane) = (maps.channels, maps.plane());
+        self.launch(
+            "broadcast_parameter",
+            arguments!(r parameter, long channels, long plane, w out),
+            items,
+        );
+    }
+
+    fn add_batch_sum(&self, maps: Maps, x: &Self::Buffer, out: &mut Self::Buffer) {
+        same([x.len, maps.len(), out.len * maps.batch]);
+        let (channels, plane) = (maps.channels, maps.plane());
+        self.launch(
+            "add_batch_sum",
+            arguments!(r x, long channels, long plane, long maps.batch, w out),
+            channels * plane,
+        );
+    }
+
+    fn filter(&self, shape: ConvShape, weight: &Self::Buffer) -> Self::Filter {
+        let mut filter = Filter {
+            shape,
+            weight: self.room_f32(shape.outputs * shape.patch()),
+        };
+        self.fill_filter(&mut filter, weight);
+        filter
+    }
+
+    fn fill_filter(&self, filter: &mut Self::Filter, weight: &Self::Buffer) {
+        let shape = filter.shape;
+        self.exchange(shape.inputs, shape.kernel * shape.kernel, weight, &mut filter.weight);
+    }
+
+    fn weight_bytes(&self, shape: ConvShape) -> [u64; 2] {
+        [(shape.outputs * shape.patch() * size_of::<f32>()) as u64; 2]
+    }
+
+    fn scratch_bytes(&self, shapes: &[ConvShape], batch: usize) -> u64 {
+        let current = shapes.iter().map(|shape| self.maps_bytes(shape.out_maps(batch))).max();
+        current.unwrap_or_default() + self.gpu.convolution_scratch()
+    }
+
+    fn conv(
+        &self,
+        _work: &mut Self::Workspace,
+        filter: &Self::Filter,
+        batch: usize,
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+        accumulate: bool,
+    ) {
+        self.convolve(Pass::Forward, filter.shape, batch, [x, &filter.weight], y, accumulate);
+    }
+
+    fn conv_transpose(
+        &self,
+        _work: &mut Self::Workspace,
+        filter: &Self::Filter,
+        batch: usize,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+        accumulate: bool,
+    ) {
+        self.convolve(Pass::Inputs, filter.shape, batch, [dy, &filter.weight], dx, accumulate);
+    }
+
+    fn weight_sum(&self, shape: ConvShape) -> Self::WeightSum {
+        WeightSum {
+            shape,
+            sum: self.room_f32(shape.outputs * shape.patch()),
+        }
+    }
+
+    fn clear_weight_sum(&self, sum: &mut Self::WeightSum) {
+        self.clear(&mut sum.sum);
+    }
+
+    fn add_weight_gradient(
+        &self,
+        _work: &mut Self::Workspace,
+        sum: &mut Self::WeightSum,
+        batch: usize,
+        x: &Self::Buffer,
+        dy: &Self::Buffer,
+    ) {
+        self.convolve(Pass::Weights, sum.shape, batch, [x, dy], &mut sum.sum, true);
+    }
+
+    fn finish_weight_gradient(&self, sum: &mut Self::WeightSum, dw: &mut Self::Buffer) {
+        let (channels, plane) = (sum.shape.inputs, sum.shape.kernel * sum.shape.kernel);
+        let items = same([sum.sum.len, dw.len]);
+        self.launch(
+            "add_exchanged",
+            arguments!(r sum.sum, long channels, long plane, w dw),
+            items,
+        );
+    }
+
+    fn leaky_conv(
+        &self,
+        work: &mut Self::Workspace,
+        terms: &[(&Self::Filter, &Self::Buffer)],
+        batch: usize,
+        LeakyStep {
+            alpha,
+            phi,
+            current,
+            r,
+            next,
+        }: LeakyStep<'_, Self::Buffer>,
+    ) {
+        let items = same([current.len, r.len, next.len]);
+        if work.current.len != items {
+            // The old memory goes first.
+            work.current = Buffer { memory: None, len: 0 };
+            work.current = self.room_f32(items);
+        }
+        let u = &mut work.current;
+        for (index, (filter, x)) in terms.iter().enumerate() {
+            self.convolve(Pass::Forward, filter.shape, batch, [x, &filter.weight], u, index > 0);
+        }
+        let u = &*u;
+        self.launch(
+            "leaky",
+            arguments!(float 1.0 - alpha, float alpha, float phi.slope(), r current, r u, r r, w next),
+            items,
+        );
+    }
+
+    fn leaky_adjoint(
+        &self,
+        (alpha, phi): (f64, Phi),
+        r: &Self::Buffer,
+        next: &Self::Buffer,
+        g: &mut Self::Buffer,
+        delta: &mut Self::Buffer,
+        sum: &mut Self::Buffer,
+    ) {
+        let items = same([r.len, next.len, g.len, delta.len, sum.len]);
+        self.launch(
+            "leaky_adjoint",
+            arguments!(float 1.0 - alpha, float alpha, float alpha * phi.slope(), r r, r next, w g, w delta, w sum),
+            items,
+        );
+    }
+
+    fn packed(&self, maps: Maps) -> Self::Packed {
+        Packed {
+            values: self.room(maps.len(), size_of::<u16>()),
+            signs: self.room(maps.len().div_ceil(32), size_of::<u32>()),
+        }
+    }
+
+    fn packed_bytes(&self, maps: Maps) -> u64 {
+        (maps.len() * size_of::<u16>() + maps.len().div_ceil(32) * size_of::<u32>()) as u64
+    }
+
+    fn pack(&self, alpha: f64, r: &Self::Buffer, next: &Self::Buffer, packed: &mut Self::Packed) {
+        let values = same([r.len, next.len, packed.values.len]);
+        self.launch(
+            "pack",
+            arguments!(float 1.0 - alpha, long values, r r, r next, w packed.values, w packed.signs),
+            packed.signs.len,
+        );
+    }
+
+    fn unpack(&self, packed: &Self::Packed, x: &mut Self::Buffer) {
+        let items = same([packed.values.len, x.len]);
+        self.launch("unpack", arguments!(r packed.values, w x), items);
+    }
+
+    fn packed_adjoint(
+        &self,
+        (alpha, phi): (f64, Phi),
+        packed: &Self::Packed,
+        g: &mut Self::Buffer,
+        delta: &mut Self::Buffer,
+        sum: &mut Self::Buffer,
+    ) {
+        let items = same([packed.values.len, g.len, delta.len, sum.len]);
+        self.launch(
+            "packed_adjoint",
+            arguments!(float 1.0 - alpha, float alpha, float alpha * phi.slope(), r packed.signs, w g, w delta, w sum),
+            items,
+        );
+    }
+
+    fn avg_pool(&self, maps: Maps, x: &Self::Buffer, y: &mut Self::Buffer) {
+        let out = maps.side.div_ceil(2);
+        assert_eq!((x.len, y.len), (maps.len(), Maps { side: out, ..maps }.len()));
+        self.launch(
+            "avg_pool",
+            arguments!(r x, long maps.channels, long maps.side, long out, w y),
+            y.len,
+        );
+    }
+
+    fn avg_pool_transpose(&self, maps: Maps, dy: &Self::Buffer, dx: &mut Self::Buffer) {
+        let out = maps.side.div_ceil(2);
+        assert_eq!((dx.len, dy.len), (maps.len(), Maps { side: out, ..maps }.len()));
+        self.launch(
+            "avg_pool_transpose",
+            arguments!(r dy, long maps.channels, long maps.side, long out, w dx),
+            dx.len,
+        );
+    }
+
+    fn pool_pair(&self, maps: Maps, a: &Self::Buffer, b: &Self::Buffer, pooled: &mut Self::Buffer) {
+        same([a.len, b.len, maps.len(), pooled.len * maps.plane()]);
+        let (channels, plane) = (maps.channels, maps.plane());
+        self.launch(
+            "pool_pair",
+            arguments!(r a, r b, long channels, long plane, w pooled),
+            pooled.len,
+        );
+    }
+
+    fn add_unpooled(
+        &self,
+        maps: Maps,
+        dpooled: &Self::Buffer,
+        r: &Self::Buffer,
+        rectified: bool,
+        g: &mut Self::Buffer,
+    ) {
+        let items = same([r.len, g.len, maps.len(), dpooled.len * maps.plane()]);
+        let (channels, plane) = (maps.channels, maps.plane());
+        self.launch(
+            "add_unpooled",
+            arguments!(r dpooled, r r, long channels, long plane, int rectified, w g),
+            items,
+        );
+    }
+
+    fn cross_entropy(
+        &self,
+        classes: usize,
+        logits: &Self::Buffer,
+        labels: &[u32],
+        scale: f64,
+        dlogits: &mut Self::Buffer,
+    ) -> Vec<f64> {
+        same([logits.len, dlogits.len, classes * labels.len()]);
+        let images = labels.len();
+        let labels = self.uploaded(labels);
+        let mut losses = self.room(images, size_of::<f64>());
+        self.launch(
+            "cross_entropy",
+            arguments!(r logits, r labels, long classes, double scale, w dlogits, w losses),
+            images,
+        );
+        self.read(&losses)
+    }
+
+    fn return_term(
+        &self,
+        maps: Maps,
+        r: &Self::Buffer,
+        rest: &Self::Buffer,
+        scale: f64,
+        g: Option<&mut Self::Buffer>,
+    ) -> f64 {
+        let values = same([r.len, maps.len(), rest.len * maps.batch]);
+        if let Some(g) = g {
+            let items = same([values, g.len]);
+            self.launch(
+                "add_distance_gradient",
+                arguments!(float 2.0 * scale, r r, r rest, long rest.len, w g),
+                items,
+            );
+        }
+        self.parts(values, |parts, count| {
+            let arguments = arguments!(r r, r rest, long rest.len, long values, w parts);
+            self.launch("distances", arguments, count);
+        })
+        .iter()
+        .sum()
+    }
+
+    fn weight_norm(&self, rows: usize, g: &Self::Buffer, v: &Self::Buffer) -> Self::Buffer {
+        assert_eq!(g.len, rows);
+        let mut w = self.room_f32(v.len);
+        self.launch("weight_norm", arguments!(r g, r v, long v.len / rows, w w), rows);
+        w
+    }
+
+    fn weight_norm_adjoint(
+        &self,
+        rows: usize,
+        g: &Self::Buffer,
+        v: &Self::Buffer,
+        dw: &Self::Buffer,
+        dg: &mut Self::Buffer,
+        dv: &mut Self::Buffer,
+    ) {
+        assert_eq!((g.len, dg.len), (rows, rows));
+        let patch = same([v.len, dw.len, dv.len]) / rows;
+        self.launch(
+            "weight_norm_adjoint",
+            arguments!(r g, r v, r dw, long patch, w dg, w dv),
+            rows,
+        );
+    }
+
+    fn channel_moments(&self, maps: Maps, x: &Self::Buffer) -> Vec<[f64; 2]> {
+        let count = (maps.batch * maps.plane()) as f64;
+        let means = self.channel_sums(maps, Some(x), None);
+        let means: Vec<f64> = means.iter().map(|sum| sum / count).collect();
+        let squares = self.channel_sums(maps, None, Some((x, &means)));
+        means
+            .into_iter()
+            .zip(squares)
+            .map(|(mean, squares)| [mean, squares])
+            .collect()
+    }
+
+    fn channel_affine(&self, maps: Maps, scale: &[f64], shift: &[f64], x: &Self::Buffer, y: &mut Self::Buffer) {
+        let items = same([x.len, y.len, maps.len()]);
+        let pairs = scale.iter().zip(shift);
+        let coefficients: Vec<f32> = pairs
+            .flat_map(|(scale, shift)| [*scale as f32, *shift as f32])
+            .collect();
+        let coefficients = self.uploaded(&coefficients);
+        self.launch(
+            "channel_affine",
+            arguments!(r coefficients, long maps.channels, r x, w y),
+            items,
+        );
+    }
+
+    fn channel_gradient_sums(&self, maps: Maps, mean: &[f64], x: &Self::Buffer, dy: &Self::Buffer) -> Vec<[f64; 2]> {
+        let sums = self.channel_sums(maps, Some(dy), None);
+        let centred = self.channel_sums(maps, Some(dy), Some((x, mean)));
+        sums.into_iter()
+            .zip(centred)
+            .map(|(sum, centred)| [sum, centred])
+            .collect()
+    }
+
+    fn channel_combine(&self, maps: Maps, coefficients: &[[f64; 4]], x: &Self::Buffer, dy: &mut Self::Buffer) {
+        let items = same([x.len, dy.len, maps.len()]);
+        let coefficients: Vec<f32> = coefficients.iter().flatten().map(|value| *value as f32).collect();
+        let coefficients = self.uploaded(&coefficients);
+        self.launch(
+            "channel_combine",
+            arguments!(r coefficients, long maps.channels, r x, w dy),
+            items,
+        );
+    }
+
+    fn sgd_step(
+        &self,
+        rate: f64,
+        momentum: f64,
+        weight_decay: f64,
+        gradient: &Self::Buffer,
+        velocity: &mut Self::Buffer,
+        parameter: &mut Self::Buffer,
+    ) {
+        let items = same([gradient.len, velocity.len, parameter.len]);
+        self.launch(
+            "sgd",
+            arguments!(float rate, float momentum, float weight_decay, r gradient, w velocity, w parameter),
+            items,
+        );
+    }
+
+    fn adam_step(
+        &self,
+        step: AdamStep,
+        gradient: &Self::Buffer,
+        moments: &mut [Self::Buffer; 2],
+        parameter: &mut Self::Buffer,
+    ) {
+        let [first, second] = moments;
+        let items = same([gradient.len, first.len, second.len, parameter.len]);
+        let [beta1, beta2] = step.betas;
+        let factors = step.factors();
+        self.launch(
+            "adam",
+            arguments!(
+                float factors.rate, float factors.root, float factors.shrink, float factors.added, float step.epsilon,
+                float beta1, float 1.0 - beta1, float beta2, float 1.0 - beta2, r gradient, w first, w second, w parameter
+            ),
+            items,
+        );
+    }
+}

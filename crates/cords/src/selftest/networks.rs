@@ -1,0 +1,163 @@
+//! Small networks of odd sizes, forward and backward through time.
+
+use super::{Finding, error};
+use crate::Real;
+use crate::device::{Cpu, Device};
+use crate::learn::{
+    Batch, CordsNetGradient, Gradient, HistoryPrecision, Initialisation, Memory, Objective, TrainError, cnn_gradient,
+    logspace,
+};
+use crate::net::{Architecture, Euler, Parameters, Phi};
+use crate::rng::{Purpose, Stream};
+
+fn architecture() -> Architecture {
+    Architecture {
+        in_channels: 3,
+        image_side: 33,
+        channels: vec![7, 7, 7, 20, 20],
+        strides: vec![1, 1, 2, 1],
+        classes: 4,
+    }
+}
+
+fn objective() -> Objective {
+    Objective {
+        spontaneous_steps: 4,
+        stimulus_steps: 7,
+        after_steps: 5,
+        ramp: logspace(-1.0, 0.0, 3),
+        return_weight: 0.5,
+        return_window: 2,
+    }
+}
+
+const STEPS: [usize; 3] = [0, 7, 12];
+
+fn trial<T: Real, D: Device<T>>(
+    device: &D,
+    parameters: &Parameters<f32>,
+    (phi, memory, history): (Phi, Memory, HistoryPrecision),
+    (images, labels): (&[f32], &[u32]),
+    steps: &[usize],
+) -> Result<Gradient<T>, TrainError> {
+    let (euler, parameters) = (Euler::new(2.0, 10.0), parameters.cast());
+    let mut gradient = CordsNetGradient::new(
+        device,
+        &architecture(),
+        &parameters,
+        &euler,
+        phi,
+        &objective(),
+        memory,
+        history,
+    )?;
+    let images: Vec<T> = images.iter().map(|value| T::from_f64(f64::from(*value))).collect();
+    let batch = Batch {
+        images: &images,
+        labels,
+    };
+    gradient.run(batch, steps)
+}
+
+/// Losses, activity and gradients of a CordsNet and of the CNN twin, held against float64, and what must not show in any bit.
+///
+/// Results may be off by a hundredfold `product_rounding` forward and by ten times that backward: 6e-6 and 6e-5 for float32, whose
+/// 6e-8 many sums of many products amplify.
+///
+/// # Errors
+/// [`TrainError::Device`] where the device fails.
+pub fn networks<D: Device<f32>>(device: &D, product_rounding: f64) -> Result<Vec<Finding>, TrainError> {
+    let architecture = architecture();
+    let count = 11;
+    let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
+    let images: Vec<f32> = (0..count * architecture.image_len())
+        .map(|_| stream.normal() as f32)
+        .collect();
+    let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
+    let (images, labels) = (&images[..], &labels[..]);
+    let [forward, backward] = [100.0, 1000.0].map(|factor| factor * product_rounding);
+    let mut findings = Vec::new();
+    let mut note = |name: String, error: f64, bound: f64| findings.push(Finding { name, error, bound });
+    let initialisation = Initialisation::default();
+    let parameters = initialisation.cordsnet(&architecture, 3);
+    for phi in [Phi::Relu, Phi::LeakyRelu(0.4), Phi::Identity] {
+        let exact = (phi, Memory::Unlimited, HistoryPrecision::Exact);
+        let found = trial::<f32, D>(device, &parameters, exact, (images, labels), &STEPS)?;
+        let expected = trial::<f64, Cpu>(&Cpu, &parameters, exact, (images, labels), &STEPS)?;
+        let name = |what: &str| format!("CordsNet, {phi:?}: {what}");
+        note(name("loss"), error(&[found.loss.loss], &[expected.loss.loss]), forward);
+        let losses = error(&found.loss.cross_entropy, &expected.loss.cross_entropy);
+        note(name("cross-entropy"), losses, forward);
+        note(name("logits"), error(&wide(&found.logits), &expected.logits), forward);
+        for ((step, found), expected) in STEPS.iter().zip(&found.activity).zip(&expected.activity) {
+            for (area, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let name = name(&format!("activity of area {area} after {step} steps"));
+                note(name, error(&wide(found), expected), forward);
+            }
+        }
+        gradients(&name, &found.gradients, &expected.gradients, backward, &mut note);
+
+        let whole = trial::<f32, D>(device, &parameters, exact, (images, labels), &[])?;
+        let again = trial::<f32, D>(device, &parameters, exact, (images, labels), &[])?;
+        note(name("the same bits again"), differs(&whole, &again), 0.0);
+        for history in [HistoryPrecision::Exact, HistoryPrecision::Bfloat16] {
+            let [all, some] = [Memory::Unlimited, Memory::Every(3)].map(|memory| (phi, memory, history));
+            let all = trial::<f32, D>(device, &parameters, all, (images, labels), &[])?;
+            let some = trial::<f32, D>(device, &parameters, some, (images, labels), &[])?;
+            let name = name(&format!("the same bits from checkpoints, history {history:?}"));
+            note(name, differs(&all, &some), 0.0);
+            if history == HistoryPrecision::Bfloat16 {
+                let forward = (all.loss != whole.loss) || (all.logits != whole.logits);
+                let name = format!("CordsNet, {phi:?}: packed history changes no bit of the forward pass");
+                note(name, f64::from(u8::from(forward)), 0.0);
+            }
+        }
+    }
+    let parameters = initialisation.cnn(&architecture, 3);
+    let found = cnn_gradient(device, &architecture, &parameters, Batch { images, labels })?;
+    let exact: Vec<f64> = wide(images);
+    let batch = Batch { images: &exact, labels };
+    let expected = cnn_gradient::<f64, Cpu>(&Cpu, &architecture, &parameters.cast(), batch)?;
+    let name = |what: &str| format!("CNN: {what}");
+    note(name("loss"), error(&[found.loss.loss], &[expected.loss.loss]), forward);
+    note(name("logits"), error(&wide(&found.logits), &expected.logits), forward);
+    gradients(&name, &found.gradients, &expected.gradients, backward, &mut note);
+    Ok(findings)
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
+fn gradients(
+    name: &dyn Fn(&str) -> String,
+    found: &Parameters<f32>,
+    expected: &Parameters<f64>,
+    bound: f64,
+    note: &mut dyn FnMut(String, f64, f64),
+) {
+    // A convolution's gain and direction are judged together: before a batch norm the gain has no effect, and its gradient is
+    // nothing but roundings.
+    let mut modules: Vec<(&str, [Vec<f64>; 2])> = Vec::new();
+    for (parameter, expected) in expected.iter() {
+        let module = parameter.split(".parametrizations").next().unwrap_or(parameter);
+        if modules.last().is_none_or(|(last, _)| *last != module) {
+            modules.push((module, Default::default()));
+        }
+        let Some((_, [values, wanted])) = modules.last_mut() else {
+            continue;
+        };
+        // What cannot be found differs in number from what is expected.
+        values.extend(found.get(parameter).map(|found| wide(&found.data)).unwrap_or_default());
+        wanted.extend(&expected.data);
+    }
+    for (module, [values, wanted]) in modules {
+        note(name(&format!("gradient of {module}")), error(&values, &wanted), bound);
+    }
+}
+
+/// 1 where a bit differs.
+fn differs(a: &Gradient<f32>, b: &Gradient<f32>) -> f64 {
+    let same = a.loss == b.loss && a.logits == b.logits && a.gradients == b.gradients;
+    f64::from(u8::from(!same))
+}
