@@ -1,6 +1,8 @@
 //! `dynvis doctor`: what this machine offers, and what would help.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use cords::device::cuda;
 
 use super::error::CommandError;
 use super::project_here;
@@ -29,17 +31,7 @@ pub(crate) fn doctor(ui: &mut Ui, cache: Option<&Path>, _: &DoctorArgs) -> Resul
     ]);
     let folder = cache.map_or_else(|| project_here().join("cache"), Path::to_owned);
     rows.push(cache_row(&folder));
-    let (found, note) = match find_library("libcuda.so.1") {
-        Some(path) => (
-            format!("NVIDIA driver library: {}", path.display()),
-            "this version computes on the CPU; a CUDA engine is planned".to_owned(),
-        ),
-        None => (
-            "no NVIDIA driver library (libcuda.so.1)".to_owned(),
-            "stages run on the CPU".to_owned(),
-        ),
-    };
-    rows.push(vec!["GPU".into(), found, note]);
+    rows.extend(gpu_rows());
     ui.out(&simple_table(&["what", "found", "note"], rows, ui.width()))?;
     Ok(0)
 }
@@ -90,21 +82,41 @@ fn cache_row(folder: &Path) -> Vec<String> {
     vec!["cache".into(), found, note]
 }
 
-/// Looks where loaders look; opens nothing.
-fn find_library(name: &str) -> Option<PathBuf> {
-    let from_environment = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    std::env::split_paths(&from_environment)
-        .chain(
-            [
-                "/usr/lib/x86_64-linux-gnu",
-                "/usr/lib64",
-                "/usr/lib",
-                "/usr/local/cuda/lib64",
-                "/usr/local/nvidia/lib64",
-                "/usr/lib/wsl/lib",
-            ]
-            .map(PathBuf::from),
-        )
-        .map(|folder| folder.join(name))
-        .find(|path| path.exists())
+/// The GPUs, and the libraries that they are used through.
+fn gpu_rows() -> Vec<Vec<String>> {
+    let gpus = match cuda::gpus() {
+        Ok(gpus) => gpus
+            .iter()
+            .enumerate()
+            .map(|(ordinal, gpu)| {
+                let [total, free] = gpu.memory.map(|bytes| bytes as f64 / (1u64 << 30) as f64);
+                let (major, minor) = gpu.capability;
+                let found = format!(
+                    "{}, {total:.1} GiB, {free:.1} GiB free, compute capability {major}.{minor}",
+                    gpu.name
+                );
+                vec![format!("GPU {ordinal}"), found, String::new()]
+            })
+            .collect(),
+        Err(error) => vec![vec![
+            "GPU".into(),
+            "none in use: stages run on the CPU".into(),
+            error.to_string(),
+        ]],
+    };
+    let library = |library: cuda::Library| {
+        let (found, note) = match library.found {
+            Ok(found) => {
+                let path = found
+                    .path
+                    .map_or_else(String::new, |path| format!(", {}", path.display()));
+                (format!("{}{path}", found.version), String::new())
+            }
+            Err(reason) => ("no".to_owned(), format!("{}: {reason}", library.purpose)),
+        };
+        vec![library.name.to_owned(), found, note]
+    };
+    let mut rows: Vec<Vec<String>> = gpus;
+    rows.extend(cuda::libraries().into_iter().map(library));
+    rows
 }

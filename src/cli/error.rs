@@ -30,6 +30,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Run(RunError),
     #[error(transparent)]
+    Training(#[from] cords::learn::TrainError),
+    #[error(transparent)]
     Stage(#[from] StageError),
     #[error("{action}")]
     Io {
@@ -70,7 +72,7 @@ impl CommandError {
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Stage(_) | Self::Run(RunError::Spawn(_)) => exit::STAGE_FAILED,
+            Self::Stage(_) | Self::Training(_) | Self::Run(RunError::Spawn(_)) => exit::STAGE_FAILED,
             _ => exit::USAGE,
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, [`error`] for everything that a user is told when something is wrong,
 //! [`ui`] as the only place that prints.
 
+mod benchmark;
 mod check;
 mod dag;
 mod diff;
@@ -13,6 +14,7 @@ mod progress;
 mod run;
 mod runs;
 mod schema;
+mod selftest;
 mod show;
 mod stages;
 mod tables;
@@ -58,6 +60,8 @@ enum Command {
     Stages(stages::StagesArgs),
     Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
+    Selftest(selftest::SelftestArgs),
+    Benchmark(benchmark::BenchmarkArgs),
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
 }
@@ -91,6 +95,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Stages(args) => stages::stages(&mut ui, args),
         Command::Schema(args) => schema::schema(&mut ui, args),
         Command::Doctor(args) => doctor::doctor(&mut ui, cache, args),
+        Command::Benchmark(args) => benchmark::benchmark(&mut ui, args),
+        Command::Selftest(args) => selftest::selftest(&mut ui, args),
         Command::Worker(args) => worker::worker(args),
     };
     match result {

@@ -9,7 +9,7 @@ use super::ui::Ui;
 use super::wording::{duration, outcomes, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 use crate::plan::select;
-use crate::run::{Device, Failure, RunError, RunOptions, log_path};
+use crate::run::{Device, Failure, RunOptions, log_path};
 use crate::store::{RunRecord, RunStatus, StageOutcome, Store};
 use crate::table::{Format, RenderOptions, render};
 
@@ -23,9 +23,9 @@ pub(crate) struct RunArgs {
     /// Stages that run side by side at most [default: one for each processor thread]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// `auto`, `cpu` or `cuda`
-    #[arg(long, default_value = "auto")]
-    device: String,
+    /// Where to train: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU
+    #[arg(long, default_value_t = Device::Auto)]
+    device: Device,
     /// Go on with stages that do not depend on a failed one
     #[arg(short, long)]
     keep_going: bool,
@@ -37,7 +37,10 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u8, CommandError> {
-    let device = device(&args.device)?;
+    let device = match args.device {
+        Device::Auto => Device::Auto,
+        asked => asked.resolve()?,
+    };
     let pipeline = args.pipeline.load()?;
     let selection = select(&pipeline, &args.select.request())?;
     let mut store = open_store(cache, &pipeline.root)?;
@@ -60,13 +63,6 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         keep_going: args.keep_going,
         arguments: std::env::args().skip(1).collect(),
     };
-    if pipeline
-        .stages
-        .iter()
-        .any(|s| s.resources.gpu > 0 && selection.includes(s.id))
-    {
-        ui.status("stages ask for a GPU; this version computes on the CPU");
-    }
     let mut reporter = progress::reporter(ui, args.progress, &pipeline);
     let record = crate::run::run(&pipeline, &selection, &mut store, &options, reporter.as_mut())?;
     let failures = reporter.failures();
@@ -83,20 +79,6 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         RunStatus::Failed => exit::STAGE_FAILED,
         _ => 0,
     })
-}
-
-fn device(name: &str) -> Result<Device, CommandError> {
-    match name.split(':').next() {
-        Some("auto" | "cpu") => Ok(Device::Cpu),
-        Some("cuda") => Err(CommandError::Run(RunError::Device {
-            device: name.to_owned(),
-            reason: "this version has no CUDA engine yet; use `--device cpu`".into(),
-        })),
-        _ => Err(CommandError::hinted(
-            format!("unknown device `{name}`"),
-            "use `auto`, `cpu` or `cuda`",
-        )),
-    }
 }
 
 fn report_failure(ui: &mut Ui, store: &Store, record: &RunRecord, stage: &str, failure: &Failure) {

@@ -51,6 +51,7 @@ struct Running {
     child: Child,
     scratch: tempfile::TempDir,
     threads: usize,
+    device: Device,
     started: Instant,
     said: Option<Result<(), StageError>>,
     /// Held until the result is committed.
@@ -107,9 +108,7 @@ pub(crate) fn run(
         seconds: 0.0,
         dynvis_version: env!("CARGO_PKG_VERSION").to_owned(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        device: match options.device {
-            Device::Cpu => "cpu".to_owned(),
-        },
+        device: options.device.to_string(),
         headline: pipeline.headline.clone(),
         stages: Vec::new(),
     };
@@ -133,6 +132,7 @@ pub(crate) fn run(
         announced_waiting: vec![false; pipeline.stages.len()],
         running: Vec::new(),
         threads: Threads::new(options.threads, options.jobs),
+        device: None,
         sender,
         receiver,
         stopping: false,
@@ -195,6 +195,8 @@ struct Dispatcher<'a> {
     announced_waiting: Vec<bool>,
     running: Vec<Running>,
     threads: Threads,
+    /// Where stages compute that can choose, once one of them has started.
+    device: Option<Device>,
     sender: Sender<Arrival>,
     receiver: Receiver<Arrival>,
     /// No new stages: after a failure, or Ctrl-C.
@@ -288,6 +290,15 @@ impl Dispatcher<'_> {
             let Some(key) = decision.key.clone() else {
                 continue;
             };
+            let device = if stage.kind.uses_device() {
+                self.device()?
+            } else {
+                Device::Cpu
+            };
+            // A GPU's memory is planned by one process at a time.
+            if device != Device::Cpu && self.running.iter().any(|r| r.device == device) {
+                continue;
+            }
             let Some(threads) = self.threads.lease(stage.resources.cpu, count - index) else {
                 break;
             };
@@ -308,9 +319,19 @@ impl Dispatcher<'_> {
                 waits_for_lock = true;
                 continue;
             }
-            self.start(stage, key, decision, threads, lock)?;
+            self.start(stage, key, decision, (threads, device), lock)?;
         }
         Ok(waits_for_lock)
+    }
+
+    /// Where stages compute that can choose; the record says so from then on.
+    fn device(&mut self) -> Result<Device, RunError> {
+        if let Some(device) = self.device {
+            return Ok(device);
+        }
+        let device = self.options.device.resolve()?;
+        self.record.device = device.to_string();
+        Ok(*self.device.insert(device))
     }
 
     /// What fills each slot, once every producer is settled.
@@ -404,7 +425,7 @@ impl Dispatcher<'_> {
         stage: &Stage,
         key: StageKey,
         decision: Decision,
-        threads: usize,
+        (threads, device): (usize, Device),
         lock: File,
     ) -> Result<(), RunError> {
         if decision.reasons.contains(&Reason::Forced) {
@@ -434,6 +455,7 @@ impl Dispatcher<'_> {
             checkpoint: self.store.checkpoint(&key),
             root: self.pipeline.root.clone(),
             threads,
+            device,
             parent: std::process::id(),
         };
         let id = stage.id;
@@ -461,6 +483,7 @@ impl Dispatcher<'_> {
             child,
             scratch,
             threads,
+            device,
             started: Instant::now(),
             said: None,
             _lock: lock,

@@ -2,6 +2,7 @@
 //!
 //! Truth about a running pipeline lives in one loop ([`dispatcher`]); reporters only consume its events.
 
+mod device;
 mod dispatcher;
 mod protocol;
 mod resources;
@@ -11,6 +12,7 @@ mod world;
 
 use serde::Serialize;
 
+pub(crate) use device::Device;
 pub(crate) use dispatcher::{RunOptions, log_path, missing_data, run};
 pub(crate) use worker::serve;
 pub(crate) use world::{StoreWorld, observe};
@@ -112,12 +114,6 @@ pub(crate) enum RunError {
     Spawn(#[source] std::io::Error),
     #[error("data is missing")]
     MissingData(Vec<MissingFor>),
-    #[error("there is no {device} here: {reason}")]
+    #[error("there is no `{device}` here: {reason}")]
     Device { device: String, reason: String },
-}
-
-/// Where stages compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Device {
-    Cpu,
 }

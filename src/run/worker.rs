@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::device::Device;
 use super::protocol::Message;
 use super::signals::Termination;
 use crate::stage::{Context, Input, Said, StageError, Update, kind};
@@ -28,6 +29,7 @@ pub(crate) struct WorkerSpec {
     pub(crate) checkpoint: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) threads: usize,
+    pub(crate) device: Device,
     pub(crate) parent: u32,
 }
 
@@ -137,6 +139,7 @@ fn run_stage(
         scratch: spec.scratch,
         root: spec.root,
         threads: spec.threads,
+        device: spec.device,
         key: spec.key,
         checkpoint: spec.checkpoint,
         stop: termination.requested.clone(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::{Artifact, StageError};
+use crate::run::Device;
 use crate::table::Table;
 
 /// A filled input slot.
@@ -48,6 +49,8 @@ pub(crate) struct Context<'a> {
     pub(crate) scratch: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) threads: usize,
+    /// Where a kind computes that [can choose](super::Kind::USES_DEVICE).
+    pub(crate) device: Device,
     /// The stage's identity.
     pub(crate) key: String,
     /// A folder that outlives this attempt: what is kept there lets a later one at the same key go on. Not made yet.

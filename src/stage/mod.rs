@@ -181,6 +181,7 @@ from_errors!(
     cords::data::DataError,
     cords::net::NetError,
     cords::learn::TrainError,
+    cords::device::DeviceError,
     cords::noise::NoiseError,
     cords::record::RecordError,
 );
@@ -196,6 +197,9 @@ pub(crate) trait Kind: Sync {
     /// Whether it goes on from what an earlier attempt left in [`Context::checkpoint`], and ends with a checkpoint soon
     /// after [`Context::stop_requested`]. Other kinds are ended at once.
     const KEEPS_CHECKPOINTS: bool = false;
+
+    /// Whether it computes where [`Context::device`] says. Other kinds compute on the processor.
+    const USES_DEVICE: bool = false;
 
     /// Rules that a schema cannot state.
     fn check(_params: &Self::Params) -> Vec<Violation> {
@@ -215,6 +219,7 @@ pub(crate) trait AnyKind: Sync {
     fn summary(&self) -> &'static str;
     fn code_version(&self) -> u32;
     fn keeps_checkpoints(&self) -> bool;
+    fn uses_device(&self) -> bool;
     fn schema(&'static self) -> &'static Json;
     /// Parameters with every default filled in, and the rules that they break.
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
@@ -252,6 +257,10 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn keeps_checkpoints(&self) -> bool {
         K::KEEPS_CHECKPOINTS
+    }
+
+    fn uses_device(&self) -> bool {
+        K::USES_DEVICE
     }
 
     fn schema(&'static self) -> &'static Json {

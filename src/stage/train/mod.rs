@@ -1,20 +1,18 @@
 //! `train`: a CordsNet by the published objective, directly or in the published phases, and its feed-forward twin.
 
 mod params;
+mod site;
 mod tables;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cords::data::{ImageSet, Split, SplitImages};
-use cords::device::Cpu;
-use cords::learn::{
-    Checkpoints, CnnConfig, Data, EpochRecord, Images, Place, Progress, TrainedCordsNet, continue_cordsnet, evaluate,
-    fold, train_cnn, train_cordsnet, train_inverse,
-};
+use cords::learn::{Checkpoints, Data, EpochRecord, Images, Place, Progress, evaluate, fold};
 use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase};
 
 use self::params::{Params, Phase};
+use self::site::{Job, Site, Trained};
 use self::tables::{folding_table, inversion_table, speed_table, training_table, windows_table};
 use super::{Artifact, Context, Kind, Output, StageError, Update, Violation};
 
@@ -27,6 +25,7 @@ impl Kind for Train {
         "train a CordsNet directly or in the published phases, or its feed-forward twin: one phase a stage";
     const CODE_VERSION: u32 = 4;
     const KEEPS_CHECKPOINTS: bool = true;
+    const USES_DEVICE: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
@@ -80,8 +79,24 @@ impl Kind for Train {
             identity: &identity,
             every: Duration::try_from_secs_f64(60.0 * params.checkpoint_minutes).unwrap_or(Duration::MAX),
         };
-        let checkpoints = Some(&checkpoints);
-        let budget = memory_budget(params, context);
+        let (architecture, own_euler, parameters) = match &start {
+            Some(model) => parts(model),
+            None => (
+                params.architecture(set.channels(), set.side(), set.classes().len()),
+                None,
+                Parameters::new(),
+            ),
+        };
+        let job = Job {
+            params,
+            euler: params.euler(own_euler.as_ref()),
+            architecture,
+            start: start.as_ref().map(|_| &parameters),
+            fit: &fit,
+            data,
+            checkpoints: Some(&checkpoints),
+        };
+        let site = Site::open(params, fit.batch, context)?;
         let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {
             tell(&progress, &mut batches_each, context);
@@ -91,57 +106,20 @@ impl Kind for Train {
                 ControlFlow::Continue(())
             }
         };
-        let (architecture, own_euler, parameters) = match &start {
-            Some(model) => parts(model),
-            None => (
-                params.architecture(set.channels(), set.side(), set.classes().len()),
-                None,
-                Parameters::new(),
-            ),
-        };
-        let euler = params.euler(own_euler.as_ref());
-        let (model, epochs) = match params.phase {
-            Phase::Cnn => {
-                let config = CnnConfig { fit };
-                let mut trained = train_cnn(&Cpu, &architecture, &config, &data, checkpoints, &mut observer)?;
+        let trained = site.train(&job, &mut observer)?;
+        let (model, epochs) = match trained {
+            Trained::Cnn(mut trained) => {
                 let epochs = std::mem::take(&mut trained.epochs);
                 (trained.into_model(info), epochs)
             }
-            Phase::Invert => {
-                let config = params.inversion(fit);
-                info.presentation = Some(config.presentation());
-                let mut trained = train_inverse(
-                    &Cpu,
-                    &architecture,
-                    &euler,
-                    &parameters,
-                    &config,
-                    &data,
-                    checkpoints,
-                    &mut observer,
-                )?;
+            Trained::Inverse(mut trained) => {
+                info.presentation = Some(params.inversion(fit).presentation());
                 context.write_table("inversion", &inversion_table(&trained.areas)?)?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 (trained.into_model(info), epochs)
             }
-            Phase::Fold | Phase::Direct | Phase::Linear | Phase::Anneal | Phase::Finetune => {
-                let config = params.trials(fit, budget);
-                info.presentation = Some(config.presentation());
-                let mut trained: TrainedCordsNet = if start.is_none() {
-                    train_cordsnet(&Cpu, &architecture, &euler, &config, &data, checkpoints, &mut observer)?
-                } else {
-                    continue_cordsnet(
-                        &Cpu,
-                        &architecture,
-                        &euler,
-                        &parameters,
-                        params.phi(),
-                        &config,
-                        &data,
-                        checkpoints,
-                        &mut observer,
-                    )?
-                };
+            Trained::CordsNet(mut trained) => {
+                info.presentation = Some(params.trials(fit, None).presentation());
                 context.write_table("windows", &windows_table(&trained.windows)?)?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 (trained.into_model(info), epochs)
@@ -222,28 +200,6 @@ fn start(params: &Params, set: &ImageSet, context: &Context) -> Result<Option<Mo
         )));
     }
     Ok(Some(model))
-}
-
-/// Bytes that a gradient step may take.
-fn memory_budget(params: &Params, context: &Context) -> Option<u64> {
-    const GIB: f64 = (1u64 << 30) as f64;
-    if let Some(gib) = params.memory_budget {
-        return Some((gib * GIB) as u64);
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = total_memory()? / 2;
-    Some((memory as f64 * context.threads as f64 / cores.max(context.threads) as f64) as u64)
-}
-
-/// Bytes of memory that this machine has, where the system says.
-fn total_memory() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        let info = rustix::system::sysinfo();
-        Some(info.totalram as u64 * u64::from(info.mem_unit))
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
 }
 
 fn fold_cnn(cnn: &Model, validation: &SplitImages<'_>, context: &mut Context) -> Result<(), StageError> {

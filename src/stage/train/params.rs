@@ -1,6 +1,7 @@
 //! Parameters of `train`, and the engine's settings made of them.
 
 use cords::data::{Affine, Augment, Elastic, RandomResizedCrop};
+use cords::device::cuda::Precision;
 use cords::learn::{
     DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiCourse, Schedule, WarmUp,
 };
@@ -97,6 +98,17 @@ enum HistoryName {
     /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths, that of the return term by as
     /// much as the rounding exceeds the distance
     Bfloat16,
+}
+
+/// What products are computed from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum PrecisionName {
+    /// numbers of 24 significant bits
+    #[default]
+    Float32,
+    /// rounded to 11 significant bits, several times faster
+    Tf32,
 }
 
 /// Random changes of training images, fresh in every epoch. All off by default.
@@ -265,6 +277,9 @@ pub(crate) struct Params {
     /// How the activities that the backward pass reads are kept, in phases with trials.
     #[serde(default)]
     history: HistoryName,
+    /// What products of convolutions are computed from on a GPU; a processor computes in float32.
+    #[serde(default)]
+    precision: PrecisionName,
     /// Seed of weights, order and augmentation; the pipeline's if not given.
     #[serde(default)]
     pub(super) seed: u64,
@@ -436,6 +451,13 @@ impl Params {
             },
             memory_budget,
             fit,
+        }
+    }
+
+    pub(super) fn precision(&self) -> Precision {
+        match self.precision {
+            PrecisionName::Float32 => Precision::Float32,
+            PrecisionName::Tf32 => Precision::Tf32,
         }
     }
 

@@ -61,12 +61,11 @@ fn trial<T: Real, D: Device<T>>(
 
 /// Losses, activity and gradients of a CordsNet and of the CNN twin, held against float64, and what must not show in any bit.
 ///
-/// Results may be off by a hundredfold `product_rounding` forward and by ten times that backward: 6e-6 and 6e-5 for float32, whose
-/// 6e-8 many sums of many products amplify.
+/// `bounds` are what results may be off by, forward and backward.
 ///
 /// # Errors
 /// [`TrainError::Device`] where the device fails.
-pub fn networks<D: Device<f32>>(device: &D, product_rounding: f64) -> Result<Vec<Finding>, TrainError> {
+pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Finding>, TrainError> {
     let architecture = architecture();
     let count = 11;
     let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
@@ -75,7 +74,7 @@ pub fn networks<D: Device<f32>>(device: &D, product_rounding: f64) -> Result<Vec
         .collect();
     let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
     let (images, labels) = (&images[..], &labels[..]);
-    let [forward, backward] = [100.0, 1000.0].map(|factor| factor * product_rounding);
+    let [forward, backward] = bounds;
     let mut findings = Vec::new();
     let mut note = |name: String, error: f64, bound: f64| findings.push(Finding { name, error, bound });
     let initialisation = Initialisation::default();

@@ -17,6 +17,8 @@ pub(super) struct Emulated {
     left: Arc<AtomicUsize>,
     /// The least that ever was left.
     least: Arc<AtomicUsize>,
+    /// Significant bits of a convolution's factors.
+    bits: u32,
 }
 
 /// Bytes, aligned for every type that kernels know.
@@ -119,7 +121,19 @@ impl Emulated {
         Self {
             left: Arc::new(AtomicUsize::new(bytes)),
             least: Arc::new(AtomicUsize::new(bytes)),
+            bits: f32::MANTISSA_DIGITS,
         }
+    }
+
+    /// The same with factors of convolutions rounded to so many significant bits.
+    pub(super) fn rounded(self, bits: u32) -> Self {
+        Self { bits, ..self }
+    }
+
+    fn factor(&self, x: f32) -> f32 {
+        let dropped = f32::MANTISSA_DIGITS - self.bits;
+        let half = (1u32 << dropped) >> 1;
+        f32::from_bits((x.to_bits() + half) >> dropped << dropped)
     }
 
     /// The least number of bytes that was not taken at any time.
@@ -221,7 +235,7 @@ impl Gpu for Emulated {
         to: &mut Memory,
         accumulate: bool,
     ) -> Result<(), DeviceError> {
-        let [a, b] = from.map(Memory::floats);
+        let [a, b] = from.map(|memory| -> Vec<f32> { memory.floats().iter().map(|x| self.factor(*x)).collect() });
         let mut sums = vec![0.0f64; to.bytes / 4];
         let (side, out) = (shape.in_side, shape.out_side());
         for (image, oy, ox) in (0..batch).flat_map(|n| (0..out).flat_map(move |y| (0..out).map(move |x| (n, y, x)))) {

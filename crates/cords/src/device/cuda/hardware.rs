@@ -55,11 +55,12 @@ pub struct Hardware {
 }
 
 struct Inner {
+    // Given back in this order: cuDNN works in the stream.
+    convolutions: Mutex<Convolutions>,
+    kernels: HashMap<&'static str, CudaFunction>,
+    stream: Arc<CudaStream>,
     settings: Settings,
     description: Description,
-    stream: Arc<CudaStream>,
-    kernels: HashMap<&'static str, CudaFunction>,
-    convolutions: Mutex<Convolutions>,
 }
 
 /// Threads of a block, as `kernels.cu` is bounded, and blocks that are enough for every GPU.
@@ -101,6 +102,27 @@ pub fn count() -> Result<usize, DeviceError> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
+/// What every GPU says of itself.
+///
+/// # Errors
+/// As [`count`], and [`DeviceError::Failed`] where one does not answer.
+pub fn gpus() -> Result<Vec<Description>, DeviceError> {
+    let open = |ordinal| CudaContext::new(ordinal).map_err(failed("opening the GPU"));
+    (0..count()?).map(|ordinal| describe(&*open(ordinal)?)).collect()
+}
+
+fn describe(context: &CudaContext) -> Result<Description, DeviceError> {
+    let (major, minor) = context
+        .compute_capability()
+        .map_err(failed("asking for its capability"))?;
+    let (free, total) = context.mem_get_info().map_err(failed("asking for its memory"))?;
+    Ok(Description {
+        name: context.name().map_err(failed("asking for its name"))?,
+        capability: (major.unsigned_abs(), minor.unsigned_abs()),
+        memory: [total as u64, free as u64],
+    })
+}
+
 impl Hardware {
     /// Opens a GPU and compiles the kernels for it.
     ///
@@ -117,19 +139,10 @@ impl Hardware {
         let context = CudaContext::new(settings.ordinal).map_err(failed("opening the GPU"))?;
         // SAFETY: all work goes to one stream, in order.
         unsafe { context.disable_event_tracking() };
-        let capability = context
-            .compute_capability()
-            .map_err(failed("asking for its capability"))?;
-        let capability = (capability.0.unsigned_abs(), capability.1.unsigned_abs());
-        let (free, total) = context.mem_get_info().map_err(failed("asking for its memory"))?;
-        let description = Description {
-            name: context.name().map_err(failed("asking for its name"))?,
-            capability,
-            memory: [total as u64, free as u64],
-        };
+        let description = describe(&context)?;
         keep_memory(&context)?;
         let stream = context.new_stream().map_err(failed("making a stream"))?;
-        let binary = compile::compile(capability)?;
+        let binary = compile::compile(description.capability)?;
         let module = context
             .load_module(Ptx::from_binary(binary))
             .map_err(failed("loading the kernels"))?;
@@ -167,6 +180,23 @@ impl Hardware {
             .mem_get_info()
             .map_err(failed("asking for its memory"))?;
         Ok(free as u64)
+    }
+
+    /// Bytes that were taken at most at a time, since it was opened.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`] where the driver does not tell.
+    pub fn peak_memory(&self) -> Result<u64, DeviceError> {
+        let context = self.inner.stream.context();
+        let mut bytes = 0u64;
+        // SAFETY: the device was opened, and the attribute is a `cuuint64_t`.
+        unsafe {
+            let pool = driver::device::get_default_mem_pool(context.cu_device()).map_err(failed("asking for memory"))?;
+            let high = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+            driver::mem_pool::get_attribute(pool, high, (&raw mut bytes).cast())
+        }
+        .map_err(failed("asking for memory"))?;
+        Ok(bytes)
     }
 
     fn convolutions(&self) -> MutexGuard<'_, Convolutions> {

@@ -90,6 +90,7 @@ const DRIVER: Wanted = Wanted {
         "cuMemcpyDtoDAsync_v2",
         "cuMemGetInfo_v2",
         "cuMemPoolSetAttribute",
+        "cuMemPoolGetAttribute",
         "cuModuleLoadData",
         "cuModuleGetFunction",
         "cuModuleUnload",

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 pub use compile::compile;
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
-pub use hardware::{Description, Hardware, Precision, Settings, count};
+pub use hardware::{Description, Hardware, Precision, Settings, count, gpus};
 pub use libraries::{Found, Library, libraries};
 
 use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps};

@@ -1,0 +1,232 @@
+//! `dynvis benchmark`: how long training steps take here.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use cords::device::cuda::{Cuda, Hardware, Precision, Settings};
+use cords::device::{Cpu, Device, DeviceError};
+use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet};
+use cords::net::{Architecture, Euler};
+use cords::rng::{Purpose, Stream};
+
+use super::error::CommandError;
+use super::tables::simple_table;
+use super::ui::Ui;
+use crate::run::Device as Asked;
+
+/// Time training steps of a published network, on noise
+#[derive(clap::Args)]
+pub(crate) struct BenchmarkArgs {
+    /// Where: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU
+    #[arg(long, default_value_t = Asked::Auto)]
+    device: Asked,
+    /// Areas of the network: 2, 4, 6 or 8
+    #[arg(long, default_value_t = 8)]
+    areas: usize,
+    /// Height and width of an image in pixels
+    #[arg(long, default_value_t = 224)]
+    side: usize,
+    /// Images of a batch
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Time steps with the image, and as many without one before and after
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    steps: u16,
+    /// Batches that are timed, after one that is not
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    repeats: u16,
+    /// Products of convolutions on a GPU
+    #[arg(long, value_enum, default_value_t = Products::Float32)]
+    precision: Products,
+    /// Activity that the backward pass reads
+    #[arg(long, value_enum, default_value_t = History::Float32)]
+    history: History,
+    /// Memory that a step may take, GiB
+    #[arg(long)]
+    memory_budget: Option<f64>,
+    /// One line of JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Products {
+    Float32,
+    Tf32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum History {
+    Float32,
+    Bfloat16,
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
+const CLASSES: usize = 1000;
+
+/// One image of noise, again and again: its making takes no time.
+struct Noise {
+    image: Vec<f32>,
+    side: usize,
+    count: usize,
+}
+
+impl Images for Noise {
+    fn len(&self) -> usize {
+        self.count
+    }
+    fn channels(&self) -> usize {
+        3
+    }
+    fn side(&self) -> usize {
+        self.side
+    }
+    fn classes(&self) -> usize {
+        CLASSES
+    }
+    fn label(&self, i: usize) -> u32 {
+        (i % CLASSES) as u32
+    }
+    fn fill(&self, _i: usize, _epoch: u32, out: &mut [f32]) {
+        out.copy_from_slice(&self.image);
+    }
+}
+
+pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, CommandError> {
+    let budget = args.memory_budget.map(|gib| (gib * GIB) as u64);
+    let (name, together, seconds, peak) = match args.device.resolve()? {
+        Asked::Cuda(ordinal) => {
+            let hardware = Hardware::open(Settings {
+                ordinal,
+                precision: match args.precision {
+                    Products::Float32 => Precision::Float32,
+                    Products::Tf32 => Precision::Tf32,
+                },
+                deterministic: true,
+            })
+            .map_err(TrainError::from)?;
+            let free = hardware.free_memory().map_err(TrainError::from)?;
+            let budget = budget.unwrap_or(u64::MAX).min(free / 10 * 9);
+            // As many images at a time as there is room for.
+            let mut images = usize::from(args.batch);
+            let seconds = loop {
+                match time(&Cuda::new(hardware.clone(), images), args, Some(budget)) {
+                    Err(TrainError::Memory { .. } | TrainError::Device(DeviceError::Memory { .. })) if images > 1 => {
+                        images = images.div_ceil(2);
+                    }
+                    result => break result?,
+                }
+            };
+            let peak = hardware.peak_memory().map_err(TrainError::from)?;
+            (hardware.description().name.clone(), images, seconds, peak)
+        }
+        Asked::Auto | Asked::Cpu => {
+            let seconds = time(&Cpu, args, budget)?;
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            (
+                format!("processor, {threads} threads"),
+                usize::from(args.batch).min(Device::<f32>::group_images(&Cpu)),
+                seconds,
+                peak_memory(),
+            )
+        }
+    };
+    let mut sorted = seconds.clone();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let per_second = f64::from(args.batch) / median;
+    if args.json {
+        let figures = serde_json::json!({
+            "device": name, "areas": args.areas, "side": args.side, "batch": args.batch, "steps": args.steps,
+            "precision": format!("{:?}", args.precision).to_lowercase(),
+            "history": format!("{:?}", args.history).to_lowercase(),
+            "images_at_a_time": together, "seconds": seconds, "images_per_second": per_second, "peak_bytes": peak,
+        });
+        ui.out(&format!("{figures}\n"))?;
+        return Ok(0);
+    }
+    let row = |what: &str, value: String| vec![what.to_owned(), value];
+    let rows = vec![
+        row("device", name),
+        row(
+            "step",
+            format!(
+                "CordsNet-R{}, {side} x {side}, {} steps each before, with and after the image",
+                args.areas,
+                args.steps,
+                side = args.side
+            ),
+        ),
+        row("batch", format!("{}, {together} at a time", args.batch)),
+        row("seconds a batch", format!("{median:.3}, median of {}", seconds.len())),
+        row("images a second", format!("{per_second:.3}")),
+        row("peak memory", format!("{:.2} GiB", peak as f64 / GIB)),
+        row("ImageNet, one epoch", format!("{:.1} days", 1_281_167.0 / per_second / 86_400.0)),
+    ];
+    ui.out(&simple_table(&["what", "figure"], rows, ui.width()))?;
+    Ok(0)
+}
+
+/// Seconds of every batch but the first.
+fn time<D: Device<f32>>(device: &D, args: &BenchmarkArgs, memory_budget: Option<u64>) -> Result<Vec<f64>, TrainError> {
+    let architecture = Architecture::published(args.areas, 3, args.side, CLASSES)?;
+    let euler = Euler::published();
+    let (batch, repeats) = (usize::from(args.batch), usize::from(args.repeats));
+    let trial_ms = f64::from(args.steps) * euler.dt_ms;
+    let config = DirectConfig {
+        spontaneous_ms: trial_ms,
+        stimulus_ms: trial_ms,
+        after_ms: trial_ms,
+        readout_window_ms: trial_ms.min(30.0 * euler.dt_ms),
+        return_window_ms: trial_ms.min(10.0 * euler.dt_ms),
+        history: match args.history {
+            History::Float32 => HistoryPrecision::Exact,
+            History::Bfloat16 => HistoryPrecision::Bfloat16,
+        },
+        memory_budget,
+        fit: Fit {
+            epochs: 1,
+            batch,
+            ..Fit::default()
+        },
+        ..DirectConfig::default()
+    };
+    let mut image = vec![0.0; 3 * args.side * args.side];
+    Stream::new(1, Purpose::Probe, 0, 0, 0, 0).normal_fill(&mut image);
+    let noise = |count| Noise {
+        image: image.clone(),
+        side: args.side,
+        count,
+    };
+    let data = Data {
+        train: &noise((repeats + 1) * batch),
+        validation: &noise(1),
+    };
+    let (mut seconds, mut last) = (Vec::new(), None);
+    let mut observer = |progress: Progress<'_>| {
+        if let Progress::Batch { .. } = progress {
+            let now = Instant::now();
+            if let Some(last) = last.replace(now) {
+                seconds.push(now.duration_since(last).as_secs_f64());
+            }
+        }
+        if seconds.len() == repeats {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    match train_cordsnet(device, &architecture, &euler, &config, &data, None, &mut observer) {
+        Ok(_) | Err(TrainError::Stopped { .. }) => Ok(seconds),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes that this process has taken at most, as Linux states it; 0 where nothing does.
+fn peak_memory() -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}

@@ -1,0 +1,89 @@
+//! Where stages compute.
+
+use std::str::FromStr;
+
+use cords::device::cuda;
+use serde::{Deserialize, Serialize};
+
+use super::RunError;
+
+/// Where stages compute that can choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Device {
+    /// On a GPU where there is one.
+    Auto,
+    Cpu,
+    /// On this GPU, counted from 0 among those that `CUDA_VISIBLE_DEVICES` leaves.
+    Cuda(usize),
+}
+
+impl Device {
+    /// The device itself: never [`Device::Auto`], and a GPU only where one can be used.
+    ///
+    /// # Errors
+    /// [`RunError::Device`] where a GPU was asked for that cannot be used.
+    pub(crate) fn resolve(self) -> Result<Self, RunError> {
+        let missing = |reason| {
+            Err(RunError::Device {
+                device: self.to_string(),
+                reason,
+            })
+        };
+        match (self, cuda::count()) {
+            (Self::Cpu, _) => Ok(Self::Cpu),
+            (Self::Auto, Ok(count)) if count > 0 => Ok(Self::Cuda(0)),
+            (Self::Auto, _) => Ok(Self::Cpu),
+            (Self::Cuda(ordinal), Ok(count)) if ordinal < count => Ok(self),
+            (Self::Cuda(_), Ok(0)) => missing("the driver finds no GPU".to_owned()),
+            (Self::Cuda(_), Ok(count)) => missing(format!("GPUs are counted from 0 to {}", count - 1)),
+            (Self::Cuda(_), Err(error)) => missing(error.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match (name, name.strip_prefix("cuda:").map(str::parse)) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(Ok(ordinal))) => Ok(Self::Cuda(ordinal)),
+            _ => Err("use `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices() {
+        for (name, device) in [
+            ("auto", Device::Auto),
+            ("cpu", Device::Cpu),
+            ("cuda:0", Device::Cuda(0)),
+            ("cuda:12", Device::Cuda(12)),
+        ] {
+            assert_eq!(name.parse(), Ok(device));
+            assert_eq!(device.to_string(), name);
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
+            assert!(name.parse::<Device>().is_err(), "{name}");
+        }
+    }
+}

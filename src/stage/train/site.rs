@@ -1,0 +1,159 @@
+//! Where a network is trained, and with how much memory.
+
+use cords::device::cuda::{Cuda, Hardware, Settings};
+use cords::device::{Cpu, Device, DeviceError};
+use cords::learn::{
+    Checkpoints, CnnConfig, Data, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet, TrainedInverse,
+    continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
+};
+use cords::net::{Architecture, Euler, Parameters};
+
+use super::params::{Params, Phase};
+use crate::run::Device as Asked;
+use crate::stage::{Context, StageError};
+
+/// A training in all its parts.
+pub(super) struct Job<'a> {
+    pub(super) params: &'a Params,
+    pub(super) architecture: Architecture,
+    pub(super) euler: Euler,
+    /// What it goes on from.
+    pub(super) start: Option<&'a Parameters<f32>>,
+    pub(super) fit: &'a Fit,
+    pub(super) data: Data<'a>,
+    pub(super) checkpoints: Option<&'a Checkpoints<'a>>,
+}
+
+/// What came of it.
+pub(super) enum Trained {
+    Cnn(TrainedCnn),
+    Inverse(TrainedInverse),
+    CordsNet(TrainedCordsNet),
+}
+
+/// A device, and bytes that a gradient step may take there.
+pub(super) enum Site {
+    Cpu(Option<u64>),
+    Gpu(Hardware, u64),
+}
+
+impl Site {
+    /// Opens what the stage was given, and says so.
+    pub(super) fn open(params: &Params, batch: usize, context: &mut Context) -> Result<Self, StageError> {
+        const GIB: f64 = (1u64 << 30) as f64;
+        let asked = params.memory_budget.map(|gib| (gib * GIB) as u64);
+        let Asked::Cuda(ordinal) = context.device else {
+            return Ok(Self::Cpu(asked.or_else(|| share_of_memory(context))));
+        };
+        let hardware = Hardware::open(Settings {
+            ordinal,
+            precision: params.precision(),
+            // The same bits from the same stage, where the GPU is the same.
+            deterministic: true,
+        })?;
+        let free = hardware.free_memory()?;
+        // Libraries take some for themselves later.
+        let budget = asked.unwrap_or(u64::MAX).min(free / 10 * 9);
+        context.note(format!(
+            "on {} ({:.1} GiB free), {:?}, batches of {batch}",
+            hardware.description().name,
+            free as f64 / GIB,
+            params.precision()
+        ));
+        Ok(Self::Gpu(hardware, budget))
+    }
+
+    pub(super) fn train(self, job: &Job<'_>, observer: &mut Observer<'_>) -> Result<Trained, StageError> {
+        match self {
+            Self::Cpu(budget) => Ok(job.train(&Cpu, budget, observer)?),
+            Self::Gpu(hardware, budget) => {
+                // As many images at a time as there is room for: half as many wherever there is none.
+                let mut images = job.fit.batch;
+                loop {
+                    let device = Cuda::new(hardware.clone(), images);
+                    match job.train(&device, Some(budget), observer) {
+                        Err(TrainError::Memory { .. } | TrainError::Device(DeviceError::Memory { .. }))
+                            if images > 1 =>
+                        {
+                            images = images.div_ceil(2);
+                        }
+                        Err(error @ TrainError::Device(DeviceError::Memory { .. })) => {
+                            return Err(StageError::from(error).hint(
+                                "train with `history: bfloat16`, or see with `nvidia-smi` what else uses the GPU",
+                            ));
+                        }
+                        result => return Ok(result?),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    fn train<D: Device<f32>>(
+        &self,
+        device: &D,
+        budget: Option<u64>,
+        observer: &mut Observer<'_>,
+    ) -> Result<Trained, TrainError> {
+        let Self {
+            params,
+            architecture,
+            euler,
+            data,
+            checkpoints,
+            ..
+        } = self;
+        let (fit, checkpoints) = (self.fit.clone(), *checkpoints);
+        match (params.phase, self.start) {
+            (Phase::Cnn, _) => {
+                let config = CnnConfig { fit };
+                train_cnn(device, architecture, &config, data, checkpoints, observer).map(Trained::Cnn)
+            }
+            (Phase::Invert, Some(start)) => {
+                let config = params.inversion(fit);
+                train_inverse(device, architecture, euler, start, &config, data, checkpoints, observer)
+                    .map(Trained::Inverse)
+            }
+            (_, None) => {
+                let config = params.trials(fit, budget);
+                train_cordsnet(device, architecture, euler, &config, data, checkpoints, observer).map(Trained::CordsNet)
+            }
+            (_, Some(start)) => {
+                let config = params.trials(fit, budget);
+                let course = params.phi();
+                continue_cordsnet(
+                    device,
+                    architecture,
+                    euler,
+                    start,
+                    course,
+                    &config,
+                    data,
+                    checkpoints,
+                    observer,
+                )
+                .map(Trained::CordsNet)
+            }
+        }
+    }
+}
+
+/// Half of this machine's memory, shared among stages by their threads.
+fn share_of_memory(context: &Context) -> Option<u64> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = total_memory()? / 2;
+    Some((memory as f64 * context.threads as f64 / cores.max(context.threads) as f64) as u64)
+}
+
+/// Bytes of memory that this machine has, where the system says.
+fn total_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        Some(info.totalram as u64 * u64::from(info.mem_unit))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
