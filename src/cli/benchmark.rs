@@ -162,7 +162,10 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
         row("seconds a batch", format!("{median:.3}, median of {}", seconds.len())),
         row("images a second", format!("{per_second:.3}")),
         row("peak memory", format!("{:.2} GiB", peak as f64 / GIB)),
-        row("ImageNet, one epoch", format!("{:.1} days", 1_281_167.0 / per_second / 86_400.0)),
+        row(
+            "ImageNet, one epoch",
+            format!("{:.1} days", 1_281_167.0 / per_second / 86_400.0),
+        ),
     ];
     ui.out(&simple_table(&["what", "figure"], rows, ui.width()))?;
     Ok(0)

@@ -177,6 +177,17 @@ pub struct LeakyStep<'a, B> {
     pub next: &'a mut B,
 }
 
+/// The largest of some magnitudes, 0 of none; NaN where one is.
+pub(crate) fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |largest: f64, value| {
+        if largest.is_nan() || *value <= largest {
+            largest
+        } else {
+            *value
+        }
+    })
+}
+
 /// A processor. Sizes that do not fit together are bugs of the caller; implementations may panic on them.
 pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// Values on the device.
@@ -188,6 +199,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// Scratch memory of one group's kernels. Its content never reaches a result.
     type Workspace: Send + Sync + Default;
 
+    /// Numbers that kernels leave for the host, in the order in which they were asked for.
+    type Tally: Send + Sync + Default;
     /// Activity as bfloat16, with the signs of the currents that it came from.
     type Packed: Send + Sync;
 
@@ -240,10 +253,12 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn add_where_positive(&self, r: &Self::Buffer, q: &Self::Buffer, g: &mut Self::Buffer);
     /// g = 0 where r <= 0: adjoint of [`rectify`](Self::rectify) from its output.
     fn clear_where_not_positive(&self, r: &Self::Buffer, g: &mut Self::Buffer);
-    /// Sum of squares.
-    fn sum_squares(&self, x: &Self::Buffer) -> f64;
-    /// Largest magnitude; NaN where a value is NaN.
-    fn max_abs(&self, x: &Self::Buffer) -> f64;
+    /// All numbers of a tally, which is empty afterwards: a list for every kernel that left some. Waits for the device.
+    fn read(&self, tally: &mut Self::Tally) -> Vec<Vec<f64>>;
+    /// Leaves numbers whose sum is the sum of squares.
+    fn sum_squares(&self, x: &Self::Buffer, tally: &mut Self::Tally);
+    /// Leaves numbers of which the largest is the largest magnitude; NaN where a value is NaN.
+    fn max_abs(&self, x: &Self::Buffer, tally: &mut Self::Tally);
     /// x *= factor.
     fn scale(&self, factor: f64, x: &mut Self::Buffer);
 
@@ -347,7 +362,7 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// g += pooled gradient / plane where r > 0, or everywhere unless `rectified`: adjoint of one half of [`pool_pair`](Self::pool_pair).
     fn add_unpooled(&self, maps: Maps, dpooled: &Self::Buffer, r: &Self::Buffer, rectified: bool, g: &mut Self::Buffer);
 
-    /// Cross-entropy of each image and dlogits = scale (softmax - one-hot). `logits` are maps of side 1.
+    /// Leaves the cross-entropy of each image; dlogits = scale (softmax - one-hot). `logits` are maps of side 1.
     fn cross_entropy(
         &self,
         classes: usize,
@@ -355,16 +370,12 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         labels: &[u32],
         scale: f64,
         dlogits: &mut Self::Buffer,
-    ) -> Vec<f64>;
-    /// Sum of (r - rest)^2 with `rest` broadcast over images; g += 2 scale (r - rest).
-    fn return_term(
-        &self,
-        maps: Maps,
-        r: &Self::Buffer,
-        rest: &Self::Buffer,
-        scale: f64,
-        g: Option<&mut Self::Buffer>,
-    ) -> f64;
+        tally: &mut Self::Tally,
+    );
+    /// Leaves numbers whose sum is that of (r - rest)^2, with `rest` broadcast over images.
+    fn return_term(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, tally: &mut Self::Tally);
+    /// g += 2 scale (r - rest): gradient of [`return_term`](Self::return_term).
+    fn add_return_gradient(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, scale: f64, g: &mut Self::Buffer);
 
     /// w = g v / |v| per row of `rows` (weight norm; Salimans and Kingma 2016).
     fn weight_norm(&self, rows: usize, g: &Self::Buffer, v: &Self::Buffer) -> Self::Buffer;

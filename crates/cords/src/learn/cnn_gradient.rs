@@ -2,7 +2,7 @@
 
 use super::rollout::{keep_largest, largest_index};
 use super::{Batch, TrainError};
-use crate::device::{ConvShape, Device};
+use crate::device::{self, ConvShape, Device};
 use crate::net::{
     Architecture, CnnChunk, CnnGraph, ConvName, NORM_EPSILON, Parameters, Running, Statistics, Weights, cnn_others,
     conv_names, conv_shapes, norm_names, running_from,
@@ -73,11 +73,13 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
         let maps = ConvName::Readout.shape(architecture).out_maps(chunk.batch);
         device.download_maps(maps, &chunk.logits, &mut logits[first..]);
     }
+    let mut tally = D::Tally::default();
+    for activity in chunks.iter().flat_map(|chunk| &chunk.activity) {
+        device.max_abs(activity, &mut tally);
+    }
     let mut largest = (0, 0.0f64);
-    for chunk in &chunks {
-        for (area, activity) in chunk.activity.iter().enumerate() {
-            keep_largest(&mut largest, (area, device.max_abs(activity)));
-        }
+    for (index, magnitudes) in device.read(&mut tally).iter().enumerate() {
+        keep_largest(&mut largest, (index % areas, device::largest(magnitudes)));
     }
     let mut rows = logits.chunks_exact(classes);
     let mut passes: Vec<Backward<'_, T, D>> = chunks
@@ -215,13 +217,16 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     let chunk = &mut *pass.chunk;
     let logit_maps = shape.out_maps(chunk.batch);
     let mut dlogits = device.zeros_maps(logit_maps);
-    pass.losses = device.cross_entropy(
+    let mut tally = D::Tally::default();
+    device.cross_entropy(
         shape.outputs,
         &chunk.logits,
         pass.labels,
         1.0 / whole as f64,
         &mut dlogits,
+        &mut tally,
     );
+    pass.losses = device.read(&mut tally).concat();
     device.add_batch_sum(logit_maps, &dlogits, &mut pass.readout_bias);
     let dw = &mut pass.weights[graph.index(ConvName::Readout)];
     weight_gradient(

@@ -178,14 +178,16 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let logit_maps = connections.logit_maps(batch);
         let mut pooled = device.zeros_maps(connections.pooled_maps(batch));
         let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
+        let mut tally = D::Tally::default();
         for _ in 0..steps {
             connections.step(&mut scratch, batch, &constant, &now, &mut next);
             std::mem::swap(&mut now, &mut next);
             connections.read_out(&mut scratch.work, batch, &now, &mut pooled, &mut out);
-            let each = device.cross_entropy(classes, &out, &task.labels, 0.0, &mut gradient);
+            device.cross_entropy(classes, &out, &task.labels, 0.0, &mut gradient, &mut tally);
             device.download_maps(logit_maps, &out, task.logits);
             let right = count_right(task.logits, &task.labels) as f64;
-            task.over_time.push([right, each.iter().sum()]);
+            task.over_time
+                .push([right, device.read(&mut tally).concat().iter().sum()]);
         }
     });
     let over_time = finish(&groups, images.len());
@@ -211,9 +213,11 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         let maps = ConvName::Readout.shape(cnn.architecture()).out_maps(batch);
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, task.logits, &mut uploaded);
-        let each = device.cross_entropy(classes, &uploaded, &task.labels, 0.0, &mut gradient);
+        let mut tally = D::Tally::default();
+        device.cross_entropy(classes, &uploaded, &task.labels, 0.0, &mut gradient, &mut tally);
         let right = count_right(task.logits, &task.labels) as f64;
-        task.over_time.push([right, each.iter().sum()]);
+        task.over_time
+            .push([right, device.read(&mut tally).concat().iter().sum()]);
     });
     let [accuracy, cross_entropy] = finish(&groups, images.len()).last().copied().unwrap_or_default();
     Evaluation {

@@ -6,7 +6,7 @@
 
 use super::evaluate::load;
 use super::{Images, TrainError};
-use crate::device::{ConvShape, Cpu, Device, Maps};
+use crate::device::{ConvShape, Cpu, Device, Maps, largest};
 use crate::net::{Architecture, ConvName, FoldedGraph, current};
 use crate::{Real, Tensor};
 
@@ -33,13 +33,8 @@ impl Squares {
     fn add(&mut self, part: &Self) {
         self.error += part.error;
         self.contraction += part.contraction;
-        self.largest = largest(self.largest, part.largest);
+        self.largest = largest(&[self.largest, part.largest]);
     }
-}
-
-/// The larger one; unlike f64::max, NaN where one is.
-fn largest(a: f64, b: f64) -> f64 {
-    if a.is_nan() || a > b { a } else { b }
 }
 
 /// Three sweeps of one area for one group of images. Where `gradient` is given, adds to the gradients of W and b.
@@ -71,10 +66,19 @@ fn sweep<T: Real, D: Device<T>>(
     for term in &terms {
         device.add(term, &mut difference);
     }
+    let mut tally = D::Tally::default();
+    device.sum_squares(&difference, &mut tally);
+    device.sum_squares(&terms[SWEEPS], &mut tally);
+    for term in &terms {
+        device.max_abs(term, &mut tally);
+    }
+    let lists = device.read(&mut tally);
+    let (sums, magnitudes) = lists.split_at(2);
+    let sum = |index: usize| sums[index].iter().sum();
     let squares = Squares {
-        error: device.sum_squares(&difference),
-        contraction: device.sum_squares(&terms[SWEEPS]),
-        largest: terms.iter().map(|term| device.max_abs(term)).fold(0.0, largest),
+        error: sum(0),
+        contraction: sum(1),
+        largest: largest(&magnitudes.concat()),
     };
     if let Some((factors, weight, bias)) = gradient {
         device.scale(2.0 * factors.error, &mut difference);

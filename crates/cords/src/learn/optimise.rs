@@ -123,9 +123,14 @@ fn moment_name(parameter: usize, order: usize) -> String {
 
 /// Scales all gradients down together where their joint norm exceeds `limit`; returns the norm before.
 pub fn clip_gradient_norm<T: Real, D: Device<T>>(device: &D, limit: Option<f64>, gradients: &mut [D::Buffer]) -> f64 {
-    let norm = gradients
+    let mut tally = D::Tally::default();
+    for gradient in gradients.iter() {
+        device.sum_squares(gradient, &mut tally);
+    }
+    let squares = device.read(&mut tally);
+    let norm = squares
         .iter()
-        .map(|gradient| device.sum_squares(gradient))
+        .map(|parts| parts.iter().sum::<f64>())
         .sum::<f64>()
         .sqrt();
     if let Some(limit) = limit {

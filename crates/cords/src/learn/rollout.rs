@@ -9,7 +9,7 @@ use super::history::History;
 use super::memory::Plan;
 use super::{Batch, Objective};
 use crate::Real;
-use crate::device::Device;
+use crate::device::{Device, largest};
 use crate::net::{Connections, ConvName, StepScratch, conv_shapes};
 
 /// Gradients of effective weights and biases, before weight norm's adjoint.
@@ -33,6 +33,16 @@ pub(crate) struct GroupLoss {
     pub(crate) largest: (usize, f64),
 }
 
+/// What numbers in a trial's tally are.
+enum Left {
+    /// Of each image, at one step of the readout window.
+    CrossEntropy,
+    /// Squared distances, and their factor in the return term.
+    ReturnTerm { factor: f64 },
+    /// Largest magnitudes of an area.
+    Largest { area: usize },
+}
+
 /// Memory of one group's trial, reused from batch to batch.
 pub(crate) struct Rollout<T: Real, D: Device<T>> {
     batch: usize,
@@ -48,6 +58,7 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
     pooled: Vec<D::Buffer>,
     logits: D::Buffer,
     dlogits: Vec<D::Buffer>,
+    tally: D::Tally,
     /// dL/dr per area.
     gradient: Vec<D::Buffer>,
     /// dL/du per area: of the step being passed, and summed over the steps of a phase.
@@ -88,6 +99,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             pooled: (0..window).map(|_| device.zeros_maps(pooled)).collect(),
             logits: device.zeros_maps(logits),
             dlogits: (0..window).map(|_| device.zeros_maps(logits)).collect(),
+            tally: D::Tally::default(),
             gradient: connections.buffers(batch),
             delta: connections.buffers(batch),
             delta_sum: connections.buffers(batch),
@@ -143,7 +155,8 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         for (area, (rest, start)) in spontaneous.iter().zip(self.history.begin()).enumerate() {
             device.broadcast(connections.maps(area, batch), rest, start);
         }
-        let mut loss = GroupLoss::default();
+        // The device goes on while the host asks for more: what it leaves is read at the end.
+        let mut left = Vec::new();
         for step in 1..=objective.steps() {
             let current = if step <= objective.stimulus_steps {
                 &self.stimulus_current
@@ -165,20 +178,32 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 );
                 let scale = objective.ramp[k] / (objective.ramp.len() * whole) as f64;
                 let classes = connections.architecture.classes;
-                let each = device.cross_entropy(classes, &self.logits, labels, scale, &mut self.dlogits[k]);
-                loss.cross_entropy.push(each.iter().sum());
+                let (dlogits, tally) = (&mut self.dlogits[k], &mut self.tally);
+                device.cross_entropy(classes, &self.logits, labels, scale, dlogits, tally);
+                left.push(Left::CrossEntropy);
             }
             if objective.returns(step) {
                 for (area, rest) in spontaneous.iter().enumerate() {
                     let factor = objective.return_factor(connections, area, whole);
                     let maps = connections.maps(area, batch);
-                    loss.return_term += factor * device.return_term(maps, &state[area], rest, 0.0, None);
+                    device.return_term(maps, &state[area], rest, &mut self.tally);
+                    left.push(Left::ReturnTerm { factor });
                 }
             }
             if step == objective.stimulus_steps || step == objective.steps() {
                 for (area, activity) in state.iter().enumerate() {
-                    keep_largest(&mut loss.largest, (area, device.max_abs(activity)));
+                    device.max_abs(activity, &mut self.tally);
+                    left.push(Left::Largest { area });
                 }
+            }
+        }
+        let mut loss = GroupLoss::default();
+        for (left, values) in left.into_iter().zip(device.read(&mut self.tally)) {
+            let sum = || values.iter().sum::<f64>();
+            match left {
+                Left::CrossEntropy => loss.cross_entropy.push(sum()),
+                Left::ReturnTerm { factor } => loss.return_term += factor * sum(),
+                Left::Largest { area } => keep_largest(&mut loss.largest, (area, largest(&values))),
             }
         }
         device.download_maps(connections.logit_maps(batch), &self.logits, logits);
@@ -253,7 +278,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             for (area, rest) in spontaneous.iter().enumerate() {
                 let scale = objective.return_weight * objective.return_factor(connections, area, whole);
                 let gradient = &mut self.gradient[area];
-                device.return_term(connections.maps(area, batch), &state[area], rest, scale, Some(gradient));
+                device.add_return_gradient(connections.maps(area, batch), &state[area], rest, scale, gradient);
             }
         }
         if let Some(k) = objective.ramp_index(step) {

@@ -2,7 +2,7 @@
 
 use super::{Finding, error};
 use crate::Real;
-use crate::device::{AdamStep, ConvShape, Cpu, Device, DeviceError, LeakyStep, Maps};
+use crate::device::{AdamStep, ConvShape, Cpu, Device, DeviceError, LeakyStep, Maps, largest};
 use crate::net::Phi;
 use crate::rng::{Purpose, Stream};
 
@@ -156,22 +156,36 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let mut sum = prober.parameter(maps.channels * maps.plane(), 6);
     device.add_batch_sum(maps, &x, &mut sum);
     prober.note_parameter(&name("add_batch_sum"), &sum, few);
-    prober.note(&name("sum_squares"), vec![device.sum_squares(&x)], few);
-    prober.note(&name("max_abs"), vec![device.max_abs(&x)], few);
+    let mut tally = D::Tally::default();
+    device.sum_squares(&x, &mut tally);
+    device.max_abs(&x, &mut tally);
     // A largest magnitude that is not a number stays one.
     let mut host = normal::<T>(maps.len(), 1);
     host[maps.len() / 2] = T::from_f64(f64::NAN);
     let mut broken = device.zeros_maps(maps);
     device.upload_maps(maps, &host, &mut broken);
-    let nan = device.max_abs(&broken).is_nan();
-    prober.note(&name("max_abs of one NaN is NaN"), vec![f64::from(u8::from(nan))], 0.0);
+    device.max_abs(&broken, &mut tally);
     let rest = prober.maps(maps.with_batch(1), 7);
     let mut g = prober.maps(maps, 8);
-    let distance = device.return_term(maps, &x, &rest, 0.3, Some(&mut g));
-    prober.note(&name("return_term"), vec![distance], few);
-    prober.note_maps(&name("return_term's gradient"), maps, &g, few);
-    let distance = device.return_term(maps, &x, &rest, 0.3, None);
-    prober.note(&name("return_term alone"), vec![distance], few);
+    device.return_term(maps, &x, &rest, &mut tally);
+    device.add_return_gradient(maps, &x, &rest, 0.3, &mut g);
+    prober.note_maps(&name("add_return_gradient"), maps, &g, few);
+    let left = device.read(&mut tally);
+    let sum = |index: usize| vec![left[index].iter().sum()];
+    prober.note(&name("sum_squares"), sum(0), few);
+    prober.note(&name("max_abs"), vec![largest(&left[1])], few);
+    let nan = largest(&left[2]).is_nan();
+    prober.note(&name("max_abs of one NaN is NaN"), vec![f64::from(u8::from(nan))], 0.0);
+    prober.note(&name("return_term"), sum(3), few);
+    // More than a device may hold at a time; each in its place.
+    for index in 0..400 {
+        match index % 2 {
+            0 => device.sum_squares(&x, &mut tally),
+            _ => device.return_term(maps, &x, &rest, &mut tally),
+        }
+    }
+    let many: Vec<f64> = device.read(&mut tally).iter().map(|parts| parts.iter().sum()).collect();
+    prober.note(&name("400 sums"), many, few);
 }
 
 /// The leaky step's adjoint, from exact and from packed activity.
@@ -274,7 +288,9 @@ fn readout<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, classes: usize)
     };
     let logits = prober.maps(maps, 1);
     let mut dlogits = prober.maps(maps, 2);
-    let losses = device.cross_entropy(classes, &logits, &labels, 0.25, &mut dlogits);
+    let mut tally = D::Tally::default();
+    device.cross_entropy(classes, &logits, &labels, 0.25, &mut dlogits, &mut tally);
+    let losses = device.read(&mut tally).concat();
     prober.note(&format!("cross_entropy, {classes} classes"), losses, 4.0 * UNIT);
     let name = format!("cross_entropy's gradient, {classes} classes");
     prober.note_maps(&name, maps, &dlogits, 4.0 * UNIT);

@@ -239,15 +239,19 @@ pub(super) fn cross_entropy<T: Real>(
         .collect()
 }
 
-pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], rest: &[T], scale: f64, g: Option<&mut [T]>) -> f64 {
-    assert_eq!((r.len(), rest.len()), (stored(maps), image(maps)));
-    assert!(g.as_ref().is_none_or(|g| g.len() == r.len()));
+pub(super) fn add_return_gradient<T: Real>(maps: Maps, r: &[T], rest: &[T], scale: f64, g: &mut [T]) {
+    assert_eq!(
+        (r.len(), rest.len(), g.len()),
+        (stored(maps), image(maps), stored(maps))
+    );
     let factor = T::from_f64(2.0 * scale);
-    if let Some(g) = g {
-        for (r, g) in r.chunks_exact(rest.len()).zip(g.chunks_exact_mut(rest.len())) {
-            super::elementwise::add_difference(factor, r, rest, g);
-        }
+    for (r, g) in r.chunks_exact(rest.len()).zip(g.chunks_exact_mut(rest.len())) {
+        super::elementwise::add_difference(factor, r, rest, g);
     }
+}
+
+pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], rest: &[T]) -> f64 {
+    assert_eq!((r.len(), rest.len()), (stored(maps), image(maps)));
     let each = |r: &[T]| {
         vectorised(|| {
             let mut sums = [0.0f64; BLOCK];

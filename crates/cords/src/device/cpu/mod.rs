@@ -40,6 +40,7 @@ impl<T: Real> Device<T> for Cpu {
     type Buffer = Aligned<T>;
     type Filter = conv::Filter<T>;
     type WeightSum = conv::WeightSum<T>;
+    type Tally = Vec<Vec<f64>>;
     type Workspace = conv::Workspace<T>;
     type Packed = Packed;
 
@@ -144,12 +145,16 @@ impl<T: Real> Device<T> for Cpu {
         elementwise::clear_where_not_positive(r, g);
     }
 
-    fn sum_squares(&self, x: &Aligned<T>) -> f64 {
-        elementwise::sum_squares(x)
+    fn read(&self, tally: &mut Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        std::mem::take(tally)
     }
 
-    fn max_abs(&self, x: &Aligned<T>) -> f64 {
-        elementwise::max_abs(x)
+    fn sum_squares(&self, x: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
+        tally.push(vec![elementwise::sum_squares(x)]);
+    }
+
+    fn max_abs(&self, x: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
+        tally.push(vec![elementwise::max_abs(x)]);
     }
 
     fn scale(&self, factor: f64, x: &mut Aligned<T>) {
@@ -306,19 +311,17 @@ impl<T: Real> Device<T> for Cpu {
         labels: &[u32],
         scale: f64,
         dlogits: &mut Aligned<T>,
-    ) -> Vec<f64> {
-        maps::cross_entropy(classes, logits, labels, scale, dlogits)
+        tally: &mut Vec<Vec<f64>>,
+    ) {
+        tally.push(maps::cross_entropy(classes, logits, labels, scale, dlogits));
     }
 
-    fn return_term(
-        &self,
-        maps: Maps,
-        r: &Aligned<T>,
-        rest: &Aligned<T>,
-        scale: f64,
-        g: Option<&mut Aligned<T>>,
-    ) -> f64 {
-        maps::return_term(maps, r, rest, scale, g.map(|g| &mut **g))
+    fn return_term(&self, maps: Maps, r: &Aligned<T>, rest: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
+        tally.push(vec![maps::return_term(maps, r, rest)]);
+    }
+
+    fn add_return_gradient(&self, maps: Maps, r: &Aligned<T>, rest: &Aligned<T>, scale: f64, g: &mut Aligned<T>) {
+        maps::add_return_gradient(maps, r, rest, scale, g);
     }
 
     fn weight_norm(&self, rows: usize, g: &Aligned<T>, v: &Aligned<T>) -> Aligned<T> {

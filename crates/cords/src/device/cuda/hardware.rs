@@ -191,7 +191,8 @@ impl Hardware {
         let mut bytes = 0u64;
         // SAFETY: the device was opened, and the attribute is a `cuuint64_t`.
         unsafe {
-            let pool = driver::device::get_default_mem_pool(context.cu_device()).map_err(failed("asking for memory"))?;
+            let pool =
+                driver::device::get_default_mem_pool(context.cu_device()).map_err(failed("asking for memory"))?;
             let high = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
             driver::mem_pool::get_attribute(pool, high, (&raw mut bytes).cast())
         }

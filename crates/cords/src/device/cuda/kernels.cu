@@ -98,17 +98,17 @@ KERNEL adam(float rate, float root, float shrink, float added, float epsilon, fl
     }
 }
 
-// --- sums: an item is a part, which takes every `items`-th value -------------------------------------------------------
+// --- sums: an item is a part, which takes every `items`-th value; parts go to the places from `first` on ---------------
 
-KERNEL squares(const float *x, Long values, double *parts, Long items) {
+KERNEL squares(const float *x, Long values, Long first, double *parts, Long items) {
     EACH(part) {
         double sum = 0;
         for (Long i = part; i < values; i += items) sum += (double)x[i] * x[i];
-        parts[part] = sum;
+        parts[first + part] = sum;
     }
 }
 
-KERNEL magnitudes(const float *x, Long values, double *parts, Long items) {
+KERNEL magnitudes(const float *x, Long values, Long first, double *parts, Long items) {
     EACH(part) {
         double largest = 0;
         for (Long i = part; i < values; i += items) {
@@ -116,19 +116,19 @@ KERNEL magnitudes(const float *x, Long values, double *parts, Long items) {
             if (!(y <= largest)) largest = y;
             if (largest != largest) break;
         }
-        parts[part] = largest;
+        parts[first + part] = largest;
     }
 }
 
 // Squared distances from `rest`, the same for every image.
-KERNEL distances(const float *x, const float *rest, Long image, Long values, double *parts, Long items) {
+KERNEL distances(const float *x, const float *rest, Long image, Long values, Long first, double *parts, Long items) {
     EACH(part) {
         double sum = 0;
         for (Long i = part; i < values; i += items) {
             double difference = x[i] - rest[i % image];
             sum += difference * difference;
         }
-        parts[part] = sum;
+        parts[first + part] = sum;
     }
 }
 
@@ -217,9 +217,9 @@ KERNEL add_unpooled(const float *dpooled, const float *r, Long channels, Long pl
     }
 }
 
-// Cross-entropy of an image, added to `losses`, and dlogits = scale (softmax - one-hot).
-KERNEL cross_entropy(const float *logits, const unsigned *labels, Long classes, double factor, float *dlogits, double *losses,
-                     Long items) {
+// Cross-entropy of an image, to the places from `first` on, and dlogits = scale (softmax - one-hot).
+KERNEL cross_entropy(const float *logits, const unsigned *labels, Long classes, double factor, Long first, float *dlogits,
+                     double *losses, Long items) {
     EACH(image) {
         const float *x = logits + image * classes;
         double largest = x[0], total = 0;
@@ -230,7 +230,7 @@ KERNEL cross_entropy(const float *logits, const unsigned *labels, Long classes, 
             double share = exp(x[class_] - largest) / total - (class_ == (Long)labels[image]);
             dlogits[image * classes + class_] = (float)(factor * share);
         }
-        losses[image] = largest + log(total) - x[labels[image]];
+        losses[first + image] = largest + log(total) - x[labels[image]];
     }
 }
 

@@ -153,13 +153,13 @@ const CUDNN: Wanted = Wanted {
     ],
 };
 
-/// All libraries, those that others need first.
+/// Those that others need first.
+const ALL: [Wanted; 4] = [DRIVER, NVRTC, CUBLASLT, CUDNN];
+
+/// All libraries.
 pub fn libraries() -> Vec<Library> {
     let folders = folders();
-    [DRIVER, NVRTC, CUBLASLT, CUDNN]
-        .iter()
-        .map(|wanted| wanted.look(&folders))
-        .collect()
+    ALL.iter().map(|wanted| wanted.look(&folders)).collect()
 }
 
 /// NVRTC alone, which works without a GPU.
@@ -172,14 +172,13 @@ pub(super) fn nvrtc() -> Library {
 /// # Errors
 /// What is missing and what to do, in one line.
 pub(super) fn require() -> Result<(), String> {
-    let missing = |library: Library| {
-        let reason = library.found.err()?;
-        Some(format!("{} {}: {reason}", library.name, library.purpose))
+    let folders = folders();
+    // One by one: where there is no driver, nothing else is opened, which takes its time.
+    let missing = |wanted: &Wanted| {
+        let reason = wanted.find(&folders).err()?;
+        Some(format!("{} {}: {reason}", wanted.name, wanted.purpose))
     };
-    match libraries().into_iter().find_map(missing) {
-        None => Ok(()),
-        Some(reason) => Err(reason),
-    }
+    ALL.iter().find_map(missing).map_or(Ok(()), Err)
 }
 
 impl Wanted {

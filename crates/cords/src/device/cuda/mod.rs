@@ -74,6 +74,25 @@ impl<M> Default for Workspace<M> {
     }
 }
 
+/// Numbers that kernels have left, all in one buffer.
+pub struct Tally<M> {
+    cells: Buffer<M>,
+    /// Places of what has been left and not been read.
+    places: Vec<std::ops::Range<usize>>,
+    /// What was read when the buffer was full.
+    read: Vec<Vec<f64>>,
+}
+
+impl<M> Default for Tally<M> {
+    fn default() -> Self {
+        Self {
+            cells: Buffer { memory: None, len: 0 },
+            places: Vec::new(),
+            read: Vec::new(),
+        }
+    }
+}
+
 /// Activity as bfloat16, with the signs of the currents that it came from, 32 a word.
 pub struct Packed<M> {
     values: Buffer<M>,
@@ -81,8 +100,10 @@ pub struct Packed<M> {
 }
 
 /// Parts that a sum over all values is taken in, and those of a sum over a channel's positions.
-const PARTS: usize = 1 << 12;
+const PARTS: usize = 1 << 10;
 const CHANNEL_PARTS: usize = 64;
+/// Numbers of a tally: those of a whole training step of the published trial.
+const CELLS: usize = 1 << 17;
 
 /// Kernel arguments: `r` before a buffer that is read, `w` before one that is written, otherwise the parameter's type. None
 /// where a buffer has no memory.
@@ -149,7 +170,7 @@ impl<G: Gpu> Cuda<G> {
     }
 
     /// The values of a buffer; zeros where the device has failed.
-    fn read<V: bytemuck::Pod>(&self, buffer: &Buffer<G::Memory>) -> Vec<V> {
+    fn fetched<V: bytemuck::Pod>(&self, buffer: &Buffer<G::Memory>) -> Vec<V> {
         let mut host = vec![V::zeroed(); buffer.len];
         if let Some(memory) = &buffer.memory {
             self.attempt(|gpu| gpu.read(memory, bytemuck::cast_slice_mut(&mut host)));
@@ -196,12 +217,34 @@ impl<G: Gpu> Cuda<G> {
         }
     }
 
-    /// The parts of a sum over `len` values that `kernel` leaves in its last argument.
-    fn parts(&self, len: usize, launch: impl FnOnce(&mut Buffer<G::Memory>, usize)) -> Vec<f64> {
-        let count = len.min(PARTS);
-        let mut parts = self.room(count, size_of::<f64>());
-        launch(&mut parts, count);
-        self.read(&parts)
+    /// Room for `count` numbers in a tally: the first one's place.
+    fn places(&self, tally: &mut Tally<G::Memory>, count: usize) -> usize {
+        assert!(count <= CELLS);
+        if tally.cells.len == 0 {
+            tally.cells = self.room(CELLS, size_of::<f64>());
+        }
+        let used = tally.places.last().map_or(0, |last| last.end);
+        let first = if used + count > CELLS {
+            self.take(tally);
+            0
+        } else {
+            used
+        };
+        tally.places.push(first..first + count);
+        first
+    }
+
+    /// Reads what the buffer of a tally holds.
+    fn take(&self, tally: &mut Tally<G::Memory>) {
+        let used = tally.places.last().map_or(0, |last| last.end);
+        let mut host = vec![0.0f64; used];
+        if let Some(memory) = &tally.cells.memory
+            && used > 0
+        {
+            self.attempt(|gpu| gpu.read(memory, bytemuck::cast_slice_mut(&mut host)));
+        }
+        let lists = tally.places.drain(..).map(|place| host[place].to_vec());
+        tally.read.extend(lists);
     }
 
     /// Per channel, sums as `channel_sums` takes them, of `a` and `b` or of one of them.
@@ -234,7 +277,7 @@ impl<G: Gpu> Cuda<G> {
             arguments!(r sums, long parts, w totals),
             maps.channels,
         );
-        self.read(&totals)
+        self.fetched(&totals)
     }
 
     /// `[rows, channels, plane]` as `[rows, plane, channels]`.
@@ -255,6 +298,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     type Filter = Filter<G::Memory>;
     type WeightSum = WeightSum<G::Memory>;
     type Workspace = Workspace<G::Memory>;
+    type Tally = Tally<G::Memory>;
     type Packed = Packed<G::Memory>;
 
     fn check(&self) -> Result<(), DeviceError> {
@@ -274,7 +318,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn spare_bytes(&self) -> u64 {
-        0
+        // Tallies of a trial and of the gradient's norm.
+        (2 * CELLS * size_of::<f64>()) as u64
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
@@ -306,7 +351,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn download(&self, buffer: &Self::Buffer) -> Vec<f32> {
-        self.read(buffer)
+        self.fetched(buffer)
     }
 
     fn upload_maps(&self, maps: Maps, host: &[f32], out: &mut Self::Buffer) {
@@ -318,7 +363,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     fn download_maps(&self, maps: Maps, buffer: &Self::Buffer, out: &mut [f32]) {
         let mut exchanged = self.room_f32(same([buffer.len, maps.len(), out.len()]));
         self.exchange(maps.plane(), maps.channels, buffer, &mut exchanged);
-        out.copy_from_slice(&self.read::<f32>(&exchanged));
+        out.copy_from_slice(&self.fetched::<f32>(&exchanged));
     }
 
     fn clear(&self, x: &mut Self::Buffer) {
@@ -355,26 +400,23 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.launch("clear_where_not_positive", arguments!(r r, w g), same([r.len, g.len]));
     }
 
-    fn sum_squares(&self, x: &Self::Buffer) -> f64 {
-        self.parts(x.len, |parts, count| {
-            self.launch("squares", arguments!(r x, long x.len, w parts), count);
-        })
-        .iter()
-        .sum()
+    fn read(&self, tally: &mut Tally<G::Memory>) -> Vec<Vec<f64>> {
+        self.take(tally);
+        std::mem::take(&mut tally.read)
     }
 
-    fn max_abs(&self, x: &Self::Buffer) -> f64 {
-        self.parts(x.len, |parts, count| {
-            self.launch("magnitudes", arguments!(r x, long x.len, w parts), count);
-        })
-        .into_iter()
-        .fold(0.0, |largest: f64, part| {
-            if largest.is_nan() || part <= largest {
-                largest
-            } else {
-                part
-            }
-        })
+    fn sum_squares(&self, x: &Self::Buffer, tally: &mut Tally<G::Memory>) {
+        let count = x.len.min(PARTS);
+        let first = self.places(tally, count);
+        let arguments = arguments!(r x, long x.len, long first, w tally.cells);
+        self.launch("squares", arguments, count);
+    }
+
+    fn max_abs(&self, x: &Self::Buffer, tally: &mut Tally<G::Memory>) {
+        let count = x.len.min(PARTS);
+        let first = self.places(tally, count);
+        let arguments = arguments!(r x, long x.len, long first, w tally.cells);
+        self.launch("magnitudes", arguments, count);
     }
 
     fn scale(&self, factor: f64, x: &mut Self::Buffer) {
@@ -628,42 +670,31 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         labels: &[u32],
         scale: f64,
         dlogits: &mut Self::Buffer,
-    ) -> Vec<f64> {
+        tally: &mut Tally<G::Memory>,
+    ) {
         same([logits.len, dlogits.len, classes * labels.len()]);
         let images = labels.len();
         let labels = self.uploaded(labels);
-        let mut losses = self.room(images, size_of::<f64>());
+        let first = self.places(tally, images);
         self.launch(
             "cross_entropy",
-            arguments!(r logits, r labels, long classes, double scale, w dlogits, w losses),
+            arguments!(r logits, r labels, long classes, double scale, long first, w dlogits, w tally.cells),
             images,
         );
-        self.read(&losses)
     }
 
-    fn return_term(
-        &self,
-        maps: Maps,
-        r: &Self::Buffer,
-        rest: &Self::Buffer,
-        scale: f64,
-        g: Option<&mut Self::Buffer>,
-    ) -> f64 {
+    fn return_term(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, tally: &mut Tally<G::Memory>) {
         let values = same([r.len, maps.len(), rest.len * maps.batch]);
-        if let Some(g) = g {
-            let items = same([values, g.len]);
-            self.launch(
-                "add_distance_gradient",
-                arguments!(float 2.0 * scale, r r, r rest, long rest.len, w g),
-                items,
-            );
-        }
-        self.parts(values, |parts, count| {
-            let arguments = arguments!(r r, r rest, long rest.len, long values, w parts);
-            self.launch("distances", arguments, count);
-        })
-        .iter()
-        .sum()
+        let count = values.min(PARTS);
+        let first = self.places(tally, count);
+        let arguments = arguments!(r r, r rest, long rest.len, long values, long first, w tally.cells);
+        self.launch("distances", arguments, count);
+    }
+
+    fn add_return_gradient(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, scale: f64, g: &mut Self::Buffer) {
+        let items = same([r.len, maps.len(), rest.len * maps.batch, g.len]);
+        let arguments = arguments!(float 2.0 * scale, r r, r rest, long rest.len, w g);
+        self.launch("add_distance_gradient", arguments, items);
     }
 
     fn weight_norm(&self, rows: usize, g: &Self::Buffer, v: &Self::Buffer) -> Self::Buffer {
