@@ -1,58 +1,70 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one go, on a machine that has one and nothing of dynvis but its program:
+# Everything that needs a GPU, in one go:
 #
-#   scripts/gpu_check.sh DYNVIS OUT [--short]
+#   scripts/gpu_check.sh PROGRAM FOLDER [--short]
 #
-# DYNVIS is the program, OUT a folder for what it prints. Libraries of PyTorch's wheels are found by themselves where `python3` is
-# that of PyTorch. Ends with a line for every check, and with 1 where one failed.
+# PROGRAM is dynvis, FOLDER takes what the checks print. The machine needs nothing else of this project but the folders `pipelines`,
+# `stages`, `scripts` and `benches`, no Rust and no network; `python3` with PyTorch for the comparison (left out with --short), whose
+# wheels also serve as CUDA's libraries. Every check is reported when it ends; the last line counts failures, and so does the exit.
 set -uo pipefail
-cd "$(dirname "$0")/.."
 program=$(realpath "$1")
 mkdir -p "$2"
 out=$(realpath "$2")
 short=${3:-}
+cd "$(dirname "$0")/.."
 failed=0
-report=""
-
-check() { # NAME COMMAND...
-    local name=$1 start=$SECONDS
-    shift
-    if "$@" >"$out/$name.txt" 2>&1; then
-        report+="passed  $name ($((SECONDS - start)) s)"$'\n'
-    else
-        report+="FAILED  $name ($((SECONDS - start)) s): $(tail -n 1 "$out/$name.txt")"$'\n'
-        failed=1
-    fi
-}
-
+# PyTorch's wheels, wherever its interpreter is linked from.
+VIRTUAL_ENV=${VIRTUAL_ENV:-$(python3 -c 'import sys; print(sys.prefix)' 2>/dev/null || true)}
+export VIRTUAL_ENV
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r pipelines stages "$work/"
+: >"$out/report.txt"
 
-quickstart() { (cd "$work" && "$program" --cache "$work/$1" run pipelines/quickstart.yaml --device "$1" --progress plain); }
-# One epoch from the same seed: losses agree to float noise.
-epoch() { (cd "$work" && "$program" --cache "$work/epoch-$1" run pipelines/quickstart.yaml "cordsnet@seed=0" -S cordsnet.epochs=1 --device "$1" --progress plain \
-    && "$program" --cache "$work/epoch-$1" show @ cordsnet@seed=0/training --format csv | tee "$work/epoch-$1.csv"); }
-same_epoch() { python3 - "$work/epoch-cpu.csv" "$work/epoch-cuda.csv" <<'PY'
-import csv, sys
-(a,), (b,) = (list(csv.DictReader(open(path))) for path in sys.argv[1:])
-for column in ("loss", "validation_loss"):
-    x, y = float(a[column]), float(b[column])
-    print(column, x, y, abs(x - y) / x)
-    assert abs(x - y) <= 1e-3 * x, column
-PY
+check() { # NAME SECONDS COMMAND...
+    local name=$1 limit=$2 start=$SECONDS said=passed status=0
+    shift 2
+    timeout --signal=INT --kill-after=20 "$limit" "$@" >>"$out/$name.txt" 2>&1 || status=$?
+    if [ $status -ne 0 ]; then
+        said="FAILED ($status)"
+        failed=$((failed + 1))
+    fi
+    echo "$said  $name, $((SECONDS - start)) s: $(tail -n 1 "$out/$name.txt" | cut -c1-160)" | tee -a "$out/report.txt"
 }
 
-check doctor "$program" doctor
-check selftest "$program" selftest --device cuda
-check epoch-cpu epoch cpu
-check epoch-cuda epoch cuda
-check same-epoch same_epoch
-check quickstart-cuda quickstart cuda
-check benchmark "$program" benchmark --device cuda --precision tf32 --batch 16 --steps 20
-if [ "$short" != --short ]; then
-    check gpu python3 benches/pytorch/gpu.py --dynvis "$program" --markdown "$out/gpu.md"
-fi
+# What cuDNN complains of goes to the selftest's output.
+selftest() { CUDNN_LOGLEVEL_DBG=1 CUDNN_LOGDEST_DBG=stderr "$program" selftest --device cuda; }
+run() { (cd "$work" && "$program" --cache "$work/$1" run pipelines/quickstart.yaml --device "$2" --progress plain "${@:3}"); }
+# One epoch from the same seed.
+epoch() {
+    run "epoch-$1" "$1" "cordsnet@seed=0" -S cordsnet.epochs=1 || return 1
+    (cd "$work" && "$program" --cache "$work/epoch-$1" show @ cordsnet@seed=0/training --format csv) >"$work/epoch-$1.csv"
+}
+# Losses agree to float noise.
+same_epoch() {
+    python3 - "$work/epoch-cpu.csv" "$work/epoch-cuda.csv" <<'PY'
+import csv, sys
+(a,), (b,) = (list(csv.DictReader(open(path))) for path in sys.argv[1:])
+wrong = []
+for column in ("loss", "validation_cross_entropy"):
+    x, y = float(a[column]), float(b[column])
+    print(f"{column}: {x} on the processor, {y} on the GPU, relative difference {abs(x - y) / x:.1e}")
+    wrong += [column] * (abs(x - y) > 1e-3 * x)
+sys.exit(f"too far apart: {', '.join(wrong)}" if wrong else 0)
+PY
+}
+export program work
+export -f selftest run epoch same_epoch
 
-printf '%s' "$report" | tee "$out/report.txt"
-exit $failed
+check doctor 60 "$program" doctor
+check selftest 240 bash -c selftest
+check epochs 240 bash -c 'epoch cpu && epoch cuda && same_epoch'
+check quickstart 400 bash -c 'run quickstart cuda'
+check benchmark 120 "$program" benchmark --device cuda --precision tf32 --batch 16 --steps 20
+if [ "$short" != --short ]; then
+    for areas in 8 2; do
+        check "pytorch-R$areas" 570 python3 benches/pytorch/gpu.py --dynvis "$program" --areas $areas --markdown "$out/R$areas.md"
+    done
+fi
+echo "$failed failed" | tee -a "$out/report.txt"
+[ $failed -eq 0 ]

@@ -3,11 +3,12 @@
 
     python benches/pytorch/gpu.py --dynvis target/release/dynvis [--markdown FILE]
 
-Every way is timed at batches that double until memory does not suffice or a step takes too long; its best rate counts. The
+Every way is timed at batches that grow until memory does not suffice or a step takes too long; its best rate counts. The
 floor is what the convolutions' operations take at the matrix rate that this device reaches, and what the activity's bytes take at
 its copy rate, both measured here. All steps include the optimiser, none includes the loading of images.
 """
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -64,11 +65,15 @@ def advance_mixed(rs, constant, w, alpha):
 class Way:
     """A way to make a training step in PyTorch."""
 
-    def __init__(self, name, make, tf32=False, autocast=None):
-        self.name, self.make, self.tf32, self.autocast = name, make, tf32, autocast
+    def __init__(self, name, make, tf32=False, autocast=None, tuned=True):
+        self.name, self.make, self.tf32, self.autocast, self.tuned = name, make, tf32, autocast, tuned
 
     def prepare(self, areas, side, steps):
+        # Otherwise the compiler gives up, in silence, after eight batches of different sizes.
+        torch._dynamo.reset()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
+        # cuDNN times its algorithms and keeps the fastest.
+        torch.backends.cudnn.benchmark = self.tuned
         network = self.make(parameters(areas, side), trial(areas, steps), side)
         trained = network.parameters() if isinstance(network, torch.nn.Module) else network.parameters.values()
         trained = list(trained)
@@ -93,8 +98,9 @@ def compiled(step):
 
 def ways(quick):
     out = [
-        Way("published, float32", Published),
-        Way("published, TF32", Published, tf32=True),
+        Way("published, float32", Published, tuned=False),
+        # What PyTorch's defaults give.
+        Way("published, TF32", Published, tf32=True, tuned=False),
         Way("hoisted, channels_last, TF32", lambda *a: Autograd(*a, advance_mixed), tf32=True),
         Way("hoisted, channels_last, bf16 autocast", lambda *a: Autograd(*a, advance_mixed), True, torch.bfloat16),
     ]
@@ -132,9 +138,9 @@ def time_dynvis(options, precision, history, areas, batch):
     command = [options.dynvis, "benchmark", "--json", "--device", options.device, "--areas", str(areas), "--side",
                str(options.side), "--steps", str(options.steps), "--batch", str(batch), "--repeats", str(options.repeats),
                "--precision", precision, "--history", history]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     if done.returncode:
-        raise MemoryError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else "no message")
+        raise RuntimeError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else "no message")
     result = json.loads(done.stdout)
     return result["seconds"], result["peak_bytes"]
 
@@ -145,10 +151,11 @@ def best(measure, options):
     while batch <= options.largest_batch:
         try:
             seconds, peak = measure(batch)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            note = f"batch {batch}: {str(error).splitlines()[0][:90]}"
+        except Exception as error:  # noqa: BLE001: whatever ends one way must not end the others
+            note = f"batch {batch}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:90]}"
             break
         finally:
+            gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         second = sorted(seconds)[len(seconds) // 2]
@@ -158,7 +165,7 @@ def best(measure, options):
         if second > options.longest:
             note = f"batch {batch} takes {second:.0f} s; larger ones were not tried"
             break
-        batch *= 2
+        batch *= options.growth
     return found, largest, note
 
 
@@ -219,6 +226,7 @@ def main():
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--largest-batch", type=int, default=256)
+    parser.add_argument("--growth", type=int, default=4, help="factor from one batch to the next")
     parser.add_argument("--longest", type=float, default=6.0, help="seconds of a step after which batches grow no more")
     parser.add_argument("--quick", action="store_true", help="no compilation")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -226,37 +234,55 @@ def main():
     torch.set_default_device(options.device)
     name = torch.cuda.get_device_name() if options.device == "cuda" else "processor"
     measured = rates(options.device)
-    text = [f"# Training steps on {name}, PyTorch {torch.__version__}", "",
+    head = [f"# Training steps on {name}, PyTorch {torch.__version__}", "",
             ", ".join(f"{what} {rate / 1e12:.2f} T multiply-adds/s" for what, rate in measured.items() if what != "copy")
             + f", copy {measured['copy'] / 1e9:.0f} GB/s (measured)"]
+    done = []
+
+    def write(section):
+        """What there is so far: a run that is cut off leaves that."""
+        if options.markdown:
+            options.markdown.write_text("\n".join(head + done + section) + "\n")
+
     for areas in options.areas:
-        rows = []
+        rows, section = [], []
 
         def measure(what, run):
             found, largest, note = best(run, options)
             row = [what] + (["-"] * 3 if found is None else [f"{found[0]:.3g}", found[1], f"{found[2] / 2**30:.2f}"])
             rows.append((row + [largest, note], found[0] if found else None))
             print(f"R{areas}, {what}: {rows[-1][0][1:]}", file=sys.stderr, flush=True)
+            section[:] = describe(areas, rows, measured, options)
+            write(section)
 
-        for precision, history in (("float32", "float32"), ("tf32", "float32"), ("tf32", "bfloat16")):
+        # The fastest first: where time runs out, the slowest are missing.
+        for precision, history in (("tf32", "float32"), ("float32", "float32"), ("tf32", "bfloat16")):
             measure(f"dynvis, {precision}, history {history}",
                     lambda batch, p=precision, h=history: time_dynvis(options, p, h, areas, batch))
-        for way in ways(options.quick):
+        for way in ways(options.quick)[::-1]:
             measure(f"PyTorch, {way.name}",
                     lambda batch, w=way: time_pytorch(w, areas, options.side, options.steps, batch, options.repeats))
-        published = next((rate for row, rate in rows if row[0] == "PyTorch, published, float32"), None)
-        fastest = max((rate for row, rate in rows if row[0].startswith("PyTorch") and rate), default=None)
-        ratio = lambda rate, other: f"{rate / other:.2f}" if rate and other else "-"
-        cells = [row[:4] + [row[4], ratio(rate, published), ratio(rate, fastest), row[5]] for row, rate in rows]
-        products, copied = floor(areas, options.side, options.steps, measured)
-        floors = ", ".join(f"{what} products {rate:.3g}" for what, rate in products.items()) + f", copies {copied:.3g}"
-        header = ["way", "images/s", "best batch", "peak [GiB]", "largest batch", "to published", "to fastest PyTorch", "note"]
-        text += ["", f"## R{areas}, {options.side} x {options.side}, {options.steps} + {options.steps} steps with a gradient", "",
-                 table(cells, header), "", f"Images/s at which one of them alone would take all the time: {floors}."]
-    text = "\n".join(text) + "\n"
-    print(text)
-    if options.markdown:
-        options.markdown.write_text(text)
+        done += section
+    print("\n".join(head + done))
+
+
+def describe(areas, rows, measured, options):
+    """The table of one network."""
+    def rate_of(what):
+        return next((rate for row, rate in rows if row[0] == f"PyTorch, {what}"), None)
+
+    def ratio(rate, other):
+        return f"{rate / other:.2f}" if rate and other else "-"
+
+    fastest = max((rate for row, rate in rows if row[0].startswith("PyTorch") and rate), default=None)
+    cells = [row[:5] + [ratio(rate, rate_of("published, float32")), ratio(rate, rate_of("published, TF32")),
+                        ratio(rate, fastest), row[5]] for row, rate in rows]
+    products, copied = floor(areas, options.side, options.steps, measured)
+    floors = ", ".join(f"{what} products {rate:.3g}" for what, rate in products.items()) + f", copies {copied:.3g}"
+    header = ["way", "images/s", "best batch", "peak [GiB]", "largest batch", "to published, float32",
+              "to published, TF32", "to fastest PyTorch", "note"]
+    return ["", f"## R{areas}, {options.side} x {options.side}, {options.steps} + {options.steps} steps with a gradient", "",
+            table(cells, header), "", f"Images/s at which one of them alone would take all the time: {floors}."]
 
 
 if __name__ == "__main__":

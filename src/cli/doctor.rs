@@ -98,11 +98,12 @@ fn gpu_rows() -> Vec<Vec<String>> {
                 vec![format!("GPU {ordinal}"), found, String::new()]
             })
             .collect(),
-        Err(error) => vec![vec![
-            "GPU".into(),
-            "none in use: stages run on the CPU".into(),
-            error.to_string(),
-        ]],
+        Err(error) => {
+            // Missing libraries have rows of their own.
+            let complete = cuda::libraries().iter().all(|library| library.found.is_ok());
+            let note = if complete { error.to_string() } else { String::new() };
+            vec![vec!["GPU".into(), "none in use: stages run on the CPU".into(), note]]
+        }
     };
     let library = |library: cuda::Library| {
         let (found, note) = match library.found {

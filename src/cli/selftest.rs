@@ -38,7 +38,14 @@ pub(crate) fn selftest(ui: &mut Ui, args: &SelftestArgs) -> Result<u8, CommandEr
                 };
                 let hardware = Hardware::open(settings).map_err(TrainError::from)?;
                 let what = format!("{}, {precision:?}", hardware.description().name);
-                missed += test(ui, &what, &Cuda::new(hardware, 8), bounds, args.all)?;
+                // A precision that fails altogether does not hide what becomes of the other.
+                missed += match test(ui, &what, &Cuda::new(hardware, 8), bounds, args.all) {
+                    Err(CommandError::Training(error)) => {
+                        ui.out(&format!("{what}: {error}\n"))?;
+                        1
+                    }
+                    result => result?,
+                };
             }
         }
         Asked::Auto | Asked::Cpu => missed += test(ui, "processor, float32", &Cpu, FLOAT32, args.all)?,

@@ -30,14 +30,18 @@ impl Device {
                 reason,
             })
         };
-        match (self, cuda::count()) {
-            (Self::Cpu, _) => Ok(Self::Cpu),
-            (Self::Auto, Ok(count)) if count > 0 => Ok(Self::Cuda(0)),
-            (Self::Auto, _) => Ok(Self::Cpu),
-            (Self::Cuda(ordinal), Ok(count)) if ordinal < count => Ok(self),
-            (Self::Cuda(_), Ok(0)) => missing("the driver finds no GPU".to_owned()),
-            (Self::Cuda(_), Ok(count)) => missing(format!("GPUs are counted from 0 to {}", count - 1)),
-            (Self::Cuda(_), Err(error)) => missing(error.to_string()),
+        let ordinal = match self {
+            // Nothing of a GPU is touched.
+            Self::Cpu => return Ok(Self::Cpu),
+            Self::Auto if cuda::is_usable(0) == Ok(true) => return Ok(Self::Cuda(0)),
+            Self::Auto => return Ok(Self::Cpu),
+            Self::Cuda(ordinal) => ordinal,
+        };
+        match cuda::count() {
+            Ok(count) if ordinal < count => Ok(self),
+            Ok(0) => missing("the driver finds no GPU".to_owned()),
+            Ok(count) => missing(format!("GPUs are counted from 0 to {}", count - 1)),
+            Err(error) => missing(error.to_string()),
         }
     }
 }

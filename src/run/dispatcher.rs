@@ -284,21 +284,25 @@ impl Dispatcher<'_> {
         if self.stopping {
             return Ok(false);
         }
-        let count = ready.len();
-        for (index, (id, decision)) in ready.into_iter().enumerate() {
-            let stage = pipeline.stage(id);
-            let Some(key) = decision.key.clone() else {
-                continue;
-            };
-            let device = if stage.kind.uses_device() {
+        // A GPU's memory is planned by one process at a time. Stages that wait for that leave their share of threads to others.
+        let mut on_gpu = self.running.iter().any(|r| r.device != Device::Cpu);
+        let mut startable = Vec::new();
+        for (id, decision) in ready {
+            let device = if pipeline.stage(id).kind.uses_device() {
                 self.device()?
             } else {
                 Device::Cpu
             };
-            // A GPU's memory is planned by one process at a time.
-            if device != Device::Cpu && self.running.iter().any(|r| r.device == device) {
-                continue;
+            if device == Device::Cpu || !std::mem::replace(&mut on_gpu, true) {
+                startable.push((id, decision, device));
             }
+        }
+        let count = startable.len();
+        for (index, (id, decision, device)) in startable.into_iter().enumerate() {
+            let stage = pipeline.stage(id);
+            let Some(key) = decision.key.clone() else {
+                continue;
+            };
             let Some(threads) = self.threads.lease(stage.resources.cpu, count - index) else {
                 break;
             };

@@ -48,7 +48,7 @@ impl Site {
         let hardware = Hardware::open(Settings {
             ordinal,
             precision: params.precision(),
-            // The same bits from the same stage, where the GPU is the same.
+            // The same bits from the same stage, where the GPU and the images that it works on at a time are the same.
             deterministic: true,
         })?;
         let free = hardware.free_memory()?;
@@ -67,7 +67,8 @@ impl Site {
         match self {
             Self::Cpu(budget) => Ok(job.train(&Cpu, budget, observer)?),
             Self::Gpu(hardware, budget) => {
-                // As many images at a time as there is room for: half as many wherever there is none.
+                // As many images at a time as there is room for: half as many wherever there is none. That shows in the last
+                // bits, as sums are grouped by it.
                 let mut images = job.fit.batch;
                 loop {
                     let device = Cuda::new(hardware.clone(), images);

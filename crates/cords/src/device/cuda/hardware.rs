@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls the driver and cuDNN")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,7 +68,7 @@ const BLOCK: usize = 256;
 const BLOCKS: usize = 1 << 12;
 
 /// Bytes of scratch memory that a convolution may take.
-const SCRATCH: usize = 1 << 29;
+const SCRATCH: usize = 1 << 30;
 
 fn failed(call: impl Into<String>) -> impl FnOnce(DriverError) -> DeviceError {
     move |error| DeviceError::Failed {
@@ -100,6 +100,25 @@ pub fn count() -> Result<usize, DeviceError> {
     }
     let count = CudaContext::device_count().map_err(failed("counting GPUs"))?;
     Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// Whether kernels can be compiled for a GPU: NVRTC 13 knows those from compute capability 7.5 on.
+///
+/// # Errors
+/// As [`count`], and [`DeviceError::Failed`] where it does not answer.
+pub fn is_usable(ordinal: usize) -> Result<bool, DeviceError> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    if ordinal >= count()? {
+        return Ok(false);
+    }
+    let number = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
+    let device = driver::device::get(number).map_err(failed("asking for a GPU"))?;
+    // SAFETY: the device was just found.
+    let ask = |attribute| unsafe { driver::device::get_attribute(device, attribute) };
+    let capability = ask(MAJOR).and_then(|major| Ok((major, ask(MINOR)?)));
+    Ok(capability.map_err(failed("asking for its capability"))? >= (7, 5))
 }
 
 /// What every GPU says of itself.
@@ -309,9 +328,17 @@ impl Gpu for Hardware {
         let stream = &self.inner.stream;
         stream.context().bind_to_thread().map_err(failed("using the GPU"))?;
         let mut convolutions = self.convolutions();
-        convolutions.prepare(self.inner.settings, (pass, shape, batch))?;
-        convolutions.reserve(stream, (pass, shape, batch))?;
-        convolutions.run(stream, (pass, shape, batch), from, to, accumulate)
+        let key = (pass, shape, batch);
+        convolutions.prepare(self.inner.settings, key)?;
+        loop {
+            convolutions.reserve(stream, key)?;
+            match convolutions.run(stream, key, from, to, accumulate) {
+                // Nothing was computed: the next proposal's turn.
+                Err(error)
+                    if error.0 == dnn::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED && convolutions.pass_over(key) => {}
+                run => return run.map_err(dnn_failed(format!("{pass:?} of {shape:?}, {batch} images"))),
+            }
+        }
     }
 
     fn convolution_scratch(&self) -> u64 {
@@ -339,14 +366,14 @@ struct Convolutions {
 // SAFETY: cuDNN's handle and descriptors may be used by any thread, by one at a time; a mutex sees to that.
 unsafe impl Send for Convolutions {}
 
-/// An algorithm for one convolution, chosen once.
+/// Algorithms for one convolution, chosen once.
 struct Plan {
     inputs: dnn::cudnnTensorDescriptor_t,
     outputs: dnn::cudnnTensorDescriptor_t,
     weights: dnn::cudnnFilterDescriptor_t,
     convolution: dnn::cudnnConvolutionDescriptor_t,
-    algorithm: Algorithm,
-    scratch: usize,
+    /// The first is used; the others take its place where cuDNN finds that it cannot compute what it has proposed.
+    proposals: VecDeque<Proposal>,
 }
 
 #[derive(Clone, Copy)]
@@ -357,6 +384,7 @@ enum Algorithm {
 }
 
 /// One of cuDNN's proposals, best first.
+#[derive(Clone, Copy)]
 struct Proposal {
     algorithm: Algorithm,
     scratch: usize,
@@ -431,8 +459,7 @@ impl Convolutions {
                 outputs: tensor()?,
                 weights: cudnn::create_filter_descriptor().map_err(dnn_failed(call()))?,
                 convolution: cudnn::create_convolution_descriptor().map_err(dnn_failed(call()))?,
-                algorithm: Algorithm::Forward(dnn::cudnnConvolutionFwdAlgo_t::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM),
-                scratch: 0,
+                proposals: VecDeque::new(),
             };
             cudnn::set_tensor4d_descriptor(plan.inputs, layout, float, [batch, inputs, side, side])
                 .and_then(|()| cudnn::set_tensor4d_descriptor(plan.outputs, layout, float, [batch, outputs, out, out]))
@@ -457,17 +484,26 @@ impl Convolutions {
             let proposals = self.proposals(pass, &plan).map_err(dnn_failed(call()))?;
             let allowed = |proposal: &Proposal| {
                 proposal.usable
-                    && proposal.scratch <= SCRATCH
                     && (proposal.deterministic || !settings.deterministic)
                     && (settings.precision != Precision::Float32 || proposal.math == math)
             };
-            let chosen = proposals.into_iter().find(allowed).ok_or_else(|| DeviceError::Failed {
-                call: call(),
-                reason: "cuDNN has no algorithm for it".to_owned(),
-            })?;
-            cudnn::set_convolution_math_type(plan.convolution, chosen.math).map_err(dnn_failed(call()))?;
-            plan.algorithm = chosen.algorithm;
-            plan.scratch = chosen.scratch;
+            let (fitting, large): (Vec<_>, Vec<_>) = proposals
+                .into_iter()
+                .filter(allowed)
+                .partition(|proposal| proposal.scratch <= SCRATCH);
+            plan.proposals = fitting.into();
+            if plan.proposals.is_empty() {
+                return Err(match large.first() {
+                    // Fewer images at a time need less.
+                    Some(proposal) => DeviceError::Memory {
+                        bytes: proposal.scratch as u64,
+                    },
+                    None => DeviceError::Failed {
+                        call: call(),
+                        reason: "cuDNN has no algorithm for it".to_owned(),
+                    },
+                });
+            }
             plan
         };
         self.plans.insert(key, plan);
@@ -479,7 +515,7 @@ impl Convolutions {
     /// # Safety
     /// The plan's descriptors are filled.
     unsafe fn proposals(&self, pass: Pass, plan: &Plan) -> Result<Vec<Proposal>, cudnn::CudnnError> {
-        const MOST: usize = 8;
+        const MOST: usize = 16;
         let mut count = 0;
         macro_rules! ask {
             ($ask:path, $arguments:tt, $results:ty, $algorithm:path) => {{
@@ -529,13 +565,22 @@ impl Convolutions {
 
     /// Sees to it that there is scratch memory enough.
     fn reserve(&mut self, stream: &Arc<CudaStream>, key: Key) -> Result<(), DeviceError> {
-        let wanted = self.plans.get(&key).map_or(0, |plan| plan.scratch);
+        let proposal = self.plans.get(&key).and_then(|plan| plan.proposals.front());
+        let wanted = proposal.map_or(0, |proposal| proposal.scratch);
         if wanted > self.scratch.as_ref().map_or(0, CudaSlice::len) {
             // The old one goes first.
             self.scratch = None;
             self.scratch = Some(allocate(stream, wanted)?);
         }
         Ok(())
+    }
+
+    /// Drops the algorithm in use where there is another.
+    fn pass_over(&mut self, key: Key) -> bool {
+        self.plans.get_mut(&key).is_some_and(|plan| {
+            plan.proposals.pop_front();
+            !plan.proposals.is_empty()
+        })
     }
 
     fn run(
@@ -545,16 +590,23 @@ impl Convolutions {
         [a, b]: [&CudaSlice<u8>; 2],
         to: &mut CudaSlice<u8>,
         accumulate: bool,
-    ) -> Result<(), DeviceError> {
-        let Some(plan) = self.plans.get(&key) else {
-            return Ok(());
+    ) -> Result<(), cudnn::CudnnError> {
+        // Prepared, with at least one proposal.
+        let Some((plan, proposal)) = self
+            .plans
+            .get(&key)
+            .and_then(|plan| Some((plan, *plan.proposals.front()?)))
+        else {
+            return Err(cudnn::CudnnError(dnn::cudnnStatus_t::CUDNN_STATUS_BAD_PARAM));
         };
+        // SAFETY: the descriptor exists.
+        unsafe { cudnn::set_convolution_math_type(plan.convolution, proposal.math) }?;
         let (one, beta) = (1.0f32, if accumulate { 1.0f32 } else { 0.0 });
         let (one, beta): (*const c_void, *const c_void) = ((&raw const one).cast(), (&raw const beta).cast());
         let ((a, _a), (b, _b), (to, _to)) = (a.device_ptr(stream), b.device_ptr(stream), to.device_ptr_mut(stream));
         let (a, b, to) = (a as *const c_void, b as *const c_void, to as *mut c_void);
         let (scratch, size) = match &mut self.scratch {
-            Some(scratch) if plan.scratch > 0 => {
+            Some(scratch) if proposal.scratch > 0 => {
                 let len = scratch.len();
                 (scratch.device_ptr_mut(stream).0 as *mut c_void, len)
             }
@@ -562,8 +614,8 @@ impl Convolutions {
         };
         let handle = self.handle;
         // SAFETY: descriptors and memory have the same shape, as `Cuda` has checked; scratch is as large as was asked for.
-        let run = unsafe {
-            match plan.algorithm {
+        unsafe {
+            match proposal.algorithm {
                 Algorithm::Forward(algorithm) => cudnn::convolution_forward(
                     handle,
                     one,
@@ -610,7 +662,6 @@ impl Convolutions {
                     to,
                 ),
             }
-        };
-        run.map_err(dnn_failed(format!("{:?} of {:?}, {} images", key.0, key.1, key.2)))
+        }
     }
 }

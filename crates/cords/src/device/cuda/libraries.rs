@@ -158,13 +158,32 @@ const ALL: [Wanted; 4] = [DRIVER, NVRTC, CUBLASLT, CUDNN];
 
 /// All libraries.
 pub fn libraries() -> Vec<Library> {
-    let folders = folders();
-    ALL.iter().map(|wanted| wanted.look(&folders)).collect()
+    let places = Places::new();
+    ALL.iter().map(|wanted| wanted.look(&places)).collect()
+}
+
+/// Where to look, and for which.
+struct Places {
+    folders: Vec<PathBuf>,
+    /// The driver runs no programs of CUDA 13: libraries of CUDA 12 are preferred.
+    old: bool,
+}
+
+impl Places {
+    fn new() -> Self {
+        let mut places = Self {
+            folders: folders(),
+            old: false,
+        };
+        let driver = DRIVER.find(&places);
+        places.old = driver.is_ok_and(|driver| driver.version.starts_with("12."));
+        places
+    }
 }
 
 /// NVRTC alone, which works without a GPU.
 pub(super) fn nvrtc() -> Library {
-    NVRTC.look(&folders())
+    NVRTC.look(&Places::new())
 }
 
 /// Looks for everything that a GPU's work needs.
@@ -172,26 +191,26 @@ pub(super) fn nvrtc() -> Library {
 /// # Errors
 /// What is missing and what to do, in one line.
 pub(super) fn require() -> Result<(), String> {
-    let folders = folders();
+    let places = Places::new();
     // One by one: where there is no driver, nothing else is opened, which takes its time.
     let missing = |wanted: &Wanted| {
-        let reason = wanted.find(&folders).err()?;
-        Some(format!("{} {}: {reason}", wanted.name, wanted.purpose))
+        let reason = wanted.find(&places).err()?;
+        Some(format!("{}: {reason}", wanted.name))
     };
     ALL.iter().find_map(missing).map_or(Ok(()), Err)
 }
 
 impl Wanted {
-    fn look(&self, folders: &[PathBuf]) -> Library {
+    fn look(&self, places: &Places) -> Library {
         Library {
             name: self.name,
             purpose: self.purpose,
-            found: self.find(folders),
+            found: self.find(places),
         }
     }
 
-    fn find(&self, folders: &[PathBuf]) -> Result<Found, String> {
-        let Some(library) = self.open(folders) else {
+    fn find(&self, places: &Places) -> Result<Found, String> {
+        let Some(library) = self.open(places) else {
             return Err(format!("{} was not found: {}", self.files.join(" or "), self.advice));
         };
         let path = path_of(self.files);
@@ -213,16 +232,17 @@ impl Wanted {
         Ok(Found { path, version })
     }
 
-    fn open(&self, folders: &[PathBuf]) -> Option<libloading::Library> {
+    fn open(&self, places: &Places) -> Option<libloading::Library> {
         // SAFETY: NVIDIA's libraries prepare themselves when they are loaded; nothing of them is in use yet.
         let open = |file: &Path| unsafe { libloading::Library::new(file) }.ok();
-        let known = self.files.iter().find_map(|file| open(Path::new(file)));
-        known.or_else(|| {
-            let places = self
-                .files
-                .iter()
-                .flat_map(|file| folders.iter().map(move |folder| folder.join(file)));
-            places.filter(|path| path.exists()).find_map(|path| open(&path))
+        let mut files = self.files.to_vec();
+        if places.old {
+            files.reverse();
+        }
+        // Every place for the file that is preferred, before the other one.
+        files.iter().find_map(|file| {
+            let mut paths = places.folders.iter().map(|folder| folder.join(file));
+            open(Path::new(file)).or_else(|| paths.find_map(|path| path.exists().then(|| open(&path))?))
         })
     }
 }
@@ -350,7 +370,10 @@ mod tests {
             functions: &["cordsMissing"],
             ..CUDNN
         };
-        let folders = [folder.path().to_owned()];
+        let folders = Places {
+            folders: vec![folder.path().to_owned()],
+            old: false,
+        };
         let absent = wanted.find(&folders).expect_err("there is none");
         assert!(absent.contains("libcordsnothing.so.1 was not found"), "{absent}");
         let file = folder.path().join("libcordsnothing.so.1");

@@ -14,11 +14,12 @@ mod emulated;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 pub use compile::compile;
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
-pub use hardware::{Description, Hardware, Precision, Settings, count, gpus};
+pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable};
 pub use libraries::{Found, Library, libraries};
 
 use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps};
@@ -61,16 +62,14 @@ pub struct WeightSum<M> {
     sum: Buffer<M>,
 }
 
-/// The current that convolutions give to an area.
+/// Currents that convolutions give to areas, one for each size.
 pub struct Workspace<M> {
-    current: Buffer<M>,
+    currents: Vec<Buffer<M>>,
 }
 
 impl<M> Default for Workspace<M> {
     fn default() -> Self {
-        Self {
-            current: Buffer { memory: None, len: 0 },
-        }
+        Self { currents: Vec::new() }
     }
 }
 
@@ -467,8 +466,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn scratch_bytes(&self, shapes: &[ConvShape], batch: usize) -> u64 {
-        let current = shapes.iter().map(|shape| self.maps_bytes(shape.out_maps(batch))).max();
-        current.unwrap_or_default() + self.gpu.convolution_scratch()
+        let bytes = shapes.iter().map(|shape| self.maps_bytes(shape.out_maps(batch)));
+        bytes.collect::<BTreeSet<u64>>().iter().sum::<u64>() + self.gpu.convolution_scratch()
     }
 
     fn conv(
@@ -541,12 +540,12 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         }: LeakyStep<'_, Self::Buffer>,
     ) {
         let items = same([current.len, r.len, next.len]);
-        if work.current.len != items {
-            // The old memory goes first.
-            work.current = Buffer { memory: None, len: 0 };
-            work.current = self.room_f32(items);
-        }
-        let u = &mut work.current;
+        let held = work.currents.iter().position(|current| current.len == items);
+        let held = held.unwrap_or_else(|| {
+            work.currents.push(self.room_f32(items));
+            work.currents.len() - 1
+        });
+        let u = &mut work.currents[held];
         for (index, (filter, x)) in terms.iter().enumerate() {
             self.convolve(Pass::Forward, filter.shape, batch, [x, &filter.weight], u, index > 0);
         }
