@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use cords::device::cuda::{Cuda, Hardware, Precision, Settings};
-use cords::device::{Cpu, Device, DeviceError};
-use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet};
+use cords::device::cuda::{Hardware, Precision, Settings};
+use cords::device::{Cpu, Device};
+use cords::learn::{
+    Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet, with_images_that_fit,
+};
 use cords::net::{Architecture, Euler};
 use cords::rng::{Purpose, Stream};
 
@@ -106,18 +108,10 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
                 deterministic: true,
             })
             .map_err(TrainError::from)?;
-            let free = hardware.free_memory().map_err(TrainError::from)?;
-            let budget = budget.unwrap_or(u64::MAX).min(free / 10 * 9);
-            // As many images at a time as there is room for.
-            let mut images = usize::from(args.batch);
-            let seconds = loop {
-                match time(&Cuda::new(hardware.clone(), images), args, Some(budget)) {
-                    Err(TrainError::Memory { .. } | TrainError::Device(DeviceError::Memory { .. })) if images > 1 => {
-                        images = images.div_ceil(2);
-                    }
-                    result => break result?,
-                }
-            };
+            let budget = hardware.budget(budget).map_err(TrainError::from)?;
+            let (seconds, images) = with_images_that_fit(&hardware, usize::from(args.batch), |device| {
+                time(device, args, Some(budget))
+            })?;
             let peak = hardware.peak_memory().map_err(TrainError::from)?;
             (hardware.description().name.clone(), images, seconds, peak)
         }

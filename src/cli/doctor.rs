@@ -84,7 +84,8 @@ fn cache_row(folder: &Path) -> Vec<String> {
 
 /// The GPUs, and the libraries that they are used through.
 fn gpu_rows() -> Vec<Vec<String>> {
-    let gpus = match cuda::gpus() {
+    let libraries = cuda::libraries();
+    let mut rows: Vec<Vec<String>> = match cuda::gpus() {
         Ok(gpus) => gpus
             .iter()
             .enumerate()
@@ -100,7 +101,7 @@ fn gpu_rows() -> Vec<Vec<String>> {
             .collect(),
         Err(error) => {
             // Missing libraries have rows of their own.
-            let complete = cuda::libraries().iter().all(|library| library.found.is_ok());
+            let complete = libraries.iter().all(|library| library.found.is_ok());
             let note = if complete { error.to_string() } else { String::new() };
             vec![vec!["GPU".into(), "none in use: stages run on the CPU".into(), note]]
         }
@@ -117,7 +118,6 @@ fn gpu_rows() -> Vec<Vec<String>> {
         };
         vec![library.name.to_owned(), found, note]
     };
-    let mut rows: Vec<Vec<String>> = gpus;
-    rows.extend(cuda::libraries().into_iter().map(library));
+    rows.extend(libraries.into_iter().map(library));
     rows
 }

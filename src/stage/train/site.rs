@@ -1,10 +1,10 @@
 //! Where a network is trained, and with how much memory.
 
-use cords::device::cuda::{Cuda, Hardware, Settings};
+use cords::device::cuda::{Hardware, Settings};
 use cords::device::{Cpu, Device, DeviceError};
 use cords::learn::{
     Checkpoints, CnnConfig, Data, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet, TrainedInverse,
-    continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
+    continue_cordsnet, train_cnn, train_cordsnet, train_inverse, with_images_that_fit,
 };
 use cords::net::{Architecture, Euler, Parameters};
 
@@ -52,8 +52,7 @@ impl Site {
             deterministic: true,
         })?;
         let free = hardware.free_memory()?;
-        // Libraries take some for themselves later.
-        let budget = asked.unwrap_or(u64::MAX).min(free / 10 * 9);
+        let budget = hardware.budget(asked)?;
         context.note(format!(
             "on {} ({:.1} GiB free), {:?}, batches of {batch}",
             hardware.description().name,
@@ -67,24 +66,14 @@ impl Site {
         match self {
             Self::Cpu(budget) => Ok(job.train(&Cpu, budget, observer)?),
             Self::Gpu(hardware, budget) => {
-                // As many images at a time as there is room for: half as many wherever there is none. That shows in the last
-                // bits, as sums are grouped by it.
-                let mut images = job.fit.batch;
-                loop {
-                    let device = Cuda::new(hardware.clone(), images);
-                    match job.train(&device, Some(budget), observer) {
-                        Err(TrainError::Memory { .. } | TrainError::Device(DeviceError::Memory { .. }))
-                            if images > 1 =>
-                        {
-                            images = images.div_ceil(2);
-                        }
-                        Err(error @ TrainError::Device(DeviceError::Memory { .. })) => {
-                            return Err(StageError::from(error).hint(
-                                "train with `history: bfloat16`, or see with `nvidia-smi` what else uses the GPU",
-                            ));
-                        }
-                        result => return Ok(result?),
-                    }
+                let trained = with_images_that_fit(&hardware, job.fit.batch, |device| {
+                    job.train(device, Some(budget), observer)
+                });
+                match trained {
+                    Ok((trained, _)) => Ok(trained),
+                    Err(error @ TrainError::Device(DeviceError::Memory { .. })) => Err(StageError::from(error)
+                        .hint("train with `history: bfloat16`, or see with `nvidia-smi` what else uses the GPU")),
+                    Err(error) => Err(error.into()),
                 }
             }
         }

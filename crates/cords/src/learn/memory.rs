@@ -6,7 +6,8 @@
 use super::history::{HeldStates, HistoryPrecision};
 use super::{Objective, TrainError};
 use crate::Real;
-use crate::device::Device;
+use crate::device::cuda::{Cuda, Gpu};
+use crate::device::{Device, DeviceError};
 use crate::net::{Connections, ConvName, conv_shapes};
 
 /// What limits the activities that a gradient step keeps.
@@ -19,6 +20,26 @@ pub enum Memory {
     Budget(u64),
     /// Those of every so many steps, from 1; the others are computed again when they are needed.
     Every(usize),
+}
+
+/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice. Also returns how
+/// many it were. That number shows in the last bits, as sums are grouped by it.
+///
+/// # Errors
+/// What `work` ends with, want of memory only where one image is too many.
+pub fn with_images_that_fit<G: Gpu, R>(
+    gpu: &G,
+    mut images: usize,
+    mut work: impl FnMut(&Cuda<G>) -> Result<R, TrainError>,
+) -> Result<(R, usize), TrainError> {
+    loop {
+        match work(&Cuda::new(gpu.clone(), images)) {
+            Err(TrainError::Memory { .. } | TrainError::Device(DeviceError::Memory { .. })) if images > 1 => {
+                images = images.div_ceil(2);
+            }
+            result => return result.map(|result| (result, images)),
+        }
+    }
 }
 
 /// How the groups of a batch are run.

@@ -36,7 +36,7 @@ pub use images::Images;
 pub use init::Initialisation;
 pub use invert::{AreaInverse, AreaInversion, AreaInversionGradient};
 pub use invert_training::{InvertConfig, TrainedInverse, train_inverse};
-pub use memory::Memory;
+pub use memory::{Memory, with_images_that_fit};
 pub use objective::{Objective, logspace};
 pub use optimise::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
 pub use train::{PhiCourse, TrainedCnn, TrainedCordsNet, WindowRecord, continue_cordsnet, train_cnn, train_cordsnet};

@@ -201,6 +201,14 @@ impl Hardware {
         Ok(free as u64)
     }
 
+    /// Bytes that work may plan with: those asked for, where so many are free. Libraries take some for themselves later.
+    ///
+    /// # Errors
+    /// As [`free_memory`](Self::free_memory).
+    pub fn budget(&self, asked: Option<u64>) -> Result<u64, DeviceError> {
+        Ok(asked.unwrap_or(u64::MAX).min(self.free_memory()? / 10 * 9))
+    }
+
     /// Bytes that were taken at most at a time, since it was opened.
     ///
     /// # Errors

@@ -2,7 +2,9 @@ use std::ops::ControlFlow;
 
 use super::emulated::{Emulated, launched, signatures};
 use super::*;
-use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet};
+use crate::learn::{
+    Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet, with_images_that_fit,
+};
 use crate::net::{Architecture, Euler};
 use crate::rng::{Purpose, Stream};
 use crate::selftest;
@@ -159,6 +161,17 @@ fn training_goes_as_on_the_cpu_and_within_its_budget() {
             taken > needed as usize / 2 && taken < unlimited,
             "{history:?}: {taken} of {needed}, {unlimited}"
         );
+
+        // Where twelve images at a time do not fit, fewer do.
+        let little = Emulated::new(taken);
+        let (fewer, images) =
+            with_images_that_fit(&little, 12, |device| train(device, history, None)).expect("fewer images fit");
+        assert!(images < 12, "{images}");
+        let difference = fewer
+            .iter()
+            .zip(&expected)
+            .fold(0.0f32, |d, (a, b)| d.max((a - b).abs()));
+        assert!(difference < 1e-4 * largest, "{history:?}: {difference} of {largest}");
 
         let none = Cuda::new(Emulated::new(taken / 2), 8);
         let error = train(&none, history, None).expect_err("no room");
