@@ -57,10 +57,12 @@ export program work
 export -f selftest run epoch same_epoch
 
 check doctor 60 "$program" doctor
-check selftest 240 bash -c selftest
+check selftest 400 bash -c selftest
 check epochs 240 bash -c 'epoch cpu && epoch cuda && same_epoch'
 check quickstart 400 bash -c 'run quickstart cuda'
-check benchmark 120 "$program" benchmark --device cuda --precision tf32 --batch 16 --steps 20
+for precision in tf32 bfloat16; do
+    check "benchmark-$precision" 120 "$program" benchmark --device cuda --precision $precision --batch 16 --steps 20
+done
 if [ "$short" != --short ]; then
     for areas in 8 2; do
         check "pytorch-R$areas" 570 python3 benches/pytorch/gpu.py --dynvis "$program" --areas $areas --markdown "$out/R$areas.md"

@@ -4,11 +4,9 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use cords::device::cuda::{Hardware, Precision, Settings};
+use cords::device::cuda::{Hardware, Precision, Settings, with_images_that_fit};
 use cords::device::{Cpu, Device};
-use cords::learn::{
-    Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet, with_images_that_fit,
-};
+use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet};
 use cords::net::{Architecture, Euler};
 use cords::rng::{Purpose, Stream};
 
@@ -56,6 +54,7 @@ pub(crate) struct BenchmarkArgs {
 enum Products {
     Float32,
     Tf32,
+    Bfloat16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -104,15 +103,18 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
                 precision: match args.precision {
                     Products::Float32 => Precision::Float32,
                     Products::Tf32 => Precision::Tf32,
+                    Products::Bfloat16 => Precision::Bfloat16,
                 },
                 deterministic: true,
             })
             .map_err(TrainError::from)?;
             let budget = hardware.budget(budget).map_err(TrainError::from)?;
             let (seconds, images) = with_images_that_fit(&hardware, usize::from(args.batch), |device| {
+                // Not what an attempt has taken that did not fit.
+                hardware.take_peak_memory()?;
                 time(device, args, Some(budget))
             })?;
-            let peak = hardware.peak_memory().map_err(TrainError::from)?;
+            let peak = hardware.take_peak_memory().map_err(TrainError::from)?;
             (hardware.description().name.clone(), images, seconds, peak)
         }
         Asked::Auto | Asked::Cpu => {

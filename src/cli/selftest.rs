@@ -1,16 +1,16 @@
-//! `dynvis selftest`: a device against float64.
+//! `dynvis selftest`: a device against float64, and its memory against what is planned.
 
 use cords::device::cuda::{Cuda, Hardware, Precision, Settings};
 use cords::device::{Cpu, Device};
-use cords::learn::TrainError;
-use cords::selftest::{Finding, kernels, networks};
+use cords::learn::{HistoryPrecision, TrainError};
+use cords::selftest::{Allowed, BFLOAT16, FLOAT32, Finding, TF32, kernels, memory, networks, reference};
 
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
 use crate::run::Device as Asked;
 
-/// Hold a device's kernels and whole networks against float64 on the processor
+/// Hold a device's kernels, whole networks and memory against what they should be
 #[derive(clap::Args)]
 pub(crate) struct SelftestArgs {
     /// What to test: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU
@@ -21,16 +21,15 @@ pub(crate) struct SelftestArgs {
     all: bool,
 }
 
-/// Rounding of a convolution's factors, and what a network's results may be off by, forward and backward. Many sums of many
-/// products amplify the first: a hundredfold forward, tenfold again backward, in float32; less where it is itself large.
-const FLOAT32: (f64, [f64; 2]) = (6e-8, [6e-6, 6e-5]);
-const TF32: (f64, [f64; 2]) = (4.9e-4, [1e-2, 1e-1]);
-
 pub(crate) fn selftest(ui: &mut Ui, args: &SelftestArgs) -> Result<u8, CommandError> {
     let mut missed = 0;
     match args.device.resolve()? {
         Asked::Cuda(ordinal) => {
-            for (precision, bounds) in [(Precision::Float32, FLOAT32), (Precision::Tf32, TF32)] {
+            for (precision, allowed) in [
+                (Precision::Float32, FLOAT32),
+                (Precision::Tf32, TF32),
+                (Precision::Bfloat16, BFLOAT16),
+            ] {
                 let settings = Settings {
                     ordinal,
                     precision,
@@ -38,37 +37,59 @@ pub(crate) fn selftest(ui: &mut Ui, args: &SelftestArgs) -> Result<u8, CommandEr
                 };
                 let hardware = Hardware::open(settings).map_err(TrainError::from)?;
                 let what = format!("{}, {precision:?}", hardware.description().name);
-                // A precision that fails altogether does not hide what becomes of the other.
-                missed += match test(ui, &what, &Cuda::new(hardware, 8), bounds, args.all) {
-                    Err(CommandError::Training(error)) => {
+                let findings = find(&Cuda::new(hardware.clone(), 8), allowed).and_then(|mut findings| {
+                    findings.extend(memory_taken(&hardware)?);
+                    Ok(findings)
+                });
+                missed += match findings {
+                    Ok(findings) => tell(ui, &what, &findings, args.all)?,
+                    // A precision that fails altogether does not hide what becomes of the others.
+                    Err(error) => {
                         ui.out(&format!("{what}: {error}\n"))?;
                         1
                     }
-                    result => result?,
                 };
             }
         }
-        Asked::Auto | Asked::Cpu => missed += test(ui, "processor, float32", &Cpu, FLOAT32, args.all)?,
+        Asked::Auto | Asked::Cpu => missed += tell(ui, "processor, float32", &find(&Cpu, FLOAT32)?, args.all)?,
     }
     match missed {
         0 => Ok(0),
         count => Err(CommandError::hinted(
-            format!("{count} results are further from float64 than they should be"),
+            format!("{count} results are further from what is right than they should be"),
             "do not trust this device; `dynvis doctor` shows the libraries that it is used through",
         )),
     }
 }
 
-/// Prints what was found and returns the number of misses.
-fn test<D: Device<f32>>(
-    ui: &mut Ui,
-    what: &str,
-    device: &D,
-    (rounding, bounds): (f64, [f64; 2]),
-    all: bool,
-) -> Result<usize, CommandError> {
-    let mut findings = kernels(device, rounding).map_err(TrainError::from)?;
+/// Everything that is held against float64.
+fn find<D: Device<f32>>(device: &D, (rounding, bounds): Allowed) -> Result<Vec<Finding>, TrainError> {
+    let mut findings = kernels(device, rounding)?;
     findings.extend(networks(device, bounds)?);
+    findings.extend(reference(device, bounds)?);
+    Ok(findings)
+}
+
+/// The memory that training takes as a share of what was planned.
+fn memory_taken(hardware: &Hardware) -> Result<Vec<Finding>, TrainError> {
+    let device = Cuda::new(hardware.clone(), memory::BATCH);
+    [HistoryPrecision::Exact, HistoryPrecision::Bfloat16]
+        .map(|history| {
+            let planned = memory::needed(&device, history)?;
+            hardware.take_peak_memory()?;
+            memory::train_within(&device, history, planned)?;
+            Ok(Finding {
+                name: format!("memory taken, as a share of what is planned: history {history:?}"),
+                error: hardware.take_peak_memory()? as f64 / planned as f64,
+                bound: 1.0,
+            })
+        })
+        .into_iter()
+        .collect()
+}
+
+/// Prints what was found and returns the number of misses.
+fn tell(ui: &mut Ui, what: &str, findings: &[Finding], all: bool) -> Result<usize, CommandError> {
     let missed = findings.iter().filter(|finding| !finding.passed()).count();
     let rows = if all {
         findings.iter().map(|finding| row(&finding.name, 1, finding)).collect()

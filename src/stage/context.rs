@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cords::device::cuda::{Hardware, Precision, Settings};
 use serde::{Deserialize, Serialize};
 
 use super::{Artifact, StageError};
@@ -60,6 +61,25 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The GPU that the stage was given, opened; it is said which. None where it computes on the processor.
+    pub(crate) fn gpu(&mut self, precision: Precision) -> Result<Option<Hardware>, StageError> {
+        let Device::Cuda(ordinal) = self.device else {
+            return Ok(None);
+        };
+        let hardware = Hardware::open(Settings {
+            ordinal,
+            precision,
+            // The same bits from the same stage, where the GPU and the images that it works on at a time are the same.
+            deterministic: true,
+        })?;
+        self.note(format!(
+            "on {} ({:.1} GiB free), {precision:?}",
+            hardware.description().name,
+            hardware.free_memory()? as f64 / (1u64 << 30) as f64,
+        ));
+        Ok(Some(hardware))
+    }
+
     /// Tells the parent how far the stage is.
     pub(crate) fn report(&mut self, update: Update) {
         (self.said)(Said::Progress(update));

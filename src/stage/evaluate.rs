@@ -1,6 +1,8 @@
 //! `evaluate`: accuracy of any number of models on the same images, as they are.
 
 use cords::data::{ImageSet, SplitImages};
+use cords::device::Cpu;
+use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::learn::evaluate;
 use cords::net::{Model, Presentation};
 use cords::noise::wilson_interval;
@@ -9,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::noise::model_name;
-use super::{Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update};
+use super::{Artifact, Context, DatasetRef, GPU_IMAGES, Kind, ModelRef, Output, SplitName, StageError, Update};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Evaluate;
@@ -53,6 +55,7 @@ impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     const SUMMARY: &'static str = "accuracy of models on the same images, with the phase and length of their training";
     const CODE_VERSION: u32 = 3;
+    const USES_DEVICE: bool = true;
 
     fn outputs(_: &Params) -> Vec<Output> {
         vec![
@@ -64,6 +67,7 @@ impl Kind for Evaluate {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let images = SplitImages::new(&set, params.split.into(), None, 0)?;
+        let gpu = context.gpu(Precision::default())?;
         let mut evaluated = Vec::new();
         for (slot, reference) in params.models.iter().enumerate() {
             let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
@@ -77,7 +81,16 @@ impl Kind for Evaluate {
                 spontaneous_ms,
                 stimulus_ms,
             });
-            let result = evaluate(&model, &images, presentation.or(given))?;
+            let presentation = presentation.or(given);
+            let result = match &gpu {
+                None => evaluate(&Cpu, &model, &images, presentation)?,
+                Some(gpu) => {
+                    with_images_that_fit(gpu, GPU_IMAGES, |device| {
+                        evaluate(device, &model, &images, presentation)
+                    })?
+                    .0
+                }
+            };
             evaluated.push(Evaluated {
                 slot,
                 network: model_name(&model),

@@ -186,6 +186,9 @@ from_errors!(
     cords::record::RecordError,
 );
 
+/// Images that kinds which do not say how many work on at a time on a GPU, where there is room.
+const GPU_IMAGES: usize = 64;
+
 /// A stage kind, written by implementing this for a unit struct.
 pub(crate) trait Kind: Sync {
     /// All parameters, with defaults, units and ranges in the schema.

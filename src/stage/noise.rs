@@ -1,12 +1,16 @@
 //! `noise`: classification of noisy images by any number of models, each beside its controls.
 
 use cords::data::{ImageSet, Split};
+use cords::device::Cpu;
+use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::net::{Model, Presentation};
 use cords::noise::{Condition, EvaluationOptions, NoiseResult, Observer, Timing, evaluate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation};
+use super::{
+    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, ModelRef, Output, SplitName, StageError, Update, Violation,
+};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Noise;
@@ -86,6 +90,7 @@ impl Kind for Noise {
     const NAME: &'static str = "noise";
     const SUMMARY: &'static str = "accuracy under Gaussian image noise, held or fresh in every step, beside controls";
     const CODE_VERSION: u32 = 3;
+    const USES_DEVICE: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -118,6 +123,7 @@ impl Kind for Noise {
             .map(|m| Ok(Model::load(&context.input(&m.0)?.join("model.safetensors"))?))
             .collect::<Result<Vec<_>, StageError>>()?;
         let frames = frames_for_cnns(&models);
+        let gpu = context.gpu(Precision::default())?;
         let mut evaluated = Vec::new();
         let total = models.len() * params.trials as usize;
         for (slot, model) in models.iter().enumerate() {
@@ -125,7 +131,7 @@ impl Kind for Noise {
                 let options = options(params, model, frames, trial);
                 let done = slot * params.trials as usize + trial as usize;
                 let name = model_name(model);
-                let results = evaluate(model, &set, indices, &options, &mut |part, parts| {
+                let mut progress = |part, parts: usize| {
                     context.report(Update {
                         done: (done * 1000 + part * 1000 / parts.max(1)) as u64,
                         total: (total * 1000) as u64,
@@ -134,7 +140,16 @@ impl Kind for Noise {
                         figures: Vec::new(),
                         milestone: part == parts,
                     });
-                })?;
+                };
+                let results = match &gpu {
+                    None => evaluate(&Cpu, model, &set, indices, &options, &mut progress)?,
+                    Some(gpu) => {
+                        with_images_that_fit(gpu, GPU_IMAGES, |device| {
+                            evaluate(device, model, &set, indices, &options, &mut progress)
+                        })?
+                        .0
+                    }
+                };
                 evaluated.extend(results.into_iter().map(|result| Evaluated {
                     slot,
                     model: name.clone(),

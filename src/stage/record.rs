@@ -1,13 +1,16 @@
 //! `record`: activity of chosen areas and times for chosen images, and its summary.
 
 use cords::data::ImageSet;
+use cords::device::Cpu;
+use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::net::{Model, Presentation};
 use cords::record::{AreaTime, RecordOptions, record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation, model_name,
+    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, ModelRef, Output, SplitName, StageError, Update, Violation,
+    model_name,
 };
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
@@ -68,6 +71,7 @@ impl Kind for Record {
     const SUMMARY: &'static str =
         "activity of chosen areas and times for chosen images, raw or pooled, and the logits over time";
     const CODE_VERSION: u32 = 3;
+    const USES_DEVICE: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -117,7 +121,8 @@ impl Kind for Record {
         let options = options(params, &model);
         let path = context.output("activity")?.join("activity.safetensors");
         let name = model_name(&model);
-        let rows = record(&model, &set, indices, &options, &path, &mut |done, total| {
+        let gpu = context.gpu(Precision::default())?;
+        let mut progress = |done, total| {
             let shown = done <= indices.len();
             context.report(Update {
                 done: done as u64,
@@ -127,7 +132,16 @@ impl Kind for Record {
                 figures: Vec::new(),
                 milestone: done == indices.len() || done == total,
             });
-        })?;
+        };
+        let rows = match &gpu {
+            None => record(&Cpu, &model, &set, indices, &options, &path, &mut progress)?,
+            Some(gpu) => {
+                with_images_that_fit(gpu, GPU_IMAGES, |device| {
+                    record(device, &model, &set, indices, &options, &path, &mut progress)
+                })?
+                .0
+            }
+        };
         context.write_table("summary", &summary_table(&rows)?)
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cords::Tensor;
 use cords::exchange::{ExchangeError, Format, ImportOptions, Misshapen, export, import, read, to_bytes};
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi, State};
+use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi};
 use support::Fixture;
 use zip::write::SimpleFileOptions;
 
@@ -64,15 +64,11 @@ fn fixture_published_checkpoint() {
     let mut pooled = Vec::new();
     let last = architecture.areas() - 1;
     let units: usize = net.area_shape(last)[1..].iter().product();
-    net.run(
-        &mut state,
-        Input::Constant(&inp),
-        shown,
-        &mut |_, state: &State<f32>| {
-            let maps = state.areas[last].chunks_exact(units);
-            pooled.extend(maps.map(|map| (map.iter().map(|r| f64::from(*r)).sum::<f64>() / units as f64) as f32));
-        },
-    );
+    net.run(&mut state, Input::Constant(&inp), shown, &mut |_, view| {
+        let state = view.state();
+        let maps = state.areas[last].chunks_exact(units);
+        pooled.extend(maps.map(|map| (map.iter().map(|r| f64::from(*r)).sum::<f64>() / units as f64) as f32));
+    });
     let expected = fixture.tensor("logits").data;
     let logits = net.logits(&state);
     assert!(logits.iter().any(|logit| *logit != 0.0));

@@ -341,10 +341,10 @@ fn fixture_simulation() {
     let start = spontaneous.repeated(batch);
     let mut state = start.clone();
     let mut seen = 0;
-    net.run(&mut state, Input::Constant(&inp), steps, &mut |step, state| {
+    net.run(&mut state, Input::Constant(&inp), steps, &mut |step, view| {
         seen += 1;
         if step == 0 {
-            for (area, found) in state.areas.iter().enumerate() {
+            for (area, found) in view.state().areas.iter().enumerate() {
                 assert_close(
                     "first",
                     found,

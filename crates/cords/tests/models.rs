@@ -322,7 +322,7 @@ fn both_networks_learn_to_tell_gratings_apart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.safetensors");
     trained.into_model(info(&config)).save(&path).expect("saved");
-    let evaluation = evaluate(&Model::load(&path).expect("loaded"), &validation, None).expect("evaluated");
+    let evaluation = evaluate(&Cpu, &Model::load(&path).expect("loaded"), &validation, None).expect("evaluated");
     assert_eq!(
         (evaluation.accuracy, evaluation.cross_entropy),
         (last.validation_accuracy, last.validation_loss)
@@ -346,7 +346,7 @@ fn both_networks_learn_to_tell_gratings_apart() {
     .expect("trained");
     let last = cnn.epochs.last().expect("epochs").clone();
     assert!(last.validation_accuracy > 0.9, "CNN: {last:?}");
-    let evaluation = evaluate(&cnn.into_model(ModelInfo::default()), &validation, None).expect("evaluated");
+    let evaluation = evaluate(&Cpu, &cnn.into_model(ModelInfo::default()), &validation, None).expect("evaluated");
     assert_eq!(evaluation.accuracy, last.validation_accuracy);
 }
 

@@ -2,6 +2,7 @@
 
 use cords::Tensor;
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, prepare};
+use cords::device::Cpu;
 use cords::net::{Architecture, Cnn, CordsNet, Euler, Input, Model, ModelInfo, Parameters, Phi, Presentation};
 use cords::noise::*;
 use cords::rng::{Purpose, Stream};
@@ -159,7 +160,7 @@ fn options(observers: &[Observer], conditions: &[(Timing, f64)]) -> EvaluationOp
 
 fn run(model: &Model, set: &ImageSet, options: &EvaluationOptions) -> Vec<NoiseResult> {
     let mut last = (0, 0);
-    let results = evaluate(model, set, set.split(Split::Test), options, &mut |done, total| {
+    let results = evaluate(&Cpu, model, set, set.split(Split::Test), options, &mut |done, total| {
         last = (done, total)
     });
     assert_eq!(last.0, last.1);
@@ -189,8 +190,8 @@ fn clean_images_are_scored_as_by_hand() {
             &mut state,
             Input::Constant(&net.embed(&pixels, 1)),
             15,
-            &mut |step, state| {
-                early += usize::from(step == 4 && rank(&net.logits(state)) == 0);
+            &mut |step, view| {
+                early += usize::from(step == 4 && rank(&view.logits()) == 0);
             },
         );
         let logits = net.logits(&state);
@@ -263,7 +264,8 @@ fn an_images_noise_does_not_depend_on_the_images_beside_it() {
     let conditions = [(Timing::Static, 0.4), (Timing::Dynamic, 0.8)];
     for (model, observers) in [(cordsnet(&set), &RECURRENT[..]), (cnn(&set), &FEEDFORWARD[..])] {
         let options = options(observers, &conditions);
-        let of = |images: &[u32]| evaluate(&model, &set, images, &options, &mut |_, _| {}).expect("everything fits");
+        let of =
+            |images: &[u32]| evaluate(&Cpu, &model, &set, images, &options, &mut |_, _| {}).expect("everything fits");
         let (together, reversed) = (of(images), of(&moved));
         let alone: Vec<_> = images.iter().map(|image| of(&[*image])).collect();
         for (index, result) in together.iter().enumerate() {
@@ -320,7 +322,7 @@ fn achieved_noise_is_measured() {
 fn cnn_sees_the_frames_that_were_promised() {
     let (set, _dir) = digits();
     let model = cnn(&set);
-    let net: Cnn<f32> = model.cnn().expect("a CNN").expect("valid");
+    let net: Cnn<f32> = model.cnn_on(&Cpu).expect("a CNN").expect("valid");
     let results = run(
         &model,
         &set,
@@ -435,7 +437,7 @@ fn what_does_not_fit_is_refused() {
     let (set, _dir) = digits();
     let good = options(&[Observer::Cordsnet], &[(Timing::Static, 0.1)]);
     let fails = |model: &Model, images: &[u32], options: &EvaluationOptions| {
-        evaluate(model, &set, images, options, &mut |_, _| {}).expect_err("must fail")
+        evaluate(&Cpu, model, &set, images, options, &mut |_, _| {}).expect_err("must fail")
     };
     let images = set.split(Split::Test);
     let model = cordsnet(&set);

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use cords::data::{ImageSet, ImageSetWriter, Splits};
+use cords::device::Cpu;
 use cords::learn::Initialisation;
 use cords::net::{Architecture, Euler, Input, Model, ModelInfo, Phi, Presentation, State};
 use cords::record::{AreaTime, RecordError, RecordOptions, participation_ratio, record};
@@ -223,7 +224,7 @@ fn recorded(model: &Model, options: &RecordOptions, which: &[u32], threads: usiz
     let mut last = (0, 0);
     let rows = pool
         .install(|| {
-            record(model, &set, which, options, &path, &mut |done, total| {
+            record(&Cpu, model, &set, which, options, &path, &mut |done, total| {
                 last = (done, total)
             })
         })
@@ -264,10 +265,10 @@ fn a_recording_holds_what_the_simulation_gives() {
         let inp = net.embed(&pixels, 1);
         let mut state = net.spontaneous(15);
         let mut states: Vec<State<f32>> = vec![state.clone()];
-        net.run(&mut state, Input::Constant(&inp), 20, &mut |_, state| {
-            states.push(state.clone())
+        net.run(&mut state, Input::Constant(&inp), 20, &mut |_, view| {
+            states.push(view.state())
         });
-        net.run(&mut state, Input::Blank, 10, &mut |_, state| states.push(state.clone()));
+        net.run(&mut state, Input::Blank, 10, &mut |_, view| states.push(view.state()));
         for (time, step) in steps.into_iter().enumerate() {
             let state = &states[step as usize];
             for area in [0, 1, 3] {
@@ -369,7 +370,7 @@ fn what_cannot_be_recorded_is_named() {
     let problem = |model: &Model, which: &[u32], change: &dyn Fn(&mut RecordOptions)| {
         let mut options = options(false);
         change(&mut options);
-        match record(model, &set, which, &options, &path, &mut |_, _| {}) {
+        match record(&Cpu, model, &set, which, &options, &path, &mut |_, _| {}) {
             Err(RecordError::Option { option, .. }) => option,
             Err(RecordError::Images { .. }) => "size",
             other => panic!("{other:?}"),

@@ -174,7 +174,11 @@ fn train(
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     model.save(&path).expect("saved");
-    let timeless = |record: EpochRecord| EpochRecord { seconds: 0.0, ..record };
+    let timeless = |record: EpochRecord| EpochRecord {
+        seconds: 0.0,
+        waiting_seconds: 0.0,
+        ..record
+    };
     Ok(Trained {
         model: std::fs::read(path).expect("read"),
         epochs: epochs.into_iter().map(timeless).collect(),

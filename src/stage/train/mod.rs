@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cords::data::{ImageSet, Split, SplitImages};
+use cords::device::Cpu;
 use cords::learn::{Checkpoints, Data, EpochRecord, Images, Place, Progress, evaluate, fold};
 use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase};
 
@@ -96,7 +97,7 @@ impl Kind for Train {
             data,
             checkpoints: Some(&checkpoints),
         };
-        let site = Site::open(params, fit.batch, context)?;
+        let site = Site::open(params, context)?;
         let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {
             tell(&progress, &mut batches_each, context);
@@ -212,7 +213,7 @@ fn fold_cnn(cnn: &Model, validation: &SplitImages<'_>, context: &mut Context) ->
             ..cnn.info().clone()
         },
     };
-    let [before, after] = [cnn, &folded].map(|model| evaluate(model, validation, None));
+    let [before, after] = [cnn, &folded].map(|model| evaluate(&Cpu, model, validation, None));
     context.write_table("folding", &folding_table(&before?, &after?)?)?;
     Ok(folded.save(&context.output("model")?.join("model.safetensors"))?)
 }

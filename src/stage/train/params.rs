@@ -109,6 +109,8 @@ enum PrecisionName {
     Float32,
     /// rounded to 11 significant bits, several times faster
     Tf32,
+    /// of 8 significant bits, faster again; activity, sums, weights and the optimiser's memory stay float32
+    Bfloat16,
 }
 
 /// Random changes of training images, fresh in every epoch. All off by default.
@@ -458,6 +460,7 @@ impl Params {
         match self.precision {
             PrecisionName::Float32 => Precision::Float32,
             PrecisionName::Tf32 => Precision::Tf32,
+            PrecisionName::Bfloat16 => Precision::Bfloat16,
         }
     }
 

@@ -1,15 +1,14 @@
 //! Where a network is trained, and with how much memory.
 
-use cords::device::cuda::{Hardware, Settings};
+use cords::device::cuda::{Hardware, with_images_that_fit};
 use cords::device::{Cpu, Device, DeviceError};
 use cords::learn::{
     Checkpoints, CnnConfig, Data, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet, TrainedInverse,
-    continue_cordsnet, train_cnn, train_cordsnet, train_inverse, with_images_that_fit,
+    continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
 };
 use cords::net::{Architecture, Euler, Parameters};
 
 use super::params::{Params, Phase};
-use crate::run::Device as Asked;
 use crate::stage::{Context, StageError};
 
 /// A training in all its parts.
@@ -39,27 +38,16 @@ pub(super) enum Site {
 
 impl Site {
     /// Opens what the stage was given, and says so.
-    pub(super) fn open(params: &Params, batch: usize, context: &mut Context) -> Result<Self, StageError> {
+    pub(super) fn open(params: &Params, context: &mut Context) -> Result<Self, StageError> {
         const GIB: f64 = (1u64 << 30) as f64;
         let asked = params.memory_budget.map(|gib| (gib * GIB) as u64);
-        let Asked::Cuda(ordinal) = context.device else {
-            return Ok(Self::Cpu(asked.or_else(|| share_of_memory(context))));
-        };
-        let hardware = Hardware::open(Settings {
-            ordinal,
-            precision: params.precision(),
-            // The same bits from the same stage, where the GPU and the images that it works on at a time are the same.
-            deterministic: true,
-        })?;
-        let free = hardware.free_memory()?;
-        let budget = hardware.budget(asked)?;
-        context.note(format!(
-            "on {} ({:.1} GiB free), {:?}, batches of {batch}",
-            hardware.description().name,
-            free as f64 / GIB,
-            params.precision()
-        ));
-        Ok(Self::Gpu(hardware, budget))
+        match context.gpu(params.precision())? {
+            None => Ok(Self::Cpu(asked.or_else(|| share_of_memory(context)))),
+            Some(hardware) => {
+                let budget = hardware.budget(asked)?;
+                Ok(Self::Gpu(hardware, budget))
+            }
+        }
     }
 
     pub(super) fn train(self, job: &Job<'_>, observer: &mut Observer<'_>) -> Result<Trained, StageError> {

@@ -135,13 +135,20 @@ pub(super) fn speed_table(epochs: &[EpochRecord]) -> Result<Table, TableError> {
         )
         .unit("1/s")
         .value("seconds", DType::Float, "Wall-clock time")
-        .unit("s"),
+        .unit("s")
+        .value(
+            "waiting",
+            DType::Float,
+            "Share of it in which training had no images to work on",
+        ),
     )?;
     for r in epochs {
+        let seconds = r.seconds.max(1e-9);
         table.push_row([
             Value::Int(r.epoch as i64 + 1),
-            Value::Float(r.images as f64 / r.seconds.max(1e-9)),
+            Value::Float(r.images as f64 / seconds),
             Value::Float(r.seconds),
+            Value::Float(r.waiting_seconds / seconds),
         ])?;
     }
     table.finish()

@@ -40,6 +40,11 @@ impl Maps {
         self.side * self.side
     }
 
+    /// The same maps of another number of channels.
+    pub fn with_channels(self, channels: usize) -> Self {
+        Self { channels, ..self }
+    }
+
     /// The same maps for another number of images.
     pub fn with_batch(self, batch: usize) -> Self {
         Self { batch, ..self }
@@ -162,6 +167,18 @@ pub enum DeviceError {
     },
 }
 
+/// An error that may be for want of memory.
+pub trait OutOfMemory {
+    /// Whether less work at a time might do.
+    fn is_out_of_memory(&self) -> bool;
+}
+
+impl OutOfMemory for DeviceError {
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Memory { .. })
+    }
+}
+
 /// What one step of an area reads and writes, apart from its convolutions.
 #[derive(Debug)]
 pub struct LeakyStep<'a, B> {
@@ -201,6 +218,10 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// Numbers that kernels leave for the host, in the order in which they were asked for.
     type Tally: Send + Sync + Default;
+    /// Classes of images.
+    type Labels: Send + Sync + Default;
+    /// Work that a device has been asked for before.
+    type Recording: Send + Sync + Default;
     /// Activity as bfloat16, with the signs of the currents that it came from.
     type Packed: Send + Sync;
 
@@ -220,6 +241,11 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn slowdown(&self, units: usize, groups: usize) -> f64;
     /// Bytes of memory that is kept for later use, whatever it held.
     fn spare_bytes(&self) -> u64;
+    /// Does `work`, perhaps without asking it: what it did when it was called before with this recording may be done again.
+    ///
+    /// So `work` must ask the device for the same on the same buffers every time. From the second time on it makes and drops
+    /// no buffer, and brings no value to or from the device but numbers in `tally`, which is empty before.
+    fn repeat(&self, recording: &mut Self::Recording, tally: &mut Self::Tally, work: impl FnMut(&mut Self::Tally));
     /// Runs `task(index, item)` on every item, perhaps side by side.
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync);
 
@@ -362,12 +388,14 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// g += pooled gradient / plane where r > 0, or everywhere unless `rectified`: adjoint of one half of [`pool_pair`](Self::pool_pair).
     fn add_unpooled(&self, maps: Maps, dpooled: &Self::Buffer, r: &Self::Buffer, rectified: bool, g: &mut Self::Buffer);
 
+    /// Classes of images, to the memory that holds as many already.
+    fn upload_labels(&self, labels: &[u32], out: &mut Self::Labels);
     /// Leaves the cross-entropy of each image; dlogits = scale (softmax - one-hot). `logits` are maps of side 1.
     fn cross_entropy(
         &self,
         classes: usize,
         logits: &Self::Buffer,
-        labels: &[u32],
+        labels: &Self::Labels,
         scale: f64,
         dlogits: &mut Self::Buffer,
         tally: &mut Self::Tally,

@@ -218,10 +218,12 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     let logit_maps = shape.out_maps(chunk.batch);
     let mut dlogits = device.zeros_maps(logit_maps);
     let mut tally = D::Tally::default();
+    let mut labels = D::Labels::default();
+    device.upload_labels(pass.labels, &mut labels);
     device.cross_entropy(
         shape.outputs,
         &chunk.logits,
-        pass.labels,
+        &labels,
         1.0 / whole as f64,
         &mut dlogits,
         &mut tally,

@@ -1,7 +1,7 @@
 //! Why a training stopped early.
 
 use super::EpochRecord;
-use crate::device::DeviceError;
+use crate::device::{DeviceError, OutOfMemory};
 use crate::net::NetError;
 
 /// A training that did not come to its end.
@@ -100,4 +100,10 @@ pub enum TrainError {
 
 fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
+}
+
+impl OutOfMemory for TrainError {
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Memory { .. } | Self::Device(DeviceError::Memory { .. }))
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::rollout::largest_index;
 use super::{Images, TrainError};
-use crate::device::{Cpu, Device};
+use crate::device::Device;
 use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, Weights, cordsnet_others};
 
 /// How well a network does on a set of images.
@@ -18,14 +18,16 @@ pub struct Evaluation {
     pub over_time: Vec<[f64; 2]>,
 }
 
-/// Evaluates a model file's network on the CPU: a CordsNet from its spontaneous state through one stimulus, a CNN at once.
+/// Evaluates a model file's network on a device: a CordsNet from its spontaneous state through one stimulus, a CNN at once.
 ///
 /// `presentation` replaces the one that the model was trained with.
 ///
 /// # Errors
 /// [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] where the images do not fit, [`TrainError::Net`] where
-/// the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at all.
-pub fn evaluate(
+/// the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at all, [`TrainError::Device`] where the
+/// device fails.
+pub fn evaluate<D: Device<f32>>(
+    device: &D,
     model: &Model,
     images: &dyn Images,
     presentation: Option<Presentation>,
@@ -33,8 +35,8 @@ pub fn evaluate(
     let architecture = model.architecture();
     architecture.validate()?;
     check_images(architecture, images, "evaluation")?;
-    match model {
-        Model::Cnn { parameters, .. } => Ok(evaluate_cnn(&Cnn::new(architecture, parameters)?, images)),
+    let evaluation = match model {
+        Model::Cnn { parameters, .. } => evaluate_cnn(&Cnn::on(device, architecture, parameters)?, images),
         Model::CordsNet {
             euler,
             phi,
@@ -48,8 +50,8 @@ pub fn evaluate(
                 field: "presentation",
                 problem: "the model does not say how long images were shown, so it must be given".to_owned(),
             })?;
-            let weights = Weights::<f32, Cpu>::upload(&Cpu, architecture, &parameters, cordsnet_others(architecture));
-            let connections = Connections::new(&Cpu, architecture, euler, *phi, &weights);
+            let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
+            let connections = Connections::new(device, architecture, euler, *phi, &weights);
             let spontaneous = connections.spontaneous(euler.steps(presentation.spontaneous_ms));
             let steps = euler.steps(presentation.stimulus_ms);
             if steps == 0 {
@@ -58,9 +60,11 @@ pub fn evaluate(
                     problem: format!("a stimulus of {} ms has no step", presentation.stimulus_ms),
                 });
             }
-            Ok(evaluate_trials(&connections, &spontaneous, images, steps))
+            evaluate_trials(&connections, &spontaneous, images, steps)
         }
-    }
+    };
+    device.check()?;
+    Ok(evaluation)
 }
 
 /// Checks a set of images against a network.
@@ -167,8 +171,10 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let mut uploaded = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, &values, &mut uploaded);
         let mut scratch = connections.scratch(batch);
-        let inp = connections.embed(&mut scratch.work, batch, &uploaded);
-        let skipped = connections.skip(&mut scratch.work, batch, &inp);
+        let (mut convolved, mut inp) = (connections.convolved(batch), connections.inp(batch));
+        connections.embed(&mut scratch.work, batch, &uploaded, &mut convolved, &mut inp);
+        let mut skipped = connections.inp(batch);
+        connections.skip(&mut scratch.work, batch, &inp, &mut skipped);
         let mut constant = connections.buffers(batch);
         connections.constant_current(&mut scratch.work, batch, Some((&inp, &skipped)), &mut constant);
         let (mut now, mut next) = (connections.buffers(batch), connections.buffers(batch));
@@ -179,11 +185,13 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let mut pooled = device.zeros_maps(connections.pooled_maps(batch));
         let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
         let mut tally = D::Tally::default();
+        let mut labels = D::Labels::default();
+        device.upload_labels(&task.labels, &mut labels);
         for _ in 0..steps {
             connections.step(&mut scratch, batch, &constant, &now, &mut next);
             std::mem::swap(&mut now, &mut next);
             connections.read_out(&mut scratch.work, batch, &now, &mut pooled, &mut out);
-            device.cross_entropy(classes, &out, &task.labels, 0.0, &mut gradient, &mut tally);
+            device.cross_entropy(classes, &out, &labels, 0.0, &mut gradient, &mut tally);
             device.download_maps(logit_maps, &out, task.logits);
             let right = count_right(task.logits, &task.labels) as f64;
             task.over_time
@@ -214,7 +222,9 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, task.logits, &mut uploaded);
         let mut tally = D::Tally::default();
-        device.cross_entropy(classes, &uploaded, &task.labels, 0.0, &mut gradient, &mut tally);
+        let mut labels = D::Labels::default();
+        device.upload_labels(&task.labels, &mut labels);
+        device.cross_entropy(classes, &uploaded, &labels, 0.0, &mut gradient, &mut tally);
         let right = count_right(task.logits, &task.labels) as f64;
         task.over_time
             .push([right, device.read(&mut tally).concat().iter().sum()]);

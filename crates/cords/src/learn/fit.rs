@@ -6,13 +6,11 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
+use super::ahead::{Batches, Prepared};
 use super::checkpoint::Found;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::{Checkpoints, Evaluation, Fit, Images, TrainError, learning_rate};
 use crate::device::DeviceError;
-use crate::rng::{Purpose, Stream};
 
 /// What an observer is told while a network trains.
 #[derive(Clone, Debug)]
@@ -94,16 +92,23 @@ pub struct EpochRecord {
     pub gradient_norm: f64,
     /// Wall-clock time of the epoch, validation included; time between an interruption and its continuation is not.
     pub seconds: f64,
+    /// Time of it in which training waited for images.
+    pub waiting_seconds: f64,
     /// Training images seen.
     pub images: usize,
 }
 
+/// Numbers of an epoch's record.
+const VALUES: usize = 12;
+
 impl EpochRecord {
     fn new(epoch: usize, images: usize) -> Self {
-        Self::from_values([epoch as f64, images as f64, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+        let mut values = [0.0; VALUES];
+        (values[0], values[1]) = (epoch as f64, images as f64);
+        Self::from_values(values)
     }
 
-    fn values(&self) -> [f64; 11] {
+    fn values(&self) -> [f64; VALUES] {
         [
             self.epoch as f64,
             self.images as f64,
@@ -116,10 +121,11 @@ impl EpochRecord {
             self.learning_rate,
             self.gradient_norm,
             self.seconds,
+            self.waiting_seconds,
         ]
     }
 
-    fn from_values(values: [f64; 11]) -> Self {
+    fn from_values(values: [f64; VALUES]) -> Self {
         let [epoch, images, rest @ ..] = values;
         let [
             loss,
@@ -131,6 +137,7 @@ impl EpochRecord {
             learning_rate,
             gradient_norm,
             seconds,
+            waiting_seconds,
         ] = rest;
         Self {
             epoch: epoch as usize,
@@ -143,6 +150,7 @@ impl EpochRecord {
             learning_rate,
             gradient_norm,
             seconds,
+            waiting_seconds,
             images: images as usize,
         }
     }
@@ -255,7 +263,7 @@ impl Course {
     /// The course that a snapshot holds, where it is of a training of `epochs` times `batches` on that many images.
     fn read(snapshot: &Snapshot, epochs: usize, batches: usize, images: usize) -> Result<Self, String> {
         let place: Vec<u64> = snapshot.get("fit.place", 4).map_err(|error| error.to_string())?;
-        let records: Vec<[f64; 11]> = snapshot.rows("fit.records").map_err(|error| error.to_string())?;
+        let records: Vec<[f64; VALUES]> = snapshot.rows("fit.records").map_err(|error| error.to_string())?;
         if [place[1], place[3]] != [epochs as u64, batches as u64] {
             return Err(format!(
                 "it is of {} epochs of {} batches, this training has {epochs} of {batches}",
@@ -367,8 +375,6 @@ pub(crate) fn fit(
 ) -> Result<Vec<EpochRecord>, TrainError> {
     let count = data.train.len();
     let (epochs, batches) = (config.epochs, count.div_ceil(config.batch));
-    let image_len = data.train.channels() * data.train.side() * data.train.side();
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
     let mut course = Course::new(epochs, batches, count);
     let resumed = resume(trainee, checkpoints, &mut course);
     let continued = matches!(resumed, Ok(true));
@@ -387,24 +393,38 @@ pub(crate) fn fit(
         checkpoints,
         last: Instant::now(),
     };
+    let batches_to_come = Batches {
+        images: data.train,
+        seed: config.seed,
+        epochs,
+        batches,
+    };
+    batches_to_come.prepare((course.record.epoch, course.batch), |next| {
+        run(trainee, config, data, course, &mut keeper, next, observer)
+    })
+}
+
+/// What is left of a course; `next` gives one prepared batch after the other.
+fn run(
+    trainee: &mut dyn Trainee,
+    config: &Fit,
+    data: &Data<'_>,
+    mut course: Course,
+    keeper: &mut Keeper<'_>,
+    next: &mut dyn FnMut() -> Prepared,
+    observer: &mut Observer<'_>,
+) -> Result<Vec<EpochRecord>, TrainError> {
+    let (epochs, batches, count) = (course.epochs, course.batches, course.record.images);
     while course.record.epoch < epochs {
         let epoch = course.record.epoch;
         if course.batch == 0 {
             trainee.begin_epoch(epoch);
         }
-        let order = Stream::new(config.seed, Purpose::Shuffle, 0, 0, epoch as u32, 0).permutation(count);
         while course.batch < batches {
             let batch = course.batch;
-            let chosen = &order[batch * count / batches..(batch + 1) * count / batches];
-            images.resize(chosen.len() * image_len, 0.0f32);
-            images
-                .par_chunks_exact_mut(image_len)
-                .zip(chosen)
-                .for_each(|(out, image)| {
-                    data.train.fill(*image as usize, epoch as u32, out);
-                });
-            labels.clear();
-            labels.extend(chosen.iter().map(|image| data.train.label(*image as usize)));
+            let asked = Instant::now();
+            let Prepared { images, labels } = next();
+            course.record.waiting_seconds += asked.elapsed().as_secs_f64();
             let step = epoch * batches + batch;
             let rate = learning_rate(
                 config.learning_rate,
@@ -427,7 +447,7 @@ pub(crate) fn fit(
                     });
                 }
             }
-            let share = chosen.len() as f64 / count as f64;
+            let share = labels.len() as f64 / count as f64;
             let record = &mut course.record;
             record.loss += share * result.loss;
             record.cross_entropy += share * result.cross_entropy;

@@ -93,7 +93,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         Rollout::new(connections, &self.objective, batch, self.plan)
     }
 
-    /// Loss of a batch and, where `gradients` is given, the gradients of effective weights and biases (overwritten).
+    /// Loss of a batch and the gradients of effective weights and biases (overwritten).
     /// `logits` receives those at the end of the stimulus, `[batch, classes]`.
     pub(crate) fn run(
         &self,
@@ -101,7 +101,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         spontaneous: &[D::Buffer],
         Batch { images, labels }: Batch<'_, T>,
         logits: &mut [T],
-        mut gradients: Option<&mut Gradients<D::Buffer>>,
+        gradients: &mut Gradients<D::Buffer>,
         mut inspect: impl FnMut(&Rollout<T, D>),
     ) -> BatchLoss {
         let device = &connections.device;
@@ -120,30 +120,22 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
                 rollout: None,
             })
             .collect();
-        if let Some(gradients) = gradients.as_deref_mut() {
-            for buffer in gradients.weights.iter_mut().chain(&mut gradients.biases) {
-                device.clear(buffer);
-            }
+        for buffer in gradients.weights.iter_mut().chain(&mut gradients.biases) {
+            device.clear(buffer);
         }
-        let backward = gradients.is_some();
         // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
         for wave in tasks.chunks_mut(self.plan.groups) {
             device.for_each(wave, |_, task| {
                 let mut rollout = self.rollout(connections, task.part.labels.len());
-                task.loss = rollout.forward(connections, &self.objective, spontaneous, task.part, whole, task.logits);
-                if backward {
-                    rollout.backward(connections, &self.objective, spontaneous, whole);
-                }
+                task.loss = rollout.run(connections, &self.objective, spontaneous, task.part, whole, task.logits);
                 task.rollout = Some(rollout);
             });
             for task in wave {
                 let Some(rollout) = task.rollout.take() else { continue };
-                if let Some(gradients) = gradients.as_deref_mut() {
-                    let sums = gradients.weights.iter_mut().chain(&mut gradients.biases);
-                    let parts = rollout.gradients.weights.iter().chain(&rollout.gradients.biases);
-                    for (part, sum) in parts.zip(sums) {
-                        device.add(part, sum);
-                    }
+                let sums = gradients.weights.iter_mut().chain(&mut gradients.biases);
+                let parts = rollout.gradients();
+                for (part, sum) in parts.weights.iter().chain(&parts.biases).zip(sums) {
+                    device.add(part, sum);
                 }
                 inspect(&rollout);
                 self.kept().idle.push(rollout);
@@ -317,7 +309,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
             &spontaneous,
             batch,
             &mut logits,
-            Some(&mut self.sums),
+            &mut self.sums,
             |rollout| {
                 for (step, areas) in steps.iter().zip(&mut activity) {
                     for (area, out) in areas.iter_mut().enumerate() {
@@ -476,7 +468,7 @@ mod tests {
                     images: &images,
                     labels: &labels,
                 };
-                let loss = trials.run(&connections, &spontaneous, batch, &mut logits, Some(&mut sums), |_| {});
+                let loss = trials.run(&connections, &spontaneous, batch, &mut logits, &mut sums, |_| {});
                 let gradients: Vec<Vec<f32>> = sums
                     .weights
                     .iter()

@@ -6,8 +6,7 @@
 use super::history::{HeldStates, HistoryPrecision};
 use super::{Objective, TrainError};
 use crate::Real;
-use crate::device::cuda::{Cuda, Gpu};
-use crate::device::{Device, DeviceError};
+use crate::device::Device;
 use crate::net::{Connections, ConvName, conv_shapes};
 
 /// What limits the activities that a gradient step keeps.
@@ -20,26 +19,6 @@ pub enum Memory {
     Budget(u64),
     /// Those of every so many steps, from 1; the others are computed again when they are needed.
     Every(usize),
-}
-
-/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice. Also returns how
-/// many it were. That number shows in the last bits, as sums are grouped by it.
-///
-/// # Errors
-/// What `work` ends with, want of memory only where one image is too many.
-pub fn with_images_that_fit<G: Gpu, R>(
-    gpu: &G,
-    mut images: usize,
-    mut work: impl FnMut(&Cuda<G>) -> Result<R, TrainError>,
-) -> Result<(R, usize), TrainError> {
-    loop {
-        match work(&Cuda::new(gpu.clone(), images)) {
-            Err(TrainError::Memory { .. } | TrainError::Device(DeviceError::Memory { .. })) if images > 1 => {
-                images = images.div_ceil(2);
-            }
-            result => return result.map(|result| (result, images)),
-        }
-    }
 }
 
 /// How the groups of a batch are run.
@@ -146,14 +125,15 @@ impl Needs {
             // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their gradients.
             group: state * if connections.non_negative() { 6 } else { 7 }
                 + 2 * sources
-                + 2 * bytes(input.out_maps(images))
+                + bytes(input.out_maps(images))
                 + bytes(input.in_maps(images))
-                + 5 * bytes(connections.inp_maps(images))
-                + window as u64 * read
+                + 4 * bytes(connections.inp_maps(images))
+                + (window as u64 + 1) * read
                 + scratch
                 + sums
                 + weights
-                + biases,
+                // Of gradients, and the spontaneous state.
+                + 2 * biases,
             steps,
         }
     }

@@ -3,6 +3,7 @@
 //! Gradients are written by hand over the kernel interface; there is no tape. A batch is cut into groups of a fixed
 //! number of images whose gradients are summed in order, so the number of threads never shows in a result.
 
+mod ahead;
 mod checkpoint;
 mod cnn_gradient;
 mod config;
@@ -36,7 +37,7 @@ pub use images::Images;
 pub use init::Initialisation;
 pub use invert::{AreaInverse, AreaInversion, AreaInversionGradient};
 pub use invert_training::{InvertConfig, TrainedInverse, train_inverse};
-pub use memory::{Memory, with_images_that_fit};
+pub use memory::Memory;
 pub use objective::{Objective, logspace};
 pub use optimise::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
 pub use train::{PhiCourse, TrainedCnn, TrainedCordsNet, WindowRecord, continue_cordsnet, train_cnn, train_cordsnet};

@@ -43,8 +43,17 @@ enum Left {
     Largest { area: usize },
 }
 
-/// Memory of one group's trial, reused from batch to batch.
+/// One group's trial, in memory that is reused from batch to batch.
 pub(crate) struct Rollout<T: Real, D: Device<T>> {
+    trial: Trial<T, D>,
+    tally: D::Tally,
+    recording: D::Recording,
+    /// What the recording holds for: connections, and images over which the loss is a mean.
+    recorded: (u64, usize),
+}
+
+/// What a trial reads and writes.
+struct Trial<T: Real, D: Device<T>> {
     batch: usize,
     scratch: StepScratch<T, D>,
     /// Activity after 0, 1, ... steps from the spontaneous state on.
@@ -53,12 +62,21 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
     stimulus_current: Vec<D::Buffer>,
     after_current: Vec<D::Buffer>,
     images: D::Buffer,
+    labels: D::Labels,
+    /// Spontaneous state of one image per area.
+    rest: Vec<D::Buffer>,
+    /// Output of the input convolution, and its gradient.
+    convolved: D::Buffer,
     inp: D::Buffer,
     skipped: D::Buffer,
+    dinp: D::Buffer,
+    dskipped: D::Buffer,
     pooled: Vec<D::Buffer>,
+    dpooled: D::Buffer,
     logits: D::Buffer,
     dlogits: Vec<D::Buffer>,
-    tally: D::Tally,
+    /// What the numbers in the tally are.
+    left: Vec<Left>,
     /// dL/dr per area.
     gradient: Vec<D::Buffer>,
     /// dL/du per area: of the step being passed, and summed over the steps of a phase.
@@ -70,12 +88,83 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
     spare: Vec<D::Buffer>,
     /// Weight gradients per convolution in the fixed order.
     sums: Vec<D::WeightSum>,
-    pub(crate) gradients: Gradients<D::Buffer>,
+    gradients: Gradients<D::Buffer>,
 }
 
 impl<T: Real, D: Device<T>> Rollout<T, D> {
     /// Memory for a group of `batch` images as planned.
     pub(crate) fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize, plan: Plan) -> Self {
+        Self {
+            trial: Trial::new(connections, objective, batch, plan),
+            tally: D::Tally::default(),
+            recording: D::Recording::default(),
+            recorded: (connections.id, 0),
+        }
+    }
+
+    /// Images of the group.
+    pub(crate) fn batch(&self) -> usize {
+        self.trial.batch
+    }
+
+    /// Activity after `step` steps from the spontaneous state on, where the history holds all steps.
+    pub(crate) fn state(&self, step: usize) -> &[D::Buffer] {
+        self.trial.history.state(step)
+    }
+
+    /// Gradients that the last trial has left.
+    pub(crate) fn gradients(&self) -> &Gradients<D::Buffer> {
+        &self.trial.gradients
+    }
+
+    /// Runs the trial from the spontaneous state and back; `whole` is the number of images of the whole batch, over which the loss
+    /// is a mean. `logits` receives those at the end of the stimulus, `[batch, classes]`.
+    pub(crate) fn run(
+        &mut self,
+        connections: &Connections<T, D>,
+        objective: &Objective,
+        spontaneous: &[D::Buffer],
+        Batch { images, labels }: Batch<'_, T>,
+        whole: usize,
+        logits: &mut [T],
+    ) -> GroupLoss {
+        let (device, trial) = (&connections.device, &mut self.trial);
+        let image_maps = ConvName::InpConv.shape(&connections.architecture).in_maps(trial.batch);
+        device.upload_maps(image_maps, images, &mut trial.images);
+        device.upload_labels(labels, &mut trial.labels);
+        for (from, to) in spontaneous.iter().zip(&mut trial.rest) {
+            device.copy(from, to);
+        }
+        if self.recorded != (connections.id, whole) {
+            self.recording = D::Recording::default();
+            self.recorded = (connections.id, whole);
+        }
+        // The device goes on while the host asks for more: what it leaves is read at the end.
+        device.repeat(&mut self.recording, &mut self.tally, |tally| {
+            trial.forward(connections, objective, whole, tally);
+            trial.backward(connections, objective, whole);
+        });
+        let mut loss = GroupLoss::default();
+        for (left, values) in trial.left.iter().zip(device.read(&mut self.tally)) {
+            let sum = || values.iter().sum::<f64>();
+            match left {
+                Left::CrossEntropy => loss.cross_entropy.push(sum()),
+                Left::ReturnTerm { factor } => loss.return_term += factor * sum(),
+                Left::Largest { area } => keep_largest(&mut loss.largest, (*area, largest(&values))),
+            }
+        }
+        device.download_maps(connections.logit_maps(trial.batch), &trial.logits, logits);
+        let rows = logits.chunks_exact(connections.architecture.classes);
+        loss.correct = rows
+            .zip(labels)
+            .filter(|(row, label)| largest_index(row) == **label as usize)
+            .count();
+        loss
+    }
+}
+
+impl<T: Real, D: Device<T>> Trial<T, D> {
+    fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize, plan: Plan) -> Self {
         let device = &connections.device;
         let architecture = &connections.architecture;
         let areas = architecture.areas();
@@ -94,12 +183,18 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 Vec::new()
             },
             images: device.zeros_maps(image_maps),
-            inp: device.zeros(0),
-            skipped: device.zeros(0),
+            labels: D::Labels::default(),
+            rest: connections.buffers(1),
+            convolved: connections.convolved(batch),
+            inp: connections.inp(batch),
+            skipped: connections.inp(batch),
+            dinp: connections.inp(batch),
+            dskipped: connections.inp(batch),
             pooled: (0..window).map(|_| device.zeros_maps(pooled)).collect(),
+            dpooled: device.zeros_maps(pooled),
             logits: device.zeros_maps(logits),
             dlogits: (0..window).map(|_| device.zeros_maps(logits)).collect(),
-            tally: D::Tally::default(),
+            left: Vec::new(),
             gradient: connections.buffers(batch),
             delta: connections.buffers(batch),
             delta_sum: connections.buffers(batch),
@@ -122,41 +217,19 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         }
     }
 
-    /// Images of the group.
-    pub(crate) fn batch(&self) -> usize {
-        self.batch
-    }
-
-    /// Activity after `step` steps from the spontaneous state on, where the history holds all steps.
-    pub(crate) fn state(&self, step: usize) -> &[D::Buffer] {
-        self.history.state(step)
-    }
-
-    /// Runs the trial from the spontaneous state; `whole` is the number of images of the whole batch, over which the loss is a mean.
-    /// `logits` receives those at the end of the stimulus, `[batch, classes]`.
-    pub(crate) fn forward(
-        &mut self,
-        connections: &Connections<T, D>,
-        objective: &Objective,
-        spontaneous: &[D::Buffer],
-        Batch { images, labels }: Batch<'_, T>,
-        whole: usize,
-        logits: &mut [T],
-    ) -> GroupLoss {
+    /// Activity of all steps, logits and their gradients, and numbers for the loss.
+    fn forward(&mut self, connections: &Connections<T, D>, objective: &Objective, whole: usize, tally: &mut D::Tally) {
         let (device, batch) = (&connections.device, self.batch);
         let work = &mut self.scratch.work;
-        let image_maps = ConvName::InpConv.shape(&connections.architecture).in_maps(batch);
-        device.upload_maps(image_maps, images, &mut self.images);
-        self.inp = connections.embed(work, batch, &self.images);
-        self.skipped = connections.skip(work, batch, &self.inp);
+        connections.embed(work, batch, &self.images, &mut self.convolved, &mut self.inp);
+        connections.skip(work, batch, &self.inp, &mut self.skipped);
         let input = Some((&self.inp, &self.skipped));
         connections.constant_current(work, batch, input, &mut self.stimulus_current);
         connections.constant_current(work, batch, None, &mut self.after_current);
-        for (area, (rest, start)) in spontaneous.iter().zip(self.history.begin()).enumerate() {
+        for (area, (rest, start)) in self.rest.iter().zip(self.history.begin()).enumerate() {
             device.broadcast(connections.maps(area, batch), rest, start);
         }
-        // The device goes on while the host asks for more: what it leaves is read at the end.
-        let mut left = Vec::new();
+        self.left.clear();
         for step in 1..=objective.steps() {
             let current = if step <= objective.stimulus_steps {
                 &self.stimulus_current
@@ -178,51 +251,27 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 );
                 let scale = objective.ramp[k] / (objective.ramp.len() * whole) as f64;
                 let classes = connections.architecture.classes;
-                let (dlogits, tally) = (&mut self.dlogits[k], &mut self.tally);
-                device.cross_entropy(classes, &self.logits, labels, scale, dlogits, tally);
-                left.push(Left::CrossEntropy);
+                device.cross_entropy(classes, &self.logits, &self.labels, scale, &mut self.dlogits[k], tally);
+                self.left.push(Left::CrossEntropy);
             }
             if objective.returns(step) {
-                for (area, rest) in spontaneous.iter().enumerate() {
+                for (area, rest) in self.rest.iter().enumerate() {
                     let factor = objective.return_factor(connections, area, whole);
-                    let maps = connections.maps(area, batch);
-                    device.return_term(maps, &state[area], rest, &mut self.tally);
-                    left.push(Left::ReturnTerm { factor });
+                    device.return_term(connections.maps(area, batch), &state[area], rest, tally);
+                    self.left.push(Left::ReturnTerm { factor });
                 }
             }
             if step == objective.stimulus_steps || step == objective.steps() {
                 for (area, activity) in state.iter().enumerate() {
-                    device.max_abs(activity, &mut self.tally);
-                    left.push(Left::Largest { area });
+                    device.max_abs(activity, tally);
+                    self.left.push(Left::Largest { area });
                 }
             }
         }
-        let mut loss = GroupLoss::default();
-        for (left, values) in left.into_iter().zip(device.read(&mut self.tally)) {
-            let sum = || values.iter().sum::<f64>();
-            match left {
-                Left::CrossEntropy => loss.cross_entropy.push(sum()),
-                Left::ReturnTerm { factor } => loss.return_term += factor * sum(),
-                Left::Largest { area } => keep_largest(&mut loss.largest, (area, largest(&values))),
-            }
-        }
-        device.download_maps(connections.logit_maps(batch), &self.logits, logits);
-        let rows = logits.chunks_exact(connections.architecture.classes);
-        loss.correct = rows
-            .zip(labels)
-            .filter(|(row, label)| largest_index(row) == **label as usize)
-            .count();
-        loss
     }
 
-    /// Gradients of the loss over the last forward pass, into `self.gradients`.
-    pub(crate) fn backward(
-        &mut self,
-        connections: &Connections<T, D>,
-        objective: &Objective,
-        spontaneous: &[D::Buffer],
-        whole: usize,
-    ) {
+    /// Gradients of the loss over the last forward pass.
+    fn backward(&mut self, connections: &Connections<T, D>, objective: &Objective, whole: usize) {
         let device = &connections.device;
         let sums = self.gradient.iter_mut().chain(&mut self.delta_sum);
         for buffer in sums
@@ -245,7 +294,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 };
                 connections.step(scratch, self.batch, current, before, after);
             });
-            self.add_direct_gradient(connections, objective, spontaneous, whole, step);
+            self.add_direct_gradient(connections, objective, whole, step);
             self.step_back(connections, step);
             if step == objective.stimulus_steps + 1 {
                 // What follows belongs to the stimulus, whose delta_sum also feeds the gradient of the constant input.
@@ -268,29 +317,27 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         &mut self,
         connections: &Connections<T, D>,
         objective: &Objective,
-        spontaneous: &[D::Buffer],
         whole: usize,
         step: usize,
     ) {
         let (device, batch) = (&connections.device, self.batch);
         let state = self.history.state(step);
         if objective.returns(step) {
-            for (area, rest) in spontaneous.iter().enumerate() {
+            for (area, rest) in self.rest.iter().enumerate() {
                 let scale = objective.return_weight * objective.return_factor(connections, area, whole);
                 let gradient = &mut self.gradient[area];
                 device.add_return_gradient(connections.maps(area, batch), &state[area], rest, scale, gradient);
             }
         }
         if let Some(k) = objective.ramp_index(step) {
-            let mut dpooled = device.zeros_maps(connections.pooled_maps(batch));
             let readout = connections.filter(ConvName::Readout);
             let work = &mut self.scratch.work;
-            device.conv_transpose(work, readout, batch, &self.dlogits[k], &mut dpooled, false);
+            device.conv_transpose(work, readout, batch, &self.dlogits[k], &mut self.dpooled, false);
             let last = state.len() - 1;
             for area in [last, last - 1] {
                 let maps = connections.maps(area, batch);
                 let rectified = !connections.non_negative();
-                device.add_unpooled(maps, &dpooled, &state[area], rectified, &mut self.gradient[area]);
+                device.add_unpooled(maps, &self.dpooled, &state[area], rectified, &mut self.gradient[area]);
             }
         }
     }
@@ -397,18 +444,16 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         let transpose = |work: &mut D::Workspace, name: ConvName, dy: &D::Buffer, dx: &mut D::Buffer, accumulate| {
             device.conv_transpose(work, connections.filter(name), batch, dy, dx, accumulate);
         };
-        let inp_maps = connections.inp_maps(batch);
-        let (mut dinp, mut dskipped) = (device.zeros_maps(inp_maps), device.zeros_maps(inp_maps));
+        let (dinp, dskipped) = (&mut self.dinp, &mut self.dskipped);
         gradient(work, ConvName::Feedforward(0), &self.inp, &self.delta_sum[0]);
-        transpose(work, ConvName::Feedforward(0), &self.delta_sum[0], &mut dinp, false);
+        transpose(work, ConvName::Feedforward(0), &self.delta_sum[0], dinp, false);
         gradient(work, ConvName::Feedforward(1), &self.skipped, &self.delta_sum[1]);
-        transpose(work, ConvName::Feedforward(1), &self.delta_sum[1], &mut dskipped, false);
-        gradient(work, ConvName::InpSkip, &self.inp, &dskipped);
-        transpose(work, ConvName::InpSkip, &dskipped, &mut dinp, true);
+        transpose(work, ConvName::Feedforward(1), &self.delta_sum[1], dskipped, false);
+        gradient(work, ConvName::InpSkip, &self.inp, dskipped);
+        transpose(work, ConvName::InpSkip, dskipped, dinp, true);
         let maps = ConvName::InpConv.shape(architecture).out_maps(batch);
-        let mut dconvolved = device.zeros_maps(maps);
-        device.avg_pool_transpose(maps, &dinp, &mut dconvolved);
-        gradient(work, ConvName::InpConv, &self.images, &dconvolved);
+        device.avg_pool_transpose(maps, dinp, &mut self.convolved);
+        gradient(work, ConvName::InpConv, &self.images, &self.convolved);
     }
 
     fn readout_gradients(&mut self, connections: &Connections<T, D>) {

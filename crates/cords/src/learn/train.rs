@@ -207,7 +207,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
             &spontaneous,
             Batch { images, labels },
             logits,
-            Some(&mut self.sums),
+            &mut self.sums,
             |_| {},
         );
         let mut gradients = self.weights.gradients(&device, &self.sums.weights, &self.sums.biases);

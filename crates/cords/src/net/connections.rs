@@ -2,6 +2,8 @@
 //!
 //! Activity is a buffer per area; every area reads the previous step's activity.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::filters::{ConvName, Weights};
 use super::parameters::{READOUT_BIAS, bias_name};
 use super::{Architecture, Euler, Phi};
@@ -10,6 +12,8 @@ use crate::device::{Device, LeakyStep, Maps};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {
+    /// No two have the same.
+    pub(crate) id: u64,
     pub(crate) device: D,
     pub(crate) architecture: Architecture,
     pub(crate) phi: Phi,
@@ -45,7 +49,9 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         };
         let areas: Vec<Maps> = (0..architecture.areas()).map(maps).collect();
         let readout = ConvName::Readout.shape(architecture).out_maps(1);
+        static MADE: AtomicU64 = AtomicU64::new(0);
         let mut connections = Self {
+            id: MADE.fetch_add(1, Ordering::Relaxed),
             device: device.clone(),
             architecture: architecture.clone(),
             phi,
@@ -129,21 +135,30 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         }
     }
 
-    /// `inp` = average pool of the input convolution of the images; also returns the convolution's output maps.
-    pub(crate) fn embed(&self, work: &mut D::Workspace, batch: usize, images: &D::Buffer) -> D::Buffer {
+    /// A buffer for the input convolution's output.
+    pub(crate) fn convolved(&self, batch: usize) -> D::Buffer {
         let shape = ConvName::InpConv.shape(&self.architecture);
-        let mut convolved = self.device.zeros_maps(shape.out_maps(batch));
-        self.device.conv(
-            work,
-            self.filter(ConvName::InpConv),
-            batch,
-            images,
-            &mut convolved,
-            false,
-        );
-        let mut inp = self.device.zeros_maps(self.inp_maps(batch));
-        self.device.avg_pool(shape.out_maps(batch), &convolved, &mut inp);
-        inp
+        self.device.zeros_maps(shape.out_maps(batch))
+    }
+
+    /// A buffer for `inp`, or its skip.
+    pub(crate) fn inp(&self, batch: usize) -> D::Buffer {
+        self.device.zeros_maps(self.inp_maps(batch))
+    }
+
+    /// `inp` = average pool of the input convolution of the images, which is left in `convolved`.
+    pub(crate) fn embed(
+        &self,
+        work: &mut D::Workspace,
+        batch: usize,
+        images: &D::Buffer,
+        convolved: &mut D::Buffer,
+        inp: &mut D::Buffer,
+    ) {
+        let maps = ConvName::InpConv.shape(&self.architecture).out_maps(batch);
+        let filter = self.filter(ConvName::InpConv);
+        self.device.conv(work, filter, batch, images, convolved, false);
+        self.device.avg_pool(maps, convolved, inp);
     }
 
     /// Maps of `inp`.
@@ -151,12 +166,10 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         ConvName::InpSkip.shape(&self.architecture).in_maps(batch)
     }
 
-    /// inp_skip(inp).
-    pub(crate) fn skip(&self, work: &mut D::Workspace, batch: usize, inp: &D::Buffer) -> D::Buffer {
-        let mut skipped = self.device.zeros_maps(self.inp_maps(batch));
-        self.device
-            .conv(work, self.filter(ConvName::InpSkip), batch, inp, &mut skipped, false);
-        skipped
+    /// skipped = inp_skip(inp).
+    pub(crate) fn skip(&self, work: &mut D::Workspace, batch: usize, inp: &D::Buffer, skipped: &mut D::Buffer) {
+        let filter = self.filter(ConvName::InpSkip);
+        self.device.conv(work, filter, batch, inp, skipped, false);
     }
 
     /// The constant part of every area's current: its bias, and for areas 0 and 1 what comes straight from `inp`

@@ -54,6 +54,65 @@ struct Group<T: Real, D: Device<T>> {
     images: D::Buffer,
 }
 
+/// The activity of a network at one time of a run, where it is.
+pub struct View<'a, T: Real, D: Device<T>> {
+    connections: &'a Connections<T, D>,
+    groups: &'a mut [Group<T, D>],
+    batch: usize,
+}
+
+impl<T: Real, D: Device<T>> View<'_, T, D> {
+    /// Activity of every area.
+    pub fn state(&self) -> State<T> {
+        let maps = |area| self.connections.maps(area, self.batch);
+        let areas = 0..self.connections.alphas.len();
+        let mut state = State {
+            batch: self.batch,
+            areas: areas.map(|area| vec![T::ZERO; maps(area).len()]).collect(),
+        };
+        self.write(&mut state);
+        state
+    }
+
+    /// Logits `[batch, classes]`.
+    pub fn logits(&mut self) -> Vec<T> {
+        let connections = self.connections;
+        let (device, classes) = (&connections.device, connections.architecture.classes);
+        let mut logits = vec![T::ZERO; self.batch * classes];
+        let outs = logits.chunks_mut(device.group_images() * classes);
+        let mut tasks: Vec<_> = self.groups.iter_mut().zip(outs).collect();
+        device.for_each(&mut tasks, |_, (group, out)| {
+            let mut pooled = device.zeros_maps(connections.pooled_maps(group.batch));
+            let mut held = device.zeros_maps(connections.logit_maps(group.batch));
+            connections.read_out(&mut group.scratch.work, group.batch, &group.now, &mut pooled, &mut held);
+            device.download_maps(connections.logit_maps(group.batch), &held, out);
+        });
+        logits
+    }
+
+    /// Whether all activity is finite.
+    pub fn is_finite(&self) -> bool {
+        let device = &self.connections.device;
+        let mut tally = D::Tally::default();
+        for activity in self.groups.iter().flat_map(|group| &group.now) {
+            device.max_abs(activity, &mut tally);
+        }
+        device.read(&mut tally).concat().iter().all(|value| value.is_finite())
+    }
+
+    fn write(&self, state: &mut State<T>) {
+        let connections = self.connections;
+        for group in &*self.groups {
+            for (area, out) in state.areas.iter_mut().enumerate() {
+                let units = connections.maps(area, 1).len();
+                let out = &mut out[group.first * units..][..group.batch * units];
+                let maps = connections.maps(area, group.batch);
+                connections.device.download_maps(maps, &group.now[area], out);
+            }
+        }
+    }
+}
+
 impl<T: Real> CordsNet<T, Cpu> {
     /// A network on the CPU.
     ///
@@ -154,7 +213,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         let connections = &self.connections;
         let from = ConvName::InpConv.shape(self.architecture()).in_maps(1);
         self.map_groups(from, connections.inp_maps(1), images, batch, |work, batch, x, y| {
-            *y = connections.embed(work, batch, x);
+            connections.embed(work, batch, x, &mut connections.convolved(batch), y);
         })
     }
 
@@ -238,7 +297,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         self.run(state, Input::Constant(inp), 1, &mut |_, _| {});
     }
 
-    /// Runs `steps` Euler steps; `observe(step, state)` sees the state after every step, counted from 0.
+    /// Runs `steps` Euler steps; `observe(step, view)` sees the activity after every step, counted from 0.
     ///
     /// The current from a constant input is computed once. Groups of images run side by side within a step.
     pub fn run(
@@ -246,7 +305,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         state: &mut State<T>,
         mut input: Input<'_, T>,
         steps: usize,
-        observe: &mut dyn FnMut(usize, &State<T>),
+        observe: &mut dyn FnMut(usize, &mut View<'_, T, D>),
     ) {
         let connections = &self.connections;
         let device = &connections.device;
@@ -280,7 +339,9 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                         group.images = device.zeros_maps(image_maps.with_batch(group.batch));
                     }
                     device.upload_maps(image_maps.with_batch(group.batch), from, &mut group.images);
-                    let inp = connections.embed(&mut group.scratch.work, group.batch, &group.images);
+                    let (batch, work) = (group.batch, &mut group.scratch.work);
+                    let (mut convolved, mut inp) = (connections.convolved(batch), connections.inp(batch));
+                    connections.embed(work, batch, &group.images, &mut convolved, &mut inp);
                     group.set_input(connections, Some(&inp));
                 }
                 connections.step(
@@ -292,32 +353,22 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                 );
                 std::mem::swap(&mut group.now, &mut group.next);
             });
-            for group in &groups {
-                for (area, out) in state.areas.iter_mut().enumerate() {
-                    let units = connections.maps(area, 1).len();
-                    let out = &mut out[group.first * units..][..group.batch * units];
-                    device.download_maps(connections.maps(area, group.batch), &group.now[area], out);
-                }
-            }
-            observe(step, state);
+            observe(step, &mut self.view(&mut groups, state.batch));
+        }
+        self.view(&mut groups, state.batch).write(state);
+    }
+
+    fn view<'a>(&'a self, groups: &'a mut [Group<T, D>], batch: usize) -> View<'a, T, D> {
+        View {
+            connections: &self.connections,
+            groups,
+            batch,
         }
     }
 
     /// Logits `[batch, classes]` from a state.
     pub fn logits(&self, state: &State<T>) -> Vec<T> {
-        let connections = &self.connections;
-        let classes = self.architecture().classes;
-        let mut logits = vec![T::ZERO; state.batch * classes];
-        for group in &mut self.groups(state) {
-            let mut pooled = connections.device.zeros_maps(connections.pooled_maps(group.batch));
-            let mut out = connections.device.zeros_maps(connections.logit_maps(group.batch));
-            connections.read_out(&mut group.scratch.work, group.batch, &group.now, &mut pooled, &mut out);
-            let to = &mut logits[group.first * classes..][..group.batch * classes];
-            connections
-                .device
-                .download_maps(connections.logit_maps(group.batch), &out, to);
-        }
-        logits
+        self.view(&mut self.groups(state), state.batch).logits()
     }
 
     /// The state cut into the device's groups.
@@ -398,7 +449,11 @@ impl<T: Real, D: Device<T>> Group<T, D> {
     /// Sets the constant current for an input held from now on.
     fn set_input(&mut self, connections: &Connections<T, D>, inp: Option<&D::Buffer>) {
         let work = &mut self.scratch.work;
-        let skipped = inp.map(|inp| connections.skip(work, self.batch, inp));
+        let skipped = inp.map(|inp| {
+            let mut skipped = connections.inp(self.batch);
+            connections.skip(work, self.batch, inp, &mut skipped);
+            skipped
+        });
         connections.constant_current(work, self.batch, inp.zip(skipped.as_ref()), &mut self.constant);
     }
 }

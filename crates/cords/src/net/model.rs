@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Cnn, CordsNet, Euler, NetError, Parameters, Phi};
 use crate::Tensor;
+use crate::device::{Cpu, Device};
 
 /// Metadata key, and the version that a change of the layout raises.
 const KEY: &str = "cords.model";
@@ -131,6 +132,14 @@ impl Model {
     /// # Errors
     /// As [`CordsNet::new`].
     pub fn cordsnet(&self) -> Option<Result<CordsNet<f32>, NetError>> {
+        self.cordsnet_on(&Cpu)
+    }
+
+    /// The same on a given device.
+    ///
+    /// # Errors
+    /// As [`CordsNet::new`].
+    pub fn cordsnet_on<D: Device<f32>>(&self, device: &D) -> Option<Result<CordsNet<f32, D>, NetError>> {
         match self {
             Self::CordsNet {
                 architecture,
@@ -138,22 +147,22 @@ impl Model {
                 phi,
                 parameters,
                 ..
-            } => Some(CordsNet::new(architecture, parameters, euler, *phi)),
+            } => Some(CordsNet::on(device, architecture, parameters, euler, *phi)),
             Self::Cnn { .. } => None,
         }
     }
 
-    /// The feed-forward network, where this is a CNN.
+    /// The feed-forward network on a given device, where this is a CNN.
     ///
     /// # Errors
     /// As [`Cnn::new`].
-    pub fn cnn(&self) -> Option<Result<Cnn<f32>, NetError>> {
+    pub fn cnn_on<D: Device<f32>>(&self, device: &D) -> Option<Result<Cnn<f32, D>, NetError>> {
         match self {
             Self::Cnn {
                 architecture,
                 parameters,
                 ..
-            } => Some(Cnn::new(architecture, parameters)),
+            } => Some(Cnn::on(device, architecture, parameters)),
             Self::CordsNet { .. } => None,
         }
     }

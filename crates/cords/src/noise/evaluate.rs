@@ -6,8 +6,8 @@
 use super::statistics::{Score, wilson_interval};
 use super::{Condition, ImageNoise};
 use crate::data::ImageSet;
-use crate::device::{Cpu, Device};
-use crate::net::{Cnn, CordsNet, Input, Model, NetError, Presentation, State};
+use crate::device::{Device, DeviceError, OutOfMemory};
+use crate::net::{Cnn, CordsNet, Input, Model, NetError, Presentation, State, View};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -128,15 +128,24 @@ pub enum NoiseError {
         /// What is wrong with it and what would be right.
         what: String,
     },
+    /// The device has failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl OutOfMemory for NoiseError {
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Device(error) if error.is_out_of_memory())
+    }
 }
 
 /// A network made ready for one observer.
-enum Network {
+enum Network<D: Device<f32>> {
     Cordsnet {
-        net: CordsNet<f32>,
+        net: CordsNet<f32, D>,
         spontaneous: State<f32>,
     },
-    Cnn(Cnn<f32>),
+    Cnn(Cnn<f32, D>),
 }
 
 /// What a group of images adds to the result of its condition.
@@ -161,12 +170,13 @@ struct Frames<'a> {
     pixels: u64,
 }
 
-/// Evaluates every observer under every condition on the given images (indices into the set): results in the order of
+/// On a device, evaluates every observer under every condition on the given images (indices into the set): results in the order of
 /// observers, then conditions. `progress` is called with (groups of images done, groups in all).
 ///
 /// # Errors
-/// A [`NoiseError`] where model, images and options do not fit together.
-pub fn evaluate(
+/// A [`NoiseError`] where model, images and options do not fit together, or the device fails.
+pub fn evaluate<D: Device<f32>>(
+    device: &D,
     model: &Model,
     set: &ImageSet,
     images: &[u32],
@@ -174,13 +184,12 @@ pub fn evaluate(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<NoiseResult>, NoiseError> {
     check(model, set, images, options)?;
-    let networks: Vec<Network> = options
+    let networks: Vec<Network<D>> = options
         .observers
         .iter()
-        .map(|observer| prepare(model, *observer, options))
+        .map(|observer| prepare(device, model, *observer, options))
         .collect::<Result<_, _>>()?;
-    let group_size = Device::<f32>::group_images(&Cpu);
-    let groups: Vec<&[u32]> = images.chunks(group_size).collect();
+    let groups: Vec<&[u32]> = images.chunks(device.group_images()).collect();
     let pairs: Vec<(usize, Condition)> = (0..networks.len())
         .flat_map(|observer| options.conditions.iter().map(move |condition| (observer, *condition)))
         .collect();
@@ -192,7 +201,8 @@ pub fn evaluate(
     progress(0, tasks.len());
     // Rounds serve the progress report alone: tasks are independent, so their grouping does not reach a result.
     for round in tasks.chunks(2 * rayon::current_num_threads()) {
-        scores.par_extend(round.par_iter().with_max_len(1).map(|(pair, group)| {
+        let mut round: Vec<(&(usize, &[u32]), Option<GroupScore>)> = round.iter().map(|task| (task, None)).collect();
+        device.for_each(&mut round, |_, ((pair, group), done)| {
             let (observer, condition) = pairs[*pair];
             let info = model.info();
             let (mean, std) = if info.mean.is_empty() {
@@ -208,8 +218,15 @@ pub fn evaluate(
                 dt_ms: step_ms(&networks[observer], options),
             };
             let frames = Frames::new(set, mean, std, noise, group);
-            score_group(&networks[observer], options.observers[observer], options, frames)
-        }));
+            *done = Some(score_group(
+                &networks[observer],
+                options.observers[observer],
+                options,
+                frames,
+            ));
+        });
+        device.check()?;
+        scores.extend(round.into_iter().filter_map(|(_, done)| done));
         progress(scores.len(), tasks.len());
     }
 
@@ -231,7 +248,7 @@ pub fn evaluate(
         .collect())
 }
 
-fn step_ms(network: &Network, options: &EvaluationOptions) -> f64 {
+fn step_ms<D: Device<f32>>(network: &Network<D>, options: &EvaluationOptions) -> f64 {
     match network {
         Network::Cordsnet { net, .. } => net.euler().dt_ms,
         Network::Cnn(_) => options.dt_ms,
@@ -328,7 +345,12 @@ fn steps(ms: f64, dt_ms: f64) -> usize {
     (ms / dt_ms).round() as usize
 }
 
-fn prepare(model: &Model, observer: Observer, options: &EvaluationOptions) -> Result<Network, NoiseError> {
+fn prepare<D: Device<f32>>(
+    device: &D,
+    model: &Model,
+    observer: Observer,
+    options: &EvaluationOptions,
+) -> Result<Network<D>, NoiseError> {
     let wrong = |needed: &'static str, found: &'static str| NoiseError::Observer {
         observer,
         needed,
@@ -355,7 +377,7 @@ fn prepare(model: &Model, observer: Observer, options: &EvaluationOptions) -> Re
                     }
                 }
             }
-            let net = CordsNet::new(architecture, &parameters, euler, *phi)?;
+            let net = CordsNet::on(device, architecture, &parameters, euler, *phi)?;
             let spontaneous = net.spontaneous(steps(options.presentation.spontaneous_ms, euler.dt_ms));
             Ok(Network::Cordsnet { net, spontaneous })
         }
@@ -366,7 +388,7 @@ fn prepare(model: &Model, observer: Observer, options: &EvaluationOptions) -> Re
                 ..
             },
             Observer::CnnFirstFrame | Observer::CnnMeanFrame | Observer::CnnMeanLogits,
-        ) => Ok(Network::Cnn(Cnn::new(architecture, parameters)?)),
+        ) => Ok(Network::Cnn(Cnn::on(device, architecture, parameters)?)),
         (Model::CordsNet { .. }, _) => Err(wrong("CNN", "CordsNet")),
         (Model::Cnn { .. }, _) => Err(wrong("CordsNet", "CNN")),
     }
@@ -398,17 +420,20 @@ impl<'a> Frames<'a> {
     /// The group's frames at a step, in [0, 1] units; counts the noise that they hold.
     fn draw(&mut self, step: usize, out: &mut [f32]) {
         let len = self.set.image_len();
-        for ((out, clean), image) in out
-            .chunks_exact_mut(len)
-            .zip(self.clean.chunks_exact(len))
+        let images = out.par_chunks_exact_mut(len).zip(self.clean.par_chunks_exact(len));
+        let squares: Vec<f64> = images
             .zip(self.images)
-        {
-            self.noise.frame(clean, u64::from(*image), step as u32, out);
-            let squares = out
-                .iter()
-                .zip(clean)
-                .map(|(noisy, clean)| f64::from(noisy - clean).powi(2));
-            self.squared_noise += squares.sum::<f64>();
+            .map(|((out, clean), image)| {
+                self.noise.frame(clean, u64::from(*image), step as u32, out);
+                let squares = out
+                    .iter()
+                    .zip(clean)
+                    .map(|(noisy, clean)| f64::from(noisy - clean).powi(2));
+                squares.sum()
+            })
+            .collect();
+        for squares in squares {
+            self.squared_noise += squares;
             self.pixels += len as u64;
         }
     }
@@ -423,8 +448,8 @@ impl<'a> Frames<'a> {
     }
 }
 
-fn score_group(
-    network: &Network,
+fn score_group<D: Device<f32>>(
+    network: &Network<D>,
     observer: Observer,
     options: &EvaluationOptions,
     mut frames: Frames<'_>,
@@ -449,11 +474,13 @@ fn score_group(
         Network::Cordsnet { net, spontaneous } => {
             let mut state = spontaneous.repeated(batch);
             let mut scores = Vec::new();
-            let mut observe = |_: usize, state: &State<f32>| {
-                scores = score(&net.logits(state));
-                for (i, score) in scores.iter_mut().enumerate() {
-                    // Rectification in the readout would hide activity that is not a number.
-                    if !is_finite(state, i) {
+            let mut observe = |_: usize, view: &mut View<'_, f32, D>| {
+                scores = score(&view.logits());
+                // Rectification in the readout would hide activity that is not a number.
+                if !view.is_finite() {
+                    let state = view.state();
+                    let images = scores.iter_mut().enumerate();
+                    for (_, score) in images.filter(|(i, _)| !is_finite(&state, *i)) {
                         *score = Score::DIVERGED;
                     }
                 }
@@ -497,7 +524,12 @@ fn is_finite(state: &State<f32>, i: usize) -> bool {
     state.areas.iter().all(finite)
 }
 
-fn cnn_logits(cnn: &Cnn<f32>, observer: Observer, steps: usize, frames: &mut Frames<'_>) -> Vec<f32> {
+fn cnn_logits<D: Device<f32>>(
+    cnn: &Cnn<f32, D>,
+    observer: Observer,
+    steps: usize,
+    frames: &mut Frames<'_>,
+) -> Vec<f32> {
     let batch = frames.images.len();
     let mut shown = vec![0.0; frames.len()];
     let frames_seen = if frames.noise.is_held() || observer == Observer::CnnFirstFrame {

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::file::{ActivityFile, Contents};
 use super::participation::participation_ratio;
 use crate::data::ImageSet;
-use crate::device::{Cpu, Device};
-use crate::net::{Architecture, Cnn, CordsNet, Input, Model, NetError, Presentation, State};
+use crate::device::{Device, DeviceError, OutOfMemory};
+use crate::net::{Architecture, Cnn, CordsNet, Input, Model, NetError, Presentation, State, View};
 
 /// What to record of a CordsNet's trial: nothing, then an image, then nothing again.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,15 +66,24 @@ pub enum RecordError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The device has failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl OutOfMemory for RecordError {
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Device(error) if error.is_out_of_memory())
+    }
 }
 
 /// A network that answers with activity.
-enum Network {
+enum Network<D: Device<f32>> {
     CordsNet {
-        net: Box<CordsNet<f32>>,
+        net: Box<CordsNet<f32, D>>,
         spontaneous: State<f32>,
     },
-    Cnn(Box<Cnn<f32>>),
+    Cnn(Box<Cnn<f32, D>>),
 }
 
 /// Records activity and logits of the images `images` (indices in `set`) into a new file at `path`, whose format the tensors
@@ -84,7 +93,8 @@ enum Network {
 ///
 /// # Errors
 /// [`RecordError`]; the file may then be there in part.
-pub fn record(
+pub fn record<D: Device<f32>>(
+    device: &D,
     model: &Model,
     set: &ImageSet,
     images: &[u32],
@@ -94,7 +104,7 @@ pub fn record(
 ) -> Result<Vec<AreaTime>, RecordError> {
     let architecture = model.architecture();
     check(architecture, set, images, options)?;
-    let network = network(model, options)?;
+    let network = network(device, model, options)?;
     let steps = steps(model, options)?;
     let dt_ms = match model {
         Model::CordsNet { euler, .. } => euler.dt_ms,
@@ -137,7 +147,7 @@ pub fn record(
         correct: vec![0; times_ms.len()],
     };
     // Whole groups of the device, so that how many run side by side does not change which images run together.
-    let chunk = Device::<f32>::group_images(&Cpu) * Device::<f32>::groups_in_flight(&Cpu, architecture.units()).max(1);
+    let chunk = device.group_images() * device.groups_in_flight(architecture.units()).max(1);
     let total = images.len() + areas.len() * times_ms.len();
     for (index, part) in images.chunks(chunk).enumerate() {
         let first = index * chunk;
@@ -147,6 +157,7 @@ pub fn record(
             labels: &labels[first..first + part.len()],
         };
         recorder.run(&network, &shown, &steps)?;
+        device.check()?;
         progress(first + part.len(), total);
     }
     let Recorder {
@@ -196,11 +207,11 @@ fn normalised(model: &Model, set: &ImageSet, images: &[u32]) -> Vec<f32> {
     shown
 }
 
-fn network(model: &Model, options: &RecordOptions) -> Result<Network, RecordError> {
-    if let Some(cnn) = model.cnn() {
+fn network<D: Device<f32>>(device: &D, model: &Model, options: &RecordOptions) -> Result<Network<D>, RecordError> {
+    if let Some(cnn) = model.cnn_on(device) {
         return Ok(Network::Cnn(Box::new(cnn?)));
     }
-    let net = model.cordsnet().ok_or_else(|| RecordError::Option {
+    let net = model.cordsnet_on(device).ok_or_else(|| RecordError::Option {
         option: "model",
         problem: "this kind of network has no activity to record".to_owned(),
     })??;
@@ -314,7 +325,12 @@ struct Shown<'a> {
 }
 
 impl Recorder<'_> {
-    fn run(&mut self, network: &Network, shown: &Shown<'_>, steps: &[usize]) -> Result<(), RecordError> {
+    fn run<D: Device<f32>>(
+        &mut self,
+        network: &Network<D>,
+        shown: &Shown<'_>,
+        steps: &[usize],
+    ) -> Result<(), RecordError> {
         let batch = shown.labels.len();
         let (net, spontaneous) = match network {
             Network::Cnn(cnn) => {
@@ -328,17 +344,19 @@ impl Recorder<'_> {
         let inp = net.embed(&shown.images, batch);
         let mut state = spontaneous.repeated(batch);
         let mut result = Ok(());
-        let mut keep = |done: usize, state: &State<f32>| {
+        if steps.first() == Some(&0) {
+            self.keep(shown, 0, &state.areas, &net.logits(&state))?;
+        }
+        let mut keep = |done: usize, view: &mut View<'_, f32, D>| {
             if let (Ok(()), Ok(time)) = (&result, steps.binary_search(&done)) {
-                result = self.keep(shown, time, &state.areas, &net.logits(state));
+                result = self.keep(shown, time, &view.state().areas, &view.logits());
             }
         };
-        keep(0, &state);
-        net.run(&mut state, Input::Constant(&inp), stimulus, &mut |step, state| {
-            keep(step + 1, state)
+        net.run(&mut state, Input::Constant(&inp), stimulus, &mut |step, view| {
+            keep(step + 1, view)
         });
-        net.run(&mut state, Input::Blank, last - stimulus, &mut |step, state| {
-            keep(stimulus + step + 1, state);
+        net.run(&mut state, Input::Blank, last - stimulus, &mut |step, view| {
+            keep(stimulus + step + 1, view);
         });
         Ok(result?)
     }

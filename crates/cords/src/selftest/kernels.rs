@@ -106,6 +106,8 @@ fn probes<T: Real, D: Device<T>>(device: &D, product_rounding: f64) -> Vec<Probe
         [5, 7, 3, 2, 1, 8, 3],
         [24, 40, 3, 2, 1, 7, 2],
         [64, 10, 1, 1, 0, 1, 4],
+        // So many positions that a sum of weight gradients is taken in two goes.
+        [8, 16, 3, 1, 1, 40, 4],
     ] {
         let shape = ConvShape {
             inputs,
@@ -289,7 +291,9 @@ fn readout<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, classes: usize)
     let logits = prober.maps(maps, 1);
     let mut dlogits = prober.maps(maps, 2);
     let mut tally = D::Tally::default();
-    device.cross_entropy(classes, &logits, &labels, 0.25, &mut dlogits, &mut tally);
+    let mut uploaded = D::Labels::default();
+    device.upload_labels(&labels, &mut uploaded);
+    device.cross_entropy(classes, &logits, &uploaded, 0.25, &mut dlogits, &mut tally);
     let losses = device.read(&mut tally).concat();
     prober.note(&format!("cross_entropy, {classes} classes"), losses, 4.0 * UNIT);
     let name = format!("cross_entropy's gradient, {classes} classes");

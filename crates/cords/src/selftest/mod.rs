@@ -1,10 +1,23 @@
-//! A device held against float64 on the CPU: its kernels, and whole networks forward and backward.
+//! A device held against float64: its kernels, whole networks forward and backward, and its memory against what is planned.
 
 mod kernels;
+pub mod memory;
 mod networks;
+mod reference;
 
 pub use kernels::kernels;
 pub use networks::networks;
+pub use reference::reference;
+
+/// What a factor of a convolution is rounded by, and what a network's results may be off by, forward and backward. Many sums of
+/// many products amplify the first: a hundredfold forward, tenfold again backward, in float32; less where it is itself large.
+pub type Allowed = (f64, [f64; 2]);
+/// Products of float32.
+pub const FLOAT32: Allowed = (6e-8, [6e-6, 6e-5]);
+/// Products of float32 rounded to eleven significant bits.
+pub const TF32: Allowed = (4.9e-4, [1e-2, 1e-1]);
+/// Products, and sums of them, of eight significant bits.
+pub const BFLOAT16: Allowed = (3.9e-3, [2e-2, 1.5e-1]);
 
 /// How far one result of a device is from what it should be.
 #[derive(Clone, Debug)]
@@ -60,8 +73,9 @@ mod tests {
 
     #[test]
     fn the_cpu_passes() {
-        let mut findings = kernels(&Cpu, 6e-8).expect("a processor");
-        findings.extend(networks(&Cpu, [6e-6, 6e-5]).expect("a processor"));
+        let mut findings = kernels(&Cpu, FLOAT32.0).expect("a processor");
+        findings.extend(networks(&Cpu, FLOAT32.1).expect("a processor"));
+        findings.extend(reference(&Cpu, FLOAT32.1).expect("a processor"));
         let missed: Vec<_> = findings.iter().filter(|finding| !finding.passed()).collect();
         assert!(missed.is_empty(), "{missed:#?}");
     }

@@ -10,11 +10,12 @@ use crate::learn::{
 use crate::net::{Architecture, Euler, Parameters, Phi};
 use crate::rng::{Purpose, Stream};
 
-fn architecture() -> Architecture {
+/// With so many channels before and after the change.
+fn architecture([first, last]: [usize; 2]) -> Architecture {
     Architecture {
         in_channels: 3,
         image_side: 33,
-        channels: vec![7, 7, 7, 20, 20],
+        channels: vec![first, first, first, last, last],
         strides: vec![1, 1, 2, 1],
         classes: 4,
     }
@@ -35,7 +36,7 @@ const STEPS: [usize; 3] = [0, 7, 12];
 
 fn trial<T: Real, D: Device<T>>(
     device: &D,
-    parameters: &Parameters<f32>,
+    (architecture, parameters): (&Architecture, &Parameters<f32>),
     (phi, memory, history): (Phi, Memory, HistoryPrecision),
     (images, labels): (&[f32], &[u32]),
     steps: &[usize],
@@ -43,7 +44,7 @@ fn trial<T: Real, D: Device<T>>(
     let (euler, parameters) = (Euler::new(2.0, 10.0), parameters.cast());
     let mut gradient = CordsNetGradient::new(
         device,
-        &architecture(),
+        architecture,
         &parameters,
         &euler,
         phi,
@@ -66,24 +67,30 @@ fn trial<T: Real, D: Device<T>>(
 /// # Errors
 /// [`TrainError::Device`] where the device fails.
 pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Finding>, TrainError> {
-    let architecture = architecture();
+    let odd = architecture([7, 20]);
     let count = 11;
     let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
-    let images: Vec<f32> = (0..count * architecture.image_len())
-        .map(|_| stream.normal() as f32)
-        .collect();
+    let images: Vec<f32> = (0..count * odd.image_len()).map(|_| stream.normal() as f32).collect();
     let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
     let (images, labels) = (&images[..], &labels[..]);
     let [forward, backward] = bounds;
     let mut findings = Vec::new();
     let mut note = |name: String, error: f64, bound: f64| findings.push(Finding { name, error, bound });
     let initialisation = Initialisation::default();
-    let parameters = initialisation.cordsnet(&architecture, 3);
-    for phi in [Phi::Relu, Phi::LeakyRelu(0.4), Phi::Identity] {
+    let even = architecture([8, 24]);
+    for (phi, architecture) in [
+        (Phi::Relu, &odd),
+        (Phi::LeakyRelu(0.4), &odd),
+        (Phi::Identity, &odd),
+        (Phi::Relu, &even),
+    ] {
+        let parameters = initialisation.cordsnet(architecture, 3);
+        let network = (architecture, &parameters);
         let exact = (phi, Memory::Unlimited, HistoryPrecision::Exact);
-        let found = trial::<f32, D>(device, &parameters, exact, (images, labels), &STEPS)?;
-        let expected = trial::<f64, Cpu>(&Cpu, &parameters, exact, (images, labels), &STEPS)?;
-        let name = |what: &str| format!("CordsNet, {phi:?}: {what}");
+        let found = trial::<f32, D>(device, network, exact, (images, labels), &STEPS)?;
+        let expected = trial::<f64, Cpu>(&Cpu, network, exact, (images, labels), &STEPS)?;
+        let channels = architecture.channels[0];
+        let name = |what: &str| format!("CordsNet, {phi:?}, {channels} channels: {what}");
         note(name("loss"), error(&[found.loss.loss], &[expected.loss.loss]), forward);
         let losses = error(&found.loss.cross_entropy, &expected.loss.cross_entropy);
         note(name("cross-entropy"), losses, forward);
@@ -96,27 +103,31 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
         }
         gradients(&name, &found.gradients, &expected.gradients, backward, &mut note);
 
-        let whole = trial::<f32, D>(device, &parameters, exact, (images, labels), &[])?;
-        let again = trial::<f32, D>(device, &parameters, exact, (images, labels), &[])?;
+        let whole = trial::<f32, D>(device, network, exact, (images, labels), &[])?;
+        let again = trial::<f32, D>(device, network, exact, (images, labels), &[])?;
         note(name("the same bits again"), differs(&whole, &again), 0.0);
         for history in [HistoryPrecision::Exact, HistoryPrecision::Bfloat16] {
             let [all, some] = [Memory::Unlimited, Memory::Every(3)].map(|memory| (phi, memory, history));
-            let all = trial::<f32, D>(device, &parameters, all, (images, labels), &[])?;
-            let some = trial::<f32, D>(device, &parameters, some, (images, labels), &[])?;
+            let all = trial::<f32, D>(device, network, all, (images, labels), &[])?;
+            let some = trial::<f32, D>(device, network, some, (images, labels), &[])?;
             let name = name(&format!("the same bits from checkpoints, history {history:?}"));
             note(name, differs(&all, &some), 0.0);
             if history == HistoryPrecision::Bfloat16 {
                 let forward = (all.loss != whole.loss) || (all.logits != whole.logits);
-                let name = format!("CordsNet, {phi:?}: packed history changes no bit of the forward pass");
-                note(name, f64::from(u8::from(forward)), 0.0);
+                let name = "packed history changes no bit of the forward pass";
+                note(
+                    format!("CordsNet, {phi:?}, {channels} channels: {name}"),
+                    f64::from(u8::from(forward)),
+                    0.0,
+                );
             }
         }
     }
-    let parameters = initialisation.cnn(&architecture, 3);
-    let found = cnn_gradient(device, &architecture, &parameters, Batch { images, labels })?;
+    let parameters = initialisation.cnn(&odd, 3);
+    let found = cnn_gradient(device, &odd, &parameters, Batch { images, labels })?;
     let exact: Vec<f64> = wide(images);
     let batch = Batch { images: &exact, labels };
-    let expected = cnn_gradient::<f64, Cpu>(&Cpu, &architecture, &parameters.cast(), batch)?;
+    let expected = cnn_gradient::<f64, Cpu>(&Cpu, &odd, &parameters.cast(), batch)?;
     let name = |what: &str| format!("CNN: {what}");
     note(name("loss"), error(&[found.loss.loss], &[expected.loss.loss]), forward);
     note(name("logits"), error(&wide(&found.logits), &expected.logits), forward);
@@ -124,11 +135,11 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
     Ok(findings)
 }
 
-fn wide(values: &[f32]) -> Vec<f64> {
+pub(super) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|value| f64::from(*value)).collect()
 }
 
-fn gradients(
+pub(super) fn gradients(
     name: &dyn Fn(&str) -> String,
     found: &Parameters<f32>,
     expected: &Parameters<f64>,

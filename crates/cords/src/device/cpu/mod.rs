@@ -41,6 +41,8 @@ impl<T: Real> Device<T> for Cpu {
     type Filter = conv::Filter<T>;
     type WeightSum = conv::WeightSum<T>;
     type Tally = Vec<Vec<f64>>;
+    type Labels = Vec<u32>;
+    type Recording = ();
     type Workspace = conv::Workspace<T>;
     type Packed = Packed;
 
@@ -67,6 +69,10 @@ impl<T: Real> Device<T> for Cpu {
 
     fn spare_bytes(&self) -> u64 {
         aligned::SPARE as u64
+    }
+
+    fn repeat(&self, _recording: &mut (), tally: &mut Vec<Vec<f64>>, mut work: impl FnMut(&mut Vec<Vec<f64>>)) {
+        work(tally);
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
@@ -304,11 +310,16 @@ impl<T: Real> Device<T> for Cpu {
         maps::add_unpooled(maps, dpooled, r, rectified, g);
     }
 
+    fn upload_labels(&self, labels: &[u32], out: &mut Vec<u32>) {
+        out.clear();
+        out.extend_from_slice(labels);
+    }
+
     fn cross_entropy(
         &self,
         classes: usize,
         logits: &Aligned<T>,
-        labels: &[u32],
+        labels: &Vec<u32>,
         scale: f64,
         dlogits: &mut Aligned<T>,
         tally: &mut Vec<Vec<f64>>,

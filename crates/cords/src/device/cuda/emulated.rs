@@ -1,36 +1,60 @@
 //! A GPU for tests, on the processor: the host's C compiler compiles `kernels.cu`, every launch is held against the kernel's
-//! signature, and convolutions are plain sums in double precision.
+//! signature, and convolutions are plain sums in double precision. Work is recorded under a real one's restrictions.
 
 #![expect(unsafe_code, reason = "calls into the library that was just compiled")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::gpu::{Argument, Gpu, KERNELS, Pass};
 use crate::device::{ConvShape, DeviceError};
 
 /// Memory, from which allocations are counted.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Emulated {
     left: Arc<AtomicUsize>,
     /// The least that ever was left.
     least: Arc<AtomicUsize>,
     /// Significant bits of a convolution's factors.
     bits: u32,
+    /// Whether they are bfloat16 where channels come in eights.
+    narrow: bool,
+    recorder: Arc<Mutex<Recorder>>,
 }
+
+/// What becomes of work that is asked for.
+#[derive(Default)]
+struct Recorder {
+    /// Work that is recorded, where any is.
+    work: Option<Vec<Work>>,
+    /// What was asked for that cannot be recorded.
+    spoiled: Option<&'static str>,
+    /// Bytes of scratch memory that convolutions have wanted so far.
+    scratch: usize,
+    generation: u64,
+    replays: usize,
+    refuses: bool,
+}
+
+type Work = Box<dyn Fn() + Send + Sync>;
 
 /// Bytes, aligned for every type that kernels know.
 pub(super) struct Memory {
     words: Vec<u64>,
     bytes: usize,
     left: Arc<AtomicUsize>,
+    recorder: Arc<Mutex<Recorder>>,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         self.left.fetch_add(self.bytes, Ordering::Relaxed);
+        let mut recorder = self.recorder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if recorder.work.is_some() {
+            recorder.spoiled = Some("memory was given back");
+        }
     }
 }
 
@@ -43,8 +67,28 @@ impl Memory {
         &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
     }
 
-    fn floats(&self) -> &[f32] {
-        bytemuck::cast_slice(self.bytes())
+    fn place(&self) -> Place {
+        Place(self.words.as_ptr() as usize, self.bytes)
+    }
+}
+
+/// Address and bytes of memory that outlives the work that is asked of it.
+#[derive(Clone, Copy)]
+struct Place(usize, usize);
+
+impl Place {
+    /// # Safety
+    /// The memory exists, and nothing writes to it meanwhile.
+    unsafe fn get<'a, T: bytemuck::Pod>(self) -> &'a [T] {
+        // SAFETY: it is made of words that are aligned for every type.
+        bytemuck::cast_slice(unsafe { std::slice::from_raw_parts(self.0 as *const u8, self.1) })
+    }
+
+    /// # Safety
+    /// The memory exists, and nothing else reads or writes it meanwhile.
+    unsafe fn get_mut<'a, T: bytemuck::Pod>(self) -> &'a mut [T] {
+        // SAFETY: as above.
+        bytemuck::cast_slice_mut(unsafe { std::slice::from_raw_parts_mut(self.0 as *mut u8, self.1) })
     }
 }
 
@@ -122,7 +166,39 @@ impl Emulated {
             left: Arc::new(AtomicUsize::new(bytes)),
             least: Arc::new(AtomicUsize::new(bytes)),
             bits: f32::MANTISSA_DIGITS,
+            narrow: false,
+            recorder: Arc::default(),
         }
+    }
+
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().expect("no panic in there")
+    }
+
+    /// How often recorded work was done.
+    pub(super) fn replays(&self) -> usize {
+        self.recorder().replays
+    }
+
+    /// Does or records.
+    fn ask(&self, work: impl Fn() + Send + Sync + 'static) {
+        match &mut self.recorder().work {
+            Some(recorded) => recorded.push(Box::new(work)),
+            None => work(),
+        }
+    }
+
+    /// What cannot be recorded.
+    fn at_once(&self, call: &'static str) -> Result<(), DeviceError> {
+        let mut recorder = self.recorder();
+        if recorder.work.is_none() {
+            return Ok(());
+        }
+        recorder.spoiled = Some(call);
+        Err(DeviceError::Failed {
+            call: call.to_owned(),
+            reason: "work is being recorded".to_owned(),
+        })
     }
 
     /// The same with factors of convolutions rounded to so many significant bits.
@@ -130,10 +206,21 @@ impl Emulated {
         Self { bits, ..self }
     }
 
+    /// The same with convolutions of bfloat16.
+    pub(super) fn narrow(self) -> Self {
+        Self { narrow: true, ..self }
+    }
+
     fn factor(&self, x: f32) -> f32 {
         let dropped = f32::MANTISSA_DIGITS - self.bits;
         let half = (1u32 << dropped) >> 1;
         f32::from_bits((x.to_bits() + half) >> dropped << dropped)
+    }
+
+    /// The same without recorded work.
+    pub(super) fn without_recording(self) -> Self {
+        self.recorder().refuses = true;
+        self
     }
 
     /// The least number of bytes that was not taken at any time.
@@ -149,8 +236,10 @@ impl Emulated {
 
 impl Gpu for Emulated {
     type Memory = Memory;
+    type Graph = Vec<Work>;
 
     fn allocate(&self, bytes: usize) -> Result<Memory, DeviceError> {
+        self.at_once("taking memory")?;
         let taken = |left: usize| left.checked_sub(bytes);
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
         let left = taken.map_err(|_| DeviceError::Memory { bytes: bytes as u64 })? - bytes;
@@ -159,26 +248,33 @@ impl Gpu for Emulated {
             words: vec![0; bytes.div_ceil(8)],
             bytes,
             left: Arc::clone(&self.left),
+            recorder: Arc::clone(&self.recorder),
         })
     }
 
     fn write(&self, from: &[u8], to: &mut Memory) -> Result<(), DeviceError> {
+        self.at_once("writing")?;
         to.bytes_mut()[..from.len()].copy_from_slice(from);
         Ok(())
     }
 
     fn read(&self, from: &Memory, to: &mut [u8]) -> Result<(), DeviceError> {
+        self.at_once("reading")?;
         to.copy_from_slice(&from.bytes()[..to.len()]);
         Ok(())
     }
 
-    fn copy(&self, from: &Memory, to: &mut Memory, bytes: usize) -> Result<(), DeviceError> {
-        to.bytes_mut()[..bytes].copy_from_slice(&from.bytes()[..bytes]);
+    fn copy(&self, from: &Memory, to: &mut Memory, first: usize, bytes: usize) -> Result<(), DeviceError> {
+        let (from, to) = (from.place(), to.place());
+        // SAFETY: two buffers; recorded work is done while they exist.
+        self.ask(move || unsafe { to.get_mut::<u8>()[first..first + bytes].copy_from_slice(&from.get()[..bytes]) });
         Ok(())
     }
 
     fn clear(&self, memory: &mut Memory, bytes: usize) -> Result<(), DeviceError> {
-        memory.bytes_mut()[..bytes].fill(0);
+        let place = memory.place();
+        // SAFETY: recorded work is done while the buffer exists.
+        self.ask(move || unsafe { place.get_mut::<u8>()[..bytes].fill(0) });
         Ok(())
     }
 
@@ -216,13 +312,16 @@ impl Gpu for Emulated {
             "the items of {name}"
         );
         values.push(items as u64);
-        let mut pointers: Vec<*mut c_void> = values
-            .iter_mut()
-            .map(|value| std::ptr::from_mut(value).cast())
-            .collect();
-        // SAFETY: every parameter has the type that the kernel declares; buffers are as long as `Cuda` has checked, and nothing
-        // else reads or writes them meanwhile. The processor is little-endian, so that a value's low bytes come first.
-        unsafe { (kernel.entry)(pointers.as_mut_ptr()) };
+        self.ask(move || {
+            let mut values = values.clone();
+            let mut pointers: Vec<*mut c_void> = values
+                .iter_mut()
+                .map(|value| std::ptr::from_mut(value).cast())
+                .collect();
+            // SAFETY: every parameter has the type that the kernel declares; buffers are as long as `Cuda` has checked, and
+            // nothing else reads or writes them meanwhile. The processor is little-endian, so that a value's low bytes come first.
+            unsafe { (kernel.entry)(pointers.as_mut_ptr()) };
+        });
         Ok(())
     }
 
@@ -231,12 +330,94 @@ impl Gpu for Emulated {
         pass: Pass,
         shape: ConvShape,
         batch: usize,
+        narrow: bool,
         from: [&Memory; 2],
         to: &mut Memory,
         accumulate: bool,
     ) -> Result<(), DeviceError> {
-        let [a, b] = from.map(|memory| -> Vec<f32> { memory.floats().iter().map(|x| self.factor(*x)).collect() });
-        let mut sums = vec![0.0f64; to.bytes / 4];
+        let outputs = 4 * shape.out_maps(batch).len();
+        if outputs > self.recorder().scratch {
+            self.at_once("taking scratch memory")?;
+            let mut recorder = self.recorder();
+            recorder.scratch = outputs;
+            recorder.generation += 1;
+        }
+        let (from, to, gpu) = (from.map(Memory::place), to.place(), self.clone());
+        assert!(!(narrow && accumulate));
+        // SAFETY: three buffers; recorded work is done while they exist.
+        self.ask(move || unsafe {
+            if narrow {
+                let from = from.map(|from| from.get().iter().map(|x: &u16| f32::from_bits(u32::from(*x) << 16)));
+                let from = from.map(Iterator::collect::<Vec<f32>>);
+                let to = to.get_mut::<u16>();
+                let mut sums = vec![0.0; to.len()];
+                gpu.sum(pass, shape, batch, [&from[0], &from[1]], &mut sums, false);
+                let rounded = sums.into_iter().map(|sum| half::bf16::from_f32(sum).to_bits());
+                to.iter_mut().zip(rounded).for_each(|(to, sum)| *to = sum);
+            } else {
+                gpu.sum(
+                    pass,
+                    shape,
+                    batch,
+                    from.map(|from| from.get()),
+                    to.get_mut(),
+                    accumulate,
+                );
+            }
+        });
+        Ok(())
+    }
+
+    fn convolution_scratch(&self) -> u64 {
+        0
+    }
+
+    fn computes_from_bfloat16(&self) -> bool {
+        self.narrow
+    }
+
+    fn begin_recording(&self) -> Result<(), DeviceError> {
+        let mut recorder = self.recorder();
+        assert!(recorder.work.is_none());
+        if recorder.refuses {
+            return Err(DeviceError::Failed {
+                call: "recording".to_owned(),
+                reason: "it is switched off".to_owned(),
+            });
+        }
+        (recorder.work, recorder.spoiled) = (Some(Vec::new()), None);
+        Ok(())
+    }
+
+    fn end_recording(&self) -> Result<Vec<Work>, DeviceError> {
+        let mut recorder = self.recorder();
+        let work = recorder.work.take().expect("a recording");
+        match recorder.spoiled.take() {
+            None => Ok(work),
+            Some(what) => Err(DeviceError::Failed {
+                call: "recording".to_owned(),
+                reason: what.to_owned(),
+            }),
+        }
+    }
+
+    fn replay(&self, graph: &Vec<Work>) -> Result<(), DeviceError> {
+        self.at_once("doing recorded work")?;
+        self.recorder().replays += 1;
+        graph.iter().for_each(|work| work());
+        Ok(())
+    }
+
+    fn generation(&self) -> u64 {
+        self.recorder().generation
+    }
+}
+
+impl Emulated {
+    /// One pass of a convolution.
+    fn sum(&self, pass: Pass, shape: ConvShape, batch: usize, from: [&[f32]; 2], to: &mut [f32], accumulate: bool) {
+        let [a, b] = from.map(|values| -> Vec<f32> { values.iter().map(|x| self.factor(*x)).collect() });
+        let mut sums = vec![0.0f64; to.len()];
         let (side, out) = (shape.in_side, shape.out_side());
         for (image, oy, ox) in (0..batch).flat_map(|n| (0..out).flat_map(move |y| (0..out).map(move |x| (n, y, x)))) {
             for (ky, kx) in (0..shape.kernel).flat_map(|y| (0..shape.kernel).map(move |x| (y, x))) {
@@ -259,14 +440,8 @@ impl Gpu for Emulated {
                 }
             }
         }
-        let to: &mut [f32] = bytemuck::cast_slice_mut(to.bytes_mut());
         for (to, sum) in to.iter_mut().zip(sums) {
             *to = if accumulate { *to + sum as f32 } else { sum as f32 };
         }
-        Ok(())
-    }
-
-    fn convolution_scratch(&self) -> u64 {
-        0
     }
 }

@@ -8,6 +8,8 @@ use crate::device::{ConvShape, DeviceError};
 pub trait Gpu: Clone + Send + Sync + 'static {
     /// Bytes on the GPU.
     type Memory: Send + Sync;
+    /// Work that was recorded.
+    type Graph: Send + Sync;
 
     /// So many bytes, all zero.
     ///
@@ -24,11 +26,11 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     /// # Errors
     /// As above.
     fn read(&self, from: &Self::Memory, to: &mut [u8]) -> Result<(), DeviceError>;
-    /// The first `bytes` of `from` to the start of `to`.
+    /// The first `bytes` of `from` to `to` from its byte `first` on.
     ///
     /// # Errors
     /// As above.
-    fn copy(&self, from: &Self::Memory, to: &mut Self::Memory, bytes: usize) -> Result<(), DeviceError>;
+    fn copy(&self, from: &Self::Memory, to: &mut Self::Memory, first: usize, bytes: usize) -> Result<(), DeviceError>;
     /// Sets the first `bytes` to 0.
     ///
     /// # Errors
@@ -44,22 +46,44 @@ pub trait Gpu: Clone + Send + Sync + 'static {
         arguments: &mut [Argument<'_, Self::Memory>],
         items: usize,
     ) -> Result<(), DeviceError>;
-    /// One pass of a convolution of maps `[batch, side, side, channels]` with weights `[outputs, kernel, kernel, inputs]`.
-    /// The result is added to what `to` holds where `accumulate`, and takes its place otherwise.
+    /// Whether convolutions whose channels come in eights are computed from bfloat16.
+    fn computes_from_bfloat16(&self) -> bool;
+    /// One pass of a convolution of maps `[batch, side, side, channels]` with weights `[outputs, kernel, kernel, inputs]`, all
+    /// float32, or all bfloat16 where `narrow`. The result is added to what `to` holds where `accumulate`, which is never
+    /// asked of bfloat16, and takes its place otherwise.
     ///
     /// # Errors
     /// As above, and [`DeviceError::Memory`] where there is no room for its scratch memory.
+    #[expect(clippy::too_many_arguments, reason = "a convolution, its numbers and its maps")]
     fn convolve(
         &self,
         pass: Pass,
         shape: ConvShape,
         batch: usize,
+        narrow: bool,
         from: [&Self::Memory; 2],
         to: &mut Self::Memory,
         accumulate: bool,
     ) -> Result<(), DeviceError>;
     /// Bytes of scratch memory that convolutions take at most.
     fn convolution_scratch(&self) -> u64;
+    /// From now on work is recorded instead of done. Memory can neither be taken nor given back, written nor read by the host.
+    ///
+    /// # Errors
+    /// As above.
+    fn begin_recording(&self) -> Result<(), DeviceError>;
+    /// What was asked for since the beginning of the recording.
+    ///
+    /// # Errors
+    /// As above: something of it cannot be recorded.
+    fn end_recording(&self) -> Result<Self::Graph, DeviceError>;
+    /// Does recorded work, on the memory that it was recorded with.
+    ///
+    /// # Errors
+    /// As above.
+    fn replay(&self, graph: &Self::Graph) -> Result<(), DeviceError>;
+    /// Another number whenever scratch memory that recorded work would use has been given back.
+    fn generation(&self) -> u64;
 }
 
 /// A kernel's argument.

@@ -2,16 +2,15 @@
 
 #![expect(unsafe_code, reason = "calls the driver and cuDNN")]
 
-use std::collections::{HashMap, VecDeque};
-use std::ffi::{c_int, c_void};
+use std::collections::HashMap;
+use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::cudnn::{result as cudnn, sys as dnn};
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError, result as driver, sys,
-};
+use cudarc::cudnn::sys as dnn;
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DriverError, result as driver, sys};
 use cudarc::nvrtc::Ptx;
 
+use super::convolutions::{Convolutions, SCRATCH, dnn_failed};
 use super::gpu::{Argument, Gpu, Pass};
 use super::{compile, libraries};
 use crate::device::{ConvShape, DeviceError};
@@ -24,6 +23,8 @@ pub enum Precision {
     Float32,
     /// float32 rounded to eleven significant bits, on tensor cores.
     Tf32,
+    /// bfloat16 (eight significant bits) where channels come in eights, and TF32 elsewhere.
+    Bfloat16,
 }
 
 /// How a GPU is used.
@@ -67,20 +68,10 @@ struct Inner {
 const BLOCK: usize = 256;
 const BLOCKS: usize = 1 << 12;
 
-/// Bytes of scratch memory that a convolution may take.
-const SCRATCH: usize = 1 << 30;
-
-fn failed(call: impl Into<String>) -> impl FnOnce(DriverError) -> DeviceError {
+pub(super) fn failed(call: impl Into<String>) -> impl FnOnce(DriverError) -> DeviceError {
     move |error| DeviceError::Failed {
         call: call.into(),
         reason: format!("{error:?}"),
-    }
-}
-
-fn dnn_failed(call: impl Into<String>) -> impl FnOnce(cudnn::CudnnError) -> DeviceError {
-    move |error| DeviceError::Failed {
-        call: call.into(),
-        reason: format!("{:?}", error.0),
     }
 }
 
@@ -209,19 +200,20 @@ impl Hardware {
         Ok(asked.unwrap_or(u64::MAX).min(self.free_memory()? / 10 * 9))
     }
 
-    /// Bytes that were taken at most at a time, since it was opened.
+    /// Bytes that were taken at most at a time, since this was last asked or it was opened, and from now on.
     ///
     /// # Errors
     /// [`DeviceError::Failed`] where the driver does not tell.
-    pub fn peak_memory(&self) -> Result<u64, DeviceError> {
+    pub fn take_peak_memory(&self) -> Result<u64, DeviceError> {
         let context = self.inner.stream.context();
-        let mut bytes = 0u64;
-        // SAFETY: the device was opened, and the attribute is a `cuuint64_t`.
+        let (mut bytes, mut none) = (0u64, 0u64);
+        let high = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        // SAFETY: the device was opened, and the attribute is a `cuuint64_t`, which can be set to 0 alone.
         unsafe {
-            let pool =
-                driver::device::get_default_mem_pool(context.cu_device()).map_err(failed("asking for memory"))?;
-            let high = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-            driver::mem_pool::get_attribute(pool, high, (&raw mut bytes).cast())
+            driver::device::get_default_mem_pool(context.cu_device()).and_then(|pool| {
+                driver::mem_pool::get_attribute(pool, high, (&raw mut bytes).cast())?;
+                driver::mem_pool::set_attribute(pool, high, (&raw mut none).cast())
+            })
         }
         .map_err(failed("asking for memory"))?;
         Ok(bytes)
@@ -254,6 +246,7 @@ fn keep_memory(context: &CudaContext) -> Result<(), DeviceError> {
 
 impl Gpu for Hardware {
     type Memory = CudaSlice<u8>;
+    type Graph = Graph;
 
     fn allocate(&self, bytes: usize) -> Result<CudaSlice<u8>, DeviceError> {
         allocate(&self.inner.stream, bytes)
@@ -273,11 +266,17 @@ impl Gpu for Hardware {
         copied.map_err(failed("waiting for the GPU"))
     }
 
-    fn copy(&self, from: &CudaSlice<u8>, to: &mut CudaSlice<u8>, bytes: usize) -> Result<(), DeviceError> {
-        let from = from.slice(..bytes);
+    fn copy(
+        &self,
+        from: &CudaSlice<u8>,
+        to: &mut CudaSlice<u8>,
+        first: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        let (from, mut to) = (from.slice(..bytes), to.slice_mut(first..first + bytes));
         self.inner
             .stream
-            .memcpy_dtod(&from, to)
+            .memcpy_dtod(&from, &mut to)
             .map_err(failed("copying on the GPU"))
     }
 
@@ -329,6 +328,7 @@ impl Gpu for Hardware {
         pass: Pass,
         shape: ConvShape,
         batch: usize,
+        narrow: bool,
         from: [&CudaSlice<u8>; 2],
         to: &mut CudaSlice<u8>,
         accumulate: bool,
@@ -336,7 +336,7 @@ impl Gpu for Hardware {
         let stream = &self.inner.stream;
         stream.context().bind_to_thread().map_err(failed("using the GPU"))?;
         let mut convolutions = self.convolutions();
-        let key = (pass, shape, batch);
+        let key = (pass, shape, batch, narrow);
         convolutions.prepare(self.inner.settings, key)?;
         loop {
             convolutions.reserve(stream, key)?;
@@ -349,327 +349,51 @@ impl Gpu for Hardware {
         }
     }
 
+    fn computes_from_bfloat16(&self) -> bool {
+        self.inner.settings.precision == Precision::Bfloat16
+    }
+
     fn convolution_scratch(&self) -> u64 {
         SCRATCH as u64
     }
+
+    fn begin_recording(&self) -> Result<(), DeviceError> {
+        // What other threads ask of the driver meanwhile does not matter.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.inner.stream.begin_capture(mode).map_err(failed("recording"))
+    }
+
+    fn end_recording(&self) -> Result<Graph, DeviceError> {
+        let plain = sys::CUgraphInstantiate_flags_enum(0);
+        let graph = self.inner.stream.end_capture(plain).map_err(failed("recording"))?;
+        let graph = graph.ok_or_else(|| DeviceError::Failed {
+            call: "recording".to_owned(),
+            reason: "it was broken off".to_owned(),
+        })?;
+        Ok(Graph(Mutex::new(Exclusive(graph))))
+    }
+
+    fn replay(&self, Graph(graph): &Graph) -> Result<(), DeviceError> {
+        let graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
+        graph.0.launch().map_err(failed("doing recorded work"))
+    }
+
+    fn generation(&self) -> u64 {
+        self.convolutions().generation
+    }
 }
 
-fn allocate(stream: &Arc<CudaStream>, bytes: usize) -> Result<CudaSlice<u8>, DeviceError> {
+/// Recorded work.
+pub struct Graph(Mutex<Exclusive>);
+
+struct Exclusive(CudaGraph);
+
+// SAFETY: a graph may be used by any thread, by one at a time; a mutex sees to that.
+unsafe impl Send for Exclusive {}
+
+pub(super) fn allocate(stream: &Arc<CudaStream>, bytes: usize) -> Result<CudaSlice<u8>, DeviceError> {
     stream.alloc_zeros::<u8>(bytes).map_err(|error| match error.0 {
         sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::Memory { bytes: bytes as u64 },
         _ => failed("allocating memory")(error),
     })
-}
-
-/// What tells convolutions apart.
-type Key = (Pass, ConvShape, usize);
-
-/// cuDNN with what it has been asked for so far.
-struct Convolutions {
-    handle: dnn::cudnnHandle_t,
-    plans: HashMap<Key, Plan>,
-    scratch: Option<CudaSlice<u8>>,
-}
-
-// SAFETY: cuDNN's handle and descriptors may be used by any thread, by one at a time; a mutex sees to that.
-unsafe impl Send for Convolutions {}
-
-/// Algorithms for one convolution, chosen once.
-struct Plan {
-    inputs: dnn::cudnnTensorDescriptor_t,
-    outputs: dnn::cudnnTensorDescriptor_t,
-    weights: dnn::cudnnFilterDescriptor_t,
-    convolution: dnn::cudnnConvolutionDescriptor_t,
-    /// The first is used; the others take its place where cuDNN finds that it cannot compute what it has proposed.
-    proposals: VecDeque<Proposal>,
-}
-
-#[derive(Clone, Copy)]
-enum Algorithm {
-    Forward(dnn::cudnnConvolutionFwdAlgo_t),
-    Inputs(dnn::cudnnConvolutionBwdDataAlgo_t),
-    Weights(dnn::cudnnConvolutionBwdFilterAlgo_t),
-}
-
-/// One of cuDNN's proposals, best first.
-#[derive(Clone, Copy)]
-struct Proposal {
-    algorithm: Algorithm,
-    scratch: usize,
-    math: dnn::cudnnMathType_t,
-    usable: bool,
-    deterministic: bool,
-}
-
-impl Drop for Plan {
-    fn drop(&mut self) {
-        // SAFETY: made by cuDNN, and nowhere else. What cannot be given back is lost to the process.
-        unsafe {
-            let _ = cudnn::destroy_tensor_descriptor(self.inputs);
-            let _ = cudnn::destroy_tensor_descriptor(self.outputs);
-            let _ = cudnn::destroy_filter_descriptor(self.weights);
-            let _ = cudnn::destroy_convolution_descriptor(self.convolution);
-        }
-    }
-}
-
-impl Drop for Convolutions {
-    fn drop(&mut self) {
-        self.plans.clear();
-        // SAFETY: as above.
-        let _ = unsafe { cudnn::destroy_handle(self.handle) };
-    }
-}
-
-impl Convolutions {
-    fn new(stream: &Arc<CudaStream>) -> Result<Self, DeviceError> {
-        let handle = cudnn::create_handle().map_err(dnn_failed("opening cuDNN"))?;
-        let convolutions = Self {
-            handle,
-            plans: HashMap::new(),
-            scratch: None,
-        };
-        // SAFETY: both exist.
-        unsafe { cudnn::set_stream(handle, stream.cu_stream().cast()) }.map_err(dnn_failed("giving cuDNN a stream"))?;
-        Ok(convolutions)
-    }
-
-    /// Chooses an algorithm where this convolution is new.
-    fn prepare(&mut self, settings: Settings, key: Key) -> Result<(), DeviceError> {
-        if self.plans.contains_key(&key) {
-            return Ok(());
-        }
-        let (pass, shape, batch) = key;
-        let call = || format!("choosing a convolution, {pass:?} of {shape:?}, {batch} images");
-        let number = |value: usize| {
-            c_int::try_from(value).map_err(|_| DeviceError::Failed {
-                call: call(),
-                reason: format!("{value} is too large"),
-            })
-        };
-        let (side, out) = (number(shape.in_side)?, number(shape.out_side())?);
-        let (inputs, outputs) = (number(shape.inputs)?, number(shape.outputs)?);
-        let (kernel, batch) = (number(shape.kernel)?, number(batch)?);
-        let (padding, stride) = (number(shape.padding)?, number(shape.stride)?);
-        let float = dnn::cudnnDataType_t::CUDNN_DATA_FLOAT;
-        let layout = dnn::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
-        // `CUDNN_CROSS_CORRELATION`: the kernel is not turned.
-        let mode = dnn::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        let math = match settings.precision {
-            Precision::Float32 => dnn::cudnnMathType_t::CUDNN_FMA_MATH,
-            Precision::Tf32 => dnn::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-        };
-        // SAFETY: descriptors are made, filled and used in this order; `Plan` gives them back.
-        let plan = unsafe {
-            let tensor = || cudnn::create_tensor_descriptor().map_err(dnn_failed(call()));
-            let mut plan = Plan {
-                inputs: tensor()?,
-                outputs: tensor()?,
-                weights: cudnn::create_filter_descriptor().map_err(dnn_failed(call()))?,
-                convolution: cudnn::create_convolution_descriptor().map_err(dnn_failed(call()))?,
-                proposals: VecDeque::new(),
-            };
-            cudnn::set_tensor4d_descriptor(plan.inputs, layout, float, [batch, inputs, side, side])
-                .and_then(|()| cudnn::set_tensor4d_descriptor(plan.outputs, layout, float, [batch, outputs, out, out]))
-                .and_then(|()| {
-                    cudnn::set_filter4d_descriptor(plan.weights, float, layout, [outputs, inputs, kernel, kernel])
-                })
-                .and_then(|()| {
-                    cudnn::set_convolution2d_descriptor(
-                        plan.convolution,
-                        padding,
-                        padding,
-                        stride,
-                        stride,
-                        1,
-                        1,
-                        mode,
-                        float,
-                    )
-                })
-                .and_then(|()| cudnn::set_convolution_math_type(plan.convolution, math))
-                .map_err(dnn_failed(call()))?;
-            let proposals = self.proposals(pass, &plan).map_err(dnn_failed(call()))?;
-            let allowed = |proposal: &Proposal| {
-                proposal.usable
-                    && (proposal.deterministic || !settings.deterministic)
-                    && (settings.precision != Precision::Float32 || proposal.math == math)
-            };
-            let (fitting, large): (Vec<_>, Vec<_>) = proposals
-                .into_iter()
-                .filter(allowed)
-                .partition(|proposal| proposal.scratch <= SCRATCH);
-            plan.proposals = fitting.into();
-            if plan.proposals.is_empty() {
-                return Err(match large.first() {
-                    // Fewer images at a time need less.
-                    Some(proposal) => DeviceError::Memory {
-                        bytes: proposal.scratch as u64,
-                    },
-                    None => DeviceError::Failed {
-                        call: call(),
-                        reason: "cuDNN has no algorithm for it".to_owned(),
-                    },
-                });
-            }
-            plan
-        };
-        self.plans.insert(key, plan);
-        Ok(())
-    }
-
-    /// What cuDNN thinks of its algorithms, the fastest first.
-    ///
-    /// # Safety
-    /// The plan's descriptors are filled.
-    unsafe fn proposals(&self, pass: Pass, plan: &Plan) -> Result<Vec<Proposal>, cudnn::CudnnError> {
-        const MOST: usize = 16;
-        let mut count = 0;
-        macro_rules! ask {
-            ($ask:path, $arguments:tt, $results:ty, $algorithm:path) => {{
-                let mut results = [const { std::mem::MaybeUninit::<$results>::uninit() }; MOST];
-                let list: *mut $results = results.as_mut_ptr().cast();
-                // SAFETY: there is room for `MOST` results.
-                unsafe { ask!(@call $ask, $arguments, &raw mut count, list) }?;
-                let count = usize::try_from(count).unwrap_or_default().min(MOST);
-                let proposal = |result: &std::mem::MaybeUninit<$results>| {
-                    // SAFETY: cuDNN has filled the first `count`.
-                    let result = unsafe { result.assume_init_ref() };
-                    Proposal {
-                        algorithm: $algorithm(result.algo),
-                        scratch: result.memory,
-                        math: result.mathType,
-                        usable: result.status == dnn::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
-                        deterministic: result.determinism == dnn::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
-                    }
-                };
-                Ok(results[..count].iter().map(proposal).collect())
-            }};
-            (@call $ask:path, ($($argument:expr),*), $count:expr, $list:expr) => {
-                $ask(self.handle, $($argument),*, MOST as c_int, $count, $list)
-            };
-        }
-        match pass {
-            Pass::Forward => ask!(
-                cudnn::get_convolution_forward_algorithm,
-                (plan.inputs, plan.weights, plan.convolution, plan.outputs),
-                dnn::cudnnConvolutionFwdAlgoPerf_t,
-                Algorithm::Forward
-            ),
-            Pass::Inputs => ask!(
-                cudnn::get_convolution_backward_data_algorithm,
-                (plan.weights, plan.outputs, plan.convolution, plan.inputs),
-                dnn::cudnnConvolutionBwdDataAlgoPerf_t,
-                Algorithm::Inputs
-            ),
-            Pass::Weights => ask!(
-                cudnn::get_convolution_backward_filter_algorithm,
-                (plan.inputs, plan.outputs, plan.convolution, plan.weights),
-                dnn::cudnnConvolutionBwdFilterAlgoPerf_t,
-                Algorithm::Weights
-            ),
-        }
-    }
-
-    /// Sees to it that there is scratch memory enough.
-    fn reserve(&mut self, stream: &Arc<CudaStream>, key: Key) -> Result<(), DeviceError> {
-        let proposal = self.plans.get(&key).and_then(|plan| plan.proposals.front());
-        let wanted = proposal.map_or(0, |proposal| proposal.scratch);
-        if wanted > self.scratch.as_ref().map_or(0, CudaSlice::len) {
-            // The old one goes first.
-            self.scratch = None;
-            self.scratch = Some(allocate(stream, wanted)?);
-        }
-        Ok(())
-    }
-
-    /// Drops the algorithm in use where there is another.
-    fn pass_over(&mut self, key: Key) -> bool {
-        self.plans.get_mut(&key).is_some_and(|plan| {
-            plan.proposals.pop_front();
-            !plan.proposals.is_empty()
-        })
-    }
-
-    fn run(
-        &mut self,
-        stream: &Arc<CudaStream>,
-        key: Key,
-        [a, b]: [&CudaSlice<u8>; 2],
-        to: &mut CudaSlice<u8>,
-        accumulate: bool,
-    ) -> Result<(), cudnn::CudnnError> {
-        // Prepared, with at least one proposal.
-        let Some((plan, proposal)) = self
-            .plans
-            .get(&key)
-            .and_then(|plan| Some((plan, *plan.proposals.front()?)))
-        else {
-            return Err(cudnn::CudnnError(dnn::cudnnStatus_t::CUDNN_STATUS_BAD_PARAM));
-        };
-        // SAFETY: the descriptor exists.
-        unsafe { cudnn::set_convolution_math_type(plan.convolution, proposal.math) }?;
-        let (one, beta) = (1.0f32, if accumulate { 1.0f32 } else { 0.0 });
-        let (one, beta): (*const c_void, *const c_void) = ((&raw const one).cast(), (&raw const beta).cast());
-        let ((a, _a), (b, _b), (to, _to)) = (a.device_ptr(stream), b.device_ptr(stream), to.device_ptr_mut(stream));
-        let (a, b, to) = (a as *const c_void, b as *const c_void, to as *mut c_void);
-        let (scratch, size) = match &mut self.scratch {
-            Some(scratch) if proposal.scratch > 0 => {
-                let len = scratch.len();
-                (scratch.device_ptr_mut(stream).0 as *mut c_void, len)
-            }
-            _ => (std::ptr::null_mut(), 0),
-        };
-        let handle = self.handle;
-        // SAFETY: descriptors and memory have the same shape, as `Cuda` has checked; scratch is as large as was asked for.
-        unsafe {
-            match proposal.algorithm {
-                Algorithm::Forward(algorithm) => cudnn::convolution_forward(
-                    handle,
-                    one,
-                    plan.inputs,
-                    a,
-                    plan.weights,
-                    b,
-                    plan.convolution,
-                    algorithm,
-                    scratch,
-                    size,
-                    beta,
-                    plan.outputs,
-                    to,
-                ),
-                Algorithm::Inputs(algorithm) => cudnn::convolution_backward_data(
-                    handle,
-                    one,
-                    plan.weights,
-                    b,
-                    plan.outputs,
-                    a,
-                    plan.convolution,
-                    algorithm,
-                    scratch,
-                    size,
-                    beta,
-                    plan.inputs,
-                    to,
-                ),
-                Algorithm::Weights(algorithm) => cudnn::convolution_backward_filter(
-                    handle,
-                    one,
-                    plan.inputs,
-                    a,
-                    plan.outputs,
-                    b,
-                    plan.convolution,
-                    algorithm,
-                    scratch,
-                    size,
-                    beta,
-                    plan.weights,
-                    to,
-                ),
-            }
-        }
-    }
 }

@@ -9,6 +9,7 @@
 typedef long long Long;
 #define KERNEL extern "C" __global__ void __launch_bounds__(256)
 #define EACH(i) for (Long i = blockIdx.x * (Long)blockDim.x + threadIdx.x; i < items; i += gridDim.x * (Long)blockDim.x)
+#define FUNCTION static __device__
 #define BITS(x) __float_as_uint(x)
 #define FLOAT(x) __uint_as_float(x)
 #else
@@ -16,10 +17,19 @@ typedef long long Long;
 #include <string.h>
 typedef long long Long;
 #define KERNEL static void
+#define FUNCTION static
 #define EACH(i) for (Long i = 0; i < items; i++)
 static unsigned BITS(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
 static float FLOAT(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
 #endif
+
+// bfloat16, rounded to even in ties.
+FUNCTION unsigned short narrowed(float x) {
+    unsigned bits = BITS(x);
+    return (unsigned short)(x != x ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+FUNCTION float widened(unsigned short x) { return FLOAT((unsigned)x << 16); }
 
 // --- values by themselves -------------------------------------------------------------------------------------------
 
@@ -53,22 +63,34 @@ KERNEL leaky_adjoint(float keep, float positive, float negative, const float *r,
     }
 }
 
-// Values are rounded to bfloat16, to even in ties; a word holds the signs of the currents of 32 of them. An item is a word.
+// The same with one or both of two currents of bfloat16.
+KERNEL leaky_narrow(float keep, float alpha, float slope, int both, const float *current, const unsigned short *u,
+                    const unsigned short *v, const float *r, float *next, Long items) {
+    EACH(i) {
+        float w = current[i] + widened(u[i]);
+        if (both) w += widened(v[i]);
+        next[i] = keep * r[i] + alpha * (w > 0 ? w : slope * w);
+    }
+}
+
+// Values are rounded to bfloat16; a word holds the signs of the currents of 32 of them. An item is a word.
 KERNEL pack(float keep, Long values, const float *r, const float *next, unsigned short *packed, unsigned *signs, Long items) {
     EACH(word) {
         unsigned positive = 0;
         for (int bit = 0; bit < 32 && word * 32 + bit < values; bit++) {
             Long i = word * 32 + bit;
-            unsigned bits = BITS(next[i]);
-            int nan = next[i] != next[i];
-            packed[i] = (unsigned short)(nan ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+            packed[i] = narrowed(next[i]);
             positive |= (unsigned)(next[i] > keep * r[i]) << bit;
         }
         signs[word] = positive;
     }
 }
 
-KERNEL unpack(const unsigned short *packed, float *x, Long items) { EACH(i) x[i] = FLOAT((unsigned)packed[i] << 16); }
+KERNEL unpack(const unsigned short *packed, float *x, Long items) { EACH(i) x[i] = widened(packed[i]); }
+
+KERNEL narrow(const float *x, Long first, unsigned short *y, Long items) { EACH(i) y[first + i] = narrowed(x[i]); }
+
+KERNEL add_narrow(const unsigned short *x, float *y, Long items) { EACH(i) y[i] += widened(x[i]); }
 
 KERNEL packed_adjoint(float keep, float positive, float negative, const unsigned *signs, float *g, float *delta, float *sum,
                       Long items) {
@@ -143,6 +165,14 @@ KERNEL exchange(const float *x, Long channels, Long plane, float *y, Long items)
     EACH(i) {
         Long channel = i % channels, rest = i / channels;
         y[i] = x[(rest / plane * channels + channel) * plane + rest % plane];
+    }
+}
+
+// Weights, to bfloat16.
+KERNEL exchange_narrow(const float *x, Long channels, Long plane, unsigned short *y, Long items) {
+    EACH(i) {
+        Long channel = i % channels, rest = i / channels;
+        y[i] = narrowed(x[(rest / plane * channels + channel) * plane + rest % plane]);
     }
 }
 

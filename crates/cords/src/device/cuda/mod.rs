@@ -1,28 +1,42 @@
-//! The kernel interface on an NVIDIA GPU: float32 maps `[batch, side, side, channels]`, convolutions by cuDNN, everything else by
-//! the kernels in `kernels.cu`, which NVRTC compiles when the device is opened.
+//! The kernel interface on an NVIDIA GPU: float32 maps `[batch, side, side, channels]`, convolutions by cuDNN (`products`),
+//! everything else by the kernels in `kernels.cu`, which NVRTC compiles when the device is opened.
 //!
 //! Methods of [`Device`] cannot fail, and neither do they here: the first error is kept, whatever follows does nothing, and
 //! [`Device::check`] tells. That is how CUDA itself reports what it does asynchronously.
 
+/// Kernel arguments: `r` before a buffer that is read, `w` before one that is written, otherwise the parameter's type. None
+/// where a buffer has no memory.
+macro_rules! arguments {
+    (@ r $buffer:expr) => { $buffer.memory.as_ref().map(Argument::Read) };
+    (@ w $buffer:expr) => { $buffer.memory.as_mut().map(Argument::Write) };
+    (@ long $value:expr) => { Some(Argument::Long($value as i64)) };
+    (@ int $value:expr) => { Some(Argument::Int($value as i32)) };
+    (@ float $value:expr) => { Some(Argument::Float($value as f32)) };
+    (@ double $value:expr) => { Some(Argument::Double($value)) };
+    ($($kind:ident $value:expr),*) => { [$(arguments!(@ $kind $value)),*] };
+}
+
 mod compile;
+mod convolutions;
 mod gpu;
 mod hardware;
 mod libraries;
+mod products;
 
 #[cfg(test)]
 mod emulated;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 pub use compile::compile;
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
 pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable};
 pub use libraries::{Found, Library, libraries};
+pub use products::{Filter, WeightSum, Workspace};
 
-use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps};
+use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, OutOfMemory};
 use crate::net::Phi;
 
 /// A GPU as a device.
@@ -42,35 +56,18 @@ impl<G: Gpu> Clone for Cuda<G> {
     }
 }
 
+impl<M> Default for Buffer<M> {
+    fn default() -> Self {
+        Self { memory: None, len: 0 }
+    }
+}
+
 /// Values on a GPU.
 pub struct Buffer<M> {
     /// None where it holds nothing, or the device has failed.
     memory: Option<M>,
     /// Values.
     len: usize,
-}
-
-/// A convolution's weights `[outputs, kernel, kernel, inputs]`.
-pub struct Filter<M> {
-    shape: ConvShape,
-    weight: Buffer<M>,
-}
-
-/// A sum of gradients of weights `[outputs, kernel, kernel, inputs]`.
-pub struct WeightSum<M> {
-    shape: ConvShape,
-    sum: Buffer<M>,
-}
-
-/// Currents that convolutions give to areas, one for each size.
-pub struct Workspace<M> {
-    currents: Vec<Buffer<M>>,
-}
-
-impl<M> Default for Workspace<M> {
-    fn default() -> Self {
-        Self { currents: Vec::new() }
-    }
 }
 
 /// Numbers that kernels have left, all in one buffer.
@@ -85,10 +82,35 @@ pub struct Tally<M> {
 impl<M> Default for Tally<M> {
     fn default() -> Self {
         Self {
-            cells: Buffer { memory: None, len: 0 },
+            cells: Buffer::default(),
             places: Vec::new(),
             read: Vec::new(),
         }
+    }
+}
+
+/// A piece of work from one time to the next.
+pub enum Recording<G> {
+    /// It was never done.
+    New,
+    /// It was done once: there is memory for everything, and every convolution has its algorithm.
+    Done,
+    /// What it asked for.
+    Recorded {
+        /// To be done again.
+        graph: G,
+        /// Of the numbers that it leaves.
+        places: Vec<std::ops::Range<usize>>,
+        /// That of the scratch memory that it uses.
+        generation: u64,
+    },
+    /// It cannot be recorded.
+    Refused,
+}
+
+impl<G> Default for Recording<G> {
+    fn default() -> Self {
+        Self::New
     }
 }
 
@@ -104,16 +126,24 @@ const CHANNEL_PARTS: usize = 64;
 /// Numbers of a tally: those of a whole training step of the published trial.
 const CELLS: usize = 1 << 17;
 
-/// Kernel arguments: `r` before a buffer that is read, `w` before one that is written, otherwise the parameter's type. None
-/// where a buffer has no memory.
-macro_rules! arguments {
-    (@ r $buffer:expr) => { $buffer.memory.as_ref().map(Argument::Read) };
-    (@ w $buffer:expr) => { $buffer.memory.as_mut().map(Argument::Write) };
-    (@ long $value:expr) => { Some(Argument::Long($value as i64)) };
-    (@ int $value:expr) => { Some(Argument::Int($value as i32)) };
-    (@ float $value:expr) => { Some(Argument::Float($value as f32)) };
-    (@ double $value:expr) => { Some(Argument::Double($value)) };
-    ($($kind:ident $value:expr),*) => { [$(arguments!(@ $kind $value)),*] };
+/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice. Also returns how
+/// many it were. That number shows in the last bits, as sums are grouped by it.
+///
+/// # Errors
+/// What `work` ends with, want of memory only where one image is too many.
+pub fn with_images_that_fit<G: Gpu, R, E: OutOfMemory>(
+    gpu: &G,
+    mut images: usize,
+    mut work: impl FnMut(&Cuda<G>) -> Result<R, E>,
+) -> Result<(R, usize), E> {
+    loop {
+        match work(&Cuda::new(gpu.clone(), images)) {
+            Err(error) if error.is_out_of_memory() && images > 1 => {
+                images = images.div_ceil(2);
+            }
+            result => return result.map(|result| (result, images)),
+        }
+    }
 }
 
 impl<G: Gpu> Cuda<G> {
@@ -192,30 +222,6 @@ impl<G: Gpu> Cuda<G> {
         }
     }
 
-    fn convolve(
-        &self,
-        pass: Pass,
-        shape: ConvShape,
-        batch: usize,
-        from: [&Buffer<G::Memory>; 2],
-        to: &mut Buffer<G::Memory>,
-        accumulate: bool,
-    ) {
-        let (inputs, outputs) = (shape.in_maps(batch).len(), shape.out_maps(batch).len());
-        let weights = shape.outputs * shape.patch();
-        let expected = match pass {
-            Pass::Forward => [inputs, weights, outputs],
-            Pass::Inputs => [outputs, weights, inputs],
-            Pass::Weights => [inputs, outputs, weights],
-        };
-        assert_eq!([from[0].len, from[1].len, to.len], expected, "{pass:?} of {shape:?}");
-        if let [Some(a), Some(b)] = from.map(|buffer| buffer.memory.as_ref())
-            && let Some(to) = &mut to.memory
-        {
-            self.attempt(|gpu| gpu.convolve(pass, shape, batch, [a, b], to, accumulate));
-        }
-    }
-
     /// Room for `count` numbers in a tally: the first one's place.
     fn places(&self, tally: &mut Tally<G::Memory>, count: usize) -> usize {
         assert!(count <= CELLS);
@@ -279,6 +285,31 @@ impl<G: Gpu> Cuda<G> {
         self.fetched(&totals)
     }
 
+    /// Records `work` without doing it; nothing, where that is not possible.
+    fn record(
+        &self,
+        tally: &mut Tally<G::Memory>,
+        work: &mut impl FnMut(&mut Tally<G::Memory>),
+    ) -> Recording<G::Graph> {
+        let generation = self.gpu.generation();
+        if self.gpu.begin_recording().is_err() {
+            return Recording::Refused;
+        }
+        work(tally);
+        let graph = self.gpu.end_recording();
+        let places = std::mem::take(&mut tally.places);
+        tally.read.clear();
+        // What failed was asked for in vain, and is asked for again.
+        match (graph, self.failure().take()) {
+            (Ok(graph), None) => Recording::Recorded {
+                graph,
+                places,
+                generation,
+            },
+            _ => Recording::Refused,
+        }
+    }
+
     /// `[rows, channels, plane]` as `[rows, plane, channels]`.
     fn exchange(&self, channels: usize, plane: usize, x: &Buffer<G::Memory>, y: &mut Buffer<G::Memory>) {
         assert_eq!(x.len, y.len);
@@ -298,6 +329,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     type WeightSum = WeightSum<G::Memory>;
     type Workspace = Workspace<G::Memory>;
     type Tally = Tally<G::Memory>;
+    type Labels = Buffer<G::Memory>;
+    type Recording = Recording<G::Graph>;
     type Packed = Packed<G::Memory>;
 
     fn check(&self) -> Result<(), DeviceError> {
@@ -319,6 +352,36 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     fn spare_bytes(&self) -> u64 {
         // Tallies of a trial and of the gradient's norm.
         (2 * CELLS * size_of::<f64>()) as u64
+    }
+
+    fn repeat(
+        &self,
+        recording: &mut Recording<G::Graph>,
+        tally: &mut Tally<G::Memory>,
+        mut work: impl FnMut(&mut Tally<G::Memory>),
+    ) {
+        if self.failure().is_some() {
+            return work(tally);
+        }
+        let outdated = match recording {
+            Recording::New | Recording::Refused => false,
+            Recording::Done => true,
+            Recording::Recorded { generation, .. } => *generation != self.gpu.generation(),
+        };
+        if outdated {
+            *recording = self.record(tally, &mut work);
+        }
+        match recording {
+            Recording::Recorded { graph, places, .. } => {
+                tally.places.clone_from(places);
+                self.attempt(|gpu| gpu.replay(graph));
+            }
+            Recording::New => {
+                work(tally);
+                *recording = Recording::Done;
+            }
+            Recording::Done | Recording::Refused => work(tally),
+        }
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
@@ -374,7 +437,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     fn copy(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
         let len = same([x.len, y.len]);
         if let (Some(x), Some(y)) = (&x.memory, &mut y.memory) {
-            self.attempt(|gpu| gpu.copy(x, y, len * size_of::<f32>()));
+            self.attempt(|gpu| gpu.copy(x, y, 0, len * size_of::<f32>()));
         }
     }
 
@@ -448,61 +511,53 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn filter(&self, shape: ConvShape, weight: &Self::Buffer) -> Self::Filter {
-        let mut filter = Filter {
-            shape,
-            weight: self.room_f32(shape.outputs * shape.patch()),
-        };
-        self.fill_filter(&mut filter, weight);
+        let mut filter = self.new_filter(shape);
+        self.fill(&mut filter, weight);
         filter
     }
 
     fn fill_filter(&self, filter: &mut Self::Filter, weight: &Self::Buffer) {
-        let shape = filter.shape;
-        self.exchange(shape.inputs, shape.kernel * shape.kernel, weight, &mut filter.weight);
+        self.fill(filter, weight);
     }
 
     fn weight_bytes(&self, shape: ConvShape) -> [u64; 2] {
-        [(shape.outputs * shape.patch() * size_of::<f32>()) as u64; 2]
+        self.bytes_of_weights(shape)
     }
 
     fn scratch_bytes(&self, shapes: &[ConvShape], batch: usize) -> u64 {
-        let bytes = shapes.iter().map(|shape| self.maps_bytes(shape.out_maps(batch)));
-        bytes.collect::<BTreeSet<u64>>().iter().sum::<u64>() + self.gpu.convolution_scratch()
+        self.bytes_of_work(shapes, batch) + self.gpu.convolution_scratch()
     }
 
     fn conv(
         &self,
-        _work: &mut Self::Workspace,
+        work: &mut Self::Workspace,
         filter: &Self::Filter,
         batch: usize,
         x: &Self::Buffer,
         y: &mut Self::Buffer,
         accumulate: bool,
     ) {
-        self.convolve(Pass::Forward, filter.shape, batch, [x, &filter.weight], y, accumulate);
+        self.apply(work, Pass::Forward, filter, batch, (x, y), accumulate);
     }
 
     fn conv_transpose(
         &self,
-        _work: &mut Self::Workspace,
+        work: &mut Self::Workspace,
         filter: &Self::Filter,
         batch: usize,
         dy: &Self::Buffer,
         dx: &mut Self::Buffer,
         accumulate: bool,
     ) {
-        self.convolve(Pass::Inputs, filter.shape, batch, [dy, &filter.weight], dx, accumulate);
+        self.apply(work, Pass::Inputs, filter, batch, (dy, dx), accumulate);
     }
 
     fn weight_sum(&self, shape: ConvShape) -> Self::WeightSum {
-        WeightSum {
-            shape,
-            sum: self.room_f32(shape.outputs * shape.patch()),
-        }
+        self.new_sum(shape)
     }
 
     fn clear_weight_sum(&self, sum: &mut Self::WeightSum) {
-        self.clear(&mut sum.sum);
+        self.clear_sum(sum);
     }
 
     fn add_weight_gradient(
@@ -513,17 +568,11 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         x: &Self::Buffer,
         dy: &Self::Buffer,
     ) {
-        self.convolve(Pass::Weights, sum.shape, batch, [x, dy], &mut sum.sum, true);
+        self.add_to_sum(sum, batch, x, dy);
     }
 
     fn finish_weight_gradient(&self, sum: &mut Self::WeightSum, dw: &mut Self::Buffer) {
-        let (channels, plane) = (sum.shape.inputs, sum.shape.kernel * sum.shape.kernel);
-        let items = same([sum.sum.len, dw.len]);
-        self.launch(
-            "add_exchanged",
-            arguments!(r sum.sum, long channels, long plane, w dw),
-            items,
-        );
+        self.finish_sum(sum, dw);
     }
 
     fn leaky_conv(
@@ -531,30 +580,9 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         work: &mut Self::Workspace,
         terms: &[(&Self::Filter, &Self::Buffer)],
         batch: usize,
-        LeakyStep {
-            alpha,
-            phi,
-            current,
-            r,
-            next,
-        }: LeakyStep<'_, Self::Buffer>,
+        step: LeakyStep<'_, Self::Buffer>,
     ) {
-        let items = same([current.len, r.len, next.len]);
-        let held = work.currents.iter().position(|current| current.len == items);
-        let held = held.unwrap_or_else(|| {
-            work.currents.push(self.room_f32(items));
-            work.currents.len() - 1
-        });
-        let u = &mut work.currents[held];
-        for (index, (filter, x)) in terms.iter().enumerate() {
-            self.convolve(Pass::Forward, filter.shape, batch, [x, &filter.weight], u, index > 0);
-        }
-        let u = &*u;
-        self.launch(
-            "leaky",
-            arguments!(float 1.0 - alpha, float alpha, float phi.slope(), r current, r u, r r, w next),
-            items,
-        );
+        self.step(work, terms, batch, step);
     }
 
     fn leaky_adjoint(
@@ -662,18 +690,26 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         );
     }
 
+    fn upload_labels(&self, labels: &[u32], out: &mut Self::Labels) {
+        if out.len != labels.len() {
+            *out = self.room(labels.len(), size_of::<u32>());
+        }
+        if let Some(memory) = &mut out.memory {
+            self.attempt(|gpu| gpu.write(bytemuck::cast_slice(labels), memory));
+        }
+    }
+
     fn cross_entropy(
         &self,
         classes: usize,
         logits: &Self::Buffer,
-        labels: &[u32],
+        labels: &Self::Labels,
         scale: f64,
         dlogits: &mut Self::Buffer,
         tally: &mut Tally<G::Memory>,
     ) {
-        same([logits.len, dlogits.len, classes * labels.len()]);
-        let images = labels.len();
-        let labels = self.uploaded(labels);
+        same([logits.len, dlogits.len, classes * labels.len]);
+        let images = labels.len;
         let first = self.places(tally, images);
         self.launch(
             "cross_entropy",

@@ -2,10 +2,15 @@ use std::ops::ControlFlow;
 
 use super::emulated::{Emulated, launched, signatures};
 use super::*;
+use crate::data::{ImageSetWriter, Split, SplitImages, Splits};
+use crate::device::Cpu;
 use crate::learn::{
-    Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet, with_images_that_fit,
+    Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Images, Initialisation, OptimiserKind, TrainError, evaluate,
+    train_cordsnet,
 };
-use crate::net::{Architecture, Euler};
+use crate::net::{Architecture, Euler, Model, ModelInfo, Presentation};
+use crate::noise::{Condition, EvaluationOptions, NoiseError, NoiseResult, Observer, Timing, evaluate as noisy};
+use crate::record::{AreaTime, RecordError, RecordOptions, record};
 use crate::rng::{Purpose, Stream};
 use crate::selftest;
 
@@ -17,7 +22,9 @@ fn device() -> Cuda<Emulated> {
 
 #[test]
 fn every_kernel_equals_float64() {
-    let findings = selftest::kernels(&device(), 6e-8).expect("it does not fail");
+    let [exact, narrow] = [Emulated::new(ENOUGH), Emulated::new(ENOUGH).narrow()].map(|gpu| Cuda::new(gpu, 8));
+    selftest::kernels(&narrow, selftest::BFLOAT16.0).expect("it does not fail");
+    let findings = selftest::kernels(&exact, selftest::FLOAT32.0).expect("it does not fail");
     assert!(findings.len() > 200, "{}", findings.len());
     let missed: Vec<_> = findings.iter().filter(|finding| !finding.passed()).collect();
     assert!(missed.is_empty(), "{missed:#?}");
@@ -48,7 +55,8 @@ fn the_first_failure_stays() {
 
 #[test]
 fn networks_equal_float64() {
-    let findings = selftest::networks(&device(), [6e-6, 6e-5]).expect("it does not fail");
+    let mut findings = selftest::networks(&device(), selftest::FLOAT32.1).expect("it does not fail");
+    findings.extend(selftest::reference(&device(), selftest::FLOAT32.1).expect("it does not fail"));
     let missed: Vec<_> = findings.iter().filter(|finding| !finding.passed()).collect();
     assert!(missed.is_empty(), "{missed:#?}");
 }
@@ -58,15 +66,32 @@ fn networks_equal_float64() {
 #[test]
 fn rounded_products_are_found_and_allowed_for() {
     let device = Cuda::new(Emulated::new(ENOUGH).rounded(11), 8);
-    let run = |rounding, bounds| {
+    let run = |(rounding, bounds)| {
         let mut findings = selftest::kernels(&device, rounding).expect("it does not fail");
         findings.extend(selftest::networks(&device, bounds).expect("it does not fail"));
+        findings.extend(selftest::reference(&device, bounds).expect("it does not fail"));
         findings.retain(|finding| !finding.passed());
         findings
     };
-    let missed = run(4.9e-4, [1e-2, 1e-1]);
+    let missed = run(selftest::TF32);
     assert!(missed.is_empty(), "{missed:#?}");
-    assert!(run(6e-8, [6e-6, 6e-5]).len() > 50);
+    assert!(run(selftest::FLOAT32).len() > 50);
+}
+
+/// The same where convolutions are computed from bfloat16, as far as their channels allow it.
+#[test]
+fn bfloat16_is_found_and_allowed_for() {
+    let device = Cuda::new(Emulated::new(ENOUGH).rounded(11).narrow(), 8);
+    let run = |(rounding, bounds)| {
+        let mut findings = selftest::kernels(&device, rounding).expect("it does not fail");
+        findings.extend(selftest::networks(&device, bounds).expect("it does not fail"));
+        findings.extend(selftest::reference(&device, bounds).expect("it does not fail"));
+        findings.retain(|finding| !finding.passed());
+        findings
+    };
+    let missed = run(selftest::BFLOAT16);
+    assert!(missed.is_empty(), "{missed:#?}");
+    assert!(run(selftest::FLOAT32).len() > 50);
 }
 
 /// So many images of noise.
@@ -93,18 +118,21 @@ impl Images for Noise {
     }
 }
 
-fn train<D: Device<f32>>(
-    device: &D,
-    history: HistoryPrecision,
-    memory_budget: Option<u64>,
-) -> Result<Vec<f32>, TrainError> {
-    let architecture = Architecture {
+fn architecture() -> Architecture {
+    Architecture {
         in_channels: 2,
         image_side: 16,
         channels: vec![8, 8, 8],
         strides: vec![1, 1],
         classes: 3,
-    };
+    }
+}
+
+fn train<D: Device<f32>>(
+    device: &D,
+    history: HistoryPrecision,
+    memory_budget: Option<u64>,
+) -> Result<Vec<f32>, TrainError> {
     let config = DirectConfig {
         spontaneous_ms: 20.0,
         stimulus_ms: 40.0,
@@ -115,17 +143,23 @@ fn train<D: Device<f32>>(
         fit: Fit {
             epochs: 2,
             batch: 12,
+            // Adam would make much of a difference between two gradients that are nearly 0.
+            optimiser: OptimiserKind::Sgd {
+                momentum: 0.9,
+                weight_decay: 0.0,
+            },
+            learning_rate: 0.1,
             ..Fit::default()
         },
         ..DirectConfig::default()
     };
     let data = Data {
-        train: &Noise(12),
+        train: &Noise(24),
         validation: &Noise(8),
     };
     let euler = Euler::published();
     let mut go = |_: crate::learn::Progress<'_>| ControlFlow::Continue(());
-    let trained = train_cordsnet(device, &architecture, &euler, &config, &data, None, &mut go)?;
+    let trained = train_cordsnet(device, &architecture(), &euler, &config, &data, None, &mut go)?;
     Ok(trained
         .parameters
         .iter()
@@ -133,14 +167,79 @@ fn train<D: Device<f32>>(
         .collect())
 }
 
+/// Work that is asked for once more is done as it was recorded, with the values of now, and with other scratch memory recorded anew.
+#[test]
+fn repeated_work_is_recorded() {
+    let gpu = Emulated::new(ENOUGH);
+    let device = Cuda::new(gpu.clone(), 8);
+    let mut recording = Default::default();
+    let mut tally = Tally::default();
+    let mut x = device.upload(&[0.0; 4]);
+    let mut y = device.zeros(4);
+    let mut asked = 0;
+    let shape = |side| ConvShape {
+        inputs: 1,
+        outputs: 1,
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        in_side: side,
+    };
+    let filter = device.filter(shape(2), &device.upload(&[2.0]));
+    let mut work = Workspace::default();
+    let mut sums = Vec::new();
+    for (round, value) in [1.0, 2.0, 3.0, 4.0].into_iter().enumerate() {
+        if round == 3 {
+            // Needs more scratch memory.
+            let one = device.upload(&[1.0]);
+            let (large, mut out) = (device.filter(shape(9), &one), device.zeros(81));
+            device.conv(&mut work, &large, 1, &device.zeros(81), &mut out, false);
+        }
+        device.copy(&device.upload(&[value; 4]), &mut x);
+        device.repeat(&mut recording, &mut tally, |tally| {
+            asked += 1;
+            device.conv(&mut work, &filter, 1, &x, &mut y, false);
+            device.clear(&mut x);
+            device.sum_squares(&y, tally);
+        });
+        sums.push(device.read(&mut tally).concat().iter().sum::<f64>());
+    }
+    assert_eq!(sums, [16.0, 64.0, 144.0, 256.0]);
+    assert_eq!(device.check(), Ok(()));
+    // Done, recorded, done again from that, recorded again.
+    assert_eq!((asked, gpu.replays()), (3, 3));
+}
+
+/// What cannot be recorded is asked for every time, and nothing of the attempt remains.
+#[test]
+fn work_that_takes_memory_is_not_recorded() {
+    let gpu = Emulated::new(ENOUGH);
+    let device = Cuda::new(gpu.clone(), 8);
+    let (mut recording, mut tally) = (Default::default(), Tally::default());
+    for value in [1.0, 2.0, 3.0] {
+        device.repeat(&mut recording, &mut tally, |tally| {
+            device.sum_squares(&device.upload(&[value; 4]), tally);
+        });
+        assert_eq!(
+            device.read(&mut tally).concat().iter().sum::<f64>(),
+            4.0 * f64::from(value * value)
+        );
+    }
+    assert_eq!((device.check(), gpu.replays()), (Ok(()), 0));
+}
+
 /// Training on both devices goes the same way; what is asked for as a budget is enough, and too little memory is an error of its
 /// own kind.
 #[test]
 fn training_goes_as_on_the_cpu_and_within_its_budget() {
     for history in [HistoryPrecision::Exact, HistoryPrecision::Bfloat16] {
-        let expected = train(&crate::device::Cpu, history, None).expect("trained");
+        let expected = train(&Cpu, history, None).expect("trained");
         let gpu = Emulated::new(ENOUGH);
         let found = train(&Cuda::new(gpu.clone(), 8), history, None).expect("trained");
+        // Groups of eight and of four images: done once, then from what was recorded.
+        assert_eq!(gpu.replays(), 4);
+        let asked = Emulated::new(ENOUGH).without_recording();
+        assert!(train(&Cuda::new(asked, 8), history, None).expect("trained") == found);
         let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
         let difference = found
             .iter()
@@ -180,4 +279,128 @@ fn training_goes_as_on_the_cpu_and_within_its_budget() {
             "{error}"
         );
     }
+}
+
+/// Everything that uses a trained network gives on both devices what differs by roundings, in groups of other sizes.
+#[test]
+fn evaluation_noise_and_recording_go_as_on_the_cpu() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let classes = ["a", "b", "c"].map(str::to_owned);
+    let mut writer = ImageSetWriter::create(&folder.path().join("set"), "noise", 2, 16, &classes).expect("created");
+    for image in 0..11u64 {
+        let mut stream = Stream::new(1, Purpose::Probe, image, 0, 0, 0);
+        let pixels: Vec<u8> = (0..2 * 16 * 16).map(|_| stream.below(256) as u8).collect();
+        writer.push(&pixels, (image % 3) as u32).expect("pushed");
+    }
+    let splits = Splits {
+        train: vec![0],
+        test: (1..11).collect(),
+        ..Splits::default()
+    };
+    let set = writer.finish(&splits, None, "", "").expect("finished");
+    let presentation = Presentation {
+        spontaneous_ms: 10.0,
+        stimulus_ms: 20.0,
+    };
+    let (architecture, initialisation) = (architecture(), Initialisation::default());
+    let cordsnet = Model::CordsNet {
+        architecture: architecture.clone(),
+        euler: Euler::published(),
+        phi: crate::net::Phi::Relu,
+        parameters: initialisation.cordsnet(&architecture, 1),
+        info: ModelInfo::default(),
+    };
+    let cnn = Model::Cnn {
+        parameters: initialisation.cnn(&architecture, 1),
+        architecture,
+        info: ModelInfo::default(),
+    };
+    let gpu = Cuda::new(Emulated::new(ENOUGH), 5);
+    let (set, images) = (&set, set.split(Split::Test));
+    let close = |what: &str, found: &[f64], expected: &[f64]| {
+        let largest = expected.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+        let difference = found
+            .iter()
+            .zip(expected)
+            .fold(0.0f64, |d, (a, b)| d.max((a - b).abs()));
+        assert!(
+            found.len() == expected.len() && difference < 1e-5 * largest,
+            "{what}: {difference} of {largest}"
+        );
+        assert!(largest > 0.0, "{what}");
+    };
+    for (model, observers) in [
+        (
+            &cordsnet,
+            &[Observer::Cordsnet, Observer::CordsnetWithoutRecurrence][..],
+        ),
+        (&cnn, &[Observer::CnnMeanFrame, Observer::CnnMeanLogits][..]),
+    ] {
+        let logits = |evaluation: Result<Evaluation, TrainError>| -> Vec<f64> {
+            let logits = evaluation.expect("evaluated").logits;
+            logits.into_iter().map(f64::from).collect()
+        };
+        let of = SplitImages::new(set, Split::Test, None, 0).expect("images");
+        let [found, expected] = [
+            logits(evaluate(&gpu, model, &of, Some(presentation))),
+            logits(evaluate(&Cpu, model, &of, Some(presentation))),
+        ];
+        close("logits", &found, &expected);
+
+        let options = EvaluationOptions {
+            observers: observers.to_vec(),
+            conditions: [Timing::Static, Timing::Dynamic]
+                .map(|timing| Condition { timing, level: 0.2 })
+                .to_vec(),
+            presentation,
+            dt_ms: 2.0,
+            seed: 3,
+            trial: 0,
+            clip: false,
+        };
+        let losses = |results: Result<Vec<NoiseResult>, NoiseError>| -> Vec<f64> {
+            let results = results.expect("evaluated");
+            results
+                .iter()
+                .flat_map(|result| [result.cross_entropy.expect("finite"), result.achieved_std])
+                .collect()
+        };
+        let [found, expected] = [
+            losses(noisy(&gpu, model, set, images, &options, &mut |_, _| {})),
+            losses(noisy(&Cpu, model, set, images, &options, &mut |_, _| {})),
+        ];
+        close("cross-entropy under noise", &found, &expected);
+
+        let options = RecordOptions {
+            areas: vec![0, 1],
+            times_ms: match model {
+                Model::CordsNet { .. } => vec![0.0, 10.0, 30.0],
+                Model::Cnn { .. } => Vec::new(),
+            },
+            pooled: false,
+            presentation,
+        };
+        let rates = |name: &str, rows: Result<Vec<AreaTime>, RecordError>| -> Vec<f64> {
+            let rows = rows.unwrap_or_else(|error| panic!("{name}: {error}"));
+            rows.iter().map(|row| row.mean_rate.expect("finite")).collect()
+        };
+        let path = folder.path().join("activity.safetensors");
+        let [found, expected] = [
+            rates("GPU", record(&gpu, model, set, images, &options, &path, &mut |_, _| {})),
+            rates("CPU", record(&Cpu, model, set, images, &options, &path, &mut |_, _| {})),
+        ];
+        close("mean rates", &found, &expected);
+    }
+
+    // Want of memory is told as such, so that fewer images are tried.
+    let of = SplitImages::new(set, Split::Test, None, 0).expect("images");
+    let all = Emulated::new(ENOUGH);
+    evaluate(&Cuda::new(all.clone(), 10), &cordsnet, &of, Some(presentation)).expect("all fit");
+    let little = Emulated::new(ENOUGH - all.least() - 1);
+    let fitting = with_images_that_fit(&little, 10, |device| {
+        evaluate(device, &cordsnet, &of, Some(presentation))
+    });
+    let (evaluation, together) = fitting.expect("fewer fit");
+    assert!(together < 10, "{together}");
+    assert_eq!(evaluation.logits.len(), 30);
 }
