@@ -383,7 +383,7 @@ pub(super) fn norm(a: &[f64]) -> f64 {
     dot(a, a).sqrt()
 }
 
-fn add_scaled(to: &mut [f64], factor: f64, from: &[f64]) {
+pub(super) fn add_scaled(to: &mut [f64], factor: f64, from: &[f64]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to += factor * from;
     }

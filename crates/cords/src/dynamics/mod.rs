@@ -1,18 +1,36 @@
-//! The network as a dynamical system: steady states and the spectra of its linearisation, area by area.
+//! The network as a dynamical system: steady states, and what its linearisation there says of stability, growth and noise.
 //!
 //! There is no feedback between areas, so the Jacobian is block lower-triangular: its eigenvalues are those of the
 //! areas' own blocks, and steady states can be solved in the order of the areas. Everything is matrix-free over
 //! [`LinearOperator`] and runs in f64; results do not depend on the number of threads.
 
+mod conv_norm;
 mod fixed_points;
 mod krylov;
+mod lyapunov;
+mod network;
 mod operator;
+mod response;
 mod schur;
+mod singular;
+mod solve;
 mod spectrum;
+mod starts;
 mod steady;
 
-pub use fixed_points::{AreaFixedPoint, FixedPoint, FixedPointOptions, fixed_point, fixed_points};
+pub use conv_norm::{norm_bound, recurrent_norm_bound};
+pub use fixed_points::{
+    AreaFixedPoint, FixedPoint, FixedPointOptions, NoiseOptions, SizeOptions, Sizes, fixed_point, fixed_points,
+};
 pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues};
+pub use lyapunov::{Exponent, LyapunovOptions, Tangents, exponents, kaplan_yorke};
+pub use network::NetworkJacobian;
 pub use operator::{ActiveCoupling, AreaJacobian, LinearOperator};
+pub use response::{NoisySteps, Response, ResponseOptions, stationary_covariance};
+pub use singular::{
+    Estimate, Leading, NonNormality, amplification, non_normality, numerical_abscissa, singular_values,
+};
+pub use solve::SteadyMethod;
 pub use spectrum::{Mode, Spectrum, SpectrumOptions, area_spectrum};
+pub use starts::{Agreement, StartOptions};
 pub use steady::{AreaSteadyState, SteadyOptions, SteadyState, settle_area, spontaneous_steady_state, steady_state};

@@ -56,6 +56,11 @@ impl<'a> AreaJacobian<'a> {
         }
     }
 
+    /// phi'(u) of every unit, `[channels, side, side]`.
+    pub fn derivative(&self) -> &[f64] {
+        &self.derivative
+    }
+
     /// Time constant of the area in ms.
     pub fn tau_ms(&self) -> f64 {
         self.tau_ms

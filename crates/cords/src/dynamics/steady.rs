@@ -1,10 +1,11 @@
-//! Steady states: r with r = phi(W r + b + drive) in every area, reached by simulation.
+//! Steady states: r with r = phi(W r + b + drive) in every area.
 //!
 //! The whole network is simulated for a while, so that the state follows the trajectory that the network would take; then
 //! the areas are settled in order, each with its drive from areas that are settled already. That costs one area's steps
 //! instead of all areas' and has the same steady states, since nothing feeds back.
 
 use super::krylov::norm;
+use super::solve::{Area, SteadyMethod};
 use crate::net::{CordsNet, Input, State};
 use serde::{Deserialize, Serialize};
 
@@ -16,17 +17,20 @@ pub struct SteadyOptions {
     pub joint_steps: usize,
     /// Largest change max |phi(u) - r| at which an area counts as settled.
     pub tolerance: f64,
-    /// Steps per area after which it is given up.
+    /// Products with its recurrent convolution (steps, where it is simulated) after which an area is given up.
     pub max_steps: usize,
+    /// How areas are settled after the joint steps.
+    pub method: SteadyMethod,
 }
 
 impl Default for SteadyOptions {
-    /// 100 joint steps (the published 200 ms), 1e-6, 20,000 steps.
+    /// 100 joint steps (the published 200 ms), 1e-6, 20,000 products, by simulation.
     fn default() -> Self {
         Self {
             joint_steps: 100,
             tolerance: 1e-6,
             max_steps: 20_000,
+            method: SteadyMethod::Simulation,
         }
     }
 }
@@ -38,8 +42,8 @@ pub struct AreaSteadyState {
     pub converged: bool,
     /// max |phi(u) - r| at the end.
     pub residual: f64,
-    /// Steps of this area alone, after the joint ones.
-    pub steps: usize,
+    /// Products with the area's recurrent convolution, after the joint steps.
+    pub products: usize,
     /// |r|, the Euclidean norm.
     pub norm: f64,
     /// |r - spontaneous|; 0 for the spontaneous state itself.
@@ -66,9 +70,9 @@ impl SteadyState {
     }
 }
 
-/// Settles one area with a constant feed-forward drive (without bias), changing `activity` from where it starts:
-/// r <- (1 - alpha) r + alpha phi(W r + b + drive), the network's own Euler step. Returns the residual max |phi(u) - r|
-/// at the returned activity, and the steps made. Stops early where activity is no longer finite.
+/// Brings one area to a steady state under a constant feed-forward drive (without bias), changing `activity` from where it starts.
+/// Returns the residual max |phi(u) - r| at the returned activity, and the products with the recurrent convolution that it took.
+/// Stops early where activity is no longer finite.
 pub fn settle_area(
     net: &CordsNet<f64>,
     area: usize,
@@ -76,36 +80,8 @@ pub fn settle_area(
     activity: &mut [f64],
     options: &SteadyOptions,
 ) -> (f64, usize) {
-    let alpha = net.euler().alpha(area);
-    let slope = net.phi().slope();
-    let constant: Vec<f64> = drive
-        .iter()
-        .zip(net.bias(area))
-        .map(|(drive, bias)| drive + bias)
-        .collect();
-    let mut steps = 0;
-    loop {
-        let mut change = net.recurrent(area, activity, 1);
-        let mut residual = 0.0f64;
-        for ((change, constant), r) in change.iter_mut().zip(&constant).zip(activity.iter()) {
-            let u = *change + constant;
-            *change = if u > 0.0 { u } else { slope * u } - r;
-            // A NaN must not pass for small, nor be forgotten.
-            residual = if residual.is_nan() || change.abs() <= residual {
-                residual
-            } else {
-                change.abs()
-            };
-        }
-        if residual <= options.tolerance || steps == options.max_steps || !residual.is_finite() {
-            return (residual, steps);
-        }
-        activity
-            .iter_mut()
-            .zip(&change)
-            .for_each(|(r, change)| *r += alpha * change);
-        steps += 1;
-    }
+    let settled = Area::new(net, area, drive).settle(activity, options.method, options);
+    (settled.residual, settled.products)
 }
 
 /// The steady state without input, from r = 0. `progress` is called with (areas settled, areas).
@@ -154,11 +130,11 @@ fn settle(
     let mut areas = Vec::with_capacity(count);
     for area in 0..count {
         let drive = net.drive(area, &state, inp);
-        let (residual, steps) = settle_area(net, area, &drive, &mut state.areas[area], options);
+        let (residual, products) = settle_area(net, area, &drive, &mut state.areas[area], options);
         areas.push(AreaSteadyState {
             converged: residual <= options.tolerance,
             residual,
-            steps,
+            products,
             norm: 0.0,
             distance: 0.0,
             relative_distance: None,

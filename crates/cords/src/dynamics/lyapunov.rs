@@ -1,0 +1,250 @@
+//! Lyapunov exponents along a trajectory (Benettin et al. 1980): tangent vectors are carried along and orthonormalised.
+//!
+//! Without feedback between areas the tangent map is block triangular, so the exponents of the network are those of its areas,
+//! each computed on its own block.
+
+use super::krylov::{add_scaled, dot, norm};
+use crate::net::{CordsNet, Input};
+use crate::rng::{Purpose, Stream};
+
+/// How exponents are computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LyapunovOptions {
+    /// Exponents, largest first.
+    pub count: usize,
+    /// Steps before anything is counted, and those that count.
+    pub burn_in: usize,
+    /// Steps that count.
+    pub steps: usize,
+    /// Steps from one orthonormalisation to the next.
+    pub interval: usize,
+    /// Seed of the first tangent vectors.
+    pub seed: u64,
+}
+
+impl Default for LyapunovOptions {
+    fn default() -> Self {
+        Self {
+            count: 6,
+            burn_in: 200,
+            steps: 1000,
+            interval: 10,
+            seed: 0,
+        }
+    }
+}
+
+/// One exponent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exponent {
+    /// In 1/ms.
+    pub per_ms: f64,
+    /// Its standard error, from how it differs between parts of the trajectory; NaN where there are too few.
+    pub error_per_ms: f64,
+}
+
+/// Parts of a trajectory between which exponents are compared.
+const PARTS: usize = 20;
+
+/// Tangent vectors on their way.
+pub struct Tangents {
+    vectors: Vec<Vec<f64>>,
+    /// log of the stretching of each vector in every interval that counts.
+    logs: Vec<Vec<f64>>,
+}
+
+impl Tangents {
+    /// `count` random orthonormal vectors of `dim` values; fewer where there are not so many.
+    pub fn new(dim: usize, count: usize, seed: u64) -> Self {
+        let vector = |index: usize| {
+            let mut stream = Stream::new(seed, Purpose::Probe, index as u64, 2, 0, 0);
+            (0..dim).map(|_| stream.normal()).collect()
+        };
+        let mut tangents = Self {
+            vectors: (0..count.min(dim)).map(vector).collect(),
+            logs: Vec::new(),
+        };
+        tangents.orthonormalise();
+        tangents
+    }
+
+    /// The vectors, which a step of the tangent map changes.
+    pub fn vectors(&mut self) -> &mut [Vec<f64>] {
+        &mut self.vectors
+    }
+
+    /// Makes them orthonormal, in order, and returns the lengths that were left of them.
+    fn orthonormalise(&mut self) -> Vec<f64> {
+        let mut lengths = Vec::with_capacity(self.vectors.len());
+        for i in 0..self.vectors.len() {
+            let (before, rest) = self.vectors.split_at_mut(i);
+            let vector = &mut rest[0];
+            // Twice is enough.
+            for _ in 0..2 {
+                for earlier in &*before {
+                    let along = dot(earlier, vector);
+                    add_scaled(vector, -along, earlier);
+                }
+            }
+            let length = norm(vector);
+            if length > 0.0 {
+                vector.iter_mut().for_each(|x| *x /= length);
+            }
+            lengths.push(length);
+        }
+        lengths
+    }
+
+    /// Ends an interval, which counts or does not.
+    pub fn end_interval(&mut self, counts: bool) {
+        let lengths = self.orthonormalise();
+        if counts {
+            self.logs.push(lengths.into_iter().map(f64::ln).collect());
+        }
+    }
+
+    /// Exponents, largest first, from the intervals that count, each of so many ms.
+    pub fn exponents(&self, interval_ms: f64) -> Vec<Exponent> {
+        let exponent = |index: usize| {
+            let rates: Vec<f64> = self.logs.iter().map(|logs| logs[index] / interval_ms).collect();
+            let size = rates.len().div_ceil(PARTS).max(1);
+            let means: Vec<f64> = rates
+                .chunks_exact(size)
+                .map(|part| part.iter().sum::<f64>() / size as f64)
+                .collect();
+            Exponent {
+                per_ms: rates.iter().sum::<f64>() / rates.len() as f64,
+                error_per_ms: super::Estimate::of(&means).error,
+            }
+        };
+        let mut exponents: Vec<Exponent> = (0..self.vectors.len()).map(exponent).collect();
+        exponents.sort_by(|a, b| b.per_ms.total_cmp(&a.per_ms));
+        exponents
+    }
+}
+
+/// Dimension of the attractor by Kaplan and Yorke (1979): k + (sum of the first k exponents) / |exponent k + 1|, k the largest
+/// number of them whose sum is not negative. None where the exponents given do not reach a negative sum.
+pub fn kaplan_yorke(exponents: &[f64]) -> Option<f64> {
+    let mut sum = 0.0;
+    for (k, exponent) in exponents.iter().enumerate() {
+        if sum + exponent < 0.0 {
+            return Some(k as f64 + sum / exponent.abs());
+        }
+        sum += exponent;
+    }
+    None
+}
+
+/// Exponents of every area along the trajectory from `start` (batch 1) under an input: `[area][exponent]`, largest first.
+/// `progress` is called with (steps done, steps).
+///
+/// The tangent map of a step is (1 - alpha) I + alpha D W, D = diag phi'(u) taken from the step itself.
+pub fn exponents(
+    net: &CordsNet<f64>,
+    start: &crate::net::State<f64>,
+    input: Input<'_, f64>,
+    options: &LyapunovOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Vec<Vec<Exponent>> {
+    let areas = start.areas.len();
+    let slope = net.phi().slope();
+    let mut tangents: Vec<Tangents> = (0..areas)
+        .map(|area| Tangents::new(start.areas[area].len(), options.count, options.seed + area as u64))
+        .collect();
+    let interval = options.interval.max(1);
+    let total = (options.burn_in + options.steps).div_ceil(interval) * interval;
+    let mut before = start.clone();
+    let mut state = start.clone();
+    net.run(&mut state, input, total, &mut |step, view| {
+        let after = view.state();
+        for (area, tangents) in tangents.iter_mut().enumerate() {
+            let alpha = net.euler().alpha(area);
+            // phi(u) > 0 where the activity is above what the leak has left of it.
+            let derivative: Vec<f64> = after.areas[area]
+                .iter()
+                .zip(&before.areas[area])
+                .map(|(next, r)| if *next > (1.0 - alpha) * r { 1.0 } else { slope })
+                .collect();
+            let vectors = tangents.vectors();
+            let coupled = net.recurrent(area, &vectors.concat(), vectors.len());
+            for (vector, coupled) in vectors.iter_mut().zip(coupled.chunks_exact(derivative.len())) {
+                for ((x, coupled), derivative) in vector.iter_mut().zip(coupled).zip(&derivative) {
+                    *x = (1.0 - alpha) * *x + alpha * derivative * coupled;
+                }
+            }
+            if (step + 1) % interval == 0 {
+                tangents.end_interval(step >= options.burn_in);
+            }
+        }
+        before = after;
+        progress(step + 1, total);
+    });
+    let interval_ms = interval as f64 * net.euler().dt_ms;
+    tangents
+        .iter()
+        .map(|tangents| tangents.exponents(interval_ms))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The Lorenz system at sigma = 10, rho = 28, beta = 8/3 by Runge and Kutta's method of fourth order. Its exponents are
+    /// 0.9056, 0 and -14.572 (Sprott 2003, p. 431), their sum is -(sigma + 1 + beta) exactly, its dimension 2.062.
+    #[test]
+    fn exponents_of_lorenz() {
+        const DT: f64 = 0.002;
+        let slope = |[x, y, z]: [f64; 3]| [10.0 * (y - x), x * (28.0 - z) - y, x * y - 8.0 / 3.0 * z];
+        let tangent = |[x, y, z]: [f64; 3], v: [f64; 3]| {
+            [
+                10.0 * (v[1] - v[0]),
+                (28.0 - z) * v[0] - v[1] - x * v[2],
+                y * v[0] + x * v[1] - 8.0 / 3.0 * v[2],
+            ]
+        };
+        let along = |a: [f64; 3], b: [f64; 3], h: f64| [0, 1, 2].map(|i| a[i] + h * b[i]);
+        let mut state = [1.0, 1.0, 20.0];
+        let mut tangents = Tangents::new(3, 3, 1);
+        let (burn_in, steps, interval) = (10_000, 400_000, 20);
+        for step in 0..burn_in + steps {
+            let k1 = slope(state);
+            let s2 = along(state, k1, DT / 2.0);
+            let k2 = slope(s2);
+            let s3 = along(state, k2, DT / 2.0);
+            let k3 = slope(s3);
+            let s4 = along(state, k3, DT);
+            let k4 = slope(s4);
+            for vector in tangents.vectors() {
+                let v = [vector[0], vector[1], vector[2]];
+                let l1 = tangent(state, v);
+                let l2 = tangent(s2, along(v, l1, DT / 2.0));
+                let l3 = tangent(s3, along(v, l2, DT / 2.0));
+                let l4 = tangent(s4, along(v, l3, DT));
+                let next = [0, 1, 2].map(|i| v[i] + DT / 6.0 * (l1[i] + 2.0 * l2[i] + 2.0 * l3[i] + l4[i]));
+                vector.copy_from_slice(&next);
+            }
+            state = [0, 1, 2].map(|i| state[i] + DT / 6.0 * (k1[i] + 2.0 * k2[i] + 2.0 * k3[i] + k4[i]));
+            if (step + 1) % interval == 0 {
+                tangents.end_interval(step >= burn_in);
+            }
+        }
+        let found = tangents.exponents(interval as f64 * DT);
+        for (found, (expected, bound)) in found.iter().zip([(0.9056, 0.02), (0.0, 0.005), (-14.572, 0.02)]) {
+            assert!((found.per_ms - expected).abs() < bound, "{found:?} for {expected}");
+            assert!(found.error_per_ms < 0.02, "{found:?}");
+        }
+        let values: Vec<f64> = found.iter().map(|exponent| exponent.per_ms).collect();
+        assert!((values.iter().sum::<f64>() + 41.0 / 3.0).abs() < 1e-3, "{values:?}");
+        assert!((kaplan_yorke(&values).expect("it contracts") - 2.062).abs() < 0.002);
+    }
+
+    #[test]
+    fn dimension_of_known_exponents() {
+        assert_eq!(kaplan_yorke(&[-1.0, -2.0]), Some(0.0));
+        assert_eq!(kaplan_yorke(&[1.0, -0.5, -1.0]), Some(2.5));
+        assert_eq!(kaplan_yorke(&[1.0, -0.5]), None);
+        assert_eq!(kaplan_yorke(&[]), None);
+    }
+}

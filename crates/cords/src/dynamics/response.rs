@@ -1,0 +1,351 @@
+//! Response to small noise at a stable steady state: the stationary covariance of dx/dt = J x + noise, or of the Euler steps that
+//! simulate it, without forming it.
+//!
+//! With the map M = I + dt J and noise of covariance Q in every step, S = sum over t of M^t Q (M^T)^t. Its trace over any units is
+//! the mean, over random signs z on these units, of sum over t of |Q^(1/2) (M^T)^t z|^2 (Hutchinson 1990).
+
+use num_complex::Complex64;
+
+use super::krylov::{KrylovOptions, Which, leading_eigenvalues, norm};
+use super::operator::LinearOperator;
+use super::singular::{Estimate, signs};
+
+/// A linear system with noise in every step.
+pub struct NoisySteps<'a> {
+    jacobian: &'a dyn LinearOperator,
+    dt_ms: f64,
+    /// Standard deviation of the noise that a step adds to each unit.
+    noise: Vec<f64>,
+}
+
+/// How responses are computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResponseOptions {
+    /// Random vectors that a trace is estimated from.
+    pub probes: usize,
+    /// Steps after which what is left of a probe is given up.
+    pub max_steps: usize,
+    /// Share of a probe's norm that may be left.
+    pub tolerance: f64,
+    /// Seed of the probes.
+    pub seed: u64,
+}
+
+impl Default for ResponseOptions {
+    fn default() -> Self {
+        Self {
+            probes: 16,
+            max_steps: 5000,
+            tolerance: 1e-8,
+            seed: 0,
+        }
+    }
+}
+
+/// The noise response of some units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// Trace of the stationary covariance.
+    pub trace: Estimate,
+    /// The trace without any coupling between units, at the same noise.
+    pub uncoupled: f64,
+    /// Whether all probes had died away before the steps ran out. Where they had not, the trace is a lower bound.
+    pub converged: bool,
+    /// Power of the units' summed fluctuations at the frequencies asked for, per Hz.
+    pub spectrum: Vec<Estimate>,
+}
+
+impl<'a> NoisySteps<'a> {
+    /// Euler steps of dx/dt = J x in which unit i gets noise of standard deviation `noise[i]`.
+    ///
+    /// # Panics
+    /// If there is not one value per unit.
+    pub fn new(jacobian: &'a dyn LinearOperator, dt_ms: f64, noise: Vec<f64>) -> Self {
+        assert_eq!(noise.len(), jacobian.dim(), "one value per unit");
+        Self { jacobian, dt_ms, noise }
+    }
+
+    fn step_transpose(&self, x: &mut [f64], change: &mut [f64]) {
+        self.jacobian.apply_transpose(x, change);
+        x.iter_mut()
+            .zip(change)
+            .for_each(|(x, change)| *x += self.dt_ms * *change);
+    }
+
+    fn step(&self, x: &mut [f64], change: &mut [f64]) {
+        self.jacobian.apply(x, change);
+        x.iter_mut()
+            .zip(change)
+            .for_each(|(x, change)| *x += self.dt_ms * *change);
+    }
+
+    fn weighted(&self, x: &[f64]) -> f64 {
+        x.iter().zip(&self.noise).map(|(x, noise)| (x * noise).powi(2)).sum()
+    }
+
+    /// The response of the units in `range`; `leak` is 1 - dt/tau of these units. `progress` is called with (probes done, probes).
+    pub fn response(
+        &self,
+        range: std::ops::Range<usize>,
+        leak: f64,
+        frequencies_hz: &[f64],
+        options: &ResponseOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Response {
+        let n = self.jacobian.dim();
+        let probes = options.probes.max(2);
+        let (mut traces, mut powers) = (Vec::new(), vec![Vec::new(); frequencies_hz.len()]);
+        let mut converged = true;
+        let turns: Vec<Complex64> = frequencies_hz
+            .iter()
+            .map(|hz| Complex64::from_polar(1.0, -std::f64::consts::TAU * hz / 1000.0 * self.dt_ms))
+            .collect();
+        for probe in 0..probes {
+            let mut x = vec![0.0; n];
+            x[range.clone()].copy_from_slice(&signs(range.len(), options.seed, probe));
+            let (start, mut change) = (norm(&x), vec![0.0; n]);
+            let mut trace = 0.0;
+            // Sum over t of e^(-i omega t) (M^T)^t z.
+            let mut sums = vec![vec![Complex64::new(0.0, 0.0); n]; turns.len()];
+            let mut phases = vec![Complex64::new(1.0, 0.0); turns.len()];
+            let mut step = 0;
+            loop {
+                let size = norm(&x);
+                if size <= options.tolerance * start {
+                    break;
+                }
+                if step == options.max_steps || !size.is_finite() {
+                    converged = false;
+                    break;
+                }
+                trace += self.weighted(&x);
+                for ((sum, phase), turn) in sums.iter_mut().zip(&mut phases).zip(&turns) {
+                    sum.iter_mut().zip(&x).for_each(|(sum, x)| *sum += *phase * *x);
+                    *phase *= turn;
+                }
+                self.step_transpose(&mut x, &mut change);
+                step += 1;
+            }
+            traces.push(trace);
+            for (powers, sum) in powers.iter_mut().zip(&sums) {
+                let weighted = sum
+                    .iter()
+                    .zip(&self.noise)
+                    .map(|(sum, noise)| sum.norm_sqr() * noise * noise);
+                // A sequence with steps of dt has the density dt |sum|^2 over frequencies from -1/(2 dt) to 1/(2 dt).
+                powers.push(self.dt_ms / 1000.0 * weighted.sum::<f64>());
+            }
+            progress(probe + 1, probes);
+        }
+        let uncoupled = self.noise[range]
+            .iter()
+            .map(|noise| noise * noise / (1.0 - leak * leak))
+            .sum();
+        Response {
+            trace: Estimate::of(&traces),
+            uncoupled,
+            converged,
+            spectrum: powers.iter().map(|powers| Estimate::of(powers)).collect(),
+        }
+    }
+
+    /// Leading eigenvalues of the stationary covariance of all units, with eigenvectors.
+    ///
+    /// A product takes twice `steps` steps and keeps as many vectors.
+    pub fn leading_modes(&self, count: usize, steps: usize, seed: u64) -> super::LeadingEigenvalues {
+        let covariance = Covariance { system: self, steps };
+        let options = KrylovOptions {
+            count,
+            which: Which::LargestReal,
+            subspace: 2 * count + 8,
+            tolerance: 1e-6,
+            seed,
+            ..KrylovOptions::default()
+        };
+        leading_eigenvalues(&covariance, &options, &mut |_, _| {})
+    }
+
+    /// Steps after which the slowest mode, which loses a share `decay` of itself in every step, is at `tolerance`.
+    pub fn steps_until(decay: f64, tolerance: f64) -> usize {
+        (tolerance.ln() / (1.0 - decay).ln()).ceil().max(1.0) as usize
+    }
+}
+
+/// sum over t < steps of M^t Q (M^T)^t.
+struct Covariance<'a> {
+    system: &'a NoisySteps<'a>,
+    steps: usize,
+}
+
+impl LinearOperator for Covariance<'_> {
+    fn dim(&self) -> usize {
+        self.system.jacobian.dim()
+    }
+
+    fn apply(&self, x: &[f64], out: &mut [f64]) {
+        let system = self.system;
+        let mut change = vec![0.0; x.len()];
+        let mut past = vec![x.to_vec()];
+        for step in 1..self.steps {
+            let mut next = past[step - 1].clone();
+            system.step_transpose(&mut next, &mut change);
+            past.push(next);
+        }
+        // By Horner's rule.
+        out.fill(0.0);
+        for past in past.iter().rev() {
+            system.step(out, &mut change);
+            for ((out, past), noise) in out.iter_mut().zip(past).zip(&system.noise) {
+                *out += noise * noise * past;
+            }
+        }
+    }
+
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+        self.apply(x, out);
+    }
+}
+
+/// The stationary covariance of dx/dt = J x + noise of intensity `intensity` in every unit, J S + S J^T + intensity I = 0, as a
+/// dense matrix, row by row: for small systems. None where J is not stable.
+///
+/// By Smith's doubling after a Cayley transform (Smith 1968).
+pub fn stationary_covariance(jacobian: &dyn LinearOperator, intensity: f64) -> Option<Vec<f64>> {
+    let n = jacobian.dim();
+    let dense = |operator: &dyn LinearOperator| {
+        let mut matrix = faer::Mat::<f64>::zeros(n, n);
+        let (mut unit, mut column) = (vec![0.0; n], vec![0.0; n]);
+        for j in 0..n {
+            unit[j] = 1.0;
+            operator.apply(&unit, &mut column);
+            unit[j] = 0.0;
+            (0..n).for_each(|i| matrix[(i, j)] = column[i]);
+        }
+        matrix
+    };
+    let a = dense(jacobian);
+    // Any positive shift does; one of the size of J converges fast.
+    let shift = a.norm_l2() / (n as f64).sqrt();
+    let shifted =
+        |sign: f64| faer::Mat::<f64>::from_fn(n, n, |i, j| a[(i, j)] + if i == j { sign * shift } else { 0.0 });
+    let lower = shifted(-1.0).partial_piv_lu();
+    use faer::linalg::solvers::Solve;
+    let mut map = lower.solve(shifted(1.0));
+    let inverse = lower.solve(faer::Mat::<f64>::identity(n, n));
+    let mut sum = faer::Scale(2.0 * shift * intensity) * (&inverse * inverse.transpose());
+    for _ in 0..60 {
+        let added = &map * &sum * map.transpose();
+        let (size, old) = (added.norm_l2(), sum.norm_l2());
+        sum += &added;
+        if !size.is_finite() {
+            return None;
+        }
+        if size <= 1e-16 * old {
+            return Some(
+                (0..n)
+                    .flat_map(|i| (0..n).map(move |j| (i, j)))
+                    .map(|ij| sum[ij])
+                    .collect(),
+            );
+        }
+        map = &map * &map;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// n units that leak alike, each driven by the one before it with weight `chain`.
+    struct Chain(usize, f64);
+
+    impl LinearOperator for Chain {
+        fn dim(&self) -> usize {
+            self.0
+        }
+        fn apply(&self, x: &[f64], out: &mut [f64]) {
+            for (i, out) in out.iter_mut().enumerate() {
+                let before = if i == 0 { 0.0 } else { x[i - 1] };
+                *out = (self.1 * before - x[i]) / 10.0;
+            }
+        }
+        fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+            for (i, out) in out.iter_mut().enumerate() {
+                let after = x.get(i + 1).copied().unwrap_or(0.0);
+                *out = (self.1 * after - x[i]) / 10.0;
+            }
+        }
+    }
+
+    /// White noise of variance 1 that a leaky unit with alpha = 0.2 averages has variance alpha / (2 - alpha) = 1/9; its power at
+    /// frequency 0 is dt, that of the noise itself.
+    #[test]
+    fn a_leaky_unit_reduces_the_variance_of_white_noise_to_a_ninth() {
+        let uncoupled = Chain(30, 0.0);
+        let system = NoisySteps::new(&uncoupled, 2.0, vec![0.2; 30]);
+        let found = system.response(10..30, 0.8, &[0.0], &ResponseOptions::default(), &mut |_, _| {});
+        // 20 units; probes all give the same.
+        assert!((found.trace.value / 20.0 - 1.0 / 9.0).abs() < 1e-9, "{found:?}");
+        assert!((found.uncoupled / 20.0 - 1.0 / 9.0).abs() < 1e-12 && found.converged);
+        assert!((found.spectrum[0].value / 20.0 - 0.002).abs() < 1e-9, "{found:?}");
+    }
+
+    #[test]
+    fn traces_modes_and_power_of_a_chain_are_those_of_its_covariance() {
+        let chain = Chain(12, 1.3);
+        let (dt, noise) = (2.0, 0.3);
+        let system = NoisySteps::new(&chain, dt, vec![noise; 12]);
+        // The covariance by its definition, column by column.
+        let covariance = Covariance {
+            system: &system,
+            steps: 400,
+        };
+        let diagonal = |i: usize| {
+            let (mut unit, mut column) = (vec![0.0; 12], vec![0.0; 12]);
+            unit[i] = 1.0;
+            covariance.apply(&unit, &mut column);
+            column[i]
+        };
+        let expected: f64 = (4..12).map(diagonal).sum();
+        let options = ResponseOptions {
+            probes: 400,
+            ..ResponseOptions::default()
+        };
+        let found = system.response(4..12, 0.8, &[], &options, &mut |_, _| {});
+        assert!(
+            (found.trace.value - expected).abs() < 4.0 * found.trace.error,
+            "{found:?}, {expected}"
+        );
+        assert!(found.trace.error < 0.05 * expected && found.trace.value > found.uncoupled);
+        let modes = system.leading_modes(2, 400, 1);
+        assert!(modes.converged && modes.pairs[0].value.re > modes.pairs[1].value.re);
+        let whole: f64 = (0..12).map(diagonal).sum();
+        assert!(modes.pairs[0].value.re < whole);
+    }
+
+    /// One unit: S = intensity tau / 2. Two in a chain: by hand from the three equations.
+    #[test]
+    fn dense_covariances_by_hand() {
+        let one = stationary_covariance(&Chain(1, 0.0), 2.0).expect("stable");
+        assert!((one[0] - 10.0).abs() < 1e-12, "{one:?}");
+        let two = stationary_covariance(&Chain(2, 0.5), 2.0).expect("stable");
+        // With tau = 10: s11 = 10, s12 = 0.5 s11 / 2, s22 = 10 + 0.5 s12.
+        for (found, expected) in two.iter().zip([10.0, 2.5, 2.5, 11.25]) {
+            assert!((found - expected).abs() < 1e-12, "{two:?}");
+        }
+        struct Growing;
+        impl LinearOperator for Growing {
+            fn dim(&self) -> usize {
+                1
+            }
+            fn apply(&self, x: &[f64], out: &mut [f64]) {
+                out[0] = 0.1 * x[0];
+            }
+            fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+                out[0] = 0.1 * x[0];
+            }
+        }
+        assert_eq!(stationary_covariance(&Growing, 2.0), None);
+    }
+}

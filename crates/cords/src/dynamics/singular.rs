@@ -1,0 +1,230 @@
+//! Singular values, numerical abscissa and non-normality of an operator that is known by its products.
+
+use super::krylov::{KrylovOptions, Which, dot, leading_eigenvalues};
+use super::operator::LinearOperator;
+use crate::rng::{Purpose, Stream};
+
+/// [0 A; A^T 0], whose eigenvalues are the singular values of A and their negatives: no square loses digits.
+struct Augmented<'a>(&'a dyn LinearOperator);
+
+impl LinearOperator for Augmented<'_> {
+    fn dim(&self) -> usize {
+        2 * self.0.dim()
+    }
+
+    fn apply(&self, x: &[f64], out: &mut [f64]) {
+        let n = self.0.dim();
+        let (top, bottom) = out.split_at_mut(n);
+        self.0.apply(&x[n..], top);
+        self.0.apply_transpose(&x[..n], bottom);
+    }
+
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+        self.apply(x, out);
+    }
+}
+
+/// (A + A^T) / 2.
+struct SymmetricPart<'a>(&'a dyn LinearOperator);
+
+impl LinearOperator for SymmetricPart<'_> {
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    fn apply(&self, x: &[f64], out: &mut [f64]) {
+        let mut transposed = vec![0.0; x.len()];
+        self.0.apply(x, out);
+        self.0.apply_transpose(x, &mut transposed);
+        for (out, transposed) in out.iter_mut().zip(&transposed) {
+            *out = 0.5 * (*out + transposed);
+        }
+    }
+
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+        self.apply(x, out);
+    }
+}
+
+/// Leading real numbers of an operator, with what they cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leading {
+    /// Largest first.
+    pub values: Vec<f64>,
+    /// Residual of each, as of an eigenvalue.
+    pub residuals: Vec<f64>,
+    /// Whether all reached the tolerance.
+    pub converged: bool,
+    /// Products with the operator or its transpose.
+    pub products: usize,
+}
+
+fn leading(operator: &dyn LinearOperator, options: &KrylovOptions, progress: &mut dyn FnMut(usize, usize)) -> Leading {
+    let options = KrylovOptions {
+        which: Which::LargestReal,
+        ..*options
+    };
+    let found = leading_eigenvalues(operator, &options, progress);
+    let pairs = found.pairs.iter().take(options.count);
+    Leading {
+        values: pairs.clone().map(|pair| pair.value.re).collect(),
+        residuals: pairs.map(|pair| pair.residual).collect(),
+        converged: found.converged,
+        products: 2 * found.products,
+    }
+}
+
+/// Leading singular values; `options.which` does not matter. `progress` is called with (restart, values found so far).
+pub fn singular_values(
+    operator: &dyn LinearOperator,
+    options: &KrylovOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Leading {
+    let mut found = leading(&Augmented(operator), options, progress);
+    // Of an operator of low rank the last ones are 0, but for roundings.
+    found.values.iter_mut().for_each(|value| *value = value.max(0.0));
+    found
+}
+
+/// Largest eigenvalue of (A + A^T)/2: how fast the norm of a solution of dx/dt = A x can grow at first. `options.count` does not
+/// matter.
+pub fn numerical_abscissa(operator: &dyn LinearOperator, options: &KrylovOptions) -> Leading {
+    let options = KrylovOptions { count: 1, ..*options };
+    leading(&SymmetricPart(operator), &options, &mut |_, _| {})
+}
+
+/// A stochastic estimate, with the standard error of its mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Mean over probes.
+    pub value: f64,
+    /// Standard error of the mean; NaN of a single probe.
+    pub error: f64,
+}
+
+impl Estimate {
+    /// Of independent samples.
+    pub fn of(samples: &[f64]) -> Self {
+        let n = samples.len() as f64;
+        let value = samples.iter().sum::<f64>() / n;
+        let squares: f64 = samples.iter().map(|x| (x - value).powi(2)).sum();
+        Self {
+            value,
+            error: (squares / (n - 1.0) / n).sqrt(),
+        }
+    }
+}
+
+/// Sizes of an operator that say how far it is from normal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NonNormality {
+    /// Squared Frobenius norm.
+    pub squared_norm: Estimate,
+    /// |A^T A - A A^T|_F / |A|_F^2: 0 for a normal operator.
+    pub commutator: f64,
+    /// Least departure from normality in Henrici's sense, sqrt(|A|_F^2 - sum |lambda|^2), over |A|_F, that goes with that
+    /// commutator (Elsner and Paardekooper 1987).
+    pub least_departure: f64,
+}
+
+/// Estimates by `probes` random vectors of signs (Hutchinson 1990).
+pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) -> NonNormality {
+    let n = operator.dim();
+    let (mut squares, mut commutators) = (Vec::new(), Vec::new());
+    for probe in 0..probes.max(2) {
+        let x = signs(n, seed, probe);
+        let [mut ax, mut atx, mut left, mut right] = [const { Vec::new() }; 4];
+        for (out, input, transpose) in [(&mut ax, &x, false), (&mut atx, &x, true)] {
+            *out = vec![0.0; n];
+            if transpose {
+                operator.apply_transpose(input, out)
+            } else {
+                operator.apply(input, out)
+            }
+        }
+        left.resize(n, 0.0);
+        right.resize(n, 0.0);
+        operator.apply_transpose(&ax, &mut left);
+        operator.apply(&atx, &mut right);
+        // Both |A x|^2 and |A^T x|^2 have the mean |A|_F^2.
+        squares.push(0.5 * (dot(&ax, &ax) + dot(&atx, &atx)));
+        let difference: Vec<f64> = left.iter().zip(&right).map(|(l, r)| l - r).collect();
+        commutators.push(dot(&difference, &difference));
+    }
+    let squared_norm = Estimate::of(&squares);
+    let commutator = Estimate::of(&commutators).value.sqrt() / squared_norm.value.max(f64::MIN_POSITIVE);
+    NonNormality {
+        squared_norm,
+        commutator,
+        least_departure: commutator / 6.0f64.sqrt(),
+    }
+}
+
+/// A vector of random signs.
+pub(super) fn signs(n: usize, seed: u64, probe: usize) -> Vec<f64> {
+    let mut stream = Stream::new(seed, Purpose::Probe, probe as u64, 1, 0, 0);
+    let mut word = 0;
+    let sign = |i: usize| {
+        if i % 32 == 0 {
+            word = stream.word();
+        }
+        if word >> (i % 32) & 1 == 1 { 1.0 } else { -1.0 }
+    };
+    (0..n).map(sign).collect()
+}
+
+/// M^k of an operator M = I + factor A.
+struct Power<'a> {
+    operator: &'a dyn LinearOperator,
+    factor: f64,
+    steps: usize,
+}
+
+impl Power<'_> {
+    fn run(&self, x: &[f64], out: &mut [f64], apply: impl Fn(&[f64], &mut [f64])) {
+        let mut now = x.to_vec();
+        for _ in 0..self.steps {
+            apply(&now, out);
+            for (now, change) in now.iter_mut().zip(&*out) {
+                *now += self.factor * change;
+            }
+        }
+        out.copy_from_slice(&now);
+    }
+}
+
+impl LinearOperator for Power<'_> {
+    fn dim(&self) -> usize {
+        self.operator.dim()
+    }
+
+    fn apply(&self, x: &[f64], out: &mut [f64]) {
+        self.run(x, out, |x, out| self.operator.apply(x, out));
+    }
+
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+        self.run(x, out, |x, out| self.operator.apply_transpose(x, out));
+    }
+}
+
+/// |(I + dt A)^k|_2 for each number of Euler steps k: the largest factor by which a perturbation can have grown by then.
+pub fn amplification(
+    operator: &dyn LinearOperator,
+    dt_ms: f64,
+    steps: &[usize],
+    options: &KrylovOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Vec<Leading> {
+    let options = KrylovOptions { count: 1, ..*options };
+    let mut found = Vec::with_capacity(steps.len());
+    for (index, count) in steps.iter().enumerate() {
+        let power = Power {
+            operator,
+            factor: dt_ms,
+            steps: *count,
+        };
+        found.push(singular_values(&power, &options, &mut |_, _| {}));
+        progress(index + 1, steps.len());
+    }
+    found
+}

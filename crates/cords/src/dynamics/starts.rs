@@ -1,0 +1,123 @@
+//! Whether a steady state is the only one: areas settled again from other starts, and the way back after the image.
+
+use super::krylov::norm;
+use super::solve::Area;
+use super::steady::{SteadyOptions, SteadyState};
+use crate::net::{CordsNet, Input, State};
+use crate::rng::{Purpose, Stream};
+
+/// Other starts for every area.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StartOptions {
+    /// Starts, the state of rest and that of no input among them.
+    pub count: usize,
+    /// Standard deviation of perturbed starts, as a share of the root mean square of the steady state.
+    pub spread: f64,
+    /// Distance, as a share of the steady state's norm, within which two states are one.
+    pub tolerance: f64,
+    /// Seed of perturbations.
+    pub seed: u64,
+}
+
+/// What other starts of one area led to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Agreement {
+    /// Starts that came to a steady state, of those tried.
+    pub settled: usize,
+    /// Starts tried.
+    pub tried: usize,
+    /// Of those that settled: how many in the steady state itself.
+    pub agreeing: usize,
+    /// Different steady states found, the one itself included.
+    pub distinct: usize,
+}
+
+impl Agreement {
+    /// Whether every start led to the same steady state. None where one did not settle.
+    pub fn mono_stable(&self) -> Option<bool> {
+        (self.settled == self.tried || self.distinct > 1).then_some(self.distinct == 1)
+    }
+}
+
+/// Settles each area of a steady state again from other starts, its drive being what it is: r = 0, the spontaneous activity,
+/// then the steady state with noise of `spread` that keeps activity non-negative. `inp` is the image's embedding.
+pub(super) fn other_starts(
+    net: &CordsNet<f64>,
+    steady: &SteadyState,
+    spontaneous: &State<f64>,
+    inp: &[f64],
+    steady_options: &SteadyOptions,
+    options: &StartOptions,
+) -> Vec<Agreement> {
+    let agreement = |area: usize| {
+        let state = &steady.state.areas[area];
+        let settled = Area::new(net, area, &net.drive(area, &steady.state, inp));
+        let size = norm(state);
+        let deviation = options.spread * size / (state.len() as f64).sqrt();
+        let mut found: Vec<Vec<f64>> = vec![state.clone()];
+        let mut agreement = Agreement {
+            settled: 0,
+            tried: options.count,
+            agreeing: 0,
+            distinct: 1,
+        };
+        for start in 0..options.count {
+            let mut activity = match start {
+                0 => vec![0.0; state.len()],
+                1 => spontaneous.areas[area].clone(),
+                _ => {
+                    let mut stream = Stream::new(options.seed, Purpose::Probe, start as u64, 3, 0, area as u32);
+                    state
+                        .iter()
+                        .map(|r| (r + deviation * stream.normal()).max(0.0))
+                        .collect()
+                }
+            };
+            let end = settled.settle(&mut activity, steady_options.method, steady_options);
+            if !(end.residual <= steady_options.tolerance) {
+                continue;
+            }
+            agreement.settled += 1;
+            let distance = |other: &Vec<f64>| {
+                let difference: Vec<f64> = activity.iter().zip(other).map(|(a, b)| a - b).collect();
+                norm(&difference) / size.max(f64::MIN_POSITIVE)
+            };
+            match found.iter().position(|other| distance(other) <= options.tolerance) {
+                Some(0) => agreement.agreeing += 1,
+                Some(_) => {}
+                None => found.push(activity),
+            }
+        }
+        agreement.distinct = found.len();
+        agreement
+    };
+    (0..steady.state.areas.len()).map(agreement).collect()
+}
+
+/// How far each area is from the spontaneous state so many steps after the image, as a share of how far the image's steady state is;
+/// 0 where that is none.
+pub(super) fn return_distances(
+    net: &CordsNet<f64>,
+    steady: &State<f64>,
+    spontaneous: &State<f64>,
+    steps: usize,
+) -> Vec<f64> {
+    let mut state = steady.clone();
+    net.run(&mut state, Input::Blank, steps, &mut |_, _| {});
+    let distance = |a: &[f64], b: &[f64]| {
+        let difference: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+        norm(&difference)
+    };
+    let areas = 0..steady.areas.len();
+    areas
+        .map(|area| {
+            let rest = &spontaneous.areas[area];
+            let before = distance(&steady.areas[area], rest);
+            if before > 0.0 {
+                distance(&state.areas[area], rest) / before
+            } else {
+                0.0
+            }
+        })
+        .collect()
+}

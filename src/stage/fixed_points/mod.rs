@@ -1,0 +1,327 @@
+//! `fixed_points`: steady states with and without an image, and what each area's linearisation there says of stability, growth,
+//! noise and chaos.
+
+mod tables;
+
+use cords::data::ImageSet;
+use cords::dynamics::{
+    FixedPoint, FixedPointOptions, LyapunovOptions, NoiseOptions, ResponseOptions, SizeOptions, SpectrumOptions,
+    StartOptions, SteadyMethod, SteadyOptions, fixed_points, recurrent_norm_bound,
+};
+use cords::net::{CordsNet, Model};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::tables::{
+    eigenvalues_table, exponents_table, growth_table, noise_table, power_table, sizes_table, starts_table, states_table,
+};
+use super::noise::model_name;
+use super::{Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation};
+
+pub(super) struct FixedPoints;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// CordsNets to analyse.
+    #[schemars(length(min = 1))]
+    models: Vec<ModelRef>,
+    /// Images whose steady states are searched.
+    data: DatasetRef,
+    /// Part of the dataset.
+    #[serde(default)]
+    split: SplitName,
+    /// Use the first this many images of the part.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 0), extend("x-unit" = "images"))]
+    images: usize,
+    /// Time that the whole network is simulated before areas are settled one by one.
+    #[serde(default = "two_hundred")]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    joint: f64,
+    /// Largest max|phi(u) - r| of a steady state.
+    #[serde(default = "one_millionth")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    tolerance: f64,
+    /// Steps for each area after which it is reported as not converged.
+    #[serde(default = "many")]
+    #[schemars(range(min = 1), extend("x-unit" = "steps"))]
+    max_steps: usize,
+    /// Eigenvalues of each area's Jacobian, largest real part first; 0 for none.
+    #[serde(default = "six")]
+    #[schemars(range(min = 0, max = 200))]
+    eigenvalues: usize,
+    /// How areas are settled after the joint time.
+    #[serde(default)]
+    method: MethodName,
+    /// Other starts for every area: rest, the spontaneous state, and the steady state with noise; 0 for none.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10_000))]
+    starts: usize,
+    /// Standard deviation of that noise, as a share of the root mean square of the steady state.
+    #[serde(default = "half")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    spread: f64,
+    /// Distance, as a share of the steady state's norm, within which two states are one.
+    #[serde(default = "one_thousandth")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    same: f64,
+    /// Time without input after which the distance from the spontaneous state is taken; 0 for not at all.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    after: f64,
+    /// Leading singular values of each area's coupling, with its norm bound, numerical abscissa and non-normality; 0 for none.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 200))]
+    singular_values: usize,
+    /// Times over which the largest growth of a perturbation is computed.
+    #[serde(default)]
+    #[schemars(inner(range(min = 0.0)), extend("x-unit" = "ms"))]
+    growth: Vec<f64>,
+    /// Random vectors from which the response to small noise, and norms, are estimated; 0 for no response.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100_000))]
+    probes: usize,
+    /// Frequencies at which the power of that response is computed.
+    #[serde(default)]
+    #[schemars(inner(range(min = 0.0)), extend("x-unit" = "Hz"))]
+    frequencies: Vec<f64>,
+    /// Lyapunov exponents of each area along the trajectory, largest first; 0 for none.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 200))]
+    exponents: usize,
+    /// Time along which they are taken, after a fifth of it that does not count.
+    #[serde(default = "two_thousand")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    exponent_time: f64,
+    /// Seed of starts, probes and the iterations' first vectors; the pipeline's if not given.
+    #[serde(default)]
+    seed: u64,
+}
+
+fn ten() -> usize {
+    10
+}
+
+fn two_hundred() -> f64 {
+    200.0
+}
+
+fn one_millionth() -> f64 {
+    1e-6
+}
+
+fn many() -> usize {
+    20_000
+}
+
+fn six() -> usize {
+    6
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+fn one_thousandth() -> f64 {
+    1e-3
+}
+
+fn two_thousand() -> f64 {
+    2000.0
+}
+
+/// How areas are settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum MethodName {
+    /// the network's own steps
+    #[default]
+    Simulation,
+    /// Anderson acceleration
+    Anderson,
+    /// Newton's method with GMRES, which also reaches unstable states
+    NewtonKrylov,
+}
+
+/// A fixed point with what it belongs to.
+struct Found {
+    slot: usize,
+    network: String,
+    seed: u64,
+    /// Index in the dataset; -1 without input.
+    image: i64,
+    label: Option<String>,
+    /// Step of the simulation, ms.
+    dt_ms: f64,
+    /// Bounds of the norms of the recurrent convolutions; none where they were not asked for.
+    bounds: Vec<Option<f64>>,
+    point: FixedPoint,
+}
+
+impl Kind for FixedPoints {
+    type Params = Params;
+    const NAME: &'static str = "fixed_points";
+    const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
+    const CODE_VERSION: u32 = 4;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        let lists = [("growth", &params.growth), ("frequencies", &params.frequencies)];
+        let ascending = |list: &[f64]| list.windows(2).all(|pair| pair[0] < pair[1]);
+        let wrong = lists.into_iter().filter(|(_, list)| !ascending(list));
+        wrong
+            .map(|(field, _)| Violation::new(field, "values must stand in ascending order, each once"))
+            .collect()
+    }
+
+    fn outputs(params: &Params) -> Vec<Output> {
+        let asked = [
+            ("states", true),
+            ("eigenvalues", params.eigenvalues > 0),
+            ("starts", params.starts > 0 || params.after > 0.0),
+            ("sizes", params.singular_values > 0),
+            ("growth", params.singular_values > 0 && !params.growth.is_empty()),
+            ("noise", params.probes > 0),
+            ("power", params.probes > 0 && !params.frequencies.is_empty()),
+            ("exponents", params.exponents > 0),
+        ];
+        let asked = asked.into_iter().filter(|(_, asked)| *asked);
+        asked.map(|(table, _)| Output::new(table, Artifact::Table)).collect()
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let set = ImageSet::open(context.input(&params.data.0)?)?;
+        let indices = set.split(params.split.into());
+        let indices = &indices[..params.images.min(indices.len())];
+        let mut found = Vec::new();
+        for (slot, reference) in params.models.iter().enumerate() {
+            let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
+            let net = cordsnet(&model, slot, &set)?;
+            let options = params.options(&net);
+            let bounds: Vec<Option<f64>> = (0..net.architecture().areas())
+                .map(|area| {
+                    (params.singular_values > 0)
+                        .then(|| recurrent_norm_bound(&net, area))
+                        .flatten()
+                })
+                .collect();
+            let image = |i: usize, out: &mut [f32]| {
+                set.fill_unit(indices[i] as usize, out);
+                set.normalise(out);
+            };
+            let models = params.models.len();
+            let (spontaneous, points) = fixed_points(&net, indices.len(), &image, &options, &mut |done, total| {
+                context.report(Update {
+                    done: (slot * total + done) as u64,
+                    total: (models * total) as u64,
+                    unit: "steady states".into(),
+                    phase: format!("model {}/{models}", slot + 1),
+                    figures: Vec::new(),
+                    milestone: done == total,
+                });
+            });
+            let name = model_name(&model);
+            let seed = model.info().seed;
+            let of = |image, label, point| Found {
+                slot,
+                network: name.clone(),
+                seed,
+                image,
+                label,
+                dt_ms: net.euler().dt_ms,
+                bounds: bounds.clone(),
+                point,
+            };
+            found.push(of(-1, None, spontaneous));
+            found.extend(indices.iter().zip(points).map(|(&index, point)| {
+                let label = set.classes().get(set.label(index as usize) as usize).cloned();
+                of(i64::from(index), label, point)
+            }));
+        }
+        for output in Self::outputs(params) {
+            let table = match output.slot.as_str() {
+                "states" => states_table(&found)?,
+                "eigenvalues" => eigenvalues_table(&found)?,
+                "starts" => starts_table(&found)?,
+                "sizes" => sizes_table(&found)?,
+                "growth" => growth_table(&found)?,
+                "noise" => noise_table(&found)?,
+                "power" => power_table(&found, &params.frequencies)?,
+                _ => exponents_table(&found)?,
+            };
+            context.write_table(&output.slot, &table)?;
+        }
+        Ok(())
+    }
+}
+
+impl Params {
+    fn options(&self, net: &CordsNet<f64>) -> FixedPointOptions {
+        let (euler, seed) = (net.euler(), self.seed);
+        let steps = |ms: f64| euler.steps(ms);
+        FixedPointOptions {
+            steady: SteadyOptions {
+                joint_steps: steps(self.joint),
+                tolerance: self.tolerance,
+                max_steps: self.max_steps,
+                method: match self.method {
+                    MethodName::Simulation => SteadyMethod::Simulation,
+                    MethodName::Anderson => SteadyMethod::Anderson,
+                    MethodName::NewtonKrylov => SteadyMethod::NewtonKrylov,
+                },
+            },
+            spectrum: (self.eigenvalues > 0).then(|| SpectrumOptions {
+                modes: self.eigenvalues,
+                seed,
+                ..SpectrumOptions::default()
+            }),
+            starts: (self.starts > 0).then_some(StartOptions {
+                count: self.starts,
+                spread: self.spread,
+                tolerance: self.same,
+                seed,
+            }),
+            return_steps: (self.after > 0.0).then(|| steps(self.after)),
+            sizes: (self.singular_values > 0).then(|| SizeOptions {
+                singular_values: self.singular_values,
+                growth_steps: self.growth.iter().map(|ms| steps(*ms)).collect(),
+                probes: self.probes.max(8),
+                seed,
+            }),
+            response: (self.probes > 0).then(|| NoiseOptions {
+                response: ResponseOptions {
+                    probes: self.probes,
+                    seed,
+                    ..ResponseOptions::default()
+                },
+                frequencies_hz: self.frequencies.clone(),
+            }),
+            exponents: (self.exponents > 0).then(|| LyapunovOptions {
+                count: self.exponents,
+                burn_in: steps(self.exponent_time / 5.0),
+                steps: steps(self.exponent_time).max(1),
+                seed,
+                ..LyapunovOptions::default()
+            }),
+        }
+    }
+}
+
+/// The network in float64: residuals of 1e-6 and eigenvalues leave float32 little room.
+fn cordsnet(model: &Model, slot: usize, set: &ImageSet) -> Result<CordsNet<f64>, StageError> {
+    let net = model.cordsnet().ok_or_else(|| {
+        StageError::new(format!("model {slot} is a CNN, which has no dynamics"))
+            .hint("give `models` stages that train a CordsNet")
+    })??;
+    let architecture = net.architecture();
+    if (architecture.in_channels, architecture.image_side) != (set.channels(), set.side()) {
+        return Err(StageError::new(format!(
+            "model {slot} takes images of {} x {}^2, the dataset has {} x {}^2",
+            architecture.in_channels,
+            architecture.image_side,
+            set.channels(),
+            set.side()
+        )));
+    }
+    Ok(net.cast())
+}

@@ -1,0 +1,438 @@
+//! Result tables of `fixed_points`.
+
+use cords::dynamics::{AreaFixedPoint, kaplan_yorke};
+
+use super::Found;
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+fn keys(schema: TableSchema) -> TableSchema {
+    schema
+        .key("models", DType::Int, "The stage that gave the model")
+        .slot("models")
+        .key("network", DType::Text, "Kind and number of areas")
+        .key("seed", DType::Int, "Seed of the model's training")
+        .key("image", DType::Int, "Index in the dataset; -1 without input")
+        .key("area", DType::Int, "Area, from 0")
+}
+
+fn key_values(found: &Found, area: usize) -> Vec<Value> {
+    vec![
+        Value::Int(found.slot as i64),
+        Value::Text(found.network.clone()),
+        Value::Int(found.seed as i64),
+        Value::Int(found.image),
+        Value::Int(area as i64),
+    ]
+}
+
+fn optional(value: Option<f64>) -> Value {
+    value.map_or(Value::Null, Value::Float)
+}
+
+pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "states",
+            "Steady states of each area, with and without an image",
+        ))
+        .value("label", DType::Text, "Class of the image")
+        .allow_missing()
+        .value("converged", DType::Bool, "Whether the residual reached the tolerance")
+        .value("residual", DType::Float, "max|phi(u) - r|")
+        .tolerance(1e-6, 0.0)
+        .value(
+            "products",
+            DType::Int,
+            "Products with this area's recurrent convolution, after the joint steps",
+        )
+        .value("norm", DType::Float, "Euclidean norm of the activity")
+        .tolerance(1e-6, 1e-6)
+        .value("distance", DType::Float, "Distance from the spontaneous state")
+        .tolerance(1e-6, 1e-6)
+        .value(
+            "relative_distance",
+            DType::Float,
+            "The same over the norm of the spontaneous state",
+        )
+        .tolerance(1e-6, 1e-6)
+        .allow_missing()
+        .value("active", DType::Float, "Fraction of units that are active")
+        .value(
+            "stable",
+            DType::Bool,
+            "Whether the slowest mode decays, in continuous time",
+        )
+        .allow_missing()
+        .value("euler_stable", DType::Bool, "Whether it decays under Euler steps too")
+        .allow_missing()
+        .value("time_constant", DType::Float, "Slowest time constant")
+        .unit("ms")
+        .tolerance(1e-6, 1e-6)
+        .allow_missing(),
+    )?;
+    let flag = |v: Option<bool>| v.map_or(Value::Null, Value::Bool);
+    for f in found {
+        for (area, AreaFixedPoint { steady, spectrum, .. }) in f.point.areas.iter().enumerate() {
+            let spectrum = spectrum.as_ref();
+            let slowest = spectrum.filter(|s| s.converged).and_then(|s| s.modes.first());
+            let mut row = key_values(f, area);
+            row.extend([
+                f.label.clone().map_or(Value::Null, Value::Text),
+                Value::Bool(steady.converged),
+                Value::Float(steady.residual),
+                Value::Int(steady.products as i64),
+                Value::Float(steady.norm),
+                Value::Float(steady.distance),
+                optional(steady.relative_distance),
+                Value::Float(steady.active_fraction),
+                flag(spectrum.and_then(|s| s.stable)),
+                flag(spectrum.and_then(|s| s.euler_stable)),
+                optional(slowest.and_then(|m| m.time_constant_ms)),
+            ]);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn eigenvalues_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "eigenvalues",
+            "Leading eigenvalues of each area's Jacobian J = (-I + D W) / tau at its steady state",
+        ))
+        .key("mode", DType::Int, "Rank by real part, from 0")
+        .value("real", DType::Float, "Real part")
+        .unit("1/ms")
+        .tolerance(1e-9, 1e-6)
+        .value("imaginary", DType::Float, "Imaginary part")
+        .unit("1/ms")
+        .tolerance(1e-9, 1e-6)
+        .value("residual", DType::Float, "|J v - lambda v| for the unit eigenvector v")
+        .unit("1/ms")
+        .tolerance(1e-6, 0.0)
+        .value(
+            "time_constant",
+            DType::Float,
+            "-1 / real part; none if the mode does not decay",
+        )
+        .unit("ms")
+        .tolerance(1e-6, 1e-6)
+        .allow_missing()
+        .value("frequency", DType::Float, "|imaginary part| / 2 pi")
+        .unit("Hz")
+        .tolerance(1e-6, 1e-6)
+        .value(
+            "euler_factor",
+            DType::Float,
+            "|1 + dt lambda|: the mode's factor in each Euler step",
+        )
+        .tolerance(1e-9, 1e-6)
+        .value(
+            "converged",
+            DType::Bool,
+            "Whether all eigenvalues of this area reached the tolerance",
+        ),
+    )?;
+    for f in found {
+        for (area, AreaFixedPoint { spectrum, .. }) in f.point.areas.iter().enumerate() {
+            let Some(spectrum) = spectrum else { continue };
+            for (mode, m) in spectrum.modes.iter().enumerate() {
+                let mut row = key_values(f, area);
+                row.extend([
+                    Value::Int(mode as i64),
+                    Value::Float(m.real_per_ms),
+                    Value::Float(m.imaginary_per_ms),
+                    Value::Float(m.residual_per_ms),
+                    optional(m.time_constant_ms),
+                    Value::Float(m.frequency_hz),
+                    Value::Float(m.euler_factor),
+                    Value::Bool(spectrum.converged),
+                ]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn starts_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "starts",
+            "Whether a steady state is the only one, and whether activity returns after the image",
+        ))
+        .value("starts", DType::Int, "Other starts of the area")
+        .allow_missing()
+        .value("settled", DType::Int, "Starts that came to a steady state")
+        .allow_missing()
+        .value("agreeing", DType::Float, "Share of the starts that came to this one")
+        .allow_missing()
+        .value(
+            "distinct",
+            DType::Int,
+            "Different steady states found, this one included",
+        )
+        .allow_missing()
+        .value(
+            "mono_stable",
+            DType::Bool,
+            "Whether all starts led to one state; none where one did not settle",
+        )
+        .allow_missing()
+        .value(
+            "left_after",
+            DType::Float,
+            "Distance from the spontaneous state after the image, over that of the steady state",
+        )
+        .tolerance(1e-6, 1e-6)
+        .allow_missing(),
+    )?;
+    for f in found {
+        for (area, point) in f.point.areas.iter().enumerate() {
+            let starts = point.starts;
+            let int = |value: Option<usize>| value.map_or(Value::Null, |value| Value::Int(value as i64));
+            let mut row = key_values(f, area);
+            row.extend([
+                int(starts.map(|starts| starts.tried)),
+                int(starts.map(|starts| starts.settled)),
+                optional(starts.map(|starts| starts.agreeing as f64 / starts.tried.max(1) as f64)),
+                int(starts.map(|starts| starts.distinct)),
+                starts
+                    .and_then(|starts| starts.mono_stable())
+                    .map_or(Value::Null, Value::Bool),
+                optional(point.return_distance),
+            ]);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn sizes_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "sizes",
+            "Singular values of each area's coupling D W at its steady state, and how far from normal it is",
+        ))
+        .key("rank", DType::Int, "Rank of the singular value, from 0")
+        .value("singular_value", DType::Float, "Singular value of D W")
+        .tolerance(1e-7, 1e-6)
+        .value(
+            "converged",
+            DType::Bool,
+            "Whether all singular values of this area reached the tolerance",
+        )
+        .value(
+            "norm_bound",
+            DType::Float,
+            "Bound of |W| from its transfer function; below 1 there is one steady state, which attracts everything",
+        )
+        .tolerance(1e-9, 1e-6)
+        .allow_missing()
+        .value("contracts", DType::Bool, "Whether that bound is below 1")
+        .allow_missing()
+        .value(
+            "abscissa",
+            DType::Float,
+            "Largest eigenvalue of (J + J^T)/2: above 0, some perturbations grow at first",
+        )
+        .unit("1/ms")
+        .tolerance(1e-9, 1e-6)
+        .value("frobenius", DType::Float, "|D W|_F, estimated")
+        .tolerance(1e-9, 1e-6)
+        .value(
+            "commutator",
+            DType::Float,
+            "|K^T K - K K^T|_F / |K|_F^2 of K = D W, estimated; 0 where K is normal",
+        )
+        .tolerance(1e-9, 1e-6)
+        .value(
+            "least_departure",
+            DType::Float,
+            "Least departure from normality (Henrici) over |K|_F that goes with that commutator",
+        )
+        .tolerance(1e-9, 1e-6),
+    )?;
+    for f in found {
+        for (area, point) in f.point.areas.iter().enumerate() {
+            let Some(sizes) = &point.sizes else { continue };
+            let bound = f.bounds[area];
+            for (rank, value) in sizes.singular_values.values.iter().enumerate() {
+                let mut row = key_values(f, area);
+                row.extend([
+                    Value::Int(rank as i64),
+                    Value::Float(*value),
+                    Value::Bool(sizes.singular_values.converged),
+                    optional(bound),
+                    bound.map_or(Value::Null, |bound| Value::Bool(bound < 1.0)),
+                    Value::Float(sizes.abscissa_per_ms),
+                    Value::Float(sizes.non_normality.squared_norm.value.sqrt()),
+                    Value::Float(sizes.non_normality.commutator),
+                    Value::Float(sizes.non_normality.least_departure),
+                ]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn growth_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "growth",
+            "Largest growth of a perturbation of each area's steady state",
+        ))
+        .key("time", DType::Float, "Time after the perturbation")
+        .unit("ms")
+        .value("factor", DType::Float, "|(I + dt J)^k|, k the steps of that time")
+        .tolerance(1e-7, 1e-6)
+        .allow_missing(),
+    )?;
+    for f in found {
+        for (area, point) in f.point.areas.iter().enumerate() {
+            for (steps, factor) in point.sizes.iter().flat_map(|sizes| &sizes.growth) {
+                let mut row = key_values(f, area);
+                let factor = Some(*factor).filter(|factor| factor.is_finite());
+                row.extend([Value::Float(*steps as f64 * f.dt_ms), optional(factor)]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn noise_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "noise",
+            "Stationary fluctuations of each area at its steady state, from noise in the currents of all areas",
+        ))
+        .value(
+            "trace",
+            DType::Float,
+            "Variance summed over the area's units, for noise of standard deviation 1",
+        )
+        .tolerance(1e-9, 1e-6)
+        .value("error", DType::Float, "Its standard error, from the probes")
+        .tolerance(1e-9, 1e-6)
+        .value("uncoupled", DType::Float, "The same without any connections")
+        .tolerance(1e-9, 1e-6)
+        .value(
+            "amplification",
+            DType::Float,
+            "trace over uncoupled; none where no unit is active",
+        )
+        .tolerance(1e-9, 1e-6)
+        .allow_missing()
+        .value(
+            "converged",
+            DType::Bool,
+            "Whether fluctuations died away in the steps allowed; if not, trace is too small",
+        ),
+    )?;
+    for f in found {
+        for (area, point) in f.point.areas.iter().enumerate() {
+            let Some(response) = &point.response else { continue };
+            let mut row = key_values(f, area);
+            let amplification = (response.uncoupled > 0.0).then(|| response.trace.value / response.uncoupled);
+            row.extend([
+                Value::Float(response.trace.value),
+                Value::Float(response.trace.error),
+                Value::Float(response.uncoupled),
+                optional(amplification),
+                Value::Bool(response.converged),
+            ]);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn power_table(found: &[Found], frequencies: &[f64]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "power",
+            "Power of each area's stationary fluctuations by frequency",
+        ))
+        .key("frequency", DType::Float, "Frequency")
+        .unit("Hz")
+        .value(
+            "power",
+            DType::Float,
+            "Variance per Hz summed over the area's units, for noise of standard deviation 1",
+        )
+        .unit("1/Hz")
+        .tolerance(1e-12, 1e-6)
+        .value("error", DType::Float, "Its standard error, from the probes")
+        .unit("1/Hz")
+        .tolerance(1e-12, 1e-6),
+    )?;
+    for f in found {
+        for (area, point) in f.point.areas.iter().enumerate() {
+            let powers = point.response.iter().flat_map(|response| &response.spectrum);
+            for (frequency, power) in frequencies.iter().zip(powers) {
+                let mut row = key_values(f, area);
+                row.extend([
+                    Value::Float(*frequency),
+                    Value::Float(power.value),
+                    Value::Float(power.error),
+                ]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn exponents_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "exponents",
+            "Lyapunov exponents of each area along the trajectory from the spontaneous state",
+        ))
+        .key("rank", DType::Int, "Rank, from 0")
+        .value(
+            "exponent",
+            DType::Float,
+            "Lyapunov exponent; none where nothing is left of a direction",
+        )
+        .unit("1/ms")
+        .tolerance(1e-7, 1e-6)
+        .allow_missing()
+        .value(
+            "error",
+            DType::Float,
+            "Its standard error, between parts of the trajectory",
+        )
+        .unit("1/ms")
+        .tolerance(1e-7, 1e-6)
+        .allow_missing()
+        .value(
+            "dimension",
+            DType::Float,
+            "Kaplan-Yorke dimension; none where the exponents given do not reach it",
+        )
+        .tolerance(1e-6, 1e-6)
+        .allow_missing(),
+    )?;
+    let finite = |value: f64| optional(Some(value).filter(|value| value.is_finite()));
+    for f in found {
+        for (area, point) in f.point.areas.iter().enumerate() {
+            let Some(exponents) = &point.exponents else { continue };
+            let values: Vec<f64> = exponents.iter().map(|exponent| exponent.per_ms).collect();
+            for (rank, exponent) in exponents.iter().enumerate() {
+                let mut row = key_values(f, area);
+                row.extend([
+                    Value::Int(rank as i64),
+                    finite(exponent.per_ms),
+                    finite(exponent.error_per_ms),
+                    optional(kaplan_yorke(&values)),
+                ]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
