@@ -1,0 +1,28 @@
+//! Association areas above a visual front-end, and the cognitive tasks that they learn.
+//!
+//! Rate units with the front-end's dynamics, any number of areas with forward and feedback projections. Gradients come
+//! from dfdx; the same seed gives the same bits for any number of threads.
+
+mod error;
+mod experiment;
+mod gradient;
+mod layout;
+mod simulate;
+mod source;
+mod stimulus;
+mod tasks;
+mod train;
+mod trial;
+mod weights;
+
+pub use error::AssocError;
+pub use experiment::{Answer, GROUP, Presented, Setting};
+pub use gradient::{Group, GroupGradient, LossKind, Objective, Share, group_gradient};
+pub use layout::{Area, Layout, Projection};
+pub use simulate::{Activity, simulate};
+pub use source::{FrontEnd, OneHot, Readout, Responses, Source};
+pub use stimulus::{Clip, Item, PLACES, Scene, clips};
+pub use tasks::{Delay, Draw, Pool, Task, TaskName, Timing};
+pub use train::{TrainOptions, TrainRecord, Trained, train};
+pub use trial::{Epoch, Mask, Trial};
+pub use weights::Weights;
