@@ -258,7 +258,6 @@ fn with_constant<T: Real>(input: &[T], rows: usize, inputs: usize) -> Vec<T> {
 ///
 /// The product is dfdx's; the rest of a step is one operation whose backward pass is written here, since as separate
 /// operations it takes several times as long as the product.
-#[expect(clippy::type_complexity, reason = "a tensor and its tape")]
 fn rates<T>(
     device: &Cpu,
     layout: &Layout,

@@ -118,7 +118,6 @@ pub struct Trained {
 /// Trials of training are numbered from 0, those of validation and test from these on: none is ever in two of them.
 const VALIDATION: u64 = 1 << 40;
 /// See [`VALIDATION`].
-#[expect(dead_code, reason = "measurements come next")]
 pub(super) const TEST: u64 = 1 << 41;
 
 /// Trains from given weights on trials of the pool `train`, watching the pool `validation`.

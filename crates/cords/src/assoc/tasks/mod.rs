@@ -105,6 +105,8 @@ pub enum Delay {
     UpTo(f64),
     /// All delays, each times a factor.
     Times(f64),
+    /// The longest alone, so that trials can be laid over one another.
+    Longest,
 }
 
 impl<'a> Draw<'a> {
@@ -182,6 +184,7 @@ impl<'a> Draw<'a> {
         let (count, factor) = match self.delay {
             Delay::UpTo(share) => ((share * delays.len() as f64).ceil() as usize, 1.0),
             Delay::Times(factor) => (delays.len(), factor),
+            Delay::Longest => return delays.iter().copied().fold(0.0, f64::max),
         };
         let mut ascending = delays.clone();
         ascending.sort_by(f64::total_cmp);
