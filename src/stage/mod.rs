@@ -3,6 +3,8 @@
 //! A kind's parameters are one serde struct. Validation, `dynvis stages`, `dynvis schema` and the
 //! key of a result all come from that struct; nothing is declared twice.
 
+mod cognitive;
+mod collect;
 mod command;
 mod context;
 mod dataset;
@@ -176,6 +178,7 @@ macro_rules! from_errors {
 }
 from_errors!(
     std::io::Error,
+    cords::assoc::AssocError,
     crate::table::TableError,
     serde_json::Error,
     cords::data::DataError,
@@ -303,10 +306,12 @@ static IMPORT: Erased<import::Import> = Erased::new();
 static NOISE: Erased<noise::Noise> = Erased::new();
 static FIXED_POINTS: Erased<fixed_points::FixedPoints> = Erased::new();
 static RECORD: Erased<record::Record> = Erased::new();
+static COGNITIVE: Erased<cognitive::Cognitive> = Erased::new();
+static COLLECT: Erased<collect::Collect> = Erased::new();
 static COMMAND: Erased<command::Command> = Erased::new();
 
 /// Every kind, in the order in which a study uses them.
-pub(crate) fn kinds() -> [&'static dyn AnyKind; 8] {
+pub(crate) fn kinds() -> [&'static dyn AnyKind; 10] {
     [
         &DATASET,
         &TRAIN,
@@ -315,6 +320,8 @@ pub(crate) fn kinds() -> [&'static dyn AnyKind; 8] {
         &NOISE,
         &FIXED_POINTS,
         &RECORD,
+        &COGNITIVE,
+        &COLLECT,
         &COMMAND,
     ]
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod cli;
+mod cognitive;
 mod end_to_end;
 mod exchange;
 mod harness;

@@ -3,6 +3,7 @@
 //! A library without pipelines, tables or printing. Model code is written once over the kernel interface in
 //! [`device`]; the same seed and inputs give the same bits whatever the number of threads.
 
+pub mod assoc;
 pub mod data;
 pub mod device;
 pub mod dynamics;

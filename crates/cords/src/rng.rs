@@ -21,6 +21,8 @@ pub enum Purpose {
     Probe = 6,
     /// Division of a data set into training, validation and test images.
     Split = 7,
+    /// What happens in the trials of a cognitive task.
+    Trial = 8,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -58,7 +58,7 @@ pub struct Mode {
 }
 
 impl Mode {
-    fn new(real_per_ms: f64, imaginary_per_ms: f64, residual_per_ms: f64, dt_ms: f64) -> Self {
+    pub(crate) fn new(real_per_ms: f64, imaginary_per_ms: f64, residual_per_ms: f64, dt_ms: f64) -> Self {
         // Eigenvalues of a real operator are real or come in pairs: an imaginary part that is smaller than the error is 0.
         let imaginary_per_ms = if imaginary_per_ms.abs() <= residual_per_ms {
             0.0

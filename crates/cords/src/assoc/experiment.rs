@@ -1,0 +1,270 @@
+//! A task on stimuli: trials as matrices for the areas, and what their outputs say.
+
+use rayon::prelude::*;
+
+use super::simulate::{Activity, simulate};
+use super::source::Responses;
+use super::stimulus::{Clip, Scene, clips};
+use super::tasks::{Delay, Draw, Pool, Task, Timing};
+use super::trial::{Mask, Trial};
+use super::{AssocError, Group, Layout, Weights};
+use crate::rng::{Purpose, Stream};
+
+/// Trials that are computed together: fixed, so that results do not depend on the number of threads.
+pub const GROUP: usize = 32;
+
+/// What is presented: a trial and the number that names its noise.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// Names the private noise of every unit.
+    pub number: u64,
+    /// The trial.
+    pub trial: Trial,
+}
+
+/// A task, its images and durations.
+pub struct Setting<'a> {
+    /// The task.
+    pub task: &'a dyn Task,
+    /// Durations.
+    pub timing: &'a Timing,
+    /// Weights of a trial's parts in the loss.
+    pub mask: Mask,
+    /// Steps without input after which the front-end counts as at rest.
+    pub settle: usize,
+    /// Seed of trials and noise.
+    pub seed: u64,
+}
+
+/// One answer that was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Which of the trials handed over.
+    pub trial: usize,
+    /// The output that was right.
+    pub target: usize,
+    /// The output that was largest, on average over the second half of the epoch; none where outputs were not finite.
+    pub choice: Option<usize>,
+}
+
+impl Answer {
+    /// Whether it was right.
+    pub fn is_right(&self) -> bool {
+        self.choice == Some(self.target)
+    }
+}
+
+impl Setting<'_> {
+    /// Trials `first` to `first + count` from a pool. `distinct`, where given, is after how many trials the contents repeat
+    /// (with new delays and noise).
+    pub fn draw(&self, pool: &Pool, first: u64, count: usize, distinct: Option<u64>, delay: Delay) -> Vec<Presented> {
+        let one = |number: u64| {
+            let content = distinct.map_or(number, |distinct| number % distinct.max(1));
+            let mut draw = Draw::new(pool, self.timing, self.seed, content, number, delay);
+            Presented {
+                number,
+                trial: self.task.trial(&mut draw),
+            }
+        };
+        (first..first + count as u64).map(one).collect()
+    }
+
+    /// The clips of trials, each with the step at which it begins.
+    pub fn clips(&self, trial: &Trial, dt_ms: f64) -> Vec<(usize, Clip)> {
+        let course: Vec<(Option<Scene>, usize)> = trial
+            .epochs
+            .iter()
+            .map(|epoch| (epoch.scene.clone(), steps(epoch.ms, dt_ms)))
+            .collect();
+        clips(&course, self.settle)
+    }
+
+    /// Computes the responses that trials need.
+    ///
+    /// # Errors
+    /// As [`Responses::prepare`].
+    pub fn prepare(
+        &self,
+        responses: &mut Responses<'_>,
+        presented: &[Presented],
+        dt_ms: f64,
+    ) -> Result<(), AssocError> {
+        let found: Vec<Clip> = presented
+            .iter()
+            .flat_map(|p| self.clips(&p.trial, dt_ms))
+            .map(|(_, clip)| clip)
+            .collect();
+        responses.prepare(found.iter())
+    }
+
+    /// Trials as matrices, padded at their end to the longest. Responses must have been prepared; noise is left out where
+    /// `noisy` is false.
+    ///
+    /// # Errors
+    /// [`AssocError::Setting`] where a trial does not fit the layout.
+    pub fn group(
+        &self,
+        layout: &Layout,
+        responses: &Responses<'_>,
+        presented: &[Presented],
+        noisy: bool,
+    ) -> Result<Group<f32>, AssocError> {
+        let dt = layout.dt_ms;
+        let trials = presented.len();
+        let length = |p: &Presented| p.trial.epochs.iter().map(|epoch| steps(epoch.ms, dt)).sum::<usize>();
+        let longest = presented.iter().map(length).max().unwrap_or(0);
+        let shown = layout.features + layout.cues;
+        let mut group = Group {
+            trials,
+            steps: longest,
+            input: vec![0.0; longest * trials * shown],
+            noise: Vec::new(),
+            target: vec![0.0; longest * trials * layout.outputs],
+            mask: vec![0.0; longest * trials],
+        };
+        for (trial, p) in presented.iter().enumerate() {
+            for (first, clip) in self.clips(&p.trial, dt) {
+                let response = responses
+                    .get(&clip)
+                    .ok_or_else(|| AssocError::setting("responses", "a trial was not prepared"))?;
+                for (step, row) in response.chunks_exact(responses.features()).enumerate() {
+                    if first + step < longest {
+                        let place = ((first + step) * trials + trial) * shown;
+                        let out = &mut group.input[place..][..layout.features];
+                        out.iter_mut().zip(row).for_each(|(out, r)| *out = r.to_f32());
+                    }
+                }
+            }
+            self.fill_epochs(layout, &mut group, trial, &p.trial)?;
+        }
+        if noisy {
+            group.noise = noise(layout, presented, longest, self.seed);
+        }
+        Ok(group)
+    }
+
+    fn fill_epochs(&self, layout: &Layout, group: &mut Group<f32>, trial: usize, of: &Trial) -> Result<(), AssocError> {
+        let (dt, shown) = (layout.dt_ms, layout.features + layout.cues);
+        let grace = steps(self.mask.grace_ms, dt);
+        let mut step = 0;
+        for epoch in &of.epochs {
+            if epoch.target >= layout.outputs || epoch.cues.len() + 1 > layout.cues {
+                let problem = format!(
+                    "answer {} with {} cues does not fit the layout",
+                    epoch.target,
+                    epoch.cues.len()
+                );
+                return Err(AssocError::setting("task", problem));
+            }
+            for at in 0..steps(epoch.ms, dt) {
+                let row = step * group.trials + trial;
+                let cues = &mut group.input[row * shown + layout.features..][..layout.cues];
+                cues[0] = f32::from(u8::from(epoch.fixate));
+                cues[1..].iter_mut().zip(&epoch.cues).for_each(|(out, cue)| *out = *cue);
+                group.target[row * layout.outputs + epoch.target] = 1.0;
+                let counts = if epoch.judged { at >= grace } else { step >= grace };
+                let weight = if epoch.judged {
+                    self.mask.respond
+                } else {
+                    self.mask.hold
+                };
+                group.mask[row] = if counts { weight as f32 } else { 0.0 };
+                step += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The answers of trials from their outputs.
+    pub fn answers(&self, layout: &Layout, presented: &[Presented], outputs: &[f32]) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for (trial, p) in presented.iter().enumerate() {
+            let mut first = 0;
+            for epoch in &p.trial.epochs {
+                let length = steps(epoch.ms, layout.dt_ms);
+                if epoch.judged && length > 0 {
+                    let mut sums = vec![0.0f64; layout.outputs];
+                    for step in first + length / 2..first + length {
+                        let row = &outputs[(step * presented.len() + trial) * layout.outputs..][..layout.outputs];
+                        sums.iter_mut().zip(row).for_each(|(sum, z)| *sum += f64::from(*z));
+                    }
+                    let largest =
+                        |best: usize, (index, sum): (usize, &f64)| if *sum > sums[best] { index } else { best };
+                    let choice = sums.iter().all(|sum| sum.is_finite());
+                    let choice = choice.then(|| sums.iter().enumerate().fold(0, largest));
+                    answers.push(Answer {
+                        trial,
+                        target: epoch.target,
+                        choice,
+                    });
+                }
+                first += length;
+            }
+        }
+        answers
+    }
+
+    /// Runs trials with weights as they act and hands every group's trials and activity to `observe`, in order; returns all
+    /// answers, with trials counted over all groups.
+    ///
+    /// # Errors
+    /// As [`group`](Self::group).
+    pub fn run(
+        &self,
+        layout: &Layout,
+        acting: &Weights<f32>,
+        responses: &Responses<'_>,
+        presented: &[Presented],
+        noisy: bool,
+        observe: &mut dyn FnMut(&[Presented], &Activity<f32>),
+    ) -> Result<Vec<Answer>, AssocError> {
+        let groups: Vec<&[Presented]> = presented.chunks(GROUP).collect();
+        let mut answers = Vec::new();
+        // A few at a time: activity of all trials need not fit into memory.
+        for (round, some) in groups.chunks(8).enumerate() {
+            let activity: Vec<Activity<f32>> = some
+                .par_iter()
+                .map(|presented| simulate(layout, acting, &self.group(layout, responses, presented, noisy)?))
+                .collect::<Result<_, AssocError>>()?;
+            for (index, (presented, activity)) in some.iter().zip(&activity).enumerate() {
+                let before = (round * 8 + index) * GROUP;
+                let own = self.answers(layout, presented, &activity.outputs);
+                answers.extend(own.into_iter().map(|answer| Answer {
+                    trial: before + answer.trial,
+                    ..answer
+                }));
+                observe(presented, activity);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Steps nearest to a duration.
+pub(super) fn steps(ms: f64, dt_ms: f64) -> usize {
+    (ms / dt_ms).round().max(0.0) as usize
+}
+
+/// Private noise currents, `[steps, trials, units]`, named by (seed, presentation, step, area).
+fn noise(layout: &Layout, presented: &[Presented], steps: usize, seed: u64) -> Vec<f32> {
+    if layout.areas.iter().all(|area| area.noise == 0.0) {
+        return Vec::new();
+    }
+    let mut noise = vec![0.0; steps * presented.len() * layout.units()];
+    let mut rest = noise.as_mut_slice();
+    for step in 0..steps {
+        for p in presented {
+            for (index, area) in layout.areas.iter().enumerate() {
+                let (own, next) = rest.split_at_mut(area.units);
+                rest = next;
+                if area.noise > 0.0 {
+                    let name = (p.number as u32, step as u32, index as u32);
+                    Stream::new(seed, Purpose::NeuralNoise, p.number >> 32, name.0, name.1, name.2).normal_fill(own);
+                    let scale = ((2.0 * area.tau_ms / layout.dt_ms).sqrt() * area.noise) as f32;
+                    own.iter_mut().for_each(|xi| *xi *= scale);
+                }
+            }
+        }
+    }
+    noise
+}

@@ -1,0 +1,38 @@
+//! Association areas above a visual front-end, and the cognitive tasks that they learn.
+//!
+//! Rate units with the front-end's dynamics, any number of areas with forward and feedback projections. Gradients come
+//! from dfdx; the same seed gives the same bits for any number of threads.
+
+mod decode;
+mod error;
+mod experiment;
+mod gradient;
+mod layout;
+mod measure;
+mod psychometric;
+mod readings;
+mod simulate;
+mod source;
+mod steady;
+mod stimulus;
+mod tasks;
+mod train;
+mod trial;
+mod weights;
+
+pub use decode::decode;
+pub use error::AssocError;
+pub use experiment::{Answer, GROUP, Presented, Setting};
+pub use gradient::{Group, GroupGradient, LossKind, Objective, Share, group_gradient};
+pub use layout::{Area, Layout, Projection};
+pub use measure::{Lesion, Score, TestTrials};
+pub use psychometric::{Choices, Psychometric, psychometric};
+pub use readings::{Decoded, DelayState, DelayStateOptions, decode_over_time, delay_states};
+pub use simulate::{Activity, simulate};
+pub use source::{FrontEnd, OneHot, Readout, Responses, Source};
+pub use steady::{AssocJacobian, AssocSteadyState, modes, settle};
+pub use stimulus::{Clip, Item, PLACES, Scene, clips};
+pub use tasks::{Delay, Draw, Pool, Task, TaskName, Timing};
+pub use train::{TrainOptions, TrainRecord, Trained, train};
+pub use trial::{Epoch, Mask, Trial};
+pub use weights::Weights;

@@ -1,0 +1,51 @@
+//! Two frames of several objects a delay apart; whether one object is of another class in the second.
+
+use super::{Draw, Task};
+use crate::assoc::stimulus::Scene;
+use crate::assoc::trial::Trial;
+
+pub(super) struct ChangeDetection;
+
+impl Task for ChangeDetection {
+    fn choices(&self, _: usize) -> Vec<String> {
+        vec!["same".into(), "changed".into()]
+    }
+
+    fn placed(&self) -> bool {
+        true
+    }
+
+    fn trial(&self, draw: &mut Draw<'_>) -> Trial {
+        let t = draw.timing();
+        let places = draw.places(t.objects);
+        let classes: Vec<usize> = places.iter().map(|_| draw.class()).collect();
+        let before: Vec<(u32, usize)> = classes
+            .iter()
+            .zip(&places)
+            .map(|(c, p)| (draw.image_of(*c), *p))
+            .collect();
+        let changed = draw.coin();
+        let mut after = before.clone();
+        let (place, class) = (
+            places.first().copied().unwrap_or(0),
+            classes.first().copied().unwrap_or(0),
+        );
+        let new = draw.other_class(class);
+        let image = draw.image_of(new);
+        if let Some(first) = after.first_mut().filter(|_| changed) {
+            first.0 = image;
+        }
+        let target = 1 + usize::from(changed);
+        let delay = draw.delay();
+        Trial::new(if changed { "changed" } else { "same" })
+            .hold("fixation", t.fixation, None)
+            .hold("first", t.stimulus, Some(Scene::placed(&before)))
+            .hold("delay", delay, None)
+            .hold("second", t.test, Some(Scene::placed(&after)))
+            .respond("response", t.response, None, target)
+            .delay(delay)
+            .variable("place", place)
+            .variable("class", class)
+            .variable("choice", target)
+    }
+}

@@ -1,0 +1,421 @@
+//! Cognitive tasks: each a short file that says what happens in one trial.
+//!
+//! A task draws its images, conditions and delays through [`Draw`] and tells them as epochs. Durations come from one
+//! [`Timing`], whose defaults are each task's own; a new task is one file and one line in [`TaskName::build`].
+
+mod change_detection;
+mod context;
+mod delayed_category;
+mod delayed_match;
+mod go_no_go;
+mod interval;
+mod multi_object;
+mod n_back;
+mod noisy_evidence;
+mod paired_association;
+mod saccade;
+
+use serde::{Deserialize, Serialize};
+
+use super::AssocError;
+use super::trial::Trial;
+use crate::rng::{Purpose, Stream};
+
+/// A task: names of its answers and cues, and trials.
+pub trait Task: Send + Sync {
+    /// Names of the outputs after fixation, for a pool of `classes` classes.
+    fn choices(&self, classes: usize) -> Vec<String>;
+    /// Names of the cues beside the fixation signal.
+    fn cues(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether place matters, so that features must keep it.
+    fn placed(&self) -> bool {
+        false
+    }
+    /// Classes that the images must have at least.
+    fn least_classes(&self) -> usize {
+        2
+    }
+    /// One trial.
+    fn trial(&self, draw: &mut Draw<'_>) -> Trial;
+}
+
+/// Images that trials are made of, by class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    by_class: Vec<Vec<u32>>,
+}
+
+impl Pool {
+    /// Images given with their classes, of `classes` classes.
+    ///
+    /// # Errors
+    /// [`AssocError::Setting`] where a class has no image.
+    pub fn new(images: impl IntoIterator<Item = (u32, u32)>, classes: usize) -> Result<Self, AssocError> {
+        let mut by_class = vec![Vec::new(); classes];
+        for (image, class) in images {
+            match by_class.get_mut(class as usize) {
+                Some(own) => own.push(image),
+                None => {
+                    return Err(AssocError::setting(
+                        "images",
+                        format!("class {class} of image {image}, but there are {classes}"),
+                    ));
+                }
+            }
+        }
+        match by_class.iter().position(Vec::is_empty) {
+            Some(class) => Err(AssocError::setting(
+                "images",
+                format!("class {class} has none; give more images"),
+            )),
+            None => Ok(Self { by_class }),
+        }
+    }
+
+    /// One image a class, numbered as the class: stimuli without a picture.
+    pub fn one_hot(classes: usize) -> Self {
+        Self {
+            by_class: (0..classes as u32).map(|class| vec![class]).collect(),
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.by_class.len()
+    }
+}
+
+/// What a task draws a trial from. What is seen and what is timed come from different streams: the first names a trial,
+/// the second a presentation of it.
+pub struct Draw<'a> {
+    pool: &'a Pool,
+    timing: &'a Timing,
+    content: Stream,
+    time: Stream,
+    delay: Delay,
+    presentation: u32,
+}
+
+/// How long delays are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Delay {
+    /// Up to a share of the delays, the shortest first (curriculum); 1 is all of them.
+    UpTo(f64),
+    /// All delays, each times a factor.
+    Times(f64),
+    /// The longest alone, so that trials can be laid over one another.
+    Longest,
+}
+
+impl<'a> Draw<'a> {
+    /// Trial `content` as presented for the `presentation`-th time, both counted from 0.
+    pub fn new(pool: &'a Pool, timing: &'a Timing, seed: u64, content: u64, presentation: u64, delay: Delay) -> Self {
+        Self {
+            pool,
+            timing,
+            content: Stream::new(seed, Purpose::Trial, content, 0, 0, 0),
+            time: Stream::new(seed, Purpose::Trial, presentation, 0, 0, 1),
+            delay,
+            presentation: content as u32,
+        }
+    }
+
+    /// The task's durations.
+    pub fn timing(&self) -> &'a Timing {
+        self.timing
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.pool.classes()
+    }
+
+    /// Uniform on 0, ..., n - 1.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.content.below(n as u64) as usize
+    }
+
+    /// Heads or tails.
+    pub fn coin(&mut self) -> bool {
+        self.below(2) == 1
+    }
+
+    /// A class.
+    pub fn class(&mut self) -> usize {
+        self.below(self.classes())
+    }
+
+    /// A class other than the one given; 0 where there is no other.
+    pub fn other_class(&mut self, class: usize) -> usize {
+        let other = self.below(self.classes().saturating_sub(1));
+        (other + usize::from(other >= class)) % self.classes().max(1)
+    }
+
+    /// An image of a class.
+    pub fn image_of(&mut self, class: usize) -> u32 {
+        let images = &self.pool.by_class[class % self.pool.classes()];
+        images[self.content.below(images.len() as u64) as usize]
+    }
+
+    /// An image other than the one given, of the same class or of any.
+    pub fn other_image(&mut self, image: u32, class: usize) -> u32 {
+        for _ in 0..8 {
+            let drawn = self.image_of(class);
+            if drawn != image {
+                return drawn;
+            }
+        }
+        // The class has no other.
+        let other = self.other_class(class);
+        self.image_of(other)
+    }
+
+    /// One of several values; 0 where there are none.
+    pub fn one_of(&mut self, values: &[f64]) -> f64 {
+        let index = self.below(values.len());
+        values.get(index).copied().unwrap_or(0.0)
+    }
+
+    /// The presentation's delay in ms.
+    pub fn delay(&mut self) -> f64 {
+        let delays = &self.timing.delays;
+        let (count, factor) = match self.delay {
+            Delay::UpTo(share) => ((share * delays.len() as f64).ceil() as usize, 1.0),
+            Delay::Times(factor) => (delays.len(), factor),
+            Delay::Longest => return delays.iter().copied().fold(0.0, f64::max),
+        };
+        let mut ascending = delays.clone();
+        ascending.sort_by(f64::total_cmp);
+        let count = count.clamp(1, ascending.len().max(1));
+        let index = self.time.below(count as u64) as usize;
+        factor * ascending.get(index).copied().unwrap_or(0.0)
+    }
+
+    /// A name for the noise of this trial's scenes.
+    pub fn noise_name(&self) -> u32 {
+        self.presentation
+    }
+
+    /// Different places of the canvas.
+    pub fn places(&mut self, count: usize) -> Vec<usize> {
+        let order = self.content.permutation(super::stimulus::PLACES);
+        order.into_iter().take(count).map(|place| place as usize).collect()
+    }
+}
+
+/// Durations in ms and other values of a task. Not every task uses all of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Before the first stimulus.
+    pub fixation: f64,
+    /// The stimulus, or the first one.
+    pub stimulus: f64,
+    /// Delays, of which each presentation draws one.
+    pub delays: Vec<f64>,
+    /// The second stimulus.
+    pub test: f64,
+    /// The answer.
+    pub response: f64,
+    /// Durations of evidence, of which each trial draws one; intervals to compare.
+    pub durations: Vec<f64>,
+    /// Contrasts of evidence, of which each trial draws one.
+    pub strengths: Vec<f64>,
+    /// Standard deviation of the evidence's noise, in the pixel range.
+    pub noise: f64,
+    /// Objects on the canvas.
+    pub objects: usize,
+    /// Stimuli of a stream.
+    pub items: usize,
+}
+
+impl Timing {
+    /// Checks that every value is a duration, strength or number.
+    ///
+    /// # Errors
+    /// [`AssocError::Setting`].
+    pub fn validate(&self) -> Result<(), AssocError> {
+        let wrong = |setting, value: f64| Err(AssocError::setting(setting, format!("{value} ms is not a duration")));
+        let single = [
+            ("fixation", self.fixation),
+            ("stimulus", self.stimulus),
+            ("test", self.test),
+        ];
+        if let Some((name, value)) = single.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
+            return wrong(name, value);
+        }
+        if !(self.response.is_finite() && self.response > 0.0) {
+            return wrong("response", self.response);
+        }
+        for (name, values) in [("delays", &self.delays), ("durations", &self.durations)] {
+            if values.is_empty() {
+                return Err(AssocError::setting(name, "there are none; give at least one"));
+            }
+            if let Some(value) = values.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
+                return wrong(name, *value);
+            }
+        }
+        if self.strengths.is_empty() || self.strengths.iter().any(|s| !(*s > 0.0 && *s <= 1.0)) {
+            return Err(AssocError::setting("strengths", "give contrasts above 0 and up to 1"));
+        }
+        if !(self.noise.is_finite() && (0.0..=10.0).contains(&self.noise)) {
+            return Err(AssocError::setting("noise", format!("{}; give 0 to 10", self.noise)));
+        }
+        if !(1..=super::stimulus::PLACES).contains(&self.objects) {
+            return Err(AssocError::setting(
+                "objects",
+                format!("{}; give 1 to {}", self.objects, super::stimulus::PLACES),
+            ));
+        }
+        if !(2..=100).contains(&self.items) {
+            return Err(AssocError::setting("items", format!("{}; give 2 to 100", self.items)));
+        }
+        Ok(())
+    }
+}
+
+/// The tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskName {
+    /// Whether two images, a delay apart, are the same.
+    DelayedMatchImage,
+    /// Whether two images, a delay apart, are of the same class.
+    DelayedMatchClass,
+    /// To answer only where the second image is of another class.
+    DelayedNonMatch,
+    /// To name the class of an image after a delay.
+    DelayedCategory,
+    /// Whether the second image is of the class that belongs to the first.
+    PairedAssociation,
+    /// Of two superposed images, to tell the category of the one that is cued.
+    ContextDecision,
+    /// To answer to some classes and not to others.
+    GoNoGo,
+    /// To answer with the place of an object.
+    ProSaccade,
+    /// To answer with the opposite place.
+    AntiSaccade,
+    /// Either, as cued.
+    CuedSaccade,
+    /// To name the class of the object at the cued place.
+    MultiObject,
+    /// Whether one of several objects has changed.
+    ChangeDetection,
+    /// For each image of a stream, whether it is of the class of the one before.
+    OneBack,
+    /// The one before that.
+    TwoBack,
+    /// Three before.
+    ThreeBack,
+    /// Which of two classes is shown under noise.
+    NoisyEvidence,
+    /// Which of two images was shown longer.
+    IntervalDiscrimination,
+}
+
+impl TaskName {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::DelayedMatchImage,
+        Self::DelayedMatchClass,
+        Self::DelayedNonMatch,
+        Self::DelayedCategory,
+        Self::PairedAssociation,
+        Self::ContextDecision,
+        Self::GoNoGo,
+        Self::ProSaccade,
+        Self::AntiSaccade,
+        Self::CuedSaccade,
+        Self::MultiObject,
+        Self::ChangeDetection,
+        Self::OneBack,
+        Self::TwoBack,
+        Self::ThreeBack,
+        Self::NoisyEvidence,
+        Self::IntervalDiscrimination,
+    ];
+
+    /// The task.
+    pub fn build(self) -> Box<dyn Task> {
+        use delayed_match::{DelayedMatch, Rule};
+        use saccade::{Saccade, Saccades};
+        match self {
+            Self::DelayedMatchImage => Box::new(DelayedMatch(Rule::Image)),
+            Self::DelayedMatchClass => Box::new(DelayedMatch(Rule::Class)),
+            Self::DelayedNonMatch => Box::new(DelayedMatch(Rule::NonMatch)),
+            Self::DelayedCategory => Box::new(delayed_category::DelayedCategory),
+            Self::PairedAssociation => Box::new(paired_association::PairedAssociation),
+            Self::ContextDecision => Box::new(context::ContextDecision),
+            Self::GoNoGo => Box::new(go_no_go::GoNoGo),
+            Self::ProSaccade => Box::new(Saccade(Saccades::Pro)),
+            Self::AntiSaccade => Box::new(Saccade(Saccades::Anti)),
+            Self::CuedSaccade => Box::new(Saccade(Saccades::Cued)),
+            Self::MultiObject => Box::new(multi_object::MultiObject),
+            Self::ChangeDetection => Box::new(change_detection::ChangeDetection),
+            Self::OneBack => Box::new(n_back::NBack(1)),
+            Self::TwoBack => Box::new(n_back::NBack(2)),
+            Self::ThreeBack => Box::new(n_back::NBack(3)),
+            Self::NoisyEvidence => Box::new(noisy_evidence::NoisyEvidence),
+            Self::IntervalDiscrimination => Box::new(interval::IntervalDiscrimination),
+        }
+    }
+
+    /// Durations as in the literature (NeuroGym, Yang et al. 2019), which a user may change one by one.
+    pub fn timing(self) -> Timing {
+        let base = Timing {
+            fixation: 300.0,
+            stimulus: 500.0,
+            delays: vec![1000.0],
+            test: 500.0,
+            response: 500.0,
+            durations: vec![400.0, 800.0, 1600.0],
+            strengths: vec![0.1, 0.2, 0.4, 0.8],
+            noise: 0.5,
+            objects: 3,
+            items: 6,
+        };
+        match self {
+            Self::DelayedCategory => Timing {
+                stimulus: 650.0,
+                ..base
+            },
+            Self::PairedAssociation => Timing {
+                stimulus: 1000.0,
+                test: 1000.0,
+                ..base
+            },
+            Self::ContextDecision => Timing {
+                stimulus: 750.0,
+                delays: vec![300.0, 600.0],
+                ..base
+            },
+            Self::GoNoGo => Timing {
+                delays: vec![500.0],
+                ..base
+            },
+            Self::ProSaccade | Self::AntiSaccade | Self::CuedSaccade => Timing {
+                fixation: 500.0,
+                delays: vec![0.0, 500.0],
+                ..base
+            },
+            Self::OneBack | Self::TwoBack | Self::ThreeBack => Timing { ..base },
+            Self::NoisyEvidence => Timing {
+                fixation: 100.0,
+                delays: vec![0.0],
+                ..base
+            },
+            Self::IntervalDiscrimination => Timing {
+                durations: vec![300.0, 400.0, 500.0, 600.0],
+                delays: vec![800.0, 1500.0],
+                ..base
+            },
+            _ => base,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! Several objects; the class of the one at the place that is cued afterwards.
+
+use super::{Draw, Task};
+use crate::assoc::stimulus::{PLACES, Scene};
+use crate::assoc::trial::Trial;
+
+pub(super) struct MultiObject;
+
+impl Task for MultiObject {
+    fn choices(&self, classes: usize) -> Vec<String> {
+        (0..classes).map(|class| format!("class {class}")).collect()
+    }
+
+    fn cues(&self) -> Vec<String> {
+        (0..PLACES).map(|place| format!("place {place}")).collect()
+    }
+
+    fn placed(&self) -> bool {
+        true
+    }
+
+    fn trial(&self, draw: &mut Draw<'_>) -> Trial {
+        let t = draw.timing();
+        let places = draw.places(t.objects);
+        let classes: Vec<usize> = places.iter().map(|_| draw.class()).collect();
+        let items: Vec<(u32, usize)> = classes
+            .iter()
+            .zip(&places)
+            .map(|(c, p)| (draw.image_of(*c), *p))
+            .collect();
+        let (place, class) = (
+            places.first().copied().unwrap_or(0),
+            classes.first().copied().unwrap_or(0),
+        );
+        let mut cue = [0.0; PLACES];
+        cue[place % PLACES] = 1.0;
+        let delay = draw.delay();
+        Trial::new(format!("{} objects", places.len()))
+            .hold("fixation", t.fixation, None)
+            .hold("stimulus", t.stimulus, Some(Scene::placed(&items)))
+            .hold("delay", delay, None)
+            .hold("cue", t.test, None)
+            .cue(&cue)
+            .respond("response", t.response, None, 1 + class)
+            .cue(&cue)
+            .delay(delay)
+            .variable("class", class)
+            .variable("place", place)
+            .variable("choice", 1 + class)
+    }
+}

@@ -1,0 +1,293 @@
+//! Cognitive tasks from outside the library: responses of a front-end, training, the same bits for any number of threads.
+
+use std::ops::ControlFlow;
+
+use cords::assoc::{
+    Area, Clip, Delay, FrontEnd, Layout, LossKind, Mask, Objective, OneHot, Pool, Projection, Readout, Responses,
+    Scene, Setting, Source, TaskName, TestTrials, Timing, TrainOptions, Trained, Weights, clips, train,
+};
+use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
+use cords::learn::Initialisation;
+use cords::net::{Architecture, CordsNet, Euler, Input, Phi};
+
+fn digits() -> (ImageSet, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("can make a folder");
+    let config = PrepareConfig {
+        source: cords::data::Source::Digits,
+        side: 16,
+        resize: None,
+        channels: 1,
+        validation_fraction: None,
+        test_fraction: None,
+        seed: 1,
+        limit: Some(Limit::PerClass(12)),
+        normalisation: Normalisation::TrainingSplit,
+    };
+    prepare(&config, dir.path(), &mut |_, _| {}).expect("embedded");
+    (ImageSet::open(dir.path()).expect("just written"), dir)
+}
+
+fn net() -> CordsNet<f32> {
+    let architecture = Architecture {
+        in_channels: 1,
+        image_side: 16,
+        channels: vec![4; 3],
+        strides: vec![1; 2],
+        classes: 10,
+    };
+    let parameters = Initialisation::default().cordsnet(&architecture, 2);
+    CordsNet::new(&architecture, &parameters, &Euler::published(), Phi::Relu).expect("a network")
+}
+
+fn front_end(set: &ImageSet, grid: usize) -> FrontEnd<'_> {
+    let readout = Readout { areas: vec![1], grid };
+    let constants = (set.mean().to_vec(), set.std().to_vec());
+    FrontEnd::new(net(), set, constants, readout, 10.0, 50.0, 0).expect("fits")
+}
+
+#[test]
+fn a_clips_response_is_that_of_the_network_step_by_step() {
+    let (set, _dir) = digits();
+    let front_end = front_end(&set, 1);
+    let clip = Clip(vec![(Some(Scene::image(7)), 2), (None, 1)]);
+    let found = front_end.respond(&[&clip]).expect("shown").remove(0);
+
+    let net = net();
+    let mut image = vec![0.0; set.image_len()];
+    set.fill_unit(7, &mut image);
+    set.normalise(&mut image);
+    let inp = net.embed(&image, 1);
+    let mut state = net.spontaneous(25);
+    let means = |state: &cords::net::State<f32>| -> Vec<f32> {
+        let maps = state.areas[1].chunks_exact(state.areas[1].len() / 4);
+        maps.map(|map| map.iter().sum::<f32>() / map.len() as f32).collect()
+    };
+    let resting = means(&state);
+    let mut expected = Vec::new();
+    for step in 0..15 {
+        match step {
+            0..10 => net.step(&mut state, &inp),
+            _ => net.run(&mut state, Input::Blank, 1, &mut |_, _| {}),
+        }
+        if step % 5 == 4 {
+            expected.extend(means(&state).iter().zip(&resting).map(|(r, rest)| r - rest));
+        }
+    }
+    assert_eq!(found.len(), expected.len());
+    // Sums of 16 values in another order: a few units in the last place of rates of order 1.
+    assert!(
+        found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5),
+        "{found:?} against {expected:?}"
+    );
+    assert!(found.iter().any(|r| r.abs() > 1e-3), "the network responds");
+}
+
+#[test]
+fn clips_side_by_side_and_alone_respond_the_same() {
+    let (set, _dir) = digits();
+    let front_end = front_end(&set, 2);
+    let noisy = Scene {
+        noise: Some((300, 5)),
+        ..Scene::image(3)
+    };
+    let scenes = [
+        Scene::image(1),
+        Scene::superposed(&[1, 20]),
+        Scene::placed(&[(4, 0), (5, 3)]),
+        noisy,
+    ];
+    let shown: Vec<Clip> = scenes
+        .iter()
+        .map(|scene| Clip(vec![(Some(scene.clone()), 2), (None, 2)]))
+        .collect();
+    let together = front_end.respond(&shown.iter().collect::<Vec<_>>()).expect("shown");
+    for (clip, response) in shown.iter().zip(&together) {
+        assert_eq!(&front_end.respond(&[clip]).expect("shown")[0], response);
+        assert_eq!(response.len(), 4 * front_end.features());
+    }
+    let beyond = Clip(vec![(Some(Scene::image(5000)), 1)]);
+    let error = front_end.respond(&[&beyond]).expect_err("refused").to_string();
+    assert!(error.contains("5000"), "{error}");
+}
+
+#[test]
+fn objects_are_drawn_at_their_places() {
+    let (set, _dir) = digits();
+    let front_end = front_end(&set, 1);
+    // Places 0 and 4 lie at the right and the left, 2 and 6 at the top and the bottom, on a quarter of 16 pixels.
+    for (place, rows, columns) in [
+        (0, 6..10, 12..16),
+        (2, 0..4, 6..10),
+        (4, 6..10, 0..4),
+        (6, 12..16, 6..10),
+    ] {
+        let canvas = front_end.canvas(&Scene::placed(&[(0, place)]));
+        for (pixel, value) in canvas.iter().enumerate() {
+            let within = rows.contains(&(pixel / 16)) && columns.contains(&(pixel % 16));
+            assert!(within || *value == set.mean()[0], "place {place}, pixel {pixel}");
+        }
+        assert!(canvas.iter().any(|value| *value != set.mean()[0]));
+    }
+}
+
+fn timing(name: TaskName) -> Timing {
+    Timing {
+        fixation: 60.0,
+        stimulus: 100.0,
+        delays: vec![40.0, 80.0],
+        test: 100.0,
+        response: 100.0,
+        ..name.timing()
+    }
+}
+
+fn layout(features: usize, cues: usize, outputs: usize) -> Layout {
+    let area = |name: &str| Area {
+        name: name.into(),
+        units: 24,
+        tau_ms: 50.0,
+        noise: 0.05,
+    };
+    Layout {
+        areas: vec![area("first"), area("second")],
+        projections: vec![
+            Projection {
+                from: 0,
+                to: 1,
+                density: 0.5,
+            },
+            Projection {
+                from: 1,
+                to: 0,
+                density: 0.25,
+            },
+        ],
+        excitatory: Some(0.8),
+        dt_ms: 20.0,
+        features,
+        cues,
+        cue_areas: vec![1],
+        outputs,
+        seed: 0,
+    }
+}
+
+fn options(steps: usize) -> TrainOptions {
+    TrainOptions {
+        objective: Objective {
+            loss: LossKind::CrossEntropy,
+            rate: 1e-4,
+            weight: 1e-6,
+        },
+        steps,
+        batch: 64,
+        learning_rate: 5e-3,
+        clip: 1.0,
+        distinct: 500,
+        validate_every: 25,
+        validation_trials: 64,
+        criterion: 0.95,
+        patience: 2,
+        curriculum: true,
+    }
+}
+
+/// Trains on one-hot stimuli and says how test trials are answered.
+fn one_hot(name: TaskName, steps: usize) -> (Trained, f64) {
+    let task = name.build();
+    let source = OneHot {
+        classes: 4,
+        placed: task.placed(),
+        dt_ms: 20.0,
+        seed: 0,
+    };
+    let timing = timing(name);
+    let setting = Setting {
+        task: task.as_ref(),
+        timing: &timing,
+        mask: Mask {
+            grace_ms: 40.0,
+            ..Mask::default()
+        },
+        settle: 0,
+        seed: 1,
+    };
+    let pool = Pool::one_hot(4);
+    let sample: Vec<Clip> = setting
+        .draw(&pool, 0, 32, None, Delay::UpTo(1.0))
+        .iter()
+        .flat_map(|p| setting.clips(&p.trial, 20.0))
+        .map(|(_, clip)| clip)
+        .collect();
+    let mut responses = Responses::new(&source, &sample).expect("responds");
+    let layout = layout(source.features(), 1 + task.cues().len(), 1 + task.choices(4).len());
+    let start = Weights::initial(&layout, 1.2, 0);
+    let mut observe = |_: &_| ControlFlow::Continue(());
+    let trained = train(
+        &layout,
+        start,
+        &setting,
+        &mut responses,
+        (&pool, &pool),
+        &options(steps),
+        &mut observe,
+    );
+    let trained = trained.expect("trains");
+    let trials = TestTrials::new(&setting, &mut responses, &pool, 200, Delay::UpTo(1.0), 20.0).expect("drawn");
+    let acting = trained.weights.effective(&layout);
+    let answers = trials.answers(&setting, &layout, &acting, &responses).expect("runs");
+    let accuracy = answers.iter().filter(|answer| answer.is_right()).count() as f64 / answers.len() as f64;
+    (trained, accuracy)
+}
+
+#[test]
+fn a_network_under_dales_law_learns_a_task() {
+    let (trained, accuracy) = one_hot(TaskName::GoNoGo, 400);
+    assert!(
+        trained.reached && accuracy >= 0.95,
+        "{accuracy}: {:?}",
+        trained.records.last()
+    );
+    let delays: Vec<f64> = trained.records.iter().map(|record| record.delays).collect();
+    assert!(
+        delays[0] == 0.5 && delays.last() == Some(&1.0),
+        "the curriculum takes delays in: {delays:?}"
+    );
+}
+
+#[test]
+fn training_gives_the_same_bits_for_any_number_of_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
+        pool.install(|| one_hot(TaskName::ContextDecision, 4)).0.weights
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn trials_of_the_front_end_are_cut_into_clips_that_repeat() {
+    let (set, _dir) = digits();
+    let task = TaskName::DelayedMatchClass.build();
+    let timing = timing(TaskName::DelayedMatchClass);
+    let setting = Setting {
+        task: task.as_ref(),
+        timing: &timing,
+        mask: Mask::default(),
+        settle: 2,
+        seed: 1,
+    };
+    let pool = Pool::new((0..set.len() as u32).map(|i| (i, set.label(i as usize))), 10).expect("images");
+    let drawn = setting.draw(&pool, 0, 200, None, Delay::UpTo(1.0));
+    let found: std::collections::BTreeSet<Clip> = drawn
+        .iter()
+        .flat_map(|p| setting.clips(&p.trial, 20.0))
+        .map(|(_, clip)| clip)
+        .collect();
+    // 400 presentations of 120 images, each for one duration.
+    assert!(found.len() <= 120, "{}", found.len());
+    assert!(found.iter().all(|clip| clip.0.len() == 2 && clip.steps() == 7));
+    assert!(clips(&[(None, 3)], 2).is_empty());
+}

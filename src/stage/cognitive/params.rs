@@ -1,0 +1,489 @@
+//! Parameters of `cognitive`, and what the engine takes of them.
+
+use cords::assoc::{Area, Layout, LossKind, Mask, Objective, Projection, TaskName, Timing, TrainOptions};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::stage::{DatasetRef, ModelRef, Violation};
+
+/// What trials are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::stage) enum Stimuli {
+    /// images, seen through the front-end
+    #[default]
+    Images,
+    /// a one-hot vector for each class (and place), without any picture: the control
+    OneHot,
+}
+
+/// What the answer is compared by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::stage) enum LossName {
+    /// cross-entropy of the right answer
+    #[default]
+    CrossEntropy,
+    /// squared distance of the outputs from 1 for the right answer and 0 for the others
+    SquaredError,
+}
+
+/// A task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::stage) enum Task {
+    /// whether two images, a delay apart, are the same
+    DelayedMatchImage,
+    /// whether two images, a delay apart, are of the same class
+    DelayedMatchClass,
+    /// to answer only where the second image is of another class
+    DelayedNonMatch,
+    /// to name the class of an image after a delay
+    DelayedCategory,
+    /// whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)
+    PairedAssociation,
+    /// of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one that is cued
+    ContextDecision,
+    /// to answer to the first half of the classes and not to the others
+    GoNoGo,
+    /// to answer with the place of an object, one of eight
+    ProSaccade,
+    /// to answer with the opposite place
+    AntiSaccade,
+    /// either, as cued
+    CuedSaccade,
+    /// to name the class of the object at the place that is cued afterwards
+    MultiObject,
+    /// whether one of several objects has changed
+    ChangeDetection,
+    /// for each image of a stream, whether it is of the class of the one before
+    OneBack,
+    /// the same for the one before that
+    TwoBack,
+    /// the same for three before
+    ThreeBack,
+    /// which of two classes is shown under noise
+    NoisyEvidence,
+    /// which of two images was shown longer
+    IntervalDiscrimination,
+}
+
+impl Task {
+    pub(in crate::stage) fn name(self) -> TaskName {
+        match self {
+            Self::DelayedMatchImage => TaskName::DelayedMatchImage,
+            Self::DelayedMatchClass => TaskName::DelayedMatchClass,
+            Self::DelayedNonMatch => TaskName::DelayedNonMatch,
+            Self::DelayedCategory => TaskName::DelayedCategory,
+            Self::PairedAssociation => TaskName::PairedAssociation,
+            Self::ContextDecision => TaskName::ContextDecision,
+            Self::GoNoGo => TaskName::GoNoGo,
+            Self::ProSaccade => TaskName::ProSaccade,
+            Self::AntiSaccade => TaskName::AntiSaccade,
+            Self::CuedSaccade => TaskName::CuedSaccade,
+            Self::MultiObject => TaskName::MultiObject,
+            Self::ChangeDetection => TaskName::ChangeDetection,
+            Self::OneBack => TaskName::OneBack,
+            Self::TwoBack => TaskName::TwoBack,
+            Self::ThreeBack => TaskName::ThreeBack,
+            Self::NoisyEvidence => TaskName::NoisyEvidence,
+            Self::IntervalDiscrimination => TaskName::IntervalDiscrimination,
+        }
+    }
+}
+
+/// An association area.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::stage) struct AreaParams {
+    /// What tables call it.
+    name: String,
+    /// Rate units.
+    #[schemars(range(min = 1, max = 10000))]
+    units: usize,
+    /// Time constant.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    tau: f64,
+    /// Standard deviation sigma of each unit's private noise: sqrt(2 tau / dt) sigma within the current of every step.
+    #[serde(default = "noise")]
+    #[schemars(range(min = 0.0))]
+    noise: f64,
+}
+
+/// Connections from one area to another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::stage) struct ProjectionParams {
+    /// Area that it comes from, from 0.
+    from: usize,
+    /// Area that it goes to.
+    to: usize,
+    /// Share of pairs of units that are connected.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    density: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::stage) struct Params {
+    /// The CordsNet that sees the images. It is not trained here. Also named for one-hot stimuli, which do not use it.
+    pub(in crate::stage) front_end: ModelRef,
+    /// Images of the trials: training, validation and test trials are made of those parts.
+    pub(in crate::stage) data: DatasetRef,
+    /// What is learned.
+    pub(in crate::stage) task: Task,
+    /// What trials are made of.
+    #[serde(default)]
+    pub(in crate::stage) stimuli: Stimuli,
+
+    /// Time before the first stimulus; the task's own if not given, as for all durations that follow.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    fixation: Option<f64>,
+    /// Duration of the stimulus, or of the first one.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    stimulus: Option<f64>,
+    /// Delays, of which each presentation draws one.
+    #[serde(default)]
+    #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
+    delays: Option<Vec<f64>>,
+    /// Duration of the second stimulus or of a cue.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    test: Option<f64>,
+    /// Time to answer.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    response: Option<f64>,
+    /// Durations of evidence, or intervals to compare.
+    #[serde(default)]
+    #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
+    durations: Option<Vec<f64>>,
+    /// Contrasts of evidence.
+    #[serde(default)]
+    #[schemars(length(min = 1), inner(range(max = 1.0)))]
+    strengths: Option<Vec<f64>>,
+    /// Standard deviation of the evidence's noise, fresh at every step, in the pixel range for a step of 2 ms.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 10.0))]
+    evidence_noise: Option<f64>,
+    /// Objects on the canvas.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 8))]
+    objects: Option<usize>,
+    /// Images of a stream.
+    #[serde(default)]
+    #[schemars(range(min = 2, max = 100))]
+    items: Option<usize>,
+
+    /// Association areas, from the one that the stimulus reaches to the one that answers.
+    #[serde(default = "areas")]
+    #[schemars(length(min = 1))]
+    areas: Vec<AreaParams>,
+    /// Density of the projections from each area to the next.
+    #[serde(default = "feedforward")]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    feedforward: f64,
+    /// Density of the projections from each area to the one before; 0 for none.
+    #[serde(default = "feedback")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    feedback: f64,
+    /// Projections one by one, instead of `feedforward` and `feedback`.
+    #[serde(default)]
+    projections: Option<Vec<ProjectionParams>>,
+    /// Dale's law: share of excitatory units, 0.8 being usual; only they project between areas. Without the law if not given.
+    #[serde(default)]
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    excitatory: Option<f64>,
+    /// Areas that the fixation signal and the task's cues reach; the last one if not given.
+    #[serde(default)]
+    cue_areas: Option<Vec<usize>>,
+    /// Euler step of the association areas, a multiple of the front-end's.
+    #[serde(default = "ten")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    pub(in crate::stage) dt: f64,
+    /// Spectral radius of the initial recurrent weights.
+    #[serde(default = "gain")]
+    #[schemars(range(min = 0.0))]
+    pub(in crate::stage) gain: f64,
+
+    /// Areas of the front-end that are read, from 0; the last two if not given.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub(in crate::stage) read_areas: Option<Vec<usize>>,
+    /// Each map is averaged over `grid` x `grid` cells; 1, or 4 where the task needs place, if not given.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(in crate::stage) grid: Option<usize>,
+    /// Time without input after which the front-end counts as back at its spontaneous state; it runs as long before
+    /// anything is shown.
+    #[serde(default = "two_hundred")]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    pub(in crate::stage) settle: f64,
+
+    /// Weight of the loss while fixation is held.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    hold_weight: f64,
+    /// Weight of the loss while an answer is due.
+    #[serde(default = "five")]
+    #[schemars(range(min = 0.0))]
+    response_weight: f64,
+    /// Time at the beginning and after the signal to answer that does not count.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    grace: f64,
+    /// What the answer is compared by.
+    #[serde(default)]
+    loss: LossName,
+    /// Factor of the mean square rate.
+    #[serde(default = "rate_penalty")]
+    #[schemars(range(min = 0.0))]
+    rate_penalty: f64,
+    /// Factor of the sum of squared weights.
+    #[serde(default = "weight_penalty")]
+    #[schemars(range(min = 0.0))]
+    weight_penalty: f64,
+
+    /// Gradient steps at most.
+    #[serde(default = "two_thousand")]
+    #[schemars(range(min = 1), extend("x-unit" = "steps"))]
+    steps: usize,
+    /// Trials of a gradient step.
+    #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    batch: usize,
+    /// Adam's learning rate.
+    #[serde(default = "learning_rate")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    learning_rate: f64,
+    /// Largest norm of the gradient; longer ones are shortened to it.
+    #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    clip: f64,
+    /// Different training trials; delays and noise are new each time one comes back.
+    #[serde(default = "many")]
+    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    trials: u64,
+    /// Gradient steps between validations.
+    #[serde(default = "fifty")]
+    #[schemars(range(min = 1), extend("x-unit" = "steps"))]
+    validate_every: usize,
+    /// Trials of a validation.
+    #[serde(default = "validation_trials")]
+    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    validation_trials: usize,
+    /// Accuracy on validation images at which the next delay comes in, and at which training ends after the last.
+    #[serde(default = "criterion")]
+    #[schemars(range(min = 0.0))]
+    criterion: f64,
+    /// Validations in a row that must reach the criterion at the end.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1))]
+    patience: usize,
+    /// Take delays in one by one, the shortest first.
+    #[serde(default = "yes")]
+    curriculum: bool,
+
+    /// Trials from test images that accuracy is measured on.
+    #[serde(default = "thousand")]
+    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    pub(in crate::stage) test_trials: usize,
+    /// Trials that stimulus, memory and choice are decoded from; 0 for none.
+    #[serde(default = "decode_trials")]
+    #[schemars(range(min = 0), extend("x-unit" = "trials"))]
+    pub(in crate::stage) decode_trials: usize,
+    /// Distance of the times that are decoded at.
+    #[serde(default = "hundred")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    pub(in crate::stage) decode_every: f64,
+    /// Trials whose delay is followed to its steady state; 0 for none.
+    #[serde(default = "twenty")]
+    #[schemars(range(min = 0), extend("x-unit" = "trials"))]
+    pub(in crate::stage) steady_trials: usize,
+    /// Eigenvalues at each of these, largest real part first; 0 for none.
+    #[serde(default = "four")]
+    #[schemars(range(min = 0, max = 100))]
+    pub(in crate::stage) eigenvalues: usize,
+    /// Seed of weights, connections, trials and noise; the pipeline's if not given.
+    #[serde(default)]
+    pub(in crate::stage) seed: u64,
+}
+
+fn areas() -> Vec<AreaParams> {
+    let area = |name: &str| AreaParams {
+        name: name.into(),
+        units: 100,
+        tau: 100.0,
+        noise: noise(),
+    };
+    vec![area("sensory"), area("parietal"), area("prefrontal")]
+}
+
+macro_rules! defaults {
+    ($($name:ident: $type:ty = $value:expr;)*) => {$(
+        fn $name() -> $type {
+            $value
+        }
+    )*};
+}
+defaults! {
+    noise: f64 = 0.05;
+    feedforward: f64 = 0.1;
+    feedback: f64 = 0.05;
+    ten: f64 = 10.0;
+    gain: f64 = 1.2;
+    two_hundred: f64 = 200.0;
+    one: f64 = 1.0;
+    five: f64 = 5.0;
+    hundred: f64 = 100.0;
+    rate_penalty: f64 = 1e-3;
+    weight_penalty: f64 = 1e-5;
+    two_thousand: usize = 2000;
+    sixty_four: usize = 64;
+    learning_rate: f64 = 1e-3;
+    many: u64 = 4096;
+    fifty: usize = 50;
+    validation_trials: usize = 256;
+    criterion: f64 = 0.95;
+    three: usize = 3;
+    yes: bool = true;
+    thousand: usize = 1000;
+    decode_trials: usize = 400;
+    twenty: usize = 20;
+    four: usize = 4;
+}
+
+impl Params {
+    pub(in crate::stage) fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let areas = self.areas.len();
+        for projection in self.projections.iter().flatten() {
+            if projection.from >= areas || projection.to >= areas || projection.from == projection.to {
+                found.push(Violation::new(
+                    "projections",
+                    format!(
+                        "{} to {} does not join two different areas of 0 to {}",
+                        projection.from,
+                        projection.to,
+                        areas - 1
+                    ),
+                ));
+            }
+        }
+        if let Some(area) = self.cue_areas.iter().flatten().find(|area| **area >= areas) {
+            found.push(Violation::new(
+                "cue_areas",
+                format!("area {area}, but there are areas 0 to {}", areas - 1),
+            ));
+        }
+        if let Some(area) = self.areas.iter().find(|area| area.tau < self.dt) {
+            found.push(Violation::new(
+                "areas",
+                format!(
+                    "`{}` has a time constant of {} ms, below the step of {} ms",
+                    area.name, area.tau, self.dt
+                ),
+            ));
+        }
+        let mut names: Vec<&str> = self.areas.iter().map(|area| area.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            found.push(Violation::new("areas", format!("two areas are called `{}`", pair[0])));
+        }
+        let distinct = |values: &[f64]| values.iter().any(|value| *value != values[0]);
+        if self.task == Task::IntervalDiscrimination && self.durations.as_ref().is_some_and(|d| !distinct(d)) {
+            found.push(Violation::new(
+                "durations",
+                "give at least two different intervals to compare",
+            ));
+        }
+        found
+    }
+
+    /// The task's durations with what is given in their place.
+    pub(in crate::stage) fn timing(&self) -> Timing {
+        let own = self.task.name().timing();
+        Timing {
+            fixation: self.fixation.unwrap_or(own.fixation),
+            stimulus: self.stimulus.unwrap_or(own.stimulus),
+            delays: self.delays.clone().unwrap_or(own.delays),
+            test: self.test.unwrap_or(own.test),
+            response: self.response.unwrap_or(own.response),
+            durations: self.durations.clone().unwrap_or(own.durations),
+            strengths: self.strengths.clone().unwrap_or(own.strengths),
+            noise: self.evidence_noise.unwrap_or(own.noise),
+            objects: self.objects.unwrap_or(own.objects),
+            items: self.items.unwrap_or(own.items),
+        }
+    }
+
+    /// The areas for a task with these numbers of inputs and outputs.
+    pub(in crate::stage) fn layout(&self, features: usize, cues: usize, outputs: usize) -> Layout {
+        let last = self.areas.len().saturating_sub(1);
+        let area = |area: &AreaParams| Area {
+            name: area.name.clone(),
+            units: area.units,
+            tau_ms: area.tau,
+            noise: area.noise,
+        };
+        let projections = match &self.projections {
+            Some(given) => given
+                .iter()
+                .map(|p| Projection {
+                    from: p.from,
+                    to: p.to,
+                    density: p.density,
+                })
+                .collect(),
+            None => (0..last)
+                .flat_map(|area| [(area, area + 1, self.feedforward), (area + 1, area, self.feedback)])
+                .filter(|(.., density)| *density > 0.0)
+                .map(|(from, to, density)| Projection { from, to, density })
+                .collect(),
+        };
+        Layout {
+            areas: self.areas.iter().map(area).collect(),
+            projections,
+            excitatory: self.excitatory,
+            dt_ms: self.dt,
+            features,
+            cues,
+            cue_areas: self.cue_areas.clone().unwrap_or_else(|| vec![last]),
+            outputs,
+            seed: self.seed,
+        }
+    }
+
+    pub(in crate::stage) fn mask(&self) -> Mask {
+        Mask {
+            hold: self.hold_weight,
+            respond: self.response_weight,
+            grace_ms: self.grace,
+        }
+    }
+
+    pub(in crate::stage) fn training(&self) -> TrainOptions {
+        TrainOptions {
+            objective: Objective {
+                loss: match self.loss {
+                    LossName::CrossEntropy => LossKind::CrossEntropy,
+                    LossName::SquaredError => LossKind::SquaredError,
+                },
+                rate: self.rate_penalty,
+                weight: self.weight_penalty,
+            },
+            steps: self.steps,
+            batch: self.batch,
+            learning_rate: self.learning_rate,
+            clip: self.clip,
+            distinct: self.trials,
+            validate_every: self.validate_every,
+            validation_trials: self.validation_trials,
+            criterion: self.criterion,
+            patience: self.patience,
+            curriculum: self.curriculum,
+        }
+    }
+}
