@@ -21,6 +21,12 @@ pub enum Purpose {
     Probe = 6,
     /// Division of a data set into training, validation and test images.
     Split = 7,
+    /// Random projections of features.
+    Projection = 8,
+    /// Simulated neurons: their weights and their noise.
+    Recordings = 9,
+    /// Controls that shuffle times or stimuli.
+    Control = 10,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
