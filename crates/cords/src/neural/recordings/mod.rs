@@ -1,6 +1,10 @@
 //! Recordings: responses of neurons to repeated presentations of stimuli, in time bins.
 
+mod assembly;
 mod file;
+mod netcdf;
+mod npz;
+mod nwb;
 mod presentations;
 
 use faer::Mat;
@@ -10,6 +14,7 @@ use super::NeuralError;
 use super::scores::{mean_of_present, split_half};
 use super::splits::SplitOptions;
 
+pub use nwb::NwbOptions;
 pub use presentations::{Presentations, from_presentations};
 
 /// A recorded neuron, multi-unit site or electrode.
