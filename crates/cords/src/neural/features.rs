@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 
 use super::NeuralError;
 use super::gram::{Features, for_blocks};
@@ -50,7 +51,8 @@ impl ActivityFile {
         }
         head.resize(8 + length as usize, 0);
         file.read_exact_at(&mut head[8..], 8)?;
-        let (_, metadata) = SafeTensors::read_metadata(&head).map_err(|error| wrong(error.to_string()))?;
+        // The data are never in memory as a whole, so the header is read by itself.
+        let metadata: Metadata = serde_json::from_slice(&head[8..]).map_err(|error| wrong(error.to_string()))?;
         let data = 8 + length;
         let place = |name: &str, dtype: Dtype| -> Result<(u64, Vec<usize>), NeuralError> {
             let info = metadata
