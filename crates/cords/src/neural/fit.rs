@@ -52,6 +52,9 @@ pub struct FitOptions {
 /// Pearson's r of prediction and response over the test stimuli, `[split][neuron]`; NaN where one of them does not vary.
 pub type Correlations = Vec<Vec<f64>>;
 
+/// Entries of the Gram matrices of splits that are worked on side by side: 64 MiB. Within a split work is divided too.
+const SIDE_BY_SIDE: usize = 1 << 23;
+
 /// Rows of a Gram matrix at most: 3 GB.
 const LARGEST: usize = 20_000;
 
@@ -167,14 +170,10 @@ pub fn fit_once(
         return unsupported("weights of one window at other times, without scaling");
     }
     let gram = Gram::new(fitted)?;
-    let fits = options
-        .splits
-        .par_iter()
-        .map(|split| {
-            let Centred { train, .. } = gram.centred(&split.train, &[]);
-            Fitter::new(train, options)?.fit(rows(window, &split.train))
-        })
-        .collect::<Result<Vec<Fit>, NeuralError>>()?;
+    let fits = over_splits(&options.splits, |split| {
+        let Centred { train, .. } = gram.centred(&split.train, &[]);
+        Fitter::new(train, options)?.fit(rows(window, &split.train))
+    })?;
     applied
         .iter()
         .map(|features| {
@@ -259,6 +258,20 @@ fn check(stimuli: usize, responses: &[Mat<f64>], options: &FitOptions) -> Result
         }
         _ => Ok(()),
     }
+}
+
+/// As many splits side by side as their Gram matrices leave memory for.
+fn over_splits<T: Send>(
+    splits: &[Split],
+    of_split: impl Fn(&Split) -> Result<T, NeuralError> + Sync,
+) -> Result<Vec<T>, NeuralError> {
+    let largest = splits.iter().map(|split| split.train.len().pow(2)).max().unwrap_or(1);
+    let mut found = Vec::with_capacity(splits.len());
+    for group in splits.chunks((SIDE_BY_SIDE / largest.max(1)).max(1)) {
+        let of_group: Result<Vec<T>, NeuralError> = group.par_iter().map(&of_split).collect();
+        found.extend(of_group?);
+    }
+    Ok(found)
 }
 
 /// The Gram matrix of all splits, unless each has its own.

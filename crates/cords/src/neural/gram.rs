@@ -115,6 +115,7 @@ impl Gram {
         let (means, grand) = self.means(train);
         Centred {
             train: Mat::from_fn(train.len(), train.len(), |i, j| {
+                // Columns are contiguous, and the matrix is symmetric.
                 self.0[(train[i], train[j])] - means[i] - means[j] + grand
             }),
             test: self.centred_rows(self, test, train, &means, grand),

@@ -8,7 +8,7 @@
 use faer::{Col, Mat, MatRef, Side};
 
 use super::NeuralError;
-use super::algebra::{map_columns, product, transposed_product};
+use super::algebra::{map_columns, product, symmetric_product, symmetric_times, transposed_product};
 
 /// How the weights of a component are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub fn pls(
         });
     }
     let mut y = responses.to_owned();
-    let mut ky = product(kernel, y.as_ref());
+    let mut ky = symmetric_product(kernel, y.as_ref());
     let mut fresh = f64::INFINITY;
     let mut weights: Vec<Col<f64>> = Vec::new();
     let mut kernel_scores: Vec<Col<f64>> = Vec::new();
@@ -71,7 +71,7 @@ pub fn pls(
         let mut m = symmetric(transposed_product(y.as_ref(), ky.as_ref()));
         let size = trace(&m);
         if fresh.is_finite() && size < REFRESH * fresh {
-            ky = product(kernel, y.as_ref());
+            ky = symmetric_product(kernel, y.as_ref());
             scores.project(&mut ky);
             m = symmetric(transposed_product(y.as_ref(), ky.as_ref()));
         }
@@ -88,7 +88,7 @@ pub fn pls(
         if square.is_nan() || square <= 0.0 {
             break;
         }
-        let kernel_score = kernel * &score;
+        let kernel_score = symmetric_times(kernel, &score);
         let loadings = y.transpose() * &score * faer::Scale(1.0 / square);
         weights.push(&y * &direction);
         y -= &score * loadings.transpose();

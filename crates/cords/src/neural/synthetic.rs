@@ -218,7 +218,8 @@ fn standardise(
         truth.extend(variances.iter().enumerate().map(|(bin, own)| Truth {
             neuron,
             bin,
-            signal: own / variance,
+            // The rounding of a mean of equal values is no signal.
+            signal: if *own > 1e-20 * variance { own / variance } else { 0.0 },
             noise: options.noise.powi(2) / options.repetitions as f64,
         }));
     }
