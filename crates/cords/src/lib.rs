@@ -10,6 +10,7 @@ pub mod dynamics;
 pub mod exchange;
 pub mod learn;
 pub mod net;
+pub mod neural;
 pub mod noise;
 pub mod record;
 pub mod rng;

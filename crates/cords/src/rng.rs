@@ -23,6 +23,12 @@ pub enum Purpose {
     Split = 7,
     /// What happens in the trials of a cognitive task.
     Trial = 8,
+    /// Random projections of features.
+    Projection = 9,
+    /// Simulated neurons: their weights and their noise.
+    Recordings = 10,
+    /// Controls that shuffle times or stimuli.
+    Control = 11,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

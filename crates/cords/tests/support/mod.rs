@@ -71,11 +71,16 @@ impl Fixture {
     }
 
     pub(crate) fn labels(&self) -> Vec<u32> {
+        self.integers("labels").into_iter().map(|label| label as u32).collect()
+    }
+
+    /// A tensor of I64.
+    pub(crate) fn integers(&self, name: &str) -> Vec<usize> {
         let tensors = self.tensors();
-        let view = tensors.tensor("labels").expect("labels");
+        let view = tensors.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
         view.data()
             .chunks_exact(8)
-            .map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes")) as u32)
+            .map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes")) as usize)
             .collect()
     }
 

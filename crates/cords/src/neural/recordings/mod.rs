@@ -1,0 +1,238 @@
+//! Recordings: responses of neurons to repeated presentations of stimuli, in time bins.
+
+mod assembly;
+mod file;
+mod netcdf;
+mod npz;
+mod nwb;
+mod presentations;
+
+use faer::Mat;
+use rayon::prelude::*;
+
+use super::NeuralError;
+use super::scores::{mean_of_present, split_half};
+use super::splits::SplitOptions;
+
+pub use nwb::NwbOptions;
+pub use presentations::{Presentations, from_presentations};
+
+/// A recorded neuron, multi-unit site or electrode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neuron {
+    /// What it is called.
+    pub id: String,
+    /// Its brain region; empty where it is not known.
+    pub region: String,
+}
+
+/// Responses `[stimulus, repetition, neuron, bin]`. Stimuli are in the order of their ids: by number where all are whole
+/// numbers, else by their bytes, so that splits do not depend on the order of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recordings {
+    /// Id of each stimulus.
+    pub stimuli: Vec<String>,
+    /// Class of each stimulus, or nothing where classes are not known.
+    pub objects: Vec<String>,
+    /// The neurons.
+    pub neurons: Vec<Neuron>,
+    /// Start and end of each time bin in ms after stimulus onset.
+    pub bins_ms: Vec<[f64; 2]>,
+    /// Largest number of presentations of a stimulus.
+    pub repetitions: usize,
+    /// `[stimulus, repetition, neuron, bin]`, NaN where a presentation is missing.
+    pub responses: Vec<f64>,
+}
+
+impl Recordings {
+    /// Checks sizes and ids, and brings the stimuli into their order.
+    ///
+    /// # Errors
+    /// Sizes that contradict each other, an id twice, a bin that ends before it starts, a value that is infinite.
+    pub fn new(mut self) -> Result<Self, NeuralError> {
+        let wrong = |problem: String| Err(NeuralError::Recordings { problem });
+        let expected = self.stimuli.len() * self.repetitions * self.neurons.len() * self.bins_ms.len();
+        if expected == 0 || self.responses.len() != expected {
+            return wrong(format!(
+                "{} responses of {} stimuli x {} repetitions x {} neurons x {} bins",
+                self.responses.len(),
+                self.stimuli.len(),
+                self.repetitions,
+                self.neurons.len(),
+                self.bins_ms.len()
+            ));
+        }
+        if !(self.objects.is_empty() || self.objects.len() == self.stimuli.len()) {
+            return wrong(format!(
+                "{} classes of {} stimuli",
+                self.objects.len(),
+                self.stimuli.len()
+            ));
+        }
+        if let Some(id) = twice(self.stimuli.iter()) {
+            return wrong(format!("stimulus `{id}` stands twice"));
+        }
+        if let Some(id) = twice(self.neurons.iter().map(|neuron| &neuron.id)) {
+            return wrong(format!("neuron `{id}` stands twice"));
+        }
+        if let Some([start, end]) = self.bins_ms.iter().find(|[start, end]| !(start < end)) {
+            return wrong(format!("a time bin from {start} to {end} ms"));
+        }
+        if let Some(place) = self.responses.iter().position(|v| v.is_infinite()) {
+            let neuron = place / self.bins_ms.len() % self.neurons.len();
+            return wrong(format!(
+                "a response of neuron `{}` is infinite",
+                self.neurons[neuron].id
+            ));
+        }
+        let order = sorted(&self.stimuli);
+        let each = self.responses.len() / self.stimuli.len();
+        self.responses = order
+            .iter()
+            .flat_map(|s| &self.responses[s * each..][..each])
+            .copied()
+            .collect();
+        self.objects = if self.objects.is_empty() {
+            Vec::new()
+        } else {
+            order.iter().map(|s| self.objects[*s].clone()).collect()
+        };
+        self.stimuli = order.iter().map(|s| self.stimuli[*s].clone()).collect();
+        Ok(self)
+    }
+
+    /// One response.
+    pub fn response(&self, stimulus: usize, repetition: usize, neuron: usize, bin: usize) -> f64 {
+        self.responses
+            [((stimulus * self.repetitions + repetition) * self.neurons.len() + neuron) * self.bins_ms.len() + bin]
+    }
+
+    /// Mean over repetitions, `[stimulus, neuron]`, NaN where a neuron was never recorded with a stimulus.
+    pub fn means(&self, bin: usize) -> Mat<f64> {
+        Mat::from_fn(self.stimuli.len(), self.neurons.len(), |s, n| {
+            mean_of_present((0..self.repetitions).map(|r| self.response(s, r, n, bin)))
+        })
+    }
+
+    /// Neurons with a response to every stimulus in every bin, and all others.
+    pub fn complete(&self) -> (Vec<usize>, Vec<usize>) {
+        let missing = |n: usize, s: usize, b: usize| (0..self.repetitions).all(|r| self.response(s, r, n, b).is_nan());
+        let complete = |n: &usize| !(0..self.stimuli.len()).any(|s| (0..self.bins_ms.len()).any(|b| missing(*n, s, b)));
+        (0..self.neurons.len()).partition(complete)
+    }
+
+    /// The recordings of these neurons alone.
+    pub fn select(&self, neurons: &[usize]) -> Self {
+        let (all, bins) = (self.neurons.len(), self.bins_ms.len());
+        let presentation = |values: &[f64]| -> Vec<f64> {
+            neurons
+                .iter()
+                .flat_map(|n| &values[n * bins..][..bins])
+                .copied()
+                .collect()
+        };
+        Self {
+            stimuli: self.stimuli.clone(),
+            objects: self.objects.clone(),
+            neurons: neurons.iter().map(|n| self.neurons[*n].clone()).collect(),
+            bins_ms: self.bins_ms.clone(),
+            repetitions: self.repetitions,
+            responses: self.responses.chunks_exact(all * bins).flat_map(presentation).collect(),
+        }
+    }
+
+    /// Responses in windows instead of bins: the mean over the bins that a window overlaps, each by the part of it that lies
+    /// within.
+    ///
+    /// # Errors
+    /// A window without bins, or with bins that overlap each other, whose mean would count some time twice.
+    pub fn windows(&self, windows_ms: &[[f64; 2]]) -> Result<Self, NeuralError> {
+        let mut weights: Vec<Vec<(usize, f64)>> = Vec::new();
+        for [start, end] in windows_ms {
+            let within: Vec<(usize, f64)> = self
+                .bins_ms
+                .iter()
+                .enumerate()
+                .map(|(bin, [a, b])| (bin, (b.min(*end) - a.max(*start)) / (b - a)))
+                .filter(|(_, weight)| *weight > 1e-9)
+                .collect();
+            let wrong = |problem: String| NeuralError::Option {
+                option: "windows",
+                problem,
+            };
+            if within.is_empty() {
+                let [first, last] = [self.bins_ms.first(), self.bins_ms.last()].map(|b| b.copied().unwrap_or_default());
+                return Err(wrong(format!(
+                    "no time bin lies within {start} to {end} ms; they go from {} to {} ms",
+                    first[0], last[1]
+                )));
+            }
+            let mut bins: Vec<[f64; 2]> = within.iter().map(|(bin, _)| self.bins_ms[*bin]).collect();
+            bins.sort_by(|a, b| a[0].total_cmp(&b[0]));
+            if let Some(pair) = bins.windows(2).find(|pair| pair[1][0] < pair[0][1] - 1e-9) {
+                return Err(wrong(format!(
+                    "bins {:?} and {:?} ms overlap, and their mean would count some time twice; name bins as they are",
+                    pair[0], pair[1]
+                )));
+            }
+            weights.push(within);
+        }
+        let bins = self.bins_ms.len();
+        let series = |values: &[f64]| -> Vec<f64> {
+            weights
+                .iter()
+                .map(|within| {
+                    let total: f64 = within.iter().map(|(_, weight)| weight).sum();
+                    within.iter().map(|(bin, weight)| weight * values[*bin]).sum::<f64>() / total
+                })
+                .collect()
+        };
+        Ok(Self {
+            bins_ms: windows_ms.to_vec(),
+            responses: self.responses.chunks_exact(bins).flat_map(series).collect(),
+            ..self.select(&(0..self.neurons.len()).collect::<Vec<_>>())
+        })
+    }
+
+    /// Split-half reliability, corrected by Spearman and Brown, of each neuron in a bin: a value for each halving of the
+    /// repetitions. `None` where there is one repetition, which has no halves.
+    ///
+    /// # Errors
+    /// Options that make no halves.
+    pub fn reliability(
+        &self,
+        bin: usize,
+        options: &SplitOptions,
+    ) -> Result<Option<Vec<Vec<Option<f64>>>>, NeuralError> {
+        if self.repetitions < 2 {
+            return Ok(None);
+        }
+        (0..self.neurons.len())
+            .into_par_iter()
+            .map(|n| {
+                let own: Vec<f64> = (0..self.stimuli.len())
+                    .flat_map(|s| (0..self.repetitions).map(move |r| (s, r)))
+                    .map(|(s, r)| self.response(s, r, n, bin))
+                    .collect();
+                split_half(&own, self.repetitions, options)
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map(Some)
+    }
+}
+
+fn twice<'a>(ids: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    let mut seen = std::collections::BTreeSet::new();
+    ids.into_iter().find(|id| !seen.insert(id.as_str()))
+}
+
+/// The order of ids: by number where all are whole numbers, else by their bytes.
+fn sorted(ids: &[String]) -> Vec<usize> {
+    let numbers: Option<Vec<i64>> = ids.iter().map(|id| id.parse().ok()).collect();
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    match numbers {
+        Some(numbers) => order.sort_by_key(|i| numbers[*i]),
+        None => order.sort_by(|a, b| ids[*a].cmp(&ids[*b])),
+    }
+    order
+}
