@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::AssocError;
 use super::stimulus::{Clip, PLACES, Scene};
 use crate::data::ImageSet;
-use crate::net::{CordsNet, Input, State};
+use crate::device::Cpu;
+use crate::net::{CordsNet, Input, State, View};
 use crate::noise::{Condition, ImageNoise, Timing};
 use crate::rng::{Purpose, Stream};
 
@@ -211,10 +212,11 @@ impl<'a> FrontEnd<'a> {
                 .iter()
                 .map(|scene| scene.map_or_else(Vec::new, |s| self.canvas(s)))
                 .collect();
-            let mut observe = |done: usize, state: &State<f32>| {
+            let mut observe = |done: usize, view: &mut View<'_, f32, Cpu>| {
                 if (done + 1).is_multiple_of(self.ratio) {
+                    let state = view.state();
                     for (image, response) in responses.iter_mut().enumerate() {
-                        let pooled = self.pooled(state, image);
+                        let pooled = self.pooled(&state, image);
                         response.extend(pooled.iter().zip(&self.resting).map(|(r, rest)| r - rest));
                     }
                 }
