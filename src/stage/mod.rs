@@ -10,8 +10,12 @@ mod evaluate;
 mod fixed_points;
 mod import;
 mod noise;
+mod predictivity;
 mod record;
+mod recordings;
+mod recordings_table;
 mod reference;
+mod synthetic_recordings;
 mod train;
 
 use std::marker::PhantomData;
@@ -24,7 +28,7 @@ use serde_json::Value as Json;
 
 pub(crate) use context::{Context, Input, Said, Update};
 pub(crate) use noise::model_name;
-pub(crate) use reference::{AnyRef, DatasetRef, ModelRef};
+pub(crate) use reference::{ActivityRef, AnyRef, DatasetRef, ModelRef, RecordingsRef};
 
 /// What an output is, and what an input must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +38,10 @@ pub(crate) enum Artifact {
     Dataset,
     /// A trained network.
     Model,
+    /// Activity of a network's areas for chosen images and times.
+    Activity,
+    /// Recorded or simulated responses of neurons.
+    Recordings,
     /// A Parquet result table.
     Table,
     /// Any other file or folder.
@@ -45,6 +53,8 @@ impl Artifact {
         match self {
             Self::Dataset => "a dataset",
             Self::Model => "a model",
+            Self::Activity => "activity",
+            Self::Recordings => "recordings",
             Self::Table => "a table",
             Self::Files => "files",
         }
@@ -184,6 +194,7 @@ from_errors!(
     cords::device::DeviceError,
     cords::noise::NoiseError,
     cords::record::RecordError,
+    cords::neural::NeuralError,
 );
 
 /// A stage kind, written by implementing this for a unit struct.
@@ -300,10 +311,13 @@ static IMPORT: Erased<import::Import> = Erased::new();
 static NOISE: Erased<noise::Noise> = Erased::new();
 static FIXED_POINTS: Erased<fixed_points::FixedPoints> = Erased::new();
 static RECORD: Erased<record::Record> = Erased::new();
+static RECORDINGS: Erased<recordings::RecordingsKind> = Erased::new();
+static SYNTHETIC_RECORDINGS: Erased<synthetic_recordings::SyntheticRecordings> = Erased::new();
+static PREDICTIVITY: Erased<predictivity::Predictivity> = Erased::new();
 static COMMAND: Erased<command::Command> = Erased::new();
 
 /// Every kind, in the order in which a study uses them.
-pub(crate) fn kinds() -> [&'static dyn AnyKind; 8] {
+pub(crate) fn kinds() -> [&'static dyn AnyKind; 11] {
     [
         &DATASET,
         &TRAIN,
@@ -312,6 +326,9 @@ pub(crate) fn kinds() -> [&'static dyn AnyKind; 8] {
         &NOISE,
         &FIXED_POINTS,
         &RECORD,
+        &RECORDINGS,
+        &SYNTHETIC_RECORDINGS,
+        &PREDICTIVITY,
         &COMMAND,
     ]
 }

@@ -7,6 +7,7 @@ mod cli;
 mod end_to_end;
 mod exchange;
 mod harness;
+mod predictivity;
 mod resume;
 mod scheduling;
 mod staged;
