@@ -862,11 +862,15 @@ fn pick_output(
     let fits = |artifact: Artifact| match site.expected.as_str() {
         "dataset" => artifact == Artifact::Dataset,
         "model" => artifact == Artifact::Model,
+        "activity" => artifact == Artifact::Activity,
+        "recordings" => artifact == Artifact::Recordings,
         _ => true,
     };
     let expected = match site.expected.as_str() {
         "dataset" => Artifact::Dataset.describe(),
         "model" => Artifact::Model.describe(),
+        "activity" => Artifact::Activity.describe(),
+        "recordings" => Artifact::Recordings.describe(),
         _ => "any output",
     };
     let wrong = |found: &str| ProblemKind::WrongArtifact {

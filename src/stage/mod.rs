@@ -12,8 +12,12 @@ mod evaluate;
 mod fixed_points;
 mod import;
 mod noise;
+mod predictivity;
 mod record;
+mod recordings;
+mod recordings_table;
 mod reference;
+mod synthetic_recordings;
 mod train;
 
 use std::marker::PhantomData;
@@ -26,7 +30,7 @@ use serde_json::Value as Json;
 
 pub(crate) use context::{Context, Input, Said, Update};
 pub(crate) use noise::model_name;
-pub(crate) use reference::{AnyRef, DatasetRef, ModelRef};
+pub(crate) use reference::{ActivityRef, AnyRef, DatasetRef, ModelRef, RecordingsRef};
 
 /// What an output is, and what an input must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +40,10 @@ pub(crate) enum Artifact {
     Dataset,
     /// A trained network.
     Model,
+    /// Activity of a network's areas for chosen images and times.
+    Activity,
+    /// Recorded or simulated responses of neurons.
+    Recordings,
     /// A Parquet result table.
     Table,
     /// Any other file or folder.
@@ -47,6 +55,8 @@ impl Artifact {
         match self {
             Self::Dataset => "a dataset",
             Self::Model => "a model",
+            Self::Activity => "activity",
+            Self::Recordings => "recordings",
             Self::Table => "a table",
             Self::Files => "files",
         }
@@ -187,6 +197,7 @@ from_errors!(
     cords::device::DeviceError,
     cords::noise::NoiseError,
     cords::record::RecordError,
+    cords::neural::NeuralError,
 );
 
 /// Images that kinds which do not say how many work on at a time on a GPU, where there is room.
@@ -308,10 +319,13 @@ static FIXED_POINTS: Erased<fixed_points::FixedPoints> = Erased::new();
 static RECORD: Erased<record::Record> = Erased::new();
 static COGNITIVE: Erased<cognitive::Cognitive> = Erased::new();
 static COLLECT: Erased<collect::Collect> = Erased::new();
+static RECORDINGS: Erased<recordings::RecordingsKind> = Erased::new();
+static SYNTHETIC_RECORDINGS: Erased<synthetic_recordings::SyntheticRecordings> = Erased::new();
+static PREDICTIVITY: Erased<predictivity::Predictivity> = Erased::new();
 static COMMAND: Erased<command::Command> = Erased::new();
 
 /// Every kind, in the order in which a study uses them.
-pub(crate) fn kinds() -> [&'static dyn AnyKind; 10] {
+pub(crate) fn kinds() -> [&'static dyn AnyKind; 13] {
     [
         &DATASET,
         &TRAIN,
@@ -322,6 +336,9 @@ pub(crate) fn kinds() -> [&'static dyn AnyKind; 10] {
         &RECORD,
         &COGNITIVE,
         &COLLECT,
+        &RECORDINGS,
+        &SYNTHETIC_RECORDINGS,
+        &PREDICTIVITY,
         &COMMAND,
     ]
 }

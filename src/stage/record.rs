@@ -3,6 +3,7 @@
 use cords::data::ImageSet;
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
+use cords::learn::Initialisation;
 use cords::net::{Model, Presentation};
 use cords::record::{AreaTime, RecordOptions, record};
 use schemars::JsonSchema;
@@ -51,6 +52,9 @@ pub(super) struct Params {
     /// and time.
     #[serde(default)]
     pooled: bool,
+    /// Record the network as it was before training: random weights of its sizes, by the seed of its training. A control.
+    #[serde(default, skip_serializing_if = "is_false")]
+    untrained: bool,
     /// Time without input before the image; as the network was trained, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
@@ -59,6 +63,29 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: Option<f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// The same network with the weights that training starts from.
+fn untrained(mut model: Model, seed: u64) -> Model {
+    let initial = Initialisation::default();
+    match &mut model {
+        Model::CordsNet {
+            architecture,
+            parameters,
+            ..
+        } => *parameters = initial.cordsnet(architecture, seed),
+        Model::Cnn {
+            architecture,
+            parameters,
+            ..
+        } => *parameters = initial.cnn(architecture, seed),
+    }
+    model
 }
 
 fn twenty() -> f64 {
@@ -103,13 +130,17 @@ impl Kind for Record {
 
     fn outputs(_: &Params) -> Vec<Output> {
         vec![
-            Output::new("activity", Artifact::Files),
+            Output::new("activity", Artifact::Activity),
             Output::new("summary", Artifact::Table),
         ]
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
-        let model = Model::load(&context.input(&params.model.0)?.join("model.safetensors"))?;
+        let mut model = Model::load(&context.input(&params.model.0)?.join("model.safetensors"))?;
+        if params.untrained {
+            let seed = model.info().seed;
+            model = untrained(model, seed);
+        }
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let indices = match &params.indices {
             Some(indices) => indices.as_slice(),

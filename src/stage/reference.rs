@@ -33,4 +33,10 @@ macro_rules! reference {
 
 reference!(DatasetRef, "dataset", "A stage that prepares a dataset.");
 reference!(ModelRef, "model", "A stage that trains or imports a model.");
+reference!(ActivityRef, "activity", "A stage that records activity.");
+reference!(
+    RecordingsRef,
+    "recordings",
+    "A stage that reads or simulates recordings of neurons."
+);
 reference!(AnyRef, "any", "A stage, or one output of it as stage/output.");

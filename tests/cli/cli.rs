@@ -15,6 +15,9 @@ fn the_catalogue_names_every_parameter_with_type_unit_and_default() {
         "record",
         "cognitive",
         "collect",
+        "recordings",
+        "synthetic_recordings",
+        "predictivity",
         "command",
     ] {
         assert!(kinds.stdout.contains(kind), "{}", kinds.stdout);

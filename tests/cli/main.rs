@@ -8,6 +8,7 @@ mod cognitive;
 mod end_to_end;
 mod exchange;
 mod harness;
+mod predictivity;
 mod resume;
 mod scheduling;
 mod staged;

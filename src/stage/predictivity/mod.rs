@@ -1,0 +1,218 @@
+//! `predictivity`: how well networks' activity predicts recorded neurons, by area, model time, neural time and region,
+//! beside controls.
+
+mod params;
+mod picture;
+mod scoring;
+mod sources;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+use cords::data::ImageSet;
+use cords::neural::{Recordings, Split, SplitOptions, shuffle_splits, stratified_splits};
+
+use params::{ControlName, Params};
+use scoring::{Study, score};
+use sources::{Activity, images, sources};
+
+use super::recordings::FILE;
+use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Violation};
+use crate::table::{Table, Value};
+
+pub(super) struct Predictivity;
+
+impl Kind for Predictivity {
+    type Params = Params;
+    const NAME: &'static str = "predictivity";
+    const SUMMARY: &'static str = "how well activity predicts recorded neurons, over areas and times, beside controls";
+    const CODE_VERSION: u32 = 1;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        params.check()
+    }
+
+    fn outputs(_: &Params) -> Vec<Output> {
+        vec![
+            Output::new("summary", Artifact::Table),
+            Output::new("scores", Artifact::Table),
+            Output::new("latencies", Artifact::Table),
+            Output::new("paired", Artifact::Table),
+            Output::new("neurons", Artifact::Table),
+            Output::new("pictures", Artifact::Files),
+        ]
+    }
+
+    fn external(params: &Params, root: &Path) -> External {
+        let mut external = External::default();
+        let tables = [
+            (
+                "stimuli",
+                &params.stimuli,
+                "the table of stimuli",
+                "columns `stimulus_id` and `image`",
+            ),
+            (
+                "splits",
+                &params.split_file,
+                "the table of splits",
+                "columns `split`, `stimulus_id` and `part`",
+            ),
+        ];
+        for (slot, given, what, hint) in tables {
+            let Some(given) = given else { continue };
+            let path = root.join(given);
+            if path.is_file() {
+                external.files.push(ExternalFile {
+                    slot: slot.to_owned(),
+                    path,
+                });
+            } else {
+                external.missing.push(MissingData {
+                    what: what.to_owned(),
+                    place: given.clone(),
+                    hint: format!("a .csv or .parquet file with {hint}"),
+                });
+            }
+        }
+        external
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let recordings = Recordings::open(&context.input(&params.recordings.0)?.join(FILE))?;
+        let recordings = chosen(params, &recordings, context)?;
+        let stimuli: Option<PathBuf> = params.stimuli.as_ref().map(|path| context.root.join(path));
+        let images = images(&recordings, stimuli.as_deref())?;
+        let activities = params
+            .activity
+            .iter()
+            .map(|activity| {
+                let path = context.input(&activity.0)?.join("activity.safetensors");
+                Activity::open(&path, &recordings, &images)
+            })
+            .collect::<Result<Vec<_>, StageError>>()?;
+        let pixels = match &params.data {
+            Some(data) if params.controls.contains(&ControlName::Pixels) => {
+                Some(ImageSet::open(context.input(&data.0)?)?)
+            }
+            _ => None,
+        };
+        let sources = sources(params, &activities, pixels.as_ref())?;
+        let study = Study {
+            splits: splits(params, &recordings, &context.root)?,
+            recordings,
+        };
+        let scored = score(params, &study, &sources, context)?;
+        context.write_table("summary", &tables::summary(&scored)?)?;
+        context.write_table("scores", &tables::scores(&scored)?)?;
+        context.write_table("latencies", &tables::latencies(params, &scored)?)?;
+        context.write_table("paired", &tables::paired_table(&scored)?)?;
+        context.write_table("neurons", &tables::neurons(params, &scored)?)?;
+        let folder = context.output("pictures")?;
+        for (name, matrix) in tables::matrices(&scored) {
+            matrix.write(&folder, &name)?;
+        }
+        Ok(())
+    }
+}
+
+/// The recordings in the chosen regions and time bins, of neurons that have them all.
+fn chosen(params: &Params, recordings: &Recordings, context: &mut Context) -> Result<Recordings, StageError> {
+    let in_region: Vec<usize> = (0..recordings.neurons.len())
+        .filter(|n| {
+            params
+                .regions
+                .as_ref()
+                .is_none_or(|regions| regions.contains(&recordings.neurons[*n].region))
+        })
+        .collect();
+    if in_region.is_empty() {
+        let mut regions: Vec<&str> = recordings.neurons.iter().map(|n| n.region.as_str()).collect();
+        regions.sort_unstable();
+        regions.dedup();
+        return Err(StageError::new("no neuron lies in the chosen regions")
+            .hint(format!("the recordings have the regions {}", regions.join(", "))));
+    }
+    let mut recordings = recordings.select(&in_region);
+    if let Some(bins) = &params.bins {
+        recordings = recordings.windows(bins)?;
+    }
+    let (complete, others) = recordings.complete();
+    if complete.is_empty() {
+        return Err(
+            StageError::new("no neuron has a response to every stimulus in every time bin").hint(
+                "choose `bins` and `regions` with complete recordings, or leave incomplete stimuli out of the file",
+            ),
+        );
+    }
+    if !others.is_empty() {
+        let names: Vec<&str> = others
+            .iter()
+            .take(5)
+            .map(|n| recordings.neurons[*n].id.as_str())
+            .collect();
+        context.note(format!(
+            "{} of {} neurons are left out, since they lack responses to some stimuli: {}{}",
+            others.len(),
+            recordings.neurons.len(),
+            names.join(", "),
+            if others.len() > names.len() { ", ..." } else { "" }
+        ));
+    }
+    Ok(recordings.select(&complete))
+}
+
+/// The divisions into training and test stimuli.
+fn splits(params: &Params, recordings: &Recordings, root: &Path) -> Result<Vec<Split>, StageError> {
+    if let Some(path) = &params.split_file {
+        return given_splits(&Table::read(&root.join(path))?, recordings);
+    }
+    let options = SplitOptions {
+        splits: params.splits,
+        train: params.train,
+        seed: params.split_seed,
+    };
+    let classes = !recordings.objects.is_empty();
+    if params.stratify.unwrap_or(classes) {
+        if !classes {
+            return Err(StageError::new("the recordings name no classes to stratify by").hint("leave out `stratify`"));
+        }
+        let hinted = |error| StageError::from(error).hint("`stratify: false` divides without regard to classes");
+        return stratified_splits(&recordings.objects, &options).map_err(hinted);
+    }
+    Ok(shuffle_splits(recordings.stimuli.len(), &options)?)
+}
+
+/// Splits from a table, in the order of their names.
+fn given_splits(table: &Table, recordings: &Recordings) -> Result<Vec<Split>, StageError> {
+    let columns = ["split", "stimulus_id", "part"].map(|name| table.column(name));
+    let [split, stimulus, part] = columns;
+    let (split, stimulus, part) = (split?, stimulus?, part?);
+    let mut names: Vec<String> = split.iter().map(Value::to_string).collect();
+    names.sort_by_key(|name| (name.parse::<i64>().unwrap_or(i64::MAX), name.clone()));
+    names.dedup();
+    let mut found = vec![
+        Split {
+            train: Vec::new(),
+            test: Vec::new()
+        };
+        names.len()
+    ];
+    for (row, id) in stimulus.iter().enumerate() {
+        let wrong = |what: String| Err(StageError::new(format!("table of splits, row {}: {what}", row + 1)));
+        let id = id.to_string();
+        let Some(place) = recordings.stimuli.iter().position(|s| *s == id) else {
+            return wrong(format!("stimulus `{id}` is not in the recordings"));
+        };
+        let own = names
+            .iter()
+            .position(|name| *name == split[row].to_string())
+            .unwrap_or(0);
+        match part[row].to_string().as_str() {
+            "train" => found[own].train.push(place),
+            "test" => found[own].test.push(place),
+            other => return wrong(format!("part `{other}`, not `train` or `test`")),
+        }
+    }
+    Ok(found)
+}

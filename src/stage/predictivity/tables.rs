@@ -1,0 +1,478 @@
+//! Tables and pictures of what was scored.
+
+use cords::neural::{NeuronScore, Summary, neuron_scores, paired, summarise};
+
+use super::params::{NeuronRows, Params};
+use super::picture::Matrix;
+use super::scoring::{Cell, Scored};
+use super::sources::Role;
+use crate::stage::recordings::optional;
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+/// What a feature set is known by.
+fn source_keys(schema: TableSchema) -> TableSchema {
+    schema
+        .key("activity", DType::Int, "The stage that recorded the activity")
+        .slot("activity")
+        .key(
+            "features",
+            DType::Text,
+            "network, or a control: pixels, time_shuffled, frozen, image_shuffled",
+        )
+        .key("area", DType::Int, "Area, from 0; none for pixels")
+        .allow_missing()
+}
+
+fn source_values(scored: &Scored, source: usize) -> Vec<Value> {
+    let label = &scored.labels[source];
+    vec![
+        Value::Int(label.slot as i64),
+        Value::Text(label.role.name().to_owned()),
+        label.area.map_or(Value::Null, |area| Value::Int(area as i64)),
+    ]
+}
+
+fn bin_keys(schema: TableSchema) -> TableSchema {
+    schema
+        .key("bin_start", DType::Float, "Start of the time bin after stimulus onset")
+        .unit("ms")
+        .key("bin_end", DType::Float, "End of the time bin")
+        .unit("ms")
+}
+
+fn bin_values(scored: &Scored, bin: usize) -> [Value; 2] {
+    scored.recordings.bins_ms[bin].map(Value::Float)
+}
+
+fn summary_columns(schema: TableSchema) -> TableSchema {
+    schema
+        .value(
+            "r",
+            DType::Float,
+            "Pearson's r on test images: median over neurons, mean over splits",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "error",
+            DType::Float,
+            "Standard deviation of that median over splits / root of their number",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "ceiling",
+            DType::Float,
+            "Split-half reliability (Spearman-Brown): median over neurons, mean over halvings",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "ceiling_error",
+            DType::Float,
+            "Standard deviation of that median over halvings / root of their number",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "r2_over_ceiling",
+            DType::Float,
+            "r^2 / ceiling (Brain-Score since version 4)",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "r_over_ceiling_squared",
+            DType::Float,
+            "(r / ceiling)^2 (Brain-Score until version 3)",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "explained",
+            DType::Float,
+            "Mean over neurons of r^2 / ceiling, 0 where r is negative",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value("neurons", DType::Int, "Number of neurons")
+}
+
+fn summary_values(summary: &Summary) -> [Value; 8] {
+    [
+        optional(summary.r),
+        optional(summary.error),
+        optional(summary.ceiling),
+        optional(summary.ceiling_error),
+        optional(summary.ceiled),
+        optional(summary.ceiled_squared),
+        optional(summary.explained),
+        Value::Int(summary.neurons as i64),
+    ]
+}
+
+fn summary_of(scored: &Scored, cell: &Cell, group: &[usize]) -> Summary {
+    summarise(&cell.r, scored.reliability[cell.bin].as_deref(), group)
+}
+
+/// Where a feature set predicts a region best.
+struct Best<'a> {
+    region: &'a str,
+    group: &'a [usize],
+    cell: &'a Cell,
+    summary: Summary,
+}
+
+/// The cell of each feature set that predicts a region best, in order of regions and feature sets.
+fn best(scored: &Scored) -> Vec<Best<'_>> {
+    let mut found = Vec::new();
+    for (region, group) in &scored.regions {
+        for source in 0..scored.labels.len() {
+            let cells = scored.cells.iter().filter(|cell| cell.source == source);
+            let scores = cells.map(|cell| (cell, summary_of(scored, cell, group)));
+            // The first of equal ones.
+            let best = scores.reduce(|best, next| if next.1.r > best.1.r { next } else { best });
+            found.extend(best.map(|(cell, summary)| Best {
+                region,
+                group,
+                cell,
+                summary,
+            }));
+        }
+    }
+    found
+}
+
+/// Each feature set where it predicts best.
+pub(super) fn summary(scored: &Scored) -> Result<Table, TableError> {
+    let schema = TableSchema::new(
+        "summary",
+        "Each feature set at the model time and time bin where it predicts a region best, chosen by the same r",
+    )
+    .key("region", DType::Text, "Brain region");
+    let schema = source_keys(schema)
+        .value("model_time", DType::Float, "Model time after image onset")
+        .unit("ms")
+        .value("bin_start", DType::Float, "Start of the time bin after stimulus onset")
+        .unit("ms")
+        .value("bin_end", DType::Float, "End of the time bin")
+        .unit("ms");
+    let mut table = TableWriter::new(summary_columns(schema))?;
+    for Best {
+        region, cell, summary, ..
+    } in best(scored)
+    {
+        let mut row = vec![Value::Text(region.to_owned())];
+        row.extend(source_values(scored, cell.source));
+        row.push(Value::Float(cell.model_ms));
+        row.extend(bin_values(scored, cell.bin));
+        row.extend(summary_values(&summary));
+        table.push_row(row)?;
+    }
+    table.finish()
+}
+
+/// Every feature set, model time, time bin and region.
+pub(super) fn scores(scored: &Scored) -> Result<Table, TableError> {
+    let schema = source_keys(TableSchema::new(
+        "scores",
+        "Scores by area, model time, neural time and region",
+    ))
+    .key("model_time", DType::Float, "Model time after image onset")
+    .unit("ms")
+    .key(
+        "latency",
+        DType::Float,
+        "Latency that the fit was made for; none where every pair of times has its own",
+    )
+    .unit("ms")
+    .allow_missing();
+    let schema = bin_keys(schema).key("region", DType::Text, "Brain region");
+    let mut table = TableWriter::new(summary_columns(schema))?;
+    for cell in &scored.cells {
+        for (region, group) in &scored.regions {
+            let mut row = source_values(scored, cell.source);
+            row.extend([Value::Float(cell.model_ms), optional(cell.latency_ms)]);
+            row.extend(bin_values(scored, cell.bin));
+            row.push(Value::Text(region.clone()));
+            row.extend(summary_values(&summary_of(scored, cell, group)));
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+/// Mean score over the time bins that every latency reaches.
+pub(super) fn latencies(params: &Params, scored: &Scored) -> Result<Table, TableError> {
+    let schema = source_keys(TableSchema::new(
+        "latencies",
+        "Scores by latency of the neurons after the model, over the time bins that all latencies reach",
+    ))
+    .key("region", DType::Text, "Brain region")
+    .key("latency", DType::Float, "How long the neurons respond after the model")
+    .unit("ms")
+    .value("r", DType::Float, "Median over neurons, mean over splits and time bins")
+    .tolerance(1e-9, 1e-9)
+    .value("best", DType::Bool, "Whether no other latency has a larger r")
+    .value("bins", DType::Int, "Number of time bins");
+    let mut table = TableWriter::new(schema)?;
+    for source in 0..scored.labels.len() {
+        for (region, group) in &scored.regions {
+            let of_bins = |latency: f64| -> Vec<Option<f64>> {
+                (0..scored.recordings.bins_ms.len())
+                    .map(|bin| summary_of(scored, cell_at(scored, source, bin, latency)?, group).r)
+                    .collect()
+            };
+            let all: Vec<Vec<Option<f64>>> = params.latencies.iter().map(|latency| of_bins(*latency)).collect();
+            let reached: Vec<usize> = (0..scored.recordings.bins_ms.len())
+                .filter(|bin| all.iter().all(|of_bins| of_bins[*bin].is_some()))
+                .collect();
+            let mean = |of_bins: &Vec<Option<f64>>| {
+                reached.iter().filter_map(|bin| of_bins[*bin]).sum::<f64>() / reached.len() as f64
+            };
+            let means: Vec<f64> = all.iter().map(mean).collect();
+            if reached.is_empty() || means.len() < 2 {
+                continue;
+            }
+            let largest = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            for (latency, mean) in params.latencies.iter().zip(&means) {
+                let mut row = source_values(scored, source);
+                row.extend([
+                    Value::Text(region.clone()),
+                    Value::Float(*latency),
+                    Value::Float(*mean),
+                    Value::Bool(*mean == largest),
+                    Value::Int(reached.len() as i64),
+                ]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+/// The cell of a bin whose model time is that much earlier, to half the distance of model times.
+fn cell_at(scored: &Scored, source: usize, bin: usize, latency: f64) -> Option<&Cell> {
+    let [start, end] = scored.recordings.bins_ms[bin];
+    let own = || {
+        scored
+            .cells
+            .iter()
+            .filter(|cell| cell.source == source && cell.bin == bin)
+    };
+    if let Some(cell) = own().find(|cell| cell.latency_ms == Some(latency)) {
+        return Some(cell);
+    }
+    let mut times: Vec<f64> = own()
+        .filter(|cell| cell.latency_ms.is_none())
+        .map(|cell| cell.model_ms)
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let spacing = times
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .fold(f64::INFINITY, f64::min);
+    if !spacing.is_finite() {
+        return None;
+    }
+    let wanted = 0.5 * (start + end) - latency;
+    let distance = |cell: &Cell| (cell.model_ms - wanted).abs();
+    own()
+        .filter(|cell| cell.latency_ms.is_none())
+        .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        .filter(|cell| distance(cell) <= 0.5 * spacing + 1e-9)
+}
+
+/// The network less every other feature set, neuron by neuron.
+pub(super) fn paired_table(scored: &Scored) -> Result<Table, TableError> {
+    let schema = source_keys(TableSchema::new(
+        "paired",
+        "r of the network's area less r of a control or of another network, paired by neuron, at the same times",
+    ))
+    .key("network_area", DType::Int, "Area of the network that is compared")
+    .key("model_time", DType::Float, "Model time after image onset")
+    .unit("ms")
+    .key("latency", DType::Float, "Latency that the fit was made for")
+    .unit("ms")
+    .allow_missing();
+    let schema = bin_keys(schema)
+        .key("region", DType::Text, "Brain region")
+        .value(
+            "difference",
+            DType::Float,
+            "Mean over neurons of the network's r less the other's",
+        )
+        .tolerance(1e-9, 1e-9)
+        .value("error", DType::Float, "Standard error of that mean over neurons")
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "better",
+            DType::Float,
+            "Share of neurons that the network predicts better",
+        )
+        .value("neurons", DType::Int, "Number of neurons");
+    let mut table = TableWriter::new(schema)?;
+    for cell in &scored.cells {
+        let own = &scored.labels[cell.source];
+        let Some(area) = own.area.filter(|_| own.slot == 0 && own.role == Role::Network) else {
+            continue;
+        };
+        for (source, label) in scored.labels.iter().enumerate() {
+            // The same area of another network or control, or what has no area.
+            if source == cell.source || label.area.is_some_and(|other| other != area) {
+                continue;
+            }
+            let Some(other) = counterpart(scored, source, cell) else {
+                continue;
+            };
+            for (region, group) in &scored.regions {
+                let Some(paired) = paired(&cell.r, &other.r, group) else {
+                    continue;
+                };
+                let mut row = source_values(scored, source);
+                row.extend([
+                    Value::Int(area as i64),
+                    Value::Float(cell.model_ms),
+                    optional(cell.latency_ms),
+                ]);
+                row.extend(bin_values(scored, cell.bin));
+                row.extend([
+                    Value::Text(region.clone()),
+                    Value::Float(paired.difference),
+                    optional(paired.error),
+                    Value::Float(paired.better),
+                    Value::Int(paired.neurons as i64),
+                ]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+/// Another feature set's cell at the same bin, latency and model time, or its only one where it does not change.
+fn counterpart<'a>(scored: &'a Scored, source: usize, cell: &Cell) -> Option<&'a Cell> {
+    let own: Vec<&Cell> = scored
+        .cells
+        .iter()
+        .filter(|c| c.source == source && c.bin == cell.bin)
+        .collect();
+    match own.as_slice() {
+        [only] => Some(only),
+        several => several
+            .iter()
+            .copied()
+            .find(|other| other.latency_ms == cell.latency_ms && (other.model_ms - cell.model_ms).abs() < 1e-6),
+    }
+}
+
+/// Single neurons.
+pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableError> {
+    let schema = source_keys(TableSchema::new("neurons", "Scores of single neurons"))
+        .key("model_time", DType::Float, "Model time after image onset")
+        .unit("ms")
+        .key("latency", DType::Float, "Latency that the fit was made for")
+        .unit("ms")
+        .allow_missing();
+    let schema = bin_keys(schema)
+        .key("neuron", DType::Text, "Id of the neuron")
+        .value("region", DType::Text, "Brain region")
+        .value("r", DType::Float, "Pearson's r on test images, mean over splits")
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "error",
+            DType::Float,
+            "Its standard deviation over splits / root of their number",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "ceiling",
+            DType::Float,
+            "Split-half reliability (Spearman-Brown), mean over halvings",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value("explained", DType::Float, "r^2 / ceiling, 0 where r is negative")
+        .tolerance(1e-9, 1e-9)
+        .allow_missing();
+    let mut table = TableWriter::new(schema)?;
+    let mut push = |cell: &Cell, group: &[usize]| -> Result<(), TableError> {
+        let scores: Vec<NeuronScore> = neuron_scores(&cell.r, scored.reliability[cell.bin].as_deref());
+        for n in group {
+            let neuron = &scored.recordings.neurons[*n];
+            let mut row = source_values(scored, cell.source);
+            row.extend([Value::Float(cell.model_ms), optional(cell.latency_ms)]);
+            row.extend(bin_values(scored, cell.bin));
+            row.extend([
+                Value::Text(neuron.id.clone()),
+                Value::Text(neuron.region.clone()),
+                optional(scores[*n].r),
+                optional(scores[*n].error),
+                optional(scores[*n].ceiling),
+                optional(scores[*n].explained),
+            ]);
+            table.push_row(row)?;
+        }
+        Ok(())
+    };
+    match params.neurons {
+        NeuronRows::Best => {
+            for Best { cell, group, .. } in best(scored) {
+                push(cell, group)?;
+            }
+        }
+        NeuronRows::All => {
+            let everyone: Vec<usize> = (0..scored.recordings.neurons.len()).collect();
+            for cell in &scored.cells {
+                push(cell, &everyone)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+/// The network's scores by neural time and by model time, or by latency where fits were made for each, for every area and
+/// region.
+pub(super) fn matrices(scored: &Scored) -> Vec<(String, Matrix)> {
+    let mut found = Vec::new();
+    for (source, label) in scored.labels.iter().enumerate() {
+        let Some(area) = label.area.filter(|_| label.slot == 0 && label.role == Role::Network) else {
+            continue;
+        };
+        // Cells come row by row, and within a row bin by bin.
+        let own: Vec<&Cell> = scored.cells.iter().filter(|cell| cell.source == source).collect();
+        let rows: Vec<&[&Cell]> = own.chunks(scored.recordings.bins_ms.len().max(1)).collect();
+        let by_latency = own.iter().all(|cell| cell.latency_ms.is_some());
+        for (region, group) in &scored.regions {
+            let value = |cell: &&Cell| summary_of(scored, cell, group).r.unwrap_or(f64::NAN);
+            let place = if region.is_empty() { "all neurons" } else { region };
+            let matrix = Matrix {
+                title: format!("Pearson's r: area {area}, {place}"),
+                rows: if by_latency {
+                    "latency [ms]"
+                } else {
+                    "model time [ms after image onset]"
+                },
+                rows_ms: rows
+                    .iter()
+                    .filter_map(|row| row.first())
+                    .map(|cell| cell.latency_ms.unwrap_or(cell.model_ms))
+                    .collect(),
+                neural_ms: scored.recordings.bins_ms.iter().map(|[a, b]| 0.5 * (a + b)).collect(),
+                values: rows.iter().map(|row| row.iter().map(value).collect()).collect(),
+            };
+            let name: String = region
+                .chars()
+                .map(|c| if c.is_alphanumeric() { c } else { '_' })
+                .collect();
+            found.push((
+                format!("area{area}_{}", if name.is_empty() { "all" } else { name.as_str() }),
+                matrix,
+            ));
+        }
+    }
+    found
+}

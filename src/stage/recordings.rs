@@ -1,0 +1,209 @@
+//! `recordings`: responses of neurons from the files that labs have, in the form that later stages read.
+
+use std::path::{Path, PathBuf};
+
+use cords::neural::{NwbOptions, Recordings, SplitOptions, mean_and_deviation};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::recordings_table::from_table;
+use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Violation};
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+pub(super) struct RecordingsKind;
+
+/// Name of the file within the artifact.
+pub(super) const FILE: &str = "recordings.safetensors";
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// The file, relative to the project's folder: a Brain-Score assembly (.nc, netCDF4), NWB (.nwb), a NumPy archive (.npz), or
+    /// a table with a row for each presentation, neuron and time bin (.parquet, .csv). Names of coordinates are those of
+    /// Brain-Score: `stimulus_id`, `repetition`, `object_name`, `neuroid_id`, `region`, `time_bin_start`, `time_bin_end`.
+    #[schemars(extend("x-path" = true))]
+    path: String,
+    /// Time bins after stimulus onset that spikes of an NWB file are counted in.
+    #[serde(default = "published_window")]
+    #[schemars(length(min = 1), extend("x-unit" = "ms"))]
+    bins: Vec<[f64; 2]>,
+    /// Table of stimuli of an NWB file, below `intervals`.
+    #[serde(default = "trials")]
+    table: String,
+    /// Its column with the stimulus's id.
+    #[serde(default = "stimulus_id")]
+    stimulus: String,
+    /// Its column with the stimulus's class, if there is one.
+    #[serde(default = "object_name")]
+    object: String,
+}
+
+fn published_window() -> Vec<[f64; 2]> {
+    vec![[70.0, 170.0]]
+}
+
+fn trials() -> String {
+    "trials".to_owned()
+}
+
+fn stimulus_id() -> String {
+    "stimulus_id".to_owned()
+}
+
+fn object_name() -> String {
+    "object_name".to_owned()
+}
+
+impl Params {
+    fn file(&self, root: &Path) -> PathBuf {
+        root.join(&self.path)
+    }
+
+    fn extension(&self) -> String {
+        let extension = Path::new(&self.path).extension().and_then(|e| e.to_str());
+        extension.unwrap_or_default().to_lowercase()
+    }
+
+    fn read(&self, root: &Path) -> Result<Recordings, StageError> {
+        let path = self.file(root);
+        Ok(match self.extension().as_str() {
+            "npz" => Recordings::from_npz(&path)?,
+            "nwb" => {
+                let options = NwbOptions {
+                    bins_ms: self.bins.clone(),
+                    table: self.table.clone(),
+                    stimulus: self.stimulus.clone(),
+                    object: self.object.clone(),
+                };
+                Recordings::from_nwb(&path, &options)?
+            }
+            "parquet" | "csv" => from_table(&Table::read(&path)?, &path)?,
+            _ => Recordings::from_netcdf(&path)?,
+        })
+    }
+}
+
+const EXTENSIONS: [&str; 8] = ["nc", "nc4", "h5", "hdf5", "nwb", "npz", "parquet", "csv"];
+
+impl Kind for RecordingsKind {
+    type Params = Params;
+    const NAME: &'static str = "recordings";
+    const SUMMARY: &'static str = "responses of neurons from netCDF4 (Brain-Score), NWB, npz, Parquet or CSV";
+    const CODE_VERSION: u32 = 1;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let extension = params.extension();
+        if !EXTENSIONS.contains(&extension.as_str()) {
+            let message = format!("`.{extension}` is not read; one of .{} is", EXTENSIONS.join(", ."));
+            found.push(Violation::new("path", message));
+        }
+        if let Some([start, end]) = params.bins.iter().find(|[start, end]| !(start < end)) {
+            found.push(Violation::new("bins", format!("a time bin from {start} to {end} ms")));
+        }
+        found
+    }
+
+    fn outputs(_: &Params) -> Vec<Output> {
+        vec![
+            Output::new("recordings", Artifact::Recordings),
+            Output::new("neurons", Artifact::Table),
+        ]
+    }
+
+    fn external(params: &Params, root: &Path) -> External {
+        let path = params.file(root);
+        if path.is_file() {
+            return External {
+                files: vec![ExternalFile {
+                    slot: format!("recordings.{}", params.extension()),
+                    path,
+                }],
+                ..External::default()
+            };
+        }
+        External {
+            missing: vec![MissingData {
+                what: "the recordings".to_owned(),
+                place: params.path.clone(),
+                hint: "Brain-Score ships assemblies as netCDF4; DANDI has NWB; `numpy.savez` and tables do as well"
+                    .to_owned(),
+            }],
+            ..External::default()
+        }
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let recordings = params.read(&context.root)?;
+        recordings.save(&context.output("recordings")?.join(FILE))?;
+        context.write_table("neurons", &neurons_table(&recordings)?)
+    }
+}
+
+/// The published way to estimate reliability: ten halvings of the repetitions.
+pub(super) fn published_halves(splits: usize) -> SplitOptions {
+    SplitOptions {
+        splits,
+        train: 0.5,
+        seed: 1,
+    }
+}
+
+/// What was read, and how reliable it is.
+fn neurons_table(recordings: &Recordings) -> Result<Table, StageError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "neurons",
+            "Neurons in each time bin, and how reliable their responses are",
+        )
+        .key("neuron", DType::Text, "Id of the neuron")
+        .key("bin_start", DType::Float, "Start of the time bin after stimulus onset")
+        .unit("ms")
+        .key("bin_end", DType::Float, "End of the time bin")
+        .unit("ms")
+        .value("region", DType::Text, "Brain region")
+        .value("mean_response", DType::Float, "Mean over stimuli and repetitions")
+        .allow_missing()
+        .value(
+            "reliability",
+            DType::Float,
+            "Split-half over repetitions, corrected by Spearman and Brown, mean over 10 halvings",
+        )
+        .allow_missing()
+        .value(
+            "missing",
+            DType::Float,
+            "Share of stimuli x repetitions without a response",
+        ),
+    )?;
+    for (bin, [start, end]) in recordings.bins_ms.iter().enumerate() {
+        let reliability = recordings.reliability(bin, &published_halves(10))?;
+        for (n, neuron) in recordings.neurons.iter().enumerate() {
+            let presentations = || {
+                (0..recordings.stimuli.len())
+                    .flat_map(|s| (0..recordings.repetitions).map(move |r| (s, r)))
+                    .map(|(s, r)| recordings.response(s, r, n, bin))
+            };
+            let all = presentations().count();
+            let missing = presentations().filter(|v| v.is_nan()).count();
+            let own = reliability
+                .as_ref()
+                .and_then(|all| mean_and_deviation(all[n].iter().flatten().copied()));
+            table.push_row([
+                Value::Text(neuron.id.clone()),
+                Value::Float(*start),
+                Value::Float(*end),
+                Value::Text(neuron.region.clone()),
+                optional(mean_and_deviation(presentations()).map(|(mean, _)| mean)),
+                optional(own.map(|(mean, _)| mean)),
+                Value::Float(missing as f64 / all as f64),
+            ])?;
+        }
+    }
+    let finished: Result<Table, TableError> = table.finish();
+    Ok(finished?)
+}
+
+pub(super) fn optional(value: Option<f64>) -> Value {
+    value.filter(|v| v.is_finite()).map_or(Value::Null, Value::Float)
+}

@@ -1,0 +1,192 @@
+//! `synthetic_recordings`: simulated neurons with known weights on a known area, latency and noise.
+
+use cords::neural::{ActivityFile, Recordings, SimulatedRegion, SimulationOptions, Truth, simulate};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::recordings::FILE;
+use super::{ActivityRef, Artifact, Context, Kind, Output, StageError, Violation};
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+pub(super) struct SyntheticRecordings;
+
+/// Neurons that read from one area of the network.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Region {
+    /// Name of the region.
+    name: String,
+    /// Area that its neurons read from, from 0.
+    area: usize,
+    /// How long after the area's activity they respond.
+    #[serde(default)]
+    #[schemars(extend("x-unit" = "ms"))]
+    latency: f64,
+    /// Number of neurons.
+    #[serde(default = "twenty")]
+    #[schemars(range(min = 1))]
+    neurons: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    /// The activity that the neurons read. All its images are stimuli.
+    activity: ActivityRef,
+    /// The regions.
+    #[schemars(length(min = 1))]
+    regions: Vec<Region>,
+    /// Start of the first time bin after stimulus onset.
+    #[serde(default)]
+    #[schemars(extend("x-unit" = "ms"))]
+    start: f64,
+    /// End of the last time bin.
+    #[serde(default = "hundred")]
+    #[schemars(extend("x-unit" = "ms"))]
+    end: f64,
+    /// Width of a time bin.
+    #[serde(default = "ten")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    width: f64,
+    /// Presentations of each stimulus.
+    #[serde(default = "eight")]
+    #[schemars(range(min = 1, max = 1000))]
+    repetitions: usize,
+    /// Standard deviation of one presentation's noise, in units of the signal's.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    noise: f64,
+    /// Seed of weights and noise; the pipeline's if not given.
+    #[serde(default)]
+    seed: u64,
+}
+
+fn twenty() -> usize {
+    20
+}
+
+fn hundred() -> f64 {
+    100.0
+}
+
+fn ten() -> f64 {
+    10.0
+}
+
+fn eight() -> usize {
+    8
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Params {
+    fn bins(&self) -> Vec<[f64; 2]> {
+        // The end counts in spite of rounding.
+        let count = ((self.end - self.start) / self.width + 1e-9).floor().max(0.0) as usize;
+        let edge = |i: usize| self.start + i as f64 * self.width;
+        (0..count).map(|i| [edge(i), edge(i + 1)]).collect()
+    }
+}
+
+impl Kind for SyntheticRecordings {
+    type Params = Params;
+    const NAME: &'static str = "synthetic_recordings";
+    const SUMMARY: &'static str = "simulated neurons with known weights on a known area, latency and noise";
+    const CODE_VERSION: u32 = 1;
+
+    fn check(params: &Params) -> Vec<Violation> {
+        let mut found = Vec::new();
+        if params.bins().is_empty() {
+            found.push(Violation::new(
+                "end",
+                "no time bin of `width` fits between `start` and `end`",
+            ));
+        }
+        let mut names: Vec<&String> = params.regions.iter().map(|region| &region.name).collect();
+        names.sort();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            found.push(Violation::new("regions", "a name stands twice"));
+        }
+        found
+    }
+
+    fn outputs(_: &Params) -> Vec<Output> {
+        vec![
+            Output::new("recordings", Artifact::Recordings),
+            Output::new("truth", Artifact::Table),
+        ]
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let activity = ActivityFile::open(&context.input(&params.activity.0)?.join("activity.safetensors"))?;
+        let regions = params.regions.iter().map(|region| SimulatedRegion {
+            name: region.name.clone(),
+            area: region.area,
+            latency_ms: region.latency,
+            neurons: region.neurons,
+        });
+        let options = SimulationOptions {
+            regions: regions.collect(),
+            bins_ms: params.bins(),
+            repetitions: params.repetitions,
+            noise: params.noise,
+            seed: params.seed,
+        };
+        let (recordings, truth) = simulate(&activity, &options)?;
+        recordings.save(&context.output("recordings")?.join(FILE))?;
+        context.write_table("truth", &truth_table(params, &recordings, &truth)?)
+    }
+}
+
+fn truth_table(params: &Params, recordings: &Recordings, truth: &[Truth]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new("truth", "What the simulated neurons read, and how reliable they are")
+            .key("neuron", DType::Text, "Id of the neuron")
+            .key("bin_start", DType::Float, "Start of the time bin after stimulus onset")
+            .unit("ms")
+            .key("bin_end", DType::Float, "End of the time bin")
+            .unit("ms")
+            .value("region", DType::Text, "Region")
+            .value("area", DType::Int, "Area that it reads, from 0")
+            .value(
+                "latency",
+                DType::Float,
+                "How long after the area's activity it responds",
+            )
+            .unit("ms")
+            .value(
+                "signal",
+                DType::Float,
+                "Variance of the noiseless response over stimuli",
+            )
+            .value(
+                "noise",
+                DType::Float,
+                "Variance of the noise of the mean over repetitions",
+            )
+            .value(
+                "reliability",
+                DType::Float,
+                "signal / (signal + noise): the true ceiling of r^2",
+            ),
+    )?;
+    for row in truth {
+        let neuron = &recordings.neurons[row.neuron];
+        let region = params.regions.iter().find(|region| region.name == neuron.region);
+        let [start, end] = recordings.bins_ms[row.bin];
+        table.push_row([
+            Value::Text(neuron.id.clone()),
+            Value::Float(start),
+            Value::Float(end),
+            Value::Text(neuron.region.clone()),
+            Value::Int(region.map_or(0, |region| region.area as i64)),
+            Value::Float(region.map_or(0.0, |region| region.latency)),
+            Value::Float(row.signal),
+            Value::Float(row.noise),
+            Value::Float(row.reliability()),
+        ])?;
+    }
+    table.finish()
+}
