@@ -281,6 +281,30 @@ fn training_goes_as_on_the_cpu_and_within_its_budget() {
     }
 }
 
+/// What bfloat16 convolutions keep beside everything else is in the plan, and they train to about the same weights.
+#[test]
+fn bfloat16_training_stays_within_its_budget() {
+    let history = HistoryPrecision::Bfloat16;
+    let expected = train(&Cpu, history, None).expect("trained");
+    let narrow = |bytes| Emulated::new(bytes).rounded(11).narrow();
+    let Err(TrainError::Memory { needed, .. }) = train(&Cuda::new(narrow(ENOUGH), 8), history, Some(1)) else {
+        panic!("a budget of one byte must be refused");
+    };
+    let exactly = narrow(needed as usize);
+    let found = train(&Cuda::new(exactly.clone(), 8), history, Some(needed)).expect("its budget is enough");
+    assert!(
+        exactly.least() < needed as usize / 2,
+        "{} of {needed} left",
+        exactly.least()
+    );
+    let size = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+    let difference = size(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
+    assert!(
+        difference > 0.0 && difference < 0.05 * size(&mut expected.iter().copied()),
+        "{difference}"
+    );
+}
+
 /// Everything that uses a trained network gives on both devices what differs by roundings, in groups of other sizes.
 #[test]
 fn evaluation_noise_and_recording_go_as_on_the_cpu() {
