@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use cords::assoc::{
     Area, Clip, Delay, FrontEnd, Layout, LossKind, Mask, Objective, OneHot, Pool, Projection, Readout, Responses,
-    Scene, Setting, Source, TaskName, TestTrials, Timing, TrainOptions, Trained, Weights, clips, train,
+    Scene, Setting, Source, TaskName, TestTrials, Timing, TrainOptions, TrainRecord, Trained, Weights, clips, train,
 };
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
 use cords::learn::Initialisation;
@@ -222,7 +222,7 @@ fn one_hot(name: TaskName, steps: usize) -> (Trained, f64) {
     let mut responses = Responses::new(&source, &sample).expect("responds");
     let layout = layout(source.features(), 1 + task.cues().len(), 1 + task.choices(4).len());
     let start = Weights::initial(&layout, 1.2, 0);
-    let mut observe = |_: &_| ControlFlow::Continue(());
+    let mut observe = |_: &TrainRecord| ControlFlow::Continue(());
     let trained = train(
         &layout,
         start,

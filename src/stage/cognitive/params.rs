@@ -367,7 +367,7 @@ impl Params {
                         "{} to {} does not join two different areas of 0 to {}",
                         projection.from,
                         projection.to,
-                        areas - 1
+                        areas.saturating_sub(1)
                     ),
                 ));
             }
@@ -375,7 +375,7 @@ impl Params {
         if let Some(area) = self.cue_areas.iter().flatten().find(|area| **area >= areas) {
             found.push(Violation::new(
                 "cue_areas",
-                format!("area {area}, but there are areas 0 to {}", areas - 1),
+                format!("area {area}, but there are areas 0 to {}", areas.saturating_sub(1)),
             ));
         }
         if let Some(area) = self.areas.iter().find(|area| area.tau < self.dt) {

@@ -182,7 +182,8 @@ impl<'a> Draw<'a> {
     pub fn delay(&mut self) -> f64 {
         let delays = &self.timing.delays;
         let (count, factor) = match self.delay {
-            Delay::UpTo(share) => ((share * delays.len() as f64).ceil() as usize, 1.0),
+            // Rounding must not take in one delay more.
+            Delay::UpTo(share) => ((share * delays.len() as f64 - 1e-9).ceil() as usize, 1.0),
             Delay::Times(factor) => (delays.len(), factor),
             Delay::Longest => return delays.iter().copied().fold(0.0, f64::max),
         };
