@@ -98,7 +98,7 @@ impl Kind for RecordingsKind {
             let message = format!("`.{extension}` is not read; one of .{} is", EXTENSIONS.join(", ."));
             found.push(Violation::new("path", message));
         }
-        if let Some([start, end]) = params.bins.iter().find(|[start, end]| !(start < end)) {
+        if let Some([start, end]) = params.bins.iter().find(|[start, end]| end <= start) {
             found.push(Violation::new("bins", format!("a time bin from {start} to {end} ms")));
         }
         found

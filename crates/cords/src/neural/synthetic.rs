@@ -8,7 +8,7 @@ use super::NeuralError;
 use super::algebra::product;
 use super::features::{ActivityFile, When};
 use super::gram::for_blocks;
-use super::recordings::{Neuron, Recordings};
+use super::recordings::{Neuron, Recordings, is_bin};
 use crate::rng::{Purpose, Stream};
 
 /// Neurons that read from one area.
@@ -126,7 +126,7 @@ fn check(options: &SimulationOptions) -> Result<(), NeuralError> {
     if options.regions.iter().map(|region| region.neurons).sum::<usize>() == 0 {
         return wrong("regions", "there are no neurons".to_owned());
     }
-    if options.bins_ms.is_empty() || options.bins_ms.iter().any(|[start, end]| !(start < end)) {
+    if options.bins_ms.is_empty() || !options.bins_ms.iter().all(is_bin) {
         return wrong("bins", format!("{:?} ms", options.bins_ms));
     }
     if options.repetitions == 0 {

@@ -75,7 +75,7 @@ impl Recordings {
         if let Some(id) = twice(self.neurons.iter().map(|neuron| &neuron.id)) {
             return wrong(format!("neuron `{id}` stands twice"));
         }
-        if let Some([start, end]) = self.bins_ms.iter().find(|[start, end]| !(start < end)) {
+        if let Some([start, end]) = self.bins_ms.iter().find(|bin| !is_bin(bin)) {
             return wrong(format!("a time bin from {start} to {end} ms"));
         }
         if let Some(place) = self.responses.iter().position(|v| v.is_infinite()) {
@@ -219,6 +219,11 @@ impl Recordings {
             .collect::<Result<Vec<_>, _>>()
             .map(Some)
     }
+}
+
+/// Whether it ends after it starts, both being finite.
+pub(super) fn is_bin([start, end]: &[f64; 2]) -> bool {
+    start.is_finite() && end.is_finite() && start < end
 }
 
 fn twice<'a>(ids: impl Iterator<Item = &'a String>) -> Option<&'a String> {
