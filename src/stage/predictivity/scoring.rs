@@ -153,13 +153,16 @@ pub(super) fn score(
     })
 }
 
+/// What is done with the feature sets of all bins.
+type Then<'a, T> = dyn FnMut(&[&dyn Features]) -> Result<T, NeuralError> + 'a;
+
 /// Hands over the feature sets of all bins at once.
 fn with_all<T>(
     params: &Params,
     source: &Source<'_>,
     times: &[Vec<usize>],
     so_far: &[&dyn Features],
-    then: &mut dyn FnMut(&[&dyn Features]) -> Result<T, NeuralError>,
+    then: &mut Then<'_, T>,
 ) -> Result<T, NeuralError> {
     let Some((first, rest)) = times.split_first() else {
         return then(so_far);

@@ -87,7 +87,7 @@ pub fn decode_over_time(
                 .map(|class| classes.iter().filter(|own| **own == class).count())
                 .max();
             Ok(score.map(|score| Decoded {
-                variable: *variable,
+                variable,
                 area: *area,
                 time_ms: (times[*time] + 1) as f64 * dt,
                 epoch: epoch_at(first, times[*time], dt),

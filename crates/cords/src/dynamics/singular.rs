@@ -165,7 +165,7 @@ pub(super) fn signs(n: usize, seed: u64, probe: usize) -> Vec<f64> {
     let mut stream = Stream::new(seed, Purpose::Probe, probe as u64, 1, 0, 0);
     let mut word = 0;
     let sign = |i: usize| {
-        if i % 32 == 0 {
+        if i.is_multiple_of(32) {
             word = stream.word();
         }
         if word >> (i % 32) & 1 == 1 { 1.0 } else { -1.0 }

@@ -74,7 +74,8 @@ pub(super) fn other_starts(
                 }
             };
             let end = settled.settle(&mut activity, steady_options.method, steady_options);
-            if !(end.residual <= steady_options.tolerance) {
+            // NaN is no steady state.
+            if end.residual.is_nan() || end.residual > steady_options.tolerance {
                 continue;
             }
             agreement.settled += 1;

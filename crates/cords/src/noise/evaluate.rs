@@ -201,7 +201,7 @@ pub fn evaluate<D: Device<f32>>(
     progress(0, tasks.len());
     // Rounds serve the progress report alone: tasks are independent, so their grouping does not reach a result.
     for round in tasks.chunks(2 * rayon::current_num_threads()) {
-        let mut round: Vec<(&(usize, &[u32]), Option<GroupScore>)> = round.iter().map(|task| (task, None)).collect();
+        let mut round: Vec<_> = round.iter().map(|task| (task, None)).collect();
         device.for_each(&mut round, |_, ((pair, group), done)| {
             let (observer, condition) = pairs[*pair];
             let info = model.info();

@@ -90,8 +90,10 @@ impl<M> Default for Tally<M> {
 }
 
 /// A piece of work from one time to the next.
+#[derive(Default)]
 pub enum Recording<G> {
     /// It was never done.
+    #[default]
     New,
     /// It was done once: there is memory for everything, and every convolution has its algorithm.
     Done,
@@ -106,12 +108,6 @@ pub enum Recording<G> {
     },
     /// It cannot be recorded.
     Refused,
-}
-
-impl<G> Default for Recording<G> {
-    fn default() -> Self {
-        Self::New
-    }
 }
 
 /// Activity as bfloat16, with the signs of the currents that it came from, 32 a word.

@@ -15,6 +15,9 @@ pub struct Filter<M> {
     weight: Buffer<M>,
 }
 
+/// A convolution and what it is applied to.
+type Term<'a, M> = (&'a Filter<M>, &'a Buffer<M>);
+
 /// A sum of gradients of weights `[outputs, kernel, kernel, inputs]`.
 pub struct WeightSum<M> {
     shape: ConvShape,
@@ -218,7 +221,7 @@ impl<G: Gpu> Cuda<G> {
     pub(super) fn step(
         &self,
         work: &mut Workspace<G::Memory>,
-        terms: &[(&Filter<G::Memory>, &Buffer<G::Memory>)],
+        terms: &[Term<'_, G::Memory>],
         batch: usize,
         LeakyStep {
             alpha,
