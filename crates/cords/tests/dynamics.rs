@@ -671,8 +671,8 @@ fn lyapunov_exponents_at_a_stable_steady_state_are_its_euler_factors() {
     let (state, inp) = image_state(&net);
     let options = LyapunovOptions {
         count: 1,
-        burn_in: 2000,
-        // Where the slowest mode turns, growth averages out over its turns alone.
+        // Two slow modes are close to each other; where one turns, growth averages out over its turns alone.
+        burn_in: 30_000,
         steps: 10_000,
         ..LyapunovOptions::default()
     };
