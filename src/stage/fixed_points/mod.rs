@@ -259,6 +259,9 @@ impl Params {
     fn options(&self, net: &CordsNet<f64>) -> FixedPointOptions {
         let (euler, seed) = (net.euler(), self.seed);
         let steps = |ms: f64| euler.steps(ms);
+        // Two times may be the same step.
+        let mut growth_steps: Vec<usize> = self.growth.iter().map(|ms| steps(*ms)).collect();
+        growth_steps.dedup();
         FixedPointOptions {
             steady: SteadyOptions {
                 joint_steps: steps(self.joint),
@@ -284,7 +287,7 @@ impl Params {
             return_steps: (self.after > 0.0).then(|| steps(self.after)),
             sizes: (self.singular_values > 0).then(|| SizeOptions {
                 singular_values: self.singular_values,
-                growth_steps: self.growth.iter().map(|ms| steps(*ms)).collect(),
+                growth_steps: growth_steps.clone(),
                 probes: self.probes.max(8),
                 seed,
             }),

@@ -312,34 +312,39 @@ pub(super) fn noise_table(found: &[Found]) -> Result<Table, TableError> {
         .value(
             "trace",
             DType::Float,
-            "Variance summed over the area's units, for noise of standard deviation 1",
+            "Variance summed over the area's units, for noise of standard deviation 1; none where it does not settle",
         )
         .tolerance(1e-9, 1e-6)
+        .allow_missing()
         .value("error", DType::Float, "Its standard error, from the probes")
         .tolerance(1e-9, 1e-6)
+        .allow_missing()
         .value("uncoupled", DType::Float, "The same without any connections")
         .tolerance(1e-9, 1e-6)
         .value(
             "amplification",
             DType::Float,
-            "trace over uncoupled; none where no unit is active",
+            "trace over uncoupled; none where no unit is active or there is no trace",
         )
         .tolerance(1e-9, 1e-6)
         .allow_missing()
         .value(
             "converged",
             DType::Bool,
-            "Whether fluctuations died away in the steps allowed; if not, trace is too small",
+            "Whether fluctuations died away in the steps allowed",
         ),
     )?;
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
             let Some(response) = &point.response else { continue };
             let mut row = key_values(f, area);
-            let amplification = (response.uncoupled > 0.0).then(|| response.trace.value / response.uncoupled);
+            // At an unstable steady state there are no stationary fluctuations.
+            let trace = response.converged.then_some(response.trace);
+            let active = trace.filter(|_| response.uncoupled > 0.0);
+            let amplification = active.map(|trace| trace.value / response.uncoupled);
             row.extend([
-                Value::Float(response.trace.value),
-                Value::Float(response.trace.error),
+                optional(trace.map(|trace| trace.value)),
+                optional(trace.map(|trace| trace.error)),
                 Value::Float(response.uncoupled),
                 optional(amplification),
                 Value::Bool(response.converged),
@@ -361,23 +366,26 @@ pub(super) fn power_table(found: &[Found], frequencies: &[f64]) -> Result<Table,
         .value(
             "power",
             DType::Float,
-            "Variance per Hz summed over the area's units, for noise of standard deviation 1",
+            "Variance per Hz summed over the area's units, for noise of standard deviation 1; over negative frequencies there is as much again. None where fluctuations do not settle",
         )
         .unit("1/Hz")
         .tolerance(1e-12, 1e-6)
+        .allow_missing()
         .value("error", DType::Float, "Its standard error, from the probes")
         .unit("1/Hz")
-        .tolerance(1e-12, 1e-6),
+        .tolerance(1e-12, 1e-6)
+        .allow_missing(),
     )?;
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
-            let powers = point.response.iter().flat_map(|response| &response.spectrum);
-            for (frequency, power) in frequencies.iter().zip(powers) {
+            let Some(response) = &point.response else { continue };
+            for (frequency, power) in frequencies.iter().zip(&response.spectrum) {
                 let mut row = key_values(f, area);
+                let power = response.converged.then_some(power);
                 row.extend([
                     Value::Float(*frequency),
-                    Value::Float(power.value),
-                    Value::Float(power.error),
+                    optional(power.map(|power| power.value)),
+                    optional(power.map(|power| power.error)),
                 ]);
                 table.push_row(row)?;
             }

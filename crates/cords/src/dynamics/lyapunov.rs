@@ -12,7 +12,7 @@ use crate::rng::{Purpose, Stream};
 pub struct LyapunovOptions {
     /// Exponents, largest first.
     pub count: usize,
-    /// Steps before anything is counted, and those that count.
+    /// Steps before anything is counted.
     pub burn_in: usize,
     /// Steps that count.
     pub steps: usize,
@@ -150,7 +150,13 @@ pub fn exponents(
     let areas = start.areas.len();
     let slope = net.phi().slope();
     let mut tangents: Vec<Tangents> = (0..areas)
-        .map(|area| Tangents::new(start.areas[area].len(), options.count, options.seed + area as u64))
+        .map(|area| {
+            Tangents::new(
+                start.areas[area].len(),
+                options.count,
+                options.seed.wrapping_add(area as u64),
+            )
+        })
         .collect();
     let interval = options.interval.max(1);
     let total = (options.burn_in + options.steps).div_ceil(interval) * interval;

@@ -42,6 +42,9 @@ impl Default for ResponseOptions {
     }
 }
 
+/// Growth of a probe after which there is no steady response.
+const GROWN: f64 = 1e6;
+
 /// The noise response of some units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
@@ -49,9 +52,10 @@ pub struct Response {
     pub trace: Estimate,
     /// The trace without any coupling between units, at the same noise.
     pub uncoupled: f64,
-    /// Whether all probes had died away before the steps ran out. Where they had not, the trace is a lower bound.
+    /// Whether all probes had died away before the steps ran out. Where they had not, trace and spectrum say nothing.
     pub converged: bool,
-    /// Power of the units' summed fluctuations at the frequencies asked for, per Hz.
+    /// Power of the fluctuations at the frequencies asked for, summed over units, per Hz: a density over negative frequencies too, so
+    /// that its integral from -1/(2 dt) to 1/(2 dt) is the trace. It repeats beyond.
     pub spectrum: Vec<Estimate>,
 }
 
@@ -114,7 +118,7 @@ impl<'a> NoisySteps<'a> {
                 if size <= options.tolerance * start {
                     break;
                 }
-                if step == options.max_steps || !size.is_finite() {
+                if step == options.max_steps || size.is_nan() || size > GROWN * start {
                     converged = false;
                     break;
                 }

@@ -80,7 +80,11 @@ pub fn singular_values(
     options: &KrylovOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Leading {
-    let mut found = leading(&Augmented(operator), options, progress);
+    let options = KrylovOptions {
+        count: options.count.min(operator.dim()),
+        ..*options
+    };
+    let mut found = leading(&Augmented(operator), &options, progress);
     // Of an operator of low rank the last ones are 0, but for roundings.
     found.values.iter_mut().for_each(|value| *value = value.max(0.0));
     found

@@ -33,11 +33,15 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Whether every start led to the same steady state. None where one did not settle.
+    /// Whether every start led to the same steady state. None where one did not settle. A steady state that Newton's method has found
+    /// need not be stable.
     pub fn mono_stable(&self) -> Option<bool> {
         (self.settled == self.tried || self.distinct > 1).then_some(self.distinct == 1)
     }
 }
+
+/// Distance per unit, in tolerances of a steady state, at which two states are one in any case.
+const REMNANT: f64 = 10.0;
 
 /// Settles each area of a steady state again from other starts, its drive being what it is: r = 0, the spontaneous activity,
 /// then the steady state with noise of `spread` that keeps activity non-negative. `inp` is the image's embedding.
@@ -81,9 +85,11 @@ pub(super) fn other_starts(
             agreement.settled += 1;
             let distance = |other: &Vec<f64>| {
                 let difference: Vec<f64> = activity.iter().zip(other).map(|(a, b)| a - b).collect();
-                norm(&difference) / size.max(f64::MIN_POSITIVE)
+                norm(&difference)
             };
-            match found.iter().position(|other| distance(other) <= options.tolerance) {
+            // Activity that decays towards silence is given up at the tolerance of each unit.
+            let same = options.tolerance * size + REMNANT * steady_options.tolerance * (state.len() as f64).sqrt();
+            match found.iter().position(|other| distance(other) <= same) {
                 Some(0) => agreement.agreeing += 1,
                 Some(_) => {}
                 None => found.push(activity),

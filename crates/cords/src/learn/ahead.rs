@@ -32,7 +32,7 @@ impl Batches<'_> {
     pub(crate) fn prepare<R>(&self, first: (usize, usize), work: impl FnOnce(&mut dyn FnMut() -> Prepared) -> R) -> R {
         let (sender, receiver) = sync_channel(WAITING);
         std::thread::scope(|scope| {
-            scope.spawn(move || {
+            let loader = scope.spawn(move || {
                 let mut from = first.1;
                 for epoch in first.0..self.epochs {
                     let order = self.order(epoch);
@@ -44,8 +44,16 @@ impl Batches<'_> {
                     }
                 }
             });
-            // It ends before the last batch only where reading images has panicked, which the scope passes on.
-            let mut next = || receiver.recv().unwrap_or_default();
+            let mut loader = Some(loader);
+            let mut next = || {
+                receiver.recv().unwrap_or_else(|_| {
+                    // It ends before the last batch only where reading images has panicked.
+                    if let Some(Err(panic)) = loader.take().map(|loader| loader.join()) {
+                        std::panic::resume_unwind(panic);
+                    }
+                    Prepared::default()
+                })
+            };
             let result = work(&mut next);
             drop(receiver);
             result

@@ -1,7 +1,8 @@
 //! What a gradient step's memory goes to, and how it is made to fit into a budget.
 //!
 //! A plan decides how many groups of images run side by side and how many steps lie between the activities that are kept.
-//! Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits.
+//! Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits. (How many images a
+//! group has, which a GPU's memory decides, does show in the last bits.)
 
 use super::history::{HeldStates, HistoryPrecision};
 use super::{Objective, TrainError};
@@ -126,7 +127,8 @@ impl Needs {
             group: state * if connections.non_negative() { 6 } else { 7 }
                 + 2 * sources
                 + bytes(input.out_maps(images))
-                + bytes(input.in_maps(images))
+                // As they are, and as they come from the host.
+                + 2 * bytes(input.in_maps(images))
                 + 4 * bytes(connections.inp_maps(images))
                 + (window as u64 + 1) * read
                 + scratch

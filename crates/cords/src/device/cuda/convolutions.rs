@@ -34,6 +34,8 @@ pub(super) struct Convolutions {
     scratch: Option<CudaSlice<u8>>,
     /// How often scratch memory was given back.
     pub(super) generation: u64,
+    /// Whether work is being recorded: scratch memory stays what it is.
+    pub(super) recording: bool,
 }
 
 // SAFETY: cuDNN's handle and descriptors may be used by any thread, by one at a time; a mutex sees to that.
@@ -94,6 +96,7 @@ impl Convolutions {
             plans: HashMap::new(),
             scratch: None,
             generation: 0,
+            recording: false,
         };
         // SAFETY: both exist.
         unsafe { cudnn::set_stream(handle, stream.cu_stream().cast()) }.map_err(dnn_failed("giving cuDNN a stream"))?;
@@ -249,6 +252,12 @@ impl Convolutions {
         let proposal = self.plans.get(&key).and_then(|plan| plan.proposals.front());
         let wanted = proposal.map_or(0, |proposal| proposal.scratch);
         if wanted > self.scratch.as_ref().map_or(0, CudaSlice::len) {
+            if self.recording {
+                return Err(DeviceError::Failed {
+                    call: "recording".to_owned(),
+                    reason: "more scratch memory is wanted".to_owned(),
+                });
+            }
             // The old one goes first.
             self.scratch = None;
             self.generation += 1;

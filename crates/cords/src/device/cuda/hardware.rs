@@ -343,7 +343,9 @@ impl Gpu for Hardware {
             match convolutions.run(stream, key, from, to, accumulate) {
                 // Nothing was computed: the next proposal's turn.
                 Err(error)
-                    if error.0 == dnn::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED && convolutions.pass_over(key) => {}
+                    if error.0 == dnn::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED
+                        && !convolutions.recording
+                        && convolutions.pass_over(key) => {}
                 run => return run.map_err(dnn_failed(format!("{pass:?} of {shape:?}, {batch} images"))),
             }
         }
@@ -360,10 +362,13 @@ impl Gpu for Hardware {
     fn begin_recording(&self) -> Result<(), DeviceError> {
         // What other threads ask of the driver meanwhile does not matter.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.inner.stream.begin_capture(mode).map_err(failed("recording"))
+        self.inner.stream.begin_capture(mode).map_err(failed("recording"))?;
+        self.convolutions().recording = true;
+        Ok(())
     }
 
     fn end_recording(&self) -> Result<Graph, DeviceError> {
+        self.convolutions().recording = false;
         let plain = sys::CUgraphInstantiate_flags_enum(0);
         let graph = self.inner.stream.end_capture(plain).map_err(failed("recording"))?;
         let graph = graph.ok_or_else(|| DeviceError::Failed {

@@ -346,8 +346,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn spare_bytes(&self) -> u64 {
-        // Tallies of a trial and of the gradient's norm.
-        (2 * CELLS * size_of::<f64>()) as u64
+        // Tallies of trials of two sizes and of the gradient's norm.
+        (3 * CELLS * size_of::<f64>()) as u64
     }
 
     fn repeat(

@@ -168,9 +168,11 @@ impl<G: Gpu> Cuda<G> {
             } else {
                 sizes.insert((2, WIDE * outputs));
             }
-            let additions = additions(*shape, batch);
-            if self.is_narrow(*shape) || additions > 1 {
-                gathered += additions * (inputs + outputs) * self.width(*shape);
+            // Smaller batches gather more additions: as many positions as one addition has, or as are worth gathering.
+            let positions = shape.out_maps(batch).with_channels(1).len().max(1);
+            if self.is_narrow(*shape) || positions < 2 * POSITIONS {
+                let share = (inputs + outputs) as f64 / positions as f64;
+                gathered += (positions.max(POSITIONS) as f64 * share).ceil() as usize * self.width(*shape);
             }
         }
         (sizes.iter().map(|(_, bytes)| bytes).sum::<usize>() + gathered) as u64
