@@ -9,7 +9,7 @@ use crate::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective,
 use crate::net::{Architecture, Euler, NetError, Parameters, Phi};
 use crate::{Tensor, selftest::networks};
 
-/// Four areas, 32 x 32 images, ReLU: all that [`reference`] compares.
+/// Four areas, 32 x 32 images, ReLU: all that [`reference()`] compares.
 const FILE: &[u8] = include_bytes!("../../tests/fixtures/rollout.safetensors");
 
 /// How it was computed.
