@@ -51,6 +51,17 @@ pub(crate) enum Artifact {
 }
 
 impl Artifact {
+    /// What a reference of that type takes; none where it takes any output.
+    pub(crate) fn named(expected: &str) -> Option<Self> {
+        match expected {
+            "dataset" => Some(Self::Dataset),
+            "model" => Some(Self::Model),
+            "activity" => Some(Self::Activity),
+            "recordings" => Some(Self::Recordings),
+            _ => None,
+        }
+    }
+
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Dataset => "a dataset",

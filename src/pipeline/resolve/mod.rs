@@ -2,20 +2,25 @@
 //!
 //! Collects problems and goes on, so that one pass finds all of them. Reads nothing but presets, through [`Presets`].
 
-use std::collections::{BTreeMap, BTreeSet};
+mod links;
+mod overrides;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
+use self::links::report_cycles;
+use self::overrides::{apply_override, set};
 use super::matrix::{self, Scope};
-use super::node::{self, Key, Node, Sources, Spot, Value};
+use super::node::{Key, Node, Sources, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, suggest};
-use super::reference::{self, is_name, member_name};
-use super::validate::{PathPart, ReferenceSite, Validated, property, property_names, report_duplicates, validate};
-use super::{InputSlot, Pipeline, Resources, Stage, StageId};
-use crate::stage::{AnyKind, Artifact, Output, kind, kinds};
+use super::reference::{is_name, member_name};
+use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
+use super::{Pipeline, Resources, Stage, StageId};
+use crate::stage::{AnyKind, Output, kind, kinds};
 
 const TOP_KEYS: [&str; 6] = ["name", "description", "seed", "headline", "vars", "stages"];
 const STAGE_KEYS: [&str; 3] = ["description", "matrix", "resources"];
@@ -215,128 +220,6 @@ fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMa
         vars.insert(key.text.clone(), value);
     }
     vars
-}
-
-/// Applies one `-S path=value` to the document. Unknown parameters surface later, at the override's own place.
-fn apply_override(document: &mut Node, text: &str, sources: &mut Sources, problems: &mut Vec<Problem>) {
-    let source = sources.add(format!("-S {text}"), text.to_owned());
-    let whole = Spot {
-        source,
-        line: 1,
-        column: 1,
-        length: text.chars().count(),
-    };
-    let bad = || Problem::at(whole, ProblemKind::BadOverride { text: text.into() });
-    let Some((path, value)) = text.split_once('=') else {
-        problems.push(bad());
-        return;
-    };
-    // Padding keeps the value's columns those of the whole argument.
-    let padded = format!("{}{value}", " ".repeat(path.chars().count() + 1));
-    let value = match node::parse_text(&padded, source) {
-        Ok(value) => value,
-        Err(e) => {
-            problems.push(Problem::at(e.spot, ProblemKind::Syntax { message: e.message }));
-            return;
-        }
-    };
-    let mut column = 1;
-    let parts: Vec<Key> = path
-        .split('.')
-        .map(|part| {
-            let length = part.chars().count();
-            let spot = Spot {
-                source,
-                line: 1,
-                column,
-                length: length.max(1),
-            };
-            column += length + 1;
-            Key {
-                text: part.trim().to_owned(),
-                spot,
-            }
-        })
-        .collect();
-    if parts.iter().any(|p| p.text.is_empty()) {
-        problems.push(bad());
-        return;
-    }
-    match parts.as_slice() {
-        [key] if key.text == "seed" || key.text == "name" => set(document, &parts, value),
-        [first, name] if first.text == "vars" => {
-            let known: Vec<&str> = document
-                .get("vars")
-                .and_then(Node::as_map)
-                .map_or_else(Vec::new, |m| m.iter().map(|(k, _)| k.text.as_str()).collect());
-            if known.contains(&name.text.as_str()) {
-                set(document, &parts, value);
-            } else {
-                problems.push(unknown(name, "variable", &known));
-            }
-        }
-        [stage, rest @ ..] if !rest.is_empty() => {
-            let Some(Value::Map(stages)) = map_value(document, "stages") else {
-                return;
-            };
-            let Some(index) = stages.iter().rposition(|(k, _)| k.text == stage.text) else {
-                let suggestion = suggest(&stage.text, stages.iter().map(|(k, _)| k.text.as_str()).chain(["vars"]));
-                problems.push(Problem::at(
-                    stage.spot,
-                    ProblemKind::NoSuchStage {
-                        name: stage.text.clone(),
-                        suggestion,
-                    },
-                ));
-                return;
-            };
-            let target = &mut stages[index].1;
-            if STAGE_KEYS.contains(&rest[0].text.as_str()) {
-                set(target, rest, value);
-            } else if let Value::Map(entries) = &mut target.value
-                && let Some((_, params)) = entries.iter_mut().find(|(k, _)| kind(&k.text).is_some())
-            {
-                set(params, rest, value);
-            }
-        }
-        _ => problems.push(bad()),
-    }
-}
-
-fn map_value<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Value> {
-    let Value::Map(entries) = &mut node.value else {
-        return None;
-    };
-    entries
-        .iter_mut()
-        .rev()
-        .find(|(k, _)| k.text == key)
-        .map(|(_, v)| &mut v.value)
-}
-
-/// Sets a nested value, making mappings on the way.
-fn set(node: &mut Node, path: &[Key], value: Node) {
-    let [key, rest @ ..] = path else {
-        *node = value;
-        return;
-    };
-    if !matches!(node.value, Value::Map(_)) {
-        node.value = Value::Map(Vec::new());
-    }
-    if let Value::Map(entries) = &mut node.value {
-        let index = match entries.iter().rposition(|(k, _)| k.text == key.text) {
-            Some(index) => index,
-            None => {
-                let empty = Node {
-                    value: Value::Null,
-                    spot: key.spot,
-                };
-                entries.push((key.clone(), empty));
-                entries.len() - 1
-            }
-        };
-        set(&mut entries[index].1, rest, value);
-    }
 }
 
 struct Resolver<'a> {
@@ -723,178 +606,6 @@ impl Resolver<'_> {
         }
         resources
     }
-
-    /// Resolves every reference to input slots and writes the slots' names into the parameters.
-    fn follow_references(&mut self) -> Vec<Vec<InputSlot>> {
-        let mut all = Vec::new();
-        for index in 0..self.drafts.len() {
-            let sites = std::mem::take(&mut self.drafts[index].references);
-            let mut lists: BTreeMap<String, (Vec<PathPart>, Vec<Json>)> = BTreeMap::new();
-            let mut inputs = Vec::new();
-            for site in &sites {
-                let base = slot_name(&site.path, site.in_list);
-                let found = self.targets(site);
-                for (producer, output, artifact) in found {
-                    let slot = if site.in_list {
-                        let parent = site.path[..site.path.len() - 1].to_vec();
-                        let (_, items) = lists.entry(base.clone()).or_insert((parent, Vec::new()));
-                        let slot = format!("{base}.{}", items.len());
-                        items.push(Json::String(slot.clone()));
-                        slot
-                    } else {
-                        write(&mut self.drafts[index].params, &site.path, Json::String(base.clone()));
-                        base.clone()
-                    };
-                    inputs.push(InputSlot {
-                        slot,
-                        producer: StageId(producer),
-                        output,
-                        artifact,
-                    });
-                }
-            }
-            for (path, items) in lists.into_values() {
-                write(&mut self.drafts[index].params, &path, Json::Array(items));
-            }
-            all.push(inputs);
-        }
-        all
-    }
-
-    /// The drafts that a reference selects, each with the output that fits.
-    fn targets(&mut self, site: &ReferenceSite) -> Vec<(usize, String, Artifact)> {
-        let Some(parsed) = reference::parse(&site.text) else {
-            self.problems.push(Problem::at(
-                site.spot,
-                ProblemKind::BadReference {
-                    text: site.text.clone(),
-                },
-            ));
-            return Vec::new();
-        };
-        let Some(members) = self.families.get(&parsed.stage) else {
-            let suggestion = suggest(&parsed.stage, self.families.keys().map(String::as_str));
-            self.problems.push(Problem::at(
-                site.spot,
-                ProblemKind::NoSuchStage {
-                    name: parsed.stage,
-                    suggestion,
-                },
-            ));
-            return Vec::new();
-        };
-        if members.is_empty() {
-            return Vec::new();
-        }
-        let has_matrix = members.iter().any(|m| !self.drafts[*m].fields.is_empty());
-        let names = || {
-            members
-                .iter()
-                .map(|m| member_name(&parsed.stage, &self.drafts[*m].fields))
-                .collect::<Vec<_>>()
-        };
-        let selected: Vec<usize> = match &parsed.selector {
-            None => members.clone(),
-            Some(_) if !has_matrix => {
-                self.problems.push(Problem::at(
-                    site.spot,
-                    ProblemKind::NoMatrix {
-                        stage: parsed.stage.clone(),
-                        reference: site.text.clone(),
-                    },
-                ));
-                return Vec::new();
-            }
-            Some(selector) => members
-                .iter()
-                .copied()
-                .filter(|m| selector.matches(&self.drafts[*m].fields))
-                .collect(),
-        };
-        if selected.is_empty() {
-            self.problems.push(Problem::at(
-                site.spot,
-                ProblemKind::NoSuchMember {
-                    reference: site.text.clone(),
-                    stage: parsed.stage.clone(),
-                    members: names(),
-                },
-            ));
-            return Vec::new();
-        }
-        let several_allowed = site.in_list && parsed.selector.as_ref().is_some_and(|s| s.all);
-        let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
-        if !several_allowed && !exact {
-            let example = names().into_iter().next().unwrap_or_default();
-            self.problems.push(Problem::at(
-                site.spot,
-                ProblemKind::AmbiguousMember {
-                    stage: parsed.stage.clone(),
-                    count: selected.len(),
-                    example,
-                },
-            ));
-            return Vec::new();
-        }
-        let mut found = Vec::new();
-        for member in selected {
-            if self.drafts[member].broken && self.drafts[member].outputs.is_empty() {
-                // Its edge still counts for cycles; its outputs cannot be judged.
-                found.push((member, String::new(), Artifact::Files));
-                continue;
-            }
-            match pick_output(&self.drafts[member], &parsed, site) {
-                Ok((output, artifact)) => found.push((member, output, artifact)),
-                Err(kind) => self
-                    .problems
-                    .push(Problem::at(site.spot, kind).with(self.drafts[member].spot, "this stage")),
-            }
-        }
-        found
-    }
-}
-
-fn pick_output(
-    draft: &Draft,
-    parsed: &reference::Reference,
-    site: &ReferenceSite,
-) -> Result<(String, Artifact), ProblemKind> {
-    let fits = |artifact: Artifact| match site.expected.as_str() {
-        "dataset" => artifact == Artifact::Dataset,
-        "model" => artifact == Artifact::Model,
-        "activity" => artifact == Artifact::Activity,
-        "recordings" => artifact == Artifact::Recordings,
-        _ => true,
-    };
-    let expected = match site.expected.as_str() {
-        "dataset" => Artifact::Dataset.describe(),
-        "model" => Artifact::Model.describe(),
-        "activity" => Artifact::Activity.describe(),
-        "recordings" => Artifact::Recordings.describe(),
-        _ => "any output",
-    };
-    let wrong = |found: &str| ProblemKind::WrongArtifact {
-        reference: site.text.clone(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    };
-    match &parsed.output {
-        Some(name) => match draft.outputs.iter().find(|o| o.slot == *name) {
-            Some(output) if fits(output.artifact) => Ok((output.slot.clone(), output.artifact)),
-            Some(output) => Err(wrong(output.artifact.describe())),
-            None => Err(ProblemKind::NoSuchOutput {
-                stage: draft.family.clone(),
-                output: name.clone(),
-                valid: draft.outputs.iter().map(|o| o.slot.clone()).collect(),
-            }),
-        },
-        None => match draft.outputs.iter().find(|o| fits(o.artifact)) {
-            Some(output) => Ok((output.slot.clone(), output.artifact)),
-            None => Err(wrong(
-                draft.outputs.first().map_or("nothing", |o| o.artifact.describe()),
-            )),
-        },
-    }
 }
 
 /// Maps merge deeply; anything else of `over` replaces what is below.
@@ -926,61 +637,4 @@ fn find_spot(params: &Node, dotted: &str) -> Option<Spot> {
         node = node.get(part)?;
     }
     Some(node.spot)
-}
-
-fn slot_name(path: &[PathPart], in_list: bool) -> String {
-    let path = if in_list { &path[..path.len() - 1] } else { path };
-    path.iter()
-        .map(|p| match p {
-            PathPart::Field(name) => name.clone(),
-            PathPart::Index(index) => index.to_string(),
-        })
-        .collect::<Vec<_>>()
-        .join(".")
-}
-
-fn write(target: &mut Json, path: &[PathPart], value: Json) {
-    let mut at = target;
-    for part in path {
-        let next = match part {
-            PathPart::Field(name) => at.get_mut(name),
-            PathPart::Index(index) => at.get_mut(index),
-        };
-        match next {
-            Some(next) => at = next,
-            None => return,
-        }
-    }
-    *at = value;
-}
-
-fn report_cycles(drafts: &[Draft], inputs: &[Vec<InputSlot>], problems: &mut Vec<Problem>) {
-    let mut graph = petgraph::Graph::<usize, ()>::new();
-    let nodes: Vec<_> = (0..drafts.len()).map(|i| graph.add_node(i)).collect();
-    for (consumer, slots) in inputs.iter().enumerate() {
-        for slot in slots {
-            graph.add_edge(nodes[slot.producer.0], nodes[consumer], ());
-        }
-    }
-    for component in petgraph::algo::tarjan_scc(&graph) {
-        let cyclic = component.len() > 1 || graph.contains_edge(component[0], component[0]);
-        if !cyclic {
-            continue;
-        }
-        let mut members: Vec<usize> = component.iter().map(|n| graph[*n]).collect();
-        members.sort_unstable();
-        let mut families: Vec<&Draft> = Vec::new();
-        for member in members {
-            if !families.iter().any(|d| d.family == drafts[member].family) {
-                families.push(&drafts[member]);
-            }
-        }
-        let mut names: Vec<String> = families.iter().map(|d| d.family.clone()).collect();
-        names.push(names[0].clone());
-        let mut problem = Problem::at(families[0].spot, ProblemKind::Cycle { stages: names });
-        for other in &families[1..] {
-            problem = problem.with(other.spot, "part of the circle");
-        }
-        problems.push(problem);
-    }
 }
