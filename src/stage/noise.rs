@@ -309,7 +309,6 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             "Images whose logits were not finite, counted as wrong",
         ),
     )?;
-    let optional = |v: Option<f64>| v.map_or(Value::Null, Value::Float);
     for e in evaluated {
         let r = &e.result;
         let mut row = condition_values(e);
@@ -317,8 +316,8 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             Value::Float(r.accuracy),
             Value::Float(r.accuracy_interval[0]),
             Value::Float(r.accuracy_interval[1]),
-            optional(r.top5),
-            optional(r.cross_entropy),
+            Value::optional(r.top5),
+            Value::optional(r.cross_entropy),
             Value::Float(r.achieved_std),
             Value::Int(r.images as i64),
             Value::Int(r.diverged as i64),

@@ -231,14 +231,13 @@ fn summary_table(rows: &[AreaTime]) -> Result<Table, TableError> {
             )
             .allow_missing(),
     )?;
-    let optional = |v: Option<f64>| v.map_or(Value::Null, Value::Float);
     for row in rows {
         table.push_row([
             Value::Int(row.area as i64),
             Value::Float(row.time_ms),
-            optional(row.mean_rate),
-            optional(row.participation_ratio),
-            optional(row.accuracy),
+            Value::optional(row.mean_rate),
+            Value::optional(row.participation_ratio),
+            Value::optional(row.accuracy),
         ])?;
     }
     table.finish()

@@ -194,16 +194,12 @@ fn neurons_table(recordings: &Recordings) -> Result<Table, StageError> {
                 Value::Float(*start),
                 Value::Float(*end),
                 Value::Text(neuron.region.clone()),
-                optional(mean_and_deviation(presentations()).map(|(mean, _)| mean)),
-                optional(own.map(|(mean, _)| mean)),
+                Value::finite(mean_and_deviation(presentations()).map(|(mean, _)| mean)),
+                Value::finite(own.map(|(mean, _)| mean)),
                 Value::Float(missing as f64 / all as f64),
             ])?;
         }
     }
     let finished: Result<Table, TableError> = table.finish();
     Ok(finished?)
-}
-
-pub(super) fn optional(value: Option<f64>) -> Value {
-    value.filter(|v| v.is_finite()).map_or(Value::Null, Value::Float)
 }

@@ -39,6 +39,18 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// A number that may be missing.
+    pub(crate) fn optional(value: Option<f64>) -> Self {
+        value.map_or(Self::Null, Self::Float)
+    }
+
+    /// A number that may be missing, and is where it has diverged.
+    pub(crate) fn finite(value: impl Into<Option<f64>>) -> Self {
+        Self::optional(value.into().filter(|value| value.is_finite()))
+    }
+}
+
+impl Value {
     /// The type, or `None` for [`Value::Null`].
     pub(crate) fn dtype(&self) -> Option<DType> {
         match self {

@@ -42,10 +42,6 @@ pub(super) struct States {
     pub(super) found: Vec<DelayState>,
 }
 
-fn optional(value: Option<f64>) -> Value {
-    value.map_or(Value::Null, Value::Float)
-}
-
 /// The columns accuracy, low, high and n.
 fn scored(schema: TableSchema) -> TableSchema {
     schema
@@ -134,7 +130,7 @@ pub(super) fn summary_table(layout: &Layout, trained: &Trained, measured: &Measu
     row.extend([
         Value::Float(measured.chance()),
         Value::Float(Score::of(&measured.twice_answers).accuracy()),
-        optional(without.map(|(_, answers, _)| Score::of(answers).accuracy())),
+        Value::optional(without.map(|(_, answers, _)| Score::of(answers).accuracy())),
         Value::Bool(trained.reached),
         Value::Int(trained.records.last().map_or(0, |record| record.step) as i64),
         Value::Int(layout.units() as i64),
@@ -157,7 +153,7 @@ pub(super) fn accuracy_table(measured: &Measured) -> Result<Table, TableError> {
     ];
     for (name, trials, answers) in parts {
         for (delay, condition, score) in trials.by_delay_and_condition(answers) {
-            let mut row = vec![Value::Text(name.into()), optional(delay), Value::Text(condition)];
+            let mut row = vec![Value::Text(name.into()), Value::optional(delay), Value::Text(condition)];
             row.extend(score_values(score));
             table.push_row(row)?;
         }
@@ -304,11 +300,11 @@ pub(super) fn psychometric_table(measured: &Measured) -> Result<Table, TableErro
         let fit = psychometric(&choices);
         table.push_row([
             Value::Text(condition),
-            optional(fit.map(|fit| fit.bias)),
-            optional(fit.map(|fit| fit.bias_error)),
-            optional(fit.map(|fit| fit.spread)),
-            optional(fit.map(|fit| fit.spread_error)),
-            optional(fit.map(|fit| fit.deviance)),
+            Value::optional(fit.map(|fit| fit.bias)),
+            Value::optional(fit.map(|fit| fit.bias_error)),
+            Value::optional(fit.map(|fit| fit.spread)),
+            Value::optional(fit.map(|fit| fit.spread_error)),
+            Value::optional(fit.map(|fit| fit.deviance)),
             Value::Int(choices.len() as i64),
             Value::Int(choices.iter().map(|c| c.answers).sum::<usize>() as i64),
         ])?;
@@ -363,7 +359,7 @@ pub(super) fn states_table(states: &States) -> Result<Table, TableError> {
             Value::Float(state.moved),
             Value::Int(state.attractor as i64),
             slowest.map_or(Value::Null, |mode| Value::Bool(mode.real_per_ms < 0.0)),
-            optional(slowest.and_then(|mode| mode.time_constant_ms)),
+            Value::optional(slowest.and_then(|mode| mode.time_constant_ms)),
         ])?;
     }
     table.finish()

@@ -25,10 +25,6 @@ fn key_values(found: &Found, area: usize) -> Vec<Value> {
     ]
 }
 
-fn optional(value: Option<f64>) -> Value {
-    value.map_or(Value::Null, Value::Float)
-}
-
 pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
         keys(TableSchema::new(
@@ -83,11 +79,11 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
                 Value::Int(steady.products as i64),
                 Value::Float(steady.norm),
                 Value::Float(steady.distance),
-                optional(steady.relative_distance),
+                Value::optional(steady.relative_distance),
                 Value::Float(steady.active_fraction),
                 flag(spectrum.and_then(|s| s.stable)),
                 flag(spectrum.and_then(|s| s.euler_stable)),
-                optional(slowest.and_then(|m| m.time_constant_ms)),
+                Value::optional(slowest.and_then(|m| m.time_constant_ms)),
             ]);
             table.push_row(row)?;
         }
@@ -144,7 +140,7 @@ pub(super) fn eigenvalues_table(found: &[Found]) -> Result<Table, TableError> {
                     Value::Float(m.real_per_ms),
                     Value::Float(m.imaginary_per_ms),
                     Value::Float(m.residual_per_ms),
-                    optional(m.time_constant_ms),
+                    Value::optional(m.time_constant_ms),
                     Value::Float(m.frequency_hz),
                     Value::Float(m.euler_factor),
                     Value::Bool(spectrum.converged),
@@ -196,12 +192,12 @@ pub(super) fn starts_table(found: &[Found]) -> Result<Table, TableError> {
             row.extend([
                 int(starts.map(|starts| starts.tried)),
                 int(starts.map(|starts| starts.settled)),
-                optional(starts.map(|starts| starts.agreeing as f64 / starts.tried.max(1) as f64)),
+                Value::optional(starts.map(|starts| starts.agreeing as f64 / starts.tried.max(1) as f64)),
                 int(starts.map(|starts| starts.distinct)),
                 starts
                     .and_then(|starts| starts.mono_stable())
                     .map_or(Value::Null, Value::Bool),
-                optional(point.return_distance),
+                Value::optional(point.return_distance),
             ]);
             table.push_row(row)?;
         }
@@ -264,7 +260,7 @@ pub(super) fn sizes_table(found: &[Found]) -> Result<Table, TableError> {
                     Value::Int(rank as i64),
                     Value::Float(*value),
                     Value::Bool(sizes.singular_values.converged),
-                    optional(bound),
+                    Value::optional(bound),
                     bound.map_or(Value::Null, |bound| Value::Bool(bound < 1.0)),
                     Value::Float(sizes.abscissa_per_ms),
                     Value::Float(sizes.non_normality.squared_norm.value.sqrt()),
@@ -294,8 +290,7 @@ pub(super) fn growth_table(found: &[Found]) -> Result<Table, TableError> {
         for (area, point) in f.point.areas.iter().enumerate() {
             for (steps, factor) in point.sizes.iter().flat_map(|sizes| &sizes.growth) {
                 let mut row = key_values(f, area);
-                let factor = Some(*factor).filter(|factor| factor.is_finite());
-                row.extend([Value::Float(*steps as f64 * f.dt_ms), optional(factor)]);
+                row.extend([Value::Float(*steps as f64 * f.dt_ms), Value::finite(*factor)]);
                 table.push_row(row)?;
             }
         }
@@ -343,10 +338,10 @@ pub(super) fn noise_table(found: &[Found]) -> Result<Table, TableError> {
             let active = trace.filter(|_| response.uncoupled > 0.0);
             let amplification = active.map(|trace| trace.value / response.uncoupled);
             row.extend([
-                optional(trace.map(|trace| trace.value)),
-                optional(trace.map(|trace| trace.error)),
+                Value::optional(trace.map(|trace| trace.value)),
+                Value::optional(trace.map(|trace| trace.error)),
                 Value::Float(response.uncoupled),
-                optional(amplification),
+                Value::optional(amplification),
                 Value::Bool(response.converged),
             ]);
             table.push_row(row)?;
@@ -384,8 +379,8 @@ pub(super) fn power_table(found: &[Found], frequencies: &[f64]) -> Result<Table,
                 let power = response.converged.then_some(power);
                 row.extend([
                     Value::Float(*frequency),
-                    optional(power.map(|power| power.value)),
-                    optional(power.map(|power| power.error)),
+                    Value::optional(power.map(|power| power.value)),
+                    Value::optional(power.map(|power| power.error)),
                 ]);
                 table.push_row(row)?;
             }
@@ -425,7 +420,6 @@ pub(super) fn exponents_table(found: &[Found]) -> Result<Table, TableError> {
         .tolerance(1e-6, 1e-6)
         .allow_missing(),
     )?;
-    let finite = |value: f64| optional(Some(value).filter(|value| value.is_finite()));
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
             let Some(exponents) = &point.exponents else { continue };
@@ -434,9 +428,9 @@ pub(super) fn exponents_table(found: &[Found]) -> Result<Table, TableError> {
                 let mut row = key_values(f, area);
                 row.extend([
                     Value::Int(rank as i64),
-                    finite(exponent.per_ms),
-                    finite(exponent.error_per_ms),
-                    optional(kaplan_yorke(&values)),
+                    Value::finite(exponent.per_ms),
+                    Value::finite(exponent.error_per_ms),
+                    Value::optional(kaplan_yorke(&values)),
                 ]);
                 table.push_row(row)?;
             }

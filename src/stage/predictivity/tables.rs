@@ -6,7 +6,6 @@ use super::params::{NeuronRows, Params};
 use super::picture::Matrix;
 use super::scoring::{Cell, Scored};
 use super::sources::Role;
-use crate::stage::recordings::optional;
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// What a feature set is known by.
@@ -100,13 +99,13 @@ fn summary_columns(schema: TableSchema) -> TableSchema {
 
 fn summary_values(summary: &Summary) -> [Value; 8] {
     [
-        optional(summary.r),
-        optional(summary.error),
-        optional(summary.ceiling),
-        optional(summary.ceiling_error),
-        optional(summary.ceiled),
-        optional(summary.ceiled_squared),
-        optional(summary.explained),
+        Value::finite(summary.r),
+        Value::finite(summary.error),
+        Value::finite(summary.ceiling),
+        Value::finite(summary.ceiling_error),
+        Value::finite(summary.ceiled),
+        Value::finite(summary.ceiled_squared),
+        Value::finite(summary.explained),
         Value::Int(summary.neurons as i64),
     ]
 }
@@ -192,7 +191,7 @@ pub(super) fn scores(scored: &Scored) -> Result<Table, TableError> {
     for cell in &scored.cells {
         for (region, group) in &scored.regions {
             let mut row = source_values(scored, cell.source);
-            row.extend([Value::Float(cell.model_ms), optional(cell.latency_ms)]);
+            row.extend([Value::Float(cell.model_ms), Value::finite(cell.latency_ms)]);
             row.extend(bin_values(scored, cell.bin));
             row.push(Value::Text(region.clone()));
             row.extend(summary_values(&summary_of(scored, cell, group)));
@@ -334,13 +333,13 @@ pub(super) fn paired_table(scored: &Scored) -> Result<Table, TableError> {
                 row.extend([
                     Value::Int(area as i64),
                     Value::Float(cell.model_ms),
-                    optional(cell.latency_ms),
+                    Value::finite(cell.latency_ms),
                 ]);
                 row.extend(bin_values(scored, cell.bin));
                 row.extend([
                     Value::Text(region.clone()),
                     Value::Float(paired.difference),
-                    optional(paired.error),
+                    Value::finite(paired.error),
                     Value::Float(paired.better),
                     Value::Int(paired.neurons as i64),
                 ]);
@@ -404,15 +403,15 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
         for n in group {
             let neuron = &scored.recordings.neurons[*n];
             let mut row = source_values(scored, cell.source);
-            row.extend([Value::Float(cell.model_ms), optional(cell.latency_ms)]);
+            row.extend([Value::Float(cell.model_ms), Value::finite(cell.latency_ms)]);
             row.extend(bin_values(scored, cell.bin));
             row.extend([
                 Value::Text(neuron.id.clone()),
                 Value::Text(neuron.region.clone()),
-                optional(scores[*n].r),
-                optional(scores[*n].error),
-                optional(scores[*n].ceiling),
-                optional(scores[*n].explained),
+                Value::finite(scores[*n].r),
+                Value::finite(scores[*n].error),
+                Value::finite(scores[*n].ceiling),
+                Value::finite(scores[*n].explained),
             ]);
             table.push_row(row)?;
         }

@@ -5,15 +5,6 @@ use cords::learn::{AreaInverse, EpochRecord, Evaluation, WindowRecord};
 use super::params::{Params, Phase};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
-/// A number that may have diverged.
-fn finite(value: f64) -> Value {
-    if value.is_finite() {
-        Value::Float(value)
-    } else {
-        Value::Null
-    }
-}
-
 /// Phases train different things: columns that would say nothing are left out.
 pub(super) fn training_table(params: &Params, epochs: &[EpochRecord]) -> Result<Table, TableError> {
     let phase = params.phase;
@@ -72,7 +63,7 @@ pub(super) fn training_table(params: &Params, epochs: &[EpochRecord]) -> Result<
             row.extend([r.cross_entropy, r.accuracy].map(Value::Float));
         }
         row.extend([
-            finite(r.validation_loss),
+            Value::finite(r.validation_loss),
             Value::Float(r.validation_accuracy),
             Value::Float(r.learning_rate),
             Value::Float(r.gradient_norm),
@@ -115,7 +106,7 @@ pub(super) fn windows_table(windows: &[WindowRecord]) -> Result<Table, TableErro
     for w in windows {
         let mut row = vec![Value::Int(w.epoch as i64 + 1)];
         row.extend([w.start_ms, w.end_ms, w.accuracy].map(Value::Float));
-        row.push(finite(w.cross_entropy));
+        row.push(Value::finite(w.cross_entropy));
         table.push_row(row)?;
     }
     table.finish()
@@ -185,7 +176,7 @@ pub(super) fn inversion_table(areas: &[(usize, AreaInverse)]) -> Result<Table, T
             Value::Int(area.area as i64),
             Value::Float(area.error),
             Value::Float(area.contraction),
-            finite(area.explained),
+            Value::finite(area.explained),
         ])?;
     }
     table.finish()
