@@ -57,7 +57,7 @@ impl Kind for Cognitive {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let model = Model::load(&context.input(&params.front_end.0)?.join("model.safetensors"))?;
-        let task = params.task.name().build();
+        let task = params.task.build();
         let classes = set.classes().len();
         if classes < task.least_classes() {
             return Err(StageError::new(format!(

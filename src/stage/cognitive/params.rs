@@ -1,7 +1,7 @@
 //! Parameters of `cognitive`, and what the engine takes of them.
 
 use cords::assoc::{Area, Layout, LossKind, Mask, Objective, Projection, TaskName, Timing, TrainOptions};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::stage::{DatasetRef, ModelRef, Violation};
@@ -28,68 +28,10 @@ pub(in crate::stage) enum LossName {
     SquaredError,
 }
 
-/// A task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::stage) enum Task {
-    /// whether two images, a delay apart, are the same
-    DelayedMatchImage,
-    /// whether two images, a delay apart, are of the same class
-    DelayedMatchClass,
-    /// to answer only where the second image is of another class
-    DelayedNonMatch,
-    /// to name the class of an image after a delay
-    DelayedCategory,
-    /// whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)
-    PairedAssociation,
-    /// of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one that is cued
-    ContextDecision,
-    /// to answer to the first half of the classes and not to the others
-    GoNoGo,
-    /// to answer with the place of an object, one of eight
-    ProSaccade,
-    /// to answer with the opposite place
-    AntiSaccade,
-    /// either, as cued
-    CuedSaccade,
-    /// to name the class of the object at the place that is cued afterwards
-    MultiObject,
-    /// whether one of several objects has changed
-    ChangeDetection,
-    /// for each image of a stream, whether it is of the class of the one before
-    OneBack,
-    /// the same for the one before that
-    TwoBack,
-    /// the same for three before
-    ThreeBack,
-    /// which of two classes is shown under noise
-    NoisyEvidence,
-    /// which of two images was shown longer
-    IntervalDiscrimination,
-}
-
-impl Task {
-    pub(in crate::stage) fn name(self) -> TaskName {
-        match self {
-            Self::DelayedMatchImage => TaskName::DelayedMatchImage,
-            Self::DelayedMatchClass => TaskName::DelayedMatchClass,
-            Self::DelayedNonMatch => TaskName::DelayedNonMatch,
-            Self::DelayedCategory => TaskName::DelayedCategory,
-            Self::PairedAssociation => TaskName::PairedAssociation,
-            Self::ContextDecision => TaskName::ContextDecision,
-            Self::GoNoGo => TaskName::GoNoGo,
-            Self::ProSaccade => TaskName::ProSaccade,
-            Self::AntiSaccade => TaskName::AntiSaccade,
-            Self::CuedSaccade => TaskName::CuedSaccade,
-            Self::MultiObject => TaskName::MultiObject,
-            Self::ChangeDetection => TaskName::ChangeDetection,
-            Self::OneBack => TaskName::OneBack,
-            Self::TwoBack => TaskName::TwoBack,
-            Self::ThreeBack => TaskName::ThreeBack,
-            Self::NoisyEvidence => TaskName::NoisyEvidence,
-            Self::IntervalDiscrimination => TaskName::IntervalDiscrimination,
-        }
-    }
+/// The tasks by name, with what they ask for.
+fn tasks(_: &mut SchemaGenerator) -> Schema {
+    let task = |name: &TaskName| json_schema!({ "type": "string", "const": name, "description": name.summary() });
+    json_schema!({ "oneOf": TaskName::ALL.iter().map(task).collect::<Vec<_>>() })
 }
 
 /// An association area.
@@ -131,7 +73,8 @@ pub(in crate::stage) struct Params {
     /// Images of the trials: training, validation and test trials are made of those parts.
     pub(in crate::stage) data: DatasetRef,
     /// What is learned.
-    pub(in crate::stage) task: Task,
+    #[schemars(schema_with = "tasks")]
+    pub(in crate::stage) task: TaskName,
     /// What trials are made of.
     #[serde(default)]
     pub(in crate::stage) stimuli: Stimuli,
@@ -393,7 +336,7 @@ impl Params {
             found.push(Violation::new("areas", format!("two areas are called `{}`", pair[0])));
         }
         let distinct = |values: &[f64]| values.iter().any(|value| *value != values[0]);
-        if self.task == Task::IntervalDiscrimination && self.durations.as_ref().is_some_and(|d| !distinct(d)) {
+        if self.task == TaskName::IntervalDiscrimination && self.durations.as_ref().is_some_and(|d| !distinct(d)) {
             found.push(Violation::new(
                 "durations",
                 "give at least two different intervals to compare",
@@ -404,7 +347,7 @@ impl Params {
 
     /// The task's durations with what is given in their place.
     pub(in crate::stage) fn timing(&self) -> Timing {
-        let own = self.task.name().timing();
+        let own = self.task.timing();
         Timing {
             fixation: self.fixation.unwrap_or(own.fixation),
             stimulus: self.stimulus.unwrap_or(own.stimulus),

@@ -17,19 +17,9 @@ impl Task for ChangeDetection {
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {
         let t = draw.timing();
-        let places = draw.places(t.objects);
-        let classes: Vec<usize> = places.iter().map(|_| draw.class()).collect();
-        let before: Vec<(u32, usize)> = classes
-            .iter()
-            .zip(&places)
-            .map(|(c, p)| (draw.image_of(*c), *p))
-            .collect();
+        let (before, place, class) = draw.objects(t.objects);
         let changed = draw.coin();
         let mut after = before.clone();
-        let (place, class) = (
-            places.first().copied().unwrap_or(0),
-            classes.first().copied().unwrap_or(0),
-        );
         let new = draw.other_class(class);
         let image = draw.image_of(new);
         if let Some(first) = after.first_mut().filter(|_| changed) {

@@ -26,7 +26,6 @@ impl Task for DelayedMatch {
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {
-        let t = draw.timing();
         let matches = draw.coin();
         let class = draw.class();
         let sample = draw.image_of(class);
@@ -41,16 +40,28 @@ impl Task for DelayedMatch {
             Rule::NonMatch => usize::from(!matches),
             Rule::Image | Rule::Class => 1 + usize::from(!matches),
         };
-        let delay = draw.delay();
-        Trial::new(if matches { "match" } else { "non-match" })
-            .hold("fixation", t.fixation, None)
-            .hold("sample", t.stimulus, Some(Scene::image(sample)))
-            .hold("delay", delay, None)
-            .hold("test", t.test, Some(Scene::image(test)))
-            .respond("response", t.response, None, target)
-            .delay(delay)
-            .variable("sample", class)
-            .variable("test", test_class)
-            .variable("choice", target)
+        let condition = if matches { "match" } else { "non-match" };
+        sample_and_test(draw, condition, (class, sample), (test_class, test), target)
     }
+}
+
+/// A sample, a delay, a test and the answer to both; sample and test with their classes.
+pub(super) fn sample_and_test(
+    draw: &mut Draw<'_>,
+    condition: &str,
+    (sample_class, sample): (usize, u32),
+    (test_class, test): (usize, u32),
+    target: usize,
+) -> Trial {
+    let (t, delay) = (draw.timing(), draw.delay());
+    Trial::new(condition)
+        .hold("fixation", t.fixation, None)
+        .hold("sample", t.stimulus, Some(Scene::image(sample)))
+        .hold("delay", delay, None)
+        .hold("test", t.test, Some(Scene::image(test)))
+        .respond("response", t.response, None, target)
+        .delay(delay)
+        .variable("sample", sample_class)
+        .variable("test", test_class)
+        .variable("choice", target)
 }

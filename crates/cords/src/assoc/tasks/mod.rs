@@ -204,6 +204,16 @@ impl<'a> Draw<'a> {
         let order = self.content.permutation(super::stimulus::PLACES);
         order.into_iter().take(count).map(|place| place as usize).collect()
     }
+
+    /// Images of any classes at different places: what is shown, and place and class of the first.
+    pub fn objects(&mut self, count: usize) -> (Vec<(u32, usize)>, usize, usize) {
+        let places = self.places(count);
+        let classes: Vec<usize> = places.iter().map(|_| self.class()).collect();
+        let items = classes.iter().zip(&places).map(|(c, p)| (self.image_of(*c), *p));
+        let items = items.collect();
+        let first = |values: &[usize]| values.first().copied().unwrap_or(0);
+        (items, first(&places), first(&classes))
+    }
 }
 
 /// Durations in ms and other values of a task. Not every task uses all of them.
@@ -338,6 +348,33 @@ impl TaskName {
         Self::NoisyEvidence,
         Self::IntervalDiscrimination,
     ];
+
+    /// What it asks for.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::DelayedMatchImage => "whether two images, a delay apart, are the same",
+            Self::DelayedMatchClass => "whether two images, a delay apart, are of the same class",
+            Self::DelayedNonMatch => "to answer only where the second image is of another class",
+            Self::DelayedCategory => "to name the class of an image after a delay",
+            Self::PairedAssociation => {
+                "whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)"
+            }
+            Self::ContextDecision => {
+                "of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one that is cued"
+            }
+            Self::GoNoGo => "to answer to the first half of the classes and not to the others",
+            Self::ProSaccade => "to answer with the place of an object, one of eight",
+            Self::AntiSaccade => "to answer with the opposite place",
+            Self::CuedSaccade => "either, as cued",
+            Self::MultiObject => "to name the class of the object at the place that is cued afterwards",
+            Self::ChangeDetection => "whether one of several objects has changed",
+            Self::OneBack => "for each image of a stream, whether it is of the class of the one before",
+            Self::TwoBack => "the same for the one before that",
+            Self::ThreeBack => "the same for three before",
+            Self::NoisyEvidence => "which of two classes is shown under noise",
+            Self::IntervalDiscrimination => "which of two images was shown longer",
+        }
+    }
 
     /// The task.
     pub fn build(self) -> Box<dyn Task> {

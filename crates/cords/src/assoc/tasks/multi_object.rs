@@ -21,21 +21,11 @@ impl Task for MultiObject {
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {
         let t = draw.timing();
-        let places = draw.places(t.objects);
-        let classes: Vec<usize> = places.iter().map(|_| draw.class()).collect();
-        let items: Vec<(u32, usize)> = classes
-            .iter()
-            .zip(&places)
-            .map(|(c, p)| (draw.image_of(*c), *p))
-            .collect();
-        let (place, class) = (
-            places.first().copied().unwrap_or(0),
-            classes.first().copied().unwrap_or(0),
-        );
+        let (items, place, class) = draw.objects(t.objects);
         let mut cue = [0.0; PLACES];
         cue[place % PLACES] = 1.0;
         let delay = draw.delay();
-        Trial::new(format!("{} objects", places.len()))
+        Trial::new(format!("{} objects", items.len()))
             .hold("fixation", t.fixation, None)
             .hold("stimulus", t.stimulus, Some(Scene::placed(&items)))
             .hold("delay", delay, None)
