@@ -9,6 +9,7 @@ pub mod device;
 pub mod dynamics;
 pub mod exchange;
 pub mod learn;
+mod linear;
 pub mod net;
 pub mod neural;
 pub mod noise;

@@ -3,6 +3,7 @@
 
 use super::AssocError;
 use super::measure::Score;
+use crate::linear::solve_positive;
 
 /// Cross-validated decoding of `classes` (one for each trial) from `activity`, `[trials, units]`. `ridge` is relative to the
 /// mean variance of a unit. None where fewer than two classes occur in either half.
@@ -78,7 +79,8 @@ impl Readout {
             });
         }
         (0..units).for_each(|i| normal[i * units + i] += ridge * variance);
-        solve(&mut normal, units, &mut weights, classes).then_some(Self { mean, weights, offset })
+        let weights = solve_positive(&normal, &weights, classes)?;
+        Some(Self { mean, weights, offset })
     }
 
     fn class(&self, row: &[f64]) -> usize {
@@ -95,54 +97,10 @@ impl Readout {
     }
 }
 
-/// Solves A X = B for a symmetric positive definite A by Cholesky's factorisation; A is overwritten, B becomes X
-/// (`[n, columns]`). False where A is not positive definite.
-fn solve(a: &mut [f64], n: usize, b: &mut [f64], columns: usize) -> bool {
-    for j in 0..n {
-        for i in j..n {
-            let mut sum = a[i * n + j];
-            for k in 0..j {
-                sum -= a[i * n + k] * a[j * n + k];
-            }
-            if i == j {
-                if !(sum.is_finite() && sum > 0.0) {
-                    return false;
-                }
-                a[j * n + j] = sum.sqrt();
-            } else {
-                a[i * n + j] = sum / a[j * n + j];
-            }
-        }
-    }
-    for column in 0..columns {
-        for i in 0..n {
-            let before: f64 = (0..i).map(|k| a[i * n + k] * b[k * columns + column]).sum();
-            b[i * columns + column] = (b[i * columns + column] - before) / a[i * n + i];
-        }
-        for i in (0..n).rev() {
-            let after: f64 = (i + 1..n).map(|k| a[k * n + i] * b[k * columns + column]).sum();
-            b[i * columns + column] = (b[i * columns + column] - after) / a[i * n + i];
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rng::{Purpose, Stream};
-
-    #[test]
-    fn the_solver_solves() {
-        // A = L L' with L = [[2, 0], [1, 3]].
-        let (mut a, mut b) = ([4.0, 2.0, 2.0, 10.0], [8.0, 22.0]);
-        assert!(solve(&mut a, 2, &mut b, 1));
-        assert!((b[0] - 1.0).abs() < 1e-14 && (b[1] - 2.0).abs() < 1e-14);
-        assert!(
-            !solve(&mut [1.0, 2.0, 2.0, 1.0], 2, &mut [0.0, 0.0], 1),
-            "not positive definite"
-        );
-    }
 
     #[test]
     fn separate_classes_are_read_and_noise_is_not() {

@@ -127,18 +127,17 @@ pub fn fixed_point(
         .exponents
         .map(|lyapunov| exponents(net, spontaneous, Input::Constant(&inp), &lyapunov, &mut |_, _| {}));
     let area = |(area, figures): (usize, &AreaSteadyState)| {
-        let jacobian = || AreaJacobian::at(net, area, &steady.state, &inp);
-        let spectrum = options
-            .spectrum
-            .filter(|_| figures.converged)
-            .map(|spectrum| area_spectrum(&jacobian(), net.euler().dt_ms, &spectrum, &mut |_, _| {}));
-        let sizes = options.sizes.as_ref().filter(|_| figures.converged);
+        let dt_ms = net.euler().dt_ms;
+        let asked = figures.converged && (options.spectrum.is_some() || options.sizes.is_some());
+        let jacobian = asked.then(|| AreaJacobian::at(net, area, &steady.state, &inp));
+        let spectrum = jacobian.as_ref().zip(options.spectrum);
+        let sizes = jacobian.as_ref().zip(options.sizes.as_ref());
         AreaFixedPoint {
             steady: *figures,
-            spectrum,
+            spectrum: spectrum.map(|(jacobian, options)| area_spectrum(jacobian, dt_ms, &options, &mut |_, _| {})),
             starts: starts.as_ref().map(|starts| starts[area]),
             return_distance: returns.as_ref().map(|returns| returns[area]),
-            sizes: sizes.map(|options| sizes_of(&jacobian(), net.euler().dt_ms, options)),
+            sizes: sizes.map(|(jacobian, options)| sizes_of(jacobian, dt_ms, options)),
             response: responses.as_ref().map(|responses| responses[area].clone()),
             exponents: exponents.as_ref().map(|exponents| exponents[area].clone()),
         }

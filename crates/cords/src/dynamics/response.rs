@@ -168,11 +168,6 @@ impl<'a> NoisySteps<'a> {
         };
         leading_eigenvalues(&covariance, &options, &mut |_, _| {})
     }
-
-    /// Steps after which the slowest mode, which loses a share `decay` of itself in every step, is at `tolerance`.
-    pub fn steps_until(decay: f64, tolerance: f64) -> usize {
-        (tolerance.ln() / (1.0 - decay).ln()).ceil().max(1.0) as usize
-    }
 }
 
 /// sum over t < steps of M^t Q (M^T)^t.

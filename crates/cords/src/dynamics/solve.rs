@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::krylov::{add_scaled, dot, norm};
 use super::steady::SteadyOptions;
+use crate::linear::solve_positive;
 use crate::net::CordsNet;
 
 /// How an area is brought to a steady state.
@@ -30,6 +31,15 @@ pub(super) struct Settled {
     pub(super) residual: f64,
     /// Products with the recurrent convolution.
     pub(super) products: usize,
+}
+
+impl Settled {
+    /// The end, where g is small enough, the products are used up, or activity is no longer finite.
+    fn of(g: &[f64], products: usize, options: &SteadyOptions) -> Option<Self> {
+        let residual = largest(g);
+        let ends = residual <= options.tolerance || products > options.max_steps || !residual.is_finite();
+        ends.then_some(Self { residual, products })
+    }
 }
 
 /// One area with a constant current.
@@ -79,9 +89,8 @@ impl<'a> Area<'a> {
         loop {
             let (g, _) = self.defect(activity);
             products += 1;
-            let residual = largest(&g);
-            if residual <= options.tolerance || products > options.max_steps || !residual.is_finite() {
-                return Settled { residual, products };
+            if let Some(settled) = Settled::of(&g, products, options) {
+                return settled;
             }
             add_scaled(activity, alpha, &g);
         }
@@ -97,9 +106,8 @@ impl<'a> Area<'a> {
         loop {
             let (g, _) = self.defect(activity);
             products += 1;
-            let residual = largest(&g);
-            if residual <= options.tolerance || products > options.max_steps || !residual.is_finite() {
-                return Settled { residual, products };
+            if let Some(settled) = Settled::of(&g, products, options) {
+                return settled;
             }
             let size = norm(&g);
             if size > GROWTH * best {
@@ -134,9 +142,8 @@ impl<'a> Area<'a> {
         let mut products = 1;
         let mut forcing = LOOSEST;
         loop {
-            let residual = largest(&g);
-            if residual <= options.tolerance || products > options.max_steps || !residual.is_finite() {
-                return Settled { residual, products };
+            if let Some(settled) = Settled::of(&g, products, options) {
+                return settled;
             }
             // (I - D W) step = g.
             let apply = |x: &[f64]| {
@@ -200,43 +207,15 @@ fn largest(values: &[f64]) -> f64 {
     crate::device::largest(&values.iter().map(|value| value.abs()).collect::<Vec<_>>())
 }
 
-/// Weights w with |g - sum of w_i differences_i| smallest, a little regularised.
+/// Weights w with |g - sum of w_i differences_i| smallest, a little regularised; 0 where there are none.
 fn least_squares(differences: &[Vec<f64>], g: &[f64]) -> Vec<f64> {
     let m = differences.len();
-    let mut matrix: Vec<Vec<f64>> = differences
-        .iter()
-        .map(|a| differences.iter().map(|b| dot(a, b)).collect())
-        .collect();
-    let trace: f64 = (0..m).map(|i| matrix[i][i]).sum();
-    (0..m).for_each(|i| matrix[i][i] += REGULARISATION * trace);
-    let right = differences.iter().map(|a| dot(a, g)).collect();
-    solve_positive(matrix, right)
-}
-
-/// Solves a small positive definite system by Cholesky's factorisation; 0 where it is not positive definite.
-fn solve_positive(mut matrix: Vec<Vec<f64>>, mut x: Vec<f64>) -> Vec<f64> {
-    let n = x.len();
-    for j in 0..n {
-        for i in j..n {
-            let sum: f64 = (0..j).map(|k| matrix[i][k] * matrix[j][k]).sum();
-            matrix[i][j] -= sum;
-        }
-        let pivot = matrix[j][j];
-        if pivot.is_nan() || pivot <= 0.0 {
-            return vec![0.0; n];
-        }
-        let root = pivot.sqrt();
-        (j..n).for_each(|i| matrix[i][j] /= root);
-    }
-    for i in 0..n {
-        let sum: f64 = (0..i).map(|k| matrix[i][k] * x[k]).sum();
-        x[i] = (x[i] - sum) / matrix[i][i];
-    }
-    for i in (0..n).rev() {
-        let sum: f64 = (i + 1..n).map(|k| matrix[k][i] * x[k]).sum();
-        x[i] = (x[i] - sum) / matrix[i][i];
-    }
-    x
+    let products = differences.iter().flat_map(|a| differences.iter().map(|b| dot(a, b)));
+    let mut matrix: Vec<f64> = products.collect();
+    let trace: f64 = (0..m).map(|i| matrix[i * m + i]).sum();
+    (0..m).for_each(|i| matrix[i * m + i] += REGULARISATION * trace);
+    let right: Vec<f64> = differences.iter().map(|a| dot(a, g)).collect();
+    solve_positive(&matrix, &right, 1).unwrap_or_else(|| vec![0.0; m])
 }
 
 /// Solves A x = b to |b - A x| <= tolerance |b| by restarted GMRES (Saad and Schultz 1986), or for as long as the products
@@ -330,12 +309,5 @@ mod tests {
         // Nothing to do, and nothing allowed.
         assert_eq!(gmres(&apply, &vec![0.0; n], 1e-12, 10), (vec![0.0; n], 0));
         assert_eq!(gmres(&apply, &b, 1e-12, 0).1, 0);
-    }
-
-    #[test]
-    fn small_systems() {
-        let x = solve_positive(vec![vec![4.0, 2.0], vec![2.0, 3.0]], vec![8.0, 8.0]);
-        assert!((x[0] - 1.0).abs() < 1e-14 && (x[1] - 2.0).abs() < 1e-14, "{x:?}");
-        assert_eq!(solve_positive(vec![vec![-1.0]], vec![1.0]), [0.0]);
     }
 }
