@@ -10,24 +10,29 @@ use crate::rng::{Purpose, Stream};
 /// Images of a batch.
 pub const BATCH: usize = 16;
 
-/// So many images of noise.
-struct Noise(usize);
+/// Images of normal noise, their classes in turn.
+pub(crate) struct Noise {
+    pub(crate) count: usize,
+    pub(crate) channels: usize,
+    pub(crate) side: usize,
+    pub(crate) classes: usize,
+}
 
 impl Images for Noise {
     fn len(&self) -> usize {
-        self.0
+        self.count
     }
     fn channels(&self) -> usize {
-        3
+        self.channels
     }
     fn side(&self) -> usize {
-        64
+        self.side
     }
     fn classes(&self) -> usize {
-        10
+        self.classes
     }
     fn label(&self, i: usize) -> u32 {
-        (i % 10) as u32
+        (i % self.classes) as u32
     }
     fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
         Stream::new(1, Purpose::Probe, i as u64, 0, 0, 0).normal_fill(out);
@@ -54,9 +59,15 @@ pub fn train_within<D: Device<f32>>(device: &D, history: HistoryPrecision, bytes
         },
         ..DirectConfig::default()
     };
+    let noise = |count| Noise {
+        count,
+        channels: 3,
+        side: 64,
+        classes: 10,
+    };
     let data = Data {
-        train: &Noise(3 * BATCH),
-        validation: &Noise(BATCH),
+        train: &noise(3 * BATCH),
+        validation: &noise(BATCH),
     };
     let mut go = |_: crate::learn::Progress<'_>| ControlFlow::Continue(());
     train_cordsnet(

@@ -22,6 +22,8 @@ mod gpu;
 mod hardware;
 mod libraries;
 mod products;
+mod recording;
+mod tally;
 
 #[cfg(test)]
 mod emulated;
@@ -35,6 +37,9 @@ pub use gpu::{Argument, Gpu, KERNELS, Pass};
 pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable};
 pub use libraries::{Found, Library, libraries};
 pub use products::{Filter, WeightSum, Workspace};
+pub use recording::Recording;
+use tally::CELLS;
+pub use tally::Tally;
 
 use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, OutOfMemory};
 use crate::net::Phi;
@@ -70,46 +75,6 @@ pub struct Buffer<M> {
     len: usize,
 }
 
-/// Numbers that kernels have left, all in one buffer.
-pub struct Tally<M> {
-    cells: Buffer<M>,
-    /// Places of what has been left and not been read.
-    places: Vec<std::ops::Range<usize>>,
-    /// What was read when the buffer was full.
-    read: Vec<Vec<f64>>,
-}
-
-impl<M> Default for Tally<M> {
-    fn default() -> Self {
-        Self {
-            cells: Buffer::default(),
-            places: Vec::new(),
-            read: Vec::new(),
-        }
-    }
-}
-
-/// A piece of work from one time to the next.
-#[derive(Default)]
-pub enum Recording<G> {
-    /// It was never done.
-    #[default]
-    New,
-    /// It was done once: there is memory for everything, and every convolution has its algorithm.
-    Done,
-    /// What it asked for.
-    Recorded {
-        /// To be done again.
-        graph: G,
-        /// Of the numbers that it leaves.
-        places: Vec<std::ops::Range<usize>>,
-        /// That of the scratch memory that it uses.
-        generation: u64,
-    },
-    /// It cannot be recorded.
-    Refused,
-}
-
 /// Activity as bfloat16, with the signs of the currents that it came from, 32 a word.
 pub struct Packed<M> {
     values: Buffer<M>,
@@ -119,9 +84,6 @@ pub struct Packed<M> {
 /// Parts that a sum over all values is taken in, and those of a sum over a channel's positions.
 const PARTS: usize = 1 << 10;
 const CHANNEL_PARTS: usize = 64;
-/// Numbers of a tally: those of a whole training step of the published trial.
-const CELLS: usize = 1 << 17;
-
 /// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice. Also returns how
 /// many it were. That number shows in the last bits, as sums are grouped by it.
 ///
@@ -218,36 +180,6 @@ impl<G: Gpu> Cuda<G> {
         }
     }
 
-    /// Room for `count` numbers in a tally: the first one's place.
-    fn places(&self, tally: &mut Tally<G::Memory>, count: usize) -> usize {
-        assert!(count <= CELLS);
-        if tally.cells.len == 0 {
-            tally.cells = self.room(CELLS, size_of::<f64>());
-        }
-        let used = tally.places.last().map_or(0, |last| last.end);
-        let first = if used + count > CELLS {
-            self.take(tally);
-            0
-        } else {
-            used
-        };
-        tally.places.push(first..first + count);
-        first
-    }
-
-    /// Reads what the buffer of a tally holds.
-    fn take(&self, tally: &mut Tally<G::Memory>) {
-        let used = tally.places.last().map_or(0, |last| last.end);
-        let mut host = vec![0.0f64; used];
-        if let Some(memory) = &tally.cells.memory
-            && used > 0
-        {
-            self.attempt(|gpu| gpu.read(memory, bytemuck::cast_slice_mut(&mut host)));
-        }
-        let lists = tally.places.drain(..).map(|place| host[place].to_vec());
-        tally.read.extend(lists);
-    }
-
     /// Per channel, sums as `channel_sums` takes them, of `a` and `b` or of one of them.
     fn channel_sums(
         &self,
@@ -279,31 +211,6 @@ impl<G: Gpu> Cuda<G> {
             maps.channels,
         );
         self.fetched(&totals)
-    }
-
-    /// Records `work` without doing it; nothing, where that is not possible.
-    fn record(
-        &self,
-        tally: &mut Tally<G::Memory>,
-        work: &mut impl FnMut(&mut Tally<G::Memory>),
-    ) -> Recording<G::Graph> {
-        let generation = self.gpu.generation();
-        if self.gpu.begin_recording().is_err() {
-            return Recording::Refused;
-        }
-        work(tally);
-        let graph = self.gpu.end_recording();
-        let places = std::mem::take(&mut tally.places);
-        tally.read.clear();
-        // What failed was asked for in vain, and is asked for again.
-        match (graph, self.failure().take()) {
-            (Ok(graph), None) => Recording::Recorded {
-                graph,
-                places,
-                generation,
-            },
-            _ => Recording::Refused,
-        }
     }
 
     /// `[rows, channels, plane]` as `[rows, plane, channels]`.
@@ -354,30 +261,9 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         &self,
         recording: &mut Recording<G::Graph>,
         tally: &mut Tally<G::Memory>,
-        mut work: impl FnMut(&mut Tally<G::Memory>),
+        work: impl FnMut(&mut Tally<G::Memory>),
     ) {
-        if self.failure().is_some() {
-            return work(tally);
-        }
-        let outdated = match recording {
-            Recording::New | Recording::Refused => false,
-            Recording::Done => true,
-            Recording::Recorded { generation, .. } => *generation != self.gpu.generation(),
-        };
-        if outdated {
-            *recording = self.record(tally, &mut work);
-        }
-        match recording {
-            Recording::Recorded { graph, places, .. } => {
-                tally.places.clone_from(places);
-                self.attempt(|gpu| gpu.replay(graph));
-            }
-            Recording::New => {
-                work(tally);
-                *recording = Recording::Done;
-            }
-            Recording::Done | Recording::Refused => work(tally),
-        }
+        self.do_again(recording, tally, work);
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {

@@ -5,7 +5,7 @@ use super::*;
 use crate::data::{ImageSetWriter, Split, SplitImages, Splits};
 use crate::device::Cpu;
 use crate::learn::{
-    Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Images, Initialisation, OptimiserKind, TrainError, evaluate,
+    Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, OptimiserKind, TrainError, evaluate,
     train_cordsnet,
 };
 use crate::net::{Architecture, Euler, Model, ModelInfo, Presentation};
@@ -13,6 +13,7 @@ use crate::noise::{Condition, EvaluationOptions, NoiseError, NoiseResult, Observ
 use crate::record::{AreaTime, RecordError, RecordOptions, record};
 use crate::rng::{Purpose, Stream};
 use crate::selftest;
+use crate::selftest::memory::Noise;
 
 const ENOUGH: usize = 1 << 30;
 
@@ -61,60 +62,41 @@ fn networks_equal_float64() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+/// What of a whole selftest is further off than allowed.
+fn missed(device: &Cuda<Emulated>, (rounding, bounds): selftest::Allowed) -> Vec<selftest::Finding> {
+    let mut findings = selftest::kernels(device, rounding).expect("it does not fail");
+    findings.extend(selftest::networks(device, bounds).expect("it does not fail"));
+    findings.extend(selftest::reference(device, bounds).expect("it does not fail"));
+    findings.retain(|finding| !finding.passed());
+    findings
+}
+
 /// What the selftest allows for a GPU that rounds the factors of convolutions to eleven significant bits is enough for that; what
 /// is allowed for float32 is not.
 #[test]
 fn rounded_products_are_found_and_allowed_for() {
     let device = Cuda::new(Emulated::new(ENOUGH).rounded(11), 8);
-    let run = |(rounding, bounds)| {
-        let mut findings = selftest::kernels(&device, rounding).expect("it does not fail");
-        findings.extend(selftest::networks(&device, bounds).expect("it does not fail"));
-        findings.extend(selftest::reference(&device, bounds).expect("it does not fail"));
-        findings.retain(|finding| !finding.passed());
-        findings
-    };
-    let missed = run(selftest::TF32);
-    assert!(missed.is_empty(), "{missed:#?}");
-    assert!(run(selftest::FLOAT32).len() > 50);
+    let found = missed(&device, selftest::TF32);
+    assert!(found.is_empty(), "{found:#?}");
+    assert!(missed(&device, selftest::FLOAT32).len() > 50);
 }
 
 /// The same where convolutions are computed from bfloat16, as far as their channels allow it.
 #[test]
 fn bfloat16_is_found_and_allowed_for() {
     let device = Cuda::new(Emulated::new(ENOUGH).rounded(11).narrow(), 8);
-    let run = |(rounding, bounds)| {
-        let mut findings = selftest::kernels(&device, rounding).expect("it does not fail");
-        findings.extend(selftest::networks(&device, bounds).expect("it does not fail"));
-        findings.extend(selftest::reference(&device, bounds).expect("it does not fail"));
-        findings.retain(|finding| !finding.passed());
-        findings
-    };
-    let missed = run(selftest::BFLOAT16);
-    assert!(missed.is_empty(), "{missed:#?}");
-    assert!(run(selftest::FLOAT32).len() > 50);
+    let found = missed(&device, selftest::BFLOAT16);
+    assert!(found.is_empty(), "{found:#?}");
+    assert!(missed(&device, selftest::FLOAT32).len() > 50);
 }
 
-/// So many images of noise.
-struct Noise(usize);
-
-impl Images for Noise {
-    fn len(&self) -> usize {
-        self.0
-    }
-    fn channels(&self) -> usize {
-        2
-    }
-    fn side(&self) -> usize {
-        16
-    }
-    fn classes(&self) -> usize {
-        3
-    }
-    fn label(&self, i: usize) -> u32 {
-        (i % 3) as u32
-    }
-    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
-        Stream::new(1, Purpose::Probe, i as u64, 0, 0, 0).normal_fill(out);
+/// So many images for [`architecture`].
+fn noise(count: usize) -> Noise {
+    Noise {
+        count,
+        channels: 2,
+        side: 16,
+        classes: 3,
     }
 }
 
@@ -154,8 +136,8 @@ fn train<D: Device<f32>>(
         ..DirectConfig::default()
     };
     let data = Data {
-        train: &Noise(24),
-        validation: &Noise(8),
+        train: &noise(24),
+        validation: &noise(8),
     };
     let euler = Euler::published();
     let mut go = |_: crate::learn::Progress<'_>| ControlFlow::Continue(());
