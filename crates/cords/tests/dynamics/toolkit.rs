@@ -1,0 +1,353 @@
+//! Singular values, growth, noise response and exponents.
+
+use cords::dynamics::*;
+use cords::net::{CordsNet, Euler, Parameters, Phi};
+use cords::rng::{Purpose, Stream};
+
+use crate::nets::*;
+use crate::support::Fixture;
+
+#[test]
+fn fixture_singular_values_of_the_convolution_match_the_reference() {
+    let fixture = Fixture::open("dynamics.safetensors");
+    let net = fixture_net(&fixture);
+    let units = net.bias(0).len();
+    let jacobian = AreaJacobian::with_derivative(&net, 0, vec![1.0; units]);
+    let convolution = jacobian.coupling();
+    let mut expected = fixture.tensor("conv.singular_values").data;
+    expected.sort_by(|a, b| b.total_cmp(a));
+    let options = KrylovOptions {
+        count: 10,
+        ..KrylovOptions::default()
+    };
+    let found = singular_values(&convolution, &options, &mut |_, _| {});
+    assert!(found.converged && found.values.len() == 10);
+    for (found, expected) in found.values.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-8, "{found} {expected}");
+    }
+    // The norm is bounded by that of the circular convolution, closely.
+    let (channels, side) = (fixture.number("channels") as usize, fixture.number("size") as usize);
+    let bound = norm_bound(&fixture.tensor("weight").data, channels, side).expect("finite");
+    assert!(
+        bound >= expected[0] && bound < 1.1 * expected[0],
+        "{bound} {}",
+        expected[0]
+    );
+    // |A|_F^2 is the sum of their squares; no eigenvalue is to the right of the numerical abscissa, which no singular value is below.
+    let sizes = non_normality(&convolution, 200, 1);
+    let squares: f64 = expected.iter().map(|value| value * value).sum();
+    let Estimate { value, error } = sizes.squared_norm;
+    assert!(
+        (value - squares).abs() < 5.0 * error && error < 0.01 * squares,
+        "{value} +- {error}, {squares}"
+    );
+    let abscissa = numerical_abscissa(&convolution, &options).values[0];
+    let rightmost = complex(&fixture, "conv.eigenvalues")[0][0];
+    assert!(
+        abscissa > rightmost && abscissa < expected[0],
+        "{rightmost} {abscissa} {}",
+        expected[0]
+    );
+    let eigenvalues: f64 = complex(&fixture, "conv.eigenvalues")
+        .iter()
+        .map(|v| v[0] * v[0] + v[1] * v[1])
+        .sum();
+    let departure = ((squares - eigenvalues) / squares).sqrt();
+    assert!(
+        sizes.least_departure > 0.0 && sizes.least_departure < departure,
+        "{sizes:?} {departure}"
+    );
+}
+
+#[test]
+fn fixture_covariances_match_the_reference() {
+    let fixture = Fixture::open("dynamics.safetensors");
+    let net = fixture_net(&fixture);
+    let mut compared = 0;
+    for i in (0..).take_while(|i| fixture.has(&format!("jacobian.{i}.covariance_diagonal"))) {
+        compared += 1;
+        let expected = fixture.tensor(&format!("jacobian.{i}.covariance_diagonal")).data;
+        let jacobian = jacobian(&net, &fixture, i);
+        // The file's time is in units of tau.
+        let covariance = stationary_covariance(&jacobian, 2.0 / TAU).expect("stable");
+        let n = expected.len();
+        for (unit, expected) in expected.iter().enumerate() {
+            let found = covariance[unit * n + unit];
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "state {i}, unit {unit}: {found}, {expected}"
+            );
+        }
+        // Euler steps small enough to be the continuous system, and probes enough for a part of a per cent.
+        let dt = 0.02;
+        let noise = (2.0 / TAU * dt).sqrt();
+        let system = NoisySteps::new(&jacobian, dt, vec![noise; n]);
+        let options = ResponseOptions {
+            max_steps: 100_000,
+            ..ResponseOptions::default()
+        };
+        let found = system.response(0..n, 1.0 - dt / TAU, &[], &options, &mut |_, _| {});
+        let trace: f64 = expected.iter().sum();
+        let Estimate { value, error } = found.trace;
+        assert!(found.converged && error < 0.02 * trace);
+        assert!(
+            (value - trace).abs() < 4.0 * error + 0.005 * trace,
+            "{value} +- {error}, {trace}"
+        );
+    }
+    assert!(compared > 0, "the file holds no covariance");
+}
+
+/// A convolution that moves everything by one pixel: out of the map, in the end. Its norm is 1, its only eigenvalue 0; in a circle
+/// it would be as large as 1.
+#[test]
+fn a_shift_has_norm_1_and_spectral_radius_0() {
+    let mut parameters = arbitrary(&small(), 1.0);
+    let set = |parameters: &mut Parameters<f64>, part: &str, value: &dyn Fn(usize) -> f64| {
+        let name = format!("area_conv.0.parametrizations.weight.{part}");
+        let data = &mut parameters.get_mut(&name).expect("there").data;
+        data.iter_mut().enumerate().for_each(|(i, v)| *v = value(i));
+    };
+    set(&mut parameters, "original0", &|_| 1.0);
+    // Channel to itself, from the left.
+    set(&mut parameters, "original1", &|i| {
+        f64::from(u8::from(i / 9 % 8 == i / 72 && i % 9 == 3))
+    });
+    let net = CordsNet::new(&small(), &parameters, &Euler::published(), Phi::Relu).expect("a network");
+    let units = net.bias(0).len();
+    let jacobian = AreaJacobian::with_derivative(&net, 0, vec![1.0; units]);
+    let shift = jacobian.coupling();
+    let largest = KrylovOptions {
+        count: 3,
+        which: Which::FarthestFrom(0.0),
+        ..KrylovOptions::default()
+    };
+    let found = leading_eigenvalues(&shift, &largest, &mut |_, _| {});
+    // Eight moves lead out: rounding 1e-16 may show as its eighth root, 1e-2.
+    assert!(
+        found.pairs.iter().all(|pair| pair.value.norm() < 2e-2),
+        "{:?}",
+        found.pairs[0].value
+    );
+    let norm = singular_values(&shift, &KrylovOptions::default(), &mut |_, _| {});
+    assert!((norm.values[0] - 1.0).abs() < 1e-10, "{}", norm.values[0]);
+}
+
+/// A steady state of an image in the small network, settled far below the tolerances, with its embedding.
+fn image_state(net: &CordsNet<f64>) -> (cords::net::State<f64>, Vec<f64>) {
+    let options = SteadyOptions {
+        tolerance: 1e-13,
+        method: SteadyMethod::NewtonKrylov,
+        ..SteadyOptions::default()
+    };
+    let spontaneous = spontaneous_steady_state(net, &options, &mut |_, _| {});
+    let mut pixels = vec![0.0; net.architecture().image_len()];
+    image(0, &mut pixels);
+    let pixels: Vec<f64> = pixels.iter().map(|v| f64::from(*v)).collect();
+    let inp = net.embed(&pixels, 1);
+    let steady = steady_state(net, &inp, &spontaneous, &options, &mut |_, _| {});
+    assert!(spontaneous.converged() && steady.converged());
+    (steady.state, inp)
+}
+
+#[test]
+fn the_network_s_jacobian_is_that_of_its_steps_and_has_the_areas_eigenvalues() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let whole = NetworkJacobian::at(&net, &state, &inp);
+    let n = whole.dim();
+    let mut stream = Stream::new(3, Purpose::Probe, 0, 0, 0, 0);
+    let x: Vec<f64> = (0..n).map(|_| stream.normal()).collect();
+    let y: Vec<f64> = (0..n).map(|_| stream.normal()).collect();
+    let (mut ax, mut aty) = (vec![0.0; n], vec![0.0; n]);
+    whole.apply(&x, &mut ax);
+    whole.apply_transpose(&y, &mut aty);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    assert!((dot(&ax, &y) - dot(&x, &aty)).abs() < 1e-10);
+    // One Euler step, a little beside the steady state where units are active: dt J x, but for roundings, since phi is linear there.
+    let dt = net.euler().dt_ms;
+    let little = 1e-7;
+    let active: Vec<f64> = state
+        .areas
+        .iter()
+        .flatten()
+        .zip(&x)
+        .map(|(r, x)| if *r > 1e-4 { *x } else { 0.0 })
+        .collect();
+    whole.apply(&active, &mut ax);
+    let mut moved = state.clone();
+    for (area, activity) in moved.areas.iter_mut().enumerate() {
+        let changes = &active[whole.range(area)];
+        activity.iter_mut().zip(changes).for_each(|(r, x)| *r += little * x);
+    }
+    let started = moved.clone();
+    net.step(&mut moved, &inp);
+    let mut still = state.clone();
+    net.step(&mut still, &inp);
+    for area in 0..whole.areas() {
+        let range = whole.range(area);
+        for (i, unit) in range.enumerate() {
+            let change =
+                (moved.areas[area][i] - still.areas[area][i]) - (started.areas[area][i] - state.areas[area][i]);
+            // Units that are about to become active are not linear.
+            if state.areas[area][i] > 1e-4 {
+                let expected = dt * little * ax[unit];
+                assert!(
+                    (change - expected).abs() < 1e-5 * little,
+                    "area {area}, unit {i}: {change} {expected}"
+                );
+            }
+        }
+    }
+    // The union of the areas' spectra.
+    let options = KrylovOptions {
+        count: 6,
+        ..KrylovOptions::default()
+    };
+    let found = leading_eigenvalues(&whole, &options, &mut |_, _| {});
+    let spectrum = SpectrumOptions::default();
+    let mut modes: Vec<f64> = (0..whole.areas())
+        .flat_map(|area| {
+            let jacobian = AreaJacobian::at(&net, area, &state, &inp);
+            area_spectrum(&jacobian, dt, &spectrum, &mut |_, _| {}).modes
+        })
+        .map(|mode| mode.real_per_ms)
+        .collect();
+    modes.sort_by(|a, b| b.total_cmp(a));
+    assert!(found.converged);
+    for (pair, expected) in found.pairs.iter().zip(&modes) {
+        assert!((pair.value.re - expected).abs() < 1e-8, "{} {expected}", pair.value);
+    }
+}
+
+#[test]
+fn lyapunov_exponents_at_a_stable_steady_state_are_its_euler_factors() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let options = LyapunovOptions {
+        count: 2,
+        // Slow modes are close to each other.
+        burn_in: 20_000,
+        steps: 2000,
+        ..LyapunovOptions::default()
+    };
+    let input = cords::net::Input::Constant(&inp);
+    let found = exponents(&net, &state, input, &options, &mut |_, _| {});
+    let dt = net.euler().dt_ms;
+    // The slowest modes of area 1 are so close to each other that so many steps do not tell them apart.
+    for (area, found) in found.iter().enumerate().take(1) {
+        let jacobian = AreaJacobian::at(&net, area, &state, &inp);
+        let spectrum = area_spectrum(&jacobian, dt, &SpectrumOptions::default(), &mut |_, _| {});
+        let slowest = spectrum
+            .modes
+            .iter()
+            .max_by(|a, b| a.euler_factor.total_cmp(&b.euler_factor));
+        let slowest = slowest.expect("modes");
+        assert!((slowest.euler_factor - spectrum.euler_radius).abs() < 1e-9);
+        // A mode that turns stretches its plane evenly, but not a single direction.
+        let exponent = match slowest.imaginary_per_ms == 0.0 {
+            true => found[0].per_ms,
+            false => 0.5 * (found[0].per_ms + found[1].per_ms),
+        };
+        let expected = spectrum.euler_radius.ln() / dt;
+        assert!((exponent - expected).abs() < 1e-6, "area {area}: {found:?} {expected}");
+    }
+}
+
+#[test]
+fn perturbations_grow_no_more_than_the_abscissa_allows_and_then_decay() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let jacobian = AreaJacobian::at(&net, 3, &state, &inp);
+    let dt = net.euler().dt_ms;
+    let steps = [0, 1, 2, 5, 200];
+    let options = KrylovOptions {
+        tolerance: 1e-8,
+        ..KrylovOptions::default()
+    };
+    let found = amplification(&jacobian, dt, &steps, &options, &mut |_, _| {});
+    let factors: Vec<f64> = found.iter().map(|leading| leading.values[0]).collect();
+    assert!((factors[0] - 1.0).abs() < 1e-10, "{factors:?}");
+    // |M^2| <= |M|^2, and every mode decays in the end.
+    assert!(
+        factors[2] <= factors[1] * factors[1] * (1.0 + 1e-9) && factors[4] < 0.1,
+        "{factors:?}"
+    );
+    let abscissa = numerical_abscissa(&jacobian, &options).values[0];
+    // |I + dt A|^2 <= 1 + 2 dt abscissa + dt^2 |A|^2.
+    let norm = singular_values(&jacobian, &options, &mut |_, _| {}).values[0];
+    assert!(
+        factors[1].powi(2) <= 1.0 + 2.0 * dt * abscissa + (dt * norm).powi(2) + 1e-9,
+        "{factors:?} {abscissa}"
+    );
+}
+
+/// Everything at once, on a network that contracts: all starts agree, activity returns, and coupling that damps leaves less noise.
+#[test]
+fn everything_about_a_contracting_network() {
+    let net = network(0.8);
+    let seed = 1;
+    let options = FixedPointOptions {
+        steady: SteadyOptions {
+            tolerance: 1e-9,
+            method: SteadyMethod::Anderson,
+            ..SteadyOptions::default()
+        },
+        starts: Some(StartOptions {
+            count: 4,
+            spread: 0.5,
+            tolerance: 1e-4,
+            seed,
+        }),
+        return_steps: Some(300),
+        sizes: Some(SizeOptions {
+            singular_values: 2,
+            growth_steps: vec![1, 10],
+            probes: 4,
+            seed,
+        }),
+        response: Some(NoiseOptions {
+            response: ResponseOptions {
+                probes: 4,
+                ..ResponseOptions::default()
+            },
+            frequencies_hz: vec![0.0, 20.0],
+        }),
+        exponents: Some(LyapunovOptions {
+            count: 2,
+            steps: 200,
+            ..LyapunovOptions::default()
+        }),
+        ..FixedPointOptions::default()
+    };
+    let (spontaneous, images) = fixed_points(&net, 2, &image, &options, &mut |_, _| {});
+    assert!(spontaneous.areas.iter().all(|area| area.return_distance.is_none()));
+    for point in images.iter().chain([&spontaneous]) {
+        for (area, figures) in point.areas.iter().enumerate() {
+            let starts = figures.starts.expect("asked for");
+            assert_eq!((starts.tried, starts.agreeing, starts.distinct), (4, 4, 1));
+            assert_eq!(starts.mono_stable(), Some(true));
+            let sizes = figures.sizes.as_ref().expect("asked for");
+            assert!(sizes.singular_values.converged);
+            let bound = recurrent_norm_bound(&net, area).expect("finite");
+            assert!(bound >= sizes.singular_values.values[0], "D W is no larger than W");
+            assert!(sizes.growth[0].1 > 0.5 && sizes.growth[1].1 < 2.0, "{sizes:?}");
+            let response = figures.response.as_ref().expect("asked for");
+            assert!(response.converged && response.trace.value > 0.0 && response.uncoupled > 0.0);
+            assert!(
+                response.spectrum[0].value > response.spectrum[1].value,
+                "slow fluctuations are larger"
+            );
+            let exponents = figures.exponents.as_ref().expect("asked for");
+            assert!(exponents.len() == 2 && exponents[0].per_ms < 0.0);
+        }
+    }
+    for point in &images {
+        assert!(
+            point
+                .areas
+                .iter()
+                .all(|area| area.return_distance.expect("an image") < 1e-3)
+        );
+    }
+}
