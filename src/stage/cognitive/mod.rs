@@ -203,12 +203,22 @@ impl Experiment<'_> {
         context.write_table("speed", &speed_table(steps, self.responses.len(), training_s, whole_s)?)
     }
 
+    fn test_trials(&mut self, count: usize, delay: Delay) -> Result<TestTrials, AssocError> {
+        let pool = &self.pools[2];
+        TestTrials::new(
+            &self.setting,
+            &mut self.responses,
+            pool,
+            count,
+            delay,
+            self.layout.dt_ms,
+        )
+    }
+
     /// Accuracy with each lesion at the trained delays, and of the whole network at twice the delays.
     fn measure(&mut self, acting: &Weights<f32>) -> Result<Measured, AssocError> {
-        let (count, dt) = (self.params.test_trials, self.layout.dt_ms);
-        let pool = &self.pools[2];
-        let trials = TestTrials::new(&self.setting, &mut self.responses, pool, count, Delay::UpTo(1.0), dt)?;
-        let twice = TestTrials::new(&self.setting, &mut self.responses, pool, count, Delay::Times(2.0), dt)?;
+        let trials = self.test_trials(self.params.test_trials, Delay::UpTo(1.0))?;
+        let twice = self.test_trials(self.params.test_trials, Delay::Times(2.0))?;
         let mut lesions = Vec::new();
         for lesion in Lesion::all(&self.layout) {
             let cut = lesion.cut(&self.layout, acting);
@@ -226,15 +236,7 @@ impl Experiment<'_> {
     }
 
     fn decoded(&mut self, acting: &Weights<f32>) -> Result<Vec<cords::assoc::Decoded>, AssocError> {
-        let (count, dt) = (self.params.decode_trials, self.layout.dt_ms);
-        let trials = TestTrials::new(
-            &self.setting,
-            &mut self.responses,
-            &self.pools[2],
-            count,
-            Delay::Longest,
-            dt,
-        )?;
+        let trials = self.test_trials(self.params.decode_trials, Delay::Longest)?;
         decode_over_time(
             &self.setting,
             &self.layout,
@@ -247,15 +249,7 @@ impl Experiment<'_> {
     }
 
     fn states(&mut self, acting: &Weights<f32>) -> Result<tables::States, AssocError> {
-        let (count, dt) = (self.params.steady_trials, self.layout.dt_ms);
-        let trials = TestTrials::new(
-            &self.setting,
-            &mut self.responses,
-            &self.pools[2],
-            count,
-            Delay::Longest,
-            dt,
-        )?;
+        let trials = self.test_trials(self.params.steady_trials, Delay::Longest)?;
         let options = DelayStateOptions {
             tolerance: 1e-6,
             max_steps: 20_000,
