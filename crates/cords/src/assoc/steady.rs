@@ -5,7 +5,9 @@
 
 use super::simulate::add_product;
 use super::{AssocError, Layout, Weights};
-use crate::dynamics::{KrylovOptions, LinearOperator, Mode, Which, leading_eigenvalues};
+use crate::dynamics::{
+    KrylovOptions, LinearOperator, Mode, Relaxation, SteadyMethod, SteadyOptions, Which, leading_eigenvalues,
+};
 
 /// A steady state.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,28 +34,21 @@ pub fn settle(
     tolerance: f64,
     max_steps: usize,
 ) -> Result<AssocSteadyState, AssocError> {
-    let current = Held::new(layout, acting, input, start)?;
-    let alpha = layout.alpha();
+    let held = Held::new(layout, acting, input, start)?;
+    let options = SteadyOptions {
+        tolerance,
+        max_steps,
+        method: SteadyMethod::Simulation,
+        ..SteadyOptions::default()
+    };
     let mut rates = start.to_vec();
-    let mut steps = 0;
-    loop {
-        let phi: Vec<f64> = current.at(&rates).into_iter().map(|u| u.max(0.0)).collect();
-        let residual = phi.iter().zip(&rates).map(|(phi, r)| (phi - r).abs());
-        // A NaN must not pass for small.
-        let residual = residual.fold(0.0, |most: f64, r| if r <= most { most } else { r });
-        if residual <= tolerance || steps == max_steps || !residual.is_finite() {
-            return Ok(AssocSteadyState {
-                rates,
-                residual,
-                converged: residual <= tolerance,
-                steps,
-            });
-        }
-        for ((rate, phi), alpha) in rates.iter_mut().zip(&phi).zip(&alpha) {
-            *rate += alpha * (phi - *rate);
-        }
-        steps += 1;
-    }
+    let settled = held.settle(&mut rates, &options);
+    Ok(AssocSteadyState {
+        rates,
+        residual: settled.residual,
+        converged: settled.residual <= tolerance,
+        steps: settled.products - 1,
+    })
 }
 
 /// The modes of largest real part at a state; false where they did not reach the solver's tolerance.
@@ -84,6 +79,7 @@ pub fn modes(
 struct Held<'a> {
     acting: &'a Weights<f64>,
     constant: Vec<f64>,
+    alpha: Vec<f64>,
 }
 
 impl<'a> Held<'a> {
@@ -97,13 +93,37 @@ impl<'a> Held<'a> {
         }
         let mut constant = acting.input[shown * layout.units()..].to_vec();
         add_product(input, &acting.input, &mut constant);
-        Ok(Self { acting, constant })
+        Ok(Self {
+            acting,
+            constant,
+            alpha: layout.alpha(),
+        })
     }
 
     fn at(&self, rates: &[f64]) -> Vec<f64> {
         let mut current = self.constant.clone();
         add_product(rates, &self.acting.recurrent, &mut current);
         current
+    }
+}
+
+impl Relaxation for Held<'_> {
+    fn coupled(&self, x: &[f64]) -> Vec<f64> {
+        let mut coupled = vec![0.0; x.len()];
+        add_product(x, &self.acting.recurrent, &mut coupled);
+        coupled
+    }
+
+    fn constant(&self) -> &[f64] {
+        &self.constant
+    }
+
+    fn slope(&self) -> f64 {
+        0.0
+    }
+
+    fn alpha(&self, unit: usize) -> f64 {
+        self.alpha[unit]
     }
 }
 

@@ -30,6 +30,7 @@ pub use response::{NoisySteps, Response, ResponseOptions, stationary_covariance}
 pub use singular::{
     Estimate, Leading, NonNormality, amplification, non_normality, numerical_abscissa, singular_values,
 };
+pub(crate) use solve::Relaxation;
 pub use solve::SteadyMethod;
 pub use spectrum::{Mode, Spectrum, SpectrumOptions, area_spectrum};
 pub use starts::{Agreement, StartOptions};

@@ -1,4 +1,4 @@
-//! Steady states of one area faster than by simulation: Anderson acceleration (Walker and Ni 2011), and a semismooth
+//! Steady states of rate units, by simulation and faster: Anderson acceleration (Walker and Ni 2011), and a semismooth
 //! Newton-Krylov method that also reaches unstable ones.
 //!
 //! g(r) = phi(W r + c) - r, whose largest magnitude is the residual. phi is piecewise linear, so Newton's method ends after
@@ -11,11 +11,11 @@ use super::steady::SteadyOptions;
 use crate::linear::solve_positive;
 use crate::net::CordsNet;
 
-/// How an area is brought to a steady state.
+/// How activity is brought to a steady state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SteadyMethod {
-    /// The network's own Euler steps.
+    /// The units' own Euler steps.
     #[default]
     Simulation,
     /// Anderson acceleration of r <- phi(u).
@@ -24,13 +24,13 @@ pub enum SteadyMethod {
     NewtonKrylov,
 }
 
-/// What became of an area's activity.
+/// What became of activity.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Settled {
+pub(crate) struct Settled {
     /// max |phi(u) - r| at the end.
-    pub(super) residual: f64,
-    /// Products with the recurrent convolution.
-    pub(super) products: usize,
+    pub(crate) residual: f64,
+    /// Products with W.
+    pub(crate) products: usize,
 }
 
 impl Settled {
@@ -42,41 +42,39 @@ impl Settled {
     }
 }
 
-/// One area with a constant current.
-pub(super) struct Area<'a> {
-    net: &'a CordsNet<f64>,
-    area: usize,
-    /// Drive and bias.
-    constant: Vec<f64>,
-    slope: f64,
-}
-
-impl<'a> Area<'a> {
-    pub(super) fn new(net: &'a CordsNet<f64>, area: usize, drive: &[f64]) -> Self {
-        let constant = drive.iter().zip(net.bias(area)).map(|(drive, bias)| drive + bias);
-        Self {
-            net,
-            area,
-            constant: constant.collect(),
-            slope: net.phi().slope(),
-        }
-    }
+/// Activity that relaxes towards phi(u), u = W r + constant: tau dr/dt = -r + phi(u), with phi linear on either side of 0.
+pub(crate) trait Relaxation {
+    /// W x.
+    fn coupled(&self, x: &[f64]) -> Vec<f64>;
+    /// The part of the current that activity has no share in.
+    fn constant(&self) -> &[f64];
+    /// phi' below 0; it is 1 above.
+    fn slope(&self) -> f64;
+    /// dt/tau of a unit.
+    fn alpha(&self, unit: usize) -> f64;
 
     /// g(r), and phi'(u).
     fn defect(&self, activity: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let mut g = self.net.recurrent(self.area, activity, 1);
+        let mut g = self.coupled(activity);
         let mut derivative = vec![1.0; g.len()];
-        for (((g, derivative), constant), r) in g.iter_mut().zip(&mut derivative).zip(&self.constant).zip(activity) {
+        for (((g, derivative), constant), r) in g.iter_mut().zip(&mut derivative).zip(self.constant()).zip(activity) {
             let u = *g + constant;
-            *derivative = if u > 0.0 { 1.0 } else { self.slope };
+            *derivative = if u > 0.0 { 1.0 } else { self.slope() };
             *g = *derivative * u - r;
         }
         (g, derivative)
     }
 
+    /// One Euler step, given g(r).
+    fn step(&self, activity: &mut [f64], g: &[f64]) {
+        for (unit, (r, g)) in activity.iter_mut().zip(g).enumerate() {
+            *r += self.alpha(unit) * g;
+        }
+    }
+
     /// Brings `activity` to a steady state, from where it is.
-    pub(super) fn settle(&self, activity: &mut [f64], method: SteadyMethod, options: &SteadyOptions) -> Settled {
-        match method {
+    fn settle(&self, activity: &mut [f64], options: &SteadyOptions) -> Settled {
+        match options.method {
             SteadyMethod::Simulation => self.simulate(activity, options),
             SteadyMethod::Anderson => self.accelerate(activity, options),
             SteadyMethod::NewtonKrylov => self.newton(activity, options),
@@ -84,7 +82,6 @@ impl<'a> Area<'a> {
     }
 
     fn simulate(&self, activity: &mut [f64], options: &SteadyOptions) -> Settled {
-        let alpha = self.net.euler().alpha(self.area);
         let mut products = 0;
         loop {
             let (g, _) = self.defect(activity);
@@ -92,13 +89,12 @@ impl<'a> Area<'a> {
             if let Some(settled) = Settled::of(&g, products, options) {
                 return settled;
             }
-            add_scaled(activity, alpha, &g);
+            self.step(activity, &g);
         }
     }
 
     /// The next activity is the combination of the last ones whose g is smallest in the least-squares sense, plus that g.
     fn accelerate(&self, activity: &mut [f64], options: &SteadyOptions) -> Settled {
-        let alpha = self.net.euler().alpha(self.area);
         let mut products = 0;
         let (mut changes, mut differences): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
         let mut last: Option<(Vec<f64>, Vec<f64>)> = None;
@@ -114,7 +110,7 @@ impl<'a> Area<'a> {
                 // What was learnt does not hold here: a step of the network itself.
                 (changes, differences, last) = (Vec::new(), Vec::new(), None);
                 best = size;
-                add_scaled(activity, alpha, &g);
+                self.step(activity, &g);
                 continue;
             }
             best = best.min(size);
@@ -137,7 +133,6 @@ impl<'a> Area<'a> {
     }
 
     fn newton(&self, activity: &mut [f64], options: &SteadyOptions) -> Settled {
-        let alpha = self.net.euler().alpha(self.area);
         let (mut g, mut derivative) = self.defect(activity);
         let mut products = 1;
         let mut forcing = LOOSEST;
@@ -147,7 +142,7 @@ impl<'a> Area<'a> {
             }
             // (I - D W) step = g.
             let apply = |x: &[f64]| {
-                let mut y = self.net.recurrent(self.area, x, 1);
+                let mut y = self.coupled(x);
                 for ((y, x), derivative) in y.iter_mut().zip(x).zip(&derivative) {
                     *y = x - derivative * *y;
                 }
@@ -174,7 +169,7 @@ impl<'a> Area<'a> {
             let (tried, next, slopes) = accepted.unwrap_or_else(|| {
                 // No descent along that direction, across kinks of phi: a step of the network itself.
                 let mut tried = activity.to_vec();
-                add_scaled(&mut tried, alpha, &g);
+                self.step(&mut tried, &g);
                 let (next, slopes) = self.defect(&tried);
                 products += 1;
                 (tried, next, slopes)
@@ -184,6 +179,43 @@ impl<'a> Area<'a> {
             activity.copy_from_slice(&tried);
             (g, derivative) = (next, slopes);
         }
+    }
+}
+
+/// One area of a CordsNet under a constant drive.
+pub(super) struct Area<'a> {
+    net: &'a CordsNet<f64>,
+    area: usize,
+    /// Drive and bias.
+    constant: Vec<f64>,
+}
+
+impl<'a> Area<'a> {
+    pub(super) fn new(net: &'a CordsNet<f64>, area: usize, drive: &[f64]) -> Self {
+        let constant = drive.iter().zip(net.bias(area)).map(|(drive, bias)| drive + bias);
+        Self {
+            net,
+            area,
+            constant: constant.collect(),
+        }
+    }
+}
+
+impl Relaxation for Area<'_> {
+    fn coupled(&self, x: &[f64]) -> Vec<f64> {
+        self.net.recurrent(self.area, x, 1)
+    }
+
+    fn constant(&self) -> &[f64] {
+        &self.constant
+    }
+
+    fn slope(&self) -> f64 {
+        self.net.phi().slope()
+    }
+
+    fn alpha(&self, _unit: usize) -> f64 {
+        self.net.euler().alpha(self.area)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether a steady state is the only one: areas settled again from other starts, and the way back after the image.
 
 use super::krylov::norm;
-use super::solve::Area;
+use super::solve::{Area, Relaxation};
 use super::steady::{SteadyOptions, SteadyState};
 use crate::net::{CordsNet, Input, State};
 use crate::rng::{Purpose, Stream};
@@ -77,7 +77,7 @@ pub(super) fn other_starts(
                         .collect()
                 }
             };
-            let end = settled.settle(&mut activity, steady_options.method, steady_options);
+            let end = settled.settle(&mut activity, steady_options);
             // NaN is no steady state.
             if end.residual.is_nan() || end.residual > steady_options.tolerance {
                 continue;

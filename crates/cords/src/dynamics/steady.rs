@@ -5,7 +5,7 @@
 //! instead of all areas' and has the same steady states, since nothing feeds back.
 
 use super::krylov::norm;
-use super::solve::{Area, SteadyMethod};
+use super::solve::{Area, Relaxation, SteadyMethod};
 use crate::net::{CordsNet, Input, State};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ pub fn settle_area(
     activity: &mut [f64],
     options: &SteadyOptions,
 ) -> (f64, usize) {
-    let settled = Area::new(net, area, drive).settle(activity, options.method, options);
+    let settled = Area::new(net, area, drive).settle(activity, options);
     (settled.residual, settled.products)
 }
 
