@@ -129,15 +129,11 @@ fn front_end<'a>(params: &Params, model: &Model, set: &'a ImageSet, placed: bool
             .unwrap_or_else(|| (areas.saturating_sub(2)..areas).collect()),
         grid: params.grid.unwrap_or(if placed { 4 } else { 1 }),
     };
-    let info = model.info();
-    let constants = match info.mean.len() == set.channels() && info.std.len() == set.channels() {
-        true => (info.mean.clone(), info.std.clone()),
-        false => (set.mean().to_vec(), set.std().to_vec()),
-    };
+    let (mean, std) = model.info().normalisation((set.mean(), set.std()));
     Ok(FrontEnd::new(
         net,
         set,
-        constants,
+        (mean.to_vec(), std.to_vec()),
         readout,
         params.dt,
         params.settle,

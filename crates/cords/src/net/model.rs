@@ -48,6 +48,18 @@ pub struct ModelInfo {
     pub phases: Vec<TrainedPhase>,
 }
 
+impl ModelInfo {
+    /// Mean and standard deviation per image channel that the network was trained with, or those of the images where it states none
+    /// for their channels.
+    pub fn normalisation<'a>(&'a self, (mean, std): (&'a [f32], &'a [f32])) -> (&'a [f32], &'a [f32]) {
+        if (self.mean.len(), self.std.len()) == (mean.len(), std.len()) {
+            (&self.mean, &self.std)
+        } else {
+            (mean, std)
+        }
+    }
+}
+
 /// One phase of a model's training.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 #[serde(deny_unknown_fields)]

@@ -204,12 +204,7 @@ pub fn evaluate<D: Device<f32>>(
         let mut round: Vec<_> = round.iter().map(|task| (task, None)).collect();
         device.for_each(&mut round, |_, ((pair, group), done)| {
             let (observer, condition) = pairs[*pair];
-            let info = model.info();
-            let (mean, std) = if info.mean.is_empty() {
-                (set.mean(), set.std())
-            } else {
-                (&info.mean[..], &info.std[..])
-            };
+            let (mean, std) = model.info().normalisation((set.mean(), set.std()));
             let noise = ImageNoise {
                 seed: options.seed,
                 trial: options.trial,

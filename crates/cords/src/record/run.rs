@@ -191,17 +191,13 @@ pub fn record<D: Device<f32>>(
 fn normalised(model: &Model, set: &ImageSet, images: &[u32]) -> Vec<f32> {
     let len = set.image_len();
     let mut shown = vec![0.0; len * images.len()];
-    let info = model.info();
+    let (means, stds) = model.info().normalisation((set.mean(), set.std()));
+    let plane = set.side() * set.side();
     for (out, image) in shown.chunks_exact_mut(len).zip(images) {
         set.fill_unit(*image as usize, out);
-        if info.mean.len() == set.channels() && info.std.len() == set.channels() {
-            let plane = len / set.channels();
-            for ((pixels, mean), std) in out.chunks_exact_mut(plane).zip(&info.mean).zip(&info.std) {
-                let scale = 1.0 / std;
-                pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) * scale);
-            }
-        } else {
-            set.normalise(out);
+        for ((pixels, mean), std) in out.chunks_exact_mut(plane).zip(means).zip(stds) {
+            let scale = 1.0 / std;
+            pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) * scale);
         }
     }
     shown
