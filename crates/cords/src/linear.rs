@@ -22,7 +22,7 @@ mod tests {
     fn small_systems() {
         let x = solve_positive(&[4.0, 2.0, 2.0, 3.0], &[8.0, 8.0], 1).expect("positive definite");
         assert!((x[0] - 1.0).abs() < 1e-14 && (x[1] - 2.0).abs() < 1e-14, "{x:?}");
-        let x = solve_positive(&[2.0, 0.0, 0.0, 4.0], &[2.0, 4.0, 8.0, 12.0], 2);
+        let x = solve_positive(&[4.0, 0.0, 0.0, 16.0], &[4.0, 8.0, 32.0, 48.0], 2);
         assert_eq!(x, Some(vec![1.0, 2.0, 2.0, 3.0]));
         // A = L L' with L = [[2, 0], [1, 3]].
         let x = solve_positive(&[4.0, 2.0, 2.0, 10.0], &[8.0, 22.0], 1).expect("positive definite");
