@@ -260,8 +260,8 @@ fn a_killed_worker_fails_its_stage_and_keeps_its_checkpoint() {
 #[test]
 fn a_worker_without_parent_writes_a_checkpoint_first() {
     let project = project(1);
-    // Half a second a batch, which the worker finishes first.
-    let slow = ["-S", "net.batch=400", "-S", "net.width=48", "-S", "net.epochs=4"];
+    // Seconds a batch, which the worker finishes first: time enough for the next run to start.
+    let slow = ["-S", "net.batch=400", "-S", "net.width=96", "-S", "net.epochs=3"];
     let mut child = start(&project, &[&slow[..], &["-S", "net.checkpoint_minutes=0"]].concat());
     let first = wait_until("a checkpoint", || std::fs::read(checkpoint(&project)?).ok());
     child.kill().expect("killed");
