@@ -12,6 +12,7 @@ mod evaluate;
 mod fixed_points;
 mod import;
 mod noise;
+mod picture;
 mod predictivity;
 mod record;
 mod recordings;
@@ -85,6 +86,16 @@ pub(crate) enum SplitName {
     /// images that nothing has seen
     #[default]
     Test,
+}
+
+impl From<SplitName> for cords::data::Split {
+    fn from(name: SplitName) -> Self {
+        match name {
+            SplitName::Train => Self::Train,
+            SplitName::Validation => Self::Validation,
+            SplitName::Test => Self::Test,
+        }
+    }
 }
 
 /// A declared output of a stage.

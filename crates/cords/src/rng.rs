@@ -29,6 +29,12 @@ pub enum Purpose {
     Recordings = 10,
     /// Controls that shuffle times or stimuli.
     Control = 11,
+    /// Which units are silenced.
+    Silencing = 12,
+    /// Noise on weights.
+    WeightNoise = 13,
+    /// Resampling of images.
+    Bootstrap = 14,
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -125,13 +131,35 @@ impl Stream {
     /// From the stream's beginning, value i comes from block i/4, whatever the length asked for.
     pub fn normal_fill(&mut self, out: &mut [f32]) {
         for four in out.chunks_mut(4) {
-            let words = self.block(self.block);
+            four.copy_from_slice(&self.normals(self.block)[..four.len()]);
             self.block += 1;
-            let (a, b) = box_muller(words[0], words[1]);
-            let (c, d) = box_muller(words[2], words[3]);
-            four.copy_from_slice(&[a as f32, b as f32, c as f32, d as f32][..four.len()]);
         }
         self.used = 4;
+    }
+
+    /// The normal values from number `first` on that [`normal_fill`](Self::normal_fill) writes from the stream's beginning.
+    pub fn normals_at(&self, first: usize, out: &mut [f32]) {
+        let skipped = first % 4;
+        let head = out.len().min((4 - skipped) % 4);
+        let (head, rest) = out.split_at_mut(head);
+        let block = (first / 4) as u64;
+        head.copy_from_slice(&self.normals(block)[skipped..][..head.len()]);
+        let block = block + u64::from(skipped > 0);
+        for (more, four) in rest.chunks_mut(4).enumerate() {
+            four.copy_from_slice(&self.normals(block + more as u64)[..four.len()]);
+        }
+    }
+
+    fn normals(&self, block: u64) -> [f32; 4] {
+        let words = self.block(block);
+        let (a, b) = box_muller(words[0], words[1]);
+        let (c, d) = box_muller(words[2], words[3]);
+        [a as f32, b as f32, c as f32, d as f32]
+    }
+
+    /// The stream's name as a kernel takes it: the key, and the counter's words above the number of the block.
+    pub(crate) fn words(&self) -> [u32; 4] {
+        [self.key[0], self.key[1], self.tail[0], self.tail[1]]
     }
 
     /// One standard normal value (the first of the next whole block).
@@ -149,6 +177,27 @@ impl Stream {
             order.swap(i, self.below(i as u64 + 1) as usize);
         }
         order
+    }
+}
+
+impl rand::RngCore for Stream {
+    fn next_u32(&mut self) -> u32 {
+        self.word()
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.word64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(4) {
+            chunk.copy_from_slice(&self.word().to_le_bytes()[..chunk.len()]);
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand::Error> {
+        self.fill_bytes(bytes);
+        Ok(())
     }
 }
 
@@ -194,6 +243,27 @@ mod tests {
             let mut short = vec![0.0; n];
             stream().normal_fill(&mut short);
             assert_eq!(short, long[..n]);
+        }
+    }
+
+    #[test]
+    fn normal_values_can_be_drawn_from_anywhere() {
+        let mut all = [0.0; 40];
+        Stream::new(7, Purpose::NeuralNoise, 3, 1, 4, 0).normal_fill(&mut all);
+        for (first, n) in [
+            (0, 40),
+            (1, 2),
+            (3, 9),
+            (4, 8),
+            (6, 1),
+            (6, 2),
+            (7, 33),
+            (39, 1),
+            (5, 0),
+        ] {
+            let mut part = vec![0.0; n];
+            Stream::new(7, Purpose::NeuralNoise, 3, 1, 4, 0).normals_at(first, &mut part);
+            assert_eq!(part, all[first..first + n], "{n} from {first}");
         }
     }
 

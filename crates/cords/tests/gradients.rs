@@ -8,9 +8,10 @@
 mod support;
 
 use cords::Real;
-use cords::device::Cpu;
+use cords::device::{Aligned, Cpu, Device};
 use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, cnn_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
+use std::ops::Range;
 use support::{Fixture, assert_close};
 
 /// Tolerances of what the forward pass gives and of gradients.
@@ -363,7 +364,14 @@ fn fixture_simulation() {
     );
 
     let mut varying = start.clone();
-    let mut write = |_: usize, out: &mut Vec<f64>| out.copy_from_slice(&images);
+    let mut write = |_: usize, shown: Range<usize>, out: &mut Aligned<f64>| {
+        let len = images.len() / batch;
+        Cpu.upload_maps(
+            net.image_maps(shown.len()),
+            &images[shown.start * len..shown.end * len],
+            out,
+        );
+    };
     net.run(&mut varying, Input::Varying(&mut write), steps, &mut |_, _| {});
     for area in 0..state.areas.len() {
         assert_close("varying", &varying.areas[area], &state.areas[area], DOUBLE.forward);

@@ -3,69 +3,288 @@
 use cords::Tensor;
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, prepare};
 use cords::device::Cpu;
-use cords::net::{Architecture, Cnn, CordsNet, Euler, Input, Model, ModelInfo, Parameters, Phi, Presentation};
+use cords::net::{
+    Architecture, Cnn, CordsNet, Euler, Input, Model, ModelInfo, NeuralNoise, Parameters, Phi, Presentation,
+};
 use cords::noise::*;
 use cords::rng::{Purpose, Stream};
 
-fn noise(timing: Timing, level: f64, dt_ms: f64) -> ImageNoise {
-    ImageNoise {
+fn noise(timing: Timing, level: f64, dt_ms: f64) -> PixelNoise {
+    PixelNoise {
         seed: 3,
         trial: 0,
-        condition: Condition { timing, level },
-        clip: false,
+        pixels: Pixels::Gaussian,
+        timing,
+        level,
         dt_ms,
     }
 }
 
-fn frame(noise: &ImageNoise, image: u64, step: u32, n: usize) -> Vec<f32> {
-    let mut out = vec![0.0; n];
-    noise.frame(&vec![0.5; n], image, step, &mut out);
+const SIDE: usize = 24;
+
+/// A frame of a plane of half white.
+fn frame(noise: &PixelNoise, image: u64, step: u32) -> Vec<f32> {
+    shown(noise, 0.5, image, step)
+}
+
+/// A frame of a plane of one value.
+fn shown(noise: &PixelNoise, value: f32, image: u64, step: u32) -> Vec<f32> {
+    let mut out = vec![0.0; SIDE * SIDE];
+    Film::new(*noise, SIDE, image).frame(&[value; SIDE * SIDE], step, &mut out);
     out
+}
+
+fn moments(values: &[f32]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
+    (mean, variance)
 }
 
 #[test]
 fn levels_scale_the_same_draw() {
-    let draw = |level| frame(&noise(Timing::Dynamic, level, 2.0), 7, 3, 500);
+    let draw = |level| frame(&noise(Timing::Dynamic, level, 2.0), 7, 3);
     let (weak, strong) = (draw(0.1), draw(0.4));
     for (weak, strong) in weak.iter().zip(&strong) {
         // Values up to 3 in f32 after one product and one sum.
         assert!((4.0 * (weak - 0.5) - (strong - 0.5)).abs() < 2e-6);
     }
-    assert_eq!(draw(0.0), vec![0.5; 500]);
-    // 500 values of standard deviation 0.1: standard error of the estimate 0.0032; bound 5 of them.
-    let std = (weak.iter().map(|v| f64::from(v - 0.5).powi(2)).sum::<f64>() / 500.0).sqrt();
-    assert!((std - 0.1).abs() < 0.016, "{std}");
+    assert_eq!(draw(0.0), vec![0.5; SIDE * SIDE]);
+    // 576 values of standard deviation 0.1: standard error of the estimate 0.003; bound 5 of them.
+    assert!((moments(&weak).1.sqrt() - 0.1).abs() < 0.015);
 }
 
 #[test]
 fn a_finer_step_has_stronger_frames_of_the_same_experiment() {
-    assert_eq!(noise(Timing::Dynamic, 0.2, 2.0).frame_std(), 0.2);
-    assert!((noise(Timing::Dynamic, 0.2, 0.5).frame_std() - 0.4).abs() < 1e-15);
-    assert_eq!(noise(Timing::Static, 0.2, 0.5).frame_std(), 0.2);
+    assert_eq!(noise(Timing::Dynamic, 0.2, 2.0).frame_level(), 0.2);
+    assert!((noise(Timing::Dynamic, 0.2, 0.5).frame_level() - 0.4).abs() < 1e-15);
+    assert_eq!(noise(Timing::Static, 0.2, 0.5).frame_level(), 0.2);
+    // Impulses last 2 ms instead.
+    let impulse = |dt_ms| PixelNoise {
+        pixels: Pixels::Impulse,
+        ..noise(Timing::Dynamic, 0.2, dt_ms)
+    };
+    let at = |dt_ms, step| frame(&impulse(dt_ms), 0, step);
+    assert_eq!(at(1.0, 0), at(1.0, 1));
+    assert_ne!(at(1.0, 1), at(1.0, 2));
+    for step in 0..50 {
+        assert_eq!(at(0.4, 5 * step), at(2.0, step));
+        assert_eq!(at(0.4, 5 * step + 4), at(2.0, step));
+    }
 }
 
 #[test]
 fn draws_depend_on_seed_image_trial_and_step_alone() {
     let dynamic = noise(Timing::Dynamic, 0.3, 2.0);
-    let base = frame(&dynamic, 1, 1, 40);
-    assert_eq!(base, frame(&dynamic, 1, 1, 40));
-    // The first values do not depend on how many are drawn.
-    assert_eq!(base[..9], frame(&dynamic, 1, 1, 9));
-    assert_ne!(base, frame(&dynamic, 2, 1, 40));
-    assert_ne!(base, frame(&dynamic, 1, 2, 40));
-    assert_ne!(base, frame(&ImageNoise { seed: 4, ..dynamic }, 1, 1, 40));
-    assert_ne!(base, frame(&ImageNoise { trial: 1, ..dynamic }, 1, 1, 40));
+    let base = frame(&dynamic, 1, 1);
+    assert_eq!(base, frame(&dynamic, 1, 1));
+    assert_ne!(base, frame(&dynamic, 2, 1));
+    assert_ne!(base, frame(&dynamic, 1, 2));
+    assert_ne!(base, frame(&PixelNoise { seed: 4, ..dynamic }, 1, 1));
+    assert_ne!(base, frame(&PixelNoise { trial: 1, ..dynamic }, 1, 1));
     let held = noise(Timing::Static, 0.3, 2.0);
-    assert_eq!(frame(&held, 1, 0, 40), frame(&held, 1, 9, 40));
-    assert_eq!(frame(&held, 1, 0, 40), frame(&dynamic, 1, 0, 40));
+    assert_eq!(frame(&held, 1, 0), frame(&held, 1, 9));
+    assert_eq!(frame(&held, 1, 0), frame(&dynamic, 1, 0));
+}
+
+/// Mean and variance of many draws at one value, against the distribution's own. Bounds are five standard errors: of the mean
+/// sqrt(v/n); of the variance at most sqrt(m4/n), with the fourth moment m4 of the distribution.
+#[test]
+fn every_kind_has_the_moments_that_its_level_says() {
+    let n = 40.0 * (SIDE * SIDE) as f64;
+    let check = |pixels: Pixels, level: f64, value: f32, mean: f64, variance: f64, fourth: f64| {
+        let noise = PixelNoise {
+            pixels,
+            ..noise(Timing::Dynamic, level, 2.0)
+        };
+        let all: Vec<f32> = (0..40).flat_map(|image| shown(&noise, value, image, 0)).collect();
+        let found = moments(&all);
+        assert!(
+            (found.0 - mean).abs() <= 5.0 * (variance / n).sqrt(),
+            "{pixels:?} at {value}: mean {} against {mean}",
+            found.0
+        );
+        assert!(
+            (found.1 - variance).abs() <= 5.0 * (fourth / n).sqrt(),
+            "{pixels:?} at {value}: variance {} against {variance}",
+            found.1
+        );
+    };
+    for value in [0.25f32, 1.0] {
+        let x = f64::from(value);
+        for level in [0.1f64, 0.6] {
+            // Poisson counts of mean c have variance c and fourth moment 3 c^2 + c.
+            let photons = 1.0 / (level * level);
+            let c = x * photons;
+            check(
+                Pixels::Shot,
+                level,
+                value,
+                x,
+                c / photons.powi(2),
+                (3.0 * c * c + c) / photons.powi(4),
+            );
+            let speckle = (level * x).powi(2);
+            check(Pixels::Speckle, level, value, x, speckle, 3.0 * speckle.powi(2));
+            let half = level / 2.0;
+            let mean = (1.0 - level) * x + half;
+            let moment = |p: i32| {
+                let at = |value: f64| (value - mean).powi(p);
+                (1.0 - level) * at(x) + half * at(1.0) + half * at(0.0)
+            };
+            check(Pixels::Impulse, level, value, mean, moment(2), moment(4));
+            check(Pixels::Gaussian, level, value, x, level.powi(2), 3.0 * level.powi(4));
+        }
+    }
+    // Black has no photons and nothing to be proportional to.
+    for pixels in [Pixels::Shot, Pixels::Speckle] {
+        let noise = PixelNoise {
+            pixels,
+            ..noise(Timing::Static, 0.5, 2.0)
+        };
+        assert_eq!(shown(&noise, 0.0, 0, 0), [0.0; SIDE * SIDE]);
+    }
 }
 
 #[test]
-fn clipping_is_an_option() {
-    let strong = noise(Timing::Static, 2.0, 2.0);
-    assert!(frame(&strong, 0, 0, 100).iter().any(|v| !(0.0..=1.0).contains(v)));
-    let clipped = frame(&ImageNoise { clip: true, ..strong }, 0, 0, 100);
-    assert!(clipped.iter().all(|v| (0.0..=1.0).contains(v)));
+fn correlated_noise_has_unit_variance_everywhere_and_the_promised_correlation() {
+    let length = 1.5;
+    let noise = PixelNoise {
+        pixels: Pixels::Correlated { length },
+        ..noise(Timing::Static, 1.0, 2.0)
+    };
+    const IMAGES: u64 = 600;
+    let draws: Vec<Vec<f32>> = (0..IMAGES).map(|image| shown(&noise, 0.0, image, 0)).collect();
+    let product = |a: usize, b: usize| draws.iter().map(|x| f64::from(x[a] * x[b])).sum::<f64>() / IMAGES as f64;
+    // 600 independent draws: the standard error of a variance of 1 is sqrt(2/600) = 0.058, of a covariance less; bound 5 of them.
+    for place in [0, SIDE - 1, SIDE * SIDE / 2 + 5, SIDE * SIDE - 1] {
+        assert!(
+            (product(place, place) - 1.0).abs() < 0.29,
+            "{place}: {}",
+            product(place, place)
+        );
+    }
+    // Averaged over the plane, the correlation is known much better: 576/(2 pi 1.5^2 2) independent pairs an image at least.
+    for distance in [1usize, 2, 4, 8] {
+        let pairs = (0..SIDE).flat_map(|y| (0..SIDE - distance).map(move |x| (y * SIDE + x, y * SIDE + x + distance)));
+        let (sum, n) = pairs.fold((0.0, 0.0), |(sum, n), (a, b)| (sum + product(a, b), n + 1.0));
+        let expected = (-(distance as f64).powi(2) / (4.0 * length * length)).exp();
+        assert!(
+            (sum / n - expected).abs() < 0.05,
+            "{distance}: {} against {expected}",
+            sum / n
+        );
+    }
+}
+
+#[test]
+fn an_ornstein_uhlenbeck_process_is_stationary_and_forgets() {
+    let noise = noise(Timing::OrnsteinUhlenbeck { tau_ms: 10.0 }, 0.3, 2.0);
+    let frames: Vec<Vec<Vec<f32>>> = (0..20)
+        .map(|image| {
+            let mut film = Film::new(noise, SIDE, image);
+            let mut out = vec![0.0; SIDE * SIDE];
+            let mut frame = |step| {
+                film.frame(&[0.5; SIDE * SIDE], step, &mut out);
+                out.iter().map(|v| v - 0.5).collect()
+            };
+            (0..21).map(&mut frame).collect()
+        })
+        .collect();
+    // 11,520 pairs of values: a standard error of 0.0093 of a correlation, bound 5 of them.
+    for lag in [0usize, 1, 5, 20] {
+        let products = frames
+            .iter()
+            .flat_map(|f| f[20 - lag].iter().zip(&f[20]).map(|(a, b)| f64::from(a * b)));
+        let found = products.sum::<f64>() / (20 * SIDE * SIDE) as f64 / 0.09;
+        let expected = (-(lag as f64) * 2.0 / 10.0).exp();
+        let bound = if lag == 0 {
+            5.0 * (2.0f64 / 11_520.0).sqrt()
+        } else {
+            0.047
+        };
+        assert!((found - expected).abs() < bound, "{lag}: {found} against {expected}");
+    }
+}
+
+#[test]
+fn published_severities() {
+    assert_eq!(
+        IMAGENET_C.levels(Pixels::Gaussian),
+        Some([0.08, 0.12, 0.18, 0.26, 0.38])
+    );
+    let shot = IMAGENET_C.levels(Pixels::Shot).expect("published");
+    assert!((1.0 / shot[4].powi(2) - 3.0).abs() < 1e-12);
+    assert_eq!(CIFAR_C.levels(Pixels::Impulse), Some([0.01, 0.02, 0.03, 0.05, 0.07]));
+    assert_eq!(CIFAR_C.levels(Pixels::Correlated { length: 1.0 }), None);
+}
+
+/// A network without weights whose phi is the identity is so many leaky units, which are driven by noise alone.
+#[test]
+fn neural_noise_gives_a_linear_unit_the_variance_that_is_documented() {
+    let architecture = architecture();
+    let mut parameters = fill(architecture.cordsnet_shapes());
+    let names: Vec<String> = parameters.iter().map(|(name, _)| name.to_owned()).collect();
+    for name in names
+        .iter()
+        .filter(|n| n.ends_with("original0") || n.starts_with("conv_bias"))
+    {
+        parameters.get_mut(name).expect("there").data.fill(0.0);
+    }
+    let euler = Euler::published();
+    let net = CordsNet::new(&architecture, &parameters, &euler, Phi::Identity).expect("valid");
+    let batch = 20;
+    let noise = NeuralNoise {
+        seed: 1,
+        trial: 0,
+        images: (0..batch as u64).collect(),
+        std: 0.3,
+        areas: vec![0, 1],
+    };
+    let mut state = net.zeros(batch);
+    net.run_with_noise(&mut state, Input::Blank, Some(&noise), 60, &mut |_, _| {});
+    let alpha = euler.alpha(0);
+    let expected = 0.09 * 2.0 / (2.0 - alpha);
+    let (mean, variance) = moments(&state.areas.concat());
+    let n = state.areas.concat().len() as f64;
+    assert!(mean.abs() < 5.0 * (expected / n).sqrt(), "{mean}");
+    assert!(
+        (variance / expected - 1.0).abs() < 5.0 * (2.0 / n).sqrt(),
+        "{variance} against {expected}"
+    );
+
+    // In one area alone, and the same for an image beside others.
+    let one = NeuralNoise {
+        images: vec![7],
+        areas: vec![0],
+        ..noise
+    };
+    let mut alone = net.zeros(1);
+    net.run_with_noise(&mut alone, Input::Blank, Some(&one), 60, &mut |_, _| {});
+    let units = alone.areas[0].len();
+    assert_eq!(alone.areas[0], state.areas[0][7 * units..][..units]);
+    assert!(alone.areas[1].iter().all(|r| *r == 0.0));
+}
+
+/// dr_t = (1 - alpha) dr_t-1 + alpha xi_t from frames that are fresh at every step: alpha/(2 - alpha) = 1/9 of their variance
+/// is left in a leaky unit, within 2 %.
+#[test]
+fn a_leaky_unit_leaves_a_ninth_of_white_noise() {
+    let alpha = Euler::published().alpha(0);
+    let noise = noise(Timing::Dynamic, 0.2, 2.0);
+    let mut r = vec![0.0f64; SIDE * SIDE];
+    let (mut sum, mut n) = (0.0, 0.0);
+    for step in 0..500 {
+        for (r, frame) in r.iter_mut().zip(frame(&noise, 0, step)) {
+            *r = (1.0 - alpha) * *r + alpha * (f64::from(frame) - 0.5);
+        }
+        if step >= 50 {
+            sum += r.iter().map(|r| r * r).sum::<f64>();
+            n += r.len() as f64;
+        }
+    }
+    let left = sum / n / 0.04;
+    assert!((left * 9.0 - 1.0).abs() < 0.02, "{left}");
 }
 
 // ----------------------------------------------------------------------------------------------------------- evaluation
@@ -140,13 +359,25 @@ fn cnn(set: &ImageSet) -> Model {
     }
 }
 
+fn gaussian(timing: Timing, level: f64) -> Condition {
+    Condition {
+        perturbation: Perturbation::Pixels {
+            noise: Pixels::Gaussian,
+            timing,
+            clip: false,
+        },
+        level,
+    }
+}
+
 fn options(observers: &[Observer], conditions: &[(Timing, f64)]) -> EvaluationOptions {
     EvaluationOptions {
         observers: observers.to_vec(),
         conditions: conditions
             .iter()
-            .map(|&(timing, level)| Condition { timing, level })
+            .map(|&(timing, level)| gaussian(timing, level))
             .collect(),
+        areas: None,
         presentation: Presentation {
             spontaneous_ms: 20.0,
             stimulus_ms: 30.0,
@@ -154,7 +385,6 @@ fn options(observers: &[Observer], conditions: &[(Timing, f64)]) -> EvaluationOp
         dt_ms: 2.0,
         seed: 11,
         trial: 0,
-        clip: false,
     }
 }
 
@@ -201,7 +431,7 @@ fn clean_images_are_scored_as_by_hand() {
         top5 += usize::from(rank(&logits) < 5);
     }
     assert_eq!(
-        (result.images, result.correct, result.diverged),
+        (result.right.len(), result.correct, result.diverged),
         (images.len(), correct, 0)
     );
     assert_eq!(result.top5, Some(top5 as f64 / images.len() as f64));
@@ -215,7 +445,7 @@ fn clean_images_are_scored_as_by_hand() {
         (10.0, early)
     );
     assert_eq!(result.over_time[14].correct, correct);
-    assert_eq!(result.achieved_std, 0.0);
+    assert_eq!(result.achieved, 0.0);
 }
 
 #[test]
@@ -284,9 +514,9 @@ fn an_images_noise_does_not_depend_on_the_images_beside_it() {
                 assert_eq!(result.correct, correct, "{:?} {:?}", result.observer, result.condition);
                 assert!((entropy - other).abs() < 1e-5 * entropy.max(1.0), "{entropy} {other}");
             }
-            let squares: f64 = alone.iter().map(|each| each[index].achieved_std.powi(2)).sum();
+            let squares: f64 = alone.iter().map(|each| each[index].achieved.powi(2)).sum();
             let achieved = (squares / images.len() as f64).sqrt();
-            assert!((achieved - result.achieved_std).abs() < 1e-12, "{achieved}");
+            assert!((achieved - result.achieved).abs() < 1e-12, "{achieved}");
         }
     }
 }
@@ -300,21 +530,25 @@ fn achieved_noise_is_measured() {
         for (i, result) in run(&cordsnet(&set), &set, options).iter().enumerate() {
             // Standard error of a standard deviation from n values: std / sqrt(2 n); bound 5 of them.
             let bound = 5.0 * std[i] / (2.0 * images * 256.0 * frames[i]).sqrt();
-            assert!((result.frame_std - std[i]).abs() < 1e-12);
             assert!(
-                (result.achieved_std - std[i]).abs() < bound,
+                (result.achieved - std[i]).abs() < bound,
                 "{} against {}",
-                result.achieved_std,
+                result.achieved,
                 std[i]
             );
         }
     };
     let base = options(&[Observer::Cordsnet], &conditions);
     check(&base, [1.0, 15.0], [0.2, 0.2]);
-    let clipped = EvaluationOptions { clip: true, ..base };
+    let mut clipped = base;
+    for condition in &mut clipped.conditions {
+        if let Perturbation::Pixels { clip, .. } = &mut condition.perturbation {
+            *clip = true;
+        }
+    }
     for result in run(&cordsnet(&set), &set, &clipped) {
         // Digits have many pixels at 0, where clipping takes half of the noise away.
-        assert!(result.clip && result.achieved_std < 0.17, "{}", result.achieved_std);
+        assert!(result.achieved < 0.17, "{}", result.achieved);
     }
 }
 
@@ -330,7 +564,7 @@ fn cnn_sees_the_frames_that_were_promised() {
     );
     let images = set.split(Split::Test);
     let shown = noise(Timing::Dynamic, 0.5, 2.0);
-    let shown = ImageNoise { seed: 11, ..shown };
+    let shown = PixelNoise { seed: 11, ..shown };
     let (mut first, mut mean_frame, mut mean_logits) = (0, 0, 0);
     for &i in images {
         let mut clean = vec![0.0; 256];
@@ -338,7 +572,7 @@ fn cnn_sees_the_frames_that_were_promised() {
         let frames: Vec<Vec<f32>> = (0..15)
             .map(|step| {
                 let mut frame = vec![0.0; 256];
-                shown.frame(&clean, u64::from(i), step, &mut frame);
+                Film::new(shown, 16, u64::from(i)).frame(&clean, step, &mut frame);
                 frame
             })
             .collect();
@@ -428,7 +662,7 @@ fn diverged_networks_are_counted_and_not_averaged() {
     let result = &run(&model, &set, &options(&[Observer::Cordsnet], &[(Timing::Static, 0.1)]))[0];
     assert_eq!(
         (result.diverged, result.correct, result.cross_entropy),
-        (result.images, 0, None)
+        (result.right.len(), 0, None)
     );
 }
 
@@ -488,4 +722,207 @@ fn what_does_not_fit_is_refused() {
         fails(&other, images, &good),
         NoiseError::Mismatch { what: "image side", .. }
     ));
+}
+
+fn condition(perturbation: Perturbation, level: f64) -> Condition {
+    Condition { perturbation, level }
+}
+
+/// Gains from their definition, with activity from a run of the network itself.
+#[test]
+fn gains_are_what_their_definition_says() {
+    let (set, _dir) = digits();
+    let model = cordsnet(&set);
+    let images = set.split(Split::Test);
+    let held = options(&RECURRENT[..1], &[(Timing::Static, 0.3), (Timing::Static, 0.0)]);
+    let results = run(&model, &set, &held);
+    let net: CordsNet<f32> = model.cordsnet().expect("a CordsNet").expect("valid");
+    let noise = PixelNoise {
+        seed: 11,
+        ..noise(Timing::Static, 0.3, 2.0)
+    };
+    let [mut dx, mut x, mut dr, mut r] = [[0.0f64; 2]; 4];
+    for &i in images {
+        let mut clean = vec![0.0; 256];
+        set.fill_unit(i as usize, &mut clean);
+        let mut noisy = vec![0.0; 256];
+        Film::new(noise, 16, u64::from(i)).frame(&clean, 0, &mut noisy);
+        let [clean, noisy] = [clean, noisy].map(|mut pixels| {
+            set.normalise(&mut pixels);
+            let mut state = net.spontaneous(10);
+            net.run(&mut state, Input::Constant(&net.embed(&pixels, 1)), 15, &mut |_, _| {});
+            (pixels, state)
+        });
+        let squares = |a: &[f32], b: &[f32]| -> (f64, f64) {
+            let change = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            (change, b.iter().map(|b| f64::from(*b).powi(2)).sum())
+        };
+        let (change, whole) = squares(&noisy.0, &clean.0);
+        (dx[0], x[0]) = (dx[0] + change, x[0] + whole);
+        for area in 0..2 {
+            let (change, whole) = squares(&noisy.1.areas[area], &clean.1.areas[area]);
+            (dr[area], r[area]) = (dr[area] + change, r[area] + whole);
+        }
+    }
+    for area in 0..2 {
+        let found = results[0].areas[area];
+        let change = dr[area] / r[area];
+        // float32 activity in groups of other sizes.
+        assert!(
+            (found.change.expect("finite") / change - 1.0).abs() < 1e-4,
+            "{found:?} {change}"
+        );
+        let gain = change / (dx[0] / x[0]);
+        assert!(
+            (found.gain.expect("noisy") / gain - 1.0).abs() < 1e-4,
+            "{found:?} {gain}"
+        );
+        assert_eq!(results[1].areas[area].change, Some(0.0));
+        assert_eq!(results[1].areas[area].gain, None);
+    }
+}
+
+#[test]
+fn silenced_units_are_silent_and_grow_in_number() {
+    let (set, _dir) = digits();
+    let (cordsnet, cnn) = (cordsnet(&set), cnn(&set));
+    let levels = [0.0, 0.2, 0.5, 1.0];
+    let conditions: Vec<Condition> = levels.map(|level| condition(Perturbation::Silencing, level)).to_vec();
+    for (model, observers) in [(&cordsnet, &RECURRENT[..]), (&cnn, &FEEDFORWARD[..])] {
+        let options = EvaluationOptions {
+            conditions: conditions.clone(),
+            ..options(observers, &[])
+        };
+        let results = run(model, &set, &options);
+        // A CNN is seen in one way only.
+        let expected = if observers.len() == 2 { 8 } else { 4 };
+        assert_eq!(results.len(), expected);
+        for results in results.chunks(4) {
+            for (result, level) in results.iter().zip(levels) {
+                // 512 units: a standard error of at most 0.022, bound 5 of them; none and all are exact.
+                let bound = if level == 0.0 || level == 1.0 { 0.0 } else { 0.11 };
+                assert!(
+                    (result.achieved - level).abs() <= bound,
+                    "{} at {level}",
+                    result.achieved
+                );
+            }
+            // Nothing is left of the activity, so all of it has changed.
+            for area in &results[3].areas {
+                assert!((area.change.expect("finite") - 1.0).abs() < 1e-6, "{area:?}");
+            }
+            let changes = results.iter().map(|result| result.areas[0].change.expect("finite"));
+            assert!(changes.is_sorted(), "{results:?}");
+        }
+        let clean = EvaluationOptions {
+            conditions: vec![gaussian(Timing::Static, 0.0)],
+            ..options.clone()
+        };
+        assert_eq!(run(model, &set, &clean)[0].cross_entropy, results[0].cross_entropy);
+        // Only in the area that is named, and in what reads it.
+        let second = EvaluationOptions {
+            areas: Some(vec![1]),
+            conditions: vec![condition(Perturbation::Silencing, 1.0)],
+            ..options
+        };
+        let areas = &run(model, &set, &second)[0].areas;
+        // A CNN's batch norms are folded for it, which rounds.
+        assert!(areas[0].change.expect("finite") < 1e-10, "{areas:?}");
+        assert!((areas[1].change.expect("finite") - 1.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn noise_on_weights_multiplies_each_of_them() {
+    let (set, _dir) = digits();
+    for model in [cordsnet(&set), cnn(&set)] {
+        let observer = match &model {
+            Model::CordsNet { .. } => Observer::Cordsnet,
+            Model::Cnn { .. } => Observer::CnnFirstFrame,
+        };
+        let options = EvaluationOptions {
+            conditions: [0.1, 0.4].map(|level| condition(Perturbation::Weights, level)).to_vec(),
+            areas: Some(vec![1]),
+            ..options(&[observer], &[])
+        };
+        let results = run(&model, &set, &options);
+        // The same by hand: effective weights w = g v/|v| of area 1, each times 1 + level xi.
+        let (Model::CordsNet { parameters, .. } | Model::Cnn { parameters, .. }) = &model;
+        let mut noisy = parameters.clone();
+        let mut squares = 0.0;
+        for (part, module) in ["area_conv.1", "area_area.1"].into_iter().enumerate() {
+            let name = |which: &str| format!("{module}.parametrizations.weight.{which}");
+            let (g, v) = (
+                parameters.get(&name("original0")).expect("there").data.clone(),
+                parameters.get(&name("original1")).expect("there").data.clone(),
+            );
+            let patch = v.len() / g.len();
+            let mut xi = vec![0.0f32; v.len()];
+            Stream::new(11, Purpose::WeightNoise, part as u64, 0, 0, 1).normal_fill(&mut xi);
+            squares += xi.iter().map(|xi| f64::from(*xi).powi(2)).sum::<f64>() / v.len() as f64 / 2.0;
+            let mut weights: Vec<f32> = Vec::new();
+            for (row, v) in v.chunks(patch).enumerate() {
+                let norm = v.iter().map(|v| v * v).sum::<f32>().sqrt();
+                weights.extend(
+                    v.iter()
+                        .zip(&xi[row * patch..])
+                        .map(|(v, xi)| g[row] * v / norm * (1.0 + 0.4 * xi)),
+                );
+            }
+            let norms = weights
+                .chunks(patch)
+                .map(|w| w.iter().map(|w| w * w).sum::<f32>().sqrt())
+                .collect();
+            noisy.get_mut(&name("original1")).expect("there").data = weights;
+            noisy.get_mut(&name("original0")).expect("there").data = norms;
+        }
+        let mut by_hand = model.clone();
+        match &mut by_hand {
+            Model::CordsNet { parameters, .. } | Model::Cnn { parameters, .. } => *parameters = noisy,
+        }
+        let clean = EvaluationOptions {
+            conditions: vec![gaussian(Timing::Static, 0.0)],
+            ..options
+        };
+        let expected = run(&by_hand, &set, &clean)[0].cross_entropy.expect("finite");
+        let found = results[1].cross_entropy.expect("finite");
+        assert!((found / expected - 1.0).abs() < 1e-4, "{found} against {expected}");
+        assert!(
+            (results[1].achieved - 0.4 * squares.sqrt()).abs() < 1e-6,
+            "{}",
+            results[1].achieved
+        );
+        assert_ne!(results[0].cross_entropy, results[1].cross_entropy);
+    }
+}
+
+#[test]
+fn conditions_that_cannot_be_are_refused() {
+    let (set, _dir) = digits();
+    let model = cordsnet(&set);
+    let refused = |perturbation: Perturbation, level: f64, areas: Option<Vec<usize>>| -> &'static str {
+        let options = EvaluationOptions {
+            conditions: vec![condition(perturbation, level)],
+            areas,
+            ..options(&RECURRENT[..1], &[])
+        };
+        match evaluate(&Cpu, &model, &set, set.split(Split::Test), &options, &mut |_, _| {}) {
+            Err(NoiseError::Option { option, .. }) => option,
+            other => panic!("{other:?}"),
+        }
+    };
+    let pixels = |noise, timing| Perturbation::Pixels {
+        noise,
+        timing,
+        clip: false,
+    };
+    let process = |tau_ms| Timing::OrnsteinUhlenbeck { tau_ms };
+    assert_eq!(refused(pixels(Pixels::Shot, process(5.0)), 0.1, None), "timing");
+    assert_eq!(refused(pixels(Pixels::Gaussian, process(0.0)), 0.1, None), "tau_ms");
+    let wide = Pixels::Correlated { length: 17.0 };
+    assert_eq!(refused(pixels(wide, Timing::Static), 0.1, None), "length");
+    assert_eq!(refused(pixels(Pixels::Impulse, Timing::Static), 1.1, None), "level");
+    assert_eq!(refused(Perturbation::Silencing, 1.1, None), "level");
+    assert_eq!(refused(Perturbation::Neural, 0.1, Some(vec![0, 2])), "areas");
+    assert_eq!(refused(Perturbation::Neural, f64::NAN, None), "level");
 }

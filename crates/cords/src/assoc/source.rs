@@ -1,6 +1,7 @@
 //! What the first area gets: a front-end's responses to clips, or a one-hot code of the same scenes without any picture.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use half::f16;
 use rayon::prelude::*;
@@ -8,9 +9,9 @@ use rayon::prelude::*;
 use super::AssocError;
 use super::stimulus::{Clip, PLACES, Scene};
 use crate::data::ImageSet;
-use crate::device::Cpu;
+use crate::device::{Aligned, Cpu, Device};
 use crate::net::{CordsNet, Input, State, View};
-use crate::noise::{Condition, ImageNoise, Timing};
+use crate::noise::{Film, PixelNoise, Pixels, Timing};
 use crate::rng::{Purpose, Stream};
 
 /// Turns clips into features over time.
@@ -225,17 +226,17 @@ impl<'a> FrontEnd<'a> {
             if scenes.iter().all(Option::is_none) {
                 self.net.run(&mut state, Input::Blank, steps, &mut observe);
             } else if noisy {
-                let mut write = |at: usize, out: &mut Vec<f32>| {
-                    out.clear();
-                    for (scene, canvas) in scenes.iter().zip(&canvases) {
-                        let mut frame = canvas.clone();
-                        if let Some((level, name)) = scene.and_then(|scene| scene.noise) {
-                            self.noise(level)
-                                .frame(canvas, u64::from(name), step + at as u32, &mut frame);
+                let mut write = |at: usize, images: Range<usize>, out: &mut Aligned<f32>| {
+                    let mut frames = canvases[images.clone()].concat();
+                    for (i, frame) in images.clone().zip(frames.chunks_exact_mut(self.set.image_len())) {
+                        if let Some((level, name)) = scenes[i].and_then(|scene| scene.noise) {
+                            let noise = self.noise(level);
+                            let mut film = Film::new(noise, self.set.side(), u64::from(name));
+                            film.frame(&canvases[i], step + at as u32, frame);
                         }
-                        self.normalised(&mut frame);
-                        out.append(&mut frame);
+                        self.normalised(frame);
                     }
+                    Cpu.upload_maps(self.net.image_maps(images.len()), &frames, out);
                 };
                 self.net
                     .run(&mut state, Input::Varying(&mut write), steps, &mut observe);
@@ -252,15 +253,13 @@ impl<'a> FrontEnd<'a> {
         responses
     }
 
-    fn noise(&self, level: u16) -> ImageNoise {
-        ImageNoise {
+    fn noise(&self, level: u16) -> PixelNoise {
+        PixelNoise {
             seed: self.seed,
             trial: 0,
-            condition: Condition {
-                timing: Timing::Dynamic,
-                level: f64::from(level) / 1000.0,
-            },
-            clip: false,
+            pixels: Pixels::Gaussian,
+            timing: Timing::Dynamic,
+            level: f64::from(level) / 1000.0,
             dt_ms: self.net.euler().dt_ms,
         }
     }

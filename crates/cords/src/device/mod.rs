@@ -12,6 +12,7 @@ pub use cpu::{Aligned, Cpu, Kernels, Packed};
 
 use crate::Real;
 use crate::net::Phi;
+use crate::rng::Stream;
 
 /// A batch of square maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +195,17 @@ pub struct LeakyStep<'a, B> {
     pub next: &'a mut B,
 }
 
+/// Normal noise on maps.
+#[derive(Clone, Copy, Debug)]
+pub struct NormalNoise<'a> {
+    /// A stream for every image. The image's noise is the stream's normal values in the host's order `[channels, side, side]`.
+    pub streams: &'a [Stream],
+    /// Its standard deviation,
+    pub std: f64,
+    /// as a fraction of each value.
+    pub proportional: bool,
+}
+
 /// The largest of some magnitudes, 0 of none; NaN where one is.
 pub(crate) fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |largest: f64, value| {
@@ -285,8 +297,14 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn sum_squares(&self, x: &Self::Buffer, tally: &mut Self::Tally);
     /// Leaves numbers of which the largest is the largest magnitude; NaN where a value is NaN.
     fn max_abs(&self, x: &Self::Buffer, tally: &mut Self::Tally);
+    /// Leaves numbers whose sum is that of (x - y)^2.
+    fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, tally: &mut Self::Tally);
     /// x *= factor.
     fn scale(&self, factor: f64, x: &mut Self::Buffer);
+    /// x, at least 0 and at most 1.
+    fn clamp_unit(&self, x: &mut Self::Buffer);
+    /// y = x + noise.
+    fn add_normal(&self, maps: Maps, noise: NormalNoise<'_>, x: &Self::Buffer, y: &mut Self::Buffer);
 
     /// One image's maps repeated for every image of `maps`.
     fn broadcast(&self, maps: Maps, one: &Self::Buffer, out: &mut Self::Buffer);

@@ -196,8 +196,9 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
                 let mut gradients = task.gradients.iter_mut();
                 let found = &mut task.squares;
                 let mut work = D::Workspace::default();
+                let images = self.teacher.upload(task.images, batch);
                 self.teacher
-                    .forward(&mut work, task.images, batch, |work, area, drive, target| {
+                    .forward(&mut work, &images, batch, |work, area, drive, target| {
                         let gradient = gradients.next();
                         let gradient = gradient.map(|(weight, bias)| (factors(area), weight, bias));
                         let (shape, bias) = (self.shape(area), &self.buffers[3 * area + 2]);
@@ -279,7 +280,7 @@ impl<D: Device<f32>> Inverse<f32, D> {
         for wave in groups.chunks_mut(device.groups_in_flight(self.architecture().units()).max(1)) {
             device.for_each(wave, |_, group| {
                 let batch = size.min(images.len() - group.first);
-                let values = load(images, group.first, batch);
+                let values = self.teacher.upload(&load(images, group.first, batch), batch);
                 let mut work = D::Workspace::default();
                 let (squares, moments) = (&mut group.squares, &mut group.moments);
                 self.teacher

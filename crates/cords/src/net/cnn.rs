@@ -123,11 +123,16 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
 
     /// Memory for a chunk of images, given as host `[batch, in_channels, side, side]`.
     pub(crate) fn chunk(&self, images: &[T], batch: usize) -> CnnChunk<T, D> {
+        let maps = ConvName::InpConv.shape(&self.architecture).in_maps(batch);
+        let mut uploaded = self.device.zeros_maps(maps);
+        self.device.upload_maps(maps, images, &mut uploaded);
+        self.chunk_of(uploaded, batch)
+    }
+
+    /// Memory for a chunk of images that are on the device.
+    fn chunk_of(&self, images: D::Buffer, batch: usize) -> CnnChunk<T, D> {
         let device = &self.device;
         let architecture = &self.architecture;
-        let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
-        let mut uploaded = device.zeros_maps(image_maps);
-        device.upload_maps(image_maps, images, &mut uploaded);
         let names = conv_names(architecture);
         let out = |name: &ConvName| name.shape(architecture).out_maps(batch);
         let areas = 0..architecture.areas();
@@ -135,7 +140,7 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
         CnnChunk {
             batch,
             work: D::Workspace::default(),
-            images: uploaded,
+            images,
             moments: Vec::new(),
             convolved: names.iter().map(|name| device.zeros_maps(out(name))).collect(),
             normed: names
@@ -430,6 +435,27 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
         self.evaluate(images, batch).0
     }
 
+    /// Logits `[batch, classes]` of normalised images on the device, one group of them, and the activity of every area there.
+    pub(crate) fn evaluate_group(&self, images: &D::Buffer, batch: usize) -> (Vec<T>, Vec<D::Buffer>) {
+        let device = self.device();
+        let (logits, activity) = match &self.form {
+            Form::Normed(graph) => {
+                let mut chunk = [graph.chunk_of(device.duplicate(images), batch)];
+                graph.forward(&mut chunk, false);
+                let [chunk] = chunk;
+                (chunk.logits, chunk.activity)
+            }
+            Form::Folded(graph) => {
+                let pass = graph.forward(&mut D::Workspace::default(), images, batch, |_, _, _, _| {});
+                (pass.logits, pass.activity)
+            }
+        };
+        let maps = ConvName::Readout.shape(self.architecture()).out_maps(batch);
+        let mut host = vec![T::ZERO; maps.len()];
+        device.download_maps(maps, &logits, &mut host);
+        (host, activity)
+    }
+
     /// Logits `[batch, classes]` and the activity of every area `[batch, channels, side, side]`, in evaluation mode.
     pub fn evaluate(&self, images: &[T], batch: usize) -> (Vec<T>, Vec<Vec<T>>) {
         let device = self.device();
@@ -450,30 +476,19 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
             })
             .collect();
         device.for_each(&mut groups, |_, group| {
-            let images = group.images;
-            let batch = images.len() / image_len;
-            let read = |maps: Maps, buffer: &D::Buffer| {
+            let batch = group.images.len() / image_len;
+            let maps = ConvName::InpConv.shape(architecture).in_maps(batch);
+            let mut images = device.zeros_maps(maps);
+            device.upload_maps(maps, group.images, &mut images);
+            let (logits, activity) = self.evaluate_group(&images, batch);
+            group.logits = logits;
+            let areas = activity.iter().enumerate().map(|(area, activity)| {
+                let maps = ConvName::Recurrent(area).shape(architecture).out_maps(batch);
                 let mut out = vec![T::ZERO; maps.len()];
-                device.download_maps(maps, buffer, &mut out);
+                device.download_maps(maps, activity, &mut out);
                 out
-            };
-            let mut take = |logits: &D::Buffer, activity: &[D::Buffer]| {
-                group.logits = read(ConvName::Readout.shape(architecture).out_maps(batch), logits);
-                let area =
-                    |(area, activity)| read(ConvName::Recurrent(area).shape(architecture).out_maps(batch), activity);
-                group.activity = activity.iter().enumerate().map(area).collect();
-            };
-            match &self.form {
-                Form::Normed(graph) => {
-                    let mut chunk = [graph.chunk(images, batch)];
-                    graph.forward(&mut chunk, false);
-                    take(&chunk[0].logits, &chunk[0].activity);
-                }
-                Form::Folded(graph) => {
-                    let pass = graph.forward(&mut D::Workspace::default(), images, batch, |_, _, _, _| {});
-                    take(&pass.logits, &pass.activity);
-                }
-            }
+            });
+            group.activity = areas.collect();
         });
         let logits = groups.iter().flat_map(|group| group.logits.iter().copied()).collect();
         let area = |area: usize| {

@@ -161,6 +161,11 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         self.device.avg_pool(maps, convolved, inp);
     }
 
+    /// Maps of the images.
+    pub(crate) fn image_maps(&self, batch: usize) -> Maps {
+        ConvName::InpConv.shape(&self.architecture).in_maps(batch)
+    }
+
     /// Maps of `inp`.
     pub(crate) fn inp_maps(&self, batch: usize) -> Maps {
         ConvName::InpSkip.shape(&self.architecture).in_maps(batch)

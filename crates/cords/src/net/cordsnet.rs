@@ -4,8 +4,10 @@ use super::connections::{Connections, StepScratch, cordsnet_others};
 use super::filters::{ConvName, Weights};
 use super::parameters::bias_name;
 use super::{Architecture, Euler, NetError, Parameters, Phi};
-use crate::device::{Cpu, Device, Maps};
+use crate::device::{Cpu, Device, Maps, NormalNoise};
+use crate::rng::{Purpose, Stream};
 use crate::{Real, Tensor};
+use std::ops::Range;
 
 /// Activity of every area for a batch of images: `areas[l]` is `[batch, channels, side, side]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,13 +29,41 @@ impl<T: Real> State<T> {
 }
 
 /// What the network sees while it runs.
-pub enum Input<'a, T> {
+pub enum Input<'a, T: Real, D: Device<T> = Cpu> {
     /// Nothing: `inp` is zero.
     Blank,
     /// An image held for all steps, given as its embedding `[batch, channels, side, side]` from [`CordsNet::embed`].
     Constant(&'a [T]),
-    /// Normalised images `[batch, in_channels, image_side, image_side]` written anew for every step.
-    Varying(&'a mut dyn FnMut(usize, &mut Vec<T>)),
+    /// Normalised images `[batch, in_channels, image_side, image_side]`, which are written to the device anew for every step.
+    Varying(WriteImages<'a, D::Buffer>),
+}
+
+/// `write(step, images, maps)` writes to `maps` what these of a run's images look like in a step.
+pub type WriteImages<'a, B> = &'a mut dyn FnMut(usize, Range<usize>, &mut B);
+
+/// Noise inside the activation function: u + sqrt(2/alpha) std xi with alpha = dt/tau, xi white and normal, drawn anew for every
+/// unit and step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NeuralNoise {
+    /// Seed of all draws.
+    pub seed: u64,
+    /// Number of the repetition.
+    pub trial: u32,
+    /// Which image each of the run's is, so that it sees the same noise beside any others.
+    pub images: Vec<u64>,
+    /// In units of activity: the stationary standard deviation of a linear unit without connections is
+    /// std sqrt(2/(2 - alpha)).
+    pub std: f64,
+    /// Areas that it enters.
+    pub areas: Vec<usize>,
+}
+
+impl NeuralNoise {
+    /// What an image's noise in an area is drawn from at a step.
+    pub(crate) fn stream(&self, image: u64, step: usize, area: usize) -> Stream {
+        let purpose = Purpose::NeuralNoise;
+        Stream::new(self.seed, purpose, image, self.trial, step as u32, area as u32)
+    }
 }
 
 /// A CordsNet ready to run: architecture, time constants, weight-normalised weights.
@@ -49,6 +79,8 @@ struct Group<T: Real, D: Device<T>> {
     batch: usize,
     scratch: StepScratch<T, D>,
     constant: Vec<D::Buffer>,
+    /// The constant current and a step's noise, where there is noise.
+    noisy: Vec<D::Buffer>,
     now: Vec<D::Buffer>,
     next: Vec<D::Buffer>,
     images: D::Buffer,
@@ -88,6 +120,11 @@ impl<T: Real, D: Device<T>> View<'_, T, D> {
             device.download_maps(connections.logit_maps(group.batch), &held, out);
         });
         logits
+    }
+
+    /// Activity of every area on the device, of a run whose images are one group.
+    pub(crate) fn buffers(&self) -> &[D::Buffer] {
+        &self.groups[0].now
     }
 
     /// Whether all activity is finite.
@@ -188,6 +225,16 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         &self.parameters
     }
 
+    /// Maps of normalised images on the device.
+    pub fn image_maps(&self, batch: usize) -> Maps {
+        self.connections.image_maps(batch)
+    }
+
+    /// The device that the network is on.
+    pub fn device(&self) -> &D {
+        &self.connections.device
+    }
+
     /// Channels, height and width of an area.
     pub fn area_shape(&self, area: usize) -> [usize; 3] {
         let maps = self.connections.maps(area, 1);
@@ -211,10 +258,15 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     /// `inp` of normalised images `[batch, in_channels, image_side, image_side]`: `[batch, channels[0], side, side]`.
     pub fn embed(&self, images: &[T], batch: usize) -> Vec<T> {
         let connections = &self.connections;
-        let from = ConvName::InpConv.shape(self.architecture()).in_maps(1);
-        self.map_groups(from, connections.inp_maps(1), images, batch, |work, batch, x, y| {
-            connections.embed(work, batch, x, &mut connections.convolved(batch), y);
-        })
+        self.map_groups(
+            connections.image_maps(1),
+            connections.inp_maps(1),
+            images,
+            batch,
+            |work, batch, x, y| {
+                connections.embed(work, batch, x, &mut connections.convolved(batch), y);
+            },
+        )
     }
 
     /// Feed-forward drive of an area, area_area_l(x_l), with x_l formed from the state's activity and `inp`
@@ -303,14 +355,25 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     pub fn run(
         &self,
         state: &mut State<T>,
-        mut input: Input<'_, T>,
+        input: Input<'_, T, D>,
+        steps: usize,
+        observe: &mut dyn FnMut(usize, &mut View<'_, T, D>),
+    ) {
+        self.run_with_noise(state, input, None, steps, observe);
+    }
+
+    /// As [`run`](Self::run), with noise inside the activation function.
+    pub fn run_with_noise(
+        &self,
+        state: &mut State<T>,
+        mut input: Input<'_, T, D>,
+        noise: Option<&NeuralNoise>,
         steps: usize,
         observe: &mut dyn FnMut(usize, &mut View<'_, T, D>),
     ) {
         let connections = &self.connections;
         let device = &connections.device;
         let inp_len = connections.inp_maps(1).len();
-        let image_maps = ConvName::InpConv.shape(self.architecture()).in_maps(1);
         let mut groups: Vec<Group<T, D>> = self.groups(state);
         let held = match &input {
             Input::Constant(inp) => Some(*inp),
@@ -324,33 +387,32 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                 buffer
             });
             group.set_input(connections, inp.as_ref());
+            if noise.is_some() {
+                group.noisy = connections.buffers(group.batch);
+            }
         });
         let varying = matches!(input, Input::Varying(_));
-        let mut images = Vec::new();
         for step in 0..steps {
             if let Input::Varying(write) = &mut input {
-                images.resize(image_maps.len() * state.batch, T::ZERO);
-                write(step, &mut images);
+                for group in &mut groups {
+                    if step == 0 {
+                        group.images = device.zeros_maps(connections.image_maps(group.batch));
+                    }
+                    write(step, group.first..group.first + group.batch, &mut group.images);
+                }
             }
             device.for_each(&mut groups, |_, group| {
                 if varying {
-                    let from = &images[group.first * image_maps.len()..][..group.batch * image_maps.len()];
-                    if step == 0 {
-                        group.images = device.zeros_maps(image_maps.with_batch(group.batch));
-                    }
-                    device.upload_maps(image_maps.with_batch(group.batch), from, &mut group.images);
                     let (batch, work) = (group.batch, &mut group.scratch.work);
                     let (mut convolved, mut inp) = (connections.convolved(batch), connections.inp(batch));
                     connections.embed(work, batch, &group.images, &mut convolved, &mut inp);
                     group.set_input(connections, Some(&inp));
                 }
-                connections.step(
-                    &mut group.scratch,
-                    group.batch,
-                    &group.constant,
-                    &group.now,
-                    &mut group.next,
-                );
+                if let Some(noise) = noise {
+                    group.add_noise(connections, noise, step);
+                }
+                let constant = if noise.is_some() { &group.noisy } else { &group.constant };
+                connections.step(&mut group.scratch, group.batch, constant, &group.now, &mut group.next);
                 std::mem::swap(&mut group.now, &mut group.next);
             });
             observe(step, &mut self.view(&mut groups, state.batch));
@@ -391,6 +453,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                     batch,
                     scratch: connections.scratch(batch),
                     constant: connections.buffers(batch),
+                    noisy: Vec::new(),
                     now,
                     next: connections.buffers(batch),
                     images: device.zeros(0),
@@ -455,6 +518,25 @@ impl<T: Real, D: Device<T>> Group<T, D> {
             skipped
         });
         connections.constant_current(work, self.batch, inp.zip(skipped.as_ref()), &mut self.constant);
+    }
+
+    /// A step's noise on the constant current.
+    fn add_noise(&mut self, connections: &Connections<T, D>, noise: &NeuralNoise, step: usize) {
+        let images = &noise.images[self.first..][..self.batch];
+        for (area, (constant, noisy)) in self.constant.iter().zip(&mut self.noisy).enumerate() {
+            if !noise.areas.contains(&area) {
+                connections.device.copy(constant, noisy);
+                continue;
+            }
+            let streams: Vec<Stream> = images.iter().map(|image| noise.stream(*image, step, area)).collect();
+            let current = NormalNoise {
+                streams: &streams,
+                std: (2.0 / connections.alphas[area]).sqrt() * noise.std,
+                proportional: false,
+            };
+            let maps = connections.maps(area, self.batch);
+            connections.device.add_normal(maps, current, constant, noisy);
+        }
     }
 }
 

@@ -87,6 +87,14 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
         ConvName::Recurrent(area).shape(&self.architecture).out_maps(batch)
     }
 
+    /// Host images `[batch, in_channels, side, side]` on the device.
+    pub(crate) fn upload(&self, images: &[T], batch: usize) -> D::Buffer {
+        let maps = ConvName::InpConv.shape(&self.architecture).in_maps(batch);
+        let mut uploaded = self.device.zeros_maps(maps);
+        self.device.upload_maps(maps, images, &mut uploaded);
+        uploaded
+    }
+
     fn conv(&self, work: &mut D::Workspace, name: ConvName, batch: usize, x: &D::Buffer) -> D::Buffer {
         let maps = name.shape(&self.architecture).out_maps(batch);
         let mut y = self.device.zeros_maps(maps);
@@ -95,21 +103,18 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
         y
     }
 
-    /// Forward pass of one group of images, given as host `[batch, in_channels, side, side]`. `inspect` sees of every area
-    /// its drive area_area(x), without bias, and its current area_conv(drive + area_bias) + conv_bias.
+    /// Forward pass of one group of images on the device. `inspect` sees of every area its drive area_area(x), without bias, and
+    /// its current area_conv(drive + area_bias) + conv_bias.
     pub(crate) fn forward(
         &self,
         work: &mut D::Workspace,
-        images: &[T],
+        images: &D::Buffer,
         batch: usize,
         mut inspect: impl FnMut(&mut D::Workspace, usize, &D::Buffer, &D::Buffer),
     ) -> FoldedPass<D::Buffer> {
         let device = &self.device;
         let architecture = &self.architecture;
-        let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
-        let mut uploaded = device.zeros_maps(image_maps);
-        device.upload_maps(image_maps, images, &mut uploaded);
-        let convolved = self.conv(work, ConvName::InpConv, batch, &uploaded);
+        let convolved = self.conv(work, ConvName::InpConv, batch, images);
         let mut inp = device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(batch));
         let convolved_maps = ConvName::InpConv.shape(architecture).out_maps(batch);
         device.avg_pool(convolved_maps, &convolved, &mut inp);

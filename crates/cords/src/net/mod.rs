@@ -14,7 +14,7 @@ mod parameters;
 
 pub use architecture::{Architecture, Euler, Phi};
 pub use cnn::Cnn;
-pub use cordsnet::{CordsNet, Input, State, View};
+pub use cordsnet::{CordsNet, Input, NeuralNoise, State, View, WriteImages};
 pub use error::NetError;
 pub use model::{Model, ModelInfo, Presentation, TrainedPhase};
 pub use parameters::Parameters;

@@ -1,17 +1,21 @@
-//! Classification of perturbed test images by CordsNet and CNN, with the controls that make the comparison fair.
+//! Classification by perturbed networks and of perturbed images, with the controls that make the comparison fair.
 //!
 //! Images are evaluated in groups of fixed size, side by side; results do not depend on the number of threads, and the
 //! result of one condition does not depend on which other conditions are evaluated with it.
 
-use super::statistics::{Score, wilson_interval};
-use super::{Condition, ImageNoise};
-use crate::data::ImageSet;
-use crate::device::{Device, DeviceError, OutOfMemory};
-use crate::net::{Cnn, CordsNet, Input, Model, NetError, Presentation, State, View};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Which network looks at the perturbed images, and how.
+use super::networks::{Network, steps};
+use super::pixels::{PixelNoise, Pixels, Timing};
+use super::shown::{Clean, MeanFrame, Shown};
+use super::statistics::{Score, wilson_interval};
+use super::{Condition, Perturbation};
+use crate::data::ImageSet;
+use crate::device::{Device, DeviceError, NormalNoise, OutOfMemory};
+use crate::net::{Architecture, Cnn, CordsNet, Input, Model, NetError, NeuralNoise, Phi, Presentation, State, View};
+use crate::rng::Stream;
+
+/// Which network looks, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Observer {
@@ -27,7 +31,19 @@ pub enum Observer {
     CnnMeanLogits,
 }
 
-/// What is evaluated, and on which perturbations.
+impl Observer {
+    /// Whether a condition means something to it: a CNN has no current to be noisy in time, and sees images without noise in one
+    /// way only.
+    pub fn sees(self, condition: &Condition) -> bool {
+        match (self, condition.perturbation) {
+            (Self::Cordsnet | Self::CordsnetWithoutRecurrence, _) | (_, Perturbation::Pixels { .. }) => true,
+            (Self::CnnFirstFrame, Perturbation::Silencing | Perturbation::Weights) => true,
+            (_, Perturbation::Neural | Perturbation::Silencing | Perturbation::Weights) => false,
+        }
+    }
+}
+
+/// What is evaluated, and under which conditions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationOptions {
@@ -35,6 +51,9 @@ pub struct EvaluationOptions {
     pub observers: Vec<Observer>,
     /// Perturbations.
     pub conditions: Vec<Condition>,
+    /// Areas that neural noise, silencing and noise on weights reach; all if none are named.
+    #[serde(default)]
+    pub areas: Option<Vec<usize>>,
     /// Durations of the spontaneous phase (without noise) and of the image.
     pub presentation: Presentation,
     /// Step in ms at which a CNN's frames follow each other; a CordsNet has its own.
@@ -44,9 +63,39 @@ pub struct EvaluationOptions {
     /// Number of the repetition: other draws at the same seed.
     #[serde(default)]
     pub trial: u32,
-    /// Whether pixels are clipped to [0, 1] after the noise is added.
-    #[serde(default)]
-    pub clip: bool,
+}
+
+impl EvaluationOptions {
+    pub(super) fn perturbed_areas(&self, architecture: &Architecture) -> Vec<usize> {
+        self.areas
+            .clone()
+            .unwrap_or_else(|| (0..architecture.areas()).collect())
+    }
+
+    fn pixel_noise(&self, condition: &Condition, dt_ms: f64) -> Option<(PixelNoise, bool)> {
+        let Perturbation::Pixels { noise, timing, clip } = condition.perturbation else {
+            return None;
+        };
+        let noise = PixelNoise {
+            seed: self.seed,
+            trial: self.trial,
+            pixels: noise,
+            timing,
+            level: condition.level,
+            dt_ms,
+        };
+        Some((noise, clip))
+    }
+
+    fn neural_noise(&self, condition: &Condition, architecture: &Architecture, images: &[u32]) -> Option<NeuralNoise> {
+        (condition.perturbation == Perturbation::Neural).then(|| NeuralNoise {
+            seed: self.seed,
+            trial: self.trial,
+            images: images.iter().map(|image| u64::from(*image)).collect(),
+            std: condition.level,
+            areas: self.perturbed_areas(architecture),
+        })
+    }
 }
 
 /// Accuracy at one time after image onset.
@@ -60,6 +109,16 @@ pub struct TimePoint {
     pub accuracy: f64,
 }
 
+/// How far an area's activity is from that of the unperturbed network on the unperturbed image, at the end of the presentation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AreaChange {
+    /// E |dr|^2 / E |r|^2 over images and units; none where activity is 0 or not finite.
+    pub change: Option<f64>,
+    /// The same over E |dx|^2 / E |x|^2 of the last normalised frame x: how much of the image's noise is left. None where the
+    /// images have no noise.
+    pub gain: Option<f64>,
+}
+
 /// How one observer did under one condition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NoiseResult {
@@ -67,14 +126,12 @@ pub struct NoiseResult {
     pub observer: Observer,
     /// At what.
     pub condition: Condition,
-    /// Whether pixels were clipped to [0, 1].
-    pub clip: bool,
-    /// Standard deviation of the noise in one frame as asked for, in pixel units.
-    pub frame_std: f64,
-    /// Standard deviation of the noise in the frames shown, measured (after clipping), in pixel units.
-    pub achieved_std: f64,
-    /// Images.
-    pub images: usize,
+    /// The level, measured. Of noise on images: the standard deviation of what was added to the pixels (after clipping); of neural
+    /// noise, that of the first step's draws; of silencing, the fraction of units; of noise on weights, its root mean square
+    /// relative to the weights.
+    pub achieved: f64,
+    /// Whether each image was classified correctly, in the order in which they were given.
+    pub right: Vec<bool>,
     /// Images classified correctly.
     pub correct: usize,
     /// Fraction classified correctly.
@@ -91,6 +148,8 @@ pub struct NoiseResult {
     pub diverged: usize,
     /// Accuracy after every step; empty for a CNN.
     pub over_time: Vec<TimePoint>,
+    /// Every area; empty where logits are averaged.
+    pub areas: Vec<AreaChange>,
 }
 
 /// An evaluation that cannot be made.
@@ -139,39 +198,41 @@ impl OutOfMemory for NoiseError {
     }
 }
 
-/// A network made ready for one observer.
-enum Network<D: Device<f32>> {
-    Cordsnet {
-        net: CordsNet<f32, D>,
-        spontaneous: State<f32>,
-    },
-    Cnn(Cnn<f32, D>),
+/// What one group of images gives under one condition.
+struct Seen<D: Device<f32>> {
+    scores: Vec<Score>,
+    /// Correct answers after every step.
+    correct_at: Vec<usize>,
+    /// Sum of squares of the noise, and how many values it is of.
+    noise: (f64, u64),
+    /// The last normalised frame, where it was not clean.
+    frame: Option<D::Buffer>,
+    /// Activity of every area at the end.
+    activity: Vec<D::Buffer>,
 }
 
 /// What a group of images adds to the result of its condition.
 struct GroupScore {
     scores: Vec<Score>,
-    /// Correct answers after every step.
     correct_at: Vec<usize>,
-    /// Sum of squared noise over pixels and frames, and their number.
-    squared_noise: f64,
-    pixels: u64,
+    noise: (f64, u64),
+    /// Squares of the change and of the whole, of the frame and of every area.
+    frame: [f64; 2],
+    areas: Vec<[f64; 2]>,
 }
 
-/// Normalised frames of a group of images, and the noise that was really added.
-struct Frames<'a> {
-    set: &'a ImageSet,
-    mean: &'a [f32],
-    std: &'a [f32],
-    noise: ImageNoise,
-    images: &'a [u32],
-    clean: Vec<f32>,
-    squared_noise: f64,
-    pixels: u64,
+/// A network and the conditions that it is seen under.
+struct Course<D: Device<f32>> {
+    network: Network<D>,
+    /// How much the network itself was perturbed.
+    achieved: f64,
+    /// Indices of conditions.
+    conditions: Vec<usize>,
 }
 
-/// On a device, evaluates every observer under every condition on the given images (indices into the set): results in the order of
-/// observers, then conditions. `progress` is called with (groups of images done, groups in all).
+/// On a device, evaluates every observer under every condition that means something to it ([`Observer::sees`]) on the given images
+/// (indices into the set): results in the order of observers, then conditions. `progress` is called with (groups of images done,
+/// groups in all).
 ///
 /// # Errors
 /// A [`NoiseError`] where model, images and options do not fit together, or the device fails.
@@ -184,70 +245,74 @@ pub fn evaluate<D: Device<f32>>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<NoiseResult>, NoiseError> {
     check(model, set, images, options)?;
-    let networks: Vec<Network<D>> = options
-        .observers
-        .iter()
-        .map(|observer| prepare(device, model, *observer, options))
-        .collect::<Result<_, _>>()?;
     let groups: Vec<&[u32]> = images.chunks(device.group_images()).collect();
-    let pairs: Vec<(usize, Condition)> = (0..networks.len())
-        .flat_map(|observer| options.conditions.iter().map(move |condition| (observer, *condition)))
-        .collect();
-    let tasks: Vec<(usize, &[u32])> = (0..pairs.len())
-        .flat_map(|pair| groups.iter().map(move |group| (pair, *group)))
-        .collect();
-
-    let mut scores: Vec<GroupScore> = Vec::with_capacity(tasks.len());
-    progress(0, tasks.len());
-    // Rounds serve the progress report alone: tasks are independent, so their grouping does not reach a result.
-    for round in tasks.chunks(2 * rayon::current_num_threads()) {
-        let mut round: Vec<_> = round.iter().map(|task| (task, None)).collect();
-        device.for_each(&mut round, |_, ((pair, group), done)| {
-            let (observer, condition) = pairs[*pair];
-            let (mean, std) = model.info().normalisation((set.mean(), set.std()));
-            let noise = ImageNoise {
-                seed: options.seed,
-                trial: options.trial,
-                condition,
-                clip: options.clip,
-                dt_ms: step_ms(&networks[observer], options),
+    let seen = |observer: &Observer| options.conditions.iter().filter(|c| observer.sees(c)).count();
+    let total = options.observers.iter().map(seen).sum::<usize>() * groups.len();
+    let mut done = 0;
+    progress(0, total);
+    let mut results = Vec::new();
+    for observer in &options.observers {
+        let (intact, _) = Network::new(device, model, *observer, None, options)?;
+        let dt_ms = intact.dt_ms(options);
+        let sees = |index: &usize| observer.sees(&options.conditions[*index]);
+        let (own, common): (Vec<usize>, Vec<usize>) = (0..options.conditions.len())
+            .filter(sees)
+            .partition(|index| is_of_network(&options.conditions[*index]));
+        let mut found: Vec<(usize, f64, Vec<GroupScore>)> = Vec::new();
+        let mut follow = |course: &Course<D>, intact: &Network<D>| -> Result<(), NoiseError> {
+            let mut scores: Vec<Vec<GroupScore>> = course.conditions.iter().map(|_| Vec::new()).collect();
+            // Rounds serve the progress report alone: tasks are independent, so their grouping does not reach a result.
+            for round in groups.chunks(2 * rayon::current_num_threads()) {
+                let mut round: Vec<_> = round.iter().map(|images| (*images, Vec::new())).collect();
+                device.for_each(&mut round, |_, (images, found)| {
+                    let normalisation = model.info().normalisation((set.mean(), set.std()));
+                    let clean = Clean::new(device, set, normalisation, images);
+                    *found = score_group(intact, course, *observer, options, &clean, set);
+                });
+                device.check()?;
+                done += round.len() * course.conditions.len();
+                for (_, found) in round {
+                    scores
+                        .iter_mut()
+                        .zip(found)
+                        .for_each(|(scores, found)| scores.push(found));
+                }
+                progress(done, total);
+            }
+            let conditions = course.conditions.iter().zip(scores);
+            found.extend(conditions.map(|(condition, scores)| (*condition, course.achieved, scores)));
+            Ok(())
+        };
+        let intact = Course {
+            network: intact,
+            achieved: 0.0,
+            conditions: common,
+        };
+        follow(&intact, &intact.network)?;
+        for index in own {
+            let condition = Some(&options.conditions[index]);
+            let (network, achieved) = Network::new(device, model, *observer, condition, options)?;
+            let conditions = vec![index];
+            let course = Course {
+                network,
+                achieved,
+                conditions,
             };
-            let frames = Frames::new(set, mean, std, noise, group);
-            *done = Some(score_group(
-                &networks[observer],
-                options.observers[observer],
-                options,
-                frames,
-            ));
-        });
-        device.check()?;
-        scores.extend(round.into_iter().filter_map(|(_, done)| done));
-        progress(scores.len(), tasks.len());
+            follow(&course, &intact.network)?;
+        }
+        found.sort_by_key(|(condition, ..)| *condition);
+        results.extend(found.into_iter().map(|(index, achieved, scores)| {
+            let condition = options.conditions[index];
+            summarise(*observer, condition, achieved, dt_ms, set.classes().len(), &scores)
+        }));
     }
-
-    let per_pair = scores.chunks(groups.len());
-    Ok(pairs
-        .iter()
-        .zip(per_pair)
-        .map(|((observer, condition), scores)| {
-            let dt_ms = step_ms(&networks[*observer], options);
-            summarise(
-                options.observers[*observer],
-                *condition,
-                options,
-                dt_ms,
-                set.classes().len(),
-                scores,
-            )
-        })
-        .collect())
+    Ok(results)
 }
 
-fn step_ms<D: Device<f32>>(network: &Network<D>, options: &EvaluationOptions) -> f64 {
-    match network {
-        Network::Cordsnet { net, .. } => net.euler().dt_ms,
-        Network::Cnn(_) => options.dt_ms,
-    }
+/// Whether a condition needs a network of its own.
+fn is_of_network(condition: &Condition) -> bool {
+    let of_network = matches!(condition.perturbation, Perturbation::Silencing | Perturbation::Weights);
+    of_network && !condition.is_clean()
 }
 
 fn check(model: &Model, set: &ImageSet, images: &[u32], options: &EvaluationOptions) -> Result<(), NoiseError> {
@@ -300,14 +365,60 @@ fn check(model: &Model, set: &ImageSet, images: &[u32], options: &EvaluationOpti
             format!("index {image} given, but the set has {} images", set.len()),
         );
     }
-    if let Some(bad) = options
-        .conditions
+    for condition in &options.conditions {
+        let level = condition.level;
+        if !(level.is_finite() && level >= 0.0) {
+            return option("level", format!("{level} given; it must be finite and not negative"));
+        }
+        let is_fraction = match condition.perturbation {
+            Perturbation::Pixels { noise, timing, .. } => {
+                if let Timing::OrnsteinUhlenbeck { tau_ms } = timing {
+                    if !noise.is_additive() {
+                        return option(
+                            "timing",
+                            format!("{noise:?} noise cannot go on in time; only normal noise can"),
+                        );
+                    }
+                    if !(tau_ms.is_finite() && tau_ms > 0.0) {
+                        return option("tau_ms", format!("{tau_ms} given; it must be above 0"));
+                    }
+                }
+                if let Pixels::Correlated { length } = noise
+                    && !(length > 0.0 && length <= set.side() as f64)
+                {
+                    let side = set.side();
+                    return option(
+                        "length",
+                        format!("{length} given; it must be above 0 and at most {side} pixels"),
+                    );
+                }
+                noise == Pixels::Impulse
+            }
+            Perturbation::Silencing => true,
+            Perturbation::Neural | Perturbation::Weights => false,
+        };
+        if is_fraction && level > 1.0 {
+            return option("level", format!("{level} given; a fraction must not be above 1"));
+        }
+        if let (Perturbation::Silencing, Model::CordsNet { phi, .. }) = (condition.perturbation, model)
+            && *phi != Phi::Relu
+        {
+            return option(
+                "silencing",
+                format!("units of phi = {phi:?} cannot be silenced; only those of ReLU can"),
+            );
+        }
+    }
+    if let Some(area) = options
+        .areas
         .iter()
-        .find(|c| !c.level.is_finite() || c.level < 0.0)
+        .flatten()
+        .find(|area| **area >= architecture.areas())
     {
+        let areas = architecture.areas();
         return option(
-            "level",
-            format!("{} given; it must be finite and not negative", bad.level),
+            "areas",
+            format!("{area} given, but the model has areas 0 to {}", areas - 1),
         );
     }
     if !(options.dt_ms.is_finite() && options.dt_ms > 0.0) {
@@ -336,178 +447,179 @@ fn check(model: &Model, set: &ImageSet, images: &[u32], options: &EvaluationOpti
     Ok(())
 }
 
-fn steps(ms: f64, dt_ms: f64) -> usize {
-    (ms / dt_ms).round() as usize
-}
-
-fn prepare<D: Device<f32>>(
-    device: &D,
-    model: &Model,
+/// One group of images under all conditions of a course.
+fn score_group<D: Device<f32>>(
+    intact: &Network<D>,
+    course: &Course<D>,
     observer: Observer,
     options: &EvaluationOptions,
-) -> Result<Network<D>, NoiseError> {
-    let wrong = |needed: &'static str, found: &'static str| NoiseError::Observer {
-        observer,
-        needed,
-        found,
-    };
-    match (model, observer) {
-        (
-            Model::CordsNet {
-                architecture,
-                euler,
-                phi,
-                parameters,
-                ..
-            },
-            Observer::Cordsnet | Observer::CordsnetWithoutRecurrence,
-        ) => {
-            let mut parameters = parameters.clone();
-            if observer == Observer::CordsnetWithoutRecurrence {
-                for area in 0..architecture.areas() {
-                    // Weight norm: w = g v / |v|, so g = 0 removes the convolution.
-                    let gain = format!("area_conv.{area}.parametrizations.weight.original0");
-                    if let Some(gain) = parameters.get_mut(&gain) {
-                        gain.data.fill(0.0);
-                    }
-                }
+    clean: &Clean<'_, D>,
+    set: &ImageSet,
+) -> Vec<GroupScore> {
+    let labels: Vec<u32> = clean.images.iter().map(|image| set.label(*image as usize)).collect();
+    let undisturbed = look(intact, observer, options, clean, None, &labels);
+    let whole = clean.squares(&clean.normalised);
+    let areas: Vec<f64> = undisturbed.activity.iter().map(|r| clean.squares(r)).collect();
+    let conditions = course.conditions.iter().map(|index| &options.conditions[*index]);
+    conditions
+        .map(|condition| {
+            let other;
+            let seen = if condition.is_clean() {
+                &undisturbed
+            } else {
+                other = look(&course.network, observer, options, clean, Some(condition), &labels);
+                &other
+            };
+            let frame = seen.frame.as_ref();
+            let changed = |(r, clean_r): (&D::Buffer, &D::Buffer)| clean.difference(r, clean_r);
+            let changes = seen.activity.iter().zip(&undisturbed.activity).map(changed);
+            GroupScore {
+                scores: seen.scores.clone(),
+                correct_at: seen.correct_at.clone(),
+                noise: seen.noise,
+                frame: [
+                    frame.map_or(0.0, |frame| clean.difference(frame, &clean.normalised)),
+                    whole,
+                ],
+                areas: changes.zip(&areas).map(|(change, whole)| [change, *whole]).collect(),
             }
-            let net = CordsNet::on(device, architecture, &parameters, euler, *phi)?;
-            let spontaneous = net.spontaneous(steps(options.presentation.spontaneous_ms, euler.dt_ms));
-            Ok(Network::Cordsnet { net, spontaneous })
-        }
-        (
-            Model::Cnn {
-                architecture,
-                parameters,
-                ..
-            },
-            Observer::CnnFirstFrame | Observer::CnnMeanFrame | Observer::CnnMeanLogits,
-        ) => Ok(Network::Cnn(Cnn::on(device, architecture, parameters)?)),
-        (Model::CordsNet { .. }, _) => Err(wrong("CNN", "CordsNet")),
-        (Model::Cnn { .. }, _) => Err(wrong("CordsNet", "CNN")),
-    }
+        })
+        .collect()
 }
 
-impl<'a> Frames<'a> {
-    fn new(set: &'a ImageSet, mean: &'a [f32], std: &'a [f32], noise: ImageNoise, images: &'a [u32]) -> Self {
-        let len = set.image_len();
-        let mut clean = vec![0.0; len * images.len()];
-        for (pixels, image) in clean.chunks_exact_mut(len).zip(images) {
-            set.fill_unit(*image as usize, pixels);
-        }
-        Self {
-            set,
-            mean,
-            std,
-            noise,
-            images,
-            clean,
-            squared_noise: 0.0,
-            pixels: 0,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.clean.len()
-    }
-
-    /// The group's frames at a step, in [0, 1] units; counts the noise that they hold.
-    fn draw(&mut self, step: usize, out: &mut [f32]) {
-        let len = self.set.image_len();
-        let images = out.par_chunks_exact_mut(len).zip(self.clean.par_chunks_exact(len));
-        let squares: Vec<f64> = images
-            .zip(self.images)
-            .map(|((out, clean), image)| {
-                self.noise.frame(clean, u64::from(*image), step as u32, out);
-                let squares = out
-                    .iter()
-                    .zip(clean)
-                    .map(|(noisy, clean)| f64::from(noisy - clean).powi(2));
-                squares.sum()
-            })
-            .collect();
-        for squares in squares {
-            self.squared_noise += squares;
-            self.pixels += len as u64;
-        }
-    }
-
-    fn normalise(&self, frames: &mut [f32]) {
-        let plane = self.set.side() * self.set.side();
-        for (channel, pixels) in frames.chunks_exact_mut(plane).enumerate() {
-            let channel = channel % self.mean.len();
-            let (mean, scale) = (self.mean[channel], 1.0 / self.std[channel]);
-            pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) * scale);
-        }
-    }
-}
-
-fn score_group<D: Device<f32>>(
+/// Shows a network a group of images under a condition.
+fn look<D: Device<f32>>(
     network: &Network<D>,
     observer: Observer,
     options: &EvaluationOptions,
-    mut frames: Frames<'_>,
-) -> GroupScore {
-    let batch = frames.images.len();
-    let labels: Vec<u32> = frames
-        .images
-        .iter()
-        .map(|image| frames.set.label(*image as usize))
-        .collect();
-    let steps = steps(options.presentation.stimulus_ms, frames.noise.dt_ms);
-    let score = |logits: &[f32]| -> Vec<Score> {
-        let classes = logits.len() / batch;
-        logits
-            .chunks_exact(classes)
-            .zip(&labels)
-            .map(|(logits, label)| Score::of(logits, *label))
-            .collect()
-    };
-    let mut correct_at = Vec::new();
-    let scores = match network {
+    clean: &Clean<'_, D>,
+    condition: Option<&Condition>,
+    labels: &[u32],
+) -> Seen<D> {
+    let dt_ms = network.dt_ms(options);
+    let shown = condition
+        .and_then(|condition| options.pixel_noise(condition, dt_ms))
+        .map(|(noise, clip)| Shown::new(clean, noise, clip));
+    let steps = steps(options.presentation.stimulus_ms, dt_ms);
+    match network {
         Network::Cordsnet { net, spontaneous } => {
-            let mut state = spontaneous.repeated(batch);
-            let mut scores = Vec::new();
-            let mut observe = |_: usize, view: &mut View<'_, f32, D>| {
-                scores = score(&view.logits());
-                // Rectification in the readout would hide activity that is not a number.
-                if !view.is_finite() {
-                    let state = view.state();
-                    let images = scores.iter_mut().enumerate();
-                    for (_, score) in images.filter(|(i, _)| !is_finite(&state, *i)) {
-                        *score = Score::DIVERGED;
-                    }
-                }
-                correct_at.push(scores.iter().filter(|score| score.rank == 0).count());
-            };
-            if frames.noise.is_held() {
-                let mut shown = vec![0.0; frames.len()];
-                frames.draw(0, &mut shown);
-                frames.normalise(&mut shown);
-                net.run(
-                    &mut state,
-                    Input::Constant(&net.embed(&shown, batch)),
-                    steps,
-                    &mut observe,
-                );
-            } else {
-                let mut write = |step: usize, shown: &mut Vec<f32>| {
-                    frames.draw(step, shown);
-                    frames.normalise(shown);
-                };
-                net.run(&mut state, Input::Varying(&mut write), steps, &mut observe);
-            }
-            scores
+            let neural = condition.and_then(|c| options.neural_noise(c, net.architecture(), clean.images));
+            watch(
+                net,
+                spontaneous.repeated(labels.len()),
+                clean,
+                shown,
+                neural.as_ref(),
+                steps,
+                labels,
+            )
         }
-        Network::Cnn(cnn) => score(&cnn_logits(cnn, observer, steps, &mut frames)),
+        Network::Cnn(cnn) => glance(cnn, observer, clean, shown, steps, labels),
+    }
+}
+
+fn score(logits: &[f32], labels: &[u32]) -> Vec<Score> {
+    let classes = logits.len() / labels.len();
+    logits
+        .chunks_exact(classes)
+        .zip(labels)
+        .map(|(logits, label)| Score::of(logits, *label))
+        .collect()
+}
+
+/// A CordsNet over a presentation, from `state` on.
+fn watch<D: Device<f32>>(
+    net: &CordsNet<f32, D>,
+    mut state: State<f32>,
+    clean: &Clean<'_, D>,
+    mut shown: Option<Shown<'_, D>>,
+    neural: Option<&NeuralNoise>,
+    steps: usize,
+    labels: &[u32],
+) -> Seen<D> {
+    let device = net.device();
+    let (mut scores, mut correct_at, mut activity) = (Vec::new(), Vec::new(), Vec::new());
+    let mut observe = |step: usize, view: &mut View<'_, f32, D>| {
+        scores = score(&view.logits(), labels);
+        // Rectification in the readout would hide activity that is not a number.
+        if !view.is_finite() {
+            let state = view.state();
+            let images = scores.iter_mut().enumerate();
+            for (_, score) in images.filter(|(i, _)| !is_finite(&state, *i)) {
+                *score = Score::DIVERGED;
+            }
+        }
+        correct_at.push(scores.iter().filter(|score| score.rank == 0).count());
+        if step + 1 == steps {
+            activity = view.buffers().iter().map(|r| device.duplicate(r)).collect();
+        }
     };
-    GroupScore {
+    let mut frame = shown.as_ref().map(|_| device.zeros_maps(clean.maps));
+    match (&mut shown, &mut frame) {
+        (Some(shown), Some(frame)) if !shown.is_held() => {
+            let mut write = |step: usize, _: std::ops::Range<usize>, out: &mut D::Buffer| {
+                shown.write(step, out);
+                if step + 1 == steps {
+                    device.copy(out, frame);
+                }
+            };
+            net.run_with_noise(&mut state, Input::Varying(&mut write), neural, steps, &mut observe);
+        }
+        (shown, frame) => {
+            let held = match (shown, frame) {
+                (Some(shown), Some(frame)) => {
+                    shown.write(0, frame);
+                    &*frame
+                }
+                _ => &clean.normalised,
+            };
+            let mut images = vec![0.0; clean.maps.len()];
+            device.download_maps(clean.maps, held, &mut images);
+            let inp = net.embed(&images, labels.len());
+            net.run_with_noise(&mut state, Input::Constant(&inp), neural, steps, &mut observe);
+        }
+    }
+    let noise = match (shown, neural) {
+        (Some(shown), _) => shown.noise(),
+        (None, Some(neural)) => drawn(net, neural, clean),
+        (None, None) => (0.0, 0),
+    };
+    Seen {
         scores,
         correct_at,
-        squared_noise: frames.squared_noise,
-        pixels: frames.pixels,
+        noise,
+        frame,
+        activity,
     }
+}
+
+/// The sum of squares of the neural noise of a first step in units of its level, and how many values it is of.
+fn drawn<D: Device<f32>>(net: &CordsNet<f32, D>, neural: &NeuralNoise, clean: &Clean<'_, D>) -> (f64, u64) {
+    let device = net.device();
+    let (mut squares, mut values) = (0.0, 0);
+    for area in &neural.areas {
+        let [channels, side, _] = net.area_shape(*area);
+        let maps = crate::device::Maps {
+            batch: neural.images.len(),
+            channels,
+            side,
+        };
+        let streams: Vec<Stream> = neural
+            .images
+            .iter()
+            .map(|image| neural.stream(*image, 0, *area))
+            .collect();
+        let noise = NormalNoise {
+            streams: &streams,
+            std: neural.std,
+            proportional: false,
+        };
+        let (nothing, mut drawn) = (device.zeros_maps(maps), device.zeros_maps(maps));
+        device.add_normal(maps, noise, &nothing, &mut drawn);
+        squares += clean.squares(&drawn);
+        values += maps.len() as u64;
+    }
+    (squares, values)
 }
 
 /// Whether the activity of image `i` is finite in every area.
@@ -519,57 +631,69 @@ fn is_finite(state: &State<f32>, i: usize) -> bool {
     state.areas.iter().all(finite)
 }
 
-fn cnn_logits<D: Device<f32>>(
+/// A CNN on frames.
+fn glance<D: Device<f32>>(
     cnn: &Cnn<f32, D>,
     observer: Observer,
+    clean: &Clean<'_, D>,
+    shown: Option<Shown<'_, D>>,
     steps: usize,
-    frames: &mut Frames<'_>,
-) -> Vec<f32> {
-    let batch = frames.images.len();
-    let mut shown = vec![0.0; frames.len()];
-    let frames_seen = if frames.noise.is_held() || observer == Observer::CnnFirstFrame {
-        1
-    } else {
-        steps
+    labels: &[u32],
+) -> Seen<D> {
+    let batch = labels.len();
+    let device = cnn.device();
+    let Some(mut shown) = shown else {
+        let (logits, activity) = cnn.evaluate_group(&clean.normalised, batch);
+        return Seen {
+            scores: score(&logits, labels),
+            correct_at: Vec::new(),
+            noise: (0.0, 0),
+            frame: None,
+            activity: if observer == Observer::CnnMeanLogits {
+                Vec::new()
+            } else {
+                activity
+            },
+        };
     };
-    match observer {
+    let first_only = shown.is_held() || observer == Observer::CnnFirstFrame;
+    let frames = if first_only { 1 } else { steps };
+    let (logits, frame, activity) = match observer {
         Observer::CnnMeanLogits => {
             let mut sum: Vec<f64> = Vec::new();
-            for step in 0..frames_seen {
-                frames.draw(step, &mut shown);
-                frames.normalise(&mut shown);
-                add(&mut sum, &cnn.logits_eval(&shown, batch));
+            let mut frame = device.zeros_maps(clean.maps);
+            for step in 0..frames {
+                shown.write(step, &mut frame);
+                let (logits, _) = cnn.evaluate_group(&frame, batch);
+                sum.resize(logits.len(), 0.0);
+                sum.iter_mut().zip(logits).for_each(|(sum, x)| *sum += f64::from(x));
             }
-            mean(&sum, frames_seen)
+            let logits = sum.iter().map(|sum| (sum / frames as f64) as f32).collect();
+            (logits, None, Vec::new())
         }
         _ => {
-            let mut sum: Vec<f64> = Vec::new();
-            for step in 0..frames_seen {
-                frames.draw(step, &mut shown);
-                add(&mut sum, &shown);
+            let mut mean = MeanFrame::new(clean);
+            for step in 0..frames {
+                mean.add(clean, shown.draw(step));
             }
-            let mut shown = mean(&sum, frames_seen);
-            frames.normalise(&mut shown);
-            cnn.logits_eval(&shown, batch)
+            let frame = mean.normalised(clean);
+            let (logits, activity) = cnn.evaluate_group(&frame, batch);
+            (logits, Some(frame), activity)
         }
+    };
+    Seen {
+        scores: score(&logits, labels),
+        correct_at: Vec::new(),
+        noise: shown.noise(),
+        frame,
+        activity,
     }
-}
-
-fn add(sum: &mut Vec<f64>, values: &[f32]) {
-    sum.resize(values.len(), 0.0);
-    sum.iter_mut()
-        .zip(values)
-        .for_each(|(sum, value)| *sum += f64::from(*value));
-}
-
-fn mean(sum: &[f64], n: usize) -> Vec<f32> {
-    sum.iter().map(|sum| (sum / n as f64) as f32).collect()
 }
 
 fn summarise(
     observer: Observer,
     condition: Condition,
-    options: &EvaluationOptions,
+    achieved: f64,
     dt_ms: f64,
     classes: usize,
     groups: &[GroupScore],
@@ -580,8 +704,8 @@ fn summarise(
     let correct = within(1);
     let in_five = (classes > 5).then(|| within(5));
     let finite: Vec<f64> = scores.iter().filter_map(|score| score.cross_entropy).collect();
-    let squared: f64 = groups.iter().map(|group| group.squared_noise).sum();
-    let pixels: u64 = groups.iter().map(|group| group.pixels).sum();
+    let squared: f64 = groups.iter().map(|group| group.noise.0).sum();
+    let values: u64 = groups.iter().map(|group| group.noise.1).sum();
     let over_time = (0..groups[0].correct_at.len()).map(|step| {
         let correct: usize = groups.iter().map(|group| group.correct_at[step]).sum();
         TimePoint {
@@ -590,20 +714,30 @@ fn summarise(
             accuracy: correct as f64 / images as f64,
         }
     });
-    let noise = ImageNoise {
-        seed: options.seed,
-        trial: options.trial,
-        condition,
-        clip: options.clip,
-        dt_ms,
+    let share = |part: &dyn Fn(&GroupScore) -> [f64; 2]| {
+        let [change, whole] = groups.iter().fold([0.0; 2], |sum, group| {
+            let part = part(group);
+            [sum[0] + part[0], sum[1] + part[1]]
+        });
+        Some(change / whole).filter(|share| share.is_finite())
     };
+    let shown = share(&|group| group.frame).filter(|shown| *shown > 0.0);
+    let areas = (0..groups[0].areas.len()).map(|area| {
+        let change = share(&|group| group.areas[area]);
+        AreaChange {
+            change,
+            gain: change.zip(shown).map(|(change, shown)| change / shown),
+        }
+    });
     NoiseResult {
         observer,
         condition,
-        clip: options.clip,
-        frame_std: noise.frame_std(),
-        achieved_std: (squared / pixels as f64).sqrt(),
-        images,
+        achieved: if values > 0 {
+            (squared / values as f64).sqrt()
+        } else {
+            achieved
+        },
+        right: scores.iter().map(|score| score.rank == 0).collect(),
         correct,
         accuracy: correct as f64 / images as f64,
         accuracy_interval: wilson_interval(correct, images),
@@ -612,5 +746,6 @@ fn summarise(
         cross_entropy: (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64),
         diverged: images - finite.len(),
         over_time: over_time.collect(),
+        areas: areas.collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Finding, error};
 use crate::Real;
-use crate::device::{AdamStep, ConvShape, Cpu, Device, DeviceError, LeakyStep, Maps, largest};
+use crate::device::{AdamStep, ConvShape, Cpu, Device, DeviceError, LeakyStep, Maps, NormalNoise, largest};
 use crate::net::Phi;
 use crate::rng::{Purpose, Stream};
 
@@ -147,6 +147,24 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
         device.clear_where_not_positive(&x, y)
     });
     changed("scale", prober, &|y| device.scale(-1.7, y));
+    changed("clamp_unit", prober, &|y| device.clamp_unit(y));
+    let images = 0..maps.batch as u64;
+    let streams: Vec<Stream> = images
+        .map(|image| Stream::new(9, Purpose::NeuralNoise, image, 1, 2, 3))
+        .collect();
+    for proportional in [false, true] {
+        let noise = NormalNoise {
+            streams: &streams,
+            std: 0.75,
+            proportional,
+        };
+        let kernel = if proportional {
+            "add_normal, proportional"
+        } else {
+            "add_normal"
+        };
+        changed(kernel, prober, &|y| device.add_normal(maps, noise, &x, y));
+    }
     let one = prober.maps(maps.with_batch(1), 4);
     changed("broadcast", prober, &|y| device.broadcast(maps, &one, y));
     let parameter = prober.parameter(maps.channels * maps.plane(), 5);
@@ -167,6 +185,7 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let mut broken = device.zeros_maps(maps);
     device.upload_maps(maps, &host, &mut broken);
     device.max_abs(&broken, &mut tally);
+    device.sum_squared_differences(&x, &q, &mut tally);
     let rest = prober.maps(maps.with_batch(1), 7);
     let mut g = prober.maps(maps, 8);
     device.return_term(maps, &x, &rest, &mut tally);
@@ -178,7 +197,8 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     prober.note(&name("max_abs"), vec![largest(&left[1])], few);
     let nan = largest(&left[2]).is_nan();
     prober.note(&name("max_abs of one NaN is NaN"), vec![f64::from(u8::from(nan))], 0.0);
-    prober.note(&name("return_term"), sum(3), few);
+    prober.note(&name("sum_squared_differences"), sum(3), few);
+    prober.note(&name("return_term"), sum(4), few);
     // More than a device may hold at a time; each in its place.
     for index in 0..400 {
         match index % 2 {

@@ -118,6 +118,16 @@ pub(super) fn scale<T: Real>(factor: T, x: &mut [T]) {
     });
 }
 
+pub(super) fn clamp_unit<T: Real>(x: &mut [T]) {
+    let one = T::from_f64(1.0);
+    over([], [x], &|[], [x]| {
+        for x in x {
+            *x = positive(*x);
+            *x = if *x < one { *x } else { one };
+        }
+    });
+}
+
 /// Sum of `f(value)` in double precision with eight partial sums.
 fn reduce<T: Real>(x: &[T], f: impl Fn(f64) -> f64) -> f64 {
     vectorised(|| {
@@ -138,6 +148,21 @@ fn reduce<T: Real>(x: &[T], f: impl Fn(f64) -> f64) -> f64 {
 
 pub(super) fn sum_squares<T: Real>(x: &[T]) -> f64 {
     reduce(x, |x| x * x)
+}
+
+/// Sum of (x - y)^2 in double precision with eight partial sums.
+pub(super) fn sum_squared_differences<T: Real>(x: &[T], y: &[T]) -> f64 {
+    assert_eq!(x.len(), y.len());
+    vectorised(|| {
+        let mut sums = [0.0f64; 8];
+        for (x, y) in x.chunks(8).zip(y.chunks(8)) {
+            for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+                let difference = (*x - *y).to_f64();
+                *sum += difference * difference;
+            }
+        }
+        sums.iter().sum()
+    })
 }
 
 /// Sum of a (b - centre) in double precision with eight partial sums.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::elementwise::{centred_dot, positive, sum_squares, vectorised};
 use super::tiles::{BLOCK, blocks};
 use crate::Real;
-use crate::device::Maps;
+use crate::device::{Maps, NormalNoise};
 
 /// Values that maps take on the CPU.
 pub(super) fn stored(maps: Maps) -> usize {
@@ -74,6 +74,34 @@ pub(super) fn download<T: Real>(maps: Maps, buffer: &[T], out: &mut [T]) {
                 }
             }
         });
+}
+
+pub(super) fn add_normal<T: Real>(maps: Maps, noise: NormalNoise<'_>, x: &[T], y: &mut [T]) {
+    assert_eq!((x.len(), y.len()), (stored(maps), stored(maps)));
+    assert_eq!(noise.streams.len(), maps.batch);
+    let plane = maps.plane();
+    let std = T::from_f64(noise.std);
+    // Drawing takes so long that every block of channels is worth sharing.
+    let each = 2048usize.div_ceil(block(maps).max(1));
+    x.par_chunks(block(maps))
+        .zip(y.par_chunks_mut(block(maps)))
+        .enumerate()
+        .with_min_len(each)
+        .for_each_init(
+            || vec![0.0f32; plane],
+            |drawn, (index, (x, y))| {
+                let (image, first) = (index / blocks(maps.channels), index % blocks(maps.channels) * BLOCK);
+                y.fill(T::ZERO);
+                for channel in first..maps.channels.min(first + BLOCK) {
+                    noise.streams[image].normals_at(channel * plane, drawn);
+                    let place = channel - first;
+                    for ((x, y), drawn) in x.chunks_exact(BLOCK).zip(y.chunks_exact_mut(BLOCK)).zip(&*drawn) {
+                        let added = std * T::from_f64(f64::from(*drawn));
+                        y[place] = x[place] + if noise.proportional { added * x[place] } else { added };
+                    }
+                }
+            },
+        );
 }
 
 pub(super) fn broadcast<T: Real>(maps: Maps, one: &[T], out: &mut [T]) {

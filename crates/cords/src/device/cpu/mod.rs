@@ -21,7 +21,7 @@ pub use aligned::Aligned;
 pub use conv::Kernels;
 pub use packed::Packed;
 
-use super::{AdamStep, ConvShape, Device, LeakyStep, Maps};
+use super::{AdamStep, ConvShape, Device, LeakyStep, Maps, NormalNoise};
 use crate::Real;
 use crate::net::Phi;
 
@@ -163,8 +163,20 @@ impl<T: Real> Device<T> for Cpu {
         tally.push(vec![elementwise::max_abs(x)]);
     }
 
+    fn sum_squared_differences(&self, x: &Aligned<T>, y: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
+        tally.push(vec![elementwise::sum_squared_differences(x, y)]);
+    }
+
     fn scale(&self, factor: f64, x: &mut Aligned<T>) {
         elementwise::scale(T::from_f64(factor), x);
+    }
+
+    fn clamp_unit(&self, x: &mut Aligned<T>) {
+        elementwise::clamp_unit(x);
+    }
+
+    fn add_normal(&self, maps: Maps, noise: NormalNoise<'_>, x: &Aligned<T>, y: &mut Aligned<T>) {
+        maps::add_normal(maps, noise, x, y);
     }
 
     fn broadcast(&self, maps: Maps, one: &Aligned<T>, out: &mut Aligned<T>) {

@@ -45,6 +45,46 @@ KERNEL clear_where_not_positive(const float *r, float *g, Long items) { EACH(i) 
 
 KERNEL scale(float factor, float *x, Long items) { EACH(i) x[i] *= factor; }
 
+KERNEL clamp_unit(float *x, Long items) { EACH(i) x[i] = x[i] > 0 ? (x[i] < 1 ? x[i] : 1) : 0; }
+
+// --- noise ------------------------------------------------------------------------------------------------------------
+
+FUNCTION unsigned high_product(unsigned a, unsigned b) { return (unsigned)((unsigned long long)a * b >> 32); }
+
+// One block of Philox4x32-10, as `rng` has it; `words` are the counter and become the block.
+FUNCTION void philox(unsigned *words, unsigned key0, unsigned key1) {
+    for (int round = 0; round < 10; round++) {
+        unsigned high0 = high_product(0xD2511F53u, words[0]), low0 = 0xD2511F53u * words[0];
+        unsigned high1 = high_product(0xCD9E8D57u, words[2]), low1 = 0xCD9E8D57u * words[2];
+        words[0] = high1 ^ words[1] ^ key0;
+        words[1] = low1;
+        words[2] = high0 ^ words[3] ^ key1;
+        words[3] = low0;
+        key0 += 0x9E3779B9u;
+        key1 += 0xBB67AE85u;
+    }
+}
+
+// y = x + std n, or x + std n x. `names` has four words for each image; n are the normal values of the stream that they name,
+// in the order [channels, plane].
+KERNEL add_normal(const unsigned *names, float std, int proportional, const float *x, Long channels, Long plane, float *y,
+                  Long items) {
+    EACH(i) {
+        Long value = i % channels * plane + i / channels % plane;
+        const unsigned *name = names + 4 * (i / channels / plane);
+        Long block = value / 4;
+        unsigned words[4] = {(unsigned)block, (unsigned)((unsigned long long)block >> 32), name[2], name[3]};
+        philox(words, name[0], name[1]);
+        int pair = value % 4 / 2 * 2;
+        double radius = sqrt(-2.0 * log((words[pair] + 0.5) * (1.0 / 4294967296.0)));
+        double angle = 6.283185307179586 * words[pair + 1] * (1.0 / 4294967296.0);
+        float added = std * (float)(radius * (value % 2 ? sin(angle) : cos(angle)));
+        y[i] = x[i] + (proportional ? added * x[i] : added);
+    }
+}
+
+// --- steps ------------------------------------------------------------------------------------------------------------
+
 // next = keep r + alpha phi(current + u).
 KERNEL leaky(float keep, float alpha, float slope, const float *current, const float *u, const float *r, float *next, Long items) {
     EACH(i) {

@@ -41,8 +41,9 @@ pub use recording::Recording;
 use tally::CELLS;
 pub use tally::Tally;
 
-use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, OutOfMemory};
+use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, NormalNoise, OutOfMemory};
 use crate::net::Phi;
+use crate::rng::Stream;
 
 /// A GPU as a device.
 pub struct Cuda<G: Gpu> {
@@ -363,8 +364,31 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.launch("magnitudes", arguments, count);
     }
 
+    fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, tally: &mut Tally<G::Memory>) {
+        let values = same([x.len, y.len]);
+        let count = values.min(PARTS);
+        let first = self.places(tally, count);
+        let arguments = arguments!(r x, r y, long values, long values, long first, w tally.cells);
+        self.launch("distances", arguments, count);
+    }
+
     fn scale(&self, factor: f64, x: &mut Self::Buffer) {
         self.launch("scale", arguments!(float factor, w x), x.len);
+    }
+
+    fn clamp_unit(&self, x: &mut Self::Buffer) {
+        self.launch("clamp_unit", arguments!(w x), x.len);
+    }
+
+    fn add_normal(&self, maps: Maps, noise: NormalNoise<'_>, x: &Self::Buffer, y: &mut Self::Buffer) {
+        assert_eq!(noise.streams.len(), maps.batch);
+        let items = same([x.len, y.len, maps.len()]);
+        let words: Vec<u32> = noise.streams.iter().flat_map(Stream::words).collect();
+        let names = self.uploaded(&words);
+        let (channels, plane) = (maps.channels, maps.plane());
+        let arguments =
+            arguments!(r names, float noise.std, int noise.proportional, r x, long channels, long plane, w y);
+        self.launch("add_normal", arguments, items);
     }
 
     fn broadcast(&self, maps: Maps, one: &Self::Buffer, out: &mut Self::Buffer) {

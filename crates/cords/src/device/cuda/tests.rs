@@ -9,7 +9,9 @@ use crate::learn::{
     train_cordsnet,
 };
 use crate::net::{Architecture, Euler, Model, ModelInfo, Presentation};
-use crate::noise::{Condition, EvaluationOptions, NoiseError, NoiseResult, Observer, Timing, evaluate as noisy};
+use crate::noise::{
+    Condition, EvaluationOptions, NoiseError, NoiseResult, Observer, Perturbation, Pixels, Timing, evaluate as noisy,
+};
 use crate::record::{AreaTime, RecordError, RecordOptions, record};
 use crate::rng::{Purpose, Stream};
 use crate::selftest;
@@ -335,6 +337,17 @@ fn evaluation_noise_and_recording_go_as_on_the_cpu() {
         );
         assert!(largest > 0.0, "{what}");
     };
+    let pixels = |noise, timing, clip| Perturbation::Pixels { noise, timing, clip };
+    let perturbations = [
+        pixels(Pixels::Gaussian, Timing::Static, false),
+        pixels(Pixels::Gaussian, Timing::Dynamic, true),
+        pixels(Pixels::Speckle, Timing::Dynamic, false),
+        pixels(Pixels::Shot, Timing::Dynamic, true),
+        pixels(Pixels::Gaussian, Timing::OrnsteinUhlenbeck { tau_ms: 10.0 }, false),
+        Perturbation::Neural,
+        Perturbation::Silencing,
+        Perturbation::Weights,
+    ];
     for (model, observers) in [
         (
             &cordsnet,
@@ -355,20 +368,27 @@ fn evaluation_noise_and_recording_go_as_on_the_cpu() {
 
         let options = EvaluationOptions {
             observers: observers.to_vec(),
-            conditions: [Timing::Static, Timing::Dynamic]
-                .map(|timing| Condition { timing, level: 0.2 })
-                .to_vec(),
+            conditions: perturbations
+                .iter()
+                .map(|perturbation| Condition {
+                    perturbation: *perturbation,
+                    level: 0.2,
+                })
+                .collect(),
+            areas: None,
             presentation,
             dt_ms: 2.0,
             seed: 3,
             trial: 0,
-            clip: false,
         };
         let losses = |results: Result<Vec<NoiseResult>, NoiseError>| -> Vec<f64> {
             let results = results.expect("evaluated");
             results
                 .iter()
-                .flat_map(|result| [result.cross_entropy.expect("finite"), result.achieved_std])
+                .flat_map(|result| {
+                    let changes = result.areas.iter().map(|area| area.change.expect("finite"));
+                    changes.chain([result.cross_entropy.expect("finite"), result.achieved])
+                })
                 .collect()
         };
         let [found, expected] = [

@@ -1,0 +1,190 @@
+//! What a group of images looks like under a condition, on a device.
+
+use super::pixels::{Film, PixelNoise, Pixels, Timing};
+use crate::data::ImageSet;
+use crate::device::{Device, Maps, NormalNoise};
+use crate::rng::Stream;
+
+/// A group of images on a device, as they are.
+pub(super) struct Clean<'a, D: Device<f32>> {
+    device: &'a D,
+    pub(super) images: &'a [u32],
+    pub(super) maps: Maps,
+    /// Values in [0, 1], on the host and on the device.
+    host: Vec<f32>,
+    unit: D::Buffer,
+    /// Normalised.
+    pub(super) normalised: D::Buffer,
+    scale: Vec<f64>,
+    shift: Vec<f64>,
+}
+
+impl<'a, D: Device<f32>> Clean<'a, D> {
+    /// Images of a set, to be normalised by these constants per channel.
+    pub(super) fn new(device: &'a D, set: &ImageSet, normalisation: (&[f32], &[f32]), images: &'a [u32]) -> Self {
+        let len = set.image_len();
+        let mut host = vec![0.0; len * images.len()];
+        for (pixels, image) in host.chunks_exact_mut(len).zip(images) {
+            set.fill_unit(*image as usize, pixels);
+        }
+        let maps = Maps {
+            batch: images.len(),
+            channels: set.channels(),
+            side: set.side(),
+        };
+        let mut unit = device.zeros_maps(maps);
+        device.upload_maps(maps, &host, &mut unit);
+        // One constant may stand for all channels.
+        let constant = |values: &[f32], channel: usize| f64::from(values[channel % values.len()]);
+        let channels = 0..maps.channels;
+        let scale: Vec<f64> = channels.clone().map(|c| 1.0 / constant(normalisation.1, c)).collect();
+        let shift = channels.map(|c| -constant(normalisation.0, c) * scale[c]).collect();
+        let mut clean = Self {
+            device,
+            images,
+            maps,
+            host,
+            unit,
+            normalised: device.zeros_maps(maps),
+            scale,
+            shift,
+        };
+        let mut normalised = device.zeros_maps(maps);
+        clean.normalise(&clean.unit, &mut normalised);
+        clean.normalised = normalised;
+        clean
+    }
+
+    fn normalise(&self, unit: &D::Buffer, normalised: &mut D::Buffer) {
+        self.device
+            .channel_affine(self.maps, &self.scale, &self.shift, unit, normalised);
+    }
+
+    /// Sum of squares of x - y.
+    pub(super) fn difference(&self, x: &D::Buffer, y: &D::Buffer) -> f64 {
+        let mut tally = D::Tally::default();
+        self.device.sum_squared_differences(x, y, &mut tally);
+        self.device.read(&mut tally).concat().iter().sum()
+    }
+
+    /// Sum of squares.
+    pub(super) fn squares(&self, x: &D::Buffer) -> f64 {
+        let mut tally = D::Tally::default();
+        self.device.sum_squares(x, &mut tally);
+        self.device.read(&mut tally).concat().iter().sum()
+    }
+}
+
+/// Frames of a group of images under noise.
+pub(super) struct Shown<'a, D: Device<f32>> {
+    clean: &'a Clean<'a, D>,
+    noise: PixelNoise,
+    clip: bool,
+    films: Vec<Film>,
+    host: Vec<f32>,
+    /// The frame drawn last, in [0, 1] but for noise.
+    unit: D::Buffer,
+    /// Sums of squares of the noise in every frame drawn, and how many values they are of.
+    tally: D::Tally,
+    values: u64,
+}
+
+impl<'a, D: Device<f32>> Shown<'a, D> {
+    pub(super) fn new(clean: &'a Clean<'a, D>, noise: PixelNoise, clip: bool) -> Self {
+        let film = |image: &u32| Film::new(noise, clean.maps.side, u64::from(*image));
+        Self {
+            clean,
+            noise,
+            clip,
+            films: clean.images.iter().map(film).collect(),
+            host: Vec::new(),
+            unit: clean.device.zeros_maps(clean.maps),
+            tally: D::Tally::default(),
+            values: 0,
+        }
+    }
+
+    /// Whether every step shows the same frame.
+    pub(super) fn is_held(&self) -> bool {
+        self.noise.is_held()
+    }
+
+    /// Draws the frame of a step and counts its noise.
+    pub(super) fn draw(&mut self, step: usize) -> &D::Buffer {
+        let (clean, device) = (self.clean, self.clean.device);
+        let step = step as u32;
+        let proportional = self.noise.pixels == Pixels::Speckle;
+        let fresh = !matches!(self.noise.timing, Timing::OrnsteinUhlenbeck { .. });
+        if fresh && (proportional || self.noise.pixels == Pixels::Gaussian) {
+            let stream = |image: &u32| self.noise.stream(u64::from(*image), step);
+            let streams: Vec<Stream> = clean.images.iter().map(stream).collect();
+            let noise = NormalNoise {
+                streams: &streams,
+                std: self.noise.frame_level(),
+                proportional,
+            };
+            device.add_normal(clean.maps, noise, &clean.unit, &mut self.unit);
+        } else {
+            self.draw_on_host(step);
+        }
+        if self.clip {
+            device.clamp_unit(&mut self.unit);
+        }
+        device.sum_squared_differences(&self.unit, &clean.unit, &mut self.tally);
+        self.values += clean.maps.len() as u64;
+        &self.unit
+    }
+
+    fn draw_on_host(&mut self, step: u32) {
+        use rayon::prelude::*;
+        let clean = self.clean;
+        let len = clean.maps.with_batch(1).len();
+        self.host.resize(clean.host.len(), 0.0);
+        self.films
+            .par_iter_mut()
+            .zip(clean.host.par_chunks_exact(len))
+            .zip(self.host.par_chunks_exact_mut(len))
+            .for_each(|((film, clean), out)| film.frame(clean, step, out));
+        clean.device.upload_maps(clean.maps, &self.host, &mut self.unit);
+    }
+
+    /// Draws the frame of a step and writes it as a network takes it.
+    pub(super) fn write(&mut self, step: usize, normalised: &mut D::Buffer) {
+        self.draw(step);
+        self.clean.normalise(&self.unit, normalised);
+    }
+
+    /// Sum of squares of the noise in all frames that were drawn, and how many values it is of.
+    pub(super) fn noise(mut self) -> (f64, u64) {
+        let squares = self.clean.device.read(&mut self.tally).concat().iter().sum();
+        (squares, self.values)
+    }
+}
+
+/// Frames added up.
+pub(super) struct MeanFrame<D: Device<f32>> {
+    sum: D::Buffer,
+    frames: usize,
+}
+
+impl<D: Device<f32>> MeanFrame<D> {
+    pub(super) fn new(clean: &Clean<'_, D>) -> Self {
+        Self {
+            sum: clean.device.zeros_maps(clean.maps),
+            frames: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, clean: &Clean<'_, D>, frame: &D::Buffer) {
+        clean.device.add(frame, &mut self.sum);
+        self.frames += 1;
+    }
+
+    /// The mean, as a network takes it.
+    pub(super) fn normalised(mut self, clean: &Clean<'_, D>) -> D::Buffer {
+        clean.device.scale(1.0 / self.frames as f64, &mut self.sum);
+        let mut normalised = clean.device.zeros_maps(clean.maps);
+        clean.normalise(&self.sum, &mut normalised);
+        normalised
+    }
+}

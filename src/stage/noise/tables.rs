@@ -1,0 +1,433 @@
+//! Result tables of the `noise` stage.
+
+use cords::noise::{Condition, Estimate, Measured, Observer, Perturbation, Pixels, Robustness, Timing, robustness};
+use indexmap::IndexMap;
+use statrs::distribution::{Binomial, DiscreteCDF};
+
+use super::Evaluated;
+use super::params::Params;
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+/// How a network looks at the frames, in a reader's words.
+pub(super) fn view(observer: Observer) -> &'static str {
+    match observer {
+        Observer::Cordsnet => "dynamics",
+        Observer::CordsnetWithoutRecurrence => "no recurrence",
+        Observer::CnnFirstFrame => "one frame",
+        Observer::CnnMeanFrame => "mean of frames",
+        Observer::CnnMeanLogits => "mean of logits",
+    }
+}
+
+/// The kind of noise, with what sets it apart from others of its kind.
+pub(super) fn noise_name(condition: &Condition) -> String {
+    match condition.perturbation {
+        Perturbation::Pixels { noise, .. } => match noise {
+            Pixels::Gaussian => "gaussian".into(),
+            Pixels::Correlated { length } => format!("correlated over {length} px"),
+            Pixels::Shot => "shot".into(),
+            Pixels::Impulse => "impulse".into(),
+            Pixels::Speckle => "speckle".into(),
+        },
+        Perturbation::Neural => "neural".into(),
+        Perturbation::Silencing => "silencing".into(),
+        Perturbation::Weights => "weights".into(),
+    }
+}
+
+pub(super) fn presentation_name(condition: &Condition) -> String {
+    match condition.perturbation {
+        Perturbation::Pixels { timing, .. } => match timing {
+            Timing::Static => "static".into(),
+            Timing::Dynamic => "dynamic".into(),
+            Timing::OrnsteinUhlenbeck { tau_ms } => format!("over {tau_ms} ms"),
+        },
+        Perturbation::Neural => "dynamic".into(),
+        Perturbation::Silencing | Perturbation::Weights => "static".into(),
+    }
+}
+
+const VIEW: &str =
+    "How the network looks: dynamics, no recurrence (recurrent weights 0), one frame, mean of frames, mean of logits";
+const NOISE: &str =
+    "What is perturbed: pixels by gaussian, correlated, shot, impulse or speckle noise; neural; silencing; weights";
+const PRESENTATION: &str =
+    "static: one draw held; dynamic: fresh at every step; over T ms: forgets with that time constant";
+const LEVEL: &str =
+    "How much, in the units of its kind (`dynvis stages noise`); of pixels the standard deviation in [0, 1]";
+
+/// Who was evaluated.
+fn network_keys(schema: TableSchema) -> TableSchema {
+    schema
+        .key("models", DType::Int, "The stage that gave the model")
+        .slot("models")
+        .key("network", DType::Text, "Kind and number of areas")
+        .key("view", DType::Text, VIEW)
+        .key("seed", DType::Int, "Seed of the model's training")
+        .key("trial", DType::Int, "Repetition of the noise")
+}
+
+fn network_values(e: &Evaluated) -> Vec<Value> {
+    vec![
+        Value::Int(e.slot as i64),
+        Value::Text(e.model.clone()),
+        Value::Text(view(e.result.observer).into()),
+        Value::Int(e.seed as i64),
+        Value::Int(i64::from(e.trial)),
+    ]
+}
+
+fn noise_keys(schema: TableSchema) -> TableSchema {
+    schema
+        .key("noise", DType::Text, NOISE)
+        .key("presentation", DType::Text, PRESENTATION)
+}
+
+fn noise_values(condition: &Condition) -> [Value; 2] {
+    [
+        Value::Text(noise_name(condition)),
+        Value::Text(presentation_name(condition)),
+    ]
+}
+
+/// What one evaluated condition is known by.
+fn condition_keys(schema: TableSchema) -> TableSchema {
+    noise_keys(network_keys(schema)).key("level", DType::Float, LEVEL)
+}
+
+/// Values of [`condition_keys`].
+fn condition_values(e: &Evaluated) -> Vec<Value> {
+    let mut row = network_values(e);
+    row.extend(noise_values(&e.result.condition));
+    row.push(Value::Float(e.result.condition.level));
+    row
+}
+
+pub(super) fn accuracy(params: &Params, evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        condition_keys(TableSchema::new(
+            "accuracy",
+            "Accuracy of every model, view, noise and level",
+        ))
+        .value("accuracy", DType::Float, "Images classified rightly")
+        .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
+        .value("accuracy_high", DType::Float, "Upper end of the 95 % interval (Wilson)")
+        .value(
+            "top5",
+            DType::Float,
+            "Images whose label is among the five largest logits",
+        )
+        .allow_missing()
+        .value("top5_low", DType::Float, "Lower end of its 95 % interval (Wilson)")
+        .allow_missing()
+        .value("top5_high", DType::Float, "Upper end of its 95 % interval (Wilson)")
+        .allow_missing()
+        .value("cross_entropy", DType::Float, "Mean cross-entropy")
+        .unit("nat")
+        .allow_missing()
+        .value(
+            "achieved",
+            DType::Float,
+            "The level, measured: for noise on pixels the standard deviation of what was added, in [0, 1]",
+        )
+        .tolerance(1e-6, 1e-6)
+        .value("severity", DType::Int, "Published severity; 0 for the clean image")
+        .allow_missing()
+        .value("images", DType::Int, "Number of images")
+        .value(
+            "diverged",
+            DType::Int,
+            "Images whose logits were not finite, counted as wrong",
+        ),
+    )?;
+    for e in evaluated {
+        let r = &e.result;
+        let mut row = condition_values(e);
+        row.extend([
+            Value::Float(r.accuracy),
+            Value::Float(r.accuracy_interval[0]),
+            Value::Float(r.accuracy_interval[1]),
+            Value::optional(r.top5),
+            Value::optional(r.top5_interval.map(|interval| interval[0])),
+            Value::optional(r.top5_interval.map(|interval| interval[1])),
+            Value::optional(r.cross_entropy),
+            Value::Float(r.achieved),
+            params.severity(&r.condition).map_or(Value::Null, Value::Int),
+            Value::Int(r.right.len() as i64),
+            Value::Int(r.diverged as i64),
+        ]);
+        table.push_row(row)?;
+    }
+    table.finish()
+}
+
+/// Mean and spread over the models of one kind, and over trials.
+pub(super) fn summary(evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let schema = TableSchema::new(
+        "summary",
+        "Accuracy by network and noise: mean and standard deviation over models and trials",
+    )
+    .key("network", DType::Text, "Kind and number of areas")
+    .key("view", DType::Text, VIEW);
+    let mut table = TableWriter::new(
+        noise_keys(schema)
+            .key("level", DType::Float, LEVEL)
+            .value("accuracy", DType::Float, "Images classified rightly, mean")
+            .value("deviation", DType::Float, "Standard deviation over models and trials")
+            .allow_missing()
+            .value("n", DType::Int, "Models times trials"),
+    )?;
+    for (first, values) in over_models(evaluated) {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let condition = &first.result.condition;
+        let [noise, presentation] = noise_values(condition);
+        table.push_row([
+            Value::Text(first.model.clone()),
+            Value::Text(view(first.result.observer).into()),
+            noise,
+            presentation,
+            Value::Float(condition.level),
+            Value::Float(mean),
+            if values.len() > 1 {
+                // Equal values deviate by nothing, not by the rounding of their mean.
+                let equal = values.iter().all(|v| *v == values[0]);
+                Value::Float(if equal { 0.0 } else { variance.sqrt() })
+            } else {
+                Value::Null
+            },
+            Value::Int(values.len() as i64),
+        ])?;
+    }
+    table.finish()
+}
+
+/// Accuracies of the models of one kind under one condition, over trials, with the first of them.
+pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<(&Evaluated, Vec<f64>)> {
+    let mut groups: IndexMap<(&str, Observer, String, String, u64), (&Evaluated, Vec<f64>)> = IndexMap::new();
+    for e in evaluated {
+        let condition = &e.result.condition;
+        let key = (
+            e.model.as_str(),
+            e.result.observer,
+            noise_name(condition),
+            presentation_name(condition),
+            condition.level.to_bits(),
+        );
+        groups.entry(key).or_insert((e, Vec::new())).1.push(e.result.accuracy);
+    }
+    groups.into_values().collect()
+}
+
+pub(super) fn time(evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        condition_keys(TableSchema::new(
+            "time",
+            "Accuracy of recurrent networks as a function of time after image onset",
+        ))
+        .key("time", DType::Float, "Time after image onset")
+        .unit("ms")
+        .value("accuracy", DType::Float, "Images classified rightly"),
+    )?;
+    for e in evaluated {
+        for point in &e.result.over_time {
+            let mut row = condition_values(e);
+            row.extend([Value::Float(point.time_ms), Value::Float(point.accuracy)]);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+/// The conditions of one model, view, trial, noise and presentation, which differ in their level alone.
+fn series(evaluated: &[Evaluated]) -> Vec<Vec<&Evaluated>> {
+    let mut series: IndexMap<_, Vec<&Evaluated>> = IndexMap::new();
+    for e in evaluated {
+        let condition = &e.result.condition;
+        let key = (
+            e.slot,
+            e.result.observer,
+            e.trial,
+            noise_name(condition),
+            presentation_name(condition),
+        );
+        series.entry(key).or_default().push(e);
+    }
+    series.into_values().collect()
+}
+
+pub(super) fn robustness_table(params: &Params, evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let schema = TableSchema::new(
+        "robustness",
+        "How much noise every network stands: the level at half of its clean accuracy, and accuracy over all levels",
+    );
+    let mut table = TableWriter::new(
+        noise_keys(network_keys(schema))
+            .value("clean", DType::Float, "Accuracy at level 0")
+            .value(
+                "half",
+                DType::Float,
+                "Level at half of that, by a logistic curve over log level; missing where it lies beyond the levels",
+            )
+            .allow_missing()
+            .value(
+                "half_low",
+                DType::Float,
+                "Lower end of its 95 % interval (images resampled)",
+            )
+            .allow_missing()
+            .value(
+                "half_high",
+                DType::Float,
+                "Upper end of its 95 % interval (images resampled)",
+            )
+            .allow_missing()
+            .value(
+                "area",
+                DType::Float,
+                "Area under accuracy over level, as a mean accuracy over the range of levels",
+            )
+            .value(
+                "area_low",
+                DType::Float,
+                "Lower end of its 95 % interval (images resampled)",
+            )
+            .value(
+                "area_high",
+                DType::Float,
+                "Upper end of its 95 % interval (images resampled)",
+            ),
+    )?;
+    for series in series(evaluated) {
+        let first = series[0];
+        let measured: Vec<Measured<'_>> = series
+            .iter()
+            .map(|e| Measured {
+                level: e.result.condition.level,
+                right: &e.result.right,
+            })
+            .collect();
+        let chance = 1.0 / first.classes as f64;
+        let Some(Robustness { clean, half, area }) = robustness(&measured, chance, params.seed) else {
+            continue;
+        };
+        let mut row = network_values(first);
+        row.extend(noise_values(&first.result.condition));
+        row.push(Value::Float(clean));
+        for Estimate { value, interval } in [half, area] {
+            row.extend([value, interval[0], interval[1]].map(Value::optional));
+        }
+        table.push_row(row)?;
+    }
+    table.finish()
+}
+
+pub(super) fn gains(evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        condition_keys(TableSchema::new(
+            "gains",
+            "How much of the noise reaches each area, at the end of the presentation",
+        ))
+        .key("area", DType::Int, "Area, from 0")
+        .value(
+            "change",
+            DType::Float,
+            "E|dr|^2 / E|r|^2: r is activity without, dr what the perturbation changes; over images and units",
+        )
+        .allow_missing()
+        .value(
+            "gain",
+            DType::Float,
+            "The same over E|dx|^2 / E|x|^2 of the last normalised frame x; of noise on pixels only",
+        )
+        .allow_missing(),
+    )?;
+    for e in evaluated.iter().filter(|e| !e.result.condition.is_clean()) {
+        for (area, found) in e.result.areas.iter().enumerate() {
+            let mut row = condition_values(e);
+            row.extend([
+                Value::Int(area as i64),
+                Value::optional(found.change),
+                Value::optional(found.gain),
+            ]);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+/// Every network beside every CordsNet, on the same images.
+pub(super) fn paired(evaluated: &[Evaluated]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        condition_keys(TableSchema::new(
+            "paired",
+            "Every network against every CordsNet with its dynamics, image by image (McNemar's exact test)",
+        ))
+        .key("against", DType::Int, "The stage that gave the CordsNet")
+        .slot("models")
+        .value("difference", DType::Float, "Accuracy, less the CordsNet's")
+        .value(
+            "only_this",
+            DType::Int,
+            "Images that only this network classifies rightly",
+        )
+        .value(
+            "only_cordsnet",
+            DType::Int,
+            "Images that only the CordsNet classifies rightly",
+        )
+        .value(
+            "p",
+            DType::Float,
+            "Two-sided, exact: how likely so uneven a split of those images is by chance",
+        ),
+    )?;
+    let is_reference = |e: &&Evaluated| e.result.observer == Observer::Cordsnet;
+    for e in evaluated {
+        let same = |other: &&Evaluated| {
+            let itself = other.slot == e.slot && other.result.observer == e.result.observer;
+            !itself && other.trial == e.trial && other.result.condition == e.result.condition
+        };
+        for reference in evaluated.iter().filter(is_reference).filter(same) {
+            let pairs = || e.result.right.iter().zip(&reference.result.right);
+            let only_this = pairs().filter(|(this, that)| **this && !**that).count() as u64;
+            let only_that = pairs().filter(|(this, that)| !**this && **that).count() as u64;
+            let mut row = condition_values(e);
+            row.extend([
+                Value::Int(reference.slot as i64),
+                Value::Float(e.result.accuracy - reference.result.accuracy),
+                Value::Int(only_this as i64),
+                Value::Int(only_that as i64),
+                Value::Float(mcnemar(only_this, only_that)),
+            ]);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+/// The two-sided p of a split of discordant pairs, which by chance is binomial with 1/2 (McNemar 1947, exact form).
+fn mcnemar(a: u64, b: u64) -> f64 {
+    let (fewer, n) = (a.min(b), a + b);
+    match Binomial::new(0.5, n) {
+        Ok(binomial) if 2 * fewer < n => (2.0 * binomial.cdf(fewer)).min(1.0),
+        _ => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mcnemar_of_known_splits() {
+        // Twice the sums of binomial coefficients over 2^n: (1 + 10 + 45)/1024, 1/2^6.
+        assert!((mcnemar(2, 8) - 112.0 / 1024.0).abs() < 1e-12);
+        assert!((mcnemar(6, 0) - 2.0 / 64.0).abs() < 1e-12);
+        assert_eq!((mcnemar(5, 5), mcnemar(0, 0), mcnemar(3, 4)), (1.0, 1.0, 1.0));
+        // Far out, where the coefficients would overflow.
+        let p = mcnemar(400, 600);
+        assert!(p > 1e-11 && p < 1e-9, "{p}");
+    }
+}
