@@ -29,15 +29,7 @@ impl Kind for Collect {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let mut tables = Vec::new();
         for reference in &params.tables {
-            let folder = context.input(&reference.0)?;
-            let mut files: Vec<_> = fs_err::read_dir(folder)?
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<Result<_, _>>()?;
-            files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
-            let [file] = files.as_slice() else {
-                return Err(StageError::new("an input is no table").hint("name tables: `stage/table`"));
-            };
-            tables.push(Table::read(file)?);
+            tables.push(context.table_input(&reference.0)?);
         }
         context.write_table("collected", &collect(&tables)?)
     }

@@ -103,6 +103,18 @@ impl Context<'_> {
             .ok_or_else(|| StageError::new(format!("input `{slot}` was not handed over")))
     }
 
+    /// The result table that an input slot holds.
+    pub(crate) fn table_input(&self, slot: &str) -> Result<Table, StageError> {
+        let mut files: Vec<_> = fs_err::read_dir(self.input(slot)?)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+        match files.as_slice() {
+            [file] => Ok(Table::read(file)?),
+            _ => Err(StageError::new("an input is no table").hint("name tables: `stage/table`")),
+        }
+    }
+
     /// The folder to write an output's files into; made if needed.
     pub(crate) fn output(&self, slot: &str) -> Result<PathBuf, StageError> {
         let folder = self.scratch.join(slot);

@@ -1,22 +1,26 @@
 //! `fixed_points`: steady states with and without an image, and what each area's linearisation there says of stability, growth,
 //! noise and chaos.
 
+mod measured;
+mod pictures;
 mod tables;
 
 use cords::data::ImageSet;
 use cords::dynamics::{
-    FixedPoint, FixedPointOptions, LyapunovOptions, NoiseOptions, ResponseOptions, SizeOptions, SpectrumOptions,
-    StartOptions, SteadyMethod, SteadyOptions, fixed_points, recurrent_norm_bound,
+    ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points, LeadingEigenvalues, LyapunovOptions,
+    NoiseOptions, ResponseOptions, Separation, SizeOptions, SpectrumOptions, StartOptions, SteadyMethod, SteadyOptions,
+    Which, fixed_points, recurrent_norm_bound, recurrent_spectrum, separation,
 };
 use cords::net::{CordsNet, Model};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::tables::{
-    eigenvalues_table, exponents_table, growth_table, noise_table, power_table, sizes_table, starts_table, states_table,
+    classes_table, convolutions_table, eigenvalues_table, exponents_table, growth_table, noise_modes_table,
+    noise_table, power_table, sizes_table, starts_table, states_table,
 };
 use super::noise::model_name;
-use super::{Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation};
+use super::{AnyRef, Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation};
 
 pub(super) struct FixedPoints;
 
@@ -86,6 +90,20 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)), extend("x-unit" = "Hz"))]
     frequencies: Vec<f64>,
+    /// Leading modes of the whole network's response to small noise; 0 for none. Needs `probes`.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 200))]
+    noise_modes: usize,
+    /// Table `gains` of a `noise` stage with neural noise: what it measured is held against the response to small noise.
+    #[serde(default)]
+    measured: Option<AnyRef>,
+    /// Eigenvalues of each area's recurrent convolution itself, by magnitude and by real part; 0 for none.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 200))]
+    convolution_eigenvalues: usize,
+    /// Distances of the images' steady states within and between classes, and how well a linear readout tells classes apart.
+    #[serde(default)]
+    classes: bool,
     /// Lyapunov exponents of each area along the trajectory, largest first; 0 for none.
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
@@ -94,7 +112,11 @@ pub(super) struct Params {
     #[serde(default = "two_thousand")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     exponent_time: f64,
-    /// Seed of starts, probes and the iterations' first vectors; the pipeline's if not given.
+    /// Levels of neural noise on that trajectory, as of the `noise` stage; 0 is the trajectory without noise.
+    #[serde(default = "none_of_it")]
+    #[schemars(length(min = 1), inner(range(min = 0.0)))]
+    exponent_noise: Vec<f64>,
+    /// Seed of starts, probes, noise and the iterations' first vectors; the pipeline's if not given.
     #[serde(default)]
     seed: u64,
 }
@@ -131,6 +153,10 @@ fn two_thousand() -> f64 {
     2000.0
 }
 
+fn none_of_it() -> Vec<f64> {
+    vec![0.0]
+}
+
 /// How areas are settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -142,6 +168,19 @@ enum MethodName {
     Anderson,
     /// Newton's method with GMRES, which also reaches unstable states
     NewtonKrylov,
+}
+
+/// What was found out about one network as a whole.
+struct Network {
+    slot: usize,
+    name: String,
+    seed: u64,
+    /// `[area]`: eigenvalues of its recurrent convolution, by magnitude and by real part.
+    convolutions: Vec<[LeadingEigenvalues; 2]>,
+    /// `[area]`; empty where it was not asked for.
+    separations: Vec<Separation>,
+    /// Fraction of the images that the network itself classifies rightly at their steady states.
+    answers: f64,
 }
 
 /// A fixed point with what it belongs to.
@@ -163,15 +202,34 @@ impl Kind for FixedPoints {
     type Params = Params;
     const NAME: &'static str = "fixed_points";
     const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
-    const CODE_VERSION: u32 = 4;
+    const CODE_VERSION: u32 = 5;
 
     fn check(params: &Params) -> Vec<Violation> {
-        let lists = [("growth", &params.growth), ("frequencies", &params.frequencies)];
+        let lists = [
+            ("growth", &params.growth),
+            ("frequencies", &params.frequencies),
+            ("exponent_noise", &params.exponent_noise),
+        ];
         let ascending = |list: &[f64]| list.windows(2).all(|pair| pair[0] < pair[1]);
         let wrong = lists.into_iter().filter(|(_, list)| !ascending(list));
-        wrong
+        let mut found: Vec<Violation> = wrong
             .map(|(field, _)| Violation::new(field, "values must stand in ascending order, each once"))
-            .collect()
+            .collect();
+        if params.probes == 0 {
+            if params.noise_modes > 0 {
+                found.push(Violation::new(
+                    "noise_modes",
+                    "needs `probes`: modes are those of the response to noise",
+                ));
+            }
+            if params.measured.is_some() {
+                found.push(Violation::new(
+                    "measured",
+                    "needs `probes`: it is held against the response to noise",
+                ));
+            }
+        }
+        found
     }
 
     fn outputs(params: &Params) -> Vec<Output> {
@@ -183,22 +241,34 @@ impl Kind for FixedPoints {
             ("growth", params.singular_values > 0 && !params.growth.is_empty()),
             ("noise", params.probes > 0),
             ("power", params.probes > 0 && !params.frequencies.is_empty()),
+            ("noise_modes", params.noise_modes > 0),
+            ("noise_measured", params.measured.is_some()),
+            ("convolutions", params.convolution_eigenvalues > 0),
+            ("classes", params.classes),
             ("exponents", params.exponents > 0),
         ];
         let asked = asked.into_iter().filter(|(_, asked)| *asked);
-        asked.map(|(table, _)| Output::new(table, Artifact::Table)).collect()
+        asked
+            .map(|(table, _)| Output::new(table, Artifact::Table))
+            .chain([Output::new("pictures", Artifact::Files)])
+            .collect()
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let indices = set.split(params.split.into());
         let indices = &indices[..params.images.min(indices.len())];
-        let mut found = Vec::new();
+        let measured = match &params.measured {
+            Some(reference) => measured::gains(&context.table_input(&reference.0)?)?,
+            None => Vec::new(),
+        };
+        let (mut found, mut networks) = (Vec::new(), Vec::new());
         for (slot, reference) in params.models.iter().enumerate() {
             let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
             let net = cordsnet(&model, slot, &set)?;
             let options = params.options(&net);
-            let bounds: Vec<Option<f64>> = (0..net.architecture().areas())
+            let areas = 0..net.architecture().areas();
+            let bounds: Vec<Option<f64>> = areas
                 .map(|area| {
                     (params.singular_values > 0)
                         .then(|| recurrent_norm_bound(&net, area))
@@ -210,18 +280,21 @@ impl Kind for FixedPoints {
                 set.normalise(out);
             };
             let models = params.models.len();
-            let (spontaneous, points) = fixed_points(&net, indices.len(), &image, &options, &mut |done, total| {
+            let mut progress = |done, total| {
                 context.report(Update {
                     done: (slot * total + done) as u64,
                     total: (models * total) as u64,
-                    unit: "steady states".into(),
+                    unit: "parts".into(),
                     phase: format!("model {}/{models}", slot + 1),
                     figures: Vec::new(),
                     milestone: done == total,
                 });
-            });
+            };
+            let points = fixed_points(&net, indices.len(), &image, &options, params.classes, &mut progress);
             let name = model_name(&model);
             let seed = model.info().seed;
+            let labels: Vec<u32> = indices.iter().map(|index| set.label(*index as usize)).collect();
+            networks.push(params.network(&net, slot, (&name, seed), &points, &labels)?);
             let of = |image, label, point| Found {
                 slot,
                 network: name.clone(),
@@ -232,8 +305,8 @@ impl Kind for FixedPoints {
                 bounds: bounds.clone(),
                 point,
             };
-            found.push(of(-1, None, spontaneous));
-            found.extend(indices.iter().zip(points).map(|(&index, point)| {
+            found.push(of(-1, None, points.spontaneous));
+            found.extend(indices.iter().zip(points.images).map(|(&index, point)| {
                 let label = set.classes().get(set.label(index as usize) as usize).cloned();
                 of(i64::from(index), label, point)
             }));
@@ -247,7 +320,15 @@ impl Kind for FixedPoints {
                 "growth" => growth_table(&found)?,
                 "noise" => noise_table(&found)?,
                 "power" => power_table(&found, &params.frequencies)?,
-                _ => exponents_table(&found)?,
+                "noise_modes" => noise_modes_table(&found)?,
+                "noise_measured" => measured::table(&found, &measured)?,
+                "convolutions" => convolutions_table(&networks)?,
+                "classes" => classes_table(&networks)?,
+                "exponents" => exponents_table(&found, &params.exponent_noise)?,
+                _ => {
+                    pictures::write(&found, &context.output(&output.slot)?)?;
+                    continue;
+                }
             };
             context.write_table(&output.slot, &table)?;
         }
@@ -298,15 +379,58 @@ impl Params {
                     ..ResponseOptions::default()
                 },
                 frequencies_hz: self.frequencies.clone(),
+                modes: self.noise_modes,
             }),
-            exponents: (self.exponents > 0).then(|| LyapunovOptions {
-                count: self.exponents,
-                burn_in: steps(self.exponent_time / 5.0),
-                steps: steps(self.exponent_time).max(1),
-                seed,
-                ..LyapunovOptions::default()
+            exponents: (self.exponents > 0).then(|| ExponentOptions {
+                lyapunov: LyapunovOptions {
+                    count: self.exponents,
+                    burn_in: steps(self.exponent_time / 5.0),
+                    steps: steps(self.exponent_time).max(1),
+                    seed,
+                    ..LyapunovOptions::default()
+                },
+                noise: self.exponent_noise.clone(),
             }),
         }
+    }
+
+    fn network(
+        &self,
+        net: &CordsNet<f64>,
+        slot: usize,
+        (name, seed): (&str, u64),
+        points: &Points,
+        labels: &[u32],
+    ) -> Result<Network, StageError> {
+        let areas = 0..net.architecture().areas();
+        let spectrum = SpectrumOptions {
+            modes: self.convolution_eigenvalues,
+            seed: self.seed,
+            ..SpectrumOptions::default()
+        };
+        let convolutions = areas.clone().filter(|_| self.convolution_eigenvalues > 0).map(|area| {
+            [Which::FarthestFrom(0.0), Which::LargestReal].map(|which| recurrent_spectrum(net, area, which, &spectrum))
+        });
+        // Where a search did not converge there is no steady state to lie anywhere.
+        let settled: Vec<usize> = (0..labels.len())
+            .filter(|i| points.images[*i].answer.is_some())
+            .collect();
+        let settled_labels: Vec<u32> = settled.iter().map(|i| labels[*i]).collect();
+        let separations = areas.filter(|_| self.classes).map(|area| {
+            let states: Vec<&[f32]> = settled.iter().map(|i| points.states[*i][area].as_slice()).collect();
+            separation(&states, &settled_labels)
+        });
+        let right = settled
+            .iter()
+            .filter(|i| points.images[**i].answer == Some(labels[**i] as usize));
+        Ok(Network {
+            slot,
+            name: name.to_owned(),
+            seed,
+            convolutions: convolutions.collect(),
+            answers: right.count() as f64 / labels.len() as f64,
+            separations: separations.collect::<Result<_, _>>()?,
+        })
     }
 }
 

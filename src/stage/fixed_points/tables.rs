@@ -1,8 +1,8 @@
 //! Result tables of `fixed_points`.
 
-use cords::dynamics::{AreaFixedPoint, kaplan_yorke};
+use cords::dynamics::{AreaFixedPoint, Stability, kaplan_yorke};
 
-use super::Found;
+use super::{Found, Network};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 fn keys(schema: TableSchema) -> TableSchema {
@@ -23,6 +23,16 @@ fn key_values(found: &Found, area: usize) -> Vec<Value> {
         Value::Int(found.image),
         Value::Int(area as i64),
     ]
+}
+
+fn stability_name(stability: Stability) -> &'static str {
+    match stability {
+        Stability::StableNode => "stable node",
+        Stability::StableFocus => "stable focus",
+        Stability::Marginal => "marginal",
+        Stability::Saddle => "saddle",
+        Stability::Unstable => "unstable",
+    }
 }
 
 pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
@@ -54,6 +64,16 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         .allow_missing()
         .value("active", DType::Float, "Fraction of units that are active")
         .value(
+            "kind",
+            DType::Text,
+            "stable node or focus (the slowest mode turns), marginal (|Re lambda| tau < 0.02), saddle, unstable; by the modes computed",
+        )
+        .allow_missing()
+        .value("growing", DType::Int, "Modes that grow, among those computed")
+        .allow_missing()
+        .value("marginal", DType::Int, "Modes that are marginal, among those computed")
+        .allow_missing()
+        .value(
             "stable",
             DType::Bool,
             "Whether the slowest mode decays, in continuous time",
@@ -71,6 +91,7 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         for (area, AreaFixedPoint { steady, spectrum, .. }) in f.point.areas.iter().enumerate() {
             let spectrum = spectrum.as_ref();
             let slowest = spectrum.filter(|s| s.converged).and_then(|s| s.modes.first());
+            let counts = spectrum.filter(|s| s.converged).map(|s| s.growing_and_marginal());
             let mut row = key_values(f, area);
             row.extend([
                 f.label.clone().map_or(Value::Null, Value::Text),
@@ -81,6 +102,11 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
                 Value::Float(steady.distance),
                 Value::optional(steady.relative_distance),
                 Value::Float(steady.active_fraction),
+                spectrum
+                    .and_then(|s| s.stability())
+                    .map_or(Value::Null, |s| Value::Text(stability_name(s).into())),
+                counts.map_or(Value::Null, |(growing, _)| Value::Int(growing as i64)),
+                counts.map_or(Value::Null, |(_, marginal)| Value::Int(marginal as i64)),
                 flag(spectrum.and_then(|s| s.stable)),
                 flag(spectrum.and_then(|s| s.euler_stable)),
                 Value::optional(slowest.and_then(|m| m.time_constant_ms)),
@@ -389,12 +415,149 @@ pub(super) fn power_table(found: &[Found], frequencies: &[f64]) -> Result<Table,
     table.finish()
 }
 
-pub(super) fn exponents_table(found: &[Found]) -> Result<Table, TableError> {
+/// Keys of what belongs to a network and an area, whatever the image.
+fn network_keys(schema: TableSchema) -> TableSchema {
+    schema
+        .key("models", DType::Int, "The stage that gave the model")
+        .slot("models")
+        .key("network", DType::Text, "Kind and number of areas")
+        .key("seed", DType::Int, "Seed of the model's training")
+        .key("area", DType::Int, "Area, from 0")
+}
+
+fn network_values(network: &Network, area: usize) -> Vec<Value> {
+    vec![
+        Value::Int(network.slot as i64),
+        Value::Text(network.name.clone()),
+        Value::Int(network.seed as i64),
+        Value::Int(area as i64),
+    ]
+}
+
+pub(super) fn noise_modes_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        keys(TableSchema::new(
+            "noise_modes",
+            "Directions in which the whole network fluctuates most at its steady state, from noise in the currents of all areas",
+        ))
+        .key("mode", DType::Int, "Rank by variance, from 0")
+        .value("variance", DType::Float, "Variance along the mode, for noise of standard deviation 1")
+        .tolerance(1e-9, 1e-6)
+        .value("share", DType::Float, "Share of the mode that lies in the area")
+        .tolerance(1e-6, 1e-4)
+        .value("residual", DType::Float, "|S v - variance v| of the covariance S and the unit mode v")
+        .tolerance(1e-3, 0.0),
+    )?;
+    for f in found {
+        for area in 0..f.point.areas.len() {
+            for (mode, fluctuation) in f.point.fluctuations.iter().enumerate() {
+                let mut row = key_values(f, area);
+                row.extend([
+                    Value::Int(mode as i64),
+                    Value::Float(fluctuation.variance),
+                    Value::Float(fluctuation.shares[area]),
+                    Value::Float(fluctuation.residual),
+                ]);
+                table.push_row(row)?;
+            }
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn convolutions_table(networks: &[Network]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        network_keys(TableSchema::new(
+            "convolutions",
+            "Leading eigenvalues of each area's recurrent convolution W itself, without activation function",
+        ))
+        .key("order", DType::Text, "magnitude, or real: by real part")
+        .key("rank", DType::Int, "Rank, from 0")
+        .value("real", DType::Float, "Real part")
+        .tolerance(1e-7, 1e-6)
+        .value("imaginary", DType::Float, "Imaginary part")
+        .tolerance(1e-7, 1e-6)
+        .value("magnitude", DType::Float, "Magnitude")
+        .tolerance(1e-7, 1e-6)
+        .value("residual", DType::Float, "|W v - kappa v| for the unit eigenvector v")
+        .tolerance(1e-6, 0.0)
+        .value("converged", DType::Bool, "Whether all of them reached the tolerance"),
+    )?;
+    for network in networks {
+        for (area, found) in network.convolutions.iter().enumerate() {
+            for (order, leading) in ["magnitude", "real"].into_iter().zip(found) {
+                for (rank, pair) in leading.pairs.iter().enumerate() {
+                    // Eigenvalues are real or come in pairs: an imaginary part smaller than the error is 0.
+                    let is_real = pair.value.im.abs() <= pair.residual;
+                    let mut row = network_values(network, area);
+                    row.extend([
+                        Value::Text(order.into()),
+                        Value::Int(rank as i64),
+                        Value::Float(pair.value.re),
+                        Value::Float(if is_real { 0.0 } else { pair.value.im }),
+                        Value::Float(pair.value.norm()),
+                        Value::Float(pair.residual),
+                        Value::Bool(leading.converged),
+                    ]);
+                    table.push_row(row)?;
+                }
+            }
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn classes_table(networks: &[Network]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        network_keys(TableSchema::new(
+            "classes",
+            "How the steady states of images lie in each area, and how well classes are told apart from them",
+        ))
+        .value("within", DType::Float, "Mean distance between steady states of a class")
+        .tolerance(1e-6, 1e-6)
+        .allow_missing()
+        .value(
+            "between",
+            DType::Float,
+            "Mean distance between those of different classes",
+        )
+        .tolerance(1e-6, 1e-6)
+        .allow_missing()
+        .value("ratio", DType::Float, "between over within")
+        .tolerance(1e-6, 1e-6)
+        .allow_missing()
+        .value(
+            "readout",
+            DType::Float,
+            "Images whose class a linear readout (ridge) names rightly when it is fitted to all others",
+        )
+        .allow_missing()
+        .value(
+            "own_readout",
+            DType::Float,
+            "Images that the network's own readout names rightly at its steady states",
+        ),
+    )?;
+    for network in networks {
+        for (area, separation) in network.separations.iter().enumerate() {
+            let ratio = separation.within.filter(|within| *within > 0.0);
+            let ratio = ratio.zip(separation.between).map(|(within, between)| between / within);
+            let mut row = network_values(network, area);
+            row.extend([separation.within, separation.between, ratio, separation.readout].map(Value::optional));
+            row.push(Value::Float(network.answers));
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+pub(super) fn exponents_table(found: &[Found], levels: &[f64]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
         keys(TableSchema::new(
             "exponents",
             "Lyapunov exponents of each area along the trajectory from the spontaneous state",
         ))
+        .key("noise", DType::Float, "Level of neural noise on the trajectory")
         .key("rank", DType::Int, "Rank, from 0")
         .value(
             "exponent",
@@ -422,17 +585,19 @@ pub(super) fn exponents_table(found: &[Found]) -> Result<Table, TableError> {
     )?;
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
-            let Some(exponents) = &point.exponents else { continue };
-            let values: Vec<f64> = exponents.iter().map(|exponent| exponent.per_ms).collect();
-            for (rank, exponent) in exponents.iter().enumerate() {
-                let mut row = key_values(f, area);
-                row.extend([
-                    Value::Int(rank as i64),
-                    Value::finite(exponent.per_ms),
-                    Value::finite(exponent.error_per_ms),
-                    Value::optional(kaplan_yorke(&values)),
-                ]);
-                table.push_row(row)?;
+            for (level, exponents) in levels.iter().zip(point.exponents.iter().flatten()) {
+                let values: Vec<f64> = exponents.iter().map(|exponent| exponent.per_ms).collect();
+                for (rank, exponent) in exponents.iter().enumerate() {
+                    let mut row = key_values(f, area);
+                    row.extend([
+                        Value::Float(*level),
+                        Value::Int(rank as i64),
+                        Value::finite(exponent.per_ms),
+                        Value::finite(exponent.error_per_ms),
+                        Value::optional(kaplan_yorke(&values)),
+                    ]);
+                    table.push_row(row)?;
+                }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Everything about the steady states of many images, image by image side by side, keeping figures and not states.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 use super::krylov::KrylovOptions;
@@ -11,7 +13,7 @@ use super::singular::{Leading, NonNormality, amplification, non_normality, numer
 use super::spectrum::{Spectrum, SpectrumOptions, area_spectrum};
 use super::starts::{Agreement, StartOptions, other_starts, return_distances};
 use super::steady::{AreaSteadyState, SteadyOptions, SteadyState, blank, spontaneous_steady_state, steady_state};
-use crate::net::{CordsNet, Input};
+use crate::net::{CordsNet, Input, NeuralNoise, State};
 
 /// What is computed for every image. Nothing is computed that is not asked for.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -29,7 +31,16 @@ pub struct FixedPointOptions {
     /// Response to small noise in the current of every unit.
     pub response: Option<NoiseOptions>,
     /// Lyapunov exponents along the trajectory from the spontaneous state.
-    pub exponents: Option<LyapunovOptions>,
+    pub exponents: Option<ExponentOptions>,
+}
+
+/// Along which trajectories exponents are computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExponentOptions {
+    /// How.
+    pub lyapunov: LyapunovOptions,
+    /// Levels of neural noise ([`NeuralNoise`]) on the trajectory, the same for neighbouring ones; 0 is the trajectory without.
+    pub noise: Vec<f64>,
 }
 
 /// Which sizes are computed.
@@ -52,6 +63,19 @@ pub struct NoiseOptions {
     pub response: ResponseOptions,
     /// In Hz.
     pub frequencies_hz: Vec<f64>,
+    /// Leading modes of the fluctuations of the whole network; 0 for none.
+    pub modes: usize,
+}
+
+/// A mode of a network's stationary fluctuations: an eigenvector of their covariance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FluctuationMode {
+    /// Its variance, for noise of standard deviation 1.
+    pub variance: f64,
+    /// |S v - variance v| of the unit vector v.
+    pub residual: f64,
+    /// Share of the mode that lies in each area; they sum to 1.
+    pub shares: Vec<f64>,
 }
 
 /// Sizes of an area's linearisation at a steady state.
@@ -83,8 +107,8 @@ pub struct AreaFixedPoint {
     /// Response to small noise in the currents of all areas, each unit's of standard deviation 1 in the sense of
     /// sqrt(2/alpha) sigma xi.
     pub response: Option<Response>,
-    /// Lyapunov exponents along the trajectory.
-    pub exponents: Option<Vec<Exponent>>,
+    /// Lyapunov exponents along the trajectory, at each level of its noise.
+    pub exponents: Option<Vec<Vec<Exponent>>>,
 }
 
 /// The steady state of one image, or of no input, area by area.
@@ -92,58 +116,135 @@ pub struct AreaFixedPoint {
 pub struct FixedPoint {
     /// Per area.
     pub areas: Vec<AreaFixedPoint>,
+    /// Leading modes of the whole network's fluctuations, largest variance first; empty where they were not asked for or the
+    /// fluctuations do not settle.
+    pub fluctuations: Vec<FluctuationMode>,
+    /// Class that the network names at the steady state; none where it did not converge.
+    pub answer: Option<usize>,
+}
+
+/// The fixed points of a network, without input and for images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FixedPoints {
+    /// Without input.
+    pub spontaneous: FixedPoint,
+    /// For each image.
+    pub images: Vec<FixedPoint>,
+    /// Activity of the images' steady states, `[image][area][unit]`, where it was to be kept.
+    pub states: Vec<Vec<Vec<f32>>>,
 }
 
 /// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image, with the activity.
-/// An image starts from the spontaneous state that goes with it.
+/// An image starts from the spontaneous state that goes with it. `done` is called [`FixedPointOptions::parts`] times for each area.
 pub fn fixed_point(
     net: &CordsNet<f64>,
     image: Option<(&[f64], &SteadyState)>,
     options: &FixedPointOptions,
+    done: &(dyn Fn() + Sync),
 ) -> (SteadyState, FixedPoint) {
-    let nothing = &mut |_, _| {};
+    let settled = &mut |_, _| done();
     let (steady, inp) = match image {
-        None => (spontaneous_steady_state(net, &options.steady, nothing), blank(net)),
+        None => (spontaneous_steady_state(net, &options.steady, settled), blank(net)),
         Some((inp, spontaneous)) => (
-            steady_state(net, inp, spontaneous, &options.steady, nothing),
+            steady_state(net, inp, spontaneous, &options.steady, settled),
             inp.to_vec(),
         ),
     };
+    let count = steady.areas.len();
+    let each_area = || (0..count).for_each(|_| done());
     let spontaneous = image.map_or(&steady.state, |(_, spontaneous)| &spontaneous.state);
+    let converged = steady.converged();
     let starts = options
         .starts
-        .filter(|_| steady.converged())
+        .filter(|_| converged)
         .map(|starts| other_starts(net, &steady, spontaneous, &inp, &options.steady, &starts));
     let returns = options
         .return_steps
-        .filter(|_| image.is_some() && steady.converged())
+        .filter(|_| image.is_some() && converged)
         .map(|steps| return_distances(net, &steady.state, spontaneous, steps));
-    let responses = options
-        .response
-        .as_ref()
-        .filter(|_| steady.converged())
+    if options.starts.is_some() {
+        each_area();
+    }
+    let response = options.response.as_ref();
+    let responses = response
+        .filter(|_| converged)
         .map(|noise| responses(net, &steady, &inp, noise));
-    let exponents = options
-        .exponents
-        .map(|lyapunov| exponents(net, spontaneous, Input::Constant(&inp), &lyapunov, &mut |_, _| {}));
+    if response.is_some() {
+        each_area();
+    }
+    let exponents = options.exponents.as_ref().map(|exponents| {
+        let levels = exponents.noise.iter();
+        levels
+            .map(|level| noisy_exponents(net, spontaneous, &inp, *level, &exponents.lyapunov))
+            .collect::<Vec<_>>()
+    });
+    if exponents.is_some() {
+        each_area();
+    }
     let area = |(area, figures): (usize, &AreaSteadyState)| {
         let dt_ms = net.euler().dt_ms;
         let asked = figures.converged && (options.spectrum.is_some() || options.sizes.is_some());
         let jacobian = asked.then(|| AreaJacobian::at(net, area, &steady.state, &inp));
         let spectrum = jacobian.as_ref().zip(options.spectrum);
         let sizes = jacobian.as_ref().zip(options.sizes.as_ref());
-        AreaFixedPoint {
+        let found = AreaFixedPoint {
             steady: *figures,
             spectrum: spectrum.map(|(jacobian, options)| area_spectrum(jacobian, dt_ms, &options, &mut |_, _| {})),
             starts: starts.as_ref().map(|starts| starts[area]),
             return_distance: returns.as_ref().map(|returns| returns[area]),
             sizes: sizes.map(|(jacobian, options)| sizes_of(jacobian, dt_ms, options)),
-            response: responses.as_ref().map(|responses| responses[area].clone()),
-            exponents: exponents.as_ref().map(|exponents| exponents[area].clone()),
+            response: responses.as_ref().map(|(responses, _)| responses[area].clone()),
+            exponents: exponents
+                .as_ref()
+                .map(|levels| levels.iter().map(|areas| areas[area].clone()).collect()),
+        };
+        if options.spectrum.is_some() || options.sizes.is_some() {
+            done();
         }
+        found
     };
     let areas = steady.areas.iter().enumerate().map(area).collect();
-    (steady, FixedPoint { areas })
+    let logits = net.logits(&steady.state);
+    let largest = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+    let point = FixedPoint {
+        areas,
+        fluctuations: responses.map_or_else(Vec::new, |(_, modes)| modes),
+        answer: largest.filter(|_| converged),
+    };
+    (steady, point)
+}
+
+impl FixedPointOptions {
+    /// Parts of the work at one area of one steady state that are reported when they are done.
+    pub fn parts(&self) -> usize {
+        let asked = [
+            true,
+            self.starts.is_some(),
+            self.response.is_some(),
+            self.exponents.is_some(),
+            self.spectrum.is_some() || self.sizes.is_some(),
+        ];
+        asked.into_iter().filter(|asked| *asked).count()
+    }
+}
+
+/// Exponents of every area along the trajectory from the spontaneous state, with neural noise of a level.
+fn noisy_exponents(
+    net: &CordsNet<f64>,
+    spontaneous: &State<f64>,
+    inp: &[f64],
+    level: f64,
+    lyapunov: &LyapunovOptions,
+) -> Vec<Vec<Exponent>> {
+    let noise = NeuralNoise {
+        seed: lyapunov.seed,
+        trial: 0,
+        images: vec![0],
+        std: level,
+        areas: (0..spontaneous.areas.len()).collect(),
+    };
+    let noise = Some(&noise).filter(|_| level > 0.0);
+    exponents(net, spontaneous, Input::Constant(inp), noise, lyapunov, &mut |_, _| {})
 }
 
 fn sizes_of(jacobian: &AreaJacobian<'_>, dt_ms: f64, options: &SizeOptions) -> Sizes {
@@ -170,8 +271,13 @@ fn sizes_of(jacobian: &AreaJacobian<'_>, dt_ms: f64, options: &SizeOptions) -> S
     }
 }
 
-/// Per area, the response to noise in the currents of all areas.
-fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &NoiseOptions) -> Vec<Response> {
+/// Per area, the response to noise in the currents of all areas, and the leading modes of the fluctuations.
+fn responses(
+    net: &CordsNet<f64>,
+    steady: &SteadyState,
+    inp: &[f64],
+    options: &NoiseOptions,
+) -> (Vec<Response>, Vec<FluctuationMode>) {
     let jacobian = NetworkJacobian::at(net, &steady.state, inp);
     let euler = net.euler();
     let mut noise = vec![0.0; jacobian.dim()];
@@ -183,39 +289,72 @@ fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &N
         }
     }
     let system = NoisySteps::new(&jacobian, euler.dt_ms, noise);
-    (0..jacobian.areas())
+    let responses: Vec<Response> = (0..jacobian.areas())
         .map(|area| {
             let leak = 1.0 - euler.alpha(area);
             let range = jacobian.range(area);
             system.response(range, leak, &options.frequencies_hz, &options.response, &mut |_, _| {})
         })
-        .collect()
+        .collect();
+    let steps = responses.iter().map(|response| response.steps).max().unwrap_or(0);
+    if options.modes == 0 || responses.iter().any(|response| !response.converged) {
+        return (responses, Vec::new());
+    }
+    let modes = system.leading_modes(options.modes, steps, options.response.seed);
+    let mode = |pair: &super::Eigenpair| FluctuationMode {
+        variance: pair.value.re,
+        residual: pair.residual,
+        shares: (0..jacobian.areas())
+            .map(|area| pair.vector_re[jacobian.range(area)].iter().map(|v| v * v).sum())
+            .collect(),
+    };
+    let fluctuations = modes.pairs.iter().take(options.modes).map(mode).collect();
+    (responses, fluctuations)
 }
 
-/// The spontaneous fixed point, then that of every image. `image(i, out)` writes normalised image i
-/// (`[in_channels, side, side]`); `progress` is called with (fixed points done, fixed points in all).
+/// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `image(i, out)` writes
+/// normalised image i (`[in_channels, side, side]`); `progress` is called with (parts done, parts in all), from any thread.
 pub fn fixed_points(
     net: &CordsNet<f64>,
     images: usize,
     image: &(dyn Fn(usize, &mut [f32]) + Sync),
     options: &FixedPointOptions,
-    progress: &mut dyn FnMut(usize, usize),
-) -> (FixedPoint, Vec<FixedPoint>) {
-    progress(0, images + 1);
-    let (spontaneous_state, spontaneous) = fixed_point(net, None, options);
-    progress(1, images + 1);
-    let mut found = Vec::with_capacity(images);
-    let indices: Vec<usize> = (0..images).collect();
-    // Rounds serve the progress report alone: images are independent.
-    for round in indices.chunks(2 * rayon::current_num_threads()) {
-        found.par_extend(round.par_iter().with_max_len(1).map(|&i| {
+    keep_states: bool,
+    progress: &mut (dyn FnMut(usize, usize) + Send),
+) -> FixedPoints {
+    let total = (images + 1) * net.architecture().areas() * options.parts();
+    progress(0, total);
+    let counted = Mutex::new((0, progress));
+    let done = || {
+        // A count is whole whatever became of the thread that held it.
+        let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.0 += 1;
+        let done = counted.0;
+        (counted.1)(done, total);
+    };
+    let (spontaneous_state, spontaneous) = fixed_point(net, None, options, &done);
+    let found: Vec<(FixedPoint, Vec<Vec<f32>>)> = (0..images)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|i| {
             let mut pixels = vec![0.0f32; net.architecture().image_len()];
             image(i, &mut pixels);
             let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
             let inp = net.embed(&pixels, 1);
-            fixed_point(net, Some((&inp, &spontaneous_state)), options).1
-        }));
-        progress(1 + found.len(), images + 1);
+            let (steady, point) = fixed_point(net, Some((&inp, &spontaneous_state)), options, &done);
+            let narrow = |area: &Vec<f64>| area.iter().map(|r| *r as f32).collect();
+            let states = if keep_states {
+                steady.state.areas.iter().map(narrow).collect()
+            } else {
+                Vec::new()
+            };
+            (point, states)
+        })
+        .collect();
+    let (images, states) = found.into_iter().unzip();
+    FixedPoints {
+        spontaneous,
+        images,
+        states,
     }
-    (spontaneous, found)
 }

@@ -4,7 +4,7 @@
 //! each computed on its own block.
 
 use super::krylov::{add_scaled, dot, norm};
-use crate::net::{CordsNet, Input};
+use crate::net::{CordsNet, Input, NeuralNoise};
 use crate::rng::{Purpose, Stream};
 
 /// How exponents are computed.
@@ -144,6 +144,7 @@ pub fn exponents(
     net: &CordsNet<f64>,
     start: &crate::net::State<f64>,
     input: Input<'_, f64>,
+    noise: Option<&NeuralNoise>,
     options: &LyapunovOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Vec<Vec<Exponent>> {
@@ -162,7 +163,7 @@ pub fn exponents(
     let total = (options.burn_in + options.steps).div_ceil(interval) * interval;
     let mut before = start.clone();
     let mut state = start.clone();
-    net.run(&mut state, input, total, &mut |step, view| {
+    net.run_with_noise(&mut state, input, noise, total, &mut |step, view| {
         let after = view.state();
         for (area, tangents) in tangents.iter_mut().enumerate() {
             let alpha = net.euler().alpha(area);

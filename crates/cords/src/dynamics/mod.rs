@@ -4,6 +4,7 @@
 //! areas' own blocks, and steady states can be solved in the order of the areas. Everything is matrix-free over
 //! [`LinearOperator`] and runs in f64; results do not depend on the number of threads.
 
+mod classes;
 mod conv_norm;
 mod fixed_points;
 mod krylov;
@@ -18,9 +19,11 @@ mod spectrum;
 mod starts;
 mod steady;
 
+pub use classes::{Separation, separation};
 pub use conv_norm::{norm_bound, recurrent_norm_bound};
 pub use fixed_points::{
-    AreaFixedPoint, FixedPoint, FixedPointOptions, NoiseOptions, SizeOptions, Sizes, fixed_point, fixed_points,
+    AreaFixedPoint, ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints, FluctuationMode, NoiseOptions,
+    SizeOptions, Sizes, fixed_point, fixed_points,
 };
 pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues};
 pub use lyapunov::{Exponent, LyapunovOptions, Tangents, exponents, kaplan_yorke};
@@ -32,6 +35,6 @@ pub use singular::{
 };
 pub(crate) use solve::Relaxation;
 pub use solve::SteadyMethod;
-pub use spectrum::{Mode, Spectrum, SpectrumOptions, area_spectrum};
+pub use spectrum::{Mode, Spectrum, SpectrumOptions, Stability, area_spectrum, recurrent_spectrum};
 pub use starts::{Agreement, StartOptions};
 pub use steady::{AreaSteadyState, SteadyOptions, SteadyState, settle_area, spontaneous_steady_state, steady_state};

@@ -52,6 +52,8 @@ pub struct Response {
     pub trace: Estimate,
     /// The trace without any coupling between units, at the same noise.
     pub uncoupled: f64,
+    /// Steps until the last probe had died away.
+    pub steps: usize,
     /// Whether all probes had died away before the steps ran out. Where they had not, trace and spectrum say nothing.
     pub converged: bool,
     /// Power of the fluctuations at the frequencies asked for, summed over units, per Hz: a density over negative frequencies too, so
@@ -99,7 +101,7 @@ impl<'a> NoisySteps<'a> {
         let n = self.jacobian.dim();
         let probes = options.probes.max(2);
         let (mut traces, mut powers) = (Vec::new(), vec![Vec::new(); frequencies_hz.len()]);
-        let mut converged = true;
+        let (mut converged, mut steps) = (true, 0);
         let turns: Vec<Complex64> = frequencies_hz
             .iter()
             .map(|hz| Complex64::from_polar(1.0, -std::f64::consts::TAU * hz / 1000.0 * self.dt_ms))
@@ -130,6 +132,7 @@ impl<'a> NoisySteps<'a> {
                 self.step_transpose(&mut x, &mut change);
                 step += 1;
             }
+            steps = steps.max(step);
             traces.push(trace);
             for (powers, sum) in powers.iter_mut().zip(&sums) {
                 let weighted = sum
@@ -148,6 +151,7 @@ impl<'a> NoisySteps<'a> {
         Response {
             trace: Estimate::of(&traces),
             uncoupled,
+            steps,
             converged,
             spectrum: powers.iter().map(|powers| Estimate::of(powers)).collect(),
         }

@@ -2,6 +2,7 @@
 
 use super::krylov::{KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues, norm};
 use super::operator::{AreaJacobian, LinearOperator};
+use crate::net::CordsNet;
 use serde::{Deserialize, Serialize};
 
 /// How many modes are computed, and how well.
@@ -76,6 +77,25 @@ impl Mode {
     }
 }
 
+/// What a steady state is, by the modes that were computed of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stability {
+    /// All modes decay, the slowest without turning.
+    StableNode,
+    /// All modes decay, the slowest while turning.
+    StableFocus,
+    /// The slowest modes neither grow nor decay to speak of: |Re lambda| tau < 0.02.
+    Marginal,
+    /// Some modes grow and others decay.
+    Saddle,
+    /// All modes grow.
+    Unstable,
+}
+
+/// |Re lambda| tau below which a mode is marginal.
+const MARGINAL: f64 = 0.02;
+
 /// The leading modes of one area.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spectrum {
@@ -94,8 +114,57 @@ pub struct Spectrum {
     pub units: usize,
     /// Units whose derivative phi'(u) is not 0; each of the others has the mode -1/tau to itself.
     pub coupled_units: usize,
+    /// Time constant of the units in ms.
+    pub tau_ms: f64,
     /// Products with the recurrent convolution.
     pub products: usize,
+}
+
+impl Spectrum {
+    /// Modes that grow, and modes that are marginal: as many as were computed, or all of them.
+    pub fn growing_and_marginal(&self) -> (usize, usize) {
+        let rates = || self.modes.iter().map(|mode| mode.real_per_ms * self.tau_ms);
+        let growing = rates().filter(|rate| *rate >= MARGINAL).count();
+        (growing, rates().filter(|rate| rate.abs() < MARGINAL).count())
+    }
+
+    /// What the steady state is. None where the modes did not converge or there are none.
+    pub fn stability(&self) -> Option<Stability> {
+        let slowest = self.modes.first().filter(|_| self.converged)?;
+        Some(match self.growing_and_marginal() {
+            (growing, _) if growing == self.units => Stability::Unstable,
+            (1.., _) => Stability::Saddle,
+            (0, 1..) => Stability::Marginal,
+            (0, 0) if slowest.imaginary_per_ms == 0.0 => Stability::StableNode,
+            (0, 0) => Stability::StableFocus,
+        })
+    }
+}
+
+/// The leading eigenvalues of an area's recurrent convolution W itself, with residuals |W v - kappa v|; `which` says in what order.
+pub fn recurrent_spectrum(
+    net: &CordsNet<f64>,
+    area: usize,
+    which: Which,
+    options: &SpectrumOptions,
+) -> LeadingEigenvalues {
+    let everywhere = vec![1.0; net.area_shape(area).iter().product()];
+    let jacobian = AreaJacobian::with_derivative(net, area, everywhere);
+    let krylov = options.krylov(options.modes, which);
+    leading_eigenvalues(&jacobian.coupling(), &krylov, &mut |_, _| {})
+}
+
+impl SpectrumOptions {
+    fn krylov(&self, count: usize, which: Which) -> KrylovOptions {
+        KrylovOptions {
+            count,
+            which,
+            subspace: self.subspace,
+            max_restarts: self.max_restarts,
+            tolerance: self.tolerance,
+            seed: self.seed,
+        }
+    }
 }
 
 /// The leading modes of an area, `dt_ms` being the Euler step. `progress` is called with (restart, modes found).
@@ -112,17 +181,10 @@ pub fn area_spectrum(
     let (units, coupled_units) = (jacobian.dim(), coupling.dim());
     let tau = jacobian.tau_ms();
     let alpha = dt_ms / tau;
-    let krylov = |count: usize, which: Which| KrylovOptions {
-        count,
-        which,
-        subspace: options.subspace,
-        max_restarts: options.max_restarts,
-        tolerance: options.tolerance,
-        seed: options.seed,
-    };
-    let leading = leading_eigenvalues(&coupling, &krylov(options.modes, Which::LargestReal), progress);
+    let leading = options.krylov(options.modes, Which::LargestReal);
+    let leading = leading_eigenvalues(&coupling, &leading, progress);
     // 1 + dt lambda = 1 - alpha + alpha kappa = alpha (kappa - (alpha - 1) / alpha).
-    let farthest = krylov(1, Which::FarthestFrom((alpha - 1.0) / alpha));
+    let farthest = options.krylov(1, Which::FarthestFrom((alpha - 1.0) / alpha));
     let farthest = leading_eigenvalues(&coupling, &farthest, progress);
 
     let mut modes = coupled_modes(jacobian, &leading, dt_ms);
@@ -156,6 +218,7 @@ pub fn area_spectrum(
         modes,
         units,
         coupled_units,
+        tau_ms: tau,
         products: leading.products + farthest.products,
     }
 }
@@ -180,4 +243,39 @@ fn coupled_modes(jacobian: &AreaJacobian<'_>, leading: &LeadingEigenvalues, dt_m
         Mode::new(real, imaginary, norm(&out_re).hypot(norm(&out_im)), dt_ms)
     };
     leading.pairs.iter().map(mode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steady_states_are_named_by_their_modes() {
+        let spectrum = |modes: &[(f64, f64)], units: usize| Spectrum {
+            modes: modes.iter().map(|(re, im)| Mode::new(*re, *im, 0.0, 2.0)).collect(),
+            converged: true,
+            stable: None,
+            euler_radius: 0.0,
+            euler_stable: None,
+            units,
+            coupled_units: units,
+            tau_ms: 10.0,
+            products: 0,
+        };
+        let of = |modes: &[(f64, f64)]| spectrum(modes, 3).stability();
+        assert_eq!(of(&[(-0.05, 0.0), (-0.1, 0.2)]), Some(Stability::StableNode));
+        assert_eq!(of(&[(-0.05, 0.1), (-0.05, -0.1)]), Some(Stability::StableFocus));
+        assert_eq!(of(&[(0.0019, 0.0), (-0.1, 0.0)]), Some(Stability::Marginal));
+        assert_eq!(of(&[(0.0021, 0.0), (-0.1, 0.0)]), Some(Stability::Saddle));
+        assert_eq!(of(&[(0.2, 0.0), (0.1, 0.0), (0.1, 0.0)]), Some(Stability::Unstable));
+        // Two of three computed: the third is not known.
+        assert_eq!(of(&[(0.2, 0.0), (0.1, 0.0)]), Some(Stability::Saddle));
+        let unknown = Spectrum {
+            converged: false,
+            ..spectrum(&[(-0.1, 0.0)], 3)
+        };
+        assert_eq!(unknown.stability(), None);
+        let found = spectrum(&[(0.1, 0.0), (0.001, 0.0), (-0.001, 0.0), (-0.1, 0.0)], 4);
+        assert_eq!(found.growing_and_marginal(), (1, 2));
+    }
 }

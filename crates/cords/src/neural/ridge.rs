@@ -67,8 +67,24 @@ impl RidgePath {
     /// # Errors
     /// No penalties.
     pub fn best(&self, responses: MatRef<'_, f64>, alphas: &[f64]) -> Result<(f64, Mat<f64>), NeuralError> {
+        let (alpha, _) = self.least_error(responses, alphas)?;
         let rotated = transposed_product(self.vectors.as_ref(), responses);
-        let mut best: Option<(f64, f64)> = None;
+        Ok((alpha, self.solve(&rotated, &self.inverse(alpha))))
+    }
+
+    /// That penalty, and every stimulus predicted from the fit to all others.
+    ///
+    /// # Errors
+    /// No penalties.
+    pub fn left_out(&self, responses: MatRef<'_, f64>, alphas: &[f64]) -> Result<(f64, Mat<f64>), NeuralError> {
+        let (alpha, errors) = self.least_error(responses, alphas)?;
+        Ok((alpha, responses - errors))
+    }
+
+    /// That penalty, and the errors of stimuli left out at it.
+    fn least_error(&self, responses: MatRef<'_, f64>, alphas: &[f64]) -> Result<(f64, Mat<f64>), NeuralError> {
+        let rotated = transposed_product(self.vectors.as_ref(), responses);
+        let mut best: Option<(f64, f64, Mat<f64>)> = None;
         for alpha in alphas {
             let inverse = self.inverse(*alpha);
             let coefficients = self.solve(&rotated, &inverse);
@@ -78,19 +94,22 @@ impl RidgePath {
                 .row_iter()
                 .map(|row| row.iter().zip(&inverse).map(|(v, w)| v * v * w).sum())
                 .collect();
-            let error: f64 = coefficients
+            let errors = Mat::from_fn(coefficients.nrows(), coefficients.ncols(), |i, j| {
+                coefficients[(i, j)] / diagonal[i]
+            });
+            let squares = errors
                 .col_iter()
-                .map(|column| column.iter().zip(&diagonal).map(|(c, d)| (c / d).powi(2)).sum::<f64>())
-                .sum();
-            if best.is_none_or(|(_, least)| error < least) {
-                best = Some((*alpha, error));
+                .map(|column| column.iter().map(|e| e.powi(2)).sum::<f64>());
+            let error: f64 = squares.sum();
+            if best.as_ref().is_none_or(|(_, least, _)| error < *least) {
+                best = Some((*alpha, error, errors));
             }
         }
-        let (alpha, _) = best.ok_or(NeuralError::Option {
+        let (alpha, _, errors) = best.ok_or(NeuralError::Option {
             option: "alphas",
             problem: "none are given".to_owned(),
         })?;
-        Ok((alpha, self.solve(&rotated, &self.inverse(alpha))))
+        Ok((alpha, errors))
     }
 
     fn inverse(&self, alpha: f64) -> Vec<f64> {

@@ -98,11 +98,7 @@ fn fixture_eigenvalues_of_the_convolution_match_the_reference() {
     }
     let mut sizes: Vec<f64> = all.iter().map(|v| v[0].hypot(v[1])).collect();
     sizes.sort_by(|a, b| b.total_cmp(a));
-    let options = KrylovOptions {
-        which: Which::FarthestFrom(0.0),
-        ..KrylovOptions::default()
-    };
-    let largest = leading_eigenvalues(&jacobian.coupling(), &options, &mut |_, _| {});
+    let largest = recurrent_spectrum(&net, 0, Which::FarthestFrom(0.0), &SpectrumOptions::default());
     assert!(largest.converged);
     for (pair, expected) in largest.pairs.iter().zip(&sizes) {
         assert!((pair.value.norm() - expected).abs() < 1e-8);
@@ -229,16 +225,28 @@ fn fixed_points_do_not_depend_on_threads() {
             .expect("threads");
         pool.install(|| {
             let mut last = (0, 0);
-            let found = fixed_points(&net, 5, &image, &options, &mut |done, total| last = (done, total));
-            assert_eq!(last, (6, 6));
+            let found = fixed_points(&net, 5, &image, &options, true, &mut |done, total| last = (done, total));
+            // Two parts for each of four areas of six steady states.
+            assert_eq!(last, (48, 48));
             found
         })
     };
     let one = run(1);
     assert_eq!(one, run(3));
-    let (spontaneous, images) = one;
-    assert_eq!(images.len(), 5);
+    let FixedPoints {
+        spontaneous,
+        images,
+        states,
+    } = one;
+    assert_eq!((images.len(), states.len()), (5, 5));
+    for (point, state) in images.iter().zip(&states) {
+        for (area, activity) in point.areas.iter().zip(state) {
+            let norm = activity.iter().map(|r| f64::from(*r).powi(2)).sum::<f64>().sqrt();
+            assert!((norm - area.steady.norm).abs() <= 1e-6 * area.steady.norm);
+        }
+    }
     for point in images.iter().chain([&spontaneous]) {
+        assert!(point.answer.is_some());
         for area in &point.areas {
             let spectrum = area.spectrum.as_ref().expect("converged");
             assert!(area.steady.converged && spectrum.converged);
@@ -261,7 +269,7 @@ fn activity_that_grows_without_bound_is_reported() {
         spectrum: Some(SpectrumOptions::default()),
         ..FixedPointOptions::default()
     };
-    let (state, point) = fixed_point(&net, None, &options);
+    let (state, point) = fixed_point(&net, None, &options, &|| {});
     assert!(!state.converged());
     let first = &point.areas[0];
     assert!(!first.steady.converged && first.spectrum.is_none());
@@ -280,7 +288,7 @@ fn time_constants_differ_between_areas() {
         spectrum: Some(SpectrumOptions::default()),
         ..Default::default()
     };
-    let (_, point) = fixed_point(&net, None, &options);
+    let (_, point) = fixed_point(&net, None, &options, &|| {});
     for (area, tau) in euler.tau_ms.iter().enumerate() {
         let spectrum = point.areas[area].spectrum.as_ref().expect("converged");
         // No recurrent weights: every mode is the leak.

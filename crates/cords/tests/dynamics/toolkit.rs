@@ -232,7 +232,7 @@ fn lyapunov_exponents_at_a_stable_steady_state_are_its_euler_factors() {
         ..LyapunovOptions::default()
     };
     let input = cords::net::Input::Constant(&inp);
-    let found = exponents(&net, &state, input, &options, &mut |_, _| {});
+    let found = exponents(&net, &state, input, None, &options, &mut |_, _| {});
     let dt = net.euler().dt_ms;
     // The slowest modes of area 1 are so close to each other that so many steps do not tell them apart.
     for (area, found) in found.iter().enumerate().take(1) {
@@ -312,15 +312,24 @@ fn everything_about_a_contracting_network() {
                 ..ResponseOptions::default()
             },
             frequencies_hz: vec![0.0, 20.0],
+            modes: 2,
         }),
-        exponents: Some(LyapunovOptions {
-            count: 2,
-            steps: 200,
-            ..LyapunovOptions::default()
+        exponents: Some(ExponentOptions {
+            lyapunov: LyapunovOptions {
+                count: 2,
+                steps: 200,
+                ..LyapunovOptions::default()
+            },
+            noise: vec![0.0, 0.2],
         }),
         ..FixedPointOptions::default()
     };
-    let (spontaneous, images) = fixed_points(&net, 2, &image, &options, &mut |_, _| {});
+    let FixedPoints {
+        spontaneous,
+        images,
+        states,
+    } = fixed_points(&net, 2, &image, &options, false, &mut |_, _| {});
+    assert!(states.iter().all(Vec::is_empty), "they were not to be kept");
     assert!(spontaneous.areas.iter().all(|area| area.return_distance.is_none()));
     for point in images.iter().chain([&spontaneous]) {
         for (area, figures) in point.areas.iter().enumerate() {
@@ -338,8 +347,28 @@ fn everything_about_a_contracting_network() {
                 response.spectrum[0].value > response.spectrum[1].value,
                 "slow fluctuations are larger"
             );
+            // A bound of |W| below 1 makes every trajectory contract, with noise or without.
             let exponents = figures.exponents.as_ref().expect("asked for");
-            assert!(exponents.len() == 2 && exponents[0].per_ms < 0.0);
+            assert_eq!(exponents.len(), 2);
+            assert!(
+                exponents.iter().all(|e| e.len() == 2 && e[0].per_ms < 0.0),
+                "{exponents:?}"
+            );
+            assert_ne!(exponents[0], exponents[1]);
+        }
+        let traces = point
+            .areas
+            .iter()
+            .map(|area| area.response.as_ref().expect("asked for"));
+        let whole: f64 = traces
+            .map(|response| response.trace.value + 5.0 * response.trace.error)
+            .sum();
+        let modes = &point.fluctuations;
+        assert!(modes.len() == 2 && modes[0].variance >= modes[1].variance && modes[1].variance > 0.0);
+        assert!(modes[0].variance + modes[1].variance < whole, "{modes:?} {whole}");
+        for mode in modes {
+            assert!(mode.residual < 1e-5 * mode.variance, "{mode:?}");
+            assert!((mode.shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{mode:?}");
         }
     }
     for point in &images {

@@ -1,0 +1,119 @@
+//! What a `noise` stage measured under neural noise, held against the response to small noise.
+
+use indexmap::IndexMap;
+
+use super::Found;
+use crate::stage::StageError;
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+
+/// Change of an area's activity under neural noise of the lowest level that was measured, for one network.
+pub(super) struct Measured {
+    network: String,
+    seed: i64,
+    area: usize,
+    level: f64,
+    /// E|dr|^2 / E|r|^2, mean over trials.
+    change: f64,
+}
+
+/// The measurements with neural noise in a table `gains`.
+pub(super) fn gains(table: &Table) -> Result<Vec<Measured>, StageError> {
+    let text = |row: usize, name: &str| -> Result<String, TableError> {
+        Ok(match &table.column(name)?[row] {
+            Value::Text(text) => text.clone(),
+            _ => String::new(),
+        })
+    };
+    let mut sums: IndexMap<(String, i64, usize, u64), (f64, f64)> = IndexMap::new();
+    for row in 0..table.height() {
+        if text(row, "noise")? != "neural" || text(row, "view")? != "dynamics" {
+            continue;
+        }
+        let numbers = (
+            &table.column("seed")?[row],
+            &table.column("area")?[row],
+            &table.column("level")?[row],
+            &table.column("change")?[row],
+        );
+        if let (Value::Int(seed), Value::Int(area), Value::Float(level), Value::Float(change)) = numbers {
+            let key = (text(row, "network")?, *seed, *area as usize, level.to_bits());
+            let sum = sums.entry(key).or_default();
+            *sum = (sum.0 + change, sum.1 + 1.0);
+        }
+    }
+    if sums.is_empty() {
+        let hint = "give `measured` the table `gains` of a `noise` stage with neural noise";
+        return Err(StageError::new("`measured` holds no changes under neural noise").hint(hint));
+    }
+    let mut lowest: IndexMap<(String, i64, usize), Measured> = IndexMap::new();
+    for ((network, seed, area, level), (sum, n)) in sums {
+        let level = f64::from_bits(level);
+        let key = (network.clone(), seed, area);
+        if lowest.get(&key).is_none_or(|known| level < known.level) {
+            let change = sum / n;
+            let measured = Measured {
+                network,
+                seed,
+                area,
+                level,
+                change,
+            };
+            lowest.insert(key, measured);
+        }
+    }
+    Ok(lowest.into_values().collect())
+}
+
+pub(super) fn table(found: &[Found], measured: &[Measured]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "noise_measured",
+            "Fluctuations from small noise in every unit: by the linearisation at the images' steady states, and as measured",
+        )
+        .key("models", DType::Int, "The stage that gave the model")
+        .slot("models")
+        .key("network", DType::Text, "Kind and number of areas")
+        .key("seed", DType::Int, "Seed of the model's training")
+        .key("area", DType::Int, "Area, from 0")
+        .value(
+            "predicted",
+            DType::Float,
+            "Trace of the stationary covariance over |r|^2, sums over images, for noise of standard deviation 1",
+        )
+        .tolerance(1e-9, 1e-6)
+        .allow_missing()
+        .value("measured", DType::Float, "E|dr|^2 / E|r|^2 at the end of the presentation, over level^2")
+        .tolerance(1e-9, 1e-6)
+        .value("level", DType::Float, "Level of the neural noise that it was measured with, the lowest there was")
+        .value("ratio", DType::Float, "measured over predicted")
+        .tolerance(1e-6, 1e-6)
+        .allow_missing(),
+    )?;
+    let mut seen: IndexMap<(usize, usize), (&Found, f64, f64)> = IndexMap::new();
+    for f in found.iter().filter(|f| f.image >= 0) {
+        for (area, point) in f.point.areas.iter().enumerate() {
+            if let Some(response) = point.response.as_ref().filter(|response| response.converged) {
+                let sum = seen.entry((f.slot, area)).or_insert((f, 0.0, 0.0));
+                sum.1 += response.trace.value;
+                sum.2 += point.steady.norm.powi(2);
+            }
+        }
+    }
+    for ((slot, area), (f, trace, size)) in seen {
+        let of = |m: &&Measured| m.network == f.network && m.seed == f.seed as i64 && m.area == area;
+        let Some(m) = measured.iter().find(of) else { continue };
+        let predicted = (size > 0.0).then(|| trace / size);
+        let change = m.change / m.level.powi(2);
+        table.push_row([
+            Value::Int(slot as i64),
+            Value::Text(f.network.clone()),
+            Value::Int(f.seed as i64),
+            Value::Int(area as i64),
+            Value::optional(predicted),
+            Value::Float(change),
+            Value::Float(m.level),
+            Value::optional(predicted.filter(|p| *p > 0.0).map(|predicted| change / predicted)),
+        ])?;
+    }
+    table.finish()
+}

@@ -1,0 +1,56 @@
+//! Pictures of the `fixed_points` stage: the spectrum in the complex plane.
+
+use std::path::Path;
+
+use indexmap::IndexMap;
+use kuva::plot::ScatterPlot;
+use kuva::render::layout::Layout;
+use kuva::render::plots::Plot;
+
+use super::Found;
+use crate::stage::StageError;
+use crate::stage::picture::{COLOURS, file_name, write as write_picture};
+
+/// Leading eigenvalues of every area, of all steady states of a network together, in one picture each.
+pub(super) fn write(found: &[Found], folder: &Path) -> Result<(), StageError> {
+    let mut networks: IndexMap<usize, Vec<&Found>> = IndexMap::new();
+    for f in found {
+        networks.entry(f.slot).or_default().push(f);
+    }
+    for (slot, of_network) in &networks {
+        let first = of_network[0];
+        let mut areas: Vec<Vec<(f64, f64)>> = vec![Vec::new(); first.point.areas.len()];
+        for f in of_network {
+            for (points, area) in areas.iter_mut().zip(&f.point.areas) {
+                let modes = area.spectrum.iter().flat_map(|spectrum| &spectrum.modes);
+                points.extend(modes.map(|mode| (mode.real_per_ms, mode.imaginary_per_ms)));
+            }
+        }
+        if areas.iter().all(Vec::is_empty) {
+            continue;
+        }
+        let draw = || {
+            let plots: Vec<Plot> = areas
+                .iter()
+                .enumerate()
+                .map(|(area, points)| {
+                    let scatter = ScatterPlot::new()
+                        .with_data(points.iter().copied())
+                        .with_color(COLOURS[area % COLOURS.len()])
+                        .with_size(4.0)
+                        .with_marker_opacity(0.6)
+                        .with_legend(format!("area {area}"));
+                    Plot::Scatter(scatter)
+                })
+                .collect();
+            let layout = Layout::auto_from_plots(&plots)
+                .with_title(format!("{}, seed {}: slowest modes", first.network, first.seed))
+                .with_x_label("real part [1/ms]")
+                .with_y_label("imaginary part [1/ms]");
+            (plots, layout)
+        };
+        let name = format!("spectrum_{slot}_{}", file_name(&first.network));
+        write_picture(folder, &name, draw)?;
+    }
+    Ok(())
+}
