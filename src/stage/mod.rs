@@ -98,6 +98,12 @@ impl From<SplitName> for cords::data::Split {
     }
 }
 
+/// So many of a list's entries, evenly spread over it: sets of images often come class by class.
+fn spread(all: &[u32], count: usize) -> Vec<u32> {
+    let count = count.min(all.len());
+    (0..count).map(|place| all[place * all.len() / count]).collect()
+}
+
 /// A declared output of a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Output {

@@ -9,9 +9,9 @@ use kuva::render::plots::Plot;
 
 use super::StageError;
 
-/// Colours that the colour-blind tell apart (Okabe and Ito), but yellow, which is faint on white.
-pub(super) const COLOURS: [&str; 7] = [
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
+/// Colours that the colour-blind tell apart (Okabe and Ito), with a dark gold in place of yellow, which is faint on white.
+pub(super) const COLOURS: [&str; 8] = [
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8F7F00",
 ];
 
 /// A line with its spread.
@@ -45,10 +45,11 @@ impl Curves {
                 .with_data(curve.points.iter().copied())
                 .with_color(COLOURS[index % COLOURS.len()])
                 .with_legend(curve.label.clone());
-            let line = if index >= COLOURS.len() {
-                line.with_dashed()
-            } else {
-                line
+            let line = match index / COLOURS.len() {
+                0 => line,
+                1 => line.with_dashed(),
+                2 => line.with_dotted(),
+                _ => line.with_dashdot(),
             };
             Plot::Line(if curve.band.len() == curve.points.len() && !curve.band.is_empty() {
                 let ends = |end: usize| curve.band.iter().map(move |band| band[end]);

@@ -25,6 +25,8 @@ pub(super) fn gains(table: &Table) -> Result<Vec<Measured>, StageError> {
         })
     };
     let mut sums: IndexMap<(String, i64, usize, u64), (f64, f64)> = IndexMap::new();
+    // Which of the stage's models each network was.
+    let mut slots: IndexMap<(String, i64), Value> = IndexMap::new();
     for row in 0..table.height() {
         if text(row, "noise")? != "neural" || text(row, "view")? != "dynamics" {
             continue;
@@ -36,7 +38,15 @@ pub(super) fn gains(table: &Table) -> Result<Vec<Measured>, StageError> {
             &table.column("change")?[row],
         );
         if let (Value::Int(seed), Value::Int(area), Value::Float(level), Value::Float(change)) = numbers {
-            let key = (text(row, "network")?, *seed, *area as usize, level.to_bits());
+            let network = text(row, "network")?;
+            let slot = &table.column("models")?[row];
+            if slots.entry((network.clone(), *seed)).or_insert_with(|| slot.clone()) != slot {
+                return Err(StageError::new(format!(
+                    "`measured` holds several networks {network} of seed {seed}, which cannot be told apart"
+                ))
+                .hint("measure them in `noise` stages of their own"));
+            }
+            let key = (network, *seed, *area as usize, level.to_bits());
             let sum = sums.entry(key).or_default();
             *sum = (sum.0 + change, sum.1 + 1.0);
         }
@@ -82,6 +92,9 @@ pub(super) fn table(found: &[Found], measured: &[Measured]) -> Result<Table, Tab
         )
         .tolerance(1e-9, 1e-6)
         .allow_missing()
+        .value("error", DType::Float, "Its standard error, from the probes")
+        .tolerance(1e-9, 1e-6)
+        .allow_missing()
         .value("measured", DType::Float, "E|dr|^2 / E|r|^2 at the end of the presentation, over level^2")
         .tolerance(1e-9, 1e-6)
         .value("level", DType::Float, "Level of the neural noise that it was measured with, the lowest there was")
@@ -89,17 +102,18 @@ pub(super) fn table(found: &[Found], measured: &[Measured]) -> Result<Table, Tab
         .tolerance(1e-6, 1e-6)
         .allow_missing(),
     )?;
-    let mut seen: IndexMap<(usize, usize), (&Found, f64, f64)> = IndexMap::new();
+    let mut seen: IndexMap<(usize, usize), (&Found, f64, f64, f64)> = IndexMap::new();
     for f in found.iter().filter(|f| f.image >= 0) {
         for (area, point) in f.point.areas.iter().enumerate() {
             if let Some(response) = point.response.as_ref().filter(|response| response.converged) {
-                let sum = seen.entry((f.slot, area)).or_insert((f, 0.0, 0.0));
+                let sum = seen.entry((f.slot, area)).or_insert((f, 0.0, 0.0, 0.0));
                 sum.1 += response.trace.value;
-                sum.2 += point.steady.norm.powi(2);
+                sum.2 += response.trace.error.powi(2);
+                sum.3 += point.steady.norm.powi(2);
             }
         }
     }
-    for ((slot, area), (f, trace, size)) in seen {
+    for ((slot, area), (f, trace, squared_error, size)) in seen {
         let of = |m: &&Measured| m.network == f.network && m.seed == f.seed as i64 && m.area == area;
         let Some(m) = measured.iter().find(of) else { continue };
         let predicted = (size > 0.0).then(|| trace / size);
@@ -110,6 +124,7 @@ pub(super) fn table(found: &[Found], measured: &[Measured]) -> Result<Table, Tab
             Value::Int(f.seed as i64),
             Value::Int(area as i64),
             Value::optional(predicted),
+            Value::optional(predicted.map(|_| squared_error.sqrt() / size)),
             Value::Float(change),
             Value::Float(m.level),
             Value::optional(predicted.filter(|p| *p > 0.0).map(|predicted| change / predicted)),

@@ -20,7 +20,9 @@ use self::tables::{
     noise_table, power_table, sizes_table, starts_table, states_table,
 };
 use super::noise::model_name;
-use super::{AnyRef, Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation};
+use super::{
+    AnyRef, Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation, spread,
+};
 
 pub(super) struct FixedPoints;
 
@@ -35,7 +37,7 @@ pub(super) struct Params {
     /// Part of the dataset.
     #[serde(default)]
     split: SplitName,
-    /// Use the first this many images of the part.
+    /// Use this many images, evenly spread over the part.
     #[serde(default = "ten")]
     #[schemars(range(min = 0), extend("x-unit" = "images"))]
     images: usize,
@@ -179,8 +181,8 @@ struct Network {
     convolutions: Vec<[LeadingEigenvalues; 2]>,
     /// `[area]`; empty where it was not asked for.
     separations: Vec<Separation>,
-    /// Fraction of the images that the network itself classifies rightly at their steady states.
-    answers: f64,
+    /// Fraction of the settled images that the network itself classifies rightly there; none where none settled.
+    answers: Option<f64>,
 }
 
 /// A fixed point with what it belongs to.
@@ -215,6 +217,9 @@ impl Kind for FixedPoints {
         let mut found: Vec<Violation> = wrong
             .map(|(field, _)| Violation::new(field, "values must stand in ascending order, each once"))
             .collect();
+        if params.classes && params.images < 2 {
+            found.push(Violation::new("classes", "needs two `images` at least"));
+        }
         if params.probes == 0 {
             if params.noise_modes > 0 {
                 found.push(Violation::new(
@@ -257,7 +262,7 @@ impl Kind for FixedPoints {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let indices = set.split(params.split.into());
-        let indices = &indices[..params.images.min(indices.len())];
+        let indices = spread(indices, params.images);
         let measured = match &params.measured {
             Some(reference) => measured::gains(&context.table_input(&reference.0)?)?,
             None => Vec::new(),
@@ -275,9 +280,14 @@ impl Kind for FixedPoints {
                         .flatten()
                 })
                 .collect();
+            let (mean, std) = model.info().normalisation((set.mean(), set.std()));
+            let plane = set.side() * set.side();
             let image = |i: usize, out: &mut [f32]| {
                 set.fill_unit(indices[i] as usize, out);
-                set.normalise(out);
+                for (channel, pixels) in out.chunks_exact_mut(plane).enumerate() {
+                    let (mean, scale) = (mean[channel % mean.len()], 1.0 / std[channel % std.len()]);
+                    pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) * scale);
+                }
             };
             let models = params.models.len();
             let mut progress = |done, total| {
@@ -428,7 +438,7 @@ impl Params {
             name: name.to_owned(),
             seed,
             convolutions: convolutions.collect(),
-            answers: right.count() as f64 / labels.len() as f64,
+            answers: (!settled.is_empty()).then(|| right.count() as f64 / settled.len() as f64),
             separations: separations.collect::<Result<_, _>>()?,
         })
     }

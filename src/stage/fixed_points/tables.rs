@@ -31,6 +31,7 @@ fn stability_name(stability: Stability) -> &'static str {
         Stability::StableFocus => "stable focus",
         Stability::Marginal => "marginal",
         Stability::Saddle => "saddle",
+        Stability::SaddleOrUnstable => "saddle or unstable",
         Stability::Unstable => "unstable",
     }
 }
@@ -46,6 +47,13 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         .value("converged", DType::Bool, "Whether the residual reached the tolerance")
         .value("residual", DType::Float, "max|phi(u) - r|")
         .tolerance(1e-6, 0.0)
+        .value("relative_residual", DType::Float, "|phi(u) - r| / |r|, Euclidean norms")
+        .tolerance(1e-6, 0.0)
+        .allow_missing()
+        .value("speed", DType::Float, "|dr/dt| = |phi(u) - r| / tau")
+        .unit("1/ms")
+        .tolerance(1e-6, 0.0)
+        .allow_missing()
         .value(
             "products",
             DType::Int,
@@ -81,6 +89,9 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         .allow_missing()
         .value("euler_stable", DType::Bool, "Whether it decays under Euler steps too")
         .allow_missing()
+        .value("euler_radius", DType::Float, "Largest |1 + dt lambda| of the whole spectrum")
+        .tolerance(1e-9, 1e-6)
+        .allow_missing()
         .value("time_constant", DType::Float, "Slowest time constant")
         .unit("ms")
         .tolerance(1e-6, 1e-6)
@@ -97,6 +108,8 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
                 f.label.clone().map_or(Value::Null, Value::Text),
                 Value::Bool(steady.converged),
                 Value::Float(steady.residual),
+                Value::optional(steady.relative_residual.filter(|residual| residual.is_finite())),
+                Value::finite(steady.speed_per_ms),
                 Value::Int(steady.products as i64),
                 Value::Float(steady.norm),
                 Value::Float(steady.distance),
@@ -109,6 +122,7 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
                 counts.map_or(Value::Null, |(_, marginal)| Value::Int(marginal as i64)),
                 flag(spectrum.and_then(|s| s.stable)),
                 flag(spectrum.and_then(|s| s.euler_stable)),
+                Value::optional(spectrum.filter(|s| s.converged).map(|s| s.euler_radius)),
                 Value::optional(slowest.and_then(|m| m.time_constant_ms)),
             ]);
             table.push_row(row)?;
@@ -446,7 +460,8 @@ pub(super) fn noise_modes_table(found: &[Found]) -> Result<Table, TableError> {
         .value("share", DType::Float, "Share of the mode that lies in the area")
         .tolerance(1e-6, 1e-4)
         .value("residual", DType::Float, "|S v - variance v| of the covariance S and the unit mode v")
-        .tolerance(1e-3, 0.0),
+        .tolerance(1e-3, 0.0)
+        .value("converged", DType::Bool, "Whether all modes of this state reached the tolerance"),
     )?;
     for f in found {
         for area in 0..f.point.areas.len() {
@@ -457,6 +472,7 @@ pub(super) fn noise_modes_table(found: &[Found]) -> Result<Table, TableError> {
                     Value::Float(fluctuation.variance),
                     Value::Float(fluctuation.shares[area]),
                     Value::Float(fluctuation.residual),
+                    Value::Bool(fluctuation.converged),
                 ]);
                 table.push_row(row)?;
             }
@@ -529,14 +545,17 @@ pub(super) fn classes_table(networks: &[Network]) -> Result<Table, TableError> {
         .value(
             "readout",
             DType::Float,
-            "Images whose class a linear readout (ridge) names rightly when it is fitted to all others",
+            "Images whose class a linear readout (ridge) names rightly when it is fitted to all others; chance is 1 / classes",
         )
         .allow_missing()
         .value(
             "own_readout",
             DType::Float,
             "Images that the network's own readout names rightly at its steady states",
-        ),
+        )
+        .allow_missing()
+        .value("images", DType::Int, "Images that settled")
+        .value("classes", DType::Int, "Classes that they are of"),
     )?;
     for network in networks {
         for (area, separation) in network.separations.iter().enumerate() {
@@ -544,7 +563,11 @@ pub(super) fn classes_table(networks: &[Network]) -> Result<Table, TableError> {
             let ratio = ratio.zip(separation.between).map(|(within, between)| between / within);
             let mut row = network_values(network, area);
             row.extend([separation.within, separation.between, ratio, separation.readout].map(Value::optional));
-            row.push(Value::Float(network.answers));
+            row.extend([
+                Value::optional(network.answers),
+                Value::Int(separation.images as i64),
+                Value::Int(separation.classes as i64),
+            ]);
             table.push_row(row)?;
         }
     }

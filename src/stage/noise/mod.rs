@@ -8,10 +8,10 @@ use cords::data::ImageSet;
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::net::{Model, Presentation};
-use cords::noise::{EvaluationOptions, NoiseResult, Observer, evaluate};
+use cords::noise::{EvaluationOptions, NoiseResult, Observer, check, evaluate};
 
 use self::params::Params;
-use super::{Artifact, Context, GPU_IMAGES, Kind, Output, StageError, Update, Violation};
+use super::{Artifact, Context, GPU_IMAGES, Kind, Output, StageError, Update, Violation, spread};
 
 pub(super) struct Noise;
 
@@ -24,6 +24,8 @@ struct Evaluated {
     trial: u32,
     /// Classes that the model tells apart.
     classes: usize,
+    /// Areas that neural noise, silencing and noise on weights reached; none for all.
+    areas: Option<Vec<usize>>,
     result: NoiseResult,
 }
 
@@ -51,13 +53,17 @@ impl Kind for Noise {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let indices = set.split(params.split.into());
-        let indices = &indices[..params.images.unwrap_or(indices.len()).min(indices.len())];
+        let indices = spread(indices, params.images.unwrap_or(indices.len()));
         let models = params
             .models
             .iter()
             .map(|m| Ok(Model::load(&context.input(&m.0)?.join("model.safetensors"))?))
             .collect::<Result<Vec<_>, StageError>>()?;
         let frames = frames_for_cnns(&models);
+        // What does not fit is said before anything is evaluated.
+        for model in &models {
+            check(model, &set, &indices, &options(params, model, frames, 0))?;
+        }
         let gpu = context.gpu(Precision::default())?;
         let mut evaluated = Vec::new();
         let total = models.len() * params.trials as usize;
@@ -77,10 +83,10 @@ impl Kind for Noise {
                     });
                 };
                 let results = match &gpu {
-                    None => evaluate(&Cpu, model, &set, indices, &options, &mut progress)?,
+                    None => evaluate(&Cpu, model, &set, &indices, &options, &mut progress)?,
                     Some(gpu) => {
                         with_images_that_fit(gpu, GPU_IMAGES, |device| {
-                            evaluate(device, model, &set, indices, &options, &mut progress)
+                            evaluate(device, model, &set, &indices, &options, &mut progress)
                         })?
                         .0
                     }
@@ -91,11 +97,12 @@ impl Kind for Noise {
                     seed: model.info().seed,
                     trial,
                     classes: model.architecture().classes,
+                    areas: params.areas.clone(),
                     result,
                 }));
             }
         }
-        context.write_table("accuracy", &tables::accuracy(params, &evaluated)?)?;
+        context.write_table("accuracy", &tables::accuracy(&evaluated)?)?;
         context.write_table("summary", &tables::summary(&evaluated)?)?;
         context.write_table("time", &tables::time(&evaluated)?)?;
         context.write_table("robustness", &tables::robustness_table(params, &evaluated)?)?;

@@ -104,7 +104,7 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub(super) areas: Option<Vec<usize>>,
-    /// Use the first this many images of the part; all if not given.
+    /// Use this many images, evenly spread over the part; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-unit" = "images"))]
     pub(super) images: Option<usize>,
@@ -211,8 +211,22 @@ impl NoiseParams {
             wrong("there are no levels; give `levels` here or to the stage".into());
         }
         let is_fraction = matches!(self.kind, NoiseName::Impulse | NoiseName::Silencing);
+        let [least, most] = LEVELS;
+        let is_far = |level: &&f64| **level != 0.0 && (**level < least || **level > most);
         if let Some(level) = levels.iter().find(|level| is_fraction && **level > 1.0) {
             wrong(format!("level {level} is a fraction and must not be above 1"));
+        } else if let Some(level) = levels.iter().find(is_far) {
+            wrong(format!("level {level} must be 0 or from {least:e} to {most:e}"));
+        }
+        if self.levels.as_ref().is_some_and(|levels| has_twice(levels)) {
+            wrong("a level stands twice".into());
+        }
+        if self
+            .presentations
+            .as_ref()
+            .is_some_and(|presentations| has_twice(presentations))
+        {
+            wrong("a presentation stands twice".into());
         }
         if self.severities.is_some() && self.levels.is_some() {
             wrong("`levels` and `severities` exclude each other".into());
@@ -251,26 +265,20 @@ impl NoiseParams {
 }
 
 impl Params {
-    /// Every perturbation at every level.
+    /// Every perturbation at every level, each once: several kinds of noise may share the clean image.
     pub(super) fn conditions(&self) -> Vec<Condition> {
-        let mut conditions = Vec::new();
+        let mut conditions: Vec<Condition> = Vec::new();
         for noise in &self.noises {
             for perturbation in noise.perturbations(self) {
-                let levels = noise.levels(self).into_iter();
-                conditions.extend(levels.map(|level| Condition { perturbation, level }));
+                for level in noise.levels(self) {
+                    let condition = Condition { perturbation, level };
+                    if !conditions.contains(&condition) {
+                        conditions.push(condition);
+                    }
+                }
             }
         }
         conditions
-    }
-
-    /// The published severity that a condition is.
-    pub(super) fn severity(&self, condition: &Condition) -> Option<i64> {
-        let noise = self
-            .noises
-            .iter()
-            .find(|noise| noise.severities.is_some() && noise.perturbations(self).contains(&condition.perturbation))?;
-        let place = noise.levels(self).iter().position(|level| *level == condition.level)?;
-        Some(place as i64)
     }
 
     pub(super) fn violations(&self) -> Vec<Violation> {
@@ -278,32 +286,107 @@ impl Params {
         for noise in &self.noises {
             noise.violations(self, &mut found);
         }
-        if self
-            .presentations
-            .iter()
-            .enumerate()
-            .any(|(i, p)| self.presentations[..i].contains(p))
-        {
+        if has_twice(&self.presentations) {
             found.push(Violation::new("presentations", "a presentation stands twice"));
         }
-        let conditions = self.conditions();
-        let twice = conditions
-            .iter()
-            .enumerate()
-            .find(|(i, c)| conditions[..*i].contains(c));
-        if let Some((_, condition)) = twice {
-            // Where the stage's own levels hold it, that is the place to mend.
-            let parameter = if self.levels.contains(&condition.level) {
-                "levels"
-            } else {
-                "noises"
-            };
-            let level = condition.level;
-            found.push(Violation::new(
-                parameter,
-                format!("level {level} of the same noise stands twice"),
-            ));
+        if has_twice(&self.levels) {
+            found.push(Violation::new("levels", "a level stands twice"));
+        }
+        let reached = |noise: &NoiseParams| noise.pixels().is_none();
+        if self.areas.is_some() && !self.noises.iter().any(reached) {
+            let message = "noise on pixels knows no areas; they belong to neural noise, silencing and noise on weights";
+            found.push(Violation::new("areas", message));
+        }
+        if self.areas.as_ref().is_some_and(|areas| has_twice(areas)) {
+            found.push(Violation::new("areas", "an area stands twice"));
         }
         found
+    }
+}
+
+fn has_twice<T: PartialEq>(list: &[T]) -> bool {
+    list.iter().enumerate().any(|(i, entry)| list[..i].contains(entry))
+}
+
+/// Levels of noise other than fractions: beyond them a count of photons is no number that a processor can draw.
+const LEVELS: [f64; 2] = [1e-6, 1e6];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(more: serde_json::Value) -> Params {
+        let mut json = serde_json::json!({ "models": ["m"], "data": "d" });
+        for (name, value) in more.as_object().expect("an object") {
+            json[name] = value.clone();
+        }
+        serde_json::from_value(json).expect("parameters")
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_said() {
+        let broken = |more: serde_json::Value| -> Vec<String> {
+            let violations = params(more).violations();
+            violations
+                .into_iter()
+                .map(|v| format!("{}: {}", v.parameter, v.message))
+                .collect()
+        };
+        let one = |noise: serde_json::Value| broken(serde_json::json!({ "levels": [0, 0.5], "noises": [noise] }));
+        let fine =
+            serde_json::json!({ "kind": "gaussian", "presentations": ["ornstein_uhlenbeck"], "time_constant": 5 });
+        assert!(one(fine).is_empty());
+        for (noise, about) in [
+            (serde_json::json!({ "kind": "correlated" }), "`length`"),
+            (serde_json::json!({ "kind": "gaussian", "length": 2 }), "`length`"),
+            (
+                serde_json::json!({ "kind": "gaussian", "time_constant": 2 }),
+                "`time_constant`",
+            ),
+            (
+                serde_json::json!({ "kind": "shot", "presentations": ["ornstein_uhlenbeck"], "time_constant": 2 }),
+                "only gaussian and correlated",
+            ),
+            (
+                serde_json::json!({ "kind": "neural", "presentations": ["static"] }),
+                "`presentations`",
+            ),
+            (
+                serde_json::json!({ "kind": "neural", "severities": "imagenet_c" }),
+                "no published severities",
+            ),
+            (
+                serde_json::json!({ "kind": "shot", "severities": "imagenet_c", "levels": [0] }),
+                "exclude each other",
+            ),
+            (
+                serde_json::json!({ "kind": "impulse", "levels": [2] }),
+                "must not be above 1",
+            ),
+            (serde_json::json!({ "kind": "shot", "levels": [1e-9] }), "must be 0 or"),
+            (
+                serde_json::json!({ "kind": "shot", "levels": [0.5, 0.5] }),
+                "stands twice",
+            ),
+        ] {
+            let found = one(noise.clone());
+            assert!(found.len() == 1 && found[0].contains(about), "{noise}: {found:?}");
+        }
+        assert!(broken(serde_json::json!({}))[0].contains("no levels"));
+        assert!(broken(serde_json::json!({ "levels": [1, 1] }))[0].contains("stands twice"));
+        assert!(broken(serde_json::json!({ "levels": [1], "areas": [0] }))[0].contains("knows no areas"));
+    }
+
+    #[test]
+    fn both_published_sets_can_stand_beside_free_levels() {
+        let noises = serde_json::json!([
+            { "kind": "gaussian" },
+            { "kind": "gaussian", "severities": "imagenet_c" },
+            { "kind": "gaussian", "severities": "cifar_c" }
+        ]);
+        let params = params(serde_json::json!({ "levels": [0, 0.08], "noises": noises, "presentations": ["static"] }));
+        assert!(params.violations().is_empty());
+        // 0.08 and the clean image are in both sets.
+        assert_eq!(params.conditions().len(), 2 + 6 + 4);
     }
 }

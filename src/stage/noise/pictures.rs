@@ -14,8 +14,7 @@ use crate::stage::picture::{Curve, Curves, file_name};
 pub(super) fn write(evaluated: &[Evaluated], folder: &Path) -> Result<(), StageError> {
     let mut kinds: IndexMap<(String, String), Vec<&Evaluated>> = IndexMap::new();
     for e in evaluated {
-        let condition = &e.result.condition;
-        let kind = (noise_name(condition), presentation_name(condition));
+        let kind = (noise_name(e), presentation_name(&e.result.condition));
         kinds.entry(kind).or_default().push(e);
     }
     for ((noise, presentation), of_kind) in &kinds {

@@ -76,6 +76,8 @@ pub struct FluctuationMode {
     pub residual: f64,
     /// Share of the mode that lies in each area; they sum to 1.
     pub shares: Vec<f64>,
+    /// Whether all modes reached the tolerance.
+    pub converged: bool,
 }
 
 /// Sizes of an area's linearisation at a steady state.
@@ -135,10 +137,11 @@ pub struct FixedPoints {
 }
 
 /// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image, with the activity.
-/// An image starts from the spontaneous state that goes with it. `done` is called [`FixedPointOptions::parts`] times for each area.
+/// An image starts from the spontaneous state that goes with it. `elsewhere` are states that other starts begin with. `done` is called [`FixedPointOptions::parts`] times for each area.
 pub fn fixed_point(
     net: &CordsNet<f64>,
     image: Option<(&[f64], &SteadyState)>,
+    elsewhere: &[State<f64>],
     options: &FixedPointOptions,
     done: &(dyn Fn() + Sync),
 ) -> (SteadyState, FixedPoint) {
@@ -154,10 +157,18 @@ pub fn fixed_point(
     let each_area = || (0..count).for_each(|_| done());
     let spontaneous = image.map_or(&steady.state, |(_, spontaneous)| &spontaneous.state);
     let converged = steady.converged();
-    let starts = options
-        .starts
-        .filter(|_| converged)
-        .map(|starts| other_starts(net, &steady, spontaneous, &inp, &options.steady, &starts));
+    let starts = options.starts.filter(|_| converged).map(|starts| {
+        // From the spontaneous state, or without an image from rest.
+        let mut on_the_way = image.map_or_else(|| net.zeros(1), |_| spontaneous.clone());
+        let steps = options.steady.joint_steps / 2;
+        net.run(&mut on_the_way, Input::Constant(&inp), steps, &mut |_, _| {});
+        let given: Vec<State<f64>> = [spontaneous, &on_the_way]
+            .into_iter()
+            .chain(elsewhere)
+            .cloned()
+            .collect();
+        other_starts(net, &steady, &given, &inp, &options.steady, &starts)
+    });
     let returns = options
         .return_steps
         .filter(|_| image.is_some() && converged)
@@ -205,7 +216,8 @@ pub fn fixed_point(
     };
     let areas = steady.areas.iter().enumerate().map(area).collect();
     let logits = net.logits(&steady.state);
-    let largest = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+    // Of equal logits the lower class comes first.
+    let largest = (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
     let point = FixedPoint {
         areas,
         fluctuations: responses.map_or_else(Vec::new, |(_, modes)| modes),
@@ -304,6 +316,7 @@ fn responses(
     let mode = |pair: &super::Eigenpair| FluctuationMode {
         variance: pair.value.re,
         residual: pair.residual,
+        converged: modes.converged,
         shares: (0..jacobian.areas())
             .map(|area| pair.vector_re[jacobian.range(area)].iter().map(|v| v * v).sum())
             .collect(),
@@ -332,16 +345,28 @@ pub fn fixed_points(
         let done = counted.0;
         (counted.1)(done, total);
     };
-    let (spontaneous_state, spontaneous) = fixed_point(net, None, options, &done);
+    let (spontaneous_state, spontaneous) = fixed_point(net, None, &[], options, &done);
+    let embedded = |i: usize| {
+        let mut pixels = vec![0.0f32; net.architecture().image_len()];
+        image(i, &mut pixels);
+        let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
+        net.embed(&pixels, 1)
+    };
     let found: Vec<(FixedPoint, Vec<Vec<f32>>)> = (0..images)
         .into_par_iter()
         .with_max_len(1)
         .map(|i| {
-            let mut pixels = vec![0.0f32; net.architecture().image_len()];
-            image(i, &mut pixels);
-            let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
-            let inp = net.embed(&pixels, 1);
-            let (steady, point) = fixed_point(net, Some((&inp, &spontaneous_state)), options, &done);
+            let inp = embedded(i);
+            // What the next image's activity is after the joint steps.
+            let elsewhere = (options.starts.is_some() && images > 1).then(|| {
+                let mut state = spontaneous_state.state.clone();
+                let other = embedded((i + 1) % images);
+                let steps = options.steady.joint_steps;
+                net.run(&mut state, Input::Constant(&other), steps, &mut |_, _| {});
+                state
+            });
+            let image = Some((inp.as_slice(), &spontaneous_state));
+            let (steady, point) = fixed_point(net, image, elsewhere.as_slice(), options, &done);
             let narrow = |area: &Vec<f64>| area.iter().map(|r| *r as f32).collect();
             let states = if keep_states {
                 steady.state.areas.iter().map(narrow).collect()

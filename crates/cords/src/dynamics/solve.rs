@@ -29,6 +29,8 @@ pub enum SteadyMethod {
 pub(crate) struct Settled {
     /// max |phi(u) - r| at the end.
     pub(crate) residual: f64,
+    /// |phi(u) - r|, the Euclidean norm.
+    pub(crate) size: f64,
     /// Products with W.
     pub(crate) products: usize,
 }
@@ -38,7 +40,11 @@ impl Settled {
     fn of(g: &[f64], products: usize, options: &SteadyOptions) -> Option<Self> {
         let residual = largest(g);
         let ends = residual <= options.tolerance || products > options.max_steps || !residual.is_finite();
-        ends.then_some(Self { residual, products })
+        ends.then(|| Self {
+            residual,
+            size: norm(g),
+            products,
+        })
     }
 }
 

@@ -89,6 +89,8 @@ pub enum Stability {
     Marginal,
     /// Some modes grow and others decay.
     Saddle,
+    /// All modes that were computed grow; the others were not computed.
+    SaddleOrUnstable,
     /// All modes grow.
     Unstable,
 }
@@ -133,6 +135,7 @@ impl Spectrum {
         let slowest = self.modes.first().filter(|_| self.converged)?;
         Some(match self.growing_and_marginal() {
             (growing, _) if growing == self.units => Stability::Unstable,
+            (growing, _) if growing == self.modes.len() => Stability::SaddleOrUnstable,
             (1.., _) => Stability::Saddle,
             (0, 1..) => Stability::Marginal,
             (0, 0) if slowest.imaginary_per_ms == 0.0 => Stability::StableNode,
@@ -269,7 +272,7 @@ mod tests {
         assert_eq!(of(&[(0.0021, 0.0), (-0.1, 0.0)]), Some(Stability::Saddle));
         assert_eq!(of(&[(0.2, 0.0), (0.1, 0.0), (0.1, 0.0)]), Some(Stability::Unstable));
         // Two of three computed: the third is not known.
-        assert_eq!(of(&[(0.2, 0.0), (0.1, 0.0)]), Some(Stability::Saddle));
+        assert_eq!(of(&[(0.2, 0.0), (0.1, 0.0)]), Some(Stability::SaddleOrUnstable));
         let unknown = Spectrum {
             converged: false,
             ..spectrum(&[(-0.1, 0.0)], 3)

@@ -9,7 +9,7 @@ use crate::rng::{Purpose, Stream};
 /// Other starts for every area.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StartOptions {
-    /// Starts, the state of rest and that of no input among them.
+    /// Starts: rest, the spontaneous state, a point of the trajectory, another image's activity, then perturbations.
     pub count: usize,
     /// Standard deviation of perturbed starts, as a share of the root mean square of the steady state.
     pub spread: f64,
@@ -43,12 +43,12 @@ impl Agreement {
 /// Distance per unit, in tolerances of a steady state, at which two states are one in any case.
 const REMNANT: f64 = 10.0;
 
-/// Settles each area of a steady state again from other starts, its drive being what it is: r = 0, the spontaneous activity,
-/// then the steady state with noise of `spread` that keeps activity non-negative. `inp` is the image's embedding.
+/// Settles each area of a steady state again from other starts, its drive being what it is: r = 0, the given states, then the
+/// steady state with noise of `spread` that keeps activity non-negative. `inp` is the image's embedding.
 pub(super) fn other_starts(
     net: &CordsNet<f64>,
     steady: &SteadyState,
-    spontaneous: &State<f64>,
+    given: &[State<f64>],
     inp: &[f64],
     steady_options: &SteadyOptions,
     options: &StartOptions,
@@ -66,10 +66,10 @@ pub(super) fn other_starts(
             distinct: 1,
         };
         for start in 0..options.count {
-            let mut activity = match start {
-                0 => vec![0.0; state.len()],
-                1 => spontaneous.areas[area].clone(),
-                _ => {
+            let mut activity = match (start, given.get(start.wrapping_sub(1))) {
+                (0, _) => vec![0.0; state.len()],
+                (_, Some(given)) => given.areas[area].clone(),
+                (_, None) => {
                     let mut stream = Stream::new(options.seed, Purpose::Probe, start as u64, 3, 0, area as u32);
                     state
                         .iter()

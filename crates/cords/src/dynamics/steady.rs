@@ -42,6 +42,10 @@ pub struct AreaSteadyState {
     pub converged: bool,
     /// max |phi(u) - r| at the end.
     pub residual: f64,
+    /// |phi(u) - r| / |r|, Euclidean norms; none where r = 0.
+    pub relative_residual: Option<f64>,
+    /// |dr/dt| = |phi(u) - r| / tau in 1/ms.
+    pub speed_per_ms: f64,
     /// Products with the area's recurrent convolution, after the joint steps.
     pub products: usize,
     /// |r|, the Euclidean norm.
@@ -130,12 +134,16 @@ fn settle(
     let mut areas = Vec::with_capacity(count);
     for area in 0..count {
         let drive = net.drive(area, &state, inp);
-        let (residual, products) = settle_area(net, area, &drive, &mut state.areas[area], options);
+        let activity = &mut state.areas[area];
+        let settled = Area::new(net, area, &drive).settle(activity, options);
+        let size = norm(activity);
         areas.push(AreaSteadyState {
-            converged: residual <= options.tolerance,
-            residual,
-            products,
-            norm: 0.0,
+            converged: settled.residual <= options.tolerance,
+            residual: settled.residual,
+            relative_residual: (size > 0.0).then(|| settled.size / size),
+            speed_per_ms: settled.size * net.euler().alpha(area) / net.euler().dt_ms,
+            products: settled.products,
+            norm: size,
             distance: 0.0,
             relative_distance: None,
             active_fraction: 0.0,
@@ -149,7 +157,6 @@ impl SteadyState {
     /// Fills in the figures that compare with the spontaneous state; `None` is the spontaneous state itself.
     fn compare(&mut self, spontaneous: Option<&State<f64>>, tolerance: f64) {
         for (area, (figures, activity)) in self.areas.iter_mut().zip(&self.state.areas).enumerate() {
-            figures.norm = norm(activity);
             figures.active_fraction =
                 activity.iter().filter(|r| **r > tolerance).count() as f64 / activity.len() as f64;
             let reference = match spontaneous {

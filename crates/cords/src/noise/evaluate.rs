@@ -3,9 +3,11 @@
 //! Images are evaluated in groups of fixed size, side by side; results do not depend on the number of threads, and the
 //! result of one condition does not depend on which other conditions are evaluated with it.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
-use super::networks::{Network, steps};
+use super::networks::Network;
 use super::pixels::{PixelNoise, Pixels, Timing};
 use super::shown::{Clean, MeanFrame, Shown};
 use super::statistics::{Score, wilson_interval};
@@ -114,8 +116,8 @@ pub struct TimePoint {
 pub struct AreaChange {
     /// E |dr|^2 / E |r|^2 over images and units; none where activity is 0 or not finite.
     pub change: Option<f64>,
-    /// The same over E |dx|^2 / E |x|^2 of the last normalised frame x: how much of the image's noise is left. None where the
-    /// images have no noise.
+    /// The same over E |dx|^2 / E |x|^2 of one normalised frame x (a CordsNet's last one, a CNN's first): how much of a frame's
+    /// noise is left. None where the images have no noise.
     pub gain: Option<f64>,
 }
 
@@ -144,7 +146,7 @@ pub struct NoiseResult {
     pub top5_interval: Option<[f64; 2]>,
     /// Mean cross-entropy in nats over the images with finite activity and logits; none where there are no such images.
     pub cross_entropy: Option<f64>,
-    /// Images whose logits or activity were not finite (counted as wrong).
+    /// Images whose logits, or a CordsNet's activity, were not finite (counted as wrong).
     pub diverged: usize,
     /// Accuracy after every step; empty for a CNN.
     pub over_time: Vec<TimePoint>,
@@ -205,7 +207,7 @@ struct Seen<D: Device<f32>> {
     correct_at: Vec<usize>,
     /// Sum of squares of the noise, and how many values it is of.
     noise: (f64, u64),
-    /// The last normalised frame, where it was not clean.
+    /// One normalised frame, where it was not clean.
     frame: Option<D::Buffer>,
     /// Activity of every area at the end.
     activity: Vec<D::Buffer>,
@@ -231,8 +233,8 @@ struct Course<D: Device<f32>> {
 }
 
 /// On a device, evaluates every observer under every condition that means something to it ([`Observer::sees`]) on the given images
-/// (indices into the set): results in the order of observers, then conditions. `progress` is called with (groups of images done,
-/// groups in all).
+/// (indices into the set): results in the order of observers, then conditions. `progress` is called with (conditions of groups of
+/// images done, in all), from any thread.
 ///
 /// # Errors
 /// A [`NoiseError`] where model, images and options do not fit together, or the device fails.
@@ -242,14 +244,21 @@ pub fn evaluate<D: Device<f32>>(
     set: &ImageSet,
     images: &[u32],
     options: &EvaluationOptions,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<Vec<NoiseResult>, NoiseError> {
     check(model, set, images, options)?;
     let groups: Vec<&[u32]> = images.chunks(device.group_images()).collect();
     let seen = |observer: &Observer| options.conditions.iter().filter(|c| observer.sees(c)).count();
     let total = options.observers.iter().map(seen).sum::<usize>() * groups.len();
-    let mut done = 0;
     progress(0, total);
+    let counted = Mutex::new((0, progress));
+    let done = || {
+        // A count is whole whatever became of the thread that held it.
+        let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.0 += 1;
+        let done = counted.0;
+        (counted.1)(done, total);
+    };
     let mut results = Vec::new();
     for observer in &options.observers {
         let (intact, _) = Network::new(device, model, *observer, None, options)?;
@@ -261,23 +270,24 @@ pub fn evaluate<D: Device<f32>>(
         let mut found: Vec<(usize, f64, Vec<GroupScore>)> = Vec::new();
         let mut follow = |course: &Course<D>, intact: &Network<D>| -> Result<(), NoiseError> {
             let mut scores: Vec<Vec<GroupScore>> = course.conditions.iter().map(|_| Vec::new()).collect();
-            // Rounds serve the progress report alone: tasks are independent, so their grouping does not reach a result.
+            if scores.is_empty() {
+                return Ok(());
+            }
+            // After a round it shows whether the device still works; tasks are independent, so rounds do not reach a result.
             for round in groups.chunks(2 * rayon::current_num_threads()) {
                 let mut round: Vec<_> = round.iter().map(|images| (*images, Vec::new())).collect();
                 device.for_each(&mut round, |_, (images, found)| {
                     let normalisation = model.info().normalisation((set.mean(), set.std()));
                     let clean = Clean::new(device, set, normalisation, images);
-                    *found = score_group(intact, course, *observer, options, &clean, set);
+                    *found = score_group(intact, course, *observer, options, &clean, set, &done);
                 });
                 device.check()?;
-                done += round.len() * course.conditions.len();
                 for (_, found) in round {
                     scores
                         .iter_mut()
                         .zip(found)
                         .for_each(|(scores, found)| scores.push(found));
                 }
-                progress(done, total);
             }
             let conditions = course.conditions.iter().zip(scores);
             found.extend(conditions.map(|(condition, scores)| (*condition, course.achieved, scores)));
@@ -315,7 +325,11 @@ fn is_of_network(condition: &Condition) -> bool {
     of_network && !condition.is_clean()
 }
 
-fn check(model: &Model, set: &ImageSet, images: &[u32], options: &EvaluationOptions) -> Result<(), NoiseError> {
+/// Whether model, images and options fit together, as [`evaluate`] finds them.
+///
+/// # Errors
+/// What does not.
+pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &EvaluationOptions) -> Result<(), NoiseError> {
     let architecture = model.architecture();
     let mismatch = |what: &'static str, found: String, expected: String| {
         if found == expected {
@@ -455,6 +469,7 @@ fn score_group<D: Device<f32>>(
     options: &EvaluationOptions,
     clean: &Clean<'_, D>,
     set: &ImageSet,
+    done: &(dyn Fn() + Sync),
 ) -> Vec<GroupScore> {
     let labels: Vec<u32> = clean.images.iter().map(|image| set.label(*image as usize)).collect();
     let undisturbed = look(intact, observer, options, clean, None, &labels);
@@ -473,7 +488,7 @@ fn score_group<D: Device<f32>>(
             let frame = seen.frame.as_ref();
             let changed = |(r, clean_r): (&D::Buffer, &D::Buffer)| clean.difference(r, clean_r);
             let changes = seen.activity.iter().zip(&undisturbed.activity).map(changed);
-            GroupScore {
+            let score = GroupScore {
                 scores: seen.scores.clone(),
                 correct_at: seen.correct_at.clone(),
                 noise: seen.noise,
@@ -482,7 +497,9 @@ fn score_group<D: Device<f32>>(
                     whole,
                 ],
                 areas: changes.zip(&areas).map(|(change, whole)| [change, *whole]).collect(),
-            }
+            };
+            done();
+            score
         })
         .collect()
 }
@@ -500,7 +517,7 @@ fn look<D: Device<f32>>(
     let shown = condition
         .and_then(|condition| options.pixel_noise(condition, dt_ms))
         .map(|(noise, clip)| Shown::new(clean, noise, clip));
-    let steps = steps(options.presentation.stimulus_ms, dt_ms);
+    let steps = network.steps(options);
     match network {
         Network::Cordsnet { net, spontaneous } => {
             let neural = condition.and_then(|c| options.neural_noise(c, net.architecture(), clean.images));
@@ -672,13 +689,18 @@ fn glance<D: Device<f32>>(
             (logits, None, Vec::new())
         }
         _ => {
+            let mut first = device.zeros_maps(clean.maps);
             let mut mean = MeanFrame::new(clean);
             for step in 0..frames {
-                mean.add(clean, shown.draw(step));
+                if step == 0 {
+                    shown.write(0, &mut first);
+                    mean.add(clean, shown.frame());
+                } else {
+                    mean.add(clean, shown.draw(step));
+                }
             }
-            let frame = mean.normalised(clean);
-            let (logits, activity) = cnn.evaluate_group(&frame, batch);
-            (logits, Some(frame), activity)
+            let (logits, activity) = cnn.evaluate_group(&mean.normalised(clean), batch);
+            (logits, Some(first), activity)
         }
     };
     Seen {

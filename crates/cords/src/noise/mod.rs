@@ -10,9 +10,9 @@ mod robustness;
 mod shown;
 mod statistics;
 
-pub use evaluate::{AreaChange, EvaluationOptions, NoiseError, NoiseResult, Observer, TimePoint, evaluate};
+pub use evaluate::{AreaChange, EvaluationOptions, NoiseError, NoiseResult, Observer, TimePoint, check, evaluate};
 pub use pixels::{CIFAR_C, Film, IMAGENET_C, PixelNoise, Pixels, Severities, Timing};
-pub use robustness::{Estimate, Measured, Robustness, robustness};
+pub use robustness::{Estimate, Measured, Place, Robustness, robustness};
 pub use statistics::wilson_interval;
 
 use serde::{Deserialize, Serialize};

@@ -19,11 +19,6 @@ pub(super) enum Network<D: Device<f32>> {
     Cnn(Cnn<f32, D>),
 }
 
-/// Steps of a duration.
-pub(super) fn steps(ms: f64, dt_ms: f64) -> usize {
-    (ms / dt_ms).round() as usize
-}
-
 impl<D: Device<f32>> Network<D> {
     /// The network of an observer, perturbed where the condition is about the network itself; also how much it was perturbed.
     pub(super) fn new(
@@ -94,6 +89,11 @@ impl<D: Device<f32>> Network<D> {
             Self::Cnn(_) => options.dt_ms,
         }
     }
+
+    /// Steps that an image is shown for.
+    pub(super) fn steps(&self, options: &EvaluationOptions) -> usize {
+        (options.presentation.stimulus_ms / self.dt_ms(options)).round() as usize
+    }
 }
 
 fn cordsnet<D: Device<f32>>(
@@ -105,7 +105,7 @@ fn cordsnet<D: Device<f32>>(
     spontaneous_ms: f64,
 ) -> Result<(CordsNet<f32, D>, State<f32>), NoiseError> {
     let net = CordsNet::on(device, architecture, parameters, euler, phi)?;
-    let spontaneous = net.spontaneous(steps(spontaneous_ms, euler.dt_ms));
+    let spontaneous = net.spontaneous(euler.steps(spontaneous_ms));
     Ok((net, spontaneous))
 }
 

@@ -13,10 +13,24 @@ pub struct Measured<'a> {
     pub right: &'a [bool],
 }
 
-/// A number with its 95 % interval from resampled images; an end is none where it lies beyond the levels measured.
+/// Where a half-level lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Between the first noisy level and the last.
+    Within,
+    /// Below the first noisy level: how far below is not known.
+    Below,
+    /// Beyond the last level.
+    Beyond,
+    /// There is none: clean accuracy is not above twice chance, or there are fewer than two noisy levels.
+    Nowhere,
+}
+
+/// A number with its 95 % interval from resampled images. None where it, or the end of its interval, is not known; a lower end
+/// below the first noisy level is 0, an upper end there is that level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// From the images as they are; none where it lies beyond the levels measured.
+    /// From the images as they are.
     pub value: Option<f64>,
     /// 2.5 and 97.5 % of the resamples.
     pub interval: [Option<f64>; 2],
@@ -29,6 +43,8 @@ pub struct Robustness {
     pub clean: f64,
     /// Level at which accuracy is half of that.
     pub half: Estimate,
+    /// Where it lies.
+    pub half_place: Place,
     /// Area under accuracy over level by the trapezoid rule, over the range of levels: a mean accuracy.
     pub area: Estimate,
 }
@@ -65,20 +81,40 @@ pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<R
             (half(&levels, &counts, images, chance), area(&levels, &counts, images))
         })
         .collect();
-    let estimate = |value: f64, mut resampled: Vec<f64>| {
+    // 2.5 and 97.5 %.
+    let ends = |mut resampled: Vec<f64>| {
         resampled.sort_by(f64::total_cmp);
-        let at = |share: f64| resampled[(share * (RESAMPLES - 1) as f64).round() as usize];
-        let measured = |value: f64| Some(value).filter(|value| value.is_finite());
-        Estimate {
-            value: measured(value),
-            interval: [measured(at(0.025)), measured(at(0.975))],
-        }
+        [0.025, 0.975].map(|share| resampled[(share * (resampled.len() - 1) as f64).round() as usize])
     };
-    let (halves, areas) = resampled.into_iter().unzip();
+    let (halves, areas): (Vec<f64>, Vec<f64>) = resampled.into_iter().unzip();
+    let found = half(&levels, &here, images, chance);
+    let first = levels.iter().copied().find(|level| *level > 0.0);
+    let place = match found {
+        _ if found.is_nan() => Place::Nowhere,
+        0.0 => Place::Below,
+        f64::INFINITY => Place::Beyond,
+        _ => Place::Within,
+    };
+    // Resamples without a half-level say nothing of where it is.
+    let halves: Vec<f64> = halves.into_iter().filter(|half| !half.is_nan()).collect();
+    let interval = if place == Place::Nowhere || halves.is_empty() {
+        [None; 2]
+    } else {
+        let [low, high] = ends(halves);
+        let high = if high == 0.0 { first } else { Some(high) };
+        [Some(low), high].map(|end| end.filter(|end| end.is_finite()))
+    };
     Some(Robustness {
         clean: here[0] / images as f64,
-        half: estimate(half(&levels, &here, images, chance), halves),
-        area: estimate(area(&levels, &here, images), areas),
+        half: Estimate {
+            value: (place == Place::Within).then_some(found),
+            interval,
+        },
+        half_place: place,
+        area: Estimate {
+            value: Some(area(&levels, &here, images)),
+            interval: ends(areas).map(Some),
+        },
     })
 }
 
@@ -89,7 +125,8 @@ fn area(levels: &[f64], counts: &[f64], images: usize) -> f64 {
     sum / (levels[levels.len() - 1] - levels[0]) / images as f64
 }
 
-/// Level at half of the accuracy at level 0; infinite where that lies beyond the last level.
+/// Level at half of the accuracy at level 0: 0 where that lies below the first noisy level, infinite where it lies beyond the last,
+/// NaN where there is none.
 ///
 /// With q = 1/(1 + (level/m)^k) the odds of q are linear in log level, so that this is a regression with a link of its own,
 /// fitted by Fisher's scoring.
@@ -97,17 +134,14 @@ fn half(levels: &[f64], counts: &[f64], images: usize, chance: f64) -> f64 {
     let n = images as f64;
     let height = counts[0] / n - chance;
     let share = (counts[0] / n / 2.0 - chance) / height;
-    if !(height > 0.0 && share > 0.0 && share < 1.0) {
-        return f64::INFINITY;
-    }
     let noisy: Vec<(f64, f64)> = levels
         .iter()
         .zip(counts)
         .filter(|(level, _)| **level > 0.0)
         .map(|(level, count)| (level.ln(), *count))
         .collect();
-    if noisy.len() < 2 {
-        return f64::INFINITY;
+    if !(height > 0.0 && share > 0.0 && share < 1.0) || noisy.len() < 2 {
+        return f64::NAN;
     }
     let p_at = |[a, b]: [f64; 2], x: f64| {
         let q = 1.0 / (1.0 + (-(a + b * x)).exp());
@@ -125,6 +159,7 @@ fn half(levels: &[f64], counts: &[f64], images: usize, chance: f64) -> f64 {
     let middle = noisy.iter().map(|(x, _)| x).sum::<f64>() / noisy.len() as f64;
     let mut beta = [2.0 * middle, -2.0];
     let mut best = likelihood(beta);
+    let mut fitted = false;
     for _ in 0..200 {
         let (mut gradient, mut information) = ([0.0; 2], [0.0; 3]);
         for (x, count) in &noisy {
@@ -159,22 +194,30 @@ fn half(levels: &[f64], counts: &[f64], images: usize, chance: f64) -> f64 {
             }
             factor /= 2.0;
         };
-        let moved = (next[0] - beta[0]).abs() + (next[1] - beta[1]).abs();
         if factor < 1e-6 {
             break;
         }
+        fitted = true;
+        let moved = (next[0] - beta[0]).abs() + (next[1] - beta[1]).abs();
         beta = next;
         if moved < 1e-10 {
             break;
         }
     }
+    let (first, last) = (noisy[0].0, noisy[noisy.len() - 1].0);
     let level = ((share / (1.0 - share)).ln() - beta[0]) / beta[1];
-    let level = level.exp();
-    let last = levels[levels.len() - 1];
-    if beta[1] < 0.0 && level <= last {
-        level
+    let mean = noisy.iter().map(|(_, count)| count / n).sum::<f64>() / noisy.len() as f64;
+    // Accuracy that does not fall over the levels has fallen before them, or will fall beyond.
+    let below = if fitted && beta[1] < 0.0 {
+        level < first
     } else {
-        f64::INFINITY
+        mean < counts[0] / n / 2.0
+    };
+    let beyond = if fitted && beta[1] < 0.0 { level > last } else { !below };
+    match (below, beyond) {
+        (true, _) => 0.0,
+        (_, true) => f64::INFINITY,
+        _ => level.exp(),
     }
 }
 
@@ -253,13 +296,30 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_the_levels_is_not_given() {
+    fn what_lies_beyond_the_levels_or_before_them_is_said_and_not_given() {
         let found = of(&answers(10.0, 2.0, 1000)).expect("levels");
-        assert_eq!(found.half.value, None);
+        assert_eq!((found.half.value, found.half_place), (None, Place::Beyond));
         assert!(found.area.value.expect("always") > 0.85);
-        // At chance already.
-        let guessing: Vec<Vec<bool>> = LEVELS.iter().map(|_| (0..1000).map(|i| i < 100).collect()).collect();
-        assert_eq!(of(&guessing).expect("levels").half.value, None);
+        let right = |counts: [usize; 6]| -> Robustness {
+            let answers: Vec<Vec<bool>> = counts.iter().map(|n| (0..200).map(|i| i < *n).collect()).collect();
+            of(&answers).expect("levels")
+        };
+        // At chance from the first level on, exactly, nearly, and rising by chance.
+        for counts in [
+            [180, 20, 20, 20, 20, 20],
+            [179, 29, 18, 22, 17, 20],
+            [179, 15, 18, 22, 26, 29],
+        ] {
+            let found = right(counts);
+            assert_eq!((found.half.value, found.half_place), (None, Place::Below), "{counts:?}");
+            assert_eq!(found.half.interval, [Some(0.0), Some(0.1)], "{counts:?}");
+        }
+        // Unharmed.
+        assert_eq!(right([180, 181, 179, 180, 182, 180]).half_place, Place::Beyond);
+        // Guessing all along.
+        let guessing = right([20; 6]);
+        assert_eq!((guessing.half.value, guessing.half_place), (None, Place::Nowhere));
+        assert_eq!(guessing.half.interval, [None; 2]);
     }
 
     #[test]

@@ -109,6 +109,11 @@ impl<'a, D: Device<f32>> Shown<'a, D> {
         self.noise.is_held()
     }
 
+    /// The frame drawn last.
+    pub(super) fn frame(&self) -> &D::Buffer {
+        &self.unit
+    }
+
     /// Draws the frame of a step and counts its noise.
     pub(super) fn draw(&mut self, step: usize) -> &D::Buffer {
         let (clean, device) = (self.clean, self.clean.device);

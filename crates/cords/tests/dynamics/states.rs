@@ -269,7 +269,7 @@ fn activity_that_grows_without_bound_is_reported() {
         spectrum: Some(SpectrumOptions::default()),
         ..FixedPointOptions::default()
     };
-    let (state, point) = fixed_point(&net, None, &options, &|| {});
+    let (state, point) = fixed_point(&net, None, &[], &options, &|| {});
     assert!(!state.converged());
     let first = &point.areas[0];
     assert!(!first.steady.converged && first.spectrum.is_none());
@@ -288,7 +288,7 @@ fn time_constants_differ_between_areas() {
         spectrum: Some(SpectrumOptions::default()),
         ..Default::default()
     };
-    let (_, point) = fixed_point(&net, None, &options, &|| {});
+    let (_, point) = fixed_point(&net, None, &[], &options, &|| {});
     for (area, tau) in euler.tau_ms.iter().enumerate() {
         let spectrum = point.areas[area].spectrum.as_ref().expect("converged");
         // No recurrent weights: every mode is the leak.
