@@ -12,6 +12,7 @@ mod evaluate;
 mod fixed_points;
 mod import;
 mod noise;
+mod picture;
 mod predictivity;
 mod record;
 mod recordings;

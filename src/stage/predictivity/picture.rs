@@ -8,6 +8,7 @@ use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 
 use crate::stage::StageError;
+use crate::stage::picture::write_picture;
 
 /// Scores by model time or latency (rows) and neural time (columns).
 pub(super) struct Matrix {
@@ -53,13 +54,7 @@ impl Matrix {
 
     /// Writes `name.svg` and `name.png` into a folder.
     pub(super) fn write(&self, folder: &Path, name: &str) -> Result<(), StageError> {
-        let (plots, layout) = self.plots();
-        let svg = renumber_clips(&kuva::render_to_svg(plots, layout));
-        fs_err::write(folder.join(format!("{name}.svg")), svg)?;
-        let (plots, layout) = self.plots();
-        let png = kuva::render_to_png(plots, layout, 2.0)
-            .map_err(|error| StageError::new(format!("the picture `{name}` cannot be drawn: {error}")))?;
-        Ok(fs_err::write(folder.join(format!("{name}.png")), png)?)
+        write_picture(folder, name, || self.plots())
     }
 }
 
@@ -72,35 +67,9 @@ fn colour(share: f64) -> String {
     }
 }
 
-/// Ids of clip paths count over the whole process; within a file they shall depend on the file alone.
-fn renumber_clips(svg: &str) -> String {
-    const PREFIX: &str = "kuva-clip-";
-    let mut parts = svg.split(PREFIX);
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    let mut seen: Vec<&str> = Vec::new();
-    for part in parts {
-        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        let (id, rest) = part.split_at(end);
-        let number = seen.iter().position(|known| *known == id).unwrap_or_else(|| {
-            seen.push(id);
-            seen.len() - 1
-        });
-        out.push_str(&format!("{PREFIX}{number}{rest}"));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clips_are_numbered_within_the_file() {
-        let text = "<a id=\"kuva-clip-17\"/><b clip=\"url(#kuva-clip-17)\"/><c id=\"kuva-clip-18\"/>";
-        let expected = "<a id=\"kuva-clip-0\"/><b clip=\"url(#kuva-clip-0)\"/><c id=\"kuva-clip-1\"/>";
-        assert_eq!(renumber_clips(text), expected);
-        assert_eq!(renumber_clips("<svg/>"), "<svg/>");
-    }
 
     #[test]
     fn equal_matrices_give_equal_bytes() {
