@@ -80,6 +80,13 @@ impl Context<'_> {
         Ok(Some(hardware))
     }
 
+    /// Half of this machine's memory, shared among stages by their threads; none where the system does not say how much there is.
+    pub(crate) fn share_of_memory(&self) -> Option<u64> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = total_memory()? / 2;
+        Some((memory as f64 * self.threads as f64 / cores.max(self.threads) as f64) as u64)
+    }
+
     /// Tells the parent how far the stage is.
     pub(crate) fn report(&mut self, update: Update) {
         (self.said)(Said::Progress(update));
@@ -128,4 +135,15 @@ impl Context<'_> {
         table.write_parquet(&path)?;
         Ok(())
     }
+}
+
+/// Bytes of memory that this machine has, where the system says.
+fn total_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        Some(info.totalram as u64 * u64::from(info.mem_unit))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }

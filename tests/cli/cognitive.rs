@@ -1,6 +1,9 @@
 //! Cognitive tasks through the tool: one network, its tables, and the tables of a matrix as one.
 
+use rustix::process::Signal;
+
 use crate::harness::Project;
+use crate::resume::{checkpoint, end, signal, start, wait_until, worker_of};
 
 const PIPELINE: &str = r#"
 name: small
@@ -61,6 +64,18 @@ fn a_task_gives_its_tables_and_a_matrix_is_collected() {
     assert_eq!(names, ["none", "sensory to prefrontal", "prefrontal to sensory"]);
     assert_eq!(rows("task@stimuli=images/states").len(), 3);
     assert!(!rows("task@stimuli=images/decoding").is_empty());
+    let folder = project
+        .dynvis(&["show", "@", "task@stimuli=images/pictures"])
+        .expect(0)
+        .stdout;
+    let folder = std::path::Path::new(folder.trim());
+    for name in ["delays", "decoding_stimulus"] {
+        let svg = std::fs::read_to_string(folder.join(format!("{name}.svg"))).expect("a picture");
+        assert!(svg.contains("<svg") && !svg.contains("NaN"), "{name}");
+        let png = std::fs::read(folder.join(format!("{name}.png"))).expect("a picture");
+        assert!(png.starts_with(b"\x89PNG"), "{name}");
+    }
+    assert!(!folder.join("psychometric.svg").exists(), "there is no graded evidence");
 
     // The same again is cached; a member of the matrix with another measurement runs alone.
     project.dynvis(&["run", "p.yaml"]).expect(0);
@@ -69,6 +84,82 @@ fn a_task_gives_its_tables_and_a_matrix_is_collected() {
         "{:?}",
         project.outcomes()
     );
+}
+
+const THROUGH: &str = r#"
+name: through
+stages:
+  digits:
+    dataset: { use: dataset/digits, limit_per_class: 30, side: 16 }
+  cordsnet:
+    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 4, epochs: 1, warmup: 0, batch: 16 }
+  task:
+    cognitive:
+      use: cognitive/digits
+      front_end: cordsnet
+      front_end_training: through
+      front_end_learning_rate: 1e-3
+      data: digits
+      task: noisy_evidence
+      durations: [100, 200]
+      steps: 12
+      batch: 8
+      criterion: 1.1
+      validate_every: 4
+      validation_trials: 8
+      test_trials: 64
+      decode_trials: 40
+      steady_trials: 2
+  evaluate:
+    evaluate: { models: [cordsnet, task/front_end], data: digits }
+"#;
+
+/// Content of every output of the stage, but for what depends on the clock.
+fn contents(project: &Project) -> std::collections::BTreeMap<String, String> {
+    let runs = project.dynvis(&["runs", "--json", "-n", "1"]).expect(0).json();
+    let stages = runs[0]["stages"].as_array().expect("stages").clone();
+    let stage = stages.into_iter().find(|s| s["name"] == "task").expect("the stage");
+    let outputs = stage["outputs"].as_array().expect("outputs").clone();
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    outputs
+        .iter()
+        .map(|output| (text(&output["slot"]), text(&output["content"])))
+        .filter(|(slot, _)| slot != "speed")
+        .collect()
+}
+
+#[test]
+fn a_killed_stage_goes_on_to_the_same_bytes_and_its_front_end_is_a_model() {
+    let undisturbed = Project::with_presets();
+    undisturbed.write("p.yaml", THROUGH);
+    undisturbed.dynvis(&["run", "p.yaml"]).expect(0);
+    let expected = contents(&undisturbed);
+    assert!(expected.contains_key("front_end") && expected.contains_key("areas"));
+    let shown = undisturbed
+        .dynvis(&["show", "@", "evaluate/accuracy", "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(shown["rows"].as_array().expect("rows").len(), 2, "{shown}");
+    let folder = undisturbed.dynvis(&["show", "@", "task/pictures"]).expect(0).stdout;
+    assert!(std::path::Path::new(folder.trim()).join("psychometric.png").exists());
+
+    let project = Project::with_presets();
+    project.write("p.yaml", THROUGH);
+    project.dynvis(&["run", "p.yaml", "cordsnet"]).expect(0);
+    let mut child = start(&project, &["-S", "task.checkpoint_minutes=0"]);
+    let worker = wait_until("the worker", || worker_of(child.id()));
+    wait_until("a checkpoint", || checkpoint(&project));
+    signal(Signal::KILL, worker);
+    signal(Signal::KILL, child.id());
+    child.wait().expect("ends");
+    let ran = end(start(&project, &[])).expect(0);
+    assert!(
+        ran.stderr.contains("goes on from its checkpoint: step "),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(contents(&project), expected);
+    assert!(checkpoint(&project).is_none(), "a success leaves no checkpoint");
 }
 
 #[test]

@@ -31,7 +31,7 @@ stages:
 }
 
 /// A run in a process group of its own.
-fn start(project: &Project, arguments: &[&str]) -> Child {
+pub(crate) fn start(project: &Project, arguments: &[&str]) -> Child {
     let mut all = vec!["run", "p.yaml", "--progress", "plain"];
     all.extend(arguments);
     project
@@ -44,7 +44,7 @@ fn start(project: &Project, arguments: &[&str]) -> Child {
 }
 
 /// What the run said until its end, and its exit code.
-fn end(child: Child) -> Ran {
+pub(crate) fn end(child: Child) -> Ran {
     let output = child.wait_with_output().expect("ends");
     Ran {
         code: output.status.code().unwrap_or(-1),
@@ -53,14 +53,14 @@ fn end(child: Child) -> Ran {
     }
 }
 
-fn signal(signal: Signal, process_group: u32) {
+pub(crate) fn signal(signal: Signal, process_group: u32) {
     let pid = Pid::from_raw(i32::try_from(process_group).expect("a process id")).expect("a process id");
     // It may have ended in this moment.
     let _ = kill_process_group(pid, signal);
 }
 
 /// The process whose parent is `parent`.
-fn worker_of(parent: u32) -> Option<u32> {
+pub(crate) fn worker_of(parent: u32) -> Option<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.find(|pid: &u32| {
@@ -70,7 +70,7 @@ fn worker_of(parent: u32) -> Option<u32> {
     })
 }
 
-fn checkpoint(project: &Project) -> Option<PathBuf> {
+pub(crate) fn checkpoint(project: &Project) -> Option<PathBuf> {
     let folder = std::fs::read_dir(project.path("cache/checkpoints"))
         .ok()?
         .flatten()
@@ -78,7 +78,7 @@ fn checkpoint(project: &Project) -> Option<PathBuf> {
     Some(folder.path().join("training.safetensors")).filter(|path| path.exists())
 }
 
-fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     for _ in 0..6000 {
         if let Some(found) = ready() {
             return found;

@@ -55,10 +55,10 @@ fn run() -> Result<String, NeuralError> {
             },
         )?,
     };
-    let r = fit_each(&features, &[recordings.means(0)], &options)?;
+    let found = fit_each(&features, &[recordings.means(0)], &options)?;
     let seconds = start.elapsed().as_secs_f64();
     let memory = peak_memory();
-    Ok(serde_json::json!({ "seconds": seconds, "peak_mb": memory, "r": r[0] }).to_string())
+    Ok(serde_json::json!({ "seconds": seconds, "peak_mb": memory, "r": found[0].r }).to_string())
 }
 
 /// Largest resident memory of the process so far, in MB.

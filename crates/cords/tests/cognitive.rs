@@ -1,14 +1,16 @@
 //! Cognitive tasks from outside the library: responses of a front-end, training, the same bits for any number of threads.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use cords::assoc::{
-    Area, Clip, Delay, FrontEnd, Layout, LossKind, Mask, Objective, OneHot, Pool, Projection, Readout, Responses,
-    Scene, Setting, Source, TaskName, TestTrials, Timing, TrainOptions, TrainRecord, Trained, Weights, clips, train,
+    Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, LossKind, Mask, Objective, OneHot, Pool,
+    Projection, Readout, Responses, Scene, Setting, Source, TaskName, TestTrials, Timing, TrainOptions, TrainProgress,
+    Trained, Weights, clips, train,
 };
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
-use cords::learn::Initialisation;
-use cords::net::{Architecture, CordsNet, Euler, Input, Phi};
+use cords::learn::{Checkpoints, Initialisation, Memory};
+use cords::net::{Architecture, CordsNet, Euler, Input, Parameters, Phi};
 
 fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");
@@ -219,10 +221,11 @@ fn one_hot(name: TaskName, steps: usize) -> (Trained, f64) {
         .flat_map(|p| setting.clips(&p.trial, 20.0))
         .map(|(_, clip)| clip)
         .collect();
-    let mut responses = Responses::new(&source, &sample).expect("responds");
-    let layout = layout(source.features(), 1 + task.cues().len(), 1 + task.choices(4).len());
+    let features = source.features();
+    let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+    let layout = layout(features, 1 + task.cues().len(), 1 + task.choices(4).len());
     let start = Weights::initial(&layout, 1.2, 0);
-    let mut observe = |_: &TrainRecord| ControlFlow::Continue(());
+    let mut observe = |_: TrainProgress<'_>| ControlFlow::Continue(());
     let trained = train(
         &layout,
         start,
@@ -230,6 +233,7 @@ fn one_hot(name: TaskName, steps: usize) -> (Trained, f64) {
         &mut responses,
         (&pool, &pool),
         &options(steps),
+        None,
         &mut observe,
     );
     let trained = trained.expect("trains");
@@ -265,6 +269,176 @@ fn training_gives_the_same_bits_for_any_number_of_threads() {
         pool.install(|| one_hot(TaskName::ContextDecision, 4)).0.weights
     };
     assert_eq!(run(1), run(3));
+}
+
+/// What a run through a front-end trains.
+struct Through {
+    set: ImageSet,
+    _dir: tempfile::TempDir,
+}
+
+impl Through {
+    fn new() -> Self {
+        let (set, dir) = digits();
+        Self { set, _dir: dir }
+    }
+
+    /// Trains areas and front-end; `stop` ends it after so many steps of this attempt.
+    fn train(
+        &self,
+        steps: usize,
+        rate: Option<f64>,
+        checkpoints: Option<&Checkpoints<'_>>,
+        stop: Option<usize>,
+    ) -> (Result<Trained, AssocError>, Parameters<f32>, Vec<String>) {
+        let name = TaskName::GoNoGo;
+        let task = name.build();
+        let timing = timing(name);
+        let setting = Setting {
+            task: task.as_ref(),
+            timing: &timing,
+            mask: Mask::default(),
+            settle: 2,
+            seed: 1,
+        };
+        let set = &self.set;
+        let pool = Pool::new((0..set.len() as u32).map(|i| (i, set.label(i as usize))), 10).expect("images");
+        let sample: Vec<Clip> = setting
+            .draw(&pool, 0, 16, None, Delay::UpTo(1.0))
+            .iter()
+            .flat_map(|p| setting.clips(&p.trial, 20.0))
+            .map(|(_, clip)| clip)
+            .collect();
+        let constants = (set.mean().to_vec(), set.std().to_vec());
+        let readout = Readout {
+            areas: vec![1],
+            grid: 1,
+        };
+        let mut front_end = FrontEnd::new(net(), set, constants, readout, 20.0, 50.0, 0).expect("fits");
+        if let Some(learning_rate) = rate {
+            front_end = front_end.trained(FrontEndTraining {
+                learning_rate,
+                memory: Memory::Unlimited,
+            });
+        }
+        let features = front_end.features();
+        let mut responses = Responses::new(Source::FrontEnd(Box::new(front_end)), &sample).expect("responds");
+        let layout = layout(features, 1 + task.cues().len(), 1 + task.choices(10).len());
+        let options = TrainOptions {
+            batch: 40,
+            validate_every: 3,
+            validation_trials: 32,
+            criterion: 1.1,
+            ..options(steps)
+        };
+        let (mut done, mut said) = (0, Vec::new());
+        let mut observe = |progress: TrainProgress<'_>| {
+            if matches!(progress, TrainProgress::Step(_)) {
+                done += 1;
+            } else if !matches!(progress, TrainProgress::Validated(_)) {
+                said.push(format!("{progress:?}"));
+            }
+            match stop {
+                Some(stop) if done >= stop => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        };
+        let start = Weights::initial(&layout, 1.2, 0);
+        let pools = (&pool, &pool);
+        let trained = train(
+            &layout,
+            start,
+            &setting,
+            &mut responses,
+            pools,
+            &options,
+            checkpoints,
+            &mut observe,
+        );
+        let Source::FrontEnd(front_end) = responses.source() else {
+            panic!("a front-end");
+        };
+        (trained, front_end.parameters().clone(), said)
+    }
+}
+
+#[test]
+fn a_front_end_learns_with_the_areas_to_the_same_bits_for_any_number_of_threads() {
+    let through = Through::new();
+    let run = |threads: usize, rate| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
+        let (trained, parameters, _) = pool.install(|| through.train(12, rate, None, None));
+        (trained.expect("trains"), parameters)
+    };
+    let (one, moved) = run(1, Some(1e-2));
+    let (three, again) = run(3, Some(1e-2));
+    assert_eq!((&one.weights, &moved), (&three.weights, &again));
+    assert!(one.records.iter().skip(1).all(|record| record.front_end_norm > 0.0));
+
+    let (frozen, still) = run(2, None);
+    assert_eq!(&still, net().parameters());
+    assert!(frozen.records.iter().all(|record| record.front_end_norm == 0.0));
+    for (name, before) in still.iter() {
+        let after = &moved.get(name).expect("a parameter").data;
+        assert!(after.iter().all(|value| value.is_finite()), "{name}");
+        // Nothing reads the readout.
+        assert_eq!(after == &before.data, name.starts_with("out_fc"), "{name}");
+    }
+    // With a front-end that helps, the loss falls further.
+    let last = |trained: &Trained| trained.records.last().expect("validations").loss;
+    assert!(last(&one) < last(&frozen), "{} against {}", last(&one), last(&frozen));
+}
+
+#[test]
+fn a_stopped_training_goes_on_to_the_same_bits() {
+    let through = Through::new();
+    for rate in [None, Some(1e-2)] {
+        let (expected, parameters, _) = through.train(8, rate, None, None);
+        let expected = expected.expect("trains");
+        let dir = tempfile::tempdir().expect("a folder");
+        let checkpoints = |identity| Checkpoints {
+            folder: dir.path(),
+            identity,
+            every: Duration::MAX,
+        };
+        // Between validations, and right after one.
+        for stop in [2, 1, 3] {
+            let (stopped, ..) = through.train(8, rate, Some(&checkpoints("a")), Some(stop));
+            assert!(matches!(stopped, Err(AssocError::Stopped)));
+        }
+        let (trained, learned, said) = through.train(8, rate, Some(&checkpoints("a")), None);
+        let trained = trained.expect("trains");
+        assert_eq!(said, ["Continued(6)", "CheckpointWritten(8)"]);
+        assert_eq!(
+            (&trained.weights, &trained.records),
+            (&expected.weights, &expected.records)
+        );
+        assert_eq!(learned, parameters);
+        // The end itself is kept, so that what is done with it may be interrupted.
+        let (ended, learned, said) = through.train(8, rate, Some(&checkpoints("a")), None);
+        assert_eq!(said[0], "Continued(8)");
+        assert_eq!(
+            (ended.expect("trains").weights, learned),
+            (expected.weights.clone(), parameters.clone())
+        );
+        // That of another training is refused, and so is a damaged one.
+        let (other, learned, said) = through.train(8, rate, Some(&checkpoints("b")), None);
+        assert!(said[0].contains("another training"), "{said:?}");
+        assert_eq!(
+            (other.expect("trains").weights, learned),
+            (expected.weights.clone(), parameters)
+        );
+        let path = dir.path().join("training.safetensors");
+        let mut bytes = std::fs::read(&path).expect("written");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+        let (_, _, said) = through.train(1, rate, Some(&checkpoints("b")), None);
+        assert!(said[0].contains("damaged"), "{said:?}");
+    }
 }
 
 #[test]

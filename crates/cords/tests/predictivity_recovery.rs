@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use cords::neural::{
-    ActivityFile, Correlations, FeatureMatrix, Features, FitOptions, PlsRule, Recordings, Regression, Reordered,
-    SimulatedRegion, SimulationOptions, SplitOptions, Truth, When, fit_each, fit_once, fit_shared, median, paired,
-    shuffle_splits, simulate, summarise,
+    ActivityFile, Agreement, Correlations, FeatureMatrix, Features, FitOptions, Limits, PlsRule, Recordings,
+    Regression, Reordered, SimulatedRegion, SimulationOptions, Split, SplitOptions, Truth, When, fit_each, fit_once,
+    fit_shared, median, paired, shuffle_splits, simulate, summarise, test_variances, variance_explained,
 };
 use cords::rng::{Purpose, Stream};
 use faer::Mat;
@@ -122,8 +122,8 @@ fn pls(components: usize) -> Regression {
     }
 }
 
-fn score(r: &Correlations) -> f64 {
-    summarise(r, None, &(0..r[0].len()).collect::<Vec<_>>())
+fn score(found: &Agreement) -> f64 {
+    summarise(found, Limits::default(), &(0..found.r[0].len()).collect::<Vec<_>>())
         .r
         .expect("it varies")
 }
@@ -167,7 +167,7 @@ fn the_right_area_and_latency_win_and_a_shuffle_is_at_nothing() {
     let control = fit_each(&shuffled, &responses, &options(pls(10))).expect("fits");
     let own = of(1, 2);
     assert!(score(&control[2]).abs() < 0.15, "{}", score(&control[2]));
-    let compared = paired(&own[2], &control[2], &(0..12).collect::<Vec<_>>()).expect("both");
+    let compared = paired(&own[2].r, &control[2].r, &(0..12).collect::<Vec<_>>()).expect("both");
     assert_eq!((compared.neurons, compared.better), (12, 1.0));
     assert!(compared.difference > 5.0 * compared.error.expect("12 neurons"));
 }
@@ -212,6 +212,132 @@ fn the_ceiling_is_recovered() {
     }
 }
 
+/// Explained variance of predictions with a known error: those that are off the noiseless responses by a tenth of their
+/// variance explain nine tenths of what can be explained, however noisy the responses are.
+#[test]
+fn the_explained_share_of_explainable_variance_is_recovered() {
+    // Half of the variance of single presentations is noise, whose mean over 8 has an eighth of that.
+    let (noise, repetitions) = (1.0, 8);
+    let study = study(noise, repetitions);
+    let silent = self::study(0.0, 1);
+    let everything = FitOptions {
+        splits: vec![Split {
+            train: vec![0, 1],
+            test: (0..IMAGES).collect(),
+        }],
+        ..options(pls(1))
+    };
+    for bin in 0..4 {
+        let signal = silent.recordings.means(bin);
+        let responses = study.recordings.means(bin);
+        let variances = test_variances(&study.recordings, bin, &everything.splits).expect("repetitions");
+        for truth in study.truth.iter().filter(|truth| truth.bin == bin) {
+            let neuron = truth.neuron;
+            let mut stream = Stream::new(9, Purpose::Probe, neuron as u64, bin as u32, 0, 0);
+            let errors: Vec<f64> = (0..IMAGES)
+                .map(|_| (0.1 * truth.signal).sqrt() * stream.normal())
+                .collect();
+            let explained = |prediction: &dyn Fn(usize) -> f64| {
+                let squares = (0..IMAGES).map(|s| (prediction(s) - responses[(s, neuron)]).powi(2));
+                let mut squared_error = vec![f64::NAN; study.recordings.neurons.len()];
+                squared_error[neuron] = squares.sum::<f64>() / IMAGES as f64;
+                let found = Agreement {
+                    r: Vec::new(),
+                    squared_error: Some(vec![squared_error]),
+                };
+                variance_explained(&found, &variances, neuron).expect("repetitions")
+            };
+            let mean = (0..IMAGES).map(|s| responses[(s, neuron)]).sum::<f64>() / IMAGES as f64;
+            let found = [
+                explained(&|s| signal[(s, neuron)]),
+                explained(&|s| signal[(s, neuron)] + errors[s]),
+                explained(&|_| mean),
+            ];
+            // Over 150 images with 8 presentations each: errors of the estimated noise and of the product of error and noise
+            // are of the order of sqrt(2 / 1050) and sqrt(0.1 x 4 / 8 / 150), and the drawn errors' variance is off by
+            // 0.1 sqrt(2 / 150): five times their sum.
+            for (found, expected) in found.iter().zip([1.0, 0.9, 0.0]) {
+                let feve = found.feve.expect("it varies");
+                let of_signal = noise * noise / truth.signal;
+                let bound = 5.0 * (0.044 * of_signal / repetitions as f64 + 0.019 * of_signal.sqrt() + 0.012);
+                assert!(
+                    (feve - expected).abs() < bound,
+                    "bin {bin}, neuron {neuron}: {feve} for {expected}"
+                );
+                let share = truth.signal / (truth.signal + noise * noise);
+                assert!(
+                    (found.explainable - share).abs() < 0.15,
+                    "{} for {share}",
+                    found.explainable
+                );
+            }
+            // The mean is the best constant: it explains nothing but for the loss of a degree of freedom.
+            assert!(found[2].feve.expect("it varies").abs() < 0.02, "{found:?}");
+        }
+    }
+    // As the formula stands, presentation by presentation.
+    let (bin, neuron) = (1, 3);
+    let splits = &options(pls(1)).splits[..1];
+    let variances = test_variances(&study.recordings, bin, splits).expect("repetitions");
+    let test = &splits[0].test;
+    let response = |s: usize, r: usize| study.recordings.response(s, r, neuron, bin);
+    let singles = || test.iter().flat_map(|s| (0..repetitions).map(move |r| (*s, r)));
+    let count = (test.len() * repetitions) as f64;
+    let mean = singles().map(|(s, r)| response(s, r)).sum::<f64>() / count;
+    let total = singles().map(|(s, r)| (response(s, r) - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let prediction = |s: usize| 0.01 * s as f64;
+    let error = singles()
+        .map(|(s, r)| (response(s, r) - prediction(s)).powi(2))
+        .sum::<f64>()
+        / count;
+    let means = study.recordings.means(bin);
+    let noises = singles().map(|(s, r)| (response(s, r) - means[(s, neuron)]).powi(2));
+    let noise = noises.sum::<f64>() / (count - test.len() as f64);
+    let squares = test.iter().map(|s| (prediction(*s) - means[(*s, neuron)]).powi(2));
+    let found = Agreement {
+        r: Vec::new(),
+        squared_error: Some(vec![vec![squares.sum::<f64>() / test.len() as f64; 12]]),
+    };
+    let found = variance_explained(&found, &variances, neuron).expect("repetitions");
+    let expected = 1.0 - (error - noise) / (total - noise);
+    assert!(
+        (found.feve.expect("it varies") - expected).abs() < 1e-10,
+        "{found:?} for {expected}"
+    );
+    assert_eq!(
+        test_variances(&silent.recordings, bin, splits),
+        None,
+        "one presentation has no noise"
+    );
+}
+
+/// Fits to noisy responses explain nearly all that can be explained in the right area, and nothing in another.
+#[test]
+fn fits_explain_what_can_be_explained() {
+    let study = study(1.0, 8);
+    let responses = [study.recordings.means(1)];
+    let options = options(Regression::Ridge { alpha: 10.0 });
+    let variances = test_variances(&study.recordings, 1, &options.splits).expect("repetitions");
+    let limits = Limits {
+        variances: Some(&variances),
+        ..Limits::default()
+    };
+    let of = |area: usize| {
+        let features = study
+            .activity
+            .features(area, study.rows.clone(), When::Mean(vec![1]))
+            .expect("recorded");
+        let found = fit_each(&features, &responses, &options).expect("fits").remove(0);
+        summarise(&found, limits, &(0..12).collect::<Vec<_>>())
+    };
+    let (own, other) = (of(1), of(0));
+    assert_eq!(own.feve_neurons, Some(12));
+    // 120 images for 30 weights leave 30 / 90 of the noise's eighth as error.
+    let feve = own.feve.expect("repetitions");
+    assert!((0.85..1.0).contains(&feve), "{feve}");
+    assert!(other.feve.expect("repetitions") < 0.05, "{other:?}");
+}
+
 #[test]
 fn ways_to_share_weights_agree_where_they_must() {
     let study = study(0.5, 4);
@@ -239,12 +365,12 @@ fn ways_to_share_weights_agree_where_they_must() {
         let each = fit_each(&features(1), &responses[1..2], &options).expect("fits");
         // One bin has its weights for itself.
         let shared = fit_shared(&[&features(1)], &responses[1..2], &options).expect("fits");
-        assert!(close(&each[0], &shared[0]), "{:?}", options.regression);
+        assert!(close(&each[0].r, &shared[0].r), "{:?}", options.regression);
         // Weights of a window applied to the same activity are the fit to it.
         let (one, three) = (features(1), features(3));
         let applied: [&dyn Features; 2] = [&one, &three];
         let once = fit_once(&one, &responses[1], &applied, &responses, &options).expect("fits");
-        assert!(close(&each[0], &once[0][1]), "{:?}", options.regression);
+        assert!(close(&each[0].r, &once[0][1].r), "{:?}", options.regression);
         // Two steps later activity has a correlation of 0.36, and so have its predictions.
         assert!(score(&once[1][1]) < score(&once[0][1]) - 0.2);
         assert!(
@@ -274,9 +400,10 @@ fn reductions_keep_what_they_must() {
     let all = fit_each(&features, &responses, &reduced).expect("fits");
     assert!(
         all[0]
+            .r
             .iter()
             .flatten()
-            .zip(full[0].iter().flatten())
+            .zip(full[0].r.iter().flatten())
             .all(|(a, b)| (a - b).abs() < 1e-9)
     );
     reduced.principal_components = Some(3);
@@ -319,11 +446,12 @@ fn neuron_to_neuron_finds_the_unit() {
         }
     });
     let found = fit_each(&features, &[copies], &options(Regression::NeuronToNeuron)).expect("fits");
-    for split in &found[0] {
+    for split in &found[0].r {
         assert!((split[1] - 1.0).abs() < 1e-12, "the unit itself");
         // The published rule takes the largest correlation, not the largest square: a negative copy is not found.
         assert!(split[0].abs() < 0.6, "{}", split[0]);
     }
+    assert_eq!(found[0].squared_error, None, "a unit is not on the scale of responses");
 }
 
 #[test]

@@ -1,22 +1,25 @@
 //! `cognitive`: association areas above a front-end learn a task, and are measured on images that nothing has seen.
 
 mod params;
+mod pictures;
 mod tables;
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cords::assoc::{
-    AssocError, Clip, Delay, DelayStateOptions, FrontEnd, Layout, Lesion, OneHot, Pool, Readout, Responses, Setting,
-    Source, TestTrials, TrainRecord, Weights, decode_over_time, delay_states, train,
+    AssocError, Clip, Delay, DelayStateOptions, FrontEnd, FrontEndTraining, Layout, Lesion, OneHot, Pool, Readout,
+    Responses, Setting, Source, TestTrials, TrainProgress, TrainRecord, Weights, decode_over_time, delay_states, train,
 };
 use cords::data::{ImageSet, Split};
-use cords::net::Model;
+use cords::learn::{Checkpoints, Memory};
+use cords::net::{Model, TrainedPhase};
 
 use self::params::{Params, Stimuli};
+use self::pictures::write_pictures;
 use self::tables::{
-    Measured, accuracy_table, decoding_table, eigenvalues_table, lesions_table, psychometric_table, rates_table,
-    speed_table, states_table, summary_table, training_table,
+    Measured, accuracy_table, decoding_table, eigenvalues_table, lesions_table, psychometric_functions,
+    psychometric_table, rates_table, speed_table, states_table, summary_table, training_table,
 };
 use super::{Artifact, Context, Kind, Output, StageError, Update, Violation};
 
@@ -30,14 +33,18 @@ impl Kind for Cognitive {
     const NAME: &'static str = "cognitive";
     const SUMMARY: &'static str =
         "association areas above a CordsNet learn a cognitive task; accuracy, lesions, decoding and steady states";
-    const CODE_VERSION: u32 = 1;
+    const CODE_VERSION: u32 = 2;
+    const KEEPS_CHECKPOINTS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
     }
 
-    fn outputs(_: &Params) -> Vec<Output> {
+    fn outputs(params: &Params) -> Vec<Output> {
         let mut outputs = vec![Output::new("areas", Artifact::Files)];
+        if params.trains_front_end() {
+            outputs.push(Output::new("front_end", Artifact::Model));
+        }
         let tables = [
             "summary",
             "training",
@@ -51,6 +58,7 @@ impl Kind for Cognitive {
             "speed",
         ];
         outputs.extend(tables.map(|table| Output::new(table, Artifact::Table)));
+        outputs.push(Output::new("pictures", Artifact::Files));
         outputs
     }
 
@@ -65,9 +73,12 @@ impl Kind for Cognitive {
                 task.least_classes()
             )));
         }
-        let source: Box<dyn Source> = match params.stimuli {
-            Stimuli::Images => Box::new(front_end(params, &model, &set, task.placed())?),
-            Stimuli::OneHot => Box::new(OneHot {
+        let source = match params.stimuli {
+            Stimuli::Images => {
+                let memory = context.share_of_memory().map_or(Memory::Unlimited, Memory::Budget);
+                Source::FrontEnd(Box::new(front_end(params, &model, &set, task.placed(), memory)?))
+            }
+            Stimuli::OneHot => Source::OneHot(OneHot {
                 classes,
                 placed: task.placed(),
                 dt_ms: params.dt,
@@ -104,9 +115,10 @@ impl Kind for Cognitive {
             .flat_map(|p| setting.clips(&p.trial, params.dt))
             .map(|(_, clip)| clip)
             .collect();
-        let responses = Responses::new(source.as_ref(), &sample)?;
+        let responses = Responses::new(source, &sample)?;
         Experiment {
             params,
+            model: &model,
             setting,
             layout,
             pools,
@@ -116,7 +128,13 @@ impl Kind for Cognitive {
     }
 }
 
-fn front_end<'a>(params: &Params, model: &Model, set: &'a ImageSet, placed: bool) -> Result<FrontEnd<'a>, StageError> {
+fn front_end<'a>(
+    params: &Params,
+    model: &Model,
+    set: &'a ImageSet,
+    placed: bool,
+    memory: Memory,
+) -> Result<FrontEnd<'a>, StageError> {
     let net = model.cordsnet().ok_or_else(|| {
         StageError::new("the front-end is a CNN, which has no dynamics")
             .hint("give `front_end` a stage that trains a CordsNet")
@@ -130,7 +148,7 @@ fn front_end<'a>(params: &Params, model: &Model, set: &'a ImageSet, placed: bool
         grid: params.grid.unwrap_or(if placed { 4 } else { 1 }),
     };
     let (mean, std) = model.info().normalisation((set.mean(), set.std()));
-    Ok(FrontEnd::new(
+    let front_end = FrontEnd::new(
         net,
         set,
         (mean.to_vec(), std.to_vec()),
@@ -138,12 +156,21 @@ fn front_end<'a>(params: &Params, model: &Model, set: &'a ImageSet, placed: bool
         params.dt,
         params.settle,
         params.seed,
-    )?)
+    )?;
+    Ok(match params.trains_front_end() {
+        false => front_end,
+        true => front_end.trained(FrontEndTraining {
+            learning_rate: params.front_end_learning_rate,
+            memory,
+        }),
+    })
 }
 
 /// Everything that is trained and measured with.
 struct Experiment<'a> {
     params: &'a Params,
+    /// The front-end before any training here.
+    model: &'a Model,
     setting: Setting<'a>,
     layout: Layout,
     /// Training, validation and test.
@@ -156,19 +183,28 @@ impl Experiment<'_> {
         let started = Instant::now();
         let options = self.params.training();
         let start = Weights::initial(&self.layout, self.params.gain, self.params.seed);
-        let [train_pool, validation, _] = &self.pools;
-        let mut observe = |record: &TrainRecord| {
-            context.report(progress(record, options.steps));
-            ControlFlow::Continue(())
+        let (folder, identity) = (context.checkpoint.clone(), context.key.clone());
+        let minutes = self.params.checkpoint_minutes;
+        let checkpoints = Checkpoints {
+            folder: &folder,
+            identity: &identity,
+            every: Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(Duration::MAX),
         };
-        let pools = (train_pool, validation);
+        let mut observe = |progress: TrainProgress<'_>| {
+            tell(&progress, options.steps, context);
+            match context.stop_requested() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
         let trained = train(
             &self.layout,
             start,
             &self.setting,
             &mut self.responses,
-            pools,
+            (&self.pools[0], &self.pools[1]),
             &options,
+            Some(&checkpoints),
             &mut observe,
         )?;
         let training_s = started.elapsed().as_secs_f64();
@@ -181,22 +217,52 @@ impl Experiment<'_> {
         trained
             .weights
             .save(&self.layout, &context.output("areas")?.join("areas.safetensors"))?;
+        let steps = trained.records.last().map_or(0, |record| record.step);
+        self.save_front_end(steps, context)?;
         let acting = trained.weights.effective(&self.layout);
-        let measured = self.measure(&acting)?;
+        let measured = self.measure(&acting, context)?;
         context.write_table("training", &training_table(&trained.records)?)?;
         context.write_table("summary", &summary_table(&self.layout, &trained, &measured)?)?;
         context.write_table("accuracy", &accuracy_table(&measured)?)?;
         context.write_table("lesions", &lesions_table(&measured)?)?;
         context.write_table("rates", &rates_table(&self.layout, &measured)?)?;
         let decoded = self.decoded(&acting)?;
+        going_on(context)?;
         context.write_table("decoding", &decoding_table(&self.layout, &decoded)?)?;
-        context.write_table("psychometric", &psychometric_table(&measured)?)?;
+        let functions = psychometric_functions(&measured);
+        context.write_table("psychometric", &psychometric_table(&functions)?)?;
         let states = self.states(&acting)?;
         context.write_table("states", &states_table(&states)?)?;
         context.write_table("eigenvalues", &eigenvalues_table(&states)?)?;
-        let steps = trained.records.last().map_or(0, |record| record.step);
+        write_pictures(
+            &context.output("pictures")?,
+            &self.layout,
+            &measured,
+            &decoded,
+            &functions,
+        )?;
         let whole_s = started.elapsed().as_secs_f64();
         context.write_table("speed", &speed_table(steps, self.responses.len(), training_s, whole_s)?)
+    }
+
+    /// Writes what the front-end has become, where it learns.
+    fn save_front_end(&self, steps: usize, context: &mut Context) -> Result<(), StageError> {
+        let (Source::FrontEnd(front_end), Model::CordsNet { .. }) = (self.responses.source(), self.model) else {
+            return Ok(());
+        };
+        if !front_end.learns() {
+            return Ok(());
+        }
+        let mut model = self.model.clone();
+        if let Model::CordsNet { parameters, info, .. } = &mut model {
+            *parameters = front_end.parameters().clone();
+            let trials = self.params.training().batch * steps;
+            info.phases.push(TrainedPhase {
+                phase: "cognitive".to_owned(),
+                epochs: trials / self.pools[0].images().max(1),
+            });
+        }
+        Ok(model.save(&context.output("front_end")?.join("model.safetensors"))?)
     }
 
     fn test_trials(&mut self, count: usize, delay: Delay) -> Result<TestTrials, AssocError> {
@@ -212,7 +278,7 @@ impl Experiment<'_> {
     }
 
     /// Accuracy with each lesion at the trained delays, and of the whole network at twice the delays.
-    fn measure(&mut self, acting: &Weights<f32>) -> Result<Measured, AssocError> {
+    fn measure(&mut self, acting: &Weights<f32>, context: &Context) -> Result<Measured, AssocError> {
         let trials = self.test_trials(self.params.test_trials, Delay::UpTo(1.0))?;
         let twice = self.test_trials(self.params.test_trials, Delay::Times(2.0))?;
         let mut lesions = Vec::new();
@@ -221,6 +287,7 @@ impl Experiment<'_> {
             let answers = trials.answers(&self.setting, &self.layout, &cut, &self.responses)?;
             let rates = trials.rates(&self.setting, &self.layout, &cut, &self.responses)?;
             lesions.push((lesion, answers, rates));
+            going_on(context)?;
         }
         let twice_answers = twice.answers(&self.setting, &self.layout, acting, &self.responses)?;
         Ok(Measured {
@@ -264,7 +331,39 @@ impl Experiment<'_> {
     }
 }
 
-fn progress(record: &TrainRecord, steps: usize) -> Update {
+/// Ends the stage soon after it was asked to: its training is in a checkpoint.
+fn going_on(context: &Context) -> Result<(), AssocError> {
+    match context.stop_requested() {
+        true => Err(AssocError::Stopped),
+        false => Ok(()),
+    }
+}
+
+fn tell(progress: &TrainProgress<'_>, steps: usize, context: &mut Context) {
+    match progress {
+        TrainProgress::Step(step) => context.report(Update {
+            done: *step as u64,
+            total: steps as u64,
+            unit: "steps".into(),
+            phase: format!("step {step}/{steps}"),
+            ..Update::default()
+        }),
+        TrainProgress::Validated(record) => context.report(validated(record, steps)),
+        TrainProgress::Continued(step) => {
+            context.note(format!("goes on from its checkpoint: step {step}/{steps}"));
+        }
+        TrainProgress::CheckpointRefused(reason) => context.note(format!(
+            "cannot use its checkpoint, starts from the beginning: {reason}"
+        )),
+        TrainProgress::CheckpointWritten(step) if context.stop_requested() => {
+            context.note(format!("wrote a checkpoint: step {step}/{steps}"));
+        }
+        TrainProgress::CheckpointWritten(_) => {}
+        TrainProgress::CheckpointFailed(reason) => context.note(format!("cannot write a checkpoint: {reason}")),
+    }
+}
+
+fn validated(record: &TrainRecord, steps: usize) -> Update {
     Update {
         done: record.step as u64,
         total: steps as u64,

@@ -28,6 +28,17 @@ pub(in crate::stage) enum LossName {
     SquaredError,
 }
 
+/// Whether the front-end learns with the areas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::stage) enum FrontEndName {
+    /// it stays as it is, and its responses are computed once
+    #[default]
+    Frozen,
+    /// the gradient at its activity goes on into its weights; its responses are computed anew at every step
+    Through,
+}
+
 /// The tasks by name, with what they ask for.
 fn tasks(_: &mut SchemaGenerator) -> Schema {
     let task = |name: &TaskName| json_schema!({ "type": "string", "const": name, "description": name.summary() });
@@ -68,7 +79,7 @@ pub(in crate::stage) struct ProjectionParams {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::stage) struct Params {
-    /// The CordsNet that sees the images. It is not trained here. Also named for one-hot stimuli, which do not use it.
+    /// The CordsNet that sees the images. Also named for one-hot stimuli, which do not use it.
     pub(in crate::stage) front_end: ModelRef,
     /// Images of the trials: training, validation and test trials are made of those parts.
     pub(in crate::stage) data: DatasetRef,
@@ -159,6 +170,13 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub(in crate::stage) grid: Option<usize>,
+    /// Whether the front-end learns with the areas, where it is used; what it becomes is the output `front_end` then.
+    #[serde(default)]
+    pub(in crate::stage) front_end_training: FrontEndName,
+    /// Adam's learning rate for the front-end, where it learns.
+    #[serde(default = "front_end_learning_rate")]
+    #[schemars(extend("exclusiveMinimum" = 0.0))]
+    pub(in crate::stage) front_end_learning_rate: f64,
     /// Time without input after which the front-end counts as back at its spontaneous state; it runs as long before
     /// anything is shown.
     #[serde(default = "two_hundred")]
@@ -201,7 +219,7 @@ pub(in crate::stage) struct Params {
     #[serde(default = "learning_rate")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     learning_rate: f64,
-    /// Largest norm of the gradient; longer ones are shortened to it.
+    /// Largest norm of the areas' gradient, and of the front-end's; longer ones are shortened to it.
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     clip: f64,
@@ -228,6 +246,12 @@ pub(in crate::stage) struct Params {
     /// Take delays in one by one, the shortest first.
     #[serde(default = "yes")]
     curriculum: bool,
+
+    /// Time between checkpoints, from which a stopped or killed training goes on to the same result; 0 for one after every
+    /// step.
+    #[serde(default = "five")]
+    #[schemars(range(min = 0.0), extend("x-unit" = "min", "x-unkeyed" = true))]
+    pub(in crate::stage) checkpoint_minutes: f64,
 
     /// Trials from test images that accuracy is measured on.
     #[serde(default = "thousand")]
@@ -286,6 +310,7 @@ defaults! {
     two_thousand: usize = 2000;
     sixty_four: usize = 64;
     learning_rate: f64 = 1e-3;
+    front_end_learning_rate: f64 = 1e-4;
     many: u64 = 4096;
     fifty: usize = 50;
     validation_trials: usize = 256;
@@ -343,6 +368,11 @@ impl Params {
             ));
         }
         found
+    }
+
+    /// Whether there is a front-end that learns.
+    pub(in crate::stage) fn trains_front_end(&self) -> bool {
+        self.front_end_training == FrontEndName::Through && self.stimuli == Stimuli::Images
     }
 
     /// The task's durations with what is given in their place.

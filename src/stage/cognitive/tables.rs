@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cords::assoc::{
-    Answer, Choices, Decoded, DelayState, Layout, Lesion, Score, TestTrials, TrainRecord, Trained, psychometric,
+    Answer, Choices, Decoded, DelayState, Layout, Lesion, Psychometric, Score, TestTrials, TrainRecord, Trained,
+    psychometric,
 };
 
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
@@ -22,12 +23,12 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    fn intact(&self) -> &[Answer] {
+    pub(super) fn intact(&self) -> &[Answer] {
         self.lesions.first().map_or(&[], |(_, answers, _)| answers.as_slice())
     }
 
     /// What the most frequent right answer alone would reach.
-    fn chance(&self) -> f64 {
+    pub(super) fn chance(&self) -> f64 {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         self.intact()
             .iter()
@@ -82,7 +83,13 @@ pub(super) fn training_table(records: &[TrainRecord]) -> Result<Table, TableErro
             .value(
                 "gradient_norm",
                 DType::Float,
-                "Norm of the gradient before it is shortened",
+                "Norm of the areas' gradient before it is shortened",
+            )
+            .tolerance(1e-6, 1e-6)
+            .value(
+                "front_end_norm",
+                DType::Float,
+                "Norm of the front-end's gradient; 0 where it does not learn",
             )
             .tolerance(1e-6, 1e-6)
             .value(
@@ -100,6 +107,7 @@ pub(super) fn training_table(records: &[TrainRecord]) -> Result<Table, TableErro
             Value::Float(record.objective),
             Value::Float(record.loss),
             Value::Float(record.gradient_norm),
+            Value::Float(record.front_end_norm),
             Value::Float(record.accuracy()),
             Value::Int(record.answers as i64),
         ])?;
@@ -238,8 +246,51 @@ pub(super) fn decoding_table(layout: &Layout, decoded: &[Decoded]) -> Result<Tab
     table.finish()
 }
 
+/// Choices over the strength of evidence, and the function fitted to them.
+pub(super) struct Function {
+    pub(super) condition: String,
+    /// By strength, ascending.
+    pub(super) choices: Vec<Choices>,
+    /// None where no function fits.
+    pub(super) fit: Option<Psychometric>,
+}
+
+/// Of tasks with evidence of graded strength, for each condition and `all` of them; nothing of others.
+pub(super) fn psychometric_functions(measured: &Measured) -> Vec<Function> {
+    let mut conditions: BTreeMap<String, BTreeMap<i64, Choices>> = BTreeMap::new();
+    for answer in measured.intact() {
+        let trial = &measured.trials.presented[answer.trial].trial;
+        let (Some(strength), Some(choice @ 1..=2)) = (trial.strength, answer.choice) else {
+            continue;
+        };
+        for name in ["all", trial.condition.as_str()] {
+            let strengths = conditions.entry(name.to_owned()).or_default();
+            // Strengths are distinguished to a millionth.
+            let choices = strengths.entry((strength * 1e6).round() as i64).or_insert(Choices {
+                strength,
+                answers: 0,
+                second: 0,
+            });
+            choices.answers += 1;
+            choices.second += usize::from(choice == 2);
+        }
+    }
+    // A condition of one strength has no function.
+    let graded = conditions.into_iter().filter(|(_, strengths)| strengths.len() > 1);
+    graded
+        .map(|(condition, strengths)| {
+            let choices: Vec<Choices> = strengths.into_values().collect();
+            Function {
+                condition,
+                fit: psychometric(&choices),
+                choices,
+            }
+        })
+        .collect()
+}
+
 /// Rows of tasks with evidence of graded strength; empty for others.
-pub(super) fn psychometric_table(measured: &Measured) -> Result<Table, TableError> {
+pub(super) fn psychometric_table(functions: &[Function]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
         TableSchema::new(
             "psychometric",
@@ -272,34 +323,14 @@ pub(super) fn psychometric_table(measured: &Measured) -> Result<Table, TableErro
         .value("strengths", DType::Int, "Different strengths")
         .value("n", DType::Int, "Answers"),
     )?;
-    let mut conditions: BTreeMap<String, BTreeMap<i64, (f64, usize, usize)>> = BTreeMap::new();
-    for answer in measured.intact() {
-        let trial = &measured.trials.presented[answer.trial].trial;
-        let (Some(strength), Some(choice @ 1..=2)) = (trial.strength, answer.choice) else {
-            continue;
-        };
-        for name in ["all", trial.condition.as_str()] {
-            let strengths = conditions.entry(name.to_owned()).or_default();
-            // Strengths are distinguished to a millionth.
-            let entry = strengths
-                .entry((strength * 1e6).round() as i64)
-                .or_insert((strength, 0, 0));
-            *entry = (strength, entry.1 + 1, entry.2 + usize::from(choice == 2));
-        }
-    }
-    // A condition of one strength has no function.
-    for (condition, strengths) in conditions.into_iter().filter(|(_, strengths)| strengths.len() > 1) {
-        let choices: Vec<Choices> = strengths
-            .values()
-            .map(|(strength, answers, second)| Choices {
-                strength: *strength,
-                answers: *answers,
-                second: *second,
-            })
-            .collect();
-        let fit = psychometric(&choices);
+    for Function {
+        condition,
+        choices,
+        fit,
+    } in functions
+    {
         table.push_row([
-            Value::Text(condition),
+            Value::Text(condition.clone()),
             Value::optional(fit.map(|fit| fit.bias)),
             Value::optional(fit.map(|fit| fit.bias_error)),
             Value::optional(fit.map(|fit| fit.spread)),

@@ -9,7 +9,7 @@ use kuva::render::plots::Plot;
 
 use super::Found;
 use crate::stage::StageError;
-use crate::stage::picture::{COLOURS, file_name, write as write_picture};
+use crate::stage::picture::{COLOURS, file_name, write_picture};
 
 /// Leading eigenvalues of every area, of all steady states of a network together, in one picture each.
 pub(super) fn write(found: &[Found], folder: &Path) -> Result<(), StageError> {

@@ -26,7 +26,7 @@ impl Kind for Predictivity {
     type Params = Params;
     const NAME: &'static str = "predictivity";
     const SUMMARY: &'static str = "how well activity predicts recorded neurons, over areas and times, beside controls";
-    const CODE_VERSION: u32 = 1;
+    const CODE_VERSION: u32 = 2;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.check()

@@ -8,6 +8,7 @@ use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 
 use crate::stage::StageError;
+use crate::stage::picture::write_picture;
 
 /// Scores by model time or latency (rows) and neural time (columns).
 pub(super) struct Matrix {
@@ -53,7 +54,7 @@ impl Matrix {
 
     /// Writes `name.svg` and `name.png` into a folder.
     pub(super) fn write(&self, folder: &Path, name: &str) -> Result<(), StageError> {
-        crate::stage::picture::write(folder, name, || self.plots())
+        write_picture(folder, name, || self.plots())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Correlations of every feature set, model time and time bin.
 
 use cords::neural::{
-    Correlations, Features, FitOptions, NeuralError, Recordings, Split, SplitOptions, fit_each, fit_once, fit_shared,
-    times_within,
+    Agreement, Features, FitOptions, NeuralError, Recordings, Split, SplitOptions, TestVariance, fit_each, fit_once,
+    fit_shared, test_variances, times_within,
 };
 
 use super::params::{Params, ReductionName, WeightsName};
@@ -25,7 +25,7 @@ pub(super) struct Cell {
     pub(super) bin: usize,
     /// Where the fit was made for this latency alone.
     pub(super) latency_ms: Option<f64>,
-    pub(super) r: Correlations,
+    pub(super) found: Agreement,
 }
 
 /// What a feature set is known by.
@@ -42,6 +42,8 @@ pub(super) struct Scored {
     pub(super) cells: Vec<Cell>,
     /// `[bin][neuron][halving]`; `None` with a single repetition.
     pub(super) reliability: Vec<Option<Vec<Vec<Option<f64>>>>>,
+    /// `[bin][split][neuron]`; `None` with a single repetition.
+    pub(super) variances: Vec<Option<Vec<Vec<TestVariance>>>>,
     /// Regions in order of their names, and their neurons.
     pub(super) regions: Vec<(String, Vec<usize>)>,
 }
@@ -72,13 +74,13 @@ pub(super) fn score(
             figures: Vec::new(),
             milestone: true,
         });
-        let mut keep = |model_ms: f64, latency_ms: Option<f64>, of_bins: Vec<Correlations>| {
-            cells.extend(of_bins.into_iter().enumerate().map(|(bin, r)| Cell {
+        let mut keep = |model_ms: f64, latency_ms: Option<f64>, of_bins: Vec<Agreement>| {
+            cells.extend(of_bins.into_iter().enumerate().map(|(bin, found)| Cell {
                 source: number,
                 model_ms,
                 bin,
                 latency_ms,
-                r,
+                found,
             }));
         };
         match params.weights {
@@ -117,14 +119,14 @@ pub(super) fn score(
                     let of_bins = with_all(params, source, &times, &[], &mut |features| {
                         fit_shared(features, &responses, &options)
                     })?;
-                    for (bin, r) in of_bins.into_iter().enumerate() {
+                    for (bin, found) in of_bins.into_iter().enumerate() {
                         let own = &times[bin];
                         cells.push(Cell {
                             source: number,
                             model_ms: own.iter().map(|t| source.times_ms[*t]).sum::<f64>() / own.len().max(1) as f64,
                             bin,
                             latency_ms: Some(*latency),
-                            r,
+                            found,
                         });
                     }
                 }
@@ -148,6 +150,9 @@ pub(super) fn score(
         labels: labels.collect(),
         cells,
         reliability,
+        variances: (0..bins)
+            .map(|bin| test_variances(recordings, bin, &study.splits))
+            .collect(),
         regions: regions(recordings),
         recordings: recordings.clone(),
     })

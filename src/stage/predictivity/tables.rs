@@ -1,6 +1,6 @@
 //! Tables and pictures of what was scored.
 
-use cords::neural::{NeuronScore, Summary, neuron_scores, paired, summarise};
+use cords::neural::{Limits, NeuronScore, Summary, neuron_scores, paired, summarise};
 
 use super::params::{NeuronRows, Params};
 use super::picture::Matrix;
@@ -94,10 +94,20 @@ fn summary_columns(schema: TableSchema) -> TableSchema {
         )
         .tolerance(1e-9, 1e-9)
         .allow_missing()
+        .value(
+            "feve",
+            DType::Float,
+            "Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance) of single presentations: \
+             mean over neurons of whose variance at least 15 % can be explained",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value("feve_neurons", DType::Int, "Number of those neurons")
+        .allow_missing()
         .value("neurons", DType::Int, "Number of neurons")
 }
 
-fn summary_values(summary: &Summary) -> [Value; 8] {
+fn summary_values(summary: &Summary) -> [Value; 10] {
     [
         Value::finite(summary.r),
         Value::finite(summary.error),
@@ -106,12 +116,23 @@ fn summary_values(summary: &Summary) -> [Value; 8] {
         Value::finite(summary.ceiled),
         Value::finite(summary.ceiled_squared),
         Value::finite(summary.explained),
+        Value::finite(summary.feve),
+        summary
+            .feve_neurons
+            .map_or(Value::Null, |count| Value::Int(count as i64)),
         Value::Int(summary.neurons as i64),
     ]
 }
 
 fn summary_of(scored: &Scored, cell: &Cell, group: &[usize]) -> Summary {
-    summarise(&cell.r, scored.reliability[cell.bin].as_deref(), group)
+    summarise(&cell.found, limits(scored, cell), group)
+}
+
+fn limits<'a>(scored: &'a Scored, cell: &Cell) -> Limits<'a> {
+    Limits {
+        reliability: scored.reliability[cell.bin].as_deref(),
+        variances: scored.variances[cell.bin].as_deref(),
+    }
 }
 
 /// Where a feature set predicts a region best.
@@ -326,7 +347,7 @@ pub(super) fn paired_table(scored: &Scored) -> Result<Table, TableError> {
                 continue;
             };
             for (region, group) in &scored.regions {
-                let Some(paired) = paired(&cell.r, &other.r, group) else {
+                let Some(paired) = paired(&cell.found.r, &other.found.r, group) else {
                     continue;
                 };
                 let mut row = source_values(scored, source);
@@ -396,10 +417,24 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
         .allow_missing()
         .value("explained", DType::Float, "r^2 / ceiling, 0 where r is negative")
         .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "explainable",
+            DType::Float,
+            "Share of the variance of single presentations that the stimulus explains: 1 - noise / total variance",
+        )
+        .tolerance(1e-9, 1e-9)
+        .allow_missing()
+        .value(
+            "feve",
+            DType::Float,
+            "Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance)",
+        )
+        .tolerance(1e-9, 1e-9)
         .allow_missing();
     let mut table = TableWriter::new(schema)?;
     let mut push = |cell: &Cell, group: &[usize]| -> Result<(), TableError> {
-        let scores: Vec<NeuronScore> = neuron_scores(&cell.r, scored.reliability[cell.bin].as_deref());
+        let scores: Vec<NeuronScore> = neuron_scores(&cell.found, limits(scored, cell));
         for n in group {
             let neuron = &scored.recordings.neurons[*n];
             let mut row = source_values(scored, cell.source);
@@ -412,6 +447,8 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
                 Value::finite(scores[*n].error),
                 Value::finite(scores[*n].ceiling),
                 Value::finite(scores[*n].explained),
+                Value::optional(scores[*n].variance.map(|variance| variance.explainable)),
+                Value::optional(scores[*n].variance.and_then(|variance| variance.feve)),
             ]);
             table.push_row(row)?;
         }

@@ -42,7 +42,7 @@ impl Site {
         const GIB: f64 = (1u64 << 30) as f64;
         let asked = params.memory_budget.map(|gib| (gib * GIB) as u64);
         match context.gpu(params.precision())? {
-            None => Ok(Self::Cpu(asked.or_else(|| share_of_memory(context)))),
+            None => Ok(Self::Cpu(asked.or_else(|| context.share_of_memory()))),
             Some(hardware) => {
                 let budget = hardware.budget(asked)?;
                 Ok(Self::Gpu(hardware, budget))
@@ -116,22 +116,4 @@ impl Job<'_> {
             }
         }
     }
-}
-
-/// Half of this machine's memory, shared among stages by their threads.
-fn share_of_memory(context: &Context) -> Option<u64> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = total_memory()? / 2;
-    Some((memory as f64 * context.threads as f64 / cores.max(context.threads) as f64) as u64)
-}
-
-/// Bytes of memory that this machine has, where the system says.
-fn total_memory() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        let info = rustix::system::sysinfo();
-        Some(info.totalram as u64 * u64::from(info.mem_unit))
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
 }

@@ -33,6 +33,9 @@ pub enum AssocError {
         /// The step, from 0.
         step: usize,
     },
+    /// The front-end could not be trained.
+    #[error(transparent)]
+    Training(#[from] crate::learn::TrainError),
     /// The machine has no memory left for a group of trials.
     #[error("no memory for a group of trials; lower `batch` or the number of units")]
     Memory,

@@ -1,5 +1,7 @@
 //! A task on stimuli: trials as matrices for the areas, and what their outputs say.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use super::simulate::{Activity, simulate};
@@ -141,6 +143,28 @@ impl Setting<'_> {
             group.noise = noise(layout, presented, longest, self.seed);
         }
         Ok(group)
+    }
+
+    /// Adds the gradient by the features of a group of trials, `[steps, trials, features]`, to that by the clips' responses.
+    pub(super) fn add_at_clips(
+        &self,
+        layout: &Layout,
+        presented: &[Presented],
+        features: &[f32],
+        at: &mut BTreeMap<Clip, Vec<f32>>,
+    ) {
+        let width = layout.features;
+        let rows: Vec<&[f32]> = features.chunks_exact(width * presented.len()).collect();
+        for (trial, p) in presented.iter().enumerate() {
+            for (first, clip) in self.clips(&p.trial, layout.dt_ms) {
+                let steps = clip.steps();
+                let sum = at.entry(clip).or_insert_with(|| vec![0.0; steps * width]);
+                for (sum, row) in sum.chunks_exact_mut(width).zip(rows.iter().skip(first)) {
+                    let own = &row[trial * width..][..width];
+                    sum.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                }
+            }
+        }
     }
 
     fn fill_epochs(&self, layout: &Layout, group: &mut Group<f32>, trial: usize, of: &Trial) -> Result<(), AssocError> {

@@ -1,15 +1,14 @@
-//! Loss and gradient of a group of trials by dfdx's reverse mode: matrix products, the Euler step as an operation of
-//! our own, and the readout of all steps at once.
+//! Loss and gradient of a group of trials by dfdx's reverse mode: drive and readout of all steps at once, and the
+//! recurrence as an operation of our own.
 //!
 //! Sizes are checked at the door: dfdx asserts them only while it computes.
 
 use std::ops::DerefMut;
-use std::sync::Arc;
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::Axis;
+use dfdx::shapes::{Axes2, Axis, HasShape};
 use dfdx::tensor::{Cpu, OwnedTape, PutTape, SplitTape, Storage, Tape, Tensor as Autodiff, TensorFromVec};
-use dfdx::tensor_ops::{Backward, BroadcastTo, Device, SumTo, TryAdd, TryMatMul, TryMul, TrySub};
+use dfdx::tensor_ops::{Backward, BroadcastTo, Device, PermuteTo, SumTo, TryAdd, TryMatMul, TryMul, TrySub};
 
 use super::{AssocError, Layout, Weights};
 use crate::Real;
@@ -161,11 +160,7 @@ where
 
     // One product gives the drive of all steps.
     let shown = matrix(with_constant(&group.input, rows, inputs), (rows, inputs))?;
-    let (drive, tape) = shown
-        .clone()
-        .put_tape(tape)
-        .try_matmul(acting_input.clone())?
-        .split_tape();
+    let (drive, tape) = drive(&shown, &acting_input, features, tape)?;
     let (rates, tape) = rates(&device, layout, group, &acting_recurrent, &drive, tape)?;
 
     let logits = rates.clone().put_tape(tape).try_matmul(acting_output.clone())?;
@@ -256,8 +251,8 @@ fn with_constant<T: Real>(input: &[T], rows: usize, inputs: usize) -> Vec<T> {
 /// Rates after every step, `[steps * trials, units]`, from r = 0:
 /// r <- r + alpha (max(r W + drive + noise, 0) - r).
 ///
-/// The product is dfdx's; the rest of a step is one operation whose backward pass is written here, since as separate
-/// operations it takes several times as long as the product.
+/// Products are dfdx's; the recurrence is one operation whose backward pass is written here. As separate operations of every
+/// step it takes several times as long, and the gradient of W is one product over all steps in place of one a step.
 fn rates<T>(
     device: &Cpu,
     layout: &Layout,
@@ -272,70 +267,98 @@ where
 {
     let (units, trials, steps) = (layout.units(), group.trials, group.steps);
     let len = trials * units;
-    let alpha: Arc<Vec<T>> = Arc::new(layout.alpha().into_iter().map(real).collect());
-    let drive_values = drive.as_vec();
-    let mut history: Vec<T> = Vec::with_capacity(steps * len);
-    let mut ghosts = Vec::with_capacity(steps);
-    let mut rate = device.try_tensor_from_vec(vec![T::ZERO; len], (trials, units))?;
-    for step in 0..steps {
-        let (current, own) = rate.clone().put_tape(tape).try_matmul(recurrent.clone())?.split_tape();
-        tape = own;
-        let mut values = current.as_vec();
-        let place = step * len..(step + 1) * len;
-        let noise = group.noise.get(place.clone());
-        let mut active = vec![false; len];
-        for (index, value) in values.iter_mut().enumerate() {
-            let mut u = *value + drive_values[place.start + index];
+    let alpha: Vec<T> = layout.alpha().into_iter().map(real).collect();
+    let mut history = drive.as_vec();
+    let mut active = vec![false; steps * len];
+    let mut before = vec![T::ZERO; len];
+    for (step, (now, active)) in history
+        .chunks_exact_mut(len)
+        .zip(active.chunks_exact_mut(len))
+        .enumerate()
+    {
+        let rate = device.try_tensor_from_vec(before, (trials, units))?;
+        let current = rate.clone().try_matmul(recurrent.clone())?.as_vec();
+        before = rate.as_vec();
+        let noise = group.noise.get(step * len..(step + 1) * len);
+        for (index, value) in now.iter_mut().enumerate() {
+            let mut u = current[index] + *value;
             if let Some(noise) = noise {
                 u += noise[index];
             }
             active[index] = u > T::ZERO;
-            let before = match step {
-                0 => T::ZERO,
-                _ => history[place.start - len + index],
-            };
             let phi = if u > T::ZERO { u } else { T::ZERO };
-            *value = before + alpha[index % units] * (phi - before);
+            *value = before[index] + alpha[index % units] * (phi - before[index]);
         }
-        history.extend_from_slice(&values);
-        let next = device.try_tensor_from_vec(values, (trials, units))?;
-        let (before, current, drive, after) = (rate.ghost(), current.ghost(), drive.ghost(), next.ghost());
-        let alpha = Arc::clone(&alpha);
-        tape.add_backward_op(move |gradients| {
-            let incoming = gradients.get_or_alloc_mut(&after)?.to_vec();
-            let leak = gradients.get_or_alloc_mut(&before)?;
-            for (index, (leak, incoming)) in leak.iter_mut().zip(&incoming).enumerate() {
-                *leak += (<T as Real>::ONE - alpha[index % units]) * *incoming;
-            }
-            let through = |index: usize| match active[index] {
-                true => alpha[index % units] * incoming[index],
-                false => T::ZERO,
-            };
-            let current = gradients.get_or_alloc_mut(&current)?;
-            current
-                .iter_mut()
-                .enumerate()
-                .for_each(|(index, g)| *g += through(index));
-            let drive = &mut gradients.get_or_alloc_mut(&drive)?[place.clone()];
-            drive.iter_mut().enumerate().for_each(|(index, g)| *g += through(index));
-            Ok(())
-        });
-        ghosts.push(next.ghost());
-        rate = next;
+        before.copy_from_slice(now);
     }
-    let all = device.try_tensor_from_vec(history, (steps * trials, units))?;
-    let whole = all.ghost();
+    let all = device.try_tensor_from_vec(history.clone(), (steps * trials, units))?;
+    let (after, weights, drive) = (all.ghost(), recurrent.clone(), drive.ghost());
+    let device = device.clone();
     tape.add_backward_op(move |gradients| {
-        let incoming = gradients.get_or_alloc_mut(&whole)?.to_vec();
-        for (ghost, incoming) in ghosts.iter().zip(incoming.chunks_exact(len)) {
-            let own = gradients.get_or_alloc_mut(ghost)?;
-            own.iter_mut()
-                .zip(incoming)
-                .for_each(|(own, incoming)| *own += *incoming);
+        // From dL/dr to dL/du, the last step first.
+        let mut delta = gradients.get_or_alloc_mut(&after)?.to_vec();
+        let transposed = weights.clone().try_permute::<_, Axes2<1, 0>>()?;
+        let mut carried = vec![T::ZERO; len];
+        for step in (0..steps).rev() {
+            let (delta, active) = (&mut delta[step * len..][..len], &active[step * len..][..len]);
+            for (index, (delta, carried)) in delta.iter_mut().zip(&mut carried).enumerate() {
+                let (incoming, alpha) = (*delta + *carried, alpha[index % units]);
+                *delta = if active[index] { alpha * incoming } else { T::ZERO };
+                *carried = (<T as Real>::ONE - alpha) * incoming;
+            }
+            let through = device.try_tensor_from_vec(delta.to_vec(), (trials, units))?;
+            let through = through.try_matmul(transposed.clone())?.as_vec();
+            carried
+                .iter_mut()
+                .zip(through)
+                .for_each(|(carried, through)| *carried += through);
         }
+        let own = gradients.get_or_alloc_mut(&drive)?;
+        own.iter_mut().zip(&delta).for_each(|(own, delta)| *own += *delta);
+        // The first step begins with r = 0.
+        let (rows, first) = ((steps - 1) * trials, len.min(delta.len()));
+        history.truncate(rows * units);
+        let sources = device.try_tensor_from_vec(history, (rows, units))?;
+        let delta = device.try_tensor_from_vec(delta[first..].to_vec(), (rows, units))?;
+        let found = sources.try_permute::<_, Axes2<1, 0>>()?.try_matmul(delta)?.as_vec();
+        let own = gradients.get_or_alloc_mut(&weights)?;
+        own.iter_mut().zip(found).for_each(|(own, found)| *own += found);
         Ok(())
     });
     Ok((all, tape))
+}
+
+/// The drive of all steps from what is shown, `[rows, inputs]` times the input weights. The gradient by what is shown, which
+/// takes as long as the drive itself, is left out unless asked for.
+fn drive<T>(
+    shown: &Matrix<T>,
+    weights: &Matrix<T>,
+    features: bool,
+    mut tape: OwnedTape<T, Cpu>,
+) -> Result<(Matrix<T>, OwnedTape<T, Cpu>), AssocError>
+where
+    T: Real + Dtype,
+    Cpu: Device<T> + Storage<T, Vec: DerefMut<Target = Vec<T>>>,
+{
+    let drive = shown.clone().try_matmul(weights.clone())?;
+    let (after, shown, weights) = (drive.ghost(), shown.clone(), weights.clone());
+    let shape = *drive.shape();
+    let device = Cpu::default();
+    tape.add_backward_op(move |gradients| {
+        let delta = gradients.get_or_alloc_mut(&after)?.to_vec();
+        let delta = device.try_tensor_from_vec(delta, shape)?;
+        let sources = shown.clone().try_permute::<_, Axes2<1, 0>>()?;
+        let found = sources.try_matmul(delta.clone())?.as_vec();
+        let own = gradients.get_or_alloc_mut(&weights)?;
+        own.iter_mut().zip(found).for_each(|(own, found)| *own += found);
+        if features {
+            let transposed = weights.clone().try_permute::<_, Axes2<1, 0>>()?;
+            let found = delta.try_matmul(transposed)?.as_vec();
+            gradients.get_or_alloc_mut(&shown)?.copy_from_slice(&found);
+        }
+        Ok(())
+    });
+    Ok((drive, tape))
 }
 
 #[cfg(test)]

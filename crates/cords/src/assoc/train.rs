@@ -1,16 +1,21 @@
 //! Training: batches of trials, Adam, a curriculum over delays, and an end when held-out images are answered well enough.
+//!
+//! The whole state is in checkpoints, from which a training goes on to the same bits.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
-use dfdx::tensor::{Cpu, Gradients, TensorFromVec};
-use dfdx::tensor_ops::AdamConfig;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::experiment::{GROUP, Presented, Setting};
 use super::source::Responses;
+use super::stimulus::Clip;
 use super::tasks::{Delay, Pool};
 use super::{AssocError, Layout, Objective, Share, Weights, group_gradient};
+use crate::device::{Cpu, Device};
+use crate::learn::{Checkpoints, Found, Optimiser, OptimiserKind, Snapshot, SnapshotError, clip_gradient_norm};
 
 /// How long and how fast is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +29,7 @@ pub struct TrainOptions {
     pub batch: usize,
     /// Adam's learning rate.
     pub learning_rate: f64,
-    /// Largest Euclidean norm of the gradient; longer ones are shortened to it.
+    /// Largest Euclidean norm of the areas' gradient, and of the front-end's; longer ones are shortened to it.
     pub clip: f64,
     /// Different trials that are learned from. Delays and noise are new each time.
     pub distinct: u64,
@@ -91,18 +96,82 @@ pub struct TrainRecord {
     pub loss: f64,
     /// Mean norm of the gradient before clipping.
     pub gradient_norm: f64,
+    /// The same of the front-end's parameters; 0 where it does not learn.
+    pub front_end_norm: f64,
     /// Answers on validation images.
     pub answers: usize,
     /// Those that were right.
     pub right: usize,
 }
 
+/// Numbers of a record.
+const VALUES: usize = 9;
+
 impl TrainRecord {
+    fn values(&self) -> [f64; VALUES] {
+        [
+            self.step as f64,
+            self.trials as f64,
+            self.delays,
+            self.objective,
+            self.loss,
+            self.gradient_norm,
+            self.front_end_norm,
+            self.answers as f64,
+            self.right as f64,
+        ]
+    }
+
+    fn from_values(values: [f64; VALUES]) -> Self {
+        let [
+            step,
+            trials,
+            delays,
+            objective,
+            loss,
+            gradient_norm,
+            front_end_norm,
+            answers,
+            right,
+        ] = values;
+        Self {
+            step: step as usize,
+            trials: trials as u64,
+            delays,
+            objective,
+            loss,
+            gradient_norm,
+            front_end_norm,
+            answers: answers as usize,
+            right: right as usize,
+        }
+    }
+
     /// Accuracy on validation images.
     pub fn accuracy(&self) -> f64 {
         self.right as f64 / self.answers.max(1) as f64
     }
 }
+
+/// How far a training is, as told to whoever watches it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TrainProgress<'a> {
+    /// Gradient steps that are done.
+    Step(usize),
+    /// A validation.
+    Validated(&'a TrainRecord),
+    /// It goes on from a checkpoint after so many gradient steps.
+    Continued(usize),
+    /// There is a checkpoint that must not be used, and why; training starts from the beginning.
+    CheckpointRefused(String),
+    /// A checkpoint was written after so many gradient steps.
+    CheckpointWritten(usize),
+    /// A checkpoint could not be written, and why; training goes on.
+    CheckpointFailed(String),
+}
+
+/// Called as training goes on; breaking off ends it, with a checkpoint where there is a place for one.
+pub type TrainObserver<'a> = dyn FnMut(TrainProgress<'_>) -> ControlFlow<()> + 'a;
 
 /// What training came to.
 #[derive(Clone, Debug)]
@@ -120,10 +189,15 @@ const VALIDATION: u64 = 1 << 40;
 /// See [`VALIDATION`].
 pub(super) const TEST: u64 = 1 << 41;
 
-/// Trains from given weights on trials of the pool `train`, watching the pool `validation`.
+/// Trains from given weights on trials of the first pool, watching the second. A front-end that learns is trained with them, and
+/// is left in `responses` as it is at the end.
 ///
 /// # Errors
 /// [`AssocError`]: what does not fit, [`AssocError::Diverged`], [`AssocError::Stopped`] where `observe` breaks off.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is trained, on what, how, and who watches"
+)]
 pub fn train(
     layout: &Layout,
     start: Weights<f32>,
@@ -131,85 +205,162 @@ pub fn train(
     responses: &mut Responses<'_>,
     pools: (&Pool, &Pool),
     options: &TrainOptions,
-    observe: &mut dyn FnMut(&TrainRecord) -> ControlFlow<()>,
+    checkpoints: Option<&Checkpoints<'_>>,
+    observe: &mut TrainObserver<'_>,
 ) -> Result<Trained, AssocError> {
     layout.validate()?;
     options.validate()?;
     start.check(layout)?;
-    let (pool, validation) = pools;
-    let delays = setting.timing.delays.len().max(1);
-    let mut level = if options.curriculum { 1 } else { delays };
-    let mut weights = start;
-    let mut adam = Adam::new(&weights, options.learning_rate)?;
-    let mut records: Vec<TrainRecord> = Vec::new();
-    let (mut passed, mut seen) = (0, 0u64);
-    let (mut objective, mut loss, mut norms, mut since) = (0.0, 0.0, 0.0, 0usize);
-    for step in 0..=options.steps {
-        let share = level as f64 / delays as f64;
-        if step % options.validate_every == 0 || step == options.steps {
-            let trials = setting.draw(
-                validation,
-                VALIDATION,
-                options.validation_trials,
-                None,
-                Delay::UpTo(share),
-            );
-            setting.prepare(responses, &trials, layout.dt_ms)?;
-            let acting = weights.effective(layout);
-            let answers = setting.run(layout, &acting, responses, &trials, true, &mut |_, _| {})?;
-            let mean = |sum: f64| if since == 0 { 0.0 } else { sum / since as f64 };
-            let record = TrainRecord {
-                step,
-                trials: seen,
-                delays: share,
-                objective: mean(objective),
-                loss: mean(loss),
-                gradient_norm: mean(norms),
-                answers: answers.len(),
-                right: answers.iter().filter(|answer| answer.is_right()).count(),
-            };
-            (objective, loss, norms, since) = (0.0, 0.0, 0.0, 0);
-            records.push(record);
-            if observe(&record).is_break() {
+    let training = Training {
+        layout,
+        setting,
+        pools,
+        options,
+    };
+    let mut course = Course::new(start, if options.curriculum { 1 } else { training.delays() });
+    let resumed = course.resume(checkpoints, responses);
+    let flow = match resumed {
+        Ok(false) => ControlFlow::Continue(()),
+        Ok(true) => observe(TrainProgress::Continued(course.step)),
+        Err(reason) => observe(TrainProgress::CheckpointRefused(reason)),
+    };
+    if flow.is_break() {
+        return Err(AssocError::Stopped);
+    }
+    let mut keeper = Keeper {
+        checkpoints,
+        last: Instant::now(),
+    };
+    loop {
+        let validates = course.step.is_multiple_of(options.validate_every) || course.step == options.steps;
+        if course.end.is_none() && validates {
+            let record = training.validate(&mut course, responses)?;
+            let flow = observe(TrainProgress::Validated(&record));
+            // What is complete is not stopped.
+            if flow.is_break() && course.end.is_none() {
+                keeper.write(&course, responses, observe);
                 return Err(AssocError::Stopped);
             }
-            passed = if record.accuracy() >= options.criterion {
-                passed + 1
-            } else {
-                0
-            };
-            if level < delays && passed > 0 {
-                (level, passed) = (level + 1, 0);
-            } else if passed >= options.patience {
-                return Ok(Trained {
-                    weights,
-                    records,
-                    reached: true,
-                });
-            }
         }
-        if step == options.steps {
-            break;
+        if let Some(reached) = course.end {
+            // Whatever is done with the result may be interrupted, too.
+            keeper.write(&course, responses, observe);
+            return Ok(Trained {
+                weights: course.areas.weights,
+                records: course.records,
+                reached,
+            });
         }
-        let share = level as f64 / delays as f64;
-        let trials = setting.draw(pool, seen, options.batch, Some(options.distinct), Delay::UpTo(share));
-        seen += options.batch as u64;
-        setting.prepare(responses, &trials, layout.dt_ms)?;
-        let found = batch_gradient(layout, &weights, setting, responses, &trials, &options.objective)?;
-        let norm = adam.step(found.gradient, options.clip, &mut weights)?;
-        if !(found.objective.is_finite() && norm.is_finite()) {
-            return Err(AssocError::Diverged { step });
+        training.step(&mut course, responses)?;
+        let stop = observe(TrainProgress::Step(course.step)).is_break();
+        if stop || keeper.is_due() {
+            keeper.write(&course, responses, observe);
         }
-        objective += found.objective;
-        loss += found.loss;
-        norms += norm;
-        since += 1;
+        if stop {
+            return Err(AssocError::Stopped);
+        }
     }
-    Ok(Trained {
-        weights,
-        records,
-        reached: false,
-    })
+}
+
+/// What stays the same while a network is trained.
+struct Training<'a> {
+    layout: &'a Layout,
+    setting: &'a Setting<'a>,
+    /// Training and validation.
+    pools: (&'a Pool, &'a Pool),
+    options: &'a TrainOptions,
+}
+
+impl Training<'_> {
+    fn delays(&self) -> usize {
+        self.setting.timing.delays.len().max(1)
+    }
+
+    /// Answers trials of validation images, and decides on the next delay or the end.
+    fn validate(&self, course: &mut Course, responses: &mut Responses<'_>) -> Result<TrainRecord, AssocError> {
+        let Self {
+            layout,
+            setting,
+            options,
+            ..
+        } = self;
+        let share = course.level as f64 / self.delays() as f64;
+        let count = options.validation_trials;
+        let trials = setting.draw(self.pools.1, VALIDATION, count, None, Delay::UpTo(share));
+        setting.prepare(responses, &trials, layout.dt_ms)?;
+        let acting = course.areas.weights.effective(layout);
+        let answers = setting.run(layout, &acting, responses, &trials, true, &mut |_, _| {})?;
+        let means = std::mem::take(&mut course.sums).means();
+        let record = TrainRecord {
+            step: course.step,
+            trials: course.seen,
+            delays: share,
+            objective: means.objective,
+            loss: means.loss,
+            gradient_norm: means.norm,
+            front_end_norm: means.front_end_norm,
+            answers: answers.len(),
+            right: answers.iter().filter(|answer| answer.is_right()).count(),
+        };
+        course.records.push(record);
+        course.passed = if record.accuracy() >= options.criterion {
+            course.passed + 1
+        } else {
+            0
+        };
+        if course.level < self.delays() && course.passed > 0 {
+            (course.level, course.passed) = (course.level + 1, 0);
+        } else if course.passed >= options.patience {
+            course.end = Some(true);
+        }
+        if course.step == options.steps && course.end.is_none() {
+            course.end = Some(false);
+        }
+        Ok(record)
+    }
+
+    /// One gradient step on a batch of trials.
+    fn step(&self, course: &mut Course, responses: &mut Responses<'_>) -> Result<(), AssocError> {
+        let Self {
+            layout,
+            setting,
+            options,
+            ..
+        } = self;
+        let share = course.level as f64 / self.delays() as f64;
+        let batch = options.batch;
+        let trials = setting.draw(
+            self.pools.0,
+            course.seen,
+            batch,
+            Some(options.distinct),
+            Delay::UpTo(share),
+        );
+        setting.prepare(responses, &trials, layout.dt_ms)?;
+        let through = responses.learner().is_some();
+        let weights = &course.areas.weights;
+        let found = batch_gradient(
+            layout,
+            weights,
+            setting,
+            responses,
+            &trials,
+            &options.objective,
+            through,
+        )?;
+        let norm = course.areas.step(&found.gradient, options.learning_rate, options.clip);
+        let front_end_norm = match through {
+            true => responses.learn(&found.at_clips, options.clip)?,
+            false => 0.0,
+        };
+        if !(found.objective.is_finite() && norm.is_finite() && front_end_norm.is_finite()) {
+            return Err(AssocError::Diverged { step: course.step });
+        }
+        course.seen += batch as u64;
+        course.step += 1;
+        course.sums.add(&found, norm, front_end_norm);
+        Ok(())
+    }
 }
 
 /// Loss and gradient of a batch.
@@ -217,6 +368,8 @@ struct BatchGradient {
     objective: f64,
     loss: f64,
     gradient: Weights<f32>,
+    /// Gradient by the scaled responses, `[steps, features]` of each clip; empty unless asked for.
+    at_clips: BTreeMap<Clip, Vec<f32>>,
 }
 
 /// Groups side by side, summed in their order.
@@ -227,6 +380,7 @@ fn batch_gradient(
     responses: &Responses<'_>,
     trials: &[Presented],
     objective: &Objective,
+    through: bool,
 ) -> Result<BatchGradient, AssocError> {
     let groups = trials
         .par_chunks(GROUP)
@@ -246,74 +400,212 @@ fn batch_gradient(
                 mask,
                 trials: group.trials as f64 / trials.len() as f64,
             };
-            group_gradient(layout, weights, group, objective, share, false)
+            group_gradient(layout, weights, group, objective, share, through)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let mut sum = BatchGradient {
         objective: 0.0,
         loss: 0.0,
         gradient: Weights::zeros(layout),
+        at_clips: BTreeMap::new(),
     };
-    for one in found {
+    for (one, presented) in found.iter().zip(trials.chunks(GROUP)) {
         sum.objective += one.objective;
         sum.loss += one.loss;
         for (sum, one) in sum.gradient.blocks_mut().into_iter().zip(one.weights.blocks()) {
             sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         }
+        if through {
+            setting.add_at_clips(layout, presented, &one.features, &mut sum.at_clips);
+        }
     }
     Ok(sum)
 }
 
-/// Adam over the four blocks, by dfdx's update with moments that are kept under each block's tensor.
-struct Adam {
-    config: AdamConfig,
-    steps: i32,
-    parameters: Vec<dfdx::tensor::Tensor<(usize,), f32, Cpu>>,
-    first: Gradients<f32, Cpu>,
-    second: Gradients<f32, Cpu>,
+/// The areas' weights, and their optimiser's memory: one buffer a block.
+struct Areas {
+    weights: Weights<f32>,
+    optimiser: Optimiser<f32, Cpu>,
 }
 
-impl Adam {
-    fn new(weights: &Weights<f32>, learning_rate: f64) -> Result<Self, AssocError> {
-        let device = Cpu::default();
-        let parameters = weights
-            .blocks()
-            .into_iter()
-            .map(|block| device.try_tensor_from_vec(block.clone(), (block.len(),)))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            config: AdamConfig {
-                lr: learning_rate,
-                ..AdamConfig::default()
-            },
-            steps: 0,
-            parameters,
-            first: Gradients::leaky(),
-            second: Gradients::leaky(),
-        })
+impl Areas {
+    fn new(weights: Weights<f32>) -> Self {
+        let lengths = weights.blocks().map(Vec::len);
+        Self {
+            optimiser: Optimiser::new(&Cpu, OptimiserKind::Adam { weight_decay: 0.0 }, &lengths),
+            weights,
+        }
     }
 
     /// One step along a gradient of which the norm, returned, is cut at `clip`.
-    fn step(&mut self, mut gradient: Weights<f32>, clip: f64, weights: &mut Weights<f32>) -> Result<f64, AssocError> {
-        let squares = gradient.blocks().into_iter().flatten().map(|g| f64::from(*g).powi(2));
-        let norm = squares.sum::<f64>().sqrt();
-        if norm > clip {
-            let scale = (clip / norm) as f32;
-            gradient.blocks_mut().into_iter().flatten().for_each(|g| *g *= scale);
+    fn step(&mut self, gradient: &Weights<f32>, learning_rate: f64, clip: f64) -> f64 {
+        let mut gradients = gradient.blocks().map(|block| Cpu.upload(block));
+        let norm = clip_gradient_norm(&Cpu, Some(clip), &mut gradients);
+        let mut parameters = self.weights.blocks().map(|block| Cpu.upload(block));
+        self.optimiser.step(learning_rate, &gradients, &mut parameters);
+        for (block, parameter) in self.weights.blocks_mut().into_iter().zip(&parameters) {
+            *block = Cpu.download(parameter);
         }
-        self.steps += 1;
-        let blocks = gradient.blocks().into_iter().zip(weights.blocks_mut());
-        for (parameter, (gradient, block)) in self.parameters.iter_mut().zip(blocks) {
-            let mut own = Gradients::leaky();
-            own.get_or_alloc_mut(parameter)?.copy_from_slice(gradient);
-            let (first, second) = (
-                self.first.get_or_alloc_mut(parameter)?,
-                self.second.get_or_alloc_mut(parameter)?,
-            );
-            self.config
-                .try_update(self.steps, parameter, first, second, own.get_or_alloc_mut(parameter)?)?;
-            *block = parameter.as_vec();
+        norm
+    }
+}
+
+/// Sums since the last validation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    objective: f64,
+    loss: f64,
+    norm: f64,
+    front_end_norm: f64,
+    steps: f64,
+}
+
+impl Sums {
+    fn add(&mut self, found: &BatchGradient, norm: f64, front_end_norm: f64) {
+        self.objective += found.objective;
+        self.loss += found.loss;
+        self.norm += norm;
+        self.front_end_norm += front_end_norm;
+        self.steps += 1.0;
+    }
+
+    fn means(self) -> Self {
+        let steps = self.steps.max(1.0);
+        Self {
+            objective: self.objective / steps,
+            loss: self.loss / steps,
+            norm: self.norm / steps,
+            front_end_norm: self.front_end_norm / steps,
+            steps,
         }
-        Ok(norm)
+    }
+}
+
+/// How far a training is: all that a checkpoint holds, but for the front-end.
+struct Course {
+    areas: Areas,
+    /// Gradient steps done, and trials seen.
+    step: usize,
+    seen: u64,
+    /// Delays in use.
+    level: usize,
+    /// Validations in a row that reached the criterion.
+    passed: usize,
+    sums: Sums,
+    records: Vec<TrainRecord>,
+    /// Whether the criterion was reached, once training has ended.
+    end: Option<bool>,
+}
+
+/// Before the names of what a checkpoint holds of the front-end.
+const FRONT_END: &str = "front_end.";
+
+impl Course {
+    fn new(start: Weights<f32>, level: usize) -> Self {
+        Self {
+            areas: Areas::new(start),
+            step: 0,
+            seen: 0,
+            level,
+            passed: 0,
+            sums: Sums::default(),
+            records: Vec::new(),
+            end: None,
+        }
+    }
+
+    fn save(&self, responses: &mut Responses<'_>) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let end = self.end.map_or(0, |reached| 1 + u64::from(reached));
+        let place = [self.step as u64, self.seen, self.level as u64, self.passed as u64, end];
+        snapshot.put("course.place", &place);
+        let Sums {
+            objective,
+            loss,
+            norm,
+            front_end_norm,
+            steps,
+        } = self.sums;
+        snapshot.put("course.sums", &[objective, loss, norm, front_end_norm, steps]);
+        let records: Vec<f64> = self.records.iter().flat_map(TrainRecord::values).collect();
+        snapshot.put("course.records", &records);
+        for (number, block) in self.areas.weights.blocks().into_iter().enumerate() {
+            snapshot.put(block_name(number), block);
+        }
+        self.areas.optimiser.save(&mut snapshot);
+        if let Some(front_end) = responses.learner() {
+            snapshot.put_all(FRONT_END, front_end.save());
+        }
+        snapshot
+    }
+
+    /// Goes on from the last checkpoint, where there is one; `Err` says why it cannot be used.
+    fn resume(&mut self, checkpoints: Option<&Checkpoints<'_>>, responses: &mut Responses<'_>) -> Result<bool, String> {
+        let snapshot = match checkpoints.map(Checkpoints::read) {
+            None | Some(Found::Nothing) => return Ok(false),
+            Some(Found::Refused(reason)) => return Err(reason),
+            Some(Found::Usable(snapshot)) => snapshot,
+        };
+        let initial = self.save(responses);
+        self.restore(&snapshot, responses).map(|()| true).map_err(|error| {
+            // What was just written fits.
+            let _ = self.restore(&initial, responses);
+            error.to_string()
+        })
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, responses: &mut Responses<'_>) -> Result<(), SnapshotError> {
+        let place: Vec<u64> = snapshot.get("course.place", 5)?;
+        let sums: Vec<f64> = snapshot.get("course.sums", 5)?;
+        let records: Vec<[f64; VALUES]> = snapshot.rows("course.records")?;
+        for (number, block) in self.areas.weights.blocks_mut().into_iter().enumerate() {
+            *block = snapshot.get(&block_name(number), block.len())?;
+        }
+        self.areas.optimiser.restore(snapshot)?;
+        if let Some(front_end) = responses.learner() {
+            front_end.restore(&snapshot.part(FRONT_END))?;
+            responses.clear();
+        }
+        (self.step, self.seen) = (place[0] as usize, place[1]);
+        (self.level, self.passed) = (place[2] as usize, place[3] as usize);
+        self.end = place[4].checked_sub(1).map(|reached| reached == 1);
+        self.sums = Sums {
+            objective: sums[0],
+            loss: sums[1],
+            norm: sums[2],
+            front_end_norm: sums[3],
+            steps: sums[4],
+        };
+        self.records = records.into_iter().map(TrainRecord::from_values).collect();
+        Ok(())
+    }
+}
+
+fn block_name(number: usize) -> String {
+    format!("areas.{number}")
+}
+
+/// Writes checkpoints when they are due.
+struct Keeper<'a> {
+    checkpoints: Option<&'a Checkpoints<'a>>,
+    last: Instant,
+}
+
+impl Keeper<'_> {
+    fn is_due(&self) -> bool {
+        self.checkpoints
+            .is_some_and(|checkpoints| self.last.elapsed() >= checkpoints.every)
+    }
+
+    fn write(&mut self, course: &Course, responses: &mut Responses<'_>, observe: &mut TrainObserver<'_>) {
+        let Some(checkpoints) = self.checkpoints else { return };
+        let written = checkpoints.write(&course.save(responses));
+        // Also after a failure: a full disk is not asked again after every step.
+        self.last = Instant::now();
+        // Training is between two steps, or at its end: whether it shall stop is asked there.
+        let _ = observe(match written {
+            Ok(()) => TrainProgress::CheckpointWritten(course.step),
+            Err(error) => TrainProgress::CheckpointFailed(error.to_string()),
+        });
     }
 }

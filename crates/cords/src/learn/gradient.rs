@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use super::history::HistoryPrecision;
 use super::memory::{Memory, Plan};
-use super::rollout::{Gradients, GroupLoss, Rollout, keep_largest};
+use super::rollout::{GroupLoss, Rollout, keep_largest};
+use super::trajectory::Gradients;
 use super::{Objective, TrainError};
 use crate::device::{Cpu, Device};
 use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
@@ -297,7 +298,13 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
         } else {
             (Memory::Unlimited, HistoryPrecision::Exact)
         };
-        let plan = Plan::new(connections, &self.objective, batch.labels.len(), memory, precision)?;
+        let plan = Plan::new(
+            connections,
+            (self.objective.steps(), self.objective.ramp.len()),
+            batch.labels.len(),
+            memory,
+            precision,
+        )?;
         if plan != self.trials.plan {
             self.trials = BatchGradient::new(&self.objective, plan);
         }
@@ -321,19 +328,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
                 }
             },
         );
-        let buffers = self.weights.gradients(&device, &self.sums.weights, &self.sums.biases);
-        let mut gradients = Parameters::new();
-        for (name, parameter) in self.parameters.iter() {
-            let index = self.weights.names.iter().position(|trained| trained == name);
-            let data = index.map(|index| device.download(&buffers[index])).unwrap_or_default();
-            gradients.insert(
-                name,
-                Tensor {
-                    shape: parameter.shape.clone(),
-                    data,
-                },
-            );
-        }
+        let gradients = named_gradients(&device, &self.parameters, &self.weights, &self.sums);
         device.check()?;
         Ok(Gradient {
             loss,
@@ -342,6 +337,24 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
             activity,
         })
     }
+}
+
+/// Gradients of all parameters under their names, from those of effective weights and biases; empty for what is not trained.
+pub(crate) fn named_gradients<T: Real, D: Device<T>>(
+    device: &D,
+    parameters: &Parameters<T>,
+    weights: &Weights<T, D>,
+    sums: &Gradients<D::Buffer>,
+) -> Parameters<T> {
+    let buffers = weights.gradients(device, &sums.weights, &sums.biases);
+    let mut gradients = Parameters::new();
+    for (name, parameter) in parameters.iter() {
+        let index = weights.names.iter().position(|trained| trained == name);
+        let data = index.map(|index| device.download(&buffers[index])).unwrap_or_default();
+        let shape = parameter.shape.clone();
+        gradients.insert(name, Tensor { shape, data });
+    }
+    gradients
 }
 
 /// Checks the number of images and that every label is a class.

@@ -4,8 +4,8 @@
 //! Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits. (How many images a
 //! group has, which a GPU's memory decides, does show in the last bits.)
 
+use super::TrainError;
 use super::history::{HeldStates, HistoryPrecision};
-use super::{Objective, TrainError};
 use crate::Real;
 use crate::device::Device;
 use crate::net::{Connections, ConvName, conv_shapes};
@@ -50,18 +50,18 @@ impl Plan {
         }
     }
 
-    /// The fastest for gradient steps of up to `images` images.
+    /// The fastest for gradient steps of up to `images` images, in trials of some steps of which a number is read out.
     ///
     /// # Errors
     /// [`TrainError::Memory`] where none fits into the budget.
     pub(crate) fn new<T: Real, D: Device<T>>(
         connections: &Connections<T, D>,
-        objective: &Objective,
+        (steps, window): (usize, usize),
         images: usize,
         memory: Memory,
         precision: HistoryPrecision,
     ) -> Result<Self, TrainError> {
-        let unlimited = Self::unlimited(connections, objective.steps(), precision);
+        let unlimited = Self::unlimited(connections, steps, precision);
         let budget = match memory {
             Memory::Unlimited => return Ok(unlimited),
             Memory::Every(interval) => return Ok(Self { interval, ..unlimited }),
@@ -70,7 +70,7 @@ impl Plan {
         let (device, units) = (&connections.device, connections.units());
         let group = images.min(device.group_images());
         let most = images.div_ceil(group).min(device.groups_in_flight(units));
-        let needs = Needs::new(connections, group, objective.steps(), objective.ramp.len());
+        let needs = Needs::new(connections, group, steps, window);
         needs.plan(most, precision, |groups| device.slowdown(units, groups), budget)
     }
 }

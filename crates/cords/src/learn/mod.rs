@@ -3,6 +3,7 @@
 //! Gradients are written by hand over the kernel interface; there is no tape. A batch is cut into groups of a fixed
 //! number of images whose gradients are summed in order, so the number of threads never shows in a result.
 
+mod activity;
 mod ahead;
 mod checkpoint;
 mod cnn_gradient;
@@ -23,8 +24,11 @@ mod optimise;
 mod rollout;
 mod snapshot;
 mod train;
+mod trajectory;
 
+pub(crate) use activity::{ActivityLearner, Shown};
 pub use checkpoint::Checkpoints;
+pub(crate) use checkpoint::Found;
 pub use cnn_gradient::{CnnGradient, CnnLoss, cnn_gradient};
 pub use config::{CnnConfig, DirectConfig, Fit};
 pub use error::TrainError;
@@ -40,4 +44,5 @@ pub use invert_training::{InvertConfig, TrainedInverse, train_inverse};
 pub use memory::Memory;
 pub use objective::{Objective, logspace};
 pub use optimise::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
+pub(crate) use snapshot::{Snapshot, SnapshotError};
 pub use train::{PhiCourse, TrainedCnn, TrainedCordsNet, WindowRecord, continue_cordsnet, train_cnn, train_cordsnet};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::trajectory::Part;
 use crate::Real;
 use crate::device::Device;
 use crate::net::Connections;
@@ -52,6 +53,13 @@ impl Objective {
     /// Steps of the part of the trial that has a gradient.
     pub(crate) fn steps(&self) -> usize {
         self.stimulus_steps + self.after_steps
+    }
+
+    /// What is shown when, in the part of the trial that has a gradient.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let part = |steps, shows| Part { steps, shows };
+        let parts = [part(self.stimulus_steps, true), part(self.after_steps, false)];
+        parts.into_iter().filter(|part| part.steps > 0).collect()
     }
 
     /// Place in the ramp of the state after `step` steps with a gradient.

@@ -126,6 +126,24 @@ impl Snapshot {
         Ok(rows.to_vec())
     }
 
+    /// Adds all lists of another snapshot, with `prefix` before their names.
+    pub(crate) fn put_all(&mut self, prefix: &str, other: Self) {
+        let named = other
+            .entries
+            .into_iter()
+            .map(|(name, entry)| (format!("{prefix}{name}"), entry));
+        self.entries.extend(named);
+    }
+
+    /// The lists whose names begin with `prefix`, without it.
+    pub(crate) fn part(&self, prefix: &str) -> Self {
+        let own = self.entries.iter().filter_map(|(name, entry)| {
+            let name = name.strip_prefix(prefix)?;
+            Some((name.to_owned(), entry.clone()))
+        });
+        Self { entries: own.collect() }
+    }
+
     /// Adds a parameter buffer of a device (or a moment of one).
     pub(crate) fn put_buffer<T: Real + Number, D: Device<T>>(&mut self, name: String, device: &D, buffer: &D::Buffer) {
         self.put(name, &device.download(buffer));

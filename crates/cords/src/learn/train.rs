@@ -5,8 +5,8 @@ use super::evaluate::{Evaluation, check_images, evaluate_cnn, evaluate_trials};
 use super::fit::{StepResult, Trainee, fit};
 use super::gradient::{BatchGradient, zero_gradients};
 use super::memory::{Memory, Plan};
-use super::rollout::Gradients;
 use super::snapshot::{Snapshot, SnapshotError};
+use super::trajectory::Gradients;
 use super::{
     Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Objective, Observer, Optimiser,
     TrainError, clip_gradient_norm,
@@ -159,7 +159,8 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         let weights = Weights::upload(device, architecture, parameters, cordsnet_others(architecture));
         let connections = Connections::new(device, architecture, euler, phi, &weights);
         let memory = config.memory_budget.map_or(Memory::Unlimited, Memory::Budget);
-        let plan = Plan::new(&connections, &objective, images.min(fit.batch), memory, config.history)?;
+        let trial = (objective.steps(), objective.ramp.len());
+        let plan = Plan::new(&connections, trial, images.min(fit.batch), memory, config.history)?;
         Ok(Self {
             architecture: architecture.clone(),
             euler: euler.clone(),

@@ -205,6 +205,16 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         }
     }
 
+    pub(crate) fn connections(&self) -> &Connections<T, D> {
+        &self.connections
+    }
+
+    /// Takes over trained values.
+    pub(crate) fn take(&mut self, weights: &Weights<T, D>) {
+        weights.download(&self.connections.device, &mut self.parameters);
+        self.connections.fill(weights);
+    }
+
     /// The network's sizes.
     pub fn architecture(&self) -> &Architecture {
         &self.connections.architecture

@@ -52,6 +52,18 @@ pub struct FitOptions {
 /// Pearson's r of prediction and response over the test stimuli, `[split][neuron]`; NaN where one of them does not vary.
 pub type Correlations = Vec<Vec<f64>>;
 
+/// How predictions agree with mean responses over the test stimuli.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Agreement {
+    /// Pearson's r.
+    pub r: Correlations,
+    /// Mean squared difference, `[split][neuron]`; `None` where predictions are not on the scale of responses.
+    pub squared_error: Option<Vec<Vec<f64>>>,
+}
+
+/// Pearson's r and mean squared difference of each neuron.
+type Agreeing = Vec<(f64, Option<f64>)>;
+
 /// Entries of the Gram matrices of splits that are worked on side by side: 64 MiB. Within a split work is divided too.
 const SIDE_BY_SIDE: usize = 1 << 23;
 
@@ -66,13 +78,13 @@ pub fn fit_each(
     features: &dyn Features,
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Correlations>, NeuralError> {
+) -> Result<Vec<Agreement>, NeuralError> {
     check(features.stimuli(), responses, options)?;
     if options.regression == Regression::NeuronToNeuron {
         return neuron_to_neuron(features, responses, options);
     }
     let gram = shared_gram(features, options)?;
-    let of_split = |split: &Split| -> Result<Vec<Vec<f64>>, NeuralError> {
+    let of_split = |split: &Split| -> Result<Vec<Agreeing>, NeuralError> {
         let Centred { train, test } = centred(gram.as_ref(), features, split)?;
         let fitter = Fitter::new(train, options)?;
         responses
@@ -83,9 +95,7 @@ pub fn fit_each(
             })
             .collect()
     };
-    Ok(by_bin(
-        options.splits.par_iter().map(of_split).collect::<Result<_, _>>()?,
-    ))
+    Ok(by_bin(over_splits(&options.splits, of_split)?))
 }
 
 /// Fits the responses of all time bins together, with one set of weights: the feature set of a bin predicts the responses in
@@ -97,7 +107,7 @@ pub fn fit_shared(
     features: &[&dyn Features],
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Correlations>, NeuralError> {
+) -> Result<Vec<Agreement>, NeuralError> {
     let stacked = Stacked { sets: features };
     let n = features.first().map_or(0, |set| set.stimuli());
     check(n, responses, options)?;
@@ -127,29 +137,32 @@ pub fn fit_shared(
             .flat_map(|bin| stimuli.iter().map(move |s| bin * n + s))
             .collect()
     };
-    let gram = shared_gram(&stacked, options)?;
-    let of_split = |split: &Split| -> Result<Vec<Vec<f64>>, NeuralError> {
-        let both = Split {
+    let splits: Vec<Split> = options
+        .splits
+        .iter()
+        .map(|split| Split {
             train: everywhere(&split.train),
             test: everywhere(&split.test),
-        };
-        let Centred { train, test } = centred(gram.as_ref(), &stacked, &both)?;
+        })
+        .collect();
+    let gram = shared_gram(&stacked, options)?;
+    let of_split = |split: &Split| -> Result<Vec<Agreeing>, NeuralError> {
+        let Centred { train, test } = centred(gram.as_ref(), &stacked, split)?;
         let predicted = Fitter::new(train, options)?
-            .fit(rows(&all, &both.train))?
+            .fit(rows(&all, &split.train))?
             .predict(test.as_ref());
-        let count = split.test.len();
+        // The first bin's rows of both parts are the stimuli themselves.
+        let count = split.test.len() / responses.len();
         Ok(responses
             .iter()
             .enumerate()
             .map(|(bin, responses)| {
                 let own = predicted.subrows(bin * count, count).to_owned();
-                agreement(&own, responses, &split.test)
+                agreement(&own, responses, &split.test[..count])
             })
             .collect())
     };
-    Ok(by_bin(
-        options.splits.par_iter().map(of_split).collect::<Result<_, _>>()?,
-    ))
+    Ok(by_bin(over_splits(&splits, of_split)?))
 }
 
 /// Fits the responses of one window from one feature set, and applies those weights to other feature sets, each compared
@@ -163,7 +176,7 @@ pub fn fit_once(
     applied: &[&dyn Features],
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Vec<Correlations>>, NeuralError> {
+) -> Result<Vec<Vec<Agreement>>, NeuralError> {
     check(fitted.stimuli(), responses, options)?;
     check(fitted.stimuli(), std::slice::from_ref(window), options)?;
     if let Regression::NeuronToNeuron | Regression::Pls { scale: true, .. } = options.regression {
@@ -178,7 +191,7 @@ pub fn fit_once(
         .iter()
         .map(|features| {
             let cross = Gram::cross(*features, fitted)?;
-            let of_split = |(split, fit): (&Split, &Fit)| -> Vec<Vec<f64>> {
+            let of_split = |(split, fit): (&Split, &Fit)| -> Vec<Agreeing> {
                 let predicted = fit.predict(gram.centred_cross(&cross, &split.test, &split.train).as_ref());
                 responses
                     .iter()
@@ -293,8 +306,8 @@ fn rows(values: &Mat<f64>, which: &[usize]) -> Mat<f64> {
     Mat::from_fn(which.len(), values.ncols(), |i, j| values[(which[i], j)])
 }
 
-/// Pearson's r of each column of a prediction with the responses of the test stimuli.
-fn agreement(predicted: &Mat<f64>, responses: &Mat<f64>, test: &[usize]) -> Vec<f64> {
+/// Agreement of each column of a prediction with the responses of the test stimuli.
+fn agreement(predicted: &Mat<f64>, responses: &Mat<f64>, test: &[usize]) -> Agreeing {
     let mut found = vec![0.0; test.len()];
     let mut expected = vec![0.0; test.len()];
     (0..responses.ncols())
@@ -303,21 +316,34 @@ fn agreement(predicted: &Mat<f64>, responses: &Mat<f64>, test: &[usize]) -> Vec<
                 found[i] = predicted[(i, j)];
                 expected[i] = responses[(*s, j)];
             }
-            pearson(&found, &expected).unwrap_or(f64::NAN)
+            let squares = found
+                .iter()
+                .zip(&expected)
+                .map(|(found, expected)| (found - expected).powi(2));
+            let squared_error = squares.sum::<f64>() / test.len() as f64;
+            (pearson(&found, &expected).unwrap_or(f64::NAN), Some(squared_error))
         })
         .collect()
 }
 
 /// `[split][bin][neuron]` to `[bin][split][neuron]`.
-fn by_bin(of_splits: Vec<Vec<Vec<f64>>>) -> Vec<Correlations> {
+fn by_bin(of_splits: Vec<Vec<Agreeing>>) -> Vec<Agreement> {
     let bins = of_splits.first().map_or(0, Vec::len);
-    let mut out: Vec<Correlations> = vec![Vec::with_capacity(of_splits.len()); bins];
-    for of_bins in of_splits {
-        for (out, r) in out.iter_mut().zip(of_bins) {
-            out.push(r);
+    let of_bin = |bin: usize| {
+        let splits = || of_splits.iter().map(|of_bins| of_bins[bin].iter());
+        Agreement {
+            r: splits().map(|neurons| neurons.map(|(r, _)| *r).collect()).collect(),
+            squared_error: splits()
+                .map(|mut neurons| {
+                    neurons.try_fold(Vec::new(), |mut all, (_, error)| {
+                        all.push((*error)?);
+                        Some(all)
+                    })
+                })
+                .collect(),
         }
-    }
-    out
+    };
+    (0..bins).map(of_bin).collect()
 }
 
 /// What a regression needs of the training stimuli's features, for any number of responses.
@@ -432,7 +458,7 @@ fn neuron_to_neuron(
     features: &dyn Features,
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Correlations>, NeuralError> {
+) -> Result<Vec<Agreement>, NeuralError> {
     let q = responses[0].ncols();
     let columns = q * responses.len();
     /// Standardised responses of a split's training stimuli, and the best feature so far of each.
@@ -473,8 +499,8 @@ fn neuron_to_neuron(
             });
         first += width;
     })?;
-    let of_split = |(search, split): (&Search, &Split)| -> Result<Vec<Vec<f64>>, NeuralError> {
-        let mut all = vec![vec![f64::NAN; q]; responses.len()];
+    let of_split = |(search, split): (&Search, &Split)| -> Result<Vec<Agreeing>, NeuralError> {
+        let mut all: Vec<Agreeing> = vec![vec![(f64::NAN, None); q]; responses.len()];
         for (c, (_, feature)) in search.best.iter().enumerate() {
             let Some(feature) = feature else { continue };
             let mut value = [0.0];
@@ -484,7 +510,8 @@ fn neuron_to_neuron(
                 found.push(value[0]);
             }
             let expected: Vec<f64> = split.test.iter().map(|s| responses[c / q][(*s, c % q)]).collect();
-            all[c / q][c % q] = pearson(&found, &expected).unwrap_or(f64::NAN);
+            // A unit's activity is not on the scale of responses.
+            all[c / q][c % q].0 = pearson(&found, &expected).unwrap_or(f64::NAN);
         }
         Ok(all)
     };

@@ -2,6 +2,7 @@
 
 mod algebra;
 mod error;
+mod explainable;
 mod features;
 mod fit;
 mod gram;
@@ -15,13 +16,14 @@ mod summary;
 mod synthetic;
 
 pub use error::NeuralError;
+pub use explainable::{Explained, LEAST_EXPLAINABLE, TestVariance, test_variances, variance_explained};
 pub use features::{ActivityFile, AreaFeatures, FeatureMatrix, PixelFeatures, Reordered, When};
-pub use fit::{Correlations, FitOptions, Regression, fit_each, fit_once, fit_shared};
+pub use fit::{Agreement, Correlations, FitOptions, Regression, fit_each, fit_once, fit_shared};
 pub use gram::{Centred, Features, Gram};
 pub use pls::{PlsFit, PlsRule, pls};
 pub use recordings::{Neuron, NwbOptions, Presentations, Recordings, from_presentations};
 pub use ridge::{Principal, RidgePath, ridge};
 pub use scores::{mean_and_deviation, median, pearson, spearman_brown, split_half};
 pub use splits::{Split, SplitOptions, shuffle_splits, stratified_splits};
-pub use summary::{NeuronScore, Paired, Reliabilities, Summary, neuron_scores, paired, summarise};
+pub use summary::{Limits, NeuronScore, Paired, Reliabilities, Summary, neuron_scores, paired, summarise};
 pub use synthetic::{SimulatedRegion, SimulationOptions, Truth, simulate, times_within};

@@ -1,6 +1,7 @@
 //! Scores over neurons and splits, as Brain-Score aggregates them, and control comparisons paired by neuron.
 
-use super::fit::Correlations;
+use super::explainable::{Explained, LEAST_EXPLAINABLE, TestVariance, variance_explained};
+use super::fit::{Agreement, Correlations};
 use super::scores::{mean_and_deviation, median};
 
 /// Scores of a group of neurons in one condition.
@@ -24,6 +25,11 @@ pub struct Summary {
     /// Mean over neurons of r_n^2 / ceiling_n, of neurons whose r_n and ceiling_n are positive 0 where r_n is not: explained
     /// variance of what can be explained.
     pub explained: Option<f64>,
+    /// Mean over neurons of the fraction of explainable variance explained (see [`Explained::feve`]), of neurons of whose
+    /// variance at least [`LEAST_EXPLAINABLE`] can be explained.
+    pub feve: Option<f64>,
+    /// Number of those neurons; `None` where it cannot be said of any.
+    pub feve_neurons: Option<usize>,
 }
 
 /// One neuron in one condition.
@@ -37,13 +43,26 @@ pub struct NeuronScore {
     pub ceiling: Option<f64>,
     /// r^2 / ceiling where both are positive, 0 where r is not.
     pub explained: Option<f64>,
+    /// Explained and explainable variance, from single presentations.
+    pub variance: Option<Explained>,
 }
 
 /// Reliabilities `[neuron][halving]`.
 pub type Reliabilities = [Vec<Option<f64>>];
 
+/// How far recordings can be predicted at all; nothing of it with a single repetition.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits<'a> {
+    /// Split-half reliabilities.
+    pub reliability: Option<&'a Reliabilities>,
+    /// Variances over test stimuli, `[split][neuron]`, of the splits that were fitted.
+    pub variances: Option<&'a [Vec<TestVariance>]>,
+}
+
 /// Scores of each neuron.
-pub fn neuron_scores(r: &Correlations, reliability: Option<&Reliabilities>) -> Vec<NeuronScore> {
+pub fn neuron_scores(found: &Agreement, limits: Limits<'_>) -> Vec<NeuronScore> {
+    let r = &found.r;
+    let Limits { reliability, variances } = limits;
     let neurons = r.first().map_or(0, Vec::len);
     (0..neurons)
         .map(|n| {
@@ -60,13 +79,16 @@ pub fn neuron_scores(r: &Correlations, reliability: Option<&Reliabilities>) -> V
                 error: own.map(|(_, deviation)| deviation / (r.len() as f64).sqrt()),
                 ceiling,
                 explained,
+                variance: variances.and_then(|variances| variance_explained(found, variances, n)),
             }
         })
         .collect()
 }
 
 /// Scores of the neurons `group`.
-pub fn summarise(r: &Correlations, reliability: Option<&Reliabilities>, group: &[usize]) -> Summary {
+pub fn summarise(found: &Agreement, limits: Limits<'_>, group: &[usize]) -> Summary {
+    let r = &found.r;
+    let reliability = limits.reliability;
     let medians = r.iter().filter_map(|split| median(group.iter().map(|n| split[*n])));
     let score = mean_and_deviation(medians);
     let halvings = reliability.map_or(0, |all| all.first().map_or(0, Vec::len));
@@ -79,8 +101,13 @@ pub fn summarise(r: &Correlations, reliability: Option<&Reliabilities>, group: &
         (Some((r, _)), Some((ceiling, _))) if ceiling > 0.0 => Some(of(r, ceiling)),
         _ => None,
     };
-    let each = neuron_scores(r, reliability);
+    let each = neuron_scores(found, limits);
     let explained = mean_and_deviation(group.iter().filter_map(|n| each[*n].explained));
+    let variances: Vec<Explained> = group.iter().filter_map(|n| each[*n].variance).collect();
+    let enough = variances
+        .iter()
+        .filter(|variance| variance.explainable >= LEAST_EXPLAINABLE);
+    let feve: Vec<f64> = enough.filter_map(|variance| variance.feve).collect();
     Summary {
         neurons: group.len(),
         r: score.map(|(mean, _)| mean),
@@ -90,6 +117,8 @@ pub fn summarise(r: &Correlations, reliability: Option<&Reliabilities>, group: &
         ceiled: ceiled(|r, ceiling| r * r / ceiling),
         ceiled_squared: ceiled(|r, ceiling| (r / ceiling).powi(2)),
         explained: explained.map(|(mean, _)| mean),
+        feve: mean_and_deviation(feve.iter().copied()).map(|(mean, _)| mean),
+        feve_neurons: (!variances.is_empty()).then_some(feve.len()),
     }
 }
 
@@ -108,10 +137,10 @@ pub struct Paired {
 
 /// Differences of r, first less second, paired by neuron; `None` where no neuron has both.
 pub fn paired(first: &Correlations, second: &Correlations, group: &[usize]) -> Option<Paired> {
-    let (first, second) = (neuron_scores(first, None), neuron_scores(second, None));
+    let mean = |r: &Correlations, neuron: usize| mean_and_deviation(r.iter().map(|split| split[neuron]));
     let differences: Vec<f64> = group
         .iter()
-        .filter_map(|n| Some(first[*n].r? - second[*n].r?))
+        .filter_map(|n| Some(mean(first, *n)?.0 - mean(second, *n)?.0))
         .collect();
     let n = differences.len() as f64;
     let (mean, deviation) = mean_and_deviation(differences.iter().copied())?;

@@ -74,6 +74,11 @@ impl Pool {
         }
     }
 
+    /// Images of all classes.
+    pub fn images(&self) -> usize {
+        self.by_class.iter().map(Vec::len).sum()
+    }
+
     /// One image a class, numbered as the class: stimuli without a picture.
     pub fn one_hot(classes: usize) -> Self {
         Self {
