@@ -1,6 +1,7 @@
 //! `dynvis`: convolutional recurrent networks for vision as cached pipelines.
 
 mod cli;
+mod fail;
 mod key;
 mod pipeline;
 mod plan;

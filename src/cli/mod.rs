@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, [`error`] for everything that a user is told when something is wrong,
 //! [`ui`] as the only place that prints.
 
+mod accept;
 mod benchmark;
 mod check;
 mod dag;
@@ -50,6 +51,7 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Why(why::WhyArgs),
+    Accept(accept::AcceptArgs),
     Check(check::CheckArgs),
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
@@ -85,6 +87,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&mut ui, cache, args),
         Command::Plan(args) => plan::plan(&mut ui, cache, args),
         Command::Why(args) => why::why(&mut ui, cache, args),
+        Command::Accept(args) => accept::accept(&mut ui, cache, args),
         Command::Check(args) => check::check(&mut ui, args),
         Command::Show(args) => show::show(&mut ui, cache, args),
         Command::Diff(args) => diff::diff(&mut ui, cache, args),
@@ -153,6 +156,9 @@ struct SelectArgs {
     /// Execute even if up to date: all selected stages, or those named
     #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     force: Vec<String>,
+    /// Execute what is downstream of the forced stages too
+    #[arg(long, requires = "force")]
+    force_downstream: bool,
 }
 
 impl SelectArgs {
@@ -164,6 +170,7 @@ impl SelectArgs {
             until: self.until.clone(),
             force_all: self.force.iter().any(String::is_empty),
             force: self.force.iter().filter(|f| !f.is_empty()).cloned().collect(),
+            force_downstream: self.force_downstream,
         }
     }
 }

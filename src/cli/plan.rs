@@ -46,17 +46,23 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
         let stages: Vec<_> = planned
             .iter()
             .map(|p| {
+                let reasons: Vec<_> = p.decision.reasons.iter().map(Reason::to_json).collect();
                 json!({
                     "stage": pipeline.stage(p.id).name,
                     "kind": pipeline.stage(p.id).kind.name(),
                     "state": p.decision.state,
-                    "reasons": p.decision.reasons,
+                    "reasons": reasons,
                     "key": p.decision.key,
                     "expected_seconds": p.seconds,
                 })
             })
             .collect();
-        let document = json!({ "version": 1, "pipeline": pipeline.name, "stages": stages });
+        let document = json!({
+            "version": 1,
+            "pipeline": pipeline.name,
+            "expected_seconds": expected_seconds(&planned),
+            "stages": stages,
+        });
         ui.out(&format!("{document:#}\n"))?;
     } else {
         ui.out(&text(ui, &pipeline, &planned, args.members))?;
@@ -118,16 +124,21 @@ pub(crate) fn text(ui: &Ui, pipeline: &Pipeline, planned: &[Planned], all_member
     .filter(|s| count(*s) > 0)
     .map(|s| format!("{} {}", count(s), s.name()))
     .collect();
-    let known: f64 = planned
-        .iter()
-        .filter(|p| matches!(p.decision.state, State::Run | State::Maybe))
-        .filter_map(|p| p.seconds)
-        .sum();
+    let known = expected_seconds(planned);
     text += &format!("\n{} stages: {}", planned.len(), parts.join(", "));
     if known > 0.0 {
         text += &format!("; about {} of work by earlier runs", duration(known));
     }
     text + "\n"
+}
+
+/// Work of all stages that will or may run, as far as earlier executions tell.
+fn expected_seconds(planned: &[Planned]) -> f64 {
+    planned
+        .iter()
+        .filter(|p| matches!(p.decision.state, State::Run | State::Maybe))
+        .filter_map(|p| p.seconds)
+        .fold(0.0, |sum, seconds| sum + seconds)
 }
 
 fn row(name: &str, members: &[&Planned]) -> Vec<String> {

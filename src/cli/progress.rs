@@ -128,12 +128,18 @@ impl Reporter for Plain {
                 stage,
                 reasons,
                 threads,
+                gpus,
                 ..
             } => {
                 let plural = if *threads == 1 { "" } else { "s" };
+                let gpus = match gpus {
+                    [] => String::new(),
+                    gpus => format!(", GPU {}", gpus.join(",")),
+                };
                 let why = reasons_text(reasons);
-                self.ui
-                    .status(&format!("{stage:width$}  start ({threads} thread{plural}): {why}"));
+                self.ui.status(&format!(
+                    "{stage:width$}  start ({threads} thread{plural}{gpus}): {why}"
+                ));
             }
             Event::Progress { stage, update, .. } => {
                 if update.milestone {

@@ -8,8 +8,9 @@ use super::tables::{headline, tables_of};
 use super::ui::Ui;
 use super::wording::{duration, outcomes, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
+use crate::fail::{self, FailAt};
 use crate::plan::select;
-use crate::run::{Device, Failure, RunOptions, log_path};
+use crate::run::{Device, Failure, Gpu, RunOptions, log_path};
 use crate::store::{RunRecord, RunStatus, StageOutcome, Store};
 use crate::table::{Format, RenderOptions, render};
 
@@ -34,9 +35,18 @@ pub(crate) struct RunArgs {
     dry_run: bool,
     #[arg(long, value_enum, default_value_t = progress::Style::Auto)]
     progress: progress::Style,
+    /// For tests: where the process dies, or the disk is full
+    #[arg(long, hide = true, value_name = "STEP[:N][=full]")]
+    fail_at: Option<FailAt>,
+    /// For tests: GPUs of so many GiB, in place of this machine's
+    #[arg(long, hide = true, value_name = "GIB", value_delimiter = ',')]
+    fake_gpus: Option<Vec<u32>>,
 }
 
 pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u8, CommandError> {
+    if let Some(at) = args.fail_at {
+        fail::plan(at);
+    }
     let device = match args.device {
         Device::Auto => Device::Auto,
         asked => asked.resolve()?,
@@ -60,16 +70,21 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         jobs: args.jobs.map_or(threads, usize::from),
         threads,
         device,
+        gpus: args.fake_gpus.as_deref().map(fake_gpus),
         keep_going: args.keep_going,
         arguments: std::env::args().skip(1).collect(),
     };
     let mut reporter = progress::reporter(ui, args.progress, &pipeline);
-    let record = crate::run::run(&pipeline, &selection, &mut store, &options, reporter.as_mut())?;
+    let result = crate::run::run(&pipeline, &selection, &mut store, &options, reporter.as_mut());
     let failures = reporter.failures();
     drop(reporter);
     for (stage, failure) in &failures {
-        report_failure(ui, &store, &record, stage, failure);
+        report_failure(ui, &store, result.as_ref().ok(), stage, failure);
     }
+    if !failures.is_empty() {
+        report_full_disk(ui, &store);
+    }
+    let record = result?;
     summary(ui, &store, &record)?;
     Ok(match record.status {
         RunStatus::Interrupted => exit::INTERRUPTED,
@@ -81,7 +96,33 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     })
 }
 
-fn report_failure(ui: &mut Ui, store: &Store, record: &RunRecord, stage: &str, failure: &Failure) {
+fn fake_gpus(gib: &[u32]) -> Vec<Gpu> {
+    let gpu = |(ordinal, gib): (usize, &u32)| Gpu {
+        id: ordinal.to_string(),
+        ordinal,
+        memory: u64::from(*gib) << 30,
+    };
+    gib.iter().enumerate().map(gpu).collect()
+}
+
+/// Programs do not always say that this was in their way, and what they say is lost with it.
+fn report_full_disk(ui: &mut Ui, store: &Store) {
+    const LITTLE: u64 = 1 << 20;
+    if let Ok(stat) = rustix::fs::statvfs(store.root()) {
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < LITTLE {
+            ui.status(&format!(
+                "{} no space left on device: {} KiB are free where the cache is, {}",
+                ui.paint("hint:", "36"),
+                free >> 10,
+                store.root().display()
+            ));
+        }
+    }
+}
+
+/// `record` is there unless the run could not come to its end.
+fn report_failure(ui: &mut Ui, store: &Store, record: Option<&RunRecord>, stage: &str, failure: &Failure) {
     ui.status("");
     ui.status(&format!(
         "{} stage `{stage}` failed: {failure}",
@@ -95,7 +136,9 @@ fn report_failure(ui: &mut Ui, store: &Store, record: &RunRecord, stage: &str, f
             ui.status(&format!("{} {hint}", ui.paint("hint:", "36")));
         }
     }
-    if let Ok((folder, _)) = store.find_run(record.id.as_str()) {
+    if let Some(record) = record
+        && let Ok((folder, _)) = store.find_run(record.id.as_str())
+    {
         let log = log_path(&folder, stage);
         if let Ok(text) = fs_err::read_to_string(&log) {
             let lines: Vec<&str> = text.lines().collect();

@@ -4,7 +4,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::error::CommandError;
 use super::ui::Ui;
-use crate::stage::kinds;
+use crate::pipeline::Resources;
+use crate::stage::{Conditions, kinds, schema_of};
 
 /// Print the JSON Schema of pipeline files, for editors
 #[derive(clap::Args)]
@@ -18,7 +19,7 @@ pub(crate) fn schema(ui: &mut Ui, _: &SchemaArgs) -> Result<u8, CommandError> {
 fn pipeline_schema() -> Json {
     let mut properties = Map::new();
     for kind in kinds() {
-        properties.insert(kind.name().to_owned(), for_editors(kind.schema()));
+        properties.insert(kind.name().to_owned(), with_presets(kind.schema()));
     }
     let alternatives: Vec<Json> = kinds().iter().map(|k| json!({ "required": [k.name()] })).collect();
     properties.insert(
@@ -31,10 +32,17 @@ fn pipeline_schema() -> Json {
     );
     properties.insert(
         "resources".into(),
-        json!({ "type": "object", "additionalProperties": false, "properties": {
-            "cpu": { "type": "integer", "minimum": 1, "description": "Processor threads." },
-            "gpu": { "type": "integer", "minimum": 0, "description": "GPUs, where the machine has any." },
-        } }),
+        described(
+            schema_of::<Resources>(),
+            "What the stage takes while it runs; not part of the key.",
+        ),
+    );
+    properties.insert(
+        "ensure".into(),
+        described(
+            schema_of::<Conditions>(),
+            "What must hold of the stage's tables, by output, before they are published; not part of the key.",
+        ),
     );
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -47,6 +55,7 @@ fn pipeline_schema() -> Json {
             "description": { "type": "string", "description": "For people; not part of any key." },
             "seed": { "type": "integer", "minimum": 0, "default": 0, "description": "Seed of every stage that names none." },
             "headline": { "type": "string", "description": "Stage, or stage/table, to print at the end of a run." },
+            "pools": { "type": "object", "additionalProperties": { "type": "integer", "minimum": 1 }, "description": "What stages share besides threads and GPUs: name to number of units. One unit is a mutex." },
             "vars": { "type": "object", "description": "Values for ${vars.name}." },
             "stages": { "type": "object", "additionalProperties": {
                 "type": "object",
@@ -58,13 +67,16 @@ fn pipeline_schema() -> Json {
     })
 }
 
-/// Pipelines may also name a preset, give `${}` for any value, or one value for a list.
-fn for_editors(schema: &Json) -> Json {
-    let mut schema = relaxed(schema);
+fn described(schema: Json, description: &str) -> Json {
+    let mut schema = for_editors(&schema);
+    schema["description"] = description.into();
+    schema
+}
+
+/// As [`for_editors`], where a preset may be named too, which may bring what is required.
+fn with_presets(schema: &Json) -> Json {
+    let mut schema = for_editors(schema);
     if let Some(object) = schema.as_object_mut() {
-        object.remove("$schema");
-        object.remove("title");
-        // A preset may bring what is required.
         object.remove("required");
         if let Some(properties) = object.get_mut("properties").and_then(Json::as_object_mut) {
             properties.insert(
@@ -76,6 +88,16 @@ fn for_editors(schema: &Json) -> Json {
                 }),
             );
         }
+    }
+    schema
+}
+
+/// Pipelines may also give `${}` for any value, or one value for a list.
+fn for_editors(schema: &Json) -> Json {
+    let mut schema = relaxed(schema);
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("$schema");
+        object.remove("title");
     }
     schema
 }

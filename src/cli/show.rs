@@ -49,8 +49,11 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
                 Ok(0)
             }
             None => {
-                let table = find_table(&run, name)?.read(&store)?;
-                print(ui, &table, args)
+                let found = find_table(&run, name)?;
+                if let Some(why) = &found.stage.accepted {
+                    ui.status(&format!("`{}` was accepted without running: {why}", found.stage.name));
+                }
+                print(ui, &found.read(&store)?, args)
             }
         },
         None => {
@@ -58,14 +61,16 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
                 .iter()
                 .filter_map(|found| {
                     let table = found.read(&store).ok()?;
+                    let accepted = found.stage.accepted.as_ref();
                     Some(vec![
                         found.name(),
                         table.height().to_string(),
                         table.schema().description.clone(),
+                        accepted.map_or_else(String::new, |why| format!("accepted without running: {why}")),
                     ])
                 })
                 .collect();
-            ui.out(&simple_table(&["table", "rows", "what it holds"], rows, ui.width()))?;
+            ui.out(&simple_table(&["table", "rows", "what it holds", ""], rows, ui.width()))?;
             ui.status(&format!("`dynvis show {} STAGE/TABLE` shows one", args.reference));
             Ok(0)
         }

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::reading;
 use super::{PipelineArgs, open_store};
-use crate::key::changes;
-use crate::plan::{Request, World, plan, select};
+use crate::key::{Change, changes};
+use crate::pipeline::Pipeline;
+use crate::plan::{Planned, Reason, Request, World, plan, select};
 use crate::run::{StoreWorld, observe};
 
 /// Compare what a stage is now with what its present result was made from
@@ -18,6 +21,9 @@ pub(crate) struct WhyArgs {
     pipeline: PipelineArgs,
     /// The stage, or one member of its matrix
     stage: String,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u8, CommandError> {
@@ -36,28 +42,59 @@ pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u
         pipeline: &pipeline.name,
         observed: &observed,
     };
-    for planned in plan(&pipeline, &everything, &mut world) {
-        if !named.includes(planned.id) {
-            continue;
-        }
+    let planned: Vec<_> = plan(&pipeline, &everything, &mut world)
+        .into_iter()
+        .filter(|planned| named.includes(planned.id))
+        .map(|planned| {
+            let found = differences(&pipeline, &planned, &world);
+            (planned, found)
+        })
+        .collect();
+    if args.json {
+        let stages: Vec<_> = planned
+            .iter()
+            .map(|(planned, found)| {
+                let reasons: Vec<_> = planned.decision.reasons.iter().map(Reason::to_json).collect();
+                json!({
+                    "stage": pipeline.stage(planned.id).name,
+                    "state": planned.decision.state,
+                    "reasons": reasons,
+                    "changes": found,
+                })
+            })
+            .collect();
+        let document = json!({ "version": 1, "pipeline": pipeline.name, "stages": stages });
+        ui.out(&format!("{document:#}\n"))?;
+        return Ok(0);
+    }
+    for (planned, found) in &planned {
         let stage = pipeline.stage(planned.id);
         ui.out(&format!("{}: {}\n", stage.name, planned.decision.state.name()))?;
         for reason in &planned.decision.reasons {
             ui.out(&format!("  {reason}\n"))?;
         }
-        let before = world.current(&stage.name).and_then(|key| world.description(&key));
-        if let (Some(before), Some(after)) = (before, &planned.decision.description) {
-            let show = |v: &Option<serde_json::Value>| v.as_ref().map_or_else(|| "unset".into(), ToString::to_string);
-            let rows: Vec<_> = changes(&before, after)
-                .iter()
-                .map(|c| vec![c.path.clone(), show(&c.before), show(&c.after)])
-                .collect();
-            if rows.is_empty() {
-                ui.out("  nothing differs from what its result was made from\n")?;
-            } else {
-                ui.out(&simple_table(&["part of the key", "then", "now"], rows, ui.width()))?;
-            }
+        let Some(found) = found else {
+            continue;
+        };
+        let show = |v: &Option<serde_json::Value>| v.as_ref().map_or_else(|| "unset".into(), ToString::to_string);
+        let rows: Vec<_> = found
+            .iter()
+            .map(|c| vec![c.path.clone(), show(&c.before), show(&c.after)])
+            .collect();
+        if rows.is_empty() {
+            ui.out("  nothing differs from what its result was made from\n")?;
+        } else {
+            ui.out(&simple_table(&["part of the key", "then", "now"], rows, ui.width()))?;
         }
     }
     Ok(0)
+}
+
+/// What differs between what the stage's present result was made from and what it is now; none where either is not known.
+/// An accepted result was made from what it was computed for.
+fn differences(pipeline: &Pipeline, planned: &Planned, world: &StoreWorld) -> Option<Vec<Change>> {
+    let current = world.current(&pipeline.stage(planned.id).name)?;
+    let accepted = world.result(&current).and_then(|result| result.accepted.as_ref());
+    let before = world.description(accepted.map_or(&current, |accepted| &accepted.from))?;
+    Some(changes(&before, planned.decision.description.as_ref()?))
 }

@@ -77,5 +77,11 @@ pub(crate) fn outcomes(run: &RunRecord) -> String {
     .filter(|(outcome, _)| count(*outcome) > 0)
     .map(|(outcome, name)| format!("{} {name}", count(outcome)))
     .collect();
-    parts.join(", ")
+    let accepted = run.stages.iter().filter(|s| s.accepted.is_some()).count();
+    let accepted = if accepted > 0 {
+        format!(" ({accepted} accepted without running)")
+    } else {
+        String::new()
+    };
+    parts.join(", ") + &accepted
 }

@@ -10,6 +10,7 @@ mod presets;
 mod problem;
 mod reference;
 mod resolve;
+mod resources;
 mod validate;
 
 use std::path::PathBuf;
@@ -21,9 +22,10 @@ use serde_json::Value as Json;
 pub(crate) use load::{LoadOptions, load};
 pub(crate) use node::{Sources, Spot};
 pub(crate) use problem::{Problem, suggest};
+pub(crate) use resources::Resources;
 pub(crate) use validate::{types, unwrap_optional, variants};
 
-use crate::stage::{AnyKind, Artifact, Output};
+use crate::stage::{AnyKind, Artifact, Conditions, Output};
 
 /// Dense index of a stage (one member of a matrix) in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -38,6 +40,8 @@ pub(crate) struct Pipeline {
     pub(crate) root: PathBuf,
     /// `stage` or `stage/table` to print at the end of a run.
     pub(crate) headline: Option<String>,
+    /// What stages share besides threads and GPUs: name to number of units. One unit is a mutex.
+    pub(crate) pools: IndexMap<String, usize>,
     pub(crate) stages: Vec<Stage>,
 }
 
@@ -56,6 +60,8 @@ pub(crate) struct Stage {
     pub(crate) inputs: Vec<InputSlot>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) resources: Resources,
+    /// What must hold of its tables.
+    pub(crate) ensure: Conditions,
 }
 
 /// An input of a stage: which output of which stage fills it.
@@ -66,15 +72,6 @@ pub(crate) struct InputSlot {
     pub(crate) producer: StageId,
     pub(crate) output: String,
     pub(crate) artifact: Artifact,
-}
-
-/// What a stage takes while it runs. Never part of its identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Resources {
-    /// Processor threads; `None` takes a fair share of what is free.
-    pub(crate) cpu: Option<usize>,
-    /// GPUs, where the machine has any; ignored elsewhere.
-    pub(crate) gpu: usize,
 }
 
 /// A pipeline from its text alone, without presets and files: for tests of what comes after resolving.

@@ -169,7 +169,11 @@ pub(crate) fn parse(sources: &Sources, source: SourceId) -> Result<Node, SyntaxE
 
 /// Parses a text that stands for `source`; its places count in that source's lines and columns.
 pub(crate) fn parse_text(text: &str, source: SourceId) -> Result<Node, SyntaxError> {
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    // `n`, `no` and `on` are text: columns are called so, and programs take such arguments.
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+    };
     match serde_saphyr::from_str_with_options::<Raw>(text, options) {
         Ok(raw) => Ok(raw.into_node(source)),
         Err(error) => {
@@ -338,6 +342,16 @@ mod tests {
         assert!(matches!(value.value, Value::Int(10)));
         let lr = train.get("lr").expect("lr");
         assert!(matches!(lr.value, Value::Float(x) if x == 1e-3));
+    }
+
+    #[test]
+    fn only_true_and_false_are_booleans() {
+        let node = tree("[n, yes, off, true, False]");
+        let Value::List(items) = node.value else {
+            panic!("a list");
+        };
+        let texts: Vec<_> = items.iter().map(|item| item.as_text().unwrap_or("no text")).collect();
+        assert_eq!(texts, ["n", "yes", "off", "no text", "no text"]);
     }
 
     #[test]

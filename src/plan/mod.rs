@@ -17,7 +17,7 @@ pub(crate) use select::{Request, Selection, SelectionError, select};
 
 use crate::key::{ContentHash, Identity, StageKey, changes, description, stage_key};
 use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
-use crate::stage::MissingData;
+use crate::stage::{Broken, Conditions, MissingData};
 use crate::store::{Attempt, Health, ResultRecord};
 
 /// What is known about files and variables outside the pipeline that a stage reads.
@@ -39,6 +39,8 @@ pub(crate) trait World {
     /// Whether an earlier attempt left something to go on from.
     fn has_checkpoint(&self, key: &StageKey) -> bool;
     fn observed(&self, stage: StageId) -> Observed;
+    /// What a key's result lacks of what a stage declares.
+    fn broken_condition(&self, key: &StageKey, conditions: &Conditions) -> Option<Broken>;
 }
 
 /// State of a stage in a plan.
@@ -169,11 +171,25 @@ pub(crate) fn decide(
         State::Run | State::Maybe if decision.key.is_none() => Reason::NotSelectedMayBeCurrent,
         _ => Reason::NotSelected,
     };
+    let mut reasons = vec![reason];
+    reasons.extend(
+        decision
+            .reasons
+            .into_iter()
+            .filter(|r| matches!(r, Reason::Accepted { .. })),
+    );
     Decision {
         state: State::Excluded,
-        reasons: vec![reason],
-        ..decision
+        reasons,
+        key: decision.key,
+        description: decision.description,
     }
+}
+
+/// That a key's result was declared to be up to date, where it was.
+fn accepted(key: &StageKey, world: &dyn World) -> Option<Reason> {
+    let why = world.result(key)?.accepted.as_ref()?.reason.clone();
+    Some(Reason::Accepted { why })
 }
 
 fn decide_selected(
@@ -248,8 +264,14 @@ fn decide_selected(
     }
     if world.result(&key).is_some() {
         match world.health(&key) {
-            Health::Intact if previous.as_ref() == Some(&key) => decision.state = State::Cached,
-            Health::Intact => decision.state = State::Restore,
+            Health::Intact => match world.broken_condition(&key, &stage.ensure) {
+                Some(broken) => decision.reasons.push(Reason::ConditionBroken(broken)),
+                None => {
+                    let is_present = previous.as_ref() == Some(&key);
+                    decision.state = if is_present { State::Cached } else { State::Restore };
+                    decision.reasons.extend(accepted(&key, world));
+                }
+            },
             Health::Missing { slot } => {
                 decision.reasons.push(Reason::OutputMissing { output: slot });
             }

@@ -7,11 +7,11 @@ use serde_json::Value as Json;
 
 use crate::key::Change;
 use crate::pipeline::{Pipeline, Stage};
-use crate::stage::MissingData;
+use crate::stage::{Broken, MissingData};
 
-/// One reason. Serialises with its name as key.
+/// One reason. As JSON an object with its name under `reason`, its parts, and its line under `text`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", tag = "reason")]
 pub(crate) enum Reason {
     NeverRun,
     Parameter {
@@ -42,6 +42,8 @@ pub(crate) enum Reason {
         output: String,
     },
     OutputsChanged,
+    /// The result is there, but breaks a condition that the stage declares.
+    ConditionBroken(Broken),
     Forced,
     FailedBefore {
         run: String,
@@ -64,6 +66,19 @@ pub(crate) enum Reason {
     NotSelectedButCurrent,
     /// Not selected; whether its result is current shows once what it waits for has executed.
     NotSelectedMayBeCurrent,
+    /// The result was not computed: somebody declared it to be up to date.
+    Accepted {
+        why: String,
+    },
+}
+
+impl Reason {
+    /// The form for programs.
+    pub(crate) fn to_json(&self) -> Json {
+        let mut json = serde_json::to_value(self).unwrap_or_default();
+        json["text"] = self.to_string().into();
+        json
+    }
 }
 
 impl fmt::Display for Reason {
@@ -89,6 +104,9 @@ impl fmt::Display for Reason {
             Self::OutputMissing { output } => write!(f, "output `{output}` is missing"),
             Self::OutputDamaged { output } => write!(f, "output `{output}` is damaged"),
             Self::OutputsChanged => write!(f, "its outputs changed"),
+            Self::ConditionBroken(broken) => {
+                write!(f, "output `{}` breaks a condition: {}", broken.output, broken.problem)
+            }
             Self::Forced => write!(f, "forced"),
             Self::FailedBefore { run } => write!(f, "failed before (run {run})"),
             Self::InterruptedBefore { run } => write!(f, "interrupted before (run {run})"),
@@ -104,6 +122,7 @@ impl fmt::Display for Reason {
             Self::NotSelectedMayBeCurrent => {
                 write!(f, "not selected; whether its result is current shows during the run")
             }
+            Self::Accepted { why } => write!(f, "accepted without running: {why}"),
         }
     }
 }
@@ -147,4 +166,93 @@ pub(super) fn from_changes(pipeline: &Pipeline, stage: &Stage, changes: &[Change
         .collect();
     reasons.dedup();
     reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each, so that no line and no JSON form changes unnoticed.
+    fn every_reason() -> Vec<Reason> {
+        let text = |text: &str| text.to_owned();
+        let mut all = vec![
+            Reason::NeverRun,
+            Reason::Parameter {
+                path: text("epochs"),
+                before: Some(3.into()),
+                after: None,
+            },
+            Reason::Input {
+                slot: text("data"),
+                producer: Some(text("digits")),
+            },
+            Reason::Input {
+                slot: text("data"),
+                producer: None,
+            },
+            Reason::File { slot: text("0") },
+            Reason::CodeVersion {
+                before: text("1"),
+                after: text("2"),
+            },
+            Reason::Environment { name: text("PATH") },
+            Reason::OutputMissing { output: text("model") },
+            Reason::OutputDamaged { output: text("model") },
+            Reason::OutputsChanged,
+            Reason::ConditionBroken(Broken {
+                output: text("accuracy"),
+                problem: text("3 rows, at least 4 are needed"),
+            }),
+            Reason::Forced,
+            Reason::FailedBefore { run: text("kkllmmnn") },
+            Reason::InterruptedBefore { run: text("kkllmmnn") },
+            Reason::HasCheckpoint,
+            Reason::KeyFormat,
+            Reason::UpstreamMayChange { stage: text("cnn") },
+            Reason::UpstreamUnavailable { stage: text("cnn") },
+            Reason::DataMissing(MissingData {
+                what: text("the file `x`"),
+                place: text("data/x"),
+                hint: text("get it there"),
+            }),
+            Reason::NotSelected,
+            Reason::NotSelectedButCurrent,
+            Reason::NotSelectedMayBeCurrent,
+            Reason::Accepted {
+                why: text("a comment changed"),
+            },
+        ];
+        // The compiler asks for a new one here.
+        all.sort_by_key(|reason| match reason {
+            Reason::NeverRun => 0,
+            Reason::Parameter { .. } => 1,
+            Reason::Input { .. } => 2,
+            Reason::File { .. } => 3,
+            Reason::CodeVersion { .. } => 4,
+            Reason::Environment { .. } => 5,
+            Reason::OutputMissing { .. } => 6,
+            Reason::OutputDamaged { .. } => 7,
+            Reason::OutputsChanged => 8,
+            Reason::ConditionBroken(_) => 9,
+            Reason::Forced => 10,
+            Reason::FailedBefore { .. } => 11,
+            Reason::InterruptedBefore { .. } => 12,
+            Reason::HasCheckpoint => 13,
+            Reason::KeyFormat => 14,
+            Reason::UpstreamMayChange { .. } => 15,
+            Reason::UpstreamUnavailable { .. } => 16,
+            Reason::DataMissing(_) => 17,
+            Reason::NotSelected => 18,
+            Reason::NotSelectedButCurrent => 19,
+            Reason::NotSelectedMayBeCurrent => 20,
+            Reason::Accepted { .. } => 21,
+        });
+        all
+    }
+
+    #[test]
+    fn each_reason_has_its_line_and_its_json() {
+        let lines: Vec<String> = every_reason().iter().map(|r| r.to_json().to_string()).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
 }

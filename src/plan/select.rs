@@ -42,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) until: Vec<String>,
     pub(crate) force_all: bool,
     pub(crate) force: Vec<String>,
+    /// With what is downstream of what is forced.
+    pub(crate) force_downstream: bool,
 }
 
 /// Resolves a request. Names are stages, members (`cordsnet@seed=1`) or globs over either.
@@ -67,11 +69,14 @@ pub(crate) fn select(pipeline: &Pipeline, request: &Request) -> Result<Selection
         let needed = closure(end, |id| upstream(pipeline, id));
         included = included.intersection(&needed).copied().collect();
     }
-    let forced = if request.force_all {
+    let mut forced = if request.force_all {
         included.clone()
     } else {
         find_all(pipeline, &request.force)?
     };
+    if request.force_downstream {
+        forced = closure(forced, |id| pipeline.consumers(id).map(|s| s.id).collect());
+    }
     Ok(Selection { included, forced })
 }
 

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use model::{Edit, Memory, Study, Written, chosen};
+use model::{Edit, Memory, Outputs, Study, Written, chosen};
 
 /// Stages of these names, alone.
 fn only(names: &[&str]) -> Request {
@@ -57,19 +57,29 @@ fn any_event() -> impl Strategy<Value = Edit> {
         1 => Just(Edit::File(None)),
         1 => (0..20usize).prop_map(Edit::Damage),
         1 => (0..20usize).prop_map(Edit::Forget),
+        1 => (0..20usize).prop_map(Edit::Condition),
     ]
 }
 
-/// A request by numbers of stages: named ones, `only`, `from`, `until`, a forced one, all forced.
-type Numbers = (Vec<usize>, bool, Option<usize>, Option<usize>, Option<usize>, bool);
+/// A request by numbers of stages: named ones, `only`, `from`, `until`, a forced one, all forced, with what is downstream.
+type Numbers = (
+    Vec<usize>,
+    bool,
+    Option<usize>,
+    Option<usize>,
+    Option<usize>,
+    bool,
+    bool,
+);
 
 fn any_request() -> impl Strategy<Value = Numbers> {
     let one = || prop::option::weighted(0.2, 0..8usize);
     let named = prop_oneof![Just(Vec::new()), vec(0..8usize, 1..4)];
-    (named, any::<bool>(), one(), one(), one(), prop::bool::weighted(0.1))
+    let rare = || prop::bool::weighted(0.1);
+    (named, any::<bool>(), one(), one(), one(), rare(), any::<bool>())
 }
 
-fn request(study: &Study, (stages, only, from, until, force, force_all): &Numbers) -> Request {
+fn request(study: &Study, (stages, only, from, until, force, force_all, force_downstream): &Numbers) -> Request {
     let name = |n: &usize| study.stages[n % study.stages.len()].name.clone();
     Request {
         stages: stages.iter().map(name).collect(),
@@ -78,6 +88,7 @@ fn request(study: &Study, (stages, only, from, until, force, force_all): &Number
         until: until.iter().map(name).collect(),
         force_all: *force_all,
         force: force.iter().map(name).collect(),
+        force_downstream: *force_downstream,
     }
 }
 
@@ -115,6 +126,28 @@ proptest! {
         memory.run_all(&study)?;
         let again = memory.run_all(&study)?;
         prop_assert!(again.planned.iter().all(|s| *s == State::Cached), "{:?}", again.planned);
+    }
+
+    /// What takes the same as before does not execute, whatever executes upstream of it.
+    #[test]
+    fn early_cutoff_holds(study in any_study(), edited in 0..8usize, value in 0..3u8) {
+        let mut memory = Memory::new();
+        memory.run_all(&study)?;
+        let before = memory.fresh(&study.pipeline());
+        let mut edited_study = study.clone();
+        memory.apply(Edit::Parameter(edited, value), &mut edited_study);
+        let pipeline = edited_study.pipeline();
+        let after = memory.fresh(&pipeline);
+        let ran = memory.run_all(&edited_study)?;
+        let family = &study.stages[edited % study.stages.len()].name;
+        let held = |outputs: &[Option<Outputs>], input: &InputSlot| {
+            let of_stage = outputs[input.producer.0].iter().flatten();
+            of_stage.filter(|(slot, _)| *slot == input.output).cloned().collect::<Vec<_>>()
+        };
+        for stage in pipeline.stages.iter().filter(|stage| stage.family != *family) {
+            let same = stage.inputs.iter().all(|input| held(&before, input) == held(&after, input));
+            prop_assert!(!same || !ran.executed.contains(&stage.id), "{} executed", stage.name);
+        }
     }
 
     #[test]

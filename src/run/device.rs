@@ -6,6 +6,7 @@ use cords::device::cuda;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
+use super::resources::Gpu;
 
 /// Where stages compute that can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,41 @@ impl Device {
             Err(error) => missing(error.to_string()),
         }
     }
+
+    /// The GPUs that stages may have: every usable one for [`Device::Auto`], the one that was asked for, or none.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub(crate) fn gpus(self) -> Result<Vec<Gpu>, RunError> {
+        let ordinals: Vec<usize> = match self {
+            Self::Auto => (0..cuda::count().unwrap_or(0))
+                .filter(|ordinal| cuda::is_usable(*ordinal) == Ok(true))
+                .collect(),
+            asked => match asked.resolve()? {
+                Self::Cuda(ordinal) => vec![ordinal],
+                _ => Vec::new(),
+            },
+        };
+        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+        let gpu = |ordinal| {
+            let memory = cuda::total_memory(ordinal).map_err(|error| RunError::Device {
+                device: Self::Cuda(ordinal).to_string(),
+                reason: error.to_string(),
+            })?;
+            let id = id(visible.as_deref(), ordinal);
+            Ok(Gpu { id, ordinal, memory })
+        };
+        ordinals.into_iter().map(gpu).collect()
+    }
+}
+
+/// How a process that this one starts finds the GPU that is the `ordinal`-th here.
+fn id(visible: Option<&str>, ordinal: usize) -> String {
+    let named = visible.and_then(|list| list.split(',').nth(ordinal)).map(str::trim);
+    match named.filter(|name| !name.is_empty()) {
+        Some(name) => name.to_owned(),
+        None => ordinal.to_string(),
+    }
 }
 
 impl std::fmt::Display for Device {
@@ -73,6 +109,14 @@ impl FromStr for Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_those_of_the_environment() {
+        assert_eq!(id(None, 1), "1");
+        assert_eq!(id(Some("2, GPU-5f"), 0), "2");
+        assert_eq!(id(Some("2, GPU-5f"), 1), "GPU-5f");
+        assert_eq!(id(Some(""), 0), "0");
+    }
 
     #[test]
     fn names_of_devices() {

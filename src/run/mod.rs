@@ -14,12 +14,13 @@ use serde::Serialize;
 
 pub(crate) use device::Device;
 pub(crate) use dispatcher::{RunOptions, log_path, missing_data, run};
+pub(crate) use resources::Gpu;
 pub(crate) use worker::serve;
 pub(crate) use world::{StoreWorld, observe};
 
 use crate::pipeline::StageId;
 use crate::plan::{Planned, Reason};
-use crate::stage::{MissingData, StageError, Update};
+use crate::stage::{ErrorClass, MissingData, StageError, Update};
 use crate::store::{RunId, RunRecord, StageOutcome, StoreError};
 
 /// What happens during a run, in order.
@@ -37,6 +38,8 @@ pub(crate) enum Event<'a> {
         id: StageId,
         reasons: &'a [Reason],
         threads: usize,
+        /// Those that it has, as `CUDA_VISIBLE_DEVICES` names them.
+        gpus: &'a [String],
         #[serde(skip)]
         expected_seconds: Option<f64>,
     },
@@ -87,11 +90,24 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Stage(StageError),
     #[error("its process ended without a result ({status})")]
-    Crashed { status: String },
+    Crashed { status: String, class: Option<ErrorClass> },
+    #[error("it did not end within its {minutes} minutes")]
+    TimedOut { minutes: f64 },
     #[error("`{file}` changed while the stage ran; nothing was published")]
     InputChanged { file: String },
     #[error("{message}")]
-    Store { message: String },
+    Store { message: String, class: Option<ErrorClass> },
+}
+
+impl Failure {
+    /// Where another attempt may get over it.
+    fn class(&self) -> Option<ErrorClass> {
+        match self {
+            Self::Stage(error) => error.class,
+            Self::Crashed { class, .. } | Self::Store { class, .. } => *class,
+            Self::TimedOut { .. } | Self::InputChanged { .. } => None,
+        }
+    }
 }
 
 /// Data that selected stages need and that is not there.

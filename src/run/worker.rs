@@ -16,7 +16,8 @@ use serde_json::Value as Json;
 use super::device::Device;
 use super::protocol::Message;
 use super::signals::Termination;
-use crate::stage::{Context, Input, Said, StageError, Update, kind};
+use crate::fail::{self, FailAt, Step};
+use crate::stage::{Conditions, Context, Input, Said, StageError, Update, kind};
 
 /// What a worker is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,36 +25,44 @@ pub(crate) struct WorkerSpec {
     pub(crate) kind: String,
     pub(crate) params: Json,
     pub(crate) inputs: Vec<Input>,
+    pub(crate) ensure: Conditions,
     pub(crate) key: String,
     pub(crate) scratch: PathBuf,
     pub(crate) checkpoint: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) threads: usize,
     pub(crate) device: Device,
+    /// Bytes that it may take of the GPU; all of them if none.
+    pub(crate) gpu_memory: Option<u64>,
     pub(crate) parent: u32,
+    /// In tests.
+    pub(crate) fail_at: Option<FailAt>,
 }
 
 /// How often progress is sent at most.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Starts a worker in its own process group. `message` turns what it says into the dispatcher's terms;
+/// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `message` turns what it says into the dispatcher's terms;
 /// it is called with `None` when the worker closes its output. The worker holds the key's lock too, so that nobody else
 /// computes the key while a worker whose parent was killed still writes its checkpoint.
 pub(super) fn start<T: Send + 'static>(
     spec: &WorkerSpec,
     spec_path: &Path,
     log: &Path,
+    gpus: &str,
     lock: &File,
     sender: Sender<T>,
     message: impl Fn(Option<Message>) -> T + Send + 'static,
 ) -> std::io::Result<Child> {
     fs_err::write(spec_path, serde_json::to_vec(spec)?)?;
-    let log = fs_err::File::create(log)?.into_parts().0;
+    // Where it is tried again, behind what the attempts before have said.
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     // Not its path: the file there may have been replaced by a newer build while this run goes on.
     let mut child = Command::new("/proc/self/exe")
         .arg0("dynvis")
         .arg("worker")
         .arg(spec_path)
+        .env("CUDA_VISIBLE_DEVICES", gpus)
         // A lock belongs to the open file, and this is a way to hand that over; there is nothing to read.
         .stdin(lock.try_clone()?)
         .stdout(Stdio::piped())
@@ -91,6 +100,9 @@ pub(crate) fn serve(
     let parent = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
     if parent != i32::try_from(spec.parent).ok() {
         return Err(StageError::new("the process that asked for this stage is gone"));
+    }
+    if let Some(at) = spec.fail_at {
+        fail::plan(at);
     }
     let result = run_stage(spec, &termination, out, log);
     let last = match &result {
@@ -133,6 +145,7 @@ fn run_stage(
     termination
         .is_heeded
         .store(stage_kind.keeps_checkpoints(), Ordering::SeqCst);
+    let (scratch, ensure) = (spec.scratch.clone(), spec.ensure);
     let inputs: BTreeMap<String, Input> = spec.inputs.into_iter().map(|i| (i.slot.clone(), i)).collect();
     let mut context = Context {
         inputs,
@@ -140,12 +153,19 @@ fn run_stage(
         root: spec.root,
         threads: spec.threads,
         device: spec.device,
+        gpu_memory: spec.gpu_memory,
         key: spec.key,
         checkpoint: spec.checkpoint,
         stop: termination.requested.clone(),
         said: Box::new(said),
     };
-    stage_kind.run(&spec.params, &mut context)
+    stage_kind.run(&spec.params, &mut context)?;
+    fail::at(Step::Written)?;
+    match ensure.broken(|output| Some(scratch.join(output))) {
+        Some(broken) => return Err(broken.into()),
+        None => fail::at(Step::Ensured)?,
+    }
+    Ok(())
 }
 
 fn log_line(update: &Update, elapsed: Duration) -> String {

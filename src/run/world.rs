@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 use crate::key::{FingerprintError, StageKey};
 use crate::pipeline::{Pipeline, StageId};
 use crate::plan::{Observed, World};
+use crate::stage::{Broken, Conditions};
 use crate::store::{Attempt, Health, ResultRecord, Store};
 
 /// Reading less than this for the first time needs no announcement.
@@ -55,12 +56,9 @@ pub(crate) fn observe(
             missing: Vec::new(),
         });
     }
-    // What was read once need not be read again, whatever happens next.
-    if let Err(error) = store.save_fingerprints() {
-        let source = std::io::Error::other(error);
-        let path = store.root().to_owned();
-        return Err(FingerprintError { path, source });
-    }
+    // What was read once need not be read again, whatever happens next. A plan needs no more than to read, so that a
+    // cache that cannot be written is told of by what must write there.
+    let _ = store.save_fingerprints();
     Ok(all)
 }
 
@@ -94,6 +92,10 @@ impl World for StoreWorld<'_> {
 
     fn has_checkpoint(&self, key: &StageKey) -> bool {
         self.store.has_checkpoint(key)
+    }
+
+    fn broken_condition(&self, key: &StageKey, conditions: &Conditions) -> Option<Broken> {
+        self.store.broken_condition(key, conditions)
     }
 
     fn observed(&self, stage: StageId) -> Observed {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -10,7 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnyRef, Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Update, Violation,
+    AnyRef, Artifact, Context, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError, Update,
+    Violation,
 };
 
 pub(super) struct Command;
@@ -149,7 +151,11 @@ impl Kind for Command {
         });
         // The worker's standard output belongs to the protocol; what the program says goes to the log.
         let log = std::io::stderr().as_fd().try_clone_to_owned()?;
-        let status = std::process::Command::new(program)
+        let mut command = std::process::Command::new(program);
+        if let Some(bytes) = context.gpu_memory {
+            command.env("DYNVIS_GPU_MEMORY", bytes.to_string());
+        }
+        let status = command
             .args(rest)
             .current_dir(&folder)
             .env("DYNVIS_THREADS", context.threads.to_string())
@@ -161,7 +167,7 @@ impl Kind for Command {
                     .hint("give a program on PATH, or a path relative to the project with {root}/…")
             })?;
         if !status.success() {
-            return Err(StageError::new(format!("`{program}` ended with {status}")));
+            return Err(StageError::new(format!("`{program}` ended with {status}")).class(class_of(status)));
         }
         for (name, output) in &params.outputs {
             let written = folder.join(&output.path);
@@ -175,6 +181,16 @@ impl Kind for Command {
             publish(context, name, output, &written)?;
         }
         Ok(())
+    }
+}
+
+/// What a program's end says about another attempt: the system kills programs where memory is short (a shell in between
+/// makes that 137), and 74 is `EX_IOERR` of `sysexits.h`.
+fn class_of(status: std::process::ExitStatus) -> Option<ErrorClass> {
+    match (status.signal(), status.code()) {
+        (Some(9), _) | (_, Some(137)) => Some(ErrorClass::Oom),
+        (_, Some(74)) => Some(ErrorClass::Io),
+        _ => None,
     }
 }
 

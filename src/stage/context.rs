@@ -52,6 +52,8 @@ pub(crate) struct Context<'a> {
     pub(crate) threads: usize,
     /// Where a kind computes that [can choose](super::Kind::USES_DEVICE).
     pub(crate) device: Device,
+    /// Bytes that it may take of the GPU; all of them if none.
+    pub(crate) gpu_memory: Option<u64>,
     /// The stage's identity.
     pub(crate) key: String,
     /// A folder that outlives this attempt: what is kept there lets a later one at the same key go on. Not made yet.

@@ -191,6 +191,7 @@ impl From<ExchangeError> for StageError {
                 hint: Some(
                     "names and shapes must be those of the published class's `state_dict()`, for any widths".to_owned(),
                 ),
+                class: None,
             },
             ExchangeError::Side { .. } => Self::from_error(&error).hint("give `side` to the import stage"),
             _ => Self::from_error(&error),

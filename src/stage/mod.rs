@@ -6,6 +6,7 @@
 mod cognitive;
 mod collect;
 mod command;
+mod conditions;
 mod context;
 mod dataset;
 mod evaluate;
@@ -25,10 +26,12 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use cords::device::OutOfMemory;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
+pub(crate) use conditions::{Broken, Conditions};
 pub(crate) use context::{Context, Input, Said, Update};
 pub(crate) use noise::model_name;
 pub(crate) use reference::{ActivityRef, AnyRef, DatasetRef, ModelRef, RecordingsRef};
@@ -166,6 +169,89 @@ impl Violation {
     }
 }
 
+/// Kinds of failure that another attempt may get over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ErrorClass {
+    /// memory of the machine or of a GPU did not suffice
+    Oom,
+    /// reading or writing failed
+    Io,
+}
+
+impl ErrorClass {
+    /// As messages say it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Oom => "want of memory",
+            Self::Io => "trouble with reading or writing",
+        }
+    }
+
+    /// The class of an error or of the first of its causes that has one.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            let found = match cause.downcast_ref() {
+                Some(io) => Self::of_io(io),
+                None => Self::of_memory(cause),
+            };
+            if found.is_some() {
+                return found;
+            }
+            next = inside(cause).or_else(|| cause.source());
+        }
+        None
+    }
+
+    fn of_io(error: &std::io::Error) -> Option<Self> {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, OutOfMemory, UnexpectedEof};
+        match error.kind() {
+            OutOfMemory => Some(Self::Oom),
+            // What stands in a file does not get better.
+            InvalidData | InvalidInput | UnexpectedEof => None,
+            _ => Some(Self::Io),
+        }
+    }
+
+    fn of_memory(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        fn lacks<E: OutOfMemory + std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
+            error.downcast_ref::<E>().is_some_and(E::is_out_of_memory)
+        }
+        let is_memory = lacks::<cords::device::DeviceError>(error)
+            || lacks::<cords::learn::TrainError>(error)
+            || lacks::<cords::noise::NoiseError>(error)
+            || lacks::<cords::record::RecordError>(error)
+            || matches!(error.downcast_ref(), Some(cords::assoc::AssocError::Memory));
+        is_memory.then_some(Self::Oom)
+    }
+}
+
+/// What an error passes on as its own: such a one is left out of the chain of causes.
+fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    macro_rules! first {
+        ($($variant:path),* $(,)?) => {{
+            $(if let Some($variant(inner)) = error.downcast_ref() {
+                return Some(inner);
+            })*
+            None
+        }};
+    }
+    first!(
+        cords::assoc::AssocError::Io,
+        cords::assoc::AssocError::Net,
+        cords::data::DataError::Io,
+        cords::learn::TrainError::Net,
+        cords::net::NetError::Io,
+        cords::neural::NeuralError::Data,
+        cords::neural::NeuralError::Io,
+        cords::noise::NoiseError::Net,
+        cords::record::RecordError::Io,
+        cords::record::RecordError::Net,
+        crate::table::TableError::Io,
+    )
+}
+
 /// Why a stage failed, as its worker reports it.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -173,6 +259,8 @@ pub(crate) struct StageError {
     pub(crate) message: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hint: Option<String>,
+    /// Where another attempt may get over it.
+    pub(crate) class: Option<ErrorClass>,
 }
 
 impl StageError {
@@ -181,11 +269,17 @@ impl StageError {
             message: message.into(),
             causes: Vec::new(),
             hint: None,
+            class: None,
         }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn class(mut self, class: Option<ErrorClass>) -> Self {
+        self.class = class;
         self
     }
 
@@ -201,7 +295,15 @@ impl StageError {
             message: error.to_string(),
             causes,
             hint: None,
+            class: ErrorClass::of(error),
         }
+    }
+}
+
+impl From<Broken> for StageError {
+    fn from(broken: Broken) -> Self {
+        let message = format!("its output `{}` breaks a condition: {}", broken.output, broken.problem);
+        Self::new(message).hint("the conditions stand under the stage's `ensure`; what it wrote is kept under the run")
     }
 }
 
@@ -309,12 +411,7 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
 
     fn schema(&'static self) -> &'static Json {
-        self.schema.get_or_init(|| {
-            let generator = schemars::generate::SchemaSettings::draft2020_12()
-                .with(|s| s.inline_subschemas = true)
-                .into_generator();
-            generator.into_root_schema_for::<K::Params>().to_value()
-        })
+        self.schema.get_or_init(schema_of::<K::Params>)
     }
 
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String> {
@@ -336,6 +433,14 @@ impl<K: Kind> AnyKind for Erased<K> {
         let typed = K::Params::deserialize(params)?;
         K::run(&typed, context)
     }
+}
+
+/// The JSON Schema of a type, all in one piece.
+pub(crate) fn schema_of<T: JsonSchema>() -> Json {
+    let generator = schemars::generate::SchemaSettings::draft2020_12()
+        .with(|s| s.inline_subschemas = true)
+        .into_generator();
+    generator.into_root_schema_for::<T>().to_value()
 }
 
 static DATASET: Erased<dataset::Dataset> = Erased::new();
@@ -388,4 +493,31 @@ pub(crate) fn identity_params(kind: &'static dyn AnyKind, params: &Json) -> Json
         map.retain(|name, _| properties.get(name).is_none_or(counts));
     }
     params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cords::device::DeviceError;
+    use cords::learn::TrainError;
+
+    #[test]
+    fn errors_know_whether_another_attempt_may_help() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let class = |error: StageError| error.class;
+        assert_eq!(class(full().into()), Some(ErrorClass::Io));
+        assert_eq!(class(crate::table::TableError::Io(full()).into()), Some(ErrorClass::Io));
+        let bytes = 1 << 40;
+        assert_eq!(class(DeviceError::Memory { bytes }.into()), Some(ErrorClass::Oom));
+        let training = TrainError::Device(DeviceError::Memory { bytes });
+        assert_eq!(class(training.into()), Some(ErrorClass::Oom));
+        let memory = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        assert_eq!(class(memory.into()), Some(ErrorClass::Oom));
+        let content = std::io::Error::from(std::io::ErrorKind::InvalidData);
+        assert_eq!(class(content.into()), None);
+        assert_eq!(class(StageError::new("wrong")), None);
+        let text = serde_json::to_string(&StageError::from(full())).expect("json");
+        let back: StageError = serde_json::from_str(&text).expect("json");
+        assert_eq!(back.class, Some(ErrorClass::Io), "it survives the way to the parent");
+    }
 }

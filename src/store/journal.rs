@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::Record;
 use super::objects::sync_folder;
+use crate::fail::{self, Step};
 
 /// Hex digits of the checksum that stand in each line.
 const CHECKSUM: usize = 16;
@@ -64,7 +65,12 @@ pub(crate) fn append(path: &Path, record: &Record) -> std::io::Result<()> {
         // Marked, so that a record that lacked nothing but its end of line does not come to life late.
         text.insert_str(0, "~\n");
     }
+    if fail::is_next(Step::HalfAppended) {
+        file.write_all(&text.as_bytes()[..text.len() / 2])?;
+    }
+    fail::at(Step::HalfAppended)?;
     file.write_all(text.as_bytes())?;
+    fail::at(Step::Appended)?;
     file.sync_data()?;
     match path.parent().filter(|_| is_new) {
         Some(folder) => sync_folder(folder),

@@ -10,6 +10,7 @@
 //!   objects/ab/HASH/   files of one output, named by their content
 //!   keys/ab/KEY.json   what the key describes, for `plan`, `diff` and people
 //!   locks/KEY          held while a key is computed
+//!   locks/pool-NAME-N  held while a stage has that unit of a pool; gpu-ID-N: that GiB of a GPU
 //!   runs/TIME-ID/      run.json, one log a stage, what failed stages left
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
@@ -31,8 +32,9 @@ use serde_json::Value as Json;
 pub(crate) use objects::{hash_folder, persist};
 pub(crate) use runs::{RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome};
 
+use crate::fail::{self, Step};
 use crate::key::{ContentHash, Fingerprints, StageKey};
-use crate::stage::Artifact;
+use crate::stage::{Artifact, Broken, Conditions};
 
 /// Changes when a file below `cache/` changes its meaning.
 const FORMAT: &str = "dynvis cache 1\n";
@@ -96,6 +98,21 @@ pub(crate) struct ResultRecord {
     pub(crate) seconds: f64,
     pub(crate) finished_at: String,
     pub(crate) outputs: Vec<StoredOutput>,
+    /// Declared conditions that held when it was published.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub(crate) ensured: Conditions,
+    /// Where a user declared an earlier result to be this key's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted: Option<Acceptance>,
+}
+
+/// A result that was declared to be up to date, not computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Acceptance {
+    /// Why, in the user's words.
+    pub(crate) reason: String,
+    /// The key that the result was computed for.
+    pub(crate) from: StageKey,
 }
 
 impl ResultRecord {
@@ -121,6 +138,11 @@ pub(crate) enum Record {
         stage: String,
         key: StageKey,
     },
+    /// The key's result was held against these conditions after it was published, and they hold.
+    Ensured {
+        key: StageKey,
+        conditions: Conditions,
+    },
     /// A stage failed or was interrupted; a later result of the key takes this back.
     Attempt {
         key: StageKey,
@@ -142,6 +164,7 @@ pub(crate) struct Store {
     results: HashMap<StageKey, ResultRecord>,
     current: HashMap<(String, String), StageKey>,
     attempts: HashMap<StageKey, Attempt>,
+    ensured: HashMap<StageKey, Vec<Conditions>>,
     pub(crate) fingerprints: Fingerprints,
     /// How much of the journal has been read.
     journal_read: u64,
@@ -173,6 +196,7 @@ impl Store {
             results: HashMap::new(),
             current: HashMap::new(),
             attempts: HashMap::new(),
+            ensured: HashMap::new(),
             fingerprints,
             journal_read: 0,
         };
@@ -195,15 +219,31 @@ impl Store {
         match record {
             Record::Result(result) => {
                 self.attempts.remove(&result.key);
+                self.ensured.insert(result.key.clone(), vec![result.ensured.clone()]);
                 self.results.insert(result.key.clone(), result);
             }
             Record::Current { pipeline, stage, key } => {
                 self.current.insert((pipeline, stage), key);
             }
+            Record::Ensured { key, conditions } => self.ensured.entry(key).or_default().push(conditions),
             Record::Attempt { key, attempt } => {
                 self.attempts.insert(key, attempt);
             }
         }
+    }
+
+    /// Whether a key's result is known to fulfil these conditions.
+    pub(crate) fn is_ensured(&self, key: &StageKey, conditions: &Conditions) -> bool {
+        conditions.is_empty() || self.ensured.get(key).is_some_and(|held| held.contains(conditions))
+    }
+
+    /// What a key's result lacks of these conditions; its tables are read only where that is not known.
+    pub(crate) fn broken_condition(&self, key: &StageKey, conditions: &Conditions) -> Option<Broken> {
+        if self.is_ensured(key, conditions) {
+            return None;
+        }
+        let result = self.result(key)?;
+        conditions.broken(|slot| Some(self.object(&result.output(slot)?.content)))
     }
 
     /// Appends a record and makes it durable.
@@ -272,6 +312,7 @@ impl Store {
         if files.is_empty() {
             return Err(StoreError::OutputMissing { slot: slot.to_owned() });
         }
+        fail::at(Step::Hashed).map_err(io("hash an output"))?;
         let target = self.object(&content);
         objects::move_into_place(scratch, &target, &files).map_err(io("publish an output"))?;
         for file in &files {
@@ -312,21 +353,30 @@ impl Store {
 
     /// Takes the right to compute a key; `None` while another process has it. The kernel drops it with the process.
     pub(crate) fn try_lock(&self, key: &StageKey) -> Result<Option<File>, StoreError> {
-        let file = self.lock_file(key)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(e)) => Err(io("lock a key")(e)),
-        }
+        try_exclusive(self.lock_file(key.as_str())?)
     }
 
-    fn lock_file(&self, key: &StageKey) -> Result<File, StoreError> {
+    fn lock_file(&self, name: &str) -> Result<File, StoreError> {
         std::fs::OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(self.root.join("locks").join(key.as_str()))
+            .open(self.root.join("locks").join(name))
             .map_err(io("open a lock"))
+    }
+
+    /// Takes `count` of the `size` units that go by a name, for as long as the locks live; `None` while others, in this
+    /// process or another one, have too many of them.
+    pub(crate) fn try_units(&self, name: &str, size: usize, count: usize) -> Result<Option<Vec<File>>, StoreError> {
+        let mut units = Vec::new();
+        for index in 0..size {
+            // Until there are enough, or cannot be.
+            if units.len() == count || units.len() + (size - index) < count {
+                break;
+            }
+            units.extend(try_exclusive(self.lock_file(&format!("{name}-{index}"))?)?);
+        }
+        Ok((units.len() == count).then_some(units))
     }
 
     /// A fresh folder for work in progress, on the same file system as the objects. The key must be locked.
@@ -392,6 +442,14 @@ impl Store {
             Some(bytes) => persist(&self.root.join("fingerprints.json"), &bytes).map_err(io("write the stat cache")),
             None => Ok(()),
         }
+    }
+}
+
+fn try_exclusive(file: File) -> Result<Option<File>, StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(e)) => Err(io("take a lock")(e)),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::StoredFile;
+use crate::fail::{self, Step};
 use crate::key::{ContentHash, hash_file};
 
 /// Content of a folder: hash of (relative path, file hash) in order of the paths.
@@ -57,6 +58,7 @@ pub(crate) fn move_into_place(from: &Path, to: &Path, files: &[StoredFile]) -> s
         fs_err::set_permissions(&path, permissions)?;
     }
     sync_folders(from)?;
+    fail::at(Step::Durable)?;
     let parent = to.parent().unwrap_or(to);
     make_folder(parent)?;
     if to.exists() {
@@ -73,6 +75,7 @@ pub(crate) fn move_into_place(from: &Path, to: &Path, files: &[StoredFile]) -> s
         Err(_) if to.exists() => fs_err::remove_dir_all(from)?,
         Err(e) => return Err(e),
     }
+    fail::at(Step::Renamed)?;
     sync_folder(parent)
 }
 

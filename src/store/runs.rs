@@ -98,6 +98,9 @@ pub(crate) struct RunStage {
     /// Why it ran or did not, as `plan` says it.
     pub(crate) reason: String,
     pub(crate) key: Option<StageKey>,
+    /// Why its result, which was not computed, was declared to be up to date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted: Option<String>,
     pub(crate) seconds: Option<f64>,
     pub(crate) inputs: Vec<RunInput>,
     pub(crate) outputs: Vec<RunOutput>,

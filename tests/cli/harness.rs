@@ -15,6 +15,16 @@ pub struct Ran {
     pub stderr: String,
 }
 
+impl From<Output> for Ran {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        Self {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+}
+
 impl Ran {
     /// Fails the test with everything that was printed, unless the exit code is this one.
     #[track_caller]
@@ -25,6 +35,12 @@ impl Ran {
             self.stdout, self.stderr
         );
         self
+    }
+
+    /// All that a user sees.
+    pub fn screen(&self) -> String {
+        let Self { code, stdout, stderr } = self;
+        format!("exit code {code}\n--- stdout\n{stdout}--- stderr\n{stderr}")
     }
 
     /// The standard output as JSON.
@@ -70,17 +86,13 @@ impl Project {
             .args(arguments)
             .current_dir(self.folder.path())
             .env("NO_COLOR", "1")
+            .env("COUNT", self.path("count"))
             .env_remove("DYNVIS_CACHE");
         command
     }
 
     pub fn dynvis(&self, arguments: &[&str]) -> Ran {
-        let Output { status, stdout, stderr } = self.command(arguments).output().expect("the binary starts");
-        Ran {
-            code: status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
-        }
+        self.command(arguments).output().expect("the binary starts").into()
     }
 
     /// Stage -> state, as `plan --json` says it.
@@ -97,6 +109,28 @@ impl Project {
             .collect()
     }
 
+    /// Processes whose working folder lies within the project: the tool, its workers and what they started.
+    pub fn processes(&self) -> Vec<String> {
+        let folder = self.folder.path().canonicalize().expect("a folder");
+        let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
+        pids.filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()))
+            .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)))
+            .collect()
+    }
+
+    /// Fails the test if a process is left after a while.
+    #[track_caller]
+    pub fn expect_no_process(&self) {
+        for _ in 0..500 {
+            if self.processes().is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("processes outlive the tool: {:?}", self.processes());
+    }
+
     /// Stage -> outcome of the last run.
     pub fn outcomes(&self) -> std::collections::BTreeMap<String, String> {
         let runs = self.dynvis(&["runs", "--json", "-n", "1"]).expect(0).json();
@@ -108,6 +142,28 @@ impl Project {
             .map(|s| (text(&s["name"]), text(&s["outcome"])))
             .collect()
     }
+}
+
+/// What a test has to tell though it passes.
+#[expect(clippy::print_stderr, reason = "tests have no other way")]
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Snapshots without what differs from run to run.
+pub fn masked() -> insta::Settings {
+    let mut settings = insta::Settings::clone_current();
+    for (pattern, name) in [
+        (r"\b[k-z]{8}\b", "[run id]"),
+        (r"\b\d+\.\d s\b", "[time]"),
+        (r#""expected_seconds": \d[\d.e-]*"#, r#""expected_seconds": "[time]""#),
+        (r"\b([0-9a-f]{2}/)?[0-9a-f]{64}\b", "[hash]"),
+        (r"\(\d+ threads?\)", "([threads])"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "[date]"),
+    ] {
+        settings.add_filter(pattern, name);
+    }
+    settings
 }
 
 pub fn repository() -> &'static Path {

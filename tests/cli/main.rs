@@ -2,13 +2,19 @@
 
 #![allow(unreachable_pub, reason = "modules of one test binary")]
 
+mod chain;
 mod check;
 mod cli;
 mod cognitive;
+mod conditions;
+mod crashes;
 mod end_to_end;
 mod exchange;
 mod harness;
+mod leases;
+mod planning;
 mod predictivity;
+mod promises;
 mod resume;
 mod scheduling;
 mod staged;

@@ -2,6 +2,7 @@
 //!
 //! Collects problems and goes on, so that one pass finds all of them. Reads nothing but presets, through [`Presets`].
 
+mod claims;
 mod links;
 mod overrides;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
+use self::claims::Claims;
 use self::links::report_cycles;
 use self::overrides::{apply_override, set};
 use super::matrix::{self, Scope};
@@ -19,11 +21,11 @@ use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, suggest};
 use super::reference::{is_name, member_name};
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
-use super::{Pipeline, Resources, Stage, StageId};
+use super::{Pipeline, Stage, StageId};
 use crate::stage::{AnyKind, Output, kind, kinds};
 
-const TOP_KEYS: [&str; 6] = ["name", "description", "seed", "headline", "vars", "stages"];
-const STAGE_KEYS: [&str; 3] = ["description", "matrix", "resources"];
+const TOP_KEYS: [&str; 7] = ["name", "description", "seed", "headline", "vars", "pools", "stages"];
+const STAGE_KEYS: [&str; 4] = ["description", "matrix", "resources", "ensure"];
 
 /// Where the pipeline stands on disk.
 pub(crate) struct Place {
@@ -40,7 +42,7 @@ struct Draft {
     params: Json,
     outputs: Vec<Output>,
     references: Vec<ReferenceSite>,
-    resources: Resources,
+    claims: Claims,
     spot: Spot,
     /// Its own parameters have errors, so nothing can be said of its outputs.
     broken: bool,
@@ -96,6 +98,7 @@ pub(crate) fn resolve(
         }
     };
     let vars = variables(&document, seed, &mut problems);
+    let pools = claims::pools(&document, &vars, seed, &mut problems);
     let Some(stages) = document.get("stages") else {
         problems.push(Problem::at(
             document.spot,
@@ -115,6 +118,7 @@ pub(crate) fn resolve(
 
     let mut resolver = Resolver {
         vars: &vars,
+        pools: &pools,
         seed,
         presets,
         sources,
@@ -165,7 +169,8 @@ pub(crate) fn resolve(
             params: draft.params,
             inputs,
             outputs: draft.outputs,
-            resources: draft.resources,
+            resources: draft.claims.resources,
+            ensure: draft.claims.ensure,
         })
         .collect();
     Ok(Pipeline {
@@ -173,6 +178,7 @@ pub(crate) fn resolve(
         path: place.path,
         root: place.root,
         headline,
+        pools,
         stages,
     })
 }
@@ -224,6 +230,7 @@ fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMa
 
 struct Resolver<'a> {
     vars: &'a IndexMap<String, Node>,
+    pools: &'a IndexMap<String, usize>,
     seed: i64,
     presets: &'a mut dyn Presets,
     sources: &'a mut Sources,
@@ -409,13 +416,13 @@ impl Resolver<'_> {
                 .retain(|p| !matches!(p.kind, ProblemKind::Missing { .. }));
         }
         self.problems.append(&mut validated.problems);
-        let resources = self.resources(node, &scope);
+        let claims = claims::of_stage(node, &scope, self.pools, &mut self.problems);
         if let Some(description) = node.get("description").filter(|d| d.scalar_text().is_none()) {
             self.problems.push(wrong_type(description, "text"));
         }
         if self.problems.len() > before {
             // Still draw its edges, so that cycles and wrong types show in the same pass.
-            self.push_draft(key, plain, stage_kind, json, validated.references, resources, true);
+            self.push_draft(key, plain, stage_kind, json, validated.references, claims, true);
             return;
         }
         match stage_kind.canonical(json.clone()) {
@@ -429,15 +436,9 @@ impl Resolver<'_> {
                         },
                     ));
                 }
-                self.push_draft(
-                    key,
-                    plain,
-                    stage_kind,
-                    canonical,
-                    validated.references,
-                    resources,
-                    false,
-                );
+                self.problems
+                    .extend(claims.misplaced(&key.text, &stage_kind.outputs(&canonical)));
+                self.push_draft(key, plain, stage_kind, canonical, validated.references, claims, false);
             }
             Err(message) => self
                 .problems
@@ -453,7 +454,7 @@ impl Resolver<'_> {
         kind: &'static dyn AnyKind,
         params: Json,
         references: Vec<ReferenceSite>,
-        resources: Resources,
+        claims: Claims,
         broken: bool,
     ) {
         let outputs = kind.outputs(&params);
@@ -468,7 +469,7 @@ impl Resolver<'_> {
             params,
             outputs,
             references,
-            resources,
+            claims,
             spot: key.spot,
             broken,
         });
@@ -575,36 +576,6 @@ impl Resolver<'_> {
         }
         let body = scope.interpolate(body, &mut self.problems);
         Some(self.merge_presets(stage_kind, body, scope, &longer, mentioned))
-    }
-
-    fn resources(&mut self, stage: &Node, scope: &Scope) -> Resources {
-        let mut resources = Resources::default();
-        let Some(node) = stage.get("resources") else {
-            return resources;
-        };
-        let node = scope.interpolate(node, &mut self.problems);
-        let Some(entries) = node.as_map() else {
-            self.problems.push(wrong_type(&node, "a mapping of resources"));
-            return resources;
-        };
-        report_duplicates(entries, &mut self.problems);
-        for (key, value) in entries {
-            let least = i64::from(key.text == "cpu");
-            let amount = match value.value {
-                Value::Int(amount) if amount >= least => amount as usize,
-                _ => {
-                    self.problems
-                        .push(wrong_type(value, &format!("an integer from {least}")));
-                    continue;
-                }
-            };
-            match key.text.as_str() {
-                "cpu" => resources.cpu = Some(amount),
-                "gpu" => resources.gpu = amount,
-                _ => self.problems.push(unknown(key, "resource", &["cpu", "gpu"])),
-            }
-        }
-        resources
     }
 }
 

@@ -52,15 +52,16 @@ pub(super) fn apply_override(document: &mut Node, text: &str, sources: &mut Sour
     }
     match parts.as_slice() {
         [key] if key.text == "seed" || key.text == "name" => set(document, &parts, value),
-        [first, name] if first.text == "vars" => {
+        [first, name] if first.text == "vars" || first.text == "pools" => {
             let known: Vec<&str> = document
-                .get("vars")
+                .get(&first.text)
                 .and_then(Node::as_map)
                 .map_or_else(Vec::new, |m| m.iter().map(|(k, _)| k.text.as_str()).collect());
             if known.contains(&name.text.as_str()) {
                 set(document, &parts, value);
             } else {
-                problems.push(unknown(name, "variable", &known));
+                let what = if first.text == "vars" { "variable" } else { "pool" };
+                problems.push(unknown(name, what, &known));
             }
         }
         [stage, rest @ ..] if !rest.is_empty() => {

@@ -98,6 +98,8 @@ pub(super) enum Edit {
     Damage(usize),
     /// A record of the journal is lost.
     Forget(usize),
+    /// The stage declares a condition that a result breaks.
+    Condition(usize),
 }
 
 /// What each slot of a stage holds; nothing where it delivers nothing.
@@ -110,6 +112,7 @@ struct Stored {
     work: String,
     damaged: bool,
     lost: bool,
+    breaks: bool,
 }
 
 /// The store and the outside.
@@ -147,6 +150,13 @@ impl World for Memory {
     }
     fn has_checkpoint(&self, _: &StageKey) -> bool {
         false
+    }
+    fn broken_condition(&self, key: &StageKey, _: &Conditions) -> Option<Broken> {
+        let broken = || Broken {
+            output: "out".to_owned(),
+            problem: "too few rows".to_owned(),
+        };
+        self.results[key].breaks.then(broken)
     }
     fn observed(&self, stage: StageId) -> Observed {
         self.observed[stage.0].clone()
@@ -218,6 +228,12 @@ impl Memory {
                 .skip(n % results)
                 .take(1)
                 .for_each(|r| r.lost = true),
+            Edit::Condition(n) => self
+                .results
+                .values_mut()
+                .skip(n % results)
+                .take(1)
+                .for_each(|r| r.breaks = true),
         }
     }
 
@@ -321,7 +337,10 @@ impl Memory {
             }
             let (stage, decision, upstream) = ready.swap_remove(fails.unwrap_or(0) % ready.len());
             let work = self.work(stage, &upstream);
-            let known = self.results.values().any(|r| r.work == work && !r.damaged && !r.lost);
+            let known = self
+                .results
+                .values()
+                .any(|r| r.work == work && !r.damaged && !r.lost && !r.breaks);
             prop_assert!(
                 selection.forces(stage.id) || !known,
                 "computed twice: {} {decision:?}",
@@ -369,6 +388,8 @@ impl Memory {
             seconds: 1.0,
             finished_at: String::new(),
             outputs: written.into_iter().map(output).collect(),
+            ensured: Conditions::default(),
+            accepted: None,
         };
         let description = decision.description.expect("known with the key");
         self.attempts.remove(&key);
@@ -381,6 +402,7 @@ impl Memory {
                 work,
                 damaged: false,
                 lost: false,
+                breaks: false,
             },
         );
     }

@@ -44,7 +44,8 @@ impl Site {
         match context.gpu(params.precision())? {
             None => Ok(Self::Cpu(asked.or_else(|| context.share_of_memory()))),
             Some(hardware) => {
-                let budget = hardware.budget(asked)?;
+                let allowed = [asked, context.gpu_memory].into_iter().flatten().min();
+                let budget = hardware.budget(allowed)?;
                 Ok(Self::Gpu(hardware, budget))
             }
         }

@@ -112,6 +112,19 @@ pub fn is_usable(ordinal: usize) -> Result<bool, DeviceError> {
     Ok(capability.map_err(failed("asking for its capability"))? >= (7, 5))
 }
 
+/// Bytes of a GPU's memory, without opening it.
+///
+/// # Errors
+/// As [`is_usable`].
+pub fn total_memory(ordinal: usize) -> Result<u64, DeviceError> {
+    count()?;
+    let number = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
+    let device = driver::device::get(number).map_err(failed("asking for a GPU"))?;
+    // SAFETY: the device was just found.
+    let bytes = unsafe { driver::device::total_mem(device) };
+    Ok(bytes.map_err(failed("asking for its memory"))? as u64)
+}
+
 /// What every GPU says of itself.
 ///
 /// # Errors

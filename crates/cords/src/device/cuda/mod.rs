@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex};
 
 pub use compile::compile;
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
-pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable};
+pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable, total_memory};
 pub use libraries::{Found, Library, libraries};
 pub use products::{Filter, WeightSum, Workspace};
 pub use recording::Recording;

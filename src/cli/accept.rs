@@ -1,0 +1,156 @@
+//! `dynvis accept`.
+
+use std::path::Path;
+
+use super::error::CommandError;
+use super::ui::Ui;
+use super::wording::reading;
+use super::{PipelineArgs, open_store};
+use crate::pipeline::{Pipeline, Stage};
+use crate::plan::{Observed, Planned, Reason, Request, State, plan, select};
+use crate::run::{StoreWorld, observe};
+use crate::store::{Acceptance, Health, Record, ResultRecord, Store};
+
+/// Declare a stage's present result to be up to date, without running it
+///
+/// For changes that cannot change the result, such as a comment in a program that a stage runs. What was accepted is
+/// shown as such from then on by `plan`, `why`, `runs` and `show`, until the stage runs again (`run --force=STAGE`).
+#[derive(clap::Args)]
+pub(crate) struct AcceptArgs {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Stages, or members of their matrices
+    #[arg(required = true)]
+    stages: Vec<String>,
+    /// Why the result still stands
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+}
+
+pub(crate) fn accept(ui: &mut Ui, cache: Option<&Path>, args: &AcceptArgs) -> Result<u8, CommandError> {
+    let pipeline = args.pipeline.load()?;
+    let mut store = open_store(cache, &pipeline.root)?;
+    let named = select(
+        &pipeline,
+        &Request {
+            stages: args.stages.clone(),
+            only: true,
+            ..Request::default()
+        },
+    )?;
+    let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
+    // One after the other: what is accepted upstream settles what a stage further down has for inputs.
+    for id in pipeline.order().into_iter().filter(|id| named.includes(*id)) {
+        let stage = pipeline.stage(id);
+        let planned = planned(&pipeline, stage, &mut store, &observed)?;
+        match planned.decision.state {
+            State::Cached | State::Restore => ui.status(&format!("`{}` is up to date as it is", stage.name)),
+            _ => {
+                let record = accepted(&pipeline, stage, planned, &mut store, &args.reason)?;
+                commit(&pipeline, stage, &mut store, record)?;
+                ui.status(&format!("`{}` is up to date from now on: {}", stage.name, args.reason));
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn planned(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    store: &mut Store,
+    observed: &[Observed],
+) -> Result<Planned, CommandError> {
+    let everything = select(pipeline, &Request::default())?;
+    let mut world = StoreWorld {
+        store,
+        pipeline: &pipeline.name,
+        observed,
+    };
+    plan(pipeline, &everything, &mut world)
+        .into_iter()
+        .find(|planned| planned.id == stage.id)
+        .ok_or_else(|| CommandError::user(format!("`{}` is not in the plan", stage.name)))
+}
+
+/// The stage's present result under the key that it has now.
+fn accepted(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    planned: Planned,
+    store: &mut Store,
+    reason: &str,
+) -> Result<(ResultRecord, serde_json::Value), CommandError> {
+    let name = &stage.name;
+    let Some(present) = store.current(&pipeline.name, name).cloned() else {
+        return Err(CommandError::hinted(
+            format!("`{name}` has no result that could be accepted"),
+            format!("`dynvis run {} {name}` computes one", pipeline.path.display()),
+        ));
+    };
+    let (Some(key), Some(description)) = (planned.decision.key, planned.decision.description) else {
+        let reasons: Vec<String> = planned.decision.reasons.iter().map(Reason::to_string).collect();
+        return Err(CommandError::hinted(
+            format!(
+                "cannot accept `{name}`, since what it takes is not settled: {}",
+                reasons.join("; ")
+            ),
+            "run or accept what is upstream of it first",
+        ));
+    };
+    let unusable = |why: String| {
+        let hint = format!("`dynvis run {} {name}` computes it", pipeline.path.display());
+        CommandError::hinted(format!("cannot accept the result of `{name}`: {why}"), hint)
+    };
+    match store.health(&present) {
+        Health::Intact => {}
+        Health::Missing { slot } => return Err(unusable(format!("its output `{slot}` is missing"))),
+        Health::Damaged { slot } => return Err(unusable(format!("its output `{slot}` is damaged"))),
+    }
+    if let Some(broken) = store.broken_condition(&present, &stage.ensure) {
+        return Err(unusable(Reason::ConditionBroken(broken).to_string()));
+    }
+    let Some(result) = store.result(&present).cloned() else {
+        return Err(unusable("its record is lost".into()));
+    };
+    let has = |output: &crate::stage::Output| {
+        let stored = result.output(&output.slot);
+        stored.is_some_and(|stored| stored.artifact == output.artifact)
+    };
+    if stage.outputs.len() != result.outputs.len() || !stage.outputs.iter().all(has) {
+        return Err(unusable("it declares other outputs now".into()));
+    }
+    let from = result.accepted.map_or(present, |accepted| accepted.from);
+    let record = ResultRecord {
+        key,
+        ensured: stage.ensure.clone(),
+        accepted: Some(Acceptance {
+            reason: reason.to_owned(),
+            from,
+        }),
+        finished_at: jiff::Timestamp::now().to_string(),
+        ..result
+    };
+    Ok((record, description))
+}
+
+fn commit(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    store: &mut Store,
+    (record, description): (ResultRecord, serde_json::Value),
+) -> Result<(), CommandError> {
+    let Some(_lock) = store.try_lock(&record.key)? else {
+        let message = format!("a run computes `{}` at this moment", stage.name);
+        return Err(CommandError::hinted(message, "wait for it, or stop it"));
+    };
+    let key = record.key.clone();
+    store.keep_description(&key, &description)?;
+    store.commit(&Record::Result(record))?;
+    store.commit(&Record::Current {
+        pipeline: pipeline.name.clone(),
+        stage: stage.name.clone(),
+        key,
+    })?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What became of the stages, for the loop and for the run's record.
+
+use super::{Dispatcher, Settled};
+use crate::fail::{self, Step};
+use crate::key::{ContentHash, StageKey};
+use crate::pipeline::Stage;
+use crate::plan::{Decision, Reason};
+use crate::run::{Event, Failure, RunError};
+use crate::store::{Record, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome};
+
+impl Dispatcher<'_> {
+    pub(super) fn outputs_of(&self, key: &StageKey) -> Vec<(String, ContentHash)> {
+        self.store.result(key).map_or_else(Vec::new, |r| {
+            r.outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect()
+        })
+    }
+
+    pub(super) fn settle_present(
+        &mut self,
+        stage: &Stage,
+        decision: Decision,
+        outcome: StageOutcome,
+    ) -> Result<(), RunError> {
+        let Some(key) = decision.key.clone() else {
+            return Ok(());
+        };
+        if outcome == StageOutcome::Restored {
+            self.make_current(stage, &key)?;
+        }
+        if !self.store.is_ensured(&key, &stage.ensure) {
+            // Just held against them; the next plan need not read its tables again.
+            self.store.commit(&Record::Ensured {
+                key: key.clone(),
+                conditions: stage.ensure.clone(),
+            })?;
+        }
+        let outputs = self.outputs_of(&key);
+        self.settle(stage, outcome, Some(key), &decision, None, outputs, None);
+        Ok(())
+    }
+
+    pub(super) fn make_current(&mut self, stage: &Stage, key: &StageKey) -> Result<(), RunError> {
+        self.store.commit(&Record::Current {
+            pipeline: self.pipeline.name.clone(),
+            stage: stage.name.clone(),
+            key: key.clone(),
+        })?;
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the one setter of a stage's end")]
+    pub(super) fn settle(
+        &mut self,
+        stage: &Stage,
+        outcome: StageOutcome,
+        key: Option<StageKey>,
+        decision: &Decision,
+        seconds: Option<f64>,
+        outputs: Vec<(String, ContentHash)>,
+        error: Option<&Failure>,
+    ) {
+        let reasons: Vec<String> = decision.reasons.iter().map(Reason::to_string).collect();
+        let reason = match error {
+            Some(error) => error.to_string(),
+            None => reasons.join("; "),
+        };
+        self.settled[stage.id.0] = Some(Settled {
+            outcome,
+            key,
+            reason,
+            seconds,
+            outputs,
+        });
+        self.reporter.event(&Event::StageFinished {
+            stage: &stage.name,
+            id: stage.id,
+            outcome,
+            seconds,
+            error,
+        });
+    }
+
+    /// Writes the final record.
+    pub(super) fn finish(mut self, mut failed: bool) -> Result<RunRecord, RunError> {
+        for planned in &self.planned {
+            let stage = self.pipeline.stage(planned.id);
+            let settled = self.settled[planned.id.0].take().unwrap_or(Settled {
+                outcome: if self.selection.includes(planned.id) {
+                    StageOutcome::Blocked
+                } else {
+                    StageOutcome::Excluded
+                },
+                key: None,
+                reason: "the run stopped before it".into(),
+                seconds: None,
+                outputs: Vec::new(),
+            });
+            failed |= settled.outcome == StageOutcome::Failed;
+            let outputs = stage
+                .outputs
+                .iter()
+                .filter_map(|o| {
+                    let (_, content) = settled.outputs.iter().find(|(s, _)| *s == o.slot)?;
+                    Some(RunOutput {
+                        slot: o.slot.clone(),
+                        artifact: o.artifact,
+                        content: content.clone(),
+                    })
+                })
+                .collect();
+            let accepted = settled.key.as_ref().and_then(|key| self.accepted(key));
+            self.record.stages.push(RunStage {
+                name: stage.name.clone(),
+                family: stage.family.clone(),
+                fields: stage.fields.clone(),
+                kind: stage.kind.name().to_owned(),
+                outcome: settled.outcome,
+                reason: settled.reason,
+                accepted,
+                key: settled.key,
+                seconds: settled.seconds,
+                inputs: stage
+                    .inputs
+                    .iter()
+                    .map(|i| {
+                        let producer = self.pipeline.stage(i.producer);
+                        RunInput {
+                            slot: i.slot.clone(),
+                            stage: producer.family.clone(),
+                            fields: producer.fields.clone(),
+                        }
+                    })
+                    .collect(),
+                outputs,
+            });
+        }
+        fail::at(Step::Ended).map_err(RunError::Spawn)?;
+        self.record.status = if self.interrupts > 0 {
+            RunStatus::Interrupted
+        } else if failed {
+            RunStatus::Failed
+        } else {
+            RunStatus::Done
+        };
+        self.record.finished_at = Some(jiff::Timestamp::now().to_string());
+        self.record.seconds = self.started.elapsed().as_secs_f64();
+        self.store.write_run(&self.folder, &self.record)?;
+        self.store.save_fingerprints()?;
+        // Once more: another run's last worker may have ended since.
+        self.store.sweep();
+        self.reporter.event(&Event::Finished { record: &self.record });
+        Ok(self.record)
+    }
+
+    /// Why the result of a key was declared to be up to date, where it was.
+    fn accepted(&self, key: &StageKey) -> Option<String> {
+        Some(self.store.result(key)?.accepted.as_ref()?.reason.clone())
+    }
+}
