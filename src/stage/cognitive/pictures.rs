@@ -97,7 +97,9 @@ impl Shares {
             .with_x_label(self.x_label)
             .with_y_label(self.y_label)
             .with_y_axis_min(0.0)
-            .with_y_axis_max(1.0)
+            // Names of marks stand above all shares.
+            .with_y_axis_max(if self.marks.is_empty() { 1.0 } else { 1.1 })
+            .with_y_tick_step(0.2)
             .with_legend_position(LegendPosition::OutsideRightTop)
             .with_reference_line(grey(ReferenceLine::horizontal(self.chance)).with_label("chance"));
         for (x, name) in &self.marks {
