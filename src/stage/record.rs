@@ -9,6 +9,7 @@ use cords::record::{AreaTime, RecordOptions, record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::picture::{Curve, Curves};
 use super::{
     Artifact, Context, DatasetRef, GPU_IMAGES, Kind, ModelRef, Output, SplitName, StageError, Update, Violation,
     model_name,
@@ -132,6 +133,7 @@ impl Kind for Record {
         vec![
             Output::new("activity", Artifact::Activity),
             Output::new("summary", Artifact::Table),
+            Output::new("pictures", Artifact::Files),
         ]
     }
 
@@ -173,7 +175,45 @@ impl Kind for Record {
                 .0
             }
         };
-        context.write_table("summary", &summary_table(&rows)?)
+        context.write_table("summary", &summary_table(&rows)?)?;
+        let pictures = context.output("pictures")?;
+        let activity = over_time(&name, "mean rate", &rows, |row| row.mean_rate);
+        let dimensionality = over_time(&name, "participation ratio", &rows, |row| row.participation_ratio);
+        for (figure, curves) in [("activity", activity), ("dimensionality", dimensionality)] {
+            // A CNN has one time, which makes no line.
+            if curves.curves.iter().any(|curve| curve.points.len() > 1) {
+                curves.write(&pictures, figure)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A figure of every area over time.
+fn over_time(title: &str, figure: &str, rows: &[AreaTime], of: impl Fn(&AreaTime) -> Option<f64>) -> Curves {
+    let mut areas: Vec<usize> = rows.iter().map(|row| row.area).collect();
+    areas.sort_unstable();
+    areas.dedup();
+    let curve = |area: &usize| Curve {
+        label: format!("area {area}"),
+        points: rows
+            .iter()
+            .filter(|row| row.area == *area)
+            .filter_map(|row| Some((row.time_ms, of(row)?)))
+            .collect(),
+        band: Vec::new(),
+    };
+    Curves {
+        title: title.to_owned(),
+        x_label: "time after image onset [ms]".into(),
+        y_label: figure.to_owned(),
+        y_range: None,
+        log_y: false,
+        curves: areas
+            .iter()
+            .map(curve)
+            .filter(|curve| !curve.points.is_empty())
+            .collect(),
     }
 }
 
