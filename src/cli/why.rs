@@ -17,6 +17,7 @@ pub(crate) struct WhyArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
     /// The stage, or one member of its matrix
+    #[arg(add = super::completions::stages())]
     stage: String,
 }
 
@@ -52,11 +53,13 @@ pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u
                 .iter()
                 .map(|c| vec![c.path.clone(), show(&c.before), show(&c.after)])
                 .collect();
-            if rows.is_empty() {
-                ui.out("  nothing differs from what its result was made from\n")?;
-            } else {
+            if !rows.is_empty() {
                 ui.out(&simple_table(&["part of the key", "then", "now"], rows, ui.width()))?;
+                continue;
             }
+        }
+        if planned.decision.key.is_some() && planned.decision.key == world.current(&stage.name) {
+            ui.out("  nothing differs from what its result was made from\n")?;
         }
     }
     Ok(0)

@@ -90,6 +90,7 @@ pub(crate) struct Decision {
     pub(crate) reasons: Vec<Reason>,
     /// Known once every input is.
     pub(crate) key: Option<StageKey>,
+    /// What the key stands for, unless it is that of the present result.
     pub(crate) description: Option<Json>,
 }
 
@@ -233,22 +234,29 @@ fn decide_selected(
         .into_iter()
         .filter_map(|(slot, content)| Some((slot, content?)))
         .collect();
-    let (key, description) = with_identity(stage, &known, &observed, |identity| {
-        (stage_key(identity), description(identity))
-    });
+    let key = with_identity(stage, &known, &observed, stage_key);
     let mut decision = Decision {
         state: State::Run,
         reasons: Vec::new(),
         key: Some(key.clone()),
-        description: Some(description),
+        description: None,
     };
+    let health = match world.result(&key) {
+        Some(_) if !selection.forces(stage.id) => Some(world.health(&key)),
+        _ => None,
+    };
+    if health == Some(Health::Intact) && previous.as_ref() == Some(&key) {
+        decision.state = State::Cached;
+        return decision;
+    }
+    // Of a stage that is as it was, nobody asks for the long form.
+    decision.description = Some(with_identity(stage, &known, &observed, description));
     if selection.forces(stage.id) {
         decision.reasons.push(Reason::Forced);
         return decision;
     }
-    if world.result(&key).is_some() {
-        match world.health(&key) {
-            Health::Intact if previous.as_ref() == Some(&key) => decision.state = State::Cached,
+    if let Some(health) = health {
+        match health {
             Health::Intact => decision.state = State::Restore,
             Health::Missing { slot } => {
                 decision.reasons.push(Reason::OutputMissing { output: slot });

@@ -1,5 +1,6 @@
 //! The loop that owns the truth about a run: which stage is where, who runs, what was published.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -7,8 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
+use wait4::Wait4;
 
 use super::protocol::Message;
+use super::provenance::{self, Git};
 use super::resources::Threads;
 use super::worker::{self, WorkerSpec};
 use super::{Device, Event, Failure, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
@@ -17,7 +20,8 @@ use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::stage::{Input, StageError};
 use crate::store::{
-    Attempt, Record, ResultRecord, RunId, RunInput, RunRecord, RunStage, RunStatus, StageOutcome, Store, StoreError,
+    Attempt, Execution, Hold, Record, ResultRecord, RunId, RunInput, RunRecord, RunStage, RunStatus, StageOutcome,
+    Store, StoreError, Uses,
 };
 
 /// How often a key that another process holds is looked at again.
@@ -48,7 +52,9 @@ struct Running {
     id: StageId,
     key: StageKey,
     description: Json,
-    child: Child,
+    reasons: Vec<Reason>,
+    /// Until it has ended.
+    child: Option<Child>,
     scratch: tempfile::TempDir,
     threads: usize,
     device: Device,
@@ -76,9 +82,12 @@ pub(crate) fn run(
     reporter: &mut dyn Reporter,
 ) -> Result<RunRecord, RunError> {
     store.sweep();
+    let git = Git::ask(&pipeline.root);
     let observed = observe(pipeline, store, &mut |stage, files, bytes| {
         reporter.event(&Event::Reading { stage, files, bytes });
     })?;
+    // Until what is planned to be there is noted as used.
+    let hold = store.hold()?;
     let planned = {
         let mut world = StoreWorld {
             store,
@@ -109,10 +118,15 @@ pub(crate) fn run(
         dynvis_version: env!("CARGO_PKG_VERSION").to_owned(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         device: options.device.to_string(),
+        driver: None,
+        git: None,
+        binary: provenance::binary(store),
+        lock_file: Some(provenance::lock_file()),
         headline: pipeline.headline.clone(),
         stages: Vec::new(),
     };
-    store.write_run(&folder, &record)?;
+    let uses = store.uses(&folder)?;
+    store.write_run(&folder, &record, false)?;
     reporter.event(&Event::Started {
         run: &id,
         plan: &planned,
@@ -126,9 +140,15 @@ pub(crate) fn run(
         reporter,
         observed,
         folder: folder.clone(),
+        uses,
+        unnoted: Vec::new(),
+        executions: HashMap::new(),
+        git: Some(git),
         record,
+        decided: known_decisions(&planned),
         planned,
         settled: (0..pipeline.stages.len()).map(|_| None).collect(),
+        hold: Some(hold),
         announced_waiting: vec![false; pipeline.stages.len()],
         running: Vec::new(),
         threads: Threads::new(options.threads, options.jobs),
@@ -145,6 +165,15 @@ pub(crate) fn run(
     let trouble = dispatcher.trouble.take();
     let record = dispatcher.finish(trouble.is_some())?;
     trouble.map_or(Ok(record), Err)
+}
+
+/// By stage. A key is known where all inputs are, and then nothing that runs here changes it.
+fn known_decisions(planned: &[Planned]) -> Vec<Option<Decision>> {
+    let mut known = vec![None; planned.len()];
+    for p in planned.iter().filter(|p| p.decision.key.is_some()) {
+        known[p.id.0] = Some(p.decision.clone());
+    }
+    known
 }
 
 /// Selected stages that lack data, each with the stages that wait for it.
@@ -189,9 +218,21 @@ struct Dispatcher<'a> {
     reporter: &'a mut dyn Reporter,
     observed: Vec<Observed>,
     folder: PathBuf,
+    /// Which results may not be collected while the run goes on.
+    uses: Uses,
+    /// Those that are not noted there yet.
+    unnoted: Vec<StageKey>,
+    /// How the stages that executed went.
+    executions: HashMap<StageId, Execution>,
+    git: Option<Git>,
     record: RunRecord,
     planned: Vec<Planned>,
     settled: Vec<Option<Settled>>,
+    /// Decisions that hold until a stage is started or settled: those of the plan, where nothing upstream executes, and
+    /// those on stages that wait for threads or for a device.
+    decided: Vec<Option<Decision>>,
+    /// Since before the plan was made.
+    hold: Option<Hold>,
     announced_waiting: Vec<bool>,
     running: Vec<Running>,
     threads: Threads,
@@ -251,8 +292,14 @@ impl Dispatcher<'_> {
     /// Settles what needs no work and starts what can run. True if a stage waits for another process.
     fn schedule(&mut self) -> Result<bool, RunError> {
         let pipeline = self.pipeline;
+        // What is decided to be there stays there: it is noted before others may collect.
+        let _hold = match self.hold.take() {
+            Some(hold) => hold,
+            None => self.store.hold()?,
+        };
         let mut waits_for_lock = false;
-        let mut ready: Vec<(StageId, Decision)> = Vec::new();
+        let mut restored = Vec::new();
+        let mut ready: Vec<(StageId, Option<StageKey>)> = Vec::new();
         let order: Vec<StageId> = self.planned.iter().map(|p| p.id).collect();
         for id in order {
             if self.settled[id.0].is_some() || self.running.iter().any(|r| r.id == id) {
@@ -262,10 +309,17 @@ impl Dispatcher<'_> {
             let Some(upstream) = self.upstream(stage) else {
                 continue;
             };
-            let decision = self.decide(stage, &upstream);
+            // Whoever starts a stage looks again; until then there is nothing new to find.
+            let decision = match self.decided[id.0].take() {
+                Some(decision) => decision,
+                None => self.decide(stage, &upstream),
+            };
             match decision.state {
-                State::Cached => self.settle_present(stage, decision, StageOutcome::Cached)?,
-                State::Restore => self.settle_present(stage, decision, StageOutcome::Restored)?,
+                State::Cached => self.settle_present(stage, &decision, StageOutcome::Cached),
+                State::Restore => {
+                    restored.extend(decision.key.as_ref().map(|key| self.current_record(stage, key)));
+                    self.settle_present(stage, &decision, StageOutcome::Restored);
+                }
                 State::Excluded => {
                     let usable = decision.reasons.contains(&Reason::NotSelectedButCurrent);
                     let outputs = match &decision.key {
@@ -278,8 +332,15 @@ impl Dispatcher<'_> {
                 State::Blocked => {
                     self.settle(stage, StageOutcome::Blocked, None, &decision, None, Vec::new(), None);
                 }
-                State::Run | State::Maybe => ready.push((id, decision)),
+                State::Run | State::Maybe => {
+                    ready.push((id, decision.key.clone()));
+                    self.decided[id.0] = Some(decision);
+                }
             }
+        }
+        self.note_uses()?;
+        if !restored.is_empty() {
+            self.store.commit_all(&restored)?;
         }
         if self.stopping {
             return Ok(false);
@@ -287,25 +348,26 @@ impl Dispatcher<'_> {
         // A GPU's memory is planned by one process at a time. Stages that wait for that leave their share of threads to others.
         let mut on_gpu = self.running.iter().any(|r| r.device != Device::Cpu);
         let mut startable = Vec::new();
-        for (id, decision) in ready {
+        for (id, key) in ready {
             let device = if pipeline.stage(id).kind.uses_device() {
                 self.device()?
             } else {
                 Device::Cpu
             };
             if device == Device::Cpu || !std::mem::replace(&mut on_gpu, true) {
-                startable.push((id, decision, device));
+                startable.push((id, key, device));
             }
         }
         let count = startable.len();
-        for (index, (id, decision, device)) in startable.into_iter().enumerate() {
+        for (index, (id, key, device)) in startable.into_iter().enumerate() {
             let stage = pipeline.stage(id);
-            let Some(key) = decision.key.clone() else {
+            let Some(key) = key else {
                 continue;
             };
             let Some(threads) = self.threads.lease(stage.resources.cpu, count - index) else {
                 break;
             };
+            self.decided[id.0] = None;
             let Some(lock) = self.store.try_lock(&key)? else {
                 self.threads.give_back(threads);
                 waits_for_lock = true;
@@ -326,6 +388,11 @@ impl Dispatcher<'_> {
             self.start(stage, key, decision, (threads, device), lock)?;
         }
         Ok(waits_for_lock)
+    }
+
+    /// Keeps the results of settled stages from being collected. The store must be held.
+    fn note_uses(&mut self) -> Result<(), RunError> {
+        Ok(self.uses.note(self.unnoted.drain(..))?)
     }
 
     /// Where stages compute that can choose; the record says so from then on.
@@ -371,25 +438,19 @@ impl Dispatcher<'_> {
         })
     }
 
-    fn settle_present(&mut self, stage: &Stage, decision: Decision, outcome: StageOutcome) -> Result<(), RunError> {
-        let Some(key) = decision.key.clone() else {
-            return Ok(());
-        };
-        if outcome == StageOutcome::Restored {
-            self.make_current(stage, &key)?;
+    fn settle_present(&mut self, stage: &Stage, decision: &Decision, outcome: StageOutcome) {
+        if let Some(key) = decision.key.clone() {
+            let outputs = self.outputs_of(&key);
+            self.settle(stage, outcome, Some(key), decision, None, outputs, None);
         }
-        let outputs = self.outputs_of(&key);
-        self.settle(stage, outcome, Some(key), &decision, None, outputs, None);
-        Ok(())
     }
 
-    fn make_current(&mut self, stage: &Stage, key: &StageKey) -> Result<(), RunError> {
-        self.store.commit(&Record::Current {
+    fn current_record(&self, stage: &Stage, key: &StageKey) -> Record {
+        Record::Current {
             pipeline: self.pipeline.name.clone(),
             stage: stage.name.clone(),
             key: key.clone(),
-        })?;
-        Ok(())
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one setter of a stage's end")]
@@ -408,6 +469,7 @@ impl Dispatcher<'_> {
             Some(error) => error.to_string(),
             None => reasons.join("; "),
         };
+        self.unnoted.extend(key.clone());
         self.settled[stage.id.0] = Some(Settled {
             outcome,
             key,
@@ -480,11 +542,22 @@ impl Dispatcher<'_> {
             threads,
             expected_seconds,
         });
+        self.executions.insert(
+            id,
+            Execution {
+                started: self.started.elapsed().as_secs_f64(),
+                threads,
+                device: device.to_string(),
+                cpu_seconds: 0.0,
+                peak_bytes: 0,
+            },
+        );
         self.running.push(Running {
             id,
             key,
             description: decision.description.unwrap_or_default(),
-            child,
+            reasons: decision.reasons,
+            child: Some(child),
             scratch,
             threads,
             device,
@@ -524,7 +597,17 @@ impl Dispatcher<'_> {
         };
         let mut running = self.running.remove(index);
         self.threads.give_back(running.threads);
-        let status = running.child.wait().map_err(RunError::Spawn)?;
+        let Some(child) = running.child.take() else {
+            return Ok(());
+        };
+        let ended = child.wait4().map_err(RunError::Spawn)?;
+        let status = ended.status;
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.cpu_seconds = (ended.rusage.utime + ended.rusage.stime).as_secs_f64();
+            execution.peak_bytes = ended.rusage.maxrss;
+        }
+        // From before the outputs are in place until the result that names them is noted as used.
+        let _hold = self.store.hold()?;
         let stage = self.pipeline.stage(id);
         let seconds = running.started.elapsed().as_secs_f64();
         let result = match running.said.take() {
@@ -538,7 +621,7 @@ impl Dispatcher<'_> {
         };
         let decision = Decision {
             state: State::Run,
-            reasons: Vec::new(),
+            reasons: std::mem::take(&mut running.reasons),
             key: Some(running.key.clone()),
             description: None,
         };
@@ -547,10 +630,11 @@ impl Dispatcher<'_> {
                 let key = Some(running.key);
                 let seconds = Some(seconds);
                 self.settle(stage, StageOutcome::Ran, key, &decision, seconds, outputs, None);
+                self.note_uses()?;
             }
             Err(failure) => {
                 let interrupted = failure.is_none();
-                let noted = self.store.commit(&Record::Attempt {
+                let noted = self.store.commit(Record::Attempt {
                     key: running.key.clone(),
                     attempt: Attempt {
                         run: self.record.id.clone(),
@@ -629,19 +713,17 @@ impl Dispatcher<'_> {
             .keep_description(&running.key, &running.description)
             .map_err(store_failure)?;
         let contents = outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect();
-        self.store
-            .commit(&Record::Result(ResultRecord {
-                key: running.key.clone(),
-                kind: stage.kind.name().to_owned(),
-                run: self.record.id.clone(),
-                seconds,
-                finished_at: jiff::Timestamp::now().to_string(),
-                outputs,
-            }))
-            .map_err(store_failure)?;
+        let result = Record::Result(ResultRecord {
+            key: running.key.clone(),
+            kind: stage.kind.name().to_owned(),
+            run: self.record.id.clone(),
+            seconds,
+            finished_at: jiff::Timestamp::now().to_string(),
+            outputs,
+        });
+        let current = self.current_record(stage, &running.key);
+        self.store.commit_all(&[result, current]).map_err(store_failure)?;
         self.store.drop_checkpoint(&running.key);
-        self.make_current(stage, &running.key)
-            .map_err(|e| Some(Failure::Store { message: e.to_string() }))?;
         Ok(contents)
     }
 
@@ -666,8 +748,9 @@ impl Dispatcher<'_> {
 
     fn signal_workers(&self, signal: rustix::process::Signal) {
         for running in &self.running {
-            let pid = i32::try_from(running.child.id())
-                .ok()
+            let id = running.child.as_ref().map(Child::id);
+            let pid = id
+                .and_then(|id| i32::try_from(id).ok())
                 .and_then(rustix::process::Pid::from_raw);
             if let Some(pid) = pid {
                 // It may have ended in this moment; then there is nothing to end.
@@ -678,6 +761,11 @@ impl Dispatcher<'_> {
 
     /// Writes the final record.
     fn finish(mut self, mut failed: bool) -> Result<RunRecord, RunError> {
+        let contents: Vec<HashMap<String, ContentHash>> = self
+            .settled
+            .iter()
+            .map(|s| s.iter().flat_map(|s| s.outputs.iter().cloned()).collect())
+            .collect();
         for planned in &self.planned {
             let stage = self.pipeline.stage(planned.id);
             let settled = self.settled[planned.id.0].take().unwrap_or(Settled {
@@ -713,6 +801,9 @@ impl Dispatcher<'_> {
                 reason: settled.reason,
                 key: settled.key,
                 seconds: settled.seconds,
+                execution: self.executions.remove(&planned.id),
+                seed: stage.params.get("seed").and_then(Json::as_i64),
+                files: self.observed[planned.id.0].files.iter().cloned().collect(),
                 inputs: stage
                     .inputs
                     .iter()
@@ -722,6 +813,7 @@ impl Dispatcher<'_> {
                             slot: i.slot.clone(),
                             stage: producer.family.clone(),
                             fields: producer.fields.clone(),
+                            content: contents[i.producer.0].get(&i.output).cloned(),
                         }
                     })
                     .collect(),
@@ -735,9 +827,11 @@ impl Dispatcher<'_> {
         } else {
             RunStatus::Done
         };
+        self.record.driver = self.device.and_then(provenance::driver);
+        self.record.git = self.git.take().and_then(Git::answer);
         self.record.finished_at = Some(jiff::Timestamp::now().to_string());
         self.record.seconds = self.started.elapsed().as_secs_f64();
-        self.store.write_run(&self.folder, &self.record)?;
+        self.store.write_run(&self.folder, &self.record, true)?;
         self.store.save_fingerprints()?;
         // Once more: another run's last worker may have ended since.
         self.store.sweep();

@@ -27,6 +27,32 @@ impl Ran {
         self
     }
 
+    /// Everything that a user sees, as the snapshot of that name has it. What differs from run to run is replaced.
+    #[track_caller]
+    pub fn snapshot(&self, name: &str) {
+        let whole = format!(
+            "exit code {}\n--- stdout\n{}--- stderr\n{}",
+            self.code, self.stdout, self.stderr
+        );
+        insta::with_settings!({
+            filters => [
+                (r"\b[k-z]{8}\b", "RUNIDRUN"),
+                (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?", "TIME"),
+                (r"\b[0-9a-f]{64}\b", "HASH"),
+                (r"\b[0-9a-f]{12}\b", "HASH12"),
+                (r"/[^ \n]*/\.tmp[A-Za-z0-9]+", "PROJECT"),
+                (r"\b\d+\.\d+ (s|MB)\b", "#.# $1"),
+                // Columns are as wide as what was replaced.
+                (r" {3,}", "  "),
+                (r"─{3,}", "───"),
+            ],
+            omit_expression => true,
+            prepend_module_to_snapshot => false,
+        }, {
+            insta::assert_snapshot!(name, whole);
+        });
+    }
+
     /// The standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {

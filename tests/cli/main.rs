@@ -5,9 +5,14 @@
 mod check;
 mod cli;
 mod cognitive;
+mod diff;
 mod end_to_end;
 mod exchange;
 mod harness;
+mod history;
+mod housekeeping;
+mod idle;
+mod manual;
 mod predictivity;
 mod resume;
 mod scheduling;

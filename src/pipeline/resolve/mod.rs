@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use self::links::report_cycles;
 use self::overrides::{apply_override, set};
-use super::matrix::{self, Scope};
+use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, Sources, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, suggest};
@@ -23,6 +23,8 @@ use super::{Pipeline, Resources, Stage, StageId};
 use crate::stage::{AnyKind, Output, kind, kinds};
 
 const TOP_KEYS: [&str; 6] = ["name", "description", "seed", "headline", "vars", "stages"];
+/// Stages with all members of their matrices.
+const MEMBERS: usize = 100_000;
 const STAGE_KEYS: [&str; 3] = ["description", "matrix", "resources"];
 
 /// Where the pipeline stands on disk.
@@ -95,7 +97,8 @@ pub(crate) fn resolve(
             0
         }
     };
-    let vars = variables(&document, seed, &mut problems);
+    let room = Room::new();
+    let vars = variables(&document, seed, &room, &mut problems);
     let Some(stages) = document.get("stages") else {
         problems.push(Problem::at(
             document.spot,
@@ -116,6 +119,7 @@ pub(crate) fn resolve(
     let mut resolver = Resolver {
         vars: &vars,
         seed,
+        room: &room,
         presets,
         sources,
         problems,
@@ -200,7 +204,7 @@ fn wrong_type(node: &Node, expected: &str) -> Problem {
 }
 
 /// `vars`, each interpolated with those before it.
-fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMap<String, Node> {
+fn variables(document: &Node, seed: i64, room: &Room, problems: &mut Vec<Problem>) -> IndexMap<String, Node> {
     let mut vars = IndexMap::new();
     let Some(node) = document.get("vars") else {
         return vars;
@@ -215,6 +219,7 @@ fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMa
             vars: &vars,
             fields: &IndexMap::new(),
             seed,
+            room,
         }
         .interpolate(value, problems);
         vars.insert(key.text.clone(), value);
@@ -225,6 +230,7 @@ fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMa
 struct Resolver<'a> {
     vars: &'a IndexMap<String, Node>,
     seed: i64,
+    room: &'a Room,
     presets: &'a mut dyn Presets,
     sources: &'a mut Sources,
     problems: Vec<Problem>,
@@ -274,6 +280,16 @@ impl Resolver<'_> {
         };
         let schema = stage_kind.schema();
         let matrix = self.matrix(node);
+        if self.drafts.len().saturating_add(matrix::count(&matrix)) > MEMBERS {
+            let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
+            let (what, limit) = ("stages", MEMBERS);
+            self.problems
+                .push(Problem::at(spot, ProblemKind::TooMuch { what, limit }));
+            return;
+        }
+        if !self.room.take(matrix::weight_of_all(&matrix), node, &mut self.problems) {
+            return;
+        }
         let mut names = BTreeSet::new();
         for fields in matrix::combinations(&matrix) {
             let plain = matrix::plain(&fields);
@@ -297,6 +313,7 @@ impl Resolver<'_> {
             vars: self.vars,
             fields: &IndexMap::new(),
             seed: self.seed,
+            room: self.room,
         }
         .interpolate(node, &mut self.problems);
         let Some(entries) = node.as_map() else {
@@ -340,6 +357,7 @@ impl Resolver<'_> {
             vars: self.vars,
             fields,
             seed: self.seed,
+            room: self.room,
         };
         let own = node.get(stage_kind.name()).cloned().unwrap_or(Node {
             value: Value::Null,
