@@ -831,7 +831,9 @@ impl Dispatcher<'_> {
         self.record.git = self.git.take().and_then(Git::answer);
         self.record.finished_at = Some(jiff::Timestamp::now().to_string());
         self.record.seconds = self.started.elapsed().as_secs_f64();
-        self.store.write_run(&self.folder, &self.record, true)?;
+        // The record of a run that did nothing is no loss in a power cut, and a disk may take long.
+        let executed = self.record.stages.iter().any(|s| s.execution.is_some());
+        self.store.write_run(&self.folder, &self.record, executed)?;
         self.store.save_fingerprints()?;
         // Once more: another run's last worker may have ended since.
         self.store.sweep();

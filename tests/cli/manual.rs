@@ -86,7 +86,7 @@ fn shells_are_offered_stages_tables_and_runs() {
     assert_eq!(offered(&project, &["log", "@", "alpha@n=2"]), ["alpha@n=2"]);
     assert_eq!(offered(&project, &["show", id, "be"]), ["beta/collected"]);
     assert!(offered(&project, &["ve"]).contains(&"verify".to_owned()));
-    assert!(!offered(&project, &["wo"]).contains(&"worker".to_owned()));
+    assert!(!offered(&project, &[""]).contains(&"worker".to_owned()));
     // A broken pipeline is no reason to print errors into somebody's prompt.
     project.write("p.yaml", "stages: [");
     assert_eq!(offered(&project, &["run", "p.yaml", "al"]), [""; 0]);
