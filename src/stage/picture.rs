@@ -75,7 +75,11 @@ impl Curves {
 }
 
 /// Writes a plot as `name.svg` and `name.png` into a folder.
-pub(super) fn write_picture(folder: &Path, name: &str, plots: impl Fn() -> (Vec<Plot>, Layout)) -> Result<(), StageError> {
+pub(super) fn write_picture(
+    folder: &Path,
+    name: &str,
+    plots: impl Fn() -> (Vec<Plot>, Layout),
+) -> Result<(), StageError> {
     let (drawn, layout) = plots();
     let svg = renumber_clips(&kuva::render_to_svg(drawn, layout));
     fs_err::write(folder.join(format!("{name}.svg")), svg)?;

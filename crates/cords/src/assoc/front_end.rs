@@ -327,7 +327,8 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         for segment in 0..clips.first().map_or(0, |clip| clip.0.len()) {
             let steps = clips[0].0[segment].1 * self.ratio;
             let pictures = self.pictures(clips, segment);
-            let images = |step: usize| (!pictures.is_blank()).then(|| self.frames(&pictures, 0..clips.len(), step as u32));
+            let images =
+                |step: usize| (!pictures.is_blank()).then(|| self.frames(&pictures, 0..clips.len(), step as u32));
             match pictures.noisy {
                 true => shown.extend((step..step + steps).map(|step| Shown {
                     images: images(step),
