@@ -38,12 +38,15 @@ pub(crate) enum Step {
     Described,
     /// Half of a line of the journal is written.
     HalfAppended,
-    /// A line of the journal is written, but not known to be durable.
+    /// Of several lines that the journal gets at once, only the first is written: the result's, not the one that makes it
+    /// the stage's own.
+    FirstAppended,
+    /// What the journal gets is written, but not known to be durable.
     Appended,
-    /// The result's record is durable: the commit point.
+    /// The result and that it is the stage's own are durable: the commit point.
     Committed,
-    /// The result is the stage's own.
-    Current,
+    /// The result is noted as used by this run.
+    Noted,
     /// Every stage is settled, the run's last record is not written.
     Ended,
 }

@@ -20,7 +20,7 @@ pub(crate) struct AcceptArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
     /// Stages, or members of their matrices
-    #[arg(required = true)]
+    #[arg(required = true, add = super::completions::stages())]
     stages: Vec<String>,
     /// Why the result still stands
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
@@ -38,6 +38,8 @@ pub(crate) fn accept(ui: &mut Ui, cache: Option<&Path>, args: &AcceptArgs) -> Re
             ..Request::default()
         },
     )?;
+    // What is found to be there stays there until it is the result of the new key, too.
+    let _hold = store.hold()?;
     let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
     // One after the other: what is accepted upstream settles what a stage further down has for inputs.
     for id in pipeline.order().into_iter().filter(|id| named.includes(*id)) {
@@ -146,11 +148,11 @@ fn commit(
     };
     let key = record.key.clone();
     store.keep_description(&key, &description)?;
-    store.commit(&Record::Result(record))?;
-    store.commit(&Record::Current {
+    let current = Record::Current {
         pipeline: pipeline.name.clone(),
         stage: stage.name.clone(),
         key,
-    })?;
+    };
+    store.commit_all(&[Record::Result(record), current])?;
     Ok(())
 }

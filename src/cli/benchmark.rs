@@ -95,6 +95,9 @@ impl Images for Noise {
 }
 
 pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, CommandError> {
+    // Sizes that no network has are wrong use, not a step that failed.
+    let architecture = Architecture::published(args.areas, 3, args.side, CLASSES)
+        .map_err(|error| CommandError::user(error.to_string()))?;
     let budget = args.memory_budget.map(|gib| (gib * GIB) as u64);
     let (name, together, seconds, peak) = match args.device.resolve()? {
         Asked::Cuda(ordinal) => {
@@ -112,13 +115,13 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
             let (seconds, images) = with_images_that_fit(&hardware, usize::from(args.batch), |device| {
                 // Not what an attempt has taken that did not fit.
                 hardware.take_peak_memory()?;
-                time(device, args, Some(budget))
+                time(device, args, &architecture, Some(budget))
             })?;
             let peak = hardware.take_peak_memory().map_err(TrainError::from)?;
             (hardware.description().name.clone(), images, seconds, peak)
         }
         Asked::Auto | Asked::Cpu => {
-            let seconds = time(&Cpu, args, budget)?;
+            let seconds = time(&Cpu, args, &architecture, budget)?;
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             (
                 format!("processor, {threads} threads"),
@@ -168,8 +171,12 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
 }
 
 /// Seconds of every batch but the first.
-fn time<D: Device<f32>>(device: &D, args: &BenchmarkArgs, memory_budget: Option<u64>) -> Result<Vec<f64>, TrainError> {
-    let architecture = Architecture::published(args.areas, 3, args.side, CLASSES)?;
+fn time<D: Device<f32>>(
+    device: &D,
+    args: &BenchmarkArgs,
+    architecture: &Architecture,
+    memory_budget: Option<u64>,
+) -> Result<Vec<f64>, TrainError> {
     let euler = Euler::published();
     let (batch, repeats) = (usize::from(args.batch), usize::from(args.repeats));
     let trial_ms = f64::from(args.steps) * euler.dt_ms;
@@ -216,7 +223,7 @@ fn time<D: Device<f32>>(device: &D, args: &BenchmarkArgs, memory_budget: Option<
             ControlFlow::Continue(())
         }
     };
-    match train_cordsnet(device, &architecture, &euler, &config, &data, None, &mut observer) {
+    match train_cordsnet(device, architecture, &euler, &config, &data, None, &mut observer) {
         Ok(_) | Err(TrainError::Stopped { .. }) => Ok(seconds),
         Err(error) => Err(error),
     }

@@ -1,199 +1,426 @@
 //! `dynvis diff`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
-use super::tables::{find_table, simple_table, tables_of};
+use super::tables::{Found, find_table, simple_table, tables_of};
 use super::ui::Ui;
 use super::{exit, open_store, project_here};
 use crate::key::{Change, changes};
-use crate::store::{RunRecord, Store};
-use crate::table::{DiffFormat, RenderOptions, Table, diff as diff_tables, render_diff};
+use crate::pipeline::suggest;
+use crate::store::{RunRecord, RunStage, Store};
+use crate::table::{DiffFormat, RenderOptions, Table, TableDiff, diff as diff_tables, render_diff};
 
-/// Compare two runs, or two table files: changed parameters, changed, added and removed rows
+/// Compare two runs, folders of results or table files: what they were made from, and changed, added and removed rows
 #[derive(clap::Args)]
 pub(crate) struct DiffArgs {
-    /// `@-1`, `@`, a run's id or its first letters, or a table file
+    /// `@-1`, `@`, a run's id or its first letters, a run's folder, a folder of tables, or a table file (Parquet, CSV)
+    #[arg(add = super::completions::runs_and_files())]
     a: String,
     /// The same, for the other side
+    #[arg(add = super::completions::runs_and_files())]
     b: String,
-    /// Compare this table only: `stage` or `stage/table`
+    /// Compare this table only: `stage`, `stage/table`, or the path of a table within a folder
+    #[arg(add = super::completions::tables_of_run())]
     table: Option<String>,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-    Md,
+    /// Machine-readable output, complete and exact
+    #[arg(long, conflicts_with = "md")]
+    json: bool,
+    /// Markdown
+    #[arg(long)]
+    md: bool,
 }
 
 pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result<u8, CommandError> {
+    let (a, b) = (Side::open(cache, &args.a)?, Side::open(cache, &args.b)?);
+    let causes = causes(&a, &b);
+    let names = Names::of(&a, &b, args.table.as_deref())?;
+    let mut equal = 0;
+    let mut tables: Vec<(String, TableDiff)> = Vec::new();
+    for (name, in_a, in_b) in &names.both {
+        // The same content under the same names cannot differ; nothing needs to be read.
+        let found = match a.holds_the_same(in_a, &b, in_b) {
+            true => None,
+            false => Some(diff_tables(&a.read(in_a)?, &b.read(in_b)?)?).filter(|found| !found.is_empty()),
+        };
+        match found {
+            Some(found) => tables.push((name.clone(), found)),
+            None => equal += 1,
+        }
+    }
+    let different = !causes.is_empty() || !tables.is_empty() || !names.only_a.is_empty() || !names.only_b.is_empty();
+    if args.json {
+        let tables: Vec<_> = tables
+            .iter()
+            .map(|(name, found)| json!({ "table": name, "diff": found }))
+            .collect();
+        let document = json!({
+            "version": 1, "a": a.label, "b": b.label, "changed": causes,
+            "tables": tables, "equal_tables": equal,
+            "only_in_a": names.only_a, "only_in_b": names.only_b, "not_part_of_both": names.unselected,
+        });
+        ui.out(&format!("{document:#}\n"))?;
+        return Ok(if different { exit::DIFFERENT } else { 0 });
+    }
+    let format = if args.md { DiffFormat::Md } else { DiffFormat::Text };
     let options = RenderOptions {
         max_rows: Some(100),
         width: ui.width(),
         color: ui.colour_out(),
     };
-    let format = match args.format {
-        Format::Text => DiffFormat::Text,
-        Format::Json => DiffFormat::Json,
-        Format::Md => DiffFormat::Md,
-    };
-    let (file_a, file_b) = (Path::new(&args.a), Path::new(&args.b));
-    if file_a.is_file() && file_b.is_file() {
-        let found = diff_tables(&Table::read(file_a)?, &Table::read(file_b)?)?;
-        ui.out(&render_diff(&found, format, &options)?)?;
-        return Ok(if found.is_empty() { 0 } else { exit::DIFFERENT });
+    let mut parts = Vec::new();
+    if !causes.is_empty() {
+        parts.push(causes_text(&causes, args.md, ui.width()));
     }
-    let store = open_store(cache, &project_here())?;
-    let (_, a) = store.find_run(&args.a)?;
-    let (_, b) = store.find_run(&args.b)?;
-    let parameters = parameter_changes(&store, &a, &b);
-    let names = table_names(&a, &b, args.table.as_deref())?;
-    let mut different = !parameters.is_empty();
-    let mut tables = Vec::new();
-    let mut text = String::new();
-    if args.format != Format::Json && !parameters.is_empty() {
-        text += &parameters_text(&parameters, ui.width());
+    for (name, found) in &tables {
+        let title = match (args.md, names.both.len()) {
+            // Two files: there is nothing that a title would tell.
+            (_, 1) if a.run.is_none() && b.run.is_none() => String::new(),
+            (true, _) => format!("## {name}\n\n"),
+            (false, _) => format!("{name}\n"),
+        };
+        parts.push(title + &render_diff(found, format, &options)?);
     }
-    let mut equal = 0;
-    for name in &names.both {
-        let (in_a, in_b) = (find_table(&a, name)?, find_table(&b, name)?);
-        // The same content under the same names cannot differ; nothing needs to be read.
-        if in_a.path(&store) == in_b.path(&store) && in_a.stage.inputs == in_b.stage.inputs {
-            equal += 1;
-            continue;
-        }
-        let found = diff_tables(&in_a.read(&store)?, &in_b.read(&store)?)?;
-        if found.is_empty() {
-            equal += 1;
-            continue;
-        }
-        different = true;
-        let rendered = render_diff(&found, format, &options)?;
-        if args.format == Format::Json {
-            let value: Json = serde_json::from_str(&rendered).unwrap_or(Json::Null);
-            tables.push(json!({ "table": name, "diff": value }));
-        } else {
-            let mark = if args.format == Format::Md { "## " } else { "" };
-            text += &format!("\n{mark}{name}\n{rendered}");
+    for (side, only) in [("first", &names.only_a), ("second", &names.only_b)] {
+        if !only.is_empty() {
+            parts.push(format!("only on the {side} side: {}\n", only.join(", ")));
         }
     }
-    different |= !names.only_a.is_empty() || !names.only_b.is_empty();
-    if args.format == Format::Json {
-        let document = json!({
-            "version": 1, "a": a.id, "b": b.id, "parameters": parameters
-                .iter()
-                .map(|(stage, c)| json!({ "stage": stage, "path": c.path, "before": c.before, "after": c.after }))
-                .collect::<Vec<_>>(),
-            "tables": tables, "equal_tables": equal,
-            "only_in_a": names.only_a, "only_in_b": names.only_b, "not_part_of_both": names.unselected,
-        });
-        ui.out(&format!("{document:#}\n"))?;
-    } else {
-        ui.out(text.trim_start_matches('\n'))?;
-        for (side, only) in [("first", &names.only_a), ("second", &names.only_b)] {
-            if !only.is_empty() {
-                ui.out(&format!("only in the {side} run: {}\n", only.join(", ")))?;
-            }
-        }
-        if !names.unselected.is_empty() {
-            let list = names.unselected.join(", ");
-            ui.status(&format!("not compared, since not part of both runs: {list}"));
-        }
-        ui.status(&format!("{equal} of {} tables equal", names.both.len()));
+    ui.out(&parts.join("\n"))?;
+    if !names.unselected.is_empty() {
+        let list = names.unselected.join(", ");
+        ui.status(&format!("not compared, since not part of both runs: {list}"));
     }
+    ui.status(&format!("{equal} of {} tables equal", names.both.len()));
     Ok(if different { exit::DIFFERENT } else { 0 })
 }
 
+/// One side of a comparison.
+struct Side {
+    /// A run's id, or the path as typed.
+    label: String,
+    run: Option<(Store, RunRecord)>,
+    /// Tables of a folder, by their paths in it without the ending; or one table file.
+    files: Vec<(String, PathBuf)>,
+    is_one_file: bool,
+}
+
+impl Side {
+    fn open(cache: Option<&Path>, reference: &str) -> Result<Self, CommandError> {
+        let path = Path::new(reference);
+        let mut side = Self {
+            label: reference.to_owned(),
+            run: None,
+            files: Vec::new(),
+            is_one_file: path.is_file(),
+        };
+        if path.is_file() {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            side.files.push((stem, path.to_owned()));
+        } else if path.is_dir() {
+            if let Some(root) = cache_of_run(path) {
+                let store = Store::open(&root)?;
+                let run = store.read_run(path)?;
+                side.run = Some((store, run));
+                return Ok(side);
+            }
+            table_files(path, "", &mut side.files)?;
+            if side.files.is_empty() {
+                return Err(CommandError::hinted(
+                    format!("no tables in `{reference}`"),
+                    "tables are files that end in .parquet or .csv",
+                ));
+            }
+        } else if reference.contains('/') || is_table_file(path) {
+            return Err(CommandError::user(format!("no file or folder `{reference}`")));
+        } else {
+            let store = open_store(cache, &project_here())?;
+            let (_, run) = store.find_run(reference)?;
+            side.label = run.id.to_string();
+            side.run = Some((store, run));
+        }
+        Ok(side)
+    }
+
+    /// Names of all tables.
+    fn names(&self) -> Vec<String> {
+        match &self.run {
+            Some((_, run)) => tables_of(run).iter().map(Found::name).collect(),
+            None => self.files.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+
+    /// The full name of the table that a user calls so.
+    fn find(&self, name: &str) -> Result<String, CommandError> {
+        match &self.run {
+            Some((_, run)) => Ok(find_table(run, name)?.name()),
+            None if self.is_one_file => Ok(self.files[0].0.clone()),
+            None => {
+                let found = self
+                    .files
+                    .iter()
+                    .find(|(known, _)| known == name || known.rsplit('/').next() == Some(name));
+                let names = || self.files.iter().map(|(name, _)| name.as_str());
+                found.map(|(name, _)| name.clone()).ok_or_else(|| {
+                    CommandError::hinted(
+                        format!("`{}` has no table `{name}`", self.label),
+                        match suggest(name, names()) {
+                            Some(near) => format!("did you mean `{near}`?"),
+                            None => format!("its tables: {}", names().collect::<Vec<_>>().join(", ")),
+                        },
+                    )
+                })
+            }
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Table, CommandError> {
+        match &self.run {
+            Some((store, run)) => find_table(run, name)?.read(store),
+            None => {
+                let file = self.files.iter().find(|(known, _)| known == name);
+                let path = file.map_or(Path::new(name), |(_, path)| path);
+                Ok(Table::read(path)?)
+            }
+        }
+    }
+
+    fn holds_the_same(&self, name: &str, other: &Self, other_name: &str) -> bool {
+        let (Some((_, a)), Some((_, b))) = (&self.run, &other.run) else {
+            return false;
+        };
+        match (find_table(a, name), find_table(b, other_name)) {
+            (Ok(a), Ok(b)) => a.content() == b.content() && a.labels() == b.labels(),
+            _ => false,
+        }
+    }
+}
+
+/// The cache that holds a run's folder, `cache/runs/TIME-ID`.
+fn cache_of_run(folder: &Path) -> Option<PathBuf> {
+    let folder = std::path::absolute(folder).ok()?;
+    let root = folder.parent()?.parent()?;
+    (folder.join("run.json").is_file() && root.join("format").is_file()).then(|| root.to_owned())
+}
+
+fn is_table_file(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|ending| ending == "parquet" || ending == "csv")
+}
+
+/// Table files in a folder and below it, in order of their names.
+fn table_files(folder: &Path, prefix: &str, found: &mut Vec<(String, PathBuf)>) -> Result<(), CommandError> {
+    let failed = |source| CommandError::Io {
+        action: format!("cannot list `{}`", folder.display()),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let name = |part: Option<&std::ffi::OsStr>| format!("{prefix}{}", part.unwrap_or_default().to_string_lossy());
+        if path.is_symlink() {
+            // It may lead in a circle.
+        } else if path.is_dir() {
+            table_files(&path, &(name(path.file_name()) + "/"), found)?;
+        } else if is_table_file(&path) {
+            found.push((name(path.file_stem()), path));
+        }
+    }
+    Ok(())
+}
+
+/// Which tables are held against which.
 struct Names {
-    both: Vec<String>,
+    /// Name to show, name on the first side, name on the second.
+    both: Vec<(String, String, String)>,
     only_a: Vec<String>,
     only_b: Vec<String>,
     /// Tables of stages that one of the runs was not asked to bring up to date.
     unselected: Vec<String>,
 }
 
-fn table_names(a: &RunRecord, b: &RunRecord, wanted: Option<&str>) -> Result<Names, CommandError> {
-    if let Some(name) = wanted {
-        find_table(a, name)?;
-        find_table(b, name)?;
-        return Ok(Names {
-            both: vec![name.to_owned()],
+impl Names {
+    fn of(a: &Side, b: &Side, wanted: Option<&str>) -> Result<Self, CommandError> {
+        let mut names = Names {
+            both: Vec::new(),
             only_a: Vec::new(),
             only_b: Vec::new(),
             unselected: Vec::new(),
-        });
-    }
-    let list = |run: &RunRecord| -> Vec<String> { tables_of(run).iter().map(super::tables::Found::name).collect() };
-    let (in_a, in_b) = (list(a), list(b));
-    let known = |run: &RunRecord| -> BTreeSet<String> { run.stages.iter().map(|s| s.name.clone()).collect() };
-    let (stages_a, stages_b) = (known(a), known(b));
-    let stage = |table: &str| table.split('/').next().unwrap_or_default().to_owned();
-    let mut names = Names {
-        both: Vec::new(),
-        only_a: Vec::new(),
-        only_b: Vec::new(),
-        unselected: Vec::new(),
-    };
-    for name in &in_a {
-        if in_b.contains(name) {
-            names.both.push(name.clone());
-        } else if stages_b.contains(&stage(name)) {
-            names.unselected.push(name.clone());
-        } else {
-            names.only_a.push(name.clone());
+        };
+        if let Some(name) = wanted {
+            names.both.push((name.to_owned(), a.find(name)?, b.find(name)?));
+            return Ok(names);
         }
-    }
-    for name in in_b {
-        if in_a.contains(&name) {
-            continue;
+        let (in_a, in_b) = (a.names(), b.names());
+        if a.is_one_file || b.is_one_file {
+            // One table is one table, whatever it is called.
+            let [a_name] = in_a.as_slice() else {
+                return Err(which_table(a, &in_a));
+            };
+            let [b_name] = in_b.as_slice() else {
+                return Err(which_table(b, &in_b));
+            };
+            names.both.push((a_name.clone(), a_name.clone(), b_name.clone()));
+            return Ok(names);
         }
-        if stages_a.contains(&stage(&name)) {
-            names.unselected.push(name);
-        } else {
-            names.only_b.push(name);
+        let known = |side: &Side| -> BTreeSet<String> {
+            let stages = side.run.iter().flat_map(|(_, run)| &run.stages);
+            stages.map(|s| s.name.clone()).collect()
+        };
+        let (stages_a, stages_b) = (known(a), known(b));
+        let stage = |table: &str| table.split('/').next().unwrap_or_default().to_owned();
+        for name in &in_a {
+            if in_b.contains(name) {
+                names.both.push((name.clone(), name.clone(), name.clone()));
+            } else if stages_b.contains(&stage(name)) {
+                names.unselected.push(name.clone());
+            } else {
+                names.only_a.push(name.clone());
+            }
         }
+        for name in in_b.into_iter().filter(|name| !in_a.contains(name)) {
+            if stages_a.contains(&stage(&name)) {
+                names.unselected.push(name);
+            } else {
+                names.only_b.push(name);
+            }
+        }
+        Ok(names)
     }
-    Ok(names)
 }
 
-/// Differences between what the stages of both runs were made from, inputs from upstream left out:
-/// those are consequences.
-fn parameter_changes(store: &Store, a: &RunRecord, b: &RunRecord) -> Vec<(String, Change)> {
-    let mut found = Vec::new();
-    for stage in &a.stages {
-        let Some(other) = b.stages.iter().find(|s| s.name == stage.name) else {
-            continue;
+fn which_table(side: &Side, names: &[String]) -> CommandError {
+    CommandError::hinted(
+        format!(
+            "`{}` has {} tables, the other side is one file",
+            side.label,
+            names.len()
+        ),
+        match names.first() {
+            Some(first) => format!("name the table that is meant as a third argument, such as `{first}`"),
+            None => "there is nothing to compare".into(),
+        },
+    )
+}
+
+/// Something that a stage's result was made from and that differs.
+#[derive(Serialize)]
+struct Cause {
+    stage: String,
+    what: What,
+    /// The parameter, input slot, file or variable.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    /// For an input: the stage that it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    before: Option<Json>,
+    after: Option<Json>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum What {
+    Kind,
+    Parameter,
+    CodeVersion,
+    File,
+    Environment,
+    Outputs,
+    KeyFormat,
+    Input,
+}
+
+impl Cause {
+    fn new(stage: &RunStage, change: Change) -> Self {
+        let (part, name) = change.path.split_once('.').unwrap_or((&change.path, ""));
+        let what = match part {
+            "kind" => What::Kind,
+            "params" => What::Parameter,
+            "code_version" => What::CodeVersion,
+            "inputs" => What::Input,
+            "files" => What::File,
+            "environment" => What::Environment,
+            "outputs" => What::Outputs,
+            _ => What::KeyFormat,
         };
-        if let (Some(before), Some(after)) = (&stage.key, &other.key)
-            && before != after
-            && let (Some(before), Some(after)) = (store.description(before), store.description(after))
-        {
-            found.extend(
-                changes(&before, &after)
-                    .into_iter()
-                    .filter(|c| !c.path.starts_with("inputs."))
-                    .map(|c| (stage.name.clone(), c)),
-            );
+        let producer = stage.inputs.iter().find(|i| what == What::Input && i.slot == name);
+        Self {
+            stage: stage.name.clone(),
+            what,
+            name: name.to_owned(),
+            from: producer.map(crate::store::RunInput::producer),
+            before: change.before,
+            after: change.after,
         }
     }
+
+    /// The changed thing as a line of a table names it.
+    fn title(&self) -> String {
+        let name = &self.name;
+        match (self.what, &self.from) {
+            (What::Parameter, _) => name.clone(),
+            (What::Kind, _) => "kind".into(),
+            (What::CodeVersion, _) => "code version".into(),
+            (What::File, _) => format!("file `{name}`"),
+            (What::Environment, _) => format!("environment variable {name}"),
+            (What::Outputs, _) => format!("output `{name}`"),
+            (What::KeyFormat, _) => "format of keys".into(),
+            (What::Input, Some(from)) => format!("input `{name}` (from `{from}`)"),
+            (What::Input, None) => format!("input `{name}`"),
+        }
+    }
+}
+
+/// Differences between what the stages of both runs were made from: those of a stage's own before those that came from
+/// upstream, which are their consequences.
+fn causes(a: &Side, b: &Side) -> Vec<Cause> {
+    let (Some((store_a, run_a)), Some((store_b, run_b))) = (&a.run, &b.run) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for before in &run_a.stages {
+        let Some(after) = run_b.stages.iter().find(|s| s.name == before.name) else {
+            continue;
+        };
+        if let (Some(key_a), Some(key_b)) = (&before.key, &after.key)
+            && key_a != key_b
+            && let (Some(described_a), Some(described_b)) = (store_a.description(key_a), store_b.description(key_b))
+        {
+            let changes = changes(&described_a, &described_b);
+            found.extend(changes.into_iter().map(|change| Cause::new(after, change)));
+        }
+    }
+    found.sort_by_key(|cause| cause.what);
     found
 }
 
-fn parameters_text(parameters: &[(String, Change)], width: Option<usize>) -> String {
-    let show = |v: &Option<Json>| v.as_ref().map_or_else(|| "unset".into(), Json::to_string);
-    let rows = parameters
+fn causes_text(causes: &[Cause], md: bool, width: Option<usize>) -> String {
+    let show = |cause: &Cause, value: &Option<Json>| match (cause.what, value) {
+        (_, None) => "unset".into(),
+        // Hashes of contents: enough to tell them apart.
+        (What::Input | What::File, Some(Json::String(hash))) => hash.get(..12).unwrap_or(hash).to_owned(),
+        (_, Some(value)) => value.to_string(),
+    };
+    let rows: Vec<Vec<String>> = causes
         .iter()
-        .map(|(stage, c)| {
-            let path = c.path.strip_prefix("params.").unwrap_or(&c.path);
-            vec![format!("{stage}.{path}"), show(&c.before), show(&c.after)]
-        })
+        .map(|c| vec![c.stage.clone(), c.title(), show(c, &c.before), show(c, &c.after)])
         .collect();
-    simple_table(&["changed parameter", "first", "second"], rows, width)
+    let header = ["stage", "what changed", "first", "second"];
+    if !md {
+        return simple_table(&header, rows, width);
+    }
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|").replace('\n', " ")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let head = line(&header.map(str::to_owned)) + "|---|---|---|---|\n";
+    rows.iter().fold(head, |text, row| text + &line(row))
 }

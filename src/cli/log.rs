@@ -5,18 +5,20 @@ use std::path::Path;
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::wording::duration;
-use super::{open_store, project_here};
+use super::wording::{duration, size};
+use super::{completions, open_store, project_here};
 use crate::pipeline::suggest;
 use crate::run::log_path;
+use crate::store::{Execution, RunRecord};
 
 /// Show what a run did, or the log of one of its stages
 #[derive(clap::Args)]
 pub(crate) struct LogArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters
-    #[arg(default_value = "@")]
+    #[arg(default_value = "@", add = completions::runs())]
     run: String,
     /// A stage, or one member of its matrix
+    #[arg(add = completions::stages_of_run())]
     stage: Option<String>,
 }
 
@@ -28,21 +30,23 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
             .stages
             .iter()
             .map(|s| {
+                let execution = |of: fn(&Execution) -> String| s.execution.as_ref().map(of).unwrap_or_default();
                 vec![
                     s.name.clone(),
                     format!("{:?}", s.outcome).to_lowercase(),
                     s.seconds.map(duration).unwrap_or_default(),
+                    execution(|e| duration(e.cpu_seconds)),
+                    execution(|e| size(e.peak_bytes)),
+                    s.seed.map(|seed| seed.to_string()).unwrap_or_default(),
                     s.key.as_ref().map(|k| k.short().to_owned()).unwrap_or_default(),
                     s.reason.clone(),
                 ]
             })
             .collect();
-        ui.out(&format!(
-            "run {} of {} on {} ({}), dynvis {}\n",
-            run.id, run.pipeline, run.host, run.device, run.dynvis_version
-        ))?;
+        ui.out(&simple_table(&["run", run.id.as_str()], about(&run), ui.width()))?;
+        ui.out("\n")?;
         ui.out(&simple_table(
-            &["stage", "outcome", "took", "key", "reason"],
+            &["stage", "outcome", "took", "cpu", "memory", "seed", "key", "reason"],
             rows,
             ui.width(),
         ))?;
@@ -76,4 +80,34 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
         }
     }
     Ok(0)
+}
+
+/// What is recorded of a whole run.
+fn about(run: &RunRecord) -> Vec<Vec<String>> {
+    let short = |hash: &Option<crate::key::ContentHash>| hash.as_ref().map(|h| h.short().to_owned());
+    let git = run.git.as_ref().map(|git| {
+        let dirty = if git.is_dirty {
+            ", with changes that are not committed"
+        } else {
+            ""
+        };
+        format!("{}{dirty}", git.revision)
+    });
+    let rows = [
+        ("pipeline", Some(format!("{} ({})", run.pipeline, run.path.display()))),
+        ("arguments", Some(run.arguments.join(" "))),
+        ("status", Some(format!("{:?}", run.status).to_lowercase())),
+        ("started", Some(run.started_at.clone())),
+        ("took", Some(duration(run.seconds))),
+        ("host", Some(run.host.clone())),
+        ("device", Some(run.device.clone())),
+        ("driver", run.driver.clone()),
+        ("git", git),
+        ("dynvis", Some(run.dynvis_version.clone())),
+        ("program", short(&run.binary)),
+        ("Cargo.lock", short(&run.lock_file)),
+    ];
+    rows.into_iter()
+        .filter_map(|(name, value)| Some(vec![name.to_owned(), value?]))
+        .collect()
 }

@@ -4,12 +4,15 @@
 mod accept;
 mod benchmark;
 mod check;
+mod completions;
 mod dag;
 mod diff;
 mod doctor;
 mod error;
 mod export;
+mod gc;
 mod log;
+mod manual;
 mod plan;
 mod progress;
 mod run;
@@ -19,7 +22,9 @@ mod selftest;
 mod show;
 mod stages;
 mod tables;
+mod trace;
 mod ui;
+mod verify;
 mod why;
 mod wording;
 mod worker;
@@ -58,12 +63,20 @@ enum Command {
     Export(export::ExportArgs),
     Runs(runs::RunsArgs),
     Log(log::LogArgs),
+    Trace(trace::TraceArgs),
+    Gc(gc::GcArgs),
+    Pin(gc::PinArgs),
+    Verify(verify::VerifyArgs),
     Dag(dag::DagArgs),
     Stages(stages::StagesArgs),
     Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
     Selftest(selftest::SelftestArgs),
     Benchmark(benchmark::BenchmarkArgs),
+    Completions(completions::CompletionsArgs),
+    Man(manual::ManArgs),
+    #[command(hide = true)]
+    Reference(manual::ReferenceArgs),
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
 }
@@ -75,11 +88,20 @@ pub(crate) mod exit {
     pub(crate) const PENDING: u8 = 10;
     pub(crate) const STAGE_FAILED: u8 = 100;
     pub(crate) const INPUT_CHANGED: u8 = 101;
+    pub(crate) const DAMAGED: u8 = 102;
     pub(crate) const INTERRUPTED: u8 = 130;
 }
 
 /// Parses, dispatches, and turns what comes back into an exit code.
 pub(crate) fn main() -> ExitCode {
+    match completions::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(exit::USAGE);
+        }
+    }
     let arguments = Arguments::parse();
     let mut ui = Ui::from_environment();
     let cache = arguments.cache.as_deref();
@@ -94,6 +116,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Export(args) => export::export(&mut ui, cache, args),
         Command::Runs(args) => runs::runs(&mut ui, cache, args),
         Command::Log(args) => log::log(&mut ui, cache, args),
+        Command::Trace(args) => trace::trace(&mut ui, cache, args),
+        Command::Gc(args) => gc::gc(&mut ui, cache, args),
+        Command::Pin(args) => gc::pin(&mut ui, cache, args),
+        Command::Verify(args) => verify::verify(&mut ui, cache, args),
+        Command::Completions(args) => completions::completions(&mut ui, args),
+        Command::Man(args) => manual::man(&mut ui, args),
+        Command::Reference(args) => manual::reference(&mut ui, args),
         Command::Dag(args) => dag::dag(&mut ui, args),
         Command::Stages(args) => stages::stages(&mut ui, args),
         Command::Schema(args) => schema::schema(&mut ui, args),
@@ -117,6 +146,7 @@ pub(crate) fn main() -> ExitCode {
 #[derive(clap::Args, Clone, Debug)]
 struct PipelineArgs {
     /// The pipeline's YAML file
+    #[arg(value_hint = clap::ValueHint::FilePath)]
     pipeline: PathBuf,
     /// Override a parameter (`noise.levels='[0,2]'`), a variable (`vars.data=digits`) or the `seed`; repeatable
     #[arg(short = 'S', long = "set", value_name = "STAGE.PARAM=VALUE")]
@@ -143,18 +173,20 @@ impl PipelineArgs {
 #[derive(clap::Args, Clone, Debug, Default)]
 struct SelectArgs {
     /// Stages to bring up to date, with all that they need [default: every stage]
+    #[arg(add = completions::stages())]
     stages: Vec<String>,
     /// The named stages alone, without what is upstream of them
     #[arg(long, requires = "stages")]
     only: bool,
     /// This stage and everything downstream of it
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", add = completions::stages())]
     from: Vec<String>,
     /// This stage and everything that it needs
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", add = completions::stages())]
     until: Vec<String>,
     /// Execute even if up to date: all selected stages, or those named
-    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        add = completions::stages())]
     force: Vec<String>,
     /// Execute what is downstream of the forced stages too
     #[arg(long, requires = "force")]

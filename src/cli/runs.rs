@@ -1,13 +1,17 @@
 //! `dynvis runs`.
 
 use std::path::Path;
+use std::time::Duration;
+
+use globset::{Glob, GlobMatcher};
+use serde_json::json;
 
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::wording::{duration, outcomes};
+use super::wording::{duration, outcomes, size};
 use super::{open_store, project_here};
-use crate::store::{RunRecord, RunStatus};
+use crate::store::{RunRecord, RunStatus, Store, shortest_prefixes};
 
 /// List past runs, the last one first
 #[derive(clap::Args)]
@@ -15,36 +19,197 @@ pub(crate) struct RunsArgs {
     /// Show this many
     #[arg(short = 'n', long, default_value_t = 20)]
     number: usize,
-    /// Machine-readable output
+    /// Runs of this pipeline only; a glob such as `noise*`
+    #[arg(long, value_name = "NAME", value_parser = glob)]
+    pipeline: Option<GlobMatcher>,
+    /// Runs in which this stage executed; a glob such as `cordsnet@*`
+    #[arg(long, value_name = "STAGE", value_parser = glob)]
+    stage: Option<GlobMatcher>,
+    /// Runs that ended so; repeatable
+    #[arg(long, value_enum)]
+    status: Vec<Status>,
+    /// Runs that started since then: `2026-05-31`, `2026-05-31T12:00:00Z`, or so long ago: `90min`, `12h`, `7d`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<jiff::Timestamp>,
+    /// Runs that started before then
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    before: Option<jiff::Timestamp>,
+    /// Pinned runs only
+    #[arg(long)]
+    pinned: bool,
+    /// What comes first
+    #[arg(long, value_enum, default_value_t = Sort::Started)]
+    sort: Sort,
+    /// The other way round
+    #[arg(long)]
+    reverse: bool,
+    /// Machine-readable output, with all that is recorded
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Status {
+    Done,
+    Failed,
+    Interrupted,
+    /// Goes on in another terminal
+    Running,
+    /// Ended without a word: killed, or a power cut
+    Killed,
+}
+
+impl Status {
+    fn of(store: &Store, folder: &Path, run: &RunRecord) -> Self {
+        match run.status {
+            RunStatus::Done => Self::Done,
+            RunStatus::Failed => Self::Failed,
+            RunStatus::Interrupted => Self::Interrupted,
+            RunStatus::Running if store.is_alive(folder) => Self::Running,
+            RunStatus::Running => Self::Killed,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Running => "running",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Sort {
+    /// The last started
+    Started,
+    /// The longest
+    Took,
+    /// The most processor time
+    Cpu,
+    /// The most memory
+    Memory,
+    /// By the pipeline's name
+    Pipeline,
+}
+
+fn glob(text: &str) -> Result<GlobMatcher, String> {
+    Ok(Glob::new(text).map_err(|e| e.to_string())?.compile_matcher())
+}
+
+/// A moment, or how long ago it was.
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time);
+    }
+    let in_day = |date: jiff::civil::DateTime| jiff::tz::TimeZone::UTC.to_timestamp(date).ok();
+    if let Some(time) = text.parse::<jiff::civil::DateTime>().ok().and_then(in_day) {
+        return Ok(time);
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "s" => Some(1.0),
+        "min" => Some(60.0),
+        "h" => Some(3600.0),
+        "d" => Some(86_400.0),
+        _ => None,
+    };
+    let ago = digits
+        .parse::<f64>()
+        .ok()
+        .zip(seconds)
+        .map(|(number, unit)| number * unit);
+    ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok())
+        .and_then(|ago| jiff::Timestamp::now().checked_sub(ago).ok())
+        .ok_or_else(|| {
+            "a date (2026-05-31), a time in UTC (2026-05-31T12:00) or an age (90min, 12h, 7d) is needed".into()
+        })
+}
+
+/// A run that passed all filters.
+struct Listed {
+    run: RunRecord,
+    status: Status,
+    pin: Option<String>,
+    prefix: usize,
 }
 
 pub(crate) fn runs(ui: &mut Ui, cache: Option<&Path>, args: &RunsArgs) -> Result<u8, CommandError> {
     let store = open_store(cache, &project_here())?;
     let folders = store.run_folders()?;
-    let mut records = Vec::new();
-    for (_, folder) in folders.iter().rev().take(args.number) {
-        match store.read_run(folder) {
-            Ok(run) => records.push(run),
-            Err(error) => ui.status(&format!("skipped: {error}")),
+    let ids: Vec<&str> = folders.iter().map(|(id, _)| id.as_str()).collect();
+    let prefixes = shortest_prefixes(&ids);
+    let mut listed = Vec::new();
+    for (id, folder) in folders.iter().rev() {
+        // Where the order is that of the folders, what is not shown need not be read.
+        if args.sort == Sort::Started && !args.reverse && listed.len() == args.number {
+            break;
+        }
+        let run = match store.read_run(folder) {
+            Ok(run) => run,
+            Err(error) => {
+                ui.status(&format!("skipped: {error}"));
+                continue;
+            }
+        };
+        let status = Status::of(&store, folder, &run);
+        let pin = store.pin(folder);
+        if args.pinned <= pin.is_some() && wanted(args, &run, status) {
+            let prefix = prefixes.get(id.as_str()).copied().unwrap_or(id.len());
+            listed.push(Listed {
+                run,
+                status,
+                pin,
+                prefix,
+            });
         }
     }
+    match args.sort {
+        Sort::Started => {}
+        Sort::Took => listed.sort_by(|a, b| b.run.seconds.total_cmp(&a.run.seconds)),
+        Sort::Cpu => listed.sort_by(|a, b| b.run.cpu_seconds().total_cmp(&a.run.cpu_seconds())),
+        Sort::Memory => listed.sort_by_key(|l| std::cmp::Reverse(l.run.peak_bytes())),
+        Sort::Pipeline => listed.sort_by(|a, b| a.run.pipeline.cmp(&b.run.pipeline)),
+    }
+    if args.reverse {
+        listed.reverse();
+    }
+    listed.truncate(args.number);
     if args.json {
-        let text = serde_json::to_string_pretty(&records).unwrap_or_default();
-        ui.out(&format!("{text}\n"))?;
+        let records: Vec<_> = listed
+            .iter()
+            .map(|l| {
+                let mut record = serde_json::to_value(&l.run).unwrap_or_default();
+                record["status"] = l.status.name().into();
+                record["prefix"] = json!(l.run.id.as_str().get(..l.prefix));
+                record["pin"] = json!(l.pin);
+                record["cpu_seconds"] = json!(l.run.cpu_seconds());
+                record["peak_bytes"] = json!(l.run.peak_bytes());
+                record
+            })
+            .collect();
+        ui.out(&format!("{:#}\n", serde_json::Value::from(records)))?;
         return Ok(0);
     }
-    if records.is_empty() {
+    if folders.is_empty() {
         ui.status("no runs yet; `dynvis run PIPELINE` makes one");
         return Ok(0);
     }
-    let rows = records.iter().map(row).collect();
+    if listed.is_empty() {
+        ui.status(&format!("none of {} runs is such a one", folders.len()));
+        return Ok(0);
+    }
+    let rows = listed.iter().map(row).collect();
     ui.out(&simple_table(
         &[
             "run",
+            "short",
             "started (UTC)",
             "took",
+            "cpu",
+            "memory",
             "pipeline",
             "status",
             "stages",
@@ -56,20 +221,63 @@ pub(crate) fn runs(ui: &mut Ui, cache: Option<&Path>, args: &RunsArgs) -> Result
     Ok(0)
 }
 
-fn row(run: &RunRecord) -> Vec<String> {
+fn wanted(args: &RunsArgs, run: &RunRecord, status: Status) -> bool {
+    let started = || run.started_at.parse::<jiff::Timestamp>().ok();
+    args.pipeline.as_ref().is_none_or(|glob| glob.is_match(&run.pipeline))
+        && args.stage.as_ref().is_none_or(|glob| {
+            let mut executed = run.stages.iter().filter(|s| s.execution.is_some());
+            executed.any(|s| glob.is_match(&s.name) || glob.is_match(&s.family))
+        })
+        && (args.status.is_empty() || args.status.contains(&status))
+        && args.since.is_none_or(|since| started().is_some_and(|s| s >= since))
+        && args.before.is_none_or(|before| started().is_some_and(|s| s < before))
+}
+
+fn row(listed: &Listed) -> Vec<String> {
+    let run = &listed.run;
+    let pinned = if listed.pin.is_some() { ", pinned" } else { "" };
     vec![
         run.id.to_string(),
+        run.id.as_str().get(..listed.prefix).unwrap_or_default().to_owned(),
         run.started_at.get(..19).unwrap_or(&run.started_at).replace('T', " "),
         duration(run.seconds),
-        run.pipeline.clone(),
-        match run.status {
-            // A run that is not recorded as ended was killed, or goes on in another terminal.
-            RunStatus::Running => "not ended".into(),
-            RunStatus::Done => "done".into(),
-            RunStatus::Failed => "failed".into(),
-            RunStatus::Interrupted => "interrupted".into(),
+        match run.cpu_seconds() {
+            0.0 => String::new(),
+            seconds => duration(seconds),
         },
+        run.peak_bytes().map(size).unwrap_or_default(),
+        run.pipeline.clone(),
+        format!("{}{pinned}", listed.status.name()),
         outcomes(run),
         run.arguments.join(" "),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let day = time("2026-05-31").expect("a date");
+        assert_eq!(day.to_string(), "2026-05-31T00:00:00Z");
+        assert_eq!(
+            time("2026-05-31T12:30").expect("a time").to_string(),
+            "2026-05-31T12:30:00Z"
+        );
+        assert_eq!(
+            time("2026-05-31T12:30:00+02:00").expect("a time").to_string(),
+            "2026-05-31T10:30:00Z"
+        );
+        let age = |text| {
+            jiff::Timestamp::now()
+                .duration_since(time(text).expect("an age"))
+                .as_secs_f64()
+        };
+        assert!((age("90min") - 5400.0).abs() < 5.0);
+        assert!((age("7d") - 604_800.0).abs() < 5.0);
+        for text in ["", "d", "yesterday", "-3d", "1e300d", "NaNh", "3 weeks"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
 }

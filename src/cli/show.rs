@@ -14,9 +14,10 @@ use crate::table::{Format, RenderOptions, Table, render};
 #[derive(clap::Args)]
 pub(crate) struct ShowArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters, or a table file
-    #[arg(default_value = "@")]
+    #[arg(default_value = "@", add = super::completions::runs_and_files())]
     reference: String,
     /// `stage`, `stage/table` or `stage/output`; all tables are listed if left out
+    #[arg(add = super::completions::tables_of_run())]
     table: Option<String>,
     #[arg(long, value_enum, default_value_t = ShowFormat::Text)]
     format: ShowFormat,

@@ -4,6 +4,7 @@ use comfy_table::{ContentArrangement, Table as Grid};
 use serde_json::Value as Json;
 
 use super::error::CommandError;
+use crate::key::ContentHash;
 use crate::pipeline::suggest;
 use crate::stage::Artifact;
 use crate::store::{RunRecord, RunStage, Store};
@@ -40,10 +41,15 @@ impl Found<'_> {
         format!("{}/{}", self.stage.name, self.slot)
     }
 
+    /// What it holds.
+    pub(crate) fn content(&self) -> Option<&ContentHash> {
+        let output = self.stage.outputs.iter().find(|o| o.slot == self.slot)?;
+        Some(&output.content)
+    }
+
     /// The stored file.
     pub(crate) fn path(&self, store: &Store) -> Option<std::path::PathBuf> {
-        let output = self.stage.outputs.iter().find(|o| o.slot == self.slot)?;
-        Some(store.object(&output.content).join(format!("{}.parquet", self.slot)))
+        Some(store.object(self.content()?).join(format!("{}.parquet", self.slot)))
     }
 
     /// The table, with the names of stages in place of slot numbers.
@@ -57,24 +63,25 @@ impl Found<'_> {
                 format!("run the pipeline again; `{}` will be recomputed", self.stage.name),
             ));
         }
-        Ok(Table::read(&path)?.label_slots(&labels(self.stage)))
+        Ok(Table::read(&path)?.label_slots(&self.labels()))
     }
-}
 
-fn labels(stage: &RunStage) -> Vec<SlotLabel> {
-    stage
-        .inputs
-        .iter()
-        .filter_map(|input| {
-            let (slot, index) = input.slot.split_once('.')?;
-            Some(SlotLabel {
-                slot: slot.to_owned(),
-                index: index.parse().ok()?,
-                stage: input.stage.clone(),
-                fields: input.fields.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
+    /// The names that stand for slot numbers.
+    pub(crate) fn labels(&self) -> Vec<SlotLabel> {
+        self.stage
+            .inputs
+            .iter()
+            .filter_map(|input| {
+                let (slot, index) = input.slot.split_once('.')?;
+                Some(SlotLabel {
+                    slot: slot.to_owned(),
+                    index: index.parse().ok()?,
+                    stage: input.stage.clone(),
+                    fields: input.fields.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
+                })
             })
-        })
-        .collect()
+            .collect()
+    }
 }
 
 fn value(json: &Json) -> Value {

@@ -115,16 +115,22 @@ impl Ui {
             .with_width(self.width.unwrap_or(120))
             .with_links(false);
         let mut text = String::new();
-        for problem in problems {
+        for problem in problems.iter().take(DRAWN) {
             for report in reports(problem, sources) {
                 // Writing to a String cannot fail.
                 let _ = handler.render_report(&mut text, report.as_ref());
             }
             text.push('\n');
         }
+        if problems.len() > DRAWN {
+            text += &format!("and {} more\n", problems.len() - DRAWN);
+        }
         text
     }
 }
+
+/// Problems that are drawn: nobody reads more at once, and drawing looks through the whole file.
+const DRAWN: usize = 200;
 
 /// The problem itself, then its other places that stand in other files.
 fn reports(problem: &Problem, sources: &Sources) -> Vec<miette::Report> {

@@ -20,6 +20,7 @@ pub(crate) struct WhyArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
     /// The stage, or one member of its matrix
+    #[arg(add = super::completions::stages())]
     stage: String,
     /// Machine-readable output
     #[arg(long)]
@@ -95,6 +96,14 @@ pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u
 fn differences(pipeline: &Pipeline, planned: &Planned, world: &StoreWorld) -> Option<Vec<Change>> {
     let current = world.current(&pipeline.stage(planned.id).name)?;
     let accepted = world.result(&current).and_then(|result| result.accepted.as_ref());
-    let before = world.description(accepted.map_or(&current, |accepted| &accepted.from))?;
-    Some(changes(&before, planned.decision.description.as_ref()?))
+    let made_for = accepted.map_or(&current, |accepted| &accepted.from);
+    let decision = &planned.decision;
+    if decision.key.as_ref() == Some(made_for) {
+        return Some(Vec::new());
+    }
+    let before = world.description(made_for)?;
+    // That of the present result was kept with it.
+    let kept = || world.description(decision.key.as_ref()?);
+    let now = decision.description.clone().or_else(kept)?;
+    Some(changes(&before, &now))
 }

@@ -62,6 +62,16 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// Bytes as people say them, in powers of 1000.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    let found = units.into_iter().find(|(_, unit)| bytes as f64 >= *unit);
+    found.map_or_else(
+        || format!("{bytes} B"),
+        |(name, unit)| format!("{:.1} {name}", bytes as f64 / unit),
+    )
+}
+
 /// `2 ran, 5 cached`.
 pub(crate) fn outcomes(run: &RunRecord) -> String {
     let count = |outcome| run.stages.iter().filter(|s| s.outcome == outcome).count();

@@ -19,8 +19,27 @@ macro_rules! hash_type {
     ($name:ident, $doc:literal) => {
         #[doc = $doc]
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(into = "String", try_from = "String")]
         pub(crate) struct $name(String);
+
+        impl From<$name> for String {
+            fn from(hash: $name) -> Self {
+                hash.0
+            }
+        }
+
+        /// Files are named by hashes: what is none must not become a path.
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+                match text.len() == 64 && text.bytes().all(digit) {
+                    true => Ok(Self(text)),
+                    false => Err("not a hash of 64 hexadecimal digits"),
+                }
+            }
+        }
 
         impl $name {
             pub(crate) fn new(hash: &blake3::Hash) -> Self {
@@ -50,7 +69,7 @@ hash_type!(ContentHash, "blake3 of an artifact's files.");
 impl StageKey {
     /// The key of that text, where it is one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        blake3::Hash::from_hex(text).ok().map(|hash| Self::new(&hash))
+        Self::try_from(text.to_owned()).ok()
     }
 }
 

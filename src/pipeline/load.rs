@@ -1,5 +1,6 @@
 //! Reads a pipeline file; with `presets` the only part of the front end that touches the disk.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Pipeline;
@@ -46,6 +47,7 @@ fn try_load(path: &Path, options: &LoadOptions, sources: &mut Sources) -> Result
     let mut presets = PresetFolder {
         folder: root.join("stages"),
         root: root.clone(),
+        read: HashMap::new(),
     };
     let stem = path
         .file_stem()

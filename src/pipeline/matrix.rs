@@ -1,5 +1,7 @@
 //! Matrix expansion and `${}` interpolation: one written stage into its members, in parsed scalars only.
 
+use std::cell::Cell;
+
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
@@ -12,6 +14,59 @@ pub(crate) struct Scope<'a> {
     pub(crate) vars: &'a IndexMap<String, Node>,
     pub(crate) fields: &'a IndexMap<String, Node>,
     pub(crate) seed: i64,
+    pub(crate) room: &'a Room,
+}
+
+/// How much more variables, presets and matrices may make of a text. A few lines can name each other to gigabytes.
+pub(crate) struct Room(Cell<usize>);
+
+impl Room {
+    /// Values of the whole pipeline; 32 letters of text count as one.
+    const VALUES: usize = 4_000_000;
+
+    pub(crate) fn new() -> Self {
+        Self(Cell::new(Self::VALUES))
+    }
+
+    /// Whether so many more values may be made. The first time that they may not is a problem.
+    pub(crate) fn take(&self, count: usize, at: &Node, problems: &mut Vec<Problem>) -> bool {
+        let left = self.0.get().checked_sub(count);
+        if left.is_none() && self.0.get() > 0 {
+            let (what, limit) = ("values", Self::VALUES);
+            problems.push(Problem::at(at.spot, ProblemKind::TooMuch { what, limit }));
+        }
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
+
+/// What a value takes of a [`Room`].
+fn weight(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Text(text) => text.len() / 32,
+        Value::List(items) => items.iter().map(weight).sum(),
+        Value::Map(entries) => entries.iter().map(|(k, v)| k.text.len() / 32 + weight(v)).sum(),
+        _ => 0,
+    }
+}
+
+/// How many combinations a matrix has.
+pub(crate) fn count(matrix: &[(Key, Vec<Node>)]) -> usize {
+    matrix
+        .iter()
+        .fold(1, |count: usize, (_, values)| count.saturating_mul(values.len()))
+}
+
+/// What all combinations take of a [`Room`].
+pub(crate) fn weight_of_all(matrix: &[(Key, Vec<Node>)]) -> usize {
+    let each = matrix
+        .iter()
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(_, values)| {
+            let members = count(matrix) / values.len();
+            members.saturating_mul(values.iter().map(weight).sum())
+        });
+    each.fold(0, usize::saturating_add)
 }
 
 /// Every combination of the matrix's values, the first field varying slowest.
@@ -36,6 +91,14 @@ impl Scope<'_> {
     /// Replaces `${vars.x}`, `${matrix.x}` and `${seed}` in every scalar below `node`.
     /// A scalar that is nothing but one such expression takes over the type of the value.
     pub(crate) fn interpolate(&self, node: &Node, problems: &mut Vec<Problem>) -> Node {
+        let own = match &node.value {
+            Value::Text(text) => 1 + text.len() / 32,
+            _ => 1,
+        };
+        if !self.room.take(own, node, problems) {
+            let value = Value::Unknown;
+            return Node { value, spot: node.spot };
+        }
         let value = match &node.value {
             Value::Text(text) if text.contains("${") => {
                 return self.text(node, text, problems);
@@ -92,27 +155,29 @@ impl Scope<'_> {
     }
 
     fn lookup(&self, expression: &str, at: &Node, problems: &mut Vec<Problem>) -> Option<Node> {
+        let seed = Node {
+            value: Value::Int(self.seed),
+            spot: at.spot,
+        };
         let (what, names, found): (_, Vec<&str>, _) = match expression.split_once('.') {
             Some(("vars", name)) => (
                 "variable",
                 self.vars.keys().map(String::as_str).collect(),
-                self.vars.get(name).cloned(),
+                self.vars.get(name),
             ),
             Some(("matrix", name)) => (
                 "matrix field",
                 self.fields.keys().map(String::as_str).collect(),
-                self.fields.get(name).cloned(),
+                self.fields.get(name),
             ),
-            _ if expression == "seed" => (
-                "expression",
-                Vec::new(),
-                Some(Node {
-                    value: Value::Int(self.seed),
-                    spot: at.spot,
-                }),
-            ),
+            _ if expression == "seed" => ("expression", Vec::new(), Some(&seed)),
             _ => ("expression", vec!["vars.NAME", "matrix.FIELD", "seed"], None),
         };
+        if let Some(found) = &found
+            && !self.room.take(weight(found), at, problems)
+        {
+            return None;
+        }
         if found.is_none() {
             let name = expression
                 .split_once('.')
@@ -128,7 +193,7 @@ impl Scope<'_> {
                 },
             ));
         }
-        found
+        found.cloned()
     }
 }
 

@@ -22,6 +22,7 @@ use serde_json::Value as Json;
 pub(crate) use load::{LoadOptions, load};
 pub(crate) use node::{Sources, Spot};
 pub(crate) use problem::{Problem, suggest};
+pub(crate) use reference::member_name;
 pub(crate) use resources::Resources;
 pub(crate) use validate::{types, unwrap_optional, variants};
 
@@ -74,8 +75,8 @@ pub(crate) struct InputSlot {
     pub(crate) artifact: Artifact,
 }
 
-/// A pipeline from its text alone, without presets and files: for tests of what comes after resolving.
-#[cfg(test)]
+/// A pipeline from its text alone, without presets and files: for tests of what comes after resolving, and for fuzzing.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn from_text(path: &str, text: &str) -> Result<Pipeline, Vec<Problem>> {
     struct NoPresets;
     impl presets::Presets for NoPresets {

@@ -1,5 +1,6 @@
 //! Presets: files in `stages/` that pipelines name with `use:`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::node::{self, Node, Sources};
@@ -23,10 +24,15 @@ pub(crate) enum PresetError {
 pub(super) struct PresetFolder {
     pub(super) folder: PathBuf,
     pub(super) root: PathBuf,
+    /// Those that were read: every member of a matrix asks again.
+    pub(super) read: HashMap<String, Node>,
 }
 
 impl Presets for PresetFolder {
     fn get(&mut self, name: &str, sources: &mut Sources) -> Result<Node, PresetError> {
+        if let Some(known) = self.read.get(name) {
+            return Ok(known.clone());
+        }
         let inside = Path::new(name)
             .components()
             .all(|c| matches!(c, std::path::Component::Normal(_)));
@@ -42,7 +48,9 @@ impl Presets for PresetFolder {
         })?;
         let shown = path.strip_prefix(&self.root).unwrap_or(&path);
         let source = sources.add(shown.display().to_string(), text);
-        node::parse(sources, source).map_err(PresetError::Syntax)
+        let preset = node::parse(sources, source).map_err(PresetError::Syntax)?;
+        self.read.insert(name.to_owned(), preset.clone());
+        Ok(preset)
     }
 
     fn names(&self) -> Vec<String> {

@@ -113,6 +113,9 @@ pub(crate) enum ProblemKind {
     UnreadableFile { path: String, reason: String },
     #[error("`{text}` is not of the form stage.parameter=value, vars.name=value or seed=value")]
     BadOverride { text: String },
+    /// So that a few lines cannot take all memory.
+    #[error("this makes more than {limit} {what}, more than a pipeline can have")]
+    TooMuch { what: &'static str, limit: usize },
     #[error("a name holds letters, digits, `_` and `-` and starts with a letter; `{name}` does not")]
     BadName { name: String },
 }

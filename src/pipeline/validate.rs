@@ -2,6 +2,8 @@
 //!
 //! Knows the part of JSON Schema that schemars writes for our structs; the typed struct itself has the last word.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value as Json};
 
 use super::node::{Key, Node, Spot, Value};
@@ -325,11 +327,12 @@ fn object(schema: &Json, node: &Node, path: &mut Vec<PathPart>, out: &mut Valida
 
 /// Names both places of every key that stands twice.
 pub(crate) fn report_duplicates(entries: &[(Key, Node)], problems: &mut Vec<Problem>) {
-    for (index, (key, _)) in entries.iter().enumerate() {
-        if let Some((first, _)) = entries[..index].iter().find(|(k, _)| k.text == key.text) {
+    let mut first = HashMap::new();
+    for (key, _) in entries {
+        let place = *first.entry(key.text.as_str()).or_insert(key.spot);
+        if place != key.spot {
             problems.push(
-                Problem::at(key.spot, ProblemKind::DuplicateName { name: key.text.clone() })
-                    .with(first.spot, "first here"),
+                Problem::at(key.spot, ProblemKind::DuplicateName { name: key.text.clone() }).with(place, "first here"),
             );
         }
     }

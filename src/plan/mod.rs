@@ -92,6 +92,7 @@ pub(crate) struct Decision {
     pub(crate) reasons: Vec<Reason>,
     /// Known once every input is.
     pub(crate) key: Option<StageKey>,
+    /// What the key stands for, unless it is that of the present result.
     pub(crate) description: Option<Json>,
 }
 
@@ -249,26 +250,38 @@ fn decide_selected(
         .into_iter()
         .filter_map(|(slot, content)| Some((slot, content?)))
         .collect();
-    let (key, description) = with_identity(stage, &known, &observed, |identity| {
-        (stage_key(identity), description(identity))
-    });
+    let key = with_identity(stage, &known, &observed, stage_key);
     let mut decision = Decision {
         state: State::Run,
         reasons: Vec::new(),
         key: Some(key.clone()),
-        description: Some(description),
+        description: None,
     };
+    let health = match world.result(&key) {
+        Some(_) if !selection.forces(stage.id) => Some(world.health(&key)),
+        _ => None,
+    };
+    let broken = match health {
+        Some(Health::Intact) => world.broken_condition(&key, &stage.ensure),
+        _ => None,
+    };
+    if health == Some(Health::Intact) && broken.is_none() && previous.as_ref() == Some(&key) {
+        decision.state = State::Cached;
+        decision.reasons.extend(accepted(&key, world));
+        return decision;
+    }
+    // Of a stage that is as it was, nobody asks for the long form.
+    decision.description = Some(with_identity(stage, &known, &observed, description));
     if selection.forces(stage.id) {
         decision.reasons.push(Reason::Forced);
         return decision;
     }
-    if world.result(&key).is_some() {
-        match world.health(&key) {
-            Health::Intact => match world.broken_condition(&key, &stage.ensure) {
+    if let Some(health) = health {
+        match health {
+            Health::Intact => match broken {
                 Some(broken) => decision.reasons.push(Reason::ConditionBroken(broken)),
                 None => {
-                    let is_present = previous.as_ref() == Some(&key);
-                    decision.state = if is_present { State::Cached } else { State::Restore };
+                    decision.state = State::Restore;
                     decision.reasons.extend(accepted(&key, world));
                 }
             },

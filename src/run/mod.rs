@@ -5,6 +5,7 @@
 mod device;
 mod dispatcher;
 mod protocol;
+mod provenance;
 mod resources;
 mod signals;
 mod worker;

@@ -135,11 +135,20 @@ impl Gpus {
 
     /// As the record of a run names them: `cuda:0`, `cuda:0,1`, or `cpu` for none.
     pub(super) fn name(&self) -> String {
-        let ordinals: Vec<String> = self.0.iter().map(|gpu| gpu.ordinal.to_string()).collect();
-        match ordinals.as_slice() {
-            [] => "cpu".to_owned(),
-            some => format!("cuda:{}", some.join(",")),
-        }
+        name(self.0.iter())
+    }
+
+    /// Those of a lease, in the same way.
+    pub(super) fn name_of<L>(&self, lease: &GpuLease<L>) -> String {
+        name(self.0.iter().filter(|gpu| lease.ids.contains(&gpu.id)))
+    }
+}
+
+fn name<'a>(gpus: impl Iterator<Item = &'a Gpu>) -> String {
+    let ordinals: Vec<String> = gpus.map(|gpu| gpu.ordinal.to_string()).collect();
+    match ordinals.as_slice() {
+        [] => "cpu".to_owned(),
+        some => format!("cuda:{}", some.join(",")),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::fail::{self, Step};
 /// Hex digits of the checksum that stand in each line.
 const CHECKSUM: usize = 16;
 
-fn frame(json: &str) -> String {
+pub(super) fn frame(json: &str) -> String {
     let checksum = blake3::hash(json.as_bytes()).to_hex();
     format!("{} {} {json}\n", json.len(), &checksum[..CHECKSUM])
 }
@@ -38,6 +38,22 @@ pub(crate) fn read(path: &Path, offset: u64) -> std::io::Result<(Vec<Record>, u6
     Ok((records, offset + end as u64))
 }
 
+/// How many whole lines are no records. Torn ones, which a killed process leaves, do not count: they were marked, or
+/// lack their end.
+pub(crate) fn damaged_lines(path: &Path) -> std::io::Result<usize> {
+    let bytes = match fs_err::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(e),
+    };
+    let lines = bytes
+        .split_inclusive(|b| *b == b'\n')
+        .filter_map(|line| line.strip_suffix(b"\n"));
+    Ok(lines
+        .filter(|line| parse(line).is_none() && !line.ends_with(b"~"))
+        .count())
+}
+
 /// A line that fails its checksum is not a record: a torn write that a later append closed off.
 fn parse(line: &[u8]) -> Option<Record> {
     let line = std::str::from_utf8(line).ok()?;
@@ -51,8 +67,16 @@ fn parse(line: &[u8]) -> Option<Record> {
     whole.then(|| serde_json::from_str(json).ok()).flatten()
 }
 
-/// Appends a record and waits until it is on disk.
-pub(crate) fn append(path: &Path, record: &Record) -> std::io::Result<()> {
+/// Writes what is there when that step fails, if it is to fail now.
+fn fail_after(step: Step, file: &mut std::fs::File, written: &[u8]) -> std::io::Result<()> {
+    if fail::is_next(step) {
+        file.write_all(written)?;
+    }
+    fail::at(step)
+}
+
+/// Appends records and waits until they are on disk. A cut may leave the first ones alone.
+pub(crate) fn append(path: &Path, records: &[Record]) -> std::io::Result<()> {
     let is_new = !path.exists();
     let mut file = std::fs::OpenOptions::new()
         .create(true)
@@ -60,15 +84,22 @@ pub(crate) fn append(path: &Path, record: &Record) -> std::io::Result<()> {
         .append(true)
         .open(path)?;
     file.lock()?;
-    let mut text = frame(&serde_json::to_string(record)?);
+    let mut text = String::new();
     if ends_torn(&mut file)? {
         // Marked, so that a record that lacked nothing but its end of line does not come to life late.
-        text.insert_str(0, "~\n");
+        text += "~\n";
     }
-    if fail::is_next(Step::HalfAppended) {
-        file.write_all(&text.as_bytes()[..text.len() / 2])?;
+    let mut ends = Vec::new();
+    for record in records {
+        text += &frame(&serde_json::to_string(record)?);
+        ends.push(text.len());
     }
-    fail::at(Step::HalfAppended)?;
+    if let [first, rest @ ..] = ends.as_slice() {
+        fail_after(Step::HalfAppended, &mut file, &text.as_bytes()[..first / 2])?;
+        if !rest.is_empty() {
+            fail_after(Step::FirstAppended, &mut file, &text.as_bytes()[..*first])?;
+        }
+    }
     file.write_all(text.as_bytes())?;
     fail::at(Step::Appended)?;
     file.sync_data()?;
@@ -105,14 +136,14 @@ mod tests {
     fn a_torn_tail_is_dropped_and_later_records_survive() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("journal");
-        append(&path, &record("a")).expect("append");
-        append(&path, &record("b")).expect("append");
+        append(&path, &[record("a")]).expect("append");
+        append(&path, &[record("b")]).expect("append");
         let whole = fs_err::read(&path).expect("read");
         for cut in 1..frame("").len() + 10 {
             fs_err::write(&path, &whole[..whole.len() - cut]).expect("tear");
             let (records, _) = read(&path, 0).expect("read");
             assert_eq!(records, [record("a")], "cut {cut}");
-            append(&path, &record("c")).expect("append");
+            append(&path, &[record("c")]).expect("append");
             let (records, _) = read(&path, 0).expect("read");
             assert_eq!(records, [record("a"), record("c")], "cut {cut}");
         }
@@ -123,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("journal");
         for stage in ["a", "b", "c"] {
-            append(&path, &record(stage)).expect("append");
+            append(&path, &[record(stage)]).expect("append");
         }
         let mut bytes = fs_err::read(&path).expect("read");
         let middle = bytes.len() / 2;
@@ -137,9 +168,9 @@ mod tests {
     fn reading_continues_where_it_stopped() {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("journal");
-        append(&path, &record("a")).expect("append");
+        append(&path, &[record("a")]).expect("append");
         let (_, end) = read(&path, 0).expect("read");
-        append(&path, &record("b")).expect("append");
+        append(&path, &[record("b")]).expect("append");
         assert_eq!(read(&path, end).expect("read").0, [record("b")]);
     }
 }

@@ -11,17 +11,22 @@
 //!   keys/ab/KEY.json   what the key describes, for `plan`, `diff` and people
 //!   locks/KEY          held while a key is computed
 //!   locks/pool-NAME-N  held while a stage has that unit of a pool; gpu-ID-N: that GiB of a GPU
-//!   runs/TIME-ID/      run.json, one log a stage, what failed stages left
+//!   runs/TIME-ID/      run.json, one log a stage, what failed stages left, `uses` while it goes on, `pin`
+//!   gate               held by runs while they decide and publish, alone by `gc`
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
 //!   fingerprints.json  stat cache of hashed files
 //! ```
 
+mod collect;
+#[cfg(any(test, fuzzing))]
+mod hostile;
 mod journal;
 mod objects;
 mod runs;
+mod verify;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,8 +34,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+pub(crate) use collect::{Doomed, Hold, Policy, Uses, Why};
+#[cfg(fuzzing)]
+pub(crate) use hostile::{check_journal, check_manifests, framed};
 pub(crate) use objects::{hash_folder, persist};
-pub(crate) use runs::{RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome};
+pub(crate) use runs::{
+    Execution, GitState, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome, shortest_prefixes,
+};
+pub(crate) use verify::{Damage, Fault};
 
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, Fingerprints, StageKey};
@@ -148,6 +159,10 @@ pub(crate) enum Record {
         key: StageKey,
         attempt: Attempt,
     },
+    /// Results whose files were removed to make room; a later result of a key takes this back.
+    Collected {
+        keys: Vec<StageKey>,
+    },
 }
 
 /// Whether a committed result can be used.
@@ -165,6 +180,7 @@ pub(crate) struct Store {
     current: HashMap<(String, String), StageKey>,
     attempts: HashMap<StageKey, Attempt>,
     ensured: HashMap<StageKey, Vec<Conditions>>,
+    collected: HashSet<StageKey>,
     pub(crate) fingerprints: Fingerprints,
     /// How much of the journal has been read.
     journal_read: u64,
@@ -197,6 +213,7 @@ impl Store {
             current: HashMap::new(),
             attempts: HashMap::new(),
             ensured: HashMap::new(),
+            collected: HashSet::new(),
             fingerprints,
             journal_read: 0,
         };
@@ -220,6 +237,7 @@ impl Store {
             Record::Result(result) => {
                 self.attempts.remove(&result.key);
                 self.ensured.insert(result.key.clone(), vec![result.ensured.clone()]);
+                self.collected.remove(&result.key);
                 self.results.insert(result.key.clone(), result);
             }
             Record::Current { pipeline, stage, key } => {
@@ -229,6 +247,7 @@ impl Store {
             Record::Attempt { key, attempt } => {
                 self.attempts.insert(key, attempt);
             }
+            Record::Collected { keys } => self.collected.extend(keys),
         }
     }
 
@@ -247,8 +266,13 @@ impl Store {
     }
 
     /// Appends a record and makes it durable.
-    pub(crate) fn commit(&mut self, record: &Record) -> Result<(), StoreError> {
-        journal::append(&self.root.join("journal"), record).map_err(io("append to the journal"))?;
+    pub(crate) fn commit(&mut self, record: Record) -> Result<(), StoreError> {
+        self.commit_all(&[record])
+    }
+
+    /// Appends records in this order and makes them durable. A cut may leave the first ones alone.
+    pub(crate) fn commit_all(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        journal::append(&self.root.join("journal"), records).map_err(io("append to the journal"))?;
         self.refresh()
     }
 
@@ -329,13 +353,14 @@ impl Store {
     /// Keeps the readable form of a key.
     pub(crate) fn keep_description(&self, key: &StageKey, description: &Json) -> Result<(), StoreError> {
         let path = self.description_path(key);
-        if path.exists() {
+        if self.description(key).is_some() {
             return Ok(());
         }
         let parent = path.parent().unwrap_or(&self.root);
-        objects::make_folder(parent).map_err(io("make a folder"))?;
+        fs_err::create_dir_all(parent).map_err(io("make a folder"))?;
         let bytes = serde_json::to_vec_pretty(description).unwrap_or_default();
-        persist(&path, &bytes).map_err(io("write a description"))
+        // It explains, and nothing depends on it.
+        objects::replace(&path, &bytes).map_err(io("write a description"))
     }
 
     pub(crate) fn description(&self, key: &StageKey) -> Option<Json> {
@@ -439,7 +464,10 @@ impl Store {
     /// Writes the stat cache back, if files were hashed since it was read.
     pub(crate) fn save_fingerprints(&self) -> Result<(), StoreError> {
         match self.fingerprints.to_save() {
-            Some(bytes) => persist(&self.root.join("fingerprints.json"), &bytes).map_err(io("write the stat cache")),
+            // It can be made again.
+            Some(bytes) => {
+                objects::replace(&self.root.join("fingerprints.json"), &bytes).map_err(io("write the stat cache"))
+            }
             None => Ok(()),
         }
     }

@@ -79,7 +79,15 @@ pub(crate) fn move_into_place(from: &Path, to: &Path, files: &[StoredFile]) -> s
     sync_folder(parent)
 }
 
-/// Writes a file so that it is either absent, old, or complete.
+/// Writes a file so that other processes see it absent, old, or complete. A power cut may lose it.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// Writes a file so that it is either absent, old, or complete, after a power cut, too.
 pub(crate) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

@@ -7,8 +7,10 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::objects::replace;
 use super::{Store, StoreError, io, persist};
 use crate::key::{ContentHash, StageKey};
+use crate::pipeline::member_name;
 use crate::stage::Artifact;
 
 /// Eight letters; shortest unique prefixes are accepted everywhere.
@@ -78,6 +80,16 @@ pub(crate) struct RunInput {
     pub(crate) slot: String,
     pub(crate) stage: String,
     pub(crate) fields: IndexMap<String, Json>,
+    /// What it held, where that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<ContentHash>,
+}
+
+impl RunInput {
+    /// The stage that fills it, `cordsnet@seed=1` for a member of a matrix.
+    pub(crate) fn producer(&self) -> String {
+        member_name(&self.stage, &self.fields)
+    }
 }
 
 /// An output as a run saw it.
@@ -102,8 +114,38 @@ pub(crate) struct RunStage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) accepted: Option<String>,
     pub(crate) seconds: Option<f64>,
+    /// Where it executed: how it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) execution: Option<Execution>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<i64>,
     pub(crate) inputs: Vec<RunInput>,
+    /// Files from outside the pipeline, by the names that the key knows them by.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub(crate) files: IndexMap<String, ContentHash>,
     pub(crate) outputs: Vec<RunOutput>,
+}
+
+/// How a stage's process went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Execution {
+    /// Seconds after the start of the run.
+    pub(crate) started: f64,
+    pub(crate) threads: usize,
+    pub(crate) device: String,
+    /// Of the process and all that it started and waited for.
+    pub(crate) cpu_seconds: f64,
+    /// Of its largest process.
+    pub(crate) peak_bytes: u64,
+}
+
+/// The commit that the project's files are of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GitState {
+    pub(crate) revision: String,
+    /// Whether tracked files differ from it.
+    #[serde(rename = "dirty")]
+    pub(crate) is_dirty: bool,
 }
 
 /// One run, whole.
@@ -121,8 +163,35 @@ pub(crate) struct RunRecord {
     pub(crate) dynvis_version: String,
     pub(crate) host: String,
     pub(crate) device: String,
+    /// GPU and driver, where one was used.
+    #[serde(default)]
+    pub(crate) driver: Option<String>,
+    #[serde(default)]
+    pub(crate) git: Option<GitState>,
+    /// Content of the program's file.
+    #[serde(default)]
+    pub(crate) binary: Option<ContentHash>,
+    /// Content of the `Cargo.lock` that the program was built with.
+    #[serde(default)]
+    pub(crate) lock_file: Option<ContentHash>,
     pub(crate) headline: Option<String>,
     pub(crate) stages: Vec<RunStage>,
+}
+
+impl RunRecord {
+    /// Processor time of all stages that executed.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        self.executions().map(|e| e.cpu_seconds).sum()
+    }
+
+    /// Memory of the largest process.
+    pub(crate) fn peak_bytes(&self) -> Option<u64> {
+        self.executions().map(|e| e.peak_bytes).max()
+    }
+
+    fn executions(&self) -> impl Iterator<Item = &Execution> {
+        self.stages.iter().filter_map(|s| s.execution.as_ref())
+    }
 }
 
 impl Store {
@@ -134,9 +203,11 @@ impl Store {
         Ok(folder)
     }
 
-    pub(crate) fn write_run(&self, folder: &std::path::Path, run: &RunRecord) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec_pretty(run).unwrap_or_default();
-        persist(&folder.join("run.json"), &bytes).map_err(io("write a run's record"))
+    /// Writes a run's record; a durable one survives a power cut.
+    pub(crate) fn write_run(&self, folder: &std::path::Path, run: &RunRecord, durable: bool) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(run).unwrap_or_default();
+        let write = if durable { persist } else { replace };
+        write(&folder.join("run.json"), &bytes).map_err(io("write a run's record"))
     }
 
     /// Folders of all runs, oldest first, each with its id.
@@ -177,11 +248,8 @@ impl Store {
                     .and_then(|n| n.parse().ok())
                     .ok_or_else(missing)?,
             };
-            folders
-                .len()
-                .checked_sub(back + 1)
-                .map(|i| folders[i].1.clone())
-                .ok_or_else(missing)?
+            let found = folders.iter().rev().nth(back);
+            found.map(|(_, folder)| folder.clone()).ok_or_else(missing)?
         } else {
             let matches: Vec<_> = folders.iter().filter(|(id, _)| id.starts_with(reference)).collect();
             match matches.as_slice() {
@@ -198,5 +266,37 @@ impl Store {
         };
         let run = self.read_run(&folder)?;
         Ok((folder, run))
+    }
+}
+
+/// How many letters of each id tell it from all others.
+pub(crate) fn shortest_prefixes<'a>(ids: &[&'a str]) -> std::collections::HashMap<&'a str, usize> {
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    let common = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let neighbour = |i: Option<usize>, id: &str| i.and_then(|i| sorted.get(i)).map_or(0, |other| common(id, other));
+    sorted
+        .iter()
+        .enumerate()
+        .map(|(i, id)| {
+            let shared = neighbour(i.checked_sub(1), id).max(neighbour(Some(i + 1), id));
+            (*id, (shared + 1).min(id.len()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_as_short_as_they_can_be() {
+        let prefixes = shortest_prefixes(&["kkkz", "kkmm", "zzzz", "kkky"]);
+        let of = |id: &str| prefixes.get(id).copied();
+        assert_eq!(
+            [of("kkkz"), of("kkky"), of("kkmm"), of("zzzz")],
+            [Some(4), Some(4), Some(3), Some(1)]
+        );
+        assert_eq!(shortest_prefixes(&["z"])["z"], 1);
     }
 }

@@ -12,8 +12,12 @@ use super::render::{printable, serialize_rows};
 use super::schema::{ColumnSchema, Role, TableSchema, Tolerance};
 use super::{Fields, Key, Table, TableError, Value};
 
-/// The key column over whose values means are compared.
+/// The key column over whose values means are compared. A table of several networks may have two: `seed`, of its own
+/// random numbers, and `models.seed`, of the networks. Networks trained anew are what a finding must hold for, so each
+/// counts once there, with its mean over `seed`.
 const SEED: &str = "seed";
+/// How the name of another stage's seed ends.
+const SEED_OF_INPUT: &str = ".seed";
 /// Stands for a key where rows are matched by number.
 const ROW: &str = "row number";
 /// A change of means counts as larger than the spread below this two-sided p of Welch's test.
@@ -40,7 +44,8 @@ pub(crate) struct TableDiff {
     pub(crate) columns_removed: Vec<String>,
     /// Columns of both that do not mean the same.
     pub(crate) columns_changed: Vec<ColumnChange>,
-    /// Means over seeds, for each group of rows and each number column in which anything changed.
+    /// Means over seeds (`seed` among the keys, or `models.seed` and the like), for each group of rows and each number
+    /// column in which anything changed.
     pub(crate) seeds: Vec<SeedComparison>,
 }
 
@@ -106,7 +111,7 @@ pub(crate) struct Welch {
 /// One column over the seeds of one group of rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct SeedComparison {
-    /// The keys of the group without the seed.
+    /// The keys of the group without seeds.
     pub(crate) group: Fields,
     /// Name of the column.
     pub(crate) column: String,
@@ -219,8 +224,9 @@ pub(crate) fn diff(a: &Table, b: &Table) -> Result<TableDiff, TableError> {
         seeds: Vec::new(),
         keys,
     };
-    if diff.keys.iter().any(|key| key == SEED) {
-        diff.seeds = compare_seeds(a, b, &diff, &shared);
+    let seeds = Seeds::among(&diff.keys);
+    if !seeds.replicates.is_empty() {
+        diff.seeds = seeds.compare(a, b, &diff, &shared);
     }
     Ok(diff)
 }
@@ -348,68 +354,94 @@ fn groups(table: &Table, names: &[String]) -> BTreeMap<Key, Vec<usize>> {
     groups
 }
 
-fn compare_seeds(a: &Table, b: &Table, diff: &TableDiff, shared: &[Shared]) -> Vec<SeedComparison> {
-    let names: Vec<String> = diff.keys.iter().filter(|key| *key != SEED).cloned().collect();
-    let mut touched: BTreeSet<(Key, &str)> = BTreeSet::new();
-    for row in &diff.changed {
-        let group = row
-            .key
-            .0
-            .iter()
-            .filter(|(name, _)| name != SEED)
-            .map(|(_, value)| value.clone());
-        let group = Key(group.collect());
-        touched.extend(row.cells.iter().map(|cell| (group.clone(), cell.column.as_str())));
-    }
-    let (added, removed) = (groups(&diff.added, &names), groups(&diff.removed, &names));
-    let groups_b = groups(b, &names);
-    let mut comparisons = Vec::new();
-    for (group, rows_a) in groups(a, &names) {
-        let Some(rows_b) = groups_b.get(&group) else { continue };
-        let other_seeds = added.contains_key(&group) || removed.contains_key(&group);
-        for column in shared.iter().filter(|column| column.number) {
-            if !other_seeds && !touched.contains(&(group.clone(), column.name.as_str())) {
-                continue;
-            }
-            let spreads = (
-                spread(&a.columns[column.in_a], &rows_a),
-                spread(&b.columns[column.in_b], rows_b),
-            );
-            let (Some(a), Some(b)) = spreads else { continue };
-            let welch = welch(&a, &b);
-            let exceeds_spread = welch.map_or(a.mean != b.mean, |welch| welch.p < LEVEL);
-            let (group, column) = (named(&names, &group), column.name.clone());
-            comparisons.push(SeedComparison {
-                group,
-                column,
-                a,
-                b,
-                welch,
-                exceeds_spread,
-            });
-        }
-    }
-    comparisons
+/// What key columns are to a comparison over seeds.
+pub(super) struct Seeds {
+    /// Those whose values tell one replicate from another.
+    pub(super) replicates: Vec<String>,
+    /// `seed`, where it only tells rows of one replicate apart.
+    pub(super) averaged: &'static str,
+    /// Everything that is no seed.
+    groups: Vec<String>,
 }
 
-/// Mean and standard deviation of the finite numbers in some rows; `None` below two of them.
-fn spread(column: &[Value], rows: &[usize]) -> Option<Spread> {
-    let values: Vec<f64> = rows
-        .iter()
-        .filter_map(|&row| column[row].number())
-        .filter(|value| value.is_finite())
-        .collect();
-    if values.len() < 2 {
-        return None;
+impl Seeds {
+    pub(super) fn among(keys: &[String]) -> Self {
+        let named = |is_replicate: &dyn Fn(&String) -> bool| -> Vec<String> {
+            keys.iter().filter(|key| is_replicate(key)).cloned().collect()
+        };
+        let of_inputs = named(&|key| key.ends_with(SEED_OF_INPUT));
+        let has_own = keys.iter().any(|key| key == SEED);
+        Self {
+            averaged: if has_own && !of_inputs.is_empty() { SEED } else { "" },
+            replicates: match of_inputs.is_empty() {
+                true => named(&|key| key == SEED),
+                false => of_inputs,
+            },
+            groups: named(&|key| key != SEED && !key.ends_with(SEED_OF_INPUT)),
+        }
     }
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    Some(Spread {
-        n: values.len(),
-        mean,
-        standard_deviation: (squares / (n - 1.0)).sqrt(),
-    })
+
+    fn compare(&self, a: &Table, b: &Table, diff: &TableDiff, shared: &[Shared]) -> Vec<SeedComparison> {
+        let mut touched: BTreeSet<(Key, &str)> = BTreeSet::new();
+        for row in &diff.changed {
+            let fields = row.key.0.iter().filter(|(name, _)| self.groups.contains(name));
+            let group = Key(fields.map(|(_, value)| value.clone()).collect());
+            touched.extend(row.cells.iter().map(|cell| (group.clone(), cell.column.as_str())));
+        }
+        let (added, removed) = (groups(&diff.added, &self.groups), groups(&diff.removed, &self.groups));
+        let groups_b = groups(b, &self.groups);
+        let mut comparisons = Vec::new();
+        for (group, rows_a) in groups(a, &self.groups) {
+            let Some(rows_b) = groups_b.get(&group) else { continue };
+            let other_seeds = added.contains_key(&group) || removed.contains_key(&group);
+            for column in shared.iter().filter(|column| column.number) {
+                if !other_seeds && !touched.contains(&(group.clone(), column.name.as_str())) {
+                    continue;
+                }
+                let spreads = (
+                    self.spread(a, column.in_a, &rows_a),
+                    self.spread(b, column.in_b, rows_b),
+                );
+                let (Some(a), Some(b)) = spreads else { continue };
+                let welch = welch(&a, &b);
+                let exceeds_spread = welch.map_or(a.mean != b.mean, |welch| welch.p < LEVEL);
+                let (group, column) = (named(&self.groups, &group), column.name.clone());
+                comparisons.push(SeedComparison {
+                    group,
+                    column,
+                    a,
+                    b,
+                    welch,
+                    exceeds_spread,
+                });
+            }
+        }
+        comparisons
+    }
+
+    /// Mean and standard deviation over replicates, each with the mean of its finite numbers; `None` below two of them.
+    fn spread(&self, table: &Table, column: usize, rows: &[usize]) -> Option<Spread> {
+        let places = places(table, &self.replicates);
+        let mut replicates: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
+        for &row in rows {
+            let number = table.columns[column][row].number();
+            if let Some(value) = number.filter(|value| value.is_finite()) {
+                replicates.entry(table.key(row, &places)).or_default().push(value);
+            }
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let means: Vec<f64> = replicates.values().map(|values| mean(values)).collect();
+        if means.len() < 2 {
+            return None;
+        }
+        let over_all = mean(&means);
+        let squares: f64 = means.iter().map(|value| (value - over_all).powi(2)).sum();
+        Some(Spread {
+            n: means.len(),
+            mean: over_all,
+            standard_deviation: (squares / (means.len() as f64 - 1.0)).sqrt(),
+        })
+    }
 }
 
 /// Welch (1947): t = (mb - ma) / sqrt(sa²/na + sb²/nb), with the degrees of freedom of Welch and Satterthwaite.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 pub(crate) use data::{SlotLabel, Table, TableWriter};
-pub(crate) use diff::diff;
+pub(crate) use diff::{TableDiff, diff};
 pub(crate) use render::{Format, RenderOptions, render};
 pub(crate) use render_diff::{DiffFormat, render_diff};
 pub(crate) use schema::{DType, TableSchema};

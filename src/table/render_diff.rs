@@ -1,6 +1,6 @@
-//! A table difference as text, md or JSON. Shows only what differs; an empty difference is one line that says so.
+//! A table difference as text or md. Shows only what differs; an empty difference is one line that says so.
 
-use super::diff::{CellChange, LEVEL, SeedComparison, Spread, TableDiff};
+use super::diff::{CellChange, LEVEL, SeedComparison, Seeds, Spread, TableDiff};
 use super::render::{
     DIGITS, Format, Grid, GridColumn, RenderOptions, cell, counted, hidden_note, printable, render, significant, wrap,
 };
@@ -13,8 +13,6 @@ pub(crate) enum DiffFormat {
     Text,
     /// GitHub tables under headings.
     Md,
-    /// One object, complete and exact.
-    Json,
 }
 
 /// Digits of summary statistics, whose last ones are noise anyway.
@@ -25,11 +23,7 @@ const SHORT: usize = 4;
 /// # Errors
 /// [`TableError::Json`], not expected of a valid difference.
 pub(crate) fn render_diff(diff: &TableDiff, format: DiffFormat, options: &RenderOptions) -> Result<String, TableError> {
-    let md = match format {
-        DiffFormat::Json => return Ok(serde_json::to_string_pretty(diff)? + "\n"),
-        DiffFormat::Md => true,
-        DiffFormat::Text => false,
-    };
+    let md = format == DiffFormat::Md;
     // Text that goes into an md document is wrapped by whoever shows it.
     let prose = |text: &str, indent: &str| {
         let lines = wrap(&printable(text), if md { None } else { options.width }, indent);
@@ -66,10 +60,7 @@ pub(crate) fn render_diff(diff: &TableDiff, format: DiffFormat, options: &Render
             .iter()
             .take(limit)
             .map(|item| prose(&format!("- {}", diff.sentence(item)), "  "));
-        let mut body: String = [prose(&seeds_note(diff.seeds.len()), "")]
-            .into_iter()
-            .chain(items)
-            .collect();
+        let mut body: String = [prose(&diff.seeds_note(), "")].into_iter().chain(items).collect();
         if diff.seeds.len() > limit {
             body.push_str(&(hidden_note(diff.seeds.len() - limit, "comparison") + "\n"));
         }
@@ -175,15 +166,24 @@ fn signed(value: f64, digits: usize) -> String {
     sign.to_owned() + &significant(value, digits)
 }
 
-fn seeds_note(tests: usize) -> String {
-    format!(
-        "Mean ± standard deviation over seeds. A change counts as larger than the seeds' spread if Welch's t-test \
-         gives a two-sided p below {LEVEL}; {} made, not corrected for their number.",
-        counted(tests, "comparison")
-    )
-}
-
 impl TableDiff {
+    fn seeds_note(&self) -> String {
+        let seeds = Seeds::among(&self.keys);
+        let averaged = match seeds.averaged.is_empty() {
+            true => String::new(),
+            false => format!(
+                " of {}, averaged over {} first",
+                seeds.replicates.join(" and "),
+                seeds.averaged
+            ),
+        };
+        format!(
+            "Mean ± standard deviation over seeds{averaged}. A change counts as larger than the seeds' spread if Welch's \
+             t-test gives a two-sided p below {LEVEL}; {} made, not corrected for their number.",
+            counted(self.seeds.len(), "comparison")
+        )
+    }
+
     /// What happened to a mean, and whether the seeds' spread could explain it.
     fn sentence(&self, item: &SeedComparison) -> String {
         let group = match item.group.to_string() {

@@ -140,3 +140,114 @@ fn hostile_texts_get_an_answer() {
     let ran = project.dynvis(&["check", "nowhere.yaml"]).expect(2);
     assert!(ran.stderr.contains("no such file"), "{}", ran.stderr);
 }
+
+/// Texts of a few lines that stand for gigabytes, or for a depth that no stack has.
+#[test]
+fn texts_that_would_take_all_memory_are_refused_quickly() {
+    let lines = |lines: &mut dyn Iterator<Item = String>| lines.collect::<Vec<_>>().join("\n");
+    let doubled = |one: &dyn Fn(usize) -> String| lines(&mut (1..40).map(one));
+    let stage = "\nstages: { a: { dataset: { source: digits } } }\n";
+    let numbers: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+    let numbers = numbers.join(", ");
+    let long = "x".repeat(1 << 20);
+    let texts = [
+        ("depth of a list", "[".repeat(10_000)),
+        ("depth, closed", "[".repeat(10_000) + &"]".repeat(10_000)),
+        ("depth of a mapping", "{a: ".repeat(10_000) + "1" + &"}".repeat(10_000)),
+        (
+            "depth by indentation",
+            lines(&mut (0..10_000).map(|i| format!("{}a:", " ".repeat(i)))),
+        ),
+        (
+            "depth of a stage",
+            format!("stages: {{ a: {{ dataset: {} }} }}", "[".repeat(10_000)),
+        ),
+        (
+            "a billion laughs",
+            format!(
+                "a0: &a0 [x, x]\n{}{stage}",
+                doubled(&|i| format!("a{i}: &a{i} [*a{}, *a{}]", i - 1, i - 1))
+            ),
+        ),
+        (
+            "laughs in mappings",
+            format!(
+                "a0: &a0 {{ x: y }}\n{}{stage}",
+                doubled(&|i| format!("a{i}: &a{i} {{ x: *a{}, y: *a{} }}", i - 1, i - 1))
+            ),
+        ),
+        (
+            "one long text again and again",
+            format!(
+                "a: &a {long}\n{}\nb: [{}]{stage}",
+                lines(&mut (0..3000).map(|i| format!("c{i}: &c{i} 1"))),
+                vec!["*a"; 20_000].join(", ")
+            ),
+        ),
+        (
+            "variables that double",
+            format!(
+                "vars:\n  a0: xxxxxxxx\n{}{stage}",
+                doubled(&|i| format!("  a{i}: \"${{vars.a{}}}${{vars.a{}}}\"", i - 1, i - 1))
+            ),
+        ),
+        (
+            "lists of variables that double",
+            format!(
+                "vars:\n  a0: [x]\n{}{stage}",
+                doubled(&|i| format!("  a{i}: [\"${{vars.a{}}}\", \"${{vars.a{}}}\"]", i - 1, i - 1))
+            ),
+        ),
+        (
+            "a matrix of a quintillion",
+            format!(
+                "stages:\n  a:\n    dataset: {{ source: digits }}\n    matrix:\n{}\n",
+                lines(&mut (0..6).map(|i| format!("      m{i}: [{numbers}]")))
+            ),
+        ),
+        (
+            "a matrix of long texts",
+            format!(
+                "stages:\n  a:\n    dataset: {{ source: digits }}\n    matrix: {{ limit: [{numbers}], text: [{long}] }}\n"
+            ),
+        ),
+        (
+            "links of all with all",
+            format!(
+                "stages:\n  a:\n    command: {{ run: [x], outputs: {{ o: {{ path: \"o${{matrix.m}}\" }} }} }}\n    matrix: {{ m: [{numbers}] }}\n{}",
+                lines(&mut (0..3000).map(|i| format!("  b{i}: {{ collect: {{ tables: [\"a@*\"] }} }}")))
+            ),
+        ),
+    ];
+    let project = Project::new();
+    for (name, text) in texts {
+        project.write("p.yaml", &text);
+        let start = std::time::Instant::now();
+        // Half a gigabyte is plenty for a text; whoever wants more is killed.
+        let limited = std::process::Command::new("sh")
+            .args([
+                "-c",
+                "ulimit -v 1500000; exec \"$0\" check p.yaml",
+                env!("CARGO_BIN_EXE_dynvis"),
+            ])
+            .current_dir(project.path("."))
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("runs");
+        let stderr = String::from_utf8_lossy(&limited.stderr);
+        assert_eq!(limited.status.code(), Some(2), "{name}: {stderr:.2000}");
+        assert!(stderr.contains("in this pipeline"), "{name}: {stderr:.2000}");
+        assert!(start.elapsed().as_secs() < 10, "{name}: {:?}", start.elapsed());
+    }
+    // Presets can name each other, too.
+    for i in 0..40 {
+        let body = format!("dataset: {{ use: [p{}, p{}] }}\n", i + 1, i + 1);
+        project.write(&format!("stages/p{i}.yaml"), &body);
+    }
+    project
+        .write("stages/p40.yaml", "dataset: { source: digits }\n")
+        .write("p.yaml", "stages: { a: { dataset: { use: p0 } } }\n");
+    let start = std::time::Instant::now();
+    project.dynvis(&["check", "p.yaml"]).expect(2);
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}

@@ -37,10 +37,27 @@ impl Ran {
         self
     }
 
-    /// All that a user sees.
-    pub fn screen(&self) -> String {
+    /// Everything that a user sees, as the snapshot of that name has it. What differs from run to run is replaced.
+    #[track_caller]
+    pub fn snapshot(&self, name: &str) {
         let Self { code, stdout, stderr } = self;
-        format!("exit code {code}\n--- stdout\n{stdout}--- stderr\n{stderr}")
+        let screen = format!("exit code {code}\n--- stdout\n{stdout}--- stderr\n{stderr}");
+        insta::with_settings!({
+            filters => [
+                (r"\b[k-z]{8}\b", "RUNIDRUN"),
+                (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?", "TIME"),
+                (r"\b([0-9a-f]{2}/)?[0-9a-f]{64}\b", "HASH"),
+                (r"\b[0-9a-f]{12}\b", "HASH12"),
+                (r"/[^ \n]*/\.tmp[A-Za-z0-9]+", "PROJECT"),
+                (r"\b\d+\.\d+ (s|MB)\b", "#.# $1"),
+                (r#""expected_seconds": \d[\d.e-]*"#, r#""expected_seconds": #.#"#),
+                (r"\(\d+ threads?\)", "(# threads)"),
+            ],
+            omit_expression => true,
+            prepend_module_to_snapshot => false,
+        }, {
+            insta::assert_snapshot!(name, screen);
+        });
     }
 
     /// The standard output as JSON.
@@ -148,22 +165,6 @@ impl Project {
 #[expect(clippy::print_stderr, reason = "tests have no other way")]
 pub fn say(text: &str) {
     eprintln!("{text}");
-}
-
-/// Snapshots without what differs from run to run.
-pub fn masked() -> insta::Settings {
-    let mut settings = insta::Settings::clone_current();
-    for (pattern, name) in [
-        (r"\b[k-z]{8}\b", "[run id]"),
-        (r"\b\d+\.\d s\b", "[time]"),
-        (r#""expected_seconds": \d[\d.e-]*"#, r#""expected_seconds": "[time]""#),
-        (r"\b([0-9a-f]{2}/)?[0-9a-f]{64}\b", "[hash]"),
-        (r"\(\d+ threads?\)", "([threads])"),
-        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "[date]"),
-    ] {
-        settings.add_filter(pattern, name);
-    }
-    settings
 }
 
 pub fn repository() -> &'static Path {

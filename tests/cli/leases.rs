@@ -74,6 +74,15 @@ fn a_stage_sees_the_gpus_that_it_leased_and_no_others() {
     assert_eq!(written(&project, "none"), "none");
     let runs = project.dynvis(&["runs", "--json"]).expect(0).json();
     assert_eq!(runs[0]["device"], "cuda:0,1");
+    let stages = runs[0]["stages"].as_array().expect("stages");
+    let device = |name: &str| {
+        let stage = stages.iter().find(|stage| stage["name"] == name).expect("a stage");
+        stage["execution"]["device"].as_str().expect("a device").to_owned()
+    };
+    let mut devices = [device("left"), device("right")];
+    devices.sort();
+    assert_eq!(devices, ["cuda:0", "cuda:1"]);
+    assert_eq!([device("both"), device("none")], ["cuda:0,1", "cpu"]);
 }
 
 #[test]
@@ -221,6 +230,10 @@ fn want_of_memory_and_trouble_with_files_may_be_tried_again() {
         assert_eq!(log.stdout.matches("attempt").count(), attempts.len(), "{}", log.stdout);
         let told = ran.stderr.matches("tried again").count();
         assert_eq!(told, attempts.len() - 1, "{}", ran.stderr);
+        // The record tells of the last attempt.
+        let runs = project.dynvis(&["runs", "--json"]).expect(0).json();
+        let execution = &runs[0]["stages"][0]["execution"];
+        assert!(execution["peak_bytes"].as_f64().is_some_and(|b| b > 1e6), "{runs:#}");
     }
 }
 

@@ -1,34 +1,34 @@
 //! Plans, their reasons, and results that were accepted: complete screens.
 
 use crate::chain::{CHAIN, chain, executed, run, stored};
-use crate::harness::{Project, masked};
-
-/// Holds the whole screen of a command against its snapshot.
-macro_rules! screen {
-    ($name:literal, $ran:expr) => {
-        let screen = $ran.screen();
-        masked().bind(|| insta::assert_snapshot!($name, screen));
-    };
-}
+use crate::harness::Project;
 
 #[test]
 fn a_plan_and_its_reasons() {
     let project = chain();
-    screen!("plan_first", project.dynvis(&["plan", "p.yaml", "--exit-code"]));
-    screen!("run_first", run(&project, &[]));
-    screen!("plan_cached", project.dynvis(&["plan", "p.yaml", "--exit-code"]));
-    screen!("run_cached", run(&project, &[]));
+    project
+        .dynvis(&["plan", "p.yaml", "--exit-code"])
+        .snapshot("plan_first");
+    run(&project, &[]).snapshot("run_first");
+    project
+        .dynvis(&["plan", "p.yaml", "--exit-code"])
+        .snapshot("plan_cached");
+    run(&project, &[]).snapshot("run_cached");
     project.write("p.yaml", &CHAIN.replace("tr -d x <", "tr 1 2 <"));
-    screen!("plan_changed", project.dynvis(&["plan", "p.yaml", "--exit-code"]));
-    screen!("plan_json", project.dynvis(&["plan", "p.yaml", "--json"]));
-    screen!("why", project.dynvis(&["why", "p.yaml", "b"]));
-    screen!("why_json", project.dynvis(&["why", "p.yaml", "b", "--json"]));
-    screen!("why_unknown", project.dynvis(&["why", "p.yaml", "d"]));
-    screen!("run_dry", run(&project, &["--dry-run"]));
-    screen!("check", project.dynvis(&["check", "p.yaml"]));
+    project
+        .dynvis(&["plan", "p.yaml", "--exit-code"])
+        .snapshot("plan_changed");
+    project.dynvis(&["plan", "p.yaml", "--json"]).snapshot("plan_json");
+    project.dynvis(&["why", "p.yaml", "b"]).snapshot("why");
+    project.dynvis(&["why", "p.yaml", "b", "--json"]).snapshot("why_json");
+    project.dynvis(&["why", "p.yaml", "d"]).snapshot("why_unknown");
+    run(&project, &["--dry-run"]).snapshot("run_dry");
+    project.dynvis(&["check", "p.yaml"]).snapshot("check");
     std::fs::remove_file(project.path("in.txt")).expect("removed");
-    screen!("plan_missing_data", project.dynvis(&["plan", "p.yaml", "--exit-code"]));
-    screen!("run_missing_data", run(&project, &[]));
+    project
+        .dynvis(&["plan", "p.yaml", "--exit-code"])
+        .snapshot("plan_missing_data");
+    run(&project, &[]).snapshot("run_missing_data");
 }
 
 #[test]
@@ -74,10 +74,10 @@ fn an_accepted_result_is_up_to_date_and_shown_as_accepted_ever_after() {
     let project = chain();
     let accept = |arguments: &[&str]| project.dynvis(&[&["accept", "p.yaml"], arguments].concat());
     let why = ["--reason", "only a comment"];
-    screen!("accept_without_result", accept(&["c", why[0], why[1]]));
+    accept(&["c", why[0], why[1]]).snapshot("accept_without_result");
     run(&project, &[]).expect(0);
     executed(&project);
-    screen!("accept_cached", accept(&["c", why[0], why[1]]));
+    accept(&["c", why[0], why[1]]).snapshot("accept_cached");
     // A comment in the program of `b`, which is part of its key.
     project.write(
         "p.yaml",
@@ -87,11 +87,13 @@ fn an_accepted_result_is_up_to_date_and_shown_as_accepted_ever_after() {
         ),
     );
     assert_eq!(project.states(&["p.yaml"])["b"], "run");
-    screen!("accept_pending", accept(&["c", why[0], why[1]]));
-    screen!("accept", accept(&["b", why[0], why[1]]));
-    screen!("plan_accepted", project.dynvis(&["plan", "p.yaml", "--exit-code"]));
-    screen!("why_accepted", project.dynvis(&["why", "p.yaml", "b"]));
-    screen!("run_accepted", run(&project, &[]));
+    accept(&["c", why[0], why[1]]).snapshot("accept_pending");
+    accept(&["b", why[0], why[1]]).snapshot("accept");
+    project
+        .dynvis(&["plan", "p.yaml", "--exit-code"])
+        .snapshot("plan_accepted");
+    project.dynvis(&["why", "p.yaml", "b"]).snapshot("why_accepted");
+    run(&project, &[]).snapshot("run_accepted");
     assert_eq!(executed(&project), "");
     let runs = project.dynvis(&["runs", "-n", "1"]).expect(0);
     assert!(
@@ -132,8 +134,8 @@ fn tables_of_accepted_results_say_so() {
         .dynvis(&["accept", "p.yaml", "c", "--reason", "a comment"])
         .expect(0);
     run(&project, &[]).expect(0);
-    screen!("show_accepted_list", project.dynvis(&["show", "@"]));
-    screen!("show_accepted", project.dynvis(&["show", "@", "c/t"]));
+    project.dynvis(&["show", "@"]).snapshot("show_accepted_list");
+    project.dynvis(&["show", "@", "c/t"]).snapshot("show_accepted");
 }
 
 #[test]
@@ -142,22 +144,19 @@ fn what_is_damaged_or_other_is_not_accepted() {
     run(&project, &[]).expect(0);
     let changed = CHAIN.replace("> t.csv", "> t.csv # x");
     project.write("p.yaml", &changed.replace("out: { path: out.txt }, t:", "t:"));
-    screen!(
-        "accept_other_outputs",
-        project.dynvis(&["accept", "p.yaml", "c", "--reason", "x"])
-    );
+    project
+        .dynvis(&["accept", "p.yaml", "c", "--reason", "x"])
+        .snapshot("accept_other_outputs");
     project.write("p.yaml", &format!("{changed}    ensure: {{ t: {{ rows: 2 }} }}\n"));
-    screen!(
-        "accept_broken",
-        project.dynvis(&["accept", "p.yaml", "c", "--reason", "x"])
-    );
+    project
+        .dynvis(&["accept", "p.yaml", "c", "--reason", "x"])
+        .snapshot("accept_broken");
     project.write("p.yaml", &changed);
     let table = &stored(&project, "t.parquet")[0];
     std::fs::remove_file(table).expect("removed");
-    screen!(
-        "accept_damaged",
-        project.dynvis(&["accept", "p.yaml", "c", "--reason", "x"])
-    );
+    project
+        .dynvis(&["accept", "p.yaml", "c", "--reason", "x"])
+        .snapshot("accept_damaged");
     project.dynvis(&["accept", "p.yaml", "c"]).expect(2);
     project.dynvis(&["accept", "p.yaml", "c", "--reason", ""]).expect(2);
 }

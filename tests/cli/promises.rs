@@ -191,7 +191,7 @@ stages:
   digits:
     dataset: { use: dataset/digits }
   net:
-    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 64, batch: 200, epochs: 1, warmup: 0 }
+    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 128, batch: 200, epochs: 1, warmup: 0 }
     resources: { cpu: 1 }
 ",
     );
@@ -394,7 +394,14 @@ fn read_only_cache() {
     ] {
         assert!(ran.stderr.contains(words), "no {words:?} in {}", ran.stderr);
     }
-    for reading in [&["runs"][..], &["show", "@", "c/t"], &["log"], &["why", "p.yaml", "a"]] {
+    for reading in [
+        &["runs"][..],
+        &["show", "@", "c/t"],
+        &["log"],
+        &["why", "p.yaml", "a"],
+        &["gc", "--dry-run"],
+        &["verify"],
+    ] {
         nobody(reading).expect("starts").expect(0);
     }
     folders.iter().rev().for_each(|folder| mode(folder, 0o755));

@@ -176,10 +176,7 @@ fn tables_of_runs_are_shown_and_compared() {
         &pipeline("level,accuracy\\\\n0,0.9\\\\n1,0.75\\\\n2,0.25\\\\n"),
     );
     run(&project, &[]).expect(0);
-    let diff = project
-        .dynvis(&["diff", "@-1", "@", "--format", "json"])
-        .expect(1)
-        .json();
+    let diff = project.dynvis(&["diff", "@-1", "@", "--json"]).expect(1).json();
     let table = &diff["tables"][0];
     assert_eq!(table["table"], "t/scores");
     let text = table.to_string();

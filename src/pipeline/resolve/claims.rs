@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::{unknown, wrong_type};
 use crate::pipeline::Resources;
-use crate::pipeline::matrix::Scope;
+use crate::pipeline::matrix::{Room, Scope};
 use crate::pipeline::node::{Key, Node, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind};
 use crate::pipeline::reference::is_name;
@@ -30,13 +30,20 @@ pub(super) fn pools(
     document: &Node,
     vars: &IndexMap<String, Node>,
     seed: i64,
+    room: &Room,
     problems: &mut Vec<Problem>,
 ) -> IndexMap<String, usize> {
     let Some(node) = document.get("pools") else {
         return IndexMap::new();
     };
     let fields = &IndexMap::new();
-    let node = Scope { vars, fields, seed }.interpolate(node, problems);
+    let scope = Scope {
+        vars,
+        fields,
+        seed,
+        room,
+    };
+    let node = scope.interpolate(node, problems);
     let Some(entries) = node.as_map() else {
         problems.push(wrong_type(&node, "a mapping from pool to its number of units"));
         return IndexMap::new();

@@ -11,10 +11,14 @@ use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, StageId};
 use crate::stage::Artifact;
 
+/// Inputs of all stages together.
+const LINKS: usize = 2_000_000;
+
 impl Resolver<'_> {
     /// Resolves every reference to input slots and writes the slots' names into the parameters.
     pub(super) fn follow_references(&mut self) -> Vec<Vec<InputSlot>> {
         let mut all = Vec::new();
+        let mut count = 0;
         for index in 0..self.drafts.len() {
             let sites = std::mem::take(&mut self.drafts[index].references);
             let mut lists: BTreeMap<String, (Vec<PathPart>, Vec<Json>)> = BTreeMap::new();
@@ -22,6 +26,14 @@ impl Resolver<'_> {
             for site in &sites {
                 let base = slot_name(&site.path, site.in_list);
                 let found = self.targets(site);
+                count += found.len();
+                if count > LINKS {
+                    let (what, limit) = ("links between stages", LINKS);
+                    let problem = Problem::at(site.spot, ProblemKind::TooMuch { what, limit });
+                    self.problems.push(problem);
+                    all.resize(self.drafts.len(), Vec::new());
+                    return all;
+                }
                 for (producer, output, artifact) in found {
                     let slot = if site.in_list {
                         let parent = site.path[..site.path.len() - 1].to_vec();

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use self::claims::Claims;
 use self::links::report_cycles;
 use self::overrides::{apply_override, set};
-use super::matrix::{self, Scope};
+use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, Sources, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, suggest};
@@ -25,6 +25,8 @@ use super::{Pipeline, Stage, StageId};
 use crate::stage::{AnyKind, Output, kind, kinds};
 
 const TOP_KEYS: [&str; 7] = ["name", "description", "seed", "headline", "vars", "pools", "stages"];
+/// Stages with all members of their matrices.
+const MEMBERS: usize = 100_000;
 const STAGE_KEYS: [&str; 4] = ["description", "matrix", "resources", "ensure"];
 
 /// Where the pipeline stands on disk.
@@ -97,8 +99,9 @@ pub(crate) fn resolve(
             0
         }
     };
-    let vars = variables(&document, seed, &mut problems);
-    let pools = claims::pools(&document, &vars, seed, &mut problems);
+    let room = Room::new();
+    let vars = variables(&document, seed, &room, &mut problems);
+    let pools = claims::pools(&document, &vars, seed, &room, &mut problems);
     let Some(stages) = document.get("stages") else {
         problems.push(Problem::at(
             document.spot,
@@ -120,6 +123,7 @@ pub(crate) fn resolve(
         vars: &vars,
         pools: &pools,
         seed,
+        room: &room,
         presets,
         sources,
         problems,
@@ -206,7 +210,7 @@ fn wrong_type(node: &Node, expected: &str) -> Problem {
 }
 
 /// `vars`, each interpolated with those before it.
-fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMap<String, Node> {
+fn variables(document: &Node, seed: i64, room: &Room, problems: &mut Vec<Problem>) -> IndexMap<String, Node> {
     let mut vars = IndexMap::new();
     let Some(node) = document.get("vars") else {
         return vars;
@@ -221,6 +225,7 @@ fn variables(document: &Node, seed: i64, problems: &mut Vec<Problem>) -> IndexMa
             vars: &vars,
             fields: &IndexMap::new(),
             seed,
+            room,
         }
         .interpolate(value, problems);
         vars.insert(key.text.clone(), value);
@@ -232,6 +237,7 @@ struct Resolver<'a> {
     vars: &'a IndexMap<String, Node>,
     pools: &'a IndexMap<String, usize>,
     seed: i64,
+    room: &'a Room,
     presets: &'a mut dyn Presets,
     sources: &'a mut Sources,
     problems: Vec<Problem>,
@@ -281,6 +287,16 @@ impl Resolver<'_> {
         };
         let schema = stage_kind.schema();
         let matrix = self.matrix(node);
+        if self.drafts.len().saturating_add(matrix::count(&matrix)) > MEMBERS {
+            let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
+            let (what, limit) = ("stages", MEMBERS);
+            self.problems
+                .push(Problem::at(spot, ProblemKind::TooMuch { what, limit }));
+            return;
+        }
+        if !self.room.take(matrix::weight_of_all(&matrix), node, &mut self.problems) {
+            return;
+        }
         let mut names = BTreeSet::new();
         for fields in matrix::combinations(&matrix) {
             let plain = matrix::plain(&fields);
@@ -304,6 +320,7 @@ impl Resolver<'_> {
             vars: self.vars,
             fields: &IndexMap::new(),
             seed: self.seed,
+            room: self.room,
         }
         .interpolate(node, &mut self.problems);
         let Some(entries) = node.as_map() else {
@@ -347,6 +364,7 @@ impl Resolver<'_> {
             vars: self.vars,
             fields,
             seed: self.seed,
+            room: self.room,
         };
         let own = node.get(stage_kind.name()).cloned().unwrap_or(Node {
             value: Value::Null,

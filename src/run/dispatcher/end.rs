@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use wait4::Wait4;
 
 use super::names::file_name;
 use super::{Dispatcher, Running};
@@ -75,7 +76,17 @@ impl Dispatcher<'_> {
         let mut running = self.running.remove(index);
         // What it started ends with it; that is left over where the system killed it.
         running.signal(Signal::KILL);
-        let status = running.child.wait().map_err(RunError::Spawn)?;
+        let Some(child) = running.child.take() else {
+            return Ok(());
+        };
+        let ended = child.wait4().map_err(RunError::Spawn)?;
+        let status = ended.status;
+        if let Some(execution) = self.executions.get_mut(&id) {
+            execution.cpu_seconds = (ended.rusage.utime + ended.rusage.stime).as_secs_f64();
+            execution.peak_bytes = ended.rusage.maxrss;
+        }
+        // From before the outputs are in place until the result that names them is noted as used.
+        let _hold = self.store.hold()?;
         let stage = self.pipeline.stage(id);
         let seconds = running.started.elapsed().as_secs_f64();
         let result = match running.said.take() {
@@ -99,6 +110,8 @@ impl Dispatcher<'_> {
                 let key = Some(running.key);
                 let seconds = Some(seconds);
                 self.settle(stage, StageOutcome::Ran, key, &decision, seconds, outputs, None);
+                self.note_uses()?;
+                fail::at(Step::Noted).map_err(RunError::Spawn)?;
             }
             Err(no_result) => self.settle_without(stage, &running, seconds, no_result),
         }
@@ -108,7 +121,7 @@ impl Dispatcher<'_> {
     /// After an attempt without result: another one, or the end.
     fn settle_without(&mut self, stage: &Stage, running: &Running, seconds: f64, no_result: NoResult) {
         let interrupted = matches!(no_result, NoResult::Interrupted);
-        let noted = self.store.commit(&Record::Attempt {
+        let noted = self.store.commit(Record::Attempt {
             key: running.key.clone(),
             attempt: Attempt {
                 run: self.record.id.clone(),
@@ -183,28 +196,20 @@ impl Dispatcher<'_> {
             .map_err(store_failure)?;
         fail::at(Step::Described).map_err(full)?;
         let contents = outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect();
-        self.store
-            .commit(&Record::Result(ResultRecord {
-                key: running.key.clone(),
-                kind: stage.kind.name().to_owned(),
-                run: self.record.id.clone(),
-                seconds,
-                finished_at: jiff::Timestamp::now().to_string(),
-                outputs,
-                ensured: stage.ensure.clone(),
-                accepted: None,
-            }))
-            .map_err(store_failure)?;
+        let result = Record::Result(ResultRecord {
+            key: running.key.clone(),
+            kind: stage.kind.name().to_owned(),
+            run: self.record.id.clone(),
+            seconds,
+            finished_at: jiff::Timestamp::now().to_string(),
+            outputs,
+            ensured: stage.ensure.clone(),
+            accepted: None,
+        });
+        let current = self.current_record(stage, &running.key);
+        self.store.commit_all(&[result, current]).map_err(store_failure)?;
         fail::at(Step::Committed).map_err(full)?;
         self.store.drop_checkpoint(&running.key);
-        self.make_current(stage, &running.key).map_err(|error| match error {
-            RunError::Store(error) => store_failure(error),
-            other => Failure::Store {
-                message: other.to_string(),
-                class: None,
-            },
-        })?;
-        fail::at(Step::Current).map_err(full)?;
         Ok(contents)
     }
 
@@ -261,7 +266,7 @@ fn store_failure(error: StoreError) -> Failure {
 fn decision_of(running: &Running) -> Decision {
     Decision {
         state: State::Run,
-        reasons: Vec::new(),
+        reasons: running.reasons.clone(),
         key: Some(running.key.clone()),
         description: None,
     }

@@ -5,6 +5,7 @@ mod names;
 mod record;
 mod start;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Child;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 
 use super::protocol::Message;
+use super::provenance::{self, Git};
 use super::resources::{Gpu, GpuLease, Gpus, Threads};
 use super::{Device, Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
 use crate::fail::{self, Step};
@@ -21,7 +23,7 @@ use crate::key::{ContentHash, StageKey};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::stage::StageError;
-use crate::store::{RunId, RunRecord, RunStatus, StageOutcome, Store};
+use crate::store::{Execution, Hold, Record, RunId, RunRecord, RunStatus, StageOutcome, Store, Uses};
 
 pub(crate) use names::log_path;
 
@@ -64,7 +66,9 @@ struct Running {
     id: StageId,
     key: StageKey,
     description: Json,
-    child: Child,
+    reasons: Vec<Reason>,
+    /// Until it has ended.
+    child: Option<Child>,
     scratch: tempfile::TempDir,
     lease: Lease,
     started: Instant,
@@ -94,9 +98,12 @@ pub(crate) fn run(
     reporter: &mut dyn Reporter,
 ) -> Result<RunRecord, RunError> {
     store.sweep();
+    let git = Git::ask(&pipeline.root);
     let observed = observe(pipeline, store, &mut |stage, files, bytes| {
         reporter.event(&Event::Reading { stage, files, bytes });
     })?;
+    // Until what is planned to be there is noted as used.
+    let hold = store.hold()?;
     let planned = {
         let mut world = StoreWorld {
             store,
@@ -127,10 +134,15 @@ pub(crate) fn run(
         dynvis_version: env!("CARGO_PKG_VERSION").to_owned(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         device: options.device.to_string(),
+        driver: None,
+        git: None,
+        binary: provenance::binary(store),
+        lock_file: Some(provenance::lock_file()),
         headline: pipeline.headline.clone(),
         stages: Vec::new(),
     };
-    store.write_run(&folder, &record)?;
+    let uses = store.uses(&folder)?;
+    store.write_run(&folder, &record, false)?;
     fail::at(Step::Begun).map_err(RunError::Spawn)?;
     reporter.event(&Event::Started {
         run: &id,
@@ -146,9 +158,15 @@ pub(crate) fn run(
         reporter,
         observed,
         folder: folder.clone(),
+        uses,
+        unnoted: Vec::new(),
+        executions: HashMap::new(),
+        git: Some(git),
         record,
+        decided: known_decisions(&planned),
         planned,
         settled: (0..count).map(|_| None).collect(),
+        hold: Some(hold),
         retried: vec![0; count],
         announced_waiting: vec![false; count],
         running: Vec::new(),
@@ -166,6 +184,15 @@ pub(crate) fn run(
     let trouble = dispatcher.trouble.take();
     let record = dispatcher.finish(trouble.is_some())?;
     trouble.map_or(Ok(record), Err)
+}
+
+/// By stage. A key is known where all inputs are, and then nothing that runs here changes it.
+fn known_decisions(planned: &[Planned]) -> Vec<Option<Decision>> {
+    let mut known = vec![None; planned.len()];
+    for p in planned.iter().filter(|p| p.decision.key.is_some()) {
+        known[p.id.0] = Some(p.decision.clone());
+    }
+    known
 }
 
 /// Selected stages that lack data, each with the stages that wait for it.
@@ -210,9 +237,21 @@ struct Dispatcher<'a> {
     reporter: &'a mut dyn Reporter,
     observed: Vec<Observed>,
     folder: PathBuf,
+    /// Which results may not be collected while the run goes on.
+    uses: Uses,
+    /// Those that are not noted there yet.
+    unnoted: Vec<StageKey>,
+    /// How the stages that executed went, in their last attempt.
+    executions: HashMap<StageId, Execution>,
+    git: Option<Git>,
     record: RunRecord,
     planned: Vec<Planned>,
     settled: Vec<Option<Settled>>,
+    /// Decisions that hold until a stage is started or settled: those of the plan, where nothing upstream executes, and
+    /// those on stages that wait for threads, GPUs or pools.
+    decided: Vec<Option<Decision>>,
+    /// Since before the plan was made.
+    hold: Option<Hold>,
     /// Attempts after the first.
     retried: Vec<usize>,
     announced_waiting: Vec<bool>,
@@ -280,7 +319,13 @@ impl Dispatcher<'_> {
     /// Settles what needs no work and starts what can run. True if a stage waits for another process.
     fn schedule(&mut self) -> Result<bool, RunError> {
         let pipeline = self.pipeline;
-        let mut ready: Vec<(StageId, Decision)> = Vec::new();
+        // What is decided to be there stays there: it is noted before others may collect.
+        let _hold = match self.hold.take() {
+            Some(hold) => hold,
+            None => self.store.hold()?,
+        };
+        let mut records: Vec<Record> = Vec::new();
+        let mut ready: Vec<(StageId, Option<StageKey>)> = Vec::new();
         let order: Vec<StageId> = self.planned.iter().map(|p| p.id).collect();
         for id in order {
             if self.settled[id.0].is_some() || self.running.iter().any(|r| r.id == id) {
@@ -290,10 +335,13 @@ impl Dispatcher<'_> {
             let Some(upstream) = self.upstream(stage) else {
                 continue;
             };
-            let decision = self.decide(stage, &upstream);
+            let decision = match self.decided[id.0].take() {
+                Some(decision) if !self.is_overtaken(&decision) => decision,
+                _ => self.decide(stage, &upstream),
+            };
             match decision.state {
-                State::Cached => self.settle_present(stage, decision, StageOutcome::Cached)?,
-                State::Restore => self.settle_present(stage, decision, StageOutcome::Restored)?,
+                State::Cached => records.extend(self.settle_present(stage, &decision, StageOutcome::Cached)),
+                State::Restore => records.extend(self.settle_present(stage, &decision, StageOutcome::Restored)),
                 State::Excluded => {
                     let usable = decision.reasons.contains(&Reason::NotSelectedButCurrent);
                     let outputs = match &decision.key {
@@ -306,13 +354,35 @@ impl Dispatcher<'_> {
                 State::Blocked => {
                     self.settle(stage, StageOutcome::Blocked, None, &decision, None, Vec::new(), None);
                 }
-                State::Run | State::Maybe => ready.push((id, decision)),
+                State::Run | State::Maybe => {
+                    ready.push((id, decision.key.clone()));
+                    self.decided[id.0] = Some(decision);
+                }
             }
+        }
+        self.note_uses()?;
+        if !records.is_empty() {
+            self.store.commit_all(&records)?;
         }
         if self.stopping {
             return Ok(false);
         }
         self.start_ready(ready)
+    }
+
+    /// Whether another run may have computed meanwhile what is to run here. Whoever starts a stage looks again; until then
+    /// there is nothing else that is new.
+    fn is_overtaken(&self, decision: &Decision) -> bool {
+        let has_result = decision
+            .key
+            .as_ref()
+            .is_some_and(|key| self.store.result(key).is_some());
+        decision.state == State::Run && has_result && !decision.reasons.contains(&Reason::Forced)
+    }
+
+    /// Keeps the results of settled stages from being collected. The store must be held.
+    fn note_uses(&mut self) -> Result<(), RunError> {
+        Ok(self.uses.note(self.unnoted.drain(..))?)
     }
 
     /// What fills each slot, once every producer is settled.
@@ -365,8 +435,9 @@ impl Dispatcher<'_> {
 impl Running {
     /// To the worker and all that it started.
     fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.child.id())
-            .ok()
+        let id = self.child.as_ref().map(Child::id);
+        let pid = id
+            .and_then(|id| i32::try_from(id).ok())
             .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended in this moment; then there is nothing to end.

@@ -1,10 +1,15 @@
 //! What became of the stages, for the loop and for the run's record.
 
+use std::collections::HashMap;
+
+use serde_json::Value as Json;
+
 use super::{Dispatcher, Settled};
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, StageKey};
 use crate::pipeline::Stage;
 use crate::plan::{Decision, Reason};
+use crate::run::provenance::{self, Git};
 use crate::run::{Event, Failure, RunError};
 use crate::store::{Record, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome};
 
@@ -15,37 +20,32 @@ impl Dispatcher<'_> {
         })
     }
 
-    pub(super) fn settle_present(
-        &mut self,
-        stage: &Stage,
-        decision: Decision,
-        outcome: StageOutcome,
-    ) -> Result<(), RunError> {
-        let Some(key) = decision.key.clone() else {
-            return Ok(());
-        };
-        if outcome == StageOutcome::Restored {
-            self.make_current(stage, &key)?;
+    /// Settles a stage whose result is there, and says what of that is to be committed.
+    pub(super) fn settle_present(&mut self, stage: &Stage, decision: &Decision, outcome: StageOutcome) -> Vec<Record> {
+        let mut records = Vec::new();
+        if let Some(key) = decision.key.clone() {
+            if outcome == StageOutcome::Restored {
+                records.push(self.current_record(stage, &key));
+            }
+            if !self.store.is_ensured(&key, &stage.ensure) {
+                // Just held against them; the next plan need not read its tables again.
+                records.push(Record::Ensured {
+                    key: key.clone(),
+                    conditions: stage.ensure.clone(),
+                });
+            }
+            let outputs = self.outputs_of(&key);
+            self.settle(stage, outcome, Some(key), decision, None, outputs, None);
         }
-        if !self.store.is_ensured(&key, &stage.ensure) {
-            // Just held against them; the next plan need not read its tables again.
-            self.store.commit(&Record::Ensured {
-                key: key.clone(),
-                conditions: stage.ensure.clone(),
-            })?;
-        }
-        let outputs = self.outputs_of(&key);
-        self.settle(stage, outcome, Some(key), &decision, None, outputs, None);
-        Ok(())
+        records
     }
 
-    pub(super) fn make_current(&mut self, stage: &Stage, key: &StageKey) -> Result<(), RunError> {
-        self.store.commit(&Record::Current {
+    pub(super) fn current_record(&self, stage: &Stage, key: &StageKey) -> Record {
+        Record::Current {
             pipeline: self.pipeline.name.clone(),
             stage: stage.name.clone(),
             key: key.clone(),
-        })?;
-        Ok(())
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one setter of a stage's end")]
@@ -64,6 +64,7 @@ impl Dispatcher<'_> {
             Some(error) => error.to_string(),
             None => reasons.join("; "),
         };
+        self.unnoted.extend(key.clone());
         self.settled[stage.id.0] = Some(Settled {
             outcome,
             key,
@@ -82,6 +83,11 @@ impl Dispatcher<'_> {
 
     /// Writes the final record.
     pub(super) fn finish(mut self, mut failed: bool) -> Result<RunRecord, RunError> {
+        let contents: Vec<HashMap<String, ContentHash>> = self
+            .settled
+            .iter()
+            .map(|s| s.iter().flat_map(|s| s.outputs.iter().cloned()).collect())
+            .collect();
         for planned in &self.planned {
             let stage = self.pipeline.stage(planned.id);
             let settled = self.settled[planned.id.0].take().unwrap_or(Settled {
@@ -119,6 +125,9 @@ impl Dispatcher<'_> {
                 accepted,
                 key: settled.key,
                 seconds: settled.seconds,
+                execution: self.executions.remove(&planned.id),
+                seed: stage.params.get("seed").and_then(Json::as_i64),
+                files: self.observed[planned.id.0].files.iter().cloned().collect(),
                 inputs: stage
                     .inputs
                     .iter()
@@ -128,6 +137,7 @@ impl Dispatcher<'_> {
                             slot: i.slot.clone(),
                             stage: producer.family.clone(),
                             fields: producer.fields.clone(),
+                            content: contents[i.producer.0].get(&i.output).cloned(),
                         }
                     })
                     .collect(),
@@ -142,9 +152,13 @@ impl Dispatcher<'_> {
         } else {
             RunStatus::Done
         };
+        self.record.driver = self.gpus.as_ref().and_then(provenance::driver);
+        self.record.git = self.git.take().and_then(Git::answer);
         self.record.finished_at = Some(jiff::Timestamp::now().to_string());
         self.record.seconds = self.started.elapsed().as_secs_f64();
-        self.store.write_run(&self.folder, &self.record)?;
+        // The record of a run that did nothing is no loss in a power cut, and a disk may take long.
+        let executed = self.record.stages.iter().any(|s| s.execution.is_some());
+        self.store.write_run(&self.folder, &self.record, executed)?;
         self.store.save_fingerprints()?;
         // Once more: another run's last worker may have ended since.
         self.store.sweep();

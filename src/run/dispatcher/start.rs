@@ -14,6 +14,7 @@ use crate::run::resources::{GpuLease, Gpus};
 use crate::run::worker::{self, WorkerSpec};
 use crate::run::{Device, Event, RunError};
 use crate::stage::Input;
+use crate::store::Execution;
 
 /// What a stage wants besides threads.
 #[derive(PartialEq)]
@@ -46,7 +47,7 @@ impl<'a> Claim<'a> {
 
 impl Dispatcher<'_> {
     /// Starts of these stages what there is room for. True if one waits for another process.
-    pub(super) fn start_ready(&mut self, ready: Vec<(StageId, Decision)>) -> Result<bool, RunError> {
+    pub(super) fn start_ready(&mut self, ready: Vec<(StageId, Option<StageKey>)>) -> Result<bool, RunError> {
         let pipeline = self.pipeline;
         if self.threads.are_all_taken() {
             return Ok(false);
@@ -54,8 +55,8 @@ impl Dispatcher<'_> {
         let mut waits_for_others = false;
         let mut refused: Vec<Claim> = Vec::new();
         let mut startable = Vec::new();
-        for (id, decision) in ready {
-            let Some(key) = decision.key else {
+        for (id, key) in ready {
+            let Some(key) = key else {
                 continue;
             };
             let gpus = self.gpus.as_ref().map_or(usize::MAX, |gpus| gpus.0.len());
@@ -114,6 +115,8 @@ impl Dispatcher<'_> {
 
     /// The right to compute a key; if another run has it, that is said once.
     fn try_lock(&mut self, id: StageId, key: &StageKey) -> Result<Option<File>, RunError> {
+        // Whoever has it may be about to end, with a result.
+        self.decided[id.0] = None;
         let lock = self.store.try_lock(key)?;
         if lock.is_none() && !std::mem::replace(&mut self.announced_waiting[id.0], true) {
             let stage = &self.pipeline.stage(id).name;
@@ -228,12 +231,26 @@ impl Dispatcher<'_> {
             gpus: &lease.gpus.ids,
             expected_seconds,
         });
+        self.executions.insert(
+            id,
+            Execution {
+                started: self.started.elapsed().as_secs_f64(),
+                threads: lease.threads,
+                device: self
+                    .gpus
+                    .as_ref()
+                    .map_or_else(|| Device::Cpu.to_string(), |gpus| gpus.name_of(&lease.gpus)),
+                cpu_seconds: 0.0,
+                peak_bytes: 0,
+            },
+        );
         let started = Instant::now();
         self.running.push(Running {
             id,
             key,
             description: decision.description.unwrap_or_default(),
-            child,
+            reasons: decision.reasons,
+            child: Some(child),
             scratch,
             lease,
             started,

@@ -66,7 +66,7 @@ fn a_difference_shows_what_changed_and_nothing_else() {
     |------:|------:|---------:|---------:|-------:|
     |     1 |   0.5 |      0.7 |        5 |  10000 |
     "##);
-    let json: serde_json::Value = serde_json::from_str(&plain_diff(&diff, DiffFormat::Json)).unwrap();
+    let json = serde_json::to_value(&diff).unwrap();
     assert_eq!(json["keys"], serde_json::json!(["model", "level"]));
     assert_eq!(
         json["changed"][2]["key"],
@@ -253,6 +253,38 @@ fn welch_agrees_with_student_where_that_has_a_closed_form() {
         // The incomplete beta function is good to about 1e-12; means of values near 1e6 cost four digits more.
         assert!((welch.p / expected - 1.0).abs() < 1e-8, "{} {expected}", welch.p);
     }
+}
+
+#[test]
+fn a_network_trained_anew_is_the_replicate_not_its_noise() {
+    let table = |shift: f64| {
+        let schema = TableSchema::new("noise", "")
+            .key("models.seed", DType::Int, "")
+            .key("seed", DType::Int, "")
+            .value("accuracy", DType::Float, "");
+        let mut writer = TableWriter::new(schema).unwrap();
+        for (network, accuracy) in [(0, 1.0), (1, 2.0), (2, 3.0)] {
+            for (noise, deviation) in [(0, -0.5), (1, 0.5)] {
+                let row = [network.into(), noise.into(), (accuracy + deviation + shift).into()];
+                writer.push_row(row).unwrap();
+            }
+        }
+        writer.finish().unwrap()
+    };
+    let diff = diff(&table(0.0), &table(2.0)).unwrap();
+    let [found] = diff.seeds.as_slice() else {
+        panic!("{:?}", diff.seeds)
+    };
+    // Six rows, but three networks: the two draws of noise tell nothing of how networks differ.
+    assert_eq!((found.a.n, found.a.mean, found.a.standard_deviation), (3, 2.0, 1.0));
+    assert_eq!((found.b.n, found.b.mean, found.b.standard_deviation), (3, 4.0, 1.0));
+    let welch = found.welch.unwrap();
+    assert!((welch.degrees_of_freedom - 4.0).abs() < 1e-12);
+    let text = plain_diff(&diff, DiffFormat::Text).replace('\n', " ");
+    assert!(
+        text.contains("over seeds of models.seed, averaged over seed first."),
+        "{text}"
+    );
 }
 
 proptest! {

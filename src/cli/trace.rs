@@ -1,0 +1,64 @@
+//! `dynvis trace`: a run on a time line.
+
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::error::CommandError;
+use super::ui::Ui;
+use super::{completions, open_store, project_here};
+use crate::store::{RunRecord, RunStage};
+
+/// Print a run as a trace, for ui.perfetto.dev or chrome://tracing
+#[derive(clap::Args)]
+pub(crate) struct TraceArgs {
+    /// `@` (last run), `@-1`, a run's id or its first letters
+    #[arg(default_value = "@", add = completions::runs())]
+    run: String,
+}
+
+pub(crate) fn trace(ui: &mut Ui, cache: Option<&Path>, args: &TraceArgs) -> Result<u8, CommandError> {
+    let store = open_store(cache, &project_here())?;
+    let (_, run) = store.find_run(&args.run)?;
+    ui.out(&format!("{:#}\n", document(&run)))?;
+    Ok(0)
+}
+
+/// The Trace Event Format: times in microseconds, one line (`tid`) for each stage that ran beside others.
+fn document(run: &RunRecord) -> Json {
+    const MICROSECONDS: f64 = 1e6;
+    let name = |what: &str, thread: usize, text: String| json!({ "ph": "M", "pid": 1, "tid": thread, "name": what, "args": { "name": text } });
+    let mut events = vec![name("process_name", 0, format!("{} ({})", run.pipeline, run.id))];
+    let mut executed: Vec<(f64, f64, &RunStage)> = run
+        .stages
+        .iter()
+        .filter_map(|stage| Some((stage.execution.as_ref()?.started, stage.seconds?, stage)))
+        .collect();
+    executed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // When each line is free again.
+    let mut lines: Vec<f64> = Vec::new();
+    for (started, seconds, stage) in executed {
+        let line = lines.iter().position(|end| *end <= started).unwrap_or_else(|| {
+            lines.push(0.0);
+            lines.len() - 1
+        });
+        lines[line] = started + seconds;
+        events.push(json!({
+            "ph": "X", "pid": 1, "tid": line + 1, "name": stage.name, "cat": stage.kind,
+            "ts": started * MICROSECONDS, "dur": seconds * MICROSECONDS,
+            "args": {
+                "outcome": stage.outcome, "reason": stage.reason, "key": stage.key,
+                "execution": stage.execution, "seed": stage.seed,
+            },
+        }));
+    }
+    events.extend((0..lines.len()).map(|line| name("thread_name", line + 1, format!("side by side {}", line + 1))));
+    json!({
+        "displayTimeUnit": "ms",
+        "traceEvents": events,
+        "otherData": {
+            "run": run.id, "pipeline": run.pipeline, "arguments": run.arguments, "started_at": run.started_at,
+            "host": run.host, "device": run.device, "dynvis_version": run.dynvis_version,
+        },
+    })
+}
