@@ -128,6 +128,9 @@ impl Kind for Cognitive {
     }
 }
 
+/// Cells along a side of the maps, where a task needs place and nothing else is asked for.
+const PLACED_GRID: usize = 4;
+
 fn front_end<'a>(
     params: &Params,
     model: &Model,
@@ -139,13 +142,18 @@ fn front_end<'a>(
         StageError::new("the front-end is a CNN, which has no dynamics")
             .hint("give `front_end` a stage that trains a CordsNet")
     })??;
-    let areas = net.architecture().areas();
+    let count = net.architecture().areas();
+    let areas = params
+        .read_areas
+        .clone()
+        .unwrap_or_else(|| (count.saturating_sub(2)..count).collect());
+    // Small maps have less place to tell.
+    let sides = net.architecture().sides();
+    let smallest = areas.iter().filter_map(|area| sides.get(*area)).min();
+    let fine = smallest.map_or(PLACED_GRID, |side| PLACED_GRID.min(*side));
     let readout = Readout {
-        areas: params
-            .read_areas
-            .clone()
-            .unwrap_or_else(|| (areas.saturating_sub(2)..areas).collect()),
-        grid: params.grid.unwrap_or(if placed { 4 } else { 1 }),
+        areas,
+        grid: params.grid.unwrap_or(if placed { fine } else { 1 }),
     };
     let (mean, std) = model.info().normalisation((set.mean(), set.std()));
     let front_end = FrontEnd::new(

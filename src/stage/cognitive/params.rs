@@ -166,7 +166,7 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub(in crate::stage) read_areas: Option<Vec<usize>>,
-    /// Each map is averaged over `grid` x `grid` cells; 1, or 4 where the task needs place, if not given.
+    /// Each map is averaged over `grid` x `grid` cells; 1, or 4 where the task needs place (the side of smaller maps), if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub(in crate::stage) grid: Option<usize>,
