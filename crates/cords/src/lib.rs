@@ -13,6 +13,7 @@ mod linear;
 pub mod net;
 pub mod neural;
 pub mod noise;
+mod progress;
 pub mod record;
 pub mod rng;
 pub mod selftest;

@@ -418,9 +418,17 @@ impl ImageSet {
     /// # Panics
     /// If `image` does not have [`image_len`](Self::image_len) values.
     pub fn normalise(&self, image: &mut [f32]) {
+        self.normalise_by((&self.mean, &self.std), image);
+    }
+
+    /// The same by other constants per channel, a model's for example.
+    ///
+    /// # Panics
+    /// As [`normalise`](Self::normalise).
+    pub fn normalise_by(&self, (means, stds): (&[f32], &[f32]), image: &mut [f32]) {
         assert_eq!(image.len(), self.image_len(), "one value per pixel and channel");
         let plane = self.side() * self.side();
-        for ((pixels, mean), std) in image.chunks_exact_mut(plane).zip(&self.mean).zip(&self.std) {
+        for ((pixels, mean), std) in image.chunks_exact_mut(plane).zip(means).zip(stds) {
             let scale = 1.0 / std;
             for pixel in pixels {
                 *pixel = (*pixel - mean) * scale;

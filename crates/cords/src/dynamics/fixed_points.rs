@@ -1,7 +1,5 @@
 //! Everything about the steady states of many images, image by image side by side, keeping figures and not states.
 
-use std::sync::{Mutex, PoisonError};
-
 use rayon::prelude::*;
 
 use super::krylov::KrylovOptions;
@@ -14,6 +12,7 @@ use super::spectrum::{Spectrum, SpectrumOptions, area_spectrum};
 use super::starts::{Agreement, StartOptions, other_starts, return_distances};
 use super::steady::{AreaSteadyState, SteadyOptions, SteadyState, blank, spontaneous_steady_state, steady_state};
 use crate::net::{CordsNet, Input, NeuralNoise, State};
+use crate::progress::Counter;
 
 /// What is computed for every image. Nothing is computed that is not asked for.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -336,15 +335,8 @@ pub fn fixed_points(
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> FixedPoints {
     let total = (images + 1) * net.architecture().areas() * options.parts();
-    progress(0, total);
-    let counted = Mutex::new((0, progress));
-    let done = || {
-        // A count is whole whatever became of the thread that held it.
-        let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.0 += 1;
-        let done = counted.0;
-        (counted.1)(done, total);
-    };
+    let counter = Counter::new(total, progress);
+    let done = || counter.add();
     let (spontaneous_state, spontaneous) = fixed_point(net, None, &[], options, &done);
     let embedded = |i: usize| {
         let mut pixels = vec![0.0f32; net.architecture().image_len()];

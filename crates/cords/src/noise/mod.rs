@@ -5,12 +5,14 @@
 
 mod evaluate;
 mod networks;
+mod options;
 mod pixels;
 mod robustness;
 mod shown;
 mod statistics;
 
-pub use evaluate::{AreaChange, EvaluationOptions, NoiseError, NoiseResult, Observer, TimePoint, check, evaluate};
+pub use evaluate::{AreaChange, NoiseResult, TimePoint, evaluate};
+pub use options::{EvaluationOptions, NoiseError, Observer, check};
 pub use pixels::{CIFAR_C, Film, IMAGENET_C, PixelNoise, Pixels, Severities, Timing};
 pub use robustness::{Estimate, Measured, Place, Robustness, robustness};
 pub use statistics::wilson_interval;

@@ -1,6 +1,6 @@
 //! Networks made ready for an observer, with silenced units or noisy weights where a condition asks for them.
 
-use super::evaluate::{EvaluationOptions, NoiseError, Observer};
+use super::options::{EvaluationOptions, NoiseError, Observer};
 use super::{Condition, Perturbation};
 use crate::device::Device;
 use crate::learn::fold;

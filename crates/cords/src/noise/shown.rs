@@ -34,11 +34,9 @@ impl<'a, D: Device<f32>> Clean<'a, D> {
         };
         let mut unit = device.zeros_maps(maps);
         device.upload_maps(maps, &host, &mut unit);
-        // One constant may stand for all channels.
-        let constant = |values: &[f32], channel: usize| f64::from(values[channel % values.len()]);
-        let channels = 0..maps.channels;
-        let scale: Vec<f64> = channels.clone().map(|c| 1.0 / constant(normalisation.1, c)).collect();
-        let shift = channels.map(|c| -constant(normalisation.0, c) * scale[c]).collect();
+        let scale: Vec<f64> = normalisation.1.iter().map(|std| 1.0 / f64::from(*std)).collect();
+        let means = normalisation.0.iter().zip(&scale);
+        let shift = means.map(|(mean, scale)| -f64::from(*mean) * scale).collect();
         let mut clean = Self {
             device,
             images,

@@ -1,0 +1,279 @@
+//! What is evaluated, and whether it can be.
+
+use serde::{Deserialize, Serialize};
+
+use super::pixels::{PixelNoise, Pixels, Timing};
+use super::{Condition, Perturbation};
+use crate::data::ImageSet;
+use crate::device::{DeviceError, OutOfMemory};
+use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation};
+
+/// Which network looks, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observer {
+    /// The CordsNet, from its spontaneous state; the answer is read at the end of the presentation.
+    Cordsnet,
+    /// The CordsNet with its recurrent weights set to 0: what leaky integration alone does.
+    CordsnetWithoutRecurrence,
+    /// The CNN on the first frame.
+    CnnFirstFrame,
+    /// The CNN on the average of the frames that the CordsNet sees.
+    CnnMeanFrame,
+    /// The CNN on every frame that the CordsNet sees, its logits averaged.
+    CnnMeanLogits,
+}
+
+impl Observer {
+    /// Whether a condition means something to it: a CNN has no current to be noisy in time, and sees images without noise in one
+    /// way only.
+    pub fn sees(self, condition: &Condition) -> bool {
+        match (self, condition.perturbation) {
+            (Self::Cordsnet | Self::CordsnetWithoutRecurrence, _) | (_, Perturbation::Pixels { .. }) => true,
+            (Self::CnnFirstFrame, Perturbation::Silencing | Perturbation::Weights) => true,
+            (_, Perturbation::Neural | Perturbation::Silencing | Perturbation::Weights) => false,
+        }
+    }
+}
+
+/// What is evaluated, and under which conditions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationOptions {
+    /// Networks; all must fit the model.
+    pub observers: Vec<Observer>,
+    /// Perturbations.
+    pub conditions: Vec<Condition>,
+    /// Areas that neural noise, silencing and noise on weights reach; all if none are named.
+    #[serde(default)]
+    pub areas: Option<Vec<usize>>,
+    /// Durations of the spontaneous phase (without noise) and of the image.
+    pub presentation: Presentation,
+    /// Step in ms at which a CNN's frames follow each other; a CordsNet has its own.
+    pub dt_ms: f64,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Number of the repetition: other draws at the same seed.
+    #[serde(default)]
+    pub trial: u32,
+}
+
+impl EvaluationOptions {
+    pub(super) fn perturbed_areas(&self, architecture: &Architecture) -> Vec<usize> {
+        self.areas
+            .clone()
+            .unwrap_or_else(|| (0..architecture.areas()).collect())
+    }
+
+    pub(super) fn pixel_noise(&self, condition: &Condition, dt_ms: f64) -> Option<(PixelNoise, bool)> {
+        let Perturbation::Pixels { noise, timing, clip } = condition.perturbation else {
+            return None;
+        };
+        let noise = PixelNoise {
+            seed: self.seed,
+            trial: self.trial,
+            pixels: noise,
+            timing,
+            level: condition.level,
+            dt_ms,
+        };
+        Some((noise, clip))
+    }
+
+    pub(super) fn neural_noise(
+        &self,
+        condition: &Condition,
+        architecture: &Architecture,
+        images: &[u32],
+    ) -> Option<NeuralNoise> {
+        (condition.perturbation == Perturbation::Neural).then(|| NeuralNoise {
+            seed: self.seed,
+            trial: self.trial,
+            images: images.iter().map(|image| u64::from(*image)).collect(),
+            std: condition.level,
+            areas: self.perturbed_areas(architecture),
+        })
+    }
+}
+
+/// An evaluation that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoiseError {
+    /// The model's parameters do not make a network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// An observer that needs the other kind of model.
+    #[error("observer {observer:?} needs a {needed} model, but the model is a {found}")]
+    Observer {
+        /// The observer.
+        observer: Observer,
+        /// Kind that it needs.
+        needed: &'static str,
+        /// Kind of the model.
+        found: &'static str,
+    },
+    /// Images and model do not fit together.
+    #[error("the image set has {what} {found}, but the model takes {expected}; prepare the images for this model")]
+    Mismatch {
+        /// Which property.
+        what: &'static str,
+        /// The image set's.
+        found: String,
+        /// The model's.
+        expected: String,
+    },
+    /// An option outside its range.
+    #[error("{option}: {what}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it and what would be right.
+        what: String,
+    },
+    /// The device has failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+impl OutOfMemory for NoiseError {
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Device(error) if error.is_out_of_memory())
+    }
+}
+
+/// Whether model, images and options fit together, as [`evaluate`] finds them.
+///
+/// # Errors
+/// What does not.
+pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &EvaluationOptions) -> Result<(), NoiseError> {
+    let architecture = model.architecture();
+    let mismatch = |what: &'static str, found: String, expected: String| {
+        if found == expected {
+            Ok(())
+        } else {
+            Err(NoiseError::Mismatch { what, found, expected })
+        }
+    };
+    mismatch(
+        "channels",
+        set.channels().to_string(),
+        architecture.in_channels.to_string(),
+    )?;
+    mismatch(
+        "image side",
+        set.side().to_string(),
+        architecture.image_side.to_string(),
+    )?;
+    mismatch(
+        "classes",
+        set.classes().len().to_string(),
+        architecture.classes.to_string(),
+    )?;
+    let info = model.info();
+    if !info.classes.is_empty() {
+        mismatch(
+            "class names",
+            format!("{:?}", set.classes()),
+            format!("{:?}", info.classes),
+        )?;
+    }
+    if !info.mean.is_empty() {
+        let constants = [info.mean.len(), info.std.len()];
+        mismatch(
+            "channels",
+            format!("{:?}", [set.channels(); 2]),
+            format!("{constants:?}"),
+        )?;
+    }
+    let option = |option: &'static str, what: String| Err(NoiseError::Option { option, what });
+    if images.is_empty() {
+        return option("images", "none given; the part of the image set is empty".to_owned());
+    }
+    if let Some(image) = images.iter().find(|image| **image as usize >= set.len()) {
+        return option(
+            "images",
+            format!("index {image} given, but the set has {} images", set.len()),
+        );
+    }
+    for condition in &options.conditions {
+        let level = condition.level;
+        if !(level.is_finite() && level >= 0.0) {
+            return option("level", format!("{level} given; it must be finite and not negative"));
+        }
+        let is_fraction = match condition.perturbation {
+            Perturbation::Pixels { noise, timing, .. } => {
+                if let Timing::OrnsteinUhlenbeck { tau_ms } = timing {
+                    if !noise.is_additive() {
+                        return option(
+                            "timing",
+                            format!("{noise:?} noise cannot go on in time; only normal noise can"),
+                        );
+                    }
+                    if !(tau_ms.is_finite() && tau_ms > 0.0) {
+                        return option("tau_ms", format!("{tau_ms} given; it must be above 0"));
+                    }
+                }
+                if let Pixels::Correlated { length } = noise
+                    && !(length > 0.0 && length <= set.side() as f64)
+                {
+                    let side = set.side();
+                    return option(
+                        "length",
+                        format!("{length} given; it must be above 0 and at most {side} pixels"),
+                    );
+                }
+                noise == Pixels::Impulse
+            }
+            Perturbation::Silencing => true,
+            Perturbation::Neural | Perturbation::Weights => false,
+        };
+        if is_fraction && level > 1.0 {
+            return option("level", format!("{level} given; a fraction must not be above 1"));
+        }
+        if let (Perturbation::Silencing, Model::CordsNet { phi, .. }) = (condition.perturbation, model)
+            && *phi != Phi::Relu
+        {
+            return option(
+                "silencing",
+                format!("units of phi = {phi:?} cannot be silenced; only those of ReLU can"),
+            );
+        }
+    }
+    if let Some(area) = options
+        .areas
+        .iter()
+        .flatten()
+        .find(|area| **area >= architecture.areas())
+    {
+        let areas = architecture.areas();
+        return option(
+            "areas",
+            format!("{area} given, but the model has areas 0 to {}", areas - 1),
+        );
+    }
+    if !(options.dt_ms.is_finite() && options.dt_ms > 0.0) {
+        return option("dt_ms", format!("{} given; it must be above 0", options.dt_ms));
+    }
+    let Presentation {
+        spontaneous_ms,
+        stimulus_ms,
+    } = options.presentation;
+    let dt_ms = match model {
+        Model::CordsNet { euler, .. } => euler.dt_ms,
+        Model::Cnn { .. } => options.dt_ms,
+    };
+    if !(spontaneous_ms.is_finite() && spontaneous_ms >= 0.0) {
+        return option(
+            "spontaneous_ms",
+            format!("{spontaneous_ms} given; it must be finite and not negative"),
+        );
+    }
+    if !(stimulus_ms.is_finite() && stimulus_ms / dt_ms >= 0.5) {
+        return option(
+            "stimulus_ms",
+            format!("{stimulus_ms} given; it must be at least one step of {dt_ms} ms"),
+        );
+    }
+    Ok(())
+}
