@@ -280,14 +280,10 @@ impl Kind for FixedPoints {
                         .flatten()
                 })
                 .collect();
-            let (mean, std) = model.info().normalisation((set.mean(), set.std()));
-            let plane = set.side() * set.side();
+            let constants = model.info().normalisation((set.mean(), set.std()));
             let image = |i: usize, out: &mut [f32]| {
                 set.fill_unit(indices[i] as usize, out);
-                for (channel, pixels) in out.chunks_exact_mut(plane).enumerate() {
-                    let (mean, scale) = (mean[channel % mean.len()], 1.0 / std[channel % std.len()]);
-                    pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) * scale);
-                }
+                set.normalise_by(constants, out);
             };
             let models = params.models.len();
             let mut progress = |done, total| {

@@ -6,7 +6,7 @@ use cords::noise::Observer;
 use indexmap::IndexMap;
 
 use super::Evaluated;
-use super::tables::{noise_name, over_models, presentation_name, view};
+use super::tables::{OfKind, noise_name, over_models, presentation_name, view};
 use crate::stage::StageError;
 use crate::stage::picture::{Curve, Curves, file_name};
 
@@ -37,17 +37,16 @@ fn label(e: &Evaluated) -> String {
 /// Mean accuracy over models and trials, with their standard deviation, or with one model's 95 % interval.
 fn over_level(evaluated: &[Evaluated], of_kind: &[&Evaluated], title: &str) -> Curves {
     let mut curves: IndexMap<String, Vec<(f64, f64, [f64; 2])>> = IndexMap::new();
-    for (first, values) in over_models(evaluated) {
+    for OfKind {
+        first, mean, deviation, ..
+    } in over_models(evaluated)
+    {
         if !of_kind.iter().any(|e| std::ptr::eq(*e, first)) {
             continue;
         }
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let band = if values.len() > 1 {
-            let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
-            [mean - deviation, mean + deviation]
-        } else {
-            first.result.accuracy_interval
+        let band = match deviation {
+            Some(deviation) => [mean - deviation, mean + deviation],
+            None => first.result.accuracy_interval,
         };
         let point = (first.result.condition.level, mean, band);
         curves.entry(label(first)).or_default().push(point);

@@ -215,34 +215,40 @@ pub(super) fn summary(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             .allow_missing()
             .value("n", DType::Int, "Models times trials"),
     )?;
-    for (first, values) in over_models(evaluated) {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        let condition = &first.result.condition;
+    for OfKind {
+        first,
+        mean,
+        deviation,
+        n,
+    } in over_models(evaluated)
+    {
         let [noise, presentation] = noise_values(first);
         table.push_row([
             Value::Text(first.model.clone()),
             Value::Text(view(first.result.observer).into()),
             noise,
             presentation,
-            Value::Float(condition.level),
+            Value::Float(first.result.condition.level),
             Value::Float(mean),
-            if values.len() > 1 {
-                // Equal values deviate by nothing, not by the rounding of their mean.
-                let equal = values.iter().all(|v| *v == values[0]);
-                Value::Float(if equal { 0.0 } else { variance.sqrt() })
-            } else {
-                Value::Null
-            },
-            Value::Int(values.len() as i64),
+            Value::optional(deviation),
+            Value::Int(n as i64),
         ])?;
     }
     table.finish()
 }
 
-/// Accuracies of the models of one kind under one condition, over trials, with the first of them.
-pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<(&Evaluated, Vec<f64>)> {
+/// Accuracy of the models of one kind under one condition, over trials.
+pub(super) struct OfKind<'a> {
+    /// The first of them.
+    pub(super) first: &'a Evaluated,
+    pub(super) mean: f64,
+    /// Standard deviation; none of a single one.
+    pub(super) deviation: Option<f64>,
+    /// Models times trials.
+    n: usize,
+}
+
+pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<OfKind<'_>> {
     let mut groups: IndexMap<_, (&Evaluated, Vec<f64>)> = IndexMap::new();
     for e in evaluated {
         let condition = &e.result.condition;
@@ -255,7 +261,25 @@ pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<(&Evaluated, Vec<f64>)
         );
         groups.entry(key).or_insert((e, Vec::new())).1.push(e.result.accuracy);
     }
-    groups.into_values().collect()
+    let of_kind = |(first, values): (_, Vec<f64>)| {
+        let n = values.len();
+        let mean = values.iter().sum::<f64>() / n as f64;
+        // Equal values deviate by nothing, not by the rounding of their mean.
+        let equal = values.iter().all(|v| *v == values[0]);
+        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        let deviation = if equal {
+            0.0
+        } else {
+            (squares / (n as f64 - 1.0)).sqrt()
+        };
+        OfKind {
+            first,
+            mean,
+            deviation: (n > 1).then_some(deviation),
+            n,
+        }
+    };
+    groups.into_values().map(of_kind).collect()
 }
 
 pub(super) fn time(evaluated: &[Evaluated]) -> Result<Table, TableError> {
