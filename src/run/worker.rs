@@ -39,7 +39,7 @@ pub(crate) struct WorkerSpec {
     pub(crate) fail_at: Option<FailAt>,
 }
 
-/// How often progress is sent at most.
+/// How often progress within a phase is sent at most.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `message` turns what it says into the dispatcher's terms;
@@ -125,15 +125,16 @@ fn run_stage(
         .build_global()
         .map_err(|e| StageError::from_error(&e))?;
     let start = Instant::now();
-    let mut last_sent: Option<Instant> = None;
+    let mut last_sent: Option<(Instant, String)> = None;
     // A lost log line must not fail the stage.
     let said = move |said: Said| match said {
         Said::Progress(update) => {
             if update.milestone {
                 let _ = writeln!(log, "{}", log_line(&update, start.elapsed()));
             }
-            if update.milestone || last_sent.is_none_or(|t| t.elapsed() >= REPORT_EVERY) {
-                last_sent = Some(Instant::now());
+            let is_known = |(at, phase): &(Instant, String)| at.elapsed() < REPORT_EVERY && *phase == update.phase;
+            if update.milestone || !last_sent.as_ref().is_some_and(is_known) {
+                last_sent = Some((Instant::now(), update.phase.clone()));
                 send(out, &Message::Progress(update));
             }
         }

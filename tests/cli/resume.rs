@@ -305,13 +305,12 @@ stages:
         .spawn()
         .expect("starts");
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    let mut last_batch = || -> Option<bool> {
+    let mut validates = || -> Option<bool> {
         let line = lines.next()?.expect("a line");
         let event: serde_json::Value = serde_json::from_str(&line).ok()?;
-        let update = &event["progress"]["update"];
-        Some(update["unit"] == "batches" && update["done"] == update["total"])
+        Some(event["progress"]["update"]["phase"] == "epoch 1/1, validation")
     };
-    while !last_batch().expect("events") {}
+    while !validates().expect("events") {}
     signal(Signal::INT, child.id());
     lines.for_each(drop);
     assert_eq!(child.wait().expect("ends").code(), Some(130));

@@ -411,6 +411,7 @@ fn the_observer_can_stop_and_sees_every_batch() {
             Progress::Batch {
                 epoch, batch, batches, ..
             } => seen.push((epoch, batch, batches)),
+            Progress::Validation { epoch, epochs } => assert_eq!((epoch, epochs, seen.len()), (0, 4, 2)),
             Progress::Epoch { record, .. } => assert_eq!(record.images, 48),
             other => panic!("no checkpoints were asked for: {other:?}"),
         }

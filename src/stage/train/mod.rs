@@ -239,6 +239,14 @@ fn tell(progress: &Progress, batches_each: &mut usize, context: &mut Context) {
                 milestone: false,
             });
         }
+        Progress::Validation { epoch, epochs } => context.report(Update {
+            done: ((epoch + 1) * *batches_each) as u64,
+            total: (epochs * *batches_each) as u64,
+            unit: "batches".into(),
+            phase: format!("epoch {}/{epochs}, validation", epoch + 1),
+            figures: Vec::new(),
+            milestone: false,
+        }),
         Progress::Epoch { epochs, record } => context.report(Update {
             done: ((record.epoch + 1) * *batches_each) as u64,
             total: (epochs * *batches_each) as u64,

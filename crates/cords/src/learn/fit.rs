@@ -37,6 +37,13 @@ pub enum Progress<'a> {
         /// Its record.
         record: &'a EpochRecord,
     },
+    /// The batches of an epoch are done; its validation, which is not stopped, begins.
+    Validation {
+        /// Epoch, from 0.
+        epoch: usize,
+        /// Number of epochs.
+        epochs: usize,
+    },
     /// The training goes on from a checkpoint instead of starting.
     Continued(Place),
     /// There is a checkpoint that cannot be used; the training starts from the beginning.
@@ -467,6 +474,8 @@ fn run(
             });
             keeper.pause(flow, &course, trainee, observer)?;
         }
+        // A request to stop is heeded behind it.
+        let _ = observer(Progress::Validation { epoch, epochs });
         let evaluation = trainee.evaluate(epoch, data.validation);
         trainee.check()?;
         let record = EpochRecord {
