@@ -23,6 +23,7 @@ pub(super) struct Curve {
 }
 
 /// Several curves over one axis.
+#[derive(Default)]
 pub(super) struct Curves {
     pub(super) title: String,
     pub(super) x_label: String,
@@ -30,6 +31,8 @@ pub(super) struct Curves {
     /// Ends of the vertical axis; those of the data if not given.
     pub(super) y_range: Option<[f64; 2]>,
     pub(super) log_y: bool,
+    /// Whether the horizontal axis counts: it has ticks at all whole numbers and nowhere else.
+    pub(super) counts_x: bool,
     pub(super) curves: Vec<Curve>,
 }
 
@@ -69,6 +72,9 @@ impl Curves {
         }
         if self.log_y {
             layout = layout.with_log_y();
+        }
+        if self.counts_x {
+            layout = layout.with_x_tick_step(1.0);
         }
         (plots, layout)
     }
@@ -132,12 +138,12 @@ mod tests {
             x_label: "level".into(),
             y_label: "accuracy".into(),
             y_range: Some([0.0, 1.0]),
-            log_y: false,
             curves: vec![Curve {
                 label: "CordsNet".into(),
                 points: vec![(0.0, 0.9), (0.5, 0.6), (1.0, 0.2)],
                 band: vec![[0.8, 1.0], [0.5, 0.7], [0.1, 0.3]],
             }],
+            ..Curves::default()
         };
         let folder = tempfile::tempdir().expect("a folder");
         let bytes = |name: &str| {

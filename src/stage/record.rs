@@ -207,13 +207,12 @@ fn over_time(title: &str, figure: &str, rows: &[AreaTime], of: impl Fn(&AreaTime
         title: title.to_owned(),
         x_label: "time after image onset [ms]".into(),
         y_label: figure.to_owned(),
-        y_range: None,
-        log_y: false,
         curves: areas
             .iter()
             .map(curve)
             .filter(|curve| !curve.points.is_empty())
             .collect(),
+        ..Curves::default()
     }
 }
 

@@ -9,15 +9,15 @@ use cords::data::ImageSet;
 use cords::dynamics::{
     ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points, LeadingEigenvalues, LyapunovOptions,
     NoiseOptions, ResponseOptions, Separation, SizeOptions, SpectrumOptions, StartOptions, SteadyMethod, SteadyOptions,
-    Which, fixed_points, recurrent_norm_bound, recurrent_spectrum, separation,
+    fixed_points, recurrent_norm_bound, recurrent_spectrum, save_vectors, separation,
 };
 use cords::net::{CordsNet, Model};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::tables::{
-    classes_table, convolutions_table, eigenvalues_table, exponents_table, growth_table, noise_modes_table,
-    noise_table, power_table, sizes_table, starts_table, states_table,
+    classes_table, convolutions_table, eigenvalues_table, exponents_table, growth_table, network_table,
+    noise_modes_table, noise_table, power_table, sizes_table, starts_table, states_table,
 };
 use super::noise::model_name;
 use super::{
@@ -57,6 +57,13 @@ pub(super) struct Params {
     #[serde(default = "six")]
     #[schemars(range(min = 0, max = 200))]
     eigenvalues: usize,
+    /// Eigenvalues of it by magnitude beside them; 0 for none.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 200))]
+    eigenvalues_by_magnitude: usize,
+    /// Whether the eigenvectors of `eigenvalues` are kept, as float32: two numbers for each of them, unit and image.
+    #[serde(default)]
+    eigenvectors: bool,
     /// How areas are settled after the joint time.
     #[serde(default)]
     method: MethodName,
@@ -204,7 +211,7 @@ impl Kind for FixedPoints {
     type Params = Params;
     const NAME: &'static str = "fixed_points";
     const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
-    const CODE_VERSION: u32 = 5;
+    const CODE_VERSION: u32 = 6;
 
     fn check(params: &Params) -> Vec<Violation> {
         let lists = [
@@ -219,6 +226,14 @@ impl Kind for FixedPoints {
             .collect();
         if params.classes && params.images < 2 {
             found.push(Violation::new("classes", "needs two `images` at least"));
+        }
+        if params.eigenvalues == 0 {
+            let needing = [
+                ("eigenvalues_by_magnitude", params.eigenvalues_by_magnitude > 0),
+                ("eigenvectors", params.eigenvectors),
+            ];
+            let needing = needing.into_iter().filter(|(_, asked)| *asked);
+            found.extend(needing.map(|(field, _)| Violation::new(field, "needs `eigenvalues`")));
         }
         if params.probes == 0 {
             if params.noise_modes > 0 {
@@ -241,6 +256,7 @@ impl Kind for FixedPoints {
         let asked = [
             ("states", true),
             ("eigenvalues", params.eigenvalues > 0),
+            ("network", params.eigenvalues > 0),
             ("starts", params.starts > 0 || params.after > 0.0),
             ("sizes", params.singular_values > 0),
             ("growth", params.singular_values > 0 && !params.growth.is_empty()),
@@ -255,6 +271,11 @@ impl Kind for FixedPoints {
         let asked = asked.into_iter().filter(|(_, asked)| *asked);
         asked
             .map(|(table, _)| Output::new(table, Artifact::Table))
+            .chain(
+                params
+                    .eigenvectors
+                    .then(|| Output::new("eigenvectors", Artifact::Files)),
+            )
             .chain([Output::new("pictures", Artifact::Files)])
             .collect()
     }
@@ -299,6 +320,18 @@ impl Kind for FixedPoints {
             let points = fixed_points(&net, indices.len(), &image, &options, params.classes, &mut progress);
             let name = model_name(&model);
             let seed = model.info().seed;
+            if params.eigenvectors {
+                let folder = context.output("eigenvectors")?;
+                let images = indices.iter().map(|index| i64::from(*index)).zip(&points.images);
+                for (image, point) in [(-1, &points.spontaneous)].into_iter().chain(images) {
+                    let spectra: Vec<_> = point.areas.iter().map(|area| area.spectrum.as_ref()).collect();
+                    let file = match image {
+                        -1 => format!("model_{slot}_spontaneous.safetensors"),
+                        image => format!("model_{slot}_image_{image}.safetensors"),
+                    };
+                    save_vectors(&folder.join(file), &net, &spectra)?;
+                }
+            }
             let labels: Vec<u32> = indices.iter().map(|index| set.label(*index as usize)).collect();
             networks.push(params.network(&net, slot, (&name, seed), &points, &labels)?);
             let of = |image, label, point| Found {
@@ -321,6 +354,7 @@ impl Kind for FixedPoints {
             let table = match output.slot.as_str() {
                 "states" => states_table(&found)?,
                 "eigenvalues" => eigenvalues_table(&found)?,
+                "network" => network_table(&found)?,
                 "starts" => starts_table(&found)?,
                 "sizes" => sizes_table(&found)?,
                 "growth" => growth_table(&found)?,
@@ -330,11 +364,13 @@ impl Kind for FixedPoints {
                 "noise_measured" => measured::table(&found, &measured)?,
                 "convolutions" => convolutions_table(&networks)?,
                 "classes" => classes_table(&networks)?,
-                "exponents" => exponents_table(&found, &params.exponent_noise)?,
-                _ => {
+                "exponents" => exponents_table(&found, &params.exponent_noise, params.exponents)?,
+                "pictures" => {
                     pictures::write(&found, &context.output(&output.slot)?)?;
                     continue;
                 }
+                // Written model by model.
+                _ => continue,
             };
             context.write_table(&output.slot, &table)?;
         }
@@ -362,6 +398,8 @@ impl Params {
             },
             spectrum: (self.eigenvalues > 0).then(|| SpectrumOptions {
                 modes: self.eigenvalues,
+                by_magnitude: self.eigenvalues_by_magnitude,
+                vectors: self.eigenvectors,
                 seed,
                 ..SpectrumOptions::default()
             }),
@@ -414,9 +452,8 @@ impl Params {
             seed: self.seed,
             ..SpectrumOptions::default()
         };
-        let convolutions = areas.clone().filter(|_| self.convolution_eigenvalues > 0).map(|area| {
-            [Which::FarthestFrom(0.0), Which::LargestReal].map(|which| recurrent_spectrum(net, area, which, &spectrum))
-        });
+        let asked = areas.clone().filter(|_| self.convolution_eigenvalues > 0);
+        let convolutions = asked.map(|area| recurrent_spectrum(net, area, &spectrum));
         // Where a search did not converge there is no steady state to lie anywhere.
         let settled: Vec<usize> = (0..labels.len())
             .filter(|i| points.images[*i].answer.is_some())

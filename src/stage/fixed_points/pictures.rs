@@ -4,6 +4,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use kuva::plot::ScatterPlot;
+use kuva::render::annotations::ReferenceLine;
 use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 
@@ -46,7 +47,9 @@ pub(super) fn write(found: &[Found], folder: &Path) -> Result<(), StageError> {
             let layout = Layout::auto_from_plots(&plots)
                 .with_title(format!("{}, seed {}: slowest modes", first.network, first.seed))
                 .with_x_label("real part [1/ms]")
-                .with_y_label("imaginary part [1/ms]");
+                .with_y_label("imaginary part [1/ms]")
+                // Right of it modes grow.
+                .with_reference_line(ReferenceLine::vertical(0.0));
             (plots, layout)
         };
         let name = format!("spectrum_{slot}_{}", file_name(&first.network));

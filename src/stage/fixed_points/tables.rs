@@ -1,6 +1,6 @@
 //! Result tables of `fixed_points`.
 
-use cords::dynamics::{AreaFixedPoint, Stability, kaplan_yorke};
+use cords::dynamics::{AreaFixedPoint, Mode, NetworkSpectrum, Spectrum, Stability, kaplan_yorke, ranks_in_union};
 
 use super::{Found, Network};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
@@ -137,7 +137,14 @@ pub(super) fn eigenvalues_table(found: &[Found]) -> Result<Table, TableError> {
             "eigenvalues",
             "Leading eigenvalues of each area's Jacobian J = (-I + D W) / tau at its steady state",
         ))
-        .key("mode", DType::Int, "Rank by real part, from 0")
+        .key("order", DType::Text, "real: by real part, or magnitude")
+        .key("mode", DType::Int, "Rank in that order within the area, from 0")
+        .value(
+            "network_mode",
+            DType::Int,
+            "Rank in that order in the whole network; none where an area's modes that were not computed may come before",
+        )
+        .allow_missing()
         .value("real", DType::Float, "Real part")
         .unit("1/ms")
         .tolerance(1e-9, 1e-6)
@@ -165,29 +172,122 @@ pub(super) fn eigenvalues_table(found: &[Found]) -> Result<Table, TableError> {
         )
         .tolerance(1e-9, 1e-6)
         .value(
+            "participation",
+            DType::Float,
+            "Share of the area's units in which the mode lives: (sum |v|^2)^2 / sum |v|^4 over the units; none of units without coupling",
+        )
+        .tolerance(1e-6, 1e-3)
+        .allow_missing()
+        .value(
             "converged",
             DType::Bool,
             "Whether all eigenvalues of this area reached the tolerance",
+        )
+        .value(
+            "products",
+            DType::Int,
+            "Products with the area's recurrent convolution, for all its eigenvalues together",
         ),
     )?;
     for f in found {
-        for (area, AreaFixedPoint { spectrum, .. }) in f.point.areas.iter().enumerate() {
-            let Some(spectrum) = spectrum else { continue };
-            for (mode, m) in spectrum.modes.iter().enumerate() {
-                let mut row = key_values(f, area);
-                row.extend([
-                    Value::Int(mode as i64),
-                    Value::Float(m.real_per_ms),
-                    Value::Float(m.imaginary_per_ms),
-                    Value::Float(m.residual_per_ms),
-                    Value::optional(m.time_constant_ms),
-                    Value::Float(m.frequency_hz),
-                    Value::Float(m.euler_factor),
-                    Value::Bool(spectrum.converged),
-                ]);
-                table.push_row(row)?;
+        let in_order = |order: &str, of: fn(&Spectrum) -> &[Mode], rank: fn(&Mode) -> f64| {
+            let spectra = || f.point.areas.iter().map(|area| area.spectrum.as_ref());
+            let list = |spectrum: Option<&Spectrum>| {
+                let modes = spectrum.filter(|spectrum| spectrum.converged).map_or(&[][..], of);
+                let is_all = spectrum.is_some_and(|spectrum| modes.len() >= spectrum.units);
+                (modes.iter().map(rank).collect(), is_all)
+            };
+            let ranks = ranks_in_union(&spectra().map(list).collect::<Vec<_>>());
+            let mut rows = Vec::new();
+            for (area, spectrum) in spectra().enumerate() {
+                let Some(spectrum) = spectrum else { continue };
+                for (mode, m) in of(spectrum).iter().enumerate() {
+                    let rank = ranks[area].get(mode).copied().flatten();
+                    let mut row = key_values(f, area);
+                    row.extend([
+                        Value::Text(order.into()),
+                        Value::Int(mode as i64),
+                        rank.map_or(Value::Null, |rank| Value::Int(rank as i64)),
+                        Value::Float(m.real_per_ms),
+                        Value::Float(m.imaginary_per_ms),
+                        Value::Float(m.residual_per_ms),
+                        Value::optional(m.time_constant_ms),
+                        Value::Float(m.frequency_hz),
+                        Value::Float(m.euler_factor),
+                        Value::optional(m.participation),
+                        Value::Bool(spectrum.converged),
+                        Value::Int(spectrum.products as i64),
+                    ]);
+                    rows.push(row);
+                }
             }
+            rows
+        };
+        let by_real = in_order("real", |spectrum| &spectrum.modes, |mode| mode.real_per_ms);
+        let by_magnitude = in_order("magnitude", |spectrum| &spectrum.by_magnitude, Mode::magnitude_per_ms);
+        for row in by_real.into_iter().chain(by_magnitude) {
+            table.push_row(row)?;
         }
+    }
+    table.finish()
+}
+
+pub(super) fn network_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(
+        TableSchema::new(
+            "network",
+            "What the steady states of the whole network are: its eigenvalues are those of its areas. Rows where all areas settled and all their eigenvalues were found",
+        )
+        .key("models", DType::Int, "The stage that gave the model")
+        .slot("models")
+        .key("network", DType::Text, "Kind and number of areas")
+        .key("seed", DType::Int, "Seed of the model's training")
+        .key("image", DType::Int, "Index in the dataset; -1 without input")
+        .value("label", DType::Text, "Class of the image")
+        .allow_missing()
+        .value(
+            "kind",
+            DType::Text,
+            "stable node or focus (the slowest mode turns), marginal (|Re lambda| tau < 0.02), saddle, unstable; by the modes computed",
+        )
+        .allow_missing()
+        .value("growing", DType::Int, "Modes that grow, among those computed")
+        .value("marginal", DType::Int, "Modes that are marginal, among those computed")
+        .value("stable", DType::Bool, "Whether all modes decay, in continuous time")
+        .value("euler_stable", DType::Bool, "Whether they decay under Euler steps too")
+        .value("euler_radius", DType::Float, "Largest |1 + dt lambda| of the whole spectrum")
+        .tolerance(1e-9, 1e-6)
+        .value("time_constant", DType::Float, "Slowest time constant; none where a mode grows")
+        .unit("ms")
+        .tolerance(1e-6, 1e-6)
+        .allow_missing()
+        .value("slowest_area", DType::Int, "Area whose mode that is"),
+    )?;
+    for f in found {
+        let spectra = f.point.areas.iter().map(|area| area.spectrum.as_ref());
+        let Some(network) = NetworkSpectrum::of(spectra) else {
+            continue;
+        };
+        let Some((area, slowest)) = network.slowest else {
+            continue;
+        };
+        table.push_row(vec![
+            Value::Int(f.slot as i64),
+            Value::Text(f.network.clone()),
+            Value::Int(f.seed as i64),
+            Value::Int(f.image),
+            f.label.clone().map_or(Value::Null, Value::Text),
+            network
+                .stability
+                .map_or(Value::Null, |kind| Value::Text(stability_name(kind).into())),
+            Value::Int(network.growing as i64),
+            Value::Int(network.marginal as i64),
+            Value::Bool(network.stable),
+            Value::Bool(network.euler_radius < 1.0),
+            Value::Float(network.euler_radius),
+            Value::optional(slowest.time_constant_ms),
+            Value::Int(area as i64),
+        ])?;
     }
     table.finish()
 }
@@ -574,7 +674,7 @@ pub(super) fn classes_table(networks: &[Network]) -> Result<Table, TableError> {
     table.finish()
 }
 
-pub(super) fn exponents_table(found: &[Found], levels: &[f64]) -> Result<Table, TableError> {
+pub(super) fn exponents_table(found: &[Found], levels: &[f64], asked: usize) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
         keys(TableSchema::new(
             "exponents",
@@ -601,14 +701,32 @@ pub(super) fn exponents_table(found: &[Found], levels: &[f64]) -> Result<Table, 
         .value(
             "dimension",
             DType::Float,
-            "Kaplan-Yorke dimension; none where the exponents given do not reach it",
+            "Kaplan-Yorke dimension of the area; none where the exponents given do not reach it",
+        )
+        .tolerance(1e-6, 1e-6)
+        .allow_missing()
+        .value(
+            "network_rank",
+            DType::Int,
+            "Rank in the whole network; none where an area's exponents that were not computed may come before",
+        )
+        .allow_missing()
+        .value(
+            "network_dimension",
+            DType::Float,
+            "Kaplan-Yorke dimension of the whole network; none where the exponents with a `network_rank` do not reach it",
         )
         .tolerance(1e-6, 1e-6)
         .allow_missing(),
     )?;
     for f in found {
-        for (area, point) in f.point.areas.iter().enumerate() {
-            for (level, exponents) in levels.iter().zip(point.exponents.iter().flatten()) {
+        let areas = &f.point.areas;
+        // [level][area].
+        let of_levels: Vec<NetworkExponents> = (0..levels.len())
+            .map(|level| NetworkExponents::of(areas, level, asked))
+            .collect();
+        for (area, point) in areas.iter().enumerate() {
+            for ((level, exponents), network) in levels.iter().zip(point.exponents.iter().flatten()).zip(&of_levels) {
                 let values: Vec<f64> = exponents.iter().map(|exponent| exponent.per_ms).collect();
                 for (rank, exponent) in exponents.iter().enumerate() {
                     let mut row = key_values(f, area);
@@ -618,6 +736,8 @@ pub(super) fn exponents_table(found: &[Found], levels: &[f64]) -> Result<Table, 
                         Value::finite(exponent.per_ms),
                         Value::finite(exponent.error_per_ms),
                         Value::optional(kaplan_yorke(&values)),
+                        network.ranks[area][rank].map_or(Value::Null, |rank| Value::Int(rank as i64)),
+                        Value::optional(network.dimension),
                     ]);
                     table.push_row(row)?;
                 }
@@ -625,4 +745,38 @@ pub(super) fn exponents_table(found: &[Found], levels: &[f64]) -> Result<Table, 
         }
     }
     table.finish()
+}
+
+/// The exponents of all areas as those of the whole network.
+struct NetworkExponents {
+    /// `[area][rank within it]`.
+    ranks: Vec<Vec<Option<usize>>>,
+    dimension: Option<f64>,
+}
+
+impl NetworkExponents {
+    /// `asked` exponents of every area were to be computed; fewer are all that it has.
+    fn of(areas: &[AreaFixedPoint], level: usize, asked: usize) -> Self {
+        let list = |area: &AreaFixedPoint| {
+            let Some(exponents) = area.exponents.as_ref().and_then(|levels| levels.get(level)) else {
+                return (Vec::new(), false);
+            };
+            let values = exponents.iter().map(|exponent| exponent.per_ms).collect();
+            (values, exponents.len() < asked)
+        };
+        let lists: Vec<(Vec<f64>, bool)> = areas.iter().map(list).collect();
+        let ranks = ranks_in_union(&lists);
+        let mut ranked: Vec<(usize, f64)> = lists
+            .iter()
+            .zip(&ranks)
+            .flat_map(|((values, _), ranks)| ranks.iter().zip(values))
+            .filter_map(|(rank, value)| rank.map(|rank| (rank, *value)))
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        let values: Vec<f64> = ranked.into_iter().map(|(_, value)| value).collect();
+        Self {
+            dimension: kaplan_yorke(&values),
+            ranks,
+        }
+    }
 }

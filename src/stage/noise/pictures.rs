@@ -64,8 +64,8 @@ fn over_level(evaluated: &[Evaluated], of_kind: &[&Evaluated], title: &str) -> C
         x_label: "level".into(),
         y_label: "accuracy".into(),
         y_range: Some([0.0, 1.0]),
-        log_y: false,
         curves: curves.into_iter().map(curve).collect(),
+        ..Curves::default()
     }
 }
 
@@ -106,9 +106,10 @@ fn gain(of_kind: &[&Evaluated], title: &str) -> Curves {
             "E|dr|² / E|r|²"
         }
         .into(),
-        y_range: None,
         log_y: true,
+        counts_x: true,
         curves: curves.into_iter().map(curve).collect(),
+        ..Curves::default()
     }
 }
 
@@ -138,7 +139,7 @@ fn over_time(of_kind: &[&Evaluated], title: &str) -> Curves {
         x_label: "time after image onset [ms]".into(),
         y_label: "accuracy".into(),
         y_range: Some([0.0, 1.0]),
-        log_y: false,
         curves: curves.into_iter().map(curve).collect(),
+        ..Curves::default()
     }
 }

@@ -6,7 +6,7 @@
 use super::simulate::add_product;
 use super::{AssocError, Layout, Weights};
 use crate::dynamics::{
-    KrylovOptions, LinearOperator, Mode, Relaxation, SteadyMethod, SteadyOptions, Which, leading_eigenvalues,
+    Eigenpair, KrylovOptions, LinearOperator, Mode, Relaxation, SteadyMethod, SteadyOptions, Which, leading_eigenvalues,
 };
 
 /// A steady state.
@@ -71,7 +71,10 @@ pub fn modes(
         },
         &mut |_, _| {},
     );
-    let mode = |pair: &crate::dynamics::Eigenpair| Mode::new(pair.value.re, pair.value.im, pair.residual, layout.dt_ms);
+    let mode = |pair: &Eigenpair| {
+        Mode::new(pair.value.re, pair.value.im, pair.residual, layout.dt_ms)
+            .with_participation(&pair.vector_re, &pair.vector_im)
+    };
     Ok((found.pairs.iter().map(mode).collect(), found.converged))
 }
 

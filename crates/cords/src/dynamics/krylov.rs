@@ -8,6 +8,7 @@ use super::LinearOperator;
 use super::schur::{Dense, Schur};
 use crate::rng::{Purpose, Stream};
 use num_complex::Complex64;
+use rayon::prelude::*;
 
 /// Which eigenvalues are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +35,8 @@ pub struct KrylovOptions {
     pub count: usize,
     /// Which.
     pub which: Which,
-    /// Dimension of the Krylov subspace; at least 2 `count` + 4 is used. Larger ones need fewer products and more memory
-    /// (`subspace` vectors of the operator's dimension).
+    /// Dimension of the Krylov subspace at first; at least 2 `count` + 4 is used. Larger ones need fewer products and more memory
+    /// (`subspace` vectors of the operator's dimension). Where eigenvalues lie close together it grows, to twice this at most.
     pub subspace: usize,
     /// Restarts after which the method gives up.
     pub max_restarts: usize,
@@ -51,7 +52,7 @@ impl Default for KrylovOptions {
         Self {
             count: 6,
             which: Which::LargestReal,
-            subspace: 48,
+            subspace: 64,
             max_restarts: 300,
             tolerance: 1e-10,
             seed: 0,
@@ -85,6 +86,9 @@ pub struct LeadingEigenvalues {
     pub restarts: usize,
 }
 
+/// Restarts after which the subspace grows.
+const GROWS_EVERY: usize = 30;
+
 /// The decomposition A V_m = V_m B + v_m b^T, with B's rows over b's row: the projected matrix (m + 1 by m).
 struct Decomposition<'a> {
     operator: &'a dyn LinearOperator,
@@ -101,15 +105,30 @@ pub fn leading_eigenvalues(
     options: &KrylovOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> LeadingEigenvalues {
+    let [found] = leading_eigenvalues_by(operator, [(options.which, options.count)], options, progress);
+    found
+}
+
+/// The same for several orders at once, from one Krylov subspace: eigenvalues that lead in one order lie at the rim of the
+/// spectrum, where those of other orders are being found anyway. `wanted` takes the place of `options.which` and `options.count`;
+/// products and restarts are those of all together.
+pub fn leading_eigenvalues_by<const N: usize>(
+    operator: &dyn LinearOperator,
+    wanted: [(Which, usize); N],
+    options: &KrylovOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> [LeadingEigenvalues; N] {
     let n = operator.dim();
-    let count = options.count.min(n);
-    let m = options.subspace.max(2 * options.count + 4).min(n);
-    let mut found = LeadingEigenvalues {
+    let wanted = wanted.map(|(which, count)| (which, count.min(n)));
+    let count: usize = wanted.iter().map(|(_, count)| count).sum();
+    let first = options.subspace.max(2 * count + 4).min(n);
+    let mut m = first;
+    let mut found = [(); N].map(|()| LeadingEigenvalues {
         pairs: Vec::new(),
         converged: true,
         products: 0,
         restarts: 0,
-    };
+    });
     if count == 0 {
         return found;
     }
@@ -124,37 +143,82 @@ pub fn leading_eigenvalues(
         return found;
     }
     for restart in 0..=options.max_restarts {
+        if restart > 0 && restart % GROWS_EVERY == 0 {
+            m = (m + first / 2).min(2 * first).min(n);
+        }
         decomposition.expand(m);
         let (projected, last_row) = decomposition.projected();
-        let Some(schur) = Schur::sorted(&projected, |value| options.which.rank(value)) else {
+        let Some(schur) = sorted(&projected, &wanted) else {
             // The operator gave values that are not finite.
-            found.converged = false;
+            found.iter_mut().for_each(|found| found.converged = false);
             break;
         };
         let largest = (0..m).map(|i| schur.eigenvalue(i).norm()).fold(0.0, f64::max);
-        let wanted = whole_pairs(&schur, count, largest);
-        let close = wanted.iter().filter(|&&i| {
-            let x = schur.eigenvector(i);
-            let spill = last_row
-                .iter()
-                .zip(&x)
-                .fold(Complex64::new(0.0, 0.0), |sum, (b, x)| sum + x * *b);
-            spill.norm() <= options.tolerance * largest
-        });
-        let close = close.count();
-        found.restarts = restart;
+        let leading = wanted.map(|wanted| whole_pairs(&schur, wanted, largest));
+        let is_close: Vec<bool> = (0..m)
+            .map(|i| {
+                leading.iter().any(|leading| leading.contains(&i)) && {
+                    let x = schur.eigenvector(i);
+                    let spill = last_row
+                        .iter()
+                        .zip(&x)
+                        .fold(Complex64::new(0.0, 0.0), |sum, (b, x)| sum + x * *b);
+                    spill.norm() <= options.tolerance * largest
+                }
+            })
+            .collect();
+        let close = is_close.iter().filter(|close| **close).count();
         progress(restart, close);
-        found.converged = close == wanted.len();
-        if found.converged || restart == options.max_restarts || m == n {
-            found.pairs = wanted.iter().map(|&i| decomposition.pair(&schur, i)).collect();
+        for (found, leading) in found.iter_mut().zip(&leading) {
+            found.restarts = restart;
+            found.converged = leading.iter().all(|i| is_close[*i]);
+        }
+        if found.iter().all(|found| found.converged) || restart == options.max_restarts || m == n {
+            for (found, leading) in found.iter_mut().zip(&leading) {
+                found.pairs = leading.iter().map(|&i| decomposition.pair(&schur, i)).collect();
+            }
             break;
         }
         // More than the wanted directions are kept: those that are found no longer slow down the rest.
-        let keep = (wanted.len() + close + (m - wanted.len()) / 3).clamp(wanted.len() + 1, m - 1);
+        let distinct = (0..m)
+            .filter(|i| leading.iter().any(|leading| leading.contains(i)))
+            .count();
+        let keep = (distinct + close + (m - distinct) / 3).clamp(distinct + 1, m - 1);
         decomposition.truncate(&schur, keep, &last_row);
     }
-    found.products = decomposition.products;
     found
+        .iter_mut()
+        .for_each(|found| found.products = decomposition.products);
+    found
+}
+
+/// The Schur form with the eigenvalues that are wanted first, then those that come next in the order in which they do so
+/// soonest.
+fn sorted(projected: &Dense, wanted: &[(Which, usize)]) -> Option<Schur> {
+    let by_first = |value| wanted.first().map_or(0.0, |(which, _)| which.rank(value));
+    let mut schur = Schur::sorted(projected, by_first)?;
+    if wanted.len() > 1 {
+        let m = projected.n;
+        let mut behind = vec![f64::INFINITY; m];
+        for (which, count) in wanted.iter().filter(|(_, count)| *count > 0) {
+            for (place, i) in in_order(&schur, *which).into_iter().enumerate() {
+                behind[i] = behind[i].min(place as f64 - *count as f64);
+            }
+        }
+        let values: Vec<Complex64> = (0..m).map(|i| schur.eigenvalue(i)).collect();
+        // An exchange leaves values as they are, to the bit.
+        let place = |value| values.iter().position(|other| *other == value);
+        schur.sort(|value| place(value).map_or(f64::NEG_INFINITY, |i| -behind[i]));
+    }
+    Some(schur)
+}
+
+/// Places of all eigenvalues on the diagonal, best first.
+fn in_order(schur: &Schur, which: Which) -> Vec<usize> {
+    let rank = |i: &usize| which.rank(schur.eigenvalue(*i));
+    let mut order: Vec<usize> = (0..schur.t.n).collect();
+    order.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
+    order
 }
 
 impl Decomposition<'_> {
@@ -187,10 +251,13 @@ impl Decomposition<'_> {
     fn orthogonalise(&self, x: &mut [f64]) -> Vec<f64> {
         let mut coefficients = vec![0.0; self.basis.len()];
         for _ in 0..2 {
-            let dots: Vec<f64> = self.basis.iter().map(|v| dot(v, x)).collect();
-            for (v, h) in self.basis.iter().zip(&dots) {
-                add_scaled(x, -h, v);
-            }
+            let along = &*x;
+            let dots: Vec<f64> = self.basis.par_iter().map(|v| dot(v, along)).collect();
+            x.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, x)| {
+                for (v, h) in self.basis.iter().zip(&dots) {
+                    add_scaled(x, -h, &v[chunk * CHUNK..][..x.len()]);
+                }
+            });
             coefficients.iter_mut().zip(&dots).for_each(|(sum, h)| *sum += h);
         }
         coefficients
@@ -239,13 +306,6 @@ impl Decomposition<'_> {
     fn truncate(&mut self, schur: &Schur, keep: usize, last_row: &[f64]) {
         let m = self.columns.len();
         let z = real_basis(schur, keep);
-        let combine = |rows: &[Vec<f64>], weights: &[f64]| {
-            let mut sum = vec![0.0; rows[0].len()];
-            for (row, weight) in rows.iter().zip(weights) {
-                add_scaled(&mut sum, *weight, row);
-            }
-            sum
-        };
         let (projected, _) = self.projected();
         let column = |column: &Vec<f64>| {
             let product: Vec<f64> = (0..m)
@@ -256,7 +316,7 @@ impl Decomposition<'_> {
             coefficients
         };
         let columns: Vec<Vec<f64>> = z.iter().map(column).collect();
-        let mut basis: Vec<Vec<f64>> = z.iter().map(|z| combine(&self.basis[..m], z)).collect();
+        let mut basis = combinations(&self.basis[..m], &z);
         basis.push(self.basis.swap_remove(m));
         self.columns = columns;
         self.basis = basis;
@@ -291,13 +351,13 @@ impl Decomposition<'_> {
     }
 }
 
-/// The first `count` eigenvalues of the sorted Schur form, with the missing halves of complex pairs; of a pair, the one
-/// with positive imaginary part first.
-fn whole_pairs(schur: &Schur, count: usize, scale: f64) -> Vec<usize> {
-    let m = schur.t.n;
+/// Places of the first `count` eigenvalues in an order, with the missing halves of complex pairs; of a pair, the one with
+/// positive imaginary part first.
+fn whole_pairs(schur: &Schur, (which, count): (Which, usize), scale: f64) -> Vec<usize> {
+    let order = in_order(schur, which);
     let mut wanted = Vec::new();
-    let mut used = vec![false; m];
-    for i in 0..m {
+    let mut used = vec![false; order.len()];
+    for &i in &order {
         if wanted.len() >= count {
             break;
         }
@@ -311,10 +371,8 @@ fn whole_pairs(schur: &Schur, count: usize, scale: f64) -> Vec<usize> {
             continue;
         }
         let distance = |j: usize| (schur.eigenvalue(j) - value.conj()).norm();
-        let partner = (0..m)
-            .filter(|j| !used[*j])
-            .min_by(|a, b| distance(*a).total_cmp(&distance(*b)));
-        match partner {
+        let others = order.iter().copied().filter(|j| !used[*j]);
+        match others.min_by(|a, b| distance(*a).total_cmp(&distance(*b))) {
             Some(j) if distance(j) <= 1e-6 * scale => {
                 used[j] = true;
                 wanted.extend(if value.im > 0.0 { [i, j] } else { [j, i] });
@@ -363,6 +421,31 @@ fn real_basis(schur: &Schur, keep: usize) -> Vec<Vec<f64>> {
         basis.push(column);
     }
     basis
+}
+
+/// Values of a vector that are worked on together, so that as many values of a whole basis fit a core's cache.
+const CHUNK: usize = 1024;
+
+/// Sums of `rows` with each of the `weights`.
+fn combinations(rows: &[Vec<f64>], weights: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut sums: Vec<Vec<f64>> = weights.iter().map(|_| vec![0.0; rows[0].len()]).collect();
+    let mut chunks: Vec<Vec<&mut [f64]>> = Vec::new();
+    for sum in &mut sums {
+        for (chunk, part) in sum.chunks_mut(CHUNK).enumerate() {
+            if chunk == chunks.len() {
+                chunks.push(Vec::new());
+            }
+            chunks[chunk].push(part);
+        }
+    }
+    chunks.into_par_iter().enumerate().for_each(|(chunk, parts)| {
+        for (part, weights) in parts.into_iter().zip(weights) {
+            for (row, weight) in rows.iter().zip(weights) {
+                add_scaled(part, *weight, &row[chunk * CHUNK..][..part.len()]);
+            }
+        }
+    });
+    sums
 }
 
 /// Sum of products in eight interleaved parts: the same order on every machine and for any number of threads.

@@ -18,6 +18,8 @@ mod solve;
 mod spectrum;
 mod starts;
 mod steady;
+mod union;
+mod vectors;
 
 pub use classes::{Separation, separation};
 pub use conv_norm::{norm_bound, recurrent_norm_bound};
@@ -25,7 +27,7 @@ pub use fixed_points::{
     AreaFixedPoint, ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints, FluctuationMode, NoiseOptions,
     SizeOptions, Sizes, fixed_point, fixed_points,
 };
-pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues};
+pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues, leading_eigenvalues_by};
 pub use lyapunov::{Exponent, LyapunovOptions, Tangents, exponents, kaplan_yorke};
 pub use network::NetworkJacobian;
 pub use operator::{ActiveCoupling, AreaJacobian, LinearOperator};
@@ -35,6 +37,8 @@ pub use singular::{
 };
 pub(crate) use solve::Relaxation;
 pub use solve::SteadyMethod;
-pub use spectrum::{Mode, Spectrum, SpectrumOptions, Stability, area_spectrum, recurrent_spectrum};
+pub use spectrum::{Mode, ModeVector, Spectrum, SpectrumOptions, Stability, area_spectrum, recurrent_spectrum};
 pub use starts::{Agreement, StartOptions};
 pub use steady::{AreaSteadyState, SteadyOptions, SteadyState, settle_area, spontaneous_steady_state, steady_state};
+pub use union::{NetworkSpectrum, ranks_in_union};
+pub use vectors::save_vectors;

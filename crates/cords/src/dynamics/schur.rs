@@ -221,8 +221,8 @@ impl Schur {
         }
     }
 
-    /// Insertion sort of the diagonal by exchanging neighbours.
-    fn sort(&mut self, rank: impl Fn(Complex64) -> f64) {
+    /// Descending order of `rank` on the diagonal: insertion sort by exchanging neighbours.
+    pub(super) fn sort(&mut self, rank: impl Fn(Complex64) -> f64) {
         for i in 1..self.t.n {
             for k in (0..i).rev() {
                 if rank(self.t[(k + 1, k + 1)]) <= rank(self.t[(k, k)]) {

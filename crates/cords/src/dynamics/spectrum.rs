@@ -1,7 +1,7 @@
 //! The leading modes of an area at a steady state, in time units.
 
-use super::krylov::{KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues, norm};
-use super::operator::{AreaJacobian, LinearOperator};
+use super::krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues_by, norm};
+use super::operator::{ActiveCoupling, AreaJacobian, LinearOperator};
 use crate::net::CordsNet;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct SpectrumOptions {
     /// Modes of largest real part; one more comes where the last is half of a complex pair.
     pub modes: usize,
+    /// Modes of largest magnitude; one more likewise.
+    pub by_magnitude: usize,
+    /// Whether the eigenvectors of the modes of largest real part are kept.
+    pub vectors: bool,
     /// Dimension of the Krylov subspace.
     pub subspace: usize,
     /// Restarts after which the method gives up.
@@ -33,6 +37,8 @@ impl Default for SpectrumOptions {
         } = KrylovOptions::default();
         Self {
             modes: count,
+            by_magnitude: 0,
+            vectors: false,
             subspace,
             max_restarts,
             tolerance,
@@ -56,6 +62,9 @@ pub struct Mode {
     pub frequency_hz: f64,
     /// |1 + dt lambda|: the factor per Euler step; below 1 the simulated mode decays too.
     pub euler_factor: f64,
+    /// Participation ratio (sum |v|^2)^2 / sum |v|^4 of the eigenvector, as a share of the units: about the part of them in which
+    /// the mode lives. None for units without coupling.
+    pub participation: Option<f64>,
 }
 
 impl Mode {
@@ -73,8 +82,34 @@ impl Mode {
             time_constant_ms: (real_per_ms < 0.0).then(|| -1.0 / real_per_ms),
             frequency_hz: imaginary_per_ms.abs() / std::f64::consts::TAU * 1000.0,
             euler_factor: (1.0 + dt_ms * real_per_ms).hypot(dt_ms * imaginary_per_ms),
+            participation: None,
         }
     }
+
+    /// Of the eigenvector (`re`, `im`) over all units.
+    pub(crate) fn with_participation(mut self, re: &[f64], im: &[f64]) -> Self {
+        let squares = || re.iter().zip(im).map(|(re, im)| re * re + im * im);
+        let sum: f64 = squares().sum();
+        let fourth: f64 = squares().map(|square| square * square).sum();
+        self.participation = (fourth > 0.0).then(|| sum * sum / fourth / re.len() as f64);
+        self
+    }
+
+    /// |lambda| in 1/ms.
+    pub fn magnitude_per_ms(&self) -> f64 {
+        self.real_per_ms.hypot(self.imaginary_per_ms)
+    }
+}
+
+/// The unit eigenvector of a mode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModeVector {
+    /// Rank of the mode by real part.
+    pub rank: usize,
+    /// Real part, `[channels, side, side]`.
+    pub re: Vec<f32>,
+    /// Imaginary part.
+    pub im: Vec<f32>,
 }
 
 /// What a steady state is, by the modes that were computed of it.
@@ -99,11 +134,15 @@ pub enum Stability {
 const MARGINAL: f64 = 0.02;
 
 /// The leading modes of one area.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spectrum {
     /// Slowest (largest real part) first; of a complex pair the positive imaginary part first.
     pub modes: Vec<Mode>,
-    /// Whether all modes, and the largest Euler factor, reached the tolerance.
+    /// Largest magnitude first; as many as were asked for.
+    pub by_magnitude: Vec<Mode>,
+    /// Eigenvectors of the `modes`, where they were asked for; none of units without coupling, whose eigenvalue has so many.
+    pub vectors: Vec<ModeVector>,
+    /// Whether all modes, those by magnitude and the largest Euler factor reached the tolerance.
     pub converged: bool,
     /// Whether the slowest mode decays: the steady state is stable in continuous time. None where `converged` is false.
     pub stable: Option<bool>,
@@ -118,7 +157,7 @@ pub struct Spectrum {
     pub coupled_units: usize,
     /// Time constant of the units in ms.
     pub tau_ms: f64,
-    /// Products with the recurrent convolution.
+    /// Products with the recurrent convolution, for all of it together.
     pub products: usize,
 }
 
@@ -132,40 +171,44 @@ impl Spectrum {
 
     /// What the steady state is. None where the modes did not converge or there are none.
     pub fn stability(&self) -> Option<Stability> {
-        let slowest = self.modes.first().filter(|_| self.converged)?;
-        Some(match self.growing_and_marginal() {
-            (growing, _) if growing == self.units => Stability::Unstable,
-            (growing, _) if growing == self.modes.len() => Stability::SaddleOrUnstable,
-            (1.., _) => Stability::Saddle,
-            (0, 1..) => Stability::Marginal,
-            (0, 0) if slowest.imaginary_per_ms == 0.0 => Stability::StableNode,
-            (0, 0) => Stability::StableFocus,
-        })
+        let rate = |mode: &Mode| (mode.real_per_ms * self.tau_ms, mode.imaginary_per_ms != 0.0);
+        let modes: Vec<(f64, bool)> = self.modes.iter().map(rate).collect();
+        self.converged.then(|| stability_of(&modes, self.units)).flatten()
     }
 }
 
-/// The leading eigenvalues of an area's recurrent convolution W itself, with residuals |W v - kappa v|; `which` says in what order.
-pub fn recurrent_spectrum(
-    net: &CordsNet<f64>,
-    area: usize,
-    which: Which,
-    options: &SpectrumOptions,
-) -> LeadingEigenvalues {
+/// What a steady state is by its slowest modes, slowest first: (Re lambda tau, whether it turns), of so many modes in all.
+pub(super) fn stability_of(modes: &[(f64, bool)], units: usize) -> Option<Stability> {
+    let turns = modes.first()?.1;
+    let growing = modes.iter().filter(|(rate, _)| *rate >= MARGINAL).count();
+    let marginal = modes.iter().any(|(rate, _)| rate.abs() < MARGINAL);
+    Some(match (growing, marginal) {
+        (growing, _) if growing == units => Stability::Unstable,
+        (growing, _) if growing == modes.len() => Stability::SaddleOrUnstable,
+        (1.., _) => Stability::Saddle,
+        (0, true) => Stability::Marginal,
+        (0, false) if turns => Stability::StableFocus,
+        (0, false) => Stability::StableNode,
+    })
+}
+
+/// The leading eigenvalues of an area's recurrent convolution W itself, with residuals |W v - kappa v|: as many of largest
+/// magnitude, and as many of largest real part.
+pub fn recurrent_spectrum(net: &CordsNet<f64>, area: usize, options: &SpectrumOptions) -> [LeadingEigenvalues; 2] {
     let everywhere = vec![1.0; net.area_shape(area).iter().product()];
     let jacobian = AreaJacobian::with_derivative(net, area, everywhere);
-    let krylov = options.krylov(options.modes, which);
-    leading_eigenvalues(&jacobian.coupling(), &krylov, &mut |_, _| {})
+    let wanted = [Which::FarthestFrom(0.0), Which::LargestReal].map(|which| (which, options.modes));
+    leading_eigenvalues_by(&jacobian.coupling(), wanted, &options.krylov(), &mut |_, _| {})
 }
 
 impl SpectrumOptions {
-    fn krylov(&self, count: usize, which: Which) -> KrylovOptions {
+    fn krylov(&self) -> KrylovOptions {
         KrylovOptions {
-            count,
-            which,
             subspace: self.subspace,
             max_restarts: self.max_restarts,
             tolerance: self.tolerance,
             seed: self.seed,
+            ..KrylovOptions::default()
         }
     }
 }
@@ -184,68 +227,90 @@ pub fn area_spectrum(
     let (units, coupled_units) = (jacobian.dim(), coupling.dim());
     let tau = jacobian.tau_ms();
     let alpha = dt_ms / tau;
-    let leading = options.krylov(options.modes, Which::LargestReal);
-    let leading = leading_eigenvalues(&coupling, &leading, progress);
-    // 1 + dt lambda = 1 - alpha + alpha kappa = alpha (kappa - (alpha - 1) / alpha).
-    let farthest = options.krylov(1, Which::FarthestFrom((alpha - 1.0) / alpha));
-    let farthest = leading_eigenvalues(&coupling, &farthest, progress);
+    // lambda = (kappa - 1) / tau, and 1 + dt lambda = 1 - alpha + alpha kappa = alpha (kappa - (alpha - 1) / alpha).
+    let wanted = [
+        (Which::LargestReal, options.modes),
+        (Which::FarthestFrom((alpha - 1.0) / alpha), 1),
+        (Which::FarthestFrom(1.0), options.by_magnitude),
+    ];
+    let [leading, farthest, largest] = leading_eigenvalues_by(&coupling, wanted, &options.krylov(), progress);
 
-    let mut modes = coupled_modes(jacobian, &leading, dt_ms);
     let uncoupled = Mode::new(-1.0 / tau, 0.0, 0.0, dt_ms);
     let uncoupled_units = units - coupled_units;
-    let at = modes
-        .iter()
-        .position(|mode| mode.real_per_ms < uncoupled.real_per_ms)
-        .unwrap_or(modes.len());
-    modes.splice(
-        at..at,
-        std::iter::repeat_n(uncoupled, uncoupled_units.min(options.modes)),
-    );
-    let cut = options.modes.min(modes.len());
-    // A complex pair is not cut in two.
-    let splits_pair = cut > 0 && cut < modes.len() && modes[cut - 1].imaginary_per_ms > 0.0;
-    modes.truncate(cut + usize::from(splits_pair));
+    // The eigenvectors, and with the modes of uncoupled units among them, as many as are wanted.
+    let merged = |pairs: &[Eigenpair], count: usize, rank: &dyn Fn(&Mode) -> f64| {
+        let mut modes: Vec<(Mode, Option<FullVector>)> = pairs
+            .iter()
+            .map(|pair| {
+                let (mode, vector) = coupled_mode(jacobian, &coupling, pair, dt_ms);
+                (mode, Some(vector))
+            })
+            .collect();
+        let at = modes.iter().position(|(mode, _)| rank(mode) < rank(&uncoupled));
+        let at = at.unwrap_or(modes.len());
+        let others = std::iter::repeat_with(|| (uncoupled, None)).take(uncoupled_units.min(count));
+        modes.splice(at..at, others);
+        let cut = count.min(modes.len());
+        // A complex pair is not cut in two.
+        let splits_pair = cut > 0 && cut < modes.len() && modes[cut - 1].0.imaginary_per_ms > 0.0;
+        modes.truncate(cut + usize::from(splits_pair));
+        modes
+    };
+    let slowest = merged(&leading.pairs, options.modes, &|mode| mode.real_per_ms);
+    let by_magnitude = merged(&largest.pairs, options.by_magnitude, &Mode::magnitude_per_ms);
+    let modes: Vec<Mode> = slowest.iter().map(|(mode, _)| *mode).collect();
+    let kept = slowest.into_iter().enumerate().filter(|_| options.vectors);
+    let vectors = kept.filter_map(|(rank, (_, vector))| {
+        let [re, im] = vector?.map(|part| part.into_iter().map(|value| value as f32).collect());
+        Some(ModeVector { rank, re, im })
+    });
 
     let coupled_radius = farthest
         .pairs
         .first()
         .map(|pair| (1.0 - alpha + alpha * pair.value).norm());
     let uncoupled_radius = (uncoupled_units > 0).then_some(uncoupled.euler_factor);
-    let found = leading.converged && farthest.converged;
+    let found = leading.converged && farthest.converged && largest.converged;
     let euler_radius = coupled_radius.into_iter().chain(uncoupled_radius).fold(0.0, f64::max);
     Spectrum {
         converged: found,
         stable: found.then(|| modes.iter().all(|mode| mode.real_per_ms < 0.0)),
         euler_radius,
         euler_stable: found.then_some(euler_radius < 1.0),
+        by_magnitude: by_magnitude.into_iter().map(|(mode, _)| mode).collect(),
+        vectors: vectors.collect(),
         modes,
         units,
         coupled_units,
         tau_ms: tau,
-        products: leading.products + farthest.products,
+        products: leading.products,
     }
 }
 
-/// Modes of the coupled units, with residuals of the whole area's Jacobian.
-fn coupled_modes(jacobian: &AreaJacobian<'_>, leading: &LeadingEigenvalues, dt_ms: f64) -> Vec<Mode> {
-    let coupling = jacobian.coupling();
+/// Real and imaginary part of an eigenvector over all units.
+type FullVector = [Vec<f64>; 2];
+
+/// A mode of the coupled units, with the residual of the whole area's Jacobian.
+fn coupled_mode(
+    jacobian: &AreaJacobian<'_>,
+    coupling: &ActiveCoupling<'_>,
+    pair: &Eigenpair,
+    dt_ms: f64,
+) -> (Mode, FullVector) {
     let tau = jacobian.tau_ms();
-    let apply = |x: &[f64]| {
+    let (real, imaginary) = ((pair.value.re - 1.0) / tau, pair.value.im / tau);
+    let (re, im) = (coupling.scatter(&pair.vector_re), coupling.scatter(&pair.vector_im));
+    let [mut out_re, mut out_im] = [&re, &im].map(|x| {
         let mut out = vec![0.0; x.len()];
         jacobian.apply(x, &mut out);
         out
-    };
-    let mode = |pair: &super::Eigenpair| {
-        let (real, imaginary) = ((pair.value.re - 1.0) / tau, pair.value.im / tau);
-        let (re, im) = (coupling.scatter(&pair.vector_re), coupling.scatter(&pair.vector_im));
-        let (mut out_re, mut out_im) = (apply(&re), apply(&im));
-        for i in 0..re.len() {
-            out_re[i] -= real * re[i] - imaginary * im[i];
-            out_im[i] -= real * im[i] + imaginary * re[i];
-        }
-        Mode::new(real, imaginary, norm(&out_re).hypot(norm(&out_im)), dt_ms)
-    };
-    leading.pairs.iter().map(mode).collect()
+    });
+    for i in 0..re.len() {
+        out_re[i] -= real * re[i] - imaginary * im[i];
+        out_im[i] -= real * im[i] + imaginary * re[i];
+    }
+    let mode = Mode::new(real, imaginary, norm(&out_re).hypot(norm(&out_im)), dt_ms).with_participation(&re, &im);
+    (mode, [re, im])
 }
 
 #[cfg(test)]
@@ -256,6 +321,8 @@ mod tests {
     fn steady_states_are_named_by_their_modes() {
         let spectrum = |modes: &[(f64, f64)], units: usize| Spectrum {
             modes: modes.iter().map(|(re, im)| Mode::new(*re, *im, 0.0, 2.0)).collect(),
+            by_magnitude: Vec::new(),
+            vectors: Vec::new(),
             converged: true,
             stable: None,
             euler_radius: 0.0,

@@ -49,8 +49,43 @@ fn fixture_leading_modes_match_all_eigenvalues_of_the_reference() {
         // In units of 1/tau: J = -I + D W.
         let expected = complex(&fixture, &format!("jacobian.{i}.eigenvalues"));
         let jacobian = jacobian(&net, &fixture, i);
-        let spectrum = area_spectrum(&jacobian, dt, &SpectrumOptions::default(), &mut |_, _| {});
-        assert!(spectrum.converged && spectrum.modes.len() >= SpectrumOptions::default().modes);
+        let options = SpectrumOptions {
+            by_magnitude: 7,
+            vectors: true,
+            ..SpectrumOptions::default()
+        };
+        let spectrum = area_spectrum(&jacobian, dt, &options, &mut |_, _| {});
+        assert!(spectrum.converged && spectrum.modes.len() >= options.modes && spectrum.by_magnitude.len() >= 7);
+        let mut sizes: Vec<f64> = expected.iter().map(|v| v[0].hypot(v[1])).collect();
+        sizes.sort_by(|a, b| b.total_cmp(a));
+        for (mode, expected) in spectrum.by_magnitude.iter().zip(sizes) {
+            assert!(
+                (TAU * mode.magnitude_per_ms() - expected).abs() < 1e-8,
+                "{mode:?} {expected}"
+            );
+            assert!(mode.residual_per_ms < 1e-9, "state {i}: {mode:?}");
+        }
+        let coupled = spectrum.modes.iter().filter(|mode| mode.participation.is_some());
+        assert_eq!(spectrum.vectors.len(), coupled.count());
+        for vector in &spectrum.vectors {
+            let mode = &spectrum.modes[vector.rank];
+            let [re, im] = [&vector.re, &vector.im].map(|part| part.iter().copied().map(f64::from).collect::<Vec<_>>());
+            let [out_re, out_im] = [&re, &im].map(|part| {
+                let mut out = vec![0.0; part.len()];
+                jacobian.apply(part, &mut out);
+                out
+            });
+            let (real, imaginary) = (mode.real_per_ms, mode.imaginary_per_ms);
+            let missed = (0..re.len()).map(|unit| {
+                (out_re[unit] - real * re[unit] + imaginary * im[unit])
+                    .hypot(out_im[unit] - real * im[unit] - imaginary * re[unit])
+            });
+            // Vectors are kept in single precision.
+            assert!(missed.fold(0.0, f64::max) < 1e-7, "state {i}: {mode:?}");
+            let fourth: f64 = re.iter().zip(&im).map(|(re, im)| (re * re + im * im).powi(2)).sum();
+            let participation = mode.participation.expect("coupled") * re.len() as f64;
+            assert!((participation * fourth - 1.0).abs() < 1e-5, "{participation} {fourth}");
+        }
         for (k, mode) in spectrum.modes.iter().enumerate() {
             let difference =
                 (TAU * mode.real_per_ms - expected[k][0]).hypot(TAU * mode.imaginary_per_ms - expected[k][1]);
@@ -98,8 +133,11 @@ fn fixture_eigenvalues_of_the_convolution_match_the_reference() {
     }
     let mut sizes: Vec<f64> = all.iter().map(|v| v[0].hypot(v[1])).collect();
     sizes.sort_by(|a, b| b.total_cmp(a));
-    let largest = recurrent_spectrum(&net, 0, Which::FarthestFrom(0.0), &SpectrumOptions::default());
-    assert!(largest.converged);
+    let [largest, again] = recurrent_spectrum(&net, 0, &SpectrumOptions::default());
+    assert!(largest.converged && again.converged);
+    for (pair, expected) in again.pairs.iter().zip(&rightmost.pairs) {
+        assert!((pair.value.re - expected.value.re).abs() < 1e-8);
+    }
     for (pair, expected) in largest.pairs.iter().zip(&sizes) {
         assert!((pair.value.norm() - expected).abs() < 1e-8);
     }
