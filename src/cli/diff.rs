@@ -92,11 +92,26 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     }
     ui.out(&parts.join("\n"))?;
     if !names.unselected.is_empty() {
-        let list = names.unselected.join(", ");
-        ui.status(&format!("not compared, since not part of both runs: {list}"));
+        ui.status(&unselected_text(&names.unselected));
     }
     ui.status(&format!("{equal} of {} tables equal", names.both.len()));
     Ok(if different { exit::DIFFERENT } else { 0 })
+}
+
+/// Stages named at most where tables are not compared.
+const NAMED: usize = 8;
+
+/// That tables were not compared, by their stages: a sweep has hundreds of tables.
+fn unselected_text(tables: &[String]) -> String {
+    let stages: BTreeSet<&str> = tables.iter().filter_map(|table| table.split('/').next()).collect();
+    let mut named: Vec<String> = stages.iter().take(NAMED).map(|stage| (*stage).to_owned()).collect();
+    if stages.len() > NAMED {
+        named.push(format!("and {} more stages (`--json` lists all)", stages.len() - NAMED));
+    }
+    let named = named.join(", ");
+    let count = tables.len();
+    let noun = if count == 1 { "table" } else { "tables" };
+    format!("not compared, since not part of both runs: {count} {noun} of {named}")
 }
 
 /// One side of a comparison.

@@ -37,7 +37,8 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
     };
     let mut rows = Vec::new();
     parameters(found.schema(), "", &mut rows);
-    ui.out(&format!("{}: {}\n\n", found.name(), found.summary()))?;
+    let (name, summary, version) = (found.name(), found.summary(), found.code_version());
+    ui.out(&format!("{name}: {summary}\ncode version {version}\n\n"))?;
     ui.out(&simple_table(
         &["parameter", "type", "unit", "default", "what it is"],
         rows,

@@ -58,6 +58,7 @@ fn any_event() -> impl Strategy<Value = Edit> {
         1 => (0..20usize).prop_map(Edit::Damage),
         1 => (0..20usize).prop_map(Edit::Forget),
         1 => (0..20usize).prop_map(Edit::Condition),
+        2 => (0..16usize).prop_map(Edit::Accept),
     ]
 }
 

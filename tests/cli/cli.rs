@@ -32,8 +32,12 @@ fn the_catalogue_names_every_parameter_with_type_unit_and_default() {
     for word in ["learning_rate", "ms", "stage (dataset)", "direct", "augment.flip"] {
         assert!(train.contains(word), "no {word} in {train}");
     }
-    let ran = project.dynvis(&["stages", "trian"]).expect(2);
-    assert!(ran.stderr.contains("did you mean `train`?"), "{}", ran.stderr);
+    kinds.snapshot("stages");
+    project.dynvis(&["stages", "collect"]).snapshot("stages_kind");
+    project
+        .dynvis(&["stages", "trian"])
+        .expect(2)
+        .snapshot("stages_unknown");
 }
 
 #[test]
@@ -55,7 +59,27 @@ fn the_dag_has_four_forms() {
     assert!(dag("dot").stdout.starts_with("digraph"));
     let json = dag("json").json();
     assert_eq!(json["stages"].as_array().map(Vec::len), Some(5));
+    project.write("p.yaml", FAN);
+    for format in ["text", "mermaid", "dot", "json"] {
+        project
+            .dynvis(&["dag", "p.yaml", "--format", format])
+            .snapshot(&format!("dag_{format}"));
+    }
 }
+
+/// A stage, a matrix over it, and what gathers that.
+const FAN: &str = r#"
+name: fan
+stages:
+  source: { command: { run: [sh, -c, "echo 1 > x"], outputs: { x: { path: x } } } }
+  part:
+    command:
+      run: [sh, -c, "(echo n; echo ${matrix.n}) > t.csv"]
+      inputs: { from: source }
+      outputs: { t: { path: t.csv, type: table } }
+    matrix: { n: [1, 2] }
+  all: { collect: { tables: ["part@*/t"] } }
+"#;
 
 #[test]
 fn the_doctor_answers_without_a_gpu() {
@@ -76,7 +100,7 @@ fn the_selftest_holds_the_processor_against_float64() {
 #[test]
 fn wrong_use_has_exit_code_2() {
     let project = Project::new();
-    project.dynvis(&["frobnicate"]).expect(2);
+    project.dynvis(&["frobnicate"]).expect(2).snapshot("usage_command");
     project.write("p.yaml", "stages: {}\n");
     // No machine has so many GPUs.
     let ran = project.dynvis(&["run", "p.yaml", "--device", "cuda:999"]).expect(2);

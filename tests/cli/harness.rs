@@ -40,24 +40,49 @@ impl Ran {
     /// Everything that a user sees, as the snapshot of that name has it. What differs from run to run is replaced.
     #[track_caller]
     pub fn snapshot(&self, name: &str) {
+        self.masked_snapshot(name, &[]);
+    }
+
+    /// The same where measurements are shown: numbers with a unit, the machine's name and the widths of columns are left out.
+    #[track_caller]
+    pub fn snapshot_of_measurements(&self, name: &str) {
+        let masks = [
+            (
+                r#""(ts|dur|started|threads|cpu_seconds|peak_bytes)": \d[\d.e-]*"#,
+                r#""$1": #"#,
+            ),
+            (r#""(host|dynvis_version)": "[^"]*""#, r#""$1": TEXT"#),
+            (r"\b\d+(\.\d+)? (ms|s|min|h|[kMG]?B)\b", "# $2"),
+            (r"(?m)^(host|device|dynvis) .*$", "$1 TEXT"),
+            (r"  +", "  "),
+            // As many letters as make it unique.
+            (r"(?m)^([k-z]{8})  [k-z]+ ", "$1  PREFIX "),
+            (r"(?m) +$", ""),
+        ];
+        self.masked_snapshot(name, &masks);
+    }
+
+    #[track_caller]
+    fn masked_snapshot(&self, name: &str, masks: &[(&str, &str)]) {
         let Self { code, stdout, stderr } = self;
         let screen = format!("exit code {code}\n--- stdout\n{stdout}--- stderr\n{stderr}");
-        insta::with_settings!({
-            filters => [
-                (r"\b[k-z]{8}\b", "RUNIDRUN"),
-                (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?", "TIME"),
-                (r"\b([0-9a-f]{2}/)?[0-9a-f]{64}\b", "HASH"),
-                (r"\b[0-9a-f]{12}\b", "HASH12"),
-                (r"/[^ \n]*/\.tmp[A-Za-z0-9]+", "PROJECT"),
-                (r"\b\d+\.\d+ (s|MB)\b", "#.# $1"),
-                (r#""expected_seconds": \d[\d.e-]*"#, r#""expected_seconds": #.#"#),
-                (r"\(\d+ threads?\)", "(# threads)"),
-            ],
-            omit_expression => true,
-            prepend_module_to_snapshot => false,
-        }, {
-            insta::assert_snapshot!(name, screen);
-        });
+        let always = [
+            (r"\b[k-z]{8}\b", "RUNIDRUN"),
+            (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?", "TIME"),
+            (r"\b([0-9a-f]{2}/)?[0-9a-f]{64}\b", "HASH"),
+            (r"\b[0-9a-f]{12}\b", "HASH12"),
+            (r"/[^ \n]*/\.tmp[A-Za-z0-9]+", "PROJECT"),
+            (r"\b\d+\.\d+ (s|MB)\b", "#.# $1"),
+            (r#""expected_seconds": \d[\d.e-]*"#, r#""expected_seconds": #.#"#),
+            (r"\(\d+ threads?\)", "(# threads)"),
+        ];
+        let mut settings = insta::Settings::clone_current();
+        settings.set_omit_expression(true);
+        settings.set_prepend_module_to_snapshot(false);
+        for (pattern, by) in masks.iter().chain(&always) {
+            settings.add_filter(pattern, *by);
+        }
+        settings.bind(|| insta::assert_snapshot!(name, screen));
     }
 
     /// The standard output as JSON.

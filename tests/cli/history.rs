@@ -178,7 +178,16 @@ fn a_log_tells_of_the_whole_run_or_of_one_stage() {
     for word in ["p.yaml", "program", "Cargo.lock", "b@seed=2", "never run", "memory"] {
         assert!(whole.stdout.contains(word), "no {word} in\n{}", whole.stdout);
     }
-    project.dynvis(&["log", "@-1", "x"]).expect(0);
+    whole.snapshot_of_measurements("log");
+    project
+        .dynvis(&["log", "@-1", "x"])
+        .expect(0)
+        .snapshot_of_measurements("log_failed");
+    project
+        .dynvis(&["log", "@-2", "b@seed=1"])
+        .expect(0)
+        .snapshot("log_stage");
+    project.dynvis(&["runs"]).expect(0).snapshot_of_measurements("runs");
     project
         .dynvis(&["log", "@", "a"])
         .expect(0)
@@ -218,6 +227,10 @@ fn a_trace_has_every_stage_that_executed() {
         }
     }
     assert_eq!(trace["otherData"]["pipeline"], "first");
+    project
+        .dynvis(&["trace", "@-1"])
+        .expect(0)
+        .snapshot_of_measurements("trace");
     let nothing = project.dynvis(&["trace", "@"]).expect(0).json();
     assert!(
         nothing["traceEvents"]
@@ -226,5 +239,5 @@ fn a_trace_has_every_stage_that_executed() {
             .iter()
             .all(|e| e["ph"] == "M")
     );
-    project.dynvis(&["trace", "nothing"]).expect(2);
+    project.dynvis(&["trace", "nothing"]).expect(2).snapshot("trace_no_run");
 }

@@ -11,6 +11,7 @@ mod crashes;
 mod diff;
 mod end_to_end;
 mod exchange;
+mod golden;
 mod harness;
 mod history;
 mod housekeeping;

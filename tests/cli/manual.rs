@@ -100,5 +100,8 @@ fn scripts_for_shells_name_the_program_that_printed_them() {
         assert!(script.contains("DYNVIS_COMPLETE"), "{shell}: {script}");
         assert!(script.contains(env!("CARGO_BIN_EXE_dynvis")), "{shell}: {script}");
     }
-    project.dynvis(&["completions", "cmd"]).expect(2);
+    project
+        .dynvis(&["completions", "cmd"])
+        .expect(2)
+        .snapshot("completions_unknown");
 }

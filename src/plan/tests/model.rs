@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::pipeline::from_text;
 use crate::plan::*;
-use crate::store::{RunId, StoredOutput};
+use crate::store::{Acceptance, RunId, StoredOutput};
 
 /// A stage as its user would write it. Numbers that point at something are taken modulo what there is.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +100,8 @@ pub(super) enum Edit {
     Forget(usize),
     /// The stage declares a condition that a result breaks.
     Condition(usize),
+    /// A stage's present result is declared to be up to date, where it could be.
+    Accept(usize),
 }
 
 /// What each slot of a stage holds; nothing where it delivers nothing.
@@ -115,12 +117,27 @@ struct Stored {
     breaks: bool,
 }
 
+impl Stored {
+    fn new(record: ResultRecord, description: Json, work: String) -> Self {
+        Self {
+            record,
+            description,
+            work,
+            damaged: false,
+            lost: false,
+            breaks: false,
+        }
+    }
+}
+
 /// The store and the outside.
 #[derive(Default)]
 pub(super) struct Memory {
     results: BTreeMap<StageKey, Stored>,
     current: BTreeMap<String, StageKey>,
     attempts: BTreeMap<StageKey, Attempt>,
+    /// What was accepted as the result of which work.
+    accepted: BTreeMap<String, Outputs>,
     pub(super) file: Option<u8>,
     pub(super) variable: Option<u8>,
     observed: Vec<Observed>,
@@ -234,7 +251,56 @@ impl Memory {
                 .skip(n % results)
                 .take(1)
                 .for_each(|r| r.breaks = true),
+            Edit::Accept(n) => self.accept(n, &study.pipeline()),
         }
+    }
+
+    /// Does as `cli::accept` does.
+    fn accept(&mut self, n: usize, pipeline: &Pipeline) {
+        self.observe(pipeline);
+        let planned = plan(pipeline, &chosen(pipeline, Request::default()), self);
+        let stage = &pipeline.stages[n % pipeline.stages.len()];
+        let mut settled: Vec<Option<Outputs>> = vec![None; pipeline.stages.len()];
+        for Planned { id, decision, .. } in &planned {
+            if let (State::Cached | State::Restore, Some(key)) = (decision.state, &decision.key) {
+                settled[id.0] = Some(self.held(key));
+            }
+        }
+        let decision = planned.into_iter().find(|planned| planned.id == stage.id);
+        let decision = decision.expect("every stage is planned").decision;
+        let usable = |stored: &&Stored| !(stored.damaged || stored.lost || stored.breaks);
+        let present = self.current.get(&stage.name);
+        let present = present.and_then(|key| self.results.get(key)).filter(usable);
+        let (State::Run, Some(key), Some(present)) = (decision.state, &decision.key, present) else {
+            return;
+        };
+        let from = present
+            .record
+            .accepted
+            .as_ref()
+            .map_or(&present.record.key, |accepted| &accepted.from);
+        let record = ResultRecord {
+            key: key.clone(),
+            accepted: Some(Acceptance {
+                reason: "the same".to_owned(),
+                from: from.clone(),
+            }),
+            ..present.record.clone()
+        };
+        let upstream = upstream(stage, &settled).expect("a key needs settled inputs");
+        let work = self.work(stage, &upstream);
+        let description = decision.description.clone().expect("known with the key");
+        self.attempts.remove(key);
+        self.current.insert(stage.name.clone(), key.clone());
+        let stored = Stored::new(record, description, work.clone());
+        self.results.insert(key.clone(), stored);
+        self.accepted.insert(work, self.held(key));
+    }
+
+    /// What a stored result holds.
+    fn held(&self, key: &StageKey) -> Outputs {
+        let outputs = &self.results[key].record.outputs;
+        outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect()
     }
 
     /// Looks outside, as `run::observe` does.
@@ -292,6 +358,7 @@ impl Memory {
         let undisturbed = fails.is_none() && !planned.iter().any(gap);
         let mut settled: Vec<Option<Outputs>> = vec![None; pipeline.stages.len()];
         let (mut ran, mut attempted) = (Ran::default(), BTreeSet::new());
+        let accepted = self.accepted.clone();
         loop {
             let mut ready = Vec::new();
             for Planned {
@@ -322,14 +389,10 @@ impl Memory {
                     continue;
                 }
                 let serves = present || decision.reasons == [Reason::NotSelectedButCurrent];
-                let stored = decision.key.filter(|_| serves).map(|key| &self.results[&key].record);
-                let held = stored
-                    .iter()
-                    .flat_map(|r| &r.outputs)
-                    .map(|o| (o.slot.clone(), o.content.clone()));
-                settled[id.0] = Some(held.collect());
-                if let (State::Restore, Some(record)) = (state, stored) {
-                    self.current.insert(stage.name.clone(), record.key.clone());
+                let stored = decision.key.filter(|_| serves);
+                settled[id.0] = Some(stored.as_ref().map_or_else(Outputs::new, |key| self.held(key)));
+                if let (State::Restore, Some(key)) = (state, stored) {
+                    self.current.insert(stage.name.clone(), key);
                 }
             }
             if ready.is_empty() {
@@ -350,14 +413,22 @@ impl Memory {
             attempted.insert(decision.key.clone());
             let failed = fails.is_some_and(|n| n % pipeline.stages.len() == stage.id.0);
             let written = if failed { Outputs::new() } else { outputs(stage, &work) };
+            if !failed {
+                self.accepted.remove(&work);
+            }
             settled[stage.id.0] = Some(written.clone());
             self.record(stage, decision, work, written);
         }
-        let fresh = self.fresh(pipeline);
         for Planned { id, decision, .. } in planned {
-            let name = &pipeline.stage(id).name;
-            let delivers = settled[id.0].iter().any(|held| !held.is_empty());
-            prop_assert!(!delivers || settled[id.0] == fresh[id.0], "{name} holds an old result");
+            let stage = pipeline.stage(id);
+            let name = &stage.name;
+            if let Some(held) = settled[id.0].as_ref().filter(|held| !held.is_empty()) {
+                // What the program makes of what stands upstream now, or what was accepted in its place.
+                let work = upstream(stage, &settled).map(|upstream| self.work(stage, &upstream));
+                let work = work.expect("what delivers has settled producers");
+                let is_fresh = *held == outputs(stage, &work) || accepted.get(&work) == Some(held);
+                prop_assert!(is_fresh, "{name} holds an old result");
+            }
             let certain = decision.state == State::Run && decision.key.is_some();
             prop_assert!(!certain || attempted.contains(&decision.key), "{name} was to execute");
             ran.planned.push(decision.state);
@@ -394,17 +465,7 @@ impl Memory {
         let description = decision.description.expect("known with the key");
         self.attempts.remove(&key);
         self.current.insert(stage.name.clone(), key.clone());
-        self.results.insert(
-            key,
-            Stored {
-                record,
-                description,
-                work,
-                damaged: false,
-                lost: false,
-                breaks: false,
-            },
-        );
+        self.results.insert(key, Stored::new(record, description, work));
     }
 
     pub(super) fn run_all(&mut self, study: &Study) -> Result<Ran, TestCaseError> {

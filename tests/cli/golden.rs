@@ -1,0 +1,141 @@
+//! Numbers of every stage kind as they were when its code version was given: they do not move without it, since a cached result
+//! is taken for the one that would be computed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::harness::{Project, repository};
+
+/// (kind and its code version, table, column) to the summary of the column's numbers.
+type Numbers = BTreeMap<(String, String, String), Summary>;
+
+/// The numbers of a column.
+#[derive(Clone, Copy, Debug)]
+struct Summary {
+    /// How many there are.
+    count: usize,
+    mean: f64,
+    /// Standard deviation.
+    std: f64,
+}
+
+impl Summary {
+    fn of(values: &[f64]) -> Self {
+        let n = values.len().max(1) as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+        Self {
+            count: values.len(),
+            mean,
+            std: (squares / n).sqrt(),
+        }
+    }
+
+    /// Processors sum in different orders; what that makes of numbers here stays far below a thousandth of them.
+    fn agrees(&self, other: &Self) -> bool {
+        let allowed = 1e-3 * (self.mean.abs() + self.std) + 1e-6;
+        self.count == other.count
+            && (self.mean - other.mean).abs() <= allowed
+            && (self.std - other.std).abs() <= allowed
+    }
+}
+
+fn computed() -> Numbers {
+    let project = Project::with_presets();
+    project.write("p.yaml", include_str!("../golden/pipeline.yaml"));
+    let weights = repository().join("crates/cords/tests/fixtures/published_r2.pth");
+    std::fs::copy(weights, project.path("weights.pth")).expect("copied");
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let run = &project.dynvis(&["runs", "--json"]).expect(0).json()[0];
+    let mut numbers = Numbers::new();
+    for stage in run["stages"].as_array().expect("stages") {
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let (name, kind) = (text(&stage["name"]), text(&stage["kind"]));
+        let kind = format!("{kind}-{}", code_version(&project, &kind));
+        for output in stage["outputs"].as_array().expect("outputs") {
+            // Wall-clock times are apart from all else.
+            if output["artifact"] != "table" || output["slot"] == "speed" {
+                continue;
+            }
+            let table = format!("{name}/{}", text(&output["slot"]));
+            let shown = project
+                .dynvis(&["show", "@", &table, "--format", "json"])
+                .expect(0)
+                .json();
+            let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+            for row in shown["rows"].as_array().expect("rows") {
+                for (column, value) in row.as_object().expect("a row") {
+                    let values = columns.entry(column.clone()).or_default();
+                    values.extend(value.as_f64().or(value.as_bool().map(f64::from)));
+                }
+            }
+            for (column, values) in columns {
+                numbers.insert((kind.clone(), table.clone(), column), Summary::of(&values));
+            }
+        }
+    }
+    numbers
+}
+
+fn code_version(project: &Project, kind: &str) -> u32 {
+    let described = project.dynvis(&["stages", kind]).expect(0).stdout;
+    let version = described.lines().find_map(|line| line.strip_prefix("code version "));
+    version
+        .and_then(|version| version.parse().ok())
+        .expect("a code version")
+}
+
+fn write(numbers: &Numbers) -> String {
+    let mut text =
+        "# kind and code version, table, column, how many numbers, their mean, their standard deviation\n".to_owned();
+    for ((kind, table, column), Summary { count, mean, std }) in numbers {
+        writeln!(text, "{kind} {table} {column} {count} {mean:.8e} {std:.8e}").expect("text takes everything");
+    }
+    text
+}
+
+fn read(text: &str) -> Numbers {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [kind, table, column, count, mean, std] = words[..] else {
+                panic!("six words a line, not `{line}`");
+            };
+            let summary = Summary {
+                count: count.parse().expect("a count"),
+                mean: mean.parse().expect("a number"),
+                std: std.parse().expect("a number"),
+            };
+            ((kind.to_owned(), table.to_owned(), column.to_owned()), summary)
+        })
+        .collect()
+}
+
+#[test]
+fn numbers_of_a_kind_move_with_its_code_version_only() {
+    let file = repository().join("tests/golden/numbers.txt");
+    let found = computed();
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        std::fs::write(&file, write(&found)).expect("written");
+    }
+    let golden = read(&std::fs::read_to_string(&file).expect("the golden numbers"));
+    let names = golden
+        .keys()
+        .chain(found.keys().filter(|name| !golden.contains_key(*name)));
+    let moved: Vec<String> = names
+        .filter_map(|name| {
+            let (before, after) = (golden.get(name), found.get(name));
+            let agree = before.zip(after).is_some_and(|(before, after)| before.agrees(after));
+            (!agree).then(|| format!("{} {} {}: {before:?} became {after:?}", name.0, name.1, name.2))
+        })
+        .collect();
+    assert!(
+        moved.is_empty(),
+        "numbers or code versions moved. Where a kind's numbers are meant to, raise its CODE_VERSION, so that results in caches are \
+         computed anew; then write the golden ones again: WRITE_GOLDEN=1 cargo test --release -p dynvis --test cli -- golden\n{}",
+        moved.join("\n")
+    );
+}
