@@ -112,7 +112,7 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
             })
             .map_err(TrainError::from)?;
             let budget = hardware.budget(budget).map_err(TrainError::from)?;
-            let (seconds, images) = with_images_that_fit(&hardware, usize::from(args.batch), |device| {
+            let (seconds, images) = with_images_that_fit(&hardware, usize::from(args.batch), None, |device| {
                 // Not what an attempt has taken that did not fit.
                 hardware.take_peak_memory()?;
                 time(device, args, &architecture, Some(budget))

@@ -91,7 +91,7 @@ pub(super) struct GpuLease<L = File> {
     /// Bytes of each; `None` for whole ones.
     pub(super) bytes: Option<u64>,
     /// Others may have what these stand for when they are dropped.
-    _locks: Vec<L>,
+    pub(super) locks: Vec<L>,
 }
 
 impl Default for GpuLease {
@@ -100,7 +100,7 @@ impl Default for GpuLease {
         Self {
             ids: Vec::new(),
             bytes: None,
-            _locks: Vec::new(),
+            locks: Vec::new(),
         }
     }
 }
@@ -126,11 +126,7 @@ impl Gpus {
                 locks.extend(units);
             }
         }
-        Ok((ids.len() == count).then_some(GpuLease {
-            ids,
-            bytes,
-            _locks: locks,
-        }))
+        Ok((ids.len() == count).then_some(GpuLease { ids, bytes, locks }))
     }
 
     /// As the record of a run names them: `cuda:0`, `cuda:0,1`, or `cpu` for none.

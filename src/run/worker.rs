@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -43,14 +47,14 @@ pub(crate) struct WorkerSpec {
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `message` turns what it says into the dispatcher's terms;
-/// it is called with `None` when the worker closes its output. The worker holds the key's lock too, so that nobody else
-/// computes the key while a worker whose parent was killed still writes its checkpoint.
+/// it is called with `None` when the worker closes its output. The worker holds the `locks` too, so that nobody else computes
+/// its key, or has its GPUs, while a worker whose parent was killed still writes its checkpoint.
 pub(super) fn start<T: Send + 'static>(
     spec: &WorkerSpec,
     spec_path: &Path,
     log: &Path,
     gpus: &str,
-    lock: &File,
+    locks: &[&File],
     sender: Sender<T>,
     message: impl Fn(Option<Message>) -> T + Send + 'static,
 ) -> std::io::Result<Child> {
@@ -63,8 +67,7 @@ pub(super) fn start<T: Send + 'static>(
         .arg("worker")
         .arg(spec_path)
         .env("CUDA_VISIBLE_DEVICES", gpus)
-        // A lock belongs to the open file, and this is a way to hand that over; there is nothing to read.
-        .stdin(lock.try_clone()?)
+        .stdin(Stdio::from(holding(locks)?))
         .stdout(Stdio::piped())
         .stderr(log)
         .process_group(0)
@@ -84,6 +87,24 @@ pub(super) fn start<T: Send + 'static>(
         let _ = sender.send(message(None));
     });
     Ok(child)
+}
+
+/// Locks in one message at most.
+const PER_MESSAGE: usize = 200;
+
+/// A standard input that holds locks. A lock belongs to the open file; files on their way through a socket are open until it is
+/// closed, also where nobody reads them, and it closes with the worker.
+fn holding(locks: &[&File]) -> std::io::Result<OwnedFd> {
+    let (end, sender) = UnixStream::pair()?;
+    for locks in locks.chunks(PER_MESSAGE) {
+        let files: Vec<BorrowedFd<'_>> = locks.iter().map(|lock| lock.as_fd()).collect();
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(files.len()))];
+        let mut message = SendAncillaryBuffer::new(&mut space);
+        // There is room for them.
+        message.push(SendAncillaryMessage::ScmRights(&files));
+        sendmsg(&sender, &[IoSlice::new(b"locks")], &mut message, SendFlags::empty())?;
+    }
+    Ok(end.into())
 }
 
 /// The worker's side: runs the stage that the spec names, speaking on `out` and logging to `log`.

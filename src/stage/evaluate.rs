@@ -68,6 +68,7 @@ impl Kind for Evaluate {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let images = SplitImages::new(&set, params.split.into(), None, 0)?;
         let gpu = context.gpu(Precision::default())?;
+        let memory = context.gpu_memory;
         let mut evaluated = Vec::new();
         for (slot, reference) in params.models.iter().enumerate() {
             let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
@@ -85,7 +86,7 @@ impl Kind for Evaluate {
             let result = match &gpu {
                 None => evaluate(&Cpu, &model, &images, presentation)?,
                 Some(gpu) => {
-                    with_images_that_fit(gpu, GPU_IMAGES, |device| {
+                    with_images_that_fit(gpu, GPU_IMAGES, memory, |device| {
                         evaluate(device, &model, &images, presentation)
                     })?
                     .0

@@ -155,6 +155,7 @@ impl Kind for Record {
         let path = context.output("activity")?.join("activity.safetensors");
         let name = model_name(&model);
         let gpu = context.gpu(Precision::default())?;
+        let memory = context.gpu_memory;
         let mut progress = |done, total| {
             let shown = done <= indices.len();
             context.report(Update {
@@ -169,7 +170,7 @@ impl Kind for Record {
         let rows = match &gpu {
             None => record(&Cpu, &model, &set, indices, &options, &path, &mut progress)?,
             Some(gpu) => {
-                with_images_that_fit(gpu, GPU_IMAGES, |device| {
+                with_images_that_fit(gpu, GPU_IMAGES, memory, |device| {
                     record(device, &model, &set, indices, &options, &path, &mut progress)
                 })?
                 .0

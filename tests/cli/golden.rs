@@ -24,8 +24,10 @@ struct Summary {
 impl Summary {
     fn of(values: &[f64]) -> Self {
         let n = values.len().max(1) as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+        let mean = values.iter().fold(0.0, |sum, value| sum + value) / n;
+        let squares = values
+            .iter()
+            .fold(0.0, |sum, value| sum + (value - mean) * (value - mean));
         Self {
             count: values.len(),
             mean,

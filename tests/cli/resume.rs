@@ -281,6 +281,51 @@ fn a_worker_without_parent_writes_a_checkpoint_first() {
     assert_nothing_is_left(&project);
 }
 
+/// What a stage has for itself stays its own until its worker has ended, also where the tool is no more.
+#[test]
+fn a_worker_without_parent_keeps_what_it_leased() {
+    let project = Project::with_presets();
+    project.write(
+        "p.yaml",
+        "
+name: p
+pools: { licence: 1 }
+stages:
+  digits:
+    dataset: { use: dataset/digits, limit_per_class: 50, side: 16 }
+  net:
+    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 96, epochs: 3, batch: 400, checkpoint_minutes: 0 }
+    resources: { cpu: 1, pools: { licence: 1 } }
+",
+    );
+    project.dynvis(&["run", "p.yaml", "digits"]).expect(0);
+    let mut child = start(&project, &[]);
+    wait_until("a checkpoint", || std::fs::read(checkpoint(&project)?).ok());
+    let worker = worker_of(child.id()).expect("a worker");
+    child.kill().expect("killed");
+    child.wait().expect("ends");
+    // Its batches take seconds, and it ends after one.
+    project.write(
+        "q.yaml",
+        &format!(
+            "
+name: q
+pools: {{ licence: 1 }}
+stages:
+  next:
+    command:
+      run: [sh, -c, \"if grep -q dynvis /proc/{worker}/cmdline; then echo beside it; else echo after it; fi > out.txt\"]
+      outputs: {{ out: {{ path: out.txt }} }}
+    resources: {{ pools: {{ licence: 1 }} }}
+"
+        ),
+    );
+    project.dynvis(&["run", "q.yaml"]).expect(0);
+    let folder = project.dynvis(&["show", "@", "next/out"]).expect(0).stdout;
+    let said = std::fs::read_to_string(std::path::Path::new(folder.trim()).join("out.txt")).expect("written");
+    assert_eq!(said, "after it\n");
+}
+
 /// Ctrl-C during the last validation: the training is complete, so its result is published.
 #[test]
 fn what_is_complete_when_ctrl_c_comes_is_not_lost() {

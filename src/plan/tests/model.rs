@@ -354,7 +354,7 @@ impl Memory {
     ) -> Result<Ran, TestCaseError> {
         self.observe(pipeline);
         let planned = plan(pipeline, selection, self);
-        let gap = |p: &Planned| p.decision.reasons == [Reason::NotSelectedMayBeCurrent];
+        let gap = |p: &Planned| p.decision.reasons.contains(&Reason::NotSelectedMayBeCurrent);
         let undisturbed = fails.is_none() && !planned.iter().any(gap);
         let mut settled: Vec<Option<Outputs>> = vec![None; pipeline.stages.len()];
         let (mut ran, mut attempted) = (Ran::default(), BTreeSet::new());
@@ -388,7 +388,7 @@ impl Memory {
                     ready.push((stage, decision, upstream));
                     continue;
                 }
-                let serves = present || decision.reasons == [Reason::NotSelectedButCurrent];
+                let serves = present || decision.reasons.contains(&Reason::NotSelectedButCurrent);
                 let stored = decision.key.filter(|_| serves);
                 settled[id.0] = Some(stored.as_ref().map_or_else(Outputs::new, |key| self.held(key)));
                 if let (State::Restore, Some(key)) = (state, stored) {

@@ -58,7 +58,14 @@ struct Lease {
     threads: usize,
     gpus: GpuLease,
     /// Units of pools; others may have them when these are dropped.
-    _pools: Vec<File>,
+    pools: Vec<File>,
+}
+
+impl Lease {
+    /// What keeps GPUs and pools from others.
+    fn locks(&self) -> impl Iterator<Item = &File> {
+        self.pools.iter().chain(&self.gpus.locks)
+    }
 }
 
 /// A running worker.

@@ -148,7 +148,7 @@ impl Dispatcher<'_> {
         Ok(gpus.map(|gpus| Lease {
             threads: 0,
             gpus,
-            _pools: pools,
+            pools,
         }))
     }
 
@@ -211,12 +211,13 @@ impl Dispatcher<'_> {
             fail_at: fail::planned(),
         };
         let id = stage.id;
+        let locks: Vec<&File> = [&lock].into_iter().chain(lease.locks()).collect();
         let child = worker::start(
             &spec,
             &scratch.path().join("spec.json"),
             &log_path(&self.folder, &stage.name),
             &lease.gpus.ids.join(","),
-            &lock,
+            &locks,
             self.sender.clone(),
             move |message| Arrival::Worker(id, message),
         )

@@ -30,6 +30,9 @@ pub(super) fn write(found: &[Found], folder: &Path) -> Result<(), StageError> {
         if areas.iter().all(Vec::is_empty) {
             continue;
         }
+        let reals = || areas.iter().flatten().map(|(real, _)| *real);
+        let (low, high) = (reals().fold(0.0, f64::min), reals().fold(0.0, f64::max));
+        let margin = 0.05 * (high - low);
         let draw = || {
             let plots: Vec<Plot> = areas
                 .iter()
@@ -48,6 +51,8 @@ pub(super) fn write(found: &[Found], folder: &Path) -> Result<(), StageError> {
                 .with_title(format!("{}, seed {}: slowest modes", first.network, first.seed))
                 .with_x_label("real part [1/ms]")
                 .with_y_label("imaginary part [1/ms]")
+                .with_x_axis_min(low - margin)
+                .with_x_axis_max(high + margin)
                 // Right of it modes grow.
                 .with_reference_line(ReferenceLine::vertical(0.0));
             (plots, layout)

@@ -65,6 +65,7 @@ impl Kind for Noise {
             check(model, &set, &indices, &options(params, model, frames, 0))?;
         }
         let gpu = context.gpu(Precision::default())?;
+        let memory = context.gpu_memory;
         let mut evaluated = Vec::new();
         let total = models.len() * params.trials as usize;
         for (slot, model) in models.iter().enumerate() {
@@ -85,7 +86,7 @@ impl Kind for Noise {
                 let results = match &gpu {
                     None => evaluate(&Cpu, model, &set, &indices, &options, &mut progress)?,
                     Some(gpu) => {
-                        with_images_that_fit(gpu, GPU_IMAGES, |device| {
+                        with_images_that_fit(gpu, GPU_IMAGES, memory, |device| {
                             evaluate(device, model, &set, &indices, &options, &mut progress)
                         })?
                         .0

@@ -55,7 +55,8 @@ impl Site {
         match self {
             Self::Cpu(budget) => Ok(job.train(&Cpu, budget, observer)?),
             Self::Gpu(hardware, budget) => {
-                let trained = with_images_that_fit(&hardware, job.fit.batch, |device| {
+                // What a step takes is planned within the budget.
+                let trained = with_images_that_fit(&hardware, job.fit.batch, None, |device| {
                     job.train(device, Some(budget), observer)
                 });
                 match trained {

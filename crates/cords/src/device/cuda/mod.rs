@@ -30,6 +30,7 @@ mod emulated;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use compile::compile;
@@ -49,6 +50,8 @@ use crate::rng::Stream;
 pub struct Cuda<G: Gpu> {
     gpu: G,
     group_images: usize,
+    /// Bytes that may still be taken.
+    left: Arc<AtomicU64>,
     failure: Arc<Mutex<Option<DeviceError>>>,
 }
 
@@ -57,6 +60,7 @@ impl<G: Gpu> Clone for Cuda<G> {
         Self {
             gpu: self.gpu.clone(),
             group_images: self.group_images,
+            left: Arc::clone(&self.left),
             failure: Arc::clone(&self.failure),
         }
     }
@@ -64,7 +68,11 @@ impl<G: Gpu> Clone for Cuda<G> {
 
 impl<M> Default for Buffer<M> {
     fn default() -> Self {
-        Self { memory: None, len: 0 }
+        Self {
+            memory: None,
+            _taken: None,
+            len: 0,
+        }
     }
 }
 
@@ -72,8 +80,32 @@ impl<M> Default for Buffer<M> {
 pub struct Buffer<M> {
     /// None where it holds nothing, or the device has failed.
     memory: Option<M>,
+    _taken: Option<Taken>,
     /// Values.
     len: usize,
+}
+
+/// Bytes of a device's budget, which has them again when this is dropped.
+struct Taken {
+    left: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Taken {
+    fn from(left: &Arc<AtomicU64>, bytes: u64) -> Option<Self> {
+        let order = Ordering::Relaxed;
+        let found = left.fetch_update(order, order, |left| left.checked_sub(bytes));
+        found.ok().map(|_| Self {
+            left: Arc::clone(left),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Activity as bfloat16, with the signs of the currents that it came from, 32 a word.
@@ -85,18 +117,24 @@ pub struct Packed<M> {
 /// Parts that a sum over all values is taken in, and those of a sum over a channel's positions.
 const PARTS: usize = 1 << 10;
 const CHANNEL_PARTS: usize = 64;
-/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice. Also returns how
-/// many it were. That number shows in the last bits, as sums are grouped by it.
+
+/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice, or `budget` bytes of
+/// it where they are given. Also returns how many it were. That number shows in the last bits, as sums are grouped by it.
 ///
 /// # Errors
 /// What `work` ends with, want of memory only where one image is too many.
 pub fn with_images_that_fit<G: Gpu, R, E: OutOfMemory>(
     gpu: &G,
     mut images: usize,
+    budget: Option<u64>,
     mut work: impl FnMut(&Cuda<G>) -> Result<R, E>,
 ) -> Result<(R, usize), E> {
+    // Convolutions take theirs beside it, of a small budget no more than half.
+    let budget = budget.map_or(u64::MAX, |bytes| {
+        bytes.saturating_sub(gpu.convolution_scratch()).max(bytes / 2)
+    });
     loop {
-        match work(&Cuda::new(gpu.clone(), images)) {
+        match work(&Cuda::within(gpu.clone(), images, budget)) {
             Err(error) if error.is_out_of_memory() && images > 1 => {
                 images = images.div_ceil(2);
             }
@@ -108,9 +146,15 @@ pub fn with_images_that_fit<G: Gpu, R, E: OutOfMemory>(
 impl<G: Gpu> Cuda<G> {
     /// A device that works on up to `group_images` images at a time.
     pub fn new(gpu: G, group_images: usize) -> Self {
+        Self::within(gpu, group_images, u64::MAX)
+    }
+
+    /// The same, which takes no more than `budget` bytes.
+    fn within(gpu: G, group_images: usize, budget: u64) -> Self {
         Self {
             gpu,
             group_images: group_images.max(1),
+            left: Arc::new(AtomicU64::new(budget)),
             failure: Arc::default(),
         }
     }
@@ -136,12 +180,20 @@ impl<G: Gpu> Cuda<G> {
 
     /// Room for `len` values of `size` bytes, all zero.
     fn room(&self, len: usize, size: usize) -> Buffer<G::Memory> {
-        let memory = if len == 0 {
-            None
-        } else {
-            self.attempt(|gpu| gpu.allocate(len * size))
-        };
-        Buffer { memory, len }
+        let bytes = len * size;
+        let found = (len > 0).then(|| {
+            self.attempt(|gpu| {
+                let want = DeviceError::Memory { bytes: bytes as u64 };
+                let taken = Taken::from(&self.left, bytes as u64).ok_or(want)?;
+                Ok((gpu.allocate(bytes)?, taken))
+            })
+        });
+        let (memory, taken) = found.flatten().unzip();
+        Buffer {
+            memory,
+            _taken: taken,
+            len,
+        }
     }
 
     fn room_f32(&self, len: usize) -> Buffer<G::Memory> {

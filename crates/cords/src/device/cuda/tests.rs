@@ -248,7 +248,7 @@ fn training_goes_as_on_the_cpu_and_within_its_budget() {
         // Where twelve images at a time do not fit, fewer do.
         let little = Emulated::new(taken);
         let (fewer, images) =
-            with_images_that_fit(&little, 12, |device| train(device, history, None)).expect("fewer images fit");
+            with_images_that_fit(&little, 12, None, |device| train(device, history, None)).expect("fewer images fit");
         assert!(images < 12, "{images}");
         let difference = fewer
             .iter()
@@ -423,10 +423,18 @@ fn evaluation_noise_and_recording_go_as_on_the_cpu() {
     let all = Emulated::new(ENOUGH);
     evaluate(&Cuda::new(all.clone(), 10), &cordsnet, &of, Some(presentation)).expect("all fit");
     let little = Emulated::new(ENOUGH - all.least() - 1);
-    let fitting = with_images_that_fit(&little, 10, |device| {
-        evaluate(device, &cordsnet, &of, Some(presentation))
-    });
-    let (evaluation, together) = fitting.expect("fewer fit");
+    let fit = |gpu: &Emulated, budget| {
+        with_images_that_fit(gpu, 10, budget, |device| {
+            evaluate(device, &cordsnet, &of, Some(presentation))
+        })
+    };
+    let (evaluation, together) = fit(&little, None).expect("fewer fit");
     assert!(together < 10, "{together}");
     assert_eq!(evaluation.logits.len(), 30);
+    // A budget below what there is does the same.
+    let budget = (ENOUGH - all.least() - 1) as u64;
+    let plenty = Emulated::new(ENOUGH);
+    let (within, as_many) = fit(&plenty, Some(budget)).expect("fewer fit");
+    assert!(as_many == together && within.logits == evaluation.logits);
+    assert!((ENOUGH - plenty.least()) as u64 <= budget, "it is kept");
 }
