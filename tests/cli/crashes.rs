@@ -191,8 +191,10 @@ stages:
     ensure: { t: { rows: 9, finite: [x] } }
 "#;
 
-/// Kills a run after a random time, again and again.
-fn killed_at_random(times: usize) {
+/// A run, killed after a random time.
+#[test]
+fn killed_at_200_random_instants() {
+    const TIMES: usize = 200;
     let project = Project::with_presets();
     project.write("p.yaml", REAL);
     let begun = Instant::now();
@@ -203,7 +205,7 @@ fn killed_at_random(times: usize) {
     // Any instants do; these are the same in every run of the test.
     let mut state: u64 = 7;
     let mut killed = 0;
-    for time in 0..times {
+    for time in 0..TIMES {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
@@ -229,19 +231,7 @@ fn killed_at_random(times: usize) {
         expect_recovery(&project, &expected, &format!("kill {time} after {wait:?}"));
     }
     say(&format!(
-        "{killed} of {times} runs were killed before their end, of about {whole:?}"
+        "{killed} of {TIMES} runs were killed before their end, of about {whole:?}"
     ));
-    assert!(killed * 2 >= times, "{killed} of {times}");
-}
-
-#[test]
-fn killed_at_random_instants() {
-    killed_at_random(20);
-}
-
-/// Ten times as many take minutes: `cargo test --release --test cli -- --ignored 200`.
-#[test]
-#[ignore = "takes minutes"]
-fn killed_at_200_random_instants() {
-    killed_at_random(200);
+    assert!(killed * 2 >= TIMES, "{killed} of {TIMES}");
 }

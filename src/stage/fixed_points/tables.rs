@@ -25,15 +25,17 @@ fn key_values(found: &Found, area: usize) -> Vec<Value> {
     ]
 }
 
-fn stability_name(stability: Stability) -> &'static str {
-    match stability {
+fn stability_value(stability: Option<Stability>) -> Value {
+    let Some(stability) = stability else { return Value::Null };
+    let name = match stability {
         Stability::StableNode => "stable node",
         Stability::StableFocus => "stable focus",
         Stability::Marginal => "marginal",
         Stability::Saddle => "saddle",
         Stability::SaddleOrUnstable => "saddle or unstable",
         Stability::Unstable => "unstable",
-    }
+    };
+    Value::Text(name.into())
 }
 
 pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
@@ -87,7 +89,9 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
             "Whether the slowest mode decays, in continuous time",
         )
         .allow_missing()
-        .value("euler_stable", DType::Bool, "Whether it decays under Euler steps too")
+        .value("euler_kind", DType::Text, "What it is under Euler steps, (|1 + dt lambda| - 1) / alpha in place of Re lambda tau")
+        .allow_missing()
+        .value("euler_stable", DType::Bool, "Whether all modes decay under Euler steps too")
         .allow_missing()
         .value("euler_radius", DType::Float, "Largest |1 + dt lambda| of the whole spectrum")
         .tolerance(1e-9, 1e-6)
@@ -115,12 +119,11 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
                 Value::Float(steady.distance),
                 Value::optional(steady.relative_distance),
                 Value::Float(steady.active_fraction),
-                spectrum
-                    .and_then(|s| s.stability())
-                    .map_or(Value::Null, |s| Value::Text(stability_name(s).into())),
+                stability_value(spectrum.and_then(|s| s.stability())),
                 counts.map_or(Value::Null, |(growing, _)| Value::Int(growing as i64)),
                 counts.map_or(Value::Null, |(_, marginal)| Value::Int(marginal as i64)),
                 flag(spectrum.and_then(|s| s.stable)),
+                stability_value(spectrum.and_then(|s| s.euler_stability(f.dt_ms))),
                 flag(spectrum.and_then(|s| s.euler_stable)),
                 Value::optional(spectrum.filter(|s| s.converged).map(|s| s.euler_radius)),
                 Value::optional(slowest.and_then(|m| m.time_constant_ms)),
@@ -254,7 +257,9 @@ pub(super) fn network_table(found: &[Found]) -> Result<Table, TableError> {
         .value("growing", DType::Int, "Modes that grow, among those computed")
         .value("marginal", DType::Int, "Modes that are marginal, among those computed")
         .value("stable", DType::Bool, "Whether all modes decay, in continuous time")
-        .value("euler_stable", DType::Bool, "Whether they decay under Euler steps too")
+        .value("euler_kind", DType::Text, "What they are under Euler steps, (|1 + dt lambda| - 1) / alpha in place of Re lambda tau")
+        .allow_missing()
+        .value("euler_stable", DType::Bool, "Whether all modes decay under Euler steps too")
         .value("euler_radius", DType::Float, "Largest |1 + dt lambda| of the whole spectrum")
         .tolerance(1e-9, 1e-6)
         .value("time_constant", DType::Float, "Slowest time constant; none where a mode grows")
@@ -265,7 +270,7 @@ pub(super) fn network_table(found: &[Found]) -> Result<Table, TableError> {
     )?;
     for f in found {
         let spectra = f.point.areas.iter().map(|area| area.spectrum.as_ref());
-        let Some(network) = NetworkSpectrum::of(spectra) else {
+        let Some(network) = NetworkSpectrum::of(spectra, f.dt_ms) else {
             continue;
         };
         let Some((area, slowest)) = network.slowest else {
@@ -277,12 +282,11 @@ pub(super) fn network_table(found: &[Found]) -> Result<Table, TableError> {
             Value::Int(f.seed as i64),
             Value::Int(f.image),
             f.label.clone().map_or(Value::Null, Value::Text),
-            network
-                .stability
-                .map_or(Value::Null, |kind| Value::Text(stability_name(kind).into())),
+            stability_value(network.stability),
             Value::Int(network.growing as i64),
             Value::Int(network.marginal as i64),
             Value::Bool(network.stable),
+            stability_value(network.euler_stability),
             Value::Bool(network.euler_radius < 1.0),
             Value::Float(network.euler_radius),
             Value::optional(slowest.time_constant_ms),

@@ -3,6 +3,7 @@
 use super::krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues_by, norm};
 use super::operator::{ActiveCoupling, AreaJacobian, LinearOperator};
 use crate::net::CordsNet;
+use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
 /// How many modes are computed, and how well.
@@ -148,6 +149,8 @@ pub struct Spectrum {
     pub stable: Option<bool>,
     /// Largest |1 + dt lambda| over the whole spectrum, not over `modes` alone.
     pub euler_radius: f64,
+    /// Whether that factor is no positive number, so that the simulated mode turns.
+    pub euler_turns: bool,
     /// Whether the steady state is stable under the simulated Euler steps: `euler_radius` below 1. None where `converged`
     /// is false.
     pub euler_stable: Option<bool>,
@@ -171,9 +174,44 @@ impl Spectrum {
 
     /// What the steady state is. None where the modes did not converge or there are none.
     pub fn stability(&self) -> Option<Stability> {
+        let found = || stability_of(&self.rates(), self.units);
+        self.converged.then(found).flatten()
+    }
+
+    /// What it is under the simulated Euler steps, (|1 + dt lambda| - 1) / alpha in place of Re lambda tau.
+    pub fn euler_stability(&self, dt_ms: f64) -> Option<Stability> {
+        let found = || stability_of(&self.euler_rates(dt_ms), self.units);
+        self.converged.then(found).flatten()
+    }
+
+    /// Re lambda tau of the modes, and whether they turn.
+    pub(super) fn rates(&self) -> Vec<(f64, bool)> {
         let rate = |mode: &Mode| (mode.real_per_ms * self.tau_ms, mode.imaginary_per_ms != 0.0);
-        let modes: Vec<(f64, bool)> = self.modes.iter().map(rate).collect();
-        self.converged.then(|| stability_of(&modes, self.units)).flatten()
+        self.modes.iter().map(rate).collect()
+    }
+
+    /// (|1 + dt lambda| - 1) / alpha of the modes and of the one for which it is largest, largest first.
+    pub(super) fn euler_rates(&self, dt_ms: f64) -> Vec<(f64, bool)> {
+        let alpha = dt_ms / self.tau_ms;
+        let rate = |factor: f64| (factor - 1.0) / alpha;
+        let mut rates: Vec<(f64, bool)> = self
+            .modes
+            .iter()
+            .map(|mode| {
+                (
+                    rate(mode.euler_factor),
+                    mode.imaginary_per_ms != 0.0 || mode.real_per_ms * dt_ms < -1.0,
+                )
+            })
+            .collect();
+        rates.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let largest = rate(self.euler_radius);
+        // It was found by itself, to its own rounding.
+        let is_among_them = rates.first().is_some_and(|(found, _)| largest - found < 1e-6);
+        if !is_among_them && !rates.is_empty() {
+            rates.insert(0, (largest, self.euler_turns));
+        }
+        rates
     }
 }
 
@@ -265,17 +303,23 @@ pub fn area_spectrum(
         Some(ModeVector { rank, re, im })
     });
 
-    let coupled_radius = farthest
+    // With the error that is made of an eigenvalue: an imaginary part below it is 0.
+    let of_coupled = farthest
         .pairs
         .first()
-        .map(|pair| (1.0 - alpha + alpha * pair.value).norm());
-    let uncoupled_radius = (uncoupled_units > 0).then_some(uncoupled.euler_factor);
+        .map(|pair| (1.0 - alpha + alpha * pair.value, alpha * pair.residual));
+    let of_uncoupled = (uncoupled_units > 0).then(|| ((1.0 - alpha).into(), 0.0));
+    let factors = of_coupled.into_iter().chain(of_uncoupled);
+    let (largest_factor, error): (Complex64, f64) = factors
+        .max_by(|a, b| a.0.norm().total_cmp(&b.0.norm()))
+        .unwrap_or_default();
     let found = leading.converged && farthest.converged && largest.converged;
-    let euler_radius = coupled_radius.into_iter().chain(uncoupled_radius).fold(0.0, f64::max);
+    let euler_radius = largest_factor.norm();
     Spectrum {
         converged: found,
         stable: found.then(|| modes.iter().all(|mode| mode.real_per_ms < 0.0)),
         euler_radius,
+        euler_turns: largest_factor.im.abs() > error || largest_factor.re < 0.0,
         euler_stable: found.then_some(euler_radius < 1.0),
         by_magnitude: by_magnitude.into_iter().map(|(mode, _)| mode).collect(),
         vectors: vectors.collect(),
@@ -326,6 +370,7 @@ mod tests {
             converged: true,
             stable: None,
             euler_radius: 0.0,
+            euler_turns: false,
             euler_stable: None,
             units,
             coupled_units: units,
@@ -340,6 +385,25 @@ mod tests {
         assert_eq!(of(&[(0.2, 0.0), (0.1, 0.0), (0.1, 0.0)]), Some(Stability::Unstable));
         // Two of three computed: the third is not known.
         assert_eq!(of(&[(0.2, 0.0), (0.1, 0.0)]), Some(Stability::SaddleOrUnstable));
+        // Steps of dt = 2 ms: a mode of -1.1 / ms has the factor -1.2 a step, which no slow mode foretells.
+        let overshoots = Spectrum {
+            euler_radius: 1.2,
+            euler_turns: true,
+            ..spectrum(&[(-0.05, 0.0), (-0.1, 0.0)], 3)
+        };
+        assert_eq!(overshoots.stability(), Some(Stability::StableNode));
+        assert_eq!(overshoots.euler_stability(2.0), Some(Stability::Saddle));
+        let still = Spectrum {
+            euler_radius: 0.9,
+            ..spectrum(&[(-0.05, 0.0), (-0.1, 0.0)], 3)
+        };
+        assert_eq!(still.euler_stability(2.0), Some(Stability::StableNode));
+        let turning = Spectrum {
+            euler_radius: 0.98,
+            euler_turns: true,
+            ..still
+        };
+        assert_eq!(turning.euler_stability(2.0), Some(Stability::StableFocus));
         let unknown = Spectrum {
             converged: false,
             ..spectrum(&[(-0.1, 0.0)], 3)

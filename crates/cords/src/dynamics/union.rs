@@ -39,6 +39,8 @@ pub fn ranks_in_union(lists: &[(Vec<f64>, bool)]) -> Vec<Vec<Option<usize>>> {
 pub struct NetworkSpectrum {
     /// What the steady state is.
     pub stability: Option<Stability>,
+    /// What it is under the simulated Euler steps.
+    pub euler_stability: Option<Stability>,
     /// Modes that grow, among those computed.
     pub growing: usize,
     /// Modes that are marginal, among those computed.
@@ -52,8 +54,8 @@ pub struct NetworkSpectrum {
 }
 
 impl NetworkSpectrum {
-    /// None where an area's spectrum is missing or did not converge.
-    pub fn of<'a>(areas: impl IntoIterator<Item = Option<&'a Spectrum>>) -> Option<Self> {
+    /// From the spectra of all areas, `dt_ms` being the Euler step. None where one is missing or did not converge.
+    pub fn of<'a>(areas: impl IntoIterator<Item = Option<&'a Spectrum>>, dt_ms: f64) -> Option<Self> {
         let converged = |spectrum: Option<&'a Spectrum>| spectrum.filter(|spectrum| spectrum.converged);
         let areas: Vec<&Spectrum> = areas.into_iter().map(converged).collect::<Option<_>>()?;
         let mut modes: Vec<(usize, Mode)> = areas
@@ -63,14 +65,23 @@ impl NetworkSpectrum {
             .collect();
         // Stable: of equal modes the lower area comes first.
         modes.sort_by(|a, b| b.1.real_per_ms.total_cmp(&a.1.real_per_ms));
-        let in_taus: Vec<(f64, bool)> = modes
-            .iter()
-            .map(|(area, mode)| (mode.real_per_ms * areas[*area].tau_ms, mode.imaginary_per_ms != 0.0))
-            .collect();
+        let units = areas.iter().map(|spectrum| spectrum.units).sum();
+        let kind = |of: &dyn Fn(&Spectrum) -> Vec<(f64, bool)>| {
+            // By time, as areas may have time constants of their own.
+            let per_ms = |spectrum: &&Spectrum| {
+                let tau_ms = spectrum.tau_ms;
+                of(spectrum).into_iter().map(move |rate| (rate.0 / tau_ms, rate))
+            };
+            let mut rates: Vec<(f64, (f64, bool))> = areas.iter().flat_map(per_ms).collect();
+            rates.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let rates: Vec<(f64, bool)> = rates.into_iter().map(|(_, rate)| rate).collect();
+            stability_of(&rates, units)
+        };
         let counts = areas.iter().map(|spectrum| spectrum.growing_and_marginal());
         let (growing, marginal) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
         Some(Self {
-            stability: stability_of(&in_taus, areas.iter().map(|spectrum| spectrum.units).sum()),
+            stability: kind(&Spectrum::rates),
+            euler_stability: kind(&|spectrum| spectrum.euler_rates(dt_ms)),
             growing,
             marginal,
             stable: modes.iter().all(|(_, mode)| mode.real_per_ms < 0.0),
