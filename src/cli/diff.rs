@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::error::CommandError;
 use super::tables::{Found, find_table, simple_table, tables_of};
 use super::ui::Ui;
+use super::wording::first_names;
 use super::{exit, open_store, project_here};
 use crate::key::{Change, changes};
 use crate::pipeline::suggest;
@@ -98,20 +99,15 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     Ok(if different { exit::DIFFERENT } else { 0 })
 }
 
-/// Stages named at most where tables are not compared.
-const NAMED: usize = 8;
-
 /// That tables were not compared, by their stages: a sweep has hundreds of tables.
 fn unselected_text(tables: &[String]) -> String {
     let stages: BTreeSet<&str> = tables.iter().filter_map(|table| table.split('/').next()).collect();
-    let mut named: Vec<String> = stages.iter().take(NAMED).map(|stage| (*stage).to_owned()).collect();
-    if stages.len() > NAMED {
-        named.push(format!("and {} more stages (`--json` lists all)", stages.len() - NAMED));
-    }
-    let named = named.join(", ");
     let count = tables.len();
     let noun = if count == 1 { "table" } else { "tables" };
-    format!("not compared, since not part of both runs: {count} {noun} of {named}")
+    format!(
+        "not compared, since not part of both runs: {count} {noun} of {}",
+        first_names(stages)
+    )
 }
 
 /// One side of a comparison.

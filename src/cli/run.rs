@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::progress;
 use super::tables::{headline, tables_of};
 use super::ui::Ui;
-use super::wording::{duration, outcomes, reading};
+use super::wording::{duration, first_names, outcomes, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 use crate::fail::{self, FailAt};
 use crate::plan::select;
@@ -180,8 +180,9 @@ fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandErr
             families.push(name);
         }
     }
-    ui.status(&format!("tables: {}", families.join(", ")));
-    ui.status("        `dynvis show @ STAGE/TABLE` shows one, `dynvis diff @-1 @` compares with the run before");
+    let named = first_names(families.iter().map(String::as_str));
+    ui.status(&format!("tables: {named}"));
+    ui.status("        `dynvis show @` lists them, `dynvis show @ STAGE/TABLE` shows one, `dynvis diff @-1 @` compares with the run before");
     let Some(found) = headline(run) else {
         return Ok(());
     };

@@ -52,6 +52,17 @@ pub(crate) fn missing_lines(missing: &MissingFor) -> Vec<String> {
     lines
 }
 
+/// Names in a line that stays short: the first ones, and how many more there are.
+pub(crate) fn first_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const NAMED: usize = 12;
+    let names: Vec<&str> = names.into_iter().collect();
+    let named = names[..names.len().min(NAMED)].join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 /// Seconds as people say them.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {

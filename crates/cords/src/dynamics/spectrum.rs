@@ -275,13 +275,13 @@ pub fn area_spectrum(
 
     let uncoupled = Mode::new(-1.0 / tau, 0.0, 0.0, dt_ms);
     let uncoupled_units = units - coupled_units;
-    // The eigenvectors, and with the modes of uncoupled units among them, as many as are wanted.
+    // With the modes of uncoupled units among them, as many as are wanted, and the vectors of coupled ones where they are.
     let merged = |pairs: &[Eigenpair], count: usize, rank: &dyn Fn(&Mode) -> f64| {
         let mut modes: Vec<(Mode, Option<FullVector>)> = pairs
             .iter()
             .map(|pair| {
                 let (mode, vector) = coupled_mode(jacobian, &coupling, pair, dt_ms);
-                (mode, Some(vector))
+                (mode, options.vectors.then_some(vector))
             })
             .collect();
         let at = modes.iter().position(|(mode, _)| rank(mode) < rank(&uncoupled));
@@ -297,8 +297,7 @@ pub fn area_spectrum(
     let slowest = merged(&leading.pairs, options.modes, &|mode| mode.real_per_ms);
     let by_magnitude = merged(&largest.pairs, options.by_magnitude, &Mode::magnitude_per_ms);
     let modes: Vec<Mode> = slowest.iter().map(|(mode, _)| *mode).collect();
-    let kept = slowest.into_iter().enumerate().filter(|_| options.vectors);
-    let vectors = kept.filter_map(|(rank, (_, vector))| {
+    let vectors = slowest.into_iter().enumerate().filter_map(|(rank, (_, vector))| {
         let [re, im] = vector?.map(|part| part.into_iter().map(|value| value as f32).collect());
         Some(ModeVector { rank, re, im })
     });
