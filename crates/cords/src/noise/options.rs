@@ -142,7 +142,7 @@ impl OutOfMemory for NoiseError {
     }
 }
 
-/// Whether model, images and options fit together, as [`evaluate`] finds them.
+/// Whether model, images and options fit together, as [`evaluate`](super::evaluate()) finds them.
 ///
 /// # Errors
 /// What does not.
