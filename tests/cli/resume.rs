@@ -294,14 +294,14 @@ stages:
   digits:
     dataset: { use: dataset/digits, limit_per_class: 50, side: 16 }
   net:
-    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 96, epochs: 3, batch: 400, checkpoint_minutes: 0 }
+    train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 96, epochs: 30, batch: 400, checkpoint_minutes: 0 }
     resources: { cpu: 1, pools: { licence: 1 } }
 ",
     );
     project.dynvis(&["run", "p.yaml", "digits"]).expect(0);
     let mut child = start(&project, &[]);
+    let worker = wait_until("the worker", || worker_of(child.id()));
     wait_until("a checkpoint", || std::fs::read(checkpoint(&project)?).ok());
-    let worker = worker_of(child.id()).expect("a worker");
     child.kill().expect("killed");
     child.wait().expect("ends");
     // Its batches take seconds, and it ends after one.
