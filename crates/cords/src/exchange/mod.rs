@@ -112,7 +112,10 @@ fn read_safetensors(path: &Path) -> Result<Vec<Entry>, ExchangeError> {
             other => Values::Other(format!("{other:?}")),
         },
     };
-    Ok(tensors.iter().map(entry).collect())
+    let mut entries: Vec<Entry> = tensors.iter().map(entry).collect();
+    // The reader's own order is another one every time.
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
 }
 
 /// Numbers of N bytes each.

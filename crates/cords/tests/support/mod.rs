@@ -87,7 +87,11 @@ impl Fixture {
     /// Float tensors under `prefix`, without it.
     pub(crate) fn parameters<T: Real>(&self, prefix: &str) -> Parameters<T> {
         let mut parameters = Parameters::new();
-        for (name, view) in self.tensors().iter() {
+        let tensors = self.tensors();
+        // The file's own order is another one every time.
+        let mut all: Vec<_> = tensors.iter().collect();
+        all.sort_by_key(|(name, _)| *name);
+        for (name, view) in all {
             if let Some(short) = name.strip_prefix(prefix)
                 && matches!(view.dtype(), Dtype::F64 | Dtype::F32)
             {
