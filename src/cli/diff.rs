@@ -356,7 +356,7 @@ impl Cause {
             "kind" => What::Kind,
             "params" => What::Parameter,
             "code_version" => What::CodeVersion,
-            "inputs" => What::Input,
+            "inputs" | "members" => What::Input,
             "files" => What::File,
             "environment" => What::Environment,
             "outputs" => What::Outputs,

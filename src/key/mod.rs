@@ -81,6 +81,8 @@ pub(crate) struct Identity<'a> {
     pub(crate) params: &'a Json,
     /// Slot -> content.
     pub(crate) inputs: &'a [(String, ContentHash)],
+    /// Slot -> what the kind is told of the member in it; only where it is told anything.
+    pub(crate) members: &'a [(String, String)],
     /// Files from outside the pipeline: slot -> content.
     pub(crate) files: &'a [(String, ContentHash)],
     pub(crate) environment: &'a [(String, Option<String>)],
@@ -105,6 +107,13 @@ fn describe(identity: &Identity, sink: &mut dyn Sink) {
         "inputs",
         &mut identity.inputs.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))),
     );
+    // Most stages are told nothing, and keep the keys that they had before any was.
+    if !identity.members.is_empty() {
+        sink.pairs(
+            "members",
+            &mut identity.members.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))),
+        );
+    }
     sink.pairs(
         "files",
         &mut identity.files.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))),
@@ -274,6 +283,7 @@ mod tests {
             code_version: 1,
             params,
             inputs: &[],
+            members: &[],
             files: &[],
             environment: &[],
             outputs: &[],
@@ -305,6 +315,7 @@ mod tests {
             code_version: 1,
             params,
             inputs: &[],
+            members: &[],
             files: &[],
             environment: &[],
             outputs: &[],

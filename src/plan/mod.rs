@@ -17,7 +17,7 @@ pub(crate) use select::{Request, Selection, SelectionError, select};
 
 use crate::key::{ContentHash, Identity, StageKey, changes, description, stage_key};
 use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
-use crate::stage::{Broken, Conditions, MissingData};
+use crate::stage::{Broken, Conditions, MissingData, members};
 use crate::store::{Attempt, Health, ResultRecord};
 
 /// What is known about files and variables outside the pipeline that a stage reads.
@@ -250,7 +250,7 @@ fn decide_selected(
         .into_iter()
         .filter_map(|(slot, content)| Some((slot, content?)))
         .collect();
-    let key = with_identity(stage, &known, &observed, stage_key);
+    let key = with_identity(pipeline, stage, &known, &observed, stage_key);
     let mut decision = Decision {
         state: State::Run,
         reasons: Vec::new(),
@@ -271,7 +271,7 @@ fn decide_selected(
         return decision;
     }
     // Of a stage that is as it was, nobody asks for the long form.
-    decision.description = Some(with_identity(stage, &known, &observed, description));
+    decision.description = Some(with_identity(pipeline, stage, &known, &observed, description));
     if selection.forces(stage.id) {
         decision.reasons.push(Reason::Forced);
         return decision;
@@ -348,7 +348,7 @@ fn decide_pending(
                 .iter()
                 .filter_map(|(slot, content)| Some((slot.clone(), content.clone()?)))
                 .collect();
-            let after = with_identity(stage, &known, observed, description);
+            let after = with_identity(pipeline, stage, &known, observed, description);
             if let Some(old) = before.get_mut("inputs").and_then(Json::as_object_mut) {
                 let open = |slot: &str| inputs.iter().any(|(s, c)| s == slot && c.is_none());
                 old.retain(|slot, _| !open(slot));
@@ -368,6 +368,7 @@ fn decide_pending(
 }
 
 fn with_identity<T>(
+    pipeline: &Pipeline,
     stage: &Stage,
     inputs: &[(String, ContentHash)],
     observed: &Observed,
@@ -379,11 +380,18 @@ fn with_identity<T>(
         .map(|o| (o.slot.clone(), format!("{:?}", o.artifact)))
         .collect();
     let params = crate::stage::identity_params(stage.kind, &stage.params);
+    let members: Vec<(String, String)> = stage
+        .inputs
+        .iter()
+        .zip(members(pipeline, stage))
+        .filter_map(|(input, member)| Some((input.slot.clone(), member.identity()?)))
+        .collect();
     use_identity(&Identity {
         kind: stage.kind.name(),
         code_version: stage.kind.code_version(),
         params: &params,
         inputs,
+        members: &members,
         files: &observed.files,
         environment: &observed.environment,
         outputs: &outputs,

@@ -148,6 +148,11 @@ pub(super) fn from_changes(pipeline: &Pipeline, stage: &Stage, changes: &[Change
                     slot: rest.to_owned(),
                     producer: producer(rest),
                 },
+                "members" => Reason::Parameter {
+                    path: format!("what `{rest}` is told apart by"),
+                    before: change.before.clone(),
+                    after: change.after.clone(),
+                },
                 "files" => Reason::File { slot: rest.to_owned() },
                 "environment" => Reason::Environment { name: rest.to_owned() },
                 "outputs" => Reason::OutputsChanged,

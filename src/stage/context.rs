@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cords::device::cuda::{Hardware, Precision, Settings};
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, StageError};
+use super::{Artifact, Member, StageError};
 use crate::run::Device;
 use crate::table::Table;
 
@@ -19,6 +19,9 @@ pub(crate) struct Input {
     pub(crate) artifact: Artifact,
     /// The folder with the artifact's files; read-only.
     pub(crate) path: PathBuf,
+    /// Which member it is, for kinds that [see groups](super::Kind::SEES_GROUPS).
+    #[serde(default)]
+    pub(crate) member: Member,
 }
 
 /// Progress of a stage, streamed to the parent.
@@ -90,7 +93,9 @@ impl Context<'_> {
     }
 
     /// Tells the parent how far the stage is.
-    pub(crate) fn report(&mut self, update: Update) {
+    pub(crate) fn report(&mut self, mut update: Update) {
+        // The accuracy of a network that diverged is none.
+        update.figures.retain(|(_, figure)| figure.is_finite());
         (self.said)(Said::Progress(update));
     }
 

@@ -3,7 +3,7 @@
 use cords::data::{ImageSet, SplitImages};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
-use cords::learn::evaluate;
+use cords::learn::{Answers, evaluate};
 use cords::net::{Model, Presentation};
 use cords::noise::wilson_interval;
 use indexmap::IndexMap;
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::noise::model_name;
-use super::{Artifact, Context, DatasetRef, GPU_IMAGES, Kind, ModelRef, Output, SplitName, StageError, Update};
+use super::{Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, Spread, SplitName, StageError, Update};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Evaluate;
@@ -40,22 +40,24 @@ pub(super) struct Params {
 /// One model's result.
 struct Evaluated {
     slot: usize,
+    /// The first slot whose model this one repeats.
+    group: usize,
     network: String,
     seed: u64,
     /// The last phase of its training, and the epochs of all its phases; none where they are not known.
     phase: Option<String>,
     epochs: Option<usize>,
     images: usize,
-    accuracy: f64,
-    cross_entropy: f64,
+    answers: Answers,
 }
 
 impl Kind for Evaluate {
     type Params = Params;
     const NAME: &'static str = "evaluate";
     const SUMMARY: &'static str = "accuracy of models on the same images, with the phase and length of their training";
-    const CODE_VERSION: u32 = 3;
+    const CODE_VERSION: u32 = 4;
     const USES_DEVICE: bool = true;
+    const SEES_GROUPS: bool = true;
 
     fn outputs(_: &Params) -> Vec<Output> {
         vec![
@@ -69,6 +71,7 @@ impl Kind for Evaluate {
         let images = SplitImages::new(&set, params.split.into(), None, 0)?;
         let gpu = context.gpu(Precision::default())?;
         let memory = context.gpu_memory;
+        let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
         let mut evaluated = Vec::new();
         for (slot, reference) in params.models.iter().enumerate() {
             let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
@@ -94,20 +97,20 @@ impl Kind for Evaluate {
             };
             evaluated.push(Evaluated {
                 slot,
+                group: members.group(slot),
                 network: model_name(&model),
                 seed: info.seed,
                 phase: info.phases.last().map(|phase| phase.phase.clone()),
                 epochs: (!info.phases.is_empty()).then(|| info.phases.iter().map(|phase| phase.epochs).sum()),
                 images: cords::learn::Images::len(&images),
-                accuracy: result.accuracy,
-                cross_entropy: result.cross_entropy,
+                answers: result.answers,
             });
             context.report(Update {
                 done: slot as u64 + 1,
                 total: params.models.len() as u64,
                 unit: "models".into(),
                 phase: String::new(),
-                figures: vec![("accuracy".into(), result.accuracy)],
+                figures: vec![("accuracy".into(), result.answers.accuracy)],
                 milestone: true,
             });
         }
@@ -116,6 +119,7 @@ impl Kind for Evaluate {
     }
 }
 
+const DIVERGED: &str = "Images whose logits or activity were not finite; they have no answer";
 const PHASE: &str = "Phase of training that made it";
 const EPOCHS: &str = "Passes over the training images in all phases together";
 
@@ -138,78 +142,82 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             .allow_missing()
             .value("epochs", DType::Int, EPOCHS)
             .allow_missing()
-            .value("accuracy", DType::Float, "Images classified rightly")
+            .value("accuracy", DType::Float, "Images classified rightly, of those that did not diverge; missing where all did")
+            .allow_missing()
             .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
+            .allow_missing()
             .value("accuracy_high", DType::Float, "Upper end of the 95 % interval (Wilson)")
+            .allow_missing()
             .value(
                 "cross_entropy",
                 DType::Float,
-                "Mean cross-entropy; missing where activity diverged",
+                "Mean cross-entropy of images that did not diverge; missing where all did",
             )
             .unit("nat")
             .allow_missing()
-            .value("images", DType::Int, "Number of images"),
+            .value("images", DType::Int, "Number of images")
+            .value("diverged", DType::Int, DIVERGED),
     )?;
     for e in evaluated {
-        let right = (e.accuracy * e.images as f64).round() as usize;
-        let [low, high] = wilson_interval(right, e.images);
+        let answered = e.images - e.answers.diverged;
+        let right = (e.answers.accuracy * answered as f64).round() as usize;
+        let interval = (answered > 0).then(|| wilson_interval(right, answered));
         table.push_row([
             Value::Int(e.slot as i64),
             Value::Text(e.network.clone()),
             Value::Int(e.seed as i64),
             phase_value(&e.phase),
             epochs_value(e.epochs),
-            Value::Float(e.accuracy),
-            Value::Float(low),
-            Value::Float(high),
-            if e.cross_entropy.is_finite() {
-                Value::Float(e.cross_entropy)
-            } else {
-                Value::Null
-            },
+            Value::finite(e.answers.accuracy),
+            Value::optional(interval.map(|[low, _]| low)),
+            Value::optional(interval.map(|[_, high]| high)),
+            Value::finite(e.answers.cross_entropy),
             Value::Int(e.images as i64),
+            Value::Int(e.answers.diverged as i64),
         ])?;
     }
     table.finish()
 }
 
-/// Mean and spread over the models of one network, phase and length.
+/// Mean and spread over the models that repeat each other, of one network, phase and length.
 fn summary_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
         TableSchema::new(
             "summary",
-            "Accuracy by network and training: mean and standard deviation over models",
+            "Accuracy by network and training: mean and standard deviation over models that differ in their seed alone",
         )
+        .key("models", DType::Int, "The stage that gave the models, by all matrix fields but `seed`")
+        .slot_groups("models")
         .key("network", DType::Text, "Kind and number of areas")
         .key("phase", DType::Text, PHASE)
         .allow_missing()
         .key("epochs", DType::Int, EPOCHS)
         .allow_missing()
-        .value("accuracy", DType::Float, "Images classified rightly, mean")
+        .value("accuracy", DType::Float, "Images classified rightly, mean; missing where all diverged")
+        .allow_missing()
         .value("deviation", DType::Float, "Standard deviation over models")
         .allow_missing()
-        .value("n", DType::Int, "Models"),
+        .value("n", DType::Int, "Models with an accuracy")
+        .value("diverged", DType::Int, DIVERGED),
     )?;
-    let mut groups: IndexMap<_, Vec<f64>> = IndexMap::new();
+    let mut groups: IndexMap<_, Vec<&Evaluated>> = IndexMap::new();
     for e in evaluated {
-        let group = (e.network.as_str(), &e.phase, e.epochs);
-        groups.entry(group).or_default().push(e.accuracy);
+        let group = (e.group, e.network.as_str(), &e.phase, e.epochs);
+        groups.entry(group).or_default().push(e);
     }
-    for ((network, phase, epochs), values) in groups {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    for ((group, network, phase, epochs), models) in groups {
+        let accuracies: Vec<f64> = models.iter().map(|e| e.answers.accuracy).collect();
+        let Spread { mean, deviation, n } = Spread::of(&accuracies);
+        let diverged: usize = models.iter().map(|e| e.answers.diverged).sum();
         table.push_row([
+            Value::Int(group as i64),
             Value::Text(network.to_owned()),
             phase_value(phase),
             epochs_value(epochs),
-            Value::Float(mean),
-            if values.len() > 1 {
-                Value::Float(variance.sqrt())
-            } else {
-                Value::Null
-            },
-            Value::Int(values.len() as i64),
+            Value::optional(mean),
+            Value::optional(deviation),
+            Value::Int(n as i64),
+            Value::Int(diverged as i64),
         ])?;
     }
     table.finish()

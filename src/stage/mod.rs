@@ -12,6 +12,7 @@ mod dataset;
 mod evaluate;
 mod fixed_points;
 mod import;
+mod members;
 mod noise;
 mod picture;
 mod predictivity;
@@ -33,6 +34,7 @@ use serde_json::Value as Json;
 
 pub(crate) use conditions::{Broken, Conditions};
 pub(crate) use context::{Context, Input, Said, Update};
+pub(crate) use members::{Member, Members, REPETITION, Spread, members};
 pub(crate) use noise::model_name;
 pub(crate) use reference::{ActivityRef, AnyRef, DatasetRef, ModelRef, RecordingsRef};
 
@@ -348,6 +350,10 @@ pub(crate) trait Kind: Sync {
     /// Whether it computes where [`Context::device`] says. Other kinds compute on the processor.
     const USES_DEVICE: bool = false;
 
+    /// Whether it is told which of its inputs repeat each other and the matrix fields of the others ([`Members`]). They are part
+    /// of its stages' identity then.
+    const SEES_GROUPS: bool = false;
+
     /// Rules that a schema cannot state.
     fn check(_params: &Self::Params) -> Vec<Violation> {
         Vec::new()
@@ -367,6 +373,7 @@ pub(crate) trait AnyKind: Sync {
     fn code_version(&self) -> u32;
     fn keeps_checkpoints(&self) -> bool;
     fn uses_device(&self) -> bool;
+    fn sees_groups(&self) -> bool;
     fn schema(&'static self) -> &'static Json;
     /// Parameters with every default filled in, and the rules that they break.
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
@@ -408,6 +415,10 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn uses_device(&self) -> bool {
         K::USES_DEVICE
+    }
+
+    fn sees_groups(&self) -> bool {
+        K::SEES_GROUPS
     }
 
     fn schema(&'static self) -> &'static Json {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::schema::{ColumnSchema, DType, Role, TableSchema};
 use super::{Fields, Key, TableError, Value};
+use crate::stage::REPETITION;
 
 /// A finished table. See the module documentation of [`super`] for what always holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,15 @@ pub(crate) struct SlotLabel {
     pub(crate) stage: String,
     /// The matrix fields of that member of the stage, in their order.
     pub(crate) fields: Vec<(String, Value)>,
+}
+
+impl SlotLabel {
+    /// The same without a matrix field.
+    fn without(&self, field: &str) -> Self {
+        let mut label = self.clone();
+        label.fields.retain(|(name, _)| name != field);
+        label
+    }
 }
 
 impl Table {
@@ -116,7 +126,8 @@ impl Table {
     ///
     /// A field is left out where the table already has a column of that name with the same values; where the values
     /// differ it is named `column.field`. A number without a label stays, as text. Members that no name or field
-    /// tells apart get ` #number` behind the name, so that keys stay unique.
+    /// tells apart get ` #number` behind the name, so that keys stay unique. Where a number stands for all members that repeat
+    /// each other ([`ColumnSchema::group`]), the matrix field `seed` is left out.
     pub(crate) fn label_slots(&self, labels: &[SlotLabel]) -> Table {
         let mut out = self.clone();
         (out.schema.columns, out.columns) = (Vec::new(), Vec::new());
@@ -125,19 +136,27 @@ impl Table {
                 out.append(schema.clone(), values.clone());
                 continue;
             };
-            let members: Vec<&SlotLabel> = labels.iter().filter(|label| label.slot == *slot).collect();
+            let of_slot = labels.iter().filter(|label| label.slot == *slot);
+            let members: Vec<SlotLabel> = of_slot
+                .map(|label| match schema.group {
+                    true => label.without(REPETITION),
+                    false => label.clone(),
+                })
+                .collect();
             let of_row: Vec<Option<&SlotLabel>> = values
                 .iter()
                 .map(|value| match value {
-                    Value::Int(index) => members.iter().find(|label| label.index as i64 == *index).copied(),
+                    Value::Int(index) => members.iter().find(|label| label.index as i64 == *index),
                     _ => None,
                 })
                 .collect();
 
             let stage = |label: &SlotLabel| {
-                let alike = |other: &&&SlotLabel| other.stage == label.stage && other.fields == label.fields;
+                let alike = |other: &&SlotLabel| other.stage == label.stage && other.fields == label.fields;
                 match members.iter().filter(alike).count() {
                     0 | 1 => label.stage.clone(),
+                    // Those that repeat each other have one number.
+                    _ if schema.group => label.stage.clone(),
                     _ => format!("{} #{}", label.stage, label.index),
                 }
             };
@@ -148,7 +167,7 @@ impl Table {
             });
             let stages = stages.collect();
             let mut text = schema.clone();
-            (text.dtype, text.slot) = (DType::Text, None);
+            (text.dtype, text.slot, text.group) = (DType::Text, None, false);
             out.append(text, stages);
 
             let mut fields: Vec<&str> = Vec::new();

@@ -86,6 +86,10 @@ pub(crate) struct ColumnSchema {
     /// not depend on them; [`super::Table::label_slots`] puts them in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) slot: Option<String>,
+    /// Whether the number is that of the first of several members that repeat each other: the stage without its matrix field
+    /// `seed`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) group: bool,
     /// Whether a value may be absent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) allow_missing: bool,
@@ -104,6 +108,7 @@ impl ColumnSchema {
             role,
             dtype,
             slot: None,
+            group: false,
             allow_missing: false,
             tolerance: Tolerance::default(),
         }
@@ -170,6 +175,13 @@ impl TableSchema {
     /// The input slot whose members the column just appended numbers.
     pub(crate) fn slot(mut self, slot: &str) -> Self {
         self.last().slot = Some(slot.to_owned());
+        self
+    }
+
+    /// The input slot whose members the column just appended numbers, by the first of those that repeat each other.
+    pub(crate) fn slot_groups(mut self, slot: &str) -> Self {
+        self = self.slot(slot);
+        self.last().group = true;
         self
     }
 

@@ -324,7 +324,7 @@ fn both_networks_learn_to_tell_gratings_apart() {
     trained.into_model(info(&config)).save(&path).expect("saved");
     let evaluation = evaluate(&Cpu, &Model::load(&path).expect("loaded"), &validation, None).expect("evaluated");
     assert_eq!(
-        (evaluation.accuracy, evaluation.cross_entropy),
+        (evaluation.answers.accuracy, evaluation.answers.cross_entropy),
         (last.validation_accuracy, last.validation_loss)
     );
     assert_eq!(evaluation.logits.len(), 41 * 2);
@@ -347,7 +347,7 @@ fn both_networks_learn_to_tell_gratings_apart() {
     let last = cnn.epochs.last().expect("epochs").clone();
     assert!(last.validation_accuracy > 0.9, "CNN: {last:?}");
     let evaluation = evaluate(&Cpu, &cnn.into_model(ModelInfo::default()), &validation, None).expect("evaluated");
-    assert_eq!(evaluation.accuracy, last.validation_accuracy);
+    assert_eq!(evaluation.answers.accuracy, last.validation_accuracy);
 }
 
 /// The least memory that will do leads to the same bits, and one byte less is refused before anything is computed.

@@ -13,7 +13,7 @@ use crate::plan::{Decision, Reason, State};
 use crate::run::resources::{GpuLease, Gpus};
 use crate::run::worker::{self, WorkerSpec};
 use crate::run::{Device, Event, RunError};
-use crate::stage::Input;
+use crate::stage::{Input, members};
 use crate::store::Execution;
 
 /// What a stage wants besides threads.
@@ -177,16 +177,19 @@ impl Dispatcher<'_> {
         }
         let scratch = self.store.scratch(&key)?;
         fail::at(Step::Scratch).map_err(RunError::Spawn)?;
+        let mut told = members(self.pipeline, stage).into_iter();
         let inputs = stage
             .inputs
             .iter()
             .filter_map(|input| {
+                let member = told.next().unwrap_or_default();
                 let settled = self.settled[input.producer.0].as_ref()?;
                 let (_, content) = settled.outputs.iter().find(|(s, _)| *s == input.output)?;
                 Some(Input {
                     slot: input.slot.clone(),
                     artifact: input.artifact,
                     path: self.store.object(content),
+                    member,
                 })
             })
             .collect();

@@ -24,7 +24,7 @@ impl Kind for Train {
     const NAME: &'static str = "train";
     const SUMMARY: &'static str =
         "train a CordsNet directly or in the published phases, or its feed-forward twin: one phase a stage";
-    const CODE_VERSION: u32 = 4;
+    const CODE_VERSION: u32 = 5;
     const KEEPS_CHECKPOINTS: bool = true;
     const USES_DEVICE: bool = true;
 

@@ -30,14 +30,20 @@ pub(super) fn training_table(params: &Params, epochs: &[EpochRecord]) -> Result<
         .value(
             "validation_cross_entropy",
             DType::Float,
-            "Validation cross-entropy at the end of the stimulus; missing where activity diverged",
+            "Validation cross-entropy at the end of the stimulus, of images that did not diverge; missing where all did",
         )
         .unit("nat")
         .allow_missing()
         .value(
             "validation_accuracy",
             DType::Float,
-            "Validation images classified rightly",
+            "Validation images classified rightly, of those that did not diverge; missing where all did",
+        )
+        .allow_missing()
+        .value(
+            "validation_diverged",
+            DType::Int,
+            "Validation images whose logits or activity were not finite",
         )
         .value("learning_rate", DType::Float, "Learning rate of the last step")
         .value(
@@ -64,7 +70,8 @@ pub(super) fn training_table(params: &Params, epochs: &[EpochRecord]) -> Result<
         }
         row.extend([
             Value::finite(r.validation_loss),
-            Value::Float(r.validation_accuracy),
+            Value::finite(r.validation_accuracy),
+            Value::Int(r.validation_diverged as i64),
             Value::Float(r.learning_rate),
             Value::Float(r.gradient_norm),
         ]);
@@ -93,20 +100,27 @@ pub(super) fn windows_table(windows: &[WindowRecord]) -> Result<Table, TableErro
         .value(
             "accuracy",
             DType::Float,
-            "Validation images classified rightly, mean over the window",
+            "Validation images classified rightly, mean over the window; missing where all diverged",
         )
+        .allow_missing()
         .value(
             "cross_entropy",
             DType::Float,
-            "Validation cross-entropy, mean over the window; missing where activity diverged",
+            "Validation cross-entropy, mean over the window; missing where all diverged",
         )
         .unit("nat")
-        .allow_missing(),
+        .allow_missing()
+        .value(
+            "diverged",
+            DType::Int,
+            "Validation images whose logits or activity were not finite at the window's end; they have no answer",
+        ),
     )?;
     for w in windows {
         let mut row = vec![Value::Int(w.epoch as i64 + 1)];
-        row.extend([w.start_ms, w.end_ms, w.accuracy].map(Value::Float));
-        row.push(Value::finite(w.cross_entropy));
+        row.extend([w.start_ms, w.end_ms].map(Value::Float));
+        row.extend([w.accuracy, w.cross_entropy].map(Value::finite));
+        row.push(Value::Int(w.diverged as i64));
         table.push_row(row)?;
     }
     table.finish()
@@ -190,14 +204,18 @@ pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<
             "The CNN before and after its batch norms were folded in, on the validation images",
         )
         .key("form", DType::Text, "batch norm, or folded")
-        .value("accuracy", DType::Float, "Images classified rightly")
-        .value("cross_entropy", DType::Float, "Mean cross-entropy")
+        .value("accuracy", DType::Float, "Images classified rightly; missing where all diverged")
+        .allow_missing()
+        .value("cross_entropy", DType::Float, "Mean cross-entropy; missing where all diverged")
         .unit("nat")
+        .allow_missing()
+        .value("diverged", DType::Int, "Images whose logits or activity were not finite; they have no answer")
         .value(
             "difference",
             DType::Float,
             "Largest difference from the first form's logits, as a share of the largest logit",
         )
+        .allow_missing()
         .tolerance(1e-5, 0.0),
     )?;
     let largest = normed
@@ -209,9 +227,10 @@ pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<
     for (form, evaluation, difference) in [("batch norm", normed, 0.0), ("folded", folded, difference / largest)] {
         table.push_row([
             Value::Text(form.into()),
-            Value::Float(evaluation.accuracy),
-            Value::Float(evaluation.cross_entropy),
-            Value::Float(f64::from(difference)),
+            Value::finite(evaluation.answers.accuracy),
+            Value::finite(evaluation.answers.cross_entropy),
+            Value::Int(evaluation.answers.diverged as i64),
+            Value::finite(f64::from(difference)),
         ])?;
     }
     table.finish()

@@ -191,6 +191,28 @@ fn label(index: usize, stage: &str, fields: &[(&str, Value)]) -> SlotLabel {
     }
 }
 
+/// A mean over seeds is that of the stage without its seed.
+#[test]
+fn the_number_of_a_group_becomes_the_stage_without_its_seed() {
+    let schema = TableSchema::new("summary", "")
+        .key("models", DType::Int, "")
+        .slot_groups("models")
+        .value("accuracy", DType::Float, "");
+    let mut writer = TableWriter::new(schema).unwrap();
+    for (model, accuracy) in [(0, 0.5), (1, 0.6), (3, 0.7)] {
+        writer.push_row([Value::Int(model), Value::Float(accuracy)]).unwrap();
+    }
+    let of = |index, dt, seed| label(index, "cordsnet", &[("dt", Value::Int(dt)), ("seed", Value::Int(seed))]);
+    let labels = [label(0, "cnn", &[]), of(1, 1, 0), of(2, 1, 1), of(3, 5, 0), of(4, 5, 1)];
+    let labelled = writer.finish().unwrap().label_slots(&labels);
+    let names: Vec<&str> = labelled.schema().columns.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["models", "dt", "accuracy"]);
+    assert_eq!(labelled.column("models").unwrap(), ["cnn", "cordsnet", "cordsnet"].map(Value::from));
+    assert_eq!(labelled.column("dt").unwrap(), [Value::Null, Value::Int(1), Value::Int(5)]);
+    labelled.check_keys().unwrap();
+    assert_eq!(labelled.label_slots(&labels), labelled, "labelling twice changes nothing");
+}
+
 #[test]
 fn slot_numbers_become_stage_names_and_matrix_fields() {
     let table = noise_rows(&[(0, 0.0, 0.9, 1.0), (1, 0.0, 0.8, 1.0), (7, 0.0, 0.7, 1.0)]);

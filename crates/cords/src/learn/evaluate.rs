@@ -2,7 +2,7 @@
 
 use super::rollout::largest_index;
 use super::{Images, TrainError};
-use crate::device::Device;
+use crate::device::{Device, Maps};
 use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, Weights, cordsnet_others};
 
 /// How well a network does on a set of images.
@@ -10,12 +10,59 @@ use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, 
 pub struct Evaluation {
     /// Logits `[images, classes]`, at the end of the stimulus.
     pub logits: Vec<f32>,
-    /// Share of images classified rightly.
+    /// The answers, at the end of the stimulus.
+    pub answers: Answers,
+    /// The answers after every step of the stimulus; empty for a CNN.
+    pub over_time: Vec<Answers>,
+}
+
+/// Answers to a set of images. An image has diverged where a logit or the activity of any unit is not finite: it has no answer and
+/// counts neither as right nor as wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answers {
+    /// Share of the images with an answer that are classified rightly; NaN where all diverged.
     pub accuracy: f64,
-    /// Mean cross-entropy.
+    /// Mean cross-entropy over the images with an answer; NaN where all diverged.
     pub cross_entropy: f64,
-    /// Accuracy and mean cross-entropy after every step of the stimulus; empty for a CNN.
-    pub over_time: Vec<[f64; 2]>,
+    /// Images that diverged.
+    pub diverged: usize,
+}
+
+impl Answers {
+    fn of(images: usize, sums: Sums) -> Self {
+        let answered = (images - sums.diverged) as f64;
+        Self {
+            // 0/0 is NaN.
+            accuracy: sums.right as f64 / answered,
+            cross_entropy: sums.cross_entropy / answered,
+            diverged: sums.diverged,
+        }
+    }
+}
+
+/// Answers, not yet divided by the number of images.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    right: usize,
+    cross_entropy: f64,
+    diverged: usize,
+}
+
+impl Sums {
+    /// Of logits, and the cross-entropy of each image.
+    fn of(logits: &[f32], labels: &[u32], cross_entropy: &[f64], diverged: &[bool]) -> Self {
+        let rows = logits.chunks_exact(logits.len() / labels.len());
+        let images = rows.zip(labels).zip(cross_entropy).zip(diverged);
+        images.fold(Self::default(), |mut sums, (((row, label), entropy), diverged)| {
+            if *diverged || row.iter().any(|logit| !logit.is_finite()) {
+                sums.diverged += 1;
+            } else {
+                sums.right += usize::from(largest_index(row) == *label as usize);
+                sums.cross_entropy += entropy;
+            }
+            sums
+        })
+    }
 }
 
 /// Evaluates a model file's network on a device: a CordsNet from its spontaneous state through one stimulus, a CNN at once.
@@ -104,8 +151,8 @@ struct Task<'a> {
     first: usize,
     labels: Vec<u32>,
     logits: &'a mut [f32],
-    /// Summed right answers and cross-entropy, per step.
-    over_time: Vec<[f64; 2]>,
+    /// Per step.
+    over_time: Vec<Sums>,
 }
 
 fn tasks<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<Task<'a>> {
@@ -138,19 +185,38 @@ pub(crate) fn load(images: &dyn Images, first: usize, count: usize) -> Vec<f32> 
     values
 }
 
-fn finish(tasks: &[Task<'_>], count: usize) -> Vec<[f64; 2]> {
+fn finish(tasks: &[Task<'_>], images: usize) -> Vec<Answers> {
     let steps = tasks.first().map_or(0, |task| task.over_time.len());
-    let mean =
-        |step: usize, part: usize| tasks.iter().map(|task| task.over_time[step][part]).sum::<f64>() / count as f64;
-    (0..steps).map(|step| [mean(step, 0), mean(step, 1)]).collect()
+    let answers = |step: usize| {
+        let sums = tasks.iter().map(|task| task.over_time[step]);
+        let sums = sums.fold(Sums::default(), |all, sums| Sums {
+            right: all.right + sums.right,
+            cross_entropy: all.cross_entropy + sums.cross_entropy,
+            diverged: all.diverged + sums.diverged,
+        });
+        Answers::of(images, sums)
+    };
+    (0..steps).map(answers).collect()
 }
 
-/// Logits that are not finite are no answer.
-fn count_right(logits: &[f32], labels: &[u32]) -> usize {
-    let rows = logits.chunks_exact(logits.len() / labels.len());
-    rows.zip(labels)
-        .filter(|(row, label)| row.iter().all(|logit| logit.is_finite()) && largest_index(row) == **label as usize)
-        .count()
+/// Which images of a group have activity that is not finite, where any has. Activations hide it from the logits: ReLU(NaN) is 0.
+pub(crate) fn diverged<D: Device<f32>>(device: &D, activity: &[(Maps, &D::Buffer)], batch: usize) -> Vec<bool> {
+    let mut tally = D::Tally::default();
+    for (_, activity) in activity {
+        device.max_abs(activity, &mut tally);
+    }
+    let mut diverged = vec![false; batch];
+    if device.read(&mut tally).concat().iter().all(|largest| largest.is_finite()) {
+        return diverged;
+    }
+    for (maps, activity) in activity {
+        let mut host = vec![0.0f32; maps.len()];
+        device.download_maps(*maps, activity, &mut host);
+        for (diverged, image) in diverged.iter_mut().zip(host.chunks_exact(maps.len() / batch)) {
+            *diverged |= image.iter().any(|r| !r.is_finite());
+        }
+    }
+    diverged
 }
 
 /// One stimulus for every image, from the spontaneous state.
@@ -193,19 +259,26 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
             connections.read_out(&mut scratch.work, batch, &now, &mut pooled, &mut out);
             device.cross_entropy(classes, &out, &labels, 0.0, &mut gradient, &mut tally);
             device.download_maps(logit_maps, &out, task.logits);
-            let right = count_right(task.logits, &task.labels) as f64;
+            let entropy = device.read(&mut tally).concat();
+            let areas = now.iter().enumerate();
+            let activity: Vec<_> = areas.map(|(area, r)| (connections.maps(area, batch), r)).collect();
+            let diverged = diverged(device, &activity, batch);
             task.over_time
-                .push([right, device.read(&mut tally).concat().iter().sum()]);
+                .push(Sums::of(task.logits, &task.labels, &entropy, &diverged));
         }
     });
     let over_time = finish(&groups, images.len());
-    let [accuracy, cross_entropy] = over_time.last().copied().unwrap_or_default();
     Evaluation {
         logits,
-        accuracy,
-        cross_entropy,
+        answers: last(&over_time),
         over_time,
     }
+}
+
+/// The answers after the last step. Without any step, and without images, there are none.
+fn last(over_time: &[Answers]) -> Answers {
+    let none = Answers::of(0, Sums::default());
+    over_time.last().copied().unwrap_or(none)
 }
 
 /// One evaluation-mode pass for every image.
@@ -217,7 +290,12 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
     device.for_each(&mut groups, |_, task| {
         let batch = task.labels.len();
         let values = load(images, task.first, batch);
-        task.logits.copy_from_slice(&cnn.logits_eval(&values, batch));
+        let image_maps = ConvName::InpConv.shape(cnn.architecture()).in_maps(batch);
+        let mut shown = device.zeros_maps(image_maps);
+        device.upload_maps(image_maps, &values, &mut shown);
+        let (answer, activity) = cnn.evaluate_group(&shown, batch);
+        task.logits.copy_from_slice(&answer);
+        let diverged = diverged(device, &cnn.with_maps(&activity, batch), batch);
         let maps = ConvName::Readout.shape(cnn.architecture()).out_maps(batch);
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, task.logits, &mut uploaded);
@@ -225,15 +303,14 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         let mut labels = D::Labels::default();
         device.upload_labels(&task.labels, &mut labels);
         device.cross_entropy(classes, &uploaded, &labels, 0.0, &mut gradient, &mut tally);
-        let right = count_right(task.logits, &task.labels) as f64;
+        let entropy = device.read(&mut tally).concat();
         task.over_time
-            .push([right, device.read(&mut tally).concat().iter().sum()]);
+            .push(Sums::of(task.logits, &task.labels, &entropy, &diverged));
     });
-    let [accuracy, cross_entropy] = finish(&groups, images.len()).last().copied().unwrap_or_default();
+    let answers = last(&finish(&groups, images.len()));
     Evaluation {
         logits,
-        accuracy,
-        cross_entropy,
+        answers,
         over_time: Vec::new(),
     }
 }

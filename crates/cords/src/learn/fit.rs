@@ -89,10 +89,12 @@ pub struct EpochRecord {
     pub return_term: f64,
     /// Share of training images classified rightly (as augmented, while the weights were changing).
     pub accuracy: f64,
-    /// Validation cross-entropy, at the end of the stimulus.
+    /// Validation cross-entropy, at the end of the stimulus; NaN where all images diverged.
     pub validation_loss: f64,
-    /// Share of validation images classified rightly.
+    /// Share of validation images classified rightly; NaN where all diverged.
     pub validation_accuracy: f64,
+    /// Validation images that diverged, which have no answer.
+    pub validation_diverged: usize,
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Norm of the gradient before clipping, mean over steps.
@@ -106,7 +108,7 @@ pub struct EpochRecord {
 }
 
 /// Numbers of an epoch's record.
-const VALUES: usize = 12;
+const VALUES: usize = 13;
 
 impl EpochRecord {
     fn new(epoch: usize, images: usize) -> Self {
@@ -125,6 +127,7 @@ impl EpochRecord {
             self.accuracy,
             self.validation_loss,
             self.validation_accuracy,
+            self.validation_diverged as f64,
             self.learning_rate,
             self.gradient_norm,
             self.seconds,
@@ -141,6 +144,7 @@ impl EpochRecord {
             accuracy,
             validation_loss,
             validation_accuracy,
+            validation_diverged,
             learning_rate,
             gradient_norm,
             seconds,
@@ -154,6 +158,7 @@ impl EpochRecord {
             accuracy,
             validation_loss,
             validation_accuracy,
+            validation_diverged: validation_diverged as usize,
             learning_rate,
             gradient_norm,
             seconds,
@@ -479,8 +484,9 @@ fn run(
         let evaluation = trainee.evaluate(epoch, data.validation);
         trainee.check()?;
         let record = EpochRecord {
-            validation_loss: evaluation.cross_entropy,
-            validation_accuracy: evaluation.accuracy,
+            validation_loss: evaluation.answers.cross_entropy,
+            validation_accuracy: evaluation.answers.accuracy,
+            validation_diverged: evaluation.answers.diverged,
             seconds: course.seconds(),
             ..course.record.clone()
         };

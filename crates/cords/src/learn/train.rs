@@ -1,7 +1,7 @@
 //! The two kinds of network in training, and what starts them. The loop itself is in `fit`.
 
 use super::cnn_gradient::{CnnBatch, cnn_batch, update_running, write_running};
-use super::evaluate::{Evaluation, check_images, evaluate_cnn, evaluate_trials};
+use super::evaluate::{Answers, Evaluation, check_images, evaluate_cnn, evaluate_trials};
 use super::fit::{StepResult, Trainee, fit};
 use super::gradient::{BatchGradient, zero_gradients};
 use super::memory::{Memory, Plan};
@@ -26,30 +26,34 @@ pub struct WindowRecord {
     pub start_ms: f64,
     /// Its end.
     pub end_ms: f64,
-    /// Share of validation images classified rightly, mean over the window's steps.
+    /// Share of validation images classified rightly, mean over the window's steps; NaN where all diverged.
     pub accuracy: f64,
-    /// Validation cross-entropy, mean over the window's steps.
+    /// Validation cross-entropy, mean over the window's steps; NaN where all diverged.
     pub cross_entropy: f64,
+    /// Validation images that had diverged by the window's end.
+    pub diverged: usize,
 }
 
 impl WindowRecord {
-    fn values(&self) -> [f64; 5] {
+    fn values(&self) -> [f64; 6] {
         [
             self.epoch as f64,
             self.start_ms,
             self.end_ms,
             self.accuracy,
             self.cross_entropy,
+            self.diverged as f64,
         ]
     }
 
-    fn from_values([epoch, start_ms, end_ms, accuracy, cross_entropy]: [f64; 5]) -> Self {
+    fn from_values([epoch, start_ms, end_ms, accuracy, cross_entropy, diverged]: [f64; 6]) -> Self {
         Self {
             epoch: epoch as usize,
             start_ms,
             end_ms,
             accuracy,
             cross_entropy,
+            diverged: diverged as usize,
         }
     }
 }
@@ -455,17 +459,18 @@ pub(crate) fn check_data(architecture: &Architecture, data: &Data<'_>) -> Result
 }
 
 /// Means over windows of `window_ms` from stimulus onset; the last one may be shorter.
-fn time_windows(epoch: usize, over_time: &[[f64; 2]], dt_ms: f64, window_ms: f64) -> Vec<WindowRecord> {
+fn time_windows(epoch: usize, over_time: &[Answers], dt_ms: f64, window_ms: f64) -> Vec<WindowRecord> {
     let steps = ((window_ms / dt_ms).round() as usize).max(1);
-    let window = |(index, part): (usize, &[[f64; 2]])| {
-        let mean = |which: usize| part.iter().map(|step| step[which]).sum::<f64>() / part.len() as f64;
+    let window = |(index, part): (usize, &[Answers])| {
+        let mean = |of: fn(&Answers) -> f64| part.iter().map(of).sum::<f64>() / part.len() as f64;
         let first = index * steps;
         WindowRecord {
             epoch,
             start_ms: first as f64 * dt_ms,
             end_ms: (first + part.len()) as f64 * dt_ms,
-            accuracy: mean(0),
-            cross_entropy: mean(1),
+            accuracy: mean(|answers| answers.accuracy),
+            cross_entropy: mean(|answers| answers.cross_entropy),
+            diverged: part.last().map_or(0, |answers| answers.diverged),
         }
     };
     over_time.chunks(steps).enumerate().map(window).collect()

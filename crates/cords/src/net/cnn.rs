@@ -456,6 +456,12 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
         (host, activity)
     }
 
+    /// The activity of every area, as [`evaluate_group`](Self::evaluate_group) gives it, with its shape.
+    pub(crate) fn with_maps<'a>(&self, activity: &'a [D::Buffer], batch: usize) -> Vec<(Maps, &'a D::Buffer)> {
+        let maps = |area: usize| ConvName::Recurrent(area).shape(self.architecture()).out_maps(batch);
+        activity.iter().enumerate().map(|(area, r)| (maps(area), r)).collect()
+    }
+
     /// Logits `[batch, classes]` and the activity of every area `[batch, channels, side, side]`, in evaluation mode.
     pub fn evaluate(&self, images: &[T], batch: usize) -> (Vec<T>, Vec<Vec<T>>) {
         let device = self.device();

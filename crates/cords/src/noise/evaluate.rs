@@ -11,7 +11,8 @@ use super::shown::{Clean, MeanFrame, Shown};
 use super::statistics::{Score, wilson_interval};
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
-use crate::device::{Device, NormalNoise};
+use crate::device::{Device, Maps, NormalNoise};
+use crate::learn::diverged;
 use crate::net::{Cnn, CordsNet, Input, Model, NeuralNoise, State, View};
 use crate::progress::Counter;
 use crate::rng::Stream;
@@ -23,14 +24,17 @@ pub struct TimePoint {
     pub time_ms: f64,
     /// Images classified correctly.
     pub correct: usize,
-    /// Fraction of images classified correctly.
-    pub accuracy: f64,
+    /// Images whose logits or activity were not finite then: they have no answer.
+    pub diverged: usize,
+    /// Fraction of the images with an answer that were classified correctly; none where all diverged.
+    pub accuracy: Option<f64>,
 }
 
 /// How far an area's activity is from that of the unperturbed network on the unperturbed image, at the end of the presentation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AreaChange {
-    /// E |dr|^2 / E |r|^2 over images and units; none where activity is 0 or not finite.
+    /// E |dr|^2 / E |r|^2 over units and the images that diverged neither with nor without the perturbation; none where activity is 0
+    /// or there are no such images.
     pub change: Option<f64>,
     /// The same over E |dx|^2 / E |x|^2 of one normalised frame x (a CordsNet's last one, a CNN's first): how much of a frame's
     /// noise is left. None where the images have no noise.
@@ -48,21 +52,22 @@ pub struct NoiseResult {
     /// noise, that of the first step's draws; of silencing, the fraction of units; of noise on weights, its root mean square
     /// relative to the weights.
     pub achieved: f64,
-    /// Whether each image was classified correctly, in the order in which they were given.
-    pub right: Vec<bool>,
+    /// Whether each image was classified correctly, in the order in which they were given; none where it diverged.
+    pub right: Vec<Option<bool>>,
     /// Images classified correctly.
     pub correct: usize,
-    /// Fraction classified correctly.
-    pub accuracy: f64,
+    /// Fraction of the images that did not diverge; none where all did.
+    pub accuracy: Option<f64>,
     /// Its 95 % interval (Wilson).
-    pub accuracy_interval: [f64; 2],
-    /// Fraction whose label is among the five largest logits; only with more than five classes.
+    pub accuracy_interval: Option<[f64; 2]>,
+    /// Fraction of the images that did not diverge whose label is among the five largest logits; only with more than five classes.
     pub top5: Option<f64>,
     /// Its 95 % interval (Wilson).
     pub top5_interval: Option<[f64; 2]>,
-    /// Mean cross-entropy in nats over the images with finite activity and logits; none where there are no such images.
+    /// Mean cross-entropy in nats over the images that did not diverge; none where all did.
     pub cross_entropy: Option<f64>,
-    /// Images whose logits, or a CordsNet's activity, were not finite (counted as wrong).
+    /// Images that diverged: whose logits, or the activity of any unit, were not finite. They have no answer and count neither as
+    /// right nor as wrong.
     pub diverged: usize,
     /// Accuracy after every step; empty for a CNN.
     pub over_time: Vec<TimePoint>,
@@ -73,8 +78,8 @@ pub struct NoiseResult {
 /// What one group of images gives under one condition.
 struct Seen<D: Device<f32>> {
     scores: Vec<Score>,
-    /// Correct answers after every step.
-    correct_at: Vec<usize>,
+    /// Correct answers after every step, and images that had diverged.
+    correct_at: Vec<[usize; 2]>,
     /// Sum of squares of the noise, and how many values it is of.
     noise: (f64, u64),
     /// One normalised frame, where it was not clean.
@@ -86,7 +91,7 @@ struct Seen<D: Device<f32>> {
 /// What a group of images adds to the result of its condition.
 struct GroupScore {
     scores: Vec<Score>,
-    correct_at: Vec<usize>,
+    correct_at: Vec<[usize; 2]>,
     noise: (f64, u64),
     /// Squares of the change and of the whole, of the frame and of every area.
     frame: [f64; 2],
@@ -199,8 +204,6 @@ fn score_group<D: Device<f32>>(
 ) -> Vec<GroupScore> {
     let labels: Vec<u32> = clean.images.iter().map(|image| set.label(*image as usize)).collect();
     let undisturbed = look(intact, observer, options, clean, None, &labels);
-    let whole = clean.squares(&clean.normalised);
-    let areas: Vec<f64> = undisturbed.activity.iter().map(|r| clean.squares(r)).collect();
     let conditions = course.conditions.iter().map(|index| &options.conditions[*index]);
     conditions
         .map(|condition| {
@@ -211,23 +214,62 @@ fn score_group<D: Device<f32>>(
                 other = look(&course.network, observer, options, clean, Some(condition), &labels);
                 &other
             };
-            let frame = seen.frame.as_ref();
-            let changed = |(r, clean_r): (&D::Buffer, &D::Buffer)| clean.difference(r, clean_r);
-            let changes = seen.activity.iter().zip(&undisturbed.activity).map(changed);
             let score = GroupScore {
                 scores: seen.scores.clone(),
                 correct_at: seen.correct_at.clone(),
                 noise: seen.noise,
-                frame: [
-                    frame.map_or(0.0, |frame| clean.difference(frame, &clean.normalised)),
-                    whole,
-                ],
-                areas: changes.zip(&areas).map(|(change, whole)| [change, *whole]).collect(),
+                ..changes(intact, clean, seen, &undisturbed)
             };
             done.add();
             score
         })
         .collect()
+}
+
+/// How much of the frame and of every area's activity differs from what the intact network sees and does without noise.
+fn changes<D: Device<f32>>(
+    intact: &Network<D>,
+    clean: &Clean<'_, D>,
+    seen: &Seen<D>,
+    undisturbed: &Seen<D>,
+) -> GroupScore {
+    let device = clean.device();
+    let batch = seen.scores.len();
+    // Images that diverged would make a sum over all of them no number; they are left out of both.
+    let lost: Vec<bool> = seen
+        .scores
+        .iter()
+        .zip(&undisturbed.scores)
+        .map(|(a, b)| a.has_diverged() || b.has_diverged())
+        .collect();
+    let kept = |maps: Maps, buffer: &D::Buffer| -> D::Buffer {
+        let mut host = vec![0.0f32; maps.len()];
+        device.download_maps(maps, buffer, &mut host);
+        let images = host.chunks_exact_mut(maps.len() / batch).zip(&lost);
+        images.filter(|(_, lost)| **lost).for_each(|(image, _)| image.fill(0.0));
+        let mut out = device.zeros_maps(maps);
+        device.upload_maps(maps, &host, &mut out);
+        out
+    };
+    let compare = |maps: Maps, x: &D::Buffer, y: &D::Buffer| -> [f64; 2] {
+        if lost.contains(&true) {
+            let (x, y) = (kept(maps, x), kept(maps, y));
+            [clean.difference(&x, &y), clean.squares(&y)]
+        } else {
+            [clean.difference(x, y), clean.squares(y)]
+        }
+    };
+    let shown = seen.frame.as_ref().unwrap_or(&clean.normalised);
+    let areas = seen.activity.iter().zip(&undisturbed.activity).enumerate();
+    GroupScore {
+        scores: Vec::new(),
+        correct_at: Vec::new(),
+        noise: (0.0, 0),
+        frame: compare(clean.maps, shown, &clean.normalised),
+        areas: areas
+            .map(|(area, (x, y))| compare(intact.area_maps(area, batch), x, y))
+            .collect(),
+    }
 }
 
 /// Shows a network a group of images under a condition.
@@ -292,7 +334,8 @@ fn watch<D: Device<f32>>(
                 *score = Score::DIVERGED;
             }
         }
-        correct_at.push(scores.iter().filter(|score| score.rank == 0).count());
+        let count = |is: fn(&Score) -> bool| scores.iter().filter(|score| is(score)).count();
+        correct_at.push([count(|score| score.rank == 0), count(Score::has_diverged)]);
         if step + 1 == steps {
             activity = view.buffers().iter().map(|r| device.duplicate(r)).collect();
         }
@@ -342,7 +385,7 @@ fn drawn<D: Device<f32>>(net: &CordsNet<f32, D>, neural: &NeuralNoise, clean: &C
     let (mut squares, mut values) = (0.0, 0);
     for area in &neural.areas {
         let [channels, side, _] = net.area_shape(*area);
-        let maps = crate::device::Maps {
+        let maps = Maps {
             batch: neural.images.len(),
             channels,
             side,
@@ -374,6 +417,27 @@ fn is_finite(state: &State<f32>, i: usize) -> bool {
     state.areas.iter().all(finite)
 }
 
+/// What a CNN says of a group of images, of which some may have activity that is not finite.
+fn score_cnn<D: Device<f32>>(
+    cnn: &Cnn<f32, D>,
+    logits: &[f32],
+    activity: &[D::Buffer],
+    labels: &[u32],
+) -> Vec<Score> {
+    let batch = labels.len();
+    let lost = diverged(cnn.device(), &cnn.with_maps(activity, batch), batch);
+    without(score(logits, labels), &lost)
+}
+
+/// Scores of which those of lost images are none.
+fn without(mut scores: Vec<Score>, lost: &[bool]) -> Vec<Score> {
+    let images = scores.iter_mut().zip(lost);
+    images
+        .filter(|(_, lost)| **lost)
+        .for_each(|(score, _)| *score = Score::DIVERGED);
+    scores
+}
+
 /// A CNN on frames.
 fn glance<D: Device<f32>>(
     cnn: &Cnn<f32, D>,
@@ -388,7 +452,7 @@ fn glance<D: Device<f32>>(
     let Some(mut shown) = shown else {
         let (logits, activity) = cnn.evaluate_group(&clean.normalised, batch);
         return Seen {
-            scores: score(&logits, labels),
+            scores: score_cnn(cnn, &logits, &activity, labels),
             correct_at: Vec::new(),
             noise: (0.0, 0),
             frame: None,
@@ -401,18 +465,21 @@ fn glance<D: Device<f32>>(
     };
     let first_only = shown.is_held() || observer == Observer::CnnFirstFrame;
     let frames = if first_only { 1 } else { steps };
-    let (logits, frame, activity) = match observer {
+    let (scores, frame, activity) = match observer {
         Observer::CnnMeanLogits => {
             let mut sum: Vec<f64> = Vec::new();
             let mut frame = device.zeros_maps(clean.maps);
+            let mut lost = vec![false; batch];
             for step in 0..frames {
                 shown.write(step, &mut frame);
-                let (logits, _) = cnn.evaluate_group(&frame, batch);
+                let (logits, activity) = cnn.evaluate_group(&frame, batch);
+                let now = diverged(device, &cnn.with_maps(&activity, batch), batch);
+                lost.iter_mut().zip(now).for_each(|(lost, now)| *lost |= now);
                 sum.resize(logits.len(), 0.0);
                 sum.iter_mut().zip(logits).for_each(|(sum, x)| *sum += f64::from(x));
             }
-            let logits = sum.iter().map(|sum| (sum / frames as f64) as f32).collect();
-            (logits, None, Vec::new())
+            let logits: Vec<f32> = sum.iter().map(|sum| (sum / frames as f64) as f32).collect();
+            (without(score(&logits, labels), &lost), None, Vec::new())
         }
         _ => {
             let mut first = device.zeros_maps(clean.maps);
@@ -426,16 +493,21 @@ fn glance<D: Device<f32>>(
                 }
             }
             let (logits, activity) = cnn.evaluate_group(&mean.normalised(clean), batch);
-            (logits, Some(first), activity)
+            (score_cnn(cnn, &logits, &activity, labels), Some(first), activity)
         }
     };
     Seen {
-        scores: score(&logits, labels),
+        scores,
         correct_at: Vec::new(),
         noise: shown.noise(),
         frame,
         activity,
     }
+}
+
+/// A fraction; none of nothing.
+fn share_of(count: usize, of: usize) -> Option<f64> {
+    (of > 0).then(|| count as f64 / of as f64)
 }
 
 fn summarise(
@@ -455,13 +527,17 @@ fn summarise(
     let squared: f64 = groups.iter().map(|group| group.noise.0).sum();
     let values: u64 = groups.iter().map(|group| group.noise.1).sum();
     let over_time = (0..groups[0].correct_at.len()).map(|step| {
-        let correct: usize = groups.iter().map(|group| group.correct_at[step]).sum();
+        let sum = |which: usize| groups.iter().map(|group| group.correct_at[step][which]).sum();
+        let (correct, diverged): (usize, usize) = (sum(0), sum(1));
         TimePoint {
             time_ms: (step + 1) as f64 * dt_ms,
             correct,
-            accuracy: correct as f64 / images as f64,
+            diverged,
+            accuracy: share_of(correct, images - diverged),
         }
     });
+    let answered = finite.len();
+    let interval = |count: usize| (answered > 0).then(|| wilson_interval(count, answered));
     let share = |part: &dyn Fn(&GroupScore) -> [f64; 2]| {
         let [change, whole] = groups.iter().fold([0.0; 2], |sum, group| {
             let part = part(group);
@@ -485,14 +561,17 @@ fn summarise(
         } else {
             achieved
         },
-        right: scores.iter().map(|score| score.rank == 0).collect(),
+        right: scores
+            .iter()
+            .map(|score| (!score.has_diverged()).then_some(score.rank == 0))
+            .collect(),
         correct,
-        accuracy: correct as f64 / images as f64,
-        accuracy_interval: wilson_interval(correct, images),
-        top5: in_five.map(|n| n as f64 / images as f64),
-        top5_interval: in_five.map(|n| wilson_interval(n, images)),
+        accuracy: share_of(correct, answered),
+        accuracy_interval: interval(correct),
+        top5: in_five.and_then(|n| share_of(n, answered)),
+        top5_interval: in_five.and_then(interval),
         cross_entropy: (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64),
-        diverged: images - finite.len(),
+        diverged: images - answered,
         over_time: over_time.collect(),
         areas: areas.collect(),
     }

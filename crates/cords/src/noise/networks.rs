@@ -2,7 +2,7 @@
 
 use super::options::{EvaluationOptions, NoiseError, Observer};
 use super::{Condition, Perturbation};
-use crate::device::Device;
+use crate::device::{Device, Maps};
 use crate::learn::fold;
 use crate::net::{Architecture, Cnn, ConvName, CordsNet, Euler, Model, Parameters, Phi, State, bias_name};
 use crate::rng::{Purpose, Stream};
@@ -88,6 +88,15 @@ impl<D: Device<f32>> Network<D> {
             Self::Cordsnet { net, .. } => net.euler().dt_ms,
             Self::Cnn(_) => options.dt_ms,
         }
+    }
+
+    /// Shape of an area's activity.
+    pub(super) fn area_maps(&self, area: usize, batch: usize) -> Maps {
+        let architecture = match self {
+            Self::Cordsnet { net, .. } => net.architecture(),
+            Self::Cnn(cnn) => cnn.architecture(),
+        };
+        ConvName::Recurrent(area).shape(architecture).out_maps(batch)
     }
 
     /// Steps that an image is shown for.

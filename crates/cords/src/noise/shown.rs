@@ -53,6 +53,10 @@ impl<'a, D: Device<f32>> Clean<'a, D> {
         clean
     }
 
+    pub(super) fn device(&self) -> &'a D {
+        self.device
+    }
+
     fn normalise(&self, unit: &D::Buffer, normalised: &mut D::Buffer) {
         self.device
             .channel_affine(self.maps, &self.scale, &self.shift, unit, normalised);

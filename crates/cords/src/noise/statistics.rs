@@ -35,6 +35,11 @@ impl Score {
         cross_entropy: None,
     };
 
+    /// Whether it is no answer.
+    pub(crate) fn has_diverged(&self) -> bool {
+        self.cross_entropy.is_none()
+    }
+
     pub(crate) fn of(logits: &[f32], label: u32) -> Self {
         let label = label as usize;
         if logits.iter().any(|logit| !logit.is_finite()) {
