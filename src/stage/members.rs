@@ -34,12 +34,12 @@ impl Member {
 }
 
 /// What a stage's kind is told of each of its inputs, in their order; empty for a kind that does not see groups.
-pub(crate) fn members(pipeline: &Pipeline, stage: &Stage) -> Vec<Member> {
+pub(crate) fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Member> {
     if !stage.kind.sees_groups() {
         return Vec::new();
     }
     let mut families: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
-    let member = |input: &InputSlot| {
+    let member = |input: &'a InputSlot| {
         let producer = pipeline.stage(input.producer);
         let list = input.slot.split_once('.').map_or(input.slot.as_str(), |(list, _)| list);
         let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
@@ -67,6 +67,12 @@ impl Members {
     pub(crate) fn group(&self, index: usize) -> usize {
         let same = |other: &Member| self.0.get(index) == Some(other);
         self.0.iter().position(same).unwrap_or(index)
+    }
+
+    /// Whether two members belong to different stages and have the same fields.
+    pub(crate) fn differ_in_stage_alone(&self, one: usize, other: usize) -> bool {
+        let fields = |index: usize| self.0.get(index).map(|member| &member.fields);
+        self.group(one) != self.group(other) && fields(one) == fields(other)
     }
 
     /// The fields that all members have in common, as a title shows them: `set=mnist`.

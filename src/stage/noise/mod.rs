@@ -1,5 +1,6 @@
 //! `noise`: classification by any number of models under noise on images, in units and on weights, each beside its controls.
 
+mod frames;
 mod params;
 mod pictures;
 mod tables;
@@ -8,10 +9,11 @@ use cords::data::ImageSet;
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::net::{Model, Presentation};
-use cords::noise::{EvaluationOptions, NoiseResult, Observer, check, evaluate};
+use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, check, evaluate};
 
+use self::frames::Frames;
 use self::params::Params;
-use super::{Artifact, Context, GPU_IMAGES, Kind, Output, StageError, Update, Violation, spread};
+use super::{Artifact, Context, GPU_IMAGES, Kind, Members, Output, StageError, Update, Violation, spread};
 
 pub(super) struct Noise;
 
@@ -19,7 +21,13 @@ pub(super) struct Noise;
 struct Evaluated {
     /// The stage that gave the model.
     slot: usize,
+    /// The first such stage whose model this one repeats.
+    group: usize,
     model: String,
+    /// What tells it from others in a legend.
+    label: String,
+    /// Step at which frames follow each other.
+    dt_ms: f64,
     seed: u64,
     trial: u32,
     /// Classes that the model tells apart.
@@ -29,24 +37,32 @@ struct Evaluated {
     result: NoiseResult,
 }
 
+impl Evaluated {
+    fn noise_name(&self) -> String {
+        tables::noise_name(&self.result.condition, self.areas.as_deref())
+    }
+}
+
 impl Kind for Noise {
     type Params = Params;
     const NAME: &'static str = "noise";
     const SUMMARY: &'static str =
         "accuracy under noise on images, in units and on weights, held or fresh in every step, beside controls";
-    const CODE_VERSION: u32 = 4;
+    const CODE_VERSION: u32 = 5;
     const USES_DEVICE: bool = true;
+    const SEES_GROUPS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
     }
 
-    fn outputs(_: &Params) -> Vec<Output> {
+    fn outputs(params: &Params) -> Vec<Output> {
         let tables = ["accuracy", "summary", "time", "robustness", "gains", "paired"];
         tables
             .into_iter()
             .map(|slot| Output::new(slot, Artifact::Table))
             .chain([Output::new("pictures", Artifact::Files)])
+            .chain(params.frames.map(|_| Output::new("frames", Artifact::Files)))
             .collect()
     }
 
@@ -59,18 +75,36 @@ impl Kind for Noise {
             .iter()
             .map(|m| Ok(Model::load(&context.input(&m.0)?.join("model.safetensors"))?))
             .collect::<Result<Vec<_>, StageError>>()?;
-        let frames = frames_for_cnns(&models);
+        let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
+        let labels = members.labels(&names(&models, &members));
+        let frames = frames_for_cnns(params, &models);
+        for note in warnings(params, &models, &frames) {
+            context.note(note);
+        }
         // What does not fit is said before anything is evaluated.
         for model in &models {
-            check(model, &set, &indices, &options(params, model, frames, 0))?;
+            check(model, &set, &indices, &options(params, model, &frames, 0))?;
         }
+        let conditions = params.conditions();
+        let steps_ms = steps(&models, &frames);
+        let film = Frames {
+            set: &set,
+            conditions: &conditions,
+            seed: params.seed,
+            steps_ms: &steps_ms,
+            stimulus_ms: options(params, &models[0], &frames, 0).presentation.stimulus_ms,
+        };
+        if let Some(count) = params.frames {
+            film.save(&spread(&indices, count), &context.output("frames")?)?;
+        }
+        film.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
         let gpu = context.gpu(Precision::default())?;
         let memory = context.gpu_memory;
         let mut evaluated = Vec::new();
         let total = models.len() * params.trials as usize;
         for (slot, model) in models.iter().enumerate() {
             for trial in 0..params.trials {
-                let options = options(params, model, frames, trial);
+                let options = options(params, model, &frames, trial);
                 let done = slot * params.trials as usize + trial as usize;
                 let name = model_name(model);
                 let mut progress = |part, parts: usize| {
@@ -94,7 +128,10 @@ impl Kind for Noise {
                 };
                 evaluated.extend(results.into_iter().map(|result| Evaluated {
                     slot,
+                    group: members.group(slot),
                     model: name.clone(),
+                    label: labels[slot].clone(),
+                    dt_ms: result.dt_ms,
                     seed: model.info().seed,
                     trial,
                     classes: model.architecture().classes,
@@ -109,29 +146,143 @@ impl Kind for Noise {
         context.write_table("robustness", &tables::robustness_table(params, &evaluated)?)?;
         context.write_table("gains", &tables::gains(&evaluated)?)?;
         context.write_table("paired", &tables::paired(&evaluated)?)?;
-        pictures::write(&evaluated, &context.output("pictures")?)
+        pictures::write(&evaluated, &members, &context.output("pictures")?)
     }
 }
 
-/// Presentation and step of the first CordsNet, so that a CNN sees the same frames; the published ones without any.
-fn frames_for_cnns(models: &[Model]) -> (Presentation, f64) {
-    models
-        .iter()
-        .find_map(|model| match model {
-            Model::CordsNet { euler, info, .. } => Some((info.presentation?, euler.dt_ms)),
-            Model::Cnn { .. } => None,
-        })
-        .unwrap_or((
-            Presentation {
-                spontaneous_ms: 200.0,
-                stimulus_ms: 200.0,
-            },
-            2.0,
-        ))
+/// What CNNs are shown where frames change.
+struct FramesForCnns {
+    presentation: Presentation,
+    /// Step at which frames follow each other.
+    dt_ms: f64,
+    /// Whether there are CordsNets that do not agree on it.
+    disputed: bool,
 }
 
-fn options(params: &Params, model: &Model, frames: (Presentation, f64), trial: u32) -> EvaluationOptions {
-    let own = model.info().presentation.unwrap_or(frames.0);
+/// The presentation and step of the CordsNets, so that a CNN sees the same frames. Where they differ among each other, or there are
+/// none, the published ones: whatever the order of models, it is the same.
+fn frames_for_cnns(params: &Params, models: &[Model]) -> FramesForCnns {
+    let seen: Vec<(f64, f64, f64)> = models
+        .iter()
+        .filter_map(|model| match model {
+            Model::CordsNet { euler, info, .. } => {
+                let own = info.presentation.unwrap_or(PUBLISHED);
+                Some((euler.dt_ms, own.spontaneous_ms, own.stimulus_ms))
+            }
+            Model::Cnn { .. } => None,
+        })
+        .collect();
+    let agree = seen.windows(2).all(|pair| pair[0] == pair[1]);
+    let (dt_ms, spontaneous_ms, stimulus_ms) = match seen.first() {
+        Some(first) if agree => *first,
+        _ => (REFERENCE_DT_MS, PUBLISHED.spontaneous_ms, PUBLISHED.stimulus_ms),
+    };
+    FramesForCnns {
+        presentation: Presentation {
+            spontaneous_ms,
+            stimulus_ms,
+        },
+        dt_ms: params.frame_step.unwrap_or(dt_ms),
+        disputed: !agree && (params.frame_step.is_none() || params.stimulus.is_none()),
+    }
+}
+
+/// The paper's trial.
+const PUBLISHED: Presentation = Presentation {
+    spontaneous_ms: 200.0,
+    stimulus_ms: 200.0,
+};
+
+/// Every step at which a network sees frames follow each other, in ascending order, each once.
+fn steps(models: &[Model], frames: &FramesForCnns) -> Vec<f64> {
+    let mut steps: Vec<f64> = models.iter().map(|model| step(model, frames)).collect();
+    steps.sort_by(f64::total_cmp);
+    steps.dedup();
+    steps
+}
+
+fn step(model: &Model, frames: &FramesForCnns) -> f64 {
+    match model {
+        Model::CordsNet { euler, .. } => euler.dt_ms,
+        Model::Cnn { .. } => frames.dt_ms,
+    }
+}
+
+/// What a reader of the tables must know before networks are compared.
+fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut bound: Vec<String> = Vec::new();
+    for condition in params.conditions().iter().filter(|c| tables::is_step_bound(c)) {
+        let name = format!(
+            "{} ({})",
+            tables::noise_name(condition, params.areas.as_deref()),
+            tables::presentation_name(condition)
+        );
+        if !bound.contains(&name) {
+            bound.push(name);
+        }
+    }
+    let steps: Vec<String> = steps(models, frames).iter().map(f64::to_string).collect();
+    if steps.len() > 1 && !bound.is_empty() {
+        notes.push(format!(
+            "networks with steps of {} ms are compared under noise that is drawn anew at every step: {}. It is the same experiment for \
+             small noise only; noise that goes on in time (`ornstein_uhlenbeck`) is the same at every step. Columns `dt` and \
+             `step_bound` tell which rows are meant",
+            steps.join(" and "),
+            bound.join(", ")
+        ));
+    }
+    let has_cnn = models.iter().any(|model| matches!(model, Model::Cnn { .. }));
+    if has_cnn && frames.disputed {
+        notes.push(format!(
+            "the CordsNets differ in their step or in how long they see an image, so the CNNs' frames follow each other every {} ms for {} \
+             ms; `frame_step` and `stimulus` set that",
+            frames.dt_ms,
+            params.stimulus.unwrap_or(frames.presentation.stimulus_ms)
+        ));
+    }
+    notes
+}
+
+/// Names of the models for a legend. Where stages that no matrix field tells apart have networks of one kind, what differs between the
+/// networks stands behind.
+fn names(models: &[Model], members: &Members) -> Vec<String> {
+    let kinds: Vec<String> = models.iter().map(model_name).collect();
+    let properties: Vec<Vec<String>> = models.iter().map(properties).collect();
+    let name = |index: usize| {
+        let others = |other: &usize| kinds[*other] == kinds[index] && members.differ_in_stage_alone(index, *other);
+        let others: Vec<usize> = (0..models.len()).filter(others).collect();
+        let differs = |place: &usize| {
+            let own = &properties[index][*place];
+            others.iter().any(|other| properties[*other][*place] != *own)
+        };
+        let found = (0..properties[index].len()).filter(differs);
+        let found: Vec<&str> = found.map(|place| properties[index][place].as_str()).collect();
+        [kinds[index].as_str()].into_iter().chain(found).collect::<Vec<_>>().join(", ")
+    };
+    (0..models.len()).map(name).collect()
+}
+
+/// What may tell two networks of one kind apart, in an order that is the same for all of a kind.
+fn properties(model: &Model) -> Vec<String> {
+    let mut found = vec![format!("width {}", model.architecture().channels[0])];
+    if let Model::CordsNet { euler, .. } = model {
+        let taus: Vec<String> = euler.tau_ms.iter().map(f64::to_string).collect();
+        found.push(format!("dt {} ms", euler.dt_ms));
+        found.push(format!("tau {} ms", taus.join("/")));
+    }
+    let phases = &model.info().phases;
+    let last = phases.last().map_or("untrained", |phase| phase.phase.as_str());
+    found.push(format!("after {last}"));
+    found.push(format!("{} epochs", phases.iter().map(|phase| phase.epochs).sum::<usize>()));
+    found
+}
+
+fn options(params: &Params, model: &Model, frames: &FramesForCnns, trial: u32) -> EvaluationOptions {
+    let own = match model {
+        Model::CordsNet { info, .. } => info.presentation.unwrap_or(PUBLISHED),
+        Model::Cnn { .. } => frames.presentation,
+    };
     let observers = match model {
         Model::CordsNet { .. } => vec![Observer::Cordsnet, Observer::CordsnetWithoutRecurrence],
         Model::Cnn { .. } => vec![Observer::CnnFirstFrame, Observer::CnnMeanFrame, Observer::CnnMeanLogits],
@@ -144,7 +295,7 @@ fn options(params: &Params, model: &Model, frames: (Presentation, f64), trial: u
             spontaneous_ms: params.spontaneous.unwrap_or(own.spontaneous_ms),
             stimulus_ms: params.stimulus.unwrap_or(own.stimulus_ms),
         },
-        dt_ms: frames.1,
+        dt_ms: frames.dt_ms,
         seed: params.seed,
         trial,
     }

@@ -34,9 +34,12 @@ pub(super) enum NoiseName {
 pub(super) enum PresentationName {
     /// one draw per image, held while it is shown
     Static,
-    /// a fresh draw at every step; the level is that of a step of 2 ms and scales with sqrt(2 ms / dt)
+    /// a fresh draw at every step: bound to the step. The level is that of a step of 2 ms and scales with sqrt(2 ms / dt); impulses last
+    /// 2 ms, or a step where that is longer. A finer step is the same experiment only while the noise is small beside what
+    /// rectifies it
     Dynamic,
-    /// a process that forgets with `time_constant`; gaussian and correlated noise only
+    /// a process that forgets with `time_constant`, whatever the step: for statements over time and for networks of different steps.
+    /// Gaussian, correlated and speckle noise only
     OrnsteinUhlenbeck,
 }
 
@@ -71,7 +74,7 @@ pub(super) struct NoiseParams {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "pixels"))]
     length: Option<f64>,
-    /// `ornstein_uhlenbeck`: time in which the noise's correlation falls to 1/e.
+    /// `ornstein_uhlenbeck`: time in which the noise's correlation falls to 1/e; as the stage says if not given.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     time_constant: Option<f64>,
@@ -96,10 +99,16 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)))]
     levels: Vec<f64>,
-    /// When noise on pixels is drawn, for all kinds of it that do not say so themselves.
-    #[serde(default = "both")]
+    /// When noise on pixels is drawn, for all kinds of it that do not say so themselves. If not given, each is held (static), and
+    /// gaussian, correlated and speckle noise also goes on in time (ornstein_uhlenbeck).
+    #[serde(default)]
     #[schemars(length(min = 1))]
-    presentations: Vec<PresentationName>,
+    presentations: Option<Vec<PresentationName>>,
+    /// `ornstein_uhlenbeck`: time in which the noise's correlation falls to 1/e, for all kinds of noise that do not say so
+    /// themselves.
+    #[serde(default = "twenty")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    time_constant: f64,
     /// Areas that neural noise, silencing and noise on weights reach, from 0; all if not given.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -112,11 +121,16 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     pub(super) spontaneous: Option<f64>,
-    /// Time that the image is shown; as each CordsNet was trained, if not given. A CNN gets the frames of the first
-    /// CordsNet among the models.
+    /// Time that the image is shown; as each CordsNet was trained, if not given. A CNN sees frames for as long as the CordsNets, where
+    /// they agree, or else for 200 ms.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(super) stimulus: Option<f64>,
+    /// Step at which the frames follow each other that a CNN sees the mean of. If not given that of the CordsNets, where they agree,
+    /// or else 2 ms. A CNN's single frame under dynamic noise is always that of a step of 2 ms, at which levels are stated.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    pub(super) frame_step: Option<f64>,
     /// Independent repetitions of the noise.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
@@ -124,6 +138,15 @@ pub(in crate::stage) struct Params {
     /// Clip noisy pixels to [0, 1].
     #[serde(default)]
     clip: bool,
+    /// Images whose frames under every noise on pixels and level are drawn, as `frames_NOISE.png` among the pictures.
+    #[serde(default = "three")]
+    #[schemars(range(max = 100), extend("x-unit" = "images"))]
+    pub(super) pictured: usize,
+    /// Write all frames of this many images under every noise on pixels and level, as `frames/frames.safetensors`; none if not
+    /// given.
+    #[serde(default)]
+    #[schemars(range(min = 1), extend("x-unit" = "images"))]
+    pub(super) frames: Option<usize>,
     /// Seed of the noise; the pipeline's if not given.
     #[serde(default)]
     pub(super) seed: u64,
@@ -140,8 +163,12 @@ fn gaussian() -> Vec<NoiseParams> {
     }]
 }
 
-fn both() -> Vec<PresentationName> {
-    vec![PresentationName::Static, PresentationName::Dynamic]
+fn twenty() -> f64 {
+    20.0
+}
+
+fn three() -> usize {
+    3
 }
 
 fn one() -> u32 {
@@ -180,6 +207,15 @@ impl NoiseParams {
         }
     }
 
+    /// When it is drawn; of noise on pixels.
+    fn presentations(&self, params: &Params) -> Vec<PresentationName> {
+        let given = self.presentations.as_ref().or(params.presentations.as_ref());
+        given.cloned().unwrap_or_else(|| match self.pixels() {
+            Some(noise) if noise.is_normal() => vec![PresentationName::Static, PresentationName::OrnsteinUhlenbeck],
+            _ => vec![PresentationName::Static],
+        })
+    }
+
     fn perturbations(&self, params: &Params) -> Vec<Perturbation> {
         let Some(noise) = self.pixels() else {
             return vec![match self.kind {
@@ -188,14 +224,14 @@ impl NoiseParams {
                 _ => Perturbation::Neural,
             }];
         };
-        let presentations = self.presentations.as_ref().unwrap_or(&params.presentations);
+        let presentations = self.presentations(params);
         let of = |presentation: &PresentationName| Perturbation::Pixels {
             noise,
             timing: match presentation {
                 PresentationName::Static => Timing::Static,
                 PresentationName::Dynamic => Timing::Dynamic,
                 PresentationName::OrnsteinUhlenbeck => Timing::OrnsteinUhlenbeck {
-                    tau_ms: self.time_constant.unwrap_or(1.0),
+                    tau_ms: self.time_constant.unwrap_or(params.time_constant),
                 },
             },
             clip: params.clip || self.severities.is_some(),
@@ -240,13 +276,13 @@ impl NoiseParams {
         if self.pixels().is_none() && self.presentations.is_some() {
             wrong("`presentations` are of noise on pixels".into());
         }
-        let presentations = self.presentations.as_ref().unwrap_or(&params.presentations);
+        let presentations = self.presentations(params);
         let goes_on = self.pixels().is_some() && presentations.contains(&PresentationName::OrnsteinUhlenbeck);
-        if goes_on != self.time_constant.is_some() {
+        if self.time_constant.is_some() && !goes_on {
             wrong("`time_constant`, in ms, belongs to the presentation `ornstein_uhlenbeck` and to no other".into());
         }
-        if goes_on && !self.pixels().is_some_and(Pixels::is_additive) {
-            wrong("only gaussian and correlated noise can be presented as `ornstein_uhlenbeck`".into());
+        if goes_on && !self.pixels().is_some_and(Pixels::is_normal) {
+            wrong("only gaussian, correlated and speckle noise can be presented as `ornstein_uhlenbeck`".into());
         }
     }
 
@@ -286,7 +322,7 @@ impl Params {
         for noise in &self.noises {
             noise.violations(self, &mut found);
         }
-        if has_twice(&self.presentations) {
+        if self.presentations.as_ref().is_some_and(|p| has_twice(p)) {
             found.push(Violation::new("presentations", "a presentation stands twice"));
         }
         if has_twice(&self.levels) {
@@ -340,12 +376,12 @@ mod tests {
             (serde_json::json!({ "kind": "correlated" }), "`length`"),
             (serde_json::json!({ "kind": "gaussian", "length": 2 }), "`length`"),
             (
-                serde_json::json!({ "kind": "gaussian", "time_constant": 2 }),
+                serde_json::json!({ "kind": "gaussian", "presentations": ["static"], "time_constant": 2 }),
                 "`time_constant`",
             ),
             (
                 serde_json::json!({ "kind": "shot", "presentations": ["ornstein_uhlenbeck"], "time_constant": 2 }),
-                "only gaussian and correlated",
+                "only gaussian, correlated and speckle",
             ),
             (
                 serde_json::json!({ "kind": "neural", "presentations": ["static"] }),

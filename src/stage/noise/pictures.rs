@@ -6,22 +6,23 @@ use cords::noise::Observer;
 use indexmap::IndexMap;
 
 use super::Evaluated;
-use super::tables::{OfKind, noise_name, over_models, presentation_name, view};
-use crate::stage::StageError;
+use super::tables::{OfKind, over_models, presentation_name, view};
+use crate::stage::{Members, Spread, StageError};
 use crate::stage::picture::{Curve, Curves, file_name};
 
 /// One picture of each sort for every kind of noise and presentation.
-pub(super) fn write(evaluated: &[Evaluated], folder: &Path) -> Result<(), StageError> {
+pub(super) fn write(evaluated: &[Evaluated], members: &Members, folder: &Path) -> Result<(), StageError> {
     let mut kinds: IndexMap<(String, String), Vec<&Evaluated>> = IndexMap::new();
     for e in evaluated {
-        let kind = (noise_name(e), presentation_name(&e.result.condition));
+        let kind = (e.noise_name(), presentation_name(&e.result.condition));
         kinds.entry(kind).or_default().push(e);
     }
     for ((noise, presentation), of_kind) in &kinds {
-        let title = format!("{noise} noise, {presentation}");
+        let title = members.title(&format!("{noise} noise, {presentation}"));
         let name = |sort: &str| format!("{sort}_{}_{}", file_name(noise), file_name(presentation));
-        over_level(evaluated, of_kind, &title).write(folder, &name("accuracy"))?;
-        for (sort, curves) in [("gain", gain(of_kind, &title)), ("time", over_time(of_kind, &title))] {
+        let accuracy = over_level(evaluated, of_kind, &title);
+        let (gain, time) = (gain(of_kind, &title), over_time(of_kind, &title));
+        for (sort, curves) in [("accuracy", accuracy), ("gain", gain), ("time", time)] {
             if !curves.curves.is_empty() {
                 curves.write(folder, &name(sort))?;
             }
@@ -31,22 +32,21 @@ pub(super) fn write(evaluated: &[Evaluated], folder: &Path) -> Result<(), StageE
 }
 
 fn label(e: &Evaluated) -> String {
-    format!("{}, {}", e.model, view(e.result.observer))
+    format!("{}, {}", e.label, view(e.result.observer))
 }
 
-/// Mean accuracy over models and trials, with their standard deviation, or with one model's 95 % interval.
+/// Mean accuracy over models that repeat each other and trials, with their standard deviation, or with one model's 95 % interval.
 fn over_level(evaluated: &[Evaluated], of_kind: &[&Evaluated], title: &str) -> Curves {
     let mut curves: IndexMap<String, Vec<(f64, f64, [f64; 2])>> = IndexMap::new();
-    for OfKind {
-        first, mean, deviation, ..
-    } in over_models(evaluated)
-    {
+    for OfKind { first, spread, .. } in over_models(evaluated) {
         if !of_kind.iter().any(|e| std::ptr::eq(*e, first)) {
             continue;
         }
-        let band = match deviation {
+        // Where all images diverged there is no accuracy.
+        let Some(mean) = spread.mean else { continue };
+        let band = match spread.deviation {
             Some(deviation) => [mean - deviation, mean + deviation],
-            None => first.result.accuracy_interval,
+            None => first.result.accuracy_interval.unwrap_or([mean; 2]),
         };
         let point = (first.result.condition.level, mean, band);
         curves.entry(label(first)).or_default().push(point);
@@ -64,7 +64,11 @@ fn over_level(evaluated: &[Evaluated], of_kind: &[&Evaluated], title: &str) -> C
         x_label: "level".into(),
         y_label: "accuracy".into(),
         y_range: Some([0.0, 1.0]),
-        curves: curves.into_iter().map(curve).collect(),
+        curves: curves
+            .into_iter()
+            .map(curve)
+            .filter(|curve| !curve.points.is_empty())
+            .collect(),
         ..Curves::default()
     }
 }
@@ -108,7 +112,11 @@ fn gain(of_kind: &[&Evaluated], title: &str) -> Curves {
         .into(),
         log_y: true,
         counts_x: true,
-        curves: curves.into_iter().map(curve).collect(),
+        curves: curves
+            .into_iter()
+            .map(curve)
+            .filter(|curve| !curve.points.is_empty())
+            .collect(),
         ..Curves::default()
     }
 }
@@ -117,12 +125,13 @@ fn gain(of_kind: &[&Evaluated], title: &str) -> Curves {
 fn over_time(of_kind: &[&Evaluated], title: &str) -> Curves {
     let mut curves: IndexMap<String, Vec<(f64, Vec<f64>)>> = IndexMap::new();
     for e in of_kind.iter().filter(|e| e.result.observer == Observer::Cordsnet) {
-        let label = format!("{}, level {}", e.model, e.result.condition.level);
+        let label = format!("{}, level {}", e.label, e.result.condition.level);
         let points = curves.entry(label).or_default();
         for (index, point) in e.result.over_time.iter().enumerate() {
+            let accuracy = point.accuracy.unwrap_or(f64::NAN);
             match points.get_mut(index) {
-                Some((_, values)) => values.push(point.accuracy),
-                None => points.push((point.time_ms, vec![point.accuracy])),
+                Some((_, values)) => values.push(accuracy),
+                None => points.push((point.time_ms, vec![accuracy])),
             }
         }
     }
@@ -130,7 +139,7 @@ fn over_time(of_kind: &[&Evaluated], title: &str) -> Curves {
         label,
         points: points
             .into_iter()
-            .map(|(time, values)| (time, values.iter().sum::<f64>() / values.len() as f64))
+            .filter_map(|(time, values)| Some((time, Spread::of(&values).mean?)))
             .collect(),
         band: Vec::new(),
     };
@@ -139,7 +148,11 @@ fn over_time(of_kind: &[&Evaluated], title: &str) -> Curves {
         x_label: "time after image onset [ms]".into(),
         y_label: "accuracy".into(),
         y_range: Some([0.0, 1.0]),
-        curves: curves.into_iter().map(curve).collect(),
+        curves: curves
+            .into_iter()
+            .map(curve)
+            .filter(|curve| !curve.points.is_empty())
+            .collect(),
         ..Curves::default()
     }
 }

@@ -9,6 +9,7 @@ use statrs::distribution::{Binomial, DiscreteCDF};
 
 use super::Evaluated;
 use super::params::Params;
+use crate::stage::Spread;
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// How a network looks at the frames, in a reader's words.
@@ -23,15 +24,15 @@ pub(super) fn view(observer: Observer) -> &'static str {
 }
 
 /// The kind of noise, with what sets it apart from others of its kind.
-pub(super) fn noise_name(e: &Evaluated) -> String {
-    let of_areas = |kind: &str| match &e.areas {
+pub(super) fn noise_name(condition: &Condition, areas: Option<&[usize]>) -> String {
+    let of_areas = |kind: &str| match areas {
         None => kind.to_owned(),
         Some(areas) => {
             let areas: Vec<String> = areas.iter().map(usize::to_string).collect();
             format!("{kind} in area {}", areas.join(", "))
         }
     };
-    match e.result.condition.perturbation {
+    match condition.perturbation {
         Perturbation::Pixels { noise, clip, .. } => {
             let kind = match noise {
                 Pixels::Gaussian => "gaussian".into(),
@@ -73,12 +74,18 @@ pub(super) fn presentation_name(condition: &Condition) -> String {
     }
 }
 
+const ANSWERED: &str = "Images classified rightly, of those that did not diverge; missing where all did";
 const VIEW: &str =
     "How the network looks: dynamics, no recurrence (recurrent weights 0), one frame, mean of frames, mean of logits";
 const NOISE: &str =
     "What is perturbed: pixels by gaussian, correlated, shot, impulse or speckle noise; neural; silencing; weights";
 const PRESENTATION: &str =
     "static: one draw held; dynamic: fresh at every step; over T ms: forgets with that time constant";
+const DT: &str =
+    "Step of the network, or of the frames that a CNN sees; a single frame under dynamic noise is that of a step of 2 ms";
+const STEP_BOUND: &str = "Whether the noise is drawn anew at every step. Then networks of other steps see another experiment, unless the noise \
+                          is small beside what rectifies it";
+const DIVERGED: &str = "Images whose logits or activity were not finite; they have no answer";
 const LEVEL: &str =
     "How much, in the units of its kind (`dynvis stages noise`); of pixels the standard deviation in [0, 1]";
 
@@ -111,7 +118,7 @@ fn noise_keys(schema: TableSchema) -> TableSchema {
 
 fn noise_values(e: &Evaluated) -> [Value; 2] {
     [
-        Value::Text(noise_name(e)),
+        Value::Text(e.noise_name()),
         Value::Text(presentation_name(&e.result.condition)),
     ]
 }
@@ -135,9 +142,12 @@ pub(super) fn accuracy(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             "accuracy",
             "Accuracy of every model, view, noise and level",
         ))
-        .value("accuracy", DType::Float, "Images classified rightly")
+        .value("accuracy", DType::Float, ANSWERED)
+        .allow_missing()
         .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
+        .allow_missing()
         .value("accuracy_high", DType::Float, "Upper end of the 95 % interval (Wilson)")
+        .allow_missing()
         .value(
             "top5",
             DType::Float,
@@ -148,7 +158,11 @@ pub(super) fn accuracy(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         .allow_missing()
         .value("top5_high", DType::Float, "Upper end of its 95 % interval (Wilson)")
         .allow_missing()
-        .value("cross_entropy", DType::Float, "Mean cross-entropy")
+        .value(
+            "cross_entropy",
+            DType::Float,
+            "Mean cross-entropy of images that did not diverge; missing where all did",
+        )
         .unit("nat")
         .tolerance(1e-6, 1e-4)
         .allow_missing()
@@ -171,19 +185,18 @@ pub(super) fn accuracy(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         )
         .allow_missing()
         .value("images", DType::Int, "Number of images")
-        .value(
-            "diverged",
-            DType::Int,
-            "Images whose logits were not finite, counted as wrong",
-        ),
+        .value("diverged", DType::Int, DIVERGED)
+        .value("dt", DType::Float, DT)
+        .unit("ms")
+        .value("step_bound", DType::Bool, STEP_BOUND),
     )?;
     for e in evaluated {
         let r = &e.result;
         let mut row = condition_values(e);
         row.extend([
-            Value::Float(r.accuracy),
-            Value::Float(r.accuracy_interval[0]),
-            Value::Float(r.accuracy_interval[1]),
+            Value::optional(r.accuracy),
+            Value::optional(r.accuracy_interval.map(|interval| interval[0])),
+            Value::optional(r.accuracy_interval.map(|interval| interval[1])),
             Value::optional(r.top5),
             Value::optional(r.top5_interval.map(|interval| interval[0])),
             Value::optional(r.top5_interval.map(|interval| interval[1])),
@@ -193,93 +206,109 @@ pub(super) fn accuracy(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             severity(&r.condition, &CIFAR_C).map_or(Value::Null, Value::Int),
             Value::Int(r.right.len() as i64),
             Value::Int(r.diverged as i64),
+            Value::Float(e.dt_ms),
+            Value::Bool(is_step_bound(&r.condition)),
         ]);
         table.push_row(row)?;
     }
     table.finish()
 }
 
-/// Mean and spread over the models of one kind, and over trials.
+/// Mean and spread over the models that repeat each other, and over trials.
 pub(super) fn summary(evaluated: &[Evaluated]) -> Result<Table, TableError> {
     let schema = TableSchema::new(
         "summary",
-        "Accuracy by network and noise: mean and standard deviation over models and trials",
+        "Accuracy by network and noise: mean and standard deviation over trials and models that differ in their seed alone",
     )
+    .key("models", DType::Int, "The stage that gave the models, by all matrix fields but `seed`")
+    .slot_groups("models")
     .key("network", DType::Text, "Kind and number of areas")
     .key("view", DType::Text, VIEW);
     let mut table = TableWriter::new(
         noise_keys(schema)
             .key("level", DType::Float, LEVEL)
-            .value("accuracy", DType::Float, "Images classified rightly, mean")
+            .value("accuracy", DType::Float, "Images classified rightly, mean; missing where all diverged")
+            .allow_missing()
             .value("deviation", DType::Float, "Standard deviation over models and trials")
             .allow_missing()
-            .value("n", DType::Int, "Models times trials"),
+            .value("n", DType::Int, "Models times trials, of those with an accuracy")
+            .value("diverged", DType::Int, DIVERGED)
+            .value("dt", DType::Float, DT)
+            .unit("ms"),
     )?;
     for OfKind {
         first,
-        mean,
-        deviation,
-        n,
+        spread,
+        diverged,
     } in over_models(evaluated)
     {
         let [noise, presentation] = noise_values(first);
         table.push_row([
+            Value::Int(first.group as i64),
             Value::Text(first.model.clone()),
             Value::Text(view(first.result.observer).into()),
             noise,
             presentation,
             Value::Float(first.result.condition.level),
-            Value::Float(mean),
-            Value::optional(deviation),
-            Value::Int(n as i64),
+            Value::optional(spread.mean),
+            Value::optional(spread.deviation),
+            Value::Int(spread.n as i64),
+            Value::Int(diverged as i64),
+            Value::Float(first.dt_ms),
         ])?;
     }
     table.finish()
 }
 
-/// Accuracy of the models of one kind under one condition, over trials.
+/// Accuracy of models that repeat each other under one condition, over trials.
 pub(super) struct OfKind<'a> {
     /// The first of them.
     pub(super) first: &'a Evaluated,
-    pub(super) mean: f64,
-    /// Standard deviation; none of a single one.
-    pub(super) deviation: Option<f64>,
-    /// Models times trials.
-    n: usize,
+    pub(super) spread: Spread,
+    /// Images of all of them that diverged.
+    diverged: usize,
 }
 
 pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<OfKind<'_>> {
-    let mut groups: IndexMap<_, (&Evaluated, Vec<f64>)> = IndexMap::new();
+    let mut groups: IndexMap<_, Vec<&Evaluated>> = IndexMap::new();
     for e in evaluated {
         let condition = &e.result.condition;
         let key = (
+            e.group,
             e.model.as_str(),
             e.result.observer,
-            noise_name(e),
+            e.noise_name(),
             presentation_name(condition),
             condition.level.to_bits(),
         );
-        groups.entry(key).or_insert((e, Vec::new())).1.push(e.result.accuracy);
+        groups.entry(key).or_default().push(e);
     }
-    let of_kind = |(first, values): (_, Vec<f64>)| {
-        let n = values.len();
-        let mean = values.iter().sum::<f64>() / n as f64;
-        // Equal values deviate by nothing, not by the rounding of their mean.
-        let equal = values.iter().all(|v| *v == values[0]);
-        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        let deviation = if equal {
-            0.0
-        } else {
-            (squares / (n as f64 - 1.0)).sqrt()
-        };
-        OfKind {
-            first,
-            mean,
-            deviation: (n > 1).then_some(deviation),
-            n,
-        }
+    let of_kind = |group: Vec<&'_ Evaluated>| {
+        let accuracies: Vec<f64> = group.iter().map(|e| e.result.accuracy.unwrap_or(f64::NAN)).collect();
+        (Spread::of(&accuracies), group.iter().map(|e| e.result.diverged).sum())
     };
-    groups.into_values().map(of_kind).collect()
+    groups
+        .into_values()
+        .map(|group| {
+            let first = group[0];
+            let (spread, diverged) = of_kind(group);
+            OfKind {
+                first,
+                spread,
+                diverged,
+            }
+        })
+        .collect()
+}
+
+/// Whether the noise of a condition is drawn anew at every step, so that it is another experiment at other steps.
+pub(super) fn is_step_bound(condition: &Condition) -> bool {
+    let fresh = match condition.perturbation {
+        Perturbation::Pixels { timing, .. } => timing == Timing::Dynamic,
+        Perturbation::Neural => true,
+        Perturbation::Silencing | Perturbation::Weights => false,
+    };
+    fresh && !condition.is_clean()
 }
 
 pub(super) fn time(evaluated: &[Evaluated]) -> Result<Table, TableError> {
@@ -290,12 +319,18 @@ pub(super) fn time(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         ))
         .key("time", DType::Float, "Time after image onset")
         .unit("ms")
-        .value("accuracy", DType::Float, "Images classified rightly"),
+        .value("accuracy", DType::Float, ANSWERED)
+        .allow_missing()
+        .value("diverged", DType::Int, DIVERGED),
     )?;
     for e in evaluated {
         for point in &e.result.over_time {
             let mut row = condition_values(e);
-            row.extend([Value::Float(point.time_ms), Value::Float(point.accuracy)]);
+            row.extend([
+                Value::Float(point.time_ms),
+                Value::optional(point.accuracy),
+                Value::Int(point.diverged as i64),
+            ]);
             table.push_row(row)?;
         }
     }
@@ -311,7 +346,7 @@ fn series(evaluated: &[Evaluated]) -> Vec<Vec<&Evaluated>> {
             e.slot,
             e.result.observer,
             e.trial,
-            noise_name(e),
+            e.noise_name(),
             presentation_name(condition),
         );
         series.entry(key).or_default().push(e);
@@ -335,7 +370,8 @@ pub(super) fn robustness_table(params: &Params, evaluated: &[Evaluated]) -> Resu
     );
     let mut table = TableWriter::new(
         noise_keys(network_keys(schema))
-            .value("clean", DType::Float, "Accuracy at level 0")
+            .value("clean", DType::Float, "Accuracy at level 0; missing where all images diverged")
+            .allow_missing()
             .value(
                 "half",
                 DType::Float,
@@ -345,7 +381,8 @@ pub(super) fn robustness_table(params: &Params, evaluated: &[Evaluated]) -> Resu
             .value(
                 "half_is",
                 DType::Text,
-                "within the levels; below the first noisy one; beyond the last; nowhere: clean accuracy is not above twice chance",
+                "within the levels; below the first noisy one; beyond the last; nowhere: clean accuracy is not above twice chance, or all \
+                 images diverged",
             )
             .value(
                 "half_low",
@@ -362,18 +399,31 @@ pub(super) fn robustness_table(params: &Params, evaluated: &[Evaluated]) -> Resu
             .value(
                 "area",
                 DType::Float,
-                "Area under accuracy over level, as a mean accuracy over the range of levels",
+                "Area under accuracy over level, as a mean accuracy over the range of levels; missing where all images diverged at a level",
             )
+            .allow_missing()
             .value(
                 "area_low",
                 DType::Float,
                 "Lower end of its 95 % interval (images resampled)",
             )
+            .allow_missing()
             .value(
                 "area_high",
                 DType::Float,
                 "Upper end of its 95 % interval (images resampled)",
-            ),
+            )
+            .allow_missing()
+            .value(
+                "intervals_over",
+                DType::Text,
+                "What the intervals are over. images: other images and their noise; images, one draw: the same silenced units or noisy \
+                 weights, of which other draws (`trials`) give other values",
+            )
+            .value("diverged", DType::Int, "Images that diverged at any level; they have no answer there")
+            .value("dt", DType::Float, DT)
+            .unit("ms")
+            .value("step_bound", DType::Bool, STEP_BOUND),
     )?;
     for series in series(evaluated) {
         let first = series[0];
@@ -388,18 +438,34 @@ pub(super) fn robustness_table(params: &Params, evaluated: &[Evaluated]) -> Resu
         let Some(found) = robustness(&measured, chance, params.seed) else {
             continue;
         };
-        let Robustness { clean, half, area, .. } = found;
+        let Robustness {
+            clean,
+            half,
+            area,
+            diverged,
+            ..
+        } = found;
+        let one_draw = matches!(
+            first.result.condition.perturbation,
+            Perturbation::Silencing | Perturbation::Weights
+        );
         let mut row = network_values(first);
         row.extend(noise_values(first));
         let ends = |of: Estimate| of.interval.map(Value::optional);
         row.extend([
-            Value::Float(clean),
+            Value::optional(clean),
             Value::optional(half.value),
             Value::Text(place_name(found.half_place).into()),
         ]);
         row.extend(ends(half));
         row.push(Value::optional(area.value));
         row.extend(ends(area));
+        row.extend([
+            Value::Text(if one_draw { "images, one draw" } else { "images" }.into()),
+            Value::Int(diverged as i64),
+            Value::Float(first.dt_ms),
+            Value::Bool(series.iter().any(|e| is_step_bound(&e.result.condition))),
+        ]);
         table.push_row(row)?;
     }
     table.finish()
@@ -415,7 +481,7 @@ pub(super) fn gains(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         .value(
             "change",
             DType::Float,
-            "E|dr|^2 / E|r|^2: r is activity without, dr what the perturbation changes; over images and units",
+            "E|dr|^2 / E|r|^2: r is activity without, dr what the perturbation changes; over units and images that did not diverge",
         )
         .tolerance(1e-9, 1e-4)
         .allow_missing()
@@ -425,7 +491,8 @@ pub(super) fn gains(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             "The same over E|dx|^2 / E|x|^2 of one normalised frame x; of noise on pixels only",
         )
         .tolerance(1e-9, 1e-4)
-        .allow_missing(),
+        .allow_missing()
+        .value("diverged", DType::Int, DIVERGED),
     )?;
     for e in evaluated.iter().filter(|e| !e.result.condition.is_clean()) {
         for (area, found) in e.result.areas.iter().enumerate() {
@@ -434,6 +501,7 @@ pub(super) fn gains(evaluated: &[Evaluated]) -> Result<Table, TableError> {
                 Value::Int(area as i64),
                 Value::optional(found.change),
                 Value::optional(found.gain),
+                Value::Int(e.result.diverged as i64),
             ]);
             table.push_row(row)?;
         }
@@ -450,7 +518,12 @@ pub(super) fn paired(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         ))
         .key("against", DType::Int, "The stage that gave the CordsNet")
         .slot("models")
-        .value("difference", DType::Float, "Accuracy, less the CordsNet's")
+        .value(
+            "difference",
+            DType::Float,
+            "Accuracy, less the CordsNet's, on images that diverged in neither; missing where there are none",
+        )
+        .allow_missing()
         .value(
             "only_this",
             DType::Int,
@@ -465,7 +538,18 @@ pub(super) fn paired(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             "p",
             DType::Float,
             "Two-sided, exact: how likely so uneven a split of those images is by chance",
-        ),
+        )
+        .allow_missing()
+        .value(
+            "diverged",
+            DType::Int,
+            "Images that diverged in either network; they are not compared",
+        )
+        .value("dt", DType::Float, DT)
+        .unit("ms")
+        .value("against_dt", DType::Float, "Step of the CordsNet")
+        .unit("ms")
+        .value("step_bound", DType::Bool, STEP_BOUND),
     )?;
     let is_reference = |e: &&Evaluated| e.result.observer == Observer::Cordsnet;
     for e in evaluated {
@@ -474,16 +558,23 @@ pub(super) fn paired(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             !itself && other.trial == e.trial && other.result.condition == e.result.condition
         };
         for reference in evaluated.iter().filter(is_reference).filter(same) {
-            let pairs = || e.result.right.iter().zip(&reference.result.right);
-            let only_this = pairs().filter(|(this, that)| **this && !**that).count() as u64;
-            let only_that = pairs().filter(|(this, that)| !**this && **that).count() as u64;
+            let pairs = e.result.right.iter().zip(&reference.result.right);
+            let pairs: Vec<(bool, bool)> = pairs.filter_map(|(this, that)| (*this).zip(*that)).collect();
+            let only = |which: (bool, bool)| pairs.iter().filter(|pair| **pair == which).count() as u64;
+            let (only_this, only_that) = (only((true, false)), only((false, true)));
+            let compared = pairs.len() as f64;
+            let difference = (only_this as f64 - only_that as f64) / compared;
             let mut row = condition_values(e);
             row.extend([
                 Value::Int(reference.slot as i64),
-                Value::Float(e.result.accuracy - reference.result.accuracy),
+                Value::finite(difference),
                 Value::Int(only_this as i64),
                 Value::Int(only_that as i64),
-                Value::Float(mcnemar(only_this, only_that)),
+                Value::finite((compared > 0.0).then(|| mcnemar(only_this, only_that))),
+                Value::Int((e.result.right.len() - pairs.len()) as i64),
+                Value::Float(e.dt_ms),
+                Value::Float(reference.dt_ms),
+                Value::Bool(is_step_bound(&e.result.condition)),
             ]);
             table.push_row(row)?;
         }

@@ -48,6 +48,8 @@ pub struct NoiseResult {
     pub observer: Observer,
     /// At what.
     pub condition: Condition,
+    /// Step in ms at which frames follow each other; of a CNN's single frame the one at which levels are stated.
+    pub dt_ms: f64,
     /// The level, measured. Of noise on images: the standard deviation of what was added to the pixels (after clipping); of neural
     /// noise, that of the first step's draws; of silencing, the fraction of units; of noise on weights, its root mean square
     /// relative to the weights.
@@ -129,7 +131,7 @@ pub fn evaluate<D: Device<f32>>(
     let mut results = Vec::new();
     for observer in &options.observers {
         let (intact, _) = Network::new(device, model, *observer, None, options)?;
-        let dt_ms = intact.dt_ms(options);
+        let dt_ms = intact.dt_ms(*observer, options);
         let sees = |index: &usize| observer.sees(&options.conditions[*index]);
         let (own, common): (Vec<usize>, Vec<usize>) = (0..options.conditions.len())
             .filter(sees)
@@ -281,11 +283,11 @@ fn look<D: Device<f32>>(
     condition: Option<&Condition>,
     labels: &[u32],
 ) -> Seen<D> {
-    let dt_ms = network.dt_ms(options);
+    let dt_ms = network.dt_ms(observer, options);
     let shown = condition
         .and_then(|condition| options.pixel_noise(condition, dt_ms))
         .map(|(noise, clip)| Shown::new(clean, noise, clip));
-    let steps = network.steps(options);
+    let steps = network.steps(observer, options);
     match network {
         Network::Cordsnet { net, spontaneous } => {
             let neural = condition.and_then(|c| options.neural_noise(c, net.architecture(), clean.images));
@@ -556,6 +558,7 @@ fn summarise(
     NoiseResult {
         observer,
         condition,
+        dt_ms,
         achieved: if values > 0 {
             (squared / values as f64).sqrt()
         } else {

@@ -13,7 +13,7 @@ mod statistics;
 
 pub use evaluate::{AreaChange, NoiseResult, TimePoint, evaluate};
 pub use options::{EvaluationOptions, NoiseError, Observer, check};
-pub use pixels::{CIFAR_C, Film, IMAGENET_C, PixelNoise, Pixels, Severities, Timing};
+pub use pixels::{CIFAR_C, Film, IMAGENET_C, PixelNoise, Pixels, REFERENCE_DT_MS, Severities, Timing};
 pub use robustness::{Estimate, Measured, Place, Robustness, robustness};
 pub use statistics::wilson_interval;
 

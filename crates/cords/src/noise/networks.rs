@@ -1,6 +1,7 @@
 //! Networks made ready for an observer, with silenced units or noisy weights where a condition asks for them.
 
 use super::options::{EvaluationOptions, NoiseError, Observer};
+use super::pixels::REFERENCE_DT_MS;
 use super::{Condition, Perturbation};
 use crate::device::{Device, Maps};
 use crate::learn::fold;
@@ -82,11 +83,12 @@ impl<D: Device<f32>> Network<D> {
         }
     }
 
-    /// Step in ms at which frames follow each other.
-    pub(super) fn dt_ms(&self, options: &EvaluationOptions) -> f64 {
-        match self {
-            Self::Cordsnet { net, .. } => net.euler().dt_ms,
-            Self::Cnn(_) => options.dt_ms,
+    /// Step in ms at which frames follow each other. A single frame follows none: it is that of the step at which levels are stated.
+    pub(super) fn dt_ms(&self, observer: Observer, options: &EvaluationOptions) -> f64 {
+        match (self, observer) {
+            (Self::Cordsnet { net, .. }, _) => net.euler().dt_ms,
+            (Self::Cnn(_), Observer::CnnFirstFrame) => REFERENCE_DT_MS,
+            (Self::Cnn(_), _) => options.dt_ms,
         }
     }
 
@@ -100,8 +102,8 @@ impl<D: Device<f32>> Network<D> {
     }
 
     /// Steps that an image is shown for.
-    pub(super) fn steps(&self, options: &EvaluationOptions) -> usize {
-        (options.presentation.stimulus_ms / self.dt_ms(options)).round() as usize
+    pub(super) fn steps(&self, observer: Observer, options: &EvaluationOptions) -> usize {
+        (options.presentation.stimulus_ms / self.dt_ms(observer, options)).round() as usize
     }
 }
 

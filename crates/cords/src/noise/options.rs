@@ -49,7 +49,7 @@ pub struct EvaluationOptions {
     pub areas: Option<Vec<usize>>,
     /// Durations of the spontaneous phase (without noise) and of the image.
     pub presentation: Presentation,
-    /// Step in ms at which a CNN's frames follow each other; a CordsNet has its own.
+    /// Step in ms at which the frames follow each other that a CNN sees the mean of; a CordsNet has its own.
     pub dt_ms: f64,
     /// Seed of the noise.
     pub seed: u64,
@@ -204,7 +204,7 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
         let is_fraction = match condition.perturbation {
             Perturbation::Pixels { noise, timing, .. } => {
                 if let Timing::OrnsteinUhlenbeck { tau_ms } = timing {
-                    if !noise.is_additive() {
+                    if !noise.is_normal() {
                         return option(
                             "timing",
                             format!("{noise:?} noise cannot go on in time; only normal noise can"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::rng::{Purpose, Stream};
 
 /// Step in ms at which levels of dynamic noise are stated.
-const REFERENCE_DT_MS: f64 = 2.0;
+pub const REFERENCE_DT_MS: f64 = 2.0;
 
 /// A kind of noise on pixel values x in [0, 1], independent in every channel, with its level.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,11 +34,17 @@ pub enum Pixels {
 pub enum Timing {
     /// One draw per image, held while the image is shown.
     Static,
-    /// A fresh draw at every step. The level is that of a step of 2 ms: standard deviations scale with sqrt(2 ms / dt), and
-    /// impulses, which cannot be scaled, last 2 ms. A finer step is the same experiment.
+    /// A fresh draw at every step. The level is that of a step of 2 ms: standard deviations scale with sqrt(2 ms / dt), so that as much
+    /// noise is left in a leaky unit, up to 2/(2 - dt/tau), and impulses, which cannot be scaled, last 2 ms, or a step where that is
+    /// longer.
+    ///
+    /// A finer step is the same experiment for small noise only. What stands in a frame grows as 1/sqrt(dt), and a rectifier behind
+    /// it passes the more of it, as a mean that does not average out, once it reaches as far as from a unit's current to the
+    /// rectifier's threshold.
     Dynamic,
-    /// An Ornstein-Uhlenbeck process in time, stationary from the first frame on, of additive normal noise: n <- n a +
-    /// sqrt(1 - a^2) xi with a = exp(-dt/tau). The level is its standard deviation.
+    /// An Ornstein-Uhlenbeck process in time, stationary from the first frame on, of normal noise: n <- n a + sqrt(1 - a^2) xi with
+    /// a = exp(-dt/tau). The level is its standard deviation. What stands in a frame does not depend on the step, so that a finer
+    /// step is the same experiment at any level, as long as dt is below tau.
     OrnsteinUhlenbeck {
         /// Time constant in ms.
         tau_ms: f64,
@@ -85,9 +91,9 @@ impl Severities {
 }
 
 impl Pixels {
-    /// Whether it is normal and added whatever the pixel's value.
-    pub fn is_additive(self) -> bool {
-        matches!(self, Self::Gaussian | Self::Correlated { .. })
+    /// Whether it is made of normal values, which can go on in time.
+    pub fn is_normal(self) -> bool {
+        matches!(self, Self::Gaussian | Self::Correlated { .. } | Self::Speckle)
     }
 }
 
@@ -186,6 +192,9 @@ impl Film {
             }
             Pixels::Speckle => {
                 stream.normal_fill(out);
+                if let Timing::OrnsteinUhlenbeck { tau_ms } = self.noise.timing {
+                    self.go_on(tau_ms, step, out);
+                }
                 for (value, clean) in out.iter_mut().zip(clean) {
                     *value = clean + level as f32 * *value * clean;
                 }

@@ -80,6 +80,32 @@ mod tests {
         assert_eq!(wilson_interval(0, 0), [0.0, 1.0]);
     }
 
+    /// The chance that the interval of a count holds the share that the count was drawn with, by the binomial distribution itself.
+    #[test]
+    fn wilson_intervals_hold_the_truth_as_often_as_they_say() {
+        for n in [20usize, 100, 1000] {
+            let shares: Vec<f64> = (2..=98).map(|percent| f64::from(percent) / 100.0).collect();
+            let coverage = |p: f64| -> f64 {
+                // Logarithms of the binomial's terms, one from the other.
+                let mut term = n as f64 * (1.0 - p).ln();
+                let mut held = 0.0;
+                for successes in 0..=n {
+                    let [low, high] = wilson_interval(successes, n);
+                    if low <= p && p <= high {
+                        held += term.exp();
+                    }
+                    term += ((n - successes) as f64 / (successes + 1) as f64).ln() + (p / (1.0 - p)).ln();
+                }
+                held
+            };
+            let covered: Vec<f64> = shares.iter().map(|p| coverage(*p)).collect();
+            let mean = covered.iter().sum::<f64>() / covered.len() as f64;
+            let least = covered.iter().copied().fold(1.0, f64::min);
+            // Counts are whole, so coverage jumps about what is said; near 0 and 1 by more.
+            assert!((mean - 0.95).abs() < 0.01 && least > 0.92, "{n}: mean {mean}, least {least}");
+        }
+    }
+
     #[test]
     fn scores_of_known_logits() {
         let score = Score::of(&[1.0, 3.0, 2.0, 3.0], 2);
