@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::noise::model_name;
-use super::{Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, Spread, SplitName, StageError, Update};
+use super::{
+    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, SplitName, Spread, StageError, Update,
+};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Evaluate;
@@ -142,7 +144,11 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             .allow_missing()
             .value("epochs", DType::Int, EPOCHS)
             .allow_missing()
-            .value("accuracy", DType::Float, "Images classified rightly, of those that did not diverge; missing where all did")
+            .value(
+                "accuracy",
+                DType::Float,
+                "Images classified rightly, of those that did not diverge; missing where all did",
+            )
             .allow_missing()
             .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
             .allow_missing()
@@ -186,14 +192,22 @@ fn summary_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
             "summary",
             "Accuracy by network and training: mean and standard deviation over models that differ in their seed alone",
         )
-        .key("models", DType::Int, "The stage that gave the models, by all matrix fields but `seed`")
+        .key(
+            "models",
+            DType::Int,
+            "The stage that gave the models, by all matrix fields but `seed`",
+        )
         .slot_groups("models")
         .key("network", DType::Text, "Kind and number of areas")
         .key("phase", DType::Text, PHASE)
         .allow_missing()
         .key("epochs", DType::Int, EPOCHS)
         .allow_missing()
-        .value("accuracy", DType::Float, "Images classified rightly, mean; missing where all diverged")
+        .value(
+            "accuracy",
+            DType::Float,
+            "Images classified rightly, mean; missing where all diverged",
+        )
         .allow_missing()
         .value("deviation", DType::Float, "Standard deviation over models")
         .allow_missing()

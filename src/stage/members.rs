@@ -141,7 +141,11 @@ impl Spread {
         // Equal values deviate by nothing, not by the rounding of their mean.
         let equal = values.iter().all(|v| *v == values[0]);
         let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        let deviation = if equal { 0.0 } else { (squares / (n as f64 - 1.0)).sqrt() };
+        let deviation = if equal {
+            0.0
+        } else {
+            (squares / (n as f64 - 1.0)).sqrt()
+        };
         Self {
             mean: (n > 0).then_some(mean),
             deviation: (n > 1).then_some(deviation),
@@ -151,7 +155,9 @@ impl Spread {
 }
 
 fn text<'a>(fields: impl Iterator<Item = (&'a String, &'a Json)>) -> String {
-    let fields: Vec<String> = fields.map(|(name, value)| format!("{name}={}", scalar(value))).collect();
+    let fields: Vec<String> = fields
+        .map(|(name, value)| format!("{name}={}", scalar(value)))
+        .collect();
     fields.join(", ")
 }
 
@@ -186,15 +192,18 @@ mod tests {
         assert_eq!(members.title("noise"), "noise");
         assert_eq!(
             members.labels(&names(4))[..3],
-            ["CordsNet-R2", "CordsNet-R2, set=mnist, dt=1", "CordsNet-R2, set=mnist, dt=5"]
+            [
+                "CordsNet-R2",
+                "CordsNet-R2, set=mnist, dt=1",
+                "CordsNet-R2, set=mnist, dt=5"
+            ]
         );
         let members = Members(members.0[1..].to_vec());
         assert_eq!(members.title("noise"), "noise (set=mnist)");
-        assert_eq!(members.labels(&names(3)), [
-            "CordsNet-R2, dt=1",
-            "CordsNet-R2, dt=5",
-            "CordsNet-R2, dt=1"
-        ]);
+        assert_eq!(
+            members.labels(&names(3)),
+            ["CordsNet-R2, dt=1", "CordsNet-R2, dt=5", "CordsNet-R2, dt=1"]
+        );
     }
 
     #[test]
@@ -212,7 +221,10 @@ mod tests {
     #[test]
     fn stages_that_neither_name_nor_field_tells_apart_are_numbered() {
         let members = Members(vec![member(0, json!({})), member(1, json!({})), member(1, json!({}))]);
-        assert_eq!(members.labels(&names(3)), ["CordsNet-R2 #0", "CordsNet-R2 #1", "CordsNet-R2 #1"]);
+        assert_eq!(
+            members.labels(&names(3)),
+            ["CordsNet-R2 #0", "CordsNet-R2 #1", "CordsNet-R2 #1"]
+        );
         let single = Members(vec![member(0, json!({ "tau": 10 }))]);
         assert_eq!(single.labels(&names(1)), names(1));
         assert_eq!(single.title("noise"), "noise (tau=10)");

@@ -270,7 +270,10 @@ fn the_phases_in_a_row() {
             parameters: parameters.clone(),
             info: ModelInfo::default(),
         };
-        evaluate(&Cpu, &model, &validation, None).expect("evaluated").answers.accuracy
+        evaluate(&Cpu, &model, &validation, None)
+            .expect("evaluated")
+            .answers
+            .accuracy
     };
     let baseline = accuracy(&folded);
     assert_eq!(baseline, accuracy(&cnn.parameters), "folding changes no answer");

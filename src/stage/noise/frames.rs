@@ -47,7 +47,11 @@ impl Frames<'_> {
             let Perturbation::Pixels { noise, timing, clip } = condition.perturbation else {
                 continue;
             };
-            let steps = if timing == Timing::Static { &self.steps_ms[..1] } else { self.steps_ms };
+            let steps = if timing == Timing::Static {
+                &self.steps_ms[..1]
+            } else {
+                self.steps_ms
+            };
             for dt_ms in steps {
                 let mut name = format!("{}, {}", noise_name(condition, None), presentation_name(condition));
                 if steps.len() > 1 {
@@ -140,7 +144,9 @@ impl Frames<'_> {
         for (column, level) in series.levels.iter().enumerate() {
             let x = left + column as f64 * (cell + gap);
             let heading = format!("level {}", (level * 1e4).round() / 1e4);
-            scene.elements.push(text(x + cell / 2.0, top - 10.0, heading, 12, TextAnchor::Middle));
+            scene
+                .elements
+                .push(text(x + cell / 2.0, top - 10.0, heading, 12, TextAnchor::Middle));
             for (place, image) in images.iter().enumerate() {
                 self.each(series, *level, *image, steps, &mut |step, frame| {
                     let Some(time) = shown.iter().position(|shown| *shown == step) else {
@@ -256,7 +262,11 @@ impl Pixelated {
         let channels = frame.len() / plane;
         for pixel in 0..plane {
             let byte = |channel: usize| (frame[channel * plane + pixel].clamp(0.0, 1.0) * 255.0).round() as u8;
-            let [r, g, b] = if channels == 3 { [byte(0), byte(1), byte(2)] } else { [byte(0); 3] };
+            let [r, g, b] = if channels == 3 {
+                [byte(0), byte(1), byte(2)]
+            } else {
+                [byte(0); 3]
+            };
             self.x.push(left + (pixel % side) as f64 * zoom);
             self.y.push(top + (pixel / side) as f64 * zoom);
             self.size.push(zoom);

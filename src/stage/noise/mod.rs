@@ -258,7 +258,11 @@ fn names(models: &[Model], members: &Members) -> Vec<String> {
         };
         let found = (0..properties[index].len()).filter(differs);
         let found: Vec<&str> = found.map(|place| properties[index][place].as_str()).collect();
-        [kinds[index].as_str()].into_iter().chain(found).collect::<Vec<_>>().join(", ")
+        [kinds[index].as_str()]
+            .into_iter()
+            .chain(found)
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     (0..models.len()).map(name).collect()
 }
@@ -274,7 +278,10 @@ fn properties(model: &Model) -> Vec<String> {
     let phases = &model.info().phases;
     let last = phases.last().map_or("untrained", |phase| phase.phase.as_str());
     found.push(format!("after {last}"));
-    found.push(format!("{} epochs", phases.iter().map(|phase| phase.epochs).sum::<usize>()));
+    found.push(format!(
+        "{} epochs",
+        phases.iter().map(|phase| phase.epochs).sum::<usize>()
+    ));
     found
 }
 

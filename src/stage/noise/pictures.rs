@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 
 use super::Evaluated;
 use super::tables::{OfKind, over_models, presentation_name, view};
-use crate::stage::{Members, Spread, StageError};
 use crate::stage::picture::{Curve, Curves, file_name};
+use crate::stage::{Members, Spread, StageError};
 
 /// One picture of each sort for every kind of noise and presentation.
 pub(super) fn write(evaluated: &[Evaluated], members: &Members, folder: &Path) -> Result<(), StageError> {

@@ -81,8 +81,7 @@ const NOISE: &str =
     "What is perturbed: pixels by gaussian, correlated, shot, impulse or speckle noise; neural; silencing; weights";
 const PRESENTATION: &str =
     "static: one draw held; dynamic: fresh at every step; over T ms: forgets with that time constant";
-const DT: &str =
-    "Step of the network, or of the frames that a CNN sees; a single frame under dynamic noise is that of a step of 2 ms";
+const DT: &str = "Step of the network, or of the frames that a CNN sees; a single frame under dynamic noise is that of a step of 2 ms";
 const STEP_BOUND: &str = "Whether the noise is drawn anew at every step. Then networks of other steps see another experiment, unless the noise \
                           is small beside what rectifies it";
 const DIVERGED: &str = "Images whose logits or activity were not finite; they have no answer";
@@ -227,7 +226,11 @@ pub(super) fn summary(evaluated: &[Evaluated]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
         noise_keys(schema)
             .key("level", DType::Float, LEVEL)
-            .value("accuracy", DType::Float, "Images classified rightly, mean; missing where all diverged")
+            .value(
+                "accuracy",
+                DType::Float,
+                "Images classified rightly, mean; missing where all diverged",
+            )
             .allow_missing()
             .value("deviation", DType::Float, "Standard deviation over models and trials")
             .allow_missing()

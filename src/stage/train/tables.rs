@@ -204,12 +204,24 @@ pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<
             "The CNN before and after its batch norms were folded in, on the validation images",
         )
         .key("form", DType::Text, "batch norm, or folded")
-        .value("accuracy", DType::Float, "Images classified rightly; missing where all diverged")
+        .value(
+            "accuracy",
+            DType::Float,
+            "Images classified rightly; missing where all diverged",
+        )
         .allow_missing()
-        .value("cross_entropy", DType::Float, "Mean cross-entropy; missing where all diverged")
+        .value(
+            "cross_entropy",
+            DType::Float,
+            "Mean cross-entropy; missing where all diverged",
+        )
         .unit("nat")
         .allow_missing()
-        .value("diverged", DType::Int, "Images whose logits or activity were not finite; they have no answer")
+        .value(
+            "diverged",
+            DType::Int,
+            "Images whose logits or activity were not finite; they have no answer",
+        )
         .value(
             "difference",
             DType::Float,

@@ -207,10 +207,20 @@ fn the_number_of_a_group_becomes_the_stage_without_its_seed() {
     let labelled = writer.finish().unwrap().label_slots(&labels);
     let names: Vec<&str> = labelled.schema().columns.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(names, ["models", "dt", "accuracy"]);
-    assert_eq!(labelled.column("models").unwrap(), ["cnn", "cordsnet", "cordsnet"].map(Value::from));
-    assert_eq!(labelled.column("dt").unwrap(), [Value::Null, Value::Int(1), Value::Int(5)]);
+    assert_eq!(
+        labelled.column("models").unwrap(),
+        ["cnn", "cordsnet", "cordsnet"].map(Value::from)
+    );
+    assert_eq!(
+        labelled.column("dt").unwrap(),
+        [Value::Null, Value::Int(1), Value::Int(5)]
+    );
     labelled.check_keys().unwrap();
-    assert_eq!(labelled.label_slots(&labels), labelled, "labelling twice changes nothing");
+    assert_eq!(
+        labelled.label_slots(&labels),
+        labelled,
+        "labelling twice changes nothing"
+    );
 }
 
 #[test]

@@ -206,7 +206,12 @@ pub(crate) fn diverged<D: Device<f32>>(device: &D, activity: &[(Maps, &D::Buffer
         device.max_abs(activity, &mut tally);
     }
     let mut diverged = vec![false; batch];
-    if device.read(&mut tally).concat().iter().all(|largest| largest.is_finite()) {
+    if device
+        .read(&mut tally)
+        .concat()
+        .iter()
+        .all(|largest| largest.is_finite())
+    {
         return diverged;
     }
     for (maps, activity) in activity {

@@ -420,12 +420,7 @@ fn is_finite(state: &State<f32>, i: usize) -> bool {
 }
 
 /// What a CNN says of a group of images, of which some may have activity that is not finite.
-fn score_cnn<D: Device<f32>>(
-    cnn: &Cnn<f32, D>,
-    logits: &[f32],
-    activity: &[D::Buffer],
-    labels: &[u32],
-) -> Vec<Score> {
+fn score_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, logits: &[f32], activity: &[D::Buffer], labels: &[u32]) -> Vec<Score> {
     let batch = labels.len();
     let lost = diverged(cnn.device(), &cnn.with_maps(activity, batch), batch);
     without(score(logits, labels), &lost)

@@ -70,7 +70,11 @@ pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<R
     let levels: Vec<f64> = measured.iter().map(|m| m.level).collect();
     let counts = |times: &dyn Fn(usize) -> u32| -> Vec<Count> {
         let count = |m: &Measured<'_>| {
-            let answers = m.right.iter().enumerate().filter_map(|(i, right)| Some((times(i), (*right)?)));
+            let answers = m
+                .right
+                .iter()
+                .enumerate()
+                .filter_map(|(i, right)| Some((times(i), (*right)?)));
             answers.fold(Count::default(), |count, (times, right)| Count {
                 right: count.right + if right { f64::from(times) } else { 0.0 },
                 of: count.of + f64::from(times),
@@ -126,7 +130,11 @@ pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<R
         half_place: place,
         area: Estimate {
             value: under.is_finite().then_some(under),
-            interval: if under.is_finite() { ends(areas).map(Some) } else { [None; 2] },
+            interval: if under.is_finite() {
+                ends(areas).map(Some)
+            } else {
+                [None; 2]
+            },
         },
         diverged: (0..images).filter(has_diverged).count(),
     })
@@ -342,7 +350,10 @@ mod tests {
             let share = |level: f64| 0.1 + 0.8 / (1.0 + (level / m).powf(k));
             let half = m * (9.0f64 / 7.0).powf(1.0 / k);
             let pieces = LEVELS.windows(2);
-            let area: f64 = pieces.map(|l| (l[1] - l[0]) * (share(l[0]) + share(l[1])) / 2.0).sum::<f64>() / LEVELS[5];
+            let area: f64 = pieces
+                .map(|l| (l[1] - l[0]) * (share(l[0]) + share(l[1])) / 2.0)
+                .sum::<f64>()
+                / LEVELS[5];
             let holds = |interval: [Option<f64>; 2], truth: f64| {
                 interval[0].is_some_and(|low| low <= truth) && interval[1].is_none_or(|high| truth <= high)
             };
@@ -357,7 +368,9 @@ mod tests {
                 let found = of(&answers).expect("levels");
                 [holds(found.half.interval, half), holds(found.area.interval, area)]
             });
-            let held = held.fold([0u32; 2], |sum, held| [sum[0] + u32::from(held[0]), sum[1] + u32::from(held[1])]);
+            let held = held.fold([0u32; 2], |sum, held| {
+                [sum[0] + u32::from(held[0]), sum[1] + u32::from(held[1])]
+            });
             for (what, held) in ["half-level", "area"].iter().zip(held) {
                 let share = f64::from(held) / f64::from(SETS);
                 assert!((0.90..=0.99).contains(&share), "{what} at {m}, {k}: {share}");
@@ -387,11 +400,17 @@ mod tests {
         // All of them: that level says nothing, and there is no accuracy over all levels.
         answers[5].fill(None);
         let lost = of(&answers);
-        assert_eq!((lost.diverged, lost.area.value, lost.area.interval), (100, None, [None; 2]));
+        assert_eq!(
+            (lost.diverged, lost.area.value, lost.area.interval),
+            (100, None, [None; 2])
+        );
         assert!(lost.half.value.is_some());
         answers[0].fill(None);
         let nothing = of(&answers);
-        assert_eq!((nothing.clean, nothing.half.value, nothing.half_place), (None, None, Place::Nowhere));
+        assert_eq!(
+            (nothing.clean, nothing.half.value, nothing.half_place),
+            (None, None, Place::Nowhere)
+        );
     }
 
     #[test]

@@ -102,7 +102,10 @@ mod tests {
             let mean = covered.iter().sum::<f64>() / covered.len() as f64;
             let least = covered.iter().copied().fold(1.0, f64::min);
             // Counts are whole, so coverage jumps about what is said; near 0 and 1 by more.
-            assert!((mean - 0.95).abs() < 0.01 && least > 0.92, "{n}: mean {mean}, least {least}");
+            assert!(
+                (mean - 0.95).abs() < 0.01 && least > 0.92,
+                "{n}: mean {mean}, least {least}"
+            );
         }
     }
 
