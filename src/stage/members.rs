@@ -75,6 +75,19 @@ impl Members {
         self.group(one) != self.group(other) && fields(one) == fields(other)
     }
 
+    /// Whether two members belong to the same stage.
+    pub(crate) fn same_stage(&self, one: usize, other: usize) -> bool {
+        let family = |index: usize| self.0.get(index).map(|member| member.family);
+        family(one) == family(other)
+    }
+
+    /// The fields of a member, as a title shows them: `tau=10, dt=2`.
+    pub(crate) fn fields(&self, index: usize) -> String {
+        self.0
+            .get(index)
+            .map_or_else(String::new, |member| text(member.fields.iter()))
+    }
+
     /// The fields that all members have in common, as a title shows them: `set=mnist`.
     pub(crate) fn common(&self) -> String {
         let Some(first) = self.0.first() else {

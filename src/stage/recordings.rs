@@ -20,9 +20,19 @@ pub(super) const FILE: &str = "recordings.safetensors";
 pub(super) struct Params {
     /// The file, relative to the project's folder: a Brain-Score assembly (.nc, netCDF4), NWB (.nwb), a NumPy archive (.npz), or
     /// a table with a row for each presentation, neuron and time bin (.parquet, .csv). Names of coordinates are those of
-    /// Brain-Score: `stimulus_id`, `repetition`, `object_name`, `neuroid_id`, `region`, `time_bin_start`, `time_bin_end`.
+    /// Brain-Score: `stimulus_id`, `repetition`, `object_name`, `neuroid_id`, `region`, `animal`, `session`, `time_bin_start`,
+    /// `time_bin_end`. Repetitions that number all trials of an experiment count each stimulus's presentations in their order.
     #[schemars(extend("x-path" = true))]
     path: String,
+    /// Name of the responses in an assembly or NumPy archive; needed where several variables could be them.
+    #[serde(default)]
+    variable: Option<String>,
+    /// The animal that was recorded, of neurons for which the file does not say.
+    #[serde(default)]
+    animal: Option<String>,
+    /// The session, of neurons for which the file does not say.
+    #[serde(default)]
+    session: Option<String>,
     /// Time bins after stimulus onset that spikes of an NWB file are counted in.
     #[serde(default = "published_window")]
     #[schemars(length(min = 1), extend("x-unit" = "ms"))]
@@ -66,8 +76,8 @@ impl Params {
 
     fn read(&self, root: &Path) -> Result<Recordings, StageError> {
         let path = self.file(root);
-        Ok(match self.extension().as_str() {
-            "npz" => Recordings::from_npz(&path)?,
+        let mut recordings = match self.extension().as_str() {
+            "npz" => Recordings::from_npz(&path, self.variable.as_deref())?,
             "nwb" => {
                 let options = NwbOptions {
                     bins_ms: self.bins.clone(),
@@ -78,8 +88,16 @@ impl Params {
                 Recordings::from_nwb(&path, &options)?
             }
             "parquet" | "csv" => from_table(&Table::read(&path)?, &path)?,
-            _ => Recordings::from_netcdf(&path)?,
-        })
+            _ => Recordings::from_netcdf(&path, self.variable.as_deref())?,
+        };
+        for neuron in &mut recordings.neurons {
+            for (own, given) in [(&mut neuron.animal, &self.animal), (&mut neuron.session, &self.session)] {
+                if let Some(given) = given.as_ref().filter(|_| own.is_empty()) {
+                    own.clone_from(given);
+                }
+            }
+        }
+        Ok(recordings)
     }
 }
 
@@ -89,7 +107,7 @@ impl Kind for RecordingsKind {
     type Params = Params;
     const NAME: &'static str = "recordings";
     const SUMMARY: &'static str = "responses of neurons from netCDF4 (Brain-Score), NWB, npz, Parquet or CSV";
-    const CODE_VERSION: u32 = 1;
+    const CODE_VERSION: u32 = 2;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -100,6 +118,10 @@ impl Kind for RecordingsKind {
         }
         if let Some([start, end]) = params.bins.iter().find(|[start, end]| end <= start) {
             found.push(Violation::new("bins", format!("a time bin from {start} to {end} ms")));
+        }
+        if params.variable.is_some() && ["nwb", "parquet", "csv"].contains(&extension.as_str()) {
+            let message = format!("`.{extension}` has no variables of responses to choose from");
+            found.push(Violation::new("variable", message));
         }
         found
     }
@@ -149,6 +171,19 @@ pub(super) fn published_halves(splits: usize) -> SplitOptions {
     }
 }
 
+/// Descriptions of columns.
+pub(super) const ANIMAL: &str = "Animal that the neuron was recorded in; none where it is not known";
+pub(super) const SESSION: &str = "Session that it was recorded in; none where it is not known";
+
+/// The name of an animal or a session.
+pub(super) fn label(name: &str) -> Value {
+    if name.is_empty() {
+        Value::Null
+    } else {
+        Value::Text(name.to_owned())
+    }
+}
+
 /// What was read, and how reliable it is.
 fn neurons_table(recordings: &Recordings) -> Result<Table, StageError> {
     let mut table = TableWriter::new(
@@ -161,6 +196,10 @@ fn neurons_table(recordings: &Recordings) -> Result<Table, StageError> {
         .unit("ms")
         .key("bin_end", DType::Float, "End of the time bin")
         .unit("ms")
+        .key("animal", DType::Text, ANIMAL)
+        .allow_missing()
+        .key("session", DType::Text, SESSION)
+        .allow_missing()
         .value("region", DType::Text, "Brain region")
         .value("mean_response", DType::Float, "Mean over stimuli and repetitions")
         .allow_missing()
@@ -193,6 +232,8 @@ fn neurons_table(recordings: &Recordings) -> Result<Table, StageError> {
                 Value::Text(neuron.id.clone()),
                 Value::Float(*start),
                 Value::Float(*end),
+                label(&neuron.animal),
+                label(&neuron.session),
                 Value::Text(neuron.region.clone()),
                 Value::finite(mean_and_deviation(presentations()).map(|(mean, _)| mean)),
                 Value::finite(own.map(|(mean, _)| mean)),

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cords::neural::{NeuralError, Neuron, Presentations, Recordings, from_presentations};
+use cords::neural::{NeuralError, Neuron, Recordings, plan_size, running_numbers};
 use indexmap::IndexSet;
 
 use super::StageError;
 use crate::table::{Table, Value};
 
-/// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region` (if known),
-/// `time_bin_start`, `time_bin_end` in ms and `response`.
+/// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`, `animal` and
+/// `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.
+///
+/// Without `repetition`, the rows of a stimulus, neuron and time bin are its presentations in their order. Running numbers of
+/// trials as `repetition` ([`running_numbers`]) count the presentations of each stimulus to each neuron.
 pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, StageError> {
     let wrong = |variable: &str, problem: String| {
         StageError::from(NeuralError::Variable {
@@ -19,103 +22,228 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
             problem,
         })
     };
-    let has = |name: &str| table.schema().position(name).is_some();
-    let text = |name: &str| -> Result<Vec<String>, StageError> {
-        let values = table.column(name).map_err(|error| wrong(name, error.to_string()))?;
-        if let Some(row) = values.iter().position(|v| *v == Value::Null) {
-            return Err(wrong(name, format!("row {} has no value", row + 1)));
+    let column = |name: &str| table.column(name).map_err(|error| wrong(name, error.to_string()));
+    // Each name once, and which of them stands in each row.
+    let ids = |name: &str| -> Result<Named, StageError> {
+        let mut names = IndexSet::new();
+        let mut of_row = Vec::new();
+        for (row, value) in column(name)?.iter().enumerate() {
+            let missing = *value == Value::Null || value.number().is_some_and(f64::is_nan);
+            if missing {
+                return Err(wrong(name, format!("row {} has no value", row + 1)));
+            }
+            of_row.push(names.insert_full(id(value)).0);
         }
-        Ok(values.iter().map(id).collect())
+        Ok(Named { names, of_row })
     };
+    let has = |name: &str| table.schema().position(name).is_some();
+    let if_there = |name: &str| has(name).then(|| ids(name)).transpose();
     let numbers = |name: &str| -> Result<Vec<f64>, StageError> {
-        let values = table.column(name).map_err(|error| wrong(name, error.to_string()))?;
         let number = |(row, value): (usize, &Value)| match value {
             Value::Null => Ok(f64::NAN),
             value => value
                 .number()
                 .ok_or_else(|| wrong(name, format!("row {} holds `{value}`, which is no number", row + 1))),
         };
-        values.iter().enumerate().map(number).collect()
+        column(name)?.iter().enumerate().map(number).collect()
     };
-    let stimuli = text("stimulus_id")?;
-    let repetitions = if has("repetition") {
-        text("repetition")?
-    } else {
-        vec!["0".to_owned(); stimuli.len()]
-    };
-    let objects = if has("object_name") {
-        text("object_name")?
-    } else {
-        Vec::new()
-    };
-    let neurons = text("neuroid_id")?;
-    let regions = if has("region") {
-        text("region")?
-    } else {
-        vec![String::new(); stimuli.len()]
-    };
+    // What a neuron is labelled with may be missing.
+    let labels = |name: &str| -> Result<Option<&[Value]>, StageError> { has(name).then(|| column(name)).transpose() };
+
+    let stimuli = ids("stimulus_id")?;
+    let rows = stimuli.of_row.len();
+    let repetitions = if_there("repetition")?;
+    let objects = if_there("object_name")?;
+    let neurons = ids("neuroid_id")?;
+    let (regions, animals, sessions) = (labels("region")?, labels("animal")?, labels("session")?);
     let (starts, ends) = (numbers("time_bin_start")?, numbers("time_bin_end")?);
     let responses = numbers("response")?;
-
-    let shown: IndexSet<(&String, &String)> = stimuli.iter().zip(&repetitions).collect();
-    let ids: IndexSet<&String> = neurons.iter().collect();
+    if let Some(row) = (0..rows).find(|row| !(starts[*row].is_finite() && ends[*row].is_finite())) {
+        return Err(wrong("time_bin_start", format!("row {} has no time bin", row + 1)));
+    }
     let mut bins: Vec<[f64; 2]> = starts.iter().zip(&ends).map(|(a, b)| [*a, *b]).collect();
     bins.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
     bins.dedup();
-    if bins.iter().flatten().any(|edge| !edge.is_finite()) {
-        return Err(wrong("time_bin_start", "a row has no time bin".to_owned()));
-    }
-    let bin_of: BTreeMap<[u64; 2], usize> = bins
+    let number_of: BTreeMap<[u64; 2], usize> = bins
         .iter()
         .enumerate()
-        .map(|(i, bin)| (bin.map(f64::to_bits), i))
+        .map(|(number, bin)| (bin.map(f64::to_bits), number))
         .collect();
-    let mut values = vec![f64::NAN; shown.len() * ids.len() * bins.len()];
-    let mut seen = vec![false; values.len()];
-    let mut region_of = vec![String::new(); ids.len()];
-    let mut object_of = vec![String::new(); shown.len()];
-    for row in 0..stimuli.len() {
-        let presentation = shown.get_index_of(&(&stimuli[row], &repetitions[row])).unwrap_or(0);
-        let neuron = ids.get_index_of(&neurons[row]).unwrap_or(0);
-        let bin = bin_of
-            .get(&[starts[row].to_bits(), ends[row].to_bits()])
-            .copied()
-            .unwrap_or(0);
-        let place = (presentation * ids.len() + neuron) * bins.len() + bin;
+    let bin: Vec<usize> = (0..rows)
+        .map(|row| number_of[&[starts[row], ends[row]].map(f64::to_bits)])
+        .collect();
+
+    // A neuron is one of an animal and a session.
+    let label = |column: Option<&[Value]>, row: usize| match column.map(|values| &values[row]) {
+        None | Some(Value::Null) => String::new(),
+        Some(value) => id(value),
+    };
+    let mut found: IndexSet<Neuron> = IndexSet::new();
+    let mut by_id: BTreeMap<(usize, String, String), usize> = BTreeMap::new();
+    let mut neuron = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let own = (neurons.of_row[row], label(animals, row), label(sessions, row));
+        let region = label(regions, row);
+        let place = *by_id.entry(own).or_insert_with_key(|(id, animal, session)| {
+            let (place, _) = found.insert_full(Neuron {
+                id: neurons.names[*id].clone(),
+                region: region.clone(),
+                animal: animal.clone(),
+                session: session.clone(),
+            });
+            place
+        });
+        if found[place].region != region {
+            let problem = format!(
+                "row {} puts neuron `{}` into `{region}`, an earlier one into `{}`",
+                row + 1,
+                found[place].id,
+                found[place].region
+            );
+            return Err(wrong("region", problem));
+        }
+        neuron.push(place);
+    }
+
+    let order = RowsOf {
+        stimulus: &stimuli.of_row,
+        neuron: &neuron,
+        bin: &bin,
+    };
+    let repetition = order.repetitions(repetitions.as_ref());
+    let count = repetition.iter().max().map_or(0, |last| last + 1);
+    let sizes = [stimuli.names.len(), count, found.len(), bins.len()];
+    let total = plan_size(sizes, &format!("{rows} rows")).map_err(|error| wrong("response", error.to_string()))?;
+    let mut values = vec![f64::NAN; total];
+    let mut seen = vec![false; total];
+    let mut object_of: Vec<Option<usize>> = vec![None; stimuli.names.len()];
+    for row in 0..rows {
+        let stimulus = stimuli.of_row[row];
+        let place = ((stimulus * count + repetition[row]) * found.len() + neuron[row]) * bins.len() + bin[row];
         if std::mem::replace(&mut seen[place], true) {
+            let named = repetitions.as_ref().map_or("", |all| all.name(row));
             return Err(wrong(
                 "response",
                 format!(
-                    "row {} is a second one for stimulus `{}`, repetition `{}`, neuron `{}` in the same time bin",
+                    "row {} is a second one for stimulus `{}`, repetition `{named}`, neuron `{}` in the same time bin",
                     row + 1,
-                    stimuli[row],
-                    repetitions[row],
-                    neurons[row]
+                    stimuli.name(row),
+                    neurons.name(row)
                 ),
             ));
         }
         values[place] = responses[row];
-        region_of[neuron].clone_from(&regions[row]);
-        if let Some(object) = objects.get(row) {
-            object_of[presentation].clone_from(object);
+        if let Some(objects) = &objects {
+            let own = objects.of_row[row];
+            if object_of[stimulus].replace(own).is_some_and(|before| before != own) {
+                let problem = format!(
+                    "row {} gives stimulus `{}` a second class, `{}`",
+                    row + 1,
+                    stimuli.name(row),
+                    objects.name(row)
+                );
+                return Err(wrong("object_name", problem));
+            }
         }
     }
-    let presentations = Presentations {
-        stimuli: shown.iter().map(|(s, _)| (*s).clone()).collect(),
-        repetitions: shown.iter().map(|(_, r)| (*r).clone()).collect(),
-        objects: if objects.is_empty() { Vec::new() } else { object_of },
-    };
-    let neurons = ids.iter().zip(region_of).map(|(id, region)| Neuron {
-        id: (*id).clone(),
-        region,
+    let objects = objects.map_or_else(Vec::new, |objects| {
+        object_of
+            .into_iter()
+            .flatten()
+            .map(|own| objects.names[own].clone())
+            .collect()
     });
-    let (count, width) = (ids.len(), bins.len());
-    Ok(from_presentations(
-        &presentations,
-        neurons.collect(),
-        bins,
-        |p, n, b| values[(p * count + n) * width + b],
-    )?)
+    let recordings = Recordings {
+        stimuli: stimuli.names.into_iter().collect(),
+        objects,
+        neurons: found.into_iter().collect(),
+        bins_ms: bins,
+        repetitions: count,
+        responses: values,
+    };
+    Ok(recordings.new()?)
+}
+
+/// Names, each once, and which of them stands in each row.
+struct Named {
+    names: IndexSet<String>,
+    of_row: Vec<usize>,
+}
+
+impl Named {
+    fn name(&self, row: usize) -> &str {
+        &self.names[self.of_row[row]]
+    }
+}
+
+/// What each row is of.
+struct RowsOf<'a> {
+    stimulus: &'a [usize],
+    neuron: &'a [usize],
+    bin: &'a [usize],
+}
+
+impl RowsOf<'_> {
+    /// The repetition of each row, from 0.
+    fn repetitions(&self, named: Option<&Named>) -> Vec<usize> {
+        let rows = self.stimulus.len();
+        // The next free number of a stimulus, neuron and time bin.
+        let count_up = |order: &[usize]| -> Vec<usize> {
+            let mut next: BTreeMap<[usize; 3], usize> = BTreeMap::new();
+            let mut repetition = vec![0; rows];
+            for row in order {
+                let own = next
+                    .entry([self.stimulus[*row], self.neuron[*row], self.bin[*row]])
+                    .or_default();
+                repetition[*row] = *own;
+                *own += 1;
+            }
+            repetition
+        };
+        let in_order: Vec<usize> = (0..rows).collect();
+        let Some(named) = named else {
+            return count_up(&in_order);
+        };
+        let rank = rank(&named.names);
+        let number = |row: usize| rank[named.of_row[row]];
+        // The names that stand with each stimulus and neuron, in their order: its presentations.
+        let mut pairs: Vec<[usize; 3]> = (0..rows)
+            .map(|row| [self.stimulus[row], self.neuron[row], number(row)])
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let most = pairs
+            .chunk_by(|a, b| a[..2] == b[..2])
+            .map(<[_]>::len)
+            .max()
+            .unwrap_or(0);
+        if !running_numbers(named.names.len(), most) {
+            return (0..rows).map(number).collect();
+        }
+        (0..rows)
+            .map(|row| {
+                let own = [self.stimulus[row], self.neuron[row], number(row)];
+                let first = pairs.partition_point(|pair| *pair < [own[0], own[1], 0]);
+                pairs.binary_search(&own).unwrap_or(first) - first
+            })
+            .collect()
+    }
+}
+
+/// The place of each name: by number where all are whole numbers, else by their bytes.
+fn rank(names: &IndexSet<String>) -> Vec<usize> {
+    let numbers: Option<Vec<i128>> = names.iter().map(|name| name.parse().ok()).collect();
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    match numbers {
+        Some(numbers) => order.sort_by_key(|name| numbers[*name]),
+        None => order.sort_by_key(|name| &names[*name]),
+    }
+    let mut rank = vec![0; names.len()];
+    order
+        .into_iter()
+        .enumerate()
+        .for_each(|(place, name)| rank[name] = place);
+    rank
 }
 
 /// Ids: whole numbers without a point.

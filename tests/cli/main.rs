@@ -11,6 +11,7 @@ mod crashes;
 mod diff;
 mod end_to_end;
 mod exchange;
+mod faults_neural;
 mod golden;
 mod harness;
 mod history;

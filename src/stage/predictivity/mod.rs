@@ -7,17 +7,18 @@ mod scoring;
 mod sources;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cords::data::ImageSet;
-use cords::neural::{Recordings, Split, SplitOptions, shuffle_splits, stratified_splits};
+use cords::neural::{Merged, Recordings, Split, SplitOptions, merge, shuffle_splits, stratified_splits};
 
 use params::{ControlName, Params};
 use scoring::{Study, score};
-use sources::{Activity, images, sources};
+use sources::{Activity, ImageFiles, images, sources};
 
 use super::recordings::FILE;
-use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Violation};
+use super::{Artifact, Context, External, ExternalFile, Kind, Members, MissingData, Output, StageError, Violation};
 use crate::table::{Table, Value};
 
 pub(super) struct Predictivity;
@@ -26,7 +27,8 @@ impl Kind for Predictivity {
     type Params = Params;
     const NAME: &'static str = "predictivity";
     const SUMMARY: &'static str = "how well activity predicts recorded neurons, over areas and times, beside controls";
-    const CODE_VERSION: u32 = 2;
+    const CODE_VERSION: u32 = 3;
+    const SEES_GROUPS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.check()
@@ -37,6 +39,7 @@ impl Kind for Predictivity {
             Output::new("summary", Artifact::Table),
             Output::new("scores", Artifact::Table),
             Output::new("latencies", Artifact::Table),
+            Output::new("onsets", Artifact::Table),
             Output::new("paired", Artifact::Table),
             Output::new("neurons", Artifact::Table),
             Output::new("pictures", Artifact::Files),
@@ -50,7 +53,7 @@ impl Kind for Predictivity {
                 "stimuli",
                 &params.stimuli,
                 "the table of stimuli",
-                "columns `stimulus_id` and `image`",
+                "columns `stimulus_id` and `image` or `file`",
             ),
             (
                 "splits",
@@ -79,10 +82,13 @@ impl Kind for Predictivity {
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
-        let recordings = Recordings::open(&context.input(&params.recordings.0)?.join(FILE))?;
-        let recordings = chosen(params, &recordings, context)?;
+        let (recordings, origin) = chosen(params, context)?;
         let stimuli: Option<PathBuf> = params.stimuli.as_ref().map(|path| context.root.join(path));
-        let images = images(&recordings, stimuli.as_deref())?;
+        let files = match &params.files {
+            Some(files) => Some(ImageFiles::new(&context.table_input(&files.0)?)?),
+            None => None,
+        };
+        let images = images(&recordings, stimuli.as_deref(), files.as_ref())?;
         let activities = params
             .activity
             .iter()
@@ -100,42 +106,68 @@ impl Kind for Predictivity {
         let sources = sources(params, &activities, pixels.as_ref())?;
         let study = Study {
             splits: splits(params, &recordings, &context.root)?,
+            origin,
             recordings,
         };
         let scored = score(params, &study, &sources, context)?;
         context.write_table("summary", &tables::summary(&scored)?)?;
         context.write_table("scores", &tables::scores(&scored)?)?;
-        context.write_table("latencies", &tables::latencies(params, &scored)?)?;
+        context.write_table("latencies", &tables::latencies(&scored, params.seed)?)?;
+        context.write_table("onsets", &tables::onsets(&scored, params.seed)?)?;
         context.write_table("paired", &tables::paired_table(&scored)?)?;
         context.write_table("neurons", &tables::neurons(params, &scored)?)?;
+        let members = Members::of(context, params.activity.iter().map(|activity| activity.0.as_str()));
         let folder = context.output("pictures")?;
-        for (name, matrix) in tables::matrices(&scored) {
+        for (name, matrix) in tables::matrices(&scored, &members) {
             matrix.write(&folder, &name)?;
         }
         Ok(())
     }
 }
 
-/// The recordings in the chosen regions and time bins, of neurons that have them all.
-fn chosen(params: &Params, recordings: &Recordings, context: &mut Context) -> Result<Recordings, StageError> {
-    let in_region: Vec<usize> = (0..recordings.neurons.len())
-        .filter(|n| {
-            params
-                .regions
-                .as_ref()
-                .is_none_or(|regions| regions.contains(&recordings.neurons[*n].region))
-        })
-        .collect();
-    if in_region.is_empty() {
-        let mut regions: Vec<&str> = recordings.neurons.iter().map(|n| n.region.as_str()).collect();
-        regions.sort_unstable();
-        regions.dedup();
+/// The recordings in the chosen regions and time bins, of neurons that have them all, and which recording each is from.
+fn chosen(params: &Params, context: &mut Context) -> Result<(Recordings, Vec<usize>), StageError> {
+    let mut all = Vec::new();
+    let mut regions = BTreeSet::new();
+    // Of each, which one of the given recordings it is: those without a neuron of the regions are left out.
+    let mut numbers = Vec::new();
+    for (number, reference) in params.recordings.iter().enumerate() {
+        let own = Recordings::open(&context.input(&reference.0)?.join(FILE))?;
+        regions.extend(own.neurons.iter().map(|neuron| neuron.region.clone()));
+        let wanted = |region: &String| params.regions.as_ref().is_none_or(|regions| regions.contains(region));
+        let in_region: Vec<usize> = (0..own.neurons.len())
+            .filter(|n| wanted(&own.neurons[*n].region))
+            .collect();
+        if in_region.is_empty() {
+            continue;
+        }
+        let mut own = own.select(&in_region);
+        if let Some(bins) = &params.bins {
+            own = own.windows(bins)?;
+        }
+        all.push(own);
+        numbers.push(number);
+    }
+    if all.is_empty() {
+        let regions: Vec<String> = regions.into_iter().collect();
         return Err(StageError::new("no neuron lies in the chosen regions")
             .hint(format!("the recordings have the regions {}", regions.join(", "))));
     }
-    let mut recordings = recordings.select(&in_region);
-    if let Some(bins) = &params.bins {
-        recordings = recordings.windows(bins)?;
+    let Merged {
+        recordings,
+        origin,
+        left_out,
+    } = merge(all).map_err(|error| {
+        StageError::from(error)
+            .hint("several recordings go into one fit over the stimuli and time bins that they share")
+    })?;
+    if !left_out.is_empty() {
+        context.note(format!(
+            "{} stimuli that not all recordings have are left out: {}; {} are left",
+            left_out.len(),
+            some(&left_out),
+            recordings.stimuli.len()
+        ));
     }
     let (complete, others) = recordings.complete();
     if complete.is_empty() {
@@ -146,20 +178,22 @@ fn chosen(params: &Params, recordings: &Recordings, context: &mut Context) -> Re
         );
     }
     if !others.is_empty() {
-        let names: Vec<&str> = others
-            .iter()
-            .take(5)
-            .map(|n| recordings.neurons[*n].id.as_str())
-            .collect();
+        let names: Vec<String> = others.iter().map(|n| recordings.neurons[*n].id.clone()).collect();
         context.note(format!(
-            "{} of {} neurons are left out, since they lack responses to some stimuli: {}{}",
+            "{} of {} neurons are left out, since they lack responses to some stimuli: {}",
             others.len(),
             recordings.neurons.len(),
-            names.join(", "),
-            if others.len() > names.len() { ", ..." } else { "" }
+            some(&names)
         ));
     }
-    Ok(recordings.select(&complete))
+    let origin = complete.iter().map(|n| numbers[origin[*n]]).collect();
+    Ok((recordings.select(&complete), origin))
+}
+
+/// The first few of a list.
+fn some(names: &[String]) -> String {
+    let more = if names.len() > 5 { ", ..." } else { "" };
+    names[..names.len().min(5)].join(", ") + more
 }
 
 /// The divisions into training and test stimuli.

@@ -4,7 +4,7 @@ use cords::neural::{PlsRule, Regression};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{ActivityRef, DatasetRef, RecordingsRef, Violation};
+use crate::stage::{ActivityRef, AnyRef, DatasetRef, RecordingsRef, Violation};
 
 /// How responses are predicted from activity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,12 +90,18 @@ pub(in crate::stage) struct Params {
     /// others: an untrained one, a CNN twin.
     #[schemars(length(min = 1))]
     pub(super) activity: Vec<ActivityRef>,
-    /// Responses of neurons. The id of a stimulus is the index of its image in the dataset, unless `stimuli` says otherwise.
-    pub(super) recordings: RecordingsRef,
+    /// Responses of neurons. Several recordings (sessions, animals) go into one fit over the stimuli that all of them have. The
+    /// id of a stimulus is the index of its image in the dataset, or with `files` its file's name, unless `stimuli` says otherwise.
+    #[schemars(length(min = 1))]
+    pub(super) recordings: Vec<RecordingsRef>,
     /// The dataset whose images were shown, for the control `pixels`.
     #[serde(default)]
     pub(super) data: Option<DatasetRef>,
-    /// Table (.csv, .parquet) with columns `stimulus_id` and `image` (index in the dataset), relative to the project's folder.
+    /// The dataset's table of images, `DATASET/files`: with it stimuli may be called by the names of their files.
+    #[serde(default)]
+    pub(super) files: Option<AnyRef>,
+    /// Table (.csv, .parquet) with columns `stimulus_id` and `image` (index in the dataset) or `file` (with `files`: a file's name,
+    /// or its last parts), relative to the project's folder.
     #[serde(default)]
     #[schemars(extend("x-path" = true))]
     pub(super) stimuli: Option<String>,

@@ -2,7 +2,7 @@
 
 use cords::neural::{
     Agreement, Features, FitOptions, NeuralError, Recordings, Split, SplitOptions, TestVariance, fit_each, fit_once,
-    fit_shared, test_variances, times_within,
+    fit_shared, test_variances, times_reached, times_within,
 };
 
 use super::params::{Params, ReductionName, WeightsName};
@@ -12,6 +12,8 @@ use crate::stage::{Context, StageError, Update};
 /// What is predicted, and the divisions that it is predicted over.
 pub(super) struct Study {
     pub(super) recordings: Recordings,
+    /// Which of the given recordings each neuron is from.
+    pub(super) origin: Vec<usize>,
     pub(super) splits: Vec<Split>,
 }
 
@@ -38,6 +40,10 @@ pub(super) struct Label {
 /// Everything that tables are made of.
 pub(super) struct Scored {
     pub(super) recordings: Recordings,
+    /// Which of the given recordings each neuron is from.
+    pub(super) origin: Vec<usize>,
+    /// The latencies that recorded times reach.
+    pub(super) latencies_ms: Vec<f64>,
     pub(super) labels: Vec<Label>,
     pub(super) cells: Vec<Cell>,
     /// `[bin][neuron][halving]`; `None` with a single repetition.
@@ -63,6 +69,7 @@ pub(super) fn score(
         principal_components: (params.reduction == ReductionName::Pca).then_some(params.dimensions),
         splits: study.splits.clone(),
     };
+    let reached = Reached::new(params, recordings, sources, context)?;
     let mut cells = Vec::new();
     for (number, source) in sources.iter().enumerate() {
         let area = source.area.map_or_else(String::new, |area| format!(", area {area}"));
@@ -92,7 +99,7 @@ pub(super) fn score(
             }
             WeightsName::Window => {
                 let window = recordings.windows(&[params.fit_bin])?.means(0);
-                let from = times_within(&source.times_ms, params.fit_times.unwrap_or(params.fit_bin));
+                let from = window_times(params, source)?;
                 for (time, model_ms) in source.times_ms.iter().enumerate() {
                     let fit = |fitted: &dyn Features| {
                         source.with_features(params, &[time], |applied| {
@@ -106,25 +113,25 @@ pub(super) fn score(
             WeightsName::Shared => {
                 // What does not change has no latency.
                 let latencies = if source.is_static() {
-                    &params.latencies[..1]
+                    &reached.latencies_ms[..1]
                 } else {
-                    &params.latencies[..]
+                    &reached.latencies_ms[..]
                 };
+                let own_responses: Vec<_> = reached.bins.iter().map(|bin| responses[*bin].clone()).collect();
                 for latency in latencies {
-                    let times: Vec<Vec<usize>> = recordings
-                        .bins_ms
+                    let times: Vec<Vec<usize>> = reached
+                        .bins
                         .iter()
-                        .map(|bin| times_within(&source.times_ms, bin.map(|edge| edge - latency)))
+                        .map(|bin| times_within(&source.times_ms, shifted(recordings.bins_ms[*bin], *latency)))
                         .collect();
                     let of_bins = with_all(params, source, &times, &[], &mut |features| {
-                        fit_shared(features, &responses, &options)
+                        fit_shared(features, &own_responses, &options)
                     })?;
-                    for (bin, found) in of_bins.into_iter().enumerate() {
-                        let own = &times[bin];
+                    for ((found, own), bin) in of_bins.into_iter().zip(&times).zip(&reached.bins) {
                         cells.push(Cell {
                             source: number,
                             model_ms: own.iter().map(|t| source.times_ms[*t]).sum::<f64>() / own.len().max(1) as f64,
-                            bin,
+                            bin: *bin,
                             latency_ms: Some(*latency),
                             found,
                         });
@@ -147,6 +154,8 @@ pub(super) fn score(
         area: source.area,
     });
     Ok(Scored {
+        origin: study.origin.clone(),
+        latencies_ms: reached.latencies_ms,
         labels: labels.collect(),
         cells,
         reliability,
@@ -156,6 +165,108 @@ pub(super) fn score(
         regions: regions(recordings),
         recordings: recordings.clone(),
     })
+}
+
+/// Latencies and time bins that recorded times of all networks stand for.
+struct Reached {
+    latencies_ms: Vec<f64>,
+    /// Bins that all of these latencies reach, so that they are fitted to the same responses.
+    bins: Vec<usize>,
+}
+
+impl Reached {
+    /// What is left out is said.
+    fn new(
+        params: &Params,
+        recordings: &Recordings,
+        sources: &[Source<'_>],
+        context: &mut Context,
+    ) -> Result<Self, StageError> {
+        let bins = &recordings.bins_ms;
+        let reaches = |latency: f64, bin: [f64; 2]| {
+            let mut changing = sources.iter().filter(|source| !source.is_static());
+            changing.all(|source| !times_reached(&source.times_ms, shifted(bin, latency)).is_empty())
+        };
+        let reached = |latency: &f64| bins.iter().any(|bin| reaches(*latency, *bin));
+        let (latencies_ms, others): (Vec<f64>, Vec<f64>) = params.latencies.iter().copied().partition(reached);
+        let of_times = || {
+            sources
+                .iter()
+                .filter(|source| !source.is_static())
+                .flat_map(|source| &source.times_ms)
+        };
+        let [first, last] = [
+            of_times().copied().fold(f64::INFINITY, f64::min),
+            of_times().copied().fold(0.0, f64::max),
+        ];
+        let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+        let hint =
+            format!("the recorded times go from {first} to {last} ms; record earlier or later ones, or choose others");
+        let shared = params.weights == WeightsName::Shared;
+        if latencies_ms.is_empty() && shared {
+            let message = format!(
+                "no recorded time is earlier than a time bin by any of the latencies {} ms",
+                list(&others)
+            );
+            return Err(StageError::new(message).hint(hint));
+        }
+        if !others.is_empty() {
+            context.note(format!(
+                "left out: the latencies {} ms, which no recorded time reaches; {hint}",
+                list(&others)
+            ));
+        }
+        let (kept, lost): (Vec<usize>, Vec<usize>) =
+            (0..bins.len()).partition(|bin| latencies_ms.iter().all(|latency| reaches(*latency, bins[*bin])));
+        if !shared {
+            return Ok(Self {
+                latencies_ms,
+                bins: (0..bins.len()).collect(),
+            });
+        }
+        let lost: Vec<String> = lost
+            .iter()
+            .map(|bin| format!("{} to {}", bins[*bin][0], bins[*bin][1]))
+            .collect();
+        if kept.is_empty() {
+            let message = format!(
+                "no time bin is reached by all of the latencies {} ms",
+                list(&latencies_ms)
+            );
+            return Err(StageError::new(message).hint(hint));
+        }
+        if !lost.is_empty() {
+            context.note(format!(
+                "left out: the time bins {} ms, which not every latency reaches from a recorded time; {hint}",
+                lost.join(", ")
+            ));
+        }
+        Ok(Self {
+            latencies_ms,
+            bins: kept,
+        })
+    }
+}
+
+fn shifted(bin: [f64; 2], latency: f64) -> [f64; 2] {
+    bin.map(|edge| edge - latency)
+}
+
+/// The times that the weights of `window` are fitted from.
+fn window_times(params: &Params, source: &Source<'_>) -> Result<Vec<usize>, StageError> {
+    let wanted = params.fit_times.unwrap_or(params.fit_bin);
+    let found = match source.is_static() {
+        true => vec![0],
+        false => times_reached(&source.times_ms, wanted),
+    };
+    if found.is_empty() {
+        let [start, end] = wanted;
+        return Err(
+            StageError::new(format!("no recorded model time lies within {start} to {end} ms"))
+                .hint("choose `fit_times` among the recorded times, or record others"),
+        );
+    }
+    Ok(found)
 }
 
 /// What is done with the feature sets of all bins.

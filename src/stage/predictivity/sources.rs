@@ -90,32 +90,128 @@ impl Activity {
     }
 }
 
-/// The image of each stimulus, by its index in the dataset.
-pub(super) fn images(recordings: &Recordings, table: Option<&Path>) -> Result<Vec<u32>, StageError> {
-    let missing = |id: &String, problem: &str| {
+/// The image of each stimulus, by its index in the dataset: from a table of stimuli, from the names of the dataset's files, or
+/// from ids that are indices.
+pub(super) fn images(
+    recordings: &Recordings,
+    stimuli: Option<&Path>,
+    files: Option<&ImageFiles>,
+) -> Result<Vec<u32>, StageError> {
+    const WAYS: &str = "name the dataset's table of images as `files: DATASET/files`, or give a table of `stimulus_id` and `image` \
+                        (an index) or `file` as `stimuli`";
+    let missing = |id: &String, problem: String| {
         StageError::from(NeuralError::Stimulus {
             stimulus: id.clone(),
-            problem: problem.to_owned(),
+            problem,
         })
     };
-    let Some(path) = table else {
-        let parse = |id: &String| {
-            id.parse().map_err(|_| {
-                missing(id, "its id is not the index of an image")
-                    .hint("give a table of `stimulus_id` and `image` as `stimuli`")
-            })
+    let by_name = |id: &String, name: &str| match files {
+        Some(files) => files.find(name).map_err(|problem| missing(id, problem)),
+        None => Err(missing(id, format!("`{name}` is not the index of an image")).hint(WAYS)),
+    };
+    let index = |value: &Value| {
+        let number = value
+            .number()
+            .filter(|n| *n >= 0.0 && n.fract() == 0.0 && *n <= f64::from(u32::MAX));
+        number.map(|n| n as u32)
+    };
+    let Some(path) = stimuli else {
+        // Names win where names are given: a file may be called `7`.
+        let image = |id: &String| match (files, id.parse()) {
+            (None, Ok(image)) => Ok(image),
+            _ => by_name(id, id),
         };
-        return recordings.stimuli.iter().map(parse).collect();
+        return recordings.stimuli.iter().map(image).collect();
     };
     let table = Table::read(path)?;
-    let ids = table.column("stimulus_id")?.iter().map(Value::to_string);
-    let of: BTreeMap<String, Option<f64>> = ids.zip(table.column("image")?.iter().map(Value::number)).collect();
+    let column = ["image", "file"]
+        .into_iter()
+        .find(|name| table.schema().position(name).is_some());
+    let column = column.ok_or_else(|| {
+        StageError::new(format!(
+            "{}: has neither a column `image` nor a column `file`",
+            path.display()
+        ))
+        .hint(WAYS)
+    })?;
+    let mut of: BTreeMap<String, &Value> = BTreeMap::new();
+    for (row, (id, value)) in table
+        .column("stimulus_id")?
+        .iter()
+        .zip(table.column(column)?)
+        .enumerate()
+    {
+        let id = id.to_string();
+        if of.insert(id.clone(), value).is_some_and(|before| before != value) {
+            let problem = format!("row {} of the table of stimuli gives it a second image", row + 1);
+            return Err(missing(&id, problem));
+        }
+    }
     let image = |id: &String| match of.get(id) {
-        Some(Some(image)) if *image >= 0.0 && image.fract() == 0.0 => Ok(*image as u32),
-        Some(_) => Err(missing(id, "its image is no index in the table of stimuli")),
-        None => Err(missing(id, "it is not in the table of stimuli")),
+        None => Err(missing(id, "it is not in the table of stimuli".to_owned())),
+        Some(Value::Null) => Err(missing(id, "it has no image in the table of stimuli".to_owned())),
+        Some(Value::Text(name)) => by_name(id, name),
+        Some(value) => index(value)
+            .filter(|_| column == "image")
+            .map_or_else(|| by_name(id, &value.to_string()), Ok),
     };
     recordings.stimuli.iter().map(image).collect()
+}
+
+/// The files of a dataset's images, to be found by their names.
+pub(super) struct ImageFiles(Vec<(String, u32)>);
+
+impl ImageFiles {
+    /// Of the table `files` of a dataset.
+    pub(super) fn new(table: &Table) -> Result<Self, StageError> {
+        let hint = "the table `files` of a `dataset` has the columns `index` and `file`";
+        let column = |name| table.column(name).map_err(|error| StageError::from(error).hint(hint));
+        let files = column("index")?.iter().zip(column("file")?);
+        let file = |(index, file): (&Value, &Value)| match index {
+            Value::Int(index) => Ok((file.to_string(), *index as u32)),
+            _ => Err(StageError::new("a table of images has an index that is no whole number").hint(hint)),
+        };
+        Ok(Self(files.map(file).collect::<Result<_, _>>()?))
+    }
+
+    /// The image whose file has that name: in full, in its last parts, or without its ending.
+    fn find(&self, name: &str) -> Result<u32, String> {
+        let name = name.replace('\\', "/");
+        let name = name.trim_start_matches("./");
+        let ends = |long: &str, short: &str| {
+            long.strip_suffix(short)
+                .is_some_and(|folder| folder.is_empty() || folder.ends_with('/'))
+        };
+        let stem = |file: &str| {
+            let folders = file.rfind('/').map_or(0, |place| place + 1);
+            file[folders..]
+                .rfind('.')
+                .filter(|dot| *dot > 0)
+                .map_or(file.len(), |dot| folders + dot)
+        };
+        let fits: [&dyn Fn(&str) -> bool; 3] = [
+            &|file| file == name,
+            &|file| ends(file, name) || ends(name, file),
+            &|file| ends(&file[..stem(file)], name),
+        ];
+        for fit in fits {
+            let found: Vec<&(String, u32)> = self.0.iter().filter(|(file, _)| fit(file)).collect();
+            match found.as_slice() {
+                [] => {}
+                [(_, index)] => return Ok(*index),
+                [(first, _), (second, _), ..] => {
+                    return Err(format!(
+                        "{} images are called `{name}`, among them `{first}` and `{second}`; name more of their folders",
+                        found.len()
+                    ));
+                }
+            }
+        }
+        let example = self.0.first().map_or("", |(file, _)| file.as_str());
+        Err(format!(
+            "no image of the dataset comes from a file `{name}`; they are called `{example}` and so on"
+        ))
+    }
 }
 
 /// All feature sets: each network's areas, then the controls of the first network.
@@ -170,7 +266,10 @@ fn source<'a>(
 ) -> Result<Source<'a>, StageError> {
     let recorded = activity.file.times_ms();
     let mut places: Vec<usize> = match &params.times {
-        Some(times) => times.iter().flat_map(|time| nearest(recorded, *time)).collect(),
+        Some(times) => times
+            .iter()
+            .map(|time| nearest(recorded, *time))
+            .collect::<Result<_, _>>()?,
         None => (0..recorded.len()).collect(),
     };
     places.sort_unstable();
@@ -207,10 +306,23 @@ fn source<'a>(
     })
 }
 
-/// The recorded time that is nearest, if any is recorded.
-fn nearest(recorded: &[f64], time: f64) -> Option<usize> {
+/// The recorded time that is nearest; that of an activity without a course of time is good for all.
+fn nearest(recorded: &[f64], time: f64) -> Result<usize, StageError> {
     let distance = |i: &usize| (recorded[*i] - time).abs();
-    (0..recorded.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    let place = (0..recorded.len()).min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    let place = place.ok_or_else(|| StageError::new("the activity has no times"))?;
+    let spacing = recorded
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).abs())
+        .fold(0.0, f64::max);
+    if recorded.len() > 1 && distance(&place) > 0.5 * spacing + 1e-6 {
+        let [first, last] = [recorded[0], recorded[recorded.len() - 1]];
+        return Err(StageError::new(format!(
+            "`times`: {time} ms was not recorded, only {first} to {last} ms"
+        ))
+        .hint("record it (`times` of `record`), or choose others"));
+    }
+    Ok(place)
 }
 
 impl Source<'_> {
@@ -270,5 +382,36 @@ impl Source<'_> {
         self.activity
             .file
             .features(area, self.activity.rows.clone(), When::Each(times))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_found_by_the_names_of_their_files() {
+        let names = ["all/im1.png", "all/im10.png", "all/im2.png", "b/im2.png", "b/x.y.jpg"];
+        let files = ImageFiles(
+            names
+                .iter()
+                .zip(0..)
+                .map(|(name, index)| ((*name).to_owned(), index))
+                .collect(),
+        );
+        for (name, index) in [
+            ("im1.png", 0),
+            ("im10", 1),
+            ("all/im2.png", 2),
+            ("./b/im2", 3),
+            ("/data/stimuli/b/im2.png", 3),
+            ("b\\x.y.jpg", 4),
+            ("x.y", 4),
+        ] {
+            assert_eq!(files.find(name), Ok(index), "{name}");
+        }
+        let problem = files.find("im2.png").expect_err("two of them");
+        assert!(problem.contains("`all/im2.png` and `b/im2.png`"), "{problem}");
+        assert!(files.find("m1.png").expect_err("another").contains("`all/im1.png`"));
     }
 }

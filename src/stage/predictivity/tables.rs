@@ -1,11 +1,16 @@
 //! Tables and pictures of what was scored.
 
-use cords::neural::{Limits, NeuronScore, Summary, neuron_scores, paired, summarise};
+use cords::neural::{
+    Interval, LEAST_CEILING, LEAST_EXPLAINABLE, LatencyEstimate, Limits, NeuronScore, Summary, estimate_latency,
+    half_rise, mean_and_deviation, neuron_scores, paired, summarise,
+};
 
 use super::params::{NeuronRows, Params};
 use super::picture::Matrix;
 use super::scoring::{Cell, Scored};
 use super::sources::Role;
+use crate::stage::Members;
+use crate::stage::recordings::{ANIMAL, SESSION, label};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// What a feature set is known by.
@@ -76,21 +81,21 @@ fn summary_columns(schema: TableSchema) -> TableSchema {
         .value(
             "r2_over_ceiling",
             DType::Float,
-            "r^2 / ceiling (Brain-Score since version 4)",
+            "r^2 / ceiling (Brain-Score since version 4); none where the ceiling is below 0.1, which noise alone decides",
         )
         .tolerance(1e-9, 1e-9)
         .allow_missing()
         .value(
             "r_over_ceiling_squared",
             DType::Float,
-            "(r / ceiling)^2 (Brain-Score until version 3)",
+            "(r / ceiling)^2 (Brain-Score until version 3); none where the ceiling is below 0.1, which noise alone decides",
         )
         .tolerance(1e-9, 1e-9)
         .allow_missing()
         .value(
             "explained",
             DType::Float,
-            "Mean over neurons of r^2 / ceiling, 0 where r is negative",
+            "Mean of r^2 / ceiling, 0 where r is negative, over neurons whose ceiling is at least 0.1",
         )
         .tolerance(1e-9, 1e-9)
         .allow_missing()
@@ -222,8 +227,69 @@ pub(super) fn scores(scored: &Scored) -> Result<Table, TableError> {
     table.finish()
 }
 
-/// Mean score over the time bins that every latency reaches.
-pub(super) fn latencies(params: &Params, scored: &Scored) -> Result<Table, TableError> {
+/// A feature set's scores of a region by latency, over the time bins that all latencies reach.
+struct ByLatency {
+    bins: usize,
+    /// Median over neurons, mean over splits and bins.
+    r: Vec<f64>,
+    /// None where no neuron has a score at every latency.
+    estimate: Option<LatencyEstimate>,
+}
+
+/// `None` where there are no two latencies to compare.
+fn by_latency(scored: &Scored, source: usize, group: &[usize], seed: u64) -> Option<ByLatency> {
+    let bins = 0..scored.recordings.bins_ms.len();
+    let cells: Vec<Vec<Option<&Cell>>> = scored
+        .latencies_ms
+        .iter()
+        .map(|latency| {
+            let cell = |bin| cell_at(scored, source, bin, *latency);
+            let scores = |cell: &&Cell| summary_of(scored, cell, group).r.is_some();
+            bins.clone().map(|bin| cell(bin).filter(scores)).collect()
+        })
+        .collect();
+    let reached: Vec<usize> = bins
+        .filter(|bin| cells.iter().all(|of_bins| of_bins[*bin].is_some()))
+        .collect();
+    if reached.is_empty() || cells.len() < 2 {
+        return None;
+    }
+    let own: Vec<Vec<&Cell>> = cells
+        .iter()
+        .map(|of_bins| reached.iter().filter_map(|bin| of_bins[*bin]).collect())
+        .collect();
+    let mean = |cells: &Vec<&Cell>| {
+        cells
+            .iter()
+            .filter_map(|cell| summary_of(scored, cell, group).r)
+            .sum::<f64>()
+            / cells.len() as f64
+    };
+    // Of a neuron, the mean over splits and bins.
+    let of_neuron = |cells: &Vec<&Cell>, n: usize| {
+        let all = cells.iter().flat_map(|cell| cell.found.r.iter().map(|split| split[n]));
+        mean_and_deviation(all).map_or(f64::NAN, |(mean, _)| mean)
+    };
+    let scores: Vec<Vec<f64>> = own
+        .iter()
+        .map(|cells| group.iter().map(|n| of_neuron(cells, *n)).collect())
+        .collect();
+    Some(ByLatency {
+        bins: reached.len(),
+        r: own.iter().map(mean).collect(),
+        estimate: estimate_latency(&scored.latencies_ms, &scores, seed),
+    })
+}
+
+fn ends_of(interval: Option<Interval>) -> [Value; 2] {
+    match interval.and_then(|interval| interval.ends) {
+        Some(ends) => ends.map(Value::Float),
+        None => [Value::Null, Value::Null],
+    }
+}
+
+/// Scores by latency over the time bins that every latency reaches, and which of them cannot be told from the best.
+pub(super) fn latencies(scored: &Scored, seed: u64) -> Result<Table, TableError> {
     let schema = source_keys(TableSchema::new(
         "latencies",
         "Scores by latency of the neurons after the model, over the time bins that all latencies reach",
@@ -233,42 +299,128 @@ pub(super) fn latencies(params: &Params, scored: &Scored) -> Result<Table, Table
     .unit("ms")
     .value("r", DType::Float, "Median over neurons, mean over splits and time bins")
     .tolerance(1e-9, 1e-9)
-    .value("best", DType::Bool, "Whether no other latency has a larger r")
+    .value(
+        "best",
+        DType::Bool,
+        "Whether no other latency is better beyond chance: that with the largest mean r over neurons, and all that are tied with it",
+    )
+    .value(
+        "behind",
+        DType::Float,
+        "Mean over neurons of the r of the latency with the largest one, less r at this one",
+    )
+    .tolerance(1e-9, 1e-9)
+    .allow_missing()
+    .value("behind_low", DType::Float, "Lower end of its 95 % interval, neurons resampled; a tie where it is 0 or less")
+    .tolerance(1e-9, 1e-9)
+    .allow_missing()
+    .value("behind_high", DType::Float, "Upper end of that interval")
+    .tolerance(1e-9, 1e-9)
+    .allow_missing()
     .value("bins", DType::Int, "Number of time bins");
     let mut table = TableWriter::new(schema)?;
     for source in 0..scored.labels.len() {
         for (region, group) in &scored.regions {
-            let of_bins = |latency: f64| -> Vec<Option<f64>> {
-                (0..scored.recordings.bins_ms.len())
-                    .map(|bin| summary_of(scored, cell_at(scored, source, bin, latency)?, group).r)
-                    .collect()
-            };
-            let all: Vec<Vec<Option<f64>>> = params.latencies.iter().map(|latency| of_bins(*latency)).collect();
-            let reached: Vec<usize> = (0..scored.recordings.bins_ms.len())
-                .filter(|bin| all.iter().all(|of_bins| of_bins[*bin].is_some()))
-                .collect();
-            let mean = |of_bins: &Vec<Option<f64>>| {
-                reached.iter().filter_map(|bin| of_bins[*bin]).sum::<f64>() / reached.len() as f64
-            };
-            let means: Vec<f64> = all.iter().map(mean).collect();
-            if reached.is_empty() || means.len() < 2 {
+            let Some(found) = by_latency(scored, source, group, seed) else {
                 continue;
-            }
-            let largest = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            for (latency, mean) in params.latencies.iter().zip(&means) {
+            };
+            for (place, latency) in scored.latencies_ms.iter().enumerate() {
+                let behind = found.estimate.as_ref().map(|estimate| estimate.behind[place]);
                 let mut row = source_values(scored, source);
                 row.extend([
                     Value::Text(region.clone()),
                     Value::Float(*latency),
-                    Value::Float(*mean),
-                    Value::Bool(*mean == largest),
-                    Value::Int(reached.len() as i64),
+                    Value::Float(found.r[place]),
+                    Value::Bool(found.estimate.as_ref().is_some_and(|estimate| estimate.tied[place])),
+                    Value::optional(behind.map(|behind| behind.value)),
                 ]);
+                row.extend(ends_of(behind));
+                row.push(Value::Int(found.bins as i64));
                 table.push_row(row)?;
             }
         }
     }
     table.finish()
+}
+
+/// When each region's responses begin to depend on the stimulus, and how long after the model it responds.
+pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
+    let low = "Lower end of its 95 % interval: neurons resampled, images as they are";
+    let high = "Upper end of that interval";
+    let schema = source_keys(TableSchema::new(
+        "onsets",
+        "Onset and latency of each region, with intervals from resampled neurons",
+    ))
+    .key("region", DType::Text, "Brain region")
+    .value(
+        "latency",
+        DType::Float,
+        "How long the neurons respond after the model: the latency with the largest mean r over neurons; none for what does not \
+         change over time",
+    )
+    .unit("ms")
+    .allow_missing()
+    .value("latency_low", DType::Float, low)
+    .unit("ms")
+    .allow_missing()
+    .value("latency_high", DType::Float, high)
+    .unit("ms")
+    .allow_missing()
+    .value(
+        "tied",
+        DType::Int,
+        "Number of latencies that cannot be told from it (its `best` rows in `latencies`), itself included",
+    )
+    .allow_missing()
+    .value(
+        "onset",
+        DType::Float,
+        "When the mean over neurons of the split-half reliability first reaches half of its largest value, between centres of time \
+         bins; none with one presentation a stimulus, where it never is 0.1, or is above half from the first bin on",
+    )
+    .unit("ms")
+    .allow_missing()
+    .value("onset_low", DType::Float, low)
+    .unit("ms")
+    .allow_missing()
+    .value("onset_high", DType::Float, high)
+    .unit("ms")
+    .allow_missing()
+    .value("neurons", DType::Int, "Number of neurons");
+    let mut table = TableWriter::new(schema)?;
+    for source in 0..scored.labels.len() {
+        for (region, group) in &scored.regions {
+            let found = by_latency(scored, source, group, seed).and_then(|found| found.estimate);
+            let latency = found.as_ref().map(|found| found.latency);
+            let onset = onset(scored, group, seed);
+            let mut row = source_values(scored, source);
+            row.push(Value::Text(region.clone()));
+            row.push(Value::optional(latency.map(|latency| latency.value)));
+            row.extend(ends_of(latency));
+            let tied = found.map(|found| found.tied.iter().filter(|tied| **tied).count());
+            row.push(tied.map_or(Value::Null, |tied| Value::Int(tied as i64)));
+            row.push(Value::optional(onset.map(|onset| onset.value)));
+            row.extend(ends_of(onset));
+            row.push(Value::Int(group.len() as i64));
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+/// The rise of a region's reliability.
+fn onset(scored: &Scored, group: &[usize], seed: u64) -> Option<Interval> {
+    let mut bins: Vec<usize> = (0..scored.recordings.bins_ms.len()).collect();
+    let centre = |bin: usize| 0.5 * (scored.recordings.bins_ms[bin][0] + scored.recordings.bins_ms[bin][1]);
+    bins.sort_by(|a, b| centre(*a).total_cmp(&centre(*b)));
+    let of_bin = |bin: &usize| -> Option<Vec<f64>> {
+        let all = scored.reliability[*bin].as_ref()?;
+        let mean = |n: &usize| mean_and_deviation(all[*n].iter().flatten().copied()).map_or(f64::NAN, |(mean, _)| mean);
+        Some(group.iter().map(mean).collect())
+    };
+    let values: Vec<Vec<f64>> = bins.iter().map(of_bin).collect::<Option<_>>()?;
+    let times: Vec<f64> = bins.iter().map(|bin| centre(*bin)).collect();
+    half_rise(&times, &values, LEAST_CEILING, seed)
 }
 
 /// The cell of a bin whose model time is that much earlier, to half the distance of model times.
@@ -396,6 +548,12 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
         .unit("ms")
         .allow_missing();
     let schema = bin_keys(schema)
+        .key("recordings", DType::Int, "The stage that gave the neuron")
+        .slot("recordings")
+        .key("animal", DType::Text, ANIMAL)
+        .allow_missing()
+        .key("session", DType::Text, SESSION)
+        .allow_missing()
         .key("neuron", DType::Text, "Id of the neuron")
         .value("region", DType::Text, "Brain region")
         .value("r", DType::Float, "Pearson's r on test images, mean over splits")
@@ -415,7 +573,11 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
         )
         .tolerance(1e-9, 1e-9)
         .allow_missing()
-        .value("explained", DType::Float, "r^2 / ceiling, 0 where r is negative")
+        .value(
+            "explained",
+            DType::Float,
+            "r^2 / ceiling, 0 where r is negative; none where the ceiling is below 0.1, which noise alone decides",
+        )
         .tolerance(1e-9, 1e-9)
         .allow_missing()
         .value(
@@ -428,7 +590,8 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
         .value(
             "feve",
             DType::Float,
-            "Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance)",
+            "Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance); none where less than \
+             15 % can be explained",
         )
         .tolerance(1e-9, 1e-9)
         .allow_missing();
@@ -441,6 +604,9 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
             row.extend([Value::Float(cell.model_ms), Value::finite(cell.latency_ms)]);
             row.extend(bin_values(scored, cell.bin));
             row.extend([
+                Value::Int(scored.origin[*n] as i64),
+                label(&neuron.animal),
+                label(&neuron.session),
                 Value::Text(neuron.id.clone()),
                 Value::Text(neuron.region.clone()),
                 Value::finite(scores[*n].r),
@@ -448,7 +614,12 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
                 Value::finite(scores[*n].ceiling),
                 Value::finite(scores[*n].explained),
                 Value::optional(scores[*n].variance.map(|variance| variance.explainable)),
-                Value::optional(scores[*n].variance.and_then(|variance| variance.feve)),
+                Value::optional(
+                    scores[*n]
+                        .variance
+                        .filter(|variance| variance.explainable >= LEAST_EXPLAINABLE)
+                        .and_then(|variance| variance.feve),
+                ),
             ]);
             table.push_row(row)?;
         }
@@ -471,12 +642,27 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
 }
 
 /// The network's scores by neural time and by model time, or by latency where fits were made for each, for every area and
-/// region.
-pub(super) fn matrices(scored: &Scored) -> Vec<(String, Matrix)> {
+/// region; of other members of its stage too, each in a picture of its own whose title names its matrix fields.
+pub(super) fn matrices(scored: &Scored, members: &Members) -> Vec<(String, Matrix)> {
     let mut found = Vec::new();
     for (source, label) in scored.labels.iter().enumerate() {
-        let Some(area) = label.area.filter(|_| label.slot == 0 && label.role == Role::Network) else {
+        let shown = label.role == Role::Network && members.same_stage(0, label.slot);
+        let Some(area) = label.area.filter(|_| shown) else {
             continue;
+        };
+        let (suffix, fields) = match (label.slot, members.fields(label.slot)) {
+            (0, fields) => (String::new(), fields),
+            (slot, fields) if members.group(slot) == slot => (format!("_{slot}"), fields),
+            // Fields do not tell it from another one.
+            (slot, fields) => (
+                format!("_{slot}"),
+                format!("{fields}{}#{slot}", if fields.is_empty() { "" } else { ", " }),
+            ),
+        };
+        let fields = if fields.is_empty() {
+            fields
+        } else {
+            format!(" ({fields})")
         };
         // Cells come row by row, and within a row bin by bin.
         let own: Vec<&Cell> = scored.cells.iter().filter(|cell| cell.source == source).collect();
@@ -486,7 +672,7 @@ pub(super) fn matrices(scored: &Scored) -> Vec<(String, Matrix)> {
             let value = |cell: &&Cell| summary_of(scored, cell, group).r.unwrap_or(f64::NAN);
             let place = if region.is_empty() { "all neurons" } else { region };
             let matrix = Matrix {
-                title: format!("Pearson's r: area {area}, {place}"),
+                title: format!("Pearson's r: area {area}, {place}{fields}"),
                 rows: if by_latency {
                     "latency [ms]"
                 } else {
@@ -505,7 +691,10 @@ pub(super) fn matrices(scored: &Scored) -> Vec<(String, Matrix)> {
                 .map(|c| if c.is_alphanumeric() { c } else { '_' })
                 .collect();
             found.push((
-                format!("area{area}_{}", if name.is_empty() { "all" } else { name.as_str() }),
+                format!(
+                    "area{area}_{}{suffix}",
+                    if name.is_empty() { "all" } else { name.as_str() }
+                ),
                 matrix,
             ));
         }

@@ -6,6 +6,7 @@ mod explainable;
 mod features;
 mod fit;
 mod gram;
+mod latency;
 mod mersenne;
 mod pls;
 mod recordings;
@@ -20,10 +21,15 @@ pub use explainable::{Explained, LEAST_EXPLAINABLE, TestVariance, test_variances
 pub use features::{ActivityFile, AreaFeatures, FeatureMatrix, PixelFeatures, Reordered, When};
 pub use fit::{Agreement, Correlations, FitOptions, Regression, fit_each, fit_once, fit_shared};
 pub use gram::{Centred, Features, Gram};
+pub use latency::{Interval, LatencyEstimate, estimate_latency, half_rise};
 pub use pls::{PlsFit, PlsRule, pls};
-pub use recordings::{Neuron, NwbOptions, Presentations, Recordings, from_presentations};
+pub use recordings::{
+    Merged, Neuron, NwbOptions, Presentations, Recordings, from_presentations, merge, plan_size, running_numbers,
+};
 pub use ridge::{Principal, RidgePath, ridge};
 pub use scores::{mean_and_deviation, median, pearson, spearman_brown, split_half};
 pub use splits::{Split, SplitOptions, shuffle_splits, stratified_splits};
-pub use summary::{Limits, NeuronScore, Paired, Reliabilities, Summary, neuron_scores, paired, summarise};
-pub use synthetic::{SimulatedRegion, SimulationOptions, Truth, simulate, times_within};
+pub use summary::{
+    LEAST_CEILING, Limits, NeuronScore, Paired, Reliabilities, Summary, neuron_scores, paired, summarise,
+};
+pub use synthetic::{SimulatedRegion, SimulationOptions, Truth, simulate, times_reached, times_within};

@@ -4,6 +4,9 @@ use super::explainable::{Explained, LEAST_EXPLAINABLE, TestVariance, variance_ex
 use super::fit::{Agreement, Correlations};
 use super::scores::{mean_and_deviation, median};
 
+/// Least reliability that a score is divided by: below, the quotient tells of the noise in the reliability and has no bound.
+pub const LEAST_CEILING: f64 = 0.1;
+
 /// Scores of a group of neurons in one condition.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
@@ -18,11 +21,11 @@ pub struct Summary {
     pub ceiling: Option<f64>,
     /// Standard deviation of that median over halvings, divided by the root of their number.
     pub ceiling_error: Option<f64>,
-    /// r^2 / ceiling: Brain-Score since version 4.
+    /// r^2 / ceiling: Brain-Score since version 4. `None` where the ceiling is below [`LEAST_CEILING`].
     pub ceiled: Option<f64>,
-    /// (r / ceiling)^2: Brain-Score until version 3.
+    /// (r / ceiling)^2: Brain-Score until version 3. `None` where the ceiling is below [`LEAST_CEILING`].
     pub ceiled_squared: Option<f64>,
-    /// Mean over neurons of r_n^2 / ceiling_n, of neurons whose r_n and ceiling_n are positive 0 where r_n is not: explained
+    /// Mean of r_n^2 / ceiling_n, 0 where r_n is negative, over neurons whose ceiling_n is at least [`LEAST_CEILING`]: explained
     /// variance of what can be explained.
     pub explained: Option<f64>,
     /// Mean over neurons of the fraction of explainable variance explained (see [`Explained::feve`]), of neurons of whose
@@ -41,7 +44,7 @@ pub struct NeuronScore {
     pub error: Option<f64>,
     /// Mean over halvings of the reliability.
     pub ceiling: Option<f64>,
-    /// r^2 / ceiling where both are positive, 0 where r is not.
+    /// r^2 / ceiling, 0 where r is negative; `None` where the ceiling is below [`LEAST_CEILING`].
     pub explained: Option<f64>,
     /// Explained and explainable variance, from single presentations.
     pub variance: Option<Explained>,
@@ -71,7 +74,7 @@ pub fn neuron_scores(found: &Agreement, limits: Limits<'_>) -> Vec<NeuronScore> 
                 .and_then(|all| mean_and_deviation(all[n].iter().flatten().copied()))
                 .map(|(mean, _)| mean);
             let explained = match (own, ceiling) {
-                (Some((r, _)), Some(ceiling)) if ceiling > 0.0 => Some(r.max(0.0).powi(2) / ceiling),
+                (Some((r, _)), Some(ceiling)) if ceiling >= LEAST_CEILING => Some(r.max(0.0).powi(2) / ceiling),
                 _ => None,
             };
             NeuronScore {
@@ -98,7 +101,7 @@ pub fn summarise(found: &Agreement, limits: Limits<'_>, group: &[usize]) -> Summ
     });
     let ceiling = mean_and_deviation(ceilings);
     let ceiled = |of: fn(f64, f64) -> f64| match (score, ceiling) {
-        (Some((r, _)), Some((ceiling, _))) if ceiling > 0.0 => Some(of(r, ceiling)),
+        (Some((r, _)), Some((ceiling, _))) if ceiling >= LEAST_CEILING => Some(of(r, ceiling)),
         _ => None,
     };
     let each = neuron_scores(found, limits);
@@ -150,4 +153,32 @@ pub fn paired(first: &Correlations, second: &Correlations, group: &[usize]) -> O
         error: (differences.len() > 1).then(|| deviation / (n - 1.0).sqrt()),
         better: differences.iter().filter(|d| **d > 0.0).count() as f64 / n,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// r of 0.04 by a ceiling of 0.0005 is no score of 6,400.
+    #[test]
+    fn quotients_of_a_tiny_ceiling_are_blank() {
+        let found = Agreement {
+            r: vec![vec![0.04, 0.04, 0.5]],
+            squared_error: None,
+        };
+        let reliability = vec![vec![Some(0.0005)], vec![Some(-0.2)], vec![Some(0.5)]];
+        let limits = Limits {
+            reliability: Some(&reliability),
+            variances: None,
+        };
+        let tiny = summarise(&found, limits, &[0, 1]);
+        assert_eq!((tiny.ceiled, tiny.ceiled_squared, tiny.explained), (None, None, None));
+        assert_eq!(tiny.r, Some(0.04));
+        let all = summarise(&found, limits, &[0, 1, 2]);
+        assert_eq!(all.explained, Some(0.5), "of the neuron that can be predicted");
+        let reliable = summarise(&found, limits, &[2]);
+        assert_eq!((reliable.ceiled, reliable.ceiled_squared), (Some(0.5), Some(1.0)));
+        let scores = neuron_scores(&found, limits);
+        assert_eq!([0, 1, 2].map(|n: usize| scores[n].explained), [None, None, Some(0.5)]);
+    }
 }

@@ -99,6 +99,7 @@ pub fn simulate(activity: &ActivityFile, options: &SimulationOptions) -> Result<
         (0..region.neurons).map(|n| Neuron {
             id: format!("{}-{n}", region.name),
             region: region.name.clone(),
+            ..Neuron::default()
         })
     });
     let mut responses = Vec::with_capacity(signal.len() * options.repetitions);
@@ -138,7 +139,7 @@ fn check(options: &SimulationOptions) -> Result<(), NeuralError> {
     Ok(())
 }
 
-/// Recorded times within [start, end), by their place; the nearest to the centre where there are none.
+/// Recorded times within [start, end), by their place; the nearest to the centre where there are none, however far it is.
 pub fn times_within(times_ms: &[f64], [start, end]: [f64; 2]) -> Vec<usize> {
     // A step's time is a product of floats.
     let inside = |time: f64| time >= start - 1e-6 && time < end - 1e-6;
@@ -151,6 +152,20 @@ pub fn times_within(times_ms: &[f64], [start, end]: [f64; 2]) -> Vec<usize> {
         .min_by(|a, b| distance(a).total_cmp(&distance(b)))
         .into_iter()
         .collect()
+}
+
+/// Recorded times within [start, end), by their place; where there are none, the one that is nearest to the centre and no
+/// farther from it than half of the largest distance of recorded times. Nothing where no recorded time stands for that
+/// interval.
+pub fn times_reached(times_ms: &[f64], [start, end]: [f64; 2]) -> Vec<usize> {
+    let mut sorted = times_ms.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let spacing = sorted.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    let near = |i: &usize| {
+        let time = times_ms[*i];
+        (time >= start - 1e-6 && time < end - 1e-6) || (time - 0.5 * (start + end)).abs() <= 0.5 * spacing + 1e-6
+    };
+    times_within(times_ms, [start, end]).into_iter().filter(near).collect()
 }
 
 /// Weighted sums of an area's activity, mean over some times: `[stimulus, neuron]`.
@@ -224,4 +239,20 @@ fn standardise(
         }));
     }
     Ok(truth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_beyond_all_recorded_times_has_none() {
+        let times = [0.0, 10.0, 20.0, 30.0];
+        assert_eq!(times_reached(&times, [8.0, 21.0]), [1, 2]);
+        assert_eq!(times_reached(&times, [12.0, 16.0]), [1], "the nearest");
+        assert_eq!(times_reached(&times, [32.0, 36.0]), [3]);
+        assert!(times_reached(&times, [36.0, 40.0]).is_empty());
+        assert!(times_reached(&times, [-480.0, -470.0]).is_empty());
+        assert!(times_reached(&[50.0], [0.0, 10.0]).is_empty() && times_reached(&[], [0.0, 10.0]).is_empty());
+    }
 }

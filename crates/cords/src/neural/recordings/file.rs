@@ -1,5 +1,5 @@
 //! `recordings.safetensors`: `responses` F64 `[stimulus, repetition, neuron, bin]` (NaN where a presentation is missing), `bins`
-//! F64 `[bin, 2]` in ms, and ids, classes and regions as JSON under the metadata key `recordings`.
+//! F64 `[bin, 2]` in ms, and ids, classes, regions, animals and sessions as JSON under the metadata key `recordings`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,6 +21,11 @@ struct Names {
     objects: Vec<String>,
     neurons: Vec<String>,
     regions: Vec<String>,
+    /// Empty where no neuron has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    animals: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sessions: Vec<String>,
 }
 
 impl Recordings {
@@ -45,12 +50,22 @@ impl Recordings {
         let view = |shape: &[usize], data| {
             TensorView::new(Dtype::F64, shape.to_vec(), data).map_err(|error| wrong(error.to_string()))
         };
+        let labels = |label: fn(&Neuron) -> &String| -> Vec<String> {
+            let labels: Vec<String> = self.neurons.iter().map(|neuron| label(neuron).clone()).collect();
+            if labels.iter().all(String::is_empty) {
+                Vec::new()
+            } else {
+                labels
+            }
+        };
         let names = serde_json::to_string(&Names {
             format: FORMAT,
             stimuli: self.stimuli.clone(),
             objects: self.objects.clone(),
             neurons: self.neurons.iter().map(|neuron| neuron.id.clone()).collect(),
             regions: self.neurons.iter().map(|neuron| neuron.region.clone()).collect(),
+            animals: labels(|neuron| &neuron.animal),
+            sessions: labels(|neuron| &neuron.session),
         })
         .map_err(|error| wrong(error.to_string()))?;
         let tensors = [
@@ -104,11 +119,29 @@ impl Recordings {
         if names.regions.len() != names.neurons.len() {
             return Err(wrong("has not one region for each neuron".to_owned()));
         }
-        let neurons = names.neurons.into_iter().zip(names.regions);
+        let count = names.neurons.len();
+        let labels = |labels: Vec<String>, what: &str| match labels.len() {
+            0 => Ok(vec![String::new(); count]),
+            n if n == count => Ok(labels),
+            n => Err(wrong(format!("has {n} {what} of {count} neurons"))),
+        };
+        let (animals, sessions) = (labels(names.animals, "animals")?, labels(names.sessions, "sessions")?);
+        let neurons = names
+            .neurons
+            .into_iter()
+            .zip(names.regions)
+            .zip(animals.into_iter().zip(sessions));
         Self {
             stimuli: names.stimuli,
             objects: names.objects,
-            neurons: neurons.map(|(id, region)| Neuron { id, region }).collect(),
+            neurons: neurons
+                .map(|((id, region), (animal, session))| Neuron {
+                    id,
+                    region,
+                    animal,
+                    session,
+                })
+                .collect(),
             bins_ms: bins.as_chunks().0.to_vec(),
             repetitions: shape[1],
             responses,

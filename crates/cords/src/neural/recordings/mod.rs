@@ -2,6 +2,8 @@
 
 mod assembly;
 mod file;
+mod filters;
+mod merge;
 mod netcdf;
 mod npz;
 mod nwb;
@@ -14,16 +16,21 @@ use super::NeuralError;
 use super::scores::{mean_of_present, split_half};
 use super::splits::SplitOptions;
 
+pub use merge::{Merged, merge};
 pub use nwb::NwbOptions;
-pub use presentations::{Presentations, from_presentations};
+pub use presentations::{Presentations, from_presentations, plan_size, running_numbers};
 
 /// A recorded neuron, multi-unit site or electrode.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Neuron {
     /// What it is called.
     pub id: String,
     /// Its brain region; empty where it is not known.
     pub region: String,
+    /// The animal that it was recorded in; empty where it is not known.
+    pub animal: String,
+    /// The session that it was recorded in; empty where it is not known.
+    pub session: String,
 }
 
 /// Responses `[stimulus, repetition, neuron, bin]`. Stimuli are in the order of their ids: by number where all are whole
@@ -48,11 +55,17 @@ impl Recordings {
     /// Checks sizes and ids, and brings the stimuli into their order.
     ///
     /// # Errors
-    /// Sizes that contradict each other, an id twice, a bin that ends before it starts, a value that is infinite.
+    /// Sizes that contradict each other, a stimulus twice, a neuron twice within a session and animal, a bin that ends before it starts, a value that is infinite.
     pub fn new(mut self) -> Result<Self, NeuralError> {
         let wrong = |problem: String| Err(NeuralError::Recordings { problem });
-        let expected = self.stimuli.len() * self.repetitions * self.neurons.len() * self.bins_ms.len();
-        if expected == 0 || self.responses.len() != expected {
+        let sizes = [
+            self.stimuli.len(),
+            self.repetitions,
+            self.neurons.len(),
+            self.bins_ms.len(),
+        ];
+        let expected = sizes.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
+        if expected.is_none_or(|expected| expected == 0 || self.responses.len() != expected) {
             return wrong(format!(
                 "{} responses of {} stimuli x {} repetitions x {} neurons x {} bins",
                 self.responses.len(),
@@ -72,8 +85,16 @@ impl Recordings {
         if let Some(id) = twice(self.stimuli.iter()) {
             return wrong(format!("stimulus `{id}` stands twice"));
         }
-        if let Some(id) = twice(self.neurons.iter().map(|neuron| &neuron.id)) {
-            return wrong(format!("neuron `{id}` stands twice"));
+        let mut known = std::collections::BTreeSet::new();
+        if let Some(neuron) = self
+            .neurons
+            .iter()
+            .find(|n| !known.insert((&n.animal, &n.session, &n.id)))
+        {
+            let within = [("animal", &neuron.animal), ("session", &neuron.session)];
+            let within = within.iter().filter(|(_, name)| !name.is_empty());
+            let within: String = within.map(|(what, name)| format!(", {what} `{name}`")).collect();
+            return wrong(format!("neuron `{}`{within} stands twice", neuron.id));
         }
         if let Some([start, end]) = self.bins_ms.iter().find(|bin| !is_bin(bin)) {
             return wrong(format!("a time bin from {start} to {end} ms"));
@@ -86,6 +107,9 @@ impl Recordings {
             ));
         }
         let order = sorted(&self.stimuli);
+        if order.is_sorted() {
+            return Ok(self);
+        }
         let each = self.responses.len() / self.stimuli.len();
         self.responses = order
             .iter()
@@ -233,7 +257,7 @@ fn twice<'a>(ids: impl Iterator<Item = &'a String>) -> Option<&'a String> {
 
 /// The order of ids: by number where all are whole numbers, else by their bytes.
 fn sorted(ids: &[String]) -> Vec<usize> {
-    let numbers: Option<Vec<i64>> = ids.iter().map(|id| id.parse().ok()).collect();
+    let numbers: Option<Vec<i128>> = ids.iter().map(|id| id.parse().ok()).collect();
     let mut order: Vec<usize> = (0..ids.len()).collect();
     match numbers {
         Some(numbers) => order.sort_by_key(|i| numbers[*i]),

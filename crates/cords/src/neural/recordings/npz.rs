@@ -2,14 +2,14 @@
 //! repetition, neuron, bin]`, beside arrays under the names of a Brain-Score assembly's coordinates.
 
 use std::cell::RefCell;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use zip::ZipArchive;
 
 use super::Recordings;
-use super::assembly::{Array, Axis, Source, Values, assemble, variable};
+use super::assembly::{Array, Axis, Source, Values, assemble, guarded, variable};
+use crate::memory;
 use crate::neural::NeuralError;
 
 struct Archive {
@@ -18,42 +18,43 @@ struct Archive {
 }
 
 impl Recordings {
-    /// Reads an archive.
+    /// Reads an archive. `wanted` names the array of responses, which is `responses` if not given.
     ///
     /// # Errors
-    /// A file that is no archive; an array that is missing, damaged or of the wrong shape or type, by its name.
-    pub fn from_npz(path: &Path) -> Result<Self, NeuralError> {
-        let zip = ZipArchive::new(fs_err::File::open(path)?).map_err(|error| NeuralError::File {
-            path: path.to_owned(),
-            problem: format!("is not an archive of numpy.savez: {error}"),
-        })?;
-        let archive = Archive {
-            path: path.to_owned(),
-            zip: RefCell::new(zip),
-        };
-        let name = "responses";
-        let wrong = |problem: String| variable(path, name, &problem);
-        let (values, shape) = archive.array(name).map_err(wrong)?;
-        let Values::Numbers(values) = values else {
-            return Err(wrong("is text".to_owned()));
-        };
-        let axes = match shape.len() {
-            2 => vec![Axis::Presentation, Axis::Neuron],
-            3 => vec![Axis::Presentation, Axis::Neuron, Axis::Bin],
-            4 => vec![Axis::Presentation, Axis::Repetition, Axis::Neuron, Axis::Bin],
-            _ => {
-                return Err(wrong(format!(
-                    "has shape {shape:?}, not [presentation, neuron, bin] or [stimulus, repetition, neuron, bin]"
-                )));
-            }
-        };
-        let array = Array {
-            variable: name.to_owned(),
-            values,
-            shape,
-            axes,
-        };
-        assemble(&archive, &array)
+    /// A file that is no archive, or needs more memory than there is; an array that is missing, damaged or of the wrong shape or
+    /// type, by its name.
+    pub fn from_npz(path: &Path, wanted: Option<&str>) -> Result<Self, NeuralError> {
+        guarded(path, || {
+            let zip = ZipArchive::new(fs_err::File::open(path)?).map_err(|error| NeuralError::File {
+                path: path.to_owned(),
+                problem: format!("is not an archive of numpy.savez: {error}"),
+            })?;
+            let archive = Archive {
+                path: path.to_owned(),
+                zip: RefCell::new(zip),
+            };
+            let name = wanted.unwrap_or("responses");
+            let wrong = |problem: String| variable(path, name, &problem);
+            let (values, shape) = archive.array(name).map_err(wrong)?;
+            let values = values.into_numbers().ok_or_else(|| wrong("is text".to_owned()))?;
+            let axes = match shape.len() {
+                2 => vec![Axis::Presentation, Axis::Neuron],
+                3 => vec![Axis::Presentation, Axis::Neuron, Axis::Bin],
+                4 => vec![Axis::Presentation, Axis::Repetition, Axis::Neuron, Axis::Bin],
+                _ => {
+                    return Err(wrong(format!(
+                        "has shape {shape:?}, not [presentation, neuron, bin] or [stimulus, repetition, neuron, bin]"
+                    )));
+                }
+            };
+            let array = Array {
+                variable: name.to_owned(),
+                values,
+                shape,
+                axes,
+            };
+            assemble(&archive, &array)
+        })
     }
 }
 
@@ -75,9 +76,19 @@ impl Archive {
     /// Values in row order, and the shape.
     fn array(&self, name: &str) -> Result<(Values, Vec<usize>), String> {
         let mut zip = self.zip.borrow_mut();
+        let names = || {
+            let arrays = zip
+                .file_names()
+                .flatten()
+                .map(|name| name.trim_end_matches(".npy").to_owned());
+            arrays.collect::<Vec<_>>().join(", ")
+        };
+        if zip.index_for_name(&format!("{name}.npy")).is_none() {
+            return Err(format!("cannot be found; the archive has {}", names()));
+        }
         let mut entry = zip
             .by_name(&format!("{name}.npy"))
-            .map_err(|error| format!("cannot be found: {error}"))?;
+            .map_err(|error| format!("cannot be read: {error}"))?;
         let header = NpyHeader::from_reader(&mut entry).map_err(|error| format!("is no NumPy array: {error}"))?;
         let DType::Plain(kind) = header.dtype() else {
             return Err("is a structured array; save one plain array a name".to_owned());
@@ -88,9 +99,11 @@ impl Archive {
             .iter()
             .try_fold(1usize, |all, n| all.checked_mul(*n))
             .ok_or("has an impossible shape")?;
+        // As it is stored, as numbers, and in the order of stimuli.
+        let expected = count.checked_mul(size).ok_or("has an impossible shape")? as u64;
+        memory::check_room(expected.saturating_add((count as u64).saturating_mul(5 * 8))).map_err(|e| e.to_string())?;
         let mut bytes = Vec::new();
-        entry
-            .read_to_end(&mut bytes)
+        memory::read_to_end(&mut entry, expected.saturating_add(1 << 16), &mut bytes)
             .map_err(|error| format!("cannot be read: {error}"))?;
         if size == 0 || Some(bytes.len()) != count.checked_mul(size) {
             return Err(format!(
@@ -107,6 +120,23 @@ impl Archive {
                 Values::Text(items.map(text).collect())
             }
             TypeChar::Object => return Err("is an array of Python objects; save it with a dtype of its own".to_owned()),
+            kind @ (TypeChar::Int | TypeChar::Uint) if size == 8 => {
+                let (words, _) = bytes.as_chunks::<8>();
+                let whole = |word: &[u8; 8]| {
+                    let word = if big {
+                        u64::from_be_bytes(*word)
+                    } else {
+                        u64::from_le_bytes(*word)
+                    };
+                    let signed = kind == TypeChar::Int;
+                    Some(if signed {
+                        i128::from(word as i64)
+                    } else {
+                        i128::from(word)
+                    })
+                };
+                Values::Whole(words.iter().map(whole).collect())
+            }
             kind => Values::Numbers(items.map(|item| number(item, &kind, big)).collect::<Result<_, _>>()?),
         };
         let values = if header.order() == Order::Fortran {
@@ -197,5 +227,6 @@ fn by_rows(values: Values, shape: &[usize]) -> Values {
     match values {
         Values::Text(values) => Values::Text(reorder(&values, shape)),
         Values::Numbers(values) => Values::Numbers(reorder(&values, shape)),
+        Values::Whole(values) => Values::Whole(reorder(&values, shape)),
     }
 }

@@ -1,0 +1,164 @@
+//! The memory that there is, and refusing what would not fit before it is asked for.
+
+use std::fmt;
+use std::io::Read;
+
+/// Part of the free memory that one file's content may take: it is held twice for a moment while it is converted.
+const SHARE: f64 = 0.5;
+
+/// Bytes of memory that can still be had: the least of what the system calls available, what is left of the control
+/// group's limit, and what is left of the limit on address space. `None` where the system says none of them.
+pub fn available() -> Option<u64> {
+    let meminfo = || {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+    };
+    [meminfo(), control_group(), address_space()]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// What is left below the limits of the control groups that this process is in (version 2, then version 1).
+fn control_group() -> Option<u64> {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let left = |folder: &str, [limit, used]: [&str; 2]| {
+        Some(number(&format!("{folder}/{limit}"))?.saturating_sub(number(&format!("{folder}/{used}"))?))
+    };
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mut least: Option<u64> = None;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let (root, names) = match controllers {
+            "" => ("/sys/fs/cgroup", ["memory.max", "memory.current"]),
+            _ if controllers.split(',').any(|name| name == "memory") => (
+                "/sys/fs/cgroup/memory",
+                ["memory.limit_in_bytes", "memory.usage_in_bytes"],
+            ),
+            _ => continue,
+        };
+        // A limit holds for all groups below it.
+        for ancestor in std::path::Path::new(group).ancestors() {
+            let found = left(&format!("{root}{}", ancestor.display()), names);
+            least = [least, found].into_iter().flatten().min();
+        }
+    }
+    least
+}
+
+/// What is left of the limit on this process's address space (`ulimit -v`).
+fn address_space() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let used = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
+    Some(limit.saturating_sub(used))
+}
+
+/// More than there is memory for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct NoRoom {
+    /// Bytes that are needed, at least.
+    pub needed: u64,
+    /// Bytes that may be taken: half of what is available.
+    pub room: u64,
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        write!(
+            f,
+            "it takes {:.2} GiB of memory or more, and {:.2} GiB (half of what is free) may be taken",
+            gib(self.needed),
+            gib(self.room)
+        )
+    }
+}
+
+/// Bytes that one file's content may take now: half of [`available`]; without a bound where the system does not say.
+pub fn room() -> u64 {
+    available().map_or(u64::MAX, |bytes| (bytes as f64 * SHARE) as u64)
+}
+
+/// Whether so many bytes may be taken. Small amounts are not looked at.
+///
+/// # Errors
+/// [`NoRoom`] where there is less.
+pub fn check_room(needed: u64) -> Result<(), NoRoom> {
+    const SMALL: u64 = 16 << 20;
+    if needed <= SMALL {
+        return Ok(());
+    }
+    match room() {
+        room if needed > room => Err(NoRoom { needed, room }),
+        _ => Ok(()),
+    }
+}
+
+/// Why a stream could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It holds more than there is memory for.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// Reading failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Reads a stream to its end, at most `limit` bytes, where memory suffices: what unpacks to more than there is room for is
+/// refused while it is read. `out` holds what was read in every case.
+///
+/// # Errors
+/// [`ReadError`]; more than `limit` bytes are [`NoRoom`] too.
+pub fn read_to_end(mut stream: impl Read, limit: u64, out: &mut Vec<u8>) -> Result<(), ReadError> {
+    // Looked at again every so often: other stages take memory meanwhile.
+    const STEP: u64 = 64 << 20;
+    let before = out.len() as u64;
+    loop {
+        let read = out.len() as u64 - before;
+        let allowed = limit.min(read.saturating_add(room().max(STEP / 4)));
+        let step = STEP.min(allowed.saturating_sub(read)).saturating_add(1);
+        let taken = stream.by_ref().take(step).read_to_end(out)? as u64;
+        if taken < step {
+            return Ok(());
+        }
+        if read + taken > allowed {
+            return Err(NoRoom {
+                needed: read + taken,
+                room: allowed,
+            }
+            .into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(available().is_none_or(|bytes| bytes > 0));
+        assert_eq!(check_room(1 << 10), Ok(()));
+        if available().is_some() {
+            let error = check_room(1 << 60).expect_err("an exbibyte");
+            assert!(error.to_string().contains("1073741824.00 GiB"), "{error}");
+        }
+        let mut out = Vec::new();
+        read_to_end(&[1u8; 100][..], 100, &mut out).expect("it fits");
+        assert_eq!(out, [1; 100]);
+        let error = read_to_end(&[1u8; 101][..], 100, &mut Vec::new()).expect_err("one too many");
+        assert!(
+            matches!(error, ReadError::NoRoom(NoRoom { needed: 101, room: 100 })),
+            "{error:?}"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! Latencies and onsets with intervals, by resampling neurons: the images are those that were shown, the neurons a sample.
+
+use crate::rng::{Purpose, Stream};
+
+/// How often neurons are drawn anew.
+const RESAMPLES: u64 = 2000;
+
+/// What the ends of an interval leave out on either side.
+const TAIL: f64 = 0.025;
+
+/// An estimate and its 95 % interval; none with fewer than two neurons.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The estimate from all neurons.
+    pub value: f64,
+    /// Ends of the interval, the lower first.
+    pub ends: Option<[f64; 2]>,
+}
+
+/// Which latency predicts neurons best, and which others cannot be told from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatencyEstimate {
+    /// The latency with the largest mean score, and the interval of the latencies that have it when neurons are drawn anew.
+    pub latency: Interval,
+    /// For each latency the mean over neurons of the best one's score less its own; 0 of the best one.
+    pub behind: Vec<Interval>,
+    /// For each latency whether the best one is not better beyond chance: the interval of `behind` holds 0.
+    pub tied: Vec<bool>,
+    /// Neurons with a score at every latency.
+    pub neurons: usize,
+}
+
+/// Compares latencies by `scores[latency][neuron]`, paired by neuron; `None` where no neuron has a score at every one.
+pub fn estimate_latency(latencies_ms: &[f64], scores: &[Vec<f64>], seed: u64) -> Option<LatencyEstimate> {
+    let count = scores.iter().map(Vec::len).min()?;
+    let neurons: Vec<usize> = (0..count)
+        .filter(|n| scores.iter().all(|of| of[*n].is_finite()))
+        .collect();
+    if neurons.is_empty() {
+        return None;
+    }
+    let mean = |of: &Vec<f64>, drawn: &[usize]| drawn.iter().map(|n| of[*n]).sum::<f64>() / drawn.len() as f64;
+    let means = |drawn: &[usize]| -> Vec<f64> { scores.iter().map(|of| mean(of, drawn)).collect() };
+    // The first of equal ones.
+    let largest = |means: &[f64]| (1..means.len()).fold(0, |best, l| if means[l] > means[best] { l } else { best });
+    let own = means(&neurons);
+    let best = largest(&own);
+    let mut chosen = Vec::new();
+    let mut behind: Vec<Vec<f64>> = vec![Vec::new(); scores.len()];
+    if neurons.len() > 1 {
+        for_resamples(&neurons, seed, |drawn| {
+            let drawn = means(drawn);
+            chosen.push(latencies_ms[largest(&drawn)]);
+            for (l, all) in behind.iter_mut().enumerate() {
+                all.push(drawn[best] - drawn[l]);
+            }
+        });
+    }
+    let behind: Vec<Interval> = behind
+        .into_iter()
+        .zip(&own)
+        .map(|(all, own_mean)| Interval {
+            value: own[best] - own_mean,
+            ends: ends(all),
+        })
+        .collect();
+    let tied = behind.iter().enumerate();
+    Some(LatencyEstimate {
+        latency: Interval {
+            value: latencies_ms[best],
+            ends: ends(chosen),
+        },
+        tied: tied
+            .map(|(l, b)| l == best || b.value <= 0.0 || b.ends.is_some_and(|[low, _]| low <= 0.0))
+            .collect(),
+        behind,
+        neurons: neurons.len(),
+    })
+}
+
+/// When the mean over neurons of `values[time][neuron]` first reaches half of its largest value, on the line between two times;
+/// `None` where it never is `least`, or is above half from the first time on. Values of a neuron that has none at a time count
+/// as 0.
+pub fn half_rise(times_ms: &[f64], values: &[Vec<f64>], least: f64, seed: u64) -> Option<Interval> {
+    let count = values.iter().map(Vec::len).min().filter(|count| *count > 0)?;
+    let neurons: Vec<usize> = (0..count).collect();
+    let means = |drawn: &[usize]| -> Vec<f64> {
+        let value = |of: &Vec<f64>, n: usize| if of[n].is_finite() { of[n] } else { 0.0 };
+        values
+            .iter()
+            .map(|of| drawn.iter().map(|n| value(of, *n)).sum::<f64>() / drawn.len() as f64)
+            .collect()
+    };
+    let own = means(&neurons);
+    let rise = crossing(times_ms, &own).filter(|_| own.iter().any(|mean| *mean >= least))?;
+    let mut drawn_rises = Vec::new();
+    if neurons.len() > 1 {
+        for_resamples(&neurons, seed, |drawn| {
+            // One that is above from the start has risen by then.
+            let first = times_ms.first().copied().unwrap_or(rise);
+            drawn_rises.push(crossing(times_ms, &means(drawn)).unwrap_or(first));
+        });
+    }
+    Some(Interval {
+        value: rise,
+        ends: ends(drawn_rises),
+    })
+}
+
+/// Where values first reach half of the largest of them; `None` where the first one does.
+fn crossing(times_ms: &[f64], values: &[f64]) -> Option<f64> {
+    let half = 0.5 * values.iter().copied().fold(0.0, f64::max);
+    let place = values
+        .iter()
+        .position(|value| *value >= half)
+        .filter(|place| *place > 0)?;
+    let (before, after) = (values[place - 1], values[place]);
+    let share = (half - before) / (after - before);
+    Some(times_ms[place - 1] + share * (times_ms[place] - times_ms[place - 1]))
+}
+
+/// Hands over neurons drawn with replacement, as many as there are, again and again.
+fn for_resamples(neurons: &[usize], seed: u64, mut with: impl FnMut(&[usize])) {
+    let mut drawn = vec![0; neurons.len()];
+    for resample in 0..RESAMPLES {
+        let mut stream = Stream::new(seed, Purpose::Bootstrap, resample, 0, 0, 0);
+        for place in &mut drawn {
+            *place = neurons[stream.below(neurons.len() as u64) as usize];
+        }
+        with(&drawn);
+    }
+}
+
+fn ends(mut values: Vec<f64>) -> Option<[f64; 2]> {
+    let last = values.len().checked_sub(1)?;
+    values.sort_by(f64::total_cmp);
+    let tail = (TAIL * last as f64).floor() as usize;
+    Some([values[tail], values[last - tail]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_of_a_thousandth_is_a_tie_unless_every_neuron_has_it() {
+        let noise = |n: usize| 0.1 * ((n * 7 % 11) as f64 - 5.0) / 5.0;
+        let plain: Vec<f64> = (0..20).map(|n| 0.5 + noise(n)).collect();
+        let noisy: Vec<f64> = (0..20).map(|n| 0.501 + noise(n + 3)).collect();
+        let worse: Vec<f64> = (0..20).map(|n| 0.2 + noise(n + 5)).collect();
+        let found = estimate_latency(&[0.0, 10.0, 20.0], &[worse, plain.clone(), noisy], 1).expect("scores");
+        assert_eq!(found.tied, [false, true, true], "{found:?}");
+        let [low, high] = found.latency.ends.expect("20 neurons");
+        assert_eq!((low, high), (10.0, 20.0));
+        // A thousandth in every neuron is no tie.
+        let better: Vec<f64> = plain.iter().map(|r| r + 0.001).collect();
+        let found = estimate_latency(&[0.0, 10.0], &[plain.clone(), better], 1).expect("scores");
+        assert_eq!((found.latency.value, found.tied), (10.0, vec![false, true]));
+        // One neuron has no interval, and equal scores are a tie.
+        let found = estimate_latency(&[0.0, 10.0], &[vec![0.5], vec![0.5]], 1).expect("scores");
+        assert_eq!(
+            (found.latency.value, found.latency.ends, found.tied),
+            (0.0, None, vec![true, true])
+        );
+        assert_eq!(estimate_latency(&[0.0], &[vec![f64::NAN]], 1), None);
+    }
+
+    #[test]
+    fn a_rise_is_found_on_the_line_between_two_times() {
+        let values: Vec<Vec<f64>> = [0.0, 0.0, 0.2, 0.8, 0.8].map(|v| vec![v; 3]).to_vec();
+        let times = [5.0, 15.0, 25.0, 35.0, 45.0];
+        let found = half_rise(&times, &values, 0.1, 1).expect("it rises");
+        // 0.4 lies a third of the way from 0.2 to 0.8.
+        assert!((found.value - (25.0 + 10.0 / 3.0)).abs() < 1e-12, "{found:?}");
+        assert_eq!(half_rise(&times, &values, 0.9, 1), None);
+        assert_eq!(half_rise(&times, &vec![vec![0.5; 3]; 5], 0.1, 1), None);
+    }
+}
