@@ -160,7 +160,7 @@ impl TableSchema {
     }
 
     /// Appends a value column.
-    pub(crate) fn value(mut self, name: &str, dtype: DType, description: &str) -> Self {
+    pub(crate) fn value(mut self, name: impl Into<String>, dtype: DType, description: impl Into<String>) -> Self {
         self.columns
             .push(ColumnSchema::new(name, Role::Value, dtype, description));
         self

@@ -88,7 +88,7 @@ pub(super) fn table(found: &[Found], measured: &[Measured]) -> Result<Table, Tab
         .value(
             "predicted",
             DType::Float,
-            "Trace of the stationary covariance over |r|^2, sums over images, for noise of standard deviation 1",
+            "Trace of the stationary covariance under Euler steps over |r|^2, sums over images, for noise of standard deviation 1",
         )
         .tolerance(1e-9, 1e-6)
         .allow_missing()

@@ -16,8 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::tables::{
-    classes_table, convolutions_table, eigenvalues_table, exponents_table, growth_table, network_table,
-    noise_modes_table, noise_table, power_table, sizes_table, starts_table, states_table,
+    classes_table, convolutions_table, eigenvalues_table, exponents_table, growth_table, network_growth_table,
+    network_sizes_table, network_table, noise_modes_table, noise_table, power_table, sizes_table, starts_table, states_table,
 };
 use super::noise::model_name;
 use super::{
@@ -83,11 +83,12 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     after: f64,
-    /// Leading singular values of each area's coupling, with its norm bound, numerical abscissa and non-normality; 0 for none.
+    /// Leading singular values of each area's coupling and of the whole network's, with norm bound, numerical abscissa and
+    /// non-normality; 0 for none.
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     singular_values: usize,
-    /// Times over which the largest growth of a perturbation is computed.
+    /// Times over which the largest growth of a perturbation is computed, of each area and of the whole network.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     growth: Vec<f64>,
@@ -211,7 +212,7 @@ impl Kind for FixedPoints {
     type Params = Params;
     const NAME: &'static str = "fixed_points";
     const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
-    const CODE_VERSION: u32 = 6;
+    const CODE_VERSION: u32 = 7;
 
     fn check(params: &Params) -> Vec<Violation> {
         let lists = [
@@ -259,7 +260,12 @@ impl Kind for FixedPoints {
             ("network", params.eigenvalues > 0),
             ("starts", params.starts > 0 || params.after > 0.0),
             ("sizes", params.singular_values > 0),
+            ("network_sizes", params.singular_values > 0),
             ("growth", params.singular_values > 0 && !params.growth.is_empty()),
+            (
+                "network_growth",
+                params.singular_values > 0 && !params.growth.is_empty(),
+            ),
             ("noise", params.probes > 0),
             ("power", params.probes > 0 && !params.frequencies.is_empty()),
             ("noise_modes", params.noise_modes > 0),
@@ -357,7 +363,9 @@ impl Kind for FixedPoints {
                 "network" => network_table(&found)?,
                 "starts" => starts_table(&found)?,
                 "sizes" => sizes_table(&found)?,
+                "network_sizes" => network_sizes_table(&found)?,
                 "growth" => growth_table(&found)?,
+                "network_growth" => network_growth_table(&found)?,
                 "noise" => noise_table(&found)?,
                 "power" => power_table(&found, &params.frequencies)?,
                 "noise_modes" => noise_modes_table(&found)?,

@@ -1,27 +1,38 @@
 //! Result tables of `fixed_points`.
 
-use cords::dynamics::{AreaFixedPoint, Mode, NetworkSpectrum, Spectrum, Stability, kaplan_yorke, ranks_in_union};
+use cords::dynamics::{
+    AreaFixedPoint, Mode, NetworkSpectrum, Sizes, Spectrum, Stability, kaplan_yorke, ranks_in_union,
+};
 
 use super::{Found, Network};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 fn keys(schema: TableSchema) -> TableSchema {
+    whole_keys(schema).key("area", DType::Int, "Area, from 0")
+}
+
+fn key_values(found: &Found, area: usize) -> Vec<Value> {
+    let mut values = whole_values(found);
+    values.push(Value::Int(area as i64));
+    values
+}
+
+/// Keys of what belongs to a steady state of the whole network.
+fn whole_keys(schema: TableSchema) -> TableSchema {
     schema
         .key("models", DType::Int, "The stage that gave the model")
         .slot("models")
         .key("network", DType::Text, "Kind and number of areas")
         .key("seed", DType::Int, "Seed of the model's training")
         .key("image", DType::Int, "Index in the dataset; -1 without input")
-        .key("area", DType::Int, "Area, from 0")
 }
 
-fn key_values(found: &Found, area: usize) -> Vec<Value> {
+fn whole_values(found: &Found) -> Vec<Value> {
     vec![
         Value::Int(found.slot as i64),
         Value::Text(found.network.clone()),
         Value::Int(found.seed as i64),
         Value::Int(found.image),
-        Value::Int(area as i64),
     ]
 }
 
@@ -46,9 +57,19 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         ))
         .value("label", DType::Text, "Class of the image")
         .allow_missing()
-        .value("converged", DType::Bool, "Whether the residual reached the tolerance")
+        .value(
+            "converged",
+            DType::Bool,
+            "Whether the residual reached the tolerance, here and in all areas before, whose activity is this one's input",
+        )
+        .value(
+            "diverged",
+            DType::Bool,
+            "Whether activity grew beyond all bounds, here or in an area before; the figures are missing then",
+        )
         .value("residual", DType::Float, "max|phi(u) - r|")
         .tolerance(1e-6, 0.0)
+        .allow_missing()
         .value("relative_residual", DType::Float, "|phi(u) - r| / |r|, Euclidean norms")
         .tolerance(1e-6, 0.0)
         .allow_missing()
@@ -63,8 +84,10 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         )
         .value("norm", DType::Float, "Euclidean norm of the activity")
         .tolerance(1e-6, 1e-6)
+        .allow_missing()
         .value("distance", DType::Float, "Distance from the spontaneous state")
         .tolerance(1e-6, 1e-6)
+        .allow_missing()
         .value(
             "relative_distance",
             DType::Float,
@@ -73,6 +96,7 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         .tolerance(1e-6, 1e-6)
         .allow_missing()
         .value("active", DType::Float, "Fraction of units that are active")
+        .allow_missing()
         .value(
             "kind",
             DType::Text,
@@ -106,19 +130,21 @@ pub(super) fn states_table(found: &[Found]) -> Result<Table, TableError> {
         for (area, AreaFixedPoint { steady, spectrum, .. }) in f.point.areas.iter().enumerate() {
             let spectrum = spectrum.as_ref();
             let slowest = spectrum.filter(|s| s.converged).and_then(|s| s.modes.first());
+            let number = |value: Option<f64>| Value::optional(value.filter(|v| v.is_finite() && !steady.diverged));
             let counts = spectrum.filter(|s| s.converged).map(|s| s.growing_and_marginal());
             let mut row = key_values(f, area);
             row.extend([
                 f.label.clone().map_or(Value::Null, Value::Text),
                 Value::Bool(steady.converged),
-                Value::Float(steady.residual),
-                Value::optional(steady.relative_residual.filter(|residual| residual.is_finite())),
-                Value::finite(steady.speed_per_ms),
+                Value::Bool(steady.diverged),
+                number(Some(steady.residual)),
+                number(steady.relative_residual),
+                number(Some(steady.speed_per_ms)),
                 Value::Int(steady.products as i64),
-                Value::Float(steady.norm),
-                Value::Float(steady.distance),
-                Value::optional(steady.relative_distance),
-                Value::Float(steady.active_fraction),
+                number(Some(steady.norm)),
+                number(Some(steady.distance)),
+                number(steady.relative_distance),
+                number(Some(steady.active_fraction)),
                 stability_value(spectrum.and_then(|s| s.stability())),
                 counts.map_or(Value::Null, |(growing, _)| Value::Int(growing as i64)),
                 counts.map_or(Value::Null, |(_, marginal)| Value::Int(marginal as i64)),
@@ -237,15 +263,10 @@ pub(super) fn eigenvalues_table(found: &[Found]) -> Result<Table, TableError> {
 
 pub(super) fn network_table(found: &[Found]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
-        TableSchema::new(
+        whole_keys(TableSchema::new(
             "network",
             "What the steady states of the whole network are: its eigenvalues are those of its areas. Rows where all areas settled and all their eigenvalues were found",
-        )
-        .key("models", DType::Int, "The stage that gave the model")
-        .slot("models")
-        .key("network", DType::Text, "Kind and number of areas")
-        .key("seed", DType::Int, "Seed of the model's training")
-        .key("image", DType::Int, "Index in the dataset; -1 without input")
+        ))
         .value("label", DType::Text, "Class of the image")
         .allow_missing()
         .value(
@@ -276,11 +297,8 @@ pub(super) fn network_table(found: &[Found]) -> Result<Table, TableError> {
         let Some((area, slowest)) = network.slowest else {
             continue;
         };
-        table.push_row(vec![
-            Value::Int(f.slot as i64),
-            Value::Text(f.network.clone()),
-            Value::Int(f.seed as i64),
-            Value::Int(f.image),
+        let mut row = whole_values(f);
+        row.extend([
             f.label.clone().map_or(Value::Null, Value::Text),
             stability_value(network.stability),
             Value::Int(network.growing as i64),
@@ -291,7 +309,8 @@ pub(super) fn network_table(found: &[Found]) -> Result<Table, TableError> {
             Value::Float(network.euler_radius),
             Value::optional(slowest.time_constant_ms),
             Value::Int(area as i64),
-        ])?;
+        ]);
+        table.push_row(row)?;
     }
     table.finish()
 }
@@ -349,29 +368,13 @@ pub(super) fn starts_table(found: &[Found]) -> Result<Table, TableError> {
     table.finish()
 }
 
-pub(super) fn sizes_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "sizes",
-            "Singular values of each area's coupling D W at its steady state, and how far from normal it is",
-        ))
+/// Columns of singular values and non-normality, of `K` in the words of the table.
+fn size_columns(schema: TableSchema) -> TableSchema {
+    schema
         .key("rank", DType::Int, "Rank of the singular value, from 0")
-        .value("singular_value", DType::Float, "Singular value of D W")
+        .value("singular_value", DType::Float, "Singular value of K")
         .tolerance(1e-7, 1e-6)
-        .value(
-            "converged",
-            DType::Bool,
-            "Whether all singular values of this area reached the tolerance",
-        )
-        .value(
-            "norm_bound",
-            DType::Float,
-            "Bound of |W| from its transfer function; below 1 there is one steady state, which attracts everything",
-        )
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value("contracts", DType::Bool, "Whether that bound is below 1")
-        .allow_missing()
+        .value("converged", DType::Bool, "Whether all singular values reached the tolerance")
         .value(
             "abscissa",
             DType::Float,
@@ -379,37 +382,82 @@ pub(super) fn sizes_table(found: &[Found]) -> Result<Table, TableError> {
         )
         .unit("1/ms")
         .tolerance(1e-9, 1e-6)
-        .value("frobenius", DType::Float, "|D W|_F, estimated")
+        .allow_missing()
+        .value("frobenius", DType::Float, "|K|_F; estimated from probes where `departure` is missing, else computed")
         .tolerance(1e-9, 1e-6)
         .value(
             "commutator",
             DType::Float,
-            "|K^T K - K K^T|_F / |K|_F^2 of K = D W, estimated; 0 where K is normal",
+            "|K^T K - K K^T|_F / |K|_F^2, estimated from probes; 0 where K is normal",
         )
         .tolerance(1e-9, 1e-6)
         .value(
-            "least_departure",
+            "departure",
             DType::Float,
-            "Least departure from normality (Henrici) over |K|_F that goes with that commutator",
+            "Henrici's departure from normality sqrt(|K|_F^2 - sum |kappa|^2) / |K|_F, from all eigenvalues kappa: 0 where K is \
+             normal, 1 where it is nilpotent; none where an area has more than 1024 units",
         )
-        .tolerance(1e-9, 1e-6),
+        .tolerance(1e-9, 1e-6)
+        .allow_missing()
+        .value(
+            "departure_at_least",
+            DType::Float,
+            "Lower bound of the departure, commutator / sqrt(6): often far too low",
+        )
+        .tolerance(1e-9, 1e-6)
+        .value(
+            "departure_at_most",
+            DType::Float,
+            "Upper bound of the departure, sqrt(1 - |tr K^2| / |K|_F^2), estimated from probes",
+        )
+        .tolerance(1e-9, 1e-6)
+}
+
+/// A row for each singular value.
+fn size_rows(sizes: &Sizes) -> impl Iterator<Item = Vec<Value>> {
+    let non_normality = sizes.non_normality;
+    let values = sizes.singular_values.values.iter().enumerate();
+    values.map(move |(rank, value)| {
+        vec![
+            Value::Int(rank as i64),
+            Value::Float(*value),
+            Value::Bool(sizes.singular_values.converged),
+            Value::finite(sizes.abscissa_per_ms),
+            Value::Float(non_normality.squared_norm.value.sqrt()),
+            Value::Float(non_normality.commutator),
+            Value::optional(non_normality.departure),
+            Value::Float(non_normality.departure_at_least),
+            Value::Float(non_normality.departure_at_most),
+        ]
+    })
+}
+
+pub(super) fn sizes_table(found: &[Found]) -> Result<Table, TableError> {
+    let schema = keys(TableSchema::new(
+        "sizes",
+        "Singular values of each area's coupling K = D W at its steady state, and how far from normal it is",
+    ));
+    let mut table = TableWriter::new(
+        size_columns(schema)
+            .value(
+                "norm_bound",
+                DType::Float,
+                "Bound of |W| from its transfer function; below 1 the area has one steady state, which attracts everything",
+            )
+            .tolerance(1e-9, 1e-6)
+            .allow_missing()
+            .value("contracts", DType::Bool, "Whether that bound is below 1")
+            .allow_missing(),
     )?;
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
-            let Some(sizes) = &point.sizes else { continue };
             let bound = f.bounds[area];
-            for (rank, value) in sizes.singular_values.values.iter().enumerate() {
+            for of_rank in point.sizes.iter().flat_map(size_rows) {
                 let mut row = key_values(f, area);
+                row.extend(of_rank);
                 row.extend([
-                    Value::Int(rank as i64),
-                    Value::Float(*value),
-                    Value::Bool(sizes.singular_values.converged),
                     Value::optional(bound),
                     bound.map_or(Value::Null, |bound| Value::Bool(bound < 1.0)),
-                    Value::Float(sizes.abscissa_per_ms),
-                    Value::Float(sizes.non_normality.squared_norm.value.sqrt()),
-                    Value::Float(sizes.non_normality.commutator),
-                    Value::Float(sizes.non_normality.least_departure),
                 ]);
                 table.push_row(row)?;
             }
@@ -418,23 +466,59 @@ pub(super) fn sizes_table(found: &[Found]) -> Result<Table, TableError> {
     table.finish()
 }
 
-pub(super) fn growth_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "growth",
-            "Largest growth of a perturbation of each area's steady state",
-        ))
+pub(super) fn network_sizes_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(size_columns(whole_keys(TableSchema::new(
+        "network_sizes",
+        "Singular values of the whole network's coupling K = D W at its steady state, connections between areas included, and how \
+         far from normal it is. Rows where all areas settled",
+    ))))?;
+    for f in found {
+        for of_rank in f.point.sizes.iter().flat_map(size_rows) {
+            let mut row = whole_values(f);
+            row.extend(of_rank);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
+/// Columns of growth.
+fn growth_columns(schema: TableSchema) -> TableSchema {
+    schema
         .key("time", DType::Float, "Time after the perturbation")
         .unit("ms")
-        .value("factor", DType::Float, "|(I + dt J)^k|, k the steps of that time")
+        .value("factor", DType::Float, "|e^(J t)|, in continuous time; none where it was not found")
         .tolerance(1e-7, 1e-6)
-        .allow_missing(),
-    )?;
+        .allow_missing()
+        .value(
+            "euler_factor",
+            DType::Float,
+            "|(I + dt J)^k|, k the Euler steps of that time; none where it was not found",
+        )
+        .tolerance(1e-7, 1e-6)
+        .allow_missing()
+}
+
+fn growth_rows(sizes: &Sizes, dt_ms: f64) -> impl Iterator<Item = Vec<Value>> {
+    sizes.growth.iter().map(move |growth| {
+        vec![
+            Value::Float(growth.steps as f64 * dt_ms),
+            Value::finite(growth.continuous),
+            Value::finite(growth.euler),
+        ]
+    })
+}
+
+pub(super) fn growth_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(growth_columns(keys(TableSchema::new(
+        "growth",
+        "Largest growth of a perturbation of each area's steady state, other areas left as they are",
+    ))))?;
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
-            for (steps, factor) in point.sizes.iter().flat_map(|sizes| &sizes.growth) {
+            for of_time in point.sizes.iter().flat_map(|sizes| growth_rows(sizes, f.dt_ms)) {
                 let mut row = key_values(f, area);
-                row.extend([Value::Float(*steps as f64 * f.dt_ms), Value::finite(*factor)]);
+                row.extend(of_time);
                 table.push_row(row)?;
             }
         }
@@ -442,52 +526,77 @@ pub(super) fn growth_table(found: &[Found]) -> Result<Table, TableError> {
     table.finish()
 }
 
+pub(super) fn network_growth_table(found: &[Found]) -> Result<Table, TableError> {
+    let mut table = TableWriter::new(growth_columns(whole_keys(TableSchema::new(
+        "network_growth",
+        "Largest growth of a perturbation of the whole network's steady state, which passes from area to area. Rows where all areas \
+         settled",
+    ))))?;
+    for f in found {
+        for of_time in f.point.sizes.iter().flat_map(|sizes| growth_rows(sizes, f.dt_ms)) {
+            let mut row = whole_values(f);
+            row.extend(of_time);
+            table.push_row(row)?;
+        }
+    }
+    table.finish()
+}
+
 pub(super) fn noise_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "noise",
-            "Stationary fluctuations of each area at its steady state, from noise in the currents of all areas",
-        ))
-        .value(
-            "trace",
-            DType::Float,
-            "Variance summed over the area's units, for noise of standard deviation 1; none where it does not settle",
-        )
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value("error", DType::Float, "Its standard error, from the probes")
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value("uncoupled", DType::Float, "The same without any connections")
-        .tolerance(1e-9, 1e-6)
-        .value(
-            "amplification",
-            DType::Float,
-            "trace over uncoupled; none where no unit is active or there is no trace",
-        )
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value(
-            "converged",
-            DType::Bool,
-            "Whether fluctuations died away in the steps allowed",
-        ),
-    )?;
+    let columns = |schema: TableSchema, prefix: &str, system: &str| {
+        let name = |name: &str| format!("{prefix}{name}");
+        schema
+            .value(
+                name("trace"),
+                DType::Float,
+                format!("Variance summed over the area's units {system}, for noise of standard deviation 1; none where it does not settle"),
+            )
+            .tolerance(1e-9, 1e-6)
+            .allow_missing()
+            .value(name("error"), DType::Float, "Its standard error, from the probes")
+            .tolerance(1e-9, 1e-6)
+            .allow_missing()
+            .value(name("uncoupled"), DType::Float, "The same without any connections")
+            .tolerance(1e-9, 1e-6)
+            .value(
+                name("amplification"),
+                DType::Float,
+                format!("{0} over {1}; none where no unit is active or there is no {0}", name("trace"), name("uncoupled")),
+            )
+            .tolerance(1e-9, 1e-6)
+            .allow_missing()
+            .value(
+                name("converged"),
+                DType::Bool,
+                "Whether fluctuations died away in the time allowed",
+            )
+    };
+    let schema = keys(TableSchema::new(
+        "noise",
+        "Stationary fluctuations of each area at its steady state, from noise in the currents of all areas, in continuous time and \
+         under Euler steps, whose fluctuations are larger",
+    ));
+    let schema = columns(schema, "", "in continuous time");
+    let mut table = TableWriter::new(columns(schema, "euler_", "under Euler steps"))?;
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
-            let Some(response) = &point.response else { continue };
+            let (Some(continuous), Some(euler)) = (&point.continuous_response, &point.response) else {
+                continue;
+            };
             let mut row = key_values(f, area);
-            // At an unstable steady state there are no stationary fluctuations.
-            let trace = response.converged.then_some(response.trace);
-            let active = trace.filter(|_| response.uncoupled > 0.0);
-            let amplification = active.map(|trace| trace.value / response.uncoupled);
-            row.extend([
-                Value::optional(trace.map(|trace| trace.value)),
-                Value::optional(trace.map(|trace| trace.error)),
-                Value::Float(response.uncoupled),
-                Value::optional(amplification),
-                Value::Bool(response.converged),
-            ]);
+            for response in [continuous, euler] {
+                // At an unstable steady state there are no stationary fluctuations.
+                let trace = response.converged.then_some(response.trace);
+                let active = trace.filter(|_| response.uncoupled > 0.0);
+                let amplification = active.map(|trace| trace.value / response.uncoupled);
+                row.extend([
+                    Value::optional(trace.map(|trace| trace.value)),
+                    Value::optional(trace.map(|trace| trace.error)),
+                    Value::Float(response.uncoupled),
+                    Value::optional(amplification),
+                    Value::Bool(response.converged),
+                ]);
+            }
             table.push_row(row)?;
         }
     }
@@ -495,37 +604,47 @@ pub(super) fn noise_table(found: &[Found]) -> Result<Table, TableError> {
 }
 
 pub(super) fn power_table(found: &[Found], frequencies: &[f64]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "power",
-            "Power of each area's stationary fluctuations by frequency",
-        ))
-        .key("frequency", DType::Float, "Frequency")
-        .unit("Hz")
-        .value(
-            "power",
-            DType::Float,
-            "Variance per Hz summed over the area's units, for noise of standard deviation 1; over negative frequencies there is as much again. None where fluctuations do not settle",
-        )
-        .unit("1/Hz")
-        .tolerance(1e-12, 1e-6)
-        .allow_missing()
-        .value("error", DType::Float, "Its standard error, from the probes")
-        .unit("1/Hz")
-        .tolerance(1e-12, 1e-6)
-        .allow_missing(),
-    )?;
+    let columns = |schema: TableSchema, prefix: &str, system: &str| {
+        schema
+            .value(
+                format!("{prefix}power"),
+                DType::Float,
+                format!(
+                    "Variance per Hz summed over the area's units {system}, for noise of standard deviation 1; over negative \
+                     frequencies there is as much again. None where fluctuations do not settle"
+                ),
+            )
+            .unit("1/Hz")
+            .tolerance(1e-12, 1e-6)
+            .allow_missing()
+            .value(format!("{prefix}error"), DType::Float, "Its standard error, from the probes")
+            .unit("1/Hz")
+            .tolerance(1e-12, 1e-6)
+            .allow_missing()
+    };
+    let schema = keys(TableSchema::new(
+        "power",
+        "Power of each area's stationary fluctuations by frequency, in continuous time and under Euler steps",
+    ))
+    .key("frequency", DType::Float, "Frequency")
+    .unit("Hz");
+    let schema = columns(schema, "", "in continuous time");
+    let mut table = TableWriter::new(columns(schema, "euler_", "under Euler steps"))?;
     for f in found {
         for (area, point) in f.point.areas.iter().enumerate() {
-            let Some(response) = &point.response else { continue };
-            for (frequency, power) in frequencies.iter().zip(&response.spectrum) {
+            let (Some(continuous), Some(euler)) = (&point.continuous_response, &point.response) else {
+                continue;
+            };
+            for (at, frequency) in frequencies.iter().enumerate() {
                 let mut row = key_values(f, area);
-                let power = response.converged.then_some(power);
-                row.extend([
-                    Value::Float(*frequency),
-                    Value::optional(power.map(|power| power.value)),
-                    Value::optional(power.map(|power| power.error)),
-                ]);
+                row.push(Value::Float(*frequency));
+                for response in [continuous, euler] {
+                    let power = response.converged.then(|| response.spectrum[at]);
+                    row.extend([
+                        Value::optional(power.map(|power| power.value)),
+                        Value::optional(power.map(|power| power.error)),
+                    ]);
+                }
                 table.push_row(row)?;
             }
         }
@@ -556,7 +675,7 @@ pub(super) fn noise_modes_table(found: &[Found]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
         keys(TableSchema::new(
             "noise_modes",
-            "Directions in which the whole network fluctuates most at its steady state, from noise in the currents of all areas",
+            "Directions in which the whole network fluctuates most at its steady state under Euler steps, from noise in the currents of all areas",
         ))
         .key("mode", DType::Int, "Rank by variance, from 0")
         .value("variance", DType::Float, "Variance along the mode, for noise of standard deviation 1")
@@ -697,7 +816,8 @@ pub(super) fn exponents_table(found: &[Found], levels: &[f64], asked: usize) -> 
         .value(
             "error",
             DType::Float,
-            "Its standard error, between parts of the trajectory",
+            "Its standard error as of a time average of correlated values: the largest of those between 4, 8, 16 and 32 parts of the \
+             trajectory; what turns more slowly than the trajectory is long does not show in it",
         )
         .unit("1/ms")
         .tolerance(1e-7, 1e-6)
@@ -740,7 +860,7 @@ pub(super) fn exponents_table(found: &[Found], levels: &[f64], asked: usize) -> 
                         Value::finite(exponent.per_ms),
                         Value::finite(exponent.error_per_ms),
                         Value::optional(kaplan_yorke(&values)),
-                        network.ranks[area][rank].map_or(Value::Null, |rank| Value::Int(rank as i64)),
+                        network.ranks[area].get(rank).copied().flatten().map_or(Value::Null, |rank| Value::Int(rank as i64)),
                         Value::optional(network.dimension),
                     ]);
                     table.push_row(row)?;
@@ -765,7 +885,11 @@ impl NetworkExponents {
             let Some(exponents) = area.exponents.as_ref().and_then(|levels| levels.get(level)) else {
                 return (Vec::new(), false);
             };
-            let values = exponents.iter().map(|exponent| exponent.per_ms).collect();
+            let values: Vec<f64> = exponents.iter().map(|exponent| exponent.per_ms).collect();
+            if values.iter().any(|value| value.is_nan()) {
+                // Along a trajectory that diverges there are none.
+                return (Vec::new(), false);
+            }
             (values, exponents.len() < asked)
         };
         let lists: Vec<(Vec<f64>, bool)> = areas.iter().map(list).collect();

@@ -116,7 +116,7 @@ fn wide_tables_lose_middle_columns_and_say_so() {
         .key("stage", DType::Text, "")
         .key("area", DType::Text, "");
     for place in 0..20 {
-        schema = schema.value(&format!("measure_{place}"), DType::Float, "").unit("Hz");
+        schema = schema.value(format!("measure_{place}"), DType::Float, "").unit("Hz");
     }
     let mut writer = TableWriter::new(schema).unwrap();
     for row in 0..3_i64 {

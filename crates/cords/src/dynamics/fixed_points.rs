@@ -5,9 +5,12 @@ use rayon::prelude::*;
 use super::krylov::KrylovOptions;
 use super::lyapunov::{Exponent, LyapunovOptions, exponents};
 use super::network::NetworkJacobian;
-use super::operator::{AreaJacobian, LinearOperator};
+use super::operator::{AreaJacobian, Coupling, LinearOperator};
 use super::response::{NoisySteps, Response, ResponseOptions};
-use super::singular::{Leading, NonNormality, amplification, non_normality, numerical_abscissa, singular_values};
+use super::singular::{
+    DENSE_UNITS, Growth, Leading, NonNormality, growth, non_normality, numerical_abscissa, singular_values,
+    squared_eigenvalues, squared_norm,
+};
 use super::spectrum::{Spectrum, SpectrumOptions, area_spectrum};
 use super::starts::{Agreement, StartOptions, other_starts, return_distances};
 use super::steady::{AreaSteadyState, SteadyOptions, SteadyState, blank, spontaneous_steady_state, steady_state};
@@ -79,17 +82,18 @@ pub struct FluctuationMode {
     pub converged: bool,
 }
 
-/// Sizes of an area's linearisation at a steady state.
+/// Sizes of the linearisation J = T^-1 (-I + K) of an area or of the whole network at a steady state, T the time constants. Of an
+/// area K is D W over all its units; of the network it has the connections between areas too.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sizes {
-    /// Leading singular values of D W, dimensionless.
+    /// Leading singular values of K, dimensionless.
     pub singular_values: Leading,
     /// Largest eigenvalue of (J + J^T)/2, in 1/ms: above 0, some perturbations grow at first.
     pub abscissa_per_ms: f64,
-    /// Of D W.
+    /// Of K.
     pub non_normality: NonNormality,
-    /// Numbers of Euler steps, and the largest factor by which a perturbation can have grown by then.
-    pub growth: Vec<(usize, f64)>,
+    /// The largest factor by which a perturbation can have grown.
+    pub growth: Vec<Growth>,
 }
 
 /// One area at the steady state of one image. Parts are missing where the area did not converge or they were not asked for.
@@ -106,8 +110,10 @@ pub struct AreaFixedPoint {
     /// Sizes of its linearisation.
     pub sizes: Option<Sizes>,
     /// Response to small noise in the currents of all areas, each unit's of standard deviation 1 in the sense of
-    /// sqrt(2/alpha) sigma xi.
+    /// sqrt(2/alpha) sigma xi, under Euler steps.
     pub response: Option<Response>,
+    /// The same in continuous time, which Euler steps approach as they become small.
+    pub continuous_response: Option<Response>,
     /// Lyapunov exponents along the trajectory, at each level of its noise.
     pub exponents: Option<Vec<Vec<Exponent>>>,
 }
@@ -117,7 +123,10 @@ pub struct AreaFixedPoint {
 pub struct FixedPoint {
     /// Per area.
     pub areas: Vec<AreaFixedPoint>,
-    /// Leading modes of the whole network's fluctuations, largest variance first; empty where they were not asked for or the
+    /// Sizes of the whole network's linearisation: there are connections between areas, so perturbations can grow where no area alone
+    /// lets them.
+    pub sizes: Option<Sizes>,
+    /// Leading modes of the whole network's fluctuations under Euler steps, largest variance first; empty where they were not asked for or the
     /// fluctuations do not settle.
     pub fluctuations: Vec<FluctuationMode>,
     /// Class that the network names at the steady state; none where it did not converge.
@@ -197,13 +206,20 @@ pub fn fixed_point(
         let jacobian = asked.then(|| AreaJacobian::at(net, area, &steady.state, &inp));
         let spectrum = jacobian.as_ref().zip(options.spectrum);
         let sizes = jacobian.as_ref().zip(options.sizes.as_ref());
+        let sizes = sizes.map(|(jacobian, options)| {
+            let exact = (jacobian.dim() <= DENSE_UNITS).then(|| squared_eigenvalues(&jacobian.coupling()));
+            let tau_ms = vec![jacobian.tau_ms(); jacobian.dim()];
+            let sizes = sizes_of(jacobian, tau_ms, dt_ms, exact.flatten(), options);
+            (sizes, exact.flatten())
+        });
         let found = AreaFixedPoint {
             steady: *figures,
             spectrum: spectrum.map(|(jacobian, options)| area_spectrum(jacobian, dt_ms, &options, &mut |_, _| {})),
             starts: starts.as_ref().map(|starts| starts[area]),
             return_distance: returns.as_ref().map(|returns| returns[area]),
-            sizes: sizes.map(|(jacobian, options)| sizes_of(jacobian, dt_ms, options)),
-            response: responses.as_ref().map(|(responses, _)| responses[area].clone()),
+            sizes: sizes.as_ref().map(|(sizes, _)| sizes.clone()),
+            response: responses.as_ref().map(|found| found.euler[area].clone()),
+            continuous_response: responses.as_ref().map(|found| found.continuous[area].clone()),
             exponents: exponents
                 .as_ref()
                 .map(|levels| levels.iter().map(|areas| areas[area].clone()).collect()),
@@ -211,15 +227,24 @@ pub fn fixed_point(
         if options.spectrum.is_some() || options.sizes.is_some() {
             done();
         }
-        found
+        (found, sizes.and_then(|(_, eigenvalues)| eigenvalues))
     };
-    let areas = steady.areas.iter().enumerate().map(area).collect();
+    let found: Vec<(AreaFixedPoint, Option<f64>)> = steady.areas.iter().enumerate().map(area).collect();
+    let sizes = options.sizes.as_ref().filter(|_| converged).map(|sizes| {
+        let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
+        // Nothing feeds back, so its eigenvalues are those of its areas.
+        let eigenvalues = found.iter().map(|(_, eigenvalues)| *eigenvalues).sum::<Option<f64>>();
+        let tau_ms = jacobian.unit_tau_ms();
+        sizes_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, sizes)
+    });
+    let areas = found.into_iter().map(|(area, _)| area).collect();
     let logits = net.logits(&steady.state);
     // Of equal logits the lower class comes first.
     let largest = (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
     let point = FixedPoint {
         areas,
-        fluctuations: responses.map_or_else(Vec::new, |(_, modes)| modes),
+        sizes,
+        fluctuations: responses.map_or_else(Vec::new, |found| found.modes),
         answer: largest.filter(|_| converged),
     };
     (steady, point)
@@ -258,18 +283,25 @@ fn noisy_exponents(
     exponents(net, spontaneous, Input::Constant(inp), noise, lyapunov, &mut |_, _| {})
 }
 
-fn sizes_of(jacobian: &AreaJacobian<'_>, dt_ms: f64, options: &SizeOptions) -> Sizes {
-    let coupling = jacobian.coupling();
+/// Sizes of a Jacobian whose units have these time constants. `eigenvalues` is the sum of |kappa|^2 over all eigenvalues of K, where
+/// it is known.
+fn sizes_of(
+    jacobian: &dyn LinearOperator,
+    tau_ms: Vec<f64>,
+    dt_ms: f64,
+    eigenvalues: Option<f64>,
+    options: &SizeOptions,
+) -> Sizes {
+    let scale_ms = tau_ms.iter().copied().fold(f64::INFINITY, f64::min);
+    let coupling = Coupling::of(jacobian, tau_ms);
     let krylov = KrylovOptions {
         count: options.singular_values.max(1),
         tolerance: 1e-8,
         seed: options.seed,
         ..KrylovOptions::default()
     };
-    let growth = amplification(jacobian, dt_ms, &options.growth_steps, &krylov, &mut |_, _| {});
-    let factors = growth
-        .iter()
-        .map(|leading| leading.values.first().copied().unwrap_or(f64::NAN));
+    let non_normality = non_normality(&coupling, options.probes, options.seed);
+    let exact = eigenvalues.map(|eigenvalues| non_normality.with_exact(squared_norm(&coupling), eigenvalues));
     Sizes {
         singular_values: singular_values(&coupling, &krylov, &mut |_, _| {}),
         abscissa_per_ms: numerical_abscissa(jacobian, &krylov)
@@ -277,18 +309,22 @@ fn sizes_of(jacobian: &AreaJacobian<'_>, dt_ms: f64, options: &SizeOptions) -> S
             .first()
             .copied()
             .unwrap_or(f64::NAN),
-        non_normality: non_normality(&coupling, options.probes, options.seed),
-        growth: options.growth_steps.iter().copied().zip(factors).collect(),
+        non_normality: exact.unwrap_or(non_normality),
+        growth: growth(jacobian, dt_ms, scale_ms, &options.growth_steps, &krylov, &mut |_, _| {}),
     }
 }
 
-/// Per area, the response to noise in the currents of all areas, and the leading modes of the fluctuations.
-fn responses(
-    net: &CordsNet<f64>,
-    steady: &SteadyState,
-    inp: &[f64],
-    options: &NoiseOptions,
-) -> (Vec<Response>, Vec<FluctuationMode>) {
+/// What noise in the currents of all areas leads to.
+struct Responses {
+    /// Per area, under Euler steps.
+    euler: Vec<Response>,
+    /// Per area, in continuous time.
+    continuous: Vec<Response>,
+    /// Leading modes of the fluctuations under Euler steps.
+    modes: Vec<FluctuationMode>,
+}
+
+fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &NoiseOptions) -> Responses {
     let jacobian = NetworkJacobian::at(net, &steady.state, inp);
     let euler = net.euler();
     let mut noise = vec![0.0; jacobian.dim()];
@@ -300,28 +336,43 @@ fn responses(
         }
     }
     let system = NoisySteps::new(&jacobian, euler.dt_ms, noise);
-    let responses: Vec<Response> = (0..jacobian.areas())
+    let tau_ms = |area: usize| euler.dt_ms / euler.alpha(area);
+    let scale_ms = (0..jacobian.areas()).map(tau_ms).fold(f64::INFINITY, f64::min);
+    let frequencies = &options.frequencies_hz;
+    let under_steps: Vec<Response> = (0..jacobian.areas())
         .map(|area| {
             let leak = 1.0 - euler.alpha(area);
             let range = jacobian.range(area);
-            system.response(range, leak, &options.frequencies_hz, &options.response, &mut |_, _| {})
+            system.response(range, leak, frequencies, &options.response, &mut |_, _| {})
         })
         .collect();
-    let steps = responses.iter().map(|response| response.steps).max().unwrap_or(0);
-    if options.modes == 0 || responses.iter().any(|response| !response.converged) {
-        return (responses, Vec::new());
-    }
-    let modes = system.leading_modes(options.modes, steps, options.response.seed);
-    let mode = |pair: &super::Eigenpair| FluctuationMode {
-        variance: pair.value.re,
-        residual: pair.residual,
-        converged: modes.converged,
-        shares: (0..jacobian.areas())
-            .map(|area| pair.vector_re[jacobian.range(area)].iter().map(|v| v * v).sum())
-            .collect(),
+    let continuous = (0..jacobian.areas())
+        .map(|area| {
+            let times = (tau_ms(area), scale_ms);
+            let range = jacobian.range(area);
+            system.continuous_response(range, times, frequencies, &options.response, &mut |_, _| {})
+        })
+        .collect();
+    let steps = under_steps.iter().map(|response| response.steps).max().unwrap_or(0);
+    let modes = if options.modes == 0 || under_steps.iter().any(|response| !response.converged) {
+        Vec::new()
+    } else {
+        let modes = system.leading_modes(options.modes, steps, options.response.seed);
+        let mode = |pair: &super::Eigenpair| FluctuationMode {
+            variance: pair.value.re,
+            residual: pair.residual,
+            converged: modes.converged,
+            shares: (0..jacobian.areas())
+                .map(|area| pair.vector_re[jacobian.range(area)].iter().map(|v| v * v).sum())
+                .collect(),
+        };
+        modes.pairs.iter().take(options.modes).map(mode).collect()
     };
-    let fluctuations = modes.pairs.iter().take(options.modes).map(mode).collect();
-    (responses, fluctuations)
+    Responses {
+        euler: under_steps,
+        continuous,
+        modes,
+    }
 }
 
 /// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `image(i, out)` writes

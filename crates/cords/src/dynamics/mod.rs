@@ -7,6 +7,7 @@
 mod classes;
 mod conv_norm;
 mod fixed_points;
+mod flow;
 mod krylov;
 mod lyapunov;
 mod network;
@@ -28,12 +29,13 @@ pub use fixed_points::{
     SizeOptions, Sizes, fixed_point, fixed_points,
 };
 pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues, leading_eigenvalues_by};
-pub use lyapunov::{Exponent, LyapunovOptions, Tangents, exponents, kaplan_yorke};
+pub use lyapunov::{Exponent, LyapunovOptions, Tangents, error_of_time_average, exponents, kaplan_yorke};
 pub use network::NetworkJacobian;
-pub use operator::{ActiveCoupling, AreaJacobian, LinearOperator};
+pub use operator::{ActiveCoupling, AreaJacobian, Coupling, LinearOperator};
 pub use response::{NoisySteps, Response, ResponseOptions, stationary_covariance};
 pub use singular::{
-    Estimate, Leading, NonNormality, amplification, non_normality, numerical_abscissa, singular_values,
+    DENSE_UNITS, Estimate, Growth, Leading, NonNormality, growth, non_normality, numerical_abscissa, singular_values,
+    squared_eigenvalues, squared_norm,
 };
 pub(crate) use solve::Relaxation;
 pub use solve::SteadyMethod;

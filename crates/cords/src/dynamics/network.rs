@@ -59,6 +59,12 @@ impl<'a> NetworkJacobian<'a> {
         &self.derivatives[area]
     }
 
+    /// Time constant of each unit in ms.
+    pub fn unit_tau_ms(&self) -> Vec<f64> {
+        let of_area = |area: usize| std::iter::repeat_n(self.tau_ms(area), self.range(area).len());
+        (0..self.areas()).flat_map(of_area).collect()
+    }
+
     fn tau_ms(&self, area: usize) -> f64 {
         let euler = self.net.euler();
         euler.dt_ms / euler.alpha(area)

@@ -103,7 +103,46 @@ impl LinearOperator for AreaJacobian<'_> {
     }
 }
 
-/// K = D W among the active units of an area: J = (-I + K) / tau there. Dimensionless.
+/// The dimensionless coupling K = I + T J of a Jacobian J = T^-1 (-I + K), T the diagonal of the units' time constants. Of an area it
+/// is D W over all its units: silent units have rows of zeros, but their columns, through which their activity would drive others,
+/// stay. (Singular values and norms need them; eigenvalues do not, see [`AreaJacobian::coupling`].)
+pub struct Coupling<'a> {
+    jacobian: &'a dyn LinearOperator,
+    tau_ms: Vec<f64>,
+}
+
+impl<'a> Coupling<'a> {
+    /// Of a Jacobian in 1/ms whose units have these time constants in ms.
+    ///
+    /// # Panics
+    /// If there is not one time constant per unit.
+    pub fn of(jacobian: &'a dyn LinearOperator, tau_ms: Vec<f64>) -> Self {
+        assert_eq!(tau_ms.len(), jacobian.dim(), "one time constant per unit");
+        Self { jacobian, tau_ms }
+    }
+}
+
+impl LinearOperator for Coupling<'_> {
+    fn dim(&self) -> usize {
+        self.tau_ms.len()
+    }
+
+    fn apply(&self, x: &[f64], out: &mut [f64]) {
+        self.jacobian.apply(x, out);
+        for ((out, x), tau) in out.iter_mut().zip(x).zip(&self.tau_ms) {
+            *out = x + tau * *out;
+        }
+    }
+
+    fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+        let scaled: Vec<f64> = x.iter().zip(&self.tau_ms).map(|(x, tau)| x * tau).collect();
+        self.jacobian.apply_transpose(&scaled, out);
+        out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
+    }
+}
+
+/// D W restricted to the active units of an area, rows and columns alike (phi' = 1 there: D W D). Dimensionless. Its eigenvalues and
+/// zeros for the silent units are those of D W; its singular values and norms are not.
 pub struct ActiveCoupling<'a> {
     jacobian: &'a AreaJacobian<'a>,
     active: Vec<usize>,

@@ -3,9 +3,13 @@
 //!
 //! With the map M = I + dt J and noise of covariance Q in every step, S = sum over t of M^t Q (M^T)^t. Its trace over any units is
 //! the mean, over random signs z on these units, of sum over t of |Q^(1/2) (M^T)^t z|^2 (Hutchinson 1990).
+//!
+//! In continuous time, with noise of intensity Q/dt: S = integral of e^(J t) Q/dt e^(J^T t) dt, its trace likewise. Euler steps that
+//! are not small beside tau have larger fluctuations: of a unit without coupling 1 / (1 - dt / (2 tau)) times as large.
 
 use num_complex::Complex64;
 
+use super::flow::{at, gauss_legendre, taylor};
 use super::krylov::{KrylovOptions, Which, leading_eigenvalues, norm};
 use super::operator::LinearOperator;
 use super::singular::{Estimate, signs};
@@ -48,11 +52,11 @@ const GROWN: f64 = 1e6;
 /// The noise response of some units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
-    /// Trace of the stationary covariance.
+    /// Trace of the stationary covariance; its error is the standard error of the mean over probes.
     pub trace: Estimate,
     /// The trace without any coupling between units, at the same noise.
     pub uncoupled: f64,
-    /// Steps until the last probe had died away.
+    /// Euler steps (or the time of so many) until the last probe had died away.
     pub steps: usize,
     /// Whether all probes had died away before the steps ran out. Where they had not, trace and spectrum say nothing.
     pub converged: bool,
@@ -157,7 +161,93 @@ impl<'a> NoisySteps<'a> {
         }
     }
 
-    /// Leading eigenvalues of the stationary covariance of all units, with eigenvectors.
+    /// The same in continuous time: of dx/dt = J x with white noise that adds the variance noise^2 in every dt. `tau_ms` is the time
+    /// constant of the units in `range`, `scale_ms` the shortest of all units.
+    ///
+    /// Probes follow dx/dt = J^T x by Taylor's series, integrals are taken by Gauss and Legendre's rule in segments of `scale_ms`, to
+    /// some nine digits.
+    pub fn continuous_response(
+        &self,
+        range: std::ops::Range<usize>,
+        (tau_ms, scale_ms): (f64, f64),
+        frequencies_hz: &[f64],
+        options: &ResponseOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Response {
+        let n = self.jacobian.dim();
+        let probes = options.probes.max(2);
+        let omegas: Vec<f64> = frequencies_hz
+            .iter()
+            .map(|hz| std::f64::consts::TAU * hz / 1000.0)
+            .collect();
+        // Twelve nodes follow a segment in which a phase turns by little more than half a turn.
+        let fastest = omegas.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        let mut h = if fastest * scale_ms > 4.0 { 4.0 / fastest } else { scale_ms };
+        let longest_ms = options.max_steps as f64 * self.dt_ms;
+        let nodes = gauss_legendre();
+        let (mut traces, mut powers) = (Vec::new(), vec![Vec::new(); omegas.len()]);
+        let (mut converged, mut steps) = (true, 0);
+        for probe in 0..probes {
+            let mut x = vec![0.0; n];
+            x[range.clone()].copy_from_slice(&signs(range.len(), options.seed, probe));
+            let start = norm(&x);
+            let (mut trace, mut time) = (0.0, 0.0);
+            // Integral of e^(-i omega t) e^(J^T t) z.
+            let mut sums = vec![vec![Complex64::new(0.0, 0.0); n]; omegas.len()];
+            loop {
+                let size = norm(&x);
+                if size <= options.tolerance * start {
+                    break;
+                }
+                if time >= longest_ms || size.is_nan() || size > GROWN * start {
+                    converged = false;
+                    break;
+                }
+                let Some(terms) = taylor(&|x, out| self.jacobian.apply_transpose(x, out), &x, h) else {
+                    h *= 0.5;
+                    if h < 1e-6 * scale_ms {
+                        converged = false;
+                        break;
+                    }
+                    continue;
+                };
+                for (node, weight) in nodes {
+                    let there = at(&terms, node);
+                    trace += weight * h * self.weighted(&there);
+                    for (sum, omega) in sums.iter_mut().zip(&omegas) {
+                        let phase = Complex64::from_polar(weight * h, -omega * (time + node * h));
+                        sum.iter_mut().zip(&there).for_each(|(sum, x)| *sum += phase * *x);
+                    }
+                }
+                x = at(&terms, 1.0);
+                time += h;
+            }
+            steps = steps.max((time / self.dt_ms).ceil() as usize);
+            traces.push(trace / self.dt_ms);
+            for (powers, sum) in powers.iter_mut().zip(&sums) {
+                let weighted = sum
+                    .iter()
+                    .zip(&self.noise)
+                    .map(|(sum, noise)| sum.norm_sqr() * noise * noise);
+                // Per Hz, of time in ms.
+                powers.push(weighted.sum::<f64>() / self.dt_ms / 1000.0);
+            }
+            progress(probe + 1, probes);
+        }
+        let uncoupled = self.noise[range]
+            .iter()
+            .map(|noise| noise * noise / self.dt_ms * tau_ms / 2.0)
+            .sum();
+        Response {
+            trace: Estimate::of(&traces),
+            uncoupled,
+            steps,
+            converged,
+            spectrum: powers.iter().map(|powers| Estimate::of(powers)).collect(),
+        }
+    }
+
+    /// Leading eigenvalues of the stationary covariance of all units under Euler steps, with eigenvectors.
     ///
     /// A product takes three times `steps` steps and keeps 2 sqrt(steps) vectors.
     pub fn leading_modes(&self, count: usize, steps: usize, seed: u64) -> super::LeadingEigenvalues {
@@ -367,6 +457,39 @@ mod tests {
             "{sum} {:?}",
             power.trace
         );
+    }
+
+    /// A rotation that decays, J = -a I + w R, in continuous time: S = q / (2 a) I, and power q (|J - i omega|^-1)_F^2.
+    #[test]
+    fn continuous_response_of_a_rotation_by_hand() {
+        struct Turning;
+        impl LinearOperator for Turning {
+            fn dim(&self) -> usize {
+                2
+            }
+            fn apply(&self, x: &[f64], out: &mut [f64]) {
+                (out[0], out[1]) = (-0.1 * x[0] - 0.2 * x[1], 0.2 * x[0] - 0.1 * x[1]);
+            }
+            fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+                (out[0], out[1]) = (-0.1 * x[0] + 0.2 * x[1], -0.2 * x[0] - 0.1 * x[1]);
+            }
+        }
+        let (dt, q) = (5.0f64, 0.3f64);
+        let system = NoisySteps::new(&Turning, dt, vec![(q * dt).sqrt(); 2]);
+        let frequencies = [0.0, 30.0, 1000.0];
+        let options = ResponseOptions::default();
+        let found = system.continuous_response(0..2, (10.0, 10.0), &frequencies, &options, &mut |_, _| {});
+        assert!(found.converged && (found.trace.value - q / 0.1).abs() < 1e-8, "{found:?}");
+        assert!((found.uncoupled - q * 10.0).abs() < 1e-12, "{found:?}");
+        for (hz, power) in frequencies.iter().zip(&found.spectrum) {
+            let omega = std::f64::consts::TAU * hz / 1000.0;
+            // Eigenvalues -0.1 +- 0.2 i of a normal operator.
+            let each = [0.2, -0.2].map(|w: f64| q / (0.01 + (omega - w).powi(2)) / 1000.0);
+            let expected = each[0] + each[1];
+            assert!((power.value / expected - 1.0).abs() < 1e-6, "{hz}: {} {expected}", power.value);
+        }
+        // Under Euler steps of 5 ms: |1 + dt lambda|^2 = 0.25 + 1, which grows.
+        assert!(!system.response(0..2, 0.5, &[], &options, &mut |_, _| {}).converged);
     }
 
     /// One unit: S = intensity tau / 2. Two in a chain: by hand from the three equations.

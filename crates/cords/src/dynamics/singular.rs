@@ -1,5 +1,6 @@
 //! Singular values, numerical abscissa and non-normality of an operator that is known by its products.
 
+use super::flow::Flow;
 use super::krylov::{KrylovOptions, Which, dot, leading_eigenvalues};
 use super::operator::LinearOperator;
 use crate::rng::{Purpose, Stream};
@@ -119,22 +120,39 @@ impl Estimate {
     }
 }
 
-/// Sizes of an operator that say how far it is from normal.
+/// How far an operator is from normal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NonNormality {
-    /// Squared Frobenius norm.
+    /// Squared Frobenius norm; its error is 0 where it was computed and not estimated.
     pub squared_norm: Estimate,
-    /// |A^T A - A A^T|_F / |A|_F^2: 0 for a normal operator.
+    /// |A^T A - A A^T|_F / |A|_F^2: 0 for a normal operator. Estimated.
     pub commutator: f64,
-    /// Least departure from normality in Henrici's sense, sqrt(|A|_F^2 - sum |lambda|^2), over |A|_F, that goes with that
-    /// commutator (Elsner and Paardekooper 1987).
-    pub least_departure: f64,
+    /// Henrici's departure from normality sqrt(|A|_F^2 - sum |lambda|^2) / |A|_F (Henrici 1962), 0 for a normal operator and 1 for
+    /// a nilpotent one. None where the eigenvalues are too many to compute all of them.
+    pub departure: Option<f64>,
+    /// What the departure is at least: commutator / sqrt(6) (Elsner and Paardekooper 1987). Often far too low.
+    pub departure_at_least: f64,
+    /// What it is at most, as sum |lambda|^2 >= |sum lambda^2| = |tr A^2|.
+    pub departure_at_most: f64,
+}
+
+impl NonNormality {
+    /// With the exact figures of an operator small enough for them: its squared Frobenius norm and the sum of |lambda|^2.
+    pub fn with_exact(mut self, squared_norm: f64, squared_eigenvalues: f64) -> Self {
+        let share = (squared_norm - squared_eigenvalues).max(0.0) / squared_norm.max(f64::MIN_POSITIVE);
+        self.squared_norm = Estimate {
+            value: squared_norm,
+            error: 0.0,
+        };
+        self.departure = Some(share.sqrt());
+        self
+    }
 }
 
 /// Estimates by `probes` random vectors of signs (Hutchinson 1990).
 pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) -> NonNormality {
     let n = operator.dim();
-    let (mut squares, mut commutators) = (Vec::new(), Vec::new());
+    let (mut squares, mut commutators, mut traces) = (Vec::new(), Vec::new(), Vec::new());
     for probe in 0..probes.max(2) {
         let x = signs(n, seed, probe);
         let [mut ax, mut atx, mut left, mut right] = [const { Vec::new() }; 4];
@@ -154,14 +172,51 @@ pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) ->
         squares.push(0.5 * (dot(&ax, &ax) + dot(&atx, &atx)));
         let difference: Vec<f64> = left.iter().zip(&right).map(|(l, r)| l - r).collect();
         commutators.push(dot(&difference, &difference));
+        // x^T A A x has the mean tr A^2.
+        traces.push(dot(&atx, &ax));
     }
     let squared_norm = Estimate::of(&squares);
-    let commutator = Estimate::of(&commutators).value.sqrt() / squared_norm.value.max(f64::MIN_POSITIVE);
+    let whole = squared_norm.value.max(f64::MIN_POSITIVE);
+    let commutator = Estimate::of(&commutators).value.sqrt() / whole;
+    let trace = Estimate::of(&traces).value.abs().min(whole);
     NonNormality {
         squared_norm,
         commutator,
-        least_departure: commutator / 6.0f64.sqrt(),
+        departure: None,
+        departure_at_least: commutator / 6.0f64.sqrt(),
+        departure_at_most: ((whole - trace) / whole).sqrt(),
     }
+}
+
+/// Units up to which all entries and eigenvalues of an operator are computed: about a second of one core.
+pub const DENSE_UNITS: usize = 1024;
+
+/// Squared Frobenius norm, column by column.
+pub fn squared_norm(operator: &dyn LinearOperator) -> f64 {
+    let n = operator.dim();
+    let (mut unit, mut column) = (vec![0.0; n], vec![0.0; n]);
+    let square = |j: usize| {
+        unit[j] = 1.0;
+        operator.apply(&unit, &mut column);
+        unit[j] = 0.0;
+        dot(&column, &column)
+    };
+    (0..n).map(square).sum()
+}
+
+/// Sum of |lambda|^2 over all eigenvalues, by a dense method. None where it does not converge.
+pub fn squared_eigenvalues(operator: &dyn LinearOperator) -> Option<f64> {
+    let n = operator.dim();
+    let mut matrix = faer::Mat::<f64>::zeros(n, n);
+    let (mut unit, mut column) = (vec![0.0; n], vec![0.0; n]);
+    for j in 0..n {
+        unit[j] = 1.0;
+        operator.apply(&unit, &mut column);
+        unit[j] = 0.0;
+        (0..n).for_each(|i| matrix[(i, j)] = column[i]);
+    }
+    let all = matrix.eigenvalues().ok()?;
+    Some(all.iter().map(|value| value.re * value.re + value.im * value.im).sum())
 }
 
 /// A vector of random signs.
@@ -211,23 +266,45 @@ impl LinearOperator for Power<'_> {
     }
 }
 
-/// |(I + dt A)^k|_2 for each number of Euler steps k: the largest factor by which a perturbation can have grown by then.
-pub fn amplification(
+/// The largest factor by which a perturbation can have grown after some Euler steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// Euler steps.
+    pub steps: usize,
+    /// |(I + dt A)^k|_2: under Euler steps.
+    pub euler: f64,
+    /// |e^(A k dt)|_2: in continuous time.
+    pub continuous: f64,
+}
+
+/// The largest growth after each number of Euler steps, under these steps and in continuous time. `scale_ms` is the shortest time
+/// constant. `progress` is called with (times done, times).
+pub fn growth(
     operator: &dyn LinearOperator,
     dt_ms: f64,
+    scale_ms: f64,
     steps: &[usize],
     options: &KrylovOptions,
     progress: &mut dyn FnMut(usize, usize),
-) -> Vec<Leading> {
+) -> Vec<Growth> {
     let options = KrylovOptions { count: 1, ..*options };
+    let norm = |operator: &dyn LinearOperator| {
+        let found = singular_values(operator, &options, &mut |_, _| {});
+        found.values.first().copied().filter(|_| found.converged).unwrap_or(f64::NAN)
+    };
     let mut found = Vec::with_capacity(steps.len());
     for (index, count) in steps.iter().enumerate() {
-        let power = Power {
+        let euler = norm(&Power {
             operator,
             factor: dt_ms,
             steps: *count,
-        };
-        found.push(singular_values(&power, &options, &mut |_, _| {}));
+        });
+        let continuous = norm(&Flow::new(operator, *count as f64 * dt_ms, scale_ms));
+        found.push(Growth {
+            steps: *count,
+            euler,
+            continuous,
+        });
         progress(index + 1, steps.len());
     }
     found

@@ -38,9 +38,12 @@ impl Default for SteadyOptions {
 /// One area's steady state in figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AreaSteadyState {
-    /// Whether the residual reached the tolerance.
+    /// Whether the residual reached the tolerance, here and in all areas before: the steady state of an area whose input has not
+    /// settled is none of the network.
     pub converged: bool,
-    /// max |phi(u) - r| at the end.
+    /// Whether activity of this area or of one before is no longer finite. The figures below say nothing then.
+    pub diverged: bool,
+    /// max |phi(u) - r| at the end, for the input from the areas before as it is then.
     pub residual: f64,
     /// |phi(u) - r| / |r|, Euclidean norms; none where r = 0.
     pub relative_residual: Option<f64>,
@@ -131,14 +134,18 @@ fn settle(
     progress: &mut dyn FnMut(usize, usize),
 ) -> SteadyState {
     let count = state.areas.len();
-    let mut areas = Vec::with_capacity(count);
+    let mut areas: Vec<AreaSteadyState> = Vec::with_capacity(count);
     for area in 0..count {
         let drive = net.drive(area, &state, inp);
         let activity = &mut state.areas[area];
         let settled = Area::new(net, area, &drive).settle(activity, options);
         let size = norm(activity);
+        // Areas get input from all areas before, directly or through others.
+        let input_settled = areas.iter().all(|before| before.converged);
+        let diverged = !size.is_finite() || areas.iter().any(|before| before.diverged);
         areas.push(AreaSteadyState {
-            converged: settled.residual <= options.tolerance,
+            converged: settled.residual <= options.tolerance && input_settled && !diverged,
+            diverged,
             residual: settled.residual,
             relative_residual: (size > 0.0).then(|| settled.size / size),
             speed_per_ms: settled.size * net.euler().alpha(area) / net.euler().dt_ms,

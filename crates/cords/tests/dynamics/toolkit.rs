@@ -53,10 +53,18 @@ fn fixture_singular_values_of_the_convolution_match_the_reference() {
         .map(|v| v[0] * v[0] + v[1] * v[1])
         .sum();
     let departure = ((squares - eigenvalues) / squares).sqrt();
+    let exact = sizes.with_exact(
+        squared_norm(&convolution),
+        squared_eigenvalues(&convolution).expect("small"),
+    );
+    assert!((exact.departure.expect("given") - departure).abs() < 1e-8, "{exact:?} {departure}");
+    assert!((exact.squared_norm.value - squares).abs() < 1e-8 * squares);
     assert!(
-        sizes.least_departure > 0.0 && sizes.least_departure < departure,
+        sizes.departure_at_least > 0.0 && sizes.departure_at_least < departure,
         "{sizes:?} {departure}"
     );
+    // From probes: with a per cent of grace.
+    assert!(departure < 1.01 * sizes.departure_at_most && sizes.departure_at_most <= 1.0, "{sizes:?} {departure}");
 }
 
 #[test]
@@ -280,8 +288,8 @@ fn perturbations_grow_no_more_than_the_abscissa_allows_and_then_decay() {
         tolerance: 1e-8,
         ..KrylovOptions::default()
     };
-    let found = amplification(&jacobian, dt, &steps, &options, &mut |_, _| {});
-    let factors: Vec<f64> = found.iter().map(|leading| leading.values[0]).collect();
+    let found = growth(&jacobian, dt, jacobian.tau_ms(), &steps, &options, &mut |_, _| {});
+    let factors: Vec<f64> = found.iter().map(|growth| growth.euler).collect();
     assert!((factors[0] - 1.0).abs() < 1e-10, "{factors:?}");
     // |M^2| <= |M|^2, and every mode decays in the end.
     assert!(
@@ -355,7 +363,7 @@ fn everything_about_a_contracting_network() {
             assert!(sizes.singular_values.converged);
             let bound = recurrent_norm_bound(&net, area).expect("finite");
             assert!(bound >= sizes.singular_values.values[0], "D W is no larger than W");
-            assert!(sizes.growth[0].1 > 0.5 && sizes.growth[1].1 < 2.0, "{sizes:?}");
+            assert!(sizes.growth[0].euler > 0.5 && sizes.growth[1].continuous < 2.0, "{sizes:?}");
             let response = figures.response.as_ref().expect("asked for");
             assert!(response.converged && response.trace.value > 0.0 && response.uncoupled > 0.0);
             assert!(
