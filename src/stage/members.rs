@@ -129,6 +129,15 @@ impl Members {
         labels.iter().enumerate().map(numbered).collect()
     }
 
+    /// A title for what belongs to one member alone: its name and all its fields.
+    pub(crate) fn title_of(&self, index: usize, name: &str) -> String {
+        let fields = self.0.get(index).map(|member| text(member.fields.iter()));
+        match fields.as_deref() {
+            None | Some("") => name.to_owned(),
+            Some(fields) => format!("{name}, {fields}"),
+        }
+    }
+
     fn is_common(&self, field: &str) -> bool {
         let first = self.0.first().and_then(|member| member.fields.get(field));
         first.is_some() && self.0.iter().all(|member| member.fields.get(field) == first)

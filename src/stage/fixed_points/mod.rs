@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use self::tables::{
     classes_table, convolutions_table, eigenvalues_table, exponents_table, growth_table, network_growth_table,
-    network_sizes_table, network_table, noise_modes_table, noise_table, power_table, sizes_table, starts_table, states_table,
+    network_sizes_table, network_table, noise_modes_table, noise_table, power_table, sizes_table, starts_table,
+    states_table,
 };
+use super::members::Members;
 use super::noise::model_name;
 use super::{
     AnyRef, Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation, spread,
@@ -197,6 +199,8 @@ struct Network {
 struct Found {
     slot: usize,
     network: String,
+    /// The network with the matrix fields that tell it from the others, for pictures.
+    title: String,
     seed: u64,
     /// Index in the dataset; -1 without input.
     image: i64,
@@ -213,6 +217,8 @@ impl Kind for FixedPoints {
     const NAME: &'static str = "fixed_points";
     const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
     const CODE_VERSION: u32 = 7;
+    // Pictures name the fields.
+    const SEES_GROUPS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         let lists = [
@@ -294,6 +300,7 @@ impl Kind for FixedPoints {
             Some(reference) => measured::gains(&context.table_input(&reference.0)?)?,
             None => Vec::new(),
         };
+        let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
         let (mut found, mut networks) = (Vec::new(), Vec::new());
         for (slot, reference) in params.models.iter().enumerate() {
             let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
@@ -343,6 +350,7 @@ impl Kind for FixedPoints {
             let of = |image, label, point| Found {
                 slot,
                 network: name.clone(),
+                title: members.title_of(slot, &name),
                 seed,
                 image,
                 label,

@@ -48,7 +48,7 @@ pub(super) fn write(found: &[Found], folder: &Path) -> Result<(), StageError> {
                 })
                 .collect();
             let layout = Layout::auto_from_plots(&plots)
-                .with_title(format!("{}, seed {}: slowest modes", first.network, first.seed))
+                .with_title(format!("{}, seed {}: slowest modes", first.title, first.seed))
                 .with_x_label("real part [1/ms]")
                 .with_y_label("imaginary part [1/ms]")
                 .with_x_axis_min(low - margin)

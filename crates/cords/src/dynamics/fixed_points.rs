@@ -310,7 +310,14 @@ fn sizes_of(
             .copied()
             .unwrap_or(f64::NAN),
         non_normality: exact.unwrap_or(non_normality),
-        growth: growth(jacobian, dt_ms, scale_ms, &options.growth_steps, &krylov, &mut |_, _| {}),
+        growth: growth(
+            jacobian,
+            dt_ms,
+            scale_ms,
+            &options.growth_steps,
+            &krylov,
+            &mut |_, _| {},
+        ),
     }
 }
 

@@ -35,7 +35,9 @@ pub(super) fn at(terms: &[Vec<f64>], theta: f64) -> Vec<f64> {
     // By Horner's rule.
     let mut sum = terms[terms.len() - 1].clone();
     for term in terms.iter().rev().skip(1) {
-        sum.iter_mut().zip(term).for_each(|(sum, term)| *sum = *sum * theta + term);
+        sum.iter_mut()
+            .zip(term)
+            .for_each(|(sum, term)| *sum = *sum * theta + term);
     }
     sum
 }

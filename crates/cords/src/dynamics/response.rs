@@ -182,7 +182,11 @@ impl<'a> NoisySteps<'a> {
             .collect();
         // Twelve nodes follow a segment in which a phase turns by little more than half a turn.
         let fastest = omegas.iter().fold(0.0f64, |a, b| a.max(b.abs()));
-        let mut h = if fastest * scale_ms > 4.0 { 4.0 / fastest } else { scale_ms };
+        let mut h = if fastest * scale_ms > 4.0 {
+            4.0 / fastest
+        } else {
+            scale_ms
+        };
         let longest_ms = options.max_steps as f64 * self.dt_ms;
         let nodes = gauss_legendre();
         let (mut traces, mut powers) = (Vec::new(), vec![Vec::new(); omegas.len()]);
@@ -479,14 +483,21 @@ mod tests {
         let frequencies = [0.0, 30.0, 1000.0];
         let options = ResponseOptions::default();
         let found = system.continuous_response(0..2, (10.0, 10.0), &frequencies, &options, &mut |_, _| {});
-        assert!(found.converged && (found.trace.value - q / 0.1).abs() < 1e-8, "{found:?}");
+        assert!(
+            found.converged && (found.trace.value - q / 0.1).abs() < 1e-8,
+            "{found:?}"
+        );
         assert!((found.uncoupled - q * 10.0).abs() < 1e-12, "{found:?}");
         for (hz, power) in frequencies.iter().zip(&found.spectrum) {
             let omega = std::f64::consts::TAU * hz / 1000.0;
             // Eigenvalues -0.1 +- 0.2 i of a normal operator.
             let each = [0.2, -0.2].map(|w: f64| q / (0.01 + (omega - w).powi(2)) / 1000.0);
             let expected = each[0] + each[1];
-            assert!((power.value / expected - 1.0).abs() < 1e-6, "{hz}: {} {expected}", power.value);
+            assert!(
+                (power.value / expected - 1.0).abs() < 1e-6,
+                "{hz}: {} {expected}",
+                power.value
+            );
         }
         // Under Euler steps of 5 ms: |1 + dt lambda|^2 = 0.25 + 1, which grows.
         assert!(!system.response(0..2, 0.5, &[], &options, &mut |_, _| {}).converged);

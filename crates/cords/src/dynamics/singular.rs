@@ -290,7 +290,12 @@ pub fn growth(
     let options = KrylovOptions { count: 1, ..*options };
     let norm = |operator: &dyn LinearOperator| {
         let found = singular_values(operator, &options, &mut |_, _| {});
-        found.values.first().copied().filter(|_| found.converged).unwrap_or(f64::NAN)
+        found
+            .values
+            .first()
+            .copied()
+            .filter(|_| found.converged)
+            .unwrap_or(f64::NAN)
     };
     let mut found = Vec::with_capacity(steps.len());
     for (index, count) in steps.iter().enumerate() {

@@ -363,3 +363,64 @@ fn leaky_and_linear_units_are_all_coupled() {
         }
     }
 }
+
+/// A network whose area 0 relays its own activity with this weight, and whose area 1 has no recurrent weights.
+fn relay(weight: f64) -> CordsNet<f64> {
+    let mut parameters = arbitrary(&small(), 1.0);
+    let mut set = |name: &str, value: &dyn Fn(usize) -> f64| {
+        let data = &mut parameters.get_mut(name).expect("there").data;
+        data.iter_mut().enumerate().for_each(|(i, v)| *v = value(i));
+    };
+    // Channel to itself, from the same place.
+    let same = |i: usize| f64::from(u8::from(i / 9 % 8 == i / 72 && i % 9 == 4));
+    set("area_conv.0.parametrizations.weight.original1", &same);
+    set("area_conv.0.parametrizations.weight.original0", &|_| weight);
+    set("conv_bias.0", &|_| 0.1);
+    set("area_conv.1.parametrizations.weight.original0", &|_| 0.0);
+    CordsNet::new(&small(), &parameters, &Euler::published(), Phi::Relu).expect("a network")
+}
+
+#[test]
+fn an_area_below_an_unsettled_one_is_not_settled() {
+    // Area 0 has a time constant of 1 s; area 1 alone would be at rest after some sixty steps.
+    let net = relay(0.99);
+    let options = SteadyOptions {
+        max_steps: 300,
+        ..SteadyOptions::default()
+    };
+    let spontaneous = spontaneous_steady_state(&net, &options, &mut |_, _| {});
+    assert!(spontaneous.areas[0].residual > options.tolerance && !spontaneous.areas[0].converged);
+    assert!(spontaneous.areas[1].residual <= options.tolerance);
+    assert!(!spontaneous.areas[1].converged, "its input still changes");
+    assert!(spontaneous.areas.iter().all(|area| !area.diverged));
+    let long = SteadyOptions::default();
+    let settled = spontaneous_steady_state(&net, &long, &mut |_, _| {});
+    assert!(settled.converged());
+    let all = FixedPointOptions {
+        steady: options,
+        spectrum: Some(SpectrumOptions::default()),
+        ..FixedPointOptions::default()
+    };
+    let (_, point) = fixed_point(&net, None, &[], &all, &|| {});
+    assert!(
+        point.areas.iter().all(|area| area.spectrum.is_none()),
+        "there is no steady state to call stable"
+    );
+}
+
+#[test]
+fn a_network_that_diverges_has_no_steady_state_and_says_so() {
+    for method in [SteadyMethod::Simulation, SteadyMethod::Anderson] {
+        let options = SteadyOptions {
+            method,
+            joint_steps: 3000,
+            ..SteadyOptions::default()
+        };
+        let found = spontaneous_steady_state(&relay(5.0), &options, &mut |_, _| {});
+        assert!(
+            found.areas.iter().all(|area| area.diverged && !area.converged),
+            "{:?}",
+            found.areas
+        );
+    }
+}

@@ -57,14 +57,20 @@ fn fixture_singular_values_of_the_convolution_match_the_reference() {
         squared_norm(&convolution),
         squared_eigenvalues(&convolution).expect("small"),
     );
-    assert!((exact.departure.expect("given") - departure).abs() < 1e-8, "{exact:?} {departure}");
+    assert!(
+        (exact.departure.expect("given") - departure).abs() < 1e-8,
+        "{exact:?} {departure}"
+    );
     assert!((exact.squared_norm.value - squares).abs() < 1e-8 * squares);
     assert!(
         sizes.departure_at_least > 0.0 && sizes.departure_at_least < departure,
         "{sizes:?} {departure}"
     );
     // From probes: with a per cent of grace.
-    assert!(departure < 1.01 * sizes.departure_at_most && sizes.departure_at_most <= 1.0, "{sizes:?} {departure}");
+    assert!(
+        departure < 1.01 * sizes.departure_at_most && sizes.departure_at_most <= 1.0,
+        "{sizes:?} {departure}"
+    );
 }
 
 #[test]
@@ -305,6 +311,185 @@ fn perturbations_grow_no_more_than_the_abscissa_allows_and_then_decay() {
     );
 }
 
+/// Silent units have no rows in D W, but columns: their activity would drive others. And the whole network has connections
+/// between areas. Held against dense matrices.
+#[test]
+fn singular_values_norms_and_departure_are_those_of_d_w() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let area = 1;
+    let jacobian = AreaJacobian::at(&net, area, &state, &inp);
+    let units = jacobian.dim();
+    let silent = jacobian.derivative().iter().filter(|d| **d == 0.0).count();
+    assert!(silent > units / 10 && silent < units, "{silent} of {units}");
+    let coupling = Coupling::of(&jacobian, vec![jacobian.tau_ms(); units]);
+    // D W from the convolution itself, column by column.
+    let mut columns = Vec::new();
+    for j in 0..units {
+        let mut unit = vec![0.0; units];
+        unit[j] = 1.0;
+        let column = net.recurrent(area, &unit, 1);
+        let column: Vec<f64> = column.iter().zip(jacobian.derivative()).map(|(w, d)| w * d).collect();
+        columns.push(column);
+    }
+    let squares: f64 = columns.iter().flatten().map(|w| w * w).sum();
+    assert!((squared_norm(&coupling) - squares).abs() < 1e-10 * squares);
+    // Of D W D it would be less.
+    let active = jacobian.coupling();
+    assert!(squared_norm(&active) < 0.95 * squares);
+    // The largest singular value by the power method on the dense matrix.
+    let mut v = vec![1.0; units];
+    let mut largest = 0.0;
+    for _ in 0..3000 {
+        let u: Vec<f64> = (0..units)
+            .map(|i| (0..units).map(|j| columns[j][i] * v[j]).sum())
+            .collect();
+        let w: Vec<f64> = columns
+            .iter()
+            .map(|column| column.iter().zip(&u).map(|(a, b)| a * b).sum())
+            .collect();
+        largest = w.iter().map(|x: &f64| x * x).sum::<f64>().sqrt();
+        v = w.iter().map(|x| x / largest).collect();
+    }
+    let options = KrylovOptions {
+        count: 1,
+        tolerance: 1e-10,
+        ..KrylovOptions::default()
+    };
+    let found = singular_values(&coupling, &options, &mut |_, _| {}).values[0];
+    assert!((found - largest.sqrt()).abs() < 1e-6, "{found} {}", largest.sqrt());
+    // Eigenvalues of D W are those among active units, and zeros.
+    let whole = squared_eigenvalues(&coupling).expect("small");
+    let among_active = squared_eigenvalues(&active).expect("small");
+    assert!((whole - among_active).abs() < 1e-8 * whole, "{whole} {among_active}");
+}
+
+#[test]
+fn departure_of_a_nilpotent_operator_is_1_whatever_its_bounds_say() {
+    struct Chain;
+    impl LinearOperator for Chain {
+        fn dim(&self) -> usize {
+            50
+        }
+        fn apply(&self, x: &[f64], out: &mut [f64]) {
+            out[0] = 0.0;
+            out[1..].copy_from_slice(&x[..49]);
+        }
+        fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
+            out[49] = 0.0;
+            out[..49].copy_from_slice(&x[1..]);
+        }
+    }
+    let sizes = non_normality(&Chain, 16, 0);
+    let exact = sizes.with_exact(squared_norm(&Chain), squared_eigenvalues(&Chain).expect("small"));
+    assert!((exact.departure.expect("given") - 1.0).abs() < 1e-9, "{exact:?}");
+    // A bound that is right and says little.
+    assert!(
+        exact.departure_at_least < 0.2 && exact.departure_at_most > 0.9,
+        "{exact:?}"
+    );
+}
+
+#[test]
+fn the_whole_network_grows_more_than_its_areas() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let whole = NetworkJacobian::at(&net, &state, &inp);
+    let options = KrylovOptions {
+        tolerance: 1e-8,
+        ..KrylovOptions::default()
+    };
+    let steps = [5, 20];
+    let dt = net.euler().dt_ms;
+    let of = |jacobian: &dyn LinearOperator| growth(jacobian, dt, TAU, &steps, &options, &mut |_, _| {});
+    let of_network = of(&whole);
+    let mut strictly = false;
+    for area in 0..whole.areas() {
+        for (area, network) in of(&AreaJacobian::at(&net, area, &state, &inp)).iter().zip(&of_network) {
+            // An area's block of the power is the power of its block.
+            assert!(network.euler >= area.euler - 1e-6 && network.continuous >= area.continuous - 1e-6);
+            strictly |= network.continuous > 1.2 * area.continuous;
+        }
+    }
+    assert!(strictly, "connections between areas count: {of_network:?}");
+}
+
+/// Ten Euler steps of a tenth are nearer to continuous time than one, and continuous time is what they come to.
+#[test]
+fn fluctuations_and_growth_of_small_steps_are_those_in_continuous_time() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let jacobian = AreaJacobian::at(&net, 3, &state, &inp);
+    let n = jacobian.dim();
+    let options = ResponseOptions {
+        max_steps: 200_000,
+        ..ResponseOptions::default()
+    };
+    let frequencies = [0.0, 20.0];
+    let with = |dt: f64| {
+        let noise: Vec<f64> = jacobian
+            .derivative()
+            .iter()
+            .map(|d| (2.0 / TAU * dt).sqrt() * d)
+            .collect();
+        let system = NoisySteps::new(&jacobian, dt, noise);
+        let euler = system.response(0..n, 1.0 - dt / TAU, &frequencies, &options, &mut |_, _| {});
+        let continuous = system.continuous_response(0..n, (TAU, TAU), &frequencies, &options, &mut |_, _| {});
+        assert!(euler.converged && continuous.converged);
+        (euler, continuous)
+    };
+    let (coarse, continuous) = with(5.0);
+    let (fine, the_same) = with(0.05);
+    assert!(
+        (continuous.trace.value / the_same.trace.value - 1.0).abs() < 1e-9,
+        "no step is in it"
+    );
+    // The same probes, so that steps alone differ.
+    let ratio = |of: &Response| of.trace.value / continuous.trace.value;
+    assert!(
+        (ratio(&fine) - 1.0).abs() < 0.01 && ratio(&coarse) > 1.1,
+        "{} {}",
+        ratio(&fine),
+        ratio(&coarse)
+    );
+    assert!((continuous.uncoupled / jacobian.derivative().iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    for (fine, continuous) in fine.spectrum.iter().zip(&continuous.spectrum) {
+        assert!((fine.value / continuous.value - 1.0).abs() < 0.01);
+    }
+    let krylov = KrylovOptions {
+        tolerance: 1e-9,
+        ..KrylovOptions::default()
+    };
+    let steps = growth(&jacobian, 0.02, TAU, &[500], &krylov, &mut |_, _| {});
+    assert!((steps[0].euler / steps[0].continuous - 1.0).abs() < 0.01, "{steps:?}");
+}
+
+/// How often two standard errors of a trace, from eight probes, hold it: of Student's t with seven degrees of freedom, 91 %.
+#[test]
+fn standard_errors_of_traces_hold_them() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let jacobian = AreaJacobian::at(&net, 3, &state, &inp);
+    let n = jacobian.dim();
+    let noise: Vec<f64> = jacobian.derivative().iter().map(|d| 0.6 * d).collect();
+    let system = NoisySteps::new(&jacobian, 2.0, noise);
+    let with = |probes: usize, seed: u64| {
+        let options = ResponseOptions {
+            probes,
+            seed,
+            ..ResponseOptions::default()
+        };
+        system.response(0..n, 0.8, &[], &options, &mut |_, _| {}).trace
+    };
+    let truth = with(4000, 999);
+    let held = (0..100).filter(|seed| {
+        let found = with(8, *seed);
+        (found.value - truth.value).abs() <= 2.0 * found.error
+    });
+    let held = held.count();
+    assert!((82..=99).contains(&held), "{held} of 100");
+}
+
 /// Everything at once, on a network that contracts: all starts agree, activity returns, and coupling that damps leaves less noise.
 #[test]
 fn everything_about_a_contracting_network() {
@@ -363,7 +548,10 @@ fn everything_about_a_contracting_network() {
             assert!(sizes.singular_values.converged);
             let bound = recurrent_norm_bound(&net, area).expect("finite");
             assert!(bound >= sizes.singular_values.values[0], "D W is no larger than W");
-            assert!(sizes.growth[0].euler > 0.5 && sizes.growth[1].continuous < 2.0, "{sizes:?}");
+            assert!(
+                sizes.growth[0].euler > 0.5 && sizes.growth[1].continuous < 2.0,
+                "{sizes:?}"
+            );
             let response = figures.response.as_ref().expect("asked for");
             assert!(response.converged && response.trace.value > 0.0 && response.uncoupled > 0.0);
             assert!(

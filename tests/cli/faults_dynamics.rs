@@ -1,0 +1,37 @@
+//! Faults found in the analysis of dynamics.
+
+use crate::harness::Project;
+
+/// Activity that overflows: an end with rows that say so, whatever is asked for.
+#[test]
+fn fixed_points_of_a_network_that_diverges() {
+    let project = Project::with_presets();
+    project.write(
+        "p.yaml",
+        "
+name: t
+stages:
+  digits: { dataset: { source: digits, side: 16 } }
+  boom: { train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 4, epochs: 1, spontaneous: 5, stimulus: 10, after: 5, readout_window: 5, return_window: 5, initialisation: { recurrent: 20 } } }
+  plain: { fixed_points: { models: [boom], data: digits, images: 2 } }
+  all: { fixed_points: { models: [boom], data: digits, images: 2, starts: 2, after: 50, singular_values: 1, growth: [10], probes: 2, frequencies: [0], noise_modes: 1, classes: true, exponents: 2, exponent_time: 20000, eigenvectors: true, convolution_eigenvalues: 1 } }
+",
+    );
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    for stage in ["plain", "all"] {
+        let states = project
+            .dynvis(&["show", "@", &format!("{stage}/states"), "--format", "json"])
+            .expect(0)
+            .json();
+        let rows = states["rows"].as_array().expect("rows");
+        assert_eq!(rows.len(), 6);
+        for row in rows {
+            assert_eq!(row["diverged"], true, "{row}");
+            assert_eq!(row["converged"], false, "{row}");
+            assert!(
+                row["kind"].is_null() && row["residual"].is_null() && row["norm"].is_null(),
+                "{row}"
+            );
+        }
+    }
+}
