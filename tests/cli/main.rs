@@ -12,6 +12,7 @@ mod diff;
 mod end_to_end;
 mod exchange;
 mod faults_neural;
+mod faults_noise;
 mod golden;
 mod harness;
 mod history;
