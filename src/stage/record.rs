@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::picture::{Curve, Curves};
 use super::{
-    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, ModelRef, Output, SplitName, StageError, Update, Violation,
-    model_name,
+    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, SplitName, StageError, Update,
+    Violation, model_name,
 };
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
@@ -98,8 +98,9 @@ impl Kind for Record {
     const NAME: &'static str = "record";
     const SUMMARY: &'static str =
         "activity of chosen areas and times for chosen images, raw or pooled, and the logits over time";
-    const CODE_VERSION: u32 = 3;
+    const CODE_VERSION: u32 = 4;
     const USES_DEVICE: bool = true;
+    const SEES_GROUPS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -154,6 +155,7 @@ impl Kind for Record {
         let options = options(params, &model);
         let path = context.output("activity")?.join("activity.safetensors");
         let name = model_name(&model);
+        let title = format!("{name}, seed {}", model.info().seed);
         let gpu = context.gpu(Precision::default())?;
         let memory = context.gpu_memory;
         let mut progress = |done, total| {
@@ -178,8 +180,9 @@ impl Kind for Record {
         };
         context.write_table("summary", &summary_table(&rows)?)?;
         let pictures = context.output("pictures")?;
-        let activity = over_time(&name, "mean rate", &rows, |row| row.mean_rate);
-        let dimensionality = over_time(&name, "participation ratio", &rows, |row| row.participation_ratio);
+        let title = Members::of(context, [params.model.0.as_str()]).title(&title);
+        let activity = over_time(&title, "mean rate", &rows, |row| row.mean_rate);
+        let dimensionality = over_time(&title, "participation ratio", &rows, |row| row.participation_ratio);
         for (figure, curves) in [("activity", activity), ("dimensionality", dimensionality)] {
             // A CNN has one time, which makes no line.
             if curves.curves.iter().any(|curve| curve.points.len() > 1) {
@@ -254,7 +257,7 @@ fn summary_table(rows: &[AreaTime]) -> Result<Table, TableError> {
             .key("area", DType::Int, "Area, from 0")
             .key("time", DType::Float, "Time after image onset")
             .unit("ms")
-            .value("mean_rate", DType::Float, "Activity, mean over units and images")
+            .value("mean_rate", DType::Float, "Activity, mean over units and images that had not diverged; missing where all had")
             .tolerance(1e-6, 1e-6)
             .allow_missing()
             .value(
@@ -267,9 +270,14 @@ fn summary_table(rows: &[AreaTime]) -> Result<Table, TableError> {
             .value(
                 "accuracy",
                 DType::Float,
-                "Images classified rightly by the network's readout at that time, the same for all areas",
+                "Images classified rightly by the network's readout at that time, of those that had not diverged; the same for all areas",
             )
-            .allow_missing(),
+            .allow_missing()
+            .value(
+                "diverged",
+                DType::Int,
+                "Images whose logits or activity, in any area, were not finite; they have no answer",
+            ),
     )?;
     for row in rows {
         table.push_row([
@@ -278,6 +286,7 @@ fn summary_table(rows: &[AreaTime]) -> Result<Table, TableError> {
             Value::optional(row.mean_rate),
             Value::optional(row.participation_ratio),
             Value::optional(row.accuracy),
+            Value::Int(row.diverged as i64),
         ])?;
     }
     table.finish()

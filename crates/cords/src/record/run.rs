@@ -28,12 +28,15 @@ pub struct AreaTime {
     pub area: usize,
     /// Time after image onset in ms, that of the step; 0 for a CNN.
     pub time_ms: f64,
-    /// Mean over units and images; `None` where activity is not finite.
+    /// Mean over units and the images that had not diverged; `None` where all had.
     pub mean_rate: Option<f64>,
-    /// Participation ratio of the recorded values' covariance over images; `None` where nothing varies.
+    /// Participation ratio of the recorded values' covariance over the images that had not diverged; `None` where nothing varies.
     pub participation_ratio: Option<f64>,
-    /// Share of images whose label has the largest logit at that time; `None` where the images' classes are not the network's.
+    /// Share of the images that had not diverged whose label has the largest logit at that time; `None` where all had, and where the
+    /// images' classes are not the network's.
     pub accuracy: Option<f64>,
+    /// Images that had diverged: whose logits or activity, in any area, were not finite.
+    pub diverged: usize,
 }
 
 /// Why nothing was recorded.
@@ -145,6 +148,7 @@ pub fn record<D: Device<f32>>(
         classes: architecture.classes,
         sums: vec![vec![0.0; times_ms.len()]; areas.len()],
         correct: vec![0; times_ms.len()],
+        lost: vec![vec![false; images.len()]; times_ms.len()],
     };
     // Whole groups of the device, so that how many run side by side does not change which images run together.
     let chunk = device.group_images() * device.groups_in_flight(architecture.units()).max(1);
@@ -164,22 +168,31 @@ pub fn record<D: Device<f32>>(
         mut file,
         sums,
         correct,
+        lost,
         ..
     } = recorder;
+    // Images with an answer at each time.
+    let kept = lost
+        .iter()
+        .map(|lost| (0..images.len()).filter(|image| !lost[*image]).collect());
+    let kept: Vec<Vec<usize>> = kept.collect();
     let mut rows = Vec::new();
     for (index, (area, _)) in areas.iter().enumerate() {
         let block = file.areas[index];
         for (time, time_ms) in times_ms.iter().enumerate() {
-            let mean_rate = sums[index][time] / (images.len() * block.len) as f64;
-            let ratio = participation_ratio(images.len(), block.len, &mut |image, range, out| {
-                file.read(block, image, time, range, out)
+            let kept = &kept[time];
+            let mean_rate = sums[index][time] / (kept.len() * block.len) as f64;
+            let ratio = participation_ratio(kept.len(), block.len, &mut |image, range, out| {
+                file.read(block, kept[image], time, range, out)
             })?;
+            let accuracy = correct[time] as f64 / kept.len() as f64;
             rows.push(AreaTime {
                 area: *area,
                 time_ms: *time_ms,
                 mean_rate: mean_rate.is_finite().then_some(mean_rate),
                 participation_ratio: ratio,
-                accuracy: same.then(|| correct[time] as f64 / images.len() as f64),
+                accuracy: (same && !kept.is_empty()).then_some(accuracy),
+                diverged: images.len() - kept.len(),
             });
             progress(images.len() + rows.len(), total);
         }
@@ -309,6 +322,8 @@ struct Recorder<'a> {
     sums: Vec<Vec<f64>>,
     /// Images classified rightly, per time.
     correct: Vec<usize>,
+    /// Images that had diverged, per time: whose logits or activity, of any area, were not finite.
+    lost: Vec<Vec<bool>>,
 }
 
 /// A group of images within the recording.
@@ -359,9 +374,18 @@ impl Recorder<'_> {
 
     /// Activity `[batch, channels, side, side]` of every area, and logits `[batch, classes]`, at one time.
     fn keep(&mut self, shown: &Shown<'_>, time: usize, activity: &[Vec<f32>], logits: &[f32]) -> std::io::Result<()> {
+        let batch = shown.labels.len();
+        let is_finite = |values: &[f32], image: usize| {
+            let len = values.len() / batch;
+            values[image * len..][..len].iter().all(|value| value.is_finite())
+        };
+        for (image, lost) in self.lost[time][shown.first..][..batch].iter_mut().enumerate() {
+            let areas = activity.iter().all(|area| is_finite(area, image));
+            *lost = !(areas && is_finite(logits, image));
+        }
         for (index, area) in self.options.areas.iter().enumerate() {
             let block = self.file.areas[index];
-            let units = activity[*area].len() / shown.labels.len();
+            let units = activity[*area].len() / batch;
             for (image, maps) in activity[*area].chunks_exact(units).enumerate() {
                 let pooled: Vec<f32>;
                 let values = if self.options.pooled {
@@ -370,12 +394,15 @@ impl Recorder<'_> {
                 } else {
                     maps
                 };
-                self.sums[index][time] += values.iter().map(|v| f64::from(*v)).sum::<f64>();
+                if !self.lost[time][shown.first + image] {
+                    self.sums[index][time] += values.iter().map(|v| f64::from(*v)).sum::<f64>();
+                }
                 self.file.write(block, shown.first + image, time, values)?;
             }
         }
         for (image, (logits, label)) in logits.chunks_exact(self.classes).zip(shown.labels).enumerate() {
-            self.correct[time] += usize::from(is_right(logits, *label as usize));
+            let answers = !self.lost[time][shown.first + image];
+            self.correct[time] += usize::from(answers && is_right(logits, *label as usize));
             self.file.write(self.file.logits, shown.first + image, time, logits)?;
         }
         Ok(())

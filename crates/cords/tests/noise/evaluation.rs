@@ -386,6 +386,198 @@ fn diverged_networks_are_counted_and_not_averaged() {
     );
 }
 
+/// The same network with other gains of its recurrent weights and another step.
+fn altered(set: &ImageSet, gain: Option<f32>, dt_ms: f64) -> Model {
+    let Model::CordsNet {
+        architecture,
+        euler,
+        phi,
+        mut parameters,
+        info,
+    } = cordsnet(set)
+    else {
+        panic!("a CordsNet")
+    };
+    for area in 0..2 {
+        let name = format!("area_conv.{area}.parametrizations.weight.original0");
+        if let Some(gain) = gain {
+            parameters.get_mut(&name).expect("there").data.fill(gain);
+        }
+    }
+    Model::CordsNet {
+        architecture,
+        euler: Euler { dt_ms, ..euler },
+        phi,
+        parameters,
+        info,
+    }
+}
+
+/// A network that explodes, some images before others: whichever have diverged have no answer, and the others' answers count.
+#[test]
+fn single_images_that_diverged_have_no_answer_in_noise_and_evaluation() {
+    let (set, _dir) = digits();
+    // From rest, so that images differ by what they drive.
+    let presentation = Presentation {
+        spontaneous_ms: 0.0,
+        stimulus_ms: 800.0,
+    };
+    let options = EvaluationOptions {
+        presentation,
+        ..options(&[Observer::Cordsnet], &[(Timing::Static, 0.0), (Timing::Static, 0.2)])
+    };
+    // How fast it explodes decides whether images do so in different steps.
+    let (model, results, between) = [6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0]
+        .into_iter()
+        .find_map(|gain| {
+            let model = altered(&set, Some(gain), 2.0);
+            let results = run(&model, &set, &options);
+            let some = |point: &TimePoint| point.diverged > 0 && point.diverged < results[0].right.len();
+            let between = results[0].over_time.iter().position(some)?;
+            (results.iter().all(|result| result.diverged == result.right.len())).then_some((model, results, between))
+        })
+        .expect("a network that explodes for some images before others");
+    let images = results[0].right.len();
+    let diverged: Vec<usize> = results[0].over_time.iter().map(|point| point.diverged).collect();
+    assert!(diverged.windows(2).all(|pair| pair[0] <= pair[1]), "{diverged:?}");
+    assert_eq!((diverged[0], diverged[diverged.len() - 1]), (0, images));
+    for point in &results[0].over_time {
+        let answered = images - point.diverged;
+        let expected = (answered > 0).then(|| point.correct as f64 / answered as f64);
+        assert_eq!(point.accuracy, expected);
+    }
+    assert_eq!(
+        (results[1].diverged, results[1].accuracy, results[1].top5),
+        (images, None, None)
+    );
+    assert_eq!(results[1].accuracy_interval, None);
+    assert!(
+        results[1]
+            .areas
+            .iter()
+            .all(|area| area.change.is_none() && area.gain.is_none())
+    );
+
+    // Shown for as long as only some have diverged: the same images, and a change that is that of the others.
+    let shorter = EvaluationOptions {
+        presentation: Presentation {
+            stimulus_ms: (between + 1) as f64 * 2.0,
+            ..presentation
+        },
+        ..options
+    };
+    let some = &run(&model, &set, &shorter)[0];
+    assert!(some.diverged > 0 && some.diverged < images, "{}", some.diverged);
+    assert_eq!(some.right.iter().filter(|right| right.is_none()).count(), some.diverged);
+    assert!(some.accuracy.is_some() && some.cross_entropy.is_some_and(f64::is_finite));
+    // Without noise nothing changes, in the images that are left.
+    assert!(
+        some.areas.iter().all(|area| area.change == Some(0.0)),
+        "{:?}",
+        some.areas
+    );
+
+    let split = cords::data::SplitImages::new(&set, Split::Test, None, 0).expect("images");
+    let evaluation = cords::learn::evaluate(&Cpu, &model, &split, Some(presentation)).expect("evaluated");
+    let same: Vec<usize> = evaluation.over_time.iter().map(|answers| answers.diverged).collect();
+    assert_eq!(same, diverged);
+    assert!(evaluation.answers.accuracy.is_nan() && evaluation.answers.cross_entropy.is_nan());
+    let part = &evaluation.over_time[between];
+    assert_eq!(Some(part.accuracy), results[0].over_time[between].accuracy);
+    assert!(part.cross_entropy.is_finite());
+}
+
+/// ReLU makes 0 of what is not a number, so that logits look fine.
+#[test]
+fn a_cnn_that_overflows_has_no_answers() {
+    let (set, _dir) = digits();
+    let Model::Cnn {
+        architecture,
+        mut parameters,
+        info,
+    } = cnn(&set)
+    else {
+        panic!("a CNN")
+    };
+    for area in 0..2 {
+        let name = format!("area_conv.{area}.parametrizations.weight.original0");
+        parameters.get_mut(&name).expect("there").data.fill(3e38);
+    }
+    let model = Model::Cnn {
+        architecture,
+        parameters,
+        info,
+    };
+    for result in run(
+        &model,
+        &set,
+        &options(&FEEDFORWARD, &[(Timing::Static, 0.1), (Timing::Dynamic, 0.1)]),
+    ) {
+        assert_eq!(
+            (result.diverged, result.accuracy),
+            (result.right.len(), None),
+            "{:?}",
+            result.observer
+        );
+    }
+    let split = cords::data::SplitImages::new(&set, Split::Test, None, 0).expect("images");
+    let evaluation = cords::learn::evaluate(&Cpu, &model, &split, None).expect("evaluated");
+    assert_eq!(evaluation.answers.diverged, split_len(&set));
+}
+
+fn split_len(set: &ImageSet) -> usize {
+    set.split(Split::Test).len()
+}
+
+/// How much noise changes activity, at a fine step against a coarse one: the same under noise that goes on in time; under fresh
+/// noise only while it is small.
+#[test]
+fn a_network_of_another_step_sees_the_same_experiment_in_noise_that_goes_on_in_time() {
+    let (set, _dir) = digits();
+    let ratio = |timing: Timing, level: f64| -> f64 {
+        let change = |dt_ms: f64| {
+            let options = EvaluationOptions {
+                presentation: Presentation {
+                    spontaneous_ms: 20.0,
+                    stimulus_ms: 100.0,
+                },
+                ..options(&[Observer::Cordsnet], &[(timing, level)])
+            };
+            let result = run(&altered(&set, None, dt_ms), &set, &options).remove(0);
+            result.areas[1].change.expect("activity")
+        };
+        change(1.0) / change(5.0)
+    };
+    let process = Timing::OrnsteinUhlenbeck { tau_ms: 20.0 };
+    let (small, large) = (ratio(Timing::Dynamic, 0.02), ratio(Timing::Dynamic, 2.0));
+    let (small_process, large_process) = (ratio(process, 0.02), ratio(process, 2.0));
+    let found = format!("fresh {small}, {large}; process {small_process}, {large_process}");
+    // Euler's steps leave 2/(2 - dt/tau) of fresh noise: 0.79 as much at 1 ms as at 5 ms, in two areas one behind the other.
+    assert!((0.6..1.1).contains(&small), "{found}");
+    assert!(large > 1.4 * small, "{found}");
+    for process in [small_process, large_process] {
+        assert!((process - 1.0).abs() < 0.15, "{found}");
+    }
+}
+
+/// A single frame follows no other: whatever the step of the networks beside it, it is that of a step of 2 ms.
+#[test]
+fn a_cnns_single_frame_does_not_depend_on_the_step_of_frames() {
+    let (set, _dir) = digits();
+    let at = |dt_ms: f64| {
+        let options = EvaluationOptions {
+            dt_ms,
+            ..options(&FEEDFORWARD, &[(Timing::Dynamic, 0.5)])
+        };
+        run(&cnn(&set), &set, &options)
+    };
+    let (fine, coarse) = (at(1.0), at(5.0));
+    assert_eq!(fine[0], coarse[0]);
+    assert_eq!(fine[0].dt_ms, 2.0);
+    assert_ne!(fine[1].achieved, coarse[1].achieved);
+    assert_eq!((fine[1].dt_ms, coarse[2].dt_ms), (1.0, 5.0));
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let (set, _dir) = digits();

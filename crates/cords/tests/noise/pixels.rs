@@ -203,6 +203,66 @@ fn an_ornstein_uhlenbeck_process_is_stationary_and_forgets() {
     }
 }
 
+/// Mean over time and pixels of what a rectifier passes of a pixel of value 1 under noise.
+fn passed(timing: Timing, level: f64, dt_ms: f64) -> f64 {
+    let (mut sum, mut n) = (0.0, 0.0);
+    for image in 0..8 {
+        let mut film = Film::new(noise(timing, level, dt_ms), SIDE, image);
+        let mut out = vec![0.0; SIDE * SIDE];
+        for step in 0..(200.0 / dt_ms) as u32 {
+            film.frame(&[1.0; SIDE * SIDE], step, &mut out);
+            sum += out.iter().map(|v| f64::from(v.max(0.0))).sum::<f64>();
+            n += out.len() as f64;
+        }
+    }
+    sum / n
+}
+
+/// "A finer step is the same experiment" for noise that is drawn anew at every step: where that holds, and where it ends. A rectifier
+/// whose input is 1 above its threshold passes E max(0, 1 + s z) of noise whose frames deviate by s = level sqrt(2 ms / dt).
+#[test]
+fn fresh_noise_of_a_finer_step_is_the_same_experiment_until_it_reaches_the_rectifier() {
+    let ratio = |timing, level| passed(timing, level, 1.0) / passed(timing, level, 5.0);
+    let edge = (1..40)
+        .map(|twentieth| f64::from(twentieth) / 20.0)
+        .find(|level| ratio(Timing::Dynamic, *level) > 1.05)
+        .expect("an edge below level 2");
+    // In the finer step's frames it is about as far as the threshold is away.
+    let reach = edge * 2.0f64.sqrt();
+    assert!((0.7..1.1).contains(&reach), "{reach}");
+    assert!((ratio(Timing::Dynamic, 0.2) - 1.0).abs() < 0.005);
+    // Phi(1/s) + s phi(1/s) at s = 2 sqrt 2 and 2 sqrt 0.4: 1.70 and 1.15.
+    let far = ratio(Timing::Dynamic, 2.0);
+    assert!((far - 1.70 / 1.15).abs() < 0.02, "{far}");
+    // 4,608 pixels over ten correlation times: standard errors below 1 %.
+    let process = Timing::OrnsteinUhlenbeck { tau_ms: 20.0 };
+    for level in [0.2, 1.0, 2.0] {
+        let ratio = ratio(process, level);
+        assert!((ratio - 1.0).abs() < 0.04, "{level}: {ratio}");
+    }
+}
+
+#[test]
+fn speckle_goes_on_in_time_in_proportion_to_the_pixel() {
+    let noise = PixelNoise {
+        pixels: Pixels::Speckle,
+        ..noise(Timing::OrnsteinUhlenbeck { tau_ms: 10.0 }, 0.4, 2.0)
+    };
+    let last = |value: f32| -> Vec<f32> {
+        let mut film = Film::new(noise, SIDE, 0);
+        let mut out = vec![0.0; SIDE * SIDE];
+        (0..6).for_each(|step| film.frame(&[value; SIDE * SIDE], step, &mut out));
+        out.iter().map(|v| v - value).collect()
+    };
+    let (half, whole) = (last(0.5), last(1.0));
+    for (half, whole) in half.iter().zip(&whole) {
+        assert!((2.0 * half - whole).abs() < 1e-6);
+    }
+    // 576 values: a standard error of 3 % of their deviation, bound 5 of them.
+    assert!((moments(&whole).1.sqrt() / 0.4 - 1.0).abs() < 0.15);
+    assert!(last(0.0).iter().all(|v| *v == 0.0));
+}
+
 #[test]
 fn published_severities() {
     assert_eq!(
