@@ -242,24 +242,26 @@ fn recordings_of_several_sessions_go_into_one_fit_and_latencies_that_nothing_rea
 #[test]
 fn stimuli_are_found_by_the_names_of_their_files() {
     let project = Project::with_presets();
+    let indices: Vec<u32> = (0..50).collect();
     project.write(
         "p.yaml",
-        r#"
+        &r#"
 name: named
 stages:
   digits:
-    dataset: { use: dataset/digits, limit_per_class: 5, side: 16, validation: 0, test: 0 }
+    dataset: { use: dataset/digits, limit_per_class: 10, side: 16 }
   cordsnet:
     train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 4, epochs: 1, batch: 16 }
   activity:
-    record: { model: cordsnet, data: digits, split: train, images: 50, areas: [1], times: [30, 40] }
+    record: { model: cordsnet, data: digits, indices: INDICES, areas: [1], times: [30, 40] }
   names:
     command: { run: [cp, "{files.0}", files.csv], files: [files.csv], outputs: { files: { path: files.csv, type: table } } }
   neural:
     recordings: { path: r.csv }
   fit:
     predictivity: { activity: [activity], recordings: neural, files: names/files, components: 2, splits: 2 }
-"#,
+"#
+        .replace("INDICES", &format!("{indices:?}")),
     );
     let names: Vec<String> = (1..=50).map(|i| format!("im{i}.png")).collect();
     let mut sorted = names.clone();
