@@ -8,6 +8,7 @@ use super::DataError;
 use super::decode::{Pixels, decode, is_image, other_picture};
 use super::labels::{self, Row};
 use super::source::{Entry, Opened, Part, Reader, Requirement, file_name};
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,9 @@ struct Lister<'a> {
     table: Option<&'a Path>,
     tables: Vec<PathBuf>,
     problems: Vec<DataError>,
-    passed_over: Vec<PathBuf>,
+    passed_over: BTreeSet<PathBuf>,
+    /// Files and folders that a problem was noted of: folders are looked at more than once.
+    bad: BTreeSet<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -98,7 +101,8 @@ pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataE
         table,
         tables: Vec::new(),
         problems: Vec::new(),
-        passed_over: Vec::new(),
+        passed_over: BTreeSet::new(),
+        bad: BTreeSet::new(),
         notes: Vec::new(),
     };
     let (classes, mut images) = lister.parts(folder)?;
@@ -106,7 +110,6 @@ pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataE
         return Err(error);
     }
     if !lister.passed_over.is_empty() {
-        lister.passed_over.sort();
         let names: Vec<String> = lister
             .passed_over
             .iter()
@@ -145,9 +148,10 @@ impl Lister<'_> {
     fn parts(&mut self, folder: &Path) -> Result<Labelled, DataError> {
         let training = folder.join("train");
         // A class folder holds files only, so a `train` that has folders is a part and not a class of that name.
-        let is_part = training.is_dir() && (!self.sorted(&training)?.0.is_empty() || self.has_table(folder, &training));
+        let is_part = training.is_dir() && (!self.sorted(&training)?.0.is_empty() || self.has_table(&training));
         self.passed_over.clear();
         self.problems.clear();
+        self.bad.clear();
         if !is_part {
             let layout = self.layout(folder)?;
             return Ok(self.label(folder, vec![(Part::Train, folder.to_owned(), layout)]));
@@ -181,7 +185,7 @@ impl Lister<'_> {
     }
 
     /// Whether a table of labels lies in a part's folder, or one was named.
-    fn has_table(&self, _: &Path, part: &Path) -> bool {
+    fn has_table(&self, part: &Path) -> bool {
         let tables = || {
             fs_err::read_dir(part)
                 .ok()?
@@ -272,9 +276,18 @@ impl Lister<'_> {
 
     fn layout(&mut self, root: &Path) -> Result<Layout, DataError> {
         let (folders, files) = self.sorted(root)?;
-        // Images beside class folders are of no class: as ever, they are left alone, but now with a note.
         let flat = match folders.as_slice() {
             [] => Some(files.clone()),
+            // A table that was named tells the classes of images in whatever folders.
+            some if self.table.is_some() => {
+                let mut images = files.clone();
+                for folder in some {
+                    let (nested, inside) = self.sorted(folder)?;
+                    self.problems.extend(nested.into_iter().map(a_folder));
+                    images.extend(inside);
+                }
+                Some(images)
+            }
             [only] => {
                 let (nested, inside) = self.sorted(only)?;
                 (files.is_empty() && nested.is_empty() && !inside.is_empty()).then_some(inside)
@@ -292,7 +305,15 @@ impl Lister<'_> {
         if folders.is_empty() {
             return Ok(Layout::Empty);
         }
-        self.passed_over.extend(files);
+        if !files.is_empty() {
+            let names: Vec<String> = files.iter().map(|file| name_within(root, file)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            self.notes.push(format!(
+                "passed over {} images beside the class folders: {}",
+                names.len(),
+                labels::some(&names)
+            ));
+        }
         let mut classes = Vec::new();
         for folder in folders {
             let class = file_name(Path::new(folder.file_name().unwrap_or_default()));
@@ -319,14 +340,18 @@ impl Lister<'_> {
     /// What a table says of images below `root`: the one that was named, or the only one that lies there and is about images.
     fn labelled(&mut self, root: &Path, images: &[PathBuf]) -> Result<Option<Vec<(PathBuf, Row)>>, DataError> {
         let names: Vec<String> = images.iter().map(|image| name_within(root, image)).collect();
-        let known = |text: &str| {
-            names
-                .iter()
-                .any(|name| name.rsplit('/').next() == text.rsplit('/').next())
-        };
+        let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let mut bases: HashSet<String> = names.iter().map(|name| base(name)).collect();
+        let images_alone = bases.clone();
+        let is_image = |text: &str| images_alone.contains(text.rsplit('/').next().unwrap_or(text));
+        // A table may name images without their extensions.
+        for name in &names {
+            let base = base(name);
+            bases.extend(base.rsplit_once('.').map(|(stem, _)| stem.to_owned()));
+        }
         let mut found = Vec::new();
         if let Some(table) = self.table {
-            let rows = labels::read(table, &known)?.ok_or_else(|| {
+            let rows = labels::read(table, &is_image)?.ok_or_else(|| {
                 let what = "no column for the image's file (`file`) and none for its class (`class`) in the first line";
                 DataError::labels(table, None, what)
             })?;
@@ -344,10 +369,10 @@ impl Lister<'_> {
             }
             tables.sort();
             for table in tables {
-                if let Some(rows) = labels::read(&table, &known)?
+                if let Some(rows) = labels::read(&table, &is_image)?
                     && rows
                         .iter()
-                        .any(|row| known(&row.file) || known_without_extension(&names, &row.file))
+                        .any(|row| bases.contains(row.file.rsplit('/').next().unwrap_or(&row.file)))
                 {
                     found.push((table, rows));
                 }
@@ -362,7 +387,7 @@ impl Lister<'_> {
                     self.notes
                         .push(format!("{unknown} rows of {table} name images that are not there"));
                 }
-                self.passed_over.retain(|path| path != table);
+                self.passed_over.remove(table);
                 self.tables.push(table.clone());
                 Ok(Some(images.iter().cloned().zip(rows).collect()))
             }
@@ -387,28 +412,26 @@ impl Lister<'_> {
             if name.as_encoded_bytes().starts_with(b".") || name == "Thumbs.db" {
                 continue;
             }
-            let problem = |found: &str| DataError::NotAnImage {
-                file: path.clone(),
-                found: found.to_owned(),
-            };
             // Follows links: data sets are often trees of links.
             let mut kind = entry.file_type()?;
             if kind.is_symlink() {
                 match fs_err::metadata(&path) {
                     Ok(metadata) => kind = metadata.file_type(),
                     Err(_) => {
-                        self.note_problem(problem("it is a link that leads nowhere"));
+                        self.note_problem(&path, "it is a link that leads nowhere");
                         continue;
                     }
                 }
             }
             if kind.is_dir() {
                 match OTHER_FOLDERS.contains(&name.to_string_lossy().as_ref()) {
-                    true => self.pass_over(path),
+                    true => {
+                        self.passed_over.insert(path);
+                    }
                     false => folders.push(path),
                 }
             } else if !kind.is_file() {
-                self.note_problem(problem("it is no regular file"));
+                self.note_problem(&path, "it is no regular file");
             } else if has_image_extension(&path) {
                 files.push(path);
             } else {
@@ -416,8 +439,10 @@ impl Lister<'_> {
                 fs_err::File::open(&path)?.take(16).read_to_end(&mut head)?;
                 match other_picture(&head) {
                     _ if is_image(&head) => files.push(path),
-                    Some(kind) => self.note_problem(problem(&format!("it is {kind}"))),
-                    None => self.pass_over(path),
+                    Some(kind) => self.note_problem(&path, &format!("it is {kind}")),
+                    None => {
+                        self.passed_over.insert(path);
+                    }
                 }
             }
         }
@@ -426,17 +451,13 @@ impl Lister<'_> {
         Ok((folders, files))
     }
 
-    /// Folders are looked at more than once.
-    fn pass_over(&mut self, path: PathBuf) {
-        if !self.passed_over.contains(&path) {
-            self.passed_over.push(path);
-        }
-    }
-
-    fn note_problem(&mut self, problem: DataError) {
-        let text = problem.to_string();
-        if !self.problems.iter().any(|known| known.to_string() == text) {
-            self.problems.push(problem);
+    /// Once for every file, however often it is met.
+    fn note_problem(&mut self, path: &Path, found: &str) {
+        if self.bad.insert(path.to_owned()) {
+            self.problems.push(DataError::NotAnImage {
+                file: path.to_owned(),
+                found: found.to_owned(),
+            });
         }
     }
 }
@@ -465,14 +486,4 @@ fn has_image_extension(path: &Path) -> bool {
             .iter()
             .any(|known| extension == *known)
     })
-}
-
-/// Whether a text is the name of an image but for its extension.
-fn known_without_extension(names: &[String], text: &str) -> bool {
-    let stem = |name: &str| {
-        let base = name.rsplit('/').next().unwrap_or(name);
-        base.rsplit_once('.')
-            .map_or(base.to_owned(), |(stem, _)| stem.to_owned())
-    };
-    names.iter().any(|name| stem(name) == text)
 }

@@ -82,8 +82,11 @@ pub fn import_with_notes(path: &Path, options: &ImportOptions) -> Result<Importe
     Ok(Imported { model, notes })
 }
 
+/// New name, and name in the file.
+type Renamed = (String, String);
+
 /// The network's entries as (new name, name in the file), and what is said about the others.
-fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<(String, String)>, Vec<String>), ExchangeError> {
+fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<String>), ExchangeError> {
     let names: Vec<(String, String)> = (file.names().into_iter())
         .map(|stored| (unwrapped(&stored), stored))
         .collect();
