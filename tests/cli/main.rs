@@ -14,6 +14,7 @@ mod exchange;
 mod faults_neural;
 mod faults_noise;
 mod faults_images;
+mod faults_neural;
 mod golden;
 mod harness;
 mod history;
