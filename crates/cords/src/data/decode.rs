@@ -103,6 +103,13 @@ fn decode_png(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     };
     let pixels = number(16).unwrap_or(0).saturating_mul(number(20).unwrap_or(0));
     check_room(file, pixels.saturating_mul(16))?;
+    // The decoder takes palettes of any length, and panics at those that are not whole.
+    if let Some(length) = palette_length(bytes)
+        && (length == 0 || length > 768 || !length.is_multiple_of(3))
+    {
+        let what = format!("damaged PNG (a palette of {length} bytes; it must be 3 for each of 1 to 256 colours)");
+        return Err(DataError::damaged(file, bytes.len() as u64, what));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
     let mut limits = Limits::default();
     // What stands beside the pixels in the file may unpack to so much; the pixels were looked at.
@@ -131,6 +138,21 @@ fn decode_png(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
         channels,
         data,
     })
+}
+
+/// Bytes of a PNG's palette.
+fn palette_length(bytes: &[u8]) -> Option<usize> {
+    let mut at = PNG.len();
+    loop {
+        let head = bytes.get(at..at + 8)?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        match &head[4..] {
+            b"PLTE" => return Some(length),
+            b"IDAT" => return None,
+            // Length, name and checksum stand around a chunk.
+            _ => at = at.checked_add(length)?.checked_add(12)?,
+        }
+    }
 }
 
 fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
