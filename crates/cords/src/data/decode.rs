@@ -174,9 +174,19 @@ fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     let samples = frame.width as u64 * frame.height as u64 * frame.components.len() as u64;
     // Coefficients of 2 bytes, samples and the result.
     check_room(file, 4 * samples)?;
-    if frame.needs_other_decoder() {
-        return decode_scans(file, bytes, &frame);
+    if frame.has_several_scans() {
+        // The usual decoder gives noise without an error where colour is subsampled down the columns (its issue 448), and
+        // refuses some that are sound; those that it reads rightly stay as they were.
+        let usual = (!frame.subsampled_down()).then(|| guarded(file, || decode_usual(file, bytes)));
+        return match usual {
+            Some(Ok(pixels)) => Ok(pixels),
+            _ => decode_scans(file, bytes, &frame),
+        };
     }
+    decode_usual(file, bytes)
+}
+
+fn decode_usual(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     let damaged = |error: zune_jpeg::errors::DecodeErrors| {
         DataError::damaged(file, bytes.len() as u64, format!("damaged JPEG ({error:?})"))
     };
@@ -210,8 +220,7 @@ fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     })
 }
 
-/// Sequential JPEGs whose components come in scans of their own and whose colour is subsampled down the columns: the usual
-/// decoder gives noise for them without an error (its issue 448).
+/// Sequential JPEGs whose components come in scans of their own.
 fn decode_scans(file: &Path, bytes: &[u8], frame: &Frame) -> Result<Pixels, DataError> {
     let damaged =
         |error: jpeg_decoder::Error| DataError::damaged(file, bytes.len() as u64, format!("damaged JPEG ({error})"));
@@ -317,10 +326,14 @@ impl Frame {
         }
     }
 
-    fn needs_other_decoder(&self) -> bool {
-        self.kind <= 1
-            && self.first_scan < self.components.len()
-            && self.components.iter().any(|factor| *factor != self.components[0])
+    /// Whether a sequential frame's components come in scans of their own.
+    fn has_several_scans(&self) -> bool {
+        self.kind <= 1 && self.first_scan < self.components.len()
+    }
+
+    /// Whether components differ in how many rows they have.
+    fn subsampled_down(&self) -> bool {
+        self.components.iter().any(|factor| *factor != self.components[0])
     }
 }
 
