@@ -175,13 +175,7 @@ fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     // Coefficients of 2 bytes, samples and the result.
     check_room(file, 4 * samples)?;
     if frame.has_several_scans() {
-        // The usual decoder gives noise without an error where colour is subsampled down the columns (its issue 448), and
-        // refuses some that are sound; those that it reads rightly stay as they were.
-        let usual = (!frame.subsampled_down()).then(|| guarded(file, || decode_usual(file, bytes)));
-        return match usual {
-            Some(Ok(pixels)) => Ok(pixels),
-            _ => decode_scans(file, bytes, &frame),
-        };
+        return decode_scans(file, bytes, &frame);
     }
     decode_usual(file, bytes)
 }
@@ -220,7 +214,9 @@ fn decode_usual(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     })
 }
 
-/// Sequential JPEGs whose components come in scans of their own.
+/// Sequential JPEGs whose components come in scans of their own. Of these the usual decoder gives noise without an error where
+/// colour is subsampled down the columns (its issue 448) or restart intervals count the blocks of one component, and refuses
+/// others that are sound.
 fn decode_scans(file: &Path, bytes: &[u8], frame: &Frame) -> Result<Pixels, DataError> {
     let damaged =
         |error: jpeg_decoder::Error| DataError::damaged(file, bytes.len() as u64, format!("damaged JPEG ({error})"));
@@ -329,11 +325,6 @@ impl Frame {
     /// Whether a sequential frame's components come in scans of their own.
     fn has_several_scans(&self) -> bool {
         self.kind <= 1 && self.first_scan < self.components.len()
-    }
-
-    /// Whether components differ in how many rows they have.
-    fn subsampled_down(&self) -> bool {
-        self.components.iter().any(|factor| *factor != self.components[0])
     }
 }
 
