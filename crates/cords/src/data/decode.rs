@@ -171,7 +171,7 @@ fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
             what,
         });
     }
-    let samples = frame.width as u64 * frame.height as u64 * frame.components.len() as u64;
+    let samples = frame.width as u64 * frame.height as u64 * frame.components as u64;
     // Coefficients of 2 bytes, samples and the result.
     check_room(file, 4 * samples)?;
     if frame.has_several_scans() {
@@ -264,8 +264,7 @@ struct Frame {
     precision: u8,
     width: usize,
     height: usize,
-    /// Vertical sampling factor of each component.
-    components: Vec<u8>,
+    components: usize,
     /// Components in the first scan.
     first_scan: usize,
 }
@@ -281,13 +280,13 @@ impl Frame {
                     let [precision, h1, h0, w1, w0, count, rest @ ..] = body else {
                         return None;
                     };
-                    let components = rest.chunks_exact(3).take(usize::from(*count));
+                    let components = rest.chunks_exact(3).take(usize::from(*count)).count();
                     frame = Some(Self {
                         kind: marker & 0x0F,
                         precision: *precision,
                         width: usize::from(u16::from_be_bytes([*w1, *w0])),
                         height: usize::from(u16::from_be_bytes([*h1, *h0])),
-                        components: components.map(|component| component[1] & 0x0F).collect(),
+                        components,
                         first_scan: 0,
                     });
                 }
@@ -315,16 +314,14 @@ impl Frame {
                 "a JPEG of {} x {} pixels (sides up to {LARGEST} are read)",
                 self.width, self.height
             )),
-            _ if !matches!(self.components.len(), 1 | 3 | 4) => {
-                Some(format!("a JPEG of {} components", self.components.len()))
-            }
+            _ if !matches!(self.components, 1 | 3 | 4) => Some(format!("a JPEG of {} components", self.components)),
             _ => None,
         }
     }
 
     /// Whether a sequential frame's components come in scans of their own.
     fn has_several_scans(&self) -> bool {
-        self.kind <= 1 && self.first_scan < self.components.len()
+        self.kind <= 1 && self.first_scan < self.components
     }
 }
 
