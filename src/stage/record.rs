@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::picture::{Curve, Curves};
 use super::{
-    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, StageError, Update, Violation, model_name,
+    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, StageError, Update, Violation,
+    model_name,
 };
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
