@@ -27,10 +27,10 @@ fn png(level: impl Fn(usize) -> u8) -> Vec<u8> {
         let a = (a + u32::from(*byte)) % 65521;
         (a, (b + a) % 65521)
     });
-    data.extend((b << 16 | a).to_be_bytes());
+    data.extend(((b << 16) | a).to_be_bytes());
     let crc = |bytes: &[u8]| {
         !bytes.iter().fold(!0u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (crc & 1) * 0xEDB8_8320)
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ ((crc & 1) * 0xEDB8_8320))
         })
     };
     let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
