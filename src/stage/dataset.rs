@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, prepare};
+use cords::data::{
+    DataError, Emnist, ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, Summary, file_name, prepare,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Update, Violation};
-use crate::table::{DType, TableSchema, TableWriter, Value};
+use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Dataset;
 
@@ -21,11 +23,24 @@ enum SourceName {
     Mnist,
     /// Fashion-MNIST as IDX files, .gz or not
     FashionMnist,
-    /// CIFAR-10, binary version
+    /// EMNIST's 47 classes of equal size, IDX files
+    EmnistBalanced,
+    /// EMNIST's 62 classes: digits, capital and small letters
+    EmnistByclass,
+    /// EMNIST's 47 classes in which letters that look alike are one
+    EmnistBymerge,
+    /// EMNIST's 10 digits
+    EmnistDigits,
+    /// EMNIST's 26 letters
+    EmnistLetters,
+    /// EMNIST's digits in MNIST's numbers
+    EmnistMnist,
+    /// CIFAR-10, binary or Python version
     Cifar10,
-    /// CIFAR-100, binary version, fine labels
+    /// CIFAR-100, binary or Python version, fine labels
     Cifar100,
-    /// JPEG and PNG files, one sub-folder a class; train/ and val/ (or test/) above them give the splits
+    /// JPEG and PNG files, one sub-folder a class; train/ and val/ (or test/) above them give the splits. Without class
+    /// folders a table beside the images gives the classes
     ImageFolder,
 }
 
@@ -49,6 +64,11 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("x-path" = true))]
     path: Option<String>,
+    /// Table of the images' classes for an image folder without class folders: CSV with the columns `file` and `class`, and
+    /// `split` (train, validation, test) if need be. A table that lies beside the images is found without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-path" = true))]
+    labels: Option<String>,
     /// Height and width of the prepared images.
     #[serde(default = "default_side")]
     #[schemars(range(min = 8, max = 1024), extend("x-unit" = "px"))]
@@ -95,7 +115,8 @@ impl SourceName {
     fn channels(self) -> usize {
         match self {
             Self::Digits | Self::Mnist | Self::FashionMnist => 1,
-            Self::Cifar10 | Self::Cifar100 | Self::ImageFolder => 3,
+            _ if self.emnist().is_some() => 1,
+            _ => 3,
         }
     }
 
@@ -104,9 +125,23 @@ impl SourceName {
             Self::Digits => "data/digits",
             Self::Mnist => "data/mnist",
             Self::FashionMnist => "data/fashion_mnist",
+            _ if self.emnist().is_some() => "data/emnist",
             Self::Cifar10 => "data/cifar10",
             Self::Cifar100 => "data/cifar100",
-            Self::ImageFolder => "data/image_folder",
+            _ => "data/image_folder",
+        }
+    }
+
+    /// The division of EMNIST that it names.
+    fn emnist(self) -> Option<Emnist> {
+        match self {
+            Self::EmnistBalanced => Some(Emnist::Balanced),
+            Self::EmnistByclass => Some(Emnist::Byclass),
+            Self::EmnistBymerge => Some(Emnist::Bymerge),
+            Self::EmnistDigits => Some(Emnist::Digits),
+            Self::EmnistLetters => Some(Emnist::Letters),
+            Self::EmnistMnist => Some(Emnist::Mnist),
+            _ => None,
         }
     }
 
@@ -117,11 +152,16 @@ impl SourceName {
                 "MNIST: four IDX files, as distributed by Y. LeCun and many mirrors (train-images-idx3-ubyte.gz …)"
             }
             Self::FashionMnist => "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …)",
-            Self::Cifar10 => "CIFAR-10: cifar-10-binary.tar.gz from A. Krizhevsky's page, as it is or unpacked",
-            Self::Cifar100 => "CIFAR-100: cifar-100-binary.tar.gz from A. Krizhevsky's page, as it is or unpacked",
-            Self::ImageFolder => {
-                "one folder a class, below train/ and val/ if the data set is divided (ImageNet: train/n01440764/…)"
+            _ if self.emnist().is_some() => {
+                "EMNIST: four IDX files of one division, as NIST distributes them (emnist-letters-train-images-idx3-ubyte.gz …)"
             }
+            Self::Cifar10 => {
+                "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or unpacked"
+            }
+            Self::Cifar100 => {
+                "CIFAR-100: cifar-100-binary.tar.gz or cifar-100-python.tar.gz from A. Krizhevsky's page, as it is or unpacked"
+            }
+            _ => "one folder a class, below train/ and val/ if the data set is divided (ImageNet: train/n01440764/…)",
         }
     }
 }
@@ -133,14 +173,36 @@ impl Params {
 
     fn source(&self, root: &Path) -> Source {
         let path = self.folder(root);
+        if let Some(division) = self.source.emnist() {
+            return Source::Emnist { path, division };
+        }
+        if let Some(labels) = &self.labels {
+            let labels = root.join(labels);
+            return Source::LabelledImages { path, labels };
+        }
         match self.source {
             SourceName::Digits => Source::Digits,
             SourceName::Mnist => Source::Mnist { path },
             SourceName::FashionMnist => Source::FashionMnist { path },
             SourceName::Cifar10 => Source::Cifar10 { path },
             SourceName::Cifar100 => Source::Cifar100 { path },
-            SourceName::ImageFolder => Source::ImageFolder { path },
+            _ => Source::ImageFolder { path },
         }
+    }
+}
+
+/// Options under the names that they have as parameters.
+fn by_parameter(error: DataError) -> DataError {
+    match error {
+        DataError::Option { option, what } => DataError::Option {
+            option: match option {
+                "validation_fraction" => "validation",
+                "test_fraction" => "test",
+                other => other,
+            },
+            what,
+        },
+        other => other,
     }
 }
 
@@ -154,12 +216,18 @@ impl Kind for Dataset {
     const NAME: &'static str = "dataset";
     const SUMMARY: &'static str =
         "prepare images, labels and splits: digits, MNIST, Fashion-MNIST, CIFAR, folders of JPEG and PNG";
-    const CODE_VERSION: u32 = 1;
+    const CODE_VERSION: u32 = 2;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
         if params.channels == Some(2) {
             found.push(Violation::new("channels", "channels must be 1 or 3"));
+        }
+        if params.labels.is_some() && params.source != SourceName::ImageFolder {
+            found.push(Violation::new(
+                "labels",
+                "only an `image_folder` takes a table of labels",
+            ));
         }
         if params.resize.is_some_and(|r| r < params.side) {
             found.push(Violation::new("resize", "resize must not be smaller than side"));
@@ -180,6 +248,7 @@ impl Kind for Dataset {
         vec![
             Output::new("images", Artifact::Dataset),
             Output::new("counts", Artifact::Table),
+            Output::new("files", Artifact::Table),
         ]
     }
 
@@ -207,11 +276,11 @@ impl Kind for Dataset {
                 files: paths
                     .into_iter()
                     .map(|path| ExternalFile {
-                        slot: path
-                            .strip_prefix(&folder)
-                            .unwrap_or(&path)
-                            .to_string_lossy()
-                            .into_owned(),
+                        // Never a path of this machine, also where a table of labels lies elsewhere.
+                        slot: match path.strip_prefix(&folder) {
+                            Ok(within) => file_name(within),
+                            Err(_) => "labels".to_owned(),
+                        },
                         path,
                     })
                     .collect(),
@@ -257,7 +326,11 @@ impl Kind for Dataset {
                 figures: Vec::new(),
                 milestone: done == total,
             });
-        })?;
+        })
+        .map_err(by_parameter)?;
+        for note in &summary.notes {
+            context.note(note);
+        }
         // Opening it as later stages will is the last check of what was written.
         let set = ImageSet::open(&folder)?;
         let mut table = TableWriter::new(
@@ -283,6 +356,42 @@ impl Kind for Dataset {
             return Err(StageError::new("no training images are left")
                 .hint("use smaller fractions for validation and test, or a larger limit"));
         }
-        context.write_table("counts", &table.finish()?)
+        context.write_table("counts", &table.finish()?)?;
+        context.write_table("files", &files_table(&set, &summary)?)
     }
+}
+
+/// Which image of the set comes from which file.
+fn files_table(set: &ImageSet, summary: &Summary) -> Result<Table, TableError> {
+    let mut splits = vec![None; set.len()];
+    for (split, name) in [
+        (Split::Train, "train"),
+        (Split::Validation, "validation"),
+        (Split::Test, "test"),
+    ] {
+        for image in set.split(split) {
+            splits[*image as usize] = Some(name);
+        }
+    }
+    let mut table = TableWriter::new(
+        TableSchema::new("files", "The image set's images in order")
+            .key("index", DType::Int, "Index of the image in the set, from 0")
+            .value(
+                "file",
+                DType::Text,
+                "Its file below the source's folder; FILE[N] for image N, from 0, of a file that holds many",
+            )
+            .value("class", DType::Text, "Name of its class")
+            .value("split", DType::Text, "train, validation or test")
+            .allow_missing(),
+    )?;
+    for (image, (file, split)) in summary.files.iter().zip(splits).enumerate() {
+        table.push_row([
+            Value::Int(image as i64),
+            Value::Text(file.clone()),
+            Value::Text(set.classes()[set.label(image) as usize].clone()),
+            split.map_or(Value::Null, |split| Value::Text(split.to_owned())),
+        ])?;
+    }
+    table.finish()
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cords::exchange::{ExchangeError, ImportOptions, import};
+use cords::exchange::{ExchangeError, ImportOptions, Imported, import_with_notes};
 use cords::net::{Euler, ModelInfo, Parameters, Presentation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,12 @@ pub(super) struct Import;
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// The file, relative to the project's folder: a `state_dict()` under the published names as `torch.save` writes it
-    /// (.pth), or .safetensors. Number of areas, channels and classes come from its shapes.
+    /// (.pth), or .safetensors; a checkpoint that holds one beside other things will do. Number of areas, channels and classes come from its shapes.
     #[schemars(extend("x-path" = true))]
     path: String,
+    /// What stands before the network's names where the file holds several networks, such as `model_ema`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
     /// Side of the images; four times that of the first area's `conv_bias` if not given. Needed for a CNN.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65536), extend("x-unit" = "px"))]
@@ -73,6 +76,7 @@ impl Params {
         let single = |values: &Option<Vec<f64>>| values.iter().flatten().map(|v| *v as f32).collect();
         ImportOptions {
             image_side: self.side,
+            prefix: self.prefix.clone(),
             euler: Euler {
                 dt_ms: self.dt,
                 tau_ms: self.tau.clone(),
@@ -141,7 +145,10 @@ impl Kind for Import {
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
-        let model = import(&params.file(&context.root), &params.options())?;
+        let Imported { model, notes } = import_with_notes(&params.file(&context.root), &params.options())?;
+        for note in notes {
+            context.note(note);
+        }
         let (channels, classes) = (model.architecture().in_channels, model.architecture().classes);
         let named = [
             ("mean", model.info().mean.len(), "channels", channels),
@@ -193,6 +200,7 @@ impl From<ExchangeError> for StageError {
                 ),
                 class: None,
             },
+            ExchangeError::Several { .. } => Self::from_error(&error).hint("give one of them as `prefix`"),
             ExchangeError::Side { .. } => Self::from_error(&error).hint("give `side` to the import stage"),
             _ => Self::from_error(&error),
         }

@@ -1,6 +1,6 @@
 //! `record`: activity of chosen areas and times for chosen images, and its summary.
 
-use cords::data::ImageSet;
+use cords::data::{ImageSet, Split};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::learn::Initialisation;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::picture::{Curve, Curves};
 use super::{
-    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, SplitName, StageError, Update,
-    Violation, model_name,
+    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, StageError, Update, Violation,
+    model_name,
 };
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
@@ -27,15 +27,16 @@ pub(super) struct Params {
     data: DatasetRef,
     /// Part of the dataset.
     #[serde(default)]
-    split: SplitName,
+    split: Part,
     /// Use the first this many images of the part; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-unit" = "images"))]
     images: Option<usize>,
-    /// Use these images, by their index in the dataset, instead of a part.
+    /// Use these images, by their index in the dataset (its table `files` has them), instead of a part. `"0..119"` stands
+    /// for all from 0 to 119.
     #[serde(default)]
     #[schemars(length(min = 1))]
-    indices: Option<Vec<u32>>,
+    indices: Option<Vec<Indices>>,
     /// Areas to record, from 0; all if not given.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -64,6 +65,70 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: Option<f64>,
+}
+
+/// A part of a dataset, or all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Part {
+    /// images that models learn from
+    Train,
+    /// images that training watches
+    Validation,
+    /// images that nothing has seen
+    #[default]
+    Test,
+    /// every image, in order of index
+    All,
+}
+
+/// One image or a range of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Indices {
+    One(u32),
+    /// First and last, `0..119`.
+    Range(String),
+}
+
+impl Indices {
+    /// First and last image.
+    fn bounds(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::One(index) => Some((*index, *index)),
+            Self::Range(text) => {
+                let (first, last) = text.split_once("..")?;
+                let last = last.strip_prefix('=').unwrap_or(last);
+                let bounds = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+                (bounds.0 <= bounds.1).then_some(bounds)
+            }
+        }
+    }
+}
+
+/// The images that are recorded.
+fn chosen(params: &Params, set: &ImageSet) -> Result<Vec<u32>, StageError> {
+    let Some(indices) = &params.indices else {
+        let part: Vec<u32> = match params.split {
+            Part::Train => set.split(Split::Train).to_vec(),
+            Part::Validation => set.split(Split::Validation).to_vec(),
+            Part::Test => set.split(Split::Test).to_vec(),
+            Part::All => (0..set.len() as u32).collect(),
+        };
+        return Ok(part[..params.images.unwrap_or(part.len()).min(part.len())].to_vec());
+    };
+    let mut images = Vec::new();
+    for (first, last) in indices.iter().filter_map(Indices::bounds) {
+        // Before the range is written out: it may be as long as there are numbers.
+        if last as usize >= set.len() {
+            return Err(
+                StageError::new(format!("`indices`: image {last} of a dataset of {}", set.len()))
+                    .hint("the dataset's table `files` lists its images"),
+            );
+        }
+        images.extend(first..=last);
+    }
+    Ok(images)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -107,6 +172,13 @@ impl Kind for Record {
         if params.images.is_some() && params.indices.is_some() {
             found.push(Violation::new("indices", "give `images` or `indices`, not both"));
         }
+        let wrong = params.indices.iter().flatten().find(|range| range.bounds().is_none());
+        if let Some(Indices::Range(text)) = wrong {
+            found.push(Violation::new(
+                "indices",
+                format!("`{text}` is no range of images: write `0..119` for all from 0 to 119"),
+            ));
+        }
         if params
             .areas
             .iter()
@@ -145,13 +217,8 @@ impl Kind for Record {
             model = untrained(model, seed);
         }
         let set = ImageSet::open(context.input(&params.data.0)?)?;
-        let indices = match &params.indices {
-            Some(indices) => indices.as_slice(),
-            None => {
-                let part = set.split(params.split.into());
-                &part[..params.images.unwrap_or(part.len()).min(part.len())]
-            }
-        };
+        let indices = chosen(params, &set)?;
+        let indices = indices.as_slice();
         let options = options(params, &model);
         let path = context.output("activity")?.join("activity.safetensors");
         let name = model_name(&model);

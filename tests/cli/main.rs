@@ -12,6 +12,8 @@ mod diff;
 mod end_to_end;
 mod exchange;
 mod faults_dynamics;
+mod faults_images;
+mod faults_neural;
 mod faults_neural;
 mod faults_noise;
 mod golden;

@@ -588,3 +588,183 @@ fn writer_refuses_what_does_not_fit() {
     assert_eq!((set.mean(), set.std()), (&[0.5f32][..], &[0.5f32][..]));
     assert!(start().finish(&split(&[], &[]), None, "", "").is_err());
 }
+
+#[test]
+fn gzip_filled_up_with_zeros_reads_and_rubbish_does_not() {
+    let dir = files::temp();
+    files::mnist(dir.path());
+    let (plain, set, _out) = run(&mnist(dir.path())).expect("sound files");
+    let name = "train-images-idx3-ubyte.gz";
+    let whole = fs_err::read(dir.path().join(name)).expect("there");
+    files::put(dir.path(), name, &[whole.clone(), vec![0; 512]].concat());
+    let (padded, again, _again) = run(&mnist(dir.path())).expect("padding is no content");
+    assert_eq!(plain, padded);
+    assert!((0..set.len()).all(|i| set.image(i) == again.image(i)));
+    // Two archives, one after the other, are one file.
+    let raw = files::idx_images(30, 6, 5);
+    let two = [files::gzip(&raw[..100]), files::gzip(&raw[100..])].concat();
+    files::put(dir.path(), name, &two);
+    assert_eq!(run(&mnist(dir.path())).expect("sound files").0, plain);
+    files::put(dir.path(), name, &[whole.clone(), b"rubbish".to_vec()].concat());
+    match error(&mnist(dir.path())) {
+        DataError::Damaged { offset, what, .. } => {
+            assert_eq!(offset, whole.len() as u64);
+            assert!(what.contains("7 bytes that are no gzip archive"), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn torchvisions_raw_folders_are_found() {
+    let raw = files::temp();
+    files::mnist(raw.path());
+    let plain = run(&mnist(raw.path())).expect("sound files").0;
+    for place in ["raw", "MNIST/raw"] {
+        let dir = files::temp();
+        files::mnist(&dir.path().join(place));
+        let found = run(&mnist(dir.path())).expect("sound files").0;
+        assert_eq!(found.classes, plain.classes);
+        assert_eq!(found.files[0], format!("{place}/train-images-idx3-ubyte.gz[0]"));
+        assert_eq!(found.files[31], format!("{place}/t10k-images-idx3-ubyte[1]"));
+    }
+}
+
+#[test]
+fn emnist_letters_are_named_and_upright() {
+    let dir = files::temp();
+    let labels = |n: u8| (0..n).map(|i| 1 + i % 26).collect::<Vec<_>>();
+    for (part, n) in [("train", 52u8), ("test", 26)] {
+        let name = |what: &str| format!("gzip/emnist-letters-{part}-{what}-ubyte.gz");
+        files::put(
+            dir.path(),
+            &name("images-idx3"),
+            &files::gzip(&files::idx_images(u32::from(n), 8, 8)),
+        );
+        files::put(
+            dir.path(),
+            &name("labels-idx1"),
+            &files::gzip(&files::idx_labels(&labels(n))),
+        );
+    }
+    let source = |division| Source::Emnist {
+        path: dir.path().to_owned(),
+        division,
+    };
+    let (summary, set, _out) = run(&config(source(Emnist::Letters), 8, 1)).expect("sound files");
+    assert_eq!(
+        (
+            set.classes().len(),
+            set.classes()[0].as_str(),
+            set.classes()[25].as_str()
+        ),
+        (26, "a", "z")
+    );
+    assert_eq!([set.label(0), set.label(25), set.label(26)], [0, 25, 0]);
+    assert_eq!(summary.files[52], "gzip/emnist-letters-test-images-idx3-ubyte.gz[0]");
+    // The file's levels are 0, 7, 14, ... down the first column.
+    let column: Vec<u8> = (0..8).map(|row| set.image(0)[row * 8]).collect();
+    assert_eq!(column, [0, 7, 14, 21, 28, 35, 42, 49]);
+    // Another division is not there.
+    assert!(matches!(
+        error(&config(source(Emnist::Balanced), 8, 1)),
+        DataError::Missing { .. }
+    ));
+}
+
+/// A batch of the Python version as Python 2 pickled it.
+fn cifar_pickle(labels_key: &str, labels: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut out = b"\x80\x02}q\x01(U".to_vec();
+    out.push(labels_key.len() as u8);
+    out.extend(labels_key.bytes());
+    out.extend(b"q\x02]q\x03(");
+    out.extend(labels.iter().flat_map(|label| [b'K', *label]));
+    out.extend(b"eU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07(K\x01M");
+    out.extend((labels.len() as u16).to_le_bytes());
+    out.extend(b"M\x00\x0c\x86cnumpy\ndtype\nq\x08U\x02u1K\x00K\x01\x87Rq\x09(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T");
+    out.extend((data.len() as u32).to_le_bytes());
+    out.extend(data);
+    out.extend(b"tbu.");
+    out
+}
+
+#[test]
+fn cifar_pickles_read_as_the_binary_version() {
+    let binary = files::temp();
+    files::cifar10(binary.path());
+    let python = files::temp();
+    let labels: Vec<u8> = (0..10).collect();
+    let names = [
+        "data_batch_1",
+        "data_batch_2",
+        "data_batch_3",
+        "data_batch_4",
+        "data_batch_5",
+        "test_batch",
+    ];
+    for name in names {
+        let records = fs_err::read(binary.path().join(format!("{name}.bin"))).expect("there");
+        let data: Vec<u8> = records.chunks(3073).flat_map(|record| record[1..].to_vec()).collect();
+        files::put(
+            python.path(),
+            &format!("cifar-10-batches-py/{name}"),
+            &cifar_pickle("labels", &labels, &data),
+        );
+    }
+    let of = |dir: &Path| config(Source::Cifar10 { path: dir.to_owned() }, 32, 3);
+    let (summary, one, _one) = run(&of(binary.path())).expect("sound files");
+    let (pickled, two, _two) = run(&of(python.path())).expect("sound files");
+    assert_eq!(summary.classes, pickled.classes);
+    assert_eq!(summary.mean, pickled.mean);
+    assert!((0..one.len()).all(|i| one.image(i) == two.image(i) && one.label(i) == two.label(i)));
+    assert_eq!(summary.files[59], "test_batch.bin[9]");
+    assert_eq!(pickled.files[10], "cifar-10-batches-py/data_batch_2[0]");
+    // Cut short, of other labels, or something else.
+    let path = "cifar-10-batches-py/test_batch";
+    let whole = fs_err::read(python.path().join(path)).expect("there");
+    files::put(python.path(), path, &whole[..whole.len() / 2]);
+    assert!(
+        error(&of(python.path()))
+            .to_string()
+            .contains("truncated, or no pickle")
+    );
+    files::put(python.path(), path, &cifar_pickle("labels", &[11], &[0; 3072]));
+    assert!(matches!(
+        error(&of(python.path())),
+        DataError::LabelOutOfRange { label: 11, max: 9, .. }
+    ));
+    files::put(python.path(), path, &cifar_pickle("labels", &[1, 2], &[0; 3072]));
+    assert!(error(&of(python.path())).to_string().contains("no array `data`"));
+    files::put(python.path(), path, b"\x80\x02cposix\nsystem\nU\x02ls\x85R.");
+    assert!(error(&of(python.path())).to_string().contains("no list of labels"));
+}
+
+/// A tar of a Mac or of GNU tar with extended headers, whose names end like the members' own.
+#[test]
+fn cifar_archives_with_extended_headers_read() {
+    let dir = files::temp();
+    files::cifar10(dir.path());
+    let mut archive = Vec::new();
+    for name in (1..=5)
+        .map(|i| format!("data_batch_{i}.bin"))
+        .chain(["test_batch.bin".to_owned()])
+    {
+        let bytes = fs_err::read(dir.path().join(&name)).expect("there");
+        let mut header = files::tar(&[(
+            &format!("PaxHeader/{name}"),
+            b"30 mtime=1700000000.123456789\n".to_vec(),
+        )]);
+        header[156] = b'x';
+        let member = files::tar(&[(&format!("cifar-10-batches-bin/{name}"), bytes)]);
+        // Each without the blocks that end an archive.
+        archive.extend_from_slice(&header[..header.len() - 1024]);
+        archive.extend_from_slice(&member[..member.len() - 1024]);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    let packed = files::temp();
+    files::put(packed.path(), "cifar-10-binary.tar.gz", &files::gzip(&archive));
+    let of = |dir: &Path| config(Source::Cifar10 { path: dir.to_owned() }, 32, 3);
+    let (plain, _, _plain) = run(&of(dir.path())).expect("sound files");
+    let (found, _, _found) = run(&of(packed.path())).expect("sound files");
+    assert_eq!((plain.classes, plain.mean), (found.classes, found.mean));
+}

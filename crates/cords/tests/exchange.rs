@@ -6,7 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use cords::Tensor;
-use cords::exchange::{ExchangeError, Format, ImportOptions, Misshapen, export, import, read, to_bytes};
+use cords::exchange::{
+    ExchangeError, Format, ImportOptions, Misshapen, export, import, import_with_notes, read, to_bytes,
+};
 use cords::learn::Initialisation;
 use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi};
 use support::Fixture;
@@ -17,6 +19,7 @@ fn options() -> ImportOptions {
         image_side: None,
         euler: Euler::published(),
         info: ModelInfo::default(),
+        prefix: None,
     }
 }
 
@@ -286,9 +289,13 @@ fn sizes_that_make_no_network_and_foreign_files_are_errors() {
     assert!(text(&path).contains("no weights of a CordsNet") && text(&path).contains("`layer1.0.conv1.weight`"));
     std::fs::write(&path, b"just text, long enough to be looked at").expect("written");
     assert!(text(&path).contains("neither a .pth (a zip archive) nor a .safetensors file"));
-    // The first pickle of PyTorch 0.1.10 to 1.5, and the archive before that.
+    // The archive of before PyTorch 0.1.10, and a stream of pickles that ends within its headers.
+    let mut tar = vec![0; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    std::fs::write(&path, tar).expect("written");
+    assert!(text(&path).contains("tar format of before PyTorch 0.1.10"));
     std::fs::write(&path, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.").expect("written");
-    assert!(text(&path).contains("format before PyTorch 1.6"));
+    assert!(text(&path).contains("its pickle is cut short"));
     let whole = to_bytes(&cordsnet(2), Format::Pth).expect("exported");
     for length in [4, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).expect("written");
@@ -343,13 +350,11 @@ fn a_pickle_that_asks_for_more_than_tensors_is_refused_by_name() {
             "`posix.system`",
         ),
         (
-            dict("X\x01\0\0\0bcnumpy._core.multiarray\n_reconstruct\n)R"),
-            "`numpy._core.multiarray._reconstruct`",
+            dict("X\x01\0\0\0bcbuiltins\neval\nX\x01\0\0\x001\u{85}R"),
+            "`builtins.eval`",
         ),
         (dict("X\x01\0\0\0bc__main__\nNet\n)\u{81}"), "`__main__.Net`"),
-        (dict("X\x05\0\0\0epochK\x07"), "`epoch` (int)"),
-        (dict("X\x04\0\0\0listX\x01\0\0\0x"), "`list` (str)"),
-        (dict("X\x01\0\0\0b(lp0\n"), "the pickle opcode 0x6c"),
+        (dict("X\x01\0\0\0b\u{82}\x01"), "the pickle opcode 0x82"),
     ];
     for (pickle, name) in cases {
         pth_file(&path, &pickle);
@@ -386,5 +391,166 @@ fn other_number_types() {
             _ => cords::exchange::Values::Float(vec![0.25]),
         };
         assert_eq!(read(&path).expect("read")[0].values, expected, "{dtype:?}");
+    }
+}
+
+/// A checkpoint's names, stored as safetensors.
+fn renamed(model: &Model, rename: impl Fn(&str) -> String) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("checkpoint");
+    safetensors_file(&path, model.parameters(), rename);
+    (folder, path)
+}
+
+#[test]
+fn checkpoints_as_people_have_them_give_the_same_weights() {
+    let model = cordsnet(2);
+    let same = |what: &str, rename: &dyn Fn(&str) -> String| {
+        let (_folder, path) = renamed(&model, rename);
+        assert_eq!(import(&path, &options()).expect(what), model, "{what}");
+    };
+    for prefix in [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model.",
+        "net._orig_mod.",
+        "state_dict.",
+        "state_dict.model.",
+        "model.module.",
+    ] {
+        same(prefix, &|name| format!("{prefix}{name}"));
+    }
+    same("a compiled submodule", &|name| name.replacen('.', "._orig_mod.", 1));
+    same("weight norm under its old names", &|name| {
+        name.replace(".parametrizations.weight.original0", ".weight_g")
+            .replace(".parametrizations.weight.original1", ".weight_v")
+    });
+}
+
+#[test]
+fn what_is_beside_the_network_is_passed_over_and_told() {
+    let model = cordsnet(2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("checkpoint");
+    let mut parameters = Parameters::new();
+    for (name, tensor) in model.parameters().iter() {
+        parameters.insert(format!("state_dict.model.{name}"), tensor.clone());
+        parameters.insert(format!("optimizer.state.model.{name}.exp_avg"), tensor.clone());
+    }
+    parameters.insert("best_acc1", Tensor::zeros(&[1]));
+    safetensors_file(&path, &parameters, str::to_owned);
+    let found = import_with_notes(&path, &options()).expect("imported");
+    assert_eq!(found.model, model);
+    let tensors = model.parameters().iter().count();
+    assert_eq!(
+        found.notes,
+        [
+            "the network stands below `state_dict.model`".to_owned(),
+            format!("passed over `best_acc1` (1 tensors), `optimizer` ({tensors} tensors)"),
+        ]
+    );
+    // Two networks: one must be named.
+    for (name, tensor) in model.parameters().iter() {
+        let mut other = tensor.clone();
+        other.data.iter_mut().for_each(|value| *value *= 0.5);
+        parameters.insert(format!("ema.{name}"), other);
+    }
+    safetensors_file(&path, &parameters, str::to_owned);
+    let error = import(&path, &options()).expect_err("two networks").to_string();
+    assert!(error.contains("2 networks, below `ema`, `state_dict.model`"), "{error}");
+    let named = |prefix: &str| ImportOptions {
+        prefix: Some(prefix.to_owned()),
+        ..options()
+    };
+    assert_eq!(import(&path, &named("state_dict.model")).expect("named"), model);
+    assert_ne!(import(&path, &named("ema.")).expect("named"), model);
+    assert!(matches!(
+        import(&path, &named("else")),
+        Err(ExchangeError::Several { .. })
+    ));
+}
+
+#[test]
+fn networks_whose_weight_norm_was_removed_have_the_same_weights() {
+    let mut model = cordsnet(2);
+    let parameters = match &mut model {
+        Model::CordsNet { parameters, .. } => parameters,
+        Model::Cnn { .. } => unreachable!("a CordsNet"),
+    };
+    // A silent channel: a row of zeros.
+    parameters
+        .get_mut("area_conv.0.parametrizations.weight.original0")
+        .expect("lengths")
+        .data[2] = 0.0;
+    let mut merged = Parameters::new();
+    for (name, tensor) in model.parameters().iter() {
+        if let Some(module) = name.strip_suffix(".parametrizations.weight.original1") {
+            let lengths = model
+                .parameters()
+                .iter()
+                .find(|(other, _)| *other == name.replace("original1", "original0"));
+            let lengths = lengths.expect("g beside v").1;
+            let mut weights = tensor.clone();
+            let row = weights.data.len() / weights.shape[0];
+            for (row, g) in weights.data.chunks_exact_mut(row).zip(&lengths.data) {
+                let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                row.iter_mut()
+                    .for_each(|v| *v = (f64::from(*v) * f64::from(*g) / norm) as f32);
+            }
+            merged.insert(format!("{module}.weight"), weights);
+        } else if !name.ends_with("original0") {
+            merged.insert(name, tensor.clone());
+        }
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("merged");
+    safetensors_file(&path, &merged, str::to_owned);
+    let found = import_with_notes(&path, &options()).expect("imported");
+    assert!(
+        found
+            .notes
+            .iter()
+            .any(|note| note.contains("7 weights without weight norm")),
+        "{:?}",
+        found.notes
+    );
+    // The same lengths, and directions that are those of before.
+    for (name, tensor) in model
+        .parameters()
+        .iter()
+        .filter(|(name, _)| name.ends_with("original0"))
+    {
+        let (_, again) = found
+            .model
+            .parameters()
+            .iter()
+            .find(|(other, _)| *other == name)
+            .expect("there");
+        for (a, b) in tensor.data.iter().zip(&again.data) {
+            assert!((a - b).abs() <= 1e-6 * a.abs(), "{name}: {a} {b}");
+        }
+    }
+}
+
+/// What PyTorch itself wrote: the format of before 1.6, and checkpoints of trainers. `fixtures/checkpoints/make.py` made them.
+#[test]
+fn files_of_torch_save_give_the_same_weights() {
+    let plain = import(&Fixture::path("checkpoints/plain.pth"), &options()).expect("a state_dict");
+    for name in ["legacy", "lightning", "example_imagenet"] {
+        let path = Fixture::path(&format!("checkpoints/{name}.pth"));
+        let found = import_with_notes(&path, &options()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(found.model, plain, "{name}");
+        let told = found.notes.iter().any(|note| note.contains("`epoch`"));
+        assert_eq!(told, name != "legacy", "{name}: {:?}", found.notes);
+    }
+    // Cut anywhere, it is an error.
+    let whole = std::fs::read(Fixture::path("checkpoints/legacy.pth")).expect("there");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("cut.pth");
+    for length in [20, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).expect("written");
+        assert!(import(&path, &options()).is_err(), "cut at {length}");
     }
 }

@@ -1,9 +1,11 @@
-//! CIFAR-10 and CIFAR-100, binary version: records of label bytes and 3 x 32 x 32 levels, from the unpacked files or
-//! straight from the .tar.gz. CIFAR-100 records have a coarse label first; the fine label is used.
+//! CIFAR-10 and CIFAR-100, from the unpacked files or straight from the .tar.gz. Binary version: records of label bytes and
+//! 3 x 32 x 32 levels. Python version: pickled dicts of an array of the same levels and a list of labels. CIFAR-100 has a
+//! coarse label too; the fine label is used.
 
 use super::DataError;
 use super::decode::Pixels;
-use super::source::{Entry, Opened, Part, Reader, Requirement, gunzip};
+use super::pickle::Pickle;
+use super::source::{Entry, Opened, Part, Reader, Requirement, file_name, gunzip, read_file};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -17,26 +19,36 @@ pub(crate) enum Variant {
     Cifar100,
 }
 
+/// How the files are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Binary,
+    Python,
+}
+
 impl Variant {
+    /// Names without `.bin`, under which the Python version has them.
     fn files(self) -> &'static [(Part, &'static str)] {
         match self {
             Self::Cifar10 => &[
-                (Part::Train, "data_batch_1.bin"),
-                (Part::Train, "data_batch_2.bin"),
-                (Part::Train, "data_batch_3.bin"),
-                (Part::Train, "data_batch_4.bin"),
-                (Part::Train, "data_batch_5.bin"),
-                (Part::Test, "test_batch.bin"),
+                (Part::Train, "data_batch_1"),
+                (Part::Train, "data_batch_2"),
+                (Part::Train, "data_batch_3"),
+                (Part::Train, "data_batch_4"),
+                (Part::Train, "data_batch_5"),
+                (Part::Test, "test_batch"),
             ],
-            Self::Cifar100 => &[(Part::Train, "train.bin"), (Part::Test, "test.bin")],
+            Self::Cifar100 => &[(Part::Train, "train"), (Part::Test, "test")],
         }
     }
 
     /// Name of the archive, and of the folder it unpacks to.
-    fn archive(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Cifar10 => ("cifar-10-binary.tar.gz", "cifar-10-batches-bin"),
-            Self::Cifar100 => ("cifar-100-binary.tar.gz", "cifar-100-binary"),
+    fn archive(self, version: Version) -> (&'static str, &'static str) {
+        match (self, version) {
+            (Self::Cifar10, Version::Binary) => ("cifar-10-binary.tar.gz", "cifar-10-batches-bin"),
+            (Self::Cifar10, Version::Python) => ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+            (Self::Cifar100, Version::Binary) => ("cifar-100-binary.tar.gz", "cifar-100-binary"),
+            (Self::Cifar100, Version::Python) => ("cifar-100-python.tar.gz", "cifar-100-python"),
         }
     }
 
@@ -55,29 +67,46 @@ impl Variant {
     }
 
     pub(crate) fn requirements(self, folder: &Path) -> Vec<Requirement> {
-        let (archive, unpacked) = self.archive();
-        let requirement = |(_, name): &(Part, &str)| Requirement {
-            what: format!("{name} of the binary version"),
-            alternatives: vec![
-                folder.join(name),
-                folder.join(unpacked).join(name),
-                folder.join(archive),
-            ],
+        let requirement = |(_, name): &(Part, &str)| {
+            let of = |version: Version| {
+                let (archive, unpacked) = self.archive(version);
+                let name = version.file(name);
+                let unpacked = folder.join(unpacked).join(&name);
+                // `train` and `test` alone are folders of another data set.
+                let bare = match (self, version) {
+                    (Self::Cifar100, Version::Python) if folder.join(&name).is_dir() => unpacked.clone(),
+                    _ => folder.join(&name),
+                };
+                [bare, unpacked, folder.join(archive)]
+            };
+            Requirement {
+                what: format!("{name}.bin of the binary version, or {name} of the Python version"),
+                alternatives: [of(Version::Binary), of(Version::Python)].concat(),
+            }
         };
         self.files().iter().map(requirement).collect()
     }
 }
 
+impl Version {
+    fn file(self, name: &str) -> String {
+        match self {
+            Self::Binary => format!("{name}.bin"),
+            Self::Python => name.to_owned(),
+        }
+    }
+}
+
 struct Cifar {
-    label_bytes: usize,
-    /// Records of all files.
-    records: Vec<u8>,
+    /// Levels of all images, channel by channel.
+    levels: Vec<u8>,
+    /// Name of each file and the number of images in it and in those before.
+    files: Vec<(String, usize)>,
 }
 
 impl Reader for Cifar {
     fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
-        let record = &self.records[i * (self.label_bytes + 3 * PLANE)..];
-        let planes = &record[self.label_bytes..][..3 * PLANE];
+        let planes = &self.levels[i * 3 * PLANE..][..3 * PLANE];
         let data = (0..PLANE)
             .flat_map(|at| [planes[at], planes[PLANE + at], planes[2 * PLANE + at]])
             .collect();
@@ -88,6 +117,12 @@ impl Reader for Cifar {
             data,
         })
     }
+
+    fn file(&self, i: usize) -> String {
+        let at = self.files.partition_point(|(_, end)| *end <= i);
+        let first = at.checked_sub(1).map_or(0, |before| self.files[before].1);
+        format!("{}[{}]", self.files[at].0, i - first)
+    }
 }
 
 pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError> {
@@ -96,47 +131,66 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
         .iter()
         .map(Requirement::locate)
         .collect::<Result<Vec<_>, _>>()?;
-    let archive_name = OsStr::new(variant.archive().0);
     let mut archive: Option<(PathBuf, Vec<u8>)> = None;
     let mut entries = Vec::new();
-    let mut records = Vec::new();
+    let mut levels = Vec::new();
+    let mut names = Vec::new();
+    let mut python = false;
     for ((part, name), file) in variant.files().iter().zip(&files) {
-        if file.file_name() == Some(archive_name) {
-            if archive.is_none() {
-                archive = Some((file.clone(), gunzip(file, &fs_err::read(file)?)?));
+        let archived = |version: Version| file.file_name() == Some(OsStr::new(variant.archive(version).0));
+        let version = if archived(Version::Python) || (file.extension().is_none() && !archived(Version::Binary)) {
+            Version::Python
+        } else {
+            Version::Binary
+        };
+        python |= version == Version::Python;
+        let member = version.file(name);
+        let (shown, own);
+        let bytes: &[u8] = if archived(version) {
+            if archive.as_ref().is_none_or(|(open, _)| open != file) {
+                archive = Some((file.clone(), gunzip(file, &read_file(file)?)?));
             }
             let (_, tar) = archive.as_ref().expect("opened just above");
-            let member = tar_member(file, tar, name)?;
-            append(&file.join(name), member, variant, *part, &mut entries, &mut records)?;
+            shown = file.join(&member);
+            tar_member(file, tar, &member)?
         } else {
-            append(file, &fs_err::read(file)?, variant, *part, &mut entries, &mut records)?;
-        }
+            shown = file.clone();
+            own = read_file(file)?;
+            &own
+        };
+        let images = match version {
+            Version::Binary => records(&shown, bytes, variant)?,
+            Version::Python => batch(&shown, bytes, variant)?,
+        };
+        entries.extend(images.labels.into_iter().map(|label| Entry { label, part: *part }));
+        levels.extend_from_slice(&images.levels);
+        names.push((file_name(shown.strip_prefix(folder).unwrap_or(&shown)), entries.len()));
     }
-    let name = match variant {
-        Variant::Cifar10 => "cifar10",
-        Variant::Cifar100 => "cifar100",
+    let (name, described) = match (variant, python) {
+        (Variant::Cifar10, false) => ("cifar10", "CIFAR-10, binary version"),
+        (Variant::Cifar10, true) => ("cifar10", "CIFAR-10, Python version"),
+        (Variant::Cifar100, false) => ("cifar100", "CIFAR-100, binary version, fine labels"),
+        (Variant::Cifar100, true) => ("cifar100", "CIFAR-100, Python version, fine labels"),
     };
     Ok(Opened {
         name,
         classes: variant.classes().iter().map(|class| (*class).to_owned()).collect(),
         attribution: "A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         entries,
-        reader: Box::new(Cifar {
-            label_bytes: variant.label_bytes(),
-            records,
-        }),
+        reader: Box::new(Cifar { levels, files: names }),
+        described,
+        notes: Vec::new(),
     })
 }
 
-/// Checks the records of one file and appends them.
-fn append(
-    file: &Path,
-    bytes: &[u8],
-    variant: Variant,
-    part: Part,
-    entries: &mut Vec<Entry>,
-    records: &mut Vec<u8>,
-) -> Result<(), DataError> {
+/// Labels and levels of one file.
+struct Images {
+    labels: Vec<u32>,
+    levels: Vec<u8>,
+}
+
+/// The records of a file of the binary version.
+fn records(file: &Path, bytes: &[u8], variant: Variant) -> Result<Images, DataError> {
     let record_len = variant.label_bytes() + 3 * PLANE;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record_len) {
         let what = format!(
@@ -149,23 +203,63 @@ fn append(
             what,
         ));
     }
+    let at = variant.label_bytes() - 1;
+    let mut images = Images {
+        labels: Vec::new(),
+        levels: Vec::with_capacity(bytes.len()),
+    };
     for (image, record) in bytes.chunks_exact(record_len).enumerate() {
-        let at = variant.label_bytes() - 1;
-        let (label, max) = (u32::from(record[at]), variant.classes().len() as u32 - 1);
-        if label > max {
-            let offset = (image * record_len + at) as u64;
-            return Err(DataError::LabelOutOfRange {
-                file: file.to_owned(),
-                offset,
-                image,
-                label,
-                max,
-            });
-        }
-        entries.push(Entry { label, part });
+        let offset = (image * record_len + at) as u64;
+        images
+            .labels
+            .push(checked(file, offset, image, i64::from(record[at]), variant)?);
+        images.levels.extend_from_slice(&record[at + 1..]);
     }
-    records.extend_from_slice(bytes);
-    Ok(())
+    Ok(images)
+}
+
+/// The images of a file of the Python version.
+fn batch(file: &Path, bytes: &[u8], variant: Variant) -> Result<Images, DataError> {
+    let wrong = |what: &str| DataError::damaged(file, 0, format!("{what}; it must be a batch of the Python version"));
+    let pickle = Pickle::read(bytes).ok_or_else(|| wrong("truncated, or no pickle"))?;
+    let key = match variant {
+        Variant::Cifar10 => "labels",
+        Variant::Cifar100 => "fine_labels",
+    };
+    let labels = pickle
+        .entry(key)
+        .and_then(|at| pickle.whole_numbers(at))
+        .ok_or_else(|| wrong(&format!("no list of labels `{key}`")))?;
+    let data = pickle
+        .entry("data")
+        .and_then(|at| pickle.array(at))
+        .filter(|data| data.item_size == 1 && data.bytes.len() == data.shape.first().unwrap_or(&0) * 3 * PLANE)
+        .ok_or_else(|| wrong("no array `data` of 3072 bytes an image"))?;
+    if labels.is_empty() || data.shape[0] != labels.len() {
+        return Err(wrong(&format!("{} images and {} labels", data.shape[0], labels.len())));
+    }
+    let labels = labels
+        .iter()
+        .enumerate()
+        .map(|(image, label)| checked(file, 0, image, *label, variant));
+    Ok(Images {
+        labels: labels.collect::<Result<_, _>>()?,
+        levels: data.bytes,
+    })
+}
+
+fn checked(file: &Path, offset: u64, image: usize, label: i64, variant: Variant) -> Result<u32, DataError> {
+    let max = variant.classes().len() as u32 - 1;
+    match u32::try_from(label) {
+        Ok(label) if label <= max => Ok(label),
+        _ => Err(DataError::LabelOutOfRange {
+            file: file.to_owned(),
+            offset,
+            image,
+            label: u32::try_from(label).unwrap_or(u32::MAX),
+            max,
+        }),
+    }
 }
 
 /// The content of the member of a tar archive whose file name (without folders) is `name`.
@@ -193,7 +287,9 @@ fn tar_member<'a>(file: &Path, tar: &'a [u8], name: &str) -> Result<&'a [u8], Da
                     format!("the archive ends within its member `{shown}`"),
                 )
             })?;
-        if path.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes()) {
+        // Other types describe the member that follows, under a name that may end alike.
+        let regular = matches!(header[156], b'0' | 0);
+        if regular && path.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes()) {
             return Ok(content);
         }
         at = start + size.next_multiple_of(BLOCK);
@@ -201,7 +297,7 @@ fn tar_member<'a>(file: &Path, tar: &'a [u8], name: &str) -> Result<&'a [u8], Da
     Err(DataError::damaged(
         file,
         at as u64,
-        format!("the archive has no member `{name}`; it must be the binary version"),
+        format!("the archive has no member `{name}`"),
     ))
 }
 

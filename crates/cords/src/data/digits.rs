@@ -25,6 +25,10 @@ impl Reader for Digits {
             data,
         })
     }
+
+    fn file(&self, i: usize) -> String {
+        format!("optdigits[{i}]")
+    }
 }
 
 pub(crate) fn open() -> Result<Opened, DataError> {
@@ -43,6 +47,8 @@ pub(crate) fn open() -> Result<Opened, DataError> {
             })
             .collect(),
         reader: Box::new(Digits { levels }),
+        described: "embedded digits",
+        notes: Vec::new(),
     })
 }
 

@@ -1,6 +1,8 @@
 //! Everything that can go wrong with image sets: each variant names the file, the place in it and what to do.
 
-use std::path::PathBuf;
+use crate::guard::Panicked;
+use crate::memory::{NoRoom, ReadError};
+use std::path::{Path, PathBuf};
 
 /// Errors of reading sources, preparing image sets and opening them.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +78,11 @@ pub enum DataError {
         folder: PathBuf,
     },
     /// A folder that should hold one sub-folder a class holds none.
-    #[error("{} has no class folders; images must lie in one sub-folder per class{hint}", .folder.display())]
+    #[error(
+        "{} has no class folders; images must lie in one sub-folder per class, or a table must give their classes \
+         (`labels`: a CSV with the columns `file` and `class`){hint}",
+        .folder.display()
+    )]
     NoClasses {
         /// The folder.
         folder: PathBuf,
@@ -91,6 +97,38 @@ pub enum DataError {
         /// The training part.
         training: PathBuf,
     },
+    /// A kind of image that the decoders do not read, although it is sound.
+    #[error("{}: {what}, which is not read; save the image again as PNG or as an ordinary 8-bit JPEG", .file.display())]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// What it is.
+        what: String,
+    },
+    /// What a file unpacks to does not fit into memory.
+    #[error("{} is too large: {room}", .file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// What it takes and what there is.
+        room: NoRoom,
+    },
+    /// A table of labels that does not fit its images.
+    #[error("{}{}: {what}", .file.display(), .line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Labels {
+        /// The table.
+        file: PathBuf,
+        /// Line in it, from 1, where one is at fault.
+        line: Option<u64>,
+        /// What is wrong and what to do.
+        what: String,
+    },
+    /// Several things at once, in the order of the images.
+    #[error("{}", several(.0))]
+    Several(
+        /// Each of them; two at least.
+        Vec<DataError>,
+    ),
     /// Something in a class folder that is not an image.
     #[error("{} is not a JPEG or PNG image ({found}); remove it from the class folder", .file.display())]
     NotAnImage {
@@ -113,7 +151,8 @@ pub enum DataError {
     },
     /// A channel is constant over the training images, so it cannot be normalised by its standard deviation.
     #[error(
-        "channel {channel} has the same value in every training image, so its standard deviation is 0; give mean and std explicitly"
+        "channel {channel} has the same value in every training image, so its standard deviation is 0 (are the images black, \
+         or the wrong ones?); look at them, or take published constants (`normalisation: published`) if they are meant so"
     )]
     ConstantChannel {
         /// Channel index.
@@ -145,9 +184,62 @@ fn list(paths: &[PathBuf]) -> String {
         .join(", ")
 }
 
+/// Most problems that one message names.
+const SHOWN: usize = 20;
+
+fn several(problems: &[DataError]) -> String {
+    let shown = problems.iter().take(SHOWN).map(|problem| format!("\n  {problem}"));
+    let rest = match problems.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        rest => format!("\n  and {rest} more"),
+    };
+    format!("{} problems:{}{rest}", problems.len(), shown.collect::<String>())
+}
+
 impl DataError {
+    /// All problems as one error; `None` where there are none.
+    pub(crate) fn all(mut problems: Vec<Self>) -> Option<Self> {
+        match problems.len() {
+            0 | 1 => problems.pop(),
+            _ => Some(Self::Several(problems)),
+        }
+    }
+
+    /// A reader gave up on `file` by a panic.
+    pub(crate) fn panicked(file: &Path, panicked: &Panicked) -> Self {
+        Self::damaged(file, 0, panicked.to_string())
+    }
+
+    pub(crate) fn too_large(file: &Path, room: NoRoom) -> Self {
+        Self::TooLarge {
+            file: file.to_owned(),
+            room,
+        }
+    }
+
+    pub(crate) fn labels(file: &Path, line: Option<u64>, what: impl Into<String>) -> Self {
+        Self::Labels {
+            file: file.to_owned(),
+            line,
+            what: what.into(),
+        }
+    }
+
+    /// `file`, of which `read` bytes were unpacked, could not be read on.
+    pub(crate) fn unpacking(file: &Path, read: usize, error: ReadError) -> Self {
+        let error = match error {
+            ReadError::NoRoom(no_room) => return Self::too_large(file, no_room),
+            ReadError::Io(error) => error,
+        };
+        let what = match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "truncated gzip archive".to_owned(),
+            _ => format!("damaged gzip archive ({error})"),
+        };
+        Self::damaged(file, read as u64, what + " (offset counted after decompression)")
+    }
+
     /// `Damaged` with the usual advice for files that were downloaded.
-    pub(crate) fn damaged(file: &std::path::Path, offset: u64, what: impl Into<String>) -> Self {
+    pub(crate) fn damaged(file: &Path, offset: u64, what: impl Into<String>) -> Self {
         Self::Damaged {
             file: file.to_owned(),
             offset,

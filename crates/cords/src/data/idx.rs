@@ -1,51 +1,123 @@
-//! MNIST and Fashion-MNIST: IDX files (big-endian header, raw bytes), compressed or not.
+//! MNIST, Fashion-MNIST and EMNIST: IDX files (big-endian header, raw bytes), compressed or not, in the folder itself, in
+//! `raw/` or where torchvision puts them.
 
 use super::DataError;
 use super::decode::Pixels;
-use super::source::{Entry, Opened, Part, Reader, Requirement, read_maybe_gzip};
+use super::source::{Emnist, Entry, Opened, Part, Reader, Requirement, file_name, read_maybe_gzip};
 use std::path::Path;
 
 const IMAGE_MAGIC: u32 = 0x0000_0803;
 const LABEL_MAGIC: u32 = 0x0000_0801;
-const CLASSES: u32 = 10;
 
-/// Which of the two data sets of this format.
+/// Which of the data sets of this format.
 #[derive(Clone, Copy)]
 pub(crate) enum Variant {
     Mnist,
     FashionMnist,
+    Emnist(Emnist),
 }
 
-/// (what, name up to the dot or dash before `idx`, dimensions) in the order of [training, test] x [images, labels].
-const FILES: [(&str, &str, u32); 4] = [
-    ("training images", "train-images", 3),
-    ("training labels", "train-labels", 1),
-    ("test images", "t10k-images", 3),
-    ("test labels", "t10k-labels", 1),
+/// (what, MNIST's and EMNIST's name up to the dot or dash before `idx`, dimensions) in the order of [training, test] x
+/// [images, labels].
+const FILES: [(&str, &str, &str, u32); 4] = [
+    ("training images", "train-images", "train-images", 3),
+    ("training labels", "train-labels", "train-labels", 1),
+    ("test images", "t10k-images", "test-images", 3),
+    ("test labels", "t10k-labels", "test-labels", 1),
 ];
 
-pub(crate) fn requirements(folder: &Path) -> Vec<Requirement> {
-    let names = |stem: &str, dims: u32| {
-        let plain = [format!("{stem}-idx{dims}-ubyte"), format!("{stem}.idx{dims}-ubyte")];
-        plain.into_iter().flat_map(|name| [format!("{name}.gz"), name])
-    };
-    let requirement = |(what, stem, dims): (&str, &str, u32)| Requirement {
-        what: format!("{what} (IDX file)"),
-        alternatives: names(stem, dims).map(|name| folder.join(name)).collect(),
-    };
-    FILES.map(requirement).into()
+impl Variant {
+    pub(crate) fn requirements(self, folder: &Path) -> Vec<Requirement> {
+        let places = match self {
+            Self::Mnist => ["", "raw", "MNIST/raw"],
+            Self::FashionMnist => ["", "raw", "FashionMNIST/raw"],
+            // The archive of all divisions unpacks to `gzip/`.
+            Self::Emnist(_) => ["", "gzip", "EMNIST/raw"],
+        };
+        let requirement = |(what, mnist, emnist, dims): (&str, &str, &str, u32)| {
+            let mut stems = vec![mnist.to_owned()];
+            if let Self::Emnist(division) = self {
+                stems.insert(0, format!("emnist-{}-{emnist}", division_name(division)));
+            }
+            let names = stems.iter().flat_map(|stem| {
+                let plain = [format!("{stem}-idx{dims}-ubyte"), format!("{stem}.idx{dims}-ubyte")];
+                plain.into_iter().flat_map(|name| [format!("{name}.gz"), name])
+            });
+            let names: Vec<String> = names.collect();
+            Requirement {
+                what: format!("{what} (IDX file)"),
+                alternatives: places
+                    .iter()
+                    .flat_map(|place| names.iter().map(move |name| folder.join(place).join(name)))
+                    .collect(),
+            }
+        };
+        FILES.map(requirement).into()
+    }
+
+    /// Class names, by label from the first label on.
+    fn classes(self) -> Vec<String> {
+        let digits = || ('0'..='9').map(String::from);
+        let small = || ('a'..='z').map(String::from);
+        let capital = || ('A'..='Z').map(String::from);
+        match self {
+            Self::Mnist | Self::Emnist(Emnist::Digits | Emnist::Mnist) => digits().collect(),
+            Self::FashionMnist => [
+                "T-shirt/top",
+                "Trouser",
+                "Pullover",
+                "Dress",
+                "Coat",
+                "Sandal",
+                "Shirt",
+                "Sneaker",
+                "Bag",
+                "Ankle boot",
+            ]
+            .map(str::to_owned)
+            .into(),
+            Self::Emnist(Emnist::Letters) => small().collect(),
+            Self::Emnist(Emnist::Byclass) => digits().chain(capital()).chain(small()).collect(),
+            // Small letters that look like capital ones are in one class with them.
+            Self::Emnist(Emnist::Balanced | Emnist::Bymerge) => digits()
+                .chain(capital())
+                .chain("abdefghnqrt".chars().map(String::from))
+                .collect(),
+        }
+    }
+}
+
+fn division_name(division: Emnist) -> &'static str {
+    match division {
+        Emnist::Balanced => "balanced",
+        Emnist::Byclass => "byclass",
+        Emnist::Bymerge => "bymerge",
+        Emnist::Digits => "digits",
+        Emnist::Letters => "letters",
+        Emnist::Mnist => "mnist",
+    }
 }
 
 struct Idx {
     size: [usize; 2],
     /// Training and then test images.
     levels: Vec<u8>,
+    /// Columns of the image lie one after the other, as EMNIST has them.
+    transposed: bool,
+    /// Name of each file of images and the number of images in it.
+    files: [(String, usize); 2],
 }
 
 impl Reader for Idx {
     fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
         let [height, width] = self.size;
-        let data = self.levels[i * height * width..][..height * width].to_vec();
+        let levels = &self.levels[i * height * width..][..height * width];
+        let (width, height, data) = if self.transposed {
+            let turned = (0..height * width).map(|at| levels[at % height * width + at / height]);
+            (height, width, turned.collect())
+        } else {
+            (width, height, levels.to_vec())
+        };
         Ok(Pixels {
             width,
             height,
@@ -53,10 +125,19 @@ impl Reader for Idx {
             data,
         })
     }
+
+    fn file(&self, i: usize) -> String {
+        let [(train, count), (test, _)] = &self.files;
+        match i.checked_sub(*count) {
+            None => format!("{train}[{i}]"),
+            Some(i) => format!("{test}[{i}]"),
+        }
+    }
 }
 
 pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError> {
-    let files = requirements(folder)
+    let files = variant
+        .requirements(folder)
         .iter()
         .map(Requirement::locate)
         .collect::<Result<Vec<_>, _>>()?;
@@ -71,12 +152,18 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
             expected: size,
         });
     }
+    let classes = variant.classes();
+    let labels = [read_labels(&files[1])?, read_labels(&files[3])?];
+    // EMNIST's letters are counted from 1; copies of it count from 0.
+    let first = match variant {
+        Variant::Emnist(Emnist::Letters) => u32::from(!labels.iter().flatten().any(|label| *label == 0)),
+        _ => 0,
+    };
     let mut entries = Vec::new();
-    for (part, levels, image_file, label_file) in [
-        (Part::Train, &levels, &files[0], &files[1]),
-        (Part::Test, &test_levels, &files[2], &files[3]),
+    for (part, levels, labels, image_file, label_file) in [
+        (Part::Train, &levels, &labels[0], &files[0], &files[1]),
+        (Part::Test, &test_levels, &labels[1], &files[2], &files[3]),
     ] {
-        let labels = read_labels(label_file)?;
         let images = levels.len() / (size[0] * size[1]);
         if labels.len() != images {
             let (image_file, label_file) = (image_file.clone(), label_file.clone());
@@ -87,40 +174,53 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
                 labels: labels.len(),
             });
         }
-        entries.extend(labels.into_iter().map(|label| Entry { label, part }));
+        for (image, label) in labels.iter().enumerate() {
+            let label = label - first;
+            if label as usize >= classes.len() {
+                return Err(DataError::LabelOutOfRange {
+                    file: label_file.clone(),
+                    offset: (LABEL_HEADER + image) as u64,
+                    image,
+                    label: label + first,
+                    max: classes.len() as u32 - 1 + first,
+                });
+            }
+            entries.push(Entry { label, part });
+        }
     }
+    let training = levels.len() / (size[0] * size[1]);
     levels.extend_from_slice(&test_levels);
-    let (name, classes, attribution): (_, Vec<String>, _) = match variant {
+    let (name, attribution, described) = match variant {
         Variant::Mnist => (
             "mnist",
-            (0..CLASSES).map(|digit| digit.to_string()).collect(),
             "Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database of handwritten digits, CC BY-SA 3.0",
+            "MNIST, IDX files",
         ),
         Variant::FashionMnist => (
             "fashion_mnist",
-            [
-                "T-shirt/top",
-                "Trouser",
-                "Pullover",
-                "Dress",
-                "Coat",
-                "Sandal",
-                "Shirt",
-                "Sneaker",
-                "Bag",
-                "Ankle boot",
-            ]
-            .map(str::to_owned)
-            .into(),
             "H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, Zalando SE 2017, MIT licence",
+            "Fashion-MNIST, IDX files",
+        ),
+        Variant::Emnist(_) => (
+            "emnist",
+            "G. Cohen, S. Afshar, J. Tapson, A. van Schaik: EMNIST, an extension of MNIST to handwritten letters, 2017",
+            "EMNIST, IDX files, turned upright",
         ),
     };
+    let file = |at: usize| file_name(files[at].strip_prefix(folder).unwrap_or(&files[at]));
     Ok(Opened {
         name,
         classes,
         attribution,
         entries,
-        reader: Box::new(Idx { size, levels }),
+        reader: Box::new(Idx {
+            size,
+            levels,
+            transposed: matches!(variant, Variant::Emnist(_)),
+            files: [(file(0), training), (file(2), 0)],
+        }),
+        described,
+        notes: Vec::new(),
     })
 }
 
@@ -181,25 +281,13 @@ fn read_images(file: &Path) -> Result<([usize; 2], Vec<u8>), DataError> {
     Ok(([height as usize, width as usize], bytes))
 }
 
+/// Bytes before the labels.
+const LABEL_HEADER: usize = 8;
+
 fn read_labels(file: &Path) -> Result<Vec<u32>, DataError> {
-    const HEADER: usize = 8;
     let bytes = read_maybe_gzip(file)?;
     check_magic(file, &bytes, LABEL_MAGIC, "labels")?;
     let count = number(file, &bytes, 4)?;
-    check_length(file, &bytes, HEADER as u64 + u64::from(count))?;
-    let labels = bytes[HEADER..].iter().map(|label| u32::from(*label));
-    let checked = labels.enumerate().map(|(image, label)| {
-        if label < CLASSES {
-            return Ok(label);
-        }
-        let (file, offset) = (file.to_owned(), (HEADER + image) as u64);
-        Err(DataError::LabelOutOfRange {
-            file,
-            offset,
-            image,
-            label,
-            max: CLASSES - 1,
-        })
-    });
-    checked.collect()
+    check_length(file, &bytes, LABEL_HEADER as u64 + u64::from(count))?;
+    Ok(bytes[LABEL_HEADER..].iter().map(|label| u32::from(*label)).collect())
 }

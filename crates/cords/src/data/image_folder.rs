@@ -1,148 +1,489 @@
-//! Folders of JPEG and PNG files, one sub-folder a class; optionally under `train/`, `val/` and `test/`.
+//! Folders of JPEG and PNG files, one sub-folder a class; optionally under `train/`, `val/` and `test/`. Where images lie in
+//! no class folders, a table beside them gives their classes.
 //!
-//! Classes and files are ordered by name. Hidden files (`.DS_Store` and the like) and `Thumbs.db` are passed over;
-//! anything else that is not an image is an error.
+//! Classes and files are ordered by name. What is no picture (notes, tables, `desktop.ini`, `__MACOSX`) is passed over with a
+//! note, hidden files without one; a picture of another format is an error, since leaving images out changes the data set.
 
 use super::DataError;
-use super::decode::{Pixels, decode};
-use super::source::{Entry, Opened, Part, Reader, Requirement};
+use super::decode::{Pixels, decode, is_image, other_picture};
+use super::labels::{self, Row};
+use super::source::{Entry, Opened, Part, Reader, Requirement, file_name};
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The files of an image folder, in order.
 pub(crate) struct Listing {
     classes: Vec<String>,
     images: Vec<(PathBuf, Entry)>,
+    /// Tables whose labels are used.
+    tables: Vec<PathBuf>,
+    notes: Vec<String>,
 }
 
 impl Listing {
     pub(crate) fn files(self) -> Vec<PathBuf> {
-        self.images.into_iter().map(|(file, _)| file).collect()
+        let images = self.images.into_iter().map(|(file, _)| file);
+        images.chain(self.tables).collect()
     }
 }
 
 struct Folder {
+    root: PathBuf,
     files: Vec<PathBuf>,
 }
 
 impl Reader for Folder {
     fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
         let file = &self.files[i];
-        decode(file, &fs_err::read(file)?)
+        decode(file, &super::source::read_file(file)?)
+    }
+
+    fn file(&self, i: usize) -> String {
+        name_within(&self.root, &self.files[i])
     }
 }
 
-pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
-    let Listing { classes, images } = list(folder)?;
+pub(crate) fn open(folder: &Path, table: Option<&Path>) -> Result<Opened, DataError> {
+    let Listing {
+        classes, images, notes, ..
+    } = list(folder, table)?;
     let (files, entries) = images.into_iter().unzip();
+    let root = folder.to_owned();
     Ok(Opened {
         name: "image_folder",
         classes,
         attribution: "",
         entries,
-        reader: Box::new(Folder { files }),
+        reader: Box::new(Folder { root, files }),
+        described: "image folder",
+        notes,
     })
 }
 
-/// Lists classes and files; reads no image.
-pub(crate) fn list(folder: &Path) -> Result<Listing, DataError> {
+fn name_within(folder: &Path, file: &Path) -> String {
+    file_name(file.strip_prefix(folder).unwrap_or(file))
+}
+
+/// What lies in a part's folder.
+enum Layout {
+    /// One folder a class: its name, itself, and its images.
+    Classes(Vec<(String, PathBuf, Vec<PathBuf>)>),
+    /// Images without class folders, and what a table says of each.
+    Table(Vec<(PathBuf, Row)>),
+    /// Images of which nothing tells the class.
+    Unlabelled(Vec<PathBuf>),
+    /// Nothing.
+    Empty,
+}
+
+/// Goes through folders, and collects what is wrong and what was passed over.
+struct Lister<'a> {
+    /// A table of labels that was named.
+    table: Option<&'a Path>,
+    tables: Vec<PathBuf>,
+    problems: Vec<DataError>,
+    passed_over: BTreeSet<PathBuf>,
+    /// Files and folders that a problem was noted of: folders are looked at more than once.
+    bad: BTreeSet<PathBuf>,
+    notes: Vec<String>,
+}
+
+/// Lists classes and files; of images, no more than the first bytes of files with other extensions are read.
+pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataError> {
     Requirement {
         what: "folder of images".to_owned(),
         alternatives: vec![folder.to_owned()],
     }
     .locate()?;
-    // A class folder holds files only, so a `train` that has folders is a part and not a class of that name.
-    let training = folder.join("train");
-    let parts = if training.is_dir() && !sorted(&training)?.0.is_empty() {
-        let (val, test) = (folder.join("val"), folder.join("test"));
-        let mut parts = vec![(Part::Train, training)];
-        if val.is_dir() {
-            parts.push((if test.is_dir() { Part::Validation } else { Part::Test }, val));
-        }
-        if test.is_dir() {
-            parts.push((Part::Test, test));
-        }
-        parts
-    } else {
-        vec![(Part::Train, folder.to_owned())]
+    let mut lister = Lister {
+        table,
+        tables: Vec::new(),
+        problems: Vec::new(),
+        passed_over: BTreeSet::new(),
+        bad: BTreeSet::new(),
+        notes: Vec::new(),
     };
+    let (classes, mut images) = lister.parts(folder)?;
+    if let Some(error) = DataError::all(std::mem::take(&mut lister.problems)) {
+        return Err(error);
+    }
+    if !lister.passed_over.is_empty() {
+        let names: Vec<String> = lister
+            .passed_over
+            .iter()
+            .map(|path| name_within(folder, path))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let what = if names.len() == 1 {
+            "1 entry that is no image"
+        } else {
+            "entries that are no images"
+        };
+        let count = if names.len() == 1 {
+            String::new()
+        } else {
+            format!("{} ", names.len())
+        };
+        lister
+            .notes
+            .push(format!("passed over {count}{what}: {}", labels::some(&names)));
+    }
+    // Parts of a table are in no order of their own.
+    images.sort_by_key(|(_, entry)| entry.part as usize);
+    lister.tables.dedup();
+    Ok(Listing {
+        classes,
+        images,
+        tables: lister.tables,
+        notes: lister.notes,
+    })
+}
 
-    let mut classes: Vec<String> = Vec::new();
-    let mut images = Vec::new();
-    for (part, root) in &parts {
-        let (class_folders, files) = sorted(root)?;
-        if class_folders.is_empty() {
-            let hint = match (part, files.len()) {
-                (_, 0) => String::new(),
-                (Part::Train, n) => format!(", but {n} files lie directly in it"),
-                (_, n) => format!(
-                    ", but {n} files lie directly in it (ImageNet's validation images must first be sorted by class)"
-                ),
-            };
-            return Err(DataError::NoClasses {
-                folder: root.clone(),
-                hint,
+type Labelled = (Vec<String>, Vec<(PathBuf, Entry)>);
+
+impl Lister<'_> {
+    /// Classes and images of all parts.
+    fn parts(&mut self, folder: &Path) -> Result<Labelled, DataError> {
+        let training = folder.join("train");
+        // A class folder holds files only, so a `train` that has folders is a part and not a class of that name.
+        let is_part = training.is_dir() && (!self.sorted(&training)?.0.is_empty() || self.has_table(&training));
+        self.passed_over.clear();
+        self.problems.clear();
+        self.bad.clear();
+        if !is_part {
+            let layout = self.layout(folder)?;
+            return Ok(self.label(folder, vec![(Part::Train, folder.to_owned(), layout)]));
+        }
+        let mut parts = vec![(Part::Train, training.clone(), self.layout(&training)?)];
+        let mut of = |name: &str| {
+            let part = folder.join(name);
+            Ok::<_, DataError>(match part.is_dir() {
+                true => Some((self.layout(&part)?, part)),
+                false => None,
+            })
+        };
+        let (val, mut test) = (of("val")?, of("test")?);
+        // The images of a competition, whose classes nobody tells.
+        if let Some((Layout::Unlabelled(images), part)) = &test {
+            self.notes.push(format!(
+                "passed over {} images in `{}`, whose classes nothing tells",
+                images.len(),
+                name_within(folder, part)
+            ));
+            test = None;
+        }
+        if let Some((layout, root)) = val {
+            let part = if test.is_some() { Part::Validation } else { Part::Test };
+            parts.push((part, root, layout));
+        }
+        if let Some((layout, root)) = test {
+            parts.push((Part::Test, root, layout));
+        }
+        Ok(self.label(folder, parts))
+    }
+
+    /// Whether a table of labels lies in a part's folder, or one was named.
+    fn has_table(&self, part: &Path) -> bool {
+        let tables = || {
+            fs_err::read_dir(part)
+                .ok()?
+                .flatten()
+                .find(|entry| labels::is_table(&entry.path()))
+        };
+        self.table.is_some() || tables().is_some()
+    }
+
+    /// Classes and labels of the images of all parts; the first is the training part.
+    fn label(&mut self, folder: &Path, parts: Vec<(Part, PathBuf, Layout)>) -> Labelled {
+        let classes = match &parts[0].2 {
+            Layout::Classes(folders) => folders.iter().map(|(class, ..)| class.clone()).collect(),
+            Layout::Table(images) => labels::classes(&images.iter().map(|(_, row)| row).collect::<Vec<_>>()),
+            // A set of stimuli, say: all are of one class.
+            Layout::Unlabelled(images) if parts.len() == 1 && parts[0].1 == folder => {
+                self.notes.push(format!(
+                    "nothing tells the classes of the {} images: all are of one class, `images`",
+                    images.len()
+                ));
+                vec!["images".to_owned()]
+            }
+            _ => Vec::new(),
+        };
+        let training = parts[0].1.clone();
+        let place = |class: &str| {
+            classes
+                .iter()
+                .position(|known| known == class)
+                .map(|place| place as u32)
+        };
+        let mut images = Vec::new();
+        for (part, root, layout) in parts {
+            match layout {
+                Layout::Classes(folders) => {
+                    for (class, class_folder, files) in folders {
+                        match place(&class) {
+                            Some(label) => {
+                                images.extend(files.into_iter().map(|file| (file, Entry { label, part })));
+                            }
+                            None => self.problems.push(DataError::UnknownClass {
+                                folder: class_folder,
+                                training: training.clone(),
+                            }),
+                        }
+                    }
+                }
+                Layout::Table(rows) => {
+                    for (file, row) in rows {
+                        // A table of one part says nothing of parts, or has them all in the one that is there.
+                        let part = if part == Part::Train {
+                            row.part.unwrap_or(part)
+                        } else {
+                            part
+                        };
+                        match place(&row.class) {
+                            Some(label) => images.push((file, Entry { label, part })),
+                            None => {
+                                let table = self.tables.last().cloned().unwrap_or_else(|| root.clone());
+                                let what = format!("class `{}` is none of the training part", row.class);
+                                self.problems.push(DataError::labels(&table, Some(row.line), what));
+                            }
+                        }
+                    }
+                }
+                Layout::Unlabelled(files) if classes == ["images"] && root == folder => {
+                    images.extend(files.into_iter().map(|file| (file, Entry { label: 0, part })));
+                }
+                Layout::Unlabelled(files) => {
+                    let n = files.len();
+                    let more = match part {
+                        Part::Train => "",
+                        _ => " (ImageNet's validation images must first be sorted by class, or have a table)",
+                    };
+                    self.problems.push(DataError::NoClasses {
+                        folder: root,
+                        hint: format!(", but {n} files lie directly in it{more}"),
+                    });
+                }
+                Layout::Empty => self.problems.push(DataError::NoClasses {
+                    folder: root,
+                    hint: String::new(),
+                }),
+            }
+        }
+        (classes, images)
+    }
+
+    fn layout(&mut self, root: &Path) -> Result<Layout, DataError> {
+        let (folders, files) = self.sorted(root)?;
+        let flat = match folders.as_slice() {
+            [] => Some(files.clone()),
+            // A table that was named tells the classes of images in whatever folders.
+            some if self.table.is_some() => {
+                let mut images = files.clone();
+                for folder in some {
+                    let (nested, inside) = self.sorted(folder)?;
+                    self.problems.extend(nested.into_iter().map(a_folder));
+                    images.extend(inside);
+                }
+                Some(images)
+            }
+            [only] => {
+                let (nested, inside) = self.sorted(only)?;
+                (files.is_empty() && nested.is_empty() && !inside.is_empty()).then_some(inside)
+            }
+            _ => None,
+        };
+        if let Some(images) = flat.filter(|images| !images.is_empty()) {
+            if let Some(rows) = self.labelled(root, &images)? {
+                return Ok(Layout::Table(rows));
+            }
+            if folders.is_empty() {
+                return Ok(Layout::Unlabelled(images));
+            }
+        }
+        if folders.is_empty() {
+            return Ok(Layout::Empty);
+        }
+        if !files.is_empty() {
+            let names: Vec<String> = files.iter().map(|file| name_within(root, file)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            self.notes.push(format!(
+                "passed over {} images beside the class folders: {}",
+                names.len(),
+                labels::some(&names)
+            ));
+        }
+        let mut classes = Vec::new();
+        for folder in folders {
+            let class = file_name(Path::new(folder.file_name().unwrap_or_default()));
+            let before = self.problems.len();
+            let (nested, mut images) = self.sorted(&folder)?;
+            match nested.as_slice() {
+                // As Tiny ImageNet has them.
+                [only] if images.is_empty() && only.file_name() == Some(OsStr::new("images")) => {
+                    let (deeper, inside) = self.sorted(only)?;
+                    self.problems.extend(deeper.into_iter().map(a_folder));
+                    images = inside;
+                }
+                _ => self.problems.extend(nested.into_iter().map(a_folder)),
+            }
+            if images.is_empty() && self.problems.len() == before {
+                self.problems.push(DataError::EmptyClass { class, folder });
+            } else {
+                classes.push((class, folder, images));
+            }
+        }
+        Ok(Layout::Classes(classes))
+    }
+
+    /// What a table says of images below `root`: the one that was named, or the only one that lies there and is about images.
+    fn labelled(&mut self, root: &Path, images: &[PathBuf]) -> Result<Option<Vec<(PathBuf, Row)>>, DataError> {
+        let names: Vec<String> = images.iter().map(|image| name_within(root, image)).collect();
+        let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let mut bases: HashSet<String> = names.iter().map(|name| base(name)).collect();
+        let images_alone = bases.clone();
+        let is_image = |text: &str| images_alone.contains(text.rsplit('/').next().unwrap_or(text));
+        // A table may name images without their extensions.
+        for name in &names {
+            let base = base(name);
+            bases.extend(base.rsplit_once('.').map(|(stem, _)| stem.to_owned()));
+        }
+        let mut found = Vec::new();
+        if let Some(table) = self.table {
+            let rows = labels::read(table, &is_image)?.ok_or_else(|| {
+                let what = "no column for the image's file (`file`) and none for its class (`class`) in the first line";
+                DataError::labels(table, None, what)
+            })?;
+            found.push((table.to_owned(), rows));
+        } else {
+            let mut tables = Vec::new();
+            for entry in fs_err::read_dir(root)? {
+                let path = entry?.path();
+                let hidden = path
+                    .file_name()
+                    .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                if labels::is_table(&path) && path.is_file() && !hidden {
+                    tables.push(path);
+                }
+            }
+            tables.sort();
+            for table in tables {
+                if let Some(rows) = labels::read(&table, &is_image)?
+                    && rows
+                        .iter()
+                        .any(|row| bases.contains(row.file.rsplit('/').next().unwrap_or(&row.file)))
+                {
+                    found.push((table, rows));
+                }
+            }
+        }
+        match found.as_slice() {
+            [] => Ok(None),
+            [(table, rows)] => {
+                let (rows, unknown) = labels::assign(table, rows, &names)?;
+                if unknown > 0 {
+                    let table = name_within(root, table);
+                    self.notes
+                        .push(format!("{unknown} rows of {table} name images that are not there"));
+                }
+                self.passed_over.remove(table);
+                self.tables.push(table.clone());
+                Ok(Some(images.iter().cloned().zip(rows).collect()))
+            }
+            [(first, _), (second, _), ..] => {
+                let what = format!(
+                    "{} gives classes too; name the one to use as `labels`",
+                    name_within(root, second)
+                );
+                Err(DataError::labels(first, None, what))
+            }
+        }
+    }
+
+    /// Sub-folders and images of a folder, each sorted by name. Hidden entries are left out, others that are no images noted,
+    /// and pictures that cannot be read are problems.
+    fn sorted(&mut self, folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
+        let mut folders = Vec::new();
+        let mut files = Vec::new();
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name());
+            if name.as_encoded_bytes().starts_with(b".") || name == "Thumbs.db" {
+                continue;
+            }
+            // Follows links: data sets are often trees of links.
+            let mut kind = entry.file_type()?;
+            if kind.is_symlink() {
+                match fs_err::metadata(&path) {
+                    Ok(metadata) => kind = metadata.file_type(),
+                    Err(_) => {
+                        self.note_problem(&path, "it is a link that leads nowhere");
+                        continue;
+                    }
+                }
+            }
+            if kind.is_dir() {
+                match OTHER_FOLDERS.contains(&name.to_string_lossy().as_ref()) {
+                    true => {
+                        self.passed_over.insert(path);
+                    }
+                    false => folders.push(path),
+                }
+            } else if !kind.is_file() {
+                self.note_problem(&path, "it is no regular file");
+            } else if has_image_extension(&path) {
+                files.push(path);
+            } else {
+                let mut head = Vec::new();
+                fs_err::File::open(&path)?.take(16).read_to_end(&mut head)?;
+                match other_picture(&head) {
+                    _ if is_image(&head) => files.push(path),
+                    Some(kind) => self.note_problem(&path, &format!("it is {kind}")),
+                    None => {
+                        self.passed_over.insert(path);
+                    }
+                }
+            }
+        }
+        folders.sort();
+        files.sort();
+        Ok((folders, files))
+    }
+
+    /// Once for every file, however often it is met.
+    fn note_problem(&mut self, path: &Path, found: &str) {
+        if self.bad.insert(path.to_owned()) {
+            self.problems.push(DataError::NotAnImage {
+                file: path.to_owned(),
+                found: found.to_owned(),
             });
         }
-        if *part == Part::Train {
-            classes = class_folders.iter().map(|folder| name(folder)).collect();
-        }
-        for class_folder in class_folders {
-            let class = name(&class_folder);
-            let label = classes.binary_search(&class).map_err(|_| DataError::UnknownClass {
-                folder: class_folder.clone(),
-                training: parts[0].1.clone(),
-            })?;
-            let (nested, files) = sorted(&class_folder)?;
-            if let Some(nested) = nested.into_iter().next() {
-                return Err(DataError::NotAnImage {
-                    file: nested,
-                    found: "it is a folder".to_owned(),
-                });
-            }
-            if files.is_empty() {
-                return Err(DataError::EmptyClass {
-                    class,
-                    folder: class_folder,
-                });
-            }
-            images.extend(files.into_iter().map(|file| {
-                (
-                    file,
-                    Entry {
-                        label: label as u32,
-                        part: *part,
-                    },
-                )
-            }));
-        }
     }
-    Ok(Listing { classes, images })
 }
 
-fn name(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+/// Folders that file systems and programs leave behind.
+const OTHER_FOLDERS: [&str; 6] = [
+    "__MACOSX",
+    "__pycache__",
+    "@eaDir",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
+
+fn a_folder(path: PathBuf) -> DataError {
+    DataError::NotAnImage {
+        file: path,
+        found: "it is a folder".to_owned(),
+    }
 }
 
-/// Sub-folders and files of a folder, each sorted by name; hidden ones left out.
-fn sorted(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
-    let mut folders = Vec::new();
-    let mut files = Vec::new();
-    for entry in fs_err::read_dir(folder)? {
-        let path = entry?.path();
-        let name = name(&path);
-        if name.starts_with('.') || name == "Thumbs.db" {
-            continue;
-        }
-        // Follows links: data sets are often trees of links.
-        if path.is_dir() {
-            folders.push(path)
-        } else {
-            files.push(path)
-        }
-    }
-    folders.sort_by_key(|path| name(path));
-    files.sort_by_key(|path| name(path));
-    Ok((folders, files))
+fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+    extension.is_some_and(|extension| {
+        ["jpg", "jpeg", "jpe", "jfif", "png"]
+            .iter()
+            .any(|known| extension == *known)
+    })
 }

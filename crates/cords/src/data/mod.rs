@@ -12,6 +12,8 @@ mod error;
 mod idx;
 mod image_folder;
 mod image_set;
+mod labels;
+mod pickle;
 mod prepare;
 mod resize;
 mod source;
@@ -22,7 +24,7 @@ pub use batch::SplitImages;
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};
 pub use prepare::{ClassCount, Limit, Normalisation, PrepareConfig, Summary, prepare};
-pub use source::{Requirement, Source};
+pub use source::{Emnist, Requirement, Source, file_name};
 
 use serde::{Deserialize, Serialize};
 

@@ -106,6 +106,10 @@ pub struct Summary {
     pub mean: Vec<f64>,
     /// Standard deviation per channel in units of [0, 1].
     pub std: Vec<f64>,
+    /// Name of each image: its path in the source's folder, or the file that holds it with its number there, from 0.
+    pub files: Vec<String>,
+    /// What was passed over in the source.
+    pub notes: Vec<String>,
 }
 
 impl PrepareConfig {
@@ -179,15 +183,7 @@ impl PrepareConfig {
         Ok(Some((mean, std)))
     }
 
-    fn describe(&self) -> String {
-        let kind = match &self.source {
-            Source::Digits => "embedded digits",
-            Source::Mnist { .. } => "MNIST, IDX files",
-            Source::FashionMnist { .. } => "Fashion-MNIST, IDX files",
-            Source::Cifar10 { .. } => "CIFAR-10, binary version",
-            Source::Cifar100 { .. } => "CIFAR-100, binary version, fine labels",
-            Source::ImageFolder { .. } => "image folder",
-        };
+    fn describe(&self, kind: &str) -> String {
         let (resize, side) = (self.resize.unwrap_or(self.side), self.side);
         format!("{kind}; shorter side resized to {resize} (antialiased bilinear), centre crop {side} x {side}")
     }
@@ -208,6 +204,8 @@ pub fn prepare(
         attribution,
         entries,
         reader,
+        described,
+        notes,
     } = config.source.open()?;
     for (option, given, part, called) in [
         (
@@ -235,6 +233,7 @@ pub fn prepare(
     let total = choice.kept.len();
     let mut writer = ImageSetWriter::create(out_dir, name, config.channels, config.side, &classes)?;
     let resize_to = config.resize.unwrap_or(config.side);
+    let mut problems = Vec::new();
     progress(0, total);
     for (batch_index, batch) in choice.kept.chunks(BATCH).enumerate() {
         let fitted: Vec<Result<Vec<u8>, DataError>> = batch
@@ -244,13 +243,20 @@ pub fn prepare(
                 resize::fit(resizer, pixels, resize_to, config.side)
             })
             .collect();
-        // The first bad image in order is the one reported, whichever thread met one first.
+        // All bad images are reported, in order, whichever thread met one first; nothing is written once there is one.
         for (&i, image) in batch.iter().zip(fitted) {
-            writer.push(&image?, entries[i].label)?;
+            match image {
+                Ok(image) if problems.is_empty() => writer.push(&image, entries[i].label)?,
+                Ok(_) => {}
+                Err(problem) => problems.push(problem),
+            }
         }
         progress(batch_index * BATCH + batch.len(), total);
     }
-    let set = writer.finish(&choice.splits, constants, attribution, &config.describe())?;
+    if let Some(error) = DataError::all(problems) {
+        return Err(error);
+    }
+    let set = writer.finish(&choice.splits, constants, attribution, &config.describe(described))?;
 
     let mut counts: Vec<ClassCount> = classes
         .into_iter()
@@ -279,5 +285,7 @@ pub fn prepare(
         classes: counts,
         mean: set.manifest().mean.clone(),
         std: set.manifest().std.clone(),
+        files: choice.kept.iter().map(|&i| reader.file(i)).collect(),
+        notes,
     })
 }

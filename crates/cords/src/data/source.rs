@@ -2,9 +2,9 @@
 
 use super::decode::Pixels;
 use super::{DataError, cifar, digits, idx, image_folder};
-use flate2::read::MultiGzDecoder;
+use crate::memory;
+use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Where images come from. A path is the folder that holds the files of the source.
@@ -23,22 +23,56 @@ pub enum Source {
         /// Folder of the four files.
         path: PathBuf,
     },
-    /// CIFAR-10, binary version: `cifar-10-binary.tar.gz` or what it unpacks to.
+    /// EMNIST as IDX files, compressed or not, turned upright (in the files images are transposed).
+    Emnist {
+        /// Folder of the four files.
+        path: PathBuf,
+        /// Which of its six divisions.
+        division: Emnist,
+    },
+    /// CIFAR-10, binary or Python version: `cifar-10-binary.tar.gz`, `cifar-10-python.tar.gz` or what they unpack to.
     Cifar10 {
         /// Folder of the archive or of its files.
         path: PathBuf,
     },
-    /// CIFAR-100, binary version, fine labels: `cifar-100-binary.tar.gz` or what it unpacks to.
+    /// CIFAR-100, binary or Python version, fine labels: `cifar-100-binary.tar.gz`, `cifar-100-python.tar.gz` or what they
+    /// unpack to.
     Cifar100 {
         /// Folder of the archive or of its files.
         path: PathBuf,
     },
     /// JPEG and PNG files, one sub-folder a class (sorted by name); or `train/` with such sub-folders, and `val/`
-    /// and `test/` likewise. `val/` without `test/` is the test part (as for ImageNet); both give both parts.
+    /// and `test/` likewise. `val/` without `test/` is the test part (as for ImageNet); both give both parts. Where images
+    /// lie in no class folders, a table beside them gives their classes.
     ImageFolder {
         /// The folder.
         path: PathBuf,
     },
+    /// JPEG and PNG files whose classes (and parts) a table gives: columns `file`, `class` and, if need be, `split`.
+    LabelledImages {
+        /// The folder.
+        path: PathBuf,
+        /// The table: CSV with commas, semicolons or tabs.
+        labels: PathBuf,
+    },
+}
+
+/// The six divisions of EMNIST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Emnist {
+    /// 47 classes of equal size.
+    Balanced,
+    /// 62 classes: digits, capital and small letters.
+    Byclass,
+    /// 47 classes, of which 11 are small letters.
+    Bymerge,
+    /// 10 digits.
+    Digits,
+    /// 26 letters, capital and small ones in one class.
+    Letters,
+    /// 10 digits in MNIST's numbers.
+    Mnist,
 }
 
 /// A file (or folder) that a source needs.
@@ -87,6 +121,8 @@ pub(crate) struct Entry {
 pub(crate) trait Reader: Sync {
     /// Image `i` in the order of the entries.
     fn pixels(&self, i: usize) -> Result<Pixels, DataError>;
+    /// Name of image `i`: its path in the source's folder, or the file that holds it with its number there, from 0.
+    fn file(&self, i: usize) -> String;
 }
 
 /// A source whose labels are known and checked.
@@ -96,6 +132,10 @@ pub(crate) struct Opened {
     pub(crate) attribution: &'static str,
     pub(crate) entries: Vec<Entry>,
     pub(crate) reader: Box<dyn Reader>,
+    /// What the source is, for the manifest.
+    pub(crate) described: &'static str,
+    /// What was passed over.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Source {
@@ -103,14 +143,18 @@ impl Source {
     pub fn required_files(&self) -> Vec<Requirement> {
         match self {
             Self::Digits => Vec::new(),
-            Self::Mnist { path } | Self::FashionMnist { path } => idx::requirements(path),
+            Self::Mnist { path } => idx::Variant::Mnist.requirements(path),
+            Self::FashionMnist { path } => idx::Variant::FashionMnist.requirements(path),
+            Self::Emnist { path, division } => idx::Variant::Emnist(*division).requirements(path),
             Self::Cifar10 { path } => cifar::Variant::Cifar10.requirements(path),
             Self::Cifar100 { path } => cifar::Variant::Cifar100.requirements(path),
-            Self::ImageFolder { path } => {
-                vec![Requirement {
-                    what: "folder of images".to_owned(),
-                    alternatives: vec![path.clone()],
-                }]
+            Self::ImageFolder { path } => vec![folder_of_images(path)],
+            Self::LabelledImages { path, labels } => {
+                let table = Requirement {
+                    what: "table of labels".to_owned(),
+                    alternatives: vec![labels.clone()],
+                };
+                vec![folder_of_images(path), table]
             }
         }
     }
@@ -119,7 +163,8 @@ impl Source {
     /// Fails where a required file is missing.
     pub fn input_files(&self) -> Result<Vec<PathBuf>, DataError> {
         let mut files = match self {
-            Self::ImageFolder { path } => image_folder::list(path)?.files(),
+            Self::ImageFolder { path } => image_folder::list(path, None)?.files(),
+            Self::LabelledImages { path, labels } => image_folder::list(path, Some(labels))?.files(),
             _ => self
                 .required_files()
                 .iter()
@@ -135,11 +180,13 @@ impl Source {
     pub fn published_normalisation(&self) -> Option<(Vec<f64>, Vec<f64>)> {
         let (mean, std): (&[f64], &[f64]) = match self {
             Self::Digits => return None,
+            // Mean and standard deviation of its letters and digits differ by division; none are in common use.
+            Self::Emnist { .. } => return None,
             Self::Mnist { .. } => (&[0.1307], &[0.3081]),
             Self::FashionMnist { .. } => (&[0.2860], &[0.3530]),
             Self::Cifar10 { .. } => (&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]),
             Self::Cifar100 { .. } => (&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]),
-            Self::ImageFolder { .. } => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
+            Self::ImageFolder { .. } | Self::LabelledImages { .. } => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
         };
         Some((mean.to_vec(), std.to_vec()))
     }
@@ -151,30 +198,69 @@ impl Source {
             Self::FashionMnist { path } => idx::open(path, idx::Variant::FashionMnist),
             Self::Cifar10 { path } => cifar::open(path, cifar::Variant::Cifar10),
             Self::Cifar100 { path } => cifar::open(path, cifar::Variant::Cifar100),
-            Self::ImageFolder { path } => image_folder::open(path),
+            Self::Emnist { path, division } => idx::open(path, idx::Variant::Emnist(*division)),
+            Self::ImageFolder { path } => image_folder::open(path, None),
+            Self::LabelledImages { path, labels } => image_folder::open(path, Some(labels)),
         }
     }
 }
 
+fn folder_of_images(path: &Path) -> Requirement {
+    Requirement {
+        what: "folder of images".to_owned(),
+        alternatives: vec![path.to_owned()],
+    }
+}
+
+/// A file's name within a folder, as results hold it: two names are never written alike. Bytes outside UTF-8 become `\xff`
+/// and the like; a backslash is doubled.
+pub fn file_name(path: &Path) -> String {
+    let mut out = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        out.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+/// The content of a file that memory has room for.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    memory::check_room(fs_err::metadata(path)?.len()).map_err(|error| DataError::too_large(path, error))?;
+    Ok(fs_err::read(path)?)
+}
+
+/// First bytes of a gzip archive.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// The content of a file, decompressed if it is gzip (told by its first bytes, not by its name).
 pub(crate) fn read_maybe_gzip(path: &Path) -> Result<Vec<u8>, DataError> {
-    let bytes = fs_err::read(path)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
+    let bytes = read_file(path)?;
+    if bytes.starts_with(&GZIP) {
         gunzip(path, &bytes)
     } else {
         Ok(bytes)
     }
 }
 
-/// Decompresses the content of `path`.
+/// Decompresses the content of `path`: any number of gzip archives one after the other, and zeros after them, with which
+/// tapes and block devices fill up their blocks.
 pub(crate) fn gunzip(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, DataError> {
     let mut out = Vec::new();
-    MultiGzDecoder::new(bytes).read_to_end(&mut out).map_err(|error| {
-        let what = match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "truncated gzip archive".to_owned(),
-            _ => format!("damaged gzip archive ({error})"),
-        };
-        DataError::damaged(path, out.len() as u64, what + " (offset counted after decompression)")
-    })?;
-    Ok(out)
+    let mut rest = bytes;
+    loop {
+        let mut decoder = GzDecoder::new(rest);
+        memory::read_to_end(&mut decoder, u64::MAX, &mut out)
+            .map_err(|error| DataError::unpacking(path, out.len(), error))?;
+        rest = decoder.into_inner();
+        if rest.iter().all(|byte| *byte == 0) {
+            return Ok(out);
+        }
+        if !rest.starts_with(&GZIP) {
+            let at = (bytes.len() - rest.len()) as u64;
+            let what = format!("{} bytes that are no gzip archive follow the archive", rest.len());
+            return Err(DataError::damaged(path, at, what));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::memory::NoRoom;
 use crate::net::NetError;
 
 /// A file of weights that cannot be read, does not fit a network, or cannot be written.
@@ -17,18 +18,34 @@ pub enum ExchangeError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A `.pth` of before PyTorch 1.6.
+    /// A `.pth` of before PyTorch 0.1.10.
     #[error(
-        "{path}: a .pth of the format before PyTorch 1.6, which is not read; convert it once in PyTorch: \
-         `torch.save(torch.load(path, weights_only=True), path)`"
+        "{path}: a .pth in the tar format of before PyTorch 0.1.10, which is not read; convert it once in PyTorch: \
+         `torch.save(torch.load(path), path)`"
     )]
     Legacy {
         /// The file.
         path: PathBuf,
     },
-    /// The pickle asks for something that is neither a tensor nor an ordered dict.
+    /// Several networks, of which none is named.
+    #[error("{path}: it holds {} networks, below {}; name the one to take", prefixes.len(), prefixes.join(", "))]
+    Several {
+        /// The file.
+        path: PathBuf,
+        /// What stands before the names of each, in backticks.
+        prefixes: Vec<String>,
+    },
+    /// What it unpacks to does not fit into memory.
+    #[error("{path} is too large: {room}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What it takes and what there is.
+        room: NoRoom,
+    },
+    /// The pickle asks for something that is neither a tensor, a dict nor a plain value.
     #[error(
-        "{path}: refused, since besides tensors and ordered dicts it holds {}; nothing of it was executed. Save the \
+        "{path}: refused, since besides tensors, dicts and plain values it holds {}; nothing of it was executed. Save the \
          `state_dict()` alone", names.join(", ")
     )]
     Refused {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Entry, ExchangeError, Misshapen, Report, Values, read};
+use super::{Entry, ExchangeError, Misshapen, Opened, Report, Values, unwrapped};
 use crate::Tensor;
 use crate::net::{Architecture, Euler, Model, ModelInfo, Parameters, Phi};
 
@@ -16,7 +16,37 @@ pub struct ImportOptions {
     pub euler: Euler,
     /// Origin, normalisation, class names, presentation.
     pub info: ModelInfo,
+    /// What stands before the names of the network where a file holds several, e.g. `model_ema`.
+    pub prefix: Option<String>,
 }
+
+/// A network, and what was done with the file to get it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// The network.
+    pub model: Model,
+    /// What was passed over, stripped or converted; nothing for the published `state_dict()` alone.
+    pub notes: Vec<String>,
+}
+
+/// Modules of the network, folded or not, by the first part of their names.
+const MODULES: [&str; 12] = [
+    "inp_conv",
+    "inp_skip",
+    "area_conv",
+    "area_area",
+    "skip_area",
+    "out_fc",
+    "conv_bias",
+    "area_bias",
+    "inp_norm",
+    "area_norm",
+    "area_nrm2",
+    "skip_norm",
+];
+
+/// Modules whose weights are normalised, w = g v/|v|.
+const NORMALISED: [&str; 6] = ["inp_conv", "inp_skip", "area_conv", "area_area", "skip_area", "out_fc"];
 
 /// Sizes from here on stand for an unknown: image channels, classes, then the channels of the input layer and of each area.
 const UNKNOWN: usize = 1 << 20;
@@ -31,10 +61,174 @@ const COUNTER: &str = "num_batches_tracked";
 /// published names. Where shapes contradict each other, the network is the one that most of them agree on.
 ///
 /// # Errors
-/// As [`read`]; [`ExchangeError::Entries`] with everything missing, unexpected, misshapen or unusable;
-/// [`ExchangeError::Sizes`] where the sizes make no network; [`ExchangeError::Side`] for a CNN without a side.
+/// As [`import_with_notes`].
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeError> {
-    let entries = read(path)?;
+    Ok(import_with_notes(path, options)?.model)
+}
+
+/// [`import`], and what was done with the file: a checkpoint may hold the network under other names (`state_dict`, `model`,
+/// what wrappers put before and into names), with weight norm under its old names or without it, and other things beside it.
+///
+/// # Errors
+/// As [`read`](super::read); [`ExchangeError::Several`] where several networks are there and none is named;
+/// [`ExchangeError::Entries`] with everything missing, unexpected, misshapen or unusable;
+/// [`ExchangeError::Sizes`] where the sizes make no network; [`ExchangeError::Side`] for a CNN without a side.
+pub fn import_with_notes(path: &Path, options: &ImportOptions) -> Result<Imported, ExchangeError> {
+    let file = Opened::open(path)?;
+    let (chosen, mut notes) = choose(&file, options.prefix.as_deref())?;
+    let entries = with_weight_norm(file.load(chosen)?, &mut notes);
+    drop(file);
+    let model = network(path, &entries, options)?;
+    Ok(Imported { model, notes })
+}
+
+/// New name, and name in the file.
+type Renamed = (String, String);
+
+/// The network's entries as (new name, name in the file), and what is said about the others.
+fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<String>), ExchangeError> {
+    let names: Vec<(String, String)> = (file.names().into_iter())
+        .map(|stored| (unwrapped(&stored), stored))
+        .collect();
+    // What stands before the first module's name; optimisers may keep things under the names of parameters.
+    let prefix = |name: &str| -> Option<String> {
+        let parts: Vec<&str> = name.split('.').collect();
+        let at = parts.iter().position(|part| MODULES.contains(part))?;
+        let network = !parts[..at].iter().any(|part| part.contains("optim"));
+        network.then(|| parts[..at].join("."))
+    };
+    let mut prefixes: Vec<String> = (names.iter())
+        .filter(|(name, _)| name.split('.').any(|part| part == "area_conv"))
+        .filter_map(|(name, _)| prefix(name))
+        .collect();
+    prefixes.sort();
+    prefixes.dedup();
+    let several = || ExchangeError::Several {
+        path: file.path.to_owned(),
+        prefixes: prefixes.iter().map(|prefix| format!("`{prefix}`")).collect(),
+    };
+    let wanted = wanted.map(|wanted| unwrapped(wanted.trim_end_matches('.')));
+    let prefix = match (&wanted, prefixes.as_slice()) {
+        (Some(wanted), _) if prefixes.contains(wanted) => wanted.clone(),
+        (Some(_), _) | (None, [_, _, ..]) => return Err(several()),
+        (None, [one]) => one.clone(),
+        (None, []) => String::new(),
+    };
+    let within = |name: &str| -> Option<String> {
+        if prefix.is_empty() {
+            // Beside the weights of a plain `state_dict()`.
+            let first = name.split('.').next().unwrap_or_default();
+            let beside = ["optim", "sched", "lr_", "scaler"]
+                .iter()
+                .any(|start| first.starts_with(start));
+            return (!beside).then(|| name.to_owned());
+        }
+        Some(name.strip_prefix(&prefix)?.strip_prefix('.')?.to_owned())
+    };
+    let mut notes = Vec::new();
+    if !prefix.is_empty() {
+        notes.push(format!("the network stands below `{prefix}`"));
+    }
+    let mut chosen = Vec::new();
+    // Of what is beside the network: its first name, and how many tensors and other values it holds.
+    let mut beside: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let first = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    for (name, stored) in names {
+        match within(&name) {
+            Some(name) => chosen.push((published(name), stored)),
+            None => beside.entry(first(&stored)).or_default().0 += 1,
+        }
+    }
+    for (name, _) in &file.others {
+        beside.entry(first(name)).or_default().1 += 1;
+    }
+    if !beside.is_empty() {
+        const SHOWN: usize = 12;
+        let mut shown: Vec<String> = (beside.iter().take(SHOWN))
+            .map(|(name, (tensors, values))| match (tensors, values) {
+                (0, 1) => format!("`{name}`"),
+                (tensors, 0) => format!("`{name}` ({tensors} tensors)"),
+                (0, values) => format!("`{name}` ({values} values)"),
+                (tensors, values) => format!("`{name}` ({tensors} tensors, {values} values)"),
+            })
+            .collect();
+        if beside.len() > SHOWN {
+            shown.push(format!("and {} more", beside.len() - SHOWN));
+        }
+        notes.push(format!("passed over {}", shown.join(", ")));
+    }
+    Ok((chosen, notes))
+}
+
+/// The name of today for one of `torch.nn.utils.weight_norm`.
+fn published(name: String) -> String {
+    for (old, new) in [(".weight_g", "original0"), (".weight_v", "original1")] {
+        if let Some(module) = name.strip_suffix(old) {
+            return format!("{module}.parametrizations.weight.{new}");
+        }
+    }
+    name
+}
+
+/// Weights whose norm was removed, as length and direction again: g = |w| and v = w row by row.
+fn with_weight_norm(entries: Vec<Entry>, notes: &mut Vec<String>) -> Vec<Entry> {
+    let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+    let mut out = Vec::new();
+    let mut converted = 0;
+    for entry in entries {
+        let module = entry.name.strip_suffix(".weight").filter(|module| {
+            let known = module
+                .split('.')
+                .next()
+                .is_some_and(|first| NORMALISED.contains(&first));
+            let normalised = format!("{module}.parametrizations.weight.original1");
+            known && !names.contains(&normalised)
+        });
+        let (Some(module), Values::Float(values), [rows, rest @ ..]) = (module, &entry.values, entry.shape.as_slice())
+        else {
+            out.push(entry);
+            continue;
+        };
+        let row = rest.iter().product::<usize>();
+        if rest.is_empty() || row == 0 {
+            out.push(entry);
+            continue;
+        }
+        let mut directions = values.clone();
+        let mut lengths = Vec::with_capacity(*rows);
+        for row in directions.chunks_exact_mut(row) {
+            let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            lengths.push(length as f32);
+            // A row of zeros has no direction: any does, at length 0.
+            if length == 0.0 {
+                row[0] = 1.0;
+            }
+        }
+        let name = |part: usize| format!("{module}.parametrizations.weight.original{part}");
+        let mut shape = vec![1; entry.shape.len()];
+        shape[0] = *rows;
+        out.push(Entry {
+            name: name(0),
+            shape,
+            values: Values::Float(lengths),
+        });
+        out.push(Entry {
+            name: name(1),
+            shape: entry.shape.clone(),
+            values: Values::Float(directions),
+        });
+        converted += 1;
+    }
+    if converted > 0 {
+        notes.push(format!(
+            "{converted} weights without weight norm: each row became a length and a direction, to the same weights"
+        ));
+    }
+    out
+}
+
+/// The network that entries under published names make.
+fn network(path: &Path, entries: &[Entry], options: &ImportOptions) -> Result<Model, ExchangeError> {
     let found: BTreeMap<&str, &Entry> = entries
         .iter()
         .filter(|entry| !entry.name.ends_with(COUNTER))

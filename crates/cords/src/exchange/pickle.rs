@@ -5,11 +5,32 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-/// Modules and names that a dict of tensors needs.
+/// Modules and names that tensors, dicts and the plain values beside them in a checkpoint need. None is called: values of
+/// other classes are passed over by the reader.
 fn needed(module: &str, name: &str) -> bool {
     match module {
-        "collections" => name == "OrderedDict",
-        "torch._utils" => matches!(name, "_rebuild_tensor_v2" | "_rebuild_parameter"),
+        "collections" => matches!(name, "OrderedDict" | "defaultdict" | "Counter" | "deque"),
+        "torch._utils" => matches!(
+            name,
+            "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_parameter" | "_rebuild_parameter_with_state"
+        ),
+        "torch" if matches!(name, "Size" | "device" | "dtype") || is_number_type(name) => true,
+        "torch.serialization" => name == "_get_layout",
+        "torch.nn.parameter" => name == "Parameter",
+        "argparse" => name == "Namespace",
+        "_codecs" => name == "encode",
+        "__builtin__" | "builtins" => matches!(
+            name,
+            "set" | "frozenset" | "dict" | "list" | "tuple" | "int" | "float" | "str" | "bool" | "bytes" | "bytearray"
+        ),
+        "numpy" => matches!(name, "dtype" | "ndarray") || is_number_type(name),
+        "numpy.dtypes" => name.ends_with("DType"),
+        "numpy.core.multiarray" | "numpy._core.multiarray" => matches!(name, "scalar" | "_reconstruct"),
+        "datetime" => matches!(name, "datetime" | "date" | "time" | "timedelta" | "timezone"),
+        "pathlib" | "pathlib._local" => name.ends_with("Path"),
+        // Options of a Lightning module.
+        "lightning_fabric.utilities.data" | "lightning.fabric.utilities.data" => name == "AttributeDict",
+        "pytorch_lightning.utilities.parsing" | "lightning.pytorch.utilities.parsing" => name == "AttributeDict",
         "torch" => name.strip_suffix("Storage").is_some_and(|number| {
             matches!(
                 number,
@@ -18,6 +39,16 @@ fn needed(module: &str, name: &str) -> bool {
         }),
         _ => false,
     }
+}
+
+/// `float32`, `bfloat16`, `int64` and the like.
+fn is_number_type(name: &str) -> bool {
+    let bits = name.trim_start_matches(|c: char| c.is_ascii_lowercase());
+    matches!(
+        &name[..name.len() - bits.len()],
+        "float" | "bfloat" | "int" | "uint" | "complex"
+    ) && bits.parse::<u32>().is_ok()
+        || name == "bool"
 }
 
 /// Reads on in a pickle's bytes.
@@ -53,8 +84,9 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// All names and opcodes in a pickle that are not needed for a dict of tensors, sorted; `None` where it is cut short.
-pub(super) fn foreign_names(pickle: &[u8]) -> Option<Vec<String>> {
+/// All names and opcodes in a pickle that are not needed for tensors and plain values, sorted, and the bytes after it; `None`
+/// where it is cut short.
+pub(super) fn foreign_names(pickle: &[u8]) -> Option<(Vec<String>, &[u8])> {
     let mut bytes = Bytes(pickle);
     let mut foreign = BTreeSet::new();
     let mut strings: HashMap<usize, String> = HashMap::new();
@@ -67,8 +99,9 @@ pub(super) fn foreign_names(pickle: &[u8]) -> Option<Vec<String>> {
             b'X' => top.push(bytes.text(4)?),
             0x8c => top.push(bytes.text(1)?),
             0x8d => top.push(bytes.text(8)?),
-            b'q' | b'r' | 0x94 => {
+            b'p' | b'q' | b'r' | 0x94 => {
                 let index = match opcode {
+                    b'p' => bytes.line()?.parse().ok()?,
                     b'q' => bytes.number(1)?,
                     b'r' => bytes.number(4)?,
                     _ => memo_entries,
@@ -79,8 +112,12 @@ pub(super) fn foreign_names(pickle: &[u8]) -> Option<Vec<String>> {
                     None => strings.remove(&index),
                 };
             }
-            b'h' | b'j' => {
-                let index = bytes.number(if opcode == b'h' { 1 } else { 4 })?;
+            b'g' | b'h' | b'j' => {
+                let index = match opcode {
+                    b'g' => bytes.line()?.parse().ok()?,
+                    b'h' => bytes.number(1)?,
+                    _ => bytes.number(4)?,
+                };
                 match strings.get(&index) {
                     Some(text) => top.push(text.clone()),
                     None => top.clear(),
@@ -105,21 +142,27 @@ pub(super) fn foreign_names(pickle: &[u8]) -> Option<Vec<String>> {
                 }
                 top.clear();
             }
-            b'.' => return Some(foreign.into_iter().collect()),
+            b'.' => return Some((foreign.into_iter().collect(), bytes.0)),
             _ => {
                 let argument = match opcode {
-                    // MARK, tuples, empty containers, None, True, False, items, REDUCE, BUILD, a persistent id.
+                    // MARK, tuples, empty containers, None, True, False, items, REDUCE, NEWOBJ, BUILD, a persistent id, POP, DUP.
                     b'(' | b't' | b')' | b'}' | b']' | b'N' | b'u' | b's' | b'e' | b'a' | b'R' | b'b' | b'Q' => 0,
-                    0x85..=0x89 => 0,
+                    b'd' | b'l' | b'0' | b'1' | b'2' | 0x81 | 0x85..=0x89 | 0x8f | 0x90 | 0x91 | 0x92 => 0,
                     0x80 | b'K' => 1,
                     b'M' => 2,
                     b'J' => 4,
                     0x95 | b'G' => 8,
-                    0x8a => bytes.number(1)?,
+                    0x8a | b'U' | b'C' => bytes.number(1)?,
+                    0x8b | b'T' | b'B' => bytes.number(4)?,
+                    0x8e | 0x96 => bytes.number(8)?,
+                    b'I' | b'L' | b'F' | b'S' | b'V' => {
+                        bytes.line()?;
+                        0
+                    }
                     other => {
                         // What follows cannot be told apart any more.
                         foreign.insert(format!("the pickle opcode 0x{other:02x}"));
-                        return Some(foreign.into_iter().collect());
+                        return Some((foreign.into_iter().collect(), bytes.0));
                     }
                 };
                 bytes.take(argument)?;
@@ -137,7 +180,7 @@ mod tests {
     use super::*;
 
     fn names(pickle: &[u8]) -> Vec<String> {
-        foreign_names(pickle).expect("a whole pickle")
+        foreign_names(pickle).expect("a whole pickle").0
     }
 
     #[test]
@@ -154,14 +197,29 @@ mod tests {
         assert_eq!(names(b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93."), ["`os.system`"]);
         // Both names, each once.
         assert_eq!(names(b"cb\nC\ncb\nC\nca\nD\n."), ["`a.D`", "`b.C`"]);
-        // NEWOBJ, and a name whose strings came another way.
-        assert_eq!(names(b"ccollections\nOrderedDict\n)\x81."), ["the pickle opcode 0x81"]);
+        // An opcode of extensions, and a name whose strings came another way.
+        assert_eq!(
+            names(b"ccollections\nOrderedDict\n\x82\x01."),
+            ["the pickle opcode 0x82"]
+        );
+        assert_eq!(names(b"c__main__\nNet\n)\x81."), ["`__main__.Net`"]);
         assert_eq!(names(b"\x8c\x02os)\x93."), ["a name that is made up while it is read"]);
         // The memo gives back a number, not the string that stood there before.
         assert_eq!(
             names(b"\x8c\x0bcollectionsq\x00K\x01q\x00\x8c\x02osh\x00\x93."),
             ["a name that is made up while it is read"]
         );
+    }
+
+    #[test]
+    fn plain_values_of_checkpoints_pass() {
+        assert!(names(b"cargparse\nNamespace\n)\x81}b.").is_empty());
+        assert!(names(b"cnumpy._core.multiarray\nscalar\nq\x00ctorch\nfloat32\nctorch\nbfloat16\nK\x01.").is_empty());
+        assert_eq!(
+            names(b"ctorch\nload\nctorch\nfloatx\n."),
+            ["`torch.floatx`", "`torch.load`"]
+        );
+        assert_eq!(names(b"cbuiltins\neval\n."), ["`builtins.eval`"]);
     }
 
     #[test]
