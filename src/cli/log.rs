@@ -71,7 +71,7 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
         if members.len() > 1 {
             ui.out(&format!("== {}\n", member.name))?;
         }
-        match fs_err::read(log_path(&folder, &member.name)) {
+        match crate::files::read(&log_path(&folder, &member.name)) {
             Ok(bytes) => ui.out_bytes(&bytes)?,
             Err(_) => ui.status(&format!(
                 "`{}` did not execute in this run: {}",

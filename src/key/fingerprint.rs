@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::ContentHash;
+use crate::files;
 
 /// A file that could not be read while it was hashed.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +69,7 @@ pub(crate) struct Fingerprints {
 impl Fingerprints {
     /// Reads the cache; anything unreadable counts as empty, since it can be made again.
     pub(crate) fn load(path: &Path) -> Self {
-        let known = fs_err::read(path)
+        let known = files::read(path)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
@@ -131,7 +132,7 @@ impl Fingerprints {
 /// blake3 of a file's bytes, read in pieces.
 pub(crate) fn hash_file(path: &Path) -> std::io::Result<ContentHash> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = fs_err::File::open(path)?;
+    let mut file = files::open(path)?;
     hasher.update_reader(&mut file)?;
     Ok(ContentHash::new(&hasher.finalize()))
 }

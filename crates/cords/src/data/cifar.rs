@@ -103,13 +103,13 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
     for ((part, name), file) in variant.files().iter().zip(&files) {
         if file.file_name() == Some(archive_name) {
             if archive.is_none() {
-                archive = Some((file.clone(), gunzip(file, &fs_err::read(file)?)?));
+                archive = Some((file.clone(), gunzip(file, &crate::files::read(file)?)?));
             }
             let (_, tar) = archive.as_ref().expect("opened just above");
             let member = tar_member(file, tar, name)?;
             append(&file.join(name), member, variant, *part, &mut entries, &mut records)?;
         } else {
-            append(file, &fs_err::read(file)?, variant, *part, &mut entries, &mut records)?;
+            append(file, &crate::files::read(file)?, variant, *part, &mut entries, &mut records)?;
         }
     }
     let name = match variant {

@@ -27,7 +27,7 @@ struct Folder {
 impl Reader for Folder {
     fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
         let file = &self.files[i];
-        decode(file, &fs_err::read(file)?)
+        decode(file, &crate::files::read(file)?)
     }
 }
 

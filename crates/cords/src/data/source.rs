@@ -158,7 +158,7 @@ impl Source {
 
 /// The content of a file, decompressed if it is gzip (told by its first bytes, not by its name).
 pub(crate) fn read_maybe_gzip(path: &Path) -> Result<Vec<u8>, DataError> {
-    let bytes = fs_err::read(path)?;
+    let bytes = crate::files::read(path)?;
     if bytes.starts_with(&[0x1f, 0x8b]) {
         gunzip(path, &bytes)
     } else {

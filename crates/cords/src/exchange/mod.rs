@@ -11,7 +11,6 @@ mod pth;
 
 use std::path::Path;
 
-use fs_err::File;
 use safetensors::{Dtype, SafeTensors};
 
 pub use error::{ExchangeError, Misshapen, Report};
@@ -84,7 +83,7 @@ enum Kind {
 fn sniff(path: &Path) -> Result<Kind, ExchangeError> {
     use std::io::Read;
     let mut head = Vec::new();
-    File::open(path)?.take(512).read_to_end(&mut head)?;
+    crate::files::open(path)?.take(512).read_to_end(&mut head)?;
     // A pickle stream (PyTorch 0.1.10 to 1.5) starts with a protocol opcode, the tar archive before that has its mark at 257.
     let tar = head.get(257..262) == Some(b"ustar");
     Ok(if head.starts_with(b"PK\x03\x04") {
@@ -99,7 +98,7 @@ fn sniff(path: &Path) -> Result<Kind, ExchangeError> {
 }
 
 fn read_safetensors(path: &Path) -> Result<Vec<Entry>, ExchangeError> {
-    let bytes = fs_err::read(path)?;
+    let bytes = crate::files::read(path)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| ExchangeError::file(path, error.to_string()))?;
     let entry = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| Entry {
         name: name.to_owned(),

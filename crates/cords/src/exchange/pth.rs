@@ -5,7 +5,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use fs_err::File;
 use pytorch_reader::{DType, PickleValue, PytorchReader};
 use zip::ZipArchive;
 
@@ -56,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ExchangeError> {
 /// The archive's pickle.
 fn pickle(path: &Path) -> Result<Vec<u8>, ExchangeError> {
     let wrong = |reason: String| ExchangeError::file(path, reason);
-    let mut archive = ZipArchive::new(File::open(path)?).map_err(|error| wrong(error.to_string()))?;
+    let mut archive = ZipArchive::new(crate::files::open(path)?).map_err(|error| wrong(error.to_string()))?;
     let pickles: Vec<String> = archive
         .file_names()
         .filter_map(|name| Some(name.ok()?.into_owned()))
