@@ -17,6 +17,7 @@ pub(crate) use device::Device;
 pub(crate) use dispatcher::{RunOptions, log_path, missing_data, run};
 pub(crate) use resources::Gpu;
 pub(crate) use worker::serve;
+use world::changed_since;
 pub(crate) use world::{StoreWorld, observe};
 
 use crate::pipeline::StageId;
@@ -94,7 +95,7 @@ pub(crate) enum Failure {
     Crashed { status: String, class: Option<ErrorClass> },
     #[error("it did not end within its {minutes} minutes")]
     TimedOut { minutes: f64 },
-    #[error("`{file}` changed while the stage ran; nothing was published")]
+    #[error("{file} changed while the stage ran or waited for its turn; nothing was published")]
     InputChanged { file: String },
     #[error("{message}")]
     Store { message: String, class: Option<ErrorClass> },

@@ -149,6 +149,8 @@ pub(crate) struct MissingData {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct External {
     pub(crate) files: Vec<ExternalFile>,
+    /// Folders whose lists of names gave the files, where whatever comes or goes there may be read.
+    pub(crate) folders: Vec<PathBuf>,
     pub(crate) missing: Vec<MissingData>,
     /// Environment variables that belong to the stage's identity.
     pub(crate) environment: Vec<String>,
