@@ -4,6 +4,7 @@
 
 mod device;
 mod dispatcher;
+mod guard;
 mod protocol;
 mod provenance;
 mod resources;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub(crate) use device::Device;
 pub(crate) use dispatcher::{RunOptions, log_path, missing_data, run};
+pub(crate) use guard::{guard, run_program};
 pub(crate) use resources::Gpu;
 pub(crate) use worker::serve;
 use world::changed_since;

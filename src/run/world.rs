@@ -107,16 +107,29 @@ pub(crate) fn changed_since(
             return Some(path.display().to_string());
         }
     }
-    let now: BTreeMap<&str, &Path> = external.files.iter().map(|f| (f.slot.as_str(), f.path.as_path())).collect();
-    let before: BTreeMap<&str, &ContentHash> = observed.files.iter().map(|(slot, hash)| (slot.as_str(), hash)).collect();
+    let now: BTreeMap<&str, &Path> = external
+        .files
+        .iter()
+        .map(|f| (f.slot.as_str(), f.path.as_path()))
+        .collect();
+    let before: BTreeMap<&str, &ContentHash> = observed
+        .files
+        .iter()
+        .map(|(slot, hash)| (slot.as_str(), hash))
+        .collect();
     for (slot, path) in &now {
         // Where the times of a file are too young to tell, its content is read again.
-        let unchanged = before.get(slot).is_some_and(|hash| fingerprints.file(path).is_ok_and(|now| now == **hash));
+        let unchanged = before
+            .get(slot)
+            .is_some_and(|hash| fingerprints.file(path).is_ok_and(|now| now == **hash));
         if !unchanged {
             return Some(path.display().to_string());
         }
     }
-    before.keys().find(|slot| !now.contains_key(*slot)).map(|slot| (*slot).to_owned())
+    before
+        .keys()
+        .find(|slot| !now.contains_key(*slot))
+        .map(|slot| (*slot).to_owned())
 }
 
 /// Answers the plan's questions from the store.

@@ -5,10 +5,8 @@ mod outputs;
 mod shell;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Stdio;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +16,7 @@ use super::{
     Violation,
 };
 use crate::pipeline::is_name;
+use crate::run::run_program;
 
 pub(super) struct Command;
 
@@ -134,13 +133,15 @@ impl Kind for Command {
         };
         for (index, file) in params.files.iter().enumerate() {
             match files::named(root, file) {
-                Ok(found) => external.files.extend(found.into_iter().map(|(within, path)| ExternalFile {
-                    slot: match within {
-                        Some(within) => format!("{index}/{within}"),
-                        None => index.to_string(),
-                    },
-                    path,
-                })),
+                Ok(found) => external
+                    .files
+                    .extend(found.into_iter().map(|(within, path)| ExternalFile {
+                        slot: match within {
+                            Some(within) => format!("{index}/{within}"),
+                            None => index.to_string(),
+                        },
+                        path,
+                    })),
                 Err(hint) => external.missing.push(MissingData {
                     what: format!("the file `{file}`"),
                     place: file.clone(),
@@ -167,23 +168,19 @@ impl Kind for Command {
             figures: Vec::new(),
             milestone: false,
         });
-        // The worker's standard output belongs to the protocol; what the program says goes to the log.
-        let log = std::io::stderr().as_fd().try_clone_to_owned()?;
-        let mut command = std::process::Command::new(program);
-        if let Some(bytes) = context.gpu_memory {
-            command.env("DYNVIS_GPU_MEMORY", bytes.to_string());
-        }
-        let status = command
-            .args(rest)
-            .current_dir(&folder)
-            .env("DYNVIS_THREADS", context.threads.to_string())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .status()
-            .map_err(|e| {
-                StageError::new(format!("cannot start `{program}`: {e}"))
-                    .hint("give a program on PATH, or a path relative to the project with {root}/…")
-            })?;
+        let place = context.scratch.with_file_name("ended.json");
+        let status = run_program(program, rest, &place, |command| {
+            if let Some(bytes) = context.gpu_memory {
+                command.env("DYNVIS_GPU_MEMORY", bytes.to_string());
+            }
+            command
+                .current_dir(&folder)
+                .env("DYNVIS_THREADS", context.threads.to_string());
+        })
+        .map_err(|e| {
+            StageError::new(format!("cannot start `{program}`: {e}"))
+                .hint("give a program on PATH, or a path relative to the project with {root}/…")
+        })?;
         if !status.success() {
             return Err(StageError::new(format!("`{program}` ended with {status}")).class(class_of(status)));
         }
@@ -264,7 +261,9 @@ fn arguments(params: &Params, context: &Context) -> Result<Vec<String>, StageErr
                 Some(Placeholder::File(file)) => files::paths(&context.root, file).map_err(StageError::new)?,
                 None => return Ok(None),
             };
-            Ok(Some(paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()))
+            Ok(Some(
+                paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            ))
         };
         let whole = argument.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         if let Some(whole) = whole.filter(|whole| !whole.contains(['{', '}']))

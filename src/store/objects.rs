@@ -143,7 +143,11 @@ fn set_writable(folder: &Path, writable: bool) -> std::io::Result<()> {
     }
     let mut permissions = fs_err::metadata(folder)?.permissions();
     let mode = permissions.mode();
-    permissions.set_mode(if writable { mode | OWNER } else { mode & !(OWNER | OTHERS) });
+    permissions.set_mode(if writable {
+        mode | OWNER
+    } else {
+        mode & !(OWNER | OTHERS)
+    });
     fs_err::set_permissions(folder, permissions)
 }
 
@@ -224,7 +228,10 @@ mod tests {
             assert!(error.contains(name), "{error}");
         };
         let pipe = folder.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .expect("mkfifo");
         assert!(made.success());
         refused("`pipe` is a named pipe");
         fs_err::remove_file(&pipe).expect("removed");
@@ -252,7 +259,10 @@ mod tests {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&5u64.to_le_bytes()).update(b"a/b/x");
         hasher.update(blake3::hash(b"1").to_hex().as_bytes());
-        assert_eq!((full.hash, full.empty), (ContentHash::new(&hasher.finalize()), Vec::new()));
+        assert_eq!(
+            (full.hash, full.empty),
+            (ContentHash::new(&hasher.finalize()), Vec::new())
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod diff;
 mod end_to_end;
 mod exchange;
 mod faults_neural;
+mod faults_stages;
 mod golden;
 mod harness;
 mod history;

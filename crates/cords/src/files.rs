@@ -80,7 +80,10 @@ mod tests {
         std::fs::write(path("file"), "text").expect("written");
         std::os::unix::fs::symlink("file", path("link")).expect("linked");
         std::os::unix::fs::symlink("/dev/zero", path("zero")).expect("linked");
-        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().expect("mkfifo");
+        let made = std::process::Command::new("mkfifo")
+            .arg(path("pipe"))
+            .status()
+            .expect("mkfifo");
         assert!(made.success());
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).expect("bound");
         assert_eq!(read_to_string(&path("file")).expect("read"), "text");
@@ -93,7 +96,10 @@ mod tests {
         ] {
             let error = open(&path(name)).expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.to_string().contains(what) && error.to_string().contains(name), "{error}");
+            assert!(
+                error.to_string().contains(what) && error.to_string().contains(name),
+                "{error}"
+            );
         }
         assert_eq!(open(&path("gone")).expect_err("refused").kind(), ErrorKind::NotFound);
     }

@@ -50,7 +50,9 @@ fn is_glob(file: &str) -> bool {
 /// Files that a glob names, in order.
 fn matched(root: &Path, file: &str) -> Result<Vec<(String, PathBuf)>, String> {
     let glob = globset::GlobBuilder::new(file).literal_separator(true).build();
-    let glob = glob.map_err(|error| format!("it is no glob: {error}"))?.compile_matcher();
+    let glob = glob
+        .map_err(|error| format!("it is no glob: {error}"))?
+        .compile_matcher();
     // Only the folder is listed that the glob's fixed beginning names.
     let fixed: PathBuf = Path::new(file)
         .components()
@@ -72,14 +74,20 @@ fn matched(root: &Path, file: &str) -> Result<Vec<(String, PathBuf)>, String> {
 fn walk(folder: &Path, prefix: &str, found: &mut Vec<(String, PathBuf)>, depth: usize) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("cannot list `{}`: {error}", folder.display());
     if depth > DEEPEST {
-        return Err(format!("`{}` lies too deep: does a link lead in a circle?", folder.display()));
+        return Err(format!(
+            "`{}` lies too deep: does a link lead in a circle?",
+            folder.display()
+        ));
     }
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
         let Some(name) = name.to_str() else {
             let folder = folder.display();
-            return Err(format!("the name of `{}` in `{folder}` is not UTF-8", name.to_string_lossy()));
+            return Err(format!(
+                "the name of `{}` in `{folder}` is not UTF-8",
+                name.to_string_lossy()
+            ));
         };
         if !PASSED_OVER.contains(&name) {
             names.insert(name.to_owned());
@@ -106,12 +114,21 @@ mod tests {
         let root = folder.path();
         std::fs::create_dir_all(root.join("scripts/deep/__pycache__")).expect("folders");
         std::fs::create_dir(root.join("empty")).expect("folder");
-        for file in ["scripts/b.py", "scripts/a.py", "scripts/deep/c.py", "scripts/n.txt", "scripts/deep/__pycache__/c"] {
+        for file in [
+            "scripts/b.py",
+            "scripts/a.py",
+            "scripts/deep/c.py",
+            "scripts/n.txt",
+            "scripts/deep/__pycache__/c",
+        ] {
             std::fs::write(root.join(file), file).expect("written");
         }
         let slots = |file: &str| -> Vec<String> {
             let found = named(root, file).expect("found");
-            found.into_iter().map(|(within, _)| within.unwrap_or_default()).collect()
+            found
+                .into_iter()
+                .map(|(within, _)| within.unwrap_or_default())
+                .collect()
         };
         assert_eq!(slots("scripts/a.py"), [""]);
         assert_eq!(slots("scripts"), ["a.py", "b.py", "deep/c.py", "n.txt"]);
@@ -119,7 +136,12 @@ mod tests {
         assert_eq!(slots("**/*.py"), ["scripts/a.py", "scripts/b.py", "scripts/deep/c.py"]);
         assert_eq!(paths(root, "scripts").expect("found"), [root.join("scripts")]);
         assert_eq!(paths(root, "scripts/*.py").expect("found").len(), 2);
-        for (wrong, why) in [("gone", "relative"), ("gone/*", "cannot list"), ("*.r", "no file"), ("empty", "holds no files")] {
+        for (wrong, why) in [
+            ("gone", "relative"),
+            ("gone/*", "cannot list"),
+            ("*.r", "no file"),
+            ("empty", "holds no files"),
+        ] {
             let said = named(root, wrong).expect_err("refused");
             assert!(said.contains(why), "{said}");
         }

@@ -58,7 +58,11 @@ pub(super) fn make_real(path: &Path) -> Result<(), StageError> {
         let mut permissions = metadata.permissions();
         let (is, wanted) = (permissions.mode(), permissions.mode() | mode);
         permissions.set_mode(wanted);
-        if is == wanted { Ok(()) } else { fs_err::set_permissions(path, permissions) }
+        if is == wanted {
+            Ok(())
+        } else {
+            fs_err::set_permissions(path, permissions)
+        }
     };
     if metadata.is_dir() {
         grant(0o700)?;
@@ -76,8 +80,10 @@ pub(super) fn make_real(path: &Path) -> Result<(), StageError> {
         }
     }
     let Ok(target) = std::fs::canonicalize(path) else {
-        return Err(StageError::new(format!("`{}` is a link to what is not there", path.display()))
-            .hint("write the file itself"));
+        return Err(
+            StageError::new(format!("`{}` is a link to what is not there", path.display()))
+                .hint("write the file itself"),
+        );
     };
     let kind = fs_err::metadata(&target)?.file_type();
     if kind.is_dir() {
@@ -93,8 +99,11 @@ pub(super) fn make_real(path: &Path) -> Result<(), StageError> {
 }
 
 fn not_regular(path: &Path, what: &str) -> StageError {
-    StageError::new(format!("`{}` is {what}, and a result needs regular files", path.display()))
-        .hint("remove it before the program ends, or put it elsewhere")
+    StageError::new(format!(
+        "`{}` is {what}, and a result needs regular files",
+        path.display()
+    ))
+    .hint("remove it before the program ends, or put it elsewhere")
 }
 
 /// Moves what the program wrote to where the store takes it from, in the form that its type promises; copies it where it

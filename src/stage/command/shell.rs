@@ -8,7 +8,9 @@ pub(super) fn is_shell(before: &[String]) -> bool {
         return false;
     };
     let name = Path::new(program).file_name().unwrap_or_default();
-    let is_shell = ["sh", "bash", "dash", "zsh", "ksh", "ash"].iter().any(|shell| name == *shell);
+    let is_shell = ["sh", "bash", "dash", "zsh", "ksh", "ash"]
+        .iter()
+        .any(|shell| name == *shell);
     is_shell && option.len() > 1 && option.starts_with('-') && !option.starts_with("--")
 }
 
@@ -70,11 +72,23 @@ mod tests {
     #[test]
     fn a_path_is_one_word_wherever_it_stands_in_a_script() {
         let path = "/a b/$x`y`'z'\"\\w";
-        for (before, after) in [("printf %s ", ""), ("printf %s \"", "\""), ("printf %s '", "'"), ("printf %s \\\"", "")] {
+        for (before, after) in [
+            ("printf %s ", ""),
+            ("printf %s \"", "\""),
+            ("printf %s '", "'"),
+            ("printf %s \\\"", ""),
+        ] {
             let script = with_values(before.to_owned(), &[path.to_owned()]) + after;
-            let output = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+            let output = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output()
+                .expect("a shell");
             let said = String::from_utf8_lossy(&output.stdout);
-            assert_eq!(said.trim_start_matches(if before.ends_with("\\\"") { "\"" } else { "" }), path, "{script}");
+            assert_eq!(
+                said.trim_start_matches(if before.ends_with("\\\"") { "\"" } else { "" }),
+                path,
+                "{script}"
+            );
         }
         assert_eq!(with_values("ls ".into(), &["/plain-1.txt".into()]), "ls /plain-1.txt");
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();

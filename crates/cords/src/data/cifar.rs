@@ -109,7 +109,14 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
             let member = tar_member(file, tar, name)?;
             append(&file.join(name), member, variant, *part, &mut entries, &mut records)?;
         } else {
-            append(file, &crate::files::read(file)?, variant, *part, &mut entries, &mut records)?;
+            append(
+                file,
+                &crate::files::read(file)?,
+                variant,
+                *part,
+                &mut entries,
+                &mut records,
+            )?;
         }
     }
     let name = match variant {
