@@ -193,7 +193,10 @@ impl Kind for Command {
                     output.path
                 )));
             }
-            all.push((name, output, outputs::place(&real, &written, name)?));
+            let place = outputs::place(&real, &written, name)?;
+            // Links may lead to what the program wrote beside its outputs, so that all of it must still be there.
+            outputs::make_real(&place)?;
+            all.push((name, output, place));
         }
         outputs::clear(&context.scratch, WORK)?;
         // What lies within another output comes first, and stays for that one.
@@ -203,7 +206,6 @@ impl Kind for Command {
         fs_err::rename(&folder, &kept)?;
         for (index, (name, output, place)) in all.iter().enumerate() {
             let written = kept.join(place.strip_prefix(&real).unwrap_or(place));
-            outputs::make_real(&written)?;
             let is_shared = all[index + 1..].iter().any(|(_, _, other)| place.starts_with(other));
             outputs::publish(context, name, output, &written, is_shared)?;
         }
