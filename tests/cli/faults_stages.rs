@@ -102,8 +102,8 @@ fn pictures_may_be_none() {
         "name: pictures
 stages:
   digits: { dataset: { source: digits, side: 16, limit_per_class: 20 } }
-  cnn: { train: { use: train/digits/cnn, data: digits, areas: 1, epochs: 1 } }
-  rnn: { train: { use: train/digits/cordsnet, data: digits, areas: 1, epochs: 1 } }
+  cnn: { train: { use: train/digits/cnn, data: digits, areas: 2, epochs: 1 } }
+  rnn: { train: { use: train/digits/cordsnet, data: digits, areas: 2, epochs: 1 } }
   feed_forward: { record: { model: cnn, data: digits, images: 4 } }
   at_one_time: { record: { model: rnn, data: digits, images: 4, times: [20] } }
   states: { fixed_points: { models: [rnn], data: digits, images: 1, eigenvalues: 0 } }
