@@ -424,6 +424,37 @@ fn folders_and_globs_are_declared_files() {
 }
 
 #[test]
+fn collected_tables_say_which_member_a_row_is_of() {
+    let project = Project::new();
+    project.write(
+        "p.yaml",
+        r#"name: x
+stages:
+  part:
+    command: { run: [sh, -c, "(echo n,score; echo 7,0.5) > t.csv"], outputs: { t: { path: t.csv, type: table } }, environment: ["X${matrix.seed}${matrix.net}"] }
+    matrix: { seed: [3, 4], net: [a, b] }
+  all: { collect: { tables: ["part@*/t"] } }
+"#,
+    );
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let shown = project
+        .dynvis(&["show", "@", "all/collected", "--format", "csv"])
+        .expect(0)
+        .stdout;
+    let mut lines = shown.lines();
+    assert!(
+        lines.next().is_some_and(|header| header.contains("seed,net,n,score")),
+        "{shown}"
+    );
+    let rows: Vec<&str> = lines
+        .map(|row| row.split_once(',').map_or("", |(_, rest)| rest))
+        .collect();
+    for row in ["3,a,7,0.5", "3,b,7,0.5", "4,a,7,0.5", "4,b,7,0.5"] {
+        assert!(rows.iter().any(|found| found.ends_with(row)), "{row}: {shown}");
+    }
+}
+
+#[test]
 fn spaces_in_paths_do_not_break_scripts() {
     let project = Project::new();
     project
