@@ -2,6 +2,7 @@
 
 mod cli;
 mod fail;
+mod files;
 mod key;
 mod pipeline;
 mod plan;

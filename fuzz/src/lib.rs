@@ -4,6 +4,7 @@
 #![allow(unused_imports, reason = "as above")]
 
 mod fail;
+mod files;
 #[path = "../../src/key/mod.rs"]
 mod key;
 #[path = "../../src/pipeline/mod.rs"]

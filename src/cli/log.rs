@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::CommandError;
+use super::harmless::line;
 use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::{duration, size};
@@ -71,8 +72,12 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
         if members.len() > 1 {
             ui.out(&format!("== {}\n", member.name))?;
         }
-        match fs_err::read(log_path(&folder, &member.name)) {
-            Ok(bytes) => ui.out_bytes(&bytes)?,
+        match crate::files::read(&log_path(&folder, &member.name)) {
+            Ok(bytes) => {
+                for text in String::from_utf8_lossy(&bytes).lines() {
+                    ui.out(&(line(text) + "\n"))?;
+                }
+            }
             Err(_) => ui.status(&format!(
                 "`{}` did not execute in this run: {}",
                 member.name, member.reason

@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod export;
 mod gc;
+mod harmless;
 mod log;
 mod manual;
 mod plan;
@@ -79,6 +80,8 @@ enum Command {
     Reference(manual::ReferenceArgs),
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
+    #[command(hide = true)]
+    Guard(worker::GuardArgs),
 }
 
 /// Exit codes that scripts may rely on.
@@ -130,6 +133,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Benchmark(args) => benchmark::benchmark(&mut ui, args),
         Command::Selftest(args) => selftest::selftest(&mut ui, args),
         Command::Worker(args) => worker::worker(args),
+        Command::Guard(args) => worker::guarded(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::harmless::harmless;
 use super::ui::Ui;
 use super::wording::{duration, reading};
 use crate::pipeline::{Pipeline, StageId};
@@ -216,7 +217,7 @@ impl Bars {
 
     fn line(&self, text: &str) {
         // A terminal that went away must not stop the run.
-        let _ = self.multi.println(text);
+        let _ = self.multi.println(harmless(text));
     }
 }
 
@@ -238,7 +239,7 @@ impl Reporter for Bars {
                     "{{prefix:{width}}}  {{bar:24}} {{pos}}/{{len}}  {{msg}}  eta {{eta}}"
                 )));
                 bar.set_prefix((*stage).to_owned());
-                bar.set_message(reasons_text(reasons));
+                bar.set_message(harmless(&reasons_text(reasons)));
                 self.running.insert(*id, bar);
             }
             Event::Progress { id, update, .. } => {
@@ -250,7 +251,7 @@ impl Reporter for Bars {
                         // What an earlier run did says nothing about the speed of this one.
                         bar.reset_eta();
                     }
-                    bar.set_message(figures(update));
+                    bar.set_message(harmless(&figures(update)));
                 }
             }
             Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),

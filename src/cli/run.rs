@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::CommandError;
+use super::harmless::line;
 use super::progress;
 use super::tables::{headline, tables_of};
 use super::ui::Ui;
@@ -140,10 +141,11 @@ fn report_failure(ui: &mut Ui, store: &Store, record: Option<&RunRecord>, stage:
         && let Ok((folder, _)) = store.find_run(record.id.as_str())
     {
         let log = log_path(&folder, stage);
-        if let Ok(text) = fs_err::read_to_string(&log) {
+        if let Ok(bytes) = crate::files::read(&log) {
+            let text = String::from_utf8_lossy(&bytes);
             let lines: Vec<&str> = text.lines().collect();
-            for line in &lines[lines.len().saturating_sub(8)..] {
-                ui.status(&format!("  | {line}"));
+            for text in &lines[lines.len().saturating_sub(8)..] {
+                ui.status(&format!("  | {}", line(text)));
             }
         }
         ui.status(&format!("  whole log: dynvis log {} {stage}", record.id));

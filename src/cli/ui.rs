@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Severity};
 
 use super::error::CommandError;
+use super::harmless::{coloured, harmless};
 use super::wording::missing_lines;
 use crate::pipeline::{Problem, Sources, Spot};
 
@@ -71,6 +72,11 @@ impl Ui {
 
     /// News for the user, to standard error.
     pub(crate) fn status(&mut self, text: &str) {
+        // Names, messages and lines of programs are part of it.
+        let text = match self.colour_err {
+            true => coloured(text),
+            false => harmless(text),
+        };
         // With standard error closed there is nobody left to tell.
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CommandError;
-use crate::run::serve;
+use crate::run::{guard, serve};
 
 #[derive(clap::Args)]
 pub(crate) struct WorkerArgs {
@@ -12,5 +12,23 @@ pub(crate) struct WorkerArgs {
 
 pub(crate) fn worker(args: &WorkerArgs) -> Result<u8, CommandError> {
     serve(&args.spec, &mut std::io::stdout(), &mut std::io::stderr())?;
+    Ok(0)
+}
+
+/// Arguments of the process between a worker and a user's program.
+#[derive(clap::Args)]
+pub(crate) struct GuardArgs {
+    parent: u32,
+    place: PathBuf,
+    program: String,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn guarded(args: &GuardArgs) -> Result<u8, CommandError> {
+    guard(args.parent, &args.place, &args.program, &args.arguments).map_err(|source| CommandError::Io {
+        action: format!("cannot run `{}`", args.program),
+        source,
+    })?;
     Ok(0)
 }

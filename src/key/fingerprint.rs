@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::ContentHash;
+use crate::files;
 
 /// A file that could not be read while it was hashed.
 #[derive(Debug, thiserror::Error)]
@@ -29,23 +30,47 @@ struct Stat {
     changed_ns: i128,
 }
 
-impl Stat {
-    fn of(path: &Path) -> std::io::Result<Self> {
-        let meta = fs_err::metadata(path)?;
+impl From<&std::fs::Metadata> for Stat {
+    fn from(meta: &std::fs::Metadata) -> Self {
         let nanoseconds = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
-        Ok(Self {
+        Self {
             device: meta.dev(),
             inode: meta.ino(),
             size: meta.size(),
             modified_ns: nanoseconds(meta.mtime(), meta.mtime_nsec()),
             changed_ns: nanoseconds(meta.ctime(), meta.ctime_nsec()),
-        })
+        }
+    }
+}
+
+impl Stat {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        Ok(Self::from(&fs_err::metadata(path)?))
     }
 
     /// Whether any later change shows in these numbers: every edit sets the time of change to the present.
     fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         now.as_nanos() as i128 >= self.changed_ns + SETTLED_AFTER.as_nanos() as i128
+    }
+}
+
+/// What a file or folder was when it was looked at. One that was changed and changed back since is another: whatever writes
+/// or replaces it sets the time of change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sight {
+    stat: Stat,
+    /// Of the link, where it is one: it may have led elsewhere for a while.
+    link: Option<Stat>,
+}
+
+impl Sight {
+    pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
+        let own = fs_err::symlink_metadata(path)?;
+        Ok(Self {
+            stat: Stat::of(path)?,
+            link: own.is_symlink().then(|| Stat::from(&own)),
+        })
     }
 }
 
@@ -68,7 +93,7 @@ pub(crate) struct Fingerprints {
 impl Fingerprints {
     /// Reads the cache; anything unreadable counts as empty, since it can be made again.
     pub(crate) fn load(path: &Path) -> Self {
-        let known = fs_err::read(path)
+        let known = files::read(path)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
@@ -131,7 +156,7 @@ impl Fingerprints {
 /// blake3 of a file's bytes, read in pieces.
 pub(crate) fn hash_file(path: &Path) -> std::io::Result<ContentHash> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = fs_err::File::open(path)?;
+    let mut file = files::open(path)?;
     hasher.update_reader(&mut file)?;
     Ok(ContentHash::new(&hasher.finalize()))
 }

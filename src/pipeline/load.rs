@@ -30,7 +30,7 @@ pub(crate) fn load(path: &Path, options: &LoadOptions) -> Loaded {
 }
 
 fn try_load(path: &Path, options: &LoadOptions, sources: &mut Sources) -> Result<Pipeline, Vec<Problem>> {
-    let text = fs_err::read_to_string(path).map_err(|e| {
+    let text = crate::files::read_to_string(path).map_err(|e| {
         vec![Problem {
             kind: ProblemKind::UnreadableFile {
                 path: path.display().to_string(),

@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 pub(crate) use load::{LoadOptions, load};
 pub(crate) use node::{Sources, Spot};
 pub(crate) use problem::{Problem, suggest};
-pub(crate) use reference::{member_name, scalar};
+pub(crate) use reference::{is_name, member_name, scalar};
 pub(crate) use resources::Resources;
 pub(crate) use validate::{types, unwrap_optional, variants};
 

@@ -42,7 +42,7 @@ impl Presets for PresetFolder {
             ));
         }
         let path = self.folder.join(format!("{name}.yaml"));
-        let text = fs_err::read_to_string(&path).map_err(|e| {
+        let text = crate::files::read_to_string(&path).map_err(|e| {
             let shown = path.strip_prefix(&self.root).unwrap_or(&path);
             PresetError::Unreadable(format!("{}: {}", shown.display(), reason(&e)))
         })?;

@@ -8,6 +8,9 @@ mod select;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use indexmap::IndexSet;
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -15,7 +18,7 @@ use serde_json::Value as Json;
 pub(crate) use reason::Reason;
 pub(crate) use select::{Request, Selection, SelectionError, select};
 
-use crate::key::{ContentHash, Identity, StageKey, changes, description, stage_key};
+use crate::key::{ContentHash, Identity, Sight, StageKey, changes, description, stage_key};
 use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
 use crate::stage::{Broken, Conditions, MissingData, members};
 use crate::store::{Attempt, Health, ResultRecord};
@@ -26,6 +29,8 @@ pub(crate) struct Observed {
     pub(crate) files: Vec<(String, ContentHash)>,
     pub(crate) environment: Vec<(String, Option<String>)>,
     pub(crate) missing: Vec<MissingData>,
+    /// What these files, and folders that were listed for them, were when they were looked at; for whoever verifies them.
+    pub(crate) seen: Arc<Vec<(PathBuf, Sight)>>,
 }
 
 /// The past and the outside, as the plan asks for them. Tests answer from memory.

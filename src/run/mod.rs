@@ -4,6 +4,7 @@
 
 mod device;
 mod dispatcher;
+mod guard;
 mod protocol;
 mod provenance;
 mod resources;
@@ -15,8 +16,10 @@ use serde::Serialize;
 
 pub(crate) use device::Device;
 pub(crate) use dispatcher::{RunOptions, log_path, missing_data, run};
+pub(crate) use guard::{guard, run_program};
 pub(crate) use resources::Gpu;
 pub(crate) use worker::serve;
+use world::changed_since;
 pub(crate) use world::{StoreWorld, observe};
 
 use crate::pipeline::StageId;
@@ -94,7 +97,7 @@ pub(crate) enum Failure {
     Crashed { status: String, class: Option<ErrorClass> },
     #[error("it did not end within its {minutes} minutes")]
     TimedOut { minutes: f64 },
-    #[error("`{file}` changed while the stage ran; nothing was published")]
+    #[error("{file} changed while the stage ran or waited for its turn; nothing was published")]
     InputChanged { file: String },
     #[error("{message}")]
     Store { message: String, class: Option<ErrorClass> },

@@ -1,11 +1,12 @@
 //! `command`: a user's own program with declared inputs and outputs, cached like any other stage.
 
+mod files;
+mod outputs;
+mod shell;
+
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ use super::{
     AnyRef, Artifact, Context, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError, Update,
     Violation,
 };
+use crate::pipeline::is_name;
+use crate::run::run_program;
 
 pub(super) struct Command;
 
@@ -44,18 +47,20 @@ struct OutputSpec {
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// Program and arguments. `{inputs.NAME}` stands for the folder of an input, `{files.N}` for the N-th declared
-    /// file, `{root}` for the project's folder. No shell is involved.
+    /// file (all of its files where it is a glob), `{root}` for the project's folder. No shell is involved; in the script
+    /// of `sh -c` they are quoted as the shell needs it.
     #[schemars(length(min = 1))]
     run: Vec<String>,
     /// Inputs from other stages: name to stage (or stage/output).
     #[serde(default)]
     inputs: BTreeMap<String, AnyRef>,
-    /// Files that the program reads, relative to the project's folder (its script, for one): a change runs it again.
+    /// Files that the program reads, relative to the project's folder (its script, for one), folders or globs
+    /// (`scripts/*.py`): a change runs it again. `__pycache__`, `.git`, `.ipynb_checkpoints` and `.DS_Store` do not count.
     #[serde(default)]
     files: Vec<String>,
-    /// What the program writes into its working folder: name to path and type.
+    /// What the program writes into its working folder: name to path and type. One may lie within another.
     outputs: BTreeMap<String, OutputSpec>,
-    /// Environment variables whose values belong to the stage's identity.
+    /// Environment variables whose values belong to the stage's identity; what is kept of a value is its hash.
     #[serde(default)]
     environment: Vec<String>,
 }
@@ -72,12 +77,26 @@ impl Kind for Command {
             found.push(Violation::new("outputs", "declare at least one output"));
         }
         for (name, output) in &params.outputs {
+            // It becomes the name of a folder.
+            if !is_name(name) {
+                let message = format!(
+                    "output `{name}`: a name has letters, digits, `_` and `-`, and begins with a letter (`path` says where \
+                     the program writes it)"
+                );
+                found.push(Violation::new("outputs", message));
+            }
             let inside = Path::new(&output.path)
                 .components()
                 .all(|c| matches!(c, std::path::Component::Normal(_)));
             if !inside || output.path.is_empty() {
                 let message = format!("output `{name}`: a path within the working folder is needed");
                 found.push(Violation::new("outputs", message));
+            }
+        }
+        for name in &params.environment {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let message = format!("`{name}` is no name of an environment variable; give the name alone");
+                found.push(Violation::new("environment", message));
             }
         }
         if let Some(unknown) = params
@@ -113,31 +132,31 @@ impl Kind for Command {
             ..External::default()
         };
         for (index, file) in params.files.iter().enumerate() {
-            let path = root.join(file);
-            if path.is_file() {
-                external.files.push(ExternalFile {
-                    slot: index.to_string(),
-                    path,
-                });
-            } else {
-                external.missing.push(MissingData {
+            match files::named(root, file) {
+                Ok(found) => external
+                    .files
+                    .extend(found.into_iter().map(|(within, path)| ExternalFile {
+                        slot: match within {
+                            Some(within) => format!("{index}/{within}"),
+                            None => index.to_string(),
+                        },
+                        path,
+                    })),
+                Err(hint) => external.missing.push(MissingData {
                     what: format!("the file `{file}`"),
                     place: file.clone(),
-                    hint: "`files` holds paths relative to the project's folder".into(),
-                });
+                    hint,
+                }),
             }
         }
         external
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
-        let folder = context.scratch.join("work");
+        let folder = context.scratch.join(WORK);
         fs_err::create_dir_all(&folder)?;
-        let arguments = params
-            .run
-            .iter()
-            .map(|a| fill(a, params, context))
-            .collect::<Result<Vec<_>, _>>()?;
+        let real = fs_err::canonicalize(&folder)?;
+        let arguments = arguments(params, context)?;
         let [program, rest @ ..] = arguments.as_slice() else {
             return Err(StageError::new("`run` is empty"));
         };
@@ -149,40 +168,53 @@ impl Kind for Command {
             figures: Vec::new(),
             milestone: false,
         });
-        // The worker's standard output belongs to the protocol; what the program says goes to the log.
-        let log = std::io::stderr().as_fd().try_clone_to_owned()?;
-        let mut command = std::process::Command::new(program);
-        if let Some(bytes) = context.gpu_memory {
-            command.env("DYNVIS_GPU_MEMORY", bytes.to_string());
-        }
-        let status = command
-            .args(rest)
-            .current_dir(&folder)
-            .env("DYNVIS_THREADS", context.threads.to_string())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .status()
-            .map_err(|e| {
-                StageError::new(format!("cannot start `{program}`: {e}"))
-                    .hint("give a program on PATH, or a path relative to the project with {root}/…")
-            })?;
+        let place = context.scratch.with_file_name("ended.json");
+        let status = run_program(program, rest, &place, |command| {
+            if let Some(bytes) = context.gpu_memory {
+                command.env("DYNVIS_GPU_MEMORY", bytes.to_string());
+            }
+            command
+                .current_dir(&folder)
+                .env("DYNVIS_THREADS", context.threads.to_string());
+        })
+        .map_err(|e| {
+            StageError::new(format!("cannot start `{program}`: {e}"))
+                .hint("give a program on PATH, or a path relative to the project with {root}/…")
+        })?;
         if !status.success() {
             return Err(StageError::new(format!("`{program}` ended with {status}")).class(class_of(status)));
         }
+        let mut all = Vec::new();
         for (name, output) in &params.outputs {
             let written = folder.join(&output.path);
-            if !written.exists() {
+            if std::fs::symlink_metadata(&written).is_err() {
                 return Err(StageError::new(format!(
                     "`{program}` did not write `{}`, its output `{name}`",
                     output.path
                 )));
             }
-            replace_links(&written)?;
-            publish(context, name, output, &written)?;
+            let place = outputs::place(&real, &written, name)?;
+            // Links may lead to what the program wrote beside its outputs, so that all of it must still be there.
+            outputs::make_real(&place)?;
+            all.push((name, output, place));
+        }
+        outputs::clear(&context.scratch, WORK)?;
+        // What lies within another output comes first, and stays for that one.
+        all.sort_by_key(|(_, _, place)| std::cmp::Reverse(place.components().count()));
+        // No output has this name, so that one called `work` has its place.
+        let kept = context.scratch.join(".work");
+        fs_err::rename(&folder, &kept)?;
+        for (index, (name, output, place)) in all.iter().enumerate() {
+            let written = kept.join(place.strip_prefix(&real).unwrap_or(place));
+            let is_shared = all[index + 1..].iter().any(|(_, _, other)| place.starts_with(other));
+            outputs::publish(context, name, output, &written, is_shared)?;
         }
         Ok(())
     }
 }
+
+/// The program's working folder, within the scratch folder.
+const WORK: &str = "work";
 
 /// What a program's end says about another attempt: the system kills programs where memory is short (a shell in between
 /// makes that 137), and 74 is `EX_IOERR` of `sysexits.h`.
@@ -191,53 +223,6 @@ fn class_of(status: std::process::ExitStatus) -> Option<ErrorClass> {
         (Some(9), _) | (_, Some(137)) => Some(ErrorClass::Oom),
         (_, Some(74)) => Some(ErrorClass::Io),
         _ => None,
-    }
-}
-
-/// Puts copies in the place of links, so that a result does not change with files elsewhere.
-fn replace_links(path: &Path) -> Result<(), StageError> {
-    let metadata = fs_err::symlink_metadata(path)?;
-    if metadata.is_dir() {
-        for entry in fs_err::read_dir(path)? {
-            replace_links(&entry?.path())?;
-        }
-        return Ok(());
-    }
-    if !metadata.is_symlink() && metadata.nlink() == 1 {
-        return Ok(());
-    }
-    let target = fs_err::canonicalize(path)?;
-    if target.is_dir() {
-        return Err(
-            StageError::new(format!("`{}` is a link to a folder", path.display())).hint("write the folder itself")
-        );
-    }
-    let copy = path.with_extension("copy-in-place-of-a-link");
-    fs_err::copy(&target, &copy)?;
-    Ok(fs_err::rename(&copy, path)?)
-}
-
-/// Moves what the program wrote to where the store takes it from, in the form that its type promises.
-fn publish(context: &mut Context, name: &str, output: &OutputSpec, written: &Path) -> Result<(), StageError> {
-    match output.kind {
-        OutputType::Table => {
-            let table = crate::table::Table::read(written)?;
-            context.write_table(name, &table)
-        }
-        OutputType::Model => {
-            cords::net::Model::load(written)?;
-            let target = context.output(name)?.join("model.safetensors");
-            Ok(fs_err::rename(written, target)?)
-        }
-        OutputType::Files if written.is_dir() => {
-            let target = context.scratch.join(name);
-            Ok(fs_err::rename(written, target)?)
-        }
-        OutputType::Files => {
-            let file = written.file_name().map(PathBuf::from).unwrap_or_default();
-            let target = context.output(name)?.join(file);
-            Ok(fs_err::rename(written, target)?)
-        }
     }
 }
 
@@ -266,18 +251,55 @@ fn resolve<'a>(placeholder: &str, params: &'a Params) -> Option<Placeholder<'a>>
     params.files.get(index).map(|f| Placeholder::File(f))
 }
 
-fn fill(argument: &str, params: &Params, context: &Context) -> Result<String, StageError> {
-    let mut text = argument.to_owned();
-    for placeholder in placeholders(argument) {
-        let value = match resolve(placeholder, params) {
-            Some(Placeholder::Root) => context.root.clone(),
-            Some(Placeholder::Input(slot)) => context.input(&slot.0)?.to_owned(),
-            Some(Placeholder::File(file)) => context.root.join(file),
-            None => continue,
+/// The program and its arguments, filled in. One that is nothing but a glob becomes as many as there are files.
+fn arguments(params: &Params, context: &Context) -> Result<Vec<String>, StageError> {
+    let mut all = Vec::new();
+    for (index, argument) in params.run.iter().enumerate() {
+        let is_script = index >= 2 && params.run[index - 1].ends_with('c') && shell::is_shell(&params.run[..index]);
+        let value = |placeholder: &str| -> Result<Option<Vec<String>>, StageError> {
+            let paths = match resolve(placeholder, params) {
+                Some(Placeholder::Root) => vec![context.root.clone()],
+                Some(Placeholder::Input(slot)) => vec![context.input(&slot.0)?.to_owned()],
+                Some(Placeholder::File(file)) => files::paths(&context.root, file).map_err(StageError::new)?,
+                None => return Ok(None),
+            };
+            Ok(Some(
+                paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            ))
         };
-        text = text.replace(&format!("{{{placeholder}}}"), &value.to_string_lossy());
+        let whole = argument.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        if let Some(whole) = whole.filter(|whole| !whole.contains(['{', '}']))
+            && let Some(values) = value(whole)?
+        {
+            all.extend(values);
+            continue;
+        }
+        let mut text = String::new();
+        let mut rest = argument.as_str();
+        while let Some((before, after)) = rest.split_once('{') {
+            text += before;
+            let filled = match after.split_once('}') {
+                Some((inside, behind)) => value(inside)?.map(|values| (values, behind)),
+                None => None,
+            };
+            match filled {
+                Some((values, behind)) if is_script => {
+                    text = shell::with_values(text, &values);
+                    rest = behind;
+                }
+                Some((values, behind)) => {
+                    text += &values.join(" ");
+                    rest = behind;
+                }
+                None => {
+                    text.push('{');
+                    rest = after;
+                }
+            }
+        }
+        all.push(text + rest);
     }
-    Ok(text)
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -206,6 +206,20 @@ fn by_parameter(error: DataError) -> DataError {
     }
 }
 
+/// The folders that hold these files, up to that of the data set: whatever comes into them is read, too.
+fn folders_of(root: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut folders = std::collections::BTreeSet::from([root.to_owned()]);
+    for file in files {
+        let above = file.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+        for folder in above {
+            if !folders.insert(folder.to_owned()) {
+                break;
+            }
+        }
+    }
+    folders.into_iter().collect()
+}
+
 /// A path as the user would write it in the project's folder.
 fn within(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()
@@ -273,6 +287,10 @@ impl Kind for Dataset {
         }
         match source.input_files() {
             Ok(paths) => External {
+                folders: match params.source {
+                    SourceName::ImageFolder => folders_of(&folder, &paths),
+                    _ => Vec::new(),
+                },
                 files: paths
                     .into_iter()
                     .map(|path| ExternalFile {

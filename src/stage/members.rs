@@ -21,7 +21,7 @@ pub(crate) const REPETITION: &str = "seed";
 pub(crate) struct Member {
     /// The stage that it belongs to: a number, from 0 in the order in which stages appear in the list.
     pub(crate) family: usize,
-    /// Its matrix fields but for [`REPETITION`].
+    /// Its matrix fields; but for [`REPETITION`] where the kind does not [see](super::Kind::SEES_REPETITIONS) that.
     pub(crate) fields: IndexMap<String, Json>,
 }
 
@@ -43,7 +43,8 @@ pub(crate) fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Membe
         let producer = pipeline.stage(input.producer);
         let list = input.slot.split_once('.').map_or(input.slot.as_str(), |(list, _)| list);
         let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
-        let fields = producer.fields.iter().filter(|(name, _)| *name != REPETITION);
+        let all = stage.kind.sees_repetitions();
+        let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
         Member {
             family,
             fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),

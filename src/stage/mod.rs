@@ -149,6 +149,8 @@ pub(crate) struct MissingData {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct External {
     pub(crate) files: Vec<ExternalFile>,
+    /// Folders whose lists of names gave the files, where whatever comes or goes there may be read.
+    pub(crate) folders: Vec<PathBuf>,
     pub(crate) missing: Vec<MissingData>,
     /// Environment variables that belong to the stage's identity.
     pub(crate) environment: Vec<String>,
@@ -354,6 +356,9 @@ pub(crate) trait Kind: Sync {
     /// of its stages' identity then.
     const SEES_GROUPS: bool = false;
 
+    /// Whether that which tells repetitions apart is among what it is told of its inputs' members.
+    const SEES_REPETITIONS: bool = false;
+
     /// Rules that a schema cannot state.
     fn check(_params: &Self::Params) -> Vec<Violation> {
         Vec::new()
@@ -374,6 +379,7 @@ pub(crate) trait AnyKind: Sync {
     fn keeps_checkpoints(&self) -> bool;
     fn uses_device(&self) -> bool;
     fn sees_groups(&self) -> bool;
+    fn sees_repetitions(&self) -> bool;
     fn schema(&'static self) -> &'static Json;
     /// Parameters with every default filled in, and the rules that they break.
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
@@ -419,6 +425,10 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn sees_groups(&self) -> bool {
         K::SEES_GROUPS
+    }
+
+    fn sees_repetitions(&self) -> bool {
+        K::SEES_REPETITIONS
     }
 
     fn schema(&'static self) -> &'static Json {

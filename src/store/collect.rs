@@ -325,7 +325,7 @@ impl Store {
             self.commit(Record::Collected { keys })?;
         }
         for folder in collection.doomed.iter().flat_map(|d| &d.folders) {
-            match fs_err::remove_dir_all(folder) {
+            match super::objects::remove(folder) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove a result")(e)),
                 _ => {}
             }

@@ -98,6 +98,9 @@ pub(crate) struct StoredOutput {
     pub(crate) artifact: Artifact,
     pub(crate) content: ContentHash,
     pub(crate) files: Vec<StoredFile>,
+    /// Folders in it that hold nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) empty: Vec<String>,
 }
 
 /// A committed result.
@@ -298,7 +301,8 @@ impl Store {
         self.root.join("objects").join(hash.get(..2).unwrap_or("__")).join(hash)
     }
 
-    /// Holds every file of a result against its hash; unchanged files are not read.
+    /// Holds every file of a result against its hash, and what lies in its folders against its manifest; unchanged files
+    /// are not read.
     pub(crate) fn health(&mut self, key: &StageKey) -> Health {
         let Some(result) = self.results.get(key) else {
             return Health::Missing { slot: String::new() };
@@ -313,10 +317,17 @@ impl Store {
                     Err(_) => return Health::Missing { slot },
                 }
             }
-            if output.files.is_empty() && !folder.is_dir() {
-                return Health::Missing {
-                    slot: output.slot.clone(),
-                };
+            let slot = output.slot.clone();
+            if !folder.is_dir() {
+                return Health::Missing { slot };
+            }
+            // A stage may have left something there, or another program.
+            let is_expected = objects::list(&folder).is_ok_and(|listing| {
+                let expected = output.files.iter().map(|file| &file.path);
+                listing.empty == output.empty && listing.files.iter().eq(expected)
+            });
+            if !is_expected {
+                return Health::Damaged { slot };
             }
         }
         Health::Intact
@@ -329,24 +340,23 @@ impl Store {
         artifact: Artifact,
         scratch: &Path,
     ) -> Result<StoredOutput, StoreError> {
-        if !scratch.is_dir() {
+        // An empty folder is a result: one without anything to draw, or to put aside. A link is none.
+        if !std::fs::symlink_metadata(scratch).is_ok_and(|metadata| metadata.is_dir()) {
             return Err(StoreError::OutputMissing { slot: slot.to_owned() });
         }
-        let (content, files) = hash_folder(scratch).map_err(io("hash an output"))?;
-        if files.is_empty() {
-            return Err(StoreError::OutputMissing { slot: slot.to_owned() });
-        }
+        let content = hash_folder(scratch).map_err(io("hash an output"))?;
         fail::at(Step::Hashed).map_err(io("hash an output"))?;
-        let target = self.object(&content);
-        objects::move_into_place(scratch, &target, &files).map_err(io("publish an output"))?;
-        for file in &files {
+        let target = self.object(&content.hash);
+        objects::move_into_place(scratch, &target, &content).map_err(io("publish an output"))?;
+        for file in &content.files {
             self.fingerprints.remember(&target.join(&file.path), &file.hash);
         }
         Ok(StoredOutput {
             slot: slot.to_owned(),
             artifact,
-            content,
-            files,
+            content: content.hash,
+            files: content.files,
+            empty: content.empty,
         })
     }
 

@@ -91,13 +91,13 @@ impl Table {
     pub(crate) fn read(path: &Path) -> Result<Table, TableError> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("parquet") => {
-                let bytes = fs_err::read(path)?;
+                let bytes = crate::files::read(path)?;
                 if !seal_holds(&bytes) {
                     return Err(TableError::Damaged { path: path.to_owned() });
                 }
                 from_parquet(path, &bytes)
             }
-            Some("csv") => from_csv(path, fs_err::read(path)?),
+            Some("csv") => from_csv(path, crate::files::read(path)?),
             _ => Err(TableError::UnknownExtension { path: path.to_owned() }),
         }
     }

@@ -16,6 +16,7 @@ mod faults_images;
 mod faults_neural;
 mod faults_neural;
 mod faults_noise;
+mod faults_stages;
 mod golden;
 mod harness;
 mod history;

@@ -8,6 +8,7 @@ pub mod data;
 pub mod device;
 pub mod dynamics;
 pub mod exchange;
+pub mod files;
 pub mod guard;
 pub mod learn;
 mod linear;

@@ -451,6 +451,7 @@ impl Memory {
             artifact,
             content,
             files: Vec::new(),
+            empty: Vec::new(),
         };
         let record = ResultRecord {
             key: key.clone(),

@@ -15,7 +15,7 @@ use crate::key::ContentHash;
 use crate::pipeline::{Stage, StageId};
 use crate::plan::{Decision, State};
 use crate::run::protocol::Message;
-use crate::run::{Event, Failure, RunError};
+use crate::run::{Event, Failure, RunError, changed_since};
 use crate::stage::{ErrorClass, StageError};
 use crate::store::{Attempt, Health, Record, ResultRecord, StageOutcome, StoreError};
 
@@ -214,20 +214,12 @@ impl Dispatcher<'_> {
     }
 
     /// Whether everything that the stage has read is still what it was: files outside, and results that it takes.
-    fn verify_inputs(&mut self, stage: &Stage) -> Result<(), Failure> {
-        let external = stage.kind.external(&stage.params, &self.pipeline.root);
-        for file in external.files {
-            let now = self.store.fingerprints.file(&file.path).ok();
-            let before = self.observed[stage.id.0]
-                .files
-                .iter()
-                .find(|(slot, _)| *slot == file.slot)
-                .map(|(_, hash)| hash.clone());
-            if now != before {
-                return Err(Failure::InputChanged {
-                    file: file.path.display().to_string(),
-                });
-            }
+    pub(super) fn verify_inputs(&mut self, stage: &Stage) -> Result<(), Failure> {
+        let observed = &self.observed[stage.id.0];
+        if let Some(file) = changed_since(stage, &self.pipeline.root, observed, &mut self.store.fingerprints) {
+            return Err(Failure::InputChanged {
+                file: format!("`{file}`"),
+            });
         }
         for input in &stage.inputs {
             let Some(producer) = &self.settled[input.producer.0] else {
@@ -237,8 +229,13 @@ impl Dispatcher<'_> {
             if let (Some(key), Some((_, content))) = (&producer.key, content)
                 && self.store.health(key) != Health::Intact
             {
+                let producer = &self.pipeline.stage(input.producer).name;
                 return Err(Failure::InputChanged {
-                    file: self.store.object(content).display().to_string(),
+                    file: format!(
+                        "the result of `{producer}/{}`, which the stage takes and must leave as it is, `{}`",
+                        input.output,
+                        self.store.object(content).display()
+                    ),
                 });
             }
         }

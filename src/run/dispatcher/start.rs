@@ -14,7 +14,7 @@ use crate::run::resources::{GpuLease, Gpus};
 use crate::run::worker::{self, WorkerSpec};
 use crate::run::{Device, Event, RunError};
 use crate::stage::{Input, members};
-use crate::store::Execution;
+use crate::store::{Execution, StageOutcome};
 
 /// What a stage wants besides threads.
 #[derive(PartialEq)]
@@ -109,6 +109,8 @@ impl Dispatcher<'_> {
             }
             lease.threads = threads;
             self.start(stage, key, decision, lease, lock)?;
+            // Where its inputs have changed it is settled already, and others may wait for that.
+            waits_for_others |= self.settled[id.0].is_some();
         }
         Ok(waits_for_others)
     }
@@ -171,6 +173,14 @@ impl Dispatcher<'_> {
         lock: File,
     ) -> Result<(), RunError> {
         fail::at(Step::Locked).map_err(RunError::Spawn)?;
+        // Rather now than after hours of work that could not be published.
+        if let Err(failure) = self.verify_inputs(stage) {
+            self.threads.give_back(lease.threads);
+            self.stopping |= !self.options.keep_going;
+            let outcome = StageOutcome::Failed;
+            self.settle(stage, outcome, None, &decision, None, Vec::new(), Some(&failure));
+            return Ok(());
+        }
         if decision.reasons.contains(&Reason::Forced) && self.retried[stage.id.0] == 0 {
             // From the beginning: whoever forces a stage does not trust what is there.
             self.store.drop_checkpoint(&key);

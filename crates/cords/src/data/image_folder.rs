@@ -436,7 +436,7 @@ impl Lister<'_> {
                 files.push(path);
             } else {
                 let mut head = Vec::new();
-                fs_err::File::open(&path)?.take(16).read_to_end(&mut head)?;
+                crate::files::open(&path)?.take(16).read_to_end(&mut head)?;
                 match other_picture(&head) {
                     _ if is_image(&head) => files.push(path),
                     Some(kind) => self.note_problem(&path, &format!("it is {kind}")),

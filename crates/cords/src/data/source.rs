@@ -227,8 +227,9 @@ pub fn file_name(path: &Path) -> String {
 
 /// The content of a file that memory has room for.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    memory::check_room(fs_err::metadata(path)?.len()).map_err(|error| DataError::too_large(path, error))?;
-    Ok(fs_err::read(path)?)
+    let file = crate::files::open(path)?;
+    memory::check_room(file.metadata()?.len()).map_err(|error| DataError::too_large(path, error))?;
+    Ok(crate::files::read(path)?)
 }
 
 /// First bytes of a gzip archive.

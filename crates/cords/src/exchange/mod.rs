@@ -12,7 +12,6 @@ mod pth;
 
 use std::path::Path;
 
-use fs_err::File;
 use pytorch_reader::PytorchReader;
 use safetensors::{Dtype, SafeTensors};
 
@@ -85,7 +84,7 @@ impl<'a> Opened<'a> {
             }
             Kind::Safetensors => {
                 check_room(path, fs_err::metadata(path)?.len())?;
-                let bytes = fs_err::read(path)?;
+                let bytes = crate::files::read(path)?;
                 SafeTensors::deserialize(&bytes).map_err(|error| ExchangeError::file(path, error.to_string()))?;
                 (Tensors::Safetensors(bytes), Vec::new())
             }
@@ -155,7 +154,7 @@ enum Kind {
 fn sniff(path: &Path) -> Result<Kind, ExchangeError> {
     use std::io::Read;
     let mut head = Vec::new();
-    File::open(path)?.take(512).read_to_end(&mut head)?;
+    crate::files::open(path)?.take(512).read_to_end(&mut head)?;
     // A pickle stream starts with a protocol opcode, the tar archive before that has its mark at 257.
     Ok(if head.starts_with(b"PK\x03\x04") {
         Kind::Zip

@@ -5,7 +5,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use fs_err::File;
 use pytorch_reader::{DType, PickleValue, PytorchReader};
 use zip::ZipArchive;
 
@@ -79,7 +78,7 @@ pub(super) fn load(
 /// what was saved. `None` where one is cut short.
 fn names_in_stream(path: &Path) -> Result<Option<Vec<String>>, ExchangeError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST_PICKLE).read_to_end(&mut bytes)?;
+    crate::files::open(path)?.take(LARGEST_PICKLE).read_to_end(&mut bytes)?;
     let mut rest = bytes.as_slice();
     let mut all = Vec::new();
     for _ in 0..4 {
@@ -99,7 +98,7 @@ fn names_in_stream(path: &Path) -> Result<Option<Vec<String>>, ExchangeError> {
 /// The archive's pickle.
 fn pickle(path: &Path) -> Result<Vec<u8>, ExchangeError> {
     let wrong = |reason: String| ExchangeError::file(path, reason);
-    let mut archive = ZipArchive::new(File::open(path)?).map_err(|error| wrong(error.to_string()))?;
+    let mut archive = ZipArchive::new(crate::files::open(path)?).map_err(|error| wrong(error.to_string()))?;
     let pickles: Vec<String> = archive
         .file_names()
         .filter_map(|name| Some(name.ok()?.into_owned()))

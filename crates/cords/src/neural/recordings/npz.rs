@@ -25,7 +25,7 @@ impl Recordings {
     /// type, by its name.
     pub fn from_npz(path: &Path, wanted: Option<&str>) -> Result<Self, NeuralError> {
         guarded(path, || {
-            let zip = ZipArchive::new(fs_err::File::open(path)?).map_err(|error| NeuralError::File {
+            let zip = ZipArchive::new(crate::files::open(path)?).map_err(|error| NeuralError::File {
                 path: path.to_owned(),
                 problem: format!("is not an archive of numpy.savez: {error}"),
             })?;

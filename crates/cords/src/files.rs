@@ -1,0 +1,106 @@
+//! Files that others made, opened only where they are regular files: a pipe, a terminal or a device would hold the program
+//! up for as long as nobody writes, or give bytes without end.
+
+use std::io::{Error, ErrorKind, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use fs_err::os::unix::fs::OpenOptionsExt;
+
+/// Opens a file to read it.
+///
+/// # Errors
+/// What opening says, and [`ErrorKind::InvalidInput`] with the path and what it is where it is no regular file.
+pub fn open(path: &Path) -> std::io::Result<fs_err::File> {
+    // Before it is opened, since to open a device can do things; and after it, since it may have been replaced.
+    check(path)?;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs_err::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    regular(path, &file.metadata()?)?;
+    Ok(file)
+}
+
+/// All bytes of a file.
+///
+/// # Errors
+/// Those of [`open`] and of reading.
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = open(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// Those of [`read`], and [`ErrorKind::InvalidData`] where it is not UTF-8.
+pub fn read_to_string(path: &Path) -> std::io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| Error::new(ErrorKind::InvalidData, error))
+}
+
+/// That there is a regular file (or a link to one) at a path, for readers that open it themselves.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn check(path: &Path) -> std::io::Result<()> {
+    regular(path, &fs_err::metadata(path)?)
+}
+
+fn regular(path: &Path, metadata: &std::fs::Metadata) -> std::io::Result<()> {
+    let Some(kind) = irregular(metadata.file_type()) else {
+        return Ok(());
+    };
+    let message = format!("`{}` is {kind}, and only regular files are read", path.display());
+    Err(Error::new(ErrorKind::InvalidInput, message))
+}
+
+/// What something in a folder is, where it is no regular file.
+#[must_use]
+pub fn irregular(kind: std::fs::FileType) -> Option<&'static str> {
+    match kind {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("a folder"),
+        kind if kind.is_symlink() => Some("a symbolic link"),
+        kind if kind.is_fifo() => Some("a named pipe"),
+        kind if kind.is_socket() => Some("a socket"),
+        kind if kind.is_char_device() || kind.is_block_device() => Some("a device"),
+        _ => Some("no file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened_and_the_others_named() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), "text").expect("written");
+        std::os::unix::fs::symlink("file", path("link")).expect("linked");
+        std::os::unix::fs::symlink("/dev/zero", path("zero")).expect("linked");
+        let made = std::process::Command::new("mkfifo")
+            .arg(path("pipe"))
+            .status()
+            .expect("mkfifo");
+        assert!(made.success());
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).expect("bound");
+        assert_eq!(read_to_string(&path("file")).expect("read"), "text");
+        assert_eq!(read(&path("link")).expect("read"), b"text");
+        for (name, what) in [
+            ("zero", "a device"),
+            ("pipe", "a named pipe"),
+            ("socket", "a socket"),
+            (".", "a folder"),
+        ] {
+            let error = open(&path(name)).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(
+                error.to_string().contains(what) && error.to_string().contains(name),
+                "{error}"
+            );
+        }
+        assert_eq!(open(&path("gone")).expect_err("refused").kind(), ErrorKind::NotFound);
+    }
+}
