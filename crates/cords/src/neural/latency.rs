@@ -19,7 +19,7 @@ fn tail(n: usize) -> f64 {
         + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * freedom * freedom);
     let from = student * (n as f64 / freedom).sqrt();
     // The normal density from there on, by the trapezoidal rule.
-    let (steps, width) = (1000, 8.0 / 1000.0);
+    let (steps, width) = (1000u32, 8.0 / 1000.0);
     let density = |x: f64| (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
     let inner: f64 = (1..steps).map(|step| density(from + f64::from(step) * width)).sum();
     width * (0.5 * density(from) + inner)
