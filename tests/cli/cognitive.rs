@@ -251,13 +251,13 @@ fn durations_that_do_not_fit_are_refused_at_check_with_the_nearest() {
         project.write("p.yaml", &PIPELINE.replace("delays: [40, 80]", change));
         let checked = project.dynvis(&["check", "p.yaml"]);
         assert_ne!(checked.code, 0, "{change}");
-        // Messages are wrapped.
-        let words = checked
+        // Messages are wrapped, and stand beside lines.
+        let plain: String = checked
             .stderr
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .replace("| ", "");
+            .chars()
+            .map(|c| if "│|╰─▶×".contains(c) { ' ' } else { c })
+            .collect();
+        let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
         said.iter()
             .for_each(|said| assert!(words.contains(said), "{change}: {}", checked.stderr));
     };

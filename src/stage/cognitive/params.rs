@@ -499,7 +499,7 @@ impl Params {
         }
         if settles && self.settle / self.dt > MOST_SETTLING {
             let problem = format!(
-                "{} ms are more than {MOST_SETTLING} steps of {} ms",
+                "{:e} ms are more than {MOST_SETTLING} steps of {} ms",
                 self.settle, self.dt
             );
             found.push(Violation::new("settle", problem));

@@ -372,8 +372,10 @@ impl Timing {
         }
         if longest / dt_ms > MOST_STEPS {
             let (steps, most) = (longest / dt_ms, MOST_STEPS);
+            // Without hundreds of digits.
+            let (longest, steps) = (format!("{longest:.3e}"), format!("{steps:.3e}"));
             let problem =
-                format!("trials of up to {longest} ms have {steps:.0} steps of {dt_ms} ms; at most {most} are allowed");
+                format!("trials of up to {longest} ms have {steps} steps of {dt_ms} ms; at most {most} are allowed");
             found.push((Duration::Delays, problem));
         }
         found
