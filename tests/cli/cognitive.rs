@@ -162,6 +162,156 @@ fn a_killed_stage_goes_on_to_the_same_bytes_and_its_front_end_is_a_model() {
     assert!(checkpoint(&project).is_none(), "a success leaves no checkpoint");
 }
 
+/// Stops the stage `task` of p.yaml with a signal at the first progress of which `at` is true; whether there was one.
+fn stop_at(project: &Project, kill: bool, at: impl Fn(&serde_json::Value) -> bool) -> bool {
+    use std::io::BufRead;
+    use std::os::unix::process::CommandExt;
+    let mut child = project
+        .command(&["run", "p.yaml", "task", "--progress", "json"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("starts");
+    let mut lines = std::io::BufReader::new(child.stderr.take().expect("piped")).lines();
+    let stopped = lines.by_ref().any(|line| {
+        let event = serde_json::from_str::<serde_json::Value>(&line.expect("a line"));
+        event.is_ok_and(|event| at(&event["progress"]["update"]["phase"]))
+    });
+    if stopped && kill {
+        if let Some(worker) = worker_of(child.id()) {
+            signal(Signal::KILL, worker);
+        }
+        signal(Signal::KILL, child.id());
+    } else if stopped {
+        signal(Signal::INT, child.id());
+    }
+    lines.for_each(drop);
+    child.wait().expect("ends");
+    stopped
+}
+
+/// At every kind of moment of a stage: a step, a validation, between the last step and its validation, in each measurement.
+#[test]
+fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bytes() {
+    for mode in ["frozen", "through"] {
+        let text = THROUGH.replace("front_end_training: through", &format!("front_end_training: {mode}"));
+        // Of models that are trained here the first is compared alone.
+        let text = text.replace("models: [cordsnet, task/front_end]", "models: [cordsnet]");
+        // Long enough to be stopped within.
+        let text = text.replace("validation_trials: 8", "validation_trials: 400");
+        let project = Project::with_presets();
+        project.write("p.yaml", &text);
+        project.dynvis(&["run", "p.yaml", "cordsnet"]).expect(0);
+        let copy = |from: &str, to: &str| {
+            let copied = std::process::Command::new("cp")
+                .arg("-a")
+                .args([project.path(from), project.path(to)])
+                .status();
+            assert!(copied.expect("starts").success());
+        };
+        copy("cache", "prepared");
+        let again = || {
+            std::fs::remove_dir_all(project.path("cache")).expect("removed");
+            copy("prepared", "cache");
+        };
+        project.dynvis(&["run", "p.yaml", "task"]).expect(0);
+        let expected = contents(&project);
+        assert_eq!(expected.contains_key("front_end"), mode == "through");
+        for phase in [
+            "step 0/12, validation",
+            "step 2/12",
+            "step 4/12, validation",
+            "step 12/12",
+            "step 12/12, validation",
+            "test trials",
+            "lesions",
+            "twice the delays",
+            "decoding",
+            "steady states",
+        ] {
+            for kill in [false, true] {
+                again();
+                assert!(
+                    stop_at(&project, kill, |found| found == phase),
+                    "{mode}: never at `{phase}`"
+                );
+                // Ctrl-C does not stop what is complete then; else the next run goes on.
+                project.dynvis(&["run", "p.yaml", "task"]).expect(0);
+                assert_eq!(contents(&project), expected, "{mode}, {phase}, killed: {kill}");
+            }
+        }
+    }
+}
+
+#[test]
+fn durations_that_do_not_fit_are_refused_at_check_with_the_nearest() {
+    let project = Project::with_presets();
+    let refused = |change: &str, said: &[&str]| {
+        project.write("p.yaml", &PIPELINE.replace("delays: [40, 80]", change));
+        let checked = project.dynvis(&["check", "p.yaml"]);
+        assert_ne!(checked.code, 0, "{change}");
+        // Messages are wrapped, and stand beside lines.
+        let plain: String = checked
+            .stderr
+            .chars()
+            .map(|c| if "│|╰─▶×".contains(c) { ' ' } else { c })
+            .collect();
+        let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+        said.iter()
+            .for_each(|said| assert!(words.contains(said), "{change}: {}", checked.stderr));
+    };
+    refused(
+        "stimulus: 3",
+        &["3 ms shows nothing at steps of 10 ms; the nearest is 10 ms"],
+    );
+    refused("stimulus: 0", &["0 ms shows nothing"]);
+    refused(
+        "delays: [40, 84]",
+        &[
+            "84 ms, which is no multiple of the step of 10 ms",
+            "the nearest are 80 and 90 ms",
+        ],
+    );
+    refused("grace: 15", &["the nearest are 10 and 20 ms"]);
+    refused("grace: 200", &["200 ms leave nothing of the 200 ms"]);
+    refused("settle: 101", &["the nearest are 100 and 110 ms"]);
+    refused("decode_every: 25", &["the nearest are 20 and 30 ms"]);
+    refused("dt: 15", &["no multiple of the step of 15 ms"]);
+    refused("delays: [1e300]", &["at most 100000 are allowed"]);
+    refused("dt: 1e-12", &["at most 100000 are allowed"]);
+    refused("settle: 1e300", &["more than 100000 steps"]);
+    refused("timing: neurogym", &["beside `timing: neurogym`"]);
+}
+
+#[test]
+fn timing_of_neurogym_is_checked_and_runs() {
+    let project = Project::with_presets();
+    let text = PIPELINE
+        .replace("use: cognitive/digits", "use: cognitive/neurogym")
+        .replace("      delays: [40, 80]\n", "")
+        .replace("stimuli: [images, one_hot]", "stimuli: [one_hot]")
+        .replace("steps: 10", "steps: 2");
+    project.write("p.yaml", &text);
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let shown = project
+        .dynvis(&["show", "@", "task@stimuli=one_hot/accuracy", "--format", "json"])
+        .expect(0)
+        .json();
+    let rows = shown["rows"].as_array().expect("rows").clone();
+    assert!(
+        rows.iter().all(|row| row["delay"] == 500.0 || row["delay"] == 1000.0),
+        "{rows:?}"
+    );
+    project.write("p.yaml", &text.replace("task: go_no_go", "task: two_back"));
+    let ran = project.dynvis(&["check", "p.yaml"]);
+    assert!(
+        ran.code != 0 && ran.stderr.contains("NeuroGym has no environment like `two_back`"),
+        "{}",
+        ran.stderr
+    );
+}
+
 #[test]
 fn collecting_what_does_not_fit_is_refused() {
     let project = Project::with_presets();

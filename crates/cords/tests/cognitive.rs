@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cords::assoc::{
-    Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, LossKind, Mask, Objective, OneHot, Pool,
+    Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, Lesion, LossKind, Mask, Objective, OneHot, Pool,
     Projection, Readout, Responses, Scene, Setting, Source, TaskName, TestTrials, Timing, TrainOptions, TrainProgress,
     Trained, Weights, clips, train,
 };
@@ -291,6 +291,30 @@ impl Through {
         checkpoints: Option<&Checkpoints<'_>>,
         stop: Option<usize>,
     ) -> (Result<Trained, AssocError>, Parameters<f32>, Vec<String>) {
+        let (mut done, mut said) = (0, Vec::new());
+        let (trained, parameters) = self.watched(steps, rate, checkpoints, 1.1, &mut |progress| {
+            if matches!(progress, TrainProgress::Step(_)) {
+                done += 1;
+            } else if !matches!(progress, TrainProgress::Validated(_) | TrainProgress::Validating(_)) {
+                said.push(format!("{progress:?}"));
+            }
+            match stop {
+                Some(stop) if done >= stop => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        });
+        (trained, parameters, said)
+    }
+
+    /// The same with a criterion at which training ends, watched by `observe`.
+    fn watched(
+        &self,
+        steps: usize,
+        rate: Option<f64>,
+        checkpoints: Option<&Checkpoints<'_>>,
+        criterion: f64,
+        observe: &mut dyn FnMut(TrainProgress<'_>) -> ControlFlow<()>,
+    ) -> (Result<Trained, AssocError>, Parameters<f32>) {
         let name = TaskName::GoNoGo;
         let task = name.build();
         let timing = timing(name);
@@ -328,20 +352,9 @@ impl Through {
             batch: 40,
             validate_every: 3,
             validation_trials: 32,
-            criterion: 1.1,
+            criterion,
+            patience: 1,
             ..options(steps)
-        };
-        let (mut done, mut said) = (0, Vec::new());
-        let mut observe = |progress: TrainProgress<'_>| {
-            if matches!(progress, TrainProgress::Step(_)) {
-                done += 1;
-            } else if !matches!(progress, TrainProgress::Validated(_)) {
-                said.push(format!("{progress:?}"));
-            }
-            match stop {
-                Some(stop) if done >= stop => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
         };
         let start = Weights::initial(&layout, 1.2, 0);
         let pools = (&pool, &pool);
@@ -353,13 +366,194 @@ impl Through {
             pools,
             &options,
             checkpoints,
-            &mut observe,
+            observe,
         );
         let Source::FrontEnd(front_end) = responses.source() else {
             panic!("a front-end");
         };
-        (trained, front_end.parameters().clone(), said)
+        (trained, front_end.parameters().clone())
     }
+}
+
+/// At every word that training says, in both modes, with an end at the last step and one by a validation before it.
+#[test]
+fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bits() {
+    let through = Through::new();
+    let never = Duration::MAX;
+    for (rate, criterion) in [(None, 1.1), (Some(1e-2), 1.1), (None, 0.0), (Some(1e-2), 0.0)] {
+        let mut moments = Vec::new();
+        let (expected, parameters) = through.watched(7, rate, None, criterion, &mut |progress| {
+            moments.push(format!("{progress:?}"));
+            ControlFlow::Continue(())
+        });
+        let expected = expected.expect("trains");
+        let steps: Vec<usize> = expected.records.iter().map(|record| record.step).collect();
+        assert_eq!(steps, if criterion > 1.0 { vec![0, 3, 6, 7] } else { vec![0, 3] });
+        for (stop, moment) in moments.iter().enumerate() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let checkpoints = Checkpoints {
+                folder: dir.path(),
+                identity: "a",
+                every: never,
+            };
+            let mut said = 0;
+            let (stopped, _) = through.watched(7, rate, Some(&checkpoints), criterion, &mut |_| {
+                said += 1;
+                if said > stop {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            assert!(matches!(stopped, Err(AssocError::Stopped) | Ok(_)), "{}", moment);
+            let mut continued = false;
+            let (trained, learned) = through.watched(7, rate, Some(&checkpoints), criterion, &mut |progress| {
+                continued |= matches!(progress, TrainProgress::Continued(_));
+                ControlFlow::Continue(())
+            });
+            let trained = trained.expect("trains");
+            assert!(continued, "after {}", moment);
+            assert!(trained.records == expected.records, "records after {}", moment);
+            assert!(
+                trained.weights == expected.weights && trained.reached == expected.reached,
+                "{}",
+                moment
+            );
+            assert!(learned == parameters, "the front-end after {}", moment);
+        }
+    }
+}
+
+/// A kill leaves the checkpoint that is there: each that a training writes, after every step, and at its end.
+#[test]
+fn a_kill_with_any_checkpoint_goes_on_to_the_same_bits() {
+    let through = Through::new();
+    for rate in [None, Some(1e-2)] {
+        let (expected, parameters) = through.watched(7, rate, None, 1.1, &mut |_| ControlFlow::Continue(()));
+        let expected = expected.expect("trains");
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("training.safetensors");
+        let checkpoints = |every| Checkpoints {
+            folder: dir.path(),
+            identity: "a",
+            every,
+        };
+        let mut kept = Vec::new();
+        let every_step = checkpoints(Duration::ZERO);
+        let (trained, _) = through.watched(7, rate, Some(&every_step), 1.1, &mut |progress| {
+            if let TrainProgress::CheckpointWritten(step) = progress {
+                kept.push((step, std::fs::read(&file).expect("the checkpoint")));
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(trained.expect("trains").records, expected.records);
+        let steps: Vec<usize> = kept.iter().map(|(step, _)| *step).collect();
+        assert_eq!(
+            steps,
+            [1, 2, 3, 4, 5, 6, 7, 7],
+            "the last one after the validation that ends it"
+        );
+        for (step, bytes) in kept {
+            std::fs::write(&file, bytes).expect("put back");
+            let (trained, learned) = through.watched(7, rate, Some(&checkpoints(Duration::MAX)), 1.1, &mut |_| {
+                ControlFlow::Continue(())
+            });
+            let trained = trained.expect("trains");
+            assert!(
+                trained.records == expected.records && trained.weights == expected.weights,
+                "from step {step}"
+            );
+            assert!(learned == parameters, "the front-end from step {step}");
+        }
+    }
+}
+
+#[test]
+fn a_trial_that_is_no_multiple_of_the_step_is_refused() {
+    let task = TaskName::GoNoGo.build();
+    let short = Timing {
+        stimulus: 3.0,
+        ..timing(TaskName::GoNoGo)
+    };
+    let setting = Setting {
+        task: task.as_ref(),
+        timing: &short,
+        mask: Mask::default(),
+        settle: 0,
+        seed: 1,
+    };
+    let pool = Pool::one_hot(4);
+    let source = OneHot {
+        classes: 4,
+        placed: false,
+        dt_ms: 20.0,
+        seed: 0,
+    };
+    let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
+    let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+    let trials = TestTrials::new(&setting, &mut responses, &pool, 2, Delay::UpTo(1.0), 20.0);
+    let error = trials.err().expect("refused").to_string();
+    assert!(
+        error.contains("`stimulus` of a trial lasts 3 ms") && error.contains("0 and 20 ms"),
+        "{error}"
+    );
+}
+
+/// Lesions side by side answer as each would alone.
+#[test]
+fn networks_that_are_measured_together_answer_as_each_alone() {
+    let task = TaskName::NoisyEvidence.build();
+    let timing = timing(TaskName::NoisyEvidence);
+    let setting = Setting {
+        task: task.as_ref(),
+        timing: &timing,
+        mask: Mask::default(),
+        settle: 0,
+        seed: 1,
+    };
+    let pool = Pool::one_hot(4);
+    let source = OneHot {
+        classes: 4,
+        placed: false,
+        dt_ms: 20.0,
+        seed: 0,
+    };
+    let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
+    let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+    let layout = layout(4, 1, 3);
+    let acting = Weights::initial(&layout, 1.2, 0).effective(&layout);
+    let trials = TestTrials::new(&setting, &mut responses, &pool, 300, Delay::UpTo(1.0), 20.0).expect("drawn");
+    let networks: Vec<Weights<f32>> = Lesion::all(&layout).iter().map(|l| l.cut(&layout, &acting)).collect();
+    let mut told = Vec::new();
+    let together = trials.measure(&setting, &layout, &networks, &responses, &mut |done, all| {
+        told.push((done, all));
+        ControlFlow::Continue(())
+    });
+    let together = together.expect("runs");
+    assert_eq!(told.last(), Some(&(900, 900)));
+    for (network, (answers, rates)) in networks.iter().zip(&together) {
+        assert_eq!(
+            &trials.answers(&setting, &layout, network, &responses).expect("runs"),
+            answers
+        );
+        assert!(rates.iter().all(|(_, _, rate)| rate.is_finite()) && !rates.is_empty());
+    }
+    let stopped = trials.measure(&setting, &layout, &networks, &responses, &mut |_, _| {
+        ControlFlow::Break(())
+    });
+    assert!(matches!(stopped, Err(AssocError::Stopped)));
+
+    // One of them explodes: its answers are none, and the others stay as they are.
+    let mut exploding = acting.clone();
+    exploding.recurrent.iter_mut().for_each(|weight| *weight = 1e20);
+    let pair = [exploding, acting];
+    let found = trials.measure(&setting, &layout, &pair, &responses, &mut |_, _| {
+        ControlFlow::Continue(())
+    });
+    let found = found.expect("runs");
+    let score = trials.score(&found[0].0);
+    assert_eq!((score.answers, score.diverged, score.accuracy()), (0, 300, None));
+    assert_eq!(found[1], together[0]);
 }
 
 #[test]

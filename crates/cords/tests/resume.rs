@@ -391,3 +391,46 @@ fn a_checkpoint_that_cannot_be_written_does_not_end_the_training() {
     assert!(trained.expect("trained") == whole(Network::Cnn, 1));
     assert_eq!(failures, 14);
 }
+
+/// At every word that a training says: between batches, before and behind validations, at its end.
+#[test]
+fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bytes() {
+    for network in ALL {
+        let mut moments = Vec::new();
+        let expected = train(network, 2, None, &mut |progress| {
+            moments.push(match progress {
+                Progress::Batch { .. } => "a batch",
+                Progress::Validation { .. } => "the beginning of a validation",
+                Progress::Epoch { .. } => "an epoch",
+                _ => "something else",
+            });
+            ControlFlow::Continue(())
+        });
+        let expected = expected.expect("trained");
+        assert_eq!(moments.len(), 12 + 3 + 3);
+        for (stop, moment) in moments.iter().enumerate() {
+            let folder = tempfile::tempdir().expect("a folder");
+            let checkpoints = checkpoints(folder.path(), NEVER);
+            let mut said = 0;
+            let stopped = train(network, 2, Some(&checkpoints), &mut |progress| {
+                if !matches!(progress, Progress::CheckpointWritten(_)) {
+                    said += 1;
+                }
+                if said > stop {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            let trained = match stopped {
+                Err(TrainError::Stopped { checkpoint: true, .. }) => {
+                    train(network, 2, Some(&checkpoints), &mut |_| ControlFlow::Continue(())).expect("trained")
+                }
+                // What is complete is not stopped.
+                Ok(trained) => trained,
+                Err(other) => panic!("{other}"),
+            };
+            assert!(trained == expected, "{network:?} differs after {} ({stop})", moment);
+        }
+    }
+}

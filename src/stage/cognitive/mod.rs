@@ -8,8 +8,9 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use cords::assoc::{
-    AssocError, Clip, Delay, DelayStateOptions, FrontEnd, FrontEndTraining, Layout, Lesion, OneHot, Pool, Readout,
-    Responses, Setting, Source, TestTrials, TrainProgress, TrainRecord, Weights, decode_over_time, delay_states, train,
+    AssocError, Clip, Decoded, Delay, DelayStateOptions, FrontEnd, FrontEndTraining, Layout, Lesion, OneHot, Pool,
+    Readout, Responses, Setting, Source, TestTrials, TrainProgress, TrainRecord, Weights, decode_over_time,
+    delay_states, train,
 };
 use cords::data::{ImageSet, Split};
 use cords::learn::{Checkpoints, Memory};
@@ -33,7 +34,7 @@ impl Kind for Cognitive {
     const NAME: &'static str = "cognitive";
     const SUMMARY: &'static str =
         "association areas above a CordsNet learn a cognitive task; accuracy, lesions, decoding and steady states";
-    const CODE_VERSION: u32 = 2;
+    const CODE_VERSION: u32 = 3;
     const KEEPS_CHECKPOINTS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
@@ -90,7 +91,7 @@ impl Kind for Cognitive {
             Stimuli::OneHot => Ok(Pool::one_hot(classes)),
         };
         let pools = [pool(Split::Train)?, pool(Split::Validation)?, pool(Split::Test)?];
-        let timing = params.timing();
+        let timing = params.durations();
         timing.validate()?;
         let setting = Setting {
             task: task.as_ref(),
@@ -234,16 +235,25 @@ impl Experiment<'_> {
         context.write_table("accuracy", &accuracy_table(&measured)?)?;
         context.write_table("lesions", &lesions_table(&measured)?)?;
         context.write_table("rates", &rates_table(&self.layout, &measured)?)?;
-        let decoded = self.decoded(&acting)?;
-        going_on(context)?;
+        let diverged = measured.diverged();
+        if !diverged.is_empty() {
+            let names = diverged.join(", ");
+            context.note(format!(
+                "activity diverged, and is counted as such and not as answers: {names}"
+            ));
+        }
+        begins("decoding", context)?;
+        let decoded = self.decoded(&acting, context)?;
         context.write_table("decoding", &decoding_table(&self.layout, &decoded)?)?;
         let functions = psychometric_functions(&measured);
         context.write_table("psychometric", &psychometric_table(&functions)?)?;
+        begins("steady states", context)?;
         let states = self.states(&acting)?;
         context.write_table("states", &states_table(&states)?)?;
         context.write_table("eigenvalues", &eigenvalues_table(&states)?)?;
         write_pictures(
             &context.output("pictures")?,
+            &self.params.title(),
             &self.layout,
             &measured,
             &decoded,
@@ -286,34 +296,70 @@ impl Experiment<'_> {
     }
 
     /// Accuracy with each lesion at the trained delays, and of the whole network at twice the delays.
-    fn measure(&mut self, acting: &Weights<f32>, context: &Context) -> Result<Measured, AssocError> {
+    fn measure(&mut self, acting: &Weights<f32>, context: &mut Context) -> Result<Measured, AssocError> {
+        begins("test trials", context)?;
         let trials = self.test_trials(self.params.test_trials, Delay::UpTo(1.0))?;
         let twice = self.test_trials(self.params.test_trials, Delay::Times(2.0))?;
-        let mut lesions = Vec::new();
-        for lesion in Lesion::all(&self.layout) {
-            let cut = lesion.cut(&self.layout, acting);
-            let answers = trials.answers(&self.setting, &self.layout, &cut, &self.responses)?;
-            let rates = trials.rates(&self.setting, &self.layout, &cut, &self.responses)?;
-            lesions.push((lesion, answers, rates));
-            going_on(context)?;
-        }
-        let twice_answers = twice.answers(&self.setting, &self.layout, acting, &self.responses)?;
+        let lesions = Lesion::all(&self.layout);
+        let cut: Vec<Weights<f32>> = lesions.iter().map(|lesion| lesion.cut(&self.layout, acting)).collect();
+        let run = |trials: &TestTrials, networks: &[Weights<f32>], phase: &str, context: &mut Context| {
+            begins(phase, context)?;
+            trials.measure(
+                &self.setting,
+                &self.layout,
+                networks,
+                &self.responses,
+                &mut |done, all| {
+                    context.report(Update {
+                        done: done as u64,
+                        total: all as u64,
+                        unit: "trials".into(),
+                        phase: phase.into(),
+                        ..Update::default()
+                    });
+                    match context.stop_requested() {
+                        true => ControlFlow::Break(()),
+                        false => ControlFlow::Continue(()),
+                    }
+                },
+            )
+        };
+        let found = run(&trials, &cut, "lesions", context)?;
+        let one = std::slice::from_ref(acting);
+        let twice_answers = run(&twice, one, "twice the delays", context)?;
         Ok(Measured {
+            chance: self.setting.task.chance(&self.pools[2], self.setting.timing),
             trials,
-            lesions,
+            lesions: lesions
+                .into_iter()
+                .zip(found)
+                .map(|(lesion, (answers, rates))| (lesion, answers, rates))
+                .collect(),
             twice,
-            twice_answers,
+            twice_answers: twice_answers.into_iter().flat_map(|(answers, _)| answers).collect(),
         })
     }
 
-    fn decoded(&mut self, acting: &Weights<f32>) -> Result<Vec<cords::assoc::Decoded>, AssocError> {
-        let trials = self.test_trials(self.params.decode_trials, Delay::Longest)?;
+    fn decoded(&mut self, acting: &Weights<f32>, context: &mut Context) -> Result<Vec<Decoded>, AssocError> {
+        let trials = TestTrials::from_halves(
+            &self.setting,
+            &mut self.responses,
+            &self.pools[2],
+            self.params.decode_trials,
+            Delay::Longest,
+            self.layout.dt_ms,
+        )?;
+        let Some(trials) = trials else {
+            context
+                .note("nothing is decoded: a class has a single test image, and decoders are tested on other images");
+            return Ok(Vec::new());
+        };
         decode_over_time(
             &self.setting,
             &self.layout,
             acting,
             &self.responses,
-            &trials.presented,
+            &trials,
             self.params.decode_every,
             RIDGE,
         )
@@ -339,8 +385,12 @@ impl Experiment<'_> {
     }
 }
 
-/// Ends the stage soon after it was asked to: its training is in a checkpoint.
-fn going_on(context: &Context) -> Result<(), AssocError> {
+/// Tells that a part of the measurement begins. Ends the stage there where it was asked to: its training is in a checkpoint.
+fn begins(phase: &str, context: &mut Context) -> Result<(), AssocError> {
+    context.report(Update {
+        phase: phase.into(),
+        ..Update::default()
+    });
     match context.stop_requested() {
         true => Err(AssocError::Stopped),
         false => Ok(()),
@@ -354,6 +404,13 @@ fn tell(progress: &TrainProgress<'_>, steps: usize, context: &mut Context) {
             total: steps as u64,
             unit: "steps".into(),
             phase: format!("step {step}/{steps}"),
+            ..Update::default()
+        }),
+        TrainProgress::Validating(step) => context.report(Update {
+            done: *step as u64,
+            total: steps as u64,
+            unit: "steps".into(),
+            phase: format!("step {step}/{steps}, validation"),
             ..Update::default()
         }),
         TrainProgress::Validated(record) => context.report(validated(record, steps)),
@@ -372,16 +429,20 @@ fn tell(progress: &TrainProgress<'_>, steps: usize, context: &mut Context) {
 }
 
 fn validated(record: &TrainRecord, steps: usize) -> Update {
+    let mut figures = vec![("loss".into(), record.loss)];
+    // None where all of it has diverged.
+    figures.extend(
+        record
+            .accuracy()
+            .map(|accuracy| ("validation accuracy".into(), accuracy)),
+    );
+    figures.push(("delays".into(), record.delays));
     Update {
         done: record.step as u64,
         total: steps as u64,
         unit: "steps".into(),
         phase: format!("step {}/{steps}", record.step),
-        figures: vec![
-            ("loss".into(), record.loss),
-            ("validation accuracy".into(), record.accuracy()),
-            ("delays".into(), record.delays),
-        ],
+        figures,
         milestone: true,
     }
 }

@@ -1,6 +1,8 @@
 //! Parameters of `cognitive`, and what the engine takes of them.
 
-use cords::assoc::{Area, Layout, LossKind, Mask, Objective, Projection, TaskName, Timing, TrainOptions};
+use cords::assoc::{
+    Area, AssocError, Duration, Layout, LossKind, Mask, Objective, Projection, TaskName, Timing, TrainOptions,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,17 @@ pub(in crate::stage) enum Stimuli {
     Images,
     /// a one-hot vector for each class (and place), without any picture: the control
     OneHot,
+}
+
+/// Whose durations a task has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::stage) enum TimingName {
+    /// ours, close to the literature's; each may be given by a parameter of its own (docs/tasks.md lists them)
+    #[default]
+    Own,
+    /// those that the corresponding environment of NeuroGym has by default, with its strengths of evidence and no `grace`
+    Neurogym,
 }
 
 /// What the answer is compared by.
@@ -90,7 +103,12 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     pub(in crate::stage) stimuli: Stimuli,
 
-    /// Time before the first stimulus; the task's own if not given, as for all durations that follow.
+    /// Whose durations the trials have, where they are not given below. An answer is the output that is largest on average over
+    /// the second half of the time to answer; fixation that is broken before counts in the loss and not as an error (NeuroGym judges
+    /// the first answer and may abort the trial).
+    #[serde(default)]
+    timing: TimingName,
+    /// Time before the first stimulus; the task's own if not given, as for all durations that follow. Each is a multiple of `dt`.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     fixation: Option<f64>,
@@ -100,25 +118,30 @@ pub(in crate::stage) struct Params {
     stimulus: Option<f64>,
     /// Delays, of which each presentation draws one.
     #[serde(default)]
-    #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
+    #[schemars(length(min = 1, max = 1000), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     delays: Option<Vec<f64>>,
     /// Duration of the second stimulus or of a cue.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     test: Option<f64>,
+    /// Time between the second stimulus and the signal to answer, in tasks that compare two stimuli.
+    #[serde(default)]
+    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
+    wait: Option<f64>,
     /// Time to answer.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     response: Option<f64>,
     /// Durations of evidence, or intervals to compare.
     #[serde(default)]
-    #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
+    #[schemars(length(min = 1, max = 1000), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     durations: Option<Vec<f64>>,
-    /// Contrasts of evidence.
+    /// Contrasts of evidence, in thousandths at the finest.
     #[serde(default)]
-    #[schemars(length(min = 1), inner(range(max = 1.0)))]
+    #[schemars(length(min = 1, max = 1000), inner(range(min = 0.0, max = 1.0)))]
     strengths: Option<Vec<f64>>,
-    /// Standard deviation of the evidence's noise, fresh at every step, in the pixel range for a step of 2 ms.
+    /// Standard deviation of the evidence's noise, fresh at every step, in the pixel range for a step of 2 ms; in
+    /// thousandths at the finest.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 10.0))]
     evidence_noise: Option<f64>,
@@ -133,7 +156,7 @@ pub(in crate::stage) struct Params {
 
     /// Association areas, from the one that the stimulus reaches to the one that answers.
     #[serde(default = "areas")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 100))]
     areas: Vec<AreaParams>,
     /// Density of the projections from each area to the next.
     #[serde(default = "feedforward")]
@@ -178,7 +201,7 @@ pub(in crate::stage) struct Params {
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     pub(in crate::stage) front_end_learning_rate: f64,
     /// Time without input after which the front-end counts as back at its spontaneous state; it runs as long before
-    /// anything is shown.
+    /// anything is shown. A multiple of `dt`.
     #[serde(default = "two_hundred")]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     pub(in crate::stage) settle: f64,
@@ -191,10 +214,11 @@ pub(in crate::stage) struct Params {
     #[serde(default = "five")]
     #[schemars(range(min = 0.0))]
     response_weight: f64,
-    /// Time at the beginning and after the signal to answer that does not count.
-    #[serde(default = "hundred")]
+    /// Time at the beginning and after the signal to answer that does not count in the loss; 100 ms if not given, none under
+    /// `timing: neurogym`.
+    #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
-    grace: f64,
+    grace: Option<f64>,
     /// What the answer is compared by.
     #[serde(default)]
     loss: LossName,
@@ -209,11 +233,11 @@ pub(in crate::stage) struct Params {
 
     /// Gradient steps at most.
     #[serde(default = "two_thousand")]
-    #[schemars(range(min = 1), extend("x-unit" = "steps"))]
+    #[schemars(range(min = 1, max = 1_000_000_000), extend("x-unit" = "steps"))]
     steps: usize,
     /// Trials of a gradient step.
     #[serde(default = "sixty_four")]
-    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    #[schemars(range(min = 1, max = 100_000), extend("x-unit" = "trials"))]
     batch: usize,
     /// Adam's learning rate.
     #[serde(default = "learning_rate")]
@@ -225,7 +249,7 @@ pub(in crate::stage) struct Params {
     clip: f64,
     /// Different training trials; delays and noise are new each time one comes back.
     #[serde(default = "many")]
-    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64), extend("x-unit" = "trials"))]
     trials: u64,
     /// Gradient steps between validations.
     #[serde(default = "fifty")]
@@ -233,7 +257,7 @@ pub(in crate::stage) struct Params {
     validate_every: usize,
     /// Trials of a validation.
     #[serde(default = "validation_trials")]
-    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-unit" = "trials"))]
     validation_trials: usize,
     /// Accuracy on validation images at which the next delay comes in, and at which training ends after the last.
     #[serde(default = "criterion")]
@@ -255,19 +279,20 @@ pub(in crate::stage) struct Params {
 
     /// Trials from test images that accuracy is measured on.
     #[serde(default = "thousand")]
-    #[schemars(range(min = 1), extend("x-unit" = "trials"))]
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-unit" = "trials"))]
     pub(in crate::stage) test_trials: usize,
-    /// Trials that stimulus, memory and choice are decoded from; 0 for none.
+    /// Trials that stimulus, memory and choice are decoded from, half of them from one half of the test images and half from the
+    /// other: a decoder is tested on images that it has not seen. 0 for none.
     #[serde(default = "decode_trials")]
-    #[schemars(range(min = 0), extend("x-unit" = "trials"))]
+    #[schemars(range(min = 0, max = 100_000), extend("x-unit" = "trials"))]
     pub(in crate::stage) decode_trials: usize,
-    /// Distance of the times that are decoded at.
+    /// Distance of the times that are decoded at, a multiple of `dt`.
     #[serde(default = "hundred")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(in crate::stage) decode_every: f64,
     /// Trials whose delay is followed to its steady state; 0 for none.
     #[serde(default = "twenty")]
-    #[schemars(range(min = 0), extend("x-unit" = "trials"))]
+    #[schemars(range(min = 0, max = 100_000), extend("x-unit" = "trials"))]
     pub(in crate::stage) steady_trials: usize,
     /// Eigenvalues at each of these, largest real part first; 0 for none.
     #[serde(default = "four")]
@@ -323,6 +348,19 @@ defaults! {
     four: usize = 4;
 }
 
+/// A choice as it is written.
+fn word(choice: &impl Serialize) -> String {
+    let value = serde_json::to_value(choice).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Units whose weights are held: three matrices of 1.6 GB.
+const MOST_UNITS: usize = 20_000;
+/// Numbers of training trials; those of validation begin there.
+const MOST_TRIALS: u64 = 1 << 40;
+/// Steps in which a front-end comes to rest.
+const MOST_SETTLING: f64 = 100_000.0;
+
 impl Params {
     pub(in crate::stage) fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -360,6 +398,20 @@ impl Params {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             found.push(Violation::new("areas", format!("two areas are called `{}`", pair[0])));
         }
+        let units = self.areas.iter().map(|area| area.units).sum::<usize>();
+        if units > MOST_UNITS {
+            let problem = format!("{units} units in all; the weights between at most {MOST_UNITS} are held");
+            found.push(Violation::new("areas", problem));
+        }
+        let seen = (self.steps as u64).saturating_mul(self.batch as u64);
+        if seen > MOST_TRIALS {
+            let problem = format!(
+                "{} steps of {} trials are {seen} trials; at most {MOST_TRIALS} have a number",
+                self.steps, self.batch
+            );
+            found.push(Violation::new("steps", problem));
+        }
+        found.extend(self.misfits());
         let distinct = |values: &[f64]| values.iter().any(|value| *value != values[0]);
         if self.task == TaskName::IntervalDiscrimination && self.durations.as_ref().is_some_and(|d| !distinct(d)) {
             found.push(Violation::new(
@@ -370,25 +422,127 @@ impl Params {
         found
     }
 
+    /// What pictures say of the network that they show: task, stimuli and seed.
+    pub(in crate::stage) fn title(&self) -> String {
+        format!("{}, {}, seed {}", word(&self.task), word(&self.stimuli), self.seed)
+    }
+
     /// Whether there is a front-end that learns.
     pub(in crate::stage) fn trains_front_end(&self) -> bool {
         self.front_end_training == FrontEndName::Through && self.stimuli == Stimuli::Images
     }
 
+    /// What is given of the durations, by parameter.
+    fn given(&self) -> [(&'static str, bool); 9] {
+        [
+            ("fixation", self.fixation.is_some()),
+            ("stimulus", self.stimulus.is_some()),
+            ("delays", self.delays.is_some()),
+            ("test", self.test.is_some()),
+            ("wait", self.wait.is_some()),
+            ("response", self.response.is_some()),
+            ("durations", self.durations.is_some()),
+            ("strengths", self.strengths.is_some()),
+            ("grace", self.grace.is_some()),
+        ]
+    }
+
+    /// What of the times cannot be shown in steps of `dt`, or contradicts another.
+    fn misfits(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let name = word(&self.task);
+        let neurogym = self.timing == TimingName::Neurogym;
+        if neurogym && self.task.neurogym_name().is_none() {
+            let problem = format!("NeuroGym has no environment like `{name}`; leave `timing` out and give durations");
+            return vec![Violation::new("timing", problem)];
+        }
+        if neurogym && let Some((given, _)) = self.given().into_iter().find(|(_, given)| *given) {
+            let problem = "it is given, also by a preset, beside `timing: neurogym`, which sets all durations; leave one of them out";
+            return vec![Violation::new(given, problem)];
+        }
+        // Their ranges are checked before.
+        if !(self.dt.is_finite() && self.dt > 0.0) {
+            return found;
+        }
+        let timing = self.durations();
+        let whose = |duration: Duration| {
+            let given = self
+                .given()
+                .into_iter()
+                .any(|(name, given)| given && name == duration.name());
+            if given {
+                String::new()
+            } else {
+                format!("the own of `{name}`: ")
+            }
+        };
+        for (duration, problem) in timing.misfits(self.task, self.dt) {
+            found.push(Violation::new(duration.name(), format!("{}{problem}", whose(duration))));
+        }
+        if let Err(AssocError::Setting { setting, problem }) = timing.validate() {
+            found.push(Violation::new(setting, problem));
+        }
+        let answer = if timing.answer_at_test {
+            timing.test
+        } else {
+            timing.response
+        };
+        let settles = self.stimuli == Stimuli::Images;
+        for (parameter, value, counts) in [
+            ("grace", self.grace(), true),
+            ("settle", self.settle, settles),
+            ("decode_every", self.decode_every, self.decode_trials > 0),
+        ] {
+            if counts && let Some(problem) = cords::assoc::no_multiple(value, self.dt) {
+                found.push(Violation::new(parameter, problem));
+            }
+        }
+        if settles && self.settle / self.dt > MOST_SETTLING {
+            let problem = format!(
+                "{:e} ms are more than {MOST_SETTLING} steps of {} ms",
+                self.settle, self.dt
+            );
+            found.push(Violation::new("settle", problem));
+        }
+        if self.grace() >= answer {
+            let problem = format!(
+                "{} ms leave nothing of the {answer} ms in which an answer is due to learn from",
+                self.grace()
+            );
+            found.push(Violation::new("grace", problem));
+        }
+        found
+    }
+
+    fn grace(&self) -> f64 {
+        let own = if self.timing == TimingName::Neurogym {
+            0.0
+        } else {
+            100.0
+        };
+        self.grace.unwrap_or(own)
+    }
+
     /// The task's durations with what is given in their place.
-    pub(in crate::stage) fn timing(&self) -> Timing {
-        let own = self.task.timing();
+    pub(in crate::stage) fn durations(&self) -> Timing {
+        let own = match self.timing {
+            TimingName::Own => None,
+            TimingName::Neurogym => self.task.neurogym(self.dt),
+        };
+        let own = own.unwrap_or_else(|| self.task.timing());
         Timing {
             fixation: self.fixation.unwrap_or(own.fixation),
             stimulus: self.stimulus.unwrap_or(own.stimulus),
             delays: self.delays.clone().unwrap_or(own.delays),
             test: self.test.unwrap_or(own.test),
+            wait: self.wait.unwrap_or(own.wait),
             response: self.response.unwrap_or(own.response),
             durations: self.durations.clone().unwrap_or(own.durations),
             strengths: self.strengths.clone().unwrap_or(own.strengths),
             noise: self.evidence_noise.unwrap_or(own.noise),
             objects: self.objects.unwrap_or(own.objects),
             items: self.items.unwrap_or(own.items),
+            ..own
         }
     }
 
@@ -433,7 +587,7 @@ impl Params {
         Mask {
             hold: self.hold_weight,
             respond: self.response_weight,
-            grace_ms: self.grace,
+            grace_ms: self.grace(),
         }
     }
 

@@ -22,23 +22,24 @@ const COLOURS: [&str; 7] = [
 const FINE: usize = 120;
 
 /// Writes `delays`, `decoding_VARIABLE` and `psychometric` into a folder, as SVG and PNG: those for which there is something to
-/// show.
+/// show. Titles begin with what `network` says of it.
 pub(super) fn write_pictures(
     folder: &Path,
+    network: &str,
     areas: &Areas,
     measured: &Measured,
     decoded: &[Decoded],
     functions: &[Function],
 ) -> Result<(), StageError> {
-    if let Some(delays) = delays(measured) {
+    if let Some(delays) = delays(network, measured) {
         write_picture(folder, "delays", || delays.draw())?;
     }
     for (variable, of_variable) in by_variable(decoded) {
-        let over_time = decoding(areas, variable, &of_variable);
+        let over_time = decoding(network, areas, variable, &of_variable);
         write_picture(folder, &format!("decoding_{variable}"), || over_time.draw())?;
     }
     if !functions.is_empty() {
-        write_picture(folder, "psychometric", || psychometric(functions))?;
+        write_picture(folder, "psychometric", || psychometric(network, functions))?;
     }
     Ok(())
 }
@@ -77,18 +78,21 @@ impl Shares {
                 points,
             } = series;
             let offset = self.offset * (number as f64 - 0.5 * (self.series.len() as f64 - 1.0));
-            let xy = points.iter().map(|(x, score)| (x + offset, score.accuracy()));
+            // Where all of it has diverged there is nothing to show.
+            let shown = || {
+                points
+                    .iter()
+                    .filter_map(|(x, score)| Some((x + offset, score.accuracy()?, score.interval)))
+            };
+            let xy = shown().map(|(x, share, _)| (x, share));
             let line = LinePlot::new()
                 .with_data(xy)
                 .with_color(COLOURS[colour % COLOURS.len()])
                 .with_stroke_width(2.0)
                 .with_legend(name.clone());
             let line = match self.offset > 0.0 {
-                true => line.with_y_err_asymmetric(points.iter().map(|(_, score)| arms(*score))),
-                false => {
-                    let bounds = points.iter().map(|(_, score)| score.interval());
-                    line.with_band(bounds.clone().map(|[low, _]| low), bounds.map(|[_, high]| high))
-                }
+                true => line.with_y_err_asymmetric(shown().map(|(_, share, interval)| arms(share, interval))),
+                false => line.with_band(shown().map(|(.., [low, _])| low), shown().map(|(.., [_, high])| high)),
             };
             plots.push(Plot::Line(if *dashed { line.with_dashed() } else { line }));
         }
@@ -110,9 +114,8 @@ impl Shares {
 }
 
 /// From a share to the ends of its interval.
-fn arms(score: Score) -> (f64, f64) {
-    let [low, high] = score.interval();
-    (score.accuracy() - low, high - score.accuracy())
+fn arms(share: f64, [low, high]: [f64; 2]) -> (f64, f64) {
+    (share - low, high - share)
 }
 
 fn grey(line: ReferenceLine) -> ReferenceLine {
@@ -120,7 +123,7 @@ fn grey(line: ReferenceLine) -> ReferenceLine {
 }
 
 /// Accuracy over delays, trained and twice as long, of each kind of trial; none where the task has no delays.
-fn delays(measured: &Measured) -> Option<Shares> {
+fn delays(network: &str, measured: &Measured) -> Option<Shares> {
     let mut series = Vec::new();
     let mut kinds: Vec<String> = Vec::new();
     let parts: [(&str, bool, &TestTrials, &[Answer]); 2] = [
@@ -151,10 +154,10 @@ fn delays(measured: &Measured) -> Option<Shares> {
         .map(|(delay, _)| *delay)
         .fold(0.0, f64::max);
     (!series.is_empty()).then(|| Shares {
-        title: "Accuracy on test images".into(),
+        title: format!("{network}: accuracy on test images"),
         x_label: "delay [ms]",
         y_label: "share of right answers",
-        chance: measured.chance(),
+        chance: measured.chance,
         series,
         offset: 0.006 * longest,
         marks: Vec::new(),
@@ -174,7 +177,7 @@ fn by_variable(decoded: &[Decoded]) -> Vec<(&'static str, Vec<&Decoded>)> {
 }
 
 /// What is read of a variable from each area over time; epochs are marked at the first of those times.
-fn decoding(areas: &Areas, variable: &str, decoded: &[&Decoded]) -> Shares {
+fn decoding(network: &str, areas: &Areas, variable: &str, decoded: &[&Decoded]) -> Shares {
     let mut of_area: BTreeMap<usize, Vec<(f64, Score)>> = BTreeMap::new();
     let mut marks: Vec<(f64, String)> = Vec::new();
     for one in decoded {
@@ -186,7 +189,7 @@ fn decoding(areas: &Areas, variable: &str, decoded: &[&Decoded]) -> Shares {
     let name = |area: usize| areas.areas.get(area).map_or_else(String::new, |area| area.name.clone());
     let chances = decoded.iter().map(|one| one.chance).sum::<f64>();
     Shares {
-        title: format!("Decoding: {variable}"),
+        title: format!("{network}: decoding of {variable}"),
         x_label: "time [ms]",
         y_label: "share decoded rightly",
         chance: chances / decoded.len() as f64,
@@ -205,7 +208,7 @@ fn decoding(areas: &Areas, variable: &str, decoded: &[&Decoded]) -> Shares {
 }
 
 /// Choices of each kind of trial, and the fitted functions.
-fn psychometric(functions: &[Function]) -> (Vec<Plot>, Layout) {
+fn psychometric(network: &str, functions: &[Function]) -> (Vec<Plot>, Layout) {
     // Where there is but one kind, all trials are of it.
     let mut shown: Vec<&Function> = match functions {
         [first, _] => vec![first],
@@ -222,7 +225,10 @@ fn psychometric(functions: &[Function]) -> (Vec<Plot>, Layout) {
             .unwrap_or(f64::INFINITY)
     };
     shown.sort_by(|a, b| number(a).total_cmp(&number(b)));
-    let strengths = || shown.iter().flat_map(|function| &function.choices).map(|c| c.strength);
+    let strengths = || {
+        let choices = shown.iter().flat_map(|function| &function.choices);
+        choices.map(|(choices, _)| choices.strength)
+    };
     let (first, last) = (
         strengths().fold(f64::INFINITY, f64::min),
         strengths().fold(f64::NEG_INFINITY, f64::max),
@@ -232,17 +238,14 @@ fn psychometric(functions: &[Function]) -> (Vec<Plot>, Layout) {
         let colour = COLOURS[place % COLOURS.len()];
         // Beside each other, so that intervals do not hide each other.
         let offset = 0.012 * (last - first) * (place as f64 - 0.5 * (shown.len() as f64 - 1.0));
-        let scores = function.choices.iter().map(|c| {
-            let score = Score {
-                answers: c.answers,
-                right: c.second,
-            };
-            (c.strength + offset, score)
-        });
+        let scores = function
+            .choices
+            .iter()
+            .filter_map(|(choices, score)| Some((choices.strength + offset, score.accuracy()?, score.interval)));
         plots.push(Plot::Scatter(
             ScatterPlot::new()
-                .with_data(scores.clone().map(|(x, score)| (x, score.accuracy())))
-                .with_y_err_asymmetric(scores.map(|(_, score)| arms(score)))
+                .with_data(scores.clone().map(|(x, share, _)| (x, share)))
+                .with_y_err_asymmetric(scores.map(|(_, share, interval)| arms(share, interval)))
                 .with_color(colour)
                 .with_size(4.0)
                 .with_legend(function.condition.clone()),
@@ -260,7 +263,7 @@ fn psychometric(functions: &[Function]) -> (Vec<Plot>, Layout) {
         }
     }
     let layout = Layout::auto_from_plots(&plots)
-        .with_title("Choices and fitted logistic functions")
+        .with_title(format!("{network}: choices and fitted logistic functions"))
         .with_x_label("signed strength of evidence for the second choice")
         .with_y_label("share of second choices")
         .with_y_axis_min(0.0)

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use cords::assoc::{
-    Answer, Choices, Decoded, DelayState, Layout, Lesion, Psychometric, Score, TestTrials, TrainRecord, Trained,
-    psychometric,
+    Answer, Choices, Decoded, DelayState, EpochRate, Graded, Layout, Lesion, Psychometric, Score, TestTrials,
+    TrainRecord, Trained, psychometric,
 };
 
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// A lesion with all answers, and the mean rate of every epoch and area.
-pub(super) type LesionResult = (Lesion, Vec<Answer>, Vec<(&'static str, usize, f64)>);
+pub(super) type LesionResult = (Lesion, Vec<Answer>, Vec<EpochRate>);
 
 /// What was measured on test images.
 pub(super) struct Measured {
@@ -20,6 +20,8 @@ pub(super) struct Measured {
     /// The same at twice the delays.
     pub(super) twice: TestTrials,
     pub(super) twice_answers: Vec<Answer>,
+    /// What the best strategy reaches that ignores the memory.
+    pub(super) chance: f64,
 }
 
 impl Measured {
@@ -27,13 +29,21 @@ impl Measured {
         self.lesions.first().map_or(&[], |(_, answers, _)| answers.as_slice())
     }
 
-    /// What the most frequent right answer alone would reach.
-    pub(super) fn chance(&self) -> f64 {
-        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-        self.intact()
-            .iter()
-            .for_each(|answer| *counts.entry(answer.target).or_default() += 1);
-        counts.values().copied().max().unwrap_or(0) as f64 / self.intact().len().max(1) as f64
+    /// What has diverged, in words, with how many answers.
+    pub(super) fn diverged(&self) -> Vec<String> {
+        let lesions = self.lesions.iter().map(|(lesion, answers, _)| {
+            let name = match lesion.pairs.is_empty() {
+                true => "the whole network".to_owned(),
+                false => format!("without {}", lesion.name),
+            };
+            (name, answers.as_slice())
+        });
+        let twice = ("at twice the delays".to_owned(), self.twice_answers.as_slice());
+        let of = |(name, answers): (String, &[Answer])| {
+            let diverged = answers.iter().filter(|answer| answer.choice.is_none()).count();
+            (diverged > 0).then(|| format!("{name} ({diverged} of {})", answers.len()))
+        };
+        lesions.chain([twice]).filter_map(of).collect()
     }
 }
 
@@ -43,22 +53,40 @@ pub(super) struct States {
     pub(super) found: Vec<DelayState>,
 }
 
-/// The columns accuracy, low, high and n.
+/// The columns accuracy, low, high, n and diverged.
 fn scored(schema: TableSchema) -> TableSchema {
     schema
-        .value("accuracy", DType::Float, "Share of answers that were right")
-        .value("low", DType::Float, "Lower end of Wilson's 95 % interval")
+        .value(
+            "accuracy",
+            DType::Float,
+            "Share of answers that were right, of those for which activity stayed finite; none where it never did",
+        )
+        .allow_missing()
+        .value(
+            "low",
+            DType::Float,
+            "Lower end of the 95 % interval over images and trials: Wilson's at the number of independent answers that would vary as \
+             much as these, of which those that share an image vary together",
+        )
+        .allow_missing()
         .value("high", DType::Float, "Upper end")
-        .value("n", DType::Int, "Answers")
+        .allow_missing()
+        .value("n", DType::Int, "Answers for which activity stayed finite")
+        .value(
+            "diverged",
+            DType::Int,
+            "Answers for which activity did not: neither right nor wrong",
+        )
 }
 
-fn score_values(score: Score) -> [Value; 4] {
-    let [low, high] = score.interval();
+fn score_values(score: Score) -> [Value; 5] {
+    let end = |end: usize| Value::optional(score.bounds().map(|bounds| bounds[end]));
     [
-        Value::Float(score.accuracy()),
-        Value::Float(low),
-        Value::Float(high),
+        Value::optional(score.accuracy()),
+        end(0),
+        end(1),
         Value::Int(score.answers as i64),
+        Value::Int(score.diverged as i64),
     ]
 }
 
@@ -95,9 +123,11 @@ pub(super) fn training_table(records: &[TrainRecord]) -> Result<Table, TableErro
             .value(
                 "validation_accuracy",
                 DType::Float,
-                "Share of right answers on validation images",
+                "Share of right answers on validation images, of those for which activity stayed finite",
             )
-            .value("n", DType::Int, "Answers"),
+            .allow_missing()
+            .value("n", DType::Int, "Answers for which activity stayed finite")
+            .value("diverged", DType::Int, "Answers for which activity did not"),
     )?;
     for record in records {
         table.push_row([
@@ -108,8 +138,9 @@ pub(super) fn training_table(records: &[TrainRecord]) -> Result<Table, TableErro
             Value::Float(record.loss),
             Value::Float(record.gradient_norm),
             Value::Float(record.front_end_norm),
-            Value::Float(record.accuracy()),
-            Value::Int(record.answers as i64),
+            Value::optional(record.accuracy()),
+            Value::Int(record.answers.saturating_sub(record.diverged) as i64),
+            Value::Int(record.diverged as i64),
         ])?;
     }
     table.finish()
@@ -119,26 +150,32 @@ pub(super) fn summary_table(layout: &Layout, trained: &Trained, measured: &Measu
     let schema = TableSchema::new("summary", "The network on test images, in one row");
     let mut table = TableWriter::new(
         scored(schema)
-            .value("chance", DType::Float, "Share of the most frequent right answer")
+            .value(
+                "chance",
+                DType::Float,
+                "What the best strategy reaches that ignores the memory: it knows what is shown after the delay, and nothing of \
+                 before",
+            )
             .value("twice_delay", DType::Float, "Accuracy at twice the delays")
+            .allow_missing()
             .value(
                 "no_feedback",
                 DType::Float,
-                "Accuracy with all feedback projections cut; none without feedback",
+                "Accuracy with all feedback projections cut; none without feedback, or where all of it diverged",
             )
             .allow_missing()
             .value("reached", DType::Bool, "Whether validation reached the criterion")
             .value("steps", DType::Int, "Gradient steps")
             .value("units", DType::Int, "Units of all areas"),
     )?;
-    let mut row = score_values(Score::of(measured.intact())).to_vec();
+    let mut row = score_values(measured.trials.score(measured.intact())).to_vec();
     // The last lesion is all feedback, where there is any: `Lesion::all` puts it there, alone or together.
     let feedback = |lesion: &Lesion| !lesion.pairs.is_empty() && lesion.pairs.iter().all(|(from, to)| to < from);
     let without = measured.lesions.iter().rev().find(|(lesion, ..)| feedback(lesion));
     row.extend([
-        Value::Float(measured.chance()),
-        Value::Float(Score::of(&measured.twice_answers).accuracy()),
-        Value::optional(without.map(|(_, answers, _)| Score::of(answers).accuracy())),
+        Value::Float(measured.chance),
+        Value::optional(measured.twice.score(&measured.twice_answers).accuracy()),
+        Value::optional(without.and_then(|(_, answers, _)| measured.trials.score(answers).accuracy())),
         Value::Bool(trained.reached),
         Value::Int(trained.records.last().map_or(0, |record| record.step) as i64),
         Value::Int(layout.units() as i64),
@@ -178,7 +215,7 @@ pub(super) fn lesions_table(measured: &Measured) -> Result<Table, TableError> {
     let mut table = TableWriter::new(scored(schema))?;
     for (lesion, answers, _) in &measured.lesions {
         let mut row = vec![Value::Text(lesion.name.clone())];
-        row.extend(score_values(Score::of(answers)));
+        row.extend(score_values(measured.trials.score(answers)));
         table.push_row(row)?;
     }
     table.finish()
@@ -193,8 +230,13 @@ pub(super) fn rates_table(layout: &Layout, measured: &Measured) -> Result<Table,
         .key("lesion", DType::Text, "Projection that is cut")
         .key("area", DType::Text, "Area")
         .key("epoch", DType::Text, "Epoch of the trial")
-        .value("rate", DType::Float, "Rate, mean over units, steps and trials")
-        .tolerance(1e-6, 1e-6),
+        .value(
+            "rate",
+            DType::Float,
+            "Rate, mean over units, steps and trials; none where it has diverged",
+        )
+        .tolerance(1e-6, 1e-6)
+        .allow_missing(),
     )?;
     for (lesion, _, rates) in &measured.lesions {
         for (epoch, area, rate) in rates {
@@ -202,7 +244,7 @@ pub(super) fn rates_table(layout: &Layout, measured: &Measured) -> Result<Table,
                 Value::Text(lesion.name.clone()),
                 area_name(layout, *area),
                 Value::Text((*epoch).into()),
-                Value::Float(*rate),
+                Value::finite(*rate),
             ])?;
         }
     }
@@ -219,12 +261,13 @@ fn area_name(layout: &Layout, area: usize) -> Value {
 pub(super) fn decoding_table(layout: &Layout, decoded: &[Decoded]) -> Result<Table, TableError> {
     let schema = TableSchema::new(
         "decoding",
-        "What a linear classifier reads from each area over time, on trials with the longest delay",
+        "What a linear classifier reads from each area over time, on trials with the longest delay; fitted on one half of the \
+         test images and tested on the other, then the other way round (one-hot stimuli, which are no images: halves of the trials)",
     )
     .key(
         "variable",
         DType::Text,
-        "What is read; `choice` is the network's answer",
+        "What is read; `choice` is the network's answer. What has fewer than two classes in a half is left out",
     )
     .key("area", DType::Text, "Area")
     .key("time", DType::Float, "Time from the trial's beginning")
@@ -249,44 +292,45 @@ pub(super) fn decoding_table(layout: &Layout, decoded: &[Decoded]) -> Result<Tab
 /// Choices over the strength of evidence, and the function fitted to them.
 pub(super) struct Function {
     pub(super) condition: String,
-    /// By strength, ascending.
-    pub(super) choices: Vec<Choices>,
+    /// By strength, ascending, with how often the second was chosen.
+    pub(super) choices: Vec<(Choices, Score)>,
     /// None where no function fits.
     pub(super) fit: Option<Psychometric>,
 }
 
 /// Of tasks with evidence of graded strength, for each condition and `all` of them; nothing of others.
 pub(super) fn psychometric_functions(measured: &Measured) -> Vec<Function> {
-    let mut conditions: BTreeMap<String, BTreeMap<i64, Choices>> = BTreeMap::new();
+    let mut conditions: BTreeMap<&str, Vec<Graded>> = BTreeMap::new();
     for answer in measured.intact() {
         let trial = &measured.trials.presented[answer.trial].trial;
         let (Some(strength), Some(choice @ 1..=2)) = (trial.strength, answer.choice) else {
             continue;
         };
         for name in ["all", trial.condition.as_str()] {
-            let strengths = conditions.entry(name.to_owned()).or_default();
-            // Strengths are distinguished to a millionth.
-            let choices = strengths.entry((strength * 1e6).round() as i64).or_insert(Choices {
+            conditions.entry(name).or_default().push(Graded {
+                trial: answer.trial,
                 strength,
-                answers: 0,
-                second: 0,
+                second: choice == 2,
             });
-            choices.answers += 1;
-            choices.second += usize::from(choice == 2);
         }
     }
-    // A condition of one strength has no function.
-    let graded = conditions.into_iter().filter(|(_, strengths)| strengths.len() > 1);
-    graded
-        .map(|(condition, strengths)| {
-            let choices: Vec<Choices> = strengths.into_values().collect();
-            Function {
-                condition,
-                fit: psychometric(&choices),
-                choices,
-            }
+    let dependence = &measured.trials.dependence;
+    let function = |(condition, graded): (&str, Vec<Graded>)| {
+        let choices = Choices::of(&graded);
+        let score = |choices: &Choices| {
+            let own = graded
+                .iter()
+                .filter(|one| (one.strength - choices.strength).abs() < 1e-6);
+            dependence.score(own.map(|one| (one.trial, Some(one.second))))
+        };
+        // A condition of one strength has no function.
+        (choices.len() > 1).then(|| Function {
+            condition: condition.to_owned(),
+            fit: psychometric(&graded, dependence),
+            choices: choices.iter().map(|choices| (*choices, score(choices))).collect(),
         })
-        .collect()
+    };
+    conditions.into_iter().filter_map(function).collect()
 }
 
 /// Rows of tasks with evidence of graded strength; empty for others.
@@ -304,13 +348,17 @@ pub(super) fn psychometric_table(functions: &[Function]) -> Result<Table, TableE
         )
         .tolerance(1e-6, 1e-6)
         .allow_missing()
-        .value("bias_error", DType::Float, "Its standard error")
+        .value("bias_error", DType::Float, "Its standard error over images and trials")
         .tolerance(1e-6, 1e-6)
         .allow_missing()
         .value("spread", DType::Float, "Distance from there to 73 %")
         .tolerance(1e-6, 1e-6)
         .allow_missing()
-        .value("spread_error", DType::Float, "Its standard error")
+        .value(
+            "spread_error",
+            DType::Float,
+            "Its standard error over images and trials",
+        )
         .tolerance(1e-6, 1e-6)
         .allow_missing()
         .value(
@@ -337,7 +385,7 @@ pub(super) fn psychometric_table(functions: &[Function]) -> Result<Table, TableE
             Value::optional(fit.map(|fit| fit.spread_error)),
             Value::optional(fit.map(|fit| fit.deviance)),
             Value::Int(choices.len() as i64),
-            Value::Int(choices.iter().map(|c| c.answers).sum::<usize>() as i64),
+            Value::Int(choices.iter().map(|(c, _)| c.answers).sum::<usize>() as i64),
         ])?;
     }
     table.finish()
@@ -354,18 +402,26 @@ pub(super) fn states_table(states: &States) -> Result<Table, TableError> {
         .value("class", DType::Int, "Class of the trial's first variable")
         .allow_missing()
         .value("converged", DType::Bool, "Whether the residual reached the tolerance")
-        .value("residual", DType::Float, "max|phi(u) - r|")
+        .value(
+            "residual",
+            DType::Float,
+            "max|phi(u) - r|; none where it has diverged, as for what follows",
+        )
         .tolerance(1e-6, 0.0)
+        .allow_missing()
         .value("steps", DType::Int, "Euler steps from the delay's end")
         .value("norm", DType::Float, "Euclidean norm of the rates")
         .tolerance(1e-6, 1e-6)
+        .allow_missing()
         .value("moved", DType::Float, "Distance from the state at the delay's end")
         .tolerance(1e-6, 1e-6)
+        .allow_missing()
         .value(
             "attractor",
             DType::Int,
-            "Steady state; trials that lead to the same one share it",
+            "Steady state; trials that lead to the same one share it. None where it did not converge",
         )
+        .allow_missing()
         .value("stable", DType::Bool, "Whether the slowest mode decays")
         .allow_missing()
         .value("time_constant", DType::Float, "Slowest time constant")
@@ -384,11 +440,11 @@ pub(super) fn states_table(states: &States) -> Result<Table, TableError> {
                 .first()
                 .map_or(Value::Null, |(_, class)| Value::Int(*class as i64)),
             Value::Bool(state.converged),
-            Value::Float(state.residual),
+            Value::finite(state.residual),
             Value::Int(state.steps as i64),
-            Value::Float(state.norm),
-            Value::Float(state.moved),
-            Value::Int(state.attractor as i64),
+            Value::finite(state.norm),
+            Value::finite(state.moved),
+            state.attractor.map_or(Value::Null, |number| Value::Int(number as i64)),
             slowest.map_or(Value::Null, |mode| Value::Bool(mode.real_per_ms < 0.0)),
             Value::optional(slowest.and_then(|mode| mode.time_constant_ms)),
         ])?;

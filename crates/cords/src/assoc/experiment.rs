@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::simulate::{Activity, simulate};
+use super::simulate::{Activity, drive, simulate_driven};
 use super::source::Responses;
 use super::stimulus::{Clip, Scene, clips};
 use super::tasks::{Delay, Draw, Pool, Task, Timing};
@@ -14,6 +14,9 @@ use crate::rng::{Purpose, Stream};
 
 /// Trials that are computed together: fixed, so that results do not depend on the number of threads.
 pub const GROUP: usize = 32;
+
+/// Told of what a network, by its number, did on a group of trials; may end the run.
+pub type ActivityObserver<'a> = dyn FnMut(usize, &[Presented], &Activity<f32>) -> Result<(), AssocError> + 'a;
 
 /// What is presented: a trial and the number that names its noise.
 #[derive(Clone, Debug)]
@@ -45,7 +48,8 @@ pub struct Answer {
     pub trial: usize,
     /// The output that was right.
     pub target: usize,
-    /// The output that was largest, on average over the second half of the epoch; none where outputs were not finite.
+    /// The output that was largest, on average over the second half of the epoch; none where activity was not finite, which is
+    /// neither right nor wrong.
     pub choice: Option<usize>,
 }
 
@@ -84,13 +88,19 @@ impl Setting<'_> {
     /// Computes the responses that trials need.
     ///
     /// # Errors
-    /// As [`Responses::prepare`].
+    /// As [`Responses::prepare`]; [`AssocError::Setting`] where a part of a trial is no multiple of the step.
     pub fn prepare(
         &self,
         responses: &mut Responses<'_>,
         presented: &[Presented],
         dt_ms: f64,
     ) -> Result<(), AssocError> {
+        for epoch in presented.iter().flat_map(|p| &p.trial.epochs) {
+            if !fits(epoch.ms, dt_ms) {
+                let problem = format!("`{}` of a trial lasts {}", epoch.name, misfit(epoch.ms, dt_ms));
+                return Err(AssocError::setting("timing", problem));
+            }
+        }
         let found: Vec<Clip> = presented
             .iter()
             .flat_map(|p| self.clips(&p.trial, dt_ms))
@@ -242,31 +252,92 @@ impl Setting<'_> {
         noisy: bool,
         observe: &mut dyn FnMut(&[Presented], &Activity<f32>),
     ) -> Result<Vec<Answer>, AssocError> {
+        let one = std::slice::from_ref(acting);
+        let answers = self.run_each(layout, one, responses, presented, noisy, &mut |_, some, activity| {
+            observe(some, activity);
+            Ok(())
+        });
+        Ok(answers?.into_iter().flatten().collect())
+    }
+
+    /// The same with several networks, whose input weights are the same: what trials show and their noise are computed once for
+    /// all. `observe` gets the number of the network, too, and may end it all.
+    ///
+    /// # Errors
+    /// As [`group`](Self::group), and what `observe` returns.
+    pub fn run_each(
+        &self,
+        layout: &Layout,
+        acting: &[Weights<f32>],
+        responses: &Responses<'_>,
+        presented: &[Presented],
+        noisy: bool,
+        observe: &mut ActivityObserver<'_>,
+    ) -> Result<Vec<Vec<Answer>>, AssocError> {
+        let mut answers = vec![Vec::new(); acting.len()];
+        let Some(first) = acting.first() else {
+            return Ok(answers);
+        };
+        if acting.iter().any(|other| other.input != first.input) {
+            let problem = "networks that run side by side must have the same";
+            return Err(AssocError::setting("input weights", problem));
+        }
         let groups: Vec<&[Presented]> = presented.chunks(GROUP).collect();
-        let mut answers = Vec::new();
         // A few at a time: activity of all trials need not fit into memory.
         for (round, some) in groups.chunks(8).enumerate() {
-            let activity: Vec<Activity<f32>> = some
+            let driven: Vec<(Group<f32>, Vec<f32>)> = some
                 .par_iter()
-                .map(|presented| simulate(layout, acting, &self.group(layout, responses, presented, noisy)?))
+                .with_max_len(1)
+                .map(|presented| {
+                    let group = self.group(layout, responses, presented, noisy)?;
+                    let drive = drive(layout, first, &group)?;
+                    Ok((group, drive))
+                })
                 .collect::<Result<_, AssocError>>()?;
-            for (index, (presented, activity)) in some.iter().zip(&activity).enumerate() {
-                let before = (round * 8 + index) * GROUP;
-                let own = self.answers(layout, presented, &activity.outputs);
-                answers.extend(own.into_iter().map(|answer| Answer {
-                    trial: before + answer.trial,
-                    ..answer
-                }));
-                observe(presented, activity);
+            for (network, acting) in acting.iter().enumerate() {
+                let activity: Vec<Activity<f32>> = driven
+                    .par_iter()
+                    .with_max_len(1)
+                    .map(|(group, drive)| simulate_driven(layout, acting, group, drive))
+                    .collect::<Result<_, AssocError>>()?;
+                for (index, (presented, activity)) in some.iter().zip(&activity).enumerate() {
+                    let before = (round * 8 + index) * GROUP;
+                    let own = self.answers(layout, presented, &activity.outputs);
+                    answers[network].extend(own.into_iter().map(|answer| Answer {
+                        trial: before + answer.trial,
+                        ..answer
+                    }));
+                    observe(network, presented, activity)?;
+                }
             }
         }
         Ok(answers)
     }
 }
 
-/// Steps nearest to a duration.
+/// Steps of a duration that is a multiple of the step, and else those nearest to it.
 pub(super) fn steps(ms: f64, dt_ms: f64) -> usize {
     (ms / dt_ms).round().max(0.0) as usize
+}
+
+/// Whether a duration is a multiple of the step, but for the rounding of decimals.
+pub(super) fn fits(ms: f64, dt_ms: f64) -> bool {
+    let steps = ms / dt_ms;
+    steps.is_finite() && steps >= 0.0 && (steps - steps.round()).abs() <= 1e-9 * steps.max(1.0)
+}
+
+/// What is wrong with a duration that is no multiple of the step, with the nearest that are; none where it is one.
+pub fn no_multiple(ms: f64, dt_ms: f64) -> Option<String> {
+    (!fits(ms, dt_ms)).then(|| misfit(ms, dt_ms))
+}
+
+/// Says of a duration that does not fit which ones do.
+pub(super) fn misfit(ms: f64, dt_ms: f64) -> String {
+    let whole = (ms / dt_ms).floor();
+    // Decimals as one would write them.
+    let near = |steps: f64| (steps * dt_ms * 1e9).round() / 1e9;
+    let (below, above) = (near(whole), near(whole + 1.0));
+    format!("{ms} ms, which is no multiple of the step of {dt_ms} ms; the nearest are {below} and {above} ms")
 }
 
 /// Private noise currents, `[steps, trials, units]`, named by (seed, presentation, step, area).
@@ -291,4 +362,37 @@ fn noise(layout: &Layout, presented: &[Presented], steps: usize, seed: u64) -> V
         }
     }
     noise
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_do_not_make_a_duration_unfit() {
+        for (ms, dt) in [
+            (0.0, 10.0),
+            (0.3, 0.1),
+            (650.0, 10.0),
+            (100.0, 0.1),
+            (7.5, 2.5),
+            (1e5, 0.7e-1 * 10.0 / 7.0),
+        ] {
+            assert!(fits(ms, dt), "{ms} at {dt}");
+        }
+        for (ms, dt) in [
+            (3.0, 10.0),
+            (5.0, 10.0),
+            (650.0, 20.0),
+            (0.35, 0.1),
+            (f64::NAN, 1.0),
+            (1e300, 1e-300),
+        ] {
+            assert!(!fits(ms, dt), "{ms} at {dt}");
+        }
+        assert_eq!(
+            misfit(0.35, 0.1),
+            "0.35 ms, which is no multiple of the step of 0.1 ms; the nearest are 0.3 and 0.4 ms"
+        );
+    }
 }

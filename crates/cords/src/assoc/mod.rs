@@ -4,6 +4,7 @@
 //! from dfdx; the same seed gives the same bits for any number of threads.
 
 mod decode;
+mod dependence;
 mod error;
 mod experiment;
 mod front_end;
@@ -22,19 +23,20 @@ mod trial;
 mod weights;
 
 pub use decode::decode;
+pub use dependence::Dependence;
 pub use error::AssocError;
-pub use experiment::{Answer, GROUP, Presented, Setting};
+pub use experiment::{ActivityObserver, Answer, GROUP, Presented, Setting, no_multiple};
 pub use front_end::{FrontEnd, FrontEndTraining, Readout};
 pub use gradient::{Group, GroupGradient, LossKind, Objective, Share, group_gradient};
 pub use layout::{Area, Layout, Projection};
-pub use measure::{Lesion, Score, TestTrials};
-pub use psychometric::{Choices, Psychometric, psychometric};
+pub use measure::{EpochRate, Lesion, MeasureObserver, NetworkMeasured, Score, TestTrials};
+pub use psychometric::{Choices, Graded, Psychometric, psychometric};
 pub use readings::{Decoded, DelayState, DelayStateOptions, decode_over_time, delay_states};
 pub use simulate::{Activity, simulate};
 pub use source::{OneHot, Responses, Source};
 pub use steady::{AssocJacobian, AssocSteadyState, modes, settle};
 pub use stimulus::{Clip, Item, PLACES, Scene, clips};
-pub use tasks::{Delay, Draw, Pool, Task, TaskName, Timing};
+pub use tasks::{Delay, Draw, Duration, Pool, Task, TaskName, Timing};
 pub use train::{TrainObserver, TrainOptions, TrainProgress, TrainRecord, Trained, train};
 pub use trial::{Epoch, Mask, Trial};
 pub use weights::Weights;

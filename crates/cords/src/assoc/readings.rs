@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::decode::decode;
-use super::experiment::{Presented, Setting, steps};
-use super::measure::Score;
+use super::experiment::{Presented, Setting, fits, misfit, steps};
+use super::measure::{Score, TestTrials};
 use super::source::Responses;
 use super::steady::{modes, settle};
 use super::{AssocError, Layout, Weights};
@@ -21,33 +21,38 @@ pub struct Decoded {
     pub time_ms: f64,
     /// Epoch of the first trial at that time.
     pub epoch: &'static str,
-    /// Cross-validated.
+    /// Cross-validated over images.
     pub score: Score,
     /// Share of the most frequent class: what guessing reaches.
     pub chance: f64,
 }
 
 /// Decodes every variable of the trials from every area, every `every_ms` ms. Trials are laid over one another from their
-/// beginning; a time counts as long as all trials last.
+/// beginning; a time counts as long as all trials last. What cannot be decoded because its classes do not occur on images of both
+/// halves is left out.
 ///
 /// # Errors
-/// As [`Setting::run`].
+/// As [`Setting::run`]; [`AssocError::Setting`] where `every_ms` is no multiple of the step.
 pub fn decode_over_time(
     setting: &Setting<'_>,
     layout: &Layout,
     acting: &Weights<f32>,
     responses: &Responses<'_>,
-    presented: &[Presented],
+    trials: &TestTrials,
     every_ms: f64,
     ridge: f64,
 ) -> Result<Vec<Decoded>, AssocError> {
+    let presented = trials.presented.as_slice();
     let Some(first) = presented.first() else {
         return Ok(Vec::new());
     };
     let dt = layout.dt_ms;
     let length = |p: &Presented| p.trial.epochs.iter().map(|epoch| steps(epoch.ms, dt)).sum::<usize>();
     let shortest = presented.iter().map(length).min().unwrap_or(0);
-    let every = steps(every_ms, dt).max(1);
+    if !(every_ms > 0.0 && fits(every_ms, dt)) {
+        return Err(AssocError::setting("decode_every", misfit(every_ms, dt)));
+    }
+    let every = steps(every_ms, dt);
     let times: Vec<usize> = (every - 1..shortest).step_by(every).collect();
     let units = layout.units();
     // [time][trial, unit].
@@ -68,8 +73,7 @@ pub fn decode_over_time(
             "choice" => choices[index],
             _ => p.trial.variables.get(place).map(|(_, class)| *class),
         };
-        let classes: Option<Vec<usize>> = presented.iter().enumerate().map(class).collect();
-        let Some(classes) = classes else { continue };
+        let classes: Vec<Option<usize>> = presented.iter().enumerate().map(class).collect();
         for area in 0..layout.areas.len() {
             jobs.extend((0..times.len()).map(|time| (*variable, classes.clone(), area, time)));
         }
@@ -82,9 +86,10 @@ pub fn decode_over_time(
                 .chunks_exact(units)
                 .flat_map(|row| row[range.clone()].iter().copied())
                 .collect();
-            let score = decode(&own, range.len(), classes, ridge)?;
-            let most = (0..=classes.iter().copied().max().unwrap_or(0))
-                .map(|class| classes.iter().filter(|own| **own == class).count())
+            let score = decode(&own, range.len(), classes, &trials.dependence, ridge)?;
+            let known: Vec<usize> = classes.iter().copied().flatten().collect();
+            let most = (0..=known.iter().copied().max().unwrap_or(0))
+                .map(|class| known.iter().filter(|own| **own == class).count())
                 .max();
             Ok(score.map(|score| Decoded {
                 variable,
@@ -92,7 +97,7 @@ pub fn decode_over_time(
                 time_ms: (times[*time] + 1) as f64 * dt,
                 epoch: epoch_at(first, times[*time], dt),
                 score,
-                chance: most.unwrap_or(0) as f64 / classes.len() as f64,
+                chance: most.unwrap_or(0) as f64 / known.len().max(1) as f64,
             }))
         })
         .collect::<Result<_, AssocError>>()?;
@@ -138,8 +143,9 @@ pub struct DelayState {
     pub norm: f64,
     /// Distance of the steady state from the state at the delay's end.
     pub moved: f64,
-    /// Number of the steady state: trials that lead to the same one, to a thousandth of its norm, share it.
-    pub attractor: usize,
+    /// Number of the steady state: trials that lead to the same one, to a thousandth of its norm, share it. None where the state
+    /// did not converge.
+    pub attractor: Option<usize>,
     /// Slowest modes of all areas together; empty where the state did not converge or none were asked for.
     pub modes: Vec<Mode>,
     /// Whether the modes reached the solver's tolerance.
@@ -203,7 +209,7 @@ pub fn delay_states(
                 steps: steady.steps,
                 norm: distance(&steady.rates, &vec![0.0; units]),
                 moved: distance(&steady.rates, start),
-                attractor: 0,
+                attractor: None,
                 modes,
                 modes_converged,
             };
@@ -212,12 +218,18 @@ pub fn delay_states(
         .collect::<Result<Vec<_>, AssocError>>()?;
     let mut attractors: Vec<Vec<f64>> = Vec::new();
     let number = |(state, rates): (DelayState, Vec<f64>)| {
+        if !state.converged {
+            return state;
+        }
         let same = |known: &Vec<f64>| distance(known, &rates) <= 1e-3 * state.norm.max(1e-6);
         let attractor = attractors.iter().position(same).unwrap_or_else(|| {
             attractors.push(rates.clone());
             attractors.len() - 1
         });
-        DelayState { attractor, ..state }
+        DelayState {
+            attractor: Some(attractor),
+            ..state
+        }
     };
     Ok(found.into_iter().map(number).collect())
 }

@@ -102,10 +102,12 @@ pub struct TrainRecord {
     pub answers: usize,
     /// Those that were right.
     pub right: usize,
+    /// Those for which activity left the finite numbers.
+    pub diverged: usize,
 }
 
 /// Numbers of a record.
-const VALUES: usize = 9;
+const VALUES: usize = 10;
 
 impl TrainRecord {
     fn values(&self) -> [f64; VALUES] {
@@ -119,6 +121,7 @@ impl TrainRecord {
             self.front_end_norm,
             self.answers as f64,
             self.right as f64,
+            self.diverged as f64,
         ]
     }
 
@@ -133,6 +136,7 @@ impl TrainRecord {
             front_end_norm,
             answers,
             right,
+            diverged,
         ] = values;
         Self {
             step: step as usize,
@@ -144,12 +148,19 @@ impl TrainRecord {
             front_end_norm,
             answers: answers as usize,
             right: right as usize,
+            diverged: diverged as usize,
         }
     }
 
-    /// Accuracy on validation images.
-    pub fn accuracy(&self) -> f64 {
-        self.right as f64 / self.answers.max(1) as f64
+    /// Accuracy on validation images, among answers for which activity stayed finite; none where it never did.
+    pub fn accuracy(&self) -> Option<f64> {
+        let finite = self.answers.saturating_sub(self.diverged);
+        (finite > 0).then(|| self.right as f64 / finite as f64)
+    }
+
+    /// Whether enough of all answers were right; what has diverged was not.
+    fn reaches(&self, criterion: f64) -> bool {
+        self.right as f64 >= criterion * self.answers.max(1) as f64
     }
 }
 
@@ -158,6 +169,8 @@ impl TrainRecord {
 pub enum TrainProgress<'a> {
     /// Gradient steps that are done.
     Step(usize),
+    /// A validation begins, after so many gradient steps. It is not stopped; what comes behind it is.
+    Validating(usize),
     /// A validation.
     Validated(&'a TrainRecord),
     /// It goes on from a checkpoint after so many gradient steps.
@@ -232,8 +245,9 @@ pub fn train(
         last: Instant::now(),
     };
     loop {
-        let validates = course.step.is_multiple_of(options.validate_every) || course.step == options.steps;
-        if course.end.is_none() && validates {
+        if course.end.is_none() && training.validates(&course) {
+            // A request to stop is heeded behind it.
+            let _ = observe(TrainProgress::Validating(course.step));
             let record = training.validate(&mut course, responses)?;
             let flow = observe(TrainProgress::Validated(&record));
             // What is complete is not stopped.
@@ -272,8 +286,15 @@ struct Training<'a> {
 }
 
 impl Training<'_> {
+    /// Levels of the curriculum: a delay each, or an eighth of many.
     fn delays(&self) -> usize {
-        self.setting.timing.delays.len().max(1)
+        self.setting.timing.delays.len().clamp(1, 8)
+    }
+
+    /// Whether a validation is due: one that a checkpoint holds already is not made again.
+    fn validates(&self, course: &Course) -> bool {
+        let due = course.step.is_multiple_of(self.options.validate_every) || course.step == self.options.steps;
+        due && course.records.last().is_none_or(|last| last.step != course.step)
     }
 
     /// Answers trials of validation images, and decides on the next delay or the end.
@@ -301,9 +322,10 @@ impl Training<'_> {
             front_end_norm: means.front_end_norm,
             answers: answers.len(),
             right: answers.iter().filter(|answer| answer.is_right()).count(),
+            diverged: answers.iter().filter(|answer| answer.choice.is_none()).count(),
         };
         course.records.push(record);
-        course.passed = if record.accuracy() >= options.criterion {
+        course.passed = if record.reaches(options.criterion) {
             course.passed + 1
         } else {
             0
@@ -558,6 +580,13 @@ impl Course {
         let place: Vec<u64> = snapshot.get("course.place", 5)?;
         let sums: Vec<f64> = snapshot.get("course.sums", 5)?;
         let records: Vec<[f64; VALUES]> = snapshot.rows("course.records")?;
+        let records: Vec<TrainRecord> = records.into_iter().map(TrainRecord::from_values).collect();
+        // Earlier programs validated a second time when they went on from a stop in a validation.
+        let twice = records.windows(2).find(|pair| pair[0].step >= pair[1].step);
+        if let Some([record, _]) = twice {
+            let problem = format!("it holds the validation after step {} twice", record.step);
+            return Err(SnapshotError::Content { problem });
+        }
         for (number, block) in self.areas.weights.blocks_mut().into_iter().enumerate() {
             *block = snapshot.get(&block_name(number), block.len())?;
         }
@@ -576,7 +605,7 @@ impl Course {
             front_end_norm: sums[3],
             steps: sums[4],
         };
-        self.records = records.into_iter().map(TrainRecord::from_values).collect();
+        self.records = records;
         Ok(())
     }
 }
@@ -607,5 +636,66 @@ impl Keeper<'_> {
             Ok(()) => TrainProgress::CheckpointWritten(course.step),
             Err(error) => TrainProgress::CheckpointFailed(error.to_string()),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::tests::small;
+    use super::super::source::{OneHot, Source};
+    use super::super::stimulus::Scene;
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_with_a_validation_twice_is_refused_and_leaves_nothing() {
+        let layout = small(None);
+        let source = OneHot {
+            classes: 3,
+            placed: false,
+            dt_ms: 10.0,
+            seed: 0,
+        };
+        let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
+        let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+        let start = Weights::initial(&layout, 1.0, 0);
+        let record = |step: usize| TrainRecord {
+            step,
+            trials: 8 * step as u64,
+            delays: 1.0,
+            objective: 1.0,
+            loss: 1.0,
+            gradient_norm: 1.0,
+            front_end_norm: 0.0,
+            answers: 8,
+            right: 4,
+            diverged: 0,
+        };
+        let course = |steps: &[usize]| {
+            let mut course = Course::new(Weights::initial(&layout, 1.0, 1), 2);
+            course.records = steps.iter().map(|step| record(*step)).collect();
+            course.step = 20;
+            course
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let checkpoints = Checkpoints {
+            folder: folder.path(),
+            identity: "a",
+            every: std::time::Duration::MAX,
+        };
+        for (steps, said) in [(vec![0, 10, 20], None), (vec![0, 10, 10, 20], Some("step 10 twice"))] {
+            checkpoints
+                .write(&course(&steps).save(&mut responses))
+                .expect("written");
+            let mut resumed = Course::new(start.clone(), 1);
+            match (resumed.resume(Some(&checkpoints), &mut responses), said) {
+                (Ok(true), None) => assert_eq!((resumed.step, resumed.records.len()), (20, 3)),
+                (Err(reason), Some(said)) => {
+                    assert!(reason.contains(said), "{reason}");
+                    assert_eq!((resumed.step, resumed.records.len()), (0, 0));
+                    assert_eq!(resumed.areas.weights, start);
+                }
+                (other, _) => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::stimulus::Scene;
+use super::tasks::Timing;
 
 /// A part of a trial in which nothing changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +76,19 @@ impl Trial {
         self
     }
 
+    /// Adds a second stimulus, of the duration `test`, and the answer to it: while it is shown, or after a wait.
+    pub fn answer_to(self, name: &'static str, timing: &Timing, scene: Option<Scene>, target: usize) -> Self {
+        match timing.answer_at_test {
+            true => self.respond(name, timing.test, scene, target),
+            false => {
+                let shown = self.hold(name, timing.test, scene);
+                shown
+                    .hold("wait", timing.wait, None)
+                    .respond("response", timing.response, None, target)
+            }
+        }
+    }
+
     /// Sets the cues of the epoch added last.
     pub fn cue(mut self, cues: &[f32]) -> Self {
         if let Some(epoch) = self.epochs.last_mut() {
@@ -105,6 +119,14 @@ impl Trial {
     pub fn variable(mut self, name: &'static str, class: usize) -> Self {
         self.variables.push((name, class));
         self
+    }
+
+    /// All images that are shown, in order; one may come more than once.
+    pub fn images(&self) -> Vec<u32> {
+        let scenes = self.epochs.iter().filter_map(|epoch| epoch.scene.as_ref());
+        scenes
+            .flat_map(|scene| scene.items.iter().map(|item| item.image))
+            .collect()
     }
 
     /// Duration in ms.

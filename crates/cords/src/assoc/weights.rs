@@ -11,9 +11,10 @@ use crate::Real;
 use crate::dynamics::{KrylovOptions, LinearOperator, Which, leading_eigenvalues};
 use crate::rng::{Purpose, Stream};
 
-/// Metadata key, and the version that a change of the layout raises.
+/// Metadata key, and the version that a change of the layout raises. Version 1 held the trained values alone, under the names that
+/// now are those of what acts.
 const KEY: &str = "cords.assoc";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Trained values. What acts is [`effective`](Self::effective): these under masks and signs.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,7 +187,9 @@ impl Weights<f32> {
         weights
     }
 
-    /// Writes layout and weights; the file appears whole or not at all.
+    /// Writes layout and weights: what [acts](Weights::effective) as `recurrent`, `input`, `output` and `output_bias`, so that
+    /// whoever reads the file has the network, and the trained values behind it as `raw.recurrent` and so on, from which
+    /// training would go on. The file appears whole or not at all.
     ///
     /// # Errors
     /// [`AssocError::Io`], [`AssocError::File`].
@@ -203,10 +206,13 @@ impl Weights<f32> {
             vec![units, outputs],
             vec![outputs],
         ];
+        let acting = self.effective(layout);
         let mut views = Vec::new();
-        for ((name, block), shape) in NAMES.iter().zip(self.blocks()).zip(shapes) {
-            let view = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(block));
-            views.push((*name, view.map_err(|error| bad(error.to_string()))?));
+        for (prefix, weights) in [("", &acting), (RAW, self)] {
+            for ((name, block), shape) in NAMES.iter().zip(weights.blocks()).zip(&shapes) {
+                let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(block));
+                views.push((format!("{prefix}{name}"), view.map_err(|error| bad(error.to_string()))?));
+            }
         }
         let header = Header {
             version: VERSION,
@@ -226,7 +232,7 @@ impl Weights<f32> {
         Ok(())
     }
 
-    /// Reads what [`save`](Self::save) wrote.
+    /// Reads the trained values that [`save`](Self::save) wrote, also from files of version 1, which hold nothing else.
     ///
     /// # Errors
     /// [`AssocError::Io`], [`AssocError::File`], and what [`Layout::validate`] finds.
@@ -240,17 +246,17 @@ impl Weights<f32> {
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let header = header.ok_or_else(|| bad("it does not say what its tensors are".into()))?;
         let header: Header = serde_json::from_str(header).map_err(|error| bad(error.to_string()))?;
-        if header.version != VERSION {
-            return Err(bad(format!(
-                "version {}, but this program reads {VERSION}",
-                header.version
-            )));
-        }
+        let prefix = match header.version {
+            1 => "",
+            VERSION => RAW,
+            other => return Err(bad(format!("version {other}, but this program reads 1 to {VERSION}"))),
+        };
         header.layout.validate()?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
         let mut weights = Self::zeros(&header.layout);
         for (name, block) in NAMES.iter().zip(weights.blocks_mut()) {
-            let view = tensors.tensor(name).map_err(|error| bad(error.to_string()))?;
+            let name = format!("{prefix}{name}");
+            let view = tensors.tensor(&name).map_err(|error| bad(error.to_string()))?;
             if view.dtype() != Dtype::F32 || view.data().len() != 4 * block.len() {
                 return Err(bad(format!("tensor `{name}` does not fit the layout")));
             }
@@ -259,6 +265,9 @@ impl Weights<f32> {
         Ok((header.layout, weights))
     }
 }
+
+/// Before the names of trained values, which are not under masks and signs.
+const RAW: &str = "raw.";
 
 const NAMES: [&str; 4] = ["recurrent", "input", "output", "output_bias"];
 
@@ -350,5 +359,54 @@ mod tests {
         assert_eq!(Weights::load(&path).expect("read"), (layout, weights));
         std::fs::write(&path, b"12345678").expect("written");
         assert!(matches!(Weights::load(&path), Err(AssocError::File { .. })));
+    }
+
+    #[test]
+    fn a_file_under_dales_law_holds_the_weights_that_act_and_the_raw_ones_by_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("areas.safetensors");
+        let layout = small(Some(0.8));
+        let mut weights = Weights::initial(&layout, 1.0, 0);
+        // As training leaves them: of either sign, also where nothing is connected.
+        for (index, value) in weights.blocks_mut().into_iter().flatten().enumerate() {
+            *value += if index % 2 == 0 { 0.3 } else { -0.4 };
+        }
+        weights.save(&layout, &path).expect("written");
+        let bytes = std::fs::read(&path).expect("read");
+        let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+        let read = |name: &str| -> Vec<f32> { bytemuck::pod_collect_to_vec(file.tensor(name).expect("there").data()) };
+        let recurrent = read("recurrent");
+        for (value, mask) in recurrent.iter().zip(layout.recurrent_mask()) {
+            assert!(
+                f64::from(*value) * mask >= 0.0 && (mask != 0.0 || *value == 0.0),
+                "{value} under {mask}"
+            );
+        }
+        let acting = weights.effective(&layout);
+        assert_ne!(acting.recurrent, weights.recurrent);
+        for ((name, acting), trained) in NAMES.iter().zip(acting.blocks()).zip(weights.blocks()) {
+            assert_eq!(&read(name), acting, "{name}");
+            assert_eq!(&read(&format!("raw.{name}")), trained, "{name}");
+        }
+        assert_eq!(Weights::load(&path).expect("read"), (layout.clone(), weights.clone()));
+
+        // A file of version 1 holds the trained ones under the plain names.
+        let header = serde_json::json!({ "version": 1, "layout": layout });
+        let names = NAMES.iter().zip(weights.blocks());
+        let views: Vec<_> = names
+            .map(|(name, block)| {
+                let view = TensorView::new(Dtype::F32, vec![block.len()], bytemuck::cast_slice(block));
+                (*name, view.expect("fits"))
+            })
+            .collect();
+        let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
+        std::fs::write(&path, safetensors::serialize(views, Some(metadata)).expect("fits")).expect("written");
+        assert_eq!(Weights::load(&path).expect("read"), (layout.clone(), weights));
+        let header = serde_json::json!({ "version": 3, "layout": layout });
+        let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
+        let none: Vec<(&str, TensorView)> = Vec::new();
+        std::fs::write(&path, safetensors::serialize(none, Some(metadata)).expect("fits")).expect("written");
+        let error = Weights::load(&path).expect_err("refused").to_string();
+        assert!(error.contains("version 3, but this program reads 1 to 2"), "{error}");
     }
 }

@@ -55,6 +55,8 @@ pub(crate) enum SnapshotError {
         found: usize,
         expected: usize,
     },
+    #[error("{problem}")]
+    Content { problem: String },
 }
 
 /// Named lists of numbers.

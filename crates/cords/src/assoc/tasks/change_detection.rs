@@ -1,6 +1,6 @@
 //! Two frames of several objects a delay apart; whether one object is of another class in the second.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
@@ -13,6 +13,11 @@ impl Task for ChangeDetection {
 
     fn placed(&self) -> bool {
         true
+    }
+
+    fn chance(&self, _: &Pool, _: &Timing) -> f64 {
+        // Either frame alone is one of objects of any classes.
+        0.5
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {
@@ -31,8 +36,7 @@ impl Task for ChangeDetection {
             .hold("fixation", t.fixation, None)
             .hold("first", t.stimulus, Some(Scene::placed(&before)))
             .hold("delay", delay, None)
-            .hold("second", t.test, Some(Scene::placed(&after)))
-            .respond("response", t.response, None, target)
+            .answer_to("second", t, Some(Scene::placed(&after)), target)
             .delay(delay)
             .variable("place", place)
             .variable("class", class)

@@ -3,7 +3,7 @@
 //! The first set are classes 0 and 1, the second 2 and 3; within a set the even class calls for the first answer. The
 //! images agree in half of the trials.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
@@ -20,6 +20,10 @@ impl Task for ContextDecision {
 
     fn least_classes(&self) -> usize {
         4
+    }
+
+    fn chance(&self, _: &Pool, _: &Timing) -> f64 {
+        0.5
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

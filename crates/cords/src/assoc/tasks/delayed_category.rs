@@ -1,6 +1,6 @@
 //! Delayed report of an image's class.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
@@ -9,6 +9,10 @@ pub(super) struct DelayedCategory;
 impl Task for DelayedCategory {
     fn choices(&self, classes: usize) -> Vec<String> {
         (0..classes).map(|class| format!("class {class}")).collect()
+    }
+
+    fn chance(&self, pool: &Pool, _: &Timing) -> f64 {
+        1.0 / pool.classes() as f64
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

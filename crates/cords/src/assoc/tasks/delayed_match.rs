@@ -1,6 +1,6 @@
 //! Delayed match to sample and to non-match.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
@@ -25,6 +25,25 @@ impl Task for DelayedMatch {
         }
     }
 
+    fn chance(&self, pool: &Pool, _: &Timing) -> f64 {
+        match self.0 {
+            // The class of the second image says nothing.
+            Rule::Class | Rule::NonMatch => 0.5,
+            // Nor does the image, but for classes of a single one, whose non-matches are all of another class.
+            Rule::Image => {
+                let classes = pool.classes() as f64;
+                let lone = pool.counts().filter(|count| *count == 1).count() as f64;
+                let of_class = |count: usize| {
+                    let moved = (lone - f64::from(u8::from(count == 1))) / (classes - 1.0).max(1.0);
+                    let other = 1.0 + f64::from(u8::from(count > 1)) + moved;
+                    // In quarters of the class's share: two for a match.
+                    f64::max(2.0, other) / (4.0 * classes)
+                };
+                pool.counts().map(of_class).sum()
+            }
+        }
+    }
+
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {
         let matches = draw.coin();
         let class = draw.class();
@@ -32,7 +51,7 @@ impl Task for DelayedMatch {
         let other = draw.other_class(class);
         let (test_class, test) = match (self.0, matches) {
             (Rule::Image, true) => (class, sample),
-            (Rule::Image, false) if draw.coin() => (class, draw.other_image(sample, class)),
+            (Rule::Image, false) if draw.coin() => draw.other_image(sample, class),
             (Rule::Class | Rule::NonMatch, true) => (class, draw.image_of(class)),
             (_, false) => (other, draw.image_of(other)),
         };
@@ -40,7 +59,13 @@ impl Task for DelayedMatch {
             Rule::NonMatch => usize::from(!matches),
             Rule::Image | Rule::Class => 1 + usize::from(!matches),
         };
-        let condition = if matches { "match" } else { "non-match" };
+        // Whoever compares classes alone fails where the image is another one of the same class, and nowhere else.
+        let condition = match (self.0, matches) {
+            (_, true) => "match",
+            (Rule::Image, false) if test_class == class => "non-match, same class",
+            (Rule::Image, false) => "non-match, other class",
+            (_, false) => "non-match",
+        };
         sample_and_test(draw, condition, (class, sample), (test_class, test), target)
     }
 }
@@ -58,8 +83,7 @@ pub(super) fn sample_and_test(
         .hold("fixation", t.fixation, None)
         .hold("sample", t.stimulus, Some(Scene::image(sample)))
         .hold("delay", delay, None)
-        .hold("test", t.test, Some(Scene::image(test)))
-        .respond("response", t.response, None, target)
+        .answer_to("test", t, Some(Scene::image(test)), target)
         .delay(delay)
         .variable("sample", sample_class)
         .variable("test", test_class)

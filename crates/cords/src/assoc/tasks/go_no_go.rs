@@ -1,6 +1,6 @@
 //! Go/no-go by class: the first half of the classes calls for an answer.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
@@ -9,6 +9,10 @@ pub(super) struct GoNoGo;
 impl Task for GoNoGo {
     fn choices(&self, _: usize) -> Vec<String> {
         vec!["go".into()]
+    }
+
+    fn chance(&self, _: &Pool, _: &Timing) -> f64 {
+        0.5
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

@@ -11,6 +11,7 @@ mod go_no_go;
 mod interval;
 mod multi_object;
 mod n_back;
+mod neurogym;
 mod noisy_evidence;
 mod paired_association;
 mod saccade;
@@ -18,6 +19,7 @@ mod saccade;
 use serde::{Deserialize, Serialize};
 
 use super::AssocError;
+use super::experiment::{fits, misfit};
 use super::trial::Trial;
 use crate::rng::{Purpose, Stream};
 
@@ -37,6 +39,9 @@ pub trait Task: Send + Sync {
     fn least_classes(&self) -> usize {
         2
     }
+    /// What the best strategy reaches that ignores the memory: it knows everything that is shown after the delay, cues among
+    /// it, and nothing of before. Where nothing that is shown then tells the answer, that is the share of the most frequent one.
+    fn chance(&self, pool: &Pool, timing: &Timing) -> f64;
     /// One trial.
     fn trial(&self, draw: &mut Draw<'_>) -> Trial;
 }
@@ -72,6 +77,26 @@ impl Pool {
             )),
             None => Ok(Self { by_class }),
         }
+    }
+
+    /// Two pools of different images, with half of each class's; none where a class has but one.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let half = |first: usize| Self {
+            by_class: self
+                .by_class
+                .iter()
+                .map(|images| images.iter().copied().skip(first).step_by(2).collect())
+                .collect(),
+        };
+        self.by_class
+            .iter()
+            .all(|images| images.len() > 1)
+            .then(|| [half(0), half(1)])
+    }
+
+    /// Images of each class.
+    pub(super) fn counts(&self) -> impl Iterator<Item = usize> {
+        self.by_class.iter().map(Vec::len)
     }
 
     /// Images of all classes.
@@ -164,17 +189,17 @@ impl<'a> Draw<'a> {
         images[self.content.below(images.len() as u64) as usize]
     }
 
-    /// An image other than the one given, of the same class or of any.
-    pub fn other_image(&mut self, image: u32, class: usize) -> u32 {
-        for _ in 0..8 {
-            let drawn = self.image_of(class);
-            if drawn != image {
-                return drawn;
-            }
+    /// An image other than the one given, with its class: of the same class, or of another where that has no other.
+    pub fn other_image(&mut self, image: u32, class: usize) -> (usize, u32) {
+        let images = &self.pool.by_class[class % self.pool.classes()];
+        let others = images.iter().filter(|other| **other != image).count();
+        if others == 0 {
+            let other = self.other_class(class);
+            return (other, self.image_of(other));
         }
-        // The class has no other.
-        let other = self.other_class(class);
-        self.image_of(other)
+        let place = self.content.below(others as u64) as usize;
+        let other = images.iter().filter(|other| **other != image).nth(place);
+        (class, other.copied().unwrap_or(image))
     }
 
     /// One of several values; 0 where there are none.
@@ -233,8 +258,13 @@ pub struct Timing {
     pub delays: Vec<f64>,
     /// The second stimulus.
     pub test: f64,
+    /// From the last stimulus to the answer, in tasks that compare two.
+    pub wait: f64,
     /// The answer.
     pub response: f64,
+    /// Whether the answer is due while the second stimulus is shown, in tasks that compare two; `wait` and `response` do not count
+    /// then.
+    pub answer_at_test: bool,
     /// Durations of evidence, of which each trial draws one; intervals to compare.
     pub durations: Vec<f64>,
     /// Contrasts of evidence, of which each trial draws one.
@@ -247,7 +277,110 @@ pub struct Timing {
     pub items: usize,
 }
 
+/// A duration of [`Timing`], as errors and parameters name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duration {
+    /// Before the first stimulus.
+    Fixation,
+    /// The stimulus, or the first one.
+    Stimulus,
+    /// Delays.
+    Delays,
+    /// The second stimulus, or a cue.
+    Test,
+    /// From the last stimulus to the answer.
+    Wait,
+    /// The answer.
+    Response,
+    /// Durations of evidence, or intervals to compare.
+    Durations,
+}
+
+impl Duration {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Fixation,
+        Self::Stimulus,
+        Self::Delays,
+        Self::Test,
+        Self::Wait,
+        Self::Response,
+        Self::Durations,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fixation => "fixation",
+            Self::Stimulus => "stimulus",
+            Self::Delays => "delays",
+            Self::Test => "test",
+            Self::Wait => "wait",
+            Self::Response => "response",
+            Self::Durations => "durations",
+        }
+    }
+}
+
+/// Steps of the longest trial that is allowed: what memory holds of a group of them.
+const MOST_STEPS: f64 = 100_000.0;
+
 impl Timing {
+    /// The values of a duration.
+    fn values(&self, duration: Duration) -> &[f64] {
+        match duration {
+            Duration::Fixation => std::slice::from_ref(&self.fixation),
+            Duration::Stimulus => std::slice::from_ref(&self.stimulus),
+            Duration::Delays => &self.delays,
+            Duration::Test => std::slice::from_ref(&self.test),
+            Duration::Wait => std::slice::from_ref(&self.wait),
+            Duration::Response => std::slice::from_ref(&self.response),
+            Duration::Durations => &self.durations,
+        }
+    }
+
+    /// What of the durations that a task has cannot be shown in steps of `dt_ms`: which, and why, with the nearest that can.
+    /// Nothing is rounded, so that tables say what was shown.
+    pub fn misfits(&self, task: TaskName, dt_ms: f64) -> Vec<(Duration, String)> {
+        let mut found = Vec::new();
+        let mut longest = 0.0;
+        for duration in Duration::ALL.into_iter().filter(|duration| task.has(*duration)) {
+            let values = self.values(duration);
+            let shows = match duration {
+                Duration::Stimulus | Duration::Durations => true,
+                Duration::Test => task != TaskName::MultiObject,
+                _ => false,
+            };
+            for value in values {
+                if !fits(*value, dt_ms) && shows && *value < dt_ms {
+                    let problem = format!("{value} ms shows nothing at steps of {dt_ms} ms; the nearest is {dt_ms} ms");
+                    found.push((duration, problem));
+                } else if !fits(*value, dt_ms) {
+                    found.push((duration, misfit(*value, dt_ms)));
+                } else if shows && *value == 0.0 {
+                    found.push((duration, format!("0 ms shows nothing; give {dt_ms} ms or more")));
+                }
+            }
+            let most = values.iter().copied().fold(0.0, f64::max);
+            // A trial has two intervals, and delays are doubled when networks are tested.
+            let times = match duration {
+                Duration::Durations | Duration::Delays => 2.0,
+                _ => 1.0,
+            };
+            let repeated = task.streams() && duration != Duration::Fixation;
+            longest += times * most * if repeated { self.items as f64 } else { 1.0 };
+        }
+        if longest / dt_ms > MOST_STEPS {
+            let (steps, most) = (longest / dt_ms, MOST_STEPS);
+            // Without hundreds of digits.
+            let (longest, steps) = (format!("{longest:.3e}"), format!("{steps:.3e}"));
+            let problem =
+                format!("trials of up to {longest} ms have {steps} steps of {dt_ms} ms; at most {most} are allowed");
+            found.push((Duration::Delays, problem));
+        }
+        found
+    }
+
     /// Checks that every value is a duration, strength or number.
     ///
     /// # Errors
@@ -258,6 +391,7 @@ impl Timing {
             ("fixation", self.fixation),
             ("stimulus", self.stimulus),
             ("test", self.test),
+            ("wait", self.wait),
         ];
         if let Some((name, value)) = single.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
             return wrong(name, value);
@@ -273,11 +407,26 @@ impl Timing {
                 return wrong(name, *value);
             }
         }
-        if self.strengths.is_empty() || self.strengths.iter().any(|s| !(*s > 0.0 && *s <= 1.0)) {
-            return Err(AssocError::setting("strengths", "give contrasts above 0 and up to 1"));
+        if self.strengths.is_empty() || self.strengths.iter().any(|s| !(0.0..=1.0).contains(s)) {
+            return Err(AssocError::setting("strengths", "give contrasts of 0 to 1"));
         }
         if !(self.noise.is_finite() && (0.0..=10.0).contains(&self.noise)) {
-            return Err(AssocError::setting("noise", format!("{}; give 0 to 10", self.noise)));
+            return Err(AssocError::setting(
+                "evidence_noise",
+                format!("{}; give 0 to 10", self.noise),
+            ));
+        }
+        // Scenes hold both in thousandths.
+        let strengths = self.strengths.iter().map(|strength| ("strengths", *strength));
+        for (name, value) in strengths.chain([("evidence_noise", self.noise)]) {
+            if !fits(value, 1e-3) {
+                let near = [(value * 1e3).floor() / 1e3, (value * 1e3).ceil() / 1e3];
+                let problem = format!(
+                    "{value} is finer than a thousandth; the nearest are {} and {}",
+                    near[0], near[1]
+                );
+                return Err(AssocError::setting(name, problem));
+            }
         }
         if !(1..=super::stimulus::PLACES).contains(&self.objects) {
             return Err(AssocError::setting(
@@ -381,6 +530,35 @@ impl TaskName {
         }
     }
 
+    /// Whether its trials have a duration.
+    pub fn has(self, duration: Duration) -> bool {
+        let evidence = matches!(self, Self::NoisyEvidence | Self::IntervalDiscrimination);
+        match duration {
+            Duration::Fixation | Duration::Delays | Duration::Response => true,
+            Duration::Stimulus => !evidence,
+            Duration::Durations => evidence,
+            Duration::Test => self.compares() || self == Self::MultiObject,
+            Duration::Wait => self.compares() || self == Self::IntervalDiscrimination,
+        }
+    }
+
+    /// Whether it is about a second stimulus of the duration `test`.
+    fn compares(self) -> bool {
+        matches!(
+            self,
+            Self::DelayedMatchImage
+                | Self::DelayedMatchClass
+                | Self::DelayedNonMatch
+                | Self::PairedAssociation
+                | Self::ChangeDetection
+        )
+    }
+
+    /// Whether its trials are streams of `items` stimuli.
+    fn streams(self) -> bool {
+        matches!(self, Self::OneBack | Self::TwoBack | Self::ThreeBack)
+    }
+
     /// The task.
     pub fn build(self) -> Box<dyn Task> {
         use delayed_match::{DelayedMatch, Rule};
@@ -406,14 +584,17 @@ impl TaskName {
         }
     }
 
-    /// Durations as in the literature (NeuroGym, Yang et al. 2019), which a user may change one by one.
+    /// Our own durations, close to those of the literature, which a user may change one by one. Those of NeuroGym are in
+    /// [`neurogym`](Self::neurogym).
     pub fn timing(self) -> Timing {
         let base = Timing {
             fixation: 300.0,
             stimulus: 500.0,
             delays: vec![1000.0],
             test: 500.0,
+            wait: 0.0,
             response: 500.0,
+            answer_at_test: false,
             durations: vec![400.0, 800.0, 1600.0],
             strengths: vec![0.1, 0.2, 0.4, 0.8],
             noise: 0.5,

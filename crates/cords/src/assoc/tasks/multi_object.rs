@@ -1,6 +1,6 @@
 //! Several objects; the class of the one at the place that is cued afterwards.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::{PLACES, Scene};
 use crate::assoc::trial::Trial;
 
@@ -17,6 +17,11 @@ impl Task for MultiObject {
 
     fn placed(&self) -> bool {
         true
+    }
+
+    fn chance(&self, pool: &Pool, _: &Timing) -> f64 {
+        // The cue says where, and nothing of what.
+        1.0 / pool.classes() as f64
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

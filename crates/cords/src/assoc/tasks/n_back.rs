@@ -1,6 +1,6 @@
 //! n-back: a stream of images; from the (n + 1)-th on, whether the image is of the class of the one n before.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
@@ -10,6 +10,11 @@ pub(super) struct NBack(pub(super) usize);
 impl Task for NBack {
     fn choices(&self, _: usize) -> Vec<String> {
         vec!["match".into(), "non-match".into()]
+    }
+
+    fn chance(&self, _: &Pool, _: &Timing) -> f64 {
+        // An item of any class is a match as often as not.
+        0.5
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

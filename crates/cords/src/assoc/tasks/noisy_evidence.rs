@@ -1,6 +1,6 @@
 //! Noisy evidence: an image of class 0 or 1, weak under noise that is fresh at every step, for one of several durations.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
@@ -9,6 +9,10 @@ pub(super) struct NoisyEvidence;
 impl Task for NoisyEvidence {
     fn choices(&self, _: usize) -> Vec<String> {
         vec!["class 0".into(), "class 1".into()]
+    }
+
+    fn chance(&self, _: &Pool, _: &Timing) -> f64 {
+        0.5
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

@@ -1,7 +1,7 @@
 //! Paired association: classes belong together in pairs, 0 with 1, 2 with 3 and so on; an odd last class with itself.
 
 use super::delayed_match::sample_and_test;
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::trial::Trial;
 
 pub(super) struct PairedAssociation;
@@ -13,6 +13,11 @@ impl Task for PairedAssociation {
 
     fn least_classes(&self) -> usize {
         4
+    }
+
+    fn chance(&self, _: &Pool, _: &Timing) -> f64 {
+        // Every class is the partner of one, so that the second image alone says nothing.
+        0.5
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

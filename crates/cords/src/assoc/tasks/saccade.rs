@@ -1,6 +1,6 @@
 //! Saccades to the place of an object, or to the opposite place.
 
-use super::{Draw, Task};
+use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::{PLACES, Scene};
 use crate::assoc::trial::Trial;
 
@@ -28,6 +28,10 @@ impl Task for Saccade {
 
     fn placed(&self) -> bool {
         true
+    }
+
+    fn chance(&self, _: &Pool, _: &Timing) -> f64 {
+        1.0 / PLACES as f64
     }
 
     fn trial(&self, draw: &mut Draw<'_>) -> Trial {

@@ -148,3 +148,215 @@ fn contents_come_back_with_other_delays() {
     assert!((0..20).all(|p| trial(p, Delay::UpTo(0.01)).delay_ms == Some(200.0)));
     assert!((0..20).all(|p| trial(p, Delay::Times(2.0)).delay_ms.is_some_and(|d| d >= 400.0)));
 }
+
+/// What is shown from the delay's end on, and the right answer, of every answer of a trial.
+fn after_delays(trial: &Trial) -> Vec<(String, usize)> {
+    let mut shown = String::new();
+    let mut found = Vec::new();
+    for epoch in &trial.epochs {
+        if epoch.name == "delay" {
+            shown.clear();
+        }
+        if let Some(scene) = epoch.scene.as_ref().filter(|_| epoch.name != "delay") {
+            shown += &format!("{:?} for {} ms;", scene.items, epoch.ms);
+        }
+        if epoch.judged {
+            found.push((format!("{shown} {:?}", epoch.cues), epoch.target));
+        }
+    }
+    found
+}
+
+/// The share of right answers of whoever knows, of everything shown after the delay, how often it came with each answer.
+fn best_without_memory(name: TaskName, pool: &Pool, timing: &Timing, count: u64) -> f64 {
+    let task = name.build();
+    let mut counts = std::collections::BTreeMap::<String, std::collections::BTreeMap<usize, usize>>::new();
+    for n in 0..count {
+        let trial = task.trial(&mut Draw::new(pool, timing, 3, n, n, Delay::UpTo(1.0)));
+        for (shown, target) in after_delays(&trial) {
+            *counts.entry(shown).or_default().entry(target).or_default() += 1;
+        }
+    }
+    let all: usize = counts.values().flat_map(|of| of.values()).sum();
+    let best: usize = counts.values().filter_map(|of| of.values().max()).sum();
+    best as f64 / all as f64
+}
+
+#[test]
+fn chance_is_the_best_strategy_that_ignores_the_memory_in_every_task() {
+    // Few images, so that each comes often: five classes, which pairs do not divide.
+    let pool = Pool::new((0..10).map(|image| (image, image / 2)), 5).expect("every class has images");
+    for name in TaskName::ALL {
+        let timing = Timing {
+            objects: 1,
+            ..name.timing()
+        };
+        let found = best_without_memory(name, &pool, &timing, 20_000);
+        let expected = name.build().chance(&pool, &timing);
+        // 20,000 answers over 80 things shown at most: whoever counts them gains 0.5 * 0.8 / sqrt(250) = 0.025 by luck alone.
+        assert!(
+            (-0.012..0.035).contains(&(found - expected)),
+            "{name:?}: {found} for {expected}"
+        );
+    }
+    let timing = TaskName::IntervalDiscrimination.timing();
+    let chance = TaskName::IntervalDiscrimination.build().chance(&pool, &timing);
+    assert!(
+        (chance - 5.0 / 6.0).abs() < 1e-12,
+        "one of four intervals alone: {chance}"
+    );
+}
+
+#[test]
+fn chance_of_matching_images_counts_classes_of_a_single_image() {
+    // Classes of 1, 1 and 3 images.
+    let pool = Pool::new([(0, 0), (1, 1), (2, 2), (3, 2), (4, 2)], 3).expect("every class has images");
+    let name = TaskName::DelayedMatchImage;
+    let found = best_without_memory(name, &pool, &name.timing(), 40_000);
+    let expected = name.build().chance(&pool, &name.timing());
+    assert!(
+        expected > 0.5 && (found - expected).abs() < 0.01,
+        "{found} for {expected}"
+    );
+}
+
+#[test]
+fn the_two_kinds_of_non_match_of_images_are_told_apart() {
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    for trial in trials(TaskName::DelayedMatchImage, 400, Delay::UpTo(1.0)) {
+        let (sample, test) = (images(&trial, "sample")[0], images(&trial, "test")[0]);
+        let expected = match (sample == test, class(sample) == class(test)) {
+            (true, _) => "match",
+            (_, true) => "non-match, same class",
+            (_, false) => "non-match, other class",
+        };
+        assert_eq!(trial.condition, expected);
+        assert_eq!(trial.variables[1], ("test", class(test)));
+        *counts.entry(trial.condition).or_default() += 1;
+    }
+    // Half, a quarter and a quarter of 400; five standard deviations of 10 at most.
+    assert!(counts["match"].abs_diff(200) < 50, "{counts:?}");
+    assert!(
+        counts["non-match, same class"].abs_diff(100) < 50 && counts.len() == 3,
+        "{counts:?}"
+    );
+    // A class of a single image has no other: those non-matches are of another class, and say so.
+    let pool = Pool::one_hot(4);
+    let (task, timing) = (
+        TaskName::DelayedMatchImage.build(),
+        TaskName::DelayedMatchImage.timing(),
+    );
+    for n in 0..100 {
+        let trial = task.trial(&mut Draw::new(&pool, &timing, 3, n, n, Delay::UpTo(1.0)));
+        assert_ne!(trial.condition, "non-match, same class");
+    }
+}
+
+#[test]
+fn durations_that_no_steps_add_up_to_are_refused_with_the_nearest() {
+    let said = |timing: Timing, name: TaskName, dt: f64| -> Vec<String> {
+        let found = timing.misfits(name, dt).into_iter();
+        found
+            .map(|(duration, problem)| format!("{}: {problem}", duration.name()))
+            .collect()
+    };
+    let name = TaskName::DelayedMatchClass;
+    for dt in [1.0, 2.5, 5.0, 10.0] {
+        assert_eq!(name.timing().misfits(name, dt), []);
+    }
+    let short = Timing {
+        stimulus: 3.0,
+        ..name.timing()
+    };
+    assert_eq!(
+        said(short.clone(), name, 10.0),
+        ["stimulus: 3 ms shows nothing at steps of 10 ms; the nearest is 10 ms"]
+    );
+    assert_eq!(short.misfits(name, 1.0), []);
+    let several = Timing {
+        delays: vec![100.0, 104.0],
+        test: 0.0,
+        response: 25.0,
+        durations: vec![3.0],
+        ..name.timing()
+    };
+    let nearest = |ms, below, above| {
+        format!("{ms} ms, which is no multiple of the step of 10 ms; the nearest are {below} and {above} ms")
+    };
+    assert_eq!(
+        said(several, name, 10.0),
+        [
+            format!("delays: {}", nearest(104, 100, 110)),
+            "test: 0 ms shows nothing; give 10 ms or more".to_owned(),
+            format!("response: {}", nearest(25, 20, 30)),
+        ],
+        "what the task does not have does not count"
+    );
+    let own = said(TaskName::DelayedCategory.timing(), TaskName::DelayedCategory, 20.0);
+    assert_eq!(own.len(), 1, "its own 650 ms do not fit either: {own:?}");
+    let huge = Timing {
+        delays: vec![1e300],
+        ..name.timing()
+    };
+    assert!(
+        said(huge, name, 10.0)[0].contains("delays"),
+        "bounded where it is formed"
+    );
+    let many = said(
+        Timing {
+            delays: vec![1e7],
+            ..name.timing()
+        },
+        name,
+        10.0,
+    );
+    assert!(many[0].contains("at most 100000 are allowed"), "{many:?}");
+}
+
+#[test]
+fn strengths_finer_than_a_thousandth_are_refused() {
+    let timing = |strengths: Vec<f64>, noise| Timing {
+        strengths,
+        noise,
+        ..TaskName::NoisyEvidence.timing()
+    };
+    assert!(timing(vec![0.0, 0.064, 0.512, 1.0], 0.5).validate().is_ok());
+    for (timing, said) in [
+        (
+            timing(vec![0.0004], 0.5),
+            "strengths: 0.0004 is finer than a thousandth; the nearest are 0 and 0.001",
+        ),
+        (
+            timing(vec![0.5], 0.0305),
+            "evidence_noise: 0.0305 is finer than a thousandth; the nearest are 0.03 and 0.031",
+        ),
+    ] {
+        assert_eq!(timing.validate().expect_err("refused").to_string(), said);
+    }
+}
+
+#[test]
+fn an_answer_is_given_after_a_wait_or_while_the_second_image_is_shown() {
+    let (pool, name) = (pool(), TaskName::DelayedMatchClass);
+    let at_test = name.neurogym(10.0).expect("a counterpart");
+    let trial = name
+        .build()
+        .trial(&mut Draw::new(&pool, &at_test, 3, 0, 0, Delay::UpTo(1.0)));
+    let last = trial.epochs.last().expect("epochs");
+    assert!(last.name == "test" && last.judged && !last.fixate && last.scene.is_some() && last.ms == 650.0);
+    let name = TaskName::PairedAssociation;
+    let waits = name.neurogym(10.0).expect("a counterpart");
+    let trial = name
+        .build()
+        .trial(&mut Draw::new(&pool, &waits, 3, 0, 0, Delay::UpTo(1.0)));
+    let told: Vec<(&str, f64, bool)> = trial.epochs.iter().map(|e| (e.name, e.ms, e.judged)).collect();
+    let expected = [
+        ("fixation", 0.0, false),
+        ("sample", 1000.0, false),
+        ("delay", 1000.0, false),
+        ("test", 1000.0, false),
+        ("wait", 1000.0, false),
+        ("response", 500.0, true),
+    ];
+    assert_eq!(told, expected);
+}
