@@ -14,7 +14,6 @@ mod exchange;
 mod faults_dynamics;
 mod faults_images;
 mod faults_neural;
-mod faults_neural;
 mod faults_noise;
 mod faults_stages;
 mod golden;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::Value;
 
 use crate::harness::{Project, repository};
 
