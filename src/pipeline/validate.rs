@@ -147,8 +147,8 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
     }
     let accepted = match &node.value {
         Value::Bool(_) => types.contains(&"boolean"),
-        Value::Int(_) => types.contains(&"integer") || types.contains(&"number"),
-        Value::Float(f) => {
+        Value::Int(..) => types.contains(&"integer") || types.contains(&"number"),
+        Value::Float(f, _) => {
             types.contains(&"number") || (types.contains(&"integer") && f.fract() == 0.0 && f.abs() < 9e15)
         }
         Value::Text(_) => types.contains(&"string"),
@@ -166,7 +166,7 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
     }
     check_range(schema, node, out);
     match (&node.value, types.contains(&"integer")) {
-        (Value::Float(f), true) => Json::from(*f as i64),
+        (Value::Float(f, _), true) => Json::from(*f as i64),
         _ => node.to_json(),
     }
 }
@@ -198,8 +198,8 @@ fn wrong_type(expected: &str, node: &Node, out: &mut Validated) -> Json {
 
 fn check_range(schema: &Json, node: &Node, out: &mut Validated) {
     let number = match node.value {
-        Value::Int(i) => i as f64,
-        Value::Float(f) => f,
+        Value::Int(i, _) => i as f64,
+        Value::Float(f, _) => f,
         _ => return,
     };
     let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
