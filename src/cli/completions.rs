@@ -42,6 +42,12 @@ pub(crate) fn completions(ui: &mut Ui, args: &CompletionsArgs) -> Result<u8, Com
         0 | 1 => program,
         _ => std::path::absolute(&program).unwrap_or(program),
     };
+    if args.shell == "bash" {
+        let script = include_str!("completions.bash").replace("VARIABLE", VARIABLE);
+        let script = script.replace("PROGRAM", &super::wording::shell_word(&program.to_string_lossy()));
+        ui.out(&script)?;
+        return Ok(0);
+    }
     let mut script = Vec::new();
     shell
         .write_registration(VARIABLE, "dynvis", "dynvis", &program.to_string_lossy(), &mut script)
@@ -78,6 +84,15 @@ pub(super) fn stages() -> ArgValueCompleter {
             current,
             names.unwrap_or_default().into_iter().map(CompletionCandidate::new),
         )
+    })
+}
+
+/// Completes presets.
+pub(super) fn presets() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let names = crate::pipeline::presets(&project_here());
+        let names = names.into_iter().map(|preset| CompletionCandidate::new(preset.name));
+        starting_with(current, names)
     })
 }
 

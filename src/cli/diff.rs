@@ -99,9 +99,14 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     Ok(if different { exit::DIFFERENT } else { 0 })
 }
 
+/// The stage of `stage/table`; what a member's name holds may have a `/` too.
+fn stage_of(table: &str) -> &str {
+    table.rsplit_once('/').map_or(table, |(stage, _)| stage)
+}
+
 /// That tables were not compared, by their stages: a sweep has hundreds of tables.
 fn unselected_text(tables: &[String]) -> String {
-    let stages: BTreeSet<&str> = tables.iter().filter_map(|table| table.split('/').next()).collect();
+    let stages: BTreeSet<&str> = tables.iter().map(|table| stage_of(table)).collect();
     let count = tables.len();
     let noun = if count == 1 { "table" } else { "tables" };
     format!(
@@ -286,7 +291,7 @@ impl Names {
             stages.map(|s| s.name.clone()).collect()
         };
         let (stages_a, stages_b) = (known(a), known(b));
-        let stage = |table: &str| table.split('/').next().unwrap_or_default().to_owned();
+        let stage = |table: &str| stage_of(table).to_owned();
         for name in &in_a {
             if in_b.contains(name) {
                 names.both.push((name.clone(), name.clone(), name.clone()));

@@ -8,7 +8,7 @@ use cords::net::{Model, Phi};
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{open_store, project_here};
-use crate::pipeline::suggest;
+use crate::pipeline::{find, suggest};
 use crate::stage::{Artifact, StageError, model_name};
 use crate::store::{RunRecord, RunStage, Store};
 
@@ -68,7 +68,7 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
     let out = match &args.out {
         Some(out) => out.clone(),
         None => {
-            let out = PathBuf::from(format!("{}.{}", name.replace(['/', '\\'], "_"), format.ending()));
+            let out = PathBuf::from(format!("{}.{}", file_name(&name), format.ending()));
             if out.exists() {
                 return Err(CommandError::hinted(
                     format!("{} is there already", out.display()),
@@ -107,12 +107,17 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
     Ok(0)
 }
 
+/// A stage's name as that of a file that needs no quotes in a shell.
+fn file_name(name: &str) -> String {
+    let kept = |c: char| c.is_alphanumeric() || "@=,._-+".contains(c);
+    let name = name.replace('"', "");
+    name.chars().map(|c| if kept(c) { c } else { '_' }).collect()
+}
+
 /// The model file of `stage` or `stage/output` in a run, and the stage's name.
 fn model_of(store: &Store, run: &RunRecord, name: &str) -> Result<(PathBuf, String), CommandError> {
-    let (stage, slot) = match name.split_once('/') {
-        Some((stage, slot)) => (stage, Some(slot)),
-        None => (name, None),
-    };
+    let selected = find(&run.stages, name);
+    let slot = selected.as_ref().and_then(|selected| selected.output.as_deref());
     let model = |s: &RunStage| {
         let output = s
             .outputs
@@ -121,22 +126,25 @@ fn model_of(store: &Store, run: &RunRecord, name: &str) -> Result<(PathBuf, Stri
         Some((store.object(&output.content).join("model.safetensors"), s.name.clone()))
     };
     let models: Vec<_> = run.stages.iter().filter_map(|s| Some((s, model(s)?))).collect();
-    let exact = models.iter().find(|(s, _)| s.name == stage);
-    let members: Vec<_> = models.iter().filter(|(s, _)| s.family == stage).collect();
-    match (exact, members.as_slice()) {
-        (Some((_, found)), _) | (None, [(_, found)]) => Ok(found.clone()),
-        (None, []) => {
+    let is_meant = |stage: &RunStage| {
+        let members = selected.iter().flat_map(|selected| &selected.members);
+        members.copied().any(|member| run.stages[member].name == stage.name)
+    };
+    let members: Vec<_> = models.iter().filter(|(stage, _)| is_meant(stage)).collect();
+    match members.as_slice() {
+        [(_, found)] => Ok(found.clone()),
+        [] => {
             let names = models.iter().map(|(s, _)| s.name.as_str());
             Err(CommandError::hinted(
                 format!("run {} has no model `{name}`, and there is no such file", run.id),
-                match suggest(stage, names.clone()) {
+                match suggest(name, names.clone()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None if models.is_empty() => "it has no models at all".into(),
                     None => format!("its models: {}", names.collect::<Vec<_>>().join(", ")),
                 },
             ))
         }
-        (None, several) => Err(CommandError::hinted(
+        several => Err(CommandError::hinted(
             format!("`{name}` stands for {} models", several.len()),
             format!(
                 "name one: {}",

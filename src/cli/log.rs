@@ -8,7 +8,7 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::{duration, size};
 use super::{completions, open_store, project_here};
-use crate::pipeline::suggest;
+use crate::pipeline::{find, suggest};
 use crate::run::log_path;
 use crate::store::{Execution, RunRecord};
 
@@ -53,11 +53,9 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
         ))?;
         return Ok(0);
     };
-    let members: Vec<_> = run
-        .stages
-        .iter()
-        .filter(|s| s.name == *stage || s.family == *stage)
-        .collect();
+    let selected = find(&run.stages, stage).filter(|selected| selected.output.is_none());
+    let members = selected.map_or_else(Vec::new, |selected| selected.members);
+    let members: Vec<_> = members.into_iter().map(|member| &run.stages[member]).collect();
     if members.is_empty() {
         let names = run.stages.iter().map(|s| s.name.as_str());
         return Err(CommandError::hinted(

@@ -12,15 +12,18 @@ mod error;
 mod export;
 mod gc;
 mod harmless;
+mod init;
 mod log;
 mod manual;
 mod plan;
+mod presets;
 mod progress;
 mod run;
 mod runs;
 mod schema;
 mod selftest;
 mod show;
+mod snippet;
 mod stages;
 mod tables;
 mod trace;
@@ -54,6 +57,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Init(init::InitArgs),
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Why(why::WhyArgs),
@@ -70,6 +74,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Dag(dag::DagArgs),
     Stages(stages::StagesArgs),
+    Presets(presets::PresetsArgs),
     Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
     Selftest(selftest::SelftestArgs),
@@ -109,6 +114,7 @@ pub(crate) fn main() -> ExitCode {
     let mut ui = Ui::from_environment();
     let cache = arguments.cache.as_deref();
     let result = match &arguments.command {
+        Command::Init(args) => init::init(&mut ui, args),
         Command::Run(args) => run::run(&mut ui, cache, args),
         Command::Plan(args) => plan::plan(&mut ui, cache, args),
         Command::Why(args) => why::why(&mut ui, cache, args),
@@ -128,6 +134,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Reference(args) => manual::reference(&mut ui, args),
         Command::Dag(args) => dag::dag(&mut ui, args),
         Command::Stages(args) => stages::stages(&mut ui, args),
+        Command::Presets(args) => presets::presets(&mut ui, args),
         Command::Schema(args) => schema::schema(&mut ui, args),
         Command::Doctor(args) => doctor::doctor(&mut ui, cache, args),
         Command::Benchmark(args) => benchmark::benchmark(&mut ui, args),

@@ -7,7 +7,7 @@ use super::harmless::line;
 use super::progress;
 use super::tables::{headline, tables_of};
 use super::ui::Ui;
-use super::wording::{duration, first_names, outcomes, reading};
+use super::wording::{duration, first_names, outcomes, reading, shell_word};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 use crate::fail::{self, FailAt};
 use crate::plan::select;
@@ -144,12 +144,29 @@ fn report_failure(ui: &mut Ui, store: &Store, record: Option<&RunRecord>, stage:
         if let Ok(bytes) = crate::files::read(&log) {
             let text = String::from_utf8_lossy(&bytes);
             let lines: Vec<&str> = text.lines().collect();
+            let lines = without_error(&lines, failure);
             for text in &lines[lines.len().saturating_sub(8)..] {
                 ui.status(&format!("  | {}", line(text)));
             }
         }
-        ui.status(&format!("  whole log: dynvis log {} {stage}", record.id));
+        ui.status(&format!("  whole log: dynvis log {} {}", record.id, shell_word(stage)));
     }
+}
+
+/// The last lines of a log without the error that the stage ended with, which is said already.
+fn without_error<'a>(lines: &'a [&'a str], failure: &Failure) -> &'a [&'a str] {
+    let Failure::Stage(error) = failure else {
+        return lines;
+    };
+    let said = format!("error: {error}");
+    let said: Vec<&str> = said.lines().collect();
+    let is_rest = |line: &&str| line.starts_with("  because: ") || line.starts_with("hint: ");
+    let is_error = |start: &usize| {
+        let end = &lines[*start..];
+        end.starts_with(&said) && end[said.len()..].iter().all(is_rest)
+    };
+    let start = (0..lines.len()).rev().find(is_error);
+    start.map_or(lines, |start| &lines[..start])
 }
 
 /// What ran, where the tables are, and the headline table itself.

@@ -6,6 +6,7 @@ use super::error::CommandError;
 use super::tables::{find_table, simple_table, tables_of};
 use super::ui::Ui;
 use super::{open_store, project_here};
+use crate::pipeline::find;
 use crate::stage::Artifact;
 use crate::store::{RunRecord, Store};
 use crate::table::{Format, RenderOptions, Table, render};
@@ -80,9 +81,9 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
 
 /// The folder of an output that is no table, named as `stage/output`.
 fn files_of(store: &Store, run: &RunRecord, name: &str) -> Option<PathBuf> {
-    let (stage, slot) = name.split_once('/')?;
-    let stage = run.stages.iter().find(|s| s.name == stage || s.family == stage)?;
-    let output = stage
+    let selected = find(&run.stages, name)?;
+    let slot = selected.output?;
+    let output = run.stages[*selected.members.first()?]
         .outputs
         .iter()
         .find(|o| o.slot == slot && o.artifact != Artifact::Table)?;

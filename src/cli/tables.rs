@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::error::CommandError;
 use crate::key::ContentHash;
-use crate::pipeline::suggest;
+use crate::pipeline::{find, suggest};
 use crate::stage::Artifact;
 use crate::store::{RunRecord, RunStage, Store};
 use crate::table::{SlotLabel, Table, Value};
@@ -114,16 +114,20 @@ pub(crate) fn tables_of(run: &RunRecord) -> Vec<Found<'_>> {
 
 /// The table named `stage` or `stage/table`; a stage alone gives its first table.
 pub(crate) fn find_table<'a>(run: &'a RunRecord, name: &str) -> Result<Found<'a>, CommandError> {
-    let (stage, slot) = match name.split_once('/') {
-        Some((stage, slot)) => (stage, Some(slot)),
-        None => (name, None),
-    };
     let mut all = tables_of(run);
     let names: Vec<String> = all.iter().map(Found::name).collect();
+    let selected = find(&run.stages, name);
+    let is_meant = |table: &Found| {
+        selected.as_ref().is_some_and(|selected| {
+            let mut members = selected.members.iter().map(|member| &run.stages[*member]);
+            members.any(|stage| stage.name == table.stage.name)
+                && selected.output.as_deref().is_none_or(|slot| slot == table.slot)
+        })
+    };
     let position = all
         .iter()
-        .position(|t| (t.stage.name == stage || t.stage.family == stage) && slot.is_none_or(|s| s == t.slot))
-        .or_else(|| all.iter().position(|t| slot.is_none() && t.slot == name));
+        .position(is_meant)
+        .or_else(|| all.iter().position(|table| table.slot == name));
     match position {
         Some(index) => Ok(all.swap_remove(index)),
         None => Err(CommandError::hinted(

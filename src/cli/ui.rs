@@ -2,10 +2,11 @@
 
 use std::io::{IsTerminal, Write};
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Severity};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, Severity};
 
 use super::error::CommandError;
 use super::harmless::{coloured, harmless};
+use super::snippet::{Snippet, readable};
 use super::wording::missing_lines;
 use crate::pipeline::{Problem, Sources, Spot};
 
@@ -140,42 +141,40 @@ const DRAWN: usize = 200;
 
 /// The problem itself, then its other places that stand in other files.
 fn reports(problem: &Problem, sources: &Sources) -> Vec<miette::Report> {
+    let mut diagnostic = MietteDiagnostic::new(readable(&problem.kind.to_string()));
+    diagnostic.help = problem.kind.help().map(|help| readable(&help).into_owned());
     let Some(spot) = problem.spot else {
-        let mut diagnostic = MietteDiagnostic::new(problem.kind.to_string());
-        diagnostic.help = problem.kind.help();
         return vec![diagnostic.into()];
     };
-    let mut labels = vec![label(sources, spot, "here", true)];
+    let mut places = vec![(spot, "here")];
     let mut elsewhere = Vec::new();
     for (other, text) in &problem.related {
         if other.source == spot.source {
-            labels.push(label(sources, *other, text, false));
+            places.push((*other, text.as_str()));
         } else {
-            elsewhere.push((*other, text.clone()));
+            elsewhere.push((*other, text.as_str()));
         }
     }
-    let mut diagnostic = MietteDiagnostic::new(problem.kind.to_string()).with_labels(labels);
-    diagnostic.help = problem.kind.help();
-    let mut found = vec![with_source(diagnostic, sources, spot)];
+    let mut found = vec![with_places(diagnostic, sources, &places)];
     for (other, text) in elsewhere {
-        let diagnostic = MietteDiagnostic::new(text.clone())
-            .with_severity(Severity::Advice)
-            .with_labels([label(sources, other, &text, true)]);
-        found.push(with_source(diagnostic, sources, other));
+        let diagnostic = MietteDiagnostic::new(text).with_severity(Severity::Advice);
+        found.push(with_places(diagnostic, sources, &[(other, text)]));
     }
     found
 }
 
-fn label(sources: &Sources, spot: Spot, text: &str, primary: bool) -> LabeledSpan {
-    let range = sources.byte_range(spot);
-    if primary {
-        LabeledSpan::new_primary_with_span(Some(text.to_owned()), range)
-    } else {
-        LabeledSpan::new_with_span(Some(text.to_owned()), range)
-    }
-}
-
-fn with_source(diagnostic: MietteDiagnostic, sources: &Sources, spot: Spot) -> miette::Report {
-    let source = sources.get(spot.source);
-    miette::Report::new(diagnostic).with_source_code(NamedSource::new(&source.name, source.text.clone()))
+/// The diagnostic with what stands at these places of one file, of which the first is the place in question.
+fn with_places(diagnostic: MietteDiagnostic, sources: &Sources, places: &[(Spot, &str)]) -> miette::Report {
+    let source = sources.get(places[0].0.source);
+    let ranges: Vec<_> = places.iter().map(|(spot, _)| sources.byte_range(*spot)).collect();
+    let snippet = Snippet::new(&source.name, &source.text, &ranges);
+    let label = |(index, (_, text)): (usize, &(Spot, &str))| {
+        let (text, range) = (Some((*text).to_owned()), snippet.places[index].clone());
+        match index {
+            0 => LabeledSpan::new_primary_with_span(text, range),
+            _ => LabeledSpan::new_with_span(text, range),
+        }
+    };
+    let labels: Vec<LabeledSpan> = places.iter().enumerate().map(label).collect();
+    miette::Report::new(diagnostic.with_labels(labels)).with_source_code(snippet)
 }

@@ -63,6 +63,15 @@ pub(crate) fn first_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
     }
 }
 
+/// A word as a shell takes it: in quotes where it would make something else of it.
+pub(crate) fn shell_word(word: &str) -> std::borrow::Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-.,+:@=/%^".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''")).into()
+}
+
 /// Seconds as people say them.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {

@@ -1,13 +1,14 @@
 //! Matrix expansion and `${}` interpolation: one written stage into its members, in parsed scalars only.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::node::{Key, Node, Value};
-use super::problem::{Problem, ProblemKind, suggest};
-use super::reference::scalar;
+use super::problem::{Problem, ProblemKind, few, suggest_few};
+use super::reference::{name_of, scalar};
 
 /// What `${…}` can name.
 pub(crate) struct Scope<'a> {
@@ -156,22 +157,14 @@ impl Scope<'_> {
 
     fn lookup(&self, expression: &str, at: &Node, problems: &mut Vec<Problem>) -> Option<Node> {
         let seed = Node {
-            value: Value::Int(self.seed),
+            value: Value::Int(self.seed, None),
             spot: at.spot,
         };
-        let (what, names, found): (_, Vec<&str>, _) = match expression.split_once('.') {
-            Some(("vars", name)) => (
-                "variable",
-                self.vars.keys().map(String::as_str).collect(),
-                self.vars.get(name),
-            ),
-            Some(("matrix", name)) => (
-                "matrix field",
-                self.fields.keys().map(String::as_str).collect(),
-                self.fields.get(name),
-            ),
-            _ if expression == "seed" => ("expression", Vec::new(), Some(&seed)),
-            _ => ("expression", vec!["vars.NAME", "matrix.FIELD", "seed"], None),
+        let (what, found) = match expression.split_once('.') {
+            Some(("vars", name)) => ("variable", self.vars.get(name)),
+            Some(("matrix", name)) => ("matrix field", self.fields.get(name)),
+            _ if expression == "seed" => ("expression", Some(&seed)),
+            _ => ("expression", None),
         };
         if let Some(found) = &found
             && !self.room.take(weight(found), at, problems)
@@ -179,6 +172,11 @@ impl Scope<'_> {
             return None;
         }
         if found.is_none() {
+            let names: Vec<&str> = match what {
+                "variable" => self.vars.keys().map(String::as_str).collect(),
+                "matrix field" => self.fields.keys().map(String::as_str).collect(),
+                _ => vec!["vars.NAME", "matrix.FIELD", "seed"],
+            };
             let name = expression
                 .split_once('.')
                 .filter(|_| what != "expression")
@@ -188,8 +186,8 @@ impl Scope<'_> {
                 ProblemKind::UnknownName {
                     what,
                     name: name.to_owned(),
-                    suggestion: suggest(name, names.iter().copied()),
-                    valid: names.into_iter().map(str::to_owned).collect(),
+                    suggestion: suggest_few(problems.len(), name, &names),
+                    valid: few(&names),
                 },
             ));
         }
@@ -211,12 +209,41 @@ pub(crate) fn mentions(node: &Node, field: &str) -> bool {
     }
 }
 
-/// Matrix values as they enter names and tables.
-pub(crate) fn plain(fields: &IndexMap<String, Node>) -> IndexMap<String, Json> {
+/// Fields whose numbers are names, not amounts: one is written as no other program reads it (`01`, `1_000`), or two are equal
+/// and differ only in how they are written (`1.1`, `1.10`).
+pub(crate) fn fields_of_text(matrix: &[(Key, Vec<Node>)]) -> BTreeSet<&str> {
+    let is_text = |values: &[Node]| {
+        let mut seen: BTreeMap<u64, String> = BTreeMap::new();
+        values.iter().any(|value| {
+            let (Value::Int(..) | Value::Float(..), Some(text)) = (&value.value, value.scalar_text()) else {
+                return false;
+            };
+            let Ok(number) = serde_json::from_str::<f64>(&text) else {
+                return true;
+            };
+            // Digits beyond those of a number would be lost.
+            let is_exact = text.contains(['.', 'e', 'E']) || text.parse::<i64>().is_ok();
+            !is_exact
+                || seen
+                    .insert(number.to_bits(), text.clone())
+                    .is_some_and(|other| other != text)
+        })
+    };
+    let found = matrix.iter().filter(|(_, values)| is_text(values));
+    found.map(|(key, _)| key.text.as_str()).collect()
+}
+
+/// Matrix values as they enter tables.
+pub(crate) fn plain(fields: &IndexMap<String, Node>, texts: &BTreeSet<&str>) -> IndexMap<String, Json> {
     fields
         .iter()
         .map(|(k, v)| {
-            let json = v.to_json();
+            let json = match (&v.value, v.scalar_text()) {
+                (Value::Int(..) | Value::Float(..), Some(written)) if texts.contains(k.as_str()) => {
+                    Json::String(written)
+                }
+                _ => v.to_json(),
+            };
             let json = match json {
                 Json::Array(_) | Json::Object(_) => Json::String(scalar(&json)),
                 simple => simple,
@@ -224,4 +251,13 @@ pub(crate) fn plain(fields: &IndexMap<String, Node>) -> IndexMap<String, Json> {
             (k.clone(), json)
         })
         .collect()
+}
+
+/// The name of a member, its values as they are written.
+pub(crate) fn name(family: &str, fields: &IndexMap<String, Node>) -> String {
+    let written = |node: &Node| node.scalar_text().unwrap_or_else(|| scalar(&node.to_json()));
+    name_of(
+        family,
+        fields.iter().map(|(field, value)| (field.as_str(), written(value))),
+    )
 }

@@ -21,8 +21,9 @@ use serde_json::Value as Json;
 
 pub(crate) use load::{LoadOptions, load};
 pub(crate) use node::{Sources, Spot};
+pub(crate) use presets::{Origin, Preset, preset_text, presets};
 pub(crate) use problem::{Problem, suggest};
-pub(crate) use reference::{is_name, member_name, scalar};
+pub(crate) use reference::{Named, find, is_name, member_name, scalar};
 pub(crate) use resources::Resources;
 pub(crate) use validate::{types, unwrap_optional, variants};
 
@@ -63,6 +64,18 @@ pub(crate) struct Stage {
     pub(crate) resources: Resources,
     /// What must hold of its tables.
     pub(crate) ensure: Conditions,
+}
+
+impl Named for Stage {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn family(&self) -> &str {
+        &self.family
+    }
+    fn fields(&self) -> &IndexMap<String, Json> {
+        &self.fields
+    }
 }
 
 /// An input of a stage: which output of which stage fills it.

@@ -78,13 +78,17 @@ pub(crate) struct Node {
     pub(crate) spot: Spot,
 }
 
+/// A number's text where it is not how the number would be printed: `01`, `12e5`, `0x1F`, `1_000`.
+/// Samples and sessions have such names, and where text is wanted they stay as they were written.
+pub(crate) type Written = Option<Box<str>>;
+
 /// What YAML can hold.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    Int(i64),
-    Float(f64),
+    Int(i64, Written),
+    Float(f64, Written),
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
@@ -117,8 +121,8 @@ impl Node {
         match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
-            Value::Int(_) => "an integer",
-            Value::Float(_) => "a number",
+            Value::Int(..) => "an integer",
+            Value::Float(..) => "a number",
             Value::Text(_) => "text",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
@@ -131,8 +135,9 @@ impl Node {
         match &self.value {
             Value::Null => Some("null".into()),
             Value::Bool(b) => Some(b.to_string()),
-            Value::Int(i) => Some(i.to_string()),
-            Value::Float(f) => Some(f.to_string()),
+            Value::Int(_, Some(written)) | Value::Float(_, Some(written)) => Some(written.to_string()),
+            Value::Int(i, None) => Some(i.to_string()),
+            Value::Float(f, None) => Some(f.to_string()),
             Value::Text(t) => Some(t.clone()),
             Value::List(_) | Value::Map(_) | Value::Unknown => None,
         }
@@ -144,8 +149,8 @@ impl Node {
         match &self.value {
             Value::Null | Value::Unknown => Json::Null,
             Value::Bool(b) => Json::Bool(*b),
-            Value::Int(i) => Json::from(*i),
-            Value::Float(f) => {
+            Value::Int(i, _) => Json::from(*i),
+            Value::Float(f, _) => {
                 serde_json::Number::from_f64(*f).map_or_else(|| Json::String(f.to_string()), Json::Number)
             }
             Value::Text(t) => Json::String(t.clone()),
@@ -175,7 +180,7 @@ pub(crate) fn parse_text(text: &str, source: SourceId) -> Result<Node, SyntaxErr
         strict_booleans: true,
     };
     match serde_saphyr::from_str_with_options::<Raw>(text, options) {
-        Ok(raw) => Ok(raw.into_node(source)),
+        Ok(raw) => Ok(raw.into_node(text, source)),
         Err(error) => {
             let (line, column) = error
                 .location()
@@ -205,13 +210,16 @@ enum RawValue {
 struct RawKey(String);
 
 impl Raw {
-    fn into_node(self, source: SourceId) -> Node {
+    fn into_node(self, text: &str, source: SourceId) -> Node {
         let mut spot = spot_of(&self.0.referenced, source);
+        let defined = self.0.defined;
         let value = match self.0.value {
+            RawValue::Scalar(Value::Int(i, _)) => Value::Int(i, written(text, &defined, &i.to_string())),
+            RawValue::Scalar(Value::Float(f, _)) => Value::Float(f, written(text, &defined, &f.to_string())),
             RawValue::Scalar(value) => value,
             RawValue::List(items) => {
                 spot.length = 1;
-                Value::List(items.into_iter().map(|i| i.into_node(source)).collect())
+                Value::List(items.into_iter().map(|i| i.into_node(text, source)).collect())
             }
             RawValue::Map(entries) => {
                 spot.length = 1;
@@ -221,7 +229,7 @@ impl Raw {
                         .map(|(k, v)| {
                             let spot = spot_of(&k.referenced, source);
                             let key = Key { text: k.value.0, spot };
-                            (key, v.into_node(source))
+                            (key, v.into_node(text, source))
                         })
                         .collect(),
                 )
@@ -229,6 +237,17 @@ impl Raw {
         };
         Node { value, spot }
     }
+}
+
+/// The text of a plain scalar, where it is another than `printed`.
+fn written(text: &str, location: &serde_saphyr::Location, printed: &str) -> Written {
+    let span = location.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let length = usize::try_from(span.byte_len()?).ok()?;
+    let found = text.get(start..start.checked_add(length)?)?.trim();
+    // With a tag or in quotes it is not the number's own text.
+    let is_plain = !found.is_empty() && found.chars().all(|c| c.is_ascii_alphanumeric() || ".+-_:".contains(c));
+    (is_plain && found != printed).then(|| found.into())
 }
 
 fn spot_of(location: &serde_saphyr::Location, source: SourceId) -> Spot {
@@ -272,17 +291,17 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_i64<E>(self, v: i64) -> Result<RawValue, E> {
-        Ok(RawValue::Scalar(Value::Int(v)))
+        Ok(RawValue::Scalar(Value::Int(v, None)))
     }
 
     fn visit_u64<E>(self, v: u64) -> Result<RawValue, E> {
         Ok(RawValue::Scalar(
-            i64::try_from(v).map_or(Value::Float(v as f64), Value::Int),
+            i64::try_from(v).map_or(Value::Float(v as f64, None), |v| Value::Int(v, None)),
         ))
     }
 
     fn visit_f64<E>(self, v: f64) -> Result<RawValue, E> {
-        Ok(RawValue::Scalar(Value::Float(v)))
+        Ok(RawValue::Scalar(Value::Float(v, None)))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<RawValue, E> {
@@ -339,9 +358,9 @@ mod tests {
         let (key, value) = &train.as_map().expect("map")[0];
         assert_eq!((key.spot.line, key.spot.column, key.spot.length), (4, 14, 6));
         assert_eq!((value.spot.line, value.spot.column), (4, 22));
-        assert!(matches!(value.value, Value::Int(10)));
+        assert!(matches!(value.value, Value::Int(10, None)));
         let lr = train.get("lr").expect("lr");
-        assert!(matches!(lr.value, Value::Float(x) if x == 1e-3));
+        assert!(matches!(lr.value, Value::Float(x, _) if x == 1e-3));
     }
 
     #[test]
@@ -358,7 +377,7 @@ mod tests {
     fn duplicate_keys_reach_the_validator() {
         let node = tree("a: 1\nb: 2\na: 3\n");
         assert_eq!(node.as_map().expect("map").len(), 3);
-        assert!(matches!(node.get("a").map(|n| &n.value), Some(Value::Int(3))));
+        assert!(matches!(node.get("a").map(|n| &n.value), Some(Value::Int(3, None))));
     }
 
     #[test]

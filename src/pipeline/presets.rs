@@ -1,10 +1,14 @@
-//! Presets: files in `stages/` that pipelines name with `use:`.
+//! Presets: parts of pipelines that these name with `use:`. Files in the project's `stages/` come first, then those that are
+//! part of the program.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::node::{self, Node, Sources};
-use super::problem::suggest;
+use super::problem::suggest_few;
+
+/// The files of the repository's `stages/`: name and text.
+static SHIPPED: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/presets.rs"));
 
 /// Where presets come from. The resolver asks by name, so that it needs no disk in tests.
 pub(crate) trait Presets {
@@ -20,12 +24,84 @@ pub(crate) enum PresetError {
     Syntax(node::SyntaxError),
 }
 
-/// Presets as files: `stages/NAME.yaml`.
+/// Where a preset comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file of the project.
+    Project(PathBuf),
+    /// The program.
+    Shipped,
+}
+
+/// A preset that a pipeline of the project can name.
+#[derive(Clone, Debug)]
+pub(crate) struct Preset {
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+    /// The program has one of that name too, which the project's hides.
+    pub(crate) hides_shipped: bool,
+}
+
+/// The text of a preset that is part of the program.
+fn shipped(name: &str) -> Option<&'static str> {
+    let at = SHIPPED.binary_search_by_key(&name, |(name, _)| *name).ok()?;
+    Some(SHIPPED[at].1)
+}
+
+/// All presets that pipelines of the project with this root can name, by name.
+pub(crate) fn presets(root: &Path) -> Vec<Preset> {
+    let mut found = BTreeMap::new();
+    for (name, _) in SHIPPED {
+        found.insert((*name).to_owned(), Origin::Shipped);
+    }
+    let folder = root.join("stages");
+    let mut own = Vec::new();
+    collect_names(&folder, "", 0, &mut own);
+    for name in own {
+        let path = folder.join(format!("{name}.yaml"));
+        found.insert(name, Origin::Project(path));
+    }
+    let preset = |(name, origin): (String, Origin)| Preset {
+        hides_shipped: origin != Origin::Shipped && shipped(&name).is_some(),
+        name,
+        origin,
+    };
+    found.into_iter().map(preset).collect()
+}
+
+/// The text of a preset.
+pub(crate) fn preset_text(preset: &Preset) -> std::io::Result<String> {
+    match &preset.origin {
+        Origin::Project(path) => fs_err::read_to_string(path),
+        Origin::Shipped => Ok(shipped(&preset.name).unwrap_or_default().to_owned()),
+    }
+}
+
+/// Presets of a project, by name.
 pub(super) struct PresetFolder {
+    /// `stages` of the project.
     pub(super) folder: PathBuf,
     pub(super) root: PathBuf,
     /// Those that were read: every member of a matrix asks again.
     pub(super) read: HashMap<String, Node>,
+}
+
+impl PresetFolder {
+    /// The text, and how messages call it.
+    fn text(&self, name: &str) -> Result<(String, String), String> {
+        let path = self.folder.join(format!("{name}.yaml"));
+        let shown = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
+        match (fs_err::read_to_string(&path), shipped(name)) {
+            (Ok(text), _) => Ok((shown, text)),
+            (Err(error), Some(text)) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok((format!("preset {name}, part of dynvis"), text.to_owned()))
+            }
+            (Err(error), None) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(format!("{shown}: no such file, and dynvis has no preset of that name"))
+            }
+            (Err(error), _) => Err(format!("{shown}: {}", reason(&error))),
+        }
+    }
 }
 
 impl Presets for PresetFolder {
@@ -41,34 +117,30 @@ impl Presets for PresetFolder {
                 "a preset's name is a path within the folder `stages`".into(),
             ));
         }
-        let path = self.folder.join(format!("{name}.yaml"));
-        let text = crate::files::read_to_string(&path).map_err(|e| {
-            let shown = path.strip_prefix(&self.root).unwrap_or(&path);
-            PresetError::Unreadable(format!("{}: {}", shown.display(), reason(&e)))
-        })?;
-        let shown = path.strip_prefix(&self.root).unwrap_or(&path);
-        let source = sources.add(shown.display().to_string(), text);
+        let (shown, text) = self.text(name).map_err(PresetError::Unreadable)?;
+        let source = sources.add(shown, text);
         let preset = node::parse(sources, source).map_err(PresetError::Syntax)?;
         self.read.insert(name.to_owned(), preset.clone());
         Ok(preset)
     }
 
     fn names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        collect_names(&self.folder, "", &mut names);
-        names.sort();
-        names
+        presets(&self.root).into_iter().map(|preset| preset.name).collect()
     }
 }
 
-fn collect_names(folder: &Path, prefix: &str, names: &mut Vec<String>) {
+/// Names of the files below a folder; a link in a circle is not followed for ever.
+fn collect_names(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
+    const DEEPEST: usize = 8;
     let Ok(entries) = fs_err::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.path().is_dir() {
-            collect_names(&entry.path(), &format!("{prefix}{name}/"), names);
+            if depth < DEEPEST {
+                collect_names(&entry.path(), &format!("{prefix}{name}/"), depth + 1, names);
+            }
         } else if let Some(stem) = name.strip_suffix(".yaml") {
             names.push(format!("{prefix}{stem}"));
         }
@@ -76,8 +148,15 @@ fn collect_names(folder: &Path, prefix: &str, names: &mut Vec<String>) {
 }
 
 /// The nearest preset name, for an unreadable one.
-pub(crate) fn suggest_preset(name: &str, presets: &dyn Presets) -> Option<String> {
-    suggest(name, presets.names().iter().map(String::as_str))
+pub(crate) fn suggest_preset(name: &str, presets: &dyn Presets, problems: usize) -> Option<String> {
+    // Every time the folder is read.
+    const LOOKED_UP: usize = 1000;
+    if problems > LOOKED_UP {
+        return None;
+    }
+    let names = presets.names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    suggest_few(problems, name, &names)
 }
 
 /// Why a file could not be read, in a user's words.
@@ -87,5 +166,17 @@ pub(super) fn reason(error: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => "permission denied".into(),
         std::io::ErrorKind::InvalidData => "not UTF-8 text".into(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order() {
+        assert!(SHIPPED.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(shipped("train/cnn").is_some_and(|text| text.contains("phase: cnn")));
+        assert_eq!(shipped("train/cn"), None);
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum ProblemKind {
     },
     #[error("`{name}` stands twice; names must be unique")]
     DuplicateName { name: String },
+    #[error("`{first}` and `{second}` are one and the same: all their parameters are equal")]
+    EqualMembers { first: String, second: String },
     #[error("missing {what} `{name}`")]
     Missing {
         what: &'static str,
@@ -69,7 +71,9 @@ pub(crate) enum ProblemKind {
     NoSuchMember {
         reference: String,
         stage: String,
+        /// The first of them.
         members: Vec<String>,
+        count: usize,
     },
     #[error("`{stage}` has {count} members; a single one is needed here")]
     AmbiguousMember {
@@ -133,7 +137,7 @@ impl ProblemKind {
             Self::UnreadablePreset { suggestion, .. } => did_you_mean(suggestion),
             Self::Missing { hint, .. } => hint.clone(),
             Self::KindCount { valid, .. } => Some(format!("kinds: {}", valid.join(", "))),
-            Self::NoSuchMember { members, .. } => Some(format!("members: {}", shortened(members))),
+            Self::NoSuchMember { members, count, .. } => Some(format!("members: {}", shortened(members, *count))),
             Self::AmbiguousMember { stage, example, .. } => Some(format!(
                 "write `{example}` for one of them; `{stage}@*` for all is possible where a list is taken"
             )),
@@ -144,25 +148,45 @@ impl ProblemKind {
                  with `/output` behind it for an output other than the first"
                     .into(),
             ),
+            Self::EqualMembers { .. } => Some("leave one of the two values out of the matrix".into()),
             Self::DuplicateName { .. } => Some("rename one of the two".into()),
             _ => None,
         }
     }
 }
 
-fn shortened(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let mut text = names[..names.len().min(SHOWN)].join(", ");
-    if names.len() > SHOWN {
-        text += &format!(" and {} more", names.len() - SHOWN);
+/// Names of the first, and how many more there are.
+fn shortened(names: &[String], count: usize) -> String {
+    let mut text = names.join(", ");
+    if count > names.len() {
+        text += &format!(" and {} more", count - names.len());
     }
     text
 }
 
+/// Names that still help; none of them where there are more than anybody reads.
+pub(crate) fn few(names: &[&str]) -> Vec<String> {
+    const FEW: usize = 200;
+    let shown = if names.len() > FEW { &[] } else { names };
+    shown.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// As [`suggest`], unless so many problems times so many names make it slow: a file of 20,000 wrong names must not take minutes,
+/// and only the first problems are shown.
+pub(crate) fn suggest_few(problems: usize, name: &str, candidates: &[&str]) -> Option<String> {
+    const COMPARISONS: usize = 2_000_000;
+    let is_cheap = problems.saturating_mul(candidates.len()) < COMPARISONS;
+    is_cheap.then(|| suggest(name, candidates.iter().copied())).flatten()
+}
+
 /// The candidate that `name` was most likely meant to be.
 pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    const LONGEST: usize = 1000;
     candidates
         .into_iter()
+        // Nobody means a name of another order of length, and a long one is slow to compare.
+        .filter(|c| name.len().max(c.len()) <= 4 * (name.len().min(c.len()) + 1))
+        .filter(|c| name.len().max(c.len()) <= LONGEST)
         .map(|c| (strsim::jaro_winkler(name, c), c))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))

@@ -147,8 +147,8 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
     }
     let accepted = match &node.value {
         Value::Bool(_) => types.contains(&"boolean"),
-        Value::Int(_) => types.contains(&"integer") || types.contains(&"number"),
-        Value::Float(f) => {
+        Value::Int(..) => types.contains(&"integer") || types.contains(&"number"),
+        Value::Float(f, _) => {
             types.contains(&"number") || (types.contains(&"integer") && f.fract() == 0.0 && f.abs() < 9e15)
         }
         Value::Text(_) => types.contains(&"string"),
@@ -166,7 +166,7 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
     }
     check_range(schema, node, out);
     match (&node.value, types.contains(&"integer")) {
-        (Value::Float(f), true) => Json::from(*f as i64),
+        (Value::Float(f, _), true) => Json::from(*f as i64),
         _ => node.to_json(),
     }
 }
@@ -198,8 +198,8 @@ fn wrong_type(expected: &str, node: &Node, out: &mut Validated) -> Json {
 
 fn check_range(schema: &Json, node: &Node, out: &mut Validated) {
     let number = match node.value {
-        Value::Int(i) => i as f64,
-        Value::Float(f) => f,
+        Value::Int(i, _) => i as f64,
+        Value::Float(f, _) => f,
         _ => return,
     };
     let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
@@ -221,6 +221,22 @@ fn check_range(schema: &Json, node: &Node, out: &mut Validated) {
         broken |= number >= maximum;
         limits.push(format!("less than {maximum}"));
     }
+    let unit = schema.get("x-unit").and_then(Json::as_str);
+    let (least, most) = sensible(schema, unit);
+    if let Some(most) = most
+        && number.abs() > most
+        && !broken
+    {
+        broken = true;
+        limits = vec![format!("at most {most} {}", unit.unwrap_or("")).trim_end().to_owned()];
+    }
+    if let Some(least) = least
+        && number < least
+        && !broken
+    {
+        broken = true;
+        limits = vec![format!("at least {least} {}", unit.unwrap_or("")).trim_end().to_owned()];
+    }
     if !number.is_finite() && limits.is_empty() {
         limits.push("a finite number".into());
     }
@@ -235,8 +251,32 @@ fn check_range(schema: &Json, node: &Node, out: &mut Validated) {
     }
 }
 
+/// Limits of numbers for which the schema names none: of positive ones the least, of all the largest magnitude. Counts follow
+/// from them (steps of a time, epochs of images), and no experiment is that long.
+fn sensible(schema: &Json, unit: Option<&str>) -> (Option<f64>, Option<f64>) {
+    /// ms: three hours, and a microsecond.
+    const TIMES: [f64; 2] = [1e-3, 1e7];
+    /// What is still a number in float32.
+    const NUMBERS: [f64; 2] = [1e-30, 1e30];
+    const COUNT: f64 = 1e7;
+    let format = schema.get("format").and_then(Json::as_str).unwrap_or_default();
+    if types(schema).contains(&"integer") {
+        // Seeds, of 64 and 32 bits, may be any.
+        let is_count = format == "uint" || unit.is_some();
+        let has_own = schema.get("maximum").is_some();
+        return (None, (is_count && !has_own).then_some(COUNT));
+    }
+    let [least, most] = if unit == Some("ms") { TIMES } else { NUMBERS };
+    let is_positive = schema.get("exclusiveMinimum").and_then(Json::as_f64) == Some(0.0);
+    (is_positive.then_some(least), Some(most))
+}
+
 fn array(schema: &Json, node: &Node, path: &mut Vec<PathPart>, out: &mut Validated) -> Json {
-    let item_schema = schema.get("items").unwrap_or(&Json::Null);
+    let mut item_schema = schema.get("items").cloned().unwrap_or(Json::Null);
+    if let (Some(unit), Some(item)) = (schema.get("x-unit"), item_schema.as_object_mut()) {
+        item.entry("x-unit").or_insert_with(|| unit.clone());
+    }
+    let item_schema = &item_schema;
     let single = std::slice::from_ref(node);
     let items = match &node.value {
         Value::List(items) => items.as_slice(),

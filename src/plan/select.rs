@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::pipeline::{Pipeline, StageId, suggest};
+use crate::pipeline::{Pipeline, StageId, find, suggest};
 
 /// Stages to bring up to date, and stages to execute whatever their state.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ pub(crate) struct Request {
     pub(crate) force_downstream: bool,
 }
 
-/// Resolves a request. Names are stages, members (`cordsnet@seed=1`) or globs over either.
+/// Resolves a request. Names are stages, members (`cordsnet@seed=1`, `cordsnet@depth=4,*`) or globs over either.
 pub(crate) fn select(pipeline: &Pipeline, request: &Request) -> Result<Selection, SelectionError> {
     let all: BTreeSet<StageId> = pipeline.stages.iter().map(|s| s.id).collect();
     let mut included = if request.stages.is_empty() {
@@ -99,8 +99,13 @@ fn closure(mut found: BTreeSet<StageId>, next: impl Fn(StageId) -> Vec<StageId>)
 fn find_all(pipeline: &Pipeline, names: &[String]) -> Result<BTreeSet<StageId>, SelectionError> {
     let mut found = BTreeSet::new();
     for name in names {
+        // What is no glob, or is somebody's name as it stands.
+        if let Some(selected) = find(&pipeline.stages, name).filter(|selected| selected.output.is_none()) {
+            found.extend(selected.members.iter().map(|member| pipeline.stages[*member].id));
+            continue;
+        }
         let pattern = globset::Glob::new(name).ok().map(|g| g.compile_matcher());
-        let selected = |text: &str| text == name || pattern.as_ref().is_some_and(|p| p.is_match(text));
+        let selected = |text: &str| pattern.as_ref().is_some_and(|p| p.is_match(text));
         let matching: Vec<StageId> = pipeline
             .stages
             .iter()

@@ -61,6 +61,9 @@ pub(super) struct Params {
     seed: u64,
 }
 
+/// Time bins of a simulation.
+const MOST_BINS: f64 = 10_000.0;
+
 fn twenty() -> usize {
     20
 }
@@ -82,9 +85,14 @@ fn one() -> f64 {
 }
 
 impl Params {
-    fn bins(&self) -> Vec<[f64; 2]> {
+    /// How many time bins fit.
+    fn bin_count(&self) -> f64 {
         // The end counts in spite of rounding.
-        let count = ((self.end - self.start) / self.width + 1e-9).floor().max(0.0) as usize;
+        ((self.end - self.start) / self.width + 1e-9).floor().max(0.0)
+    }
+
+    fn bins(&self) -> Vec<[f64; 2]> {
+        let count = self.bin_count().min(MOST_BINS) as usize;
         let edge = |i: usize| self.start + i as f64 * self.width;
         (0..count).map(|i| [edge(i), edge(i + 1)]).collect()
     }
@@ -98,6 +106,13 @@ impl Kind for SyntheticRecordings {
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
+        if params.bin_count() > MOST_BINS {
+            let message = format!(
+                "{} time bins of `width` between `start` and `end`; at most {MOST_BINS} can be simulated",
+                params.bin_count()
+            );
+            found.push(Violation::new("width", message));
+        }
         if params.bins().is_empty() {
             found.push(Violation::new(
                 "end",

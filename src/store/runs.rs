@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::objects::replace;
 use super::{Store, StoreError, io, persist};
 use crate::key::{ContentHash, StageKey};
-use crate::pipeline::member_name;
+use crate::pipeline::{Named, member_name};
 use crate::stage::Artifact;
 
 /// Eight letters; shortest unique prefixes are accepted everywhere.
@@ -79,6 +79,9 @@ pub(crate) enum StageOutcome {
 pub(crate) struct RunInput {
     pub(crate) slot: String,
     pub(crate) stage: String,
+    /// The producer's whole name, where it does not follow from the fields: numbers are named as they were written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) member: Option<String>,
     pub(crate) fields: IndexMap<String, Json>,
     /// What it held, where that was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +91,8 @@ pub(crate) struct RunInput {
 impl RunInput {
     /// The stage that fills it, `cordsnet@seed=1` for a member of a matrix.
     pub(crate) fn producer(&self) -> String {
-        member_name(&self.stage, &self.fields)
+        let by_fields = || member_name(&self.stage, &self.fields);
+        self.member.clone().unwrap_or_else(by_fields)
     }
 }
 
@@ -124,6 +128,18 @@ pub(crate) struct RunStage {
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub(crate) files: IndexMap<String, ContentHash>,
     pub(crate) outputs: Vec<RunOutput>,
+}
+
+impl Named for RunStage {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn family(&self) -> &str {
+        &self.family
+    }
+    fn fields(&self) -> &IndexMap<String, Json> {
+        &self.fields
+    }
 }
 
 /// How a stage's process went.

@@ -55,9 +55,9 @@ pub(super) fn pools(
             problems.push(Problem::at(key.spot, ProblemKind::BadName { name: key.text.clone() }));
         }
         let units = match size.value {
-            Value::Int(units @ 1..=10_000) => usize::try_from(units).unwrap_or(1),
+            Value::Int(units @ 1..=10_000, _) => usize::try_from(units).unwrap_or(1),
             Value::Unknown => 1,
-            Value::Int(units) => {
+            Value::Int(units, _) => {
                 let (value, limit) = (units.to_string(), "from 1 to 10000".to_owned());
                 problems.push(Problem::at(size.spot, ProblemKind::OutOfRange { value, limit }));
                 1
@@ -101,10 +101,11 @@ pub(super) fn of_stage(
 fn report_pool(key: &Key, amount: &Node, pools: &IndexMap<String, usize>, problems: &mut Vec<Problem>) {
     let Some(size) = pools.get(&key.text) else {
         let known: Vec<&str> = pools.keys().map(String::as_str).collect();
-        problems.push(unknown(key, "pool", &known));
+        let before = problems.len();
+        problems.push(unknown(key, "pool", &known, before));
         return;
     };
-    if let Value::Int(units) = amount.value
+    if let Value::Int(units, _) = amount.value
         && usize::try_from(units).is_ok_and(|units| units > *size)
     {
         let value = units.to_string();

@@ -1,12 +1,12 @@
 //! From references to edges: the stages that a reference selects, the output that fits, and no circle among them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde_json::Value as Json;
 
 use super::{Draft, Resolver};
-use crate::pipeline::problem::{Problem, ProblemKind, suggest};
-use crate::pipeline::reference::{self, member_name};
+use crate::pipeline::problem::{Problem, ProblemKind, suggest_few};
+use crate::pipeline::reference::{self, Reference, Selector};
 use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, StageId};
 use crate::stage::Artifact;
@@ -17,6 +17,12 @@ const LINKS: usize = 2_000_000;
 impl Resolver<'_> {
     /// Resolves every reference to input slots and writes the slots' names into the parameters.
     pub(super) fn follow_references(&mut self) -> Vec<Vec<InputSlot>> {
+        let names: HashMap<String, usize> = self
+            .drafts
+            .iter()
+            .enumerate()
+            .map(|(at, d)| (d.name.clone(), at))
+            .collect();
         let mut all = Vec::new();
         let mut count = 0;
         for index in 0..self.drafts.len() {
@@ -25,7 +31,7 @@ impl Resolver<'_> {
             let mut inputs = Vec::new();
             for site in &sites {
                 let base = slot_name(&site.path, site.in_list);
-                let found = self.targets(site);
+                let found = self.targets(site, &names);
                 count += found.len();
                 if count > LINKS {
                     let (what, limit) = ("links between stages", LINKS);
@@ -61,63 +67,52 @@ impl Resolver<'_> {
         all
     }
 
-    /// The drafts that a reference selects, each with the output that fits.
-    fn targets(&mut self, site: &ReferenceSite) -> Vec<(usize, String, Artifact)> {
-        let Some(parsed) = reference::parse(&site.text) else {
-            self.problems.push(Problem::at(
-                site.spot,
-                ProblemKind::BadReference {
-                    text: site.text.clone(),
-                },
-            ));
+    /// The drafts that a reference selects, each with the output that fits. `names`: every draft by its name.
+    fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> Vec<(usize, String, Artifact)> {
+        let text = site.text.as_str();
+        let family = text.split(['@', '/']).next().unwrap_or(text);
+        let has_field = |field: &str| {
+            let first = self.families.get(family).and_then(|members| members.first());
+            first.is_some_and(|member| self.drafts[*member].fields.contains_key(field))
+        };
+        let readings = reference::readings(text, has_field);
+        let Some(likeliest) = readings.first() else {
+            let text = site.text.clone();
+            self.problems
+                .push(Problem::at(site.spot, ProblemKind::BadReference { text }));
             return Vec::new();
         };
-        let Some(members) = self.families.get(&parsed.stage) else {
-            let suggestion = suggest(&parsed.stage, self.families.keys().map(String::as_str));
-            self.problems.push(Problem::at(
-                site.spot,
-                ProblemKind::NoSuchStage {
-                    name: parsed.stage,
-                    suggestion,
-                },
-            ));
+        let Some(members) = self.families.get(family) else {
+            let known: Vec<&str> = self.families.keys().map(String::as_str).collect();
+            let suggestion = suggest_few(self.problems.len(), family, &known);
+            let name = family.to_owned();
+            self.problems
+                .push(Problem::at(site.spot, ProblemKind::NoSuchStage { name, suggestion }));
             return Vec::new();
         };
-        if members.is_empty() {
+        let Some(first) = members.first() else {
+            return Vec::new();
+        };
+        let has_matrix = !self.drafts[*first].fields.is_empty();
+        if likeliest.selector.is_some() && !has_matrix {
+            let (stage, reference) = (family.to_owned(), site.text.clone());
+            self.problems
+                .push(Problem::at(site.spot, ProblemKind::NoMatrix { stage, reference }));
             return Vec::new();
         }
-        let has_matrix = members.iter().any(|m| !self.drafts[*m].fields.is_empty());
-        let names = || {
-            members
-                .iter()
-                .map(|m| member_name(&parsed.stage, &self.drafts[*m].fields))
-                .collect::<Vec<_>>()
-        };
-        let selected: Vec<usize> = match &parsed.selector {
-            None => members.clone(),
-            Some(_) if !has_matrix => {
-                self.problems.push(Problem::at(
-                    site.spot,
-                    ProblemKind::NoMatrix {
-                        stage: parsed.stage.clone(),
-                        reference: site.text.clone(),
-                    },
-                ));
-                return Vec::new();
-            }
-            Some(selector) => members
-                .iter()
-                .copied()
-                .filter(|m| selector.matches(&self.drafts[*m].fields))
-                .collect(),
-        };
+        let (parsed, selected) = self.selected(site, &readings, members, names);
         if selected.is_empty() {
             self.problems.push(Problem::at(
                 site.spot,
                 ProblemKind::NoSuchMember {
                     reference: site.text.clone(),
                     stage: parsed.stage.clone(),
-                    members: names(),
+                    members: members
+                        .iter()
+                        .take(SHOWN)
+                        .map(|m| self.drafts[*m].name.clone())
+                        .collect(),
+                    count: members.len(),
                 },
             ));
             return Vec::new();
@@ -125,7 +120,7 @@ impl Resolver<'_> {
         let several_allowed = site.in_list && parsed.selector.as_ref().is_some_and(|s| s.all);
         let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
         if !several_allowed && !exact {
-            let example = names().into_iter().next().unwrap_or_default();
+            let example = self.drafts[*first].name.clone();
             self.problems.push(Problem::at(
                 site.spot,
                 ProblemKind::AmbiguousMember {
@@ -143,7 +138,7 @@ impl Resolver<'_> {
                 found.push((member, String::new(), Artifact::Files));
                 continue;
             }
-            match pick_output(&self.drafts[member], &parsed, site) {
+            match pick_output(&self.drafts[member], parsed, site) {
                 Ok((output, artifact)) => found.push((member, output, artifact)),
                 Err(kind) => self
                     .problems
@@ -151,6 +146,42 @@ impl Resolver<'_> {
             }
         }
         found
+    }
+}
+
+impl Resolver<'_> {
+    /// The first reading that names a member; the first at all where none does.
+    fn selected<'r>(
+        &self,
+        site: &ReferenceSite,
+        readings: &'r [Reference],
+        members: &[usize],
+        names: &HashMap<String, usize>,
+    ) -> (&'r Reference, Vec<usize>) {
+        let without_output = |reading: &Reference| match &reading.output {
+            Some(output) => site.text.len().saturating_sub(output.len() + 1),
+            None => site.text.len(),
+        };
+        // A member's own name, as most references are, is looked up: there may be as many of them as members.
+        let named = readings.iter().find_map(|reading| {
+            let member = names.get(&site.text[..without_output(reading)])?;
+            members.binary_search(member).ok()?;
+            Some((reading, vec![*member]))
+        });
+        let selects = |selector: &Selector| -> Vec<usize> {
+            let fits = |member: &&usize| selector.matches(&self.drafts[**member].fields);
+            members.iter().filter(fits).copied().collect()
+        };
+        let searched = || {
+            readings.iter().find_map(|reading| {
+                let found = reading.selector.as_ref().map_or_else(|| members.to_vec(), selects);
+                (!found.is_empty()).then_some((reading, found))
+            })
+        };
+        named
+            .filter(|(reading, _)| reading.selector.is_some())
+            .or_else(searched)
+            .unwrap_or((&readings[0], Vec::new()))
     }
 }
 
@@ -212,34 +243,77 @@ fn write(target: &mut Json, path: &[PathPart], value: Json) {
     *at = value;
 }
 
-/// A stage that needs itself, by whatever way.
+/// Names and places of a long list that are shown.
+const SHOWN: usize = 8;
+
+/// A stage that needs itself, by whatever way: of each knot of such stages one shortest circle.
 pub(super) fn report_cycles(drafts: &[Draft], inputs: &[Vec<InputSlot>], problems: &mut Vec<Problem>) {
     let mut graph = petgraph::Graph::<usize, ()>::new();
     let nodes: Vec<_> = (0..drafts.len()).map(|i| graph.add_node(i)).collect();
     for (consumer, slots) in inputs.iter().enumerate() {
         for slot in slots {
-            graph.add_edge(nodes[slot.producer.0], nodes[consumer], ());
+            graph.add_edge(nodes[consumer], nodes[slot.producer.0], ());
         }
     }
-    for component in petgraph::algo::tarjan_scc(&graph) {
-        let cyclic = component.len() > 1 || graph.contains_edge(component[0], component[0]);
-        if !cyclic {
-            continue;
-        }
-        let mut members: Vec<usize> = component.iter().map(|n| graph[*n]).collect();
-        members.sort_unstable();
-        let mut families: Vec<&Draft> = Vec::new();
+    let knots = petgraph::algo::tarjan_scc(&graph);
+    let mut knot_of = vec![0; drafts.len()];
+    for (knot, members) in knots.iter().enumerate() {
         for member in members {
-            if !families.iter().any(|d| d.family == drafts[member].family) {
-                families.push(&drafts[member]);
-            }
+            knot_of[graph[*member]] = knot;
         }
-        let mut names: Vec<String> = families.iter().map(|d| d.family.clone()).collect();
-        names.push(names[0].clone());
-        let mut problem = Problem::at(families[0].spot, ProblemKind::Cycle { stages: names });
-        for other in &families[1..] {
+    }
+    for (knot, members) in knots.iter().enumerate() {
+        let Some(first) = members.iter().map(|n| graph[*n]).min() else {
+            continue;
+        };
+        let waits_for = |stage: usize| {
+            let producers = inputs.get(stage).into_iter().flatten().map(|slot| slot.producer.0);
+            producers.filter(|producer| knot_of[*producer] == knot)
+        };
+        let Some(circle) = shortest_circle(first, waits_for) else {
+            continue;
+        };
+        let mut families: Vec<&Draft> = circle.iter().map(|stage| &drafts[*stage]).collect();
+        families.dedup_by(|a, b| a.family == b.family);
+        if families.len() > 1 && families.first().map(|d| &d.family) == families.last().map(|d| &d.family) {
+            families.pop();
+        }
+        let mut stages: Vec<String> = families.iter().map(|d| d.family.clone()).collect();
+        if stages.len() > SHOWN {
+            let left_out = stages.len() - SHOWN + 1;
+            let last = stages.split_off(stages.len() - 1);
+            stages.truncate(SHOWN - 2);
+            stages.push(format!("({left_out} more)"));
+            stages.extend(last);
+        }
+        stages.push(families[0].family.clone());
+        let mut problem = Problem::at(families[0].spot, ProblemKind::Cycle { stages });
+        for other in families.iter().skip(1).take(SHOWN) {
             problem = problem.with(other.spot, "part of the circle");
         }
         problems.push(problem);
     }
+}
+
+/// The shortest way from a stage back to it, the stage itself first; none if there is none.
+fn shortest_circle<I: Iterator<Item = usize>>(start: usize, next: impl Fn(usize) -> I) -> Option<Vec<usize>> {
+    let mut came_from: HashMap<usize, usize> = HashMap::new();
+    let mut waiting = VecDeque::from([start]);
+    while let Some(stage) = waiting.pop_front() {
+        for other in next(stage) {
+            if other == start {
+                let mut circle = vec![stage];
+                while let Some(before) = circle.last().and_then(|last| came_from.get(last)) {
+                    circle.push(*before);
+                }
+                circle.reverse();
+                return Some(circle);
+            }
+            if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(other) {
+                entry.insert(stage);
+                waiting.push_back(other);
+            }
+        }
+    }
+    None
 }

@@ -6,7 +6,7 @@ mod claims;
 mod links;
 mod overrides;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -18,8 +18,8 @@ use self::overrides::{apply_override, set};
 use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, Sources, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
-use super::problem::{Problem, ProblemKind, suggest};
-use super::reference::{is_name, member_name};
+use super::problem::{Problem, ProblemKind, few, suggest, suggest_few};
+use super::reference::{Named, is_name};
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
 use super::{Pipeline, Stage, StageId};
 use crate::stage::{AnyKind, Output, kind, kinds};
@@ -38,6 +38,8 @@ pub(crate) struct Place {
 
 /// A stage whose own parameters are known, before its references are followed.
 struct Draft {
+    /// `family@field=value,…`, values as they are written.
+    name: String,
     family: String,
     fields: IndexMap<String, Json>,
     kind: &'static dyn AnyKind,
@@ -48,6 +50,18 @@ struct Draft {
     spot: Spot,
     /// Its own parameters have errors, so nothing can be said of its outputs.
     broken: bool,
+}
+
+impl Named for Draft {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn family(&self) -> &str {
+        &self.family
+    }
+    fn fields(&self) -> &IndexMap<String, Json> {
+        &self.fields
+    }
 }
 
 /// Resolves a parsed document.
@@ -77,7 +91,8 @@ pub(crate) fn resolve(
     report_duplicates(entries, &mut problems);
     for (key, _) in entries {
         if !TOP_KEYS.contains(&key.text.as_str()) {
-            problems.push(unknown(key, "key", &TOP_KEYS));
+            let before = problems.len();
+            problems.push(unknown(key, "key", &TOP_KEYS, before));
         }
     }
     let text_of = |name: &str, problems: &mut Vec<Problem>| {
@@ -93,7 +108,7 @@ pub(crate) fn resolve(
     let headline = text_of("headline", &mut problems);
     let seed = match document.get("seed").map(|n| (&n.value, n)) {
         None => 0,
-        Some((Value::Int(seed), _)) if *seed >= 0 => *seed,
+        Some((Value::Int(seed, _), _)) if *seed >= 0 => *seed,
         Some((_, node)) => {
             problems.push(wrong_type(node, "an integer that is not negative"));
             0
@@ -166,7 +181,7 @@ pub(crate) fn resolve(
         .enumerate()
         .map(|(index, (draft, inputs))| Stage {
             id: StageId(index),
-            name: member_name(&draft.family, &draft.fields),
+            name: draft.name,
             family: draft.family,
             fields: draft.fields,
             kind: draft.kind,
@@ -187,14 +202,14 @@ pub(crate) fn resolve(
     })
 }
 
-fn unknown(key: &Key, what: &'static str, valid: &[&str]) -> Problem {
+fn unknown(key: &Key, what: &'static str, valid: &[&str], before: usize) -> Problem {
     Problem::at(
         key.spot,
         ProblemKind::UnknownName {
             what,
             name: key.text.clone(),
-            suggestion: suggest(&key.text, valid.iter().copied()),
-            valid: valid.iter().map(|s| (*s).to_owned()).collect(),
+            suggestion: suggest_few(before, &key.text, valid),
+            valid: few(valid),
         },
     )
 }
@@ -268,7 +283,8 @@ impl Resolver<'_> {
                 unknown_keys += 1;
                 let mut known = valid.clone();
                 known.extend(STAGE_KEYS);
-                self.problems.push(unknown(k, "stage kind", &known));
+                let before = self.problems.len();
+                self.problems.push(unknown(k, "stage kind", &known, before));
             }
         }
         found.dedup();
@@ -298,16 +314,31 @@ impl Resolver<'_> {
             return;
         }
         let mut names = BTreeSet::new();
+        let texts = matrix::fields_of_text(&matrix);
+        let first = self.drafts.len();
         for fields in matrix::combinations(&matrix) {
-            let plain = matrix::plain(&fields);
-            let name = member_name(&key.text, &plain);
+            let plain = matrix::plain(&fields, &texts);
+            let name = matrix::name(&key.text, &fields);
             if !names.insert(name.clone()) {
                 let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
                 self.problems
                     .push(Problem::at(spot, ProblemKind::DuplicateName { name }));
                 continue;
             }
-            self.member(key, node, stage_kind, schema, &fields, plain);
+            self.member(key, node, stage_kind, schema, &fields, (name, plain));
+        }
+        self.report_equal_members(first, node.get("matrix").map_or(key.spot, |m| m.spot));
+    }
+
+    /// Members whose values differ only in how they are written: their result would count twice.
+    fn report_equal_members(&mut self, first: usize, spot: Spot) {
+        let mut seen = HashMap::new();
+        for draft in self.drafts[first..].iter().filter(|draft| !draft.broken) {
+            if let Some(other) = seen.insert(draft.params.to_string(), &draft.name) {
+                let (first, second) = (other.clone(), draft.name.clone());
+                let kind = ProblemKind::EqualMembers { first, second };
+                self.problems.push(Problem::at(spot, kind));
+            }
         }
     }
 
@@ -357,7 +388,7 @@ impl Resolver<'_> {
         stage_kind: &'static dyn AnyKind,
         schema: &Json,
         fields: &IndexMap<String, Node>,
-        plain: IndexMap<String, Json>,
+        names: (String, IndexMap<String, Json>),
     ) {
         let before = self.problems.len();
         let scope = Scope {
@@ -411,7 +442,7 @@ impl Resolver<'_> {
                 spot: params.spot,
             };
             let seed = Node {
-                value: Value::Int(self.seed),
+                value: Value::Int(self.seed, None),
                 spot: params.spot,
             };
             set(&mut params, &[seed_key], seed);
@@ -440,7 +471,7 @@ impl Resolver<'_> {
         }
         if self.problems.len() > before {
             // Still draw its edges, so that cycles and wrong types show in the same pass.
-            self.push_draft(key, plain, stage_kind, json, validated.references, claims, true);
+            self.push_draft(key, names, stage_kind, json, validated.references, claims, true);
             return;
         }
         match stage_kind.canonical(json.clone()) {
@@ -456,7 +487,7 @@ impl Resolver<'_> {
                 }
                 self.problems
                     .extend(claims.misplaced(&key.text, &stage_kind.outputs(&canonical)));
-                self.push_draft(key, plain, stage_kind, canonical, validated.references, claims, false);
+                self.push_draft(key, names, stage_kind, canonical, validated.references, claims, false);
             }
             Err(message) => self
                 .problems
@@ -468,7 +499,7 @@ impl Resolver<'_> {
     fn push_draft(
         &mut self,
         key: &Key,
-        fields: IndexMap<String, Json>,
+        (name, fields): (String, IndexMap<String, Json>),
         kind: &'static dyn AnyKind,
         params: Json,
         references: Vec<ReferenceSite>,
@@ -481,6 +512,7 @@ impl Resolver<'_> {
             .or_default()
             .push(self.drafts.len());
         self.drafts.push(Draft {
+            name,
             family: key.text.clone(),
             fields,
             kind,
@@ -555,7 +587,7 @@ impl Resolver<'_> {
                     PresetError::Unreadable(reason) => Problem::at(
                         used.spot,
                         ProblemKind::UnreadablePreset {
-                            suggestion: suggest_preset(&name, self.presets),
+                            suggestion: suggest_preset(&name, self.presets, self.problems.len()),
                             name,
                             reason,
                         },

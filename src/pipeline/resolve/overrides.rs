@@ -61,7 +61,8 @@ pub(super) fn apply_override(document: &mut Node, text: &str, sources: &mut Sour
                 set(document, &parts, value);
             } else {
                 let what = if first.text == "vars" { "variable" } else { "pool" };
-                problems.push(unknown(name, what, &known));
+                let before = problems.len();
+                problems.push(unknown(name, what, &known, before));
             }
         }
         [stage, rest @ ..] if !rest.is_empty() => {

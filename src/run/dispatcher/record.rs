@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{Dispatcher, Settled};
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, StageKey};
-use crate::pipeline::Stage;
+use crate::pipeline::{Stage, member_name};
 use crate::plan::{Decision, Reason};
 use crate::run::provenance::{self, Git};
 use crate::run::{Event, Failure, RunError};
@@ -136,6 +136,8 @@ impl Dispatcher<'_> {
                         RunInput {
                             slot: i.slot.clone(),
                             stage: producer.family.clone(),
+                            member: (member_name(&producer.family, &producer.fields) != producer.name)
+                                .then(|| producer.name.clone()),
                             fields: producer.fields.clone(),
                             content: contents[i.producer.0].get(&i.output).cloned(),
                         }

@@ -341,6 +341,32 @@ fn third() -> f64 {
     1.0 / 3.0
 }
 
+const MOST_EPOCHS: usize = 1_000_000;
+
+/// Why a trial cannot be simulated: its steps would not end, and what is kept of each would fit into no memory.
+fn too_long(trial: &DirectConfig, euler: &Euler) -> Option<String> {
+    const MOST_STEPS: f64 = 1e6;
+    let times = [
+        (
+            "the trial (`spontaneous`, `stimulus` and `after`)",
+            trial.spontaneous_ms + trial.stimulus_ms + trial.after_ms,
+        ),
+        ("`readout_window`", trial.readout_window_ms),
+        ("`return_window`", trial.return_window_ms),
+        ("`accuracy_window`", trial.accuracy_window_ms),
+    ];
+    times.iter().find_map(|(name, ms)| {
+        let steps = ms / euler.dt_ms;
+        let is_fine = steps <= MOST_STEPS;
+        (!is_fine).then(|| {
+            format!(
+                "{name} takes {ms} ms, {steps:.0} steps of {} ms; at most {MOST_STEPS} steps are possible",
+                euler.dt_ms
+            )
+        })
+    })
+}
+
 impl Params {
     /// Sizes of a network that starts from random weights.
     pub(super) fn architecture(&self, in_channels: usize, image_side: usize, classes: usize) -> Architecture {
@@ -512,6 +538,10 @@ impl Params {
                 ));
             }
         }
+        if self.epochs.is_some_and(|epochs| epochs > MOST_EPOCHS) {
+            let message = format!("more than {MOST_EPOCHS} epochs");
+            found.push(Violation::new("epochs", message));
+        }
         // Any image that is large enough will do: what depends on the data is checked when they are known.
         let architecture = self.architecture(3, 224, 10);
         if let Err(error) = architecture.validate() {
@@ -535,6 +565,10 @@ impl Params {
             };
             if let Err(error) = euler.validate(areas) {
                 found.push(Violation::new("tau", error.to_string()));
+            } else if let Some(fit) = self.fit()
+                && let Some(message) = too_long(&self.trials(fit, None), &euler)
+            {
+                found.push(Violation::new("dt", message));
             } else if let Some(fit) = self.fit()
                 && let Err(error) = self.trials(fit, None).objective(&euler)
             {
