@@ -1,5 +1,4 @@
 //! Presets as part of the program: a list of the files in `stages/` with their texts.
-#![expect(clippy::print_stdout, reason = "cargo is told so")]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -196,7 +196,7 @@ mod tests {
         let (shown, places) = show(text, &[text.find("b").map(|at| at..at + 1).expect("b")]);
         assert_eq!(shown, "a: 1\nb: 2\nc: 3\n\n");
         assert_eq!(places, ["b"]);
-        let (shown, places) = show(text, &[text.len()..text.len()]);
+        let (shown, places) = show(text, std::slice::from_ref(&(text.len()..text.len())));
         assert_eq!(shown, "\n\n\nd: 4\ne: 5");
         assert_eq!(places, [""]);
     }
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_obeys_is_shown() {
-        let (shown, places) = show("a\u{0}\u{1b}[2J\rb\u{202e}", &[1..2]);
+        let (shown, places) = show("a\u{0}\u{1b}[2J\rb\u{202e}", std::slice::from_ref(&(1..2)));
         assert_eq!((shown.as_str(), places[0].as_str()), ("a␀␛[2J␍b\u{fffd}", "␀"));
         assert_eq!(readable("a\u{1b}b"), "a␛b");
         assert!(readable(&"漢".repeat(100_000)).chars().count() < MESSAGE);

@@ -72,7 +72,7 @@ pub(crate) fn presets(root: &Path) -> Vec<Preset> {
 /// The text of a preset.
 pub(crate) fn preset_text(preset: &Preset) -> std::io::Result<String> {
     match &preset.origin {
-        Origin::Project(path) => fs_err::read_to_string(path),
+        Origin::Project(path) => crate::files::read_to_string(path.as_ref()),
         Origin::Shipped => Ok(shipped(&preset.name).unwrap_or_default().to_owned()),
     }
 }
@@ -91,7 +91,7 @@ impl PresetFolder {
     fn text(&self, name: &str) -> Result<(String, String), String> {
         let path = self.folder.join(format!("{name}.yaml"));
         let shown = path.strip_prefix(&self.root).unwrap_or(&path).display().to_string();
-        match (fs_err::read_to_string(&path), shipped(name)) {
+        match (crate::files::read_to_string(&path), shipped(name)) {
             (Ok(text), _) => Ok((shown, text)),
             (Err(error), Some(text)) if error.kind() == std::io::ErrorKind::NotFound => {
                 Ok((format!("preset {name}, part of dynvis"), text.to_owned()))

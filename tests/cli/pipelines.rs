@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-
 use crate::harness::{Project, repository};
 
 /// What makes a pipeline small: parameters for `-S`.
