@@ -44,10 +44,22 @@ pub(super) fn is_missing(text: &str) -> bool {
     MARKS.contains(&text)
 }
 
+/// As Rust, R and pandas write it.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "TRUE" | "True" => Some(true),
+        "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// A CSV field, in quotes if it needs them; as a value also if it would read back as a number, a boolean or missing.
 fn quote(text: &str, value: bool) -> String {
-    let special = text.contains([',', ';', '\t', '"', '\n', '\r']) || text.trim() != text || text.starts_with('#');
-    let mistaken = value && (is_missing(text) || text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok());
+    let special = text.contains([',', ';', '\t', '"', '\n', '\r'])
+        || text.trim() != text
+        || text.starts_with('#')
+        || text.starts_with("sep=");
+    let mistaken = value && (is_missing(text) || text.parse::<f64>().is_ok() || boolean(text).is_some());
     if special || mistaken || text.is_empty() {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -97,7 +109,12 @@ pub(super) fn from_csv(path: &Path, bytes: Vec<u8>) -> Result<Table, TableError>
             .for_each(|(column, field)| column.push(field));
     }
     // Where everything stands in quotes, they do not tell text from numbers.
-    let present = || columns.iter().flatten().filter(|field| field.quoted || !is_missing(&field.text));
+    let present = || {
+        columns
+            .iter()
+            .flatten()
+            .filter(|field| field.quoted || !is_missing(&field.text))
+    };
     if header.iter().all(|field| field.quoted) && present().all(|field| field.quoted) {
         columns.iter_mut().flatten().for_each(|field| field.quoted = false);
     }
@@ -267,11 +284,6 @@ fn typed(mut fields: Vec<Field>, comma: bool) -> (DType, Vec<Value>) {
         Ok(value) => Some(Value::Float(value)),
         Err(_) => None,
     };
-    let boolean = |text: &str| match text {
-        "true" | "TRUE" | "True" => Some(Value::Bool(true)),
-        "false" | "FALSE" | "False" => Some(Value::Bool(false)),
-        _ => None,
-    };
     let all = |parse: &dyn Fn(&str) -> Option<Value>| -> Option<Vec<Value>> {
         let value = |field: &Field| match field.quoted {
             _ if is_absent(field) => Some(Value::Null),
@@ -286,7 +298,7 @@ fn typed(mut fields: Vec<Field>, comma: bool) -> (DType, Vec<Value>) {
         (DType::Int, values)
     } else if let Some(values) = all(&float) {
         (DType::Float, values)
-    } else if let Some(values) = all(&boolean) {
+    } else if let Some(values) = all(&|text| boolean(text).map(Value::Bool)) {
         (DType::Bool, values)
     } else {
         let marks = fields.iter().all(|field| field.quoted || is_missing(&field.text));

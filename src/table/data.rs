@@ -281,15 +281,23 @@ impl Table {
             };
             let there = |(own, table): &(Vec<(String, Value)>, Table)| {
                 let wanted = of_member(own);
-                table.column(field).is_ok_and(|values| values.iter().all(|value| value.order(&wanted).is_eq()))
+                table
+                    .column(field)
+                    .is_ok_and(|values| values.iter().all(|value| value.order(&wanted).is_eq()))
             };
             if members.iter().all(there) {
                 continue;
             }
             let taken = members.iter().any(|(_, table)| table.schema.position(field).is_some());
-            let values = members.iter().flat_map(|(own, table)| vec![of_member(own); table.height()]);
+            let values = members
+                .iter()
+                .flat_map(|(own, table)| vec![of_member(own); table.height()]);
             let (dtype, values) = unify(values.collect());
-            let name = if taken { format!("{stage}.{field}") } else { field.to_owned() };
+            let name = if taken {
+                format!("{stage}.{field}")
+            } else {
+                field.to_owned()
+            };
             let mut column = ColumnSchema::new(name, Role::Key, dtype, format!("matrix field of {stage}"));
             column.allow_missing = true;
             out.append(column, values);
@@ -301,13 +309,17 @@ impl Table {
             }
         }
         for column in columns {
-            let values = members.iter().flat_map(|(_, table)| match table.schema.position(&column.name) {
-                Some(place) => table.columns[place].clone(),
-                None => vec![Value::Null; table.height()],
-            });
+            let values = members
+                .iter()
+                .flat_map(|(_, table)| match table.schema.position(&column.name) {
+                    Some(place) => table.columns[place].clone(),
+                    None => vec![Value::Null; table.height()],
+                });
             let (dtype, values) = unify(values.collect());
             let mut column = column.clone();
-            let everywhere = members.iter().all(|(_, table)| table.schema.position(&column.name).is_some());
+            let everywhere = members
+                .iter()
+                .all(|(_, table)| table.schema.position(&column.name).is_some());
             column.allow_missing |= !everywhere;
             if values.iter().any(|value| *value != Value::Null) {
                 column.dtype = dtype;

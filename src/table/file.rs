@@ -163,8 +163,16 @@ fn from_parquet(path: &Path, bytes: &[u8]) -> Result<Table, TableError> {
         scales,
         passed_over,
     } = read_frame(path, bytes)?;
-    let scale = |column: &Column| scales.iter().find(|(name, _)| name == column.name().as_str()).map(|(_, s)| *s);
-    let columns = frame.columns().iter().map(|column| from_series(path, column, scale(column)));
+    let scale = |column: &Column| {
+        scales
+            .iter()
+            .find(|(name, _)| name == column.name().as_str())
+            .map(|(_, s)| *s)
+    };
+    let columns = frame
+        .columns()
+        .iter()
+        .map(|column| from_series(path, column, scale(column)));
     let columns = columns.collect::<Result<Vec<(DType, Vec<Value>)>, TableError>>()?;
     let names: Vec<String> = frame.columns().iter().map(|column| column.name().to_string()).collect();
 
@@ -248,11 +256,18 @@ fn read_frame(path: &Path, bytes: &[u8]) -> Result<Frame, TableError> {
             .find_map(|entry| entry.value.clone());
         metadata.key_value_metadata = None;
         let mut scales = Vec::new();
-        let fields = metadata.schema_descr.fields().iter().map(|field| plain(field, &mut scales));
+        let fields = metadata
+            .schema_descr
+            .fields()
+            .iter()
+            .map(|field| plain(field, &mut scales));
         metadata.schema_descr = SchemaDescriptor::new("schema".into(), fields.collect());
         // Damaged counts can ask for more memory than there is, which ends the process: no page unpacks a million times.
         const UNPACKED: usize = 1 << 20;
-        let rows = metadata.row_groups.iter().try_fold(0_usize, |sum, group| sum.checked_add(group.num_rows()));
+        let rows = metadata
+            .row_groups
+            .iter()
+            .try_fold(0_usize, |sum, group| sum.checked_add(group.num_rows()));
         if rows != Some(metadata.num_rows) || metadata.num_rows > bytes.len().saturating_mul(UNPACKED) {
             return Err(unreadable("its counts of rows contradict each other".to_owned()));
         }
@@ -278,7 +293,11 @@ fn read_frame(path: &Path, bytes: &[u8]) -> Result<Frame, TableError> {
     // The seal keeps damaged files of ours from getting here, but other programs' files have none, and polars meets
     // some damage with a panic. Nothing is shared with the closure but the bytes.
     let found = guard(read).map_err(|panicked| unreadable(panicked.to_string()))??;
-    let uneven = found.frame.columns().iter().any(|column| column.len() != found.frame.height());
+    let uneven = found
+        .frame
+        .columns()
+        .iter()
+        .any(|column| column.len() != found.frame.height());
     if uneven {
         return Err(unreadable("its columns are of different lengths".to_owned()));
     }
@@ -295,7 +314,9 @@ fn plain(field: &ParquetType, scales: &mut Vec<(String, usize)>) -> ParquetType 
     use PrimitiveLogicalType as L;
     let small = matches!(
         primitive.logical_type,
-        Some(L::Integer(IntegerType::Int8 | IntegerType::Int16 | IntegerType::UInt8 | IntegerType::UInt16))
+        Some(L::Integer(
+            IntegerType::Int8 | IntegerType::Int16 | IntegerType::UInt8 | IntegerType::UInt16
+        ))
     ) || matches!(
         primitive.converted_type,
         Some(C::Int8 | C::Int16 | C::Uint8 | C::Uint16)
@@ -330,9 +351,13 @@ fn is_readable(dtype: &ArrowDataType) -> bool {
 
 /// A decimal that is stored as bytes: a whole number, the highest byte first, in two's complement.
 fn whole_number(bytes: &[u8]) -> Option<f64> {
-    let fill = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
+    let fill = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
+        0xff
+    } else {
+        0
+    };
     let mut all = [fill; 16];
-    let extra = bytes.len().checked_sub(16).map_or(0, |extra| extra);
+    let extra = bytes.len().saturating_sub(16);
     if bytes[..extra].iter().any(|byte| *byte != fill) {
         return None;
     }
@@ -357,7 +382,12 @@ fn from_series(path: &Path, column: &Column, scale: Option<usize>) -> Result<(DT
             }
             _ => {
                 let whole = series.strict_cast(&DataType::Int64).map_err(parquet)?;
-                whole.i64().map_err(parquet)?.iter().map(|value| value.map(|v| v as f64)).collect()
+                whole
+                    .i64()
+                    .map_err(parquet)?
+                    .iter()
+                    .map(|value| value.map(|v| v as f64))
+                    .collect()
             }
         };
         let values = numbers.into_iter().map(|value| Value::finite(value.map(|v| v / unit)));

@@ -92,7 +92,12 @@ impl Table {
     pub(crate) fn filtered(&self, conditions: &[Condition]) -> Result<Table, TableError> {
         let columns = conditions.iter().map(|condition| self.column(&condition.column));
         let columns: Vec<&[Value]> = columns.collect::<Result<_, _>>()?;
-        let wanted = |row: &usize| conditions.iter().zip(&columns).all(|(c, values)| c.holds(&values[*row]));
+        let wanted = |row: &usize| {
+            conditions
+                .iter()
+                .zip(&columns)
+                .all(|(c, values)| c.holds(&values[*row]))
+        };
         let rows: Vec<usize> = (0..self.height()).filter(wanted).collect();
         Ok(self.select(&rows))
     }
@@ -117,7 +122,10 @@ impl Table {
         let whole = self.schema.keys().iter().all(|place| places.contains(place));
         if !whole {
             out.inferred = true;
-            out.schema.columns.iter_mut().for_each(|column| column.role = Role::Value);
+            out.schema
+                .columns
+                .iter_mut()
+                .for_each(|column| column.role = Role::Value);
         }
         Ok(out)
     }

@@ -23,7 +23,7 @@ pub(crate) use diff::{TableDiff, diff};
 pub(crate) use filter::Condition;
 pub(crate) use render::{Format, RenderOptions, render};
 pub(crate) use render_diff::{DiffFormat, render_diff};
-pub(crate) use schema::{DType, TableSchema};
+pub(crate) use schema::{DType, Role, TableSchema};
 
 /// One cell. Tables written here hold finite floats only; a file from elsewhere may bring infinities, never NaN.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,6 +13,7 @@ mod end_to_end;
 mod exchange;
 mod faults_neural;
 mod faults_noise;
+mod faults_screens;
 mod golden;
 mod harness;
 mod history;
