@@ -94,8 +94,8 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
         });
         if found[place].region != region {
             let problem = format!(
-                "row {} puts neuron `{}` into `{region}`, an earlier one into `{}`",
-                row + 1,
+                "{} puts neuron `{}` into `{region}`, an earlier one into `{}`",
+                table.place(row),
                 found[place].id,
                 found[place].region
             );
