@@ -7,14 +7,16 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
-use super::tables::{Found, find_table, simple_table, tables_of};
+use super::tables::{Found, find_tables, headline, read_tables, simple_table, tables_of};
 use super::ui::Ui;
 use super::wording::first_names;
 use super::{exit, open_store, project_here};
 use crate::key::{Change, changes};
 use crate::pipeline::suggest;
 use crate::store::{RunRecord, RunStage, Store};
-use crate::table::{DiffFormat, RenderOptions, Table, TableDiff, diff as diff_tables, render_diff};
+use crate::table::{
+    Condition, DiffFormat, RenderOptions, Table, TableDiff, TableError, diff as diff_tables, render_diff,
+};
 
 /// Compare two runs, folders of results or table files: what they were made from, and changed, added and removed rows
 #[derive(clap::Args)]
@@ -28,6 +30,18 @@ pub(crate) struct DiffArgs {
     /// Compare this table only: `stage`, `stage/table`, or the path of a table within a folder
     #[arg(add = super::completions::tables_of_run())]
     table: Option<String>,
+    /// The same as an option; repeatable
+    #[arg(long = "table", value_name = "TABLE")]
+    tables: Vec<String>,
+    /// These columns only, divided by commas, beside the keys
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Rows in which it holds: `network=CNN-R2`, `level>0.5`, `tau=` (missing); all of them where repeated
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<Condition>,
+    /// Every changed row of every table, in place of a summary
+    #[arg(long)]
+    all: bool,
     /// Machine-readable output, complete and exact
     #[arg(long, conflicts_with = "md")]
     json: bool,
@@ -39,19 +53,36 @@ pub(crate) struct DiffArgs {
 pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result<u8, CommandError> {
     let (a, b) = (Side::open(cache, &args.a)?, Side::open(cache, &args.b)?);
     let causes = causes(&a, &b);
-    let names = Names::of(&a, &b, args.table.as_deref())?;
+    let wanted: Vec<&str> = args.table.iter().chain(&args.tables).map(String::as_str).collect();
+    let names = Names::of(&a, &b, &wanted)?;
+    let mut lacking = Vec::new();
     let mut equal = 0;
     let mut tables: Vec<(String, TableDiff)> = Vec::new();
     for (name, in_a, in_b) in &names.both {
         // The same content under the same names cannot differ; nothing needs to be read.
         let found = match a.holds_the_same(in_a, &b, in_b) {
             true => None,
-            false => Some(diff_tables(&a.read(in_a)?, &b.read(in_b)?)?).filter(|found| !found.is_empty()),
+            false => {
+                let tables = (a.read(in_a)?, b.read(in_b)?);
+                let parts = (args.part(&tables.0), args.part(&tables.1));
+                let (Ok(of_a), Ok(of_b)) = parts else {
+                    let error = parts.0.err().or(parts.1.err());
+                    lacking.extend(error);
+                    continue;
+                };
+                Some(diff_tables(&of_a, &of_b)?).filter(|found| !found.is_empty())
+            }
         };
         match found {
             Some(found) => tables.push((name.clone(), found)),
             None => equal += 1,
         }
+    }
+    // Where several tables are compared, those without such a column are left out.
+    if lacking.len() == names.both.len()
+        && let Some(error) = lacking.pop()
+    {
+        return Err(error.into());
     }
     let different = !causes.is_empty() || !tables.is_empty() || !names.only_a.is_empty() || !names.only_b.is_empty();
     if args.json {
@@ -68,8 +99,9 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
         return Ok(if different { exit::DIFFERENT } else { 0 });
     }
     let format = if args.md { DiffFormat::Md } else { DiffFormat::Text };
+    let brief = !args.all && args.table.is_none() && args.tables.is_empty() && names.both.len() > 1;
     let options = RenderOptions {
-        max_rows: Some(100),
+        max_rows: Some(if brief && !args.md { 12 } else { 100 }),
         width: ui.width(),
         color: ui.colour_out(),
     };
@@ -77,7 +109,17 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     if !causes.is_empty() {
         parts.push(causes_text(&causes, args.md, ui.width()));
     }
+    let pinpointed = !wanted.is_empty() || !args.columns.is_empty() || !args.conditions.is_empty();
+    let summarised = !(args.all || pinpointed || args.md) && names.both.len() > 1;
+    let chief = b.run.as_ref().and_then(|(_, run)| headline(run)).unwrap_or_default();
+    let is_chief = |name: &str| chief.iter().any(|found| found.name() == *name);
+    if summarised && !tables.is_empty() {
+        parts.push(summary(&tables, ui.width()));
+    }
     for (name, found) in &tables {
+        if summarised && !is_chief(name) {
+            continue;
+        }
         let title = match (args.md, names.both.len()) {
             // Two files: there is nothing that a title would tell.
             (_, 1) if a.run.is_none() && b.run.is_none() => String::new(),
@@ -91,7 +133,13 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
             parts.push(format!("only on the {side} side: {}\n", only.join(", ")));
         }
     }
-    ui.out(&parts.join("\n"))?;
+    ui.page(&parts.join("\n"))?;
+    if summarised && !tables.is_empty() {
+        ui.status(&format!(
+            "`dynvis diff {} {} STAGE/TABLE` shows the rows of a table (`--columns`, `--where` narrow them), `--all` those of all",
+            args.a, args.b
+        ));
+    }
     if !names.unselected.is_empty() {
         ui.status(&unselected_text(&names.unselected));
     }
@@ -102,6 +150,44 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
 /// The stage of `stage/table`; what a member's name holds may have a `/` too.
 fn stage_of(table: &str) -> &str {
     table.rsplit_once('/').map_or(table, |(stage, _)| stage)
+}
+
+impl DiffArgs {
+    /// The rows and columns that were asked for.
+    fn part(&self, table: &Table) -> Result<Table, TableError> {
+        let table = table.filtered(&self.conditions)?;
+        match self.columns.is_empty() {
+            true => Ok(table),
+            false => table.with_columns(&self.columns, true),
+        }
+    }
+}
+
+/// Members of a matrix that are named one by one in a list.
+const MEMBERS: usize = 12;
+
+/// One line a table that differs: its rows, and the value that changed most.
+fn summary(tables: &[(String, TableDiff)], width: Option<usize>) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (name, found) in tables.iter().take(4 * MEMBERS) {
+        let counts = [
+            found.changed.len(),
+            found.added.height(),
+            found.removed.height(),
+            found.equal,
+        ];
+        let mut row = vec![name.clone()];
+        row.extend(counts.map(|count| count.to_string()));
+        row.push(found.largest_change().unwrap_or_default());
+        rows.push(row);
+    }
+    if tables.len() > 4 * MEMBERS {
+        let mut row = vec![format!("and {} more", tables.len() - 4 * MEMBERS)];
+        row.resize(6, String::new());
+        rows.push(row);
+    }
+    let header = ["table", "changed", "added", "removed", "equal", "largest change"];
+    simple_table(&header, rows, width)
 }
 
 /// That tables were not compared, by their stages: a sweep has hundreds of tables.
@@ -173,7 +259,7 @@ impl Side {
     /// The full name of the table that a user calls so.
     fn find(&self, name: &str) -> Result<String, CommandError> {
         match &self.run {
-            Some((_, run)) => Ok(find_table(run, name)?.name()),
+            Some((_, run)) => find_tables(run, name).map(|_| name.to_owned()),
             None if self.is_one_file => Ok(self.files[0].0.clone()),
             None => {
                 let found = self
@@ -196,7 +282,7 @@ impl Side {
 
     fn read(&self, name: &str) -> Result<Table, CommandError> {
         match &self.run {
-            Some((store, run)) => find_table(run, name)?.read(store),
+            Some((store, run)) => read_tables(&find_tables(run, name)?, store),
             None => {
                 let file = self.files.iter().find(|(known, _)| known == name);
                 let path = file.map_or(Path::new(name), |(_, path)| path);
@@ -209,8 +295,13 @@ impl Side {
         let (Some((_, a)), Some((_, b))) = (&self.run, &other.run) else {
             return false;
         };
-        match (find_table(a, name), find_table(b, other_name)) {
-            (Ok(a), Ok(b)) => a.content() == b.content() && a.labels() == b.labels(),
+        match (find_tables(a, name), find_tables(b, other_name)) {
+            (Ok(a), Ok(b)) => {
+                let alike = |(a, b): (&Found, &Found)| {
+                    a.stage.fields == b.stage.fields && a.content() == b.content() && a.labels() == b.labels()
+                };
+                a.len() == b.len() && a.iter().zip(&b).all(alike)
+            }
             _ => false,
         }
     }
@@ -263,15 +354,17 @@ struct Names {
 }
 
 impl Names {
-    fn of(a: &Side, b: &Side, wanted: Option<&str>) -> Result<Self, CommandError> {
+    fn of(a: &Side, b: &Side, wanted: &[&str]) -> Result<Self, CommandError> {
         let mut names = Names {
             both: Vec::new(),
             only_a: Vec::new(),
             only_b: Vec::new(),
             unselected: Vec::new(),
         };
-        if let Some(name) = wanted {
-            names.both.push((name.to_owned(), a.find(name)?, b.find(name)?));
+        for name in wanted {
+            names.both.push(((*name).to_owned(), a.find(name)?, b.find(name)?));
+        }
+        if !wanted.is_empty() {
             return Ok(names);
         }
         let (in_a, in_b) = (a.names(), b.names());

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::CommandError;
 use super::harmless::line;
 use super::progress;
-use super::tables::{headline, tables_of};
+use super::tables::{headline, name_of, read_tables, tables_of};
 use super::ui::Ui;
 use super::wording::{duration, first_names, outcomes, reading, shell_word};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
@@ -205,11 +205,16 @@ fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandErr
     let Some(found) = headline(run) else {
         return Ok(());
     };
-    let table = found.read(store)?;
-    if let Some(path) = found.path(store) {
-        let here = std::env::current_dir().unwrap_or_default();
-        let shown = path.strip_prefix(&here).unwrap_or(&path);
-        ui.status(&format!("\n{} ({})", found.name(), shown.display()));
+    let table = read_tables(&found, store)?;
+    match found.as_slice() {
+        [one] => {
+            if let Some(path) = one.path(store) {
+                let here = std::env::current_dir().unwrap_or_default();
+                let shown = path.strip_prefix(&here).unwrap_or(&path);
+                ui.status(&format!("\n{} ({})", one.name(), shown.display()));
+            }
+        }
+        several => ui.status(&format!("\n{}", name_of(several))),
     }
     let options = RenderOptions {
         max_rows: Some(40),

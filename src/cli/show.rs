@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
-use super::tables::{find_table, simple_table, tables_of};
+use super::tables::{Found, find_outputs, find_tables, read_tables, several, simple_table, tables_of};
 use super::ui::Ui;
 use super::{open_store, project_here};
-use crate::pipeline::find;
 use crate::stage::Artifact;
 use crate::store::{RunRecord, Store};
-use crate::table::{Format, RenderOptions, Table, render};
+use crate::table::{Condition, Format, RenderOptions, Role, Table, render};
 
 /// Show a result table of a run, or list them; of an output that is no table, say where its files are
 #[derive(clap::Args)]
@@ -17,7 +16,8 @@ pub(crate) struct ShowArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters, or a table file
     #[arg(default_value = "@", add = super::completions::runs_and_files())]
     reference: String,
-    /// `stage`, `stage/table` or `stage/output`; all tables are listed if left out
+    /// `stage`, `stage/table` or `stage/output`; `stage@*/table` and `stage@field=value,*/table` for several members of a
+    /// matrix, as one table with their fields as columns; all tables are listed if left out
     #[arg(add = super::completions::tables_of_run())]
     table: Option<String>,
     #[arg(long, value_enum, default_value_t = ShowFormat::Text)]
@@ -25,6 +25,15 @@ pub(crate) struct ShowArgs {
     /// Rows to show at most, as text
     #[arg(long, default_value_t = 60)]
     rows: usize,
+    /// What the table and each of its columns mean
+    #[arg(long)]
+    describe: bool,
+    /// These columns only, divided by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Rows in which it holds: `network=CNN-R2`, `level>0.5`, `tau=` (missing); all of them where repeated
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<Condition>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -45,19 +54,31 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
     let store = open_store(cache, &project_here())?;
     let (_, run) = store.find_run(&args.reference)?;
     match &args.table {
-        Some(name) => match files_of(&store, &run, name) {
-            Some(folder) => {
-                ui.out(&format!("{}\n", folder.display()))?;
-                Ok(0)
-            }
-            None => {
-                let found = find_table(&run, name)?;
-                if let Some(why) = &found.stage.accepted {
-                    ui.status(&format!("`{}` was accepted without running: {why}", found.stage.name));
+        Some(name) => {
+            let files = files_of(&run, name);
+            match files.as_slice() {
+                [] => {}
+                [one] => {
+                    ui.out(&format!("{}\n", folder(&store, one).display()))?;
+                    return Ok(0);
                 }
-                print(ui, &found.read(&store)?, args)
+                all if name.contains('*') => {
+                    let lines = all
+                        .iter()
+                        .map(|f| format!("{}\t{}\n", f.name(), folder(&store, f).display()));
+                    ui.out(&lines.collect::<String>())?;
+                    return Ok(0);
+                }
+                all => return Err(several(name, "outputs", all)),
             }
-        },
+            let found = find_tables(&run, name)?;
+            for stage in found.iter().map(|f| f.stage) {
+                if let Some(why) = &stage.accepted {
+                    ui.status(&format!("`{}` was accepted without running: {why}", stage.name));
+                }
+            }
+            print(ui, &read_tables(&found, &store)?, args)
+        }
         None => {
             let rows = tables_of(&run)
                 .iter()
@@ -79,18 +100,67 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
     }
 }
 
-/// The folder of an output that is no table, named as `stage/output`.
-fn files_of(store: &Store, run: &RunRecord, name: &str) -> Option<PathBuf> {
-    let selected = find(&run.stages, name)?;
-    let slot = selected.output?;
-    let output = run.stages[*selected.members.first()?]
-        .outputs
-        .iter()
-        .find(|o| o.slot == slot && o.artifact != Artifact::Table)?;
-    Some(store.object(&output.content))
+/// Outputs that are no tables, named as `stage/output`.
+fn files_of<'a>(run: &'a RunRecord, name: &str) -> Vec<Found<'a>> {
+    let found = find_outputs(run, name, |artifact| artifact != Artifact::Table);
+    // A stage alone means its tables.
+    let is_output = |found: &&Found| name.ends_with(&format!("/{}", found.slot));
+    if found.iter().all(|found| is_output(&found)) {
+        found
+    } else {
+        Vec::new()
+    }
+}
+
+fn folder(store: &Store, found: &Found) -> PathBuf {
+    found.content().map(|content| store.object(content)).unwrap_or_default()
+}
+
+/// What the table and its columns mean.
+fn describe(ui: &mut Ui, table: &Table) -> Result<u8, CommandError> {
+    let schema = table.schema();
+    let rows = schema.columns.iter().map(|column| {
+        let missing = if column.allow_missing { ", may be missing" } else { "" };
+        let role = match column.role {
+            Role::Key => "key",
+            Role::Value => "value",
+        };
+        vec![
+            column.name.clone(),
+            role.to_owned(),
+            format!("{}{missing}", column.dtype),
+            column.unit.clone().unwrap_or_default(),
+            column.description.clone(),
+        ]
+    });
+    let rows = rows.collect();
+    let title = match schema.description.as_str() {
+        "" => schema.name.clone(),
+        text => format!("{}: {text}", schema.name),
+    };
+    let header = ["column", "role", "type", "unit", "what it means"];
+    ui.out(&format!(
+        "{title}\n{} rows\n\n{}",
+        table.height(),
+        simple_table(&header, rows, ui.width())
+    ))?;
+    Ok(0)
 }
 
 fn print(ui: &mut Ui, table: &Table, args: &ShowArgs) -> Result<u8, CommandError> {
+    for (column, dtype) in table.passed_over() {
+        ui.status(&format!(
+            "column `{column}` ({dtype}) is passed over: it holds no numbers, texts or truth values"
+        ));
+    }
+    let mut table = table.filtered(&args.conditions)?;
+    if !args.columns.is_empty() {
+        table = table.with_columns(&args.columns, false)?;
+    }
+    let table = &table;
+    if args.describe {
+        return describe(ui, table);
+    }
     let format = match args.format {
         ShowFormat::Text => Format::Text,
         ShowFormat::Csv => Format::Csv,
@@ -107,6 +177,10 @@ fn print(ui: &mut Ui, table: &Table, args: &ShowArgs) -> Result<u8, CommandError
         width: ui.width(),
         color: ui.colour_out(),
     };
-    ui.out(&render(table, format, &options)?)?;
+    let text = render(table, format, &options)?;
+    match args.format {
+        ShowFormat::Text => ui.page(&text)?,
+        _ => ui.out(&text)?,
+    }
     Ok(0)
 }

@@ -56,6 +56,17 @@ impl Ui {
         self.out_bytes(text.as_bytes())
     }
 
+    /// Data that may be longer than the terminal: through `PAGER` (`less` unless set) there, else as it is.
+    pub(crate) fn page(&mut self, text: &str) -> Result<(), CommandError> {
+        let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |w| usize::from(w.ws_row));
+        let pager = std::env::var("PAGER").unwrap_or_else(|_| "less".to_owned());
+        let long = self.width.is_some() && rows > 0 && text.lines().count() >= rows;
+        if !long || pager.trim().is_empty() || !paged(&pager, text) {
+            return self.out(text);
+        }
+        Ok(())
+    }
+
     /// Binary data, to standard output.
     pub(crate) fn out_bytes(&mut self, bytes: &[u8]) -> Result<(), CommandError> {
         let mut stdout = std::io::stdout().lock();
@@ -134,6 +145,24 @@ impl Ui {
         }
         text
     }
+}
+
+/// Whether the pager took the text; one that is not there, or fails, leaves it to be written as it is.
+fn paged(pager: &str, text: &str) -> bool {
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(pager).stdin(std::process::Stdio::piped());
+    if std::env::var_os("LESS").is_none() {
+        // Ends by itself on one screen, keeps colours, leaves the text on the screen.
+        command.env("LESS", "FRX");
+    }
+    let Ok(mut child) = command.spawn() else {
+        return false;
+    };
+    if let Some(mut input) = child.stdin.take() {
+        // A reader who has seen enough closes it.
+        let _ = input.write_all(text.as_bytes());
+    }
+    child.wait().is_ok_and(|status| status.success())
 }
 
 /// Problems that are drawn: nobody reads more at once, and drawing looks through the whole file.

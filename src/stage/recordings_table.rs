@@ -7,7 +7,7 @@ use cords::neural::{NeuralError, Neuron, Recordings, plan_size, running_numbers}
 use indexmap::IndexSet;
 
 use super::StageError;
-use crate::table::{Table, Value};
+use crate::table::{Table, TableError, Value};
 
 /// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`, `animal` and
 /// `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.
@@ -30,7 +30,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
         for (row, value) in column(name)?.iter().enumerate() {
             let missing = *value == Value::Null || value.number().is_some_and(f64::is_nan);
             if missing {
-                return Err(wrong(name, format!("row {} has no value", row + 1)));
+                return Err(wrong(name, format!("{} has no value", table.place(row))));
             }
             of_row.push(names.insert_full(id(value)).0);
         }
@@ -39,13 +39,12 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
     let has = |name: &str| table.schema().position(name).is_some();
     let if_there = |name: &str| has(name).then(|| ids(name)).transpose();
     let numbers = |name: &str| -> Result<Vec<f64>, StageError> {
-        let number = |(row, value): (usize, &Value)| match value {
-            Value::Null => Ok(f64::NAN),
-            value => value
-                .number()
-                .ok_or_else(|| wrong(name, format!("row {} holds `{value}`, which is no number", row + 1))),
-        };
-        column(name)?.iter().enumerate().map(number).collect()
+        table.numbers(name).map_err(|error| match error {
+            TableError::NoNumber { place, found, .. } => {
+                wrong(name, format!("{place} holds `{found}`, which is no number"))
+            }
+            error => wrong(name, error.to_string()),
+        })
     };
     // What a neuron is labelled with may be missing.
     let labels = |name: &str| -> Result<Option<&[Value]>, StageError> { has(name).then(|| column(name)).transpose() };
@@ -59,7 +58,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
     let (starts, ends) = (numbers("time_bin_start")?, numbers("time_bin_end")?);
     let responses = numbers("response")?;
     if let Some(row) = (0..rows).find(|row| !(starts[*row].is_finite() && ends[*row].is_finite())) {
-        return Err(wrong("time_bin_start", format!("row {} has no time bin", row + 1)));
+        return Err(wrong("time_bin_start", format!("{} has no time bin", table.place(row))));
     }
     let mut bins: Vec<[f64; 2]> = starts.iter().zip(&ends).map(|(a, b)| [*a, *b]).collect();
     bins.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
@@ -95,8 +94,8 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
         });
         if found[place].region != region {
             let problem = format!(
-                "row {} puts neuron `{}` into `{region}`, an earlier one into `{}`",
-                row + 1,
+                "{} puts neuron `{}` into `{region}`, an earlier one into `{}`",
+                table.place(row),
                 found[place].id,
                 found[place].region
             );
@@ -125,8 +124,8 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
             return Err(wrong(
                 "response",
                 format!(
-                    "row {} is a second one for stimulus `{}`, repetition `{named}`, neuron `{}` in the same time bin",
-                    row + 1,
+                    "{} is a second one for stimulus `{}`, repetition `{named}`, neuron `{}` in the same time bin",
+                    table.place(row),
                     stimuli.name(row),
                     neurons.name(row)
                 ),
@@ -138,7 +137,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
             if object_of[stimulus].replace(own).is_some_and(|before| before != own) {
                 let problem = format!(
                     "row {} gives stimulus `{}` a second class, `{}`",
-                    row + 1,
+                    table.place(row),
                     stimuli.name(row),
                     objects.name(row)
                 );

@@ -17,6 +17,10 @@ pub(crate) struct Table {
     pub(super) columns: Vec<Vec<Value>>,
     /// The file said nothing of roles, so they were guessed and keys need not be unique.
     pub(super) inferred: bool,
+    /// The line that each row begins on, where the file is text; else empty.
+    pub(super) lines: Vec<usize>,
+    /// Columns of the file that hold what a table cannot, with their types.
+    pub(super) passed_over: Vec<(String, String)>,
 }
 
 /// What stands behind one number of an input slot, for [`Table::label_slots`].
@@ -57,12 +61,54 @@ impl Table {
     /// # Errors
     /// [`TableError::UnknownColumn`].
     pub(crate) fn column(&self, name: &str) -> Result<&[Value], TableError> {
+        if let Some((_, found)) = self.passed_over.iter().find(|(passed, _)| passed == name) {
+            return Err(TableError::UnsupportedType {
+                table: self.schema.name.clone(),
+                column: name.to_owned(),
+                found: found.clone(),
+            });
+        }
         let place = self.schema.position(name).ok_or_else(|| TableError::UnknownColumn {
             table: self.schema.name.clone(),
             column: name.to_owned(),
             columns: self.schema.columns.iter().map(|column| column.name.clone()).collect(),
         })?;
         Ok(&self.columns[place])
+    }
+
+    /// Where a row stands in its file, as its owner finds it: `line 7` of a text, else `row 6`, counted from 1.
+    pub(crate) fn place(&self, row: usize) -> String {
+        match self.lines.get(row) {
+            Some(line) => format!("line {line}"),
+            None => format!("row {}", row + 1),
+        }
+    }
+
+    /// The numbers of a column, in row order; NaN where there is none. Numbers in quotes are numbers, too.
+    ///
+    /// # Errors
+    /// [`TableError::UnknownColumn`], [`TableError::UnsupportedType`], and [`TableError::NoNumber`] with the place of
+    /// the first value that is none.
+    pub(crate) fn numbers(&self, name: &str) -> Result<Vec<f64>, TableError> {
+        let number = |(row, value): (usize, &Value)| {
+            let found = match value {
+                Value::Null => Some(f64::NAN),
+                Value::Text(text) if super::csv::is_missing(text.trim()) => Some(f64::NAN),
+                Value::Text(text) => text.trim().parse().ok(),
+                value => value.number(),
+            };
+            found.ok_or_else(|| TableError::NoNumber {
+                place: self.place(row),
+                column: name.to_owned(),
+                found: value.to_string(),
+            })
+        };
+        self.column(name)?.iter().enumerate().map(number).collect()
+    }
+
+    /// Columns of the file that no table can hold (lists, dates, bytes), with their types.
+    pub(crate) fn passed_over(&self) -> &[(String, String)] {
+        &self.passed_over
     }
 
     /// The values of one row in the given columns, with their names.
@@ -118,6 +164,8 @@ impl Table {
             schema: self.schema.clone(),
             columns,
             inferred: self.inferred,
+            lines: rows.iter().filter_map(|&row| self.lines.get(row).copied()).collect(),
+            passed_over: self.passed_over.clone(),
         }
     }
 
@@ -200,6 +248,90 @@ impl Table {
         out
     }
 
+    /// Tables of the members of a matrix as one, each member's fields in front of its rows as key columns.
+    ///
+    /// A field is left out where every table has a column of that name with the same value; where the values differ it
+    /// is named `STAGE.field`. Columns that a member lacks are missing in its rows.
+    ///
+    /// # Errors
+    /// [`TableError::DuplicateKey`] where the fields do not tell the members apart.
+    pub(crate) fn stack(stage: &str, members: &[(Vec<(String, Value)>, Table)]) -> Result<Table, TableError> {
+        let Some((_, first)) = members.first() else {
+            return Err(TableError::NoColumns {
+                table: stage.to_owned(),
+            });
+        };
+        let mut out = Table {
+            schema: TableSchema::new(first.schema.name.clone(), first.schema.description.clone()),
+            columns: Vec::new(),
+            inferred: members.iter().any(|(_, table)| table.inferred),
+            lines: Vec::new(),
+            passed_over: Vec::new(),
+        };
+        let mut fields: Vec<&str> = Vec::new();
+        for (field, _) in members.iter().flat_map(|(fields, _)| fields) {
+            if !fields.contains(&field.as_str()) {
+                fields.push(field);
+            }
+        }
+        for field in fields {
+            let of_member = |own: &Vec<(String, Value)>| {
+                let found = own.iter().find(|(name, _)| name == field);
+                found.map_or(Value::Null, |(_, value)| value.clone())
+            };
+            let there = |(own, table): &(Vec<(String, Value)>, Table)| {
+                let wanted = of_member(own);
+                table
+                    .column(field)
+                    .is_ok_and(|values| values.iter().all(|value| value.order(&wanted).is_eq()))
+            };
+            if members.iter().all(there) {
+                continue;
+            }
+            let taken = members.iter().any(|(_, table)| table.schema.position(field).is_some());
+            let values = members
+                .iter()
+                .flat_map(|(own, table)| vec![of_member(own); table.height()]);
+            let (dtype, values) = unify(values.collect());
+            let name = if taken {
+                format!("{stage}.{field}")
+            } else {
+                field.to_owned()
+            };
+            let mut column = ColumnSchema::new(name, Role::Key, dtype, format!("matrix field of {stage}"));
+            column.allow_missing = true;
+            out.append(column, values);
+        }
+        let mut columns: Vec<&ColumnSchema> = Vec::new();
+        for column in members.iter().flat_map(|(_, table)| &table.schema.columns) {
+            if !columns.iter().any(|known| known.name == column.name) {
+                columns.push(column);
+            }
+        }
+        for column in columns {
+            let values = members
+                .iter()
+                .flat_map(|(_, table)| match table.schema.position(&column.name) {
+                    Some(place) => table.columns[place].clone(),
+                    None => vec![Value::Null; table.height()],
+                });
+            let (dtype, values) = unify(values.collect());
+            let mut column = column.clone();
+            let everywhere = members
+                .iter()
+                .all(|(_, table)| table.schema.position(&column.name).is_some());
+            column.allow_missing |= !everywhere;
+            if values.iter().any(|value| *value != Value::Null) {
+                column.dtype = dtype;
+            }
+            out.append(column, values);
+        }
+        if !out.inferred {
+            out.check_keys()?;
+        }
+        Ok(out)
+    }
+
     fn append(&mut self, schema: ColumnSchema, values: Vec<Value>) {
         self.schema.columns.push(schema);
         self.columns.push(values);
@@ -243,6 +375,8 @@ impl TableWriter {
                 schema,
                 columns,
                 inferred: false,
+                lines: Vec::new(),
+                passed_over: Vec::new(),
             },
         })
     }

@@ -136,6 +136,23 @@ impl TableDiff {
         printable(&found.map_or_else(|| column.to_owned(), ColumnSchema::heading))
     }
 
+    /// The number that changed most beside its size, and where: `accuracy 0.9 -> 0.5 (level=1)`.
+    pub(crate) fn largest_change(&self) -> Option<String> {
+        let cells = self
+            .changed
+            .iter()
+            .flat_map(|row| row.cells.iter().map(move |cell| (row, cell)));
+        let size = |cell: &CellChange| match (cell.relative, cell.absolute) {
+            (Some(relative), _) => relative.abs(),
+            (None, Some(_)) => f64::INFINITY,
+            (None, None) => -1.0,
+        };
+        let (row, found) = cells.max_by(|(_, a), (_, b)| size(a).total_cmp(&size(b)))?;
+        let (a, b) = (super::render::cell(&found.a), super::render::cell(&found.b));
+        let place = printable(&row.key.to_string());
+        Some(format!("{} {a} -> {b} ({place})", self.heading(&found.column)))
+    }
+
     /// Whether nothing differs beyond tolerance.
     pub(crate) fn is_empty(&self) -> bool {
         self.changed.is_empty()

@@ -4,12 +4,17 @@
 //! A file without our metadata is read too: the columns before its first float column then count as keys.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
+use cords::guard::guard;
 use polars::prelude::{
     ArrowDataType, Column, DataFrame, DataType, KeyValueMetadata, NamedFrom, ParallelStrategy, ParquetCompression,
     ParquetReader, ParquetWriter, SerReader, Series,
+};
+use polars_parquet::parquet::metadata::SchemaDescriptor;
+use polars_parquet::parquet::schema::types::{
+    IntegerType, ParquetType, PrimitiveConvertedType, PrimitiveLogicalType, PrimitiveType,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,13 +88,15 @@ impl Table {
         Ok(fs_err::write(path, self.to_parquet()?)?)
     }
 
-    /// Reads a `.parquet` or `.csv` file. One without our metadata gets its name from the file, and its columns
-    /// before the first float column count as keys; a column without any value counts as float, NaN as missing.
+    /// Reads a `.parquet`, `.csv` or `.tsv` file. One without our metadata gets its name from the file, and its columns
+    /// before the first float column count as keys; a column without any value counts as float, NaN as missing. Columns of types that tables do
+    /// not have are passed over: it is an error to ask for one.
     ///
     /// # Errors
-    /// An unknown extension, an unreadable or damaged file, a type that tables do not have.
+    /// An unknown extension, an unreadable or damaged file.
     pub(crate) fn read(path: &Path) -> Result<Table, TableError> {
-        match path.extension().and_then(|extension| extension.to_str()) {
+        let ending = path.extension().and_then(|extension| extension.to_str());
+        match ending.map(str::to_ascii_lowercase).as_deref() {
             Some("parquet") => {
                 let bytes = crate::files::read(path)?;
                 if !seal_holds(&bytes) {
@@ -97,7 +104,7 @@ impl Table {
                 }
                 from_parquet(path, &bytes)
             }
-            Some("csv") => from_csv(path, crate::files::read(path)?),
+            Some("csv" | "tsv") => from_csv(path, crate::files::read(path)?),
             _ => Err(TableError::UnknownExtension { path: path.to_owned() }),
         }
     }
@@ -150,13 +157,29 @@ fn to_series(column: &ColumnSchema, values: &[Value]) -> Column {
 }
 
 fn from_parquet(path: &Path, bytes: &[u8]) -> Result<Table, TableError> {
-    let (frame, metadata) = read_frame(path, bytes)?;
-    let columns = frame.columns().iter().map(|column| from_series(path, column));
+    let Frame {
+        frame,
+        ours: metadata,
+        scales,
+        passed_over,
+    } = read_frame(path, bytes)?;
+    let scale = |column: &Column| {
+        scales
+            .iter()
+            .find(|(name, _)| name == column.name().as_str())
+            .map(|(_, s)| *s)
+    };
+    let columns = frame
+        .columns()
+        .iter()
+        .map(|column| from_series(path, column, scale(column)));
     let columns = columns.collect::<Result<Vec<(DType, Vec<Value>)>, TableError>>()?;
     let names: Vec<String> = frame.columns().iter().map(|column| column.name().to_string()).collect();
 
     let Some(json) = metadata else {
-        return infer(path, names, columns);
+        let mut table = infer(path, names, columns)?;
+        table.passed_over = passed_over;
+        return Ok(table);
     };
     let damaged = |source| TableError::Metadata {
         path: path.to_owned(),
@@ -197,50 +220,121 @@ fn from_parquet(path: &Path, bytes: &[u8]) -> Result<Table, TableError> {
         schema,
         columns,
         inferred: false,
+        lines: Vec::new(),
+        passed_over,
     };
     table.check_keys()?;
     Ok(table)
 }
 
-/// Decodes the file; our description of it comes back as JSON text, not yet understood.
-fn read_frame(path: &Path, bytes: &[u8]) -> Result<(DataFrame, Option<String>), TableError> {
+/// What a Parquet file holds, as far as tables can.
+struct Frame {
+    frame: DataFrame,
+    /// Our description, as JSON text, not yet understood.
+    ours: Option<String>,
+    /// Digits after the point of columns of decimals.
+    scales: Vec<(String, usize)>,
+    passed_over: Vec<(String, String)>,
+}
+
+/// Decodes the file. Its own types count, not those that pandas or polars had in memory (categories, small integers).
+fn read_frame(path: &Path, bytes: &[u8]) -> Result<Frame, TableError> {
     let parquet = |source| TableError::Parquet {
         path: path.to_owned(),
         source,
     };
+    let unreadable = |problem: String| TableError::Unreadable {
+        path: path.to_owned(),
+        problem,
+    };
     let read = || {
         let mut reader = ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
-        // Before decoding, because polars panics on types that it was built without.
-        for field in reader.schema().map_err(parquet)?.iter_values() {
-            if !is_readable(&field.dtype) {
-                let (column, found) = (field.name.to_string(), format!("{:?}", field.dtype));
-                return Err(TableError::UnsupportedType {
-                    path: path.to_owned(),
-                    column,
-                    found,
-                });
-            }
-        }
-        let entries = reader
-            .get_metadata()
-            .map_err(parquet)?
-            .key_value_metadata()
-            .iter()
-            .flatten();
+        let mut metadata = reader.get_metadata().map_err(parquet)?.as_ref().clone();
+        let entries = metadata.key_value_metadata.iter().flatten();
         let ours = entries
             .filter(|entry| entry.key == METADATA_KEY)
             .find_map(|entry| entry.value.clone());
-        Ok((reader.finish().map_err(parquet)?, ours))
+        metadata.key_value_metadata = None;
+        let mut scales = Vec::new();
+        let fields = metadata
+            .schema_descr
+            .fields()
+            .iter()
+            .map(|field| plain(field, &mut scales));
+        metadata.schema_descr = SchemaDescriptor::new("schema".into(), fields.collect());
+        // Damaged counts can ask for more memory than there is, which ends the process: no page unpacks a million times.
+        const UNPACKED: usize = 1 << 20;
+        let rows = metadata
+            .row_groups
+            .iter()
+            .try_fold(0_usize, |sum, group| sum.checked_add(group.num_rows()));
+        if rows != Some(metadata.num_rows) || metadata.num_rows > bytes.len().saturating_mul(UNPACKED) {
+            return Err(unreadable("its counts of rows contradict each other".to_owned()));
+        }
+        reader.set_metadata(Arc::new(metadata));
+        // Before decoding, because polars panics on types that it was built without.
+        let (mut wanted, mut passed_over) = (Vec::new(), Vec::new());
+        for field in reader.schema().map_err(parquet)?.iter_values() {
+            let name = field.name.to_string();
+            if is_readable(&field.dtype) || scales.iter().any(|(decimal, _)| *decimal == name) {
+                wanted.push(name);
+            } else {
+                passed_over.push((name, format!("{:?}", field.dtype)));
+            }
+        }
+        let frame = reader.with_columns(Some(wanted)).finish().map_err(parquet)?;
+        Ok(Frame {
+            frame,
+            ours,
+            scales,
+            passed_over,
+        })
     };
     // The seal keeps damaged files of ours from getting here, but other programs' files have none, and polars meets
     // some damage with a panic. Nothing is shared with the closure but the bytes.
-    let damaged = |_| TableError::Damaged { path: path.to_owned() };
-    let (frame, ours) = catch_unwind(AssertUnwindSafe(read)).map_err(damaged)??;
-    let uneven = frame.columns().iter().any(|column| column.len() != frame.height());
+    let found = guard(read).map_err(|panicked| unreadable(panicked.to_string()))??;
+    let uneven = found
+        .frame
+        .columns()
+        .iter()
+        .any(|column| column.len() != found.frame.height());
     if uneven {
-        Err(damaged(Box::new(())))
-    } else {
-        Ok((frame, ours))
+        return Err(unreadable("its columns are of different lengths".to_owned()));
+    }
+    Ok(found)
+}
+
+/// The column without what its numbers stand for: small integers as the integers that they are stored as, decimals
+/// as whole numbers, whose digits after the point go to `scales`.
+fn plain(field: &ParquetType, scales: &mut Vec<(String, usize)>) -> ParquetType {
+    let ParquetType::PrimitiveType(primitive) = field else {
+        return field.clone();
+    };
+    use PrimitiveConvertedType as C;
+    use PrimitiveLogicalType as L;
+    let small = matches!(
+        primitive.logical_type,
+        Some(L::Integer(
+            IntegerType::Int8 | IntegerType::Int16 | IntegerType::UInt8 | IntegerType::UInt16
+        ))
+    ) || matches!(
+        primitive.converted_type,
+        Some(C::Int8 | C::Int16 | C::Uint8 | C::Uint16)
+    );
+    let scale = match (primitive.logical_type, primitive.converted_type) {
+        (Some(L::Decimal(_, scale)), _) | (_, Some(C::Decimal(_, scale))) => Some(scale),
+        _ => None,
+    };
+    if let Some(scale) = scale {
+        scales.push((primitive.field_info.name.to_string(), scale));
+    }
+    match small || scale.is_some() {
+        false => field.clone(),
+        true => ParquetType::PrimitiveType(PrimitiveType {
+            logical_type: None,
+            converted_type: None,
+            ..primitive.clone()
+        }),
     }
 }
 
@@ -255,12 +349,50 @@ fn is_readable(dtype: &ArrowDataType) -> bool {
     }
 }
 
+/// A decimal that is stored as bytes: a whole number, the highest byte first, in two's complement.
+fn whole_number(bytes: &[u8]) -> Option<f64> {
+    let fill = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
+        0xff
+    } else {
+        0
+    };
+    let mut all = [fill; 16];
+    let extra = bytes.len().saturating_sub(16);
+    if bytes[..extra].iter().any(|byte| *byte != fill) {
+        return None;
+    }
+    let kept = &bytes[extra..];
+    all[16 - kept.len()..].copy_from_slice(kept);
+    Some(i128::from_be_bytes(all) as f64)
+}
+
 /// One column as ours: every integer type as int, both float types as float, strings as text.
-fn from_series(path: &Path, column: &Column) -> Result<(DType, Vec<Value>), TableError> {
+fn from_series(path: &Path, column: &Column, scale: Option<usize>) -> Result<(DType, Vec<Value>), TableError> {
     let (series, parquet) = (column.as_materialized_series(), |source| TableError::Parquet {
         path: path.to_owned(),
         source,
     });
+    if let Some(scale) = scale {
+        // Divided as decimal text is read: 0.1 is the nearest number to a tenth.
+        let unit = 10_f64.powi(i32::try_from(scale).unwrap_or(i32::MAX));
+        let numbers: Vec<Option<f64>> = match series.dtype() {
+            DataType::Binary => {
+                let bytes = series.binary().map_err(parquet)?;
+                bytes.iter().map(|value| value.and_then(whole_number)).collect()
+            }
+            _ => {
+                let whole = series.strict_cast(&DataType::Int64).map_err(parquet)?;
+                whole
+                    .i64()
+                    .map_err(parquet)?
+                    .iter()
+                    .map(|value| value.map(|v| v as f64))
+                    .collect()
+            }
+        };
+        let values = numbers.into_iter().map(|value| Value::finite(value.map(|v| v / unit)));
+        return Ok((DType::Float, values.collect()));
+    }
     let (dtype, values): (DType, Vec<Value>) = match series.dtype() {
         found if found.is_integer() => {
             let series = series.strict_cast(&DataType::Int64).map_err(parquet)?;
@@ -315,5 +447,7 @@ pub(super) fn infer(path: &Path, names: Vec<String>, columns: Vec<(DType, Vec<Va
         schema,
         columns: columns.into_iter().map(|(_, values)| values).collect(),
         inferred: true,
+        lines: Vec::new(),
+        passed_over: Vec::new(),
     })
 }

@@ -7,6 +7,7 @@ mod csv;
 mod data;
 mod diff;
 mod file;
+mod filter;
 mod render;
 mod render_diff;
 mod schema;
@@ -19,9 +20,10 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use data::{SlotLabel, Table, TableWriter};
 pub(crate) use diff::{TableDiff, diff};
+pub(crate) use filter::Condition;
 pub(crate) use render::{Format, RenderOptions, render};
 pub(crate) use render_diff::{DiffFormat, render_diff};
-pub(crate) use schema::{DType, TableSchema};
+pub(crate) use schema::{DType, Role, TableSchema};
 
 /// One cell. Tables written here hold finite floats only; a file from elsewhere may bring infinities, never NaN.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,7 +248,7 @@ pub(crate) enum TableError {
     },
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    #[error("{}: not a table file; expected a name ending in .parquet or .csv", .path.display())]
+    #[error("{}: not a table file; expected a name ending in .parquet, .csv or .tsv", .path.display())]
     UnknownExtension { path: PathBuf },
     #[error("{}: not a readable Parquet file", .path.display())]
     Parquet {
@@ -255,14 +257,22 @@ pub(crate) enum TableError {
     },
     #[error("{}: damaged since it was written", .path.display())]
     Damaged { path: PathBuf },
+    #[error("{}: not a readable Parquet file: {problem}", .path.display())]
+    Unreadable { path: PathBuf, problem: String },
     #[error("table `{table}` could not be encoded as Parquet")]
     Encode {
         table: String,
         source: polars::error::PolarsError,
     },
-    #[error("{}, column `{column}`: cannot read the type {found}; store it as int64, float64, bool or string", .path.display())]
+    #[error("table `{table}`, column `{column}`: cannot read the type {found}; store it as numbers, bool or string")]
     UnsupportedType {
-        path: PathBuf,
+        table: String,
+        column: String,
+        found: String,
+    },
+    #[error("{place}, column `{column}`: `{found}` is no number")]
+    NoNumber {
+        place: String,
         column: String,
         found: String,
     },
@@ -313,7 +323,7 @@ pub(crate) enum CsvProblem {
     OpenQuote,
     #[error("text after a closing quote; write a quote inside a field as two")]
     AfterQuote,
-    #[error("not UTF-8 text")]
+    #[error("not UTF-8 text; save it as UTF-8")]
     Encoding,
     #[error("no header line")]
     Empty,

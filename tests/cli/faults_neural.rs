@@ -100,7 +100,7 @@ fn a_table_without_repetition_numbers_counts_presentations_and_keeps_neurons_wit
     );
     let ran = project.dynvis(&["run", "p.yaml"]).expect(100);
     assert!(
-        ran.stderr.contains("row 2 is a second one for stimulus `a`"),
+        ran.stderr.contains("line 3 is a second one for stimulus `a`"),
         "{}",
         ran.stderr
     );

@@ -15,6 +15,7 @@ mod faults_dynamics;
 mod faults_images;
 mod faults_neural;
 mod faults_noise;
+mod faults_screens;
 mod faults_stages;
 mod golden;
 mod harness;
