@@ -11,6 +11,7 @@ mod problem;
 mod reference;
 mod resolve;
 mod resources;
+mod root;
 mod validate;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use node::{Sources, Spot};
 pub(crate) use problem::{Problem, suggest};
 pub(crate) use reference::{member_name, scalar};
 pub(crate) use resources::Resources;
+pub(crate) use root::{is_cache, project_root};
 pub(crate) use validate::{types, unwrap_optional, variants};
 
 use crate::stage::{AnyKind, Artifact, Conditions, Output};
