@@ -148,11 +148,7 @@ fn commit(
     };
     let key = record.key.clone();
     store.keep_description(&key, &description)?;
-    let current = Record::Current {
-        pipeline: pipeline.name.clone(),
-        stage: stage.name.clone(),
-        key,
-    };
+    let current = store.current_record(&pipeline.name, &stage.name, &key);
     store.commit_all(&[Record::Result(record), current])?;
     Ok(())
 }

@@ -44,6 +44,21 @@ pub(crate) enum CommandError {
     BrokenPipe,
 }
 
+/// What to do where the cache cannot be read or written.
+fn store_hint(kind: std::io::ErrorKind) -> String {
+    use std::io::ErrorKind as Kind;
+    match kind {
+        Kind::PermissionDenied => {
+            "files or folders of the cache are another user's: a group shares it where its folders are the group's \
+             (`chmod -R g+rwX`, setgid) and all work with umask 002; or use a cache of your own with `--cache FOLDER`"
+        }
+        Kind::ReadOnlyFilesystem => "the file system is read-only: use another folder with `--cache FOLDER`",
+        Kind::StorageFull | Kind::QuotaExceeded => "make room, with `dynvis gc` for example",
+        _ => "is the disk full, or the folder read-only?",
+    }
+    .to_owned()
+}
+
 impl From<RunError> for CommandError {
     fn from(error: RunError) -> Self {
         match error {
@@ -92,7 +107,8 @@ impl CommandError {
             Self::Store(StoreError::Format { .. }) => {
                 Some("use another folder with `--cache`, or move the old one away".into())
             }
-            Self::Store(StoreError::Io { .. }) => Some("is the disk full, or the folder read-only?".into()),
+            Self::Store(StoreError::Io { source, .. }) => Some(store_hint(source.kind())),
+            Self::Store(StoreError::NewerRun { .. }) => Some("read it with that version of dynvis".into()),
             Self::Run(RunError::Device { .. }) => Some("`dynvis doctor` shows what this machine offers".into()),
             Self::Stage(e) => e.hint.clone(),
             _ => None,

@@ -15,7 +15,7 @@ use crate::store::{Doomed, Policy, Why};
 /// Remove results that no recent run used, and what killed runs and failed stages left
 ///
 /// A result stays if a pinned run or a run in progress uses it, if one of the last runs of its pipeline did, or any run of
-/// the last days. With `--max-size`, those used longest ago go until the rest fits. Whatever is removed is computed again
+/// the last days. What runs of other projects used that share this cache stays, too. With `--max-size`, those used longest ago go until the rest fits. Whatever is removed is computed again
 /// when it is needed; run records and logs stay.
 #[derive(clap::Args)]
 pub(crate) struct GcArgs {
@@ -28,6 +28,12 @@ pub(crate) struct GcArgs {
     /// Keep at most that much, such as `500MB` or `1.5TB`
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     max_size: Option<u64>,
+    /// Also what runs of other projects used that share this cache
+    #[arg(long)]
+    all_projects: bool,
+    /// Also where records of runs or lines of the journal cannot be read, which may have used anything
+    #[arg(long)]
+    ignore_unreadable: bool,
     /// Say what would go, and remove nothing
     #[arg(long)]
     dry_run: bool,
@@ -73,6 +79,8 @@ pub(crate) fn gc(ui: &mut Ui, cache: Option<&Path>, args: &GcArgs) -> Result<u8,
         runs: args.keep_runs,
         age: Duration::from_secs_f64(args.keep_days * 86_400.0),
         bytes: args.max_size,
+        all_projects: args.all_projects,
+        ignores_unreadable: args.ignore_unreadable,
     };
     if !args.dry_run {
         store.sweep();
@@ -84,6 +92,21 @@ pub(crate) fn gc(ui: &mut Ui, cache: Option<&Path>, args: &GcArgs) -> Result<u8,
         });
         ui.out(&format!("{document:#}\n"))?;
         return Ok(0);
+    }
+    for record in &found.unreadable {
+        ui.status(&format!("cannot be read: {record}"));
+    }
+    if !found.unreadable.is_empty() && !args.ignore_unreadable {
+        ui.status(
+            "what these used is not known, so everything stays; `dynvis verify` says more, a newer dynvis may read them, \
+             and `--ignore-unreadable` collects without them",
+        );
+    }
+    if found.of_other_projects > 0 {
+        ui.status(&format!(
+            "{} results stay for other projects of this cache (`--all-projects` collects there, too)",
+            found.of_other_projects
+        ));
     }
     if !found.doomed.is_empty() {
         let rows = found.doomed.iter().map(row).collect();
@@ -153,7 +176,7 @@ pub(crate) struct PinArgs {
 pub(crate) fn pin(ui: &mut Ui, cache: Option<&Path>, args: &PinArgs) -> Result<u8, CommandError> {
     let store = open_store(cache, &project_here())?;
     if let Some(reference) = &args.run {
-        let (folder, run) = store.find_run(reference)?;
+        let (folder, run) = super::find_run(ui, &store, reference)?;
         store.set_pin(&folder, (!args.remove).then_some(args.note.as_str()))?;
         let what = if args.remove { "no longer pinned" } else { "pinned" };
         ui.status(&format!("run {} of {}: {what}", run.id, run.pipeline));

@@ -10,7 +10,7 @@ use super::wording::{duration, size};
 use super::{completions, open_store, project_here};
 use crate::pipeline::{find, suggest};
 use crate::run::log_path;
-use crate::store::{Execution, RunRecord};
+use crate::store::{Execution, RunRecord, RunStatus};
 
 /// Show what a run did, or the log of one of its stages
 #[derive(clap::Args)]
@@ -25,7 +25,7 @@ pub(crate) struct LogArgs {
 
 pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u8, CommandError> {
     let store = open_store(cache, &project_here())?;
-    let (folder, run) = store.find_run(&args.run)?;
+    let (folder, run) = super::find_run(ui, &store, &args.run)?;
     let Some(stage) = &args.stage else {
         let rows = run
             .stages
@@ -44,7 +44,11 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
                 ]
             })
             .collect();
-        ui.out(&simple_table(&["run", run.id.as_str()], about(&run), ui.width()))?;
+        ui.out(&simple_table(
+            &["run", run.id.as_str()],
+            about(&run, store.is_alive(&folder)),
+            ui.width(),
+        ))?;
         ui.out("\n")?;
         ui.out(&simple_table(
             &["stage", "outcome", "took", "cpu", "memory", "seed", "key", "reason"],
@@ -86,7 +90,7 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
 }
 
 /// What is recorded of a whole run.
-fn about(run: &RunRecord) -> Vec<Vec<String>> {
+fn about(run: &RunRecord, is_alive: bool) -> Vec<Vec<String>> {
     let short = |hash: &Option<crate::key::ContentHash>| hash.as_ref().map(|h| h.short().to_owned());
     let git = run.git.as_ref().map(|git| {
         let dirty = if git.is_dirty {
@@ -99,7 +103,13 @@ fn about(run: &RunRecord) -> Vec<Vec<String>> {
     let rows = [
         ("pipeline", Some(format!("{} ({})", run.pipeline, run.path.display()))),
         ("arguments", Some(run.arguments.join(" "))),
-        ("status", Some(format!("{:?}", run.status).to_lowercase())),
+        (
+            "status",
+            Some(match run.status {
+                RunStatus::Running if !is_alive => "killed".to_owned(),
+                status => format!("{status:?}").to_lowercase(),
+            }),
+        ),
         ("started", Some(run.started_at.clone())),
         ("took", Some(duration(run.seconds))),
         ("host", Some(run.host.clone())),

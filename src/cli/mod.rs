@@ -98,10 +98,17 @@ pub(crate) mod exit {
     pub(crate) const INPUT_CHANGED: u8 = 101;
     pub(crate) const DAMAGED: u8 = 102;
     pub(crate) const INTERRUPTED: u8 = 130;
+    /// A fault of the program itself: it panicked. Rust's own code for that, 101, means something else here.
+    pub(crate) const PANICKED: u8 = 70;
+}
+
+/// As [`dispatch`]; a panic anywhere, in a worker too, ends with a code of its own.
+pub(crate) fn main() -> ExitCode {
+    std::panic::catch_unwind(dispatch).unwrap_or_else(|_| ExitCode::from(exit::PANICKED))
 }
 
 /// Parses, dispatches, and turns what comes back into an exit code.
-pub(crate) fn main() -> ExitCode {
+fn dispatch() -> ExitCode {
     match completions::answer() {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
@@ -218,16 +225,27 @@ impl SelectArgs {
     }
 }
 
-/// The project that the user stands in: the nearest folder above with `cache/` or `stages/`.
+/// The run of a reference. That `@` passes over damaged records is said.
+fn find_run(ui: &mut Ui, store: &Store, reference: &str) -> Result<(PathBuf, crate::store::RunRecord), CommandError> {
+    let (folder, run) = store.find_run(reference)?;
+    if reference.starts_with('@') {
+        for id in store.unreadable_after(&folder)? {
+            ui.status(&format!("passed over run {id}, whose record cannot be read"));
+        }
+    }
+    Ok((folder, run))
+}
+
+/// The project that the user stands in.
 fn project_here() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    here.ancestors()
-        .find(|a| a.join("cache").is_dir() || a.join("stages").is_dir())
-        .map_or_else(|| here.clone(), Path::to_owned)
+    crate::pipeline::project_root(&here)
 }
 
 /// Opens the cache that belongs to a project.
 fn open_store(cache: Option<&Path>, root: &Path) -> Result<Store, CommandError> {
     let folder = cache.map_or_else(|| root.join("cache"), Path::to_owned);
-    Ok(Store::open(&std::path::absolute(&folder).unwrap_or(folder))?)
+    let mut store = Store::open(&std::path::absolute(&folder).unwrap_or(folder))?;
+    store.of_project(root);
+    Ok(store)
 }

@@ -34,6 +34,9 @@ pub(crate) struct RunsArgs {
     /// Runs that started before then
     #[arg(long, value_name = "TIME", value_parser = time)]
     before: Option<jiff::Timestamp>,
+    /// Also runs of other projects that share this cache
+    #[arg(long)]
+    all_projects: bool,
     /// Pinned runs only
     #[arg(long)]
     pinned: bool,
@@ -154,6 +157,9 @@ pub(crate) fn runs(ui: &mut Ui, cache: Option<&Path>, args: &RunsArgs) -> Result
                 continue;
             }
         };
+        if !args.all_projects && !store.is_own(&run) {
+            continue;
+        }
         let status = Status::of(&store, folder, &run);
         let pin = store.pin(folder);
         if args.pinned <= pin.is_some() && wanted(args, &run, status) {

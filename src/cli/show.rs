@@ -52,7 +52,7 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
         return print(ui, &table, args);
     }
     let store = open_store(cache, &project_here())?;
-    let (_, run) = store.find_run(&args.reference)?;
+    let (_, run) = super::find_run(ui, &store, &args.reference)?;
     match &args.table {
         Some(name) => {
             let files = files_of(&run, name);

@@ -19,7 +19,7 @@ pub(crate) struct TraceArgs {
 
 pub(crate) fn trace(ui: &mut Ui, cache: Option<&Path>, args: &TraceArgs) -> Result<u8, CommandError> {
     let store = open_store(cache, &project_here())?;
-    let (_, run) = store.find_run(&args.run)?;
+    let (_, run) = super::find_run(ui, &store, &args.run)?;
     ui.out(&format!("{:#}\n", document(&run)))?;
     Ok(0)
 }

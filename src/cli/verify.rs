@@ -26,7 +26,11 @@ pub(crate) fn verify(ui: &mut Ui, cache: Option<&Path>, args: &VerifyArgs) -> Re
             ui.status(&format!("reading {files} files, {}", size(bytes)));
         }
     })?;
-    let code = if found.damaged.is_empty() { 0 } else { exit::DAMAGED };
+    let code = if found.damaged.is_empty() && found.journal_lines == 0 && found.runs.is_empty() {
+        0
+    } else {
+        exit::DAMAGED
+    };
     if args.json {
         let mut document = serde_json::to_value(&found).unwrap_or_default();
         document["version"] = 1.into();

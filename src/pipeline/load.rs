@@ -60,15 +60,11 @@ fn try_load(path: &Path, options: &LoadOptions, sources: &mut Sources) -> Result
     resolve::resolve(&document, place, &options.overrides, &mut presets, sources)
 }
 
-/// The nearest folder above the pipeline that has `stages/` or `cache/`; else the pipeline's own.
+/// The project that a pipeline file belongs to.
 fn project_root(pipeline: &Path) -> PathBuf {
     let folder = match pipeline.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    let absolute = std::path::absolute(&folder).unwrap_or(folder);
-    absolute
-        .ancestors()
-        .find(|a| a.join("stages").is_dir() || a.join("cache").is_dir())
-        .map_or_else(|| absolute.clone(), Path::to_owned)
+    super::root::project_root(&folder)
 }

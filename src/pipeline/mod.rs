@@ -11,6 +11,7 @@ mod problem;
 mod reference;
 mod resolve;
 mod resources;
+mod root;
 mod validate;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub(crate) use presets::{Origin, Preset, preset_text, presets};
 pub(crate) use problem::{Problem, suggest};
 pub(crate) use reference::{Named, find, is_name, member_name, scalar};
 pub(crate) use resources::Resources;
+pub(crate) use root::project_root;
 pub(crate) use validate::{types, unwrap_optional, variants};
 
 use crate::stage::{AnyKind, Artifact, Conditions, Output};

@@ -11,17 +11,18 @@ use crate::key::ContentHash;
 use crate::store::{GitState, Store};
 
 /// Git's answer, asked for while the run goes on: it takes longer than a run that has nothing to do.
-pub(super) struct Git(JoinHandle<Option<GitState>>);
+pub(super) struct Git(Option<JoinHandle<Option<GitState>>>);
 
 impl Git {
     pub(super) fn ask(project: &Path) -> Self {
         let project: PathBuf = project.to_owned();
-        Self(std::thread::spawn(move || git_state(&project)))
+        // Without a thread to spare the record says nothing of it.
+        Self(std::thread::Builder::new().spawn(move || git_state(&project)).ok())
     }
 
     /// `None` where the project is no git repository, or there is no git.
     pub(super) fn answer(self) -> Option<GitState> {
-        self.0.join().ok().flatten()
+        self.0?.join().ok().flatten()
     }
 }
 

@@ -13,13 +13,13 @@ pub(super) fn forward<T: Send + 'static>(
     notify: impl Fn() -> T + Send + 'static,
 ) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    std::thread::spawn(move || {
+    std::thread::Builder::new().spawn(move || {
         for _ in signals.forever() {
             if sender.send(notify()).is_err() {
                 break;
             }
         }
-    });
+    })?;
     Ok(())
 }
 
@@ -38,14 +38,14 @@ impl Termination {
         let termination = Self::default();
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let heard = termination.clone();
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             for _ in signals.forever() {
                 heard.requested.store(true, Ordering::SeqCst);
                 if !heard.is_heeded.load(Ordering::SeqCst) {
                     let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
                 }
             }
-        });
+        })?;
         Ok(termination)
     }
 }

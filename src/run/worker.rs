@@ -73,7 +73,7 @@ pub(super) fn start<T: Send + 'static>(
         .process_group(0)
         .spawn()?;
     let stdout = child.stdout.take();
-    std::thread::spawn(move || {
+    let reading = std::thread::Builder::new().spawn(move || {
         if let Some(stdout) = stdout {
             for line in std::io::BufReader::new(stdout).lines() {
                 let Ok(line) = line else { break };
@@ -86,6 +86,12 @@ pub(super) fn start<T: Send + 'static>(
         }
         let _ = sender.send(message(None));
     });
+    if let Err(error) = reading {
+        // Nobody would hear of it.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error);
+    }
     Ok(child)
 }
 

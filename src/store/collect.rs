@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Record, RunRecord, StageOutcome, Store, StoreError, io};
+use super::{Record, RunRecord, StageOutcome, Store, StoreError, io, journal};
 use crate::key::{ContentHash, StageKey};
 
 /// The results that a run in progress uses, in its folder. Locked as long as the run lives: the kernel drops the lock with
@@ -35,6 +35,12 @@ pub(crate) struct Policy {
     pub(crate) age: Duration,
     /// Then as many as fit, the last used first; of what pins and running processes hold nothing goes even so.
     pub(crate) bytes: Option<u64>,
+    /// Also what runs of other projects in this cache used.
+    #[serde(skip)]
+    pub(crate) all_projects: bool,
+    /// Also where records cannot be read, which may have used anything.
+    #[serde(skip)]
+    pub(crate) ignores_unreadable: bool,
 }
 
 fn seconds<S: serde::Serializer>(age: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -76,6 +82,10 @@ pub(crate) struct Collection {
     pub(crate) doomed: Vec<Doomed>,
     pub(crate) kept_results: usize,
     pub(crate) kept_bytes: u64,
+    /// Results among them that stay because runs of other projects used them.
+    pub(crate) of_other_projects: usize,
+    /// Records that cannot be read. They may have used anything, so everything stays.
+    pub(crate) unreadable: Vec<String>,
 }
 
 impl Collection {
@@ -118,6 +128,8 @@ struct Candidate {
     last_used: Option<String>,
     /// A pin or a running process holds it: neither age nor size counts.
     is_held: bool,
+    /// Runs of another project used it.
+    is_foreign: bool,
     /// A run that is kept used it.
     is_kept: bool,
 }
@@ -148,18 +160,19 @@ impl Store {
         Ok(Uses { file, path })
     }
 
-    /// The keys that a run in progress uses; none where it has ended.
-    fn in_use(&self, run_folder: &Path) -> Option<Vec<StageKey>> {
-        let mut file = File::open(run_folder.join(USES)).ok()?;
-        match file.try_lock() {
-            // Whoever wrote it is gone.
-            Ok(()) => None,
-            Err(_) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).ok()?;
-                Some(text.lines().filter_map(StageKey::parse).collect())
-            }
-        }
+    /// Whether a run goes on, and the keys that it noted as used, also where it was killed since.
+    fn noted(&self, run_folder: &Path) -> std::io::Result<(bool, Vec<StageKey>)> {
+        let mut file = match File::open(run_folder.join(USES)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((false, Vec::new())),
+            Err(e) => return Err(e),
+        };
+        // Whoever wrote it is gone if the lock can be had.
+        let is_alive = file.try_lock().is_err();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        Ok((is_alive, text.lines().filter_map(StageKey::parse).collect()))
     }
 
     /// Why a run is pinned, where it is.
@@ -202,20 +215,35 @@ impl Store {
     fn find_doomed(&self, policy: &Policy) -> Result<Collection, StoreError> {
         let mut candidates: HashMap<&StageKey, Candidate> =
             self.results.keys().map(|key| (key, Candidate::default())).collect();
-        let mut runs_of: HashMap<String, usize> = HashMap::new();
+        let mut runs_of: HashMap<(Option<String>, String), usize> = HashMap::new();
+        // A result is a run's also where that was killed between committing it and noting that.
+        let mut computed: HashMap<&str, Vec<&StageKey>> = HashMap::new();
+        for result in self.results.values() {
+            computed.entry(result.run.as_str()).or_default().push(&result.key);
+        }
         let mut partial = Vec::new();
-        for (id, folder) in self.run_folders()?.iter().rev() {
-            let in_use = self.in_use(folder);
-            for key in in_use.iter().flatten() {
-                if let Some(candidate) = candidates.get_mut(key) {
-                    (candidate.is_held, candidate.is_kept) = (true, true);
-                }
-            }
-            // A record that cannot be read tells nothing; `verify` names it.
-            let Ok(run) = self.read_run(folder) else { continue };
-            let number = runs_of.entry(run.pipeline.clone()).or_default();
-            *number += 1;
+        let mut unreadable = Vec::new();
+        let lines = journal::damaged_lines(&self.root().join("journal")).map_err(io("read the journal"))?;
+        if lines > 0 {
+            unreadable.push(format!("{lines} of the journal's lines"));
+        }
+        for (id, folder) in self.all_run_folders()?.iter().rev() {
+            let noted = self.noted(folder);
             let is_pinned = folder.join(PIN).exists();
+            let (run, (is_alive, noted)) = match (self.read_run(folder), noted) {
+                (Ok(run), Ok(noted)) => (run, noted),
+                // Killed before it began.
+                (Err(_), Ok((_, noted))) if noted.is_empty() && !is_pinned && !folder.join("run.json").exists() => {
+                    continue;
+                }
+                _ => {
+                    unreadable.push(folder.display().to_string());
+                    continue;
+                }
+            };
+            let is_foreign = !policy.all_projects && !self.is_own(&run);
+            let number = runs_of.entry((run.project.clone(), run.pipeline.clone())).or_default();
+            *number += 1;
             let is_kept = *number <= policy.runs || is_younger(&run, policy.age);
             for stage in &run.stages {
                 let Some(candidate) = stage.key.as_ref().and_then(|key| candidates.get_mut(key)) else {
@@ -225,15 +253,28 @@ impl Store {
                 if !candidate.stages.contains(&name) {
                     candidate.stages.push(name);
                 }
-                candidate.is_held |= is_pinned;
-                candidate.is_kept |= is_pinned || is_kept;
+            }
+            let recorded = run.stages.iter().filter_map(|stage| stage.key.as_ref());
+            let computed = computed.get(id.as_str()).into_iter().flatten().copied();
+            for key in recorded.chain(&noted).chain(computed) {
+                let Some(candidate) = candidates.get_mut(key) else {
+                    continue;
+                };
+                candidate.is_held |= is_pinned || is_alive || is_foreign;
+                candidate.is_kept |= is_pinned || is_alive || is_foreign || is_kept;
+                candidate.is_foreign |= is_foreign;
                 if candidate.last_used.is_none() {
                     candidate.last_used = Some(run.started_at.clone());
                 }
             }
-            if !is_kept && !is_pinned && in_use.is_none() {
+            if !is_kept && !is_pinned && !is_alive && !is_foreign {
                 partial.extend(self.partial(id, folder, &run));
             }
+        }
+        let keeps_all = !unreadable.is_empty() && !policy.ignores_unreadable;
+        if keeps_all {
+            partial.clear();
+            candidates.values_mut().for_each(|candidate| candidate.is_held = true);
         }
         let mut order: Vec<(&StageKey, Candidate)> = candidates.into_iter().collect();
         // The last used first; equal times in an order that does not change from call to call.
@@ -241,7 +282,10 @@ impl Store {
         order.sort_by_key(|(_, candidate)| !candidate.is_held);
 
         let mut kept: HashSet<&ContentHash> = HashSet::new();
-        let mut collection = Collection::default();
+        let mut collection = Collection {
+            unreadable,
+            ..Collection::default()
+        };
         let mut going = Vec::new();
         for (key, candidate) in order {
             let outputs = &self.results[key].outputs;
@@ -254,7 +298,9 @@ impl Store {
             let fits = policy.bytes.is_none_or(|most| collection.kept_bytes + bytes <= most);
             if candidate.is_held || candidate.is_kept && fits {
                 // What was collected before and is there no more takes no room.
-                collection.kept_results += usize::from(!self.collected.contains(key));
+                let is_there = !self.collected.contains(key);
+                collection.kept_results += usize::from(is_there);
+                collection.of_other_projects += usize::from(is_there && candidate.is_foreign);
                 collection.kept_bytes += if self.collected.contains(key) { 0 } else { bytes };
                 kept.extend(new.keys());
             } else if !self.collected.contains(key) {
@@ -287,7 +333,7 @@ impl Store {
         let known: HashSet<&str> = kept.iter().chain(&accounted).map(|c| c.as_str()).collect();
         for folder in self.object_folders() {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            if !known.contains(name.as_ref()) {
+            if !keeps_all && !known.contains(name.as_ref()) {
                 collection.doomed.push(Doomed {
                     why: Why::NoResult,
                     key: None,
@@ -346,7 +392,7 @@ impl Store {
 
     /// Whether the process of a run still lives.
     pub(crate) fn is_alive(&self, run_folder: &Path) -> bool {
-        self.in_use(run_folder).is_some()
+        self.noted(run_folder).is_ok_and(|(is_alive, _)| is_alive)
     }
 }
 

@@ -10,6 +10,8 @@ const KEEP_NOTHING: Policy = Policy {
     runs: 0,
     age: Duration::ZERO,
     bytes: Some(0),
+    all_projects: true,
+    ignores_unreadable: true,
 };
 
 /// The store at `root` opens with this journal, answers, and keeps what is appended.
@@ -23,6 +25,7 @@ pub(crate) fn check_journal(root: &Path, bytes: &[u8]) {
     assert_eq!(before[..written.len()], written, "no record is lost");
     let key = StageKey::new(&blake3::hash(b"appended"));
     let appended = Record::Current {
+        project: None,
         pipeline: "p".into(),
         stage: "s".into(),
         key: key.clone(),

@@ -126,6 +126,7 @@ mod tests {
 
     fn record(stage: &str) -> Record {
         Record::Current {
+            project: None,
             pipeline: "p".into(),
             stage: stage.into(),
             key: StageKey::new(&blake3::hash(stage.as_bytes())),

@@ -11,7 +11,8 @@
 //!   keys/ab/KEY.json   what the key describes, for `plan`, `diff` and people
 //!   locks/KEY          held while a key is computed
 //!   locks/pool-NAME-N  held while a stage has that unit of a pool; gpu-ID-N: that GiB of a GPU
-//!   runs/TIME-ID/      run.json, one log a stage, what failed stages left, `uses` while it goes on, `pin`
+//!   runs/TIME-ID/      run.json, one log a stage, what failed stages left, `pin`; `uses` and
+//!                      `stages` (those that have ended) while it goes on
 //!   gate               held by runs while they decide and publish, alone by `gc`
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
@@ -39,7 +40,8 @@ pub(crate) use collect::{Doomed, Hold, Policy, Uses, Why};
 pub(crate) use hostile::{check_journal, check_manifests, framed};
 pub(crate) use objects::{hash_folder, persist};
 pub(crate) use runs::{
-    Execution, GitState, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome, shortest_prefixes,
+    Execution, GitState, RECORD_VERSION, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome,
+    shortest_prefixes,
 };
 pub(crate) use verify::{Damage, Fault};
 
@@ -70,6 +72,8 @@ pub(crate) enum StoreError {
     NoSuchRun { reference: String },
     #[error("`{reference}` could be any of {}", .matches.join(", "))]
     AmbiguousRun { reference: String, matches: Vec<String> },
+    #[error("the record of run `{id}` is of a newer version of dynvis ({version})")]
+    NewerRun { id: String, version: u32 },
     #[error("the record of run `{id}` is damaged")]
     DamagedRun {
         id: String,
@@ -148,6 +152,9 @@ pub(crate) enum Record {
     Result(ResultRecord),
     /// From now on this is the stage's result in that pipeline.
     Current {
+        /// The project, unless it is the one that holds the cache, or not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        project: Option<String>,
         pipeline: String,
         stage: String,
         key: StageKey,
@@ -180,7 +187,10 @@ pub(crate) enum Health {
 pub(crate) struct Store {
     root: PathBuf,
     results: HashMap<StageKey, ResultRecord>,
-    current: HashMap<(String, String), StageKey>,
+    /// By project, pipeline and stage.
+    current: HashMap<(Option<String>, String, String), StageKey>,
+    /// Whose cache it is for now: the project's folder, `.` for the one that holds the cache.
+    project: Option<String>,
     attempts: HashMap<StageKey, Attempt>,
     ensured: HashMap<StageKey, Vec<Conditions>>,
     collected: HashSet<StageKey>,
@@ -214,6 +224,7 @@ impl Store {
             root: root.to_owned(),
             results: HashMap::new(),
             current: HashMap::new(),
+            project: None,
             attempts: HashMap::new(),
             ensured: HashMap::new(),
             collected: HashSet::new(),
@@ -243,8 +254,13 @@ impl Store {
                 self.collected.remove(&result.key);
                 self.results.insert(result.key.clone(), result);
             }
-            Record::Current { pipeline, stage, key } => {
-                self.current.insert((pipeline, stage), key);
+            Record::Current {
+                project,
+                pipeline,
+                stage,
+                key,
+            } => {
+                self.current.insert((project, pipeline, stage), key);
             }
             Record::Ensured { key, conditions } => self.ensured.entry(key).or_default().push(conditions),
             Record::Attempt { key, attempt } => {
@@ -284,7 +300,38 @@ impl Store {
     }
 
     pub(crate) fn current(&self, pipeline: &str, stage: &str) -> Option<&StageKey> {
-        self.current.get(&(pipeline.to_owned(), stage.to_owned()))
+        let of = |project| self.current.get(&(project, pipeline.to_owned(), stage.to_owned()));
+        // What was noted before projects were.
+        of(self.project_of_results()).or_else(|| of(None))
+    }
+
+    /// That a result is a stage's own from now on.
+    pub(crate) fn current_record(&self, pipeline: &str, stage: &str, key: &StageKey) -> Record {
+        Record::Current {
+            project: self.project_of_results(),
+            pipeline: pipeline.to_owned(),
+            stage: stage.to_owned(),
+            key: key.clone(),
+        }
+    }
+
+    fn project_of_results(&self) -> Option<String> {
+        self.project.clone().filter(|project| project != ".")
+    }
+
+    /// From now on runs and pipelines are those of the project at `root`. Where it holds the cache it is called `.`, so that
+    /// it may be moved.
+    pub(crate) fn of_project(&mut self, root: &Path) {
+        let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+        let (root, cache) = (real(root), real(&self.root));
+        self.project = root.map(|root| match cache.as_deref().and_then(Path::parent) {
+            Some(holder) if holder == root => ".".to_owned(),
+            _ => root.to_string_lossy().into_owned(),
+        });
+    }
+
+    pub(crate) fn project(&self) -> Option<&str> {
+        self.project.as_deref()
     }
 
     pub(crate) fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
@@ -392,12 +439,14 @@ impl Store {
     }
 
     fn lock_file(&self, name: &str) -> Result<File, StoreError> {
-        std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.root.join("locks").join(name))
-            .map_err(io("open a lock"))
+        let path = self.root.join("locks").join(name);
+        let mut options = std::fs::OpenOptions::new();
+        match options.create(true).truncate(false).write(true).open(&path) {
+            // Another user's: to read is enough to lock it.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => File::open(&path).map_err(|_| e),
+            opened => opened,
+        }
+        .map_err(io("open a lock"))
     }
 
     /// Takes `count` of the `size` units that go by a name, for as long as the locks live; `None` while others, in this
@@ -418,6 +467,7 @@ impl Store {
     pub(crate) fn scratch(&self, key: &StageKey) -> Result<tempfile::TempDir, StoreError> {
         tempfile::Builder::new()
             .prefix(&format!("{}-", key.as_str()))
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
             .tempdir_in(self.root.join("scratch"))
             .map_err(io("make a scratch folder"))
     }

@@ -151,9 +151,16 @@ fn set_writable(folder: &Path, writable: bool) -> std::io::Result<()> {
     fs_err::set_permissions(folder, permissions)
 }
 
+/// A temporary file that others may read or write as the umask says, not its owner alone: users of one group share a cache.
+fn shared_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+}
+
 /// Writes a file so that other processes see it absent, old, or complete. A power cut may lose it.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    let mut file = shared_temporary(path.parent().unwrap_or(Path::new(".")))?;
     std::io::Write::write_all(&mut file, bytes)?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
@@ -162,7 +169,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// Writes a file so that it is either absent, old, or complete, after a power cut, too.
 pub(crate) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = shared_temporary(folder)?;
     std::io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_data()?;
     file.persist(path).map_err(|e| e.error)?;

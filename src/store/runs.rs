@@ -9,6 +9,12 @@ use serde_json::Value as Json;
 
 use super::objects::replace;
 use super::{Store, StoreError, io, persist};
+
+/// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record holds
+/// them all, and then this goes.
+pub(super) const STAGES: &str = "stages";
+/// What this program writes and reads.
+pub(crate) const RECORD_VERSION: u32 = 1;
 use crate::key::{ContentHash, StageKey};
 use crate::pipeline::{Named, member_name};
 use crate::stage::Artifact;
@@ -170,6 +176,9 @@ pub(crate) struct RunRecord {
     pub(crate) version: u32,
     pub(crate) id: RunId,
     pub(crate) pipeline: String,
+    /// Whose run it is: the project's folder, `.` for the one that holds the cache; not known of old runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) project: Option<String>,
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) started_at: String,
@@ -213,7 +222,14 @@ impl RunRecord {
 impl Store {
     /// The folder of a run; sorts by time of start.
     pub(crate) fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
-        let name = format!("{:015}-{id}", jiff::Timestamp::now().as_millisecond());
+        // Later than every other, also where a clock was set back: this order is what `@` and `@-1` mean.
+        let last = self.run_folders()?.last().and_then(|(_, folder)| {
+            let name = folder.file_name()?.to_str()?;
+            name.split_once('-')?.0.parse::<i64>().ok()
+        });
+        let now = jiff::Timestamp::now().as_millisecond();
+        let time = last.map_or(now, |last| now.max(last.saturating_add(1)));
+        let name = format!("{time:015}-{id}");
         let folder = self.root().join("runs").join(name);
         fs_err::create_dir_all(&folder).map_err(io("make a run's folder"))?;
         Ok(folder)
@@ -223,18 +239,56 @@ impl Store {
     pub(crate) fn write_run(&self, folder: &std::path::Path, run: &RunRecord, durable: bool) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(run).unwrap_or_default();
         let write = if durable { persist } else { replace };
-        write(&folder.join("run.json"), &bytes).map_err(io("write a run's record"))
+        write(&folder.join("run.json"), &bytes).map_err(io("write a run's record"))?;
+        if run.status != RunStatus::Running {
+            // Best effort: it is read of running and killed runs alone.
+            let _ = std::fs::remove_file(folder.join(STAGES));
+        }
+        Ok(())
     }
 
-    /// Folders of all runs, oldest first, each with its id.
+    /// Adds stages that have ended to the record of a run that goes on.
+    pub(crate) fn add_stages(&self, folder: &std::path::Path, stages: &[RunStage]) -> Result<(), StoreError> {
+        let mut lines = String::new();
+        for stage in stages {
+            lines += &serde_json::to_string(stage).unwrap_or_default();
+            lines.push('\n');
+        }
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join(STAGES))
+            .map_err(io("write a run's record"))?;
+        std::io::Write::write_all(&mut file, lines.as_bytes()).map_err(io("write a run's record"))
+    }
+
+    /// Whether a run is of the project that asks. Old runs do not say, so they are everybody's.
+    pub(crate) fn is_own(&self, run: &RunRecord) -> bool {
+        match (&self.project, &run.project) {
+            (Some(own), Some(of)) => own == of,
+            _ => true,
+        }
+    }
+
+    /// Folders of all runs that have begun, oldest first, each with its id.
     pub(crate) fn run_folders(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let mut folders = self.all_run_folders()?;
+        folders.retain(|(_, folder)| folder.join("run.json").exists());
+        Ok(folders)
+    }
+
+    /// Also those without a record.
+    pub(super) fn all_run_folders(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
         let mut folders = Vec::new();
-        for entry in fs_err::read_dir(self.root().join("runs")).map_err(io("list the runs"))? {
+        let entries = match fs_err::read_dir(self.root().join("runs")) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(folders),
+            Err(e) => return Err(io("list the runs")(e)),
+        };
+        for entry in entries {
             let path = entry.map_err(io("list the runs"))?.path();
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
-            if let Some((_, id)) = name.as_deref().and_then(|n| n.split_once('-'))
-                && path.join("run.json").exists()
-            {
+            if let Some((_, id)) = name.as_deref().and_then(|n| n.split_once('-')) {
                 folders.push((id.to_owned(), path));
             }
         }
@@ -244,13 +298,51 @@ impl Store {
 
     pub(crate) fn read_run(&self, folder: &std::path::Path) -> Result<RunRecord, StoreError> {
         let bytes = fs_err::read(folder.join("run.json")).map_err(io("read a run's record"))?;
-        serde_json::from_slice(&bytes).map_err(|source| StoreError::DamagedRun {
+        let damaged = |source| StoreError::DamagedRun {
             id: folder.display().to_string(),
             source,
-        })
+        };
+        let mut run: RunRecord = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if run.version > RECORD_VERSION {
+            return Err(StoreError::NewerRun {
+                id: folder.display().to_string(),
+                version: run.version,
+            });
+        }
+        if run.status == RunStatus::Running && run.stages.is_empty() {
+            let lines = match fs_err::read(folder.join(STAGES)) {
+                Ok(lines) => lines,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(e) => return Err(io("read a run's record")(e)),
+            };
+            // Without its end of line a line was cut off by a kill.
+            for line in lines
+                .split_inclusive(|b| *b == b'\n')
+                .filter(|line| line.ends_with(b"\n"))
+            {
+                run.stages.push(serde_json::from_slice(line).map_err(damaged)?);
+            }
+            let ends = run
+                .stages
+                .iter()
+                .filter_map(|s| Some(s.execution.as_ref()?.started + s.seconds?));
+            run.seconds = ends.fold(run.seconds, f64::max);
+        }
+        Ok(run)
     }
 
-    /// A run by `@` (the last), `@-1` (the one before it), or a prefix of its id.
+    /// Runs after this one whose records cannot be read: `@` passes over them.
+    pub(crate) fn unreadable_after(&self, folder: &std::path::Path) -> Result<Vec<String>, StoreError> {
+        let folders = self.run_folders()?;
+        let later = folders.iter().rev().take_while(|(_, other)| other != folder);
+        Ok(later
+            .filter(|(_, other)| self.read_run(other).is_err())
+            .map(|(id, _)| id.clone())
+            .collect())
+    }
+
+    /// A run by `@` (the project's last one), `@-1` (the one before it), or a prefix of its id, of whatever project.
+    /// `@` passes over records that cannot be read.
     pub(crate) fn find_run(&self, reference: &str) -> Result<(PathBuf, RunRecord), StoreError> {
         let folders = self.run_folders()?;
         let missing = || StoreError::NoSuchRun {
@@ -264,8 +356,11 @@ impl Store {
                     .and_then(|n| n.parse().ok())
                     .ok_or_else(missing)?,
             };
-            let found = folders.iter().rev().nth(back);
-            found.map(|(_, folder)| folder.clone()).ok_or_else(missing)?
+            let readable = folders.iter().rev().filter_map(|(_, folder)| {
+                let run = self.read_run(folder).ok()?;
+                self.is_own(&run).then(|| (folder.clone(), run))
+            });
+            return readable.into_iter().nth(back).ok_or_else(missing);
         } else {
             let matches: Vec<_> = folders.iter().filter(|(id, _)| id.starts_with(reference)).collect();
             match matches.as_slice() {

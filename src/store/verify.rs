@@ -64,7 +64,7 @@ impl Store {
             }
         }
         let mut stages: HashMap<&StageKey, Vec<String>> = HashMap::new();
-        for ((pipeline, stage), key) in &self.current {
+        for ((_, pipeline, stage), key) in &self.current {
             stages.entry(key).or_default().push(format!("{pipeline}/{stage}"));
         }
         let results: Vec<_> = self

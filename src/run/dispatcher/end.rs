@@ -246,8 +246,12 @@ impl Dispatcher<'_> {
 /// A worker that said nothing at its end. The system kills processes where memory is short.
 fn crashed(status: ExitStatus) -> Failure {
     let killed = status.signal() == Some(Signal::KILL.as_raw());
+    let panicked = status.code() == Some(i32::from(crate::cli::exit::PANICKED));
     Failure::Crashed {
-        status: status.to_string(),
+        status: match panicked {
+            true => "it panicked, which is a fault of dynvis: its log says where".to_owned(),
+            false => status.to_string(),
+        },
         class: killed.then_some(ErrorClass::Oom),
     }
 }

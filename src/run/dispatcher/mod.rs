@@ -23,7 +23,9 @@ use crate::key::{ContentHash, StageKey};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::stage::StageError;
-use crate::store::{Execution, Hold, Record, RunId, RunRecord, RunStatus, StageOutcome, Store, Uses};
+use crate::store::{
+    Execution, Hold, RECORD_VERSION, Record, RunId, RunRecord, RunStage, RunStatus, StageOutcome, Store, Uses,
+};
 
 pub(crate) use names::log_path;
 
@@ -129,9 +131,10 @@ pub(crate) fn run(
     let (sender, receiver) = channel();
     signals::forward(sender.clone(), || Arrival::Signal).map_err(RunError::Spawn)?;
     let record = RunRecord {
-        version: 1,
+        version: RECORD_VERSION,
         id: id.clone(),
         pipeline: pipeline.name.clone(),
+        project: store.project().map(str::to_owned),
         path: pipeline.path.clone(),
         arguments: options.arguments.clone(),
         started_at: jiff::Timestamp::now().to_string(),
@@ -167,6 +170,7 @@ pub(crate) fn run(
         folder: folder.clone(),
         uses,
         unnoted: Vec::new(),
+        unwritten: Vec::new(),
         executions: HashMap::new(),
         git: Some(git),
         record,
@@ -248,6 +252,8 @@ struct Dispatcher<'a> {
     uses: Uses,
     /// Those that are not noted there yet.
     unnoted: Vec<StageKey>,
+    /// Stages that have ended and are not in the run's record yet.
+    unwritten: Vec<RunStage>,
     /// How the stages that executed went, in their last attempt.
     executions: HashMap<StageId, Execution>,
     git: Option<Git>,
@@ -387,9 +393,14 @@ impl Dispatcher<'_> {
         decision.state == State::Run && has_result && !decision.reasons.contains(&Reason::Forced)
     }
 
-    /// Keeps the results of settled stages from being collected. The store must be held.
+    /// Keeps the results of settled stages from being collected, and lets others see what has ended. The store must be held.
     fn note_uses(&mut self) -> Result<(), RunError> {
-        Ok(self.uses.note(self.unnoted.drain(..))?)
+        self.uses.note(self.unnoted.drain(..))?;
+        if !self.unwritten.is_empty() {
+            self.store.add_stages(&self.folder, &self.unwritten)?;
+            self.unwritten.clear();
+        }
+        Ok(())
     }
 
     /// What fills each slot, once every producer is settled.

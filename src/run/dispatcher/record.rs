@@ -1,7 +1,5 @@
 //! What became of the stages, for the loop and for the run's record.
 
-use std::collections::HashMap;
-
 use serde_json::Value as Json;
 
 use super::{Dispatcher, Settled};
@@ -41,11 +39,7 @@ impl Dispatcher<'_> {
     }
 
     pub(super) fn current_record(&self, stage: &Stage, key: &StageKey) -> Record {
-        Record::Current {
-            pipeline: self.pipeline.name.clone(),
-            stage: stage.name.clone(),
-            key: key.clone(),
-        }
+        self.store.current_record(&self.pipeline.name, &stage.name, key)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one setter of a stage's end")]
@@ -72,6 +66,10 @@ impl Dispatcher<'_> {
             seconds,
             outputs,
         });
+        let ended = self.settled[stage.id.0]
+            .as_ref()
+            .map(|settled| self.run_stage(stage, settled));
+        self.unwritten.extend(ended);
         self.reporter.event(&Event::StageFinished {
             stage: &stage.name,
             id: stage.id,
@@ -83,15 +81,10 @@ impl Dispatcher<'_> {
 
     /// Writes the final record.
     pub(super) fn finish(mut self, mut failed: bool) -> Result<RunRecord, RunError> {
-        let contents: Vec<HashMap<String, ContentHash>> = self
-            .settled
-            .iter()
-            .map(|s| s.iter().flat_map(|s| s.outputs.iter().cloned()).collect())
-            .collect();
         for planned in &self.planned {
-            let stage = self.pipeline.stage(planned.id);
-            let settled = self.settled[planned.id.0].take().unwrap_or(Settled {
-                outcome: if self.selection.includes(planned.id) {
+            let is_selected = self.selection.includes(planned.id);
+            let settled = self.settled[planned.id.0].get_or_insert_with(|| Settled {
+                outcome: if is_selected {
                     StageOutcome::Blocked
                 } else {
                     StageOutcome::Excluded
@@ -102,50 +95,13 @@ impl Dispatcher<'_> {
                 outputs: Vec::new(),
             });
             failed |= settled.outcome == StageOutcome::Failed;
-            let outputs = stage
-                .outputs
-                .iter()
-                .filter_map(|o| {
-                    let (_, content) = settled.outputs.iter().find(|(s, _)| *s == o.slot)?;
-                    Some(RunOutput {
-                        slot: o.slot.clone(),
-                        artifact: o.artifact,
-                        content: content.clone(),
-                    })
-                })
-                .collect();
-            let accepted = settled.key.as_ref().and_then(|key| self.accepted(key));
-            self.record.stages.push(RunStage {
-                name: stage.name.clone(),
-                family: stage.family.clone(),
-                fields: stage.fields.clone(),
-                kind: stage.kind.name().to_owned(),
-                outcome: settled.outcome,
-                reason: settled.reason,
-                accepted,
-                key: settled.key,
-                seconds: settled.seconds,
-                execution: self.executions.remove(&planned.id),
-                seed: stage.params.get("seed").and_then(Json::as_i64),
-                files: self.observed[planned.id.0].files.iter().cloned().collect(),
-                inputs: stage
-                    .inputs
-                    .iter()
-                    .map(|i| {
-                        let producer = self.pipeline.stage(i.producer);
-                        RunInput {
-                            slot: i.slot.clone(),
-                            stage: producer.family.clone(),
-                            member: (member_name(&producer.family, &producer.fields) != producer.name)
-                                .then(|| producer.name.clone()),
-                            fields: producer.fields.clone(),
-                            content: contents[i.producer.0].get(&i.output).cloned(),
-                        }
-                    })
-                    .collect(),
-                outputs,
-            });
         }
+        let mut stages = Vec::new();
+        for planned in &self.planned {
+            let settled = self.settled[planned.id.0].as_ref();
+            stages.extend(settled.map(|settled| self.run_stage(self.pipeline.stage(planned.id), settled)));
+        }
+        self.record.stages = stages;
         fail::at(Step::Ended).map_err(RunError::Spawn)?;
         self.record.status = if self.interrupts > 0 {
             RunStatus::Interrupted
@@ -166,6 +122,55 @@ impl Dispatcher<'_> {
         self.store.sweep();
         self.reporter.event(&Event::Finished { record: &self.record });
         Ok(self.record)
+    }
+
+    /// A stage that has ended, as the run's record tells it.
+    fn run_stage(&self, stage: &Stage, settled: &Settled) -> RunStage {
+        let content = |outputs: &[(String, ContentHash)], slot: &str| {
+            let found = outputs.iter().find(|(s, _)| s == slot);
+            found.map(|(_, content)| content.clone())
+        };
+        RunStage {
+            name: stage.name.clone(),
+            family: stage.family.clone(),
+            fields: stage.fields.clone(),
+            kind: stage.kind.name().to_owned(),
+            outcome: settled.outcome,
+            reason: settled.reason.clone(),
+            accepted: settled.key.as_ref().and_then(|key| self.accepted(key)),
+            key: settled.key.clone(),
+            seconds: settled.seconds,
+            execution: self.executions.get(&stage.id).cloned(),
+            seed: stage.params.get("seed").and_then(Json::as_i64),
+            files: self.observed[stage.id.0].files.iter().cloned().collect(),
+            inputs: stage
+                .inputs
+                .iter()
+                .map(|i| {
+                    let producer = self.pipeline.stage(i.producer);
+                    let filled = self.settled[i.producer.0].as_ref();
+                    RunInput {
+                        slot: i.slot.clone(),
+                        stage: producer.family.clone(),
+                        member: (member_name(&producer.family, &producer.fields) != producer.name)
+                            .then(|| producer.name.clone()),
+                        fields: producer.fields.clone(),
+                        content: filled.and_then(|filled| content(&filled.outputs, &i.output)),
+                    }
+                })
+                .collect(),
+            outputs: stage
+                .outputs
+                .iter()
+                .filter_map(|o| {
+                    Some(RunOutput {
+                        slot: o.slot.clone(),
+                        artifact: o.artifact,
+                        content: content(&settled.outputs, &o.slot)?,
+                    })
+                })
+                .collect(),
+        }
     }
 
     /// Why the result of a key was declared to be up to date, where it was.
