@@ -1,5 +1,5 @@
 # Completion of dynvis for bash. Bash takes `stage@field=value` for five words, since `@`, `=` and `:` break words: they are put
-# together again before dynvis is asked, and what stands before the last break is left out of what it answers.
+# together again before dynvis is asked, and what bash takes for done is left out of what it answers.
 _dynvis_complete() {
     local IFS=$'\013'
     local line=${COMP_LINE:0:COMP_POINT} words=() word rest i last
@@ -21,11 +21,8 @@ _dynvis_complete() {
     local current=${words[last]} before=
     case $current in
         \'* | \"*) words[last]=${current:1} ;;
-        *)
-            word=${current##*["@=:"]}
-            before=${current%"$word"}
-            [[ -n $before && $COMP_WORDBREAKS != *"${before: -1}"* ]] && before=
-            ;;
+        # What bash puts its choice in the place of.
+        *) before=${current%"$2"} ;;
     esac
     words+=("${COMP_WORDS[@]:COMP_CWORD+1}")
     local space=true
