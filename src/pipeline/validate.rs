@@ -256,6 +256,8 @@ fn check_range(schema: &Json, node: &Node, out: &mut Validated) {
 fn sensible(schema: &Json, unit: Option<&str>) -> (Option<f64>, Option<f64>) {
     /// ms: three hours, and a microsecond.
     const TIMES: [f64; 2] = [1e-3, 1e7];
+    /// Minutes between checkpoints and GiB of memory: what a clock and an address can count.
+    const AMOUNTS: [f64; 2] = [1e-9, 1e6];
     /// What is still a number in float32.
     const NUMBERS: [f64; 2] = [1e-30, 1e30];
     const COUNT: f64 = 1e7;
@@ -266,7 +268,11 @@ fn sensible(schema: &Json, unit: Option<&str>) -> (Option<f64>, Option<f64>) {
         let has_own = schema.get("maximum").is_some();
         return (None, (is_count && !has_own).then_some(COUNT));
     }
-    let [least, most] = if unit == Some("ms") { TIMES } else { NUMBERS };
+    let [least, most] = match unit {
+        Some("ms") => TIMES,
+        Some("min" | "GiB") => AMOUNTS,
+        _ => NUMBERS,
+    };
     let is_positive = schema.get("exclusiveMinimum").and_then(Json::as_f64) == Some(0.0);
     (is_positive.then_some(least), Some(most))
 }

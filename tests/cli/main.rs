@@ -13,6 +13,7 @@ mod end_to_end;
 mod exchange;
 mod faults_dynamics;
 mod faults_images;
+mod faults_lang;
 mod faults_neural;
 mod faults_noise;
 mod faults_screens;

@@ -1,0 +1,301 @@
+//! Faults of the pipeline language that were found in use, each under its name.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Project, repository};
+
+/// `check` of a text, and how long it took.
+fn checked(text: &str) -> (i32, String, Duration) {
+    let project = Project::new();
+    project.write("p.yaml", text);
+    let start = Instant::now();
+    let ran = project.dynvis(&["check", "p.yaml"]);
+    (ran.code, ran.stderr, start.elapsed())
+}
+
+#[test]
+fn errors_far_along_a_line_are_drawn() {
+    for filling in ["a", "漢", "é", "\\t", "\\u0000"] {
+        let text = format!(
+            "{{\"name\":\"w\",\"description\":\"{}\",\"stages\":{{\"a\":{{\"trian\":{{}}}}}}}}",
+            filling.repeat(70_000)
+        );
+        let column = text.split("trian").next().expect("a start").chars().count();
+        let (code, screen, _) = checked(&text);
+        assert_eq!(code, 2, "{screen}");
+        assert!(!screen.contains("panicked"), "{screen}");
+        // The quote belongs to the key.
+        assert!(screen.contains(&format!("p.yaml:1:{column}]")), "{screen}");
+        assert!(screen.contains("did you mean `train`?"), "{screen}");
+        assert!(screen.lines().all(|line| line.chars().count() < 400), "{screen}");
+    }
+}
+
+#[test]
+fn any_text_can_be_drawn() {
+    for text in [
+        "\u{feff}name: w\r\nstages:\r\n  a:\r\n    trian: {}\r\n",
+        "stages:\n  a:\n    trian: \"\u{202e}x\u{200f}\"\n",
+        "stages:\n  a: { \"\u{1b}[2J\": {} }\n",
+        "stages: {a: {trian: }}",
+        "stages:\n  \"\": {}\n",
+        "\u{0}",
+        "stages:\n  a:\n\ttrian: {}\n",
+        "stages:\r  a:\r    trian: {}\r",
+    ] {
+        let (code, screen, _) = checked(text);
+        assert_eq!(code, 2, "{text:?}: {screen}");
+        assert!(!screen.contains("panicked"), "{text:?}: {screen}");
+        assert!(!screen.contains(['\u{1b}', '\0', '\u{202e}']), "{text:?}: {screen:?}");
+    }
+}
+
+#[test]
+fn twenty_thousand_wrong_references_are_refused_soon() {
+    let mut text = "stages:\n".to_owned();
+    for n in 0..20_000 {
+        writeln!(text, "  s{n}: {{ collect: {{ tables: [sx{n}z] }} }}").expect("memory");
+    }
+    let (code, screen, took) = checked(&text);
+    assert_eq!(code, 2);
+    assert!(
+        screen.contains("error: 20000 problems in this pipeline"),
+        "{screen:.300}"
+    );
+    assert!(screen.contains("did you mean `s"), "{screen:.300}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+#[test]
+fn a_circle_of_five_thousand_is_refused_soon() {
+    let mut text = "stages:\n".to_owned();
+    for n in 0..5_000 {
+        writeln!(text, "  s{n}: {{ collect: {{ tables: [s{}] }} }}", (n + 1) % 5_000).expect("memory");
+    }
+    let (code, screen, took) = checked(&text);
+    assert_eq!(code, 2);
+    assert!(screen.contains("in a circle: s0 -> s1 -> s2"), "{screen:.300}");
+    assert!(screen.contains("more) -> s4999 -> s0"), "{screen:.300}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn numbers_without_limits_are_refused_by_check() {
+    let stages = |parameters: &str| {
+        format!(
+            "stages:\n  d: {{ dataset: {{ source: digits }} }}\n  t:\n    train: {{ use: train/digits/cordsnet, data: d, {parameters} }}\n"
+        )
+    };
+    let (code, screen, _) = checked(&stages("areas: 2"));
+    assert_eq!(code, 0, "{screen}");
+    for (parameters, says) in [
+        ("areas: 2, dt: 1e-300", "at least 0.001 ms"),
+        ("areas: 2, dt: 1e-12", "at least 0.001 ms"),
+        ("areas: 2, stimulus: 1e300", "at most 10000000 ms"),
+        ("areas: 2, stimulus: 1e7", "2000040 steps of 5 ms"),
+        ("areas: 2, readout_window: .nan", "non-finite"),
+        ("areas: 2, spontaneous: .inf", "non-finite"),
+        ("areas: 2, epochs: 1000000000", "at most 10000000"),
+        ("areas: 2, epochs: 9999999", "more than 1000000 epochs"),
+        ("areas: 2, epochs: 99999999999999999999", "expected an integer"),
+        ("areas: 2, checkpoint_minutes: 1e30", "at most 1000000 min"),
+        ("areas: 2, weight_decay: 1e300", "out of range"),
+        ("areas: 2, batch: 9223372036854775807", "at most 10000000"),
+    ] {
+        let (code, screen, took) = checked(&stages(parameters));
+        assert_eq!(code, 2, "{parameters}: {screen}");
+        assert!(screen.contains(says), "{parameters}: {screen}");
+        assert!(took < Duration::from_secs(5), "{parameters}: {took:?}");
+    }
+    let (code, screen, _) = checked(
+        "stages:\n  s:\n    synthetic_recordings: { activity: s, regions: [{ name: a, area: 0 }], end: 1e7, width: 1e-3 }\n",
+    );
+    assert_eq!(code, 2, "{screen}");
+    assert!(screen.contains("at most 10000 can be simulated"), "{screen}");
+}
+
+/// A pipeline whose stage has a matrix over these values and says each in its output.
+fn over(values: &str, reference: &str) -> String {
+    format!(
+        "name: m\nstages:\n  a:\n    command:\n      run: [sh, -c, 'printf %s \"$0\" > o.txt; (echo v; echo 1) > t.csv', \"${{matrix.v}}\"]\n      outputs: {{ t: {{ path: t.csv, type: table }}, o: {{ path: o.txt }} }}\n    matrix: {{ v: {values} }}\n  b:\n    command: {{ run: [sh, -c, 'cat {{inputs.a}}/o.txt > p.txt'], inputs: {{ a: {reference} }}, outputs: {{ p: {{ path: p.txt }} }} }}\n"
+    )
+}
+
+#[test]
+fn matrix_values_of_any_letters_have_names_that_every_command_takes() {
+    for (value, name) in [
+        ("data/m/s1.csv", "a@v=\"data/m/s1.csv\""),
+        ("V4,IT", "a@v=\"V4,IT\""),
+        ("a=b", "a@v=\"a=b\""),
+        ("x@y", "a@v=\"x@y\""),
+        ("x y", "a@v=\"x y\""),
+        ("naïve", "a@v=naïve"),
+        ("it's", "a@v=\"it's\""),
+    ] {
+        let typed = format!("a@v={value}");
+        for reference in [name, typed.as_str()] {
+            let project = Project::new();
+            let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+            let values = format!("[{}, other]", quoted(value));
+            let output = quoted(&format!("{reference}/o"));
+            project.write("p.yaml", &over(&values, &output));
+            project.dynvis(&["run", "p.yaml"]).expect(0);
+            let folder = project.dynvis(&["show", "@", "b/p"]).expect(0).stdout;
+            let text = std::fs::read_to_string(format!("{}/p.txt", folder.trim())).expect("written");
+            assert_eq!(text, value, "{reference}");
+            for arguments in [["log", "@", reference], ["why", "p.yaml", reference]] {
+                let ran = project.dynvis(&arguments).expect(0);
+                assert!(!(ran.stdout + &ran.stderr).contains("other"), "{arguments:?}");
+            }
+            let selected = project.states(&["p.yaml", reference]);
+            assert_eq!(selected.get(name).map(String::as_str), Some("cached"), "{selected:?}");
+            assert_eq!(
+                selected.get("a@v=other").map(String::as_str),
+                Some("excluded"),
+                "{selected:?}"
+            );
+            project.dynvis(&["run", "p.yaml", reference]).expect(0);
+            project.dynvis(&["show", "@", &format!("{reference}/t")]).expect(0);
+        }
+    }
+}
+
+#[test]
+fn numbers_in_names_stay_as_they_are_written() {
+    let values = "[01, 12e5, 2023023902_2, 1.10, 12345678901234567890, 0x1F, +49, 1e-7, .5]";
+    for written in ["01", "12e5", "2023023902_2", "1.10", "12345678901234567890", "0x1F"] {
+        let project = Project::new();
+        project.write("p.yaml", &over(values, &format!("'a@v={written}/o'")));
+        project.dynvis(&["run", "p.yaml"]).expect(0);
+        let folder = project.dynvis(&["show", "@", "b/p"]).expect(0).stdout;
+        let text = std::fs::read_to_string(format!("{}/p.txt", folder.trim())).expect("written");
+        assert_eq!(text, written);
+        assert!(project.states(&["p.yaml"]).contains_key(&format!("a@v={written}")));
+    }
+}
+
+#[test]
+fn members_that_are_equal_are_refused() {
+    let (code, screen, _) =
+        checked("stages:\n  d:\n    dataset: { source: digits }\n    matrix: { side: [16, 16.0] }\n");
+    assert_eq!(code, 2);
+    assert!(screen.contains("are one and the same"), "{screen}");
+    let (code, screen, _) = checked(&over("[\"1\", 1]", "a@v=1"));
+    assert_eq!(code, 2);
+    assert!(screen.contains("`a@v=1` stands twice"), "{screen}");
+}
+
+#[test]
+fn presets_are_part_of_the_program_and_files_of_the_project_come_first() {
+    let project = Project::new();
+    let text = "stages:\n  d: { dataset: { use: dataset/digits } }\n  c: { train: { use: train/digits/cnn, data: d, areas: 2 } }\n";
+    project.write("p.yaml", text);
+    project.dynvis(&["check", "p.yaml"]).expect(0);
+    let shipped = std::fs::read_to_string(repository().join("stages/train/cnn.yaml")).expect("a preset");
+    assert_eq!(project.dynvis(&["presets", "train/cnn"]).expect(0).stdout, shipped);
+    let own = "train: { phase: cnn, optimiser: adam }\n";
+    project.write("stages/train/cnn.yaml", own);
+    assert_eq!(project.dynvis(&["presets", "train/cnn"]).expect(0).stdout, own);
+    let list = project.dynvis(&["presets"]).expect(0).stdout;
+    let line = |name: &str| {
+        list.lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(
+        line("train/cnn ").contains("stages/train/cnn.yaml, in place of that of dynvis"),
+        "{list}"
+    );
+    assert!(line("train/fold ").contains(" dynvis "), "{list}");
+    let ran = project.dynvis(&["presets", "train/cn"]).expect(2);
+    assert!(ran.stderr.contains("did you mean `train/cnn`?"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_empty_folder_becomes_a_project() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dynvis = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dynvis"));
+        let output = command
+            .args(arguments)
+            .current_dir(folder.path())
+            .env_remove("DYNVIS_CACHE")
+            .output();
+        output.expect("the binary starts")
+    };
+    for template in ["quickstart", "images", "recordings", "cognitive"] {
+        assert!(dynvis(&["init", template]).status.success(), "{template}");
+        let pipeline = format!("pipelines/{template}.yaml");
+        let checked = dynvis(&["check", &pipeline]);
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        std::fs::write(folder.path().join(&pipeline), "mine").expect("written");
+        assert!(dynvis(&["init", template]).status.success(), "{template}");
+        let text = std::fs::read_to_string(folder.path().join(&pipeline)).expect("read");
+        assert_eq!(text, "mine", "{template}");
+        std::fs::remove_file(folder.path().join(&pipeline)).expect("removed");
+    }
+    assert!(dynvis(&["init"]).status.success());
+    let small = [
+        "-S",
+        "digits.limit=120",
+        "-S",
+        "cnn.epochs=1",
+        "-S",
+        "cordsnet.epochs=1",
+        "-S",
+        "cordsnet.matrix.seed=[0]",
+    ];
+    let arguments: Vec<&str> = ["run", "pipelines/quickstart.yaml"].into_iter().chain(small).collect();
+    let ran = dynvis(&arguments);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let shown = dynvis(&["show", "@", "noise/summary"]);
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("CordsNet-R2"));
+}
+
+#[test]
+fn an_error_is_said_once() {
+    let project = Project::new();
+    let run = "{ run: [sh, -c, 'echo before >&2; exit 3'], outputs: { o: { path: o } } }";
+    project.write("p.yaml", &format!("stages:\n  a:\n    command: {run}\n"));
+    let ran = project.dynvis(&["run", "p.yaml"]).expect(100);
+    assert_eq!(
+        ran.stderr.matches("ended with exit status: 3").count(),
+        1,
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("  | before"), "{}", ran.stderr);
+}
+
+#[test]
+fn bash_completes_members_though_it_breaks_words() {
+    let project = Project::new();
+    project.write("p.yaml", &over("[11, 12, 21]", "a@v=11"));
+    let script = project.dynvis(&["completions", "bash"]).expect(0).stdout;
+    // As bash 5 hands over a line: words broken, and what its choice will stand in the place of.
+    let complete = |line: &str, words: &str, replaced: &str| {
+        let count = words.split(' ').count();
+        let asked = format!(
+            "{script}\nCOMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=({words}); COMP_CWORD={}; COMP_TYPE=9\n\
+             compopt() {{ :; }}\n_dynvis_complete dynvis '{replaced}' x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+            count - 1
+        );
+        let output = std::process::Command::new("bash")
+            .args(["-c", &asked])
+            .current_dir(project.path(""))
+            .output()
+            .expect("bash");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().map(|word| word.trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        complete("dynvis run p.yaml a@v=1", "dynvis run p.yaml a @ v = 1", "1"),
+        ["11", "12"]
+    );
+    assert_eq!(
+        complete("dynvis run p.yaml a@v", "dynvis run p.yaml a @v", "@v"),
+        ["@v=11", "@v=12", "@v=21"]
+    );
+}
