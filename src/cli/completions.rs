@@ -158,7 +158,7 @@ fn store_on(words: &[OsString]) -> Option<Store> {
     folder
         .join("format")
         .is_file()
-        .then(|| open_store(Some(&folder), &folder).ok())
+        .then(|| open_store(Some(&folder), &project_here()).ok())
         .flatten()
 }
 

@@ -88,6 +88,12 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
         ExportFormat::Pth => Format::Pth,
         ExportFormat::Safetensors => Format::Safetensors,
     };
+    if let Some(folder) = out.parent() {
+        fs_err::create_dir_all(folder).map_err(|source| CommandError::Io {
+            action: format!("cannot write {}", out.display()),
+            source,
+        })?;
+    }
     write_weights(&model, written, &out).map_err(|source| CommandError::Io {
         action: format!("cannot write {}", out.display()),
         source,

@@ -17,7 +17,7 @@ headline: score/scores
 stages:
   score:
     command:
-      run: [sh, -c, "printf 'level,accuracy\n0,0.${matrix.seed}\n1,ACCURACY\n' > t.csv; echo x > f"]
+      run: [sh, -c, "echo ${matrix.tau} > tau; printf 'level,accuracy\n0,0.${matrix.seed}\n1,ACCURACY\n' > t.csv; echo x > f"]
       outputs: { scores: { path: t.csv, type: table }, text: { path: f } }
     matrix: { tau: [10, 20], seed: [1, 2] }
   all:

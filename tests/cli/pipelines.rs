@@ -87,6 +87,15 @@ const NO_PICTURES: [(&str, &str); 1] = [
     ("predictivity", "twin"),
 ];
 
+/// Tables that are rightly empty: of one level of noise there is no half-level, and nothing to hold it against.
+fn is_rightly_empty(pipeline: &str, place: &str) -> bool {
+    match pipeline {
+        "fixed_points" => ["noise/robustness", "noise/paired"].contains(&place),
+        "paper" => place.starts_with("unit_noise@"),
+        _ => false,
+    }
+}
+
 fn run(pipeline: &str, project: &Project) {
     let file = format!("pipelines/{pipeline}.yaml");
     let text = std::fs::read_to_string(repository().join(&file)).expect("read");
@@ -110,7 +119,10 @@ fn run(pipeline: &str, project: &Project) {
                     .expect(0)
                     .json();
                 let rows = shown["rows"].as_array().map_or(0, Vec::len);
-                assert!(rows > 0, "{pipeline}: {place} has no rows");
+                assert!(
+                    rows > 0 || is_rightly_empty(pipeline, &place),
+                    "{pipeline}: {place} has no rows"
+                );
             } else if slot == "pictures" && !NO_PICTURES.contains(&(pipeline, name)) {
                 let folder = project.dynvis(&["show", "@", &place]).expect(0);
                 let folder = folder.stdout.lines().last().expect("a folder").trim().to_owned();
