@@ -49,7 +49,7 @@ fn store_hint(kind: std::io::ErrorKind) -> String {
     use std::io::ErrorKind as Kind;
     match kind {
         Kind::PermissionDenied => {
-            "files or folders of the cache are another user's: a group shares it where its folders are the group's \
+            "is the cache read-only? Its files or folders may be another user's: a group shares it where its folders are the group's \
              (`chmod -R g+rwX`, setgid) and all work with umask 002; or use a cache of your own with `--cache FOLDER`"
         }
         Kind::ReadOnlyFilesystem => "the file system is read-only: use another folder with `--cache FOLDER`",

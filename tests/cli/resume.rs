@@ -173,8 +173,10 @@ fn a_killed_training_goes_on_to_the_same_bytes_on_another_number_of_threads() {
         "{}",
         ran.stderr
     );
+    // On a slow machine all four kills may fall into the first epoch, which then ends here.
+    let in_the_first = ran.stderr.contains("goes on from its checkpoint: epoch 1/20");
     assert!(
-        !ran.stderr.contains("epoch 1/20  loss"),
+        in_the_first || !ran.stderr.contains("epoch 1/20  loss"),
         "it repeated what was done: {}",
         ran.stderr
     );
