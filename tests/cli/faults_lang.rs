@@ -64,7 +64,7 @@ fn twenty_thousand_wrong_references_are_refused_soon() {
         "{screen:.300}"
     );
     assert!(screen.contains("did you mean `s"), "{screen:.300}");
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(took < Duration::from_secs(90), "{took:?}");
 }
 
 #[test]

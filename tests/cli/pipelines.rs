@@ -91,9 +91,14 @@ const NO_PICTURES: [(&str, &str); 1] = [
 fn is_rightly_empty(pipeline: &str, place: &str) -> bool {
     match pipeline {
         // Only tasks with graded evidence have a psychometric curve.
-        "cognitive" => place.ends_with("/psychometric"),
+        // Networks that learned for twenty steps may have no steady states.
+        "cognitive" => place.ends_with("/psychometric") || place.ends_with("/eigenvalues"),
+        // Fits without controls.
+        "predictivity" => place == "shared/paired",
         "fixed_points" => ["noise/robustness", "noise/paired"].contains(&place),
-        "paper" => place.starts_with("unit_noise@") || place.ends_with("/psychometric"),
+        "paper" => ["unit_noise@", "tasks@", "predictivity@"]
+            .iter()
+            .any(|stage| place.starts_with(stage)),
         _ => false,
     }
 }

@@ -349,7 +349,7 @@ pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
     let high = "Upper end of that interval";
     let schema = source_keys(TableSchema::new(
         "onsets",
-        "Onset and latency of each region, with intervals from resampled neurons",
+        "Onset of each region, and its latency with an interval from resampled neurons",
     ))
     .key("region", DType::Text, "Brain region")
     .value(
@@ -380,12 +380,6 @@ pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
     )
     .unit("ms")
     .allow_missing()
-    .value("onset_low", DType::Float, low)
-    .unit("ms")
-    .allow_missing()
-    .value("onset_high", DType::Float, high)
-    .unit("ms")
-    .allow_missing()
     .value("neurons", DType::Int, "Number of neurons");
     let mut table = TableWriter::new(schema)?;
     for source in 0..scored.labels.len() {
@@ -400,7 +394,6 @@ pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
             let tied = found.map(|found| found.tied.iter().filter(|tied| **tied).count());
             row.push(tied.map_or(Value::Null, |tied| Value::Int(tied as i64)));
             row.push(Value::optional(onset.map(|onset| onset.value)));
-            row.extend(ends_of(onset));
             row.push(Value::Int(group.len() as i64));
             table.push_row(row)?;
         }

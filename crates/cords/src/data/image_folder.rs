@@ -431,7 +431,10 @@ impl Lister<'_> {
                     false => folders.push(path),
                 }
             } else if !kind.is_file() {
-                self.note_problem(&path, "it is no regular file");
+                self.note_problem(
+                    &path,
+                    &format!("it is {}", crate::files::irregular(kind).unwrap_or("no regular file")),
+                );
             } else if has_image_extension(&path) {
                 files.push(path);
             } else {
