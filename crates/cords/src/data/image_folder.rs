@@ -165,6 +165,14 @@ impl Lister<'_> {
             })
         };
         let (val, mut test) = (of("val")?, of("test")?);
+        // As Tiny ImageNet has them: a folder `images` is no class.
+        if let Some((layout, _)) = &mut test
+            && let Layout::Classes(classes) = layout
+            && let [(class, _, images)] = classes.as_mut_slice()
+            && class == "images"
+        {
+            *layout = Layout::Unlabelled(std::mem::take(images));
+        }
         // The images of a competition, whose classes nobody tells.
         if let Some((Layout::Unlabelled(images), part)) = &test {
             self.notes.push(format!(
