@@ -76,13 +76,18 @@ fn sequence(text: &str) -> usize {
 }
 
 /// A line of a program as a terminal would show it at its end: of a bar that was drawn anew after each carriage return, what it
-/// was last. What is too long is cut.
-pub(crate) fn line(text: &str) -> String {
+/// was last.
+pub(crate) fn whole_line(text: &str) -> String {
     let last = text
         .rsplit('\r')
         .find(|part| !part.trim().is_empty())
         .unwrap_or_default();
-    let clean = harmless(last);
+    harmless(last)
+}
+
+/// The same, cut where it is too long.
+pub(crate) fn line(text: &str) -> String {
+    let clean = whole_line(text);
     match clean.char_indices().nth(LONGEST) {
         Some((at, _)) => format!("{}…", &clean[..at]),
         None => clean,
