@@ -17,8 +17,8 @@ pub struct Dependence {
     set_of: Vec<usize>,
     /// The images of every set, by number.
     images: Vec<Vec<usize>>,
-    /// The sets that share an image with a set, itself among them; ascending.
-    sharing: Vec<Vec<usize>>,
+    /// The sets that show an image, by its number; ascending.
+    showing: Vec<Vec<usize>>,
 }
 
 /// Sums over pairs of dependent values: what a variance is made of.
@@ -37,43 +37,35 @@ impl Dependence {
         let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
         let mut sets: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
         let (mut set_of, mut images) = (Vec::new(), Vec::new());
-        let mut alone = 0;
+        let mut showing: Vec<Vec<usize>> = Vec::new();
         for shown in images_of {
             let mut own: Vec<usize> = shown
                 .iter()
                 .map(|image| {
-                    let next = numbers.len();
-                    *numbers.entry(*image).or_insert(next)
+                    *numbers.entry(*image).or_insert_with(|| {
+                        showing.push(Vec::new());
+                        showing.len() - 1
+                    })
                 })
                 .collect();
             own.sort_unstable();
             own.dedup();
             if own.is_empty() {
                 // A number that no image has.
-                own.push(usize::MAX - alone);
-                alone += 1;
+                showing.push(Vec::new());
+                own.push(showing.len() - 1);
             }
             let set = *sets.entry(own.clone()).or_insert_with(|| {
+                own.iter().for_each(|image| showing[*image].push(images.len()));
                 images.push(own);
                 images.len() - 1
             });
             set_of.push(set);
         }
-        let mut with: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (set, own) in images.iter().enumerate() {
-            own.iter().for_each(|image| with.entry(*image).or_default().push(set));
-        }
-        let sharing = images.iter().map(|own| {
-            let mut sharing: Vec<usize> = own.iter().flat_map(|image| with[image].iter().copied()).collect();
-            sharing.sort_unstable();
-            sharing.dedup();
-            sharing
-        });
-        let sharing = sharing.collect();
         Self {
             set_of,
             images,
-            sharing,
+            showing,
         }
     }
 
@@ -109,9 +101,11 @@ impl Dependence {
         }
         let mut used = vec![false; self.images.len()];
         trials.iter().for_each(|trial| used[self.set_of[*trial]] = true);
-        for set in (0..self.images.len()).filter(|set| used[*set]) {
-            for other in self.sharing[set].iter().filter(|other| used[**other]) {
-                let (a, b) = (find(&mut root, set), find(&mut root, *other));
+        for showing in &self.showing {
+            let mut showing = showing.iter().copied().filter(|set| used[*set]);
+            let Some(first) = showing.next() else { continue };
+            for other in showing {
+                let (a, b) = (find(&mut root, first), find(&mut root, other));
                 root[a.max(b)] = a.min(b);
             }
         }
@@ -160,10 +154,18 @@ impl Dependence {
         let mut products = [[0.0; N]; N];
         let (mut count, mut dependent) = (0.0, 0.0);
         let mut images: Vec<usize> = Vec::new();
+        let mut sharing: Vec<usize> = Vec::new();
         for (set, (own_count, own)) in &sums {
             images.extend(&self.images[*set]);
             count += own_count;
-            for (other_count, other) in self.sharing[*set].iter().filter_map(|other| sums.get(other)) {
+            sharing.clear();
+            self.images[*set]
+                .iter()
+                .for_each(|image| sharing.extend(&self.showing[*image]));
+            // A set that shares several images counts once.
+            sharing.sort_unstable();
+            sharing.dedup();
+            for (other_count, other) in sharing.iter().filter_map(|other| sums.get(other)) {
                 dependent += own_count * other_count;
                 for (row, a) in products.iter_mut().zip(own) {
                     row.iter_mut().zip(other).for_each(|(sum, b)| *sum += a * b);
@@ -311,6 +313,42 @@ mod tests {
         let low = fifty.score((0..1000).map(|trial| (trial, Some(true)))).interval[0];
         let [expected, _] = crate::noise::wilson_interval(50, 50);
         assert!((low - expected).abs() < 0.01, "{low} for {expected}");
+    }
+
+    /// Against the sum over all pairs of trials as it is defined: trials of no image to three, several times the same ones.
+    #[test]
+    fn pairs_are_those_of_trials_that_share_an_image() {
+        let mut stream = Stream::new(4, Purpose::Probe, 0, 0, 0, 0);
+        let shown: Vec<Vec<u32>> = (0..80)
+            .map(|trial| (0..trial % 4).map(|_| stream.below(8) as u32).collect())
+            .collect();
+        let dependence = Dependence::new(shown.iter().map(Vec::as_slice));
+        // Not of every trial.
+        let values: Vec<(usize, f64)> = (0..80)
+            .filter(|trial| trial % 7 != 0)
+            .map(|trial| (trial, stream.normal()))
+            .collect();
+        let (pairs, [[sum]]) = dependence.pairs(values.iter().map(|(trial, value)| (*trial, [*value])));
+        let share = |a: usize, b: usize| a == b || shown[a].iter().any(|image| shown[b].contains(image));
+        let (mut expected, mut count) = (0.0, 0.0);
+        for (a, x) in &values {
+            for (_, y) in values.iter().filter(|(b, _)| share(*a, *b)) {
+                expected += x * y;
+                count += 1.0;
+            }
+        }
+        // Sums of some 3,000 products of order 1 in another order.
+        assert!((sum - expected).abs() < 1e-10, "{sum} for {expected}");
+        assert_eq!(
+            (pairs.count, pairs.mean),
+            (values.len() as f64, count / values.len() as f64)
+        );
+        let alone = values.iter().filter(|(trial, _)| shown[*trial].is_empty()).count();
+        assert_eq!(
+            pairs.images,
+            8 + alone,
+            "one that shows nothing counts as an image of its own"
+        );
     }
 
     #[test]
