@@ -6,6 +6,13 @@ use super::dependence::Dependence;
 use super::measure::Score;
 use crate::linear::solve_positive;
 
+/// By how much a decoding varies more than its answers tell. Half of the images are fitted on and half tested on, and then
+/// the other way round: what is read varies with the images in either role, and the answers show the second alone. Were
+/// both to count as much and apart, the variance would be twice that of the answers. In simulations (2 to 10 classes, 20
+/// to 400 images, 10 to 100 units) it was 1.1 to 1.8 times as much: with 2, intervals held the truth in 96 to 99 % of
+/// cases, without in 86 to 95 %.
+const FITTED_TOO: f64 = 2.0;
+
 /// Cross-validated decoding of `classes` from `activity`, `[trials, units]`. Trials that show an image in common are never on both
 /// sides: an image that comes back would be recognised, whatever its class. Trials without a class, or with activity that is not
 /// finite, count as diverged. `ridge` is relative to the mean variance of a unit. None where fewer than two classes occur in either
@@ -54,9 +61,7 @@ pub fn decode(
             read.push((used[*place], Some(right)));
         }
     }
-    // Half of the images are fitted on and half tested on, and then the other way round: what is read varies with the images of
-    // either role, of which the answers show those that are tested on.
-    let mut score = dependence.score_varying(read, 2.0);
+    let mut score = dependence.score_varying(read, FITTED_TOO);
     score.diverged = trials - used.len();
     Ok(Some(score))
 }
