@@ -62,7 +62,7 @@ impl Answer {
 
 impl Setting<'_> {
     /// Trials `first` to `first + count` from a pool. `distinct`, where given, is after how many trials the contents repeat
-    /// (with new delays and noise).
+    /// (with new delays and new noise of the units).
     pub fn draw(&self, pool: &Pool, first: u64, count: usize, distinct: Option<u64>, delay: Delay) -> Vec<Presented> {
         let one = |number: u64| {
             let content = distinct.map_or(number, |distinct| number % distinct.max(1));

@@ -31,7 +31,8 @@ pub struct TrainOptions {
     pub learning_rate: f64,
     /// Largest Euclidean norm of the areas' gradient, and of the front-end's; longer ones are shortened to it.
     pub clip: f64,
-    /// Different trials that are learned from. Delays and noise are new each time.
+    /// Different trials that are learned from. Delays and the units' noise are new each time; what is shown, with the noise of
+    /// evidence, comes back.
     pub distinct: u64,
     /// Steps between validations.
     pub validate_every: usize,
@@ -198,7 +199,7 @@ pub struct Trained {
 }
 
 /// Trials of training are numbered from 0, those of validation and test from these on: none is ever in two of them.
-const VALIDATION: u64 = 1 << 40;
+pub(super) const VALIDATION: u64 = 1 << 40;
 /// See [`VALIDATION`].
 pub(super) const TEST: u64 = 1 << 41;
 

@@ -125,7 +125,7 @@ pub struct Draw<'a> {
     content: Stream,
     time: Stream,
     delay: Delay,
-    presentation: u32,
+    noise: u32,
 }
 
 /// How long delays are.
@@ -148,7 +148,8 @@ impl<'a> Draw<'a> {
             content: Stream::new(seed, Purpose::Trial, content, 0, 0, 0),
             time: Stream::new(seed, Purpose::Trial, presentation, 0, 0, 1),
             delay,
-            presentation: content as u32,
+            // Validation and test have other frames than training: their trials begin at 1 and 2 times 2^40.
+            noise: (content as u32) ^ (((content >> 40) as u32) << 30),
         }
     }
 
@@ -224,9 +225,9 @@ impl<'a> Draw<'a> {
         factor * ascending.get(index).copied().unwrap_or(0.0)
     }
 
-    /// A name for the noise of this trial's scenes.
+    /// A name for the noise of this trial's scenes: of its content, so that what is shown comes back as it was.
     pub fn noise_name(&self) -> u32 {
-        self.presentation
+        self.noise
     }
 
     /// Different places of the canvas.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::assoc::train::{TEST, VALIDATION};
 use crate::assoc::trial::Trial;
 
 /// Three images of each of ten classes; image 3 k + i is of class k.
@@ -147,6 +148,31 @@ fn contents_come_back_with_other_delays() {
     assert_eq!(delays.into_iter().collect::<Vec<_>>(), [200, 400, 800]);
     assert!((0..20).all(|p| trial(p, Delay::UpTo(0.01)).delay_ms == Some(200.0)));
     assert!((0..20).all(|p| trial(p, Delay::Times(2.0)).delay_ms.is_some_and(|d| d >= 400.0)));
+}
+
+#[test]
+fn evidence_of_no_two_trials_has_the_same_noise_and_that_of_a_trial_comes_back() {
+    let (pool, name) = (pool(), TaskName::NoisyEvidence);
+    let (task, timing) = (name.build(), name.timing());
+    let noise = |content: u64, presentation: u64| {
+        let trial = task.trial(&mut Draw::new(
+            &pool,
+            &timing,
+            3,
+            content,
+            presentation,
+            Delay::UpTo(1.0),
+        ));
+        trial
+            .epochs
+            .iter()
+            .find_map(|epoch| epoch.scene.as_ref()?.noise)
+            .expect("noise")
+    };
+    let numbers = || [0, VALIDATION, TEST].into_iter().flat_map(|first| first..first + 500);
+    let names: std::collections::BTreeSet<(u16, u32)> = numbers().map(|number| noise(number, number)).collect();
+    assert_eq!(names.len(), numbers().count(), "of training, validation and test");
+    assert_eq!(noise(5, 5), noise(5, 4101));
 }
 
 /// What is shown from the delay's end on, and the right answer, of every answer of a trial.
