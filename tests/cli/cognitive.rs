@@ -303,6 +303,9 @@ fn timing_of_neurogym_is_checked_and_runs() {
         rows.iter().all(|row| row["delay"] == 500.0 || row["delay"] == 1000.0),
         "{rows:?}"
     );
+    // Its 100 ms to answer leave room for no `grace`.
+    project.write("p.yaml", &text.replace("task: go_no_go", "task: context_decision"));
+    project.dynvis(&["check", "p.yaml"]).expect(0);
     project.write("p.yaml", &text.replace("task: go_no_go", "task: two_back"));
     let ran = project.dynvis(&["check", "p.yaml"]);
     assert!(

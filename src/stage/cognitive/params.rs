@@ -473,7 +473,7 @@ impl Params {
             if given {
                 String::new()
             } else {
-                format!("the own of `{name}`: ")
+                format!("not given, so as `{name}` has it: ")
             }
         };
         for (duration, problem) in timing.misfits(self.task, self.dt) {

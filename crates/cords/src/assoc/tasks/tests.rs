@@ -386,3 +386,82 @@ fn an_answer_is_given_after_a_wait_or_while_the_second_image_is_shown() {
     ];
     assert_eq!(told, expected);
 }
+
+/// Whether the parts of a cell of docs/tasks.md are a task's durations, distributions being told by their ends.
+fn holds(said: &str, name: TaskName, timing: &Timing) {
+    let numbers = |part: &str| -> Vec<f64> {
+        let words = part.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    let shown = if name.has(Duration::Durations) {
+        Duration::Durations
+    } else {
+        Duration::Stimulus
+    };
+    let columns = [
+        Duration::Fixation,
+        shown,
+        Duration::Delays,
+        Duration::Test,
+        Duration::Wait,
+        Duration::Response,
+    ];
+    let parts: Vec<&str> = said.split(", ").collect();
+    assert_eq!(
+        parts.len(),
+        if timing.answer_at_test { 4 } else { 6 },
+        "{name:?}: {said}"
+    );
+    for (duration, part) in columns.into_iter().zip(parts) {
+        let values: &[f64] = if name.has(duration) {
+            timing.values(duration)
+        } else {
+            &[]
+        };
+        let told = numbers(part);
+        if part.contains(" from ") {
+            let ends = told[told.len() - 2]..told[told.len() - 1];
+            assert!(
+                values.len() > 8 && values.iter().all(|ms| ends.contains(ms)),
+                "{name:?}: {part}"
+            );
+        } else {
+            assert_eq!(told, values, "{name:?}, {}", duration.name());
+        }
+    }
+}
+
+#[test]
+fn the_documented_durations_are_those_of_the_tasks() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tasks.md");
+    let text = std::fs::read_to_string(file).expect("docs/tasks.md");
+    let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+    let (_, behind) = text.split_once("## Durations").expect("a heading");
+    let (table, _) = behind.split_once("## ").expect("another heading");
+    let mut told = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [names, ours, theirs, others] = cells[..] else {
+            panic!("{row}")
+        };
+        for written in names.split(", ") {
+            let name: TaskName = serde_json::from_str(&written.replace('`', "\"")).expect(written);
+            told.push(name);
+            holds(ours, name, &name.timing());
+            let Some(timing) = name.neurogym(10.0) else {
+                assert_eq!(theirs, "none", "{name:?}");
+                continue;
+            };
+            let (environment, durations) = theirs.split_once(": ").expect("an environment");
+            assert_eq!(Some(environment.replace('`', "").as_str()), name.neurogym_name());
+            holds(durations.split(';').next().unwrap_or_default(), name, &timing);
+            if name == TaskName::NoisyEvidence {
+                let [own, neurogym] = [&name.timing(), &timing].map(|timing| list(&timing.strengths));
+                let said = format!("contrasts {own}; there, and under `timing: neurogym`, {neurogym}.");
+                assert!(others.contains(&said), "{others}");
+            }
+        }
+    }
+    let missing: Vec<TaskName> = TaskName::ALL.into_iter().filter(|name| !told.contains(name)).collect();
+    assert!(missing.is_empty() && told.len() == TaskName::ALL.len(), "{missing:?}");
+}
