@@ -98,7 +98,7 @@ impl Kind for Cognitive {
             timing: &timing,
             mask: params.mask(),
             settle: match params.stimuli {
-                Stimuli::Images => (params.settle / params.dt).ceil() as usize,
+                Stimuli::Images => (params.settle / params.dt).round() as usize,
                 // Nothing goes on after a one-hot stimulus.
                 Stimuli::OneHot => 0,
             },

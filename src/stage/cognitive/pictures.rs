@@ -159,7 +159,8 @@ fn delays(network: &str, measured: &Measured) -> Option<Shares> {
         y_label: "share of right answers",
         chance: measured.chance,
         series,
-        offset: 0.006 * longest,
+        // Also where there is no delay but 0.
+        offset: 0.006 * longest.max(1.0),
         marks: Vec::new(),
     })
 }

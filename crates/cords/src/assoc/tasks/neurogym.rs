@@ -1,6 +1,7 @@
 //! Durations and strengths as the environments of NeuroGym 2.3.1 have them by default.
 //!
-//! Distributions are told as lists of equally probable values, each a multiple of the step, as NeuroGym rounds them down to its own.
+//! Distributions are told as lists of equally probable values, each a multiple of the step between their ends. (NeuroGym rounds
+//! down to its own step, with 80 ms also below 300.)
 //! `docs/tasks.md` holds both side by side, with what else differs.
 
 use super::{TaskName, Timing};
