@@ -191,7 +191,8 @@ fn stop_at(project: &Project, kill: bool, at: impl Fn(&serde_json::Value) -> boo
     stopped
 }
 
-/// At every kind of moment of a stage: a step, a validation, between the last step and its validation, in each measurement.
+/// At every kind of moment of a stage: a step, a validation, between the last step and its validation, in each
+/// measurement.
 #[test]
 fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bytes() {
     for mode in ["frozen", "through"] {

@@ -1,4 +1,5 @@
-//! Cognitive tasks from outside the library: responses of a front-end, training, the same bits for any number of threads.
+//! Cognitive tasks from outside the library: responses of a front-end, training, the same bits for any number of
+//! threads.
 
 use std::ops::ControlFlow;
 use std::time::Duration;

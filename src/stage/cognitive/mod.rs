@@ -385,7 +385,8 @@ impl Experiment<'_> {
     }
 }
 
-/// Tells that a part of the measurement begins. Ends the stage there where it was asked to: its training is in a checkpoint.
+/// Tells that a part of the measurement begins. Ends the stage there where it was asked to: its training is in a
+/// checkpoint.
 fn begins(phase: &str, context: &mut Context) -> Result<(), AssocError> {
     context.report(Update {
         phase: phase.into(),

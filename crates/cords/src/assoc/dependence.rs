@@ -1,9 +1,9 @@
 //! Which trials depend on one another, and what that leaves of the precision of a share.
 //!
-//! Trials that show the same image err together, so a thousand trials of ten images say little more about other images than ten
-//! do. The variance of a share is therefore summed over all pairs of trials that have an image in common (Fafchamps and Gubert
-//! 2007; for one image a trial it is the variance between images), and Wilson's interval is taken at the number of independent
-//! answers that would vary as much, with Student's quantile for the number of images.
+//! Trials that show the same image err together, so a thousand trials of ten images say little more about other images
+//! than ten do. The variance of a share is therefore summed over all pairs of trials that have an image in common
+//! (Fafchamps and Gubert 2007; for one image a trial it is the variance between images), and Wilson's interval is taken
+//! at the number of independent answers that would vary as much, with Student's quantile for the number of images.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,8 @@ impl Dependence {
         }
     }
 
-    /// Of trials by what they show; `by_image` is false for stimuli that are no images, each trial of which stands for itself.
+    /// Of trials by what they show; `by_image` is false for stimuli that are no images, each trial of which stands for
+    /// itself.
     pub fn of(presented: &[Presented], by_image: bool) -> Self {
         let shown: Vec<Vec<u32>> = presented
             .iter()
@@ -88,8 +89,8 @@ impl Dependence {
         self.set_of.is_empty()
     }
 
-    /// Two parts of the trials given, which show no image in common: 0 or 1 for each, by place in `trials`. Parts have as equal
-    /// shares of every class as the images allow. None where all trials hang together.
+    /// Two parts of the trials given, which show no image in common: 0 or 1 for each, by place in `trials`. Parts have
+    /// as equal shares of every class as the images allow. None where all trials hang together.
     pub fn halves(&self, trials: &[usize], classes: &[usize]) -> Option<Vec<usize>> {
         let mut root: Vec<usize> = (0..self.images.len()).collect();
         fn find(root: &mut [usize], mut set: usize) -> usize {
@@ -140,7 +141,8 @@ impl Dependence {
         Some(half_of)
     }
 
-    /// Sums of products over all pairs of values whose trials share an image; `values` come with their trials, `N` at a time.
+    /// Sums of products over all pairs of values whose trials share an image; `values` come with their trials, `N` at a
+    /// time.
     pub(super) fn pairs<const N: usize>(
         &self,
         values: impl Iterator<Item = (usize, [f64; N])>,
@@ -212,8 +214,8 @@ impl Dependence {
         let error = |right: bool| f64::from(u8::from(right)) - share;
         let (pairs, [[sum]]) = self.pairs(answers.iter().map(|(trial, right)| (*trial, [error(*right)])));
         let Pairs { count, mean, images } = pairs;
-        // Few errors say nothing about whether images differ. One image more that is always right and one that never is make
-        // shares of 0 and 1 count images, and do not show elsewhere.
+        // Few errors say nothing about whether images differ. One image more that is always right and one that never is
+        // make shares of 0 and 1 count images, and do not show elsewhere.
         let pseudo = (right as f64 + mean) / (count + 2.0 * mean);
         let small = if mean < count { count / (count - mean) } else { 1.0 };
         let offset = (share - pseudo).powi(2) * count * mean;
@@ -240,8 +242,8 @@ fn wilson(share: f64, n: f64, quantile: f64) -> [f64; 2] {
     [(middle - half).clamp(0.0, share), (middle + half).clamp(share, 1.0)]
 }
 
-/// Student's 97.5 % quantile: tabulated up to 5 degrees of freedom, else Fisher and Cornish's expansion (Abramowitz and Stegun
-/// 26.7.5), which is right to 1e-4 from there on; infinite for none.
+/// Student's 97.5 % quantile: tabulated up to 5 degrees of freedom, else Fisher and Cornish's expansion (Abramowitz and
+/// Stegun 26.7.5), which is right to 1e-4 from there on; infinite for none.
 pub(super) fn student(degrees: f64) -> f64 {
     const FEW: [f64; 5] = [
         12.706_204_736,
@@ -315,7 +317,8 @@ mod tests {
         assert!((low - expected).abs() < 0.01, "{low} for {expected}");
     }
 
-    /// Against the sum over all pairs of trials as it is defined: trials of no image to three, several times the same ones.
+    /// Against the sum over all pairs of trials as it is defined: trials of no image to three, several times the same
+    /// ones.
     #[test]
     fn pairs_are_those_of_trials_that_share_an_image() {
         let mut stream = Stream::new(4, Purpose::Probe, 0, 0, 0, 0);
@@ -362,7 +365,8 @@ mod tests {
         assert_eq!((score.accuracy(), score.bounds()), (None, None));
     }
 
-    /// Share of intervals that hold the truth, the probability of a right answer on any image being a draw that is known.
+    /// Share of intervals that hold the truth, the probability of a right answer on any image being a draw that is
+    /// known.
     fn coverage(images: u32, trials: usize, shown: usize, spread: f64, mean: f64) -> f64 {
         let (mut held, runs) = (0, 400);
         // The truth by a fine sum over a normal effect of each image.
@@ -391,8 +395,9 @@ mod tests {
         held as f64 / runs as f64
     }
 
-    /// The interval of an accuracy, in simulation: images that differ much, a little and not at all, few and many of them, one or
-    /// several a trial, at middle and at high accuracy. 400 runs at 95 % have a standard deviation of 1.1 %.
+    /// The interval of an accuracy, in simulation: images that differ much, a little and not at all, few and many of
+    /// them, one or several a trial, at middle and at high accuracy. The standard deviation of
+    /// 400 runs at 95 % is 1.1 %.
     #[test]
     fn intervals_of_accuracies_hold_the_truth_where_trials_share_images() {
         for (images, trials, shown, spread, mean) in [

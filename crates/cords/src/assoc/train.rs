@@ -1,4 +1,5 @@
-//! Training: batches of trials, Adam, a curriculum over delays, and an end when held-out images are answered well enough.
+//! Training: batches of trials, Adam, a curriculum over delays, and an end when held-out images are answered well
+//! enough.
 //!
 //! The whole state is in checkpoints, from which a training goes on to the same bits.
 
@@ -31,8 +32,8 @@ pub struct TrainOptions {
     pub learning_rate: f64,
     /// Largest Euclidean norm of the areas' gradient, and of the front-end's; longer ones are shortened to it.
     pub clip: f64,
-    /// Different trials that are learned from. Delays and the units' noise are new each time; what is shown, with the noise of
-    /// evidence, comes back.
+    /// Different trials that are learned from. Delays and the units' noise are new each time; what is shown, with the
+    /// noise of evidence, comes back.
     pub distinct: u64,
     /// Steps between validations.
     pub validate_every: usize,
@@ -158,8 +159,8 @@ pub(super) const VALIDATION: u64 = 1 << 40;
 /// See [`VALIDATION`].
 pub(super) const TEST: u64 = 1 << 41;
 
-/// Trains from given weights on trials of the first pool, watching the second. A front-end that learns is trained with them, and
-/// is left in `responses` as it is at the end.
+/// Trains from given weights on trials of the first pool, watching the second. A front-end that learns is trained with
+/// them, and is left in `responses` as it is at the end.
 ///
 /// # Errors
 /// [`AssocError`]: what does not fit, [`AssocError::Diverged`], [`AssocError::Stopped`] where `observe` breaks off.

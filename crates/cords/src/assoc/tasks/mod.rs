@@ -39,8 +39,9 @@ pub trait Task: Send + Sync {
     fn least_classes(&self) -> usize {
         2
     }
-    /// What the best strategy reaches that ignores the memory: it knows everything that is shown after the delay, cues among
-    /// it, and nothing of before. Where nothing that is shown then tells the answer, that is the share of the most frequent one.
+    /// What the best strategy reaches that ignores the memory: it knows everything that is shown after the delay, cues
+    /// among it, and nothing of before. Where nothing that is shown then tells the answer, that is the share of the
+    /// most frequent one.
     fn chance(&self, pool: &Pool, timing: &Timing) -> f64;
     /// One trial.
     fn trial(&self, draw: &mut Draw<'_>) -> Trial;
@@ -263,8 +264,8 @@ pub struct Timing {
     pub wait: f64,
     /// The answer.
     pub response: f64,
-    /// Whether the answer is due while the second stimulus is shown, in tasks that compare two; `wait` and `response` do not count
-    /// then.
+    /// Whether the answer is due while the second stimulus is shown, in tasks that compare two; `wait` and `response`
+    /// do not count then.
     pub answer_at_test: bool,
     /// Durations of evidence, of which each trial draws one; intervals to compare.
     pub durations: Vec<f64>,
@@ -340,8 +341,8 @@ impl Timing {
         }
     }
 
-    /// What of the durations that a task has cannot be shown in steps of `dt_ms`: which, and why, with the nearest that can.
-    /// Nothing is rounded, so that tables say what was shown.
+    /// What of the durations that a task has cannot be shown in steps of `dt_ms`: which, and why, with the nearest that
+    /// can. Nothing is rounded, so that tables say what was shown.
     pub fn misfits(&self, task: TaskName, dt_ms: f64) -> Vec<(Duration, String)> {
         let mut found = Vec::new();
         let mut longest = 0.0;
@@ -585,8 +586,8 @@ impl TaskName {
         }
     }
 
-    /// Our own durations, close to those of the literature, which a user may change one by one. Those of NeuroGym are in
-    /// [`neurogym`](Self::neurogym).
+    /// Our own durations, close to those of the literature, which a user may change one by one. Those of NeuroGym are
+    /// in [`neurogym`](Self::neurogym).
     pub fn timing(self) -> Timing {
         let base = Timing {
             fixation: 300.0,

@@ -193,7 +193,8 @@ fn after_delays(trial: &Trial) -> Vec<(String, usize)> {
     found
 }
 
-/// The share of right answers of whoever knows, of everything shown after the delay, how often it came with each answer.
+/// The share of right answers of whoever knows, of everything shown after the delay, how often it came with each
+/// answer.
 fn best_without_memory(name: TaskName, pool: &Pool, timing: &Timing, count: u64) -> f64 {
     let task = name.build();
     let mut counts = std::collections::BTreeMap::<String, std::collections::BTreeMap<usize, usize>>::new();
@@ -219,7 +220,8 @@ fn chance_is_the_best_strategy_that_ignores_the_memory_in_every_task() {
         };
         let found = best_without_memory(name, &pool, &timing, 20_000);
         let expected = name.build().chance(&pool, &timing);
-        // 20,000 answers over 80 things shown at most: whoever counts them gains 0.5 * 0.8 / sqrt(250) = 0.025 by luck alone.
+        // 20,000 answers over 80 things shown at most: whoever counts them gains 0.5 * 0.8 / sqrt(250) = 0.025 by luck
+        // alone.
         assert!(
             (-0.012..0.035).contains(&(found - expected)),
             "{name:?}: {found} for {expected}"
