@@ -16,7 +16,7 @@ fn size_columns(schema: TableSchema) -> TableSchema {
         .value(
             "abscissa",
             DType::Float,
-            "Largest eigenvalue of (J + J^T)/2: above 0, some perturbations grow at first",
+            "Largest eigenvalue of (J + J^T)/2: above 0, some perturbations grow at first; none where it was not found",
         )
         .unit("1/ms")
         .tolerance(1e-9, 1e-6)
@@ -33,7 +33,7 @@ fn size_columns(schema: TableSchema) -> TableSchema {
             "departure",
             DType::Float,
             "Henrici's departure from normality sqrt(|K|_F^2 - sum |kappa|^2) / |K|_F, from all eigenvalues kappa: 0 where K is \
-             normal, 1 where it is nilpotent; none where an area has more than 1024 units",
+             normal, 1 where it is nilpotent; none where an area has more than 1024 units or a network more than 4096",
         )
         .tolerance(1e-9, 1e-6)
         .allow_missing()
@@ -60,7 +60,7 @@ fn size_rows(sizes: &Sizes) -> impl Iterator<Item = Vec<Value>> {
             Value::Int(rank as i64),
             Value::Float(*value),
             Value::Bool(sizes.singular_values.converged),
-            Value::finite(sizes.abscissa_per_ms),
+            Value::optional(sizes.abscissa_per_ms),
             Value::Float(non_normality.squared_norm.value.sqrt()),
             Value::Float(non_normality.commutator),
             Value::optional(non_normality.departure),
