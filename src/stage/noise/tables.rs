@@ -272,7 +272,7 @@ pub(super) struct OfKind<'a> {
     diverged: usize,
 }
 
-pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<OfKind<'_>> {
+pub(super) fn over_models<'a>(evaluated: impl IntoIterator<Item = &'a Evaluated>) -> Vec<OfKind<'a>> {
     let mut groups: IndexMap<_, Vec<&Evaluated>> = IndexMap::new();
     for e in evaluated {
         let condition = &e.result.condition;
@@ -286,22 +286,15 @@ pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<OfKind<'_>> {
         );
         groups.entry(key).or_default().push(e);
     }
-    let of_kind = |group: Vec<&'_ Evaluated>| {
+    let of_kind = |group: Vec<&'a Evaluated>| {
         let accuracies: Vec<f64> = group.iter().map(|e| e.result.accuracy.unwrap_or(f64::NAN)).collect();
-        (Spread::of(&accuracies), group.iter().map(|e| e.result.diverged).sum())
+        OfKind {
+            first: group[0],
+            spread: Spread::of(&accuracies),
+            diverged: group.iter().map(|e| e.result.diverged).sum(),
+        }
     };
-    groups
-        .into_values()
-        .map(|group| {
-            let first = group[0];
-            let (spread, diverged) = of_kind(group);
-            OfKind {
-                first,
-                spread,
-                diverged,
-            }
-        })
-        .collect()
+    groups.into_values().map(of_kind).collect()
 }
 
 /// Whether the noise of a condition is drawn anew at every step, so that it is another experiment at other steps.
