@@ -51,9 +51,18 @@ pub(super) fn noise_name(condition: &Condition, areas: Option<&[usize]>) -> Stri
 
 /// The published severity that a condition is; 0 for the clean image.
 fn severity(condition: &Condition, set: &Severities) -> Option<i64> {
-    let Perturbation::Pixels { noise, clip: true, .. } = condition.perturbation else {
+    let Perturbation::Pixels {
+        noise,
+        timing,
+        clip: true,
+    } = condition.perturbation
+    else {
         return None;
     };
+    // What was published are single images.
+    if timing != Timing::Static && !condition.is_clean() {
+        return None;
+    }
     let levels = set.levels(noise)?;
     let place = [0.0]
         .iter()
@@ -174,13 +183,13 @@ pub(super) fn accuracy(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         .value(
             "imagenet_c",
             DType::Int,
-            "Severity of ImageNet-C that this is; 0 for the clean image",
+            "Severity of ImageNet-C that this is, of noise that is held; 0 for the clean image",
         )
         .allow_missing()
         .value(
             "cifar_c",
             DType::Int,
-            "Severity of CIFAR-10-C that this is; 0 for the clean image",
+            "Severity of CIFAR-10-C that this is, of noise that is held; 0 for the clean image",
         )
         .allow_missing()
         .value("images", DType::Int, "Number of images")
@@ -590,6 +599,23 @@ fn mcnemar(a: u64, b: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn published_severities_are_of_images_that_are_held() {
+        let of = |timing: Timing, level: f64| {
+            let perturbation = Perturbation::Pixels {
+                noise: Pixels::Gaussian,
+                timing,
+                clip: true,
+            };
+            severity(&Condition { perturbation, level }, &IMAGENET_C)
+        };
+        let third = IMAGENET_C.levels(Pixels::Gaussian).expect("published")[2];
+        assert_eq!(of(Timing::Static, third), Some(3));
+        for timing in [Timing::Dynamic, Timing::OrnsteinUhlenbeck { tau_ms: 20.0 }] {
+            assert_eq!((of(timing, third), of(timing, 0.0)), (None, Some(0)));
+        }
+    }
 
     #[test]
     fn mcnemar_of_known_splits() {
