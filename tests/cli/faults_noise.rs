@@ -299,9 +299,12 @@ fn perturbed_images_can_be_seen_and_read() {
       stimulus: 20
       frames: 2
       noises: [{ kind: gaussian }, { kind: impulse, levels: [0.2] }]
+  unpictured: { noise: { models: [cnn], data: digits, levels: [0, 0.5], presentations: [static], pictured: 0 } }
 ",
     );
     project.dynvis(&["run", "p.yaml"]).expect(0);
+    let others = files(&project, "unpictured", "pictures");
+    assert!(!others.is_empty() && others.iter().all(|(name, _)| !name.starts_with("frames")));
     let pictures = files(&project, "no", "pictures");
     let frames: Vec<&str> = pictures
         .iter()

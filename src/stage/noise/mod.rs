@@ -97,7 +97,9 @@ impl Kind for Noise {
         if let Some(count) = params.frames {
             film.save(&spread(&indices, count), &context.output("frames")?)?;
         }
-        film.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
+        if params.pictured > 0 {
+            film.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
+        }
         let gpu = context.gpu(Precision::default())?;
         let memory = context.gpu_memory;
         let mut evaluated = Vec::new();

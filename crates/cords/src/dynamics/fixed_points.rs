@@ -239,6 +239,9 @@ pub fn fixed_point(
         let tau_ms = jacobian.unit_tau_ms();
         sizes_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, sizes)
     });
+    if options.sizes.is_some() {
+        each_area();
+    }
     let areas = found.into_iter().map(|(area, _)| area).collect();
     let logits = net.logits(&steady.state);
     // Of equal logits the lower class comes first.
@@ -261,6 +264,8 @@ impl FixedPointOptions {
             self.response.is_some(),
             self.exponents.is_some(),
             self.spectrum.is_some() || self.sizes.is_some(),
+            // Those of the whole network.
+            self.sizes.is_some(),
         ];
         asked.into_iter().filter(|asked| *asked).count()
     }

@@ -15,7 +15,7 @@ pub trait LinearOperator: Sync {
 /// The matrix itself, column by column: for small operators.
 pub(super) fn dense(operator: &dyn LinearOperator) -> faer::Mat<f64> {
     let n = operator.dim();
-    let mut matrix = faer::Mat::zeros(n, n);
+    let mut matrix = faer::Mat::<f64>::zeros(n, n);
     for_each_column(operator, |j, column| {
         column.iter().enumerate().for_each(|(i, value)| matrix[(i, j)] = *value);
     });

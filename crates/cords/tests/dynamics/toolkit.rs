@@ -572,11 +572,18 @@ fn everything_about_a_contracting_network() {
         }),
         ..FixedPointOptions::default()
     };
+    let mut last = (0, 0);
     let FixedPoints {
         spontaneous,
         images,
         states,
-    } = fixed_points(&net, 2, &image, &options, false, &mut |_, _| {});
+    } = fixed_points(&net, 2, &image, &options, false, &mut |done, total| {
+        last = (done, total)
+    });
+    assert!(
+        last.0 > 0 && last.0 == last.1,
+        "all that was to be done was reported: {last:?}"
+    );
     assert!(states.iter().all(Vec::is_empty), "they were not to be kept");
     assert!(spontaneous.areas.iter().all(|area| area.return_distance.is_none()));
     for point in images.iter().chain([&spontaneous]) {
