@@ -162,8 +162,8 @@ struct FramesForCnns {
     disputed: bool,
 }
 
-/// Step and duration of the CordsNets, so that a CNN sees the same frames. What they do not agree on is as published, and so are both
-/// where there are none: whatever the order of models, it is the same.
+/// Step and duration of the CordsNets, so that a CNN sees the same frames. What they do not agree on is as published, and
+/// so are both where there are none: whatever the order of models, it is the same.
 fn frames_for_cnns(params: &Params, models: &[Model]) -> FramesForCnns {
     let (steps, stimuli): (Vec<f64>, Vec<f64>) = models
         .iter()

@@ -100,13 +100,13 @@ pub(super) fn windows_table(windows: &[WindowRecord]) -> Result<Table, TableErro
         .value(
             "accuracy",
             DType::Float,
-            "Validation images classified rightly, mean over the window; missing where all had diverged at a step of it",
+            "Validation images classified rightly, mean over the window; missing where all diverged at a step of it",
         )
         .allow_missing()
         .value(
             "cross_entropy",
             DType::Float,
-            "Validation cross-entropy, mean over the window; missing where all had diverged at a step of it",
+            "Validation cross-entropy, mean over the window; missing where all diverged at a step of it",
         )
         .unit("nat")
         .allow_missing()
@@ -225,7 +225,7 @@ pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<
         .value(
             "difference",
             DType::Float,
-            "Largest difference from the first form's logits, as a share of the largest logit; missing where one is not finite",
+            "Largest difference from the first form's logits, as a share of the largest logit; missing where it is not finite",
         )
         .allow_missing()
         .tolerance(1e-5, 0.0),

@@ -88,7 +88,8 @@ pub struct FluctuationMode {
 pub struct Sizes {
     /// Leading singular values of K, dimensionless.
     pub singular_values: Leading,
-    /// Largest eigenvalue of (J + J^T)/2, in 1/ms: above 0, some perturbations grow at first. None where it did not converge.
+    /// Largest eigenvalue of (J + J^T)/2, in 1/ms: above 0, some perturbations grow at first. None where it did not
+    /// converge.
     pub abscissa_per_ms: Option<f64>,
     /// Of K.
     pub non_normality: NonNormality,
@@ -126,8 +127,8 @@ pub struct FixedPoint {
     /// Sizes of the whole network's linearisation: there are connections between areas, so perturbations can grow where no area alone
     /// lets them.
     pub sizes: Option<Sizes>,
-    /// Leading modes of the whole network's fluctuations under Euler steps, largest variance first; empty where they were not asked
-    /// for or the fluctuations do not settle.
+    /// Leading modes of the whole network's fluctuations under Euler steps, largest variance first; empty where they were
+    /// not asked for or the fluctuations do not settle.
     pub fluctuations: Vec<FluctuationMode>,
     /// Class that the network names at the steady state; none where it did not converge.
     pub answer: Option<usize>,
@@ -144,9 +145,9 @@ pub struct FixedPoints {
     pub states: Vec<Vec<Vec<f32>>>,
 }
 
-/// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image, with the
-/// activity. An image starts from the spontaneous state that goes with it. `elsewhere` are states that other starts begin with. `done`
-/// is called [`FixedPointOptions::parts`] times for each area.
+/// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image, with
+/// the activity. An image starts from the spontaneous state that goes with it. `elsewhere` are states that other starts
+/// begin with. `done` is called [`FixedPointOptions::parts`] times for each area.
 pub fn fixed_point(
     net: &CordsNet<f64>,
     image: Option<(&[f64], &SteadyState)>,

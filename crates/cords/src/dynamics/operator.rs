@@ -163,8 +163,8 @@ impl LinearOperator for Coupling<'_> {
     }
 }
 
-/// D W restricted to the active units of an area, rows and columns alike. Dimensionless. Its eigenvalues and zeros for the silent
-/// units are those of D W; its singular values and norms are not.
+/// D W restricted to the active units of an area, rows and columns alike. Dimensionless. Its eigenvalues and zeros for the
+/// silent units are those of D W; its singular values and norms are not.
 pub struct ActiveCoupling<'a> {
     jacobian: &'a AreaJacobian<'a>,
     active: Vec<usize>,

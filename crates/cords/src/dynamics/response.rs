@@ -60,9 +60,9 @@ pub struct Response {
     pub steps: usize,
     /// Whether all probes had died away before the steps ran out. Where they had not, trace and spectrum say nothing.
     pub converged: bool,
-    /// Power of the fluctuations at the frequencies asked for, summed over units, per Hz: a density over negative frequencies too.
-    /// In continuous time its integral over all frequencies is the trace. Under Euler steps that from -1/(2 dt) to 1/(2 dt) is, and
-    /// beyond it repeats.
+    /// Power of the fluctuations at the frequencies asked for, summed over units, per Hz: a density over negative
+    /// frequencies too. In continuous time its integral over all frequencies is the trace. Under Euler steps that from
+    /// -1/(2 dt) to 1/(2 dt) is, and beyond it repeats.
     pub spectrum: Vec<Estimate>,
 }
 

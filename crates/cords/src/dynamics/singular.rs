@@ -190,7 +190,7 @@ pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) ->
 /// Units up to which all entries and eigenvalues of an operator are computed: about a second of one core.
 pub const DENSE_UNITS: usize = 1024;
 
-/// Units up to which the norm of a whole network's coupling is computed, which takes a product with the network for each of them.
+/// Units up to which the norm of a whole network's coupling is computed, which takes a product with the network for each.
 pub const DENSE_NETWORK_UNITS: usize = 4096;
 
 /// Squared Frobenius norm, column by column.

@@ -26,7 +26,8 @@ pub struct WindowRecord {
     pub start_ms: f64,
     /// Its end.
     pub end_ms: f64,
-    /// Share of validation images classified rightly, mean over the window's steps; NaN where all had diverged at one of them.
+    /// Share of validation images classified rightly, mean over the window's steps; NaN where all had diverged at one of
+    /// them.
     pub accuracy: f64,
     /// Validation cross-entropy, mean over the window's steps; NaN where all had diverged at one of them.
     pub cross_entropy: f64,

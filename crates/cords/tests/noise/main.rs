@@ -1,5 +1,5 @@
-//! Noise: what draws depend on and how levels scale (`pixels`); evaluation against direct computation (`evaluation`), what
-//! perturbations change (`perturbed`), networks that overflow (`diverged`).
+//! Noise: what draws depend on and how levels scale (`pixels`); evaluation against direct computation (`evaluation`),
+//! what perturbations change (`perturbed`), networks that overflow (`diverged`).
 
 mod diverged;
 mod evaluation;
