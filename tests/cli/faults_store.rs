@@ -84,7 +84,8 @@ fn gc_after_a_killed_run_keeps_what_it_committed() {
 
 #[test]
 fn gc_keeps_everything_where_a_record_cannot_be_read() {
-    let damages: [(&str, &dyn Fn(&Path)); 4] = [
+    type Damage = &'static dyn Fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("one wrong byte", &|record| {
             let mut bytes = std::fs::read(record).expect("read");
             let middle = bytes.len() / 2;

@@ -16,9 +16,9 @@ pub struct Activity<T> {
     pub outputs: Vec<T>,
 }
 
-/// Runs a group from r = 0 with weights as they act ([`Weights::effective`], lesions applied): r <- r + alpha (max(r W
-/// + drive + noise, 0) - r). Target and mask are not looked at. Where rates leave the finite numbers, they and the
-/// outputs stay outside them.
+/// Runs a group from r = 0 with weights as they act ([`Weights::effective`], lesions applied):
+/// r <- r + alpha (max(r W + drive + noise, 0) - r). Target and mask are not looked at. Where rates leave the finite
+/// numbers, they and the outputs stay outside them.
 ///
 /// # Errors
 /// [`AssocError::Shape`] where sizes do not fit.
