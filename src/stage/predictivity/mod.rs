@@ -112,8 +112,9 @@ impl Kind for Predictivity {
         let scored = score(params, &study, &sources, context)?;
         context.write_table("summary", &tables::summary(&scored)?)?;
         context.write_table("scores", &tables::scores(&scored)?)?;
-        context.write_table("latencies", &tables::latencies(&scored, params.seed)?)?;
-        context.write_table("onsets", &tables::onsets(&scored, params.seed)?)?;
+        let by_latency = tables::by_latency(&scored, params.seed);
+        context.write_table("latencies", &tables::latencies(&scored, &by_latency)?)?;
+        context.write_table("onsets", &tables::onsets(&scored, &by_latency)?)?;
         context.write_table("paired", &tables::paired_table(&scored)?)?;
         context.write_table("neurons", &tables::neurons(params, &scored)?)?;
         let members = Members::of(context, params.activity.iter().map(|activity| activity.0.as_str()));

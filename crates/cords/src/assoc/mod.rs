@@ -4,7 +4,7 @@
 //! from dfdx; the same seed gives the same bits for any number of threads.
 
 mod decode;
-mod dependence;
+pub(crate) mod dependence;
 mod error;
 mod experiment;
 mod front_end;
