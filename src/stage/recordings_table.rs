@@ -136,7 +136,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
             let own = objects.of_row[row];
             if object_of[stimulus].replace(own).is_some_and(|before| before != own) {
                 let problem = format!(
-                    "row {} gives stimulus `{}` a second class, `{}`",
+                    "{} gives stimulus `{}` a second class, `{}`",
                     table.place(row),
                     stimuli.name(row),
                     objects.name(row)
@@ -246,7 +246,7 @@ fn rank(names: &IndexSet<String>) -> Vec<usize> {
 }
 
 /// Ids: whole numbers without a point.
-fn id(value: &Value) -> String {
+pub(super) fn id(value: &Value) -> String {
     match value {
         Value::Float(number) => number.to_string(),
         value => value.to_string(),

@@ -18,6 +18,7 @@ use scoring::{Study, score};
 use sources::{Activity, ImageFiles, images, sources};
 
 use super::recordings::FILE;
+use super::recordings_table::id as id_of;
 use super::{Artifact, Context, External, ExternalFile, Kind, Members, MissingData, Output, StageError, Violation};
 use crate::table::{Table, Value};
 
@@ -234,8 +235,13 @@ fn given_splits(table: &Table, recordings: &Recordings) -> Result<Vec<Split>, St
         names.len()
     ];
     for (row, id) in stimulus.iter().enumerate() {
-        let wrong = |what: String| Err(StageError::new(format!("table of splits, row {}: {what}", row + 1)));
-        let id = id.to_string();
+        let wrong = |what: String| {
+            Err(StageError::new(format!(
+                "table of splits, {}: {what}",
+                table.place(row)
+            )))
+        };
+        let id = id_of(id);
         let Some(place) = recordings.stimuli.iter().position(|s| *s == id) else {
             return wrong(format!("stimulus `{id}` is not in the recordings"));
         };

@@ -11,6 +11,7 @@ use cords::rng::{Purpose, Stream};
 
 use super::params::{ControlName, Params, ReductionName};
 use crate::stage::StageError;
+use crate::stage::recordings_table::id;
 use crate::table::{Table, Value};
 
 /// What a feature set is made of.
@@ -135,17 +136,14 @@ pub(super) fn images(
         .hint(WAYS)
     })?;
     let mut of: BTreeMap<String, &Value> = BTreeMap::new();
-    for (row, (id, value)) in table
-        .column("stimulus_id")?
-        .iter()
-        .zip(table.column(column)?)
-        .enumerate()
-    {
-        let id = id.to_string();
-        if of.insert(id.clone(), value).is_some_and(|before| before != value) {
-            let problem = format!("row {} of the table of stimuli gives it a second image", row + 1);
-            return Err(missing(&id, problem));
+    let (stimuli, found) = (table.column("stimulus_id")?, table.column(column)?);
+    for (row, (stimulus, value)) in stimuli.iter().zip(found).enumerate() {
+        let stimulus = id(stimulus);
+        if of.get(&stimulus).is_some_and(|before| *before != value) {
+            let problem = format!("{} of the table of stimuli gives it a second image", table.place(row));
+            return Err(missing(&stimulus, problem));
         }
+        of.insert(stimulus, value);
     }
     let image = |id: &String| match of.get(id) {
         None => Err(missing(id, "it is not in the table of stimuli".to_owned())),
@@ -388,6 +386,24 @@ impl Source<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A column of numbers with points, as of a frame with missing values, names the stimuli that recordings call 1 and 2.
+    #[test]
+    fn numbers_with_points_are_ids_without() {
+        let recordings = Recordings {
+            stimuli: vec!["1".into(), "2".into()],
+            objects: Vec::new(),
+            neurons: vec![cords::neural::Neuron::default()],
+            bins_ms: vec![[0.0, 10.0]],
+            repetitions: 1,
+            responses: vec![0.0, 1.0],
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("stimuli.csv");
+        std::fs::write(&path, "stimulus_id,image\n1.0,7\n2.0,5\n").expect("written");
+        let found = images(&recordings, Some(&path), None).expect("both have an image");
+        assert_eq!(found, [7, 5]);
+    }
 
     #[test]
     fn images_are_found_by_the_names_of_their_files() {
