@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cords::neural::{NeuralError, Neuron, Recordings, plan_size, running_numbers};
+use cords::neural::{NeuralError, Neuron, Recordings, id_order, plan_size, running_numbers};
 use indexmap::IndexSet;
 
 use super::StageError;
@@ -229,19 +229,13 @@ impl RowsOf<'_> {
     }
 }
 
-/// The place of each name: by number where all are whole numbers, else by their bytes.
+/// The place of each name in the order of ids.
 fn rank(names: &IndexSet<String>) -> Vec<usize> {
-    let numbers: Option<Vec<i128>> = names.iter().map(|name| name.parse().ok()).collect();
-    let mut order: Vec<usize> = (0..names.len()).collect();
-    match numbers {
-        Some(numbers) => order.sort_by_key(|name| numbers[*name]),
-        None => order.sort_by_key(|name| &names[*name]),
-    }
+    let names: Vec<String> = names.iter().cloned().collect();
     let mut rank = vec![0; names.len()];
-    order
-        .into_iter()
-        .enumerate()
-        .for_each(|(place, name)| rank[name] = place);
+    for (place, name) in id_order(&names).into_iter().enumerate() {
+        rank[name] = place;
+    }
     rank
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Recordings, plan_size, sorted};
+use super::{Recordings, id_order, plan_size};
 use crate::neural::NeuralError;
 
 /// Several recordings as one.
@@ -65,7 +65,7 @@ pub fn merge(mut all: Vec<Recordings>) -> Result<Merged, NeuralError> {
         )));
     }
     let stimuli: Vec<String> = common.into_iter().cloned().collect();
-    let stimuli: Vec<String> = sorted(&stimuli).into_iter().map(|i| stimuli[i].clone()).collect();
+    let stimuli: Vec<String> = id_order(&stimuli).into_iter().map(|i| stimuli[i].clone()).collect();
     let left_out = others.into_iter().cloned().collect();
 
     let mut objects: Vec<String> = Vec::new();

@@ -107,7 +107,7 @@ impl Recordings {
                 self.neurons[neuron].id
             ));
         }
-        let order = sorted(&self.stimuli);
+        let order = id_order(&self.stimuli);
         if order.is_sorted() {
             return Ok(self);
         }
@@ -265,7 +265,7 @@ fn twice<'a>(ids: impl Iterator<Item = &'a String>) -> Option<&'a String> {
 }
 
 /// The order of ids: by number where all are whole numbers, else by their bytes.
-fn sorted(ids: &[String]) -> Vec<usize> {
+pub fn id_order(ids: &[String]) -> Vec<usize> {
     let numbers: Option<Vec<i128>> = ids.iter().map(|id| id.parse().ok()).collect();
     let mut order: Vec<usize> = (0..ids.len()).collect();
     match numbers {

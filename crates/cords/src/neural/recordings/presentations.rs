@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Neuron, Recordings, sorted};
+use super::{Neuron, Recordings, id_order};
 use crate::memory;
 use crate::neural::NeuralError;
 
@@ -29,8 +29,8 @@ pub fn plan_size(sizes: [usize; 4], given: &str) -> Result<usize, NeuralError> {
     memory::check_room(bytes).map_err(|error| NeuralError::Recordings {
         problem: format!(
             "{given} would fill a block of {stimuli} stimuli x {repetitions} repetitions x {neurons} neurons x {bins} time \
-             bins, of which most would be missing: {error}; choose neurons, stimuli and time bins that were recorded together, \
-             or number the repetitions of each stimulus from 0"
+             bins, most of it with missing values unless all were recorded together: {error}; choose neurons, stimuli and \
+             time bins that were, or number the repetitions of each stimulus from 0"
         ),
     })?;
     Ok(total.unwrap_or(usize::MAX))
@@ -148,7 +148,7 @@ fn unique(ids: &[String]) -> Vec<String> {
         .into_iter()
         .cloned()
         .collect();
-    let order = sorted(&ids);
+    let order = id_order(&ids);
     ids = order.iter().map(|i| ids[*i].clone()).collect();
     ids
 }
