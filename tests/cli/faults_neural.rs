@@ -2,22 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
-
-use crate::harness::{Project, repository};
-
-fn rows(project: &Project, table: &str) -> Vec<Map<String, Value>> {
-    let shown = project
-        .dynvis(&["show", "@", table, "--format", "json"])
-        .expect(0)
-        .json();
-    let rows = shown["rows"].as_array().expect("rows").iter();
-    rows.map(|row| row.as_object().expect("an object").clone()).collect()
-}
-
-fn number(row: &Map<String, Value>, column: &str) -> f64 {
-    row[column].as_f64().unwrap_or_else(|| panic!("no {column} in {row:?}"))
-}
+use crate::harness::{Project, number, repository, rows};
 
 /// A project with the file `r.csv` as recordings.
 fn table(text: &str) -> Project {
