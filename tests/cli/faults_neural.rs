@@ -310,6 +310,8 @@ fn one_stimulus_is_too_few_to_fit() {
         "p.yaml",
         &NETWORK
             .replace("recordings: [first, second]", "recordings: [tiny]")
+            // So that image 0 is recorded.
+            .replace("split: train", "split: all")
             .replace(
                 "  predictivity:\n    predictivity:",
                 "  tiny:\n    recordings: { path: tiny.csv }\n  predictivity:\n    predictivity:",
@@ -321,4 +323,6 @@ fn one_stimulus_is_too_few_to_fit() {
     );
     let ran = project.dynvis(&["run", "p.yaml", "predictivity"]).expect(100);
     assert!(!ran.stderr.contains("panick"), "{}", ran.stderr);
+    let said = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("leaves one part of 1 empty"), "{said}");
 }
