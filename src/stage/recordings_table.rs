@@ -60,7 +60,9 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
     if let Some(row) = (0..rows).find(|row| !(starts[*row].is_finite() && ends[*row].is_finite())) {
         return Err(wrong("time_bin_start", format!("{} has no time bin", table.place(row))));
     }
-    let mut bins: Vec<[f64; 2]> = starts.iter().zip(&ends).map(|(a, b)| [*a, *b]).collect();
+    // Zero has no sign here: bins from 0 and from -0 are one.
+    let bin_of = |row: usize| [starts[row] + 0.0, ends[row] + 0.0];
+    let mut bins: Vec<[f64; 2]> = (0..rows).map(bin_of).collect();
     bins.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
     bins.dedup();
     let number_of: BTreeMap<[u64; 2], usize> = bins
@@ -68,9 +70,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
         .enumerate()
         .map(|(number, bin)| (bin.map(f64::to_bits), number))
         .collect();
-    let bin: Vec<usize> = (0..rows)
-        .map(|row| number_of[&[starts[row], ends[row]].map(f64::to_bits)])
-        .collect();
+    let bin: Vec<usize> = (0..rows).map(|row| number_of[&bin_of(row).map(f64::to_bits)]).collect();
 
     // A neuron is one of an animal and a session.
     let label = |column: Option<&[Value]>, row: usize| match column.map(|values| &values[row]) {
@@ -244,5 +244,20 @@ pub(super) fn id(value: &Value) -> String {
     match value {
         Value::Float(number) => number.to_string(),
         value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_with_a_sign_begins_the_same_bin() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("r.csv");
+        let text = "stimulus_id,neuroid_id,time_bin_start,time_bin_end,response\na,n,0.0,10,1\nb,n,-0.0,10,2\n";
+        std::fs::write(&path, text).expect("written");
+        let found = from_table(&Table::read(&path).expect("a table"), &path).expect("recordings");
+        assert_eq!((found.bins_ms, found.responses), (vec![[0.0, 10.0]], vec![1.0, 2.0]));
     }
 }
