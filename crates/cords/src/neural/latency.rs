@@ -35,8 +35,8 @@ pub struct LatencyEstimate {
     pub latency: Interval,
     /// For each latency the mean over neurons of the best one's score less its own; 0 of the best one.
     pub behind: Vec<Interval>,
-    /// For each latency whether the best one is not better beyond chance: the interval of `behind` reaches down to 0. Without
-    /// intervals only those whose mean is equal.
+    /// For each latency whether the best one is not better beyond chance: the interval of `behind` reaches down to 0, or one
+    /// neuron alone does not tell.
     pub tied: Vec<bool>,
 }
 
@@ -81,7 +81,7 @@ pub fn estimate_latency(latencies_ms: &[f64], scores: &[Vec<f64>], seed: u64) ->
             ends: ends(chosen, neurons.len()),
         },
         tied: tied
-            .map(|(l, b)| l == best || b.value <= 0.0 || b.ends.is_some_and(|[low, _]| low <= 0.0))
+            .map(|(l, b)| l == best || b.value <= 0.0 || b.ends.is_none_or(|[low, _]| low <= 0.0))
             .collect(),
         behind,
     })
@@ -151,7 +151,9 @@ mod tests {
         let better: Vec<f64> = plain.iter().map(|r| r + 0.001).collect();
         let found = estimate_latency(&[0.0, 10.0], &[plain.clone(), better], 1).expect("scores");
         assert_eq!((found.latency.value, found.tied), (10.0, vec![false, true]));
-        // One neuron has no interval, and equal scores are a tie.
+        // One neuron has no interval, and tells no latency from another.
+        let found = estimate_latency(&[0.0, 10.0], &[vec![0.2], vec![0.5]], 1).expect("scores");
+        assert_eq!((found.latency.value, found.tied), (10.0, vec![true, true]));
         let found = estimate_latency(&[0.0, 10.0], &[vec![0.5], vec![0.5]], 1).expect("scores");
         assert_eq!(
             (found.latency.value, found.latency.ends, found.tied),
