@@ -200,12 +200,11 @@ fn recordings_of_several_sessions_go_into_one_fit_and_latencies_that_nothing_rea
         .expect(0);
     for table in ["predictivity/summary", "predictivity/scores"] {
         for row in rows(&project, table) {
-            if number(&row, "ceiling") < 0.1 {
-                assert!(
-                    row["r_over_ceiling_squared"].is_null() && row["r2_over_ceiling"].is_null(),
-                    "{row:?}"
-                );
-            }
+            assert!(number(&row, "ceiling") < 0.1, "{row:?}");
+            assert!(
+                row["r_over_ceiling_squared"].is_null() && row["r2_over_ceiling"].is_null(),
+                "{row:?}"
+            );
         }
     }
     // Nothing to compare at all is an error that says what was recorded.
