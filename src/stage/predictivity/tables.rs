@@ -327,7 +327,11 @@ pub(super) fn latencies(scored: &Scored, by_latency: &[ByLatency]) -> Result<Tab
     )
     .tolerance(1e-9, 1e-9)
     .allow_missing()
-    .value("behind_low", DType::Float, "Lower end of its 95 % interval, neurons resampled; a tie where it is 0 or less, or missing")
+    .value(
+        "behind_low",
+        DType::Float,
+        "Lower end of its 95 % interval, neurons resampled; a tie where it is 0 or less, or missing",
+    )
     .tolerance(1e-9, 1e-9)
     .allow_missing()
     .value("behind_high", DType::Float, "Upper end of that interval")
