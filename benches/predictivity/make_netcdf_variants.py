@@ -1,5 +1,5 @@
-"""One small assembly (12 presentations of 4 images, 5 neuroids, 2 time bins) written in the ways in which xarray, h5py and
-netCDF4-python write it, for the tests of the reader:
+"""One small assembly (12 presentations of 4 images, 5 neuroids, 2 time bins) written in the ways in which xarray, h5py
+and netCDF4-python write it, for the tests of the reader:
 
     crates/cords/tests/fixtures/netcdf_variants.zip
     crates/cords/tests/fixtures/two_variables.nc     one of them
@@ -100,8 +100,7 @@ recode("hdf5_lzf", "earliest", chunks=(5, 2, 1), compression="lzf")
 put("netcdf3_packed", hole, format="NETCDF3_CLASSIC", **encoded(dtype="int16", scale_factor=0.1, _FillValue=-1))
 put("edges_in_seconds", da)
 put("edges_as_timedelta", da)
-for name in ("valid_range", "missing_value", "unsigned", "default_fill", "nan_ids", "edges_since", "enum_ids"):
-    put(name, da)
+put("edges_since", da)
 
 
 def change(name, make):
@@ -110,19 +109,10 @@ def change(name, make):
         make(file)
 
 
-def responses_as(file, dtype, values, fill=None, **attributes):
-    file.renameVariable("responses", "old")
-    made = file.createVariable("responses", dtype, ("presentation", "neuroid", "time_bin"), fill_value=fill)
-    made.set_auto_maskandscale(False)
-    made.setncatts(attributes)
-    made[:] = values
-
-
-def only_new(name, dtype, values, fill=None, **attributes):
-    os.remove(f"{name}.nc")
-    put(name, da.drop_vars([]).to_dataset().drop_vars("responses"))
+def only_new(name, dtype, values, **attributes):
+    put(name, da.to_dataset().drop_vars("responses"))
     with netCDF4.Dataset(f"{name}.nc", "a") as file:
-        made = file.createVariable("responses", dtype, ("presentation", "neuroid", "time_bin"), fill_value=fill)
+        made = file.createVariable("responses", dtype, ("presentation", "neuroid", "time_bin"))
         made.set_auto_maskandscale(False)
         made.setncatts(attributes)
         made[:] = values
@@ -135,17 +125,22 @@ only_new("missing_value", "f8", holed, missing_value=-999.0)
 packed = np.round(10 * r + 40000).astype(np.uint16).astype(np.int16)
 only_new("unsigned", "i2", packed, _Unsigned="true", scale_factor=0.1, add_offset=-4000.0)
 only_new("default_fill", "f8", np.where(np.isnan(hole), netCDF4.default_fillvals["f8"], r))
-for name, unit, scale in (("edges_in_seconds", "s", 1e-3), ("edges_as_timedelta", "microseconds", 1e3), ("edges_since", "ms since 2020-01-01", 1)):
+units = {
+    "edges_in_seconds": ("s", 1e-3),
+    "edges_as_timedelta": ("microseconds", 1e3),
+    "edges_since": ("ms since 2020-01-01", 1),
+}
+for name, (unit, scale) in units.items():
+
     def times(file):
         for edge in ("time_bin_start", "time_bin_end"):
             file[edge][:] = file[edge][:] * scale
             file[edge].units = unit
+
     change(name, times)
-os.remove("nan_ids.nc")
 numbers = np.array([i % 4 for i in range(P)], dtype=float)
 numbers[5] = np.nan
 put("nan_ids", da.assign_coords(stimulus_id=("presentation", numbers)))
-os.remove("enum_ids.nc")
 put("enum_ids", da.to_dataset().drop_vars("stimulus_id"))
 with netCDF4.Dataset("enum_ids.nc", "a") as file:
     kind = file.createEnumType(np.uint8, "image", {f"im{i}": i + 3 for i in range(4)})

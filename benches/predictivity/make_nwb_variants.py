@@ -1,5 +1,5 @@
-"""Six trials of three stimuli and two units, in NWB files that are as they should be or wrong in one way each, for the tests of
-the reader:
+"""Six trials of three stimuli and two units, in NWB files that are as they should be or wrong in one way each, for the
+tests of the reader:
 
     crates/cords/tests/fixtures/nwb_variants.zip
 
@@ -16,7 +16,8 @@ import numpy as np
 
 TARGET = pathlib.Path(__file__).resolve().parents[2] / "crates/cords/tests/fixtures/nwb_variants.zip"
 os.chdir(tempfile.mkdtemp())
-# Trial t starts at t s. Unit 0 fires t times within its first 0.5 s, unit 1 once in each trial; each once more after 0.7 s.
+# Trial t starts at t s. Unit 0 fires t times within its first 0.5 s, unit 1 once in each trial; each once more after
+# 0.7 s.
 first = [t + 0.1 + 0.01 * k for t in range(6) for k in range(t)] + [t + 0.7 for t in range(6)]
 second = [t + 0.2 for t in range(6)] + [t + 0.7 for t in range(6)]
 TIMES = np.concatenate([np.sort(first), np.sort(second)])

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cords::neural::{NeuralError, Neuron, Recordings, plan_size, running_numbers};
+use cords::neural::{NeuralError, Neuron, Recordings, id_order, plan_size, running_numbers};
 use indexmap::IndexSet;
 
 use super::StageError;
 use crate::table::{Table, TableError, Value};
 
-/// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`, `animal` and
-/// `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.
+/// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`, `animal`
+/// and `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.
 ///
-/// Without `repetition`, the rows of a stimulus, neuron and time bin are its presentations in their order. Running numbers of
-/// trials as `repetition` ([`running_numbers`]) count the presentations of each stimulus to each neuron.
+/// Without `repetition`, the rows of a stimulus, neuron and time bin are its presentations in their order. Running numbers
+/// of trials as `repetition` ([`running_numbers`]) count the presentations of each stimulus to each neuron.
 pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, StageError> {
     let wrong = |variable: &str, problem: String| {
         StageError::from(NeuralError::Variable {
@@ -60,7 +60,9 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
     if let Some(row) = (0..rows).find(|row| !(starts[*row].is_finite() && ends[*row].is_finite())) {
         return Err(wrong("time_bin_start", format!("{} has no time bin", table.place(row))));
     }
-    let mut bins: Vec<[f64; 2]> = starts.iter().zip(&ends).map(|(a, b)| [*a, *b]).collect();
+    // Zero has no sign here: bins from 0 and from -0 are one.
+    let bin_of = |row: usize| [starts[row] + 0.0, ends[row] + 0.0];
+    let mut bins: Vec<[f64; 2]> = (0..rows).map(bin_of).collect();
     bins.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
     bins.dedup();
     let number_of: BTreeMap<[u64; 2], usize> = bins
@@ -68,9 +70,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
         .enumerate()
         .map(|(number, bin)| (bin.map(f64::to_bits), number))
         .collect();
-    let bin: Vec<usize> = (0..rows)
-        .map(|row| number_of[&[starts[row], ends[row]].map(f64::to_bits)])
-        .collect();
+    let bin: Vec<usize> = (0..rows).map(|row| number_of[&bin_of(row).map(f64::to_bits)]).collect();
 
     // A neuron is one of an animal and a session.
     let label = |column: Option<&[Value]>, row: usize| match column.map(|values| &values[row]) {
@@ -136,7 +136,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
             let own = objects.of_row[row];
             if object_of[stimulus].replace(own).is_some_and(|before| before != own) {
                 let problem = format!(
-                    "row {} gives stimulus `{}` a second class, `{}`",
+                    "{} gives stimulus `{}` a second class, `{}`",
                     table.place(row),
                     stimuli.name(row),
                     objects.name(row)
@@ -229,26 +229,35 @@ impl RowsOf<'_> {
     }
 }
 
-/// The place of each name: by number where all are whole numbers, else by their bytes.
+/// The place of each name in the order of ids.
 fn rank(names: &IndexSet<String>) -> Vec<usize> {
-    let numbers: Option<Vec<i128>> = names.iter().map(|name| name.parse().ok()).collect();
-    let mut order: Vec<usize> = (0..names.len()).collect();
-    match numbers {
-        Some(numbers) => order.sort_by_key(|name| numbers[*name]),
-        None => order.sort_by_key(|name| &names[*name]),
-    }
+    let names: Vec<String> = names.iter().cloned().collect();
     let mut rank = vec![0; names.len()];
-    order
-        .into_iter()
-        .enumerate()
-        .for_each(|(place, name)| rank[name] = place);
+    for (place, name) in id_order(&names).into_iter().enumerate() {
+        rank[name] = place;
+    }
     rank
 }
 
 /// Ids: whole numbers without a point.
-fn id(value: &Value) -> String {
+pub(super) fn id(value: &Value) -> String {
     match value {
         Value::Float(number) => number.to_string(),
         value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_with_a_sign_begins_the_same_bin() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("r.csv");
+        let text = "stimulus_id,neuroid_id,time_bin_start,time_bin_end,response\na,n,0.0,10,1\nb,n,-0.0,10,2\n";
+        std::fs::write(&path, text).expect("written");
+        let found = from_table(&Table::read(&path).expect("a table"), &path).expect("recordings");
+        assert_eq!((found.bins_ms, found.responses), (vec![[0.0, 10.0]], vec![1.0, 2.0]));
     }
 }

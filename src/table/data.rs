@@ -174,8 +174,8 @@ impl Table {
     ///
     /// A field is left out where the table already has a column of that name with the same values; where the values
     /// differ it is named `column.field`. A number without a label stays, as text. Members that no name or field
-    /// tells apart get ` #number` behind the name, so that keys stay unique. Where a number stands for all members that repeat
-    /// each other ([`ColumnSchema::group`]), the matrix field `seed` is left out.
+    /// tells apart get ` #number` behind the name, so that keys stay unique. Where a number stands for all members that
+    /// repeat each other ([`ColumnSchema::group`]), the matrix field `seed` is left out.
     pub(crate) fn label_slots(&self, labels: &[SlotLabel]) -> Table {
         let mut out = self.clone();
         (out.schema.columns, out.columns) = (Vec::new(), Vec::new());
@@ -218,17 +218,8 @@ impl Table {
             (text.dtype, text.slot, text.group) = (DType::Text, None, false);
             out.append(text, stages);
 
-            let mut fields: Vec<&str> = Vec::new();
-            for (field, _) in members.iter().flat_map(|label| &label.fields) {
-                if !fields.contains(&field.as_str()) {
-                    fields.push(field);
-                }
-            }
-            for field in fields {
-                let of_member = |label: &SlotLabel| {
-                    let found = label.fields.iter().find(|(name, _)| name == field);
-                    found.map_or(Value::Null, |(_, value)| value.clone())
-                };
+            for field in names_of(members.iter().map(|label| &label.fields)) {
+                let of_member = |label: &SlotLabel| value_of(&label.fields, field);
                 let values = of_row
                     .iter()
                     .map(|label| label.map_or(Value::Null, of_member))
@@ -268,19 +259,9 @@ impl Table {
             lines: Vec::new(),
             passed_over: Vec::new(),
         };
-        let mut fields: Vec<&str> = Vec::new();
-        for (field, _) in members.iter().flat_map(|(fields, _)| fields) {
-            if !fields.contains(&field.as_str()) {
-                fields.push(field);
-            }
-        }
-        for field in fields {
-            let of_member = |own: &Vec<(String, Value)>| {
-                let found = own.iter().find(|(name, _)| name == field);
-                found.map_or(Value::Null, |(_, value)| value.clone())
-            };
+        for field in names_of(members.iter().map(|(fields, _)| fields)) {
             let there = |(own, table): &(Vec<(String, Value)>, Table)| {
-                let wanted = of_member(own);
+                let wanted = value_of(own, field);
                 table
                     .column(field)
                     .is_ok_and(|values| values.iter().all(|value| value.order(&wanted).is_eq()))
@@ -291,7 +272,7 @@ impl Table {
             let taken = members.iter().any(|(_, table)| table.schema.position(field).is_some());
             let values = members
                 .iter()
-                .flat_map(|(own, table)| vec![of_member(own); table.height()]);
+                .flat_map(|(own, table)| vec![value_of(own, field); table.height()]);
             let (dtype, values) = unify(values.collect());
             let name = if taken {
                 format!("{stage}.{field}")
@@ -336,6 +317,23 @@ impl Table {
         self.schema.columns.push(schema);
         self.columns.push(values);
     }
+}
+
+/// The names of all members' matrix fields, each once.
+fn names_of<'a>(members: impl Iterator<Item = &'a Vec<(String, Value)>>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in members.flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// A member's value in a matrix field; null where it lacks that.
+fn value_of(fields: &[(String, Value)], name: &str) -> Value {
+    let found = fields.iter().find(|(own, _)| own == name);
+    found.map_or(Value::Null, |(_, value)| value.clone())
 }
 
 /// One type for values that came one by one: integers beside floats become floats, any other mixture text.

@@ -136,7 +136,7 @@ impl TableDiff {
         printable(&found.map_or_else(|| column.to_owned(), ColumnSchema::heading))
     }
 
-    /// The number that changed most beside its size, and where: `accuracy 0.9 -> 0.5 (level=1)`.
+    /// The number that changed most in relation to its size, and where: `accuracy 0.9 -> 0.5 (level=1)`.
     pub(crate) fn largest_change(&self) -> Option<String> {
         let cells = self
             .changed

@@ -89,8 +89,8 @@ impl Table {
     }
 
     /// Reads a `.parquet`, `.csv` or `.tsv` file. One without our metadata gets its name from the file, and its columns
-    /// before the first float column count as keys; a column without any value counts as float, NaN as missing. Columns of types that tables do
-    /// not have are passed over: it is an error to ask for one.
+    /// before the first float column count as keys; a column without any value counts as float, NaN as missing. Columns of
+    /// types that tables do not have are passed over: it is an error to ask for one.
     ///
     /// # Errors
     /// An unknown extension, an unreadable or damaged file.

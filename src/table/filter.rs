@@ -102,7 +102,7 @@ impl Table {
         Ok(self.select(&rows))
     }
 
-    /// The named columns alone, in the order of their names; `keys` keeps the key columns in front of them.
+    /// The named columns alone, in the order in which they are named; `keys` keeps the key columns in front of them.
     ///
     /// # Errors
     /// [`TableError::UnknownColumn`].

@@ -86,8 +86,8 @@ pub(crate) struct ColumnSchema {
     /// not depend on them; [`super::Table::label_slots`] puts them in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) slot: Option<String>,
-    /// Whether the number is that of the first of several members that repeat each other: the stage without its matrix field
-    /// `seed`.
+    /// Whether the number is that of the first of several members that repeat each other: the stage without its matrix
+    /// field `seed`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) group: bool,
     /// Whether a value may be absent.

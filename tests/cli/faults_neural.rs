@@ -2,22 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
-
-use crate::harness::{Project, repository};
-
-fn rows(project: &Project, table: &str) -> Vec<Map<String, Value>> {
-    let shown = project
-        .dynvis(&["show", "@", table, "--format", "json"])
-        .expect(0)
-        .json();
-    let rows = shown["rows"].as_array().expect("rows").iter();
-    rows.map(|row| row.as_object().expect("an object").clone()).collect()
-}
-
-fn number(row: &Map<String, Value>, column: &str) -> f64 {
-    row[column].as_f64().unwrap_or_else(|| panic!("no {column} in {row:?}"))
-}
+use crate::harness::{Project, number, repository, rows};
 
 /// A project with the file `r.csv` as recordings.
 fn table(text: &str) -> Project {
@@ -215,12 +200,11 @@ fn recordings_of_several_sessions_go_into_one_fit_and_latencies_that_nothing_rea
         .expect(0);
     for table in ["predictivity/summary", "predictivity/scores"] {
         for row in rows(&project, table) {
-            if number(&row, "ceiling") < 0.1 {
-                assert!(
-                    row["r_over_ceiling_squared"].is_null() && row["r2_over_ceiling"].is_null(),
-                    "{row:?}"
-                );
-            }
+            assert!(number(&row, "ceiling") < 0.1, "{row:?}");
+            assert!(
+                row["r_over_ceiling_squared"].is_null() && row["r2_over_ceiling"].is_null(),
+                "{row:?}"
+            );
         }
     }
     // Nothing to compare at all is an error that says what was recorded.
@@ -325,6 +309,8 @@ fn one_stimulus_is_too_few_to_fit() {
         "p.yaml",
         &NETWORK
             .replace("recordings: [first, second]", "recordings: [tiny]")
+            // So that image 0 is recorded.
+            .replace("split: train", "split: all")
             .replace(
                 "  predictivity:\n    predictivity:",
                 "  tiny:\n    recordings: { path: tiny.csv }\n  predictivity:\n    predictivity:",
@@ -336,4 +322,6 @@ fn one_stimulus_is_too_few_to_fit() {
     );
     let ran = project.dynvis(&["run", "p.yaml", "predictivity"]).expect(100);
     assert!(!ran.stderr.contains("panick"), "{}", ran.stderr);
+    let said = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("leaves one part of 1 empty"), "{said}");
 }

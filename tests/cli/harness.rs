@@ -186,6 +186,23 @@ impl Project {
     }
 }
 
+/// The rows of a table of the last run.
+#[track_caller]
+pub fn rows(project: &Project, table: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    let shown = project
+        .dynvis(&["show", "@", table, "--format", "json"])
+        .expect(0)
+        .json();
+    let rows = shown["rows"].as_array().expect("rows").iter();
+    rows.map(|row| row.as_object().expect("an object").clone()).collect()
+}
+
+/// A row's number in a column.
+#[track_caller]
+pub fn number(row: &serde_json::Map<String, serde_json::Value>, column: &str) -> f64 {
+    row[column].as_f64().unwrap_or_else(|| panic!("no {column} in {row:?}"))
+}
+
 /// What a test has to tell though it passes.
 #[expect(clippy::print_stderr, reason = "tests have no other way")]
 pub fn say(text: &str) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::harness::{Project, repository};
+use crate::harness::{Project, number, repository, rows};
 
 const PIPELINE: &str = r#"
 name: small
@@ -37,19 +37,6 @@ stages:
       stratify: false
       controls: [pixels, time_shuffled, frozen, image_shuffled]
 "#;
-
-fn rows(project: &Project, table: &str) -> Vec<Map<String, Value>> {
-    let shown = project
-        .dynvis(&["show", "@", table, "--format", "json"])
-        .expect(0)
-        .json();
-    let rows = shown["rows"].as_array().expect("rows").iter();
-    rows.map(|row| row.as_object().expect("an object").clone()).collect()
-}
-
-fn number(row: &Map<String, Value>, column: &str) -> f64 {
-    row[column].as_f64().unwrap_or_else(|| panic!("no {column} in {row:?}"))
-}
 
 #[test]
 fn simulated_neurons_are_predicted_where_they_read() {

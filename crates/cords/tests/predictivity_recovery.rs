@@ -572,8 +572,9 @@ fn scores_by_latency(activity: &ActivityFile, noise: f64, seed: u64) -> Vec<Vec<
         .collect()
 }
 
-/// The interval of a latency holds the truth in at least 95 of 100 simulated experiments, whatever the noise, less what chance
-/// takes off (3 standard deviations of 100 draws: 6); with little noise it says so, and with much noise others are tied.
+/// The interval of a latency holds the truth in at least 95 of 100 simulated experiments, whatever the noise, less what
+/// chance takes off (3 standard deviations of 100 draws: 6); with little noise it says so, and with much noise others are
+/// tied.
 #[test]
 fn the_interval_of_a_latency_covers_it() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -599,9 +600,11 @@ fn the_interval_of_a_latency_covers_it() {
     assert!(loud.1 > 15.0 && loud.2 > 1.8, "{all:?}");
 }
 
-/// As above, for the time at which the reliability of responses reaches half of its largest value.
+/// The time at which the reliability of responses reaches half of its largest value, beside that of a large population, in at
+/// least 90 of 100 simulated experiments. Tables state no interval of it: percentiles over resampled neurons held it in 87 of
+/// 100, not in 95.
 #[test]
-fn onsets_are_found_within_half_a_bin() {
+fn onsets_are_found_within_a_bin() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("activity.safetensors");
     // Activity that is the same for all images until 20 ms and rises until 50 ms.
@@ -655,7 +658,7 @@ fn onsets_are_found_within_half_a_bin() {
         let curve: Vec<Vec<f64>> = (0..9)
             .map(|b| truth.iter().filter(|t| t.bin == b).map(Truth::reliability).collect())
             .collect();
-        let expected = half_rise(&centres, &curve, 0.1, 1).expect("it rises").value;
+        let expected = half_rise(&centres, &curve, 0.1).expect("it rises");
         assert!((40.0..75.0).contains(&expected), "{expected}");
         let mut near = 0;
         for seed in 0..100 {
@@ -677,13 +680,12 @@ fn onsets_are_found_within_half_a_bin() {
                         .collect()
                 })
                 .collect();
-            let found = half_rise(&centres, &values, 0.1, 1).expect("it rises");
-            // Percentiles over resampled neurons hold it in 87 of 100, not in 95: tables state none.
-            near += usize::from((found.value - expected).abs() <= 10.0);
+            let found = half_rise(&centres, &values, 0.1).expect("it rises");
+            near += usize::from((found - expected).abs() <= 10.0);
         }
         assert!(
             near >= 90,
-            "noise {noise}: {near} of 100 are within half a bin of {expected}"
+            "noise {noise}: {near} of 100 are within a bin of {expected}"
         );
     }
 }

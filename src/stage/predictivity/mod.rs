@@ -18,6 +18,7 @@ use scoring::{Study, score};
 use sources::{Activity, ImageFiles, images, sources};
 
 use super::recordings::FILE;
+use super::recordings_table::id as id_of;
 use super::{Artifact, Context, External, Kind, Members, MissingData, Output, StageError, Violation, located};
 use crate::table::{Table, Value};
 
@@ -106,8 +107,9 @@ impl Kind for Predictivity {
         let scored = score(params, &study, &sources, context)?;
         context.write_table("summary", &tables::summary(&scored)?)?;
         context.write_table("scores", &tables::scores(&scored)?)?;
-        context.write_table("latencies", &tables::latencies(&scored, params.seed)?)?;
-        context.write_table("onsets", &tables::onsets(&scored, params.seed)?)?;
+        let by_latency = tables::by_latency(&scored, params.seed);
+        context.write_table("latencies", &tables::latencies(&scored, &by_latency)?)?;
+        context.write_table("onsets", &tables::onsets(&scored, &by_latency)?)?;
         context.write_table("paired", &tables::paired_table(&scored)?)?;
         context.write_table("neurons", &tables::neurons(params, &scored)?)?;
         let members = Members::of(context, params.activity.iter().map(|activity| activity.0.as_str()));
@@ -227,8 +229,13 @@ fn given_splits(table: &Table, recordings: &Recordings) -> Result<Vec<Split>, St
         names.len()
     ];
     for (row, id) in stimulus.iter().enumerate() {
-        let wrong = |what: String| Err(StageError::new(format!("table of splits, row {}: {what}", row + 1)));
-        let id = id.to_string();
+        let wrong = |what: String| {
+            Err(StageError::new(format!(
+                "table of splits, {}: {what}",
+                table.place(row)
+            )))
+        };
+        let id = id_of(id);
         let Some(place) = recordings.stimuli.iter().position(|s| *s == id) else {
             return wrong(format!("stimulus `{id}` is not in the recordings"));
         };

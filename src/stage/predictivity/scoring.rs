@@ -170,7 +170,7 @@ pub(super) fn score(
 /// Latencies and time bins that recorded times of all networks stand for.
 struct Reached {
     latencies_ms: Vec<f64>,
-    /// Bins that all of these latencies reach, so that they are fitted to the same responses.
+    /// Bins that all of these latencies reach, so that they are fitted to the same responses; all where weights are not shared.
     bins: Vec<usize>,
 }
 
@@ -197,7 +197,7 @@ impl Reached {
         };
         let [first, last] = [
             of_times().copied().fold(f64::INFINITY, f64::min),
-            of_times().copied().fold(0.0, f64::max),
+            of_times().copied().fold(f64::NEG_INFINITY, f64::max),
         ];
         let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
         let hint =
@@ -216,14 +216,14 @@ impl Reached {
                 list(&others)
             ));
         }
-        let (kept, lost): (Vec<usize>, Vec<usize>) =
-            (0..bins.len()).partition(|bin| latencies_ms.iter().all(|latency| reaches(*latency, bins[*bin])));
         if !shared {
             return Ok(Self {
                 latencies_ms,
                 bins: (0..bins.len()).collect(),
             });
         }
+        let (kept, lost): (Vec<usize>, Vec<usize>) =
+            (0..bins.len()).partition(|bin| latencies_ms.iter().all(|latency| reaches(*latency, bins[*bin])));
         let lost: Vec<String> = lost
             .iter()
             .map(|bin| format!("{} to {}", bins[*bin][0], bins[*bin][1]))

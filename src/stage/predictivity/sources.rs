@@ -1,6 +1,6 @@
 //! Feature sets that are compared: the network's activity, that of other networks, and controls made of the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use cords::data::ImageSet;
@@ -11,6 +11,7 @@ use cords::rng::{Purpose, Stream};
 
 use super::params::{ControlName, Params, ReductionName};
 use crate::stage::StageError;
+use crate::stage::recordings_table::id;
 use crate::table::{Table, Value};
 
 /// What a feature set is made of.
@@ -90,15 +91,15 @@ impl Activity {
     }
 }
 
-/// The image of each stimulus, by its index in the dataset: from a table of stimuli, from the names of the dataset's files, or
-/// from ids that are indices.
+/// The image of each stimulus, by its index in the dataset: from a table of stimuli, from the names of the dataset's files,
+/// or from ids that are indices.
 pub(super) fn images(
     recordings: &Recordings,
     stimuli: Option<&Path>,
     files: Option<&ImageFiles>,
 ) -> Result<Vec<u32>, StageError> {
-    const WAYS: &str = "name the dataset's table of images as `files: DATASET/files`, or give a table of `stimulus_id` and `image` \
-                        (an index) or `file` as `stimuli`";
+    const WAYS: &str = "name the dataset's table of images as `files: DATASET/files`, or give a table of `stimulus_id` and \
+                        `image` (an index) or `file` as `stimuli`";
     let missing = |id: &String, problem: String| {
         StageError::from(NeuralError::Stimulus {
             stimulus: id.clone(),
@@ -135,17 +136,14 @@ pub(super) fn images(
         .hint(WAYS)
     })?;
     let mut of: BTreeMap<String, &Value> = BTreeMap::new();
-    for (row, (id, value)) in table
-        .column("stimulus_id")?
-        .iter()
-        .zip(table.column(column)?)
-        .enumerate()
-    {
-        let id = id.to_string();
-        if of.insert(id.clone(), value).is_some_and(|before| before != value) {
-            let problem = format!("row {} of the table of stimuli gives it a second image", row + 1);
-            return Err(missing(&id, problem));
+    let (stimuli, found) = (table.column("stimulus_id")?, table.column(column)?);
+    for (row, (stimulus, value)) in stimuli.iter().zip(found).enumerate() {
+        let stimulus = id(stimulus);
+        if of.get(&stimulus).is_some_and(|before| *before != value) {
+            let problem = format!("{} of the table of stimuli gives it a second image", table.place(row));
+            return Err(missing(&stimulus, problem));
         }
+        of.insert(stimulus, value);
     }
     let image = |id: &String| match of.get(id) {
         None => Err(missing(id, "it is not in the table of stimuli".to_owned())),
@@ -159,7 +157,11 @@ pub(super) fn images(
 }
 
 /// The files of a dataset's images, to be found by their names.
-pub(super) struct ImageFiles(Vec<(String, u32)>);
+pub(super) struct ImageFiles {
+    files: Vec<(String, u32)>,
+    /// Places of files by the last part of their name, with and without its ending.
+    by_last: HashMap<String, Vec<usize>>,
+}
 
 impl ImageFiles {
     /// Of the table `files` of a dataset.
@@ -171,7 +173,20 @@ impl ImageFiles {
             Value::Int(index) => Ok((file.to_string(), *index as u32)),
             _ => Err(StageError::new("a table of images has an index that is no whole number").hint(hint)),
         };
-        Ok(Self(files.map(file).collect::<Result<_, _>>()?))
+        Ok(Self::of(files.map(file).collect::<Result<_, _>>()?))
+    }
+
+    fn of(files: Vec<(String, u32)>) -> Self {
+        let mut by_last: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, (file, _)) in files.iter().enumerate() {
+            let last = &file[last_part(file)..];
+            let stem = &file[last_part(file)..stem_end(file)];
+            by_last.entry(last.to_owned()).or_default().push(place);
+            if stem != last {
+                by_last.entry(stem.to_owned()).or_default().push(place);
+            }
+        }
+        Self { files, by_last }
     }
 
     /// The image whose file has that name: in full, in its last parts, or without its ending.
@@ -182,20 +197,19 @@ impl ImageFiles {
             long.strip_suffix(short)
                 .is_some_and(|folder| folder.is_empty() || folder.ends_with('/'))
         };
-        let stem = |file: &str| {
-            let folders = file.rfind('/').map_or(0, |place| place + 1);
-            file[folders..]
-                .rfind('.')
-                .filter(|dot| *dot > 0)
-                .map_or(file.len(), |dot| folders + dot)
-        };
         let fits: [&dyn Fn(&str) -> bool; 3] = [
             &|file| file == name,
             &|file| ends(file, name) || ends(name, file),
-            &|file| ends(&file[..stem(file)], name),
+            &|file| ends(&file[..stem_end(file)], name),
         ];
+        let places = self
+            .by_last
+            .get(&name[last_part(name)..])
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         for fit in fits {
-            let found: Vec<&(String, u32)> = self.0.iter().filter(|(file, _)| fit(file)).collect();
+            let candidates = places.iter().map(|place| &self.files[*place]);
+            let found: Vec<&(String, u32)> = candidates.filter(|(file, _)| fit(file)).collect();
             match found.as_slice() {
                 [] => {}
                 [(_, index)] => return Ok(*index),
@@ -207,11 +221,23 @@ impl ImageFiles {
                 }
             }
         }
-        let example = self.0.first().map_or("", |(file, _)| file.as_str());
+        let example = self.files.first().map_or("", |(file, _)| file.as_str());
         Err(format!(
             "no image of the dataset comes from a file `{name}`; they are called `{example}` and so on"
         ))
     }
+}
+
+/// Where the last part of a path begins.
+fn last_part(path: &str) -> usize {
+    path.rfind('/').map_or(0, |place| place + 1)
+}
+
+/// Where a path ends without the ending of its last part.
+fn stem_end(path: &str) -> usize {
+    let last = last_part(path);
+    let dot = path[last..].rfind('.').filter(|dot| *dot > 0);
+    dot.map_or(path.len(), |dot| last + dot)
 }
 
 /// All feature sets: each network's areas, then the controls of the first network.
@@ -389,10 +415,28 @@ impl Source<'_> {
 mod tests {
     use super::*;
 
+    /// A column of numbers with points, as of a frame with missing values, names the stimuli that recordings call 1 and 2.
+    #[test]
+    fn numbers_with_points_are_ids_without() {
+        let recordings = Recordings {
+            stimuli: vec!["1".into(), "2".into()],
+            objects: Vec::new(),
+            neurons: vec![cords::neural::Neuron::default()],
+            bins_ms: vec![[0.0, 10.0]],
+            repetitions: 1,
+            responses: vec![0.0, 1.0],
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("stimuli.csv");
+        std::fs::write(&path, "stimulus_id,image\n1.0,7\n2.0,5\n").expect("written");
+        let found = images(&recordings, Some(&path), None).expect("both have an image");
+        assert_eq!(found, [7, 5]);
+    }
+
     #[test]
     fn images_are_found_by_the_names_of_their_files() {
         let names = ["all/im1.png", "all/im10.png", "all/im2.png", "b/im2.png", "b/x.y.jpg"];
-        let files = ImageFiles(
+        let files = ImageFiles::of(
             names
                 .iter()
                 .zip(0..)

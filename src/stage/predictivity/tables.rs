@@ -1,5 +1,7 @@
 //! Tables and pictures of what was scored.
 
+use std::collections::BTreeSet;
+
 use cords::neural::{
     Interval, LEAST_CEILING, LEAST_EXPLAINABLE, LatencyEstimate, Limits, NeuronScore, Summary, estimate_latency,
     half_rise, mean_and_deviation, neuron_scores, paired, summarise,
@@ -228,7 +230,10 @@ pub(super) fn scores(scored: &Scored) -> Result<Table, TableError> {
 }
 
 /// A feature set's scores of a region by latency, over the time bins that all latencies reach.
-struct ByLatency {
+pub(super) struct ByLatency {
+    source: usize,
+    /// Place among the regions.
+    region: usize,
     bins: usize,
     /// Median over neurons, mean over splits and bins.
     r: Vec<f64>,
@@ -236,16 +241,28 @@ struct ByLatency {
     estimate: Option<LatencyEstimate>,
 }
 
-/// `None` where there are no two latencies to compare.
-fn by_latency(scored: &Scored, source: usize, group: &[usize], seed: u64) -> Option<ByLatency> {
+/// Of all feature sets and regions that have two latencies to compare.
+pub(super) fn by_latency(scored: &Scored, seed: u64) -> Vec<ByLatency> {
+    let regions = 0..scored.regions.len();
+    (0..scored.labels.len())
+        .flat_map(|source| regions.clone().map(move |region| (source, region)))
+        .filter_map(|(source, region)| compared(scored, source, region, seed))
+        .collect()
+}
+
+fn compared(scored: &Scored, source: usize, region: usize, seed: u64) -> Option<ByLatency> {
+    let (_, group) = &scored.regions[region];
     let bins = 0..scored.recordings.bins_ms.len();
-    let cells: Vec<Vec<Option<&Cell>>> = scored
+    // Of each latency and bin the cell and its r.
+    let cells: Vec<Vec<Option<(&Cell, f64)>>> = scored
         .latencies_ms
         .iter()
         .map(|latency| {
-            let cell = |bin| cell_at(scored, source, bin, *latency);
-            let scores = |cell: &&Cell| summary_of(scored, cell, group).r.is_some();
-            bins.clone().map(|bin| cell(bin).filter(scores)).collect()
+            let scores = |bin| {
+                let cell = cell_at(scored, source, bin, *latency)?;
+                Some((cell, summary_of(scored, cell, group).r?))
+            };
+            bins.clone().map(scores).collect()
         })
         .collect();
     let reached: Vec<usize> = bins
@@ -254,20 +271,16 @@ fn by_latency(scored: &Scored, source: usize, group: &[usize], seed: u64) -> Opt
     if reached.is_empty() || cells.len() < 2 {
         return None;
     }
-    let own: Vec<Vec<&Cell>> = cells
+    let own: Vec<Vec<(&Cell, f64)>> = cells
         .iter()
         .map(|of_bins| reached.iter().filter_map(|bin| of_bins[*bin]).collect())
         .collect();
-    let mean = |cells: &Vec<&Cell>| {
-        cells
-            .iter()
-            .filter_map(|cell| summary_of(scored, cell, group).r)
-            .sum::<f64>()
-            / cells.len() as f64
-    };
+    let mean = |cells: &Vec<(&Cell, f64)>| cells.iter().map(|(_, r)| r).sum::<f64>() / cells.len() as f64;
     // Of a neuron, the mean over splits and bins.
-    let of_neuron = |cells: &Vec<&Cell>, n: usize| {
-        let all = cells.iter().flat_map(|cell| cell.found.r.iter().map(|split| split[n]));
+    let of_neuron = |cells: &Vec<(&Cell, f64)>, n: usize| {
+        let all = cells
+            .iter()
+            .flat_map(|(cell, _)| cell.found.r.iter().map(|split| split[n]));
         mean_and_deviation(all).map_or(f64::NAN, |(mean, _)| mean)
     };
     let scores: Vec<Vec<f64>> = own
@@ -275,6 +288,8 @@ fn by_latency(scored: &Scored, source: usize, group: &[usize], seed: u64) -> Opt
         .map(|cells| group.iter().map(|n| of_neuron(cells, *n)).collect())
         .collect();
     Some(ByLatency {
+        source,
+        region,
         bins: reached.len(),
         r: own.iter().map(mean).collect(),
         estimate: estimate_latency(&scored.latencies_ms, &scores, seed),
@@ -289,7 +304,7 @@ fn ends_of(interval: Option<Interval>) -> [Value; 2] {
 }
 
 /// Scores by latency over the time bins that every latency reaches, and which of them cannot be told from the best.
-pub(super) fn latencies(scored: &Scored, seed: u64) -> Result<Table, TableError> {
+pub(super) fn latencies(scored: &Scored, by_latency: &[ByLatency]) -> Result<Table, TableError> {
     let schema = source_keys(TableSchema::new(
         "latencies",
         "Scores by latency of the neurons after the model, over the time bins that all latencies reach",
@@ -302,7 +317,8 @@ pub(super) fn latencies(scored: &Scored, seed: u64) -> Result<Table, TableError>
     .value(
         "best",
         DType::Bool,
-        "Whether no other latency is better beyond chance: that with the largest mean r over neurons, and all that are tied with it",
+        "Whether no other latency is better beyond chance: that with the largest mean r over neurons, and all that are tied \
+         with it",
     )
     .value(
         "behind",
@@ -311,7 +327,11 @@ pub(super) fn latencies(scored: &Scored, seed: u64) -> Result<Table, TableError>
     )
     .tolerance(1e-9, 1e-9)
     .allow_missing()
-    .value("behind_low", DType::Float, "Lower end of its 95 % interval, neurons resampled; a tie where it is 0 or less")
+    .value(
+        "behind_low",
+        DType::Float,
+        "Lower end of its 95 % interval, neurons resampled; a tie where it is 0 or less, or missing",
+    )
     .tolerance(1e-9, 1e-9)
     .allow_missing()
     .value("behind_high", DType::Float, "Upper end of that interval")
@@ -319,32 +339,28 @@ pub(super) fn latencies(scored: &Scored, seed: u64) -> Result<Table, TableError>
     .allow_missing()
     .value("bins", DType::Int, "Number of time bins");
     let mut table = TableWriter::new(schema)?;
-    for source in 0..scored.labels.len() {
-        for (region, group) in &scored.regions {
-            let Some(found) = by_latency(scored, source, group, seed) else {
-                continue;
-            };
-            for (place, latency) in scored.latencies_ms.iter().enumerate() {
-                let behind = found.estimate.as_ref().map(|estimate| estimate.behind[place]);
-                let mut row = source_values(scored, source);
-                row.extend([
-                    Value::Text(region.clone()),
-                    Value::Float(*latency),
-                    Value::Float(found.r[place]),
-                    Value::Bool(found.estimate.as_ref().is_some_and(|estimate| estimate.tied[place])),
-                    Value::optional(behind.map(|behind| behind.value)),
-                ]);
-                row.extend(ends_of(behind));
-                row.push(Value::Int(found.bins as i64));
-                table.push_row(row)?;
-            }
+    for found in by_latency {
+        let (region, _) = &scored.regions[found.region];
+        for (place, latency) in scored.latencies_ms.iter().enumerate() {
+            let behind = found.estimate.as_ref().map(|estimate| estimate.behind[place]);
+            let mut row = source_values(scored, found.source);
+            row.extend([
+                Value::Text(region.clone()),
+                Value::Float(*latency),
+                Value::Float(found.r[place]),
+                Value::Bool(found.estimate.as_ref().is_some_and(|estimate| estimate.tied[place])),
+                Value::optional(behind.map(|behind| behind.value)),
+            ]);
+            row.extend(ends_of(behind));
+            row.push(Value::Int(found.bins as i64));
+            table.push_row(row)?;
         }
     }
     table.finish()
 }
 
 /// When each region's responses begin to depend on the stimulus, and how long after the model it responds.
-pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
+pub(super) fn onsets(scored: &Scored, by_latency: &[ByLatency]) -> Result<Table, TableError> {
     let low = "Lower end of its 95 % interval: neurons resampled, images as they are";
     let high = "Upper end of that interval";
     let schema = source_keys(TableSchema::new(
@@ -355,8 +371,8 @@ pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
     .value(
         "latency",
         DType::Float,
-        "How long the neurons respond after the model: the latency with the largest mean r over neurons; none for what does not \
-         change over time",
+        "How long the neurons respond after the model: the latency with the largest mean r over neurons; none for what does \
+         not change over time",
     )
     .unit("ms")
     .allow_missing()
@@ -375,25 +391,26 @@ pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
     .value(
         "onset",
         DType::Float,
-        "When the mean over neurons of the split-half reliability first reaches half of its largest value, between centres of time \
-         bins; none with one presentation a stimulus, where it never is 0.1, or is above half from the first bin on",
+        "When the mean over neurons of the split-half reliability first reaches half of its largest value, between centres of \
+         time bins; none with one presentation a stimulus, where it never is 0.1, or is above half from the first bin on",
     )
     .unit("ms")
     .allow_missing()
     .value("neurons", DType::Int, "Number of neurons");
     let mut table = TableWriter::new(schema)?;
+    let onsets: Vec<Option<f64>> = scored.regions.iter().map(|(_, group)| onset(scored, group)).collect();
     for source in 0..scored.labels.len() {
-        for (region, group) in &scored.regions {
-            let found = by_latency(scored, source, group, seed).and_then(|found| found.estimate);
-            let latency = found.as_ref().map(|found| found.latency);
-            let onset = onset(scored, group, seed);
+        for (place, (region, group)) in scored.regions.iter().enumerate() {
+            let found = by_latency.iter().find(|f| (f.source, f.region) == (source, place));
+            let found = found.and_then(|found| found.estimate.as_ref());
+            let latency = found.map(|found| found.latency);
             let mut row = source_values(scored, source);
             row.push(Value::Text(region.clone()));
             row.push(Value::optional(latency.map(|latency| latency.value)));
             row.extend(ends_of(latency));
             let tied = found.map(|found| found.tied.iter().filter(|tied| **tied).count());
             row.push(tied.map_or(Value::Null, |tied| Value::Int(tied as i64)));
-            row.push(Value::optional(onset.map(|onset| onset.value)));
+            row.push(Value::optional(onsets[place]));
             row.push(Value::Int(group.len() as i64));
             table.push_row(row)?;
         }
@@ -402,7 +419,7 @@ pub(super) fn onsets(scored: &Scored, seed: u64) -> Result<Table, TableError> {
 }
 
 /// The rise of a region's reliability.
-fn onset(scored: &Scored, group: &[usize], seed: u64) -> Option<Interval> {
+fn onset(scored: &Scored, group: &[usize]) -> Option<f64> {
     let mut bins: Vec<usize> = (0..scored.recordings.bins_ms.len()).collect();
     let centre = |bin: usize| 0.5 * (scored.recordings.bins_ms[bin][0] + scored.recordings.bins_ms[bin][1]);
     bins.sort_by(|a, b| centre(*a).total_cmp(&centre(*b)));
@@ -413,7 +430,7 @@ fn onset(scored: &Scored, group: &[usize], seed: u64) -> Option<Interval> {
     };
     let values: Vec<Vec<f64>> = bins.iter().map(of_bin).collect::<Option<_>>()?;
     let times: Vec<f64> = bins.iter().map(|bin| centre(*bin)).collect();
-    half_rise(&times, &values, LEAST_CEILING, seed)
+    half_rise(&times, &values, LEAST_CEILING)
 }
 
 /// The cell of a bin whose model time is that much earlier, to half the distance of model times.
@@ -634,6 +651,16 @@ pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableEr
     table.finish()
 }
 
+/// The time bins that a feature set has cells of, which are not all where latencies do not reach some, and its cells row by
+/// row.
+fn rows_of(cells: &[Cell], source: usize) -> (Vec<usize>, Vec<Vec<&Cell>>) {
+    let own: Vec<&Cell> = cells.iter().filter(|cell| cell.source == source).collect();
+    let bins: BTreeSet<usize> = own.iter().map(|cell| cell.bin).collect();
+    // Cells come row by row, and within a row bin by bin.
+    let rows = own.chunks(bins.len().max(1)).map(<[&Cell]>::to_vec).collect();
+    (bins.into_iter().collect(), rows)
+}
+
 /// The network's scores by neural time and by model time, or by latency where fits were made for each, for every area and
 /// region; of other members of its stage too, each in a picture of its own whose title names its matrix fields.
 pub(super) fn matrices(scored: &Scored, members: &Members) -> Vec<(String, Matrix)> {
@@ -657,10 +684,8 @@ pub(super) fn matrices(scored: &Scored, members: &Members) -> Vec<(String, Matri
         } else {
             format!(" ({fields})")
         };
-        // Cells come row by row, and within a row bin by bin.
-        let own: Vec<&Cell> = scored.cells.iter().filter(|cell| cell.source == source).collect();
-        let rows: Vec<&[&Cell]> = own.chunks(scored.recordings.bins_ms.len().max(1)).collect();
-        let by_latency = own.iter().all(|cell| cell.latency_ms.is_some());
+        let (bins, rows) = rows_of(&scored.cells, source);
+        let by_latency = rows.iter().flatten().all(|cell| cell.latency_ms.is_some());
         for (region, group) in &scored.regions {
             let value = |cell: &&Cell| summary_of(scored, cell, group).r.unwrap_or(f64::NAN);
             let place = if region.is_empty() { "all neurons" } else { region };
@@ -676,7 +701,13 @@ pub(super) fn matrices(scored: &Scored, members: &Members) -> Vec<(String, Matri
                     .filter_map(|row| row.first())
                     .map(|cell| cell.latency_ms.unwrap_or(cell.model_ms))
                     .collect(),
-                neural_ms: scored.recordings.bins_ms.iter().map(|[a, b]| 0.5 * (a + b)).collect(),
+                neural_ms: bins
+                    .iter()
+                    .map(|bin| {
+                        let [start, end] = scored.recordings.bins_ms[*bin];
+                        0.5 * (start + end)
+                    })
+                    .collect(),
                 values: rows.iter().map(|row| row.iter().map(value).collect()).collect(),
             };
             let name: String = region
@@ -693,4 +724,36 @@ pub(super) fn matrices(scored: &Scored, members: &Members) -> Vec<(String, Matri
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use cords::neural::Agreement;
+
+    use super::*;
+
+    /// Bins 0 and 3 are not reached by all latencies.
+    #[test]
+    fn rows_of_a_picture_have_the_bins_that_were_fitted() {
+        let cell = |source: usize, latency: f64, bin: usize| Cell {
+            source,
+            model_ms: 10.0 * bin as f64 - latency,
+            bin,
+            latency_ms: Some(latency),
+            found: Agreement {
+                r: Vec::new(),
+                squared_error: None,
+            },
+        };
+        let cells = [(0, 0.0, 1), (1, 0.0, 1), (1, 0.0, 2), (1, 40.0, 1), (1, 40.0, 2)];
+        let cells = cells.map(|(source, latency, bin)| cell(source, latency, bin));
+        let (bins, rows) = rows_of(&cells, 1);
+        assert_eq!(bins, [1, 2]);
+        let found: Vec<Vec<(Option<f64>, usize)>> = rows
+            .iter()
+            .map(|row| row.iter().map(|cell| (cell.latency_ms, cell.bin)).collect())
+            .collect();
+        let of = |latency: f64| vec![(Some(latency), 1), (Some(latency), 2)];
+        assert_eq!(found, [of(0.0), of(40.0)]);
+    }
 }

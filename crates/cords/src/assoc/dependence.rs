@@ -244,7 +244,7 @@ fn wilson(share: f64, n: f64, quantile: f64) -> [f64; 2] {
 
 /// Student's 97.5 % quantile: tabulated up to 5 degrees of freedom, else Fisher and Cornish's expansion (Abramowitz and
 /// Stegun 26.7.5), which is right to 1e-4 from there on; infinite for none.
-pub(super) fn student(degrees: f64) -> f64 {
+pub(crate) fn student(degrees: f64) -> f64 {
     const FEW: [f64; 5] = [
         12.706_204_736,
         4.302_652_730,

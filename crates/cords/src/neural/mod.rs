@@ -24,7 +24,8 @@ pub use gram::{Centred, Features, Gram};
 pub use latency::{Interval, LatencyEstimate, estimate_latency, half_rise};
 pub use pls::{PlsFit, PlsRule, pls};
 pub use recordings::{
-    Merged, Neuron, NwbOptions, Presentations, Recordings, from_presentations, merge, plan_size, running_numbers,
+    Merged, Neuron, NwbOptions, Presentations, Recordings, from_presentations, id_order, merge, plan_size,
+    running_numbers,
 };
 pub use ridge::{Principal, RidgePath, ridge};
 pub use scores::{mean_and_deviation, median, pearson, spearman_brown, split_half};

@@ -4,7 +4,8 @@ use super::explainable::{Explained, LEAST_EXPLAINABLE, TestVariance, variance_ex
 use super::fit::{Agreement, Correlations};
 use super::scores::{mean_and_deviation, median};
 
-/// Least reliability that a score is divided by: below, the quotient tells of the noise in the reliability and has no bound.
+/// Least reliability that a score is divided by: below, the quotient tells of the noise in the reliability and has no
+/// bound.
 pub const LEAST_CEILING: f64 = 0.1;
 
 /// Scores of a group of neurons in one condition.
@@ -25,8 +26,8 @@ pub struct Summary {
     pub ceiled: Option<f64>,
     /// (r / ceiling)^2: Brain-Score until version 3. `None` where the ceiling is below [`LEAST_CEILING`].
     pub ceiled_squared: Option<f64>,
-    /// Mean of r_n^2 / ceiling_n, 0 where r_n is negative, over neurons whose ceiling_n is at least [`LEAST_CEILING`]: explained
-    /// variance of what can be explained.
+    /// Mean of r_n^2 / ceiling_n, 0 where r_n is negative, over neurons whose ceiling_n is at least [`LEAST_CEILING`]:
+    /// explained variance of what can be explained.
     pub explained: Option<f64>,
     /// Mean over neurons of the fraction of explainable variance explained (see [`Explained::feve`]), of neurons of whose
     /// variance at least [`LEAST_EXPLAINABLE`] can be explained.

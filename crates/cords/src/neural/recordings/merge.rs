@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Recordings, plan_size, sorted};
+use super::{Recordings, id_order, plan_size};
 use crate::neural::NeuralError;
 
 /// Several recordings as one.
@@ -21,22 +21,20 @@ pub struct Merged {
 ///
 /// # Errors
 /// No recordings, no stimulus in common, time bins that differ, a stimulus of two classes, more than fits into memory.
-pub fn merge(all: Vec<Recordings>) -> Result<Merged, NeuralError> {
+pub fn merge(mut all: Vec<Recordings>) -> Result<Merged, NeuralError> {
+    if all.len() == 1
+        && let Some(recordings) = all.pop()
+    {
+        return Ok(Merged {
+            origin: vec![0; recordings.neurons.len()],
+            recordings,
+            left_out: Vec::new(),
+        });
+    }
     let wrong = |problem: String| NeuralError::Recordings { problem };
     let Some(first) = all.first() else {
         return Err(wrong("there are none".to_owned()));
     };
-    if let [_] = all.as_slice() {
-        let origin = vec![0; first.neurons.len()];
-        return Ok(Merged {
-            recordings: all
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| unreachable!("one of them was seen")),
-            origin,
-            left_out: Vec::new(),
-        });
-    }
     let bins_ms = first.bins_ms.clone();
     let close = |a: &[f64; 2], b: &[f64; 2]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
     let same = |other: &Recordings| {
@@ -67,7 +65,7 @@ pub fn merge(all: Vec<Recordings>) -> Result<Merged, NeuralError> {
         )));
     }
     let stimuli: Vec<String> = common.into_iter().cloned().collect();
-    let stimuli: Vec<String> = sorted(&stimuli).into_iter().map(|i| stimuli[i].clone()).collect();
+    let stimuli: Vec<String> = id_order(&stimuli).into_iter().map(|i| stimuli[i].clone()).collect();
     let left_out = others.into_iter().cloned().collect();
 
     let mut objects: Vec<String> = Vec::new();
@@ -130,7 +128,7 @@ pub fn merge(all: Vec<Recordings>) -> Result<Merged, NeuralError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::neural::Neuron;
+    use crate::neural::{Neuron, SplitOptions};
 
     fn recordings(stimuli: &[&str], animal: &str, repetitions: usize, from: f64) -> Recordings {
         let count = stimuli.len() * repetitions;
@@ -172,5 +170,30 @@ mod tests {
             .expect_err("nothing in common")
             .to_string();
         assert!(message.contains("no stimulus is in all of them"), "{message}");
+    }
+
+    /// Four repetitions beside nine: halves of nine would divide them three to one, or all to none.
+    #[test]
+    fn reliability_is_that_of_a_neurons_own_repetitions() {
+        let stimuli = ["a", "b", "c", "d", "e", "f"];
+        let mut few = recordings(&stimuli, "B", 4, 0.0);
+        for (i, response) in few.responses.iter_mut().enumerate() {
+            *response = (i * i % 13) as f64;
+        }
+        let once = recordings(&stimuli, "C", 1, 0.0);
+        let halvings = SplitOptions {
+            splits: 10,
+            train: 0.5,
+            seed: 1,
+        };
+        let alone = few.reliability(0, &halvings).expect("halves").expect("four");
+        let merged = merge(vec![recordings(&stimuli, "A", 9, 0.0), few, once]).expect("joined");
+        let found = merged
+            .recordings
+            .reliability(0, &halvings)
+            .expect("halves")
+            .expect("nine");
+        assert_eq!(found[1], alone[0]);
+        assert_eq!(found[2], vec![None::<f64>; 10], "one repetition has no halves");
     }
 }

@@ -55,7 +55,8 @@ impl Recordings {
     /// Checks sizes and ids, and brings the stimuli into their order.
     ///
     /// # Errors
-    /// Sizes that contradict each other, a stimulus twice, a neuron twice within a session and animal, a bin that ends before it starts, a value that is infinite.
+    /// Sizes that contradict each other, a stimulus twice, a neuron twice within a session and animal, a bin that ends before
+    /// it starts, a value that is infinite.
     pub fn new(mut self) -> Result<Self, NeuralError> {
         let wrong = |problem: String| Err(NeuralError::Recordings { problem });
         let sizes = [
@@ -106,7 +107,7 @@ impl Recordings {
                 self.neurons[neuron].id
             ));
         }
-        let order = sorted(&self.stimuli);
+        let order = id_order(&self.stimuli);
         if order.is_sorted() {
             return Ok(self);
         }
@@ -218,8 +219,8 @@ impl Recordings {
         })
     }
 
-    /// Split-half reliability, corrected by Spearman and Brown, of each neuron in a bin: a value for each halving of the
-    /// repetitions. `None` where there is one repetition, which has no halves.
+    /// Split-half reliability, corrected by Spearman and Brown, of each neuron in a bin: a value for each halving of its
+    /// repetitions, which are those up to the last one that it has. `None` where there is one repetition, which has no halves.
     ///
     /// # Errors
     /// Options that make no halves.
@@ -234,11 +235,19 @@ impl Recordings {
         (0..self.neurons.len())
             .into_par_iter()
             .map(|n| {
-                let own: Vec<f64> = (0..self.stimuli.len())
-                    .flat_map(|s| (0..self.repetitions).map(move |r| (s, r)))
-                    .map(|(s, r)| self.response(s, r, n, bin))
+                let response = |s: usize, r: usize| self.response(s, r, n, bin);
+                let stimuli = 0..self.stimuli.len();
+                // A neuron of another session may have fewer: halves of all would divide its own unevenly.
+                let has = |r: &usize| stimuli.clone().any(|s| !response(s, *r).is_nan());
+                let repetitions = (0..self.repetitions).rev().find(has).map_or(0, |last| last + 1);
+                if repetitions < 2 {
+                    return Ok(vec![None; options.splits]);
+                }
+                let own: Vec<f64> = stimuli
+                    .flat_map(|s| (0..repetitions).map(move |r| (s, r)))
+                    .map(|(s, r)| response(s, r))
                     .collect();
-                split_half(&own, self.repetitions, options)
+                split_half(&own, repetitions, options)
             })
             .collect::<Result<Vec<_>, _>>()
             .map(Some)
@@ -256,7 +265,7 @@ fn twice<'a>(ids: impl Iterator<Item = &'a String>) -> Option<&'a String> {
 }
 
 /// The order of ids: by number where all are whole numbers, else by their bytes.
-fn sorted(ids: &[String]) -> Vec<usize> {
+pub fn id_order(ids: &[String]) -> Vec<usize> {
     let numbers: Option<Vec<i128>> = ids.iter().map(|id| id.parse().ok()).collect();
     let mut order: Vec<usize> = (0..ids.len()).collect();
     match numbers {

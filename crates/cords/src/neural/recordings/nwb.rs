@@ -442,6 +442,9 @@ fn address(reference: &[u8]) -> Option<u64> {
     (!reference.is_empty()).then(|| u64::from_le_bytes(bytes))
 }
 
+/// Sums of times in s are rounded: so much may be missing at the end of an interval.
+const ROUNDING: f64 = 1e-6;
+
 /// Intervals in order, those that touch as one.
 fn joined(intervals: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let mut sorted = intervals.to_vec();
@@ -449,7 +452,7 @@ fn joined(intervals: &[[f64; 2]]) -> Vec<[f64; 2]> {
     let mut found: Vec<[f64; 2]> = Vec::with_capacity(sorted.len());
     for [start, end] in sorted {
         match found.last_mut() {
-            Some(last) if start <= last[1] => last[1] = last[1].max(end),
+            Some(last) if start <= last[1] + ROUNDING => last[1] = last[1].max(end),
             _ => found.push([start, end]),
         }
     }
@@ -458,6 +461,21 @@ fn joined(intervals: &[[f64; 2]]) -> Vec<[f64; 2]> {
 
 /// Whether one of the intervals, in order, holds all of a time bin.
 fn covers(intervals: &[[f64; 2]], from: f64, to: f64) -> bool {
-    let place = intervals.partition_point(|[start, _]| *start <= from);
-    place > 0 && to <= intervals[place - 1][1]
+    let place = intervals.partition_point(|[start, _]| *start <= from + ROUNDING);
+    place > 0 && to <= intervals[place - 1][1] + ROUNDING
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A trial's interval from 0.1 to 0.3 s holds its bin of 200 ms, which ends at 0.1 + 0.2 > 0.3.
+    #[test]
+    fn intervals_cover_bins_in_spite_of_rounding() {
+        let intervals = joined(&[[0.5, 0.7], [0.1, 0.3], [0.7 + 1e-9, 0.9]]);
+        assert_eq!(intervals, [[0.1, 0.3], [0.5, 0.9]]);
+        assert!(0.1 + 0.2 > 0.3 && covers(&intervals, 0.1, 0.1 + 0.2));
+        assert!(covers(&intervals, 0.6, 0.8) && covers(&intervals, 0.5 - 1e-9, 0.6));
+        assert!(!covers(&intervals, 0.1, 0.301) && !covers(&intervals, 0.099, 0.2) && !covers(&intervals, 0.3, 0.5));
+    }
 }

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{Neuron, Recordings, sorted};
+use super::{Neuron, Recordings, id_order};
 use crate::memory;
 use crate::neural::NeuralError;
 
-/// Names of repetitions that number all of an experiment's trials are so many that hardly one recurs with another stimulus:
-/// more than this many times the most presentations of a stimulus.
+/// Names of repetitions that number all of an experiment's trials are so many that hardly one recurs with another
+/// stimulus: more than this many times the most presentations of a stimulus.
 const RUNNING: usize = 2;
 
-/// Whether names of repetitions are running numbers of trials, which say nothing but the order of a stimulus's presentations:
-/// `names` different ones, where no stimulus is presented more than `most` times.
+/// Whether names of repetitions are running numbers of trials, which say nothing but the order of a stimulus's
+/// presentations: `names` different ones, where no stimulus is presented more than `most` times.
 pub fn running_numbers(names: usize, most: usize) -> bool {
     names > RUNNING * most
 }
 
-/// Number of responses of so many stimuli, repetitions, neurons and time bins, if there is memory for them; `given` is how many
-/// presentations, rows or values there are in fact.
+/// Number of responses of so many stimuli, repetitions, neurons and time bins, if there is memory for them; `given` is how
+/// many presentations, rows or recordings there are in fact.
 ///
 /// # Errors
 /// More than there is room for, with the numbers.
@@ -29,8 +29,8 @@ pub fn plan_size(sizes: [usize; 4], given: &str) -> Result<usize, NeuralError> {
     memory::check_room(bytes).map_err(|error| NeuralError::Recordings {
         problem: format!(
             "{given} would fill a block of {stimuli} stimuli x {repetitions} repetitions x {neurons} neurons x {bins} time \
-             bins, of which most would be missing: {error}; choose neurons, stimuli and time bins that were recorded together, \
-             or number the repetitions of each stimulus from 0"
+             bins, most of it with missing values unless all were recorded together: {error}; choose neurons, stimuli and \
+             time bins that were, or number the repetitions of each stimulus from 0"
         ),
     })?;
     Ok(total.unwrap_or(usize::MAX))
@@ -41,8 +41,8 @@ pub fn plan_size(sizes: [usize; 4], given: &str) -> Result<usize, NeuralError> {
 pub struct Presentations {
     /// Id of the stimulus of each.
     pub stimuli: Vec<String>,
-    /// Name of the repetition of each; empty to count each stimulus's presentations in their order. Running numbers of trials
-    /// ([`running_numbers`]) count them in the order of the numbers.
+    /// Name of the repetition of each; empty to count each stimulus's presentations in their order. Running numbers of
+    /// trials ([`running_numbers`]) count them in the order of the numbers.
     pub repetitions: Vec<String>,
     /// Class of the stimulus of each; empty where not known.
     pub objects: Vec<String>,
@@ -51,8 +51,8 @@ pub struct Presentations {
 /// Gathers presentations by stimulus. `response(presentation, neuron, bin)` gives a value, NaN for a missing one.
 ///
 /// # Errors
-/// Lists of different lengths, a stimulus shown twice in one repetition or with two classes, more than fits into memory, and what
-/// [`Recordings::new`] finds.
+/// Lists of different lengths, a stimulus shown twice in one repetition or with two classes, more than fits into memory, and
+/// what [`Recordings::new`] finds.
 pub fn from_presentations(
     shown: &Presentations,
     neurons: Vec<Neuron>,
@@ -148,7 +148,7 @@ fn unique(ids: &[String]) -> Vec<String> {
         .into_iter()
         .cloned()
         .collect();
-    let order = sorted(&ids);
+    let order = id_order(&ids);
     ids = order.iter().map(|i| ids[*i].clone()).collect();
     ids
 }
