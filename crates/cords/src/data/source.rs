@@ -229,7 +229,7 @@ pub fn file_name(path: &Path) -> String {
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     let file = crate::files::open(path)?;
     memory::check_room(file.metadata()?.len()).map_err(|error| DataError::too_large(path, error))?;
-    Ok(crate::files::read(path)?)
+    Ok(crate::files::read_opened(&file)?)
 }
 
 /// First bytes of a gzip archive.

@@ -83,8 +83,9 @@ impl<'a> Opened<'a> {
                 (Tensors::Pth(Box::new(reader)), others)
             }
             Kind::Safetensors => {
-                check_room(path, fs_err::metadata(path)?.len())?;
-                let bytes = crate::files::read(path)?;
+                let file = crate::files::open(path)?;
+                check_room(path, file.metadata()?.len())?;
+                let bytes = crate::files::read_opened(&file)?;
                 SafeTensors::deserialize(&bytes).map_err(|error| ExchangeError::file(path, error.to_string()))?;
                 (Tensors::Safetensors(bytes), Vec::new())
             }
