@@ -473,6 +473,36 @@ fn what_is_beside_the_network_is_passed_over_and_told() {
 }
 
 #[test]
+fn a_network_at_the_top_is_told_from_its_copy_within() {
+    let model = cordsnet(2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("checkpoint");
+    let mut parameters = Parameters::new();
+    for (name, tensor) in model.parameters().iter() {
+        let mut copy = tensor.clone();
+        copy.data.iter_mut().for_each(|value| *value *= 0.5);
+        parameters.insert(format!("ema.{name}"), copy);
+        parameters.insert(name, tensor.clone());
+    }
+    safetensors_file(&path, &parameters, str::to_owned);
+    let named = |prefix: &str| ImportOptions {
+        prefix: Some(prefix.to_owned()),
+        ..options()
+    };
+    let error = import(&path, &options()).expect_err("two networks").to_string();
+    assert!(error.contains("2 networks, below `\"\"` (no name), `ema`"), "{error}");
+    assert_eq!(import(&path, &named("")).expect("named"), model);
+    assert_ne!(import(&path, &named("ema")).expect("named"), model);
+    // A name that none has, where there is one network and where there is none.
+    safetensors_file(&path, model.parameters(), |name| format!("model.{name}"));
+    let error = import(&path, &named("ema")).expect_err("another name").to_string();
+    assert!(error.contains("1 network, below `model`"), "{error}");
+    safetensors_file(&path, &Parameters::new(), str::to_owned);
+    let error = import(&path, &named("ema")).expect_err("nothing there").to_string();
+    assert!(error.contains("no network stands below `ema`"), "{error}");
+}
+
+#[test]
 fn networks_whose_weight_norm_was_removed_have_the_same_weights() {
     let mut model = cordsnet(2);
     let parameters = match &mut model {

@@ -105,25 +105,33 @@ fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<
     prefixes.dedup();
     let several = || ExchangeError::Several {
         path: file.path.to_owned(),
-        prefixes: prefixes.iter().map(|prefix| format!("`{prefix}`")).collect(),
+        prefixes: (prefixes.iter())
+            .map(|prefix| match prefix.as_str() {
+                "" => "`\"\"` (no name)".to_owned(),
+                prefix => format!("`{prefix}`"),
+            })
+            .collect(),
     };
     let wanted = wanted.map(|wanted| unwrapped(wanted.trim_end_matches('.')));
     let prefix = match (&wanted, prefixes.as_slice()) {
         (Some(wanted), _) if prefixes.contains(wanted) => wanted.clone(),
+        (Some(wanted), []) => {
+            let what = format!("no network stands below `{wanted}`, nor below any other name");
+            return Err(ExchangeError::file(file.path, what));
+        }
         (Some(_), _) | (None, [_, _, ..]) => return Err(several()),
         (None, [one]) => one.clone(),
         (None, []) => String::new(),
     };
     let within = |name: &str| -> Option<String> {
-        if prefix.is_empty() {
-            // Beside the weights of a plain `state_dict()`.
-            let first = name.split('.').next().unwrap_or_default();
-            let beside = ["optim", "sched", "lr_", "scaler"]
-                .iter()
-                .any(|start| first.starts_with(start));
-            return (!beside).then(|| name.to_owned());
+        // Another network may stand within this one: a copy of it under a name of its own.
+        let another = |other: &String| other.len() > prefix.len() && below(name, other).is_some();
+        // What lies beside the weights of a plain `state_dict()`.
+        let beside = |start: &&str| prefix.is_empty() && name.starts_with(*start);
+        if prefixes.iter().any(another) || ["optim", "sched", "lr_", "scaler"].iter().any(beside) {
+            return None;
         }
-        Some(name.strip_prefix(&prefix)?.strip_prefix('.')?.to_owned())
+        Some(below(name, &prefix)?.to_owned())
     };
     let mut notes = Vec::new();
     if !prefix.is_empty() {
@@ -158,6 +166,14 @@ fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<
         notes.push(format!("passed over {}", shown.join(", ")));
     }
     Ok((chosen, notes))
+}
+
+/// What follows a prefix and its dot in a name; all of it where the prefix is empty.
+fn below<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    if prefix.is_empty() {
+        return Some(name);
+    }
+    name.strip_prefix(prefix)?.strip_prefix('.')
 }
 
 /// The name of today for one of `torch.nn.utils.weight_norm`.
