@@ -1,5 +1,5 @@
-//! Files that others made, opened only where they are regular files: a pipe, a terminal or a device would hold the program
-//! up for as long as nobody writes, or give bytes without end.
+//! Files that others made, opened only where they are regular files: a pipe, a terminal or a device would hold the
+//! program up for as long as nobody writes, or give bytes without end.
 
 use std::io::{Error, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;

@@ -53,8 +53,8 @@ fn control_group() -> Option<u64> {
     least
 }
 
-/// Bytes of files that a control group's `memory.stat` has in memory. They count as used, and the system gives them back when
-/// memory is asked for: a process that has read much would otherwise seem to have filled its group.
+/// Bytes of files that a control group's `memory.stat` has in memory. They count as used, and the system gives them
+/// back when memory is asked for: a process that has read much would otherwise seem to have filled its group.
 fn file_pages(stat: &str) -> u64 {
     let number = |name: &str| -> Option<u64> {
         let value = stat
@@ -130,8 +130,8 @@ pub enum ReadError {
     Io(#[from] std::io::Error),
 }
 
-/// Reads a stream to its end, at most `limit` bytes, where memory suffices: what unpacks to more than there is room for is
-/// refused while it is read. `out` holds what was read in every case.
+/// Reads a stream to its end, at most `limit` bytes, where memory suffices: what unpacks to more than there is room for
+/// is refused while it is read. `out` holds what was read in every case.
 ///
 /// # Errors
 /// [`ReadError`]; more than `limit` bytes are [`NoRoom`] too.

@@ -638,8 +638,9 @@ fn jpeg_kinds_that_are_not_read_are_refused_by_name() {
     }
 }
 
-/// The decoder's issue 448: baseline files whose components come in scans of their own, subsampled down the columns. Made by
-/// `cjpeg -quality 90 -optimize -sample 2x2 -scans FILE` with the scans `0; 1; 2;` or `0; 1 2;`, decoded by Pillow.
+/// The decoder's issue 448: baseline files whose components come in scans of their own, subsampled down the columns.
+/// Made by `cjpeg -quality 90 -optimize -sample 2x2 -scans FILE` with the scans `0; 1; 2;` or `0; 1 2;`, decoded by
+/// Pillow.
 #[test]
 fn jpeg_scans_with_vertical_subsampling_decode_as_by_libjpeg() {
     let pictures: [(&str, &[u8], &[u8]); 3] = [

@@ -1,4 +1,5 @@
-//! The packed sources, MNIST, EMNIST and CIFAR, from small generated files, and every way in which those can be damaged.
+//! The packed sources, MNIST, EMNIST and CIFAR, from small generated files, and every way in which those can be
+//! damaged.
 
 mod data_support;
 

@@ -23,7 +23,8 @@ fn options() -> ImportOptions {
     }
 }
 
-/// The whole numbers in a value or in a text such as "100 without input, then 100 with the image; logits after the last".
+/// The whole numbers in a value or in a text such as "100 without input, then 100 with the image; logits after the
+/// last".
 fn steps(json: &serde_json::Value) -> [usize; 2] {
     if let Some(steps) = json.as_u64() {
         return [steps as usize; 2];
@@ -36,8 +37,8 @@ fn steps(json: &serde_json::Value) -> [usize; 2] {
     [numbers[0], numbers[1]]
 }
 
-/// Logits and pooled activity of a network imported from what `torch.save` wrote, against PyTorch in float32. Both sides round
-/// in float32: 200 steps and sums of some 1e3 terms leave a few times 1e-6 of the largest value.
+/// Logits and pooled activity of a network imported from what `torch.save` wrote, against PyTorch in float32. Both
+/// sides round in float32: 200 steps and sums of some 1e3 terms leave a few times 1e-6 of the largest value.
 #[test]
 fn fixture_published_checkpoint() {
     let fixture = Fixture::open("published_r2.safetensors");
@@ -564,7 +565,8 @@ fn networks_whose_weight_norm_was_removed_have_the_same_weights() {
     }
 }
 
-/// What PyTorch itself wrote: the format of before 1.6, and checkpoints of trainers. `fixtures/checkpoints/make.py` made them.
+/// What PyTorch itself wrote: the format of before 1.6, and checkpoints of trainers. `fixtures/checkpoints/make.py`
+/// made them.
 #[test]
 fn files_of_torch_save_give_the_same_weights() {
     let plain = import(&Fixture::path("checkpoints/plain.pth"), &options()).expect("a state_dict");

@@ -345,7 +345,8 @@ fn pooled_activity_is_the_mean_of_the_maps() {
     }
 }
 
-/// A network that explodes, for images of much contrast before others: those that have diverged are counted and in no mean.
+/// A network that explodes, for images of much contrast before others: those that have diverged are counted and in no
+/// mean.
 #[test]
 fn images_that_diverged_are_counted_and_not_averaged() {
     const IMAGES: usize = 12;

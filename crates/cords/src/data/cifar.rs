@@ -1,6 +1,6 @@
-//! CIFAR-10 and CIFAR-100, from the unpacked files or straight from the .tar.gz. Binary version: records of label bytes and
-//! 3 x 32 x 32 levels. Python version: pickled dicts of an array of the same levels and a list of labels. CIFAR-100 has a
-//! coarse label too; the fine label is used.
+//! CIFAR-10 and CIFAR-100, from the unpacked files or straight from the .tar.gz. Binary version: records of label bytes
+//! and 3 x 32 x 32 levels. Python version: pickled dicts of an array of the same levels and a list of labels. CIFAR-100
+//! has a coarse label too; the fine label is used.
 
 use super::DataError;
 use super::decode::Pixels;

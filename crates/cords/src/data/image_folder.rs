@@ -1,8 +1,9 @@
-//! Folders of JPEG and PNG files, one sub-folder a class; optionally under `train/`, `val/` and `test/`. Where images lie in
-//! no class folders, a table beside them gives their classes.
+//! Folders of JPEG and PNG files, one sub-folder a class; optionally under `train/`, `val/` and `test/`. Where images
+//! lie in no class folders, a table beside them gives their classes.
 //!
-//! Classes and files are ordered by name. What is no picture (notes, tables, `desktop.ini`, `__MACOSX`) is passed over with a
-//! note, hidden files without one; a picture of another format is an error, since leaving images out changes the data set.
+//! Classes and files are ordered by name. What is no picture (notes, tables, `desktop.ini`, `__MACOSX`) is passed over
+//! with a note, hidden files without one; a picture of another format is an error, since leaving images out changes the
+//! data set.
 
 use super::DataError;
 use super::decode::{Pixels, decode, is_image, other_picture};
@@ -314,8 +315,8 @@ impl Lister<'_> {
         Ok(Layout::Classes(classes))
     }
 
-    /// A table and what it says of images below `root`: the one that was named, or the only one that lies there and is about
-    /// images.
+    /// A table and what it says of images below `root`: the one that was named, or the only one that lies there and is
+    /// about images.
     fn labelled(&mut self, root: &Path, images: &[PathBuf]) -> Result<Option<LabelledByTable>, DataError> {
         let names: Vec<String> = images.iter().map(|image| name_within(root, image)).collect();
         let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
@@ -368,8 +369,8 @@ impl Lister<'_> {
         }
     }
 
-    /// Sub-folders and images of a folder, each sorted by name. Hidden entries are left out, others that are no images noted,
-    /// and pictures that cannot be read are problems.
+    /// Sub-folders and images of a folder, each sorted by name. Hidden entries are left out, others that are no images
+    /// noted, and pictures that cannot be read are problems.
     fn sorted(&mut self, folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
         let mut folders = Vec::new();
         let mut files = Vec::new();
@@ -472,13 +473,15 @@ fn class_names(training: &Layout) -> Vec<String> {
     }
 }
 
-/// The layout of another part than the training part. As Tiny ImageNet has them, a single folder `images` is no class, unless
-/// the training part has a class of that name.
+/// The layout of another part than the training part. As Tiny ImageNet has them, a single folder `images` is no class,
+/// unless the training part has a class of that name.
 fn without_classes(layout: Layout, known: &[String]) -> Layout {
+    let is_no_class = |folders: &[(String, PathBuf, Vec<PathBuf>)]| match folders {
+        [(class, ..)] => class == "images" && !known.contains(class),
+        _ => false,
+    };
     match layout {
-        Layout::Classes(mut folders) if matches!(folders.as_slice(), [(class, ..)] if class == "images" && !known.contains(class)) => {
-            Layout::Unlabelled(folders.remove(0).2)
-        }
+        Layout::Classes(mut folders) if is_no_class(&folders) => Layout::Unlabelled(folders.remove(0).2),
         other => other,
     }
 }

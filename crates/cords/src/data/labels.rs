@@ -69,9 +69,9 @@ pub(super) fn is_table(path: &Path) -> bool {
         || path.file_name().is_some_and(|name| name == "val_annotations.txt")
 }
 
-/// The rows of a table; `None` where it has no column of images and none of classes, so that it is about something else.
-/// `is_image` tells whether a text names an image: a table whose first row does has no header, and its first two columns are
-/// image and class.
+/// The rows of a table; `None` where it has no column of images and none of classes, so that it is about something
+/// else. `is_image` tells whether a text names an image: a table whose first row does has no header, and its first two
+/// columns are image and class.
 pub(super) fn read(path: &Path, is_image: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Row>>, DataError> {
     let bytes = read_file(path)?;
     let text = std::str::from_utf8(&bytes)
@@ -153,8 +153,8 @@ fn part(path: &Path, line: u64, name: &str) -> Result<Part, DataError> {
     }
 }
 
-/// The row of each image, by what a table may name it by: its path in its folder, or else its file's name or that without its
-/// extension, where only one image has it. Also how many rows name no image.
+/// The row of each image, by what a table may name it by: its path in its folder, or else its file's name or that
+/// without its extension, where only one image has it. Also how many rows name no image.
 pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Vec<Row>, usize), DataError> {
     let by_path: HashMap<&str, usize> = images.iter().map(String::as_str).zip(0..).collect();
     // `None` where several images have the name.

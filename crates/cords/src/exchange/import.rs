@@ -48,7 +48,8 @@ const MODULES: [&str; 12] = [
 /// Modules whose weights are normalised, w = g v/|v|.
 const NORMALISED: [&str; 6] = ["inp_conv", "inp_skip", "area_conv", "area_area", "skip_area", "out_fc"];
 
-/// Sizes from here on stand for an unknown: image channels, classes, then the channels of the input layer and of each area.
+/// Sizes from here on stand for an unknown: image channels, classes, then the channels of the input layer and of each
+/// area.
 const UNKNOWN: usize = 1 << 20;
 
 /// Larger sides are damage, and no architecture.
@@ -57,8 +58,9 @@ const LARGEST_SIDE: usize = 1 << 12;
 /// What PyTorch's batch norm counts and nothing reads.
 const COUNTER: &str = "num_batches_tracked";
 
-/// A CordsNet, or its CNN twin where there are running statistics or folded biases, from a `.pth` or `.safetensors` file under the
-/// published names. Where shapes contradict each other, the network is the one that most of them agree on.
+/// A CordsNet, or its CNN twin where there are running statistics or folded biases, from a `.pth` or `.safetensors`
+/// file under the published names. Where shapes contradict each other, the network is the one that most of them agree
+/// on.
 ///
 /// # Errors
 /// As [`import_with_notes`].
@@ -66,8 +68,9 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeErr
     Ok(import_with_notes(path, options)?.model)
 }
 
-/// [`import`], and what was done with the file: a checkpoint may hold the network under other names (`state_dict`, `model`,
-/// what wrappers put before and into names), with weight norm under its old names or without it, and other things beside it.
+/// [`import`], and what was done with the file: a checkpoint may hold the network under other names (`state_dict`,
+/// `model`, what wrappers put before and into names), with weight norm under its old names or without it, and other
+/// things beside it.
 ///
 /// # Errors
 /// As [`read`](super::read); [`ExchangeError::Several`] where several networks are there and none is named;
@@ -360,7 +363,8 @@ fn infer(
             }
         }
     }
-    // Layers that a network needs to be of one width stand in for each other: the input layer and areas 0 and 1, then pairs.
+    // Layers that a network needs to be of one width stand in for each other: the input layer and areas 0 and 1, then
+    // pairs.
     let pair = |layer: usize| layer.max(1).div_ceil(2);
     let layers = 0..=areas;
     let width = |layer: usize| {
