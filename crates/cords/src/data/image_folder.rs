@@ -197,7 +197,7 @@ impl Lister<'_> {
             None => class_names(&parts[0].2),
         };
         let training = parts[0].1.clone();
-        let label_of: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
+        let label_of: HashMap<String, u32> = classes.iter().cloned().zip(0..).collect();
         let mut images = Vec::new();
         for (part, root, layout) in parts {
             match layout {
