@@ -16,7 +16,8 @@ pub(super) struct Import;
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
     /// The file, relative to the project's folder: a `state_dict()` under the published names as `torch.save` writes it
-    /// (.pth), or .safetensors; a checkpoint that holds one beside other things will do. Number of areas, channels and classes come from its shapes.
+    /// (.pth), or .safetensors; a checkpoint that holds one beside other things will do. Number of areas, channels and
+    /// classes come from its shapes.
     #[schemars(extend("x-path" = true))]
     path: String,
     /// What stands before the network's names where the file holds several networks, such as `model_ema`.

@@ -324,20 +324,26 @@ fn summary_table(rows: &[AreaTime]) -> Result<Table, TableError> {
             .key("area", DType::Int, "Area, from 0")
             .key("time", DType::Float, "Time after image onset")
             .unit("ms")
-            .value("mean_rate", DType::Float, "Activity, mean over units and images that had not diverged; missing where all had")
+            .value(
+                "mean_rate",
+                DType::Float,
+                "Activity, mean over units and images that had not diverged; missing where all had",
+            )
             .tolerance(1e-6, 1e-6)
             .allow_missing()
             .value(
                 "participation_ratio",
                 DType::Float,
-                "(sum lambda)^2 / sum lambda^2 of the recorded values' covariance over images; none where nothing varies",
+                "(sum lambda)^2 / sum lambda^2 of the recorded values' covariance over images that had not diverged; \
+                 none where nothing varies",
             )
             .tolerance(1e-6, 1e-6)
             .allow_missing()
             .value(
                 "accuracy",
                 DType::Float,
-                "Images classified rightly by the network's readout at that time, of those that had not diverged; the same for all areas",
+                "Images classified rightly by the network's readout at that time, of those that had not diverged; \
+                 the same for all areas",
             )
             .allow_missing()
             .value(

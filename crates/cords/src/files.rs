@@ -1,5 +1,5 @@
-//! Files that others made, opened only where they are regular files: a pipe, a terminal or a device would hold the program
-//! up for as long as nobody writes, or give bytes without end.
+//! Files that others made, opened only where they are regular files: a pipe, a terminal or a device would hold the
+//! program up for as long as nobody writes, or give bytes without end.
 
 use std::io::{Error, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
@@ -23,11 +23,21 @@ pub fn open(path: &Path) -> std::io::Result<fs_err::File> {
 /// All bytes of a file.
 ///
 /// # Errors
-/// Those of [`open`] and of reading.
+/// Those of [`open`] and of [`read_opened`].
 pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file = open(path)?;
+    read_opened(&open(path)?)
+}
+
+/// All bytes of an opened file.
+///
+/// # Errors
+/// Those of reading, with the path.
+pub fn read_opened(file: &fs_err::File) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    // The standard library's reader makes room for the file's size at once; that of `fs_err` does not.
+    let mut inner = file.file();
+    let named = |error: Error| Error::new(error.kind(), format!("`{}`: {error}", file.path().display()));
+    inner.read_to_end(&mut bytes).map_err(named)?;
     Ok(bytes)
 }
 

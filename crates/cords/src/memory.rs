@@ -24,7 +24,10 @@ pub fn available() -> Option<u64> {
 fn control_group() -> Option<u64> {
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let left = |folder: &str, [limit, used]: [&str; 2]| {
-        Some(number(&format!("{folder}/{limit}"))?.saturating_sub(number(&format!("{folder}/{used}"))?))
+        let limit = number(&format!("{folder}/{limit}"))?;
+        let used = number(&format!("{folder}/{used}"))?;
+        let stat = std::fs::read_to_string(format!("{folder}/memory.stat")).unwrap_or_default();
+        Some(limit.saturating_sub(used.saturating_sub(file_pages(&stat))))
     };
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut least: Option<u64> = None;
@@ -48,6 +51,20 @@ fn control_group() -> Option<u64> {
         }
     }
     least
+}
+
+/// Bytes of files that a control group's `memory.stat` has in memory. They count as used, and the system gives them
+/// back when memory is asked for: a process that has read much would otherwise seem to have filled its group.
+fn file_pages(stat: &str) -> u64 {
+    let number = |name: &str| -> Option<u64> {
+        let value = stat
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        value.trim().parse().ok()
+    };
+    // Version 1 counts the groups below under names of their own.
+    let all = |name: &str| number(&format!("total_{name}")).or_else(|| number(name)).unwrap_or(0);
+    all("inactive_file").saturating_add(all("active_file"))
 }
 
 /// What is left of the limit on this process's address space (`ulimit -v`).
@@ -113,8 +130,8 @@ pub enum ReadError {
     Io(#[from] std::io::Error),
 }
 
-/// Reads a stream to its end, at most `limit` bytes, where memory suffices: what unpacks to more than there is room for is
-/// refused while it is read. `out` holds what was read in every case.
+/// Reads a stream to its end, at most `limit` bytes, where memory suffices: what unpacks to more than there is room for
+/// is refused while it is read. `out` holds what was read in every case.
 ///
 /// # Errors
 /// [`ReadError`]; more than `limit` bytes are [`NoRoom`] too.
@@ -143,6 +160,16 @@ pub fn read_to_end(mut stream: impl Read, limit: u64, out: &mut Vec<u8>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_files_are_counted_as_free_in_both_versions() {
+        let two =
+            "anon 4096\nfile 700\nshmem 100\ninactive_anon 50\nactive_anon 60\ninactive_file 200\nactive_file 400\n";
+        assert_eq!(file_pages(two), 600);
+        let one = "cache 700\ninactive_file 1\nactive_file 2\ntotal_inactive_file 30\ntotal_active_file 40\n";
+        assert_eq!(file_pages(one), 70);
+        assert_eq!(file_pages(""), 0);
+    }
 
     #[test]
     fn what_does_not_fit_is_refused() {

@@ -442,6 +442,106 @@ fn tiny_imagenet_reads_as_it_lies_on_disk() {
 }
 
 #[test]
+fn a_folder_called_images_is_a_class_where_training_has_it() {
+    let dir = temp();
+    for name in ["train/images/0.png", "train/images/1.png", "test/images/2.png"] {
+        small_png(&dir.path().join(name));
+    }
+    let by_parts = PrepareConfig {
+        test_fraction: None,
+        ..folder(dir.path())
+    };
+    let (summary, set, _out) = run(&by_parts).expect("sound files");
+    assert_eq!(set.classes(), ["images"]);
+    assert_eq!(set.split(Split::Test), [2]);
+    assert!(summary.notes.is_empty(), "{:?}", summary.notes);
+    // One beside other classes.
+    small_png(&dir.path().join("train/faces/0.png"));
+    let (_, set, _out) = run(&by_parts).expect("sound files");
+    assert_eq!(set.classes(), ["faces", "images"]);
+    assert_eq!(set.split(Split::Test), [3]);
+}
+
+#[test]
+fn validation_images_without_a_table_are_told_of_one() {
+    let dir = temp();
+    for name in ["train/n1/0.png", "train/n2/0.png", "val/images/0.png"] {
+        small_png(&dir.path().join(name));
+    }
+    let error = error(&folder(dir.path()));
+    assert!(matches!(error, DataError::NoClasses { .. }), "{error:?}");
+    assert!(error.to_string().contains("or have a table"), "{error}");
+}
+
+#[test]
+fn tables_in_kaggles_form_give_the_first_class() {
+    let dir = temp();
+    for name in ["train/n1/0.png", "train/n2/0.png", "val/v_1.png", "val/v_2.png"] {
+        small_png(&dir.path().join(name));
+    }
+    put(
+        dir.path(),
+        "val/LOC_val_solution.csv",
+        b"ImageId,PredictionString\nv_2,n1 1 2 3 4 n1 5 6 7 8 \nv_1,n2 1 2 3 4 \n",
+    );
+    let by_parts = PrepareConfig {
+        test_fraction: None,
+        ..folder(dir.path())
+    };
+    let (_, set, _out) = run(&by_parts).expect("sound files");
+    assert_eq!(set.split(Split::Test), [2, 3]);
+    assert_eq!([set.label(2), set.label(3)], [1, 0]);
+}
+
+#[test]
+fn an_unknown_class_is_placed_in_its_own_table() {
+    let dir = temp();
+    for name in ["train/a/0.png", "val/v.png", "test/t.png"] {
+        small_png(&dir.path().join(name));
+    }
+    put(dir.path(), "val/val.csv", b"file,class\nv.png,elsewhere\n");
+    put(dir.path(), "test/test.csv", b"file,class\nt.png,a\n");
+    let text = error(&folder(dir.path())).to_string();
+    assert!(text.contains("val.csv, line 2: class `elsewhere`"), "{text}");
+    // A table in another encoding.
+    put(dir.path(), "val/val.csv", b"file,class\nv.png,caf\xe9\n");
+    let text = error(&folder(dir.path())).to_string();
+    assert!(text.contains("val.csv: no UTF-8 text"), "{text}");
+}
+
+#[test]
+fn a_path_names_its_image_beside_others_of_that_name() {
+    let dir = temp();
+    small_png(&dir.path().join("x.png"));
+    small_png(&dir.path().join("sub/x.png"));
+    let prepared = |table: &[u8]| {
+        put(dir.path(), "labels.csv", table);
+        let source = Source::LabelledImages {
+            path: dir.path().to_owned(),
+            labels: dir.path().join("labels.csv"),
+        };
+        run(&PrepareConfig {
+            source,
+            ..folder(dir.path())
+        })
+    };
+    let (summary, set, _out) = prepared(b"file,class\nx.png,a\nsub/x.png,b\n").expect("sound files");
+    assert_eq!(names(&summary), ["x.png", "sub/x.png"]);
+    assert_eq!([set.label(0), set.label(1)], [0, 1]);
+    let two = prepared(b"file,class\nx,a\nsub/x.png,b\n").map(|(summary, ..)| summary);
+    let text = two.expect_err("two of that name").to_string();
+    assert!(text.contains("line 2: several images are called `x`"), "{text}");
+}
+
+#[test]
+fn a_class_of_bad_files_alone_is_not_called_empty_too() {
+    let dir = temp();
+    put(dir.path(), "a/x.webp", b"RIFF....WEBPVP8 ");
+    let error = error(&folder(dir.path()));
+    assert!(matches!(error, DataError::NotAnImage { .. }), "{error:?}");
+}
+
+#[test]
 fn names_that_differ_outside_utf8_stay_two() {
     use std::os::unix::ffi::OsStrExt;
     let dir = temp();
@@ -538,8 +638,9 @@ fn jpeg_kinds_that_are_not_read_are_refused_by_name() {
     }
 }
 
-/// The decoder's issue 448: baseline files whose components come in scans of their own, subsampled down the columns. Made by
-/// `cjpeg -quality 90 -optimize -sample 2x2 -scans FILE` with the scans `0; 1; 2;` or `0; 1 2;`, decoded by Pillow.
+/// The decoder's issue 448: baseline files whose components come in scans of their own, subsampled down the columns.
+/// Made by `cjpeg -quality 90 -optimize -sample 2x2 -scans FILE` with the scans `0; 1; 2;` or `0; 1 2;`, decoded by
+/// Pillow.
 #[test]
 fn jpeg_scans_with_vertical_subsampling_decode_as_by_libjpeg() {
     let pictures: [(&str, &[u8], &[u8]); 3] = [

@@ -23,7 +23,8 @@ fn options() -> ImportOptions {
     }
 }
 
-/// The whole numbers in a value or in a text such as "100 without input, then 100 with the image; logits after the last".
+/// The whole numbers in a value or in a text such as "100 without input, then 100 with the image; logits after the
+/// last".
 fn steps(json: &serde_json::Value) -> [usize; 2] {
     if let Some(steps) = json.as_u64() {
         return [steps as usize; 2];
@@ -36,8 +37,8 @@ fn steps(json: &serde_json::Value) -> [usize; 2] {
     [numbers[0], numbers[1]]
 }
 
-/// Logits and pooled activity of a network imported from what `torch.save` wrote, against PyTorch in float32. Both sides round
-/// in float32: 200 steps and sums of some 1e3 terms leave a few times 1e-6 of the largest value.
+/// Logits and pooled activity of a network imported from what `torch.save` wrote, against PyTorch in float32. Both
+/// sides round in float32: 200 steps and sums of some 1e3 terms leave a few times 1e-6 of the largest value.
 #[test]
 fn fixture_published_checkpoint() {
     let fixture = Fixture::open("published_r2.safetensors");
@@ -473,6 +474,36 @@ fn what_is_beside_the_network_is_passed_over_and_told() {
 }
 
 #[test]
+fn a_network_at_the_top_is_told_from_its_copy_within() {
+    let model = cordsnet(2);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("checkpoint");
+    let mut parameters = Parameters::new();
+    for (name, tensor) in model.parameters().iter() {
+        let mut copy = tensor.clone();
+        copy.data.iter_mut().for_each(|value| *value *= 0.5);
+        parameters.insert(format!("ema.{name}"), copy);
+        parameters.insert(name, tensor.clone());
+    }
+    safetensors_file(&path, &parameters, str::to_owned);
+    let named = |prefix: &str| ImportOptions {
+        prefix: Some(prefix.to_owned()),
+        ..options()
+    };
+    let error = import(&path, &options()).expect_err("two networks").to_string();
+    assert!(error.contains("2 networks, below `\"\"` (no name), `ema`"), "{error}");
+    assert_eq!(import(&path, &named("")).expect("named"), model);
+    assert_ne!(import(&path, &named("ema")).expect("named"), model);
+    // A name that none has, where there is one network and where there is none.
+    safetensors_file(&path, model.parameters(), |name| format!("model.{name}"));
+    let error = import(&path, &named("ema")).expect_err("another name").to_string();
+    assert!(error.contains("1 network, below `model`"), "{error}");
+    safetensors_file(&path, &Parameters::new(), str::to_owned);
+    let error = import(&path, &named("ema")).expect_err("nothing there").to_string();
+    assert!(error.contains("no network stands below `ema`"), "{error}");
+}
+
+#[test]
 fn networks_whose_weight_norm_was_removed_have_the_same_weights() {
     let mut model = cordsnet(2);
     let parameters = match &mut model {
@@ -534,7 +565,8 @@ fn networks_whose_weight_norm_was_removed_have_the_same_weights() {
     }
 }
 
-/// What PyTorch itself wrote: the format of before 1.6, and checkpoints of trainers. `fixtures/checkpoints/make.py` made them.
+/// What PyTorch itself wrote: the format of before 1.6, and checkpoints of trainers. `fixtures/checkpoints/make.py`
+/// made them.
 #[test]
 fn files_of_torch_save_give_the_same_weights() {
     let plain = import(&Fixture::path("checkpoints/plain.pth"), &options()).expect("a state_dict");

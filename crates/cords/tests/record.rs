@@ -345,6 +345,111 @@ fn pooled_activity_is_the_mean_of_the_maps() {
     }
 }
 
+/// A network that explodes, for images of much contrast before others: those that have diverged are counted and in no
+/// mean.
+#[test]
+fn images_that_diverged_are_counted_and_not_averaged() {
+    const IMAGES: usize = 12;
+    const TIMES: usize = 301;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let classes = ["a", "b", "c"].map(str::to_owned);
+    let mut writer = ImageSetWriter::create(folder.path(), "contrasts", 2, SIDE, &classes).expect("created");
+    for image in 0..IMAGES {
+        let mut stream = Stream::new(1, Purpose::Probe, image as u64, 0, 0, 0);
+        let span: u64 = [255, 60, 12, 3][image % 4];
+        let pixels: Vec<u8> = (0..2 * SIDE * SIDE)
+            .map(|_| (127 - span / 2 + stream.below(span + 1)) as u8)
+            .collect();
+        writer.push(&pixels, (image % 3) as u32).expect("pushed");
+    }
+    let splits = Splits {
+        train: (0..IMAGES as u32).collect(),
+        validation: Vec::new(),
+        test: Vec::new(),
+    };
+    let set = writer.finish(&splits, None, "", "").expect("finished");
+    let which: Vec<u32> = (0..IMAGES as u32).collect();
+    let options = RecordOptions {
+        areas: vec![0, 1, 2, 3],
+        times_ms: (0..TIMES).map(|step| 2.0 * step as f64).collect(),
+        pooled: false,
+        // From rest, so that images differ by what they drive.
+        presentation: Presentation {
+            spontaneous_ms: 0.0,
+            stimulus_ms: 600.0,
+        },
+    };
+    // How fast it explodes decides whether images do so in different steps.
+    let (bytes, rows) = [6.0, 10.0, 15.0, 20.0, 30.0, 60.0]
+        .into_iter()
+        .find_map(|gain| {
+            let mut parameters = Initialisation::default().cordsnet(&architecture(), 4);
+            for area in 0..4 {
+                let lengths = format!("area_conv.{area}.parametrizations.weight.original0");
+                parameters.get_mut(&lengths).expect("lengths").data.fill(gain);
+                let bias = format!("conv_bias.{area}");
+                parameters.get_mut(&bias).expect("a bias").data.fill(0.0);
+            }
+            let model = Model::CordsNet {
+                architecture: architecture(),
+                euler: Euler::published(),
+                phi: Phi::Relu,
+                parameters,
+                info: ModelInfo::default(),
+            };
+            let path = folder.path().join(format!("{gain}.safetensors"));
+            let rows = record(&Cpu, &model, &set, &which, &options, &path, &mut |_, _| {}).expect("recorded");
+            let mixed = rows.iter().any(|row| row.diverged > 0 && row.diverged < IMAGES);
+            mixed.then(|| (std::fs::read(&path).expect("read"), rows))
+        })
+        .expect("a network that explodes for some images before others");
+
+    fn at(values: &[f64], len: usize, image: usize, time: usize) -> &[f64] {
+        &values[(image * TIMES + time) * len..][..len]
+    }
+    let (_, logits) = tensor(&bytes, "logits");
+    let areas: Vec<(usize, Vec<f64>)> = (0..4)
+        .map(|area| {
+            let (shape, values) = tensor(&bytes, &format!("area.{area}"));
+            (shape[2..].iter().product(), values)
+        })
+        .collect();
+    assert_eq!(rows.len(), 4 * TIMES);
+    assert_eq!(rows[0].diverged, 0);
+    for (index, row) in rows.iter().enumerate() {
+        let (area, time) = (index / TIMES, index % TIMES);
+        let kept: Vec<usize> = (0..IMAGES)
+            .filter(|image| {
+                let finite = |len: usize, values: &[f64]| at(values, len, *image, time).iter().all(|v| v.is_finite());
+                finite(3, &logits) && areas.iter().all(|(len, values)| finite(*len, values))
+            })
+            .collect();
+        assert_eq!(row.diverged, IMAGES - kept.len(), "area {area}, step {time}");
+        if kept.is_empty() {
+            assert_eq!(
+                (row.mean_rate, row.participation_ratio, row.accuracy),
+                (None, None, None)
+            );
+            continue;
+        }
+        let (len, values) = &areas[area];
+        let here: Vec<f64> = kept
+            .iter()
+            .flat_map(|image| at(values, *len, *image, time))
+            .copied()
+            .collect();
+        let mean = here.iter().sum::<f64>() / here.len() as f64;
+        assert!((row.mean_rate.expect("finite") - mean).abs() <= 1e-9 * mean.abs());
+        let here: Vec<f32> = here.iter().map(|v| *v as f32).collect();
+        assert_eq!(row.participation_ratio, ratio(&here, kept.len(), *len));
+        let right = kept.iter().filter(|image| {
+            let (label, logits) = (**image % 3, at(&logits, 3, **image, time));
+            (0..3).all(|class| logits[class] < logits[label] || (logits[class] == logits[label] && class >= label))
+        });
+        assert_eq!(row.accuracy, Some(right.count() as f64 / kept.len() as f64));
+    }
+}
+
 #[test]
 fn a_cnn_is_recorded_once() {
     let model = Model::Cnn {

@@ -1,6 +1,6 @@
-//! CIFAR-10 and CIFAR-100, from the unpacked files or straight from the .tar.gz. Binary version: records of label bytes and
-//! 3 x 32 x 32 levels. Python version: pickled dicts of an array of the same levels and a list of labels. CIFAR-100 has a
-//! coarse label too; the fine label is used.
+//! CIFAR-10 and CIFAR-100, from the unpacked files or straight from the .tar.gz. Binary version: records of label bytes
+//! and 3 x 32 x 32 levels. Python version: pickled dicts of an array of the same levels and a list of labels. CIFAR-100
+//! has a coarse label too; the fine label is used.
 
 use super::DataError;
 use super::decode::Pixels;
@@ -138,7 +138,7 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
     let mut python = false;
     for ((part, name), file) in variant.files().iter().zip(&files) {
         let archived = |version: Version| file.file_name() == Some(OsStr::new(variant.archive(version).0));
-        let version = if archived(Version::Python) || (file.extension().is_none() && !archived(Version::Binary)) {
+        let version = if archived(Version::Python) || file.extension().is_none() {
             Version::Python
         } else {
             Version::Binary
@@ -233,7 +233,10 @@ fn batch(file: &Path, bytes: &[u8], variant: Variant) -> Result<Images, DataErro
     let data = pickle
         .entry("data")
         .and_then(|at| pickle.array(at))
-        .filter(|data| data.item_size == 1 && data.bytes.len() == data.shape.first().unwrap_or(&0) * 3 * PLANE)
+        .filter(|data| {
+            let bytes = data.shape.first().and_then(|images| images.checked_mul(3 * PLANE));
+            data.item_size == 1 && bytes == Some(data.bytes.len())
+        })
         .ok_or_else(|| wrong("no array `data` of 3072 bytes an image"))?;
     if labels.is_empty() || data.shape[0] != labels.len() {
         return Err(wrong(&format!("{} images and {} labels", data.shape[0], labels.len())));

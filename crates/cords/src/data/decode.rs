@@ -1,9 +1,9 @@
 //! JPEG and PNG files to 8-bit pixels, refusing damaged files.
 //!
 //! The format is told by the content, not by the name. Grey images stay grey; palettes are expanded; an alpha channel
-//! is dropped, not composed; 16-bit PNG is rounded to 8 bits; CMYK JPEG becomes RGB; orientation tags are ignored; of an
-//! animated PNG the picture that stands for it is read.
-//! JPEG has no checksums: changed bits that still decode go unnoticed, as in every decoder.
+//! is dropped, not composed; 16-bit PNG is rounded to 8 bits; CMYK JPEG becomes RGB; orientation tags are ignored; of
+//! an animated PNG the picture that stands for it is read. JPEG has no checksums: changed bits that still decode go
+//! unnoticed, as in every decoder.
 
 use super::DataError;
 use crate::{guard, memory};
@@ -89,8 +89,13 @@ fn guarded(file: &Path, decode: impl FnOnce() -> Result<Pixels, DataError>) -> R
     guard::guard(decode).unwrap_or_else(|panicked| Err(DataError::panicked(file, &panicked)))
 }
 
-/// Whether there is memory for an image of so many bytes on every thread.
+/// Whether there is memory for an image of so many bytes on every thread. Ordinary images are not looked at: the system
+/// would be asked for each of a million of them.
 fn check_room(file: &Path, bytes: u64) -> Result<(), DataError> {
+    const ORDINARY: u64 = 8 << 20;
+    if bytes <= ORDINARY {
+        return Ok(());
+    }
     let threads = rayon::current_num_threads() as u64;
     memory::check_room(bytes.saturating_mul(threads)).map_err(|no_room| DataError::too_large(file, no_room))
 }
@@ -214,9 +219,9 @@ fn decode_usual(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     })
 }
 
-/// Sequential JPEGs whose components come in scans of their own. Of these the usual decoder gives noise without an error where
-/// colour is subsampled down the columns (its issue 448) or restart intervals count the blocks of one component, and refuses
-/// others that are sound.
+/// Sequential JPEGs whose components come in scans of their own. Of these the usual decoder gives noise without an
+/// error where colour is subsampled down the columns (its issue 448) or restart intervals count the blocks of one
+/// component, and refuses others that are sound.
 fn decode_scans(file: &Path, bytes: &[u8], frame: &Frame) -> Result<Pixels, DataError> {
     let damaged =
         |error: jpeg_decoder::Error| DataError::damaged(file, bytes.len() as u64, format!("damaged JPEG ({error})"));

@@ -1,5 +1,5 @@
-//! MNIST, Fashion-MNIST and EMNIST: IDX files (big-endian header, raw bytes), compressed or not, in the folder itself, in
-//! `raw/` or where torchvision puts them.
+//! MNIST, Fashion-MNIST and EMNIST: IDX files (big-endian header, raw bytes), compressed or not, in the folder itself,
+//! in `raw/` or where torchvision puts them.
 
 use super::DataError;
 use super::decode::Pixels;

@@ -1,14 +1,15 @@
-//! Folders of JPEG and PNG files, one sub-folder a class; optionally under `train/`, `val/` and `test/`. Where images lie in
-//! no class folders, a table beside them gives their classes.
+//! Folders of JPEG and PNG files, one sub-folder a class; optionally under `train/`, `val/` and `test/`. Where images
+//! lie in no class folders, a table beside them gives their classes.
 //!
-//! Classes and files are ordered by name. What is no picture (notes, tables, `desktop.ini`, `__MACOSX`) is passed over with a
-//! note, hidden files without one; a picture of another format is an error, since leaving images out changes the data set.
+//! Classes and files are ordered by name. What is no picture (notes, tables, `desktop.ini`, `__MACOSX`) is passed over
+//! with a note, hidden files without one; a picture of another format is an error, since leaving images out changes the
+//! data set.
 
 use super::DataError;
 use super::decode::{Pixels, decode, is_image, other_picture};
 use super::labels::{self, Row};
 use super::source::{Entry, Opened, Part, Reader, Requirement, file_name};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -70,8 +71,8 @@ fn name_within(folder: &Path, file: &Path) -> String {
 enum Layout {
     /// One folder a class: its name, itself, and its images.
     Classes(Vec<(String, PathBuf, Vec<PathBuf>)>),
-    /// Images without class folders, and what a table says of each.
-    Table(Vec<(PathBuf, Row)>),
+    /// A table, and images without class folders with what it says of each.
+    Table(PathBuf, Vec<(PathBuf, Row)>),
     /// Images of which nothing tells the class.
     Unlabelled(Vec<PathBuf>),
     /// Nothing.
@@ -115,24 +116,16 @@ pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataE
             .iter()
             .map(|path| name_within(folder, path))
             .collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let what = if names.len() == 1 {
-            "1 entry that is no image"
-        } else {
-            "entries that are no images"
-        };
-        let count = if names.len() == 1 {
-            String::new()
-        } else {
-            format!("{} ", names.len())
+        let what = match names.len() {
+            1 => "1 entry that is no image".to_owned(),
+            n => format!("{n} entries that are no images"),
         };
         lister
             .notes
-            .push(format!("passed over {count}{what}: {}", labels::some(&names)));
+            .push(format!("passed over {what}: {}", labels::some(&names)));
     }
     // Parts of a table are in no order of their own.
     images.sort_by_key(|(_, entry)| entry.part as usize);
-    lister.tables.dedup();
     Ok(Listing {
         classes,
         images,
@@ -142,13 +135,15 @@ pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataE
 }
 
 type Labelled = (Vec<String>, Vec<(PathBuf, Entry)>);
+type LabelledByTable = (PathBuf, Vec<(PathBuf, Row)>);
 
 impl Lister<'_> {
     /// Classes and images of all parts.
     fn parts(&mut self, folder: &Path) -> Result<Labelled, DataError> {
         let training = folder.join("train");
         // A class folder holds files only, so a `train` that has folders is a part and not a class of that name.
-        let is_part = training.is_dir() && (!self.sorted(&training)?.0.is_empty() || self.has_table(&training));
+        let is_part = training.is_dir()
+            && (self.table.is_some() || !self.sorted(&training)?.0.is_empty() || !tables_in(&training)?.is_empty());
         self.passed_over.clear();
         self.problems.clear();
         self.bad.clear();
@@ -157,22 +152,15 @@ impl Lister<'_> {
             return Ok(self.label(folder, vec![(Part::Train, folder.to_owned(), layout)]));
         }
         let mut parts = vec![(Part::Train, training.clone(), self.layout(&training)?)];
+        let known = class_names(&parts[0].2);
         let mut of = |name: &str| {
             let part = folder.join(name);
             Ok::<_, DataError>(match part.is_dir() {
-                true => Some((self.layout(&part)?, part)),
+                true => Some((without_classes(self.layout(&part)?, &known), part)),
                 false => None,
             })
         };
         let (val, mut test) = (of("val")?, of("test")?);
-        // As Tiny ImageNet has them: a folder `images` is no class.
-        if let Some((layout, _)) = &mut test
-            && let Layout::Classes(classes) = layout
-            && let [(class, _, images)] = classes.as_mut_slice()
-            && class == "images"
-        {
-            *layout = Layout::Unlabelled(std::mem::take(images));
-        }
         // The images of a competition, whose classes nobody tells.
         if let Some((Layout::Unlabelled(images), part)) = &test {
             self.notes.push(format!(
@@ -192,46 +180,31 @@ impl Lister<'_> {
         Ok(self.label(folder, parts))
     }
 
-    /// Whether a table of labels lies in a part's folder, or one was named.
-    fn has_table(&self, part: &Path) -> bool {
-        let tables = || {
-            fs_err::read_dir(part)
-                .ok()?
-                .flatten()
-                .find(|entry| labels::is_table(&entry.path()))
-        };
-        self.table.is_some() || tables().is_some()
-    }
-
     /// Classes and labels of the images of all parts; the first is the training part.
     fn label(&mut self, folder: &Path, parts: Vec<(Part, PathBuf, Layout)>) -> Labelled {
-        let classes = match &parts[0].2 {
-            Layout::Classes(folders) => folders.iter().map(|(class, ..)| class.clone()).collect(),
-            Layout::Table(images) => labels::classes(&images.iter().map(|(_, row)| row).collect::<Vec<_>>()),
-            // A set of stimuli, say: all are of one class.
-            Layout::Unlabelled(images) if parts.len() == 1 && parts[0].1 == folder => {
+        // A set of stimuli, say: all are of one class.
+        let one_class = match &parts[0] {
+            (_, root, Layout::Unlabelled(images)) if root == folder => Some(images.len()),
+            _ => None,
+        };
+        let classes = match one_class {
+            Some(images) => {
                 self.notes.push(format!(
-                    "nothing tells the classes of the {} images: all are of one class, `images`",
-                    images.len()
+                    "nothing tells the classes of the {images} images: all are of one class, `images`"
                 ));
                 vec!["images".to_owned()]
             }
-            _ => Vec::new(),
+            None => class_names(&parts[0].2),
         };
         let training = parts[0].1.clone();
-        let place = |class: &str| {
-            classes
-                .iter()
-                .position(|known| known == class)
-                .map(|place| place as u32)
-        };
+        let label_of: HashMap<String, u32> = classes.iter().cloned().zip(0..).collect();
         let mut images = Vec::new();
         for (part, root, layout) in parts {
             match layout {
                 Layout::Classes(folders) => {
                     for (class, class_folder, files) in folders {
-                        match place(&class) {
-                            Some(label) => {
+                        match label_of.get(class.as_str()) {
+                            Some(&label) => {
                                 images.extend(files.into_iter().map(|file| (file, Entry { label, part })));
                             }
                             None => self.problems.push(DataError::UnknownClass {
@@ -241,7 +214,7 @@ impl Lister<'_> {
                         }
                     }
                 }
-                Layout::Table(rows) => {
+                Layout::Table(table, rows) => {
                     for (file, row) in rows {
                         // A table of one part says nothing of parts, or has them all in the one that is there.
                         let part = if part == Part::Train {
@@ -249,17 +222,16 @@ impl Lister<'_> {
                         } else {
                             part
                         };
-                        match place(&row.class) {
-                            Some(label) => images.push((file, Entry { label, part })),
+                        match label_of.get(row.class.as_str()) {
+                            Some(&label) => images.push((file, Entry { label, part })),
                             None => {
-                                let table = self.tables.last().cloned().unwrap_or_else(|| root.clone());
                                 let what = format!("class `{}` is none of the training part", row.class);
                                 self.problems.push(DataError::labels(&table, Some(row.line), what));
                             }
                         }
                     }
                 }
-                Layout::Unlabelled(files) if classes == ["images"] && root == folder => {
+                Layout::Unlabelled(files) if one_class.is_some() => {
                     images.extend(files.into_iter().map(|file| (file, Entry { label: 0, part })));
                 }
                 Layout::Unlabelled(files) => {
@@ -270,7 +242,7 @@ impl Lister<'_> {
                     };
                     self.problems.push(DataError::NoClasses {
                         folder: root,
-                        hint: format!(", but {n} files lie directly in it{more}"),
+                        hint: format!(", but {n} images lie in it{more}"),
                     });
                 }
                 Layout::Empty => self.problems.push(DataError::NoClasses {
@@ -291,7 +263,7 @@ impl Lister<'_> {
                 let mut images = files.clone();
                 for folder in some {
                     let (nested, inside) = self.sorted(folder)?;
-                    self.problems.extend(nested.into_iter().map(a_folder));
+                    self.note_folders(&nested);
                     images.extend(inside);
                 }
                 Some(images)
@@ -303,8 +275,8 @@ impl Lister<'_> {
             _ => None,
         };
         if let Some(images) = flat.filter(|images| !images.is_empty()) {
-            if let Some(rows) = self.labelled(root, &images)? {
-                return Ok(Layout::Table(rows));
+            if let Some((table, rows)) = self.labelled(root, &images)? {
+                return Ok(Layout::Table(table, rows));
             }
             if folders.is_empty() {
                 return Ok(Layout::Unlabelled(images));
@@ -315,7 +287,6 @@ impl Lister<'_> {
         }
         if !files.is_empty() {
             let names: Vec<String> = files.iter().map(|file| name_within(root, file)).collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
             self.notes.push(format!(
                 "passed over {} images beside the class folders: {}",
                 names.len(),
@@ -325,18 +296,17 @@ impl Lister<'_> {
         let mut classes = Vec::new();
         for folder in folders {
             let class = file_name(Path::new(folder.file_name().unwrap_or_default()));
-            let before = self.problems.len();
             let (nested, mut images) = self.sorted(&folder)?;
             match nested.as_slice() {
                 // As Tiny ImageNet has them.
                 [only] if images.is_empty() && only.file_name() == Some(OsStr::new("images")) => {
                     let (deeper, inside) = self.sorted(only)?;
-                    self.problems.extend(deeper.into_iter().map(a_folder));
+                    self.note_folders(&deeper);
                     images = inside;
                 }
-                _ => self.problems.extend(nested.into_iter().map(a_folder)),
+                _ => self.note_folders(&nested),
             }
-            if images.is_empty() && self.problems.len() == before {
+            if images.is_empty() && !self.bad.iter().any(|bad| bad.starts_with(&folder)) {
                 self.problems.push(DataError::EmptyClass { class, folder });
             } else {
                 classes.push((class, folder, images));
@@ -345,8 +315,9 @@ impl Lister<'_> {
         Ok(Layout::Classes(classes))
     }
 
-    /// What a table says of images below `root`: the one that was named, or the only one that lies there and is about images.
-    fn labelled(&mut self, root: &Path, images: &[PathBuf]) -> Result<Option<Vec<(PathBuf, Row)>>, DataError> {
+    /// A table and what it says of images below `root`: the one that was named, or the only one that lies there and is
+    /// about images.
+    fn labelled(&mut self, root: &Path, images: &[PathBuf]) -> Result<Option<LabelledByTable>, DataError> {
         let names: Vec<String> = images.iter().map(|image| name_within(root, image)).collect();
         let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
         let mut bases: HashSet<String> = names.iter().map(|name| base(name)).collect();
@@ -365,18 +336,7 @@ impl Lister<'_> {
             })?;
             found.push((table.to_owned(), rows));
         } else {
-            let mut tables = Vec::new();
-            for entry in fs_err::read_dir(root)? {
-                let path = entry?.path();
-                let hidden = path
-                    .file_name()
-                    .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-                if labels::is_table(&path) && path.is_file() && !hidden {
-                    tables.push(path);
-                }
-            }
-            tables.sort();
-            for table in tables {
+            for table in tables_in(root)? {
                 if let Some(rows) = labels::read(&table, &is_image)?
                     && rows
                         .iter()
@@ -397,7 +357,7 @@ impl Lister<'_> {
                 }
                 self.passed_over.remove(table);
                 self.tables.push(table.clone());
-                Ok(Some(images.iter().cloned().zip(rows).collect()))
+                Ok(Some((table.clone(), images.iter().cloned().zip(rows).collect())))
             }
             [(first, _), (second, _), ..] => {
                 let what = format!(
@@ -409,8 +369,8 @@ impl Lister<'_> {
         }
     }
 
-    /// Sub-folders and images of a folder, each sorted by name. Hidden entries are left out, others that are no images noted,
-    /// and pictures that cannot be read are problems.
+    /// Sub-folders and images of a folder, each sorted by name. Hidden entries are left out, others that are no images
+    /// noted, and pictures that cannot be read are problems.
     fn sorted(&mut self, folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
         let mut folders = Vec::new();
         let mut files = Vec::new();
@@ -462,6 +422,13 @@ impl Lister<'_> {
         Ok((folders, files))
     }
 
+    /// Folders where images should be.
+    fn note_folders(&mut self, folders: &[PathBuf]) {
+        for folder in folders {
+            self.note_problem(folder, "it is a folder");
+        }
+    }
+
     /// Once for every file, however often it is met.
     fn note_problem(&mut self, path: &Path, found: &str) {
         if self.bad.insert(path.to_owned()) {
@@ -483,10 +450,39 @@ const OTHER_FOLDERS: [&str; 6] = [
     "System Volume Information",
 ];
 
-fn a_folder(path: PathBuf) -> DataError {
-    DataError::NotAnImage {
-        file: path,
-        found: "it is a folder".to_owned(),
+/// The tables in a folder that are not hidden, sorted.
+fn tables_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut tables = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let (path, hidden) = (entry.path(), entry.file_name().as_encoded_bytes().starts_with(b"."));
+        if labels::is_table(&path) && !hidden && path.is_file() {
+            tables.push(path);
+        }
+    }
+    tables.sort();
+    Ok(tables)
+}
+
+/// The classes that a training part has, in label order.
+fn class_names(training: &Layout) -> Vec<String> {
+    match training {
+        Layout::Classes(folders) => folders.iter().map(|(class, ..)| class.clone()).collect(),
+        Layout::Table(_, images) => labels::classes(&images.iter().map(|(_, row)| row).collect::<Vec<_>>()),
+        Layout::Unlabelled(_) | Layout::Empty => Vec::new(),
+    }
+}
+
+/// The layout of another part than the training part. As Tiny ImageNet has them, a single folder `images` is no class,
+/// unless the training part has a class of that name.
+fn without_classes(layout: Layout, known: &[String]) -> Layout {
+    let is_no_class = |folders: &[(String, PathBuf, Vec<PathBuf>)]| match folders {
+        [(class, ..)] => class == "images" && !known.contains(class),
+        _ => false,
+    };
+    match layout {
+        Layout::Classes(mut folders) if is_no_class(&folders) => Layout::Unlabelled(folders.remove(0).2),
+        other => other,
     }
 }
 

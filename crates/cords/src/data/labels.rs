@@ -69,13 +69,13 @@ pub(super) fn is_table(path: &Path) -> bool {
         || path.file_name().is_some_and(|name| name == "val_annotations.txt")
 }
 
-/// The rows of a table; `None` where it has no column of images and none of classes, so that it is about something else.
-/// `is_image` tells whether a text names an image: a table whose first row does has no header, and its first two columns are
-/// image and class.
+/// The rows of a table; `None` where it has no column of images and none of classes, so that it is about something
+/// else. `is_image` tells whether a text names an image: a table whose first row does has no header, and its first two
+/// columns are image and class.
 pub(super) fn read(path: &Path, is_image: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Row>>, DataError> {
     let bytes = read_file(path)?;
     let text = std::str::from_utf8(&bytes)
-        .map_err(|error| DataError::damaged(path, error.valid_up_to() as u64, "no UTF-8 text"))?;
+        .map_err(|_| DataError::labels(path, None, "no UTF-8 text; save it as UTF-8, or take it away"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = text.lines().next().unwrap_or_default();
     let delimiter = [b',', b';', b'\t']
@@ -153,17 +153,16 @@ fn part(path: &Path, line: u64, name: &str) -> Result<Part, DataError> {
     }
 }
 
-/// The row of each image, by the path that a table may name it by: that in its folder, its file's name, or that without its
-/// extension, where only one image has it. Also how many rows name no image.
+/// The row of each image, by what a table may name it by: its path in its folder, or else its file's name or that
+/// without its extension, where only one image has it. Also how many rows name no image.
 pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Vec<Row>, usize), DataError> {
+    let by_path: HashMap<&str, usize> = images.iter().map(String::as_str).zip(0..).collect();
     // `None` where several images have the name.
     let mut by_name: HashMap<&str, Option<usize>> = HashMap::new();
     for (image, name) in images.iter().enumerate() {
         let base = name.rsplit('/').next().unwrap_or(name);
         let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
-        let mut names = vec![name.as_str(), base, stem];
-        names.dedup();
-        for name in names {
+        for name in [base, stem] {
             by_name
                 .entry(name)
                 .and_modify(|found| *found = found.filter(|other| *other == image))
@@ -174,13 +173,13 @@ pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Ve
     let mut unknown = 0;
     for row in rows {
         let name = row.file.strip_prefix("./").unwrap_or(&row.file);
-        let image = match by_name.get(name) {
-            Some(Some(image)) => *image,
-            Some(None) => {
+        let image = match (by_path.get(name), by_name.get(name)) {
+            (Some(image), _) | (None, Some(Some(image))) => *image,
+            (None, Some(None)) => {
                 let what = format!("several images are called `{name}`; name them by their paths in the folder");
                 return Err(DataError::labels(path, Some(row.line), what));
             }
-            None => {
+            (None, None) => {
                 unknown += 1;
                 continue;
             }
@@ -193,8 +192,8 @@ pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Ve
             _ => assigned[image] = Some(row),
         }
     }
-    let without: Vec<&str> = (assigned.iter().zip(images))
-        .filter_map(|(row, name)| row.is_none().then_some(name.as_str()))
+    let without: Vec<&String> = (assigned.iter().zip(images))
+        .filter_map(|(row, name)| row.is_none().then_some(name))
         .collect();
     if !without.is_empty() {
         let what = format!("{} images have no row: {}", without.len(), some(&without));
@@ -204,9 +203,10 @@ pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Ve
 }
 
 /// The first few of many names.
-pub(super) fn some(names: &[&str]) -> String {
+pub(super) fn some<S: AsRef<str>>(names: &[S]) -> String {
     const SHOWN: usize = 5;
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    let shown = shown.join(", ");
     if names.len() > SHOWN { shown + ", ..." } else { shown }
 }
 

@@ -1,7 +1,7 @@
 //! Pickles as inert values, for data sets that Python wrote: nothing in them is executed.
 //!
-//! Opcodes of protocols 0 to 5 as Python's `pickletools` describes them. A call is kept as the name of what is called and its
-//! arguments. Values lie in one list and refer to each other by place, so that depth costs no stack.
+//! Opcodes of protocols 0 to 5 as Python's `pickletools` describes them. A call is kept as the name of what is called
+//! and its arguments. Values lie in one list and refer to each other by place, so that depth costs no stack.
 
 /// Place of a value in [`Pickle`].
 pub(super) type At = usize;

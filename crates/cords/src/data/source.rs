@@ -35,14 +35,14 @@ pub enum Source {
         /// Folder of the archive or of its files.
         path: PathBuf,
     },
-    /// CIFAR-100, binary or Python version, fine labels: `cifar-100-binary.tar.gz`, `cifar-100-python.tar.gz` or what they
-    /// unpack to.
+    /// CIFAR-100, binary or Python version, fine labels: `cifar-100-binary.tar.gz`, `cifar-100-python.tar.gz` or what
+    /// they unpack to.
     Cifar100 {
         /// Folder of the archive or of its files.
         path: PathBuf,
     },
-    /// JPEG and PNG files, one sub-folder a class (sorted by name); or `train/` with such sub-folders, and `val/`
-    /// and `test/` likewise. `val/` without `test/` is the test part (as for ImageNet); both give both parts. Where images
+    /// JPEG and PNG files, one sub-folder a class (sorted by name); or `train/` with such sub-folders, and `val/` and
+    /// `test/` likewise. `val/` without `test/` is the test part (as for ImageNet); both give both parts. Where images
     /// lie in no class folders, a table beside them gives their classes.
     ImageFolder {
         /// The folder.
@@ -212,8 +212,8 @@ fn folder_of_images(path: &Path) -> Requirement {
     }
 }
 
-/// A file's name within a folder, as results hold it: two names are never written alike. Bytes outside UTF-8 become `\xff`
-/// and the like; a backslash is doubled.
+/// A file's name within a folder, as results hold it: two names are never written alike. Bytes outside UTF-8 become
+/// `\xff` and the like; a backslash is doubled.
 pub fn file_name(path: &Path) -> String {
     let mut out = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
@@ -229,7 +229,7 @@ pub fn file_name(path: &Path) -> String {
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     let file = crate::files::open(path)?;
     memory::check_room(file.metadata()?.len()).map_err(|error| DataError::too_large(path, error))?;
-    Ok(crate::files::read(path)?)
+    Ok(crate::files::read_opened(&file)?)
 }
 
 /// First bytes of a gzip archive.
@@ -245,8 +245,8 @@ pub(crate) fn read_maybe_gzip(path: &Path) -> Result<Vec<u8>, DataError> {
     }
 }
 
-/// Decompresses the content of `path`: any number of gzip archives one after the other, and zeros after them, with which
-/// tapes and block devices fill up their blocks.
+/// Decompresses the content of `path`: any number of gzip archives one after the other, and zeros after them, with
+/// which tapes and block devices fill up their blocks.
 pub(crate) fn gunzip(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, DataError> {
     let mut out = Vec::new();
     let mut rest = bytes;

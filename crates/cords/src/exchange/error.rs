@@ -27,8 +27,8 @@ pub enum ExchangeError {
         /// The file.
         path: PathBuf,
     },
-    /// Several networks, of which none is named.
-    #[error("{path}: it holds {} networks, below {}; name the one to take", prefixes.len(), prefixes.join(", "))]
+    /// Several networks of which none is named, or none of the name that is asked for.
+    #[error("{path}: it holds {}, below {}; name the one to take", networks(prefixes.len()), prefixes.join(", "))]
     Several {
         /// The file.
         path: PathBuf,
@@ -80,6 +80,13 @@ pub enum ExchangeError {
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+fn networks(count: usize) -> String {
+    match count {
+        1 => "1 network".to_owned(),
+        n => format!("{n} networks"),
+    }
 }
 
 impl ExchangeError {

@@ -1,7 +1,7 @@
 //! Weights into files that the published PyTorch class loads with `strict=True`.
 //!
-//! A `.pth` is a zip archive of stored (not compressed) entries: a pickle of an ordered dict of tensors, in opcodes of protocol 2,
-//! and the bytes of each tensor. The same model gives the same bytes.
+//! A `.pth` is a zip archive of stored (not compressed) entries: a pickle of an ordered dict of tensors, in opcodes of
+//! protocol 2, and the bytes of each tensor. The same model gives the same bytes.
 
 use std::collections::HashMap;
 use std::io::{Cursor, Write};

@@ -48,7 +48,8 @@ const MODULES: [&str; 12] = [
 /// Modules whose weights are normalised, w = g v/|v|.
 const NORMALISED: [&str; 6] = ["inp_conv", "inp_skip", "area_conv", "area_area", "skip_area", "out_fc"];
 
-/// Sizes from here on stand for an unknown: image channels, classes, then the channels of the input layer and of each area.
+/// Sizes from here on stand for an unknown: image channels, classes, then the channels of the input layer and of each
+/// area.
 const UNKNOWN: usize = 1 << 20;
 
 /// Larger sides are damage, and no architecture.
@@ -57,8 +58,9 @@ const LARGEST_SIDE: usize = 1 << 12;
 /// What PyTorch's batch norm counts and nothing reads.
 const COUNTER: &str = "num_batches_tracked";
 
-/// A CordsNet, or its CNN twin where there are running statistics or folded biases, from a `.pth` or `.safetensors` file under the
-/// published names. Where shapes contradict each other, the network is the one that most of them agree on.
+/// A CordsNet, or its CNN twin where there are running statistics or folded biases, from a `.pth` or `.safetensors`
+/// file under the published names. Where shapes contradict each other, the network is the one that most of them agree
+/// on.
 ///
 /// # Errors
 /// As [`import_with_notes`].
@@ -66,8 +68,9 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model, ExchangeErr
     Ok(import_with_notes(path, options)?.model)
 }
 
-/// [`import`], and what was done with the file: a checkpoint may hold the network under other names (`state_dict`, `model`,
-/// what wrappers put before and into names), with weight norm under its old names or without it, and other things beside it.
+/// [`import`], and what was done with the file: a checkpoint may hold the network under other names (`state_dict`,
+/// `model`, what wrappers put before and into names), with weight norm under its old names or without it, and other
+/// things beside it.
 ///
 /// # Errors
 /// As [`read`](super::read); [`ExchangeError::Several`] where several networks are there and none is named;
@@ -105,25 +108,33 @@ fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<
     prefixes.dedup();
     let several = || ExchangeError::Several {
         path: file.path.to_owned(),
-        prefixes: prefixes.iter().map(|prefix| format!("`{prefix}`")).collect(),
+        prefixes: (prefixes.iter())
+            .map(|prefix| match prefix.as_str() {
+                "" => "`\"\"` (no name)".to_owned(),
+                prefix => format!("`{prefix}`"),
+            })
+            .collect(),
     };
     let wanted = wanted.map(|wanted| unwrapped(wanted.trim_end_matches('.')));
     let prefix = match (&wanted, prefixes.as_slice()) {
         (Some(wanted), _) if prefixes.contains(wanted) => wanted.clone(),
+        (Some(wanted), []) => {
+            let what = format!("no network stands below `{wanted}`, nor below any other name");
+            return Err(ExchangeError::file(file.path, what));
+        }
         (Some(_), _) | (None, [_, _, ..]) => return Err(several()),
         (None, [one]) => one.clone(),
         (None, []) => String::new(),
     };
     let within = |name: &str| -> Option<String> {
-        if prefix.is_empty() {
-            // Beside the weights of a plain `state_dict()`.
-            let first = name.split('.').next().unwrap_or_default();
-            let beside = ["optim", "sched", "lr_", "scaler"]
-                .iter()
-                .any(|start| first.starts_with(start));
-            return (!beside).then(|| name.to_owned());
+        // Another network may stand within this one: a copy of it under a name of its own.
+        let another = |other: &String| other.len() > prefix.len() && below(name, other).is_some();
+        // What lies beside the weights of a plain `state_dict()`.
+        let beside = |start: &&str| prefix.is_empty() && name.starts_with(*start);
+        if prefixes.iter().any(another) || ["optim", "sched", "lr_", "scaler"].iter().any(beside) {
+            return None;
         }
-        Some(name.strip_prefix(&prefix)?.strip_prefix('.')?.to_owned())
+        Some(below(name, &prefix)?.to_owned())
     };
     let mut notes = Vec::new();
     if !prefix.is_empty() {
@@ -158,6 +169,14 @@ fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<
         notes.push(format!("passed over {}", shown.join(", ")));
     }
     Ok((chosen, notes))
+}
+
+/// What follows a prefix and its dot in a name; all of it where the prefix is empty.
+fn below<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    if prefix.is_empty() {
+        return Some(name);
+    }
+    name.strip_prefix(prefix)?.strip_prefix('.')
 }
 
 /// The name of today for one of `torch.nn.utils.weight_norm`.
@@ -344,7 +363,8 @@ fn infer(
             }
         }
     }
-    // Layers that a network needs to be of one width stand in for each other: the input layer and areas 0 and 1, then pairs.
+    // Layers that a network needs to be of one width stand in for each other: the input layer and areas 0 and 1, then
+    // pairs.
     let pair = |layer: usize| layer.max(1).div_ceil(2);
     let layers = 0..=areas;
     let width = |layer: usize| {

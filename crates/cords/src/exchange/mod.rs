@@ -1,8 +1,8 @@
 //! Weights in and out of files that PyTorch writes and reads: `.pth` and `.safetensors` under the published names.
 //!
-//! Nothing in a file is ever executed: a `.pth` may hold tensors, dicts and plain values, and what else its pickle asks for is
-//! refused by name. The network is found wherever a checkpoint holds it; sizes are inferred from shapes, and everything that
-//! does not fit is reported at once.
+//! Nothing in a file is ever executed: a `.pth` may hold tensors, dicts and plain values, and what else its pickle asks
+//! for is refused by name. The network is found wherever a checkpoint holds it; sizes are inferred from shapes, and
+//! everything that does not fit is reported at once.
 
 mod error;
 mod export;
@@ -50,12 +50,12 @@ fn unwrapped(name: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-/// All entries of a `.pth` (as `torch.save` writes and wrote) or `.safetensors` file, sorted by name; in nested dicts with the
-/// keys before it. The file's first bytes tell which it is. What is no tensor is left out.
+/// All entries of a `.pth` (as `torch.save` writes and wrote) or `.safetensors` file, sorted by name; in nested dicts
+/// with the keys before it. The file's first bytes tell which it is. What is no tensor is left out.
 ///
 /// # Errors
-/// [`ExchangeError`] where the file cannot be read, is of another format, asks for something that is neither a tensor, a dict
-/// nor a plain value, does not fit into memory, or holds two entries of one name.
+/// [`ExchangeError`] where the file cannot be read, is of another format, asks for something that is neither a tensor, a
+/// dict nor a plain value, does not fit into memory, or holds two entries of one name.
 pub fn read(path: &Path) -> Result<Vec<Entry>, ExchangeError> {
     let file = Opened::open(path)?;
     let chosen: Vec<(String, String)> = file.names().into_iter().map(|name| (unwrapped(&name), name)).collect();
@@ -83,8 +83,9 @@ impl<'a> Opened<'a> {
                 (Tensors::Pth(Box::new(reader)), others)
             }
             Kind::Safetensors => {
-                check_room(path, fs_err::metadata(path)?.len())?;
-                let bytes = crate::files::read(path)?;
+                let file = crate::files::open(path)?;
+                check_room(path, file.metadata()?.len())?;
+                let bytes = crate::files::read_opened(&file)?;
                 SafeTensors::deserialize(&bytes).map_err(|error| ExchangeError::file(path, error.to_string()))?;
                 (Tensors::Safetensors(bytes), Vec::new())
             }

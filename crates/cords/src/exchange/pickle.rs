@@ -1,12 +1,12 @@
 //! What a pickle asks for, found without running it: Python names, and opcodes that tensors and dicts do not need.
 //!
-//! The opcodes and their arguments are those of Python's `pickletools`. Names come as text (GLOBAL) or from two strings on top
-//! of the stack (STACK_GLOBAL); no opcode that could put other strings there unseen is let through.
+//! The opcodes and their arguments are those of Python's `pickletools`. Names come as text (GLOBAL) or from two strings
+//! on top of the stack (STACK_GLOBAL); no opcode that could put other strings there unseen is let through.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// Modules and names that tensors, dicts and the plain values beside them in a checkpoint need. None is called: values of
-/// other classes are passed over by the reader.
+/// Modules and names that tensors, dicts and the plain values beside them in a checkpoint need. None is called: values
+/// of other classes are passed over by the reader.
 fn needed(module: &str, name: &str) -> bool {
     match module {
         "collections" => matches!(name, "OrderedDict" | "defaultdict" | "Counter" | "deque"),
@@ -84,8 +84,8 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// All names and opcodes in a pickle that are not needed for tensors and plain values, sorted, and the bytes after it; `None`
-/// where it is cut short.
+/// All names and opcodes in a pickle that are not needed for tensors and plain values, sorted, and the bytes after it;
+/// `None` where it is cut short.
 pub(super) fn foreign_names(pickle: &[u8]) -> Option<(Vec<String>, &[u8])> {
     let mut bytes = Bytes(pickle);
     let mut foreign = BTreeSet::new();
@@ -145,7 +145,8 @@ pub(super) fn foreign_names(pickle: &[u8]) -> Option<(Vec<String>, &[u8])> {
             b'.' => return Some((foreign.into_iter().collect(), bytes.0)),
             _ => {
                 let argument = match opcode {
-                    // MARK, tuples, empty containers, None, True, False, items, REDUCE, NEWOBJ, BUILD, a persistent id, POP, DUP.
+                    // MARK, tuples, empty containers, None, True, False, items, REDUCE, NEWOBJ, BUILD, a persistent id,
+                    // POP, DUP.
                     b'(' | b't' | b')' | b'}' | b']' | b'N' | b'u' | b's' | b'e' | b'a' | b'R' | b'b' | b'Q' => 0,
                     b'd' | b'l' | b'0' | b'1' | b'2' | 0x81 | 0x85..=0x89 | 0x8f | 0x90 | 0x91 | 0x92 => 0,
                     0x80 | b'K' => 1,

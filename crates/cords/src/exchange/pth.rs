@@ -74,14 +74,14 @@ pub(super) fn load(
     chosen.into_iter().map(entry).collect()
 }
 
-/// Foreign names in the four pickles before the tensors' bytes: a number that marks the format, its version, the machine, and
-/// what was saved. `None` where one is cut short.
+/// Foreign names in the five pickles before the tensors' bytes: a number that marks the format, its version, the
+/// machine, what was saved, and the order of the bytes. `None` where one is cut short.
 fn names_in_stream(path: &Path) -> Result<Option<Vec<String>>, ExchangeError> {
     let mut bytes = Vec::new();
     crate::files::open(path)?.take(LARGEST_PICKLE).read_to_end(&mut bytes)?;
     let mut rest = bytes.as_slice();
     let mut all = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let Some((names, after)) = foreign_names(rest) else {
             return Ok(None);
         };
@@ -127,7 +127,8 @@ fn pickle(path: &Path) -> Result<Vec<u8>, ExchangeError> {
     Ok(bytes)
 }
 
-/// Path and type of entries that are neither tensors nor dicts. What a `state_dict()` says about its own versions is left out.
+/// Path and type of entries that are neither tensors nor dicts. What a `state_dict()` says about its own versions is
+/// left out.
 fn find_values(value: &PickleValue, path: String, reader: &PytorchReader, other: &mut Vec<(String, String)>) {
     let kind = match value {
         PickleValue::Dict(entries) => {

@@ -1,7 +1,7 @@
 //! `activity.safetensors`: written in place, value by value, and read back in parts.
 //!
-//! `times` `[time]` F64 (ms after image onset), `images` `[image]` I64 (index in the image set), `labels` `[image]` I64,
-//! `logits` `[image, time, class]` F32, and `area.L` F32: `[image, time, channel, height, width]`, or pooled
+//! `times` `[time]` F64 (ms after image onset), `images` `[image]` I64 (index in the image set), `labels` `[image]`
+//! I64, `logits` `[image, time, class]` F32, and `area.L` F32: `[image, time, channel, height, width]`, or pooled
 //! `[image, time, channel]`.
 
 use std::io::{Read, Seek, SeekFrom, Write};

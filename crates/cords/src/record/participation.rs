@@ -7,11 +7,11 @@ use rayon::prelude::*;
 /// Values of one block in memory: 32 MiB as f64.
 const BLOCK: usize = 1 << 22;
 
-/// PR = (sum lambda)^2 / sum lambda^2 = (tr C)^2 / tr(C^2) over the eigenvalues lambda of the covariance C over images of
-/// `[images, features]` values: 1 where all variance lies along one direction, n where it is equal along n.
+/// PR = (sum lambda)^2 / sum lambda^2 = (tr C)^2 / tr(C^2) over the eigenvalues lambda of the covariance C over images
+/// of `[images, features]` values: 1 where all variance lies along one direction, n where it is equal along n.
 ///
-/// `read(image, features, out)` gives part of an image's values. C and the Gram matrix of the centred values have the same
-/// non-zero eigenvalues, so the smaller of the two is formed, block by block; it is all that is held (8 bytes x
+/// `read(image, features, out)` gives part of an image's values. C and the Gram matrix of the centred values have the
+/// same non-zero eigenvalues, so the smaller of the two is formed, block by block; it is all that is held (8 bytes x
 /// min(images, features)^2). `None` where nothing varies or a value is not finite.
 ///
 /// # Errors
@@ -99,7 +99,8 @@ fn gram_over_features<E>(
     Ok(gram)
 }
 
-/// Adds B B^T of a block of `side` rows to the lower half of `gram`. Every entry is one sum in one order, on any number of threads.
+/// Adds B B^T of a block of `side` rows to the lower half of `gram`. Every entry is one sum in one order, on any number
+/// of threads.
 fn add_products(block: &[f64], width: usize, gram: &mut [f64], side: usize) {
     let row = |i: usize| &block[i * width..][..width];
     gram.par_chunks_exact_mut(side).enumerate().for_each(|(i, out)| {

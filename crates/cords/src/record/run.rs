@@ -1,4 +1,5 @@
-//! The recording itself: groups of images through one trial, and mean rate, dimensionality and accuracy from what was written.
+//! The recording itself: groups of images through one trial, and mean rate, dimensionality and accuracy from what was
+//! written.
 
 use std::path::Path;
 
@@ -13,7 +14,8 @@ use crate::net::{Architecture, Cnn, CordsNet, Input, Model, NetError, Presentati
 pub struct RecordOptions {
     /// Areas, from 0, ascending.
     pub areas: Vec<usize>,
-    /// Times after image onset in ms, ascending; 0 is the spontaneous state. Each stands for the nearest step. Empty for a CNN.
+    /// Times after image onset in ms, ascending; 0 is the spontaneous state. Each stands for the nearest step. Empty
+    /// for a CNN.
     pub times_ms: Vec<f64>,
     /// Mean over each channel's map instead of all units.
     pub pooled: bool,
@@ -30,10 +32,11 @@ pub struct AreaTime {
     pub time_ms: f64,
     /// Mean over units and the images that had not diverged; `None` where all had.
     pub mean_rate: Option<f64>,
-    /// Participation ratio of the recorded values' covariance over the images that had not diverged; `None` where nothing varies.
+    /// Participation ratio of the recorded values' covariance over the images that had not diverged; `None` where
+    /// nothing varies.
     pub participation_ratio: Option<f64>,
-    /// Share of the images that had not diverged whose label has the largest logit at that time; `None` where all had, and where the
-    /// images' classes are not the network's.
+    /// Share of the images that had not diverged whose label has the largest logit at that time; `None` where all had,
+    /// and where the images' classes are not the network's.
     pub accuracy: Option<f64>,
     /// Images that had diverged: whose logits or activity, in any area, were not finite.
     pub diverged: usize,
@@ -89,9 +92,9 @@ enum Network<D: Device<f32>> {
     Cnn(Box<Cnn<f32, D>>),
 }
 
-/// Records activity and logits of the images `images` (indices in `set`) into a new file at `path`, whose format the tensors
-/// `area.L`, `logits`, `times`, `images` and `labels` make up; a row for each area and time comes back. Images are
-/// normalised as the model was trained, else with the set's constants. `progress(done, total)` counts images, then
+/// Records activity and logits of the images `images` (indices in `set`) into a new file at `path`, whose format the
+/// tensors `area.L`, `logits`, `times`, `images` and `labels` make up; a row for each area and time comes back. Images
+/// are normalised as the model was trained, else with the set's constants. `progress(done, total)` counts images, then
 /// areas and times.
 ///
 /// # Errors
