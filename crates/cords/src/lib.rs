@@ -20,6 +20,7 @@ mod progress;
 pub mod record;
 pub mod rng;
 pub mod selftest;
+mod statistics;
 pub mod tensor;
 
 pub use tensor::{Real, Tensor};

@@ -5,6 +5,7 @@
 //! (Fafchamps and Gubert 2007; for one image a trial it is the variance between images), and Wilson's interval is taken
 //! at the number of independent answers that would vary as much, with Student's quantile for the number of images.
 
+use crate::statistics::{student, wilson};
 use std::collections::BTreeMap;
 
 use super::experiment::Presented;
@@ -230,65 +231,10 @@ impl Dependence {
     }
 }
 
-/// Wilson's interval for a share among `n` independent answers, at a quantile.
-fn wilson(share: f64, n: f64, quantile: f64) -> [f64; 2] {
-    if !quantile.is_finite() {
-        return [0.0, 1.0];
-    }
-    let square = quantile * quantile / n;
-    let middle = (share + square / 2.0) / (1.0 + square);
-    let half = (share * (1.0 - share) * square + square * square / 4.0).sqrt() / (1.0 + square);
-    // Rounding must not leave the share outside.
-    [(middle - half).clamp(0.0, share), (middle + half).clamp(share, 1.0)]
-}
-
-/// Student's 97.5 % quantile: tabulated up to 5 degrees of freedom, else Fisher and Cornish's expansion (Abramowitz and
-/// Stegun 26.7.5), which is right to 1e-4 from there on; infinite for none.
-pub(crate) fn student(degrees: f64) -> f64 {
-    const FEW: [f64; 5] = [
-        12.706_204_736,
-        4.302_652_730,
-        3.182_446_305,
-        2.776_445_105,
-        2.570_581_836,
-    ];
-    if degrees < 1.0 {
-        return f64::INFINITY;
-    }
-    if let Some(quantile) = FEW.get(degrees as usize - 1) {
-        return *quantile;
-    }
-    let z: f64 = 1.959_963_984_540_054;
-    let powers = |coefficients: &[f64]| coefficients.iter().rev().fold(0.0, |sum, c| sum * z * z + c) * z;
-    let terms = [
-        powers(&[1.0, 1.0]) / 4.0,
-        powers(&[3.0, 16.0, 5.0]) / 96.0,
-        powers(&[-15.0, 17.0, 19.0, 3.0]) / 384.0,
-        powers(&[-945.0, -1920.0, 1482.0, 776.0, 79.0]) / 92160.0,
-    ];
-    terms.iter().rev().fold(0.0, |sum, term| (sum + term) / degrees) + z
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rng::{Purpose, Stream};
-
-    #[test]
-    fn students_quantiles() {
-        for (degrees, expected, error) in [
-            (1.0, 12.7062, 1e-4),
-            (2.0, 4.3027, 1e-4),
-            (3.0, 3.1824, 1e-4),
-            (6.0, 2.4469, 1e-4),
-            (10.0, 2.2281, 1e-4),
-            (30.0, 2.0423, 1e-4),
-            (1e9, 1.95996, 1e-5),
-        ] {
-            let found = student(degrees);
-            assert!((found - expected).abs() < error, "{degrees}: {found}");
-        }
-    }
 
     #[test]
     fn independent_trials_have_wilsons_interval() {

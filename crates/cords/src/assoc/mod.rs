@@ -5,7 +5,7 @@
 
 mod course;
 mod decode;
-pub(crate) mod dependence;
+mod dependence;
 mod error;
 mod experiment;
 mod front_end;

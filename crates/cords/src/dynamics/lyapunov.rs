@@ -6,6 +6,7 @@
 use super::krylov::{add_scaled, dot, norm};
 use crate::net::{CordsNet, Input, NeuralNoise};
 use crate::rng::{Purpose, Stream};
+use crate::statistics::{NORMAL, student};
 
 /// How exponents are computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,18 +52,17 @@ pub struct Exponent {
 /// of a normal variable: in 97 of 100 cases where correlations last a thirtieth of the sequence, in 93 where they last a tenth
 /// (measured). What takes longer than about the whole sequence cannot be seen in it. NaN of fewer than four values.
 pub fn error_of_time_average(values: &[f64]) -> f64 {
-    // Blocks, and t(0.975, blocks - 1) over that of a normal variable.
-    const WIDENED: [(usize, f64); 4] = [(4, 1.6237), (8, 1.2064), (16, 1.0875), (32, 1.0406)];
-    let of_blocks = |(blocks, factor): (usize, f64)| {
+    const BLOCKS: [usize; 4] = [4, 8, 16, 32];
+    let of_blocks = |blocks: usize| {
         let size = values.len() / blocks;
         // The first ones are left out where the division leaves a rest.
         let means: Vec<f64> = values[values.len() - blocks * size..]
             .chunks_exact(size)
             .map(|block| block.iter().sum::<f64>() / size as f64)
             .collect();
-        factor * super::Estimate::of(&means).error
+        student(blocks as f64 - 1.0) / NORMAL * super::Estimate::of(&means).error
     };
-    let possible = WIDENED.into_iter().filter(|(blocks, _)| *blocks <= values.len());
+    let possible = BLOCKS.into_iter().filter(|blocks| *blocks <= values.len());
     possible.map(of_blocks).fold(f64::NAN, f64::max)
 }
 

@@ -1,7 +1,7 @@
 //! Latencies with intervals, by resampling neurons: the images are those that were shown, the neurons a sample. Onsets.
 
-use crate::assoc::dependence::student;
 use crate::rng::{Purpose, Stream};
+use crate::statistics::{normal_tail, student};
 
 /// How often neurons are drawn anew.
 const RESAMPLES: u64 = 2000;
@@ -11,12 +11,7 @@ const RESAMPLES: u64 = 2000;
 /// distribution asks for (T. Hesterberg, The American Statistician 69, 371, 2015: the expanded percentile interval).
 fn tail(n: usize) -> f64 {
     let freedom = n as f64 - 1.0;
-    let from = student(freedom) * (n as f64 / freedom).sqrt();
-    // The normal density from there on, by the trapezoidal rule.
-    let (steps, width) = (1000u32, 8.0 / 1000.0);
-    let density = |x: f64| (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
-    let inner: f64 = (1..steps).map(|step| density(from + f64::from(step) * width)).sum();
-    width * (0.5 * density(from) + inner)
+    normal_tail(student(freedom) * (n as f64 / freedom).sqrt())
 }
 
 /// An estimate and its 95 % interval; none with fewer than two neurons.

@@ -1,22 +1,13 @@
 //! Interval of a proportion, rank of a label, cross-entropy: what is counted per image.
 
-/// 97.5 % point of the standard normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+use crate::statistics::{NORMAL, wilson};
 
 /// Wilson's 95 % interval of a proportion (Wilson 1927); [0, 1] where nothing was counted.
 pub fn wilson_interval(successes: usize, n: usize) -> [f64; 2] {
     if n == 0 {
         return [0.0, 1.0];
     }
-    let (count, n) = (successes as f64, n as f64);
-    let p = count / n;
-    let denominator = 1.0 + Z * Z / n;
-    let centre = (p + Z * Z / (2.0 * n)) / denominator;
-    let half = Z / denominator * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    // The ends are 0 and 1 exactly where nothing or everything succeeded; rounding must not leave that range.
-    let low = if successes == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let high = if count == n { 1.0 } else { (centre + half).min(1.0) };
-    [low, high]
+    wilson(successes as f64 / n as f64, n as f64, NORMAL)
 }
 
 /// What logits say about one image.

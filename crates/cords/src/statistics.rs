@@ -1,0 +1,53 @@
+//! What intervals are made of.
+
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+/// 97.5 % point of the standard normal distribution.
+pub(crate) const NORMAL: f64 = 1.959_963_984_540_054;
+
+/// 97.5 % point of Student's distribution; infinite for less than one degree of freedom.
+pub(crate) fn student(degrees: f64) -> f64 {
+    let distribution = StudentsT::new(0.0, 1.0, degrees).ok().filter(|_| degrees >= 1.0);
+    distribution.map_or(f64::INFINITY, |distribution| distribution.inverse_cdf(0.975))
+}
+
+/// Probability of the standard normal distribution above `x`.
+pub(crate) fn normal_tail(x: f64) -> f64 {
+    Normal::standard().sf(x)
+}
+
+/// Wilson's interval (Wilson 1927) of a share among `n` independent answers, at a quantile: 1.96 of a normal variable for 95 %.
+/// [0, 1] where nothing is known.
+pub(crate) fn wilson(share: f64, n: f64, quantile: f64) -> [f64; 2] {
+    if !quantile.is_finite() || n <= 0.0 {
+        return [0.0, 1.0];
+    }
+    let square = quantile * quantile / n;
+    let middle = (share + square / 2.0) / (1.0 + square);
+    let half = (share * (1.0 - share) * square + square * square / 4.0).sqrt() / (1.0 + square);
+    // Rounding must not leave the share outside.
+    [(middle - half).clamp(0.0, share), (middle + half).clamp(share, 1.0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_students_distribution() {
+        for (degrees, expected) in [
+            (1.0, 12.7062),
+            (2.0, 4.3027),
+            (3.0, 3.1824),
+            (6.0, 2.4469),
+            (10.0, 2.2281),
+            (30.0, 2.0423),
+            (1e9, 1.95996),
+        ] {
+            let found = student(degrees);
+            assert!((found - expected).abs() < 1e-4, "{degrees}: {found}");
+        }
+        assert_eq!(student(0.0), f64::INFINITY);
+        assert!((normal_tail(NORMAL) - 0.025).abs() < 1e-12);
+    }
+}
