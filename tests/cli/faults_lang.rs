@@ -214,47 +214,6 @@ fn presets_are_part_of_the_program_and_files_of_the_project_come_first() {
 }
 
 #[test]
-fn an_empty_folder_becomes_a_project() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dynvis = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dynvis"));
-        let output = command
-            .args(arguments)
-            .current_dir(folder.path())
-            .env_remove("DYNVIS_CACHE")
-            .output();
-        output.expect("the binary starts")
-    };
-    for template in ["quickstart", "images", "recordings", "cognitive"] {
-        assert!(dynvis(&["init", template]).status.success(), "{template}");
-        let pipeline = format!("pipelines/{template}.yaml");
-        let checked = dynvis(&["check", &pipeline]);
-        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-        std::fs::write(folder.path().join(&pipeline), "mine").expect("written");
-        assert!(dynvis(&["init", template]).status.success(), "{template}");
-        let text = std::fs::read_to_string(folder.path().join(&pipeline)).expect("read");
-        assert_eq!(text, "mine", "{template}");
-        std::fs::remove_file(folder.path().join(&pipeline)).expect("removed");
-    }
-    assert!(dynvis(&["init"]).status.success());
-    let small = [
-        "-S",
-        "digits.limit=120",
-        "-S",
-        "cnn.epochs=1",
-        "-S",
-        "cordsnet.epochs=1",
-        "-S",
-        "cordsnet.matrix.seed=[0]",
-    ];
-    let arguments: Vec<&str> = ["run", "pipelines/quickstart.yaml"].into_iter().chain(small).collect();
-    let ran = dynvis(&arguments);
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let shown = dynvis(&["show", "@", "noise/summary"]);
-    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("CordsNet-R2"));
-}
-
-#[test]
 fn an_error_is_said_once() {
     let project = Project::new();
     let run = "{ run: [sh, -c, 'echo before >&2; exit 3'], outputs: { o: { path: o } } }";

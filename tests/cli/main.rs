@@ -32,3 +32,4 @@ mod promises;
 mod resume;
 mod scheduling;
 mod staged;
+mod templates;
