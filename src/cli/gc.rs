@@ -15,8 +15,8 @@ use crate::store::{Doomed, Policy, Why};
 /// Remove results that no recent run used, and what killed runs and failed stages left
 ///
 /// A result stays if a pinned run or a run in progress uses it, if one of the last runs of its pipeline did, or any run of
-/// the last days. What runs of other projects used that share this cache stays, too. With `--max-size`, those used longest ago go until the rest fits. Whatever is removed is computed again
-/// when it is needed; run records and logs stay.
+/// the last days. What runs of other projects used that share this cache stays, too. With `--max-size`, those used
+/// longest ago go until the rest fits. Whatever is removed is computed again when it is needed; run records and logs stay.
 #[derive(clap::Args)]
 pub(crate) struct GcArgs {
     /// Keep what the last N runs of each pipeline used

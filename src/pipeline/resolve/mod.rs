@@ -19,7 +19,7 @@ use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, Sources, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, known, suggest};
-use super::reference::{Named, is_name};
+use super::reference::is_name;
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
 use super::{Pipeline, Stage, StageId};
 use crate::stage::{AnyKind, Output, kind, kinds};
@@ -50,18 +50,6 @@ struct Draft {
     spot: Spot,
     /// Its own parameters have errors, so nothing can be said of its outputs.
     broken: bool,
-}
-
-impl Named for Draft {
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn family(&self) -> &str {
-        &self.family
-    }
-    fn fields(&self) -> &IndexMap<String, Json> {
-        &self.fields
-    }
 }
 
 /// Resolves a parsed document.
