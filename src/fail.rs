@@ -58,9 +58,11 @@ enum Accident {
     Kill,
     /// Writing fails for want of space.
     DiskFull,
+    /// The process panics, as a fault of its own would make it.
+    Panic,
 }
 
-/// `STEP`, `STEP:2` for the second time that it is reached, `STEP=full` for a full disk.
+/// `STEP`, `STEP:2` for the second time that it is reached, `STEP=full` for a full disk, `STEP=panic` for a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FailAt {
     step: Step,
@@ -72,9 +74,10 @@ impl FromStr for FailAt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (text, accident) = match text.strip_suffix("=full") {
-            Some(rest) => (rest, Accident::DiskFull),
-            None => (text, Accident::Kill),
+        let (text, accident) = match text.split_once('=') {
+            Some((rest, "full")) => (rest, Accident::DiskFull),
+            Some((rest, "panic")) => (rest, Accident::Panic),
+            _ => (text, Accident::Kill),
         };
         let (name, time) = text.split_once(':').unwrap_or((text, "1"));
         let unknown = |_| {
@@ -113,6 +116,9 @@ pub(crate) fn is_next(step: Step) -> bool {
 ///
 /// # Errors
 /// That no space is left, where that is planned.
+///
+/// # Panics
+/// Where that is planned.
 pub(crate) fn at(step: Step) -> std::io::Result<()> {
     let Some(at) = planned().filter(|at| at.step == step) else {
         return Ok(());
@@ -126,6 +132,7 @@ pub(crate) fn at(step: Step) -> std::io::Result<()> {
             Ok(())
         }
         Accident::DiskFull => Err(rustix::io::Errno::NOSPC.into()),
+        Accident::Panic => panic!("a panic that was planned"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::CommandError;
 use super::ui::Ui;
 use super::wording::{reading, shell_word};
-use super::{PipelineArgs, open_store};
+use super::{PipelineArgs, make_store};
 use crate::pipeline::{Pipeline, Stage};
 use crate::plan::{Observed, Planned, Reason, Request, State, plan, select};
 use crate::run::{StoreWorld, observe};
@@ -29,7 +29,7 @@ pub(crate) struct AcceptArgs {
 
 pub(crate) fn accept(ui: &mut Ui, cache: Option<&Path>, args: &AcceptArgs) -> Result<u8, CommandError> {
     let pipeline = args.pipeline.load()?;
-    let mut store = open_store(cache, &pipeline.root)?;
+    let mut store = make_store(cache, &pipeline.root)?;
     let named = select(
         &pipeline,
         &Request {

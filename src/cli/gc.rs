@@ -15,8 +15,8 @@ use crate::store::{Doomed, Policy, Why};
 /// Remove results that no recent run used, and what killed runs and failed stages left
 ///
 /// A result stays if a pinned run or a run in progress uses it, if one of the last runs of its pipeline did, or any run of
-/// the last days. What runs of other projects used that share this cache stays, too. With `--max-size`, those used
-/// longest ago go until the rest fits. Whatever is removed is computed again when it is needed; run records and logs stay.
+/// the last days. What runs of other projects in this cache used stays, too. With `--max-size`, those used longest ago go
+/// until the rest fits. Whatever is removed is computed again when it is needed; run records and logs stay.
 #[derive(clap::Args)]
 pub(crate) struct GcArgs {
     /// Keep what the last N runs of each pipeline used
@@ -28,10 +28,10 @@ pub(crate) struct GcArgs {
     /// Keep at most that much, such as `500MB` or `1.5TB`
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     max_size: Option<u64>,
-    /// Also what runs of other projects used that share this cache
+    /// Also remove what only runs of other projects in this cache used
     #[arg(long)]
     all_projects: bool,
-    /// Also where records of runs or lines of the journal cannot be read, which may have used anything
+    /// Remove also where records of runs or lines of the journal cannot be read; they may have used anything
     #[arg(long)]
     ignore_unreadable: bool,
     /// Say what would go, and remove nothing
@@ -75,6 +75,10 @@ fn bytes(text: &str) -> Result<u64, String> {
 
 pub(crate) fn gc(ui: &mut Ui, cache: Option<&Path>, args: &GcArgs) -> Result<u8, CommandError> {
     let mut store = open_store(cache, &project_here())?;
+    if !store.exists() {
+        ui.status("there is no cache, so there is nothing to remove");
+        return Ok(0);
+    }
     let policy = Policy {
         runs: args.keep_runs,
         age: Duration::from_secs_f64(args.keep_days * 86_400.0),

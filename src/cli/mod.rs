@@ -40,7 +40,7 @@ use clap::{Parser, Subcommand};
 
 use crate::pipeline::{LoadOptions, Pipeline, load};
 use crate::plan::Request;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use error::CommandError;
 use ui::Ui;
 
@@ -98,8 +98,7 @@ pub(crate) mod exit {
     pub(crate) const INPUT_CHANGED: u8 = 101;
     pub(crate) const DAMAGED: u8 = 102;
     pub(crate) const INTERRUPTED: u8 = 130;
-    /// A fault of the program itself: it panicked. Rust's own code for that, 101, means something else here.
-    pub(crate) const PANICKED: u8 = 70;
+    pub(crate) use crate::run::PANICKED;
 }
 
 /// As [`dispatch`]; a panic anywhere, in a worker too, ends with a code of its own.
@@ -242,10 +241,23 @@ fn project_here() -> PathBuf {
     crate::pipeline::project_root(&here)
 }
 
-/// Opens the cache that belongs to a project.
+/// Opens the cache that belongs to a project, to read it. Asking makes none.
 fn open_store(cache: Option<&Path>, root: &Path) -> Result<Store, CommandError> {
+    store_by(Store::look, cache, root)
+}
+
+/// Opens the cache that belongs to a project, and makes it where there is none.
+fn make_store(cache: Option<&Path>, root: &Path) -> Result<Store, CommandError> {
+    store_by(Store::open, cache, root)
+}
+
+fn store_by(
+    open: fn(&Path) -> Result<Store, StoreError>,
+    cache: Option<&Path>,
+    root: &Path,
+) -> Result<Store, CommandError> {
     let folder = cache.map_or_else(|| root.join("cache"), Path::to_owned);
-    let mut store = Store::open(&std::path::absolute(&folder).unwrap_or(folder))?;
+    let mut store = open(&std::path::absolute(&folder).unwrap_or(folder))?;
     store.of_project(root);
     Ok(store)
 }

@@ -8,7 +8,7 @@ use super::progress;
 use super::tables::{headline, name_of, read_tables, tables_of};
 use super::ui::Ui;
 use super::wording::{duration, first_names, outcomes, reading, shell_word};
-use super::{PipelineArgs, SelectArgs, exit, open_store};
+use super::{PipelineArgs, SelectArgs, exit, make_store, open_store};
 use crate::fail::{self, FailAt};
 use crate::plan::select;
 use crate::run::{Device, Failure, Gpu, RunOptions, log_path};
@@ -54,8 +54,8 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     };
     let pipeline = args.pipeline.load()?;
     let selection = select(&pipeline, &args.select.request())?;
-    let mut store = open_store(cache, &pipeline.root)?;
     if args.dry_run {
+        let mut store = open_store(cache, &pipeline.root)?;
         let observed = crate::run::observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
         let mut world = crate::run::StoreWorld {
             store: &mut store,
@@ -66,6 +66,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         ui.out(&super::plan::text(ui, &pipeline, &planned, false))?;
         return Ok(0);
     }
+    let mut store = make_store(cache, &pipeline.root)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = RunOptions {
         jobs: args.jobs.map_or(threads, usize::from),

@@ -21,6 +21,10 @@ pub(crate) fn verify(ui: &mut Ui, cache: Option<&Path>, args: &VerifyArgs) -> Re
     /// Reading less than this needs no announcement.
     const SILENT_BYTES: u64 = 1 << 30;
     let mut store = open_store(cache, &project_here())?;
+    if !store.exists() {
+        ui.status("there is no cache, so there is nothing to verify");
+        return Ok(0);
+    }
     let found = store.verify(&mut |files, bytes| {
         if bytes > SILENT_BYTES {
             ui.status(&format!("reading {files} files, {}", size(bytes)));

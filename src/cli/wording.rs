@@ -13,7 +13,9 @@ pub(crate) fn reading(stage: &str, files: usize, bytes: u64) -> String {
 
 /// One stage that lacks data, for the plan and for the error of `run`.
 pub(crate) fn missing_lines(missing: &MissingFor) -> Vec<String> {
-    let mut lines = vec![format!("`{}` needs data that is not there", missing.stage)];
+    let is_there = missing.missing.iter().all(|item| item.unusable.is_some());
+    let wrong = if is_there { "cannot be used" } else { "is not there" };
+    let mut lines = vec![format!("`{}` needs data that {wrong}", missing.stage)];
     let width = missing
         .missing
         .iter()
@@ -21,6 +23,10 @@ pub(crate) fn missing_lines(missing: &MissingFor) -> Vec<String> {
         .max()
         .unwrap_or(0);
     for item in &missing.missing {
+        if let Some(why) = &item.unusable {
+            lines.push(format!("  {}, {}: {why}", item.what, item.place));
+            continue;
+        }
         let space = width - item.what.chars().count();
         lines.push(format!(
             "  {}{}  put it in {}",

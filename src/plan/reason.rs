@@ -116,7 +116,10 @@ impl fmt::Display for Reason {
                 write!(f, "waits for `{stage}`, which may come out equal")
             }
             Self::UpstreamUnavailable { stage } => write!(f, "needs `{stage}`"),
-            Self::DataMissing(missing) => write!(f, "{} is missing", missing.what),
+            Self::DataMissing(missing) => match &missing.unusable {
+                Some(why) => write!(f, "{}: {why}", missing.what),
+                None => write!(f, "{} is missing", missing.what),
+            },
             Self::NotSelected => write!(f, "not selected"),
             Self::NotSelectedButCurrent => write!(f, "not selected; its result is current"),
             Self::NotSelectedMayBeCurrent => {
@@ -219,6 +222,7 @@ mod tests {
                 what: text("the file `x`"),
                 place: text("data/x"),
                 hint: text("get it there"),
+                unusable: None,
             }),
             Reason::NotSelected,
             Reason::NotSelectedButCurrent,

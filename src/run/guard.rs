@@ -108,14 +108,15 @@ fn end_children() {
 
 /// Whether there were any.
 fn kill_children() -> bool {
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let children: Vec<Pid> = tasks
-        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .flat_map(|text| {
-            let pids = text
-                .split_whitespace()
-                .filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-            pids.collect::<Vec<_>>()
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let children: Vec<Pid> = processes
+        .filter_map(|process| {
+            let pid = process.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+            // The name, in parentheses, may hold anything; then come the state and the parent.
+            let parent: i32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Pid::from_raw(pid).filter(|_| parent == own)
         })
         .collect();
     for child in &children {

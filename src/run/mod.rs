@@ -27,6 +27,9 @@ use crate::plan::{Planned, Reason};
 use crate::stage::{ErrorClass, MissingData, StageError, Update};
 use crate::store::{RunId, RunRecord, StageOutcome, StoreError};
 
+/// Exit code of a process of dynvis that panicked, a fault of its own. Rust's code for that, 101, means something else here.
+pub(crate) const PANICKED: u8 = 70;
+
 /// What happens during a run, in order.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]

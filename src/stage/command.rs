@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnyRef, Artifact, Context, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError, Update,
-    Violation,
+    Violation, located,
 };
 use crate::pipeline::is_name;
 use crate::run::run_program;
@@ -145,6 +145,7 @@ impl Kind for Command {
                 Err(hint) => external.missing.push(MissingData {
                     what: format!("the file `{file}`"),
                     place: file.clone(),
+                    unusable: located(root, file).exists().then(|| hint.clone()),
                     hint,
                 }),
             }

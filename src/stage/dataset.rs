@@ -8,7 +8,9 @@ use cords::data::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Update, Violation};
+use super::{
+    Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Update, Violation, located,
+};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Dataset;
@@ -168,7 +170,7 @@ impl SourceName {
 
 impl Params {
     fn folder(&self, root: &Path) -> PathBuf {
-        root.join(self.path.as_deref().unwrap_or(self.source.folder()))
+        located(root, self.path.as_deref().unwrap_or(self.source.folder()))
     }
 
     fn source(&self, root: &Path) -> Source {
@@ -177,7 +179,7 @@ impl Params {
             return Source::Emnist { path, division };
         }
         if let Some(labels) = &self.labels {
-            let labels = root.join(labels);
+            let labels = located(root, labels);
             return Source::LabelledImages { path, labels };
         }
         match self.source {
@@ -277,6 +279,7 @@ impl Kind for Dataset {
                 what: r.what.clone(),
                 place: within(root, r.alternatives.first().unwrap_or(&folder)),
                 hint: params.source.hint().to_owned(),
+                ..MissingData::default()
             })
             .collect();
         if !missing.is_empty() {
@@ -306,9 +309,10 @@ impl Kind for Dataset {
             },
             Err(error) => External {
                 missing: vec![MissingData {
-                    what: error.to_string(),
+                    what: "the images".to_owned(),
                     place: within(root, &folder),
                     hint: params.source.hint().to_owned(),
+                    unusable: Some(error.to_string()),
                 }],
                 ..External::default()
             },

@@ -166,8 +166,7 @@ fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
     )?;
     for e in evaluated {
         let answered = e.images - e.answers.diverged;
-        let right = (e.answers.accuracy * answered as f64).round() as usize;
-        let interval = (answered > 0).then(|| wilson_interval(right, answered));
+        let interval = (answered > 0).then(|| wilson_interval(e.answers.right, answered));
         table.push_row([
             Value::Int(e.slot as i64),
             Value::Text(e.network.clone()),

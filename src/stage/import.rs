@@ -7,7 +7,7 @@ use cords::net::{Euler, ModelInfo, Parameters, Presentation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Violation};
+use super::{Artifact, Context, External, Kind, MissingData, Output, StageError, Violation, located};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Import;
@@ -69,7 +69,7 @@ fn two_hundred() -> f64 {
 
 impl Params {
     fn file(&self, root: &Path) -> PathBuf {
-        root.join(&self.path)
+        located(root, &self.path)
     }
 
     fn options(&self) -> ImportOptions {
@@ -124,24 +124,15 @@ impl Kind for Import {
     }
 
     fn external(params: &Params, root: &Path) -> External {
-        let path = params.file(root);
-        if path.is_file() {
-            return External {
-                files: vec![ExternalFile {
-                    slot: "weights".to_owned(),
-                    path,
-                }],
-                ..External::default()
-            };
-        }
-        External {
-            missing: vec![MissingData {
-                what: "the weights to import".to_owned(),
-                place: params.path.clone(),
-                hint: "save them in PyTorch with `torch.save(model.state_dict(), path)`".to_owned(),
-            }],
-            ..External::default()
-        }
+        let mut external = External::default();
+        let missing = MissingData {
+            what: "the weights to import".to_owned(),
+            place: params.path.clone(),
+            hint: "save them in PyTorch with `torch.save(model.state_dict(), path)`".to_owned(),
+            ..MissingData::default()
+        };
+        external.require("weights", params.file(root), missing);
+        external
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

@@ -84,9 +84,8 @@ impl Members {
 
     /// The fields of a member, as a title shows them: `tau=10, dt=2`.
     pub(crate) fn fields(&self, index: usize) -> String {
-        self.0
-            .get(index)
-            .map_or_else(String::new, |member| text(member.fields.iter()))
+        let member = self.0.get(index);
+        member.map_or_else(String::new, |member| text(member.fields.iter()))
     }
 
     /// The fields that all members have in common, as a title shows them: `set=mnist`.
@@ -109,14 +108,8 @@ impl Members {
     /// neither tells apart get their number, from 0; those that repeat each other have the same name.
     pub(crate) fn labels(&self, names: &[String]) -> Vec<String> {
         let label = |(index, name): (usize, &String)| {
-            let fields = self.0.get(index).map(|member| {
-                let differing = member.fields.iter().filter(|(name, _)| !self.is_common(name));
-                text(differing)
-            });
-            match fields.as_deref() {
-                None | Some("") => name.clone(),
-                Some(fields) => format!("{name}, {fields}"),
-            }
+            let fields = self.0.get(index).into_iter().flat_map(|member| &member.fields);
+            with_fields(name, &text(fields.filter(|(name, _)| !self.is_common(name))))
         };
         let labels: Vec<String> = names.iter().enumerate().map(label).collect();
         let numbered = |(index, label): (usize, &String)| {
@@ -132,11 +125,7 @@ impl Members {
 
     /// A title for what belongs to one member alone: its name and all its fields.
     pub(crate) fn title_of(&self, index: usize, name: &str) -> String {
-        let fields = self.0.get(index).map(|member| text(member.fields.iter()));
-        match fields.as_deref() {
-            None | Some("") => name.to_owned(),
-            Some(fields) => format!("{name}, {fields}"),
-        }
+        with_fields(name, &self.fields(index))
     }
 
     fn is_common(&self, field: &str) -> bool {
@@ -174,6 +163,13 @@ impl Spread {
             deviation: (n > 1).then_some(deviation),
             n,
         }
+    }
+}
+
+fn with_fields(name: &str, fields: &str) -> String {
+    match fields {
+        "" => name.to_owned(),
+        fields => format!("{name}, {fields}"),
     }
 }
 

@@ -24,7 +24,7 @@ mod synthetic_recordings;
 mod train;
 
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cords::device::OutOfMemory;
@@ -134,8 +134,17 @@ pub(crate) struct ExternalFile {
     pub(crate) path: PathBuf,
 }
 
-/// Something that must exist before a stage can run and does not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Where a path of a pipeline leads: relative to the project's folder, absolute, or below the user's home (`~/…`).
+pub(crate) fn located(root: &Path, path: &str) -> PathBuf {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    match (path.strip_prefix("~/"), home) {
+        (Some(below), Some(home)) => Path::new(&home).join(below),
+        _ => root.join(path),
+    }
+}
+
+/// Something that must exist before a stage can run and does not, or is there and of no use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct MissingData {
     /// What is missing, in a user's words.
     pub(crate) what: String,
@@ -143,6 +152,9 @@ pub(crate) struct MissingData {
     pub(crate) place: String,
     /// Where it can be had, or what else to do.
     pub(crate) hint: String,
+    /// Why what is there is of no use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unusable: Option<String>,
 }
 
 /// What a stage reads from outside: everything that is there, or what is not.
@@ -154,6 +166,22 @@ pub(crate) struct External {
     pub(crate) missing: Vec<MissingData>,
     /// Environment variables that belong to the stage's identity.
     pub(crate) environment: Vec<String>,
+}
+
+impl External {
+    /// Adds a file that must be there; `missing` says what it is where it is not, or is none.
+    pub(crate) fn require(&mut self, slot: &str, path: PathBuf, missing: MissingData) {
+        let unusable = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {
+                let slot = slot.to_owned();
+                return self.files.push(ExternalFile { slot, path });
+            }
+            Ok(metadata) => crate::files::irregular(metadata.file_type()).map(|what| format!("it is {what}")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => Some(error.to_string()),
+        };
+        self.missing.push(MissingData { unusable, ..missing });
+    }
 }
 
 /// A rule between parameters that was broken.
@@ -365,7 +393,7 @@ pub(crate) trait Kind: Sync {
     }
     fn outputs(params: &Self::Params) -> Vec<Output>;
     /// What is read from outside the pipeline; `root` is the project's folder.
-    fn external(_params: &Self::Params, _root: &std::path::Path) -> External {
+    fn external(_params: &Self::Params, _root: &Path) -> External {
         External::default()
     }
     fn run(params: &Self::Params, context: &mut Context) -> Result<(), StageError>;
@@ -384,7 +412,7 @@ pub(crate) trait AnyKind: Sync {
     /// Parameters with every default filled in, and the rules that they break.
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
     fn outputs(&self, params: &Json) -> Vec<Output>;
-    fn external(&self, params: &Json, root: &std::path::Path) -> External;
+    fn external(&self, params: &Json, root: &Path) -> External;
     fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError>;
 }
 
@@ -446,7 +474,7 @@ impl<K: Kind> AnyKind for Erased<K> {
         K::Params::deserialize(params).map_or_else(|_| Vec::new(), |p| K::outputs(&p))
     }
 
-    fn external(&self, params: &Json, root: &std::path::Path) -> External {
+    fn external(&self, params: &Json, root: &Path) -> External {
         K::Params::deserialize(params).map_or_else(|_| External::default(), |p| K::external(&p, root))
     }
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::recordings_table::from_table;
-use super::{Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Violation};
+use super::{Artifact, Context, External, Kind, MissingData, Output, StageError, Violation, located};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct RecordingsKind;
@@ -66,7 +66,7 @@ fn object_name() -> String {
 
 impl Params {
     fn file(&self, root: &Path) -> PathBuf {
-        root.join(&self.path)
+        located(root, &self.path)
     }
 
     fn extension(&self) -> String {
@@ -134,25 +134,17 @@ impl Kind for RecordingsKind {
     }
 
     fn external(params: &Params, root: &Path) -> External {
-        let path = params.file(root);
-        if path.is_file() {
-            return External {
-                files: vec![ExternalFile {
-                    slot: format!("recordings.{}", params.extension()),
-                    path,
-                }],
-                ..External::default()
-            };
-        }
-        External {
-            missing: vec![MissingData {
-                what: "the recordings".to_owned(),
-                place: params.path.clone(),
-                hint: "Brain-Score ships assemblies as netCDF4; DANDI has NWB; `numpy.savez` and tables do as well"
-                    .to_owned(),
-            }],
-            ..External::default()
-        }
+        let mut external = External::default();
+        let missing = MissingData {
+            what: "the recordings".to_owned(),
+            place: params.path.clone(),
+            hint: "Brain-Score ships assemblies as netCDF4; DANDI has NWB; `numpy.savez` and tables do as well"
+                .to_owned(),
+            ..MissingData::default()
+        };
+        let slot = format!("recordings.{}", params.extension());
+        external.require(&slot, params.file(root), missing);
+        external
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

@@ -205,8 +205,16 @@ impl Store {
         for folder in ["objects", "keys", "locks", "runs", "scratch"] {
             fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
         }
-        let format = root.join("format");
-        match fs_err::read_to_string(&format) {
+        let store = Self::look(root)?;
+        if !store.exists() {
+            persist(&root.join("format"), FORMAT.as_bytes()).map_err(io("write the format"))?;
+        }
+        Ok(store)
+    }
+
+    /// Opens the cache at `root` to read it. Where there is none, none is made: it is as one that holds nothing.
+    pub(crate) fn look(root: &Path) -> Result<Self, StoreError> {
+        match fs_err::read_to_string(root.join("format")) {
             Ok(found) if found == FORMAT => {}
             Ok(found) => {
                 return Err(StoreError::Format {
@@ -214,9 +222,7 @@ impl Store {
                     found: found.trim().to_owned(),
                 });
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                persist(&format, FORMAT.as_bytes()).map_err(io("write the format"))?;
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(io("read the format")(e)),
         }
         let fingerprints = Fingerprints::load(&root.join("fingerprints.json"));
@@ -233,6 +239,11 @@ impl Store {
         };
         store.refresh()?;
         Ok(store)
+    }
+
+    /// Whether there is a cache, or only the place of one.
+    pub(crate) fn exists(&self) -> bool {
+        self.root.join("format").exists()
     }
 
     /// Reads what other processes have appended since the last look.

@@ -9,15 +9,16 @@ use serde_json::Value as Json;
 
 use super::objects::replace;
 use super::{Store, StoreError, io, persist};
-
-/// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record holds
-/// them all, and then this goes.
-pub(super) const STAGES: &str = "stages";
-/// What this program writes and reads.
-pub(crate) const RECORD_VERSION: u32 = 1;
 use crate::key::{ContentHash, StageKey};
 use crate::pipeline::{Named, member_name};
 use crate::stage::Artifact;
+
+/// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record holds
+/// them all, and then this goes.
+const STAGES: &str = "stages";
+
+/// What this program writes and reads.
+pub(crate) const RECORD_VERSION: u32 = 1;
 
 /// Eight letters; shortest unique prefixes are accepted everywhere.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -223,7 +224,7 @@ impl Store {
     /// The folder of a run; sorts by time of start.
     pub(crate) fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
         // Later than every other, also where a clock was set back: this order is what `@` and `@-1` mean.
-        let last = self.run_folders()?.last().and_then(|(_, folder)| {
+        let last = self.all_run_folders()?.last().and_then(|(_, folder)| {
             let name = folder.file_name()?.to_str()?;
             name.split_once('-')?.0.parse::<i64>().ok()
         });

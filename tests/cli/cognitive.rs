@@ -191,7 +191,8 @@ fn stop_at(project: &Project, kill: bool, at: impl Fn(&serde_json::Value) -> boo
     stopped
 }
 
-/// At every kind of moment of a stage: a step, a validation, between the last step and its validation, in each measurement.
+/// At every kind of moment of a stage: a step, a validation, between the last step and its validation, in each
+/// measurement.
 #[test]
 fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bytes() {
     for mode in ["frozen", "through"] {
@@ -303,6 +304,9 @@ fn timing_of_neurogym_is_checked_and_runs() {
         rows.iter().all(|row| row["delay"] == 500.0 || row["delay"] == 1000.0),
         "{rows:?}"
     );
+    // Its 100 ms to answer leave room for no `grace`.
+    project.write("p.yaml", &text.replace("task: go_no_go", "task: context_decision"));
+    project.dynvis(&["check", "p.yaml"]).expect(0);
     project.write("p.yaml", &text.replace("task: go_no_go", "task: two_back"));
     let ran = project.dynvis(&["check", "p.yaml"]);
     assert!(

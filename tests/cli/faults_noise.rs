@@ -262,6 +262,33 @@ fn networks_of_other_steps_are_told_apart_and_a_cnns_frames_do_not_hang_on_the_f
 }
 
 #[test]
+fn a_cnn_sees_what_the_cordsnets_agree_on_whatever_else_they_differ_in() {
+    let noise = "data: digits, levels: [0, 1], presentations: [dynamic]";
+    let project = project(&format!(
+        "  net: {{ train: {{ QUICK, dt: 5 }} }}
+  longer: {{ train: {{ {}, dt: 5 }} }}
+  rested: {{ train: {{ {}, dt: 5 }} }}
+  times: {{ noise: {{ models: [cnn, net, longer], {noise} }} }}
+  rests: {{ noise: {{ models: [cnn, net, rested], {noise} }} }}
+",
+        QUICK.replace("stimulus: 20", "stimulus: 40"),
+        QUICK.replace("spontaneous: 10", "spontaneous: 20"),
+    ));
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    // A CNN has no time without an image, so nothing of it is in dispute.
+    for (stage, is_warned) in [("times", true), ("rests", false)] {
+        let log = project.dynvis(&["log", "@", stage]).expect(0).stdout;
+        assert_eq!(log.contains("the CordsNets differ"), is_warned, "{stage}: {log}");
+        let rows = rows(&project, &format!("{stage}/accuracy"));
+        let averaged: Vec<&Value> = rows.iter().filter(|row| row["view"] == "mean of frames").collect();
+        assert!(
+            !averaged.is_empty() && averaged.iter().all(|row| row["dt"] == 5.0),
+            "{stage}: {averaged:#?}"
+        );
+    }
+}
+
+#[test]
 fn perturbed_images_can_be_seen_and_read() {
     let project = project(
         "  no:
@@ -272,9 +299,12 @@ fn perturbed_images_can_be_seen_and_read() {
       stimulus: 20
       frames: 2
       noises: [{ kind: gaussian }, { kind: impulse, levels: [0.2] }]
+  unpictured: { noise: { models: [cnn], data: digits, levels: [0, 0.5], presentations: [static], pictured: 0 } }
 ",
     );
     project.dynvis(&["run", "p.yaml"]).expect(0);
+    let others = files(&project, "unpictured", "pictures");
+    assert!(!others.is_empty() && others.iter().all(|(name, _)| !name.starts_with("frames")));
     let pictures = files(&project, "no", "pictures");
     let frames: Vec<&str> = pictures
         .iter()

@@ -18,6 +18,7 @@ mod faults_neural;
 mod faults_noise;
 mod faults_screens;
 mod faults_stages;
+mod faults_store;
 mod golden;
 mod harness;
 mod history;

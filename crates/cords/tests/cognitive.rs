@@ -1,12 +1,13 @@
-//! Cognitive tasks from outside the library: responses of a front-end, training, the same bits for any number of threads.
+//! Cognitive tasks from outside the library: responses of a front-end, training, the same bits for any number of
+//! threads.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use cords::assoc::{
-    Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, Lesion, LossKind, Mask, Objective, OneHot, Pool,
-    Projection, Readout, Responses, Scene, Setting, Source, TaskName, TestTrials, Timing, TrainOptions, TrainProgress,
-    Trained, Weights, clips, train,
+    Answer, Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, Lesion, LossKind, Mask, Objective,
+    OneHot, Pool, Presented, Projection, Readout, Responses, Scene, Setting, Source, TaskName, TestTrials, Timing,
+    TrainOptions, TrainProgress, Trained, Trial, Weights, clips, train,
 };
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
 use cords::learn::{Checkpoints, Initialisation, Memory};
@@ -468,6 +469,51 @@ fn a_kill_with_any_checkpoint_goes_on_to_the_same_bits() {
     }
 }
 
+/// Of one-hot stimuli of four classes, wherever they are.
+fn one_hot_responses() -> Responses<'static> {
+    let source = OneHot {
+        classes: 4,
+        placed: false,
+        dt_ms: 20.0,
+        seed: 0,
+    };
+    let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
+    Responses::new(Source::OneHot(source), &sample).expect("responds")
+}
+
+/// Neither what is said before the signal counts, nor in the first half of the time to answer, nor the end alone.
+#[test]
+fn an_answer_is_the_output_that_is_largest_on_average_over_the_second_half() {
+    let task = TaskName::GoNoGo.build();
+    let timing = timing(TaskName::GoNoGo);
+    let setting = Setting {
+        task: task.as_ref(),
+        timing: &timing,
+        mask: Mask::default(),
+        settle: 0,
+        seed: 1,
+    };
+    let trial = Trial::new("any")
+        .hold("fixation", 40.0, None)
+        .respond("response", 80.0, None, 1);
+    let outputs: [[f32; 3]; 6] = [
+        [0.0, 0.0, 9.0],
+        [0.0, 0.0, 9.0],
+        [0.0, 0.0, 9.0],
+        [0.0, 0.0, 9.0],
+        [0.0, 3.0, 0.0],
+        [1.0, 0.0, 2.0],
+    ];
+    let presented = [Presented { number: 0, trial }];
+    let answers = setting.answers(&layout(4, 1, 3), &presented, &outputs.concat());
+    let expected = Answer {
+        trial: 0,
+        target: 1,
+        choice: Some(1),
+    };
+    assert_eq!(answers, [expected]);
+}
+
 #[test]
 fn a_trial_that_is_no_multiple_of_the_step_is_refused() {
     let task = TaskName::GoNoGo.build();
@@ -483,14 +529,7 @@ fn a_trial_that_is_no_multiple_of_the_step_is_refused() {
         seed: 1,
     };
     let pool = Pool::one_hot(4);
-    let source = OneHot {
-        classes: 4,
-        placed: false,
-        dt_ms: 20.0,
-        seed: 0,
-    };
-    let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
-    let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+    let mut responses = one_hot_responses();
     let trials = TestTrials::new(&setting, &mut responses, &pool, 2, Delay::UpTo(1.0), 20.0);
     let error = trials.err().expect("refused").to_string();
     assert!(
@@ -512,14 +551,7 @@ fn networks_that_are_measured_together_answer_as_each_alone() {
         seed: 1,
     };
     let pool = Pool::one_hot(4);
-    let source = OneHot {
-        classes: 4,
-        placed: false,
-        dt_ms: 20.0,
-        seed: 0,
-    };
-    let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
-    let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+    let mut responses = one_hot_responses();
     let layout = layout(4, 1, 3);
     let acting = Weights::initial(&layout, 1.2, 0).effective(&layout);
     let trials = TestTrials::new(&setting, &mut responses, &pool, 300, Delay::UpTo(1.0), 20.0).expect("drawn");

@@ -339,7 +339,7 @@ fn bad_listings_are_named_at_once_and_no_pipe_is_opened() {
         "z.png",
         "leads nowhere",
         "pipe.png",
-        "no regular file",
+        "it is a named pipe",
         "class `empty`",
     ] {
         assert!(text.contains(part), "no {part} in {text}");

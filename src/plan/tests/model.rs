@@ -318,7 +318,7 @@ impl Memory {
                     None => observed.missing.push(MissingData {
                         what: "the file `data`".into(),
                         place: "data".into(),
-                        hint: String::new(),
+                        ..MissingData::default()
                     }),
                 }
             }

@@ -246,7 +246,7 @@ impl Dispatcher<'_> {
 /// A worker that said nothing at its end. The system kills processes where memory is short.
 fn crashed(status: ExitStatus) -> Failure {
     let killed = status.signal() == Some(Signal::KILL.as_raw());
-    let panicked = status.code() == Some(i32::from(crate::cli::exit::PANICKED));
+    let panicked = status.code() == Some(i32::from(crate::run::PANICKED));
     Failure::Crashed {
         status: match panicked {
             true => "it panicked, which is a fault of dynvis: its log says where".to_owned(),

@@ -98,7 +98,7 @@ impl Kind for Cognitive {
             timing: &timing,
             mask: params.mask(),
             settle: match params.stimuli {
-                Stimuli::Images => (params.settle / params.dt).ceil() as usize,
+                Stimuli::Images => (params.settle / params.dt).round() as usize,
                 // Nothing goes on after a one-hot stimulus.
                 Stimuli::OneHot => 0,
             },
@@ -385,7 +385,8 @@ impl Experiment<'_> {
     }
 }
 
-/// Tells that a part of the measurement begins. Ends the stage there where it was asked to: its training is in a checkpoint.
+/// Tells that a part of the measurement begins. Ends the stage there where it was asked to: its training is in a
+/// checkpoint.
 fn begins(phase: &str, context: &mut Context) -> Result<(), AssocError> {
     context.report(Update {
         phase: phase.into(),

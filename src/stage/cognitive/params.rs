@@ -247,7 +247,7 @@ pub(in crate::stage) struct Params {
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     clip: f64,
-    /// Different training trials; delays and noise are new each time one comes back.
+    /// Different training trials; delays and the noise of units are new each time one comes back.
     #[serde(default = "many")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64), extend("x-unit" = "trials"))]
     trials: u64,
@@ -473,7 +473,7 @@ impl Params {
             if given {
                 String::new()
             } else {
-                format!("the own of `{name}`: ")
+                format!("not given, so as `{name}` has it: ")
             }
         };
         for (duration, problem) in timing.misfits(self.task, self.dt) {

@@ -21,8 +21,8 @@ const COLOURS: [&str; 7] = [
 /// Points of a fitted curve.
 const FINE: usize = 120;
 
-/// Writes `delays`, `decoding_VARIABLE` and `psychometric` into a folder, as SVG and PNG: those for which there is something to
-/// show. Titles begin with what `network` says of it.
+/// Writes `delays`, `decoding_VARIABLE` and `psychometric` into a folder, as SVG and PNG: those for which there is
+/// something to show. Titles begin with what `network` says of it.
 pub(super) fn write_pictures(
     folder: &Path,
     network: &str,
@@ -51,7 +51,8 @@ struct Shares {
     y_label: &'static str,
     chance: f64,
     series: Vec<Series>,
-    /// Distance on the x axis of series whose intervals would hide each other; 0 where points are so many that intervals are bands.
+    /// Distance on the x axis of series whose intervals would hide each other; 0 where points are so many that
+    /// intervals are bands.
     offset: f64,
     /// Places on the x axis that are named.
     marks: Vec<(f64, String)>,
@@ -159,7 +160,8 @@ fn delays(network: &str, measured: &Measured) -> Option<Shares> {
         y_label: "share of right answers",
         chance: measured.chance,
         series,
-        offset: 0.006 * longest,
+        // Also where there is no delay but 0.
+        offset: 0.006 * longest.max(1.0),
         marks: Vec::new(),
     })
 }

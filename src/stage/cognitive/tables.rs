@@ -53,8 +53,17 @@ pub(super) struct States {
     pub(super) found: Vec<DelayState>,
 }
 
+/// What `low` is where answers are a network's.
+const OF_ANSWERS: &str = "Lower end of the 95 % interval over images and trials: Wilson's at the number of independent \
+     answers that would vary as much as these, of which those that share an image vary together";
+
+/// What `low` is where answers are a decoder's.
+const OF_DECODERS: &str = "Lower end of the 95 % interval over images and trials: Wilson's at half the number of \
+     independent answers that would vary as much as these, of which those that share an image vary together. Half, since \
+     decoders vary with the images that they are fitted on; that is rather too wide";
+
 /// The columns accuracy, low, high, n and diverged.
-fn scored(schema: TableSchema) -> TableSchema {
+fn scored(schema: TableSchema, low: &str) -> TableSchema {
     schema
         .value(
             "accuracy",
@@ -62,12 +71,7 @@ fn scored(schema: TableSchema) -> TableSchema {
             "Share of answers that were right, of those for which activity stayed finite; none where it never did",
         )
         .allow_missing()
-        .value(
-            "low",
-            DType::Float,
-            "Lower end of the 95 % interval over images and trials: Wilson's at the number of independent answers that would vary as \
-             much as these, of which those that share an image vary together",
-        )
+        .value("low", DType::Float, low)
         .allow_missing()
         .value("high", DType::Float, "Upper end")
         .allow_missing()
@@ -149,7 +153,7 @@ pub(super) fn training_table(records: &[TrainRecord]) -> Result<Table, TableErro
 pub(super) fn summary_table(layout: &Layout, trained: &Trained, measured: &Measured) -> Result<Table, TableError> {
     let schema = TableSchema::new("summary", "The network on test images, in one row");
     let mut table = TableWriter::new(
-        scored(schema)
+        scored(schema, OF_ANSWERS)
             .value(
                 "chance",
                 DType::Float,
@@ -191,7 +195,7 @@ pub(super) fn accuracy_table(measured: &Measured) -> Result<Table, TableError> {
         .unit("ms")
         .allow_missing()
         .key("condition", DType::Text, "Kind of trial");
-    let mut table = TableWriter::new(scored(schema))?;
+    let mut table = TableWriter::new(scored(schema, OF_ANSWERS))?;
     let parts = [
         ("trained", &measured.trials, measured.intact()),
         ("twice", &measured.twice, measured.twice_answers.as_slice()),
@@ -212,7 +216,7 @@ pub(super) fn lesions_table(measured: &Measured) -> Result<Table, TableError> {
         DType::Text,
         "Projection that is cut",
     );
-    let mut table = TableWriter::new(scored(schema))?;
+    let mut table = TableWriter::new(scored(schema, OF_ANSWERS))?;
     for (lesion, answers, _) in &measured.lesions {
         let mut row = vec![Value::Text(lesion.name.clone())];
         row.extend(score_values(measured.trials.score(answers)));
@@ -273,7 +277,7 @@ pub(super) fn decoding_table(layout: &Layout, decoded: &[Decoded]) -> Result<Tab
     .key("time", DType::Float, "Time from the trial's beginning")
     .unit("ms")
     .value("epoch", DType::Text, "Epoch of the first trial at that time");
-    let schema = scored(schema).value("chance", DType::Float, "Share of the most frequent class");
+    let schema = scored(schema, OF_DECODERS).value("chance", DType::Float, "Share of the most frequent class");
     let mut table = TableWriter::new(schema)?;
     for one in decoded {
         let mut row = vec![
@@ -369,7 +373,7 @@ pub(super) fn psychometric_table(functions: &[Function]) -> Result<Table, TableE
         .tolerance(1e-6, 1e-6)
         .allow_missing()
         .value("strengths", DType::Int, "Different strengths")
-        .value("n", DType::Int, "Answers"),
+        .value("n", DType::Int, "Answers with either choice"),
     )?;
     for Function {
         condition,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::stage::located;
+
 /// Names that come and go without meaning anything to a program.
 const PASSED_OVER: [&str; 4] = ["__pycache__", ".git", ".ipynb_checkpoints", ".DS_Store"];
 
@@ -11,7 +13,7 @@ const DEEPEST: usize = 64;
 
 /// What a declared name stands for: paths, with where they lie within a folder or below the project. Or what to do.
 pub(super) fn named(root: &Path, file: &str) -> Result<Vec<(Option<String>, PathBuf)>, String> {
-    let path = root.join(file);
+    let path = located(root, file);
     if let Ok(metadata) = std::fs::metadata(&path) {
         if metadata.is_file() {
             return Ok(vec![(None, path)]);
@@ -36,7 +38,7 @@ pub(super) fn named(root: &Path, file: &str) -> Result<Vec<(Option<String>, Path
 
 /// What stands in the place of a declared name among a program's arguments.
 pub(super) fn paths(root: &Path, file: &str) -> Result<Vec<PathBuf>, String> {
-    let path = root.join(file);
+    let path = located(root, file);
     if path.exists() || !is_glob(file) {
         return Ok(vec![path]);
     }
@@ -63,7 +65,7 @@ fn matched(root: &Path, file: &str) -> Result<Vec<(String, PathBuf)>, String> {
         Some(fixed) => format!("{}/", fixed.trim_end_matches('/')),
     };
     let mut found = Vec::new();
-    walk(&root.join(&fixed), &prefix, &mut found, 0)?;
+    walk(&located(root, &prefix), &prefix, &mut found, 0)?;
     found.retain(|(within, _)| glob.is_match(within));
     if found.is_empty() {
         return Err("no file of the project's folder is called so".into());

@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 
 use super::Found;
+use super::tables::network_keys;
 use crate::stage::StageError;
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
@@ -76,15 +77,10 @@ pub(super) fn gains(table: &Table) -> Result<Vec<Measured>, StageError> {
 
 pub(super) fn table(found: &[Found], measured: &[Measured]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(
-        TableSchema::new(
+        network_keys(TableSchema::new(
             "noise_measured",
             "Fluctuations from small noise in every unit: by the linearisation at the images' steady states, and as measured",
-        )
-        .key("models", DType::Int, "The stage that gave the model")
-        .slot("models")
-        .key("network", DType::Text, "Kind and number of areas")
-        .key("seed", DType::Int, "Seed of the model's training")
-        .key("area", DType::Int, "Area, from 0")
+        ))
         .value(
             "predicted",
             DType::Float,

@@ -92,12 +92,14 @@ impl Kind for Noise {
             conditions: &conditions,
             seed: params.seed,
             steps_ms: &steps_ms,
-            stimulus_ms: options(params, &models[0], &frames, 0).presentation.stimulus_ms,
+            stimulus_ms: frames.stimulus_ms,
         };
         if let Some(count) = params.frames {
             film.save(&spread(&indices, count), &context.output("frames")?)?;
         }
-        film.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
+        if params.pictured > 0 {
+            film.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
+        }
         let gpu = context.gpu(Precision::default())?;
         let memory = context.gpu_memory;
         let mut evaluated = Vec::new();
@@ -152,38 +154,37 @@ impl Kind for Noise {
 
 /// What CNNs are shown where frames change.
 struct FramesForCnns {
-    presentation: Presentation,
+    /// How long the image is shown.
+    stimulus_ms: f64,
     /// Step at which frames follow each other.
     dt_ms: f64,
-    /// Whether there are CordsNets that do not agree on it.
+    /// Whether there are CordsNets that do not agree on one of these, where it is not given.
     disputed: bool,
 }
 
-/// The presentation and step of the CordsNets, so that a CNN sees the same frames. Where they differ among each other, or there are
-/// none, the published ones: whatever the order of models, it is the same.
+/// Step and duration of the CordsNets, so that a CNN sees the same frames. What they do not agree on is as published, and
+/// so are both where there are none: whatever the order of models, it is the same.
 fn frames_for_cnns(params: &Params, models: &[Model]) -> FramesForCnns {
-    let seen: Vec<(f64, f64, f64)> = models
+    let (steps, stimuli): (Vec<f64>, Vec<f64>) = models
         .iter()
         .filter_map(|model| match model {
             Model::CordsNet { euler, info, .. } => {
-                let own = info.presentation.unwrap_or(PUBLISHED);
-                Some((euler.dt_ms, own.spontaneous_ms, own.stimulus_ms))
+                Some((euler.dt_ms, info.presentation.unwrap_or(PUBLISHED).stimulus_ms))
             }
             Model::Cnn { .. } => None,
         })
-        .collect();
-    let agree = seen.windows(2).all(|pair| pair[0] == pair[1]);
-    let (dt_ms, spontaneous_ms, stimulus_ms) = match seen.first() {
-        Some(first) if agree => *first,
-        _ => (REFERENCE_DT_MS, PUBLISHED.spontaneous_ms, PUBLISHED.stimulus_ms),
+        .unzip();
+    let chosen = |given: Option<f64>, own: &[f64], published: f64| -> (f64, bool) {
+        let agree = own.windows(2).all(|pair| pair[0] == pair[1]);
+        let common = own.first().copied().filter(|_| agree);
+        (given.or(common).unwrap_or(published), given.is_none() && !agree)
     };
+    let (dt_ms, step_is_disputed) = chosen(params.frame_step, &steps, REFERENCE_DT_MS);
+    let (stimulus_ms, time_is_disputed) = chosen(params.stimulus, &stimuli, PUBLISHED.stimulus_ms);
     FramesForCnns {
-        presentation: Presentation {
-            spontaneous_ms,
-            stimulus_ms,
-        },
-        dt_ms: params.frame_step.unwrap_or(dt_ms),
-        disputed: !agree && (params.frame_step.is_none() || params.stimulus.is_none()),
+        stimulus_ms,
+        dt_ms,
+        disputed: step_is_disputed || time_is_disputed,
     }
 }
 
@@ -237,8 +238,7 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
         notes.push(format!(
             "the CordsNets differ in their step or in how long they see an image, so the CNNs' frames follow each other every {} ms for {} \
              ms; `frame_step` and `stimulus` set that",
-            frames.dt_ms,
-            params.stimulus.unwrap_or(frames.presentation.stimulus_ms)
+            frames.dt_ms, frames.stimulus_ms
         ));
     }
     notes
@@ -288,7 +288,10 @@ fn properties(model: &Model) -> Vec<String> {
 fn options(params: &Params, model: &Model, frames: &FramesForCnns, trial: u32) -> EvaluationOptions {
     let own = match model {
         Model::CordsNet { info, .. } => info.presentation.unwrap_or(PUBLISHED),
-        Model::Cnn { .. } => frames.presentation,
+        Model::Cnn { .. } => Presentation {
+            stimulus_ms: frames.stimulus_ms,
+            ..PUBLISHED
+        },
     };
     let observers = match model {
         Model::CordsNet { .. } => vec![Observer::Cordsnet, Observer::CordsnetWithoutRecurrence],

@@ -20,7 +20,7 @@ pub(super) fn write(evaluated: &[Evaluated], members: &Members, folder: &Path) -
     for ((noise, presentation), of_kind) in &kinds {
         let title = members.title(&format!("{noise} noise, {presentation}"));
         let name = |sort: &str| format!("{sort}_{}_{}", file_name(noise), file_name(presentation));
-        let accuracy = over_level(evaluated, of_kind, &title);
+        let accuracy = over_level(of_kind, &title);
         let (gain, time) = (gain(of_kind, &title), over_time(of_kind, &title));
         for (sort, curves) in [("accuracy", accuracy), ("gain", gain), ("time", time)] {
             if !curves.curves.is_empty() {
@@ -36,12 +36,9 @@ fn label(e: &Evaluated) -> String {
 }
 
 /// Mean accuracy over models that repeat each other and trials, with their standard deviation, or with one model's 95 % interval.
-fn over_level(evaluated: &[Evaluated], of_kind: &[&Evaluated], title: &str) -> Curves {
+fn over_level(of_kind: &[&Evaluated], title: &str) -> Curves {
     let mut curves: IndexMap<String, Vec<(f64, f64, [f64; 2])>> = IndexMap::new();
-    for OfKind { first, spread, .. } in over_models(evaluated) {
-        if !of_kind.iter().any(|e| std::ptr::eq(*e, first)) {
-            continue;
-        }
+    for OfKind { first, spread, .. } in over_models(of_kind.iter().copied()) {
         // Where all images diverged there is no accuracy.
         let Some(mean) = spread.mean else { continue };
         let band = match spread.deviation {

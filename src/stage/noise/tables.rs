@@ -51,9 +51,18 @@ pub(super) fn noise_name(condition: &Condition, areas: Option<&[usize]>) -> Stri
 
 /// The published severity that a condition is; 0 for the clean image.
 fn severity(condition: &Condition, set: &Severities) -> Option<i64> {
-    let Perturbation::Pixels { noise, clip: true, .. } = condition.perturbation else {
+    let Perturbation::Pixels {
+        noise,
+        timing,
+        clip: true,
+    } = condition.perturbation
+    else {
         return None;
     };
+    // What was published are single images.
+    if timing != Timing::Static && !condition.is_clean() {
+        return None;
+    }
     let levels = set.levels(noise)?;
     let place = [0.0]
         .iter()
@@ -174,13 +183,13 @@ pub(super) fn accuracy(evaluated: &[Evaluated]) -> Result<Table, TableError> {
         .value(
             "imagenet_c",
             DType::Int,
-            "Severity of ImageNet-C that this is; 0 for the clean image",
+            "Severity of ImageNet-C that this is, of noise that is held; 0 for the clean image",
         )
         .allow_missing()
         .value(
             "cifar_c",
             DType::Int,
-            "Severity of CIFAR-10-C that this is; 0 for the clean image",
+            "Severity of CIFAR-10-C that this is, of noise that is held; 0 for the clean image",
         )
         .allow_missing()
         .value("images", DType::Int, "Number of images")
@@ -272,7 +281,7 @@ pub(super) struct OfKind<'a> {
     diverged: usize,
 }
 
-pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<OfKind<'_>> {
+pub(super) fn over_models<'a>(evaluated: impl IntoIterator<Item = &'a Evaluated>) -> Vec<OfKind<'a>> {
     let mut groups: IndexMap<_, Vec<&Evaluated>> = IndexMap::new();
     for e in evaluated {
         let condition = &e.result.condition;
@@ -286,22 +295,15 @@ pub(super) fn over_models(evaluated: &[Evaluated]) -> Vec<OfKind<'_>> {
         );
         groups.entry(key).or_default().push(e);
     }
-    let of_kind = |group: Vec<&'_ Evaluated>| {
+    let of_kind = |group: Vec<&'a Evaluated>| {
         let accuracies: Vec<f64> = group.iter().map(|e| e.result.accuracy.unwrap_or(f64::NAN)).collect();
-        (Spread::of(&accuracies), group.iter().map(|e| e.result.diverged).sum())
+        OfKind {
+            first: group[0],
+            spread: Spread::of(&accuracies),
+            diverged: group.iter().map(|e| e.result.diverged).sum(),
+        }
     };
-    groups
-        .into_values()
-        .map(|group| {
-            let first = group[0];
-            let (spread, diverged) = of_kind(group);
-            OfKind {
-                first,
-                spread,
-                diverged,
-            }
-        })
-        .collect()
+    groups.into_values().map(of_kind).collect()
 }
 
 /// Whether the noise of a condition is drawn anew at every step, so that it is another experiment at other steps.
@@ -597,6 +599,23 @@ fn mcnemar(a: u64, b: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn published_severities_are_of_images_that_are_held() {
+        let of = |timing: Timing, level: f64| {
+            let perturbation = Perturbation::Pixels {
+                noise: Pixels::Gaussian,
+                timing,
+                clip: true,
+            };
+            severity(&Condition { perturbation, level }, &IMAGENET_C)
+        };
+        let third = IMAGENET_C.levels(Pixels::Gaussian).expect("published")[2];
+        assert_eq!(of(Timing::Static, third), Some(3));
+        for timing in [Timing::Dynamic, Timing::OrnsteinUhlenbeck { tau_ms: 20.0 }] {
+            assert_eq!((of(timing, third), of(timing, 0.0)), (None, Some(0)));
+        }
+    }
 
     #[test]
     fn mcnemar_of_known_splits() {

@@ -18,7 +18,7 @@ use scoring::{Study, score};
 use sources::{Activity, ImageFiles, images, sources};
 
 use super::recordings::FILE;
-use super::{Artifact, Context, External, ExternalFile, Kind, Members, MissingData, Output, StageError, Violation};
+use super::{Artifact, Context, External, Kind, Members, MissingData, Output, StageError, Violation, located};
 use crate::table::{Table, Value};
 
 pub(super) struct Predictivity;
@@ -64,26 +64,20 @@ impl Kind for Predictivity {
         ];
         for (slot, given, what, hint) in tables {
             let Some(given) = given else { continue };
-            let path = root.join(given);
-            if path.is_file() {
-                external.files.push(ExternalFile {
-                    slot: slot.to_owned(),
-                    path,
-                });
-            } else {
-                external.missing.push(MissingData {
-                    what: what.to_owned(),
-                    place: given.clone(),
-                    hint: format!("a .csv or .parquet file with {hint}"),
-                });
-            }
+            let missing = MissingData {
+                what: what.to_owned(),
+                place: given.clone(),
+                hint: format!("a .csv or .parquet file with {hint}"),
+                ..MissingData::default()
+            };
+            external.require(slot, located(root, given), missing);
         }
         external
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let (recordings, origin) = chosen(params, context)?;
-        let stimuli: Option<PathBuf> = params.stimuli.as_ref().map(|path| context.root.join(path));
+        let stimuli: Option<PathBuf> = params.stimuli.as_ref().map(|path| located(&context.root, path));
         let files = match &params.files {
             Some(files) => Some(ImageFiles::new(&context.table_input(&files.0)?)?),
             None => None,
@@ -199,7 +193,7 @@ fn some(names: &[String]) -> String {
 /// The divisions into training and test stimuli.
 fn splits(params: &Params, recordings: &Recordings, root: &Path) -> Result<Vec<Split>, StageError> {
     if let Some(path) = &params.split_file {
-        return given_splits(&Table::read(&root.join(path))?, recordings);
+        return given_splits(&Table::read(&located(root, path))?, recordings);
     }
     let options = SplitOptions {
         splits: params.splits,

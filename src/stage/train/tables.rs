@@ -100,13 +100,13 @@ pub(super) fn windows_table(windows: &[WindowRecord]) -> Result<Table, TableErro
         .value(
             "accuracy",
             DType::Float,
-            "Validation images classified rightly, mean over the window; missing where all diverged",
+            "Validation images classified rightly, mean over the window; missing where all diverged at a step of it",
         )
         .allow_missing()
         .value(
             "cross_entropy",
             DType::Float,
-            "Validation cross-entropy, mean over the window; missing where all diverged",
+            "Validation cross-entropy, mean over the window; missing where all diverged at a step of it",
         )
         .unit("nat")
         .allow_missing()
@@ -225,17 +225,16 @@ pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<
         .value(
             "difference",
             DType::Float,
-            "Largest difference from the first form's logits, as a share of the largest logit",
+            "Largest difference from the first form's logits, as a share of the largest logit; missing where it is not finite",
         )
         .allow_missing()
         .tolerance(1e-5, 0.0),
     )?;
-    let largest = normed
-        .logits
-        .iter()
-        .fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+    // What is not a number is above all numbers.
+    let largest = normed.logits.iter().map(|logit| logit.abs());
+    let largest = largest.max_by(f32::total_cmp).unwrap_or(0.0);
     let pairs = folded.logits.iter().zip(&normed.logits);
-    let difference = pairs.fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
+    let difference = pairs.map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap_or(0.0);
     for (form, evaluation, difference) in [("batch norm", normed, 0.0), ("folded", folded, difference / largest)] {
         table.push_row([
             Value::Text(form.into()),
@@ -246,4 +245,32 @@ pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<
         ])?;
     }
     table.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cords::learn::Answers;
+
+    #[test]
+    fn a_folded_network_that_overflows_has_no_difference() {
+        let evaluation = |logits: [f32; 2]| Evaluation {
+            logits: logits.to_vec(),
+            answers: Answers {
+                right: 0,
+                accuracy: 0.0,
+                cross_entropy: 1.0,
+                diverged: 0,
+            },
+            over_time: Vec::new(),
+        };
+        for (logits, expected) in [
+            ([1.0, 2.5], Value::Float(0.25)),
+            ([f32::NAN, 2.0], Value::Null),
+            ([f32::INFINITY, 2.0], Value::Null),
+        ] {
+            let table = folding_table(&evaluation([1.0, 2.0]), &evaluation(logits)).expect("a table");
+            assert_eq!(table.column("difference").expect("there")[1], expected);
+        }
+    }
 }

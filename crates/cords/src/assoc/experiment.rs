@@ -48,8 +48,8 @@ pub struct Answer {
     pub trial: usize,
     /// The output that was right.
     pub target: usize,
-    /// The output that was largest, on average over the second half of the epoch; none where activity was not finite, which is
-    /// neither right nor wrong.
+    /// The output that was largest, on average over the second half of the epoch; none where activity was not finite,
+    /// which is neither right nor wrong.
     pub choice: Option<usize>,
 }
 
@@ -61,8 +61,8 @@ impl Answer {
 }
 
 impl Setting<'_> {
-    /// Trials `first` to `first + count` from a pool. `distinct`, where given, is after how many trials the contents repeat
-    /// (with new delays and noise).
+    /// Trials `first` to `first + count` from a pool. `distinct`, where given, is after how many trials the contents
+    /// repeat (with new delays and new noise of the units).
     pub fn draw(&self, pool: &Pool, first: u64, count: usize, distinct: Option<u64>, delay: Delay) -> Vec<Presented> {
         let one = |number: u64| {
             let content = distinct.map_or(number, |distinct| number % distinct.max(1));
@@ -109,8 +109,8 @@ impl Setting<'_> {
         responses.prepare(found.iter())
     }
 
-    /// Trials as matrices, padded at their end to the longest. Responses must have been prepared; noise is left out where
-    /// `noisy` is false.
+    /// Trials as matrices, padded at their end to the longest. Responses must have been prepared; noise is left out
+    /// where `noisy` is false.
     ///
     /// # Errors
     /// [`AssocError::Setting`] where a trial does not fit the layout.
@@ -155,7 +155,8 @@ impl Setting<'_> {
         Ok(group)
     }
 
-    /// Adds the gradient by the features of a group of trials, `[steps, trials, features]`, to that by the clips' responses.
+    /// Adds the gradient by the features of a group of trials, `[steps, trials, features]`, to that by the clips'
+    /// responses.
     pub(super) fn add_at_clips(
         &self,
         layout: &Layout,
@@ -238,8 +239,8 @@ impl Setting<'_> {
         answers
     }
 
-    /// Runs trials with weights as they act and hands every group's trials and activity to `observe`, in order; returns all
-    /// answers, with trials counted over all groups.
+    /// Runs trials with weights as they act and hands every group's trials and activity to `observe`, in order; returns
+    /// all answers, with trials counted over all groups.
     ///
     /// # Errors
     /// As [`group`](Self::group).
@@ -260,8 +261,8 @@ impl Setting<'_> {
         Ok(answers?.into_iter().flatten().collect())
     }
 
-    /// The same with several networks, whose input weights are the same: what trials show and their noise are computed once for
-    /// all. `observe` gets the number of the network, too, and may end it all.
+    /// The same with several networks, whose input weights are the same: what trials show and their noise are computed
+    /// once for all. `observe` gets the number of the network, too, and may end it all.
     ///
     /// # Errors
     /// As [`group`](Self::group), and what `observe` returns.

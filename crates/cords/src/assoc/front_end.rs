@@ -1,4 +1,5 @@
-//! A CordsNet as what the first area sees: simulated from its spontaneous state through each clip, as it is or learning.
+//! A CordsNet as what the first area sees: simulated from its spontaneous state through each clip, as it is or
+//! learning.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -56,12 +57,12 @@ struct Learning<T: Real> {
 pub(super) const SIDE_BY_SIDE: usize = 64;
 
 impl<'a, T: Real> FrontEnd<'a, T> {
-    /// A front-end for the images of `set`, normalised by `mean` and `std` per channel; `spontaneous_ms` without input come
-    /// before anything is shown. `seed` is that of pixel noise.
+    /// A front-end for the images of `set`, normalised by `mean` and `std` per channel; `spontaneous_ms` without input
+    /// come before anything is shown. `seed` is that of pixel noise.
     ///
     /// # Errors
-    /// [`AssocError::Setting`] where the images do not fit the network, an area does not exist, the grid is finer than a
-    /// map, or `dt_ms` is no multiple of the network's step.
+    /// [`AssocError::Setting`] where the images do not fit the network, an area does not exist, the grid is finer than
+    /// a map, or `dt_ms` is no multiple of the network's step.
     pub fn new(
         net: CordsNet<T>,
         set: &'a ImageSet,
@@ -211,8 +212,8 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         }
     }
 
-    /// A scene without its noise, in pixels of [0, 1]; `[channels, side, side]`. What no image covers has the mean level, as
-    /// the blank screen does.
+    /// A scene without its noise, in pixels of [0, 1]; `[channels, side, side]`. What no image covers has the mean
+    /// level, as the blank screen does.
     pub fn canvas(&self, scene: &Scene) -> Vec<f32> {
         let side = self.set.side();
         let plane = side * side;
@@ -377,8 +378,9 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         Ok(())
     }
 
-    /// Moves the parameters one step against a gradient at the responses to clips (see [`add_gradient`](Self::add_gradient)),
-    /// shortened to the norm `clip`. Returns the norm before; where it is not finite, nothing is moved.
+    /// Moves the parameters one step against a gradient at the responses to clips (see
+    /// [`add_gradient`](Self::add_gradient)), shortened to the norm `clip`. Returns the norm before; where it is not
+    /// finite, nothing is moved.
     ///
     /// # Errors
     /// As [`add_gradient`](Self::add_gradient).
@@ -488,8 +490,8 @@ fn side_by_side(clips: &[&Clip]) -> Vec<Vec<usize>> {
     parts.map(<[usize]>::to_vec).collect()
 }
 
-/// Draws one channel of an image at a quarter of its side, at a place of the ring; each pixel is the mean of those that it
-/// stands for.
+/// Draws one channel of an image at a quarter of its side, at a place of the ring; each pixel is the mean of those that
+/// it stands for.
 fn draw_small(canvas: &mut [f32], image: &[f32], side: usize, place: u8, contrast: f32, mean: f32) {
     let small = (side / 4).max(1);
     let middle = (side as f64 - small as f64) / 2.0;

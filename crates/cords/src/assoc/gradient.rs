@@ -100,8 +100,8 @@ pub struct GroupGradient<T> {
     pub loss: f64,
     /// Gradient by the trained values.
     pub weights: Weights<T>,
-    /// Gradient by the features, `[steps, trials, features]`: what a front-end that is trained through gets. Empty unless
-    /// asked for.
+    /// Gradient by the features, `[steps, trials, features]`: what a front-end that is trained through gets. Empty
+    /// unless asked for.
     pub features: Vec<T>,
 }
 
@@ -251,8 +251,9 @@ fn with_constant<T: Real>(input: &[T], rows: usize, inputs: usize) -> Vec<T> {
 /// Rates after every step, `[steps * trials, units]`, from r = 0:
 /// r <- r + alpha (max(r W + drive + noise, 0) - r).
 ///
-/// Products are dfdx's; the recurrence is one operation whose backward pass is written here. As separate operations of every
-/// step it takes several times as long, and the gradient of W is one product over all steps in place of one a step.
+/// Products are dfdx's; the recurrence is one operation whose backward pass is written here. As separate operations of
+/// every step it takes several times as long, and the gradient of W is one product over all steps in place of one a
+/// step.
 fn rates<T>(
     device: &Cpu,
     layout: &Layout,
@@ -328,8 +329,8 @@ where
     Ok((all, tape))
 }
 
-/// The drive of all steps from what is shown, `[rows, inputs]` times the input weights. The gradient by what is shown, which
-/// takes as long as the drive itself, is left out unless asked for.
+/// The drive of all steps from what is shown, `[rows, inputs]` times the input weights. The gradient by what is shown,
+/// which takes as long as the drive itself, is left out unless asked for.
 fn drive<T>(
     shown: &Matrix<T>,
     weights: &Matrix<T>,
@@ -426,8 +427,9 @@ mod tests {
         loss + objective.rate * squares(&activity.rates) / activity.rates.len() as f64 + objective.weight * weight
     }
 
-    /// float64 and central differences of 1e-5: the error of the difference is 1e-10 times the third derivative, rounding
-    /// 1e-16 / 1e-5; values are of order 1, so 1e-7 leaves a factor of hundreds. No unit is that close to its kink.
+    /// float64 and central differences of 1e-5: the error of the difference is 1e-10 times the third derivative,
+    /// rounding 1e-16 / 1e-5; values are of order 1, so 1e-7 leaves a factor of hundreds. No unit is that close to its
+    /// kink.
     #[test]
     fn gradients_are_those_of_finite_differences() {
         for (excitatory, loss) in [

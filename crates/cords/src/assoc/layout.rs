@@ -17,8 +17,8 @@ pub struct Area {
     pub units: usize,
     /// Time constant in ms.
     pub tau_ms: f64,
-    /// Standard deviation sigma of each unit's private noise: sqrt(2 / alpha) sigma xi within the current of every step,
-    /// so that the noise of a linear unit's rate does not depend on the step.
+    /// Standard deviation sigma of each unit's private noise: sqrt(2 / alpha) sigma xi within the current of every
+    /// step, so that the noise of a linear unit's rate does not depend on the step.
     pub noise: f64,
 }
 
@@ -52,8 +52,8 @@ pub struct Layout {
     pub areas: Vec<Area>,
     /// Projections between different areas.
     pub projections: Vec<Projection>,
-    /// Under Dale's law the share of excitatory units in each area (0.8 is usual); none without the law. Only excitatory
-    /// units then project to other areas and to the output.
+    /// Under Dale's law the share of excitatory units in each area (0.8 is usual); none without the law. Only
+    /// excitatory units then project to other areas and to the output.
     pub excitatory: Option<f64>,
     /// Euler step in ms.
     pub dt_ms: f64,

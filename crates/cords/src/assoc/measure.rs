@@ -43,7 +43,8 @@ pub struct TestTrials {
     pub dependence: Dependence,
 }
 
-/// Mean rate of an area in an epoch: the epoch's name, the area, and the rate, which is not finite where activity has diverged.
+/// Mean rate of an area in an epoch: the epoch's name, the area, and the rate, which is not finite where activity has
+/// diverged.
 pub type EpochRate = (&'static str, usize, f64);
 
 /// Answers of a network and its rates.
@@ -68,8 +69,8 @@ impl TestTrials {
         Self::ready(setting, responses, setting.draw(pool, TEST, count, None, delay), dt_ms)
     }
 
-    /// The same from two halves of the pool's images in turn, so that trials can be divided into two parts that show no image in
-    /// common. None where a class has but one image. Stimuli that are no images come from the whole pool.
+    /// The same from two halves of the pool's images in turn, so that trials can be divided into two parts that show no
+    /// image in common. None where a class has but one image. Stimuli that are no images come from the whole pool.
     ///
     /// # Errors
     /// As [`Responses::prepare`].
@@ -139,8 +140,9 @@ impl TestTrials {
             .collect()
     }
 
-    /// Answers of several networks that differ in their recurrent weights, and the mean rate of every area in every epoch, by the
-    /// epoch's name in the order of the first trial. What trials show and their noise are computed once for all.
+    /// Answers of several networks that differ in their recurrent weights, and the mean rate of every area in every
+    /// epoch, by the epoch's name in the order of the first trial. What trials show and their noise are computed once
+    /// for all.
     ///
     /// # Errors
     /// As [`Setting::run`]; [`AssocError::Stopped`] where `observe` breaks off.

@@ -3,6 +3,7 @@
 //! Rate units with the front-end's dynamics, any number of areas with forward and feedback projections. Gradients come
 //! from dfdx; the same seed gives the same bits for any number of threads.
 
+mod course;
 mod decode;
 mod dependence;
 mod error;

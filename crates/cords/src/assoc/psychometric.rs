@@ -44,9 +44,9 @@ impl Choices {
     }
 }
 
-/// The fitted function, with standard errors over images and trials: the covariance of the scores of all pairs of trials that
-/// share an image between two inverses of the observed information, and never less than that inverse alone, which is right for
-/// independent trials.
+/// The fitted function, with standard errors over images and trials: the covariance of the scores of all pairs of
+/// trials that share an image between two inverses of the observed information, and never less than that inverse alone,
+/// which is right for independent trials.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Psychometric {
     /// Strength at which both choices are as likely.
@@ -61,8 +61,8 @@ pub struct Psychometric {
     pub deviance: f64,
 }
 
-/// Fits by Newton's method (iteratively reweighted least squares). None where the likelihood has no maximum inside: choices
-/// that do not overlap, or that do not depend on strength in a rising way.
+/// Fits by Newton's method (iteratively reweighted least squares). None where the likelihood has no maximum inside:
+/// choices that do not overlap, or that do not depend on strength in a rising way.
 pub fn psychometric(graded: &[Graded], dependence: &Dependence) -> Option<Psychometric> {
     let choices = Choices::of(graded);
     // p = 1 / (1 + exp(-(a + b x))) with x in units of its largest magnitude.

@@ -27,9 +27,9 @@ pub struct Decoded {
     pub chance: f64,
 }
 
-/// Decodes every variable of the trials from every area, every `every_ms` ms. Trials are laid over one another from their
-/// beginning; a time counts as long as all trials last. What cannot be decoded because its classes do not occur on images of both
-/// halves is left out.
+/// Decodes every variable of the trials from every area, every `every_ms` ms. Trials are laid over one another from
+/// their beginning; a time counts as long as all trials last. What cannot be decoded because its classes do not occur
+/// on images of both halves is left out.
 ///
 /// # Errors
 /// As [`Setting::run`]; [`AssocError::Setting`] where `every_ms` is no multiple of the step.
@@ -143,8 +143,8 @@ pub struct DelayState {
     pub norm: f64,
     /// Distance of the steady state from the state at the delay's end.
     pub moved: f64,
-    /// Number of the steady state: trials that lead to the same one, to a thousandth of its norm, share it. None where the state
-    /// did not converge.
+    /// Number of the steady state: trials that lead to the same one, to a thousandth of its norm, share it. None where
+    /// the state did not converge.
     pub attractor: Option<usize>,
     /// Slowest modes of all areas together; empty where the state did not converge or none were asked for.
     pub modes: Vec<Mode>,

@@ -17,8 +17,8 @@ pub struct Activity<T> {
 }
 
 /// Runs a group from r = 0 with weights as they act ([`Weights::effective`], lesions applied):
-/// r <- r + alpha (max(r W + drive + noise, 0) - r). Target and mask are not looked at. Where rates leave the finite numbers, they
-/// and the outputs stay outside them.
+/// r <- r + alpha (max(r W + drive + noise, 0) - r). Target and mask are not looked at. Where rates leave the finite
+/// numbers, they and the outputs stay outside them.
 ///
 /// # Errors
 /// [`AssocError::Shape`] where sizes do not fit.
@@ -30,8 +30,8 @@ pub fn simulate<T: Real + ComplexField>(
     simulate_driven(layout, acting, group, &drive(layout, acting, group)?)
 }
 
-/// The current of all steps that does not come from the areas, `[steps, trials, units]`: input, bias and noise. It is the same for
-/// networks that differ in their recurrent weights alone.
+/// The current of all steps that does not come from the areas, `[steps, trials, units]`: input, bias and noise. It is
+/// the same for networks that differ in their recurrent weights alone.
 pub(super) fn drive<T: Real + ComplexField>(
     layout: &Layout,
     acting: &Weights<T>,

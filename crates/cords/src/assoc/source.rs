@@ -1,4 +1,5 @@
-//! What the first area gets: a front-end's responses to clips, or a one-hot code of the same scenes without any picture.
+//! What the first area gets: a front-end's responses to clips, or a one-hot code of the same scenes without any
+//! picture.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +40,8 @@ impl Source<'_> {
     }
 }
 
-/// Scenes as vectors: one feature for each class, and where place matters one for each class and place. On while a scene
-/// is shown and off at once: the control without pictures.
+/// Scenes as vectors: one feature for each class, and where place matters one for each class and place. On while a
+/// scene is shown and off at once: the control without pictures.
 pub struct OneHot {
     /// Classes; an image's number is its class.
     pub classes: usize,
@@ -103,7 +104,8 @@ pub struct Responses<'a> {
 }
 
 impl<'a> Responses<'a> {
-    /// None yet. Scales come from the responses to `sample`, a feature's being at least a tenth of all features' together.
+    /// None yet. Scales come from the responses to `sample`, a feature's being at least a tenth of all features'
+    /// together.
     ///
     /// # Errors
     /// As [`Source::respond`]; [`AssocError::Setting`] where nothing responds.
@@ -157,8 +159,8 @@ impl<'a> Responses<'a> {
         }
     }
 
-    /// Takes one step of training the front-end against a gradient at scaled responses, `[steps, features]` for each clip, and
-    /// drops all responses, which are no longer its own. Returns the norm of its parameters' gradient.
+    /// Takes one step of training the front-end against a gradient at scaled responses, `[steps, features]` for each
+    /// clip, and drops all responses, which are no longer its own. Returns the norm of its parameters' gradient.
     ///
     /// # Errors
     /// As [`FrontEnd::learn`].

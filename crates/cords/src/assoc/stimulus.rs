@@ -14,7 +14,8 @@ pub struct Item {
     pub place: Option<u8>,
 }
 
-/// What is to be seen at one time: items, added with equal contrast where they cover the whole canvas, under pixel noise.
+/// What is to be seen at one time: items, added with equal contrast where they cover the whole canvas, under pixel
+/// noise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Scene {
     /// Images.
@@ -75,8 +76,8 @@ impl Clip {
     }
 }
 
-/// A trial's pictures cut into clips: the step at which each begins, ascending. `settle` are the steps without input after
-/// which the front-end counts as back at its spontaneous state.
+/// A trial's pictures cut into clips: the step at which each begins, ascending. `settle` are the steps without input
+/// after which the front-end counts as back at its spontaneous state.
 pub fn clips(course: &[(Option<Scene>, usize)], settle: usize) -> Vec<(usize, Clip)> {
     let mut found: Vec<(usize, Clip)> = Vec::new();
     let (mut step, mut open) = (0, false);

@@ -11,8 +11,8 @@ use crate::Real;
 use crate::dynamics::{KrylovOptions, LinearOperator, Which, leading_eigenvalues};
 use crate::rng::{Purpose, Stream};
 
-/// Metadata key, and the version that a change of the layout raises. Version 1 held the trained values alone, under the names that
-/// now are those of what acts.
+/// Metadata key, and the version that a change of the layout raises. Version 1 held the trained values alone, under the
+/// names that now are those of what acts.
 const KEY: &str = "cords.assoc";
 const VERSION: u32 = 2;
 
@@ -91,8 +91,8 @@ impl<T: Real> Weights<T> {
         }
     }
 
-    /// What acts: unconnected pairs are 0; under Dale's law a connection's strength is the magnitude and its sign that of
-    /// the unit it comes from.
+    /// What acts: unconnected pairs are 0; under Dale's law a connection's strength is the magnitude and its sign that
+    /// of the unit it comes from.
     pub fn effective(&self, layout: &Layout) -> Self {
         let masked = |values: &[T], mask: Vec<f64>, magnitude: bool| {
             let one = |(value, mask): (&T, f64)| {
@@ -121,10 +121,10 @@ impl<T: Real> Weights<T> {
 }
 
 impl Weights<f32> {
-    /// Random weights. Recurrent ones are normal (under Dale's law of the gamma distribution of shape 2, inhibition scaled
-    /// up by the ratio of numbers so that a unit's mean input is balanced), then all scaled to the spectral radius `gain`;
-    /// those of a projection come with the variance of an all-to-all one. Input weights are normal with variance
-    /// 1 / inputs that vary, biases 0, output weights normal with variance 1 / units read.
+    /// Random weights. Recurrent ones are normal (under Dale's law of the gamma distribution of shape 2, inhibition
+    /// scaled up by the ratio of numbers so that a unit's mean input is balanced), then all scaled to the spectral
+    /// radius `gain`; those of a projection come with the variance of an all-to-all one. Input weights are normal with
+    /// variance 1 / inputs that vary, biases 0, output weights normal with variance 1 / units read.
     pub fn initial(layout: &Layout, gain: f64, seed: u64) -> Self {
         let mut weights = Self::zeros(layout);
         let units = layout.units();
@@ -187,9 +187,9 @@ impl Weights<f32> {
         weights
     }
 
-    /// Writes layout and weights: what [acts](Weights::effective) as `recurrent`, `input`, `output` and `output_bias`, so that
-    /// whoever reads the file has the network, and the trained values behind it as `raw.recurrent` and so on, from which
-    /// training would go on. The file appears whole or not at all.
+    /// Writes layout and weights: what [acts](Weights::effective) as `recurrent`, `input`, `output` and `output_bias`,
+    /// so that whoever reads the file has the network, and the trained values behind it as `raw.recurrent` and so on,
+    /// from which training would go on. The file appears whole or not at all.
     ///
     /// # Errors
     /// [`AssocError::Io`], [`AssocError::File`].

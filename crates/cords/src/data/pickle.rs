@@ -349,8 +349,7 @@ impl Pickle {
         };
         let same = |at: At| match self.get(at) {
             Value::Text(text) => text == key,
-            Value::Bytes(bytes) => bytes == key.as_bytes(),
-            _ => false,
+            _ => self.bytes(at).is_some_and(|bytes| bytes == key.as_bytes()),
         };
         entries.iter().find(|(name, _)| same(*name)).map(|(_, value)| *value)
     }
@@ -512,6 +511,10 @@ mod tests {
             b"\x80\x02}X\x01\x00\x00\x00xc_codecs\nencode\nX\x02\x00\x00\x00\xc3\xbfX\x06\x00\x00\x00latin1\x86Rs.";
         let pickle = Pickle::read(three).expect("whole");
         assert_eq!(pickle.bytes(pickle.entry("x").expect("there")), Some(vec![0xff]));
+        // And so also a key.
+        let key = b"\x80\x02}c_codecs\nencode\nX\x01\x00\x00\x00kX\x06\x00\x00\x00latin1\x86RK\x05s.";
+        let pickle = Pickle::read(key).expect("whole");
+        assert_eq!(pickle.int(pickle.entry("k").expect("there")), Some(5));
         // Deep nesting takes no stack: a million tuples of one.
         let mut deep = vec![b'N'];
         deep.extend(std::iter::repeat_n(0x85, 1_000_000));

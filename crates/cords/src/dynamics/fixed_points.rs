@@ -8,8 +8,8 @@ use super::network::NetworkJacobian;
 use super::operator::{AreaJacobian, Coupling, LinearOperator};
 use super::response::{NoisySteps, Response, ResponseOptions};
 use super::singular::{
-    DENSE_UNITS, Growth, Leading, NonNormality, growth, non_normality, numerical_abscissa, singular_values,
-    squared_eigenvalues, squared_norm,
+    DENSE_NETWORK_UNITS, DENSE_UNITS, Growth, Leading, NonNormality, growth, non_normality, numerical_abscissa,
+    singular_values, squared_eigenvalues, squared_norm,
 };
 use super::spectrum::{Spectrum, SpectrumOptions, area_spectrum};
 use super::starts::{Agreement, StartOptions, other_starts, return_distances};
@@ -88,8 +88,9 @@ pub struct FluctuationMode {
 pub struct Sizes {
     /// Leading singular values of K, dimensionless.
     pub singular_values: Leading,
-    /// Largest eigenvalue of (J + J^T)/2, in 1/ms: above 0, some perturbations grow at first.
-    pub abscissa_per_ms: f64,
+    /// Largest eigenvalue of (J + J^T)/2, in 1/ms: above 0, some perturbations grow at first. None where it did not
+    /// converge.
+    pub abscissa_per_ms: Option<f64>,
     /// Of K.
     pub non_normality: NonNormality,
     /// The largest factor by which a perturbation can have grown.
@@ -126,8 +127,8 @@ pub struct FixedPoint {
     /// Sizes of the whole network's linearisation: there are connections between areas, so perturbations can grow where no area alone
     /// lets them.
     pub sizes: Option<Sizes>,
-    /// Leading modes of the whole network's fluctuations under Euler steps, largest variance first; empty where they were not asked for or the
-    /// fluctuations do not settle.
+    /// Leading modes of the whole network's fluctuations under Euler steps, largest variance first; empty where they were
+    /// not asked for or the fluctuations do not settle.
     pub fluctuations: Vec<FluctuationMode>,
     /// Class that the network names at the steady state; none where it did not converge.
     pub answer: Option<usize>,
@@ -144,8 +145,9 @@ pub struct FixedPoints {
     pub states: Vec<Vec<Vec<f32>>>,
 }
 
-/// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image, with the activity.
-/// An image starts from the spontaneous state that goes with it. `elsewhere` are states that other starts begin with. `done` is called [`FixedPointOptions::parts`] times for each area.
+/// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image, with
+/// the activity. An image starts from the spontaneous state that goes with it. `elsewhere` are states that other starts
+/// begin with. `done` is called [`FixedPointOptions::parts`] times for each area.
 pub fn fixed_point(
     net: &CordsNet<f64>,
     image: Option<(&[f64], &SteadyState)>,
@@ -207,10 +209,10 @@ pub fn fixed_point(
         let spectrum = jacobian.as_ref().zip(options.spectrum);
         let sizes = jacobian.as_ref().zip(options.sizes.as_ref());
         let sizes = sizes.map(|(jacobian, options)| {
-            let exact = (jacobian.dim() <= DENSE_UNITS).then(|| squared_eigenvalues(&jacobian.coupling()));
+            let is_small = jacobian.dim() <= DENSE_UNITS;
+            let eigenvalues = is_small.then(|| squared_eigenvalues(&jacobian.coupling())).flatten();
             let tau_ms = vec![jacobian.tau_ms(); jacobian.dim()];
-            let sizes = sizes_of(jacobian, tau_ms, dt_ms, exact.flatten(), options);
-            (sizes, exact.flatten())
+            (sizes_of(jacobian, tau_ms, dt_ms, eigenvalues, options), eigenvalues)
         });
         let found = AreaFixedPoint {
             steady: *figures,
@@ -234,9 +236,13 @@ pub fn fixed_point(
         let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
         // Nothing feeds back, so its eigenvalues are those of its areas.
         let eigenvalues = found.iter().map(|(_, eigenvalues)| *eigenvalues).sum::<Option<f64>>();
+        let eigenvalues = eigenvalues.filter(|_| jacobian.dim() <= DENSE_NETWORK_UNITS);
         let tau_ms = jacobian.unit_tau_ms();
         sizes_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, sizes)
     });
+    if options.sizes.is_some() {
+        each_area();
+    }
     let areas = found.into_iter().map(|(area, _)| area).collect();
     let logits = net.logits(&steady.state);
     // Of equal logits the lower class comes first.
@@ -259,6 +265,8 @@ impl FixedPointOptions {
             self.response.is_some(),
             self.exponents.is_some(),
             self.spectrum.is_some() || self.sizes.is_some(),
+            // Those of the whole network.
+            self.sizes.is_some(),
         ];
         asked.into_iter().filter(|asked| *asked).count()
     }
@@ -304,11 +312,7 @@ fn sizes_of(
     let exact = eigenvalues.map(|eigenvalues| non_normality.with_exact(squared_norm(&coupling), eigenvalues));
     Sizes {
         singular_values: singular_values(&coupling, &krylov, &mut |_, _| {}),
-        abscissa_per_ms: numerical_abscissa(jacobian, &krylov)
-            .values
-            .first()
-            .copied()
-            .unwrap_or(f64::NAN),
+        abscissa_per_ms: numerical_abscissa(jacobian, &krylov).largest(),
         non_normality: exact.unwrap_or(non_normality),
         growth: growth(
             jacobian,

@@ -12,9 +12,9 @@ use crate::rng::{Purpose, Stream};
 pub struct LyapunovOptions {
     /// Exponents, largest first.
     pub count: usize,
-    /// Steps before anything is counted.
+    /// Steps before anything is counted; up to a whole interval more.
     pub burn_in: usize,
-    /// Steps that count.
+    /// Steps that count; up to a whole interval more.
     pub steps: usize,
     /// Steps from one orthonormalisation to the next.
     pub interval: usize,
@@ -175,7 +175,10 @@ pub fn exponents(
         })
         .collect();
     let interval = options.interval.max(1);
-    let total = (options.burn_in + options.steps).div_ceil(interval) * interval;
+    // Intervals are whole: one that begins before the burn-in ends would count some of it.
+    let whole = |steps: usize| steps.div_ceil(interval) * interval;
+    let burn_in = whole(options.burn_in);
+    let total = burn_in + whole(options.steps);
     let mut before = start.clone();
     let mut state = start.clone();
     net.run_with_noise(&mut state, input, noise, total, &mut |step, view| {
@@ -196,7 +199,7 @@ pub fn exponents(
                 }
             }
             if (step + 1) % interval == 0 {
-                tangents.end_interval(step >= options.burn_in);
+                tangents.end_interval(step >= burn_in);
             }
         }
         before = after;

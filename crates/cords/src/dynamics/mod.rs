@@ -34,8 +34,8 @@ pub use network::NetworkJacobian;
 pub use operator::{ActiveCoupling, AreaJacobian, Coupling, LinearOperator};
 pub use response::{NoisySteps, Response, ResponseOptions, stationary_covariance};
 pub use singular::{
-    DENSE_UNITS, Estimate, Growth, Leading, NonNormality, growth, non_normality, numerical_abscissa, singular_values,
-    squared_eigenvalues, squared_norm,
+    DENSE_NETWORK_UNITS, DENSE_UNITS, Estimate, Growth, Leading, NonNormality, growth, non_normality,
+    numerical_abscissa, singular_values, squared_eigenvalues, squared_norm,
 };
 pub(crate) use solve::Relaxation;
 pub use solve::SteadyMethod;

@@ -12,6 +12,28 @@ pub trait LinearOperator: Sync {
     fn apply_transpose(&self, x: &[f64], out: &mut [f64]);
 }
 
+/// The matrix itself, column by column: for small operators.
+pub(super) fn dense(operator: &dyn LinearOperator) -> faer::Mat<f64> {
+    let n = operator.dim();
+    let mut matrix = faer::Mat::<f64>::zeros(n, n);
+    for_each_column(operator, |j, column| {
+        column.iter().enumerate().for_each(|(i, value)| matrix[(i, j)] = *value);
+    });
+    matrix
+}
+
+/// Calls `keep` with each column's number and values, by a product for each.
+pub(super) fn for_each_column(operator: &dyn LinearOperator, mut keep: impl FnMut(usize, &[f64])) {
+    let n = operator.dim();
+    let (mut unit, mut column) = (vec![0.0; n], vec![0.0; n]);
+    for j in 0..n {
+        unit[j] = 1.0;
+        operator.apply(&unit, &mut column);
+        unit[j] = 0.0;
+        keep(j, &column);
+    }
+}
+
 /// Jacobian of tau dr/dt = -r + phi(u), u = W r + b + drive, of one area at one state: J = (-I + D W) / tau in 1/ms,
 /// with D = diag phi'(u).
 pub struct AreaJacobian<'a> {
@@ -141,8 +163,8 @@ impl LinearOperator for Coupling<'_> {
     }
 }
 
-/// D W restricted to the active units of an area, rows and columns alike (phi' = 1 there: D W D). Dimensionless. Its eigenvalues and
-/// zeros for the silent units are those of D W; its singular values and norms are not.
+/// D W restricted to the active units of an area, rows and columns alike. Dimensionless. Its eigenvalues and zeros for the
+/// silent units are those of D W; its singular values and norms are not.
 pub struct ActiveCoupling<'a> {
     jacobian: &'a AreaJacobian<'a>,
     active: Vec<usize>,

@@ -11,7 +11,7 @@ use num_complex::Complex64;
 
 use super::flow::{at, gauss_legendre, taylor};
 use super::krylov::{KrylovOptions, Which, leading_eigenvalues, norm};
-use super::operator::LinearOperator;
+use super::operator::{LinearOperator, dense};
 use super::singular::{Estimate, signs};
 
 /// A linear system with noise in every step.
@@ -60,8 +60,9 @@ pub struct Response {
     pub steps: usize,
     /// Whether all probes had died away before the steps ran out. Where they had not, trace and spectrum say nothing.
     pub converged: bool,
-    /// Power of the fluctuations at the frequencies asked for, summed over units, per Hz: a density over negative frequencies too, so
-    /// that its integral from -1/(2 dt) to 1/(2 dt) is the trace. It repeats beyond.
+    /// Power of the fluctuations at the frequencies asked for, summed over units, per Hz: a density over negative
+    /// frequencies too. In continuous time its integral over all frequencies is the trace. Under Euler steps that from
+    /// -1/(2 dt) to 1/(2 dt) is, and beyond it repeats.
     pub spectrum: Vec<Estimate>,
 }
 
@@ -320,17 +321,6 @@ impl LinearOperator for Covariance<'_> {
 /// By Smith's doubling after a Cayley transform (Smith 1968).
 pub fn stationary_covariance(jacobian: &dyn LinearOperator, intensity: f64) -> Option<Vec<f64>> {
     let n = jacobian.dim();
-    let dense = |operator: &dyn LinearOperator| {
-        let mut matrix = faer::Mat::<f64>::zeros(n, n);
-        let (mut unit, mut column) = (vec![0.0; n], vec![0.0; n]);
-        for j in 0..n {
-            unit[j] = 1.0;
-            operator.apply(&unit, &mut column);
-            unit[j] = 0.0;
-            (0..n).for_each(|i| matrix[(i, j)] = column[i]);
-        }
-        matrix
-    };
     let a = dense(jacobian);
     // Any positive shift does; one of the size of J converges fast.
     let shift = a.norm_l2() / (n as f64).sqrt();

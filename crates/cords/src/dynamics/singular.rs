@@ -2,7 +2,7 @@
 
 use super::flow::Flow;
 use super::krylov::{KrylovOptions, Which, dot, leading_eigenvalues};
-use super::operator::LinearOperator;
+use super::operator::{LinearOperator, dense, for_each_column};
 use crate::rng::{Purpose, Stream};
 
 /// [0 A; A^T 0], whose eigenvalues are the singular values of A and their negatives: no square loses digits.
@@ -58,6 +58,13 @@ pub struct Leading {
     pub converged: bool,
     /// Products with the operator or its transpose.
     pub products: usize,
+}
+
+impl Leading {
+    /// The first one; none where they did not converge.
+    pub fn largest(&self) -> Option<f64> {
+        self.values.first().copied().filter(|_| self.converged)
+    }
 }
 
 fn leading(operator: &dyn LinearOperator, options: &KrylovOptions, progress: &mut dyn FnMut(usize, usize)) -> Leading {
@@ -155,17 +162,9 @@ pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) ->
     let (mut squares, mut commutators, mut traces) = (Vec::new(), Vec::new(), Vec::new());
     for probe in 0..probes.max(2) {
         let x = signs(n, seed, probe);
-        let [mut ax, mut atx, mut left, mut right] = [const { Vec::new() }; 4];
-        for (out, input, transpose) in [(&mut ax, &x, false), (&mut atx, &x, true)] {
-            *out = vec![0.0; n];
-            if transpose {
-                operator.apply_transpose(input, out)
-            } else {
-                operator.apply(input, out)
-            }
-        }
-        left.resize(n, 0.0);
-        right.resize(n, 0.0);
+        let [mut ax, mut atx, mut left, mut right] = [(); 4].map(|()| vec![0.0; n]);
+        operator.apply(&x, &mut ax);
+        operator.apply_transpose(&x, &mut atx);
         operator.apply_transpose(&ax, &mut left);
         operator.apply(&atx, &mut right);
         // Both |A x|^2 and |A^T x|^2 have the mean |A|_F^2.
@@ -191,31 +190,19 @@ pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) ->
 /// Units up to which all entries and eigenvalues of an operator are computed: about a second of one core.
 pub const DENSE_UNITS: usize = 1024;
 
+/// Units up to which the norm of a whole network's coupling is computed, which takes a product with the network for each.
+pub const DENSE_NETWORK_UNITS: usize = 4096;
+
 /// Squared Frobenius norm, column by column.
 pub fn squared_norm(operator: &dyn LinearOperator) -> f64 {
-    let n = operator.dim();
-    let (mut unit, mut column) = (vec![0.0; n], vec![0.0; n]);
-    let square = |j: usize| {
-        unit[j] = 1.0;
-        operator.apply(&unit, &mut column);
-        unit[j] = 0.0;
-        dot(&column, &column)
-    };
-    (0..n).map(square).sum()
+    let mut sum = 0.0;
+    for_each_column(operator, |_, column| sum += dot(column, column));
+    sum
 }
 
 /// Sum of |lambda|^2 over all eigenvalues, by a dense method. None where it does not converge.
 pub fn squared_eigenvalues(operator: &dyn LinearOperator) -> Option<f64> {
-    let n = operator.dim();
-    let mut matrix = faer::Mat::<f64>::zeros(n, n);
-    let (mut unit, mut column) = (vec![0.0; n], vec![0.0; n]);
-    for j in 0..n {
-        unit[j] = 1.0;
-        operator.apply(&unit, &mut column);
-        unit[j] = 0.0;
-        (0..n).for_each(|i| matrix[(i, j)] = column[i]);
-    }
-    let all = matrix.eigenvalues().ok()?;
+    let all = dense(operator).eigenvalues().ok()?;
     Some(all.iter().map(|value| value.re * value.re + value.im * value.im).sum())
 }
 
@@ -290,12 +277,7 @@ pub fn growth(
     let options = KrylovOptions { count: 1, ..*options };
     let norm = |operator: &dyn LinearOperator| {
         let found = singular_values(operator, &options, &mut |_, _| {});
-        found
-            .values
-            .first()
-            .copied()
-            .filter(|_| found.converged)
-            .unwrap_or(f64::NAN)
+        found.largest().unwrap_or(f64::NAN)
     };
     let mut found = Vec::with_capacity(steps.len());
     for (index, count) in steps.iter().enumerate() {

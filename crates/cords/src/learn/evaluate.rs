@@ -20,6 +20,8 @@ pub struct Evaluation {
 /// counts neither as right nor as wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answers {
+    /// Images classified rightly.
+    pub right: usize,
     /// Share of the images with an answer that are classified rightly; NaN where all diverged.
     pub accuracy: f64,
     /// Mean cross-entropy over the images with an answer; NaN where all diverged.
@@ -32,6 +34,7 @@ impl Answers {
     fn of(images: usize, sums: Sums) -> Self {
         let answered = (images - sums.diverged) as f64;
         Self {
+            right: sums.right,
             // 0/0 is NaN.
             accuracy: sums.right as f64 / answered,
             cross_entropy: sums.cross_entropy / answered,

@@ -26,9 +26,10 @@ pub struct WindowRecord {
     pub start_ms: f64,
     /// Its end.
     pub end_ms: f64,
-    /// Share of validation images classified rightly, mean over the window's steps; NaN where all diverged.
+    /// Share of validation images classified rightly, mean over the window's steps; NaN where all had diverged at one of
+    /// them.
     pub accuracy: f64,
-    /// Validation cross-entropy, mean over the window's steps; NaN where all diverged.
+    /// Validation cross-entropy, mean over the window's steps; NaN where all had diverged at one of them.
     pub cross_entropy: f64,
     /// Validation images that had diverged by the window's end.
     pub diverged: usize,

@@ -174,7 +174,7 @@ impl Film {
         }
         let mut stream = self.noise.stream(self.image, step);
         match self.noise.pixels {
-            Pixels::Gaussian | Pixels::Correlated { .. } => {
+            Pixels::Gaussian | Pixels::Correlated { .. } | Pixels::Speckle => {
                 match self.noise.pixels {
                     Pixels::Correlated { length } => {
                         for plane in out.chunks_exact_mut(self.side * self.side) {
@@ -186,17 +186,10 @@ impl Film {
                 if let Timing::OrnsteinUhlenbeck { tau_ms } = self.noise.timing {
                     self.go_on(tau_ms, step, out);
                 }
+                let proportional = self.noise.pixels == Pixels::Speckle;
                 for (value, clean) in out.iter_mut().zip(clean) {
-                    *value = clean + level as f32 * *value;
-                }
-            }
-            Pixels::Speckle => {
-                stream.normal_fill(out);
-                if let Timing::OrnsteinUhlenbeck { tau_ms } = self.noise.timing {
-                    self.go_on(tau_ms, step, out);
-                }
-                for (value, clean) in out.iter_mut().zip(clean) {
-                    *value = clean + level as f32 * *value * clean;
+                    let size = if proportional { *clean } else { 1.0 };
+                    *value = clean + level as f32 * *value * size;
                 }
             }
             Pixels::Shot => {

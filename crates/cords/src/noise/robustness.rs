@@ -130,7 +130,8 @@ pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<R
         half_place: place,
         area: Estimate {
             value: under.is_finite().then_some(under),
-            interval: if under.is_finite() {
+            // A level at which few images have an answer may have none in every resample.
+            interval: if under.is_finite() && !areas.is_empty() {
                 ends(areas).map(Some)
             } else {
                 [None; 2]

@@ -283,6 +283,46 @@ fn lyapunov_exponents_at_a_stable_steady_state_are_its_euler_factors() {
     }
 }
 
+/// Exponents are counted in whole intervals, of which none begins before the burn-in ends.
+#[test]
+fn a_burn_in_that_ends_within_an_interval_goes_on_to_its_end() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let found = |burn_in: usize, steps: usize| {
+        let options = LyapunovOptions {
+            count: 2,
+            burn_in,
+            steps,
+            interval: 10,
+            ..LyapunovOptions::default()
+        };
+        let input = cords::net::Input::Constant(&inp);
+        exponents(&net, &state, input, None, &options, &mut |_, _| {})
+    };
+    assert_eq!(found(13, 45), found(20, 50));
+    assert_ne!(found(13, 45), found(10, 50));
+}
+
+#[test]
+fn an_abscissa_that_was_not_found_is_not_given() {
+    let net = network(0.8);
+    let (state, inp) = image_state(&net);
+    let jacobian = AreaJacobian::at(&net, 3, &state, &inp);
+    let with = |tolerance: f64, max_restarts: usize| {
+        let options = KrylovOptions {
+            tolerance,
+            max_restarts,
+            ..KrylovOptions::default()
+        };
+        numerical_abscissa(&jacobian, &options)
+    };
+    let given_up = with(0.0, 0);
+    assert!(!given_up.converged && !given_up.values.is_empty());
+    assert_eq!(given_up.largest(), None);
+    let found = with(1e-8, 300);
+    assert_eq!(found.largest(), Some(found.values[0]));
+}
+
 #[test]
 fn perturbations_grow_no_more_than_the_abscissa_allows_and_then_decay() {
     let net = network(0.8);
@@ -532,11 +572,18 @@ fn everything_about_a_contracting_network() {
         }),
         ..FixedPointOptions::default()
     };
+    let mut last = (0, 0);
     let FixedPoints {
         spontaneous,
         images,
         states,
-    } = fixed_points(&net, 2, &image, &options, false, &mut |_, _| {});
+    } = fixed_points(&net, 2, &image, &options, false, &mut |done, total| {
+        last = (done, total)
+    });
+    assert!(
+        last.0 > 0 && last.0 == last.1,
+        "all that was to be done was reported: {last:?}"
+    );
     assert!(states.iter().all(Vec::is_empty), "they were not to be kept");
     assert!(spontaneous.areas.iter().all(|area| area.return_distance.is_none()));
     for point in images.iter().chain([&spontaneous]) {

@@ -1,4 +1,8 @@
-//! Noise: what draws depend on and how levels scale (`pixels`); evaluation against direct computation (`evaluation`).
+//! Noise: what draws depend on and how levels scale (`pixels`); evaluation against direct computation (`evaluation`),
+//! what perturbations change (`perturbed`), networks that overflow (`diverged`).
 
+mod diverged;
 mod evaluation;
+mod nets;
+mod perturbed;
 mod pixels;

@@ -3,7 +3,7 @@
 use cords::net::{CordsNet, Euler, Input, NeuralNoise, Phi};
 use cords::noise::*;
 
-use crate::evaluation::{architecture, fill};
+use crate::nets::{architecture, fill};
 
 pub(crate) fn noise(timing: Timing, level: f64, dt_ms: f64) -> PixelNoise {
     PixelNoise {

@@ -1,4 +1,5 @@
-//! Context-dependent decision: two superposed images of different sets of classes, and a cue that says which set counts.
+//! Context-dependent decision: two superposed images of different sets of classes, and a cue that says which set
+//! counts.
 //!
 //! The first set are classes 0 and 1, the second 2 and 3; within a set the even class calls for the first answer. The
 //! images agree in half of the trials.

@@ -9,7 +9,7 @@ use crate::assoc::trial::Trial;
 pub(super) enum Rule {
     /// The very same image; two answers. Half of the non-matches are other images of the same class.
     Image,
-    /// The same class, shown by another image; two answers.
+    /// The same class, by the same image or another; two answers.
     Class,
     /// The same class; an answer only where it is another.
     NonMatch,

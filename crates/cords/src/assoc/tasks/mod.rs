@@ -39,8 +39,9 @@ pub trait Task: Send + Sync {
     fn least_classes(&self) -> usize {
         2
     }
-    /// What the best strategy reaches that ignores the memory: it knows everything that is shown after the delay, cues among
-    /// it, and nothing of before. Where nothing that is shown then tells the answer, that is the share of the most frequent one.
+    /// What the best strategy reaches that ignores the memory: it knows everything that is shown after the delay, cues
+    /// among it, and nothing of before. Where nothing that is shown then tells the answer, that is the share of the
+    /// most frequent one.
     fn chance(&self, pool: &Pool, timing: &Timing) -> f64;
     /// One trial.
     fn trial(&self, draw: &mut Draw<'_>) -> Trial;
@@ -125,7 +126,7 @@ pub struct Draw<'a> {
     content: Stream,
     time: Stream,
     delay: Delay,
-    presentation: u32,
+    noise: u32,
 }
 
 /// How long delays are.
@@ -148,7 +149,8 @@ impl<'a> Draw<'a> {
             content: Stream::new(seed, Purpose::Trial, content, 0, 0, 0),
             time: Stream::new(seed, Purpose::Trial, presentation, 0, 0, 1),
             delay,
-            presentation: content as u32,
+            // Validation and test have other frames than training: their trials begin at 1 and 2 times 2^40.
+            noise: (content as u32) ^ (((content >> 40) as u32) << 30),
         }
     }
 
@@ -224,9 +226,9 @@ impl<'a> Draw<'a> {
         factor * ascending.get(index).copied().unwrap_or(0.0)
     }
 
-    /// A name for the noise of this trial's scenes.
+    /// A name for the noise of this trial's scenes: of its content, so that what is shown comes back as it was.
     pub fn noise_name(&self) -> u32 {
-        self.presentation
+        self.noise
     }
 
     /// Different places of the canvas.
@@ -262,8 +264,8 @@ pub struct Timing {
     pub wait: f64,
     /// The answer.
     pub response: f64,
-    /// Whether the answer is due while the second stimulus is shown, in tasks that compare two; `wait` and `response` do not count
-    /// then.
+    /// Whether the answer is due while the second stimulus is shown, in tasks that compare two; `wait` and `response`
+    /// do not count then.
     pub answer_at_test: bool,
     /// Durations of evidence, of which each trial draws one; intervals to compare.
     pub durations: Vec<f64>,
@@ -339,8 +341,8 @@ impl Timing {
         }
     }
 
-    /// What of the durations that a task has cannot be shown in steps of `dt_ms`: which, and why, with the nearest that can.
-    /// Nothing is rounded, so that tables say what was shown.
+    /// What of the durations that a task has cannot be shown in steps of `dt_ms`: which, and why, with the nearest that
+    /// can. Nothing is rounded, so that tables say what was shown.
     pub fn misfits(&self, task: TaskName, dt_ms: f64) -> Vec<(Duration, String)> {
         let mut found = Vec::new();
         let mut longest = 0.0;
@@ -584,8 +586,8 @@ impl TaskName {
         }
     }
 
-    /// Our own durations, close to those of the literature, which a user may change one by one. Those of NeuroGym are in
-    /// [`neurogym`](Self::neurogym).
+    /// Our own durations, close to those of the literature, which a user may change one by one. Those of NeuroGym are
+    /// in [`neurogym`](Self::neurogym).
     pub fn timing(self) -> Timing {
         let base = Timing {
             fixation: 300.0,

@@ -1,7 +1,8 @@
 //! Durations and strengths as the environments of NeuroGym 2.3.1 have them by default.
 //!
-//! Distributions are told as lists of equally probable values, each a multiple of the step, as NeuroGym rounds them down to its own.
-//! `docs/tasks.md` holds both side by side, with what else differs.
+//! Distributions are told as lists of equally probable values, each a multiple of the step between their ends.
+//! (NeuroGym rounds down to its own step, with 80 ms also below 300.) `docs/tasks.md` holds both side by side, with
+//! what else differs.
 
 use super::{TaskName, Timing};
 
@@ -115,8 +116,8 @@ fn uniform(low: f64, high: f64, dt_ms: f64) -> Vec<f64> {
         .collect()
 }
 
-/// The middles of equally probable parts of an exponential distribution of that mean between two ends, each as a multiple of the
-/// step that is not above it.
+/// The middles of equally probable parts of an exponential distribution of that mean between two ends, each as a
+/// multiple of the step that is not above it.
 fn truncated_exponential(mean: f64, low: f64, high: f64, dt_ms: f64) -> Vec<f64> {
     let [above_low, above_high] = [low, high].map(|end: f64| (-end / mean).exp());
     (0..VALUES)
@@ -148,7 +149,8 @@ mod tests {
         assert_eq!((fine.len(), fine[0], fine[99]), (100, 800.0, 1493.0));
         let drawn = truncated_exponential(600.0, 300.0, 3000.0, 10.0);
         assert!(drawn.iter().all(|ms| (300.0..3000.0).contains(ms)));
-        // Mean of 600 exp(-x / 600) between 300 and 3000: 870 ms to within half a step and the coarseness of a hundred parts.
+        // Mean of 600 exp(-x / 600) between 300 and 3000: 870 ms to within half a step and the coarseness of a hundred
+        // parts.
         let (a, b) = ((-0.5f64).exp(), (-5.0f64).exp());
         let expected = (900.0 * a - 3600.0 * b) / (a - b);
         let mean = drawn.iter().sum::<f64>() / drawn.len() as f64;

@@ -1,4 +1,5 @@
-//! Noisy evidence: an image of class 0 or 1, weak under noise that is fresh at every step, for one of several durations.
+//! Noisy evidence: an image of class 0 or 1, weak under noise that is fresh at every step, for one of several
+//! durations.
 
 use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;

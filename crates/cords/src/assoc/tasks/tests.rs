@@ -1,4 +1,5 @@
 use super::*;
+use crate::assoc::train::{TEST, VALIDATION};
 use crate::assoc::trial::Trial;
 
 /// Three images of each of ten classes; image 3 k + i is of class k.
@@ -149,6 +150,31 @@ fn contents_come_back_with_other_delays() {
     assert!((0..20).all(|p| trial(p, Delay::Times(2.0)).delay_ms.is_some_and(|d| d >= 400.0)));
 }
 
+#[test]
+fn evidence_of_no_two_trials_has_the_same_noise_and_that_of_a_trial_comes_back() {
+    let (pool, name) = (pool(), TaskName::NoisyEvidence);
+    let (task, timing) = (name.build(), name.timing());
+    let noise = |content: u64, presentation: u64| {
+        let trial = task.trial(&mut Draw::new(
+            &pool,
+            &timing,
+            3,
+            content,
+            presentation,
+            Delay::UpTo(1.0),
+        ));
+        trial
+            .epochs
+            .iter()
+            .find_map(|epoch| epoch.scene.as_ref()?.noise)
+            .expect("noise")
+    };
+    let numbers = || [0, VALIDATION, TEST].into_iter().flat_map(|first| first..first + 500);
+    let names: std::collections::BTreeSet<(u16, u32)> = numbers().map(|number| noise(number, number)).collect();
+    assert_eq!(names.len(), numbers().count(), "of training, validation and test");
+    assert_eq!(noise(5, 5), noise(5, 4101));
+}
+
 /// What is shown from the delay's end on, and the right answer, of every answer of a trial.
 fn after_delays(trial: &Trial) -> Vec<(String, usize)> {
     let mut shown = String::new();
@@ -167,7 +193,8 @@ fn after_delays(trial: &Trial) -> Vec<(String, usize)> {
     found
 }
 
-/// The share of right answers of whoever knows, of everything shown after the delay, how often it came with each answer.
+/// The share of right answers of whoever knows, of everything shown after the delay, how often it came with each
+/// answer.
 fn best_without_memory(name: TaskName, pool: &Pool, timing: &Timing, count: u64) -> f64 {
     let task = name.build();
     let mut counts = std::collections::BTreeMap::<String, std::collections::BTreeMap<usize, usize>>::new();
@@ -193,7 +220,8 @@ fn chance_is_the_best_strategy_that_ignores_the_memory_in_every_task() {
         };
         let found = best_without_memory(name, &pool, &timing, 20_000);
         let expected = name.build().chance(&pool, &timing);
-        // 20,000 answers over 80 things shown at most: whoever counts them gains 0.5 * 0.8 / sqrt(250) = 0.025 by luck alone.
+        // 20,000 answers over 80 things shown at most: whoever counts them gains 0.5 * 0.8 / sqrt(250) = 0.025 by luck
+        // alone.
         assert!(
             (-0.012..0.035).contains(&(found - expected)),
             "{name:?}: {found} for {expected}"
@@ -359,4 +387,83 @@ fn an_answer_is_given_after_a_wait_or_while_the_second_image_is_shown() {
         ("response", 500.0, true),
     ];
     assert_eq!(told, expected);
+}
+
+/// Whether the parts of a cell of docs/tasks.md are a task's durations, distributions being told by their ends.
+fn holds(said: &str, name: TaskName, timing: &Timing) {
+    let numbers = |part: &str| -> Vec<f64> {
+        let words = part.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    let shown = if name.has(Duration::Durations) {
+        Duration::Durations
+    } else {
+        Duration::Stimulus
+    };
+    let columns = [
+        Duration::Fixation,
+        shown,
+        Duration::Delays,
+        Duration::Test,
+        Duration::Wait,
+        Duration::Response,
+    ];
+    let parts: Vec<&str> = said.split(", ").collect();
+    assert_eq!(
+        parts.len(),
+        if timing.answer_at_test { 4 } else { 6 },
+        "{name:?}: {said}"
+    );
+    for (duration, part) in columns.into_iter().zip(parts) {
+        let values: &[f64] = if name.has(duration) {
+            timing.values(duration)
+        } else {
+            &[]
+        };
+        let told = numbers(part);
+        if part.contains(" from ") {
+            let ends = told[told.len() - 2]..told[told.len() - 1];
+            assert!(
+                values.len() > 8 && values.iter().all(|ms| ends.contains(ms)),
+                "{name:?}: {part}"
+            );
+        } else {
+            assert_eq!(told, values, "{name:?}, {}", duration.name());
+        }
+    }
+}
+
+#[test]
+fn the_documented_durations_are_those_of_the_tasks() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tasks.md");
+    let text = std::fs::read_to_string(file).expect("docs/tasks.md");
+    let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+    let (_, behind) = text.split_once("## Durations").expect("a heading");
+    let (table, _) = behind.split_once("## ").expect("another heading");
+    let mut told = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [names, ours, theirs, others] = cells[..] else {
+            panic!("{row}")
+        };
+        for written in names.split(", ") {
+            let name: TaskName = serde_json::from_str(&written.replace('`', "\"")).expect(written);
+            told.push(name);
+            holds(ours, name, &name.timing());
+            let Some(timing) = name.neurogym(10.0) else {
+                assert_eq!(theirs, "none", "{name:?}");
+                continue;
+            };
+            let (environment, durations) = theirs.split_once(": ").expect("an environment");
+            assert_eq!(Some(environment.replace('`', "").as_str()), name.neurogym_name());
+            holds(durations.split(';').next().unwrap_or_default(), name, &timing);
+            if name == TaskName::NoisyEvidence {
+                let [own, neurogym] = [&name.timing(), &timing].map(|timing| list(&timing.strengths));
+                let said = format!("contrasts {own}; there, and under `timing: neurogym`, {neurogym}.");
+                assert!(others.contains(&said), "{others}");
+            }
+        }
+    }
+    let missing: Vec<TaskName> = TaskName::ALL.into_iter().filter(|name| !told.contains(name)).collect();
+    assert!(missing.is_empty() && told.len() == TaskName::ALL.len(), "{missing:?}");
 }

@@ -1,0 +1,316 @@
+//! How far a training is, as a checkpoint holds it.
+
+use std::time::Instant;
+
+use super::Weights;
+use super::source::Responses;
+use super::train::{BatchGradient, TrainObserver, TrainProgress, TrainRecord};
+use crate::device::{Cpu, Device};
+use crate::learn::{Checkpoints, Found, Optimiser, OptimiserKind, Snapshot, SnapshotError, clip_gradient_norm};
+
+/// Numbers of a record.
+const VALUES: usize = 10;
+
+impl TrainRecord {
+    fn values(&self) -> [f64; VALUES] {
+        [
+            self.step as f64,
+            self.trials as f64,
+            self.delays,
+            self.objective,
+            self.loss,
+            self.gradient_norm,
+            self.front_end_norm,
+            self.answers as f64,
+            self.right as f64,
+            self.diverged as f64,
+        ]
+    }
+
+    fn from_values(values: [f64; VALUES]) -> Self {
+        let [
+            step,
+            trials,
+            delays,
+            objective,
+            loss,
+            gradient_norm,
+            front_end_norm,
+            answers,
+            right,
+            diverged,
+        ] = values;
+        Self {
+            step: step as usize,
+            trials: trials as u64,
+            delays,
+            objective,
+            loss,
+            gradient_norm,
+            front_end_norm,
+            answers: answers as usize,
+            right: right as usize,
+            diverged: diverged as usize,
+        }
+    }
+}
+
+/// The areas' weights, and their optimiser's memory: one buffer a block.
+pub(super) struct Areas {
+    pub(super) weights: Weights<f32>,
+    optimiser: Optimiser<f32, Cpu>,
+}
+
+impl Areas {
+    fn new(weights: Weights<f32>) -> Self {
+        let lengths = weights.blocks().map(Vec::len);
+        Self {
+            optimiser: Optimiser::new(&Cpu, OptimiserKind::Adam { weight_decay: 0.0 }, &lengths),
+            weights,
+        }
+    }
+
+    /// One step along a gradient of which the norm, returned, is cut at `clip`.
+    pub(super) fn step(&mut self, gradient: &Weights<f32>, learning_rate: f64, clip: f64) -> f64 {
+        let mut gradients = gradient.blocks().map(|block| Cpu.upload(block));
+        let norm = clip_gradient_norm(&Cpu, Some(clip), &mut gradients);
+        let mut parameters = self.weights.blocks().map(|block| Cpu.upload(block));
+        self.optimiser.step(learning_rate, &gradients, &mut parameters);
+        for (block, parameter) in self.weights.blocks_mut().into_iter().zip(&parameters) {
+            *block = Cpu.download(parameter);
+        }
+        norm
+    }
+}
+
+/// Sums since the last validation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) objective: f64,
+    pub(super) loss: f64,
+    pub(super) norm: f64,
+    pub(super) front_end_norm: f64,
+    steps: f64,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, found: &BatchGradient, norm: f64, front_end_norm: f64) {
+        self.objective += found.objective;
+        self.loss += found.loss;
+        self.norm += norm;
+        self.front_end_norm += front_end_norm;
+        self.steps += 1.0;
+    }
+
+    pub(super) fn means(self) -> Self {
+        let steps = self.steps.max(1.0);
+        Self {
+            objective: self.objective / steps,
+            loss: self.loss / steps,
+            norm: self.norm / steps,
+            front_end_norm: self.front_end_norm / steps,
+            steps,
+        }
+    }
+}
+
+/// How far a training is: all that a checkpoint holds, but for the front-end.
+pub(super) struct Course {
+    pub(super) areas: Areas,
+    /// Gradient steps done, and trials seen.
+    pub(super) step: usize,
+    pub(super) seen: u64,
+    /// Delays in use.
+    pub(super) level: usize,
+    /// Validations in a row that reached the criterion.
+    pub(super) passed: usize,
+    pub(super) sums: Sums,
+    pub(super) records: Vec<TrainRecord>,
+    /// Whether the criterion was reached, once training has ended.
+    pub(super) end: Option<bool>,
+}
+
+/// Before the names of what a checkpoint holds of the front-end.
+const FRONT_END: &str = "front_end.";
+
+impl Course {
+    pub(super) fn new(start: Weights<f32>, level: usize) -> Self {
+        Self {
+            areas: Areas::new(start),
+            step: 0,
+            seen: 0,
+            level,
+            passed: 0,
+            sums: Sums::default(),
+            records: Vec::new(),
+            end: None,
+        }
+    }
+
+    fn save(&self, responses: &mut Responses<'_>) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let end = self.end.map_or(0, |reached| 1 + u64::from(reached));
+        let place = [self.step as u64, self.seen, self.level as u64, self.passed as u64, end];
+        snapshot.put("course.place", &place);
+        let Sums {
+            objective,
+            loss,
+            norm,
+            front_end_norm,
+            steps,
+        } = self.sums;
+        snapshot.put("course.sums", &[objective, loss, norm, front_end_norm, steps]);
+        let records: Vec<f64> = self.records.iter().flat_map(TrainRecord::values).collect();
+        snapshot.put("course.records", &records);
+        for (number, block) in self.areas.weights.blocks().into_iter().enumerate() {
+            snapshot.put(block_name(number), block);
+        }
+        self.areas.optimiser.save(&mut snapshot);
+        if let Some(front_end) = responses.learner() {
+            snapshot.put_all(FRONT_END, front_end.save());
+        }
+        snapshot
+    }
+
+    /// Goes on from the last checkpoint, where there is one; `Err` says why it cannot be used.
+    pub(super) fn resume(
+        &mut self,
+        checkpoints: Option<&Checkpoints<'_>>,
+        responses: &mut Responses<'_>,
+    ) -> Result<bool, String> {
+        let snapshot = match checkpoints.map(Checkpoints::read) {
+            None | Some(Found::Nothing) => return Ok(false),
+            Some(Found::Refused(reason)) => return Err(reason),
+            Some(Found::Usable(snapshot)) => snapshot,
+        };
+        let initial = self.save(responses);
+        self.restore(&snapshot, responses).map(|()| true).map_err(|error| {
+            // What was just written fits.
+            let _ = self.restore(&initial, responses);
+            error.to_string()
+        })
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, responses: &mut Responses<'_>) -> Result<(), SnapshotError> {
+        let place: Vec<u64> = snapshot.get("course.place", 5)?;
+        let sums: Vec<f64> = snapshot.get("course.sums", 5)?;
+        let records: Vec<[f64; VALUES]> = snapshot.rows("course.records")?;
+        let records: Vec<TrainRecord> = records.into_iter().map(TrainRecord::from_values).collect();
+        // Earlier programs validated a second time when they went on from a stop in a validation.
+        let twice = records.windows(2).find(|pair| pair[0].step >= pair[1].step);
+        if let Some([record, _]) = twice {
+            let problem = format!("it holds the validation after step {} twice", record.step);
+            return Err(SnapshotError::Content { problem });
+        }
+        for (number, block) in self.areas.weights.blocks_mut().into_iter().enumerate() {
+            *block = snapshot.get(&block_name(number), block.len())?;
+        }
+        self.areas.optimiser.restore(snapshot)?;
+        if let Some(front_end) = responses.learner() {
+            front_end.restore(&snapshot.part(FRONT_END))?;
+            responses.clear();
+        }
+        (self.step, self.seen) = (place[0] as usize, place[1]);
+        (self.level, self.passed) = (place[2] as usize, place[3] as usize);
+        self.end = place[4].checked_sub(1).map(|reached| reached == 1);
+        self.sums = Sums {
+            objective: sums[0],
+            loss: sums[1],
+            norm: sums[2],
+            front_end_norm: sums[3],
+            steps: sums[4],
+        };
+        self.records = records;
+        Ok(())
+    }
+}
+
+fn block_name(number: usize) -> String {
+    format!("areas.{number}")
+}
+
+/// Writes checkpoints when they are due.
+pub(super) struct Keeper<'a> {
+    pub(super) checkpoints: Option<&'a Checkpoints<'a>>,
+    pub(super) last: Instant,
+}
+
+impl Keeper<'_> {
+    pub(super) fn is_due(&self) -> bool {
+        self.checkpoints
+            .is_some_and(|checkpoints| self.last.elapsed() >= checkpoints.every)
+    }
+
+    pub(super) fn write(&mut self, course: &Course, responses: &mut Responses<'_>, observe: &mut TrainObserver<'_>) {
+        let Some(checkpoints) = self.checkpoints else { return };
+        let written = checkpoints.write(&course.save(responses));
+        // Also after a failure: a full disk is not asked again after every step.
+        self.last = Instant::now();
+        // Training is between two steps, or at its end: whether it shall stop is asked there.
+        let _ = observe(match written {
+            Ok(()) => TrainProgress::CheckpointWritten(course.step),
+            Err(error) => TrainProgress::CheckpointFailed(error.to_string()),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::tests::small;
+    use super::super::source::{OneHot, Source};
+    use super::super::stimulus::{Clip, Scene};
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_with_a_validation_twice_is_refused_and_leaves_nothing() {
+        let layout = small(None);
+        let source = OneHot {
+            classes: 3,
+            placed: false,
+            dt_ms: 10.0,
+            seed: 0,
+        };
+        let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
+        let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+        let start = Weights::initial(&layout, 1.0, 0);
+        let record = |step: usize| TrainRecord {
+            step,
+            trials: 8 * step as u64,
+            delays: 1.0,
+            objective: 1.0,
+            loss: 1.0,
+            gradient_norm: 1.0,
+            front_end_norm: 0.0,
+            answers: 8,
+            right: 4,
+            diverged: 0,
+        };
+        let course = |steps: &[usize]| {
+            let mut course = Course::new(Weights::initial(&layout, 1.0, 1), 2);
+            course.records = steps.iter().map(|step| record(*step)).collect();
+            course.step = 20;
+            course
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let checkpoints = Checkpoints {
+            folder: folder.path(),
+            identity: "a",
+            every: std::time::Duration::MAX,
+        };
+        for (steps, said) in [(vec![0, 10, 20], None), (vec![0, 10, 10, 20], Some("step 10 twice"))] {
+            checkpoints
+                .write(&course(&steps).save(&mut responses))
+                .expect("written");
+            let mut resumed = Course::new(start.clone(), 1);
+            match (resumed.resume(Some(&checkpoints), &mut responses), said) {
+                (Ok(true), None) => assert_eq!((resumed.step, resumed.records.len()), (20, 3)),
+                (Err(reason), Some(said)) => {
+                    assert!(reason.contains(said), "{reason}");
+                    assert_eq!((resumed.step, resumed.records.len()), (0, 0));
+                    assert_eq!(resumed.areas.weights, start);
+                }
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+}
