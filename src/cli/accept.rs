@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::error::CommandError;
 use super::ui::Ui;
-use super::wording::reading;
+use super::wording::{reading, shell_word};
 use super::{PipelineArgs, make_store};
 use crate::pipeline::{Pipeline, Stage};
 use crate::plan::{Observed, Planned, Reason, Request, State, plan, select};
@@ -57,6 +57,12 @@ pub(crate) fn accept(ui: &mut Ui, cache: Option<&Path>, args: &AcceptArgs) -> Re
     Ok(0)
 }
 
+/// What to type for a stage to run.
+fn run_command(pipeline: &Pipeline, stage: &str) -> String {
+    let path = pipeline.path.to_string_lossy();
+    format!("dynvis run {} {}", shell_word(&path), shell_word(stage))
+}
+
 fn planned(
     pipeline: &Pipeline,
     stage: &Stage,
@@ -87,7 +93,7 @@ fn accepted(
     let Some(present) = store.current(&pipeline.name, name).cloned() else {
         return Err(CommandError::hinted(
             format!("`{name}` has no result that could be accepted"),
-            format!("`dynvis run {} {name}` computes one", pipeline.path.display()),
+            format!("`{}` computes one", run_command(pipeline, name)),
         ));
     };
     let (Some(key), Some(description)) = (planned.decision.key, planned.decision.description) else {
@@ -101,7 +107,7 @@ fn accepted(
         ));
     };
     let unusable = |why: String| {
-        let hint = format!("`dynvis run {} {name}` computes it", pipeline.path.display());
+        let hint = format!("`{}` computes it", run_command(pipeline, name));
         CommandError::hinted(format!("cannot accept the result of `{name}`: {why}"), hint)
     };
     match store.health(&present) {

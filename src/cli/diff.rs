@@ -59,8 +59,9 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     let mut equal = 0;
     let mut tables: Vec<(String, TableDiff)> = Vec::new();
     for (name, in_a, in_b) in &names.both {
-        // The same content under the same names cannot differ; nothing needs to be read.
-        let found = match a.holds_the_same(in_a, &b, in_b) {
+        // The same content under the same names cannot differ; nothing needs to be read, unless to see whether it has what
+        // was asked for.
+        let found = match args.takes_whole_tables() && a.holds_the_same(in_a, &b, in_b) {
             true => None,
             false => {
                 let tables = (a.read(in_a)?, b.read(in_b)?);
@@ -99,9 +100,13 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
         return Ok(if different { exit::DIFFERENT } else { 0 });
     }
     let format = if args.md { DiffFormat::Md } else { DiffFormat::Text };
-    let brief = !args.all && args.table.is_none() && args.tables.is_empty() && names.both.len() > 1;
+    let brief = wanted.is_empty() && names.both.len() > 1;
     let options = RenderOptions {
-        max_rows: Some(if brief && !args.md { 12 } else { 100 }),
+        max_rows: match brief && !args.md {
+            _ if args.all => None,
+            true => Some(12),
+            false => Some(100),
+        },
         width: ui.width(),
         color: ui.colour_out(),
     };
@@ -109,7 +114,7 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     if !causes.is_empty() {
         parts.push(causes_text(&causes, args.md, ui.width()));
     }
-    let pinpointed = !wanted.is_empty() || !args.columns.is_empty() || !args.conditions.is_empty();
+    let pinpointed = !wanted.is_empty() || !args.takes_whole_tables();
     let summarised = !(args.all || pinpointed || args.md) && names.both.len() > 1;
     let chief = b.run.as_ref().and_then(|(_, run)| headline(run)).unwrap_or_default();
     let is_chief = |name: &str| chief.iter().any(|found| found.name() == *name);
@@ -136,14 +141,16 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     ui.page(&parts.join("\n"))?;
     if summarised && !tables.is_empty() {
         ui.status(&format!(
-            "`dynvis diff {} {} STAGE/TABLE` shows the rows of a table (`--columns`, `--where` narrow them), `--all` those of all",
+            "`dynvis diff {} {} STAGE/TABLE` shows the rows of a table (`--columns`, `--where` narrow them), `--all` those of \
+             all",
             args.a, args.b
         ));
     }
     if !names.unselected.is_empty() {
         ui.status(&unselected_text(&names.unselected));
     }
-    ui.status(&format!("{equal} of {} tables equal", names.both.len()));
+    let compared = names.both.len() - lacking.len();
+    ui.status(&format!("{equal} of {compared} tables equal"));
     Ok(if different { exit::DIFFERENT } else { 0 })
 }
 
@@ -153,6 +160,10 @@ fn stage_of(table: &str) -> &str {
 }
 
 impl DiffArgs {
+    fn takes_whole_tables(&self) -> bool {
+        self.columns.is_empty() && self.conditions.is_empty()
+    }
+
     /// The rows and columns that were asked for.
     fn part(&self, table: &Table) -> Result<Table, TableError> {
         let table = table.filtered(&self.conditions)?;

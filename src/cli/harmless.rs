@@ -1,6 +1,6 @@
 //! Text of programs and files on a terminal: no sequence in it may move the cursor, change the title or clear the screen.
 
-/// How much of a line is shown.
+/// Characters of a line that are shown among other news.
 const LONGEST: usize = 400;
 
 /// The text without control characters and escape sequences, but for ends of lines and tabs.
@@ -75,17 +75,14 @@ fn sequence(text: &str) -> usize {
     }
 }
 
-/// A line of a program as a terminal would show it at its end: of a bar that was drawn anew after each carriage return, what it
-/// was last.
+/// A line of a program as a terminal would show it at its end: of a bar that was drawn anew after each carriage return,
+/// what it was last.
 pub(crate) fn whole_line(text: &str) -> String {
-    let last = text
-        .rsplit('\r')
-        .find(|part| !part.trim().is_empty())
-        .unwrap_or_default();
-    harmless(last)
+    let drawn = text.rsplit('\r').find(|part| !part.trim().is_empty());
+    harmless(drawn.unwrap_or_default())
 }
 
-/// The same, cut where it is too long.
+/// The same, cut where it is too long to stand among other news.
 pub(crate) fn line(text: &str) -> String {
     let clean = whole_line(text);
     match clean.char_indices().nth(LONGEST) {

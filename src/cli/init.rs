@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use crate::pipeline::suggest;
+use super::wording::shell_word;
 
 /// Make a project from a template: a pipeline with comments, and the folders that it needs
 ///
@@ -89,10 +89,7 @@ pub(crate) fn init(ui: &mut Ui, args: &InitArgs) -> Result<u8, CommandError> {
     }
     let Some(template) = TEMPLATES.iter().find(|t| t.name == args.template) else {
         // clap has refused it already.
-        return Err(CommandError::hinted(
-            format!("no template `{}`", args.template),
-            suggest(&args.template, names()).unwrap_or_else(|| names().join(", ")),
-        ));
+        return Err(CommandError::user(format!("no template `{}`", args.template)));
     };
     for (path, text) in template.files.iter().chain(&COMMON) {
         let is_new = write_new(&args.folder.join(path), text).map_err(|source| CommandError::Io {
@@ -109,7 +106,7 @@ pub(crate) fn init(ui: &mut Ui, args: &InitArgs) -> Result<u8, CommandError> {
     let (pipeline, _) = template.files[0];
     ui.status("");
     if args.folder != Path::new(".") {
-        ui.status(&format!("  cd {}", args.folder.display()));
+        ui.status(&format!("  cd {}", shell_word(&args.folder.to_string_lossy())));
     }
     ui.status(&format!(
         "  dynvis plan {pipeline}    says what it does, and which data it waits for"

@@ -76,9 +76,8 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
         }
         match crate::files::read(&log_path(&folder, &member.name)) {
             Ok(bytes) => {
-                for text in String::from_utf8_lossy(&bytes).lines() {
-                    ui.out(&(whole_line(text) + "\n"))?;
-                }
+                let text = String::from_utf8_lossy(&bytes);
+                ui.out(&text.lines().map(|line| whole_line(line) + "\n").collect::<String>())?;
             }
             Err(_) => ui.status(&format!(
                 "`{}` did not execute in this run: {}",

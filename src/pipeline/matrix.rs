@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::node::{Key, Node, Value};
-use super::problem::{Problem, ProblemKind, few, suggest_few};
+use super::problem::{Problem, ProblemKind, known};
 use super::reference::{name_of, scalar};
 
 /// What `${…}` can name.
@@ -172,24 +172,23 @@ impl Scope<'_> {
             return None;
         }
         if found.is_none() {
-            let names: Vec<&str> = match what {
-                "variable" => self.vars.keys().map(String::as_str).collect(),
-                "matrix field" => self.fields.keys().map(String::as_str).collect(),
-                _ => vec!["vars.NAME", "matrix.FIELD", "seed"],
-            };
             let name = expression
                 .split_once('.')
                 .filter(|_| what != "expression")
                 .map_or(expression, |(_, name)| name);
-            problems.push(Problem::at(
-                at.spot,
-                ProblemKind::UnknownName {
-                    what,
-                    name: name.to_owned(),
-                    suggestion: suggest_few(problems.len(), name, &names),
-                    valid: few(&names),
-                },
-            ));
+            let before = problems.len();
+            let (suggestion, valid) = match what {
+                "variable" => known(before, name, self.vars.keys().map(String::as_str)),
+                "matrix field" => known(before, name, self.fields.keys().map(String::as_str)),
+                _ => known(before, name, ["vars.NAME", "matrix.FIELD", "seed"].into_iter()),
+            };
+            let kind = ProblemKind::UnknownName {
+                what,
+                name: name.to_owned(),
+                suggestion,
+                valid,
+            };
+            problems.push(Problem::at(at.spot, kind));
         }
         found.cloned()
     }
@@ -209,8 +208,8 @@ pub(crate) fn mentions(node: &Node, field: &str) -> bool {
     }
 }
 
-/// Fields whose numbers are names, not amounts: one is written as no other program reads it (`01`, `1_000`), or two are equal
-/// and differ only in how they are written (`1.1`, `1.10`).
+/// Fields whose numbers are names, not amounts: one is written as no other program reads it (`01`, `1_000`), or two are
+/// equal and differ only in how they are written (`1.1`, `1.10`).
 pub(crate) fn fields_of_text(matrix: &[(Key, Vec<Node>)]) -> BTreeSet<&str> {
     let is_text = |values: &[Node]| {
         let mut seen: BTreeMap<u64, String> = BTreeMap::new();

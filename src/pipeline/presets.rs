@@ -154,9 +154,7 @@ pub(crate) fn suggest_preset(name: &str, presets: &dyn Presets, problems: usize)
     if problems > LOOKED_UP {
         return None;
     }
-    let names = presets.names();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    suggest_few(problems, name, &names)
+    suggest_few(problems, name, presets.names().iter().map(String::as_str))
 }
 
 /// Why a file could not be read, in a user's words.

@@ -164,19 +164,30 @@ fn shortened(names: &[String], count: usize) -> String {
     text
 }
 
-/// Names that still help; none of them where there are more than anybody reads.
-pub(crate) fn few(names: &[&str]) -> Vec<String> {
+/// What helps with a wrong name: the one that was meant, and all valid ones unless there are more than anybody reads.
+pub(crate) fn known<'a>(
+    problems: usize,
+    name: &str,
+    valid: impl ExactSizeIterator<Item = &'a str> + Clone,
+) -> (Option<String>, Vec<String>) {
     const FEW: usize = 200;
-    let shown = if names.len() > FEW { &[] } else { names };
-    shown.iter().map(|name| (*name).to_owned()).collect()
+    let suggestion = suggest_few(problems, name, valid.clone());
+    let shown = if valid.len() > FEW { 0 } else { FEW };
+    (suggestion, valid.take(shown).map(str::to_owned).collect())
 }
 
-/// As [`suggest`], unless so many problems times so many names make it slow: a file of 20,000 wrong names must not take minutes,
-/// and only the first problems are shown.
-pub(crate) fn suggest_few(problems: usize, name: &str, candidates: &[&str]) -> Option<String> {
-    const COMPARISONS: usize = 2_000_000;
+/// About how many names are compared at most for the suggestions of one pipeline.
+const COMPARISONS: usize = 2_000_000;
+
+/// As [`suggest`], unless so many problems times so many names make it slow: a file of 20,000 wrong names must not take
+/// minutes, and only the first problems are shown. `problems`: how many were found before this one.
+pub(crate) fn suggest_few<'a>(
+    problems: usize,
+    name: &str,
+    candidates: impl ExactSizeIterator<Item = &'a str>,
+) -> Option<String> {
     let is_cheap = problems.saturating_mul(candidates.len()) < COMPARISONS;
-    is_cheap.then(|| suggest(name, candidates.iter().copied())).flatten()
+    is_cheap.then(|| suggest(name, candidates)).flatten()
 }
 
 /// The candidate that `name` was most likely meant to be.
@@ -191,4 +202,42 @@ pub(crate) fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn many_wrong_names_among_many_are_compared_a_bounded_number_of_times() {
+        for count in [0, 1, 10, 1_000, 20_000] {
+            let names = vec!["name"; count];
+            let compared = Cell::new(0);
+            for problems in 0..20_000 {
+                let candidates = names.iter().map(|name| {
+                    compared.set(compared.get() + 1);
+                    *name
+                });
+                // Of no length that anybody could mean, so that the names are looked at and not measured.
+                suggest_few(
+                    problems,
+                    "far longer than any of the names can be, whatever was meant",
+                    candidates,
+                );
+            }
+            assert!(compared.get() <= COMPARISONS + count, "{count}: {}", compared.get());
+            // The first problems, which are those that are shown, have their suggestions.
+            assert!(compared.get() >= count.min(100) * count, "{count}: {}", compared.get());
+        }
+    }
+
+    #[test]
+    fn texts_of_another_order_of_length_are_not_compared() {
+        assert_eq!(suggest("trian", ["train", "noise"]), Some("train".into()));
+        assert_eq!(suggest(&"train".repeat(10), ["train"]), None);
+        let long = "x".repeat(1_001);
+        assert_eq!(suggest(&long, [long.as_str()]), None);
+    }
 }

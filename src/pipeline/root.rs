@@ -1,9 +1,9 @@
 //! Which folder is a project.
 //!
-//! The nearest folder, from the pipeline's own upwards (for commands that name no pipeline: from where the user stands), that
-//! holds a mark of dynvis: a cache that dynvis made (`cache/format`), presets (`stages/` with YAML files in it, or empty), or
-//! `pipelines/` on the way up. If there is none, the folder where the search began. A `cache` or `stages` of something else
-//! is no mark.
+//! The nearest folder, from the pipeline's own upwards (for commands that name no pipeline: from where the user stands),
+//! that holds a mark of dynvis: a cache that dynvis made (`cache/format`), presets (`stages/` with YAML files in it, or
+//! empty), or `pipelines/` on the way up. If there is none, the folder where the search began. A `cache` or `stages` of
+//! something else is no mark.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(crate) fn project_root(folder: &Path) -> PathBuf {
 
 /// Whether dynvis made this folder.
 pub(crate) fn is_cache(folder: &Path) -> bool {
-    std::fs::read(folder.join("format")).is_ok_and(|format| format.starts_with(b"dynvis cache"))
+    crate::files::read(&folder.join("format")).is_ok_and(|format| format.starts_with(b"dynvis cache"))
 }
 
 /// Whether a folder is empty, or has YAML files in it or in a folder of it.

@@ -251,8 +251,8 @@ fn check_range(schema: &Json, node: &Node, out: &mut Validated) {
     }
 }
 
-/// Limits of numbers for which the schema names none: of positive ones the least, of all the largest magnitude. Counts follow
-/// from them (steps of a time, epochs of images), and no experiment is that long.
+/// Limits of numbers for which the schema names none: of positive ones the least, of all the largest magnitude. Counts
+/// follow from them (steps of a time, epochs of images), and no experiment is that long.
 fn sensible(schema: &Json, unit: Option<&str>) -> (Option<f64>, Option<f64>) {
     /// ms: three hours, and a microsecond.
     const TIMES: [f64; 2] = [1e-3, 1e7];
@@ -278,11 +278,17 @@ fn sensible(schema: &Json, unit: Option<&str>) -> (Option<f64>, Option<f64>) {
 }
 
 fn array(schema: &Json, node: &Node, path: &mut Vec<PathPart>, out: &mut Validated) -> Json {
-    let mut item_schema = schema.get("items").cloned().unwrap_or(Json::Null);
-    if let (Some(unit), Some(item)) = (schema.get("x-unit"), item_schema.as_object_mut()) {
-        item.entry("x-unit").or_insert_with(|| unit.clone());
-    }
-    let item_schema = &item_schema;
+    let item_schema = schema.get("items").unwrap_or(&Json::Null);
+    let with_unit;
+    let item_schema = match (schema.get("x-unit"), item_schema.as_object()) {
+        (Some(unit), Some(item)) if !item.contains_key("x-unit") => {
+            let mut item = item.clone();
+            item.insert("x-unit".to_owned(), unit.clone());
+            with_unit = Json::Object(item);
+            &with_unit
+        }
+        _ => item_schema,
+    };
     let single = std::slice::from_ref(node);
     let items = match &node.value {
         Value::List(items) => items.as_slice(),

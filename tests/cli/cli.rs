@@ -138,3 +138,15 @@ fn a_closed_pipe_is_no_error() {
     assert!(output.status.success(), "{stderr}");
     assert!(stderr.is_empty(), "{stderr}");
 }
+
+#[test]
+fn a_log_is_shown_whole() {
+    let project = Project::new();
+    // Longer than what is shown of a line where a stage fails.
+    let script = "(printf x%.0s $(seq 3000); echo end) >&2; echo > o";
+    let command = format!("{{ run: [sh, -c, \"{script}\"], outputs: {{ o: {{ path: o }} }} }}");
+    project.write("p.yaml", &format!("stages:\n  a:\n    command: {command}\n"));
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let log = project.dynvis(&["log", "@", "a"]).expect(0).stdout;
+    assert!(log.contains(&format!("{}end\n", "x".repeat(3000))), "{log}");
+}

@@ -156,3 +156,45 @@ fn what_cannot_be_compared_is_said() {
         .snapshot("diff_files");
     assert!(!other.path("cache").exists());
 }
+
+/// A stage whose table of 150 rows has this value in each, and one that never changes.
+fn two_tables(value: &str) -> String {
+    let command = |script: &str| {
+        format!("command: {{ run: [sh, -c, \"{script}\"], outputs: {{ t: {{ path: t.csv, type: table }} }} }}")
+    };
+    let many = command(&format!("echo n,v > t.csv; seq 1 150 | sed s/$/,{value}/ >> t.csv"));
+    let same = command("(echo n,w; echo 1,0.5) > t.csv");
+    format!("stages:\n  many: {{ {many} }}\n  same: {{ {same} }}\n")
+}
+
+fn two_runs() -> Project {
+    let project = Project::new();
+    for value in ["0.5", "0.25"] {
+        project.write("p.yaml", &two_tables(value));
+        project.dynvis(&["run", "p.yaml"]).expect(0);
+    }
+    project
+}
+
+#[test]
+fn all_rows_are_all_rows() {
+    let project = two_runs();
+    let rows = |more: &str| {
+        let shown = project.dynvis(&["diff", "@-1", "@", more]).expect(1).stdout;
+        shown.lines().filter(|line| line.contains("0.25")).count()
+    };
+    assert!(rows("many/t") < 110, "a hundred rows, and what changed");
+    assert!(rows("--all") >= 150);
+}
+
+#[test]
+fn a_column_that_no_table_has_is_told_though_tables_are_equal() {
+    let project = two_runs();
+    for (option, value) in [("--columns", "nosuch"), ("--where", "nosuch=1")] {
+        let ran = project.dynvis(&["diff", "@-1", "@", option, value]).expect(2);
+        assert!(ran.stderr.contains("nosuch"), "{}", ran.stderr);
+    }
+    // Of two tables one has it.
+    project.dynvis(&["diff", "@-1", "@", "--columns", "v"]).expect(1);
+    project.dynvis(&["diff", "@-1", "@", "--columns", "w"]).expect(1);
+}

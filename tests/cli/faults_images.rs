@@ -45,7 +45,7 @@ fn png(level: impl Fn(usize) -> u8) -> Vec<u8> {
     out
 }
 
-fn picture(project: &Project, name: &str, level: impl Fn(usize) -> u8) {
+pub fn picture(project: &Project, name: &str, level: impl Fn(usize) -> u8) {
     let path = project.path(name);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
     std::fs::write(path, png(level)).expect("written");

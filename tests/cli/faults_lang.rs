@@ -1,17 +1,15 @@
 //! Faults of the pipeline language that were found in use, each under its name.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use crate::harness::{Project, repository};
 
-/// `check` of a text, and how long it took.
-fn checked(text: &str) -> (i32, String, Duration) {
+/// `check` of a text. Whoever never comes to an end is killed.
+fn checked(text: &str) -> (i32, String) {
     let project = Project::new();
     project.write("p.yaml", text);
-    let start = Instant::now();
-    let ran = project.dynvis(&["check", "p.yaml"]);
-    (ran.code, ran.stderr, start.elapsed())
+    let ran = project.check_within("", "p.yaml");
+    (ran.code, ran.stderr)
 }
 
 #[test]
@@ -22,7 +20,7 @@ fn errors_far_along_a_line_are_drawn() {
             filling.repeat(70_000)
         );
         let column = text.split("trian").next().expect("a start").chars().count();
-        let (code, screen, _) = checked(&text);
+        let (code, screen) = checked(&text);
         assert_eq!(code, 2, "{screen}");
         assert!(!screen.contains("panicked"), "{screen}");
         // The quote belongs to the key.
@@ -44,7 +42,7 @@ fn any_text_can_be_drawn() {
         "stages:\n  a:\n\ttrian: {}\n",
         "stages:\r  a:\r    trian: {}\r",
     ] {
-        let (code, screen, _) = checked(text);
+        let (code, screen) = checked(text);
         assert_eq!(code, 2, "{text:?}: {screen}");
         assert!(!screen.contains("panicked"), "{text:?}: {screen}");
         assert!(!screen.contains(['\u{1b}', '\0', '\u{202e}']), "{text:?}: {screen:?}");
@@ -52,32 +50,33 @@ fn any_text_can_be_drawn() {
 }
 
 #[test]
-fn twenty_thousand_wrong_references_are_refused_soon() {
+fn of_twenty_thousand_wrong_references_the_first_have_suggestions() {
     let mut text = "stages:\n".to_owned();
     for n in 0..20_000 {
         writeln!(text, "  s{n}: {{ collect: {{ tables: [sx{n}z] }} }}").expect("memory");
     }
-    let (code, screen, took) = checked(&text);
+    let (code, screen) = checked(&text);
     assert_eq!(code, 2);
     assert!(
         screen.contains("error: 20000 problems in this pipeline"),
         "{screen:.300}"
     );
-    assert!(screen.contains("did you mean `s"), "{screen:.300}");
-    assert!(took < Duration::from_secs(90), "{took:?}");
+    // As many as two million comparisons with 20,000 names allow, though 200 problems are drawn.
+    assert_eq!(screen.matches("no stage named `").count(), 200);
+    assert_eq!(screen.matches("did you mean `s").count(), 100);
 }
 
 #[test]
-fn a_circle_of_five_thousand_is_refused_soon() {
+fn of_a_circle_of_five_thousand_the_ends_are_shown() {
     let mut text = "stages:\n".to_owned();
     for n in 0..5_000 {
         writeln!(text, "  s{n}: {{ collect: {{ tables: [s{}] }} }}", (n + 1) % 5_000).expect("memory");
     }
-    let (code, screen, took) = checked(&text);
+    let (code, screen) = checked(&text);
     assert_eq!(code, 2);
     assert!(screen.contains("in a circle: s0 -> s1 -> s2"), "{screen:.300}");
     assert!(screen.contains("more) -> s4999 -> s0"), "{screen:.300}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(screen.matches("part of the circle").count(), 8, "{screen:.300}");
 }
 
 #[test]
@@ -87,7 +86,7 @@ fn numbers_without_limits_are_refused_by_check() {
             "stages:\n  d: {{ dataset: {{ source: digits }} }}\n  t:\n    train: {{ use: train/digits/cordsnet, data: d, {parameters} }}\n"
         )
     };
-    let (code, screen, _) = checked(&stages("areas: 2"));
+    let (code, screen) = checked(&stages("areas: 2"));
     assert_eq!(code, 0, "{screen}");
     for (parameters, says) in [
         ("areas: 2, dt: 1e-300", "at least 0.001 ms"),
@@ -103,12 +102,11 @@ fn numbers_without_limits_are_refused_by_check() {
         ("areas: 2, weight_decay: 1e300", "out of range"),
         ("areas: 2, batch: 9223372036854775807", "at most 10000000"),
     ] {
-        let (code, screen, took) = checked(&stages(parameters));
+        let (code, screen) = checked(&stages(parameters));
         assert_eq!(code, 2, "{parameters}: {screen}");
         assert!(screen.contains(says), "{parameters}: {screen}");
-        assert!(took < Duration::from_secs(5), "{parameters}: {took:?}");
     }
-    let (code, screen, _) = checked(
+    let (code, screen) = checked(
         "stages:\n  s:\n    synthetic_recordings: { activity: s, regions: [{ name: a, area: 0 }], end: 1e7, width: 1e-3 }\n",
     );
     assert_eq!(code, 2, "{screen}");
@@ -181,7 +179,7 @@ fn members_that_are_equal_are_refused() {
         checked("stages:\n  d:\n    dataset: { source: digits }\n    matrix: { side: [16, 16.0] }\n");
     assert_eq!(code, 2);
     assert!(screen.contains("are one and the same"), "{screen}");
-    let (code, screen, _) = checked(&over("[\"1\", 1]", "a@v=1"));
+    let (code, screen) = checked(&over("[\"1\", 1]", "a@v=1"));
     assert_eq!(code, 2);
     assert!(screen.contains("`a@v=1` stands twice"), "{screen}");
 }
@@ -211,47 +209,6 @@ fn presets_are_part_of_the_program_and_files_of_the_project_come_first() {
     assert!(line("train/fold ").contains(" dynvis "), "{list}");
     let ran = project.dynvis(&["presets", "train/cn"]).expect(2);
     assert!(ran.stderr.contains("did you mean `train/cnn`?"), "{}", ran.stderr);
-}
-
-#[test]
-fn an_empty_folder_becomes_a_project() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let dynvis = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dynvis"));
-        let output = command
-            .args(arguments)
-            .current_dir(folder.path())
-            .env_remove("DYNVIS_CACHE")
-            .output();
-        output.expect("the binary starts")
-    };
-    for template in ["quickstart", "images", "recordings", "cognitive"] {
-        assert!(dynvis(&["init", template]).status.success(), "{template}");
-        let pipeline = format!("pipelines/{template}.yaml");
-        let checked = dynvis(&["check", &pipeline]);
-        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-        std::fs::write(folder.path().join(&pipeline), "mine").expect("written");
-        assert!(dynvis(&["init", template]).status.success(), "{template}");
-        let text = std::fs::read_to_string(folder.path().join(&pipeline)).expect("read");
-        assert_eq!(text, "mine", "{template}");
-        std::fs::remove_file(folder.path().join(&pipeline)).expect("removed");
-    }
-    assert!(dynvis(&["init"]).status.success());
-    let small = [
-        "-S",
-        "digits.limit=120",
-        "-S",
-        "cnn.epochs=1",
-        "-S",
-        "cordsnet.epochs=1",
-        "-S",
-        "cordsnet.matrix.seed=[0]",
-    ];
-    let arguments: Vec<&str> = ["run", "pipelines/quickstart.yaml"].into_iter().chain(small).collect();
-    let ran = dynvis(&arguments);
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let shown = dynvis(&["show", "@", "noise/summary"]);
-    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("CordsNet-R2"));
 }
 
 #[test]

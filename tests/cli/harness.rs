@@ -137,6 +137,20 @@ impl Project {
         self.command(arguments).output().expect("the binary starts").into()
     }
 
+    /// `check` of a file, killed by the system where it goes beyond a limit: processor time, of which no text here takes a
+    /// tenth, and whatever else `limits` sets (`ulimit` of the shell). No measure of speed.
+    pub fn check_within(&self, limits: &str, file: &str) -> Ran {
+        const PROCESSOR_SECONDS: u32 = 300;
+        let script = format!("ulimit -t {PROCESSOR_SECONDS}; {limits} exec \"$0\" check \"$1\"");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_dynvis"), file])
+            .current_dir(self.folder.path())
+            .env("NO_COLOR", "1")
+            .env_remove("DYNVIS_CACHE");
+        command.output().expect("a shell").into()
+    }
+
     /// Stage -> state, as `plan --json` says it.
     pub fn states(&self, arguments: &[&str]) -> std::collections::BTreeMap<String, String> {
         let mut all = vec!["plan", "--json"];

@@ -33,3 +33,4 @@ mod promises;
 mod resume;
 mod scheduling;
 mod staged;
+mod templates;

@@ -100,9 +100,8 @@ pub(super) fn of_stage(
 
 fn report_pool(key: &Key, amount: &Node, pools: &IndexMap<String, usize>, problems: &mut Vec<Problem>) {
     let Some(size) = pools.get(&key.text) else {
-        let known: Vec<&str> = pools.keys().map(String::as_str).collect();
         let before = problems.len();
-        problems.push(unknown(key, "pool", &known, before));
+        problems.push(unknown(key, "pool", pools.keys().map(String::as_str), before));
         return;
     };
     if let Value::Int(units, _) = amount.value

@@ -83,8 +83,8 @@ impl Resolver<'_> {
             return Vec::new();
         };
         let Some(members) = self.families.get(family) else {
-            let known: Vec<&str> = self.families.keys().map(String::as_str).collect();
-            let suggestion = suggest_few(self.problems.len(), family, &known);
+            let known = self.families.keys().map(String::as_str);
+            let suggestion = suggest_few(self.problems.len(), family, known);
             let name = family.to_owned();
             self.problems
                 .push(Problem::at(site.spot, ProblemKind::NoSuchStage { name, suggestion }));
@@ -316,4 +316,34 @@ fn shortest_circle<I: Iterator<Item = usize>>(start: usize, next: impl Fn(usize)
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_shortest_circle_asks_each_stage_once() {
+        const COUNT: usize = 5_000;
+        let asked = Cell::new(0);
+        // A large circle, in which every stage also waits for the one behind it: the shortest way back has two stages.
+        let both = |stage: usize| {
+            asked.set(asked.get() + 1);
+            [(stage + 1) % COUNT, (stage + COUNT - 1) % COUNT].into_iter()
+        };
+        assert_eq!(shortest_circle(7, both), Some(vec![7, 8]));
+        assert!(asked.get() <= COUNT, "{}", asked.get());
+
+        asked.set(0);
+        let one = |stage: usize| {
+            asked.set(asked.get() + 1);
+            std::iter::once((stage + 1) % COUNT)
+        };
+        assert_eq!(shortest_circle(0, one), Some((0..COUNT).collect()));
+        assert_eq!(asked.get(), COUNT);
+
+        assert_eq!(shortest_circle(0, |stage| (stage + 1..3).take(1)), None);
+    }
 }

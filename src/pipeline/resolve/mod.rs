@@ -18,8 +18,8 @@ use self::overrides::{apply_override, set};
 use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, Sources, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
-use super::problem::{Problem, ProblemKind, few, suggest, suggest_few};
-use super::reference::{Named, is_name};
+use super::problem::{Problem, ProblemKind, known, suggest};
+use super::reference::is_name;
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
 use super::{Pipeline, Stage, StageId};
 use crate::stage::{AnyKind, Output, kind, kinds};
@@ -52,18 +52,6 @@ struct Draft {
     broken: bool,
 }
 
-impl Named for Draft {
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn family(&self) -> &str {
-        &self.family
-    }
-    fn fields(&self) -> &IndexMap<String, Json> {
-        &self.fields
-    }
-}
-
 /// Resolves a parsed document.
 pub(crate) fn resolve(
     document: &Node,
@@ -92,7 +80,7 @@ pub(crate) fn resolve(
     for (key, _) in entries {
         if !TOP_KEYS.contains(&key.text.as_str()) {
             let before = problems.len();
-            problems.push(unknown(key, "key", &TOP_KEYS, before));
+            problems.push(unknown(key, "key", TOP_KEYS.into_iter(), before));
         }
     }
     let text_of = |name: &str, problems: &mut Vec<Problem>| {
@@ -202,16 +190,22 @@ pub(crate) fn resolve(
     })
 }
 
-fn unknown(key: &Key, what: &'static str, valid: &[&str], before: usize) -> Problem {
-    Problem::at(
-        key.spot,
-        ProblemKind::UnknownName {
-            what,
-            name: key.text.clone(),
-            suggestion: suggest_few(before, &key.text, valid),
-            valid: few(valid),
-        },
-    )
+/// `before`: how many problems were found already.
+fn unknown<'a>(
+    key: &Key,
+    what: &'static str,
+    valid: impl ExactSizeIterator<Item = &'a str> + Clone,
+    before: usize,
+) -> Problem {
+    let name = key.text.clone();
+    let (suggestion, valid) = known(before, &name, valid);
+    let kind = ProblemKind::UnknownName {
+        what,
+        name,
+        suggestion,
+        valid,
+    };
+    Problem::at(key.spot, kind)
 }
 
 fn wrong_type(node: &Node, expected: &str) -> Problem {
@@ -281,10 +275,10 @@ impl Resolver<'_> {
                 found.push(k.text.clone());
             } else if !STAGE_KEYS.contains(&k.text.as_str()) {
                 unknown_keys += 1;
-                let mut known = valid.clone();
-                known.extend(STAGE_KEYS);
+                let known = [valid.as_slice(), &STAGE_KEYS[..]].concat();
                 let before = self.problems.len();
-                self.problems.push(unknown(k, "stage kind", &known, before));
+                self.problems
+                    .push(unknown(k, "stage kind", known.iter().copied(), before));
             }
         }
         found.dedup();

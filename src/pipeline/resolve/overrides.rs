@@ -62,7 +62,7 @@ pub(super) fn apply_override(document: &mut Node, text: &str, sources: &mut Sour
             } else {
                 let what = if first.text == "vars" { "variable" } else { "pool" };
                 let before = problems.len();
-                problems.push(unknown(name, what, &known, before));
+                problems.push(unknown(name, what, known.iter().copied(), before));
             }
         }
         [stage, rest @ ..] if !rest.is_empty() => {
