@@ -175,7 +175,7 @@ fn numbers_in_names_stay_as_they_are_written() {
 
 #[test]
 fn members_that_are_equal_are_refused() {
-    let (code, screen, _) =
+    let (code, screen) =
         checked("stages:\n  d:\n    dataset: { source: digits }\n    matrix: { side: [16, 16.0] }\n");
     assert_eq!(code, 2);
     assert!(screen.contains("are one and the same"), "{screen}");
