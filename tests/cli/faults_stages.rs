@@ -165,7 +165,7 @@ fn names_and_places_of_outputs_do_no_harm() {
     for wrong in [
         format!("{{ '{}': {{ path: o }} }}", elsewhere.display()),
         "{ ../up: { path: o } }".to_owned(),
-        "{ o: { path: /tmp/o } }".to_owned(),
+        "{ o: { path: /elsewhere/o } }".to_owned(),
         "{ o: { path: ../o } }".to_owned(),
     ] {
         run(&wrong, "echo 1 > o", 2);
