@@ -24,6 +24,7 @@ impl Artifact {
         match expected {
             "dataset" => Some(Self::Dataset),
             "model" => Some(Self::Model),
+            "table" => Some(Self::Table),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod error;
 mod export;
+mod forecast;
 mod gc;
 mod harmless;
 mod init;

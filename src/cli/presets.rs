@@ -1,10 +1,12 @@
 //! `dynvis presets`.
 
+use std::path::Path;
+
 use super::error::CommandError;
 use super::project_here;
 use super::tables::simple_table;
 use super::ui::Ui;
-use crate::pipeline::{Origin, Preset, preset_text, presets as all_presets, suggest};
+use crate::pipeline::{Origin, Preset, preset_kind, preset_text, presets as all_presets, suggest};
 
 /// List the presets that `use:` can name, those of the project and those of dynvis, or print one
 ///
@@ -19,14 +21,7 @@ pub(crate) struct PresetsArgs {
 pub(crate) fn presets(ui: &mut Ui, args: &PresetsArgs) -> Result<u8, CommandError> {
     let root = project_here();
     let all = all_presets(&root);
-    let place = |preset: &Preset| match (&preset.origin, preset.hides_shipped) {
-        (Origin::Shipped, _) => "dynvis".to_owned(),
-        (Origin::Project(path), hides) => {
-            let path = path.strip_prefix(&root).unwrap_or(path).display();
-            let hidden = if hides { ", in place of that of dynvis" } else { "" };
-            format!("{path}{hidden}")
-        }
-    };
+    let place = |preset: &Preset| place(preset, &root);
     let text = |preset: &Preset| {
         preset_text(preset).map_err(|source| CommandError::Io {
             action: format!("cannot read preset `{}`", preset.name),
@@ -58,6 +53,29 @@ pub(crate) fn presets(ui: &mut Ui, args: &PresetsArgs) -> Result<u8, CommandErro
     ui.status(&format!("{name}, from {}", place(preset)));
     ui.out(&text(preset)?)?;
     Ok(0)
+}
+
+/// Where a preset comes from.
+fn place(preset: &Preset, root: &Path) -> String {
+    match (&preset.origin, preset.hides_shipped) {
+        (Origin::Shipped, _) => "dynvis".to_owned(),
+        (Origin::Project(path), hides) => {
+            let path = path.strip_prefix(root).unwrap_or(path).display();
+            let hidden = if hides { ", in place of that of dynvis" } else { "" };
+            format!("{path}{hidden}")
+        }
+    }
+}
+
+/// Name, place and purpose of the presets for a stage kind.
+pub(super) fn presets_for(kind: &str) -> Vec<Vec<String>> {
+    let root = project_here();
+    let row = |preset: Preset| {
+        let text = preset_text(&preset).ok()?;
+        let about = first_sentence(&text);
+        (preset_kind(&text)? == kind).then(|| vec![preset.name.clone(), place(&preset, &root), about])
+    };
+    all_presets(&root).into_iter().filter_map(row).collect()
 }
 
 /// The beginning of the comment at the top of a preset.

@@ -2,16 +2,18 @@
 //! Consumers of [`Event`]; they change nothing.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use super::forecast::Forecast;
 use super::harmless::harmless;
 use super::ui::Ui;
-use super::wording::{duration, reading};
+use super::wording::{duration, reading, wrapped};
 use crate::pipeline::{Pipeline, StageId};
 use crate::plan::Reason;
-use crate::run::{Event, Failure, Reporter};
+use crate::run::{Event, Failure, Reporter, RunOptions};
 use crate::stage::Update;
 use crate::store::StageOutcome;
 
@@ -31,7 +33,7 @@ pub(crate) trait RunReporter: Reporter {
     fn failures(&self) -> Vec<(String, Failure)>;
 }
 
-pub(crate) fn reporter(ui: &Ui, style: Style, pipeline: &Pipeline) -> Box<dyn RunReporter> {
+pub(crate) fn reporter(ui: &Ui, style: Style, pipeline: &Pipeline, options: &RunOptions) -> Box<dyn RunReporter> {
     let bars = match style {
         Style::Auto => ui.interactive,
         Style::Bars => true,
@@ -39,7 +41,10 @@ pub(crate) fn reporter(ui: &Ui, style: Style, pipeline: &Pipeline) -> Box<dyn Ru
     };
     let width = pipeline.stages.iter().map(|s| s.name.len()).max().unwrap_or(0);
     let output: Box<dyn Reporter> = match style {
-        _ if bars => Box::new(Bars::new(width, ui.colour_err())),
+        _ if bars => {
+            let forecast = Forecast::new(pipeline, options.jobs, options.threads);
+            Box::new(Bars::new(ui, width, forecast))
+        }
         Style::Json => Box::new(Json { ui: *ui }),
         Style::None => Box::new(Silent),
         _ => Box::new(Plain { ui: *ui, width }),
@@ -75,17 +80,17 @@ impl RunReporter for Remembering {
     }
 }
 
-fn figures(update: &Update) -> String {
-    let mut text = update.phase.clone();
-    for (name, value) in &update.figures {
-        let value = match value.abs() {
-            v if v >= 100.0 => format!("{value:.0}"),
-            v if v >= 1.0 => format!("{value:.2}"),
-            _ => format!("{value:.4}"),
-        };
-        text += &format!("  {name} {value}");
+fn figure((name, value): &(String, f64)) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{name} {value:.0}"),
+        v if v >= 1.0 => format!("{name} {value:.2}"),
+        _ => format!("{name} {value:.4}"),
     }
-    text
+}
+
+fn figures(update: &Update) -> String {
+    let parts = std::iter::once(update.phase.clone()).chain(update.figures.iter().map(figure));
+    parts.collect::<Vec<_>>().join("  ")
 }
 
 fn outcome_word(outcome: StageOutcome) -> &'static str {
@@ -184,8 +189,78 @@ struct Json {
 impl Reporter for Json {
     fn event(&mut self, event: &Event) {
         if let Ok(line) = serde_json::to_string(event) {
-            self.ui.status(&line);
+            self.ui.status_as_it_is(&line);
         }
+    }
+}
+
+/// How a terminal's columns are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    columns: usize,
+    name: usize,
+    /// None where the words need the room.
+    bar: usize,
+}
+
+impl Layout {
+    /// `longest`: name of a stage.
+    fn new(columns: usize, longest: usize) -> Self {
+        Self {
+            columns,
+            name: longest.min(columns / 4).max(3),
+            bar: if columns >= 110 { 24 } else { 0 },
+        }
+    }
+
+    /// A name, in the middle of which letters are left out where it is too long: members of a matrix differ at the end.
+    fn name(&self, name: &str) -> String {
+        let count = name.chars().count();
+        if count <= self.name {
+            return format!("{name:width$}", width = self.name);
+        }
+        let front = (self.name - 1) / 2;
+        let back = count - (self.name - 1 - front);
+        let kept = name.chars().enumerate();
+        let kept = kept.filter(|(at, _)| *at < front || *at >= back).map(|(_, c)| c);
+        let mut short: String = kept.collect();
+        let at = short.char_indices().nth(front).map_or(short.len(), |(at, _)| at);
+        short.insert(at, '…');
+        short
+    }
+
+    /// Columns beside name and bar, of which a count such as `12/100` follows.
+    fn room(&self, count: &str) -> usize {
+        let bar = match self.bar {
+            0 => 0,
+            bar => bar + 1 + count.len() + 2,
+        };
+        self.columns.saturating_sub(self.name + 2 + bar)
+    }
+
+    /// Where a stage is, as many of its figures as there is room for, the first ones first, and what is left.
+    fn message(&self, update: &Update, left: Option<f64>) -> String {
+        let count = format!("{}/{}", update.done, update.total);
+        let where_it_is = match (update.phase.as_str(), self.bar) {
+            ("", 0) => format!("{count} {}", update.unit).trim_end().to_owned(),
+            (phase, _) => phase.to_owned(),
+        };
+        let left = left.map(|seconds| format!("{} left", duration(seconds)));
+        let wide = |text: &str| text.chars().count() + 2;
+        let mut room = (self.room(&count) + 2).saturating_sub(wide(&where_it_is));
+        let left = left.filter(|left| wide(left) <= room);
+        room -= left.as_deref().map_or(0, wide);
+        let mut parts = vec![where_it_is];
+        for figure in update.figures.iter().map(figure) {
+            if wide(&figure) > room {
+                break;
+            }
+            room -= wide(&figure);
+            parts.push(figure);
+        }
+        parts.extend(left);
+        parts.retain(|part| !part.is_empty());
+        parts.join("  ")
     }
 }
 
@@ -195,29 +270,71 @@ struct Bars {
     overall: ProgressBar,
     running: HashMap<StageId, ProgressBar>,
     width: usize,
+    layout: Layout,
+    started: Instant,
+    forecast: Arc<Mutex<Forecast>>,
 }
 
 impl Bars {
-    fn new(width: usize, colour: bool) -> Self {
+    fn new(ui: &Ui, width: usize, forecast: Forecast) -> Self {
+        let layout = Layout::new(ui.width_err().unwrap_or(80), width);
         let multi = MultiProgress::new();
-        let paint = if colour { ".cyan" } else { "" };
+        let paint = if ui.colour_err() { ".cyan" } else { "" };
         let overall = multi.add(ProgressBar::new(0));
-        overall.set_style(style(&format!(
-            "{{prefix:{width}}}  {{bar:24{paint}}} {{pos}}/{{len}} stages  {{elapsed}}  {{msg}}"
-        )));
-        overall.set_prefix("all");
+        let forecast = Arc::new(Mutex::new(forecast));
+        let started = Instant::now();
+        let name = layout.name("all");
+        let shown = match layout.columns {
+            0..60 => "all  {pos}/{len}  {elapsed}  {left}".to_owned(),
+            columns => {
+                let bar = if columns < 110 { 12 } else { 24 };
+                format!("{name}  {{bar:{bar}{paint}}} {{pos}}/{{len}} stages  {{elapsed}}  {{left}}")
+            }
+        };
+        let shown = style(&shown);
+        overall.set_style(shown.with_key("left", left(Arc::clone(&forecast), started)));
         overall.enable_steady_tick(Duration::from_millis(500));
         Self {
             multi,
             overall,
             running: HashMap::new(),
             width,
+            layout,
+            started,
+            forecast,
         }
     }
 
     fn line(&self, text: &str) {
+        let text = wrapped(&harmless(text), self.layout.columns);
         // A terminal that went away must not stop the run.
-        let _ = self.multi.println(harmless(text));
+        let _ = self.multi.println(text);
+    }
+
+    fn now(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    fn forecast<T>(&self, with: impl FnOnce(&mut Forecast) -> T) -> T {
+        with(&mut self.forecast.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What is left of the run whenever its bar is drawn, looked up once a second.
+fn left(
+    forecast: Arc<Mutex<Forecast>>,
+    started: Instant,
+) -> impl Fn(&ProgressState, &mut dyn std::fmt::Write) + Clone + Send + Sync {
+    let last = Arc::new(Mutex::new((f64::NEG_INFINITY, String::new())));
+    move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let now = started.elapsed().as_secs_f64();
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if now - last.0 >= 1.0 {
+            let left = forecast.lock().unwrap_or_else(PoisonError::into_inner).left(now);
+            *last = (now, left.map(|left| left.to_string()).unwrap_or_default());
+        }
+        // There is nobody to tell.
+        let _ = out.write_str(&last.1);
     }
 }
 
@@ -228,30 +345,43 @@ fn style(template: &str) -> ProgressStyle {
 impl Reporter for Bars {
     fn event(&mut self, event: &Event) {
         let width = self.width;
+        let now = self.now();
         match event {
-            Event::Started { run, selected, .. } => {
+            Event::Started { run, selected, plan } => {
+                self.forecast(|forecast| forecast.plan(plan));
                 self.overall.set_length(*selected as u64);
                 self.line(&format!("run {run}"));
             }
-            Event::StageStarted { stage, id, reasons, .. } => {
+            Event::StageStarted {
+                stage,
+                id,
+                reasons,
+                gpus,
+                ..
+            } => {
+                self.forecast(|forecast| forecast.started(*id, reasons, gpus, now));
                 let bar = self.multi.insert_before(&self.overall, ProgressBar::new(0));
-                bar.set_style(style(&format!(
-                    "{{prefix:{width}}}  {{bar:24}} {{pos}}/{{len}}  {{msg}}  eta {{eta}}"
-                )));
-                bar.set_prefix((*stage).to_owned());
+                // Until it says how far it is, and some never do.
+                bar.set_style(style("{prefix}  {elapsed}  {wide_msg}"));
+                bar.set_prefix(self.layout.name(stage));
                 bar.set_message(harmless(&reasons_text(reasons)));
+                bar.enable_steady_tick(Duration::from_millis(500));
                 self.running.insert(*id, bar);
             }
             Event::Progress { id, update, .. } => {
+                let left = self.forecast(|forecast| {
+                    forecast.progress(*id, update, now);
+                    forecast.of_stage(*id, now)
+                });
                 if let Some(bar) = self.running.get(id) {
-                    let first = bar.position() == 0;
+                    bar.set_style(match (self.layout.bar, update.total) {
+                        (_, 0) => style("{prefix}  {elapsed}  {wide_msg}"),
+                        (0, _) => style("{prefix}  {wide_msg}"),
+                        (bar, _) => style(&format!("{{prefix}}  {{bar:{bar}}} {{pos}}/{{len}}  {{wide_msg}}")),
+                    });
                     bar.set_length(update.total);
                     bar.set_position(update.done);
-                    if first {
-                        // What an earlier run did says nothing about the speed of this one.
-                        bar.reset_eta();
-                    }
-                    bar.set_message(harmless(&figures(update)));
+                    bar.set_message(harmless(&self.layout.message(update, left)));
                 }
             }
             Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),
@@ -266,6 +396,7 @@ impl Reporter for Bars {
                 seconds,
                 ..
             } => {
+                self.forecast(|forecast| forecast.ended(*id, *outcome, *seconds));
                 if let Some(bar) = self.running.remove(id) {
                     bar.finish_and_clear();
                     self.multi.remove(&bar);
@@ -276,8 +407,69 @@ impl Reporter for Bars {
                     self.overall.inc(1);
                 }
             }
-            Event::Interrupted => self.line(STOPPING),
+            Event::Interrupted => {
+                self.forecast(Forecast::interrupted);
+                self.line(STOPPING);
+            }
             Event::Finished { .. } => self.overall.finish_and_clear(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_at_40_80_and_200_columns_cut_no_word() {
+        let update = Update {
+            done: 1234,
+            total: 12_000,
+            unit: "batches".into(),
+            phase: "epoch 12/100".into(),
+            figures: [
+                ("cross-entropy", 0.1234),
+                ("accuracy", 0.9876),
+                ("objective", 1.5),
+                ("images/s", 193.0),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec(),
+            milestone: false,
+        };
+        let expected = [
+            (40, "epoch 12/100  100 s left"),
+            (80, "epoch 12/100  cross-entropy 0.1234  accuracy 0.9876  100 s left"),
+            (
+                200,
+                "epoch 12/100  cross-entropy 0.1234  accuracy 0.9876  objective 1.50  images/s 193  100 s left",
+            ),
+        ];
+        for (columns, message) in expected {
+            let layout = Layout::new(columns, "cordsnet@seed=0".len());
+            assert_eq!(layout.message(&update, Some(100.0)), message, "{columns}");
+            let bar = if layout.bar > 0 {
+                layout.bar + "1234/12000".len() + 3
+            } else {
+                0
+            };
+            assert!(layout.name + 2 + bar + message.len() <= columns, "{columns}");
+        }
+        let silent = Update {
+            phase: String::new(),
+            figures: Vec::new(),
+            ..update
+        };
+        assert_eq!(Layout::new(80, 15).message(&silent, None), "1234/12000 batches");
+        assert_eq!(Layout::new(200, 15).message(&silent, None), "");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_keeps_its_end() {
+        let layout = Layout::new(80, 100);
+        assert_eq!(layout.name("cordsnet@seed=0"), "cordsnet@seed=0     ");
+        let name = layout.name("cordsnet@tau=10,dt=2,width=64,seed=12");
+        assert_eq!(name, "cordsnet@…64,seed=12");
+        assert_eq!(name.chars().count(), layout.name);
     }
 }

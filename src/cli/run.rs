@@ -76,7 +76,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         keep_going: args.keep_going,
         arguments: std::env::args().skip(1).collect(),
     };
-    let mut reporter = progress::reporter(ui, args.progress, &pipeline);
+    let mut reporter = progress::reporter(ui, args.progress, &pipeline, &options);
     let result = crate::run::run(&pipeline, &selection, &mut store, &options, reporter.as_mut());
     let failures = reporter.failures();
     drop(reporter);

@@ -7,7 +7,7 @@ use globset::{Glob, GlobMatcher};
 use serde_json::json;
 
 use super::error::CommandError;
-use super::tables::simple_table;
+use super::tables::{fits, simple_table};
 use super::ui::Ui;
 use super::wording::{duration, outcomes, size};
 use super::{open_store, project_here};
@@ -208,23 +208,44 @@ pub(crate) fn runs(ui: &mut Ui, cache: Option<&Path>, args: &RunsArgs) -> Result
         return Ok(0);
     }
     let rows = listed.iter().map(row).collect();
-    ui.out(&simple_table(
-        &[
-            "run",
-            "short",
-            "started (UTC)",
-            "took",
-            "cpu",
-            "memory",
-            "pipeline",
-            "status",
-            "stages",
-            "arguments",
-        ],
-        rows,
-        ui.width(),
-    ))?;
+    let (text, left_out) = table(rows, ui.width());
+    ui.out(&text)?;
+    if !left_out.is_empty() {
+        ui.status(&format!("no room for {}; `--json` has all", left_out.join(", ")));
+    }
     Ok(0)
+}
+
+const COLUMNS: [&str; 10] = [
+    "run",
+    "short",
+    "started (UTC)",
+    "took",
+    "cpu",
+    "memory",
+    "pipeline",
+    "status",
+    "stages",
+    "arguments",
+];
+
+/// The runs below one another, and which columns there was no room for. Where even the others do not fit, a run is a paragraph.
+fn table(rows: Vec<Vec<String>>, width: Option<usize>) -> (String, Vec<&'static str>) {
+    const LEAST_WANTED: [&str; 4] = ["arguments", "memory", "cpu", "short"];
+    let without = |count: usize| {
+        let is_kept = |column: usize| !LEAST_WANTED[..count].contains(&COLUMNS[column]);
+        let kept: Vec<usize> = (0..COLUMNS.len()).filter(|column| is_kept(*column)).collect();
+        let header: Vec<&str> = kept.iter().map(|column| COLUMNS[*column]).collect();
+        let pick = |row: &Vec<String>| kept.iter().map(|column| row[*column].clone()).collect();
+        (header, rows.iter().map(pick).collect::<Vec<Vec<String>>>())
+    };
+    let room = |count: &usize| {
+        let (header, rows) = without(*count);
+        width.is_none_or(|width| fits(&header, &rows, width))
+    };
+    let count = (0..=LEAST_WANTED.len()).find(room).unwrap_or(0);
+    let (header, rows) = without(count);
+    (simple_table(&header, rows, width), LEAST_WANTED[..count].to_vec())
 }
 
 fn wanted(args: &RunsArgs, run: &RunRecord, status: Status) -> bool {
@@ -262,6 +283,33 @@ fn row(listed: &Listed) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_at_40_80_and_200_columns_cut_no_word() {
+        let row = [
+            "kklmnopq",
+            "kk",
+            "2026-11-29 09:04:15",
+            "12 min",
+            "3.5 h",
+            "812.4 MB",
+            "quickstart",
+            "interrupted",
+            "2 ran, 5 cached",
+            "run pipelines/quickstart.yaml",
+        ];
+        let row: Vec<String> = row.map(str::to_owned).to_vec();
+        for (width, left_out) in [(40, 0), (80, 3), (200, 0)] {
+            let (text, missing) = table(vec![row.clone()], Some(width));
+            assert_eq!(missing.len(), left_out, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            let shown: Vec<&str> = text.split_whitespace().collect();
+            for (name, cell) in COLUMNS.iter().zip(&row).filter(|(name, _)| !missing.contains(name)) {
+                let whole = cell.split_whitespace().all(|word| shown.contains(&word));
+                assert!(whole, "{width}: {name}:\n{text}");
+            }
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

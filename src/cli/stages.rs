@@ -3,12 +3,14 @@
 use serde_json::Value as Json;
 
 use super::error::CommandError;
+use super::presets::presets_for;
 use super::tables::simple_table;
 use super::ui::Ui;
+use super::wording::wrapped;
 use crate::pipeline::{suggest, types, unwrap_optional, variants};
-use crate::stage::{AnyKind, kind, kinds};
+use crate::stage::{AnyKind, PossibleOutput, kind, kinds};
 
-/// List the stage kinds, or every parameter of one
+/// List the stage kinds, or every parameter and output of one and its presets
 #[derive(clap::Args)]
 pub(crate) struct StagesArgs {
     /// A stage kind
@@ -22,7 +24,7 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
             .map(|k| vec![k.name().to_owned(), k.summary().to_owned()])
             .collect();
         ui.out(&simple_table(&["kind", "what it does"], rows, ui.width()))?;
-        ui.status("`dynvis stages KIND` lists the parameters of a kind");
+        ui.status("`dynvis stages KIND` lists the parameters, outputs and presets of a kind");
         return Ok(0);
     };
     let Some(found) = kind(name) else {
@@ -35,19 +37,59 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
             },
         ));
     };
-    let mut rows = Vec::new();
-    parameters(found.schema(), "", &mut rows);
     let (name, summary, version) = (found.name(), found.summary(), found.code_version());
-    ui.out(&format!("{name}: {summary}\ncode version {version}\n\n"))?;
-    ui.out(&simple_table(
-        &["parameter", "type", "unit", "default", "what it is"],
-        rows,
-        ui.width(),
-    ))?;
+    let title = format!("{name}: {summary}");
+    let title = ui.width().map_or(title.clone(), |width| wrapped(&title, width));
+    let tables = [
+        simple_table(
+            &["parameter", "type", "unit", "default", "what it is"],
+            rows(found.schema()),
+            ui.width(),
+        ),
+        outputs(found, ui.width()),
+        presets(name, ui.width()),
+    ];
+    let tables = tables.join("\n");
+    ui.out(&format!("{title}\ncode version {version}\n\n{}\n", tables.trim_end()))?;
     Ok(0)
 }
 
-/// One row a parameter; nested ones dotted.
+/// What stages of the kind write.
+fn outputs(kind: &dyn AnyKind, width: Option<usize>) -> String {
+    let row = |output: PossibleOutput| {
+        let when = output.when.map(|when| format!(" ({when})")).unwrap_or_default();
+        let artifact = output.artifact.describe().trim_start_matches("a ");
+        vec![
+            output.slot.to_owned(),
+            artifact.to_owned(),
+            format!("{}{when}", output.holds),
+        ]
+    };
+    let rows: Vec<_> = kind.possible_outputs().into_iter().map(row).collect();
+    if rows.is_empty() {
+        return "its outputs are those that the stage's parameter `outputs` names\n".to_owned();
+    }
+    simple_table(&["output", "type", "what it holds"], rows, width)
+}
+
+fn presets(kind: &str, width: Option<usize>) -> String {
+    match presets_for(kind) {
+        rows if rows.is_empty() => String::new(),
+        rows => simple_table(&["preset", "from", "what it is"], rows, width),
+    }
+}
+
+/// The default of a parameter whose description does not say what happens without it.
+const NOT_SAID: &str = "not said";
+
+/// One row a parameter.
+fn rows(schema: &Json) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    parameters(schema, "", &mut rows);
+    rows
+}
+
+/// Nested parameters are dotted; `[]` stands behind a list and `.NAME` behind a mapping of things that have parameters.
 fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
     let required: Vec<&str> = schema
         .get("required")
@@ -59,14 +101,19 @@ fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
     for (name, property) in properties {
         let (inner, _) = unwrap_optional(property);
         let text = |key: &str| property.get(key).or_else(|| inner.get(key)).and_then(Json::as_str);
-        let default = match property.get("default") {
-            _ if required.contains(&name.as_str()) => "required".to_owned(),
-            Some(Json::Null) | None => "none".to_owned(),
-            Some(Json::Object(_)) => String::new(),
-            Some(Json::String(s)) => s.clone(),
-            Some(value) => value.to_string(),
-        };
         let mut description = text("description").unwrap_or_default().replace('\n', " ");
+        let default = match (property.get("default"), if_not_given(&description)) {
+            _ if required.contains(&name.as_str()) => "required".to_owned(),
+            // Also where there is a default: a seed's is the pipeline's.
+            (_, Some((what_then, rest))) => {
+                description = rest;
+                what_then
+            }
+            (Some(Json::Null) | None, None) => NOT_SAID.to_owned(),
+            // Its parts have their own.
+            (Some(Json::Object(_)), None) => String::new(),
+            (Some(value), None) => flow(value),
+        };
         if let Some(variants) = variants(inner) {
             let names: Vec<String> = variants
                 .iter()
@@ -82,11 +129,67 @@ fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
             type_name(inner),
             text("x-unit").unwrap_or_default().to_owned(),
             default,
-            description,
+            description.trim().to_owned(),
         ]);
-        if inner.get("properties").is_some() {
-            parameters(inner, &format!("{prefix}{name}."), rows);
+        parameters(inner, &format!("{prefix}{name}."), rows);
+        if let Some(items) = inner.get("items") {
+            parameters(unwrap_optional(items).0, &format!("{prefix}{name}[]."), rows);
         }
+        if let Some(values) = inner.get("additionalProperties") {
+            parameters(unwrap_optional(values).0, &format!("{prefix}{name}.NAME."), rows);
+        }
+    }
+}
+
+/// What a description says of a parameter that is left out, and the description without that: `X if not given` at the end of a
+/// sentence or in parentheses, or a sentence `If not given, X.`
+fn if_not_given(description: &str) -> Option<(String, String)> {
+    const BEFORE: &str = "If not given, ";
+    const BEHIND: &str = " if not given";
+    if let Some(start) = description.find(BEFORE) {
+        let clause = &description[start + BEFORE.len()..];
+        let end = clause.find(". ").map_or(clause.len(), |end| end + 1);
+        let rest = format!("{}{}", &description[..start], clause[end..].trim_start());
+        return Some((clause[..end].trim_end_matches('.').to_owned(), rest.trim().to_owned()));
+    }
+    let end = description.find(BEHIND)?;
+    let head = &description[..end];
+    let (start, length) = ["; ", ". ", " ("]
+        .iter()
+        .filter_map(|mark| Some((head.rfind(mark)?, mark.len())))
+        .max()
+        .unwrap_or((0, 0));
+    let clause = head[start + length..].trim_end_matches(',').to_owned();
+    let mut tail = &description[end + BEHIND.len()..];
+    let kept = match &description[start..start + length] {
+        " (" => {
+            tail = tail.strip_prefix(')').unwrap_or(tail);
+            &description[..start]
+        }
+        ". " => {
+            // The sentence was this alone.
+            tail = tail.strip_prefix('.').unwrap_or(tail);
+            &description[..=start]
+        }
+        _ => &description[..start],
+    };
+    Some((clause, format!("{kept}{tail}")))
+}
+
+/// A default as a pipeline has it on one line.
+fn flow(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        Json::Array(items) => {
+            let items: Vec<String> = items.iter().map(flow).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Json::Object(entries) => {
+            let given = entries.iter().filter(|(_, value)| !value.is_null());
+            let given: Vec<String> = given.map(|(name, value)| format!("{name}: {}", flow(value))).collect();
+            format!("{{ {} }}", given.join(", "))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -124,5 +227,58 @@ fn type_name(schema: &Json) -> String {
         (Some(low), None) => format!("{name} {low}.."),
         (None, Some(high)) => format!("{name} ..{high}"),
         (None, None) => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_description_says_of_an_absent_parameter() {
+        for (description, what_then, rest) in [
+            (
+                "Euler step; 2 ms, or as in `start`, if not given.",
+                "2 ms, or as in `start`",
+                "Euler step.",
+            ),
+            ("Of the readout (1 if not given).", "1", "Of the readout."),
+            ("Brain regions; all if not given.", "all", "Brain regions."),
+            (
+                "Channels of areas. 64, or as in `start`, if not given.",
+                "64, or as in `start`",
+                "Channels of areas.",
+            ),
+            (
+                "Time; 200 ms, or none in `linear`, if not given. More.",
+                "200 ms, or none in `linear`",
+                "Time. More.",
+            ),
+            (
+                "Memory, to the same result. If not given, half of this machine's. More of it is read.",
+                "half of this machine's",
+                "Memory, to the same result. More of it is read.",
+            ),
+        ] {
+            let found = if_not_given(description).expect(description);
+            assert_eq!((found.0.as_str(), found.1.as_str()), (what_then, rest));
+        }
+        assert_eq!(if_not_given("Weight decay."), None);
+    }
+
+    #[test]
+    fn a_parameter_with_default_none_says_what_happens_then() {
+        let silent: Vec<String> = kinds()
+            .iter()
+            .flat_map(|kind| {
+                let nothing = rows(kind.schema()).into_iter().filter(|row| row[3] == NOT_SAID);
+                nothing.map(|row| format!("{} {}: {}", kind.name(), row[0], row[4]))
+            })
+            .collect();
+        assert!(
+            silent.is_empty(),
+            "say what happens in `... if not given`:\n{}",
+            silent.join("\n")
+        );
     }
 }

@@ -4,23 +4,54 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table as Grid, Width};
 use serde_json::Value as Json;
 
 use super::error::CommandError;
-use super::wording::first_names;
+use super::wording::{first_names, wrapped};
 use crate::key::ContentHash;
 use crate::pipeline::{find, suggest};
 use crate::stage::Artifact;
 use crate::store::{RunRecord, RunStage, Store};
 use crate::table::{SlotLabel, Table, Value};
 
-/// A borderless table, wrapped to the width.
-pub(crate) fn simple_table(header: &[&str], rows: Vec<Vec<String>>, width: Option<usize>) -> String {
-    let mut words = vec![0; header.len()];
-    for cells in std::iter::once(header.to_vec()).chain(rows.iter().map(|row| row.iter().map(String::as_str).collect()))
-    {
-        for (longest, cell) in words.iter_mut().zip(cells) {
-            let widths = cell.split_whitespace().map(|word| word.chars().count());
-            *longest = widths.chain([*longest]).max().unwrap_or(0);
+/// Longer cells are prose.
+const PROSE: usize = 40;
+/// Columns that prose needs to be read with ease.
+const FOR_PROSE: usize = 24;
+
+/// What each column cannot do without: its longest word, and where it holds prose a few words.
+fn least_widths(header: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
+    let cells = |column: usize| {
+        let below = rows.iter().filter_map(move |row| row.get(column));
+        std::iter::once(header[column]).chain(below.map(String::as_str))
+    };
+    let width = |text: &str| text.chars().count();
+    let least = |column: usize| {
+        let words = cells(column)
+            .flat_map(str::split_whitespace)
+            .map(width)
+            .max()
+            .unwrap_or(0);
+        let longest = cells(column).map(width).max().unwrap_or(0);
+        match longest > PROSE {
+            true => words.max(FOR_PROSE),
+            false => words,
         }
+    };
+    (0..header.len()).map(least).collect()
+}
+
+/// Whether a table stands within the width without a word that is cut.
+pub(crate) fn fits(header: &[&str], rows: &[Vec<String>], width: usize) -> bool {
+    least_widths(header, rows).iter().map(|least| least + 3).sum::<usize>() <= width
+}
+
+/// A borderless table, wrapped between words to the width. Where there is no room for all columns side by side, each row is
+/// a paragraph.
+pub(crate) fn simple_table(header: &[&str], rows: Vec<Vec<String>>, width: Option<usize>) -> String {
+    if let Some(width) = width
+        && !fits(header, &rows, width)
+    {
+        return paragraphs(header, &rows, width);
     }
+    let least = least_widths(header, &rows);
     let mut grid = Grid::new();
     grid.load_preset(comfy_table::presets::NOTHING);
     grid.set_header(header.to_vec());
@@ -33,8 +64,8 @@ pub(crate) fn simple_table(header: &[&str], rows: Vec<Vec<String>>, width: Optio
     if let Some(width) = width {
         grid.set_content_arrangement(ContentArrangement::Dynamic);
         grid.set_width(u16::try_from(width).unwrap_or(u16::MAX));
-        // A column is as wide as its longest word where there is room, so that words stay whole.
-        for (column, least) in grid.column_iter_mut().zip(word_widths(&words, width)) {
+        for (column, least) in grid.column_iter_mut().zip(least) {
+            let least = u16::try_from(least + 2).unwrap_or(u16::MAX);
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
         }
     }
@@ -42,21 +73,21 @@ pub(crate) fn simple_table(header: &[&str], rows: Vec<Vec<String>>, width: Optio
     lines.join("\n") + "\n"
 }
 
-/// Widths that columns keep, with the blanks behind them: those of their longest words, the longest ones cut until a
-/// line holds them all.
-fn word_widths(words: &[usize], width: usize) -> Vec<u16> {
-    let room = width.saturating_sub(3 * words.len());
-    let mut widths = words.to_vec();
-    while widths.iter().sum::<usize>() > room {
-        let Some(longest) = widths.iter_mut().max().filter(|longest| **longest > 4) else {
-            break;
-        };
-        *longest -= 1;
+/// Rows below one another: the first cell, and under it the others with their headings.
+fn paragraphs(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let mut lines = Vec::new();
+    for row in rows {
+        let mut cells = header.iter().zip(row);
+        if let Some((_, first)) = cells.next() {
+            lines.push(wrapped(first, width));
+        }
+        let filled = cells.filter(|(_, cell)| !cell.is_empty());
+        lines.extend(filled.map(|(name, cell)| match *name {
+            "" => wrapped(&format!("  {cell}"), width),
+            name => wrapped(&format!("  {name}: {cell}"), width),
+        }));
     }
-    widths
-        .iter()
-        .map(|width| u16::try_from(width + 2).unwrap_or(u16::MAX))
-        .collect()
+    lines.join("\n") + "\n"
 }
 
 /// A result table of a run: which stage, which output.
@@ -228,5 +259,49 @@ pub(crate) fn headline(run: &RunRecord) -> Option<Vec<Found<'_>>> {
             let last = tables_of(run).last()?.stage.family.clone();
             find_tables(run, &last).ok()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every word of a text, that is, what may not be cut.
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn tables_of_40_80_and_200_columns_cut_no_word() {
+        let header = ["run", "started (UTC)", "pipeline", "status", "what it is"];
+        let row = |id: &str, status: &str, prose: &str| {
+            [id, "2026-11-29 09:04:15", "predictivity_of_macaques", status, prose]
+                .map(str::to_owned)
+                .to_vec()
+        };
+        let rows = vec![
+            row(
+                "kklmnopq",
+                "interrupted",
+                "a network whose activity diverged at the fourth level of multiplicative noise",
+            ),
+            row("zzyxwvut", "done", ""),
+        ];
+        for width in [40, 80, 200] {
+            let text = simple_table(&header, rows.clone(), Some(width));
+            assert!(
+                text.lines().all(|line| line.chars().count() <= width),
+                "{width}:\n{text}"
+            );
+            let shown = words(&text);
+            for word in rows.iter().flatten().flat_map(|cell| words(cell)) {
+                assert!(shown.contains(&word), "{width}: `{word}` is cut:\n{text}");
+            }
+        }
+        let narrow = simple_table(&header, rows, Some(40));
+        assert!(
+            narrow.starts_with("kklmnopq\n  started (UTC): 2026-11-29 09:04:15\n"),
+            "{narrow}"
+        );
     }
 }

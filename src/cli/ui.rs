@@ -7,7 +7,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnost
 use super::error::CommandError;
 use super::harmless::{coloured, harmless};
 use super::snippet::{Snippet, readable};
-use super::wording::missing_lines;
+use super::wording::{missing_lines, wrapped};
 use crate::pipeline::{Problem, Sources, Spot};
 
 /// Terminal, colour and width of this invocation.
@@ -18,6 +18,8 @@ pub(crate) struct Ui {
     colour_out: bool,
     colour_err: bool,
     width: Option<usize>,
+    /// Columns of the terminal that standard error is.
+    width_err: Option<usize>,
 }
 
 impl Ui {
@@ -26,15 +28,13 @@ impl Ui {
             || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
         let out = std::io::stdout().is_terminal();
         let err = std::io::stderr().is_terminal();
-        let columns = rustix::termios::tcgetwinsize(std::io::stdout())
-            .ok()
-            .map(|w| usize::from(w.ws_col))
-            .filter(|w| *w > 0);
+        let columns = columns_of(std::io::stdout());
         Self {
             interactive: err,
             colour_out: out && !no_colour,
             colour_err: err && !no_colour,
             width: if out { columns.or(Some(80)) } else { None },
+            width_err: err.then(|| columns_of(std::io::stderr()).unwrap_or(80)),
         }
     }
 
@@ -82,8 +82,21 @@ impl Ui {
             })
     }
 
-    /// News for the user, to standard error.
+    /// The same of standard error, where it is a terminal.
+    pub(crate) fn width_err(&self) -> Option<usize> {
+        self.width_err
+    }
+
+    /// News for the user, to standard error; on a terminal broken between words.
     pub(crate) fn status(&mut self, text: &str) {
+        match self.width_err {
+            Some(width) => self.status_as_it_is(&wrapped(text, width)),
+            None => self.status_as_it_is(text),
+        }
+    }
+
+    /// The same of text whose lines are laid out already, or are for programs.
+    pub(crate) fn status_as_it_is(&mut self, text: &str) {
         // Names, messages and lines of programs are part of it.
         let text = match self.colour_err {
             true => coloured(text),
@@ -97,7 +110,7 @@ impl Ui {
     pub(crate) fn error(&mut self, error: &CommandError) {
         if let CommandError::Pipeline { problems, sources } = error {
             let drawn = self.draw_problems(problems, sources);
-            self.status(drawn.trim_end());
+            self.status_as_it_is(drawn.trim_end());
             self.status("");
         }
         if let CommandError::MissingData(missing) = error {
@@ -130,7 +143,7 @@ impl Ui {
             GraphicalTheme::unicode_nocolor()
         };
         let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(self.width.unwrap_or(120))
+            .with_width(self.width_err.or(self.width).unwrap_or(120))
             .with_links(false);
         let mut text = String::new();
         for problem in problems.iter().take(DRAWN) {
@@ -145,6 +158,12 @@ impl Ui {
         }
         text
     }
+}
+
+/// Columns of a terminal, where it says how many.
+fn columns_of(terminal: impl std::os::fd::AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Whether the pager took the text; one that is not there, or fails, leaves it to be written as it is.

@@ -1,5 +1,6 @@
 //! How durations, outcomes and missing data are said, wherever they are said.
 
+use super::harmless::harmless;
 use crate::run::MissingFor;
 use crate::store::{RunRecord, StageOutcome};
 
@@ -69,6 +70,42 @@ pub(crate) fn first_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
     }
 }
 
+/// Lines of at most so many columns, broken between words; what continues a line stands two columns to its right. Colours
+/// take no room, and a word that is longer than a line stays whole.
+pub(crate) fn wrapped(text: &str, width: usize) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| wrapped_line(line, width)).collect();
+    lines.join("\n")
+}
+
+fn wrapped_line(line: &str, width: usize) -> String {
+    let columns = |text: &str| harmless(text).chars().count();
+    if columns(line) <= width {
+        return line.to_owned();
+    }
+    let indent = line.len() - line.trim_start_matches(' ').len();
+    let (mut out, mut used) = (line[..indent].to_owned(), indent);
+    let mut is_first = true;
+    // Blanks before a word stay with it, so that columns within a line stay apart.
+    for part in line[indent..].split_inclusive(' ') {
+        let word = part.trim_end_matches(' ');
+        if !is_first && used + columns(word) > width {
+            out.truncate(out.trim_end_matches(' ').len());
+            let start = " ".repeat(indent + 2);
+            out += "\n";
+            out += &start;
+            used = start.len();
+            if word.is_empty() {
+                continue;
+            }
+        }
+        out += part;
+        used += columns(part);
+        is_first = false;
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
 /// A word as a shell takes it: in quotes where it would make something else of it.
 pub(crate) fn shell_word(word: &str) -> std::borrow::Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "_-.,+:@=/%^".contains(c);
@@ -120,4 +157,24 @@ pub(crate) fn outcomes(run: &RunRecord) -> String {
         String::new()
     };
     parts.join(", ") + &accepted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped("short", 10), "short");
+        assert_eq!(wrapped("one two three four", 9), "one two\n  three\n  four");
+        assert_eq!(wrapped("  one two\nthree four", 8), "  one\n    two\nthree\n  four");
+        assert_eq!(wrapped("a/word/that/is/longer x", 10), "a/word/that/is/longer\n  x");
+        assert_eq!(wrapped("\u{1b}[31mred\u{1b}[0m one", 7), "\u{1b}[31mred\u{1b}[0m one");
+        for width in 1..40 {
+            let text = "stage@seed=0   start (2 threads): input `data` changed (from `digits`)";
+            let lines = wrapped(text, width);
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&lines), words(text), "{width}");
+        }
+    }
 }

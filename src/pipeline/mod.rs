@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 
 pub(crate) use load::{LoadOptions, load};
 pub(crate) use node::{Sources, Spot};
-pub(crate) use presets::{Origin, Preset, preset_text, presets};
+pub(crate) use presets::{Origin, Preset, preset_kind, preset_text, presets};
 pub(crate) use problem::{Problem, suggest};
 pub(crate) use reference::{Named, find, is_name, member_name, scalar};
 pub(crate) use resources::Resources;

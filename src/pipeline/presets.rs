@@ -77,6 +77,17 @@ pub(crate) fn preset_text(preset: &Preset) -> std::io::Result<String> {
     }
 }
 
+/// The stage kind that a preset is for; none where its text is no preset.
+pub(crate) fn preset_kind(text: &str) -> Option<String> {
+    let mut sources = Sources::default();
+    let source = sources.add("a preset".to_owned(), text.to_owned());
+    let preset = node::parse(&sources, source).ok()?;
+    match preset.as_map()? {
+        [(kind, _)] => Some(kind.text.clone()),
+        _ => None,
+    }
+}
+
 /// Presets of a project, by name.
 pub(super) struct PresetFolder {
     /// `stages` of the project.
@@ -169,6 +180,8 @@ pub(super) fn reason(error: &std::io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::problem::ProblemKind;
+    use super::super::validate::{Validated, validate};
     use super::*;
 
     #[test]
@@ -176,5 +189,27 @@ mod tests {
         assert!(SHIPPED.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(shipped("train/cnn").is_some_and(|text| text.contains("phase: cnn")));
         assert_eq!(shipped("train/cn"), None);
+    }
+
+    #[test]
+    fn every_shipped_preset_is_for_a_kind_and_fits_it() {
+        for (name, text) in SHIPPED {
+            let kind = preset_kind(text).and_then(|kind| crate::stage::kind(&kind));
+            let kind = kind.unwrap_or_else(|| panic!("{name} is for no stage kind"));
+            let mut sources = Sources::default();
+            let source = sources.add((*name).to_owned(), (*text).to_owned());
+            let preset = node::parse(&sources, source).unwrap_or_else(|_| panic!("{name}"));
+            let mut body = preset.get(kind.name()).expect("its kind").clone();
+            if let node::Value::Map(entries) = &mut body.value {
+                entries.retain(|(key, _)| key.text != "use");
+            }
+            let mut validated = Validated::default();
+            validate(kind.schema(), &body, &mut validated);
+            // What the stage that uses it has to give.
+            validated
+                .problems
+                .retain(|p| !matches!(p.kind, ProblemKind::Missing { .. }));
+            assert!(validated.problems.is_empty(), "{name}: {:?}", validated.problems);
+        }
     }
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::{AnyRef, Artifact, Context, Kind, Output, StageError};
+use super::{AnyRef, Artifact, Context, Declared, Kind, StageError};
 use crate::pipeline::scalar;
 use crate::table::{DType, Table, TableSchema, TableWriter, Value};
 
@@ -28,12 +28,13 @@ impl Kind for Collect {
     const NAME: &'static str = "collect";
     const SUMMARY: &'static str = "the same table of several stages, or of all members of a matrix, as one";
     const CODE_VERSION: u32 = 2;
+    const OUTPUTS: &'static [Declared<Params>] = &[Declared::always(
+        "collected",
+        Artifact::Table,
+        "the rows of all tables, with the matrix fields of the stages that gave them",
+    )];
     const SEES_GROUPS: bool = true;
     const SEES_REPETITIONS: bool = true;
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![Output::new("collected", Artifact::Table)]
-    }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let mut tables = Vec::new();

@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnyRef, Artifact, Context, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError, Update,
-    Violation, located,
+    AnyRef, Artifact, Context, Declared, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError,
+    Update, Violation, located,
 };
 use crate::pipeline::is_name;
 use crate::run::run_program;
@@ -70,6 +70,8 @@ impl Kind for Command {
     const NAME: &'static str = "command";
     const SUMMARY: &'static str = "run a program of your own, with declared inputs and outputs, cached like any stage";
     const CODE_VERSION: u32 = 1;
+    /// The parameter `outputs` names them.
+    const OUTPUTS: &'static [Declared<Params>] = &[];
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();

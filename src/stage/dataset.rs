@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Artifact, Context, External, ExternalFile, Kind, MissingData, Output, StageError, Update, Violation, located,
+    Artifact, Context, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation, located,
 };
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
@@ -66,8 +66,9 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("x-path" = true))]
     path: Option<String>,
-    /// Table of the images' classes for an image folder without class folders: CSV with the columns `file` and `class`, and
-    /// `split` (train, validation, test) if need be. A table that lies beside the images is found without it.
+    /// Table of the images' classes for an image folder without class folders: CSV with the columns `file` and
+    /// `class`, and `split` (train, validation, test) if need be. If not given, a table that lies beside the images,
+    /// where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-path" = true))]
     labels: Option<String>,
@@ -91,11 +92,11 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     test: Option<f64>,
-    /// Use this many images in all, chosen by seed; for trials.
+    /// Use this many images in all, chosen by seed, for trials; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     limit: Option<usize>,
-    /// Use this many images of each class, chosen by seed; for trials.
+    /// Use this many images of each class, chosen by seed, for trials; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     limit_per_class: Option<usize>,
@@ -233,6 +234,15 @@ impl Kind for Dataset {
     const SUMMARY: &'static str =
         "prepare images, labels and splits: digits, MNIST, Fashion-MNIST, CIFAR, folders of JPEG and PNG";
     const CODE_VERSION: u32 = 2;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always("images", Artifact::Dataset, "prepared images, labels and splits"),
+        Declared::always("counts", Artifact::Table, "images of each class in each split"),
+        Declared::always(
+            "files",
+            Artifact::Table,
+            "the images in order: index, file, class and split",
+        ),
+    ];
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -258,14 +268,6 @@ impl Kind for Dataset {
             ));
         }
         found
-    }
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![
-            Output::new("images", Artifact::Dataset),
-            Output::new("counts", Artifact::Table),
-            Output::new("files", Artifact::Table),
-        ]
     }
 
     fn external(params: &Params, root: &Path) -> External {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::noise::model_name;
 use super::{
-    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, SplitName, Spread, StageError, Update,
+    Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, SplitName, Spread, StageError, Update,
 };
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
@@ -58,15 +58,16 @@ impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     const SUMMARY: &'static str = "accuracy of models on the same images, with the phase and length of their training";
     const CODE_VERSION: u32 = 4;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always("accuracy", Artifact::Table, "accuracy of every model"),
+        Declared::always(
+            "summary",
+            Artifact::Table,
+            "accuracy by network and training: mean and standard deviation over models that differ in their seed alone",
+        ),
+    ];
     const USES_DEVICE: bool = true;
     const SEES_GROUPS: bool = true;
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![
-            Output::new("accuracy", Artifact::Table),
-            Output::new("summary", Artifact::Table),
-        ]
-    }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;

@@ -7,7 +7,7 @@ use cords::net::{Euler, ModelInfo, Parameters, Presentation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Context, External, Kind, MissingData, Output, StageError, Violation, located};
+use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Import;
@@ -20,7 +20,8 @@ pub(super) struct Params {
     /// classes come from its shapes.
     #[schemars(extend("x-path" = true))]
     path: String,
-    /// What stands before the network's names where the file holds several networks, such as `model_ema`.
+    /// What stands before the network's names where the file holds several networks, such as `model_ema`; the only
+    /// network of the file if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
     /// Side of the images; four times that of the first area's `conv_bias` if not given. Needed for a CNN.
@@ -47,11 +48,13 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("x-unit" = "pixel range"))]
     mean: Option<Vec<f64>>,
-    /// Standard deviation of each image channel that the network was trained with; as `mean`.
+    /// Standard deviation of each image channel that the network was trained with; the later stage's dataset's if not
+    /// given.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)), extend("x-unit" = "pixel range"))]
     std: Option<Vec<f64>>,
-    /// Class names in order of the readout; later stages compare them with their dataset's.
+    /// Class names in order of the readout, which later stages compare with their dataset's; not compared if not
+    /// given.
     #[serde(default)]
     classes: Option<Vec<String>>,
 }
@@ -101,6 +104,14 @@ impl Kind for Import {
     const NAME: &'static str = "import";
     const SUMMARY: &'static str = "a network from PyTorch weights (.pth or .safetensors) under the published names";
     const CODE_VERSION: u32 = 1;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always("model", Artifact::Model, "the network"),
+        Declared::always(
+            "parameters",
+            Artifact::Table,
+            "what was imported: names, shapes and sizes of weights",
+        ),
+    ];
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -115,13 +126,6 @@ impl Kind for Import {
             ));
         }
         found
-    }
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![
-            Output::new("model", Artifact::Model),
-            Output::new("parameters", Artifact::Table),
-        ]
     }
 
     fn external(params: &Params, root: &Path) -> External {

@@ -64,6 +64,7 @@ impl Artifact {
             "model" => Some(Self::Model),
             "activity" => Some(Self::Activity),
             "recordings" => Some(Self::Recordings),
+            "table" => Some(Self::Table),
             _ => None,
         }
     }
@@ -124,6 +125,47 @@ impl Output {
             artifact,
         }
     }
+}
+
+/// Whether a stage with these parameters has an output.
+type Has<P> = fn(&P) -> bool;
+
+/// An output that stages of a kind can have. `P`: the kind's parameters.
+pub(crate) struct Declared<P> {
+    slot: &'static str,
+    artifact: Artifact,
+    /// What it holds, for people.
+    holds: &'static str,
+    /// Where not every stage has it: which ones do, in words, and whether one with these parameters does.
+    when: Option<(&'static str, Has<P>)>,
+}
+
+impl<P> Declared<P> {
+    /// One that every stage of the kind has.
+    const fn always(slot: &'static str, artifact: Artifact, holds: &'static str) -> Self {
+        Self {
+            slot,
+            artifact,
+            holds,
+            when: None,
+        }
+    }
+
+    /// One that some have.
+    const fn when(mut self, which: &'static str, has: Has<P>) -> Self {
+        self.when = Some((which, has));
+        self
+    }
+}
+
+/// The same as the rest of the tool sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PossibleOutput {
+    pub(crate) slot: &'static str,
+    pub(crate) artifact: Artifact,
+    pub(crate) holds: &'static str,
+    /// Which stages have it; none where all do.
+    pub(crate) when: Option<&'static str>,
 }
 
 /// A file or folder outside the pipeline that a stage reads.
@@ -368,11 +410,13 @@ const GPU_IMAGES: usize = 64;
 /// A stage kind, written by implementing this for a unit struct.
 pub(crate) trait Kind: Sync {
     /// All parameters, with defaults, units and ranges in the schema.
-    type Params: Serialize + DeserializeOwned + JsonSchema;
+    type Params: Serialize + DeserializeOwned + JsonSchema + 'static;
     const NAME: &'static str;
     const SUMMARY: &'static str;
     /// Changes exactly when the kind's numbers change: it is part of every key.
     const CODE_VERSION: u32;
+    /// All outputs that its stages can have, in order. None where stages name their own.
+    const OUTPUTS: &'static [Declared<Self::Params>];
     /// Whether it goes on from what an earlier attempt left in [`Context::checkpoint`], and ends with a checkpoint soon
     /// after [`Context::stop_requested`]. Other kinds are ended at once.
     const KEEPS_CHECKPOINTS: bool = false;
@@ -391,7 +435,12 @@ pub(crate) trait Kind: Sync {
     fn check(_params: &Self::Params) -> Vec<Violation> {
         Vec::new()
     }
-    fn outputs(params: &Self::Params) -> Vec<Output>;
+    /// What a stage with these parameters writes.
+    fn outputs(params: &Self::Params) -> Vec<Output> {
+        let has = |declared: &&Declared<_>| declared.when.is_none_or(|(_, has)| has(params));
+        let output = |declared: &Declared<_>| Output::new(declared.slot, declared.artifact);
+        Self::OUTPUTS.iter().filter(has).map(output).collect()
+    }
     /// What is read from outside the pipeline; `root` is the project's folder.
     fn external(_params: &Self::Params, _root: &Path) -> External {
         External::default()
@@ -412,6 +461,8 @@ pub(crate) trait AnyKind: Sync {
     /// Parameters with every default filled in, and the rules that they break.
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
     fn outputs(&self, params: &Json) -> Vec<Output>;
+    /// All outputs that its stages can have; none where these name their own.
+    fn possible_outputs(&self) -> Vec<PossibleOutput>;
     fn external(&self, params: &Json, root: &Path) -> External;
     fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError>;
 }
@@ -472,6 +523,16 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn outputs(&self, params: &Json) -> Vec<Output> {
         K::Params::deserialize(params).map_or_else(|_| Vec::new(), |p| K::outputs(&p))
+    }
+
+    fn possible_outputs(&self) -> Vec<PossibleOutput> {
+        let possible = |declared: &Declared<_>| PossibleOutput {
+            slot: declared.slot,
+            artifact: declared.artifact,
+            holds: declared.holds,
+            when: declared.when.map(|(which, _)| which),
+        };
+        K::OUTPUTS.iter().map(possible).collect()
     }
 
     fn external(&self, params: &Json, root: &Path) -> External {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::picture::{Curve, Curves};
 use super::{
-    Artifact, Context, DatasetRef, GPU_IMAGES, Kind, Members, ModelRef, Output, StageError, Update, Violation,
+    Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, StageError, Update, Violation,
     model_name,
 };
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
@@ -32,8 +32,8 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-unit" = "images"))]
     images: Option<usize>,
-    /// Use these images, by their index in the dataset (its table `files` has them), instead of a part. `"0..119"` stands
-    /// for all from 0 to 119.
+    /// Use these images, by their index in the dataset (its table `files` has them), instead of a part. `"0..119"`
+    /// stands for all from 0 to 119. If not given, those of `split`.
     #[serde(default)]
     #[schemars(length(min = 1))]
     indices: Option<Vec<Indices>>,
@@ -41,8 +41,9 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(length(min = 1))]
     areas: Option<Vec<usize>>,
-    /// Times after image onset, each at the nearest Euler step; 0 is the spontaneous state, and after the stimulus there is
-    /// no input. Every `every` ms to the end of the stimulus if not given. Not for a CNN, which has no time.
+    /// Times after image onset, each at the nearest Euler step; 0 is the spontaneous state, and after the stimulus
+    /// there is no input. Not for a CNN, which has no time. If not given, every `every` ms to the end of the
+    /// stimulus.
     #[serde(default)]
     #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     times: Option<Vec<f64>>,
@@ -56,6 +57,7 @@ pub(super) struct Params {
     pooled: bool,
     /// Record the network as it was before training: random weights of its sizes, by the seed of its training. A control.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(extend("default" = false))]
     untrained: bool,
     /// Time without input before the image; as the network was trained, if not given.
     #[serde(default)]
@@ -164,6 +166,19 @@ impl Kind for Record {
     const SUMMARY: &'static str =
         "activity of chosen areas and times for chosen images, raw or pooled, and the logits over time";
     const CODE_VERSION: u32 = 4;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always(
+            "activity",
+            Artifact::Activity,
+            "activity of the areas for every image and time",
+        ),
+        Declared::always(
+            "summary",
+            Artifact::Table,
+            "mean rate, dimensionality and accuracy by area and time",
+        ),
+        Declared::always("pictures", Artifact::Files, "the summary over time; SVG and PNG"),
+    ];
     const USES_DEVICE: bool = true;
     const SEES_GROUPS: bool = true;
 
@@ -200,14 +215,6 @@ impl Kind for Record {
             ));
         }
         found
-    }
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![
-            Output::new("activity", Artifact::Activity),
-            Output::new("summary", Artifact::Table),
-            Output::new("pictures", Artifact::Files),
-        ]
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

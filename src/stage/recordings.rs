@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::recordings_table::from_table;
-use super::{Artifact, Context, External, Kind, MissingData, Output, StageError, Violation, located};
+use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct RecordingsKind;
@@ -24,13 +24,14 @@ pub(super) struct Params {
     /// `time_bin_end`. Repetitions that number all trials of an experiment count each stimulus's presentations in their order.
     #[schemars(extend("x-path" = true))]
     path: String,
-    /// Name of the responses in an assembly or NumPy archive; needed where several variables could be them.
+    /// Name of the responses in an assembly or NumPy archive, needed where several variables could be them; the only
+    /// one that could if not given.
     #[serde(default)]
     variable: Option<String>,
-    /// The animal that was recorded, of neurons for which the file does not say.
+    /// The animal that was recorded, of neurons for which the file does not say; left open if not given.
     #[serde(default)]
     animal: Option<String>,
-    /// The session, of neurons for which the file does not say.
+    /// The session, of neurons for which the file does not say; left open if not given.
     #[serde(default)]
     session: Option<String>,
     /// Time bins after stimulus onset that spikes of an NWB file are counted in.
@@ -108,6 +109,14 @@ impl Kind for RecordingsKind {
     const NAME: &'static str = "recordings";
     const SUMMARY: &'static str = "responses of neurons from netCDF4 (Brain-Score), NWB, npz, Parquet or CSV";
     const CODE_VERSION: u32 = 2;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always("recordings", Artifact::Recordings, "responses of neurons"),
+        Declared::always(
+            "neurons",
+            Artifact::Table,
+            "neurons in each time bin, and how reliable their responses are",
+        ),
+    ];
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -124,13 +133,6 @@ impl Kind for RecordingsKind {
             found.push(Violation::new("variable", message));
         }
         found
-    }
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![
-            Output::new("recordings", Artifact::Recordings),
-            Output::new("neurons", Artifact::Table),
-        ]
     }
 
     fn external(params: &Params, root: &Path) -> External {

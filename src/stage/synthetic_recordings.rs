@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::recordings::FILE;
-use super::{ActivityRef, Artifact, Context, Kind, Output, StageError, Violation};
+use super::{ActivityRef, Artifact, Context, Declared, Kind, StageError, Violation};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct SyntheticRecordings;
@@ -103,6 +103,14 @@ impl Kind for SyntheticRecordings {
     const NAME: &'static str = "synthetic_recordings";
     const SUMMARY: &'static str = "simulated neurons with known weights on a known area, latency and noise";
     const CODE_VERSION: u32 = 1;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always("recordings", Artifact::Recordings, "responses of the simulated neurons"),
+        Declared::always(
+            "truth",
+            Artifact::Table,
+            "what the simulated neurons read, and how reliable they are",
+        ),
+    ];
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -125,13 +133,6 @@ impl Kind for SyntheticRecordings {
             found.push(Violation::new("regions", "a name stands twice"));
         }
         found
-    }
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![
-            Output::new("recordings", Artifact::Recordings),
-            Output::new("truth", Artifact::Table),
-        ]
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

@@ -175,8 +175,7 @@ fn numbers_in_names_stay_as_they_are_written() {
 
 #[test]
 fn members_that_are_equal_are_refused() {
-    let (code, screen) =
-        checked("stages:\n  d:\n    dataset: { source: digits }\n    matrix: { side: [16, 16.0] }\n");
+    let (code, screen) = checked("stages:\n  d:\n    dataset: { source: digits }\n    matrix: { side: [16, 16.0] }\n");
     assert_eq!(code, 2);
     assert!(screen.contains("are one and the same"), "{screen}");
     let (code, screen) = checked(&over("[\"1\", 1]", "a@v=1"));
@@ -255,4 +254,136 @@ fn bash_completes_members_though_it_breaks_words() {
         complete("dynvis run p.yaml a@v", "dynvis run p.yaml a @v", "@v"),
         ["@v=11", "@v=12", "@v=21"]
     );
+}
+
+#[test]
+fn a_headline_that_names_no_table_is_refused() {
+    let text = |headline: &str| {
+        format!(
+            "headline: {headline}\nstages:\n  d:\n    dataset: {{ source: digits }}\n    matrix: {{ seed: [1, 2] }}\n  \
+             net:\n    train: {{ use: train/digits/cnn, data: d@seed=1, areas: 2 }}\n  \
+             noise:\n    noise: {{ models: [net], data: d@seed=1, levels: [0, 1] }}\n  \
+             f:\n    command: {{ run: [x], outputs: {{ o: {{ path: o }} }} }}\n"
+        )
+    };
+    for headline in [
+        "noise/summary",
+        "noise",
+        "net",
+        "net/speed",
+        "d",
+        "d/counts",
+        "\"d@*/counts\"",
+        "d@seed=2/counts",
+        "d@seed=2",
+    ] {
+        let (code, screen) = checked(&text(headline));
+        assert_eq!(code, 0, "{headline}: {screen}");
+    }
+    for (headline, says, helps) in [
+        (
+            "noise/sumary",
+            "`noise` has no output `sumary`",
+            "outputs: accuracy, summary, time",
+        ),
+        ("noise/pictures", "gives files, but this parameter needs a table", ""),
+        (
+            "net/windows",
+            "`net` has no output `windows`",
+            "outputs: model, training, speed",
+        ),
+        ("net/model", "gives a model, but this parameter needs a table", ""),
+        ("f", "gives files, but this parameter needs a table", ""),
+        ("niose/summary", "no stage named `niose`", "did you mean `noise`?"),
+        (
+            "d@seed=3/counts",
+            "names no member of the matrix of `d`",
+            "members: d@seed=1",
+        ),
+        ("noise@seed=1/summary", "`noise` has no matrix", "write `noise`"),
+        ("noise/", "not a reference", ""),
+    ] {
+        let (code, screen) = checked(&text(headline));
+        assert_eq!(code, 2, "{headline}: {screen}");
+        assert!(screen.contains(says) && screen.contains(helps), "{headline}: {screen}");
+        assert_eq!(screen.matches("error: 1 problem").count(), 1, "{headline}: {screen}");
+        assert!(screen.contains("p.yaml:1:"), "{headline}: {screen}");
+    }
+}
+
+#[test]
+fn stages_of_a_kind_lists_outputs_presets_and_nested_parameters() {
+    let project = Project::new();
+    project.write(
+        "stages/mine.yaml",
+        "# What we always take. And more.\nnoise: { levels: [0, 1] }\n",
+    );
+    let of = |kind: &str| project.dynvis(&["stages", kind]).expect(0).stdout;
+    let line = |text: &str, start: &str| {
+        let found = text.lines().find(|line| line.split("  ").next() == Some(start));
+        let words = found
+            .unwrap_or_else(|| panic!("no {start} in {text}"))
+            .split_whitespace();
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let noise = of("noise");
+    for (start, says) in [
+        ("noises[].kind", "name required"),
+        ("noises[].length", "pixels 1 "),
+        ("summary", "table accuracy by network and noise"),
+        ("pictures", "files "),
+        (
+            "frames",
+            "files all frames of some images under every noise and level (with `frames`)",
+        ),
+        ("noise/cifar_c", "dynvis The noise corruptions of CIFAR-10-C"),
+        ("mine", "stages/mine.yaml What we always take"),
+        ("seed", "the pipeline's Seed of the noise."),
+    ] {
+        let all: Vec<&str> = noise
+            .lines()
+            .filter(|line| line.split("  ").next() == Some(start))
+            .collect();
+        let found = all.iter().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.join(" ").contains(says)
+        });
+        assert!(found, "{start}: {says} in\n{noise}");
+    }
+    assert!(!noise.contains("train/cnn"), "{noise}");
+    let train = of("train");
+    assert!(line(&train, "dt").contains("2 ms, or as in `start`"), "{train}");
+    assert!(line(&train, "tau").contains("10 ms, or as in `start`"), "{train}");
+    assert!(line(&train, "areas").contains("8, or as in `start`"), "{train}");
+    assert!(line(&train, "initialisation.recurrent").contains(" 0.5 "), "{train}");
+    assert!(
+        line(&train, "windows").contains("(in phases `direct`, `linear`"),
+        "{train}"
+    );
+    assert!(line(&train, "train/cnn").contains(" dynvis "), "{train}");
+    assert!(
+        line(&of("cognitive"), "areas[].tau").contains("ms required"),
+        "a list of areas"
+    );
+    let command = of("command");
+    assert!(line(&command, "outputs.NAME.path").contains("required"), "{command}");
+    assert!(
+        command.contains("its outputs are those that the stage's parameter `outputs` names"),
+        "{command}"
+    );
+    for kind in project.dynvis(&["stages"]).expect(0).stdout.lines().skip(1) {
+        let kind = kind.split_whitespace().next().expect("a name");
+        assert!(!of(kind).contains("not said"), "{kind}: {}", of(kind));
+    }
+}
+
+#[test]
+fn shipped_presets_of_noise_can_be_used() {
+    for preset in ["noise/cifar_c", "noise/imagenet_c"] {
+        let (code, screen) = checked(&format!(
+            "stages:\n  d: {{ dataset: {{ source: digits }} }}\n  net: {{ train: {{ use: train/digits/cnn, data: d, areas: 2 }} }}\n  \
+             n: {{ noise: {{ use: {preset}, models: [net], data: d }} }}\n"
+        ));
+        assert_eq!(code, 0, "{screen}");
+    }
 }

@@ -194,7 +194,7 @@ fn a_killed_training_goes_on_to_the_same_bytes_on_another_number_of_threads() {
     let ended: Vec<usize> = ran
         .stderr
         .lines()
-        .filter(|line| line.contains("  loss "))
+        .filter(|line| line.contains("  validation accuracy "))
         .map(|line| number_behind(line, "epoch "))
         .collect();
     assert_eq!(ended, (place.0..=20).collect::<Vec<_>>(), "{}", ran.stderr);
@@ -212,7 +212,7 @@ fn ctrl_c_writes_a_checkpoint_and_says_so() {
         let mut child = start(project, &[]);
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut said = String::new();
-        while !said.contains("loss") {
+        while !said.contains("validation accuracy") {
             said += &lines.next().expect("it goes on").expect("a line");
         }
         // A terminal that closes sends several signals; that is one wish, not a second Ctrl-C.

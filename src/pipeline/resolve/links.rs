@@ -8,7 +8,7 @@ use super::{Draft, Resolver};
 use crate::pipeline::problem::{Problem, ProblemKind, suggest_few};
 use crate::pipeline::reference::{self, Reference, Selector};
 use crate::pipeline::validate::{PathPart, ReferenceSite};
-use crate::pipeline::{InputSlot, StageId};
+use crate::pipeline::{InputSlot, Spot, StageId};
 use crate::stage::Artifact;
 
 /// Inputs of all stages together.
@@ -17,12 +17,7 @@ const LINKS: usize = 2_000_000;
 impl Resolver<'_> {
     /// Resolves every reference to input slots and writes the slots' names into the parameters.
     pub(super) fn follow_references(&mut self) -> Vec<Vec<InputSlot>> {
-        let names: HashMap<String, usize> = self
-            .drafts
-            .iter()
-            .enumerate()
-            .map(|(at, d)| (d.name.clone(), at))
-            .collect();
+        let names = self.names();
         let mut all = Vec::new();
         let mut count = 0;
         for index in 0..self.drafts.len() {
@@ -67,8 +62,51 @@ impl Resolver<'_> {
         all
     }
 
+    /// Every draft by its name.
+    fn names(&self) -> HashMap<String, usize> {
+        let named = self.drafts.iter().enumerate().map(|(at, d)| (d.name.clone(), at));
+        named.collect()
+    }
+
+    /// Holds the name of the table that stands for a run against the stages. As `show` has it, a stage stands for all members
+    /// of its matrix, and without an output for its first table.
+    pub(super) fn check_headline(&mut self, text: &str, spot: Spot) {
+        let site = ReferenceSite {
+            path: Vec::new(),
+            expected: "table".to_owned(),
+            in_list: true,
+            text: text.to_owned(),
+            spot,
+        };
+        if let Some((parsed, members)) = self.members(&site, &self.names()) {
+            self.outputs(&site, &parsed, members);
+        }
+    }
+
     /// The drafts that a reference selects, each with the output that fits. `names`: every draft by its name.
     fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> Vec<(usize, String, Artifact)> {
+        let Some((parsed, selected)) = self.members(site, names) else {
+            return Vec::new();
+        };
+        let first = self.families.get(&parsed.stage).and_then(|members| members.first());
+        let example = first.map(|first| &self.drafts[*first]);
+        let has_matrix = example.is_some_and(|first| !first.fields.is_empty());
+        let several_allowed = site.in_list && parsed.selector.as_ref().is_some_and(|s| s.all);
+        let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
+        if !several_allowed && !exact {
+            let kind = ProblemKind::AmbiguousMember {
+                count: selected.len(),
+                example: example.map(|first| first.name.clone()).unwrap_or_default(),
+                stage: parsed.stage,
+            };
+            self.problems.push(Problem::at(site.spot, kind));
+            return Vec::new();
+        }
+        self.outputs(site, &parsed, selected)
+    }
+
+    /// The reading of a reference that fits, and the drafts that it selects; what is wrong with it is reported.
+    fn members(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> Option<(Reference, Vec<usize>)> {
         let text = site.text.as_str();
         let family = text.split(['@', '/']).next().unwrap_or(text);
         let has_field = |field: &str| {
@@ -80,7 +118,7 @@ impl Resolver<'_> {
             let text = site.text.clone();
             self.problems
                 .push(Problem::at(site.spot, ProblemKind::BadReference { text }));
-            return Vec::new();
+            return None;
         };
         let Some(members) = self.families.get(family) else {
             let known = self.families.keys().map(String::as_str);
@@ -88,17 +126,15 @@ impl Resolver<'_> {
             let name = family.to_owned();
             self.problems
                 .push(Problem::at(site.spot, ProblemKind::NoSuchStage { name, suggestion }));
-            return Vec::new();
+            return None;
         };
-        let Some(first) = members.first() else {
-            return Vec::new();
-        };
+        let first = members.first()?;
         let has_matrix = !self.drafts[*first].fields.is_empty();
         if likeliest.selector.is_some() && !has_matrix {
             let (stage, reference) = (family.to_owned(), site.text.clone());
             self.problems
                 .push(Problem::at(site.spot, ProblemKind::NoMatrix { stage, reference }));
-            return Vec::new();
+            return None;
         }
         let (parsed, selected) = self.selected(site, &readings, members, names);
         if selected.is_empty() {
@@ -115,22 +151,18 @@ impl Resolver<'_> {
                     count: members.len(),
                 },
             ));
-            return Vec::new();
+            return None;
         }
-        let several_allowed = site.in_list && parsed.selector.as_ref().is_some_and(|s| s.all);
-        let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
-        if !several_allowed && !exact {
-            let example = self.drafts[*first].name.clone();
-            self.problems.push(Problem::at(
-                site.spot,
-                ProblemKind::AmbiguousMember {
-                    stage: parsed.stage.clone(),
-                    count: selected.len(),
-                    example,
-                },
-            ));
-            return Vec::new();
-        }
+        Some((parsed.clone(), selected))
+    }
+
+    /// Of each draft the output that a reference means.
+    fn outputs(
+        &mut self,
+        site: &ReferenceSite,
+        parsed: &Reference,
+        selected: Vec<usize>,
+    ) -> Vec<(usize, String, Artifact)> {
         let mut found = Vec::new();
         for member in selected {
             if self.drafts[member].broken && self.drafts[member].outputs.is_empty() {

@@ -137,26 +137,13 @@ pub(crate) fn resolve(
         resolver.stage(key, node);
     }
     let inputs = resolver.follow_references();
+    if let (Some(headline), Some(node)) = (&headline, document.get("headline")) {
+        resolver.check_headline(headline, node.spot);
+    }
     let Resolver {
-        mut problems,
-        drafts,
-        families,
-        ..
+        mut problems, drafts, ..
     } = resolver;
     report_cycles(&drafts, &inputs, &mut problems);
-    if let (Some(headline), Some(node)) = (&headline, document.get("headline")) {
-        let stage = headline.split(['/', '@']).next().unwrap_or(headline);
-        if !families.contains_key(stage) {
-            let suggestion = suggest(stage, families.keys().map(String::as_str));
-            problems.push(Problem::at(
-                node.spot,
-                ProblemKind::NoSuchStage {
-                    name: stage.to_owned(),
-                    suggestion,
-                },
-            ));
-        }
-    }
     if !problems.is_empty() {
         let mut seen = BTreeSet::new();
         problems.retain(|p| seen.insert((p.spot, p.kind.to_string())));

@@ -22,7 +22,7 @@ use self::tables::{
     Measured, accuracy_table, decoding_table, eigenvalues_table, lesions_table, psychometric_functions,
     psychometric_table, rates_table, speed_table, states_table, summary_table, training_table,
 };
-use super::{Artifact, Context, Kind, Output, StageError, Update, Violation};
+use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
 
 pub(super) struct Cognitive;
 
@@ -35,32 +35,56 @@ impl Kind for Cognitive {
     const SUMMARY: &'static str =
         "association areas above a CordsNet learn a cognitive task; accuracy, lesions, decoding and steady states";
     const CODE_VERSION: u32 = 3;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always("areas", Artifact::Files, "weights of the association areas"),
+        Declared::always("front_end", Artifact::Model, "the front-end after it learned")
+            .when("with `front_end_training: through` and images as stimuli", |params| {
+                params.trains_front_end()
+            }),
+        Declared::always("summary", Artifact::Table, "the network on test images, in one row"),
+        Declared::always("training", Artifact::Table, "validations during training"),
+        Declared::always(
+            "accuracy",
+            Artifact::Table,
+            "accuracy on test images by delay and condition",
+        ),
+        Declared::always(
+            "lesions",
+            Artifact::Table,
+            "accuracy on test images with projections cut after training",
+        ),
+        Declared::always(
+            "rates",
+            Artifact::Table,
+            "mean rate of each area in each epoch, whole and with projections cut",
+        ),
+        Declared::always(
+            "decoding",
+            Artifact::Table,
+            "what a linear classifier reads from each area over time",
+        ),
+        Declared::always(
+            "psychometric",
+            Artifact::Table,
+            "logistic function of the second choice over the signed strength of evidence",
+        ),
+        Declared::always("states", Artifact::Table, "steady states that delays lead to"),
+        Declared::always(
+            "eigenvalues",
+            Artifact::Table,
+            "leading eigenvalues of all areas at those steady states",
+        ),
+        Declared::always("speed", Artifact::Table, "time taken"),
+        Declared::always(
+            "pictures",
+            Artifact::Files,
+            "training, accuracy, decoding and psychometric functions; SVG and PNG",
+        ),
+    ];
     const KEEPS_CHECKPOINTS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
-    }
-
-    fn outputs(params: &Params) -> Vec<Output> {
-        let mut outputs = vec![Output::new("areas", Artifact::Files)];
-        if params.trains_front_end() {
-            outputs.push(Output::new("front_end", Artifact::Model));
-        }
-        let tables = [
-            "summary",
-            "training",
-            "accuracy",
-            "lesions",
-            "rates",
-            "decoding",
-            "psychometric",
-            "states",
-            "eigenvalues",
-            "speed",
-        ];
-        outputs.extend(tables.map(|table| Output::new(table, Artifact::Table)));
-        outputs.push(Output::new("pictures", Artifact::Files));
-        outputs
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
@@ -200,7 +224,7 @@ impl Experiment<'_> {
             every: Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(Duration::MAX),
         };
         let mut observe = |progress: TrainProgress<'_>| {
-            tell(&progress, options.steps, context);
+            tell(&progress, self.params.loss_name(), options.steps, context);
             match context.stop_requested() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -398,7 +422,7 @@ fn begins(phase: &str, context: &mut Context) -> Result<(), AssocError> {
     }
 }
 
-fn tell(progress: &TrainProgress<'_>, steps: usize, context: &mut Context) {
+fn tell(progress: &TrainProgress<'_>, loss: &str, steps: usize, context: &mut Context) {
     match progress {
         TrainProgress::Step(step) => context.report(Update {
             done: *step as u64,
@@ -414,7 +438,7 @@ fn tell(progress: &TrainProgress<'_>, steps: usize, context: &mut Context) {
             phase: format!("step {step}/{steps}, validation"),
             ..Update::default()
         }),
-        TrainProgress::Validated(record) => context.report(validated(record, steps)),
+        TrainProgress::Validated(record) => context.report(validated(record, loss, steps)),
         TrainProgress::Continued(step) => {
             context.note(format!("goes on from its checkpoint: step {step}/{steps}"));
         }
@@ -429,8 +453,9 @@ fn tell(progress: &TrainProgress<'_>, steps: usize, context: &mut Context) {
     }
 }
 
-fn validated(record: &TrainRecord, steps: usize) -> Update {
-    let mut figures = vec![("loss".into(), record.loss)];
+/// `loss`: what it is.
+fn validated(record: &TrainRecord, loss: &str, steps: usize) -> Update {
+    let mut figures = vec![(loss.into(), record.loss)];
     // None where all of it has diverged.
     figures.extend(
         record

@@ -108,48 +108,50 @@ pub(in crate::stage) struct Params {
     /// the first answer and may abort the trial).
     #[serde(default)]
     timing: TimingName,
-    /// Time before the first stimulus; the task's own if not given, as for all durations that follow. Each is a multiple of `dt`.
+    /// Time before the first stimulus; the task's own if not given. This and all durations that follow are multiples
+    /// of `dt`.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     fixation: Option<f64>,
-    /// Duration of the stimulus, or of the first one.
+    /// Duration of the stimulus, or of the first one; the task's own if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     stimulus: Option<f64>,
-    /// Delays, of which each presentation draws one.
+    /// Delays, of which each presentation draws one; the task's own if not given.
     #[serde(default)]
     #[schemars(length(min = 1, max = 1000), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     delays: Option<Vec<f64>>,
-    /// Duration of the second stimulus or of a cue.
+    /// Duration of the second stimulus or of a cue; the task's own if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     test: Option<f64>,
-    /// Time between the second stimulus and the signal to answer, in tasks that compare two stimuli.
+    /// Time between the second stimulus and the signal to answer, in tasks that compare two stimuli; the task's own
+    /// if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     wait: Option<f64>,
-    /// Time to answer.
+    /// Time to answer; the task's own if not given.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     response: Option<f64>,
-    /// Durations of evidence, or intervals to compare.
+    /// Durations of evidence, or intervals to compare; the task's own if not given.
     #[serde(default)]
     #[schemars(length(min = 1, max = 1000), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     durations: Option<Vec<f64>>,
-    /// Contrasts of evidence, in thousandths at the finest.
+    /// Contrasts of evidence, in thousandths at the finest; the task's own if not given.
     #[serde(default)]
     #[schemars(length(min = 1, max = 1000), inner(range(min = 0.0, max = 1.0)))]
     strengths: Option<Vec<f64>>,
-    /// Standard deviation of the evidence's noise, fresh at every step, in the pixel range for a step of 2 ms; in
-    /// thousandths at the finest.
+    /// Standard deviation of the evidence's noise, fresh at every step, in the pixel range for a step of 2 ms, in
+    /// thousandths at the finest; the task's own if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 10.0))]
     evidence_noise: Option<f64>,
-    /// Objects on the canvas.
+    /// Objects on the canvas; the task's own if not given.
     #[serde(default)]
     #[schemars(range(min = 1, max = 8))]
     objects: Option<usize>,
-    /// Images of a stream.
+    /// Images of a stream; the task's own if not given.
     #[serde(default)]
     #[schemars(range(min = 2, max = 100))]
     items: Option<usize>,
@@ -166,10 +168,11 @@ pub(in crate::stage) struct Params {
     #[serde(default = "feedback")]
     #[schemars(range(min = 0.0, max = 1.0))]
     feedback: f64,
-    /// Projections one by one, instead of `feedforward` and `feedback`.
+    /// Projections one by one; those of `feedforward` and `feedback` if not given.
     #[serde(default)]
     projections: Option<Vec<ProjectionParams>>,
-    /// Dale's law: share of excitatory units, 0.8 being usual; only they project between areas. Without the law if not given.
+    /// Dale's law: share of excitatory units, 0.8 being usual; only they project between areas. If not given, there
+    /// is no such law.
     #[serde(default)]
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
     excitatory: Option<f64>,
@@ -189,7 +192,8 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub(in crate::stage) read_areas: Option<Vec<usize>>,
-    /// Each map is averaged over `grid` x `grid` cells; 1, or 4 where the task needs place (the side of smaller maps), if not given.
+    /// Each map is averaged over `grid` x `grid` cells, at most as many as it has; 1, or 4 where the task needs
+    /// place, if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub(in crate::stage) grid: Option<usize>,
@@ -214,8 +218,8 @@ pub(in crate::stage) struct Params {
     #[serde(default = "five")]
     #[schemars(range(min = 0.0))]
     response_weight: f64,
-    /// Time at the beginning and after the signal to answer that does not count in the loss; 100 ms if not given, none under
-    /// `timing: neurogym`.
+    /// Time at the beginning and after the signal to answer that does not count in the loss; 100 ms, or none under
+    /// `timing: neurogym`, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     grace: Option<f64>,
@@ -425,6 +429,14 @@ impl Params {
     /// What pictures say of the network that they show: task, stimuli and seed.
     pub(in crate::stage) fn title(&self) -> String {
         format!("{}, {}, seed {}", word(&self.task), word(&self.stimuli), self.seed)
+    }
+
+    /// What training lowers, beside penalties, as people say it.
+    pub(in crate::stage) fn loss_name(&self) -> &'static str {
+        match self.loss {
+            LossName::CrossEntropy => "cross-entropy",
+            LossName::SquaredError => "squared error",
+        }
     }
 
     /// Whether there is a front-end that learns.

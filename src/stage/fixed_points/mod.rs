@@ -23,7 +23,7 @@ use self::tables::{
 use super::members::Members;
 use super::noise::model_name;
 use super::{
-    AnyRef, Artifact, Context, DatasetRef, Kind, ModelRef, Output, SplitName, StageError, Update, Violation, spread,
+    AnyRef, Artifact, Context, DatasetRef, Declared, Kind, ModelRef, SplitName, StageError, Update, Violation, spread,
 };
 
 pub(super) struct FixedPoints;
@@ -106,7 +106,8 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     noise_modes: usize,
-    /// Table `gains` of a `noise` stage with neural noise: what it measured is held against the response to small noise.
+    /// Table `gains` of a `noise` stage with neural noise, whose measurements are held against the response to small
+    /// noise; nothing is compared if not given.
     #[serde(default)]
     measured: Option<AnyRef>,
     /// Eigenvalues of each area's recurrent convolution itself, by magnitude and by real part; 0 for none.
@@ -217,6 +218,110 @@ impl Kind for FixedPoints {
     const NAME: &'static str = "fixed_points";
     const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
     const CODE_VERSION: u32 = 7;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always(
+            "states",
+            Artifact::Table,
+            "steady states of each area, with and without an image",
+        ),
+        Declared::always(
+            "eigenvalues",
+            Artifact::Table,
+            "leading eigenvalues of each area's Jacobian at its steady state",
+        )
+        .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
+        Declared::always(
+            "network",
+            Artifact::Table,
+            "what the steady states of the whole network are",
+        )
+        .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
+        Declared::always(
+            "starts",
+            Artifact::Table,
+            "whether a steady state is the only one, and whether activity returns after the image",
+        )
+        .when("with `starts` or `after` above 0", |params| {
+            params.starts > 0 || params.after > 0.0
+        }),
+        Declared::always(
+            "sizes",
+            Artifact::Table,
+            "singular values of each area's coupling, and how far from normal it is",
+        )
+        .when("with `singular_values` above 0", |params| params.singular_values > 0),
+        Declared::always(
+            "network_sizes",
+            Artifact::Table,
+            "singular values of the whole network's coupling, and how far from normal it is",
+        )
+        .when("with `singular_values` above 0", |params| params.singular_values > 0),
+        Declared::always(
+            "growth",
+            Artifact::Table,
+            "largest growth of a perturbation of each area's steady state",
+        )
+        .when("with `singular_values` above 0 and a time in `growth`", |params| {
+            params.singular_values > 0 && !params.growth.is_empty()
+        }),
+        Declared::always(
+            "network_growth",
+            Artifact::Table,
+            "largest growth of a perturbation of the whole network's steady state",
+        )
+        .when("with `singular_values` above 0 and a time in `growth`", |params| {
+            params.singular_values > 0 && !params.growth.is_empty()
+        }),
+        Declared::always(
+            "noise",
+            Artifact::Table,
+            "stationary fluctuations of each area at its steady state",
+        )
+        .when("with `probes` above 0", |params| params.probes > 0),
+        Declared::always("power", Artifact::Table, "their power by frequency")
+            .when("with `probes` above 0 and a frequency in `frequencies`", |params| {
+                params.probes > 0 && !params.frequencies.is_empty()
+            }),
+        Declared::always(
+            "noise_modes",
+            Artifact::Table,
+            "directions in which the whole network fluctuates most",
+        )
+        .when("with `noise_modes` above 0", |params| params.noise_modes > 0),
+        Declared::always(
+            "noise_measured",
+            Artifact::Table,
+            "fluctuations by the linearisation, and as a `noise` stage measured them",
+        )
+        .when("with `measured`", |params| params.measured.is_some()),
+        Declared::always(
+            "convolutions",
+            Artifact::Table,
+            "leading eigenvalues of each area's recurrent convolution itself",
+        )
+        .when("with `convolution_eigenvalues` above 0", |params| {
+            params.convolution_eigenvalues > 0
+        }),
+        Declared::always(
+            "classes",
+            Artifact::Table,
+            "how the steady states of images lie in each area, and how well classes are told apart",
+        )
+        .when("with `classes`", |params| params.classes),
+        Declared::always(
+            "exponents",
+            Artifact::Table,
+            "Lyapunov exponents of each area along the trajectory",
+        )
+        .when("with `exponents` above 0", |params| params.exponents > 0),
+        Declared::always("eigenvectors", Artifact::Files, "eigenvectors of `eigenvalues`")
+            .when("with `eigenvectors`", |params| params.eigenvectors),
+        Declared::always(
+            "pictures",
+            Artifact::Files,
+            "eigenvalues in the complex plane and the like; SVG and PNG",
+        ),
+    ];
     // Pictures name the fields.
     const SEES_GROUPS: bool = true;
 
@@ -257,39 +362,6 @@ impl Kind for FixedPoints {
             }
         }
         found
-    }
-
-    fn outputs(params: &Params) -> Vec<Output> {
-        let asked = [
-            ("states", true),
-            ("eigenvalues", params.eigenvalues > 0),
-            ("network", params.eigenvalues > 0),
-            ("starts", params.starts > 0 || params.after > 0.0),
-            ("sizes", params.singular_values > 0),
-            ("network_sizes", params.singular_values > 0),
-            ("growth", params.singular_values > 0 && !params.growth.is_empty()),
-            (
-                "network_growth",
-                params.singular_values > 0 && !params.growth.is_empty(),
-            ),
-            ("noise", params.probes > 0),
-            ("power", params.probes > 0 && !params.frequencies.is_empty()),
-            ("noise_modes", params.noise_modes > 0),
-            ("noise_measured", params.measured.is_some()),
-            ("convolutions", params.convolution_eigenvalues > 0),
-            ("classes", params.classes),
-            ("exponents", params.exponents > 0),
-        ];
-        let asked = asked.into_iter().filter(|(_, asked)| *asked);
-        asked
-            .map(|(table, _)| Output::new(table, Artifact::Table))
-            .chain(
-                params
-                    .eigenvectors
-                    .then(|| Output::new("eigenvectors", Artifact::Files)),
-            )
-            .chain([Output::new("pictures", Artifact::Files)])
-            .collect()
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

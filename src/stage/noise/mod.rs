@@ -13,7 +13,7 @@ use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, ch
 
 use self::frames::Frames;
 use self::params::Params;
-use super::{Artifact, Context, GPU_IMAGES, Kind, Members, Output, StageError, Update, Violation, spread};
+use super::{Artifact, Context, Declared, GPU_IMAGES, Kind, Members, StageError, Update, Violation, spread};
 
 pub(super) struct Noise;
 
@@ -49,21 +49,50 @@ impl Kind for Noise {
     const SUMMARY: &'static str =
         "accuracy under noise on images, in units and on weights, held or fresh in every step, beside controls";
     const CODE_VERSION: u32 = 5;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always(
+            "accuracy",
+            Artifact::Table,
+            "accuracy of every model, view, noise and level",
+        ),
+        Declared::always(
+            "summary",
+            Artifact::Table,
+            "accuracy by network and noise: mean and standard deviation over trials and models that differ in their seed alone",
+        ),
+        Declared::always(
+            "time",
+            Artifact::Table,
+            "accuracy of recurrent networks over time after image onset",
+        ),
+        Declared::always(
+            "robustness",
+            Artifact::Table,
+            "the level at half of the clean accuracy, and accuracy over all levels",
+        ),
+        Declared::always("gains", Artifact::Table, "how much of the noise reaches each area"),
+        Declared::always(
+            "paired",
+            Artifact::Table,
+            "every network against every CordsNet with its dynamics, image by image (McNemar's exact test)",
+        ),
+        Declared::always(
+            "pictures",
+            Artifact::Files,
+            "accuracy over level and time, and some frames of every noise; SVG and PNG",
+        ),
+        Declared::always(
+            "frames",
+            Artifact::Files,
+            "all frames of some images under every noise and level",
+        )
+        .when("with `frames`", |params| params.frames.is_some()),
+    ];
     const USES_DEVICE: bool = true;
     const SEES_GROUPS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
-    }
-
-    fn outputs(params: &Params) -> Vec<Output> {
-        let tables = ["accuracy", "summary", "time", "robustness", "gains", "paired"];
-        tables
-            .into_iter()
-            .map(|slot| Output::new(slot, Artifact::Table))
-            .chain([Output::new("pictures", Artifact::Files)])
-            .chain(params.frames.map(|_| Output::new("frames", Artifact::Files)))
-            .collect()
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

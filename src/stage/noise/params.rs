@@ -63,14 +63,15 @@ pub(super) struct NoiseParams {
     #[serde(default)]
     #[schemars(length(min = 1), inner(range(min = 0.0)))]
     levels: Option<Vec<f64>>,
-    /// In place of levels: 0 and the five published severities, with pixels clipped to [0, 1] as published.
+    /// In place of levels: 0 and the five published severities, with pixels clipped to [0, 1] as published; `levels`
+    /// count if not given.
     #[serde(default)]
     severities: Option<SeveritiesName>,
     /// When noise on pixels is drawn; as the stage says if not given.
     #[serde(default)]
     #[schemars(length(min = 1))]
     presentations: Option<Vec<PresentationName>>,
-    /// Correlated noise: standard deviation of the Gaussian that white noise is filtered with.
+    /// Correlated noise: standard deviation of the Gaussian that white noise is filtered with; 1 if not given.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "pixels"))]
     length: Option<f64>,
@@ -126,8 +127,9 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(super) stimulus: Option<f64>,
-    /// Step at which the frames follow each other that a CNN sees the mean of. If not given that of the CordsNets, where they agree,
-    /// or else 2 ms. A CNN's single frame under dynamic noise is always that of a step of 2 ms, at which levels are stated.
+    /// Step at which the frames follow each other that a CNN sees the mean of. If not given, that of the CordsNets,
+    /// where they agree, or else 2 ms. A CNN's single frame under dynamic noise is always that of a step of 2 ms, at
+    /// which levels are stated.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(super) frame_step: Option<f64>,

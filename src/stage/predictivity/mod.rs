@@ -19,7 +19,7 @@ use sources::{Activity, ImageFiles, images, sources};
 
 use super::recordings::FILE;
 use super::recordings_table::id as id_of;
-use super::{Artifact, Context, External, Kind, Members, MissingData, Output, StageError, Violation, located};
+use super::{Artifact, Context, Declared, External, Kind, Members, MissingData, StageError, Violation, located};
 use crate::table::{Table, Value};
 
 pub(super) struct Predictivity;
@@ -29,22 +29,43 @@ impl Kind for Predictivity {
     const NAME: &'static str = "predictivity";
     const SUMMARY: &'static str = "how well activity predicts recorded neurons, over areas and times, beside controls";
     const CODE_VERSION: u32 = 3;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always(
+            "summary",
+            Artifact::Table,
+            "each feature set at the model time and time bin where it predicts a region best",
+        ),
+        Declared::always(
+            "scores",
+            Artifact::Table,
+            "scores by area, model time, neural time and region",
+        ),
+        Declared::always(
+            "latencies",
+            Artifact::Table,
+            "scores by latency of the neurons after the model",
+        ),
+        Declared::always(
+            "onsets",
+            Artifact::Table,
+            "onset of each region, and its latency with an interval",
+        ),
+        Declared::always(
+            "paired",
+            Artifact::Table,
+            "the network against controls and other networks, paired by neuron",
+        ),
+        Declared::always("neurons", Artifact::Table, "scores of single neurons"),
+        Declared::always(
+            "pictures",
+            Artifact::Files,
+            "scores over times and latencies; SVG and PNG",
+        ),
+    ];
     const SEES_GROUPS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.check()
-    }
-
-    fn outputs(_: &Params) -> Vec<Output> {
-        vec![
-            Output::new("summary", Artifact::Table),
-            Output::new("scores", Artifact::Table),
-            Output::new("latencies", Artifact::Table),
-            Output::new("onsets", Artifact::Table),
-            Output::new("paired", Artifact::Table),
-            Output::new("neurons", Artifact::Table),
-            Output::new("pictures", Artifact::Files),
-        ]
     }
 
     fn external(params: &Params, root: &Path) -> External {

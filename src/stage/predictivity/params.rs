@@ -94,14 +94,16 @@ pub(in crate::stage) struct Params {
     /// id of a stimulus is the index of its image in the dataset, or with `files` its file's name, unless `stimuli` says otherwise.
     #[schemars(length(min = 1))]
     pub(super) recordings: Vec<RecordingsRef>,
-    /// The dataset whose images were shown, for the control `pixels`.
+    /// The dataset whose images were shown, for the control `pixels`; none, without that control, if not given.
     #[serde(default)]
     pub(super) data: Option<DatasetRef>,
-    /// The dataset's table of images, `DATASET/files`: with it stimuli may be called by the names of their files.
+    /// The dataset's table of images, `DATASET/files`: with it stimuli may be called by the names of their files;
+    /// only by their indices if not given.
     #[serde(default)]
     pub(super) files: Option<AnyRef>,
-    /// Table (.csv, .parquet) with columns `stimulus_id` and `image` (index in the dataset) or `file` (with `files`: a file's name,
-    /// or its last parts), relative to the project's folder.
+    /// Table (.csv, .parquet) with columns `stimulus_id` and `image` (index in the dataset) or `file` (with `files`:
+    /// a file's name, or its last parts), relative to the project's folder. If not given, a stimulus's id is its
+    /// image's index or, with `files`, its file's name.
     #[serde(default)]
     #[schemars(extend("x-path" = true))]
     pub(super) stimuli: Option<String>,
@@ -172,13 +174,14 @@ pub(in crate::stage) struct Params {
     #[serde(default = "nine_tenths")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub(super) train: f64,
-    /// Keep the classes' proportions in both parts; where the recordings name classes, if not given.
+    /// Keep the classes' proportions in both parts; yes, where the recordings name classes, if not given.
     #[serde(default)]
     pub(super) stratify: Option<bool>,
     /// `random_state` of the splits and of the halvings of repetitions. Published scores use 1.
     #[serde(default = "one_seed")]
     pub(super) split_seed: u32,
-    /// Table (.csv, .parquet) with columns `split`, `stimulus_id` and `part` (`train` or `test`) instead, relative to the project's folder.
+    /// Table (.csv, .parquet) with columns `split`, `stimulus_id` and `part` (`train` or `test`), relative to the
+    /// project's folder. If not given, the `splits` are drawn.
     #[serde(default)]
     #[schemars(extend("x-path" = true))]
     pub(super) split_file: Option<String>,

@@ -15,7 +15,7 @@ use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
 use self::tables::{folding_table, inversion_table, speed_table, training_table, windows_table};
-use super::{Artifact, Context, Kind, Output, StageError, Update, Violation};
+use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
 
 pub(super) struct Train;
 
@@ -25,24 +25,46 @@ impl Kind for Train {
     const SUMMARY: &'static str =
         "train a CordsNet directly or in the published phases, or its feed-forward twin: one phase a stage";
     const CODE_VERSION: u32 = 5;
+    const OUTPUTS: &'static [Declared<Params>] = &[
+        Declared::always("model", Artifact::Model, "the network after the last epoch"),
+        Declared::always(
+            "folding",
+            Artifact::Table,
+            "the CNN before and after its batch norms were folded in",
+        )
+        .when("in phase `fold`", |params| params.phase == Phase::Fold),
+        Declared::always(
+            "training",
+            Artifact::Table,
+            "objective, accuracy and gradient of each epoch",
+        )
+        .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
+        Declared::always(
+            "inversion",
+            Artifact::Table,
+            "how well each area's linear dynamics reproduce the folded CNN's currents",
+        )
+        .when("in phase `invert`", |params| params.phase == Phase::Invert),
+        Declared::always(
+            "windows",
+            Artifact::Table,
+            "validation in time windows after image onset, for each epoch",
+        )
+        .when("in phases `direct`, `linear`, `anneal` and `finetune`", |params| {
+            params.phase.has_trials()
+        }),
+        Declared::always(
+            "speed",
+            Artifact::Table,
+            "how fast each epoch went: the one table that differs from run to run",
+        )
+        .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
+    ];
     const KEEPS_CHECKPOINTS: bool = true;
     const USES_DEVICE: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
-    }
-
-    fn outputs(params: &Params) -> Vec<Output> {
-        let mut outputs = vec![Output::new("model", Artifact::Model)];
-        let tables: &[&str] = match params.phase {
-            Phase::Fold => &["folding"],
-            // Speed apart from the rest, so that the rest is the same bytes on every machine and day.
-            Phase::Cnn => &["training", "speed"],
-            Phase::Invert => &["training", "inversion", "speed"],
-            Phase::Direct | Phase::Linear | Phase::Anneal | Phase::Finetune => &["training", "windows", "speed"],
-        };
-        outputs.extend(tables.iter().map(|table| Output::new(table, Artifact::Table)));
-        outputs
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
@@ -100,7 +122,7 @@ impl Kind for Train {
         let site = Site::open(params, context)?;
         let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {
-            tell(&progress, &mut batches_each, context);
+            tell(&progress, params.phase, &mut batches_each, context);
             if context.stop_requested() {
                 ControlFlow::Break(())
             } else {
@@ -219,23 +241,27 @@ fn fold_cnn(cnn: &Model, validation: &SplitImages<'_>, context: &mut Context) ->
 }
 
 /// `batches_each` remembers the batches of an epoch, so that the end of one counts in the same unit.
-fn tell(progress: &Progress, batches_each: &mut usize, context: &mut Context) {
+fn tell(progress: &Progress, phase: Phase, batches_each: &mut usize, context: &mut Context) {
     match progress {
         Progress::Batch {
             epoch,
             epochs,
             batch,
             batches,
-            loss,
+            objective,
+            cross_entropy,
+            accuracy,
             images_per_second,
         } => {
+            let mut figures = figures(phase, [*cross_entropy, *accuracy, *objective]);
+            figures.push(("images/s".into(), *images_per_second));
             *batches_each = *batches;
             context.report(Update {
                 done: (epoch * batches + batch + 1) as u64,
                 total: (epochs * batches) as u64,
                 unit: "batches".into(),
                 phase: format!("epoch {}/{epochs}", epoch + 1),
-                figures: vec![("loss".into(), *loss), ("images/s".into(), *images_per_second)],
+                figures,
                 milestone: false,
             });
         }
@@ -247,18 +273,21 @@ fn tell(progress: &Progress, batches_each: &mut usize, context: &mut Context) {
             figures: Vec::new(),
             milestone: false,
         }),
-        Progress::Epoch { epochs, record } => context.report(Update {
-            done: ((record.epoch + 1) * *batches_each) as u64,
-            total: (epochs * *batches_each) as u64,
-            unit: "batches".into(),
-            phase: format!("epoch {}/{epochs}", record.epoch + 1),
-            figures: vec![
-                ("loss".into(), record.loss),
+        Progress::Epoch { epochs, record } => {
+            let mut figures = figures(phase, [record.cross_entropy, record.accuracy, record.loss]);
+            figures.extend([
                 ("validation accuracy".into(), record.validation_accuracy),
                 ("images/s".into(), record.images as f64 / record.seconds),
-            ],
-            milestone: true,
-        }),
+            ]);
+            context.report(Update {
+                done: ((record.epoch + 1) * *batches_each) as u64,
+                total: (epochs * *batches_each) as u64,
+                unit: "batches".into(),
+                phase: format!("epoch {}/{epochs}", record.epoch + 1),
+                figures,
+                milestone: true,
+            });
+        }
         Progress::Continued(place) => {
             *batches_each = place.batches;
             context.note(format!("goes on from its checkpoint: {}", words(*place)));
@@ -278,6 +307,18 @@ fn tell(progress: &Progress, batches_each: &mut usize, context: &mut Context) {
     }
 }
 
+/// How training goes, by name. Phase `invert` knows no labels, and the objective of a CNN is its cross-entropy.
+fn figures(phase: Phase, [cross_entropy, accuracy, objective]: [f64; 3]) -> Vec<(String, f64)> {
+    let (labelled, own_objective) = (phase != Phase::Invert, phase != Phase::Cnn);
+    let named = [
+        ("cross-entropy", cross_entropy, labelled),
+        ("accuracy", accuracy, labelled),
+        ("objective", objective, own_objective),
+    ];
+    let known = named.into_iter().filter(|(.., is_known)| *is_known);
+    known.map(|(name, value, _)| (name.to_owned(), value)).collect()
+}
+
 /// A place in a training.
 fn words(place: Place) -> String {
     let Place {
@@ -287,4 +328,85 @@ fn words(place: Place) -> String {
         batches,
     } = place;
     format!("epoch {}/{epochs}, {batch} of {batches} batches done", epoch + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::Said;
+
+    /// What an observer is told as it stands beside the bar and in the lines of a log.
+    fn shown(phase: Phase) -> Vec<Vec<(String, f64)>> {
+        let record = EpochRecord {
+            epoch: 0,
+            loss: 0.5,
+            cross_entropy: 2.0,
+            return_term: 0.0,
+            accuracy: 0.25,
+            validation_loss: 3.0,
+            validation_accuracy: 0.125,
+            validation_diverged: 0,
+            learning_rate: 0.1,
+            gradient_norm: 1.0,
+            seconds: 2.0,
+            waiting_seconds: 0.0,
+            images: 100,
+        };
+        let batch = Progress::Batch {
+            epoch: 0,
+            epochs: 1,
+            batch: 0,
+            batches: 1,
+            objective: 0.5,
+            cross_entropy: 2.0,
+            accuracy: 0.25,
+            images_per_second: 50.0,
+        };
+        let epoch = Progress::Epoch {
+            epochs: 1,
+            record: &record,
+        };
+        let mut updates = Vec::new();
+        let mut context = Context {
+            inputs: std::collections::BTreeMap::new(),
+            scratch: std::path::PathBuf::new(),
+            root: std::path::PathBuf::new(),
+            threads: 1,
+            device: crate::run::Device::Cpu,
+            gpu_memory: None,
+            key: String::new(),
+            checkpoint: std::path::PathBuf::new(),
+            stop: std::sync::Arc::default(),
+            said: Box::new(|said| match said {
+                Said::Progress(update) => updates.push(update.figures),
+                Said::Note(note) => panic!("{note}"),
+            }),
+        };
+        for progress in [batch, epoch] {
+            tell(&progress, phase, &mut 1, &mut context);
+        }
+        drop(context);
+        updates
+    }
+
+    #[test]
+    fn the_shown_loss_says_whether_it_is_the_objective_or_the_cross_entropy() {
+        let named = |figures: &[(&str, f64)]| -> Vec<(String, f64)> {
+            figures
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect()
+        };
+        let learned = named(&[("cross-entropy", 2.0), ("accuracy", 0.25), ("objective", 0.5)]);
+        let rate = named(&[("images/s", 50.0)]);
+        let validated = [named(&[("validation accuracy", 0.125)]), rate.clone()].concat();
+        for phase in [Phase::Direct, Phase::Linear, Phase::Anneal, Phase::Finetune] {
+            let expected = [&rate, &validated].map(|rest| [learned.clone(), rest.clone()].concat());
+            assert_eq!(shown(phase), expected, "{phase:?}");
+        }
+        let expected = [&rate, &validated].map(|rest| [learned[..2].to_vec(), rest.clone()].concat());
+        assert_eq!(shown(Phase::Cnn), expected);
+        let expected = [&rate, &validated].map(|rest| [learned[2..].to_vec(), rest.clone()].concat());
+        assert_eq!(shown(Phase::Invert), expected);
+    }
 }

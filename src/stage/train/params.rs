@@ -123,7 +123,7 @@ struct AugmentParams {
     /// Largest shift, as a fraction of the side.
     #[schemars(range(min = 0.0, max = 1.0))]
     translate: f64,
-    /// Range of the scale: [least, largest].
+    /// Range of the scale: [least, largest]; images keep their size if not given.
     #[schemars(length(min = 2, max = 2))]
     scale: Option<Vec<f64>>,
     /// Largest shear.
@@ -143,7 +143,7 @@ struct AugmentParams {
     /// Smoothness of elastic deformation.
     #[schemars(range(min = 0.0), extend("x-unit" = "px"))]
     elastic_sigma: f64,
-    /// Random resized crop: range of the area, [least, largest], as fractions of the image.
+    /// Random resized crop: range of the area, [least, largest], as fractions of the image; no crop if not given.
     #[schemars(length(min = 2, max = 2))]
     crop: Option<Vec<f64>>,
 }
@@ -153,8 +153,8 @@ struct AugmentParams {
 pub(crate) struct Params {
     /// What is trained.
     pub(super) phase: Phase,
-    /// The stage whose model the phase goes on from: `cnn` for `fold`, `fold` for `invert`, then the phase before. None for
-    /// `direct` and `cnn`.
+    /// The stage whose model the phase goes on from: `cnn` for `fold`, `fold` for `invert`, then the phase before;
+    /// random weights, for `direct` and `cnn` alone, if not given.
     #[serde(default)]
     pub(super) start: Option<ModelRef>,
     /// Images to train on and to validate with.
@@ -168,7 +168,7 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1024), extend("x-unit" = "channels"))]
     width: Option<usize>,
-    /// Channels of the input layer and of every area, instead of `width`.
+    /// Channels of the input layer and of every area, instead of `width`; those that `width` makes if not given.
     #[serde(default)]
     channels: Option<Vec<usize>>,
     /// Stride of every area's feed-forward convolution; 1, 1, 2, 1, 2, 1, 2, 1, or as in `start`, if not given.
@@ -182,7 +182,7 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(extend("x-unit" = "ms"))]
     tau: Option<Vec<f64>>,
-    /// Time without input from rest, whose end is the spontaneous state; 200 ms if not given, none in `linear`.
+    /// Time without input from rest, whose end is the spontaneous state; 200 ms, or none in `linear`, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     spontaneous: Option<f64>,
@@ -190,7 +190,7 @@ pub(crate) struct Params {
     #[serde(default = "two_hundred")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: f64,
-    /// Time without input after the image; 200 ms if not given, none in `linear`.
+    /// Time without input after the image; 200 ms, or none in `linear`, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     after: Option<f64>,
@@ -202,11 +202,11 @@ pub(crate) struct Params {
     #[serde(default = "published_ramp")]
     #[schemars(length(min = 2, max = 2))]
     ramp: Vec<f64>,
-    /// Weight of the return to the spontaneous state; 0.001 if not given, 0 in `linear`.
+    /// Weight of the return to the spontaneous state; 0.001, or 0 in `linear`, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     return_weight: Option<f64>,
-    /// End of the time after the image over which the return is asked for; 20 ms if not given, none in `linear`.
+    /// End of the time after the image over which the return is asked for; 20 ms, or none in `linear`, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     return_window: Option<f64>,
@@ -214,7 +214,7 @@ pub(crate) struct Params {
     #[serde(default = "ten")]
     #[schemars(range(min = 0.0))]
     contraction_weight: f64,
-    /// Passes over the training images. Every phase but `fold` needs them.
+    /// Passes over the training images; none, which `fold` alone allows, if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub(super) epochs: Option<usize>,
@@ -222,10 +222,10 @@ pub(crate) struct Params {
     #[serde(default = "batch")]
     #[schemars(range(min = 1), extend("x-unit" = "images"))]
     batch: usize,
-    /// Rule of the gradient step. Every phase but `fold` needs one.
+    /// Rule of the gradient step; none, which `fold` alone allows, if not given.
     #[serde(default)]
     optimiser: Option<OptimiserName>,
-    /// Learning rate before schedule and warm-up. Every phase but `fold` needs one.
+    /// Learning rate before schedule and warm-up; none, which `fold` alone allows, if not given.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     learning_rate: Option<f64>,
@@ -252,7 +252,7 @@ pub(crate) struct Params {
     #[serde(default = "third")]
     #[schemars(range(min = 0.0, max = 1.0))]
     warmup_start: f64,
-    /// Largest norm of the gradient; larger ones are scaled down.
+    /// Largest norm of the gradient, to which larger ones are scaled down; gradients stay as they are if not given.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     clip: Option<f64>,

@@ -25,8 +25,12 @@ pub enum Progress<'a> {
         batch: usize,
         /// Batches of an epoch.
         batches: usize,
-        /// Loss of this batch.
-        loss: f64,
+        /// Objective of this batch: what training lowers.
+        objective: f64,
+        /// Cross-entropy of this batch, at the end of the stimulus; 0 where nothing is learned from labels.
+        cross_entropy: f64,
+        /// Share of this batch that is classified rightly; 0 where nothing is learned from labels.
+        accuracy: f64,
         /// Training images per second since the epoch began.
         images_per_second: f64,
     },
@@ -474,7 +478,9 @@ fn run(
                 epochs,
                 batch,
                 batches,
-                loss: result.loss,
+                objective: result.loss,
+                cross_entropy: result.cross_entropy,
+                accuracy: result.correct as f64 / labels.len() as f64,
                 images_per_second: seen as f64 / course.seconds(),
             });
             keeper.pause(flow, &course, trainee, observer)?;
