@@ -67,7 +67,8 @@ fn outputs(kind: &dyn AnyKind, width: Option<usize>) -> String {
     };
     let rows: Vec<_> = kind.possible_outputs().into_iter().map(row).collect();
     if rows.is_empty() {
-        return "its outputs are those that the stage's parameter `outputs` names\n".to_owned();
+        let text = "its outputs are those that the stage's parameter `outputs` names\n";
+        return width.map_or_else(|| text.to_owned(), |width| wrapped(text, width));
     }
     simple_table(&["output", "type", "what it holds"], rows, width)
 }
