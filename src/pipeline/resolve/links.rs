@@ -11,6 +11,9 @@ use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, StageId};
 use crate::stage::Artifact;
 
+/// A draft, and the output of it that fits.
+type Target = (usize, String, Artifact);
+
 /// Inputs of all stages together.
 const LINKS: usize = 2_000_000;
 
@@ -32,7 +35,7 @@ impl Resolver<'_> {
             for site in &sites {
                 let base = slot_name(&site.path, site.in_list);
                 let found = self.targets(site, &names);
-                count += found.len();
+                count += found.0.len();
                 if count > LINKS {
                     let (what, limit) = ("links between stages", LINKS);
                     let problem = Problem::at(site.spot, ProblemKind::TooMuch { what, limit });
@@ -40,9 +43,12 @@ impl Resolver<'_> {
                     all.resize(self.drafts.len(), Vec::new());
                     return all;
                 }
+                let (found, is_several) = found;
                 for (producer, output, artifact) in found {
-                    let slot = if site.in_list {
-                        let parent = site.path[..site.path.len() - 1].to_vec();
+                    let is_item = site.in_list || is_several;
+                    let slot = if is_item {
+                        // A list that stands where one reference was is written in its place.
+                        let parent = site.path[..site.path.len() - usize::from(site.in_list)].to_vec();
                         let (_, items) = lists.entry(base.clone()).or_insert((parent, Vec::new()));
                         let slot = format!("{base}.{}", items.len());
                         items.push(Json::String(slot.clone()));
@@ -53,6 +59,7 @@ impl Resolver<'_> {
                     };
                     inputs.push(InputSlot {
                         slot,
+                        list: is_item.then(|| base.clone()),
                         producer: StageId(producer),
                         output,
                         artifact,
@@ -67,8 +74,10 @@ impl Resolver<'_> {
         all
     }
 
-    /// The drafts that a reference selects, each with the output that fits. `names`: every draft by its name.
-    fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> Vec<(usize, String, Artifact)> {
+    /// The drafts that a reference selects, each with the output that fits, and whether it makes a list of what is none.
+    /// `names`: every draft by its name.
+    fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> (Vec<Target>, bool) {
+        let none = (Vec::new(), false);
         let text = site.text.as_str();
         let family = text.split(['@', '/']).next().unwrap_or(text);
         let has_field = |field: &str| {
@@ -80,7 +89,7 @@ impl Resolver<'_> {
             let text = site.text.clone();
             self.problems
                 .push(Problem::at(site.spot, ProblemKind::BadReference { text }));
-            return Vec::new();
+            return none;
         };
         let Some(members) = self.families.get(family) else {
             let known = self.families.keys().map(String::as_str);
@@ -88,17 +97,17 @@ impl Resolver<'_> {
             let name = family.to_owned();
             self.problems
                 .push(Problem::at(site.spot, ProblemKind::NoSuchStage { name, suggestion }));
-            return Vec::new();
+            return none;
         };
         let Some(first) = members.first() else {
-            return Vec::new();
+            return none;
         };
         let has_matrix = !self.drafts[*first].fields.is_empty();
         if likeliest.selector.is_some() && !has_matrix {
             let (stage, reference) = (family.to_owned(), site.text.clone());
             self.problems
                 .push(Problem::at(site.spot, ProblemKind::NoMatrix { stage, reference }));
-            return Vec::new();
+            return none;
         }
         let (parsed, selected) = self.selected(site, &readings, members, names);
         if selected.is_empty() {
@@ -115,9 +124,11 @@ impl Resolver<'_> {
                     count: members.len(),
                 },
             ));
-            return Vec::new();
+            return none;
         }
-        let several_allowed = site.in_list && parsed.selector.as_ref().is_some_and(|s| s.all);
+        let takes_all = parsed.selector.as_ref().is_some_and(|s| s.all);
+        let is_several = site.may_be_several && takes_all;
+        let several_allowed = site.in_list && takes_all || is_several;
         let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
         if !several_allowed && !exact {
             let example = self.drafts[*first].name.clone();
@@ -129,7 +140,7 @@ impl Resolver<'_> {
                     example,
                 },
             ));
-            return Vec::new();
+            return none;
         }
         let mut found = Vec::new();
         for member in selected {
@@ -145,7 +156,7 @@ impl Resolver<'_> {
                     .push(Problem::at(site.spot, kind).with(self.drafts[member].spot, "this stage")),
             }
         }
-        found
+        (found, is_several)
     }
 }
 
