@@ -22,8 +22,9 @@ pub(super) fn require(euler: &Euler, whose: &str, times: &[Asked<'_>]) -> Result
     let found: Vec<String> = unfit(euler, times).into_iter().map(|(_, problem)| problem).collect();
     match found.as_slice() {
         [] => Ok(()),
-        _ => Err(StageError::new(format!("{whose}: {}", found.join("; ")))
-            .hint("the step is the network's own; times that the stage does not give are those of its training, or as documented")),
+        _ => Err(StageError::new(format!("{whose}: {}", found.join("; "))).hint(
+            "the step is the network's own; a time that the stage does not give is that of its training or the default",
+        )),
     }
 }
 

@@ -206,7 +206,7 @@ fn scores_beyond_memory_are_refused_with_their_number() {
         neural("splits: 2, halvings: 10000000")
     ));
     for (stage, says) in [
-        ("splits", "scores of 1000 neurons in 10000000 `splits`"),
+        ("splits", "10000000 `splits`"),
         ("halvings", "10000000 `halvings` for 1000 neurons"),
     ] {
         let said = failed(&project, stage);

@@ -34,8 +34,8 @@ impl Resolver<'_> {
             let mut inputs = Vec::new();
             for site in &sites {
                 let base = slot_name(&site.path, site.in_list);
-                let found = self.targets(site, &names);
-                count += found.0.len();
+                let (found, is_several) = self.targets(site, &names);
+                count += found.len();
                 if count > LINKS {
                     let (what, limit) = ("links between stages", LINKS);
                     let problem = Problem::at(site.spot, ProblemKind::TooMuch { what, limit });
@@ -43,7 +43,6 @@ impl Resolver<'_> {
                     all.resize(self.drafts.len(), Vec::new());
                     return all;
                 }
-                let (found, is_several) = found;
                 for (producer, output, artifact) in found {
                     let is_item = site.in_list || is_several;
                     let slot = if is_item {

@@ -257,7 +257,7 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     clip: Option<f64>,
-    /// Width of the time windows in which validation accuracy is recorded.
+    /// Width of the time windows in which validation accuracy is recorded, to the nearest step (their table has the ends).
     #[serde(default = "twenty")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     accuracy_window: f64,

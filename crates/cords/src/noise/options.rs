@@ -276,7 +276,12 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
     if (is_cordsnet || options.conditions.iter().any(Condition::has_frames))
         && let Some(problem) = unfit(stimulus_ms, dt_ms, 1)
     {
-        return option("stimulus", problem);
+        let whose = if is_cordsnet {
+            ""
+        } else {
+            ", at which the frames that a CNN sees follow each other"
+        };
+        return option("stimulus", format!("{problem}{whose}"));
     }
     if !(stimulus_ms.is_finite() && stimulus_ms > 0.0) {
         return option("stimulus", format!("{stimulus_ms} given; it must be above 0"));

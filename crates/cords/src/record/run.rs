@@ -358,8 +358,8 @@ fn check_size(
         option: "times",
         problem: format!("{images} images at {times} times, with {each} values each: {problem}"),
     };
-    // Beyond it no file system counts.
-    const LARGEST_FILE: u64 = i64::MAX as u64 / 2;
+    // 8 PiB: what of a file can be counted in float64, and more than disks have.
+    const LARGEST_FILE: u64 = 1 << 53;
     if shown.saturating_mul(each).saturating_mul(4) > LARGEST_FILE {
         return Err(too_much("no file can be that long; record fewer".to_owned()));
     }
@@ -503,13 +503,13 @@ mod tests {
             refused.map(|error| error.to_string()).unwrap_or_default()
         };
         assert_eq!(said(10, 100, false), "");
-        // 10^6 x 10^6 x 753,640 values of 4 bytes, where a file has 8 x 10^18 at most.
+        // 10^6 x 10^6 x 753,640 values of 4 bytes, where a file has 9 x 10^15 at most.
         let file = said(1_000_000, 1_000_000, false);
         assert!(
             file.starts_with("times: 1000000 images at 1000000 times, with 753640 values each: no file"),
             "{file}"
         );
-        let memory = said(1_000_000, 1_000_000, true);
+        let memory = said(1_000_000, 500_000, true);
         assert!(memory.contains("with 2920 values each: it takes"), "{memory}");
     }
 }
