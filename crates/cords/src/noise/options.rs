@@ -271,7 +271,7 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
     let is_cordsnet = matches!(model, Model::CordsNet { .. });
     // A CNN has no time without an image, and sees one frame unless frames change.
     if is_cordsnet && let Some(problem) = unfit(spontaneous_ms, dt_ms, 0) {
-        return option("spontaneous", problem);
+        return option("spontaneous_ms", problem);
     }
     if (is_cordsnet || options.conditions.iter().any(Condition::has_frames))
         && let Some(problem) = unfit(stimulus_ms, dt_ms, 1)
@@ -281,10 +281,10 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
         } else {
             ", at which the frames that a CNN sees follow each other"
         };
-        return option("stimulus", format!("{problem}{whose}"));
+        return option("stimulus_ms", format!("{problem}{whose}"));
     }
     if !(stimulus_ms.is_finite() && stimulus_ms > 0.0) {
-        return option("stimulus", format!("{stimulus_ms} given; it must be above 0"));
+        return option("stimulus_ms", format!("{stimulus_ms} given; it must be above 0"));
     }
     let steps = if is_cordsnet {
         (stimulus_ms / dt_ms).round() as u64
@@ -297,6 +297,6 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
     let each = counts + images * size_of::<Score>() as u64;
     check_room(conditions.saturating_mul(each)).or_else(|error| {
         let problem = format!("{images} images under {conditions} conditions, over {steps} steps: {error}");
-        option("stimulus", problem)
+        option("stimulus_ms", problem)
     })
 }
