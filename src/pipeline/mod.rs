@@ -85,6 +85,8 @@ impl Named for Stage {
 pub(crate) struct InputSlot {
     /// `data`, or `models.3` for an item of a list.
     pub(crate) slot: String,
+    /// The list that it is an item of: `models`.
+    pub(crate) list: Option<String>,
     pub(crate) producer: StageId,
     pub(crate) output: String,
     pub(crate) artifact: Artifact,

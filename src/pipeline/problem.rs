@@ -139,7 +139,8 @@ impl ProblemKind {
             Self::KindCount { valid, .. } => Some(format!("kinds: {}", valid.join(", "))),
             Self::NoSuchMember { members, count, .. } => Some(format!("members: {}", shortened(members, *count))),
             Self::AmbiguousMember { stage, example, .. } => Some(format!(
-                "write `{example}` for one of them; `{stage}@*` for all is possible where a list is taken"
+                "write `{example}` for one of them; `{stage}@*` for all is possible where a list is taken, and for an \
+                 input of a `command`"
             )),
             Self::NoMatrix { stage, .. } => Some(format!("write `{stage}`")),
             Self::NoSuchOutput { valid, .. } => Some(format!("outputs: {}", valid.join(", "))),

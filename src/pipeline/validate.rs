@@ -18,6 +18,8 @@ pub(crate) struct ReferenceSite {
     pub(crate) expected: String,
     /// Items of a list may fan in over a matrix.
     pub(crate) in_list: bool,
+    /// It stands for a list where it fans in.
+    pub(crate) may_be_several: bool,
     pub(crate) text: String,
     pub(crate) spot: Spot,
 }
@@ -115,6 +117,7 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
             path: path.clone(),
             expected: expected.to_owned(),
             in_list,
+            may_be_several: schema.get("x-several").and_then(Json::as_bool) == Some(true),
             text: text.to_owned(),
             spot: node.spot,
         });

@@ -1,6 +1,7 @@
 //! `command`: a user's own program with declared inputs and outputs, cached like any other stage.
 
 mod files;
+mod inputs;
 mod outputs;
 mod shell;
 
@@ -12,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AnyRef, Artifact, Context, Declared, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError,
+    AnyRefs, Artifact, Context, Declared, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError,
     Update, Violation, located,
 };
 use crate::pipeline::is_name;
@@ -46,14 +47,18 @@ struct OutputSpec {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// Program and arguments. `{inputs.NAME}` stands for the folder of an input, `{files.N}` for the N-th declared
-    /// file (all of its files where it is a glob), `{root}` for the project's folder. No shell is involved; in the script
-    /// of `sh -c` they are quoted as the shell needs it.
+    /// Program and arguments. `{inputs.NAME}` stands for the folder of an input (for all folders, in order, where it has
+    /// several members), `{files.N}` for the N-th declared file (all of its files where it is a glob), `{root}` for the
+    /// project's folder. No shell is involved; in the script of `sh -c` they are quoted as the shell needs it. An argument
+    /// that is nothing but one of them becomes as many as it stands for; within a longer one there is a space between them.
     #[schemars(length(min = 1))]
     run: Vec<String>,
-    /// Inputs from other stages: name to stage (or stage/output).
+    /// Inputs from other stages: name to stage (or stage/output), or to all members of a matrix (`stage@*/output`). The
+    /// environment variable DYNVIS_INPUTS names a JSON file that lists them, an entry for every input and member:
+    /// `{"name": "scores", "folder": "/...", "artifact": "table", "fields": {"seed": 1}}`, with matrix fields where the input
+    /// has `*`.
     #[serde(default)]
-    inputs: BTreeMap<String, AnyRef>,
+    inputs: BTreeMap<String, AnyRefs>,
     /// Files that the program reads, relative to the project's folder (its script, for one), folders or globs
     /// (`scripts/*.py`): a change runs it again. `__pycache__`, `.git`, `.ipynb_checkpoints` and `.DS_Store` do not count.
     #[serde(default)]
@@ -72,9 +77,13 @@ impl Kind for Command {
     const CODE_VERSION: u32 = 1;
     /// The parameter `outputs` names them.
     const OUTPUTS: &'static [Declared<Params>] = &[];
+    // The file that lists the inputs names the fields of members.
+    const SEES_GROUPS: bool = true;
+    const SEES_REPETITIONS: bool = true;
+    const SEES_LISTS_ALONE: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
-        let mut found = Vec::new();
+        let mut found = inputs::violations(&params.inputs);
         if params.outputs.is_empty() {
             found.push(Violation::new("outputs", "declare at least one output"));
         }
@@ -171,6 +180,8 @@ impl Kind for Command {
             figures: Vec::new(),
             milestone: false,
         });
+        let listed = context.scratch.with_file_name("inputs.json");
+        inputs::list(&params.inputs, context, &listed)?;
         let place = context.scratch.with_file_name("ended.json");
         let status = run_program(program, rest, &place, |command| {
             if let Some(bytes) = context.gpu_memory {
@@ -178,6 +189,7 @@ impl Kind for Command {
             }
             command
                 .current_dir(&folder)
+                .env("DYNVIS_INPUTS", &listed)
                 .env("DYNVIS_THREADS", context.threads.to_string());
         })
         .map_err(|e| {
@@ -239,7 +251,7 @@ fn placeholders(text: &str) -> impl Iterator<Item = &str> {
 
 enum Placeholder<'a> {
     Root,
-    Input(&'a AnyRef),
+    Input(&'a AnyRefs),
     File(&'a str),
 }
 
@@ -262,7 +274,12 @@ fn arguments(params: &Params, context: &Context) -> Result<Vec<String>, StageErr
         let value = |placeholder: &str| -> Result<Option<Vec<String>>, StageError> {
             let paths = match resolve(placeholder, params) {
                 Some(Placeholder::Root) => vec![context.root.clone()],
-                Some(Placeholder::Input(slot)) => vec![context.input(&slot.0)?.to_owned()],
+                Some(Placeholder::Input(input)) => {
+                    let folders = inputs::slots(input).iter().map(|slot| context.input(slot));
+                    folders
+                        .map(|folder| Ok(folder?.to_owned()))
+                        .collect::<Result<_, StageError>>()?
+                }
                 Some(Placeholder::File(file)) => files::paths(&context.root, file).map_err(StageError::new)?,
                 None => return Ok(None),
             };

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::noise::model_name;
+use super::times::require_presentation;
 use super::{
     Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, SplitName, Spread, StageError, Update,
 };
@@ -37,6 +38,17 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: Option<f64>,
+}
+
+impl Params {
+    /// How long a model is without an image and shown one; none where neither it nor the stage says.
+    fn presentation(&self, model: &Model) -> Option<Presentation> {
+        let own = model.info().presentation;
+        Some(Presentation {
+            spontaneous_ms: self.spontaneous.or(own.map(|own| own.spontaneous_ms))?,
+            stimulus_ms: self.stimulus.or(own.map(|own| own.stimulus_ms))?,
+        })
+    }
 }
 
 /// One model's result.
@@ -75,25 +87,25 @@ impl Kind for Evaluate {
         let gpu = context.gpu(Precision::default())?;
         let memory = context.gpu_memory;
         let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
+        let load = |reference: &ModelRef| -> Result<Model, StageError> {
+            Ok(Model::load(&context.input(&reference.0)?.join("model.safetensors"))?)
+        };
+        let models = params.models.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        // What cannot be shown is said before anything is evaluated.
+        for (slot, model) in models.iter().enumerate() {
+            if let Some(shown) = params.presentation(model) {
+                require_presentation(model, &format!("model {slot}"), shown)?;
+            }
+        }
         let mut evaluated = Vec::new();
-        for (slot, reference) in params.models.iter().enumerate() {
-            let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
+        for (slot, model) in models.iter().enumerate() {
             let info = model.info();
-            let presentation = info.presentation.map(|own| Presentation {
-                spontaneous_ms: params.spontaneous.unwrap_or(own.spontaneous_ms),
-                stimulus_ms: params.stimulus.unwrap_or(own.stimulus_ms),
-            });
-            let given = params.spontaneous.zip(params.stimulus);
-            let given = given.map(|(spontaneous_ms, stimulus_ms)| Presentation {
-                spontaneous_ms,
-                stimulus_ms,
-            });
-            let presentation = presentation.or(given);
+            let presentation = params.presentation(model);
             let result = match &gpu {
-                None => evaluate(&Cpu, &model, &images, presentation)?,
+                None => evaluate(&Cpu, model, &images, presentation)?,
                 Some(gpu) => {
                     with_images_that_fit(gpu, GPU_IMAGES, memory, |device| {
-                        evaluate(device, &model, &images, presentation)
+                        evaluate(device, model, &images, presentation)
                     })?
                     .0
                 }
@@ -101,7 +113,7 @@ impl Kind for Evaluate {
             evaluated.push(Evaluated {
                 slot,
                 group: members.group(slot),
-                network: model_name(&model),
+                network: model_name(model),
                 seed: info.seed,
                 phase: info.phases.last().map(|phase| phase.phase.clone()),
                 epochs: (!info.phases.is_empty()).then(|| info.phases.iter().map(|phase| phase.epochs).sum()),

@@ -7,6 +7,7 @@ use cords::net::{Euler, ModelInfo, Parameters, Presentation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::times::{asked, unfit};
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
 use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
@@ -117,6 +118,11 @@ impl Kind for Import {
         let mut found = Vec::new();
         if let Err(error) = params.options().euler.validate(params.tau.len()) {
             found.push(Violation::new("tau", error.to_string()));
+        }
+        let options = params.options();
+        if let (true, Some(shown)) = (found.is_empty(), options.info.presentation) {
+            let unfit = unfit(&options.euler, &asked(shown)).into_iter();
+            found.extend(unfit.map(|(name, problem)| Violation::new(name, problem)));
         }
         let lengths = [&params.mean, &params.std].map(|values| values.as_ref().map(Vec::len));
         if lengths[0] != lengths[1] {

@@ -41,7 +41,10 @@ pub(crate) fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Membe
     let mut families: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
     let member = |input: &'a InputSlot| {
         let producer = pipeline.stage(input.producer);
-        let list = input.slot.split_once('.').map_or(input.slot.as_str(), |(list, _)| list);
+        if input.list.is_none() && stage.kind.sees_lists_alone() {
+            return Member::default();
+        }
+        let list = input.list.as_deref().unwrap_or(&input.slot);
         let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
         let all = stage.kind.sees_repetitions();
         let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);

@@ -21,6 +21,7 @@ mod recordings;
 mod recordings_table;
 mod reference;
 mod synthetic_recordings;
+mod times;
 mod train;
 
 use std::marker::PhantomData;
@@ -36,7 +37,7 @@ pub(crate) use conditions::{Broken, Conditions};
 pub(crate) use context::{Context, Input, Said, Update};
 pub(crate) use members::{Member, Members, REPETITION, Spread, members};
 pub(crate) use noise::model_name;
-pub(crate) use reference::{ActivityRef, AnyRef, DatasetRef, ModelRef, RecordingsRef};
+pub(crate) use reference::{ActivityRef, AnyRef, AnyRefs, DatasetRef, ModelRef, RecordingsRef};
 
 /// What an output is, and what an input must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -431,6 +432,9 @@ pub(crate) trait Kind: Sync {
     /// Whether that which tells repetitions apart is among what it is told of its inputs' members.
     const SEES_REPETITIONS: bool = false;
 
+    /// Whether it is told nothing of inputs that are a stage each, and no list of members.
+    const SEES_LISTS_ALONE: bool = false;
+
     /// Rules that a schema cannot state.
     fn check(_params: &Self::Params) -> Vec<Violation> {
         Vec::new()
@@ -457,6 +461,7 @@ pub(crate) trait AnyKind: Sync {
     fn uses_device(&self) -> bool;
     fn sees_groups(&self) -> bool;
     fn sees_repetitions(&self) -> bool;
+    fn sees_lists_alone(&self) -> bool;
     fn schema(&'static self) -> &'static Json;
     /// Parameters with every default filled in, and the rules that they break.
     fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
@@ -508,6 +513,10 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn sees_repetitions(&self) -> bool {
         K::SEES_REPETITIONS
+    }
+
+    fn sees_lists_alone(&self) -> bool {
+        K::SEES_LISTS_ALONE
     }
 
     fn schema(&'static self) -> &'static Json {

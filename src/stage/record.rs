@@ -4,12 +4,13 @@ use cords::data::{ImageSet, Split};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::learn::Initialisation;
-use cords::net::{Model, Presentation};
-use cords::record::{AreaTime, RecordOptions, record};
+use cords::net::{MOST_STEPS, Model, Presentation};
+use cords::record::{AreaTime, RecordOptions, record, recorded_bytes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::picture::{Curve, Curves};
+use super::times::require_presentation;
 use super::{
     Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, StageError, Update, Violation,
     model_name,
@@ -47,7 +48,7 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     times: Option<Vec<f64>>,
-    /// Distance of the times where they are not given.
+    /// Distance of the times where they are not given, each at the nearest Euler step; a step where that is longer.
     #[serde(default = "twenty")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     every: f64,
@@ -227,6 +228,19 @@ impl Kind for Record {
         let indices = chosen(params, &set)?;
         let indices = indices.as_slice();
         let options = options(params, &model);
+        require_presentation(&model, &model_name(&model), options.presentation)?;
+        let bytes = recorded_bytes(&model, indices.len(), &options);
+        if let Ok(disk) = rustix::fs::statvfs(&context.scratch)
+            && bytes > disk.f_bavail.saturating_mul(disk.f_frsize)
+        {
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            let (needed, left) = (gib(bytes), gib(disk.f_bavail.saturating_mul(disk.f_frsize)));
+            let (images, times) = (indices.len(), options.times_ms.len().max(1));
+            return Err(StageError::new(format!(
+                "activity of {images} images at {times} `times` takes {needed:.1} GiB, and the disk has {left:.1} GiB left"
+            ))
+            .hint("record fewer `times`, `areas` or images, or give `pooled: true`"));
+        }
         let path = context.output("activity")?.join("activity.safetensors");
         let name = model_name(&model);
         let title = format!("{name}, seed {}", model.info().seed);
@@ -309,7 +323,7 @@ fn options(params: &Params, model: &Model) -> RecordOptions {
             // Never two to a step.
             let every = params.every.max(euler.dt_ms);
             // The end of the stimulus counts in spite of rounding.
-            let count = (presentation.stimulus_ms / every + 1e-9).floor() as usize;
+            let count = (presentation.stimulus_ms / every + 1e-9).floor().min(MOST_STEPS) as usize;
             (0..=count).map(|i| i as f64 * every).collect()
         }
         (None, _) => Vec::new(),

@@ -1,7 +1,8 @@
 //! References to other stages as parameter types: what makes the edges of the graph.
 //!
 //! In a pipeline they hold the user's text (`cordsnet@seed=1`); in a worker they hold the name of
-//! the input slot that the text resolved to. The schema marks them with `x-reference`.
+//! the input slot that the text resolved to. The schema marks them with `x-reference`, and with `x-several` one that may name
+//! several members though it is no list.
 
 use std::borrow::Cow;
 
@@ -40,3 +41,32 @@ reference!(
     "A stage that reads or simulates recordings of neurons."
 );
 reference!(AnyRef, "any", "A stage, or one output of it as stage/output.");
+
+/// A stage or an output of it, or with `*` several members of a matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum AnyRefs {
+    /// One, or in a pipeline the user's text.
+    One(String),
+    /// In a worker: the slots of several members, in their order.
+    Members(Vec<String>),
+}
+
+impl JsonSchema for AnyRefs {
+    fn schema_name() -> Cow<'static, str> {
+        "AnyRefs".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "x-reference": "any",
+            "x-several": true,
+            "description": "A stage, or one output of it as stage/output; all members of a matrix as stage@*/output.",
+        })
+    }
+}

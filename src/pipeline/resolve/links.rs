@@ -11,6 +11,9 @@ use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, Spot, StageId};
 use crate::stage::Artifact;
 
+/// A draft, and the output of it that fits.
+type Target = (usize, String, Artifact);
+
 /// Inputs of all stages together.
 const LINKS: usize = 2_000_000;
 
@@ -26,7 +29,7 @@ impl Resolver<'_> {
             let mut inputs = Vec::new();
             for site in &sites {
                 let base = slot_name(&site.path, site.in_list);
-                let found = self.targets(site, &names);
+                let (found, is_several) = self.targets(site, &names);
                 count += found.len();
                 if count > LINKS {
                     let (what, limit) = ("links between stages", LINKS);
@@ -36,8 +39,10 @@ impl Resolver<'_> {
                     return all;
                 }
                 for (producer, output, artifact) in found {
-                    let slot = if site.in_list {
-                        let parent = site.path[..site.path.len() - 1].to_vec();
+                    let is_item = site.in_list || is_several;
+                    let slot = if is_item {
+                        // A list that stands where one reference was is written in its place.
+                        let parent = site.path[..site.path.len() - usize::from(site.in_list)].to_vec();
                         let (_, items) = lists.entry(base.clone()).or_insert((parent, Vec::new()));
                         let slot = format!("{base}.{}", items.len());
                         items.push(Json::String(slot.clone()));
@@ -48,6 +53,7 @@ impl Resolver<'_> {
                     };
                     inputs.push(InputSlot {
                         slot,
+                        list: is_item.then(|| base.clone()),
                         producer: StageId(producer),
                         output,
                         artifact,
@@ -75,6 +81,7 @@ impl Resolver<'_> {
             path: Vec::new(),
             expected: "table".to_owned(),
             in_list: true,
+            may_be_several: false,
             text: text.to_owned(),
             spot,
         };
@@ -83,15 +90,18 @@ impl Resolver<'_> {
         }
     }
 
-    /// The drafts that a reference selects, each with the output that fits. `names`: every draft by its name.
-    fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> Vec<(usize, String, Artifact)> {
+    /// The drafts that a reference selects, each with the output that fits, and whether it makes a list of what is none.
+    /// `names`: every draft by its name.
+    fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> (Vec<Target>, bool) {
         let Some((parsed, selected)) = self.members(site, names) else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
         let first = self.families.get(&parsed.stage).and_then(|members| members.first());
         let example = first.map(|first| &self.drafts[*first]);
         let has_matrix = example.is_some_and(|first| !first.fields.is_empty());
-        let several_allowed = site.in_list && parsed.selector.as_ref().is_some_and(|s| s.all);
+        let takes_all = parsed.selector.as_ref().is_some_and(|s| s.all);
+        let is_several = site.may_be_several && takes_all;
+        let several_allowed = site.in_list && takes_all || is_several;
         let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
         if !several_allowed && !exact {
             let kind = ProblemKind::AmbiguousMember {
@@ -100,9 +110,9 @@ impl Resolver<'_> {
                 stage: parsed.stage,
             };
             self.problems.push(Problem::at(site.spot, kind));
-            return Vec::new();
+            return (Vec::new(), false);
         }
-        self.outputs(site, &parsed, selected)
+        (self.outputs(site, &parsed, selected), is_several)
     }
 
     /// The reading of a reference that fits, and the drafts that it selects; what is wrong with it is reported.
@@ -157,12 +167,7 @@ impl Resolver<'_> {
     }
 
     /// Of each draft the output that a reference means.
-    fn outputs(
-        &mut self,
-        site: &ReferenceSite,
-        parsed: &Reference,
-        selected: Vec<usize>,
-    ) -> Vec<(usize, String, Artifact)> {
+    fn outputs(&mut self, site: &ReferenceSite, parsed: &Reference, selected: Vec<usize>) -> Vec<Target> {
         let mut found = Vec::new();
         for member in selected {
             if self.drafts[member].broken && self.drafts[member].outputs.is_empty() {

@@ -505,7 +505,7 @@ impl Params {
             ("settle", self.settle, settles),
             ("decode_every", self.decode_every, self.decode_trials > 0),
         ] {
-            if counts && let Some(problem) = cords::assoc::no_multiple(value, self.dt) {
+            if counts && let Some(problem) = cords::net::no_multiple(value, self.dt) {
                 found.push(Violation::new(parameter, problem));
             }
         }

@@ -42,7 +42,8 @@ fn open(script: &str) -> Quote {
     quote
 }
 
-/// A script with paths at its end, each one word of the shell. A path without special characters stands as it is.
+/// A script with paths at its end, each one word of the shell, also within quotes (as `"$@"` has it). A path without special
+/// characters stands as it is.
 pub(super) fn with_values(mut script: String, values: &[String]) -> String {
     let quote = open(&script);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%=:,".contains(c);
@@ -61,7 +62,12 @@ pub(super) fn with_values(mut script: String, values: &[String]) -> String {
             })
         }
     };
-    script += &values.iter().map(quoted).collect::<Vec<_>>().join(" ");
+    let between = match quote {
+        Quote::None => " ",
+        Quote::Single => "' '",
+        Quote::Double => "\" \"",
+    };
+    script += &values.iter().map(quoted).collect::<Vec<_>>().join(between);
     script
 }
 
@@ -91,6 +97,19 @@ mod tests {
             );
         }
         assert_eq!(with_values("ls ".into(), &["/plain-1.txt".into()]), "ls /plain-1.txt");
+        let several = ["/a b/1".to_owned(), "/$c/2".to_owned()];
+        for quote in ["", "\"", "'"] {
+            let script = with_values(format!("printf '%s\\n' {quote}x"), &several) + "/y" + quote;
+            let output = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output()
+                .expect("a shell");
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout),
+                "x/a b/1\n/$c/2/y\n",
+                "{script}"
+            );
+        }
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert!(is_shell(&words("sh -c")) && is_shell(&words("/bin/bash -eu -c")));
         assert!(!is_shell(&words("python3 -c")) && !is_shell(&words("sh")));

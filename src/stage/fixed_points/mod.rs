@@ -22,6 +22,7 @@ use self::tables::{
 };
 use super::members::Members;
 use super::noise::model_name;
+use super::times::{Asked, require};
 use super::{
     AnyRef, Artifact, Context, DatasetRef, Declared, Kind, ModelRef, SplitName, StageError, Update, Violation, spread,
 };
@@ -121,7 +122,7 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     exponents: usize,
-    /// Time along which they are taken, after a fifth of it that does not count.
+    /// Time along which they are taken, after a fifth of it (in whole steps) that does not count.
     #[serde(default = "two_thousand")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     exponent_time: f64,
@@ -372,6 +373,13 @@ impl Kind for FixedPoints {
             Some(reference) => measured::gains(&context.table_input(&reference.0)?)?,
             None => Vec::new(),
         };
+        // What cannot be simulated is said before anything is computed.
+        for (slot, reference) in params.models.iter().enumerate() {
+            let model = Model::load(&context.input(&reference.0)?.join("model.safetensors"))?;
+            if let Model::CordsNet { euler, .. } = &model {
+                require(euler, &format!("model {slot}"), &params.times())?;
+            }
+        }
         let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
         let (mut found, mut networks) = (Vec::new(), Vec::new());
         for (slot, reference) in params.models.iter().enumerate() {
@@ -467,12 +475,22 @@ impl Kind for FixedPoints {
 }
 
 impl Params {
+    /// Every time that is simulated.
+    fn times(&self) -> Vec<Asked<'_>> {
+        let mut times = vec![("joint", self.joint, 0), ("after", self.after, 0)];
+        if self.singular_values > 0 {
+            times.extend(self.growth.iter().map(|ms| ("growth", *ms, 0)));
+        }
+        if self.exponents > 0 {
+            times.push(("exponent_time", self.exponent_time, 1));
+        }
+        times
+    }
+
     fn options(&self, net: &CordsNet<f64>) -> FixedPointOptions {
         let (euler, seed) = (net.euler(), self.seed);
         let steps = |ms: f64| euler.steps(ms);
-        // Two times may be the same step.
-        let mut growth_steps: Vec<usize> = self.growth.iter().map(|ms| steps(*ms)).collect();
-        growth_steps.dedup();
+        let growth_steps: Vec<usize> = self.growth.iter().map(|ms| steps(*ms)).collect();
         FixedPointOptions {
             steady: SteadyOptions {
                 joint_steps: steps(self.joint),

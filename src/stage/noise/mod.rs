@@ -13,6 +13,7 @@ use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, ch
 
 use self::frames::Frames;
 use self::params::Params;
+use super::times::require_presentation;
 use super::{Artifact, Context, Declared, GPU_IMAGES, Kind, Members, StageError, Update, Violation, spread};
 
 pub(super) struct Noise;
@@ -111,9 +112,12 @@ impl Kind for Noise {
             context.note(note);
         }
         // What does not fit is said before anything is evaluated.
-        for model in &models {
-            check(model, &set, &indices, &options(params, model, &frames, 0))?;
+        for (slot, model) in models.iter().enumerate() {
+            let options = options(params, model, &frames, 0);
+            require_presentation(model, &format!("model {slot}"), options.presentation)?;
+            check(model, &set, &indices, &options)?;
         }
+        check_rows(params, &models, &frames)?;
         let conditions = params.conditions();
         let steps_ms = steps(&models, &frames);
         let film = Frames {
@@ -179,6 +183,28 @@ impl Kind for Noise {
         context.write_table("paired", &tables::paired(&evaluated)?)?;
         pictures::write(&evaluated, &members, &context.output("pictures")?)
     }
+}
+
+/// Whether there is memory for what becomes rows of the table `time`.
+fn check_rows(params: &Params, models: &[Model], frames: &FramesForCnns) -> Result<(), StageError> {
+    /// What a row takes, as it is and in a table.
+    const ROW_BYTES: u64 = 512;
+    let rows = |model: &Model| {
+        let Model::CordsNet { euler, .. } = model else {
+            return 0;
+        };
+        let options = options(params, model, frames, 0);
+        let steps = euler.steps(options.presentation.stimulus_ms);
+        (steps * options.observers.len() * options.conditions.len()) as u64
+    };
+    let trials = u64::from(params.trials);
+    let rows = models.iter().map(rows).sum::<u64>().saturating_mul(trials);
+    cords::memory::check_room(rows.saturating_mul(ROW_BYTES)).map_err(|error| {
+        StageError::new(format!(
+            "the table `time` has {rows} rows, one for every model, condition, trial and step: {error}"
+        ))
+        .hint("lower `stimulus`, `trials` or the number of levels")
+    })
 }
 
 /// What CNNs are shown where frames change.

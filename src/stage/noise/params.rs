@@ -330,6 +330,12 @@ impl Params {
         if has_twice(&self.levels) {
             found.push(Violation::new("levels", "a level stands twice"));
         }
+        if let (Some(step), Some(stimulus)) = (self.frame_step, self.stimulus)
+            && let Some(problem) = cords::net::unfit(stimulus, step, 1)
+        {
+            let message = format!("frames of `frame_step` cannot fill `stimulus`, which is {problem}");
+            found.push(Violation::new("frame_step", message));
+        }
         let reached = |noise: &NoiseParams| noise.pixels().is_none();
         if self.areas.is_some() && !self.noises.iter().any(reached) {
             let message = "noise on pixels knows no areas; they belong to neural noise, silencing and noise on weights";

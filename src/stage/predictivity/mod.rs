@@ -14,7 +14,7 @@ use cords::data::ImageSet;
 use cords::neural::{Merged, Recordings, Split, SplitOptions, merge, shuffle_splits, stratified_splits};
 
 use params::{ControlName, Params};
-use scoring::{Study, score};
+use scoring::{Study, check_size, score};
 use sources::{Activity, ImageFiles, images, sources};
 
 use super::recordings::FILE;
@@ -120,6 +120,7 @@ impl Kind for Predictivity {
             _ => None,
         };
         let sources = sources(params, &activities, pixels.as_ref())?;
+        check_size(params, &recordings, &sources)?;
         let study = Study {
             splits: splits(params, &recordings, &context.root)?,
             origin,

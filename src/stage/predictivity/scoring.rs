@@ -1,11 +1,12 @@
 //! Correlations of every feature set, model time and time bin.
 
+use cords::memory::check_room;
 use cords::neural::{
     Agreement, Features, FitOptions, NeuralError, Recordings, Split, SplitOptions, TestVariance, fit_each, fit_once,
     fit_shared, test_variances, times_reached, times_within,
 };
 
-use super::params::{Params, ReductionName, WeightsName};
+use super::params::{NeuronRows, Params, ReductionName, WeightsName};
 use super::sources::{Role, Source};
 use crate::stage::{Context, StageError, Update};
 
@@ -52,6 +53,65 @@ pub(super) struct Scored {
     pub(super) variances: Vec<Option<Vec<Vec<TestVariance>>>>,
     /// Regions in order of their names, and their neurons.
     pub(super) regions: Vec<(String, Vec<usize>)>,
+}
+
+/// Whether there is memory for the splits and for what is kept of every fit.
+pub(super) fn check_size(params: &Params, recordings: &Recordings, sources: &[Source<'_>]) -> Result<(), StageError> {
+    /// What a row takes, as it is and in a table.
+    const ROW_BYTES: u64 = 512;
+    /// Two numbers of a neuron in a split, in one fit.
+    const SCORE_BYTES: u64 = 16;
+    let bins = recordings.bins_ms.len() as u64;
+    let (stimuli, neurons) = (recordings.stimuli.len() as u64, recordings.neurons.len() as u64);
+    let fits = |source: &Source<'_>| match params.weights {
+        WeightsName::PerBin | WeightsName::Window => source.times_ms.len() as u64,
+        WeightsName::Shared if source.is_static() => 1,
+        WeightsName::Shared => params.latencies.len() as u64,
+    };
+    let cells = sources.iter().map(fits).sum::<u64>().saturating_mul(bins);
+    // Those of a table of their own are there already.
+    let splits = if params.split_file.is_some() {
+        1
+    } else {
+        params.splits as u64
+    };
+    let regions = regions(recordings).len() as u64;
+    let rows = match params.neurons {
+        NeuronRows::All => cells.saturating_mul(regions + neurons),
+        NeuronRows::Best => cells.saturating_mul(regions),
+    };
+    let parts: [(u64, String, &str); 4] = [
+        (
+            // As they are, and once more for the fits.
+            splits.saturating_mul(2 * stimuli * size_of::<usize>() as u64),
+            format!("{splits} `splits` of {stimuli} stimuli"),
+            "lower `splits`",
+        ),
+        (
+            cells.saturating_mul(splits).saturating_mul(neurons * SCORE_BYTES),
+            format!(
+                "scores of {neurons} neurons in {splits} `splits` of {cells} fits (times or latencies, bins and areas)"
+            ),
+            "lower `splits`, or name fewer `times`, `latencies`, `bins`, `areas` or `regions`",
+        ),
+        (
+            (params.halvings as u64).saturating_mul(bins * neurons * size_of::<Option<f64>>() as u64),
+            format!(
+                "{} `halvings` for {neurons} neurons in {bins} time bins",
+                params.halvings
+            ),
+            "lower `halvings`",
+        ),
+        (
+            rows.saturating_mul(ROW_BYTES),
+            format!("{rows} rows, one for every fit and each of {regions} regions"),
+            "name fewer `times`, `latencies`, `bins`, `areas` or `regions`",
+        ),
+    ];
+    for (bytes, what, hint) in parts {
+        check_room(bytes).map_err(|error| StageError::new(format!("{what}: {error}")).hint(hint))?;
+    }
+    Ok(())
 }
 
 /// Fits and tests everything.

@@ -15,6 +15,7 @@ use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
 use self::tables::{folding_table, inversion_table, speed_table, training_table, windows_table};
+use super::times::require;
 use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
 
 pub(super) struct Train;
@@ -119,6 +120,7 @@ impl Kind for Train {
             data,
             checkpoints: Some(&checkpoints),
         };
+        require(&job.euler, "the network", &params.times())?;
         let site = Site::open(params, context)?;
         let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {

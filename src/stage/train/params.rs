@@ -5,10 +5,11 @@ use cords::device::cuda::Precision;
 use cords::learn::{
     DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiCourse, Schedule, WarmUp,
 };
-use cords::net::{Architecture, Euler, Phi};
+use cords::net::{Architecture, Euler, MOST_STEPS, Phi};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::stage::times::{Asked, unfit};
 use crate::stage::{DatasetRef, ModelRef, Violation};
 
 /// What is trained. `cnn`, `fold`, `invert`, `linear`, `anneal`, `finetune` in this order are the published method.
@@ -256,7 +257,7 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     clip: Option<f64>,
-    /// Width of the time windows in which validation accuracy is recorded.
+    /// Width of the time windows in which validation accuracy is recorded, to the nearest step (their table has the ends).
     #[serde(default = "twenty")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     accuracy_window: f64,
@@ -342,10 +343,11 @@ fn third() -> f64 {
 }
 
 const MOST_EPOCHS: usize = 1_000_000;
+/// Rows of the table of time windows.
+const MOST_WINDOWS: f64 = 1e7;
 
 /// Why a trial cannot be simulated: its steps would not end, and what is kept of each would fit into no memory.
 fn too_long(trial: &DirectConfig, euler: &Euler) -> Option<String> {
-    const MOST_STEPS: f64 = 1e6;
     let times = [
         (
             "the trial (`spontaneous`, `stimulus` and `after`)",
@@ -482,6 +484,29 @@ impl Params {
         }
     }
 
+    /// The times that the phase simulates.
+    pub(super) fn times(&self) -> Vec<Asked<'static>> {
+        match (self.phase, self.fit()) {
+            (Phase::Invert, _) => vec![("stimulus", self.stimulus, 1)],
+            (phase, Some(fit)) if phase.has_trials() => {
+                let trial = self.trials(fit, None);
+                vec![
+                    ("spontaneous", trial.spontaneous_ms, 0),
+                    ("stimulus", trial.stimulus_ms, 1),
+                    ("after", trial.after_ms, 0),
+                    ("readout_window", trial.readout_window_ms, 1),
+                    ("return_window", trial.return_window_ms, 0),
+                ]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What of them the steps of `euler` cannot simulate, by parameter.
+    fn unfit(&self, euler: &Euler) -> Vec<(&'static str, String)> {
+        unfit(euler, &self.times())
+    }
+
     pub(super) fn precision(&self) -> Precision {
         match self.precision {
             PrecisionName::Float32 => Precision::Float32,
@@ -569,11 +594,24 @@ impl Params {
                 && let Some(message) = too_long(&self.trials(fit, None), &euler)
             {
                 found.push(Violation::new("dt", message));
-            } else if let Some(fit) = self.fit()
-                && let Err(error) = self.trials(fit, None).objective(&euler)
-            {
-                found.push(Violation::new("stimulus", error.to_string()));
+            } else {
+                let unfit = self.unfit(&euler);
+                if let (true, Some(fit)) = (unfit.is_empty(), self.fit())
+                    && let Err(error) = self.trials(fit, None).objective(&euler)
+                {
+                    found.push(Violation::new("stimulus", error.to_string()));
+                }
+                found.extend(unfit.into_iter().map(|(name, problem)| Violation::new(name, problem)));
             }
+        } else if steps_known {
+            let unfit = self.unfit(&self.euler(None)).into_iter();
+            found.extend(unfit.map(|(name, problem)| Violation::new(name, problem)));
+        }
+        let windows = (self.stimulus / self.accuracy_window).ceil() * self.epochs.unwrap_or(0) as f64;
+        if self.phase.has_trials() && windows > MOST_WINDOWS {
+            let message =
+                format!("{windows} time windows of `accuracy_window` in all `epochs`; at most {MOST_WINDOWS} are kept");
+            found.push(Violation::new("accuracy_window", message));
         }
         found
     }

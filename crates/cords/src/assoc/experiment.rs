@@ -10,6 +10,7 @@ use super::stimulus::{Clip, Scene, clips};
 use super::tasks::{Delay, Draw, Pool, Task, Timing};
 use super::trial::{Mask, Trial};
 use super::{AssocError, Group, Layout, Weights};
+use crate::net::{fits, misfit};
 use crate::rng::{Purpose, Stream};
 
 /// Trials that are computed together: fixed, so that results do not depend on the number of threads.
@@ -321,26 +322,6 @@ pub(super) fn steps(ms: f64, dt_ms: f64) -> usize {
     (ms / dt_ms).round().max(0.0) as usize
 }
 
-/// Whether a duration is a multiple of the step, but for the rounding of decimals.
-pub(super) fn fits(ms: f64, dt_ms: f64) -> bool {
-    let steps = ms / dt_ms;
-    steps.is_finite() && steps >= 0.0 && (steps - steps.round()).abs() <= 1e-9 * steps.max(1.0)
-}
-
-/// What is wrong with a duration that is no multiple of the step, with the nearest that are; none where it is one.
-pub fn no_multiple(ms: f64, dt_ms: f64) -> Option<String> {
-    (!fits(ms, dt_ms)).then(|| misfit(ms, dt_ms))
-}
-
-/// Says of a duration that does not fit which ones do.
-pub(super) fn misfit(ms: f64, dt_ms: f64) -> String {
-    let whole = (ms / dt_ms).floor();
-    // Decimals as one would write them.
-    let near = |steps: f64| (steps * dt_ms * 1e9).round() / 1e9;
-    let (below, above) = (near(whole), near(whole + 1.0));
-    format!("{ms} ms, which is no multiple of the step of {dt_ms} ms; the nearest are {below} and {above} ms")
-}
-
 /// Private noise currents, `[steps, trials, units]`, named by (seed, presentation, step, area).
 fn noise(layout: &Layout, presented: &[Presented], steps: usize, seed: u64) -> Vec<f32> {
     if layout.areas.iter().all(|area| area.noise == 0.0) {
@@ -363,37 +344,4 @@ fn noise(layout: &Layout, presented: &[Presented], steps: usize, seed: u64) -> V
         }
     }
     noise
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn decimals_do_not_make_a_duration_unfit() {
-        for (ms, dt) in [
-            (0.0, 10.0),
-            (0.3, 0.1),
-            (650.0, 10.0),
-            (100.0, 0.1),
-            (7.5, 2.5),
-            (1e5, 0.7e-1 * 10.0 / 7.0),
-        ] {
-            assert!(fits(ms, dt), "{ms} at {dt}");
-        }
-        for (ms, dt) in [
-            (3.0, 10.0),
-            (5.0, 10.0),
-            (650.0, 20.0),
-            (0.35, 0.1),
-            (f64::NAN, 1.0),
-            (1e300, 1e-300),
-        ] {
-            assert!(!fits(ms, dt), "{ms} at {dt}");
-        }
-        assert_eq!(
-            misfit(0.35, 0.1),
-            "0.35 ms, which is no multiple of the step of 0.1 ms; the nearest are 0.3 and 0.4 ms"
-        );
-    }
 }

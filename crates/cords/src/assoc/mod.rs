@@ -26,7 +26,7 @@ mod weights;
 pub use decode::decode;
 pub use dependence::Dependence;
 pub use error::AssocError;
-pub use experiment::{ActivityObserver, Answer, GROUP, Presented, Setting, no_multiple};
+pub use experiment::{ActivityObserver, Answer, GROUP, Presented, Setting};
 pub use front_end::{FrontEnd, FrontEndTraining, Readout};
 pub use gradient::{Group, GroupGradient, LossKind, Objective, Share, group_gradient};
 pub use layout::{Area, Layout, Projection};

@@ -3,12 +3,13 @@
 use rayon::prelude::*;
 
 use super::decode::decode;
-use super::experiment::{Presented, Setting, fits, misfit, steps};
+use super::experiment::{Presented, Setting, steps};
 use super::measure::{Score, TestTrials};
 use super::source::Responses;
 use super::steady::{modes, settle};
 use super::{AssocError, Layout, Weights};
 use crate::dynamics::{KrylovOptions, Mode};
+use crate::net::{fits, misfit};
 
 /// Decoding of one variable from one area at one time.
 #[derive(Clone, Debug, PartialEq)]

@@ -147,21 +147,18 @@ impl DirectConfig {
     /// The objective in steps of `euler`.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for the first setting that is not usable.
+    /// [`TrainError::Setting`] for the first setting that is not usable: a time that is no whole number of steps, for one.
     pub fn objective(&self, euler: &Euler) -> Result<Objective, TrainError> {
         let times = [
-            ("spontaneous_ms", self.spontaneous_ms),
-            ("stimulus_ms", self.stimulus_ms),
-            ("after_ms", self.after_ms),
-            ("readout_window_ms", self.readout_window_ms),
-            ("return_window_ms", self.return_window_ms),
+            ("spontaneous_ms", self.spontaneous_ms, 0),
+            ("stimulus_ms", self.stimulus_ms, 1),
+            ("after_ms", self.after_ms, 0),
+            ("readout_window_ms", self.readout_window_ms, 1),
+            ("return_window_ms", self.return_window_ms, 0),
         ];
-        for (field, ms) in times {
-            if !(ms.is_finite() && ms >= 0.0) {
-                return Err(TrainError::Setting {
-                    field,
-                    problem: format!("{ms} ms is not a duration"),
-                });
+        for (field, ms, least) in times {
+            if let Some(problem) = euler.unfit(ms, least) {
+                return Err(TrainError::Setting { field, problem });
             }
         }
         if self.accuracy_window_ms.is_nan() || self.accuracy_window_ms < euler.dt_ms {

@@ -3,6 +3,7 @@
 use super::rollout::largest_index;
 use super::{Images, TrainError};
 use crate::device::{Device, Maps};
+use crate::memory::check_room;
 use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, Weights, cordsnet_others};
 
 /// How well a network does on a set of images.
@@ -100,16 +101,24 @@ pub fn evaluate<D: Device<f32>>(
                 field: "presentation",
                 problem: "the model does not say how long images were shown, so it must be given".to_owned(),
             })?;
+            let unfit = |(field, ms, least)| Some((field, euler.unfit(ms, least)?));
+            let times = [
+                ("spontaneous_ms", presentation.spontaneous_ms, 0),
+                ("stimulus_ms", presentation.stimulus_ms, 1),
+            ];
+            if let Some((field, problem)) = times.into_iter().find_map(unfit) {
+                return Err(TrainError::Setting { field, problem });
+            }
+            let steps = euler.steps(presentation.stimulus_ms);
+            let groups = images.len().div_ceil(device.group_images()) as u64;
+            let sums = groups * (steps * size_of::<Sums>()) as u64;
+            check_room(sums).map_err(|error| TrainError::Setting {
+                field: "stimulus_ms",
+                problem: format!("{steps} steps for {} images: {error}", images.len()),
+            })?;
             let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
             let connections = Connections::new(device, architecture, euler, *phi, &weights);
             let spontaneous = connections.spontaneous(euler.steps(presentation.spontaneous_ms));
-            let steps = euler.steps(presentation.stimulus_ms);
-            if steps == 0 {
-                return Err(TrainError::Setting {
-                    field: "presentation",
-                    problem: format!("a stimulus of {} ms has no step", presentation.stimulus_ms),
-                });
-            }
             evaluate_trials(&connections, &spontaneous, images, steps)
         }
     };

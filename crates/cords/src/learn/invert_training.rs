@@ -48,9 +48,9 @@ impl InvertConfig {
         if !(self.contraction_weight.is_finite() && self.contraction_weight >= 0.0) {
             return wrong("contraction_weight", "must be finite and not negative".to_owned());
         }
-        match euler.steps(self.stimulus_ms) {
-            steps if steps > 0 && self.stimulus_ms.is_finite() => Ok(steps),
-            _ => wrong("stimulus_ms", format!("{} ms have no step", self.stimulus_ms)),
+        match euler.unfit(self.stimulus_ms, 1) {
+            None => Ok(euler.steps(self.stimulus_ms)),
+            Some(problem) => wrong("stimulus_ms", problem),
         }
     }
 

@@ -212,7 +212,7 @@ impl Euler {
         self.dt_ms / tau.copied().unwrap_or(self.dt_ms)
     }
 
-    /// The number of steps nearest to a duration in ms.
+    /// The number of steps nearest to a duration in ms; [`unfit`](Self::unfit) tells where that is another duration.
     pub fn steps(&self, ms: f64) -> usize {
         (ms / self.dt_ms).round().max(0.0) as usize
     }

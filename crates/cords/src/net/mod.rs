@@ -11,6 +11,7 @@ mod filters;
 mod folded;
 mod model;
 mod parameters;
+mod time;
 
 pub use architecture::{Architecture, Euler, Phi};
 pub use cnn::Cnn;
@@ -18,6 +19,7 @@ pub use cordsnet::{CordsNet, Input, NeuralNoise, State, View, WriteImages};
 pub use error::NetError;
 pub use model::{Model, ModelInfo, Presentation, TrainedPhase};
 pub use parameters::Parameters;
+pub use time::{MOST_STEPS, no_multiple, unfit};
 
 pub(crate) use cnn::{CnnChunk, CnnGraph, NORM_EPSILON, Running, Statistics, cnn_others, norm_names, running_from};
 pub(crate) use connections::{Connections, StepScratch, cordsnet_others};
@@ -25,3 +27,4 @@ pub(crate) use filters::{ConvName, Weights, conv_names, conv_shapes};
 pub(crate) use folded::{FoldedGraph, area_bias_name, current};
 pub(crate) use model::persist;
 pub(crate) use parameters::{READOUT_BIAS, bias_name};
+pub(crate) use time::{fits, misfit};

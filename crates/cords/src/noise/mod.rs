@@ -55,4 +55,10 @@ impl Condition {
     pub fn is_clean(&self) -> bool {
         self.level == 0.0
     }
+
+    /// Whether what is shown changes in time.
+    fn has_frames(&self) -> bool {
+        let changes = |timing| timing != Timing::Static;
+        matches!(self.perturbation, Perturbation::Pixels { timing, .. } if changes(timing))
+    }
 }

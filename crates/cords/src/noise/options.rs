@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::pixels::{PixelNoise, Pixels, Timing};
+use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
 use crate::device::{DeviceError, OutOfMemory};
-use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation};
+use crate::memory::check_room;
+use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
 
 /// Which network looks, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -142,6 +144,9 @@ impl OutOfMemory for NoiseError {
     }
 }
 
+/// Images of a group at least.
+const GROUP: u64 = 8;
+
 /// Whether model, images and options fit together, as [`evaluate`](super::evaluate()) finds them.
 ///
 /// # Errors
@@ -263,17 +268,35 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
         Model::CordsNet { euler, .. } => euler.dt_ms,
         Model::Cnn { .. } => options.dt_ms,
     };
-    if !(spontaneous_ms.is_finite() && spontaneous_ms >= 0.0) {
-        return option(
-            "spontaneous_ms",
-            format!("{spontaneous_ms} given; it must be finite and not negative"),
-        );
+    let is_cordsnet = matches!(model, Model::CordsNet { .. });
+    // A CNN has no time without an image, and sees one frame unless frames change.
+    if is_cordsnet && let Some(problem) = unfit(spontaneous_ms, dt_ms, 0) {
+        return option("spontaneous_ms", problem);
     }
-    if !(stimulus_ms.is_finite() && stimulus_ms / dt_ms >= 0.5) {
-        return option(
-            "stimulus_ms",
-            format!("{stimulus_ms} given; it must be at least one step of {dt_ms} ms"),
-        );
+    if (is_cordsnet || options.conditions.iter().any(Condition::has_frames))
+        && let Some(problem) = unfit(stimulus_ms, dt_ms, 1)
+    {
+        let whose = if is_cordsnet {
+            ""
+        } else {
+            ", at which the frames that a CNN sees follow each other"
+        };
+        return option("stimulus_ms", format!("{problem}{whose}"));
     }
-    Ok(())
+    if !(stimulus_ms.is_finite() && stimulus_ms > 0.0) {
+        return option("stimulus_ms", format!("{stimulus_ms} given; it must be above 0"));
+    }
+    let steps = if is_cordsnet {
+        (stimulus_ms / dt_ms).round() as u64
+    } else {
+        0
+    };
+    // For each group of images and step two counts, for each image its score.
+    let (images, conditions) = (images.len() as u64, options.conditions.len() as u64);
+    let counts = images.div_ceil(GROUP) * steps * size_of::<[usize; 2]>() as u64;
+    let each = counts + images * size_of::<Score>() as u64;
+    check_room(conditions.saturating_mul(each)).or_else(|error| {
+        let problem = format!("{images} images under {conditions} conditions, over {steps} steps: {error}");
+        option("stimulus_ms", problem)
+    })
 }

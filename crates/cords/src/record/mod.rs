@@ -8,4 +8,4 @@ mod participation;
 mod run;
 
 pub use participation::participation_ratio;
-pub use run::{AreaTime, RecordError, RecordOptions, record};
+pub use run::{AreaTime, RecordError, RecordOptions, record, recorded_bytes};

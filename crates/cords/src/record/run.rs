@@ -7,7 +7,8 @@ use super::file::{ActivityFile, Contents};
 use super::participation::participation_ratio;
 use crate::data::ImageSet;
 use crate::device::{Device, DeviceError, OutOfMemory};
-use crate::net::{Architecture, Cnn, CordsNet, Input, Model, NetError, Presentation, State, View};
+use crate::memory::check_room;
+use crate::net::{Architecture, Cnn, CordsNet, Input, MOST_STEPS, Model, NetError, Presentation, State, View};
 
 /// What to record of a CordsNet's trial: nothing, then an image, then nothing again.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,9 +110,10 @@ pub fn record<D: Device<f32>>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<AreaTime>, RecordError> {
     let architecture = model.architecture();
-    check(architecture, set, images, options)?;
-    let network = network(device, model, options)?;
+    check(model, set, images, options)?;
     let steps = steps(model, options)?;
+    check_size(architecture, images, options, steps.len())?;
+    let network = network(device, model, options)?;
     let dt_ms = match model {
         Model::CordsNet { euler, .. } => euler.dt_ms,
         _ => 0.0,
@@ -249,12 +251,16 @@ fn steps(model: &Model, options: &RecordOptions) -> Result<Vec<usize>, RecordErr
     if options.times_ms.is_empty() {
         return Err(wrong("none are given".to_owned()));
     }
-    if let Some(time) = options
-        .times_ms
-        .iter()
-        .find(|time| !(time.is_finite() && **time >= 0.0))
-    {
+    let is_time = |time: &&f64| time.is_finite() && **time >= 0.0;
+    if let Some(time) = options.times_ms.iter().find(|time| !is_time(time)) {
         return Err(wrong(format!("{time} ms is not a time after image onset")));
+    }
+    if let Some(time) = options.times_ms.iter().find(|time| **time / euler.dt_ms > MOST_STEPS) {
+        let problem = format!(
+            "{time} ms is beyond the {MOST_STEPS} steps of {} ms that are simulated",
+            euler.dt_ms
+        );
+        return Err(wrong(problem));
     }
     let steps: Vec<usize> = options.times_ms.iter().map(|time| euler.steps(*time)).collect();
     match steps.windows(2).position(|pair| pair[0] >= pair[1]) {
@@ -268,12 +274,8 @@ fn steps(model: &Model, options: &RecordOptions) -> Result<Vec<usize>, RecordErr
     }
 }
 
-fn check(
-    architecture: &Architecture,
-    set: &ImageSet,
-    images: &[u32],
-    options: &RecordOptions,
-) -> Result<(), RecordError> {
+fn check(model: &Model, set: &ImageSet, images: &[u32], options: &RecordOptions) -> Result<(), RecordError> {
+    let architecture = model.architecture();
     architecture.validate()?;
     if (set.channels(), set.side()) != (architecture.in_channels, architecture.image_side) {
         return Err(RecordError::Images {
@@ -307,14 +309,72 @@ fn check(
         spontaneous_ms,
         stimulus_ms,
     } = options.presentation;
-    if !(spontaneous_ms.is_finite() && spontaneous_ms >= 0.0 && stimulus_ms.is_finite() && stimulus_ms >= 0.0) {
-        return wrong(
-            "presentation",
-            format!("{spontaneous_ms} ms and {stimulus_ms} ms are not durations"),
-        );
+    let Model::CordsNet { euler, .. } = model else {
+        return Ok(());
+    };
+    for (what, ms) in [
+        ("the time without input", spontaneous_ms),
+        ("the stimulus", stimulus_ms),
+    ] {
+        if let Some(problem) = euler.unfit(ms, 0) {
+            return wrong("presentation", format!("{what} is {problem}"));
+        }
     }
     Ok(())
 }
+
+/// Values of one image at one time in each recorded area.
+fn values_each(architecture: &Architecture, options: &RecordOptions) -> Vec<u64> {
+    let sides = architecture.sides();
+    let values = |area: &usize| -> u64 {
+        let channels = architecture.channels.get(area + 1).copied().unwrap_or(0) as u64;
+        let side = sides.get(*area).copied().unwrap_or(0) as u64;
+        if options.pooled {
+            channels
+        } else {
+            channels * side * side
+        }
+    };
+    options.areas.iter().map(values).collect()
+}
+
+/// Bytes of the file that [`record`] writes for so many images, but for its head.
+pub fn recorded_bytes(model: &Model, images: usize, options: &RecordOptions) -> u64 {
+    let architecture = model.architecture();
+    let each = values_each(architecture, options).iter().sum::<u64>() + architecture.classes as u64;
+    let shown = (images as u64).saturating_mul(options.times_ms.len().max(1) as u64);
+    shown.saturating_mul(each).saturating_mul(4)
+}
+
+/// Whether what is recorded of `times` times can be placed in a file, and what is gathered beside it held in memory.
+fn check_size(
+    architecture: &Architecture,
+    images: &[u32],
+    options: &RecordOptions,
+    times: usize,
+) -> Result<(), RecordError> {
+    let areas = values_each(architecture, options);
+    let (images, times) = (images.len() as u64, times as u64);
+    let shown = images.saturating_mul(times);
+    let each = areas.iter().sum::<u64>() + architecture.classes as u64;
+    let too_much = |problem: String| RecordError::Option {
+        option: "times",
+        problem: format!("{images} images at {times} times, with {each} values each: {problem}"),
+    };
+    // 8 PiB: what of a file can be counted in float64, and more than disks have.
+    const LARGEST_FILE: u64 = 1 << 53;
+    if shown.saturating_mul(each).saturating_mul(4) > LARGEST_FILE {
+        return Err(too_much("no file can be that long; record fewer".to_owned()));
+    }
+    // Which images have diverged at each time, those that have not, and the rows of the table.
+    let kept = shown.saturating_mul(1 + 8) + times * areas.len() as u64 * ROW_BYTES;
+    // Of the largest area's values, over images or features.
+    let side = areas.iter().copied().max().unwrap_or(0).min(images);
+    check_room(kept.saturating_add(side * side * 8)).map_err(|error| too_much(format!("{error}; record fewer")))
+}
+
+/// What a row for each area and time takes, as it is and in a table.
+const ROW_BYTES: u64 = 512;
 
 /// Writes what a group of images answers, and gathers what can be summed on the way.
 struct Recorder<'a> {
@@ -422,4 +482,37 @@ fn is_right(logits: &[f32], label: usize) -> bool {
     let Some(own) = logits.get(label) else { return false };
     let beaten = |(class, other): (usize, &f32)| other < own || (other == own && class >= label);
     logits.iter().all(|logit| logit.is_finite()) && logits.iter().enumerate().all(beaten)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recordings_beyond_files_and_memory_are_refused_with_their_size() {
+        let architecture = Architecture::published(8, 3, 224, 1000).expect("published sizes are valid");
+        let said = |images: u32, times: usize, pooled: bool| {
+            let options = RecordOptions {
+                areas: (0..8).collect(),
+                times_ms: vec![0.0; times],
+                pooled,
+                presentation: Presentation {
+                    spontaneous_ms: 0.0,
+                    stimulus_ms: 200.0,
+                },
+            };
+            let images: Vec<u32> = (0..images).collect();
+            let refused = check_size(&architecture, &images, &options, times).err();
+            refused.map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(said(10, 100, false), "");
+        // 10^6 x 10^6 x 753,640 values of 4 bytes, where a file has 9 x 10^15 at most.
+        let file = said(1_000_000, 1_000_000, false);
+        assert!(
+            file.starts_with("times: 1000000 images at 1000000 times, with 753640 values each: no file"),
+            "{file}"
+        );
+        let memory = said(1_000_000, 500_000, true);
+        assert!(memory.contains("with 2920 values each: it takes"), "{memory}");
+    }
 }

@@ -19,8 +19,8 @@ mod saccade;
 use serde::{Deserialize, Serialize};
 
 use super::AssocError;
-use super::experiment::{fits, misfit};
 use super::trial::Trial;
+use crate::net::{fits, misfit};
 use crate::rng::{Purpose, Stream};
 
 /// A task: names of its answers and cues, and trials.
