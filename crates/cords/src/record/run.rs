@@ -312,7 +312,10 @@ fn check(model: &Model, set: &ImageSet, images: &[u32], options: &RecordOptions)
     let Model::CordsNet { euler, .. } = model else {
         return Ok(());
     };
-    for (what, ms) in [("the time without input", spontaneous_ms), ("the stimulus", stimulus_ms)] {
+    for (what, ms) in [
+        ("the time without input", spontaneous_ms),
+        ("the stimulus", stimulus_ms),
+    ] {
         if let Some(problem) = euler.unfit(ms, 0) {
             return wrong("presentation", format!("{what} is {problem}"));
         }
