@@ -35,3 +35,33 @@ stages:
         }
     }
 }
+
+/// A parameter that would do nothing for want of another one is an error that names it.
+#[test]
+fn a_parameter_that_needs_another_one_says_which() {
+    let project = Project::with_presets();
+    for (given, needed) in [
+        ("growth: [10]", "singular_values"),
+        ("frequencies: [0]", "probes"),
+        ("noise_modes: 1", "probes"),
+        ("eigenvalues: 0, eigenvectors: true", "eigenvalues"),
+        ("eigenvalues: 0, eigenvalues_by_magnitude: 3", "eigenvalues"),
+    ] {
+        project.write(
+            "p.yaml",
+            &format!(
+                "
+name: t
+stages:
+  digits: {{ dataset: {{ source: digits }} }}
+  net: {{ train: {{ use: train/digits/cordsnet, data: digits, areas: 2 }} }}
+  points: {{ fixed_points: {{ models: [net], data: digits, {given} }} }}
+"
+            ),
+        );
+        let said = project.dynvis(&["check", "p.yaml"]).expect(2).stderr;
+        assert!(said.contains(&format!("`{needed}`")), "{given}: {said}");
+        project.write("p.yaml", &project.read("p.yaml").replace(given, ""));
+        project.dynvis(&["check", "p.yaml"]).expect(0);
+    }
+}

@@ -91,7 +91,7 @@ fn times_that_are_no_multiple_of_a_networks_step_are_refused_before_anything_is_
   later: { fixed_points: { models: [net], data: digits, images: 1, after: 12 } }
   growth: { fixed_points: { models: [net], data: digits, images: 1, singular_values: 1, growth: [10, 12] } }
   exponents: { fixed_points: { models: [net], data: digits, images: 1, exponents: 1, exponent_time: 12 } }
-  unused: { fixed_points: { models: [net], data: digits, images: 1, joint: 50, eigenvalues: 0, growth: [12], exponent_time: 12 } }
+  unused: { fixed_points: { models: [net], data: digits, images: 1, joint: 50, eigenvalues: 0, exponent_time: 12 } }
 ",
     );
     for (stage, parameter) in [

@@ -92,6 +92,7 @@ pub(super) struct Params {
     #[schemars(range(min = 0, max = 200))]
     singular_values: usize,
     /// Times over which the largest growth of a perturbation is computed, of each area and of the whole network.
+    /// Needs `singular_values`.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     growth: Vec<f64>,
@@ -99,7 +100,7 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 100_000))]
     probes: usize,
-    /// Frequencies at which the power of that response is computed.
+    /// Frequencies at which the power of that response is computed. Needs `probes`.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)), extend("x-unit" = "Hz"))]
     frequencies: Vec<f64>,
@@ -262,17 +263,13 @@ impl Kind for FixedPoints {
             Artifact::Table,
             "largest growth of a perturbation of each area's steady state",
         )
-        .when("with `singular_values` above 0 and a time in `growth`", |params| {
-            params.singular_values > 0 && !params.growth.is_empty()
-        }),
+        .when("with a time in `growth`", |params| !params.growth.is_empty()),
         Declared::always(
             "network_growth",
             Artifact::Table,
             "largest growth of a perturbation of the whole network's steady state",
         )
-        .when("with `singular_values` above 0 and a time in `growth`", |params| {
-            params.singular_values > 0 && !params.growth.is_empty()
-        }),
+        .when("with a time in `growth`", |params| !params.growth.is_empty()),
         Declared::always(
             "noise",
             Artifact::Table,
@@ -280,8 +277,8 @@ impl Kind for FixedPoints {
         )
         .when("with `probes` above 0", |params| params.probes > 0),
         Declared::always("power", Artifact::Table, "their power by frequency")
-            .when("with `probes` above 0 and a frequency in `frequencies`", |params| {
-                params.probes > 0 && !params.frequencies.is_empty()
+            .when("with a frequency in `frequencies`", |params| {
+                !params.frequencies.is_empty()
             }),
         Declared::always(
             "noise_modes",
@@ -361,6 +358,15 @@ impl Kind for FixedPoints {
                     "needs `probes`: it is held against the response to noise",
                 ));
             }
+            if !params.frequencies.is_empty() {
+                found.push(Violation::new(
+                    "frequencies",
+                    "need `probes`: the power there is that of the response to noise",
+                ));
+            }
+        }
+        if params.singular_values == 0 && !params.growth.is_empty() {
+            found.push(Violation::new("growth", "needs `singular_values`"));
         }
         found
     }
@@ -478,9 +484,7 @@ impl Params {
     /// Every time that is simulated.
     fn times(&self) -> Vec<Asked<'_>> {
         let mut times = vec![("joint", self.joint, 0), ("after", self.after, 0)];
-        if self.singular_values > 0 {
-            times.extend(self.growth.iter().map(|ms| ("growth", *ms, 0)));
-        }
+        times.extend(self.growth.iter().map(|ms| ("growth", *ms, 0)));
         if self.exponents > 0 {
             times.push(("exponent_time", self.exponent_time, 1));
         }
