@@ -5,11 +5,7 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     let here = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the crate is"));
-    // The fuzz targets, a crate in a folder of the repository, take the pipeline language with them.
-    let folder = [here.join("stages"), here.join("../stages")]
-        .into_iter()
-        .find(|folder| folder.is_dir())
-        .expect("a folder `stages`");
+    let folder = here.join("stages");
     println!("cargo::rerun-if-changed={}", folder.display());
     let mut files = Vec::new();
     collect(&folder, "", &mut files);

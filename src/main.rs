@@ -1,16 +1,5 @@
-//! `dynvis`: convolutional recurrent networks for vision as cached pipelines.
-
-mod cli;
-mod fail;
-mod files;
-mod key;
-mod pipeline;
-mod plan;
-mod run;
-mod stage;
-mod store;
-mod table;
+//! The program `dynvis`.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    dynvis::run_with(dynvis::kinds())
 }

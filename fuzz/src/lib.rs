@@ -1,26 +1,21 @@
-//! The parts of the tool that read what others may have written, without the engine, for fuzzing.
-
-#![allow(dead_code, reason = "the tool uses more of these files than the targets do")]
-#![allow(unused_imports, reason = "as above")]
-
-mod fail;
-mod files;
-#[path = "../../src/key/mod.rs"]
-mod key;
-#[path = "../../src/pipeline/mod.rs"]
-mod pipeline;
-mod stage;
-#[path = "../../src/store/mod.rs"]
-mod store;
+//! What the targets hold: the parts of the runner that read what others may have written, with its own stage kinds.
 
 use std::path::Path;
 
+use dynvis_runner::kind::Registry;
+use dynvis_runner::kinds::{Collect, Command};
+use dynvis_runner::{pipeline, store};
+
 /// Resolves a pipeline; every problem must have a place in the text and words.
+///
+/// # Panics
+/// Where that does not hold.
 pub fn pipeline(text: &str) {
-    match pipeline::from_text("fuzz.yaml", text) {
+    let registry = Registry::new("0").with::<Collect>().with::<Command>();
+    match pipeline::from_text("fuzz.yaml", text, &registry) {
         Ok(pipeline) => {
             let order = pipeline.order();
-            assert_eq!(order.len(), pipeline.stages.len(), "no circle gets through");
+            assert_eq!(order.len(), pipeline.stages.len(), "no cycle gets through");
             for stage in &pipeline.stages {
                 assert!(!stage.name.is_empty());
                 assert!(stage.inputs.iter().all(|i| i.producer.0 < pipeline.stages.len()));
@@ -37,6 +32,9 @@ pub fn pipeline(text: &str) {
 }
 
 /// Opens a store whose journal holds these bytes, with and without checksums that fit; asks and appends.
+///
+/// # Panics
+/// Where the store does.
 pub fn journal(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     store::check_journal(&folder.path().join("raw"), bytes);
@@ -44,6 +42,9 @@ pub fn journal(bytes: &[u8]) {
 }
 
 /// Opens a store with these bytes in place of a run's record, a description and the stat cache.
+///
+/// # Panics
+/// Where the store does.
 pub fn manifests(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let root: &Path = folder.path();

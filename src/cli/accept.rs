@@ -6,10 +6,10 @@ use super::error::CommandError;
 use super::ui::Ui;
 use super::wording::{reading, shell_word};
 use super::{PipelineArgs, make_store};
-use crate::pipeline::{Pipeline, Stage};
-use crate::plan::{Observed, Planned, Reason, Request, State, plan, select};
-use crate::run::{StoreWorld, observe};
-use crate::store::{Acceptance, Health, Record, ResultRecord, Store};
+use dynvis_runner::pipeline::{Pipeline, Stage};
+use dynvis_runner::plan::{Observed, Planned, Reason, Request, State, plan, select};
+use dynvis_runner::run::{StoreWorld, observe};
+use dynvis_runner::store::{Acceptance, Health, Record, ResultRecord, Store};
 
 /// Declare a stage's present result to be up to date, without running it
 ///
@@ -121,7 +121,7 @@ fn accepted(
     let Some(result) = store.result(&present).cloned() else {
         return Err(unusable("its record is lost".into()));
     };
-    let has = |output: &crate::stage::Output| {
+    let has = |output: &dynvis_runner::kind::Output| {
         let stored = result.output(&output.slot);
         stored.is_some_and(|stored| stored.artifact == output.artifact)
     };

@@ -13,7 +13,7 @@ use cords::rng::{Purpose, Stream};
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use crate::run::Device as Asked;
+use dynvis_runner::run::Device as Asked;
 
 /// Time training steps of a published network, on noise
 #[derive(clap::Args)]
@@ -99,7 +99,7 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
     let architecture = Architecture::published(args.areas, 3, args.side, CLASSES)
         .map_err(|error| CommandError::user(error.to_string()))?;
     let budget = args.memory_budget.map(|gib| (gib * GIB) as u64);
-    let (name, together, seconds, peak) = match args.device.resolve()? {
+    let (name, together, seconds, peak) = match args.device.resolve(super::registry().gpus())? {
         Asked::Cuda(ordinal) => {
             let hardware = Hardware::open(Settings {
                 ordinal,

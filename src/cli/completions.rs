@@ -12,8 +12,8 @@ use super::tables::tables_of;
 use super::ui::Ui;
 use super::wording::outcomes;
 use super::{Arguments, open_store, project_here};
-use crate::pipeline::{LoadOptions, load};
-use crate::store::{RunRecord, Store};
+use dynvis_runner::pipeline::{LoadOptions, load};
+use dynvis_runner::store::{RunRecord, Store};
 
 /// The variable by which a shell asks.
 const VARIABLE: &str = "DYNVIS_COMPLETE";
@@ -90,7 +90,7 @@ pub(super) fn stages() -> ArgValueCompleter {
 /// Completes presets.
 pub(super) fn presets() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let names = crate::pipeline::presets(&project_here());
+        let names = dynvis_runner::pipeline::presets(&project_here(), super::registry());
         let names = names.into_iter().map(|preset| CompletionCandidate::new(preset.name));
         starting_with(current, names)
     })
@@ -140,13 +140,16 @@ fn words() -> Vec<OsString> {
     std::env::args_os().skip_while(|word| word != "--").skip(2).collect()
 }
 
-fn pipeline_on(words: &[OsString]) -> Option<crate::pipeline::Pipeline> {
+fn pipeline_on(words: &[OsString]) -> Option<dynvis_runner::pipeline::Pipeline> {
     let is_pipeline = |path: &&OsString| {
         let path = Path::new(path);
         path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file()
     };
     let path = words.iter().find(is_pipeline)?;
-    load(Path::new(path), &LoadOptions::default()).result.ok()
+    load(Path::new(path), &LoadOptions {
+        registry: super::registry(),
+        overrides: Vec::new(),
+    }).result.ok()
 }
 
 fn store_on(words: &[OsString]) -> Option<Store> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::PipelineArgs;
 use super::error::CommandError;
 use super::ui::Ui;
-use crate::pipeline::Pipeline;
+use dynvis_runner::pipeline::Pipeline;
 
 /// Draw the pipeline's graph; a matrix is one node with its count
 #[derive(clap::Args)]

@@ -11,10 +11,10 @@ use super::tables::{Found, find_tables, headline, read_tables, simple_table, tab
 use super::ui::Ui;
 use super::wording::first_names;
 use super::{exit, open_store, project_here};
-use crate::key::{Change, changes};
-use crate::pipeline::suggest;
-use crate::store::{RunRecord, RunStage, Store};
-use crate::table::{
+use dynvis_runner::key::{Change, changes};
+use dynvis_runner::pipeline::suggest;
+use dynvis_runner::store::{RunRecord, RunStage, Store};
+use dynvis_runner::table::{
     Condition, DiffFormat, RenderOptions, Table, TableDiff, TableError, diff as diff_tables, render_diff,
 };
 
@@ -476,7 +476,7 @@ impl Cause {
             stage: stage.name.clone(),
             what,
             name: name.to_owned(),
-            from: producer.map(crate::store::RunInput::producer),
+            from: producer.map(dynvis_runner::store::RunInput::producer),
             before: change.before,
             after: change.after,
         }

@@ -1,12 +1,12 @@
 //! Everything that a user is told when something is wrong: message, causes, hint, exit code.
 
-use crate::key::FingerprintError;
-use crate::pipeline::{Problem, Sources};
-use crate::plan::SelectionError;
-use crate::run::{MissingFor, RunError};
-use crate::stage::StageError;
-use crate::store::StoreError;
-use crate::table::TableError;
+use dynvis_runner::key::FingerprintError;
+use dynvis_runner::pipeline::{Problem, Sources};
+use dynvis_runner::plan::SelectionError;
+use dynvis_runner::run::{MissingFor, RunError};
+use dynvis_runner::kind::StageError;
+use dynvis_runner::store::StoreError;
+use dynvis_runner::table::TableError;
 
 use super::exit;
 

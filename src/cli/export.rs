@@ -8,9 +8,9 @@ use cords::net::{Model, Phi};
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{open_store, project_here};
-use crate::pipeline::{find, suggest};
+use dynvis_runner::pipeline::{find, suggest};
 use crate::stage::{Artifact, StageError, model_name};
-use crate::store::{RunRecord, RunStage, Store};
+use dynvis_runner::store::{RunRecord, RunStage, Store};
 
 /// Write a model's weights for the published PyTorch class (`load_state_dict` with strict=True)
 #[derive(clap::Args)]
@@ -128,7 +128,7 @@ fn model_of(store: &Store, run: &RunRecord, name: &str) -> Result<(PathBuf, Stri
         let output = s
             .outputs
             .iter()
-            .find(|o| o.artifact == Artifact::Model && slot.is_none_or(|slot| slot == o.slot))?;
+            .find(|o| o.artifact == MODEL && slot.is_none_or(|slot| slot == o.slot))?;
         Some((store.object(&output.content).join("model.safetensors"), s.name.clone()))
     };
     let models: Vec<_> = run.stages.iter().filter_map(|s| Some((s, model(s)?))).collect();

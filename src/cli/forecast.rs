@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 use super::wording::duration;
-use crate::pipeline::{Pipeline, StageId};
-use crate::plan::{Planned, Reason, State};
-use crate::stage::{REPETITION, Update};
-use crate::store::StageOutcome;
+use dynvis_runner::pipeline::{Pipeline, StageId};
+use dynvis_runner::plan::{Planned, Reason, State};
+use dynvis_runner::kind::{REPETITION, Update};
+use dynvis_runner::store::StageOutcome;
 
 /// Stages to come that are followed one by one; of more nothing is told.
 const MOST: usize = 20_000;

@@ -10,7 +10,7 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::size;
 use super::{completions, open_store, project_here};
-use crate::store::{Doomed, Policy, Why};
+use dynvis_runner::store::{Doomed, Policy, Why};
 
 /// Remove results that no recent run used, and what killed runs and failed stages left
 ///

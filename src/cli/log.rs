@@ -8,9 +8,9 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::{duration, size};
 use super::{completions, open_store, project_here};
-use crate::pipeline::{find, suggest};
-use crate::run::log_path;
-use crate::store::{Execution, RunRecord, RunStatus};
+use dynvis_runner::pipeline::{find, suggest};
+use dynvis_runner::run::log_path;
+use dynvis_runner::store::{Execution, RunRecord, RunStatus};
 
 /// Show what a run did, or the log of one of its stages
 #[derive(clap::Args)]
@@ -74,7 +74,7 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
         if members.len() > 1 {
             ui.out(&format!("== {}\n", member.name))?;
         }
-        match crate::files::read(&log_path(&folder, &member.name)) {
+        match dynvis_base::files::read(&log_path(&folder, &member.name)) {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
                 ui.out(&text.lines().map(|line| whole_line(line) + "\n").collect::<String>())?;
@@ -90,7 +90,7 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
 
 /// What is recorded of a whole run.
 fn about(run: &RunRecord, is_alive: bool) -> Vec<Vec<String>> {
-    let short = |hash: &Option<crate::key::ContentHash>| hash.as_ref().map(|h| h.short().to_owned());
+    let short = |hash: &Option<dynvis_runner::key::ContentHash>| hash.as_ref().map(|h| h.short().to_owned());
     let git = run.git.as_ref().map(|git| {
         let dirty = if git.is_dirty {
             ", with changes that are not committed"

@@ -5,7 +5,7 @@ use clap::CommandFactory as _;
 use super::Arguments;
 use super::error::CommandError;
 use super::ui::Ui;
-use crate::pipeline::suggest;
+use dynvis_runner::pipeline::suggest;
 
 /// Print the manual page of dynvis or of one of its commands
 ///

@@ -36,12 +36,14 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
-use crate::pipeline::{LoadOptions, Pipeline, load};
-use crate::plan::Request;
-use crate::store::{Store, StoreError};
+use dynvis_runner::kind::Registry;
+use dynvis_runner::pipeline::{LoadOptions, Pipeline, load};
+use dynvis_runner::plan::Request;
+use dynvis_runner::store::{Store, StoreError};
 use error::CommandError;
 use ui::Ui;
 
@@ -99,11 +101,21 @@ pub(crate) mod exit {
     pub(crate) const INPUT_CHANGED: u8 = 101;
     pub(crate) const DAMAGED: u8 = 102;
     pub(crate) const INTERRUPTED: u8 = 130;
-    pub(crate) use crate::run::PANICKED;
+    pub(crate) use dynvis_runner::run::PANICKED;
+}
+
+/// The stage kinds and presets of this program.
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+
+/// The stage kinds and presets of this program. Completions are asked for by functions without a context, hence a static.
+fn registry() -> &'static Registry {
+    REGISTRY.get_or_init(crate::kinds)
 }
 
 /// As [`dispatch`]; a panic anywhere, in a worker too, ends with a code of its own.
-pub(crate) fn main() -> ExitCode {
+pub(crate) fn main(registry: Registry) -> ExitCode {
+    // A second call in one process finds the first one's.
+    let _ = REGISTRY.set(registry);
     std::panic::catch_unwind(dispatch).unwrap_or_else(|_| ExitCode::from(exit::PANICKED))
 }
 
@@ -177,6 +189,7 @@ impl PipelineArgs {
         let loaded = load(
             &self.pipeline,
             &LoadOptions {
+                registry: registry(),
                 overrides: self.overrides.clone(),
             },
         );
@@ -226,7 +239,7 @@ impl SelectArgs {
 }
 
 /// The run of a reference. That `@` passes over damaged records is said.
-fn find_run(ui: &mut Ui, store: &Store, reference: &str) -> Result<(PathBuf, crate::store::RunRecord), CommandError> {
+fn find_run(ui: &mut Ui, store: &Store, reference: &str) -> Result<(PathBuf, dynvis_runner::store::RunRecord), CommandError> {
     let (folder, run) = store.find_run(reference)?;
     if reference.starts_with('@') {
         for id in store.unreadable_after(&folder)? {
@@ -239,7 +252,7 @@ fn find_run(ui: &mut Ui, store: &Store, reference: &str) -> Result<(PathBuf, cra
 /// The project that the user stands in.
 fn project_here() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    crate::pipeline::project_root(&here)
+    dynvis_runner::pipeline::project_root(&here)
 }
 
 /// Opens the cache that belongs to a project, to read it. Asking makes none.

@@ -9,9 +9,9 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::{duration, missing_lines, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
-use crate::pipeline::Pipeline;
-use crate::plan::{Planned, Reason, State, select};
-use crate::run::{StoreWorld, observe};
+use dynvis_runner::pipeline::Pipeline;
+use dynvis_runner::plan::{Planned, Reason, State, select};
+use dynvis_runner::run::{StoreWorld, observe};
 
 /// Show what `run` would do, and why
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
         pipeline: &pipeline.name,
         observed: &observed,
     };
-    let planned = crate::plan::plan(&pipeline, &selection, &mut world);
+    let planned = dynvis_runner::plan::plan(&pipeline, &selection, &mut world);
     if args.json {
         let stages: Vec<_> = planned
             .iter()
@@ -165,7 +165,7 @@ fn row(name: &str, members: &[&Planned]) -> Vec<String> {
 /// What is missing, where to put it, and which stages wait for it.
 pub(crate) fn missing_text(pipeline: &Pipeline, planned: &[Planned]) -> String {
     let mut text = String::new();
-    for missing in crate::run::missing_data(pipeline, planned) {
+    for missing in dynvis_runner::run::missing_data(pipeline, planned) {
         text += "\n";
         text += &missing_lines(&missing).join("\n");
         text += "\n";

@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::project_here;
 use super::tables::simple_table;
 use super::ui::Ui;
-use crate::pipeline::{Origin, Preset, preset_kind, preset_text, presets as all_presets, suggest};
+use dynvis_runner::pipeline::{Origin, Preset, preset_kind, preset_text, presets as all_presets, suggest};
 
 /// List the presets that `use:` can name, those of the project and those of dynvis, or print one
 ///
@@ -20,10 +20,10 @@ pub(crate) struct PresetsArgs {
 
 pub(crate) fn presets(ui: &mut Ui, args: &PresetsArgs) -> Result<u8, CommandError> {
     let root = project_here();
-    let all = all_presets(&root);
+    let all = all_presets(&root, registry());
     let place = |preset: &Preset| place(preset, &root);
     let text = |preset: &Preset| {
-        preset_text(preset).map_err(|source| CommandError::Io {
+        preset_text(preset, registry()).map_err(|source| CommandError::Io {
             action: format!("cannot read preset `{}`", preset.name),
             source,
         })
@@ -71,11 +71,11 @@ fn place(preset: &Preset, root: &Path) -> String {
 pub(super) fn presets_for(kind: &str) -> Vec<Vec<String>> {
     let root = project_here();
     let row = |preset: Preset| {
-        let text = preset_text(&preset).ok()?;
+        let text = preset_text(&preset, registry()).ok()?;
         let about = first_sentence(&text);
         (preset_kind(&text)? == kind).then(|| vec![preset.name.clone(), place(&preset, &root), about])
     };
-    all_presets(&root).into_iter().filter_map(row).collect()
+    all_presets(&root, registry()).into_iter().filter_map(row).collect()
 }
 
 /// The beginning of the comment at the top of a preset.

@@ -9,11 +9,11 @@ use super::tables::{headline, name_of, read_tables, tables_of};
 use super::ui::Ui;
 use super::wording::{duration, first_names, outcomes, reading, shell_word};
 use super::{PipelineArgs, SelectArgs, exit, make_store, open_store};
-use crate::fail::{self, FailAt};
-use crate::plan::select;
-use crate::run::{Device, Failure, Gpu, RunOptions, log_path};
-use crate::store::{RunRecord, RunStatus, StageOutcome, Store};
-use crate::table::{Format, RenderOptions, render};
+use dynvis_runner::fail::{self, FailAt};
+use dynvis_runner::plan::select;
+use dynvis_runner::run::{Device, Failure, Gpu, RunOptions, log_path};
+use dynvis_runner::store::{RunRecord, RunStatus, StageOutcome, Store};
+use dynvis_runner::table::{Format, RenderOptions, render};
 
 /// Run what is needed to bring a pipeline up to date
 #[derive(clap::Args)]
@@ -50,25 +50,26 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     }
     let device = match args.device {
         Device::Auto => Device::Auto,
-        asked => asked.resolve()?,
+        asked => asked.resolve(super::registry().gpus())?,
     };
     let pipeline = args.pipeline.load()?;
     let selection = select(&pipeline, &args.select.request())?;
     if args.dry_run {
         let mut store = open_store(cache, &pipeline.root)?;
-        let observed = crate::run::observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
-        let mut world = crate::run::StoreWorld {
+        let observed = dynvis_runner::run::observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
+        let mut world = dynvis_runner::run::StoreWorld {
             store: &mut store,
             pipeline: &pipeline.name,
             observed: &observed,
         };
-        let planned = crate::plan::plan(&pipeline, &selection, &mut world);
+        let planned = dynvis_runner::plan::plan(&pipeline, &selection, &mut world);
         ui.out(&super::plan::text(ui, &pipeline, &planned, false))?;
         return Ok(0);
     }
     let mut store = make_store(cache, &pipeline.root)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = RunOptions {
+        registry: super::registry(),
         jobs: args.jobs.map_or(threads, usize::from),
         threads,
         device,
@@ -77,7 +78,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         arguments: std::env::args().skip(1).collect(),
     };
     let mut reporter = progress::reporter(ui, args.progress, &pipeline, &options);
-    let result = crate::run::run(&pipeline, &selection, &mut store, &options, reporter.as_mut());
+    let result = dynvis_runner::run::run(&pipeline, &selection, &mut store, &options, reporter.as_mut());
     let failures = reporter.failures();
     drop(reporter);
     for (stage, failure) in &failures {
@@ -142,7 +143,7 @@ fn report_failure(ui: &mut Ui, store: &Store, record: Option<&RunRecord>, stage:
         && let Ok((folder, _)) = store.find_run(record.id.as_str())
     {
         let log = log_path(&folder, stage);
-        if let Ok(bytes) = crate::files::read(&log) {
+        if let Ok(bytes) = dynvis_base::files::read(&log) {
             let text = String::from_utf8_lossy(&bytes);
             let lines: Vec<&str> = text.lines().collect();
             let lines = without_error(&lines, failure);

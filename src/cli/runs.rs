@@ -11,7 +11,7 @@ use super::tables::{fits, simple_table};
 use super::ui::Ui;
 use super::wording::{duration, outcomes, size};
 use super::{open_store, project_here};
-use crate::store::{RunRecord, RunStatus, Store, shortest_prefixes};
+use dynvis_runner::store::{RunRecord, RunStatus, Store, shortest_prefixes};
 
 /// List past runs, the last one first
 #[derive(clap::Args)]

@@ -4,8 +4,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::error::CommandError;
 use super::ui::Ui;
-use crate::pipeline::Resources;
-use crate::stage::{Conditions, kinds, schema_of};
+use dynvis_runner::pipeline::Resources;
+use dynvis_runner::kind::{Conditions, schema_of};
+
+use super::registry;
 
 /// Print the JSON Schema of pipeline files, for editors
 #[derive(clap::Args)]
@@ -18,10 +20,10 @@ pub(crate) fn schema(ui: &mut Ui, _: &SchemaArgs) -> Result<u8, CommandError> {
 
 fn pipeline_schema() -> Json {
     let mut properties = Map::new();
-    for kind in kinds() {
+    for kind in registry().kinds() {
         properties.insert(kind.name().to_owned(), with_presets(kind.schema()));
     }
-    let alternatives: Vec<Json> = kinds().iter().map(|k| json!({ "required": [k.name()] })).collect();
+    let alternatives: Vec<Json> = registry().kinds().iter().map(|k| json!({ "required": [k.name()] })).collect();
     properties.insert(
         "description".into(),
         json!({ "type": "string", "description": "For people; not part of the key." }),

@@ -6,9 +6,9 @@ use super::error::CommandError;
 use super::tables::{Found, find_outputs, find_tables, read_tables, several, simple_table, tables_of};
 use super::ui::Ui;
 use super::{open_store, project_here};
-use crate::stage::Artifact;
-use crate::store::{RunRecord, Store};
-use crate::table::{Condition, Format, RenderOptions, Role, Table, render};
+use dynvis_runner::kind::Artifact;
+use dynvis_runner::store::{RunRecord, Store};
+use dynvis_runner::table::{Condition, Format, RenderOptions, Role, Table, render};
 
 /// Show a result table of a run, or list them; of an output that is no table, say where its files are
 #[derive(clap::Args)]
@@ -102,7 +102,7 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
 
 /// Outputs that are no tables, named as `stage/output`.
 fn files_of<'a>(run: &'a RunRecord, name: &str) -> Vec<Found<'a>> {
-    let found = find_outputs(run, name, |artifact| artifact != Artifact::Table);
+    let found = find_outputs(run, name, |artifact| artifact != Artifact::TABLE);
     // A stage alone means its tables.
     let is_output = |found: &&Found| name.ends_with(&format!("/{}", found.slot));
     if found.iter().all(|found| is_output(&found)) {

@@ -7,8 +7,8 @@ use super::presets::presets_for;
 use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::wrapped;
-use crate::pipeline::{suggest, types, unwrap_optional, variants};
-use crate::stage::{AnyKind, PossibleOutput, kind, kinds};
+use dynvis_runner::pipeline::{suggest, types, unwrap_optional, variants};
+use dynvis_runner::kind::{AnyKind, PossibleOutput};
 
 /// List the stage kinds, or every parameter and output of one and its presets
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ pub(crate) struct StagesArgs {
 
 pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError> {
     let Some(name) = &args.kind else {
-        let rows = kinds()
+        let rows = registry().kinds()
             .iter()
             .map(|k| vec![k.name().to_owned(), k.summary().to_owned()])
             .collect();
@@ -27,8 +27,8 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
         ui.status("`dynvis stages KIND` lists the parameters, outputs and presets of a kind");
         return Ok(0);
     };
-    let Some(found) = kind(name) else {
-        let names = kinds().map(AnyKind::name);
+    let Some(found) = registry().kind(name) else {
+        let names = registry().kinds().iter().map(|kind| kind.name());
         return Err(CommandError::hinted(
             format!("no stage kind `{name}`"),
             match suggest(name, names) {
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_parameter_with_default_none_says_what_happens_then() {
-        let silent: Vec<String> = kinds()
+        let silent: Vec<String> = registry().kinds()
             .iter()
             .flat_map(|kind| {
                 let nothing = rows(kind.schema()).into_iter().filter(|row| row[3] == NOT_SAID);

@@ -5,11 +5,11 @@ use serde_json::Value as Json;
 
 use super::error::CommandError;
 use super::wording::{first_names, wrapped};
-use crate::key::ContentHash;
-use crate::pipeline::{find, suggest};
-use crate::stage::Artifact;
-use crate::store::{RunRecord, RunStage, Store};
-use crate::table::{SlotLabel, Table, Value};
+use dynvis_runner::key::ContentHash;
+use dynvis_runner::pipeline::{find, suggest};
+use dynvis_runner::kind::Artifact;
+use dynvis_runner::store::{RunRecord, RunStage, Store};
+use dynvis_runner::table::{SlotLabel, Table, Value};
 
 /// Longer cells are prose.
 const PROSE: usize = 40;
@@ -167,7 +167,7 @@ pub(crate) fn tables_of(run: &RunRecord) -> Vec<Found<'_>> {
             stage
                 .outputs
                 .iter()
-                .filter(|o| o.artifact == Artifact::Table)
+                .filter(|o| o.artifact == Artifact::TABLE)
                 .map(move |o| Found { stage, slot: &o.slot })
         })
         .collect()
@@ -197,7 +197,7 @@ pub(crate) fn find_outputs<'a>(run: &'a RunRecord, name: &str, wanted: impl Fn(A
 
 /// The tables that a user calls so: one, or the same one of several members of a matrix.
 pub(crate) fn find_tables<'a>(run: &'a RunRecord, name: &str) -> Result<Vec<Found<'a>>, CommandError> {
-    let found = find_outputs(run, name, |artifact| artifact == Artifact::Table);
+    let found = find_outputs(run, name, |artifact| artifact == Artifact::TABLE);
     if !found.is_empty() {
         return Ok(found);
     }
@@ -205,7 +205,7 @@ pub(crate) fn find_tables<'a>(run: &'a RunRecord, name: &str) -> Result<Vec<Foun
     let names: Vec<String> = all.iter().map(Found::name).collect();
     if let Some(found) = all.into_iter().find(|t| t.slot == name) {
         return Ok(find_outputs(run, &format!("{}/{name}", found.stage.family), |a| {
-            a == Artifact::Table
+            a == Artifact::TABLE
         }));
     }
     Err(CommandError::hinted(

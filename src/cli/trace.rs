@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{completions, open_store, project_here};
-use crate::store::{RunRecord, RunStage};
+use dynvis_runner::store::{RunRecord, RunStage};
 
 /// Print a run as a trace, for ui.perfetto.dev or chrome://tracing
 #[derive(clap::Args)]

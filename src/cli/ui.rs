@@ -8,7 +8,7 @@ use super::error::CommandError;
 use super::harmless::{coloured, harmless};
 use super::snippet::{Snippet, readable};
 use super::wording::{missing_lines, wrapped};
-use crate::pipeline::{Problem, Sources, Spot};
+use dynvis_runner::pipeline::{Problem, Sources, Spot};
 
 /// Terminal, colour and width of this invocation.
 #[derive(Clone, Copy, Debug)]

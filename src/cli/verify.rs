@@ -7,7 +7,7 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::size;
 use super::{exit, open_store, project_here};
-use crate::store::{Damage, Fault};
+use dynvis_runner::store::{Damage, Fault};
 
 /// Hash every stored result again and name what is damaged
 #[derive(clap::Args)]

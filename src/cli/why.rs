@@ -9,10 +9,10 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::reading;
 use super::{PipelineArgs, open_store};
-use crate::key::{Change, changes};
-use crate::pipeline::Pipeline;
-use crate::plan::{Planned, Reason, Request, World, plan, select};
-use crate::run::{StoreWorld, observe};
+use dynvis_runner::key::{Change, changes};
+use dynvis_runner::pipeline::Pipeline;
+use dynvis_runner::plan::{Planned, Reason, Request, World, plan, select};
+use dynvis_runner::run::{StoreWorld, observe};
 
 /// Compare what a stage is now with what its present result was made from
 #[derive(clap::Args)]

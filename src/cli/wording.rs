@@ -1,8 +1,8 @@
 //! How durations, outcomes and missing data are said, wherever they are said.
 
 use super::harmless::harmless;
-use crate::run::MissingFor;
-use crate::store::{RunRecord, StageOutcome};
+use dynvis_runner::run::MissingFor;
+use dynvis_runner::store::{RunRecord, StageOutcome};
 
 /// Files that are read for the first time.
 pub(crate) fn reading(stage: &str, files: usize, bytes: u64) -> String {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CommandError;
-use crate::run::{guard, serve};
+use dynvis_runner::run::{guard, serve};
 
 #[derive(clap::Args)]
 pub(crate) struct WorkerArgs {
@@ -11,7 +11,7 @@ pub(crate) struct WorkerArgs {
 }
 
 pub(crate) fn worker(args: &WorkerArgs) -> Result<u8, CommandError> {
-    serve(&args.spec, &mut std::io::stdout(), &mut std::io::stderr())?;
+    serve(super::registry(), &args.spec, &mut std::io::stdout(), &mut std::io::stderr())?;
     Ok(0)
 }
 

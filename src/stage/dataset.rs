@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Artifact, Context, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation, located,
 };
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Dataset;
 
@@ -235,11 +235,11 @@ impl Kind for Dataset {
         "prepare images, labels and splits: digits, MNIST, Fashion-MNIST, CIFAR, folders of JPEG and PNG";
     const CODE_VERSION: u32 = 2;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("images", Artifact::Dataset, "prepared images, labels and splits"),
-        Declared::always("counts", Artifact::Table, "images of each class in each split"),
+        Declared::always("images", DATASET, "prepared images, labels and splits"),
+        Declared::always("counts", Artifact::TABLE, "images of each class in each split"),
         Declared::always(
             "files",
-            Artifact::Table,
+            Artifact::TABLE,
             "the images in order: index, file, class and split",
         ),
     ];

@@ -15,7 +15,7 @@ use super::times::require_presentation;
 use super::{
     Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, SplitName, Spread, StageError, Update,
 };
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Evaluate;
 
@@ -71,10 +71,10 @@ impl Kind for Evaluate {
     const SUMMARY: &'static str = "accuracy of models on the same images, with the phase and length of their training";
     const CODE_VERSION: u32 = 4;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("accuracy", Artifact::Table, "accuracy of every model"),
+        Declared::always("accuracy", Artifact::TABLE, "accuracy of every model"),
         Declared::always(
             "summary",
-            Artifact::Table,
+            Artifact::TABLE,
             "accuracy by network and training: mean and standard deviation over models that differ in their seed alone",
         ),
     ];
@@ -84,7 +84,7 @@ impl Kind for Evaluate {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let images = SplitImages::new(&set, params.split.into(), None, 0)?;
-        let gpu = context.gpu(Precision::default())?;
+        let gpu = gpu(context, Precision::default())?;
         let memory = context.gpu_memory;
         let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
         let load = |reference: &ModelRef| -> Result<Model, StageError> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::times::{asked, unfit};
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Import;
 
@@ -106,10 +106,10 @@ impl Kind for Import {
     const SUMMARY: &'static str = "a network from PyTorch weights (.pth or .safetensors) under the published names";
     const CODE_VERSION: u32 = 1;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("model", Artifact::Model, "the network"),
+        Declared::always("model", MODEL, "the network"),
         Declared::always(
             "parameters",
-            Artifact::Table,
+            Artifact::TABLE,
             "what was imported: names, shapes and sizes of weights",
         ),
     ];

@@ -15,7 +15,7 @@ use super::{
     Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, StageError, Update, Violation,
     model_name,
 };
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct Record;
 
@@ -170,15 +170,15 @@ impl Kind for Record {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
             "activity",
-            Artifact::Activity,
+            ACTIVITY,
             "activity of the areas for every image and time",
         ),
         Declared::always(
             "summary",
-            Artifact::Table,
+            Artifact::TABLE,
             "mean rate, dimensionality and accuracy by area and time",
         ),
-        Declared::always("pictures", Artifact::Files, "the summary over time; SVG and PNG"),
+        Declared::always("pictures", Artifact::FILES, "the summary over time; SVG and PNG"),
     ];
     const USES_DEVICE: bool = true;
     const SEES_GROUPS: bool = true;
@@ -244,7 +244,7 @@ impl Kind for Record {
         let path = context.output("activity")?.join("activity.safetensors");
         let name = model_name(&model);
         let title = format!("{name}, seed {}", model.info().seed);
-        let gpu = context.gpu(Precision::default())?;
+        let gpu = gpu(context, Precision::default())?;
         let memory = context.gpu_memory;
         let mut progress = |done, total| {
             let shown = done <= indices.len();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::recordings_table::from_table;
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct RecordingsKind;
 
@@ -110,10 +110,10 @@ impl Kind for RecordingsKind {
     const SUMMARY: &'static str = "responses of neurons from netCDF4 (Brain-Score), NWB, npz, Parquet or CSV";
     const CODE_VERSION: u32 = 2;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("recordings", Artifact::Recordings, "responses of neurons"),
+        Declared::always("recordings", RECORDINGS, "responses of neurons"),
         Declared::always(
             "neurons",
-            Artifact::Table,
+            Artifact::TABLE,
             "neurons in each time bin, and how reliable their responses are",
         ),
     ];

@@ -7,7 +7,7 @@ use cords::neural::{NeuralError, Neuron, Recordings, id_order, plan_size, runnin
 use indexmap::IndexSet;
 
 use super::StageError;
-use crate::table::{Table, TableError, Value};
+use dynvis_runner::table::{Table, TableError, Value};
 
 /// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`, `animal`
 /// and `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.

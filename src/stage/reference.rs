@@ -1,36 +1,16 @@
-//! References to other stages as parameter types: what makes the edges of the graph.
-//!
-//! In a pipeline they hold the user's text (`cordsnet@seed=1`); in a worker they hold the name of
-//! the input slot that the text resolved to. The schema marks them with `x-reference`, and with `x-several` one that may name
-//! several members though it is no list.
+//! Types of outputs that the stage kinds agree on, and references to stages that have one.
 
-use std::borrow::Cow;
+use dynvis_runner::kind::Artifact;
+use dynvis_runner::reference;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
-
-macro_rules! reference {
-    ($name:ident, $marker:literal, $description:literal) => {
-        #[doc = $description]
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub(crate) struct $name(pub(crate) String);
-
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "x-reference": $marker, "description": $description })
-            }
-        }
-    };
-}
+/// Images, labels and splits, memory-mapped by later stages.
+pub(crate) const DATASET: Artifact = Artifact::new("dataset");
+/// A trained network.
+pub(crate) const MODEL: Artifact = Artifact::new("model");
+/// Activity of a network's areas for chosen images and times.
+pub(crate) const ACTIVITY: Artifact = Artifact::new("activity");
+/// Recorded or simulated responses of neurons.
+pub(crate) const RECORDINGS: Artifact = Artifact::new("recordings");
 
 reference!(DatasetRef, "dataset", "A stage that prepares a dataset.");
 reference!(ModelRef, "model", "A stage that trains or imports a model.");
@@ -40,33 +20,3 @@ reference!(
     "recordings",
     "A stage that reads or simulates recordings of neurons."
 );
-reference!(AnyRef, "any", "A stage, or one output of it as stage/output.");
-
-/// A stage or an output of it, or with `*` several members of a matrix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum AnyRefs {
-    /// One, or in a pipeline the user's text.
-    One(String),
-    /// In a worker: the slots of several members, in their order.
-    Members(Vec<String>),
-}
-
-impl JsonSchema for AnyRefs {
-    fn schema_name() -> Cow<'static, str> {
-        "AnyRefs".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "x-reference": "any",
-            "x-several": true,
-            "description": "A stage, or one output of it as stage/output; all members of a matrix as stage@*/output.",
-        })
-    }
-}

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::recordings::FILE;
 use super::{ActivityRef, Artifact, Context, Declared, Kind, StageError, Violation};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(super) struct SyntheticRecordings;
 
@@ -104,10 +104,10 @@ impl Kind for SyntheticRecordings {
     const SUMMARY: &'static str = "simulated neurons with known weights on a known area, latency and noise";
     const CODE_VERSION: u32 = 1;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("recordings", Artifact::Recordings, "responses of the simulated neurons"),
+        Declared::always("recordings", RECORDINGS, "responses of the simulated neurons"),
         Declared::always(
             "truth",
-            Artifact::Table,
+            Artifact::TABLE,
             "what the simulated neurons read, and how reliable they are",
         ),
     ];

@@ -8,11 +8,8 @@ pub mod data;
 pub mod device;
 pub mod dynamics;
 pub mod exchange;
-pub mod files;
-pub mod guard;
 pub mod learn;
 mod linear;
-pub mod memory;
 pub mod net;
 pub mod neural;
 pub mod noise;
@@ -23,4 +20,5 @@ pub mod selftest;
 mod statistics;
 pub mod tensor;
 
+pub use dynvis_base::{Classified, ErrorKind};
 pub use tensor::{Real, Tensor};

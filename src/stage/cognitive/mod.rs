@@ -36,48 +36,48 @@ impl Kind for Cognitive {
         "association areas above a CordsNet learn a cognitive task; accuracy, lesions, decoding and steady states";
     const CODE_VERSION: u32 = 3;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("areas", Artifact::Files, "weights of the association areas"),
-        Declared::always("front_end", Artifact::Model, "the front-end after it learned")
+        Declared::always("areas", Artifact::FILES, "weights of the association areas"),
+        Declared::always("front_end", MODEL, "the front-end after it learned")
             .when("with `front_end_training: through` and images as stimuli", |params| {
                 params.trains_front_end()
             }),
-        Declared::always("summary", Artifact::Table, "the network on test images, in one row"),
-        Declared::always("training", Artifact::Table, "validations during training"),
+        Declared::always("summary", Artifact::TABLE, "the network on test images, in one row"),
+        Declared::always("training", Artifact::TABLE, "validations during training"),
         Declared::always(
             "accuracy",
-            Artifact::Table,
+            Artifact::TABLE,
             "accuracy on test images by delay and condition",
         ),
         Declared::always(
             "lesions",
-            Artifact::Table,
+            Artifact::TABLE,
             "accuracy on test images with projections cut after training",
         ),
         Declared::always(
             "rates",
-            Artifact::Table,
+            Artifact::TABLE,
             "mean rate of each area in each epoch, whole and with projections cut",
         ),
         Declared::always(
             "decoding",
-            Artifact::Table,
+            Artifact::TABLE,
             "what a linear classifier reads from each area over time",
         ),
         Declared::always(
             "psychometric",
-            Artifact::Table,
+            Artifact::TABLE,
             "logistic function of the second choice over the signed strength of evidence",
         ),
-        Declared::always("states", Artifact::Table, "steady states that delays lead to"),
+        Declared::always("states", Artifact::TABLE, "steady states that delays lead to"),
         Declared::always(
             "eigenvalues",
-            Artifact::Table,
+            Artifact::TABLE,
             "leading eigenvalues of all areas at those steady states",
         ),
-        Declared::always("speed", Artifact::Table, "time taken"),
+        Declared::always("speed", Artifact::TABLE, "time taken"),
         Declared::always(
             "pictures",
-            Artifact::Files,
+            Artifact::FILES,
             "training, accuracy, decoding and psychometric functions; SVG and PNG",
         ),
     ];

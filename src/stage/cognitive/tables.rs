@@ -7,7 +7,7 @@ use cords::assoc::{
     TrainRecord, Trained, psychometric,
 };
 
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// A lesion with all answers, and the mean rate of every epoch and area.
 pub(super) type LesionResult = (Lesion, Vec<Answer>, Vec<EpochRate>);

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use super::Found;
 use super::tables::network_keys;
 use crate::stage::StageError;
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// Change of an area's activity under neural noise of the lowest level that was measured, for one network.
 pub(super) struct Measured {

@@ -223,24 +223,24 @@ impl Kind for FixedPoints {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
             "states",
-            Artifact::Table,
+            Artifact::TABLE,
             "steady states of each area, with and without an image",
         ),
         Declared::always(
             "eigenvalues",
-            Artifact::Table,
+            Artifact::TABLE,
             "leading eigenvalues of each area's Jacobian at its steady state",
         )
         .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
         Declared::always(
             "network",
-            Artifact::Table,
+            Artifact::TABLE,
             "what the steady states of the whole network are",
         )
         .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
         Declared::always(
             "starts",
-            Artifact::Table,
+            Artifact::TABLE,
             "whether a steady state is the only one, and whether activity returns after the image",
         )
         .when("with `starts` or `after` above 0", |params| {
@@ -248,53 +248,53 @@ impl Kind for FixedPoints {
         }),
         Declared::always(
             "sizes",
-            Artifact::Table,
+            Artifact::TABLE,
             "singular values of each area's coupling, and how far from normal it is",
         )
         .when("with `singular_values` above 0", |params| params.singular_values > 0),
         Declared::always(
             "network_sizes",
-            Artifact::Table,
+            Artifact::TABLE,
             "singular values of the whole network's coupling, and how far from normal it is",
         )
         .when("with `singular_values` above 0", |params| params.singular_values > 0),
         Declared::always(
             "growth",
-            Artifact::Table,
+            Artifact::TABLE,
             "largest growth of a perturbation of each area's steady state",
         )
         .when("with a time in `growth`", |params| !params.growth.is_empty()),
         Declared::always(
             "network_growth",
-            Artifact::Table,
+            Artifact::TABLE,
             "largest growth of a perturbation of the whole network's steady state",
         )
         .when("with a time in `growth`", |params| !params.growth.is_empty()),
         Declared::always(
             "noise",
-            Artifact::Table,
+            Artifact::TABLE,
             "stationary fluctuations of each area at its steady state",
         )
         .when("with `probes` above 0", |params| params.probes > 0),
-        Declared::always("power", Artifact::Table, "their power by frequency")
+        Declared::always("power", Artifact::TABLE, "their power by frequency")
             .when("with a frequency in `frequencies`", |params| {
                 !params.frequencies.is_empty()
             }),
         Declared::always(
             "noise_modes",
-            Artifact::Table,
+            Artifact::TABLE,
             "directions in which the whole network fluctuates most",
         )
         .when("with `noise_modes` above 0", |params| params.noise_modes > 0),
         Declared::always(
             "noise_measured",
-            Artifact::Table,
+            Artifact::TABLE,
             "fluctuations by the linearisation, and as a `noise` stage measured them",
         )
         .when("with `measured`", |params| params.measured.is_some()),
         Declared::always(
             "convolutions",
-            Artifact::Table,
+            Artifact::TABLE,
             "leading eigenvalues of each area's recurrent convolution itself",
         )
         .when("with `convolution_eigenvalues` above 0", |params| {
@@ -302,21 +302,21 @@ impl Kind for FixedPoints {
         }),
         Declared::always(
             "classes",
-            Artifact::Table,
+            Artifact::TABLE,
             "how the steady states of images lie in each area, and how well classes are told apart",
         )
         .when("with `classes`", |params| params.classes),
         Declared::always(
             "exponents",
-            Artifact::Table,
+            Artifact::TABLE,
             "Lyapunov exponents of each area along the trajectory",
         )
         .when("with `exponents` above 0", |params| params.exponents > 0),
-        Declared::always("eigenvectors", Artifact::Files, "eigenvectors of `eigenvalues`")
+        Declared::always("eigenvectors", Artifact::FILES, "eigenvectors of `eigenvalues`")
             .when("with `eigenvectors`", |params| params.eigenvectors),
         Declared::always(
             "pictures",
-            Artifact::Files,
+            Artifact::FILES,
             "eigenvalues in the complex plane and the like; SVG and PNG",
         ),
     ];

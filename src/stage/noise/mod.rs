@@ -53,38 +53,38 @@ impl Kind for Noise {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
             "accuracy",
-            Artifact::Table,
+            Artifact::TABLE,
             "accuracy of every model, view, noise and level",
         ),
         Declared::always(
             "summary",
-            Artifact::Table,
+            Artifact::TABLE,
             "accuracy by network and noise: mean and standard deviation over trials and models that differ in their seed alone",
         ),
         Declared::always(
             "time",
-            Artifact::Table,
+            Artifact::TABLE,
             "accuracy of recurrent networks over time after image onset",
         ),
         Declared::always(
             "robustness",
-            Artifact::Table,
+            Artifact::TABLE,
             "the level at half of the clean accuracy, and accuracy over all levels",
         ),
-        Declared::always("gains", Artifact::Table, "how much of the noise reaches each area"),
+        Declared::always("gains", Artifact::TABLE, "how much of the noise reaches each area"),
         Declared::always(
             "paired",
-            Artifact::Table,
+            Artifact::TABLE,
             "every network against every CordsNet with its dynamics, image by image (McNemar's exact test)",
         ),
         Declared::always(
             "pictures",
-            Artifact::Files,
+            Artifact::FILES,
             "accuracy over level and time, and some frames of every noise; SVG and PNG",
         ),
         Declared::always(
             "frames",
-            Artifact::Files,
+            Artifact::FILES,
             "all frames of some images under every noise and level",
         )
         .when("with `frames`", |params| params.frames.is_some()),
@@ -133,7 +133,7 @@ impl Kind for Noise {
         if params.pictured > 0 {
             film.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
         }
-        let gpu = context.gpu(Precision::default())?;
+        let gpu = gpu(context, Precision::default())?;
         let memory = context.gpu_memory;
         let mut evaluated = Vec::new();
         let total = models.len() * params.trials as usize;
@@ -199,7 +199,7 @@ fn check_rows(params: &Params, models: &[Model], frames: &FramesForCnns) -> Resu
     };
     let trials = u64::from(params.trials);
     let rows = models.iter().map(rows).sum::<u64>().saturating_mul(trials);
-    cords::memory::check_room(rows.saturating_mul(ROW_BYTES)).map_err(|error| {
+    dynvis_base::memory::check_room(rows.saturating_mul(ROW_BYTES)).map_err(|error| {
         StageError::new(format!(
             "the table `time` has {rows} rows, one for every model, condition, trial and step: {error}"
         ))

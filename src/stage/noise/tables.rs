@@ -10,7 +10,7 @@ use statrs::distribution::{Binomial, DiscreteCDF};
 use super::Evaluated;
 use super::params::Params;
 use crate::stage::Spread;
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// How a network looks at the frames, in a reader's words.
 pub(super) fn view(observer: Observer) -> &'static str {

@@ -20,7 +20,7 @@ use sources::{Activity, ImageFiles, images, sources};
 use super::recordings::FILE;
 use super::recordings_table::id as id_of;
 use super::{Artifact, Context, Declared, External, Kind, Members, MissingData, StageError, Violation, located};
-use crate::table::{Table, Value};
+use dynvis_runner::table::{Table, Value};
 
 pub(super) struct Predictivity;
 
@@ -32,33 +32,33 @@ impl Kind for Predictivity {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
             "summary",
-            Artifact::Table,
+            Artifact::TABLE,
             "each feature set at the model time and time bin where it predicts a region best",
         ),
         Declared::always(
             "scores",
-            Artifact::Table,
+            Artifact::TABLE,
             "scores by area, model time, neural time and region",
         ),
         Declared::always(
             "latencies",
-            Artifact::Table,
+            Artifact::TABLE,
             "scores by latency of the neurons after the model",
         ),
         Declared::always(
             "onsets",
-            Artifact::Table,
+            Artifact::TABLE,
             "onset of each region, and its latency with an interval",
         ),
         Declared::always(
             "paired",
-            Artifact::Table,
+            Artifact::TABLE,
             "the network against controls and other networks, paired by neuron",
         ),
-        Declared::always("neurons", Artifact::Table, "scores of single neurons"),
+        Declared::always("neurons", Artifact::TABLE, "scores of single neurons"),
         Declared::always(
             "pictures",
-            Artifact::Files,
+            Artifact::FILES,
             "scores over times and latencies; SVG and PNG",
         ),
     ];

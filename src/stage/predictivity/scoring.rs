@@ -1,6 +1,6 @@
 //! Correlations of every feature set, model time and time bin.
 
-use cords::memory::check_room;
+use dynvis_base::memory::check_room;
 use cords::neural::{
     Agreement, Features, FitOptions, NeuralError, Recordings, Split, SplitOptions, TestVariance, fit_each, fit_once,
     fit_shared, test_variances, times_reached, times_within,

@@ -12,7 +12,7 @@ use cords::rng::{Purpose, Stream};
 use super::params::{ControlName, Params, ReductionName};
 use crate::stage::StageError;
 use crate::stage::recordings_table::id;
-use crate::table::{Table, Value};
+use dynvis_runner::table::{Table, Value};
 
 /// What a feature set is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::scoring::{Cell, Scored};
 use super::sources::Role;
 use crate::stage::Members;
 use crate::stage::recordings::{ANIMAL, SESSION, label};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// What a feature set is known by.
 fn source_keys(schema: TableSchema) -> TableSchema {

@@ -27,28 +27,28 @@ impl Kind for Train {
         "train a CordsNet directly or in the published phases, or its feed-forward twin: one phase a stage";
     const CODE_VERSION: u32 = 5;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("model", Artifact::Model, "the network after the last epoch"),
+        Declared::always("model", MODEL, "the network after the last epoch"),
         Declared::always(
             "folding",
-            Artifact::Table,
+            Artifact::TABLE,
             "the CNN before and after its batch norms were folded in",
         )
         .when("in phase `fold`", |params| params.phase == Phase::Fold),
         Declared::always(
             "training",
-            Artifact::Table,
+            Artifact::TABLE,
             "objective, accuracy and gradient of each epoch",
         )
         .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
         Declared::always(
             "inversion",
-            Artifact::Table,
+            Artifact::TABLE,
             "how well each area's linear dynamics reproduce the folded CNN's currents",
         )
         .when("in phase `invert`", |params| params.phase == Phase::Invert),
         Declared::always(
             "windows",
-            Artifact::Table,
+            Artifact::TABLE,
             "validation in time windows after image onset, for each epoch",
         )
         .when("in phases `direct`, `linear`, `anneal` and `finetune`", |params| {
@@ -56,7 +56,7 @@ impl Kind for Train {
         }),
         Declared::always(
             "speed",
-            Artifact::Table,
+            Artifact::TABLE,
             "how fast each epoch went: the one table that differs from run to run",
         )
         .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
@@ -374,7 +374,7 @@ mod tests {
             scratch: std::path::PathBuf::new(),
             root: std::path::PathBuf::new(),
             threads: 1,
-            device: crate::run::Device::Cpu,
+            device: dynvis_runner::run::Device::Cpu,
             gpu_memory: None,
             key: String::new(),
             checkpoint: std::path::PathBuf::new(),

@@ -3,7 +3,7 @@
 use cords::learn::{AreaInverse, EpochRecord, Evaluation, WindowRecord};
 
 use super::params::{Params, Phase};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// Phases train different things: columns that would say nothing are left out.
 pub(super) fn training_table(params: &Params, epochs: &[EpochRecord]) -> Result<Table, TableError> {

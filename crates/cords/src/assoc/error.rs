@@ -1,5 +1,7 @@
 //! Why association areas could not be built, trained or measured.
 
+use dynvis_base::{Classified, ErrorKind};
+
 use crate::net::NetError;
 
 /// What went wrong, with the value and what would do instead.
@@ -53,6 +55,21 @@ pub enum AssocError {
     /// Interrupted by the caller.
     #[error("stopped")]
     Stopped,
+}
+
+impl Classified for AssocError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Net(error) => error.kind(),
+            Self::Training(error) => error.kind(),
+            Self::Io(error) => Classified::kind(error),
+            Self::Memory => ErrorKind::Memory,
+            Self::Diverged { .. } => ErrorKind::Diverged,
+            Self::Stopped => ErrorKind::Stopped,
+            Self::Shape { .. } => ErrorKind::Bug,
+            Self::Setting { .. } | Self::File { .. } => ErrorKind::Input,
+        }
+    }
 }
 
 impl AssocError {

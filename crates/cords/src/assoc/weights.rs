@@ -241,7 +241,7 @@ impl Weights<f32> {
             file: path.to_owned(),
             problem,
         };
-        let bytes = crate::files::read(path)?;
+        let bytes = dynvis_base::files::read(path)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(error.to_string()))?;
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let header = header.ok_or_else(|| bad("it does not say what its tensors are".into()))?;

@@ -1,7 +1,8 @@
 //! Everything that can go wrong with image sets: each variant names the file, the place in it and what to do.
 
-use crate::guard::Panicked;
-use crate::memory::{NoRoom, ReadError};
+use dynvis_base::{Classified, ErrorKind};
+use dynvis_base::guard::Panicked;
+use dynvis_base::memory::{NoRoom, ReadError};
 use std::path::{Path, PathBuf};
 
 /// Errors of reading sources, preparing image sets and opening them.
@@ -194,6 +195,35 @@ fn several(problems: &[DataError]) -> String {
         rest => format!("\n  and {rest} more"),
     };
     format!("{} problems:{}{rest}", problems.len(), shown.collect::<String>())
+}
+
+impl Classified for DataError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => Classified::kind(error),
+            Self::TooLarge { .. } => ErrorKind::Memory,
+            // Trouble with reading may pass, but the rest of the problems would not.
+            Self::Several(problems) => match problems.iter().map(Self::kind).find(|kind| *kind == ErrorKind::Input) {
+                Some(kind) => kind,
+                None => problems.first().map_or(ErrorKind::Bug, Self::kind),
+            },
+            Self::Missing { .. }
+            | Self::Damaged { .. }
+            | Self::LabelOutOfRange { .. }
+            | Self::MixedSizes { .. }
+            | Self::CountMismatch { .. }
+            | Self::EmptyClass { .. }
+            | Self::NoClasses { .. }
+            | Self::UnknownClass { .. }
+            | Self::Unsupported { .. }
+            | Self::Labels { .. }
+            | Self::NotAnImage { .. }
+            | Self::TooFewImages { .. }
+            | Self::ConstantChannel { .. }
+            | Self::Option { .. }
+            | Self::NotAnImageSet { .. } => ErrorKind::Input,
+        }
+    }
 }
 
 impl DataError {

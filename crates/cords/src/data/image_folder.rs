@@ -401,13 +401,13 @@ impl Lister<'_> {
             } else if !kind.is_file() {
                 self.note_problem(
                     &path,
-                    &format!("it is {}", crate::files::irregular(kind).unwrap_or("no regular file")),
+                    &format!("it is {}", dynvis_base::files::irregular(kind).unwrap_or("no regular file")),
                 );
             } else if has_image_extension(&path) {
                 files.push(path);
             } else {
                 let mut head = Vec::new();
-                crate::files::open(&path)?.take(16).read_to_end(&mut head)?;
+                dynvis_base::files::open(&path)?.take(16).read_to_end(&mut head)?;
                 match other_picture(&head) {
                     _ if is_image(&head) => files.push(path),
                     Some(kind) => self.note_problem(&path, &format!("it is {kind}")),

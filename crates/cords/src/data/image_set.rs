@@ -234,7 +234,7 @@ fn write_u32<'a>(path: &Path, values: impl Iterator<Item = &'a u32>) -> Result<(
 }
 
 fn read_u32(path: &Path, expected: usize) -> Result<Vec<u32>, DataError> {
-    let bytes = crate::files::read(path)?;
+    let bytes = dynvis_base::files::read(path)?;
     if bytes.len() != 4 * expected {
         return Err(DataError::NotAnImageSet {
             file: path.to_owned(),
@@ -249,7 +249,7 @@ fn read_u32(path: &Path, expected: usize) -> Result<Vec<u32>, DataError> {
 
 #[expect(unsafe_code, reason = "memory-mapping a file is unsafe in Rust")]
 fn map(path: &Path) -> Result<Mmap, DataError> {
-    let file = crate::files::open(path)?;
+    let file = dynvis_base::files::open(path)?;
     // SAFETY: the map is read-only and private to this process's view; image sets are never modified once their
     // manifest is written (writers create new directories), so the bytes behind the map do not change under it.
     Ok(unsafe { Mmap::map(file.file()) }?)
@@ -275,7 +275,7 @@ impl ImageSet {
             what,
         };
         let manifest: Manifest =
-            serde_json::from_slice(&crate::files::read(&path)?).map_err(|error| fail(&path, error.to_string()))?;
+            serde_json::from_slice(&dynvis_base::files::read(&path)?).map_err(|error| fail(&path, error.to_string()))?;
         if manifest.format != FORMAT || manifest.version != VERSION {
             let what = format!(
                 "format `{}` version {}, but this program reads `{FORMAT}` version {VERSION}",

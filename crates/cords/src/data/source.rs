@@ -2,7 +2,7 @@
 
 use super::decode::Pixels;
 use super::{DataError, cifar, digits, idx, image_folder};
-use crate::memory;
+use dynvis_base::memory;
 use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -227,9 +227,9 @@ pub fn file_name(path: &Path) -> String {
 
 /// The content of a file that memory has room for.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    let file = crate::files::open(path)?;
+    let file = dynvis_base::files::open(path)?;
     memory::check_room(file.metadata()?.len()).map_err(|error| DataError::too_large(path, error))?;
-    Ok(crate::files::read_opened(&file)?)
+    Ok(dynvis_base::files::read_opened(&file)?)
 }
 
 /// First bytes of a gzip archive.

@@ -10,6 +10,7 @@ pub mod cuda;
 
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
 
+use dynvis_base::{Classified, ErrorKind};
 use crate::Real;
 use crate::net::Phi;
 use crate::rng::Stream;
@@ -168,15 +169,12 @@ pub enum DeviceError {
     },
 }
 
-/// An error that may be for want of memory.
-pub trait OutOfMemory {
-    /// Whether less work at a time might do.
-    fn is_out_of_memory(&self) -> bool;
-}
-
-impl OutOfMemory for DeviceError {
-    fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Memory { .. })
+impl Classified for DeviceError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Memory { .. } => ErrorKind::Memory,
+            Self::Absent(_) | Self::Failed { .. } => ErrorKind::Device,
+        }
     }
 }
 

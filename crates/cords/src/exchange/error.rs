@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::memory::NoRoom;
+use dynvis_base::{Classified, ErrorKind};
+use dynvis_base::memory::NoRoom;
 use crate::net::NetError;
 
 /// A file of weights that cannot be read, does not fit a network, or cannot be written.
@@ -86,6 +87,17 @@ fn networks(count: usize) -> String {
     match count {
         1 => "1 network".to_owned(),
         n => format!("{n} networks"),
+    }
+}
+
+impl Classified for ExchangeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => Classified::kind(error),
+            Self::Sizes { source, .. } => source.kind(),
+            Self::TooLarge { .. } => ErrorKind::Memory,
+            Self::File { .. } | Self::Legacy { .. } | Self::Several { .. } | Self::Refused { .. } | Self::Entries { .. } | Self::Side { .. } => ErrorKind::Input,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use pytorch_reader::PytorchReader;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::memory;
+use dynvis_base::memory;
 
 pub use error::{ExchangeError, Misshapen, Report};
 pub use export::{Format, export, to_bytes};
@@ -83,9 +83,9 @@ impl<'a> Opened<'a> {
                 (Tensors::Pth(Box::new(reader)), others)
             }
             Kind::Safetensors => {
-                let file = crate::files::open(path)?;
+                let file = dynvis_base::files::open(path)?;
                 check_room(path, file.metadata()?.len())?;
-                let bytes = crate::files::read_opened(&file)?;
+                let bytes = dynvis_base::files::read_opened(&file)?;
                 SafeTensors::deserialize(&bytes).map_err(|error| ExchangeError::file(path, error.to_string()))?;
                 (Tensors::Safetensors(bytes), Vec::new())
             }
@@ -155,7 +155,7 @@ enum Kind {
 fn sniff(path: &Path) -> Result<Kind, ExchangeError> {
     use std::io::Read;
     let mut head = Vec::new();
-    crate::files::open(path)?.take(512).read_to_end(&mut head)?;
+    dynvis_base::files::open(path)?.take(512).read_to_end(&mut head)?;
     // A pickle stream starts with a protocol opcode, the tar archive before that has its mark at 257.
     Ok(if head.starts_with(b"PK\x03\x04") {
         Kind::Zip

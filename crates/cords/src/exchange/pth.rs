@@ -10,7 +10,7 @@ use zip::ZipArchive;
 
 use super::pickle::foreign_names;
 use super::{Entry, ExchangeError, Values, check_room, floats};
-use crate::guard::guard;
+use dynvis_base::guard::guard;
 
 /// Largest pickle that is looked at. That of a network of 50 tensors has 10 kB.
 const LARGEST_PICKLE: u64 = 16 << 20;
@@ -78,7 +78,7 @@ pub(super) fn load(
 /// machine, what was saved, and the order of the bytes. `None` where one is cut short.
 fn names_in_stream(path: &Path) -> Result<Option<Vec<String>>, ExchangeError> {
     let mut bytes = Vec::new();
-    crate::files::open(path)?.take(LARGEST_PICKLE).read_to_end(&mut bytes)?;
+    dynvis_base::files::open(path)?.take(LARGEST_PICKLE).read_to_end(&mut bytes)?;
     let mut rest = bytes.as_slice();
     let mut all = Vec::new();
     for _ in 0..5 {
@@ -98,7 +98,7 @@ fn names_in_stream(path: &Path) -> Result<Option<Vec<String>>, ExchangeError> {
 /// The archive's pickle.
 fn pickle(path: &Path) -> Result<Vec<u8>, ExchangeError> {
     let wrong = |reason: String| ExchangeError::file(path, reason);
-    let mut archive = ZipArchive::new(crate::files::open(path)?).map_err(|error| wrong(error.to_string()))?;
+    let mut archive = ZipArchive::new(dynvis_base::files::open(path)?).map_err(|error| wrong(error.to_string()))?;
     let pickles: Vec<String> = archive
         .file_names()
         .filter_map(|name| Some(name.ok()?.into_owned()))

@@ -93,7 +93,7 @@ impl Checkpoints<'_> {
 
     /// Reads the last checkpoint and holds it against its hash and this training's identity.
     pub(crate) fn read(&self) -> Found {
-        let file = match crate::files::read(&self.path()) {
+        let file = match dynvis_base::files::read(&self.path()) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Found::Nothing,
             Err(error) => return Found::Refused(error.to_string()),

@@ -1,7 +1,9 @@
 //! Why a training stopped early.
 
 use super::EpochRecord;
-use crate::device::{DeviceError, OutOfMemory};
+use dynvis_base::{Classified, ErrorKind};
+
+use crate::device::DeviceError;
 use crate::net::NetError;
 
 /// A training that did not come to its end.
@@ -102,8 +104,15 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-impl OutOfMemory for TrainError {
-    fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Memory { .. } | Self::Device(DeviceError::Memory { .. }))
+impl Classified for TrainError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Net(error) => error.kind(),
+            Self::Device(error) => error.kind(),
+            Self::Memory { .. } => ErrorKind::Memory,
+            Self::NonFinite { .. } => ErrorKind::Diverged,
+            Self::Stopped { .. } => ErrorKind::Stopped,
+            Self::Setting { .. } | Self::Images { .. } | Self::NoImages { .. } | Self::Label { .. } => ErrorKind::Input,
+        }
     }
 }

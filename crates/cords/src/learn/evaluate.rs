@@ -3,7 +3,7 @@
 use super::rollout::largest_index;
 use super::{Images, TrainError};
 use crate::device::{Device, Maps};
-use crate::memory::check_room;
+use dynvis_base::memory::check_room;
 use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, Weights, cordsnet_others};
 
 /// How well a network does on a set of images.

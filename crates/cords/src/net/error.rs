@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use dynvis_base::{Classified, ErrorKind};
+
 /// An architecture, parameter set or model file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -142,4 +144,26 @@ pub enum NetError {
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl Classified for NetError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => Classified::kind(error),
+            Self::Areas { .. }
+            | Self::Channels { .. }
+            | Self::Size { .. }
+            | Self::Pair { .. }
+            | Self::InputLayer { .. }
+            | Self::Shortcut { .. }
+            | Self::TimeConstants { .. }
+            | Self::Missing { .. }
+            | Self::Unexpected { .. }
+            | Self::Shape { .. }
+            | Self::NotFinite { .. }
+            | Self::ZeroRow { .. }
+            | Self::Length { .. }
+            | Self::File { .. } => ErrorKind::Input,
+        }
+    }
 }

@@ -234,7 +234,7 @@ impl Model {
             path: path.to_owned(),
             reason,
         };
-        let file = crate::files::read(path)?;
+        let file = dynvis_base::files::read(path)?;
         let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|error| wrong(error.to_string()))?;
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let header = header.ok_or_else(|| wrong(format!("its metadata has no `{KEY}`")))?;

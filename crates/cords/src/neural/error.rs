@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use dynvis_base::{Classified, ErrorKind};
+
 /// Why nothing was read, simulated or fitted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -60,4 +62,15 @@ pub enum NeuralError {
         /// Why.
         problem: String,
     },
+}
+
+impl Classified for NeuralError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => Classified::kind(error),
+            Self::Data(error) => error.kind(),
+            Self::Numerics { .. } => ErrorKind::Diverged,
+            Self::File { .. } | Self::Variable { .. } | Self::Recordings { .. } | Self::Stimulus { .. } | Self::Option { .. } => ErrorKind::Input,
+        }
+    }
 }

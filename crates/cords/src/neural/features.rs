@@ -37,7 +37,7 @@ impl ActivityFile {
     /// # Errors
     /// A file that is missing, not one of activity or damaged.
     pub fn open(path: &Path) -> Result<Self, NeuralError> {
-        let (file, path) = crate::files::open(path)?.into_parts();
+        let (file, path) = dynvis_base::files::open(path)?.into_parts();
         let wrong = |problem: String| NeuralError::File {
             path: path.clone(),
             problem,

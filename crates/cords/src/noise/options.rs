@@ -1,13 +1,14 @@
 //! What is evaluated, and whether it can be.
 
+use dynvis_base::{Classified, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use super::pixels::{PixelNoise, Pixels, Timing};
 use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
-use crate::device::{DeviceError, OutOfMemory};
-use crate::memory::check_room;
+use crate::device::DeviceError;
+use dynvis_base::memory::check_room;
 use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
 
 /// Which network looks, and how.
@@ -138,9 +139,13 @@ pub enum NoiseError {
     Device(#[from] DeviceError),
 }
 
-impl OutOfMemory for NoiseError {
-    fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Device(error) if error.is_out_of_memory())
+impl Classified for NoiseError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Net(error) => error.kind(),
+            Self::Device(error) => error.kind(),
+            Self::Observer { .. } | Self::Mismatch { .. } | Self::Option { .. } => ErrorKind::Input,
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::path::Path;
 
+use dynvis_base::{Classified, ErrorKind};
+
 use super::file::{ActivityFile, Contents};
 use super::participation::participation_ratio;
 use crate::data::ImageSet;
-use crate::device::{Device, DeviceError, OutOfMemory};
-use crate::memory::check_room;
+use crate::device::{Device, DeviceError};
+use dynvis_base::memory::check_room;
 use crate::net::{Architecture, Cnn, CordsNet, Input, MOST_STEPS, Model, NetError, Presentation, State, View};
 
 /// What to record of a CordsNet's trial: nothing, then an image, then nothing again.
@@ -78,9 +80,14 @@ pub enum RecordError {
     Device(#[from] DeviceError),
 }
 
-impl OutOfMemory for RecordError {
-    fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Device(error) if error.is_out_of_memory())
+impl Classified for RecordError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Net(error) => error.kind(),
+            Self::Io(error) => Classified::kind(error),
+            Self::Device(error) => error.kind(),
+            Self::Images { .. } | Self::Option { .. } => ErrorKind::Input,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use cords::dynamics::{AreaFixedPoint, kaplan_yorke, ranks_in_union};
 
 use super::super::Found;
 use super::{key_values, keys};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(in crate::stage::fixed_points) fn exponents_table(
     found: &[Found],

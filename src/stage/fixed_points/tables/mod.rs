@@ -13,7 +13,7 @@ pub(super) use sizes::{growth_table, network_growth_table, network_sizes_table, 
 pub(super) use states::{eigenvalues_table, network_table, starts_table, states_table};
 
 use super::{Found, Network};
-use crate::table::{DType, TableSchema, Value};
+use dynvis_runner::table::{DType, TableSchema, Value};
 
 /// Keys of what belongs to a model.
 fn model_keys(schema: TableSchema) -> TableSchema {

@@ -2,7 +2,7 @@
 
 use super::super::Network;
 use super::{network_keys, network_values};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(in crate::stage::fixed_points) fn convolutions_table(networks: &[Network]) -> Result<Table, TableError> {
     let mut table = TableWriter::new(

@@ -2,7 +2,7 @@
 
 use super::super::Found;
 use super::{key_values, keys};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 pub(in crate::stage::fixed_points) fn noise_table(found: &[Found]) -> Result<Table, TableError> {
     let columns = |schema: TableSchema, prefix: &str, system: &str| {

@@ -4,7 +4,7 @@ use cords::dynamics::Sizes;
 
 use super::super::Found;
 use super::{key_values, keys, whole_keys, whole_values};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 /// Columns of singular values and non-normality, of `K` in the words of the table.
 fn size_columns(schema: TableSchema) -> TableSchema {

@@ -4,7 +4,7 @@ use cords::dynamics::{AreaFixedPoint, Mode, NetworkSpectrum, Spectrum, Stability
 
 use super::super::Found;
 use super::{key_values, keys, whole_keys, whole_values};
-use crate::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
 
 fn stability_value(stability: Option<Stability>) -> Value {
     let Some(stability) = stability else { return Value::Null };

@@ -42,7 +42,8 @@ pub use recording::Recording;
 use tally::CELLS;
 pub use tally::Tally;
 
-use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, NormalNoise, OutOfMemory};
+use dynvis_base::{Classified, ErrorKind};
+use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, NormalNoise};
 use crate::net::Phi;
 use crate::rng::Stream;
 
@@ -123,7 +124,7 @@ const CHANNEL_PARTS: usize = 64;
 ///
 /// # Errors
 /// What `work` ends with, want of memory only where one image is too many.
-pub fn with_images_that_fit<G: Gpu, R, E: OutOfMemory>(
+pub fn with_images_that_fit<G: Gpu, R, E: Classified>(
     gpu: &G,
     mut images: usize,
     budget: Option<u64>,
@@ -135,7 +136,7 @@ pub fn with_images_that_fit<G: Gpu, R, E: OutOfMemory>(
     });
     loop {
         match work(&Cuda::within(gpu.clone(), images, budget)) {
-            Err(error) if error.is_out_of_memory() && images > 1 => {
+            Err(error) if error.kind() == ErrorKind::Memory && images > 1 => {
                 images = images.div_ceil(2);
             }
             result => return result.map(|result| (result, images)),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Neuron, Presentations, Recordings, from_presentations};
-use crate::guard::guard;
+use dynvis_base::guard::guard;
 use crate::neural::NeuralError;
 
 /// A variable of a file, as text or as numbers.
@@ -95,7 +95,7 @@ const SESSION: [&str; 2] = ["session", "session_id"];
 
 /// Runs the reader of a file: where it gives up by a panic, that is an error which names the file.
 pub(super) fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, NeuralError>) -> Result<T, NeuralError> {
-    crate::files::check(path)?;
+    dynvis_base::files::check(path)?;
     guard(read).unwrap_or_else(|panicked| {
         Err(NeuralError::File {
             path: path.to_owned(),

@@ -86,7 +86,7 @@ impl Recordings {
             path: path.to_owned(),
             problem,
         };
-        let file = crate::files::read(path)?;
+        let file = dynvis_base::files::read(path)?;
         let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|error| wrong(error.to_string()))?;
         let names = metadata
             .metadata()

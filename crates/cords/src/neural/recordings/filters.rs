@@ -5,7 +5,7 @@ use std::io::Read;
 use hdf5_reader::error::Error;
 use hdf5_reader::filters::FilterRegistry;
 
-use crate::memory;
+use dynvis_base::memory;
 
 /// Filters that are known and not read, by their registered number.
 const UNREAD: [(u16, &str); 15] = [

@@ -12,7 +12,7 @@ use netcdf_reader::{NcFile, NcOpenOptions, NcType, NcValue, NcVariable};
 use super::Recordings;
 use super::assembly::{Array, Axis, Source, Values, assemble, guarded, variable};
 use super::filters::registry;
-use crate::memory;
+use dynvis_base::memory;
 use crate::neural::NeuralError;
 
 struct Assembly {

@@ -9,7 +9,7 @@ use zip::ZipArchive;
 
 use super::Recordings;
 use super::assembly::{Array, Axis, Source, Values, assemble, guarded, variable};
-use crate::memory;
+use dynvis_base::memory;
 use crate::neural::NeuralError;
 
 struct Archive {
@@ -25,7 +25,7 @@ impl Recordings {
     /// type, by its name.
     pub fn from_npz(path: &Path, wanted: Option<&str>) -> Result<Self, NeuralError> {
         guarded(path, || {
-            let zip = ZipArchive::new(crate::files::open(path)?).map_err(|error| NeuralError::File {
+            let zip = ZipArchive::new(dynvis_base::files::open(path)?).map_err(|error| NeuralError::File {
                 path: path.to_owned(),
                 problem: format!("is not an archive of numpy.savez: {error}"),
             })?;

@@ -8,7 +8,7 @@ use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 use super::assembly::{Values, guarded, variable};
 use super::filters::registry;
 use super::{Neuron, Presentations, Recordings, from_presentations};
-use crate::memory;
+use dynvis_base::memory;
 use crate::neural::NeuralError;
 
 /// What to take from an NWB file.

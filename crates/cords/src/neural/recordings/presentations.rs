@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Neuron, Recordings, id_order};
-use crate::memory;
+use dynvis_base::memory;
 use crate::neural::NeuralError;
 
 /// Names of repetitions that number all of an experiment's trials are so many that hardly one recurs with another

@@ -1,0 +1,10 @@
+//! What the engine and the runner share and neither owns: how files that others wrote are opened (regular files only),
+//! parsed (a panic is an error) and kept within the memory that there is, and the kinds of errors that a caller tells
+//! apart.
+
+mod error;
+pub mod files;
+pub mod guard;
+pub mod memory;
+
+pub use error::{Classified, ErrorKind};

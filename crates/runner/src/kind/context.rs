@@ -1,0 +1,141 @@
+//! What a stage sees while it runs in its worker: filled inputs, a scratch folder, threads, and a way to report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Artifact, Member, StageError};
+use crate::run::Device;
+use crate::table::{Table, TableRow};
+
+/// A filled input slot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Input {
+    pub slot: String,
+    pub artifact: Artifact,
+    /// The folder with the artifact's files; read-only.
+    pub path: PathBuf,
+    /// Which member it is, for kinds that [see groups](super::Kind::SEES_GROUPS).
+    #[serde(default)]
+    pub member: Member,
+}
+
+/// Progress of a stage, streamed to the parent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    pub done: u64,
+    pub total: u64,
+    /// What is counted: `images`, `batches`.
+    pub unit: String,
+    /// Where the stage is: `epoch 3/10`.
+    pub phase: String,
+    /// Short figures to show beside the bar: (`loss`, 0.12).
+    pub figures: Vec<(String, f64)>,
+    /// Worth a line of its own in logs.
+    pub milestone: bool,
+}
+
+/// What a stage says while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    Progress(Update),
+    /// A line for the user and the log.
+    Note(String),
+}
+
+/// Handed to [`super::Kind::run`].
+pub struct Context<'a> {
+    pub inputs: BTreeMap<String, Input>,
+    pub scratch: PathBuf,
+    pub root: PathBuf,
+    pub threads: usize,
+    /// Where a kind computes that [can choose](super::Kind::USES_DEVICE).
+    pub device: Device,
+    /// Bytes that it may take of the GPU; all of them if none.
+    pub gpu_memory: Option<u64>,
+    /// The stage's identity.
+    pub key: String,
+    /// A folder that outlives this attempt: what is kept there lets a later one at the same key go on. Not made yet.
+    pub checkpoint: PathBuf,
+    pub stop: Arc<AtomicBool>,
+    pub said: Box<dyn FnMut(Said) + Send + 'a>,
+}
+
+impl Context<'_> {
+    /// Half of this machine's memory, shared among stages by their threads; none where the system does not say how much there is.
+    pub fn share_of_memory(&self) -> Option<u64> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let memory = total_memory()? / 2;
+        Some((memory as f64 * self.threads as f64 / cores.max(self.threads) as f64) as u64)
+    }
+
+    /// Tells the parent how far the stage is.
+    pub fn report(&mut self, mut update: Update) {
+        // The accuracy of a network that diverged is none.
+        update.figures.retain(|(_, figure)| figure.is_finite());
+        (self.said)(Said::Progress(update));
+    }
+
+    /// Tells the user something that stays on the screen.
+    pub fn note(&mut self, text: impl Into<String>) {
+        (self.said)(Said::Note(text.into()));
+    }
+
+    /// Whether a stage that [keeps checkpoints](super::Kind::KEEPS_CHECKPOINTS) shall write one and end.
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The folder that an input slot holds.
+    pub fn input(&self, slot: &str) -> Result<&Path, StageError> {
+        self.inputs
+            .get(slot)
+            .map(|i| i.path.as_path())
+            .ok_or_else(|| StageError::new(format!("input `{slot}` was not handed over")))
+    }
+
+    /// The result table that an input slot holds.
+    pub fn table_input(&self, slot: &str) -> Result<Table, StageError> {
+        let mut files: Vec<_> = fs_err::read_dir(self.input(slot)?)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+        match files.as_slice() {
+            [file] => Ok(Table::read(file)?),
+            _ => Err(StageError::new("an input is no table").hint("name tables: `stage/table`")),
+        }
+    }
+
+    /// The folder to write an output's files into; made if needed.
+    pub fn output(&self, slot: &str) -> Result<PathBuf, StageError> {
+        let folder = self.scratch.join(slot);
+        fs_err::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Writes rows as an output: a result table.
+    pub fn write_rows<R: TableRow>(&self, slot: &str, rows: impl IntoIterator<Item = R>) -> Result<(), StageError> {
+        self.write_table(slot, &R::table(rows)?)
+    }
+
+    /// Writes a result table as an output.
+    pub fn write_table(&self, slot: &str, table: &Table) -> Result<(), StageError> {
+        let path = self.output(slot)?.join(format!("{slot}.parquet"));
+        table.write_parquet(&path)?;
+        Ok(())
+    }
+}
+
+/// Bytes of memory that this machine has, where the system says.
+fn total_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let info = rustix::system::sysinfo();
+        Some(info.totalram as u64 * u64::from(info.mem_unit))
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}

@@ -1,0 +1,63 @@
+//! What a stage reads from outside the pipeline.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// A file or folder outside the pipeline that a stage reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalFile {
+    /// Its name within the stage's identity: never a path of this machine.
+    pub slot: String,
+    pub path: PathBuf,
+}
+
+/// Where a path of a pipeline leads: relative to the project's folder, absolute, or below the user's home (`~/…`).
+pub fn located(root: &Path, path: &str) -> PathBuf {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    match (path.strip_prefix("~/"), home) {
+        (Some(below), Some(home)) => Path::new(&home).join(below),
+        _ => root.join(path),
+    }
+}
+
+/// Something that must exist before a stage can run and does not, or is there and of no use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MissingData {
+    /// What is missing, in a user's words.
+    pub what: String,
+    /// Where to put it, relative to the project's folder where it lies within.
+    pub place: String,
+    /// Where it can be had, or what else to do.
+    pub hint: String,
+    /// Why what is there is of no use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
+}
+
+/// What a stage reads from outside: everything that is there, or what is not.
+#[derive(Clone, Debug, Default)]
+pub struct External {
+    pub files: Vec<ExternalFile>,
+    /// Folders whose lists of names gave the files, where whatever comes or goes there may be read.
+    pub folders: Vec<PathBuf>,
+    pub missing: Vec<MissingData>,
+    /// Environment variables that belong to the stage's identity.
+    pub environment: Vec<String>,
+}
+
+impl External {
+    /// Adds a file that must be there; `missing` says what it is where it is not, or is none.
+    pub fn require(&mut self, slot: &str, path: PathBuf, missing: MissingData) {
+        let unusable = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {
+                let slot = slot.to_owned();
+                return self.files.push(ExternalFile { slot, path });
+            }
+            Ok(metadata) => dynvis_base::files::irregular(metadata.file_type()).map(|what| format!("it is {what}")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => Some(error.to_string()),
+        };
+        self.missing.push(MissingData { unusable, ..missing });
+    }
+}

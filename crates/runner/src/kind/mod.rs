@@ -1,0 +1,221 @@
+//! The typed contract between a stage kind and the runner.
+//!
+//! A kind's parameters are one serde struct. Validation, the catalogue of kinds, the JSON Schema and the key of a result
+//! all come from that struct; nothing is declared twice.
+
+mod conditions;
+mod context;
+mod error;
+mod external;
+mod members;
+mod output;
+mod reference;
+mod registry;
+
+use std::marker::PhantomData;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+
+pub use conditions::{Broken, Conditions};
+pub use context::{Context, Input, Said, Update};
+pub use error::{ErrorClass, StageError};
+pub use external::{External, ExternalFile, MissingData, located};
+pub use members::{Member, Members, REPETITION, Spread, members};
+pub use output::{Artifact, Declared, Output, PossibleOutput};
+pub use reference::{AnyRef, AnyRefs};
+pub use registry::{GpuDriver, NoGpus, Registry};
+
+/// A rule between parameters that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The parameter to point at, dotted for nested ones.
+    pub parameter: &'static str,
+    pub message: String,
+}
+
+impl Violation {
+    pub fn new(parameter: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            parameter,
+            message: message.into(),
+        }
+    }
+}
+
+/// A stage kind, written by implementing this for a unit struct.
+pub trait Kind: Sync {
+    /// All parameters, with defaults, units and ranges in the schema.
+    type Params: Serialize + DeserializeOwned + JsonSchema + 'static;
+    const NAME: &'static str;
+    const SUMMARY: &'static str;
+    /// Changes exactly when the kind's numbers change: it is part of every key.
+    const CODE_VERSION: u32;
+    /// All outputs that its stages can have, in order. None where stages name their own.
+    const OUTPUTS: &'static [Declared<Self::Params>];
+    /// Whether it goes on from what an earlier attempt left in [`Context::checkpoint`], and ends with a checkpoint soon
+    /// after [`Context::stop_requested`]. Other kinds are ended at once.
+    const KEEPS_CHECKPOINTS: bool = false;
+
+    /// Whether it computes where [`Context::device`] says. Other kinds compute on the processor.
+    const USES_DEVICE: bool = false;
+
+    /// Whether it is told which of its inputs repeat each other and the matrix fields of the others ([`Members`]). They are part
+    /// of its stages' identity then.
+    const SEES_GROUPS: bool = false;
+
+    /// Whether that which tells repetitions apart is among what it is told of its inputs' members.
+    const SEES_REPETITIONS: bool = false;
+
+    /// Whether it is told nothing of inputs that are a stage each, and no list of members.
+    const SEES_LISTS_ALONE: bool = false;
+
+    /// Rules that a schema cannot state.
+    fn check(_params: &Self::Params) -> Vec<Violation> {
+        Vec::new()
+    }
+    /// What a stage with these parameters writes.
+    fn outputs(params: &Self::Params) -> Vec<Output> {
+        let has = |declared: &&Declared<_>| declared.when.is_none_or(|(_, has)| has(params));
+        let output = |declared: &Declared<_>| Output::new(declared.slot, declared.artifact);
+        Self::OUTPUTS.iter().filter(has).map(output).collect()
+    }
+    /// What is read from outside the pipeline; `root` is the project's folder.
+    fn external(_params: &Self::Params, _root: &Path) -> External {
+        External::default()
+    }
+    fn run(params: &Self::Params, context: &mut Context) -> Result<(), StageError>;
+}
+
+/// [`Kind`] with its parameter type erased, as the rest of the tool sees it.
+pub trait AnyKind: Sync {
+    fn name(&self) -> &'static str;
+    fn summary(&self) -> &'static str;
+    fn code_version(&self) -> u32;
+    fn keeps_checkpoints(&self) -> bool;
+    fn uses_device(&self) -> bool;
+    fn sees_groups(&self) -> bool;
+    fn sees_repetitions(&self) -> bool;
+    fn sees_lists_alone(&self) -> bool;
+    fn schema(&'static self) -> &'static Json;
+    /// Parameters with every default filled in, and the rules that they break.
+    fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
+    fn outputs(&self, params: &Json) -> Vec<Output>;
+    /// All outputs that its stages can have; none where these name their own.
+    fn possible_outputs(&self) -> Vec<PossibleOutput>;
+    fn external(&self, params: &Json, root: &Path) -> External;
+    fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError>;
+}
+
+struct Erased<K> {
+    schema: OnceLock<Json>,
+    kind: PhantomData<K>,
+}
+
+impl<K> Erased<K> {
+    const fn new() -> Self {
+        Self {
+            schema: OnceLock::new(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K: Kind> AnyKind for Erased<K> {
+    fn name(&self) -> &'static str {
+        K::NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        K::SUMMARY
+    }
+
+    fn code_version(&self) -> u32 {
+        K::CODE_VERSION
+    }
+
+    fn keeps_checkpoints(&self) -> bool {
+        K::KEEPS_CHECKPOINTS
+    }
+
+    fn uses_device(&self) -> bool {
+        K::USES_DEVICE
+    }
+
+    fn sees_groups(&self) -> bool {
+        K::SEES_GROUPS
+    }
+
+    fn sees_repetitions(&self) -> bool {
+        K::SEES_REPETITIONS
+    }
+
+    fn sees_lists_alone(&self) -> bool {
+        K::SEES_LISTS_ALONE
+    }
+
+    fn schema(&'static self) -> &'static Json {
+        self.schema.get_or_init(schema_of::<K::Params>)
+    }
+
+    fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String> {
+        let typed: K::Params = serde_json::from_value(params).map_err(|e| e.to_string())?;
+        let violations = K::check(&typed);
+        let json = serde_json::to_value(&typed).map_err(|e| e.to_string())?;
+        Ok((json, violations))
+    }
+
+    fn outputs(&self, params: &Json) -> Vec<Output> {
+        K::Params::deserialize(params).map_or_else(|_| Vec::new(), |p| K::outputs(&p))
+    }
+
+    fn possible_outputs(&self) -> Vec<PossibleOutput> {
+        let possible = |declared: &Declared<_>| PossibleOutput {
+            slot: declared.slot,
+            artifact: declared.artifact,
+            holds: declared.holds,
+            when: declared.when.map(|(which, _)| which),
+        };
+        K::OUTPUTS.iter().map(possible).collect()
+    }
+
+    fn external(&self, params: &Json, root: &Path) -> External {
+        K::Params::deserialize(params).map_or_else(|_| External::default(), |p| K::external(&p, root))
+    }
+
+    fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError> {
+        let typed = K::Params::deserialize(params)?;
+        K::run(&typed, context)
+    }
+}
+
+/// A kind with its parameter type erased. It lives as long as the program.
+pub(crate) fn erased<K: Kind + 'static>() -> &'static dyn AnyKind {
+    Box::leak(Box::new(Erased::<K>::new()))
+}
+
+/// The JSON Schema of a type, all in one piece.
+pub fn schema_of<T: JsonSchema>() -> Json {
+    let generator = schemars::generate::SchemaSettings::draft2020_12()
+        .with(|s| s.inline_subschemas = true)
+        .into_generator();
+    generator.into_root_schema_for::<T>().to_value()
+}
+
+/// Parameters as they enter the key. Left out are paths, since only what stands in the files counts, and what cannot
+/// change a result.
+pub fn identity_params(kind: &'static dyn AnyKind, params: &Json) -> Json {
+    let mut params = params.clone();
+    if let (Some(map), Some(properties)) = (
+        params.as_object_mut(),
+        kind.schema().get("properties").and_then(Json::as_object),
+    ) {
+        let counts = |property: &Json| property.get("x-path").is_none() && property.get("x-unkeyed").is_none();
+        map.retain(|name, _| properties.get(name).is_none_or(counts));
+    }
+    params
+}
+

@@ -1,0 +1,145 @@
+//! What a program is made of: the stage kinds and presets that its pipelines can name, and how it finds GPUs.
+
+use super::{AnyKind, Kind, erased};
+
+/// The stage kinds and presets that pipelines can name, and what the program says of itself.
+pub struct Registry {
+    kinds: Vec<&'static dyn AnyKind>,
+    presets: &'static [(&'static str, &'static str)],
+    gpus: &'static dyn GpuDriver,
+    /// The text of the program's `Cargo.lock`: which versions of libraries it was built from.
+    pub(crate) lock_file: &'static [u8],
+    /// The program's version.
+    pub(crate) version: &'static str,
+}
+
+impl Registry {
+    /// One without kinds.
+    #[must_use]
+    pub fn new(version: &'static str) -> Self {
+        Self {
+            kinds: Vec::new(),
+            presets: &[],
+            gpus: &NoGpus,
+            lock_file: &[],
+            version,
+        }
+    }
+
+    /// Adds a stage kind, behind those that are there.
+    ///
+    /// # Panics
+    /// Where there is a kind of that name.
+    #[must_use]
+    pub fn with<K: Kind + 'static>(mut self) -> Self {
+        assert!(self.kind(K::NAME).is_none(), "there is a stage kind `{}` already", K::NAME);
+        self.kinds.push(erased::<K>());
+        self
+    }
+
+    /// Presets that are part of the program, in order of their names: name (`train/cnn`) and text.
+    ///
+    /// # Panics
+    /// Where they are in another order.
+    #[must_use]
+    pub fn with_presets(mut self, presets: &'static [(&'static str, &'static str)]) -> Self {
+        assert!(presets.is_sorted_by_key(|(name, _)| name), "presets must stand in order of their names");
+        self.presets = presets;
+        self
+    }
+
+    /// What finds GPUs for stages to lease.
+    #[must_use]
+    pub fn with_gpus(mut self, gpus: &'static dyn GpuDriver) -> Self {
+        self.gpus = gpus;
+        self
+    }
+
+    /// The text of the program's `Cargo.lock`, whose hash goes into the record of every run.
+    #[must_use]
+    pub fn with_lock_file(mut self, text: &'static [u8]) -> Self {
+        self.lock_file = text;
+        self
+    }
+
+    /// Every kind, in order.
+    #[must_use]
+    pub fn kinds(&self) -> &[&'static dyn AnyKind] {
+        &self.kinds
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn kind(&self, name: &str) -> Option<&'static dyn AnyKind> {
+        self.kinds.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Presets that are part of the program: name and text, in order of their names.
+    #[must_use]
+    pub fn presets(&self) -> &'static [(&'static str, &'static str)] {
+        self.presets
+    }
+
+    /// The text of a preset that is part of the program.
+    #[must_use]
+    pub fn preset(&self, name: &str) -> Option<&'static str> {
+        let at = self.presets.binary_search_by_key(&name, |(name, _)| *name).ok()?;
+        Some(self.presets[at].1)
+    }
+
+    /// What finds GPUs.
+    #[must_use]
+    pub fn gpus(&self) -> &'static dyn GpuDriver {
+        self.gpus
+    }
+}
+
+/// What finds GPUs: the runner leases them to stages, and starts workers that see no others. GPUs are counted from 0
+/// among those that `CUDA_VISIBLE_DEVICES` leaves.
+pub trait GpuDriver: Sync {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// Why none can be looked for.
+    fn count(&self) -> Result<usize, String>;
+
+    /// Whether the program can compute on one.
+    fn is_usable(&self, ordinal: usize) -> bool;
+
+    /// Its memory in bytes.
+    ///
+    /// # Errors
+    /// Why it does not tell.
+    fn total_memory(&self, ordinal: usize) -> Result<u64, String>;
+
+    /// Its name, as its maker calls it.
+    fn name(&self, ordinal: usize) -> Option<String>;
+
+    /// Name and version of the driver, for the record of a run.
+    fn version(&self) -> Option<String>;
+}
+
+/// No GPU is ever found.
+pub struct NoGpus;
+
+impl GpuDriver for NoGpus {
+    fn count(&self) -> Result<usize, String> {
+        Ok(0)
+    }
+
+    fn is_usable(&self, _: usize) -> bool {
+        false
+    }
+
+    fn total_memory(&self, _: usize) -> Result<u64, String> {
+        Err("there is none".to_owned())
+    }
+
+    fn name(&self, _: usize) -> Option<String> {
+        None
+    }
+
+    fn version(&self) -> Option<String> {
+        None
+    }
+}

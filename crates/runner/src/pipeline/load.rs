@@ -1,0 +1,73 @@
+//! Reads a pipeline file; with `presets` the only part of the front end that touches the disk.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::Pipeline;
+use super::node::{self, Sources};
+use super::presets::{PresetFolder, reason};
+use super::problem::{Problem, ProblemKind};
+use super::resolve;
+use crate::kind::Registry;
+
+/// What the command line adds to the file.
+pub struct LoadOptions<'a> {
+    /// What pipelines can name.
+    pub registry: &'a Registry,
+    /// `-S` arguments as typed.
+    pub overrides: Vec<String>,
+}
+
+/// A pipeline, or everything that is wrong with it; the texts serve to draw snippets.
+pub struct Loaded {
+    pub sources: Sources,
+    pub result: Result<Pipeline, Vec<Problem>>,
+}
+
+/// Loads and resolves the pipeline at `path`.
+pub fn load(path: &Path, options: &LoadOptions<'_>) -> Loaded {
+    let mut sources = Sources::default();
+    let result = try_load(path, options, &mut sources);
+    Loaded { sources, result }
+}
+
+fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut Sources) -> Result<Pipeline, Vec<Problem>> {
+    let text = dynvis_base::files::read_to_string(path).map_err(|e| {
+        vec![Problem {
+            kind: ProblemKind::UnreadableFile {
+                path: path.display().to_string(),
+                reason: reason(&e),
+            },
+            spot: None,
+            related: Vec::new(),
+        }]
+    })?;
+    let source = sources.add(path.display().to_string(), text);
+    let document = node::parse(sources, source)
+        .map_err(|e| vec![Problem::at(e.spot, ProblemKind::Syntax { message: e.message })])?;
+    let root = project_root(path);
+    let mut presets = PresetFolder {
+        folder: root.join("stages"),
+        root: root.clone(),
+        registry: options.registry,
+        read: HashMap::new(),
+    };
+    let stem = path
+        .file_stem()
+        .map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
+    let place = resolve::Place {
+        path: path.to_owned(),
+        root,
+        default_name: stem,
+    };
+    resolve::resolve(&document, place, options, &mut presets, sources)
+}
+
+/// The project that a pipeline file belongs to.
+fn project_root(pipeline: &Path) -> PathBuf {
+    let folder = match pipeline.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    super::root::project_root(&folder)
+}

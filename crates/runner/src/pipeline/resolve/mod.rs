@@ -1,0 +1,644 @@
+//! From located YAML to a [`Pipeline`]: overrides, variables, matrices, presets, types, references, cycles.
+//!
+//! Collects problems and goes on, so that one pass finds all of them. Reads nothing but presets, through [`Presets`].
+
+mod claims;
+mod links;
+mod overrides;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+use self::claims::Claims;
+use self::links::report_cycles;
+use self::overrides::{apply_override, set};
+use super::matrix::{self, Room, Scope};
+use super::node::{Key, Node, Sources, Spot, Value};
+use super::presets::{PresetError, Presets, suggest_preset};
+use super::problem::{Problem, ProblemKind, known, suggest};
+use super::reference::is_name;
+use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
+use super::{LoadOptions, Pipeline, Stage, StageId};
+use crate::kind::{AnyKind, Output, Registry};
+
+const TOP_KEYS: [&str; 7] = ["name", "description", "seed", "headline", "vars", "pools", "stages"];
+/// Stages with all members of their matrices.
+const MEMBERS: usize = 100_000;
+const STAGE_KEYS: [&str; 4] = ["description", "matrix", "resources", "ensure"];
+
+/// Where the pipeline stands on disk.
+pub struct Place {
+    pub path: PathBuf,
+    pub root: PathBuf,
+    pub default_name: String,
+}
+
+/// A stage whose own parameters are known, before its references are followed.
+struct Draft {
+    /// `family@field=value,…`, values as they are written.
+    name: String,
+    family: String,
+    fields: IndexMap<String, Json>,
+    kind: &'static dyn AnyKind,
+    params: Json,
+    outputs: Vec<Output>,
+    references: Vec<ReferenceSite>,
+    claims: Claims,
+    spot: Spot,
+    /// Its own parameters have errors, so nothing can be said of its outputs.
+    broken: bool,
+}
+
+/// Resolves a parsed document.
+pub fn resolve(
+    document: &Node,
+    place: Place,
+    options: &LoadOptions<'_>,
+    presets: &mut dyn Presets,
+    sources: &mut Sources,
+) -> Result<Pipeline, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut document = document.clone();
+    for text in &options.overrides {
+        apply_override(&mut document, text, options.registry, sources, &mut problems);
+    }
+    let Some(entries) = document.as_map() else {
+        let found = document.type_name().to_owned();
+        problems.push(Problem::at(
+            document.spot,
+            ProblemKind::WrongType {
+                expected: "a mapping with `stages`".into(),
+                found,
+            },
+        ));
+        return Err(problems);
+    };
+    report_duplicates(entries, &mut problems);
+    for (key, _) in entries {
+        if !TOP_KEYS.contains(&key.text.as_str()) {
+            let before = problems.len();
+            problems.push(unknown(key, "key", TOP_KEYS.into_iter(), before));
+        }
+    }
+    let text_of = |name: &str, problems: &mut Vec<Problem>| {
+        let node = document.get(name)?;
+        let text = node.scalar_text();
+        if text.is_none() {
+            problems.push(wrong_type(node, "text"));
+        }
+        text
+    };
+    let name = text_of("name", &mut problems).unwrap_or(place.default_name);
+    text_of("description", &mut problems);
+    let headline = text_of("headline", &mut problems);
+    let seed = match document.get("seed").map(|n| (&n.value, n)) {
+        None => 0,
+        Some((Value::Int(seed, _), _)) if *seed >= 0 => *seed,
+        Some((_, node)) => {
+            problems.push(wrong_type(node, "an integer that is not negative"));
+            0
+        }
+    };
+    let room = Room::new();
+    let vars = variables(&document, seed, &room, &mut problems);
+    let pools = claims::pools(&document, &vars, seed, &room, &mut problems);
+    let Some(stages) = document.get("stages") else {
+        problems.push(Problem::at(
+            document.spot,
+            ProblemKind::Missing {
+                what: "key",
+                name: "stages".into(),
+                hint: Some("`stages:` maps each stage's name to its kind and parameters".into()),
+            },
+        ));
+        return Err(problems);
+    };
+    let Some(stages) = stages.as_map() else {
+        problems.push(wrong_type(stages, "a mapping of stages"));
+        return Err(problems);
+    };
+    report_duplicates(stages, &mut problems);
+
+    let mut resolver = Resolver {
+        vars: &vars,
+        pools: &pools,
+        seed,
+        room: &room,
+        presets,
+        registry: options.registry,
+        sources,
+        problems,
+        drafts: Vec::new(),
+        families: IndexMap::new(),
+    };
+    for (key, node) in stages {
+        resolver.stage(key, node);
+    }
+    let inputs = resolver.follow_references();
+    if let (Some(headline), Some(node)) = (&headline, document.get("headline")) {
+        resolver.check_headline(headline, node.spot);
+    }
+    let Resolver {
+        mut problems, drafts, ..
+    } = resolver;
+    report_cycles(&drafts, &inputs, &mut problems);
+    if !problems.is_empty() {
+        let mut seen = BTreeSet::new();
+        problems.retain(|p| seen.insert((p.spot, p.kind.to_string())));
+        problems.sort_by_key(|p| p.spot);
+        return Err(problems);
+    }
+    let stages = drafts
+        .into_iter()
+        .zip(inputs)
+        .enumerate()
+        .map(|(index, (draft, inputs))| Stage {
+            id: StageId(index),
+            name: draft.name,
+            family: draft.family,
+            fields: draft.fields,
+            kind: draft.kind,
+            params: draft.params,
+            inputs,
+            outputs: draft.outputs,
+            resources: draft.claims.resources,
+            ensure: draft.claims.ensure,
+        })
+        .collect();
+    Ok(Pipeline {
+        name,
+        path: place.path,
+        root: place.root,
+        headline,
+        pools,
+        stages,
+    })
+}
+
+/// `before`: how many problems were found already.
+fn unknown<'a>(
+    key: &Key,
+    what: &'static str,
+    valid: impl ExactSizeIterator<Item = &'a str> + Clone,
+    before: usize,
+) -> Problem {
+    let name = key.text.clone();
+    let (suggestion, valid) = known(before, &name, valid);
+    let kind = ProblemKind::UnknownName {
+        what,
+        name,
+        suggestion,
+        valid,
+    };
+    Problem::at(key.spot, kind)
+}
+
+fn wrong_type(node: &Node, expected: &str) -> Problem {
+    Problem::at(
+        node.spot,
+        ProblemKind::WrongType {
+            expected: expected.to_owned(),
+            found: node.type_name().to_owned(),
+        },
+    )
+}
+
+/// `vars`, each interpolated with those before it.
+fn variables(document: &Node, seed: i64, room: &Room, problems: &mut Vec<Problem>) -> IndexMap<String, Node> {
+    let mut vars = IndexMap::new();
+    let Some(node) = document.get("vars") else {
+        return vars;
+    };
+    let Some(entries) = node.as_map() else {
+        problems.push(wrong_type(node, "a mapping of variables"));
+        return vars;
+    };
+    report_duplicates(entries, problems);
+    for (key, value) in entries {
+        let value = Scope {
+            vars: &vars,
+            fields: &IndexMap::new(),
+            seed,
+            room,
+        }
+        .interpolate(value, problems);
+        vars.insert(key.text.clone(), value);
+    }
+    vars
+}
+
+struct Resolver<'a> {
+    vars: &'a IndexMap<String, Node>,
+    pools: &'a IndexMap<String, usize>,
+    seed: i64,
+    room: &'a Room,
+    presets: &'a mut dyn Presets,
+    registry: &'a Registry,
+    sources: &'a mut Sources,
+    problems: Vec<Problem>,
+    drafts: Vec<Draft>,
+    /// Drafts of each written stage; empty where the stage had errors.
+    families: IndexMap<String, Vec<usize>>,
+}
+
+impl Resolver<'_> {
+    fn stage(&mut self, key: &Key, node: &Node) {
+        self.families.entry(key.text.clone()).or_default();
+        if !is_name(&key.text) {
+            self.problems
+                .push(Problem::at(key.spot, ProblemKind::BadName { name: key.text.clone() }));
+        }
+        let Some(entries) = node.as_map() else {
+            self.problems.push(wrong_type(node, "a mapping with the stage's kind"));
+            return;
+        };
+        report_duplicates(entries, &mut self.problems);
+        let valid: Vec<&str> = self.registry.kinds().iter().map(|k| k.name()).collect();
+        let mut found = Vec::new();
+        let mut unknown_keys = 0;
+        for (k, _) in entries {
+            if self.registry.kind(&k.text).is_some() {
+                found.push(k.text.clone());
+            } else if !STAGE_KEYS.contains(&k.text.as_str()) {
+                unknown_keys += 1;
+                let known = [valid.as_slice(), &STAGE_KEYS[..]].concat();
+                let before = self.problems.len();
+                self.problems
+                    .push(unknown(k, "stage kind", known.iter().copied(), before));
+            }
+        }
+        found.dedup();
+        let (Some(stage_kind), true) = (found.first().and_then(|n| self.registry.kind(n)), found.len() == 1) else {
+            // An unknown key is most likely the misspelt kind, and already reported.
+            if found.len() > 1 || unknown_keys == 0 {
+                self.problems.push(Problem::at(
+                    key.spot,
+                    ProblemKind::KindCount {
+                        found,
+                        valid: valid.into_iter().map(str::to_owned).collect(),
+                    },
+                ));
+            }
+            return;
+        };
+        let schema = stage_kind.schema();
+        let matrix = self.matrix(node);
+        if self.drafts.len().saturating_add(matrix::count(&matrix)) > MEMBERS {
+            let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
+            let (what, limit) = ("stages", MEMBERS);
+            self.problems
+                .push(Problem::at(spot, ProblemKind::TooMuch { what, limit }));
+            return;
+        }
+        if !self.room.take(matrix::weight_of_all(&matrix), node, &mut self.problems) {
+            return;
+        }
+        let mut names = BTreeSet::new();
+        let texts = matrix::fields_of_text(&matrix);
+        let first = self.drafts.len();
+        for fields in matrix::combinations(&matrix) {
+            let plain = matrix::plain(&fields, &texts);
+            let name = matrix::name(&key.text, &fields);
+            if !names.insert(name.clone()) {
+                let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
+                self.problems
+                    .push(Problem::at(spot, ProblemKind::DuplicateName { name }));
+                continue;
+            }
+            self.member(key, node, stage_kind, schema, &fields, (name, plain));
+        }
+        self.report_equal_members(first, node.get("matrix").map_or(key.spot, |m| m.spot));
+    }
+
+    /// Members whose values differ only in how they are written: their result would count twice.
+    fn report_equal_members(&mut self, first: usize, spot: Spot) {
+        let mut seen = HashMap::new();
+        for draft in self.drafts[first..].iter().filter(|draft| !draft.broken) {
+            if let Some(other) = seen.insert(draft.params.to_string(), &draft.name) {
+                let (first, second) = (other.clone(), draft.name.clone());
+                let kind = ProblemKind::EqualMembers { first, second };
+                self.problems.push(Problem::at(spot, kind));
+            }
+        }
+    }
+
+    /// The matrix of a stage: each field with its values; one value stands for a list of one.
+    fn matrix(&mut self, stage: &Node) -> Vec<(Key, Vec<Node>)> {
+        let Some(node) = stage.get("matrix") else {
+            return Vec::new();
+        };
+        let node = Scope {
+            vars: self.vars,
+            fields: &IndexMap::new(),
+            seed: self.seed,
+            room: self.room,
+        }
+        .interpolate(node, &mut self.problems);
+        let Some(entries) = node.as_map() else {
+            self.problems
+                .push(wrong_type(&node, "a mapping from field to a list of values"));
+            return Vec::new();
+        };
+        report_duplicates(entries, &mut self.problems);
+        entries
+            .iter()
+            .map(|(key, values)| {
+                let values = match &values.value {
+                    Value::List(items) => items.clone(),
+                    _ => vec![values.clone()],
+                };
+                if values.is_empty() {
+                    self.problems.push(Problem::at(
+                        key.spot,
+                        ProblemKind::OutOfRange {
+                            value: "an empty list".into(),
+                            limit: "at least one value".into(),
+                        },
+                    ));
+                }
+                (key.clone(), values)
+            })
+            .collect()
+    }
+
+    fn member(
+        &mut self,
+        key: &Key,
+        node: &Node,
+        stage_kind: &'static dyn AnyKind,
+        schema: &Json,
+        fields: &IndexMap<String, Node>,
+        names: (String, IndexMap<String, Json>),
+    ) {
+        let before = self.problems.len();
+        let scope = Scope {
+            vars: self.vars,
+            fields,
+            seed: self.seed,
+            room: self.room,
+        };
+        let own = node.get(stage_kind.name()).cloned().unwrap_or(Node {
+            value: Value::Null,
+            spot: key.spot,
+        });
+        let mut params = scope.interpolate(&own, &mut self.problems);
+        if matches!(params.value, Value::Null) {
+            params.value = Value::Map(Vec::new());
+        }
+        let mut mentioned: BTreeSet<&str> = fields
+            .keys()
+            .map(String::as_str)
+            .filter(|f| matrix::mentions(&own, f))
+            .collect();
+        let before_preset = self.problems.len();
+        params = self.merge_presets(stage_kind, params, &scope, &[], &mut mentioned);
+        let preset_failed = self.problems.len() > before_preset;
+        for (field, value) in fields {
+            if property(schema, field).is_some() {
+                let at = Key {
+                    text: field.clone(),
+                    spot: value.spot,
+                };
+                set(&mut params, &[at], value.clone());
+            } else if !mentioned.contains(field.as_str()) {
+                let spot = node
+                    .get("matrix")
+                    .and_then(Node::as_map)
+                    .and_then(|m| m.iter().find(|(k, _)| k.text == *field))
+                    .map_or(value.spot, |(k, _)| k.spot);
+                self.problems.push(Problem::at(
+                    spot,
+                    ProblemKind::UnusedMatrixField {
+                        field: field.clone(),
+                        kind: stage_kind.name().into(),
+                        suggestion: suggest(field, property_names(schema)),
+                    },
+                ));
+            }
+        }
+        if property(schema, "seed").is_some() && params.get("seed").is_none() {
+            let seed_key = Key {
+                text: "seed".into(),
+                spot: params.spot,
+            };
+            let seed = Node {
+                value: Value::Int(self.seed, None),
+                spot: params.spot,
+            };
+            set(&mut params, &[seed_key], seed);
+        }
+        let mut validated = Validated::default();
+        // A missing parameter is reported at the kind's key, which the reader finds sooner than the brace.
+        let kind_spot = node
+            .as_map()
+            .and_then(|m| m.iter().find(|(k, _)| k.text == stage_kind.name()))
+            .map_or(key.spot, |(k, _)| k.spot);
+        let located = Node {
+            value: params.value.clone(),
+            spot: kind_spot,
+        };
+        let json = validate(schema, &located, &mut validated);
+        if preset_failed {
+            // What the preset would have brought is not missing.
+            validated
+                .problems
+                .retain(|p| !matches!(p.kind, ProblemKind::Missing { .. }));
+        }
+        self.problems.append(&mut validated.problems);
+        let claims = claims::of_stage(node, &scope, self.pools, &mut self.problems);
+        if let Some(description) = node.get("description").filter(|d| d.scalar_text().is_none()) {
+            self.problems.push(wrong_type(description, "text"));
+        }
+        if self.problems.len() > before {
+            // Still draw its edges, so that cycles and wrong types show in the same pass.
+            self.push_draft(key, names, stage_kind, json, validated.references, claims, true);
+            return;
+        }
+        match stage_kind.canonical(json.clone()) {
+            Ok((canonical, violations)) => {
+                for violation in violations {
+                    let spot = find_spot(&params, violation.parameter).unwrap_or(kind_spot);
+                    self.problems.push(Problem::at(
+                        spot,
+                        ProblemKind::Inconsistent {
+                            message: violation.message,
+                        },
+                    ));
+                }
+                self.problems
+                    .extend(claims.misplaced(&key.text, &stage_kind.outputs(&canonical)));
+                self.push_draft(key, names, stage_kind, canonical, validated.references, claims, false);
+            }
+            Err(message) => self
+                .problems
+                .push(Problem::at(kind_spot, ProblemKind::Inconsistent { message })),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "assembles one record from its parts")]
+    fn push_draft(
+        &mut self,
+        key: &Key,
+        (name, fields): (String, IndexMap<String, Json>),
+        kind: &'static dyn AnyKind,
+        params: Json,
+        references: Vec<ReferenceSite>,
+        claims: Claims,
+        broken: bool,
+    ) {
+        let outputs = kind.outputs(&params);
+        self.families
+            .entry(key.text.clone())
+            .or_default()
+            .push(self.drafts.len());
+        self.drafts.push(Draft {
+            name,
+            family: key.text.clone(),
+            fields,
+            kind,
+            params,
+            outputs,
+            references,
+            claims,
+            spot: key.spot,
+            broken,
+        });
+    }
+
+    /// Puts `params` over the presets that it names (of several, the later over the earlier), each of them over its own,
+    /// and so on.
+    fn merge_presets<'f>(
+        &mut self,
+        stage_kind: &'static dyn AnyKind,
+        params: Node,
+        scope: &Scope<'f>,
+        chain: &[String],
+        mentioned: &mut BTreeSet<&'f str>,
+    ) -> Node {
+        let Some(used) = params.get("use").cloned() else {
+            return params;
+        };
+        let mut own = params;
+        if let Value::Map(entries) = &mut own.value {
+            entries.retain(|(k, _)| k.text != "use");
+        }
+        let used = match used.value {
+            Value::List(items) => items,
+            _ => vec![used],
+        };
+        let bodies: Vec<Node> = used
+            .iter()
+            .filter_map(|used| self.preset(stage_kind, used, scope, chain, mentioned))
+            .collect();
+        match bodies.into_iter().reduce(merge) {
+            Some(below) => merge(below, own),
+            None => own,
+        }
+    }
+
+    /// The parameters of one preset, over those of the presets that it names itself.
+    fn preset<'f>(
+        &mut self,
+        stage_kind: &'static dyn AnyKind,
+        used: &Node,
+        scope: &Scope<'f>,
+        chain: &[String],
+        mentioned: &mut BTreeSet<&'f str>,
+    ) -> Option<Node> {
+        if matches!(used.value, Value::Unknown) {
+            return None;
+        }
+        let Some(name) = used.as_text().map(str::to_owned) else {
+            self.problems
+                .push(wrong_type(used, "the name of a preset, or a list of names"));
+            return None;
+        };
+        let mut longer = chain.to_vec();
+        longer.push(name.clone());
+        if chain.contains(&name) {
+            self.problems
+                .push(Problem::at(used.spot, ProblemKind::PresetCycle { chain: longer }));
+            return None;
+        }
+        let preset = match self.presets.get(&name, self.sources) {
+            Ok(preset) => preset,
+            Err(error) => {
+                let problem = match error {
+                    PresetError::Unreadable(reason) => Problem::at(
+                        used.spot,
+                        ProblemKind::UnreadablePreset {
+                            suggestion: suggest_preset(&name, self.presets, self.problems.len()),
+                            name,
+                            reason,
+                        },
+                    ),
+                    PresetError::Syntax(e) => {
+                        Problem::at(e.spot, ProblemKind::Syntax { message: e.message }).with(used.spot, "used here")
+                    }
+                };
+                self.problems.push(problem);
+                return None;
+            }
+        };
+        for field in scope.fields.keys() {
+            if matrix::mentions(&preset, field) {
+                mentioned.insert(field);
+            }
+        }
+        let Some([(kind_key, body)]) = preset.as_map() else {
+            self.problems
+                .push(wrong_type(&preset, "one stage kind with its parameters").with(used.spot, "used here"));
+            return None;
+        };
+        if kind_key.text != stage_kind.name() {
+            self.problems.push(
+                Problem::at(
+                    used.spot,
+                    ProblemKind::UnreadablePreset {
+                        name,
+                        reason: format!("it is for `{}`, not for `{}`", kind_key.text, stage_kind.name()),
+                        suggestion: None,
+                    },
+                )
+                .with(kind_key.spot, "the preset's kind"),
+            );
+            return None;
+        }
+        let body = scope.interpolate(body, &mut self.problems);
+        Some(self.merge_presets(stage_kind, body, scope, &longer, mentioned))
+    }
+}
+
+/// Maps merge deeply; anything else of `over` replaces what is below.
+fn merge(below: Node, over: Node) -> Node {
+    match (below.value, over.value) {
+        (Value::Map(mut entries), Value::Map(above)) => {
+            for (key, value) in above {
+                match entries.iter().position(|(k, _)| k.text == key.text) {
+                    Some(index) => {
+                        let (_, old) = entries.remove(index);
+                        entries.insert(index, (key, merge(old, value)));
+                    }
+                    None => entries.push((key, value)),
+                }
+            }
+            Node {
+                value: Value::Map(entries),
+                spot: over.spot,
+            }
+        }
+        (_, value) => Node { value, spot: over.spot },
+    }
+}
+
+/// The place of a dotted parameter.
+fn find_spot(params: &Node, dotted: &str) -> Option<Spot> {
+    let mut node = params;
+    for part in dotted.split('.') {
+        node = node.get(part)?;
+    }
+    Some(node.spot)
+}

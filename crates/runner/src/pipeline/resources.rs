@@ -1,0 +1,72 @@
+//! What a stage takes while it runs, and how long and how often it may try. Never part of its identity.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::kind::ErrorClass;
+
+/// `resources` of a stage.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Processor threads; a fair share of what is free if left out.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub cpu: Option<usize>,
+    /// GPUs, as far as the machine has them. Kinds that compute on a GPU take one unless this is 0; a `command` takes
+    /// those that it asks for, and sees no others.
+    #[serde(default)]
+    pub gpu: Option<usize>,
+    /// Memory that the stage takes of each GPU, so that others may have the rest; all of it if left out.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "GiB"))]
+    pub gpu_memory: Option<f64>,
+    /// Units that it takes of the pipeline's `pools`.
+    #[serde(default)]
+    pub pools: BTreeMap<String, usize>,
+    /// Time after which the stage is ended and has failed.
+    #[serde(default)]
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0.0, "x-unit" = "min"))]
+    pub timeout: Option<f64>,
+    /// Further attempts after some kinds of failure.
+    #[serde(default)]
+    pub retry: Option<Retry>,
+}
+
+/// When a stage is tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts after the first, at most.
+    #[schemars(range(min = 1, max = 100))]
+    times: usize,
+    /// Failures after which it is tried again.
+    #[serde(default = "every_class")]
+    on: Vec<ErrorClass>,
+}
+
+fn every_class() -> Vec<ErrorClass> {
+    vec![ErrorClass::Oom, ErrorClass::Io]
+}
+
+impl Resources {
+    /// Bytes that it takes of each GPU; all of them if none.
+    pub fn gpu_bytes(&self) -> Option<u64> {
+        self.gpu_memory.map(|gib| (gib * (1u64 << 30) as f64) as u64)
+    }
+
+    pub fn time_limit(&self) -> Option<Duration> {
+        self.timeout.map(|minutes| Duration::from_secs_f64(minutes * 60.0))
+    }
+
+    /// Attempts after the first that a failure of that class calls for.
+    pub fn retries(&self, class: Option<ErrorClass>) -> usize {
+        match (&self.retry, class) {
+            (Some(retry), Some(class)) if retry.on.contains(&class) => retry.times,
+            _ => 0,
+        }
+    }
+}

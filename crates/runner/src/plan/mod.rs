@@ -1,0 +1,404 @@
+//! What would run, and why: pure functions of a pipeline, a selection and a [`World`].
+//!
+//! `run` calls the same [`decide`] once a stage's inputs are known, so what `plan` says is what `run` does.
+//! Law: a stage that executes was planned as `run` or `maybe`; `cached` and `restore` never execute.
+
+mod reason;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use indexmap::IndexSet;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+pub use reason::Reason;
+pub use select::{Request, Selection, SelectionError, select};
+
+use crate::key::{ContentHash, Identity, Sight, StageKey, changes, description, stage_key};
+use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
+use crate::kind::{Broken, Conditions, MissingData, members};
+use crate::store::{Attempt, Health, ResultRecord};
+
+/// What is known about files and variables outside the pipeline that a stage reads.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    pub files: Vec<(String, ContentHash)>,
+    pub environment: Vec<(String, Option<String>)>,
+    pub missing: Vec<MissingData>,
+    /// What these files, and folders that were listed for them, were when they were looked at; for whoever verifies them.
+    pub seen: Arc<Vec<(PathBuf, Sight)>>,
+}
+
+/// The past and the outside, as the plan asks for them. Tests answer from memory.
+pub trait World {
+    fn result(&self, key: &StageKey) -> Option<&ResultRecord>;
+    fn health(&mut self, key: &StageKey) -> Health;
+    /// Key of the stage's present result in this pipeline.
+    fn current(&self, stage: &str) -> Option<StageKey>;
+    fn description(&self, key: &StageKey) -> Option<Json>;
+    fn attempt(&self, key: &StageKey) -> Option<Attempt>;
+    /// Whether an earlier attempt left something to go on from.
+    fn has_checkpoint(&self, key: &StageKey) -> bool;
+    fn observed(&self, stage: StageId) -> Observed;
+    /// What a key's result lacks of what a stage declares.
+    fn broken_condition(&self, key: &StageKey, conditions: &Conditions) -> Option<Broken>;
+}
+
+/// State of a stage in a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Its result is there and current.
+    Cached,
+    /// Its result was computed before and becomes current again.
+    Restore,
+    /// Will execute. Where the key is not known yet because something upstream executes first, that is a forecast:
+    /// a result of the key may turn up after all.
+    Run,
+    /// Waits for a stage that will execute; executes unless that comes out equal.
+    Maybe,
+    /// Cannot execute: data is missing, or something upstream is blocked.
+    Blocked,
+    /// Not selected.
+    Excluded,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cached => "cached",
+            Self::Restore => "restore",
+            Self::Run => "run",
+            Self::Maybe => "maybe",
+            Self::Blocked => "blocked",
+            Self::Excluded => "excluded",
+        }
+    }
+}
+
+/// What an input slot holds, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    Known(ContentHash),
+    /// The producer executes or may execute first.
+    Pending,
+    /// The producer will not deliver in this run.
+    Unavailable,
+}
+
+/// The verdict on one stage.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub state: State,
+    pub reasons: Vec<Reason>,
+    /// Known once every input is.
+    pub key: Option<StageKey>,
+    /// What the key stands for, unless it is that of the present result.
+    pub description: Option<Json>,
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub id: StageId,
+    pub decision: Decision,
+    /// From the last recorded execution.
+    pub seconds: Option<f64>,
+}
+
+/// Plans every stage, producers before consumers.
+pub fn plan(pipeline: &Pipeline, selection: &Selection, world: &mut dyn World) -> Vec<Planned> {
+    let mut decisions: Vec<Option<Decision>> = vec![None; pipeline.stages.len()];
+    let mut planned = Vec::with_capacity(pipeline.stages.len());
+    for id in pipeline.order() {
+        let stage = pipeline.stage(id);
+        let upstream: Vec<Upstream> = stage
+            .inputs
+            .iter()
+            .map(|input| match &decisions[input.producer.0] {
+                Some(decision) => upstream_of(decision, input, world),
+                None => Upstream::Unavailable,
+            })
+            .collect();
+        let decision = decide(pipeline, stage, &upstream, selection, world);
+        let seconds = world
+            .current(&stage.name)
+            .and_then(|key| world.result(&key).map(|r| r.seconds));
+        decisions[id.0] = Some(decision.clone());
+        planned.push(Planned { id, decision, seconds });
+    }
+    planned
+}
+
+fn upstream_of(decision: &Decision, input: &InputSlot, world: &dyn World) -> Upstream {
+    let stored = |key: &StageKey| {
+        world
+            .result(key)
+            .and_then(|r| r.output(&input.output))
+            .map(|o| o.content.clone())
+    };
+    match decision.state {
+        State::Cached | State::Restore => decision
+            .key
+            .as_ref()
+            .and_then(stored)
+            .map_or(Upstream::Unavailable, Upstream::Known),
+        State::Run | State::Maybe => Upstream::Pending,
+        State::Blocked => Upstream::Unavailable,
+        // A stage that was not selected still serves with a result that is up to date, or that turns out to be.
+        State::Excluded => match &decision.key {
+            Some(key) if decision.reasons.contains(&Reason::NotSelectedButCurrent) => {
+                stored(key).map_or(Upstream::Unavailable, Upstream::Known)
+            }
+            _ if decision.reasons.contains(&Reason::NotSelectedMayBeCurrent) => Upstream::Pending,
+            _ => Upstream::Unavailable,
+        },
+    }
+}
+
+/// Decides one stage from what its inputs hold.
+pub fn decide(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    upstream: &[Upstream],
+    selection: &Selection,
+    world: &mut dyn World,
+) -> Decision {
+    let decision = decide_selected(pipeline, stage, upstream, selection, world);
+    if selection.includes(stage.id) {
+        return decision;
+    }
+    let reason = match decision.state {
+        State::Cached | State::Restore => Reason::NotSelectedButCurrent,
+        State::Run | State::Maybe if decision.key.is_none() => Reason::NotSelectedMayBeCurrent,
+        _ => Reason::NotSelected,
+    };
+    let mut reasons = vec![reason];
+    reasons.extend(
+        decision
+            .reasons
+            .into_iter()
+            .filter(|r| matches!(r, Reason::Accepted { .. })),
+    );
+    Decision {
+        state: State::Excluded,
+        reasons,
+        key: decision.key,
+        description: decision.description,
+    }
+}
+
+/// That a key's result was declared to be up to date, where it was.
+fn accepted(key: &StageKey, world: &dyn World) -> Option<Reason> {
+    let why = world.result(key)?.accepted.as_ref()?.reason.clone();
+    Some(Reason::Accepted { why })
+}
+
+fn decide_selected(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    upstream: &[Upstream],
+    selection: &Selection,
+    world: &mut dyn World,
+) -> Decision {
+    let observed = world.observed(stage.id);
+    let blocked = |reasons| Decision {
+        state: State::Blocked,
+        reasons,
+        key: None,
+        description: None,
+    };
+    if !observed.missing.is_empty() {
+        return blocked(observed.missing.into_iter().map(Reason::DataMissing).collect());
+    }
+    let waiting_for = |wanted: Upstream| {
+        let names: IndexSet<&str> = stage
+            .inputs
+            .iter()
+            .zip(upstream)
+            .filter(|(_, u)| **u == wanted)
+            .map(|(input, _)| pipeline.stage(input.producer).name.as_str())
+            .collect();
+        names.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let unavailable = waiting_for(Upstream::Unavailable);
+    if !unavailable.is_empty() {
+        return blocked(
+            unavailable
+                .into_iter()
+                .map(|stage| Reason::UpstreamUnavailable { stage })
+                .collect(),
+        );
+    }
+    let inputs: Vec<(String, Option<ContentHash>)> = stage
+        .inputs
+        .iter()
+        .zip(upstream)
+        .map(|(input, u)| {
+            let content = match u {
+                Upstream::Known(content) => Some(content.clone()),
+                _ => None,
+            };
+            (input.slot.clone(), content)
+        })
+        .collect();
+    let pending = waiting_for(Upstream::Pending);
+    if !pending.is_empty() {
+        return decide_pending(pipeline, stage, &inputs, &observed, pending, selection, world);
+    }
+    let previous = world.current(&stage.name);
+    let known: Vec<(String, ContentHash)> = inputs
+        .into_iter()
+        .filter_map(|(slot, content)| Some((slot, content?)))
+        .collect();
+    let key = with_identity(pipeline, stage, &known, &observed, stage_key);
+    let mut decision = Decision {
+        state: State::Run,
+        reasons: Vec::new(),
+        key: Some(key.clone()),
+        description: None,
+    };
+    let health = match world.result(&key) {
+        Some(_) if !selection.forces(stage.id) => Some(world.health(&key)),
+        _ => None,
+    };
+    let broken = match health {
+        Some(Health::Intact) => world.broken_condition(&key, &stage.ensure),
+        _ => None,
+    };
+    if health == Some(Health::Intact) && broken.is_none() && previous.as_ref() == Some(&key) {
+        decision.state = State::Cached;
+        decision.reasons.extend(accepted(&key, world));
+        return decision;
+    }
+    // Of a stage that is as it was, nobody asks for the long form.
+    decision.description = Some(with_identity(pipeline, stage, &known, &observed, description));
+    if selection.forces(stage.id) {
+        decision.reasons.push(Reason::Forced);
+        return decision;
+    }
+    if let Some(health) = health {
+        match health {
+            Health::Intact => match broken {
+                Some(broken) => decision.reasons.push(Reason::ConditionBroken(broken)),
+                None => {
+                    decision.state = State::Restore;
+                    decision.reasons.extend(accepted(&key, world));
+                }
+            },
+            Health::Missing { slot } => {
+                decision.reasons.push(Reason::OutputMissing { output: slot });
+            }
+            Health::Damaged { slot } => {
+                decision.reasons.push(Reason::OutputDamaged { output: slot });
+            }
+        }
+        return decision;
+    }
+    if world.has_checkpoint(&key) {
+        decision.reasons.push(Reason::HasCheckpoint);
+    }
+    if let Some(attempt) = world.attempt(&key) {
+        let run = attempt.run.to_string();
+        decision.reasons.push(if attempt.interrupted {
+            Reason::InterruptedBefore { run }
+        } else {
+            Reason::FailedBefore { run }
+        });
+    }
+    if let (Some(before), Some(after)) = (previous.and_then(|p| world.description(&p)), &decision.description) {
+        let found = changes(&before, after);
+        decision.reasons.extend(reason::from_changes(pipeline, stage, &found));
+    }
+    // Also where the record of a result is lost, but not the note that it was the stage's own.
+    if decision.reasons.is_empty() {
+        decision.reasons.push(Reason::NeverRun);
+    }
+    decision
+}
+
+/// A stage whose key is not known yet, because something upstream executes first.
+fn decide_pending(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    inputs: &[(String, Option<ContentHash>)],
+    observed: &Observed,
+    pending: Vec<String>,
+    selection: &Selection,
+    world: &dyn World,
+) -> Decision {
+    let mut decision = Decision {
+        state: State::Maybe,
+        reasons: Vec::new(),
+        key: None,
+        description: None,
+    };
+    if selection.forces(stage.id) {
+        decision.state = State::Run;
+        decision.reasons.push(Reason::Forced);
+        return decision;
+    }
+    match world.current(&stage.name).and_then(|p| world.description(&p)) {
+        None => {
+            decision.state = State::Run;
+            decision.reasons.push(Reason::NeverRun);
+        }
+        Some(mut before) => {
+            // Compare everything but the inputs that are not known yet.
+            let known: Vec<(String, ContentHash)> = inputs
+                .iter()
+                .filter_map(|(slot, content)| Some((slot.clone(), content.clone()?)))
+                .collect();
+            let after = with_identity(pipeline, stage, &known, observed, description);
+            if let Some(old) = before.get_mut("inputs").and_then(Json::as_object_mut) {
+                let open = |slot: &str| inputs.iter().any(|(s, c)| s == slot && c.is_none());
+                old.retain(|slot, _| !open(slot));
+            }
+            let own = reason::from_changes(pipeline, stage, &changes(&before, &after));
+            if own.is_empty() {
+                decision
+                    .reasons
+                    .extend(pending.into_iter().map(|stage| Reason::UpstreamMayChange { stage }));
+            } else {
+                decision.state = State::Run;
+                decision.reasons = own;
+            }
+        }
+    }
+    decision
+}
+
+fn with_identity<T>(
+    pipeline: &Pipeline,
+    stage: &Stage,
+    inputs: &[(String, ContentHash)],
+    observed: &Observed,
+    use_identity: impl FnOnce(&Identity) -> T,
+) -> T {
+    let outputs: Vec<(String, String)> = stage
+        .outputs
+        .iter()
+        .map(|o| (o.slot.clone(), o.artifact.in_keys()))
+        .collect();
+    let params = crate::kind::identity_params(stage.kind, &stage.params);
+    let members: Vec<(String, String)> = stage
+        .inputs
+        .iter()
+        .zip(members(pipeline, stage))
+        .filter_map(|(input, member)| Some((input.slot.clone(), member.identity()?)))
+        .collect();
+    use_identity(&Identity {
+        kind: stage.kind.name(),
+        code_version: stage.kind.code_version(),
+        params: &params,
+        inputs,
+        members: &members,
+        files: &observed.files,
+        environment: &observed.environment,
+        outputs: &outputs,
+    })
+}

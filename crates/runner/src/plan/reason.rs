@@ -1,0 +1,267 @@
+//! Why a stage is in its state: a closed set, each with a fixed line and a JSON form.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::key::Change;
+use crate::pipeline::{Pipeline, Stage};
+use crate::kind::{Broken, MissingData};
+
+/// One reason. As JSON an object with its name under `reason`, its parts, and its line under `text`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    NeverRun,
+    Parameter {
+        path: String,
+        before: Option<Json>,
+        after: Option<Json>,
+    },
+    /// An input slot holds other content; `producer` is the stage that it comes from.
+    Input {
+        slot: String,
+        producer: Option<String>,
+    },
+    /// A file from outside the pipeline changed, came or went.
+    File {
+        slot: String,
+    },
+    CodeVersion {
+        before: String,
+        after: String,
+    },
+    Environment {
+        name: String,
+    },
+    OutputMissing {
+        output: String,
+    },
+    OutputDamaged {
+        output: String,
+    },
+    OutputsChanged,
+    /// The result is there, but breaks a condition that the stage declares.
+    ConditionBroken(Broken),
+    Forced,
+    FailedBefore {
+        run: String,
+    },
+    InterruptedBefore {
+        run: String,
+    },
+    /// An earlier attempt left a checkpoint, from which it goes on.
+    HasCheckpoint,
+    KeyFormat,
+    UpstreamMayChange {
+        stage: String,
+    },
+    UpstreamUnavailable {
+        stage: String,
+    },
+    DataMissing(MissingData),
+    NotSelected,
+    /// Not selected, but its result is there and serves stages that are.
+    NotSelectedButCurrent,
+    /// Not selected; whether its result is current shows once what it waits for has executed.
+    NotSelectedMayBeCurrent,
+    /// The result was not computed: somebody declared it to be up to date.
+    Accepted {
+        why: String,
+    },
+}
+
+impl Reason {
+    /// The form for programs.
+    pub fn to_json(&self) -> Json {
+        let mut json = serde_json::to_value(self).unwrap_or_default();
+        json["text"] = self.to_string().into();
+        json
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let value = |v: &Option<Json>| match v {
+            Some(Json::String(s)) => s.clone(),
+            Some(v) => v.to_string(),
+            None => "unset".into(),
+        };
+        match self {
+            Self::NeverRun => write!(f, "never run"),
+            Self::Parameter { path, before, after } => write!(f, "{path}: {} -> {}", value(before), value(after)),
+            Self::Input {
+                slot,
+                producer: Some(producer),
+            } => write!(f, "input `{slot}` changed (from `{producer}`)"),
+            Self::Input { slot, producer: None } => write!(f, "input `{slot}` is gone"),
+            Self::File { slot } => write!(f, "file `{slot}` changed"),
+            Self::CodeVersion { before, after } => {
+                write!(f, "code version {before} -> {after}")
+            }
+            Self::Environment { name } => write!(f, "environment variable {name} changed"),
+            Self::OutputMissing { output } => write!(f, "output `{output}` is missing"),
+            Self::OutputDamaged { output } => write!(f, "output `{output}` is damaged"),
+            Self::OutputsChanged => write!(f, "its outputs changed"),
+            Self::ConditionBroken(broken) => {
+                write!(f, "output `{}` breaks a condition: {}", broken.output, broken.problem)
+            }
+            Self::Forced => write!(f, "forced"),
+            Self::FailedBefore { run } => write!(f, "failed before (run {run})"),
+            Self::InterruptedBefore { run } => write!(f, "interrupted before (run {run})"),
+            Self::HasCheckpoint => write!(f, "goes on from its checkpoint"),
+            Self::KeyFormat => write!(f, "the format of keys changed"),
+            Self::UpstreamMayChange { stage } => {
+                write!(f, "waits for `{stage}`, which may come out equal")
+            }
+            Self::UpstreamUnavailable { stage } => write!(f, "needs `{stage}`"),
+            Self::DataMissing(missing) => match &missing.unusable {
+                Some(why) => write!(f, "{}: {why}", missing.what),
+                None => write!(f, "{} is missing", missing.what),
+            },
+            Self::NotSelected => write!(f, "not selected"),
+            Self::NotSelectedButCurrent => write!(f, "not selected; its result is current"),
+            Self::NotSelectedMayBeCurrent => {
+                write!(f, "not selected; whether its result is current shows during the run")
+            }
+            Self::Accepted { why } => write!(f, "accepted without running: {why}"),
+        }
+    }
+}
+
+/// Differences of two descriptions as reasons.
+pub(super) fn from_changes(pipeline: &Pipeline, stage: &Stage, changes: &[Change]) -> Vec<Reason> {
+    let producer = |slot: &str| {
+        let input = stage.inputs.iter().find(|i| i.slot == slot)?;
+        Some(pipeline.stage(input.producer).name.clone())
+    };
+    let text = |v: &Option<Json>| v.as_ref().map_or_else(String::new, Json::to_string);
+    let mut reasons: Vec<Reason> = changes
+        .iter()
+        .map(|change| {
+            let (part, rest) = change.path.split_once('.').unwrap_or((&change.path, ""));
+            match part {
+                "params" => Reason::Parameter {
+                    path: rest.to_owned(),
+                    before: change.before.clone(),
+                    after: change.after.clone(),
+                },
+                "inputs" => Reason::Input {
+                    slot: rest.to_owned(),
+                    producer: producer(rest),
+                },
+                "members" => Reason::Parameter {
+                    path: format!("what `{rest}` is told apart by"),
+                    before: change.before.clone(),
+                    after: change.after.clone(),
+                },
+                "files" => Reason::File { slot: rest.to_owned() },
+                "environment" => Reason::Environment { name: rest.to_owned() },
+                "outputs" => Reason::OutputsChanged,
+                "code_version" => Reason::CodeVersion {
+                    before: text(&change.before),
+                    after: text(&change.after),
+                },
+                "kind" => Reason::Parameter {
+                    path: "kind".into(),
+                    before: change.before.clone(),
+                    after: change.after.clone(),
+                },
+                _ => Reason::KeyFormat,
+            }
+        })
+        .collect();
+    reasons.dedup();
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each, so that no line and no JSON form changes unnoticed.
+    fn every_reason() -> Vec<Reason> {
+        let text = |text: &str| text.to_owned();
+        let mut all = vec![
+            Reason::NeverRun,
+            Reason::Parameter {
+                path: text("epochs"),
+                before: Some(3.into()),
+                after: None,
+            },
+            Reason::Input {
+                slot: text("data"),
+                producer: Some(text("digits")),
+            },
+            Reason::Input {
+                slot: text("data"),
+                producer: None,
+            },
+            Reason::File { slot: text("0") },
+            Reason::CodeVersion {
+                before: text("1"),
+                after: text("2"),
+            },
+            Reason::Environment { name: text("PATH") },
+            Reason::OutputMissing { output: text("model") },
+            Reason::OutputDamaged { output: text("model") },
+            Reason::OutputsChanged,
+            Reason::ConditionBroken(Broken {
+                output: text("accuracy"),
+                problem: text("3 rows, at least 4 are needed"),
+            }),
+            Reason::Forced,
+            Reason::FailedBefore { run: text("kkllmmnn") },
+            Reason::InterruptedBefore { run: text("kkllmmnn") },
+            Reason::HasCheckpoint,
+            Reason::KeyFormat,
+            Reason::UpstreamMayChange { stage: text("cnn") },
+            Reason::UpstreamUnavailable { stage: text("cnn") },
+            Reason::DataMissing(MissingData {
+                what: text("the file `x`"),
+                place: text("data/x"),
+                hint: text("get it there"),
+                unusable: None,
+            }),
+            Reason::NotSelected,
+            Reason::NotSelectedButCurrent,
+            Reason::NotSelectedMayBeCurrent,
+            Reason::Accepted {
+                why: text("a comment changed"),
+            },
+        ];
+        // The compiler asks for a new one here.
+        all.sort_by_key(|reason| match reason {
+            Reason::NeverRun => 0,
+            Reason::Parameter { .. } => 1,
+            Reason::Input { .. } => 2,
+            Reason::File { .. } => 3,
+            Reason::CodeVersion { .. } => 4,
+            Reason::Environment { .. } => 5,
+            Reason::OutputMissing { .. } => 6,
+            Reason::OutputDamaged { .. } => 7,
+            Reason::OutputsChanged => 8,
+            Reason::ConditionBroken(_) => 9,
+            Reason::Forced => 10,
+            Reason::FailedBefore { .. } => 11,
+            Reason::InterruptedBefore { .. } => 12,
+            Reason::HasCheckpoint => 13,
+            Reason::KeyFormat => 14,
+            Reason::UpstreamMayChange { .. } => 15,
+            Reason::UpstreamUnavailable { .. } => 16,
+            Reason::DataMissing(_) => 17,
+            Reason::NotSelected => 18,
+            Reason::NotSelectedButCurrent => 19,
+            Reason::NotSelectedMayBeCurrent => 20,
+            Reason::Accepted { .. } => 21,
+        });
+        all
+    }
+
+    #[test]
+    fn each_reason_has_its_line_and_its_json() {
+        let lines: Vec<String> = every_reason().iter().map(|r| r.to_json().to_string()).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}

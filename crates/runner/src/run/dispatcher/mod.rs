@@ -1,0 +1,467 @@
+//! The loop that owns the truth about a run: which stage is where, who runs, what was published.
+
+mod end;
+mod names;
+mod record;
+mod start;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+
+use super::protocol::Message;
+use super::provenance::{self, Git};
+use super::resources::{Gpu, GpuLease, Gpus, Threads};
+use super::{Device, Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
+use crate::fail::{self, Step};
+use crate::key::{ContentHash, StageKey};
+use crate::pipeline::{Pipeline, Stage, StageId};
+use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
+use crate::kind::{Registry, StageError};
+use crate::store::{
+    Execution, Hold, RECORD_VERSION, Record, RunId, RunRecord, RunStage, RunStatus, StageOutcome, Store, Uses,
+};
+
+pub use names::log_path;
+
+/// How often a key or pool that another process holds is looked at again.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How a run proceeds; none of it changes a result.
+#[derive(Clone, Debug)]
+pub struct RunOptions<'a> {
+    /// What the program is made of.
+    pub registry: &'a Registry,
+    pub jobs: usize,
+    pub threads: usize,
+    pub device: Device,
+    /// In place of this machine's GPUs, for tests.
+    pub gpus: Option<Vec<Gpu>>,
+    pub keep_going: bool,
+    /// As typed, for the record.
+    pub arguments: Vec<String>,
+}
+
+/// Signals closer together than this are one wish: a terminal that closes sends several.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
+/// What arrives at the loop.
+enum Arrival {
+    Worker(StageId, Option<Message>),
+    Signal,
+}
+
+/// What a stage has for itself while it runs.
+#[derive(Debug, Default)]
+struct Lease {
+    threads: usize,
+    gpus: GpuLease,
+    /// Units of pools; others may have them when these are dropped.
+    pools: Vec<File>,
+}
+
+impl Lease {
+    /// What keeps GPUs and pools from others.
+    fn locks(&self) -> impl Iterator<Item = &File> {
+        self.pools.iter().chain(&self.gpus.locks)
+    }
+}
+
+/// A running worker.
+struct Running {
+    id: StageId,
+    key: StageKey,
+    description: Json,
+    reasons: Vec<Reason>,
+    /// Until it has ended.
+    child: Option<Child>,
+    scratch: tempfile::TempDir,
+    lease: Lease,
+    started: Instant,
+    /// When it is asked to end, and then, when it is ended.
+    deadline: Option<Instant>,
+    overdue: bool,
+    said: Option<Result<(), StageError>>,
+    /// Held until the result is committed.
+    _lock: File,
+}
+
+/// What became of a stage.
+struct Settled {
+    outcome: StageOutcome,
+    key: Option<StageKey>,
+    reason: String,
+    seconds: Option<f64>,
+    outputs: Vec<(String, ContentHash)>,
+}
+
+/// Brings the selection up to date and returns the run's record.
+pub fn run(
+    pipeline: &Pipeline,
+    selection: &Selection,
+    store: &mut Store,
+    options: &RunOptions<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<RunRecord, RunError> {
+    store.sweep();
+    let git = Git::ask(&pipeline.root);
+    let observed = observe(pipeline, store, &mut |stage, files, bytes| {
+        reporter.event(&Event::Reading { stage, files, bytes });
+    })?;
+    // Until what is planned to be there is noted as used.
+    let hold = store.hold()?;
+    let planned = {
+        let mut world = StoreWorld {
+            store,
+            pipeline: &pipeline.name,
+            observed: &observed,
+        };
+        plan(pipeline, selection, &mut world)
+    };
+    let missing = missing_data(pipeline, &planned);
+    if !missing.is_empty() {
+        return Err(RunError::MissingData(missing));
+    }
+    let id = RunId::fresh();
+    let folder = store.new_run_folder(&id)?;
+    fs_err::create_dir_all(folder.join("logs")).map_err(RunError::Spawn)?;
+    let (sender, receiver) = channel();
+    signals::forward(sender.clone(), || Arrival::Signal).map_err(RunError::Spawn)?;
+    let record = RunRecord {
+        version: RECORD_VERSION,
+        id: id.clone(),
+        pipeline: pipeline.name.clone(),
+        project: store.project().map(str::to_owned),
+        path: pipeline.path.clone(),
+        arguments: options.arguments.clone(),
+        started_at: jiff::Timestamp::now().to_string(),
+        finished_at: None,
+        status: RunStatus::Running,
+        seconds: 0.0,
+        dynvis_version: options.registry.version.to_owned(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        device: options.device.to_string(),
+        driver: None,
+        git: None,
+        binary: provenance::binary(store),
+        lock_file: Some(provenance::lock_file(options.registry)),
+        headline: pipeline.headline.clone(),
+        stages: Vec::new(),
+    };
+    let uses = store.uses(&folder)?;
+    store.write_run(&folder, &record, false)?;
+    fail::at(Step::Begun).map_err(RunError::Spawn)?;
+    reporter.event(&Event::Started {
+        run: &id,
+        plan: &planned,
+        selected: planned.iter().filter(|p| selection.includes(p.id)).count(),
+    });
+    let count = pipeline.stages.len();
+    let mut dispatcher = Dispatcher {
+        pipeline,
+        selection,
+        store,
+        options,
+        reporter,
+        observed,
+        folder: folder.clone(),
+        uses,
+        unnoted: Vec::new(),
+        unwritten: Vec::new(),
+        executions: HashMap::new(),
+        git: Some(git),
+        record,
+        decided: known_decisions(&planned),
+        planned,
+        settled: (0..count).map(|_| None).collect(),
+        hold: Some(hold),
+        retried: vec![0; count],
+        announced_waiting: vec![false; count],
+        running: Vec::new(),
+        threads: Threads::new(options.threads, options.jobs),
+        gpus: None,
+        sender,
+        receiver,
+        stopping: false,
+        trouble: None,
+        interrupts: 0,
+        last_interrupt: None,
+        started: Instant::now(),
+    };
+    dispatcher.drive();
+    let trouble = dispatcher.trouble.take();
+    let record = dispatcher.finish(trouble.is_some())?;
+    trouble.map_or(Ok(record), Err)
+}
+
+/// By stage. A key is known where all inputs are, and then nothing that runs here changes it.
+fn known_decisions(planned: &[Planned]) -> Vec<Option<Decision>> {
+    let mut known = vec![None; planned.len()];
+    for p in planned.iter().filter(|p| p.decision.key.is_some()) {
+        known[p.id.0] = Some(p.decision.clone());
+    }
+    known
+}
+
+/// Selected stages that lack data, each with the stages that wait for it.
+pub fn missing_data(pipeline: &Pipeline, planned: &[Planned]) -> Vec<MissingFor> {
+    let mut found: Vec<MissingFor> = Vec::new();
+    for p in planned {
+        let missing: Vec<_> = p
+            .decision
+            .reasons
+            .iter()
+            .filter_map(|r| match r {
+                Reason::DataMissing(m) if p.decision.state == State::Blocked => Some(m.clone()),
+                _ => None,
+            })
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let mut waiting = Vec::new();
+        let mut reached = vec![p.id];
+        for other in planned {
+            let stage = pipeline.stage(other.id);
+            if other.decision.state == State::Blocked && stage.inputs.iter().any(|i| reached.contains(&i.producer)) {
+                reached.push(other.id);
+                waiting.push(stage.name.clone());
+            }
+        }
+        found.push(MissingFor {
+            stage: pipeline.stage(p.id).name.clone(),
+            missing,
+            waiting,
+        });
+    }
+    found
+}
+
+struct Dispatcher<'a> {
+    pipeline: &'a Pipeline,
+    selection: &'a Selection,
+    store: &'a mut Store,
+    options: &'a RunOptions,
+    reporter: &'a mut dyn Reporter,
+    observed: Vec<Observed>,
+    folder: PathBuf,
+    /// Which results may not be collected while the run goes on.
+    uses: Uses,
+    /// Those that are not noted there yet.
+    unnoted: Vec<StageKey>,
+    /// Stages that have ended and are not in the run's record yet.
+    unwritten: Vec<RunStage>,
+    /// How the stages that executed went, in their last attempt.
+    executions: HashMap<StageId, Execution>,
+    git: Option<Git>,
+    record: RunRecord,
+    planned: Vec<Planned>,
+    settled: Vec<Option<Settled>>,
+    /// Decisions that hold until a stage is started or settled: those of the plan, where nothing upstream executes, and
+    /// those on stages that wait for threads, GPUs or pools.
+    decided: Vec<Option<Decision>>,
+    /// Since before the plan was made.
+    hold: Option<Hold>,
+    /// Attempts after the first.
+    retried: Vec<usize>,
+    announced_waiting: Vec<bool>,
+    running: Vec<Running>,
+    threads: Threads,
+    /// What stages may have, once one of them asks.
+    gpus: Option<Gpus>,
+    sender: Sender<Arrival>,
+    receiver: Receiver<Arrival>,
+    /// No new stages: after a failure, or Ctrl-C.
+    stopping: bool,
+    /// Why the tool itself cannot go on.
+    trouble: Option<RunError>,
+    interrupts: u32,
+    last_interrupt: Option<Instant>,
+    started: Instant,
+}
+
+impl Dispatcher<'_> {
+    /// Until nothing runs and nothing can start. Trouble of the tool itself (a full disk) starts nothing more, but what
+    /// runs may come to its end: hours of work are not thrown away because of another stage.
+    fn drive(&mut self) {
+        loop {
+            let waits_for_others = self.schedule().unwrap_or_else(|error| {
+                self.stop_for(error);
+                false
+            });
+            if self.running.is_empty() && !waits_for_others {
+                return;
+            }
+            let handled = match self.next_arrival(waits_for_others.then_some(POLL)) {
+                Some(Arrival::Signal) => {
+                    self.interrupt();
+                    Ok(())
+                }
+                Some(Arrival::Worker(id, Some(message))) => {
+                    self.hear(id, message);
+                    Ok(())
+                }
+                Some(Arrival::Worker(id, None)) => self.worker_ended(id),
+                None => self.store.refresh().map_err(RunError::from),
+            };
+            if let Err(error) = handled {
+                self.stop_for(error);
+            }
+            self.end_overdue();
+        }
+    }
+
+    /// What arrives next; `None` if nothing does within that time, or before a stage's time is up.
+    fn next_arrival(&self, patience: Option<Duration>) -> Option<Arrival> {
+        let deadline = self.running.iter().filter_map(|running| running.deadline).min();
+        let until_deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match [patience, until_deadline].into_iter().flatten().min() {
+            Some(patience) => self.receiver.recv_timeout(patience).ok(),
+            None => self.receiver.recv().ok(),
+        }
+    }
+
+    fn stop_for(&mut self, error: RunError) {
+        self.stopping = true;
+        self.trouble.get_or_insert(error);
+    }
+
+    /// Settles what needs no work and starts what can run. True if a stage waits for another process.
+    fn schedule(&mut self) -> Result<bool, RunError> {
+        let pipeline = self.pipeline;
+        // What is decided to be there stays there: it is noted before others may collect.
+        let _hold = match self.hold.take() {
+            Some(hold) => hold,
+            None => self.store.hold()?,
+        };
+        let mut records: Vec<Record> = Vec::new();
+        let mut ready: Vec<(StageId, Option<StageKey>)> = Vec::new();
+        let order: Vec<StageId> = self.planned.iter().map(|p| p.id).collect();
+        for id in order {
+            if self.settled[id.0].is_some() || self.running.iter().any(|r| r.id == id) {
+                continue;
+            }
+            let stage = pipeline.stage(id);
+            let Some(upstream) = self.upstream(stage) else {
+                continue;
+            };
+            let decision = match self.decided[id.0].take() {
+                Some(decision) if !self.is_overtaken(&decision) => decision,
+                _ => self.decide(stage, &upstream),
+            };
+            match decision.state {
+                State::Cached => records.extend(self.settle_present(stage, &decision, StageOutcome::Cached)),
+                State::Restore => records.extend(self.settle_present(stage, &decision, StageOutcome::Restored)),
+                State::Excluded => {
+                    let usable = decision.reasons.contains(&Reason::NotSelectedButCurrent);
+                    let outputs = match &decision.key {
+                        Some(key) if usable => self.outputs_of(key),
+                        _ => Vec::new(),
+                    };
+                    let key = decision.key.clone().filter(|_| usable);
+                    self.settle(stage, StageOutcome::Excluded, key, &decision, None, outputs, None);
+                }
+                State::Blocked => {
+                    self.settle(stage, StageOutcome::Blocked, None, &decision, None, Vec::new(), None);
+                }
+                State::Run | State::Maybe => {
+                    ready.push((id, decision.key.clone()));
+                    self.decided[id.0] = Some(decision);
+                }
+            }
+        }
+        self.note_uses()?;
+        if !records.is_empty() {
+            self.store.commit_all(&records)?;
+        }
+        if self.stopping {
+            return Ok(false);
+        }
+        self.start_ready(ready)
+    }
+
+    /// Whether another run may have computed meanwhile what is to run here. Whoever starts a stage looks again; until then
+    /// there is nothing else that is new.
+    fn is_overtaken(&self, decision: &Decision) -> bool {
+        let has_result = decision
+            .key
+            .as_ref()
+            .is_some_and(|key| self.store.result(key).is_some());
+        decision.state == State::Run && has_result && !decision.reasons.contains(&Reason::Forced)
+    }
+
+    /// Keeps the results of settled stages from being collected, and lets others see what has ended. The store must be held.
+    fn note_uses(&mut self) -> Result<(), RunError> {
+        self.uses.note(self.unnoted.drain(..))?;
+        if !self.unwritten.is_empty() {
+            self.store.add_stages(&self.folder, &self.unwritten)?;
+            self.unwritten.clear();
+        }
+        Ok(())
+    }
+
+    /// What fills each slot, once every producer is settled.
+    fn upstream(&self, stage: &Stage) -> Option<Vec<Upstream>> {
+        stage
+            .inputs
+            .iter()
+            .map(|input| {
+                let settled = self.settled[input.producer.0].as_ref()?;
+                Some(
+                    settled
+                        .outputs
+                        .iter()
+                        .find(|(slot, _)| *slot == input.output)
+                        .map_or(Upstream::Unavailable, |(_, c)| Upstream::Known(c.clone())),
+                )
+            })
+            .collect()
+    }
+
+    fn decide(&mut self, stage: &Stage, upstream: &[Upstream]) -> Decision {
+        let mut world = StoreWorld {
+            store: self.store,
+            pipeline: &self.pipeline.name,
+            observed: &self.observed,
+        };
+        decide(self.pipeline, stage, upstream, self.selection, &mut world)
+    }
+
+    /// The first Ctrl-C asks workers to end (those that keep checkpoints write one), the second one ends them.
+    fn interrupt(&mut self) {
+        let last = self.last_interrupt.replace(Instant::now());
+        if last.is_some_and(|last| last.elapsed() < ONE_WISH) {
+            return;
+        }
+        self.interrupts += 1;
+        self.stopping = true;
+        if self.interrupts == 1 {
+            self.reporter.event(&Event::Interrupted);
+        }
+        let signal = if self.interrupts == 1 {
+            rustix::process::Signal::TERM
+        } else {
+            rustix::process::Signal::KILL
+        };
+        self.running.iter().for_each(|running| running.signal(signal));
+    }
+}
+
+impl Running {
+    /// To the worker and all that it started.
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = self.child.as_ref().map(Child::id);
+        let pid = id
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended in this moment; then there is nothing to end.
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Starting: threads, GPUs and pools for a stage, its key's lock, a second look, and then its worker.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Instant;
+
+use super::names::log_path;
+use super::{Arrival, Dispatcher, Lease, Running};
+use crate::fail::{self, Step};
+use crate::key::StageKey;
+use crate::pipeline::{Stage, StageId};
+use crate::plan::{Decision, Reason, State};
+use crate::run::resources::{GpuLease, Gpus};
+use crate::run::worker::{self, WorkerSpec};
+use crate::run::{Device, Event, RunError};
+use crate::kind::{Input, members};
+use crate::store::{Execution, StageOutcome};
+
+/// What a stage wants besides threads.
+#[derive(PartialEq)]
+struct Claim<'a> {
+    gpus: usize,
+    gpu_bytes: Option<u64>,
+    pools: &'a BTreeMap<String, usize>,
+}
+
+impl<'a> Claim<'a> {
+    /// `gpus` are there at most.
+    fn of(stage: &'a Stage, gpus: usize) -> Self {
+        let wanted = stage.resources.gpu;
+        // Kinds that compute on a GPU compute on one.
+        let wanted = match stage.kind.uses_device() {
+            true => wanted.unwrap_or(1).min(1),
+            false => wanted.unwrap_or(0),
+        };
+        Self {
+            gpus: wanted.min(gpus),
+            gpu_bytes: stage.resources.gpu_bytes(),
+            pools: &stage.resources.pools,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.gpus == 0 && self.pools.is_empty()
+    }
+}
+
+impl Dispatcher<'_> {
+    /// Starts of these stages what there is room for. True if one waits for another process.
+    pub(super) fn start_ready(&mut self, ready: Vec<(StageId, Option<StageKey>)>) -> Result<bool, RunError> {
+        let pipeline = self.pipeline;
+        if self.threads.are_all_taken() {
+            return Ok(false);
+        }
+        let mut waits_for_others = false;
+        let mut refused: Vec<Claim> = Vec::new();
+        let mut startable = Vec::new();
+        for (id, key) in ready {
+            let Some(key) = key else {
+                continue;
+            };
+            let gpus = self.gpus.as_ref().map_or(usize::MAX, |gpus| gpus.0.len());
+            let claim = Claim::of(pipeline.stage(id), gpus);
+            if claim.is_empty() {
+                startable.push((id, key, None));
+                continue;
+            }
+            // Of a thousand that want the same, one is enough to find out that they must wait; and those that wait leave
+            // their share of threads to others. The key comes first: who waits for that keeps no GPU from others.
+            if refused.contains(&claim) {
+                continue;
+            }
+            let Some(lock) = self.try_lock(id, &key)? else {
+                waits_for_others = true;
+                continue;
+            };
+            match self.lease(&claim)? {
+                Some(lease) => startable.push((id, key, Some((lock, lease)))),
+                None => {
+                    refused.push(claim);
+                    // Where this run alone uses it up, looking again costs next to nothing.
+                    waits_for_others = true;
+                }
+            }
+        }
+        let count = startable.len();
+        for (index, (id, key, held)) in startable.into_iter().enumerate() {
+            let stage = pipeline.stage(id);
+            let Some(threads) = self.threads.lease(stage.resources.cpu, count - index) else {
+                continue;
+            };
+            let held = match held {
+                Some(held) => Some(held),
+                None => self.try_lock(id, &key)?.map(|lock| (lock, Lease::default())),
+            };
+            let Some((lock, mut lease)) = held else {
+                self.threads.give_back(threads);
+                waits_for_others = true;
+                continue;
+            };
+            // Look again: another process may have finished it just before the lock was free.
+            self.store.refresh()?;
+            let upstream = self.upstream(stage).unwrap_or_default();
+            let decision = self.decide(stage, &upstream);
+            if decision.state != State::Run {
+                self.threads.give_back(threads);
+                waits_for_others = true;
+                continue;
+            }
+            lease.threads = threads;
+            self.start(stage, key, decision, lease, lock)?;
+            // Where its inputs have changed it is settled already, and others may wait for that.
+            waits_for_others |= self.settled[id.0].is_some();
+        }
+        Ok(waits_for_others)
+    }
+
+    /// The right to compute a key; if another run has it, that is said once.
+    fn try_lock(&mut self, id: StageId, key: &StageKey) -> Result<Option<File>, RunError> {
+        // Whoever has it may be about to end, with a result.
+        self.decided[id.0] = None;
+        let lock = self.store.try_lock(key)?;
+        if lock.is_none() && !std::mem::replace(&mut self.announced_waiting[id.0], true) {
+            let stage = &self.pipeline.stage(id).name;
+            self.reporter.event(&Event::Waiting { stage, id });
+        }
+        Ok(lock)
+    }
+
+    /// GPUs and units of pools; `None`: not now.
+    fn lease(&mut self, claim: &Claim) -> Result<Option<Lease>, RunError> {
+        let mut pools = Vec::new();
+        for (pool, count) in claim.pools {
+            let size = self.pipeline.pools.get(pool).copied().unwrap_or(0);
+            match self.store.try_units(&format!("pool-{pool}"), size, *count)? {
+                Some(units) => pools.extend(units),
+                None => return Ok(None),
+            }
+        }
+        if claim.gpus > 0 && self.gpus.is_none() {
+            self.gpus = Some(self.find_gpus()?);
+        }
+        let gpus = match &self.gpus {
+            Some(gpus) if claim.gpus > 0 => {
+                let take = |name: &str, size, count| self.store.try_units(name, size, count);
+                gpus.lease(claim.gpus, claim.gpu_bytes, take)?
+            }
+            _ => Some(GpuLease::default()),
+        };
+        Ok(gpus.map(|gpus| Lease {
+            threads: 0,
+            gpus,
+            pools,
+        }))
+    }
+
+    /// What stages may have, looked for when the first of them asks; the record names it from then on.
+    fn find_gpus(&mut self) -> Result<Gpus, RunError> {
+        let gpus = Gpus(match &self.options.gpus {
+            Some(gpus) => gpus.clone(),
+            None => self.options.device.gpus(self.options.registry.gpus())?,
+        });
+        self.record.device = gpus.name();
+        Ok(gpus)
+    }
+
+    fn start(
+        &mut self,
+        stage: &Stage,
+        key: StageKey,
+        decision: Decision,
+        lease: Lease,
+        lock: File,
+    ) -> Result<(), RunError> {
+        fail::at(Step::Locked).map_err(RunError::Spawn)?;
+        // Rather now than after hours of work that could not be published.
+        if let Err(failure) = self.verify_inputs(stage) {
+            self.threads.give_back(lease.threads);
+            self.stopping |= !self.options.keep_going;
+            let outcome = StageOutcome::Failed;
+            self.settle(stage, outcome, None, &decision, None, Vec::new(), Some(&failure));
+            return Ok(());
+        }
+        if decision.reasons.contains(&Reason::Forced) && self.retried[stage.id.0] == 0 {
+            // From the beginning: whoever forces a stage does not trust what is there.
+            self.store.drop_checkpoint(&key);
+        }
+        let scratch = self.store.scratch(&key)?;
+        fail::at(Step::Scratch).map_err(RunError::Spawn)?;
+        let mut told = members(self.pipeline, stage).into_iter();
+        let inputs = stage
+            .inputs
+            .iter()
+            .filter_map(|input| {
+                let member = told.next().unwrap_or_default();
+                let settled = self.settled[input.producer.0].as_ref()?;
+                let (_, content) = settled.outputs.iter().find(|(s, _)| *s == input.output)?;
+                Some(Input {
+                    slot: input.slot.clone(),
+                    artifact: input.artifact,
+                    path: self.store.object(content),
+                    member,
+                })
+            })
+            .collect();
+        // It sees no other GPUs than its own, so that they are counted from 0 there.
+        let device = match lease.gpus.ids.as_slice() {
+            [] => Device::Cpu,
+            _ => Device::Cuda(0),
+        };
+        let spec = WorkerSpec {
+            kind: stage.kind.name().to_owned(),
+            params: stage.params.clone(),
+            inputs,
+            ensure: stage.ensure.clone(),
+            key: key.as_str().to_owned(),
+            scratch: scratch.path().join("outputs"),
+            checkpoint: self.store.checkpoint(&key),
+            root: self.pipeline.root.clone(),
+            threads: lease.threads,
+            device,
+            gpu_memory: lease.gpus.bytes,
+            parent: std::process::id(),
+            fail_at: fail::planned(),
+        };
+        let id = stage.id;
+        let locks: Vec<&File> = [&lock].into_iter().chain(lease.locks()).collect();
+        let child = worker::start(
+            &spec,
+            &scratch.path().join("spec.json"),
+            &log_path(&self.folder, &stage.name),
+            &lease.gpus.ids.join(","),
+            &locks,
+            self.sender.clone(),
+            move |message| Arrival::Worker(id, message),
+        )
+        .map_err(RunError::Spawn)?;
+        fail::at(Step::Started).map_err(RunError::Spawn)?;
+        let expected_seconds = self.planned.iter().find(|p| p.id == id).and_then(|p| p.seconds);
+        self.reporter.event(&Event::StageStarted {
+            stage: &stage.name,
+            id,
+            reasons: &decision.reasons,
+            threads: lease.threads,
+            gpus: &lease.gpus.ids,
+            expected_seconds,
+        });
+        self.executions.insert(
+            id,
+            Execution {
+                started: self.started.elapsed().as_secs_f64(),
+                threads: lease.threads,
+                device: self
+                    .gpus
+                    .as_ref()
+                    .map_or_else(|| Device::Cpu.to_string(), |gpus| gpus.name_of(&lease.gpus)),
+                cpu_seconds: 0.0,
+                peak_bytes: 0,
+            },
+        );
+        let started = Instant::now();
+        self.running.push(Running {
+            id,
+            key,
+            description: decision.description.unwrap_or_default(),
+            reasons: decision.reasons,
+            child: Some(child),
+            scratch,
+            lease,
+            started,
+            deadline: stage.resources.time_limit().map(|limit| started + limit),
+            overdue: false,
+            said: None,
+            _lock: lock,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! One stage in a process of its own: how the parent starts it and what the process does.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::device::Device;
+use super::protocol::Message;
+use super::signals::Termination;
+use crate::fail::{self, FailAt, Step};
+use crate::kind::{Conditions, Context, Input, Said, Registry, StageError, Update};
+
+/// What a worker is asked to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    pub kind: String,
+    pub params: Json,
+    pub inputs: Vec<Input>,
+    pub ensure: Conditions,
+    pub key: String,
+    pub scratch: PathBuf,
+    pub checkpoint: PathBuf,
+    pub root: PathBuf,
+    pub threads: usize,
+    pub device: Device,
+    /// Bytes that it may take of the GPU; all of them if none.
+    pub gpu_memory: Option<u64>,
+    pub parent: u32,
+    /// In tests.
+    pub fail_at: Option<FailAt>,
+}
+
+/// How often progress within a phase is sent at most.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `message` turns what it says into the dispatcher's terms;
+/// it is called with `None` when the worker closes its output. The worker holds the `locks` too, so that nobody else computes
+/// its key, or has its GPUs, while a worker whose parent was killed still writes its checkpoint.
+pub(super) fn start<T: Send + 'static>(
+    spec: &WorkerSpec,
+    spec_path: &Path,
+    log: &Path,
+    gpus: &str,
+    locks: &[&File],
+    sender: Sender<T>,
+    message: impl Fn(Option<Message>) -> T + Send + 'static,
+) -> std::io::Result<Child> {
+    fs_err::write(spec_path, serde_json::to_vec(spec)?)?;
+    // Where it is tried again, behind what the attempts before have said.
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+    // Not its path: the file there may have been replaced by a newer build while this run goes on.
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("dynvis")
+        .arg("worker")
+        .arg(spec_path)
+        .env("CUDA_VISIBLE_DEVICES", gpus)
+        .stdin(Stdio::from(holding(locks)?))
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .process_group(0)
+        .spawn()?;
+    let stdout = child.stdout.take();
+    let reading = std::thread::Builder::new().spawn(move || {
+        if let Some(stdout) = stdout {
+            for line in std::io::BufReader::new(stdout).lines() {
+                let Ok(line) = line else { break };
+                if let Ok(parsed) = serde_json::from_str(&line)
+                    && sender.send(message(Some(parsed))).is_err()
+                {
+                    return;
+                }
+            }
+        }
+        let _ = sender.send(message(None));
+    });
+    if let Err(error) = reading {
+        // Nobody would hear of it.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error);
+    }
+    Ok(child)
+}
+
+/// Locks in one message at most.
+const PER_MESSAGE: usize = 200;
+
+/// A standard input that holds locks. A lock belongs to the open file; files on their way through a socket are open until it is
+/// closed, also where nobody reads them, and it closes with the worker.
+fn holding(locks: &[&File]) -> std::io::Result<OwnedFd> {
+    let (end, sender) = UnixStream::pair()?;
+    for locks in locks.chunks(PER_MESSAGE) {
+        let files: Vec<BorrowedFd<'_>> = locks.iter().map(|lock| lock.as_fd()).collect();
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(files.len()))];
+        let mut message = SendAncillaryBuffer::new(&mut space);
+        // There is room for them.
+        message.push(SendAncillaryMessage::ScmRights(&files));
+        sendmsg(&sender, &[IoSlice::new(b"locks")], &mut message, SendFlags::empty())?;
+    }
+    Ok(end.into())
+}
+
+/// The worker's side: runs the stage that the spec names, speaking on `out` and logging to `log`.
+pub fn serve(
+    registry: &Registry,
+    spec_path: &Path,
+    out: &mut (dyn Write + Send),
+    log: &mut (dyn Write + Send),
+) -> Result<(), StageError> {
+    // The parent's death must end the worker and everything that it started.
+    let termination = Termination::listen()?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .map_err(std::io::Error::from)?;
+    let spec: WorkerSpec = serde_json::from_slice(&fs_err::read(spec_path)?)?;
+    let parent = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
+    if parent != i32::try_from(spec.parent).ok() {
+        return Err(StageError::new("the process that asked for this stage is gone"));
+    }
+    if let Some(at) = spec.fail_at {
+        fail::plan(at);
+    }
+    let result = run_stage(registry, spec, &termination, out, log);
+    let last = match &result {
+        Ok(()) => Message::Done,
+        Err(error) => Message::Failed(error.clone()),
+    };
+    send(out, &last);
+    result
+}
+
+fn run_stage(
+    registry: &Registry,
+    spec: WorkerSpec,
+    termination: &Termination,
+    out: &mut (dyn Write + Send),
+    log: &mut (dyn Write + Send),
+) -> Result<(), StageError> {
+    let stage_kind = registry.kind(&spec.kind).ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(spec.threads)
+        .build_global()
+        .map_err(|error| StageError::new(error.to_string()))?;
+    let start = Instant::now();
+    let mut last_sent: Option<(Instant, String)> = None;
+    // A lost log line must not fail the stage.
+    let said = move |said: Said| match said {
+        Said::Progress(update) => {
+            if update.milestone {
+                let _ = writeln!(log, "{}", log_line(&update, start.elapsed()));
+            }
+            let is_known = |(at, phase): &(Instant, String)| at.elapsed() < REPORT_EVERY && *phase == update.phase;
+            if update.milestone || !last_sent.as_ref().is_some_and(is_known) {
+                last_sent = Some((Instant::now(), update.phase.clone()));
+                send(out, &Message::Progress(update));
+            }
+        }
+        Said::Note(text) => {
+            let _ = writeln!(log, "{:9.2} s  {text}", start.elapsed().as_secs_f64());
+            send(out, &Message::Note(text));
+        }
+    };
+    termination
+        .is_heeded
+        .store(stage_kind.keeps_checkpoints(), Ordering::SeqCst);
+    let (scratch, ensure) = (spec.scratch.clone(), spec.ensure);
+    let inputs: BTreeMap<String, Input> = spec.inputs.into_iter().map(|i| (i.slot.clone(), i)).collect();
+    let mut context = Context {
+        inputs,
+        scratch: spec.scratch,
+        root: spec.root,
+        threads: spec.threads,
+        device: spec.device,
+        gpu_memory: spec.gpu_memory,
+        key: spec.key,
+        checkpoint: spec.checkpoint,
+        stop: termination.requested.clone(),
+        said: Box::new(said),
+    };
+    stage_kind.run(&spec.params, &mut context)?;
+    fail::at(Step::Written)?;
+    match ensure.broken(|output| Some(scratch.join(output))) {
+        Some(broken) => return Err(broken.into()),
+        None => fail::at(Step::Ensured)?,
+    }
+    Ok(())
+}
+
+fn log_line(update: &Update, elapsed: Duration) -> String {
+    let mut line = format!(
+        "{:9.2} s  {}  {}/{} {}",
+        elapsed.as_secs_f64(),
+        update.phase,
+        update.done,
+        update.total,
+        update.unit
+    );
+    for (name, value) in &update.figures {
+        line += &format!("  {name} {value:.4}");
+    }
+    line
+}
+
+fn send(out: &mut (dyn Write + Send), message: &Message) {
+    // The parent may be gone; then the death signal ends this process.
+    if let Ok(mut line) = serde_json::to_vec(message) {
+        line.push(b'\n');
+        let _ = out.write_all(&line).and_then(|()| out.flush());
+    }
+}

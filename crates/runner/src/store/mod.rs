@@ -1,0 +1,560 @@
+//! Results on disk: content-addressed objects, the journal that makes them count, descriptions, locks, run records.
+//!
+//! Nothing is ever visible half-written: scratch, fsync, rename, then one journal record, which is the commit point.
+//! Layout and format versions live here:
+//!
+//! ```text
+//! cache/
+//!   format             version of this layout
+//!   journal            one record a line, with length and checksum; append-only
+//!   objects/ab/HASH/   files of one output, named by their content
+//!   keys/ab/KEY.json   what the key describes, for `plan`, `diff` and people
+//!   locks/KEY          held while a key is computed
+//!   locks/pool-NAME-N  held while a stage has that unit of a pool; gpu-ID-N: that GiB of a GPU
+//!   runs/TIME-ID/      run.json, one log a stage, what failed stages left, `pin`; `uses` and
+//!                      `stages` (those that have ended) while it goes on
+//!   gate               held by runs while they decide and publish, alone by `gc`
+//!   scratch/KEY-*/     what running stages write; goes with them
+//!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
+//!   fingerprints.json  stat cache of hashed files
+//! ```
+
+mod collect;
+#[cfg(any(test, fuzzing))]
+mod hostile;
+mod journal;
+mod objects;
+mod runs;
+mod verify;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+pub use collect::{Doomed, Hold, Policy, Uses, Why};
+#[cfg(fuzzing)]
+pub use hostile::{check_journal, check_manifests, framed};
+pub use objects::{hash_folder, persist};
+pub use runs::{
+    Execution, GitState, RECORD_VERSION, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome,
+    shortest_prefixes,
+};
+pub use verify::{Damage, Fault};
+
+use crate::fail::{self, Step};
+use crate::key::{ContentHash, Fingerprints, StageKey};
+use crate::kind::{Artifact, Broken, Conditions};
+
+/// Changes when a file below `cache/` changes its meaning.
+const FORMAT: &str = "dynvis cache 1\n";
+
+/// How long a checkpoint waits for the run that goes on with it.
+const CHECKPOINTS_KEPT: Duration = Duration::from_hours(24 * 90);
+
+/// What went wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot {action} in the cache")]
+    Io {
+        action: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("`{path}` is a cache of another version of dynvis ({found})")]
+    Format { path: PathBuf, found: String },
+    #[error("output `{slot}` was declared but not written")]
+    OutputMissing { slot: String },
+    #[error("no run `{reference}`")]
+    NoSuchRun { reference: String },
+    #[error("`{reference}` could be any of {}", .matches.join(", "))]
+    AmbiguousRun { reference: String, matches: Vec<String> },
+    #[error("the record of run `{id}` is of a newer version of dynvis ({version})")]
+    NewerRun { id: String, version: u32 },
+    #[error("the record of run `{id}` is damaged")]
+    DamagedRun {
+        id: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::Io { action, source }
+}
+
+/// A file of a stored output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Relative to the object's folder.
+    pub path: String,
+    pub size: u64,
+    pub hash: ContentHash,
+}
+
+/// One output of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredOutput {
+    pub slot: String,
+    pub artifact: Artifact,
+    pub content: ContentHash,
+    pub files: Vec<StoredFile>,
+    /// Folders in it that hold nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty: Vec<String>,
+}
+
+/// A committed result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultRecord {
+    pub key: StageKey,
+    pub kind: String,
+    pub run: RunId,
+    pub seconds: f64,
+    pub finished_at: String,
+    pub outputs: Vec<StoredOutput>,
+    /// Declared conditions that held when it was published.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub ensured: Conditions,
+    /// Where a user declared an earlier result to be this key's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
+}
+
+/// A result that was declared to be up to date, not computed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// Why, in the user's words.
+    pub reason: String,
+    /// The key that the result was computed for.
+    pub from: StageKey,
+}
+
+impl ResultRecord {
+    pub fn output(&self, slot: &str) -> Option<&StoredOutput> {
+        self.outputs.iter().find(|o| o.slot == slot)
+    }
+}
+
+/// How an attempt that left no result ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub run: RunId,
+    pub interrupted: bool,
+}
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    Result(ResultRecord),
+    /// From now on this is the stage's result in that pipeline.
+    Current {
+        /// The project, unless it is the one that holds the cache, or not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        project: Option<String>,
+        pipeline: String,
+        stage: String,
+        key: StageKey,
+    },
+    /// The key's result was held against these conditions after it was published, and they hold.
+    Ensured {
+        key: StageKey,
+        conditions: Conditions,
+    },
+    /// A stage failed or was interrupted; a later result of the key takes this back.
+    Attempt {
+        key: StageKey,
+        attempt: Attempt,
+    },
+    /// Results whose files were removed to make room; a later result of a key takes this back.
+    Collected {
+        keys: Vec<StageKey>,
+    },
+}
+
+/// Whether a committed result can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Intact,
+    Missing { slot: String },
+    Damaged { slot: String },
+}
+
+/// An open cache.
+pub struct Store {
+    root: PathBuf,
+    results: HashMap<StageKey, ResultRecord>,
+    /// By project, pipeline and stage.
+    current: HashMap<(Option<String>, String, String), StageKey>,
+    /// Whose cache it is for now: the project's folder, `.` for the one that holds the cache.
+    project: Option<String>,
+    attempts: HashMap<StageKey, Attempt>,
+    ensured: HashMap<StageKey, Vec<Conditions>>,
+    collected: HashSet<StageKey>,
+    pub fingerprints: Fingerprints,
+    /// How much of the journal has been read.
+    journal_read: u64,
+}
+
+impl Store {
+    /// Opens the cache at `root`, making it if needed.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        for folder in ["objects", "keys", "locks", "runs", "scratch"] {
+            fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
+        }
+        let store = Self::look(root)?;
+        if !store.exists() {
+            persist(&root.join("format"), FORMAT.as_bytes()).map_err(io("write the format"))?;
+        }
+        Ok(store)
+    }
+
+    /// Opens the cache at `root` to read it. Where there is none, none is made: it is as one that holds nothing.
+    pub fn look(root: &Path) -> Result<Self, StoreError> {
+        match fs_err::read_to_string(root.join("format")) {
+            Ok(found) if found == FORMAT => {}
+            Ok(found) => {
+                return Err(StoreError::Format {
+                    path: root.to_owned(),
+                    found: found.trim().to_owned(),
+                });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io("read the format")(e)),
+        }
+        let fingerprints = Fingerprints::load(&root.join("fingerprints.json"));
+        let mut store = Self {
+            root: root.to_owned(),
+            results: HashMap::new(),
+            current: HashMap::new(),
+            project: None,
+            attempts: HashMap::new(),
+            ensured: HashMap::new(),
+            collected: HashSet::new(),
+            fingerprints,
+            journal_read: 0,
+        };
+        store.refresh()?;
+        Ok(store)
+    }
+
+    /// Whether there is a cache, or only the place of one.
+    pub fn exists(&self) -> bool {
+        self.root.join("format").exists()
+    }
+
+    /// Reads what other processes have appended since the last look.
+    pub fn refresh(&mut self) -> Result<(), StoreError> {
+        let (records, end) =
+            journal::read(&self.root.join("journal"), self.journal_read).map_err(io("read the journal"))?;
+        self.journal_read = end;
+        for record in records {
+            self.absorb(record);
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, record: Record) {
+        match record {
+            Record::Result(result) => {
+                self.attempts.remove(&result.key);
+                self.ensured.insert(result.key.clone(), vec![result.ensured.clone()]);
+                self.collected.remove(&result.key);
+                self.results.insert(result.key.clone(), result);
+            }
+            Record::Current {
+                project,
+                pipeline,
+                stage,
+                key,
+            } => {
+                self.current.insert((project, pipeline, stage), key);
+            }
+            Record::Ensured { key, conditions } => self.ensured.entry(key).or_default().push(conditions),
+            Record::Attempt { key, attempt } => {
+                self.attempts.insert(key, attempt);
+            }
+            Record::Collected { keys } => self.collected.extend(keys),
+        }
+    }
+
+    /// Whether a key's result is known to fulfil these conditions.
+    pub fn is_ensured(&self, key: &StageKey, conditions: &Conditions) -> bool {
+        conditions.is_empty() || self.ensured.get(key).is_some_and(|held| held.contains(conditions))
+    }
+
+    /// What a key's result lacks of these conditions; its tables are read only where that is not known.
+    pub fn broken_condition(&self, key: &StageKey, conditions: &Conditions) -> Option<Broken> {
+        if self.is_ensured(key, conditions) {
+            return None;
+        }
+        let result = self.result(key)?;
+        conditions.broken(|slot| Some(self.object(&result.output(slot)?.content)))
+    }
+
+    /// Appends a record and makes it durable.
+    pub fn commit(&mut self, record: Record) -> Result<(), StoreError> {
+        self.commit_all(&[record])
+    }
+
+    /// Appends records in this order and makes them durable. A cut may leave the first ones alone.
+    pub fn commit_all(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        journal::append(&self.root.join("journal"), records).map_err(io("append to the journal"))?;
+        self.refresh()
+    }
+
+    pub fn result(&self, key: &StageKey) -> Option<&ResultRecord> {
+        self.results.get(key)
+    }
+
+    pub fn current(&self, pipeline: &str, stage: &str) -> Option<&StageKey> {
+        let of = |project| self.current.get(&(project, pipeline.to_owned(), stage.to_owned()));
+        // What was noted before projects were.
+        of(self.project_of_results()).or_else(|| of(None))
+    }
+
+    /// That a result is a stage's own from now on.
+    pub fn current_record(&self, pipeline: &str, stage: &str, key: &StageKey) -> Record {
+        Record::Current {
+            project: self.project_of_results(),
+            pipeline: pipeline.to_owned(),
+            stage: stage.to_owned(),
+            key: key.clone(),
+        }
+    }
+
+    fn project_of_results(&self) -> Option<String> {
+        self.project.clone().filter(|project| project != ".")
+    }
+
+    /// From now on runs and pipelines are those of the project at `root`. Where it holds the cache it is called `.`, so that
+    /// it may be moved.
+    pub fn of_project(&mut self, root: &Path) {
+        let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+        let (root, cache) = (real(root), real(&self.root));
+        self.project = root.map(|root| match cache.as_deref().and_then(Path::parent) {
+            Some(holder) if holder == root => ".".to_owned(),
+            _ => root.to_string_lossy().into_owned(),
+        });
+    }
+
+    pub fn project(&self) -> Option<&str> {
+        self.project.as_deref()
+    }
+
+    pub fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
+        self.attempts.get(key)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Folder of an output's files.
+    pub fn object(&self, content: &ContentHash) -> PathBuf {
+        let hash = content.as_str();
+        self.root.join("objects").join(hash.get(..2).unwrap_or("__")).join(hash)
+    }
+
+    /// Holds every file of a result against its hash, and what lies in its folders against its manifest; unchanged files
+    /// are not read.
+    pub fn health(&mut self, key: &StageKey) -> Health {
+        let Some(result) = self.results.get(key) else {
+            return Health::Missing { slot: String::new() };
+        };
+        for output in &result.outputs {
+            let folder = self.object(&output.content);
+            for file in &output.files {
+                let slot = output.slot.clone();
+                match self.fingerprints.file(&folder.join(&file.path)) {
+                    Ok(hash) if hash == file.hash => {}
+                    Ok(_) => return Health::Damaged { slot },
+                    Err(_) => return Health::Missing { slot },
+                }
+            }
+            let slot = output.slot.clone();
+            if !folder.is_dir() {
+                return Health::Missing { slot };
+            }
+            // A stage may have left something there, or another program.
+            let is_expected = objects::list(&folder).is_ok_and(|listing| {
+                let expected = output.files.iter().map(|file| &file.path);
+                listing.empty == output.empty && listing.files.iter().eq(expected)
+            });
+            if !is_expected {
+                return Health::Damaged { slot };
+            }
+        }
+        Health::Intact
+    }
+
+    /// Moves a finished output from scratch into the store, under its content's name.
+    pub fn publish(
+        &mut self,
+        slot: &str,
+        artifact: Artifact,
+        scratch: &Path,
+    ) -> Result<StoredOutput, StoreError> {
+        // An empty folder is a result: one without anything to draw, or to put aside. A link is none.
+        if !std::fs::symlink_metadata(scratch).is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(StoreError::OutputMissing { slot: slot.to_owned() });
+        }
+        let content = hash_folder(scratch).map_err(io("hash an output"))?;
+        fail::at(Step::Hashed).map_err(io("hash an output"))?;
+        let target = self.object(&content.hash);
+        objects::move_into_place(scratch, &target, &content).map_err(io("publish an output"))?;
+        for file in &content.files {
+            self.fingerprints.remember(&target.join(&file.path), &file.hash);
+        }
+        Ok(StoredOutput {
+            slot: slot.to_owned(),
+            artifact,
+            content: content.hash,
+            files: content.files,
+            empty: content.empty,
+        })
+    }
+
+    /// Keeps the readable form of a key.
+    pub fn keep_description(&self, key: &StageKey, description: &Json) -> Result<(), StoreError> {
+        let path = self.description_path(key);
+        if self.description(key).is_some() {
+            return Ok(());
+        }
+        let parent = path.parent().unwrap_or(&self.root);
+        fs_err::create_dir_all(parent).map_err(io("make a folder"))?;
+        let bytes = serde_json::to_vec_pretty(description).unwrap_or_default();
+        // It explains, and nothing depends on it.
+        objects::replace(&path, &bytes).map_err(io("write a description"))
+    }
+
+    pub fn description(&self, key: &StageKey) -> Option<Json> {
+        let bytes = fs_err::read(self.description_path(key)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn description_path(&self, key: &StageKey) -> PathBuf {
+        let name = key.as_str();
+        self.root
+            .join("keys")
+            .join(name.get(..2).unwrap_or("__"))
+            .join(format!("{name}.json"))
+    }
+
+    /// Takes the right to compute a key; `None` while another process has it. The kernel drops it with the process.
+    pub fn try_lock(&self, key: &StageKey) -> Result<Option<File>, StoreError> {
+        try_exclusive(self.lock_file(key.as_str())?)
+    }
+
+    fn lock_file(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.root.join("locks").join(name);
+        let mut options = std::fs::OpenOptions::new();
+        match options.create(true).truncate(false).write(true).open(&path) {
+            // Another user's: to read is enough to lock it.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => File::open(&path).map_err(|_| e),
+            opened => opened,
+        }
+        .map_err(io("open a lock"))
+    }
+
+    /// Takes `count` of the `size` units that go by a name, for as long as the locks live; `None` while others, in this
+    /// process or another one, have too many of them.
+    pub fn try_units(&self, name: &str, size: usize, count: usize) -> Result<Option<Vec<File>>, StoreError> {
+        let mut units = Vec::new();
+        for index in 0..size {
+            // Until there are enough, or cannot be.
+            if units.len() == count || units.len() + (size - index) < count {
+                break;
+            }
+            units.extend(try_exclusive(self.lock_file(&format!("{name}-{index}"))?)?);
+        }
+        Ok((units.len() == count).then_some(units))
+    }
+
+    /// A fresh folder for work in progress, on the same file system as the objects. The key must be locked.
+    pub fn scratch(&self, key: &StageKey) -> Result<tempfile::TempDir, StoreError> {
+        tempfile::Builder::new()
+            .prefix(&format!("{}-", key.as_str()))
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .tempdir_in(self.root.join("scratch"))
+            .map_err(io("make a scratch folder"))
+    }
+
+    /// Where a stage may keep what lets a later attempt at the same key go on. Made by the stage that writes there.
+    pub fn checkpoint(&self, key: &StageKey) -> PathBuf {
+        self.root.join("checkpoints").join(key.as_str())
+    }
+
+    /// Whether an earlier attempt left a checkpoint.
+    pub fn has_checkpoint(&self, key: &StageKey) -> bool {
+        self.checkpoint(key).is_dir()
+    }
+
+    /// Forgets how far earlier attempts came. The key must be locked.
+    pub fn drop_checkpoint(&self, key: &StageKey) {
+        // Best effort: it lies apart from every result, and `sweep` tries again.
+        let _ = std::fs::remove_dir_all(self.checkpoint(key));
+    }
+
+    /// Removes what killed runs left behind: scratch folders, checkpoints of keys that have a result since, and
+    /// checkpoints that nobody went on with for [`CHECKPOINTS_KEPT`]. Leaves alone what is in use.
+    pub fn sweep(&mut self) {
+        for folder in ["scratch", "checkpoints"] {
+            for path in self.entries(folder) {
+                let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+                let text = name.as_deref().and_then(|name| name.split('-').next());
+                let Some(key) = text.and_then(StageKey::parse) else {
+                    continue;
+                };
+                let is_stale = folder == "scratch" || self.is_stale(&key);
+                // Whoever holds the lock uses it; and may have done so a moment ago, hence the second look.
+                if is_stale
+                    && let Ok(Some(_lock)) = self.try_lock(&key)
+                    && (folder == "scratch" || self.is_stale(&key))
+                {
+                    // Best effort, as nothing depends on it.
+                    let _ = std::fs::remove_dir_all(&path);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing will go on from a key's checkpoint.
+    fn is_stale(&mut self, key: &StageKey) -> bool {
+        is_older_than(&self.checkpoint(key), CHECKPOINTS_KEPT) || self.health(key) == Health::Intact
+    }
+
+    fn entries(&self, folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
+        let entries = std::fs::read_dir(self.root.join(folder));
+        entries.into_iter().flatten().flatten().map(|entry| entry.path())
+    }
+
+    /// Writes the stat cache back, if files were hashed since it was read.
+    pub fn save_fingerprints(&self) -> Result<(), StoreError> {
+        match self.fingerprints.to_save() {
+            // It can be made again.
+            Some(bytes) => {
+                objects::replace(&self.root.join("fingerprints.json"), &bytes).map_err(io("write the stat cache"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn try_exclusive(file: File) -> Result<Option<File>, StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(e)) => Err(io("take a lock")(e)),
+    }
+}
+
+/// Whether nothing was written into a folder for that long.
+fn is_older_than(folder: &Path, age: Duration) -> bool {
+    std::fs::metadata(folder)
+        .and_then(|metadata| metadata.modified())
+        .is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
+}

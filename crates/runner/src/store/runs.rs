@@ -1,0 +1,414 @@
+//! Run records: what each run did, found again by id prefix or by `@`, `@-1`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::objects::replace;
+use super::{Store, StoreError, io, persist};
+use crate::key::{ContentHash, StageKey};
+use crate::pipeline::{Named, member_name};
+use crate::kind::Artifact;
+
+/// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record holds
+/// them all, and then this goes.
+const STAGES: &str = "stages";
+
+/// What this program writes and reads.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Eight letters; shortest unique prefixes are accepted everywhere.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(String);
+
+impl RunId {
+    /// A fresh id. Letters k to z only, so that ids never look like hashes.
+    pub fn fresh() -> Self {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        let seed = format!("{now} {} {:p}", std::process::id(), &now);
+        let hash = blake3::hash(seed.as_bytes());
+        Self(
+            hash.as_bytes()[..8]
+                .iter()
+                .map(|b| char::from(b'k' + (b & 15)))
+                .collect(),
+        )
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    Running,
+    Done,
+    Failed,
+    Interrupted,
+}
+
+/// What became of a stage in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageOutcome {
+    /// Nothing to do: the result was there.
+    Cached,
+    /// An earlier result with the same key became current again.
+    Restored,
+    Ran,
+    Failed,
+    /// Something upstream failed or was missing.
+    Blocked,
+    Interrupted,
+    Excluded,
+}
+
+/// A filled input slot, by the names that the user knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunInput {
+    pub slot: String,
+    pub stage: String,
+    /// The producer's whole name, where it does not follow from the fields: numbers are named as they were written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    pub fields: IndexMap<String, Json>,
+    /// What it held, where that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentHash>,
+}
+
+impl RunInput {
+    /// The stage that fills it, `cordsnet@seed=1` for a member of a matrix.
+    pub fn producer(&self) -> String {
+        let by_fields = || member_name(&self.stage, &self.fields);
+        self.member.clone().unwrap_or_else(by_fields)
+    }
+}
+
+/// An output as a run saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOutput {
+    pub slot: String,
+    pub artifact: Artifact,
+    pub content: ContentHash,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStage {
+    pub name: String,
+    pub family: String,
+    pub fields: IndexMap<String, Json>,
+    pub kind: String,
+    pub outcome: StageOutcome,
+    /// Why it ran or did not, as `plan` says it.
+    pub reason: String,
+    pub key: Option<StageKey>,
+    /// Why its result, which was not computed, was declared to be up to date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<String>,
+    pub seconds: Option<f64>,
+    /// Where it executed: how it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<Execution>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    pub inputs: Vec<RunInput>,
+    /// Files from outside the pipeline, by the names that the key knows them by.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub files: IndexMap<String, ContentHash>,
+    pub outputs: Vec<RunOutput>,
+}
+
+impl Named for RunStage {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn family(&self) -> &str {
+        &self.family
+    }
+    fn fields(&self) -> &IndexMap<String, Json> {
+        &self.fields
+    }
+}
+
+/// How a stage's process went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Seconds after the start of the run.
+    pub started: f64,
+    pub threads: usize,
+    pub device: String,
+    /// Of the process and all that it started and waited for.
+    pub cpu_seconds: f64,
+    /// Of its largest process.
+    pub peak_bytes: u64,
+}
+
+/// The commit that the project's files are of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitState {
+    pub revision: String,
+    /// Whether tracked files differ from it.
+    #[serde(rename = "dirty")]
+    pub is_dirty: bool,
+}
+
+/// One run, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub version: u32,
+    pub id: RunId,
+    pub pipeline: String,
+    /// Whose run it is: the project's folder, `.` for the one that holds the cache; not known of old runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    pub path: PathBuf,
+    pub arguments: Vec<String>,
+    pub started_at: String,
+    pub finished_at: Option<String>,
+    pub status: RunStatus,
+    pub seconds: f64,
+    pub dynvis_version: String,
+    pub host: String,
+    pub device: String,
+    /// GPU and driver, where one was used.
+    #[serde(default)]
+    pub driver: Option<String>,
+    #[serde(default)]
+    pub git: Option<GitState>,
+    /// Content of the program's file.
+    #[serde(default)]
+    pub binary: Option<ContentHash>,
+    /// Content of the `Cargo.lock` that the program was built with.
+    #[serde(default)]
+    pub lock_file: Option<ContentHash>,
+    pub headline: Option<String>,
+    pub stages: Vec<RunStage>,
+}
+
+impl RunRecord {
+    /// Processor time of all stages that executed.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.executions().map(|e| e.cpu_seconds).sum()
+    }
+
+    /// Memory of the largest process.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        self.executions().map(|e| e.peak_bytes).max()
+    }
+
+    fn executions(&self) -> impl Iterator<Item = &Execution> {
+        self.stages.iter().filter_map(|s| s.execution.as_ref())
+    }
+}
+
+impl Store {
+    /// The folder of a run; sorts by time of start.
+    pub fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
+        // Later than every other, also where a clock was set back: this order is what `@` and `@-1` mean.
+        let last = self.all_run_folders()?.last().and_then(|(_, folder)| {
+            let name = folder.file_name()?.to_str()?;
+            name.split_once('-')?.0.parse::<i64>().ok()
+        });
+        let now = jiff::Timestamp::now().as_millisecond();
+        let time = last.map_or(now, |last| now.max(last.saturating_add(1)));
+        let name = format!("{time:015}-{id}");
+        let folder = self.root().join("runs").join(name);
+        fs_err::create_dir_all(&folder).map_err(io("make a run's folder"))?;
+        Ok(folder)
+    }
+
+    /// Writes a run's record; a durable one survives a power cut.
+    pub fn write_run(&self, folder: &std::path::Path, run: &RunRecord, durable: bool) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(run).unwrap_or_default();
+        let write = if durable { persist } else { replace };
+        write(&folder.join("run.json"), &bytes).map_err(io("write a run's record"))?;
+        if run.status != RunStatus::Running {
+            // Best effort: it is read of running and killed runs alone.
+            let _ = std::fs::remove_file(folder.join(STAGES));
+        }
+        Ok(())
+    }
+
+    /// Adds stages that have ended to the record of a run that goes on.
+    pub fn add_stages(&self, folder: &std::path::Path, stages: &[RunStage]) -> Result<(), StoreError> {
+        let mut lines = String::new();
+        for stage in stages {
+            lines += &serde_json::to_string(stage).unwrap_or_default();
+            lines.push('\n');
+        }
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join(STAGES))
+            .map_err(io("write a run's record"))?;
+        std::io::Write::write_all(&mut file, lines.as_bytes()).map_err(io("write a run's record"))
+    }
+
+    /// Whether a run is of the project that asks. Old runs do not say, so they are everybody's.
+    pub fn is_own(&self, run: &RunRecord) -> bool {
+        match (&self.project, &run.project) {
+            (Some(own), Some(of)) => own == of,
+            _ => true,
+        }
+    }
+
+    /// Folders of all runs that have begun, oldest first, each with its id.
+    pub fn run_folders(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let mut folders = self.all_run_folders()?;
+        folders.retain(|(_, folder)| folder.join("run.json").exists());
+        Ok(folders)
+    }
+
+    /// Also those without a record.
+    pub(super) fn all_run_folders(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let mut folders = Vec::new();
+        let entries = match fs_err::read_dir(self.root().join("runs")) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(folders),
+            Err(e) => return Err(io("list the runs")(e)),
+        };
+        for entry in entries {
+            let path = entry.map_err(io("list the runs"))?.path();
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+            if let Some((_, id)) = name.as_deref().and_then(|n| n.split_once('-')) {
+                folders.push((id.to_owned(), path));
+            }
+        }
+        folders.sort_by(|a, b| a.1.cmp(&b.1));
+        Ok(folders)
+    }
+
+    pub fn read_run(&self, folder: &std::path::Path) -> Result<RunRecord, StoreError> {
+        let bytes = fs_err::read(folder.join("run.json")).map_err(io("read a run's record"))?;
+        let damaged = |source| StoreError::DamagedRun {
+            id: folder.display().to_string(),
+            source,
+        };
+        let mut run: RunRecord = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if run.version > RECORD_VERSION {
+            return Err(StoreError::NewerRun {
+                id: folder.display().to_string(),
+                version: run.version,
+            });
+        }
+        if run.status == RunStatus::Running && run.stages.is_empty() {
+            let lines = match fs_err::read(folder.join(STAGES)) {
+                Ok(lines) => lines,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(e) => return Err(io("read a run's record")(e)),
+            };
+            // Without its end of line a line was cut off by a kill.
+            for line in lines
+                .split_inclusive(|b| *b == b'\n')
+                .filter(|line| line.ends_with(b"\n"))
+            {
+                run.stages.push(serde_json::from_slice(line).map_err(damaged)?);
+            }
+            let ends = run
+                .stages
+                .iter()
+                .filter_map(|s| Some(s.execution.as_ref()?.started + s.seconds?));
+            run.seconds = ends.fold(run.seconds, f64::max);
+        }
+        Ok(run)
+    }
+
+    /// Runs after this one whose records cannot be read: `@` passes over them.
+    pub fn unreadable_after(&self, folder: &std::path::Path) -> Result<Vec<String>, StoreError> {
+        let folders = self.run_folders()?;
+        let later = folders.iter().rev().take_while(|(_, other)| other != folder);
+        Ok(later
+            .filter(|(_, other)| self.read_run(other).is_err())
+            .map(|(id, _)| id.clone())
+            .collect())
+    }
+
+    /// A run by `@` (the project's last one), `@-1` (the one before it), or a prefix of its id, of whatever project.
+    /// `@` passes over records that cannot be read.
+    pub fn find_run(&self, reference: &str) -> Result<(PathBuf, RunRecord), StoreError> {
+        let folders = self.run_folders()?;
+        let missing = || StoreError::NoSuchRun {
+            reference: reference.to_owned(),
+        };
+        let folder = if let Some(back) = reference.strip_prefix('@') {
+            let back: usize = match back {
+                "" => 0,
+                back => back
+                    .strip_prefix('-')
+                    .and_then(|n| n.parse().ok())
+                    .ok_or_else(missing)?,
+            };
+            let readable = folders.iter().rev().filter_map(|(_, folder)| {
+                let run = self.read_run(folder).ok()?;
+                self.is_own(&run).then(|| (folder.clone(), run))
+            });
+            return readable.into_iter().nth(back).ok_or_else(missing);
+        } else {
+            let matches: Vec<_> = folders.iter().filter(|(id, _)| id.starts_with(reference)).collect();
+            match matches.as_slice() {
+                _ if reference.is_empty() => return Err(missing()),
+                [] => return Err(missing()),
+                [(_, path)] => path.clone(),
+                several => {
+                    return Err(StoreError::AmbiguousRun {
+                        reference: reference.to_owned(),
+                        matches: several.iter().map(|(id, _)| id.clone()).collect(),
+                    });
+                }
+            }
+        };
+        let run = self.read_run(&folder)?;
+        Ok((folder, run))
+    }
+}
+
+/// How many letters of each id tell it from all others.
+pub fn shortest_prefixes<'a>(ids: &[&'a str]) -> std::collections::HashMap<&'a str, usize> {
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    let common = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let neighbour = |i: Option<usize>, id: &str| i.and_then(|i| sorted.get(i)).map_or(0, |other| common(id, other));
+    sorted
+        .iter()
+        .enumerate()
+        .map(|(i, id)| {
+            let shared = neighbour(i.checked_sub(1), id).max(neighbour(Some(i + 1), id));
+            (*id, (shared + 1).min(id.len()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_as_short_as_they_can_be() {
+        let prefixes = shortest_prefixes(&["kkkz", "kkmm", "zzzz", "kkky"]);
+        let of = |id: &str| prefixes.get(id).copied();
+        assert_eq!(
+            [of("kkkz"), of("kkky"), of("kkmm"), of("zzzz")],
+            [Some(4), Some(4), Some(3), Some(1)]
+        );
+        assert_eq!(shortest_prefixes(&["z"])["z"], 1);
+    }
+}

@@ -1,0 +1,154 @@
+//! Reads every byte of the store and holds it against its hash.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{Store, StoreError, io, journal};
+use crate::key::{ContentHash, StageKey, hash_file};
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Its bytes are not those that were stored.
+    Damaged,
+    /// It is gone.
+    Missing,
+    /// It was not stored with the result.
+    Unexpected,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// A file of a result that is not as it was stored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Damage {
+    pub key: StageKey,
+    /// `pipeline/stage` of every stage whose result it is.
+    pub stages: Vec<String>,
+    pub output: String,
+    pub file: String,
+    pub fault: Fault,
+}
+
+/// What verifying found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Verified {
+    pub results: usize,
+    pub files: usize,
+    pub bytes: u64,
+    pub damaged: Vec<Damage>,
+    /// Lines of the journal that are no records: what a power cut or a disk fault left.
+    pub journal_lines: usize,
+    /// Runs whose record cannot be read.
+    pub runs: Vec<String>,
+}
+
+impl Store {
+    /// Hashes every stored file. What is damaged is not taken for intact any more, even if its times say so.
+    /// `notice` is told files and bytes before they are read.
+    pub fn verify(&mut self, notice: &mut dyn FnMut(usize, u64)) -> Result<Verified, StoreError> {
+        // So that nothing goes while it is read.
+        let _hold = self.hold()?;
+        self.refresh()?;
+        let mut verified = Verified {
+            journal_lines: journal::damaged_lines(&self.root().join("journal")).map_err(io("read the journal"))?,
+            ..Verified::default()
+        };
+        for (id, folder) in self.run_folders()? {
+            if self.read_run(&folder).is_err() {
+                verified.runs.push(id);
+            }
+        }
+        let mut stages: HashMap<&StageKey, Vec<String>> = HashMap::new();
+        for ((_, pipeline, stage), key) in &self.current {
+            stages.entry(key).or_default().push(format!("{pipeline}/{stage}"));
+        }
+        let results: Vec<_> = self
+            .results
+            .values()
+            .filter(|r| !self.collected.contains(&r.key))
+            .collect();
+        verified.results = results.len();
+        // Results may share an output; it is read once.
+        let mut objects: BTreeMap<&ContentHash, &[super::StoredFile]> = BTreeMap::new();
+        for output in results.iter().flat_map(|r| &r.outputs) {
+            objects.insert(&output.content, &output.files);
+        }
+        let files: Vec<(&ContentHash, &super::StoredFile)> = objects
+            .iter()
+            .flat_map(|(content, files)| files.iter().map(|f| (*content, f)))
+            .collect();
+        verified.files = files.len();
+        verified.bytes = files.iter().map(|(_, f)| f.size).sum();
+        notice(verified.files, verified.bytes);
+        let hashed: Vec<(&ContentHash, &str, PathBuf, Option<ContentHash>, Fault)> = files
+            .into_par_iter()
+            .filter_map(|(content, file)| {
+                let path = self.object(content).join(&file.path);
+                let (found, fault) = match hash_file(&path) {
+                    Ok(hash) if hash == file.hash => return None,
+                    Ok(hash) => (Some(hash), Fault::Damaged),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => (None, Fault::Missing),
+                    Err(_) => (None, Fault::Unreadable),
+                };
+                Some((content, file.path.as_str(), path, found, fault))
+            })
+            .collect();
+        let mut faults: BTreeMap<&ContentHash, Vec<(String, Fault)>> = BTreeMap::new();
+        let mut known_now = Vec::new();
+        for (content, file, path, found, fault) in hashed {
+            faults.entry(content).or_default().push((file.to_owned(), fault));
+            known_now.extend(found.map(|hash| (path, hash)));
+        }
+        for (content, files) in &objects {
+            for name in self.names_in(content) {
+                if !files.iter().any(|f| f.path == name) {
+                    faults.entry(content).or_default().push((name, Fault::Unexpected));
+                }
+            }
+        }
+        for result in results {
+            for output in &result.outputs {
+                for (file, fault) in faults.get(&output.content).into_iter().flatten() {
+                    let mut stages = stages.get(&result.key).cloned().unwrap_or_default();
+                    stages.sort();
+                    verified.damaged.push(Damage {
+                        key: result.key.clone(),
+                        stages,
+                        output: output.slot.clone(),
+                        file: file.clone(),
+                        fault: *fault,
+                    });
+                }
+            }
+        }
+        let place = |d: &Damage| (d.stages.clone(), d.key.clone(), d.output.clone(), d.file.clone());
+        verified.damaged.sort_by_cached_key(place);
+        for (path, hash) in known_now {
+            self.fingerprints.remember(&path, &hash);
+        }
+        self.save_fingerprints()?;
+        Ok(verified)
+    }
+
+    /// Files in an output's folder and below it, by their paths within.
+    fn names_in(&self, content: &ContentHash) -> Vec<String> {
+        fn walk(folder: &std::path::Path, prefix: &str, names: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => walk(&entry.path(), &format!("{name}/"), names),
+                    _ => names.push(name),
+                }
+            }
+        }
+        let mut names = Vec::new();
+        walk(&self.object(content), "", &mut names);
+        names.sort();
+        names
+    }
+}
