@@ -331,8 +331,11 @@ fn cache_of_run(folder: &Path) -> Option<PathBuf> {
 }
 
 fn is_table_file(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ["parquet", "csv", "tsv"].iter().any(|known| ending.eq_ignore_ascii_case(known)))
+    path.extension().is_some_and(|ending| {
+        ["parquet", "csv", "tsv"]
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known))
+    })
 }
 
 /// Table files in a folder and below it, in order of their names.

@@ -386,9 +386,9 @@ impl Reporter for Bars {
             }
             Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),
             Event::Reading { stage, files, bytes } => self.line(&reading(stage, *files, *bytes)),
-            Event::Waiting { stage, .. } => {
-                self.line(&format!("{stage:width$}  another run or stage computes the same; waiting"))
-            }
+            Event::Waiting { stage, .. } => self.line(&format!(
+                "{stage:width$}  another run or stage computes the same; waiting"
+            )),
             Event::StageFinished {
                 stage,
                 id,

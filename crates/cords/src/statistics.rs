@@ -61,7 +61,12 @@ mod tests {
     #[test]
     fn tails_of_the_normal_distribution() {
         // The last one: SciPy's `norm.sf(10)`.
-        for (x, expected) in [(0.0, 0.5), (NORMAL, 0.025), (-NORMAL, 0.975), (10.0, 7.619853024160527e-24)] {
+        for (x, expected) in [
+            (0.0, 0.5),
+            (NORMAL, 0.025),
+            (-NORMAL, 0.975),
+            (10.0, 7.619853024160527e-24),
+        ] {
             let found = normal_tail(x);
             assert!((found / expected - 1.0).abs() < 1e-12, "{x}: {found}");
         }
