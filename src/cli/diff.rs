@@ -179,7 +179,7 @@ const MEMBERS: usize = 12;
 
 /// One line a table that differs: its rows, and the value that changed most.
 fn summary(tables: &[(String, TableDiff)], width: Option<usize>) -> String {
-    let mut rows: Vec<Vec<String>> = Vec::new();
+    let (mut rows, mut largest) = (Vec::new(), Vec::new());
     for (name, found) in tables.iter().take(4 * MEMBERS) {
         let counts = [
             found.changed.len(),
@@ -189,16 +189,21 @@ fn summary(tables: &[(String, TableDiff)], width: Option<usize>) -> String {
         ];
         let mut row = vec![name.clone()];
         row.extend(counts.map(|count| count.to_string()));
-        row.push(found.largest_change().unwrap_or_default());
         rows.push(row);
+        // Keys of a row are long: beside the counts they would leave these no place on 80 columns.
+        largest.extend(found.largest_change().map(|change| vec![name.clone(), change]));
     }
     if tables.len() > 4 * MEMBERS {
         let mut row = vec![format!("and {} more", tables.len() - 4 * MEMBERS)];
-        row.resize(6, String::new());
+        row.resize(5, String::new());
         rows.push(row);
     }
-    let header = ["table", "changed", "added", "removed", "equal", "largest change"];
-    simple_table(&header, rows, width)
+    let mut text = simple_table(&["table", "changed", "added", "removed", "equal"], rows, width);
+    if !largest.is_empty() {
+        text += "\n";
+        text += &simple_table(&["table", "largest change"], largest, width);
+    }
+    text
 }
 
 /// That tables were not compared, by their stages: a sweep has hundreds of tables.
@@ -326,8 +331,11 @@ fn cache_of_run(folder: &Path) -> Option<PathBuf> {
 }
 
 fn is_table_file(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ending == "parquet" || ending == "csv")
+    path.extension().is_some_and(|ending| {
+        ["parquet", "csv", "tsv"]
+            .iter()
+            .any(|known| ending.eq_ignore_ascii_case(known))
+    })
 }
 
 /// Table files in a folder and below it, in order of their names.

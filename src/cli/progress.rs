@@ -155,7 +155,7 @@ impl Reporter for Plain {
             Event::Note { stage, text, .. } => self.ui.status(&format!("{stage:width$}  {text}")),
             Event::Reading { stage, files, bytes } => self.ui.status(&reading(stage, *files, *bytes)),
             Event::Waiting { stage, .. } => self.ui.status(&format!(
-                "{stage:width$}  another run computes the same; waiting for it"
+                "{stage:width$}  another run or stage computes the same; waiting for it"
             )),
             Event::StageFinished {
                 stage,
@@ -386,9 +386,9 @@ impl Reporter for Bars {
             }
             Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),
             Event::Reading { stage, files, bytes } => self.line(&reading(stage, *files, *bytes)),
-            Event::Waiting { stage, .. } => {
-                self.line(&format!("{stage:width$}  another run computes the same; waiting"))
-            }
+            Event::Waiting { stage, .. } => self.line(&format!(
+                "{stage:width$}  another run or stage computes the same; waiting"
+            )),
             Event::StageFinished {
                 stage,
                 id,

@@ -222,3 +222,34 @@ fn every_file_of_pipelines_is_tried_here() {
         assert!(TRIED.contains(&name), "pipelines/{name}.yaml is tried by no test");
     }
 }
+
+/// What the README's session has a user type, one after the other, with the quickstart made small.
+#[test]
+fn the_session_of_the_readme() {
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    let session = readme
+        .split("## A session")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next());
+    let typed = session
+        .expect("a session")
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ dynvis "));
+    let project = Project::with_presets();
+    let quickstart = std::fs::read_to_string(repository().join("pipelines/quickstart.yaml")).expect("a pipeline");
+    project.write("pipelines/quickstart.yaml", &quickstart);
+    let mut commands = 0;
+    for line in typed {
+        let line = line.split(" #").next().unwrap_or_default().replace('\'', "");
+        let mut arguments: Vec<&str> = line.split_whitespace().collect();
+        if arguments.contains(&"pipelines/quickstart.yaml") {
+            // What is typed comes later and wins.
+            let small = small("quickstart").iter().flat_map(|change| ["-S", change]);
+            arguments.splice(2..2, small);
+        }
+        let code = if arguments[0] == "diff" { 1 } else { 0 };
+        project.dynvis(&arguments).expect(code);
+        commands += 1;
+    }
+    assert!(commands >= 5, "{commands} commands");
+}

@@ -159,7 +159,8 @@ impl HashSink {
             Json::Number(n) => match (n.as_i64(), n.as_u64(), n.as_f64()) {
                 (Some(i), _, _) => self.bytes(b'i', &i.to_le_bytes()),
                 (_, Some(u), _) => self.bytes(b'u', &u.to_le_bytes()),
-                (_, _, Some(f)) => self.bytes(b'f', &f.to_bits().to_le_bytes()),
+                // A zero is one number, whatever its sign.
+                (_, _, Some(f)) => self.bytes(b'f', &(f + 0.0).to_bits().to_le_bytes()),
                 _ => self.bytes(b'n', n.to_string().as_bytes()),
             },
             Json::String(s) => self.bytes(b's', s.as_bytes()),
@@ -332,6 +333,8 @@ mod tests {
             any::<bool>().prop_map(Json::from),
             any::<i64>().prop_map(Json::from),
             (-1e9..1e9f64).prop_map(Json::from),
+            Just(Json::from(0.0)),
+            Just(Json::from(-0.0)),
             "[a-z]{0,4}".prop_map(Json::from),
         ];
         leaf.prop_recursive(3, 16, 4, |inner| {

@@ -27,7 +27,7 @@ pub struct Resources {
     /// Units that it takes of the pipeline's `pools`.
     #[serde(default)]
     pub pools: BTreeMap<String, usize>,
-    /// Time after which the stage is ended and has failed.
+    /// Time after which the stage is ended and has failed, unless it has written its result until then.
     #[serde(default)]
     #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0.0, "x-unit" = "min"))]
     pub timeout: Option<f64>,

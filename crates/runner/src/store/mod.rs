@@ -427,7 +427,7 @@ impl Store {
         let parent = path.parent().unwrap_or(&self.root);
         fs_err::create_dir_all(parent).map_err(io("make a folder"))?;
         let bytes = serde_json::to_vec_pretty(description).unwrap_or_default();
-        // It explains, and nothing depends on it.
+        // It explains: without it a result is as good, but `why`, `diff` and `plan` have less to say.
         objects::replace(&path, &bytes).map_err(io("write a description"))
     }
 

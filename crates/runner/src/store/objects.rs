@@ -88,8 +88,8 @@ fn collect(folder: &Path, prefix: &str, listing: &mut Listing) -> std::io::Resul
     Ok(())
 }
 
-/// Makes a folder's files durable and read-only, then renames it. Equal content that is already there stays,
-/// unless one of its files is gone or has another size: then the fresh copy takes its place.
+/// Makes a folder's files durable and read-only, then renames it. Equal content that is already there stays; of content
+/// that was damaged since, the fresh copy takes the place.
 pub fn move_into_place(from: &Path, to: &Path, content: &Content) -> std::io::Result<()> {
     for file in &content.files {
         let path = from.join(&file.path);
@@ -105,6 +105,9 @@ pub fn move_into_place(from: &Path, to: &Path, content: &Content) -> std::io::Re
     make_folder(parent)?;
     if to.exists() {
         if hash_folder(to).is_ok_and(|found| found == *content) {
+            // The process that renamed it may have been killed before it did the rest.
+            set_writable(to, false)?;
+            sync_folder(parent)?;
             return fs_err::remove_dir_all(from);
         }
         remove(to)?;

@@ -166,8 +166,8 @@ impl TableDiff {
 
 /// Compares two tables by the key columns that both have.
 ///
-/// A table whose roles were guessed follows the other's roles; tolerances are those of `a`, or of `b` where `a` has
-/// none declared. Two tables with guessed roles whose keys do not identify rows are matched by row number.
+/// A table whose roles were guessed follows the other's roles; tolerances are those of `a`, or of `b` where the roles
+/// of `a` were guessed. Two tables with guessed roles whose keys do not identify rows are matched by row number.
 ///
 /// # Errors
 /// [`TableError::Ambiguous`] if the common keys do not identify the rows.
