@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dynvis_runner::kind::Registry;
-use dynvis_runner::kinds::{Collect, Command};
+use dynvis_runner::kinds::{Collect, Command, FilesOrTable};
 use dynvis_runner::{pipeline, store};
 
 /// Resolves a pipeline; every problem must have a place in the text and words.
@@ -11,7 +11,7 @@ use dynvis_runner::{pipeline, store};
 /// # Panics
 /// Where that does not hold.
 pub fn pipeline(text: &str) {
-    let registry = Registry::new("0").with::<Collect>().with::<Command>();
+    let registry = Registry::new("0").with::<Collect>().with::<Command<FilesOrTable>>();
     match pipeline::from_text("fuzz.yaml", text, &registry) {
         Ok(pipeline) => {
             let order = pipeline.order();

@@ -2,6 +2,7 @@
 //! [`dynvis_runner::kind`].
 
 mod cognitive;
+mod command;
 mod dataset;
 mod evaluate;
 mod fixed_points;
@@ -79,7 +80,7 @@ pub(crate) fn with_kinds(registry: Registry) -> Registry {
         .with::<recordings::RecordingsKind>()
         .with::<synthetic_recordings::SyntheticRecordings>()
         .with::<predictivity::Predictivity>()
-        .with::<dynvis_runner::kinds::Command>()
+        .with::<dynvis_runner::kinds::Command<command::Written>>()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! unnoticed, as in every decoder.
 
 use super::DataError;
-use crate::{guard, memory};
+use dynvis_base::{guard, memory};
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;

@@ -117,21 +117,21 @@ impl Output {
 }
 
 /// Whether a stage with these parameters has an output.
-type Has<P> = fn(&P) -> bool;
+pub(super) type Has<P> = fn(&P) -> bool;
 
 /// An output that stages of a kind can have. `P`: the kind's parameters.
 pub struct Declared<P> {
-    slot: &'static str,
-    artifact: Artifact,
+    pub(super) slot: &'static str,
+    pub(super) artifact: Artifact,
     /// What it holds, for people.
-    holds: &'static str,
+    pub(super) holds: &'static str,
     /// Where not every stage has it: which ones do, in words, and whether one with these parameters does.
-    when: Option<(&'static str, Has<P>)>,
+    pub(super) when: Option<(&'static str, Has<P>)>,
 }
 
 impl<P> Declared<P> {
     /// One that every stage of the kind has.
-    const fn always(slot: &'static str, artifact: Artifact, holds: &'static str) -> Self {
+    pub const fn always(slot: &'static str, artifact: Artifact, holds: &'static str) -> Self {
         Self {
             slot,
             artifact,
@@ -141,7 +141,7 @@ impl<P> Declared<P> {
     }
 
     /// One that some have.
-    const fn when(mut self, which: &'static str, has: Has<P>) -> Self {
+    pub const fn when(mut self, which: &'static str, has: Has<P>) -> Self {
         self.when = Some((which, has));
         self
     }

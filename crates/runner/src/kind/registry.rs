@@ -94,6 +94,13 @@ impl Registry {
     }
 }
 
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
+        f.debug_struct("Registry").field("kinds", &names).finish_non_exhaustive()
+    }
+}
+
 /// What finds GPUs: the runner leases them to stages, and starts workers that see no others. GPUs are counted from 0
 /// among those that `CUDA_VISIBLE_DEVICES` leaves.
 pub trait GpuDriver: Sync {

@@ -6,11 +6,12 @@ mod outputs;
 mod shell;
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::kind::{
     AnyRefs, Artifact, Context, Declared, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError,
@@ -19,34 +20,61 @@ use crate::kind::{
 use crate::pipeline::is_name;
 use crate::run::run_program;
 
-pub struct Command;
+/// `command`; `T`: the types that outputs can have.
+pub struct Command<T = FilesOrTable>(PhantomData<T>);
 
-/// What an output of the program is to later stages.
+/// Types that a pipeline can give to what a program writes (`outputs: { NAME: { path: PATH, type: TYPE } }`). Doc comments
+/// of the variants are what users read.
+pub trait OutputType: Copy + Default + std::fmt::Debug + Serialize + DeserializeOwned + JsonSchema + Sync + 'static {
+    /// What it is to later stages.
+    fn artifact(self) -> Artifact;
+
+    /// For types other than files and tables: whether `written` is what the type promises, and the name that the file gets.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(self, written: &Path) -> Result<&'static str, StageError>;
+}
+
+/// Files and tables, which every program can offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum OutputType {
+pub enum FilesOrTable {
     /// any file or folder
     #[default]
     Files,
     /// a CSV or Parquet file, shown and compared like a result table
     Table,
-    /// a model.safetensors under the published names
-    Model,
+}
+
+impl OutputType for FilesOrTable {
+    fn artifact(self) -> Artifact {
+        match self {
+            Self::Files => Artifact::FILES,
+            Self::Table => Artifact::TABLE,
+        }
+    }
+
+    fn check(self, _: &Path) -> Result<&'static str, StageError> {
+        Err(StageError::new("files and tables are not looked into"))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct OutputSpec {
+#[serde(deny_unknown_fields, bound = "T: OutputType")]
+#[schemars(bound = "T: OutputType")]
+struct OutputSpec<T> {
     /// File or folder that the program writes, relative to its working folder.
     path: String,
     /// What it is to later stages.
     #[serde(default, rename = "type")]
-    kind: OutputType,
+    kind: T,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Params {
+#[serde(deny_unknown_fields, bound = "T: OutputType")]
+#[schemars(bound = "T: OutputType", rename = "Params")]
+pub struct Params<T> {
     /// Program and arguments. `{inputs.NAME}` stands for the folder of an input (for all folders, in order, where it has
     /// several members), `{files.N}` for the N-th declared file (all of its files where it is a glob), `{root}` for the
     /// project's folder. No shell is involved; in the script of `sh -c` they are quoted as the shell needs it. An argument
@@ -64,25 +92,25 @@ pub struct Params {
     #[serde(default)]
     files: Vec<String>,
     /// What the program writes into its working folder: name to path and type. One may lie within another.
-    outputs: BTreeMap<String, OutputSpec>,
+    outputs: BTreeMap<String, OutputSpec<T>>,
     /// Environment variables whose values belong to the stage's identity; what is kept of a value is its hash.
     #[serde(default)]
     environment: Vec<String>,
 }
 
-impl Kind for Command {
-    type Params = Params;
+impl<T: OutputType> Kind for Command<T> {
+    type Params = Params<T>;
     const NAME: &'static str = "command";
     const SUMMARY: &'static str = "run a program of your own, with declared inputs and outputs, cached like any stage";
     const CODE_VERSION: u32 = 1;
     /// The parameter `outputs` names them.
-    const OUTPUTS: &'static [Declared<Params>] = &[];
+    const OUTPUTS: &'static [Declared<Params<T>>] = &[];
     // The file that lists the inputs names the fields of members.
     const SEES_GROUPS: bool = true;
     const SEES_REPETITIONS: bool = true;
     const SEES_LISTS_ALONE: bool = true;
 
-    fn check(params: &Params) -> Vec<Violation> {
+    fn check(params: &Params<T>) -> Vec<Violation> {
         let mut found = inputs::violations(&params.inputs);
         if params.outputs.is_empty() {
             found.push(Violation::new("outputs", "declare at least one output"));
@@ -122,22 +150,15 @@ impl Kind for Command {
         found
     }
 
-    fn outputs(params: &Params) -> Vec<Output> {
+    fn outputs(params: &Params<T>) -> Vec<Output> {
         params
             .outputs
             .iter()
-            .map(|(name, output)| {
-                let artifact = match output.kind {
-                    OutputType::Files => Artifact::FILES,
-                    OutputType::Table => Artifact::TABLE,
-                    OutputType::Model => MODEL,
-                };
-                Output::new(name, artifact)
-            })
+            .map(|(name, output)| Output::new(name, output.kind.artifact()))
             .collect()
     }
 
-    fn external(params: &Params, root: &Path) -> External {
+    fn external(params: &Params<T>, root: &Path) -> External {
         let mut external = External {
             environment: params.environment.clone(),
             ..External::default()
@@ -164,7 +185,7 @@ impl Kind for Command {
         external
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+    fn run(params: &Params<T>, context: &mut Context) -> Result<(), StageError> {
         let folder = context.scratch.join(WORK);
         fs_err::create_dir_all(&folder)?;
         let real = fs_err::canonicalize(&folder)?;
@@ -255,7 +276,7 @@ enum Placeholder<'a> {
     File(&'a str),
 }
 
-fn resolve<'a>(placeholder: &str, params: &'a Params) -> Option<Placeholder<'a>> {
+fn resolve<'a, T>(placeholder: &str, params: &'a Params<T>) -> Option<Placeholder<'a>> {
     if placeholder == "root" {
         return Some(Placeholder::Root);
     }
@@ -267,7 +288,7 @@ fn resolve<'a>(placeholder: &str, params: &'a Params) -> Option<Placeholder<'a>>
 }
 
 /// The program and its arguments, filled in. One that is nothing but a glob becomes as many as there are files.
-fn arguments(params: &Params, context: &Context) -> Result<Vec<String>, StageError> {
+fn arguments<T>(params: &Params<T>, context: &Context) -> Result<Vec<String>, StageError> {
     let mut all = Vec::new();
     for (index, argument) in params.run.iter().enumerate() {
         let is_script = index >= 2 && params.run[index - 1].ends_with('c') && shell::is_shell(&params.run[..index]);
@@ -328,14 +349,14 @@ mod tests {
 
     #[test]
     fn placeholders_are_checked_against_what_is_declared() {
-        let params: Params = serde_json::from_value(serde_json::json!({
+        let params: Params<FilesOrTable> = serde_json::from_value(serde_json::json!({
             "run": ["python3", "{files.0}", "{inputs.models}", "{inputs.nothing}", "{unrelated}"],
             "files": ["fit.py"],
             "inputs": { "models": "cnn" },
             "outputs": { "fit": { "path": "fit.csv", "type": "table" } },
         }))
         .expect("parses");
-        let found = Command::check(&params);
+        let found = <Command>::check(&params);
         assert_eq!(found.len(), 1);
         assert!(found[0].message.contains("inputs.nothing"));
     }

@@ -4,4 +4,4 @@ mod collect;
 mod command;
 
 pub use collect::Collect;
-pub use command::Command;
+pub use command::{Command, FilesOrTable, OutputType};

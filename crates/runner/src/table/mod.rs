@@ -17,6 +17,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::path::PathBuf;
 
+use dynvis_base::{Classified, ErrorKind};
 use serde::{Serialize, Serializer};
 
 pub use data::{SlotLabel, Table, TableWriter};
@@ -97,6 +98,36 @@ impl Value {
                 };
                 rank(self).cmp(&rank(other))
             }
+        }
+    }
+}
+
+impl Classified for TableError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io(error) => Classified::kind(error),
+            Self::NoColumns { .. }
+            | Self::NoKeys { .. }
+            | Self::DuplicateColumn { .. }
+            | Self::Arity { .. }
+            | Self::Type { .. }
+            | Self::Missing { .. }
+            | Self::NotFinite { .. }
+            | Self::DuplicateKey { .. }
+            | Self::UnknownColumn { .. }
+            | Self::UnknownExtension { .. }
+            | Self::Parquet { .. }
+            | Self::Damaged { .. }
+            | Self::Unreadable { .. }
+            | Self::Encode { .. }
+            | Self::UnsupportedType { .. }
+            | Self::NoNumber { .. }
+            | Self::Metadata { .. }
+            | Self::NewerFormat { .. }
+            | Self::SchemaMismatch { .. }
+            | Self::Csv { .. }
+            | Self::Ambiguous { .. }
+            | Self::Json { .. } => ErrorKind::Input,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{OutputSpec, OutputType};
 use dynvis_base::files::irregular;
-use crate::kind::{Context, StageError};
+
+use super::{OutputSpec, OutputType};
+use crate::kind::{Artifact, Context, StageError};
 
 /// Where an output lies with the links on its way followed. What lies elsewhere is the user's own and must stay there.
 pub(super) fn place(work: &Path, written: &Path, name: &str) -> Result<PathBuf, StageError> {
@@ -108,10 +109,10 @@ fn not_regular(path: &Path, what: &str) -> StageError {
 
 /// Moves what the program wrote to where the store takes it from, in the form that its type promises; copies it where it
 /// also belongs to another output.
-pub(super) fn publish(
+pub(super) fn publish<T: OutputType>(
     context: &mut Context,
     name: &str,
-    output: &OutputSpec,
+    output: &OutputSpec<T>,
     written: &Path,
     is_shared: bool,
 ) -> Result<(), StageError> {
@@ -119,19 +120,19 @@ pub(super) fn publish(
         true => copy(from, to),
         false => fs_err::rename(from, to),
     };
-    match output.kind {
-        OutputType::Table => {
+    match output.kind.artifact() {
+        Artifact::TABLE => {
             let table = crate::table::Table::read(written)?;
             context.write_table(name, &table)
         }
-        OutputType::Model => {
-            cords::net::Model::load(written)?;
-            let target = context.output(name)?.join("model.safetensors");
+        Artifact::FILES if written.is_dir() => Ok(hand_over(written, &context.scratch.join(name))?),
+        Artifact::FILES => {
+            let file = written.file_name().map(PathBuf::from).unwrap_or_default();
+            let target = context.output(name)?.join(file);
             Ok(hand_over(written, &target)?)
         }
-        OutputType::Files if written.is_dir() => Ok(hand_over(written, &context.scratch.join(name))?),
-        OutputType::Files => {
-            let file = written.file_name().map(PathBuf::from).unwrap_or_default();
+        _ => {
+            let file = output.kind.check(written)?;
             let target = context.output(name)?.join(file);
             Ok(hand_over(written, &target)?)
         }

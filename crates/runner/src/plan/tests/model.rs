@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use crate::kind::Registry;
-use crate::kinds::Command;
+use crate::kinds::{Command, FilesOrTable};
 use crate::pipeline::from_text;
 use crate::plan::*;
 use crate::store::{Acceptance, RunId, StoredOutput};
@@ -45,7 +45,7 @@ impl Study {
         }
         let text = format!("name: study\nstages:\n{}", stages.concat());
         let path = if self.backwards { "elsewhere/q.yaml" } else { "p.yaml" };
-        let registry = Registry::new("0").with::<Command>();
+        let registry = Registry::new("0").with::<Command<FilesOrTable>>();
         from_text(path, &text, &registry).unwrap_or_else(|p| panic!("{:?}\n{text}", p[0].kind))
     }
 

@@ -246,7 +246,7 @@ struct Dispatcher<'a> {
     pipeline: &'a Pipeline,
     selection: &'a Selection,
     store: &'a mut Store,
-    options: &'a RunOptions,
+    options: &'a RunOptions<'a>,
     reporter: &'a mut dyn Reporter,
     observed: Vec<Observed>,
     folder: PathBuf,
