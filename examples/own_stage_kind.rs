@@ -51,7 +51,10 @@ impl Kind for Ranks {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let table = context.table_input(&params.table.0)?;
         let values = table.column(&params.column)?.iter().map(Value::number);
-        let mut rows: Vec<(usize, f64)> = values.enumerate().filter_map(|(row, value)| Some((row, value?))).collect();
+        let mut rows: Vec<(usize, f64)> = values
+            .enumerate()
+            .filter_map(|(row, value)| Some((row, value?)))
+            .collect();
         rows.sort_by(|a, b| b.1.total_cmp(&a.1));
         let ranked = rows.into_iter().enumerate().map(|(rank, (row, value))| Rank {
             rank: rank + 1,

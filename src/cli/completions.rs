@@ -146,10 +146,15 @@ fn pipeline_on(words: &[OsString]) -> Option<dynvis_runner::pipeline::Pipeline> 
         path.extension().is_some_and(|e| e == "yaml" || e == "yml") && path.is_file()
     };
     let path = words.iter().find(is_pipeline)?;
-    load(Path::new(path), &LoadOptions {
-        registry: super::registry(),
-        overrides: Vec::new(),
-    }).result.ok()
+    load(
+        Path::new(path),
+        &LoadOptions {
+            registry: super::registry(),
+            overrides: Vec::new(),
+        },
+    )
+    .result
+    .ok()
 }
 
 fn store_on(words: &[OsString]) -> Option<Store> {

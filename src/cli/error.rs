@@ -1,10 +1,10 @@
 //! Everything that a user is told when something is wrong: message, causes, hint, exit code.
 
 use dynvis_runner::key::FingerprintError;
+use dynvis_runner::kind::StageError;
 use dynvis_runner::pipeline::{Problem, Sources};
 use dynvis_runner::plan::SelectionError;
 use dynvis_runner::run::{MissingFor, RunError};
-use dynvis_runner::kind::StageError;
 use dynvis_runner::store::StoreError;
 use dynvis_runner::table::TableError;
 
@@ -31,8 +31,8 @@ pub(crate) enum CommandError {
     Run(RunError),
     #[error(transparent)]
     Training(#[from] cords::learn::TrainError),
-    #[error(transparent)]
-    Stage(#[from] StageError),
+    #[error("{0}")]
+    Stage(StageError),
     #[error("{action}")]
     Io {
         action: String,
@@ -57,6 +57,12 @@ fn store_hint(kind: std::io::ErrorKind) -> String {
         _ => "is the disk full, or the folder read-only?",
     }
     .to_owned()
+}
+
+impl From<StageError> for CommandError {
+    fn from(error: StageError) -> Self {
+        Self::Stage(error)
+    }
 }
 
 impl From<RunError> for CommandError {

@@ -1,5 +1,6 @@
 //! `dynvis export`.
 
+use crate::stage::MODEL;
 use std::path::{Path, PathBuf};
 
 use cords::exchange::{Format, export as write_weights};
@@ -8,8 +9,8 @@ use cords::net::{Model, Phi};
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{open_store, project_here};
+use crate::stage::{StageError, model_name};
 use dynvis_runner::pipeline::{find, suggest};
-use crate::stage::{Artifact, StageError, model_name};
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 
 /// Write a model's weights for the published PyTorch class (`load_state_dict` with strict=True)

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 use super::wording::duration;
+use dynvis_runner::kind::{REPETITION, Update};
 use dynvis_runner::pipeline::{Pipeline, StageId};
 use dynvis_runner::plan::{Planned, Reason, State};
-use dynvis_runner::kind::{REPETITION, Update};
 use dynvis_runner::store::StageOutcome;
 
 /// Stages to come that are followed one by one; of more nothing is told.

@@ -239,7 +239,11 @@ impl SelectArgs {
 }
 
 /// The run of a reference. That `@` passes over damaged records is said.
-fn find_run(ui: &mut Ui, store: &Store, reference: &str) -> Result<(PathBuf, dynvis_runner::store::RunRecord), CommandError> {
+fn find_run(
+    ui: &mut Ui,
+    store: &Store,
+    reference: &str,
+) -> Result<(PathBuf, dynvis_runner::store::RunRecord), CommandError> {
     let (folder, run) = store.find_run(reference)?;
     if reference.starts_with('@') {
         for id in store.unreadable_after(&folder)? {

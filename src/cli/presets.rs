@@ -1,5 +1,6 @@
 //! `dynvis presets`.
 
+use super::registry;
 use std::path::Path;
 
 use super::error::CommandError;

@@ -11,10 +11,10 @@ use super::forecast::Forecast;
 use super::harmless::harmless;
 use super::ui::Ui;
 use super::wording::{duration, reading, wrapped};
+use dynvis_runner::kind::Update;
 use dynvis_runner::pipeline::{Pipeline, StageId};
 use dynvis_runner::plan::Reason;
 use dynvis_runner::run::{Event, Failure, Reporter, RunOptions};
-use dynvis_runner::kind::Update;
 use dynvis_runner::store::StageOutcome;
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -4,8 +4,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::error::CommandError;
 use super::ui::Ui;
-use dynvis_runner::pipeline::Resources;
 use dynvis_runner::kind::{Conditions, schema_of};
+use dynvis_runner::pipeline::Resources;
 
 use super::registry;
 
@@ -23,7 +23,11 @@ fn pipeline_schema() -> Json {
     for kind in registry().kinds() {
         properties.insert(kind.name().to_owned(), with_presets(kind.schema()));
     }
-    let alternatives: Vec<Json> = registry().kinds().iter().map(|k| json!({ "required": [k.name()] })).collect();
+    let alternatives: Vec<Json> = registry()
+        .kinds()
+        .iter()
+        .map(|k| json!({ "required": [k.name()] }))
+        .collect();
     properties.insert(
         "description".into(),
         json!({ "type": "string", "description": "For people; not part of the key." }),

@@ -23,7 +23,7 @@ pub(crate) struct SelftestArgs {
 
 pub(crate) fn selftest(ui: &mut Ui, args: &SelftestArgs) -> Result<u8, CommandError> {
     let mut missed = 0;
-    match args.device.resolve()? {
+    match args.device.resolve(super::registry().gpus())? {
         Asked::Cuda(ordinal) => {
             for (precision, allowed) in [
                 (Precision::Float32, FLOAT32),

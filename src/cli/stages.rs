@@ -1,5 +1,6 @@
 //! `dynvis stages`: the catalogue, drawn from the same schemas that validate pipelines.
 
+use super::registry;
 use serde_json::Value as Json;
 
 use super::error::CommandError;
@@ -7,8 +8,8 @@ use super::presets::presets_for;
 use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::wrapped;
-use dynvis_runner::pipeline::{suggest, types, unwrap_optional, variants};
 use dynvis_runner::kind::{AnyKind, PossibleOutput};
+use dynvis_runner::pipeline::{suggest, types, unwrap_optional, variants};
 
 /// List the stage kinds, or every parameter and output of one and its presets
 #[derive(clap::Args)]
@@ -19,7 +20,8 @@ pub(crate) struct StagesArgs {
 
 pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError> {
     let Some(name) = &args.kind else {
-        let rows = registry().kinds()
+        let rows = registry()
+            .kinds()
             .iter()
             .map(|k| vec![k.name().to_owned(), k.summary().to_owned()])
             .collect();
@@ -28,10 +30,10 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
         return Ok(0);
     };
     let Some(found) = registry().kind(name) else {
-        let names = registry().kinds().iter().map(|kind| kind.name());
+        let names: Vec<&str> = registry().kinds().iter().map(|kind| kind.name()).collect();
         return Err(CommandError::hinted(
             format!("no stage kind `{name}`"),
-            match suggest(name, names) {
+            match suggest(name, names.iter().copied()) {
                 Some(s) => format!("did you mean `{s}`?"),
                 None => format!("kinds: {}", names.join(", ")),
             },
@@ -58,7 +60,7 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
 fn outputs(kind: &dyn AnyKind, width: Option<usize>) -> String {
     let row = |output: PossibleOutput| {
         let when = output.when.map(|when| format!(" ({when})")).unwrap_or_default();
-        let artifact = output.artifact.describe().trim_start_matches("a ");
+        let artifact = output.artifact.name();
         vec![
             output.slot.to_owned(),
             artifact.to_owned(),
@@ -269,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_parameter_with_default_none_says_what_happens_then() {
-        let silent: Vec<String> = registry().kinds()
+        let silent: Vec<String> = registry()
+            .kinds()
             .iter()
             .flat_map(|kind| {
                 let nothing = rows(kind.schema()).into_iter().filter(|row| row[3] == NOT_SAID);

@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 use super::error::CommandError;
 use super::wording::{first_names, wrapped};
 use dynvis_runner::key::ContentHash;
-use dynvis_runner::pipeline::{find, suggest};
 use dynvis_runner::kind::Artifact;
+use dynvis_runner::pipeline::{find, suggest};
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::{SlotLabel, Table, Value};
 

@@ -11,7 +11,12 @@ pub(crate) struct WorkerArgs {
 }
 
 pub(crate) fn worker(args: &WorkerArgs) -> Result<u8, CommandError> {
-    serve(super::registry(), &args.spec, &mut std::io::stdout(), &mut std::io::stderr())?;
+    serve(
+        super::registry(),
+        &args.spec,
+        &mut std::io::stdout(),
+        &mut std::io::stderr(),
+    )?;
     Ok(0)
 }
 

@@ -1,5 +1,6 @@
 //! `dataset`: images, labels and splits in the form that later stages memory-map.
 
+use crate::stage::DATASET;
 use std::path::{Path, PathBuf};
 
 use cords::data::{

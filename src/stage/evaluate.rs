@@ -1,5 +1,6 @@
 //! `evaluate`: accuracy of any number of models on the same images, as they are.
 
+use crate::stage::gpu::gpu;
 use cords::data::{ImageSet, SplitImages};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};

@@ -1,5 +1,6 @@
 //! `import`: a network whose weights PyTorch saved, as a model that every other stage takes.
 
+use crate::stage::MODEL;
 use std::path::{Path, PathBuf};
 
 use cords::exchange::{ExchangeError, ImportOptions, Imported, import_with_notes};
@@ -147,7 +148,8 @@ impl Kind for Import {
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
-        let Imported { model, notes } = import_with_notes(&params.file(&context.root), &params.options())?;
+        let Imported { model, notes } =
+            import_with_notes(&params.file(&context.root), &params.options()).map_err(refused)?;
         for note in notes {
             context.note(note);
         }
@@ -191,20 +193,19 @@ fn parameters_table(parameters: &Parameters<f32>) -> Result<Table, TableError> {
     table.finish()
 }
 
-impl From<ExchangeError> for StageError {
-    fn from(error: ExchangeError) -> Self {
-        match &error {
-            ExchangeError::Entries { path, report } => Self {
-                message: format!("{}: {}", path.display(), report.summary()),
-                causes: report.lines(),
-                hint: Some(
-                    "names and shapes must be those of the published class's `state_dict()`, for any widths".to_owned(),
-                ),
-                class: None,
-            },
-            ExchangeError::Several { .. } => Self::from_error(&error).hint("give one of them as `prefix`"),
-            ExchangeError::Side { .. } => Self::from_error(&error).hint("give `side` to the import stage"),
-            _ => Self::from_error(&error),
-        }
+/// Entries that do not fit, one by one, and what to give where the file leaves it open.
+fn refused(error: ExchangeError) -> StageError {
+    match &error {
+        ExchangeError::Entries { path, report } => StageError {
+            message: format!("{}: {}", path.display(), report.summary()),
+            causes: report.lines(),
+            hint: Some(
+                "names and shapes must be those of the published class's `state_dict()`, for any widths".to_owned(),
+            ),
+            class: None,
+        },
+        ExchangeError::Several { .. } => StageError::from(error).hint("give one of them as `prefix`"),
+        ExchangeError::Side { .. } => StageError::from(error).hint("give `side` to the import stage"),
+        _ => StageError::from(error),
     }
 }

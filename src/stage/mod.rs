@@ -23,15 +23,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use dynvis_runner::kind::{
-    AnyRef, AnyRefs, Artifact, Context, Declared, ErrorClass, External, ExternalFile, Input, Kind, Member, Members, MissingData, Output,
-    Registry, Spread, StageError, Update, Violation, located,
+    AnyRef, Artifact, Context, Declared, External, ExternalFile, Kind, Members, MissingData, Registry, Spread,
+    StageError, Update, Violation, located,
 };
 pub(crate) use gpu::Cuda;
-use gpu::gpu;
 pub(crate) use noise::model_name;
-pub(crate) use reference::{
-    ACTIVITY, ActivityRef, DATASET, DatasetRef, MODEL, ModelRef, RECORDINGS, RecordingsRef,
-};
+pub(crate) use reference::{ACTIVITY, ActivityRef, DATASET, DatasetRef, MODEL, ModelRef, RECORDINGS, RecordingsRef};
 
 /// A part of a dataset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +87,11 @@ mod tests {
     #[test]
     fn every_shipped_preset_is_for_a_kind_and_fits_it() {
         let registry = crate::kinds();
-        assert!(registry.preset("train/cnn").is_some_and(|text| text.contains("phase: cnn")));
+        assert!(
+            registry
+                .preset("train/cnn")
+                .is_some_and(|text| text.contains("phase: cnn"))
+        );
         assert_eq!(registry.preset("train/cn"), None);
         for (name, text) in registry.presets() {
             let problems = preset_problems(name, text, &registry);

@@ -1,5 +1,7 @@
 //! `record`: activity of chosen areas and times for chosen images, and its summary.
 
+use crate::stage::ACTIVITY;
+use crate::stage::gpu::gpu;
 use cords::data::{ImageSet, Split};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
@@ -168,11 +170,7 @@ impl Kind for Record {
         "activity of chosen areas and times for chosen images, raw or pooled, and the logits over time";
     const CODE_VERSION: u32 = 4;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always(
-            "activity",
-            ACTIVITY,
-            "activity of the areas for every image and time",
-        ),
+        Declared::always("activity", ACTIVITY, "activity of the areas for every image and time"),
         Declared::always(
             "summary",
             Artifact::TABLE,

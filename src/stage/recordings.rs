@@ -1,5 +1,6 @@
 //! `recordings`: responses of neurons from the files that labs have, in the form that later stages read.
 
+use crate::stage::RECORDINGS;
 use std::path::{Path, PathBuf};
 
 use cords::neural::{NwbOptions, Recordings, SplitOptions, mean_and_deviation};

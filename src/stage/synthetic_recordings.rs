@@ -1,5 +1,6 @@
 //! `synthetic_recordings`: simulated neurons with known weights on a known area, latency and noise.
 
+use crate::stage::RECORDINGS;
 use cords::neural::{ActivityFile, Recordings, SimulatedRegion, SimulationOptions, Truth, simulate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -8,7 +8,10 @@ use crate::harness::Project;
 #[test]
 fn a_program_with_a_stage_kind_of_its_own_runs_pipelines_with_it() {
     let program = Path::new(env!("CARGO_BIN_EXE_dynvis")).with_file_name("examples/own_stage_kind");
-    assert!(program.is_file(), "`cargo test` builds examples, unless it is asked for one test alone");
+    assert!(
+        program.is_file(),
+        "`cargo test` builds examples, unless it is asked for one test alone"
+    );
     let project = Project::new();
     project.write("scores.csv", "name,score\na,0.25\nb,0.75\nc,\nd,0.5\n");
     project.write(
@@ -24,13 +27,22 @@ stages:
     );
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&program);
-        let out = command.args(arguments).current_dir(project.path("")).env_remove("DYNVIS_CACHE").output();
+        let out = command
+            .args(arguments)
+            .current_dir(project.path(""))
+            .env_remove("DYNVIS_CACHE")
+            .output();
         let out = out.expect("it starts");
-        assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         String::from_utf8(out.stdout).expect("text")
     };
     run(&["run", "p.yaml"]);
-    let table: serde_json::Value = serde_json::from_str(&run(&["show", "@", "ranks/ranks", "--format", "json"])).expect("json");
+    let table: serde_json::Value =
+        serde_json::from_str(&run(&["show", "@", "ranks/ranks", "--format", "json"])).expect("json");
     let rows: Vec<(u64, u64, f64)> = table["rows"]
         .as_array()
         .expect("rows")

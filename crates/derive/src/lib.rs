@@ -136,7 +136,10 @@ impl<'a> Column<'a> {
             })?;
         }
         if !column.is_flat && column.description.is_none() && documentation(&field.attrs).is_empty() {
-            return Err(Error::new(field.span(), "a column needs a doc comment, its description"));
+            return Err(Error::new(
+                field.span(),
+                "a column needs a doc comment, its description",
+            ));
         }
         Ok(column)
     }
@@ -217,6 +220,10 @@ fn documentation(attributes: &[Attribute]) -> String {
         },
         _ => None,
     };
-    let lines: Vec<String> = attributes.iter().filter_map(line).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<String> = attributes
+        .iter()
+        .filter_map(line)
+        .filter(|line| !line.is_empty())
+        .collect();
     lines.join(" ")
 }

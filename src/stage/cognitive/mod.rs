@@ -4,6 +4,7 @@ mod params;
 mod pictures;
 mod tables;
 
+use crate::stage::MODEL;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 

@@ -20,7 +20,7 @@ use self::tables::{
     network_sizes_table, network_table, noise_modes_table, noise_table, power_table, sizes_table, starts_table,
     states_table,
 };
-use super::members::Members;
+use super::Members;
 use super::noise::model_name;
 use super::times::{Asked, require};
 use super::{

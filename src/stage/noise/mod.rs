@@ -5,6 +5,7 @@ mod params;
 mod pictures;
 mod tables;
 
+use crate::stage::gpu::gpu;
 use cords::data::ImageSet;
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};

@@ -1,10 +1,10 @@
 //! Correlations of every feature set, model time and time bin.
 
-use dynvis_base::memory::check_room;
 use cords::neural::{
     Agreement, Features, FitOptions, NeuralError, Recordings, Split, SplitOptions, TestVariance, fit_each, fit_once,
     fit_shared, test_variances, times_reached, times_within,
 };
+use dynvis_base::memory::check_room;
 
 use super::params::{NeuronRows, Params, ReductionName, WeightsName};
 use super::sources::{Role, Source};

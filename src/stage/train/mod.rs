@@ -4,6 +4,7 @@ mod params;
 mod site;
 mod tables;
 
+use crate::stage::MODEL;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -335,7 +336,7 @@ fn words(place: Place) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::Said;
+    use dynvis_runner::kind::Said;
 
     /// What an observer is told as it stands beside the bar and in the lines of a log.
     fn shown(phase: Phase) -> Vec<Vec<(String, f64)>> {

@@ -1,5 +1,6 @@
 //! Where a network is trained, and with how much memory.
 
+use crate::stage::gpu::gpu;
 use cords::device::cuda::{Hardware, with_images_that_fit};
 use cords::device::{Cpu, Device, DeviceError};
 use cords::learn::{

@@ -1,8 +1,8 @@
 //! Everything that can go wrong with image sets: each variant names the file, the place in it and what to do.
 
-use dynvis_base::{Classified, ErrorKind};
 use dynvis_base::guard::Panicked;
 use dynvis_base::memory::{NoRoom, ReadError};
+use dynvis_base::{Classified, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Errors of reading sources, preparing image sets and opening them.

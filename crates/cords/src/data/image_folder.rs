@@ -401,7 +401,10 @@ impl Lister<'_> {
             } else if !kind.is_file() {
                 self.note_problem(
                     &path,
-                    &format!("it is {}", dynvis_base::files::irregular(kind).unwrap_or("no regular file")),
+                    &format!(
+                        "it is {}",
+                        dynvis_base::files::irregular(kind).unwrap_or("no regular file")
+                    ),
                 );
             } else if has_image_extension(&path) {
                 files.push(path);

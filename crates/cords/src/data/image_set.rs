@@ -274,8 +274,8 @@ impl ImageSet {
             file: file.to_owned(),
             what,
         };
-        let manifest: Manifest =
-            serde_json::from_slice(&dynvis_base::files::read(&path)?).map_err(|error| fail(&path, error.to_string()))?;
+        let manifest: Manifest = serde_json::from_slice(&dynvis_base::files::read(&path)?)
+            .map_err(|error| fail(&path, error.to_string()))?;
         if manifest.format != FORMAT || manifest.version != VERSION {
             let what = format!(
                 "format `{}` version {}, but this program reads `{FORMAT}` version {VERSION}",

@@ -10,10 +10,10 @@ pub mod cuda;
 
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
 
-use dynvis_base::{Classified, ErrorKind};
 use crate::Real;
 use crate::net::Phi;
 use crate::rng::Stream;
+use dynvis_base::{Classified, ErrorKind};
 
 /// A batch of square maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use dynvis_base::{Classified, ErrorKind};
-use dynvis_base::memory::NoRoom;
 use crate::net::NetError;
+use dynvis_base::memory::NoRoom;
+use dynvis_base::{Classified, ErrorKind};
 
 /// A file of weights that cannot be read, does not fit a network, or cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,12 @@ impl Classified for ExchangeError {
             Self::Io(error) => Classified::kind(error),
             Self::Sizes { source, .. } => source.kind(),
             Self::TooLarge { .. } => ErrorKind::Memory,
-            Self::File { .. } | Self::Legacy { .. } | Self::Several { .. } | Self::Refused { .. } | Self::Entries { .. } | Self::Side { .. } => ErrorKind::Input,
+            Self::File { .. }
+            | Self::Legacy { .. }
+            | Self::Several { .. }
+            | Self::Refused { .. }
+            | Self::Entries { .. }
+            | Self::Side { .. } => ErrorKind::Input,
         }
     }
 }

@@ -78,7 +78,9 @@ pub(super) fn load(
 /// machine, what was saved, and the order of the bytes. `None` where one is cut short.
 fn names_in_stream(path: &Path) -> Result<Option<Vec<String>>, ExchangeError> {
     let mut bytes = Vec::new();
-    dynvis_base::files::open(path)?.take(LARGEST_PICKLE).read_to_end(&mut bytes)?;
+    dynvis_base::files::open(path)?
+        .take(LARGEST_PICKLE)
+        .read_to_end(&mut bytes)?;
     let mut rest = bytes.as_slice();
     let mut all = Vec::new();
     for _ in 0..5 {

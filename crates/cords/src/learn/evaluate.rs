@@ -3,8 +3,8 @@
 use super::rollout::largest_index;
 use super::{Images, TrainError};
 use crate::device::{Device, Maps};
-use dynvis_base::memory::check_room;
 use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, Weights, cordsnet_others};
+use dynvis_base::memory::check_room;
 
 /// How well a network does on a set of images.
 #[derive(Clone, Debug, PartialEq)]

@@ -70,7 +70,11 @@ impl Classified for NeuralError {
             Self::Io(error) => Classified::kind(error),
             Self::Data(error) => error.kind(),
             Self::Numerics { .. } => ErrorKind::Diverged,
-            Self::File { .. } | Self::Variable { .. } | Self::Recordings { .. } | Self::Stimulus { .. } | Self::Option { .. } => ErrorKind::Input,
+            Self::File { .. }
+            | Self::Variable { .. }
+            | Self::Recordings { .. }
+            | Self::Stimulus { .. }
+            | Self::Option { .. } => ErrorKind::Input,
         }
     }
 }

@@ -8,8 +8,8 @@ use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
 use crate::device::DeviceError;
-use dynvis_base::memory::check_room;
 use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
+use dynvis_base::memory::check_room;
 
 /// Which network looks, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

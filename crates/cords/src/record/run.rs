@@ -9,8 +9,8 @@ use super::file::{ActivityFile, Contents};
 use super::participation::participation_ratio;
 use crate::data::ImageSet;
 use crate::device::{Device, DeviceError};
-use dynvis_base::memory::check_room;
 use crate::net::{Architecture, Cnn, CordsNet, Input, MOST_STEPS, Model, NetError, Presentation, State, View};
+use dynvis_base::memory::check_room;
 
 /// What to record of a CordsNet's trial: nothing, then an image, then nothing again.
 #[derive(Clone, Debug, PartialEq)]

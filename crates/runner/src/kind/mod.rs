@@ -218,4 +218,3 @@ pub fn identity_params(kind: &'static dyn AnyKind, params: &Json) -> Json {
     }
     params
 }
-

@@ -165,7 +165,10 @@ mod tests {
     fn types_of_outputs_by_name() {
         let table: Artifact = serde_json::from_str("\"table\"").expect("a type");
         assert_eq!(table, Artifact::TABLE);
-        assert_eq!(serde_json::to_string(&Artifact::new("dataset")).expect("json"), "\"dataset\"");
+        assert_eq!(
+            serde_json::to_string(&Artifact::new("dataset")).expect("json"),
+            "\"dataset\""
+        );
         for wrong in ["\"\"", "\"Table\"", "\"a b\"", "7"] {
             assert!(serde_json::from_str::<Artifact>(wrong).is_err(), "{wrong}");
         }

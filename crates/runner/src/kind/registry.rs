@@ -32,7 +32,11 @@ impl Registry {
     /// Where there is a kind of that name.
     #[must_use]
     pub fn with<K: Kind + 'static>(mut self) -> Self {
-        assert!(self.kind(K::NAME).is_none(), "there is a stage kind `{}` already", K::NAME);
+        assert!(
+            self.kind(K::NAME).is_none(),
+            "there is a stage kind `{}` already",
+            K::NAME
+        );
         self.kinds.push(erased::<K>());
         self
     }
@@ -43,7 +47,10 @@ impl Registry {
     /// Where they are in another order.
     #[must_use]
     pub fn with_presets(mut self, presets: &'static [(&'static str, &'static str)]) -> Self {
-        assert!(presets.is_sorted_by_key(|(name, _)| name), "presets must stand in order of their names");
+        assert!(
+            presets.is_sorted_by_key(|(name, _)| name),
+            "presets must stand in order of their names"
+        );
         self.presets = presets;
         self
     }
@@ -97,7 +104,9 @@ impl Registry {
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
-        f.debug_struct("Registry").field("kinds", &names).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("kinds", &names)
+            .finish_non_exhaustive()
     }
 }
 

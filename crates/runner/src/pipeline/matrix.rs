@@ -11,7 +11,7 @@ use super::problem::{Problem, ProblemKind, known};
 use super::reference::{name_of, scalar};
 
 /// What `${…}` can name.
-pub struct Scope<'a> {
+pub(super) struct Scope<'a> {
     pub vars: &'a IndexMap<String, Node>,
     pub fields: &'a IndexMap<String, Node>,
     pub seed: i64,
@@ -19,18 +19,18 @@ pub struct Scope<'a> {
 }
 
 /// How much more variables, presets and matrices may make of a text. A few lines can name each other to gigabytes.
-pub struct Room(Cell<usize>);
+pub(super) struct Room(Cell<usize>);
 
 impl Room {
     /// Values of the whole pipeline; 32 letters of text count as one.
     const VALUES: usize = 4_000_000;
 
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Cell::new(Self::VALUES))
     }
 
     /// Whether so many more values may be made. The first time that they may not is a problem.
-    pub fn take(&self, count: usize, at: &Node, problems: &mut Vec<Problem>) -> bool {
+    pub(super) fn take(&self, count: usize, at: &Node, problems: &mut Vec<Problem>) -> bool {
         let left = self.0.get().checked_sub(count);
         if left.is_none() && self.0.get() > 0 {
             let (what, limit) = ("values", Self::VALUES);
@@ -52,14 +52,14 @@ fn weight(node: &Node) -> usize {
 }
 
 /// How many combinations a matrix has.
-pub fn count(matrix: &[(Key, Vec<Node>)]) -> usize {
+pub(super) fn count(matrix: &[(Key, Vec<Node>)]) -> usize {
     matrix
         .iter()
         .fold(1, |count: usize, (_, values)| count.saturating_mul(values.len()))
 }
 
 /// What all combinations take of a [`Room`].
-pub fn weight_of_all(matrix: &[(Key, Vec<Node>)]) -> usize {
+pub(super) fn weight_of_all(matrix: &[(Key, Vec<Node>)]) -> usize {
     let each = matrix
         .iter()
         .filter(|(_, values)| !values.is_empty())
@@ -71,7 +71,7 @@ pub fn weight_of_all(matrix: &[(Key, Vec<Node>)]) -> usize {
 }
 
 /// Every combination of the matrix's values, the first field varying slowest.
-pub fn combinations(matrix: &[(Key, Vec<Node>)]) -> Vec<IndexMap<String, Node>> {
+pub(super) fn combinations(matrix: &[(Key, Vec<Node>)]) -> Vec<IndexMap<String, Node>> {
     let mut members = vec![IndexMap::new()];
     for (key, values) in matrix {
         members = members
@@ -91,7 +91,7 @@ pub fn combinations(matrix: &[(Key, Vec<Node>)]) -> Vec<IndexMap<String, Node>> 
 impl Scope<'_> {
     /// Replaces `${vars.x}`, `${matrix.x}` and `${seed}` in every scalar below `node`.
     /// A scalar that is nothing but one such expression takes over the type of the value.
-    pub fn interpolate(&self, node: &Node, problems: &mut Vec<Problem>) -> Node {
+    pub(super) fn interpolate(&self, node: &Node, problems: &mut Vec<Problem>) -> Node {
         let own = match &node.value {
             Value::Text(text) => 1 + text.len() / 32,
             _ => 1,
@@ -195,7 +195,7 @@ impl Scope<'_> {
 }
 
 /// The fields of a `${matrix.…}` that occur anywhere below `node`.
-pub fn mentions(node: &Node, field: &str) -> bool {
+pub(super) fn mentions(node: &Node, field: &str) -> bool {
     match &node.value {
         Value::Text(text) => text.split("${").skip(1).any(|part| {
             part.split('}')
@@ -210,7 +210,7 @@ pub fn mentions(node: &Node, field: &str) -> bool {
 
 /// Fields whose numbers are names, not amounts: one is written as no other program reads it (`01`, `1_000`), or two are
 /// equal and differ only in how they are written (`1.1`, `1.10`).
-pub fn fields_of_text(matrix: &[(Key, Vec<Node>)]) -> BTreeSet<&str> {
+pub(super) fn fields_of_text(matrix: &[(Key, Vec<Node>)]) -> BTreeSet<&str> {
     let is_text = |values: &[Node]| {
         let mut seen: BTreeMap<u64, String> = BTreeMap::new();
         values.iter().any(|value| {
@@ -233,7 +233,7 @@ pub fn fields_of_text(matrix: &[(Key, Vec<Node>)]) -> BTreeSet<&str> {
 }
 
 /// Matrix values as they enter tables.
-pub fn plain(fields: &IndexMap<String, Node>, texts: &BTreeSet<&str>) -> IndexMap<String, Json> {
+pub(super) fn plain(fields: &IndexMap<String, Node>, texts: &BTreeSet<&str>) -> IndexMap<String, Json> {
     fields
         .iter()
         .map(|(k, v)| {
@@ -253,7 +253,7 @@ pub fn plain(fields: &IndexMap<String, Node>, texts: &BTreeSet<&str>) -> IndexMa
 }
 
 /// The name of a member, its values as they are written.
-pub fn name(family: &str, fields: &IndexMap<String, Node>) -> String {
+pub(super) fn name(family: &str, fields: &IndexMap<String, Node>) -> String {
     let written = |node: &Node| node.scalar_text().unwrap_or_else(|| scalar(&node.to_json()));
     name_of(
         family,

@@ -29,9 +29,9 @@ pub use resources::Resources;
 pub use root::project_root;
 pub use validate::{types, unwrap_optional, variants};
 
-use crate::kind::{AnyKind, Artifact, Conditions, Output};
 #[cfg(any(test, fuzzing))]
 use crate::kind::Registry;
+use crate::kind::{AnyKind, Artifact, Conditions, Output};
 
 /// Dense index of a stage (one member of a matrix) in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

@@ -66,25 +66,25 @@ impl Sources {
 
 /// A mapping's key.
 #[derive(Clone, Debug)]
-pub struct Key {
+pub(super) struct Key {
     pub text: String,
     pub spot: Spot,
 }
 
 /// A value and its place.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(super) struct Node {
     pub value: Value,
     pub spot: Spot,
 }
 
 /// A number's text where it is not how the number would be printed: `01`, `12e5`, `0x1F`, `1_000`.
 /// Samples and sessions have such names, and where text is wanted they stay as they were written.
-pub type Written = Option<Box<str>>;
+pub(super) type Written = Option<Box<str>>;
 
 /// What YAML can hold.
 #[derive(Clone, Debug)]
-pub enum Value {
+pub(super) enum Value {
     Null,
     Bool(bool),
     Int(i64, Written),
@@ -97,14 +97,14 @@ pub enum Value {
 }
 
 impl Node {
-    pub fn as_map(&self) -> Option<&[(Key, Node)]> {
+    pub(super) fn as_map(&self) -> Option<&[(Key, Node)]> {
         match &self.value {
             Value::Map(entries) => Some(entries),
             _ => None,
         }
     }
 
-    pub fn as_text(&self) -> Option<&str> {
+    pub(super) fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
             _ => None,
@@ -112,12 +112,12 @@ impl Node {
     }
 
     /// The value under a key of a mapping; the last one, where a key stands twice.
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
         self.as_map()?.iter().rev().find(|(k, _)| k.text == key).map(|(_, v)| v)
     }
 
     /// What kind of value this is, in a user's words.
-    pub fn type_name(&self) -> &'static str {
+    pub(super) fn type_name(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// A scalar as a user would write it; `None` for lists and mappings.
-    pub fn scalar_text(&self) -> Option<String> {
+    pub(super) fn scalar_text(&self) -> Option<String> {
         match &self.value {
             Value::Null => Some("null".into()),
             Value::Bool(b) => Some(b.to_string()),
@@ -144,7 +144,7 @@ impl Node {
     }
 
     /// Plain JSON, without places. Non-finite floats become text (JSON has none).
-    pub fn to_json(&self) -> serde_json::Value {
+    pub(super) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.value {
             Value::Null | Value::Unknown => Json::Null,
@@ -162,18 +162,18 @@ impl Node {
 
 /// A text that is not YAML, with the parser's message.
 #[derive(Debug)]
-pub struct SyntaxError {
+pub(super) struct SyntaxError {
     pub message: String,
     pub spot: Spot,
 }
 
 /// Parses one document.
-pub fn parse(sources: &Sources, source: SourceId) -> Result<Node, SyntaxError> {
+pub(super) fn parse(sources: &Sources, source: SourceId) -> Result<Node, SyntaxError> {
     parse_text(&sources.get(source).text, source)
 }
 
 /// Parses a text that stands for `source`; its places count in that source's lines and columns.
-pub fn parse_text(text: &str, source: SourceId) -> Result<Node, SyntaxError> {
+pub(super) fn parse_text(text: &str, source: SourceId) -> Result<Node, SyntaxError> {
     // `n`, `no` and `on` are text: columns are called so, and programs take such arguments.
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,

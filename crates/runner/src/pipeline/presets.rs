@@ -10,7 +10,7 @@ use super::validate::{Validated, validate};
 use crate::kind::Registry;
 
 /// Where presets come from. The resolver asks by name, so that it needs no disk in tests.
-pub trait Presets {
+pub(super) trait Presets {
     /// The parsed preset.
     fn get(&mut self, name: &str, sources: &mut Sources) -> Result<Node, PresetError>;
     /// Names that exist, for suggestions.
@@ -18,7 +18,7 @@ pub trait Presets {
 }
 
 /// Why a preset cannot be used.
-pub enum PresetError {
+pub(super) enum PresetError {
     Unreadable(String),
     Syntax(node::SyntaxError),
 }
@@ -130,7 +130,10 @@ impl Presets for PresetFolder<'_> {
     }
 
     fn names(&self) -> Vec<String> {
-        presets(&self.root, self.registry).into_iter().map(|preset| preset.name).collect()
+        presets(&self.root, self.registry)
+            .into_iter()
+            .map(|preset| preset.name)
+            .collect()
     }
 }
 
@@ -153,7 +156,7 @@ fn collect_names(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<Stri
 }
 
 /// The nearest preset name, for an unreadable one.
-pub fn suggest_preset(name: &str, presets: &dyn Presets, problems: usize) -> Option<String> {
+pub(super) fn suggest_preset(name: &str, presets: &dyn Presets, problems: usize) -> Option<String> {
     // Every time the folder is read.
     const LOOKED_UP: usize = 1000;
     if problems > LOOKED_UP {

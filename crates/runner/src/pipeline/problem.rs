@@ -166,7 +166,7 @@ fn shortened(names: &[String], count: usize) -> String {
 }
 
 /// What helps with a wrong name: the one that was meant, and all valid ones unless there are more than anybody reads.
-pub fn known<'a>(
+pub(super) fn known<'a>(
     problems: usize,
     name: &str,
     valid: impl ExactSizeIterator<Item = &'a str> + Clone,
@@ -182,7 +182,7 @@ const COMPARISONS: usize = 2_000_000;
 
 /// As [`suggest`], unless so many problems times so many names make it slow: a file of 20,000 wrong names must not take
 /// minutes, and only the first problems are shown. `problems`: how many were found before this one.
-pub fn suggest_few<'a>(
+pub(super) fn suggest_few<'a>(
     problems: usize,
     name: &str,
     candidates: impl ExactSizeIterator<Item = &'a str>,

@@ -22,7 +22,7 @@ pub fn project_root(folder: &Path) -> PathBuf {
 }
 
 /// Whether dynvis made this folder.
-pub fn is_cache(folder: &Path) -> bool {
+pub(super) fn is_cache(folder: &Path) -> bool {
     dynvis_base::files::read(&folder.join("format")).is_ok_and(|format| format.starts_with(b"dynvis cache"))
 }
 

@@ -11,7 +11,7 @@ use super::problem::{Problem, ProblemKind, suggest};
 
 /// A parameter that names another stage.
 #[derive(Clone, Debug)]
-pub struct ReferenceSite {
+pub(super) struct ReferenceSite {
     /// The parameter, dotted; with an index for an item of a list.
     pub path: Vec<PathPart>,
     /// What the schema asks for: `dataset`, `model`, `any`.
@@ -26,30 +26,30 @@ pub struct ReferenceSite {
 
 /// One step into a JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathPart {
+pub(super) enum PathPart {
     Field(String),
     Index(usize),
 }
 
 /// What validation leaves behind.
 #[derive(Default)]
-pub struct Validated {
+pub(super) struct Validated {
     pub problems: Vec<Problem>,
     pub references: Vec<ReferenceSite>,
 }
 
 /// Checks `node` against `schema` and returns it as JSON.
-pub fn validate(schema: &Json, node: &Node, out: &mut Validated) -> Json {
+pub(super) fn validate(schema: &Json, node: &Node, out: &mut Validated) -> Json {
     value(schema, node, &mut Vec::new(), false, out)
 }
 
 /// The schema of one property, if the object schema has it.
-pub fn property<'a>(schema: &'a Json, name: &str) -> Option<&'a Json> {
+pub(super) fn property<'a>(schema: &'a Json, name: &str) -> Option<&'a Json> {
     schema.get("properties")?.get(name)
 }
 
 /// Names of all properties.
-pub fn property_names(schema: &Json) -> Vec<&str> {
+pub(super) fn property_names(schema: &Json) -> Vec<&str> {
     schema
         .get("properties")
         .and_then(Json::as_object)
@@ -381,7 +381,7 @@ fn object(schema: &Json, node: &Node, path: &mut Vec<PathPart>, out: &mut Valida
 }
 
 /// Names both places of every key that stands twice.
-pub fn report_duplicates(entries: &[(Key, Node)], problems: &mut Vec<Problem>) {
+pub(super) fn report_duplicates(entries: &[(Key, Node)], problems: &mut Vec<Problem>) {
     let mut first = HashMap::new();
     for (key, _) in entries {
         let place = *first.entry(key.text.as_str()).or_insert(key.spot);

@@ -19,8 +19,8 @@ pub use reason::Reason;
 pub use select::{Request, Selection, SelectionError, select};
 
 use crate::key::{ContentHash, Identity, Sight, StageKey, changes, description, stage_key};
-use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
 use crate::kind::{Broken, Conditions, MissingData, members};
+use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
 use crate::store::{Attempt, Health, ResultRecord};
 
 /// What is known about files and variables outside the pipeline that a stage reads.

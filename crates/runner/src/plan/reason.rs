@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::key::Change;
-use crate::pipeline::{Pipeline, Stage};
 use crate::kind::{Broken, MissingData};
+use crate::pipeline::{Pipeline, Stage};
 
 /// One reason. As JSON an object with its name under `reason`, its parts, and its line under `text`.
 #[derive(Clone, Debug, PartialEq, Serialize)]

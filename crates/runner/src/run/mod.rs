@@ -22,9 +22,9 @@ pub use worker::serve;
 use world::changed_since;
 pub use world::{StoreWorld, observe};
 
+use crate::kind::{ErrorClass, MissingData, StageError, Update};
 use crate::pipeline::StageId;
 use crate::plan::{Planned, Reason};
-use crate::kind::{ErrorClass, MissingData, StageError, Update};
 use crate::store::{RunId, RunRecord, StageOutcome, StoreError};
 
 /// Exit code of a process of dynvis that panicked, a fault of its own. Rust's code for that, 101, means something else here.

@@ -21,11 +21,11 @@ use super::device::Device;
 use super::protocol::Message;
 use super::signals::Termination;
 use crate::fail::{self, FailAt, Step};
-use crate::kind::{Conditions, Context, Input, Said, Registry, StageError, Update};
+use crate::kind::{Conditions, Context, Input, Registry, Said, StageError, Update};
 
 /// What a worker is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct WorkerSpec {
+pub(super) struct WorkerSpec {
     pub kind: String,
     pub params: Json,
     pub inputs: Vec<Input>,
@@ -148,7 +148,9 @@ fn run_stage(
     out: &mut (dyn Write + Send),
     log: &mut (dyn Write + Send),
 ) -> Result<(), StageError> {
-    let stage_kind = registry.kind(&spec.kind).ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
+    let stage_kind = registry
+        .kind(&spec.kind)
+        .ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
     rayon::ThreadPoolBuilder::new()
         .num_threads(spec.threads)
         .build_global()

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use crate::key::{ContentHash, FingerprintError, Fingerprints, Sight, StageKey};
+use crate::kind::{Broken, Conditions};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Observed, World};
-use crate::kind::{Broken, Conditions};
 use crate::store::{Attempt, Health, ResultRecord, Store};
 
 /// Reading less than this for the first time needs no announcement.
@@ -92,7 +92,7 @@ fn environment_hash(name: &str, value: &OsStr) -> String {
 
 /// What changed of the files that a stage reads since they were observed: content, the list of them, or that they can be
 /// listed at all. Also what was changed and changed back, since it may have been read in between.
-pub fn changed_since(
+pub(super) fn changed_since(
     stage: &Stage,
     root: &Path,
     observed: &Observed,

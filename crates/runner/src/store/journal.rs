@@ -18,7 +18,7 @@ pub(super) fn frame(json: &str) -> String {
 }
 
 /// Reads complete records from `offset` on; returns them and where the last complete line ends.
-pub fn read(path: &Path, offset: u64) -> std::io::Result<(Vec<Record>, u64)> {
+pub(super) fn read(path: &Path, offset: u64) -> std::io::Result<(Vec<Record>, u64)> {
     let mut file = match fs_err::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
@@ -40,7 +40,7 @@ pub fn read(path: &Path, offset: u64) -> std::io::Result<(Vec<Record>, u64)> {
 
 /// How many whole lines are no records. Torn ones, which a killed process leaves, do not count: they were marked, or
 /// lack their end.
-pub fn damaged_lines(path: &Path) -> std::io::Result<usize> {
+pub(super) fn damaged_lines(path: &Path) -> std::io::Result<usize> {
     let bytes = match fs_err::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
@@ -76,7 +76,7 @@ fn fail_after(step: Step, file: &mut std::fs::File, written: &[u8]) -> std::io::
 }
 
 /// Appends records and waits until they are on disk. A cut may leave the first ones alone.
-pub fn append(path: &Path, records: &[Record]) -> std::io::Result<()> {
+pub(super) fn append(path: &Path, records: &[Record]) -> std::io::Result<()> {
     let is_new = !path.exists();
     let mut file = std::fs::OpenOptions::new()
         .create(true)

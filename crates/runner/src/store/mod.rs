@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 pub use collect::{Doomed, Hold, Policy, Uses, Why};
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub use hostile::{check_journal, check_manifests, framed};
 pub use objects::{hash_folder, persist};
 pub use runs::{
@@ -392,12 +392,7 @@ impl Store {
     }
 
     /// Moves a finished output from scratch into the store, under its content's name.
-    pub fn publish(
-        &mut self,
-        slot: &str,
-        artifact: Artifact,
-        scratch: &Path,
-    ) -> Result<StoredOutput, StoreError> {
+    pub fn publish(&mut self, slot: &str, artifact: Artifact, scratch: &Path) -> Result<StoredOutput, StoreError> {
         // An empty folder is a result: one without anything to draw, or to put aside. A link is none.
         if !std::fs::symlink_metadata(scratch).is_ok_and(|metadata| metadata.is_dir()) {
             return Err(StoreError::OutputMissing { slot: slot.to_owned() });

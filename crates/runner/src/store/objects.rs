@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::StoredFile;
 use crate::fail::{self, Step};
-use dynvis_base::files::irregular;
 use crate::key::{ContentHash, hash_file};
+use dynvis_base::files::irregular;
 
 /// What stands in a folder.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ fn collect(folder: &Path, prefix: &str, listing: &mut Listing) -> std::io::Resul
 
 /// Makes a folder's files durable and read-only, then renames it. Equal content that is already there stays; of content
 /// that was damaged since, the fresh copy takes the place.
-pub fn move_into_place(from: &Path, to: &Path, content: &Content) -> std::io::Result<()> {
+pub(super) fn move_into_place(from: &Path, to: &Path, content: &Content) -> std::io::Result<()> {
     for file in &content.files {
         let path = from.join(&file.path);
         let handle = fs_err::File::open(&path)?;
@@ -162,7 +162,7 @@ fn shared_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
 }
 
 /// Writes a file so that other processes see it absent, old, or complete. A power cut may lose it.
-pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = shared_temporary(path.parent().unwrap_or(Path::new(".")))?;
     std::io::Write::write_all(&mut file, bytes)?;
     file.persist(path).map_err(|e| e.error)?;
@@ -180,7 +180,7 @@ pub fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Makes a folder, so that it is still there after a power cut if its parent is.
-pub fn make_folder(folder: &Path) -> std::io::Result<()> {
+pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -199,7 +199,7 @@ fn sync_folders(folder: &Path) -> std::io::Result<()> {
     sync_folder(folder)
 }
 
-pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     fs_err::File::open(folder)?.sync_all()
 }
 

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use super::objects::replace;
 use super::{Store, StoreError, io, persist};
 use crate::key::{ContentHash, StageKey};
-use crate::pipeline::{Named, member_name};
 use crate::kind::Artifact;
+use crate::pipeline::{Named, member_name};
 
 /// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record holds
 /// them all, and then this goes.

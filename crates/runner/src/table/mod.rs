@@ -22,9 +22,9 @@ use serde::{Serialize, Serializer};
 
 pub use data::{SlotLabel, Table, TableWriter};
 pub use diff::{TableDiff, diff};
+pub use dynvis_derive::Row;
 pub use filter::Condition;
 pub use render::{Format, RenderOptions, render};
-pub use dynvis_derive::Row;
 pub use render_diff::{DiffFormat, render_diff};
 pub use row::{Cell, Row, TableRow};
 pub use schema::{DType, Role, TableSchema};

@@ -104,7 +104,7 @@ pub trait TableRow: Row + Sized {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Role, Row as _};
+    use crate::table::Role;
     use dynvis_derive::Row;
 
     #[derive(Row)]
@@ -152,7 +152,10 @@ mod tests {
             kind: "gaussian",
         };
         let table = Accuracy::table([row(0, Some(0.25)), row(1, Some(f64::NAN)), row(2, None)]).expect("a table");
-        assert_eq!(table.column("accuracy").expect("there"), [Value::Float(0.25), Value::Null, Value::Null]);
+        assert_eq!(
+            table.column("accuracy").expect("there"),
+            [Value::Float(0.25), Value::Null, Value::Null]
+        );
         assert_eq!(table.column("model").expect("there")[2], Value::Int(2));
         assert!(Accuracy::table([row(0, None), row(0, None)]).is_err(), "one key twice");
     }

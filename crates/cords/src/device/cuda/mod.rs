@@ -42,10 +42,10 @@ pub use recording::Recording;
 use tally::CELLS;
 pub use tally::Tally;
 
-use dynvis_base::{Classified, ErrorKind};
 use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, NormalNoise};
 use crate::net::Phi;
 use crate::rng::Stream;
+use dynvis_base::{Classified, ErrorKind};
 
 /// A GPU as a device.
 pub struct Cuda<G: Gpu> {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Neuron, Presentations, Recordings, from_presentations};
-use dynvis_base::guard::guard;
 use crate::neural::NeuralError;
+use dynvis_base::guard::guard;
 
 /// A variable of a file, as text or as numbers.
 pub(super) enum Values {

@@ -12,8 +12,8 @@ use netcdf_reader::{NcFile, NcOpenOptions, NcType, NcValue, NcVariable};
 use super::Recordings;
 use super::assembly::{Array, Axis, Source, Values, assemble, guarded, variable};
 use super::filters::registry;
-use dynvis_base::memory;
 use crate::neural::NeuralError;
+use dynvis_base::memory;
 
 struct Assembly {
     path: PathBuf,

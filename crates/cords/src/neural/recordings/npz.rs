@@ -9,8 +9,8 @@ use zip::ZipArchive;
 
 use super::Recordings;
 use super::assembly::{Array, Axis, Source, Values, assemble, guarded, variable};
-use dynvis_base::memory;
 use crate::neural::NeuralError;
+use dynvis_base::memory;
 
 struct Archive {
     path: PathBuf,

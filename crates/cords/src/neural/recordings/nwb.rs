@@ -8,8 +8,8 @@ use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 use super::assembly::{Values, guarded, variable};
 use super::filters::registry;
 use super::{Neuron, Presentations, Recordings, from_presentations};
-use dynvis_base::memory;
 use crate::neural::NeuralError;
+use dynvis_base::memory;
 
 /// What to take from an NWB file.
 #[derive(Clone, Debug, PartialEq)]

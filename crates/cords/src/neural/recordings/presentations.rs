@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Neuron, Recordings, id_order};
-use dynvis_base::memory;
 use crate::neural::NeuralError;
+use dynvis_base::memory;
 
 /// Names of repetitions that number all of an experiment's trials are so many that hardly one recurs with another
 /// stimulus: more than this many times the most presentations of a stimulus.

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use serde_json::Value as Json;
 
 use super::{Draft, Resolver};
+use crate::kind::Artifact;
 use crate::pipeline::problem::{Problem, ProblemKind, suggest_few};
 use crate::pipeline::reference::{self, Reference, Selector};
 use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, Spot, StageId};
-use crate::kind::Artifact;
 
 /// A draft, and the output of it that fits.
 type Target = (usize, String, Artifact);
@@ -248,7 +248,10 @@ fn pick_output(
         None => match draft.outputs.iter().find(|o| fits(o.artifact)) {
             Some(output) => Ok((output.slot.clone(), output.artifact)),
             None => Err(wrong(
-                &draft.outputs.first().map_or_else(|| "nothing".to_owned(), |o| o.artifact.describe()),
+                &draft
+                    .outputs
+                    .first()
+                    .map_or_else(|| "nothing".to_owned(), |o| o.artifact.describe()),
             )),
         },
     }

@@ -30,7 +30,7 @@ const MEMBERS: usize = 100_000;
 const STAGE_KEYS: [&str; 4] = ["description", "matrix", "resources", "ensure"];
 
 /// Where the pipeline stands on disk.
-pub struct Place {
+pub(super) struct Place {
     pub path: PathBuf,
     pub root: PathBuf,
     pub default_name: String,
@@ -53,7 +53,7 @@ struct Draft {
 }
 
 /// Resolves a parsed document.
-pub fn resolve(
+pub(super) fn resolve(
     document: &Node,
     place: Place,
     options: &LoadOptions<'_>,

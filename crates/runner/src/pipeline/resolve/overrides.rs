@@ -1,12 +1,18 @@
 //! `-S path=value`: parameters that the command line changes, each with a place of its own for errors.
 
 use super::{STAGE_KEYS, unknown};
+use crate::kind::Registry;
 use crate::pipeline::node::{self, Key, Node, Sources, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind, suggest};
-use crate::kind::Registry;
 
 /// Applies one `-S path=value` to the document. Unknown parameters surface later, at the override's own place.
-pub(super) fn apply_override(document: &mut Node, text: &str, registry: &Registry, sources: &mut Sources, problems: &mut Vec<Problem>) {
+pub(super) fn apply_override(
+    document: &mut Node,
+    text: &str,
+    registry: &Registry,
+    sources: &mut Sources,
+    problems: &mut Vec<Problem>,
+) {
     let source = sources.add(format!("-S {text}"), text.to_owned());
     let whole = Spot {
         source,

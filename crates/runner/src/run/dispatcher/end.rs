@@ -12,11 +12,11 @@ use super::names::file_name;
 use super::{Dispatcher, Running};
 use crate::fail::{self, Step};
 use crate::key::ContentHash;
+use crate::kind::{ErrorClass, StageError};
 use crate::pipeline::{Stage, StageId};
 use crate::plan::{Decision, State};
 use crate::run::protocol::Message;
 use crate::run::{Event, Failure, RunError, changed_since};
-use crate::kind::{ErrorClass, StageError};
 use crate::store::{Attempt, Health, Record, ResultRecord, StageOutcome, StoreError};
 
 /// How long a stage whose time is up may take to write a checkpoint.

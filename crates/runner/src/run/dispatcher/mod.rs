@@ -20,9 +20,9 @@ use super::resources::{Gpu, GpuLease, Gpus, Threads};
 use super::{Device, Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, StageKey};
+use crate::kind::{Registry, StageError};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
-use crate::kind::{Registry, StageError};
 use crate::store::{
     Execution, Hold, RECORD_VERSION, Record, RunId, RunRecord, RunStage, RunStatus, StageOutcome, Store, Uses,
 };

@@ -110,7 +110,10 @@ impl Dispatcher<'_> {
         } else {
             RunStatus::Done
         };
-        self.record.driver = self.gpus.as_ref().and_then(|gpus| provenance::driver(gpus, self.options.registry.gpus()));
+        self.record.driver = self
+            .gpus
+            .as_ref()
+            .and_then(|gpus| provenance::driver(gpus, self.options.registry.gpus()));
         self.record.git = self.git.take().and_then(Git::answer);
         self.record.finished_at = Some(jiff::Timestamp::now().to_string());
         self.record.seconds = self.started.elapsed().as_secs_f64();
