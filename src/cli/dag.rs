@@ -54,7 +54,7 @@ fn families(pipeline: &Pipeline) -> IndexMap<String, Family> {
     for id in pipeline.order() {
         let stage = pipeline.stage(id);
         let family = families.entry(stage.family.clone()).or_insert_with(|| Family {
-            kind: stage.kind.name(),
+            kind: stage.kind().name(),
             members: 0,
             inputs: BTreeMap::new(),
         });

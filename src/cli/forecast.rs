@@ -118,7 +118,7 @@ impl Forecast {
                 producers: stage.inputs.iter().map(|input| input.producer.0).collect(),
                 claim: Claim {
                     threads: stage.resources.cpu.unwrap_or(1).clamp(1, threads.max(1)),
-                    on_device: stage.kind.uses_device(),
+                    on_device: stage.kind().uses_device(),
                     pools: pools.collect(),
                 },
             }

@@ -9,6 +9,7 @@ use cords::data::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keyed_defaults;
 use super::{
     Artifact, Context, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation, located,
 };
@@ -235,6 +236,7 @@ impl Kind for Dataset {
     const SUMMARY: &'static str =
         "prepare images, labels and splits: digits, MNIST, Fashion-MNIST, CIFAR, folders of JPEG and PNG";
     const CODE_VERSION: u32 = 2;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::DATASET;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("images", DATASET, "prepared images, labels and splits"),
         Declared::always("counts", Artifact::TABLE, "images of each class in each split"),

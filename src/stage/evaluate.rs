@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::require_presentation;
 use super::{
@@ -71,6 +72,7 @@ impl Kind for Evaluate {
     const NAME: &'static str = "evaluate";
     const SUMMARY: &'static str = "accuracy of models on the same images, with the phase and length of their training";
     const CODE_VERSION: u32 = 4;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::EVALUATE;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("accuracy", Artifact::TABLE, "accuracy of every model"),
         Declared::always(

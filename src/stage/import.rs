@@ -8,6 +8,7 @@ use cords::net::{Euler, ModelInfo, Parameters, Presentation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keyed_defaults;
 use super::times::{asked, unfit};
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
 use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
@@ -106,6 +107,7 @@ impl Kind for Import {
     const NAME: &'static str = "import";
     const SUMMARY: &'static str = "a network from PyTorch weights (.pth or .safetensors) under the published names";
     const CODE_VERSION: u32 = 1;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::IMPORT;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("model", MODEL, "the network"),
         Declared::always(

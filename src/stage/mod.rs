@@ -8,6 +8,7 @@ mod evaluate;
 mod fixed_points;
 mod gpu;
 mod import;
+mod keyed_defaults;
 mod noise;
 mod picture;
 mod predictivity;
@@ -82,7 +83,123 @@ pub(crate) fn with_kinds(registry: Registry) -> Registry {
 
 #[cfg(test)]
 mod tests {
-    use dynvis_runner::pipeline::preset_problems;
+    use std::marker::PhantomData;
+    use std::path::Path;
+
+    use dynvis_runner::kind::Output;
+    use dynvis_runner::pipeline::{LoadOptions, load, preset_problems};
+    use dynvis_runner::plan::{Planned, Request, plan, select};
+    use dynvis_runner::run::{StoreWorld, observe};
+    use dynvis_runner::store::Store;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// A kind as it would be with one more parameter, which has a default.
+    struct Plus<K>(PhantomData<K>);
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(bound = "P: Serialize + DeserializeOwned")]
+    struct PlusParams<P> {
+        #[serde(flatten)]
+        before: P,
+        /// A parameter of tomorrow.
+        #[serde(default)]
+        of_tomorrow: Option<f64>,
+    }
+
+    impl<K: Kind> Kind for Plus<K> {
+        type Params = PlusParams<K::Params>;
+        const NAME: &'static str = K::NAME;
+        const SUMMARY: &'static str = K::SUMMARY;
+        const CODE_VERSION: u32 = K::CODE_VERSION;
+        const KEYED_DEFAULTS: &'static [&'static str] = K::KEYED_DEFAULTS;
+        const OUTPUTS: &'static [Declared<Self::Params>] = &[];
+        const SEES_GROUPS: bool = K::SEES_GROUPS;
+        const SEES_REPETITIONS: bool = K::SEES_REPETITIONS;
+        const SEES_LISTS_ALONE: bool = K::SEES_LISTS_ALONE;
+
+        fn outputs(params: &Self::Params) -> Vec<Output> {
+            K::outputs(&params.before)
+        }
+
+        fn external(params: &Self::Params, root: &Path) -> External {
+            K::external(&params.before, root)
+        }
+
+        fn run(params: &Self::Params, context: &mut Context) -> Result<(), StageError> {
+            K::run(&params.before, context)
+        }
+    }
+
+    /// States of all stages of the pipeline in the unpacked `tests/fixtures/cache-0.1.tar.gz`.
+    fn states(registry: &Registry, overrides: &[&str]) -> Vec<(String, String)> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cache-0.1.tar.gz");
+        let unpacked = std::process::Command::new("tar")
+            .arg("-xzf")
+            .arg(fixture)
+            .arg("-C")
+            .arg(folder.path())
+            .status();
+        assert!(unpacked.expect("tar").success());
+        let overrides = overrides.iter().map(|text| (*text).to_owned()).collect();
+        let loaded = load(&folder.path().join("p.yaml"), &LoadOptions { registry, overrides });
+        let pipeline = loaded.result.unwrap_or_else(|problems| panic!("{}", problems[0].kind));
+        let mut store = Store::look(&folder.path().join("cache")).expect("a store");
+        store.of_project(folder.path());
+        let observed = observe(&pipeline, &mut store, &mut |_, _, _| {}).expect("files");
+        let selection = select(&pipeline, &Request::default()).expect("a selection");
+        let mut world = StoreWorld {
+            store: &mut store,
+            pipeline: &pipeline.name,
+            observed: &observed,
+        };
+        let planned = plan(&pipeline, &selection, &mut world);
+        let state = |planned: &Planned| {
+            let state = serde_json::to_value(&planned.state).expect("json");
+            (pipeline.stage(planned.id).name.clone(), state.to_string())
+        };
+        planned.iter().map(state).collect()
+    }
+
+    /// Results of version 0.1 keep their keys where every kind gets another parameter, and lose them where it is set.
+    #[test]
+    fn a_new_parameter_with_a_default_changes_no_key() {
+        type Command = dynvis_runner::kinds::Command<command::Written>;
+        let registry = Registry::new("0")
+            .with_presets(crate::kinds().presets())
+            .with::<Plus<dataset::Dataset>>()
+            .with::<Plus<train::Train>>()
+            .with::<Plus<import::Import>>()
+            .with::<Plus<evaluate::Evaluate>>()
+            .with::<Plus<noise::Noise>>()
+            .with::<Plus<fixed_points::FixedPoints>>()
+            .with::<Plus<record::Record>>()
+            .with::<Plus<cognitive::Cognitive>>()
+            .with::<Plus<dynvis_runner::kinds::Collect>>()
+            .with::<Plus<recordings::RecordingsKind>>()
+            .with::<Plus<synthetic_recordings::SyntheticRecordings>>()
+            .with::<Plus<predictivity::Predictivity>>()
+            .with::<Plus<Command>>();
+        let names = |registry: &Registry| registry.kinds().iter().map(|kind| kind.name()).collect::<Vec<_>>();
+        assert_eq!(names(&registry), names(&crate::kinds()), "every kind");
+        let all = states(&registry, &[]);
+        assert_eq!(all.len(), 12);
+        for (stage, state) in &all {
+            assert_eq!(state, "\"cached\"", "{stage}");
+        }
+        assert_eq!(all, states(&crate::kinds(), &[]));
+        let changed = states(&registry, &["noise.of_tomorrow=1"]);
+        let state = |name: &str| {
+            changed
+                .iter()
+                .find(|(stage, _)| stage == name)
+                .map(|(_, state)| state.as_str())
+        };
+        assert_eq!(state("noise"), Some("\"run\""));
+        assert_eq!(state("evaluate"), Some("\"cached\""));
+    }
 
     #[test]
     fn every_shipped_preset_is_for_a_kind_and_fits_it() {

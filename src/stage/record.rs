@@ -11,6 +11,7 @@ use cords::record::{AreaTime, RecordOptions, record, recorded_bytes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keyed_defaults;
 use super::picture::{Curve, Curves};
 use super::times::require_presentation;
 use super::{
@@ -169,6 +170,7 @@ impl Kind for Record {
     const SUMMARY: &'static str =
         "activity of chosen areas and times for chosen images, raw or pooled, and the logits over time";
     const CODE_VERSION: u32 = 4;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::RECORD;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("activity", ACTIVITY, "activity of the areas for every image and time"),
         Declared::always(

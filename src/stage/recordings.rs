@@ -7,6 +7,7 @@ use cords::neural::{NwbOptions, Recordings, SplitOptions, mean_and_deviation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keyed_defaults;
 use super::recordings_table::from_table;
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
 use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
@@ -110,6 +111,7 @@ impl Kind for RecordingsKind {
     const NAME: &'static str = "recordings";
     const SUMMARY: &'static str = "responses of neurons from netCDF4 (Brain-Score), NWB, npz, Parquet or CSV";
     const CODE_VERSION: u32 = 2;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::RECORDINGS;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("recordings", RECORDINGS, "responses of neurons"),
         Declared::always(

@@ -5,6 +5,7 @@ use cords::neural::{ActivityFile, Recordings, SimulatedRegion, SimulationOptions
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keyed_defaults;
 use super::recordings::FILE;
 use super::{ActivityRef, Artifact, Context, Declared, Kind, StageError, Violation};
 use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
@@ -104,6 +105,7 @@ impl Kind for SyntheticRecordings {
     const NAME: &'static str = "synthetic_recordings";
     const SUMMARY: &'static str = "simulated neurons with known weights on a known area, latency and noise";
     const CODE_VERSION: u32 = 1;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::SYNTHETIC_RECORDINGS;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("recordings", RECORDINGS, "responses of the simulated neurons"),
         Declared::always(

@@ -23,6 +23,7 @@ use self::tables::{
     Measured, accuracy_table, decoding_table, eigenvalues_table, lesions_table, psychometric_functions,
     psychometric_table, rates_table, speed_table, states_table, summary_table, training_table,
 };
+use super::keyed_defaults;
 use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
 
 pub(super) struct Cognitive;
@@ -36,6 +37,7 @@ impl Kind for Cognitive {
     const SUMMARY: &'static str =
         "association areas above a CordsNet learn a cognitive task; accuracy, lesions, decoding and steady states";
     const CODE_VERSION: u32 = 3;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::COGNITIVE;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("areas", Artifact::FILES, "weights of the association areas"),
         Declared::always("front_end", MODEL, "the front-end after it learned")

@@ -21,6 +21,7 @@ use self::tables::{
     states_table,
 };
 use super::Members;
+use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::{Asked, require};
 use super::{
@@ -220,6 +221,7 @@ impl Kind for FixedPoints {
     const NAME: &'static str = "fixed_points";
     const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
     const CODE_VERSION: u32 = 7;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::FIXED_POINTS;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
             "states",

@@ -14,6 +14,7 @@ use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, ch
 
 use self::frames::Frames;
 use self::params::Params;
+use super::keyed_defaults;
 use super::times::require_presentation;
 use super::{Artifact, Context, Declared, GPU_IMAGES, Kind, Members, StageError, Update, Violation, spread};
 
@@ -51,6 +52,7 @@ impl Kind for Noise {
     const SUMMARY: &'static str =
         "accuracy under noise on images, in units and on weights, held or fresh in every step, beside controls";
     const CODE_VERSION: u32 = 5;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::NOISE;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
             "accuracy",

@@ -17,6 +17,7 @@ use params::{ControlName, Params};
 use scoring::{Study, check_size, score};
 use sources::{Activity, ImageFiles, images, sources};
 
+use super::keyed_defaults;
 use super::recordings::FILE;
 use super::recordings_table::id as id_of;
 use super::{Artifact, Context, Declared, External, Kind, Members, MissingData, StageError, Violation, located};
@@ -29,6 +30,7 @@ impl Kind for Predictivity {
     const NAME: &'static str = "predictivity";
     const SUMMARY: &'static str = "how well activity predicts recorded neurons, over areas and times, beside controls";
     const CODE_VERSION: u32 = 3;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::PREDICTIVITY;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
             "summary",

@@ -16,6 +16,7 @@ use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
 use self::tables::{folding_table, inversion_table, speed_table, training_table, windows_table};
+use super::keyed_defaults;
 use super::times::require;
 use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
 
@@ -27,6 +28,7 @@ impl Kind for Train {
     const SUMMARY: &'static str =
         "train a CordsNet directly or in the published phases, or its feed-forward twin: one phase a stage";
     const CODE_VERSION: u32 = 5;
+    const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::TRAIN;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("model", MODEL, "the network after the last epoch"),
         Declared::always(

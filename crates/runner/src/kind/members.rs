@@ -35,18 +35,18 @@ impl Member {
 
 /// What a stage's kind is told of each of its inputs, in their order; empty for a kind that does not see groups.
 pub fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Member> {
-    if !stage.kind.sees_groups() {
+    if !stage.kind().sees_groups() {
         return Vec::new();
     }
     let mut families: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
     let member = |input: &'a InputSlot| {
         let producer = pipeline.stage(input.producer);
-        if input.list.is_none() && stage.kind.sees_lists_alone() {
+        if input.list.is_none() && stage.kind().sees_lists_alone() {
             return Member::default();
         }
         let list = input.list.as_deref().unwrap_or(&input.slot);
         let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
-        let all = stage.kind.sees_repetitions();
+        let all = stage.kind().sees_repetitions();
         let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
         Member {
             family,

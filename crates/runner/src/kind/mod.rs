@@ -7,6 +7,7 @@ mod conditions;
 mod context;
 mod error;
 mod external;
+mod identity;
 mod members;
 mod output;
 mod reference;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 pub use conditions::{Broken, Conditions};
@@ -47,13 +48,17 @@ impl Violation {
 }
 
 /// A stage kind, written by implementing this for a unit struct.
-pub trait Kind: Sync {
+pub trait Kind: Sync + 'static {
     /// All parameters, with defaults, units and ranges in the schema.
-    type Params: Serialize + DeserializeOwned + JsonSchema + 'static;
+    type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
     const NAME: &'static str;
     const SUMMARY: &'static str;
     /// Changes exactly when the kind's numbers change: it is part of every key.
     const CODE_VERSION: u32;
+    /// Parameters that stand in keys also where they are at their default: those that the kind had when all defaults did, so
+    /// that results from then keep their keys. A parameter that is added later is not among them, and results that were made
+    /// before it keep theirs. Dotted where they are nested, `*` for any key of a map.
+    const KEYED_DEFAULTS: &'static [&'static str] = &[];
     /// All outputs that its stages can have, in order. None where stages name their own.
     const OUTPUTS: &'static [Declared<Self::Params>];
     /// Whether it goes on from what an earlier attempt left in [`Context::checkpoint`], and ends with a checkpoint soon
@@ -90,7 +95,7 @@ pub trait Kind: Sync {
     fn run(params: &Self::Params, context: &mut Context) -> Result<(), StageError>;
 }
 
-/// [`Kind`] with its parameter type erased, as the rest of the tool sees it.
+/// [`Kind`] with its parameter type erased, as the runner sees it.
 pub trait AnyKind: Sync {
     fn name(&self) -> &'static str;
     fn summary(&self) -> &'static str;
@@ -101,13 +106,44 @@ pub trait AnyKind: Sync {
     fn sees_repetitions(&self) -> bool;
     fn sees_lists_alone(&self) -> bool;
     fn schema(&'static self) -> &'static Json;
-    /// Parameters with every default filled in, and the rules that they break.
-    fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String>;
-    fn outputs(&self, params: &Json) -> Vec<Output>;
     /// All outputs that its stages can have; none where these name their own.
     fn possible_outputs(&self) -> Vec<PossibleOutput>;
-    fn external(&self, params: &Json, root: &Path) -> External;
-    fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError>;
+    /// What parameters say before it is known which stages their references lead to.
+    ///
+    /// # Errors
+    /// That they are none of this kind.
+    fn draft(&self, params: Json) -> Result<Draft, String>;
+    /// A stage of this kind. References in `params` are the names of input slots.
+    ///
+    /// # Errors
+    /// That they are none of this kind.
+    fn stage(&'static self, params: Json) -> Result<Box<dyn AnyStage>, String>;
+}
+
+/// Parameters on their way to a stage.
+pub struct Draft {
+    /// All of them, every default filled in.
+    pub params: Json,
+    pub outputs: Vec<Output>,
+    /// The rules that they break.
+    pub violations: Vec<Violation>,
+}
+
+/// A stage's parameters: read once, and asked for all that follows from them.
+pub trait AnyStage: Send + Sync {
+    fn kind(&self) -> &'static dyn AnyKind;
+    /// All of them, every default filled in; references are the names of input slots.
+    fn params(&self) -> &Json;
+    /// Those that identify a result. Left out are paths, since only what stands in the files counts; what cannot change a
+    /// result; and what is at its default, but for parameters that stood in keys with it before (`Kind::KEYED_DEFAULTS`).
+    fn identity(&self) -> &Json;
+    /// What is read from outside the pipeline; `root` is the project's folder.
+    fn external(&self, root: &Path) -> External;
+    /// Computes the outputs, in a worker.
+    ///
+    /// # Errors
+    /// Why the stage failed.
+    fn run(&self, context: &mut Context) -> Result<(), StageError>;
 }
 
 struct Erased<K> {
@@ -122,6 +158,13 @@ impl<K> Erased<K> {
             kind: PhantomData,
         }
     }
+}
+
+/// The typed parameters, and all of them again as JSON.
+fn read<K: Kind>(params: Json) -> Result<(K::Params, Json), String> {
+    let typed: K::Params = serde_json::from_value(params).map_err(|e| e.to_string())?;
+    let json = serde_json::to_value(&typed).map_err(|e| e.to_string())?;
+    Ok((typed, json))
 }
 
 impl<K: Kind> AnyKind for Erased<K> {
@@ -161,17 +204,6 @@ impl<K: Kind> AnyKind for Erased<K> {
         self.schema.get_or_init(schema_of::<K::Params>)
     }
 
-    fn canonical(&self, params: Json) -> Result<(Json, Vec<Violation>), String> {
-        let typed: K::Params = serde_json::from_value(params).map_err(|e| e.to_string())?;
-        let violations = K::check(&typed);
-        let json = serde_json::to_value(&typed).map_err(|e| e.to_string())?;
-        Ok((json, violations))
-    }
-
-    fn outputs(&self, params: &Json) -> Vec<Output> {
-        K::Params::deserialize(params).map_or_else(|_| Vec::new(), |p| K::outputs(&p))
-    }
-
     fn possible_outputs(&self) -> Vec<PossibleOutput> {
         let possible = |declared: &Declared<_>| PossibleOutput {
             slot: declared.slot,
@@ -182,18 +214,61 @@ impl<K: Kind> AnyKind for Erased<K> {
         K::OUTPUTS.iter().map(possible).collect()
     }
 
-    fn external(&self, params: &Json, root: &Path) -> External {
-        K::Params::deserialize(params).map_or_else(|_| External::default(), |p| K::external(&p, root))
+    fn draft(&self, params: Json) -> Result<Draft, String> {
+        let (typed, params) = read::<K>(params)?;
+        Ok(Draft {
+            params,
+            outputs: K::outputs(&typed),
+            violations: K::check(&typed),
+        })
     }
 
-    fn run(&self, params: &Json, context: &mut Context) -> Result<(), StageError> {
-        let typed = K::Params::deserialize(params)?;
-        K::run(&typed, context)
+    fn stage(&'static self, params: Json) -> Result<Box<dyn AnyStage>, String> {
+        let (typed, params) = read::<K>(params)?;
+        let mut identity = identity::without_unkeyed(self.schema(), params.clone());
+        identity::drop_defaults(&mut identity, &params, K::KEYED_DEFAULTS, |params| {
+            read::<K>(params).ok().map(|(_, json)| json)
+        });
+        Ok(Box::new(Stage::<K> {
+            kind: self,
+            typed,
+            params,
+            identity,
+        }))
+    }
+}
+
+struct Stage<K: Kind> {
+    kind: &'static dyn AnyKind,
+    typed: K::Params,
+    params: Json,
+    identity: Json,
+}
+
+impl<K: Kind> AnyStage for Stage<K> {
+    fn kind(&self) -> &'static dyn AnyKind {
+        self.kind
+    }
+
+    fn params(&self) -> &Json {
+        &self.params
+    }
+
+    fn identity(&self) -> &Json {
+        &self.identity
+    }
+
+    fn external(&self, root: &Path) -> External {
+        K::external(&self.typed, root)
+    }
+
+    fn run(&self, context: &mut Context) -> Result<(), StageError> {
+        K::run(&self.typed, context)
     }
 }
 
 /// A kind with its parameter type erased. It lives as long as the program.
-pub(crate) fn erased<K: Kind + 'static>() -> &'static dyn AnyKind {
+pub(crate) fn erased<K: Kind>() -> &'static dyn AnyKind {
     Box::leak(Box::new(Erased::<K>::new()))
 }
 
@@ -203,18 +278,4 @@ pub fn schema_of<T: JsonSchema>() -> Json {
         .with(|s| s.inline_subschemas = true)
         .into_generator();
     generator.into_root_schema_for::<T>().to_value()
-}
-
-/// Parameters as they enter the key. Left out are paths, since only what stands in the files counts, and what cannot
-/// change a result.
-pub fn identity_params(kind: &'static dyn AnyKind, params: &Json) -> Json {
-    let mut params = params.clone();
-    if let (Some(map), Some(properties)) = (
-        params.as_object_mut(),
-        kind.schema().get("properties").and_then(Json::as_object),
-    ) {
-        let counts = |property: &Json| property.get("x-path").is_none() && property.get("x-unkeyed").is_none();
-        map.retain(|name, _| properties.get(name).is_none_or(counts));
-    }
-    params
 }

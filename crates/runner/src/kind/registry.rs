@@ -31,7 +31,7 @@ impl Registry {
     /// # Panics
     /// Where there is a kind of that name.
     #[must_use]
-    pub fn with<K: Kind + 'static>(mut self) -> Self {
+    pub fn with<K: Kind>(mut self) -> Self {
         assert!(
             self.kind(K::NAME).is_none(),
             "there is a stage kind `{}` already",

@@ -28,6 +28,7 @@ impl Kind for Collect {
     const NAME: &'static str = "collect";
     const SUMMARY: &'static str = "the same table of several stages, or of all members of a matrix, as one";
     const CODE_VERSION: u32 = 2;
+    const KEYED_DEFAULTS: &'static [&'static str] = &["tables"];
     const OUTPUTS: &'static [Declared<Params>] = &[Declared::always(
         "collected",
         Artifact::TABLE,

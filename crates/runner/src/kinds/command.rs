@@ -105,6 +105,17 @@ impl<T: OutputType> Kind for Command<T> {
     const NAME: &'static str = "command";
     const SUMMARY: &'static str = "run a program of your own, with declared inputs and outputs, cached like any stage";
     const CODE_VERSION: u32 = 1;
+    const KEYED_DEFAULTS: &'static [&'static str] = &[
+        "run",
+        "inputs",
+        "inputs.*",
+        "files",
+        "outputs",
+        "outputs.*",
+        "outputs.*.path",
+        "outputs.*.type",
+        "environment",
+    ];
     /// The parameter `outputs` names them.
     const OUTPUTS: &'static [Declared<Params<T>>] = &[];
     // The file that lists the inputs names the fields of members.

@@ -31,7 +31,7 @@ pub use validate::{types, unwrap_optional, variants};
 
 #[cfg(any(test, fuzzing))]
 use crate::kind::Registry;
-use crate::kind::{AnyKind, Artifact, Conditions, Output};
+use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Output};
 
 /// Dense index of a stage (one member of a matrix) in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -60,14 +60,19 @@ pub struct Stage {
     pub family: String,
     /// The matrix fields of this member, in order of declaration.
     pub fields: IndexMap<String, Json>,
-    pub kind: &'static dyn AnyKind,
-    /// All parameters, defaults filled in; references replaced by the names of their input slots.
-    pub params: Json,
+    /// Its kind and parameters.
+    pub work: Box<dyn AnyStage>,
     pub inputs: Vec<InputSlot>,
     pub outputs: Vec<Output>,
     pub resources: Resources,
     /// What must hold of its tables.
     pub ensure: Conditions,
+}
+
+impl Stage {
+    pub fn kind(&self) -> &'static dyn AnyKind {
+        self.work.kind()
+    }
 }
 
 impl Named for Stage {

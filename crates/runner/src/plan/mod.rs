@@ -384,7 +384,6 @@ fn with_identity<T>(
         .iter()
         .map(|o| (o.slot.clone(), o.artifact.in_keys()))
         .collect();
-    let params = crate::kind::identity_params(stage.kind, &stage.params);
     let members: Vec<(String, String)> = stage
         .inputs
         .iter()
@@ -392,9 +391,9 @@ fn with_identity<T>(
         .filter_map(|(input, member)| Some((input.slot.clone(), member.identity()?)))
         .collect();
     use_identity(&Identity {
-        kind: stage.kind.name(),
-        code_version: stage.kind.code_version(),
-        params: &params,
+        kind: stage.kind().name(),
+        code_version: stage.kind().code_version(),
+        params: stage.work.identity(),
         inputs,
         members: &members,
         files: &observed.files,

@@ -151,6 +151,7 @@ fn run_stage(
     let stage_kind = registry
         .kind(&spec.kind)
         .ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
+    let stage = stage_kind.stage(spec.params).map_err(StageError::new)?;
     rayon::ThreadPoolBuilder::new()
         .num_threads(spec.threads)
         .build_global()
@@ -191,7 +192,7 @@ fn run_stage(
         stop: termination.requested.clone(),
         said: Box::new(said),
     };
-    stage_kind.run(&spec.params, &mut context)?;
+    stage.run(&mut context)?;
     fail::at(Step::Written)?;
     match ensure.broken(|output| Some(scratch.join(output))) {
         Some(broken) => return Err(broken.into()),

@@ -26,7 +26,7 @@ pub fn observe(
 ) -> Result<Vec<Observed>, FingerprintError> {
     let mut all = Vec::with_capacity(pipeline.stages.len());
     for stage in &pipeline.stages {
-        let external = stage.kind.external(&stage.params, &pipeline.root);
+        let external = stage.work.external(&pipeline.root);
         // What is missing is reported before anything is read.
         if !external.missing.is_empty() {
             all.push(Observed {
@@ -98,7 +98,7 @@ pub(super) fn changed_since(
     observed: &Observed,
     fingerprints: &mut Fingerprints,
 ) -> Option<String> {
-    let external = stage.kind.external(&stage.params, root);
+    let external = stage.work.external(root);
     if let Some(missing) = external.missing.first() {
         return Some(missing.place.clone());
     }

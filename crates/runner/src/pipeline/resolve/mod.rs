@@ -151,23 +151,24 @@ pub(super) fn resolve(
         problems.sort_by_key(|p| p.spot);
         return Err(problems);
     }
-    let stages = drafts
-        .into_iter()
-        .zip(inputs)
-        .enumerate()
-        .map(|(index, (draft, inputs))| Stage {
+    let mut stages = Vec::with_capacity(drafts.len());
+    for (index, (draft, inputs)) in drafts.into_iter().zip(inputs).enumerate() {
+        let work = draft.kind.stage(draft.params).map_err(|message| {
+            // They were read before, with other names in the place of references.
+            vec![Problem::at(draft.spot, ProblemKind::Inconsistent { message })]
+        })?;
+        stages.push(Stage {
             id: StageId(index),
             name: draft.name,
             family: draft.family,
             fields: draft.fields,
-            kind: draft.kind,
-            params: draft.params,
+            work,
             inputs,
             outputs: draft.outputs,
             resources: draft.claims.resources,
             ensure: draft.claims.ensure,
-        })
-        .collect();
+        });
+    }
     Ok(Pipeline {
         name,
         path: place.path,
@@ -454,12 +455,24 @@ impl Resolver<'_> {
         }
         if self.problems.len() > before {
             // Still draw its edges, so that cycles and wrong types show in the same pass.
-            self.push_draft(key, names, stage_kind, json, validated.references, claims, true);
+            // Parameters that cannot be read have no outputs; those that break a rule have.
+            let outputs = stage_kind
+                .draft(json.clone())
+                .map_or_else(|_| Vec::new(), |draft| draft.outputs);
+            self.push_draft(
+                key,
+                names,
+                stage_kind,
+                (json, outputs),
+                validated.references,
+                claims,
+                true,
+            );
             return;
         }
-        match stage_kind.canonical(json.clone()) {
-            Ok((canonical, violations)) => {
-                for violation in violations {
+        match stage_kind.draft(json) {
+            Ok(draft) => {
+                for violation in draft.violations {
                     let spot = find_spot(&params, violation.parameter).unwrap_or(kind_spot);
                     self.problems.push(Problem::at(
                         spot,
@@ -468,9 +481,9 @@ impl Resolver<'_> {
                         },
                     ));
                 }
-                self.problems
-                    .extend(claims.misplaced(&key.text, &stage_kind.outputs(&canonical)));
-                self.push_draft(key, names, stage_kind, canonical, validated.references, claims, false);
+                self.problems.extend(claims.misplaced(&key.text, &draft.outputs));
+                let known = (draft.params, draft.outputs);
+                self.push_draft(key, names, stage_kind, known, validated.references, claims, false);
             }
             Err(message) => self
                 .problems
@@ -484,12 +497,11 @@ impl Resolver<'_> {
         key: &Key,
         (name, fields): (String, IndexMap<String, Json>),
         kind: &'static dyn AnyKind,
-        params: Json,
+        (params, outputs): (Json, Vec<Output>),
         references: Vec<ReferenceSite>,
         claims: Claims,
         broken: bool,
     ) {
-        let outputs = kind.outputs(&params);
         self.families
             .entry(key.text.clone())
             .or_default()

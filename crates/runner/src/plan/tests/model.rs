@@ -207,7 +207,7 @@ fn upstream(stage: &Stage, settled: &[Option<Outputs>]) -> Option<Vec<Upstream>>
 /// What the stage's program writes when it sees `work`.
 fn outputs(stage: &Stage, work: &str) -> Outputs {
     let parity = (blake3::hash(work.as_bytes()).as_bytes()[0] % 2).to_string();
-    let seen = if stage.params["run"][2] == "true" {
+    let seen = if stage.work.params()["run"][2] == "true" {
         &parity
     } else {
         work
@@ -310,12 +310,12 @@ impl Memory {
     pub(super) fn observe(&mut self, pipeline: &Pipeline) {
         self.observed = vec![Observed::default(); pipeline.stages.len()];
         for (stage, observed) in pipeline.stages.iter().zip(&mut self.observed) {
-            if stage.params["environment"][0].is_string() {
+            if stage.work.params()["environment"][0].is_string() {
                 observed
                     .environment
                     .push(("VARIABLE".into(), self.variable.map(|v| v.to_string())));
             }
-            if stage.params["files"][0].is_string() {
+            if stage.work.params()["files"][0].is_string() {
                 match self.file {
                     Some(content) => observed.files.push(("0".into(), hash(&content.to_string()))),
                     None => observed.missing.push(MissingData {
@@ -332,7 +332,7 @@ impl Memory {
     fn work(&self, stage: &Stage, upstream: &[Upstream]) -> String {
         let Observed { files, environment, .. } = &self.observed[stage.id.0];
         let inputs: BTreeMap<_, _> = stage.inputs.iter().map(|i| &i.slot).zip(upstream).collect();
-        format!("{} {inputs:?} {files:?} {environment:?}", stage.params["run"])
+        format!("{} {inputs:?} {files:?} {environment:?}", stage.work.params()["run"])
     }
 
     /// What every stage gives when computed from nothing.
@@ -458,7 +458,7 @@ impl Memory {
         };
         let record = ResultRecord {
             key: key.clone(),
-            kind: stage.kind.name().to_owned(),
+            kind: stage.kind().name().to_owned(),
             run,
             seconds: 1.0,
             finished_at: String::new(),

@@ -198,7 +198,7 @@ impl Dispatcher<'_> {
         let contents = outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect();
         let result = Record::Result(ResultRecord {
             key: running.key.clone(),
-            kind: stage.kind.name().to_owned(),
+            kind: stage.kind().name().to_owned(),
             run: self.record.id.clone(),
             seconds,
             finished_at: jiff::Timestamp::now().to_string(),

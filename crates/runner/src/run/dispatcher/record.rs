@@ -137,14 +137,14 @@ impl Dispatcher<'_> {
             name: stage.name.clone(),
             family: stage.family.clone(),
             fields: stage.fields.clone(),
-            kind: stage.kind.name().to_owned(),
+            kind: stage.kind().name().to_owned(),
             outcome: settled.outcome,
             reason: settled.reason.clone(),
             accepted: settled.key.as_ref().and_then(|key| self.accepted(key)),
             key: settled.key.clone(),
             seconds: settled.seconds,
             execution: self.executions.get(&stage.id).cloned(),
-            seed: stage.params.get("seed").and_then(Json::as_i64),
+            seed: stage.work.params().get("seed").and_then(Json::as_i64),
             files: self.observed[stage.id.0].files.iter().cloned().collect(),
             inputs: stage
                 .inputs

@@ -29,7 +29,7 @@ impl<'a> Claim<'a> {
     fn of(stage: &'a Stage, gpus: usize) -> Self {
         let wanted = stage.resources.gpu;
         // Kinds that compute on a GPU compute on one.
-        let wanted = match stage.kind.uses_device() {
+        let wanted = match stage.kind().uses_device() {
             true => wanted.unwrap_or(1).min(1),
             false => wanted.unwrap_or(0),
         };
@@ -209,8 +209,8 @@ impl Dispatcher<'_> {
             _ => Device::Cuda(0),
         };
         let spec = WorkerSpec {
-            kind: stage.kind.name().to_owned(),
-            params: stage.params.clone(),
+            kind: stage.kind().name().to_owned(),
+            params: stage.work.params().clone(),
             inputs,
             ensure: stage.ensure.clone(),
             key: key.as_str().to_owned(),
