@@ -157,7 +157,7 @@ mod tests {
         };
         let planned = plan(&pipeline, &selection, &mut world);
         let state = |planned: &Planned| {
-            let state = serde_json::to_value(&planned.state).expect("json");
+            let state = serde_json::to_value(planned.decision.state).expect("json");
             (pipeline.stage(planned.id).name.clone(), state.to_string())
         };
         planned.iter().map(state).collect()
