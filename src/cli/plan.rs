@@ -49,7 +49,7 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
                 let reasons: Vec<_> = p.decision.reasons.iter().map(Reason::to_json).collect();
                 json!({
                     "stage": pipeline.stage(p.id).name,
-                    "kind": pipeline.stage(p.id).kind.name(),
+                    "kind": pipeline.stage(p.id).kind().name(),
                     "state": p.decision.state,
                     "reasons": reasons,
                     "key": p.decision.key,

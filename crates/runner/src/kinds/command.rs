@@ -26,7 +26,7 @@ pub struct Command<T = FilesOrTable>(PhantomData<T>);
 /// Types that a pipeline can give to what a program writes (`outputs: { NAME: { path: PATH, type: TYPE } }`). Doc comments
 /// of the variants are what users read.
 pub trait OutputType:
-    Copy + Default + std::fmt::Debug + Serialize + DeserializeOwned + JsonSchema + Sync + 'static
+    Copy + Default + std::fmt::Debug + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
 {
     /// What it is to later stages.
     fn artifact(self) -> Artifact;
