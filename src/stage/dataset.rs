@@ -4,7 +4,7 @@ use crate::stage::DATASET;
 use std::path::{Path, PathBuf};
 
 use cords::data::{
-    DataError, Emnist, ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, Summary, file_name, prepare,
+    DataError, Emnist, ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, file_name, prepare,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::keyed_defaults;
 use super::{
     Artifact, Context, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation, located,
 };
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct Dataset;
 
@@ -239,9 +239,9 @@ impl Kind for Dataset {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::DATASET;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("images", DATASET, "prepared images, labels and splits"),
-        Declared::always("counts", Artifact::TABLE, "images of each class in each split"),
+        Declared::always(Count::NAME, Artifact::TABLE, "images of each class in each split"),
         Declared::always(
-            "files",
+            File::NAME,
             Artifact::TABLE,
             "the images in order: index, file, class and split",
         ),
@@ -360,65 +360,76 @@ impl Kind for Dataset {
         }
         // Opening it as later stages will is the last check of what was written.
         let set = ImageSet::open(&folder)?;
-        let mut table = TableWriter::new(
-            TableSchema::new("counts", "Images of each class in each split")
-                .key("class", DType::Text, "Name of the class")
-                .key("split", DType::Text, "train, validation or test")
-                .value("images", DType::Int, "Number of images"),
-        )?;
-        for class in &summary.classes {
-            for (split, count) in [
-                ("train", class.train),
-                ("validation", class.validation),
-                ("test", class.test),
-            ] {
-                table.push_row([
-                    Value::Text(class.class.clone()),
-                    Value::Text(split.into()),
-                    Value::Int(count as i64),
-                ])?;
-            }
-        }
         if set.split(Split::Train).is_empty() {
             return Err(StageError::new("no training images are left")
                 .hint("use smaller fractions for validation and test, or a larger limit"));
         }
-        context.write_table("counts", &table.finish()?)?;
-        context.write_table("files", &files_table(&set, &summary)?)
+        let counts = summary.classes.iter().flat_map(|class| {
+            let splits = [(TRAIN, class.train), (VALIDATION, class.validation), (TEST, class.test)];
+            splits.map(|(split, images)| Count {
+                class: class.class.clone(),
+                split,
+                images,
+            })
+        });
+        context.write_rows(Count::NAME, counts)?;
+        context.write_rows(File::NAME, files(&set, summary.files))
     }
 }
 
+const TRAIN: &str = "train";
+const VALIDATION: &str = "validation";
+const TEST: &str = "test";
+
+/// Images of each class in each split
+#[derive(Row)]
+#[table(name = "counts")]
+struct Count {
+    /// Name of the class
+    #[column(key)]
+    class: String,
+    /// train, validation or test
+    #[column(key)]
+    split: &'static str,
+    /// Number of images
+    images: usize,
+}
+
+/// The image set's images in order
+#[derive(Row)]
+#[table(name = "files")]
+struct File {
+    /// Index of the image in the set, from 0
+    #[column(key)]
+    index: usize,
+    /// Its file below the source's folder; FILE[N] for image N, from 0, of a file that holds many
+    file: String,
+    /// Name of its class
+    class: String,
+    /// train, validation or test
+    split: Option<&'static str>,
+}
+
 /// Which image of the set comes from which file.
-fn files_table(set: &ImageSet, summary: &Summary) -> Result<Table, TableError> {
+fn files(set: &ImageSet, files: Vec<String>) -> impl Iterator<Item = File> {
     let mut splits = vec![None; set.len()];
     for (split, name) in [
-        (Split::Train, "train"),
-        (Split::Validation, "validation"),
-        (Split::Test, "test"),
+        (Split::Train, TRAIN),
+        (Split::Validation, VALIDATION),
+        (Split::Test, TEST),
     ] {
         for image in set.split(split) {
             splits[*image as usize] = Some(name);
         }
     }
-    let mut table = TableWriter::new(
-        TableSchema::new("files", "The image set's images in order")
-            .key("index", DType::Int, "Index of the image in the set, from 0")
-            .value(
-                "file",
-                DType::Text,
-                "Its file below the source's folder; FILE[N] for image N, from 0, of a file that holds many",
-            )
-            .value("class", DType::Text, "Name of its class")
-            .value("split", DType::Text, "train, validation or test")
-            .allow_missing(),
-    )?;
-    for (image, (file, split)) in summary.files.iter().zip(splits).enumerate() {
-        table.push_row([
-            Value::Int(image as i64),
-            Value::Text(file.clone()),
-            Value::Text(set.classes()[set.label(image) as usize].clone()),
-            split.map_or(Value::Null, |split| Value::Text(split.to_owned())),
-        ])?;
-    }
-    table.finish()
+    files
+        .into_iter()
+        .zip(splits)
+        .enumerate()
+        .map(|(index, (file, split))| File {
+            index,
+            file,
+            class: set.classes()[set.label(index) as usize].clone(),
+            split,
+        })
 }

@@ -4,7 +4,7 @@ use crate::stage::gpu::gpu;
 use cords::data::{ImageSet, SplitImages};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
-use cords::learn::{Answers, evaluate};
+use cords::learn::evaluate;
 use cords::net::{Model, Presentation};
 use cords::noise::wilson_interval;
 use indexmap::IndexMap;
@@ -17,7 +17,7 @@ use super::times::require_presentation;
 use super::{
     Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, SplitName, Spread, StageError, Update,
 };
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct Evaluate;
 
@@ -53,19 +53,65 @@ impl Params {
     }
 }
 
-/// One model's result.
-struct Evaluated {
-    slot: usize,
-    /// The first slot whose model this one repeats.
-    group: usize,
+/// Accuracy of every model
+#[derive(Row)]
+#[table(name = "accuracy")]
+struct Accuracy {
+    /// The stage that gave the model
+    #[column(key, slot = "models")]
+    models: usize,
+    /// Kind and number of areas
+    #[column(key)]
     network: String,
-    seed: u64,
-    /// The last phase of its training, and the epochs of all its phases; none where they are not known.
+    /// Seed of the model's training
+    #[column(key)]
+    seed: i64,
+    #[column(description = PHASE)]
     phase: Option<String>,
+    #[column(description = EPOCHS)]
     epochs: Option<usize>,
+    /// Images classified rightly, of those that did not diverge; missing where all did
+    accuracy: Option<f64>,
+    /// Lower end of the 95 % interval (Wilson)
+    accuracy_low: Option<f64>,
+    /// Upper end of the 95 % interval (Wilson)
+    accuracy_high: Option<f64>,
+    /// Mean cross-entropy of images that did not diverge; missing where all did
+    #[column(unit = "nat")]
+    cross_entropy: Option<f64>,
+    /// Number of images
     images: usize,
-    answers: Answers,
+    #[column(description = DIVERGED)]
+    diverged: usize,
 }
+
+/// Accuracy by network and training: mean and standard deviation over models that differ in their seed alone
+#[derive(Row)]
+#[table(name = "summary")]
+struct Summary {
+    /// The stage that gave the models, by all matrix fields but `seed`
+    #[column(key, group = "models")]
+    models: usize,
+    /// Kind and number of areas
+    #[column(key)]
+    network: String,
+    #[column(key, description = PHASE)]
+    phase: Option<String>,
+    #[column(key, description = EPOCHS)]
+    epochs: Option<usize>,
+    /// Images classified rightly, mean; missing where all diverged
+    accuracy: Option<f64>,
+    /// Standard deviation over models
+    deviation: Option<f64>,
+    /// Models with an accuracy
+    n: usize,
+    #[column(description = DIVERGED)]
+    diverged: usize,
+}
+
+const DIVERGED: &str = "Images whose logits or activity were not finite; they have no answer";
+const PHASE: &str = "Phase of training that made it";
+const EPOCHS: &str = "Passes over the training images in all phases together";
 
 impl Kind for Evaluate {
     type Params = Params;
@@ -74,9 +120,9 @@ impl Kind for Evaluate {
     const CODE_VERSION: u32 = 4;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::EVALUATE;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("accuracy", Artifact::TABLE, "accuracy of every model"),
+        Declared::always(Accuracy::NAME, Artifact::TABLE, "accuracy of every model"),
         Declared::always(
-            "summary",
+            Summary::NAME,
             Artifact::TABLE,
             "accuracy by network and training: mean and standard deviation over models that differ in their seed alone",
         ),
@@ -113,141 +159,58 @@ impl Kind for Evaluate {
                     .0
                 }
             };
-            evaluated.push(Evaluated {
-                slot,
-                group: members.group(slot),
+            let answers = result.answers;
+            let count = cords::learn::Images::len(&images);
+            let answered = count - answers.diverged;
+            let interval = (answered > 0).then(|| wilson_interval(answers.right, answered));
+            evaluated.push(Accuracy {
+                models: slot,
                 network: model_name(model),
-                seed: info.seed,
+                seed: info.seed as i64,
                 phase: info.phases.last().map(|phase| phase.phase.clone()),
                 epochs: (!info.phases.is_empty()).then(|| info.phases.iter().map(|phase| phase.epochs).sum()),
-                images: cords::learn::Images::len(&images),
-                answers: result.answers,
+                accuracy: Some(answers.accuracy),
+                accuracy_low: interval.map(|[low, _]| low),
+                accuracy_high: interval.map(|[_, high]| high),
+                cross_entropy: Some(answers.cross_entropy),
+                images: count,
+                diverged: answers.diverged,
             });
             context.report(Update {
                 done: slot as u64 + 1,
                 total: params.models.len() as u64,
                 unit: "models".into(),
                 phase: String::new(),
-                figures: vec![("accuracy".into(), result.answers.accuracy)],
+                figures: vec![("accuracy".into(), answers.accuracy)],
                 milestone: true,
             });
         }
-        context.write_table("accuracy", &accuracy_table(&evaluated)?)?;
-        context.write_table("summary", &summary_table(&evaluated)?)
+        let summary = summary(&evaluated, &members);
+        context.write_rows(Accuracy::NAME, evaluated)?;
+        context.write_rows(Summary::NAME, summary)
     }
-}
-
-const DIVERGED: &str = "Images whose logits or activity were not finite; they have no answer";
-const PHASE: &str = "Phase of training that made it";
-const EPOCHS: &str = "Passes over the training images in all phases together";
-
-fn phase_value(phase: &Option<String>) -> Value {
-    phase.clone().map_or(Value::Null, Value::Text)
-}
-
-fn epochs_value(epochs: Option<usize>) -> Value {
-    epochs.map_or(Value::Null, |epochs| Value::Int(epochs as i64))
-}
-
-fn accuracy_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new("accuracy", "Accuracy of every model")
-            .key("models", DType::Int, "The stage that gave the model")
-            .slot("models")
-            .key("network", DType::Text, "Kind and number of areas")
-            .key("seed", DType::Int, "Seed of the model's training")
-            .value("phase", DType::Text, PHASE)
-            .allow_missing()
-            .value("epochs", DType::Int, EPOCHS)
-            .allow_missing()
-            .value(
-                "accuracy",
-                DType::Float,
-                "Images classified rightly, of those that did not diverge; missing where all did",
-            )
-            .allow_missing()
-            .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
-            .allow_missing()
-            .value("accuracy_high", DType::Float, "Upper end of the 95 % interval (Wilson)")
-            .allow_missing()
-            .value(
-                "cross_entropy",
-                DType::Float,
-                "Mean cross-entropy of images that did not diverge; missing where all did",
-            )
-            .unit("nat")
-            .allow_missing()
-            .value("images", DType::Int, "Number of images")
-            .value("diverged", DType::Int, DIVERGED),
-    )?;
-    for e in evaluated {
-        let answered = e.images - e.answers.diverged;
-        let interval = (answered > 0).then(|| wilson_interval(e.answers.right, answered));
-        table.push_row([
-            Value::Int(e.slot as i64),
-            Value::Text(e.network.clone()),
-            Value::Int(e.seed as i64),
-            phase_value(&e.phase),
-            epochs_value(e.epochs),
-            Value::finite(e.answers.accuracy),
-            Value::optional(interval.map(|[low, _]| low)),
-            Value::optional(interval.map(|[_, high]| high)),
-            Value::finite(e.answers.cross_entropy),
-            Value::Int(e.images as i64),
-            Value::Int(e.answers.diverged as i64),
-        ])?;
-    }
-    table.finish()
 }
 
 /// Mean and spread over the models that repeat each other, of one network, phase and length.
-fn summary_table(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "summary",
-            "Accuracy by network and training: mean and standard deviation over models that differ in their seed alone",
-        )
-        .key(
-            "models",
-            DType::Int,
-            "The stage that gave the models, by all matrix fields but `seed`",
-        )
-        .slot_groups("models")
-        .key("network", DType::Text, "Kind and number of areas")
-        .key("phase", DType::Text, PHASE)
-        .allow_missing()
-        .key("epochs", DType::Int, EPOCHS)
-        .allow_missing()
-        .value(
-            "accuracy",
-            DType::Float,
-            "Images classified rightly, mean; missing where all diverged",
-        )
-        .allow_missing()
-        .value("deviation", DType::Float, "Standard deviation over models")
-        .allow_missing()
-        .value("n", DType::Int, "Models with an accuracy")
-        .value("diverged", DType::Int, DIVERGED),
-    )?;
-    let mut groups: IndexMap<_, Vec<&Evaluated>> = IndexMap::new();
-    for e in evaluated {
-        let group = (e.group, e.network.as_str(), &e.phase, e.epochs);
-        groups.entry(group).or_default().push(e);
+fn summary(evaluated: &[Accuracy], members: &Members) -> Vec<Summary> {
+    let mut groups: IndexMap<_, Vec<&Accuracy>> = IndexMap::new();
+    for row in evaluated {
+        let group = (members.group(row.models), &row.network, &row.phase, row.epochs);
+        groups.entry(group).or_default().push(row);
     }
-    for ((group, network, phase, epochs), models) in groups {
-        let accuracies: Vec<f64> = models.iter().map(|e| e.answers.accuracy).collect();
+    let of_group = |((models, network, phase, epochs), rows): ((_, &String, &Option<String>, _), Vec<&Accuracy>)| {
+        let accuracies: Vec<f64> = rows.iter().filter_map(|row| row.accuracy).collect();
         let Spread { mean, deviation, n } = Spread::of(&accuracies);
-        let diverged: usize = models.iter().map(|e| e.answers.diverged).sum();
-        table.push_row([
-            Value::Int(group as i64),
-            Value::Text(network.to_owned()),
-            phase_value(phase),
-            epochs_value(epochs),
-            Value::optional(mean),
-            Value::optional(deviation),
-            Value::Int(n as i64),
-            Value::Int(diverged as i64),
-        ])?;
-    }
-    table.finish()
+        Summary {
+            models,
+            network: network.clone(),
+            phase: phase.clone(),
+            epochs,
+            accuracy: mean,
+            deviation,
+            n,
+            diverged: rows.iter().map(|row| row.diverged).sum(),
+        }
+    };
+    groups.into_iter().map(of_group).collect()
 }

@@ -4,14 +4,14 @@ use crate::stage::MODEL;
 use std::path::{Path, PathBuf};
 
 use cords::exchange::{ExchangeError, ImportOptions, Imported, import_with_notes};
-use cords::net::{Euler, ModelInfo, Parameters, Presentation};
+use cords::net::{Euler, Model, ModelInfo, Presentation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::times::{asked, unfit};
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct Import;
 
@@ -111,7 +111,7 @@ impl Kind for Import {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("model", MODEL, "the network"),
         Declared::always(
-            "parameters",
+            Parameter::NAME,
             Artifact::TABLE,
             "what was imported: names, shapes and sizes of weights",
         ),
@@ -168,31 +168,39 @@ impl Kind for Import {
             }
         }
         model.save(&context.output("model")?.join("model.safetensors"))?;
-        context.write_table("parameters", &parameters_table(model.parameters())?)
+        context.write_rows(Parameter::NAME, parameters(&model))
     }
 }
 
-fn parameters_table(parameters: &Parameters<f32>) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new("parameters", "What was imported")
-            .key("name", DType::Text, "Published name")
-            .value("shape", DType::Text, "Extent of every axis")
-            .value("values", DType::Int, "Number of values")
-            .value("mean", DType::Float, "Mean of the values")
-            .value("largest", DType::Float, "Largest absolute value"),
-    )?;
-    for (name, tensor) in parameters.iter() {
+/// What was imported
+#[derive(Row)]
+#[table(name = "parameters")]
+struct Parameter {
+    /// Published name
+    #[column(key)]
+    name: String,
+    /// Extent of every axis
+    shape: String,
+    /// Number of values
+    values: usize,
+    /// Mean of the values
+    mean: f64,
+    /// Largest absolute value
+    largest: f64,
+}
+
+fn parameters(model: &Model) -> impl Iterator<Item = Parameter> {
+    model.parameters().iter().map(|(name, tensor)| {
         let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
         let values = || tensor.data.iter().map(|v| f64::from(*v));
-        table.push_row([
-            Value::Text(name.to_owned()),
-            Value::Text(shape.join(" x ")),
-            Value::Int(tensor.len() as i64),
-            Value::Float(values().sum::<f64>() / tensor.len().max(1) as f64),
-            Value::Float(values().fold(0.0, |largest, v| v.abs().max(largest))),
-        ])?;
-    }
-    table.finish()
+        Parameter {
+            name: name.to_owned(),
+            shape: shape.join(" x "),
+            values: tensor.len(),
+            mean: values().sum::<f64>() / tensor.len().max(1) as f64,
+            largest: values().fold(0.0, |largest, v| v.abs().max(largest)),
+        }
+    })
 }
 
 /// Entries that do not fit, one by one, and what to give where the file leaves it open.

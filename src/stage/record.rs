@@ -18,7 +18,7 @@ use super::{
     Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, StageError, Update, Violation,
     model_name,
 };
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct Record;
 
@@ -174,7 +174,7 @@ impl Kind for Record {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("activity", ACTIVITY, "activity of the areas for every image and time"),
         Declared::always(
-            "summary",
+            Summary::NAME,
             Artifact::TABLE,
             "mean rate, dimensionality and accuracy by area and time",
         ),
@@ -266,7 +266,7 @@ impl Kind for Record {
                 .0
             }
         };
-        context.write_table("summary", &summary_table(&rows)?)?;
+        context.write_rows(Summary::NAME, rows.iter().map(Summary::of))?;
         let pictures = context.output("pictures")?;
         let title = Members::of(context, [params.model.0.as_str()]).title(&title);
         let activity = over_time(&title, "mean rate", &rows, |row| row.mean_rate);
@@ -339,49 +339,39 @@ fn options(params: &Params, model: &Model) -> RecordOptions {
     }
 }
 
-fn summary_table(rows: &[AreaTime]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new("summary", "Mean rate, dimensionality and accuracy by area and time")
-            .key("area", DType::Int, "Area, from 0")
-            .key("time", DType::Float, "Time after image onset")
-            .unit("ms")
-            .value(
-                "mean_rate",
-                DType::Float,
-                "Activity, mean over units and images that had not diverged; missing where all had",
-            )
-            .tolerance(1e-6, 1e-6)
-            .allow_missing()
-            .value(
-                "participation_ratio",
-                DType::Float,
-                "(sum lambda)^2 / sum lambda^2 of the recorded values' covariance over images that had not diverged; \
-                 none where nothing varies",
-            )
-            .tolerance(1e-6, 1e-6)
-            .allow_missing()
-            .value(
-                "accuracy",
-                DType::Float,
-                "Images classified rightly by the network's readout at that time, of those that had not diverged; \
-                 the same for all areas",
-            )
-            .allow_missing()
-            .value(
-                "diverged",
-                DType::Int,
-                "Images whose logits or activity, in any area, were not finite; they have no answer",
-            ),
-    )?;
-    for row in rows {
-        table.push_row([
-            Value::Int(row.area as i64),
-            Value::Float(row.time_ms),
-            Value::optional(row.mean_rate),
-            Value::optional(row.participation_ratio),
-            Value::optional(row.accuracy),
-            Value::Int(row.diverged as i64),
-        ])?;
+/// Mean rate, dimensionality and accuracy by area and time
+#[derive(Row)]
+#[table(name = "summary")]
+struct Summary {
+    /// Area, from 0
+    #[column(key)]
+    area: usize,
+    /// Time after image onset
+    #[column(key, unit = "ms")]
+    time: f64,
+    /// Activity, mean over units and images that had not diverged; missing where all had
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    mean_rate: Option<f64>,
+    /// (sum lambda)^2 / sum lambda^2 of the recorded values' covariance over images that had not diverged;
+    /// none where nothing varies
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    participation_ratio: Option<f64>,
+    /// Images classified rightly by the network's readout at that time, of those that had not diverged;
+    /// the same for all areas
+    accuracy: Option<f64>,
+    /// Images whose logits or activity, in any area, were not finite; they have no answer
+    diverged: usize,
+}
+
+impl Summary {
+    fn of(row: &AreaTime) -> Self {
+        Self {
+            area: row.area,
+            time: row.time_ms,
+            mean_rate: row.mean_rate,
+            participation_ratio: row.participation_ratio,
+            accuracy: row.accuracy,
+            diverged: row.diverged,
+        }
     }
-    table.finish()
 }

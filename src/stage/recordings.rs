@@ -3,14 +3,14 @@
 use crate::stage::RECORDINGS;
 use std::path::{Path, PathBuf};
 
-use cords::neural::{NwbOptions, Recordings, SplitOptions, mean_and_deviation};
+use cords::neural::{Neuron, NwbOptions, Recordings, SplitOptions, mean_and_deviation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::recordings_table::from_table;
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, Table, TableRow, Value};
 
 pub(super) struct RecordingsKind;
 
@@ -115,7 +115,7 @@ impl Kind for RecordingsKind {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("recordings", RECORDINGS, "responses of neurons"),
         Declared::always(
-            "neurons",
+            Reliability::NAME,
             Artifact::TABLE,
             "neurons in each time bin, and how reliable their responses are",
         ),
@@ -155,7 +155,7 @@ impl Kind for RecordingsKind {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let recordings = params.read(&context.root)?;
         recordings.save(&context.output("recordings")?.join(FILE))?;
-        context.write_table("neurons", &neurons_table(&recordings)?)
+        context.write_rows(Reliability::NAME, reliabilities(&recordings)?)
     }
 }
 
@@ -172,47 +172,64 @@ pub(super) fn published_halves(splits: usize) -> SplitOptions {
 pub(super) const ANIMAL: &str = "Animal that the neuron was recorded in; none where it is not known";
 pub(super) const SESSION: &str = "Session that it was recorded in; none where it is not known";
 
-/// The name of an animal or a session.
+/// The name of an animal or a session, where it is known.
+fn known(name: &str) -> Option<String> {
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// [`known`] as a value.
 pub(super) fn label(name: &str) -> Value {
-    if name.is_empty() {
-        Value::Null
-    } else {
-        Value::Text(name.to_owned())
+    known(name).into()
+}
+
+/// A neuron in a time bin.
+#[derive(Row)]
+pub(super) struct NeuronBin {
+    /// Id of the neuron
+    #[column(key)]
+    neuron: String,
+    /// Start of the time bin after stimulus onset
+    #[column(key, unit = "ms")]
+    bin_start: f64,
+    /// End of the time bin
+    #[column(key, unit = "ms")]
+    bin_end: f64,
+}
+
+impl NeuronBin {
+    pub(super) fn of(neuron: &Neuron, [bin_start, bin_end]: [f64; 2]) -> Self {
+        Self {
+            neuron: neuron.id.clone(),
+            bin_start,
+            bin_end,
+        }
     }
 }
 
+/// Neurons in each time bin, and how reliable their responses are
+#[derive(Row)]
+#[table(name = "neurons")]
+struct Reliability {
+    #[column(flatten)]
+    of: NeuronBin,
+    #[column(key, description = ANIMAL)]
+    animal: Option<String>,
+    #[column(key, description = SESSION)]
+    session: Option<String>,
+    /// Brain region
+    region: String,
+    /// Mean over stimuli and repetitions
+    mean_response: Option<f64>,
+    /// Split-half over repetitions, corrected by Spearman and Brown, mean over 10 halvings
+    reliability: Option<f64>,
+    /// Share of stimuli x repetitions without a response
+    missing: f64,
+}
+
 /// What was read, and how reliable it is.
-fn neurons_table(recordings: &Recordings) -> Result<Table, StageError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "neurons",
-            "Neurons in each time bin, and how reliable their responses are",
-        )
-        .key("neuron", DType::Text, "Id of the neuron")
-        .key("bin_start", DType::Float, "Start of the time bin after stimulus onset")
-        .unit("ms")
-        .key("bin_end", DType::Float, "End of the time bin")
-        .unit("ms")
-        .key("animal", DType::Text, ANIMAL)
-        .allow_missing()
-        .key("session", DType::Text, SESSION)
-        .allow_missing()
-        .value("region", DType::Text, "Brain region")
-        .value("mean_response", DType::Float, "Mean over stimuli and repetitions")
-        .allow_missing()
-        .value(
-            "reliability",
-            DType::Float,
-            "Split-half over repetitions, corrected by Spearman and Brown, mean over 10 halvings",
-        )
-        .allow_missing()
-        .value(
-            "missing",
-            DType::Float,
-            "Share of stimuli x repetitions without a response",
-        ),
-    )?;
-    for (bin, [start, end]) in recordings.bins_ms.iter().enumerate() {
+fn reliabilities(recordings: &Recordings) -> Result<Vec<Reliability>, StageError> {
+    let mut rows = Vec::new();
+    for (bin, edges) in recordings.bins_ms.iter().enumerate() {
         let reliability = recordings.reliability(bin, &published_halves(10))?;
         for (n, neuron) in recordings.neurons.iter().enumerate() {
             let presentations = || {
@@ -225,19 +242,16 @@ fn neurons_table(recordings: &Recordings) -> Result<Table, StageError> {
             let own = reliability
                 .as_ref()
                 .and_then(|all| mean_and_deviation(all[n].iter().flatten().copied()));
-            table.push_row([
-                Value::Text(neuron.id.clone()),
-                Value::Float(*start),
-                Value::Float(*end),
-                label(&neuron.animal),
-                label(&neuron.session),
-                Value::Text(neuron.region.clone()),
-                Value::finite(mean_and_deviation(presentations()).map(|(mean, _)| mean)),
-                Value::finite(own.map(|(mean, _)| mean)),
-                Value::Float(missing as f64 / all as f64),
-            ])?;
+            rows.push(Reliability {
+                of: NeuronBin::of(neuron, *edges),
+                animal: known(&neuron.animal),
+                session: known(&neuron.session),
+                region: neuron.region.clone(),
+                mean_response: mean_and_deviation(presentations()).map(|(mean, _)| mean),
+                reliability: own.map(|(mean, _)| mean),
+                missing: missing as f64 / all as f64,
+            });
         }
     }
-    let finished: Result<Table, TableError> = table.finish();
-    Ok(finished?)
+    Ok(rows)
 }

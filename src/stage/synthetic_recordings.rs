@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
-use super::recordings::FILE;
+use super::recordings::{FILE, NeuronBin};
 use super::{ActivityRef, Artifact, Context, Declared, Kind, StageError, Violation};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct SyntheticRecordings;
 
@@ -109,7 +109,7 @@ impl Kind for SyntheticRecordings {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("recordings", RECORDINGS, "responses of the simulated neurons"),
         Declared::always(
-            "truth",
+            Simulated::NAME,
             Artifact::TABLE,
             "what the simulated neurons read, and how reliable they are",
         ),
@@ -155,57 +155,44 @@ impl Kind for SyntheticRecordings {
         };
         let (recordings, truth) = simulate(&activity, &options)?;
         recordings.save(&context.output("recordings")?.join(FILE))?;
-        context.write_table("truth", &truth_table(params, &recordings, &truth)?)
+        let rows = truth.iter().map(|of| Simulated::of(params, &recordings, of));
+        context.write_rows(Simulated::NAME, rows)
     }
 }
 
-fn truth_table(params: &Params, recordings: &Recordings, truth: &[Truth]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new("truth", "What the simulated neurons read, and how reliable they are")
-            .key("neuron", DType::Text, "Id of the neuron")
-            .key("bin_start", DType::Float, "Start of the time bin after stimulus onset")
-            .unit("ms")
-            .key("bin_end", DType::Float, "End of the time bin")
-            .unit("ms")
-            .value("region", DType::Text, "Region")
-            .value("area", DType::Int, "Area that it reads, from 0")
-            .value(
-                "latency",
-                DType::Float,
-                "How long after the area's activity it responds",
-            )
-            .unit("ms")
-            .value(
-                "signal",
-                DType::Float,
-                "Variance of the noiseless response over stimuli",
-            )
-            .value(
-                "noise",
-                DType::Float,
-                "Variance of the noise of the mean over repetitions",
-            )
-            .value(
-                "reliability",
-                DType::Float,
-                "signal / (signal + noise): the true ceiling of r^2",
-            ),
-    )?;
-    for row in truth {
-        let neuron = &recordings.neurons[row.neuron];
+/// What the simulated neurons read, and how reliable they are
+#[derive(Row)]
+#[table(name = "truth")]
+struct Simulated {
+    #[column(flatten)]
+    of: NeuronBin,
+    /// Region
+    region: String,
+    /// Area that it reads, from 0
+    area: usize,
+    /// How long after the area's activity it responds
+    #[column(unit = "ms")]
+    latency: f64,
+    /// Variance of the noiseless response over stimuli
+    signal: f64,
+    /// Variance of the noise of the mean over repetitions
+    noise: f64,
+    /// signal / (signal + noise): the true ceiling of r^2
+    reliability: f64,
+}
+
+impl Simulated {
+    fn of(params: &Params, recordings: &Recordings, truth: &Truth) -> Self {
+        let neuron = &recordings.neurons[truth.neuron];
         let region = params.regions.iter().find(|region| region.name == neuron.region);
-        let [start, end] = recordings.bins_ms[row.bin];
-        table.push_row([
-            Value::Text(neuron.id.clone()),
-            Value::Float(start),
-            Value::Float(end),
-            Value::Text(neuron.region.clone()),
-            Value::Int(region.map_or(0, |region| region.area as i64)),
-            Value::Float(region.map_or(0.0, |region| region.latency)),
-            Value::Float(row.signal),
-            Value::Float(row.noise),
-            Value::Float(row.reliability()),
-        ])?;
+        Self {
+            of: NeuronBin::of(neuron, recordings.bins_ms[truth.bin]),
+            region: neuron.region.clone(),
+            area: region.map_or(0, |region| region.area),
+            latency: region.map_or(0.0, |region| region.latency),
+            signal: truth.signal,
+            noise: truth.noise,
+            reliability: truth.reliability(),
+        }
     }
-    table.finish()
 }

@@ -17,6 +17,7 @@ use self::params::Params;
 use super::keyed_defaults;
 use super::times::require_presentation;
 use super::{Artifact, Context, Declared, GPU_IMAGES, Kind, Members, StageError, Update, Violation, spread};
+use dynvis_runner::table::TableRow;
 
 pub(super) struct Noise;
 
@@ -55,28 +56,32 @@ impl Kind for Noise {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::NOISE;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
-            "accuracy",
+            tables::Accuracy::NAME,
             Artifact::TABLE,
             "accuracy of every model, view, noise and level",
         ),
         Declared::always(
-            "summary",
+            tables::Summary::NAME,
             Artifact::TABLE,
             "accuracy by network and noise: mean and standard deviation over trials and models that differ in their seed alone",
         ),
         Declared::always(
-            "time",
+            tables::AtTime::NAME,
             Artifact::TABLE,
             "accuracy of recurrent networks over time after image onset",
         ),
         Declared::always(
-            "robustness",
+            tables::Robust::NAME,
             Artifact::TABLE,
             "the level at half of the clean accuracy, and accuracy over all levels",
         ),
-        Declared::always("gains", Artifact::TABLE, "how much of the noise reaches each area"),
         Declared::always(
-            "paired",
+            tables::Gain::NAME,
+            Artifact::TABLE,
+            "how much of the noise reaches each area",
+        ),
+        Declared::always(
+            tables::Pair::NAME,
             Artifact::TABLE,
             "every network against every CordsNet with its dynamics, image by image (McNemar's exact test)",
         ),
@@ -178,12 +183,12 @@ impl Kind for Noise {
                 }));
             }
         }
-        context.write_table("accuracy", &tables::accuracy(&evaluated)?)?;
-        context.write_table("summary", &tables::summary(&evaluated)?)?;
-        context.write_table("time", &tables::time(&evaluated)?)?;
-        context.write_table("robustness", &tables::robustness_table(params, &evaluated)?)?;
-        context.write_table("gains", &tables::gains(&evaluated)?)?;
-        context.write_table("paired", &tables::paired(&evaluated)?)?;
+        context.write_rows(tables::Accuracy::NAME, evaluated.iter().map(tables::Accuracy::of))?;
+        context.write_rows(tables::Summary::NAME, tables::summary(&evaluated))?;
+        context.write_rows(tables::AtTime::NAME, tables::over_time(&evaluated))?;
+        context.write_rows(tables::Robust::NAME, tables::robust(params, &evaluated))?;
+        context.write_rows(tables::Gain::NAME, tables::gains(&evaluated))?;
+        context.write_rows(tables::Pair::NAME, tables::pairs(&evaluated))?;
         pictures::write(&evaluated, &members, &context.output("pictures")?)
     }
 }

@@ -1,8 +1,8 @@
 //! Result tables of the `noise` stage.
 
 use cords::noise::{
-    CIFAR_C, Condition, Estimate, IMAGENET_C, Measured, Observer, Perturbation, Pixels, Place, Robustness, Severities,
-    Timing, robustness,
+    AreaChange, CIFAR_C, Condition, IMAGENET_C, Measured, Observer, Perturbation, Pixels, Place, Robustness,
+    Severities, TimePoint, Timing, robustness,
 };
 use indexmap::IndexMap;
 use statrs::distribution::{Binomial, DiscreteCDF};
@@ -10,7 +10,7 @@ use statrs::distribution::{Binomial, DiscreteCDF};
 use super::Evaluated;
 use super::params::Params;
 use crate::stage::Spread;
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::Row;
 
 /// How a network looks at the frames, in a reader's words.
 pub(super) fn view(observer: Observer) -> &'static str {
@@ -86,190 +86,189 @@ pub(super) fn presentation_name(condition: &Condition) -> String {
 const ANSWERED: &str = "Images classified rightly, of those that did not diverge; missing where all did";
 const VIEW: &str =
     "How the network looks: dynamics, no recurrence (recurrent weights 0), one frame, mean of frames, mean of logits";
-const NOISE: &str =
-    "What is perturbed: pixels by gaussian, correlated, shot, impulse or speckle noise; neural; silencing; weights";
-const PRESENTATION: &str =
-    "static: one draw held; dynamic: fresh at every step; over T ms: forgets with that time constant";
-const DT: &str = "Step of the network, or of the frames that a CNN sees; a single frame under dynamic noise is that of a step of 2 ms";
-const STEP_BOUND: &str = "Whether the noise is drawn anew at every step. Then networks of other steps see another experiment, unless the noise \
-                          is small beside what rectifies it";
+const DT: &str = "Step of the network, or of the frames that a CNN sees; a single frame under dynamic noise is that of \
+                  a step of 2 ms";
+const STEP_BOUND: &str = "Whether the noise is drawn anew at every step. Then networks of other steps see another \
+                          experiment, unless the noise is small beside what rectifies it";
 const DIVERGED: &str = "Images whose logits or activity were not finite; they have no answer";
 const LEVEL: &str =
     "How much, in the units of its kind (`dynvis stages noise`); of pixels the standard deviation in [0, 1]";
 
 /// Who was evaluated.
-fn network_keys(schema: TableSchema) -> TableSchema {
-    schema
-        .key("models", DType::Int, "The stage that gave the model")
-        .slot("models")
-        .key("network", DType::Text, "Kind and number of areas")
-        .key("view", DType::Text, VIEW)
-        .key("seed", DType::Int, "Seed of the model's training")
-        .key("trial", DType::Int, "Repetition of the noise")
+#[derive(Row)]
+struct NetworkKeys {
+    /// The stage that gave the model
+    #[column(key, slot = "models")]
+    models: usize,
+    /// Kind and number of areas
+    #[column(key)]
+    network: String,
+    #[column(key, description = VIEW)]
+    view: &'static str,
+    /// Seed of the model's training
+    #[column(key)]
+    seed: i64,
+    /// Repetition of the noise
+    #[column(key)]
+    trial: u32,
 }
 
-fn network_values(e: &Evaluated) -> Vec<Value> {
-    vec![
-        Value::Int(e.slot as i64),
-        Value::Text(e.model.clone()),
-        Value::Text(view(e.result.observer).into()),
-        Value::Int(e.seed as i64),
-        Value::Int(i64::from(e.trial)),
-    ]
+impl NetworkKeys {
+    fn of(e: &Evaluated) -> Self {
+        Self {
+            models: e.slot,
+            network: e.model.clone(),
+            view: view(e.result.observer),
+            seed: e.seed as i64,
+            trial: e.trial,
+        }
+    }
 }
 
-fn noise_keys(schema: TableSchema) -> TableSchema {
-    schema
-        .key("noise", DType::Text, NOISE)
-        .key("presentation", DType::Text, PRESENTATION)
+/// Under what kind of noise.
+#[derive(Row)]
+struct NoiseKeys {
+    /// What is perturbed: pixels by gaussian, correlated, shot, impulse or speckle noise; neural; silencing; weights
+    #[column(key)]
+    noise: String,
+    /// static: one draw held; dynamic: fresh at every step; over T ms: forgets with that time constant
+    #[column(key)]
+    presentation: String,
 }
 
-fn noise_values(e: &Evaluated) -> [Value; 2] {
-    [
-        Value::Text(e.noise_name()),
-        Value::Text(presentation_name(&e.result.condition)),
-    ]
+impl NoiseKeys {
+    fn of(e: &Evaluated) -> Self {
+        Self {
+            noise: e.noise_name(),
+            presentation: presentation_name(&e.result.condition),
+        }
+    }
 }
 
 /// What one evaluated condition is known by.
-fn condition_keys(schema: TableSchema) -> TableSchema {
-    noise_keys(network_keys(schema)).key("level", DType::Float, LEVEL)
+#[derive(Row)]
+struct ConditionKeys {
+    #[column(flatten)]
+    network: NetworkKeys,
+    #[column(flatten)]
+    noise: NoiseKeys,
+    #[column(key, description = LEVEL)]
+    level: f64,
 }
 
-/// Values of [`condition_keys`].
-fn condition_values(e: &Evaluated) -> Vec<Value> {
-    let mut row = network_values(e);
-    row.extend(noise_values(e));
-    row.push(Value::Float(e.result.condition.level));
-    row
-}
-
-pub(super) fn accuracy(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        condition_keys(TableSchema::new(
-            "accuracy",
-            "Accuracy of every model, view, noise and level",
-        ))
-        .value("accuracy", DType::Float, ANSWERED)
-        .allow_missing()
-        .value("accuracy_low", DType::Float, "Lower end of the 95 % interval (Wilson)")
-        .allow_missing()
-        .value("accuracy_high", DType::Float, "Upper end of the 95 % interval (Wilson)")
-        .allow_missing()
-        .value(
-            "top5",
-            DType::Float,
-            "Images whose label is among the five largest logits",
-        )
-        .allow_missing()
-        .value("top5_low", DType::Float, "Lower end of its 95 % interval (Wilson)")
-        .allow_missing()
-        .value("top5_high", DType::Float, "Upper end of its 95 % interval (Wilson)")
-        .allow_missing()
-        .value(
-            "cross_entropy",
-            DType::Float,
-            "Mean cross-entropy of images that did not diverge; missing where all did",
-        )
-        .unit("nat")
-        .tolerance(1e-6, 1e-4)
-        .allow_missing()
-        .value(
-            "achieved",
-            DType::Float,
-            "The level, measured: for noise on pixels the standard deviation of what was added, in [0, 1]",
-        )
-        .tolerance(1e-6, 1e-6)
-        .value(
-            "imagenet_c",
-            DType::Int,
-            "Severity of ImageNet-C that this is, of noise that is held; 0 for the clean image",
-        )
-        .allow_missing()
-        .value(
-            "cifar_c",
-            DType::Int,
-            "Severity of CIFAR-10-C that this is, of noise that is held; 0 for the clean image",
-        )
-        .allow_missing()
-        .value("images", DType::Int, "Number of images")
-        .value("diverged", DType::Int, DIVERGED)
-        .value("dt", DType::Float, DT)
-        .unit("ms")
-        .value("step_bound", DType::Bool, STEP_BOUND),
-    )?;
-    for e in evaluated {
-        let r = &e.result;
-        let mut row = condition_values(e);
-        row.extend([
-            Value::optional(r.accuracy),
-            Value::optional(r.accuracy_interval.map(|interval| interval[0])),
-            Value::optional(r.accuracy_interval.map(|interval| interval[1])),
-            Value::optional(r.top5),
-            Value::optional(r.top5_interval.map(|interval| interval[0])),
-            Value::optional(r.top5_interval.map(|interval| interval[1])),
-            Value::optional(r.cross_entropy),
-            Value::Float(r.achieved),
-            severity(&r.condition, &IMAGENET_C).map_or(Value::Null, Value::Int),
-            severity(&r.condition, &CIFAR_C).map_or(Value::Null, Value::Int),
-            Value::Int(r.right.len() as i64),
-            Value::Int(r.diverged as i64),
-            Value::Float(e.dt_ms),
-            Value::Bool(is_step_bound(&r.condition)),
-        ]);
-        table.push_row(row)?;
+impl ConditionKeys {
+    fn of(e: &Evaluated) -> Self {
+        Self {
+            network: NetworkKeys::of(e),
+            noise: NoiseKeys::of(e),
+            level: e.result.condition.level,
+        }
     }
-    table.finish()
+}
+
+/// Accuracy of every model, view, noise and level
+#[derive(Row)]
+#[table(name = "accuracy")]
+pub(super) struct Accuracy {
+    #[column(flatten)]
+    of: ConditionKeys,
+    #[column(description = ANSWERED)]
+    accuracy: Option<f64>,
+    /// Lower end of the 95 % interval (Wilson)
+    accuracy_low: Option<f64>,
+    /// Upper end of the 95 % interval (Wilson)
+    accuracy_high: Option<f64>,
+    /// Images whose label is among the five largest logits
+    top5: Option<f64>,
+    /// Lower end of its 95 % interval (Wilson)
+    top5_low: Option<f64>,
+    /// Upper end of its 95 % interval (Wilson)
+    top5_high: Option<f64>,
+    /// Mean cross-entropy of images that did not diverge; missing where all did
+    #[column(unit = "nat", absolute = 1e-6, relative = 1e-4)]
+    cross_entropy: Option<f64>,
+    /// The level, measured: for noise on pixels the standard deviation of what was added, in [0, 1]
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    achieved: f64,
+    /// Severity of ImageNet-C that this is, of noise that is held; 0 for the clean image
+    imagenet_c: Option<i64>,
+    /// Severity of CIFAR-10-C that this is, of noise that is held; 0 for the clean image
+    cifar_c: Option<i64>,
+    /// Number of images
+    images: usize,
+    #[column(description = DIVERGED)]
+    diverged: usize,
+    #[column(unit = "ms", description = DT)]
+    dt: f64,
+    #[column(description = STEP_BOUND)]
+    step_bound: bool,
+}
+
+impl Accuracy {
+    pub(super) fn of(e: &Evaluated) -> Self {
+        let r = &e.result;
+        Self {
+            of: ConditionKeys::of(e),
+            accuracy: r.accuracy,
+            accuracy_low: r.accuracy_interval.map(|[low, _]| low),
+            accuracy_high: r.accuracy_interval.map(|[_, high]| high),
+            top5: r.top5,
+            top5_low: r.top5_interval.map(|[low, _]| low),
+            top5_high: r.top5_interval.map(|[_, high]| high),
+            cross_entropy: r.cross_entropy,
+            achieved: r.achieved,
+            imagenet_c: severity(&r.condition, &IMAGENET_C),
+            cifar_c: severity(&r.condition, &CIFAR_C),
+            images: r.right.len(),
+            diverged: r.diverged,
+            dt: e.dt_ms,
+            step_bound: is_step_bound(&r.condition),
+        }
+    }
+}
+
+/// Accuracy by network and noise: mean and standard deviation over trials and models that differ in their seed alone
+#[derive(Row)]
+#[table(name = "summary")]
+pub(super) struct Summary {
+    /// The stage that gave the models, by all matrix fields but `seed`
+    #[column(key, group = "models")]
+    models: usize,
+    /// Kind and number of areas
+    #[column(key)]
+    network: String,
+    #[column(key, description = VIEW)]
+    view: &'static str,
+    #[column(flatten)]
+    noise: NoiseKeys,
+    #[column(key, description = LEVEL)]
+    level: f64,
+    /// Images classified rightly, mean; missing where all diverged
+    accuracy: Option<f64>,
+    /// Standard deviation over models and trials
+    deviation: Option<f64>,
+    /// Models times trials, of those with an accuracy
+    n: usize,
+    #[column(description = DIVERGED)]
+    diverged: usize,
+    #[column(unit = "ms", description = DT)]
+    dt: f64,
 }
 
 /// Mean and spread over the models that repeat each other, and over trials.
-pub(super) fn summary(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let schema = TableSchema::new(
-        "summary",
-        "Accuracy by network and noise: mean and standard deviation over trials and models that differ in their seed alone",
-    )
-    .key("models", DType::Int, "The stage that gave the models, by all matrix fields but `seed`")
-    .slot_groups("models")
-    .key("network", DType::Text, "Kind and number of areas")
-    .key("view", DType::Text, VIEW);
-    let mut table = TableWriter::new(
-        noise_keys(schema)
-            .key("level", DType::Float, LEVEL)
-            .value(
-                "accuracy",
-                DType::Float,
-                "Images classified rightly, mean; missing where all diverged",
-            )
-            .allow_missing()
-            .value("deviation", DType::Float, "Standard deviation over models and trials")
-            .allow_missing()
-            .value("n", DType::Int, "Models times trials, of those with an accuracy")
-            .value("diverged", DType::Int, DIVERGED)
-            .value("dt", DType::Float, DT)
-            .unit("ms"),
-    )?;
-    for OfKind {
-        first,
-        spread,
-        diverged,
-    } in over_models(evaluated)
-    {
-        let [noise, presentation] = noise_values(first);
-        table.push_row([
-            Value::Int(first.group as i64),
-            Value::Text(first.model.clone()),
-            Value::Text(view(first.result.observer).into()),
-            noise,
-            presentation,
-            Value::Float(first.result.condition.level),
-            Value::optional(spread.mean),
-            Value::optional(spread.deviation),
-            Value::Int(spread.n as i64),
-            Value::Int(diverged as i64),
-            Value::Float(first.dt_ms),
-        ])?;
-    }
-    table.finish()
+pub(super) fn summary(evaluated: &[Evaluated]) -> impl Iterator<Item = Summary> {
+    over_models(evaluated).into_iter().map(|of_kind| Summary {
+        models: of_kind.first.group,
+        network: of_kind.first.model.clone(),
+        view: view(of_kind.first.result.observer),
+        noise: NoiseKeys::of(of_kind.first),
+        level: of_kind.first.result.condition.level,
+        accuracy: of_kind.spread.mean,
+        deviation: of_kind.spread.deviation,
+        n: of_kind.spread.n,
+        diverged: of_kind.diverged,
+        dt: of_kind.first.dt_ms,
+    })
 }
 
 /// Accuracy of models that repeat each other under one condition, over trials.
@@ -316,30 +315,31 @@ pub(super) fn is_step_bound(condition: &Condition) -> bool {
     fresh && !condition.is_clean()
 }
 
-pub(super) fn time(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        condition_keys(TableSchema::new(
-            "time",
-            "Accuracy of recurrent networks as a function of time after image onset",
-        ))
-        .key("time", DType::Float, "Time after image onset")
-        .unit("ms")
-        .value("accuracy", DType::Float, ANSWERED)
-        .allow_missing()
-        .value("diverged", DType::Int, DIVERGED),
-    )?;
-    for e in evaluated {
-        for point in &e.result.over_time {
-            let mut row = condition_values(e);
-            row.extend([
-                Value::Float(point.time_ms),
-                Value::optional(point.accuracy),
-                Value::Int(point.diverged as i64),
-            ]);
-            table.push_row(row)?;
+/// Accuracy of recurrent networks as a function of time after image onset
+#[derive(Row)]
+#[table(name = "time")]
+pub(super) struct AtTime {
+    #[column(flatten)]
+    of: ConditionKeys,
+    /// Time after image onset
+    #[column(key, unit = "ms")]
+    time: f64,
+    #[column(description = ANSWERED)]
+    accuracy: Option<f64>,
+    #[column(description = DIVERGED)]
+    diverged: usize,
+}
+
+pub(super) fn over_time(evaluated: &[Evaluated]) -> impl Iterator<Item = AtTime> {
+    let of = |e| {
+        move |point: &TimePoint| AtTime {
+            of: ConditionKeys::of(e),
+            time: point.time_ms,
+            accuracy: point.accuracy,
+            diverged: point.diverged,
         }
-    }
-    table.finish()
+    };
+    evaluated.iter().flat_map(move |e| e.result.over_time.iter().map(of(e)))
 }
 
 /// The conditions of one model, view, trial, noise and presentation, which differ in their level alone.
@@ -368,223 +368,184 @@ fn place_name(place: Place) -> &'static str {
     }
 }
 
-pub(super) fn robustness_table(params: &Params, evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let schema = TableSchema::new(
-        "robustness",
-        "How much noise every network stands: the level at half of its clean accuracy, and accuracy over all levels",
-    );
-    let mut table = TableWriter::new(
-        noise_keys(network_keys(schema))
-            .value("clean", DType::Float, "Accuracy at level 0; missing where all images diverged")
-            .allow_missing()
-            .value(
-                "half",
-                DType::Float,
-                "Level at half of that, by a logistic curve over log level, where it lies within the levels",
-            )
-            .allow_missing()
-            .value(
-                "half_is",
-                DType::Text,
-                "within the levels; below the first noisy one; beyond the last; nowhere: clean accuracy is not above twice chance, or all \
-                 images diverged",
-            )
-            .value(
-                "half_low",
-                DType::Float,
-                "Lower end of its 95 % interval (images resampled)",
-            )
-            .allow_missing()
-            .value(
-                "half_high",
-                DType::Float,
-                "Upper end of its 95 % interval (images resampled)",
-            )
-            .allow_missing()
-            .value(
-                "area",
-                DType::Float,
-                "Area under accuracy over level, as a mean accuracy over the range of levels; missing where all images diverged at a level",
-            )
-            .allow_missing()
-            .value(
-                "area_low",
-                DType::Float,
-                "Lower end of its 95 % interval (images resampled)",
-            )
-            .allow_missing()
-            .value(
-                "area_high",
-                DType::Float,
-                "Upper end of its 95 % interval (images resampled)",
-            )
-            .allow_missing()
-            .value(
-                "intervals_over",
-                DType::Text,
-                "What the intervals are over. images: other images and their noise; images, one draw: the same silenced units or noisy \
-                 weights, of which other draws (`trials`) give other values",
-            )
-            .value("diverged", DType::Int, "Images that diverged at any level; they have no answer there")
-            .value("dt", DType::Float, DT)
-            .unit("ms")
-            .value("step_bound", DType::Bool, STEP_BOUND),
-    )?;
-    for series in series(evaluated) {
+/// How much noise every network stands: the level at half of its clean accuracy, and accuracy over all levels
+#[derive(Row)]
+#[table(name = "robustness")]
+pub(super) struct Robust {
+    #[column(flatten)]
+    network: NetworkKeys,
+    #[column(flatten)]
+    noise: NoiseKeys,
+    /// Accuracy at level 0; missing where all images diverged
+    clean: Option<f64>,
+    /// Level at half of that, by a logistic curve over log level, where it lies within the levels
+    half: Option<f64>,
+    /// within the levels; below the first noisy one; beyond the last; nowhere: clean accuracy is not above twice
+    /// chance, or all images diverged
+    half_is: &'static str,
+    /// Lower end of its 95 % interval (images resampled)
+    half_low: Option<f64>,
+    /// Upper end of its 95 % interval (images resampled)
+    half_high: Option<f64>,
+    /// Area under accuracy over level, as a mean accuracy over the range of levels; missing where all images diverged
+    /// at a level
+    area: Option<f64>,
+    /// Lower end of its 95 % interval (images resampled)
+    area_low: Option<f64>,
+    /// Upper end of its 95 % interval (images resampled)
+    area_high: Option<f64>,
+    /// What the intervals are over. images: other images and their noise; images, one draw: the same silenced units or
+    /// noisy weights, of which other draws (`trials`) give other values
+    intervals_over: &'static str,
+    /// Images that diverged at any level; they have no answer there
+    diverged: usize,
+    #[column(unit = "ms", description = DT)]
+    dt: f64,
+    #[column(description = STEP_BOUND)]
+    step_bound: bool,
+}
+
+impl Robust {
+    /// None where the levels of a series say nothing of it.
+    fn of(series: &[&Evaluated], seed: u64) -> Option<Self> {
         let first = series[0];
-        let measured: Vec<Measured<'_>> = series
-            .iter()
-            .map(|e| Measured {
-                level: e.result.condition.level,
-                right: &e.result.right,
-            })
-            .collect();
-        let chance = 1.0 / first.classes as f64;
-        let Some(found) = robustness(&measured, chance, params.seed) else {
-            continue;
-        };
+        let measured = series.iter().map(|e| Measured {
+            level: e.result.condition.level,
+            right: &e.result.right,
+        });
+        let measured: Vec<Measured<'_>> = measured.collect();
         let Robustness {
             clean,
             half,
+            half_place,
             area,
             diverged,
-            ..
-        } = found;
+        } = robustness(&measured, 1.0 / first.classes as f64, seed)?;
         let one_draw = matches!(
             first.result.condition.perturbation,
             Perturbation::Silencing | Perturbation::Weights
         );
-        let mut row = network_values(first);
-        row.extend(noise_values(first));
-        let ends = |of: Estimate| of.interval.map(Value::optional);
-        row.extend([
-            Value::optional(clean),
-            Value::optional(half.value),
-            Value::Text(place_name(found.half_place).into()),
-        ]);
-        row.extend(ends(half));
-        row.push(Value::optional(area.value));
-        row.extend(ends(area));
-        row.extend([
-            Value::Text(if one_draw { "images, one draw" } else { "images" }.into()),
-            Value::Int(diverged as i64),
-            Value::Float(first.dt_ms),
-            Value::Bool(series.iter().any(|e| is_step_bound(&e.result.condition))),
-        ]);
-        table.push_row(row)?;
+        Some(Self {
+            network: NetworkKeys::of(first),
+            noise: NoiseKeys::of(first),
+            clean,
+            half: half.value,
+            half_is: place_name(half_place),
+            half_low: half.interval[0],
+            half_high: half.interval[1],
+            area: area.value,
+            area_low: area.interval[0],
+            area_high: area.interval[1],
+            intervals_over: if one_draw { "images, one draw" } else { "images" },
+            diverged,
+            dt: first.dt_ms,
+            step_bound: series.iter().any(|e| is_step_bound(&e.result.condition)),
+        })
     }
-    table.finish()
 }
 
-pub(super) fn gains(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        condition_keys(TableSchema::new(
-            "gains",
-            "How much of the noise reaches each area, at the end of the presentation",
-        ))
-        .key("area", DType::Int, "Area, from 0")
-        .value(
-            "change",
-            DType::Float,
-            "E|dr|^2 / E|r|^2: r is activity without, dr what the perturbation changes; over units and images that did not diverge",
-        )
-        .tolerance(1e-9, 1e-4)
-        .allow_missing()
-        .value(
-            "gain",
-            DType::Float,
-            "The same over E|dx|^2 / E|x|^2 of one normalised frame x; of noise on pixels only",
-        )
-        .tolerance(1e-9, 1e-4)
-        .allow_missing()
-        .value("diverged", DType::Int, DIVERGED),
-    )?;
-    for e in evaluated.iter().filter(|e| !e.result.condition.is_clean()) {
-        for (area, found) in e.result.areas.iter().enumerate() {
-            let mut row = condition_values(e);
-            row.extend([
-                Value::Int(area as i64),
-                Value::optional(found.change),
-                Value::optional(found.gain),
-                Value::Int(e.result.diverged as i64),
-            ]);
-            table.push_row(row)?;
+pub(super) fn robust(params: &Params, evaluated: &[Evaluated]) -> impl Iterator<Item = Robust> {
+    let seed = params.seed;
+    let series = series(evaluated).into_iter();
+    series.filter_map(move |series| Robust::of(&series, seed))
+}
+
+/// How much of the noise reaches each area, at the end of the presentation
+#[derive(Row)]
+#[table(name = "gains")]
+pub(super) struct Gain {
+    #[column(flatten)]
+    of: ConditionKeys,
+    /// Area, from 0
+    #[column(key)]
+    area: usize,
+    /// E|dr|^2 / E|r|^2: r is activity without, dr what the perturbation changes; over units and images that did not
+    /// diverge
+    #[column(absolute = 1e-9, relative = 1e-4)]
+    change: Option<f64>,
+    /// The same over E|dx|^2 / E|x|^2 of one normalised frame x; of noise on pixels only
+    #[column(absolute = 1e-9, relative = 1e-4)]
+    gain: Option<f64>,
+    #[column(description = DIVERGED)]
+    diverged: usize,
+}
+
+pub(super) fn gains(evaluated: &[Evaluated]) -> impl Iterator<Item = Gain> {
+    let of = |e: &Evaluated, area, found: &AreaChange| Gain {
+        of: ConditionKeys::of(e),
+        area,
+        change: found.change,
+        gain: found.gain,
+        diverged: e.result.diverged,
+    };
+    let noisy = evaluated.iter().filter(|e| !e.result.condition.is_clean());
+    noisy.flat_map(move |e| {
+        let areas = e.result.areas.iter().enumerate();
+        areas.map(move |(area, found)| of(e, area, found))
+    })
+}
+
+/// Every network against every CordsNet with its dynamics, image by image (McNemar's exact test)
+#[derive(Row)]
+#[table(name = "paired")]
+pub(super) struct Pair {
+    #[column(flatten)]
+    of: ConditionKeys,
+    /// The stage that gave the CordsNet
+    #[column(key, slot = "models")]
+    against: usize,
+    /// Accuracy, less the CordsNet's, on images that diverged in neither; missing where there are none
+    difference: Option<f64>,
+    /// Images that only this network classifies rightly
+    only_this: u64,
+    /// Images that only the CordsNet classifies rightly
+    only_cordsnet: u64,
+    /// Two-sided, exact: how likely so uneven a split of those images is by chance
+    p: Option<f64>,
+    /// Images that diverged in either network; they are not compared
+    diverged: usize,
+    #[column(unit = "ms", description = DT)]
+    dt: f64,
+    /// Step of the CordsNet
+    #[column(unit = "ms")]
+    against_dt: f64,
+    #[column(description = STEP_BOUND)]
+    step_bound: bool,
+}
+
+impl Pair {
+    fn of(e: &Evaluated, reference: &Evaluated) -> Self {
+        let pairs = e.result.right.iter().zip(&reference.result.right);
+        let pairs: Vec<(bool, bool)> = pairs.filter_map(|(this, that)| (*this).zip(*that)).collect();
+        let only = |which: (bool, bool)| pairs.iter().filter(|pair| **pair == which).count() as u64;
+        let (only_this, only_cordsnet) = (only((true, false)), only((false, true)));
+        let compared = pairs.len() as f64;
+        Self {
+            of: ConditionKeys::of(e),
+            against: reference.slot,
+            difference: Some((only_this as f64 - only_cordsnet as f64) / compared),
+            only_this,
+            only_cordsnet,
+            p: (compared > 0.0).then(|| mcnemar(only_this, only_cordsnet)),
+            diverged: e.result.right.len() - pairs.len(),
+            dt: e.dt_ms,
+            against_dt: reference.dt_ms,
+            step_bound: is_step_bound(&e.result.condition),
         }
     }
-    table.finish()
 }
 
 /// Every network beside every CordsNet, on the same images.
-pub(super) fn paired(evaluated: &[Evaluated]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        condition_keys(TableSchema::new(
-            "paired",
-            "Every network against every CordsNet with its dynamics, image by image (McNemar's exact test)",
-        ))
-        .key("against", DType::Int, "The stage that gave the CordsNet")
-        .slot("models")
-        .value(
-            "difference",
-            DType::Float,
-            "Accuracy, less the CordsNet's, on images that diverged in neither; missing where there are none",
-        )
-        .allow_missing()
-        .value(
-            "only_this",
-            DType::Int,
-            "Images that only this network classifies rightly",
-        )
-        .value(
-            "only_cordsnet",
-            DType::Int,
-            "Images that only the CordsNet classifies rightly",
-        )
-        .value(
-            "p",
-            DType::Float,
-            "Two-sided, exact: how likely so uneven a split of those images is by chance",
-        )
-        .allow_missing()
-        .value(
-            "diverged",
-            DType::Int,
-            "Images that diverged in either network; they are not compared",
-        )
-        .value("dt", DType::Float, DT)
-        .unit("ms")
-        .value("against_dt", DType::Float, "Step of the CordsNet")
-        .unit("ms")
-        .value("step_bound", DType::Bool, STEP_BOUND),
-    )?;
+pub(super) fn pairs(evaluated: &[Evaluated]) -> impl Iterator<Item = Pair> {
     let is_reference = |e: &&Evaluated| e.result.observer == Observer::Cordsnet;
-    for e in evaluated {
+    evaluated.iter().flat_map(move |e| {
         let same = |other: &&Evaluated| {
             let itself = other.slot == e.slot && other.result.observer == e.result.observer;
             !itself && other.trial == e.trial && other.result.condition == e.result.condition
         };
-        for reference in evaluated.iter().filter(is_reference).filter(same) {
-            let pairs = e.result.right.iter().zip(&reference.result.right);
-            let pairs: Vec<(bool, bool)> = pairs.filter_map(|(this, that)| (*this).zip(*that)).collect();
-            let only = |which: (bool, bool)| pairs.iter().filter(|pair| **pair == which).count() as u64;
-            let (only_this, only_that) = (only((true, false)), only((false, true)));
-            let compared = pairs.len() as f64;
-            let difference = (only_this as f64 - only_that as f64) / compared;
-            let mut row = condition_values(e);
-            row.extend([
-                Value::Int(reference.slot as i64),
-                Value::finite(difference),
-                Value::Int(only_this as i64),
-                Value::Int(only_that as i64),
-                Value::finite((compared > 0.0).then(|| mcnemar(only_this, only_that))),
-                Value::Int((e.result.right.len() - pairs.len()) as i64),
-                Value::Float(e.dt_ms),
-                Value::Float(reference.dt_ms),
-                Value::Bool(is_step_bound(&e.result.condition)),
-            ]);
-            table.push_row(row)?;
-        }
-    }
-    table.finish()
+        let references = evaluated.iter().filter(is_reference).filter(same);
+        references.map(|reference| Pair::of(e, reference))
+    })
 }
 
 /// The two-sided p of a split of discordant pairs, which by chance is binomial with 1/2 (McNemar 1947, exact form).

@@ -15,10 +15,11 @@ use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase
 
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
-use self::tables::{folding_table, inversion_table, speed_table, training_table, windows_table};
+use self::tables::{Epoch, Form, Inversion, Speed, Window, forms, training_table};
 use super::keyed_defaults;
 use super::times::require;
 use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
+use dynvis_runner::table::TableRow;
 
 pub(super) struct Train;
 
@@ -32,25 +33,25 @@ impl Kind for Train {
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("model", MODEL, "the network after the last epoch"),
         Declared::always(
-            "folding",
+            Form::NAME,
             Artifact::TABLE,
             "the CNN before and after its batch norms were folded in",
         )
         .when("in phase `fold`", |params| params.phase == Phase::Fold),
         Declared::always(
-            "training",
+            <Epoch>::NAME,
             Artifact::TABLE,
             "objective, accuracy and gradient of each epoch",
         )
         .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
         Declared::always(
-            "inversion",
+            Inversion::NAME,
             Artifact::TABLE,
             "how well each area's linear dynamics reproduce the folded CNN's currents",
         )
         .when("in phase `invert`", |params| params.phase == Phase::Invert),
         Declared::always(
-            "windows",
+            Window::NAME,
             Artifact::TABLE,
             "validation in time windows after image onset, for each epoch",
         )
@@ -58,7 +59,7 @@ impl Kind for Train {
             params.phase.has_trials()
         }),
         Declared::always(
-            "speed",
+            Speed::NAME,
             Artifact::TABLE,
             "how fast each epoch went: the one table that differs from run to run",
         )
@@ -142,13 +143,13 @@ impl Kind for Train {
             }
             Trained::Inverse(mut trained) => {
                 info.presentation = Some(params.inversion(fit).presentation());
-                context.write_table("inversion", &inversion_table(&trained.areas)?)?;
+                context.write_rows(Inversion::NAME, trained.areas.iter().map(Inversion::of))?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 (trained.into_model(info), epochs)
             }
             Trained::CordsNet(mut trained) => {
                 info.presentation = Some(params.trials(fit, None).presentation());
-                context.write_table("windows", &windows_table(&trained.windows)?)?;
+                context.write_rows(Window::NAME, trained.windows.iter().map(Window::of))?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 (trained.into_model(info), epochs)
             }
@@ -159,8 +160,8 @@ impl Kind for Train {
 
 fn write(params: &Params, model: &Model, epochs: &[EpochRecord], context: &mut Context) -> Result<(), StageError> {
     model.save(&context.output("model")?.join("model.safetensors"))?;
-    context.write_table("training", &training_table(params, epochs)?)?;
-    context.write_table("speed", &speed_table(epochs)?)
+    context.write_table(<Epoch>::NAME, &training_table(params, epochs)?)?;
+    context.write_rows(Speed::NAME, epochs.iter().map(Speed::of))
 }
 
 /// Sizes, step and weights of a model.
@@ -241,7 +242,7 @@ fn fold_cnn(cnn: &Model, validation: &SplitImages<'_>, context: &mut Context) ->
         },
     };
     let [before, after] = [cnn, &folded].map(|model| evaluate(&Cpu, model, validation, None));
-    context.write_table("folding", &folding_table(&before?, &after?)?)?;
+    context.write_rows(Form::NAME, forms(&before?, &after?))?;
     Ok(folded.save(&context.output("model")?.join("model.safetensors"))?)
 }
 

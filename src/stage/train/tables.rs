@@ -3,254 +3,233 @@
 use cords::learn::{AreaInverse, EpochRecord, Evaluation, WindowRecord};
 
 use super::params::{Params, Phase};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, Table, TableError, TableRow};
+
+/// Loss, accuracy and gradient of each epoch
+#[derive(Row)]
+#[table(name = "training")]
+pub(super) struct Epoch<L: Row = (), O: Row = ()> {
+    /// Epoch, from 1
+    #[column(key)]
+    epoch: usize,
+    /// Mean training loss
+    loss: f64,
+    #[column(flatten)]
+    labelled: L,
+    /// Validation cross-entropy at the end of the stimulus, of images that did not diverge; missing where all did
+    #[column(unit = "nat")]
+    validation_cross_entropy: Option<f64>,
+    /// Validation images classified rightly, of those that did not diverge; missing where all did
+    validation_accuracy: Option<f64>,
+    /// Validation images whose logits or activity were not finite
+    validation_diverged: usize,
+    /// Learning rate of the last step
+    learning_rate: f64,
+    /// Norm of the gradient before clipping, mean over steps
+    gradient_norm: f64,
+    #[column(flatten)]
+    own: O,
+}
+
+/// Of a phase that knows labels.
+#[derive(Row)]
+struct Labelled {
+    /// Mean training cross-entropy at the end of the stimulus
+    #[column(unit = "nat")]
+    cross_entropy: f64,
+    /// Training images classified rightly, as augmented
+    accuracy: f64,
+}
+
+/// Of a phase with trials.
+#[derive(Row)]
+struct Trials {
+    /// Mean squared distance from the spontaneous state after the image
+    return_term: f64,
+}
+
+#[derive(Row)]
+struct Annealed {
+    #[column(flatten)]
+    trials: Trials,
+    /// Slope of phi on negative currents
+    slope: f64,
+}
 
 /// Phases train different things: columns that would say nothing are left out.
 pub(super) fn training_table(params: &Params, epochs: &[EpochRecord]) -> Result<Table, TableError> {
-    let phase = params.phase;
-    let mut schema = TableSchema::new("training", "Loss, accuracy and gradient of each epoch")
-        .key("epoch", DType::Int, "Epoch, from 1")
-        .value("loss", DType::Float, "Mean training loss");
-    let labelled = phase != Phase::Invert;
-    if labelled {
-        schema = schema
-            .value(
-                "cross_entropy",
-                DType::Float,
-                "Mean training cross-entropy at the end of the stimulus",
-            )
-            .unit("nat")
-            .value(
-                "accuracy",
-                DType::Float,
-                "Training images classified rightly, as augmented",
-            );
+    let labelled = |r: &EpochRecord| Labelled {
+        cross_entropy: r.cross_entropy,
+        accuracy: r.accuracy,
+    };
+    let trials = |r: &EpochRecord| Trials {
+        return_term: r.return_term,
+    };
+    let annealed = |r: &EpochRecord| Annealed {
+        trials: trials(r),
+        slope: params.phi().at(r.epoch, epochs.len()).slope(),
+    };
+    match params.phase {
+        Phase::Invert => table_of(epochs, |_| (), |_| ()),
+        Phase::Anneal => table_of(epochs, labelled, annealed),
+        phase if phase.has_trials() => table_of(epochs, labelled, trials),
+        _ => table_of(epochs, labelled, |_| ()),
     }
-    schema = schema
-        .value(
-            "validation_cross_entropy",
-            DType::Float,
-            "Validation cross-entropy at the end of the stimulus, of images that did not diverge; missing where all did",
-        )
-        .unit("nat")
-        .allow_missing()
-        .value(
-            "validation_accuracy",
-            DType::Float,
-            "Validation images classified rightly, of those that did not diverge; missing where all did",
-        )
-        .allow_missing()
-        .value(
-            "validation_diverged",
-            DType::Int,
-            "Validation images whose logits or activity were not finite",
-        )
-        .value("learning_rate", DType::Float, "Learning rate of the last step")
-        .value(
-            "gradient_norm",
-            DType::Float,
-            "Norm of the gradient before clipping, mean over steps",
-        );
-    if phase.has_trials() {
-        schema = schema.value(
-            "return_term",
-            DType::Float,
-            "Mean squared distance from the spontaneous state after the image",
-        );
-    }
-    if phase == Phase::Anneal {
-        schema = schema.value("slope", DType::Float, "Slope of phi on negative currents");
-    }
-    let mut table = TableWriter::new(schema)?;
-    for r in epochs {
-        let mut row = vec![Value::Int(r.epoch as i64 + 1)];
-        row.push(Value::Float(r.loss));
-        if labelled {
-            row.extend([r.cross_entropy, r.accuracy].map(Value::Float));
-        }
-        row.extend([
-            Value::finite(r.validation_loss),
-            Value::finite(r.validation_accuracy),
-            Value::Int(r.validation_diverged as i64),
-            Value::Float(r.learning_rate),
-            Value::Float(r.gradient_norm),
-        ]);
-        if phase.has_trials() {
-            row.push(Value::Float(r.return_term));
-        }
-        if phase == Phase::Anneal {
-            row.push(Value::Float(params.phi().at(r.epoch, epochs.len()).slope()));
-        }
-        table.push_row(row)?;
-    }
-    table.finish()
 }
 
-pub(super) fn windows_table(windows: &[WindowRecord]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "windows",
-            "Validation in time windows after image onset, for each epoch",
-        )
-        .key("epoch", DType::Int, "Epoch, from 1")
-        .key("start", DType::Float, "Start of the window after image onset")
-        .unit("ms")
-        .value("end", DType::Float, "Its end")
-        .unit("ms")
-        .value(
-            "accuracy",
-            DType::Float,
-            "Validation images classified rightly, mean over the window; missing where all diverged at a step of it",
-        )
-        .allow_missing()
-        .value(
-            "cross_entropy",
-            DType::Float,
-            "Validation cross-entropy, mean over the window; missing where all diverged at a step of it",
-        )
-        .unit("nat")
-        .allow_missing()
-        .value(
-            "diverged",
-            DType::Int,
-            "Validation images whose logits or activity were not finite at the window's end; they have no answer",
-        ),
-    )?;
-    for w in windows {
-        let mut row = vec![Value::Int(w.epoch as i64 + 1)];
-        row.extend([w.start_ms, w.end_ms].map(Value::Float));
-        row.extend([w.accuracy, w.cross_entropy].map(Value::finite));
-        row.push(Value::Int(w.diverged as i64));
-        table.push_row(row)?;
-    }
-    table.finish()
+fn table_of<L: Row, O: Row>(
+    epochs: &[EpochRecord],
+    labelled: impl Fn(&EpochRecord) -> L,
+    own: impl Fn(&EpochRecord) -> O,
+) -> Result<Table, TableError> {
+    Epoch::table(epochs.iter().map(|r| Epoch {
+        epoch: r.epoch + 1,
+        loss: r.loss,
+        labelled: labelled(r),
+        validation_cross_entropy: Some(r.validation_loss),
+        validation_accuracy: Some(r.validation_accuracy),
+        validation_diverged: r.validation_diverged,
+        learning_rate: r.learning_rate,
+        gradient_norm: r.gradient_norm,
+        own: own(r),
+    }))
 }
 
-pub(super) fn speed_table(epochs: &[EpochRecord]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "speed",
-            "How fast each epoch went: the one table that differs from run to run",
-        )
-        .key("epoch", DType::Int, "Epoch, from 1")
-        .value(
-            "images_per_second",
-            DType::Float,
-            "Training images, validation time included",
-        )
-        .unit("1/s")
-        .value("seconds", DType::Float, "Wall-clock time")
-        .unit("s")
-        .value(
-            "waiting",
-            DType::Float,
-            "Share of it in which training had no images to work on",
-        ),
-    )?;
-    for r in epochs {
+/// Validation in time windows after image onset, for each epoch
+#[derive(Row)]
+#[table(name = "windows")]
+pub(super) struct Window {
+    /// Epoch, from 1
+    #[column(key)]
+    epoch: usize,
+    /// Start of the window after image onset
+    #[column(key, unit = "ms")]
+    start: f64,
+    /// Its end
+    #[column(unit = "ms")]
+    end: f64,
+    /// Validation images classified rightly, mean over the window; missing where all diverged at a step of it
+    accuracy: Option<f64>,
+    /// Validation cross-entropy, mean over the window; missing where all diverged at a step of it
+    #[column(unit = "nat")]
+    cross_entropy: Option<f64>,
+    /// Validation images whose logits or activity were not finite at the window's end; they have no answer
+    diverged: usize,
+}
+
+impl Window {
+    pub(super) fn of(w: &WindowRecord) -> Self {
+        Self {
+            epoch: w.epoch + 1,
+            start: w.start_ms,
+            end: w.end_ms,
+            accuracy: Some(w.accuracy),
+            cross_entropy: Some(w.cross_entropy),
+            diverged: w.diverged,
+        }
+    }
+}
+
+/// How fast each epoch went: the one table that differs from run to run
+#[derive(Row)]
+#[table(name = "speed")]
+pub(super) struct Speed {
+    /// Epoch, from 1
+    #[column(key)]
+    epoch: usize,
+    /// Training images, validation time included
+    #[column(unit = "1/s")]
+    images_per_second: f64,
+    /// Wall-clock time
+    #[column(unit = "s")]
+    seconds: f64,
+    /// Share of it in which training had no images to work on
+    waiting: f64,
+}
+
+impl Speed {
+    pub(super) fn of(r: &EpochRecord) -> Self {
         let seconds = r.seconds.max(1e-9);
-        table.push_row([
-            Value::Int(r.epoch as i64 + 1),
-            Value::Float(r.images as f64 / seconds),
-            Value::Float(r.seconds),
-            Value::Float(r.waiting_seconds / seconds),
-        ])?;
+        Self {
+            epoch: r.epoch + 1,
+            images_per_second: r.images as f64 / seconds,
+            seconds: r.seconds,
+            waiting: r.waiting_seconds / seconds,
+        }
     }
-    table.finish()
 }
 
-pub(super) fn inversion_table(areas: &[(usize, AreaInverse)]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "inversion",
-            "How well each area's linear dynamics reproduce the folded CNN's currents, on the validation images",
-        )
-        .key("epoch", DType::Int, "Epoch, from 1")
-        .key("area", DType::Int, "Area, from 0")
-        .value(
-            "error",
-            DType::Float,
-            "Mean squared distance from the current after three sweeps",
-        )
-        .value(
-            "contraction",
-            DType::Float,
-            "Mean square of what a further sweep would add to it (W^3 of the input)",
-        )
-        .value(
-            "explained",
-            DType::Float,
-            "Share of the current's variance over images that is reproduced: 1 - error / variance",
-        )
-        .allow_missing(),
-    )?;
-    for (epoch, area) in areas {
-        table.push_row([
-            Value::Int(*epoch as i64 + 1),
-            Value::Int(area.area as i64),
-            Value::Float(area.error),
-            Value::Float(area.contraction),
-            Value::finite(area.explained),
-        ])?;
+/// How well each area's linear dynamics reproduce the folded CNN's currents, on the validation images
+#[derive(Row)]
+#[table(name = "inversion")]
+pub(super) struct Inversion {
+    /// Epoch, from 1
+    #[column(key)]
+    epoch: usize,
+    /// Area, from 0
+    #[column(key)]
+    area: usize,
+    /// Mean squared distance from the current after three sweeps
+    error: f64,
+    /// Mean square of what a further sweep would add to it (W^3 of the input)
+    contraction: f64,
+    /// Share of the current's variance over images that is reproduced: 1 - error / variance
+    explained: Option<f64>,
+}
+
+impl Inversion {
+    pub(super) fn of((epoch, inverse): &(usize, AreaInverse)) -> Self {
+        Self {
+            epoch: epoch + 1,
+            area: inverse.area,
+            error: inverse.error,
+            contraction: inverse.contraction,
+            explained: Some(inverse.explained),
+        }
     }
-    table.finish()
+}
+
+/// The CNN before and after its batch norms were folded in, on the validation images
+#[derive(Row)]
+#[table(name = "folding")]
+pub(super) struct Form {
+    /// batch norm, or folded
+    #[column(key)]
+    form: &'static str,
+    /// Images classified rightly; missing where all diverged
+    accuracy: Option<f64>,
+    /// Mean cross-entropy; missing where all diverged
+    #[column(unit = "nat")]
+    cross_entropy: Option<f64>,
+    /// Images whose logits or activity were not finite; they have no answer
+    diverged: usize,
+    /// Largest difference from the first form's logits, as a share of the largest logit; missing where it is not finite
+    #[column(absolute = 1e-5)]
+    difference: Option<f64>,
 }
 
 /// Both forms of the network on the validation images.
-pub(super) fn folding_table(normed: &Evaluation, folded: &Evaluation) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "folding",
-            "The CNN before and after its batch norms were folded in, on the validation images",
-        )
-        .key("form", DType::Text, "batch norm, or folded")
-        .value(
-            "accuracy",
-            DType::Float,
-            "Images classified rightly; missing where all diverged",
-        )
-        .allow_missing()
-        .value(
-            "cross_entropy",
-            DType::Float,
-            "Mean cross-entropy; missing where all diverged",
-        )
-        .unit("nat")
-        .allow_missing()
-        .value(
-            "diverged",
-            DType::Int,
-            "Images whose logits or activity were not finite; they have no answer",
-        )
-        .value(
-            "difference",
-            DType::Float,
-            "Largest difference from the first form's logits, as a share of the largest logit; missing where it is not finite",
-        )
-        .allow_missing()
-        .tolerance(1e-5, 0.0),
-    )?;
+pub(super) fn forms(normed: &Evaluation, folded: &Evaluation) -> [Form; 2] {
     // What is not a number is above all numbers.
     let largest = normed.logits.iter().map(|logit| logit.abs());
     let largest = largest.max_by(f32::total_cmp).unwrap_or(0.0);
     let pairs = folded.logits.iter().zip(&normed.logits);
     let difference = pairs.map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap_or(0.0);
-    for (form, evaluation, difference) in [("batch norm", normed, 0.0), ("folded", folded, difference / largest)] {
-        table.push_row([
-            Value::Text(form.into()),
-            Value::finite(evaluation.answers.accuracy),
-            Value::finite(evaluation.answers.cross_entropy),
-            Value::Int(evaluation.answers.diverged as i64),
-            Value::finite(f64::from(difference)),
-        ])?;
-    }
-    table.finish()
+    let of = |(form, evaluation, difference): (_, &Evaluation, f32)| Form {
+        form,
+        accuracy: Some(evaluation.answers.accuracy),
+        cross_entropy: Some(evaluation.answers.cross_entropy),
+        diverged: evaluation.answers.diverged,
+        difference: Some(f64::from(difference)),
+    };
+    [("batch norm", normed, 0.0), ("folded", folded, difference / largest)].map(of)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use cords::learn::Answers;
+    use dynvis_runner::table::Value;
 
     #[test]
     fn a_folded_network_that_overflows_has_no_difference() {
@@ -269,7 +248,7 @@ mod tests {
             ([f32::NAN, 2.0], Value::Null),
             ([f32::INFINITY, 2.0], Value::Null),
         ] {
-            let table = folding_table(&evaluation([1.0, 2.0]), &evaluation(logits)).expect("a table");
+            let table = Form::table(forms(&evaluation([1.0, 2.0]), &evaluation(logits))).expect("a table");
             assert_eq!(table.column("difference").expect("there")[1], expected);
         }
     }

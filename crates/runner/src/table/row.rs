@@ -74,6 +74,15 @@ pub trait Row {
     fn cells(self, row: &mut Vec<Value>);
 }
 
+/// No columns: what a part of a row is where a table has no such part.
+impl Row for () {
+    fn columns(schema: TableSchema) -> TableSchema {
+        schema
+    }
+
+    fn cells(self, _: &mut Vec<Value>) {}
+}
+
 /// A row of a table that has a name.
 pub trait TableRow: Row + Sized {
     /// The table's name, as in `show RUN STAGE/TABLE`.
@@ -158,5 +167,26 @@ mod tests {
         );
         assert_eq!(table.column("model").expect("there")[2], Value::Int(2));
         assert!(Accuracy::table([row(0, None), row(0, None)]).is_err(), "one key twice");
+    }
+    /// Rows of two tables
+    #[derive(Row)]
+    #[table(name = "parts")]
+    struct Parts<P: Row> {
+        /// Number of the row
+        #[column(key)]
+        row: usize,
+        #[column(flatten)]
+        part: P,
+    }
+
+    #[test]
+    fn a_part_of_a_row_may_have_no_columns() {
+        let with = Parts::table([Parts {
+            row: 0,
+            part: Which { model: 1 },
+        }]);
+        assert_eq!(with.expect("a table").column("model").expect("there"), [Value::Int(1)]);
+        let without = Parts::table([Parts { row: 0, part: () }]).expect("a table");
+        assert_eq!(without.schema().columns.len(), 1);
     }
 }
