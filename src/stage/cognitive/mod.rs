@@ -20,13 +20,19 @@ use cords::net::{Model, TrainedPhase};
 use self::params::{Params, Stimuli};
 use self::pictures::write_pictures;
 use self::tables::{
-    Measured, accuracy_table, decoding_table, eigenvalues_table, lesions_table, psychometric_functions,
-    psychometric_table, rates_table, speed_table, states_table, summary_table, training_table,
+    Accuracy, Decoding, Eigenvalue, Fitted, Lesioned, Measured, Rate, Speed, State, Summary, Training,
+    psychometric_functions,
 };
 use super::keyed_defaults;
 use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
+use dynvis_runner::table::TableRow;
 
 pub(super) struct Cognitive;
+
+// Outputs that are no tables; those are named by their rows.
+const AREAS: &str = "areas";
+const FRONT_END: &str = "front_end";
+const PICTURES: &str = "pictures";
 
 /// Regularisation of the decoders, relative to the mean variance of a unit.
 const RIDGE: f64 = 1e-2;
@@ -39,47 +45,47 @@ impl Kind for Cognitive {
     const CODE_VERSION: u32 = 3;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::COGNITIVE;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("areas", Artifact::FILES, "weights of the association areas"),
-        Declared::always("front_end", MODEL, "the front-end after it learned")
+        Declared::always(AREAS, Artifact::FILES, "weights of the association areas"),
+        Declared::always(FRONT_END, MODEL, "the front-end after it learned")
             .when("with `front_end_training: through` and images as stimuli", |params| {
                 params.trains_front_end()
             }),
-        Declared::always("summary", Artifact::TABLE, "the network on test images, in one row"),
-        Declared::always("training", Artifact::TABLE, "validations during training"),
+        Declared::always(Summary::NAME, Artifact::TABLE, "the network on test images, in one row"),
+        Declared::always(Training::NAME, Artifact::TABLE, "validations during training"),
         Declared::always(
-            "accuracy",
+            Accuracy::NAME,
             Artifact::TABLE,
             "accuracy on test images by delay and condition",
         ),
         Declared::always(
-            "lesions",
+            Lesioned::NAME,
             Artifact::TABLE,
             "accuracy on test images with projections cut after training",
         ),
         Declared::always(
-            "rates",
+            Rate::NAME,
             Artifact::TABLE,
             "mean rate of each area in each epoch, whole and with projections cut",
         ),
         Declared::always(
-            "decoding",
+            Decoding::NAME,
             Artifact::TABLE,
             "what a linear classifier reads from each area over time",
         ),
         Declared::always(
-            "psychometric",
+            Fitted::NAME,
             Artifact::TABLE,
             "logistic function of the second choice over the signed strength of evidence",
         ),
-        Declared::always("states", Artifact::TABLE, "steady states that delays lead to"),
+        Declared::always(State::NAME, Artifact::TABLE, "steady states that delays lead to"),
         Declared::always(
-            "eigenvalues",
+            Eigenvalue::NAME,
             Artifact::TABLE,
             "leading eigenvalues of all areas at those steady states",
         ),
-        Declared::always("speed", Artifact::TABLE, "time taken"),
+        Declared::always(Speed::NAME, Artifact::TABLE, "time taken"),
         Declared::always(
-            "pictures",
+            PICTURES,
             Artifact::FILES,
             "training, accuracy, decoding and psychometric functions; SVG and PNG",
         ),
@@ -252,16 +258,16 @@ impl Experiment<'_> {
         }
         trained
             .weights
-            .save(&self.layout, &context.output("areas")?.join("areas.safetensors"))?;
+            .save(&self.layout, &context.output(AREAS)?.join("areas.safetensors"))?;
         let steps = trained.records.last().map_or(0, |record| record.step);
         self.save_front_end(steps, context)?;
         let acting = trained.weights.effective(&self.layout);
         let measured = self.measure(&acting, context)?;
-        context.write_table("training", &training_table(&trained.records)?)?;
-        context.write_table("summary", &summary_table(&self.layout, &trained, &measured)?)?;
-        context.write_table("accuracy", &accuracy_table(&measured)?)?;
-        context.write_table("lesions", &lesions_table(&measured)?)?;
-        context.write_table("rates", &rates_table(&self.layout, &measured)?)?;
+        context.write_rows(Training::NAME, Training::rows(&trained.records))?;
+        context.write_rows(Summary::NAME, [Summary::of(&self.layout, &trained, &measured)])?;
+        context.write_rows(Accuracy::NAME, Accuracy::rows(&measured))?;
+        context.write_rows(Lesioned::NAME, Lesioned::rows(&measured))?;
+        context.write_rows(Rate::NAME, Rate::rows(&self.layout, &measured))?;
         let diverged = measured.diverged();
         if !diverged.is_empty() {
             let names = diverged.join(", ");
@@ -271,23 +277,28 @@ impl Experiment<'_> {
         }
         begins("decoding", context)?;
         let decoded = self.decoded(&acting, context)?;
-        context.write_table("decoding", &decoding_table(&self.layout, &decoded)?)?;
+        context.write_rows(Decoding::NAME, Decoding::rows(&self.layout, &decoded))?;
         let functions = psychometric_functions(&measured);
-        context.write_table("psychometric", &psychometric_table(&functions)?)?;
+        context.write_rows(Fitted::NAME, Fitted::rows(&functions))?;
         begins("steady states", context)?;
         let states = self.states(&acting)?;
-        context.write_table("states", &states_table(&states)?)?;
-        context.write_table("eigenvalues", &eigenvalues_table(&states)?)?;
+        context.write_rows(State::NAME, State::rows(&states))?;
+        context.write_rows(Eigenvalue::NAME, Eigenvalue::rows(&states))?;
         write_pictures(
-            &context.output("pictures")?,
+            &context.output(PICTURES)?,
             &self.params.title(),
             &self.layout,
             &measured,
             &decoded,
             &functions,
         )?;
-        let whole_s = started.elapsed().as_secs_f64();
-        context.write_table("speed", &speed_table(steps, self.responses.len(), training_s, whole_s)?)
+        let speed = Speed {
+            steps,
+            clips: self.responses.len(),
+            training: training_s,
+            whole: started.elapsed().as_secs_f64(),
+        };
+        context.write_rows(Speed::NAME, [speed])
     }
 
     /// Writes what the front-end has become, where it learns.
@@ -307,7 +318,7 @@ impl Experiment<'_> {
                 epochs: trials / self.pools[0].images().max(1),
             });
         }
-        Ok(model.save(&context.output("front_end")?.join("model.safetensors"))?)
+        Ok(model.save(&context.output(FRONT_END)?.join("model.safetensors"))?)
     }
 
     fn test_trials(&mut self, count: usize, delay: Delay) -> Result<TestTrials, AssocError> {

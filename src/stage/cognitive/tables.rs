@@ -7,7 +7,7 @@ use cords::assoc::{
     TrainRecord, Trained, psychometric,
 };
 
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::Row;
 
 /// A lesion with all answers, and the mean rate of every epoch and area.
 pub(super) type LesionResult = (Lesion, Vec<Answer>, Vec<EpochRate>);
@@ -62,235 +62,245 @@ const OF_DECODERS: &str = "Lower end of the 95 % interval over images and trials
      independent answers that would vary as much as these, of which those that share an image vary together. Half, since \
      decoders vary with the images that they are fitted on; that is rather too wide";
 
-/// The columns accuracy, low, high, n and diverged.
-fn scored(schema: TableSchema, low: &str) -> TableSchema {
-    schema
-        .value(
-            "accuracy",
-            DType::Float,
-            "Share of answers that were right, of those for which activity stayed finite; none where it never did",
-        )
-        .allow_missing()
-        .value("low", DType::Float, low)
-        .allow_missing()
-        .value("high", DType::Float, "Upper end")
-        .allow_missing()
-        .value("n", DType::Int, "Answers for which activity stayed finite")
-        .value(
-            "diverged",
-            DType::Int,
-            "Answers for which activity did not: neither right nor wrong",
-        )
+/// How many answers were right: a decoder's, or a network's.
+#[derive(Row)]
+struct Scored<const DECODED: bool> {
+    /// Share of answers that were right, of those for which activity stayed finite; none where it never did
+    accuracy: Option<f64>,
+    #[column(description = if DECODED { OF_DECODERS } else { OF_ANSWERS })]
+    low: Option<f64>,
+    /// Upper end
+    high: Option<f64>,
+    /// Answers for which activity stayed finite
+    n: usize,
+    /// Answers for which activity did not: neither right nor wrong
+    diverged: usize,
 }
 
-fn score_values(score: Score) -> [Value; 5] {
-    let end = |end: usize| Value::optional(score.bounds().map(|bounds| bounds[end]));
-    [
-        Value::optional(score.accuracy()),
-        end(0),
-        end(1),
-        Value::Int(score.answers as i64),
-        Value::Int(score.diverged as i64),
-    ]
-}
-
-pub(super) fn training_table(records: &[TrainRecord]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new("training", "Validations during training")
-            .key("step", DType::Int, "Gradient steps done")
-            .value("trials", DType::Int, "Trials seen")
-            .value("delays", DType::Float, "Share of the delays in use, the shortest first")
-            .value(
-                "objective",
-                DType::Float,
-                "Loss and penalties, mean since the last validation",
-            )
-            .tolerance(1e-6, 1e-6)
-            .value(
-                "loss",
-                DType::Float,
-                "Loss under the mask, mean since the last validation",
-            )
-            .tolerance(1e-6, 1e-6)
-            .value(
-                "gradient_norm",
-                DType::Float,
-                "Norm of the areas' gradient before it is shortened",
-            )
-            .tolerance(1e-6, 1e-6)
-            .value(
-                "front_end_norm",
-                DType::Float,
-                "Norm of the front-end's gradient; 0 where it does not learn",
-            )
-            .tolerance(1e-6, 1e-6)
-            .value(
-                "validation_accuracy",
-                DType::Float,
-                "Share of right answers on validation images, of those for which activity stayed finite",
-            )
-            .allow_missing()
-            .value("n", DType::Int, "Answers for which activity stayed finite")
-            .value("diverged", DType::Int, "Answers for which activity did not"),
-    )?;
-    for record in records {
-        table.push_row([
-            Value::Int(record.step as i64),
-            Value::Int(record.trials as i64),
-            Value::Float(record.delays),
-            Value::Float(record.objective),
-            Value::Float(record.loss),
-            Value::Float(record.gradient_norm),
-            Value::Float(record.front_end_norm),
-            Value::optional(record.accuracy()),
-            Value::Int(record.answers.saturating_sub(record.diverged) as i64),
-            Value::Int(record.diverged as i64),
-        ])?;
-    }
-    table.finish()
-}
-
-pub(super) fn summary_table(layout: &Layout, trained: &Trained, measured: &Measured) -> Result<Table, TableError> {
-    let schema = TableSchema::new("summary", "The network on test images, in one row");
-    let mut table = TableWriter::new(
-        scored(schema, OF_ANSWERS)
-            .value(
-                "chance",
-                DType::Float,
-                "What the best strategy reaches that ignores the memory: it knows what is shown after the delay, and nothing of \
-                 before",
-            )
-            .value("twice_delay", DType::Float, "Accuracy at twice the delays")
-            .allow_missing()
-            .value(
-                "no_feedback",
-                DType::Float,
-                "Accuracy with all feedback projections cut; none without feedback, or where all of it diverged",
-            )
-            .allow_missing()
-            .value("reached", DType::Bool, "Whether validation reached the criterion")
-            .value("steps", DType::Int, "Gradient steps")
-            .value("units", DType::Int, "Units of all areas"),
-    )?;
-    let mut row = score_values(measured.trials.score(measured.intact())).to_vec();
-    // The last lesion is all feedback, where there is any: `Lesion::all` puts it there, alone or together.
-    let feedback = |lesion: &Lesion| !lesion.pairs.is_empty() && lesion.pairs.iter().all(|(from, to)| to < from);
-    let without = measured.lesions.iter().rev().find(|(lesion, ..)| feedback(lesion));
-    row.extend([
-        Value::Float(measured.chance),
-        Value::optional(measured.twice.score(&measured.twice_answers).accuracy()),
-        Value::optional(without.and_then(|(_, answers, _)| measured.trials.score(answers).accuracy())),
-        Value::Bool(trained.reached),
-        Value::Int(trained.records.last().map_or(0, |record| record.step) as i64),
-        Value::Int(layout.units() as i64),
-    ]);
-    table.push_row(row)?;
-    table.finish()
-}
-
-pub(super) fn accuracy_table(measured: &Measured) -> Result<Table, TableError> {
-    let schema = TableSchema::new("accuracy", "Accuracy on test images by delay and condition")
-        .key("delays", DType::Text, "`trained`, or `twice` as long")
-        .key("delay", DType::Float, "Delay; none where the task has none")
-        .unit("ms")
-        .allow_missing()
-        .key("condition", DType::Text, "Kind of trial");
-    let mut table = TableWriter::new(scored(schema, OF_ANSWERS))?;
-    let parts = [
-        ("trained", &measured.trials, measured.intact()),
-        ("twice", &measured.twice, measured.twice_answers.as_slice()),
-    ];
-    for (name, trials, answers) in parts {
-        for (delay, condition, score) in trials.by_delay_and_condition(answers) {
-            let mut row = vec![Value::Text(name.into()), Value::optional(delay), Value::Text(condition)];
-            row.extend(score_values(score));
-            table.push_row(row)?;
+impl<const DECODED: bool> From<Score> for Scored<DECODED> {
+    fn from(score: Score) -> Self {
+        Self {
+            accuracy: score.accuracy(),
+            low: score.bounds().map(|[low, _]| low),
+            high: score.bounds().map(|[_, high]| high),
+            n: score.answers,
+            diverged: score.diverged,
         }
     }
-    table.finish()
 }
 
-pub(super) fn lesions_table(measured: &Measured) -> Result<Table, TableError> {
-    let schema = TableSchema::new("lesions", "Accuracy on test images with projections cut after training").key(
-        "lesion",
-        DType::Text,
-        "Projection that is cut",
-    );
-    let mut table = TableWriter::new(scored(schema, OF_ANSWERS))?;
-    for (lesion, answers, _) in &measured.lesions {
-        let mut row = vec![Value::Text(lesion.name.clone())];
-        row.extend(score_values(measured.trials.score(answers)));
-        table.push_row(row)?;
+/// Validations during training
+#[derive(Row)]
+#[table(name = "training")]
+pub(super) struct Training {
+    /// Gradient steps done
+    #[column(key)]
+    step: usize,
+    /// Trials seen
+    trials: u64,
+    /// Share of the delays in use, the shortest first
+    delays: f64,
+    /// Loss and penalties, mean since the last validation
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    objective: f64,
+    /// Loss under the mask, mean since the last validation
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    loss: f64,
+    /// Norm of the areas' gradient before it is shortened
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    gradient_norm: f64,
+    /// Norm of the front-end's gradient; 0 where it does not learn
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    front_end_norm: f64,
+    /// Share of right answers on validation images, of those for which activity stayed finite
+    validation_accuracy: Option<f64>,
+    /// Answers for which activity stayed finite
+    n: usize,
+    /// Answers for which activity did not
+    diverged: usize,
+}
+
+impl Training {
+    pub(super) fn rows(records: &[TrainRecord]) -> impl Iterator<Item = Self> {
+        records.iter().map(|record| Self {
+            step: record.step,
+            trials: record.trials,
+            delays: record.delays,
+            objective: record.objective,
+            loss: record.loss,
+            gradient_norm: record.gradient_norm,
+            front_end_norm: record.front_end_norm,
+            validation_accuracy: record.accuracy(),
+            n: record.answers.saturating_sub(record.diverged),
+            diverged: record.diverged,
+        })
     }
-    table.finish()
 }
 
-pub(super) fn rates_table(layout: &Layout, measured: &Measured) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "rates",
-            "Mean rate of each area in each epoch, whole and with projections cut",
-        )
-        .key("lesion", DType::Text, "Projection that is cut")
-        .key("area", DType::Text, "Area")
-        .key("epoch", DType::Text, "Epoch of the trial")
-        .value(
-            "rate",
-            DType::Float,
-            "Rate, mean over units, steps and trials; none where it has diverged",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing(),
-    )?;
-    for (lesion, _, rates) in &measured.lesions {
-        for (epoch, area, rate) in rates {
-            table.push_row([
-                Value::Text(lesion.name.clone()),
-                area_name(layout, *area),
-                Value::Text((*epoch).into()),
-                Value::finite(*rate),
-            ])?;
+/// The network on test images, in one row
+#[derive(Row)]
+#[table(name = "summary")]
+pub(super) struct Summary {
+    #[column(flatten)]
+    score: Scored<false>,
+    /// What the best strategy reaches that ignores the memory: it knows what is shown after the delay, and nothing of
+    /// before
+    chance: f64,
+    /// Accuracy at twice the delays
+    twice_delay: Option<f64>,
+    /// Accuracy with all feedback projections cut; none without feedback, or where all of it diverged
+    no_feedback: Option<f64>,
+    /// Whether validation reached the criterion
+    reached: bool,
+    /// Gradient steps
+    steps: usize,
+    /// Units of all areas
+    units: usize,
+}
+
+impl Summary {
+    pub(super) fn of(layout: &Layout, trained: &Trained, measured: &Measured) -> Self {
+        // The last lesion is all feedback, where there is any: `Lesion::all` puts it there, alone or together.
+        let feedback = |lesion: &Lesion| !lesion.pairs.is_empty() && lesion.pairs.iter().all(|(from, to)| to < from);
+        let without = measured.lesions.iter().rev().find(|(lesion, ..)| feedback(lesion));
+        Self {
+            score: measured.trials.score(measured.intact()).into(),
+            chance: measured.chance,
+            twice_delay: measured.twice.score(&measured.twice_answers).accuracy(),
+            no_feedback: without.and_then(|(_, answers, _)| measured.trials.score(answers).accuracy()),
+            reached: trained.reached,
+            steps: trained.records.last().map_or(0, |record| record.step),
+            units: layout.units(),
         }
     }
-    table.finish()
 }
 
-fn area_name(layout: &Layout, area: usize) -> Value {
-    layout
-        .areas
-        .get(area)
-        .map_or(Value::Null, |area| Value::Text(area.name.clone()))
+/// Accuracy on test images by delay and condition
+#[derive(Row)]
+#[table(name = "accuracy")]
+pub(super) struct Accuracy {
+    /// `trained`, or `twice` as long
+    #[column(key)]
+    delays: &'static str,
+    /// Delay; none where the task has none
+    #[column(key, unit = "ms")]
+    delay: Option<f64>,
+    /// Kind of trial
+    #[column(key)]
+    condition: String,
+    #[column(flatten)]
+    score: Scored<false>,
 }
 
-pub(super) fn decoding_table(layout: &Layout, decoded: &[Decoded]) -> Result<Table, TableError> {
-    let schema = TableSchema::new(
-        "decoding",
-        "What a linear classifier reads from each area over time, on trials with the longest delay; fitted on one half of the \
-         test images and tested on the other, then the other way round (one-hot stimuli, which are no images: halves of the trials)",
-    )
-    .key(
-        "variable",
-        DType::Text,
-        "What is read; `choice` is the network's answer. What has fewer than two classes in a half is left out",
-    )
-    .key("area", DType::Text, "Area")
-    .key("time", DType::Float, "Time from the trial's beginning")
-    .unit("ms")
-    .value("epoch", DType::Text, "Epoch of the first trial at that time");
-    let schema = scored(schema, OF_DECODERS).value("chance", DType::Float, "Share of the most frequent class");
-    let mut table = TableWriter::new(schema)?;
-    for one in decoded {
-        let mut row = vec![
-            Value::Text(one.variable.into()),
-            area_name(layout, one.area),
-            Value::Float(one.time_ms),
-            Value::Text(one.epoch.into()),
+impl Accuracy {
+    pub(super) fn rows(measured: &Measured) -> impl Iterator<Item = Self> {
+        let parts = [
+            ("trained", &measured.trials, measured.intact()),
+            ("twice", &measured.twice, measured.twice_answers.as_slice()),
         ];
-        row.extend(score_values(one.score));
-        row.push(Value::Float(one.chance));
-        table.push_row(row)?;
+        parts.into_iter().flat_map(|(delays, trials, answers)| {
+            let scores = trials.by_delay_and_condition(answers).into_iter();
+            scores.map(move |(delay, condition, score)| Self {
+                delays,
+                delay,
+                condition,
+                score: score.into(),
+            })
+        })
     }
-    table.finish()
+}
+
+/// What is cut.
+#[derive(Row)]
+struct Cut<'a> {
+    /// Projection that is cut
+    #[column(key)]
+    lesion: &'a str,
+}
+
+/// Accuracy on test images with projections cut after training
+#[derive(Row)]
+#[table(name = "lesions")]
+pub(super) struct Lesioned<'a> {
+    #[column(flatten)]
+    cut: Cut<'a>,
+    #[column(flatten)]
+    score: Scored<false>,
+}
+
+impl<'a> Lesioned<'a> {
+    pub(super) fn rows(measured: &'a Measured) -> impl Iterator<Item = Self> {
+        measured.lesions.iter().map(|(lesion, answers, _)| Lesioned {
+            cut: Cut { lesion: &lesion.name },
+            score: measured.trials.score(answers).into(),
+        })
+    }
+}
+
+/// Mean rate of each area in each epoch, whole and with projections cut
+#[derive(Row)]
+#[table(name = "rates")]
+pub(super) struct Rate<'a> {
+    #[column(flatten)]
+    cut: Cut<'a>,
+    /// Area
+    #[column(key)]
+    area: &'a str,
+    /// Epoch of the trial
+    #[column(key)]
+    epoch: &'static str,
+    /// Rate, mean over units, steps and trials; none where it has diverged
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    rate: Option<f64>,
+}
+
+impl<'a> Rate<'a> {
+    pub(super) fn rows(layout: &'a Layout, measured: &'a Measured) -> impl Iterator<Item = Self> {
+        measured.lesions.iter().flat_map(|(lesion, _, rates)| {
+            rates.iter().map(|(epoch, area, rate)| Rate {
+                cut: Cut { lesion: &lesion.name },
+                area: &layout.areas[*area].name,
+                epoch,
+                rate: Some(*rate),
+            })
+        })
+    }
+}
+
+/// What a linear classifier reads from each area over time, on trials with the longest delay; fitted on one half of the
+/// test images and tested on the other, then the other way round (one-hot stimuli, which are no images: halves of the
+/// trials)
+#[derive(Row)]
+#[table(name = "decoding")]
+pub(super) struct Decoding<'a> {
+    /// What is read; `choice` is the network's answer. What has fewer than two classes in a half is left out
+    #[column(key)]
+    variable: &'static str,
+    /// Area
+    #[column(key)]
+    area: &'a str,
+    /// Time from the trial's beginning
+    #[column(key, unit = "ms")]
+    time: f64,
+    /// Epoch of the first trial at that time
+    epoch: &'static str,
+    #[column(flatten)]
+    score: Scored<true>,
+    /// Share of the most frequent class
+    chance: f64,
+}
+
+impl<'a> Decoding<'a> {
+    pub(super) fn rows(layout: &'a Layout, decoded: &[Decoded]) -> impl Iterator<Item = Self> {
+        decoded.iter().map(|one| Decoding {
+            variable: one.variable,
+            area: &layout.areas[one.area].name,
+            time: one.time_ms,
+            epoch: one.epoch,
+            score: one.score.into(),
+            chance: one.chance,
+        })
+    }
 }
 
 /// Choices over the strength of evidence, and the function fitted to them.
@@ -337,186 +347,165 @@ pub(super) fn psychometric_functions(measured: &Measured) -> Vec<Function> {
     conditions.into_iter().filter_map(function).collect()
 }
 
-/// Rows of tasks with evidence of graded strength; empty for others.
-pub(super) fn psychometric_table(functions: &[Function]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "psychometric",
-            "Logistic function of the second choice over the signed strength of evidence, by maximum likelihood",
-        )
-        .key("condition", DType::Text, "Kind of trial; `all` for all of them")
-        .value(
-            "bias",
-            DType::Float,
-            "Strength at which both choices are as likely; none where no function fits",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("bias_error", DType::Float, "Its standard error over images and trials")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("spread", DType::Float, "Distance from there to 73 %")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value(
-            "spread_error",
-            DType::Float,
-            "Its standard error over images and trials",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value(
-            "deviance",
-            DType::Float,
-            "Twice the log-likelihood lost against a value for each strength",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("strengths", DType::Int, "Different strengths")
-        .value("n", DType::Int, "Answers with either choice"),
-    )?;
-    for Function {
-        condition,
-        choices,
-        fit,
-    } in functions
-    {
-        table.push_row([
-            Value::Text(condition.clone()),
-            Value::optional(fit.map(|fit| fit.bias)),
-            Value::optional(fit.map(|fit| fit.bias_error)),
-            Value::optional(fit.map(|fit| fit.spread)),
-            Value::optional(fit.map(|fit| fit.spread_error)),
-            Value::optional(fit.map(|fit| fit.deviance)),
-            Value::Int(choices.len() as i64),
-            Value::Int(choices.iter().map(|(c, _)| c.answers).sum::<usize>() as i64),
-        ])?;
-    }
-    table.finish()
+/// Logistic function of the second choice over the signed strength of evidence, by maximum likelihood
+#[derive(Row)]
+#[table(name = "psychometric")]
+pub(super) struct Fitted<'a> {
+    /// Kind of trial; `all` for all of them
+    #[column(key)]
+    condition: &'a str,
+    /// Strength at which both choices are as likely; none where no function fits
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    bias: Option<f64>,
+    /// Its standard error over images and trials
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    bias_error: Option<f64>,
+    /// Distance from there to 73 %
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    spread: Option<f64>,
+    /// Its standard error over images and trials
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    spread_error: Option<f64>,
+    /// Twice the log-likelihood lost against a value for each strength
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    deviance: Option<f64>,
+    /// Different strengths
+    strengths: usize,
+    /// Answers with either choice
+    n: usize,
 }
 
-pub(super) fn states_table(states: &States) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "states",
-            "Steady states that delays lead to, the inputs of the delay being held",
-        )
-        .key("trial", DType::Int, "Number of the test trial")
-        .value("condition", DType::Text, "Kind of trial")
-        .value("class", DType::Int, "Class of the trial's first variable")
-        .allow_missing()
-        .value("converged", DType::Bool, "Whether the residual reached the tolerance")
-        .value(
-            "residual",
-            DType::Float,
-            "max|phi(u) - r|; none where it has diverged, as for what follows",
-        )
-        .tolerance(1e-6, 0.0)
-        .allow_missing()
-        .value("steps", DType::Int, "Euler steps from the delay's end")
-        .value("norm", DType::Float, "Euclidean norm of the rates")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("moved", DType::Float, "Distance from the state at the delay's end")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value(
-            "attractor",
-            DType::Int,
-            "Steady state; trials that lead to the same one share it. None where it did not converge",
-        )
-        .allow_missing()
-        .value("stable", DType::Bool, "Whether the slowest mode decays")
-        .allow_missing()
-        .value("time_constant", DType::Float, "Slowest time constant")
-        .unit("ms")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing(),
-    )?;
-    for state in &states.found {
-        let trial = &states.trials.presented[state.trial].trial;
-        let slowest = state.modes.first().filter(|_| state.modes_converged);
-        table.push_row([
-            Value::Int(state.trial as i64),
-            Value::Text(trial.condition.clone()),
-            trial
-                .variables
-                .first()
-                .map_or(Value::Null, |(_, class)| Value::Int(*class as i64)),
-            Value::Bool(state.converged),
-            Value::finite(state.residual),
-            Value::Int(state.steps as i64),
-            Value::finite(state.norm),
-            Value::finite(state.moved),
-            state.attractor.map_or(Value::Null, |number| Value::Int(number as i64)),
-            slowest.map_or(Value::Null, |mode| Value::Bool(mode.real_per_ms < 0.0)),
-            Value::optional(slowest.and_then(|mode| mode.time_constant_ms)),
-        ])?;
+impl<'a> Fitted<'a> {
+    /// Of tasks with evidence of graded strength; none of others.
+    pub(super) fn rows(functions: &'a [Function]) -> impl Iterator<Item = Self> {
+        functions.iter().map(|function| Fitted {
+            condition: &function.condition,
+            bias: function.fit.map(|fit| fit.bias),
+            bias_error: function.fit.map(|fit| fit.bias_error),
+            spread: function.fit.map(|fit| fit.spread),
+            spread_error: function.fit.map(|fit| fit.spread_error),
+            deviance: function.fit.map(|fit| fit.deviance),
+            strengths: function.choices.len(),
+            n: function.choices.iter().map(|(choices, _)| choices.answers).sum(),
+        })
     }
-    table.finish()
 }
 
-pub(super) fn eigenvalues_table(states: &States) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new(
-            "eigenvalues",
-            "Leading eigenvalues of the Jacobian of all areas at the steady states of delays",
-        )
-        .key("trial", DType::Int, "Number of the test trial")
-        .key("mode", DType::Int, "Rank by real part, from 0")
-        .value("real", DType::Float, "Real part")
-        .unit("1/ms")
-        .tolerance(1e-9, 1e-6)
-        .value("imaginary", DType::Float, "Imaginary part")
-        .unit("1/ms")
-        .tolerance(1e-9, 1e-6)
-        .value("residual", DType::Float, "|J v - lambda v| for the unit eigenvector v")
-        .unit("1/ms")
-        .tolerance(1e-6, 0.0)
-        .value("frequency", DType::Float, "|imaginary part| / 2 pi")
-        .unit("Hz")
-        .tolerance(1e-6, 1e-6)
-        .value(
-            "converged",
-            DType::Bool,
-            "Whether the eigenvalues reached the tolerance",
-        ),
-    )?;
-    for state in &states.found {
-        for (rank, mode) in state.modes.iter().enumerate() {
-            table.push_row([
-                Value::Int(state.trial as i64),
-                Value::Int(rank as i64),
-                Value::Float(mode.real_per_ms),
-                Value::Float(mode.imaginary_per_ms),
-                Value::Float(mode.residual_per_ms),
-                Value::Float(mode.frequency_hz),
-                Value::Bool(state.modes_converged),
-            ])?;
-        }
-    }
-    table.finish()
+/// The trial that led to a steady state.
+#[derive(Row)]
+struct Led {
+    /// Number of the test trial
+    #[column(key)]
+    trial: usize,
 }
 
-pub(super) fn speed_table(steps: usize, clips: usize, training_s: f64, whole_s: f64) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        TableSchema::new("speed", "Time taken")
-            .value("steps", DType::Int, "Gradient steps")
-            .value(
-                "clips",
-                DType::Int,
-                "Responses of the front-end that were computed and kept",
-            )
-            .value("training", DType::Float, "Time of training, responses included")
-            .unit("s")
-            .value("whole", DType::Float, "Time of training and measurement")
-            .unit("s"),
-    )?;
-    table.push_row([
-        Value::Int(steps as i64),
-        Value::Int(clips as i64),
-        Value::Float(training_s),
-        Value::Float(whole_s),
-    ])?;
-    table.finish()
+/// Steady states that delays lead to, the inputs of the delay being held
+#[derive(Row)]
+#[table(name = "states")]
+pub(super) struct State<'a> {
+    #[column(flatten)]
+    led: Led,
+    /// Kind of trial
+    condition: &'a str,
+    /// Class of the trial's first variable
+    class: Option<usize>,
+    /// Whether the residual reached the tolerance
+    converged: bool,
+    /// max|phi(u) - r|; none where it has diverged, as for what follows
+    #[column(absolute = 1e-6)]
+    residual: Option<f64>,
+    /// Euler steps from the delay's end
+    steps: usize,
+    /// Euclidean norm of the rates
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    norm: Option<f64>,
+    /// Distance from the state at the delay's end
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    moved: Option<f64>,
+    /// Steady state; trials that lead to the same one share it. None where it did not converge
+    attractor: Option<usize>,
+    /// Whether the slowest mode decays
+    stable: Option<bool>,
+    /// Slowest time constant
+    #[column(unit = "ms", absolute = 1e-6, relative = 1e-6)]
+    time_constant: Option<f64>,
+}
+
+impl<'a> State<'a> {
+    pub(super) fn rows(states: &'a States) -> impl Iterator<Item = Self> {
+        states.found.iter().map(|state| {
+            let trial = &states.trials.presented[state.trial].trial;
+            let slowest = state.modes.first().filter(|_| state.modes_converged);
+            State {
+                led: Led { trial: state.trial },
+                condition: &trial.condition,
+                class: trial.variables.first().map(|(_, class)| *class),
+                converged: state.converged,
+                residual: Some(state.residual),
+                steps: state.steps,
+                norm: Some(state.norm),
+                moved: Some(state.moved),
+                attractor: state.attractor,
+                stable: slowest.map(|mode| mode.real_per_ms < 0.0),
+                time_constant: slowest.and_then(|mode| mode.time_constant_ms),
+            }
+        })
+    }
+}
+
+/// Leading eigenvalues of the Jacobian of all areas at the steady states of delays
+#[derive(Row)]
+#[table(name = "eigenvalues")]
+pub(super) struct Eigenvalue {
+    #[column(flatten)]
+    led: Led,
+    /// Rank by real part, from 0
+    #[column(key)]
+    mode: usize,
+    /// Real part
+    #[column(unit = "1/ms", absolute = 1e-9, relative = 1e-6)]
+    real: f64,
+    /// Imaginary part
+    #[column(unit = "1/ms", absolute = 1e-9, relative = 1e-6)]
+    imaginary: f64,
+    /// |J v - lambda v| for the unit eigenvector v
+    #[column(unit = "1/ms", absolute = 1e-6)]
+    residual: f64,
+    /// |imaginary part| / 2 pi
+    #[column(unit = "Hz", absolute = 1e-6, relative = 1e-6)]
+    frequency: f64,
+    /// Whether the eigenvalues reached the tolerance
+    converged: bool,
+}
+
+impl Eigenvalue {
+    pub(super) fn rows(states: &States) -> impl Iterator<Item = Self> {
+        states.found.iter().flat_map(|state| {
+            state.modes.iter().enumerate().map(|(rank, mode)| Self {
+                led: Led { trial: state.trial },
+                mode: rank,
+                real: mode.real_per_ms,
+                imaginary: mode.imaginary_per_ms,
+                residual: mode.residual_per_ms,
+                frequency: mode.frequency_hz,
+                converged: state.modes_converged,
+            })
+        })
+    }
+}
+
+/// Time taken
+#[derive(Row)]
+#[table(name = "speed")]
+pub(super) struct Speed {
+    /// Gradient steps
+    pub(super) steps: usize,
+    /// Responses of the front-end that were computed and kept
+    pub(super) clips: usize,
+    /// Time of training, responses included
+    #[column(unit = "s")]
+    pub(super) training: f64,
+    /// Time of training and measurement
+    #[column(unit = "s")]
+    pub(super) whole: f64,
 }

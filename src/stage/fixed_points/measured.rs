@@ -3,9 +3,9 @@
 use indexmap::IndexMap;
 
 use super::Found;
-use super::tables::network_keys;
+use super::tables::{InArea, ModelKeys};
 use crate::stage::StageError;
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use dynvis_runner::table::{Row, Table, TableError, Value};
 
 /// Change of an area's activity under neural noise of the lowest level that was measured, for one network.
 pub(super) struct Measured {
@@ -75,56 +75,56 @@ pub(super) fn gains(table: &Table) -> Result<Vec<Measured>, StageError> {
     Ok(lowest.into_values().collect())
 }
 
-pub(super) fn table(found: &[Found], measured: &[Measured]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        network_keys(TableSchema::new(
-            "noise_measured",
-            "Fluctuations from small noise in every unit: by the linearisation at the images' steady states, and as measured",
-        ))
-        .value(
-            "predicted",
-            DType::Float,
-            "Trace of the stationary covariance under Euler steps over |r|^2, sums over images, for noise of standard deviation 1",
-        )
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value("error", DType::Float, "Its standard error, from the probes")
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value("measured", DType::Float, "E|dr|^2 / E|r|^2 at the end of the presentation, over level^2")
-        .tolerance(1e-9, 1e-6)
-        .value("level", DType::Float, "Level of the neural noise that it was measured with, the lowest there was")
-        .value("ratio", DType::Float, "measured over predicted")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing(),
-    )?;
-    let mut seen: IndexMap<(usize, usize), (&Found, f64, f64, f64)> = IndexMap::new();
-    for f in found.iter().filter(|f| f.image >= 0) {
-        for (area, point) in f.point.areas.iter().enumerate() {
-            if let Some(response) = point.response.as_ref().filter(|response| response.converged) {
-                let sum = seen.entry((f.slot, area)).or_insert((f, 0.0, 0.0, 0.0));
-                sum.1 += response.trace.value;
-                sum.2 += response.trace.error.powi(2);
-                sum.3 += point.steady.norm.powi(2);
+/// Fluctuations from small noise in every unit: by the linearisation at the images' steady states, and as measured
+#[derive(Row)]
+#[table(name = "noise_measured")]
+pub(super) struct Compared<'a> {
+    #[column(flatten)]
+    keys: InArea<ModelKeys<'a>>,
+    /// Trace of the stationary covariance under Euler steps over |r|^2, sums over images, for noise of standard
+    /// deviation 1
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    predicted: Option<f64>,
+    /// Its standard error, from the probes
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    error: Option<f64>,
+    /// E|dr|^2 / E|r|^2 at the end of the presentation, over level^2
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    measured: f64,
+    /// Level of the neural noise that it was measured with, the lowest there was
+    level: f64,
+    /// measured over predicted
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    ratio: Option<f64>,
+}
+
+impl<'a> Compared<'a> {
+    pub(super) fn rows(found: &'a [Found], measured: &[Measured]) -> impl Iterator<Item = Self> {
+        let mut seen: IndexMap<(usize, usize), (&Found, f64, f64, f64)> = IndexMap::new();
+        for f in found.iter().filter(|f| f.image >= 0) {
+            for (area, point) in f.point.areas.iter().enumerate() {
+                if let Some(response) = point.response.as_ref().filter(|response| response.converged) {
+                    let sum = seen.entry((f.slot, area)).or_insert((f, 0.0, 0.0, 0.0));
+                    sum.1 += response.trace.value;
+                    sum.2 += response.trace.error.powi(2);
+                    sum.3 += point.steady.norm.powi(2);
+                }
             }
         }
+        seen.into_iter()
+            .filter_map(|((_, area), (f, trace, squared_error, size))| {
+                let of = |m: &&Measured| m.network == f.network && m.seed == f.seed as i64 && m.area == area;
+                let m = measured.iter().find(of)?;
+                let predicted = (size > 0.0).then(|| trace / size);
+                let change = m.change / m.level.powi(2);
+                Some(Compared {
+                    keys: f.in_network(area),
+                    predicted,
+                    error: predicted.map(|_| squared_error.sqrt() / size),
+                    measured: change,
+                    level: m.level,
+                    ratio: predicted.filter(|p| *p > 0.0).map(|predicted| change / predicted),
+                })
+            })
     }
-    for ((slot, area), (f, trace, squared_error, size)) in seen {
-        let of = |m: &&Measured| m.network == f.network && m.seed == f.seed as i64 && m.area == area;
-        let Some(m) = measured.iter().find(of) else { continue };
-        let predicted = (size > 0.0).then(|| trace / size);
-        let change = m.change / m.level.powi(2);
-        table.push_row([
-            Value::Int(slot as i64),
-            Value::Text(f.network.clone()),
-            Value::Int(f.seed as i64),
-            Value::Int(area as i64),
-            Value::optional(predicted),
-            Value::optional(predicted.map(|_| squared_error.sqrt() / size)),
-            Value::Float(change),
-            Value::Float(m.level),
-            Value::optional(predicted.filter(|p| *p > 0.0).map(|predicted| change / predicted)),
-        ])?;
-    }
-    table.finish()
 }

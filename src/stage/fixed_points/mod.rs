@@ -15,10 +15,10 @@ use cords::net::{CordsNet, Model};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::measured::Compared;
 use self::tables::{
-    classes_table, convolutions_table, eigenvalues_table, exponents_table, growth_table, network_growth_table,
-    network_sizes_table, network_table, noise_modes_table, noise_table, power_table, sizes_table, starts_table,
-    states_table,
+    Classes, Convolution, Eigenvalue, Exponent, Growth, NetworkGrowth, NetworkSize, NetworkState, Noise, NoiseMode,
+    Power, Size, Starts, State,
 };
 use super::Members;
 use super::keyed_defaults;
@@ -27,8 +27,13 @@ use super::times::{Asked, require};
 use super::{
     AnyRef, Artifact, Context, DatasetRef, Declared, Kind, ModelRef, SplitName, StageError, Update, Violation, spread,
 };
+use dynvis_runner::table::TableRow;
 
 pub(super) struct FixedPoints;
+
+// Outputs that are no tables; those are named by their rows.
+const EIGENVECTORS: &str = "eigenvectors";
+const PICTURES: &str = "pictures";
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -224,24 +229,24 @@ impl Kind for FixedPoints {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::FIXED_POINTS;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
-            "states",
+            State::NAME,
             Artifact::TABLE,
             "steady states of each area, with and without an image",
         ),
         Declared::always(
-            "eigenvalues",
+            Eigenvalue::NAME,
             Artifact::TABLE,
             "leading eigenvalues of each area's Jacobian at its steady state",
         )
         .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
         Declared::always(
-            "network",
+            NetworkState::NAME,
             Artifact::TABLE,
             "what the steady states of the whole network are",
         )
         .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
         Declared::always(
-            "starts",
+            Starts::NAME,
             Artifact::TABLE,
             "whether a steady state is the only one, and whether activity returns after the image",
         )
@@ -249,53 +254,53 @@ impl Kind for FixedPoints {
             params.starts > 0 || params.after > 0.0
         }),
         Declared::always(
-            "sizes",
+            Size::NAME,
             Artifact::TABLE,
             "singular values of each area's coupling, and how far from normal it is",
         )
         .when("with `singular_values` above 0", |params| params.singular_values > 0),
         Declared::always(
-            "network_sizes",
+            NetworkSize::NAME,
             Artifact::TABLE,
             "singular values of the whole network's coupling, and how far from normal it is",
         )
         .when("with `singular_values` above 0", |params| params.singular_values > 0),
         Declared::always(
-            "growth",
+            Growth::NAME,
             Artifact::TABLE,
             "largest growth of a perturbation of each area's steady state",
         )
         .when("with a time in `growth`", |params| !params.growth.is_empty()),
         Declared::always(
-            "network_growth",
+            NetworkGrowth::NAME,
             Artifact::TABLE,
             "largest growth of a perturbation of the whole network's steady state",
         )
         .when("with a time in `growth`", |params| !params.growth.is_empty()),
         Declared::always(
-            "noise",
+            Noise::NAME,
             Artifact::TABLE,
             "stationary fluctuations of each area at its steady state",
         )
         .when("with `probes` above 0", |params| params.probes > 0),
-        Declared::always("power", Artifact::TABLE, "their power by frequency")
+        Declared::always(Power::NAME, Artifact::TABLE, "their power by frequency")
             .when("with a frequency in `frequencies`", |params| {
                 !params.frequencies.is_empty()
             }),
         Declared::always(
-            "noise_modes",
+            NoiseMode::NAME,
             Artifact::TABLE,
             "directions in which the whole network fluctuates most",
         )
         .when("with `noise_modes` above 0", |params| params.noise_modes > 0),
         Declared::always(
-            "noise_measured",
+            Compared::NAME,
             Artifact::TABLE,
             "fluctuations by the linearisation, and as a `noise` stage measured them",
         )
         .when("with `measured`", |params| params.measured.is_some()),
         Declared::always(
-            "convolutions",
+            Convolution::NAME,
             Artifact::TABLE,
             "leading eigenvalues of each area's recurrent convolution itself",
         )
@@ -303,21 +308,21 @@ impl Kind for FixedPoints {
             params.convolution_eigenvalues > 0
         }),
         Declared::always(
-            "classes",
+            Classes::NAME,
             Artifact::TABLE,
             "how the steady states of images lie in each area, and how well classes are told apart",
         )
         .when("with `classes`", |params| params.classes),
         Declared::always(
-            "exponents",
+            Exponent::NAME,
             Artifact::TABLE,
             "Lyapunov exponents of each area along the trajectory",
         )
         .when("with `exponents` above 0", |params| params.exponents > 0),
-        Declared::always("eigenvectors", Artifact::FILES, "eigenvectors of `eigenvalues`")
+        Declared::always(EIGENVECTORS, Artifact::FILES, "eigenvectors of `eigenvalues`")
             .when("with `eigenvectors`", |params| params.eigenvectors),
         Declared::always(
-            "pictures",
+            PICTURES,
             Artifact::FILES,
             "eigenvalues in the complex plane and the like; SVG and PNG",
         ),
@@ -422,7 +427,7 @@ impl Kind for FixedPoints {
             let name = model_name(&model);
             let seed = model.info().seed;
             if params.eigenvectors {
-                let folder = context.output("eigenvectors")?;
+                let folder = context.output(EIGENVECTORS)?;
                 let images = indices.iter().map(|index| i64::from(*index)).zip(&points.images);
                 for (image, point) in [(-1, &points.spontaneous)].into_iter().chain(images) {
                     let spectra: Vec<_> = point.areas.iter().map(|area| area.spectrum.as_ref()).collect();
@@ -453,30 +458,31 @@ impl Kind for FixedPoints {
             }));
         }
         for output in Self::outputs(params) {
-            let table = match output.slot.as_str() {
-                "states" => states_table(&found)?,
-                "eigenvalues" => eigenvalues_table(&found)?,
-                "network" => network_table(&found)?,
-                "starts" => starts_table(&found)?,
-                "sizes" => sizes_table(&found)?,
-                "network_sizes" => network_sizes_table(&found)?,
-                "growth" => growth_table(&found)?,
-                "network_growth" => network_growth_table(&found)?,
-                "noise" => noise_table(&found)?,
-                "power" => power_table(&found, &params.frequencies)?,
-                "noise_modes" => noise_modes_table(&found)?,
-                "noise_measured" => measured::table(&found, &measured)?,
-                "convolutions" => convolutions_table(&networks)?,
-                "classes" => classes_table(&networks)?,
-                "exponents" => exponents_table(&found, &params.exponent_noise, params.exponents)?,
-                "pictures" => {
-                    pictures::write(&found, &context.output(&output.slot)?)?;
-                    continue;
+            let slot = output.slot.as_str();
+            match slot {
+                State::NAME => context.write_rows(slot, State::rows(&found))?,
+                Eigenvalue::NAME => context.write_rows(slot, Eigenvalue::rows(&found))?,
+                NetworkState::NAME => context.write_rows(slot, NetworkState::rows(&found))?,
+                Starts::NAME => context.write_rows(slot, Starts::rows(&found))?,
+                Size::NAME => context.write_rows(slot, Size::rows(&found))?,
+                NetworkSize::NAME => context.write_rows(slot, NetworkSize::rows(&found))?,
+                Growth::NAME => context.write_rows(slot, Growth::rows(&found))?,
+                NetworkGrowth::NAME => context.write_rows(slot, NetworkGrowth::rows(&found))?,
+                Noise::NAME => context.write_rows(slot, Noise::rows(&found))?,
+                Power::NAME => context.write_rows(slot, Power::rows(&found, &params.frequencies))?,
+                NoiseMode::NAME => context.write_rows(slot, NoiseMode::rows(&found))?,
+                Compared::NAME => context.write_rows(slot, Compared::rows(&found, &measured))?,
+                Convolution::NAME => context.write_rows(slot, Convolution::rows(&networks))?,
+                Classes::NAME => context.write_rows(slot, Classes::rows(&networks))?,
+                Exponent::NAME => {
+                    let rows = Exponent::rows(&found, &params.exponent_noise, params.exponents);
+                    context.write_rows(slot, rows)?;
                 }
+                PICTURES => pictures::write(&found, &context.output(slot)?)?,
                 // Written model by model.
-                _ => continue,
-            };
-            context.write_table(&output.slot, &table)?;
+                EIGENVECTORS => {}
+                other => return Err(StageError::new(format!("nothing writes the output `{other}`"))),
+            }
         }
         Ok(())
     }

@@ -16,14 +16,18 @@ use cords::neural::{Merged, Recordings, Split, SplitOptions, merge, shuffle_spli
 use params::{ControlName, Params};
 use scoring::{Study, check_size, score};
 use sources::{Activity, ImageFiles, images, sources};
+use tables::{BestScore, Latency, OfNeuron, Onset, PairedScore, Score};
 
 use super::keyed_defaults;
 use super::recordings::FILE;
 use super::recordings_table::id as id_of;
 use super::{Artifact, Context, Declared, External, Kind, Members, MissingData, StageError, Violation, located};
-use dynvis_runner::table::{Table, Value};
+use dynvis_runner::table::{Table, TableRow, Value};
 
 pub(super) struct Predictivity;
+
+/// The output that is no table; those are named by their rows.
+const PICTURES: &str = "pictures";
 
 impl Kind for Predictivity {
     type Params = Params;
@@ -33,33 +37,33 @@ impl Kind for Predictivity {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::PREDICTIVITY;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always(
-            "summary",
+            BestScore::NAME,
             Artifact::TABLE,
             "each feature set at the model time and time bin where it predicts a region best",
         ),
         Declared::always(
-            "scores",
+            Score::NAME,
             Artifact::TABLE,
             "scores by area, model time, neural time and region",
         ),
         Declared::always(
-            "latencies",
+            Latency::NAME,
             Artifact::TABLE,
             "scores by latency of the neurons after the model",
         ),
         Declared::always(
-            "onsets",
+            Onset::NAME,
             Artifact::TABLE,
             "onset of each region, and its latency with an interval",
         ),
         Declared::always(
-            "paired",
+            PairedScore::NAME,
             Artifact::TABLE,
             "the network against controls and other networks, paired by neuron",
         ),
-        Declared::always("neurons", Artifact::TABLE, "scores of single neurons"),
+        Declared::always(OfNeuron::NAME, Artifact::TABLE, "scores of single neurons"),
         Declared::always(
-            "pictures",
+            PICTURES,
             Artifact::FILES,
             "scores over times and latencies; SVG and PNG",
         ),
@@ -129,15 +133,15 @@ impl Kind for Predictivity {
             recordings,
         };
         let scored = score(params, &study, &sources, context)?;
-        context.write_table("summary", &tables::summary(&scored)?)?;
-        context.write_table("scores", &tables::scores(&scored)?)?;
+        context.write_rows(BestScore::NAME, BestScore::rows(&scored))?;
+        context.write_rows(Score::NAME, Score::rows(&scored))?;
         let by_latency = tables::by_latency(&scored, params.seed);
-        context.write_table("latencies", &tables::latencies(&scored, &by_latency)?)?;
-        context.write_table("onsets", &tables::onsets(&scored, &by_latency)?)?;
-        context.write_table("paired", &tables::paired_table(&scored)?)?;
-        context.write_table("neurons", &tables::neurons(params, &scored)?)?;
+        context.write_rows(Latency::NAME, Latency::rows(&scored, &by_latency))?;
+        context.write_rows(Onset::NAME, Onset::rows(&scored, &by_latency))?;
+        context.write_rows(PairedScore::NAME, PairedScore::rows(&scored))?;
+        context.write_rows(OfNeuron::NAME, OfNeuron::rows(params, &scored))?;
         let members = Members::of(context, params.activity.iter().map(|activity| activity.0.as_str()));
-        let folder = context.output("pictures")?;
+        let folder = context.output(PICTURES)?;
         for (name, matrix) in tables::matrices(&scored, &members) {
             matrix.write(&folder, &name)?;
         }

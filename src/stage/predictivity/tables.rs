@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use cords::neural::{
-    Interval, LEAST_CEILING, LEAST_EXPLAINABLE, LatencyEstimate, Limits, NeuronScore, Summary, estimate_latency,
-    half_rise, mean_and_deviation, neuron_scores, paired, summarise,
+    LEAST_CEILING, LEAST_EXPLAINABLE, LatencyEstimate, Limits, NeuronScore, Summary, estimate_latency, half_rise,
+    mean_and_deviation, neuron_scores, paired, summarise,
 };
 
 use super::params::{NeuronRows, Params};
@@ -12,123 +12,99 @@ use super::picture::Matrix;
 use super::scoring::{Cell, Scored};
 use super::sources::Role;
 use crate::stage::Members;
-use crate::stage::recordings::{ANIMAL, SESSION, label};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use crate::stage::recordings::{ANIMAL, SESSION};
+use dynvis_runner::table::Row;
 
 /// What a feature set is known by.
-fn source_keys(schema: TableSchema) -> TableSchema {
-    schema
-        .key("activity", DType::Int, "The stage that recorded the activity")
-        .slot("activity")
-        .key(
-            "features",
-            DType::Text,
-            "network, or a control: pixels, time_shuffled, frozen, image_shuffled",
-        )
-        .key("area", DType::Int, "Area, from 0; none for pixels")
-        .allow_missing()
+#[derive(Row)]
+struct SourceKeys {
+    /// The stage that recorded the activity
+    #[column(key, slot = "activity")]
+    activity: usize,
+    /// network, or a control: pixels, time_shuffled, frozen, image_shuffled
+    #[column(key)]
+    features: &'static str,
+    /// Area, from 0; none for pixels
+    #[column(key)]
+    area: Option<usize>,
 }
 
-fn source_values(scored: &Scored, source: usize) -> Vec<Value> {
-    let label = &scored.labels[source];
-    vec![
-        Value::Int(label.slot as i64),
-        Value::Text(label.role.name().to_owned()),
-        label.area.map_or(Value::Null, |area| Value::Int(area as i64)),
-    ]
+/// When the neurons responded.
+#[derive(Row)]
+struct BinKeys {
+    /// Start of the time bin after stimulus onset
+    #[column(key, unit = "ms")]
+    bin_start: f64,
+    /// End of the time bin
+    #[column(key, unit = "ms")]
+    bin_end: f64,
 }
 
-fn bin_keys(schema: TableSchema) -> TableSchema {
-    schema
-        .key("bin_start", DType::Float, "Start of the time bin after stimulus onset")
-        .unit("ms")
-        .key("bin_end", DType::Float, "End of the time bin")
-        .unit("ms")
+impl Scored {
+    fn source(&self, source: usize) -> SourceKeys {
+        let label = &self.labels[source];
+        SourceKeys {
+            activity: label.slot,
+            features: label.role.name(),
+            area: label.area,
+        }
+    }
+
+    fn bin(&self, bin: usize) -> BinKeys {
+        let [bin_start, bin_end] = self.recordings.bins_ms[bin];
+        BinKeys { bin_start, bin_end }
+    }
 }
 
-fn bin_values(scored: &Scored, bin: usize) -> [Value; 2] {
-    scored.recordings.bins_ms[bin].map(Value::Float)
+/// What is said of a group of neurons.
+#[derive(Row)]
+struct OfNeurons {
+    /// Pearson's r on test images: median over neurons, mean over splits
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    r: Option<f64>,
+    /// Standard deviation of that median over splits / root of their number
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    error: Option<f64>,
+    /// Split-half reliability (Spearman-Brown): median over neurons, mean over halvings
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    ceiling: Option<f64>,
+    /// Standard deviation of that median over halvings / root of their number
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    ceiling_error: Option<f64>,
+    /// r^2 / ceiling (Brain-Score since version 4); none where the ceiling is below 0.1, which noise alone decides
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    r2_over_ceiling: Option<f64>,
+    /// (r / ceiling)^2 (Brain-Score until version 3); none where the ceiling is below 0.1, which noise alone decides
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    r_over_ceiling_squared: Option<f64>,
+    /// Mean of r^2 / ceiling, 0 where r is negative, over neurons whose ceiling is at least 0.1
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    explained: Option<f64>,
+    /// Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance) of single
+    /// presentations: mean over neurons of whose variance at least 15 % can be explained
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    feve: Option<f64>,
+    /// Number of those neurons
+    feve_neurons: Option<usize>,
+    /// Number of neurons
+    neurons: usize,
 }
 
-fn summary_columns(schema: TableSchema) -> TableSchema {
-    schema
-        .value(
-            "r",
-            DType::Float,
-            "Pearson's r on test images: median over neurons, mean over splits",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "error",
-            DType::Float,
-            "Standard deviation of that median over splits / root of their number",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "ceiling",
-            DType::Float,
-            "Split-half reliability (Spearman-Brown): median over neurons, mean over halvings",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "ceiling_error",
-            DType::Float,
-            "Standard deviation of that median over halvings / root of their number",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "r2_over_ceiling",
-            DType::Float,
-            "r^2 / ceiling (Brain-Score since version 4); none where the ceiling is below 0.1, which noise alone decides",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "r_over_ceiling_squared",
-            DType::Float,
-            "(r / ceiling)^2 (Brain-Score until version 3); none where the ceiling is below 0.1, which noise alone decides",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "explained",
-            DType::Float,
-            "Mean of r^2 / ceiling, 0 where r is negative, over neurons whose ceiling is at least 0.1",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "feve",
-            DType::Float,
-            "Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance) of single presentations: \
-             mean over neurons of whose variance at least 15 % can be explained",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value("feve_neurons", DType::Int, "Number of those neurons")
-        .allow_missing()
-        .value("neurons", DType::Int, "Number of neurons")
-}
-
-fn summary_values(summary: &Summary) -> [Value; 10] {
-    [
-        Value::finite(summary.r),
-        Value::finite(summary.error),
-        Value::finite(summary.ceiling),
-        Value::finite(summary.ceiling_error),
-        Value::finite(summary.ceiled),
-        Value::finite(summary.ceiled_squared),
-        Value::finite(summary.explained),
-        Value::finite(summary.feve),
-        summary
-            .feve_neurons
-            .map_or(Value::Null, |count| Value::Int(count as i64)),
-        Value::Int(summary.neurons as i64),
-    ]
+impl From<Summary> for OfNeurons {
+    fn from(summary: Summary) -> Self {
+        Self {
+            r: summary.r,
+            error: summary.error,
+            ceiling: summary.ceiling,
+            ceiling_error: summary.ceiling_error,
+            r2_over_ceiling: summary.ceiled,
+            r_over_ceiling_squared: summary.ceiled_squared,
+            explained: summary.explained,
+            feve: summary.feve,
+            feve_neurons: summary.feve_neurons,
+            neurons: summary.neurons,
+        }
+    }
 }
 
 fn summary_of(scored: &Scored, cell: &Cell, group: &[usize]) -> Summary {
@@ -170,63 +146,78 @@ fn best(scored: &Scored) -> Vec<Best<'_>> {
     found
 }
 
-/// Each feature set where it predicts best.
-pub(super) fn summary(scored: &Scored) -> Result<Table, TableError> {
-    let schema = TableSchema::new(
-        "summary",
-        "Each feature set at the model time and time bin where it predicts a region best, chosen by the same r",
-    )
-    .key("region", DType::Text, "Brain region");
-    let schema = source_keys(schema)
-        .value("model_time", DType::Float, "Model time after image onset")
-        .unit("ms")
-        .value("bin_start", DType::Float, "Start of the time bin after stimulus onset")
-        .unit("ms")
-        .value("bin_end", DType::Float, "End of the time bin")
-        .unit("ms");
-    let mut table = TableWriter::new(summary_columns(schema))?;
-    for Best {
-        region, cell, summary, ..
-    } in best(scored)
-    {
-        let mut row = vec![Value::Text(region.to_owned())];
-        row.extend(source_values(scored, cell.source));
-        row.push(Value::Float(cell.model_ms));
-        row.extend(bin_values(scored, cell.bin));
-        row.extend(summary_values(&summary));
-        table.push_row(row)?;
-    }
-    table.finish()
+/// Each feature set at the model time and time bin where it predicts a region best, chosen by the same r
+#[derive(Row)]
+#[table(name = "summary")]
+pub(super) struct BestScore<'a> {
+    /// Brain region
+    #[column(key)]
+    region: &'a str,
+    #[column(flatten)]
+    source: SourceKeys,
+    /// Model time after image onset
+    #[column(unit = "ms")]
+    model_time: f64,
+    /// Start of the time bin after stimulus onset
+    #[column(unit = "ms")]
+    bin_start: f64,
+    /// End of the time bin
+    #[column(unit = "ms")]
+    bin_end: f64,
+    #[column(flatten)]
+    of: OfNeurons,
 }
 
-/// Every feature set, model time, time bin and region.
-pub(super) fn scores(scored: &Scored) -> Result<Table, TableError> {
-    let schema = source_keys(TableSchema::new(
-        "scores",
-        "Scores by area, model time, neural time and region",
-    ))
-    .key("model_time", DType::Float, "Model time after image onset")
-    .unit("ms")
-    .key(
-        "latency",
-        DType::Float,
-        "Latency that the fit was made for; none where every pair of times has its own",
-    )
-    .unit("ms")
-    .allow_missing();
-    let schema = bin_keys(schema).key("region", DType::Text, "Brain region");
-    let mut table = TableWriter::new(summary_columns(schema))?;
-    for cell in &scored.cells {
-        for (region, group) in &scored.regions {
-            let mut row = source_values(scored, cell.source);
-            row.extend([Value::Float(cell.model_ms), Value::finite(cell.latency_ms)]);
-            row.extend(bin_values(scored, cell.bin));
-            row.push(Value::Text(region.clone()));
-            row.extend(summary_values(&summary_of(scored, cell, group)));
-            table.push_row(row)?;
-        }
+impl<'a> BestScore<'a> {
+    pub(super) fn rows(scored: &'a Scored) -> impl Iterator<Item = Self> {
+        best(scored).into_iter().map(|best| {
+            let BinKeys { bin_start, bin_end } = scored.bin(best.cell.bin);
+            BestScore {
+                region: best.region,
+                source: scored.source(best.cell.source),
+                model_time: best.cell.model_ms,
+                bin_start,
+                bin_end,
+                of: best.summary.into(),
+            }
+        })
     }
-    table.finish()
+}
+
+/// Scores by area, model time, neural time and region
+#[derive(Row)]
+#[table(name = "scores")]
+pub(super) struct Score<'a> {
+    #[column(flatten)]
+    source: SourceKeys,
+    /// Model time after image onset
+    #[column(key, unit = "ms")]
+    model_time: f64,
+    /// Latency that the fit was made for; none where every pair of times has its own
+    #[column(key, unit = "ms")]
+    latency: Option<f64>,
+    #[column(flatten)]
+    bin: BinKeys,
+    /// Brain region
+    #[column(key)]
+    region: &'a str,
+    #[column(flatten)]
+    of: OfNeurons,
+}
+
+impl<'a> Score<'a> {
+    pub(super) fn rows(scored: &'a Scored) -> impl Iterator<Item = Self> {
+        scored.cells.iter().flat_map(|cell| {
+            scored.regions.iter().map(|(region, group)| Score {
+                source: scored.source(cell.source),
+                model_time: cell.model_ms,
+                latency: cell.latency_ms,
+                bin: scored.bin(cell.bin),
+                region,
+                of: summary_of(scored, cell, group).into(),
+            })
+        })
+    }
 }
 
 /// A feature set's scores of a region by latency, over the time bins that all latencies reach.
@@ -296,126 +287,112 @@ fn compared(scored: &Scored, source: usize, region: usize, seed: u64) -> Option<
     })
 }
 
-fn ends_of(interval: Option<Interval>) -> [Value; 2] {
-    match interval.and_then(|interval| interval.ends) {
-        Some(ends) => ends.map(Value::Float),
-        None => [Value::Null, Value::Null],
+/// Scores by latency of the neurons after the model, over the time bins that all latencies reach
+#[derive(Row)]
+#[table(name = "latencies")]
+pub(super) struct Latency<'a> {
+    #[column(flatten)]
+    source: SourceKeys,
+    /// Brain region
+    #[column(key)]
+    region: &'a str,
+    /// How long the neurons respond after the model
+    #[column(key, unit = "ms")]
+    latency: f64,
+    /// Median over neurons, mean over splits and time bins
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    r: f64,
+    /// Whether no other latency is better beyond chance: that with the largest mean r over neurons, and all that are
+    /// tied with it
+    best: bool,
+    /// Mean over neurons of the r of the latency with the largest one, less r at this one
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    behind: Option<f64>,
+    /// Lower end of its 95 % interval, neurons resampled; a tie where it is 0 or less, or missing
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    behind_low: Option<f64>,
+    /// Upper end of that interval
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    behind_high: Option<f64>,
+    /// Number of time bins
+    bins: usize,
+}
+
+impl<'a> Latency<'a> {
+    pub(super) fn rows(scored: &'a Scored, by_latency: &[ByLatency]) -> impl Iterator<Item = Self> {
+        by_latency.iter().flat_map(|found| {
+            scored.latencies_ms.iter().enumerate().map(|(place, latency)| {
+                let behind = found.estimate.as_ref().map(|estimate| estimate.behind[place]);
+                let ends = behind.and_then(|behind| behind.ends);
+                Latency {
+                    source: scored.source(found.source),
+                    region: &scored.regions[found.region].0,
+                    latency: *latency,
+                    r: found.r[place],
+                    best: found.estimate.as_ref().is_some_and(|estimate| estimate.tied[place]),
+                    behind: behind.map(|behind| behind.value),
+                    behind_low: ends.map(|[low, _]| low),
+                    behind_high: ends.map(|[_, high]| high),
+                    bins: found.bins,
+                }
+            })
+        })
     }
 }
 
-/// Scores by latency over the time bins that every latency reaches, and which of them cannot be told from the best.
-pub(super) fn latencies(scored: &Scored, by_latency: &[ByLatency]) -> Result<Table, TableError> {
-    let schema = source_keys(TableSchema::new(
-        "latencies",
-        "Scores by latency of the neurons after the model, over the time bins that all latencies reach",
-    ))
-    .key("region", DType::Text, "Brain region")
-    .key("latency", DType::Float, "How long the neurons respond after the model")
-    .unit("ms")
-    .value("r", DType::Float, "Median over neurons, mean over splits and time bins")
-    .tolerance(1e-9, 1e-9)
-    .value(
-        "best",
-        DType::Bool,
-        "Whether no other latency is better beyond chance: that with the largest mean r over neurons, and all that are tied \
-         with it",
-    )
-    .value(
-        "behind",
-        DType::Float,
-        "Mean over neurons of the r of the latency with the largest one, less r at this one",
-    )
-    .tolerance(1e-9, 1e-9)
-    .allow_missing()
-    .value(
-        "behind_low",
-        DType::Float,
-        "Lower end of its 95 % interval, neurons resampled; a tie where it is 0 or less, or missing",
-    )
-    .tolerance(1e-9, 1e-9)
-    .allow_missing()
-    .value("behind_high", DType::Float, "Upper end of that interval")
-    .tolerance(1e-9, 1e-9)
-    .allow_missing()
-    .value("bins", DType::Int, "Number of time bins");
-    let mut table = TableWriter::new(schema)?;
-    for found in by_latency {
-        let (region, _) = &scored.regions[found.region];
-        for (place, latency) in scored.latencies_ms.iter().enumerate() {
-            let behind = found.estimate.as_ref().map(|estimate| estimate.behind[place]);
-            let mut row = source_values(scored, found.source);
-            row.extend([
-                Value::Text(region.clone()),
-                Value::Float(*latency),
-                Value::Float(found.r[place]),
-                Value::Bool(found.estimate.as_ref().is_some_and(|estimate| estimate.tied[place])),
-                Value::optional(behind.map(|behind| behind.value)),
-            ]);
-            row.extend(ends_of(behind));
-            row.push(Value::Int(found.bins as i64));
-            table.push_row(row)?;
-        }
-    }
-    table.finish()
+/// Onset of each region, and its latency with an interval from resampled neurons
+#[derive(Row)]
+#[table(name = "onsets")]
+pub(super) struct Onset<'a> {
+    #[column(flatten)]
+    source: SourceKeys,
+    /// Brain region
+    #[column(key)]
+    region: &'a str,
+    /// How long the neurons respond after the model: the latency with the largest mean r over neurons; none for what
+    /// does not change over time
+    #[column(unit = "ms")]
+    latency: Option<f64>,
+    /// Lower end of its 95 % interval: neurons resampled, images as they are
+    #[column(unit = "ms")]
+    latency_low: Option<f64>,
+    /// Upper end of that interval
+    #[column(unit = "ms")]
+    latency_high: Option<f64>,
+    /// Number of latencies that cannot be told from it (its `best` rows in `latencies`), itself included
+    tied: Option<usize>,
+    /// When the mean over neurons of the split-half reliability first reaches half of its largest value, between
+    /// centres of time bins; none with one presentation a stimulus, where it never is 0.1, or is above half from the
+    /// first bin on
+    #[column(unit = "ms")]
+    onset: Option<f64>,
+    /// Number of neurons
+    neurons: usize,
 }
 
-/// When each region's responses begin to depend on the stimulus, and how long after the model it responds.
-pub(super) fn onsets(scored: &Scored, by_latency: &[ByLatency]) -> Result<Table, TableError> {
-    let low = "Lower end of its 95 % interval: neurons resampled, images as they are";
-    let high = "Upper end of that interval";
-    let schema = source_keys(TableSchema::new(
-        "onsets",
-        "Onset of each region, and its latency with an interval from resampled neurons",
-    ))
-    .key("region", DType::Text, "Brain region")
-    .value(
-        "latency",
-        DType::Float,
-        "How long the neurons respond after the model: the latency with the largest mean r over neurons; none for what does \
-         not change over time",
-    )
-    .unit("ms")
-    .allow_missing()
-    .value("latency_low", DType::Float, low)
-    .unit("ms")
-    .allow_missing()
-    .value("latency_high", DType::Float, high)
-    .unit("ms")
-    .allow_missing()
-    .value(
-        "tied",
-        DType::Int,
-        "Number of latencies that cannot be told from it (its `best` rows in `latencies`), itself included",
-    )
-    .allow_missing()
-    .value(
-        "onset",
-        DType::Float,
-        "When the mean over neurons of the split-half reliability first reaches half of its largest value, between centres of \
-         time bins; none with one presentation a stimulus, where it never is 0.1, or is above half from the first bin on",
-    )
-    .unit("ms")
-    .allow_missing()
-    .value("neurons", DType::Int, "Number of neurons");
-    let mut table = TableWriter::new(schema)?;
-    let onsets: Vec<Option<f64>> = scored.regions.iter().map(|(_, group)| onset(scored, group)).collect();
-    for source in 0..scored.labels.len() {
-        for (place, (region, group)) in scored.regions.iter().enumerate() {
-            let found = by_latency.iter().find(|f| (f.source, f.region) == (source, place));
-            let found = found.and_then(|found| found.estimate.as_ref());
-            let latency = found.map(|found| found.latency);
-            let mut row = source_values(scored, source);
-            row.push(Value::Text(region.clone()));
-            row.push(Value::optional(latency.map(|latency| latency.value)));
-            row.extend(ends_of(latency));
-            let tied = found.map(|found| found.tied.iter().filter(|tied| **tied).count());
-            row.push(tied.map_or(Value::Null, |tied| Value::Int(tied as i64)));
-            row.push(Value::optional(onsets[place]));
-            row.push(Value::Int(group.len() as i64));
-            table.push_row(row)?;
+impl<'a> Onset<'a> {
+    pub(super) fn rows(scored: &'a Scored, by_latency: &[ByLatency]) -> Vec<Self> {
+        let onsets: Vec<Option<f64>> = scored.regions.iter().map(|(_, group)| onset(scored, group)).collect();
+        let mut rows = Vec::new();
+        for source in 0..scored.labels.len() {
+            for (place, (region, group)) in scored.regions.iter().enumerate() {
+                let found = by_latency.iter().find(|f| (f.source, f.region) == (source, place));
+                let found = found.and_then(|found| found.estimate.as_ref());
+                let ends = found.and_then(|found| found.latency.ends);
+                rows.push(Onset {
+                    source: scored.source(source),
+                    region,
+                    latency: found.map(|found| found.latency.value),
+                    latency_low: ends.map(|[low, _]| low),
+                    latency_high: ends.map(|[_, high]| high),
+                    tied: found.map(|found| found.tied.iter().filter(|tied| **tied).count()),
+                    onset: onsets[place],
+                    neurons: group.len(),
+                });
+            }
         }
+        rows
     }
-    table.finish()
 }
 
 /// The rise of a region's reliability.
@@ -465,72 +442,88 @@ fn cell_at(scored: &Scored, source: usize, bin: usize, latency: f64) -> Option<&
         .filter(|cell| distance(cell) <= 0.5 * spacing + 1e-9)
 }
 
-/// The network less every other feature set, neuron by neuron.
-pub(super) fn paired_table(scored: &Scored) -> Result<Table, TableError> {
-    let schema = source_keys(TableSchema::new(
-        "paired",
-        "r of the network's area less r of a control or of another network, paired by neuron, at the same times",
-    ))
-    .key("network_area", DType::Int, "Area of the network that is compared")
-    .key("model_time", DType::Float, "Model time after image onset")
-    .unit("ms")
-    .key("latency", DType::Float, "Latency that the fit was made for")
-    .unit("ms")
-    .allow_missing();
-    let schema = bin_keys(schema)
-        .key("region", DType::Text, "Brain region")
-        .value(
-            "difference",
-            DType::Float,
-            "Mean over neurons of the network's r less the other's",
-        )
-        .tolerance(1e-9, 1e-9)
-        .value("error", DType::Float, "Standard error of that mean over neurons")
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "better",
-            DType::Float,
-            "Share of neurons that the network predicts better",
-        )
-        .value("neurons", DType::Int, "Number of neurons");
-    let mut table = TableWriter::new(schema)?;
-    for cell in &scored.cells {
-        let own = &scored.labels[cell.source];
-        let Some(area) = own.area.filter(|_| own.slot == 0 && own.role == Role::Network) else {
-            continue;
-        };
-        for (source, label) in scored.labels.iter().enumerate() {
-            // The same area of another network or control, or what has no area.
-            if source == cell.source || label.area.is_some_and(|other| other != area) {
-                continue;
-            }
-            let Some(other) = counterpart(scored, source, cell) else {
-                continue;
-            };
-            for (region, group) in &scored.regions {
-                let Some(paired) = paired(&cell.found.r, &other.found.r, group) else {
-                    continue;
-                };
-                let mut row = source_values(scored, source);
-                row.extend([
-                    Value::Int(area as i64),
-                    Value::Float(cell.model_ms),
-                    Value::finite(cell.latency_ms),
-                ]);
-                row.extend(bin_values(scored, cell.bin));
-                row.extend([
-                    Value::Text(region.clone()),
-                    Value::Float(paired.difference),
-                    Value::finite(paired.error),
-                    Value::Float(paired.better),
-                    Value::Int(paired.neurons as i64),
-                ]);
-                table.push_row(row)?;
-            }
+/// The times that a fit was made for.
+#[derive(Row)]
+struct FitKeys {
+    /// Model time after image onset
+    #[column(key, unit = "ms")]
+    model_time: f64,
+    /// Latency that the fit was made for
+    #[column(key, unit = "ms")]
+    latency: Option<f64>,
+    #[column(flatten)]
+    bin: BinKeys,
+}
+
+impl FitKeys {
+    fn of(scored: &Scored, cell: &Cell) -> Self {
+        Self {
+            model_time: cell.model_ms,
+            latency: cell.latency_ms,
+            bin: scored.bin(cell.bin),
         }
     }
-    table.finish()
+}
+
+/// r of the network's area less r of a control or of another network, paired by neuron, at the same times
+#[derive(Row)]
+#[table(name = "paired")]
+pub(super) struct PairedScore<'a> {
+    #[column(flatten)]
+    source: SourceKeys,
+    /// Area of the network that is compared
+    #[column(key)]
+    network_area: usize,
+    #[column(flatten)]
+    fit: FitKeys,
+    /// Brain region
+    #[column(key)]
+    region: &'a str,
+    /// Mean over neurons of the network's r less the other's
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    difference: f64,
+    /// Standard error of that mean over neurons
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    error: Option<f64>,
+    /// Share of neurons that the network predicts better
+    better: f64,
+    /// Number of neurons
+    neurons: usize,
+}
+
+impl<'a> PairedScore<'a> {
+    pub(super) fn rows(scored: &'a Scored) -> Vec<Self> {
+        let mut rows = Vec::new();
+        for cell in &scored.cells {
+            let own = &scored.labels[cell.source];
+            let Some(area) = own.area.filter(|_| own.slot == 0 && own.role == Role::Network) else {
+                continue;
+            };
+            for (source, label) in scored.labels.iter().enumerate() {
+                // The same area of another network or control, or what has no area.
+                if source == cell.source || label.area.is_some_and(|other| other != area) {
+                    continue;
+                }
+                let Some(other) = counterpart(scored, source, cell) else {
+                    continue;
+                };
+                rows.extend(scored.regions.iter().filter_map(|(region, group)| {
+                    let paired = paired(&cell.found.r, &other.found.r, group)?;
+                    Some(PairedScore {
+                        source: scored.source(source),
+                        network_area: area,
+                        fit: FitKeys::of(scored, cell),
+                        region,
+                        difference: paired.difference,
+                        error: paired.error,
+                        better: paired.better,
+                        neurons: paired.neurons,
+                    })
+                }));
+            }
+        }
+        rows
+    }
 }
 
 /// Another feature set's cell at the same bin, latency and model time, or its only one where it does not change.
@@ -549,110 +542,91 @@ fn counterpart<'a>(scored: &'a Scored, source: usize, cell: &Cell) -> Option<&'a
     }
 }
 
-/// Single neurons.
-pub(super) fn neurons(params: &Params, scored: &Scored) -> Result<Table, TableError> {
-    let schema = source_keys(TableSchema::new("neurons", "Scores of single neurons"))
-        .key("model_time", DType::Float, "Model time after image onset")
-        .unit("ms")
-        .key("latency", DType::Float, "Latency that the fit was made for")
-        .unit("ms")
-        .allow_missing();
-    let schema = bin_keys(schema)
-        .key("recordings", DType::Int, "The stage that gave the neuron")
-        .slot("recordings")
-        .key("animal", DType::Text, ANIMAL)
-        .allow_missing()
-        .key("session", DType::Text, SESSION)
-        .allow_missing()
-        .key("neuron", DType::Text, "Id of the neuron")
-        .value("region", DType::Text, "Brain region")
-        .value("r", DType::Float, "Pearson's r on test images, mean over splits")
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "error",
-            DType::Float,
-            "Its standard deviation over splits / root of their number",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "ceiling",
-            DType::Float,
-            "Split-half reliability (Spearman-Brown), mean over halvings",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "explained",
-            DType::Float,
-            "r^2 / ceiling, 0 where r is negative; none where the ceiling is below 0.1, which noise alone decides",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "explainable",
-            DType::Float,
-            "Share of the variance of single presentations that the stimulus explains: 1 - noise / total variance",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing()
-        .value(
-            "feve",
-            DType::Float,
-            "Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance); none where less than \
-             15 % can be explained",
-        )
-        .tolerance(1e-9, 1e-9)
-        .allow_missing();
-    let mut table = TableWriter::new(schema)?;
-    let mut push = |cell: &Cell, group: &[usize]| -> Result<(), TableError> {
-        let scores: Vec<NeuronScore> = neuron_scores(&cell.found, limits(scored, cell));
-        for n in group {
-            let neuron = &scored.recordings.neurons[*n];
-            let mut row = source_values(scored, cell.source);
-            row.extend([Value::Float(cell.model_ms), Value::finite(cell.latency_ms)]);
-            row.extend(bin_values(scored, cell.bin));
-            row.extend([
-                Value::Int(scored.origin[*n] as i64),
-                label(&neuron.animal),
-                label(&neuron.session),
-                Value::Text(neuron.id.clone()),
-                Value::Text(neuron.region.clone()),
-                Value::finite(scores[*n].r),
-                Value::finite(scores[*n].error),
-                Value::finite(scores[*n].ceiling),
-                Value::finite(scores[*n].explained),
-                Value::optional(scores[*n].variance.map(|variance| variance.explainable)),
-                Value::optional(
-                    scores[*n]
-                        .variance
-                        .filter(|variance| variance.explainable >= LEAST_EXPLAINABLE)
-                        .and_then(|variance| variance.feve),
-                ),
-            ]);
-            table.push_row(row)?;
-        }
-        Ok(())
-    };
-    match params.neurons {
-        NeuronRows::Best => {
-            for Best { cell, group, .. } in best(scored) {
-                push(cell, group)?;
+/// Scores of single neurons
+#[derive(Row)]
+#[table(name = "neurons")]
+pub(super) struct OfNeuron<'a> {
+    #[column(flatten)]
+    source: SourceKeys,
+    #[column(flatten)]
+    fit: FitKeys,
+    /// The stage that gave the neuron
+    #[column(key, slot = "recordings")]
+    recordings: usize,
+    #[column(key, description = ANIMAL)]
+    animal: Option<&'a str>,
+    #[column(key, description = SESSION)]
+    session: Option<&'a str>,
+    /// Id of the neuron
+    #[column(key)]
+    neuron: &'a str,
+    /// Brain region
+    region: &'a str,
+    /// Pearson's r on test images, mean over splits
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    r: Option<f64>,
+    /// Its standard deviation over splits / root of their number
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    error: Option<f64>,
+    /// Split-half reliability (Spearman-Brown), mean over halvings
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    ceiling: Option<f64>,
+    /// r^2 / ceiling, 0 where r is negative; none where the ceiling is below 0.1, which noise alone decides
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    explained: Option<f64>,
+    /// Share of the variance of single presentations that the stimulus explains: 1 - noise / total variance
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    explainable: Option<f64>,
+    /// Fraction of explainable variance explained, 1 - (MSE - noise) / (total - noise variance); none where less than
+    /// 15 % can be explained
+    #[column(absolute = 1e-9, relative = 1e-9)]
+    feve: Option<f64>,
+}
+
+impl<'a> OfNeuron<'a> {
+    pub(super) fn rows(params: &Params, scored: &'a Scored) -> Vec<Self> {
+        match params.neurons {
+            NeuronRows::Best => {
+                let best = best(scored).into_iter();
+                best.flat_map(|best| Self::of(scored, best.cell, best.group)).collect()
             }
-        }
-        NeuronRows::All => {
-            let everyone: Vec<usize> = (0..scored.recordings.neurons.len()).collect();
-            for cell in &scored.cells {
-                push(cell, &everyone)?;
+            NeuronRows::All => {
+                let everyone: Vec<usize> = (0..scored.recordings.neurons.len()).collect();
+                let cells = scored.cells.iter();
+                cells.flat_map(|cell| Self::of(scored, cell, &everyone)).collect()
             }
         }
     }
-    table.finish()
+
+    fn of(scored: &'a Scored, cell: &'a Cell, group: &[usize]) -> impl Iterator<Item = Self> {
+        let scores: Vec<NeuronScore> = neuron_scores(&cell.found, limits(scored, cell));
+        let known = |name: &'a str| (!name.is_empty()).then_some(name);
+        group.iter().map(move |n| {
+            let (neuron, score) = (&scored.recordings.neurons[*n], scores[*n]);
+            let explained = score
+                .variance
+                .filter(|variance| variance.explainable >= LEAST_EXPLAINABLE);
+            OfNeuron {
+                source: scored.source(cell.source),
+                fit: FitKeys::of(scored, cell),
+                recordings: scored.origin[*n],
+                animal: known(&neuron.animal),
+                session: known(&neuron.session),
+                neuron: &neuron.id,
+                region: &neuron.region,
+                r: score.r,
+                error: score.error,
+                ceiling: score.ceiling,
+                explained: score.explained,
+                explainable: score.variance.map(|variance| variance.explainable),
+                feve: explained.and_then(|variance| variance.feve),
+            }
+        })
+    }
 }
 
-/// The time bins that a feature set has cells of, which are not all where latencies do not reach some, and its cells row by
-/// row.
+/// The time bins that a feature set has cells of, which are not all where latencies do not reach some, and its cells
+/// row by row.
 fn rows_of(cells: &[Cell], source: usize) -> (Vec<usize>, Vec<Vec<&Cell>>) {
     let own: Vec<&Cell> = cells.iter().filter(|cell| cell.source == source).collect();
     let bins: BTreeSet<usize> = own.iter().map(|cell| cell.bin).collect();
@@ -661,8 +635,8 @@ fn rows_of(cells: &[Cell], source: usize) -> (Vec<usize>, Vec<Vec<&Cell>>) {
     (bins.into_iter().collect(), rows)
 }
 
-/// The network's scores by neural time and by model time, or by latency where fits were made for each, for every area and
-/// region; of other members of its stage too, each in a picture of its own whose title names its matrix fields.
+/// The network's scores by neural time and by model time, or by latency where fits were made for each, for every area
+/// and region; of other members of its stage too, each in a picture of its own whose title names its matrix fields.
 pub(super) fn matrices(scored: &Scored, members: &Members) -> Vec<(String, Matrix)> {
     let mut found = Vec::new();
     for (source, label) in scored.labels.iter().enumerate() {

@@ -3,90 +3,69 @@
 use cords::dynamics::{AreaFixedPoint, kaplan_yorke, ranks_in_union};
 
 use super::super::Found;
-use super::{key_values, keys};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use super::{InArea, StateKeys};
+use dynvis_runner::table::Row;
 
-pub(in crate::stage::fixed_points) fn exponents_table(
-    found: &[Found],
-    levels: &[f64],
-    asked: usize,
-) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "exponents",
-            "Lyapunov exponents of each area along the trajectory from the spontaneous state",
-        ))
-        .key("noise", DType::Float, "Level of neural noise on the trajectory")
-        .key("rank", DType::Int, "Rank, from 0")
-        .value(
-            "exponent",
-            DType::Float,
-            "Lyapunov exponent; none where nothing is left of a direction",
-        )
-        .unit("1/ms")
-        .tolerance(1e-7, 1e-6)
-        .allow_missing()
-        .value(
-            "error",
-            DType::Float,
-            "Its error as of a time average of correlated values, two of which hold the exponent in some 95 of 100 cases: the \
-             largest of those between 4, 8, 16 and 32 parts of the trajectory; what turns more slowly than the trajectory is long \
-             does not show in it",
-        )
-        .unit("1/ms")
-        .tolerance(1e-7, 1e-6)
-        .allow_missing()
-        .value(
-            "dimension",
-            DType::Float,
-            "Kaplan-Yorke dimension of the area; none where the exponents given do not reach it",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value(
-            "network_rank",
-            DType::Int,
-            "Rank in the whole network; none where an area's exponents that were not computed may come before",
-        )
-        .allow_missing()
-        .value(
-            "network_dimension",
-            DType::Float,
-            "Kaplan-Yorke dimension of the whole network; none where the exponents with a `network_rank` do not reach it",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing(),
-    )?;
-    for f in found {
-        let areas = &f.point.areas;
-        // [level][area].
-        let of_levels: Vec<NetworkExponents> = (0..levels.len())
-            .map(|level| NetworkExponents::of(areas, level, asked))
-            .collect();
-        for (area, point) in areas.iter().enumerate() {
-            for ((level, exponents), network) in levels.iter().zip(point.exponents.iter().flatten()).zip(&of_levels) {
-                let values: Vec<f64> = exponents.iter().map(|exponent| exponent.per_ms).collect();
-                for (rank, exponent) in exponents.iter().enumerate() {
-                    let mut row = key_values(f, area);
-                    row.extend([
-                        Value::Float(*level),
-                        Value::Int(rank as i64),
-                        Value::finite(exponent.per_ms),
-                        Value::finite(exponent.error_per_ms),
-                        Value::optional(kaplan_yorke(&values)),
-                        network.ranks[area]
-                            .get(rank)
-                            .copied()
-                            .flatten()
-                            .map_or(Value::Null, |rank| Value::Int(rank as i64)),
-                        Value::optional(network.dimension),
-                    ]);
-                    table.push_row(row)?;
+/// Lyapunov exponents of each area along the trajectory from the spontaneous state
+#[derive(Row)]
+#[table(name = "exponents")]
+pub(in crate::stage::fixed_points) struct Exponent<'a> {
+    #[column(flatten)]
+    keys: InArea<StateKeys<'a>>,
+    /// Level of neural noise on the trajectory
+    #[column(key)]
+    noise: f64,
+    /// Rank, from 0
+    #[column(key)]
+    rank: usize,
+    /// Lyapunov exponent; none where nothing is left of a direction
+    #[column(unit = "1/ms", absolute = 1e-7, relative = 1e-6)]
+    exponent: Option<f64>,
+    /// Its error as of a time average of correlated values, two of which hold the exponent in some 95 of 100 cases: the
+    /// largest of those between 4, 8, 16 and 32 parts of the trajectory; what turns more slowly than the trajectory is
+    /// long does not show in it
+    #[column(unit = "1/ms", absolute = 1e-7, relative = 1e-6)]
+    error: Option<f64>,
+    /// Kaplan-Yorke dimension of the area; none where the exponents given do not reach it
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    dimension: Option<f64>,
+    /// Rank in the whole network; none where an area's exponents that were not computed may come before
+    network_rank: Option<usize>,
+    /// Kaplan-Yorke dimension of the whole network; none where the exponents with a `network_rank` do not reach it
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    network_dimension: Option<f64>,
+}
+
+impl<'a> Exponent<'a> {
+    /// `asked`: exponents of every area.
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found], levels: &[f64], asked: usize) -> Vec<Self> {
+        let mut rows = Vec::new();
+        for f in found {
+            let areas = &f.point.areas;
+            // [level][area].
+            let of_levels: Vec<NetworkExponents> = (0..levels.len())
+                .map(|level| NetworkExponents::of(areas, level, asked))
+                .collect();
+            for (area, point) in areas.iter().enumerate() {
+                let exponents = point.exponents.iter().flatten();
+                for ((noise, exponents), network) in levels.iter().zip(exponents).zip(&of_levels) {
+                    let values: Vec<f64> = exponents.iter().map(|exponent| exponent.per_ms).collect();
+                    let dimension = kaplan_yorke(&values);
+                    rows.extend(exponents.iter().enumerate().map(|(rank, exponent)| Exponent {
+                        keys: f.in_area(area),
+                        noise: *noise,
+                        rank,
+                        exponent: Some(exponent.per_ms),
+                        error: Some(exponent.error_per_ms),
+                        dimension,
+                        network_rank: network.ranks[area].get(rank).copied().flatten(),
+                        network_dimension: network.dimension,
+                    }));
                 }
             }
         }
+        rows
     }
-    table.finish()
 }
 
 /// The exponents of all areas as those of the whole network.

@@ -6,63 +6,79 @@ mod noise;
 mod sizes;
 mod states;
 
-pub(super) use exponents::exponents_table;
-pub(super) use networks::{classes_table, convolutions_table};
-pub(super) use noise::{noise_modes_table, noise_table, power_table};
-pub(super) use sizes::{growth_table, network_growth_table, network_sizes_table, sizes_table};
-pub(super) use states::{eigenvalues_table, network_table, starts_table, states_table};
+pub(super) use exponents::Exponent;
+pub(super) use networks::{Classes, Convolution};
+pub(super) use noise::{Noise, NoiseMode, Power};
+pub(super) use sizes::{Growth, NetworkGrowth, NetworkSize, Size};
+pub(super) use states::{Eigenvalue, NetworkState, Starts, State};
 
 use super::{Found, Network};
-use dynvis_runner::table::{DType, TableSchema, Value};
+use dynvis_runner::table::Row;
 
-/// Keys of what belongs to a model.
-fn model_keys(schema: TableSchema) -> TableSchema {
-    schema
-        .key("models", DType::Int, "The stage that gave the model")
-        .slot("models")
-        .key("network", DType::Text, "Kind and number of areas")
-        .key("seed", DType::Int, "Seed of the model's training")
+/// What belongs to a model.
+#[derive(Clone, Copy, Row)]
+pub(super) struct ModelKeys<'a> {
+    /// The stage that gave the model
+    #[column(key, slot = "models")]
+    models: usize,
+    /// Kind and number of areas
+    #[column(key)]
+    network: &'a str,
+    /// Seed of the model's training
+    #[column(key)]
+    seed: i64,
 }
 
-fn area_key(schema: TableSchema) -> TableSchema {
-    schema.key("area", DType::Int, "Area, from 0")
+/// What belongs to a steady state of the whole network.
+#[derive(Clone, Copy, Row)]
+struct StateKeys<'a> {
+    #[column(flatten)]
+    model: ModelKeys<'a>,
+    /// Index in the dataset; -1 without input
+    #[column(key)]
+    image: i64,
 }
 
-/// Keys of what belongs to a steady state of the whole network.
-fn whole_keys(schema: TableSchema) -> TableSchema {
-    model_keys(schema).key("image", DType::Int, "Index in the dataset; -1 without input")
+/// What belongs to an area, of a network or at a steady state.
+#[derive(Clone, Copy, Row)]
+pub(super) struct InArea<K: Row> {
+    #[column(flatten)]
+    of: K,
+    /// Area, from 0
+    #[column(key)]
+    area: usize,
 }
 
-fn whole_values(found: &Found) -> Vec<Value> {
-    vec![
-        Value::Int(found.slot as i64),
-        Value::Text(found.network.clone()),
-        Value::Int(found.seed as i64),
-        Value::Int(found.image),
-    ]
+impl Found {
+    pub(super) fn in_network(&self, area: usize) -> InArea<ModelKeys<'_>> {
+        let of = self.keys().model;
+        InArea { of, area }
+    }
+
+    fn keys(&self) -> StateKeys<'_> {
+        StateKeys {
+            model: ModelKeys {
+                models: self.slot,
+                network: &self.network,
+                seed: self.seed as i64,
+            },
+            image: self.image,
+        }
+    }
+
+    fn in_area(&self, area: usize) -> InArea<StateKeys<'_>> {
+        let of = self.keys();
+        InArea { of, area }
+    }
 }
 
-/// Keys of what belongs to an area at a steady state.
-fn keys(schema: TableSchema) -> TableSchema {
-    area_key(whole_keys(schema))
-}
-
-fn key_values(found: &Found, area: usize) -> Vec<Value> {
-    let mut values = whole_values(found);
-    values.push(Value::Int(area as i64));
-    values
-}
-
-/// Keys of what belongs to a network and an area, whatever the image.
-pub(super) fn network_keys(schema: TableSchema) -> TableSchema {
-    area_key(model_keys(schema))
-}
-
-fn network_values(network: &Network, area: usize) -> Vec<Value> {
-    vec![
-        Value::Int(network.slot as i64),
-        Value::Text(network.name.clone()),
-        Value::Int(network.seed as i64),
-        Value::Int(area as i64),
-    ]
+impl Network {
+    fn in_area(&self, area: usize) -> InArea<ModelKeys<'_>> {
+        let of = ModelKeys {
+            models: self.slot,
+            network: &self.name,
+            seed: self.seed as i64,
+        };
+        InArea { of, area }
+    }
 }

@@ -1,98 +1,106 @@
 //! What is said of a network and an area, whatever the image.
 
 use super::super::Network;
-use super::{network_keys, network_values};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use super::{InArea, ModelKeys};
+use dynvis_runner::table::Row;
 
-pub(in crate::stage::fixed_points) fn convolutions_table(networks: &[Network]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        network_keys(TableSchema::new(
-            "convolutions",
-            "Leading eigenvalues of each area's recurrent convolution W itself, without activation function",
-        ))
-        .key("order", DType::Text, "magnitude, or real: by real part")
-        .key("rank", DType::Int, "Rank, from 0")
-        .value("real", DType::Float, "Real part")
-        .tolerance(1e-7, 1e-6)
-        .value("imaginary", DType::Float, "Imaginary part")
-        .tolerance(1e-7, 1e-6)
-        .value("magnitude", DType::Float, "Magnitude")
-        .tolerance(1e-7, 1e-6)
-        .value("residual", DType::Float, "|W v - kappa v| for the unit eigenvector v")
-        .tolerance(1e-6, 0.0)
-        .value("converged", DType::Bool, "Whether all of them reached the tolerance"),
-    )?;
-    for network in networks {
-        for (area, found) in network.convolutions.iter().enumerate() {
-            for (order, leading) in ["magnitude", "real"].into_iter().zip(found) {
-                for (rank, pair) in leading.pairs.iter().enumerate() {
-                    // Eigenvalues are real or come in pairs: an imaginary part smaller than the error is 0.
-                    let is_real = pair.value.im.abs() <= pair.residual;
-                    let mut row = network_values(network, area);
-                    row.extend([
-                        Value::Text(order.into()),
-                        Value::Int(rank as i64),
-                        Value::Float(pair.value.re),
-                        Value::Float(if is_real { 0.0 } else { pair.value.im }),
-                        Value::Float(pair.value.norm()),
-                        Value::Float(pair.residual),
-                        Value::Bool(leading.converged),
-                    ]);
-                    table.push_row(row)?;
+/// Leading eigenvalues of each area's recurrent convolution W itself, without activation function
+#[derive(Row)]
+#[table(name = "convolutions")]
+pub(in crate::stage::fixed_points) struct Convolution<'a> {
+    #[column(flatten)]
+    keys: InArea<ModelKeys<'a>>,
+    /// magnitude, or real: by real part
+    #[column(key)]
+    order: &'static str,
+    /// Rank, from 0
+    #[column(key)]
+    rank: usize,
+    /// Real part
+    #[column(absolute = 1e-7, relative = 1e-6)]
+    real: f64,
+    /// Imaginary part
+    #[column(absolute = 1e-7, relative = 1e-6)]
+    imaginary: f64,
+    /// Magnitude
+    #[column(absolute = 1e-7, relative = 1e-6)]
+    magnitude: f64,
+    /// |W v - kappa v| for the unit eigenvector v
+    #[column(absolute = 1e-6)]
+    residual: f64,
+    /// Whether all of them reached the tolerance
+    converged: bool,
+}
+
+impl<'a> Convolution<'a> {
+    pub(in crate::stage::fixed_points) fn rows(networks: &'a [Network]) -> Vec<Self> {
+        let mut rows = Vec::new();
+        for network in networks {
+            for (area, found) in network.convolutions.iter().enumerate() {
+                for (order, leading) in ["magnitude", "real"].into_iter().zip(found) {
+                    rows.extend(leading.pairs.iter().enumerate().map(|(rank, pair)| Convolution {
+                        keys: network.in_area(area),
+                        order,
+                        rank,
+                        real: pair.value.re,
+                        // Eigenvalues are real or come in pairs: an imaginary part smaller than the error is 0.
+                        imaginary: match pair.value.im.abs() <= pair.residual {
+                            true => 0.0,
+                            false => pair.value.im,
+                        },
+                        magnitude: pair.value.norm(),
+                        residual: pair.residual,
+                        converged: leading.converged,
+                    }));
                 }
             }
         }
+        rows
     }
-    table.finish()
 }
 
-pub(in crate::stage::fixed_points) fn classes_table(networks: &[Network]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        network_keys(TableSchema::new(
-            "classes",
-            "How the steady states of images lie in each area, and how well classes are told apart from them",
-        ))
-        .value("within", DType::Float, "Mean distance between steady states of a class")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value(
-            "between",
-            DType::Float,
-            "Mean distance between those of different classes",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("ratio", DType::Float, "between over within")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value(
-            "readout",
-            DType::Float,
-            "Images whose class a linear readout (ridge) names rightly when it is fitted to all others; chance is 1 / classes",
-        )
-        .allow_missing()
-        .value(
-            "own_readout",
-            DType::Float,
-            "Images that the network's own readout names rightly at its steady states",
-        )
-        .allow_missing()
-        .value("images", DType::Int, "Images that settled")
-        .value("classes", DType::Int, "Classes that they are of"),
-    )?;
-    for network in networks {
-        for (area, separation) in network.separations.iter().enumerate() {
-            let ratio = separation.within.filter(|within| *within > 0.0);
-            let ratio = ratio.zip(separation.between).map(|(within, between)| between / within);
-            let mut row = network_values(network, area);
-            row.extend([separation.within, separation.between, ratio, separation.readout].map(Value::optional));
-            row.extend([
-                Value::optional(network.answers),
-                Value::Int(separation.images as i64),
-                Value::Int(separation.classes as i64),
-            ]);
-            table.push_row(row)?;
-        }
+/// How the steady states of images lie in each area, and how well classes are told apart from them
+#[derive(Row)]
+#[table(name = "classes")]
+pub(in crate::stage::fixed_points) struct Classes<'a> {
+    #[column(flatten)]
+    keys: InArea<ModelKeys<'a>>,
+    /// Mean distance between steady states of a class
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    within: Option<f64>,
+    /// Mean distance between those of different classes
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    between: Option<f64>,
+    /// between over within
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    ratio: Option<f64>,
+    /// Images whose class a linear readout (ridge) names rightly when it is fitted to all others; chance is 1 / classes
+    readout: Option<f64>,
+    /// Images that the network's own readout names rightly at its steady states
+    own_readout: Option<f64>,
+    /// Images that settled
+    images: usize,
+    /// Classes that they are of
+    classes: usize,
+}
+
+impl<'a> Classes<'a> {
+    pub(in crate::stage::fixed_points) fn rows(networks: &'a [Network]) -> impl Iterator<Item = Self> {
+        networks.iter().flat_map(|network| {
+            let separations = network.separations.iter().enumerate();
+            separations.map(|(area, separation)| {
+                let within = separation.within.filter(|within| *within > 0.0);
+                Classes {
+                    keys: network.in_area(area),
+                    within: separation.within,
+                    between: separation.between,
+                    ratio: within.zip(separation.between).map(|(within, between)| between / within),
+                    readout: separation.readout,
+                    own_readout: network.answers,
+                    images: separation.images,
+                    classes: separation.classes,
+                }
+            })
+        })
     }
-    table.finish()
 }

@@ -3,183 +3,178 @@
 use cords::dynamics::Sizes;
 
 use super::super::Found;
-use super::{key_values, keys, whole_keys, whole_values};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use super::{InArea, StateKeys};
+use dynvis_runner::table::Row;
 
-/// Columns of singular values and non-normality, of `K` in the words of the table.
-fn size_columns(schema: TableSchema) -> TableSchema {
-    schema
-        .key("rank", DType::Int, "Rank of the singular value, from 0")
-        .value("singular_value", DType::Float, "Singular value of K")
-        .tolerance(1e-7, 1e-6)
-        .value("converged", DType::Bool, "Whether all singular values reached the tolerance")
-        .value(
-            "abscissa",
-            DType::Float,
-            "Largest eigenvalue of (J + J^T)/2: above 0, some perturbations grow at first; none where it was not found",
-        )
-        .unit("1/ms")
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value("frobenius", DType::Float, "|K|_F; estimated from probes where `departure` is missing, else computed")
-        .tolerance(1e-9, 1e-6)
-        .value(
-            "commutator",
-            DType::Float,
-            "|K^T K - K K^T|_F / |K|_F^2, estimated from probes; 0 where K is normal",
-        )
-        .tolerance(1e-9, 1e-6)
-        .value(
-            "departure",
-            DType::Float,
-            "Henrici's departure from normality sqrt(|K|_F^2 - sum |kappa|^2) / |K|_F, from all eigenvalues kappa: 0 where K is \
-             normal, 1 where it is nilpotent; none where an area has more than 1024 units or a network more than 4096",
-        )
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value(
-            "departure_at_least",
-            DType::Float,
-            "Lower bound of the departure, commutator / sqrt(6): often far too low",
-        )
-        .tolerance(1e-9, 1e-6)
-        .value(
-            "departure_at_most",
-            DType::Float,
-            "Upper bound of the departure, sqrt(1 - |tr K^2| / |K|_F^2), estimated from probes",
-        )
-        .tolerance(1e-9, 1e-6)
+/// Singular values and non-normality, of `K` in the words of the table.
+#[derive(Row)]
+struct OfCoupling {
+    /// Rank of the singular value, from 0
+    #[column(key)]
+    rank: usize,
+    /// Singular value of K
+    #[column(absolute = 1e-7, relative = 1e-6)]
+    singular_value: f64,
+    /// Whether all singular values reached the tolerance
+    converged: bool,
+    /// Largest eigenvalue of (J + J^T)/2: above 0, some perturbations grow at first; none where it was not found
+    #[column(unit = "1/ms", absolute = 1e-9, relative = 1e-6)]
+    abscissa: Option<f64>,
+    /// |K|_F; estimated from probes where `departure` is missing, else computed
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    frobenius: f64,
+    /// |K^T K - K K^T|_F / |K|_F^2, estimated from probes; 0 where K is normal
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    commutator: f64,
+    /// Henrici's departure from normality sqrt(|K|_F^2 - sum |kappa|^2) / |K|_F, from all eigenvalues kappa: 0 where K
+    /// is normal, 1 where it is nilpotent; none where an area has more than 1024 units or a network more than 4096
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    departure: Option<f64>,
+    /// Lower bound of the departure, commutator / sqrt(6): often far too low
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    departure_at_least: f64,
+    /// Upper bound of the departure, sqrt(1 - |tr K^2| / |K|_F^2), estimated from probes
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    departure_at_most: f64,
 }
 
-/// A row for each singular value.
-fn size_rows(sizes: &Sizes) -> impl Iterator<Item = Vec<Value>> {
-    let non_normality = sizes.non_normality;
-    let values = sizes.singular_values.values.iter().enumerate();
-    values.map(move |(rank, value)| {
-        vec![
-            Value::Int(rank as i64),
-            Value::Float(*value),
-            Value::Bool(sizes.singular_values.converged),
-            Value::optional(sizes.abscissa_per_ms),
-            Value::Float(non_normality.squared_norm.value.sqrt()),
-            Value::Float(non_normality.commutator),
-            Value::optional(non_normality.departure),
-            Value::Float(non_normality.departure_at_least),
-            Value::Float(non_normality.departure_at_most),
-        ]
+impl OfCoupling {
+    /// For each singular value.
+    fn rows(sizes: &Sizes) -> impl Iterator<Item = Self> {
+        let non_normality = sizes.non_normality;
+        let values = sizes.singular_values.values.iter().enumerate();
+        values.map(move |(rank, value)| Self {
+            rank,
+            singular_value: *value,
+            converged: sizes.singular_values.converged,
+            abscissa: sizes.abscissa_per_ms,
+            frobenius: non_normality.squared_norm.value.sqrt(),
+            commutator: non_normality.commutator,
+            departure: non_normality.departure,
+            departure_at_least: non_normality.departure_at_least,
+            departure_at_most: non_normality.departure_at_most,
+        })
+    }
+}
+
+/// Singular values of each area's coupling K = D W at its steady state, and how far from normal it is
+#[derive(Row)]
+#[table(name = "sizes")]
+pub(in crate::stage::fixed_points) struct Size<'a> {
+    #[column(flatten)]
+    keys: InArea<StateKeys<'a>>,
+    #[column(flatten)]
+    coupling: OfCoupling,
+    /// Bound of |W| from its transfer function; below 1 the area has one steady state, which attracts everything
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    norm_bound: Option<f64>,
+    /// Whether that bound is below 1
+    contracts: Option<bool>,
+}
+
+impl<'a> Size<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        of_areas(found).flat_map(|(f, area, sizes)| {
+            OfCoupling::rows(sizes).map(move |coupling| Size {
+                keys: f.in_area(area),
+                coupling,
+                norm_bound: f.bounds[area],
+                contracts: f.bounds[area].map(|bound| bound < 1.0),
+            })
+        })
+    }
+}
+
+fn of_areas(found: &[Found]) -> impl Iterator<Item = (&Found, usize, &Sizes)> {
+    found.iter().flat_map(|f| {
+        let areas = f.point.areas.iter().enumerate();
+        areas.filter_map(move |(area, point)| Some((f, area, point.sizes.as_ref()?)))
     })
 }
 
-pub(in crate::stage::fixed_points) fn sizes_table(found: &[Found]) -> Result<Table, TableError> {
-    let schema = keys(TableSchema::new(
-        "sizes",
-        "Singular values of each area's coupling K = D W at its steady state, and how far from normal it is",
-    ));
-    let mut table = TableWriter::new(
-        size_columns(schema)
-            .value(
-                "norm_bound",
-                DType::Float,
-                "Bound of |W| from its transfer function; below 1 the area has one steady state, which attracts everything",
-            )
-            .tolerance(1e-9, 1e-6)
-            .allow_missing()
-            .value("contracts", DType::Bool, "Whether that bound is below 1")
-            .allow_missing(),
-    )?;
-    for f in found {
-        for (area, point) in f.point.areas.iter().enumerate() {
-            let bound = f.bounds[area];
-            for of_rank in point.sizes.iter().flat_map(size_rows) {
-                let mut row = key_values(f, area);
-                row.extend(of_rank);
-                row.extend([
-                    Value::optional(bound),
-                    bound.map_or(Value::Null, |bound| Value::Bool(bound < 1.0)),
-                ]);
-                table.push_row(row)?;
-            }
-        }
+fn of_networks(found: &[Found]) -> impl Iterator<Item = (&Found, &Sizes)> {
+    found.iter().filter_map(|f| Some((f, f.point.sizes.as_ref()?)))
+}
+
+/// Singular values of the whole network's coupling K = D W at its steady state, connections between areas included, and
+/// how far from normal it is. Rows where all areas settled
+#[derive(Row)]
+#[table(name = "network_sizes")]
+pub(in crate::stage::fixed_points) struct NetworkSize<'a> {
+    #[column(flatten)]
+    keys: StateKeys<'a>,
+    #[column(flatten)]
+    coupling: OfCoupling,
+}
+
+impl<'a> NetworkSize<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        of_networks(found).flat_map(|(f, sizes)| {
+            let keys = f.keys();
+            OfCoupling::rows(sizes).map(move |coupling| NetworkSize { keys, coupling })
+        })
     }
-    table.finish()
 }
 
-pub(in crate::stage::fixed_points) fn network_sizes_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(size_columns(whole_keys(TableSchema::new(
-        "network_sizes",
-        "Singular values of the whole network's coupling K = D W at its steady state, connections between areas included, and how \
-         far from normal it is. Rows where all areas settled",
-    ))))?;
-    for f in found {
-        for of_rank in f.point.sizes.iter().flat_map(size_rows) {
-            let mut row = whole_values(f);
-            row.extend(of_rank);
-            table.push_row(row)?;
-        }
+/// Growth over a time.
+#[derive(Row)]
+struct OverTime {
+    /// Time after the perturbation
+    #[column(key, unit = "ms")]
+    time: f64,
+    /// |e^(J t)|, in continuous time; none where it was not found
+    #[column(absolute = 1e-7, relative = 1e-6)]
+    factor: Option<f64>,
+    /// |(I + dt J)^k|, k the Euler steps of that time; none where it was not found
+    #[column(absolute = 1e-7, relative = 1e-6)]
+    euler_factor: Option<f64>,
+}
+
+impl OverTime {
+    fn rows(sizes: &Sizes, dt_ms: f64) -> impl Iterator<Item = Self> {
+        sizes.growth.iter().map(move |growth| Self {
+            time: growth.steps as f64 * dt_ms,
+            factor: Some(growth.continuous),
+            euler_factor: Some(growth.euler),
+        })
     }
-    table.finish()
 }
 
-/// Columns of growth.
-fn growth_columns(schema: TableSchema) -> TableSchema {
-    schema
-        .key("time", DType::Float, "Time after the perturbation")
-        .unit("ms")
-        .value(
-            "factor",
-            DType::Float,
-            "|e^(J t)|, in continuous time; none where it was not found",
-        )
-        .tolerance(1e-7, 1e-6)
-        .allow_missing()
-        .value(
-            "euler_factor",
-            DType::Float,
-            "|(I + dt J)^k|, k the Euler steps of that time; none where it was not found",
-        )
-        .tolerance(1e-7, 1e-6)
-        .allow_missing()
+/// Largest growth of a perturbation of each area's steady state, other areas left as they are
+#[derive(Row)]
+#[table(name = "growth")]
+pub(in crate::stage::fixed_points) struct Growth<'a> {
+    #[column(flatten)]
+    keys: InArea<StateKeys<'a>>,
+    #[column(flatten)]
+    growth: OverTime,
 }
 
-fn growth_rows(sizes: &Sizes, dt_ms: f64) -> impl Iterator<Item = Vec<Value>> {
-    sizes.growth.iter().map(move |growth| {
-        vec![
-            Value::Float(growth.steps as f64 * dt_ms),
-            Value::finite(growth.continuous),
-            Value::finite(growth.euler),
-        ]
-    })
-}
-
-pub(in crate::stage::fixed_points) fn growth_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(growth_columns(keys(TableSchema::new(
-        "growth",
-        "Largest growth of a perturbation of each area's steady state, other areas left as they are",
-    ))))?;
-    for f in found {
-        for (area, point) in f.point.areas.iter().enumerate() {
-            for of_time in point.sizes.iter().flat_map(|sizes| growth_rows(sizes, f.dt_ms)) {
-                let mut row = key_values(f, area);
-                row.extend(of_time);
-                table.push_row(row)?;
-            }
-        }
+impl<'a> Growth<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        of_areas(found).flat_map(|(f, area, sizes)| {
+            let keys = f.in_area(area);
+            OverTime::rows(sizes, f.dt_ms).map(move |growth| Growth { keys, growth })
+        })
     }
-    table.finish()
 }
 
-pub(in crate::stage::fixed_points) fn network_growth_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(growth_columns(whole_keys(TableSchema::new(
-        "network_growth",
-        "Largest growth of a perturbation of the whole network's steady state, which passes from area to area. Rows where all areas \
-         settled",
-    ))))?;
-    for f in found {
-        for of_time in f.point.sizes.iter().flat_map(|sizes| growth_rows(sizes, f.dt_ms)) {
-            let mut row = whole_values(f);
-            row.extend(of_time);
-            table.push_row(row)?;
-        }
+/// Largest growth of a perturbation of the whole network's steady state, which passes from area to area. Rows where all
+/// areas settled
+#[derive(Row)]
+#[table(name = "network_growth")]
+pub(in crate::stage::fixed_points) struct NetworkGrowth<'a> {
+    #[column(flatten)]
+    keys: StateKeys<'a>,
+    #[column(flatten)]
+    growth: OverTime,
+}
+
+impl<'a> NetworkGrowth<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        of_networks(found).flat_map(|(f, sizes)| {
+            let keys = f.keys();
+            OverTime::rows(sizes, f.dt_ms).map(move |growth| NetworkGrowth { keys, growth })
+        })
     }
-    table.finish()
 }

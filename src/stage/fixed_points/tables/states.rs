@@ -3,337 +3,289 @@
 use cords::dynamics::{AreaFixedPoint, Mode, NetworkSpectrum, Spectrum, Stability, ranks_in_union};
 
 use super::super::Found;
-use super::{key_values, keys, whole_keys, whole_values};
-use dynvis_runner::table::{DType, Table, TableError, TableSchema, TableWriter, Value};
+use super::{InArea, StateKeys};
+use dynvis_runner::table::Row;
 
-fn stability_value(stability: Option<Stability>) -> Value {
-    let Some(stability) = stability else { return Value::Null };
-    let name = match stability {
+/// What `kind` says.
+const KIND: &str = "stable node or focus (the slowest mode turns), marginal (|Re lambda| tau < 0.02), saddle, unstable; \
+     by the modes computed";
+
+fn stability_name(stability: Stability) -> &'static str {
+    match stability {
         Stability::StableNode => "stable node",
         Stability::StableFocus => "stable focus",
         Stability::Marginal => "marginal",
         Stability::Saddle => "saddle",
         Stability::SaddleOrUnstable => "saddle or unstable",
         Stability::Unstable => "unstable",
-    };
-    Value::Text(name.into())
+    }
 }
 
-pub(in crate::stage::fixed_points) fn states_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "states",
-            "Steady states of each area, with and without an image",
-        ))
-        .value("label", DType::Text, "Class of the image")
-        .allow_missing()
-        .value(
-            "converged",
-            DType::Bool,
-            "Whether the residual reached the tolerance, here and in all areas before, whose activity is this one's input",
-        )
-        .value(
-            "diverged",
-            DType::Bool,
-            "Whether activity grew beyond all bounds, here or in an area before; the figures are missing then",
-        )
-        .value("residual", DType::Float, "max|phi(u) - r|")
-        .tolerance(1e-6, 0.0)
-        .allow_missing()
-        .value("relative_residual", DType::Float, "|phi(u) - r| / |r|, Euclidean norms")
-        .tolerance(1e-6, 0.0)
-        .allow_missing()
-        .value("speed", DType::Float, "|dr/dt| = |phi(u) - r| / tau")
-        .unit("1/ms")
-        .tolerance(1e-6, 0.0)
-        .allow_missing()
-        .value(
-            "products",
-            DType::Int,
-            "Products with this area's recurrent convolution, after the joint steps",
-        )
-        .value("norm", DType::Float, "Euclidean norm of the activity")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("distance", DType::Float, "Distance from the spontaneous state")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value(
-            "relative_distance",
-            DType::Float,
-            "The same over the norm of the spontaneous state",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("active", DType::Float, "Fraction of units that are active")
-        .allow_missing()
-        .value(
-            "kind",
-            DType::Text,
-            "stable node or focus (the slowest mode turns), marginal (|Re lambda| tau < 0.02), saddle, unstable; by the modes computed",
-        )
-        .allow_missing()
-        .value("growing", DType::Int, "Modes that grow, among those computed")
-        .allow_missing()
-        .value("marginal", DType::Int, "Modes that are marginal, among those computed")
-        .allow_missing()
-        .value(
-            "stable",
-            DType::Bool,
-            "Whether the slowest mode decays, in continuous time",
-        )
-        .allow_missing()
-        .value("euler_kind", DType::Text, "What it is under Euler steps, (|1 + dt lambda| - 1) / alpha in place of Re lambda tau")
-        .allow_missing()
-        .value("euler_stable", DType::Bool, "Whether all modes decay under Euler steps too")
-        .allow_missing()
-        .value("euler_radius", DType::Float, "Largest |1 + dt lambda| of the whole spectrum")
-        .tolerance(1e-9, 1e-6)
-        .allow_missing()
-        .value("time_constant", DType::Float, "Slowest time constant")
-        .unit("ms")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing(),
-    )?;
-    let flag = |v: Option<bool>| v.map_or(Value::Null, Value::Bool);
-    for f in found {
-        for (area, AreaFixedPoint { steady, spectrum, .. }) in f.point.areas.iter().enumerate() {
-            let spectrum = spectrum.as_ref();
-            let slowest = spectrum.filter(|s| s.converged).and_then(|s| s.modes.first());
-            let number = |value: Option<f64>| Value::optional(value.filter(|v| v.is_finite() && !steady.diverged));
-            let counts = spectrum.filter(|s| s.converged).map(|s| s.growing_and_marginal());
-            let mut row = key_values(f, area);
-            row.extend([
-                f.label.clone().map_or(Value::Null, Value::Text),
-                Value::Bool(steady.converged),
-                Value::Bool(steady.diverged),
-                number(Some(steady.residual)),
-                number(steady.relative_residual),
-                number(Some(steady.speed_per_ms)),
-                Value::Int(steady.products as i64),
-                number(Some(steady.norm)),
-                number(Some(steady.distance)),
-                number(steady.relative_distance),
-                number(Some(steady.active_fraction)),
-                stability_value(spectrum.and_then(|s| s.stability())),
-                counts.map_or(Value::Null, |(growing, _)| Value::Int(growing as i64)),
-                counts.map_or(Value::Null, |(_, marginal)| Value::Int(marginal as i64)),
-                flag(spectrum.and_then(|s| s.stable)),
-                stability_value(spectrum.and_then(|s| s.euler_stability(f.dt_ms))),
-                flag(spectrum.and_then(|s| s.euler_stable)),
-                Value::optional(spectrum.filter(|s| s.converged).map(|s| s.euler_radius)),
-                Value::optional(slowest.and_then(|m| m.time_constant_ms)),
-            ]);
-            table.push_row(row)?;
+/// Steady states of each area, with and without an image
+#[derive(Row)]
+#[table(name = "states")]
+pub(in crate::stage::fixed_points) struct State<'a> {
+    #[column(flatten)]
+    keys: InArea<StateKeys<'a>>,
+    /// Class of the image
+    label: Option<&'a str>,
+    /// Whether the residual reached the tolerance, here and in all areas before, whose activity is this one's input
+    converged: bool,
+    /// Whether activity grew beyond all bounds, here or in an area before; the figures are missing then
+    diverged: bool,
+    /// max|phi(u) - r|
+    #[column(absolute = 1e-6)]
+    residual: Option<f64>,
+    /// |phi(u) - r| / |r|, Euclidean norms
+    #[column(absolute = 1e-6)]
+    relative_residual: Option<f64>,
+    /// |dr/dt| = |phi(u) - r| / tau
+    #[column(unit = "1/ms", absolute = 1e-6)]
+    speed: Option<f64>,
+    /// Products with this area's recurrent convolution, after the joint steps
+    products: usize,
+    /// Euclidean norm of the activity
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    norm: Option<f64>,
+    /// Distance from the spontaneous state
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    distance: Option<f64>,
+    /// The same over the norm of the spontaneous state
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    relative_distance: Option<f64>,
+    /// Fraction of units that are active
+    active: Option<f64>,
+    #[column(description = KIND)]
+    kind: Option<&'static str>,
+    /// Modes that grow, among those computed
+    growing: Option<usize>,
+    /// Modes that are marginal, among those computed
+    marginal: Option<usize>,
+    /// Whether the slowest mode decays, in continuous time
+    stable: Option<bool>,
+    /// What it is under Euler steps, (|1 + dt lambda| - 1) / alpha in place of Re lambda tau
+    euler_kind: Option<&'static str>,
+    /// Whether all modes decay under Euler steps too
+    euler_stable: Option<bool>,
+    /// Largest |1 + dt lambda| of the whole spectrum
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    euler_radius: Option<f64>,
+    /// Slowest time constant
+    #[column(unit = "ms", absolute = 1e-6, relative = 1e-6)]
+    time_constant: Option<f64>,
+}
+
+impl<'a> State<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        let areas = |f: &'a Found| f.point.areas.iter().enumerate();
+        found
+            .iter()
+            .flat_map(move |f| areas(f).map(|(area, point)| State::of(f, area, point)))
+    }
+
+    fn of(f: &'a Found, area: usize, AreaFixedPoint { steady, spectrum, .. }: &AreaFixedPoint) -> Self {
+        let spectrum = spectrum.as_ref();
+        let converged = spectrum.filter(|spectrum| spectrum.converged);
+        let counts = converged.map(Spectrum::growing_and_marginal);
+        let number = |value: f64| (!steady.diverged).then_some(value);
+        State {
+            keys: f.in_area(area),
+            label: f.label.as_deref(),
+            converged: steady.converged,
+            diverged: steady.diverged,
+            residual: number(steady.residual),
+            relative_residual: steady.relative_residual.and_then(number),
+            speed: number(steady.speed_per_ms),
+            products: steady.products,
+            norm: number(steady.norm),
+            distance: number(steady.distance),
+            relative_distance: steady.relative_distance.and_then(number),
+            active: number(steady.active_fraction),
+            kind: spectrum.and_then(Spectrum::stability).map(stability_name),
+            growing: counts.map(|(growing, _)| growing),
+            marginal: counts.map(|(_, marginal)| marginal),
+            stable: spectrum.and_then(|spectrum| spectrum.stable),
+            euler_kind: spectrum.and_then(|s| s.euler_stability(f.dt_ms)).map(stability_name),
+            euler_stable: spectrum.and_then(|spectrum| spectrum.euler_stable),
+            euler_radius: converged.map(|spectrum| spectrum.euler_radius),
+            time_constant: converged.and_then(|spectrum| spectrum.modes.first()?.time_constant_ms),
         }
     }
-    table.finish()
 }
 
-pub(in crate::stage::fixed_points) fn eigenvalues_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "eigenvalues",
-            "Leading eigenvalues of each area's Jacobian J = (-I + D W) / tau at its steady state",
-        ))
-        .key("order", DType::Text, "real: by real part, or magnitude")
-        .key("mode", DType::Int, "Rank in that order within the area, from 0")
-        .value(
-            "network_mode",
-            DType::Int,
-            "Rank in that order in the whole network; none where an area's modes that were not computed may come before",
-        )
-        .allow_missing()
-        .value("real", DType::Float, "Real part")
-        .unit("1/ms")
-        .tolerance(1e-9, 1e-6)
-        .value("imaginary", DType::Float, "Imaginary part")
-        .unit("1/ms")
-        .tolerance(1e-9, 1e-6)
-        .value("residual", DType::Float, "|J v - lambda v| for the unit eigenvector v")
-        .unit("1/ms")
-        .tolerance(1e-6, 0.0)
-        .value(
-            "time_constant",
-            DType::Float,
-            "-1 / real part; none if the mode does not decay",
-        )
-        .unit("ms")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("frequency", DType::Float, "|imaginary part| / 2 pi")
-        .unit("Hz")
-        .tolerance(1e-6, 1e-6)
-        .value(
-            "euler_factor",
-            DType::Float,
-            "|1 + dt lambda|: the mode's factor in each Euler step",
-        )
-        .tolerance(1e-9, 1e-6)
-        .value(
-            "participation",
-            DType::Float,
-            "Share of the area's units in which the mode lives: (sum |v|^2)^2 / sum |v|^4 over the units; none of units without coupling",
-        )
-        .tolerance(1e-6, 1e-3)
-        .allow_missing()
-        .value(
-            "converged",
-            DType::Bool,
-            "Whether all eigenvalues of this area reached the tolerance",
-        )
-        .value(
-            "products",
-            DType::Int,
-            "Products with the area's recurrent convolution, for all its eigenvalues together",
-        ),
-    )?;
-    for f in found {
-        let in_order = |order: &str, of: fn(&Spectrum) -> &[Mode], rank: fn(&Mode) -> f64| {
-            let spectra = || f.point.areas.iter().map(|area| area.spectrum.as_ref());
-            let list = |spectrum: Option<&Spectrum>| {
-                let modes = spectrum.filter(|spectrum| spectrum.converged).map_or(&[][..], of);
-                let is_all = spectrum.is_some_and(|spectrum| modes.len() >= spectrum.units);
-                (modes.iter().map(rank).collect(), is_all)
-            };
-            let ranks = ranks_in_union(&spectra().map(list).collect::<Vec<_>>());
-            let mut rows = Vec::new();
-            for (area, spectrum) in spectra().enumerate() {
-                let Some(spectrum) = spectrum else { continue };
-                for (mode, m) in of(spectrum).iter().enumerate() {
-                    let rank = ranks[area].get(mode).copied().flatten();
-                    let mut row = key_values(f, area);
-                    row.extend([
-                        Value::Text(order.into()),
-                        Value::Int(mode as i64),
-                        rank.map_or(Value::Null, |rank| Value::Int(rank as i64)),
-                        Value::Float(m.real_per_ms),
-                        Value::Float(m.imaginary_per_ms),
-                        Value::Float(m.residual_per_ms),
-                        Value::optional(m.time_constant_ms),
-                        Value::Float(m.frequency_hz),
-                        Value::Float(m.euler_factor),
-                        Value::optional(m.participation),
-                        Value::Bool(spectrum.converged),
-                        Value::Int(spectrum.products as i64),
-                    ]);
-                    rows.push(row);
-                }
-            }
-            rows
+/// Leading eigenvalues of each area's Jacobian J = (-I + D W) / tau at its steady state
+#[derive(Row)]
+#[table(name = "eigenvalues")]
+pub(in crate::stage::fixed_points) struct Eigenvalue<'a> {
+    #[column(flatten)]
+    keys: InArea<StateKeys<'a>>,
+    /// real: by real part, or magnitude
+    #[column(key)]
+    order: &'static str,
+    /// Rank in that order within the area, from 0
+    #[column(key)]
+    mode: usize,
+    /// Rank in that order in the whole network; none where an area's modes that were not computed may come before
+    network_mode: Option<usize>,
+    /// Real part
+    #[column(unit = "1/ms", absolute = 1e-9, relative = 1e-6)]
+    real: f64,
+    /// Imaginary part
+    #[column(unit = "1/ms", absolute = 1e-9, relative = 1e-6)]
+    imaginary: f64,
+    /// |J v - lambda v| for the unit eigenvector v
+    #[column(unit = "1/ms", absolute = 1e-6)]
+    residual: f64,
+    /// -1 / real part; none if the mode does not decay
+    #[column(unit = "ms", absolute = 1e-6, relative = 1e-6)]
+    time_constant: Option<f64>,
+    /// |imaginary part| / 2 pi
+    #[column(unit = "Hz", absolute = 1e-6, relative = 1e-6)]
+    frequency: f64,
+    /// |1 + dt lambda|: the mode's factor in each Euler step
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    euler_factor: f64,
+    /// Share of the area's units in which the mode lives: (sum |v|^2)^2 / sum |v|^4 over the units; none of units
+    /// without coupling
+    #[column(absolute = 1e-6, relative = 1e-3)]
+    participation: Option<f64>,
+    /// Whether all eigenvalues of this area reached the tolerance
+    converged: bool,
+    /// Products with the area's recurrent convolution, for all its eigenvalues together
+    products: usize,
+}
+
+impl<'a> Eigenvalue<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        found.iter().flat_map(|f| {
+            let by_real = Self::in_order(f, "real", |spectrum| &spectrum.modes, |mode| mode.real_per_ms);
+            let magnitude = Mode::magnitude_per_ms;
+            let by_magnitude = Self::in_order(f, "magnitude", |spectrum| &spectrum.by_magnitude, magnitude);
+            by_real.into_iter().chain(by_magnitude)
+        })
+    }
+
+    /// `of` are a spectrum's modes in descending order of `rank`.
+    fn in_order(f: &'a Found, order: &'static str, of: fn(&Spectrum) -> &[Mode], rank: fn(&Mode) -> f64) -> Vec<Self> {
+        let spectra = || f.point.areas.iter().map(|area| area.spectrum.as_ref());
+        let list = |spectrum: Option<&Spectrum>| {
+            let modes = spectrum.filter(|spectrum| spectrum.converged).map_or(&[][..], of);
+            let is_all = spectrum.is_some_and(|spectrum| modes.len() >= spectrum.units);
+            (modes.iter().map(rank).collect(), is_all)
         };
-        let by_real = in_order("real", |spectrum| &spectrum.modes, |mode| mode.real_per_ms);
-        let by_magnitude = in_order("magnitude", |spectrum| &spectrum.by_magnitude, Mode::magnitude_per_ms);
-        for row in by_real.into_iter().chain(by_magnitude) {
-            table.push_row(row)?;
+        let ranks = ranks_in_union(&spectra().map(list).collect::<Vec<_>>());
+        let mut rows = Vec::new();
+        for (area, spectrum) in spectra().enumerate() {
+            let Some(spectrum) = spectrum else { continue };
+            rows.extend(of(spectrum).iter().enumerate().map(|(mode, m)| Eigenvalue {
+                keys: f.in_area(area),
+                order,
+                mode,
+                network_mode: ranks[area].get(mode).copied().flatten(),
+                real: m.real_per_ms,
+                imaginary: m.imaginary_per_ms,
+                residual: m.residual_per_ms,
+                time_constant: m.time_constant_ms,
+                frequency: m.frequency_hz,
+                euler_factor: m.euler_factor,
+                participation: m.participation,
+                converged: spectrum.converged,
+                products: spectrum.products,
+            }));
         }
+        rows
     }
-    table.finish()
 }
 
-pub(in crate::stage::fixed_points) fn network_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        whole_keys(TableSchema::new(
-            "network",
-            "What the steady states of the whole network are: its eigenvalues are those of its areas. Rows where all areas settled and all their eigenvalues were found",
-        ))
-        .value("label", DType::Text, "Class of the image")
-        .allow_missing()
-        .value(
-            "kind",
-            DType::Text,
-            "stable node or focus (the slowest mode turns), marginal (|Re lambda| tau < 0.02), saddle, unstable; by the modes computed",
-        )
-        .allow_missing()
-        .value("growing", DType::Int, "Modes that grow, among those computed")
-        .value("marginal", DType::Int, "Modes that are marginal, among those computed")
-        .value("stable", DType::Bool, "Whether all modes decay, in continuous time")
-        .value("euler_kind", DType::Text, "What they are under Euler steps, (|1 + dt lambda| - 1) / alpha in place of Re lambda tau")
-        .allow_missing()
-        .value("euler_stable", DType::Bool, "Whether all modes decay under Euler steps too")
-        .value("euler_radius", DType::Float, "Largest |1 + dt lambda| of the whole spectrum")
-        .tolerance(1e-9, 1e-6)
-        .value("time_constant", DType::Float, "Slowest time constant; none where a mode grows")
-        .unit("ms")
-        .tolerance(1e-6, 1e-6)
-        .allow_missing()
-        .value("slowest_area", DType::Int, "Area whose mode that is"),
-    )?;
-    for f in found {
-        let spectra = f.point.areas.iter().map(|area| area.spectrum.as_ref());
-        let Some(network) = NetworkSpectrum::of(spectra, f.dt_ms) else {
-            continue;
-        };
-        let Some((area, slowest)) = network.slowest else {
-            continue;
-        };
-        let mut row = whole_values(f);
-        row.extend([
-            f.label.clone().map_or(Value::Null, Value::Text),
-            stability_value(network.stability),
-            Value::Int(network.growing as i64),
-            Value::Int(network.marginal as i64),
-            Value::Bool(network.stable),
-            stability_value(network.euler_stability),
-            Value::Bool(network.euler_radius < 1.0),
-            Value::Float(network.euler_radius),
-            Value::optional(slowest.time_constant_ms),
-            Value::Int(area as i64),
-        ]);
-        table.push_row(row)?;
-    }
-    table.finish()
+/// What the steady states of the whole network are: its eigenvalues are those of its areas. Rows where all areas
+/// settled and all their eigenvalues were found
+#[derive(Row)]
+#[table(name = "network")]
+pub(in crate::stage::fixed_points) struct NetworkState<'a> {
+    #[column(flatten)]
+    keys: StateKeys<'a>,
+    /// Class of the image
+    label: Option<&'a str>,
+    #[column(description = KIND)]
+    kind: Option<&'static str>,
+    /// Modes that grow, among those computed
+    growing: usize,
+    /// Modes that are marginal, among those computed
+    marginal: usize,
+    /// Whether all modes decay, in continuous time
+    stable: bool,
+    /// What they are under Euler steps, (|1 + dt lambda| - 1) / alpha in place of Re lambda tau
+    euler_kind: Option<&'static str>,
+    /// Whether all modes decay under Euler steps too
+    euler_stable: bool,
+    /// Largest |1 + dt lambda| of the whole spectrum
+    #[column(absolute = 1e-9, relative = 1e-6)]
+    euler_radius: f64,
+    /// Slowest time constant; none where a mode grows
+    #[column(unit = "ms", absolute = 1e-6, relative = 1e-6)]
+    time_constant: Option<f64>,
+    /// Area whose mode that is
+    slowest_area: usize,
 }
 
-pub(in crate::stage::fixed_points) fn starts_table(found: &[Found]) -> Result<Table, TableError> {
-    let mut table = TableWriter::new(
-        keys(TableSchema::new(
-            "starts",
-            "Whether a steady state is the only one, and whether activity returns after the image",
-        ))
-        .value("starts", DType::Int, "Other starts of the area")
-        .allow_missing()
-        .value("settled", DType::Int, "Starts that came to a steady state")
-        .allow_missing()
-        .value("agreeing", DType::Float, "Share of the starts that came to this one")
-        .allow_missing()
-        .value(
-            "distinct",
-            DType::Int,
-            "Different steady states found, this one included",
-        )
-        .allow_missing()
-        .value(
-            "mono_stable",
-            DType::Bool,
-            "Whether all starts led to one state; none where one did not settle",
-        )
-        .allow_missing()
-        .value(
-            "left_after",
-            DType::Float,
-            "Distance from the spontaneous state after the image, over that of the steady state",
-        )
-        .tolerance(1e-6, 1e-6)
-        .allow_missing(),
-    )?;
-    for f in found {
-        for (area, point) in f.point.areas.iter().enumerate() {
-            let starts = point.starts;
-            let int = |value: Option<usize>| value.map_or(Value::Null, |value| Value::Int(value as i64));
-            let mut row = key_values(f, area);
-            row.extend([
-                int(starts.map(|starts| starts.tried)),
-                int(starts.map(|starts| starts.settled)),
-                Value::optional(starts.map(|starts| starts.agreeing as f64 / starts.tried.max(1) as f64)),
-                int(starts.map(|starts| starts.distinct)),
-                starts
-                    .and_then(|starts| starts.mono_stable())
-                    .map_or(Value::Null, Value::Bool),
-                Value::optional(point.return_distance),
-            ]);
-            table.push_row(row)?;
-        }
+impl<'a> NetworkState<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        found.iter().filter_map(|f| {
+            let spectra = f.point.areas.iter().map(|area| area.spectrum.as_ref());
+            let network = NetworkSpectrum::of(spectra, f.dt_ms)?;
+            let (slowest_area, slowest) = network.slowest?;
+            Some(NetworkState {
+                keys: f.keys(),
+                label: f.label.as_deref(),
+                kind: network.stability.map(stability_name),
+                growing: network.growing,
+                marginal: network.marginal,
+                stable: network.stable,
+                euler_kind: network.euler_stability.map(stability_name),
+                euler_stable: network.euler_radius < 1.0,
+                euler_radius: network.euler_radius,
+                time_constant: slowest.time_constant_ms,
+                slowest_area,
+            })
+        })
     }
-    table.finish()
+}
+
+/// Whether a steady state is the only one, and whether activity returns after the image
+#[derive(Row)]
+#[table(name = "starts")]
+pub(in crate::stage::fixed_points) struct Starts<'a> {
+    #[column(flatten)]
+    keys: InArea<StateKeys<'a>>,
+    /// Other starts of the area
+    starts: Option<usize>,
+    /// Starts that came to a steady state
+    settled: Option<usize>,
+    /// Share of the starts that came to this one
+    agreeing: Option<f64>,
+    /// Different steady states found, this one included
+    distinct: Option<usize>,
+    /// Whether all starts led to one state; none where one did not settle
+    mono_stable: Option<bool>,
+    /// Distance from the spontaneous state after the image, over that of the steady state
+    #[column(absolute = 1e-6, relative = 1e-6)]
+    left_after: Option<f64>,
+}
+
+impl<'a> Starts<'a> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+        found.iter().flat_map(|f| {
+            f.point.areas.iter().enumerate().map(|(area, point)| Starts {
+                keys: f.in_area(area),
+                starts: point.starts.map(|starts| starts.tried),
+                settled: point.starts.map(|starts| starts.settled),
+                agreeing: point
+                    .starts
+                    .map(|starts| starts.agreeing as f64 / starts.tried.max(1) as f64),
+                distinct: point.starts.map(|starts| starts.distinct),
+                mono_stable: point.starts.and_then(|starts| starts.mono_stable()),
+                left_after: point.return_distance,
+            })
+        })
+    }
 }
