@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::keyed_defaults;
 use super::recordings_table::from_table;
 use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
-use dynvis_runner::table::{Row, Table, TableRow, Value};
+use dynvis_runner::table::{Row, Table, TableRow};
 
 pub(super) struct RecordingsKind;
 
@@ -175,11 +175,6 @@ pub(super) const SESSION: &str = "Session that it was recorded in; none where it
 /// The name of an animal or a session, where it is known.
 fn known(name: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
-}
-
-/// [`known`] as a value.
-pub(super) fn label(name: &str) -> Value {
-    known(name).into()
 }
 
 /// A neuron in a time bin.

@@ -7,6 +7,11 @@
 //! A run starts its own program again, as `PROGRAM worker SPEC` for every stage and as `PROGRAM guard …` above a user's
 //! program: a program that calls [`run::run`] answers to both, with [`run::serve`] and [`run::guard`].
 
+#![allow(
+    missing_docs,
+    reason = "fields of records and variants of events say by their names what they are"
+)]
+
 // What derives write is called from outside and from here.
 extern crate self as dynvis_runner;
 
