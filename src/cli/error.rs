@@ -93,7 +93,8 @@ impl CommandError {
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Stage(_) | Self::Training(_) | Self::Run(RunError::Spawn(_)) => exit::STAGE_FAILED,
+            Self::Run(RunError::Device { .. }) => exit::USAGE,
+            Self::Stage(_) | Self::Training(_) | Self::Run(_) => exit::STAGE_FAILED,
             _ => exit::USAGE,
         }
     }

@@ -12,6 +12,8 @@ mod signals;
 mod worker;
 mod world;
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 pub use device::Device;
@@ -133,8 +135,50 @@ pub enum RunError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Fingerprint(#[from] crate::key::FingerprintError),
-    #[error("cannot start a worker")]
-    Spawn(#[source] std::io::Error),
+    #[error("cannot make the run's folder, `{}`", .folder.display())]
+    Folder {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    #[error("cannot write the run's record, in `{}`", .folder.display())]
+    Record {
+        folder: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot lock the key of stage `{stage}`")]
+    Lock {
+        stage: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot make the scratch folder of stage `{stage}`")]
+    Scratch {
+        stage: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot start the worker of stage `{stage}`")]
+    Start {
+        stage: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot wait for the worker of stage `{stage}`")]
+    Wait {
+        stage: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot note that the run uses the result of stage `{stage}`")]
+    Note {
+        stage: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("data is missing")]
     MissingData(Vec<MissingFor>),
     #[error("there is no `{device}` here: {reason}")]

@@ -26,6 +26,11 @@ impl Threads {
         self.running >= self.jobs || (self.taken >= self.total && self.running > 0)
     }
 
+    /// How many more stages may run side by side.
+    pub(super) fn slots(&self) -> usize {
+        self.jobs.saturating_sub(self.running).max(1)
+    }
+
     /// Threads for a stage that wants `wanted` (or a fair share while `ready` stages wait); `None`: not now.
     /// A stage that wants more than the machine has gets all of it, alone.
     pub(super) fn lease(&mut self, wanted: Option<usize>, ready: usize) -> Option<usize> {

@@ -79,7 +79,10 @@ impl Dispatcher<'_> {
         let Some(child) = running.child.take() else {
             return Ok(());
         };
-        let ended = child.wait4().map_err(RunError::Spawn)?;
+        let ended = child.wait4().map_err(|source| RunError::Wait {
+            stage: self.pipeline.stage(id).name.clone(),
+            source,
+        })?;
         let status = ended.status;
         if let Some(execution) = self.executions.get_mut(&id) {
             execution.cpu_seconds = (ended.rusage.utime + ended.rusage.stime).as_secs_f64();
@@ -111,7 +114,10 @@ impl Dispatcher<'_> {
                 let seconds = Some(seconds);
                 self.settle(stage, StageOutcome::Ran, key, &decision, seconds, outputs, None);
                 self.note_uses()?;
-                fail::at(Step::Noted).map_err(RunError::Spawn)?;
+                fail::at(Step::Noted).map_err(|source| RunError::Note {
+                    stage: stage.name.clone(),
+                    source,
+                })?;
             }
             Err(no_result) => self.settle_without(stage, &running, seconds, no_result),
         }
@@ -141,6 +147,7 @@ impl Dispatcher<'_> {
             let (attempt, all) = (self.retried[stage.id.0], stage.resources.retries(Some(class)));
             let text = format!("{failure}; tried again after {} ({attempt} of {all})", class.name());
             self.note(stage.id, &text);
+            self.open(stage.id);
             return;
         }
         // Where a forced stage has a result, the next run takes that.

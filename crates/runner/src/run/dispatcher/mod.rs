@@ -5,7 +5,7 @@ mod names;
 mod record;
 mod start;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Child;
@@ -129,9 +129,12 @@ pub fn run(
     }
     let id = RunId::fresh();
     let folder = store.new_run_folder(&id)?;
-    fs_err::create_dir_all(folder.join("logs")).map_err(RunError::Spawn)?;
+    fs_err::create_dir_all(folder.join("logs")).map_err(|source| RunError::Folder {
+        folder: folder.clone(),
+        source,
+    })?;
     let (sender, receiver) = channel();
-    signals::forward(sender.clone(), || Arrival::Signal).map_err(RunError::Spawn)?;
+    signals::forward(sender.clone(), || Arrival::Signal).map_err(RunError::Signals)?;
     let record = RunRecord {
         version: RECORD_VERSION,
         id: id.clone(),
@@ -155,13 +158,32 @@ pub fn run(
     };
     let uses = store.uses(&folder)?;
     store.write_run(&folder, &record, false)?;
-    fail::at(Step::Begun).map_err(RunError::Spawn)?;
+    fail::at(Step::Begun).map_err(|source| RunError::Record {
+        folder: folder.clone(),
+        source,
+    })?;
     reporter.event(&Event::Started {
         run: &id,
         plan: &planned,
         selected: planned.iter().filter(|p| selection.includes(p.id)).count(),
     });
     let count = pipeline.stages.len();
+    let mut rank = vec![0; count];
+    for (place, planned) in planned.iter().enumerate() {
+        rank[planned.id.0] = place;
+    }
+    let mut consumers = vec![Vec::new(); count];
+    let mut unsettled = vec![0; count];
+    for stage in &pipeline.stages {
+        let producers: BTreeSet<usize> = stage.inputs.iter().map(|input| input.producer.0).collect();
+        unsettled[stage.id.0] = producers.len();
+        for producer in producers {
+            consumers[producer].push(stage.id);
+        }
+    }
+    let open = (0..count)
+        .filter(|stage| unsettled[*stage] == 0)
+        .map(|stage| rank[stage]);
     let mut dispatcher = Dispatcher {
         pipeline,
         selection,
@@ -179,6 +201,11 @@ pub fn run(
         decided: known_decisions(&planned),
         planned,
         settled: (0..count).map(|_| None).collect(),
+        open: open.collect(),
+        ready: BTreeSet::new(),
+        rank,
+        consumers,
+        unsettled,
         hold: Some(hold),
         retried: vec![0; count],
         announced_waiting: vec![false; count],
@@ -262,6 +289,16 @@ struct Dispatcher<'a> {
     record: RunRecord,
     planned: Vec<Planned>,
     settled: Vec<Option<Settled>>,
+    /// Stages to be decided on, since every producer is settled: their places in the plan, where producers come first.
+    open: BTreeSet<usize>,
+    /// Stages that are to run and wait for threads, GPUs, pools or another process, in the same way.
+    ready: BTreeSet<usize>,
+    /// By stage: its place in the plan.
+    rank: Vec<usize>,
+    /// By stage: those that read its outputs; none once it is settled.
+    consumers: Vec<Vec<StageId>>,
+    /// By stage: how many of its producers are not settled.
+    unsettled: Vec<usize>,
     /// Decisions that hold until a stage is started or settled: those of the plan, where nothing upstream executes, and
     /// those on stages that wait for threads, GPUs or pools.
     decided: Vec<Option<Decision>>,
@@ -288,26 +325,45 @@ struct Dispatcher<'a> {
 impl Dispatcher<'_> {
     /// Until nothing runs and nothing can start. Trouble of the tool itself (a full disk) starts nothing more, but what
     /// runs may come to its end: hours of work are not thrown away because of another stage.
+    ///
+    /// Stages are looked at when something has changed for them: one has ended, or, while one waits for another process,
+    /// after a while. What workers tell on their way changes nothing.
     fn drive(&mut self) {
+        let mut waits_for_others = false;
+        let mut look_at = Some(Instant::now());
         loop {
-            let waits_for_others = self.schedule().unwrap_or_else(|error| {
-                self.stop_for(error);
-                false
-            });
-            if self.running.is_empty() && !waits_for_others {
-                return;
+            if look_at.is_some_and(|at| at <= Instant::now()) {
+                let scheduled = match waits_for_others {
+                    true => self.store.refresh().map_err(RunError::from),
+                    false => Ok(()),
+                };
+                waits_for_others = scheduled.and_then(|()| self.schedule()).unwrap_or_else(|error| {
+                    self.stop_for(error);
+                    false
+                });
+                look_at = match self.open.is_empty() || self.stopping {
+                    false => Some(Instant::now()),
+                    true => waits_for_others.then(|| Instant::now() + POLL),
+                };
+                if self.running.is_empty() && look_at.is_none() {
+                    return;
+                }
             }
-            let handled = match self.next_arrival(waits_for_others.then_some(POLL)) {
+            let handled = match self.next_arrival(look_at) {
                 Some(Arrival::Signal) => {
                     self.interrupt();
+                    look_at = Some(Instant::now());
                     Ok(())
                 }
                 Some(Arrival::Worker(id, Some(message))) => {
                     self.hear(id, message);
                     Ok(())
                 }
-                Some(Arrival::Worker(id, None)) => self.worker_ended(id),
-                None => self.store.refresh().map_err(RunError::from),
+                Some(Arrival::Worker(id, None)) => {
+                    look_at = Some(Instant::now());
+                    self.worker_ended(id)
+                }
+                None => Ok(()),
             };
             if let Err(error) = handled {
                 self.stop_for(error);
@@ -316,14 +372,22 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// What arrives next; `None` if nothing does within that time, or before a stage's time is up.
-    fn next_arrival(&self, patience: Option<Duration>) -> Option<Arrival> {
-        let deadline = self.running.iter().filter_map(|running| running.deadline).min();
-        let until_deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        match [patience, until_deadline].into_iter().flatten().min() {
-            Some(patience) => self.receiver.recv_timeout(patience).ok(),
+    /// What arrives next; `None` if nothing does until then, or before a stage's time is up.
+    fn next_arrival(&self, until: Option<Instant>) -> Option<Arrival> {
+        let deadlines = self.running.iter().filter_map(|running| running.deadline);
+        match deadlines.chain(until).min() {
+            Some(until) => self
+                .receiver
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+                .ok(),
             None => self.receiver.recv().ok(),
         }
+    }
+
+    /// Lets a stage be decided on (again).
+    fn open(&mut self, id: StageId) {
+        self.ready.remove(&self.rank[id.0]);
+        self.open.insert(self.rank[id.0]);
     }
 
     fn stop_for(&mut self, error: RunError) {
@@ -340,12 +404,8 @@ impl Dispatcher<'_> {
             None => self.store.hold()?,
         };
         let mut records: Vec<Record> = Vec::new();
-        let mut ready: Vec<(StageId, Option<StageKey>)> = Vec::new();
-        let order: Vec<StageId> = self.planned.iter().map(|p| p.id).collect();
-        for id in order {
-            if self.settled[id.0].is_some() || self.running.iter().any(|r| r.id == id) {
-                continue;
-            }
+        while let Some(rank) = self.open.pop_first() {
+            let id = self.planned[rank].id;
             let stage = pipeline.stage(id);
             let Some(upstream) = self.upstream(stage) else {
                 continue;
@@ -370,7 +430,7 @@ impl Dispatcher<'_> {
                     self.settle(stage, StageOutcome::Blocked, None, &decision, None, Vec::new(), None);
                 }
                 State::Run | State::Maybe => {
-                    ready.push((id, decision.key.clone()));
+                    self.ready.insert(rank);
                     self.decided[id.0] = Some(decision);
                 }
             }
@@ -382,7 +442,7 @@ impl Dispatcher<'_> {
         if self.stopping {
             return Ok(false);
         }
-        self.start_ready(ready)
+        self.start_ready()
     }
 
     /// Whether another run may have computed meanwhile what is to run here. Whoever starts a stage looks again; until then

@@ -70,6 +70,13 @@ impl Dispatcher<'_> {
             .as_ref()
             .map(|settled| self.run_stage(stage, settled));
         self.unwritten.extend(ended);
+        self.ready.remove(&self.rank[stage.id.0]);
+        for consumer in std::mem::take(&mut self.consumers[stage.id.0]) {
+            self.unsettled[consumer.0] -= 1;
+            if self.unsettled[consumer.0] == 0 {
+                self.open(consumer);
+            }
+        }
         self.reporter.event(&Event::StageFinished {
             stage: &stage.name,
             id: stage.id,
@@ -102,7 +109,10 @@ impl Dispatcher<'_> {
             stages.extend(settled.map(|settled| self.run_stage(self.pipeline.stage(planned.id), settled)));
         }
         self.record.stages = stages;
-        fail::at(Step::Ended).map_err(RunError::Spawn)?;
+        fail::at(Step::Ended).map_err(|source| RunError::Record {
+            folder: self.folder.clone(),
+            source,
+        })?;
         self.record.status = if self.interrupts > 0 {
             RunStatus::Interrupted
         } else if failed {

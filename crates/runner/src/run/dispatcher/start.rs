@@ -46,73 +46,104 @@ impl<'a> Claim<'a> {
 }
 
 impl Dispatcher<'_> {
-    /// Starts of these stages what there is room for. True if one waits for another process.
-    pub(super) fn start_ready(&mut self, ready: Vec<(StageId, Option<StageKey>)>) -> Result<bool, RunError> {
+    /// Starts of the stages that are to run what there is room for. True if one waits for another process.
+    pub(super) fn start_ready(&mut self) -> Result<bool, RunError> {
         let pipeline = self.pipeline;
-        if self.threads.are_all_taken() {
-            return Ok(false);
-        }
         let mut waits_for_others = false;
         let mut refused: Vec<Claim> = Vec::new();
-        let mut startable = Vec::new();
-        for (id, key) in ready {
-            let Some(key) = key else {
-                continue;
-            };
-            let gpus = self.gpus.as_ref().map_or(usize::MAX, |gpus| gpus.0.len());
-            let claim = Claim::of(pipeline.stage(id), gpus);
-            if claim.is_empty() {
-                startable.push((id, key, None));
-                continue;
-            }
-            // Of a thousand that want the same, one is enough to find out that they must wait; and those that wait leave
-            // their share of threads to others. The key comes first: who waits for that keeps no GPU from others.
-            if refused.contains(&claim) {
-                continue;
-            }
-            let Some(lock) = self.try_lock(id, &key)? else {
-                waits_for_others = true;
-                continue;
-            };
-            match self.lease(&claim)? {
-                Some(lease) => startable.push((id, key, Some((lock, lease)))),
-                None => {
-                    refused.push(claim);
-                    // Where this run alone uses it up, looking again costs next to nothing.
-                    waits_for_others = true;
+        let ready: Vec<usize> = self.ready.iter().copied().collect();
+        let mut ready = ready.into_iter();
+        while !self.threads.are_all_taken() {
+            // No more than can start side by side, however many there are.
+            let mut startable = Vec::new();
+            let slots = self.threads.slots();
+            for rank in ready.by_ref() {
+                let id = self.planned[rank].id;
+                let Some(key) = self.key_of(id) else {
+                    continue;
+                };
+                let gpus = self.gpus.as_ref().map_or(usize::MAX, |gpus| gpus.0.len());
+                let claim = Claim::of(pipeline.stage(id), gpus);
+                if claim.is_empty() {
+                    startable.push((id, key, None));
+                } else if !refused.contains(&claim) {
+                    // Of a thousand that want the same, one is enough to find out that they must wait; and those that wait
+                    // leave their share of threads to others. The key comes first: who waits for that keeps no GPU from others.
+                    match self.try_lock(id, &key)? {
+                        None => waits_for_others = true,
+                        Some(lock) => match self.lease(&claim)? {
+                            Some(lease) => startable.push((id, key, Some((lock, lease)))),
+                            None => {
+                                refused.push(claim);
+                                // Where this run alone uses it up, looking again costs next to nothing.
+                                waits_for_others = true;
+                            }
+                        },
+                    }
+                }
+                if startable.len() == slots {
+                    break;
                 }
             }
-        }
-        let count = startable.len();
-        for (index, (id, key, held)) in startable.into_iter().enumerate() {
-            let stage = pipeline.stage(id);
-            let Some(threads) = self.threads.lease(stage.resources.cpu, count - index) else {
-                continue;
-            };
-            let held = match held {
-                Some(held) => Some(held),
-                None => self.try_lock(id, &key)?.map(|lock| (lock, Lease::default())),
-            };
-            let Some((lock, mut lease)) = held else {
-                self.threads.give_back(threads);
-                waits_for_others = true;
-                continue;
-            };
-            // Look again: another process may have finished it just before the lock was free.
-            self.store.refresh()?;
-            let upstream = self.upstream(stage).unwrap_or_default();
-            let decision = self.decide(stage, &upstream);
-            if decision.state != State::Run {
-                self.threads.give_back(threads);
-                waits_for_others = true;
-                continue;
+            if startable.is_empty() {
+                break;
             }
-            lease.threads = threads;
-            self.start(stage, key, decision, lease, lock)?;
-            // Where its inputs have changed it is settled already, and others may wait for that.
-            waits_for_others |= self.settled[id.0].is_some();
+            let count = startable.len();
+            for (index, (id, key, held)) in startable.into_iter().enumerate() {
+                waits_for_others |= self.try_start(id, key, held, count - index)?;
+            }
+            if self.stopping {
+                break;
+            }
         }
         Ok(waits_for_others)
+    }
+
+    /// The key of a stage that is decided to run.
+    fn key_of(&mut self, id: StageId) -> Option<StageKey> {
+        if let Some(decision) = &self.decided[id.0] {
+            return decision.key.clone();
+        }
+        let stage = self.pipeline.stage(id);
+        let upstream = self.upstream(stage)?;
+        let decision = self.decide(stage, &upstream);
+        let key = decision.key.clone();
+        self.decided[id.0] = Some(decision);
+        key
+    }
+
+    /// Starts a stage where there are threads, its key is free, and it is still to run. True if it waits for another process.
+    fn try_start(
+        &mut self,
+        id: StageId,
+        key: StageKey,
+        held: Option<(File, Lease)>,
+        ready: usize,
+    ) -> Result<bool, RunError> {
+        let stage = self.pipeline.stage(id);
+        let Some(threads) = self.threads.lease(stage.resources.cpu, ready) else {
+            return Ok(false);
+        };
+        let held = match held {
+            Some(held) => Some(held),
+            None => self.try_lock(id, &key)?.map(|lock| (lock, Lease::default())),
+        };
+        let Some((lock, mut lease)) = held else {
+            self.threads.give_back(threads);
+            return Ok(true);
+        };
+        // Look again: another process may have finished it just before the lock was free.
+        self.store.refresh()?;
+        let upstream = self.upstream(stage).unwrap_or_default();
+        let decision = self.decide(stage, &upstream);
+        if decision.state != State::Run {
+            self.threads.give_back(threads);
+            self.open(id);
+            return Ok(true);
+        }
+        lease.threads = threads;
+        self.start(stage, key, decision, lease, lock)?;
+        Ok(false)
     }
 
     /// The right to compute a key; if another run has it, that is said once.
@@ -172,7 +203,11 @@ impl Dispatcher<'_> {
         lease: Lease,
         lock: File,
     ) -> Result<(), RunError> {
-        fail::at(Step::Locked).map_err(RunError::Spawn)?;
+        let of_stage = || stage.name.clone();
+        fail::at(Step::Locked).map_err(|source| RunError::Lock {
+            stage: of_stage(),
+            source,
+        })?;
         // Rather now than after hours of work that could not be published.
         if let Err(failure) = self.verify_inputs(stage) {
             self.threads.give_back(lease.threads);
@@ -186,7 +221,10 @@ impl Dispatcher<'_> {
             self.store.drop_checkpoint(&key);
         }
         let scratch = self.store.scratch(&key)?;
-        fail::at(Step::Scratch).map_err(RunError::Spawn)?;
+        fail::at(Step::Scratch).map_err(|source| RunError::Scratch {
+            stage: of_stage(),
+            source,
+        })?;
         let mut told = members(self.pipeline, stage).into_iter();
         let inputs = stage
             .inputs
@@ -234,9 +272,13 @@ impl Dispatcher<'_> {
             self.sender.clone(),
             move |message| Arrival::Worker(id, message),
         )
-        .map_err(RunError::Spawn)?;
-        fail::at(Step::Started).map_err(RunError::Spawn)?;
-        let expected_seconds = self.planned.iter().find(|p| p.id == id).and_then(|p| p.seconds);
+        .and_then(|child| fail::at(Step::Started).map(|()| child))
+        .map_err(|source| RunError::Start {
+            stage: of_stage(),
+            source,
+        })?;
+        self.ready.remove(&self.rank[id.0]);
+        let expected_seconds = self.planned[self.rank[id.0]].seconds;
         self.reporter.event(&Event::StageStarted {
             stage: &stage.name,
             id,
