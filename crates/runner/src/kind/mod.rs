@@ -55,9 +55,10 @@ pub trait Kind: Sync + 'static {
     const SUMMARY: &'static str;
     /// Changes exactly when the kind's numbers change: it is part of every key.
     const CODE_VERSION: u32;
-    /// Parameters that stand in keys also where they are at their default: those that the kind had when all defaults did, so
-    /// that results from then keep their keys. A parameter that is added later is not among them, and results that were made
-    /// before it keep theirs. Dotted where they are nested, `*` for any key of a map.
+    /// Parameters that stand in keys also where they are at their default: those that the kind had when all defaults did,
+    /// so that results from then keep their keys. A parameter that is added later is not among them, and results that were
+    /// made before it keep theirs; its default may change only together with [`CODE_VERSION`](Self::CODE_VERSION). Dotted
+    /// where they are nested, `*` for any key of a map.
     const KEYED_DEFAULTS: &'static [&'static str] = &[];
     /// All outputs that its stages can have, in order. None where stages name their own.
     const OUTPUTS: &'static [Declared<Self::Params>];
