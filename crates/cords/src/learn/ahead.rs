@@ -28,22 +28,23 @@ pub(crate) struct Prepared {
 const WAITING: usize = 1;
 
 impl Batches<'_> {
-    /// Does `work`, which is given the next batch whenever it asks, from batch `first` of an epoch on: `(epoch, batch)`.
+    /// Does `work`, which is given the next batch whenever it asks, from batch `first` of an epoch on: `(epoch, batch)`. Where
+    /// the system gives no thread, batches are loaded when they are asked for.
     pub(crate) fn prepare<R>(&self, first: (usize, usize), work: impl FnOnce(&mut dyn FnMut() -> Prepared) -> R) -> R {
         let (sender, receiver) = sync_channel(WAITING);
         std::thread::scope(|scope| {
-            let loader = scope.spawn(move || {
-                let mut from = first.1;
-                for epoch in first.0..self.epochs {
-                    let order = self.order(epoch);
-                    for batch in std::mem::take(&mut from)..self.batches {
-                        // Nobody listens any more: training has ended.
-                        if sender.send(self.load(&order, epoch, batch)).is_err() {
-                            return;
-                        }
+            let loading = std::thread::Builder::new().spawn_scoped(scope, move || {
+                for batch in self.all_from(first) {
+                    // Nobody listens any more: training has ended.
+                    if sender.send(batch).is_err() {
+                        return;
                     }
                 }
             });
+            let Ok(loader) = loading else {
+                let mut batches = self.all_from(first);
+                return work(&mut || batches.next().unwrap_or_default());
+            };
             let mut loader = Some(loader);
             let mut next = || {
                 receiver.recv().unwrap_or_else(|_| {
@@ -57,6 +58,15 @@ impl Batches<'_> {
             let result = work(&mut next);
             drop(receiver);
             result
+        })
+    }
+
+    /// All batches from one of an epoch on.
+    fn all_from(&self, (epoch, batch): (usize, usize)) -> impl Iterator<Item = Prepared> {
+        (epoch..self.epochs).flat_map(move |now| {
+            let order = self.order(now);
+            let start = if now == epoch { batch } else { 0 };
+            (start..self.batches).map(move |batch| self.load(&order, now, batch))
         })
     }
 

@@ -72,14 +72,15 @@ pub fn guard(parent: u32, place: &Path, program: &str, arguments: &[String]) -> 
     {
         return Err(std::io::Error::other("the worker that asked for this program is gone"));
     }
-    std::thread::spawn(move || {
+    // Without it the program would outlive its stage: rather it is not started.
+    std::thread::Builder::new().spawn(move || {
         if signals.forever().next().is_some() {
             loop {
                 kill_children();
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-    });
+    })?;
     // Without close-on-exec, so that the program has the locks, too.
     let _locks = rustix::io::dup(std::io::stdin())?;
     let log = File::from(rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3)?);

@@ -48,6 +48,22 @@ pub struct Verified {
 }
 
 impl Store {
+    /// What is wrong with a stored file: object, name, path, what it hashes to now, and the fault.
+    fn differs<'f>(
+        &self,
+        content: &'f ContentHash,
+        file: &'f super::StoredFile,
+    ) -> Option<(&'f ContentHash, &'f str, PathBuf, Option<ContentHash>, Fault)> {
+        let path = self.object(content).join(&file.path);
+        let (found, fault) = match hash_file(&path) {
+            Ok(hash) if hash == file.hash => return None,
+            Ok(hash) => (Some(hash), Fault::Damaged),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => (None, Fault::Missing),
+            Err(_) => (None, Fault::Unreadable),
+        };
+        Some((content, file.path.as_str(), path, found, fault))
+    }
+
     /// Hashes every stored file. What is damaged is not taken for intact any more, even if its times say so.
     /// `notice` is told files and bytes before they are read.
     pub fn verify(&mut self, notice: &mut dyn FnMut(usize, u64)) -> Result<Verified, StoreError> {
@@ -85,19 +101,12 @@ impl Store {
         verified.files = files.len();
         verified.bytes = files.iter().map(|(_, f)| f.size).sum();
         notice(verified.files, verified.bytes);
-        let hashed: Vec<(&ContentHash, &str, PathBuf, Option<ContentHash>, Fault)> = files
-            .into_par_iter()
-            .filter_map(|(content, file)| {
-                let path = self.object(content).join(&file.path);
-                let (found, fault) = match hash_file(&path) {
-                    Ok(hash) if hash == file.hash => return None,
-                    Ok(hash) => (Some(hash), Fault::Damaged),
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => (None, Fault::Missing),
-                    Err(_) => (None, Fault::Unreadable),
-                };
-                Some((content, file.path.as_str(), path, found, fault))
-            })
-            .collect();
+        let differs = |(content, file)| self.differs(content, file);
+        let hashed: Vec<_> = match rayon::ThreadPoolBuilder::new().build() {
+            Ok(pool) => pool.install(|| files.into_par_iter().filter_map(differs).collect()),
+            // The system gives no threads: it takes longer.
+            Err(_) => files.into_iter().filter_map(differs).collect(),
+        };
         let mut faults: BTreeMap<&ContentHash, Vec<(String, Fault)>> = BTreeMap::new();
         let mut known_now = Vec::new();
         for (content, file, path, found, fault) in hashed {
