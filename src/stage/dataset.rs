@@ -395,6 +395,10 @@ struct Count {
     images: usize,
 }
 
+/// As a doc comment it would be taken for a link.
+const FILE_OF_IMAGE: &str =
+    "Its file below the source's folder; FILE[N] for image N, from 0, of a file that holds many";
+
 /// The image set's images in order
 #[derive(Row)]
 #[table(name = "files")]
@@ -402,7 +406,7 @@ struct File {
     /// Index of the image in the set, from 0
     #[column(key)]
     index: usize,
-    /// Its file below the source's folder; FILE[N] for image N, from 0, of a file that holds many
+    #[column(description = FILE_OF_IMAGE)]
     file: String,
     /// Name of its class
     class: String,

@@ -1,4 +1,4 @@
-//! What a stage's identity is: one [`describe`] function, fed to a hash or to JSON.
+//! What a stage's identity is: one function, `describe`, fed to a hash or to JSON.
 //!
 //! Whatever is not described here cannot make a stage run again; whatever is described here is what
 //! `why` and the reasons of `plan` compare. Paths, stage names and resources are not part of it.

@@ -1,6 +1,6 @@
 //! From YAML text to a typed, located and validated [`Pipeline`].
 //!
-//! Reading files (pipeline and presets) happens in [`mod@load`]; everything after is a pure function of the texts.
+//! Reading files (pipeline and presets) happens in `load`; everything after is a pure function of the texts.
 //! Every error is collected; a pipeline with any is never returned.
 
 mod load;

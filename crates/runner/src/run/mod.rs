@@ -1,6 +1,6 @@
 //! Brings a selection up to date: decides, starts workers, publishes, records.
 //!
-//! Truth about a running pipeline lives in one loop ([`dispatcher`]); reporters only consume its events.
+//! Truth about a running pipeline lives in one loop (`dispatcher`); reporters only consume its events.
 
 mod device;
 mod dispatcher;

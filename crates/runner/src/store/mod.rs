@@ -495,7 +495,7 @@ impl Store {
     }
 
     /// Removes what killed runs left behind: scratch folders, checkpoints of keys that have a result since, and
-    /// checkpoints that nobody went on with for [`CHECKPOINTS_KEPT`]. Leaves alone what is in use.
+    /// checkpoints that nobody went on with for 90 days. Leaves alone what is in use.
     pub fn sweep(&mut self) {
         for folder in ["scratch", "checkpoints"] {
             for path in self.entries(folder) {

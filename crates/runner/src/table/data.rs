@@ -26,7 +26,7 @@ pub struct Table {
 /// What stands behind one number of an input slot, for [`Table::label_slots`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotLabel {
-    /// The input slot, as [`ColumnSchema::slot`] names it.
+    /// The input slot, as its column names it.
     pub slot: String,
     /// The number in the table.
     pub index: usize,
@@ -175,7 +175,7 @@ impl Table {
     /// A field is left out where the table already has a column of that name with the same values; where the values
     /// differ it is named `column.field`. A number without a label stays, as text. Members that no name or field
     /// tells apart get ` #number` behind the name, so that keys stay unique. Where a number stands for all members that
-    /// repeat each other ([`ColumnSchema::group`]), the matrix field `seed` is left out.
+    /// repeat each other, the matrix field `seed` is left out.
     pub fn label_slots(&self, labels: &[SlotLabel]) -> Table {
         let mut out = self.clone();
         (out.schema.columns, out.columns) = (Vec::new(), Vec::new());
