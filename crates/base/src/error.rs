@@ -1,4 +1,4 @@
-//! Kinds of errors. Whether another attempt may help and which exit code a program ends with follow from these alone.
+//! Kinds of errors. Whether another attempt at a stage may help follows from the kind of the error that it ended with.
 
 use crate::guard::Panicked;
 use crate::memory::{NoRoom, ReadError};
