@@ -1,4 +1,4 @@
-//! A program with a stage kind of its own beside those of dynvis. In a project of yours:
+//! A program with a stage kind of its own beside those of dynvis. From the root of this repository:
 //!
 //! ```text
 //! cargo run --release --example own_stage_kind -- run p.yaml

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use dynvis_runner::pipeline::Pipeline;
 use indexmap::IndexMap;
 use serde_json::json;
 
 use super::PipelineArgs;
 use super::error::CommandError;
 use super::ui::Ui;
-use dynvis_runner::pipeline::Pipeline;
 
 /// Draw the pipeline's graph; a matrix is one node with its count
 #[derive(clap::Args)]

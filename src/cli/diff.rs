@@ -3,6 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use dynvis_runner::key::{Change, changes};
+use dynvis_runner::pipeline::suggest;
+use dynvis_runner::store::{RunRecord, RunStage, Store};
+use dynvis_runner::table::{
+    Condition, DiffFormat, RenderOptions, Table, TableDiff, TableError, diff as diff_tables, render_diff,
+};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
@@ -11,12 +17,6 @@ use super::tables::{Found, find_tables, headline, read_tables, simple_table, tab
 use super::ui::Ui;
 use super::wording::first_names;
 use super::{exit, open_store, project_here};
-use dynvis_runner::key::{Change, changes};
-use dynvis_runner::pipeline::suggest;
-use dynvis_runner::store::{RunRecord, RunStage, Store};
-use dynvis_runner::table::{
-    Condition, DiffFormat, RenderOptions, Table, TableDiff, TableError, diff as diff_tables, render_diff,
-};
 
 /// Compare two runs, folders of results or table files: what they were made from, and changed, added and removed rows
 #[derive(clap::Args)]

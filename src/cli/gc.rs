@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use dynvis_runner::store::{Doomed, Policy, Why};
 use serde_json::json;
 
 use super::error::CommandError;
@@ -10,7 +11,6 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::size;
 use super::{completions, open_store, project_here};
-use dynvis_runner::store::{Doomed, Policy, Why};
 
 /// Remove results that no recent run used, and what killed runs and failed stages left
 ///

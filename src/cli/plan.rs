@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use dynvis_runner::pipeline::Pipeline;
+use dynvis_runner::plan::{Planned, Reason, State, select};
+use dynvis_runner::run::{StoreWorld, observe};
 use serde_json::json;
 
 use super::error::CommandError;
@@ -9,9 +12,6 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::{duration, missing_lines, reading};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
-use dynvis_runner::pipeline::Pipeline;
-use dynvis_runner::plan::{Planned, Reason, State, select};
-use dynvis_runner::run::{StoreWorld, observe};
 
 /// Show what `run` would do, and why
 #[derive(clap::Args)]

@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use dynvis_runner::kind::Update;
+use dynvis_runner::pipeline::{Pipeline, StageId};
+use dynvis_runner::plan::Reason;
+use dynvis_runner::run::{Event, Failure, Reporter, RunOptions};
+use dynvis_runner::store::StageOutcome;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::forecast::Forecast;
 use super::harmless::harmless;
 use super::ui::Ui;
 use super::wording::{duration, reading, wrapped};
-use dynvis_runner::kind::Update;
-use dynvis_runner::pipeline::{Pipeline, StageId};
-use dynvis_runner::plan::Reason;
-use dynvis_runner::run::{Event, Failure, Reporter, RunOptions};
-use dynvis_runner::store::StageOutcome;
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Style {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use dynvis_runner::store::{RunRecord, RunStatus, Store, shortest_prefixes};
 use globset::{Glob, GlobMatcher};
 use serde_json::json;
 
@@ -11,7 +12,6 @@ use super::tables::{fits, simple_table};
 use super::ui::Ui;
 use super::wording::{duration, outcomes, size};
 use super::{open_store, project_here};
-use dynvis_runner::store::{RunRecord, RunStatus, Store, shortest_prefixes};
 
 /// List past runs, the last one first
 #[derive(clap::Args)]

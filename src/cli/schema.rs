@@ -1,11 +1,11 @@
 //! `dynvis schema`: the JSON Schema of pipeline files, for editors.
 
+use dynvis_runner::kind::{Conditions, schema_of};
+use dynvis_runner::pipeline::Resources;
 use serde_json::{Map, Value as Json, json};
 
 use super::error::CommandError;
 use super::ui::Ui;
-use dynvis_runner::kind::{Conditions, schema_of};
-use dynvis_runner::pipeline::Resources;
 
 use super::registry;
 

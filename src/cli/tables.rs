@@ -1,15 +1,15 @@
 //! Tables for the terminal: small lists of our own, and the result tables of a run under the names that users know.
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table as Grid, Width};
-use serde_json::Value as Json;
-
-use super::error::CommandError;
-use super::wording::{first_names, wrapped};
 use dynvis_runner::key::ContentHash;
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::pipeline::{find, suggest};
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::{SlotLabel, Table, Value};
+use serde_json::Value as Json;
+
+use super::error::CommandError;
+use super::wording::{first_names, wrapped};
 
 /// Longer cells are prose.
 const PROSE: usize = 40;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use dynvis_runner::store::{RunRecord, RunStage};
 use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{completions, open_store, project_here};
-use dynvis_runner::store::{RunRecord, RunStage};
 
 /// Print a run as a trace, for ui.perfetto.dev or chrome://tracing
 #[derive(clap::Args)]

@@ -2,13 +2,13 @@
 
 use std::io::{IsTerminal, Write};
 
+use dynvis_runner::pipeline::{Problem, Sources, Spot};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, Severity};
 
 use super::error::CommandError;
 use super::harmless::{coloured, harmless};
 use super::snippet::{Snippet, readable};
 use super::wording::{missing_lines, wrapped};
-use dynvis_runner::pipeline::{Problem, Sources, Spot};
 
 /// Terminal, colour and width of this invocation.
 #[derive(Clone, Copy, Debug)]

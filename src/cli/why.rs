@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use dynvis_runner::key::{Change, changes};
+use dynvis_runner::pipeline::Pipeline;
+use dynvis_runner::plan::{Planned, Reason, Request, World, plan, select};
+use dynvis_runner::run::{StoreWorld, observe};
 use serde_json::json;
 
 use super::error::CommandError;
@@ -9,10 +13,6 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::reading;
 use super::{PipelineArgs, open_store};
-use dynvis_runner::key::{Change, changes};
-use dynvis_runner::pipeline::Pipeline;
-use dynvis_runner::plan::{Planned, Reason, Request, World, plan, select};
-use dynvis_runner::run::{StoreWorld, observe};
 
 /// Compare what a stage is now with what its present result was made from
 #[derive(clap::Args)]

@@ -1,19 +1,19 @@
 //! `dataset`: images, labels and splits in the form that later stages memory-map.
 
-use crate::stage::DATASET;
 use std::path::{Path, PathBuf};
 
 use cords::data::{
     DataError, Emnist, ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, file_name, prepare,
 };
+use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::{
-    Artifact, Context, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation, located,
+    Artifact, Context, DATASET, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation,
+    located,
 };
-use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct Dataset;
 

@@ -1,23 +1,23 @@
 //! `evaluate`: accuracy of any number of models on the same images, as they are.
 
-use crate::stage::gpu::gpu;
 use cords::data::{ImageSet, SplitImages};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::learn::evaluate;
 use cords::net::{Model, Presentation};
 use cords::noise::wilson_interval;
+use dynvis_runner::table::{Row, TableRow};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gpu::gpu;
 use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::require_presentation;
 use super::{
     Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, SplitName, Spread, StageError, Update,
 };
-use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct Evaluate;
 

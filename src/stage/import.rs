@@ -1,17 +1,16 @@
 //! `import`: a network whose weights PyTorch saved, as a model that every other stage takes.
 
-use crate::stage::MODEL;
 use std::path::{Path, PathBuf};
 
 use cords::exchange::{ExchangeError, ImportOptions, Imported, import_with_notes};
 use cords::net::{Euler, Model, ModelInfo, Presentation};
+use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::times::{asked, unfit};
-use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
-use dynvis_runner::table::{Row, TableRow};
+use super::{Artifact, Context, Declared, External, Kind, MODEL, MissingData, StageError, Violation, located};
 
 pub(super) struct Import;
 

@@ -1,24 +1,23 @@
 //! `record`: activity of chosen areas and times for chosen images, and its summary.
 
-use crate::stage::ACTIVITY;
-use crate::stage::gpu::gpu;
 use cords::data::{ImageSet, Split};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::learn::Initialisation;
 use cords::net::{MOST_STEPS, Model, Presentation};
 use cords::record::{AreaTime, RecordOptions, record, recorded_bytes};
+use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gpu::gpu;
 use super::keyed_defaults;
 use super::picture::{Curve, Curves};
 use super::times::require_presentation;
 use super::{
-    Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, StageError, Update, Violation,
-    model_name,
+    ACTIVITY, Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, StageError, Update,
+    Violation, model_name,
 };
-use dynvis_runner::table::{Row, TableRow};
 
 pub(super) struct Record;
 

@@ -1,16 +1,15 @@
 //! `recordings`: responses of neurons from the files that labs have, in the form that later stages read.
 
-use crate::stage::RECORDINGS;
 use std::path::{Path, PathBuf};
 
 use cords::neural::{Neuron, NwbOptions, Recordings, SplitOptions, mean_and_deviation};
+use dynvis_runner::table::{Row, Table, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::recordings_table::from_table;
-use super::{Artifact, Context, Declared, External, Kind, MissingData, StageError, Violation, located};
-use dynvis_runner::table::{Row, Table, TableRow};
+use super::{Artifact, Context, Declared, External, Kind, MissingData, RECORDINGS, StageError, Violation, located};
 
 pub(super) struct RecordingsKind;
 
@@ -173,8 +172,8 @@ pub(super) const ANIMAL: &str = "Animal that the neuron was recorded in; none wh
 pub(super) const SESSION: &str = "Session that it was recorded in; none where it is not known";
 
 /// The name of an animal or a session, where it is known.
-fn known(name: &str) -> Option<String> {
-    (!name.is_empty()).then(|| name.to_owned())
+pub(super) fn known(name: &str) -> Option<&str> {
+    (!name.is_empty()).then_some(name)
 }
 
 /// A neuron in a time bin.
@@ -239,8 +238,8 @@ fn reliabilities(recordings: &Recordings) -> Result<Vec<Reliability>, StageError
                 .and_then(|all| mean_and_deviation(all[n].iter().flatten().copied()));
             rows.push(Reliability {
                 of: NeuronBin::of(neuron, *edges),
-                animal: known(&neuron.animal),
-                session: known(&neuron.session),
+                animal: known(&neuron.animal).map(str::to_owned),
+                session: known(&neuron.session).map(str::to_owned),
                 region: neuron.region.clone(),
                 mean_response: mean_and_deviation(presentations()).map(|(mean, _)| mean),
                 reliability: own.map(|(mean, _)| mean),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cords::neural::{NeuralError, Neuron, Recordings, id_order, plan_size, running_numbers};
+use dynvis_runner::table::{Table, TableError, Value};
 use indexmap::IndexSet;
 
 use super::StageError;
-use dynvis_runner::table::{Table, TableError, Value};
 
 /// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`, `animal`
 /// and `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.

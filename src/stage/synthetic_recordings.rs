@@ -1,14 +1,13 @@
 //! `synthetic_recordings`: simulated neurons with known weights on a known area, latency and noise.
 
-use crate::stage::RECORDINGS;
 use cords::neural::{ActivityFile, Recordings, SimulatedRegion, SimulationOptions, Truth, simulate};
+use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::recordings::{FILE, NeuronBin};
-use super::{ActivityRef, Artifact, Context, Declared, Kind, StageError, Violation};
-use dynvis_runner::table::{Row, TableRow};
+use super::{ActivityRef, Artifact, Context, Declared, Kind, RECORDINGS, StageError, Violation};
 
 pub(super) struct SyntheticRecordings;
 

@@ -4,7 +4,6 @@ mod params;
 mod pictures;
 mod tables;
 
-use crate::stage::MODEL;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ use self::tables::{
     psychometric_functions,
 };
 use super::keyed_defaults;
-use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
+use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Cognitive;

@@ -1,11 +1,11 @@
 //! What a `noise` stage measured under neural noise, held against the response to small noise.
 
+use dynvis_runner::table::{Row, Table, TableError, Value};
 use indexmap::IndexMap;
 
 use super::Found;
 use super::tables::{InArea, ModelKeys};
 use crate::stage::StageError;
-use dynvis_runner::table::{Row, Table, TableError, Value};
 
 /// Change of an area's activity under neural noise of the lowest level that was measured, for one network.
 pub(super) struct Measured {

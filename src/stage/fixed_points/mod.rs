@@ -12,6 +12,7 @@ use cords::dynamics::{
     fixed_points, recurrent_norm_bound, recurrent_spectrum, save_vectors, separation,
 };
 use cords::net::{CordsNet, Model};
+use dynvis_runner::table::TableRow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,14 +21,13 @@ use self::tables::{
     Classes, Convolution, Eigenvalue, Exponent, Growth, NetworkGrowth, NetworkSize, NetworkState, Noise, NoiseMode,
     Power, Size, Starts, State,
 };
-use super::Members;
 use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::{Asked, require};
 use super::{
-    AnyRef, Artifact, Context, DatasetRef, Declared, Kind, ModelRef, SplitName, StageError, Update, Violation, spread,
+    AnyRef, Artifact, Context, DatasetRef, Declared, Kind, Members, ModelRef, SplitName, StageError, Update, Violation,
+    spread,
 };
-use dynvis_runner::table::TableRow;
 
 pub(super) struct FixedPoints;
 

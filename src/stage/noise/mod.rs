@@ -5,7 +5,6 @@ mod params;
 mod pictures;
 mod tables;
 
-use crate::stage::gpu::gpu;
 use cords::data::ImageSet;
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
@@ -14,6 +13,7 @@ use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, ch
 
 use self::frames::Frames;
 use self::params::Params;
+use super::gpu::gpu;
 use super::keyed_defaults;
 use super::times::require_presentation;
 use super::{Artifact, Context, Declared, GPU_IMAGES, Kind, Members, StageError, Update, Violation, spread};

@@ -4,13 +4,13 @@ use cords::noise::{
     AreaChange, CIFAR_C, Condition, IMAGENET_C, Measured, Observer, Perturbation, Pixels, Place, Robustness,
     Severities, TimePoint, Timing, robustness,
 };
+use dynvis_runner::table::Row;
 use indexmap::IndexMap;
 use statrs::distribution::{Binomial, DiscreteCDF};
 
 use super::Evaluated;
 use super::params::Params;
 use crate::stage::Spread;
-use dynvis_runner::table::Row;
 
 /// How a network looks at the frames, in a reader's words.
 pub(super) fn view(observer: Observer) -> &'static str {

@@ -12,7 +12,7 @@ use super::picture::Matrix;
 use super::scoring::{Cell, Scored};
 use super::sources::Role;
 use crate::stage::Members;
-use crate::stage::recordings::{ANIMAL, SESSION};
+use crate::stage::recordings::{ANIMAL, SESSION, known};
 use dynvis_runner::table::Row;
 
 /// What a feature set is known by.
@@ -600,7 +600,6 @@ impl<'a> OfNeuron<'a> {
 
     fn of(scored: &'a Scored, cell: &'a Cell, group: &[usize]) -> impl Iterator<Item = Self> {
         let scores: Vec<NeuronScore> = neuron_scores(&cell.found, limits(scored, cell));
-        let known = |name: &'a str| (!name.is_empty()).then_some(name);
         group.iter().map(move |n| {
             let (neuron, score) = (&scored.recordings.neurons[*n], scores[*n]);
             let explained = score

@@ -4,7 +4,6 @@ mod params;
 mod site;
 mod tables;
 
-use crate::stage::MODEL;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use self::site::{Job, Site, Trained};
 use self::tables::{Epoch, Form, Inversion, Speed, Window, forms, training_table};
 use super::keyed_defaults;
 use super::times::require;
-use super::{Artifact, Context, Declared, Kind, StageError, Update, Violation};
+use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Train;

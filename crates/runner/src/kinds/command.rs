@@ -31,11 +31,19 @@ pub trait OutputType:
     /// What it is to later stages.
     fn artifact(self) -> Artifact;
 
-    /// For types other than files and tables: whether `written` is what the type promises, and the name that the file gets.
+    /// For types other than files and tables, which are taken as they are: whether `written` is what the type promises, and
+    /// the name that the file gets.
     ///
     /// # Errors
     /// What is wrong with it.
-    fn check(self, written: &Path) -> Result<&'static str, StageError>;
+    fn check(self, written: &Path) -> Result<&'static str, StageError> {
+        let kind = self.artifact();
+        Err(StageError::new(format!(
+            "nothing says whether `{}` is {}",
+            written.display(),
+            kind.describe()
+        )))
+    }
 }
 
 /// Files and tables, which every program can offer.
@@ -55,10 +63,6 @@ impl OutputType for FilesOrTable {
             Self::Files => Artifact::FILES,
             Self::Table => Artifact::TABLE,
         }
-    }
-
-    fn check(self, _: &Path) -> Result<&'static str, StageError> {
-        Err(StageError::new("files and tables are not looked into"))
     }
 }
 
