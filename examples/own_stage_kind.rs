@@ -4,8 +4,8 @@
 //! cargo run --release --example own_stage_kind -- run p.yaml
 //! ```
 //!
-//! where `p.yaml` has a stage `ranks: { table: noise/summary, column: accuracy }`. The struct [`Params`] is all that validation,
-//! `stages ranks`, the JSON Schema and the key of a result need; the struct [`Rank`] is the table.
+//! where `p.yaml` has a stage `ranks: { table: noise/summary, column: accuracy }`. The struct [`Params`] is all that
+//! validation, `stages ranks`, the JSON Schema and the key of a result need; the struct [`Rank`] is the table.
 
 use std::process::ExitCode;
 

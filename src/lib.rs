@@ -19,8 +19,8 @@ pub fn kinds() -> Registry {
     stage::with_kinds(registry)
 }
 
-/// Runs the command line with these stage kinds, and gives the exit code that the process shall end with. Called once, from
-/// `main`: stages run in processes of their own, which are the same program again.
+/// Runs the command line with these stage kinds, and gives the exit code that the process shall end with. Called once,
+/// from `main`: stages run in processes of their own, which are the same program again.
 #[must_use]
 pub fn run_with(registry: Registry) -> std::process::ExitCode {
     cli::main(registry)

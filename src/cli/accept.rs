@@ -9,7 +9,7 @@ use super::{PipelineArgs, make_store};
 use dynvis_runner::pipeline::{Pipeline, Stage};
 use dynvis_runner::plan::{Observed, Planned, Reason, Request, State, plan, select};
 use dynvis_runner::run::{StoreWorld, observe};
-use dynvis_runner::store::{Acceptance, Health, Record, ResultRecord, Store};
+use dynvis_runner::store::{Acceptance, Health, JournalEntry, ResultRecord, Store};
 
 /// Declare a stage's present result to be up to date, without running it
 ///
@@ -22,7 +22,7 @@ pub(crate) struct AcceptArgs {
     /// Stages, or members of their matrices
     #[arg(required = true, add = super::completions::stages())]
     stages: Vec<String>,
-    /// Why the result still stands
+    /// Why the result is still valid
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
 }
@@ -100,7 +100,7 @@ fn accepted(
         let reasons: Vec<String> = planned.decision.reasons.iter().map(Reason::to_string).collect();
         return Err(CommandError::hinted(
             format!(
-                "cannot accept `{name}`, since what it takes is not settled: {}",
+                "cannot accept `{name}`, since its inputs are not known yet: {}",
                 reasons.join("; ")
             ),
             "run or accept what is upstream of it first",
@@ -154,7 +154,7 @@ fn commit(
     };
     let key = record.key.clone();
     store.keep_description(&key, &description)?;
-    let current = store.current_record(&pipeline.name, &stage.name, &key);
-    store.commit_all(&[Record::Result(record), current])?;
+    let current = store.current_entry(&pipeline.name, &stage.name, &key);
+    store.commit_all(&[JournalEntry::Result(record), current])?;
     Ok(())
 }

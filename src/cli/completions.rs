@@ -22,8 +22,8 @@ const RUNS: usize = 30;
 
 /// Print the script that makes a shell complete commands, stages, tables and runs
 ///
-/// For bash, put `source <(dynvis completions bash)` into ~/.bashrc; for zsh, the same with zsh into ~/.zshrc; for fish,
-/// `dynvis completions fish | source` into ~/.config/fish/config.fish.
+/// For bash, put `source <(dynvis completions bash)` into ~/.bashrc; for zsh, the same with zsh into ~/.zshrc; for
+/// fish, `dynvis completions fish | source` into ~/.config/fish/config.fish.
 #[derive(clap::Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
@@ -122,7 +122,7 @@ pub(super) fn stages_of_run() -> ArgValueCompleter {
 /// Completes tables of the run that stands on the line.
 pub(super) fn tables_of_run() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let names = run_on(&words()).map(|run| tables_of(&run).iter().map(super::tables::Found::name).collect());
+        let names = run_on(&words()).map(|run| tables_of(&run).iter().map(super::tables::StageOutput::name).collect());
         let names: Vec<String> = names.unwrap_or_default();
         starting_with(current, names.into_iter().map(CompletionCandidate::new))
     })

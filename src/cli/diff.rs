@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
-use super::tables::{Found, find_tables, headline, read_tables, simple_table, tables_of};
+use super::tables::{StageOutput, find_tables, headline, read_tables, simple_table, tables_of};
 use super::ui::Ui;
 use super::wording::first_names;
 use super::{exit, open_store, project_here};
@@ -59,8 +59,8 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     let mut equal = 0;
     let mut tables: Vec<(String, TableDiff)> = Vec::new();
     for (name, in_a, in_b) in &names.both {
-        // The same content under the same names cannot differ; nothing needs to be read, unless to see whether it has what
-        // was asked for.
+        // The same content under the same names cannot differ; nothing needs to be read, unless to see whether it has
+        // what was asked for.
         let found = match args.takes_whole_tables() && a.holds_the_same(in_a, &b, in_b) {
             true => None,
             false => {
@@ -141,7 +141,8 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     ui.page(&parts.join("\n"))?;
     if summarised && !tables.is_empty() {
         ui.status(&format!(
-            "`dynvis diff {} {} STAGE/TABLE` shows the rows of a table (`--columns`, `--where` narrow them), `--all` those of \
+            "`dynvis diff {} {} STAGE/TABLE` shows the rows of a table (`--columns`, `--where` narrow them), `--all` \
+             those of \
              all",
             args.a, args.b
         ));
@@ -267,7 +268,7 @@ impl Side {
     /// Names of all tables.
     fn names(&self) -> Vec<String> {
         match &self.run {
-            Some((_, run)) => tables_of(run).iter().map(Found::name).collect(),
+            Some((_, run)) => tables_of(run).iter().map(StageOutput::name).collect(),
             None => self.files.iter().map(|(name, _)| name.clone()).collect(),
         }
     }
@@ -313,7 +314,7 @@ impl Side {
         };
         match (find_tables(a, name), find_tables(b, other_name)) {
             (Ok(a), Ok(b)) => {
-                let alike = |(a, b): (&Found, &Found)| {
+                let alike = |(a, b): (&StageOutput, &StageOutput)| {
                     a.stage.fields == b.stage.fields && a.content() == b.content() && a.labels() == b.labels()
                 };
                 a.len() == b.len() && a.iter().zip(&b).all(alike)

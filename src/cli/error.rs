@@ -2,7 +2,7 @@
 
 use dynvis_runner::key::FingerprintError;
 use dynvis_runner::kind::StageError;
-use dynvis_runner::pipeline::{Problem, Sources};
+use dynvis_runner::pipeline::{Problem, SourceTexts};
 use dynvis_runner::plan::SelectionError;
 use dynvis_runner::run::{MissingFor, RunError};
 use dynvis_runner::store::StoreError;
@@ -14,7 +14,10 @@ use super::exit;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error("{} problem{} in this pipeline", .problems.len(), if .problems.len() == 1 { "" } else { "s" })]
-    Pipeline { problems: Vec<Problem>, sources: Sources },
+    Pipeline {
+        problems: Vec<Problem>,
+        sources: SourceTexts,
+    },
     #[error("data is missing; nothing was run")]
     MissingData(Vec<MissingFor>),
     #[error("{message}")]
@@ -49,7 +52,8 @@ fn store_hint(kind: std::io::ErrorKind) -> String {
     use std::io::ErrorKind as Kind;
     match kind {
         Kind::PermissionDenied => {
-            "is the cache read-only? Its files or folders may be another user's: a group shares it where its folders are the group's \
+            "is the cache read-only? Its files or folders may be another user's: a group shares it where its folders \
+             are the group's \
              (`chmod -R g+rwX`, setgid) and all work with umask 002; or use a cache of your own with `--cache FOLDER`"
         }
         Kind::ReadOnlyFilesystem => "the file system is read-only: use another folder with `--cache FOLDER`",

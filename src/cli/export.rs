@@ -152,7 +152,7 @@ fn model_of(store: &Store, run: &RunRecord, name: &str) -> Result<(PathBuf, Stri
             ))
         }
         several => Err(CommandError::hinted(
-            format!("`{name}` stands for {} models", several.len()),
+            format!("`{name}` matches {} models", several.len()),
             format!(
                 "name one: {}",
                 several

@@ -1,8 +1,8 @@
 //! When a run will be done: from what its stages took before, and from how far those that run are.
 //!
-//! What is not known is not guessed. A stage's last time counts where nothing that it depends on has changed since, be it its
-//! parameters, files and code or those of stages before it; in its place that of a member of the same matrix which differs in its
-//! seed alone. Where the time of a stage to come is not known, what is told is a least time.
+//! What is not known is not guessed. A stage's last time counts where nothing that it depends on has changed since, be
+//! it its parameters, files and code or those of stages before it; in its place that of a member of the same matrix
+//! which differs in its seed alone. Where the time of a stage to come is not known, what is told is a least time.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
@@ -19,7 +19,7 @@ const ENOUGH: (f64, f64) = (0.02, 1.0);
 
 /// How far a stage says it is.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct StageProgress {
     total: u64,
     /// When it first said so, and its share then: what an earlier run did says nothing about the speed of this one.
     first: (f64, f64),
@@ -33,7 +33,7 @@ enum Work {
     ToCome,
     Running {
         since: f64,
-        place: Option<Place>,
+        place: Option<StageProgress>,
         /// From the beginning, not from a checkpoint.
         is_whole: bool,
     },
@@ -190,8 +190,10 @@ impl Forecast {
         let here = (now, update.done as f64 / update.total as f64);
         *place = match *place {
             // Another part of its work has another measure.
-            Some(known) if known.total == update.total && known.last.1 <= here.1 => Some(Place { last: here, ..known }),
-            _ => Some(Place {
+            Some(known) if known.total == update.total && known.last.1 <= here.1 => {
+                Some(StageProgress { last: here, ..known })
+            }
+            _ => Some(StageProgress {
                 total: update.total,
                 first: here,
                 last: here,
@@ -443,7 +445,8 @@ mod tests {
             run.started(StageId(id), &[], &[], 0.0);
         }
         assert_eq!(run.left(40.0), Some(Left::About(210.0)));
-        // One is slower than it was: 40 s for a tenth of it, and the place of the other is free for the third meanwhile.
+        // One is slower than it was: 40 s for a tenth of it, and the place of the other is free for the third
+        // meanwhile.
         run.progress(StageId(1), &at(0, 100), 0.0);
         run.progress(StageId(1), &at(10, 100), 40.0);
         assert_eq!(run.of_stage(StageId(1), 40.0), Some(360.0));

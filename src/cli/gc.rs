@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dynvis_runner::store::{Doomed, Policy, Why};
+use dynvis_runner::store::{Policy, Removal, RemovalReason};
 use serde_json::json;
 
 use super::error::CommandError;
@@ -14,9 +14,9 @@ use super::{completions, open_store, project_here};
 
 /// Remove results that no recent run used, and what killed runs and failed stages left
 ///
-/// A result stays if a pinned run or a run in progress uses it, if one of the last runs of its pipeline did, or any run of
-/// the last days. What runs of other projects in this cache used stays, too. With `--max-size`, those used longest ago go
-/// until the rest fits. Whatever is removed is computed again when it is needed; run records and logs stay.
+/// A result stays if a pinned run or a run in progress uses it, if one of the last runs of its pipeline did, or any run
+/// of the last days. What runs of other projects in this cache used stays, too. With `--max-size`, those used longest
+/// ago go until the rest fits. Whatever is removed is computed again when it is needed; run records and logs stay.
 #[derive(clap::Args)]
 pub(crate) struct GcArgs {
     /// Keep what the last N runs of each pipeline used
@@ -102,7 +102,8 @@ pub(crate) fn gc(ui: &mut Ui, cache: Option<&Path>, args: &GcArgs) -> Result<u8,
     }
     if !found.unreadable.is_empty() && !args.ignore_unreadable {
         ui.status(
-            "what these used is not known, so everything stays; `dynvis verify` says more, a newer dynvis may read them, \
+            "what these used is not known, so everything stays; `dynvis verify` says more, a newer dynvis may read \
+             them, \
              and `--ignore-unreadable` collects without them",
         );
     }
@@ -135,7 +136,7 @@ pub(crate) fn gc(ui: &mut Ui, cache: Option<&Path>, args: &GcArgs) -> Result<u8,
     Ok(0)
 }
 
-fn row(doomed: &Doomed) -> Vec<String> {
+fn row(doomed: &Removal) -> Vec<String> {
     /// Stages of a matrix may share a result, but one line tells enough.
     const SHOWN: usize = 3;
     let mut stages = doomed.stages.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
@@ -148,10 +149,10 @@ fn row(doomed: &Doomed) -> Vec<String> {
         if stages.is_empty() { "-".into() } else { stages },
         time.get(..19).unwrap_or(time).replace('T', " "),
         match doomed.why {
-            Why::Unused => "no kept run used it",
-            Why::Size => "no room within --max-size",
-            Why::NoResult => "part of no result",
-            Why::Partial => "left by a stage that failed",
+            RemovalReason::Unused => "no kept run used it",
+            RemovalReason::Size => "no room within --max-size",
+            RemovalReason::NoResult => "part of no result",
+            RemovalReason::Partial => "left by a stage that failed",
         }
         .to_owned(),
     ]

@@ -1,4 +1,5 @@
-//! Text of programs and files on a terminal: no sequence in it may move the cursor, change the title or clear the screen.
+//! Text of programs and files on a terminal: no sequence in it may move the cursor, change the title or clear the
+//! screen.
 
 /// Characters of a line that are shown among other news.
 const LONGEST: usize = 400;

@@ -107,7 +107,8 @@ pub(crate) mod exit {
 /// The stage kinds and presets of this program.
 static REGISTRY: OnceLock<Registry> = OnceLock::new();
 
-/// The stage kinds and presets of this program. Completions are asked for by functions without a context, hence a static.
+/// The stage kinds and presets of this program. Completions are asked for by functions without a context, hence a
+/// static.
 fn registry() -> &'static Registry {
     REGISTRY.get_or_init(crate::kinds)
 }
@@ -247,7 +248,7 @@ fn find_run(
     let (folder, run) = store.find_run(reference)?;
     if reference.starts_with('@') {
         for id in store.unreadable_after(&folder)? {
-            ui.status(&format!("passed over run {id}, whose record cannot be read"));
+            ui.status(&format!("skipped run {id}, whose record cannot be read"));
         }
     }
     Ok((folder, run))
@@ -261,7 +262,7 @@ fn project_here() -> PathBuf {
 
 /// Opens the cache that belongs to a project, to read it. Asking makes none.
 fn open_store(cache: Option<&Path>, root: &Path) -> Result<Store, CommandError> {
-    store_by(Store::look, cache, root)
+    store_by(Store::open_existing, cache, root)
 }
 
 /// Opens the cache that belongs to a project, and makes it where there is none.

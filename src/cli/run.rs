@@ -187,7 +187,7 @@ fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandErr
         duration(run.seconds)
     ));
     if run.status != RunStatus::Done {
-        ui.status("what was computed is kept; run again to go on");
+        ui.status("finished stages are kept; run again to continue");
         return Ok(());
     }
     let tables = tables_of(run);
@@ -203,7 +203,10 @@ fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandErr
     }
     let named = first_names(families.iter().map(String::as_str));
     ui.status(&format!("tables: {named}"));
-    ui.status("        `dynvis show @` lists them, `dynvis show @ STAGE/TABLE` shows one, `dynvis diff @-1 @` compares with the run before");
+    ui.status(
+        "        `dynvis show @` lists them, `dynvis show @ STAGE/TABLE` shows one, `dynvis diff @-1 @` compares \
+        with the run before",
+    );
     let Some(found) = headline(run) else {
         return Ok(());
     };

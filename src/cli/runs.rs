@@ -58,7 +58,7 @@ enum Status {
     Interrupted,
     /// Goes on in another terminal
     Running,
-    /// Ended without a word: killed, or a power cut
+    /// Ended without recording its end: killed, or a power cut
     Killed,
 }
 
@@ -204,14 +204,17 @@ pub(crate) fn runs(ui: &mut Ui, cache: Option<&Path>, args: &RunsArgs) -> Result
         return Ok(0);
     }
     if listed.is_empty() {
-        ui.status(&format!("none of {} runs is such a one", folders.len()));
+        ui.status(&format!("none of {} runs matches", folders.len()));
         return Ok(0);
     }
     let rows = listed.iter().map(row).collect();
     let (text, left_out) = table(rows, ui.width());
     ui.out(&text)?;
     if !left_out.is_empty() {
-        ui.status(&format!("no room for {}; `--json` has all", left_out.join(", ")));
+        ui.status(&format!(
+            "columns that do not fit: {}; `--json` has all",
+            left_out.join(", ")
+        ));
     }
     Ok(0)
 }
@@ -229,7 +232,8 @@ const COLUMNS: [&str; 10] = [
     "arguments",
 ];
 
-/// The runs below one another, and which columns there was no room for. Where even the others do not fit, a run is a paragraph.
+/// The runs below one another, and which columns there was no room for. Where even the others do not fit, a run is a
+/// paragraph.
 fn table(rows: Vec<Vec<String>>, width: Option<usize>) -> (String, Vec<&'static str>) {
     const LEAST_WANTED: [&str; 4] = ["arguments", "memory", "cpu", "short"];
     let without = |count: usize| {

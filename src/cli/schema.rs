@@ -30,7 +30,7 @@ fn pipeline_schema() -> Json {
         .collect();
     properties.insert(
         "description".into(),
-        json!({ "type": "string", "description": "For people; not part of the key." }),
+        json!({ "type": "string", "description": "Free text for readers; not part of the key." }),
     );
     properties.insert(
         "matrix".into(),
@@ -58,8 +58,9 @@ fn pipeline_schema() -> Json {
         "required": ["stages"],
         "properties": {
             "name": { "type": "string", "description": "Name of the pipeline; the file's name if left out." },
-            "description": { "type": "string", "description": "For people; not part of any key." },
-            "seed": { "type": "integer", "minimum": 0, "default": 0, "description": "Seed of every stage that names none." },
+            "description": { "type": "string", "description": "Free text for readers; not part of any key." },
+            "seed": { "type": "integer", "minimum": 0, "default": 0, "description": "Seed of every stage that names \
+                none." },
             "headline": { "type": "string", "description": "Stage, or stage/table, to print at the end of a run." },
             "pools": { "type": "object", "additionalProperties": { "type": "integer", "minimum": 1 }, "description": "What stages share besides threads and GPUs: name to number of units. One unit is a mutex." },
             "vars": { "type": "object", "description": "Values for ${vars.name}." },
@@ -90,7 +91,8 @@ fn with_presets(schema: &Json) -> Json {
                 json!({
                     "type": ["string", "array"],
                     "items": { "type": "string" },
-                    "description": "A preset from the folder `stages`, or several, of which a later one wins; what stands here wins over them.",
+                    "description": "A preset from the folder `stages`, or several: a later one overrides an earlier \
+                        one, and parameters given here override them all.",
                 }),
             );
         }

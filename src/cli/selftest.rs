@@ -10,7 +10,7 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use dynvis_runner::run::Device as Asked;
 
-/// Hold a device's kernels, whole networks and memory against what they should be
+/// Compare a device's kernels, whole networks and memory use with reference values
 #[derive(clap::Args)]
 pub(crate) struct SelftestArgs {
     /// What to test: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU
@@ -56,7 +56,7 @@ pub(crate) fn selftest(ui: &mut Ui, args: &SelftestArgs) -> Result<u8, CommandEr
     match missed {
         0 => Ok(0),
         count => Err(CommandError::hinted(
-            format!("{count} results are further from what is right than they should be"),
+            format!("{count} results exceed their error bounds"),
             "do not trust this device; `dynvis doctor` shows the libraries that it is used through",
         )),
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
-use super::tables::{Found, find_outputs, find_tables, read_tables, several, simple_table, tables_of};
+use super::tables::{StageOutput, find_outputs, find_tables, read_tables, several, simple_table, tables_of};
 use super::ui::Ui;
 use super::{open_store, project_here};
 use dynvis_runner::kind::Artifact;
@@ -16,8 +16,8 @@ pub(crate) struct ShowArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters, or a table file
     #[arg(default_value = "@", add = super::completions::runs_and_files())]
     reference: String,
-    /// `stage`, `stage/table` or `stage/output`; `stage@*/table` and `stage@field=value,*/table` for several members of a
-    /// matrix, as one table with their fields as columns; all tables are listed if left out
+    /// `stage`, `stage/table` or `stage/output`; `stage@*/table` and `stage@field=value,*/table` for several members of
+    /// a matrix, as one table with their fields as columns; all tables are listed if left out
     #[arg(add = super::completions::tables_of_run())]
     table: Option<String>,
     #[arg(long, value_enum, default_value_t = ShowFormat::Text)]
@@ -101,10 +101,10 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
 }
 
 /// Outputs that are no tables, named as `stage/output`.
-fn files_of<'a>(run: &'a RunRecord, name: &str) -> Vec<Found<'a>> {
+fn files_of<'a>(run: &'a RunRecord, name: &str) -> Vec<StageOutput<'a>> {
     let found = find_outputs(run, name, |artifact| artifact != Artifact::TABLE);
     // A stage alone means its tables.
-    let is_output = |found: &&Found| name.ends_with(&format!("/{}", found.slot));
+    let is_output = |found: &&StageOutput| name.ends_with(&format!("/{}", found.slot));
     if found.iter().all(|found| is_output(&found)) {
         found
     } else {
@@ -112,7 +112,7 @@ fn files_of<'a>(run: &'a RunRecord, name: &str) -> Vec<Found<'a>> {
     }
 }
 
-fn folder(store: &Store, found: &Found) -> PathBuf {
+fn folder(store: &Store, found: &StageOutput) -> PathBuf {
     found.content().map(|content| store.object(content)).unwrap_or_default()
 }
 
@@ -150,7 +150,7 @@ fn describe(ui: &mut Ui, table: &Table) -> Result<u8, CommandError> {
 fn print(ui: &mut Ui, table: &Table, args: &ShowArgs) -> Result<u8, CommandError> {
     for (column, dtype) in table.passed_over() {
         ui.status(&format!(
-            "column `{column}` ({dtype}) is passed over: it holds no numbers, texts or truth values"
+            "skipped column `{column}` ({dtype}): only numbers, text and booleans are read"
         ));
     }
     let mut table = table.filtered(&args.conditions)?;

@@ -1,7 +1,7 @@
 //! The lines of a text that an error shows, made fit for a terminal: whatever stands in a file, it can be drawn.
 //!
-//! Lines may have a megabyte (JSON on one line is YAML), and characters that a terminal obeys. What is far from the places in
-//! question is left out, and such characters are shown as pictures.
+//! Lines may have a megabyte (JSON on one line is YAML), and characters that a terminal obeys. What is far from the
+//! places in question is left out, and such characters are shown as pictures.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -144,8 +144,8 @@ fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
     }
 }
 
-/// What a description says of a parameter that is left out, and the description without that: `X if not given` at the end of a
-/// sentence or in parentheses, or a sentence `If not given, X.`
+/// What a description says of a parameter that is left out, and the description without that: `X if not given` at the
+/// end of a sentence or in parentheses, or a sentence `If not given, X.`
 fn if_not_given(description: &str) -> Option<(String, String)> {
     const BEFORE: &str = "If not given, ";
     const BEHIND: &str = " if not given";

@@ -43,8 +43,8 @@ pub(crate) fn fits(header: &[&str], rows: &[Vec<String>], width: usize) -> bool 
     least_widths(header, rows).iter().map(|least| least + 3).sum::<usize>() <= width
 }
 
-/// A borderless table, wrapped between words to the width. Where there is no room for all columns side by side, each row is
-/// a paragraph.
+/// A borderless table, wrapped between words to the width. Where there is no room for all columns side by side, each
+/// row is a paragraph.
 pub(crate) fn simple_table(header: &[&str], rows: Vec<Vec<String>>, width: Option<usize>) -> String {
     if let Some(width) = width
         && !fits(header, &rows, width)
@@ -91,12 +91,12 @@ fn paragraphs(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
 }
 
 /// A result table of a run: which stage, which output.
-pub(crate) struct Found<'a> {
+pub(crate) struct StageOutput<'a> {
     pub(crate) stage: &'a RunStage,
     pub(crate) slot: &'a str,
 }
 
-impl Found<'_> {
+impl StageOutput<'_> {
     /// `noise/accuracy`.
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.stage.name, self.slot)
@@ -160,7 +160,7 @@ fn value(json: &Json) -> Value {
 }
 
 /// All tables of a run, in order of the stages.
-pub(crate) fn tables_of(run: &RunRecord) -> Vec<Found<'_>> {
+pub(crate) fn tables_of(run: &RunRecord) -> Vec<StageOutput<'_>> {
     run.stages
         .iter()
         .flat_map(|stage| {
@@ -168,23 +168,27 @@ pub(crate) fn tables_of(run: &RunRecord) -> Vec<Found<'_>> {
                 .outputs
                 .iter()
                 .filter(|o| o.artifact == Artifact::TABLE)
-                .map(move |o| Found { stage, slot: &o.slot })
+                .map(move |o| StageOutput { stage, slot: &o.slot })
         })
         .collect()
 }
 
 /// The outputs that a user calls so, all of one slot of one stage: `stage`, `stage/slot`, or of members of a matrix
 /// `stage@field=value`, `stage@field=value,*`, `stage@*`. A stage alone gives the slot of its first such output.
-pub(crate) fn find_outputs<'a>(run: &'a RunRecord, name: &str, wanted: impl Fn(Artifact) -> bool) -> Vec<Found<'a>> {
+pub(crate) fn find_outputs<'a>(
+    run: &'a RunRecord,
+    name: &str,
+    wanted: impl Fn(Artifact) -> bool,
+) -> Vec<StageOutput<'a>> {
     let Some(selected) = find(&run.stages, name) else {
         return Vec::new();
     };
     let members = selected.members.iter().map(|member| &run.stages[*member]);
     let outputs = members.flat_map(|stage| stage.outputs.iter().map(move |output| (stage, output)));
-    let mut found: Vec<Found> = outputs
+    let mut found: Vec<StageOutput> = outputs
         .filter(|(_, output)| wanted(output.artifact))
         .filter(|(_, output)| selected.output.as_deref().is_none_or(|slot| slot == output.slot))
-        .map(|(stage, output)| Found {
+        .map(|(stage, output)| StageOutput {
             stage,
             slot: &output.slot,
         })
@@ -196,13 +200,13 @@ pub(crate) fn find_outputs<'a>(run: &'a RunRecord, name: &str, wanted: impl Fn(A
 }
 
 /// The tables that a user calls so: one, or the same one of several members of a matrix.
-pub(crate) fn find_tables<'a>(run: &'a RunRecord, name: &str) -> Result<Vec<Found<'a>>, CommandError> {
+pub(crate) fn find_tables<'a>(run: &'a RunRecord, name: &str) -> Result<Vec<StageOutput<'a>>, CommandError> {
     let found = find_outputs(run, name, |artifact| artifact == Artifact::TABLE);
     if !found.is_empty() {
         return Ok(found);
     }
     let all = tables_of(run);
-    let names: Vec<String> = all.iter().map(Found::name).collect();
+    let names: Vec<String> = all.iter().map(StageOutput::name).collect();
     if let Some(found) = all.into_iter().find(|t| t.slot == name) {
         return Ok(find_outputs(run, &format!("{}/{name}", found.stage.family), |a| {
             a == Artifact::TABLE
@@ -219,7 +223,7 @@ pub(crate) fn find_tables<'a>(run: &'a RunRecord, name: &str) -> Result<Vec<Foun
 }
 
 /// What they are called together: `cordsnet@*/training` for several members.
-pub(crate) fn name_of(found: &[Found]) -> String {
+pub(crate) fn name_of(found: &[StageOutput]) -> String {
     match found {
         [] => String::new(),
         [one] => one.name(),
@@ -228,11 +232,11 @@ pub(crate) fn name_of(found: &[Found]) -> String {
 }
 
 /// One table, or those of several members as one, their matrix fields as columns in front.
-pub(crate) fn read_tables(found: &[Found], store: &Store) -> Result<Table, CommandError> {
+pub(crate) fn read_tables(found: &[StageOutput], store: &Store) -> Result<Table, CommandError> {
     if let [one] = found {
         return one.read(store);
     }
-    let member = |found: &Found| {
+    let member = |found: &StageOutput| {
         let fields = found.stage.fields.iter().map(|(k, v)| (k.clone(), value(v))).collect();
         Ok((fields, found.read(store)?))
     };
@@ -242,7 +246,7 @@ pub(crate) fn read_tables(found: &[Found], store: &Store) -> Result<Table, Comma
 }
 
 /// A reference that stands for several members where one is needed.
-pub(crate) fn several(name: &str, what: &str, found: &[Found]) -> CommandError {
+pub(crate) fn several(name: &str, what: &str, found: &[StageOutput]) -> CommandError {
     let names: Vec<&str> = found.iter().map(|f| f.stage.name.as_str()).collect();
     CommandError::hinted(
         format!("`{name}` stands for {} {what}", names.len()),
@@ -252,7 +256,7 @@ pub(crate) fn several(name: &str, what: &str, found: &[Found]) -> CommandError {
 
 /// The table that stands for a whole run, of all members where it is one of a matrix: the pipeline's `headline`, else
 /// the first table of its last stage.
-pub(crate) fn headline(run: &RunRecord) -> Option<Vec<Found<'_>>> {
+pub(crate) fn headline(run: &RunRecord) -> Option<Vec<StageOutput<'_>>> {
     match &run.headline {
         Some(name) => find_tables(run, name).ok(),
         None => {

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use dynvis_runner::pipeline::{Problem, Sources, Spot};
+use dynvis_runner::pipeline::{Problem, SourceTexts, Spot};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, Severity};
 
 use super::error::CommandError;
@@ -136,7 +136,7 @@ impl Ui {
     }
 
     /// Every problem with file, line, column, snippet and what helps.
-    pub(crate) fn draw_problems(&self, problems: &[Problem], sources: &Sources) -> String {
+    pub(crate) fn draw_problems(&self, problems: &[Problem], sources: &SourceTexts) -> String {
         let theme = if self.colour_err {
             GraphicalTheme::unicode()
         } else {
@@ -188,7 +188,7 @@ fn paged(pager: &str, text: &str) -> bool {
 const DRAWN: usize = 200;
 
 /// The problem itself, then its other places that stand in other files.
-fn reports(problem: &Problem, sources: &Sources) -> Vec<miette::Report> {
+fn reports(problem: &Problem, sources: &SourceTexts) -> Vec<miette::Report> {
     let mut diagnostic = MietteDiagnostic::new(readable(&problem.kind.to_string()));
     diagnostic.help = problem.kind.help().map(|help| readable(&help).into_owned());
     let Some(spot) = problem.spot else {
@@ -212,7 +212,7 @@ fn reports(problem: &Problem, sources: &Sources) -> Vec<miette::Report> {
 }
 
 /// The diagnostic with what stands at these places of one file, of which the first is the place in question.
-fn with_places(diagnostic: MietteDiagnostic, sources: &Sources, places: &[(Spot, &str)]) -> miette::Report {
+fn with_places(diagnostic: MietteDiagnostic, sources: &SourceTexts, places: &[(Spot, &str)]) -> miette::Report {
     let source = sources.get(places[0].0.source);
     let ranges: Vec<_> = places.iter().map(|(spot, _)| sources.byte_range(*spot)).collect();
     let snippet = Snippet::new(&source.name, &source.text, &ranges);

@@ -51,7 +51,7 @@ pub(crate) fn verify(ui: &mut Ui, cache: Option<&Path>, args: &VerifyArgs) -> Re
     }
     if found.journal_lines > 0 {
         ui.status(&format!(
-            "the journal has {} damaged lines: the results that they told of will be computed again",
+            "the journal has {} damaged lines: the results in them will be computed again",
             found.journal_lines
         ));
     }

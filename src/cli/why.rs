@@ -91,8 +91,8 @@ pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u
     Ok(0)
 }
 
-/// What differs between what the stage's present result was made from and what it is now; none where either is not known.
-/// An accepted result was made from what it was computed for.
+/// What differs between what the stage's present result was made from and what it is now; none where either is not
+/// known. An accepted result was made from what it was computed for.
 fn differences(pipeline: &Pipeline, planned: &Planned, world: &StoreWorld) -> Option<Vec<Change>> {
     let current = world.current(&pipeline.stage(planned.id).name)?;
     let accepted = world.result(&current).and_then(|result| result.accepted.as_ref());

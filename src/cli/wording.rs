@@ -70,8 +70,8 @@ pub(crate) fn first_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
     }
 }
 
-/// Lines of at most so many columns, broken between words; what continues a line stands two columns to its right. Colours
-/// take no room, and a word that is longer than a line stays whole.
+/// Lines of at most so many columns, broken between words; what continues a line stands two columns to its right.
+/// Colours take no room, and a word that is longer than a line stays whole.
 pub(crate) fn wrapped(text: &str, width: usize) -> String {
     let lines: Vec<String> = text.split('\n').map(|line| wrapped_line(line, width)).collect();
     lines.join("\n")

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cords::data::{
-    DataError, Emnist, ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, file_name, prepare,
+    DataError, Emnist, ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, Split, file_name, prepare,
 };
 use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
@@ -94,11 +94,11 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     test: Option<f64>,
-    /// Use this many images in all, chosen by seed, for trials; all if not given.
+    /// Use this many images in all, chosen by seed, for quick tests; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     limit: Option<usize>,
-    /// Use this many images of each class, chosen by seed, for trials; all if not given.
+    /// Use this many images of each class, chosen by seed, for quick tests; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     limit_per_class: Option<usize>,
@@ -158,13 +158,16 @@ impl SourceName {
             }
             Self::FashionMnist => "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …)",
             _ if self.emnist().is_some() => {
-                "EMNIST: four IDX files of one division, as NIST distributes them (emnist-letters-train-images-idx3-ubyte.gz …)"
+                "EMNIST: four IDX files of one division, as NIST distributes them \
+                 (emnist-letters-train-images-idx3-ubyte.gz …)"
             }
             Self::Cifar10 => {
-                "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or unpacked"
+                "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or \
+                 unpacked"
             }
             Self::Cifar100 => {
-                "CIFAR-100: cifar-100-binary.tar.gz or cifar-100-python.tar.gz from A. Krizhevsky's page, as it is or unpacked"
+                "CIFAR-100: cifar-100-binary.tar.gz or cifar-100-python.tar.gz from A. Krizhevsky's page, as it is or \
+                 unpacked"
             }
             _ => "one folder a class, below train/ and val/ if the data set is divided (ImageNet: train/n01440764/…)",
         }
@@ -176,22 +179,22 @@ impl Params {
         located(root, self.path.as_deref().unwrap_or(self.source.folder()))
     }
 
-    fn source(&self, root: &Path) -> Source {
+    fn source(&self, root: &Path) -> ImageSource {
         let path = self.folder(root);
         if let Some(division) = self.source.emnist() {
-            return Source::Emnist { path, division };
+            return ImageSource::Emnist { path, division };
         }
         if let Some(labels) = &self.labels {
             let labels = located(root, labels);
-            return Source::LabelledImages { path, labels };
+            return ImageSource::LabelledImages { path, labels };
         }
         match self.source {
-            SourceName::Digits => Source::Digits,
-            SourceName::Mnist => Source::Mnist { path },
-            SourceName::FashionMnist => Source::FashionMnist { path },
-            SourceName::Cifar10 => Source::Cifar10 { path },
-            SourceName::Cifar100 => Source::Cifar100 { path },
-            _ => Source::ImageFolder { path },
+            SourceName::Digits => ImageSource::Digits,
+            SourceName::Mnist => ImageSource::Mnist { path },
+            SourceName::FashionMnist => ImageSource::FashionMnist { path },
+            SourceName::Cifar10 => ImageSource::Cifar10 { path },
+            SourceName::Cifar100 => ImageSource::Cifar100 { path },
+            _ => ImageSource::ImageFolder { path },
         }
     }
 }

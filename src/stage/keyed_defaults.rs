@@ -1,5 +1,5 @@
-//! Parameters that stand in keys with their defaults ([`Kind::KEYED_DEFAULTS`](super::Kind::KEYED_DEFAULTS)): all that the kinds
-//! had in version 0.1. Nothing is added here: what comes later stays out of keys at its default.
+//! Parameters that stand in keys with their defaults ([`Kind::KEYED_DEFAULTS`](super::Kind::KEYED_DEFAULTS)): all that
+//! the kinds had in version 0.1. Nothing is added here: what comes later stays out of keys at its default.
 
 pub(super) const DATASET: &[&str] = &[
     "source",

@@ -35,11 +35,11 @@ pub(crate) use reference::{ACTIVITY, ActivityRef, DATASET, DatasetRef, MODEL, Mo
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SplitName {
-    /// images that models learn from
+    /// training images
     Train,
-    /// images that training watches
+    /// validation images, evaluated during training
     Validation,
-    /// images that nothing has seen
+    /// test images, used in no training
     #[default]
     Test,
 }
@@ -146,7 +146,7 @@ mod tests {
         let overrides = overrides.iter().map(|text| (*text).to_owned()).collect();
         let loaded = load(&folder.path().join("p.yaml"), &LoadOptions { registry, overrides });
         let pipeline = loaded.result.unwrap_or_else(|problems| panic!("{}", problems[0].kind));
-        let mut store = Store::look(&folder.path().join("cache")).expect("a store");
+        let mut store = Store::open_existing(&folder.path().join("cache")).expect("a store");
         store.of_project(folder.path());
         let observed = observe(&pipeline, &mut store, &mut |_, _, _| {}).expect("files");
         let selection = select(&pipeline, &Request::default()).expect("a selection");

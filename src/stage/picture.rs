@@ -9,7 +9,8 @@ use kuva::render::plots::Plot;
 
 use super::StageError;
 
-/// Colours that the colour-blind tell apart (Okabe and Ito), with a dark gold in place of yellow, which is faint on white.
+/// Colours that the colour-blind tell apart (Okabe and Ito), with a dark gold in place of yellow, which is faint on
+/// white.
 pub(super) const COLOURS: [&str; 8] = [
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8F7F00",
 ];

@@ -54,11 +54,12 @@ pub(super) struct Params {
     #[serde(default = "twenty")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     every: f64,
-    /// Mean over each channel's map instead of every unit. Raw activity of R8 at 224 x 224 pixels takes 3 MB for each image
-    /// and time.
+    /// Mean over each channel's map instead of every unit. Raw activity of R8 at 224 x 224 pixels takes 3 MB for each
+    /// image and time.
     #[serde(default)]
     pooled: bool,
-    /// Record the network as it was before training: random weights of its sizes, by the seed of its training. A control.
+    /// Record the network as it was before training: random weights of its sizes, by the seed of its training. A
+    /// control.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schemars(extend("default" = false))]
     untrained: bool,
@@ -76,11 +77,11 @@ pub(super) struct Params {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Part {
-    /// images that models learn from
+    /// training images
     Train,
-    /// images that training watches
+    /// validation images, evaluated during training
     Validation,
-    /// images that nothing has seen
+    /// test images, used in no training
     #[default]
     Test,
     /// every image, in order of index
@@ -191,7 +192,7 @@ impl Kind for Record {
         if let Some(Indices::Range(text)) = wrong {
             found.push(Violation::new(
                 "indices",
-                format!("`{text}` is no range of images: write `0..119` for all from 0 to 119"),
+                format!("`{text}` is not a range of images: write `0..119` for all from 0 to 119"),
             ));
         }
         if params
@@ -201,7 +202,7 @@ impl Kind for Record {
         {
             found.push(Violation::new(
                 "areas",
-                "areas must stand in ascending order, each once",
+                "areas must be in ascending order, without duplicates",
             ));
         }
         if params
@@ -211,7 +212,7 @@ impl Kind for Record {
         {
             found.push(Violation::new(
                 "times",
-                "times must stand in ascending order, each once",
+                "times must be in ascending order, without duplicates",
             ));
         }
         found
@@ -236,7 +237,8 @@ impl Kind for Record {
             let (needed, left) = (gib(bytes), gib(disk.f_bavail.saturating_mul(disk.f_frsize)));
             let (images, times) = (indices.len(), options.times_ms.len().max(1));
             return Err(StageError::new(format!(
-                "activity of {images} images at {times} `times` takes {needed:.1} GiB, and the disk has {left:.1} GiB left"
+                "activity of {images} images at {times} `times` takes {needed:.1} GiB, and the disk has {left:.1} GiB \
+                 left"
             ))
             .hint("record fewer `times`, `areas` or images, or give `pooled: true`"));
         }

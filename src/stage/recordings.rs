@@ -19,10 +19,11 @@ pub(super) const FILE: &str = "recordings.safetensors";
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// The file, relative to the project's folder: a Brain-Score assembly (.nc, netCDF4), NWB (.nwb), a NumPy archive (.npz), or
-    /// a table with a row for each presentation, neuron and time bin (.parquet, .csv). Names of coordinates are those of
-    /// Brain-Score: `stimulus_id`, `repetition`, `object_name`, `neuroid_id`, `region`, `animal`, `session`, `time_bin_start`,
-    /// `time_bin_end`. Repetitions that number all trials of an experiment count each stimulus's presentations in their order.
+    /// The file, relative to the project's folder: a Brain-Score assembly (.nc, netCDF4), NWB (.nwb), a NumPy archive
+    /// (.npz), or a table with a row for each presentation, neuron and time bin (.parquet, .csv). Names of coordinates
+    /// are those of Brain-Score: `stimulus_id`, `repetition`, `object_name`, `neuroid_id`, `region`, `animal`,
+    /// `session`, `time_bin_start`, `time_bin_end`. Repetitions that number all trials of an experiment count each
+    /// stimulus's presentations in their order.
     #[schemars(extend("x-path" = true))]
     path: String,
     /// Name of the responses in an assembly or NumPy archive, needed where several variables could be them; the only

@@ -9,11 +9,11 @@ use indexmap::IndexSet;
 
 use super::StageError;
 
-/// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`, `animal`
-/// and `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.
+/// Columns `stimulus_id`, `repetition` (where there are several), `object_name` (if known), `neuroid_id`, `region`,
+/// `animal` and `session` (if known), `time_bin_start`, `time_bin_end` in ms and `response`.
 ///
-/// Without `repetition`, the rows of a stimulus, neuron and time bin are its presentations in their order. Running numbers
-/// of trials as `repetition` ([`running_numbers`]) count the presentations of each stimulus to each neuron.
+/// Without `repetition`, the rows of a stimulus, neuron and time bin are its presentations in their order. Running
+/// numbers of trials as `repetition` ([`running_numbers`]) count the presentations of each stimulus to each neuron.
 pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, StageError> {
     let wrong = |variable: &str, problem: String| {
         StageError::from(NeuralError::Variable {
@@ -41,7 +41,7 @@ pub(super) fn from_table(table: &Table, path: &Path) -> Result<Recordings, Stage
     let numbers = |name: &str| -> Result<Vec<f64>, StageError> {
         table.numbers(name).map_err(|error| match error {
             TableError::NoNumber { place, found, .. } => {
-                wrong(name, format!("{place} holds `{found}`, which is no number"))
+                wrong(name, format!("{place} holds `{found}`, which is not a number"))
             }
             error => wrong(name, error.to_string()),
         })

@@ -132,7 +132,7 @@ impl Kind for SyntheticRecordings {
         let mut names: Vec<&String> = params.regions.iter().map(|region| &region.name).collect();
         names.sort();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            found.push(Violation::new("regions", "a name stands twice"));
+            found.push(Violation::new("regions", "a name is given twice"));
         }
         found
     }

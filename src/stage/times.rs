@@ -1,5 +1,5 @@
-//! Times that a stage asks for against the steps of the networks that simulate them: what cannot be simulated is refused before
-//! anything is computed, and nothing is rounded.
+//! Times that a stage asks for against the steps of the networks that simulate them: what cannot be simulated is
+//! refused before anything is computed, and nothing is rounded.
 
 use cords::net::{Euler, Model, Presentation};
 

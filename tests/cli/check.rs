@@ -27,7 +27,7 @@ fn every_planted_error_is_reported_with_its_line() {
             "cannot read preset `train/cnn-r2`",
             "did you mean `train/cnn`?",
         ),
-        ("17:3", "`twice` stands twice", "first here"),
+        ("17:3", "`twice` is declared twice", "first here"),
         ("20:51", "3 areas: CordsNet has 2, 4, 6 or 8", ""),
         (
             "22:23",
@@ -36,7 +36,7 @@ fn every_planted_error_is_reported_with_its_line() {
         ),
         ("22:29", "`late` has no matrix", "write `late`"),
         ("24:5", "missing parameter `models`", "CordsNets to analyse"),
-        ("25:3", "in a circle: first -> second -> first", "part of the circle"),
+        ("25:3", "in a cycle: first -> second -> first", "part of the cycle"),
         ("37:15", "matrix field `sead`", "did you mean `seed`?"),
         ("39:37", "no stage named `images`", ""),
         ("40:18", "unknown resource `gpus`", "did you mean `gpu`?"),
@@ -208,13 +208,15 @@ fn texts_that_would_take_all_memory_are_refused() {
         (
             "a matrix of long texts",
             format!(
-                "stages:\n  a:\n    dataset: {{ source: digits }}\n    matrix: {{ limit: [{numbers}], text: [{long}] }}\n"
+                "stages:\n  a:\n    dataset: {{ source: digits }}\n    matrix: {{ limit: [{numbers}], text: [{long}] \
+                 }}\n"
             ),
         ),
         (
             "links of all with all",
             format!(
-                "stages:\n  a:\n    command: {{ run: [x], outputs: {{ o: {{ path: \"o${{matrix.m}}\" }} }} }}\n    matrix: {{ m: [{numbers}] }}\n{}",
+                "stages:\n  a:\n    command: {{ run: [x], outputs: {{ o: {{ path: \"o${{matrix.m}}\" }} }} }}\n    \
+                 matrix: {{ m: [{numbers}] }}\n{}",
                 lines(&mut (0..3000).map(|i| format!("  b{i}: {{ collect: {{ tables: [\"a@*\"] }} }}")))
             ),
         ),

@@ -154,7 +154,7 @@ fn a_killed_stage_goes_on_to_the_same_bytes_and_its_front_end_is_a_model() {
     child.wait().expect("ends");
     let ran = end(start(&project, &[])).expect(0);
     assert!(
-        ran.stderr.contains("goes on from its checkpoint: step "),
+        ran.stderr.contains("resumes from its checkpoint: step "),
         "{}",
         ran.stderr
     );
@@ -270,7 +270,7 @@ fn durations_that_do_not_fit_are_refused_at_check_with_the_nearest() {
     refused(
         "delays: [40, 84]",
         &[
-            "84 ms, which is no multiple of the step of 10 ms",
+            "84 ms, which is not a multiple of the step of 10 ms",
             "the nearest are 80 and 90 ms",
         ],
     );
@@ -321,8 +321,9 @@ fn collecting_what_does_not_fit_is_refused() {
     let project = Project::with_presets();
     project.write(
         "p.yaml",
-        "name: p\nstages:\n  a: { dataset: { use: dataset/digits, limit_per_class: 12, side: 16 } }\n  c: { collect: { tables: [a] } }\n",
+        "name: p\nstages:\n  a: { dataset: { use: dataset/digits, limit_per_class: 12, side: 16 } }\n  c: { collect: { \
+         tables: [a] } }\n",
     );
     let ran = project.dynvis(&["run", "p.yaml"]).expect(100);
-    assert!(ran.stderr.contains("an input is no table"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("an input is not a table"), "{}", ran.stderr);
 }

@@ -141,11 +141,11 @@ fn weights_that_do_not_fit_fail_with_all_that_is_wrong() {
     std::fs::write(project.path("weights.pth"), bytes).expect("written");
     let ran = project.dynvis(&["run", "i.yaml", "network"]).expect(100);
     for line in [
-        "1 unexpected, 1 misshapen",
+        "1 unexpected, 1 of wrong shape",
         "missing: `conv_bias.1`",
         "missing: `out_fc.bias`",
         "unexpected: `fc`",
-        "misshapen: `area_conv.1.parametrizations.weight.original0` is [1, 2], needed is [2, 1, 1, 1]",
+        "wrong shape: `area_conv.1.parametrizations.weight.original0` is [1, 2], needed is [2, 1, 1, 1]",
     ] {
         assert!(ran.stderr.contains(line), "no `{line}` in {}", ran.stderr);
     }

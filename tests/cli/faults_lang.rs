@@ -67,23 +67,24 @@ fn of_twenty_thousand_wrong_references_the_first_have_suggestions() {
 }
 
 #[test]
-fn of_a_circle_of_five_thousand_the_ends_are_shown() {
+fn of_a_cycle_of_five_thousand_the_ends_are_shown() {
     let mut text = "stages:\n".to_owned();
     for n in 0..5_000 {
         writeln!(text, "  s{n}: {{ collect: {{ tables: [s{}] }} }}", (n + 1) % 5_000).expect("memory");
     }
     let (code, screen) = checked(&text);
     assert_eq!(code, 2);
-    assert!(screen.contains("in a circle: s0 -> s1 -> s2"), "{screen:.300}");
+    assert!(screen.contains("in a cycle: s0 -> s1 -> s2"), "{screen:.300}");
     assert!(screen.contains("more) -> s4999 -> s0"), "{screen:.300}");
-    assert_eq!(screen.matches("part of the circle").count(), 8, "{screen:.300}");
+    assert_eq!(screen.matches("part of the cycle").count(), 8, "{screen:.300}");
 }
 
 #[test]
 fn numbers_without_limits_are_refused_by_check() {
     let stages = |parameters: &str| {
         format!(
-            "stages:\n  d: {{ dataset: {{ source: digits }} }}\n  t:\n    train: {{ use: train/digits/cordsnet, data: d, {parameters} }}\n"
+            "stages:\n  d: {{ dataset: {{ source: digits }} }}\n  t:\n    train: {{ use: train/digits/cordsnet, data: \
+             d, {parameters} }}\n"
         )
     };
     let (code, screen) = checked(&stages("areas: 2"));
@@ -107,7 +108,8 @@ fn numbers_without_limits_are_refused_by_check() {
         assert!(screen.contains(says), "{parameters}: {screen}");
     }
     let (code, screen) = checked(
-        "stages:\n  s:\n    synthetic_recordings: { activity: s, regions: [{ name: a, area: 0 }], end: 1e7, width: 1e-3 }\n",
+        "stages:\n  s:\n    synthetic_recordings: { activity: s, regions: [{ name: a, area: 0 }], end: 1e7, width: \
+         1e-3 }\n",
     );
     assert_eq!(code, 2, "{screen}");
     assert!(screen.contains("at most 10000 can be simulated"), "{screen}");
@@ -116,7 +118,10 @@ fn numbers_without_limits_are_refused_by_check() {
 /// A pipeline whose stage has a matrix over these values and says each in its output.
 fn over(values: &str, reference: &str) -> String {
     format!(
-        "name: m\nstages:\n  a:\n    command:\n      run: [sh, -c, 'printf %s \"$0\" > o.txt; (echo v; echo 1) > t.csv', \"${{matrix.v}}\"]\n      outputs: {{ t: {{ path: t.csv, type: table }}, o: {{ path: o.txt }} }}\n    matrix: {{ v: {values} }}\n  b:\n    command: {{ run: [sh, -c, 'cat {{inputs.a}}/o.txt > p.txt'], inputs: {{ a: {reference} }}, outputs: {{ p: {{ path: p.txt }} }} }}\n"
+        "name: m\nstages:\n  a:\n    command:\n      run: [sh, -c, 'printf %s \"$0\" > o.txt; (echo v; echo 1) > \
+         t.csv', \"${{matrix.v}}\"]\n      outputs: {{ t: {{ path: t.csv, type: table }}, o: {{ path: o.txt }} }}\n    \
+         matrix: {{ v: {values} }}\n  b:\n    command: {{ run: [sh, -c, 'cat {{inputs.a}}/o.txt > p.txt'], inputs: {{ \
+         a: {reference} }}, outputs: {{ p: {{ path: p.txt }} }} }}\n"
     )
 }
 
@@ -180,13 +185,14 @@ fn members_that_are_equal_are_refused() {
     assert!(screen.contains("are one and the same"), "{screen}");
     let (code, screen) = checked(&over("[\"1\", 1]", "a@v=1"));
     assert_eq!(code, 2);
-    assert!(screen.contains("`a@v=1` stands twice"), "{screen}");
+    assert!(screen.contains("`a@v=1` is declared twice"), "{screen}");
 }
 
 #[test]
 fn presets_are_part_of_the_program_and_files_of_the_project_come_first() {
     let project = Project::new();
-    let text = "stages:\n  d: { dataset: { use: dataset/digits } }\n  c: { train: { use: train/digits/cnn, data: d, areas: 2 } }\n";
+    let text = "stages:\n  d: { dataset: { use: dataset/digits } }\n  c: { train: { use: train/digits/cnn, data: d, \
+        areas: 2 } }\n";
     project.write("p.yaml", text);
     project.dynvis(&["check", "p.yaml"]).expect(0);
     let shipped = std::fs::read_to_string(repository().join("stages/train/cnn.yaml")).expect("a preset");
@@ -234,7 +240,8 @@ fn bash_completes_members_though_it_breaks_words() {
     let complete = |line: &str, words: &str, replaced: &str| {
         let count = words.split(' ').count();
         let asked = format!(
-            "{script}\nCOMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=({words}); COMP_CWORD={}; COMP_TYPE=9\n\
+            "{script}\nCOMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=({words}); COMP_CWORD={}; \
+             COMP_TYPE=9\n\
              compopt() {{ :; }}\n_dynvis_complete dynvis '{replaced}' x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
             count - 1
         );
@@ -381,7 +388,8 @@ fn stages_of_a_kind_lists_outputs_presets_and_nested_parameters() {
 fn shipped_presets_of_noise_can_be_used() {
     for preset in ["noise/cifar_c", "noise/imagenet_c"] {
         let (code, screen) = checked(&format!(
-            "stages:\n  d: {{ dataset: {{ source: digits }} }}\n  net: {{ train: {{ use: train/digits/cnn, data: d, areas: 2 }} }}\n  \
+            "stages:\n  d: {{ dataset: {{ source: digits }} }}\n  net: {{ train: {{ use: train/digits/cnn, data: d, \
+             areas: 2 }} }}\n  \
              n: {{ noise: {{ use: {preset}, models: [net], data: d }} }}\n"
         ));
         assert_eq!(code, 0, "{screen}");

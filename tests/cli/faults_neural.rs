@@ -31,7 +31,8 @@ fn sparse_recordings_are_refused_with_their_numbers() {
     }
 }
 
-/// Numbers of trials that run on over stimuli and neurons: 400 neurons, each with 2 presentations of 20 stimuli of its own trials.
+/// Numbers of trials that run on over stimuli and neurons: 400 neurons, each with 2 presentations of 20 stimuli of its
+/// own trials.
 #[test]
 fn running_trial_numbers_as_repetitions_are_presentations_in_their_order() {
     let mut text = "stimulus_id,repetition,neuroid_id,animal,time_bin_start,time_bin_end,response\n".to_owned();

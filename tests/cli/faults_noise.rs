@@ -1,5 +1,5 @@
-//! Faults of `noise`, `evaluate` and `record`: networks that diverge, means over what is no repetition, networks of other steps,
-//! images that could not be seen.
+//! Faults of `noise`, `evaluate` and `record`: networks that diverge, means over what is no repetition, networks of
+//! other steps, images that could not be seen.
 
 use serde_json::Value;
 
@@ -14,7 +14,8 @@ stages:
 "#;
 
 /// Parameters of a CordsNet that trains in a moment.
-const QUICK: &str = "use: train/digits/cordsnet, data: digits, areas: 2, width: 4, epochs: 1, spontaneous: 10, stimulus: 20, after: 10, \
+const QUICK: &str = "use: train/digits/cordsnet, data: digits, areas: 2, width: 4, epochs: 1, spontaneous: 10, \
+    stimulus: 20, after: 10, \
                      readout_window: 10, return_window: 10, warmup: 0";
 
 fn project(stages: &str) -> Project {

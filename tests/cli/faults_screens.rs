@@ -172,7 +172,7 @@ fn a_value_that_is_no_number_is_named_by_its_line() {
         .write("p.yaml", "name: p\nstages:\n  it: { recordings: { path: r.csv } }\n");
     let ran = project.dynvis(&["run", "p.yaml"]).expect(100);
     assert!(
-        ran.stderr.contains("line 5 holds `oops`, which is no number"),
+        ran.stderr.contains("line 5 holds `oops`, which is not a number"),
         "{}",
         ran.stderr
     );

@@ -122,7 +122,8 @@ fn an_output_through_a_link_stays_the_users_own() {
     project.write("mine/scores.txt", "mine");
     let pipeline = |script: &str, path: &str| {
         format!(
-            "name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, '{script}'], outputs: {{ o: {{ path: {path} }} }} }} }}\n"
+            "name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, '{script}'], outputs: {{ o: {{ path: {path} }} }} }} \
+             }}\n"
         )
     };
     for (script, path) in [
@@ -215,7 +216,10 @@ fn a_pipe_or_device_in_an_output_does_not_hang() {
     ] {
         project.write(
             "p.yaml",
-            &format!("name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, '{script}'], outputs: {{ o: {{ path: d }} }} }} }}\n"),
+            &format!(
+                "name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, '{script}'], outputs: {{ o: {{ path: d }} }} \
+                }} }}\n"
+            ),
         );
         let ran = project.dynvis(&["run", "p.yaml"]).expect(100);
         assert!(ran.stderr.contains(what), "{script}: {}", ran.stderr);
@@ -395,7 +399,8 @@ fn folders_and_globs_are_declared_files() {
         .write("scripts/n.txt", "3");
     let pipeline = |files: &str| {
         format!(
-            "name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, 'ls -d {{files.0}} > n.txt'], files: ['{files}'], outputs: {{ n: {{ path: n.txt }} }} }} }}\n"
+            "name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, 'ls -d {{files.0}} > n.txt'], files: ['{files}'], \
+             outputs: {{ n: {{ path: n.txt }} }} }} }}\n"
         )
     };
     let lines = |files: &str| {
@@ -484,7 +489,8 @@ fn values_of_environment_variables_do_not_stand_in_clear() {
     let project = Project::new();
     project.write(
         "p.yaml",
-        "name: x\nstages:\n  a: { command: { run: [sh, -c, 'echo 1 > o.txt'], environment: [LAB_TOKEN], outputs: { o: { path: o.txt } } } }\n",
+        "name: x\nstages:\n  a: { command: { run: [sh, -c, 'echo 1 > o.txt'], environment: [LAB_TOKEN], outputs: { o: \
+         { path: o.txt } } } }\n",
     );
     let with = |value: Option<&str>, arguments: &[&str]| {
         let mut command = project.command(arguments);
@@ -564,7 +570,8 @@ fn a_program_ends_with_its_stage_whoever_is_killed() {
     let project = Project::new();
     let pipeline = |script: &str| {
         format!(
-            "name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, '{script}'], outputs: {{ o: {{ path: o.txt }} }} }} }}\n"
+            "name: x\nstages:\n  a: {{ command: {{ run: [sh, -c, '{script}'], outputs: {{ o: {{ path: o.txt }} }} }} \
+             }}\n"
         )
     };
     // A child in a session of its own, whose parent has ended.

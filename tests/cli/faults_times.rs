@@ -1,5 +1,5 @@
-//! Times that are no multiple of a network's step, and counts that follow from times and other numbers: refused where they are
-//! formed, before anything is computed.
+//! Times that are no multiple of a network's step, and counts that follow from times and other numbers: refused where
+//! they are formed, before anything is computed.
 
 use crate::harness::{Project, number, rows};
 
@@ -27,7 +27,7 @@ fn failed(project: &Project, stage: &str) -> String {
 
 /// `12 ms` beside steps of 5 ms.
 fn misfit(parameter: &str) -> String {
-    format!("`{parameter}` is 12 ms, which is no multiple of the step of 5 ms; the nearest are 10 and 15 ms")
+    format!("`{parameter}` is 12 ms, which is not a multiple of the step of 5 ms; the nearest are 10 and 15 ms")
 }
 
 #[test]
@@ -53,7 +53,8 @@ fn times_that_are_no_multiple_of_a_given_step_are_refused_by_check() {
         // Also where the step is given and the times are those of a preset.
         (
             "train: { use: train/cordsnet, data: digits, dt: 3, tau: 9 }".to_owned(),
-            "`stimulus` is 200 ms, which is no multiple of the step of 3 ms; the nearest are 198 and 201 ms".to_owned(),
+            "`stimulus` is 200 ms, which is not a multiple of the step of 3 ms; the nearest are 198 and 201 ms"
+                .to_owned(),
         ),
         (
             "import: { path: w.pth, dt: 5, stimulus: 12 }".to_owned(),
@@ -65,7 +66,7 @@ fn times_that_are_no_multiple_of_a_given_step_are_refused_by_check() {
         ),
         (
             "noise: { models: [net], data: digits, levels: [0], frame_step: 5, stimulus: 12 }".to_owned(),
-            "which is 12 ms, which is no multiple of the step of 5 ms".to_owned(),
+            "which is 12 ms, which is not a multiple of the step of 5 ms".to_owned(),
         ),
     ] {
         let project = project(&format!("  s: {{ {stage} }}\n"));
@@ -187,7 +188,8 @@ fn time_windows_of_all_epochs_are_bounded() {
 fn scores_beyond_memory_are_refused_with_their_number() {
     let neural = |more: &str| {
         format!(
-            "predictivity: {{ activity: [activity], recordings: simulated, latencies: [0], stratify: false, components: 2, {more} }}"
+            "predictivity: {{ activity: [activity], recordings: simulated, latencies: [0], stratify: false, \
+             components: 2, {more} }}"
         )
     };
     let project = project(&format!(

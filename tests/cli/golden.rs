@@ -1,5 +1,5 @@
-//! Numbers of every stage kind as they were when its code version was given: they do not move without it, since a cached result
-//! is taken for the one that would be computed.
+//! Numbers of every stage kind as they were when its code version was given: they do not move without it, since a
+//! cached result is taken for the one that would be computed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -136,8 +136,10 @@ fn numbers_of_a_kind_move_with_its_code_version_only() {
         .collect();
     assert!(
         moved.is_empty(),
-        "numbers or code versions moved. Where a kind's numbers are meant to, raise its CODE_VERSION, so that results in caches are \
-         computed anew; then write the golden ones again: WRITE_GOLDEN=1 cargo test --release -p dynvis --test cli -- golden\n{}",
+        "numbers or code versions moved. Where a kind's numbers are meant to, raise its CODE_VERSION, so that results \
+         in caches are \
+         computed anew; then write the golden ones again: WRITE_GOLDEN=1 cargo test --release -p dynvis --test cli -- \
+         golden\n{}",
         moved.join("\n")
     );
 }

@@ -43,7 +43,8 @@ impl Ran {
         self.masked_snapshot(name, &[]);
     }
 
-    /// The same where measurements are shown: numbers with a unit, the machine's name and the widths of columns are left out.
+    /// The same where measurements are shown: numbers with a unit, the machine's name and the widths of columns are
+    /// left out.
     #[track_caller]
     pub fn snapshot_of_measurements(&self, name: &str) {
         let masks = [
@@ -137,8 +138,8 @@ impl Project {
         self.command(arguments).output().expect("the binary starts").into()
     }
 
-    /// `check` of a file, killed by the system where it goes beyond a limit: processor time, of which no text here takes a
-    /// tenth, and whatever else `limits` sets (`ulimit` of the shell). No measure of speed.
+    /// `check` of a file, killed by the system where it goes beyond a limit: processor time, of which no text here
+    /// takes a tenth, and whatever else `limits` sets (`ulimit` of the shell). No measure of speed.
     pub fn check_within(&self, limits: &str, file: &str) -> Ran {
         const PROCESSOR_SECONDS: u32 = 300;
         let script = format!("ulimit -t {PROCESSOR_SECONDS}; {limits} exec \"$0\" check \"$1\"");

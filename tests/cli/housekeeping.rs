@@ -226,7 +226,8 @@ fn a_collection_that_is_killed_leaves_a_valid_store() {
     let many: String = (0..40)
         .map(|i| {
             format!(
-                "  s{i}:\n    command:\n      run: [sh, -c, \"mkdir d; for i in 1 2 3 4 5 6 7 8 9; do echo ${{vars.text}} {i} $i > d/$i; done\"]\n      outputs: {{ out: {{ path: d }} }}\n"
+                "  s{i}:\n    command:\n      run: [sh, -c, \"mkdir d; for i in 1 2 3 4 5 6 7 8 9; do echo \
+                 ${{vars.text}} {i} $i > d/$i; done\"]\n      outputs: {{ out: {{ path: d }} }}\n"
             )
         })
         .collect();
@@ -267,8 +268,11 @@ fn what_belongs_to_no_result_goes() {
     run(&project, "one");
     let stray = "ab".repeat(32);
     project.write(&format!("cache/objects/ab/{stray}/out.txt"), "0123456789");
-    project
-        .write("bad.yaml", "name: bad\nstages:\n  x:\n    command:\n      run: [sh, -c, \"echo part > out.txt; false\"]\n      outputs: { out: { path: out.txt } }\n");
+    project.write(
+        "bad.yaml",
+        "name: bad\nstages:\n  x:\n    command:\n      run: [sh, -c, \"echo part > out.txt; \
+            false\"]\n      outputs: { out: { path: out.txt } }\n",
+    );
     project.dynvis(&["run", "bad.yaml"]).expect(100);
     project
         .dynvis(&["gc", "--keep-runs", "0", "--keep-days", "0"])

@@ -9,7 +9,8 @@ use crate::harness::Project;
 fn pipeline(head: &str, stages: &[(&str, &str, &str)]) -> String {
     let stage = |(name, resources, script): &(&str, &str, &str)| {
         format!(
-            "  {name}:\n    resources: {{ {resources} }}\n    command: {{ run: [sh, -c, \"{script}\"], outputs: {{ out: {{ path: out.txt }} }} }}\n"
+            "  {name}:\n    resources: {{ {resources} }}\n    command: {{ run: [sh, -c, \"{script}\"], outputs: {{ \
+             out: {{ path: out.txt }} }} }}\n"
         )
     };
     format!("{head}\nstages:\n{}", stages.iter().map(stage).collect::<String>())
@@ -34,7 +35,8 @@ fn all_alone(head: &str, names: &[&str], resources: &str) -> String {
 /// Ends well only if the other one runs at the same time.
 fn together(me: &str, other: &str) -> String {
     format!(
-        "touch {{root}}/{me}.mark; for i in $(seq 200); do [ -e {{root}}/{other}.mark ] && break; sleep 0.05; done; [ -e {{root}}/{other}.mark ] && echo $CUDA_VISIBLE_DEVICES $DYNVIS_GPU_MEMORY > out.txt"
+        "touch {{root}}/{me}.mark; for i in $(seq 200); do [ -e {{root}}/{other}.mark ] && break; sleep 0.05; done; [ \
+         -e {{root}}/{other}.mark ] && echo $CUDA_VISIBLE_DEVICES $DYNVIS_GPU_MEMORY > out.txt"
     )
 }
 
@@ -228,7 +230,7 @@ fn want_of_memory_and_trouble_with_files_may_be_tried_again() {
         assert_eq!(executed(&project), attempts, "{on}, {code}: {}", ran.stderr);
         let log = project.dynvis(&["log", "@", "a"]).expect(0);
         assert_eq!(log.stdout.matches("attempt").count(), attempts.len(), "{}", log.stdout);
-        let told = ran.stderr.matches("tried again").count();
+        let told = ran.stderr.matches("; retry ").count();
         assert_eq!(told, attempts.len() - 1, "{}", ran.stderr);
         // The record tells of the last attempt.
         let runs = project.dynvis(&["runs", "--json"]).expect(0).json();
@@ -248,7 +250,7 @@ fn a_worker_that_is_killed_may_be_tried_again() {
         &pipeline("", &[("a", "retry: { times: 1, on: [oom] }", script)]),
     );
     let ran = run(&project, &[]).expect(0);
-    assert!(ran.stderr.contains("want of memory (1 of 1)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("retry 1 of 1 (out of memory)"), "{}", ran.stderr);
     assert_eq!(executed(&project), "tt");
     project.expect_no_process();
 }

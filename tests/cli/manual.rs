@@ -66,7 +66,9 @@ fn shells_are_offered_stages_tables_and_runs() {
     let project = Project::new();
     project.write(
         "p.yaml",
-        "name: p\nstages:\n  alpha:\n    command:\n      run: [sh, -c, \"echo ${matrix.n}; (echo n; echo 1) > t.csv\"]\n      outputs: { t: { path: t.csv, type: table } }\n    matrix: { n: [1, 2] }\n  beta:\n    collect: { tables: [\"alpha@*/t\"] }\n",
+        "name: p\nstages:\n  alpha:\n    command:\n      run: [sh, -c, \"echo ${matrix.n}; (echo n; echo 1) > \
+         t.csv\"]\n      outputs: { t: { path: t.csv, type: table } }\n    matrix: { n: [1, 2] }\n  beta:\n    \
+         collect: { tables: [\"alpha@*/t\"] }\n",
     );
     assert_eq!(
         offered(&project, &["run", "p.yaml", "al"]),

@@ -1,5 +1,5 @@
-//! A cache that an earlier version wrote (`tests/fixtures/cache-0.1.tar.gz`, with its pipeline and presets): its results stay
-//! results, since keys and formats do.
+//! A cache that an earlier version wrote (`tests/fixtures/cache-0.1.tar.gz`, with its pipeline and presets): its
+//! results stay results, since keys and formats do.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! Every file of `pipelines/`, whole, in small: what a user is told to type ends well, every table has rows, every picture is there.
+//! Every file of `pipelines/`, whole, in small: what a user is told to type ends well, every table has rows, every
+//! picture is there.
 
 use std::path::Path;
 
@@ -87,7 +88,7 @@ const NO_PICTURES: [(&str, &str); 1] = [
     ("predictivity", "twin"),
 ];
 
-/// Tables that are rightly empty: of one level of noise there is no half-level, and nothing to hold it against.
+/// Tables that are rightly empty: of one level of noise there is no threshold, and nothing to compare it with.
 fn is_rightly_empty(pipeline: &str, place: &str) -> bool {
     match pipeline {
         // Only tasks with graded evidence have a psychometric curve.

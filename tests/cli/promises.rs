@@ -123,7 +123,8 @@ fn kill_9_of_the_tool_in_mid_stage() {
     let project = Project::new();
     let script = |seconds: u32| {
         format!(
-            "stages:\n  slow:\n    command: {{ run: [sh, -c, \"echo $$ > {{root}}/pid; sleep {seconds}; echo 1 > out.txt\"], outputs: {{ out: {{ path: out.txt }} }} }}\n"
+            "stages:\n  slow:\n    command: {{ run: [sh, -c, \"echo $$ > {{root}}/pid; sleep {seconds}; echo 1 > \
+             out.txt\"], outputs: {{ out: {{ path: out.txt }} }} }}\n"
         )
     };
     project.write("p.yaml", &script(30));
@@ -180,7 +181,8 @@ stages:
     assert!(plan.stdout.contains("interrupted before"), "{}", plan.stdout);
 }
 
-/// Training writes a checkpoint after its present batch, which here takes long; the second Ctrl-C does not wait for that.
+/// Training writes a checkpoint after its present batch, which here takes long; the second Ctrl-C does not wait for
+/// that.
 #[test]
 fn ctrl_c_twice() {
     let project = Project::with_presets();
@@ -438,9 +440,9 @@ fn cycle_duplicate_name_missing_reference_wrong_artifact_type_unknown_parameter(
         .output();
     let ran = Ran::from(output.expect("runs")).expect(2);
     for words in [
-        "stages wait for each other in a circle: first -> second -> first",
-        "part of the circle",
-        "`twice` stands twice",
+        "stages depend on each other in a cycle: first -> second -> first",
+        "part of the cycle",
+        "`twice` is declared twice",
         "first here",
         "no stage named `digitts`",
         "`tiny` gives a dataset, but this parameter needs a model",

@@ -140,7 +140,7 @@ fn number_behind(said: &str, words: &str) -> usize {
 
 /// The epoch that a run went on in, from 1, and how many of its batches were done; none where it said nothing of it.
 fn continued(said: &str) -> Option<(usize, usize)> {
-    let (_, behind) = said.split_once("goes on from its checkpoint: ")?;
+    let (_, behind) = said.split_once("resumes from its checkpoint: ")?;
     // A run that was killed may have ended within the line.
     let (place, _) = behind.split_once(" batches done")?;
     Some((number_behind(place, "epoch "), number_behind(place, "/20, ")))
@@ -181,10 +181,10 @@ fn a_killed_training_goes_on_to_the_same_bytes_on_another_number_of_threads() {
         kills += 1;
     }
     let plan = project.dynvis(&["plan", "p.yaml"]).expect(0);
-    assert!(plan.stdout.contains("goes on from its checkpoint"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("resumes from its checkpoint"), "{}", plan.stdout);
     // How often checkpoints are written is not part of the stage's identity.
     let ran = end(start(&project, &[])).expect(0);
-    let place = continued(&ran.stderr).expect("it goes on from its checkpoint");
+    let place = continued(&ran.stderr).expect("it resumes from its checkpoint");
     places.push(place);
     assert!(
         places[0] > (1, 0) && places.is_sorted(),
@@ -225,14 +225,14 @@ fn ctrl_c_writes_a_checkpoint_and_says_so() {
     };
     let said = interrupt(&project);
     assert!(said.contains("wrote a checkpoint: epoch "), "{said}");
-    assert!(said.contains("the next run goes on from its last checkpoint"), "{said}");
+    assert!(said.contains("the next run resumes from its last checkpoint"), "{said}");
     assert_eq!(last_run(&project)["outcome"], "interrupted");
     let log = project.dynvis(&["log", "@", "net"]).expect(0);
     assert!(log.stdout.contains("wrote a checkpoint"), "{}", log.stdout);
 
     // Again, on the way from the checkpoint; then one flipped bit, and the training starts over.
     let said = interrupt(&project);
-    assert!(said.contains("goes on from its checkpoint"), "{said}");
+    assert!(said.contains("resumes from its checkpoint"), "{said}");
     let path = checkpoint(&project).expect("a checkpoint");
     let good = std::fs::read(&path).expect("read");
     let mut bytes = good.clone();
@@ -267,13 +267,13 @@ fn a_killed_worker_fails_its_stage_and_keeps_its_checkpoint() {
     signal(Signal::KILL, worker);
     let ran = end(child).expect(100);
     assert!(
-        ran.stderr.contains("the next run goes on from its last checkpoint"),
+        ran.stderr.contains("the next run resumes from its last checkpoint"),
         "{}",
         ran.stderr
     );
     assert!(ran.stderr.contains("SIGKILL"), "{}", ran.stderr);
     let ran = end(start(&project, &[])).expect(0);
-    assert!(ran.stderr.contains("goes on from its checkpoint"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("resumes from its checkpoint"), "{}", ran.stderr);
 }
 
 /// The tool alone is killed: its worker writes a checkpoint and ends, and until then nobody else computes the key.
@@ -301,7 +301,7 @@ fn a_worker_without_parent_writes_a_checkpoint_first() {
         "{}",
         ran.stderr
     );
-    assert!(ran.stderr.contains("goes on from its checkpoint"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("resumes from its checkpoint"), "{}", ran.stderr);
     assert_nothing_is_left(&project);
 }
 

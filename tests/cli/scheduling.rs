@@ -68,7 +68,9 @@ fn independent_stages_run_side_by_side() {
     // Each waits for the other's mark: one after the other, they would wait in vain.
     let stage = |me: &str, other: &str| {
         format!(
-            "  {me}:\n    resources: {{ cpu: 1 }}\n    command:\n      run: [sh, -c, \"touch {{root}}/{me}.mark; for i in $(seq 100); do [ -e {{root}}/{other}.mark ] && break; sleep 0.1; done; [ -e {{root}}/{other}.mark ] && echo 1 > out.txt\"]\n      outputs: {{ out: {{ path: out.txt }} }}\n"
+            "  {me}:\n    resources: {{ cpu: 1 }}\n    command:\n      run: [sh, -c, \"touch {{root}}/{me}.mark; for i \
+             in $(seq 100); do [ -e {{root}}/{other}.mark ] && break; sleep 0.1; done; [ -e {{root}}/{other}.mark ] && \
+             echo 1 > out.txt\"]\n      outputs: {{ out: {{ path: out.txt }} }}\n"
         )
     };
     project.write(
@@ -165,7 +167,8 @@ fn tables_of_runs_are_shown_and_compared() {
     let project = Project::new();
     let pipeline = |rows: &str| {
         format!(
-            "stages:\n  t:\n    command:\n      run: [sh, -c, \"printf '{rows}' > t.csv\"]\n      outputs: {{ scores: {{ path: t.csv, type: table }} }}\n"
+            "stages:\n  t:\n    command:\n      run: [sh, -c, \"printf '{rows}' > t.csv\"]\n      outputs: {{ scores: \
+             {{ path: t.csv, type: table }} }}\n"
         )
     };
     project.write("p.yaml", &pipeline("level,accuracy\\\\n0,0.9\\\\n1,0.5\\\\n"));

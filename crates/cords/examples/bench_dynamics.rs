@@ -1,5 +1,5 @@
-//! The engine's side of `benches/dynamics/compare.py`: steady states and the slowest modes of a network of published sizes with
-//! random weights, in float64. One line of JSON for each result; FOLDER receives one area's linearisation.
+//! The engine's side of `benches/dynamics/compare.py`: steady states and the slowest modes of a network of published
+//! sizes with random weights, in float64. One line of JSON for each result; FOLDER receives one area's linearisation.
 //!
 //! `bench_dynamics FOLDER AREAS SIDE AREA`
 

@@ -1,7 +1,8 @@
 //! Our side of `benches/predictivity/compare.py`: PLS over splits from a file of activity and a file of recordings.
 //!
-//! `bench_predictivity FOLDER COMPONENTS SPLITS [scaled] [ridge ALPHA]` reads `activity.safetensors` (area 0, its first time) and
-//! `recordings.safetensors` below FOLDER, and prints one line of JSON: seconds, peak memory and Pearson's r `[split][neuron]`.
+//! `bench_predictivity FOLDER COMPONENTS SPLITS [scaled] [ridge ALPHA]` reads `activity.safetensors` (area 0, its first
+//! time) and `recordings.safetensors` below FOLDER, and prints one line of JSON: seconds, peak memory and Pearson's r
+//! `[split][neuron]`.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -3,8 +3,8 @@
 use faer::linalg::solvers::Solve;
 use faer::{MatRef, Side};
 
-/// Solves A X = B for a symmetric positive definite A `[n, n]` and B `[n, columns]`, both row by row. None where A is not positive
-/// definite.
+/// Solves A X = B for a symmetric positive definite A `[n, n]` and B `[n, columns]`, both row by row. None where A is
+/// not positive definite.
 pub(crate) fn solve_positive(a: &[f64], b: &[f64], columns: usize) -> Option<Vec<f64>> {
     let n = b.len() / columns.max(1);
     let factor = MatRef::from_row_major_slice(a, n, n).llt(Side::Lower).ok()?;

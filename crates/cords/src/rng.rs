@@ -137,7 +137,8 @@ impl Stream {
         self.used = 4;
     }
 
-    /// The normal values from number `first` on that [`normal_fill`](Self::normal_fill) writes from the stream's beginning.
+    /// The normal values from number `first` on that [`normal_fill`](Self::normal_fill) writes from the stream's
+    /// beginning.
     pub fn normals_at(&self, first: usize, out: &mut [f32]) {
         let skipped = first % 4;
         let head = out.len().min((4 - skipped) % 4);

@@ -7,8 +7,8 @@ pub(crate) const NORMAL: f64 = 1.959_963_984_540_054;
 
 /// 97.5 % point of Student's distribution; infinite for less than one degree of freedom.
 pub(crate) fn student(degrees: f64) -> f64 {
-    // From here on the first term of Fisher and Cornish's expansion (Abramowitz and Stegun 26.7.5) is right to 1e-5, and the
-    // library's iteration does not end for some large numbers.
+    // From here on the first term of Fisher and Cornish's expansion (Abramowitz and Stegun 26.7.5) is right to 1e-5,
+    // and the library's iteration does not end for some large numbers.
     const MANY: f64 = 1000.0;
     if degrees > MANY {
         return NORMAL + (NORMAL.powi(3) + NORMAL) / (4.0 * degrees);
@@ -22,8 +22,8 @@ pub(crate) fn normal_tail(x: f64) -> f64 {
     0.5 * libm::erfc(x * std::f64::consts::FRAC_1_SQRT_2)
 }
 
-/// Wilson's interval (Wilson 1927) of a share among `n` independent answers, at a quantile: 1.96 of a normal variable for 95 %.
-/// [0, 1] where nothing is known.
+/// Wilson's interval (Wilson 1927) of a share among `n` independent answers, at a quantile: 1.96 of a normal variable
+/// for 95 %. [0, 1] where nothing is known.
 pub(crate) fn wilson(share: f64, n: f64, quantile: f64) -> [f64; 2] {
     if !quantile.is_finite() || n <= 0.0 {
         return [0.0, 1.0];

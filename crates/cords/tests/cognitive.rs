@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cords::assoc::{
     Answer, Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, Lesion, LossKind, Mask, Objective,
-    OneHot, Pool, Presented, Projection, Readout, Responses, Scene, Setting, Source, TaskName, TestTrials, Timing,
-    TrainOptions, TrainProgress, Trained, Trial, Weights, clips, train,
+    OneHot, Pool, Presented, Projection, Readout, Responses, Scene, Setting, StimulusEncoder, TaskName, TestTrials,
+    Timing, TrainOptions, TrainProgress, Trained, Trial, Weights, clips, train,
 };
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
 use cords::learn::{Checkpoints, Initialisation, Memory};
@@ -16,7 +16,7 @@ use cords::net::{Architecture, CordsNet, Euler, Input, Parameters, Phi};
 fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");
     let config = PrepareConfig {
-        source: cords::data::Source::Digits,
+        source: cords::data::ImageSource::Digits,
         side: 16,
         resize: None,
         channels: 1,
@@ -223,7 +223,7 @@ fn one_hot(name: TaskName, steps: usize) -> (Trained, f64) {
         .map(|(_, clip)| clip)
         .collect();
     let features = source.features();
-    let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+    let mut responses = Responses::new(StimulusEncoder::OneHot(source), &sample).expect("responds");
     let layout = layout(features, 1 + task.cues().len(), 1 + task.choices(4).len());
     let start = Weights::initial(&layout, 1.2, 0);
     let mut observe = |_: TrainProgress<'_>| ControlFlow::Continue(());
@@ -347,7 +347,7 @@ impl Through {
             });
         }
         let features = front_end.features();
-        let mut responses = Responses::new(Source::FrontEnd(Box::new(front_end)), &sample).expect("responds");
+        let mut responses = Responses::new(StimulusEncoder::FrontEnd(Box::new(front_end)), &sample).expect("responds");
         let layout = layout(features, 1 + task.cues().len(), 1 + task.choices(10).len());
         let options = TrainOptions {
             batch: 40,
@@ -369,7 +369,7 @@ impl Through {
             checkpoints,
             observe,
         );
-        let Source::FrontEnd(front_end) = responses.source() else {
+        let StimulusEncoder::FrontEnd(front_end) = responses.source() else {
             panic!("a front-end");
         };
         (trained, front_end.parameters().clone())
@@ -478,7 +478,7 @@ fn one_hot_responses() -> Responses<'static> {
         seed: 0,
     };
     let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
-    Responses::new(Source::OneHot(source), &sample).expect("responds")
+    Responses::new(StimulusEncoder::OneHot(source), &sample).expect("responds")
 }
 
 /// Neither what is said before the signal counts, nor in the first half of the time to answer, nor the end alone.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 #[test]
 fn digits_are_prepared_and_read_back() {
-    let (summary, set, _out) = run(&config(Source::Digits, 8, 1)).expect("embedded");
+    let (summary, set, _out) = run(&config(ImageSource::Digits, 8, 1)).expect("embedded");
     assert_eq!(
         (set.len(), set.channels(), set.side(), set.name()),
         (1797, 1, 8, "digits")
@@ -50,7 +50,7 @@ fn bytes_depend_on_the_configuration_alone() {
     };
     let base = PrepareConfig {
         limit: Some(Limit::Total(300)),
-        ..config(Source::Digits, 32, 3)
+        ..config(ImageSource::Digits, 32, 3)
     };
     let pool = |threads| {
         rayon::ThreadPoolBuilder::new()
@@ -77,7 +77,7 @@ fn bytes_depend_on_the_configuration_alone() {
 fn progress_reaches_the_total() {
     let mut calls = Vec::new();
     let out = temp();
-    prepare(&config(Source::Digits, 8, 1), out.path(), &mut |done, total| {
+    prepare(&config(ImageSource::Digits, 8, 1), out.path(), &mut |done, total| {
         calls.push((done, total))
     })
     .expect("embedded");
@@ -88,7 +88,7 @@ fn progress_reaches_the_total() {
 
 #[test]
 fn damaged_artifacts_are_refused() {
-    let (_, set, out) = run(&config(Source::Digits, 8, 1)).expect("embedded");
+    let (_, set, out) = run(&config(ImageSource::Digits, 8, 1)).expect("embedded");
     drop(set);
     let refuse = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
         let path = out.path().join(name);
@@ -122,7 +122,7 @@ fn damaged_artifacts_are_refused() {
 
 #[test]
 fn filled_images_are_normalised_and_augmented_by_key() {
-    let (_, set, _out) = run(&config(Source::Digits, 8, 1)).expect("embedded");
+    let (_, set, _out) = run(&config(ImageSource::Digits, 8, 1)).expect("embedded");
     let images = SplitImages::new(&set, Split::Test, None, 0).expect("valid");
     let index = set.split(Split::Test)[3] as usize;
     let mut out = vec![0.0; 64];
@@ -159,11 +159,12 @@ fn filled_images_are_normalised_and_augmented_by_key() {
     ));
 }
 
-// -------------------------------------------------------------------------------------------------------------- options
+// --------------------------------------------------------------------------------------------------------------
+// options
 
 #[test]
 fn impossible_options_are_refused() {
-    let base = config(Source::Digits, 8, 1);
+    let base = config(ImageSource::Digits, 8, 1);
     let refused = |config: PrepareConfig| match error(&config) {
         DataError::Option { option, .. } => option,
         other => panic!("{other:?}"),
@@ -245,7 +246,7 @@ fn configuration_survives_serialisation() {
             std: vec![0.25],
         },
         ..config(
-            Source::Mnist {
+            ImageSource::Mnist {
                 path: PathBuf::from("data/mnist"),
             },
             8,

@@ -50,7 +50,7 @@ fn folders_are_classes_and_pixel_kinds_are_converted() {
     assert_eq!(set.image(3), [90; 192]);
     assert_eq!(set.image(4), planes(&rgb));
     assert_eq!(set.image(5), planes(&rgb));
-    let files = Source::ImageFolder {
+    let files = ImageSource::ImageFolder {
         path: dir.path().to_owned(),
     }
     .input_files()
@@ -311,7 +311,7 @@ fn what_is_no_picture_is_passed_over_with_a_note() {
     };
     assert_eq!(
         note,
-        "passed over 4 entries that are no images: README.md, __MACOSX, faces/notes.txt, places/desktop.ini"
+        "skipped 4 entries that are not images: README.md, __MACOSX, faces/notes.txt, places/desktop.ini"
     );
 }
 
@@ -376,7 +376,7 @@ fn a_flat_folder_takes_its_classes_from_a_table() {
     assert_eq!(set.split(Split::Validation), [2]);
     assert_eq!(set.split(Split::Test), [3]);
     assert_eq!(summary.notes, ["1 rows of stimuli.csv name images that are not there"]);
-    let source = Source::ImageFolder {
+    let source = ImageSource::ImageFolder {
         path: dir.path().to_owned(),
     };
     assert!(
@@ -399,7 +399,7 @@ fn a_flat_folder_takes_its_classes_from_a_table() {
         "{text}"
     );
     let text = fails("file,class,split\nim0.png,a,here\n");
-    assert!(text.contains("line 2: `here` is no part"), "{text}");
+    assert!(text.contains("line 2: `here` is not a split"), "{text}");
 }
 
 #[test]
@@ -516,7 +516,7 @@ fn a_path_names_its_image_beside_others_of_that_name() {
     small_png(&dir.path().join("sub/x.png"));
     let prepared = |table: &[u8]| {
         put(dir.path(), "labels.csv", table);
-        let source = Source::LabelledImages {
+        let source = ImageSource::LabelledImages {
             path: dir.path().to_owned(),
             labels: dir.path().join("labels.csv"),
         };

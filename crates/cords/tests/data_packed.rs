@@ -7,12 +7,13 @@ use cords::data::*;
 use data_support::{self as files, config, error, put, run, temp};
 use std::path::Path;
 
-// ---------------------------------------------------------------------------------------------------------------- MNIST
+// ----------------------------------------------------------------------------------------------------------------
+// MNIST
 
 fn mnist(dir: &Path) -> PrepareConfig {
     PrepareConfig {
         validation_fraction: Some(0.34),
-        ..config(Source::Mnist { path: dir.to_owned() }, 8, 1)
+        ..config(ImageSource::Mnist { path: dir.to_owned() }, 8, 1)
     }
 }
 
@@ -30,7 +31,7 @@ fn mnist_keeps_its_test_part() {
             .all(|c| (c.train, c.validation, c.test) == (2, 1, 2))
     );
     assert_eq!(
-        Source::Mnist {
+        ImageSource::Mnist {
             path: dir.path().to_owned()
         }
         .input_files()
@@ -39,7 +40,7 @@ fn mnist_keeps_its_test_part() {
         4
     );
 
-    let fashion = Source::FashionMnist {
+    let fashion = ImageSource::FashionMnist {
         path: dir.path().to_owned(),
     };
     let published = PrepareConfig {
@@ -155,7 +156,7 @@ fn missing_files_are_named_with_their_alternatives() {
     let dir = temp();
     files::mnist(dir.path());
     fs_err::remove_file(dir.path().join("t10k-labels-idx1-ubyte.gz")).expect("was there");
-    let source = Source::Mnist {
+    let source = ImageSource::Mnist {
         path: dir.path().to_owned(),
     };
     let missing: Vec<_> = source
@@ -170,8 +171,8 @@ fn missing_files_are_named_with_their_alternatives() {
         text.contains("test labels") && text.contains("t10k-labels.idx1-ubyte"),
         "{text}"
     );
-    assert!(Source::Digits.required_files().is_empty());
-    let absent = Source::ImageFolder {
+    assert!(ImageSource::Digits.required_files().is_empty());
+    let absent = ImageSource::ImageFolder {
         path: dir.path().join("absent"),
     };
     assert!(absent.required_files()[0].found().is_none());
@@ -236,7 +237,7 @@ fn emnist_letters_are_named_and_upright() {
             &files::gzip(&files::idx_labels(&labels(n))),
         );
     }
-    let source = |division| Source::Emnist {
+    let source = |division| ImageSource::Emnist {
         path: dir.path().to_owned(),
         division,
     };
@@ -261,7 +262,8 @@ fn emnist_letters_are_named_and_upright() {
     ));
 }
 
-// ---------------------------------------------------------------------------------------------------------------- CIFAR
+// ----------------------------------------------------------------------------------------------------------------
+// CIFAR
 
 #[test]
 fn cifar10_from_files_and_from_the_archive_are_the_same() {
@@ -285,7 +287,8 @@ fn cifar10_from_files_and_from_the_archive_are_the_same() {
         "cifar-10-binary.tar.gz",
         &files::gzip(&files::tar(&members)),
     );
-    let prepared = |dir: &Path| run(&config(Source::Cifar10 { path: dir.to_owned() }, 32, 3)).expect("sound files");
+    let prepared =
+        |dir: &Path| run(&config(ImageSource::Cifar10 { path: dir.to_owned() }, 32, 3)).expect("sound files");
     let (summary, set, _a) = prepared(plain.path());
     let (packed_summary, packed_set, _b) = prepared(packed.path());
     // The files of the archive are named with it.
@@ -302,7 +305,7 @@ fn cifar10_from_files_and_from_the_archive_are_the_same() {
     // Record 3 of the second file, channel 2, row 5.
     assert_eq!(set.image(13)[2 * 1024 + 5 * 32 + 9], 3 + 2 + 5);
     assert_eq!(
-        Source::Cifar10 {
+        ImageSource::Cifar10 {
             path: packed.path().to_owned()
         }
         .input_files()
@@ -313,7 +316,7 @@ fn cifar10_from_files_and_from_the_archive_are_the_same() {
 
     // Grey: level i + c + y in channel c weighs to 0.299 (i + y) + 0.587 (i + y + 1) + 0.114 (i + y + 2), rounded.
     let (_, grey, _c) = run(&config(
-        Source::Cifar10 {
+        ImageSource::Cifar10 {
             path: plain.path().to_owned(),
         },
         32,
@@ -335,7 +338,7 @@ fn cifar100_uses_fine_labels() {
         &files::cifar_records(&labels[..100]),
     );
     let cifar100 = config(
-        Source::Cifar100 {
+        ImageSource::Cifar100 {
             path: dir.path().to_owned(),
         },
         32,
@@ -369,7 +372,7 @@ fn cifar100_uses_fine_labels() {
 fn damaged_cifar_files_are_located() {
     let dir = temp();
     files::cifar10(dir.path());
-    let source = Source::Cifar10 {
+    let source = ImageSource::Cifar10 {
         path: dir.path().to_owned(),
     };
     let path = dir.path().join("data_batch_3.bin");
@@ -383,7 +386,7 @@ fn damaged_cifar_files_are_located() {
     let packed = temp();
     let archive = files::tar(&[("cifar-10-batches-bin/data_batch_1.bin", good)]);
     let source = config(
-        Source::Cifar10 {
+        ImageSource::Cifar10 {
             path: packed.path().to_owned(),
         },
         32,
@@ -438,7 +441,7 @@ fn cifar_pickles_read_as_the_binary_version() {
             &cifar_pickle("labels", &labels, &data),
         );
     }
-    let of = |dir: &Path| config(Source::Cifar10 { path: dir.to_owned() }, 32, 3);
+    let of = |dir: &Path| config(ImageSource::Cifar10 { path: dir.to_owned() }, 32, 3);
     let (summary, one, _one) = run(&of(binary.path())).expect("sound files");
     let (pickled, two, _two) = run(&of(python.path())).expect("sound files");
     assert_eq!(summary.classes, pickled.classes);
@@ -490,7 +493,7 @@ fn cifar_archives_with_extended_headers_read() {
     archive.resize(archive.len() + 1024, 0);
     let packed = files::temp();
     files::put(packed.path(), "cifar-10-binary.tar.gz", &files::gzip(&archive));
-    let of = |dir: &Path| config(Source::Cifar10 { path: dir.to_owned() }, 32, 3);
+    let of = |dir: &Path| config(ImageSource::Cifar10 { path: dir.to_owned() }, 32, 3);
     let (plain, _, _plain) = run(&of(dir.path())).expect("sound files");
     let (found, _, _found) = run(&of(packed.path())).expect("sound files");
     assert_eq!((plain.classes, plain.mean), (found.classes, found.mean));

@@ -210,7 +210,7 @@ fn the_wrapper_s_prefix_is_stripped() {
     twice.insert("module.out_fc.bias", Tensor::zeros(&[6]));
     safetensors_file(&path, &twice, str::to_owned);
     let error = import(&path, &options()).expect_err("two of one name").to_string();
-    assert!(error.contains("`out_fc.bias` stands twice"), "{error}");
+    assert!(error.contains("`out_fc.bias` is in the file twice"), "{error}");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn sizes_that_make_no_network_and_foreign_files_are_errors() {
     std::fs::write(&path, tar).expect("written");
     assert!(text(&path).contains("tar format of before PyTorch 0.1.10"));
     std::fs::write(&path, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.").expect("written");
-    assert!(text(&path).contains("its pickle is cut short"));
+    assert!(text(&path).contains("its pickle is truncated"));
     let whole = to_bytes(&cordsnet(2), Format::Pth).expect("exported");
     for length in [4, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).expect("written");
@@ -448,8 +448,8 @@ fn what_is_beside_the_network_is_passed_over_and_told() {
     assert_eq!(
         found.notes,
         [
-            "the network stands below `state_dict.model`".to_owned(),
-            format!("passed over `best_acc1` (1 tensors), `optimizer` ({tensors} tensors)"),
+            "the network is under `state_dict.model`".to_owned(),
+            format!("skipped `best_acc1` (1 tensors), `optimizer` ({tensors} tensors)"),
         ]
     );
     // Two networks: one must be named.
@@ -500,7 +500,7 @@ fn a_network_at_the_top_is_told_from_its_copy_within() {
     assert!(error.contains("1 network, below `model`"), "{error}");
     safetensors_file(&path, &Parameters::new(), str::to_owned);
     let error = import(&path, &named("ema")).expect_err("nothing there").to_string();
-    assert!(error.contains("no network stands below `ema`"), "{error}");
+    assert!(error.contains("there is no network under `ema`"), "{error}");
 }
 
 #[test]

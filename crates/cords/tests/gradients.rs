@@ -1,9 +1,9 @@
 //! Dynamics, objective and every gradient against float64 reference tensors computed with PyTorch.
 //!
-//! Error measure, per tensor: largest difference over largest entry. In float64 only the order of sums differs (1e-9 leaves a
-//! factor of 1e6 over rounding after 60 steps). In float32 a rounding error is 6e-8; what leaks away with 1 - alpha
-//! keeps it from growing over the steps, so activity, loss and logits hold 1e-5. Gradients are sums of some 1e4 such
-//! products and hold 1e-4, away from ReLU's kink.
+//! Error measure, per tensor: largest difference over largest entry. In float64 only the order of sums differs (1e-9
+//! leaves a factor of 1e6 over rounding after 60 steps). In float32 a rounding error is 6e-8; what leaks away with 1 -
+//! alpha keeps it from growing over the steps, so activity, loss and logits hold 1e-5. Gradients are sums of some 1e4
+//! such products and hold 1e-4, away from ReLU's kink.
 
 mod support;
 
@@ -229,8 +229,9 @@ fn fixture_linear_in_single() {
     check_linear::<f32>(SINGLE);
 }
 
-/// As `compare`, but for a row length g ahead of a batch norm. Batch norm undoes any scaling of a row, so dL/dg = <v/|v|, dL/dw>
-/// is zero but for epsilon: a sum that cancels. What rounding leaves is relative to |dL/dw| = |dL/dv| |v| / g.
+/// As `compare`, but for a row length g ahead of a batch norm. Batch norm undoes any scaling of a row, so dL/dg =
+/// <v/|v|, dL/dw> is zero but for epsilon: a sum that cancels. What rounding leaves is relative to |dL/dw| = |dL/dv|
+/// |v| / g.
 fn compare_before_norm<T: Real>(found: &Parameters<T>, fixture: &Fixture, tolerance: f64) {
     let expected = fixture.parameters::<f64>("grad.");
     let values = fixture.parameters::<f64>("param.");

@@ -1,8 +1,9 @@
 //! Convolution kernels against a direct float64 loop, on odd sizes too.
 //!
-//! In float32 each output is a sum of K = inputs x kernel^2 products (or, for weight gradients, of K = batch x positions
-//! of each pair); its rounding error is at most about K u times the sum of the products' magnitudes, u = 6e-8, and like
-//! sqrt(K) u when errors are random. Compared norm-wise with K up to 5,000, 20 sqrt(K) u is an ample bound.
+//! In float32 each output is a sum of K = inputs x kernel^2 products (or, for weight gradients, of K = batch x
+//! positions of each pair); its rounding error is at most about K u times the sum of the products' magnitudes, u =
+//! 6e-8, and like sqrt(K) u when errors are random. Compared norm-wise with K up to 5,000, 20 sqrt(K) u is an ample
+//! bound.
 
 mod support;
 
@@ -20,7 +21,8 @@ fn normal(n: usize, seed: u64) -> Vec<f64> {
     (0..n).map(|_| f64::from(stream.normal() as f32)).collect()
 }
 
-/// Calls `visit(weight index, output index, input index)` for every product of a convolution of `[batch, channels, side, side]` maps.
+/// Calls `visit(weight index, output index, input index)` for every product of a convolution of
+/// `[batch, channels, side, side]` maps.
 fn products(shape: ConvShape, batch: usize, mut visit: impl FnMut(usize, usize, usize)) {
     let (side, out, kernel) = (shape.in_side, shape.out_side(), shape.kernel);
     for image in 0..batch {

@@ -83,8 +83,8 @@ fn train(history: HistoryPrecision, memory_budget: Option<u64>) -> Result<(), Tr
     Ok(())
 }
 
-/// Bytes that training takes at most, beyond what the process had, or none where the system does not tell. In a process of
-/// its own, as an allocator may keep what an earlier training has given back.
+/// Bytes that training takes at most, beyond what the process had, or none where the system does not tell. In a process
+/// of its own, as an allocator may keep what an earlier training has given back.
 fn peak(history: HistoryPrecision, budget: Option<u64>) -> Option<u64> {
     let case = serde_json::to_string(&(history, budget)).expect("plain values");
     let program = std::env::current_exe().expect("this test");

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 
 use cords::device::Cpu;
 use cords::learn::{
-    AreaInversion, CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, InvertConfig, PhiCourse, Schedule,
+    AreaInversion, CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, InvertConfig, PhiSchedule, Schedule,
     TrainError, continue_cordsnet, evaluate, fold, train_cnn, train_inverse,
 };
 use cords::net::{Architecture, Cnn, Euler, ModelInfo, NetError, Parameters, Phi};
@@ -228,7 +228,7 @@ fn linear_trials(fit: Fit) -> DirectConfig {
 
 fn proceed(
     start: &Parameters<f32>,
-    course: PhiCourse,
+    schedule: PhiSchedule,
     config: &DirectConfig,
 ) -> Result<cords::learn::TrainedCordsNet, TrainError> {
     let (train, validation) = (Gratings { count: 144, seed: 1 }, Gratings { count: 60, seed: 2 });
@@ -243,7 +243,7 @@ fn proceed(
         &architecture(),
         &euler,
         start,
-        course,
+        schedule,
         config,
         &data,
         None,
@@ -299,15 +299,15 @@ fn the_phases_in_a_row() {
     }
     let last = |trained: &cords::learn::TrainedCordsNet| trained.epochs.last().expect("records").validation_accuracy;
     let config = linear_trials(fit(10, 5e-3));
-    let linear = proceed(&inverse.parameters, PhiCourse::Held(Phi::Identity), &config).expect("linear");
+    let linear = proceed(&inverse.parameters, PhiSchedule::Held(Phi::Identity), &config).expect("linear");
     assert_eq!(linear.phi, Phi::Identity);
     assert!(last(&linear) > 0.8, "linear: {}", last(&linear));
     let config = trials(fit(10, 2e-3));
-    let annealed = proceed(&linear.parameters, PhiCourse::Annealed, &config).expect("annealed");
+    let annealed = proceed(&linear.parameters, PhiSchedule::Annealed, &config).expect("annealed");
     assert_eq!(annealed.phi, Phi::Relu);
     assert!(last(&annealed) > 0.8, "anneal: {}", last(&annealed));
     let config = trials(fit(3, 1e-3));
-    let tuned = proceed(&annealed.parameters, PhiCourse::Held(Phi::Relu), &config).expect("fine-tuned");
+    let tuned = proceed(&annealed.parameters, PhiSchedule::Held(Phi::Relu), &config).expect("fine-tuned");
     assert!(last(&tuned) > 0.8, "finetune: {}", last(&tuned));
 }
 
@@ -368,22 +368,25 @@ fn an_inverse_that_exists_is_found() {
 
 #[test]
 fn slopes_fall_evenly_to_relu() {
-    let slopes: Vec<f64> = (0..20).map(|epoch| PhiCourse::Annealed.at(epoch, 20).slope()).collect();
+    let slopes: Vec<f64> = (0..20)
+        .map(|epoch| PhiSchedule::Annealed.at(epoch, 20).slope())
+        .collect();
     let expected: Vec<f64> = (1..=20).map(|k| 1.0 - 0.05 * f64::from(k)).collect();
     let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-12;
     assert!(slopes.iter().zip(&expected).all(close), "{slopes:?}");
-    assert_eq!(PhiCourse::Annealed.at(19, 20), Phi::Relu);
+    assert_eq!(PhiSchedule::Annealed.at(19, 20), Phi::Relu);
 
     // One epoch of annealing is one of ReLU. Of two, the second begins as if nothing had been before but the first's
     // weights: with a fresh optimiser.
     let start = Initialisation::default().cordsnet(&architecture(), 5);
-    let run =
-        |start: &Parameters<f32>, course, epochs| proceed(start, course, &trials(fit(epochs, 2e-3))).expect("trained");
-    let relu = run(&start, PhiCourse::Held(Phi::Relu), 1);
-    assert_eq!(run(&start, PhiCourse::Annealed, 1).parameters, relu.parameters);
-    let bent = run(&start, PhiCourse::Held(Phi::LeakyRelu(0.5)), 1);
+    let run = |start: &Parameters<f32>, schedule, epochs| {
+        proceed(start, schedule, &trials(fit(epochs, 2e-3))).expect("trained")
+    };
+    let relu = run(&start, PhiSchedule::Held(Phi::Relu), 1);
+    assert_eq!(run(&start, PhiSchedule::Annealed, 1).parameters, relu.parameters);
+    let bent = run(&start, PhiSchedule::Held(Phi::LeakyRelu(0.5)), 1);
     assert_ne!(bent.parameters, relu.parameters);
-    let annealed = run(&start, PhiCourse::Annealed, 2);
+    let annealed = run(&start, PhiSchedule::Annealed, 2);
     assert_eq!(annealed.epochs[0].validation_loss, bent.epochs[0].validation_loss);
     assert_eq!(annealed.phi, Phi::Relu);
 }

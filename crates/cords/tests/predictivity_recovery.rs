@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cords::neural::{
-    ActivityFile, Agreement, Correlations, FeatureMatrix, Features, FitOptions, Limits, PlsRule, Recordings,
+    ActivityFile, Correlations, FeatureMatrix, Features, FitOptions, Limits, PlsRule, PredictionQuality, Recordings,
     Regression, Reordered, SimulatedRegion, SimulationOptions, Split, SplitOptions, Truth, When, estimate_latency,
     fit_each, fit_once, fit_shared, half_rise, median, paired, shuffle_splits, simulate, summarise, test_variances,
     variance_explained,
@@ -17,7 +17,8 @@ const IMAGES: usize = 150;
 const TIMES: usize = 7;
 const UNITS: usize = 30;
 
-/// Three areas of independent activity that changes over time with a correlation of 0.6 from one recorded time to the next.
+/// Three areas of independent activity that changes over time with a correlation of 0.6 from one recorded time to the
+/// next.
 fn write_activity(path: &Path) {
     let area = |number: u64| -> Vec<f32> {
         let mut values = vec![0.0f32; IMAGES * TIMES * UNITS];
@@ -123,7 +124,7 @@ fn pls(components: usize) -> Regression {
     }
 }
 
-fn score(found: &Agreement) -> f64 {
+fn score(found: &PredictionQuality) -> f64 {
     summarise(found, Limits::default(), &(0..found.r[0].len()).collect::<Vec<_>>())
         .r
         .expect("it varies")
@@ -242,7 +243,7 @@ fn the_explained_share_of_explainable_variance_is_recovered() {
                 let squares = (0..IMAGES).map(|s| (prediction(s) - responses[(s, neuron)]).powi(2));
                 let mut squared_error = vec![f64::NAN; study.recordings.neurons.len()];
                 squared_error[neuron] = squares.sum::<f64>() / IMAGES as f64;
-                let found = Agreement {
+                let found = PredictionQuality {
                     r: Vec::new(),
                     squared_error: Some(vec![squared_error]),
                 };
@@ -254,9 +255,9 @@ fn the_explained_share_of_explainable_variance_is_recovered() {
                 explained(&|s| signal[(s, neuron)] + errors[s]),
                 explained(&|_| mean),
             ];
-            // Over 150 images with 8 presentations each: errors of the estimated noise and of the product of error and noise
-            // are of the order of sqrt(2 / 1050) and sqrt(0.1 x 4 / 8 / 150), and the drawn errors' variance is off by
-            // 0.1 sqrt(2 / 150): five times their sum.
+            // Over 150 images with 8 presentations each: errors of the estimated noise and of the product of error and
+            // noise are of the order of sqrt(2 / 1050) and sqrt(0.1 x 4 / 8 / 150), and the drawn errors' variance is
+            // off by 0.1 sqrt(2 / 150): five times their sum.
             for (found, expected) in found.iter().zip([1.0, 0.9, 0.0]) {
                 let feve = found.feve.expect("it varies");
                 let of_signal = noise * noise / truth.signal;
@@ -295,7 +296,7 @@ fn the_explained_share_of_explainable_variance_is_recovered() {
     let noises = singles().map(|(s, r)| (response(s, r) - means[(s, neuron)]).powi(2));
     let noise = noises.sum::<f64>() / (count - test.len() as f64);
     let squares = test.iter().map(|s| (prediction(*s) - means[(*s, neuron)]).powi(2));
-    let found = Agreement {
+    let found = PredictionQuality {
         r: Vec::new(),
         squared_error: Some(vec![vec![squares.sum::<f64>() / test.len() as f64; 12]]),
     };
@@ -550,7 +551,7 @@ fn scores_by_latency(activity: &ActivityFile, noise: f64, seed: u64) -> Vec<Vec<
     };
     (0..5)
         .map(|step| {
-            let of_bins: Vec<Agreement> = (0..2)
+            let of_bins: Vec<PredictionQuality> = (0..2)
                 .map(|bin| {
                     let features = activity
                         .features(1, rows.clone(), When::Mean(vec![4 + bin - step]))
@@ -573,8 +574,8 @@ fn scores_by_latency(activity: &ActivityFile, noise: f64, seed: u64) -> Vec<Vec<
 }
 
 /// The interval of a latency holds the truth in at least 95 of 100 simulated experiments, whatever the noise, less what
-/// chance takes off (3 standard deviations of 100 draws: 6); with little noise it says so, and with much noise others are
-/// tied.
+/// chance takes off (3 standard deviations of 100 draws: 6); with little noise it says so, and with much noise others
+/// are tied.
 #[test]
 fn the_interval_of_a_latency_covers_it() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -600,9 +601,9 @@ fn the_interval_of_a_latency_covers_it() {
     assert!(loud.1 > 15.0 && loud.2 > 1.8, "{all:?}");
 }
 
-/// The time at which the reliability of responses reaches half of its largest value, beside that of a large population, in at
-/// least 90 of 100 simulated experiments. Tables state no interval of it: percentiles over resampled neurons held it in 87 of
-/// 100, not in 95.
+/// The time at which the reliability of responses reaches half of its largest value, beside that of a large population,
+/// in at least 90 of 100 simulated experiments. Tables state no interval of it: percentiles over resampled neurons held
+/// it in 87 of 100, not in 95.
 #[test]
 fn onsets_are_found_within_a_bin() {
     let folder = tempfile::tempdir().expect("a folder");

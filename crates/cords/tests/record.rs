@@ -373,7 +373,7 @@ fn images_that_diverged_are_counted_and_not_averaged() {
         areas: vec![0, 1, 2, 3],
         times_ms: (0..TIMES).map(|step| 2.0 * step as f64).collect(),
         pooled: false,
-        // From rest, so that images differ by what they drive.
+        // From r = 0, so that images differ by what they drive.
         presentation: Presentation {
             spontaneous_ms: 0.0,
             stimulus_ms: 600.0,

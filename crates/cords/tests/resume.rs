@@ -7,8 +7,8 @@ use std::time::Duration;
 use cords::device::Cpu;
 use cords::learn::{
     AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Initialisation, InvertConfig,
-    OptimiserKind, PhiCourse, Place, Progress, Schedule, TrainError, WarmUp, WindowRecord, continue_cordsnet, fold,
-    train_cnn, train_cordsnet, train_inverse,
+    OptimiserKind, PhiSchedule, Progress, Schedule, TrainError, TrainingPosition, WarmUp, WindowRecord,
+    continue_cordsnet, fold, train_cnn, train_cordsnet, train_inverse,
 };
 use cords::net::{Architecture, Euler, ModelInfo};
 use cords::rng::{Purpose, Stream};
@@ -122,7 +122,7 @@ fn train(
                         &architecture(),
                         &euler,
                         &Initialisation::default().cordsnet(&architecture(), 8),
-                        PhiCourse::Annealed,
+                        PhiSchedule::Annealed,
                         &config,
                         &data,
                         checkpoints,
@@ -251,7 +251,7 @@ fn a_killed_training_goes_on_from_any_of_its_checkpoints() {
     for network in ALL {
         let expected = whole(network, 2);
         let folder = tempfile::tempdir().expect("a folder");
-        let mut kept: Vec<(Place, Vec<u8>)> = Vec::new();
+        let mut kept: Vec<(TrainingPosition, Vec<u8>)> = Vec::new();
         let file = folder.path().join("training.safetensors");
         let every_batch = checkpoints(folder.path(), Duration::ZERO);
         let trained = train(network, 1, Some(&every_batch), &mut |progress| {

@@ -1,5 +1,5 @@
-//! `#[derive(Row)]`: a struct as a row of a result table. A column is a field: its doc comment is the column's description,
-//! its type the column's type (`Option` where a value may be missing).
+//! `#[derive(Row)]`: a struct as a row of a result table. A column is a field: its doc comment is the column's
+//! description, its type the column's type (`Option` where a value may be missing).
 //!
 //! ```text
 //! /// Accuracy at each level of noise.                <- description of the table

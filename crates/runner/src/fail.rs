@@ -38,8 +38,8 @@ pub enum Step {
     Described,
     /// Half of a line of the journal is written.
     HalfAppended,
-    /// Of several lines that the journal gets at once, only the first is written: the result's, not the one that makes it
-    /// the stage's own.
+    /// Of several lines that the journal gets at once, only the first is written: the result's, not the one that makes
+    /// it the stage's own.
     FirstAppended,
     /// What the journal gets is written, but not known to be durable.
     Appended,
@@ -56,7 +56,7 @@ pub enum Step {
 enum Accident {
     /// The process is killed.
     Kill,
-    /// Writing fails for want of space.
+    /// Writing fails because the disk is full.
     DiskFull,
     /// The process panics, as a fault of its own would make it.
     Panic,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cords::assoc::{
     AssocError, Clip, Decoded, Delay, DelayStateOptions, FrontEnd, FrontEndTraining, Layout, Lesion, OneHot, Pool,
-    Readout, Responses, Setting, Source, TestTrials, TrainProgress, TrainRecord, Weights, decode_over_time,
+    Readout, Responses, Setting, StimulusEncoder, TestTrials, TrainProgress, TrainRecord, Weights, decode_over_time,
     delay_states, train,
 };
 use cords::data::{ImageSet, Split};
@@ -109,9 +109,9 @@ impl Kind for Cognitive {
         let source = match params.stimuli {
             Stimuli::Images => {
                 let memory = context.share_of_memory().map_or(Memory::Unlimited, Memory::Budget);
-                Source::FrontEnd(Box::new(front_end(params, &model, &set, task.placed(), memory)?))
+                StimulusEncoder::FrontEnd(Box::new(front_end(params, &model, &set, task.placed(), memory)?))
             }
-            Stimuli::OneHot => Source::OneHot(OneHot {
+            Stimuli::OneHot => StimulusEncoder::OneHot(OneHot {
                 classes,
                 placed: task.placed(),
                 dt_ms: params.dt,
@@ -302,7 +302,8 @@ impl Experiment<'_> {
 
     /// Writes what the front-end has become, where it learns.
     fn save_front_end(&self, steps: usize, context: &mut Context) -> Result<(), StageError> {
-        let (Source::FrontEnd(front_end), Model::CordsNet { .. }) = (self.responses.source(), self.model) else {
+        let (StimulusEncoder::FrontEnd(front_end), Model::CordsNet { .. }) = (self.responses.source(), self.model)
+        else {
             return Ok(());
         };
         if !front_end.learns() {
@@ -453,7 +454,7 @@ fn tell(progress: &TrainProgress<'_>, loss: &str, steps: usize, context: &mut Co
         }),
         TrainProgress::Validated(record) => context.report(validated(record, loss, steps)),
         TrainProgress::Continued(step) => {
-            context.note(format!("goes on from its checkpoint: step {step}/{steps}"));
+            context.note(format!("resumes from its checkpoint: step {step}/{steps}"));
         }
         TrainProgress::CheckpointRefused(reason) => context.note(format!(
             "cannot use its checkpoint, starts from the beginning: {reason}"

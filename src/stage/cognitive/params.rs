@@ -26,7 +26,8 @@ pub(in crate::stage) enum TimingName {
     /// ours, close to the literature's; each may be given by a parameter of its own (docs/tasks.md lists them)
     #[default]
     Own,
-    /// those that the corresponding environment of NeuroGym has by default, with its strengths of evidence and no `grace`
+    /// those that the corresponding environment of NeuroGym has by default, with its strengths of evidence and no
+    /// `grace`
     Neurogym,
 }
 
@@ -103,9 +104,9 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     pub(in crate::stage) stimuli: Stimuli,
 
-    /// Whose durations the trials have, where they are not given below. An answer is the output that is largest on average over
-    /// the second half of the time to answer; fixation that is broken before counts in the loss and not as an error (NeuroGym judges
-    /// the first answer and may abort the trial).
+    /// Whose durations the trials have, where they are not given below. An answer is the output that is largest on
+    /// average over the second half of the time to answer; fixation that is broken before counts in the loss and not as
+    /// an error (NeuroGym judges the first answer and may abort the trial).
     #[serde(default)]
     timing: TimingName,
     /// Time before the first stimulus; the task's own if not given. This and all durations that follow are multiples
@@ -247,7 +248,7 @@ pub(in crate::stage) struct Params {
     #[serde(default = "learning_rate")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     learning_rate: f64,
-    /// Largest norm of the areas' gradient, and of the front-end's; longer ones are shortened to it.
+    /// Largest norm of the areas' gradient, and of the front-end's; larger gradients are scaled down to it.
     #[serde(default = "one")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     clip: f64,
@@ -275,8 +276,8 @@ pub(in crate::stage) struct Params {
     #[serde(default = "yes")]
     curriculum: bool,
 
-    /// Time between checkpoints, from which a stopped or killed training goes on to the same result; 0 for one after every
-    /// step.
+    /// Time between checkpoints, from which a stopped or killed training goes on to the same result; 0 for one after
+    /// every step.
     #[serde(default = "five")]
     #[schemars(range(min = 0.0), extend("x-unit" = "min", "x-unkeyed" = true))]
     pub(in crate::stage) checkpoint_minutes: f64,
@@ -285,8 +286,8 @@ pub(in crate::stage) struct Params {
     #[serde(default = "thousand")]
     #[schemars(range(min = 1, max = 1_000_000), extend("x-unit" = "trials"))]
     pub(in crate::stage) test_trials: usize,
-    /// Trials that stimulus, memory and choice are decoded from, half of them from one half of the test images and half from the
-    /// other: a decoder is tested on images that it has not seen. 0 for none.
+    /// Trials that stimulus, memory and choice are decoded from, half of them from one half of the test images and half
+    /// from the other: a decoder is tested on images that it has not seen. 0 for none.
     #[serde(default = "decode_trials")]
     #[schemars(range(min = 0, max = 100_000), extend("x-unit" = "trials"))]
     pub(in crate::stage) decode_trials: usize,
@@ -362,7 +363,7 @@ fn word(choice: &impl Serialize) -> String {
 const MOST_UNITS: usize = 20_000;
 /// Numbers of training trials; those of validation begin there.
 const MOST_TRIALS: u64 = 1 << 40;
-/// Steps in which a front-end comes to rest.
+/// Steps in which a front-end returns to its spontaneous state.
 const MOST_SETTLING: f64 = 100_000.0;
 
 impl Params {
@@ -469,7 +470,8 @@ impl Params {
             return vec![Violation::new("timing", problem)];
         }
         if neurogym && let Some((given, _)) = self.given().into_iter().find(|(_, given)| *given) {
-            let problem = "it is given, also by a preset, beside `timing: neurogym`, which sets all durations; leave one of them out";
+            let problem = "it is given, also by a preset, beside `timing: neurogym`, which sets all durations; leave \
+                one of them out";
             return vec![Violation::new(given, problem)];
         }
         // Their ranges are checked before.

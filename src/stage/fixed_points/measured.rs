@@ -3,7 +3,7 @@
 use dynvis_runner::table::{Row, Table, TableError, Value};
 use indexmap::IndexMap;
 
-use super::Found;
+use super::NetworkFixedPoint;
 use super::tables::{InArea, ModelKeys};
 use crate::stage::StageError;
 
@@ -43,7 +43,7 @@ pub(super) fn gains(table: &Table) -> Result<Vec<Measured>, StageError> {
             let slot = &table.column("models")?[row];
             if slots.entry((network.clone(), *seed)).or_insert_with(|| slot.clone()) != slot {
                 return Err(StageError::new(format!(
-                    "`measured` holds several networks {network} of seed {seed}, which cannot be told apart"
+                    "`measured` holds several networks {network} of seed {seed}, which cannot be distinguished"
                 ))
                 .hint("measure them in `noise` stages of their own"));
             }
@@ -99,8 +99,8 @@ pub(super) struct Compared<'a> {
 }
 
 impl<'a> Compared<'a> {
-    pub(super) fn rows(found: &'a [Found], measured: &[Measured]) -> impl Iterator<Item = Self> {
-        let mut seen: IndexMap<(usize, usize), (&Found, f64, f64, f64)> = IndexMap::new();
+    pub(super) fn rows(found: &'a [NetworkFixedPoint], measured: &[Measured]) -> impl Iterator<Item = Self> {
+        let mut seen: IndexMap<(usize, usize), (&NetworkFixedPoint, f64, f64, f64)> = IndexMap::new();
         for f in found.iter().filter(|f| f.image >= 0) {
             for (area, point) in f.point.areas.iter().enumerate() {
                 if let Some(response) = point.response.as_ref().filter(|response| response.converged) {

@@ -1,5 +1,5 @@
-//! `fixed_points`: steady states with and without an image, and what each area's linearisation there says of stability, growth,
-//! noise and chaos.
+//! `fixed_points`: steady states with and without an image, and what each area's linearisation there says of stability,
+//! growth, noise and chaos.
 
 mod measured;
 mod pictures;
@@ -7,9 +7,9 @@ mod tables;
 
 use cords::data::ImageSet;
 use cords::dynamics::{
-    ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points, LeadingEigenvalues, LyapunovOptions,
-    NoiseOptions, ResponseOptions, Separation, SizeOptions, SpectrumOptions, StartOptions, SteadyMethod, SteadyOptions,
-    fixed_points, recurrent_norm_bound, recurrent_spectrum, save_vectors, separation,
+    ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points, InitialConditionOptions, LeadingEigenvalues,
+    LyapunovOptions, NoiseOptions, NonNormalityOptions, ResponseOptions, Separation, SpectrumOptions, SteadyMethod,
+    SteadyOptions, fixed_points, recurrent_norm_bound, recurrent_spectrum, save_vectors, separation,
 };
 use cords::net::{CordsNet, Model};
 use dynvis_runner::table::TableRow;
@@ -76,7 +76,8 @@ pub(super) struct Params {
     /// How areas are settled after the joint time.
     #[serde(default)]
     method: MethodName,
-    /// Other starts for every area: rest, the spontaneous state, and the steady state with noise; 0 for none.
+    /// Other initial conditions for every area: r = 0, the spontaneous state, and the steady state with noise; 0 for
+    /// none.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10_000))]
     starts: usize,
@@ -92,8 +93,8 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     after: f64,
-    /// Leading singular values of each area's coupling and of the whole network's, with norm bound, numerical abscissa and
-    /// non-normality; 0 for none.
+    /// Leading singular values of each area's coupling and of the whole network's, with norm bound, numerical abscissa
+    /// and non-normality; 0 for none.
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     singular_values: usize,
@@ -114,7 +115,7 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     noise_modes: usize,
-    /// Table `gains` of a `noise` stage with neural noise, whose measurements are held against the response to small
+    /// Table `gains` of a `noise` stage with neural noise, whose measurements are compared with the response to small
     /// noise; nothing is compared if not given.
     #[serde(default)]
     measured: Option<AnyRef>,
@@ -122,7 +123,8 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     convolution_eigenvalues: usize,
-    /// Distances of the images' steady states within and between classes, and how well a linear readout tells classes apart.
+    /// Distances of the images' steady states within and between classes, and the accuracy of a linear readout of the
+    /// class.
     #[serde(default)]
     classes: bool,
     /// Lyapunov exponents of each area along the trajectory, largest first; 0 for none.
@@ -137,7 +139,7 @@ pub(super) struct Params {
     #[serde(default = "none_of_it")]
     #[schemars(length(min = 1), inner(range(min = 0.0)))]
     exponent_noise: Vec<f64>,
-    /// Seed of starts, probes, noise and the iterations' first vectors; the pipeline's if not given.
+    /// Seed of initial conditions, probes, noise and the iterations' first vectors; the pipeline's if not given.
     #[serde(default)]
     seed: u64,
 }
@@ -205,7 +207,7 @@ struct Network {
 }
 
 /// A fixed point with what it belongs to.
-struct Found {
+struct NetworkFixedPoint {
     slot: usize,
     network: String,
     /// The network with the matrix fields that tell it from the others, for pictures.
@@ -224,7 +226,8 @@ struct Found {
 impl Kind for FixedPoints {
     type Params = Params;
     const NAME: &'static str = "fixed_points";
-    const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise response and exponents there";
+    const SUMMARY: &'static str = "steady states with and without an image, and each area's eigenvalues, growth, noise \
+        response and exponents there";
     const CODE_VERSION: u32 = 7;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::FIXED_POINTS;
     const OUTPUTS: &'static [Declared<Params>] = &[
@@ -310,7 +313,7 @@ impl Kind for FixedPoints {
         Declared::always(
             Classes::NAME,
             Artifact::TABLE,
-            "how the steady states of images lie in each area, and how well classes are told apart",
+            "how the steady states of images lie in each area, and how well classes are separated",
         )
         .when("with `classes`", |params| params.classes),
         Declared::always(
@@ -339,7 +342,7 @@ impl Kind for FixedPoints {
         let ascending = |list: &[f64]| list.windows(2).all(|pair| pair[0] < pair[1]);
         let wrong = lists.into_iter().filter(|(_, list)| !ascending(list));
         let mut found: Vec<Violation> = wrong
-            .map(|(field, _)| Violation::new(field, "values must stand in ascending order, each once"))
+            .map(|(field, _)| Violation::new(field, "values must be in ascending order, without duplicates"))
             .collect();
         if params.classes && params.images < 2 {
             found.push(Violation::new("classes", "needs two `images` at least"));
@@ -362,7 +365,7 @@ impl Kind for FixedPoints {
             if params.measured.is_some() {
                 found.push(Violation::new(
                     "measured",
-                    "needs `probes`: it is held against the response to noise",
+                    "needs `probes`: it is compared with the response to noise",
                 ));
             }
             if !params.frequencies.is_empty() {
@@ -440,7 +443,7 @@ impl Kind for FixedPoints {
             }
             let labels: Vec<u32> = indices.iter().map(|index| set.label(*index as usize)).collect();
             networks.push(params.network(&net, slot, (&name, seed), &points, &labels)?);
-            let of = |image, label, point| Found {
+            let of = |image, label, point| NetworkFixedPoint {
                 slot,
                 network: name.clone(),
                 title: members.title_of(slot, &name),
@@ -521,14 +524,14 @@ impl Params {
                 seed,
                 ..SpectrumOptions::default()
             }),
-            starts: (self.starts > 0).then_some(StartOptions {
+            initial_conditions: (self.starts > 0).then_some(InitialConditionOptions {
                 count: self.starts,
                 spread: self.spread,
                 tolerance: self.same,
                 seed,
             }),
             return_steps: (self.after > 0.0).then(|| steps(self.after)),
-            sizes: (self.singular_values > 0).then(|| SizeOptions {
+            non_normality: (self.singular_values > 0).then(|| NonNormalityOptions {
                 singular_values: self.singular_values,
                 growth_steps: growth_steps.clone(),
                 probes: self.probes.max(8),

@@ -8,13 +8,13 @@ use kuva::render::annotations::ReferenceLine;
 use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
 
-use super::Found;
+use super::NetworkFixedPoint;
 use crate::stage::StageError;
 use crate::stage::picture::{COLOURS, file_name, write_picture};
 
 /// Leading eigenvalues of every area, of all steady states of a network together, in one picture each.
-pub(super) fn write(found: &[Found], folder: &Path) -> Result<(), StageError> {
-    let mut networks: IndexMap<usize, Vec<&Found>> = IndexMap::new();
+pub(super) fn write(found: &[NetworkFixedPoint], folder: &Path) -> Result<(), StageError> {
+    let mut networks: IndexMap<usize, Vec<&NetworkFixedPoint>> = IndexMap::new();
     for f in found {
         networks.entry(f.slot).or_default().push(f);
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use cords::data::ImageSet;
-use cords::noise::{Condition, Film, Perturbation, PixelNoise, Pixels, Timing};
+use cords::noise::{Condition, FrameSequence, NoisePresentation, Perturbation, PixelNoise, Pixels};
 use indexmap::IndexMap;
 use kuva::RasterBackend;
 use kuva::render::color::Color;
@@ -15,7 +15,8 @@ use super::tables::{noise_name, presentation_name};
 use crate::stage::StageError;
 use crate::stage::picture::file_name;
 
-/// Frames of a few images under the conditions of a stage. They are those of the first trial, drawn as networks see them.
+/// Frames of a few images under the conditions of a stage. They are those of the first trial, drawn as networks see
+/// them.
 pub(super) struct Frames<'a> {
     pub(super) set: &'a ImageSet,
     pub(super) conditions: &'a [Condition],
@@ -30,7 +31,7 @@ pub(super) struct Frames<'a> {
 struct Series {
     name: String,
     noise: Pixels,
-    timing: Timing,
+    timing: NoisePresentation,
     clip: bool,
     dt_ms: f64,
     levels: Vec<f64>,
@@ -47,7 +48,7 @@ impl Frames<'_> {
             let Perturbation::Pixels { noise, timing, clip } = condition.perturbation else {
                 continue;
             };
-            let steps = if timing == Timing::Static {
+            let steps = if timing == NoisePresentation::Static {
                 &self.steps_ms[..1]
             } else {
                 self.steps_ms
@@ -74,12 +75,13 @@ impl Frames<'_> {
     /// How many frames a series has: one that is held, or one a step.
     fn steps(&self, series: &Series) -> usize {
         match series.timing {
-            Timing::Static => 1,
+            NoisePresentation::Static => 1,
             _ => ((self.stimulus_ms / series.dt_ms).round() as usize).max(1),
         }
     }
 
-    /// Calls `keep` with each of the first so many frames of an image, `[channel, row, column]` in [0, 1] but for noise.
+    /// Calls `keep` with each of the first so many frames of an image, `[channel, row, column]` in [0, 1] but for
+    /// noise.
     fn each(&self, series: &Series, level: f64, image: u32, steps: usize, keep: &mut dyn FnMut(usize, &[f32])) {
         let noise = PixelNoise {
             seed: self.seed,
@@ -89,12 +91,12 @@ impl Frames<'_> {
             level,
             dt_ms: series.dt_ms,
         };
-        let mut film = Film::new(noise, self.set.side(), u64::from(image));
+        let mut sequence = FrameSequence::new(noise, self.set.side(), u64::from(image));
         let mut clean = vec![0.0; self.set.image_len()];
         self.set.fill_unit(image as usize, &mut clean);
         let mut frame = vec![0.0; clean.len()];
         for step in 0..steps {
-            film.frame(&clean, step as u32, &mut frame);
+            sequence.frame(&clean, step as u32, &mut frame);
             if series.clip {
                 frame.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
             }
@@ -102,7 +104,8 @@ impl Frames<'_> {
         }
     }
 
-    /// One picture for each noise: a column a level, a row an image, and where frames change three rows, from onset to the end.
+    /// One picture for each noise: a column a level, a row an image, and where frames change three rows, from onset to
+    /// the end.
     pub(super) fn draw(&self, images: &[u32], folder: &Path) -> Result<(), StageError> {
         for series in self.series() {
             let name = format!("frames_{}", file_name(&series.name));
@@ -173,9 +176,9 @@ impl Frames<'_> {
         scene
     }
 
-    /// Writes `frames.safetensors`: for each noise and level a tensor `[image, time, channel, row, column]` of pixel values, 0 black and
-    /// 1 white, before normalisation; beside it `images`, their indices in the data set, and `labels`. The name of a tensor says noise,
-    /// presentation and level; times are apart by the networks' step.
+    /// Writes `frames.safetensors`: for each noise and level a tensor `[image, time, channel, row, column]` of pixel
+    /// values, 0 black and 1 white, before normalisation; beside it `images`, their indices in the data set, and
+    /// `labels`. The name of a tensor says noise, presentation and level; times are apart by the networks' step.
     pub(super) fn save(&self, images: &[u32], folder: &Path) -> Result<(), StageError> {
         let all = self.series();
         let len = self.set.image_len();

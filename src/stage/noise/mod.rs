@@ -1,4 +1,5 @@
-//! `noise`: classification by any number of models under noise on images, in units and on weights, each beside its controls.
+//! `noise`: classification by any number of models under noise on images, in units and on weights, each beside its
+//! controls.
 
 mod frames;
 mod params;
@@ -51,7 +52,7 @@ impl Kind for Noise {
     type Params = Params;
     const NAME: &'static str = "noise";
     const SUMMARY: &'static str =
-        "accuracy under noise on images, in units and on weights, held or fresh in every step, beside controls";
+        "accuracy under noise on images, in units and on weights, static or redrawn at every step, with controls";
     const CODE_VERSION: u32 = 5;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::NOISE;
     const OUTPUTS: &'static [Declared<Params>] = &[
@@ -63,7 +64,8 @@ impl Kind for Noise {
         Declared::always(
             tables::Summary::NAME,
             Artifact::TABLE,
-            "accuracy by network and noise: mean and standard deviation over trials and models that differ in their seed alone",
+            "accuracy by network and noise: mean and standard deviation over trials and models that differ in their \
+             seed alone",
         ),
         Declared::always(
             tables::AtTime::NAME,
@@ -73,7 +75,7 @@ impl Kind for Noise {
         Declared::always(
             tables::Robust::NAME,
             Artifact::TABLE,
-            "the level at half of the clean accuracy, and accuracy over all levels",
+            "threshold (level at half of the clean accuracy) and area under accuracy over level",
         ),
         Declared::always(
             tables::Gain::NAME,
@@ -128,7 +130,7 @@ impl Kind for Noise {
         check_rows(params, &models, &frames)?;
         let conditions = params.conditions();
         let steps_ms = steps(&models, &frames);
-        let film = Frames {
+        let sequence = Frames {
             set: &set,
             conditions: &conditions,
             seed: params.seed,
@@ -136,10 +138,10 @@ impl Kind for Noise {
             stimulus_ms: frames.stimulus_ms,
         };
         if let Some(count) = params.frames {
-            film.save(&spread(&indices, count), &context.output("frames")?)?;
+            sequence.save(&spread(&indices, count), &context.output("frames")?)?;
         }
         if params.pictured > 0 {
-            film.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
+            sequence.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
         }
         let gpu = gpu(context, Precision::default())?;
         let memory = context.gpu_memory;
@@ -225,8 +227,8 @@ struct FramesForCnns {
     disputed: bool,
 }
 
-/// Step and duration of the CordsNets, so that a CNN sees the same frames. What they do not agree on is as published, and
-/// so are both where there are none: whatever the order of models, it is the same.
+/// Step and duration of the CordsNets, so that a CNN sees the same frames. What they do not agree on is as published,
+/// and so are both where there are none: whatever the order of models, it is the same.
 fn frames_for_cnns(params: &Params, models: &[Model]) -> FramesForCnns {
     let (steps, stimuli): (Vec<f64>, Vec<f64>) = models
         .iter()
@@ -289,8 +291,9 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
     let steps: Vec<String> = steps(models, frames).iter().map(f64::to_string).collect();
     if steps.len() > 1 && !bound.is_empty() {
         notes.push(format!(
-            "networks with steps of {} ms are compared under noise that is drawn anew at every step: {}. It is the same experiment for \
-             small noise only; noise that goes on in time (`ornstein_uhlenbeck`) is the same at every step. Columns `dt` and \
+            "networks with steps of {} ms are compared under noise that is drawn anew at every step: {}. It is the \
+             same experiment for \
+             small noise only; noise correlated in time (`ornstein_uhlenbeck`) is the same at every step. Columns `dt` and \
              `step_bound` tell which rows are meant",
             steps.join(" and "),
             bound.join(", ")
@@ -299,7 +302,8 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
     let has_cnn = models.iter().any(|model| matches!(model, Model::Cnn { .. }));
     if has_cnn && frames.disputed {
         notes.push(format!(
-            "the CordsNets differ in their step or in how long they see an image, so the CNNs' frames follow each other every {} ms for {} \
+            "the CordsNets differ in their step or in how long they see an image, so the CNNs' frames follow each \
+             other every {} ms for {} \
              ms; `frame_step` and `stimulus` set that",
             frames.dt_ms, frames.stimulus_ms
         ));
@@ -307,8 +311,8 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
     notes
 }
 
-/// Names of the models for a legend. Where stages that no matrix field tells apart have networks of one kind, what differs between the
-/// networks stands behind.
+/// Names of the models for a legend. Where stages that no matrix field tells apart have networks of one kind, what
+/// differs between the networks stands behind.
 fn names(models: &[Model], members: &Members) -> Vec<String> {
     let kinds: Vec<String> = models.iter().map(model_name).collect();
     let properties: Vec<Vec<String>> = models.iter().map(properties).collect();

@@ -1,6 +1,6 @@
 //! Parameters of the `noise` stage.
 
-use cords::noise::{CIFAR_C, Condition, IMAGENET_C, Perturbation, Pixels, Timing};
+use cords::noise::{CIFAR_C, Condition, IMAGENET_C, NoisePresentation, Perturbation, Pixels};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,8 @@ pub(super) enum NoiseName {
     Impulse,
     /// pixels: level times a normal value times the pixel is added
     Speckle,
-    /// units of CordsNets: sqrt(2 tau/dt) times level times a normal value is added to the current inside phi, in every step
+    /// units of CordsNets: sqrt(2 tau/dt) times level times a normal value is added to the current inside phi, in every
+    /// step
     Neural,
     /// units: a fraction of them is silenced, the same for all images
     Silencing,
@@ -34,12 +35,12 @@ pub(super) enum NoiseName {
 pub(super) enum PresentationName {
     /// one draw per image, held while it is shown
     Static,
-    /// a fresh draw at every step: bound to the step. The level is that of a step of 2 ms and scales with sqrt(2 ms / dt); impulses last
-    /// 2 ms, or a step where that is longer. A finer step is the same experiment only while the noise is small beside what
-    /// rectifies it
+    /// redrawn at every step: another experiment at another step. The level is that of a step of 2 ms and scales with
+    /// sqrt(2 ms / dt); impulses last 2 ms, or a step where that is longer. A finer step is the same experiment only
+    /// while the noise is small beside what rectifies it
     Dynamic,
-    /// a process that forgets with `time_constant`, whatever the step: for statements over time and for networks of different steps.
-    /// Gaussian, correlated and speckle noise only
+    /// a process that forgets with `time_constant`, whatever the step: for statements over time and for networks of
+    /// different steps. Gaussian, correlated and speckle noise only
     OrnsteinUhlenbeck,
 }
 
@@ -96,17 +97,18 @@ pub(in crate::stage) struct Params {
     #[serde(default = "gaussian")]
     #[schemars(length(min = 1))]
     noises: Vec<NoiseParams>,
-    /// Levels of all kinds of noise that name none themselves. Half-levels and areas under the curve need 0, the clean image.
+    /// Levels of all kinds of noise that name none themselves. Thresholds and areas under accuracy over level need 0,
+    /// the clean image.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)))]
     levels: Vec<f64>,
-    /// When noise on pixels is drawn, for all kinds of it that do not say so themselves. If not given, each is held (static), and
-    /// gaussian, correlated and speckle noise also goes on in time (ornstein_uhlenbeck).
+    /// When noise on pixels is drawn, for all kinds of it that do not say so themselves. If not given, each is held
+    /// (static), and gaussian, correlated and speckle noise also goes on in time (ornstein_uhlenbeck).
     #[serde(default)]
     #[schemars(length(min = 1))]
     presentations: Option<Vec<PresentationName>>,
-    /// `ornstein_uhlenbeck`: time in which the noise's correlation falls to 1/e, for all kinds of noise that do not say so
-    /// themselves.
+    /// `ornstein_uhlenbeck`: time in which the noise's correlation falls to 1/e, for all kinds of noise that do not say
+    /// so themselves.
     #[serde(default = "twenty")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     time_constant: f64,
@@ -122,8 +124,8 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     pub(super) spontaneous: Option<f64>,
-    /// Time that the image is shown; as each CordsNet was trained, if not given. A CNN sees frames for as long as the CordsNets, where
-    /// they agree, or else for 200 ms.
+    /// Time that the image is shown; as each CordsNet was trained, if not given. A CNN sees frames for as long as the
+    /// CordsNets, where they agree, or else for 200 ms.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(super) stimulus: Option<f64>,
@@ -144,8 +146,8 @@ pub(in crate::stage) struct Params {
     #[serde(default = "three")]
     #[schemars(range(max = 100), extend("x-unit" = "images"))]
     pub(super) pictured: usize,
-    /// Write all frames of this many images under every noise on pixels and level, as `frames/frames.safetensors`; none if not
-    /// given.
+    /// Write all frames of this many images under every noise on pixels and level, as `frames/frames.safetensors`; none
+    /// if not given.
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-unit" = "images"))]
     pub(super) frames: Option<usize>,
@@ -230,9 +232,9 @@ impl NoiseParams {
         let of = |presentation: &PresentationName| Perturbation::Pixels {
             noise,
             timing: match presentation {
-                PresentationName::Static => Timing::Static,
-                PresentationName::Dynamic => Timing::Dynamic,
-                PresentationName::OrnsteinUhlenbeck => Timing::OrnsteinUhlenbeck {
+                PresentationName::Static => NoisePresentation::Static,
+                PresentationName::Dynamic => NoisePresentation::Dynamic,
+                PresentationName::OrnsteinUhlenbeck => NoisePresentation::OrnsteinUhlenbeck {
                     tau_ms: self.time_constant.unwrap_or(params.time_constant),
                 },
             },
@@ -257,14 +259,14 @@ impl NoiseParams {
             wrong(format!("level {level} must be 0 or from {least:e} to {most:e}"));
         }
         if self.levels.as_ref().is_some_and(|levels| has_twice(levels)) {
-            wrong("a level stands twice".into());
+            wrong("a level is given twice".into());
         }
         if self
             .presentations
             .as_ref()
             .is_some_and(|presentations| has_twice(presentations))
         {
-            wrong("a presentation stands twice".into());
+            wrong("a presentation is given twice".into());
         }
         if self.severities.is_some() && self.levels.is_some() {
             wrong("`levels` and `severities` exclude each other".into());
@@ -325,10 +327,10 @@ impl Params {
             noise.violations(self, &mut found);
         }
         if self.presentations.as_ref().is_some_and(|p| has_twice(p)) {
-            found.push(Violation::new("presentations", "a presentation stands twice"));
+            found.push(Violation::new("presentations", "a presentation is given twice"));
         }
         if has_twice(&self.levels) {
-            found.push(Violation::new("levels", "a level stands twice"));
+            found.push(Violation::new("levels", "a level is given twice"));
         }
         if let (Some(step), Some(stimulus)) = (self.frame_step, self.stimulus)
             && let Some(problem) = cords::net::unfit(stimulus, step, 1)
@@ -342,7 +344,7 @@ impl Params {
             found.push(Violation::new("areas", message));
         }
         if self.areas.as_ref().is_some_and(|areas| has_twice(areas)) {
-            found.push(Violation::new("areas", "an area stands twice"));
+            found.push(Violation::new("areas", "an area is given twice"));
         }
         found
     }

@@ -35,7 +35,8 @@ fn label(e: &Evaluated) -> String {
     format!("{}, {}", e.label, view(e.result.observer))
 }
 
-/// Mean accuracy over models that repeat each other and trials, with their standard deviation, or with one model's 95 % interval.
+/// Mean accuracy over models that repeat each other and trials, with their standard deviation, or with one model's 95 %
+/// interval.
 fn over_level(of_kind: &[&Evaluated], title: &str) -> Curves {
     let mut curves: IndexMap<String, Vec<(f64, f64, [f64; 2])>> = IndexMap::new();
     for OfKind { first, spread, .. } in over_models(of_kind.iter().copied()) {

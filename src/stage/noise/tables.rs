@@ -1,8 +1,8 @@
 //! Result tables of the `noise` stage.
 
 use cords::noise::{
-    AreaChange, CIFAR_C, Condition, IMAGENET_C, Measured, Observer, Perturbation, Pixels, Place, Robustness,
-    Severities, TimePoint, Timing, robustness,
+    AreaChange, CIFAR_C, Condition, IMAGENET_C, Measured, NoisePresentation, Observer, Perturbation, Pixels,
+    Robustness, Severities, ThresholdPosition, TimePoint, robustness,
 };
 use dynvis_runner::table::Row;
 use indexmap::IndexMap;
@@ -60,7 +60,7 @@ fn severity(condition: &Condition, set: &Severities) -> Option<i64> {
         return None;
     };
     // What was published are single images.
-    if timing != Timing::Static && !condition.is_clean() {
+    if timing != NoisePresentation::Static && !condition.is_clean() {
         return None;
     }
     let levels = set.levels(noise)?;
@@ -74,9 +74,9 @@ fn severity(condition: &Condition, set: &Severities) -> Option<i64> {
 pub(super) fn presentation_name(condition: &Condition) -> String {
     match condition.perturbation {
         Perturbation::Pixels { timing, .. } => match timing {
-            Timing::Static => "static".into(),
-            Timing::Dynamic => "dynamic".into(),
-            Timing::OrnsteinUhlenbeck { tau_ms } => format!("over {tau_ms} ms"),
+            NoisePresentation::Static => "static".into(),
+            NoisePresentation::Dynamic => "dynamic".into(),
+            NoisePresentation::OrnsteinUhlenbeck { tau_ms } => format!("over {tau_ms} ms"),
         },
         Perturbation::Neural => "dynamic".into(),
         Perturbation::Silencing | Perturbation::Weights => "static".into(),
@@ -308,7 +308,7 @@ pub(super) fn over_models<'a>(evaluated: impl IntoIterator<Item = &'a Evaluated>
 /// Whether the noise of a condition is drawn anew at every step, so that it is another experiment at other steps.
 pub(super) fn is_step_bound(condition: &Condition) -> bool {
     let fresh = match condition.perturbation {
-        Perturbation::Pixels { timing, .. } => timing == Timing::Dynamic,
+        Perturbation::Pixels { timing, .. } => timing == NoisePresentation::Dynamic,
         Perturbation::Neural => true,
         Perturbation::Silencing | Perturbation::Weights => false,
     };
@@ -359,12 +359,12 @@ fn series(evaluated: &[Evaluated]) -> Vec<Vec<&Evaluated>> {
     series.into_values().collect()
 }
 
-fn place_name(place: Place) -> &'static str {
+fn position_name(place: ThresholdPosition) -> &'static str {
     match place {
-        Place::Within => "within",
-        Place::Below => "below",
-        Place::Beyond => "beyond",
-        Place::Nowhere => "nowhere",
+        ThresholdPosition::Within => "within",
+        ThresholdPosition::Below => "below",
+        ThresholdPosition::Beyond => "beyond",
+        ThresholdPosition::Nowhere => "nowhere",
     }
 }
 
@@ -379,7 +379,7 @@ pub(super) struct Robust {
     /// Accuracy at level 0; missing where all images diverged
     clean: Option<f64>,
     /// Level at half of that, by a logistic curve over log level, where it lies within the levels
-    half: Option<f64>,
+    threshold: Option<f64>,
     /// within the levels; below the first noisy one; beyond the last; nowhere: clean accuracy is not above twice
     /// chance, or all images diverged
     half_is: &'static str,
@@ -416,8 +416,8 @@ impl Robust {
         let measured: Vec<Measured<'_>> = measured.collect();
         let Robustness {
             clean,
-            half,
-            half_place,
+            threshold,
+            threshold_position,
             area,
             diverged,
         } = robustness(&measured, 1.0 / first.classes as f64, seed)?;
@@ -429,10 +429,10 @@ impl Robust {
             network: NetworkKeys::of(first),
             noise: NoiseKeys::of(first),
             clean,
-            half: half.value,
-            half_is: place_name(half_place),
-            half_low: half.interval[0],
-            half_high: half.interval[1],
+            threshold: threshold.value,
+            half_is: position_name(threshold_position),
+            half_low: threshold.interval[0],
+            half_high: threshold.interval[1],
             area: area.value,
             area_low: area.interval[0],
             area_high: area.interval[1],
@@ -563,7 +563,7 @@ mod tests {
 
     #[test]
     fn published_severities_are_of_images_that_are_held() {
-        let of = |timing: Timing, level: f64| {
+        let of = |timing: NoisePresentation, level: f64| {
             let perturbation = Perturbation::Pixels {
                 noise: Pixels::Gaussian,
                 timing,
@@ -572,8 +572,11 @@ mod tests {
             severity(&Condition { perturbation, level }, &IMAGENET_C)
         };
         let third = IMAGENET_C.levels(Pixels::Gaussian).expect("published")[2];
-        assert_eq!(of(Timing::Static, third), Some(3));
-        for timing in [Timing::Dynamic, Timing::OrnsteinUhlenbeck { tau_ms: 20.0 }] {
+        assert_eq!(of(NoisePresentation::Static, third), Some(3));
+        for timing in [
+            NoisePresentation::Dynamic,
+            NoisePresentation::OrnsteinUhlenbeck { tau_ms: 20.0 },
+        ] {
             assert_eq!((of(timing, third), of(timing, 0.0)), (None, Some(0)));
         }
     }

@@ -1,10 +1,10 @@
 //! `predictivity`: how well networks' activity predicts recorded neurons, by area, model time, neural time and region,
 //! beside controls.
 
+mod feature_sets;
 mod params;
 mod picture;
 mod scoring;
-mod sources;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use cords::data::ImageSet;
 use cords::neural::{Merged, Recordings, Split, SplitOptions, merge, shuffle_splits, stratified_splits};
 
+use feature_sets::{Activity, ImageFiles, images, sources};
 use params::{ControlName, Params};
 use scoring::{Study, check_size, score};
-use sources::{Activity, ImageFiles, images, sources};
 use tables::{BestScore, Latency, OfNeuron, Onset, PairedScore, Score};
 
 use super::keyed_defaults;

@@ -90,8 +90,9 @@ pub(in crate::stage) struct Params {
     /// others: an untrained one, a CNN twin.
     #[schemars(length(min = 1))]
     pub(super) activity: Vec<ActivityRef>,
-    /// Responses of neurons. Several recordings (sessions, animals) go into one fit over the stimuli that all of them have. The
-    /// id of a stimulus is the index of its image in the dataset, or with `files` its file's name, unless `stimuli` says otherwise.
+    /// Responses of neurons. Several recordings (sessions, animals) go into one fit over the stimuli that all of them
+    /// have. The id of a stimulus is the index of its image in the dataset, or with `files` its file's name, unless
+    /// `stimuli` says otherwise.
     #[schemars(length(min = 1))]
     pub(super) recordings: Vec<RecordingsRef>,
     /// The dataset whose images were shown, for the control `pixels`; none, without that control, if not given.
@@ -263,7 +264,7 @@ impl Params {
         }
         let twice = |i: usize| self.controls[..i].contains(&self.controls[i]);
         if (0..self.controls.len()).any(twice) {
-            wrong("controls", "a control stands twice");
+            wrong("controls", "a control is given twice");
         }
         let ordered = |[start, end]: &[f64; 2]| start < end;
         if !self.bins.iter().flatten().all(ordered) {
@@ -287,13 +288,14 @@ impl Params {
         if self.reduction == ReductionName::Pca && (self.scale || self.regression == RegressionName::NeuronToNeuron) {
             wrong(
                 "reduction",
-                "`pca` works on unscaled activity and is no feature by itself; leave out `scale`, or take another regression",
+                "`pca` works on unscaled activity and is not a feature by itself; leave out `scale`, or take another \
+                 regression",
             );
         }
         let mut latencies = self.latencies.clone();
         latencies.sort_by(f64::total_cmp);
         if latencies.windows(2).any(|pair| pair[0] == pair[1]) {
-            wrong("latencies", "a latency stands twice");
+            wrong("latencies", "a latency is given twice");
         }
         found
     }

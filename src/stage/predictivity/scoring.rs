@@ -1,13 +1,13 @@
 //! Correlations of every feature set, model time and time bin.
 
 use cords::neural::{
-    Agreement, Features, FitOptions, NeuralError, Recordings, Split, SplitOptions, TestVariance, fit_each, fit_once,
-    fit_shared, test_variances, times_reached, times_within,
+    Features, FitOptions, NeuralError, PredictionQuality, Recordings, Split, SplitOptions, TestVariance, fit_each,
+    fit_once, fit_shared, test_variances, times_reached, times_within,
 };
 use dynvis_base::memory::check_room;
 
+use super::feature_sets::{FeatureSet, Role};
 use super::params::{NeuronRows, Params, ReductionName, WeightsName};
-use super::sources::{Role, Source};
 use crate::stage::{Context, StageError, Update};
 
 /// What is predicted, and the divisions that it is predicted over.
@@ -28,7 +28,7 @@ pub(super) struct Cell {
     pub(super) bin: usize,
     /// Where the fit was made for this latency alone.
     pub(super) latency_ms: Option<f64>,
-    pub(super) found: Agreement,
+    pub(super) found: PredictionQuality,
 }
 
 /// What a feature set is known by.
@@ -56,14 +56,18 @@ pub(super) struct Scored {
 }
 
 /// Whether there is memory for the splits and for what is kept of every fit.
-pub(super) fn check_size(params: &Params, recordings: &Recordings, sources: &[Source<'_>]) -> Result<(), StageError> {
+pub(super) fn check_size(
+    params: &Params,
+    recordings: &Recordings,
+    sources: &[FeatureSet<'_>],
+) -> Result<(), StageError> {
     /// What a row takes, as it is and in a table.
     const ROW_BYTES: u64 = 512;
     /// Two numbers of a neuron in a split, in one fit.
     const SCORE_BYTES: u64 = 16;
     let bins = recordings.bins_ms.len() as u64;
     let (stimuli, neurons) = (recordings.stimuli.len() as u64, recordings.neurons.len() as u64);
-    let fits = |source: &Source<'_>| match params.weights {
+    let fits = |source: &FeatureSet<'_>| match params.weights {
         WeightsName::PerBin | WeightsName::Window => source.times_ms.len() as u64,
         WeightsName::Shared if source.is_static() => 1,
         WeightsName::Shared => params.latencies.len() as u64,
@@ -118,7 +122,7 @@ pub(super) fn check_size(params: &Params, recordings: &Recordings, sources: &[So
 pub(super) fn score(
     params: &Params,
     study: &Study,
-    sources: &[Source<'_>],
+    sources: &[FeatureSet<'_>],
     context: &mut Context,
 ) -> Result<Scored, StageError> {
     let recordings = &study.recordings;
@@ -141,7 +145,7 @@ pub(super) fn score(
             figures: Vec::new(),
             milestone: true,
         });
-        let mut keep = |model_ms: f64, latency_ms: Option<f64>, of_bins: Vec<Agreement>| {
+        let mut keep = |model_ms: f64, latency_ms: Option<f64>, of_bins: Vec<PredictionQuality>| {
             cells.extend(of_bins.into_iter().enumerate().map(|(bin, found)| Cell {
                 source: number,
                 model_ms,
@@ -230,7 +234,8 @@ pub(super) fn score(
 /// Latencies and time bins that recorded times of all networks stand for.
 struct Reached {
     latencies_ms: Vec<f64>,
-    /// Bins that all of these latencies reach, so that they are fitted to the same responses; all where weights are not shared.
+    /// Bins that all of these latencies reach, so that they are fitted to the same responses; all where weights are not
+    /// shared.
     bins: Vec<usize>,
 }
 
@@ -239,7 +244,7 @@ impl Reached {
     fn new(
         params: &Params,
         recordings: &Recordings,
-        sources: &[Source<'_>],
+        sources: &[FeatureSet<'_>],
         context: &mut Context,
     ) -> Result<Self, StageError> {
         let bins = &recordings.bins_ms;
@@ -313,7 +318,7 @@ fn shifted(bin: [f64; 2], latency: f64) -> [f64; 2] {
 }
 
 /// The times that the weights of `window` are fitted from.
-fn window_times(params: &Params, source: &Source<'_>) -> Result<Vec<usize>, StageError> {
+fn window_times(params: &Params, source: &FeatureSet<'_>) -> Result<Vec<usize>, StageError> {
     let wanted = params.fit_times.unwrap_or(params.fit_bin);
     let found = match source.is_static() {
         true => vec![0],
@@ -335,7 +340,7 @@ type Then<'a, T> = dyn FnMut(&[&dyn Features]) -> Result<T, NeuralError> + 'a;
 /// Hands over the feature sets of all bins at once.
 fn with_all<T>(
     params: &Params,
-    source: &Source<'_>,
+    source: &FeatureSet<'_>,
     times: &[Vec<usize>],
     so_far: &[&dyn Features],
     then: &mut Then<'_, T>,

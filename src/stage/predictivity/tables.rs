@@ -7,10 +7,10 @@ use cords::neural::{
     mean_and_deviation, neuron_scores, paired, summarise,
 };
 
+use super::feature_sets::Role;
 use super::params::{NeuronRows, Params};
 use super::picture::Matrix;
 use super::scoring::{Cell, Scored};
-use super::sources::Role;
 use crate::stage::Members;
 use crate::stage::recordings::{ANIMAL, SESSION, known};
 use dynvis_runner::table::Row;
@@ -701,7 +701,7 @@ pub(super) fn matrices(scored: &Scored, members: &Members) -> Vec<(String, Matri
 
 #[cfg(test)]
 mod tests {
-    use cords::neural::Agreement;
+    use cords::neural::PredictionQuality;
 
     use super::*;
 
@@ -713,7 +713,7 @@ mod tests {
             model_ms: 10.0 * bin as f64 - latency,
             bin,
             latency_ms: Some(latency),
-            found: Agreement {
+            found: PredictionQuality {
                 r: Vec::new(),
                 squared_error: None,
             },

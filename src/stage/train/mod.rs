@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cords::data::{ImageSet, Split, SplitImages};
 use cords::device::Cpu;
-use cords::learn::{Checkpoints, Data, EpochRecord, Images, Place, Progress, evaluate, fold};
+use cords::learn::{Checkpoints, Data, EpochRecord, Images, Progress, TrainingPosition, evaluate, fold};
 use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase};
 
 use self::params::{Params, Phase};
@@ -200,10 +200,10 @@ fn start(params: &Params, set: &ImageSet, context: &Context) -> Result<Option<Mo
     };
     if found != needed {
         let phase = params.phase.name();
-        return Err(
-            StageError::new(format!("phase `{phase}` goes on from {needed}, but `start` is {found}"))
-                .hint(format!("a stage `train` of phase `{before}` gives {needed}")),
-        );
+        return Err(StageError::new(format!(
+            "phase `{phase}` continues from {needed}, but `start` is {found}"
+        ))
+        .hint(format!("a stage `train` of phase `{before}` gives {needed}")));
     }
     if let Some(contradiction) = params.contradiction(model.architecture()) {
         return Err(StageError::new(contradiction).hint("leave it out: sizes come with the model"));
@@ -212,13 +212,13 @@ fn start(params: &Params, set: &ImageSet, context: &Context) -> Result<Option<Mo
     let normalisation = (info.mean.as_slice(), info.std.as_slice());
     if !info.mean.is_empty() && normalisation != (set.mean(), set.std()) {
         return Err(StageError::new(format!(
-            "`start` was trained on images of mean {:?} and deviation {:?}, these have {:?} and {:?}",
+            "`start` was trained on images of mean {:?} and standard deviation {:?}, these have {:?} and {:?}",
             info.mean,
             info.std,
             set.mean(),
             set.std()
         ))
-        .hint("go on with the dataset that the first phase was trained on"));
+        .hint("use the dataset that the first phase was trained on"));
     }
     if !info.classes.is_empty() && info.classes != set.classes() {
         return Err(StageError::new(format!(
@@ -295,7 +295,7 @@ fn tell(progress: &Progress, phase: Phase, batches_each: &mut usize, context: &m
         }
         Progress::Continued(place) => {
             *batches_each = place.batches;
-            context.note(format!("goes on from its checkpoint: {}", words(*place)));
+            context.note(format!("resumes from its checkpoint: {}", words(*place)));
         }
         Progress::CheckpointRefused { reason } => {
             context.note(format!(
@@ -325,8 +325,8 @@ fn figures(phase: Phase, [cross_entropy, accuracy, objective]: [f64; 3]) -> Vec<
 }
 
 /// A place in a training.
-fn words(place: Place) -> String {
-    let Place {
+fn words(place: TrainingPosition) -> String {
+    let TrainingPosition {
         epoch,
         epochs,
         batch,

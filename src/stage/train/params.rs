@@ -3,7 +3,7 @@
 use cords::data::{Affine, Augment, Elastic, RandomResizedCrop};
 use cords::device::cuda::Precision;
 use cords::learn::{
-    DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiCourse, Schedule, WarmUp,
+    DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiSchedule, Schedule, WarmUp,
 };
 use cords::net::{Architecture, Euler, MOST_STEPS, Phi};
 use schemars::JsonSchema;
@@ -96,8 +96,8 @@ enum HistoryName {
     /// as they are
     #[default]
     Float32,
-    /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths, that of the return term by as
-    /// much as the rounding exceeds the distance
+    /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths, that of the return
+    /// term by as much as the rounding exceeds the distance
     Bfloat16,
 }
 
@@ -183,7 +183,7 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(extend("x-unit" = "ms"))]
     tau: Option<Vec<f64>>,
-    /// Time without input from rest, whose end is the spontaneous state; 200 ms, or none in `linear`, if not given.
+    /// Time without input from r = 0, whose end is the spontaneous state; 200 ms, or none in `linear`, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     spontaneous: Option<f64>,
@@ -257,7 +257,8 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     clip: Option<f64>,
-    /// Width of the time windows in which validation accuracy is recorded, to the nearest step (their table has the ends).
+    /// Width of the time windows in which validation accuracy is recorded, to the nearest step (their table has the
+    /// ends).
     #[serde(default = "twenty")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     accuracy_window: f64,
@@ -272,8 +273,8 @@ pub(crate) struct Params {
     #[serde(default = "five")]
     #[schemars(range(min = 0.0), extend("x-unit" = "min", "x-unkeyed" = true))]
     pub(super) checkpoint_minutes: f64,
-    /// Memory that a gradient step may take: fewer images are run side by side, and activities that do not fit are computed
-    /// twice, to the same result. If not given, half of this machine's, shared among stages by their threads.
+    /// Memory that a gradient step may take: fewer images are run side by side, and activities that do not fit are
+    /// computed twice, to the same result. If not given, half of this machine's, shared among stages by their threads.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "GiB", "x-unkeyed" = true))]
     pub(super) memory_budget: Option<f64>,
@@ -524,11 +525,11 @@ impl Params {
     }
 
     /// phi over the epochs, in phases with trials.
-    pub(super) fn phi(&self) -> PhiCourse {
+    pub(super) fn phi(&self) -> PhiSchedule {
         match self.phase {
-            Phase::Linear => PhiCourse::Held(Phi::Identity),
-            Phase::Anneal => PhiCourse::Annealed,
-            _ => PhiCourse::Held(Phi::Relu),
+            Phase::Linear => PhiSchedule::Held(Phi::Identity),
+            Phase::Anneal => PhiSchedule::Annealed,
+            _ => PhiSchedule::Held(Phi::Relu),
         }
     }
 
@@ -539,11 +540,11 @@ impl Params {
         match (&self.start, self.phase.has_start()) {
             (None, true) => found.push(Violation::new(
                 "phase",
-                format!("phase `{phase}` goes on from another stage's model: name that stage with `start`"),
+                format!("phase `{phase}` continues from another stage's model: name that stage with `start`"),
             )),
             (Some(_), false) => found.push(Violation::new(
                 "start",
-                format!("phase `{phase}` starts from random weights; `finetune` goes on from a model"),
+                format!("phase `{phase}` starts from random weights; `finetune` continues from a model"),
             )),
             _ => {}
         }

@@ -103,13 +103,13 @@ impl Job<'_> {
             }
             (_, Some(start)) => {
                 let config = params.trials(fit, budget);
-                let course = params.phi();
+                let schedule = params.phi();
                 continue_cordsnet(
                     device,
                     architecture,
                     euler,
                     start,
-                    course,
+                    schedule,
                     &config,
                     data,
                     checkpoints,

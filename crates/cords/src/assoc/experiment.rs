@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::encoder::Responses;
 use super::simulate::{Activity, drive, simulate_driven};
-use super::source::Responses;
 use super::stimulus::{Clip, Scene, clips};
 use super::tasks::{Delay, Draw, Pool, Task, Timing};
 use super::trial::{Mask, Trial};
@@ -36,7 +36,7 @@ pub struct Setting<'a> {
     pub timing: &'a Timing,
     /// Weights of a trial's parts in the loss.
     pub mask: Mask,
-    /// Steps without input after which the front-end counts as at rest.
+    /// Steps without input after which the front-end counts as back at its spontaneous state.
     pub settle: usize,
     /// Seed of trials and noise.
     pub seed: u64,

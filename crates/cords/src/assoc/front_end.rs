@@ -9,9 +9,9 @@ use super::stimulus::{Clip, PLACES, Scene};
 use crate::Real;
 use crate::data::ImageSet;
 use crate::device::{Aligned, Cpu, Device};
-use crate::learn::{ActivityLearner, Memory, Shown, Snapshot, SnapshotError};
+use crate::learn::{ActivityLearner, Memory, Snapshot, SnapshotError, StimulusPeriod};
 use crate::net::{CordsNet, Input, Parameters, State, View};
-use crate::noise::{Film, PixelNoise, Pixels, Timing};
+use crate::noise::{FrameSequence, NoisePresentation, PixelNoise, Pixels};
 
 /// What a front-end is read by.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +43,7 @@ pub struct FrontEnd<'a, T: Real = f32> {
     ratio: usize,
     spontaneous_steps: usize,
     spontaneous: State<T>,
-    resting: Vec<T>,
+    spontaneous_features: Vec<T>,
     seed: u64,
     learning: Option<Learning<T>>,
 }
@@ -119,7 +119,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         if ratio < 1.0 || (ratio * own - dt_ms).abs() > 1e-9 * dt_ms {
             return wrong(
                 "dt",
-                format!("{dt_ms} ms is no multiple of the front-end's step of {own} ms"),
+                format!("{dt_ms} ms is not a multiple of the front-end's step of {own} ms"),
             );
         }
         let spontaneous_steps = net.euler().steps(spontaneous_ms);
@@ -133,11 +133,11 @@ impl<'a, T: Real> FrontEnd<'a, T> {
             readout,
             dt_ms,
             ratio: ratio as usize,
-            resting: Vec::new(),
+            spontaneous_features: Vec::new(),
             seed,
             learning: None,
         };
-        front_end.resting = front_end.pooled(&front_end.spontaneous, 0);
+        front_end.spontaneous_features = front_end.pooled(&front_end.spontaneous, 0);
         Ok(front_end)
     }
 
@@ -162,7 +162,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
 
     /// Features of a step.
     pub fn features(&self) -> usize {
-        self.resting.len()
+        self.spontaneous_features.len()
     }
 
     /// Step in ms.
@@ -276,8 +276,8 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         for (scene, canvas) in pictures.scenes[clips.clone()].iter().zip(&pictures.canvases[clips]) {
             let mut frame = canvas.clone();
             if let Some((level, name)) = scene.and_then(|scene| scene.noise) {
-                let mut film = Film::new(self.noise(level), self.set.side(), u64::from(name));
-                film.frame(canvas, step, &mut frame);
+                let mut sequence = FrameSequence::new(self.noise(level), self.set.side(), u64::from(name));
+                sequence.frame(canvas, step, &mut frame);
             }
             frames.append(&mut frame);
         }
@@ -299,7 +299,12 @@ impl<'a, T: Real> FrontEnd<'a, T> {
                     let state = view.state();
                     for (image, response) in responses.iter_mut().enumerate() {
                         let pooled = self.pooled(&state, image);
-                        response.extend(pooled.iter().zip(&self.resting).map(|(r, rest)| *r - *rest));
+                        response.extend(
+                            pooled
+                                .iter()
+                                .zip(&self.spontaneous_features)
+                                .map(|(r, spontaneous)| *r - *spontaneous),
+                        );
                     }
                 }
             };
@@ -322,7 +327,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
     }
 
     /// What clips of the same course show, for the network's steps.
-    fn shown(&self, clips: &[&Clip]) -> Vec<Shown<T>> {
+    fn shown(&self, clips: &[&Clip]) -> Vec<StimulusPeriod<T>> {
         let mut shown = Vec::new();
         let mut step = 0;
         for segment in 0..clips.first().map_or(0, |clip| clip.0.len()) {
@@ -331,11 +336,11 @@ impl<'a, T: Real> FrontEnd<'a, T> {
             let images =
                 |step: usize| (!pictures.is_blank()).then(|| self.frames(&pictures, 0..clips.len(), step as u32));
             match pictures.noisy {
-                true => shown.extend((step..step + steps).map(|step| Shown {
+                true => shown.extend((step..step + steps).map(|step| StimulusPeriod {
                     images: images(step),
                     steps: 1,
                 })),
-                false => shown.push(Shown {
+                false => shown.push(StimulusPeriod {
                     images: images(step),
                     steps,
                 }),
@@ -389,14 +394,14 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         let norm = self.learning.as_mut().map_or(0.0, |Learning { rate, learner }| {
             learner.step(&mut self.net, *rate, clip)
         });
-        self.rest();
+        self.find_spontaneous();
         Ok(norm)
     }
 
     /// Computes the spontaneous state anew.
-    fn rest(&mut self) {
+    fn find_spontaneous(&mut self) {
         self.spontaneous = self.net.spontaneous(self.spontaneous_steps);
-        self.resting = self.pooled(&self.spontaneous, 0);
+        self.spontaneous_features = self.pooled(&self.spontaneous, 0);
     }
 
     fn noise(&self, level: u16) -> PixelNoise {
@@ -404,7 +409,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
             seed: self.seed,
             trial: 0,
             pixels: Pixels::Gaussian,
-            timing: Timing::Dynamic,
+            timing: NoisePresentation::Dynamic,
             level: f64::from(level) / 1000.0,
             dt_ms: self.net.euler().dt_ms,
         }
@@ -450,7 +455,7 @@ impl FrontEnd<'_> {
     pub(super) fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
         if let Some(Learning { learner, .. }) = &mut self.learning {
             learner.restore(&mut self.net, snapshot)?;
-            self.rest();
+            self.find_spontaneous();
         }
         Ok(())
     }
@@ -517,7 +522,7 @@ mod tests {
     use super::super::layout::tests::small;
     use super::super::{Group, LossKind, Objective, Share, Weights, group_gradient};
     use super::*;
-    use crate::data::{Limit, Normalisation, PrepareConfig, Source, prepare};
+    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, prepare};
     use crate::learn::Initialisation;
     use crate::net::{Architecture, Euler, Phi, bias_name};
     use crate::rng::{Purpose, Stream};
@@ -527,7 +532,7 @@ mod tests {
     fn digits() -> (ImageSet, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("can make a folder");
         let config = PrepareConfig {
-            source: Source::Digits,
+            source: ImageSource::Digits,
             side: 16,
             resize: None,
             channels: 1,
@@ -662,7 +667,7 @@ mod tests {
             let mut moved = front_end(&set, &moved);
             // What responses begin from counts as given.
             moved.spontaneous = first.spontaneous.clone();
-            moved.resting = first.resting.clone();
+            moved.spontaneous_features = first.spontaneous_features.clone();
             run(&moved).objective
         };
         let mut reached = 0;

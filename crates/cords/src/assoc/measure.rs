@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::dependence::Dependence;
+use super::encoder::{Responses, StimulusEncoder};
 use super::experiment::{Answer, Presented, Setting, steps};
-use super::source::{Responses, Source};
 use super::tasks::{Delay, Pool};
 use super::train::TEST;
 use super::{AssocError, Layout, Weights};
@@ -82,7 +82,7 @@ impl TestTrials {
         delay: Delay,
         dt_ms: f64,
     ) -> Result<Option<Self>, AssocError> {
-        if matches!(responses.source(), Source::OneHot(_)) {
+        if matches!(responses.source(), StimulusEncoder::OneHot(_)) {
             return Self::new(setting, responses, pool, count, delay, dt_ms).map(Some);
         }
         let Some(halves) = pool.halves() else {
@@ -100,7 +100,7 @@ impl TestTrials {
         dt_ms: f64,
     ) -> Result<Self, AssocError> {
         setting.prepare(responses, &presented, dt_ms)?;
-        let dependence = Dependence::of(&presented, matches!(responses.source(), Source::FrontEnd(_)));
+        let dependence = Dependence::of(&presented, matches!(responses.source(), StimulusEncoder::FrontEnd(_)));
         Ok(Self { presented, dependence })
     }
 

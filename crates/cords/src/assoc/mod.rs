@@ -3,9 +3,9 @@
 //! Rate units with the front-end's dynamics, any number of areas with forward and feedback projections. Gradients come
 //! from dfdx; the same seed gives the same bits for any number of threads.
 
-mod course;
 mod decode;
 mod dependence;
+mod encoder;
 mod error;
 mod experiment;
 mod front_end;
@@ -15,16 +15,17 @@ mod measure;
 mod psychometric;
 mod readings;
 mod simulate;
-mod source;
 mod steady;
 mod stimulus;
 mod tasks;
 mod train;
+mod training_state;
 mod trial;
 mod weights;
 
 pub use decode::decode;
 pub use dependence::Dependence;
+pub use encoder::{OneHot, Responses, StimulusEncoder};
 pub use error::AssocError;
 pub use experiment::{ActivityObserver, Answer, GROUP, Presented, Setting};
 pub use front_end::{FrontEnd, FrontEndTraining, Readout};
@@ -34,7 +35,6 @@ pub use measure::{EpochRate, Lesion, MeasureObserver, NetworkMeasured, Score, Te
 pub use psychometric::{Choices, Graded, Psychometric, psychometric};
 pub use readings::{Decoded, DelayState, DelayStateOptions, decode_over_time, delay_states};
 pub use simulate::{Activity, simulate};
-pub use source::{OneHot, Responses, Source};
 pub use steady::{AssocJacobian, AssocSteadyState, modes, settle};
 pub use stimulus::{Clip, Item, PLACES, Scene, clips};
 pub use tasks::{Delay, Draw, Duration, Pool, Task, TaskName, Timing};

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::decode::decode;
+use super::encoder::Responses;
 use super::experiment::{Presented, Setting, steps};
 use super::measure::{Score, TestTrials};
-use super::source::Responses;
 use super::steady::{modes, settle};
 use super::{AssocError, Layout, Weights};
 use crate::dynamics::{KrylovOptions, Mode};

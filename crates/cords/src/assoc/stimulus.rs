@@ -63,7 +63,8 @@ impl Scene {
     }
 }
 
-/// Scenes that follow one another without a pause in which the front-end comes to rest: a scene or nothing, and steps.
+/// Scenes that follow one another without a pause in which the front-end returns to its spontaneous state: a scene or
+/// nothing, and steps.
 ///
 /// Clips are what responses are kept by: a lone image shown for a time is one clip, whatever the trial.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

@@ -10,11 +10,11 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::course::{Course, Keeper};
+use super::encoder::Responses;
 use super::experiment::{GROUP, Presented, Setting};
-use super::source::Responses;
 use super::stimulus::Clip;
 use super::tasks::{Delay, Pool};
+use super::training_state::{Keeper, TrainingState};
 use super::{AssocError, Layout, Objective, Share, Weights, group_gradient};
 use crate::learn::Checkpoints;
 
@@ -187,11 +187,11 @@ pub fn train(
         pools,
         options,
     };
-    let mut course = Course::new(start, if options.curriculum { 1 } else { training.delays() });
-    let resumed = course.resume(checkpoints, responses);
+    let mut state = TrainingState::new(start, if options.curriculum { 1 } else { training.delays() });
+    let resumed = state.resume(checkpoints, responses);
     let flow = match resumed {
         Ok(false) => ControlFlow::Continue(()),
-        Ok(true) => observe(TrainProgress::Continued(course.step)),
+        Ok(true) => observe(TrainProgress::Continued(state.step)),
         Err(reason) => observe(TrainProgress::CheckpointRefused(reason)),
     };
     if flow.is_break() {
@@ -202,30 +202,30 @@ pub fn train(
         last: Instant::now(),
     };
     loop {
-        if course.end.is_none() && training.validates(&course) {
+        if state.end.is_none() && training.validates(&state) {
             // A request to stop is heeded behind it.
-            let _ = observe(TrainProgress::Validating(course.step));
-            let record = training.validate(&mut course, responses)?;
+            let _ = observe(TrainProgress::Validating(state.step));
+            let record = training.validate(&mut state, responses)?;
             let flow = observe(TrainProgress::Validated(&record));
             // What is complete is not stopped.
-            if flow.is_break() && course.end.is_none() {
-                keeper.write(&course, responses, observe);
+            if flow.is_break() && state.end.is_none() {
+                keeper.write(&state, responses, observe);
                 return Err(AssocError::Stopped);
             }
         }
-        if let Some(reached) = course.end {
+        if let Some(reached) = state.end {
             // Whatever is done with the result may be interrupted, too.
-            keeper.write(&course, responses, observe);
+            keeper.write(&state, responses, observe);
             return Ok(Trained {
-                weights: course.areas.weights,
-                records: course.records,
+                weights: state.areas.weights,
+                records: state.records,
                 reached,
             });
         }
-        training.step(&mut course, responses)?;
-        let stop = observe(TrainProgress::Step(course.step)).is_break();
+        training.step(&mut state, responses)?;
+        let stop = observe(TrainProgress::Step(state.step)).is_break();
         if stop || keeper.is_due() {
-            keeper.write(&course, responses, observe);
+            keeper.write(&state, responses, observe);
         }
         if stop {
             return Err(AssocError::Stopped);
@@ -249,29 +249,29 @@ impl Training<'_> {
     }
 
     /// Whether a validation is due: one that a checkpoint holds already is not made again.
-    fn validates(&self, course: &Course) -> bool {
-        let due = course.step.is_multiple_of(self.options.validate_every) || course.step == self.options.steps;
-        due && course.records.last().is_none_or(|last| last.step != course.step)
+    fn validates(&self, state: &TrainingState) -> bool {
+        let due = state.step.is_multiple_of(self.options.validate_every) || state.step == self.options.steps;
+        due && state.records.last().is_none_or(|last| last.step != state.step)
     }
 
     /// Answers trials of validation images, and decides on the next delay or the end.
-    fn validate(&self, course: &mut Course, responses: &mut Responses<'_>) -> Result<TrainRecord, AssocError> {
+    fn validate(&self, state: &mut TrainingState, responses: &mut Responses<'_>) -> Result<TrainRecord, AssocError> {
         let Self {
             layout,
             setting,
             options,
             ..
         } = self;
-        let share = course.level as f64 / self.delays() as f64;
+        let share = state.level as f64 / self.delays() as f64;
         let count = options.validation_trials;
         let trials = setting.draw(self.pools.1, VALIDATION, count, None, Delay::UpTo(share));
         setting.prepare(responses, &trials, layout.dt_ms)?;
-        let acting = course.areas.weights.effective(layout);
+        let acting = state.areas.weights.effective(layout);
         let answers = setting.run(layout, &acting, responses, &trials, true, &mut |_, _| {})?;
-        let means = std::mem::take(&mut course.sums).means();
+        let means = std::mem::take(&mut state.sums).means();
         let record = TrainRecord {
-            step: course.step,
-            trials: course.seen,
+            step: state.step,
+            trials: state.seen,
             delays: share,
             objective: means.objective,
             loss: means.loss,
@@ -281,43 +281,43 @@ impl Training<'_> {
             right: answers.iter().filter(|answer| answer.is_right()).count(),
             diverged: answers.iter().filter(|answer| answer.choice.is_none()).count(),
         };
-        course.records.push(record);
-        course.passed = if record.reaches(options.criterion) {
-            course.passed + 1
+        state.records.push(record);
+        state.passed = if record.reaches(options.criterion) {
+            state.passed + 1
         } else {
             0
         };
-        if course.level < self.delays() && course.passed > 0 {
-            (course.level, course.passed) = (course.level + 1, 0);
-        } else if course.passed >= options.patience {
-            course.end = Some(true);
+        if state.level < self.delays() && state.passed > 0 {
+            (state.level, state.passed) = (state.level + 1, 0);
+        } else if state.passed >= options.patience {
+            state.end = Some(true);
         }
-        if course.step == options.steps && course.end.is_none() {
-            course.end = Some(false);
+        if state.step == options.steps && state.end.is_none() {
+            state.end = Some(false);
         }
         Ok(record)
     }
 
     /// One gradient step on a batch of trials.
-    fn step(&self, course: &mut Course, responses: &mut Responses<'_>) -> Result<(), AssocError> {
+    fn step(&self, state: &mut TrainingState, responses: &mut Responses<'_>) -> Result<(), AssocError> {
         let Self {
             layout,
             setting,
             options,
             ..
         } = self;
-        let share = course.level as f64 / self.delays() as f64;
+        let share = state.level as f64 / self.delays() as f64;
         let batch = options.batch;
         let trials = setting.draw(
             self.pools.0,
-            course.seen,
+            state.seen,
             batch,
             Some(options.distinct),
             Delay::UpTo(share),
         );
         setting.prepare(responses, &trials, layout.dt_ms)?;
         let through = responses.learner().is_some();
-        let weights = &course.areas.weights;
+        let weights = &state.areas.weights;
         let found = batch_gradient(
             layout,
             weights,
@@ -327,17 +327,17 @@ impl Training<'_> {
             &options.objective,
             through,
         )?;
-        let norm = course.areas.step(&found.gradient, options.learning_rate, options.clip);
+        let norm = state.areas.step(&found.gradient, options.learning_rate, options.clip);
         let front_end_norm = match through {
             true => responses.learn(&found.at_clips, options.clip)?,
             false => 0.0,
         };
         if !(found.objective.is_finite() && norm.is_finite() && front_end_norm.is_finite()) {
-            return Err(AssocError::Diverged { step: course.step });
+            return Err(AssocError::Diverged { step: state.step });
         }
-        course.seen += batch as u64;
-        course.step += 1;
-        course.sums.add(&found, norm, front_end_norm);
+        state.seen += batch as u64;
+        state.step += 1;
+        state.sums.add(&found, norm, front_end_norm);
         Ok(())
     }
 }

@@ -33,7 +33,8 @@ pub enum DataError {
         advice: String,
     },
     /// A label lies outside the classes of the data set.
-    #[error("{} at byte {offset}: image {image} has label {label}, but labels run from 0 to {max}; check that the file belongs to this data set", .file.display())]
+    #[error("{} at byte {offset}: image {image} has label {label}, but labels run from 0 to {max}; check that the file \
+        belongs to this data set", .file.display())]
     LabelOutOfRange {
         /// The file with the label.
         file: PathBuf,
@@ -47,7 +48,8 @@ pub enum DataError {
         max: u32,
     },
     /// Two files whose images must have the same size do not.
-    #[error("{} has images of {found:?} pixels (height, width), but {} has {expected:?}; both must come from the same data set", .file.display(), .other.display())]
+    #[error("{} has images of {found:?} pixels (height, width), but {} has {expected:?}; both must come from the same \
+        data set", .file.display(), .other.display())]
     MixedSizes {
         /// The file that differs.
         file: PathBuf,
@@ -140,7 +142,8 @@ pub enum DataError {
     },
     /// Fewer images than the splits need.
     #[error(
-        "class `{class}` has {images} images, of which validation and test would take {taken} and leave none for training; lower the fractions or raise the limit"
+        "class `{class}` has {images} images, of which validation and test would take {taken} and leave none for \
+         training; lower the fractions or raise the limit"
     )]
     TooFewImages {
         /// Class name.
@@ -152,7 +155,8 @@ pub enum DataError {
     },
     /// A channel is constant over the training images, so it cannot be normalised by its standard deviation.
     #[error(
-        "channel {channel} has the same value in every training image, so its standard deviation is 0 (are the images black, \
+        "channel {channel} has the same value in every training image, so its standard deviation is 0 (are the images \
+         black, \
          or the wrong ones?); look at them, or take published constants (`normalisation: published`) if they are meant so"
     )]
     ConstantChannel {

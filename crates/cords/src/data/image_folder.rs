@@ -117,12 +117,10 @@ pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataE
             .map(|path| name_within(folder, path))
             .collect();
         let what = match names.len() {
-            1 => "1 entry that is no image".to_owned(),
-            n => format!("{n} entries that are no images"),
+            1 => "1 entry that is not an image".to_owned(),
+            n => format!("{n} entries that are not images"),
         };
-        lister
-            .notes
-            .push(format!("passed over {what}: {}", labels::some(&names)));
+        lister.notes.push(format!("skipped {what}: {}", labels::some(&names)));
     }
     // Parts of a table are in no order of their own.
     images.sort_by_key(|(_, entry)| entry.part as usize);
@@ -164,7 +162,7 @@ impl Lister<'_> {
         // The images of a competition, whose classes nobody tells.
         if let Some((Layout::Unlabelled(images), part)) = &test {
             self.notes.push(format!(
-                "passed over {} images in `{}`, whose classes nothing tells",
+                "skipped {} images in `{}`, whose class is not given",
                 images.len(),
                 name_within(folder, part)
             ));
@@ -190,7 +188,7 @@ impl Lister<'_> {
         let classes = match one_class {
             Some(images) => {
                 self.notes.push(format!(
-                    "nothing tells the classes of the {images} images: all are of one class, `images`"
+                    "no classes are given for the {images} images: all are of one class, `images`"
                 ));
                 vec!["images".to_owned()]
             }
@@ -288,7 +286,7 @@ impl Lister<'_> {
         if !files.is_empty() {
             let names: Vec<String> = files.iter().map(|file| name_within(root, file)).collect();
             self.notes.push(format!(
-                "passed over {} images beside the class folders: {}",
+                "skipped {} images beside the class folders: {}",
                 names.len(),
                 labels::some(&names)
             ));

@@ -75,7 +75,7 @@ pub(super) fn is_table(path: &Path) -> bool {
 pub(super) fn read(path: &Path, is_image: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Row>>, DataError> {
     let bytes = read_file(path)?;
     let text = std::str::from_utf8(&bytes)
-        .map_err(|_| DataError::labels(path, None, "no UTF-8 text; save it as UTF-8, or take it away"))?;
+        .map_err(|_| DataError::labels(path, None, "not UTF-8 text; save it as UTF-8 or remove it"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = text.lines().next().unwrap_or_default();
     let delimiter = [b',', b';', b'\t']
@@ -148,7 +148,7 @@ fn part(path: &Path, line: u64, name: &str) -> Result<Part, DataError> {
         _ => Err(DataError::labels(
             path,
             Some(line),
-            format!("`{name}` is no part of a data set: train, validation and test are"),
+            format!("`{name}` is not a split: train, validation and test are"),
         )),
     }
 }

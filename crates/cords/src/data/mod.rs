@@ -24,7 +24,7 @@ pub use batch::SplitImages;
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};
 pub use prepare::{ClassCount, Limit, Normalisation, PrepareConfig, Summary, prepare};
-pub use source::{Emnist, Requirement, Source, file_name};
+pub use source::{Emnist, ImageSource, Requirement, file_name};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
 
 use super::decode::Pixels;
-use super::source::{Opened, Source};
+use super::source::{ImageSource, Opened};
 use super::{DataError, ImageSetWriter, Split, resize, split};
 use fast_image_resize::Resizer;
 use rayon::prelude::*;
@@ -33,7 +33,7 @@ pub enum Normalisation {
     /// Mean and standard deviation of the prepared training images.
     #[default]
     TrainingSplit,
-    /// The constants that the literature uses for the data set (see [`Source::published_normalisation`]).
+    /// The constants that the literature uses for the data set (see [`ImageSource::published_normalisation`]).
     Published,
     /// Given constants in units of [0, 1], one per channel.
     Given {
@@ -49,7 +49,7 @@ pub enum Normalisation {
 #[serde(deny_unknown_fields)]
 pub struct PrepareConfig {
     /// Where the images come from.
-    pub source: Source,
+    pub source: ImageSource,
     /// Height and width of the prepared images in pixels (centre crop).
     pub side: usize,
     /// Length of the shorter side before the crop; `side` if not given.
@@ -68,7 +68,7 @@ pub struct PrepareConfig {
     /// Seed of the division and of the choice under a limit.
     #[serde(default)]
     pub seed: u64,
-    /// Fewer images, for trials.
+    /// Fewer images, for quick tests.
     #[serde(default)]
     pub limit: Option<Limit>,
     /// Constants of the normalisation.

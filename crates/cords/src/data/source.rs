@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Where images come from. A path is the folder that holds the files of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Source {
+pub enum ImageSource {
     /// 1,797 handwritten digits of 8 x 8 pixels, part of this program (UCI optdigits, test part).
     Digits,
     /// MNIST as IDX files, compressed or not.
@@ -138,7 +138,7 @@ pub(crate) struct Opened {
     pub(crate) notes: Vec<String>,
 }
 
-impl Source {
+impl ImageSource {
     /// The files that must exist before the source can be read; empty for sources inside the program.
     pub fn required_files(&self) -> Vec<Requirement> {
         match self {
@@ -260,7 +260,7 @@ pub(crate) fn gunzip(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, DataError> {
         }
         if !rest.starts_with(&GZIP) {
             let at = (bytes.len() - rest.len()) as u64;
-            let what = format!("{} bytes that are no gzip archive follow the archive", rest.len());
+            let what = format!("{} bytes that are not a gzip archive follow the archive", rest.len());
             return Err(DataError::damaged(path, at, what));
         }
     }

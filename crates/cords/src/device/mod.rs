@@ -196,7 +196,8 @@ pub struct LeakyStep<'a, B> {
 /// Normal noise on maps.
 #[derive(Clone, Copy, Debug)]
 pub struct NormalNoise<'a> {
-    /// A stream for every image. The image's noise is the stream's normal values in the host's order `[channels, side, side]`.
+    /// A stream for every image. The image's noise is the stream's normal values in the host's order
+    /// `[channels, side, side]`.
     pub streams: &'a [Stream],
     /// Its standard deviation,
     pub std: f64,
@@ -227,11 +228,11 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     type Workspace: Send + Sync + Default;
 
     /// Numbers that kernels leave for the host, in the order in which they were asked for.
-    type Tally: Send + Sync + Default;
+    type Reductions: Send + Sync + Default;
     /// Classes of images.
     type Labels: Send + Sync + Default;
     /// Work that a device has been asked for before.
-    type Recording: Send + Sync + Default;
+    type Capture: Send + Sync + Default;
     /// Activity as bfloat16, with the signs of the currents that it came from.
     type Packed: Send + Sync;
 
@@ -251,11 +252,17 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn slowdown(&self, units: usize, groups: usize) -> f64;
     /// Bytes of memory that is kept for later use, whatever it held.
     fn spare_bytes(&self) -> u64;
-    /// Does `work`, perhaps without asking it: what it did when it was called before with this recording may be done again.
+    /// Does `work`, perhaps without asking it: what it did when it was called before with this recording may be done
+    /// again.
     ///
-    /// So `work` must ask the device for the same on the same buffers every time. From the second time on it makes and drops
-    /// no buffer, and brings no value to or from the device but numbers in `tally`, which is empty before.
-    fn repeat(&self, recording: &mut Self::Recording, tally: &mut Self::Tally, work: impl FnMut(&mut Self::Tally));
+    /// So `work` must ask the device for the same on the same buffers every time. From the second time on it makes and
+    /// drops no buffer, and brings no value to or from the device but numbers in `reductions`, which is empty before.
+    fn repeat(
+        &self,
+        capture: &mut Self::Capture,
+        reductions: &mut Self::Reductions,
+        work: impl FnMut(&mut Self::Reductions),
+    );
     /// Runs `task(index, item)` on every item, perhaps side by side.
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync);
 
@@ -289,14 +296,15 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn add_where_positive(&self, r: &Self::Buffer, q: &Self::Buffer, g: &mut Self::Buffer);
     /// g = 0 where r <= 0: adjoint of [`rectify`](Self::rectify) from its output.
     fn clear_where_not_positive(&self, r: &Self::Buffer, g: &mut Self::Buffer);
-    /// All numbers of a tally, which is empty afterwards: a list for every kernel that left some. Waits for the device.
-    fn read(&self, tally: &mut Self::Tally) -> Vec<Vec<f64>>;
+    /// All results of the queued reductions, which are none afterwards: a list for every kernel that left some. Waits
+    /// for the device.
+    fn read(&self, reductions: &mut Self::Reductions) -> Vec<Vec<f64>>;
     /// Leaves numbers whose sum is the sum of squares.
-    fn sum_squares(&self, x: &Self::Buffer, tally: &mut Self::Tally);
+    fn sum_squares(&self, x: &Self::Buffer, reductions: &mut Self::Reductions);
     /// Leaves numbers of which the largest is the largest magnitude; NaN where a value is NaN.
-    fn max_abs(&self, x: &Self::Buffer, tally: &mut Self::Tally);
+    fn max_abs(&self, x: &Self::Buffer, reductions: &mut Self::Reductions);
     /// Leaves numbers whose sum is that of (x - y)^2.
-    fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, tally: &mut Self::Tally);
+    fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, reductions: &mut Self::Reductions);
     /// x *= factor.
     fn scale(&self, factor: f64, x: &mut Self::Buffer);
     /// x, at least 0 and at most 1.
@@ -353,7 +361,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         x: &Self::Buffer,
         dy: &Self::Buffer,
     );
-    /// dw += everything that was added, `[outputs, inputs, kernel, kernel]`. To be called once, before the next clearing.
+    /// dw += everything that was added, `[outputs, inputs, kernel, kernel]`. To be called once, before the next
+    /// clearing.
     fn finish_weight_gradient(&self, sum: &mut Self::WeightSum, dw: &mut Self::Buffer);
 
     /// next = (1 - alpha) r + alpha phi(current + sum of conv(x)): a whole step of one area.
@@ -401,7 +410,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn avg_pool_transpose(&self, maps: Maps, dy: &Self::Buffer, dx: &mut Self::Buffer);
     /// pooled `[channels, 1, 1]` per image = mean over the plane of max(a, 0) + max(b, 0).
     fn pool_pair(&self, maps: Maps, a: &Self::Buffer, b: &Self::Buffer, pooled: &mut Self::Buffer);
-    /// g += pooled gradient / plane where r > 0, or everywhere unless `rectified`: adjoint of one half of [`pool_pair`](Self::pool_pair).
+    /// g += pooled gradient / plane where r > 0, or everywhere unless `rectified`: adjoint of one half of
+    /// [`pool_pair`](Self::pool_pair).
     fn add_unpooled(&self, maps: Maps, dpooled: &Self::Buffer, r: &Self::Buffer, rectified: bool, g: &mut Self::Buffer);
 
     /// Classes of images, to the memory that holds as many already.
@@ -414,12 +424,19 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         labels: &Self::Labels,
         scale: f64,
         dlogits: &mut Self::Buffer,
-        tally: &mut Self::Tally,
+        reductions: &mut Self::Reductions,
     );
-    /// Leaves numbers whose sum is that of (r - rest)^2, with `rest` broadcast over images.
-    fn return_term(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, tally: &mut Self::Tally);
-    /// g += 2 scale (r - rest): gradient of [`return_term`](Self::return_term).
-    fn add_return_gradient(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, scale: f64, g: &mut Self::Buffer);
+    /// Leaves numbers whose sum is that of (r - spontaneous)^2, with `spontaneous` broadcast over images.
+    fn return_term(&self, maps: Maps, r: &Self::Buffer, spontaneous: &Self::Buffer, reductions: &mut Self::Reductions);
+    /// g += 2 scale (r - spontaneous): gradient of [`return_term`](Self::return_term).
+    fn add_return_gradient(
+        &self,
+        maps: Maps,
+        r: &Self::Buffer,
+        spontaneous: &Self::Buffer,
+        scale: f64,
+        g: &mut Self::Buffer,
+    );
 
     /// w = g v / |v| per row of `rows` (weight norm; Salimans and Kingma 2016).
     fn weight_norm(&self, rows: usize, g: &Self::Buffer, v: &Self::Buffer) -> Self::Buffer;

@@ -13,9 +13,9 @@ pub struct Separation {
     pub within: Option<f64>,
     /// Mean distance between those of two classes.
     pub between: Option<f64>,
-    /// Fraction of images whose class a linear readout names rightly when it is fitted to all others: ridge regression onto
-    /// classes, less what each class's share alone would predict, with the penalty that predicts left-out images best. None with
-    /// fewer than two classes of two images.
+    /// Fraction of images whose class a linear readout names rightly when it is fitted to all others: ridge regression
+    /// onto classes, less what each class's share alone would predict, with the penalty that predicts left-out images
+    /// best. None with fewer than two classes of two images.
     pub readout: Option<f64>,
     /// Images, and classes that they are of.
     pub images: usize,

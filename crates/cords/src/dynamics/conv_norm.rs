@@ -1,8 +1,9 @@
 //! A bound of a convolution's norm that holds for certain, and what follows from it.
 //!
-//! A 3 x 3 convolution with zero padding on n x n maps is a block of the circular one on (n + 1) x (n + 1) maps, whose singular
-//! values are those of its transfer function at all frequencies (Sedghi, Gupta and Long 2019). So the largest of these bounds
-//! the norm. (Its eigenvalues bound nothing: those of a shift are 0 with zeros around, and of modulus 1 in a circle.)
+//! A 3 x 3 convolution with zero padding on n x n maps is a block of the circular one on (n + 1) x (n + 1) maps, whose
+//! singular values are those of its transfer function at all frequencies (Sedghi, Gupta and Long 2019). So the largest
+//! of these bounds the norm. (Its eigenvalues bound nothing: those of a shift are 0 with zeros around, and of modulus 1
+//! in a circle.)
 
 use faer::Mat;
 use num_complex::Complex64;
@@ -10,8 +11,9 @@ use rayon::prelude::*;
 
 use crate::net::CordsNet;
 
-/// Largest singular value of the circular convolution on maps one pixel larger than `side`: not less than the norm of the
-/// convolution with zero padding. `weight` is `[channels, channels, 3, 3]`; up to rounding. None where a weight is not finite.
+/// Largest singular value of the circular convolution on maps one pixel larger than `side`: not less than the norm of
+/// the convolution with zero padding. `weight` is `[channels, channels, 3, 3]`; up to rounding. None where a weight is
+/// not finite.
 pub fn norm_bound(weight: &[f64], channels: usize, side: usize) -> Option<f64> {
     let period = side + 1;
     // Frequencies (u, v) and (-u, -v) have conjugate transfer functions.
@@ -37,8 +39,8 @@ pub fn norm_bound(weight: &[f64], channels: usize, side: usize) -> Option<f64> {
         .try_fold(0.0, |largest: f64, value| Some(largest.max(value?)))
 }
 
-/// [`norm_bound`] of an area's recurrent convolution. Below 1, and as phi does not stretch, every drive has one steady state, which
-/// attracts all activity.
+/// [`norm_bound`] of an area's recurrent convolution. Below 1, and as phi does not stretch, every drive has one steady
+/// state, which attracts all activity.
 pub fn recurrent_norm_bound(net: &CordsNet<f64>, area: usize) -> Option<f64> {
     let [channels, side, _] = net.area_shape(area);
     let part = |which: &str| {

@@ -2,17 +2,17 @@
 
 use rayon::prelude::*;
 
+use super::initial_conditions::{InitialConditionOptions, MonoStability, from_initial_conditions, return_distances};
 use super::krylov::KrylovOptions;
 use super::lyapunov::{Exponent, LyapunovOptions, exponents};
 use super::network::NetworkJacobian;
 use super::operator::{AreaJacobian, Coupling, LinearOperator};
 use super::response::{NoisySteps, Response, ResponseOptions};
 use super::singular::{
-    DENSE_NETWORK_UNITS, DENSE_UNITS, Growth, Leading, NonNormality, growth, non_normality, numerical_abscissa,
-    singular_values, squared_eigenvalues, squared_norm,
+    DENSE_NETWORK_UNITS, DENSE_UNITS, DepartureFromNormality, Growth, Leading, departure_from_normality, growth,
+    numerical_abscissa, singular_values, squared_eigenvalues, squared_norm,
 };
 use super::spectrum::{Spectrum, SpectrumOptions, area_spectrum};
-use super::starts::{Agreement, StartOptions, other_starts, return_distances};
 use super::steady::{AreaSteadyState, SteadyOptions, SteadyState, blank, spontaneous_steady_state, steady_state};
 use crate::net::{CordsNet, Input, NeuralNoise, State};
 use crate::progress::Counter;
@@ -24,12 +24,12 @@ pub struct FixedPointOptions {
     pub steady: SteadyOptions,
     /// Spectra at them.
     pub spectrum: Option<SpectrumOptions>,
-    /// Other starts of every area.
-    pub starts: Option<StartOptions>,
+    /// Other initial conditions of every area.
+    pub initial_conditions: Option<InitialConditionOptions>,
     /// Steps without input after which the distance from the spontaneous state is taken.
     pub return_steps: Option<usize>,
-    /// Sizes of the linearisation.
-    pub sizes: Option<SizeOptions>,
+    /// Non-normality of the linearisation.
+    pub non_normality: Option<NonNormalityOptions>,
     /// Response to small noise in the current of every unit.
     pub response: Option<NoiseOptions>,
     /// Lyapunov exponents along the trajectory from the spontaneous state.
@@ -41,13 +41,14 @@ pub struct FixedPointOptions {
 pub struct ExponentOptions {
     /// How.
     pub lyapunov: LyapunovOptions,
-    /// Levels of neural noise ([`NeuralNoise`]) on the trajectory, the same for neighbouring ones; 0 is the trajectory without.
+    /// Levels of neural noise ([`NeuralNoise`]) on the trajectory, the same for neighbouring ones; 0 is the trajectory
+    /// without.
     pub noise: Vec<f64>,
 }
 
-/// Which sizes are computed.
+/// What is computed of non-normality.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SizeOptions {
+pub struct NonNormalityOptions {
     /// Leading singular values.
     pub singular_values: usize,
     /// Numbers of Euler steps over which growth is computed.
@@ -82,34 +83,35 @@ pub struct FluctuationMode {
     pub converged: bool,
 }
 
-/// Sizes of the linearisation J = T^-1 (-I + K) of an area or of the whole network at a steady state, T the time constants. Of an
-/// area K is D W over all its units; of the network it has the connections between areas too.
+/// Non-normality of the linearisation J = T^-1 (-I + K) of an area or of the whole network at a steady state, T the
+/// time constants. Of an area K is D W over all its units; of the network it has the connections between areas too.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sizes {
+pub struct NonNormality {
     /// Leading singular values of K, dimensionless.
     pub singular_values: Leading,
     /// Largest eigenvalue of (J + J^T)/2, in 1/ms: above 0, some perturbations grow at first. None where it did not
     /// converge.
     pub abscissa_per_ms: Option<f64>,
     /// Of K.
-    pub non_normality: NonNormality,
+    pub departure_from_normality: DepartureFromNormality,
     /// The largest factor by which a perturbation can have grown.
     pub growth: Vec<Growth>,
 }
 
-/// One area at the steady state of one image. Parts are missing where the area did not converge or they were not asked for.
+/// One area at the steady state of one image. Parts are missing where the area did not converge or they were not asked
+/// for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AreaFixedPoint {
     /// The steady state in figures.
     pub steady: AreaSteadyState,
     /// Its leading modes.
     pub spectrum: Option<Spectrum>,
-    /// What other starts led to.
-    pub starts: Option<Agreement>,
+    /// The steady states that other initial conditions led to.
+    pub initial_conditions: Option<MonoStability>,
     /// Distance from the spontaneous state after the image, as a share of the steady state's; none without an image.
     pub return_distance: Option<f64>,
-    /// Sizes of its linearisation.
-    pub sizes: Option<Sizes>,
+    /// Non-normality of the area's linearisation.
+    pub non_normality: Option<NonNormality>,
     /// Response to small noise in the currents of all areas, each unit's of standard deviation 1 in the sense of
     /// sqrt(2/alpha) sigma xi, under Euler steps.
     pub response: Option<Response>,
@@ -124,11 +126,11 @@ pub struct AreaFixedPoint {
 pub struct FixedPoint {
     /// Per area.
     pub areas: Vec<AreaFixedPoint>,
-    /// Sizes of the whole network's linearisation: there are connections between areas, so perturbations can grow where no area alone
-    /// lets them.
-    pub sizes: Option<Sizes>,
-    /// Leading modes of the whole network's fluctuations under Euler steps, largest variance first; empty where they were
-    /// not asked for or the fluctuations do not settle.
+    /// Non-normality of the whole network's linearisation: there are connections between areas, so perturbations can
+    /// grow where no area alone lets them.
+    pub non_normality: Option<NonNormality>,
+    /// Leading modes of the whole network's fluctuations under Euler steps, largest variance first; empty where they
+    /// were not asked for or the fluctuations do not settle.
     pub fluctuations: Vec<FluctuationMode>,
     /// Class that the network names at the steady state; none where it did not converge.
     pub answer: Option<usize>,
@@ -145,9 +147,9 @@ pub struct FixedPoints {
     pub states: Vec<Vec<Vec<f32>>>,
 }
 
-/// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image, with
-/// the activity. An image starts from the spontaneous state that goes with it. `elsewhere` are states that other starts
-/// begin with. `done` is called [`FixedPointOptions::parts`] times for each area.
+/// Steady state and all that is asked for at it, without input (`image` not given) or for the embedding of one image,
+/// with the activity. An image starts from the spontaneous state that goes with it. `elsewhere` are states that other
+/// starts begin with. `done` is called [`FixedPointOptions::parts`] times for each area.
 pub fn fixed_point(
     net: &CordsNet<f64>,
     image: Option<(&[f64], &SteadyState)>,
@@ -167,23 +169,26 @@ pub fn fixed_point(
     let each_area = || (0..count).for_each(|_| done());
     let spontaneous = image.map_or(&steady.state, |(_, spontaneous)| &spontaneous.state);
     let converged = steady.converged();
-    let starts = options.starts.filter(|_| converged).map(|starts| {
-        // From the spontaneous state, or without an image from rest.
-        let mut on_the_way = image.map_or_else(|| net.zeros(1), |_| spontaneous.clone());
-        let steps = options.steady.joint_steps / 2;
-        net.run(&mut on_the_way, Input::Constant(&inp), steps, &mut |_, _| {});
-        let given: Vec<State<f64>> = [spontaneous, &on_the_way]
-            .into_iter()
-            .chain(elsewhere)
-            .cloned()
-            .collect();
-        other_starts(net, &steady, &given, &inp, &options.steady, &starts)
-    });
+    let initial_conditions = options
+        .initial_conditions
+        .filter(|_| converged)
+        .map(|initial_conditions| {
+            // From the spontaneous state, or without an image from r = 0.
+            let mut on_the_way = image.map_or_else(|| net.zeros(1), |_| spontaneous.clone());
+            let steps = options.steady.joint_steps / 2;
+            net.run(&mut on_the_way, Input::Constant(&inp), steps, &mut |_, _| {});
+            let given: Vec<State<f64>> = [spontaneous, &on_the_way]
+                .into_iter()
+                .chain(elsewhere)
+                .cloned()
+                .collect();
+            from_initial_conditions(net, &steady, &given, &inp, &options.steady, &initial_conditions)
+        });
     let returns = options
         .return_steps
         .filter(|_| image.is_some() && converged)
         .map(|steps| return_distances(net, &steady.state, spontaneous, steps));
-    if options.starts.is_some() {
+    if options.initial_conditions.is_some() {
         each_area();
     }
     let response = options.response.as_ref();
@@ -204,43 +209,52 @@ pub fn fixed_point(
     }
     let area = |(area, figures): (usize, &AreaSteadyState)| {
         let dt_ms = net.euler().dt_ms;
-        let asked = figures.converged && (options.spectrum.is_some() || options.sizes.is_some());
+        let asked = figures.converged && (options.spectrum.is_some() || options.non_normality.is_some());
         let jacobian = asked.then(|| AreaJacobian::at(net, area, &steady.state, &inp));
         let spectrum = jacobian.as_ref().zip(options.spectrum);
-        let sizes = jacobian.as_ref().zip(options.sizes.as_ref());
-        let sizes = sizes.map(|(jacobian, options)| {
+        let non_normality = jacobian.as_ref().zip(options.non_normality.as_ref());
+        let non_normality = non_normality.map(|(jacobian, options)| {
             let is_small = jacobian.dim() <= DENSE_UNITS;
             let eigenvalues = is_small.then(|| squared_eigenvalues(&jacobian.coupling())).flatten();
             let tau_ms = vec![jacobian.tau_ms(); jacobian.dim()];
-            (sizes_of(jacobian, tau_ms, dt_ms, eigenvalues, options), eigenvalues)
+            (
+                non_normality_of(jacobian, tau_ms, dt_ms, eigenvalues, options),
+                eigenvalues,
+            )
         });
         let found = AreaFixedPoint {
             steady: *figures,
             spectrum: spectrum.map(|(jacobian, options)| area_spectrum(jacobian, dt_ms, &options, &mut |_, _| {})),
-            starts: starts.as_ref().map(|starts| starts[area]),
+            initial_conditions: initial_conditions
+                .as_ref()
+                .map(|initial_conditions| initial_conditions[area]),
             return_distance: returns.as_ref().map(|returns| returns[area]),
-            sizes: sizes.as_ref().map(|(sizes, _)| sizes.clone()),
+            non_normality: non_normality.as_ref().map(|(non_normality, _)| non_normality.clone()),
             response: responses.as_ref().map(|found| found.euler[area].clone()),
             continuous_response: responses.as_ref().map(|found| found.continuous[area].clone()),
             exponents: exponents
                 .as_ref()
                 .map(|levels| levels.iter().map(|areas| areas[area].clone()).collect()),
         };
-        if options.spectrum.is_some() || options.sizes.is_some() {
+        if options.spectrum.is_some() || options.non_normality.is_some() {
             done();
         }
-        (found, sizes.and_then(|(_, eigenvalues)| eigenvalues))
+        (found, non_normality.and_then(|(_, eigenvalues)| eigenvalues))
     };
     let found: Vec<(AreaFixedPoint, Option<f64>)> = steady.areas.iter().enumerate().map(area).collect();
-    let sizes = options.sizes.as_ref().filter(|_| converged).map(|sizes| {
-        let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
-        // Nothing feeds back, so its eigenvalues are those of its areas.
-        let eigenvalues = found.iter().map(|(_, eigenvalues)| *eigenvalues).sum::<Option<f64>>();
-        let eigenvalues = eigenvalues.filter(|_| jacobian.dim() <= DENSE_NETWORK_UNITS);
-        let tau_ms = jacobian.unit_tau_ms();
-        sizes_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, sizes)
-    });
-    if options.sizes.is_some() {
+    let non_normality = options
+        .non_normality
+        .as_ref()
+        .filter(|_| converged)
+        .map(|non_normality| {
+            let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
+            // Nothing feeds back, so its eigenvalues are those of its areas.
+            let eigenvalues = found.iter().map(|(_, eigenvalues)| *eigenvalues).sum::<Option<f64>>();
+            let eigenvalues = eigenvalues.filter(|_| jacobian.dim() <= DENSE_NETWORK_UNITS);
+            let tau_ms = jacobian.unit_tau_ms();
+            non_normality_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, non_normality)
+        });
+    if options.non_normality.is_some() {
         each_area();
     }
     let areas = found.into_iter().map(|(area, _)| area).collect();
@@ -249,7 +263,7 @@ pub fn fixed_point(
     let largest = (0..logits.len()).rev().max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
     let point = FixedPoint {
         areas,
-        sizes,
+        non_normality,
         fluctuations: responses.map_or_else(Vec::new, |found| found.modes),
         answer: largest.filter(|_| converged),
     };
@@ -261,12 +275,12 @@ impl FixedPointOptions {
     pub fn parts(&self) -> usize {
         let asked = [
             true,
-            self.starts.is_some(),
+            self.initial_conditions.is_some(),
             self.response.is_some(),
             self.exponents.is_some(),
-            self.spectrum.is_some() || self.sizes.is_some(),
+            self.spectrum.is_some() || self.non_normality.is_some(),
             // Those of the whole network.
-            self.sizes.is_some(),
+            self.non_normality.is_some(),
         ];
         asked.into_iter().filter(|asked| *asked).count()
     }
@@ -291,15 +305,15 @@ fn noisy_exponents(
     exponents(net, spontaneous, Input::Constant(inp), noise, lyapunov, &mut |_, _| {})
 }
 
-/// Sizes of a Jacobian whose units have these time constants. `eigenvalues` is the sum of |kappa|^2 over all eigenvalues of K, where
-/// it is known.
-fn sizes_of(
+/// Non-normality of a Jacobian whose units have these time constants. `eigenvalues` is the sum of |kappa|^2 over all
+/// eigenvalues of K, where it is known.
+fn non_normality_of(
     jacobian: &dyn LinearOperator,
     tau_ms: Vec<f64>,
     dt_ms: f64,
     eigenvalues: Option<f64>,
-    options: &SizeOptions,
-) -> Sizes {
+    options: &NonNormalityOptions,
+) -> NonNormality {
     let scale_ms = tau_ms.iter().copied().fold(f64::INFINITY, f64::min);
     let coupling = Coupling::of(jacobian, tau_ms);
     let krylov = KrylovOptions {
@@ -308,12 +322,13 @@ fn sizes_of(
         seed: options.seed,
         ..KrylovOptions::default()
     };
-    let non_normality = non_normality(&coupling, options.probes, options.seed);
-    let exact = eigenvalues.map(|eigenvalues| non_normality.with_exact(squared_norm(&coupling), eigenvalues));
-    Sizes {
+    let departure_from_normality = departure_from_normality(&coupling, options.probes, options.seed);
+    let exact =
+        eigenvalues.map(|eigenvalues| departure_from_normality.with_exact(squared_norm(&coupling), eigenvalues));
+    NonNormality {
         singular_values: singular_values(&coupling, &krylov, &mut |_, _| {}),
         abscissa_per_ms: numerical_abscissa(jacobian, &krylov).largest(),
-        non_normality: exact.unwrap_or(non_normality),
+        departure_from_normality: exact.unwrap_or(departure_from_normality),
         growth: growth(
             jacobian,
             dt_ms,
@@ -386,8 +401,9 @@ fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &N
     }
 }
 
-/// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `image(i, out)` writes
-/// normalised image i (`[in_channels, side, side]`); `progress` is called with (parts done, parts in all), from any thread.
+/// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `image(i, out)`
+/// writes normalised image i (`[in_channels, side, side]`); `progress` is called with (parts done, parts in all), from
+/// any thread.
 pub fn fixed_points(
     net: &CordsNet<f64>,
     images: usize,
@@ -412,7 +428,7 @@ pub fn fixed_points(
         .map(|i| {
             let inp = embedded(i);
             // What the next image's activity is after the joint steps.
-            let elsewhere = (options.starts.is_some() && images > 1).then(|| {
+            let elsewhere = (options.initial_conditions.is_some() && images > 1).then(|| {
                 let mut state = spontaneous_state.state.clone();
                 let other = embedded((i + 1) % images);
                 let steps = options.steady.joint_steps;

@@ -1,5 +1,5 @@
-//! Linear flows dx/dt = A x in continuous time, beside the Euler steps that simulate them: by the Taylor series of e^(A t), which
-//! needs nothing but products and, in segments no longer than a time constant, loses no digits.
+//! Linear flows dx/dt = A x in continuous time, beside the Euler steps that simulate them: by the Taylor series of e^(A
+//! t), which needs nothing but products and, in segments no longer than a time constant, loses no digits.
 
 use super::krylov::norm;
 use super::operator::LinearOperator;
@@ -9,7 +9,8 @@ const TOLERANCE: f64 = 1e-11;
 /// Terms after which a segment is halved.
 const TERMS: usize = 60;
 
-/// The terms (A h)^k x / k! of e^(A h) x, k from 0: at theta h, term k has the factor theta^k. None where they do not get small.
+/// The terms (A h)^k x / k! of e^(A h) x, k from 0: at theta h, term k has the factor theta^k. None where they do not
+/// get small.
 pub(super) fn taylor(apply: &dyn Fn(&[f64], &mut [f64]), x: &[f64], h_ms: f64) -> Option<Vec<Vec<f64>>> {
     let mut terms = vec![x.to_vec()];
     let enough = TOLERANCE * norm(x);

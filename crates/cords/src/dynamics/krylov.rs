@@ -1,8 +1,8 @@
 //! Leading eigenvalues by the Krylov-Schur method (Stewart 2001): Arnoldi with reorthogonalisation, thick restarts.
 //!
-//! Eigenvalues are chosen by real part or by distance from a point, not by magnitude alone, and exact invariant subspaces
-//! are gone on from. Sums run in a fixed order. No dense matrix of the operator's size is formed, unless it is no larger
-//! than the Krylov subspace.
+//! Eigenvalues are chosen by real part or by distance from a point, not by magnitude alone, and exact invariant
+//! subspaces are gone on from. Sums run in a fixed order. No dense matrix of the operator's size is formed, unless it
+//! is no larger than the Krylov subspace.
 
 use super::LinearOperator;
 use super::schur::{Dense, Schur};
@@ -35,8 +35,9 @@ pub struct KrylovOptions {
     pub count: usize,
     /// Which.
     pub which: Which,
-    /// Dimension of the Krylov subspace at first; at least 2 `count` + 4 is used. Larger ones need fewer products and more memory
-    /// (`subspace` vectors of the operator's dimension). Where eigenvalues lie close together it grows, to twice this at most.
+    /// Dimension of the Krylov subspace at first; at least 2 `count` + 4 is used. Larger ones need fewer products and
+    /// more memory (`subspace` vectors of the operator's dimension). Where eigenvalues lie close together it grows, to
+    /// twice this at most.
     pub subspace: usize,
     /// Restarts after which the method gives up.
     pub max_restarts: usize,
@@ -109,9 +110,9 @@ pub fn leading_eigenvalues(
     found
 }
 
-/// The same for several orders at once, from one Krylov subspace: eigenvalues that lead in one order lie at the rim of the
-/// spectrum, where those of other orders are being found anyway. `wanted` takes the place of `options.which` and `options.count`;
-/// products and restarts are those of all together.
+/// The same for several orders at once, from one Krylov subspace: eigenvalues that lead in one order lie at the rim of
+/// the spectrum, where those of other orders are being found anyway. `wanted` takes the place of `options.which` and
+/// `options.count`; products and restarts are those of all together.
 pub fn leading_eigenvalues_by<const N: usize>(
     operator: &dyn LinearOperator,
     wanted: [(Which, usize); N],
@@ -192,8 +193,8 @@ pub fn leading_eigenvalues_by<const N: usize>(
     found
 }
 
-/// The Schur form with the eigenvalues that are wanted first, then those that come next in the order in which they do so
-/// soonest.
+/// The Schur form with the eigenvalues that are wanted first, then those that come next in the order in which they do
+/// so soonest.
 fn sorted(projected: &Dense, wanted: &[(Which, usize)]) -> Option<Schur> {
     let by_first = |value| wanted.first().map_or(0.0, |(which, _)| which.rank(value));
     let mut schur = Schur::sorted(projected, by_first)?;
@@ -351,8 +352,8 @@ impl Decomposition<'_> {
     }
 }
 
-/// Places of the first `count` eigenvalues in an order, with the missing halves of complex pairs; of a pair, the one with
-/// positive imaginary part first.
+/// Places of the first `count` eigenvalues in an order, with the missing halves of complex pairs; of a pair, the one
+/// with positive imaginary part first.
 fn whole_pairs(schur: &Schur, (which, count): (Which, usize), scale: f64) -> Vec<usize> {
     let order = in_order(schur, which);
     let mut wanted = Vec::new();
@@ -383,11 +384,12 @@ fn whole_pairs(schur: &Schur, (which, count): (Which, usize), scale: f64) -> Vec
     wanted
 }
 
-/// An orthonormal real basis of the span of the first `keep` Schur vectors and their conjugates. Both spans are invariant
-/// under the real matrix, hence so is their sum; it has more than `keep` dimensions where `keep` splits a pair.
+/// An orthonormal real basis of the span of the first `keep` Schur vectors and their conjugates. Both spans are
+/// invariant under the real matrix, hence so is their sum; it has more than `keep` dimensions where `keep` splits a
+/// pair.
 ///
-/// Gram-Schmidt with pivoting over real and imaginary parts. Where the span is closed under conjugation these columns form
-/// a tight frame of it: at step p the remaining squared norms sum to keep - p, so no pivot is below 1 / (2 keep).
+/// Gram-Schmidt with pivoting over real and imaginary parts. Where the span is closed under conjugation these columns
+/// form a tight frame of it: at step p the remaining squared norms sum to keep - p, so no pivot is below 1 / (2 keep).
 fn real_basis(schur: &Schur, keep: usize) -> Vec<Vec<f64>> {
     let m = schur.t.n;
     let mut columns: Vec<Vec<f64>> = (0..keep)
@@ -547,7 +549,8 @@ mod tests {
 
     #[test]
     fn exact_invariant_subspaces_do_not_stop_it() {
-        // Zero, the identity, a nilpotent shift, and a matrix of rank 2: the first product leaves the new direction at 0.
+        // Zero, the identity, a nilpotent shift, and a matrix of rank 2: the first product leaves the new direction at
+        // 0.
         let n = 60;
         let options = KrylovOptions {
             count: 3,

@@ -1,7 +1,7 @@
 //! Lyapunov exponents along a trajectory (Benettin et al. 1980): tangent vectors are carried along and orthonormalised.
 //!
-//! Without feedback between areas the tangent map is block triangular, so the exponents of the network are those of its areas,
-//! each computed on its own block.
+//! Without feedback between areas the tangent map is block triangular, so the exponents of the network are those of its
+//! areas, each computed on its own block.
 
 use super::krylov::{add_scaled, dot, norm};
 use crate::net::{CordsNet, Input, NeuralNoise};
@@ -44,13 +44,15 @@ pub struct Exponent {
     pub error_per_ms: f64,
 }
 
-/// Error of the mean of a sequence whose values are correlated: the largest one that blocks of the sequence give, from a quarter of
-/// it (4 blocks) down to a 32nd (Flyvbjerg and Petersen 1989, who look for a plateau). Blocks shorter than what correlates give too
-/// small an error, which is why one length does not do: a pair of directions that turns slowly stretches and shrinks in turn.
+/// Error of the mean of a sequence whose values are correlated: the largest one that blocks of the sequence give, from
+/// a quarter of it (4 blocks) down to a 32nd (Flyvbjerg and Petersen 1989, who look for a plateau). Blocks shorter than
+/// what correlates give too small an error, which is why one length does not do: a pair of directions that turns slowly
+/// stretches and shrinks in turn.
 ///
-/// The standard error between few blocks is widened as Student's t asks, so that two of it hold the truth like two standard errors
-/// of a normal variable: in 97 of 100 cases where correlations last a thirtieth of the sequence, in 93 where they last a tenth
-/// (measured). What takes longer than about the whole sequence cannot be seen in it. NaN of fewer than four values.
+/// The standard error between few blocks is widened as Student's t asks, so that two of it hold the truth like two
+/// standard errors of a normal variable: in 97 of 100 cases where correlations last a thirtieth of the sequence, in 93
+/// where they last a tenth (measured). What takes longer than about the whole sequence cannot be seen in it. NaN of
+/// fewer than four values.
 pub fn error_of_time_average(values: &[f64]) -> f64 {
     const BLOCKS: [usize; 4] = [4, 8, 16, 32];
     let of_blocks = |blocks: usize| {
@@ -138,8 +140,8 @@ impl Tangents {
     }
 }
 
-/// Dimension of the attractor by Kaplan and Yorke (1979): k + (sum of the first k exponents) / |exponent k + 1|, k the largest
-/// number of them whose sum is not negative. None where the exponents given do not reach a negative sum.
+/// Dimension of the attractor by Kaplan and Yorke (1979): k + (sum of the first k exponents) / |exponent k + 1|, k the
+/// largest number of them whose sum is not negative. None where the exponents given do not reach a negative sum.
 pub fn kaplan_yorke(exponents: &[f64]) -> Option<f64> {
     let mut sum = 0.0;
     for (k, exponent) in exponents.iter().enumerate() {
@@ -151,8 +153,8 @@ pub fn kaplan_yorke(exponents: &[f64]) -> Option<f64> {
     None
 }
 
-/// Exponents of every area along the trajectory from `start` (batch 1) under an input: `[area][exponent]`, largest first.
-/// `progress` is called with (steps done, steps).
+/// Exponents of every area along the trajectory from `start` (batch 1) under an input: `[area][exponent]`, largest
+/// first. `progress` is called with (steps done, steps).
 ///
 /// The tangent map of a step is (1 - alpha) I + alpha D W, D = diag phi'(u) taken from the step itself.
 pub fn exponents(
@@ -216,8 +218,8 @@ pub fn exponents(
 mod tests {
     use super::*;
 
-    /// The Lorenz system at sigma = 10, rho = 28, beta = 8/3 by Runge and Kutta's method of fourth order. Its exponents are
-    /// 0.9056, 0 and -14.572 (Sprott 2003, p. 431), their sum is -(sigma + 1 + beta) exactly, its dimension 2.062.
+    /// The Lorenz system at sigma = 10, rho = 28, beta = 8/3 by Runge and Kutta's method of fourth order. Its exponents
+    /// are 0.9056, 0 and -14.572 (Sprott 2003, p. 431), their sum is -(sigma + 1 + beta) exactly, its dimension 2.062.
     #[test]
     fn exponents_of_lorenz() {
         const DT: f64 = 0.002;
@@ -265,8 +267,8 @@ mod tests {
         assert!((kaplan_yorke(&values).expect("it contracts") - 2.062).abs() < 0.002);
     }
 
-    /// Pairs that turn, slowly or fast, of an operator that is not normal: both exponents are the real part. The error that is
-    /// stated holds it, from any first vectors.
+    /// Pairs that turn, slowly or fast, of an operator that is not normal: both exponents are the real part. The error
+    /// that is stated holds it, from any first vectors.
     #[test]
     fn errors_of_rotating_pairs_hold_the_exponent() {
         const DT: f64 = 2.0;

@@ -1,4 +1,5 @@
-//! The network as a dynamical system: steady states, and what its linearisation there says of stability, growth and noise.
+//! The network as a dynamical system: steady states, and what its linearisation there says of stability, growth and
+//! noise.
 //!
 //! There is no feedback between areas, so the Jacobian is block lower-triangular: its eigenvalues are those of the
 //! areas' own blocks, and steady states can be solved in the order of the areas. Everything is matrix-free over
@@ -8,6 +9,7 @@ mod classes;
 mod conv_norm;
 mod fixed_points;
 mod flow;
+mod initial_conditions;
 mod krylov;
 mod lyapunov;
 mod network;
@@ -17,7 +19,6 @@ mod schur;
 mod singular;
 mod solve;
 mod spectrum;
-mod starts;
 mod steady;
 mod union;
 mod vectors;
@@ -26,21 +27,21 @@ pub use classes::{Separation, separation};
 pub use conv_norm::{norm_bound, recurrent_norm_bound};
 pub use fixed_points::{
     AreaFixedPoint, ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints, FluctuationMode, NoiseOptions,
-    SizeOptions, Sizes, fixed_point, fixed_points,
+    NonNormality, NonNormalityOptions, fixed_point, fixed_points,
 };
+pub use initial_conditions::{InitialConditionOptions, MonoStability};
 pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues, leading_eigenvalues_by};
 pub use lyapunov::{Exponent, LyapunovOptions, Tangents, error_of_time_average, exponents, kaplan_yorke};
 pub use network::NetworkJacobian;
 pub use operator::{ActiveCoupling, AreaJacobian, Coupling, LinearOperator};
 pub use response::{NoisySteps, Response, ResponseOptions, stationary_covariance};
 pub use singular::{
-    DENSE_NETWORK_UNITS, DENSE_UNITS, Estimate, Growth, Leading, NonNormality, growth, non_normality,
-    numerical_abscissa, singular_values, squared_eigenvalues, squared_norm,
+    DENSE_NETWORK_UNITS, DENSE_UNITS, DepartureFromNormality, Estimate, Growth, Leading, departure_from_normality,
+    growth, numerical_abscissa, singular_values, squared_eigenvalues, squared_norm,
 };
 pub(crate) use solve::Relaxation;
 pub use solve::SteadyMethod;
 pub use spectrum::{Mode, ModeVector, Spectrum, SpectrumOptions, Stability, area_spectrum, recurrent_spectrum};
-pub use starts::{Agreement, StartOptions};
 pub use steady::{AreaSteadyState, SteadyOptions, SteadyState, settle_area, spontaneous_steady_state, steady_state};
 pub use union::{NetworkSpectrum, ranks_in_union};
 pub use vectors::save_vectors;

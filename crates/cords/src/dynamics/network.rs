@@ -3,8 +3,8 @@
 use super::operator::LinearOperator;
 use crate::net::{CordsNet, State};
 
-/// Jacobian of tau_l dr_l/dt = -r_l + phi(u_l) over all areas, in 1/ms: block lower-triangular. A vector holds the areas one after
-/// the other, each `[channels, side, side]`.
+/// Jacobian of tau_l dr_l/dt = -r_l + phi(u_l) over all areas, in 1/ms: block lower-triangular. A vector holds the
+/// areas one after the other, each `[channels, side, side]`.
 pub struct NetworkJacobian<'a> {
     net: &'a CordsNet<f64>,
     /// phi'(u) per area.
@@ -12,7 +12,7 @@ pub struct NetworkJacobian<'a> {
     /// Derivative of max(r, 0) per area: sources are rectified.
     passes: Vec<Vec<f64>>,
     /// Where each area begins, and where the last one ends.
-    starts: Vec<usize>,
+    offsets: Vec<usize>,
 }
 
 impl<'a> NetworkJacobian<'a> {
@@ -28,9 +28,9 @@ impl<'a> NetworkJacobian<'a> {
                 .collect()
         };
         let derivatives: Vec<Vec<f64>> = (0..state.areas.len()).map(derivative).collect();
-        let mut starts = vec![0];
+        let mut offsets = vec![0];
         for area in &derivatives {
-            starts.push(starts[starts.len() - 1] + area.len());
+            offsets.push(offsets[offsets.len() - 1] + area.len());
         }
         let passes = state
             .areas
@@ -40,7 +40,7 @@ impl<'a> NetworkJacobian<'a> {
             net,
             derivatives,
             passes: passes.collect(),
-            starts,
+            offsets,
         }
     }
 
@@ -51,7 +51,7 @@ impl<'a> NetworkJacobian<'a> {
 
     /// Where an area's units lie in a vector.
     pub fn range(&self, area: usize) -> std::ops::Range<usize> {
-        self.starts[area]..self.starts[area + 1]
+        self.offsets[area]..self.offsets[area + 1]
     }
 
     /// phi'(u) of an area's units.
@@ -86,7 +86,7 @@ impl<'a> NetworkJacobian<'a> {
 
 impl LinearOperator for NetworkJacobian<'_> {
     fn dim(&self) -> usize {
-        self.starts[self.areas()]
+        self.offsets[self.areas()]
     }
 
     fn apply(&self, x: &[f64], out: &mut [f64]) {

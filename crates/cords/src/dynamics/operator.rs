@@ -88,9 +88,9 @@ impl<'a> AreaJacobian<'a> {
         self.tau_ms
     }
 
-    /// The recurrent coupling among the units whose derivative is not 0. A unit with derivative 0 has a row of J that is
-    /// -1/tau on the diagonal and 0 elsewhere: it contributes the eigenvalue -1/tau exactly, and the eigenvalues of the
-    /// rest are those of the rest's own block.
+    /// The recurrent coupling among the units whose derivative is not 0. A unit with derivative 0 has a row of J that
+    /// is -1/tau on the diagonal and 0 elsewhere: it contributes the eigenvalue -1/tau exactly, and the eigenvalues of
+    /// the rest are those of the rest's own block.
     pub fn coupling(&self) -> ActiveCoupling<'_> {
         let units = self.derivative.iter().enumerate();
         ActiveCoupling {
@@ -125,9 +125,10 @@ impl LinearOperator for AreaJacobian<'_> {
     }
 }
 
-/// The dimensionless coupling K = I + T J of a Jacobian J = T^-1 (-I + K), T the diagonal of the units' time constants. Of an area it
-/// is D W over all its units: silent units have rows of zeros, but their columns, through which their activity would drive others,
-/// stay. (Singular values and norms need them; eigenvalues do not, see [`AreaJacobian::coupling`].)
+/// The dimensionless coupling K = I + T J of a Jacobian J = T^-1 (-I + K), T the diagonal of the units' time constants.
+/// Of an area it is D W over all its units: silent units have rows of zeros, but their columns, through which their
+/// activity would drive others, stay. (Singular values and norms need them; eigenvalues do not, see
+/// [`AreaJacobian::coupling`].)
 pub struct Coupling<'a> {
     jacobian: &'a dyn LinearOperator,
     tau_ms: Vec<f64>,
@@ -163,8 +164,8 @@ impl LinearOperator for Coupling<'_> {
     }
 }
 
-/// D W restricted to the active units of an area, rows and columns alike. Dimensionless. Its eigenvalues and zeros for the
-/// silent units are those of D W; its singular values and norms are not.
+/// D W restricted to the active units of an area, rows and columns alike. Dimensionless. Its eigenvalues and zeros for
+/// the silent units are those of D W; its singular values and norms are not.
 pub struct ActiveCoupling<'a> {
     jacobian: &'a AreaJacobian<'a>,
     active: Vec<usize>,

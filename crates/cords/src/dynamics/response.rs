@@ -1,11 +1,12 @@
-//! Response to small noise at a stable steady state: the stationary covariance of dx/dt = J x + noise, or of the Euler steps that
-//! simulate it, without forming it.
+//! Response to small noise at a stable steady state: the stationary covariance of dx/dt = J x + noise, or of the Euler
+//! steps that simulate it, without forming it.
 //!
-//! With the map M = I + dt J and noise of covariance Q in every step, S = sum over t of M^t Q (M^T)^t. Its trace over any units is
-//! the mean, over random signs z on these units, of sum over t of |Q^(1/2) (M^T)^t z|^2 (Hutchinson 1990).
+//! With the map M = I + dt J and noise of covariance Q in every step, S = sum over t of M^t Q (M^T)^t. Its trace over
+//! any units is the mean, over random signs z on these units, of sum over t of |Q^(1/2) (M^T)^t z|^2 (Hutchinson 1990).
 //!
-//! In continuous time, with noise of intensity Q/dt: S = integral of e^(J t) Q/dt e^(J^T t) dt, its trace likewise. Euler steps that
-//! are not small beside tau have larger fluctuations: of a unit without coupling 1 / (1 - dt / (2 tau)) times as large.
+//! In continuous time, with noise of intensity Q/dt: S = integral of e^(J t) Q/dt e^(J^T t) dt, its trace likewise.
+//! Euler steps that are not small beside tau have larger fluctuations: of a unit without coupling 1 / (1 - dt / (2
+//! tau)) times as large.
 
 use num_complex::Complex64;
 
@@ -94,7 +95,8 @@ impl<'a> NoisySteps<'a> {
         x.iter().zip(&self.noise).map(|(x, noise)| (x * noise).powi(2)).sum()
     }
 
-    /// The response of the units in `range`; `leak` is 1 - dt/tau of these units. `progress` is called with (probes done, probes).
+    /// The response of the units in `range`; `leak` is 1 - dt/tau of these units. `progress` is called with (probes
+    /// done, probes).
     pub fn response(
         &self,
         range: std::ops::Range<usize>,
@@ -162,11 +164,11 @@ impl<'a> NoisySteps<'a> {
         }
     }
 
-    /// The same in continuous time: of dx/dt = J x with white noise that adds the variance noise^2 in every dt. `tau_ms` is the time
-    /// constant of the units in `range`, `scale_ms` the shortest of all units.
+    /// The same in continuous time: of dx/dt = J x with white noise that adds the variance noise^2 in every dt.
+    /// `tau_ms` is the time constant of the units in `range`, `scale_ms` the shortest of all units.
     ///
-    /// Probes follow dx/dt = J^T x by Taylor's series, integrals are taken by Gauss and Legendre's rule in segments of `scale_ms`, to
-    /// some nine digits.
+    /// Probes follow dx/dt = J^T x by Taylor's series, integrals are taken by Gauss and Legendre's rule in segments of
+    /// `scale_ms`, to some nine digits.
     pub fn continuous_response(
         &self,
         range: std::ops::Range<usize>,
@@ -315,8 +317,8 @@ impl LinearOperator for Covariance<'_> {
     }
 }
 
-/// The stationary covariance of dx/dt = J x + noise of intensity `intensity` in every unit, J S + S J^T + intensity I = 0, as a
-/// dense matrix, row by row: for small systems. None where J is not stable.
+/// The stationary covariance of dx/dt = J x + noise of intensity `intensity` in every unit, J S + S J^T + intensity I =
+/// 0, as a dense matrix, row by row: for small systems. None where J is not stable.
 ///
 /// By Smith's doubling after a Cayley transform (Smith 1968).
 pub fn stationary_covariance(jacobian: &dyn LinearOperator, intensity: f64) -> Option<Vec<f64>> {
@@ -376,8 +378,8 @@ mod tests {
         }
     }
 
-    /// White noise of variance 1 that a leaky unit with alpha = 0.2 averages has variance alpha / (2 - alpha) = 1/9; its power at
-    /// frequency 0 is dt, that of the noise itself.
+    /// White noise of variance 1 that a leaky unit with alpha = 0.2 averages has variance alpha / (2 - alpha) = 1/9;
+    /// its power at frequency 0 is dt, that of the noise itself.
     #[test]
     fn a_leaky_unit_reduces_the_variance_of_white_noise_to_a_ninth() {
         let uncoupled = Chain(30, 0.0);

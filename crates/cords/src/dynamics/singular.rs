@@ -98,8 +98,8 @@ pub fn singular_values(
     found
 }
 
-/// Largest eigenvalue of (A + A^T)/2: how fast the norm of a solution of dx/dt = A x can grow at first. `options.count` does not
-/// matter.
+/// Largest eigenvalue of (A + A^T)/2: how fast the norm of a solution of dx/dt = A x can grow at first. `options.count`
+/// does not matter.
 pub fn numerical_abscissa(operator: &dyn LinearOperator, options: &KrylovOptions) -> Leading {
     let options = KrylovOptions { count: 1, ..*options };
     leading(&SymmetricPart(operator), &options, &mut |_, _| {})
@@ -129,13 +129,13 @@ impl Estimate {
 
 /// How far an operator is from normal.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NonNormality {
+pub struct DepartureFromNormality {
     /// Squared Frobenius norm; its error is 0 where it was computed and not estimated.
     pub squared_norm: Estimate,
     /// |A^T A - A A^T|_F / |A|_F^2: 0 for a normal operator. Estimated.
     pub commutator: f64,
-    /// Henrici's departure from normality sqrt(|A|_F^2 - sum |lambda|^2) / |A|_F (Henrici 1962), 0 for a normal operator and 1 for
-    /// a nilpotent one. None where the eigenvalues are too many to compute all of them.
+    /// Henrici's departure from normality sqrt(|A|_F^2 - sum |lambda|^2) / |A|_F (Henrici 1962), 0 for a normal
+    /// operator and 1 for a nilpotent one. None where the eigenvalues are too many to compute all of them.
     pub departure: Option<f64>,
     /// What the departure is at least: commutator / sqrt(6) (Elsner and Paardekooper 1987). Often far too low.
     pub departure_at_least: f64,
@@ -143,8 +143,9 @@ pub struct NonNormality {
     pub departure_at_most: f64,
 }
 
-impl NonNormality {
-    /// With the exact figures of an operator small enough for them: its squared Frobenius norm and the sum of |lambda|^2.
+impl DepartureFromNormality {
+    /// With the exact figures of an operator small enough for them: its squared Frobenius norm and the sum of
+    /// |lambda|^2.
     pub fn with_exact(mut self, squared_norm: f64, squared_eigenvalues: f64) -> Self {
         let share = (squared_norm - squared_eigenvalues).max(0.0) / squared_norm.max(f64::MIN_POSITIVE);
         self.squared_norm = Estimate {
@@ -157,7 +158,7 @@ impl NonNormality {
 }
 
 /// Estimates by `probes` random vectors of signs (Hutchinson 1990).
-pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) -> NonNormality {
+pub fn departure_from_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) -> DepartureFromNormality {
     let n = operator.dim();
     let (mut squares, mut commutators, mut traces) = (Vec::new(), Vec::new(), Vec::new());
     for probe in 0..probes.max(2) {
@@ -178,7 +179,7 @@ pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) ->
     let whole = squared_norm.value.max(f64::MIN_POSITIVE);
     let commutator = Estimate::of(&commutators).value.sqrt() / whole;
     let trace = Estimate::of(&traces).value.abs().min(whole);
-    NonNormality {
+    DepartureFromNormality {
         squared_norm,
         commutator,
         departure: None,
@@ -190,7 +191,8 @@ pub fn non_normality(operator: &dyn LinearOperator, probes: usize, seed: u64) ->
 /// Units up to which all entries and eigenvalues of an operator are computed: about a second of one core.
 pub const DENSE_UNITS: usize = 1024;
 
-/// Units up to which the norm of a whole network's coupling is computed, which takes a product with the network for each.
+/// Units up to which the norm of a whole network's coupling is computed, which takes a product with the network for
+/// each.
 pub const DENSE_NETWORK_UNITS: usize = 4096;
 
 /// Squared Frobenius norm, column by column.
@@ -264,8 +266,8 @@ pub struct Growth {
     pub continuous: f64,
 }
 
-/// The largest growth after each number of Euler steps, under these steps and in continuous time. `scale_ms` is the shortest time
-/// constant. `progress` is called with (times done, times).
+/// The largest growth after each number of Euler steps, under these steps and in continuous time. `scale_ms` is the
+/// shortest time constant. `progress` is called with (times done, times).
 pub fn growth(
     operator: &dyn LinearOperator,
     dt_ms: f64,

@@ -1,8 +1,8 @@
 //! Steady states of rate units, by simulation and faster: Anderson acceleration (Walker and Ni 2011), and a semismooth
 //! Newton-Krylov method that also reaches unstable ones.
 //!
-//! g(r) = phi(W r + c) - r, whose largest magnitude is the residual. phi is piecewise linear, so Newton's method ends after
-//! finitely many steps: exactly, once the set of active units is right.
+//! g(r) = phi(W r + c) - r, whose largest magnitude is the residual. phi is piecewise linear, so Newton's method ends
+//! after finitely many steps: exactly, once the set of active units is right.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,8 @@ impl Settled {
     }
 }
 
-/// Activity that relaxes towards phi(u), u = W r + constant: tau dr/dt = -r + phi(u), with phi linear on either side of 0.
+/// Activity that relaxes towards phi(u), u = W r + constant: tau dr/dt = -r + phi(u), with phi linear on either side of
+/// 0.
 pub(crate) trait Relaxation {
     /// W x.
     fn coupled(&self, x: &[f64]) -> Vec<f64>;
@@ -60,7 +61,7 @@ pub(crate) trait Relaxation {
     fn alpha(&self, unit: usize) -> f64;
 
     /// g(r), and phi'(u).
-    fn defect(&self, activity: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    fn residuals(&self, activity: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let mut g = self.coupled(activity);
         let mut derivative = vec![1.0; g.len()];
         for (((g, derivative), constant), r) in g.iter_mut().zip(&mut derivative).zip(self.constant()).zip(activity) {
@@ -90,7 +91,7 @@ pub(crate) trait Relaxation {
     fn simulate(&self, activity: &mut [f64], options: &SteadyOptions) -> Settled {
         let mut products = 0;
         loop {
-            let (g, _) = self.defect(activity);
+            let (g, _) = self.residuals(activity);
             products += 1;
             if let Some(settled) = Settled::of(&g, products, options) {
                 return settled;
@@ -99,14 +100,15 @@ pub(crate) trait Relaxation {
         }
     }
 
-    /// The next activity is the combination of the last ones whose g is smallest in the least-squares sense, plus that g.
+    /// The next activity is the combination of the last ones whose g is smallest in the least-squares sense, plus that
+    /// g.
     fn accelerate(&self, activity: &mut [f64], options: &SteadyOptions) -> Settled {
         let mut products = 0;
         let (mut changes, mut differences): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
         let mut last: Option<(Vec<f64>, Vec<f64>)> = None;
         let mut best = f64::INFINITY;
         loop {
-            let (g, _) = self.defect(activity);
+            let (g, _) = self.residuals(activity);
             products += 1;
             if let Some(settled) = Settled::of(&g, products, options) {
                 return settled;
@@ -139,7 +141,7 @@ pub(crate) trait Relaxation {
     }
 
     fn newton(&self, activity: &mut [f64], options: &SteadyOptions) -> Settled {
-        let (mut g, mut derivative) = self.defect(activity);
+        let (mut g, mut derivative) = self.residuals(activity);
         let mut products = 1;
         let mut forcing = LOOSEST;
         loop {
@@ -161,7 +163,7 @@ pub(crate) trait Relaxation {
             let accepted = loop {
                 let mut tried = activity.to_vec();
                 add_scaled(&mut tried, length, &step);
-                let (next, slopes) = self.defect(&tried);
+                let (next, slopes) = self.residuals(&tried);
                 products += 1;
                 // Armijo's condition on |g|^2 / 2.
                 if norm(&next) <= (1.0 - DECREASE * length) * size {
@@ -176,7 +178,7 @@ pub(crate) trait Relaxation {
                 // No descent along that direction, across kinks of phi: a step of the network itself.
                 let mut tried = activity.to_vec();
                 self.step(&mut tried, &g);
-                let (next, slopes) = self.defect(&tried);
+                let (next, slopes) = self.residuals(&tried);
                 products += 1;
                 (tried, next, slopes)
             });
@@ -256,8 +258,8 @@ fn least_squares(differences: &[Vec<f64>], g: &[f64]) -> Vec<f64> {
     solve_positive(&matrix, &right, 1).unwrap_or_else(|| vec![0.0; m])
 }
 
-/// Solves A x = b to |b - A x| <= tolerance |b| by restarted GMRES (Saad and Schultz 1986), or for as long as the products
-/// suffice. Also returns the products used.
+/// Solves A x = b to |b - A x| <= tolerance |b| by restarted GMRES (Saad and Schultz 1986), or for as long as the
+/// products suffice. Also returns the products used.
 pub(super) fn gmres(apply: &dyn Fn(&[f64]) -> Vec<f64>, b: &[f64], tolerance: f64, most: usize) -> (Vec<f64>, usize) {
     let mut x = vec![0.0; b.len()];
     let (goal, mut products) = (tolerance * norm(b), 0);

@@ -63,14 +63,15 @@ pub struct Mode {
     pub frequency_hz: f64,
     /// |1 + dt lambda|: the factor per Euler step; below 1 the simulated mode decays too.
     pub euler_factor: f64,
-    /// Participation ratio (sum |v|^2)^2 / sum |v|^4 of the eigenvector, as a share of the units: about the part of them in which
-    /// the mode lives. None for units without coupling.
+    /// Participation ratio (sum |v|^2)^2 / sum |v|^4 of the eigenvector, as a share of the units: about the part of
+    /// them in which the mode lives. None for units without coupling.
     pub participation: Option<f64>,
 }
 
 impl Mode {
     pub(crate) fn new(real_per_ms: f64, imaginary_per_ms: f64, residual_per_ms: f64, dt_ms: f64) -> Self {
-        // Eigenvalues of a real operator are real or come in pairs: an imaginary part that is smaller than the error is 0.
+        // Eigenvalues of a real operator are real or come in pairs: an imaginary part that is smaller than the error is
+        // 0.
         let imaginary_per_ms = if imaginary_per_ms.abs() <= residual_per_ms {
             0.0
         } else {
@@ -141,7 +142,8 @@ pub struct Spectrum {
     pub modes: Vec<Mode>,
     /// Largest magnitude first; as many as were asked for.
     pub by_magnitude: Vec<Mode>,
-    /// Eigenvectors of the `modes`, where they were asked for; none of units without coupling, whose eigenvalue has so many.
+    /// Eigenvectors of the `modes`, where they were asked for; none of units without coupling, whose eigenvalue has so
+    /// many.
     pub vectors: Vec<ModeVector>,
     /// Whether all modes, those by magnitude and the largest Euler factor reached the tolerance.
     pub converged: bool,
@@ -151,8 +153,8 @@ pub struct Spectrum {
     pub euler_radius: f64,
     /// Whether that factor is no positive number, so that the simulated mode turns.
     pub euler_turns: bool,
-    /// Whether the steady state is stable under the simulated Euler steps: `euler_radius` below 1. None where `converged`
-    /// is false.
+    /// Whether the steady state is stable under the simulated Euler steps: `euler_radius` below 1. None where
+    /// `converged` is false.
     pub euler_stable: Option<bool>,
     /// Units of the area.
     pub units: usize,
@@ -215,7 +217,8 @@ impl Spectrum {
     }
 }
 
-/// What a steady state is by its slowest modes, slowest first: (Re lambda tau, whether it turns), of so many modes in all.
+/// What a steady state is by its slowest modes, slowest first: (Re lambda tau, whether it turns), of so many modes in
+/// all.
 pub(super) fn stability_of(modes: &[(f64, bool)], units: usize) -> Option<Stability> {
     let turns = modes.first()?.1;
     let growing = modes.iter().filter(|(rate, _)| *rate >= MARGINAL).count();
@@ -230,8 +233,8 @@ pub(super) fn stability_of(modes: &[(f64, bool)], units: usize) -> Option<Stabil
     })
 }
 
-/// The leading eigenvalues of an area's recurrent convolution W itself, with residuals |W v - kappa v|: as many of largest
-/// magnitude, and as many of largest real part.
+/// The leading eigenvalues of an area's recurrent convolution W itself, with residuals |W v - kappa v|: as many of
+/// largest magnitude, and as many of largest real part.
 pub fn recurrent_spectrum(net: &CordsNet<f64>, area: usize, options: &SpectrumOptions) -> [LeadingEigenvalues; 2] {
     let everywhere = vec![1.0; net.area_shape(area).iter().product()];
     let jacobian = AreaJacobian::with_derivative(net, area, everywhere);
@@ -275,7 +278,8 @@ pub fn area_spectrum(
 
     let uncoupled = Mode::new(-1.0 / tau, 0.0, 0.0, dt_ms);
     let uncoupled_units = units - coupled_units;
-    // With the modes of uncoupled units among them, as many as are wanted, and the vectors of coupled ones where they are.
+    // With the modes of uncoupled units among them, as many as are wanted, and the vectors of coupled ones where they
+    // are.
     let merged = |pairs: &[Eigenpair], count: usize, rank: &dyn Fn(&Mode) -> f64| {
         let mut modes: Vec<(Mode, Option<FullVector>)> = pairs
             .iter()

@@ -1,8 +1,8 @@
 //! Steady states: r with r = phi(W r + b + drive) in every area.
 //!
-//! The whole network is simulated for a while, so that the state follows the trajectory that the network would take; then
-//! the areas are settled in order, each with its drive from areas that are settled already. That costs one area's steps
-//! instead of all areas' and has the same steady states, since nothing feeds back.
+//! The whole network is simulated for a while, so that the state follows the trajectory that the network would take;
+//! then the areas are settled in order, each with its drive from areas that are settled already. That costs one area's
+//! steps instead of all areas' and has the same steady states, since nothing feeds back.
 
 use super::krylov::norm;
 use super::solve::{Area, Relaxation, SteadyMethod};
@@ -38,8 +38,8 @@ impl Default for SteadyOptions {
 /// One area's steady state in figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AreaSteadyState {
-    /// Whether the residual reached the tolerance, here and in all areas before: the steady state of an area whose input has not
-    /// settled is none of the network.
+    /// Whether the residual reached the tolerance, here and in all areas before: the steady state of an area whose
+    /// input has not settled is none of the network.
     pub converged: bool,
     /// Whether activity of this area or of one before is no longer finite. The figures below say nothing then.
     pub diverged: bool,
@@ -77,9 +77,9 @@ impl SteadyState {
     }
 }
 
-/// Brings one area to a steady state under a constant feed-forward drive (without bias), changing `activity` from where it starts.
-/// Returns the residual max |phi(u) - r| at the returned activity, and the products with the recurrent convolution that it took.
-/// Stops early where activity is no longer finite.
+/// Brings one area to a steady state under a constant feed-forward drive (without bias), changing `activity` from where
+/// it starts. Returns the residual max |phi(u) - r| at the returned activity, and the products with the recurrent
+/// convolution that it took. Stops early where activity is no longer finite.
 pub fn settle_area(
     net: &CordsNet<f64>,
     area: usize,

@@ -1,11 +1,11 @@
-//! The whole network from its areas: there is no feedback between them, so its linearisation is block lower-triangular, and its
-//! eigenvalues and Lyapunov exponents are those of its areas taken together.
+//! The whole network from its areas: there is no feedback between them, so its linearisation is block lower-triangular,
+//! and its eigenvalues and Lyapunov exponents are those of its areas taken together.
 
 use super::spectrum::{Mode, Spectrum, Stability, stability_of};
 
-/// Ranks, in the union of all lists, of the members of each. Lists are in descending order; one with `false` holds only the first
-/// of its area's values. A member behind the last of such a list has no rank, as values that are not listed may come before it.
-/// Within a list the order is kept, also where it descends but for rounding.
+/// Ranks, in the union of all lists, of the members of each. Lists are in descending order; one with `false` holds only
+/// the first of its area's values. A member behind the last of such a list has no rank, as values that are not listed
+/// may come before it. Within a list the order is kept, also where it descends but for rounding.
 pub fn ranks_in_union(lists: &[(Vec<f64>, bool)]) -> Vec<Vec<Option<usize>>> {
     let descending = |(values, complete): &(Vec<f64>, bool)| {
         let mut least = f64::INFINITY;

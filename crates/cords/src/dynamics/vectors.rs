@@ -7,8 +7,9 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::spectrum::Spectrum;
 use crate::net::CordsNet;
 
-/// Writes the eigenvectors of all areas as safetensors: for area A, `area.A.re` and `area.A.im` `[vectors, channels, side, side]` in
-/// float32, and `area.A.rank` `[vectors]`, the ranks of their modes by real part. An area without vectors is left out.
+/// Writes the eigenvectors of all areas as safetensors: for area A, `area.A.re` and `area.A.im`
+/// `[vectors, channels, side, side]` in float32, and `area.A.rank` `[vectors]`, the ranks of their modes by real part.
+/// An area without vectors is left out.
 ///
 /// # Errors
 /// Where the file cannot be written.

@@ -154,7 +154,7 @@ impl Report {
             let known = |size: &usize| if *size == 0 { "?".to_owned() } else { size.to_string() };
             let expected: Vec<String> = entry.expected.iter().map(known).collect();
             format!(
-                "misshapen: `{}` is {:?}, needed is [{}]",
+                "wrong shape: `{}` is {:?}, needed is [{}]",
                 entry.name,
                 entry.found,
                 expected.join(", ")
@@ -170,7 +170,7 @@ impl Report {
     /// The counts alone: `not a CordsNet-R2: 1 entry missing, 2 unexpected, 0 misshapen, 0 unusable`.
     pub fn summary(&self) -> String {
         format!(
-            "its entries are not those of a {}: {} missing, {} unexpected, {} misshapen, {} unusable",
+            "its entries are not those of a {}: {} missing, {} unexpected, {} of wrong shape, {} unusable",
             self.network,
             self.missing.len(),
             self.unexpected.len(),

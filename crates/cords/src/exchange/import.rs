@@ -119,7 +119,7 @@ fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<
     let prefix = match (&wanted, prefixes.as_slice()) {
         (Some(wanted), _) if prefixes.contains(wanted) => wanted.clone(),
         (Some(wanted), []) => {
-            let what = format!("no network stands below `{wanted}`, nor below any other name");
+            let what = format!("there is no network under `{wanted}`, nor under any other name");
             return Err(ExchangeError::file(file.path, what));
         }
         (Some(_), _) | (None, [_, _, ..]) => return Err(several()),
@@ -138,7 +138,7 @@ fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<
     };
     let mut notes = Vec::new();
     if !prefix.is_empty() {
-        notes.push(format!("the network stands below `{prefix}`"));
+        notes.push(format!("the network is under `{prefix}`"));
     }
     let mut chosen = Vec::new();
     // Of what is beside the network: its first name, and how many tensors and other values it holds.
@@ -166,7 +166,7 @@ fn choose(file: &Opened<'_>, wanted: Option<&str>) -> Result<(Vec<Renamed>, Vec<
         if beside.len() > SHOWN {
             shown.push(format!("and {} more", beside.len() - SHOWN));
         }
-        notes.push(format!("passed over {}", shown.join(", ")));
+        notes.push(format!("skipped {}", shown.join(", ")));
     }
     Ok((chosen, notes))
 }

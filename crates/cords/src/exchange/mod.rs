@@ -54,8 +54,8 @@ fn unwrapped(name: &str) -> String {
 /// with the keys before it. The file's first bytes tell which it is. What is no tensor is left out.
 ///
 /// # Errors
-/// [`ExchangeError`] where the file cannot be read, is of another format, asks for something that is neither a tensor, a
-/// dict nor a plain value, does not fit into memory, or holds two entries of one name.
+/// [`ExchangeError`] where the file cannot be read, is of another format, asks for something that is neither a tensor,
+/// a dict nor a plain value, does not fit into memory, or holds two entries of one name.
 pub fn read(path: &Path) -> Result<Vec<Entry>, ExchangeError> {
     let file = Opened::open(path)?;
     let chosen: Vec<(String, String)> = file.names().into_iter().map(|name| (unwrapped(&name), name)).collect();
@@ -116,7 +116,7 @@ impl<'a> Opened<'a> {
     fn load(&self, mut chosen: Vec<(String, String)>) -> Result<Vec<Entry>, ExchangeError> {
         chosen.sort();
         if let Some([(name, first), (_, second)]) = chosen.array_windows().find(|[a, b]| a.0 == b.0) {
-            let what = format!("`{name}` stands twice, as `{first}` and as `{second}`");
+            let what = format!("`{name}` is in the file twice, as `{first}` and as `{second}`");
             return Err(ExchangeError::file(self.path, what));
         }
         match &self.tensors {

@@ -23,7 +23,7 @@ pub(super) fn open(path: &Path, zip: bool) -> Result<(PytorchReader, Vec<(String
     } else {
         names_in_stream(path)?
     };
-    let names = names.ok_or_else(|| wrong("its pickle is cut short".to_owned()))?;
+    let names = names.ok_or_else(|| wrong("its pickle is truncated".to_owned()))?;
     if !names.is_empty() {
         return Err(ExchangeError::Refused {
             path: path.to_owned(),

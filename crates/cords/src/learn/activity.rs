@@ -3,20 +3,21 @@
 use super::history::HistoryPrecision;
 use super::memory::{Memory, Plan};
 use super::snapshot::{Number, Snapshot, SnapshotError};
-use super::trajectory::{Gradients, Part, Trajectory};
+use super::trajectory::{Gradients, Period, Trajectory};
 use super::{Optimiser, OptimiserKind, TrainError, clip_gradient_norm, gradient::zero_gradients};
 use crate::Real;
 use crate::device::Device;
 use crate::net::{CordsNet, Weights, cordsnet_others};
 
 /// What a batch of images is shown for some steps: images `[batch, channels, side, side]`, or nothing.
-pub(crate) struct Shown<T> {
+pub(crate) struct StimulusPeriod<T> {
     pub(crate) images: Option<Vec<T>>,
     pub(crate) steps: usize,
 }
 
-/// The gradient at the activity: `at(image, step, area, out)` writes it for one image of the batch, `[channels, side, side]`, after
-/// `step` steps from the spontaneous state on, and says whether there is any; `out` comes as zeros.
+/// The gradient at the activity: `at(image, step, area, out)` writes it for one image of the batch,
+/// `[channels, side, side]`, after `step` steps from the spontaneous state on, and says whether there is any; `out`
+/// comes as zeros.
 pub(crate) type GradientAt<'a, T> = dyn Fn(usize, usize, usize, &mut [T]) -> bool + Sync + 'a;
 
 /// Parameters of a network in training, gathered gradients, and the optimiser's memory. No gradient goes through the
@@ -43,8 +44,8 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
         }
     }
 
-    /// Adds the gradient of a loss that reads the activity of `areas` while `batch` images are shown, from the spontaneous state
-    /// after `spontaneous_steps` on.
+    /// Adds the gradient of a loss that reads the activity of `areas` while `batch` images are shown, from the
+    /// spontaneous state after `spontaneous_steps` on.
     ///
     /// # Errors
     /// [`TrainError::Memory`] where a group of images does not fit, [`TrainError::Device`].
@@ -53,15 +54,15 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
         net: &CordsNet<T, D>,
         spontaneous_steps: usize,
         batch: usize,
-        shown: &[Shown<T>],
+        shown: &[StimulusPeriod<T>],
         areas: &[usize],
         at: &GradientAt<'_, T>,
     ) -> Result<(), TrainError> {
         let connections = net.connections();
         let device = &connections.device;
-        let parts: Vec<Part> = shown
+        let parts: Vec<Period> = shown
             .iter()
-            .map(|shown| Part {
+            .map(|shown| Period {
                 steps: shown.steps,
                 shows: shown.images.is_some(),
             })
@@ -83,7 +84,7 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
                         own.show(connections, part, &images[*first * image_len..][..count * image_len]);
                     }
                 }
-                own.rest_at(device, &spontaneous);
+                own.start_from(device, &spontaneous);
                 own.forward(connections, |_, _| {});
                 let mut given = connections.buffers(count);
                 own.backward(connections, |_, moment, gradient| {
@@ -116,8 +117,8 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
         Ok(device.check()?)
     }
 
-    /// Moves network and parameters one step against what was added since the last step. Returns the norm of that before it
-    /// is shortened to `clip`; where it is not finite, nothing is moved.
+    /// Moves network and parameters one step against what was added since the last step. Returns the norm of that
+    /// before it is shortened to `clip`; where it is not finite, nothing is moved.
     pub(crate) fn step(&mut self, net: &mut CordsNet<T, D>, learning_rate: f64, clip: f64) -> f64 {
         let device = net.connections().device.clone();
         let mut gradients = self.weights.gradients(&device, &self.sums.weights, &self.sums.biases);

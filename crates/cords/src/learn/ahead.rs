@@ -28,8 +28,8 @@ pub(crate) struct Prepared {
 const WAITING: usize = 1;
 
 impl Batches<'_> {
-    /// Does `work`, which is given the next batch whenever it asks, from batch `first` of an epoch on: `(epoch, batch)`. Where
-    /// the system gives no thread, batches are loaded when they are asked for.
+    /// Does `work`, which is given the next batch whenever it asks, from batch `first` of an epoch on:
+    /// `(epoch, batch)`. Where the system gives no thread, batches are loaded when they are asked for.
     pub(crate) fn prepare<R>(&self, first: (usize, usize), work: impl FnOnce(&mut dyn FnMut() -> Prepared) -> R) -> R {
         let (sender, receiver) = sync_channel(WAITING);
         std::thread::scope(|scope| {

@@ -51,7 +51,7 @@ pub(crate) enum WriteError {
 }
 
 /// What was found where a checkpoint would be.
-pub(crate) enum Found {
+pub(crate) enum StoredCheckpoint {
     Nothing,
     /// A file that must not be used, and why.
     Refused(String),
@@ -92,15 +92,15 @@ impl Checkpoints<'_> {
     }
 
     /// Reads the last checkpoint and holds it against its hash and this training's identity.
-    pub(crate) fn read(&self) -> Found {
+    pub(crate) fn read(&self) -> StoredCheckpoint {
         let file = match dynvis_base::files::read(&self.path()) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Found::Nothing,
-            Err(error) => return Found::Refused(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return StoredCheckpoint::Nothing,
+            Err(error) => return StoredCheckpoint::Refused(error.to_string()),
         };
         match self.parse(&file) {
-            Ok(snapshot) => Found::Usable(snapshot),
-            Err(reason) => Found::Refused(reason),
+            Ok(snapshot) => StoredCheckpoint::Usable(snapshot),
+            Err(reason) => StoredCheckpoint::Refused(reason),
         }
     }
 

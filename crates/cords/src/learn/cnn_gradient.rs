@@ -73,12 +73,12 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
         let maps = ConvName::Readout.shape(architecture).out_maps(chunk.batch);
         device.download_maps(maps, &chunk.logits, &mut logits[first..]);
     }
-    let mut tally = D::Tally::default();
+    let mut reductions = D::Reductions::default();
     for activity in chunks.iter().flat_map(|chunk| &chunk.activity) {
-        device.max_abs(activity, &mut tally);
+        device.max_abs(activity, &mut reductions);
     }
     let mut largest = (0, 0.0f64);
-    for (index, magnitudes) in device.read(&mut tally).iter().enumerate() {
+    for (index, magnitudes) in device.read(&mut reductions).iter().enumerate() {
         keep_largest(&mut largest, (index % areas, device::largest(magnitudes)));
     }
     let mut rows = logits.chunks_exact(classes);
@@ -159,18 +159,22 @@ fn backward<T: Real, D: Device<T>>(
         });
         normalise(ConvName::Recurrent(area), passes);
         device.for_each(passes, |_, pass| {
-            let x = Source::Normed(ConvName::Feedforward(area));
+            let x = ConvInput::Normed(ConvName::Feedforward(area));
             conv_backward(graph, pass, ConvName::Recurrent(area), x);
         });
         normalise(ConvName::Feedforward(area), passes);
         device.for_each(passes, |_, pass| {
-            let x = if area == 0 { Source::Inp } else { Source::Area(area) };
+            let x = if area == 0 {
+                ConvInput::Inp
+            } else {
+                ConvInput::Area(area)
+            };
             conv_backward(graph, pass, ConvName::Feedforward(area), x);
             match area {
                 0 => device.add(&pass.flow, &mut pass.dinp),
                 1 => {
                     device.add(&pass.flow, &mut pass.activity[0]);
-                    conv_backward(graph, pass, ConvName::InpSkip, Source::Inp);
+                    conv_backward(graph, pass, ConvName::InpSkip, ConvInput::Inp);
                     device.add(&pass.flow, &mut pass.dinp);
                 }
                 _ => {
@@ -184,7 +188,7 @@ fn backward<T: Real, D: Device<T>>(
         if area >= 3 && area % 2 == 1 {
             normalise(ConvName::Shortcut(area), passes);
             device.for_each(passes, |_, pass| {
-                conv_backward(graph, pass, ConvName::Shortcut(area), Source::Activity(area - 2));
+                conv_backward(graph, pass, ConvName::Shortcut(area), ConvInput::Activity(area - 2));
                 device.add(&pass.flow, &mut pass.activity[area - 2]);
             });
         }
@@ -217,7 +221,7 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     let chunk = &mut *pass.chunk;
     let logit_maps = shape.out_maps(chunk.batch);
     let mut dlogits = device.zeros_maps(logit_maps);
-    let mut tally = D::Tally::default();
+    let mut reductions = D::Reductions::default();
     let mut labels = D::Labels::default();
     device.upload_labels(pass.labels, &mut labels);
     device.cross_entropy(
@@ -226,9 +230,9 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
         &labels,
         1.0 / whole as f64,
         &mut dlogits,
-        &mut tally,
+        &mut reductions,
     );
-    pass.losses = device.read(&mut tally).concat();
+    pass.losses = device.read(&mut reductions).concat();
     device.add_batch_sum(logit_maps, &dlogits, &mut pass.readout_bias);
     let dw = &mut pass.weights[graph.index(ConvName::Readout)];
     weight_gradient(
@@ -265,7 +269,7 @@ fn weight_gradient<T: Real, D: Device<T>>(
 
 /// What a convolution read in the forward pass.
 #[derive(Clone, Copy)]
-enum Source {
+enum ConvInput {
     Inp,
     Area(usize),
     Normed(ConvName),
@@ -277,17 +281,17 @@ fn conv_backward<T: Real, D: Device<T>>(
     graph: &CnnGraph<T, D>,
     pass: &mut Backward<'_, T, D>,
     name: ConvName,
-    source: Source,
+    source: ConvInput,
 ) {
     let device = &graph.device;
     let shape = name.shape(&graph.architecture);
     let index = graph.index(name);
     let chunk = &mut *pass.chunk;
     let x = match source {
-        Source::Inp => &chunk.inp,
-        Source::Area(area) => &chunk.source[area],
-        Source::Normed(name) => &chunk.normed[graph.index(name)],
-        Source::Activity(area) => &chunk.activity[area],
+        ConvInput::Inp => &chunk.inp,
+        ConvInput::Area(area) => &chunk.source[area],
+        ConvInput::Normed(name) => &chunk.normed[graph.index(name)],
+        ConvInput::Activity(area) => &chunk.activity[area],
     };
     let dw = &mut pass.weights[index];
     weight_gradient(device, &mut chunk.work, shape, chunk.batch, (x, &pass.flow), dw);
@@ -402,8 +406,9 @@ pub struct CnnGradient<T> {
 /// Loss and gradient of one training-mode batch.
 ///
 /// # Errors
-/// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the number of images is out
-/// of range, [`TrainError::Label`] where a label is no class, [`TrainError::Device`] where the device fails.
+/// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the number of
+/// images is out of range, [`TrainError::Label`] where a label is no class, [`TrainError::Device`] where the device
+/// fails.
 pub fn cnn_gradient<T: Real, D: Device<T>>(
     device: &D,
     architecture: &Architecture,

@@ -147,7 +147,8 @@ impl DirectConfig {
     /// The objective in steps of `euler`.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] for the first setting that is not usable: a time that is no whole number of steps, for one.
+    /// [`TrainError::Setting`] for the first setting that is not usable: a time that is not a whole number of steps,
+    /// for one.
     pub fn objective(&self, euler: &Euler) -> Result<Objective, TrainError> {
         let times = [
             ("spontaneous_ms", self.spontaneous_ms, 0),

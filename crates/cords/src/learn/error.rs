@@ -23,7 +23,8 @@ pub enum TrainError {
     },
     /// Images do not fit the network.
     #[error(
-        "the network takes {expected_channels} x {expected_side}^2 images of {expected_classes} classes, the {set} images are {channels} x {side}^2 of {classes}"
+        "the network takes {expected_channels} x {expected_side}^2 images of {expected_classes} classes, the {set} \
+         images are {channels} x {side}^2 of {classes}"
     )]
     Images {
         /// Which set of images.
@@ -61,7 +62,8 @@ pub enum TrainError {
     },
     /// A gradient step does not fit into the memory that it may take, even with the fewest activities kept.
     #[error(
-        "a gradient step needs at least {:.2} GiB, the memory budget is {:.2} GiB: raise the budget, or train a smaller network or batch",
+        "a gradient step needs at least {:.2} GiB, the memory budget is {:.2} GiB: raise the budget, or train a \
+         smaller network or batch",
         gib(*needed),
         gib(*budget)
     )]
@@ -73,7 +75,8 @@ pub enum TrainError {
     },
     /// Loss or gradient became infinite or NaN.
     #[error(
-        "{what} is not finite in epoch {epoch}, step {step} (largest activity {largest:e} in {place}): lower the learning rate or clip the gradient"
+        "{what} is not finite in epoch {epoch}, step {step} (largest activity {largest:e} in {place}): lower the \
+         learning rate or clip the gradient"
     )]
     NonFinite {
         /// Loss or gradient.
@@ -91,7 +94,8 @@ pub enum TrainError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The observer asked to stop.
-    #[error("stopped by request after {} whole epochs, {}", records.len(), if *checkpoint { "to go on from its checkpoint" } else { "without a checkpoint" })]
+    #[error("stopped by request after {} whole epochs, {}", records.len(), if *checkpoint { "to be resumed from its \
+        checkpoint" } else { "without a checkpoint" })]
     Stopped {
         /// Records of the epochs that were completed.
         records: Vec<EpochRecord>,

@@ -17,8 +17,8 @@ pub struct Evaluation {
     pub over_time: Vec<Answers>,
 }
 
-/// Answers to a set of images. An image has diverged where a logit or the activity of any unit is not finite: it has no answer and
-/// counts neither as right nor as wrong.
+/// Answers to a set of images. An image has diverged where a logit or the activity of any unit is not finite: it has no
+/// answer and counts neither as right nor as wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answers {
     /// Images classified rightly.
@@ -69,14 +69,15 @@ impl Sums {
     }
 }
 
-/// Evaluates a model file's network on a device: a CordsNet from its spontaneous state through one stimulus, a CNN at once.
+/// Evaluates a model file's network on a device: a CordsNet from its spontaneous state through one stimulus, a CNN at
+/// once.
 ///
 /// `presentation` replaces the one that the model was trained with.
 ///
 /// # Errors
-/// [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] where the images do not fit, [`TrainError::Net`] where
-/// the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at all, [`TrainError::Device`] where the
-/// device fails.
+/// [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] where the images do not fit,
+/// [`TrainError::Net`] where the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at
+/// all, [`TrainError::Device`] where the device fails.
 pub fn evaluate<D: Device<f32>>(
     device: &D,
     model: &Model,
@@ -159,7 +160,7 @@ pub(crate) fn check_images(
 }
 
 /// One group's images and results.
-struct Task<'a> {
+struct GroupWork<'a> {
     first: usize,
     labels: Vec<u32>,
     logits: &'a mut [f32],
@@ -167,7 +168,7 @@ struct Task<'a> {
     over_time: Vec<Sums>,
 }
 
-fn tasks<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<Task<'a>> {
+fn group_work<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<GroupWork<'a>> {
     let count = images.len();
     let classes = images.classes();
     logits
@@ -175,7 +176,7 @@ fn tasks<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<Tas
         .enumerate()
         .map(|(index, logits)| {
             let first = index * size;
-            Task {
+            GroupWork {
                 first,
                 labels: (first..(first + size).min(count))
                     .map(|image| images.label(image))
@@ -197,10 +198,10 @@ pub(crate) fn load(images: &dyn Images, first: usize, count: usize) -> Vec<f32> 
     values
 }
 
-fn finish(tasks: &[Task<'_>], images: usize) -> Vec<Answers> {
-    let steps = tasks.first().map_or(0, |task| task.over_time.len());
+fn finish(group_work: &[GroupWork<'_>], images: usize) -> Vec<Answers> {
+    let steps = group_work.first().map_or(0, |task| task.over_time.len());
     let answers = |step: usize| {
-        let sums = tasks.iter().map(|task| task.over_time[step]);
+        let sums = group_work.iter().map(|task| task.over_time[step]);
         let sums = sums.fold(Sums::default(), |all, sums| Sums {
             right: all.right + sums.right,
             cross_entropy: all.cross_entropy + sums.cross_entropy,
@@ -211,15 +212,16 @@ fn finish(tasks: &[Task<'_>], images: usize) -> Vec<Answers> {
     (0..steps).map(answers).collect()
 }
 
-/// Which images of a group have activity that is not finite, where any has. Activations hide it from the logits: ReLU(NaN) is 0.
+/// Which images of a group have activity that is not finite, where any has. Activations hide it from the logits:
+/// ReLU(NaN) is 0.
 pub(crate) fn diverged<D: Device<f32>>(device: &D, activity: &[(Maps, &D::Buffer)], batch: usize) -> Vec<bool> {
-    let mut tally = D::Tally::default();
+    let mut reductions = D::Reductions::default();
     for (_, activity) in activity {
-        device.max_abs(activity, &mut tally);
+        device.max_abs(activity, &mut reductions);
     }
     let mut diverged = vec![false; batch];
     if device
-        .read(&mut tally)
+        .read(&mut reductions)
         .concat()
         .iter()
         .all(|largest| largest.is_finite())
@@ -246,7 +248,7 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
     let device = &connections.device;
     let classes = connections.architecture.classes;
     let mut logits = vec![0.0f32; images.len() * classes];
-    let mut groups = tasks(images, device.group_images(), &mut logits);
+    let mut groups = group_work(images, device.group_images(), &mut logits);
     device.for_each(&mut groups, |_, task| {
         let batch = task.labels.len();
         let values = load(images, task.first, batch);
@@ -261,22 +263,22 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let mut constant = connections.buffers(batch);
         connections.constant_current(&mut scratch.work, batch, Some((&inp, &skipped)), &mut constant);
         let (mut now, mut next) = (connections.buffers(batch), connections.buffers(batch));
-        for (area, (rest, now)) in spontaneous.iter().zip(&mut now).enumerate() {
-            device.broadcast(connections.maps(area, batch), rest, now);
+        for (area, (start, now)) in spontaneous.iter().zip(&mut now).enumerate() {
+            device.broadcast(connections.maps(area, batch), start, now);
         }
         let logit_maps = connections.logit_maps(batch);
         let mut pooled = device.zeros_maps(connections.pooled_maps(batch));
         let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
-        let mut tally = D::Tally::default();
+        let mut reductions = D::Reductions::default();
         let mut labels = D::Labels::default();
         device.upload_labels(&task.labels, &mut labels);
         for _ in 0..steps {
             connections.step(&mut scratch, batch, &constant, &now, &mut next);
             std::mem::swap(&mut now, &mut next);
             connections.read_out(&mut scratch.work, batch, &now, &mut pooled, &mut out);
-            device.cross_entropy(classes, &out, &labels, 0.0, &mut gradient, &mut tally);
+            device.cross_entropy(classes, &out, &labels, 0.0, &mut gradient, &mut reductions);
             device.download_maps(logit_maps, &out, task.logits);
-            let entropy = device.read(&mut tally).concat();
+            let entropy = device.read(&mut reductions).concat();
             let areas = now.iter().enumerate();
             let activity: Vec<_> = areas.map(|(area, r)| (connections.maps(area, batch), r)).collect();
             let diverged = diverged(device, &activity, batch);
@@ -303,7 +305,7 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
     let device = cnn.device();
     let classes = cnn.architecture().classes;
     let mut logits = vec![0.0f32; images.len() * classes];
-    let mut groups = tasks(images, device.group_images(), &mut logits);
+    let mut groups = group_work(images, device.group_images(), &mut logits);
     device.for_each(&mut groups, |_, task| {
         let batch = task.labels.len();
         let values = load(images, task.first, batch);
@@ -316,11 +318,11 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         let maps = ConvName::Readout.shape(cnn.architecture()).out_maps(batch);
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, task.logits, &mut uploaded);
-        let mut tally = D::Tally::default();
+        let mut reductions = D::Reductions::default();
         let mut labels = D::Labels::default();
         device.upload_labels(&task.labels, &mut labels);
-        device.cross_entropy(classes, &uploaded, &labels, 0.0, &mut gradient, &mut tally);
-        let entropy = device.read(&mut tally).concat();
+        device.cross_entropy(classes, &uploaded, &labels, 0.0, &mut gradient, &mut reductions);
+        let entropy = device.read(&mut reductions).concat();
         task.over_time
             .push(Sums::of(task.logits, &task.labels, &entropy, &diverged));
     });

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use super::ahead::{Batches, Prepared};
-use super::checkpoint::Found;
+use super::checkpoint::StoredCheckpoint;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::{Checkpoints, Evaluation, Fit, Images, TrainError, learning_rate};
 use crate::device::DeviceError;
@@ -49,14 +49,14 @@ pub enum Progress<'a> {
         epochs: usize,
     },
     /// The training goes on from a checkpoint instead of starting.
-    Continued(Place),
+    Continued(TrainingPosition),
     /// There is a checkpoint that cannot be used; the training starts from the beginning.
     CheckpointRefused {
         /// Why.
         reason: String,
     },
     /// The state is on disk.
-    CheckpointWritten(Place),
+    CheckpointWritten(TrainingPosition),
     /// The state could not be written; the training goes on.
     CheckpointFailed {
         /// Why.
@@ -69,7 +69,7 @@ pub type Observer<'a> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'a;
 
 /// A place between two batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TrainingPosition {
     /// Epoch, from 0.
     pub epoch: usize,
     /// Number of epochs.
@@ -218,7 +218,7 @@ pub(crate) trait Trainee {
 }
 
 /// How far a training is.
-struct Course {
+struct TrainingState {
     epochs: usize,
     batches: usize,
     /// Of whole epochs.
@@ -231,7 +231,7 @@ struct Course {
     since: Instant,
 }
 
-impl Course {
+impl TrainingState {
     fn new(epochs: usize, batches: usize, images: usize) -> Self {
         Self {
             epochs,
@@ -243,8 +243,8 @@ impl Course {
         }
     }
 
-    fn place(&self) -> Place {
-        Place {
+    fn place(&self) -> TrainingPosition {
+        TrainingPosition {
             epoch: self.record.epoch,
             epochs: self.epochs,
             batch: self.batch,
@@ -309,14 +309,14 @@ impl Course {
 fn resume(
     trainee: &mut dyn Trainee,
     checkpoints: Option<&Checkpoints<'_>>,
-    course: &mut Course,
+    state: &mut TrainingState,
 ) -> Result<bool, String> {
     let snapshot = match checkpoints.map(Checkpoints::read) {
-        None | Some(Found::Nothing) => return Ok(false),
-        Some(Found::Refused(reason)) => return Err(reason),
-        Some(Found::Usable(snapshot)) => snapshot,
+        None | Some(StoredCheckpoint::Nothing) => return Ok(false),
+        Some(StoredCheckpoint::Refused(reason)) => return Err(reason),
+        Some(StoredCheckpoint::Usable(snapshot)) => snapshot,
     };
-    let found = Course::read(&snapshot, course.epochs, course.batches, course.record.images)?;
+    let found = TrainingState::read(&snapshot, state.epochs, state.batches, state.record.images)?;
     let mut initial = Snapshot::default();
     trainee.save(&mut initial);
     if found.batch > 0 {
@@ -327,7 +327,7 @@ fn resume(
         let _ = trainee.restore(&initial);
         return Err(error.to_string());
     }
-    *course = found;
+    *state = found;
     Ok(true)
 }
 
@@ -347,7 +347,7 @@ impl Keeper<'_> {
     fn pause(
         &mut self,
         flow: ControlFlow<()>,
-        course: &Course,
+        state: &TrainingState,
         trainee: &dyn Trainee,
         observer: &mut Observer<'_>,
     ) -> Result<(), TrainError> {
@@ -357,14 +357,14 @@ impl Keeper<'_> {
             && (stop || self.is_due())
         {
             let mut snapshot = Snapshot::default();
-            course.save(&mut snapshot);
+            state.save(&mut snapshot);
             trainee.save(&mut snapshot);
             let written = checkpoints.write(&snapshot);
             // Also after a failure: a full disk is not asked again after every batch.
             self.last = Instant::now();
             checkpoint = written.is_ok();
             let progress = match written {
-                Ok(()) => Progress::CheckpointWritten(course.place()),
+                Ok(()) => Progress::CheckpointWritten(state.place()),
                 Err(error) => Progress::CheckpointFailed {
                     reason: error.to_string(),
                 },
@@ -374,7 +374,7 @@ impl Keeper<'_> {
         match stop {
             false => Ok(()),
             true => Err(TrainError::Stopped {
-                records: course.records.clone(),
+                records: state.records.clone(),
                 checkpoint,
             }),
         }
@@ -391,17 +391,17 @@ pub(crate) fn fit(
 ) -> Result<Vec<EpochRecord>, TrainError> {
     let count = data.train.len();
     let (epochs, batches) = (config.epochs, count.div_ceil(config.batch));
-    let mut course = Course::new(epochs, batches, count);
-    let resumed = resume(trainee, checkpoints, &mut course);
+    let mut state = TrainingState::new(epochs, batches, count);
+    let resumed = resume(trainee, checkpoints, &mut state);
     let continued = matches!(resumed, Ok(true));
     let flow = match resumed {
         Ok(false) => ControlFlow::Continue(()),
-        Ok(true) => observer(Progress::Continued(course.place())),
+        Ok(true) => observer(Progress::Continued(state.place())),
         Err(reason) => observer(Progress::CheckpointRefused { reason }),
     };
     if flow.is_break() {
         return Err(TrainError::Stopped {
-            records: course.records,
+            records: state.records,
             checkpoint: continued,
         });
     }
@@ -415,8 +415,8 @@ pub(crate) fn fit(
         epochs,
         batches,
     };
-    batches_to_come.prepare((course.record.epoch, course.batch), |next| {
-        run(trainee, config, data, course, &mut keeper, next, observer)
+    batches_to_come.prepare((state.record.epoch, state.batch), |next| {
+        run(trainee, config, data, state, &mut keeper, next, observer)
     })
 }
 
@@ -425,22 +425,22 @@ fn run(
     trainee: &mut dyn Trainee,
     config: &Fit,
     data: &Data<'_>,
-    mut course: Course,
+    mut state: TrainingState,
     keeper: &mut Keeper<'_>,
     next: &mut dyn FnMut() -> Prepared,
     observer: &mut Observer<'_>,
 ) -> Result<Vec<EpochRecord>, TrainError> {
-    let (epochs, batches, count) = (course.epochs, course.batches, course.record.images);
-    while course.record.epoch < epochs {
-        let epoch = course.record.epoch;
-        if course.batch == 0 {
+    let (epochs, batches, count) = (state.epochs, state.batches, state.record.images);
+    while state.record.epoch < epochs {
+        let epoch = state.record.epoch;
+        if state.batch == 0 {
             trainee.begin_epoch(epoch);
         }
-        while course.batch < batches {
-            let batch = course.batch;
+        while state.batch < batches {
+            let batch = state.batch;
             let asked = Instant::now();
             let Prepared { images, labels } = next();
-            course.record.waiting_seconds += asked.elapsed().as_secs_f64();
+            state.record.waiting_seconds += asked.elapsed().as_secs_f64();
             let step = epoch * batches + batch;
             let rate = learning_rate(
                 config.learning_rate,
@@ -464,14 +464,14 @@ fn run(
                 }
             }
             let share = labels.len() as f64 / count as f64;
-            let record = &mut course.record;
+            let record = &mut state.record;
             record.loss += share * result.loss;
             record.cross_entropy += share * result.cross_entropy;
             record.return_term += share * result.return_term;
             record.accuracy += result.correct as f64 / count as f64;
             record.gradient_norm += result.gradient_norm / batches as f64;
             record.learning_rate = rate;
-            course.batch += 1;
+            state.batch += 1;
             let seen = (batch + 1) * count / batches;
             let flow = observer(Progress::Batch {
                 epoch,
@@ -481,9 +481,9 @@ fn run(
                 objective: result.loss,
                 cross_entropy: result.cross_entropy,
                 accuracy: result.correct as f64 / labels.len() as f64,
-                images_per_second: seen as f64 / course.seconds(),
+                images_per_second: seen as f64 / state.seconds(),
             });
-            keeper.pause(flow, &course, trainee, observer)?;
+            keeper.pause(flow, &state, trainee, observer)?;
         }
         // A request to stop is heeded behind it.
         let _ = observer(Progress::Validation { epoch, epochs });
@@ -493,18 +493,18 @@ fn run(
             validation_loss: evaluation.answers.cross_entropy,
             validation_accuracy: evaluation.answers.accuracy,
             validation_diverged: evaluation.answers.diverged,
-            seconds: course.seconds(),
-            ..course.record.clone()
+            seconds: state.seconds(),
+            ..state.record.clone()
         };
         let flow = observer(Progress::Epoch {
             epochs,
             record: &record,
         });
-        course.begin_next_epoch(record);
+        state.begin_next_epoch(record);
         // What is complete is not stopped.
         if epoch + 1 < epochs {
-            keeper.pause(flow, &course, trainee, observer)?;
+            keeper.pause(flow, &state, trainee, observer)?;
         }
     }
-    Ok(course.records)
+    Ok(state.records)
 }

@@ -1,8 +1,8 @@
 //! Phase 1b: the CNN twin with every batch norm folded into weights and biases per unit.
 //!
-//! With scale s = weight/sqrt(variance + epsilon) and shift t = bias - s mean of a batch norm, the row lengths g before it
-//! become s g. The shifts after inp_conv and skip_area go on through the convolutions that follow, whose zero padding
-//! makes them differ near the borders: hence a bias per unit.
+//! With scale s = weight/sqrt(variance + epsilon) and shift t = bias - s mean of a batch norm, the row lengths g before
+//! it become s g. The shifts after inp_conv and skip_area go on through the convolutions that follow, whose zero
+//! padding makes them differ near the borders: hence a bias per unit.
 
 use crate::device::{Aligned, Cpu, Device, Maps};
 use crate::net::{

@@ -49,8 +49,8 @@ struct Kept<T: Real, D: Device<T>> {
     made: usize,
 }
 
-/// One group's task.
-struct Task<'a, T: Real, D: Device<T>> {
+/// What one group of images reads and computes.
+struct GroupWork<'a, T: Real, D: Device<T>> {
     part: Batch<'a, T>,
     logits: &'a mut [T],
     loss: GroupLoss,
@@ -110,11 +110,11 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         let size = device.group_images();
         let image_len = connections.architecture.image_len();
         let classes = connections.architecture.classes;
-        let mut tasks: Vec<Task<'_, T, D>> = images
+        let mut group_work: Vec<GroupWork<'_, T, D>> = images
             .chunks(size * image_len)
             .zip(labels.chunks(size))
             .zip(logits.chunks_mut(size * classes))
-            .map(|((images, labels), logits)| Task {
+            .map(|((images, labels), logits)| GroupWork {
                 part: Batch { images, labels },
                 logits,
                 loss: GroupLoss::default(),
@@ -125,7 +125,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             device.clear(buffer);
         }
         // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
-        for wave in tasks.chunks_mut(self.plan.groups) {
+        for wave in group_work.chunks_mut(self.plan.groups) {
             device.for_each(wave, |_, task| {
                 let mut rollout = self.rollout(connections, task.part.labels.len());
                 task.loss = rollout.run(connections, &self.objective, spontaneous, task.part, whole, task.logits);
@@ -142,10 +142,10 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
                 self.kept().idle.push(rollout);
             }
         }
-        self.combine(&tasks, whole)
+        self.combine(&group_work, whole)
     }
 
-    fn combine(&self, tasks: &[Task<'_, T, D>], whole: usize) -> BatchLoss {
+    fn combine(&self, group_work: &[GroupWork<'_, T, D>], whole: usize) -> BatchLoss {
         let objective = &self.objective;
         let mut cross_entropy = vec![0.0; objective.ramp.len()];
         let mut batch = BatchLoss {
@@ -155,7 +155,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             correct: 0,
             largest: (0, 0.0),
         };
-        for task in tasks {
+        for task in group_work {
             for (sum, part) in cross_entropy.iter_mut().zip(&task.loss.cross_entropy) {
                 *sum += part;
             }
@@ -222,8 +222,8 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
     /// For a network with these parameters, by this objective.
     ///
     /// # Errors
-    /// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective is out
-    /// of range.
+    /// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective
+    /// is out of range.
     #[expect(
         clippy::too_many_arguments,
         reason = "a network in its parts, and how its memory is used"
@@ -281,8 +281,9 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
     /// the stimulus, to the end of the trial. Where there are any, all activities are kept as they are.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] where a step or the number of images is out of range, [`TrainError::Label`] where a label is no
-    /// class, [`TrainError::Memory`] where the budget is too small, [`TrainError::Device`] where the device has failed.
+    /// [`TrainError::Setting`] where a step or the number of images is out of range, [`TrainError::Label`] where a
+    /// label is no class, [`TrainError::Memory`] where the budget is too small, [`TrainError::Device`] where the device
+    /// has failed.
     pub fn run(&mut self, batch: Batch<'_, T>, steps: &[usize]) -> Result<Gradient<T>, TrainError> {
         let (device, connections) = (self.connections.device.clone(), &self.connections);
         let architecture = &connections.architecture;
@@ -339,7 +340,8 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
     }
 }
 
-/// Gradients of all parameters under their names, from those of effective weights and biases; empty for what is not trained.
+/// Gradients of all parameters under their names, from those of effective weights and biases; empty for what is not
+/// trained.
 pub(crate) fn named_gradients<T: Real, D: Device<T>>(
     device: &D,
     parameters: &Parameters<T>,

@@ -1,5 +1,5 @@
-//! The activities of a trial that the backward pass needs: all of them, or checkpoints from which segments are computed anew;
-//! as they are, or rounded to bfloat16.
+//! The activities of a trial that the backward pass needs: all of them, or checkpoints from which segments are computed
+//! anew; as they are, or rounded to bfloat16.
 //!
 //! Checkpoints are exact and a segment computed twice has the same bits, so the interval never shows in a gradient.
 
@@ -16,9 +16,9 @@ pub enum HistoryPrecision {
     /// As they are.
     #[default]
     Exact,
-    /// Rounded to bfloat16 (8 significant bits), with a bit for the sign of each current: half the memory. The forward pass, its
-    /// loss and the derivatives of phi stay exact. Weight gradients see rounded activity, and the return term's gradient sees its
-    /// distance from rest: where that is below the rounding, mostly noise.
+    /// Rounded to bfloat16 (8 significant bits), with a bit for the sign of each current: half the memory. The forward
+    /// pass, its loss and the derivatives of phi stay exact. Weight gradients see rounded activity, and the return
+    /// term's gradient sees its distance from the spontaneous state: where that is below the rounding, mostly noise.
     Bfloat16,
 }
 
@@ -130,8 +130,8 @@ impl<T: Real, D: Device<T>> History<T, D> {
         }
     }
 
-    /// The states before and after step `step`, which must follow the one made last: `make(before, after)` is to compute
-    /// the second.
+    /// The states before and after step `step`, which must follow the one made last: `make(before, after)` is to
+    /// compute the second.
     pub(crate) fn advance(&mut self, device: &D, step: usize, make: impl FnOnce(&[D::Buffer], &mut [D::Buffer])) {
         if step == 1 || step - 1 == self.start + self.interval {
             if let Segment::Exact(states) = &mut self.segment {

@@ -17,8 +17,8 @@ pub struct Initialisation {
     pub feedforward: f64,
     /// Length of a row of the shortcuts (inp_skip, skip_area).
     pub shortcut: f64,
-    /// Spectral radius of a recurrent convolution of an unbounded map. Independent normal weights of row length rho have
-    /// it by the circular law; below 1 the dynamics start contractive.
+    /// Spectral radius of a recurrent convolution of an unbounded map. Independent normal weights of row length rho
+    /// have it by the circular law; below 1 the dynamics start contractive.
     pub recurrent: f64,
     /// Length of a row of the readout.
     pub readout: f64,
@@ -85,8 +85,8 @@ impl Initialisation {
         )
     }
 
-    /// Initial parameters of the CNN twin: the recurrent convolution is a feed-forward one here, batch norm the identity.
-    /// `architecture` must be valid.
+    /// Initial parameters of the CNN twin: the recurrent convolution is a feed-forward one here, batch norm the
+    /// identity. `architecture` must be valid.
     pub fn cnn(&self, architecture: &Architecture, seed: u64) -> Parameters<f32> {
         let length = |name| match name {
             ConvName::Recurrent(_) => self.feedforward,

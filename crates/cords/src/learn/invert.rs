@@ -1,7 +1,8 @@
-//! Phase 2: a recurrent convolution W and bias b for every area whose linear dynamics settle at the folded CNN's currents.
+//! Phase 2: a recurrent convolution W and bias b for every area whose linear dynamics settle at the folded CNN's
+//! currents.
 //!
-//! With c = b + i, i = area_area(x) from the folded CNN, three sweeps r <- W r + c from r = c end in r = sum over k = 0..3
-//! of W^k c. Of every area: error = mean((target - r)^2) with target = area_conv(i + area_bias) + conv_bias, and
+//! With c = b + i, i = area_area(x) from the folded CNN, three sweeps r <- W r + c from r = c end in r = sum over k =
+//! 0..3 of W^k c. Of every area: error = mean((target - r)^2) with target = area_conv(i + area_bias) + conv_bias, and
 //! contraction = mean((W^3 c)^2), which is small where the sweeps have converged. Areas do not depend on each other.
 
 use super::evaluate::load;
@@ -66,13 +67,13 @@ fn sweep<T: Real, D: Device<T>>(
     for term in &terms {
         device.add(term, &mut difference);
     }
-    let mut tally = D::Tally::default();
-    device.sum_squares(&difference, &mut tally);
-    device.sum_squares(&terms[SWEEPS], &mut tally);
+    let mut reductions = D::Reductions::default();
+    device.sum_squares(&difference, &mut reductions);
+    device.sum_squares(&terms[SWEEPS], &mut reductions);
     for term in &terms {
-        device.max_abs(term, &mut tally);
+        device.max_abs(term, &mut reductions);
     }
-    let lists = device.read(&mut tally);
+    let lists = device.read(&mut reductions);
     let (sums, magnitudes) = lists.split_at(2);
     let sum = |index: usize| sums[index].iter().sum();
     let squares = Squares {
@@ -114,8 +115,8 @@ pub(crate) struct InverseBatch<B> {
     pub(crate) gradients: Vec<B>,
 }
 
-/// One group's task.
-struct Task<'a, T: Real, D: Device<T>> {
+/// What one group of images reads and computes.
+struct GroupWork<'a, T: Real, D: Device<T>> {
     images: &'a [T],
     squares: Vec<Squares>,
     /// Gradients of W and of b per area.
@@ -154,8 +155,8 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
         .collect()
     }
 
-    /// Sums of squares over normalised images `[images, in_channels, side, side]`, and the gradient of the mean over areas of
-    /// error + weight x contraction. Groups of images run side by side and are summed in order.
+    /// Sums of squares over normalised images `[images, in_channels, side, side]`, and the gradient of the mean over
+    /// areas of error + weight x contraction. Groups of images run side by side and are summed in order.
     pub(crate) fn batch(&self, images: &[T], contraction_weight: f64) -> InverseBatch<D::Buffer> {
         let device = self.device();
         let areas = self.architecture().areas();
@@ -179,16 +180,16 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
                 ]
             })
             .collect();
-        let mut tasks: Vec<Task<'_, T, D>> = images
+        let mut group_work: Vec<GroupWork<'_, T, D>> = images
             .chunks(device.group_images() * image_len)
-            .map(|images| Task {
+            .map(|images| GroupWork {
                 images,
                 squares: Vec::with_capacity(areas),
                 gradients: Vec::new(),
             })
             .collect();
         // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
-        for wave in tasks.chunks_mut(device.groups_in_flight(self.architecture().units()).max(1)) {
+        for wave in group_work.chunks_mut(device.groups_in_flight(self.architecture().units()).max(1)) {
             device.for_each(wave, |_, task| {
                 let batch = task.images.len() / image_len;
                 let gradient = |area| (device.weight_sum(self.shape(area)), device.zeros(self.units(area)));
@@ -249,8 +250,8 @@ pub struct AreaInverse {
     pub error: f64,
     /// Mean square of W^3 c.
     pub contraction: f64,
-    /// Share of the target's variance over images, summed over units, that is explained: 1 - error / variance. NaN where a
-    /// target does not vary.
+    /// Share of the target's variance over images, summed over units, that is explained: 1 - error / variance. NaN
+    /// where a target does not vary.
     pub explained: f64,
 }
 

@@ -1,8 +1,8 @@
 //! What a gradient step's memory goes to, and how it is made to fit into a budget.
 //!
-//! A plan decides how many groups of images run side by side and how many steps lie between the activities that are kept.
-//! Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits. (How many images a
-//! group has, which a GPU's memory decides, does show in the last bits.)
+//! A plan decides how many groups of images run side by side and how many steps lie between the activities that are
+//! kept. Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits. (How
+//! many images a group has, which a GPU's memory decides, does show in the last bits.)
 
 use super::TrainError;
 use super::history::{HeldStates, HistoryPrecision};
@@ -118,12 +118,13 @@ impl Needs {
         let input = ConvName::InpConv.shape(architecture);
         let read = bytes(connections.pooled_maps(images)) + bytes(connections.logit_maps(images));
         Self {
-            // Parameters, two moments, gradients of effective weights and of parameters, and what else of them is held while
-            // they are given and taken; the spontaneous phase of one image.
+            // Parameters, two moments, gradients of effective weights and of parameters, and what else of them is held
+            // while they are given and taken; the spontaneous phase of one image.
             shared: device.spare_bytes() + filters + 6 * (weights + biases) + 4 * biases,
             state,
             packed,
-            // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their gradients.
+            // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their
+            // gradients.
             group: state * if connections.non_negative() { 6 } else { 7 }
                 + 2 * sources
                 + bytes(input.out_maps(images))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::trajectory::Part;
+use super::trajectory::Period;
 use crate::Real;
 use crate::device::Device;
 use crate::net::Connections;
@@ -10,8 +10,8 @@ use crate::net::Connections;
 /// One trial and what is asked of it.
 ///
 /// No input from r = 0 (no gradient; its end is the spontaneous state) -> image -> no input again;
-/// `L = mean_k(w_k CE_k)` over the last `window` image steps, plus `return_weight` times the mean over areas and over the
-/// last `return_window` steps after the image of `mean((r_l - spontaneous_l)^2)`.
+/// `L = mean_k(w_k CE_k)` over the last `window` image steps, plus `return_weight` times the mean over areas and over
+/// the last `return_window` steps after the image of `mean((r_l - spontaneous_l)^2)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Objective {
     /// Steps without input from r = 0; 0 makes r = 0 the spontaneous state.
@@ -56,8 +56,8 @@ impl Objective {
     }
 
     /// What is shown when, in the part of the trial that has a gradient.
-    pub(crate) fn parts(&self) -> Vec<Part> {
-        let part = |steps, shows| Part { steps, shows };
+    pub(crate) fn parts(&self) -> Vec<Period> {
+        let part = |steps, shows| Period { steps, shows };
         let parts = [part(self.stimulus_steps, true), part(self.after_steps, false)];
         parts.into_iter().filter(|part| part.steps > 0).collect()
     }

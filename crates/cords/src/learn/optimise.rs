@@ -123,11 +123,11 @@ fn moment_name(parameter: usize, order: usize) -> String {
 
 /// Scales all gradients down together where their joint norm exceeds `limit`; returns the norm before.
 pub fn clip_gradient_norm<T: Real, D: Device<T>>(device: &D, limit: Option<f64>, gradients: &mut [D::Buffer]) -> f64 {
-    let mut tally = D::Tally::default();
+    let mut reductions = D::Reductions::default();
     for gradient in gradients.iter() {
-        device.sum_squares(gradient, &mut tally);
+        device.sum_squares(gradient, &mut reductions);
     }
-    let squares = device.read(&mut tally);
+    let squares = device.read(&mut reductions);
     let norm = squares
         .iter()
         .map(|parts| parts.iter().sum::<f64>())

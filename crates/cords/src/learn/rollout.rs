@@ -1,7 +1,7 @@
 //! The published trial of a group of images: its loss at every step, and where the gradient of it enters.
 
 use super::memory::Plan;
-use super::trajectory::{Gradients, Moment, Trajectory};
+use super::trajectory::{Gradients, Trajectory, TrialState};
 use super::{Batch, Objective};
 use crate::Real;
 use crate::device::{Device, largest};
@@ -20,7 +20,7 @@ pub(crate) struct GroupLoss {
     pub(crate) largest: (usize, f64),
 }
 
-/// What numbers in a trial's tally are.
+/// What the reductions of a trial are.
 enum Left {
     /// Of each image, at one step of the readout window.
     CrossEntropy,
@@ -34,8 +34,8 @@ enum Left {
 pub(crate) struct Rollout<T: Real, D: Device<T>> {
     trajectory: Trajectory<T, D>,
     reading: Reading<T, D>,
-    tally: D::Tally,
-    recording: D::Recording,
+    reductions: D::Reductions,
+    capture: D::Capture,
     /// What the recording holds for: connections, and images over which the loss is a mean.
     recorded: (u64, usize),
 }
@@ -57,8 +57,8 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         Self {
             trajectory: Trajectory::new(connections, &objective.parts(), batch, plan),
             reading: Reading::new(connections, objective, batch),
-            tally: D::Tally::default(),
-            recording: D::Recording::default(),
+            reductions: D::Reductions::default(),
+            capture: D::Capture::default(),
             recorded: (connections.id, 0),
         }
     }
@@ -78,8 +78,8 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         self.trajectory.gradients()
     }
 
-    /// Runs the trial from the spontaneous state and back; `whole` is the number of images of the whole batch, over which the loss
-    /// is a mean. `logits` receives those at the end of the stimulus, `[batch, classes]`.
+    /// Runs the trial from the spontaneous state and back; `whole` is the number of images of the whole batch, over
+    /// which the loss is a mean. `logits` receives those at the end of the stimulus, `[batch, classes]`.
     pub(crate) fn run(
         &mut self,
         connections: &Connections<T, D>,
@@ -93,17 +93,17 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         let (trajectory, reading) = (&mut self.trajectory, &mut self.reading);
         trajectory.show(connections, 0, images);
         device.upload_labels(labels, &mut reading.labels);
-        trajectory.rest_at(device, spontaneous);
+        trajectory.start_from(device, spontaneous);
         if self.recorded != (connections.id, whole) {
-            self.recording = D::Recording::default();
+            self.capture = D::Capture::default();
             self.recorded = (connections.id, whole);
         }
         // The device goes on while the host asks for more: what it leaves is read at the end.
-        device.repeat(&mut self.recording, &mut self.tally, |tally| {
+        device.repeat(&mut self.capture, &mut self.reductions, |reductions| {
             reading.left.clear();
             let batch = trajectory.batch();
             trajectory.forward(connections, |work, moment| {
-                reading.read(connections, objective, (batch, whole), work, &moment, tally);
+                reading.read(connections, objective, (batch, whole), work, &moment, reductions);
             });
             trajectory.backward(connections, |work, moment, gradient| {
                 reading.add_gradient(connections, objective, (batch, whole), work, &moment, gradient);
@@ -112,7 +112,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             trajectory.finish(device);
         });
         let mut loss = GroupLoss::default();
-        for (left, values) in reading.left.iter().zip(device.read(&mut self.tally)) {
+        for (left, values) in reading.left.iter().zip(device.read(&mut self.reductions)) {
             let sum = || values.iter().sum::<f64>();
             match left {
                 Left::CrossEntropy => loss.cross_entropy.push(sum()),
@@ -146,34 +146,46 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
         }
     }
 
-    /// Logits and their gradients after a step, and numbers for the loss; sizes are the images of the group and of the batch.
+    /// Logits and their gradients after a step, and numbers for the loss; sizes are the images of the group and of the
+    /// batch.
     fn read(
         &mut self,
         connections: &Connections<T, D>,
         objective: &Objective,
         (batch, whole): (usize, usize),
         work: &mut D::Workspace,
-        Moment { step, state, rest }: &Moment<'_, D::Buffer>,
-        tally: &mut D::Tally,
+        TrialState {
+            step,
+            state,
+            spontaneous,
+        }: &TrialState<'_, D::Buffer>,
+        reductions: &mut D::Reductions,
     ) {
         let device = &connections.device;
         if let Some(k) = objective.ramp_index(*step) {
             connections.read_out(work, batch, state, &mut self.pooled[k], &mut self.logits);
             let scale = objective.ramp[k] / (objective.ramp.len() * whole) as f64;
             let classes = connections.architecture.classes;
-            device.cross_entropy(classes, &self.logits, &self.labels, scale, &mut self.dlogits[k], tally);
+            device.cross_entropy(
+                classes,
+                &self.logits,
+                &self.labels,
+                scale,
+                &mut self.dlogits[k],
+                reductions,
+            );
             self.left.push(Left::CrossEntropy);
         }
         if objective.returns(*step) {
-            for (area, rest) in rest.iter().enumerate() {
+            for (area, spontaneous) in spontaneous.iter().enumerate() {
                 let factor = objective.return_factor(connections, area, whole);
-                device.return_term(connections.maps(area, batch), &state[area], rest, tally);
+                device.return_term(connections.maps(area, batch), &state[area], spontaneous, reductions);
                 self.left.push(Left::ReturnTerm { factor });
             }
         }
         if *step == objective.stimulus_steps || *step == objective.steps() {
             for (area, activity) in state.iter().enumerate() {
-                device.max_abs(activity, tally);
+                device.max_abs(activity, reductions);
                 self.left.push(Left::Largest { area });
             }
         }
@@ -186,15 +198,19 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
         objective: &Objective,
         (batch, whole): (usize, usize),
         work: &mut D::Workspace,
-        Moment { step, state, rest }: &Moment<'_, D::Buffer>,
+        TrialState {
+            step,
+            state,
+            spontaneous,
+        }: &TrialState<'_, D::Buffer>,
         gradient: &mut [D::Buffer],
     ) {
         let device = &connections.device;
         if objective.returns(*step) {
-            for (area, rest) in rest.iter().enumerate() {
+            for (area, spontaneous) in spontaneous.iter().enumerate() {
                 let scale = objective.return_weight * objective.return_factor(connections, area, whole);
                 let maps = connections.maps(area, batch);
-                device.add_return_gradient(maps, &state[area], rest, scale, &mut gradient[area]);
+                device.add_return_gradient(maps, &state[area], spontaneous, scale, &mut gradient[area]);
             }
         }
         if let Some(k) = objective.ramp_index(*step) {

@@ -26,8 +26,8 @@ pub struct WindowRecord {
     pub start_ms: f64,
     /// Its end.
     pub end_ms: f64,
-    /// Share of validation images classified rightly, mean over the window's steps; NaN where all had diverged at one of
-    /// them.
+    /// Share of validation images classified rightly, mean over the window's steps; NaN where all had diverged at one
+    /// of them.
     pub accuracy: f64,
     /// Validation cross-entropy, mean over the window's steps; NaN where all had diverged at one of them.
     pub cross_entropy: f64,
@@ -113,14 +113,15 @@ impl TrainedCnn {
 
 /// phi over the epochs of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PhiCourse {
+pub enum PhiSchedule {
     /// The same throughout.
     Held(Phi),
-    /// A negative slope that falls evenly to 0 (over 20 epochs 0.95, 0.90, ... 0), with a fresh optimiser in every epoch.
+    /// A negative slope that falls evenly to 0 (over 20 epochs 0.95, 0.90, ... 0), with a fresh optimiser in every
+    /// epoch.
     Annealed,
 }
 
-impl PhiCourse {
+impl PhiSchedule {
     /// phi of one epoch, from 0.
     pub fn at(self, epoch: usize, epochs: usize) -> Phi {
         match self {
@@ -134,7 +135,7 @@ impl PhiCourse {
 struct CordsNetTrainee<D: Device<f32>> {
     architecture: Architecture,
     euler: Euler,
-    course: PhiCourse,
+    schedule: PhiSchedule,
     objective: Objective,
     fit: Fit,
     plan: Plan,
@@ -153,14 +154,14 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         device: &D,
         architecture: &Architecture,
         euler: &Euler,
-        course: PhiCourse,
+        schedule: PhiSchedule,
         config: &DirectConfig,
         images: usize,
         parameters: &Parameters<f32>,
     ) -> Result<Self, TrainError> {
         let objective = config.objective(euler)?;
         let fit = config.fit.clone();
-        let phi = course.at(0, fit.epochs);
+        let phi = schedule.at(0, fit.epochs);
         let weights = Weights::upload(device, architecture, parameters, cordsnet_others(architecture));
         let connections = Connections::new(device, architecture, euler, phi, &weights);
         let memory = config.memory_budget.map_or(Memory::Unlimited, Memory::Budget);
@@ -169,7 +170,7 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         Ok(Self {
             architecture: architecture.clone(),
             euler: euler.clone(),
-            course,
+            schedule,
             plan,
             optimiser: Optimiser::new(device, fit.optimiser, &lengths(device, &weights.buffers)),
             sums: zero_gradients(&connections),
@@ -191,11 +192,11 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
     }
 
     fn begin_epoch(&mut self, epoch: usize) {
-        if self.course == PhiCourse::Annealed {
+        if self.schedule == PhiSchedule::Annealed {
             let device = &self.connections.device;
             self.optimiser = Optimiser::new(device, self.fit.optimiser, &lengths(device, &self.weights.buffers));
         }
-        let phi = self.course.at(epoch, self.fit.epochs);
+        let phi = self.schedule.at(epoch, self.fit.epochs);
         if phi != self.connections.phi {
             self.connections.phi = phi;
             // Its memory was laid out for another phi.
@@ -347,13 +348,16 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
 
 /// Trains a CordsNet from random weights by the published objective, in float32.
 ///
-/// A batch is run in groups of 8 images, each of which takes, with exact history, about `4 B x units x (stimulus + after steps + 10)` an image
-/// (published R8 at 224 x 224: 3.0 MB an image and step, so 630 MB an image for 200 steps) and a sum of weight
-/// gradients. `memory_budget` bounds that: fewer groups side by side, or activities that are computed twice.
+/// A batch is run in groups of 8 images, each of which takes, with exact history, about
+/// `4 B x units x (stimulus + after steps + 10)` an image (published R8 at 224 x 224: 3.0 MB an image and step, so 630
+/// MB an image for 200 steps) and a sum of weight gradients. `memory_budget` bounds that: fewer groups side by side, or
+/// activities that are computed twice.
 ///
 /// # Errors
-/// [`TrainError::Net`], [`TrainError::Setting`], [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] for what cannot
-/// be trained, [`TrainError::Memory`] where the budget is too small, [`TrainError::NonFinite`] where training diverges, [`TrainError::Device`] where the device fails, [`TrainError::Stopped`] where the observer breaks off.
+/// [`TrainError::Net`], [`TrainError::Setting`], [`TrainError::Images`], [`TrainError::NoImages`] or
+/// [`TrainError::Label`] for what cannot be trained, [`TrainError::Memory`] where the budget is too small,
+/// [`TrainError::NonFinite`] where training diverges, [`TrainError::Device`] where the device fails,
+/// [`TrainError::Stopped`] where the observer breaks off.
 pub fn train_cordsnet<D: Device<f32>>(
     device: &D,
     architecture: &Architecture,
@@ -365,13 +369,13 @@ pub fn train_cordsnet<D: Device<f32>>(
 ) -> Result<TrainedCordsNet, TrainError> {
     architecture.validate()?;
     let parameters = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
-    let course = PhiCourse::Held(Phi::Relu);
+    let schedule = PhiSchedule::Held(Phi::Relu);
     continue_cordsnet(
         device,
         architecture,
         euler,
         &parameters,
-        course,
+        schedule,
         config,
         data,
         checkpoints,
@@ -393,7 +397,7 @@ pub fn continue_cordsnet<D: Device<f32>>(
     architecture: &Architecture,
     euler: &Euler,
     start: &Parameters<f32>,
-    course: PhiCourse,
+    schedule: PhiSchedule,
     config: &DirectConfig,
     data: &Data<'_>,
     checkpoints: Option<&Checkpoints<'_>>,
@@ -405,7 +409,7 @@ pub fn continue_cordsnet<D: Device<f32>>(
     check_data(architecture, data)?;
     let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
     let images = data.train.len();
-    let mut trainee = CordsNetTrainee::new(device, architecture, euler, course, config, images, &parameters)?;
+    let mut trainee = CordsNetTrainee::new(device, architecture, euler, schedule, config, images, &parameters)?;
     let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
     trainee.weights.download(device, &mut parameters);
     Ok(TrainedCordsNet {

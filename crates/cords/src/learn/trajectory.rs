@@ -1,9 +1,10 @@
 //! A group of images over a trial, forward and backward through time, by hand, whatever the loss.
 //!
-//! The activities r_t are kept, or some of them; everything else is derived from them on the way back: phi(u_t) = (r_{t+1} - (1-alpha) r_t)/alpha
-//! (its sign is kept where they are rounded),
+//! The activities r_t are kept, or some of them; everything else is derived from them on the way back: phi(u_t) =
+//! (r_{t+1} - (1-alpha) r_t)/alpha (its sign is kept where they are rounded),
 //! sources x_l from r_t. The current from an input that is held is formed once, and its gradient gathered over the
-//! part of the trial in which it is. Weight gradients are summed over all steps in the form that the device's algorithms want.
+//! part of the trial in which it is. Weight gradients are summed over all steps in the form that the device's
+//! algorithms want.
 
 use super::history::History;
 use super::memory::Plan;
@@ -21,19 +22,19 @@ pub(crate) struct Gradients<B> {
 
 /// Steps during which images are held, or nothing is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct Period {
     pub(crate) steps: usize,
     pub(crate) shows: bool,
 }
 
 /// The activity at one time of a trial.
-pub(crate) struct Moment<'a, B> {
+pub(crate) struct TrialState<'a, B> {
     /// Steps from the spontaneous state on.
     pub(crate) step: usize,
     /// Activity per area.
     pub(crate) state: &'a [B],
     /// Spontaneous state of one image per area.
-    pub(crate) rest: &'a [B],
+    pub(crate) spontaneous: &'a [B],
 }
 
 /// What a group's trial reads and writes, in memory that is reused from batch to batch.
@@ -42,9 +43,9 @@ pub(crate) struct Trajectory<T: Real, D: Device<T>> {
     scratch: StepScratch<T, D>,
     /// Activity after 0, 1, ... steps from the spontaneous state on.
     history: History<T, D>,
-    parts: Vec<Held<D::Buffer>>,
+    parts: Vec<PeriodInput<D::Buffer>>,
     /// Spontaneous state of one image per area.
-    rest: Vec<D::Buffer>,
+    spontaneous: Vec<D::Buffer>,
     /// Output of the input convolution, and its gradient.
     convolved: D::Buffer,
     dinp: D::Buffer,
@@ -64,17 +65,17 @@ pub(crate) struct Trajectory<T: Real, D: Device<T>> {
 }
 
 /// A part of the trial.
-struct Held<B> {
+struct PeriodInput<B> {
     /// Steps of the trial before it, and up to its end.
     before: usize,
     end: usize,
     /// The constant part of the current.
     current: Vec<B>,
-    shown: Option<Shown<B>>,
+    shown: Option<EmbeddedImages<B>>,
 }
 
 /// What is seen: images, the output of the input layer, and its skip.
-struct Shown<B> {
+struct EmbeddedImages<B> {
     images: B,
     inp: B,
     skipped: B,
@@ -82,33 +83,33 @@ struct Shown<B> {
 
 impl<T: Real, D: Device<T>> Trajectory<T, D> {
     /// Memory for a group of `batch` images as planned; parts have a step at least.
-    pub(crate) fn new(connections: &Connections<T, D>, parts: &[Part], batch: usize, plan: Plan) -> Self {
+    pub(crate) fn new(connections: &Connections<T, D>, parts: &[Period], batch: usize, plan: Plan) -> Self {
         let device = &connections.device;
         let architecture = &connections.architecture;
         let areas = architecture.areas();
         let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
         let mut end = 0;
-        let held = |part: &Part| {
+        let held = |part: &Period| {
             let before = end;
             end += part.steps;
-            Held {
+            PeriodInput {
                 before,
                 end,
                 current: connections.buffers(batch),
-                shown: part.shows.then(|| Shown {
+                shown: part.shows.then(|| EmbeddedImages {
                     images: device.zeros_maps(image_maps),
                     inp: connections.inp(batch),
                     skipped: connections.inp(batch),
                 }),
             }
         };
-        let parts: Vec<Held<D::Buffer>> = parts.iter().map(held).collect();
+        let parts: Vec<PeriodInput<D::Buffer>> = parts.iter().map(held).collect();
         Self {
             batch,
             scratch: connections.scratch(batch),
             history: History::new(connections, batch, end, plan.interval, plan.precision),
             parts,
-            rest: connections.buffers(1),
+            spontaneous: connections.buffers(1),
             convolved: connections.convolved(batch),
             dinp: connections.inp(batch),
             dskipped: connections.inp(batch),
@@ -151,7 +152,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
 
     /// What the readout's gradients are added to: the sum of its weights', its bias's, and what it takes.
     pub(crate) fn readout(&mut self) -> (&mut D::Workspace, &mut D::WeightSum, &mut D::Buffer) {
-        let areas = self.rest.len();
+        let areas = self.spontaneous.len();
         (
             &mut self.scratch.work,
             &mut self.sums[ConvName::Readout.index(areas)],
@@ -168,8 +169,8 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
     }
 
     /// Takes over the spontaneous state of one image, that the trial starts from.
-    pub(crate) fn rest_at(&mut self, device: &D, spontaneous: &[D::Buffer]) {
-        for (from, to) in spontaneous.iter().zip(&mut self.rest) {
+    pub(crate) fn start_from(&mut self, device: &D, spontaneous: &[D::Buffer]) {
+        for (from, to) in spontaneous.iter().zip(&mut self.spontaneous) {
             device.copy(from, to);
         }
     }
@@ -178,20 +179,20 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
     pub(crate) fn forward(
         &mut self,
         connections: &Connections<T, D>,
-        mut after: impl FnMut(&mut D::Workspace, Moment<'_, D::Buffer>),
+        mut after: impl FnMut(&mut D::Workspace, TrialState<'_, D::Buffer>),
     ) {
         let (device, batch) = (&connections.device, self.batch);
         let work = &mut self.scratch.work;
         for part in &mut self.parts {
-            let input = part.shown.as_mut().map(|Shown { images, inp, skipped }| {
+            let input = part.shown.as_mut().map(|EmbeddedImages { images, inp, skipped }| {
                 connections.embed(work, batch, images, &mut self.convolved, inp);
                 connections.skip(work, batch, inp, skipped);
                 (&*inp, &*skipped)
             });
             connections.constant_current(work, batch, input, &mut part.current);
         }
-        for (area, (rest, start)) in self.rest.iter().zip(self.history.begin()).enumerate() {
-            device.broadcast(connections.maps(area, batch), rest, start);
+        for (area, (spontaneous, start)) in self.spontaneous.iter().zip(self.history.begin()).enumerate() {
+            device.broadcast(connections.maps(area, batch), spontaneous, start);
         }
         for part in &self.parts {
             for step in part.before + 1..=part.end {
@@ -199,22 +200,22 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                 self.history.advance(device, step, |before, after| {
                     connections.step(scratch, batch, &part.current, before, after);
                 });
-                let moment = Moment {
+                let moment = TrialState {
                     step,
                     state: self.history.state(step),
-                    rest: &self.rest,
+                    spontaneous: &self.spontaneous,
                 };
                 after(&mut self.scratch.work, moment);
             }
         }
     }
 
-    /// Gradients of a loss over the last forward pass, but for the readout's: `direct` adds to dL/dr what the loss takes from
-    /// the activity after a step. To be finished.
+    /// Gradients of a loss over the last forward pass, but for the readout's: `direct` adds to dL/dr what the loss
+    /// takes from the activity after a step. To be finished.
     pub(crate) fn backward(
         &mut self,
         connections: &Connections<T, D>,
-        mut direct: impl FnMut(&mut D::Workspace, Moment<'_, D::Buffer>, &mut [D::Buffer]),
+        mut direct: impl FnMut(&mut D::Workspace, TrialState<'_, D::Buffer>, &mut [D::Buffer]),
     ) {
         let device = &connections.device;
         let sums = self.gradient.iter_mut().chain(&mut self.delta_sum);
@@ -234,10 +235,10 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     let part = parts.partition_point(|part| part.end < step);
                     connections.step(scratch, self.batch, &parts[part].current, before, after);
                 });
-                let moment = Moment {
+                let moment = TrialState {
                     step,
                     state: self.history.state(step),
-                    rest: &self.rest,
+                    spontaneous: &self.spontaneous,
                 };
                 direct(&mut self.scratch.work, moment, &mut self.gradient);
                 self.step_back(connections, step);
@@ -351,7 +352,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
 
     /// Gradients of everything between the image and areas 0 and 1, from dL/du summed over the part that showed it.
     fn input_gradients(&mut self, connections: &Connections<T, D>, part: usize) {
-        let Some(Shown { images, inp, skipped }) = &self.parts[part].shown else {
+        let Some(EmbeddedImages { images, inp, skipped }) = &self.parts[part].shown else {
             return;
         };
         let (device, batch) = (&connections.device, self.batch);

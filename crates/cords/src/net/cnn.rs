@@ -1,7 +1,8 @@
 //! The feed-forward twin of a CordsNet: the same convolutions, sources and readout, with batch norm and no time.
 //!
 //! Per area `r = ReLU(BN(area_conv(BN(area_area(x)))))`; batch norm also follows inp_conv and skip_area. The forward
-//! pass here serves evaluation (running statistics) and training (statistics of the whole batch, over chunks of images).
+//! pass here serves evaluation (running statistics) and training (statistics of the whole batch, over chunks of
+//! images).
 
 use super::filters::{ConvName, Weights, conv_names};
 use super::folded::FoldedGraph;
@@ -318,7 +319,8 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
     }
 }
 
-/// Joins the moments of parts (count, per channel mean and squared distance from it) in order; Chan, Golub and LeVeque 1983.
+/// Joins the moments of parts (count, per channel mean and squared distance from it) in order; Chan, Golub and LeVeque
+/// 1983.
 fn combine_moments<'a>(channels: usize, parts: impl Iterator<Item = (usize, &'a [[f64; 2]])>) -> Statistics {
     let mut joined = vec![[0.0f64; 2]; channels];
     let mut count = 0.0;
@@ -435,7 +437,8 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
         self.evaluate(images, batch).0
     }
 
-    /// Logits `[batch, classes]` of normalised images on the device, one group of them, and the activity of every area there.
+    /// Logits `[batch, classes]` of normalised images on the device, one group of them, and the activity of every area
+    /// there.
     pub(crate) fn evaluate_group(&self, images: &D::Buffer, batch: usize) -> (Vec<T>, Vec<D::Buffer>) {
         let device = self.device();
         let (logits, activity) = match &self.form {

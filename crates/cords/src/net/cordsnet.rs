@@ -34,15 +34,16 @@ pub enum Input<'a, T: Real, D: Device<T> = Cpu> {
     Blank,
     /// An image held for all steps, given as its embedding `[batch, channels, side, side]` from [`CordsNet::embed`].
     Constant(&'a [T]),
-    /// Normalised images `[batch, in_channels, image_side, image_side]`, which are written to the device anew for every step.
+    /// Normalised images `[batch, in_channels, image_side, image_side]`, which are written to the device anew for every
+    /// step.
     Varying(WriteImages<'a, D::Buffer>),
 }
 
 /// `write(step, images, maps)` writes to `maps` what these of a run's images look like in a step.
 pub type WriteImages<'a, B> = &'a mut dyn FnMut(usize, Range<usize>, &mut B);
 
-/// Noise inside the activation function: u + sqrt(2/alpha) std xi with alpha = dt/tau, xi white and normal, drawn anew for every
-/// unit and step.
+/// Noise inside the activation function: u + sqrt(2/alpha) std xi with alpha = dt/tau, xi white and normal, drawn anew
+/// for every unit and step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NeuralNoise {
     /// Seed of all draws.
@@ -130,11 +131,15 @@ impl<T: Real, D: Device<T>> View<'_, T, D> {
     /// Whether all activity is finite.
     pub fn is_finite(&self) -> bool {
         let device = &self.connections.device;
-        let mut tally = D::Tally::default();
+        let mut reductions = D::Reductions::default();
         for activity in self.groups.iter().flat_map(|group| &group.now) {
-            device.max_abs(activity, &mut tally);
+            device.max_abs(activity, &mut reductions);
         }
-        device.read(&mut tally).concat().iter().all(|value| value.is_finite())
+        device
+            .read(&mut reductions)
+            .concat()
+            .iter()
+            .all(|value| value.is_finite())
     }
 
     fn write(&self, state: &mut State<T>) {

@@ -137,7 +137,8 @@ impl ConvName {
     }
 }
 
-/// Parameters that are trained, on the device: g and v of every convolution in the fixed order, then the others by name.
+/// Parameters that are trained, on the device: g and v of every convolution in the fixed order, then the others by
+/// name.
 pub(crate) struct Weights<T: Real, D: Device<T>> {
     pub(crate) names: Vec<String>,
     pub(crate) buffers: Vec<D::Buffer>,

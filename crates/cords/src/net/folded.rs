@@ -1,7 +1,8 @@
-//! The CNN twin after its batch norms were folded into weights and biases: what the later phases of training start from.
+//! The CNN twin after its batch norms were folded into weights and biases: what the later phases of training start
+//! from.
 //!
-//! Per area `r = ReLU(area_conv(area_area(x) + area_bias) + conv_bias)`, both biases per unit; sources and readout are the
-//! CNN's, and so are the outputs in evaluation mode. Nothing here trains.
+//! Per area `r = ReLU(area_conv(area_area(x) + area_bias) + conv_bias)`, both biases per unit; sources and readout are
+//! the CNN's, and so are the outputs in evaluation mode. Nothing here trains.
 
 use super::filters::{ConvName, Weights};
 use super::parameters::{READOUT_BIAS, bias_name};
@@ -103,8 +104,8 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
         y
     }
 
-    /// Forward pass of one group of images on the device. `inspect` sees of every area its drive area_area(x), without bias, and
-    /// its current area_conv(drive + area_bias) + conv_bias.
+    /// Forward pass of one group of images on the device. `inspect` sees of every area its drive area_area(x), without
+    /// bias, and its current area_conv(drive + area_bias) + conv_bias.
     pub(crate) fn forward(
         &self,
         work: &mut D::Workspace,

@@ -49,8 +49,8 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
-    /// Mean and standard deviation per image channel that the network was trained with, or those of the images where it states none
-    /// for their channels.
+    /// Mean and standard deviation per image channel that the network was trained with, or those of the images where it
+    /// states none for their channels.
     pub fn normalisation<'a>(&'a self, (mean, std): (&'a [f32], &'a [f32])) -> (&'a [f32], &'a [f32]) {
         if (self.mean.len(), self.std.len()) == (mean.len(), std.len()) {
             (&self.mean, &self.std)
@@ -267,7 +267,7 @@ impl Model {
                 .iter()
                 .map(|bytes| f32::from_le_bytes(*bytes))
                 .collect();
-            let tensor = Tensor::new(view.shape(), data).ok_or_else(|| wrong(format!("`{name}` is cut short")))?;
+            let tensor = Tensor::new(view.shape(), data).ok_or_else(|| wrong(format!("`{name}` is truncated")))?;
             parameters.insert(name, tensor);
         }
         match (kind, euler, phi) {

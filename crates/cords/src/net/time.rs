@@ -20,7 +20,7 @@ pub fn no_multiple(ms: f64, dt_ms: f64) -> Option<String> {
 pub(crate) fn misfit(ms: f64, dt_ms: f64) -> String {
     let whole = (ms / dt_ms).floor();
     let (below, above) = (decimal(whole * dt_ms), decimal((whole + 1.0) * dt_ms));
-    format!("{ms} ms, which is no multiple of the step of {dt_ms} ms; the nearest are {below} and {above} ms")
+    format!("{ms} ms, which is not a multiple of the step of {dt_ms} ms; the nearest are {below} and {above} ms")
 }
 
 /// A number as one would write it.
@@ -40,7 +40,7 @@ impl Euler {
 pub fn unfit(ms: f64, dt_ms: f64, least: usize) -> Option<String> {
     let steps = ms / dt_ms;
     if !(steps.is_finite() && steps >= 0.0) {
-        return Some(format!("{ms} ms, which is no duration"));
+        return Some(format!("{ms} ms, which is not a duration"));
     }
     if steps > MOST_STEPS {
         // Without hundreds of digits.
@@ -96,7 +96,7 @@ mod tests {
         }
         assert_eq!(
             misfit(0.35, 0.1),
-            "0.35 ms, which is no multiple of the step of 0.1 ms; the nearest are 0.3 and 0.4 ms"
+            "0.35 ms, which is not a multiple of the step of 0.1 ms; the nearest are 0.3 and 0.4 ms"
         );
     }
 
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!((said(200.0, 1), said(0.0, 0)), (String::new(), String::new()));
         assert_eq!(
             said(12.0, 1),
-            "12 ms, which is no multiple of the step of 5 ms; the nearest are 10 and 15 ms"
+            "12 ms, which is not a multiple of the step of 5 ms; the nearest are 10 and 15 ms"
         );
         for (ms, least) in [(3.0, 1), (0.0, 1), (7.0, 2)] {
             let nearest = format!(

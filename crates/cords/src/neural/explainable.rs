@@ -1,8 +1,9 @@
 //! Fraction of explainable variance explained (FEVE), from single presentations:
-//! 1 - (MSE - noise variance) / (total variance - noise variance) (Cadena et al., PLoS Comput. Biol. 15, e1006897, 2019).
+//! 1 - (MSE - noise variance) / (total variance - noise variance) (Cadena et al., PLoS Comput. Biol. 15, e1006897,
+//! 2019).
 
 use super::Recordings;
-use super::fit::Agreement;
+use super::fit::PredictionQuality;
 use super::splits::Split;
 
 /// Least share of a neuron's variance that must be explainable for it to enter means of FEVE: below, the quotient is of
@@ -14,8 +15,8 @@ pub const LEAST_EXPLAINABLE: f64 = 0.15;
 pub struct TestVariance {
     /// Over all presentations (of n - 1).
     pub total: f64,
-    /// Over presentations of a stimulus (of n - 1), mean over the stimuli that were presented more than once: what nothing
-    /// predicts that knows the stimulus alone.
+    /// Over presentations of a stimulus (of n - 1), mean over the stimuli that were presented more than once: what
+    /// nothing predicts that knows the stimulus alone.
     pub noise: f64,
     /// Mean squared distance of presentations from the mean of their stimulus, mean over stimuli.
     pub spread: f64,
@@ -73,9 +74,13 @@ fn squares(values: &[f64]) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum()
 }
 
-/// Of one neuron: errors and variances are means over splits, of which the quotient is taken, since that of one split's few
-/// stimuli is hardly bounded. `None` where predictions have no scale, or no split has repeated stimuli.
-pub fn variance_explained(found: &Agreement, variances: &[Vec<TestVariance>], neuron: usize) -> Option<Explained> {
+/// Of one neuron: errors and variances are means over splits, of which the quotient is taken, since that of one split's
+/// few stimuli is hardly bounded. `None` where predictions have no scale, or no split has repeated stimuli.
+pub fn variance_explained(
+    found: &PredictionQuality,
+    variances: &[Vec<TestVariance>],
+    neuron: usize,
+) -> Option<Explained> {
     let errors = found.squared_error.as_ref()?;
     let (mut error, mut total, mut noise) = (0.0, 0.0, 0.0);
     for (errors, variances) in errors.iter().zip(variances) {

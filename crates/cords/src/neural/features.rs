@@ -276,7 +276,7 @@ impl FeatureMatrix {
         if stimuli == 0 || !values.len().is_multiple_of(stimuli) {
             return Err(NeuralError::Option {
                 option: "features",
-                problem: format!("{} values are no matrix of {stimuli} rows", values.len()),
+                problem: format!("{} values are not a matrix of {stimuli} rows", values.len()),
             });
         }
         Ok(Self { stimuli, values })

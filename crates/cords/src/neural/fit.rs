@@ -49,12 +49,13 @@ pub struct FitOptions {
     pub splits: Vec<Split>,
 }
 
-/// Pearson's r of prediction and response over the test stimuli, `[split][neuron]`; NaN where one of them does not vary.
+/// Pearson's r of prediction and response over the test stimuli, `[split][neuron]`; NaN where one of them does not
+/// vary.
 pub type Correlations = Vec<Vec<f64>>;
 
 /// How predictions agree with mean responses over the test stimuli.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Agreement {
+pub struct PredictionQuality {
     /// Pearson's r.
     pub r: Correlations,
     /// Mean squared difference, `[split][neuron]`; `None` where predictions are not on the scale of responses.
@@ -62,7 +63,7 @@ pub struct Agreement {
 }
 
 /// Pearson's r and mean squared difference of each neuron.
-type Agreeing = Vec<(f64, Option<f64>)>;
+type SplitQuality = Vec<(f64, Option<f64>)>;
 
 /// Entries of the Gram matrices of splits that are worked on side by side: 64 MiB. Within a split work is divided too.
 const SIDE_BY_SIDE: usize = 1 << 23;
@@ -78,13 +79,13 @@ pub fn fit_each(
     features: &dyn Features,
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Agreement>, NeuralError> {
+) -> Result<Vec<PredictionQuality>, NeuralError> {
     check(features.stimuli(), responses, options)?;
     if options.regression == Regression::NeuronToNeuron {
         return neuron_to_neuron(features, responses, options);
     }
     let gram = shared_gram(features, options)?;
-    let of_split = |split: &Split| -> Result<Vec<Agreeing>, NeuralError> {
+    let of_split = |split: &Split| -> Result<Vec<SplitQuality>, NeuralError> {
         let Centred { train, test } = centred(gram.as_ref(), features, split)?;
         let fitter = Fitter::new(train, options)?;
         responses
@@ -98,8 +99,8 @@ pub fn fit_each(
     Ok(by_bin(over_splits(&options.splits, of_split)?))
 }
 
-/// Fits the responses of all time bins together, with one set of weights: the feature set of a bin predicts the responses in
-/// it. All bins of a stimulus are in the same part of a split.
+/// Fits the responses of all time bins together, with one set of weights: the feature set of a bin predicts the
+/// responses in it. All bins of a stimulus are in the same part of a split.
 ///
 /// # Errors
 /// [`NeuralError`]; more stimuli x bins than a Gram matrix can have rows.
@@ -107,7 +108,7 @@ pub fn fit_shared(
     features: &[&dyn Features],
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Agreement>, NeuralError> {
+) -> Result<Vec<PredictionQuality>, NeuralError> {
     let stacked = Stacked { sets: features };
     let n = features.first().map_or(0, |set| set.stimuli());
     check(n, responses, options)?;
@@ -146,7 +147,7 @@ pub fn fit_shared(
         })
         .collect();
     let gram = shared_gram(&stacked, options)?;
-    let of_split = |split: &Split| -> Result<Vec<Agreeing>, NeuralError> {
+    let of_split = |split: &Split| -> Result<Vec<SplitQuality>, NeuralError> {
         let Centred { train, test } = centred(gram.as_ref(), &stacked, split)?;
         let predicted = Fitter::new(train, options)?
             .fit(rows(&all, &split.train))?
@@ -165,8 +166,8 @@ pub fn fit_shared(
     Ok(by_bin(over_splits(&splits, of_split)?))
 }
 
-/// Fits the responses of one window from one feature set, and applies those weights to other feature sets, each compared
-/// with the responses in each time bin: `[applied][bin]`.
+/// Fits the responses of one window from one feature set, and applies those weights to other feature sets, each
+/// compared with the responses in each time bin: `[applied][bin]`.
 ///
 /// # Errors
 /// [`NeuralError`]; a regression that has no weights to carry over.
@@ -176,7 +177,7 @@ pub fn fit_once(
     applied: &[&dyn Features],
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Vec<Agreement>>, NeuralError> {
+) -> Result<Vec<Vec<PredictionQuality>>, NeuralError> {
     check(fitted.stimuli(), responses, options)?;
     check(fitted.stimuli(), std::slice::from_ref(window), options)?;
     if let Regression::NeuronToNeuron | Regression::Pls { scale: true, .. } = options.regression {
@@ -191,7 +192,7 @@ pub fn fit_once(
         .iter()
         .map(|features| {
             let cross = Gram::cross(*features, fitted)?;
-            let of_split = |(split, fit): (&Split, &Fit)| -> Vec<Agreeing> {
+            let of_split = |(split, fit): (&Split, &Fit)| -> Vec<SplitQuality> {
                 let predicted = fit.predict(gram.centred_cross(&cross, &split.test, &split.train).as_ref());
                 responses
                     .iter()
@@ -307,7 +308,7 @@ fn rows(values: &Mat<f64>, which: &[usize]) -> Mat<f64> {
 }
 
 /// Agreement of each column of a prediction with the responses of the test stimuli.
-fn agreement(predicted: &Mat<f64>, responses: &Mat<f64>, test: &[usize]) -> Agreeing {
+fn agreement(predicted: &Mat<f64>, responses: &Mat<f64>, test: &[usize]) -> SplitQuality {
     let mut found = vec![0.0; test.len()];
     let mut expected = vec![0.0; test.len()];
     (0..responses.ncols())
@@ -327,11 +328,11 @@ fn agreement(predicted: &Mat<f64>, responses: &Mat<f64>, test: &[usize]) -> Agre
 }
 
 /// `[split][bin][neuron]` to `[bin][split][neuron]`.
-fn by_bin(of_splits: Vec<Vec<Agreeing>>) -> Vec<Agreement> {
+fn by_bin(of_splits: Vec<Vec<SplitQuality>>) -> Vec<PredictionQuality> {
     let bins = of_splits.first().map_or(0, Vec::len);
     let of_bin = |bin: usize| {
         let splits = || of_splits.iter().map(|of_bins| of_bins[bin].iter());
-        Agreement {
+        PredictionQuality {
             r: splits().map(|neurons| neurons.map(|(r, _)| *r).collect()).collect(),
             squared_error: splits()
                 .map(|mut neurons| {
@@ -458,7 +459,7 @@ fn neuron_to_neuron(
     features: &dyn Features,
     responses: &[Mat<f64>],
     options: &FitOptions,
-) -> Result<Vec<Agreement>, NeuralError> {
+) -> Result<Vec<PredictionQuality>, NeuralError> {
     let q = responses[0].ncols();
     let columns = q * responses.len();
     /// Standardised responses of a split's training stimuli, and the best feature so far of each.
@@ -499,8 +500,8 @@ fn neuron_to_neuron(
             });
         first += width;
     })?;
-    let of_split = |(search, split): (&Search, &Split)| -> Result<Vec<Agreeing>, NeuralError> {
-        let mut all: Vec<Agreeing> = vec![vec![(f64::NAN, None); q]; responses.len()];
+    let of_split = |(search, split): (&Search, &Split)| -> Result<Vec<SplitQuality>, NeuralError> {
+        let mut all: Vec<SplitQuality> = vec![vec![(f64::NAN, None); q]; responses.len()];
         for (c, (_, feature)) in search.best.iter().enumerate() {
             let Some(feature) = feature else { continue };
             let mut value = [0.0];

@@ -1,7 +1,8 @@
 //! Gram matrices of features over stimuli, and their centring on a training set.
 //!
-//! Every linear regression with an intercept needs of n stimuli's features X only K = (X - m)(X - m)^T. It is n x n however
-//! many features there are, is computed once for a feature set, and serves all splits, time bins and regressions.
+//! Every linear regression with an intercept needs of n stimuli's features X only K = (X - m)(X - m)^T. It is n x n
+//! however many features there are, is computed once for a feature set, and serves all splits, time bins and
+//! regressions.
 
 use std::ops::Range;
 

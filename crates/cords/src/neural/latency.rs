@@ -6,9 +6,10 @@ use crate::statistics::{normal_tail, student};
 /// How often neurons are drawn anew.
 const RESAMPLES: u64 = 2000;
 
-/// What the ends of a 95 % interval leave out of the resampled values on either side. Resampling n values makes their mean
-/// vary too little, by (n - 1) / n in variance, and takes that variance for known; the interval is widened to what Student's
-/// distribution asks for (T. Hesterberg, The American Statistician 69, 371, 2015: the expanded percentile interval).
+/// What the ends of a 95 % interval leave out of the resampled values on either side. Resampling n values makes their
+/// mean vary too little, by (n - 1) / n in variance, and takes that variance for known; the interval is widened to what
+/// Student's distribution asks for (T. Hesterberg, The American Statistician 69, 371, 2015: the expanded percentile
+/// interval).
 fn tail(n: usize) -> f64 {
     let freedom = n as f64 - 1.0;
     normal_tail(student(freedom) * (n as f64 / freedom).sqrt())
@@ -26,12 +27,13 @@ pub struct Interval {
 /// Which latency predicts neurons best, and which others cannot be told from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LatencyEstimate {
-    /// The latency with the largest mean score, and the interval of the latencies that have it when neurons are drawn anew.
+    /// The latency with the largest mean score, and the interval of the latencies that have it when neurons are drawn
+    /// anew.
     pub latency: Interval,
     /// For each latency the mean over neurons of the best one's score less its own; 0 of the best one.
     pub behind: Vec<Interval>,
-    /// For each latency whether the best one is not better beyond chance: the interval of `behind` reaches down to 0, or one
-    /// neuron alone does not tell.
+    /// For each latency whether the best one is not better beyond chance: the interval of `behind` reaches down to 0,
+    /// or one neuron alone does not tell.
     pub tied: Vec<bool>,
 }
 
@@ -82,9 +84,9 @@ pub fn estimate_latency(latencies_ms: &[f64], scores: &[Vec<f64>], seed: u64) ->
     })
 }
 
-/// When the mean over neurons of `values[time][neuron]` first reaches half of its largest value, on the line between two
-/// times; `None` where it never is `least`, or is above half from the first time on. Values of a neuron that has none at a
-/// time count as 0.
+/// When the mean over neurons of `values[time][neuron]` first reaches half of its largest value, on the line between
+/// two times; `None` where it never is `least`, or is above half from the first time on. Values of a neuron that has
+/// none at a time count as 0.
 ///
 /// No interval: percentiles over resampled neurons hold the truth in fewer than 95 of 100 simulations.
 pub fn half_rise(times_ms: &[f64], values: &[Vec<f64>], least: f64) -> Option<f64> {

@@ -1,5 +1,5 @@
-//! MT19937 (Matsumoto and Nishimura, ACM TOMACS 8, 1998) with the draws of NumPy's `RandomState`, so that splits made from
-//! the same seed hold the same images as those of published benchmarks. Everything else in the engine draws from
+//! MT19937 (Matsumoto and Nishimura, ACM TOMACS 8, 1998) with the draws of NumPy's `RandomState`, so that splits made
+//! from the same seed hold the same images as those of published benchmarks. Everything else in the engine draws from
 //! [`crate::rng`].
 
 const WORDS: usize = 624;

@@ -19,7 +19,7 @@ mod synthetic;
 pub use error::NeuralError;
 pub use explainable::{Explained, LEAST_EXPLAINABLE, TestVariance, test_variances, variance_explained};
 pub use features::{ActivityFile, AreaFeatures, FeatureMatrix, PixelFeatures, Reordered, When};
-pub use fit::{Agreement, Correlations, FitOptions, Regression, fit_each, fit_once, fit_shared};
+pub use fit::{Correlations, FitOptions, PredictionQuality, Regression, fit_each, fit_once, fit_shared};
 pub use gram::{Centred, Features, Gram};
 pub use latency::{Interval, LatencyEstimate, estimate_latency, half_rise};
 pub use pls::{PlsFit, PlsRule, pls};

@@ -1,9 +1,9 @@
 //! Partial least squares regression (PLS2) from a Gram matrix.
 //!
-//! NIPALS alternates w = X^T y / y.y, t = X w, c = Y^T t / t.t, y = Y c / c.c, on residuals X and Y that shrink by the part
-//! along t after each component. Since y = Y a for some a, all of it takes place in M = Y^T K Y with K = X X^T: an
-//! iteration costs q^2 products for q responses and needs neither features nor stimuli. With P the projection away from all
-//! scores t so far, the residuals are P X and P Y, so K itself never changes.
+//! NIPALS alternates w = X^T y / y.y, t = X w, c = Y^T t / t.t, y = Y c / c.c, on residuals X and Y that shrink by the
+//! part along t after each component. Since y = Y a for some a, all of it takes place in M = Y^T K Y with K = X X^T: an
+//! iteration costs q^2 products for q responses and needs neither features nor stimuli. With P the projection away from
+//! all scores t so far, the residuals are P X and P Y, so K itself never changes.
 
 use faer::{Col, Mat, MatRef, Side};
 
@@ -13,8 +13,8 @@ use super::algebra::{map_columns, product, symmetric_product, symmetric_times, t
 /// How the weights of a component are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlsRule {
-    /// scikit-learn's loop: it ends after 500 iterations or where the weights move by less than 1e-3, which is well before
-    /// they converge. Published scores come from it.
+    /// scikit-learn's loop: it ends after 500 iterations or where the weights move by less than 1e-3, which is well
+    /// before they converge. Published scores come from it.
     #[default]
     Sklearn,
     /// The leading singular vector of X^T Y, to rounding.
@@ -32,8 +32,8 @@ const REFRESH: f64 = 1e-2;
 pub struct PlsFit {
     /// A `[stimuli, responses]`: predictions of centred responses are (x - mean) Xc^T A.
     pub coefficients: Mat<f64>,
-    /// Iterations of each component; as many as there are components. Fewer than asked for where nothing was left of the
-    /// responses.
+    /// Iterations of each component; as many as there are components. Fewer than asked for where nothing was left of
+    /// the responses.
     pub iterations: Vec<usize>,
 }
 
@@ -166,8 +166,8 @@ fn clear_negligible(y: &mut Mat<f64>) {
     });
 }
 
-/// The loop of [`PlsRule::Sklearn`], from the response `first`: u with w = X^T Y u of length 1, and how often it turned.
-/// `m` is Y^T K Y, `squares` Y^T Y. `None` where the features explain nothing of the responses.
+/// The loop of [`PlsRule::Sklearn`], from the response `first`: u with w = X^T Y u of length 1, and how often it
+/// turned. `m` is Y^T K Y, `squares` Y^T Y. `None` where the features explain nothing of the responses.
 fn nipals(m: &Mat<f64>, squares: &Mat<f64>, first: usize) -> Option<(Col<f64>, usize)> {
     let q = m.nrows();
     // y = Y a.

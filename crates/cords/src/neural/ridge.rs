@@ -42,8 +42,8 @@ impl RidgePath {
     /// A decomposition that does not converge.
     pub fn new(kernel: MatRef<'_, f64>) -> Result<Self, NeuralError> {
         let n = kernel.nrows();
-        // Centring makes equal entries a null vector. Moved to eigenvalue n, it stands apart from the other null vectors,
-        // of which there are many where features are fewer than stimuli.
+        // Centring makes equal entries a null vector. Moved to eigenvalue n, it stands apart from the other null
+        // vectors, of which there are many where features are fewer than stimuli.
         let shifted = Mat::from_fn(n, n, |i, j| kernel[(i, j)] + 1.0);
         let eigen = shifted
             .self_adjoint_eigen(Side::Lower)

@@ -64,8 +64,9 @@ pub(super) fn mean_of_present(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// Split-half reliability of one neuron: its repetitions are halved `options.splits` times, and the halves' means over
-/// repetitions are correlated over stimuli and corrected by Spearman and Brown. `responses` is `[stimulus, repetition]`,
-/// NaN where a presentation is missing. One value for each halving, `None` where a half does not vary.
+/// repetitions are correlated over stimuli and corrected by Spearman and Brown. `responses` is
+/// `[stimulus, repetition]`, NaN where a presentation is missing. One value for each halving, `None` where a half does
+/// not vary.
 ///
 /// # Errors
 /// A single repetition, which has no halves.

@@ -1,7 +1,7 @@
 //! Scores over neurons and splits, as Brain-Score aggregates them, and control comparisons paired by neuron.
 
 use super::explainable::{Explained, LEAST_EXPLAINABLE, TestVariance, variance_explained};
-use super::fit::{Agreement, Correlations};
+use super::fit::{Correlations, PredictionQuality};
 use super::scores::{mean_and_deviation, median};
 
 /// Least reliability that a score is divided by: below, the quotient tells of the noise in the reliability and has no
@@ -29,8 +29,8 @@ pub struct Summary {
     /// Mean of r_n^2 / ceiling_n, 0 where r_n is negative, over neurons whose ceiling_n is at least [`LEAST_CEILING`]:
     /// explained variance of what can be explained.
     pub explained: Option<f64>,
-    /// Mean over neurons of the fraction of explainable variance explained (see [`Explained::feve`]), of neurons of whose
-    /// variance at least [`LEAST_EXPLAINABLE`] can be explained.
+    /// Mean over neurons of the fraction of explainable variance explained (see [`Explained::feve`]), of neurons of
+    /// whose variance at least [`LEAST_EXPLAINABLE`] can be explained.
     pub feve: Option<f64>,
     /// Number of those neurons; `None` where it cannot be said of any.
     pub feve_neurons: Option<usize>,
@@ -64,7 +64,7 @@ pub struct Limits<'a> {
 }
 
 /// Scores of each neuron.
-pub fn neuron_scores(found: &Agreement, limits: Limits<'_>) -> Vec<NeuronScore> {
+pub fn neuron_scores(found: &PredictionQuality, limits: Limits<'_>) -> Vec<NeuronScore> {
     let r = &found.r;
     let Limits { reliability, variances } = limits;
     let neurons = r.first().map_or(0, Vec::len);
@@ -90,7 +90,7 @@ pub fn neuron_scores(found: &Agreement, limits: Limits<'_>) -> Vec<NeuronScore> 
 }
 
 /// Scores of the neurons `group`.
-pub fn summarise(found: &Agreement, limits: Limits<'_>, group: &[usize]) -> Summary {
+pub fn summarise(found: &PredictionQuality, limits: Limits<'_>, group: &[usize]) -> Summary {
     let r = &found.r;
     let reliability = limits.reliability;
     let medians = r.iter().filter_map(|split| median(group.iter().map(|n| split[*n])));
@@ -163,7 +163,7 @@ mod tests {
     /// r of 0.04 by a ceiling of 0.0005 is no score of 6,400.
     #[test]
     fn quotients_of_a_tiny_ceiling_are_blank() {
-        let found = Agreement {
+        let found = PredictionQuality {
             r: vec![vec![0.04, 0.04, 0.5]],
             squared_error: None,
         };

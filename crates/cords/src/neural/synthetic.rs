@@ -1,4 +1,5 @@
-//! Simulated recordings: neurons with known weights on a known area, latency and noise, so that every score has a known answer.
+//! Simulated recordings: neurons with known weights on a known area, latency and noise, so that every score has a known
+//! answer.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,8 @@ pub struct SimulationOptions {
     pub bins_ms: Vec<[f64; 2]>,
     /// Presentations of each stimulus.
     pub repetitions: usize,
-    /// Standard deviation of the noise of one presentation, in units of the signal's standard deviation over stimuli and bins.
+    /// Standard deviation of the noise of one presentation, in units of the signal's standard deviation over stimuli
+    /// and bins.
     pub noise: f64,
     /// Seed of weights and noise.
     pub seed: u64,
@@ -60,11 +62,11 @@ impl Truth {
     }
 }
 
-/// Simulates responses to all images of a file of activity, whose indices become the ids of stimuli and whose labels their
-/// classes. A neuron's noiseless response in a bin is the weighted sum of its area's activity in that bin less the latency:
-/// the mean over the recorded times that lie within, or the recorded time that is nearest to its centre. Weights are
-/// independent and normal; each neuron's signal is scaled to variance 1 over stimuli, averaged over bins; every
-/// presentation adds independent normal noise.
+/// Simulates responses to all images of a file of activity, whose indices become the ids of stimuli and whose labels
+/// their classes. A neuron's noiseless response in a bin is the weighted sum of its area's activity in that bin less
+/// the latency: the mean over the recorded times that lie within, or the recorded time that is nearest to its centre.
+/// Weights are independent and normal; each neuron's signal is scaled to variance 1 over stimuli, averaged over bins;
+/// every presentation adds independent normal noise.
 ///
 /// # Errors
 /// An area that was not recorded, options without neurons, bins or presentations, activity that does not vary.
@@ -134,12 +136,13 @@ fn check(options: &SimulationOptions) -> Result<(), NeuralError> {
         return wrong("repetitions", "at least one is needed".to_owned());
     }
     if !(options.noise.is_finite() && options.noise >= 0.0) {
-        return wrong("noise", format!("{} is no standard deviation", options.noise));
+        return wrong("noise", format!("{} is not a standard deviation", options.noise));
     }
     Ok(())
 }
 
-/// Recorded times within [start, end), by their place; the nearest to the centre where there are none, however far it is.
+/// Recorded times within [start, end), by their place; the nearest to the centre where there are none, however far it
+/// is.
 pub fn times_within(times_ms: &[f64], [start, end]: [f64; 2]) -> Vec<usize> {
     // A step's time is a product of floats.
     let inside = |time: f64| time >= start - 1e-6 && time < end - 1e-6;
@@ -154,9 +157,9 @@ pub fn times_within(times_ms: &[f64], [start, end]: [f64; 2]) -> Vec<usize> {
         .collect()
 }
 
-/// Recorded times within [start, end), by their place; where there are none, the one that is nearest to the centre and no
-/// farther from it than half of the largest distance of recorded times. Nothing where no recorded time stands for that
-/// interval.
+/// Recorded times within [start, end), by their place; where there are none, the one that is nearest to the centre and
+/// no farther from it than half of the largest distance of recorded times. Nothing where no recorded time stands for
+/// that interval.
 pub fn times_reached(times_ms: &[f64], [start, end]: [f64; 2]) -> Vec<usize> {
     let mut sorted = times_ms.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -199,7 +202,8 @@ fn drive(
     Ok(drive)
 }
 
-/// Takes each neuron's mean out, scales it to unit variance over stimuli averaged over bins, and says what is then true.
+/// Takes each neuron's mean out, scales it to unit variance over stimuli averaged over bins, and says what is then
+/// true.
 fn standardise(
     signal: &mut [f64],
     [stimuli, neurons, bins]: [usize; 3],

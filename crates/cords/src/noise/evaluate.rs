@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::frames::{CleanImages, MeanFrame, NoisyFrames};
 use super::networks::Network;
 use super::options::{EvaluationOptions, NoiseError, Observer, check};
-use super::shown::{Clean, MeanFrame, Shown};
 use super::statistics::{Score, wilson_interval};
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
@@ -30,29 +30,30 @@ pub struct TimePoint {
     pub accuracy: Option<f64>,
 }
 
-/// How far an area's activity is from that of the unperturbed network on the unperturbed image, at the end of the presentation.
+/// How far an area's activity is from that of the unperturbed network on the unperturbed image, at the end of the
+/// presentation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AreaChange {
-    /// E |dr|^2 / E |r|^2 over units and the images that diverged neither with nor without the perturbation; none where activity is 0
-    /// or there are no such images.
+    /// E |dr|^2 / E |r|^2 over units and the images that diverged neither with nor without the perturbation; none where
+    /// activity is 0 or there are no such images.
     pub change: Option<f64>,
-    /// The same over E |dx|^2 / E |x|^2 of one normalised frame x (a CordsNet's last one, a CNN's first): how much of a frame's
-    /// noise is left. None where the images have no noise.
+    /// The same over E |dx|^2 / E |x|^2 of one normalised frame x (a CordsNet's last one, a CNN's first): how much of a
+    /// frame's noise is left. None where the images have no noise.
     pub gain: Option<f64>,
 }
 
 /// How one observer did under one condition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NoiseResult {
-    /// Who looked.
+    /// Network and control that was evaluated.
     pub observer: Observer,
     /// At what.
     pub condition: Condition,
     /// Step in ms at which frames follow each other; of a CNN's single frame the one at which levels are stated.
     pub dt_ms: f64,
-    /// The level, measured. Of noise on images: the standard deviation of what was added to the pixels (after clipping); of neural
-    /// noise, that of the first step's draws; of silencing, the fraction of units; of noise on weights, its root mean square
-    /// relative to the weights.
+    /// The level, measured. Of noise on images: the standard deviation of what was added to the pixels (after
+    /// clipping); of neural noise, that of the first step's draws; of silencing, the fraction of units; of noise on
+    /// weights, its root mean square relative to the weights.
     pub achieved: f64,
     /// Whether each image was classified correctly, in the order in which they were given; none where it diverged.
     pub right: Vec<Option<bool>>,
@@ -62,14 +63,15 @@ pub struct NoiseResult {
     pub accuracy: Option<f64>,
     /// Its 95 % interval (Wilson).
     pub accuracy_interval: Option<[f64; 2]>,
-    /// Fraction of the images that did not diverge whose label is among the five largest logits; only with more than five classes.
+    /// Fraction of the images that did not diverge whose label is among the five largest logits; only with more than
+    /// five classes.
     pub top5: Option<f64>,
     /// Its 95 % interval (Wilson).
     pub top5_interval: Option<[f64; 2]>,
     /// Mean cross-entropy in nats over the images that did not diverge; none where all did.
     pub cross_entropy: Option<f64>,
-    /// Images that diverged: whose logits, or the activity of any unit, were not finite. They have no answer and count neither as
-    /// right nor as wrong.
+    /// Images that diverged: whose logits, or the activity of any unit, were not finite. They have no answer and count
+    /// neither as right nor as wrong.
     pub diverged: usize,
     /// Accuracy after every step; empty for a CNN.
     pub over_time: Vec<TimePoint>,
@@ -78,7 +80,7 @@ pub struct NoiseResult {
 }
 
 /// What one group of images gives under one condition.
-struct Seen<D: Device<f32>> {
+struct GroupResponse<D: Device<f32>> {
     scores: Vec<Score>,
     /// Correct answers after every step, and images that had diverged.
     correct_at: Vec<[usize; 2]>,
@@ -101,7 +103,7 @@ struct GroupScore {
 }
 
 /// A network and the conditions that it is seen under.
-struct Course<D: Device<f32>> {
+struct NetworkConditions<D: Device<f32>> {
     network: Network<D>,
     /// How much the network itself was perturbed.
     achieved: f64,
@@ -109,9 +111,9 @@ struct Course<D: Device<f32>> {
     conditions: Vec<usize>,
 }
 
-/// On a device, evaluates every observer under every condition that means something to it ([`Observer::sees`]) on the given images
-/// (indices into the set): results in the order of observers, then conditions. `progress` is called with (conditions of groups of
-/// images done, in all), from any thread.
+/// On a device, evaluates every observer under every condition that means something to it ([`Observer::sees`]) on the
+/// given images (indices into the set): results in the order of observers, then conditions. `progress` is called with
+/// (conditions of groups of images done, in all), from any thread.
 ///
 /// # Errors
 /// A [`NoiseError`] where model, images and options do not fit together, or the device fails.
@@ -137,18 +139,19 @@ pub fn evaluate<D: Device<f32>>(
             .filter(sees)
             .partition(|index| is_of_network(&options.conditions[*index]));
         let mut found: Vec<(usize, f64, Vec<GroupScore>)> = Vec::new();
-        let mut follow = |course: &Course<D>, intact: &Network<D>| -> Result<(), NoiseError> {
-            let mut scores: Vec<Vec<GroupScore>> = course.conditions.iter().map(|_| Vec::new()).collect();
+        let mut follow = |evaluated: &NetworkConditions<D>, intact: &Network<D>| -> Result<(), NoiseError> {
+            let mut scores: Vec<Vec<GroupScore>> = evaluated.conditions.iter().map(|_| Vec::new()).collect();
             if scores.is_empty() {
                 return Ok(());
             }
-            // After a round it shows whether the device still works; tasks are independent, so rounds do not reach a result.
+            // After a round it shows whether the device still works; tasks are independent, so rounds do not reach a
+            // result.
             for round in groups.chunks(2 * rayon::current_num_threads()) {
                 let mut round: Vec<_> = round.iter().map(|images| (*images, Vec::new())).collect();
                 device.for_each(&mut round, |_, (images, found)| {
                     let normalisation = model.info().normalisation((set.mean(), set.std()));
-                    let clean = Clean::new(device, set, normalisation, images);
-                    *found = score_group(intact, course, *observer, options, &clean, set, &done);
+                    let clean = CleanImages::new(device, set, normalisation, images);
+                    *found = score_group(intact, evaluated, *observer, options, &clean, set, &done);
                 });
                 device.check()?;
                 for (_, found) in round {
@@ -158,11 +161,11 @@ pub fn evaluate<D: Device<f32>>(
                         .for_each(|(scores, found)| scores.push(found));
                 }
             }
-            let conditions = course.conditions.iter().zip(scores);
-            found.extend(conditions.map(|(condition, scores)| (*condition, course.achieved, scores)));
+            let conditions = evaluated.conditions.iter().zip(scores);
+            found.extend(conditions.map(|(condition, scores)| (*condition, evaluated.achieved, scores)));
             Ok(())
         };
-        let intact = Course {
+        let intact = NetworkConditions {
             network: intact,
             achieved: 0.0,
             conditions: common,
@@ -172,12 +175,12 @@ pub fn evaluate<D: Device<f32>>(
             let condition = Some(&options.conditions[index]);
             let (network, achieved) = Network::new(device, model, *observer, condition, options)?;
             let conditions = vec![index];
-            let course = Course {
+            let evaluated = NetworkConditions {
                 network,
                 achieved,
                 conditions,
             };
-            follow(&course, &intact.network)?;
+            follow(&evaluated, &intact.network)?;
         }
         found.sort_by_key(|(condition, ..)| *condition);
         results.extend(found.into_iter().map(|(index, achieved, scores)| {
@@ -197,30 +200,30 @@ fn is_of_network(condition: &Condition) -> bool {
 /// One group of images under all conditions of a course.
 fn score_group<D: Device<f32>>(
     intact: &Network<D>,
-    course: &Course<D>,
+    evaluated: &NetworkConditions<D>,
     observer: Observer,
     options: &EvaluationOptions,
-    clean: &Clean<'_, D>,
+    clean: &CleanImages<'_, D>,
     set: &ImageSet,
     done: &Counter<'_>,
 ) -> Vec<GroupScore> {
     let labels: Vec<u32> = clean.images.iter().map(|image| set.label(*image as usize)).collect();
-    let undisturbed = look(intact, observer, options, clean, None, &labels);
-    let conditions = course.conditions.iter().map(|index| &options.conditions[*index]);
+    let unperturbed = respond(intact, observer, options, clean, None, &labels);
+    let conditions = evaluated.conditions.iter().map(|index| &options.conditions[*index]);
     conditions
         .map(|condition| {
             let other;
             let seen = if condition.is_clean() {
-                &undisturbed
+                &unperturbed
             } else {
-                other = look(&course.network, observer, options, clean, Some(condition), &labels);
+                other = respond(&evaluated.network, observer, options, clean, Some(condition), &labels);
                 &other
             };
             let score = GroupScore {
                 scores: seen.scores.clone(),
                 correct_at: seen.correct_at.clone(),
                 noise: seen.noise,
-                ..changes(intact, clean, seen, &undisturbed)
+                ..changes(intact, clean, seen, &unperturbed)
             };
             done.add();
             score
@@ -231,9 +234,9 @@ fn score_group<D: Device<f32>>(
 /// How much of the frame and of every area's activity differs from what the intact network sees and does without noise.
 fn changes<D: Device<f32>>(
     intact: &Network<D>,
-    clean: &Clean<'_, D>,
-    seen: &Seen<D>,
-    undisturbed: &Seen<D>,
+    clean: &CleanImages<'_, D>,
+    seen: &GroupResponse<D>,
+    unperturbed: &GroupResponse<D>,
 ) -> GroupScore {
     let device = clean.device();
     let batch = seen.scores.len();
@@ -241,7 +244,7 @@ fn changes<D: Device<f32>>(
     let lost: Vec<bool> = seen
         .scores
         .iter()
-        .zip(&undisturbed.scores)
+        .zip(&unperturbed.scores)
         .map(|(a, b)| a.has_diverged() || b.has_diverged())
         .collect();
     let kept = |maps: Maps, buffer: &D::Buffer| -> D::Buffer {
@@ -262,7 +265,7 @@ fn changes<D: Device<f32>>(
         }
     };
     let shown = seen.frame.as_ref().unwrap_or(&clean.normalised);
-    let areas = seen.activity.iter().zip(&undisturbed.activity).enumerate();
+    let areas = seen.activity.iter().zip(&unperturbed.activity).enumerate();
     GroupScore {
         scores: Vec::new(),
         correct_at: Vec::new(),
@@ -275,23 +278,23 @@ fn changes<D: Device<f32>>(
 }
 
 /// Shows a network a group of images under a condition.
-fn look<D: Device<f32>>(
+fn respond<D: Device<f32>>(
     network: &Network<D>,
     observer: Observer,
     options: &EvaluationOptions,
-    clean: &Clean<'_, D>,
+    clean: &CleanImages<'_, D>,
     condition: Option<&Condition>,
     labels: &[u32],
-) -> Seen<D> {
+) -> GroupResponse<D> {
     let dt_ms = network.dt_ms(observer, options);
     let shown = condition
         .and_then(|condition| options.pixel_noise(condition, dt_ms))
-        .map(|(noise, clip)| Shown::new(clean, noise, clip));
+        .map(|(noise, clip)| NoisyFrames::new(clean, noise, clip));
     let steps = network.steps(observer, options);
     match network {
         Network::Cordsnet { net, spontaneous } => {
             let neural = condition.and_then(|c| options.neural_noise(c, net.architecture(), clean.images));
-            watch(
+            run_cordsnet(
                 net,
                 spontaneous.repeated(labels.len()),
                 clean,
@@ -301,7 +304,7 @@ fn look<D: Device<f32>>(
                 labels,
             )
         }
-        Network::Cnn(cnn) => glance(cnn, observer, clean, shown, steps, labels),
+        Network::Cnn(cnn) => run_cnn(cnn, observer, clean, shown, steps, labels),
     }
 }
 
@@ -315,15 +318,15 @@ fn score(logits: &[f32], labels: &[u32]) -> Vec<Score> {
 }
 
 /// A CordsNet over a presentation, from `state` on.
-fn watch<D: Device<f32>>(
+fn run_cordsnet<D: Device<f32>>(
     net: &CordsNet<f32, D>,
     mut state: State<f32>,
-    clean: &Clean<'_, D>,
-    mut shown: Option<Shown<'_, D>>,
+    clean: &CleanImages<'_, D>,
+    mut shown: Option<NoisyFrames<'_, D>>,
     neural: Option<&NeuralNoise>,
     steps: usize,
     labels: &[u32],
-) -> Seen<D> {
+) -> GroupResponse<D> {
     let device = net.device();
     let (mut scores, mut correct_at, mut activity) = (Vec::new(), Vec::new(), Vec::new());
     let mut observe = |step: usize, view: &mut View<'_, f32, D>| {
@@ -372,7 +375,7 @@ fn watch<D: Device<f32>>(
         (None, Some(neural)) => drawn(net, neural, clean),
         (None, None) => (0.0, 0),
     };
-    Seen {
+    GroupResponse {
         scores,
         correct_at,
         noise,
@@ -382,7 +385,7 @@ fn watch<D: Device<f32>>(
 }
 
 /// The sum of squares of the neural noise of a first step in units of its level, and how many values it is of.
-fn drawn<D: Device<f32>>(net: &CordsNet<f32, D>, neural: &NeuralNoise, clean: &Clean<'_, D>) -> (f64, u64) {
+fn drawn<D: Device<f32>>(net: &CordsNet<f32, D>, neural: &NeuralNoise, clean: &CleanImages<'_, D>) -> (f64, u64) {
     let device = net.device();
     let (mut squares, mut values) = (0.0, 0);
     for area in &neural.areas {
@@ -436,19 +439,19 @@ fn without(mut scores: Vec<Score>, lost: &[bool]) -> Vec<Score> {
 }
 
 /// A CNN on frames.
-fn glance<D: Device<f32>>(
+fn run_cnn<D: Device<f32>>(
     cnn: &Cnn<f32, D>,
     observer: Observer,
-    clean: &Clean<'_, D>,
-    shown: Option<Shown<'_, D>>,
+    clean: &CleanImages<'_, D>,
+    shown: Option<NoisyFrames<'_, D>>,
     steps: usize,
     labels: &[u32],
-) -> Seen<D> {
+) -> GroupResponse<D> {
     let batch = labels.len();
     let device = cnn.device();
     let Some(mut shown) = shown else {
         let (logits, activity) = cnn.evaluate_group(&clean.normalised, batch);
-        return Seen {
+        return GroupResponse {
             scores: score_cnn(cnn, &logits, &activity, labels),
             correct_at: Vec::new(),
             noise: (0.0, 0),
@@ -493,7 +496,7 @@ fn glance<D: Device<f32>>(
             (score_cnn(cnn, &logits, &activity, labels), Some(first), activity)
         }
     };
-    Seen {
+    GroupResponse {
         scores,
         correct_at: Vec::new(),
         noise: shown.noise(),

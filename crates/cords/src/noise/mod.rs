@@ -1,20 +1,22 @@
 //! Noise on images, inside networks and on their weights, and how well networks classify under it.
 //!
-//! Noise on images is added in pixel units [0, 1], before normalisation. Draws are named by (seed, image, trial, step, area), so
-//! they do not depend on the batch, on threads or on the device, and a level only scales them.
+//! Noise on images is added in pixel units [0, 1], before normalisation. Draws are named by (seed, image, trial, step,
+//! area), so they do not depend on the batch, on threads or on the device, and a level only scales them.
 
 mod evaluate;
+mod frames;
 mod networks;
 mod options;
 mod pixels;
 mod robustness;
-mod shown;
 mod statistics;
 
 pub use evaluate::{AreaChange, NoiseResult, TimePoint, evaluate};
 pub use options::{EvaluationOptions, NoiseError, Observer, check};
-pub use pixels::{CIFAR_C, Film, IMAGENET_C, PixelNoise, Pixels, REFERENCE_DT_MS, Severities, Timing};
-pub use robustness::{Estimate, Measured, Place, Robustness, robustness};
+pub use pixels::{
+    CIFAR_C, FrameSequence, IMAGENET_C, NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS, Severities,
+};
+pub use robustness::{Estimate, Measured, Robustness, ThresholdPosition, robustness};
 pub use statistics::wilson_interval;
 
 use serde::{Deserialize, Serialize};
@@ -28,13 +30,15 @@ pub enum Perturbation {
         /// The noise.
         noise: Pixels,
         /// When it is drawn.
-        timing: Timing,
+        timing: NoisePresentation,
         /// Whether noisy pixels are clipped to [0, 1].
         clip: bool,
     },
-    /// The current inside the activation function of a CordsNet ([`NeuralNoise`](crate::net::NeuralNoise)), from image onset on.
+    /// The current inside the activation function of a CordsNet ([`NeuralNoise`](crate::net::NeuralNoise)), from image
+    /// onset on.
     Neural,
-    /// Units of a network are silenced, each with a probability of `level`: those of one level are among those of every higher.
+    /// Units of a network are silenced, each with a probability of `level`: those of one level are among those of every
+    /// higher.
     Silencing,
     /// Every weight of an area's convolutions becomes w (1 + level xi), xi normal.
     Weights,
@@ -46,7 +50,8 @@ pub enum Perturbation {
 pub struct Condition {
     /// What is perturbed.
     pub perturbation: Perturbation,
-    /// How much; 0 is not at all. See [`Pixels`], [`NeuralNoise`](crate::net::NeuralNoise) and [`Perturbation`] for its units.
+    /// How much; 0 is not at all. See [`Pixels`], [`NeuralNoise`](crate::net::NeuralNoise) and [`Perturbation`] for its
+    /// units.
     pub level: f64,
 }
 
@@ -58,7 +63,7 @@ impl Condition {
 
     /// Whether what is shown changes in time.
     fn has_frames(&self) -> bool {
-        let changes = |timing| timing != Timing::Static;
+        let changes = |timing| timing != NoisePresentation::Static;
         matches!(self.perturbation, Perturbation::Pixels { timing, .. } if changes(timing))
     }
 }

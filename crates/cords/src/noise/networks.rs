@@ -21,7 +21,8 @@ pub(super) enum Network<D: Device<f32>> {
 }
 
 impl<D: Device<f32>> Network<D> {
-    /// The network of an observer, perturbed where the condition is about the network itself; also how much it was perturbed.
+    /// The network of an observer, perturbed where the condition is about the network itself; also how much it was
+    /// perturbed.
     pub(super) fn new(
         device: &D,
         model: &Model,
@@ -83,7 +84,8 @@ impl<D: Device<f32>> Network<D> {
         }
     }
 
-    /// Step in ms at which frames follow each other. A single frame follows none: it is that of the step at which levels are stated.
+    /// Step in ms at which frames follow each other. A single frame follows none: it is that of the step at which
+    /// levels are stated.
     pub(super) fn dt_ms(&self, observer: Observer, options: &EvaluationOptions) -> f64 {
         match (self, observer) {
             (Self::Cordsnet { net, .. }, _) => net.euler().dt_ms,
@@ -120,8 +122,8 @@ fn cordsnet<D: Device<f32>>(
     Ok((net, spontaneous))
 }
 
-/// Silences units or adds noise to weights in the areas that the options name. Returns the fraction of their units that is
-/// silenced, or the root mean square of the weights' noise relative to the weights.
+/// Silences units or adds noise to weights in the areas that the options name. Returns the fraction of their units that
+/// is silenced, or the root mean square of the weights' noise relative to the weights.
 fn perturb(
     architecture: &Architecture,
     parameters: &mut Parameters<f32>,
@@ -165,8 +167,8 @@ fn perturb(
     }
 }
 
-/// w (1 + level xi) for every weight of a convolution: with w = g v/|v|, v takes the noise and g the change of its length. Returns
-/// the sum of (level xi)^2 and the number of weights.
+/// w (1 + level xi) for every weight of a convolution: with w = g v/|v|, v takes the noise and g the change of its
+/// length. Returns the sum of (level xi)^2 and the number of weights.
 fn noisy_weights(parameters: &mut Parameters<f32>, name: ConvName, level: f64, stream: &mut Stream) -> [f64; 2] {
     let [gains, directions] = name.parameter_names();
     let Some(v) = parameters.get_mut(&directions) else {

@@ -3,7 +3,7 @@
 use dynvis_base::{Classified, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use super::pixels::{PixelNoise, Pixels, Timing};
+use super::pixels::{NoisePresentation, PixelNoise, Pixels};
 use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
@@ -11,7 +11,7 @@ use crate::device::DeviceError;
 use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
 use dynvis_base::memory::check_room;
 
-/// Which network looks, and how.
+/// Which network or control is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Observer {
@@ -28,8 +28,8 @@ pub enum Observer {
 }
 
 impl Observer {
-    /// Whether a condition means something to it: a CNN has no current to be noisy in time, and sees images without noise in one
-    /// way only.
+    /// Whether a condition means something to it: a CNN has no current to be noisy in time, and sees images without
+    /// noise in one way only.
     pub fn sees(self, condition: &Condition) -> bool {
         match (self, condition.perturbation) {
             (Self::Cordsnet | Self::CordsnetWithoutRecurrence, _) | (_, Perturbation::Pixels { .. }) => true,
@@ -213,11 +213,11 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
         }
         let is_fraction = match condition.perturbation {
             Perturbation::Pixels { noise, timing, .. } => {
-                if let Timing::OrnsteinUhlenbeck { tau_ms } = timing {
+                if let NoisePresentation::OrnsteinUhlenbeck { tau_ms } = timing {
                     if !noise.is_normal() {
                         return option(
                             "timing",
-                            format!("{noise:?} noise cannot go on in time; only normal noise can"),
+                            format!("{noise:?} noise cannot be correlated in time; only normal noise can"),
                         );
                     }
                     if !(tau_ms.is_finite() && tau_ms > 0.0) {

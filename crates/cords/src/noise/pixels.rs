@@ -14,8 +14,8 @@ pub const REFERENCE_DT_MS: f64 = 2.0;
 pub enum Pixels {
     /// x + level xi, xi standard normal.
     Gaussian,
-    /// The same with xi correlated over space: white noise filtered with a Gaussian of this standard deviation in pixels, which
-    /// gives a correlation of exp(-d^2/(4 length^2)) at a distance of d pixels.
+    /// The same with xi correlated over space: white noise filtered with a Gaussian of this standard deviation in
+    /// pixels, which gives a correlation of exp(-d^2/(4 length^2)) at a distance of d pixels.
     Correlated {
         /// Standard deviation of the filter in pixels.
         length: f64,
@@ -31,28 +31,29 @@ pub enum Pixels {
 /// When noise on pixels is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Timing {
+pub enum NoisePresentation {
     /// One draw per image, held while the image is shown.
     Static,
-    /// A fresh draw at every step. The level is that of a step of 2 ms: standard deviations scale with sqrt(2 ms / dt), so that as much
-    /// noise is left in a leaky unit, up to 2/(2 - dt/tau), and impulses, which cannot be scaled, last 2 ms, or a step where that is
-    /// longer.
+    /// A fresh draw at every step. The level is that of a step of 2 ms: standard deviations scale with sqrt(2 ms / dt),
+    /// so that as much noise is left in a leaky unit, up to 2/(2 - dt/tau), and impulses, which cannot be scaled, last
+    /// 2 ms, or a step where that is longer.
     ///
-    /// A finer step is the same experiment for small noise only. What stands in a frame grows as 1/sqrt(dt), and a rectifier behind
-    /// it passes the more of it, as a mean that does not average out, once it reaches as far as from a unit's current to the
-    /// rectifier's threshold.
+    /// A finer step is the same experiment for small noise only. What stands in a frame grows as 1/sqrt(dt), and a
+    /// rectifier behind it passes the more of it, as a mean that does not average out, once it reaches as far as from a
+    /// unit's current to the rectifier's threshold.
     Dynamic,
-    /// An Ornstein-Uhlenbeck process in time, stationary from the first frame on, of normal noise: n <- n a + sqrt(1 - a^2) xi with
-    /// a = exp(-dt/tau). The level is its standard deviation. What stands in a frame does not depend on the step, so that a finer
-    /// step is the same experiment at any level, as long as dt is below tau.
+    /// An Ornstein-Uhlenbeck process in time, stationary from the first frame on, of normal noise: n <- n a + sqrt(1 -
+    /// a^2) xi with a = exp(-dt/tau). The level is its standard deviation. What stands in a frame does not depend on
+    /// the step, so that a finer step is the same experiment at any level, as long as dt is below tau.
     OrnsteinUhlenbeck {
         /// Time constant in ms.
         tau_ms: f64,
     },
 }
 
-/// The published constants of ImageNet-C's noise (Hendrycks and Dietterich 2019), severities 1 to 5, as levels: standard
-/// deviations of Gaussian noise, 1/sqrt(photons) of shot noise, the fraction of impulses, standard deviations of speckle.
+/// The published constants of ImageNet-C's noise (Hendrycks and Dietterich 2019), severities 1 to 5, as levels:
+/// standard deviations of Gaussian noise, 1/sqrt(photons) of shot noise, the fraction of impulses, standard deviations
+/// of speckle.
 pub const IMAGENET_C: Severities = Severities {
     gaussian: [0.08, 0.12, 0.18, 0.26, 0.38],
     photons: [60.0, 25.0, 12.0, 5.0, 3.0],
@@ -107,7 +108,7 @@ pub struct PixelNoise {
     /// Its kind.
     pub pixels: Pixels,
     /// When it is drawn.
-    pub timing: Timing,
+    pub timing: NoisePresentation,
     /// How much, as [`Pixels`] says.
     pub level: f64,
     /// Step in ms.
@@ -118,14 +119,16 @@ impl PixelNoise {
     /// The level in one frame.
     pub fn frame_level(&self) -> f64 {
         match (self.timing, self.pixels) {
-            (Timing::Static | Timing::OrnsteinUhlenbeck { .. }, _) | (_, Pixels::Impulse) => self.level,
-            (Timing::Dynamic, _) => self.level * (REFERENCE_DT_MS / self.dt_ms).sqrt(),
+            (NoisePresentation::Static | NoisePresentation::OrnsteinUhlenbeck { .. }, _) | (_, Pixels::Impulse) => {
+                self.level
+            }
+            (NoisePresentation::Dynamic, _) => self.level * (REFERENCE_DT_MS / self.dt_ms).sqrt(),
         }
     }
 
     /// Whether every step of a presentation shows the same frame.
     pub fn is_held(&self) -> bool {
-        self.timing == Timing::Static || self.level == 0.0
+        self.timing == NoisePresentation::Static || self.level == 0.0
     }
 
     /// Number of the draw that is shown at a step.
@@ -133,7 +136,9 @@ impl PixelNoise {
         match (self.timing, self.pixels) {
             _ if self.is_held() => 0,
             // Whole steps that began by then; a hundredth of a step is rounding.
-            (Timing::Dynamic, Pixels::Impulse) => ((f64::from(step) + 0.01) * self.dt_ms / REFERENCE_DT_MS) as u32,
+            (NoisePresentation::Dynamic, Pixels::Impulse) => {
+                ((f64::from(step) + 0.01) * self.dt_ms / REFERENCE_DT_MS) as u32
+            }
             _ => step,
         }
     }
@@ -146,7 +151,7 @@ impl PixelNoise {
 
 /// The frames of one image under noise.
 #[derive(Clone, Debug)]
-pub struct Film {
+pub struct FrameSequence {
     noise: PixelNoise,
     side: usize,
     image: u64,
@@ -154,7 +159,7 @@ pub struct Film {
     held: Vec<f32>,
 }
 
-impl Film {
+impl FrameSequence {
     /// The frames of an image of this side; `image` is its index in its data set.
     pub fn new(noise: PixelNoise, side: usize, image: u64) -> Self {
         Self {
@@ -165,8 +170,9 @@ impl Film {
         }
     }
 
-    /// Writes the frame shown at `step`: `clean`, `[channels, side, side]` in [0, 1], and noise. Static noise is the draw that
-    /// dynamic noise has at step 0. Frames of an Ornstein-Uhlenbeck process must be asked for one after the other from step 0 on.
+    /// Writes the frame shown at `step`: `clean`, `[channels, side, side]` in [0, 1], and noise. Static noise is the
+    /// draw that dynamic noise has at step 0. Frames of an Ornstein-Uhlenbeck process must be asked for one after the
+    /// other from step 0 on.
     pub fn frame(&mut self, clean: &[f32], step: u32, out: &mut [f32]) {
         let level = self.noise.frame_level();
         if level == 0.0 {
@@ -183,7 +189,7 @@ impl Film {
                     }
                     _ => stream.normal_fill(out),
                 }
-                if let Timing::OrnsteinUhlenbeck { tau_ms } = self.noise.timing {
+                if let NoisePresentation::OrnsteinUhlenbeck { tau_ms } = self.noise.timing {
                     self.go_on(tau_ms, step, out);
                 }
                 let proportional = self.noise.pixels == Pixels::Speckle;
@@ -231,8 +237,8 @@ impl Film {
     }
 }
 
-/// One plane of white noise, filtered with a Gaussian to unit variance. White noise is drawn beyond the plane's edges as far as
-/// the filter reaches, so that what is left is stationary.
+/// One plane of white noise, filtered with a Gaussian to unit variance. White noise is drawn beyond the plane's edges
+/// as far as the filter reaches, so that what is left is stationary.
 fn filtered(stream: &mut Stream, length: f64, side: usize, out: &mut [f32]) {
     let reach = (4.0 * length).ceil() as usize;
     let weight = |place: usize| (-0.5 * ((place as f64 - reach as f64) / length).powi(2)).exp();

@@ -1,4 +1,5 @@
-//! How much noise a network stands: the level at which half of its accuracy is left, and the area under accuracy over level.
+//! Robustness of a network to noise: the level at which half of its accuracy is left, and the area under accuracy over
+//! level.
 
 use rayon::prelude::*;
 
@@ -13,22 +14,22 @@ pub struct Measured<'a> {
     pub right: &'a [Option<bool>],
 }
 
-/// Where a half-level lies.
+/// Where a threshold lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ThresholdPosition {
     /// Between the first noisy level and the last.
     Within,
     /// Below the first noisy level: how far below is not known.
     Below,
     /// Beyond the last level.
     Beyond,
-    /// There is none: clean accuracy is not above twice chance, or there are answers at fewer than two noisy levels or at none without
-    /// noise.
+    /// There is none: clean accuracy is not above twice chance, or there are answers at fewer than two noisy levels or
+    /// at none without noise.
     Nowhere,
 }
 
-/// A number with its 95 % interval from resampled images. None where it, or the end of its interval, is not known; a lower end
-/// below the first noisy level is 0, an upper end there is that level.
+/// A number with its 95 % interval from resampled images. None where it, or the end of its interval, is not known; a
+/// lower end below the first noisy level is 0, an upper end there is that level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// From the images as they are.
@@ -37,17 +38,17 @@ pub struct Estimate {
     pub interval: [Option<f64>; 2],
 }
 
-/// How much noise a network stands.
+/// Robustness of a network to noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Robustness {
     /// Accuracy at level 0; none where all images diverged.
     pub clean: Option<f64>,
     /// Level at which accuracy is half of that.
-    pub half: Estimate,
+    pub threshold: Estimate,
     /// Where it lies.
-    pub half_place: Place,
-    /// Area under accuracy over level by the trapezoid rule, over the range of levels: a mean accuracy. None where all images diverged at
-    /// a level.
+    pub threshold_position: ThresholdPosition,
+    /// Area under accuracy over level by the trapezoid rule, over the range of levels: a mean accuracy. None where all
+    /// images diverged at a level.
     pub area: Estimate,
     /// Images that diverged at any level. They have no answer there, and accuracy is that of the others.
     pub diverged: usize,
@@ -57,8 +58,9 @@ pub struct Robustness {
 const RESAMPLES: u64 = 1000;
 
 /// From accuracy at several levels, among them 0, of which `chance` is what guessing gives. The curve
-/// p = chance + (p0 - chance)/(1 + (level/m)^k), with p0 the accuracy at level 0, is fitted by maximum likelihood; intervals are
-/// percentiles over resampled images, the same in every network of as many images. None without level 0 and another one.
+/// p = chance + (p0 - chance)/(1 + (level/m)^k), with p0 the accuracy at level 0, is fitted by maximum likelihood;
+/// intervals are percentiles over resampled images, the same in every network of as many images. None without level 0
+/// and another one.
 pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<Robustness> {
     let mut measured = measured.to_vec();
     measured.sort_by(|a, b| a.level.total_cmp(&b.level));
@@ -92,7 +94,7 @@ pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<R
                 times[stream.below(images as u64) as usize] += 1;
             }
             let counts = counts(&|i| times[i]);
-            (half(&levels, &counts, chance), area(&levels, &counts))
+            (threshold(&levels, &counts, chance), area(&levels, &counts))
         })
         .collect();
     // 2.5 and 97.5 %.
@@ -100,21 +102,21 @@ pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<R
         resampled.sort_by(f64::total_cmp);
         [0.025, 0.975].map(|share| resampled[(share * (resampled.len() - 1) as f64).round() as usize])
     };
-    let (halves, areas): (Vec<f64>, Vec<f64>) = resampled.into_iter().unzip();
-    let found = half(&levels, &here, chance);
+    let (thresholds, areas): (Vec<f64>, Vec<f64>) = resampled.into_iter().unzip();
+    let found = threshold(&levels, &here, chance);
     let first = levels.iter().copied().find(|level| *level > 0.0);
     let place = match found {
-        _ if found.is_nan() => Place::Nowhere,
-        0.0 => Place::Below,
-        f64::INFINITY => Place::Beyond,
-        _ => Place::Within,
+        _ if found.is_nan() => ThresholdPosition::Nowhere,
+        0.0 => ThresholdPosition::Below,
+        f64::INFINITY => ThresholdPosition::Beyond,
+        _ => ThresholdPosition::Within,
     };
-    // Resamples without a half-level say nothing of where it is.
-    let halves: Vec<f64> = halves.into_iter().filter(|half| !half.is_nan()).collect();
-    let interval = if place == Place::Nowhere || halves.is_empty() {
+    // Resamples without a threshold say nothing of where it is.
+    let thresholds: Vec<f64> = thresholds.into_iter().filter(|threshold| !threshold.is_nan()).collect();
+    let interval = if place == ThresholdPosition::Nowhere || thresholds.is_empty() {
         [None; 2]
     } else {
-        let [low, high] = ends(halves);
+        let [low, high] = ends(thresholds);
         let high = if high == 0.0 { first } else { Some(high) };
         [Some(low), high].map(|end| end.filter(|end| end.is_finite()))
     };
@@ -123,11 +125,11 @@ pub fn robustness(measured: &[Measured<'_>], chance: f64, seed: u64) -> Option<R
     let has_diverged = |image: &usize| measured.iter().any(|m| m.right[*image].is_none());
     Some(Robustness {
         clean: here[0].share(),
-        half: Estimate {
-            value: (place == Place::Within).then_some(found),
+        threshold: Estimate {
+            value: (place == ThresholdPosition::Within).then_some(found),
             interval,
         },
-        half_place: place,
+        threshold_position: place,
         area: Estimate {
             value: under.is_finite().then_some(under),
             // A level at which few images have an answer may have none in every resample.
@@ -164,12 +166,12 @@ fn area(levels: &[f64], counts: &[Count]) -> f64 {
     sum / (levels[levels.len() - 1] - levels[0])
 }
 
-/// Level at half of the accuracy at level 0: 0 where that lies below the first noisy level, infinite where it lies beyond the last,
-/// NaN where there is none. Levels without answers say nothing.
+/// Level at half of the accuracy at level 0: 0 where that lies below the first noisy level, infinite where it lies
+/// beyond the last, NaN where there is none. Levels without answers say nothing.
 ///
-/// With q = 1/(1 + (level/m)^k) the odds of q are linear in log level, so that this is a regression with a link of its own,
-/// fitted by Fisher's scoring.
-fn half(levels: &[f64], counts: &[Count], chance: f64) -> f64 {
+/// With q = 1/(1 + (level/m)^k) the odds of q are linear in log level, so that this is a regression with a link of its
+/// own, fitted by Fisher's scoring.
+fn threshold(levels: &[f64], counts: &[Count], chance: f64) -> f64 {
     let Some(clean) = counts[0].share() else {
         return f64::NAN;
     };
@@ -299,10 +301,16 @@ mod tests {
         for (m, k) in [(0.3, 2.0), (0.5, 3.0), (0.15, 1.5)] {
             let found = of(&answers(m, k, 100_000)).expect("levels");
             let expected = m * (9.0f64 / 7.0).powf(1.0 / k);
-            let half = found.half.value.expect("within the levels");
-            assert!((half / expected - 1.0).abs() < 1e-3, "{half} against {expected}");
-            let [low, high] = found.half.interval.map(|end| end.expect("within the levels"));
-            assert!(low < half && half < high && high / low < 1.1, "{low} {half} {high}");
+            let threshold = found.threshold.value.expect("within the levels");
+            assert!(
+                (threshold / expected - 1.0).abs() < 1e-3,
+                "{threshold} against {expected}"
+            );
+            let [low, high] = found.threshold.interval.map(|end| end.expect("within the levels"));
+            assert!(
+                low < threshold && threshold < high && high / low < 1.1,
+                "{low} {threshold} {high}"
+            );
             assert!((found.clean.expect("answers") - 0.9).abs() < 1e-12);
         }
     }
@@ -320,10 +328,10 @@ mod tests {
             LEVELS.iter().enumerate().map(at).collect()
         };
         let sets: Vec<Robustness> = (0..60).map(|set| of(&drawn(set)).expect("levels")).collect();
-        let halves: Vec<f64> = sets.iter().filter_map(|r| r.half.value).collect();
-        assert_eq!(halves.len(), 60);
-        let mean = halves.iter().sum::<f64>() / 60.0;
-        let spread = (halves.iter().map(|h| (h - mean).powi(2)).sum::<f64>() / 59.0).sqrt();
+        let thresholds: Vec<f64> = sets.iter().filter_map(|r| r.threshold.value).collect();
+        assert_eq!(thresholds.len(), 60);
+        let mean = thresholds.iter().sum::<f64>() / 60.0;
+        let spread = (thresholds.iter().map(|h| (h - mean).powi(2)).sum::<f64>() / 59.0).sqrt();
         let expected = m * (9.0f64 / 7.0).powf(1.0 / k);
         // Five standard errors of the mean.
         assert!(
@@ -332,7 +340,7 @@ mod tests {
         );
         let widths = sets
             .iter()
-            .map(|r| r.half.interval[1].expect("end") - r.half.interval[0].expect("end"));
+            .map(|r| r.threshold.interval[1].expect("end") - r.threshold.interval[0].expect("end"));
         let width = widths.sum::<f64>() / 60.0;
         // 2 x 1.96 standard deviations; the spread of 60 has a standard error of 9 %, so 30 % is over three of them.
         assert!(
@@ -342,14 +350,14 @@ mod tests {
         );
     }
 
-    /// Of 95 % intervals from sets of images that are drawn anew, about 95 % hold the curve's own half-level and area. 200 sets have a
-    /// standard error of 1.5 %; percentiles of resamples are known to hold somewhat less than they say.
+    /// Of 95 % intervals from sets of images that are drawn anew, about 95 % hold the curve's own threshold and area.
+    /// 200 sets have a standard error of 1.5 %; percentiles of resamples are known to hold somewhat less than they say.
     #[test]
-    fn intervals_of_half_levels_and_areas_hold_the_truth_as_often_as_they_say() {
+    fn intervals_of_thresholds_and_areas_hold_the_truth_as_often_as_they_say() {
         const SETS: u32 = 200;
         for (m, k, images) in [(0.4, 2.5, 100), (0.25, 1.5, 400)] {
             let share = |level: f64| 0.1 + 0.8 / (1.0 + (level / m).powf(k));
-            let half = m * (9.0f64 / 7.0).powf(1.0 / k);
+            let threshold = m * (9.0f64 / 7.0).powf(1.0 / k);
             let pieces = LEVELS.windows(2);
             let area: f64 = pieces
                 .map(|l| (l[1] - l[0]) * (share(l[0]) + share(l[1])) / 2.0)
@@ -367,12 +375,15 @@ mod tests {
                     .map(|level| drawn.iter().map(|drawn| *drawn < share(*level)).collect())
                     .collect();
                 let found = of(&answers).expect("levels");
-                [holds(found.half.interval, half), holds(found.area.interval, area)]
+                [
+                    holds(found.threshold.interval, threshold),
+                    holds(found.area.interval, area),
+                ]
             });
             let held = held.fold([0u32; 2], |sum, held| {
                 [sum[0] + u32::from(held[0]), sum[1] + u32::from(held[1])]
             });
-            for (what, held) in ["half-level", "area"].iter().zip(held) {
+            for (what, held) in ["threshold", "area"].iter().zip(held) {
                 let share = f64::from(held) / f64::from(SETS);
                 assert!((0.90..=0.99).contains(&share), "{what} at {m}, {k}: {share}");
             }
@@ -396,7 +407,7 @@ mod tests {
         }
         let some = of(&answers);
         assert_eq!(some.diverged, 50);
-        let [a, b] = [whole, some].map(|r| r.half.value.expect("within the levels"));
+        let [a, b] = [whole, some].map(|r| r.threshold.value.expect("within the levels"));
         assert!((a / b - 1.0).abs() < 0.05, "{a} against {b}");
         // All of them: that level says nothing, and there is no accuracy over all levels.
         answers[5].fill(None);
@@ -405,19 +416,22 @@ mod tests {
             (lost.diverged, lost.area.value, lost.area.interval),
             (100, None, [None; 2])
         );
-        assert!(lost.half.value.is_some());
+        assert!(lost.threshold.value.is_some());
         answers[0].fill(None);
         let nothing = of(&answers);
         assert_eq!(
-            (nothing.clean, nothing.half.value, nothing.half_place),
-            (None, None, Place::Nowhere)
+            (nothing.clean, nothing.threshold.value, nothing.threshold_position),
+            (None, None, ThresholdPosition::Nowhere)
         );
     }
 
     #[test]
     fn what_lies_beyond_the_levels_or_before_them_is_said_and_not_given() {
         let found = of(&answers(10.0, 2.0, 1000)).expect("levels");
-        assert_eq!((found.half.value, found.half_place), (None, Place::Beyond));
+        assert_eq!(
+            (found.threshold.value, found.threshold_position),
+            (None, ThresholdPosition::Beyond)
+        );
         assert!(found.area.value.expect("always") > 0.85);
         let right = |counts: [usize; 6]| -> Robustness {
             let answers: Vec<Vec<bool>> = counts.iter().map(|n| (0..200).map(|i| i < *n).collect()).collect();
@@ -430,15 +444,25 @@ mod tests {
             [179, 15, 18, 22, 26, 29],
         ] {
             let found = right(counts);
-            assert_eq!((found.half.value, found.half_place), (None, Place::Below), "{counts:?}");
-            assert_eq!(found.half.interval, [Some(0.0), Some(0.1)], "{counts:?}");
+            assert_eq!(
+                (found.threshold.value, found.threshold_position),
+                (None, ThresholdPosition::Below),
+                "{counts:?}"
+            );
+            assert_eq!(found.threshold.interval, [Some(0.0), Some(0.1)], "{counts:?}");
         }
         // Unharmed.
-        assert_eq!(right([180, 181, 179, 180, 182, 180]).half_place, Place::Beyond);
+        assert_eq!(
+            right([180, 181, 179, 180, 182, 180]).threshold_position,
+            ThresholdPosition::Beyond
+        );
         // Guessing all along.
         let guessing = right([20; 6]);
-        assert_eq!((guessing.half.value, guessing.half_place), (None, Place::Nowhere));
-        assert_eq!(guessing.half.interval, [None; 2]);
+        assert_eq!(
+            (guessing.threshold.value, guessing.threshold_position),
+            (None, ThresholdPosition::Nowhere)
+        );
+        assert_eq!(guessing.threshold.interval, [None; 2]);
     }
 
     #[test]

@@ -71,7 +71,8 @@ mod tests {
         assert_eq!(wilson_interval(0, 0), [0.0, 1.0]);
     }
 
-    /// The chance that the interval of a count holds the share that the count was drawn with, by the binomial distribution itself.
+    /// The chance that the interval of a count holds the share that the count was drawn with, by the binomial
+    /// distribution itself.
     #[test]
     fn wilson_intervals_hold_the_truth_as_often_as_they_say() {
         for n in [20usize, 100, 1000] {

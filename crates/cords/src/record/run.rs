@@ -22,7 +22,7 @@ pub struct RecordOptions {
     pub times_ms: Vec<f64>,
     /// Mean over each channel's map instead of all units.
     pub pooled: bool,
-    /// Time without input from rest, then with the image.
+    /// Time without input from r = 0, then with the image.
     pub presentation: Presentation,
 }
 
@@ -154,7 +154,7 @@ pub fn record<D: Device<f32>>(
     let info = model.info();
     let classes = set.classes();
     let same = classes.len() == architecture.classes && (info.classes.is_empty() || info.classes == classes);
-    let mut recorder = Recorder {
+    let mut writer = ActivityWriter {
         file,
         options,
         classes: architecture.classes,
@@ -167,22 +167,22 @@ pub fn record<D: Device<f32>>(
     let total = images.len() + areas.len() * times_ms.len();
     for (index, part) in images.chunks(chunk).enumerate() {
         let first = index * chunk;
-        let shown = Shown {
+        let shown = ImageGroup {
             first,
             images: normalised(model, set, part),
             labels: &labels[first..first + part.len()],
         };
-        recorder.run(&network, &shown, &steps)?;
+        writer.run(&network, &shown, &steps)?;
         device.check()?;
         progress(first + part.len(), total);
     }
-    let Recorder {
+    let ActivityWriter {
         mut file,
         sums,
         correct,
         lost,
         ..
-    } = recorder;
+    } = writer;
     // Images with an answer at each time.
     let kept = lost
         .iter()
@@ -273,7 +273,7 @@ fn steps(model: &Model, options: &RecordOptions) -> Result<Vec<usize>, RecordErr
     match steps.windows(2).position(|pair| pair[0] >= pair[1]) {
         None => Ok(steps),
         Some(at) => Err(wrong(format!(
-            "{} ms is followed by {} ms, which is no later step of {} ms",
+            "{} ms is followed by {} ms, which is not a later step of {} ms",
             options.times_ms[at],
             options.times_ms[at + 1],
             euler.dt_ms
@@ -384,7 +384,7 @@ fn check_size(
 const ROW_BYTES: u64 = 512;
 
 /// Writes what a group of images answers, and gathers what can be summed on the way.
-struct Recorder<'a> {
+struct ActivityWriter<'a> {
     file: ActivityFile,
     options: &'a RecordOptions,
     classes: usize,
@@ -397,7 +397,7 @@ struct Recorder<'a> {
 }
 
 /// A group of images within the recording.
-struct Shown<'a> {
+struct ImageGroup<'a> {
     /// Place of its first image.
     first: usize,
     /// Normalised images.
@@ -405,11 +405,11 @@ struct Shown<'a> {
     labels: &'a [u32],
 }
 
-impl Recorder<'_> {
+impl ActivityWriter<'_> {
     fn run<D: Device<f32>>(
         &mut self,
         network: &Network<D>,
-        shown: &Shown<'_>,
+        shown: &ImageGroup<'_>,
         steps: &[usize],
     ) -> Result<(), RecordError> {
         let batch = shown.labels.len();
@@ -443,7 +443,13 @@ impl Recorder<'_> {
     }
 
     /// Activity `[batch, channels, side, side]` of every area, and logits `[batch, classes]`, at one time.
-    fn keep(&mut self, shown: &Shown<'_>, time: usize, activity: &[Vec<f32>], logits: &[f32]) -> std::io::Result<()> {
+    fn keep(
+        &mut self,
+        shown: &ImageGroup<'_>,
+        time: usize,
+        activity: &[Vec<f32>],
+        logits: &[f32],
+    ) -> std::io::Result<()> {
         let batch = shown.labels.len();
         let is_finite = |values: &[f32], image: usize| {
             let len = values.len() / batch;

@@ -18,9 +18,9 @@ const UNIT: f64 = 6e-8;
 
 /// Every kernel on random values, held against float64.
 ///
-/// A value that is a function of few others may be off by some roundings, a sum of K products by 20 sqrt(K) of them, which is ample
-/// for errors that are independent. `product_rounding` is what a factor of a convolution is rounded by: 6e-8 for float32, more for
-/// reduced precision.
+/// A value that is a function of few others may be off by some roundings, a sum of K products by 20 sqrt(K) of them,
+/// which is ample for errors that are independent. `product_rounding` is what a factor of a convolution is rounded by:
+/// 6e-8 for float32, more for reduced precision.
 ///
 /// # Errors
 /// Where the device fails.
@@ -176,22 +176,22 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let mut sum = prober.parameter(maps.channels * maps.plane(), 6);
     device.add_batch_sum(maps, &x, &mut sum);
     prober.note_parameter(&name("add_batch_sum"), &sum, few);
-    let mut tally = D::Tally::default();
-    device.sum_squares(&x, &mut tally);
-    device.max_abs(&x, &mut tally);
+    let mut reductions = D::Reductions::default();
+    device.sum_squares(&x, &mut reductions);
+    device.max_abs(&x, &mut reductions);
     // A largest magnitude that is not a number stays one.
     let mut host = normal::<T>(maps.len(), 1);
     host[maps.len() / 2] = T::from_f64(f64::NAN);
     let mut broken = device.zeros_maps(maps);
     device.upload_maps(maps, &host, &mut broken);
-    device.max_abs(&broken, &mut tally);
-    device.sum_squared_differences(&x, &q, &mut tally);
-    let rest = prober.maps(maps.with_batch(1), 7);
+    device.max_abs(&broken, &mut reductions);
+    device.sum_squared_differences(&x, &q, &mut reductions);
+    let spontaneous = prober.maps(maps.with_batch(1), 7);
     let mut g = prober.maps(maps, 8);
-    device.return_term(maps, &x, &rest, &mut tally);
-    device.add_return_gradient(maps, &x, &rest, 0.3, &mut g);
+    device.return_term(maps, &x, &spontaneous, &mut reductions);
+    device.add_return_gradient(maps, &x, &spontaneous, 0.3, &mut g);
     prober.note_maps(&name("add_return_gradient"), maps, &g, few);
-    let left = device.read(&mut tally);
+    let left = device.read(&mut reductions);
     let sum = |index: usize| vec![left[index].iter().sum()];
     prober.note(&name("sum_squares"), sum(0), few);
     prober.note(&name("max_abs"), vec![largest(&left[1])], few);
@@ -202,11 +202,15 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     // More than a device may hold at a time; each in its place.
     for index in 0..400 {
         match index % 2 {
-            0 => device.sum_squares(&x, &mut tally),
-            _ => device.return_term(maps, &x, &rest, &mut tally),
+            0 => device.sum_squares(&x, &mut reductions),
+            _ => device.return_term(maps, &x, &spontaneous, &mut reductions),
         }
     }
-    let many: Vec<f64> = device.read(&mut tally).iter().map(|parts| parts.iter().sum()).collect();
+    let many: Vec<f64> = device
+        .read(&mut reductions)
+        .iter()
+        .map(|parts| parts.iter().sum())
+        .collect();
     prober.note(&name("400 sums"), many, few);
 }
 
@@ -310,11 +314,11 @@ fn readout<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, classes: usize)
     };
     let logits = prober.maps(maps, 1);
     let mut dlogits = prober.maps(maps, 2);
-    let mut tally = D::Tally::default();
+    let mut reductions = D::Reductions::default();
     let mut uploaded = D::Labels::default();
     device.upload_labels(&labels, &mut uploaded);
-    device.cross_entropy(classes, &logits, &uploaded, 0.25, &mut dlogits, &mut tally);
-    let losses = device.read(&mut tally).concat();
+    device.cross_entropy(classes, &logits, &uploaded, 0.25, &mut dlogits, &mut reductions);
+    let losses = device.read(&mut reductions).concat();
     prober.note(&format!("cross_entropy, {classes} classes"), losses, 4.0 * UNIT);
     let name = format!("cross_entropy's gradient, {classes} classes");
     prober.note_maps(&name, maps, &dlogits, 4.0 * UNIT);

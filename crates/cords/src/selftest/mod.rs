@@ -1,4 +1,5 @@
-//! A device held against float64: its kernels, whole networks forward and backward, and its memory against what is planned.
+//! A device held against float64: its kernels, whole networks forward and backward, and its memory against what is
+//! planned.
 
 mod kernels;
 pub mod memory;
@@ -9,8 +10,9 @@ pub use kernels::kernels;
 pub use networks::networks;
 pub use reference::reference;
 
-/// What a factor of a convolution is rounded by, and what a network's results may be off by, forward and backward. Many sums of
-/// many products amplify the first: a hundredfold forward, tenfold again backward, in float32; less where it is itself large.
+/// What a factor of a convolution is rounded by, and what a network's results may be off by, forward and backward. Many
+/// sums of many products amplify the first: a hundredfold forward, tenfold again backward, in float32; less where it is
+/// itself large.
 pub type Allowed = (f64, [f64; 2]);
 /// Products of float32.
 pub const FLOAT32: Allowed = (6e-8, [6e-6, 6e-5]);

@@ -60,7 +60,8 @@ fn trial<T: Real, D: Device<T>>(
     gradient.run(batch, steps)
 }
 
-/// Losses, activity and gradients of a CordsNet and of the CNN twin, held against float64, and what must not show in any bit.
+/// Losses, activity and gradients of a CordsNet and of the CNN twin, held against float64, and what must not show in
+/// any bit.
 ///
 /// `bounds` are what results may be off by, forward and backward.
 ///
@@ -146,8 +147,8 @@ pub(super) fn gradients(
     bound: f64,
     note: &mut dyn FnMut(String, f64, f64),
 ) {
-    // A convolution's gain and direction are judged together: before a batch norm the gain has no effect, and its gradient is
-    // nothing but roundings.
+    // A convolution's gain and direction are judged together: before a batch norm the gain has no effect, and its
+    // gradient is nothing but roundings.
     let mut modules: Vec<(&str, [Vec<f64>; 2])> = Vec::new();
     for (parameter, expected) in expected.iter() {
         let module = parameter.split(".parametrizations").next().unwrap_or(parameter);

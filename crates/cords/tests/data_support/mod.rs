@@ -158,7 +158,7 @@ pub(crate) fn temp() -> tempfile::TempDir {
     tempfile::tempdir().expect("can make a folder")
 }
 
-pub(crate) fn config(source: Source, side: usize, channels: usize) -> PrepareConfig {
+pub(crate) fn config(source: ImageSource, side: usize, channels: usize) -> PrepareConfig {
     PrepareConfig {
         source,
         side,
@@ -188,6 +188,6 @@ pub(crate) fn folder(dir: &Path) -> PrepareConfig {
     PrepareConfig {
         validation_fraction: Some(0.0),
         test_fraction: Some(0.0),
-        ..config(Source::ImageFolder { path: dir.to_owned() }, 8, 3)
+        ..config(ImageSource::ImageFolder { path: dir.to_owned() }, 8, 3)
     }
 }

@@ -1,4 +1,5 @@
-//! Steady states, spectra and everything else of the dynamics against float64 reference values, and their laws on whole networks.
+//! Steady states, spectra and everything else of the dynamics against float64 reference values, and their laws on whole
+//! networks.
 
 mod nets;
 mod states;

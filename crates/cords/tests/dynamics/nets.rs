@@ -76,7 +76,8 @@ pub(crate) fn complex(fixture: &Fixture, name: &str) -> Vec<[f64; 2]> {
     values
 }
 
-/// The four steady states of the fixture, solved here to far below the comparison's tolerance, and the products that each took.
+/// The four steady states of the fixture, solved here to far below the comparison's tolerance, and the products that
+/// each took.
 pub(crate) fn settled_by(net: &CordsNet<f64>, fixture: &Fixture, method: SteadyMethod) -> Vec<(Vec<f64>, usize)> {
     let drive = fixture.tensor("drive");
     let options = SteadyOptions {

@@ -34,9 +34,9 @@ fn fixture_singular_values_of_the_convolution_match_the_reference() {
         expected[0]
     );
     // |A|_F^2 is the sum of their squares; no eigenvalue is to the right of the numerical abscissa, which no singular value is below.
-    let sizes = non_normality(&convolution, 200, 1);
+    let non_normality = departure_from_normality(&convolution, 200, 1);
     let squares: f64 = expected.iter().map(|value| value * value).sum();
-    let Estimate { value, error } = sizes.squared_norm;
+    let Estimate { value, error } = non_normality.squared_norm;
     assert!(
         (value - squares).abs() < 5.0 * error && error < 0.01 * squares,
         "{value} +- {error}, {squares}"
@@ -53,7 +53,7 @@ fn fixture_singular_values_of_the_convolution_match_the_reference() {
         .map(|v| v[0] * v[0] + v[1] * v[1])
         .sum();
     let departure = ((squares - eigenvalues) / squares).sqrt();
-    let exact = sizes.with_exact(
+    let exact = non_normality.with_exact(
         squared_norm(&convolution),
         squared_eigenvalues(&convolution).expect("small"),
     );
@@ -63,13 +63,13 @@ fn fixture_singular_values_of_the_convolution_match_the_reference() {
     );
     assert!((exact.squared_norm.value - squares).abs() < 1e-8 * squares);
     assert!(
-        sizes.departure_at_least > 0.0 && sizes.departure_at_least < departure,
-        "{sizes:?} {departure}"
+        non_normality.departure_at_least > 0.0 && non_normality.departure_at_least < departure,
+        "{non_normality:?} {departure}"
     );
     // From probes: with a per cent of grace.
     assert!(
-        departure < 1.01 * sizes.departure_at_most && sizes.departure_at_most <= 1.0,
-        "{sizes:?} {departure}"
+        departure < 1.01 * non_normality.departure_at_most && non_normality.departure_at_most <= 1.0,
+        "{non_normality:?} {departure}"
     );
 }
 
@@ -112,8 +112,8 @@ fn fixture_covariances_match_the_reference() {
     assert!(compared > 0, "the file holds no covariance");
 }
 
-/// A convolution that moves everything by one pixel: out of the map, in the end. Its norm is 1, its only eigenvalue 0; in a circle
-/// it would be as large as 1.
+/// A convolution that moves everything by one pixel: out of the map, in the end. Its norm is 1, its only eigenvalue 0;
+/// in a circle it would be as large as 1.
 #[test]
 fn a_shift_has_norm_1_and_spectral_radius_0() {
     let mut parameters = arbitrary(&small(), 1.0);
@@ -178,7 +178,8 @@ fn the_network_s_jacobian_is_that_of_its_steps_and_has_the_areas_eigenvalues() {
     whole.apply_transpose(&y, &mut aty);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     assert!((dot(&ax, &y) - dot(&x, &aty)).abs() < 1e-10);
-    // One Euler step, a little beside the steady state where units are active: dt J x, but for roundings, since phi is linear there.
+    // One Euler step, a little beside the steady state where units are active: dt J x, but for roundings, since phi is
+    // linear there.
     let dt = net.euler().dt_ms;
     let little = 1e-7;
     let active: Vec<f64> = state
@@ -351,8 +352,8 @@ fn perturbations_grow_no_more_than_the_abscissa_allows_and_then_decay() {
     );
 }
 
-/// Silent units have no rows in D W, but columns: their activity would drive others. And the whole network has connections
-/// between areas. Held against dense matrices.
+/// Silent units have no rows in D W, but columns: their activity would drive others. And the whole network has
+/// connections between areas. Held against dense matrices.
 #[test]
 fn singular_values_norms_and_departure_are_those_of_d_w() {
     let net = network(0.8);
@@ -420,8 +421,8 @@ fn departure_of_a_nilpotent_operator_is_1_whatever_its_bounds_say() {
             out[..49].copy_from_slice(&x[1..]);
         }
     }
-    let sizes = non_normality(&Chain, 16, 0);
-    let exact = sizes.with_exact(squared_norm(&Chain), squared_eigenvalues(&Chain).expect("small"));
+    let non_normality = departure_from_normality(&Chain, 16, 0);
+    let exact = non_normality.with_exact(squared_norm(&Chain), squared_eigenvalues(&Chain).expect("small"));
     assert!((exact.departure.expect("given") - 1.0).abs() < 1e-9, "{exact:?}");
     // A bound that is right and says little.
     assert!(
@@ -504,7 +505,8 @@ fn fluctuations_and_growth_of_small_steps_are_those_in_continuous_time() {
     assert!((steps[0].euler / steps[0].continuous - 1.0).abs() < 0.01, "{steps:?}");
 }
 
-/// How often two standard errors of a trace, from eight probes, hold it: of Student's t with seven degrees of freedom, 91 %.
+/// How often two standard errors of a trace, from eight probes, hold it: of Student's t with seven degrees of freedom,
+/// 91 %.
 #[test]
 fn standard_errors_of_traces_hold_them() {
     let net = network(0.8);
@@ -530,7 +532,8 @@ fn standard_errors_of_traces_hold_them() {
     assert!((82..=99).contains(&held), "{held} of 100");
 }
 
-/// Everything at once, on a network that contracts: all starts agree, activity returns, and coupling that damps leaves less noise.
+/// Everything at once, on a network that contracts: all starts agree, activity returns, and coupling that damps leaves
+/// less noise.
 #[test]
 fn everything_about_a_contracting_network() {
     let net = network(0.8);
@@ -541,14 +544,14 @@ fn everything_about_a_contracting_network() {
             method: SteadyMethod::Anderson,
             ..SteadyOptions::default()
         },
-        starts: Some(StartOptions {
+        initial_conditions: Some(InitialConditionOptions {
             count: 4,
             spread: 0.5,
             tolerance: 1e-4,
             seed,
         }),
         return_steps: Some(300),
-        sizes: Some(SizeOptions {
+        non_normality: Some(NonNormalityOptions {
             singular_values: 2,
             growth_steps: vec![1, 10],
             probes: 4,
@@ -588,16 +591,26 @@ fn everything_about_a_contracting_network() {
     assert!(spontaneous.areas.iter().all(|area| area.return_distance.is_none()));
     for point in images.iter().chain([&spontaneous]) {
         for (area, figures) in point.areas.iter().enumerate() {
-            let starts = figures.starts.expect("asked for");
-            assert_eq!((starts.tried, starts.agreeing, starts.distinct), (4, 4, 1));
-            assert_eq!(starts.mono_stable(), Some(true));
-            let sizes = figures.sizes.as_ref().expect("asked for");
-            assert!(sizes.singular_values.converged);
+            let initial_conditions = figures.initial_conditions.expect("asked for");
+            assert_eq!(
+                (
+                    initial_conditions.tried,
+                    initial_conditions.agreeing,
+                    initial_conditions.distinct
+                ),
+                (4, 4, 1)
+            );
+            assert_eq!(initial_conditions.mono_stable(), Some(true));
+            let non_normality = figures.non_normality.as_ref().expect("asked for");
+            assert!(non_normality.singular_values.converged);
             let bound = recurrent_norm_bound(&net, area).expect("finite");
-            assert!(bound >= sizes.singular_values.values[0], "D W is no larger than W");
             assert!(
-                sizes.growth[0].euler > 0.5 && sizes.growth[1].continuous < 2.0,
-                "{sizes:?}"
+                bound >= non_normality.singular_values.values[0],
+                "D W is no larger than W"
+            );
+            assert!(
+                non_normality.growth[0].euler > 0.5 && non_normality.growth[1].continuous < 2.0,
+                "{non_normality:?}"
             );
             let response = figures.response.as_ref().expect("asked for");
             assert!(response.converged && response.trace.value > 0.0 && response.uncoupled > 0.0);

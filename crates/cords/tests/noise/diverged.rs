@@ -11,25 +11,33 @@ use crate::nets::*;
 fn diverged_networks_are_counted_and_not_averaged() {
     let (set, _dir) = digits();
     let model = with_gain(cordsnet(&set), 1e30);
-    let result = &run(&model, &set, &options(&[Observer::Cordsnet], &[(Timing::Static, 0.1)]))[0];
+    let result = &run(
+        &model,
+        &set,
+        &options(&[Observer::Cordsnet], &[(NoisePresentation::Static, 0.1)]),
+    )[0];
     assert_eq!(
         (result.diverged, result.correct, result.cross_entropy),
         (result.right.len(), 0, None)
     );
 }
 
-/// A network that explodes, some images before others: whichever have diverged have no answer, and the others' answers count.
+/// A network that explodes, some images before others: whichever have diverged have no answer, and the others' answers
+/// count.
 #[test]
 fn single_images_that_diverged_have_no_answer_in_noise_and_evaluation() {
     let (set, _dir) = digits();
-    // From rest, so that images differ by what they drive.
+    // From r = 0, so that images differ by what they drive.
     let presentation = Presentation {
         spontaneous_ms: 0.0,
         stimulus_ms: 800.0,
     };
     let options = EvaluationOptions {
         presentation,
-        ..options(&[Observer::Cordsnet], &[(Timing::Static, 0.0), (Timing::Static, 0.2)])
+        ..options(
+            &[Observer::Cordsnet],
+            &[(NoisePresentation::Static, 0.0), (NoisePresentation::Static, 0.2)],
+        )
     };
     // How fast it explodes decides whether images do so in different steps.
     let (model, results, between) = [6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0]
@@ -100,7 +108,10 @@ fn a_cnn_that_overflows_has_no_answers() {
     for result in run(
         &model,
         &set,
-        &options(&FEEDFORWARD, &[(Timing::Static, 0.1), (Timing::Dynamic, 0.1)]),
+        &options(
+            &FEEDFORWARD,
+            &[(NoisePresentation::Static, 0.1), (NoisePresentation::Dynamic, 0.1)],
+        ),
     ) {
         assert_eq!(
             (result.diverged, result.accuracy),

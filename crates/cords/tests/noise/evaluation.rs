@@ -13,7 +13,7 @@ fn clean_images_are_scored_as_by_hand() {
     let (set, _dir) = digits();
     let model = cordsnet(&set);
     let images = set.split(Split::Test);
-    let result = &run(&model, &set, &options(&RECURRENT, &[(Timing::Static, 0.0)]))[0];
+    let result = &run(&model, &set, &options(&RECURRENT, &[(NoisePresentation::Static, 0.0)]))[0];
 
     let net: CordsNet<f32> = model.cordsnet().expect("a CordsNet").expect("valid");
     let (mut correct, mut top5, mut loss, mut early) = (0, 0, 0.0, 0);
@@ -60,10 +60,10 @@ fn clean_images_are_scored_as_by_hand() {
 fn results_depend_neither_on_threads_nor_on_other_conditions() {
     let (set, _dir) = digits();
     let all = [
-        (Timing::Static, 0.0),
-        (Timing::Static, 0.3),
-        (Timing::Dynamic, 0.3),
-        (Timing::Dynamic, 0.8),
+        (NoisePresentation::Static, 0.0),
+        (NoisePresentation::Static, 0.3),
+        (NoisePresentation::Dynamic, 0.3),
+        (NoisePresentation::Dynamic, 0.8),
     ];
     for (model, observers) in [(cordsnet(&set), &RECURRENT[..]), (cnn(&set), &FEEDFORWARD[..])] {
         let pool = |threads| {
@@ -99,7 +99,7 @@ fn an_images_noise_does_not_depend_on_the_images_beside_it() {
         images.len() > 8 && !images.len().is_multiple_of(8),
         "groups would be the same"
     );
-    let conditions = [(Timing::Static, 0.4), (Timing::Dynamic, 0.8)];
+    let conditions = [(NoisePresentation::Static, 0.4), (NoisePresentation::Dynamic, 0.8)];
     for (model, observers) in [(cordsnet(&set), &RECURRENT[..]), (cnn(&set), &FEEDFORWARD[..])] {
         let options = options(observers, &conditions);
         let of =
@@ -132,7 +132,7 @@ fn an_images_noise_does_not_depend_on_the_images_beside_it() {
 #[test]
 fn achieved_noise_is_measured() {
     let (set, _dir) = digits();
-    let conditions = [(Timing::Static, 0.2), (Timing::Dynamic, 0.2)];
+    let conditions = [(NoisePresentation::Static, 0.2), (NoisePresentation::Dynamic, 0.2)];
     let images = set.split(Split::Test).len() as f64;
     let check = |options: &EvaluationOptions, frames: [f64; 2], std: [f64; 2]| {
         for (i, result) in run(&cordsnet(&set), &set, options).iter().enumerate() {
@@ -168,10 +168,13 @@ fn cnn_sees_the_frames_that_were_promised() {
     let results = run(
         &model,
         &set,
-        &options(&FEEDFORWARD, &[(Timing::Dynamic, 0.5), (Timing::Static, 0.5)]),
+        &options(
+            &FEEDFORWARD,
+            &[(NoisePresentation::Dynamic, 0.5), (NoisePresentation::Static, 0.5)],
+        ),
     );
     let images = set.split(Split::Test);
-    let shown = noise(Timing::Dynamic, 0.5, 2.0);
+    let shown = noise(NoisePresentation::Dynamic, 0.5, 2.0);
     let shown = PixelNoise { seed: 11, ..shown };
     let (mut first, mut mean_frame, mut mean_logits) = (0, 0, 0);
     for &i in images {
@@ -180,7 +183,7 @@ fn cnn_sees_the_frames_that_were_promised() {
         let frames: Vec<Vec<f32>> = (0..15)
             .map(|step| {
                 let mut frame = vec![0.0; 256];
-                Film::new(shown, 16, u64::from(i)).frame(&clean, step, &mut frame);
+                FrameSequence::new(shown, 16, u64::from(i)).frame(&clean, step, &mut frame);
                 frame
             })
             .collect();
@@ -215,7 +218,7 @@ fn removing_recurrence_sets_its_weights_to_zero() {
     let model = cordsnet(&set);
     let control = with_gain(model.clone(), 0.0);
     assert!(matches!(control.cordsnet(), Some(Ok(_))));
-    let conditions = [(Timing::Dynamic, 0.4)];
+    let conditions = [(NoisePresentation::Dynamic, 0.4)];
     let mut expected = run(&control, &set, &options(&RECURRENT[..1], &conditions)).remove(0);
     let found = run(&model, &set, &options(&RECURRENT, &conditions));
     assert_ne!(found[0].cross_entropy, found[1].cross_entropy);
@@ -223,12 +226,12 @@ fn removing_recurrence_sets_its_weights_to_zero() {
     assert_eq!(found[1], expected);
 }
 
-/// How much noise changes activity, at a fine step against a coarse one: the same under noise that goes on in time; under fresh
-/// noise only while it is small.
+/// How much noise changes activity, at a fine step against a coarse one: the same under noise that goes on in time;
+/// under fresh noise only while it is small.
 #[test]
 fn a_network_of_another_step_sees_the_same_experiment_in_noise_that_goes_on_in_time() {
     let (set, _dir) = digits();
-    let ratio = |timing: Timing, level: f64| -> f64 {
+    let ratio = |timing: NoisePresentation, level: f64| -> f64 {
         let change = |dt_ms: f64| {
             let options = EvaluationOptions {
                 presentation: Presentation {
@@ -246,11 +249,15 @@ fn a_network_of_another_step_sees_the_same_experiment_in_noise_that_goes_on_in_t
         };
         change(1.0) / change(5.0)
     };
-    let process = Timing::OrnsteinUhlenbeck { tau_ms: 20.0 };
-    let (small, large) = (ratio(Timing::Dynamic, 0.02), ratio(Timing::Dynamic, 2.0));
+    let process = NoisePresentation::OrnsteinUhlenbeck { tau_ms: 20.0 };
+    let (small, large) = (
+        ratio(NoisePresentation::Dynamic, 0.02),
+        ratio(NoisePresentation::Dynamic, 2.0),
+    );
     let (small_process, large_process) = (ratio(process, 0.02), ratio(process, 2.0));
     let found = format!("fresh {small}, {large}; process {small_process}, {large_process}");
-    // Euler's steps leave 2/(2 - dt/tau) of fresh noise: 0.79 as much at 1 ms as at 5 ms, in two areas one behind the other.
+    // Euler's steps leave 2/(2 - dt/tau) of fresh noise: 0.79 as much at 1 ms as at 5 ms, in two areas one behind the
+    // other.
     assert!((0.6..1.1).contains(&small), "{found}");
     assert!(large > 1.4 * small, "{found}");
     for process in [small_process, large_process] {
@@ -265,7 +272,7 @@ fn a_cnns_single_frame_does_not_depend_on_the_step_of_frames() {
     let at = |dt_ms: f64| {
         let options = EvaluationOptions {
             dt_ms,
-            ..options(&FEEDFORWARD, &[(Timing::Dynamic, 0.5)])
+            ..options(&FEEDFORWARD, &[(NoisePresentation::Dynamic, 0.5)])
         };
         run(&cnn(&set), &set, &options)
     };
@@ -279,14 +286,14 @@ fn a_cnns_single_frame_does_not_depend_on_the_step_of_frames() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let (set, _dir) = digits();
-    let good = options(&[Observer::Cordsnet], &[(Timing::Static, 0.1)]);
+    let good = options(&[Observer::Cordsnet], &[(NoisePresentation::Static, 0.1)]);
     let fails = |model: &Model, images: &[u32], options: &EvaluationOptions| {
         evaluate(&Cpu, model, &set, images, options, &mut |_, _| {}).expect_err("must fail")
     };
     let images = set.split(Split::Test);
     let model = cordsnet(&set);
     assert!(matches!(fails(&cnn(&set), images, &good), NoiseError::Observer { .. }));
-    let feedforward = options(&FEEDFORWARD, &[(Timing::Static, 0.1)]);
+    let feedforward = options(&FEEDFORWARD, &[(NoisePresentation::Static, 0.1)]);
     assert!(matches!(
         fails(&model, images, &feedforward),
         NoiseError::Observer { .. }
@@ -299,7 +306,7 @@ fn what_does_not_fit_is_refused() {
         fails(&model, &[9999], &good),
         NoiseError::Option { option: "images", .. }
     ));
-    let negative = options(&[Observer::Cordsnet], &[(Timing::Static, -0.1)]);
+    let negative = options(&[Observer::Cordsnet], &[(NoisePresentation::Static, -0.1)]);
     assert!(matches!(
         fails(&model, images, &negative),
         NoiseError::Option { option: "level", .. }
@@ -354,12 +361,15 @@ fn conditions_that_cannot_be_are_refused() {
         timing,
         clip: false,
     };
-    let process = |tau_ms| Timing::OrnsteinUhlenbeck { tau_ms };
+    let process = |tau_ms| NoisePresentation::OrnsteinUhlenbeck { tau_ms };
     assert_eq!(refused(pixels(Pixels::Shot, process(5.0)), 0.1, None), "timing");
     assert_eq!(refused(pixels(Pixels::Gaussian, process(0.0)), 0.1, None), "tau_ms");
     let wide = Pixels::Correlated { length: 17.0 };
-    assert_eq!(refused(pixels(wide, Timing::Static), 0.1, None), "length");
-    assert_eq!(refused(pixels(Pixels::Impulse, Timing::Static), 1.1, None), "level");
+    assert_eq!(refused(pixels(wide, NoisePresentation::Static), 0.1, None), "length");
+    assert_eq!(
+        refused(pixels(Pixels::Impulse, NoisePresentation::Static), 1.1, None),
+        "level"
+    );
     assert_eq!(refused(Perturbation::Silencing, 1.1, None), "level");
     assert_eq!(refused(Perturbation::Neural, 0.1, Some(vec![0, 2])), "areas");
     assert_eq!(refused(Perturbation::Neural, f64::NAN, None), "level");

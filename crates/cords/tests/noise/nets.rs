@@ -1,7 +1,7 @@
 //! Images, networks and conditions to test with.
 
 use cords::Tensor;
-use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, Source, Split, prepare};
+use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, Split, prepare};
 use cords::device::Cpu;
 use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, Phi, Presentation};
 use cords::noise::*;
@@ -10,7 +10,7 @@ use cords::rng::{Purpose, Stream};
 pub(crate) fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");
     let config = PrepareConfig {
-        source: Source::Digits,
+        source: ImageSource::Digits,
         side: 16,
         resize: None,
         channels: 1,
@@ -77,7 +77,7 @@ pub(crate) fn cnn(set: &ImageSet) -> Model {
     }
 }
 
-pub(crate) fn gaussian(timing: Timing, level: f64) -> Condition {
+pub(crate) fn gaussian(timing: NoisePresentation, level: f64) -> Condition {
     Condition {
         perturbation: Perturbation::Pixels {
             noise: Pixels::Gaussian,
@@ -88,7 +88,7 @@ pub(crate) fn gaussian(timing: Timing, level: f64) -> Condition {
     }
 }
 
-pub(crate) fn options(observers: &[Observer], conditions: &[(Timing, f64)]) -> EvaluationOptions {
+pub(crate) fn options(observers: &[Observer], conditions: &[(NoisePresentation, f64)]) -> EvaluationOptions {
     EvaluationOptions {
         observers: observers.to_vec(),
         conditions: conditions

@@ -14,19 +14,22 @@ fn gains_are_what_their_definition_says() {
     let (set, _dir) = digits();
     let model = cordsnet(&set);
     let images = set.split(Split::Test);
-    let held = options(&RECURRENT[..1], &[(Timing::Static, 0.3), (Timing::Static, 0.0)]);
+    let held = options(
+        &RECURRENT[..1],
+        &[(NoisePresentation::Static, 0.3), (NoisePresentation::Static, 0.0)],
+    );
     let results = run(&model, &set, &held);
     let net: CordsNet<f32> = model.cordsnet().expect("a CordsNet").expect("valid");
     let noise = PixelNoise {
         seed: 11,
-        ..noise(Timing::Static, 0.3, 2.0)
+        ..noise(NoisePresentation::Static, 0.3, 2.0)
     };
     let [mut dx, mut x, mut dr, mut r] = [[0.0f64; 2]; 4];
     for &i in images {
         let mut clean = vec![0.0; 256];
         set.fill_unit(i as usize, &mut clean);
         let mut noisy = vec![0.0; 256];
-        Film::new(noise, 16, u64::from(i)).frame(&clean, 0, &mut noisy);
+        FrameSequence::new(noise, 16, u64::from(i)).frame(&clean, 0, &mut noisy);
         let [clean, noisy] = [clean, noisy].map(|mut pixels| {
             set.normalise(&mut pixels);
             let mut state = net.spontaneous(10);
@@ -95,7 +98,7 @@ fn silenced_units_are_silent_and_grow_in_number() {
             assert!(changes.is_sorted(), "{results:?}");
         }
         let clean = EvaluationOptions {
-            conditions: vec![gaussian(Timing::Static, 0.0)],
+            conditions: vec![gaussian(NoisePresentation::Static, 0.0)],
             ..options.clone()
         };
         assert_eq!(run(model, &set, &clean)[0].cross_entropy, results[0].cross_entropy);
@@ -161,7 +164,7 @@ fn noise_on_weights_multiplies_each_of_them() {
             Model::CordsNet { parameters, .. } | Model::Cnn { parameters, .. } => *parameters = noisy,
         }
         let clean = EvaluationOptions {
-            conditions: vec![gaussian(Timing::Static, 0.0)],
+            conditions: vec![gaussian(NoisePresentation::Static, 0.0)],
             ..options
         };
         let expected = run(&by_hand, &set, &clean)[0].cross_entropy.expect("finite");

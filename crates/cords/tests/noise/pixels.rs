@@ -5,7 +5,7 @@ use cords::noise::*;
 
 use crate::nets::{architecture, fill};
 
-pub(crate) fn noise(timing: Timing, level: f64, dt_ms: f64) -> PixelNoise {
+pub(crate) fn noise(timing: NoisePresentation, level: f64, dt_ms: f64) -> PixelNoise {
     PixelNoise {
         seed: 3,
         trial: 0,
@@ -26,7 +26,7 @@ fn frame(noise: &PixelNoise, image: u64, step: u32) -> Vec<f32> {
 /// A frame of a plane of one value.
 fn shown(noise: &PixelNoise, value: f32, image: u64, step: u32) -> Vec<f32> {
     let mut out = vec![0.0; SIDE * SIDE];
-    Film::new(*noise, SIDE, image).frame(&[value; SIDE * SIDE], step, &mut out);
+    FrameSequence::new(*noise, SIDE, image).frame(&[value; SIDE * SIDE], step, &mut out);
     out
 }
 
@@ -39,7 +39,7 @@ fn moments(values: &[f32]) -> (f64, f64) {
 
 #[test]
 fn levels_scale_the_same_draw() {
-    let draw = |level| frame(&noise(Timing::Dynamic, level, 2.0), 7, 3);
+    let draw = |level| frame(&noise(NoisePresentation::Dynamic, level, 2.0), 7, 3);
     let (weak, strong) = (draw(0.1), draw(0.4));
     for (weak, strong) in weak.iter().zip(&strong) {
         // Values up to 3 in f32 after one product and one sum.
@@ -52,13 +52,13 @@ fn levels_scale_the_same_draw() {
 
 #[test]
 fn a_finer_step_has_stronger_frames_of_the_same_experiment() {
-    assert_eq!(noise(Timing::Dynamic, 0.2, 2.0).frame_level(), 0.2);
-    assert!((noise(Timing::Dynamic, 0.2, 0.5).frame_level() - 0.4).abs() < 1e-15);
-    assert_eq!(noise(Timing::Static, 0.2, 0.5).frame_level(), 0.2);
+    assert_eq!(noise(NoisePresentation::Dynamic, 0.2, 2.0).frame_level(), 0.2);
+    assert!((noise(NoisePresentation::Dynamic, 0.2, 0.5).frame_level() - 0.4).abs() < 1e-15);
+    assert_eq!(noise(NoisePresentation::Static, 0.2, 0.5).frame_level(), 0.2);
     // Impulses last 2 ms instead.
     let impulse = |dt_ms| PixelNoise {
         pixels: Pixels::Impulse,
-        ..noise(Timing::Dynamic, 0.2, dt_ms)
+        ..noise(NoisePresentation::Dynamic, 0.2, dt_ms)
     };
     let at = |dt_ms, step| frame(&impulse(dt_ms), 0, step);
     assert_eq!(at(1.0, 0), at(1.0, 1));
@@ -71,27 +71,27 @@ fn a_finer_step_has_stronger_frames_of_the_same_experiment() {
 
 #[test]
 fn draws_depend_on_seed_image_trial_and_step_alone() {
-    let dynamic = noise(Timing::Dynamic, 0.3, 2.0);
+    let dynamic = noise(NoisePresentation::Dynamic, 0.3, 2.0);
     let base = frame(&dynamic, 1, 1);
     assert_eq!(base, frame(&dynamic, 1, 1));
     assert_ne!(base, frame(&dynamic, 2, 1));
     assert_ne!(base, frame(&dynamic, 1, 2));
     assert_ne!(base, frame(&PixelNoise { seed: 4, ..dynamic }, 1, 1));
     assert_ne!(base, frame(&PixelNoise { trial: 1, ..dynamic }, 1, 1));
-    let held = noise(Timing::Static, 0.3, 2.0);
+    let held = noise(NoisePresentation::Static, 0.3, 2.0);
     assert_eq!(frame(&held, 1, 0), frame(&held, 1, 9));
     assert_eq!(frame(&held, 1, 0), frame(&dynamic, 1, 0));
 }
 
-/// Mean and variance of many draws at one value, against the distribution's own. Bounds are five standard errors: of the mean
-/// sqrt(v/n); of the variance at most sqrt(m4/n), with the fourth moment m4 of the distribution.
+/// Mean and variance of many draws at one value, against the distribution's own. Bounds are five standard errors: of
+/// the mean sqrt(v/n); of the variance at most sqrt(m4/n), with the fourth moment m4 of the distribution.
 #[test]
 fn every_kind_has_the_moments_that_its_level_says() {
     let n = 40.0 * (SIDE * SIDE) as f64;
     let check = |pixels: Pixels, level: f64, value: f32, mean: f64, variance: f64, fourth: f64| {
         let noise = PixelNoise {
             pixels,
-            ..noise(Timing::Dynamic, level, 2.0)
+            ..noise(NoisePresentation::Dynamic, level, 2.0)
         };
         let all: Vec<f32> = (0..40).flat_map(|image| shown(&noise, value, image, 0)).collect();
         let found = moments(&all);
@@ -136,7 +136,7 @@ fn every_kind_has_the_moments_that_its_level_says() {
     for pixels in [Pixels::Shot, Pixels::Speckle] {
         let noise = PixelNoise {
             pixels,
-            ..noise(Timing::Static, 0.5, 2.0)
+            ..noise(NoisePresentation::Static, 0.5, 2.0)
         };
         assert_eq!(shown(&noise, 0.0, 0, 0), [0.0; SIDE * SIDE]);
     }
@@ -147,12 +147,13 @@ fn correlated_noise_has_unit_variance_everywhere_and_the_promised_correlation() 
     let length = 1.5;
     let noise = PixelNoise {
         pixels: Pixels::Correlated { length },
-        ..noise(Timing::Static, 1.0, 2.0)
+        ..noise(NoisePresentation::Static, 1.0, 2.0)
     };
     const IMAGES: u64 = 600;
     let draws: Vec<Vec<f32>> = (0..IMAGES).map(|image| shown(&noise, 0.0, image, 0)).collect();
     let product = |a: usize, b: usize| draws.iter().map(|x| f64::from(x[a] * x[b])).sum::<f64>() / IMAGES as f64;
-    // 600 independent draws: the standard error of a variance of 1 is sqrt(2/600) = 0.058, of a covariance less; bound 5 of them.
+    // 600 independent draws: the standard error of a variance of 1 is sqrt(2/600) = 0.058, of a covariance less; bound
+    // 5 of them.
     for place in [0, SIDE - 1, SIDE * SIDE / 2 + 5, SIDE * SIDE - 1] {
         assert!(
             (product(place, place) - 1.0).abs() < 0.29,
@@ -160,7 +161,8 @@ fn correlated_noise_has_unit_variance_everywhere_and_the_promised_correlation() 
             product(place, place)
         );
     }
-    // Averaged over the plane, the correlation is known much better: 576/(2 pi 1.5^2 2) independent pairs an image at least.
+    // Averaged over the plane, the correlation is known much better: 576/(2 pi 1.5^2 2) independent pairs an image at
+    // least.
     for distance in [1usize, 2, 4, 8] {
         let pairs = (0..SIDE).flat_map(|y| (0..SIDE - distance).map(move |x| (y * SIDE + x, y * SIDE + x + distance)));
         let (sum, n) = pairs.fold((0.0, 0.0), |(sum, n), (a, b)| (sum + product(a, b), n + 1.0));
@@ -175,13 +177,13 @@ fn correlated_noise_has_unit_variance_everywhere_and_the_promised_correlation() 
 
 #[test]
 fn an_ornstein_uhlenbeck_process_is_stationary_and_forgets() {
-    let noise = noise(Timing::OrnsteinUhlenbeck { tau_ms: 10.0 }, 0.3, 2.0);
+    let noise = noise(NoisePresentation::OrnsteinUhlenbeck { tau_ms: 10.0 }, 0.3, 2.0);
     let frames: Vec<Vec<Vec<f32>>> = (0..20)
         .map(|image| {
-            let mut film = Film::new(noise, SIDE, image);
+            let mut sequence = FrameSequence::new(noise, SIDE, image);
             let mut out = vec![0.0; SIDE * SIDE];
             let mut frame = |step| {
-                film.frame(&[0.5; SIDE * SIDE], step, &mut out);
+                sequence.frame(&[0.5; SIDE * SIDE], step, &mut out);
                 out.iter().map(|v| v - 0.5).collect()
             };
             (0..21).map(&mut frame).collect()
@@ -204,13 +206,13 @@ fn an_ornstein_uhlenbeck_process_is_stationary_and_forgets() {
 }
 
 /// Mean over time and pixels of what a rectifier passes of a pixel of value 1 under noise.
-fn passed(timing: Timing, level: f64, dt_ms: f64) -> f64 {
+fn passed(timing: NoisePresentation, level: f64, dt_ms: f64) -> f64 {
     let (mut sum, mut n) = (0.0, 0.0);
     for image in 0..8 {
-        let mut film = Film::new(noise(timing, level, dt_ms), SIDE, image);
+        let mut sequence = FrameSequence::new(noise(timing, level, dt_ms), SIDE, image);
         let mut out = vec![0.0; SIDE * SIDE];
         for step in 0..(200.0 / dt_ms) as u32 {
-            film.frame(&[1.0; SIDE * SIDE], step, &mut out);
+            sequence.frame(&[1.0; SIDE * SIDE], step, &mut out);
             sum += out.iter().map(|v| f64::from(v.max(0.0))).sum::<f64>();
             n += out.len() as f64;
         }
@@ -218,24 +220,25 @@ fn passed(timing: Timing, level: f64, dt_ms: f64) -> f64 {
     sum / n
 }
 
-/// "A finer step is the same experiment" for noise that is drawn anew at every step: where that holds, and where it ends. A rectifier
-/// whose input is 1 above its threshold passes E max(0, 1 + s z) of noise whose frames deviate by s = level sqrt(2 ms / dt).
+/// "A finer step is the same experiment" for noise that is drawn anew at every step: where that holds, and where it
+/// ends. A rectifier whose input is 1 above its threshold passes E max(0, 1 + s z) of noise whose frames deviate by s =
+/// level sqrt(2 ms / dt).
 #[test]
 fn fresh_noise_of_a_finer_step_is_the_same_experiment_until_it_reaches_the_rectifier() {
     let ratio = |timing, level| passed(timing, level, 1.0) / passed(timing, level, 5.0);
     let edge = (1..40)
         .map(|twentieth| f64::from(twentieth) / 20.0)
-        .find(|level| ratio(Timing::Dynamic, *level) > 1.05)
+        .find(|level| ratio(NoisePresentation::Dynamic, *level) > 1.05)
         .expect("an edge below level 2");
     // In the finer step's frames it is about as far as the threshold is away.
     let reach = edge * 2.0f64.sqrt();
     assert!((0.7..1.1).contains(&reach), "{reach}");
-    assert!((ratio(Timing::Dynamic, 0.2) - 1.0).abs() < 0.005);
+    assert!((ratio(NoisePresentation::Dynamic, 0.2) - 1.0).abs() < 0.005);
     // Phi(1/s) + s phi(1/s) at s = 2 sqrt 2 and 2 sqrt 0.4: 1.70 and 1.15.
-    let far = ratio(Timing::Dynamic, 2.0);
+    let far = ratio(NoisePresentation::Dynamic, 2.0);
     assert!((far - 1.70 / 1.15).abs() < 0.02, "{far}");
     // 4,608 pixels over ten correlation times: standard errors below 1 %.
-    let process = Timing::OrnsteinUhlenbeck { tau_ms: 20.0 };
+    let process = NoisePresentation::OrnsteinUhlenbeck { tau_ms: 20.0 };
     for level in [0.2, 1.0, 2.0] {
         let ratio = ratio(process, level);
         assert!((ratio - 1.0).abs() < 0.04, "{level}: {ratio}");
@@ -246,12 +249,12 @@ fn fresh_noise_of_a_finer_step_is_the_same_experiment_until_it_reaches_the_recti
 fn speckle_goes_on_in_time_in_proportion_to_the_pixel() {
     let noise = PixelNoise {
         pixels: Pixels::Speckle,
-        ..noise(Timing::OrnsteinUhlenbeck { tau_ms: 10.0 }, 0.4, 2.0)
+        ..noise(NoisePresentation::OrnsteinUhlenbeck { tau_ms: 10.0 }, 0.4, 2.0)
     };
     let last = |value: f32| -> Vec<f32> {
-        let mut film = Film::new(noise, SIDE, 0);
+        let mut sequence = FrameSequence::new(noise, SIDE, 0);
         let mut out = vec![0.0; SIDE * SIDE];
-        (0..6).for_each(|step| film.frame(&[value; SIDE * SIDE], step, &mut out));
+        (0..6).for_each(|step| sequence.frame(&[value; SIDE * SIDE], step, &mut out));
         out.iter().map(|v| v - value).collect()
     };
     let (half, whole) = (last(0.5), last(1.0));
@@ -322,12 +325,12 @@ fn neural_noise_gives_a_linear_unit_the_variance_that_is_documented() {
     assert!(alone.areas[1].iter().all(|r| *r == 0.0));
 }
 
-/// dr_t = (1 - alpha) dr_t-1 + alpha xi_t from frames that are fresh at every step: alpha/(2 - alpha) = 1/9 of their variance
-/// is left in a leaky unit, within 2 %.
+/// dr_t = (1 - alpha) dr_t-1 + alpha xi_t from frames that are fresh at every step: alpha/(2 - alpha) = 1/9 of their
+/// variance is left in a leaky unit, within 2 %.
 #[test]
 fn a_leaky_unit_leaves_a_ninth_of_white_noise() {
     let alpha = Euler::published().alpha(0);
-    let noise = noise(Timing::Dynamic, 0.2, 2.0);
+    let noise = noise(NoisePresentation::Dynamic, 0.2, 2.0);
     let mut r = vec![0.0f64; SIDE * SIDE];
     let (mut sum, mut n) = (0.0, 0.0);
     for step in 0..500 {

@@ -1,7 +1,8 @@
 //! Reference tensors for the tests, and the error measure that they are compared by.
 //!
 //! Files come from the folder named by the environment variable `CORDS_FIXTURES`, and what it does not hold from
-//! `tests/fixtures`. Every size, time constant and weight is read from the file, so that the same checks run on any set of the same layout.
+//! `tests/fixtures`. Every size, time constant and weight is read from the file, so that the same checks run on any set
+//! of the same layout.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 

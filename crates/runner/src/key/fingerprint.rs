@@ -55,16 +55,16 @@ impl Stat {
     }
 }
 
-/// What a file or folder was when it was looked at. One that was changed and changed back since is another: whatever writes
-/// or replaces it sets the time of change.
+/// What a file or folder was when it was looked at. One that was changed and changed back since is another: whatever
+/// writes or replaces it sets the time of change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct FileObservation {
     stat: Stat,
     /// Of the link, where it is one: it may have led elsewhere for a while.
     link: Option<Stat>,
 }
 
-impl Sight {
+impl FileObservation {
     pub fn of(path: &Path) -> std::io::Result<Self> {
         let own = fs_err::symlink_metadata(path)?;
         Ok(Self {
@@ -119,8 +119,8 @@ impl Fingerprints {
             return Ok(known.hash.clone());
         }
         let hash = hash_file(path).map_err(error)?;
-        // A file that changes while it is read gets no entry; its stage will notice when it verifies its inputs. Nor does
-        // one that has just changed: times are coarse, so another edit might not show in them.
+        // A file that changes while it is read gets no entry; its stage will notice when it verifies its inputs. Nor
+        // does one that has just changed: times are coarse, so another edit might not show in them.
         if Stat::of(path).map_err(error)? == before && before.is_settled() {
             self.known.insert(
                 path.to_owned(),

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-pub use fingerprint::{FingerprintError, Fingerprints, Sight, hash_file};
+pub use fingerprint::{FileObservation, FingerprintError, Fingerprints, hash_file};
 
 /// Changes when the encoding below changes: every key changes with it.
 const KEY_VERSION: i64 = 1;

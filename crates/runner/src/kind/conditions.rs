@@ -1,7 +1,7 @@
 //! `ensure`: what must hold of a stage's tables, looked at before they are published.
 //!
-//! Conditions change no content and are no part of the key. A result that breaks them is not published, and one that was
-//! published under other conditions is not up to date while it breaks those of today.
+//! Conditions change no content and are no part of the key. A result that breaks them is not published, and one that
+//! was published under other conditions is not up to date while it breaks those of today.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

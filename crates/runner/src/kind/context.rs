@@ -65,7 +65,8 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Half of this machine's memory, shared among stages by their threads; none where the system does not say how much there is.
+    /// Half of this machine's memory, shared among stages by their threads; none where the system does not say how much
+    /// there is.
     pub fn share_of_memory(&self) -> Option<u64> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = total_memory()? / 2;
@@ -94,7 +95,7 @@ impl Context<'_> {
         self.inputs
             .get(slot)
             .map(|i| i.path.as_path())
-            .ok_or_else(|| StageError::new(format!("input `{slot}` was not handed over")))
+            .ok_or_else(|| StageError::new(format!("input `{slot}` is missing")))
     }
 
     /// The result table that an input slot holds.
@@ -105,7 +106,7 @@ impl Context<'_> {
         files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
         match files.as_slice() {
             [file] => Ok(Table::read(file)?),
-            _ => Err(StageError::new("an input is no table").hint("name tables: `stage/table`")),
+            _ => Err(StageError::new("an input is not a table").hint("name tables: `stage/table`")),
         }
     }
 

@@ -20,8 +20,8 @@ impl ErrorClass {
     /// As messages say it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Oom => "want of memory",
-            Self::Io => "trouble with reading or writing",
+            Self::Oom => "out of memory",
+            Self::Io => "input or output failed",
         }
     }
 
@@ -94,7 +94,7 @@ impl std::fmt::Display for StageError {
 impl From<Broken> for StageError {
     fn from(broken: Broken) -> Self {
         let message = format!("its output `{}` breaks a condition: {}", broken.output, broken.problem);
-        Self::new(message).hint("the conditions stand under the stage's `ensure`; what it wrote is kept under the run")
+        Self::new(message).hint("the conditions are in the stage's `ensure`; what it wrote is kept under the run")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which parameters identify a result.
 //!
-//! A parameter at its default is left out, so that a kind can get a new one without changing the keys of results that were
-//! made before it. Parameters of before that rule stand in keys with their defaults, and go on doing so.
+//! A parameter at its default is left out, so that a kind can get a new one without changing the keys of results that
+//! were made before it. Parameters of before that rule stand in keys with their defaults, and go on doing so.
 
 use serde_json::Value as Json;
 
@@ -15,8 +15,8 @@ pub(super) fn without_unkeyed(schema: &Json, mut params: Json) -> Json {
     params
 }
 
-/// Removes from `identity` what is at its default in `all`, but for what `keyed` names. `read` fills in defaults: what comes
-/// back when it is left out was at its default.
+/// Removes from `identity` what is at its default in `all`, but for what `keyed` names. `read` fills in defaults: what
+/// comes back when it is left out was at its default.
 pub(super) fn drop_defaults(identity: &mut Json, all: &Json, keyed: &[&str], read: impl Fn(Json) -> Option<Json>) {
     let mut candidates = Vec::new();
     collect(identity, &mut Vec::new(), keyed, &mut candidates);

@@ -1,8 +1,9 @@
 //! Members of an input that is a list: which of them repeat each other, and what tells the others apart.
 //!
-//! Networks that differ in a matrix field are different networks; those that differ in `seed` alone repeat each other. A mean and
-//! its `n` are over repetitions. Kinds that form such means, or name fields in pictures, say so ([`Kind::SEES_GROUPS`]), and what
-//! they are told is part of their stages' identity. Stages' names are not: what is renamed is not computed anew.
+//! Networks that differ in a matrix field are different networks; those that differ in `seed` alone repeat each other.
+//! A mean and its `n` are over repetitions. Kinds that form such means, or name fields in pictures, say so
+//! ([`Kind::SEES_GROUPS`]), and what they are told is part of their stages' identity. Stages' names are not: what is
+//! renamed is not computed anew.
 //!
 //! [`Kind::SEES_GROUPS`]: super::Kind::SEES_GROUPS
 
@@ -107,8 +108,8 @@ impl Members {
         }
     }
 
-    /// A name for each member in a legend: the one given, and the fields in which members differ. Members of other stages that
-    /// neither tells apart get their number, from 0; those that repeat each other have the same name.
+    /// A name for each member in a legend: the one given, and the fields in which members differ. Members of other
+    /// stages that neither tells apart get their number, from 0; those that repeat each other have the same name.
     pub fn labels(&self, names: &[String]) -> Vec<String> {
         let label = |(index, name): (usize, &String)| {
             let fields = self.0.get(index).into_iter().flat_map(|member| &member.fields);

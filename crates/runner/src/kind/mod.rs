@@ -1,7 +1,7 @@
 //! The typed contract between a stage kind and the runner.
 //!
-//! A kind's parameters are one serde struct. Validation, the catalogue of kinds, the JSON Schema and the key of a result
-//! all come from that struct; nothing is declared twice.
+//! A kind's parameters are one serde struct. Validation, the catalogue of kinds, the JSON Schema and the key of a
+//! result all come from that struct; nothing is declared twice.
 
 mod conditions;
 mod context;
@@ -55,10 +55,10 @@ pub trait Kind: Sync + 'static {
     const SUMMARY: &'static str;
     /// Changes exactly when the kind's numbers change: it is part of every key.
     const CODE_VERSION: u32;
-    /// Parameters that stand in keys also where they are at their default: those that the kind had when all defaults did,
-    /// so that results from then keep their keys. A parameter that is added later is not among them, and results that were
-    /// made before it keep theirs; its default may change only together with [`CODE_VERSION`](Self::CODE_VERSION). Dotted
-    /// where they are nested, `*` for any key of a map.
+    /// Parameters that stand in keys also where they are at their default: those that the kind had when all defaults
+    /// did, so that results from then keep their keys. A parameter that is added later is not among them, and results
+    /// that were made before it keep theirs; its default may change only together with
+    /// [`CODE_VERSION`](Self::CODE_VERSION). Dotted where they are nested, `*` for any key of a map.
     const KEYED_DEFAULTS: &'static [&'static str] = &[];
     /// All outputs that its stages can have, in order. None where stages name their own.
     const OUTPUTS: &'static [Declared<Self::Params>];
@@ -69,8 +69,8 @@ pub trait Kind: Sync + 'static {
     /// Whether it computes where [`Context::device`] says. Other kinds compute on the processor.
     const USES_DEVICE: bool = false;
 
-    /// Whether it is told which of its inputs repeat each other and the matrix fields of the others ([`Members`]). They are part
-    /// of its stages' identity then.
+    /// Whether it is told which of its inputs repeat each other and the matrix fields of the others ([`Members`]). They
+    /// are part of its stages' identity then.
     const SEES_GROUPS: bool = false;
 
     /// Whether that which tells repetitions apart is among what it is told of its inputs' members.
@@ -135,8 +135,9 @@ pub trait AnyStage: Send + Sync {
     fn kind(&self) -> &'static dyn AnyKind;
     /// All of them, every default filled in; references are the names of input slots.
     fn params(&self) -> &Json;
-    /// Those that identify a result. Left out are paths, since only what stands in the files counts; what cannot change a
-    /// result; and what is at its default, but for parameters that stood in keys with it before (`Kind::KEYED_DEFAULTS`).
+    /// Those that identify a result. Left out are paths, since only what stands in the files counts; what cannot change
+    /// a result; and what is at its default, but for parameters that stood in keys with it before
+    /// (`Kind::KEYED_DEFAULTS`).
     fn identity(&self) -> &Json;
     /// What is read from outside the pipeline; `root` is the project's folder.
     fn external(&self, root: &Path) -> External;

@@ -1,16 +1,16 @@
 //! References to other stages as parameter types: what makes the edges of the graph.
 //!
 //! In a pipeline they hold the user's text (`cordsnet@seed=1`); in a worker they hold the name of
-//! the input slot that the text resolved to. The schema marks them with `x-reference`, and with `x-several` one that may name
-//! several members though it is no list.
+//! the input slot that the text resolved to. The schema marks them with `x-reference`, and with `x-several` one that
+//! may name several members though it is no list.
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Makes a parameter type that names a stage whose output has a type: `reference!(ModelRef, "model", "A stage that trains.")`.
-/// The crate that uses it needs `serde` and `schemars`.
+/// Makes a parameter type that names a stage whose output has a type:
+/// `reference!(ModelRef, "model", "A stage that trains.")`. The crate that uses it needs `serde` and `schemars`.
 #[macro_export]
 macro_rules! reference {
     ($name:ident, $marker:literal, $description:literal) => {

@@ -17,8 +17,8 @@ type Fields = IndexMap<String, Json>;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// Tables with the same columns, as `stage/table`, or `stage@*/table` for all members of a matrix, whose fields become
-    /// columns.
+    /// Tables with the same columns, as `stage/table`, or `stage@*/table` for all members of a matrix, whose fields
+    /// become columns.
     #[schemars(length(min = 1))]
     tables: Vec<AnyRef>,
 }

@@ -23,16 +23,16 @@ use crate::run::run_program;
 /// `command`; `T`: the types that outputs can have.
 pub struct Command<T = FilesOrTable>(PhantomData<T>);
 
-/// Types that a pipeline can give to what a program writes (`outputs: { NAME: { path: PATH, type: TYPE } }`). Doc comments
-/// of the variants are what users read.
+/// Types that a pipeline can give to what a program writes (`outputs: { NAME: { path: PATH, type: TYPE } }`). Doc
+/// comments of the variants are what users read.
 pub trait OutputType:
     Copy + Default + std::fmt::Debug + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
 {
     /// What it is to later stages.
     fn artifact(self) -> Artifact;
 
-    /// For types other than files and tables, which are taken as they are: whether `written` is what the type promises, and
-    /// the name that the file gets.
+    /// For types other than files and tables, which are taken as they are: whether `written` is what the type promises,
+    /// and the name that the file gets.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -81,20 +81,22 @@ struct OutputSpec<T> {
 #[serde(deny_unknown_fields, bound = "T: OutputType")]
 #[schemars(bound = "T: OutputType", rename = "Params")]
 pub struct Params<T> {
-    /// Program and arguments. `{inputs.NAME}` stands for the folder of an input (for all folders, in order, where it has
-    /// several members), `{files.N}` for the N-th declared file (all of its files where it is a glob), `{root}` for the
-    /// project's folder. No shell is involved; in the script of `sh -c` they are quoted as the shell needs it. An argument
-    /// that is nothing but one of them becomes as many as it stands for; within a longer one there is a space between them.
+    /// Program and arguments. `{inputs.NAME}` stands for the folder of an input (for all folders, in order, where it
+    /// has several members), `{files.N}` for the N-th declared file (all of its files where it is a glob), `{root}` for
+    /// the project's folder. No shell is involved; in the script of `sh -c` they are quoted as the shell needs it. An
+    /// argument that is nothing but one of them becomes as many as it stands for; within a longer one there is a space
+    /// between them.
     #[schemars(length(min = 1))]
     run: Vec<String>,
     /// Inputs from other stages: name to stage (or stage/output), or to all members of a matrix (`stage@*/output`). The
     /// environment variable DYNVIS_INPUTS names a JSON file that lists them, an entry for every input and member:
-    /// `{"name": "scores", "folder": "/...", "artifact": "table", "fields": {"seed": 1}}`, with matrix fields where the input
-    /// has `*`.
+    /// `{"name": "scores", "folder": "/...", "artifact": "table", "fields": {"seed": 1}}`, with matrix fields where the
+    /// input has `*`.
     #[serde(default)]
     inputs: BTreeMap<String, AnyRefs>,
     /// Files that the program reads, relative to the project's folder (its script, for one), folders or globs
-    /// (`scripts/*.py`): a change runs it again. `__pycache__`, `.git`, `.ipynb_checkpoints` and `.DS_Store` do not count.
+    /// (`scripts/*.py`): a change runs it again. `__pycache__`, `.git`, `.ipynb_checkpoints` and `.DS_Store` do not
+    /// count.
     #[serde(default)]
     files: Vec<String>,
     /// What the program writes into its working folder: name to path and type. One may lie within another.
@@ -136,7 +138,8 @@ impl<T: OutputType> Kind for Command<T> {
             // It becomes the name of a folder.
             if !is_name(name) {
                 let message = format!(
-                    "output `{name}`: a name has letters, digits, `_` and `-`, and begins with a letter (`path` says where \
+                    "output `{name}`: a name has letters, digits, `_` and `-`, and begins with a letter (`path` says \
+                     where \
                      the program writes it)"
                 );
                 found.push(Violation::new("outputs", message));
@@ -151,7 +154,7 @@ impl<T: OutputType> Kind for Command<T> {
         }
         for name in &params.environment {
             if name.is_empty() || name.contains(['=', '\0']) {
-                let message = format!("`{name}` is no name of an environment variable; give the name alone");
+                let message = format!("`{name}` is not the name of an environment variable; give the name alone");
                 found.push(Violation::new("environment", message));
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::Pipeline;
-use super::node::{self, Sources};
+use super::node::{self, SourceTexts};
 use super::presets::{PresetFolder, reason};
 use super::problem::{Problem, ProblemKind};
 use super::resolve;
@@ -20,18 +20,18 @@ pub struct LoadOptions<'a> {
 
 /// A pipeline, or everything that is wrong with it; the texts serve to draw snippets.
 pub struct Loaded {
-    pub sources: Sources,
+    pub sources: SourceTexts,
     pub result: Result<Pipeline, Vec<Problem>>,
 }
 
 /// Loads and resolves the pipeline at `path`.
 pub fn load(path: &Path, options: &LoadOptions<'_>) -> Loaded {
-    let mut sources = Sources::default();
+    let mut sources = SourceTexts::default();
     let result = try_load(path, options, &mut sources);
     Loaded { sources, result }
 }
 
-fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut Sources) -> Result<Pipeline, Vec<Problem>> {
+fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut SourceTexts) -> Result<Pipeline, Vec<Problem>> {
     let text = dynvis_base::files::read_to_string(path).map_err(|e| {
         vec![Problem {
             kind: ProblemKind::UnreadableFile {
@@ -55,7 +55,7 @@ fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut Sources) -> Re
     let stem = path
         .file_stem()
         .map_or_else(|| "pipeline".into(), |s| s.to_string_lossy().into_owned());
-    let place = resolve::Place {
+    let place = resolve::PipelineLocation {
         path: path.to_owned(),
         root,
         default_name: stem,

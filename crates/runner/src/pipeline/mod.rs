@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 pub use load::{LoadOptions, load};
-pub use node::{Sources, Spot};
+pub use node::{SourceTexts, Spot};
 pub use presets::{Origin, Preset, preset_kind, preset_problems, preset_text, presets};
 pub use problem::{Problem, suggest};
 pub use reference::{Named, find, is_name, member_name, scalar};
@@ -104,20 +104,20 @@ pub struct InputSlot {
 pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline, Vec<Problem>> {
     struct NoPresets;
     impl presets::Presets for NoPresets {
-        fn get(&mut self, _: &str, _: &mut Sources) -> Result<node::Node, presets::PresetError> {
+        fn get(&mut self, _: &str, _: &mut SourceTexts) -> Result<node::Node, presets::PresetError> {
             Err(presets::PresetError::Unreadable("there are no presets here".into()))
         }
         fn names(&self) -> Vec<String> {
             Vec::new()
         }
     }
-    let mut sources = Sources::default();
+    let mut sources = SourceTexts::default();
     let source = sources.add(path.to_owned(), text.to_owned());
     let document = node::parse(&sources, source).map_err(|e| {
         let kind = problem::ProblemKind::Syntax { message: e.message };
         vec![Problem::at(e.spot, kind)]
     })?;
-    let place = resolve::Place {
+    let place = resolve::PipelineLocation {
         path: path.into(),
         root: "/nowhere".into(),
         default_name: "pipeline".into(),

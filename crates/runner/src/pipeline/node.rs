@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
-/// Index of a text in [`Sources`].
+/// Index of a text in [`SourceTexts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub usize);
 
@@ -23,7 +23,7 @@ pub struct Spot {
 
 /// One text that was read: a pipeline, a preset, or an override of the command line.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceText {
     /// As the user knows it: a path relative to where they stand, or `-S …`.
     pub name: String,
     pub text: String,
@@ -31,15 +31,15 @@ pub struct Source {
 
 /// Every text that took part in resolving a pipeline.
 #[derive(Debug, Default)]
-pub struct Sources(Vec<Source>);
+pub struct SourceTexts(Vec<SourceText>);
 
-impl Sources {
+impl SourceTexts {
     pub fn add(&mut self, name: String, text: String) -> SourceId {
-        self.0.push(Source { name, text });
+        self.0.push(SourceText { name, text });
         SourceId(self.0.len() - 1)
     }
 
-    pub fn get(&self, id: SourceId) -> &Source {
+    pub fn get(&self, id: SourceId) -> &SourceText {
         &self.0[id.0]
     }
 
@@ -168,7 +168,7 @@ pub(super) struct SyntaxError {
 }
 
 /// Parses one document.
-pub(super) fn parse(sources: &Sources, source: SourceId) -> Result<Node, SyntaxError> {
+pub(super) fn parse(sources: &SourceTexts, source: SourceId) -> Result<Node, SyntaxError> {
     parse_text(&sources.get(source).text, source)
 }
 
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     fn tree(text: &str) -> Node {
-        let mut sources = Sources::default();
+        let mut sources = SourceTexts::default();
         let id = sources.add("test.yaml".into(), text.into());
         parse(&sources, id).expect("parses")
     }
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn syntax_errors_have_a_place() {
-        let mut sources = Sources::default();
+        let mut sources = SourceTexts::default();
         let id = sources.add("bad.yaml".into(), "a: [1, 2\nb: 3\n".into());
         let error = parse(&sources, id).expect_err("unclosed list");
         assert!(error.spot.line >= 1 && !error.message.is_empty());

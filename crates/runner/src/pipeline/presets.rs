@@ -1,10 +1,10 @@
-//! Presets: parts of pipelines that these name with `use:`. Files in the project's `stages/` come first, then those that are
-//! part of the program.
+//! Presets: parts of pipelines that these name with `use:`. Files in the project's `stages/` come first, then those
+//! that are part of the program.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::node::{self, Node, Sources};
+use super::node::{self, Node, SourceTexts};
 use super::problem::{ProblemKind, suggest_few};
 use super::validate::{Validated, validate};
 use crate::kind::Registry;
@@ -12,7 +12,7 @@ use crate::kind::Registry;
 /// Where presets come from. The resolver asks by name, so that it needs no disk in tests.
 pub(super) trait Presets {
     /// The parsed preset.
-    fn get(&mut self, name: &str, sources: &mut Sources) -> Result<Node, PresetError>;
+    fn get(&mut self, name: &str, sources: &mut SourceTexts) -> Result<Node, PresetError>;
     /// Names that exist, for suggestions.
     fn names(&self) -> Vec<String>;
 }
@@ -72,7 +72,7 @@ pub fn preset_text(preset: &Preset, registry: &Registry) -> std::io::Result<Stri
 
 /// The stage kind that a preset is for; none where its text is no preset.
 pub fn preset_kind(text: &str) -> Option<String> {
-    let mut sources = Sources::default();
+    let mut sources = SourceTexts::default();
     let source = sources.add("a preset".to_owned(), text.to_owned());
     let preset = node::parse(&sources, source).ok()?;
     match preset.as_map()? {
@@ -110,7 +110,7 @@ impl PresetFolder<'_> {
 }
 
 impl Presets for PresetFolder<'_> {
-    fn get(&mut self, name: &str, sources: &mut Sources) -> Result<Node, PresetError> {
+    fn get(&mut self, name: &str, sources: &mut SourceTexts) -> Result<Node, PresetError> {
         if let Some(known) = self.read.get(name) {
             return Ok(known.clone());
         }
@@ -175,10 +175,10 @@ pub(super) fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// What is wrong with a preset: it is for no stage kind, or its parameters do not fit it. Parameters may be missing, which
-/// the stage that uses it has to give. For tests of the presets that a program brings.
+/// What is wrong with a preset: it is for no stage kind, or its parameters do not fit it. Parameters may be missing,
+/// which the stage that uses it has to give. For tests of the presets that a program brings.
 pub fn preset_problems(name: &str, text: &str, registry: &Registry) -> Vec<String> {
-    let mut sources = Sources::default();
+    let mut sources = SourceTexts::default();
     let source = sources.add(name.to_owned(), text.to_owned());
     let preset = match node::parse(&sources, source) {
         Ok(preset) => preset,

@@ -42,7 +42,7 @@ pub enum ProblemKind {
         /// All valid names, where the list is short enough to help.
         valid: Vec<String>,
     },
-    #[error("`{name}` stands twice; names must be unique")]
+    #[error("`{name}` is declared twice; names must be unique")]
     DuplicateName { name: String },
     #[error("`{first}` and `{second}` are one and the same: all their parameters are equal")]
     EqualMembers { first: String, second: String },
@@ -97,7 +97,7 @@ pub enum ProblemKind {
     },
     #[error("not a reference: `{text}`")]
     BadReference { text: String },
-    #[error("stages wait for each other in a circle: {}", .stages.join(" -> "))]
+    #[error("stages depend on each other in a cycle: {}", .stages.join(" -> "))]
     Cycle { stages: Vec<String> },
     #[error("cannot read preset `{name}`: {reason}")]
     UnreadablePreset {
@@ -105,7 +105,7 @@ pub enum ProblemKind {
         reason: String,
         suggestion: Option<String>,
     },
-    #[error("presets name each other in a circle: {}", .chain.join(" -> "))]
+    #[error("presets use each other in a cycle: {}", .chain.join(" -> "))]
     PresetCycle { chain: Vec<String> },
     #[error("matrix field `{field}` is neither a parameter of `{kind}` nor used as ${{matrix.{field}}}")]
     UnusedMatrixField {

@@ -1,9 +1,10 @@
 //! The grammar of references: `stage`, `stage@field=value,…`, `stage@*`, `stage@field=value,*`, each with `/output`
 //! behind it.
 //!
-//! One rule for values in names: a value of letters, digits and `_ - . + : # ~` stands as it is written; any other stands
-//! as a JSON string, `it@file="data/s1.csv"`. Names are printed so. Whoever types one may leave the quotes out (a shell
-//! takes them away): a name as it is printed comes first, then the reading with the longest value that names a member.
+//! One rule for values in names: a value of letters, digits and `_ - . + : # ~` stands as it is written; any other
+//! stands as a JSON string, `it@file="data/s1.csv"`. Names are printed so. Whoever types one may leave the quotes out
+//! (a shell takes them away): a name as it is printed comes first, then the reading with the longest value that names a
+//! member.
 
 use std::borrow::Cow;
 
@@ -33,8 +34,8 @@ fn parse(text: &str) -> Option<Reference> {
     readings(text, |_| false).into_iter().next()
 }
 
-/// Every way to read a text as a reference, the likeliest first: a value without quotes may hold `/`, `,`, `=` and `@`. A
-/// comma ends a value where one of the stage's matrix fields or `*` follows.
+/// Every way to read a text as a reference, the likeliest first: a value without quotes may hold `/`, `,`, `=` and `@`.
+/// A comma ends a value where one of the stage's matrix fields or `*` follows.
 pub(super) fn readings(text: &str, is_field: impl Fn(&str) -> bool) -> Vec<Reference> {
     let stage_ends = text.find(['@', '/']).unwrap_or(text.len());
     let (stage, rest) = text.split_at(stage_ends);

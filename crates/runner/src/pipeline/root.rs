@@ -1,9 +1,9 @@
 //! Which folder is a project.
 //!
-//! The nearest folder, from the pipeline's own upwards (for commands that name no pipeline: from where the user stands),
-//! that holds a mark of dynvis: a cache that dynvis made (`cache/format`), presets (`stages/` with YAML files in it, or
-//! empty), or `pipelines/` on the way up. If there is none, the folder where the search began. A `cache` or `stages` of
-//! something else is no mark.
+//! The nearest folder, from the pipeline's own upwards (for commands that name no pipeline: from where the user
+//! stands), that holds a mark of dynvis: a cache that dynvis made (`cache/format`), presets (`stages/` with YAML files
+//! in it, or empty), or `pipelines/` on the way up. If there is none, the folder where the search began. A `cache` or
+//! `stages` of something else is no mark.
 
 use std::path::{Path, PathBuf};
 

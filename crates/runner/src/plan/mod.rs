@@ -18,7 +18,7 @@ use serde_json::Value as Json;
 pub use reason::Reason;
 pub use select::{Request, Selection, SelectionError, select};
 
-use crate::key::{ContentHash, Identity, Sight, StageKey, changes, description, stage_key};
+use crate::key::{ContentHash, FileObservation, Identity, StageKey, changes, description, stage_key};
 use crate::kind::{Broken, Conditions, MissingData, members};
 use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
 use crate::store::{Attempt, Health, ResultRecord};
@@ -29,8 +29,9 @@ pub struct Observed {
     pub files: Vec<(String, ContentHash)>,
     pub environment: Vec<(String, Option<String>)>,
     pub missing: Vec<MissingData>,
-    /// What these files, and folders that were listed for them, were when they were looked at; for whoever verifies them.
-    pub seen: Arc<Vec<(PathBuf, Sight)>>,
+    /// What these files, and folders that were listed for them, were when they were looked at; for whoever verifies
+    /// them.
+    pub seen: Arc<Vec<(PathBuf, FileObservation)>>,
 }
 
 /// The past and the outside, as the plan asks for them. Tests answer from memory.

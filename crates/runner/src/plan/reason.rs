@@ -110,10 +110,10 @@ impl fmt::Display for Reason {
             Self::Forced => write!(f, "forced"),
             Self::FailedBefore { run } => write!(f, "failed before (run {run})"),
             Self::InterruptedBefore { run } => write!(f, "interrupted before (run {run})"),
-            Self::HasCheckpoint => write!(f, "goes on from its checkpoint"),
+            Self::HasCheckpoint => write!(f, "resumes from its checkpoint"),
             Self::KeyFormat => write!(f, "the format of keys changed"),
             Self::UpstreamMayChange { stage } => {
-                write!(f, "waits for `{stage}`, which may come out equal")
+                write!(f, "waits for `{stage}`, whose result may be unchanged")
             }
             Self::UpstreamUnavailable { stage } => write!(f, "needs `{stage}`"),
             Self::DataMissing(missing) => match &missing.unusable {
@@ -152,7 +152,7 @@ pub(super) fn from_changes(pipeline: &Pipeline, stage: &Stage, changes: &[Change
                     producer: producer(rest),
                 },
                 "members" => Reason::Parameter {
-                    path: format!("what `{rest}` is told apart by"),
+                    path: format!("matrix fields of `{rest}`"),
                     before: change.before.clone(),
                     after: change.after.clone(),
                 },

@@ -62,7 +62,8 @@ fn any_event() -> impl Strategy<Value = Edit> {
     ]
 }
 
-/// A request by numbers of stages: named ones, `only`, `from`, `until`, a forced one, all forced, with what is downstream.
+/// A request by numbers of stages: named ones, `only`, `from`, `until`, a forced one, all forced, with what is
+/// downstream.
 type Numbers = (
     Vec<usize>,
     bool,
@@ -234,7 +235,7 @@ fn reasons_name_the_right_producers_and_each_once() {
         let planned = plan(&pipeline, &chosen(&pipeline, Request::default()), memory);
         planned[2].decision.reasons.iter().map(Reason::to_string).collect()
     };
-    let waits = |stage| format!("waits for `{stage}`, which may come out equal");
+    let waits = |stage| format!("waits for `{stage}`, whose result may be unchanged");
     assert_eq!(reasons(&mut memory), [waits("a"), waits("b")]);
     // Now the content of `a` is known, and that of `b` is not yet.
     memory

@@ -1,6 +1,7 @@
-//! The process between a worker and a user's program. It adopts whatever the program leaves behind, also in sessions of its own,
-//! and ends all of it with the stage, and where its worker is killed. The worker does the same where this process is killed. Where
-//! both are, and the tool, the program goes on; it holds the key's lock then, so that nobody else computes the key meanwhile.
+//! The process between a worker and a user's program. It adopts whatever the program leaves behind, also in sessions of
+//! its own, and ends all of it with the stage, and where its worker is killed. The worker does the same where this
+//! process is killed. Where both are, and the tool, the program goes on; it holds the key's lock then, so that nobody
+//! else computes the key meanwhile.
 
 use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -22,8 +23,8 @@ enum Ended {
     NotStarted(String),
 }
 
-/// Runs a program to its end, with all that it starts. `prepare` sets its folder, variables and log; `place` is a file for the
-/// two processes to speak through.
+/// Runs a program to its end, with all that it starts. `prepare` sets its folder, variables and log; `place` is a file
+/// for the two processes to speak through.
 ///
 /// # Errors
 /// Why the program could not be started.

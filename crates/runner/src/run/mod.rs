@@ -29,7 +29,8 @@ use crate::pipeline::StageId;
 use crate::plan::{Planned, Reason};
 use crate::store::{RunId, RunRecord, StageOutcome, StoreError};
 
-/// Exit code of a process of dynvis that panicked, a fault of its own. Rust's code for that, 101, means something else here.
+/// Exit code of a process of dynvis that panicked, a fault of its own. Rust's code for that, 101, means something else
+/// here.
 pub const PANICKED: u8 = 70;
 
 /// What happens during a run, in order.

@@ -28,7 +28,8 @@ pub(super) fn forward<T: Send + 'static>(
 pub(super) struct Termination {
     /// Set by the first of them, for the stage to see.
     pub(super) requested: Arc<AtomicBool>,
-    /// Whether the stage looks at it. If not, the whole process group ends at once, so that no child outlives the worker.
+    /// Whether the stage looks at it. If not, the whole process group ends at once, so that no child outlives the
+    /// worker.
     pub(super) is_heeded: Arc<AtomicBool>,
 }
 

@@ -46,9 +46,10 @@ pub(super) struct WorkerSpec {
 /// How often progress within a phase is sent at most.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `message` turns what it says into the dispatcher's terms;
-/// it is called with `None` when the worker closes its output. The worker holds the `locks` too, so that nobody else computes
-/// its key, or has its GPUs, while a worker whose parent was killed still writes its checkpoint.
+/// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `message` turns what it says
+/// into the dispatcher's terms; it is called with `None` when the worker closes its output. The worker holds the
+/// `locks` too, so that nobody else computes its key, or has its GPUs, while a worker whose parent was killed still
+/// writes its checkpoint.
 pub(super) fn start<T: Send + 'static>(
     spec: &WorkerSpec,
     spec_path: &Path,
@@ -98,8 +99,8 @@ pub(super) fn start<T: Send + 'static>(
 /// Locks in one message at most.
 const PER_MESSAGE: usize = 200;
 
-/// A standard input that holds locks. A lock belongs to the open file; files on their way through a socket are open until it is
-/// closed, also where nobody reads them, and it closes with the worker.
+/// A standard input that holds locks. A lock belongs to the open file; files on their way through a socket are open
+/// until it is closed, also where nobody reads them, and it closes with the worker.
 fn holding(locks: &[&File]) -> std::io::Result<OwnedFd> {
     let (end, sender) = UnixStream::pair()?;
     for locks in locks.chunks(PER_MESSAGE) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::key::{ContentHash, FingerprintError, Fingerprints, Sight, StageKey};
+use crate::key::{ContentHash, FileObservation, FingerprintError, Fingerprints, StageKey};
 use crate::kind::{Broken, Conditions};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Observed, World};
@@ -43,22 +43,22 @@ pub fn observe(
         if unread > SILENT_BYTES {
             notice(&stage.name, external.files.len(), unread);
         }
-        let look = |path: &Path| {
-            Sight::of(path).map_err(|source| FingerprintError {
+        let observation_of = |path: &Path| {
+            FileObservation::of(path).map_err(|source| FingerprintError {
                 path: path.to_owned(),
                 source,
             })
         };
         let mut seen = Vec::with_capacity(external.files.len() + external.folders.len());
         for folder in external.folders {
-            let sight = look(&folder)?;
-            seen.push((folder, sight));
+            let observation = observation_of(&folder)?;
+            seen.push((folder, observation));
         }
         let mut files = Vec::with_capacity(external.files.len());
         for file in external.files {
-            let sight = look(&file.path)?;
+            let observation = observation_of(&file.path)?;
             files.push((file.slot, store.fingerprints.file(&file.path)?));
-            seen.push((file.path, sight));
+            seen.push((file.path, observation));
         }
         let environment = external
             .environment
@@ -81,7 +81,8 @@ pub fn observe(
     Ok(all)
 }
 
-/// A variable's value as it enters keys and descriptions: it may be a password, and those stand in files that are shared.
+/// A variable's value as it enters keys and descriptions: it may be a password, and those stand in files that are
+/// shared.
 fn environment_hash(name: &str, value: &OsStr) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("dynvis: the value of an environment variable in a stage's key");
     hasher.update(&(name.len() as u64).to_le_bytes());
@@ -90,8 +91,8 @@ fn environment_hash(name: &str, value: &OsStr) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// What changed of the files that a stage reads since they were observed: content, the list of them, or that they can be
-/// listed at all. Also what was changed and changed back, since it may have been read in between.
+/// What changed of the files that a stage reads since they were observed: content, the list of them, or that they can
+/// be listed at all. Also what was changed and changed back, since it may have been read in between.
 pub(super) fn changed_since(
     stage: &Stage,
     root: &Path,
@@ -102,8 +103,8 @@ pub(super) fn changed_since(
     if let Some(missing) = external.missing.first() {
         return Some(missing.place.clone());
     }
-    for (path, sight) in observed.seen.iter() {
-        if Sight::of(path).ok().as_ref() != Some(sight) {
+    for (path, observation) in observed.seen.iter() {
+        if FileObservation::of(path).ok().as_ref() != Some(observation) {
             return Some(path.display().to_string());
         }
     }

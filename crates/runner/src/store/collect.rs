@@ -1,8 +1,8 @@
 //! What may go from the store: results that no kept run used, and what they leave behind.
 //!
-//! Runs in progress hold the store while they decide which results they use and while they publish ([`Store::hold`]), and
-//! note what they use ([`Uses`]); collecting holds it alone. So nothing goes that a running process reads. A collection
-//! that is cut off leaves whole results, missing ones, and remains that the next one takes.
+//! Runs in progress hold the store while they decide which results they use and while they publish ([`Store::hold`]),
+//! and note what they use ([`Uses`]); collecting holds it alone. So nothing goes that a running process reads. A
+//! collection that is cut off leaves whole results, missing ones, and remains that the next one takes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Record, RunRecord, StageOutcome, Store, StoreError, io, journal};
+use super::{JournalEntry, RunRecord, StageOutcome, Store, StoreError, io, journal};
 use crate::key::{ContentHash, StageKey};
 
-/// The results that a run in progress uses, in its folder. Locked as long as the run lives: the kernel drops the lock with
-/// the process.
+/// The results that a run in progress uses, in its folder. Locked as long as the run lives: the kernel drops the lock
+/// with the process.
 const USES: &str = "uses";
 /// What runs and collecting lock.
 const GATE: &str = "gate";
@@ -50,7 +50,7 @@ fn seconds<S: serde::Serializer>(age: &Duration, serializer: S) -> Result<S::Ok,
 /// Why something goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum RemovalReason {
     /// No run that is kept used it.
     Unused,
     /// It was used, but others were used later and there is no room for it.
@@ -63,8 +63,8 @@ pub enum Why {
 
 /// Something that goes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Doomed {
-    pub why: Why,
+pub struct Removal {
+    pub why: RemovalReason,
     pub key: Option<StageKey>,
     /// `pipeline/stage` of every stage that a run knows it by.
     pub stages: Vec<String>,
@@ -79,7 +79,7 @@ pub struct Doomed {
 /// What collecting would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Collection {
-    pub doomed: Vec<Doomed>,
+    pub doomed: Vec<Removal>,
     pub kept_results: usize,
     pub kept_bytes: u64,
     /// Results among them that stay because runs of other projects used them.
@@ -304,7 +304,11 @@ impl Store {
                 collection.kept_bytes += if self.collected.contains(key) { 0 } else { bytes };
                 kept.extend(new.keys());
             } else if !self.collected.contains(key) {
-                let why = if candidate.is_kept { Why::Size } else { Why::Unused };
+                let why = if candidate.is_kept {
+                    RemovalReason::Size
+                } else {
+                    RemovalReason::Unused
+                };
                 going.push((key, candidate, why));
             }
         }
@@ -321,7 +325,7 @@ impl Store {
                 .filter(|o| !kept.contains(&o.content) && accounted.insert(&o.content))
                 .map(|o| self.object(&o.content))
                 .collect();
-            collection.doomed.push(Doomed {
+            collection.doomed.push(Removal {
                 why,
                 key: Some(key.clone()),
                 stages: candidate.stages,
@@ -334,8 +338,8 @@ impl Store {
         for folder in self.object_folders() {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
             if !keeps_all && !known.contains(name.as_ref()) {
-                collection.doomed.push(Doomed {
-                    why: Why::NoResult,
+                collection.doomed.push(Removal {
+                    why: RemovalReason::NoResult,
                     key: None,
                     stages: Vec::new(),
                     last_used: None,
@@ -349,11 +353,11 @@ impl Store {
     }
 
     /// What the failed stages of a run left.
-    fn partial(&self, id: &str, folder: &Path, run: &RunRecord) -> Option<Doomed> {
+    fn partial(&self, id: &str, folder: &Path, run: &RunRecord) -> Option<Removal> {
         let partial = folder.join(PARTIAL);
         let failed = run.stages.iter().filter(|s| s.outcome == StageOutcome::Failed);
-        partial.is_dir().then(|| Doomed {
-            why: Why::Partial,
+        partial.is_dir().then(|| Removal {
+            why: RemovalReason::Partial,
             key: None,
             stages: failed
                 .map(|s| format!("{}/{} (run {id})", run.pipeline, s.name))
@@ -364,11 +368,12 @@ impl Store {
         })
     }
 
-    /// First the note that the results are gone, then their files: whatever is cut off, no result counts that is not whole.
+    /// First the note that the results are gone, then their files: whatever is cut off, no result counts that is not
+    /// whole.
     fn remove(&mut self, collection: &Collection) -> Result<(), StoreError> {
         let keys: Vec<StageKey> = collection.doomed.iter().filter_map(|d| d.key.clone()).collect();
         if !keys.is_empty() {
-            self.commit(Record::Collected { keys })?;
+            self.commit(JournalEntry::Collected { keys })?;
         }
         for folder in collection.doomed.iter().flat_map(|d| &d.folders) {
             match super::objects::remove(folder) {

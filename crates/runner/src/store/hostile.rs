@@ -1,9 +1,10 @@
-//! A store in which any file may hold any bytes: what must hold whatever they are. Called by tests and by the fuzz targets.
+//! A store in which any file may hold any bytes: what must hold whatever they are. Called by tests and by the fuzz
+//! targets.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Policy, Record, Store, journal};
+use super::{JournalEntry, Policy, Store, journal};
 use crate::key::StageKey;
 
 const KEEP_NOTHING: Policy = Policy {
@@ -24,7 +25,7 @@ pub fn check_journal(root: &Path, bytes: &[u8]) {
     let (before, _) = journal::read(&path, 0).expect("readable");
     assert_eq!(before[..written.len()], written, "no record is lost");
     let key = StageKey::new(&blake3::hash(b"appended"));
-    let appended = Record::Current {
+    let appended = JournalEntry::Current {
         project: None,
         pipeline: "p".into(),
         stage: "s".into(),
@@ -42,7 +43,8 @@ pub fn check_journal(root: &Path, bytes: &[u8]) {
     assert_eq!(Store::open(root).expect("opens").current("p", "s"), Some(&key));
 }
 
-/// A journal in which lines that look like JSON have their length and checksum, so that more than the checksum is tried.
+/// A journal in which lines that look like JSON have their length and checksum, so that more than the checksum is
+/// tried.
 pub fn framed(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for line in bytes.split_inclusive(|b| *b == b'\n') {

@@ -5,7 +5,7 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::Record;
+use super::JournalEntry;
 use super::objects::sync_folder;
 use crate::fail::{self, Step};
 
@@ -18,7 +18,7 @@ pub(super) fn frame(json: &str) -> String {
 }
 
 /// Reads complete records from `offset` on; returns them and where the last complete line ends.
-pub(super) fn read(path: &Path, offset: u64) -> std::io::Result<(Vec<Record>, u64)> {
+pub(super) fn read(path: &Path, offset: u64) -> std::io::Result<(Vec<JournalEntry>, u64)> {
     let mut file = match fs_err::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
@@ -55,7 +55,7 @@ pub(super) fn damaged_lines(path: &Path) -> std::io::Result<usize> {
 }
 
 /// A line that fails its checksum is not a record: a torn write that a later append closed off.
-fn parse(line: &[u8]) -> Option<Record> {
+fn parse(line: &[u8]) -> Option<JournalEntry> {
     let line = std::str::from_utf8(line).ok()?;
     let (length, rest) = line.split_once(' ')?;
     let (checksum, json) = rest.split_once(' ')?;
@@ -76,7 +76,7 @@ fn fail_after(step: Step, file: &mut std::fs::File, written: &[u8]) -> std::io::
 }
 
 /// Appends records and waits until they are on disk. A cut may leave the first ones alone.
-pub(super) fn append(path: &Path, records: &[Record]) -> std::io::Result<()> {
+pub(super) fn append(path: &Path, records: &[JournalEntry]) -> std::io::Result<()> {
     let is_new = !path.exists();
     let mut file = std::fs::OpenOptions::new()
         .create(true)
@@ -124,8 +124,8 @@ mod tests {
     use super::*;
     use crate::key::StageKey;
 
-    fn record(stage: &str) -> Record {
-        Record::Current {
+    fn record(stage: &str) -> JournalEntry {
+        JournalEntry::Current {
             project: None,
             pipeline: "p".into(),
             stage: stage.into(),

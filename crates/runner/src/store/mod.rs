@@ -35,7 +35,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-pub use collect::{Doomed, Hold, Policy, Uses, Why};
+pub use collect::{Hold, Policy, Removal, RemovalReason, Uses};
 #[cfg(any(test, fuzzing))]
 pub use hostile::{check_journal, check_manifests, framed};
 pub use objects::{hash_folder, persist};
@@ -148,7 +148,7 @@ pub struct Attempt {
 
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Record {
+pub enum JournalEntry {
     Result(ResultRecord),
     /// From now on this is the stage's result in that pipeline.
     Current {
@@ -205,7 +205,7 @@ impl Store {
         for folder in ["objects", "keys", "locks", "runs", "scratch"] {
             fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
         }
-        let store = Self::look(root)?;
+        let store = Self::open_existing(root)?;
         if !store.exists() {
             persist(&root.join("format"), FORMAT.as_bytes()).map_err(io("write the format"))?;
         }
@@ -213,7 +213,7 @@ impl Store {
     }
 
     /// Opens the cache at `root` to read it. Where there is none, none is made: it is as one that holds nothing.
-    pub fn look(root: &Path) -> Result<Self, StoreError> {
+    pub fn open_existing(root: &Path) -> Result<Self, StoreError> {
         match fs_err::read_to_string(root.join("format")) {
             Ok(found) if found == FORMAT => {}
             Ok(found) => {
@@ -257,15 +257,15 @@ impl Store {
         Ok(())
     }
 
-    fn absorb(&mut self, record: Record) {
+    fn absorb(&mut self, record: JournalEntry) {
         match record {
-            Record::Result(result) => {
+            JournalEntry::Result(result) => {
                 self.attempts.remove(&result.key);
                 self.ensured.insert(result.key.clone(), vec![result.ensured.clone()]);
                 self.collected.remove(&result.key);
                 self.results.insert(result.key.clone(), result);
             }
-            Record::Current {
+            JournalEntry::Current {
                 project,
                 pipeline,
                 stage,
@@ -273,11 +273,11 @@ impl Store {
             } => {
                 self.current.insert((project, pipeline, stage), key);
             }
-            Record::Ensured { key, conditions } => self.ensured.entry(key).or_default().push(conditions),
-            Record::Attempt { key, attempt } => {
+            JournalEntry::Ensured { key, conditions } => self.ensured.entry(key).or_default().push(conditions),
+            JournalEntry::Attempt { key, attempt } => {
                 self.attempts.insert(key, attempt);
             }
-            Record::Collected { keys } => self.collected.extend(keys),
+            JournalEntry::Collected { keys } => self.collected.extend(keys),
         }
     }
 
@@ -296,12 +296,12 @@ impl Store {
     }
 
     /// Appends a record and makes it durable.
-    pub fn commit(&mut self, record: Record) -> Result<(), StoreError> {
+    pub fn commit(&mut self, record: JournalEntry) -> Result<(), StoreError> {
         self.commit_all(&[record])
     }
 
     /// Appends records in this order and makes them durable. A cut may leave the first ones alone.
-    pub fn commit_all(&mut self, records: &[Record]) -> Result<(), StoreError> {
+    pub fn commit_all(&mut self, records: &[JournalEntry]) -> Result<(), StoreError> {
         journal::append(&self.root.join("journal"), records).map_err(io("append to the journal"))?;
         self.refresh()
     }
@@ -317,8 +317,8 @@ impl Store {
     }
 
     /// That a result is a stage's own from now on.
-    pub fn current_record(&self, pipeline: &str, stage: &str, key: &StageKey) -> Record {
-        Record::Current {
+    pub fn current_entry(&self, pipeline: &str, stage: &str, key: &StageKey) -> JournalEntry {
+        JournalEntry::Current {
             project: self.project_of_results(),
             pipeline: pipeline.to_owned(),
             stage: stage.to_owned(),
@@ -330,8 +330,8 @@ impl Store {
         self.project.clone().filter(|project| project != ".")
     }
 
-    /// From now on runs and pipelines are those of the project at `root`. Where it holds the cache it is called `.`, so that
-    /// it may be moved.
+    /// From now on runs and pipelines are those of the project at `root`. Where it holds the cache it is called `.`, so
+    /// that it may be moved.
     pub fn of_project(&mut self, root: &Path) {
         let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
         let (root, cache) = (real(root), real(&self.root));
@@ -359,8 +359,8 @@ impl Store {
         self.root.join("objects").join(hash.get(..2).unwrap_or("__")).join(hash)
     }
 
-    /// Holds every file of a result against its hash, and what lies in its folders against its manifest; unchanged files
-    /// are not read.
+    /// Holds every file of a result against its hash, and what lies in its folders against its manifest; unchanged
+    /// files are not read.
     pub fn health(&mut self, key: &StageKey) -> Health {
         let Some(result) = self.results.get(key) else {
             return Health::Missing { slot: String::new() };

@@ -154,7 +154,8 @@ fn set_writable(folder: &Path, writable: bool) -> std::io::Result<()> {
     fs_err::set_permissions(folder, permissions)
 }
 
-/// A temporary file that others may read or write as the umask says, not its owner alone: users of one group share a cache.
+/// A temporary file that others may read or write as the umask says, not its owner alone: users of one group share a
+/// cache.
 fn shared_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))

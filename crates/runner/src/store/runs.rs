@@ -13,8 +13,8 @@ use crate::key::{ContentHash, StageKey};
 use crate::kind::Artifact;
 use crate::pipeline::{Named, member_name};
 
-/// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record holds
-/// them all, and then this goes.
+/// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record
+/// holds them all, and then this goes.
 const STAGES: &str = "stages";
 
 /// What this program writes and reads.

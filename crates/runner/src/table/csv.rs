@@ -214,11 +214,11 @@ fn has_decimal_commas(columns: &[Vec<Field>], separator: char) -> bool {
 }
 
 /// The line it begins on, and its fields.
-type Record = (usize, Vec<Field>);
+type CsvRecord = (usize, Vec<Field>);
 
 /// All records. Empty lines are skipped, unless there is but one column. Blanks around a field are no part of it.
-fn csv_records(text: &str, separator: char) -> Result<Vec<Record>, (usize, CsvProblem)> {
-    let mut records: Vec<Record> = Vec::new();
+fn csv_records(text: &str, separator: char) -> Result<Vec<CsvRecord>, (usize, CsvProblem)> {
+    let mut records: Vec<CsvRecord> = Vec::new();
     let (mut record, mut field) = (Vec::new(), Field::default());
     let (mut line, mut start) = (1, 1);
     let mut characters = text.chars().peekable();

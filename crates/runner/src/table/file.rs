@@ -89,8 +89,8 @@ impl Table {
     }
 
     /// Reads a `.parquet`, `.csv` or `.tsv` file. One without our metadata gets its name from the file, and its columns
-    /// before the first float column count as keys; a column without any value counts as float, NaN as missing. Columns of
-    /// types that tables do not have are passed over: it is an error to ask for one.
+    /// before the first float column count as keys; a column without any value counts as float, NaN as missing. Columns
+    /// of types that tables do not have are passed over: it is an error to ask for one.
     ///
     /// # Errors
     /// An unknown extension, an unreadable or damaged file.
@@ -262,7 +262,8 @@ fn read_frame(path: &Path, bytes: &[u8]) -> Result<Frame, TableError> {
             .iter()
             .map(|field| plain(field, &mut scales));
         metadata.schema_descr = SchemaDescriptor::new("schema".into(), fields.collect());
-        // Damaged counts can ask for more memory than there is, which ends the process: no page unpacks a million times.
+        // Damaged counts can ask for more memory than there is, which ends the process: no page unpacks a million
+        // times.
         const UNPACKED: usize = 1 << 20;
         let rows = metadata
             .row_groups

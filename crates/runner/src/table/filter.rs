@@ -54,7 +54,7 @@ impl FromStr for Condition {
         }
         let orders = !matches!(relation, Relation::Equal | Relation::Unequal);
         if orders && value.parse::<f64>().map_or(true, f64::is_nan) {
-            return Err(format!("`{value}` is no number, and `{sign}` compares numbers"));
+            return Err(format!("`{value}` is not a number, and `{sign}` compares numbers"));
         }
         Ok(Self {
             column: column.to_owned(),

@@ -239,7 +239,7 @@ impl Serialize for Fields {
 pub enum TableError {
     #[error("table `{table}` has no columns")]
     NoColumns { table: String },
-    #[error("table `{table}` has several rows, but no key column to tell them apart")]
+    #[error("table `{table}` has several rows, but no key column to distinguish them")]
     NoKeys { table: String },
     #[error("table `{table}` names the column `{column}` twice; column names must differ")]
     DuplicateColumn { table: String, column: String },
@@ -304,7 +304,7 @@ pub enum TableError {
         column: String,
         found: String,
     },
-    #[error("{place}, column `{column}`: `{found}` is no number")]
+    #[error("{place}, column `{column}`: `{found}` is not a number")]
     NoNumber {
         place: String,
         column: String,
@@ -327,7 +327,8 @@ pub enum TableError {
         problem: CsvProblem,
     },
     #[error(
-        "table `{table}`: rows {first} and {second} are alike ({key}) in all key columns that the other table has, too, so rows cannot be matched"
+        "table `{table}`: rows {first} and {second} are alike ({key}) in all key columns that the other table has, \
+         too, so rows cannot be matched"
     )]
     Ambiguous {
         table: String,

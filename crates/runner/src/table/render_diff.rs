@@ -92,7 +92,7 @@ fn summary(diff: &TableDiff) -> String {
 fn column_lines(diff: &TableDiff) -> Vec<String> {
     let changes = diff.columns_changed.iter().map(|change| {
         let unlike = if change.attribute == "unit" {
-            "; values are compared as they stand"
+            "; values are compared without conversion"
         } else {
             ""
         };
@@ -178,7 +178,8 @@ impl TableDiff {
             ),
         };
         format!(
-            "Mean ± standard deviation over seeds{averaged}. A change counts as larger than the seeds' spread if Welch's \
+            "Mean ± standard deviation over seeds{averaged}. A change counts as larger than the seeds' spread if \
+             Welch's \
              t-test gives a two-sided p below {LEVEL}; {} made, not corrected for their number.",
             counted(self.seeds.len(), "comparison")
         )

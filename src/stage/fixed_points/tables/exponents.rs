@@ -2,7 +2,7 @@
 
 use cords::dynamics::{AreaFixedPoint, kaplan_yorke, ranks_in_union};
 
-use super::super::Found;
+use super::super::NetworkFixedPoint;
 use super::{InArea, StateKeys};
 use dynvis_runner::table::Row;
 
@@ -38,7 +38,11 @@ pub(in crate::stage::fixed_points) struct Exponent<'a> {
 
 impl<'a> Exponent<'a> {
     /// `asked`: exponents of every area.
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found], levels: &[f64], asked: usize) -> Vec<Self> {
+    pub(in crate::stage::fixed_points) fn rows(
+        found: &'a [NetworkFixedPoint],
+        levels: &[f64],
+        asked: usize,
+    ) -> Vec<Self> {
         let mut rows = Vec::new();
         for f in found {
             let areas = &f.point.areas;

@@ -3,16 +3,16 @@
 mod exponents;
 mod networks;
 mod noise;
-mod sizes;
+mod non_normality;
 mod states;
 
 pub(super) use exponents::Exponent;
 pub(super) use networks::{Classes, Convolution};
 pub(super) use noise::{Noise, NoiseMode, Power};
-pub(super) use sizes::{Growth, NetworkGrowth, NetworkSize, Size};
+pub(super) use non_normality::{Growth, NetworkGrowth, NetworkSize, Size};
 pub(super) use states::{Eigenvalue, NetworkState, Starts, State};
 
-use super::{Found, Network};
+use super::{Network, NetworkFixedPoint};
 use dynvis_runner::table::Row;
 
 /// What belongs to a model.
@@ -49,7 +49,7 @@ pub(super) struct InArea<K: Row> {
     area: usize,
 }
 
-impl Found {
+impl NetworkFixedPoint {
     pub(super) fn in_network(&self, area: usize) -> InArea<ModelKeys<'_>> {
         let of = self.keys().model;
         InArea { of, area }

@@ -2,7 +2,7 @@
 
 use cords::dynamics::Response;
 
-use super::super::Found;
+use super::super::NetworkFixedPoint;
 use super::{InArea, StateKeys};
 use dynvis_runner::table::Row;
 
@@ -46,7 +46,7 @@ pub(in crate::stage::fixed_points) struct Noise<'a> {
 }
 
 impl<'a> Noise<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
         responses(found).map(|(keys, continuous, euler)| {
             // At an unstable steady state there are no stationary fluctuations.
             let [trace, euler_trace] = [continuous, euler].map(|r| r.converged.then_some(r.trace));
@@ -72,7 +72,7 @@ impl<'a> Noise<'a> {
 }
 
 /// Areas that have a response to noise, with that in continuous time and that under Euler steps.
-fn responses(found: &[Found]) -> impl Iterator<Item = (InArea<StateKeys<'_>>, &Response, &Response)> {
+fn responses(found: &[NetworkFixedPoint]) -> impl Iterator<Item = (InArea<StateKeys<'_>>, &Response, &Response)> {
     found.iter().flat_map(|f| {
         f.point.areas.iter().enumerate().filter_map(|(area, point)| {
             let euler = point.response.as_ref()?;
@@ -108,7 +108,7 @@ pub(in crate::stage::fixed_points) struct Power<'a> {
 
 impl<'a> Power<'a> {
     pub(in crate::stage::fixed_points) fn rows(
-        found: &'a [Found],
+        found: &'a [NetworkFixedPoint],
         frequencies: &'a [f64],
     ) -> impl Iterator<Item = Self> {
         responses(found).flat_map(move |(keys, continuous, euler)| {
@@ -152,7 +152,7 @@ pub(in crate::stage::fixed_points) struct NoiseMode<'a> {
 }
 
 impl<'a> NoiseMode<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> Vec<Self> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> Vec<Self> {
         let mut rows = Vec::new();
         for f in found {
             for area in 0..f.point.areas.len() {

@@ -2,7 +2,7 @@
 
 use cords::dynamics::{AreaFixedPoint, Mode, NetworkSpectrum, Spectrum, Stability, ranks_in_union};
 
-use super::super::Found;
+use super::super::NetworkFixedPoint;
 use super::{InArea, StateKeys};
 use dynvis_runner::table::Row;
 
@@ -76,14 +76,14 @@ pub(in crate::stage::fixed_points) struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
-        let areas = |f: &'a Found| f.point.areas.iter().enumerate();
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
+        let areas = |f: &'a NetworkFixedPoint| f.point.areas.iter().enumerate();
         found
             .iter()
             .flat_map(move |f| areas(f).map(|(area, point)| State::of(f, area, point)))
     }
 
-    fn of(f: &'a Found, area: usize, AreaFixedPoint { steady, spectrum, .. }: &AreaFixedPoint) -> Self {
+    fn of(f: &'a NetworkFixedPoint, area: usize, AreaFixedPoint { steady, spectrum, .. }: &AreaFixedPoint) -> Self {
         let spectrum = spectrum.as_ref();
         let converged = spectrum.filter(|spectrum| spectrum.converged);
         let counts = converged.map(Spectrum::growing_and_marginal);
@@ -156,7 +156,7 @@ pub(in crate::stage::fixed_points) struct Eigenvalue<'a> {
 }
 
 impl<'a> Eigenvalue<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
         found.iter().flat_map(|f| {
             let by_real = Self::in_order(f, "real", |spectrum| &spectrum.modes, |mode| mode.real_per_ms);
             let magnitude = Mode::magnitude_per_ms;
@@ -166,7 +166,12 @@ impl<'a> Eigenvalue<'a> {
     }
 
     /// `of` are a spectrum's modes in descending order of `rank`.
-    fn in_order(f: &'a Found, order: &'static str, of: fn(&Spectrum) -> &[Mode], rank: fn(&Mode) -> f64) -> Vec<Self> {
+    fn in_order(
+        f: &'a NetworkFixedPoint,
+        order: &'static str,
+        of: fn(&Spectrum) -> &[Mode],
+        rank: fn(&Mode) -> f64,
+    ) -> Vec<Self> {
         let spectra = || f.point.areas.iter().map(|area| area.spectrum.as_ref());
         let list = |spectrum: Option<&Spectrum>| {
             let modes = spectrum.filter(|spectrum| spectrum.converged).map_or(&[][..], of);
@@ -229,7 +234,7 @@ pub(in crate::stage::fixed_points) struct NetworkState<'a> {
 }
 
 impl<'a> NetworkState<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
         found.iter().filter_map(|f| {
             let spectra = f.point.areas.iter().map(|area| area.spectrum.as_ref());
             let network = NetworkSpectrum::of(spectra, f.dt_ms)?;
@@ -258,7 +263,7 @@ pub(in crate::stage::fixed_points) struct Starts<'a> {
     #[column(flatten)]
     keys: InArea<StateKeys<'a>>,
     /// Other starts of the area
-    starts: Option<usize>,
+    initial_conditions: Option<usize>,
     /// Starts that came to a steady state
     settled: Option<usize>,
     /// Share of the starts that came to this one
@@ -273,17 +278,25 @@ pub(in crate::stage::fixed_points) struct Starts<'a> {
 }
 
 impl<'a> Starts<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
         found.iter().flat_map(|f| {
             f.point.areas.iter().enumerate().map(|(area, point)| Starts {
                 keys: f.in_area(area),
-                starts: point.starts.map(|starts| starts.tried),
-                settled: point.starts.map(|starts| starts.settled),
-                agreeing: point
-                    .starts
-                    .map(|starts| starts.agreeing as f64 / starts.tried.max(1) as f64),
-                distinct: point.starts.map(|starts| starts.distinct),
-                mono_stable: point.starts.and_then(|starts| starts.mono_stable()),
+                initial_conditions: point
+                    .initial_conditions
+                    .map(|initial_conditions| initial_conditions.tried),
+                settled: point
+                    .initial_conditions
+                    .map(|initial_conditions| initial_conditions.settled),
+                agreeing: point.initial_conditions.map(|initial_conditions| {
+                    initial_conditions.agreeing as f64 / initial_conditions.tried.max(1) as f64
+                }),
+                distinct: point
+                    .initial_conditions
+                    .map(|initial_conditions| initial_conditions.distinct),
+                mono_stable: point
+                    .initial_conditions
+                    .and_then(|initial_conditions| initial_conditions.mono_stable()),
                 left_after: point.return_distance,
             })
         })

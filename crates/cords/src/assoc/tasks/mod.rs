@@ -516,7 +516,8 @@ impl TaskName {
                 "whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)"
             }
             Self::ContextDecision => {
-                "of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one that is cued"
+                "of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one \
+                 that is cued"
             }
             Self::GoNoGo => "to answer to the first half of the classes and not to the others",
             Self::ProSaccade => "to answer with the place of an object, one of eight",

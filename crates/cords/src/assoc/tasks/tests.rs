@@ -309,7 +309,7 @@ fn durations_that_no_steps_add_up_to_are_refused_with_the_nearest() {
         ..name.timing()
     };
     let nearest = |ms, below, above| {
-        format!("{ms} ms, which is no multiple of the step of 10 ms; the nearest are {below} and {above} ms")
+        format!("{ms} ms, which is not a multiple of the step of 10 ms; the nearest are {below} and {above} ms")
     };
     assert_eq!(
         said(several, name, 10.0),

@@ -18,16 +18,16 @@ unsafe impl bytemuck::Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl bytemuck::Pod for Line {}
 
-/// Bytes of a huge page, and of the smallest buffer that lies in some: with ordinary pages, a kernel that streams weights spends
-/// much of its time on finding out where they are, and so does the system on handing them out.
+/// Bytes of a huge page, and of the smallest buffer that lies in some: with ordinary pages, a kernel that streams
+/// weights spends much of its time on finding out where they are, and so does the system on handing them out.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Bytes of the smallest buffer whose pages go back to the system when it is dropped. An allocator keeps them, for the thread that
-/// asked for them, and more and more of them.
+/// Bytes of the smallest buffer whose pages go back to the system when it is dropped. An allocator keeps them, for the
+/// thread that asked for them, and more and more of them.
 const PAGES: usize = 128 << 10;
 
-/// Bytes of dropped buffers' pages that are kept for the next buffers of the same sizes: the system takes longer to give a page
-/// than a kernel to fill it.
+/// Bytes of dropped buffers' pages that are kept for the next buffers of the same sizes: the system takes longer to
+/// give a page than a kernel to fill it.
 pub(super) const SPARE: usize = 32 << 20;
 
 /// Those pages, the latest last.
@@ -82,7 +82,8 @@ impl Memory {
             && let Ok(map) = MmapMut::map_anon(bytes + HUGE_PAGE)
         {
             let first = map.as_ptr().align_offset(HUGE_PAGE);
-            // A hint. What is left of the last huge page stays in ordinary ones, so that no more memory is taken than is used.
+            // A hint. What is left of the last huge page stays in ordinary ones, so that no more memory is taken than
+            // is used.
             #[cfg(target_os = "linux")]
             let _ = map.advise_range(memmap2::Advice::HugePage, first, bytes / HUGE_PAGE * HUGE_PAGE);
             return Self::Pages { map, first };

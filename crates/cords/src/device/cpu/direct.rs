@@ -1,7 +1,8 @@
 //! Convolutions of any kernel, stride and padding as sums over taps, without a copy of patches.
 //!
-//! A convolution is one pass over its output positions; the transpose of a convolution with stride s is s x s passes, each over
-//! the positions that share the same taps. Maps are copied once into a frame of zeros, so that no tap needs a test.
+//! A convolution is one pass over its output positions; the transpose of a convolution with stride s is s x s passes,
+//! each over the positions that share the same taps. Maps are copied once into a frame of zeros, so that no tap needs a
+//! test.
 
 #![expect(unsafe_code, reason = "vector instructions and pointers into checked slices")]
 
@@ -364,7 +365,8 @@ impl<T: Real> TapsSum<T> {
                         count: if single { batch } else { out },
                         lines: out,
                     };
-                    // SAFETY: the caller's promise; taps stay within the frame, and each thread has its own rows of the sum.
+                    // SAFETY: the caller's promise; taps stay within the frame, and each thread has its own rows of the
+                    // sum.
                     unsafe { outer::<S>(offsets, positions, columns, total.get().wrapping_add(at)) };
                 }
             }

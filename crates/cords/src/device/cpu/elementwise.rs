@@ -51,8 +51,8 @@ fn over<T: Real, const I: usize, const O: usize>(
     rayon::join(|| over(left, left_out, kernel), || over(right, right_out, kernel));
 }
 
-// The loops below are functions of their slices, because the compiler proves that a function's arguments do not overlap,
-// but not that a closure's do not, and then does not use vectors.
+// The loops below are functions of their slices, because the compiler proves that a function's arguments do not
+// overlap, but not that a closure's do not, and then does not use vectors.
 
 #[inline(always)]
 fn two<T: Real>(x: &[T], y: &mut [T], f: impl Fn(T, &mut T)) {

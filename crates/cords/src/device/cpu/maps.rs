@@ -267,32 +267,35 @@ pub(super) fn cross_entropy<T: Real>(
         .collect()
 }
 
-pub(super) fn add_return_gradient<T: Real>(maps: Maps, r: &[T], rest: &[T], scale: f64, g: &mut [T]) {
+pub(super) fn add_return_gradient<T: Real>(maps: Maps, r: &[T], spontaneous: &[T], scale: f64, g: &mut [T]) {
     assert_eq!(
-        (r.len(), rest.len(), g.len()),
+        (r.len(), spontaneous.len(), g.len()),
         (stored(maps), image(maps), stored(maps))
     );
     let factor = T::from_f64(2.0 * scale);
-    for (r, g) in r.chunks_exact(rest.len()).zip(g.chunks_exact_mut(rest.len())) {
-        super::elementwise::add_difference(factor, r, rest, g);
+    for (r, g) in r
+        .chunks_exact(spontaneous.len())
+        .zip(g.chunks_exact_mut(spontaneous.len()))
+    {
+        super::elementwise::add_difference(factor, r, spontaneous, g);
     }
 }
 
-pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], rest: &[T]) -> f64 {
-    assert_eq!((r.len(), rest.len()), (stored(maps), image(maps)));
+pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], spontaneous: &[T]) -> f64 {
+    assert_eq!((r.len(), spontaneous.len()), (stored(maps), image(maps)));
     let each = |r: &[T]| {
         vectorised(|| {
             let mut sums = [0.0f64; BLOCK];
-            for (r, rest) in r.chunks_exact(BLOCK).zip(rest.chunks_exact(BLOCK)) {
-                for ((sum, r), rest) in sums.iter_mut().zip(r).zip(rest) {
-                    let difference = (*r - *rest).to_f64();
+            for (r, spontaneous) in r.chunks_exact(BLOCK).zip(spontaneous.chunks_exact(BLOCK)) {
+                for ((sum, r), spontaneous) in sums.iter_mut().zip(r).zip(spontaneous) {
+                    let difference = (*r - *spontaneous).to_f64();
                     *sum += difference * difference;
                 }
             }
             sums.iter().sum::<f64>()
         })
     };
-    r.chunks_exact(rest.len()).map(each).sum()
+    r.chunks_exact(spontaneous.len()).map(each).sum()
 }
 
 pub(super) fn weight_norm<T: Real>(rows: usize, g: &[T], w: &mut [T]) {

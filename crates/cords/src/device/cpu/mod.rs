@@ -2,7 +2,8 @@
 //! vector; vector instructions are chosen at run time.
 //!
 //! Small networks run one group of images per rayon task, large ones share each kernel between threads. No result
-//! depends on the number of threads or on the instruction set: every output is one chain of operations in a fixed order.
+//! depends on the number of threads or on the instruction set: every output is one chain of operations in a fixed
+//! order.
 
 mod aligned;
 mod conv;
@@ -40,9 +41,9 @@ impl<T: Real> Device<T> for Cpu {
     type Buffer = Aligned<T>;
     type Filter = conv::Filter<T>;
     type WeightSum = conv::WeightSum<T>;
-    type Tally = Vec<Vec<f64>>;
+    type Reductions = Vec<Vec<f64>>;
     type Labels = Vec<u32>;
-    type Recording = ();
+    type Capture = ();
     type Workspace = conv::Workspace<T>;
     type Packed = Packed;
 
@@ -71,8 +72,8 @@ impl<T: Real> Device<T> for Cpu {
         aligned::SPARE as u64
     }
 
-    fn repeat(&self, _recording: &mut (), tally: &mut Vec<Vec<f64>>, mut work: impl FnMut(&mut Vec<Vec<f64>>)) {
-        work(tally);
+    fn repeat(&self, _capture: &mut (), reductions: &mut Vec<Vec<f64>>, mut work: impl FnMut(&mut Vec<Vec<f64>>)) {
+        work(reductions);
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
@@ -151,20 +152,20 @@ impl<T: Real> Device<T> for Cpu {
         elementwise::clear_where_not_positive(r, g);
     }
 
-    fn read(&self, tally: &mut Vec<Vec<f64>>) -> Vec<Vec<f64>> {
-        std::mem::take(tally)
+    fn read(&self, reductions: &mut Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        std::mem::take(reductions)
     }
 
-    fn sum_squares(&self, x: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
-        tally.push(vec![elementwise::sum_squares(x)]);
+    fn sum_squares(&self, x: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
+        reductions.push(vec![elementwise::sum_squares(x)]);
     }
 
-    fn max_abs(&self, x: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
-        tally.push(vec![elementwise::max_abs(x)]);
+    fn max_abs(&self, x: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
+        reductions.push(vec![elementwise::max_abs(x)]);
     }
 
-    fn sum_squared_differences(&self, x: &Aligned<T>, y: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
-        tally.push(vec![elementwise::sum_squared_differences(x, y)]);
+    fn sum_squared_differences(&self, x: &Aligned<T>, y: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
+        reductions.push(vec![elementwise::sum_squared_differences(x, y)]);
     }
 
     fn scale(&self, factor: f64, x: &mut Aligned<T>) {
@@ -334,17 +335,24 @@ impl<T: Real> Device<T> for Cpu {
         labels: &Vec<u32>,
         scale: f64,
         dlogits: &mut Aligned<T>,
-        tally: &mut Vec<Vec<f64>>,
+        reductions: &mut Vec<Vec<f64>>,
     ) {
-        tally.push(maps::cross_entropy(classes, logits, labels, scale, dlogits));
+        reductions.push(maps::cross_entropy(classes, logits, labels, scale, dlogits));
     }
 
-    fn return_term(&self, maps: Maps, r: &Aligned<T>, rest: &Aligned<T>, tally: &mut Vec<Vec<f64>>) {
-        tally.push(vec![maps::return_term(maps, r, rest)]);
+    fn return_term(&self, maps: Maps, r: &Aligned<T>, spontaneous: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
+        reductions.push(vec![maps::return_term(maps, r, spontaneous)]);
     }
 
-    fn add_return_gradient(&self, maps: Maps, r: &Aligned<T>, rest: &Aligned<T>, scale: f64, g: &mut Aligned<T>) {
-        maps::add_return_gradient(maps, r, rest, scale, g);
+    fn add_return_gradient(
+        &self,
+        maps: Maps,
+        r: &Aligned<T>,
+        spontaneous: &Aligned<T>,
+        scale: f64,
+        g: &mut Aligned<T>,
+    ) {
+        maps::add_return_gradient(maps, r, spontaneous, scale, g);
     }
 
     fn weight_norm(&self, rows: usize, g: &Aligned<T>, v: &Aligned<T>) -> Aligned<T> {

@@ -8,8 +8,8 @@ use super::elementwise::{carried, vectorised};
 use super::tiles::BLOCK;
 use crate::Real;
 
-/// Activity as bfloat16, and for each value a bit that says whether the current it came from was positive: rounded activity
-/// does not tell.
+/// Activity as bfloat16, and for each value a bit that says whether the current it came from was positive: rounded
+/// activity does not tell.
 pub struct Packed {
     /// Blocks of channels.
     values: Aligned<u16>,
@@ -117,8 +117,8 @@ mod tests {
     use super::super::elementwise;
     use super::*;
 
-    /// The signs come from exact activity: the adjoint has the bits that it has without packing, and activity is rounded to
-    /// the nearest of eight significant bits.
+    /// The signs come from exact activity: the adjoint has the bits that it has without packing, and activity is
+    /// rounded to the nearest of eight significant bits.
     #[test]
     fn packing_rounds_activity_and_keeps_signs() {
         let len = 6 * PART * BLOCK / 4;

@@ -1,4 +1,5 @@
-//! `kernels.cu` for a GPU, by NVRTC. To a binary for one architecture: a driver refuses PTX of a compiler newer than itself.
+//! `kernels.cu` for a GPU, by NVRTC. To a binary for one architecture: a driver refuses PTX of a compiler newer than
+//! itself.
 
 #![expect(unsafe_code, reason = "calls NVRTC")]
 

@@ -35,7 +35,7 @@ pub(super) struct Convolutions {
     /// How often scratch memory was given back.
     pub(super) generation: u64,
     /// Whether work is being recorded: scratch memory stays what it is.
-    pub(super) recording: bool,
+    pub(super) capturing: bool,
 }
 
 // SAFETY: cuDNN's handle and descriptors may be used by any thread, by one at a time; a mutex sees to that.
@@ -96,7 +96,7 @@ impl Convolutions {
             plans: HashMap::new(),
             scratch: None,
             generation: 0,
-            recording: false,
+            capturing: false,
         };
         // SAFETY: both exist.
         unsafe { cudnn::set_stream(handle, stream.cu_stream().cast()) }.map_err(dnn_failed("giving cuDNN a stream"))?;
@@ -252,7 +252,7 @@ impl Convolutions {
         let proposal = self.plans.get(&key).and_then(|plan| plan.proposals.front());
         let wanted = proposal.map_or(0, |proposal| proposal.scratch);
         if wanted > self.scratch.as_ref().map_or(0, CudaSlice::len) {
-            if self.recording {
+            if self.capturing {
                 return Err(DeviceError::Failed {
                     call: "recording".to_owned(),
                     reason: "more scratch memory is wanted".to_owned(),
@@ -304,7 +304,8 @@ impl Convolutions {
             _ => (std::ptr::null_mut(), 0),
         };
         let handle = self.handle;
-        // SAFETY: descriptors and memory have the same shape, as `Cuda` has checked; scratch is as large as was asked for.
+        // SAFETY: descriptors and memory have the same shape, as `Cuda` has checked; scratch is as large as was asked
+        // for.
         unsafe {
             match proposal.algorithm {
                 Algorithm::Forward(algorithm) => cudnn::convolution_forward(

@@ -1,5 +1,6 @@
-//! A GPU for tests, on the processor: the host's C compiler compiles `kernels.cu`, every launch is held against the kernel's
-//! signature, and convolutions are plain sums in double precision. Work is recorded under a real one's restrictions.
+//! A GPU for tests, on the processor: the host's C compiler compiles `kernels.cu`, every launch is held against the
+//! kernel's signature, and convolutions are plain sums in double precision. Work is recorded under a real one's
+//! restrictions.
 
 #![expect(unsafe_code, reason = "calls into the library that was just compiled")]
 
@@ -21,12 +22,12 @@ pub(super) struct Emulated {
     bits: u32,
     /// Whether they are bfloat16 where channels come in eights.
     narrow: bool,
-    recorder: Arc<Mutex<Recorder>>,
+    capture: Arc<Mutex<CaptureState>>,
 }
 
 /// What becomes of work that is asked for.
 #[derive(Default)]
-struct Recorder {
+struct CaptureState {
     /// Work that is recorded, where any is.
     work: Option<Vec<Work>>,
     /// What was asked for that cannot be recorded.
@@ -45,15 +46,15 @@ pub(super) struct Memory {
     words: Vec<u64>,
     bytes: usize,
     left: Arc<AtomicUsize>,
-    recorder: Arc<Mutex<Recorder>>,
+    capture: Arc<Mutex<CaptureState>>,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         self.left.fetch_add(self.bytes, Ordering::Relaxed);
-        let mut recorder = self.recorder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if recorder.work.is_some() {
-            recorder.spoiled = Some("memory was given back");
+        let mut capture = self.capture.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if capture.work.is_some() {
+            capture.spoiled = Some("memory was given back");
         }
     }
 }
@@ -67,16 +68,16 @@ impl Memory {
         &mut bytemuck::cast_slice_mut(&mut self.words)[..self.bytes]
     }
 
-    fn place(&self) -> Place {
-        Place(self.words.as_ptr() as usize, self.bytes)
+    fn place(&self) -> MemoryRange {
+        MemoryRange(self.words.as_ptr() as usize, self.bytes)
     }
 }
 
 /// Address and bytes of memory that outlives the work that is asked of it.
 #[derive(Clone, Copy)]
-struct Place(usize, usize);
+struct MemoryRange(usize, usize);
 
-impl Place {
+impl MemoryRange {
     /// # Safety
     /// The memory exists, and nothing writes to it meanwhile.
     unsafe fn get<'a, T: bytemuck::Pod>(self) -> &'a [T] {
@@ -167,22 +168,22 @@ impl Emulated {
             least: Arc::new(AtomicUsize::new(bytes)),
             bits: f32::MANTISSA_DIGITS,
             narrow: false,
-            recorder: Arc::default(),
+            capture: Arc::default(),
         }
     }
 
-    fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().expect("no panic in there")
+    fn capture(&self) -> MutexGuard<'_, CaptureState> {
+        self.capture.lock().expect("no panic in there")
     }
 
     /// How often recorded work was done.
     pub(super) fn replays(&self) -> usize {
-        self.recorder().replays
+        self.capture().replays
     }
 
     /// Does or records.
     fn ask(&self, work: impl Fn() + Send + Sync + 'static) {
-        match &mut self.recorder().work {
+        match &mut self.capture().work {
             Some(recorded) => recorded.push(Box::new(work)),
             None => work(),
         }
@@ -190,11 +191,11 @@ impl Emulated {
 
     /// What cannot be recorded.
     fn at_once(&self, call: &'static str) -> Result<(), DeviceError> {
-        let mut recorder = self.recorder();
-        if recorder.work.is_none() {
+        let mut capture = self.capture();
+        if capture.work.is_none() {
             return Ok(());
         }
-        recorder.spoiled = Some(call);
+        capture.spoiled = Some(call);
         Err(DeviceError::Failed {
             call: call.to_owned(),
             reason: "work is being recorded".to_owned(),
@@ -219,7 +220,7 @@ impl Emulated {
 
     /// The same without recorded work.
     pub(super) fn without_recording(self) -> Self {
-        self.recorder().refuses = true;
+        self.capture().refuses = true;
         self
     }
 
@@ -248,7 +249,7 @@ impl Gpu for Emulated {
             words: vec![0; bytes.div_ceil(8)],
             bytes,
             left: Arc::clone(&self.left),
-            recorder: Arc::clone(&self.recorder),
+            capture: Arc::clone(&self.capture),
         })
     }
 
@@ -318,8 +319,9 @@ impl Gpu for Emulated {
                 .iter_mut()
                 .map(|value| std::ptr::from_mut(value).cast())
                 .collect();
-            // SAFETY: every parameter has the type that the kernel declares; buffers are as long as `Cuda` has checked, and
-            // nothing else reads or writes them meanwhile. The processor is little-endian, so that a value's low bytes come first.
+            // SAFETY: every parameter has the type that the kernel declares; buffers are as long as `Cuda` has checked,
+            // and nothing else reads or writes them meanwhile. The processor is little-endian, so that a value's low
+            // bytes come first.
             unsafe { (kernel.entry)(pointers.as_mut_ptr()) };
         });
         Ok(())
@@ -336,11 +338,11 @@ impl Gpu for Emulated {
         accumulate: bool,
     ) -> Result<(), DeviceError> {
         let outputs = 4 * shape.out_maps(batch).len();
-        if outputs > self.recorder().scratch {
+        if outputs > self.capture().scratch {
             self.at_once("taking scratch memory")?;
-            let mut recorder = self.recorder();
-            recorder.scratch = outputs;
-            recorder.generation += 1;
+            let mut capture = self.capture();
+            capture.scratch = outputs;
+            capture.generation += 1;
         }
         let (from, to, gpu) = (from.map(Memory::place), to.place(), self.clone());
         assert!(!(narrow && accumulate));
@@ -377,22 +379,22 @@ impl Gpu for Emulated {
     }
 
     fn begin_recording(&self) -> Result<(), DeviceError> {
-        let mut recorder = self.recorder();
-        assert!(recorder.work.is_none());
-        if recorder.refuses {
+        let mut capture = self.capture();
+        assert!(capture.work.is_none());
+        if capture.refuses {
             return Err(DeviceError::Failed {
                 call: "recording".to_owned(),
                 reason: "it is switched off".to_owned(),
             });
         }
-        (recorder.work, recorder.spoiled) = (Some(Vec::new()), None);
+        (capture.work, capture.spoiled) = (Some(Vec::new()), None);
         Ok(())
     }
 
     fn end_recording(&self) -> Result<Vec<Work>, DeviceError> {
-        let mut recorder = self.recorder();
-        let work = recorder.work.take().expect("a recording");
-        match recorder.spoiled.take() {
+        let mut capture = self.capture();
+        let work = capture.work.take().expect("a recording");
+        match capture.spoiled.take() {
             None => Ok(work),
             Some(what) => Err(DeviceError::Failed {
                 call: "recording".to_owned(),
@@ -403,13 +405,13 @@ impl Gpu for Emulated {
 
     fn replay(&self, graph: &Vec<Work>) -> Result<(), DeviceError> {
         self.at_once("doing recorded work")?;
-        self.recorder().replays += 1;
+        self.capture().replays += 1;
         graph.iter().for_each(|work| work());
         Ok(())
     }
 
     fn generation(&self) -> u64 {
-        self.recorder().generation
+        self.capture().generation
     }
 }
 

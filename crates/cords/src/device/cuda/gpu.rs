@@ -48,9 +48,9 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     ) -> Result<(), DeviceError>;
     /// Whether convolutions whose channels come in eights are computed from bfloat16.
     fn computes_from_bfloat16(&self) -> bool;
-    /// One pass of a convolution of maps `[batch, side, side, channels]` with weights `[outputs, kernel, kernel, inputs]`, all
-    /// float32, or all bfloat16 where `narrow`. The result is added to what `to` holds where `accumulate`, which is never
-    /// asked of bfloat16, and takes its place otherwise.
+    /// One pass of a convolution of maps `[batch, side, side, channels]` with weights
+    /// `[outputs, kernel, kernel, inputs]`, all float32, or all bfloat16 where `narrow`. The result is added to what
+    /// `to` holds where `accumulate`, which is never asked of bfloat16, and takes its place otherwise.
     ///
     /// # Errors
     /// As above, and [`DeviceError::Memory`] where there is no room for its scratch memory.
@@ -67,7 +67,8 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     ) -> Result<(), DeviceError>;
     /// Bytes of scratch memory that convolutions take at most.
     fn convolution_scratch(&self) -> u64;
-    /// From now on work is recorded instead of done. Memory can neither be taken nor given back, written nor read by the host.
+    /// From now on work is recorded instead of done. Memory can neither be taken nor given back, written nor read by
+    /// the host.
     ///
     /// # Errors
     /// As above.

@@ -81,7 +81,8 @@ pub(super) fn failed(call: impl Into<String>) -> impl FnOnce(DriverError) -> Dev
 /// [`DeviceError::Absent`] with what is missing, in one line.
 pub fn count() -> Result<usize, DeviceError> {
     libraries::require().map_err(DeviceError::Absent)?;
-    // Everything that cudarc calls is there now. The number is asked for by hand: this error has no text before the driver runs.
+    // Everything that cudarc calls is there now. The number is asked for by hand: this error has no text before the
+    // driver runs.
     if let Err(error) = driver::init() {
         let reason = match error.0 as u32 {
             100 => "the driver runs but finds no GPU: see `nvidia-smi` and CUDA_VISIBLE_DEVICES".to_owned(),
@@ -150,7 +151,8 @@ impl Hardware {
     /// Opens a GPU and compiles the kernels for it.
     ///
     /// # Errors
-    /// [`DeviceError::Absent`] where there is none or something is missing, [`DeviceError::Failed`] where it cannot be used.
+    /// [`DeviceError::Absent`] where there is none or something is missing, [`DeviceError::Failed`] where it cannot be
+    /// used.
     pub fn open(settings: Settings) -> Result<Self, DeviceError> {
         let count = count()?;
         if settings.ordinal >= count {
@@ -205,7 +207,8 @@ impl Hardware {
         Ok(free as u64)
     }
 
-    /// Bytes that work may plan with: those asked for, where so many are free. Libraries take some for themselves later.
+    /// Bytes that work may plan with: those asked for, where so many are free. Libraries take some for themselves
+    /// later.
     ///
     /// # Errors
     /// As [`free_memory`](Self::free_memory).
@@ -357,7 +360,7 @@ impl Gpu for Hardware {
                 // Nothing was computed: the next proposal's turn.
                 Err(error)
                     if error.0 == dnn::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED
-                        && !convolutions.recording
+                        && !convolutions.capturing
                         && convolutions.pass_over(key) => {}
                 run => return run.map_err(dnn_failed(format!("{pass:?} of {shape:?}, {batch} images"))),
             }
@@ -376,12 +379,12 @@ impl Gpu for Hardware {
         // What other threads ask of the driver meanwhile does not matter.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.inner.stream.begin_capture(mode).map_err(failed("recording"))?;
-        self.convolutions().recording = true;
+        self.convolutions().capturing = true;
         Ok(())
     }
 
     fn end_recording(&self) -> Result<Graph, DeviceError> {
-        self.convolutions().recording = false;
+        self.convolutions().capturing = false;
         let plain = sys::CUgraphInstantiate_flags_enum(0);
         let graph = self.inner.stream.end_capture(plain).map_err(failed("recording"))?;
         let graph = graph.ok_or_else(|| DeviceError::Failed {

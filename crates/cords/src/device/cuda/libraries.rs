@@ -1,8 +1,9 @@
-//! NVIDIA's libraries, which are looked for when they are needed: where the loader looks, in the wheels that PyTorch brings, and in
-//! the usual folders of a CUDA toolkit.
+//! NVIDIA's libraries, which are looked for when they are needed: where the loader looks, in the wheels that PyTorch
+//! brings, and in the usual folders of a CUDA toolkit.
 //!
-//! cudarc opens a library by its bare name and panics where it, or a function in it, is missing. A library that has been opened
-//! here, by whatever path, is found by that name afterwards, and one that lacks what this crate calls is refused here.
+//! cudarc opens a library by its bare name and panics where it, or a function in it, is missing. A library that has
+//! been opened here, by whatever path, is found by that name afterwards, and one that lacks what this crate calls is
+//! refused here.
 
 #![expect(
     unsafe_code,
@@ -20,12 +21,12 @@ pub struct Library {
     /// What does not work without it.
     pub purpose: &'static str,
     /// What was found, or why it is of no use and what to do.
-    pub found: Result<Found, String>,
+    pub found: Result<LoadedLibrary, String>,
 }
 
 /// A library in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct LoadedLibrary {
     /// Its file, where the system tells.
     pub path: Option<PathBuf>,
     /// Its version: of the driver, the newest CUDA that it runs.
@@ -44,7 +45,7 @@ enum Version {
 }
 
 /// What is known of a library before it is found.
-struct Wanted {
+struct KnownLibrary {
     name: &'static str,
     purpose: &'static str,
     advice: &'static str,
@@ -58,7 +59,7 @@ struct Wanted {
 
 const WHEELS: &str = "install PyTorch for CUDA, or CUDA's libraries in a folder that the loader searches";
 
-const DRIVER: Wanted = Wanted {
+const DRIVER: KnownLibrary = KnownLibrary {
     name: "CUDA driver",
     purpose: "runs anything on an NVIDIA GPU",
     advice: "install NVIDIA's driver",
@@ -98,7 +99,7 @@ const DRIVER: Wanted = Wanted {
     ],
 };
 
-const NVRTC: Wanted = Wanted {
+const NVRTC: KnownLibrary = KnownLibrary {
     name: "NVRTC",
     purpose: "compiles the kernels",
     advice: WHEELS,
@@ -115,7 +116,7 @@ const NVRTC: Wanted = Wanted {
     ],
 };
 
-const CUBLASLT: Wanted = Wanted {
+const CUBLASLT: KnownLibrary = KnownLibrary {
     name: "cuBLASLt",
     purpose: "multiplies matrices for cuDNN",
     advice: WHEELS,
@@ -124,7 +125,7 @@ const CUBLASLT: Wanted = Wanted {
     functions: &[],
 };
 
-const CUDNN: Wanted = Wanted {
+const CUDNN: KnownLibrary = KnownLibrary {
     name: "cuDNN",
     purpose: "computes convolutions",
     advice: WHEELS,
@@ -154,22 +155,22 @@ const CUDNN: Wanted = Wanted {
 };
 
 /// Those that others need first.
-const ALL: [Wanted; 4] = [DRIVER, NVRTC, CUBLASLT, CUDNN];
+const ALL: [KnownLibrary; 4] = [DRIVER, NVRTC, CUBLASLT, CUDNN];
 
 /// All libraries.
 pub fn libraries() -> Vec<Library> {
-    let places = Places::new();
-    ALL.iter().map(|wanted| wanted.look(&places)).collect()
+    let places = SearchPath::new();
+    ALL.iter().map(|wanted| wanted.load(&places)).collect()
 }
 
 /// Where to look, and for which.
-struct Places {
+struct SearchPath {
     folders: Vec<PathBuf>,
     /// The driver runs no programs of CUDA 13: libraries of CUDA 12 are preferred.
     old: bool,
 }
 
-impl Places {
+impl SearchPath {
     fn new() -> Self {
         let mut places = Self {
             folders: folders(),
@@ -183,7 +184,7 @@ impl Places {
 
 /// NVRTC alone, which works without a GPU.
 pub(super) fn nvrtc() -> Library {
-    NVRTC.look(&Places::new())
+    NVRTC.load(&SearchPath::new())
 }
 
 /// Looks for everything that a GPU's work needs.
@@ -191,17 +192,17 @@ pub(super) fn nvrtc() -> Library {
 /// # Errors
 /// What is missing and what to do, in one line.
 pub(super) fn require() -> Result<(), String> {
-    let places = Places::new();
+    let places = SearchPath::new();
     // One by one: where there is no driver, nothing else is opened, which takes its time.
-    let missing = |wanted: &Wanted| {
+    let missing = |wanted: &KnownLibrary| {
         let reason = wanted.find(&places).err()?;
         Some(format!("{}: {reason}", wanted.name))
     };
     ALL.iter().find_map(missing).map_or(Ok(()), Err)
 }
 
-impl Wanted {
-    fn look(&self, places: &Places) -> Library {
+impl KnownLibrary {
+    fn load(&self, places: &SearchPath) -> Library {
         Library {
             name: self.name,
             purpose: self.purpose,
@@ -209,7 +210,7 @@ impl Wanted {
         }
     }
 
-    fn find(&self, places: &Places) -> Result<Found, String> {
+    fn find(&self, places: &SearchPath) -> Result<LoadedLibrary, String> {
         let Some(library) = self.open(places) else {
             return Err(format!("{} was not found: {}", self.files.join(" or "), self.advice));
         };
@@ -229,10 +230,10 @@ impl Wanted {
         let version = version(&library, self.version);
         // It stays open, so that it is found by its bare name from now on.
         std::mem::forget(library);
-        Ok(Found { path, version })
+        Ok(LoadedLibrary { path, version })
     }
 
-    fn open(&self, places: &Places) -> Option<libloading::Library> {
+    fn open(&self, places: &SearchPath) -> Option<libloading::Library> {
         // SAFETY: NVIDIA's libraries prepare themselves when they are loaded; nothing of them is in use yet.
         let open = |file: &Path| unsafe { libloading::Library::new(file) }.ok();
         let mut files = self.files.to_vec();
@@ -354,8 +355,8 @@ fn children(folder: &Path, start: &str) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    /// Every library is found or told how to get; without a GPU too. Nothing panics on a file that is no library, or that
-    /// lacks what is called.
+    /// Every library is found or told how to get; without a GPU too. Nothing panics on a file that is no library, or
+    /// that lacks what is called.
     #[test]
     fn what_is_missing_is_said() {
         for library in libraries() {
@@ -365,12 +366,12 @@ mod tests {
             }
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let wanted = Wanted {
+        let wanted = KnownLibrary {
             files: &["libcordsnothing.so.1"],
             functions: &["cordsMissing"],
             ..CUDNN
         };
-        let folders = Places {
+        let folders = SearchPath {
             folders: vec![folder.path().to_owned()],
             old: false,
         };

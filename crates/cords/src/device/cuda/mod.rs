@@ -1,11 +1,11 @@
-//! The kernel interface on an NVIDIA GPU: float32 maps `[batch, side, side, channels]`, convolutions by cuDNN (`products`),
-//! everything else by the kernels in `kernels.cu`, which NVRTC compiles when the device is opened.
+//! The kernel interface on an NVIDIA GPU: float32 maps `[batch, side, side, channels]`, convolutions by cuDNN
+//! (`products`), everything else by the kernels in `kernels.cu`, which NVRTC compiles when the device is opened.
 //!
-//! Methods of [`Device`] cannot fail, and neither do they here: the first error is kept, whatever follows does nothing, and
-//! [`Device::check`] tells. That is how CUDA itself reports what it does asynchronously.
+//! Methods of [`Device`] cannot fail, and neither do they here: the first error is kept, whatever follows does nothing,
+//! and [`Device::check`] tells. That is how CUDA itself reports what it does asynchronously.
 
-/// Kernel arguments: `r` before a buffer that is read, `w` before one that is written, otherwise the parameter's type. None
-/// where a buffer has no memory.
+/// Kernel arguments: `r` before a buffer that is read, `w` before one that is written, otherwise the parameter's type.
+/// None where a buffer has no memory.
 macro_rules! arguments {
     (@ r $buffer:expr) => { $buffer.memory.as_ref().map(Argument::Read) };
     (@ w $buffer:expr) => { $buffer.memory.as_mut().map(Argument::Write) };
@@ -16,14 +16,14 @@ macro_rules! arguments {
     ($($kind:ident $value:expr),*) => { [$(arguments!(@ $kind $value)),*] };
 }
 
+mod capture;
 mod compile;
 mod convolutions;
 mod gpu;
 mod hardware;
 mod libraries;
 mod products;
-mod recording;
-mod tally;
+mod reductions;
 
 #[cfg(test)]
 mod emulated;
@@ -33,14 +33,14 @@ mod tests;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+pub use capture::Capture;
 pub use compile::compile;
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
 pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable, total_memory};
-pub use libraries::{Found, Library, libraries};
+pub use libraries::{Library, LoadedLibrary, libraries};
 pub use products::{Filter, WeightSum, Workspace};
-pub use recording::Recording;
-use tally::CELLS;
-pub use tally::Tally;
+use reductions::CELLS;
+pub use reductions::Reductions;
 
 use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, NormalNoise};
 use crate::net::Phi;
@@ -119,8 +119,9 @@ pub struct Packed<M> {
 const PARTS: usize = 1 << 10;
 const CHANNEL_PARTS: usize = 64;
 
-/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice, or `budget` bytes of
-/// it where they are given. Also returns how many it were. That number shows in the last bits, as sums are grouped by it.
+/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice, or
+/// `budget` bytes of it where they are given. Also returns how many it were. That number shows in the last bits, as
+/// sums are grouped by it.
 ///
 /// # Errors
 /// What `work` ends with, want of memory only where one image is too many.
@@ -285,9 +286,9 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     type Filter = Filter<G::Memory>;
     type WeightSum = WeightSum<G::Memory>;
     type Workspace = Workspace<G::Memory>;
-    type Tally = Tally<G::Memory>;
+    type Reductions = Reductions<G::Memory>;
     type Labels = Buffer<G::Memory>;
-    type Recording = Recording<G::Graph>;
+    type Capture = Capture<G::Graph>;
     type Packed = Packed<G::Memory>;
 
     fn check(&self) -> Result<(), DeviceError> {
@@ -307,17 +308,17 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn spare_bytes(&self) -> u64 {
-        // Tallies of trials of two sizes and of the gradient's norm.
+        // Reductions of trials of two sizes and of the gradient's norm.
         (3 * CELLS * size_of::<f64>()) as u64
     }
 
     fn repeat(
         &self,
-        recording: &mut Recording<G::Graph>,
-        tally: &mut Tally<G::Memory>,
-        work: impl FnMut(&mut Tally<G::Memory>),
+        capture: &mut Capture<G::Graph>,
+        reductions: &mut Reductions<G::Memory>,
+        work: impl FnMut(&mut Reductions<G::Memory>),
     ) {
-        self.do_again(recording, tally, work);
+        self.do_again(capture, reductions, work);
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
@@ -398,30 +399,30 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.launch("clear_where_not_positive", arguments!(r r, w g), same([r.len, g.len]));
     }
 
-    fn read(&self, tally: &mut Tally<G::Memory>) -> Vec<Vec<f64>> {
-        self.take(tally);
-        std::mem::take(&mut tally.read)
+    fn read(&self, reductions: &mut Reductions<G::Memory>) -> Vec<Vec<f64>> {
+        self.take(reductions);
+        std::mem::take(&mut reductions.read)
     }
 
-    fn sum_squares(&self, x: &Self::Buffer, tally: &mut Tally<G::Memory>) {
+    fn sum_squares(&self, x: &Self::Buffer, reductions: &mut Reductions<G::Memory>) {
         let count = x.len.min(PARTS);
-        let first = self.places(tally, count);
-        let arguments = arguments!(r x, long x.len, long first, w tally.cells);
+        let first = self.places(reductions, count);
+        let arguments = arguments!(r x, long x.len, long first, w reductions.cells);
         self.launch("squares", arguments, count);
     }
 
-    fn max_abs(&self, x: &Self::Buffer, tally: &mut Tally<G::Memory>) {
+    fn max_abs(&self, x: &Self::Buffer, reductions: &mut Reductions<G::Memory>) {
         let count = x.len.min(PARTS);
-        let first = self.places(tally, count);
-        let arguments = arguments!(r x, long x.len, long first, w tally.cells);
+        let first = self.places(reductions, count);
+        let arguments = arguments!(r x, long x.len, long first, w reductions.cells);
         self.launch("magnitudes", arguments, count);
     }
 
-    fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, tally: &mut Tally<G::Memory>) {
+    fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, reductions: &mut Reductions<G::Memory>) {
         let values = same([x.len, y.len]);
         let count = values.min(PARTS);
-        let first = self.places(tally, count);
-        let arguments = arguments!(r x, r y, long values, long values, long first, w tally.cells);
+        let first = self.places(reductions, count);
+        let arguments = arguments!(r x, r y, long values, long values, long first, w reductions.cells);
         self.launch("distances", arguments, count);
     }
 
@@ -665,29 +666,43 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         labels: &Self::Labels,
         scale: f64,
         dlogits: &mut Self::Buffer,
-        tally: &mut Tally<G::Memory>,
+        reductions: &mut Reductions<G::Memory>,
     ) {
         same([logits.len, dlogits.len, classes * labels.len]);
         let images = labels.len;
-        let first = self.places(tally, images);
+        let first = self.places(reductions, images);
         self.launch(
             "cross_entropy",
-            arguments!(r logits, r labels, long classes, double scale, long first, w dlogits, w tally.cells),
+            arguments!(r logits, r labels, long classes, double scale, long first, w dlogits, w reductions.cells),
             images,
         );
     }
 
-    fn return_term(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, tally: &mut Tally<G::Memory>) {
-        let values = same([r.len, maps.len(), rest.len * maps.batch]);
+    fn return_term(
+        &self,
+        maps: Maps,
+        r: &Self::Buffer,
+        spontaneous: &Self::Buffer,
+        reductions: &mut Reductions<G::Memory>,
+    ) {
+        let values = same([r.len, maps.len(), spontaneous.len * maps.batch]);
         let count = values.min(PARTS);
-        let first = self.places(tally, count);
-        let arguments = arguments!(r r, r rest, long rest.len, long values, long first, w tally.cells);
+        let first = self.places(reductions, count);
+        let arguments =
+            arguments!(r r, r spontaneous, long spontaneous.len, long values, long first, w reductions.cells);
         self.launch("distances", arguments, count);
     }
 
-    fn add_return_gradient(&self, maps: Maps, r: &Self::Buffer, rest: &Self::Buffer, scale: f64, g: &mut Self::Buffer) {
-        let items = same([r.len, maps.len(), rest.len * maps.batch, g.len]);
-        let arguments = arguments!(float 2.0 * scale, r r, r rest, long rest.len, w g);
+    fn add_return_gradient(
+        &self,
+        maps: Maps,
+        r: &Self::Buffer,
+        spontaneous: &Self::Buffer,
+        scale: f64,
+        g: &mut Self::Buffer,
+    ) {
+        let items = same([r.len, maps.len(), spontaneous.len * maps.batch, g.len]);
+        let arguments = arguments!(float 2.0 * scale, r r, r spontaneous, long spontaneous.len, w g);
         self.launch("add_distance_gradient", arguments, items);
     }
 

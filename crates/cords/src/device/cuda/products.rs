@@ -1,7 +1,8 @@
 //! Convolutions as networks ask for them: of float32 maps, computed by the GPU from float32 or from bfloat16.
 //!
-//! Where a GPU computes from bfloat16, its inputs are rounded before and its results widened after; every sum over convolutions
-//! and over steps is float32. Gradients of weights are gathered over steps: one long sum is worth more to it than many short ones.
+//! Where a GPU computes from bfloat16, its inputs are rounded before and its results widened after; every sum over
+//! convolutions and over steps is float32. Gradients of weights are gathered over steps: one long sum is worth more to
+//! it than many short ones.
 
 use std::collections::BTreeSet;
 

@@ -10,7 +10,8 @@ use crate::learn::{
 };
 use crate::net::{Architecture, Euler, Model, ModelInfo, Presentation};
 use crate::noise::{
-    Condition, EvaluationOptions, NoiseError, NoiseResult, Observer, Perturbation, Pixels, Timing, evaluate as noisy,
+    Condition, EvaluationOptions, NoiseError, NoisePresentation, NoiseResult, Observer, Perturbation, Pixels,
+    evaluate as noisy,
 };
 use crate::record::{AreaTime, RecordError, RecordOptions, record};
 use crate::rng::{Purpose, Stream};
@@ -73,8 +74,8 @@ fn missed(device: &Cuda<Emulated>, (rounding, bounds): selftest::Allowed) -> Vec
     findings
 }
 
-/// What the selftest allows for a GPU that rounds the factors of convolutions to eleven significant bits is enough for that; what
-/// is allowed for float32 is not.
+/// What the selftest allows for a GPU that rounds the factors of convolutions to eleven significant bits is enough for
+/// that; what is allowed for float32 is not.
 #[test]
 fn rounded_products_are_found_and_allowed_for() {
     let device = Cuda::new(Emulated::new(ENOUGH).rounded(11), 8);
@@ -151,13 +152,14 @@ fn train<D: Device<f32>>(
         .collect())
 }
 
-/// Work that is asked for once more is done as it was recorded, with the values of now, and with other scratch memory recorded anew.
+/// Work that is asked for once more is done as it was recorded, with the values of now, and with other scratch memory
+/// recorded anew.
 #[test]
 fn repeated_work_is_recorded() {
     let gpu = Emulated::new(ENOUGH);
     let device = Cuda::new(gpu.clone(), 8);
-    let mut recording = Default::default();
-    let mut tally = Tally::default();
+    let mut capture = Default::default();
+    let mut reductions = Reductions::default();
     let mut x = device.upload(&[0.0; 4]);
     let mut y = device.zeros(4);
     let mut asked = 0;
@@ -180,13 +182,13 @@ fn repeated_work_is_recorded() {
             device.conv(&mut work, &large, 1, &device.zeros(81), &mut out, false);
         }
         device.copy(&device.upload(&[value; 4]), &mut x);
-        device.repeat(&mut recording, &mut tally, |tally| {
+        device.repeat(&mut capture, &mut reductions, |reductions| {
             asked += 1;
             device.conv(&mut work, &filter, 1, &x, &mut y, false);
             device.clear(&mut x);
-            device.sum_squares(&y, tally);
+            device.sum_squares(&y, reductions);
         });
-        sums.push(device.read(&mut tally).concat().iter().sum::<f64>());
+        sums.push(device.read(&mut reductions).concat().iter().sum::<f64>());
     }
     assert_eq!(sums, [16.0, 64.0, 144.0, 256.0]);
     assert_eq!(device.check(), Ok(()));
@@ -199,21 +201,21 @@ fn repeated_work_is_recorded() {
 fn work_that_takes_memory_is_not_recorded() {
     let gpu = Emulated::new(ENOUGH);
     let device = Cuda::new(gpu.clone(), 8);
-    let (mut recording, mut tally) = (Default::default(), Tally::default());
+    let (mut capture, mut reductions) = (Default::default(), Reductions::default());
     for value in [1.0, 2.0, 3.0] {
-        device.repeat(&mut recording, &mut tally, |tally| {
-            device.sum_squares(&device.upload(&[value; 4]), tally);
+        device.repeat(&mut capture, &mut reductions, |reductions| {
+            device.sum_squares(&device.upload(&[value; 4]), reductions);
         });
         assert_eq!(
-            device.read(&mut tally).concat().iter().sum::<f64>(),
+            device.read(&mut reductions).concat().iter().sum::<f64>(),
             4.0 * f64::from(value * value)
         );
     }
     assert_eq!((device.check(), gpu.replays()), (Ok(()), 0));
 }
 
-/// Training on both devices goes the same way; what is asked for as a budget is enough, and too little memory is an error of its
-/// own kind.
+/// Training on both devices goes the same way; what is asked for as a budget is enough, and too little memory is an
+/// error of its own kind.
 #[test]
 fn training_goes_as_on_the_cpu_and_within_its_budget() {
     for history in [HistoryPrecision::Exact, HistoryPrecision::Bfloat16] {
@@ -339,11 +341,15 @@ fn evaluation_noise_and_recording_go_as_on_the_cpu() {
     };
     let pixels = |noise, timing, clip| Perturbation::Pixels { noise, timing, clip };
     let perturbations = [
-        pixels(Pixels::Gaussian, Timing::Static, false),
-        pixels(Pixels::Gaussian, Timing::Dynamic, true),
-        pixels(Pixels::Speckle, Timing::Dynamic, false),
-        pixels(Pixels::Shot, Timing::Dynamic, true),
-        pixels(Pixels::Gaussian, Timing::OrnsteinUhlenbeck { tau_ms: 10.0 }, false),
+        pixels(Pixels::Gaussian, NoisePresentation::Static, false),
+        pixels(Pixels::Gaussian, NoisePresentation::Dynamic, true),
+        pixels(Pixels::Speckle, NoisePresentation::Dynamic, false),
+        pixels(Pixels::Shot, NoisePresentation::Dynamic, true),
+        pixels(
+            Pixels::Gaussian,
+            NoisePresentation::OrnsteinUhlenbeck { tau_ms: 10.0 },
+            false,
+        ),
         Perturbation::Neural,
         Perturbation::Silencing,
         Perturbation::Weights,

@@ -54,7 +54,7 @@ impl Values {
 }
 
 /// A file whose variables can be read by name.
-pub(super) trait Source {
+pub(super) trait VariableFile {
     fn path(&self) -> &Path;
     /// Whether there is a variable of that name.
     fn has(&self, name: &str) -> bool;
@@ -105,7 +105,7 @@ pub(super) fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, NeuralErr
 }
 
 /// Makes recordings of the responses and of the coordinates that stand beside them.
-pub(super) fn assemble(source: &dyn Source, array: &Array) -> Result<Recordings, NeuralError> {
+pub(super) fn assemble(source: &dyn VariableFile, array: &Array) -> Result<Recordings, NeuralError> {
     let extent = |axis: Axis| {
         let place = array.axes.iter().position(|a| *a == axis);
         place.map_or(1, |place| array.shape[place])
@@ -207,13 +207,13 @@ pub(super) fn variable(path: &Path, name: &str, problem: &str) -> NeuralError {
     }
 }
 
-fn missing(source: &dyn Source, name: &str, what: &str) -> NeuralError {
+fn missing(source: &dyn VariableFile, name: &str, what: &str) -> NeuralError {
     variable(source.path(), name, &format!("is missing; it holds {what}"))
 }
 
 /// The first of several names that is there, and its values, of the right length.
 fn optional<'a>(
-    source: &dyn Source,
+    source: &dyn VariableFile,
     names: &[&'a str],
     length: usize,
 ) -> Result<Option<(&'a str, Values)>, NeuralError> {
@@ -231,7 +231,7 @@ fn optional<'a>(
 }
 
 /// Ids under the first of several names that is there.
-fn ids(source: &dyn Source, names: &[&str], length: usize) -> Result<Option<Vec<String>>, NeuralError> {
+fn ids(source: &dyn VariableFile, names: &[&str], length: usize) -> Result<Option<Vec<String>>, NeuralError> {
     let Some((name, values)) = optional(source, names, length)? else {
         return Ok(None);
     };

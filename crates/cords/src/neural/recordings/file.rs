@@ -1,5 +1,6 @@
-//! `recordings.safetensors`: `responses` F64 `[stimulus, repetition, neuron, bin]` (NaN where a presentation is missing), `bins`
-//! F64 `[bin, 2]` in ms, and ids, classes, regions, animals and sessions as JSON under the metadata key `recordings`.
+//! `recordings.safetensors`: `responses` F64 `[stimulus, repetition, neuron, bin]` (NaN where a presentation is
+//! missing), `bins` F64 `[bin, 2]` in ms, and ids, classes, regions, animals and sessions as JSON under the metadata
+//! key `recordings`.
 
 use std::collections::HashMap;
 use std::path::Path;

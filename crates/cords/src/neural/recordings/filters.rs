@@ -1,4 +1,5 @@
-//! Compression of HDF5 chunks beyond what the reader itself unpacks: zstd, bzip2 and LZF are read, others refused by name.
+//! Compression of HDF5 chunks beyond what the reader itself unpacks: zstd, bzip2 and LZF are read, others refused by
+//! name.
 
 use std::io::Read;
 
@@ -52,7 +53,8 @@ pub(super) fn registry() -> FilterRegistry {
     for (number, name) in UNREAD {
         let refuse = move || {
             format!(
-                "{name} (HDF5 filter {number}), which this program does not read; write the file with zlib, zstd or without \
+                "{name} (HDF5 filter {number}), which this program does not read; write the file with zlib, zstd or \
+                 without \
                  compression (`h5repack -f GZIP=4 OLD NEW`, or xarray's `to_netcdf` with `encoding`)"
             )
         };

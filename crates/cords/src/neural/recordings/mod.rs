@@ -33,8 +33,8 @@ pub struct Neuron {
     pub session: String,
 }
 
-/// Responses `[stimulus, repetition, neuron, bin]`. Stimuli are in the order of their ids: by number where all are whole
-/// numbers, else by their bytes, so that splits do not depend on the order of a file.
+/// Responses `[stimulus, repetition, neuron, bin]`. Stimuli are in the order of their ids: by number where all are
+/// whole numbers, else by their bytes, so that splits do not depend on the order of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recordings {
     /// Id of each stimulus.
@@ -55,8 +55,8 @@ impl Recordings {
     /// Checks sizes and ids, and brings the stimuli into their order.
     ///
     /// # Errors
-    /// Sizes that contradict each other, a stimulus twice, a neuron twice within a session and animal, a bin that ends before
-    /// it starts, a value that is infinite.
+    /// Sizes that contradict each other, a stimulus twice, a neuron twice within a session and animal, a bin that ends
+    /// before it starts, a value that is infinite.
     pub fn new(mut self) -> Result<Self, NeuralError> {
         let wrong = |problem: String| Err(NeuralError::Recordings { problem });
         let sizes = [
@@ -84,7 +84,7 @@ impl Recordings {
             ));
         }
         if let Some(id) = twice(self.stimuli.iter()) {
-            return wrong(format!("stimulus `{id}` stands twice"));
+            return wrong(format!("stimulus `{id}` is listed twice"));
         }
         let mut known = std::collections::BTreeSet::new();
         if let Some(neuron) = self
@@ -95,7 +95,7 @@ impl Recordings {
             let within = [("animal", &neuron.animal), ("session", &neuron.session)];
             let within = within.iter().filter(|(_, name)| !name.is_empty());
             let within: String = within.map(|(what, name)| format!(", {what} `{name}`")).collect();
-            return wrong(format!("neuron `{}`{within} stands twice", neuron.id));
+            return wrong(format!("neuron `{}`{within} is listed twice", neuron.id));
         }
         if let Some([start, end]) = self.bins_ms.iter().find(|bin| !is_bin(bin)) {
             return wrong(format!("a time bin from {start} to {end} ms"));
@@ -166,8 +166,8 @@ impl Recordings {
         }
     }
 
-    /// Responses in windows instead of bins: the mean over the bins that a window overlaps, each by the part of it that lies
-    /// within.
+    /// Responses in windows instead of bins: the mean over the bins that a window overlaps, each by the part of it that
+    /// lies within.
     ///
     /// # Errors
     /// A window without bins, or with bins that overlap each other, whose mean would count some time twice.
@@ -219,8 +219,9 @@ impl Recordings {
         })
     }
 
-    /// Split-half reliability, corrected by Spearman and Brown, of each neuron in a bin: a value for each halving of its
-    /// repetitions, which are those up to the last one that it has. `None` where there is one repetition, which has no halves.
+    /// Split-half reliability, corrected by Spearman and Brown, of each neuron in a bin: a value for each halving of
+    /// its repetitions, which are those up to the last one that it has. `None` where there is one repetition, which has
+    /// no halves.
     ///
     /// # Errors
     /// Options that make no halves.

@@ -1,6 +1,6 @@
 //! Assemblies in netCDF4 (HDF5) or classic netCDF, as Brain-Score ships them and xarray writes them: one variable over
-//! presentations, neurons and time bins, under any name, beside flat coordinates `stimulus_id`, `repetition`, `object_name`,
-//! `neuroid_id`, `region`, `animal`, `session`, `time_bin_start` and `time_bin_end`.
+//! presentations, neurons and time bins, under any name, beside flat coordinates `stimulus_id`, `repetition`,
+//! `object_name`, `neuroid_id`, `region`, `animal`, `session`, `time_bin_start` and `time_bin_end`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use netcdf_reader::unpack::{SignParams, UnpackParams};
 use netcdf_reader::{NcFile, NcOpenOptions, NcType, NcValue, NcVariable};
 
 use super::Recordings;
-use super::assembly::{Array, Axis, Source, Values, assemble, guarded, variable};
+use super::assembly::{Array, Axis, Values, VariableFile, assemble, guarded, variable};
 use super::filters::registry;
 use crate::neural::NeuralError;
 use dynvis_base::memory;
@@ -21,15 +21,16 @@ struct Assembly {
 }
 
 impl Recordings {
-    /// Reads an assembly. Values are taken as their attributes say: fill values, `missing_value` and what lies outside of
-    /// `valid_range` are missing, `scale_factor` and `add_offset` are applied, `_Unsigned` integers are read as such, and time
-    /// bins in another unit than ms are converted.
+    /// Reads an assembly. Values are taken as their attributes say: fill values, `missing_value` and what lies outside
+    /// of `valid_range` are missing, `scale_factor` and `add_offset` are applied, `_Unsigned` integers are read as
+    /// such, and time bins in another unit than ms are converted.
     ///
     /// `wanted` names the variable of responses; without it there must be one alone over presentations and neurons.
     ///
     /// # Errors
-    /// A file that is no netCDF, or needs more memory than there is; a variable that is missing, damaged, compressed in a way
-    /// that is not read or of the wrong length, by its name; several variables that could be the responses, with their names.
+    /// A file that is no netCDF, or needs more memory than there is; a variable that is missing, damaged, compressed in
+    /// a way that is not read or of the wrong length, by its name; several variables that could be the responses, with
+    /// their names.
     pub fn from_netcdf(path: &Path, wanted: Option<&str>) -> Result<Self, NeuralError> {
         guarded(path, || {
             let options = NcOpenOptions {
@@ -217,7 +218,7 @@ impl Assembly {
             if let Some(attribute) = variable.attribute(name) {
                 let number = attribute.value.as_f64();
                 if !number.is_some_and(f64::is_finite) {
-                    return Err(format!("its attribute `{name}` is no number"));
+                    return Err(format!("its attribute `{name}` is not a number"));
                 }
             }
         }
@@ -241,7 +242,7 @@ fn cannot(error: netcdf_reader::Error) -> String {
     format!("cannot be read: {error}")
 }
 
-impl Source for Assembly {
+impl VariableFile for Assembly {
     fn path(&self) -> &Path {
         &self.path
     }

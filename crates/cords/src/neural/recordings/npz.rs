@@ -1,5 +1,5 @@
-//! Recordings in a NumPy archive (`numpy.savez`, compressed or not): `responses` `[presentation, neuron, bin]`, or `[stimulus,
-//! repetition, neuron, bin]`, beside arrays under the names of a Brain-Score assembly's coordinates.
+//! Recordings in a NumPy archive (`numpy.savez`, compressed or not): `responses` `[presentation, neuron, bin]`, or
+//! `[stimulus, repetition, neuron, bin]`, beside arrays under the names of a Brain-Score assembly's coordinates.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use zip::ZipArchive;
 
 use super::Recordings;
-use super::assembly::{Array, Axis, Source, Values, assemble, guarded, variable};
+use super::assembly::{Array, Axis, Values, VariableFile, assemble, guarded, variable};
 use crate::neural::NeuralError;
 use dynvis_base::memory;
 
@@ -21,8 +21,8 @@ impl Recordings {
     /// Reads an archive. `wanted` names the array of responses, which is `responses` if not given.
     ///
     /// # Errors
-    /// A file that is no archive, or needs more memory than there is; an array that is missing, damaged or of the wrong shape or
-    /// type, by its name.
+    /// A file that is no archive, or needs more memory than there is; an array that is missing, damaged or of the wrong
+    /// shape or type, by its name.
     pub fn from_npz(path: &Path, wanted: Option<&str>) -> Result<Self, NeuralError> {
         guarded(path, || {
             let zip = ZipArchive::new(dynvis_base::files::open(path)?).map_err(|error| NeuralError::File {
@@ -58,7 +58,7 @@ impl Recordings {
     }
 }
 
-impl Source for Archive {
+impl VariableFile for Archive {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -89,7 +89,7 @@ impl Archive {
         let mut entry = zip
             .by_name(&format!("{name}.npy"))
             .map_err(|error| format!("cannot be read: {error}"))?;
-        let header = NpyHeader::from_reader(&mut entry).map_err(|error| format!("is no NumPy array: {error}"))?;
+        let header = NpyHeader::from_reader(&mut entry).map_err(|error| format!("is not a NumPy array: {error}"))?;
         let DType::Plain(kind) = header.dtype() else {
             return Err("is a structured array; save one plain array a name".to_owned());
         };
@@ -161,7 +161,7 @@ fn unicode(item: &[u8], big: bool) -> Result<String, String> {
             }
         })
         .filter(|word| *word != 0)
-        .map(|word| char::from_u32(word).ok_or_else(|| format!("holds {word:#x}, which is no character")))
+        .map(|word| char::from_u32(word).ok_or_else(|| format!("holds {word:#x}, which is not a character")))
         .collect()
 }
 
@@ -199,7 +199,7 @@ fn number(item: &[u8], kind: &TypeChar, big: bool) -> Result<f64, String> {
     };
     value.ok_or_else(|| {
         format!(
-            "has values of type {}{}, which are no numbers",
+            "has values of type {}{}, which are not numbers",
             kind.to_str(),
             item.len()
         )

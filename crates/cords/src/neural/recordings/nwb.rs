@@ -44,16 +44,17 @@ struct Nwb<'a> {
 const EPHYS: &str = "/general/extracellular_ephys";
 
 impl Recordings {
-    /// Reads units and stimuli; responses are rates in spikes/s in bins that hold their start and not their end. Units are
-    /// called by their `id`, and their regions come from their own column `region`, `brain_area` or `location`, else from
-    /// the `location` of their first electrode, else from that of their `electrode_group`. Animal and session are the file's
-    /// `subject_id` and `session_id`.
+    /// Reads units and stimuli; responses are rates in spikes/s in bins that hold their start and not their end. Units
+    /// are called by their `id`, and their regions come from their own column `region`, `brain_area` or `location`,
+    /// else from the `location` of their first electrode, else from that of their `electrode_group`. Animal and session
+    /// are the file's `subject_id` and `session_id`.
     ///
-    /// Responses are missing (NaN) in trials without a start time, and in bins that a unit's `obs_intervals` do not cover.
+    /// Responses are missing (NaN) in trials without a start time, and in bins that a unit's `obs_intervals` do not
+    /// cover.
     ///
     /// # Errors
-    /// A file that is no HDF5; a data set that is missing, damaged or contradicts another, by its path within the file; ids and
-    /// spike times that are no numbers.
+    /// A file that is no HDF5; a data set that is missing, damaged or contradicts another, by its path within the file;
+    /// ids and spike times that are no numbers.
     pub fn from_nwb(path: &Path, options: &NwbOptions) -> Result<Self, NeuralError> {
         guarded(path, || {
             let limits = OpenOptions::default()
@@ -249,8 +250,8 @@ impl Nwb<'_> {
         })
     }
 
-    /// The names that an enumerated column's numbers stand for: the data set `NAME_elements` beside it, or what its attribute
-    /// `elements` refers to.
+    /// The names that an enumerated column's numbers stand for: the data set `NAME_elements` beside it, or what its
+    /// attribute `elements` refers to.
     fn elements(&self, name: &str, dataset: &Dataset) -> Result<Option<Vec<String>>, NeuralError> {
         let beside = format!("{name}_elements");
         let named = |name: &str| -> Result<Option<Vec<String>>, NeuralError> {
@@ -300,7 +301,8 @@ impl Nwb<'_> {
         for (row, end) in ends.iter().enumerate() {
             if end.is_nan() || end.fract() != 0.0 || *end < start as f64 || *end > count as f64 {
                 return Err(wrong(format!(
-                    "row {row} (from 0) ends at {end}; ends must not decrease (the one before is {start}), and `{name}` has \
+                    "row {row} (from 0) ends at {end}; ends must not decrease (the one before is {start}), and \
+                     `{name}` has \
                      {count} values"
                 )));
             }
@@ -416,7 +418,7 @@ impl Nwb<'_> {
                 None => Ok(String::new()),
                 Some(name) => {
                     let found = by_name.get(name.rsplit('/').next().unwrap_or_default()).cloned();
-                    found.ok_or_else(|| wrong(format!("names `{name}`, which is no group in {EPHYS}")))
+                    found.ok_or_else(|| wrong(format!("names `{name}`, which is not a group in {EPHYS}")))
                 }
             };
             return names.into_iter().map(place).collect();
@@ -428,7 +430,7 @@ impl Nwb<'_> {
             Some(0 | u64::MAX) | None => Ok(String::new()),
             Some(address) => {
                 let found = by_address.get(&address).cloned();
-                found.ok_or_else(|| wrong(format!("refers to something that is no group in {EPHYS}")))
+                found.ok_or_else(|| wrong(format!("refers to something that is not a group in {EPHYS}")))
             }
         };
         raw.chunks_exact(size.max(1)).map(place).collect()

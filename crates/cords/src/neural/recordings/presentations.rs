@@ -16,8 +16,8 @@ pub fn running_numbers(names: usize, most: usize) -> bool {
     names > RUNNING * most
 }
 
-/// Number of responses of so many stimuli, repetitions, neurons and time bins, if there is memory for them; `given` is how
-/// many presentations, rows or recordings there are in fact.
+/// Number of responses of so many stimuli, repetitions, neurons and time bins, if there is memory for them; `given` is
+/// how many presentations, rows or recordings there are in fact.
 ///
 /// # Errors
 /// More than there is room for, with the numbers.
@@ -28,7 +28,8 @@ pub fn plan_size(sizes: [usize; 4], given: &str) -> Result<usize, NeuralError> {
     let bytes = total.map_or(u64::MAX, |total| (total as u64).saturating_mul(2 * 8));
     memory::check_room(bytes).map_err(|error| NeuralError::Recordings {
         problem: format!(
-            "{given} would fill a block of {stimuli} stimuli x {repetitions} repetitions x {neurons} neurons x {bins} time \
+            "{given} would fill a block of {stimuli} stimuli x {repetitions} repetitions x {neurons} neurons x {bins} \
+             time \
              bins, most of it with missing values unless all were recorded together: {error}; choose neurons, stimuli and \
              time bins that were, or number the repetitions of each stimulus from 0"
         ),
@@ -51,8 +52,8 @@ pub struct Presentations {
 /// Gathers presentations by stimulus. `response(presentation, neuron, bin)` gives a value, NaN for a missing one.
 ///
 /// # Errors
-/// Lists of different lengths, a stimulus shown twice in one repetition or with two classes, more than fits into memory, and
-/// what [`Recordings::new`] finds.
+/// Lists of different lengths, a stimulus shown twice in one repetition or with two classes, more than fits into
+/// memory, and what [`Recordings::new`] finds.
 pub fn from_presentations(
     shown: &Presentations,
     neurons: Vec<Neuron>,

@@ -53,7 +53,7 @@ fn is_glob(file: &str) -> bool {
 fn matched(root: &Path, file: &str) -> Result<Vec<(String, PathBuf)>, String> {
     let glob = globset::GlobBuilder::new(file).literal_separator(true).build();
     let glob = glob
-        .map_err(|error| format!("it is no glob: {error}"))?
+        .map_err(|error| format!("it is not a glob: {error}"))?
         .compile_matcher();
     // Only the folder is listed that the glob's fixed beginning names.
     let fixed: PathBuf = Path::new(file)
@@ -77,7 +77,7 @@ fn walk(folder: &Path, prefix: &str, found: &mut Vec<(String, PathBuf)>, depth: 
     let cannot = |error: std::io::Error| format!("cannot list `{}`: {error}", folder.display());
     if depth > DEEPEST {
         return Err(format!(
-            "`{}` lies too deep: does a link lead in a circle?",
+            "`{}` lies too deep: is there a cycle of links?",
             folder.display()
         ));
     }

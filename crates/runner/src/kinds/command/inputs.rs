@@ -15,8 +15,8 @@ struct Listed<'a> {
     name: &'a str,
     folder: &'a Path,
     artifact: Artifact,
-    /// Of a member, where the input has several. A stage that is an input alone does not tell its fields: they are not part of
-    /// the identity of whoever reads it.
+    /// Of a member, where the input has several. A stage that is an input alone does not tell its fields: they are not
+    /// part of the identity of whoever reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     fields: Option<&'a IndexMap<String, Json>>,
 }
@@ -49,7 +49,7 @@ pub(super) fn list(inputs: &BTreeMap<String, AnyRefs>, context: &Context, file: 
     for (name, input) in inputs {
         for slot in slots(input) {
             let found = context.inputs.get(slot);
-            let found = found.ok_or_else(|| StageError::new(format!("input `{slot}` was not handed over")))?;
+            let found = found.ok_or_else(|| StageError::new(format!("input `{slot}` is missing")))?;
             listed.push(Listed {
                 name,
                 folder: &found.path,

@@ -51,8 +51,8 @@ pub(super) fn clear(scratch: &Path, work: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Puts copies in the place of links, so that a result does not change with files elsewhere, and refuses what has no content:
-/// pipes, sockets, devices. What the program made unreadable becomes readable.
+/// Puts copies in the place of links, so that a result does not change with files elsewhere, and refuses what has no
+/// content: pipes, sockets, devices. What the program made unreadable becomes readable.
 pub(super) fn make_real(path: &Path) -> Result<(), StageError> {
     let metadata = fs_err::symlink_metadata(path)?;
     let grant = |mode: u32| {
@@ -107,8 +107,8 @@ fn not_regular(path: &Path, what: &str) -> StageError {
     .hint("remove it before the program ends, or put it elsewhere")
 }
 
-/// Moves what the program wrote to where the store takes it from, in the form that its type promises; copies it where it
-/// also belongs to another output.
+/// Moves what the program wrote to where the store takes it from, in the form that its type promises; copies it where
+/// it also belongs to another output.
 pub(super) fn publish<T: OutputType>(
     context: &mut Context,
     name: &str,

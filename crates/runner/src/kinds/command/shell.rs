@@ -42,8 +42,8 @@ fn open(script: &str) -> Quote {
     quote
 }
 
-/// A script with paths at its end, each one word of the shell, also within quotes (as `"$@"` has it). A path without special
-/// characters stands as it is.
+/// A script with paths at its end, each one word of the shell, also within quotes (as `"$@"` has it). A path without
+/// special characters stands as it is.
 pub(super) fn with_values(mut script: String, values: &[String]) -> String {
     let quote = open(&script);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%=:,".contains(c);

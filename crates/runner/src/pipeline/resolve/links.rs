@@ -74,8 +74,8 @@ impl Resolver<'_> {
         named.collect()
     }
 
-    /// Holds the name of the table that stands for a run against the stages. As `show` has it, a stage stands for all members
-    /// of its matrix, and without an output for its first table.
+    /// Holds the name of the table that stands for a run against the stages. As `show` has it, a stage stands for all
+    /// members of its matrix, and without an output for its first table.
     pub(super) fn check_headline(&mut self, text: &str, spot: Spot) {
         let site = ReferenceSite {
             path: Vec::new(),
@@ -90,8 +90,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// The drafts that a reference selects, each with the output that fits, and whether it makes a list of what is none.
-    /// `names`: every draft by its name.
+    /// The drafts that a reference selects, each with the output that fits, and whether it makes a list of what is
+    /// none. `names`: every draft by its name.
     fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> (Vec<Target>, bool) {
         let Some((parsed, selected)) = self.members(site, names) else {
             return (Vec::new(), false);
@@ -286,7 +286,7 @@ fn write(target: &mut Json, path: &[PathPart], value: Json) {
 /// Names and places of a long list that are shown.
 const SHOWN: usize = 8;
 
-/// A stage that needs itself, by whatever way: of each knot of such stages one shortest circle.
+/// A stage that needs itself, by whatever way: of each knot of such stages one shortest cycle.
 pub(super) fn report_cycles(drafts: &[Draft], inputs: &[Vec<InputSlot>], problems: &mut Vec<Problem>) {
     let mut graph = petgraph::Graph::<usize, ()>::new();
     let nodes: Vec<_> = (0..drafts.len()).map(|i| graph.add_node(i)).collect();
@@ -310,10 +310,10 @@ pub(super) fn report_cycles(drafts: &[Draft], inputs: &[Vec<InputSlot>], problem
             let producers = inputs.get(stage).into_iter().flatten().map(|slot| slot.producer.0);
             producers.filter(|producer| knot_of[*producer] == knot)
         };
-        let Some(circle) = shortest_circle(first, waits_for) else {
+        let Some(cycle) = shortest_cycle(first, waits_for) else {
             continue;
         };
-        let mut families: Vec<&Draft> = circle.iter().map(|stage| &drafts[*stage]).collect();
+        let mut families: Vec<&Draft> = cycle.iter().map(|stage| &drafts[*stage]).collect();
         families.dedup_by(|a, b| a.family == b.family);
         if families.len() > 1 && families.first().map(|d| &d.family) == families.last().map(|d| &d.family) {
             families.pop();
@@ -329,25 +329,25 @@ pub(super) fn report_cycles(drafts: &[Draft], inputs: &[Vec<InputSlot>], problem
         stages.push(families[0].family.clone());
         let mut problem = Problem::at(families[0].spot, ProblemKind::Cycle { stages });
         for other in families.iter().skip(1).take(SHOWN) {
-            problem = problem.with(other.spot, "part of the circle");
+            problem = problem.with(other.spot, "part of the cycle");
         }
         problems.push(problem);
     }
 }
 
 /// The shortest way from a stage back to it, the stage itself first; none if there is none.
-fn shortest_circle<I: Iterator<Item = usize>>(start: usize, next: impl Fn(usize) -> I) -> Option<Vec<usize>> {
+fn shortest_cycle<I: Iterator<Item = usize>>(start: usize, next: impl Fn(usize) -> I) -> Option<Vec<usize>> {
     let mut came_from: HashMap<usize, usize> = HashMap::new();
     let mut waiting = VecDeque::from([start]);
     while let Some(stage) = waiting.pop_front() {
         for other in next(stage) {
             if other == start {
-                let mut circle = vec![stage];
-                while let Some(before) = circle.last().and_then(|last| came_from.get(last)) {
-                    circle.push(*before);
+                let mut cycle = vec![stage];
+                while let Some(before) = cycle.last().and_then(|last| came_from.get(last)) {
+                    cycle.push(*before);
                 }
-                circle.reverse();
-                return Some(circle);
+                cycle.reverse();
+                return Some(cycle);
             }
             if let std::collections::hash_map::Entry::Vacant(entry) = came_from.entry(other) {
                 entry.insert(stage);
@@ -365,15 +365,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shortest_circle_asks_each_stage_once() {
+    fn a_shortest_cycle_asks_each_stage_once() {
         const COUNT: usize = 5_000;
         let asked = Cell::new(0);
-        // A large circle, in which every stage also waits for the one behind it: the shortest way back has two stages.
+        // A large cycle, in which every stage also waits for the one behind it: the shortest way back has two stages.
         let both = |stage: usize| {
             asked.set(asked.get() + 1);
             [(stage + 1) % COUNT, (stage + COUNT - 1) % COUNT].into_iter()
         };
-        assert_eq!(shortest_circle(7, both), Some(vec![7, 8]));
+        assert_eq!(shortest_cycle(7, both), Some(vec![7, 8]));
         assert!(asked.get() <= COUNT, "{}", asked.get());
 
         asked.set(0);
@@ -381,9 +381,9 @@ mod tests {
             asked.set(asked.get() + 1);
             std::iter::once((stage + 1) % COUNT)
         };
-        assert_eq!(shortest_circle(0, one), Some((0..COUNT).collect()));
+        assert_eq!(shortest_cycle(0, one), Some((0..COUNT).collect()));
         assert_eq!(asked.get(), COUNT);
 
-        assert_eq!(shortest_circle(0, |stage| (stage + 1..3).take(1)), None);
+        assert_eq!(shortest_cycle(0, |stage| (stage + 1..3).take(1)), None);
     }
 }

@@ -16,7 +16,7 @@ use self::claims::Claims;
 use self::links::report_cycles;
 use self::overrides::{apply_override, set};
 use super::matrix::{self, Room, Scope};
-use super::node::{Key, Node, Sources, Spot, Value};
+use super::node::{Key, Node, SourceTexts, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, known, suggest};
 use super::reference::is_name;
@@ -30,7 +30,7 @@ const MEMBERS: usize = 100_000;
 const STAGE_KEYS: [&str; 4] = ["description", "matrix", "resources", "ensure"];
 
 /// Where the pipeline stands on disk.
-pub(super) struct Place {
+pub(super) struct PipelineLocation {
     pub path: PathBuf,
     pub root: PathBuf,
     pub default_name: String,
@@ -55,10 +55,10 @@ struct Draft {
 /// Resolves a parsed document.
 pub(super) fn resolve(
     document: &Node,
-    place: Place,
+    place: PipelineLocation,
     options: &LoadOptions<'_>,
     presets: &mut dyn Presets,
-    sources: &mut Sources,
+    sources: &mut SourceTexts,
 ) -> Result<Pipeline, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut document = document.clone();
@@ -238,7 +238,7 @@ struct Resolver<'a> {
     room: &'a Room,
     presets: &'a mut dyn Presets,
     registry: &'a Registry,
-    sources: &'a mut Sources,
+    sources: &'a mut SourceTexts,
     problems: Vec<Problem>,
     drafts: Vec<Draft>,
     /// Drafts of each written stage; empty where the stage had errors.
@@ -520,8 +520,8 @@ impl Resolver<'_> {
         });
     }
 
-    /// Puts `params` over the presets that it names (of several, the later over the earlier), each of them over its own,
-    /// and so on.
+    /// Puts `params` over the presets that it names (of several, the later over the earlier), each of them over its
+    /// own, and so on.
     fn merge_presets<'f>(
         &mut self,
         stage_kind: &'static dyn AnyKind,

@@ -2,7 +2,7 @@
 
 use super::{STAGE_KEYS, unknown};
 use crate::kind::Registry;
-use crate::pipeline::node::{self, Key, Node, Sources, Spot, Value};
+use crate::pipeline::node::{self, Key, Node, SourceTexts, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind, suggest};
 
 /// Applies one `-S path=value` to the document. Unknown parameters surface later, at the override's own place.
@@ -10,7 +10,7 @@ pub(super) fn apply_override(
     document: &mut Node,
     text: &str,
     registry: &Registry,
-    sources: &mut Sources,
+    sources: &mut SourceTexts,
     problems: &mut Vec<Problem>,
 ) {
     let source = sources.add(format!("-S {text}"), text.to_owned());

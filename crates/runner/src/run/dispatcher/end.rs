@@ -17,7 +17,7 @@ use crate::pipeline::{Stage, StageId};
 use crate::plan::{Decision, State};
 use crate::run::protocol::Message;
 use crate::run::{Event, Failure, RunError, changed_since};
-use crate::store::{Attempt, Health, Record, ResultRecord, StageOutcome, StoreError};
+use crate::store::{Attempt, Health, JournalEntry, ResultRecord, StageOutcome, StoreError};
 
 /// How long a stage whose time is up may take to write a checkpoint.
 const GRACE: Duration = Duration::from_secs(60);
@@ -127,7 +127,7 @@ impl Dispatcher<'_> {
     /// After an attempt without result: another one, or the end.
     fn settle_without(&mut self, stage: &Stage, running: &Running, seconds: f64, no_result: NoResult) {
         let interrupted = matches!(no_result, NoResult::Interrupted);
-        let noted = self.store.commit(Record::Attempt {
+        let noted = self.store.commit(JournalEntry::Attempt {
             key: running.key.clone(),
             attempt: Attempt {
                 run: self.record.id.clone(),
@@ -145,14 +145,14 @@ impl Dispatcher<'_> {
             // Not settled, so it is looked at again, and goes on from its checkpoint if it left one.
             self.retried[stage.id.0] += 1;
             let (attempt, all) = (self.retried[stage.id.0], stage.resources.retries(Some(class)));
-            let text = format!("{failure}; tried again after {} ({attempt} of {all})", class.name());
+            let text = format!("{failure}; retry {attempt} of {all} ({})", class.name());
             self.note(stage.id, &text);
             self.open(stage.id);
             return;
         }
         // Where a forced stage has a result, the next run takes that.
         if self.store.has_checkpoint(&running.key) && self.store.result(&running.key).is_none() {
-            self.note(stage.id, "the next run goes on from its last checkpoint");
+            self.note(stage.id, "the next run resumes from its last checkpoint");
         }
         let (outcome, failure) = match no_result {
             NoResult::Interrupted => (StageOutcome::Interrupted, None),
@@ -203,7 +203,7 @@ impl Dispatcher<'_> {
             .map_err(store_failure)?;
         fail::at(Step::Described).map_err(full)?;
         let contents = outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect();
-        let result = Record::Result(ResultRecord {
+        let result = JournalEntry::Result(ResultRecord {
             key: running.key.clone(),
             kind: stage.kind().name().to_owned(),
             run: self.record.id.clone(),
@@ -213,7 +213,7 @@ impl Dispatcher<'_> {
             ensured: stage.ensure.clone(),
             accepted: None,
         });
-        let current = self.current_record(stage, &running.key);
+        let current = self.current_entry(stage, &running.key);
         self.store.commit_all(&[result, current]).map_err(store_failure)?;
         fail::at(Step::Committed).map_err(full)?;
         self.store.drop_checkpoint(&running.key);
@@ -256,7 +256,7 @@ fn crashed(status: ExitStatus) -> Failure {
     let panicked = status.code() == Some(i32::from(crate::run::PANICKED));
     Failure::Crashed {
         status: match panicked {
-            true => "it panicked, which is a fault of dynvis: its log says where".to_owned(),
+            true => "it panicked, which is a bug in dynvis: its log says where".to_owned(),
             false => status.to_string(),
         },
         class: killed.then_some(ErrorClass::Oom),

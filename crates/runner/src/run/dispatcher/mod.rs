@@ -24,7 +24,7 @@ use crate::kind::{Registry, StageError};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::store::{
-    Execution, Hold, RECORD_VERSION, Record, RunId, RunRecord, RunStage, RunStatus, StageOutcome, Store, Uses,
+    Execution, Hold, JournalEntry, RECORD_VERSION, RunId, RunRecord, RunStage, RunStatus, StageOutcome, Store, Uses,
 };
 
 pub use names::log_path;
@@ -326,8 +326,8 @@ impl Dispatcher<'_> {
     /// Until nothing runs and nothing can start. Trouble of the tool itself (a full disk) starts nothing more, but what
     /// runs may come to its end: hours of work are not thrown away because of another stage.
     ///
-    /// Stages are looked at when something has changed for them: one has ended, or, while one waits for another process,
-    /// after a while. What workers tell on their way changes nothing.
+    /// Stages are looked at when something has changed for them: one has ended, or, while one waits for another
+    /// process, after a while. What workers tell on their way changes nothing.
     fn drive(&mut self) {
         let mut waits_for_others = false;
         let mut look_at = Some(Instant::now());
@@ -403,7 +403,7 @@ impl Dispatcher<'_> {
             Some(hold) => hold,
             None => self.store.hold()?,
         };
-        let mut records: Vec<Record> = Vec::new();
+        let mut records: Vec<JournalEntry> = Vec::new();
         while let Some(rank) = self.open.pop_first() {
             let id = self.planned[rank].id;
             let stage = pipeline.stage(id);
@@ -445,8 +445,8 @@ impl Dispatcher<'_> {
         self.start_ready()
     }
 
-    /// Whether another run may have computed meanwhile what is to run here. Whoever starts a stage looks again; until then
-    /// there is nothing else that is new.
+    /// Whether another run may have computed meanwhile what is to run here. Whoever starts a stage looks again; until
+    /// then there is nothing else that is new.
     fn is_overtaken(&self, decision: &Decision) -> bool {
         let has_result = decision
             .key
@@ -455,7 +455,8 @@ impl Dispatcher<'_> {
         decision.state == State::Run && has_result && !decision.reasons.contains(&Reason::Forced)
     }
 
-    /// Keeps the results of settled stages from being collected, and lets others see what has ended. The store must be held.
+    /// Keeps the results of settled stages from being collected, and lets others see what has ended. The store must be
+    /// held.
     fn note_uses(&mut self) -> Result<(), RunError> {
         self.uses.note(self.unnoted.drain(..))?;
         if !self.unwritten.is_empty() {

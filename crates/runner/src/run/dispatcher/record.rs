@@ -9,7 +9,7 @@ use crate::pipeline::{Stage, member_name};
 use crate::plan::{Decision, Reason};
 use crate::run::provenance::{self, Git};
 use crate::run::{Event, Failure, RunError};
-use crate::store::{Record, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome};
+use crate::store::{JournalEntry, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome};
 
 impl Dispatcher<'_> {
     pub(super) fn outputs_of(&self, key: &StageKey) -> Vec<(String, ContentHash)> {
@@ -19,15 +19,20 @@ impl Dispatcher<'_> {
     }
 
     /// Settles a stage whose result is there, and says what of that is to be committed.
-    pub(super) fn settle_present(&mut self, stage: &Stage, decision: &Decision, outcome: StageOutcome) -> Vec<Record> {
+    pub(super) fn settle_present(
+        &mut self,
+        stage: &Stage,
+        decision: &Decision,
+        outcome: StageOutcome,
+    ) -> Vec<JournalEntry> {
         let mut records = Vec::new();
         if let Some(key) = decision.key.clone() {
             if outcome == StageOutcome::Restored {
-                records.push(self.current_record(stage, &key));
+                records.push(self.current_entry(stage, &key));
             }
             if !self.store.is_ensured(&key, &stage.ensure) {
                 // Just held against them; the next plan need not read its tables again.
-                records.push(Record::Ensured {
+                records.push(JournalEntry::Ensured {
                     key: key.clone(),
                     conditions: stage.ensure.clone(),
                 });
@@ -38,8 +43,8 @@ impl Dispatcher<'_> {
         records
     }
 
-    pub(super) fn current_record(&self, stage: &Stage, key: &StageKey) -> Record {
-        self.store.current_record(&self.pipeline.name, &stage.name, key)
+    pub(super) fn current_entry(&self, stage: &Stage, key: &StageKey) -> JournalEntry {
+        self.store.current_entry(&self.pipeline.name, &stage.name, key)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the one setter of a stage's end")]

@@ -67,8 +67,9 @@ impl Dispatcher<'_> {
                 if claim.is_empty() {
                     startable.push((id, key, None));
                 } else if !refused.contains(&claim) {
-                    // Of a thousand that want the same, one is enough to find out that they must wait; and those that wait
-                    // leave their share of threads to others. The key comes first: who waits for that keeps no GPU from others.
+                    // Of a thousand that want the same, one is enough to find out that they must wait; and those that
+                    // wait leave their share of threads to others. The key comes first: who waits for that keeps no GPU
+                    // from others.
                     match self.try_lock(id, &key)? {
                         None => waits_for_others = true,
                         Some(lock) => match self.lease(&claim)? {
@@ -112,7 +113,8 @@ impl Dispatcher<'_> {
         key
     }
 
-    /// Starts a stage where there are threads, its key is free, and it is still to run. True if it waits for another process.
+    /// Starts a stage where there are threads, its key is free, and it is still to run. True if it waits for another
+    /// process.
     fn try_start(
         &mut self,
         id: StageId,

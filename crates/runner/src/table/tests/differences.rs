@@ -106,7 +106,7 @@ fn columns_that_come_go_or_change_are_named() {
     columns
     - pictures: added
     - images: removed
-    - tau: unit ms -> s; values are compared as they stand
+    - tau: unit ms -> s; values are compared without conversion
     "##);
 }
 
@@ -168,7 +168,8 @@ fn rows_without_usable_keys_are_matched_by_number_if_roles_were_guessed() {
     let message = diff(&noise(), &other).unwrap_err().to_string();
     assert_eq!(
         message,
-        "table `noise`: rows 0 and 1 are alike (model=0) in all key columns that the other table has, too, so rows cannot be matched"
+        "table `noise`: rows 0 and 1 are alike (model=0) in all key columns that the other table has, too, so rows \
+         cannot be matched"
     );
 }
 

@@ -128,7 +128,8 @@ fn rows_that_do_not_fit_are_refused_with_row_and_column() {
     );
     assert_eq!(
         refuse(vec![one.clone(), n(1.0), n(f64::NAN), n(1.0), one.clone()]),
-        "table `noise`, row 1, column `accuracy`: NaN is not a finite number; declare the column `allow_missing` if a value may be absent"
+        "table `noise`, row 1, column `accuracy`: NaN is not a finite number; declare the column `allow_missing` if a \
+         value may be absent"
     );
     // Missing is allowed in `tau`, infinite is not.
     assert_eq!(

@@ -60,8 +60,8 @@ pub struct Term<'a, T> {
     pub(in super::super) x: &'a [T],
 }
 
-/// Tiles of a block that one thread takes through all its steps: twice the rows of the largest register tile. Their transform should
-/// stay in the second-level cache.
+/// Tiles of a block that one thread takes through all its steps: twice the rows of the largest register tile. Their
+/// transform should stay in the second-level cache.
 const BLOCK_TILES: usize = 28;
 
 /// Tiles of so many blocks of channels whose transforms threads share.
@@ -69,7 +69,8 @@ fn shared_tiles(inputs: usize) -> usize {
     ((3 << 17) / (SPREAD * inputs * BLOCK)).max(BLOCK_TILES)
 }
 
-/// Values of all 36 weight matrices from which they do not stay in a thread's own cache, so that threads share them out.
+/// Values of all 36 weight matrices from which they do not stay in a thread's own cache, so that threads share them
+/// out.
 const LARGE: usize = 36 * 256 * 256;
 
 /// Values of scratch, of all threads, for terms of so many inputs together.

@@ -4,8 +4,8 @@
 //! 0, +-5/8, +-3/2 and infinity: four times fewer multiplications than the direct sum, at a quarter of the largest
 //! rounding error that the usual points 0, +-1, +-2 have.
 //!
-//! Where a side is no multiple of four, its last tile has m < 4 outputs and needs only m + 2 of the six points. The same
-//! transformed weights serve, as the factor by which the two algorithms' weights differ goes into the input's
+//! Where a side is no multiple of four, its last tile has m < 4 outputs and needs only m + 2 of the six points. The
+//! same transformed weights serve, as the factor by which the two algorithms' weights differ goes into the input's
 //! transform: 14 x 14 maps take 16 % fewer multiplications, 7 x 7 maps too.
 //!
 //! Tiles are transformed and transformed back in `transform`, weights in `weights`; `correlate` is the convolution.
@@ -85,7 +85,8 @@ impl Grid {
         std::array::from_fn(|xi| 2 * skipped(xi / SPAN) + skipped(xi % SPAN))
     }
 
-    /// For each of some tiles, and for what would follow them: how many of those before it have the values of each class.
+    /// For each of some tiles, and for what would follow them: how many of those before it have the values of each
+    /// class.
     fn slots(self, tiles: Range<usize>, first: [usize; CLASSES]) -> Vec<[usize; CLASSES]> {
         let mut next = first;
         let mut slots = Vec::with_capacity(tiles.len() + 1);

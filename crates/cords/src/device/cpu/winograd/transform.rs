@@ -95,8 +95,8 @@ pub(super) struct Matrices<T> {
 impl<T: Real> Matrices<T> {
     /// For so many outputs in one direction.
     ///
-    /// Row j of B^T holds the coefficients of the product over all other points used, k, of (x - a_k), as for four outputs,
-    /// times the product over the points not used, e, of (a_j - a_e): a factor that the weights have too much.
+    /// Row j of B^T holds the coefficients of the product over all other points used, k, of (x - a_k), as for four
+    /// outputs, times the product over the points not used, e, of (a_j - a_e): a factor that the weights have too much.
     fn new(outputs: usize) -> Self {
         let (mut input, mut output) = ([[0.0; SPAN]; SPAN], [[0.0; SPAN]; TILE]);
         for point in (0..SPAN).filter(|point| is_used(outputs, *point)) {
@@ -171,7 +171,8 @@ struct Shape<'a, T> {
 macro_rules! spread {
     ($name:ident, $body:ident, $side:expr, $transform:ident, $matrix:ident, $doc:literal) => {
         #[doc = $doc]
-        /// Without `BORDER`, the whole tile lies within the maps; `SHORT` tiles have fewer than four outputs in a direction.
+        /// Without `BORDER`, the whole tile lies within the maps; `SHORT` tiles have fewer than four outputs in a
+        /// direction.
         ///
         /// # Safety
         /// The instructions of `S` exist; the window can be read where it lies within the maps, and the values written.
@@ -343,8 +344,8 @@ impl<T: Real> Transform<T> {
         }
     }
 
-    /// Calls `expect` with the index of every pixel of the next tile's outputs, moved down and to the right by `moved`, in
-    /// the block of channels number 0 of maps of so many channels.
+    /// Calls `expect` with the index of every pixel of the next tile's outputs, moved down and to the right by `moved`,
+    /// in the block of channels number 0 of maps of so many channels.
     #[inline(always)]
     fn ahead(&self, channels: usize, tile: usize, moved: usize, expect: impl Fn(usize)) {
         if tile + 1 >= self.grid.count {
@@ -370,7 +371,8 @@ impl<T: Real> Transform<T> {
         }
     }
 
-    /// Transforms one tile of every block of channels of `x` to the offsets from `to`, blocks of channels `block` apart.
+    /// Transforms one tile of every block of channels of `x` to the offsets from `to`, blocks of channels `block`
+    /// apart.
     ///
     /// # Safety
     /// The instructions of `S` exist; there is room at `to`; no other thread writes the same tile.

@@ -25,8 +25,8 @@ const G: [[f64; 3]; SPAN] = {
     ]
 };
 
-/// Values of all 36 weight matrices from which they come from memory for every use. It then takes less time to read a quarter of
-/// them, the weights as they are, and to transform that.
+/// Values of all 36 weight matrices from which they come from memory for every use. It then takes less time to read a
+/// quarter of them, the weights as they are, and to transform that.
 const LARGE: usize = 36 * 512 * 512;
 
 /// Values of a kernel as it is.
@@ -73,7 +73,8 @@ impl<T: Real> Transformed<T> {
         }
     }
 
-    /// Takes over `weight(output, input)`, nine values in rows. On one thread: it may be called while others wait for it.
+    /// Takes over `weight(output, input)`, nine values in rows. On one thread: it may be called while others wait for
+    /// it.
     pub(in super::super) fn fill(&mut self, weight: impl Fn(usize, usize) -> [T; KERNEL]) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let depth = blocks(inputs) * BLOCK;
@@ -118,8 +119,8 @@ impl<T: Real> Transformed<T> {
         batch * blocks(self.outputs) * side * side * BLOCK
     }
 
-    /// Blocks of inputs that [`slabs`](Self::slabs) should be asked for at a time. What it transforms stays in the first-level
-    /// cache.
+    /// Blocks of inputs that [`slabs`](Self::slabs) should be asked for at a time. What it transforms stays in the
+    /// first-level cache.
     pub(super) fn together(&self) -> usize {
         if kept(self.inputs, self.outputs) == SPREAD {
             blocks(self.inputs)
@@ -128,7 +129,8 @@ impl<T: Real> Transformed<T> {
         }
     }
 
-    /// Weights of a panel for a row of a tile's values, for a range of blocks of inputs. `held` is theirs until they are used.
+    /// Weights of a panel for a row of a tile's values, for a range of blocks of inputs. `held` is theirs until they
+    /// are used.
     ///
     /// # Safety
     /// The instructions of `S` exist.

@@ -2,11 +2,11 @@
 
 use super::Cuda;
 use super::gpu::Gpu;
-use super::tally::Tally;
+use super::reductions::Reductions;
 
 /// A piece of work from one time to the next.
 #[derive(Default)]
-pub enum Recording<G> {
+pub enum Capture<G> {
     /// It was never done.
     #[default]
     New,
@@ -29,56 +29,56 @@ impl<G: Gpu> Cuda<G> {
     /// Does `work`, or what it was when it was recorded.
     pub(super) fn do_again(
         &self,
-        recording: &mut Recording<G::Graph>,
-        tally: &mut Tally<G::Memory>,
-        mut work: impl FnMut(&mut Tally<G::Memory>),
+        capture: &mut Capture<G::Graph>,
+        reductions: &mut Reductions<G::Memory>,
+        mut work: impl FnMut(&mut Reductions<G::Memory>),
     ) {
         if self.failure().is_some() {
-            return work(tally);
+            return work(reductions);
         }
-        let outdated = match recording {
-            Recording::New | Recording::Refused => false,
-            Recording::Done => true,
-            Recording::Recorded { generation, .. } => *generation != self.gpu.generation(),
+        let outdated = match capture {
+            Capture::New | Capture::Refused => false,
+            Capture::Done => true,
+            Capture::Recorded { generation, .. } => *generation != self.gpu.generation(),
         };
         if outdated {
-            *recording = self.record(tally, &mut work);
+            *capture = self.record(reductions, &mut work);
         }
-        match recording {
-            Recording::Recorded { graph, places, .. } => {
-                tally.places.clone_from(places);
+        match capture {
+            Capture::Recorded { graph, places, .. } => {
+                reductions.places.clone_from(places);
                 self.attempt(|gpu| gpu.replay(graph));
             }
-            Recording::New => {
-                work(tally);
-                *recording = Recording::Done;
+            Capture::New => {
+                work(reductions);
+                *capture = Capture::Done;
             }
-            Recording::Done | Recording::Refused => work(tally),
+            Capture::Done | Capture::Refused => work(reductions),
         }
     }
 
     /// Records `work` without doing it; nothing, where that is not possible.
     fn record(
         &self,
-        tally: &mut Tally<G::Memory>,
-        work: &mut impl FnMut(&mut Tally<G::Memory>),
-    ) -> Recording<G::Graph> {
+        reductions: &mut Reductions<G::Memory>,
+        work: &mut impl FnMut(&mut Reductions<G::Memory>),
+    ) -> Capture<G::Graph> {
         let generation = self.gpu.generation();
         if self.gpu.begin_recording().is_err() {
-            return Recording::Refused;
+            return Capture::Refused;
         }
-        work(tally);
+        work(reductions);
         let graph = self.gpu.end_recording();
-        let places = std::mem::take(&mut tally.places);
-        tally.read.clear();
+        let places = std::mem::take(&mut reductions.places);
+        reductions.read.clear();
         // What failed was asked for in vain, and is asked for again.
         match (graph, self.failure().take()) {
-            (Ok(graph), None) => Recording::Recorded {
+            (Ok(graph), None) => Capture::Recorded {
                 graph,
                 places,
                 generation,
             },
-            _ => Recording::Refused,
+            _ => Capture::Refused,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Singular values, non-normality and growth, of areas and of whole networks.
 
-use cords::dynamics::Sizes;
+use cords::dynamics::NonNormality;
 
-use super::super::Found;
+use super::super::NetworkFixedPoint;
 use super::{InArea, StateKeys};
 use dynvis_runner::table::Row;
 
@@ -40,19 +40,19 @@ struct OfCoupling {
 
 impl OfCoupling {
     /// For each singular value.
-    fn rows(sizes: &Sizes) -> impl Iterator<Item = Self> {
-        let non_normality = sizes.non_normality;
-        let values = sizes.singular_values.values.iter().enumerate();
+    fn rows(non_normality: &NonNormality) -> impl Iterator<Item = Self> {
+        let departure_from_normality = non_normality.departure_from_normality;
+        let values = non_normality.singular_values.values.iter().enumerate();
         values.map(move |(rank, value)| Self {
             rank,
             singular_value: *value,
-            converged: sizes.singular_values.converged,
-            abscissa: sizes.abscissa_per_ms,
-            frobenius: non_normality.squared_norm.value.sqrt(),
-            commutator: non_normality.commutator,
-            departure: non_normality.departure,
-            departure_at_least: non_normality.departure_at_least,
-            departure_at_most: non_normality.departure_at_most,
+            converged: non_normality.singular_values.converged,
+            abscissa: non_normality.abscissa_per_ms,
+            frobenius: departure_from_normality.squared_norm.value.sqrt(),
+            commutator: departure_from_normality.commutator,
+            departure: departure_from_normality.departure,
+            departure_at_least: departure_from_normality.departure_at_least,
+            departure_at_most: departure_from_normality.departure_at_most,
         })
     }
 }
@@ -73,9 +73,9 @@ pub(in crate::stage::fixed_points) struct Size<'a> {
 }
 
 impl<'a> Size<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
-        of_areas(found).flat_map(|(f, area, sizes)| {
-            OfCoupling::rows(sizes).map(move |coupling| Size {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
+        of_areas(found).flat_map(|(f, area, non_normality)| {
+            OfCoupling::rows(non_normality).map(move |coupling| Size {
                 keys: f.in_area(area),
                 coupling,
                 norm_bound: f.bounds[area],
@@ -85,15 +85,15 @@ impl<'a> Size<'a> {
     }
 }
 
-fn of_areas(found: &[Found]) -> impl Iterator<Item = (&Found, usize, &Sizes)> {
+fn of_areas(found: &[NetworkFixedPoint]) -> impl Iterator<Item = (&NetworkFixedPoint, usize, &NonNormality)> {
     found.iter().flat_map(|f| {
         let areas = f.point.areas.iter().enumerate();
-        areas.filter_map(move |(area, point)| Some((f, area, point.sizes.as_ref()?)))
+        areas.filter_map(move |(area, point)| Some((f, area, point.non_normality.as_ref()?)))
     })
 }
 
-fn of_networks(found: &[Found]) -> impl Iterator<Item = (&Found, &Sizes)> {
-    found.iter().filter_map(|f| Some((f, f.point.sizes.as_ref()?)))
+fn of_networks(found: &[NetworkFixedPoint]) -> impl Iterator<Item = (&NetworkFixedPoint, &NonNormality)> {
+    found.iter().filter_map(|f| Some((f, f.point.non_normality.as_ref()?)))
 }
 
 /// Singular values of the whole network's coupling K = D W at its steady state, connections between areas included, and
@@ -108,10 +108,10 @@ pub(in crate::stage::fixed_points) struct NetworkSize<'a> {
 }
 
 impl<'a> NetworkSize<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
-        of_networks(found).flat_map(|(f, sizes)| {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
+        of_networks(found).flat_map(|(f, non_normality)| {
             let keys = f.keys();
-            OfCoupling::rows(sizes).map(move |coupling| NetworkSize { keys, coupling })
+            OfCoupling::rows(non_normality).map(move |coupling| NetworkSize { keys, coupling })
         })
     }
 }
@@ -131,8 +131,8 @@ struct OverTime {
 }
 
 impl OverTime {
-    fn rows(sizes: &Sizes, dt_ms: f64) -> impl Iterator<Item = Self> {
-        sizes.growth.iter().map(move |growth| Self {
+    fn rows(non_normality: &NonNormality, dt_ms: f64) -> impl Iterator<Item = Self> {
+        non_normality.growth.iter().map(move |growth| Self {
             time: growth.steps as f64 * dt_ms,
             factor: Some(growth.continuous),
             euler_factor: Some(growth.euler),
@@ -151,10 +151,10 @@ pub(in crate::stage::fixed_points) struct Growth<'a> {
 }
 
 impl<'a> Growth<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
-        of_areas(found).flat_map(|(f, area, sizes)| {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
+        of_areas(found).flat_map(|(f, area, non_normality)| {
             let keys = f.in_area(area);
-            OverTime::rows(sizes, f.dt_ms).map(move |growth| Growth { keys, growth })
+            OverTime::rows(non_normality, f.dt_ms).map(move |growth| Growth { keys, growth })
         })
     }
 }
@@ -171,10 +171,10 @@ pub(in crate::stage::fixed_points) struct NetworkGrowth<'a> {
 }
 
 impl<'a> NetworkGrowth<'a> {
-    pub(in crate::stage::fixed_points) fn rows(found: &'a [Found]) -> impl Iterator<Item = Self> {
-        of_networks(found).flat_map(|(f, sizes)| {
+    pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
+        of_networks(found).flat_map(|(f, non_normality)| {
             let keys = f.keys();
-            OverTime::rows(sizes, f.dt_ms).map(move |growth| NetworkGrowth { keys, growth })
+            OverTime::rows(non_normality, f.dt_ms).map(move |growth| NetworkGrowth { keys, growth })
         })
     }
 }

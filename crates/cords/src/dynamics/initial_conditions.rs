@@ -1,4 +1,5 @@
-//! Whether a steady state is the only one: areas settled again from other starts, and the way back after the image.
+//! Whether a steady state is the only one: areas settled again from other initial conditions, and the return after the
+//! image.
 
 use super::krylov::norm;
 use super::solve::{Area, Relaxation};
@@ -6,12 +7,13 @@ use super::steady::{SteadyOptions, SteadyState};
 use crate::net::{CordsNet, Input, State};
 use crate::rng::{Purpose, Stream};
 
-/// Other starts for every area.
+/// Other initial conditions for every area.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StartOptions {
-    /// Starts: rest, the spontaneous state, a point of the trajectory, another image's activity, then perturbations.
+pub struct InitialConditionOptions {
+    /// Their number: r = 0, the spontaneous state, a point of the trajectory, another image's activity, then
+    /// perturbations.
     pub count: usize,
-    /// Standard deviation of perturbed starts, as a share of the root mean square of the steady state.
+    /// Standard deviation of the perturbations, as a share of the root mean square of the steady state.
     pub spread: f64,
     /// Distance, as a share of the steady state's norm, within which two states are one.
     pub tolerance: f64,
@@ -19,12 +21,12 @@ pub struct StartOptions {
     pub seed: u64,
 }
 
-/// What other starts of one area led to.
+/// The steady states that other initial conditions of one area led to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Agreement {
-    /// Starts that came to a steady state, of those tried.
+pub struct MonoStability {
+    /// Initial conditions that led to a steady state, of those tried.
     pub settled: usize,
-    /// Starts tried.
+    /// Initial conditions tried.
     pub tried: usize,
     /// Of those that settled: how many in the steady state itself.
     pub agreeing: usize,
@@ -32,9 +34,9 @@ pub struct Agreement {
     pub distinct: usize,
 }
 
-impl Agreement {
-    /// Whether every start led to the same steady state. None where one did not settle. A steady state that Newton's method has found
-    /// need not be stable.
+impl MonoStability {
+    /// Whether every initial condition led to the same steady state. None where one did not settle. A steady state that
+    /// Newton's method has found need not be stable.
     pub fn mono_stable(&self) -> Option<bool> {
         (self.settled == self.tried || self.distinct > 1).then_some(self.distinct == 1)
     }
@@ -43,23 +45,24 @@ impl Agreement {
 /// Distance per unit, in tolerances of a steady state, at which two states are one in any case.
 const REMNANT: f64 = 10.0;
 
-/// Settles each area of a steady state again from other starts, its drive being what it is: r = 0, the given states, then the
-/// steady state with noise of `spread` that keeps activity non-negative. `inp` is the image's embedding.
-pub(super) fn other_starts(
+/// Settles each area of a steady state again from other initial conditions, its drive being what it is: r = 0, the
+/// given states, then the steady state with noise of `spread` that keeps activity non-negative. `inp` is the image's
+/// embedding.
+pub(super) fn from_initial_conditions(
     net: &CordsNet<f64>,
     steady: &SteadyState,
     given: &[State<f64>],
     inp: &[f64],
     steady_options: &SteadyOptions,
-    options: &StartOptions,
-) -> Vec<Agreement> {
-    let agreement = |area: usize| {
+    options: &InitialConditionOptions,
+) -> Vec<MonoStability> {
+    let mono_stability = |area: usize| {
         let state = &steady.state.areas[area];
         let settled = Area::new(net, area, &net.drive(area, &steady.state, inp));
         let size = norm(state);
         let deviation = options.spread * size / (state.len() as f64).sqrt();
         let mut found: Vec<Vec<f64>> = vec![state.clone()];
-        let mut agreement = Agreement {
+        let mut mono_stability = MonoStability {
             settled: 0,
             tried: options.count,
             agreeing: 0,
@@ -82,7 +85,7 @@ pub(super) fn other_starts(
             if end.residual.is_nan() || end.residual > steady_options.tolerance {
                 continue;
             }
-            agreement.settled += 1;
+            mono_stability.settled += 1;
             let distance = |other: &Vec<f64>| {
                 let difference: Vec<f64> = activity.iter().zip(other).map(|(a, b)| a - b).collect();
                 norm(&difference)
@@ -90,19 +93,19 @@ pub(super) fn other_starts(
             // Activity that decays towards silence is given up at the tolerance of each unit.
             let same = options.tolerance * size + REMNANT * steady_options.tolerance * (state.len() as f64).sqrt();
             match found.iter().position(|other| distance(other) <= same) {
-                Some(0) => agreement.agreeing += 1,
+                Some(0) => mono_stability.agreeing += 1,
                 Some(_) => {}
                 None => found.push(activity),
             }
         }
-        agreement.distinct = found.len();
-        agreement
+        mono_stability.distinct = found.len();
+        mono_stability
     };
-    (0..steady.state.areas.len()).map(agreement).collect()
+    (0..steady.state.areas.len()).map(mono_stability).collect()
 }
 
-/// How far each area is from the spontaneous state so many steps after the image, as a share of how far the image's steady state is;
-/// 0 where that is none.
+/// How far each area is from the spontaneous state so many steps after the image, as a share of how far the image's
+/// steady state is; 0 where that is none.
 pub(super) fn return_distances(
     net: &CordsNet<f64>,
     steady: &State<f64>,
@@ -118,10 +121,10 @@ pub(super) fn return_distances(
     let areas = 0..steady.areas.len();
     areas
         .map(|area| {
-            let rest = &spontaneous.areas[area];
-            let before = distance(&steady.areas[area], rest);
+            let without_image = &spontaneous.areas[area];
+            let before = distance(&steady.areas[area], without_image);
             if before > 0.0 {
-                distance(&state.areas[area], rest) / before
+                distance(&state.areas[area], without_image) / before
             } else {
                 0.0
             }

@@ -12,14 +12,14 @@ use super::stimulus::{Clip, PLACES};
 use crate::rng::{Purpose, Stream};
 
 /// Turns clips into features over time.
-pub enum Source<'a> {
+pub enum StimulusEncoder<'a> {
     /// Images, seen by a network.
     FrontEnd(Box<FrontEnd<'a>>),
     /// Vectors.
     OneHot(OneHot),
 }
 
-impl Source<'_> {
+impl StimulusEncoder<'_> {
     /// Features of a step.
     pub fn features(&self) -> usize {
         match self {
@@ -98,7 +98,7 @@ impl OneHot {
 
 /// Responses by clip, computed once and kept in 16 bits; scaled so that each feature has a root mean square of about 1.
 pub struct Responses<'a> {
-    source: Source<'a>,
+    source: StimulusEncoder<'a>,
     scale: Vec<f32>,
     kept: BTreeMap<Clip, Vec<f16>>,
 }
@@ -108,8 +108,8 @@ impl<'a> Responses<'a> {
     /// together.
     ///
     /// # Errors
-    /// As [`Source::respond`]; [`AssocError::Setting`] where nothing responds.
-    pub fn new(source: Source<'a>, sample: &[Clip]) -> Result<Self, AssocError> {
+    /// As [`StimulusEncoder::respond`]; [`AssocError::Setting`] where nothing responds.
+    pub fn new(source: StimulusEncoder<'a>, sample: &[Clip]) -> Result<Self, AssocError> {
         let features = source.features();
         let mut squares = vec![0.0f64; features];
         let mut rows = 0usize;
@@ -147,14 +147,14 @@ impl<'a> Responses<'a> {
     }
 
     /// What responds.
-    pub fn source(&self) -> &Source<'a> {
+    pub fn source(&self) -> &StimulusEncoder<'a> {
         &self.source
     }
 
     /// The front-end, where it learns.
     pub(super) fn learner(&mut self) -> Option<&mut FrontEnd<'a>> {
         match &mut self.source {
-            Source::FrontEnd(front_end) if front_end.learns() => Some(front_end.as_mut()),
+            StimulusEncoder::FrontEnd(front_end) if front_end.learns() => Some(front_end.as_mut()),
             _ => None,
         }
     }
@@ -198,7 +198,7 @@ impl<'a> Responses<'a> {
     /// Computes what is not kept yet.
     ///
     /// # Errors
-    /// As [`Source::respond`].
+    /// As [`StimulusEncoder::respond`].
     pub fn prepare<'c>(&mut self, clips: impl Iterator<Item = &'c Clip>) -> Result<(), AssocError> {
         let missing: std::collections::BTreeSet<&Clip> = clips.filter(|clip| !self.kept.contains_key(clip)).collect();
         let missing: Vec<&Clip> = missing.into_iter().collect();

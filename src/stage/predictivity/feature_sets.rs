@@ -36,7 +36,7 @@ impl Role {
 }
 
 /// A feature set at one or several times.
-pub(super) struct Source<'a> {
+pub(super) struct FeatureSet<'a> {
     /// Which of the activities.
     pub(super) slot: usize,
     pub(super) role: Role,
@@ -91,8 +91,8 @@ impl Activity {
     }
 }
 
-/// The image of each stimulus, by its index in the dataset: from a table of stimuli, from the names of the dataset's files,
-/// or from ids that are indices.
+/// The image of each stimulus, by its index in the dataset: from a table of stimuli, from the names of the dataset's
+/// files, or from ids that are indices.
 pub(super) fn images(
     recordings: &Recordings,
     stimuli: Option<&Path>,
@@ -171,7 +171,7 @@ impl ImageFiles {
         let files = column("index")?.iter().zip(column("file")?);
         let file = |(index, file): (&Value, &Value)| match index {
             Value::Int(index) => Ok((file.to_string(), *index as u32)),
-            _ => Err(StageError::new("a table of images has an index that is no whole number").hint(hint)),
+            _ => Err(StageError::new("a table of images has an index that is not a whole number").hint(hint)),
         };
         Ok(Self::of(files.map(file).collect::<Result<_, _>>()?))
     }
@@ -245,7 +245,7 @@ pub(super) fn sources<'a>(
     params: &Params,
     activities: &'a [Activity],
     pixels: Option<&'a ImageSet>,
-) -> Result<Vec<Source<'a>>, StageError> {
+) -> Result<Vec<FeatureSet<'a>>, StageError> {
     let mut found = Vec::new();
     for (slot, activity) in activities.iter().enumerate() {
         let areas = match &params.areas {
@@ -289,7 +289,7 @@ fn source<'a>(
     pixels: Option<&'a ImageSet>,
     role: Role,
     area: Option<usize>,
-) -> Result<Source<'a>, StageError> {
+) -> Result<FeatureSet<'a>, StageError> {
     let recorded = activity.file.times_ms();
     let mut places: Vec<usize> = match &params.times {
         Some(times) => times
@@ -317,7 +317,7 @@ fn source<'a>(
         Role::Control(ControlName::ImageShuffled) => vec![order(&mut stream(0, 1), stimuli)],
         _ => Vec::new(),
     };
-    Ok(Source {
+    Ok(FeatureSet {
         slot,
         role,
         area,
@@ -351,13 +351,14 @@ fn nearest(recorded: &[f64], time: f64) -> Result<usize, StageError> {
     Ok(place)
 }
 
-impl Source<'_> {
+impl FeatureSet<'_> {
     /// Whether it is the same at all times.
     pub(super) fn is_static(&self) -> bool {
         self.times_ms.len() == 1
     }
 
-    /// Hands over the features: the mean over the times at `which` (places in `times_ms`), reduced as the parameters say.
+    /// Hands over the features: the mean over the times at `which` (places in `times_ms`), reduced as the parameters
+    /// say.
     pub(super) fn with_features<T>(
         &self,
         params: &Params,
@@ -399,8 +400,8 @@ impl Source<'_> {
             .features(area, self.activity.rows.clone(), When::Mean(times))
     }
 
-    /// For each image the activity at another of its times: the first of those asked for, since a mean over many would be
-    /// the same in any order.
+    /// For each image the activity at another of its times: the first of those asked for, since a mean over many would
+    /// be the same in any order.
     fn time_shuffled(&self, which: &[usize]) -> Result<AreaFeatures<'_>, NeuralError> {
         let place = which.first().copied().unwrap_or(0);
         let times = self.shuffled.iter().map(|order| self.places[order[place]]).collect();
@@ -415,7 +416,8 @@ impl Source<'_> {
 mod tests {
     use super::*;
 
-    /// A column of numbers with points, as of a frame with missing values, names the stimuli that recordings call 1 and 2.
+    /// A column of numbers with points, as of a frame with missing values, names the stimuli that recordings call 1 and
+    /// 2.
     #[test]
     fn numbers_with_points_are_ids_without() {
         let recordings = Recordings {

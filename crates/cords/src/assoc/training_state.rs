@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use super::Weights;
-use super::source::Responses;
+use super::encoder::Responses;
 use super::train::{BatchGradient, TrainObserver, TrainProgress, TrainRecord};
 use crate::device::{Cpu, Device};
-use crate::learn::{Checkpoints, Found, Optimiser, OptimiserKind, Snapshot, SnapshotError, clip_gradient_norm};
+use crate::learn::{
+    Checkpoints, Optimiser, OptimiserKind, Snapshot, SnapshotError, StoredCheckpoint, clip_gradient_norm,
+};
 
 /// Numbers of a record.
 const VALUES: usize = 10;
@@ -115,7 +117,7 @@ impl Sums {
 }
 
 /// How far a training is: all that a checkpoint holds, but for the front-end.
-pub(super) struct Course {
+pub(super) struct TrainingState {
     pub(super) areas: Areas,
     /// Gradient steps done, and trials seen.
     pub(super) step: usize,
@@ -133,7 +135,7 @@ pub(super) struct Course {
 /// Before the names of what a checkpoint holds of the front-end.
 const FRONT_END: &str = "front_end.";
 
-impl Course {
+impl TrainingState {
     pub(super) fn new(start: Weights<f32>, level: usize) -> Self {
         Self {
             areas: Areas::new(start),
@@ -179,9 +181,9 @@ impl Course {
         responses: &mut Responses<'_>,
     ) -> Result<bool, String> {
         let snapshot = match checkpoints.map(Checkpoints::read) {
-            None | Some(Found::Nothing) => return Ok(false),
-            Some(Found::Refused(reason)) => return Err(reason),
-            Some(Found::Usable(snapshot)) => snapshot,
+            None | Some(StoredCheckpoint::Nothing) => return Ok(false),
+            Some(StoredCheckpoint::Refused(reason)) => return Err(reason),
+            Some(StoredCheckpoint::Usable(snapshot)) => snapshot,
         };
         let initial = self.save(responses);
         self.restore(&snapshot, responses).map(|()| true).map_err(|error| {
@@ -241,14 +243,19 @@ impl Keeper<'_> {
             .is_some_and(|checkpoints| self.last.elapsed() >= checkpoints.every)
     }
 
-    pub(super) fn write(&mut self, course: &Course, responses: &mut Responses<'_>, observe: &mut TrainObserver<'_>) {
+    pub(super) fn write(
+        &mut self,
+        state: &TrainingState,
+        responses: &mut Responses<'_>,
+        observe: &mut TrainObserver<'_>,
+    ) {
         let Some(checkpoints) = self.checkpoints else { return };
-        let written = checkpoints.write(&course.save(responses));
+        let written = checkpoints.write(&state.save(responses));
         // Also after a failure: a full disk is not asked again after every step.
         self.last = Instant::now();
         // Training is between two steps, or at its end: whether it shall stop is asked there.
         let _ = observe(match written {
-            Ok(()) => TrainProgress::CheckpointWritten(course.step),
+            Ok(()) => TrainProgress::CheckpointWritten(state.step),
             Err(error) => TrainProgress::CheckpointFailed(error.to_string()),
         });
     }
@@ -256,8 +263,8 @@ impl Keeper<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoder::{OneHot, StimulusEncoder};
     use super::super::layout::tests::small;
-    use super::super::source::{OneHot, Source};
     use super::super::stimulus::{Clip, Scene};
     use super::*;
 
@@ -271,7 +278,7 @@ mod tests {
             seed: 0,
         };
         let sample = [Clip(vec![(Some(Scene::image(1)), 1)])];
-        let mut responses = Responses::new(Source::OneHot(source), &sample).expect("responds");
+        let mut responses = Responses::new(StimulusEncoder::OneHot(source), &sample).expect("responds");
         let start = Weights::initial(&layout, 1.0, 0);
         let record = |step: usize| TrainRecord {
             step,
@@ -285,11 +292,11 @@ mod tests {
             right: 4,
             diverged: 0,
         };
-        let course = |steps: &[usize]| {
-            let mut course = Course::new(Weights::initial(&layout, 1.0, 1), 2);
-            course.records = steps.iter().map(|step| record(*step)).collect();
-            course.step = 20;
-            course
+        let state = |steps: &[usize]| {
+            let mut state = TrainingState::new(Weights::initial(&layout, 1.0, 1), 2);
+            state.records = steps.iter().map(|step| record(*step)).collect();
+            state.step = 20;
+            state
         };
         let folder = tempfile::tempdir().expect("a folder");
         let checkpoints = Checkpoints {
@@ -298,10 +305,8 @@ mod tests {
             every: std::time::Duration::MAX,
         };
         for (steps, said) in [(vec![0, 10, 20], None), (vec![0, 10, 10, 20], Some("step 10 twice"))] {
-            checkpoints
-                .write(&course(&steps).save(&mut responses))
-                .expect("written");
-            let mut resumed = Course::new(start.clone(), 1);
+            checkpoints.write(&state(&steps).save(&mut responses)).expect("written");
+            let mut resumed = TrainingState::new(start.clone(), 1);
             match (resumed.resume(Some(&checkpoints), &mut responses), said) {
                 (Ok(true), None) => assert_eq!((resumed.step, resumed.records.len()), (20, 3)),
                 (Err(reason), Some(said)) => {

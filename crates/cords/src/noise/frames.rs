@@ -1,12 +1,12 @@
-//! What a group of images looks like under a condition, on a device.
+//! Images of a group with and without noise, on a device.
 
-use super::pixels::{Film, PixelNoise, Pixels, Timing};
+use super::pixels::{FrameSequence, NoisePresentation, PixelNoise, Pixels};
 use crate::data::ImageSet;
 use crate::device::{Device, Maps, NormalNoise};
 use crate::rng::Stream;
 
 /// A group of images on a device, as they are.
-pub(super) struct Clean<'a, D: Device<f32>> {
+pub(super) struct CleanImages<'a, D: Device<f32>> {
     device: &'a D,
     pub(super) images: &'a [u32],
     pub(super) maps: Maps,
@@ -19,7 +19,7 @@ pub(super) struct Clean<'a, D: Device<f32>> {
     shift: Vec<f64>,
 }
 
-impl<'a, D: Device<f32>> Clean<'a, D> {
+impl<'a, D: Device<f32>> CleanImages<'a, D> {
     /// Images of a set, to be normalised by these constants per channel.
     pub(super) fn new(device: &'a D, set: &ImageSet, normalisation: (&[f32], &[f32]), images: &'a [u32]) -> Self {
         let len = set.image_len();
@@ -64,44 +64,44 @@ impl<'a, D: Device<f32>> Clean<'a, D> {
 
     /// Sum of squares of x - y.
     pub(super) fn difference(&self, x: &D::Buffer, y: &D::Buffer) -> f64 {
-        let mut tally = D::Tally::default();
-        self.device.sum_squared_differences(x, y, &mut tally);
-        self.device.read(&mut tally).concat().iter().sum()
+        let mut reductions = D::Reductions::default();
+        self.device.sum_squared_differences(x, y, &mut reductions);
+        self.device.read(&mut reductions).concat().iter().sum()
     }
 
     /// Sum of squares.
     pub(super) fn squares(&self, x: &D::Buffer) -> f64 {
-        let mut tally = D::Tally::default();
-        self.device.sum_squares(x, &mut tally);
-        self.device.read(&mut tally).concat().iter().sum()
+        let mut reductions = D::Reductions::default();
+        self.device.sum_squares(x, &mut reductions);
+        self.device.read(&mut reductions).concat().iter().sum()
     }
 }
 
 /// Frames of a group of images under noise.
-pub(super) struct Shown<'a, D: Device<f32>> {
-    clean: &'a Clean<'a, D>,
+pub(super) struct NoisyFrames<'a, D: Device<f32>> {
+    clean: &'a CleanImages<'a, D>,
     noise: PixelNoise,
     clip: bool,
-    films: Vec<Film>,
+    sequences: Vec<FrameSequence>,
     host: Vec<f32>,
     /// The frame drawn last, in [0, 1] but for noise.
     unit: D::Buffer,
     /// Sums of squares of the noise in every frame drawn, and how many values they are of.
-    tally: D::Tally,
+    reductions: D::Reductions,
     values: u64,
 }
 
-impl<'a, D: Device<f32>> Shown<'a, D> {
-    pub(super) fn new(clean: &'a Clean<'a, D>, noise: PixelNoise, clip: bool) -> Self {
-        let film = |image: &u32| Film::new(noise, clean.maps.side, u64::from(*image));
+impl<'a, D: Device<f32>> NoisyFrames<'a, D> {
+    pub(super) fn new(clean: &'a CleanImages<'a, D>, noise: PixelNoise, clip: bool) -> Self {
+        let sequence = |image: &u32| FrameSequence::new(noise, clean.maps.side, u64::from(*image));
         Self {
             clean,
             noise,
             clip,
-            films: clean.images.iter().map(film).collect(),
+            sequences: clean.images.iter().map(sequence).collect(),
             host: Vec::new(),
             unit: clean.device.zeros_maps(clean.maps),
-            tally: D::Tally::default(),
+            reductions: D::Reductions::default(),
             values: 0,
         }
     }
@@ -121,7 +121,7 @@ impl<'a, D: Device<f32>> Shown<'a, D> {
         let (clean, device) = (self.clean, self.clean.device);
         let step = step as u32;
         let proportional = self.noise.pixels == Pixels::Speckle;
-        let fresh = !matches!(self.noise.timing, Timing::OrnsteinUhlenbeck { .. });
+        let fresh = !matches!(self.noise.timing, NoisePresentation::OrnsteinUhlenbeck { .. });
         if fresh && (proportional || self.noise.pixels == Pixels::Gaussian) {
             let stream = |image: &u32| self.noise.stream(u64::from(*image), step);
             let streams: Vec<Stream> = clean.images.iter().map(stream).collect();
@@ -137,7 +137,7 @@ impl<'a, D: Device<f32>> Shown<'a, D> {
         if self.clip {
             device.clamp_unit(&mut self.unit);
         }
-        device.sum_squared_differences(&self.unit, &clean.unit, &mut self.tally);
+        device.sum_squared_differences(&self.unit, &clean.unit, &mut self.reductions);
         self.values += clean.maps.len() as u64;
         &self.unit
     }
@@ -147,11 +147,11 @@ impl<'a, D: Device<f32>> Shown<'a, D> {
         let clean = self.clean;
         let len = clean.maps.with_batch(1).len();
         self.host.resize(clean.host.len(), 0.0);
-        self.films
+        self.sequences
             .par_iter_mut()
             .zip(clean.host.par_chunks_exact(len))
             .zip(self.host.par_chunks_exact_mut(len))
-            .for_each(|((film, clean), out)| film.frame(clean, step, out));
+            .for_each(|((sequence, clean), out)| sequence.frame(clean, step, out));
         clean.device.upload_maps(clean.maps, &self.host, &mut self.unit);
     }
 
@@ -163,7 +163,7 @@ impl<'a, D: Device<f32>> Shown<'a, D> {
 
     /// Sum of squares of the noise in all frames that were drawn, and how many values it is of.
     pub(super) fn noise(mut self) -> (f64, u64) {
-        let squares = self.clean.device.read(&mut self.tally).concat().iter().sum();
+        let squares = self.clean.device.read(&mut self.reductions).concat().iter().sum();
         (squares, self.values)
     }
 }
@@ -175,20 +175,20 @@ pub(super) struct MeanFrame<D: Device<f32>> {
 }
 
 impl<D: Device<f32>> MeanFrame<D> {
-    pub(super) fn new(clean: &Clean<'_, D>) -> Self {
+    pub(super) fn new(clean: &CleanImages<'_, D>) -> Self {
         Self {
             sum: clean.device.zeros_maps(clean.maps),
             frames: 0,
         }
     }
 
-    pub(super) fn add(&mut self, clean: &Clean<'_, D>, frame: &D::Buffer) {
+    pub(super) fn add(&mut self, clean: &CleanImages<'_, D>, frame: &D::Buffer) {
         clean.device.add(frame, &mut self.sum);
         self.frames += 1;
     }
 
     /// The mean, as a network takes it.
-    pub(super) fn normalised(mut self, clean: &Clean<'_, D>) -> D::Buffer {
+    pub(super) fn normalised(mut self, clean: &CleanImages<'_, D>) -> D::Buffer {
         clean.device.scale(1.0 / self.frames as f64, &mut self.sum);
         let mut normalised = clean.device.zeros_maps(clean.maps);
         clean.normalise(&self.sum, &mut normalised);
