@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use cords::device::cuda::{Hardware, Precision, Settings, with_images_that_fit};
 use cords::device::{Cpu, Device};
 use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet};
-use cords::net::{Architecture, Euler};
+use cords::net::{Euler, Graph};
 use cords::rng::{Purpose, Stream};
 
 use super::error::CommandError;
@@ -21,7 +21,7 @@ pub(crate) struct BenchmarkArgs {
     /// Where: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU
     #[arg(long, default_value_t = Asked::Auto)]
     device: Asked,
-    /// Areas of the network: 2, 4, 6 or 8
+    /// Areas of the network, 1 to 12, of which 2, 4, 6 and 8 are published
     #[arg(long, default_value_t = 8)]
     areas: usize,
     /// Height and width of an image in pixels
@@ -96,8 +96,8 @@ impl Images for Noise {
 
 pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, CommandError> {
     // Sizes that no network has are wrong use, not a step that failed.
-    let architecture = Architecture::published(args.areas, 3, args.side, CLASSES)
-        .map_err(|error| CommandError::user(error.to_string()))?;
+    let architecture =
+        Graph::published(args.areas, 3, args.side, CLASSES).map_err(|error| CommandError::user(error.to_string()))?;
     let budget = args.memory_budget.map(|gib| (gib * GIB) as u64);
     let (name, together, seconds, peak) = match args.device.resolve(super::registry().gpus())? {
         Asked::Cuda(ordinal) => {
@@ -174,7 +174,7 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
 fn time<D: Device<f32>>(
     device: &D,
     args: &BenchmarkArgs,
-    architecture: &Architecture,
+    architecture: &Graph,
     memory_budget: Option<u64>,
 ) -> Result<Vec<f64>, TrainError> {
     let euler = Euler::published();

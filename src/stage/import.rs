@@ -154,7 +154,7 @@ impl Kind for Import {
         for note in notes {
             context.note(note);
         }
-        let (channels, classes) = (model.architecture().in_channels, model.architecture().classes);
+        let (channels, classes) = (model.architecture().in_channels(), model.architecture().classes());
         let named = [
             ("mean", model.info().mean.len(), "channels", channels),
             ("classes", model.info().classes.len(), "classes", classes),

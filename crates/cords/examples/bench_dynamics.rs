@@ -14,7 +14,7 @@ use cords::dynamics::{
     spontaneous_steady_state, steady_state,
 };
 use cords::learn::Initialisation;
-use cords::net::{Architecture, CordsNet, Euler, Phi};
+use cords::net::{CordsNet, Euler, Graph, Phi};
 use cords::rng::{Purpose, Stream};
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: bench_dynamics FOLDER AREAS SIDE AREA".into());
     };
     let (areas, side, chosen): (usize, usize, usize) = (areas.parse()?, side.parse()?, chosen.parse()?);
-    let architecture = Architecture::published(areas, 3, side, 1000)?;
+    let architecture = Graph::published(areas, 3, side, 1000)?;
     let mut parameters = Initialisation::default().cordsnet(&architecture, 1);
     for area in 0..areas {
         // Without biases the spontaneous state is 0.

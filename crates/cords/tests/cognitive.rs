@@ -11,7 +11,7 @@ use cords::assoc::{
 };
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
 use cords::learn::{Checkpoints, Initialisation, Memory};
-use cords::net::{Architecture, CordsNet, Euler, Input, Parameters, Phi};
+use cords::net::{Architecture, CordsNet, Euler, Graph, Input, Parameters, Phi};
 
 fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");
@@ -37,7 +37,9 @@ fn net() -> CordsNet<f32> {
         channels: vec![4; 3],
         strides: vec![1; 2],
         classes: 10,
-    };
+    }
+    .graph()
+    .expect("valid");
     let parameters = Initialisation::default().cordsnet(&architecture, 2);
     CordsNet::new(&architecture, &parameters, &Euler::published(), Phi::Relu).expect("a network")
 }

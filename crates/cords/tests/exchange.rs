@@ -10,7 +10,7 @@ use cords::exchange::{
     ExchangeError, Format, ImportOptions, Misshapen, export, import, import_with_notes, read, to_bytes,
 };
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi};
+use cords::net::{Architecture, Euler, Graph, GraphError, Input, Model, ModelInfo, NetError, Parameters, Phi};
 use support::Fixture;
 use zip::write::SimpleFileOptions;
 
@@ -49,7 +49,7 @@ fn fixture_published_checkpoint() {
     let model = import(&Fixture::path("published_r2.pth"), &options).expect("a published checkpoint");
     let architecture = model.architecture();
     assert_eq!(architecture.areas() as f64, fixture.number("depth"));
-    assert_eq!(architecture.classes as f64, fixture.number("classes"));
+    assert_eq!(architecture.classes() as f64, fixture.number("classes"));
 
     let net = model.cordsnet().expect("a CordsNet").expect("a network");
     let images = fixture.tensor("images");
@@ -57,9 +57,9 @@ fn fixture_published_checkpoint() {
     assert_eq!(
         images.shape[1..],
         [
-            architecture.in_channels,
-            architecture.image_side,
-            architecture.image_side
+            architecture.in_channels(),
+            architecture.image_side(),
+            architecture.image_side()
         ]
     );
     let [blank, shown] = steps(&fixture.json["steps"]);
@@ -87,7 +87,7 @@ fn fixture_published_checkpoint() {
 }
 
 /// R2 to R8 of odd widths.
-fn architecture(areas: usize) -> Architecture {
+fn architecture(areas: usize) -> Graph {
     Architecture {
         in_channels: 2,
         image_side: 32,
@@ -95,6 +95,8 @@ fn architecture(areas: usize) -> Architecture {
         strides: [1, 1, 2, 1, 2, 1, 2, 1][..areas].to_vec(),
         classes: 6,
     }
+    .graph()
+    .expect("valid")
 }
 
 fn cordsnet(areas: usize) -> Model {
@@ -273,14 +275,16 @@ fn sizes_that_make_no_network_and_foreign_files_are_errors() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("file");
     let text = |path: &Path| import(path, &options()).expect_err("no network").to_string();
-    // Area 0 of another width than the input layer: all shapes agree, but their maps are added.
-    let mut uneven = architecture(2);
-    uneven.channels = vec![4, 5, 5];
+    // Areas of two widths: all shapes agree, but their activity is added.
+    let mut uneven = architecture(2).description().clone();
+    uneven.areas[1].channels = 4;
+    uneven.readout = vec![1];
+    let uneven = Graph::new(uneven).expect("a network, but none of the published");
     safetensors_file(&path, &Initialisation::default().cordsnet(&uneven, 0), str::to_owned);
     assert!(matches!(
         import(&path, &options()),
         Err(ExchangeError::Sizes {
-            source: NetError::InputLayer { .. },
+            source: NetError::Graph(GraphError::Readout { .. }),
             ..
         })
     ));

@@ -433,15 +433,21 @@ fn fixture_transposes_are_adjoint() {
         check("recurrent", units, &|x| net.recurrent(area, x, batch), &|y| {
             net.recurrent_transpose(area, y, batch)
         });
-        let from: usize = net.area_shape(area.saturating_sub(1)).iter().product();
-        check("feedforward", from, &|x| net.feedforward(area, x, batch), &|y| {
-            net.feedforward_transpose(area, y, batch)
-        });
-    }
-    for area in (3..net.architecture().areas()).step_by(2) {
-        let from: usize = net.area_shape(area - 2).iter().product();
-        check("shortcut", from, &|x| net.shortcut(area, x, batch), &|y| {
-            net.shortcut_transpose(area, y, batch)
+        // Areas one after the other, each with the whole batch.
+        let from = |area: usize| {
+            let before: usize = (0..area).map(|area| net.architecture().area_units(area)).sum();
+            before * batch..(before + net.architecture().area_units(area)) * batch
+        };
+        let forward = |x: &[f64]| {
+            net.projected(area, &|source| x[from(source)].to_vec(), batch)
+                .unwrap_or_default()
+        };
+        check("projected", net.architecture().units(), &forward, &|y| {
+            let mut dx = vec![0.0; net.architecture().units() * batch];
+            net.projected_transpose(area, y, batch, &mut |source, part| {
+                dx[from(source)].iter_mut().zip(part).for_each(|(dx, part)| *dx += part);
+            });
+            dx
         });
     }
 }

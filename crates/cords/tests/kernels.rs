@@ -8,7 +8,7 @@
 mod support;
 
 use cords::Real;
-use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps};
+use cords::device::{ConvShape, Cpu, Device, Interpolation, LeakyStep, Maps};
 use cords::net::Phi;
 
 type Buffer<T> = <Cpu as Device<T>>::Buffer;
@@ -196,6 +196,59 @@ fn average_pool_and_its_transpose() {
         let (dy, dx) = (download(out, &dy), download(maps, &spread));
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         assert!((dot(&dy, &y) - dot(&dx, &x)).abs() < 1e-12);
+    }
+}
+
+/// Enlarging equals the definition, value by value, and its transpose is its adjoint; at any ratio from 1 on.
+#[test]
+fn enlarging_and_its_transpose() {
+    for (side, large) in [(1, 1), (1, 5), (2, 4), (3, 3), (3, 8), (4, 12), (5, 7), (7, 14)] {
+        let maps = Maps {
+            batch: 2,
+            channels: 19,
+            side,
+        };
+        let out = Maps { side: large, ..maps };
+        let host = normal(maps.len(), 1);
+        let x = upload::<f64>(maps, &host);
+        let ratio = side as f64 / large as f64;
+        for interpolation in [Interpolation::Nearest, Interpolation::Bilinear] {
+            let value = |plane: &[f64], y: usize, x: usize| {
+                if interpolation == Interpolation::Nearest {
+                    return plane[y * side / large * side + x * side / large];
+                }
+                // Tents about the centres of pixels; positions outside are those of the outermost pixels.
+                let place = |p: usize| ((p as f64 + 0.5) * ratio - 0.5).clamp(0.0, side as f64 - 1.0);
+                let tent = |place: f64, pixel: usize| (1.0 - (place - pixel as f64).abs()).max(0.0);
+                let pixels = (0..side).flat_map(|iy| (0..side).map(move |ix| (iy, ix)));
+                let terms = pixels.map(|(iy, ix)| tent(place(y), iy) * tent(place(x), ix) * plane[iy * side + ix]);
+                terms.sum::<f64>()
+            };
+            for accumulate in [false, true] {
+                let mut y = upload::<f64>(out, &vec![7.0; out.len()]);
+                Cpu.upsample(maps, (large, interpolation), &x, &mut y, accumulate);
+                let y = download(out, &y);
+                let start = if accumulate { 7.0 } else { 0.0 };
+                for (plane, y) in host.chunks(maps.plane()).zip(y.chunks(out.plane())) {
+                    for (position, y) in y.iter().enumerate() {
+                        let expected = start + value(plane, position / large, position % large);
+                        assert!((y - expected).abs() < 1e-12, "{interpolation:?} from {side} to {large}");
+                    }
+                }
+                let dy = normal(out.len(), 2);
+                let mut dx = upload::<f64>(maps, &vec![7.0; maps.len()]);
+                let uploaded = upload::<f64>(out, &dy);
+                Cpu.upsample_transpose(maps, (large, interpolation), &uploaded, &mut dx, accumulate);
+                let dx = download(maps, &dx);
+                let dot =
+                    |a: &[f64], b: &[f64], start: f64| -> f64 { a.iter().zip(b).map(|(a, b)| a * (b - start)).sum() };
+                let (left, right) = (dot(&dy, &y, start), dot(&host, &dx, start));
+                assert!(
+                    (left - right).abs() < 1e-9,
+                    "{interpolation:?} from {side} to {large}: {left} {right}"
+                );
+            }
+        }
     }
 }
 

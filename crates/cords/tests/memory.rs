@@ -10,7 +10,7 @@ use std::process::Command;
 
 use cords::device::Cpu;
 use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet};
-use cords::net::{Architecture, Euler};
+use cords::net::{Euler, Graph};
 use cords::rng::{Purpose, Stream};
 
 /// So many images of noise.
@@ -51,7 +51,7 @@ fn status(field: &str) -> u64 {
 }
 
 fn train(history: HistoryPrecision, memory_budget: Option<u64>) -> Result<(), TrainError> {
-    let architecture = Architecture::published(4, 3, SIDE, 10)?;
+    let architecture = Graph::published(4, 3, SIDE, 10)?;
     let config = DirectConfig {
         spontaneous_ms: 20.0,
         stimulus_ms: 60.0,

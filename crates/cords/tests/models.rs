@@ -10,7 +10,7 @@ use cords::learn::{
     CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet,
     evaluate, fold, train_cnn, train_cordsnet,
 };
-use cords::net::{Architecture, CordsNet, Euler, Model, ModelInfo, NetError, Phi, TrainedPhase};
+use cords::net::{Architecture, CordsNet, Euler, Graph, Model, ModelInfo, NetError, Phi, TrainedPhase};
 use cords::rng::{Purpose, Stream};
 
 fn info(config: &DirectConfig) -> ModelInfo {
@@ -63,7 +63,7 @@ impl Images for Gratings {
     }
 }
 
-fn architecture() -> Architecture {
+fn architecture() -> Graph {
     Architecture {
         in_channels: 1,
         image_side: 16,
@@ -71,6 +71,8 @@ fn architecture() -> Architecture {
         strides: vec![1, 1, 2, 1],
         classes: 2,
     }
+    .graph()
+    .expect("valid")
 }
 
 fn config(epochs: usize) -> DirectConfig {
@@ -118,17 +120,13 @@ fn published_names_and_shapes() {
     let text = include_str!("fixtures/published_r2_shapes.json");
     let json: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let size = |key: &str| json["architecture"][key].as_u64().expect("an integer") as usize;
-    let architecture = Architecture::published(size("areas"), size("in_channels"), size("image_side"), size("classes"))
-        .expect("valid");
+    let architecture =
+        Graph::published(size("areas"), size("in_channels"), size("image_side"), size("classes")).expect("valid");
     let published: Vec<(String, Vec<usize>)> =
         serde_json::from_value(json["tensors"].clone()).expect("names and shapes");
     assert_eq!(architecture.cordsnet_shapes(), published);
     // 53 tensors, 12,475,280 numbers for R8 on ImageNet; 11,966,420 with ten classes.
-    let r8 = |classes| {
-        Architecture::published(8, 3, 224, classes)
-            .expect("valid")
-            .cordsnet_shapes()
-    };
+    let r8 = |classes| Graph::published(8, 3, 224, classes).expect("valid").cordsnet_shapes();
     let numbers =
         |shapes: &[(String, Vec<usize>)]| shapes.iter().map(|(_, s)| s.iter().product::<usize>()).sum::<usize>();
     assert_eq!(

@@ -13,7 +13,7 @@ use cords::learn::{
     AreaInversion, CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, InvertConfig, PhiSchedule, Schedule,
     TrainError, continue_cordsnet, evaluate, fold, train_cnn, train_inverse,
 };
-use cords::net::{Architecture, Cnn, Euler, ModelInfo, NetError, Parameters, Phi};
+use cords::net::{Architecture, Cnn, Euler, Graph, ModelInfo, NetError, Parameters, Phi};
 use cords::rng::{Purpose, Stream};
 use cords::{Real, Tensor};
 use support::{Fixture, assert_close};
@@ -182,7 +182,7 @@ impl Images for Gratings {
     }
 }
 
-fn architecture() -> Architecture {
+fn architecture() -> Graph {
     Architecture {
         in_channels: 1,
         image_side: 16,
@@ -190,6 +190,8 @@ fn architecture() -> Architecture {
         strides: vec![1, 1, 2, 1],
         classes: 3,
     }
+    .graph()
+    .expect("valid")
 }
 
 fn fit(epochs: usize, learning_rate: f64) -> Fit {

@@ -6,7 +6,7 @@ use std::path::Path;
 use cords::data::{ImageSet, ImageSetWriter, Splits};
 use cords::device::Cpu;
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, Phi, Presentation, State};
+use cords::net::{Architecture, Euler, Graph, Input, Model, ModelInfo, Phi, Presentation, State};
 use cords::record::{AreaTime, RecordError, RecordOptions, participation_ratio, record};
 use cords::rng::{Purpose, Stream};
 use safetensors::SafeTensors;
@@ -143,7 +143,7 @@ fn images(folder: &Path) -> ImageSet {
     writer.finish(&splits, None, "", "").expect("finished")
 }
 
-fn architecture() -> Architecture {
+fn architecture() -> Graph {
     Architecture {
         in_channels: 2,
         image_side: SIDE,
@@ -151,6 +151,8 @@ fn architecture() -> Architecture {
         strides: vec![1, 1, 2, 1],
         classes: 3,
     }
+    .graph()
+    .expect("valid")
 }
 
 fn cordsnet() -> Model {
@@ -497,10 +499,10 @@ fn what_cannot_be_recorded_is_named() {
     let Model::CordsNet { parameters, .. } = &model else {
         unreachable!()
     };
-    let mut larger = architecture();
+    let mut larger = architecture().architecture().expect("a short form");
     larger.image_side = 14;
     let larger = Model::CordsNet {
-        architecture: larger,
+        architecture: larger.graph().expect("valid"),
         euler: Euler::published(),
         phi: Phi::Relu,
         parameters: parameters.clone(),

@@ -10,7 +10,7 @@ use cords::learn::{
     OptimiserKind, PhiSchedule, Progress, Schedule, TrainError, TrainingPosition, WarmUp, WindowRecord,
     continue_cordsnet, fold, train_cnn, train_cordsnet, train_inverse,
 };
-use cords::net::{Architecture, Euler, ModelInfo};
+use cords::net::{Architecture, Euler, Graph, ModelInfo};
 use cords::rng::{Purpose, Stream};
 
 /// Noise whose class shows in its mean; fresh in every epoch, as with augmentation.
@@ -41,7 +41,7 @@ impl Images for Noise {
     }
 }
 
-fn architecture() -> Architecture {
+fn architecture() -> Graph {
     Architecture {
         in_channels: 1,
         image_side: 16,
@@ -49,6 +49,8 @@ fn architecture() -> Architecture {
         strides: vec![1, 1],
         classes: 3,
     }
+    .graph()
+    .expect("valid")
 }
 
 /// 3 epochs of 4 batches of 10 or 11 images, so that the last group of a batch is a remainder.

@@ -605,11 +605,11 @@ fn cordsnet(model: &Model, slot: usize, set: &ImageSet) -> Result<CordsNet<f64>,
             .hint("give `models` stages that train a CordsNet")
     })??;
     let architecture = net.architecture();
-    if (architecture.in_channels, architecture.image_side) != (set.channels(), set.side()) {
+    if (architecture.in_channels(), architecture.image_side()) != (set.channels(), set.side()) {
         return Err(StageError::new(format!(
             "model {slot} takes images of {} x {}^2, the dataset has {} x {}^2",
-            architecture.in_channels,
-            architecture.image_side,
+            architecture.in_channels(),
+            architecture.image_side(),
             set.channels(),
             set.side()
         )));

@@ -179,7 +179,7 @@ impl Kind for Noise {
                     dt_ms: result.dt_ms,
                     seed: model.info().seed,
                     trial,
-                    classes: model.architecture().classes,
+                    classes: model.architecture().classes(),
                     areas: params.areas.clone(),
                     result,
                 }));
@@ -336,7 +336,7 @@ fn names(models: &[Model], members: &Members) -> Vec<String> {
 
 /// What may tell two networks of one kind apart, in an order that is the same for all of a kind.
 fn properties(model: &Model) -> Vec<String> {
-    let mut found = vec![format!("width {}", model.architecture().channels[0])];
+    let mut found = vec![format!("width {}", model.architecture().input_channels())];
     if let Model::CordsNet { euler, .. } = model {
         let taus: Vec<String> = euler.tau_ms.iter().map(f64::to_string).collect();
         found.push(format!("dt {} ms", euler.dt_ms));

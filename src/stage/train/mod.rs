@@ -10,7 +10,7 @@ use std::time::Duration;
 use cords::data::{ImageSet, Split, SplitImages};
 use cords::device::Cpu;
 use cords::learn::{Checkpoints, Data, EpochRecord, Images, Progress, TrainingPosition, evaluate, fold};
-use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, TrainedPhase};
+use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase};
 
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
@@ -109,7 +109,9 @@ impl Kind for Train {
         let (architecture, own_euler, parameters) = match &start {
             Some(model) => parts(model),
             None => (
-                params.architecture(set.channels(), set.side(), set.classes().len()),
+                params
+                    .architecture(set.channels(), set.side(), set.classes().len())
+                    .graph()?,
                 None,
                 Parameters::new(),
             ),
@@ -164,7 +166,7 @@ fn write(params: &Params, model: &Model, epochs: &[EpochRecord], context: &mut C
 }
 
 /// Sizes, step and weights of a model.
-fn parts(model: &Model) -> (Architecture, Option<Euler>, Parameters<f32>) {
+fn parts(model: &Model) -> (Graph, Option<Euler>, Parameters<f32>) {
     let euler = match model {
         Model::CordsNet { euler, .. } => Some(euler.clone()),
         Model::Cnn { .. } => None,

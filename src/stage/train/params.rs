@@ -5,7 +5,7 @@ use cords::device::cuda::Precision;
 use cords::learn::{
     DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiSchedule, Schedule, WarmUp,
 };
-use cords::net::{Architecture, Euler, MOST_STEPS, Phi};
+use cords::net::{Architecture, Euler, Graph, MOST_STEPS, Phi};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -160,9 +160,9 @@ pub(crate) struct Params {
     pub(super) start: Option<ModelRef>,
     /// Images to train on and to validate with.
     pub(super) data: DatasetRef,
-    /// Number of areas: 2, 4, 6 or 8; 8, or as in `start`, if not given.
+    /// Number of areas, 1 to 12, of which 2, 4, 6 and 8 are published; 8, or as in `start`, if not given.
     #[serde(default)]
-    #[schemars(range(min = 2, max = 8))]
+    #[schemars(range(min = 1, max = 12))]
     areas: Option<usize>,
     /// Channels of the input layer and of the first two areas; later pairs have 2, 4 and 8 times as many. 64, or as in
     /// `start`, if not given.
@@ -172,7 +172,7 @@ pub(crate) struct Params {
     /// Channels of the input layer and of every area, instead of `width`; those that `width` makes if not given.
     #[serde(default)]
     channels: Option<Vec<usize>>,
-    /// Stride of every area's feed-forward convolution; 1, 1, 2, 1, 2, 1, 2, 1, or as in `start`, if not given.
+    /// Stride of every area's feed-forward convolution; 1, 1, 2, 1, 2, 1, 2, then 1, or as in `start`, if not given.
     #[serde(default)]
     strides: Option<Vec<usize>>,
     /// Euler step; 2 ms, or as in `start`, if not given.
@@ -373,25 +373,24 @@ fn too_long(trial: &DirectConfig, euler: &Euler) -> Option<String> {
 impl Params {
     /// Sizes of a network that starts from random weights.
     pub(super) fn architecture(&self, in_channels: usize, image_side: usize, classes: usize) -> Architecture {
-        /// Widths of the published networks in units of the first pair's.
-        const WIDTHS: [usize; 9] = [1, 1, 1, 2, 2, 4, 4, 8, 8];
-        const STRIDES: [usize; 8] = [1, 1, 2, 1, 2, 1, 2, 1];
-        let areas = self.areas.unwrap_or(STRIDES.len()).min(STRIDES.len());
-        let width = self.width.unwrap_or(64);
+        let areas = self.areas.unwrap_or(8);
         Architecture {
             in_channels,
             image_side,
             channels: self
                 .channels
                 .clone()
-                .unwrap_or_else(|| WIDTHS[..=areas].iter().map(|w| w * width).collect()),
-            strides: self.strides.clone().unwrap_or_else(|| STRIDES[..areas].to_vec()),
+                .unwrap_or_else(|| Architecture::published_channels(areas, self.width.unwrap_or(64))),
+            strides: self
+                .strides
+                .clone()
+                .unwrap_or_else(|| Architecture::published_strides(areas)),
             classes,
         }
     }
 
     /// The first size given here that `start` does not have.
-    pub(super) fn contradiction(&self, start: &Architecture) -> Option<String> {
+    pub(super) fn contradiction(&self, start: &Graph) -> Option<String> {
         let differs = |name: &str, given: String, found: String| {
             (given != found).then(|| format!("`{name}` is {given}, but the network of `start` has {found}"))
         };
@@ -400,11 +399,20 @@ impl Params {
             .map(|areas| ("areas", areas.to_string(), start.areas().to_string()));
         let width = self
             .width
-            .map(|width| ("width", width.to_string(), start.channels[0].to_string()));
-        let channels = self.channels.as_ref();
-        let channels = channels.map(|given| ("channels", format!("{given:?}"), format!("{:?}", start.channels)));
-        let strides = self.strides.as_ref();
-        let strides = strides.map(|given| ("strides", format!("{given:?}"), format!("{:?}", start.strides)));
+            .map(|width| ("width", width.to_string(), start.input_channels().to_string()));
+        // What only the short form has.
+        let (channels, strides) = match start.architecture() {
+            Some(short) => (format!("{:?}", short.channels), format!("{:?}", short.strides)),
+            None => ("areas".to_owned(), "projections".to_owned()),
+        };
+        let channels = self
+            .channels
+            .as_ref()
+            .map(|given| ("channels", format!("{given:?}"), channels));
+        let strides = self
+            .strides
+            .as_ref()
+            .map(|given| ("strides", format!("{given:?}"), strides));
         [areas, width, channels, strides]
             .into_iter()
             .flatten()
@@ -570,7 +578,7 @@ impl Params {
         }
         // Any image that is large enough will do: what depends on the data is checked when they are known.
         let architecture = self.architecture(3, 224, 10);
-        if let Err(error) = architecture.validate() {
+        if let Err(error) = architecture.graph() {
             let at = match (&self.channels, &self.strides) {
                 (Some(_), _) => "channels",
                 (None, Some(_)) => "strides",
@@ -587,7 +595,7 @@ impl Params {
             let areas = match (self.areas, self.phase.has_start()) {
                 // As many as there are time constants: the network is known when it runs.
                 (None, true) => euler.tau_ms.len(),
-                _ => architecture.areas(),
+                _ => architecture.strides.len(),
             };
             if let Err(error) = euler.validate(areas) {
                 found.push(Violation::new("tau", error.to_string()));

@@ -7,7 +7,7 @@ use cords::learn::{
     Checkpoints, CnnConfig, Data, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet, TrainedInverse,
     continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
 };
-use cords::net::{Architecture, Euler, Parameters};
+use cords::net::{Euler, Graph, Parameters};
 
 use super::params::{Params, Phase};
 use crate::stage::{Context, StageError};
@@ -15,7 +15,7 @@ use crate::stage::{Context, StageError};
 /// A training in all its parts.
 pub(super) struct Job<'a> {
     pub(super) params: &'a Params,
-    pub(super) architecture: Architecture,
+    pub(super) architecture: Graph,
     pub(super) euler: Euler,
     /// What it goes on from.
     pub(super) start: Option<&'a Parameters<f32>>,

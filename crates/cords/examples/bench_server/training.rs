@@ -3,7 +3,7 @@
 use cords::Tensor;
 use cords::device::Cpu;
 use cords::learn::{Batch, CordsNetGradient, Gradient, HistoryPrecision, Memory, Objective, logspace};
-use cords::net::{Architecture, Euler, Parameters, Phi};
+use cords::net::{Euler, Graph, Parameters, Phi};
 use serde::Deserialize;
 
 use crate::{Failure, Prepared, tensor};
@@ -29,7 +29,7 @@ pub(crate) struct TrainingCase {
 }
 
 pub(crate) struct Training {
-    architecture: Architecture,
+    architecture: Graph,
     parameters: Parameters<f32>,
     objective: Objective,
     images: Vec<f32>,
@@ -44,7 +44,7 @@ pub(crate) struct Training {
 impl Training {
     pub(crate) fn new(case: TrainingCase, tensors: &Parameters<f32>) -> Result<Self, Failure> {
         let images = tensor(tensors, "images")?;
-        let architecture = Architecture::published(case.areas, images.shape[1], case.image_side, case.classes)?;
+        let architecture = Graph::published(case.areas, images.shape[1], case.image_side, case.classes)?;
         let mut parameters = Parameters::new();
         for (name, _) in architecture.cordsnet_shapes() {
             parameters.insert(name.clone(), tensor(tensors, &name)?.clone());

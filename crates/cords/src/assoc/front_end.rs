@@ -74,7 +74,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
     ) -> Result<Self, AssocError> {
         let architecture = net.architecture();
         let wrong = |setting, problem: String| Err(AssocError::setting(setting, problem));
-        let (channels, side) = (architecture.in_channels, architecture.image_side);
+        let (channels, side) = (architecture.in_channels(), architecture.image_side());
         if (channels, side) != (set.channels(), set.side()) {
             let found = format!("{} x {}^2", set.channels(), set.side());
             return wrong(
@@ -524,7 +524,7 @@ mod tests {
     use super::*;
     use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, prepare};
     use crate::learn::Initialisation;
-    use crate::net::{Architecture, Euler, Phi, bias_name};
+    use crate::net::{Architecture, Euler, Graph, Phi, bias_name};
     use crate::rng::{Purpose, Stream};
 
     const RATIO: usize = 2;
@@ -546,7 +546,7 @@ mod tests {
         (ImageSet::open(dir.path()).expect("just written"), dir)
     }
 
-    fn architecture() -> Architecture {
+    fn architecture() -> Graph {
         Architecture {
             in_channels: 1,
             image_side: 16,
@@ -554,6 +554,8 @@ mod tests {
             strides: vec![1, 1, 2, 1],
             classes: 10,
         }
+        .graph()
+        .expect("valid")
     }
 
     fn front_end<'a>(set: &'a ImageSet, parameters: &Parameters<f64>) -> FrontEnd<'a, f64> {

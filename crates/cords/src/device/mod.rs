@@ -14,6 +14,7 @@ use crate::Real;
 use crate::net::Phi;
 use crate::rng::Stream;
 use dynvis_base::{Classified, ErrorKind};
+use serde::{Deserialize, Serialize};
 
 /// A batch of square maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +144,32 @@ impl AdamStep {
                 1.0
             },
             added: if self.decoupled { 0.0 } else { self.weight_decay },
+        }
+    }
+}
+
+/// How maps are enlarged, as by PyTorch's `interpolate`.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// Every value is that of the input pixel that it lies in.
+    Nearest,
+    /// Linear between the centres of pixels, constant beyond the outermost (`align_corners=False`).
+    Bilinear,
+}
+
+impl Interpolation {
+    /// The two input positions that an output position of an axis reads, and their weights, for `from` positions that
+    /// become `to`, at least as many.
+    pub(crate) fn taps(self, from: usize, to: usize, position: usize) -> [(usize, f64); 2] {
+        match self {
+            Self::Nearest => [(position * from / to, 1.0), (position * from / to, 0.0)],
+            Self::Bilinear => {
+                let place = ((position as f64 + 0.5) * (from as f64 / to as f64) - 0.5).max(0.0);
+                let first = (place as usize).min(from - 1);
+                let weight = place - first as f64;
+                [(first, 1.0 - weight), ((first + 1).min(from - 1), weight)]
+            }
         }
     }
 }
@@ -305,6 +332,17 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn max_abs(&self, x: &Self::Buffer, reductions: &mut Self::Reductions);
     /// Leaves numbers whose sum is that of (x - y)^2.
     fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, reductions: &mut Self::Reductions);
+    /// y += factor x.
+    fn add_scaled(&self, factor: f64, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// sum += factor <x, y>, of maps of one shape; `sum` is a parameter of one value.
+    fn add_dot(
+        &self,
+        work: &mut Self::Workspace,
+        factor: f64,
+        x: &Self::Buffer,
+        y: &Self::Buffer,
+        sum: &mut Self::Buffer,
+    );
     /// x *= factor.
     fn scale(&self, factor: f64, x: &mut Self::Buffer);
     /// x, at least 0 and at most 1.
@@ -408,10 +446,29 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn avg_pool(&self, maps: Maps, x: &Self::Buffer, y: &mut Self::Buffer);
     /// dx = transpose of [`avg_pool`](Self::avg_pool) applied to dy; `maps` are the input's.
     fn avg_pool_transpose(&self, maps: Maps, dy: &Self::Buffer, dx: &mut Self::Buffer);
-    /// pooled `[channels, 1, 1]` per image = mean over the plane of max(a, 0) + max(b, 0).
-    fn pool_pair(&self, maps: Maps, a: &Self::Buffer, b: &Self::Buffer, pooled: &mut Self::Buffer);
-    /// g += pooled gradient / plane where r > 0, or everywhere unless `rectified`: adjoint of one half of
-    /// [`pool_pair`](Self::pool_pair).
+    /// y = x enlarged to maps of another side, not below theirs, or y += where `accumulate`; `maps` are the input's.
+    fn upsample(
+        &self,
+        maps: Maps,
+        enlargement: (usize, Interpolation),
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+        accumulate: bool,
+    );
+    /// dx = transpose of [`upsample`](Self::upsample) applied to dy, or dx += where `accumulate`; `maps` are the input's.
+    fn upsample_transpose(
+        &self,
+        maps: Maps,
+        enlargement: (usize, Interpolation),
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+        accumulate: bool,
+    );
+    /// pooled `[channels, 1, 1]` per image = mean over the plane of max(a, 0), or of max(a, 0) + max(b, 0), or pooled +=
+    /// where `accumulate`.
+    fn pool(&self, maps: Maps, a: &Self::Buffer, b: Option<&Self::Buffer>, pooled: &mut Self::Buffer, accumulate: bool);
+    /// g += pooled gradient / plane where r > 0, or everywhere unless `rectified`: adjoint of one term of
+    /// [`pool`](Self::pool).
     fn add_unpooled(&self, maps: Maps, dpooled: &Self::Buffer, r: &Self::Buffer, rectified: bool, g: &mut Self::Buffer);
 
     /// Classes of images, to the memory that holds as many already.

@@ -102,6 +102,9 @@ pub struct NonNormality {
 /// for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AreaFixedPoint {
+    /// The first of the areas that this one drives and is driven by, at which their spectrum, non-normality and exponents
+    /// stand: itself where nothing feeds back to it from other areas.
+    pub component: usize,
     /// The steady state in figures.
     pub steady: AreaSteadyState,
     /// Its leading modes.
@@ -166,6 +169,7 @@ pub fn fixed_point(
         ),
     };
     let count = steady.areas.len();
+    let components = net.architecture().components();
     let each_area = || (0..count).for_each(|_| done());
     let spontaneous = image.map_or(&steady.state, |(_, spontaneous)| &spontaneous.state);
     let converged = steady.converged();
@@ -210,19 +214,25 @@ pub fn fixed_point(
     let area = |(area, figures): (usize, &AreaSteadyState)| {
         let dt_ms = net.euler().dt_ms;
         let asked = figures.converged && (options.spectrum.is_some() || options.non_normality.is_some());
-        let jacobian = asked.then(|| AreaJacobian::at(net, area, &steady.state, &inp));
+        // Of areas that drive each other at the first of them.
+        let component = components.iter().find(|component| component.contains(&area));
+        let component = component.map_or(&[][..], Vec::as_slice);
+        let first = component.first().copied().unwrap_or(area);
+        let jacobian =
+            (asked && first == area).then(|| AreaJacobian::of_component(net, component, &steady.state, &inp));
         let spectrum = jacobian.as_ref().zip(options.spectrum);
         let non_normality = jacobian.as_ref().zip(options.non_normality.as_ref());
         let non_normality = non_normality.map(|(jacobian, options)| {
             let is_small = jacobian.dim() <= DENSE_UNITS;
             let eigenvalues = is_small.then(|| squared_eigenvalues(&jacobian.coupling())).flatten();
-            let tau_ms = vec![jacobian.tau_ms(); jacobian.dim()];
+            let tau_ms = jacobian.unit_tau_ms();
             (
                 non_normality_of(jacobian, tau_ms, dt_ms, eigenvalues, options),
                 eigenvalues,
             )
         });
         let found = AreaFixedPoint {
+            component: first,
             steady: *figures,
             spectrum: spectrum.map(|(jacobian, options)| area_spectrum(jacobian, dt_ms, &options, &mut |_, _| {})),
             initial_conditions: initial_conditions
@@ -248,9 +258,13 @@ pub fn fixed_point(
         .filter(|_| converged)
         .map(|non_normality| {
             let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
-            // Nothing feeds back, so its eigenvalues are those of its areas.
-            let eigenvalues = found.iter().map(|(_, eigenvalues)| *eigenvalues).sum::<Option<f64>>();
-            let eigenvalues = eigenvalues.filter(|_| jacobian.dim() <= DENSE_NETWORK_UNITS);
+            // Nothing feeds back from one component to another before it, so its eigenvalues are those of its
+            // components; with one time constant for all, those of their couplings are, too.
+            let uniform = net.euler().tau_ms.iter().all(|tau| *tau == net.euler().tau_ms[0]);
+            let is_known = uniform || components.iter().all(|areas| !net.is_coupled(areas));
+            let of_components = components.iter().map(|areas| found[areas[0]].1);
+            let eigenvalues = of_components.sum::<Option<f64>>();
+            let eigenvalues = eigenvalues.filter(|_| is_known && jacobian.dim() <= DENSE_NETWORK_UNITS);
             let tau_ms = jacobian.unit_tau_ms();
             non_normality_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, non_normality)
         });

@@ -2,7 +2,7 @@
 //! image.
 
 use super::krylov::norm;
-use super::solve::{Area, Relaxation};
+use super::solve::{Component, Relaxation};
 use super::steady::{SteadyOptions, SteadyState};
 use crate::net::{CordsNet, Input, State};
 use crate::rng::{Purpose, Stream};
@@ -45,9 +45,9 @@ impl MonoStability {
 /// Distance per unit, in tolerances of a steady state, at which two states are one in any case.
 const REMNANT: f64 = 10.0;
 
-/// Settles each area of a steady state again from other initial conditions, its drive being what it is: r = 0, the
-/// given states, then the steady state with noise of `spread` that keeps activity non-negative. `inp` is the image's
-/// embedding.
+/// Settles each area of a steady state again from other initial conditions, areas that drive each other together, the
+/// drive being what it is: r = 0, the given states, then the steady state with noise of `spread` that keeps activity
+/// non-negative. `inp` is the image's embedding.
 pub(super) fn from_initial_conditions(
     net: &CordsNet<f64>,
     steady: &SteadyState,
@@ -56,9 +56,11 @@ pub(super) fn from_initial_conditions(
     steady_options: &SteadyOptions,
     options: &InitialConditionOptions,
 ) -> Vec<MonoStability> {
-    let mono_stability = |area: usize| {
-        let state = &steady.state.areas[area];
-        let settled = Area::new(net, area, &net.drive(area, &steady.state, inp));
+    let mono_stability = |areas: &[usize]| {
+        let of =
+            |state: &State<f64>| -> Vec<f64> { areas.iter().flat_map(|area| &state.areas[*area]).copied().collect() };
+        let state = &of(&steady.state);
+        let settled = Component::at(net, areas, &steady.state, inp);
         let size = norm(state);
         let deviation = options.spread * size / (state.len() as f64).sqrt();
         let mut found: Vec<Vec<f64>> = vec![state.clone()];
@@ -71,9 +73,9 @@ pub(super) fn from_initial_conditions(
         for start in 0..options.count {
             let mut activity = match (start, given.get(start.wrapping_sub(1))) {
                 (0, _) => vec![0.0; state.len()],
-                (_, Some(given)) => given.areas[area].clone(),
+                (_, Some(given)) => of(given),
                 (_, None) => {
-                    let mut stream = Stream::new(options.seed, Purpose::Probe, start as u64, 3, 0, area as u32);
+                    let mut stream = Stream::new(options.seed, Purpose::Probe, start as u64, 3, 0, areas[0] as u32);
                     state
                         .iter()
                         .map(|r| (r + deviation * stream.normal()).max(0.0))
@@ -101,7 +103,12 @@ pub(super) fn from_initial_conditions(
         mono_stability.distinct = found.len();
         mono_stability
     };
-    (0..steady.state.areas.len()).map(mono_stability).collect()
+    let mut found = vec![None; steady.state.areas.len()];
+    for areas in net.architecture().components() {
+        let of_component = mono_stability(areas);
+        areas.iter().for_each(|area| found[*area] = Some(of_component));
+    }
+    found.into_iter().flatten().collect()
 }
 
 /// How far each area is from the spontaneous state so many steps after the image, as a share of how far the image's

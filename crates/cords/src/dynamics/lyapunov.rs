@@ -1,10 +1,13 @@
 //! Lyapunov exponents along a trajectory (Benettin et al. 1980): tangent vectors are carried along and orthonormalised.
 //!
-//! Without feedback between areas the tangent map is block triangular, so the exponents of the network are those of its
-//! areas, each computed on its own block.
+//! The tangent map is block triangular in the network's components, so the exponents of the network are those of its
+//! areas, and of areas that drive each other together, each computed on its own block.
+
+use std::ops::Range;
 
 use super::krylov::{add_scaled, dot, norm};
-use crate::net::{CordsNet, Input, NeuralNoise};
+use super::operator::{Block, blocks, coupled_areas, ranges, state_vector};
+use crate::net::{CordsNet, Input, NeuralNoise, State};
 use crate::rng::{Purpose, Stream};
 use crate::statistics::{NORMAL, student};
 
@@ -154,26 +157,25 @@ pub fn kaplan_yorke(exponents: &[f64]) -> Option<f64> {
 }
 
 /// Exponents of every area along the trajectory from `start` (batch 1) under an input: `[area][exponent]`, largest
-/// first. `progress` is called with (steps done, steps).
+/// first; those of areas that drive each other stand at the first of them, and the others have none. `progress` is
+/// called with (steps done, steps).
 ///
 /// The tangent map of a step is (1 - alpha) I + alpha D W, D = diag phi'(u) taken from the step itself.
 pub fn exponents(
     net: &CordsNet<f64>,
-    start: &crate::net::State<f64>,
+    start: &State<f64>,
     input: Input<'_, f64>,
     noise: Option<&NeuralNoise>,
     options: &LyapunovOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Vec<Vec<Exponent>> {
-    let areas = start.areas.len();
     let slope = net.phi().slope();
-    let mut tangents: Vec<Tangents> = (0..areas)
-        .map(|area| {
-            Tangents::new(
-                start.areas[area].len(),
-                options.count,
-                options.seed.wrapping_add(area as u64),
-            )
+    let components = net.architecture().components();
+    let mut tangents: Vec<Tangents> = components
+        .iter()
+        .map(|areas| {
+            let dim = blocks(net, areas).last().map_or(0, |block| block.range.end);
+            Tangents::new(dim, options.count, options.seed.wrapping_add(areas[0] as u64))
         })
         .collect();
     let interval = options.interval.max(1);
@@ -185,18 +187,39 @@ pub fn exponents(
     let mut state = start.clone();
     net.run_with_noise(&mut state, input, noise, total, &mut |step, view| {
         let after = view.state();
-        for (area, tangents) in tangents.iter_mut().enumerate() {
-            let alpha = net.euler().alpha(area);
+        for (areas, tangents) in components.iter().zip(&mut tangents) {
+            let blocks = blocks(net, areas);
+            let alpha = |block: &Block| std::iter::repeat_n(block.alpha, block.range.len());
+            let alphas: Vec<f64> = blocks.iter().flat_map(alpha).collect();
+            let (r, next) = (state_vector(net, areas, &before), state_vector(net, areas, &after));
+            let units = ranges(net, areas).last().map_or(0, |(_, range)| range.end);
             // phi(u) > 0 where the activity is above what the leak has left of it.
-            let derivative: Vec<f64> = after.areas[area]
+            let mut derivative: Vec<f64> = next[..units]
                 .iter()
-                .zip(&before.areas[area])
-                .map(|(next, r)| if *next > (1.0 - alpha) * r { 1.0 } else { slope })
+                .zip(&r)
+                .zip(&alphas)
+                .map(|((next, r), alpha)| if *next > (1.0 - alpha) * r { 1.0 } else { slope })
                 .collect();
+            derivative.resize(next.len(), 1.0);
             let vectors = tangents.vectors();
-            let coupled = net.recurrent(area, &vectors.concat(), vectors.len());
+            let coupled = match areas[..] {
+                [area] if !net.is_coupled(areas) && blocks.len() == 1 => {
+                    net.recurrent(area, &vectors.concat(), vectors.len())
+                }
+                _ => vectors
+                    .iter()
+                    .flat_map(|x| {
+                        let passed = |range: Range<usize>| {
+                            let passes = |unit: usize| if r[unit] > 0.0 { x[unit] } else { 0.0 };
+                            range.map(passes).collect()
+                        };
+                        coupled_areas(net, areas, x, &passed)
+                    })
+                    .collect(),
+            };
             for (vector, coupled) in vectors.iter_mut().zip(coupled.chunks_exact(derivative.len())) {
-                for ((x, coupled), derivative) in vector.iter_mut().zip(coupled).zip(&derivative) {
+                let units = vector.iter_mut().zip(coupled).zip(&derivative).zip(&alphas);
+                for (((x, coupled), derivative), alpha) in units {
                     *x = (1.0 - alpha) * *x + alpha * derivative * coupled;
                 }
             }
@@ -208,10 +231,11 @@ pub fn exponents(
         progress(step + 1, total);
     });
     let interval_ms = interval as f64 * net.euler().dt_ms;
-    tangents
-        .iter()
-        .map(|tangents| tangents.exponents(interval_ms))
-        .collect()
+    let mut found = vec![Vec::new(); start.areas.len()];
+    for (areas, tangents) in components.iter().zip(&tangents) {
+        found[areas[0]] = tangents.exponents(interval_ms);
+    }
+    found
 }
 
 #[cfg(test)]

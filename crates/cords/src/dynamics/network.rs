@@ -1,10 +1,10 @@
 //! The linearisation of the whole network at one state, areas coupled as they are.
 
-use super::operator::LinearOperator;
+use super::operator::{Block, LinearOperator, blocks, derivative};
 use crate::net::{CordsNet, State};
 
-/// Jacobian of tau_l dr_l/dt = -r_l + phi(u_l) over all areas, in 1/ms: block lower-triangular. A vector holds the
-/// areas one after the other, each `[channels, side, side]`.
+/// Jacobian of tau_l dr_l/dt = -r_l + phi(u_l) over all areas, in 1/ms: block triangular in the network's components. A
+/// vector holds the areas one after the other, each `[channels, side, side]`.
 pub struct NetworkJacobian<'a> {
     net: &'a CordsNet<f64>,
     /// phi'(u) per area.
@@ -13,21 +13,15 @@ pub struct NetworkJacobian<'a> {
     passes: Vec<Vec<f64>>,
     /// Where each area begins, and where the last one ends.
     offsets: Vec<usize>,
+    /// Hidden variables of all areas, which follow after the activities.
+    hidden: Vec<Block>,
 }
 
 impl<'a> NetworkJacobian<'a> {
     /// At the state of one image; `inp` is its embedding (see [`CordsNet::embed`]), zeros for no input.
     pub fn at(net: &'a CordsNet<f64>, state: &State<f64>, inp: &[f64]) -> Self {
-        let slope = net.phi().slope();
-        let derivative = |area: usize| -> Vec<f64> {
-            let drive = net.drive(area, state, inp);
-            let recurrent = net.recurrent(area, &state.areas[area], 1);
-            let current = recurrent.iter().zip(&drive).zip(net.bias(area));
-            current
-                .map(|((w, drive), bias)| if w + drive + bias > 0.0 { 1.0 } else { slope })
-                .collect()
-        };
-        let derivatives: Vec<Vec<f64>> = (0..state.areas.len()).map(derivative).collect();
+        let areas = 0..state.areas.len();
+        let derivatives: Vec<Vec<f64>> = areas.map(|area| derivative(net, area, state, inp)).collect();
         let mut offsets = vec![0];
         for area in &derivatives {
             offsets.push(offsets[offsets.len() - 1] + area.len());
@@ -41,6 +35,10 @@ impl<'a> NetworkJacobian<'a> {
             derivatives,
             passes: passes.collect(),
             offsets,
+            hidden: blocks(net, &(0..state.areas.len()).collect::<Vec<_>>())
+                .into_iter()
+                .filter(|block| block.gain.is_some())
+                .collect(),
         }
     }
 
@@ -62,7 +60,9 @@ impl<'a> NetworkJacobian<'a> {
     /// Time constant of each unit in ms.
     pub fn unit_tau_ms(&self) -> Vec<f64> {
         let of_area = |area: usize| std::iter::repeat_n(self.tau_ms(area), self.range(area).len());
-        (0..self.areas()).flat_map(of_area).collect()
+        let of_hidden = |block: &Block| std::iter::repeat_n(block.tau_ms, block.range.len());
+        let activities = (0..self.areas()).flat_map(of_area);
+        activities.chain(self.hidden.iter().flat_map(of_hidden)).collect()
     }
 
     fn tau_ms(&self, area: usize) -> f64 {
@@ -86,7 +86,9 @@ impl<'a> NetworkJacobian<'a> {
 
 impl LinearOperator for NetworkJacobian<'_> {
     fn dim(&self) -> usize {
-        self.offsets[self.areas()]
+        self.hidden
+            .last()
+            .map_or(self.offsets[self.areas()], |block| block.range.end)
     }
 
     fn apply(&self, x: &[f64], out: &mut [f64]) {
@@ -94,20 +96,17 @@ impl LinearOperator for NetworkJacobian<'_> {
         for area in 0..self.areas() {
             let own = &x[self.range(area)];
             let mut coupled = net.recurrent(area, own, 1);
-            if area > 0 {
-                let mut source = self.passed(area - 1, x);
-                if area > 1 {
-                    let skipped = net.shortcut(area, &self.passed(area - 2, x), 1);
-                    source
-                        .iter_mut()
-                        .zip(&skipped)
-                        .for_each(|(source, skipped)| *source += skipped);
-                }
-                let driven = net.feedforward(area, &source, 1);
+            if let Some(driven) = net.projected(area, &|from| self.passed(from, x), 1) {
                 coupled
                     .iter_mut()
                     .zip(&driven)
                     .for_each(|(coupled, driven)| *coupled += driven);
+            }
+            for block in self.hidden.iter().filter(|block| block.area == area) {
+                coupled
+                    .iter_mut()
+                    .zip(&x[block.range.clone()])
+                    .for_each(|(coupled, h)| *coupled -= h);
             }
             let tau = self.tau_ms(area);
             let range = self.range(area);
@@ -120,10 +119,17 @@ impl LinearOperator for NetworkJacobian<'_> {
                 *out = (derivative * coupled - x) / tau;
             }
         }
+        for block in &self.hidden {
+            let units = self.range(block.area).zip(block.range.clone());
+            for (unit, hidden) in units {
+                out[hidden] = (block.gain.unwrap_or_default() * x[unit] - x[hidden]) / block.tau_ms;
+            }
+        }
     }
 
     fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
         let net = self.net;
+        let mut weighted = Vec::with_capacity(self.areas());
         for area in 0..self.areas() {
             let tau = self.tau_ms(area);
             let own = &x[self.range(area)];
@@ -137,15 +143,20 @@ impl LinearOperator for NetworkJacobian<'_> {
             for ((out, x), coupled) in out[range].iter_mut().zip(own).zip(&coupled) {
                 *out = coupled - x / tau;
             }
-            if area > 0 {
-                // Earlier areas have been written.
-                let source = net.feedforward_transpose(area, &scaled, 1);
-                self.add_passed(area - 1, &source, out);
-                if area > 1 {
-                    let skipped = net.shortcut_transpose(area, &source, 1);
-                    self.add_passed(area - 2, &skipped, out);
-                }
+            weighted.push(scaled);
+        }
+        for block in &self.hidden {
+            let scaled = &weighted[block.area];
+            let units = self.range(block.area).zip(block.range.clone());
+            for ((unit, hidden), scaled) in units.zip(scaled) {
+                let along = x[hidden] / block.tau_ms;
+                out[unit] += block.gain.unwrap_or_default() * along;
+                out[hidden] = -scaled - along;
             }
+        }
+        // Every area has been written.
+        for (area, scaled) in weighted.iter().enumerate() {
+            net.projected_transpose(area, scaled, 1, &mut |from, y| self.add_passed(from, y, out));
         }
     }
 }

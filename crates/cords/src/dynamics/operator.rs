@@ -1,5 +1,7 @@
 //! Linear operators given by their products, and the linearisation of one area in that form.
 
+use std::ops::Range;
+
 use crate::net::{CordsNet, State};
 
 /// A square real matrix known by its products with vectors.
@@ -34,12 +36,18 @@ pub(super) fn for_each_column(operator: &dyn LinearOperator, mut keep: impl FnMu
     }
 }
 
-/// Jacobian of tau dr/dt = -r + phi(u), u = W r + b + drive, of one area at one state: J = (-I + D W) / tau in 1/ms,
-/// with D = diag phi'(u).
+/// Jacobian of tau dr/dt = -r + phi(u), u = W r + b + drive, at one state: J = (-I + D W) / tau in 1/ms, with
+/// D = diag phi'(u). Of one area, W being its recurrent convolution, or of areas that drive each other, one after the
+/// other, with all that connects them. Hidden variables of their cells (tau_h dh/dt = -h + gain r, u - h in place of u)
+/// follow after the activities, as units whose phi' is 1.
 pub struct AreaJacobian<'a> {
     net: &'a CordsNet<f64>,
-    area: usize,
+    areas: Vec<usize>,
     derivative: Vec<f64>,
+    /// Of areas that drive each other: derivative of max(r, 0), as their activity is rectified on its way.
+    passes: Vec<f64>,
+    blocks: Vec<Block>,
+    /// The smallest time constant.
     tau_ms: f64,
 }
 
@@ -47,16 +55,7 @@ impl<'a> AreaJacobian<'a> {
     /// At the state of one image; `inp` is its embedding (see [`CordsNet::embed`]), zeros for no input.
     /// The derivative at u = 0 is phi's from below.
     pub fn at(net: &'a CordsNet<f64>, area: usize, state: &State<f64>, inp: &[f64]) -> Self {
-        let drive = net.drive(area, state, inp);
-        let recurrent = net.recurrent(area, &state.areas[area], 1);
-        let slope = net.phi().slope();
-        let current = recurrent
-            .iter()
-            .zip(&drive)
-            .zip(net.bias(area))
-            .map(|((w, drive), b)| w + drive + b);
-        let derivative = current.map(|u| if u > 0.0 { 1.0 } else { slope }).collect();
-        Self::with_derivative(net, area, derivative)
+        Self::with_derivative(net, area, derivative(net, area, state, inp))
     }
 
     /// With phi'(u) of every unit given, `[channels, side, side]`.
@@ -64,40 +63,234 @@ impl<'a> AreaJacobian<'a> {
     /// # Panics
     /// If there is not one value per unit.
     pub fn with_derivative(net: &'a CordsNet<f64>, area: usize, derivative: Vec<f64>) -> Self {
-        assert_eq!(
-            derivative.len(),
-            net.area_shape(area).iter().product::<usize>(),
-            "one value per unit"
-        );
-        let euler = net.euler();
+        Self::of(net, vec![area], derivative, Vec::new())
+    }
+
+    /// Of the areas of one component (see [`Graph::components`](crate::net::Graph::components)) as one system.
+    pub fn of_component(net: &'a CordsNet<f64>, areas: &[usize], state: &State<f64>, inp: &[f64]) -> Self {
+        let derivatives = areas
+            .iter()
+            .flat_map(|area| derivative(net, *area, state, inp))
+            .collect();
+        let passes = |area: &usize| state.areas[*area].iter().map(|r| f64::from(u8::from(*r > 0.0)));
+        let passes = if net.is_coupled(areas) {
+            areas.iter().flat_map(passes).collect()
+        } else {
+            Vec::new()
+        };
+        Self::of(net, areas.to_vec(), derivatives, passes)
+    }
+
+    fn of(net: &'a CordsNet<f64>, areas: Vec<usize>, mut derivative: Vec<f64>, passes: Vec<f64>) -> Self {
+        let units = areas.iter().map(|area| net.architecture().area_units(*area));
+        assert_eq!(derivative.len(), units.sum::<usize>(), "one value per unit");
+        let blocks = blocks(net, &areas);
+        derivative.resize(blocks.last().map_or(0, |block| block.range.end), 1.0);
         Self {
             net,
-            area,
+            areas,
             derivative,
-            tau_ms: euler.dt_ms / euler.alpha(area),
+            passes,
+            tau_ms: blocks.iter().map(|block| block.tau_ms).fold(f64::INFINITY, f64::min),
+            blocks,
         }
     }
 
-    /// phi'(u) of every unit, `[channels, side, side]`.
+    /// phi'(u) of every unit, `[channels, side, side]` area by area.
     pub fn derivative(&self) -> &[f64] {
         &self.derivative
     }
 
-    /// Time constant of the area in ms.
+    /// Time constant in ms; of several areas the smallest.
     pub fn tau_ms(&self) -> f64 {
         self.tau_ms
     }
 
-    /// The recurrent coupling among the units whose derivative is not 0. A unit with derivative 0 has a row of J that
-    /// is -1/tau on the diagonal and 0 elsewhere: it contributes the eigenvalue -1/tau exactly, and the eigenvalues of
-    /// the rest are those of the rest's own block.
+    /// Time constant of each unit in ms.
+    pub fn unit_tau_ms(&self) -> Vec<f64> {
+        self.unit_shares().map(|share| self.tau_ms / share).collect()
+    }
+
+    /// The coupling I + tau J, which of units with one time constant is D W, among the units whose derivative is not 0.
+    /// A unit with derivative 0 has a row of J that is -1/tau on the diagonal and 0 elsewhere: it contributes the
+    /// eigenvalue -1/tau exactly, and the eigenvalues of the rest are those of the rest's own block. Where areas differ
+    /// in their time constants, all units are among them.
     pub fn coupling(&self) -> ActiveCoupling<'_> {
+        let uniform = self.blocks.iter().all(|block| block.tau_ms == self.tau_ms);
         let units = self.derivative.iter().enumerate();
         ActiveCoupling {
             jacobian: self,
-            active: units.filter(|(_, d)| **d != 0.0).map(|(unit, _)| unit).collect(),
+            active: units
+                .filter(|(_, d)| **d != 0.0 || !uniform)
+                .map(|(unit, _)| unit)
+                .collect(),
         }
     }
+
+    /// tau over the time constant of each unit.
+    fn unit_shares(&self) -> impl Iterator<Item = f64> {
+        let of_block = |block: &Block| std::iter::repeat_n(self.tau_ms / block.tau_ms, block.range.len());
+        self.blocks.iter().flat_map(of_block)
+    }
+
+    /// W x, to which rectification at the state belongs.
+    fn coupled(&self, x: &[f64]) -> Vec<f64> {
+        let passed = |range: Range<usize>| match self.passes.get(range.clone()) {
+            Some(passes) => x[range].iter().zip(passes).map(|(x, passes)| x * passes).collect(),
+            None => x[range].to_vec(),
+        };
+        coupled_areas(self.net, &self.areas, x, &passed)
+    }
+
+    /// Its transpose.
+    fn coupled_transpose(&self, y: &[f64]) -> Vec<f64> {
+        let mut out = vec![0.0; y.len()];
+        let activities = || self.blocks.iter().filter(|block| block.gain.is_none());
+        for block in activities() {
+            let own = self.net.recurrent_transpose(block.area, &y[block.range.clone()], 1);
+            out[block.range.clone()].copy_from_slice(&own);
+        }
+        if !self.passes.is_empty() {
+            for block in activities() {
+                self.net
+                    .projected_transpose(block.area, &y[block.range.clone()], 1, &mut |from, part| {
+                        let Some(range) = activities()
+                            .find(|block| block.area == from)
+                            .map(|block| block.range.clone())
+                        else {
+                            return;
+                        };
+                        let passes = &self.passes[range.clone()];
+                        for ((out, part), passes) in out[range].iter_mut().zip(part).zip(passes) {
+                            *out += passes * part;
+                        }
+                    });
+            }
+        }
+        for block in &self.blocks {
+            let Some(gain) = block.gain else { continue };
+            let Some(own) = activities().find(|own| own.area == block.area) else {
+                continue;
+            };
+            for (unit, hidden) in own.range.clone().zip(block.range.clone()) {
+                out[unit] += gain * y[hidden];
+                out[hidden] -= y[unit];
+            }
+        }
+        out
+    }
+}
+
+/// phi'(u) of an area's units.
+pub(super) fn derivative(net: &CordsNet<f64>, area: usize, state: &State<f64>, inp: &[f64]) -> Vec<f64> {
+    let drive = net.drive(area, state, inp);
+    let recurrent = net.recurrent(area, &state.areas[area], 1);
+    let slope = net.phi().slope();
+    let current = recurrent
+        .iter()
+        .zip(&drive)
+        .zip(net.bias(area))
+        .map(|((w, drive), b)| w + drive + b);
+    let mut current: Vec<f64> = current.collect();
+    for hidden in &state.hidden[net.hidden(area).1] {
+        current.iter_mut().zip(hidden).for_each(|(u, h)| *u -= h);
+    }
+    current.into_iter().map(|u| if u > 0.0 { 1.0 } else { slope }).collect()
+}
+
+/// The units of an area in a vector, or a hidden variable of theirs.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub(super) area: usize,
+    pub(super) range: Range<usize>,
+    pub(super) tau_ms: f64,
+    /// dt/tau.
+    pub(super) alpha: f64,
+    /// Of a hidden variable: what the activity is multiplied with that it follows.
+    pub(super) gain: Option<f64>,
+}
+
+/// Activities of some areas one after the other, then their hidden variables.
+pub(super) fn blocks(net: &CordsNet<f64>, areas: &[usize]) -> Vec<Block> {
+    let mut end = 0;
+    let mut block = |area: usize, tau_ms: f64, alpha: f64, gain: Option<f64>| {
+        let first = end;
+        end += net.architecture().area_units(area);
+        Block {
+            area,
+            range: first..end,
+            tau_ms,
+            alpha,
+            gain,
+        }
+    };
+    let euler = net.euler();
+    let activity = |area: &usize| (*area, euler.dt_ms / euler.alpha(*area), euler.alpha(*area));
+    let activities = areas.iter().map(activity);
+    let mut blocks: Vec<Block> = activities
+        .map(|(area, tau_ms, alpha)| block(area, tau_ms, alpha, None))
+        .collect();
+    for area in areas {
+        let hidden = net.hidden(*area).0.into_iter();
+        blocks.extend(hidden.map(|h| block(*area, h.tau_ms, euler.dt_ms / h.tau_ms, Some(h.gain))));
+    }
+    blocks
+}
+
+/// Where the units of some areas lie in a vector that has them one after the other.
+pub(super) fn ranges(net: &CordsNet<f64>, areas: &[usize]) -> Vec<(usize, Range<usize>)> {
+    let blocks = blocks(net, areas).into_iter().filter(|block| block.gain.is_none());
+    blocks.map(|block| (block.area, block.range)).collect()
+}
+
+/// Values of a state as such a vector.
+pub(super) fn state_vector(net: &CordsNet<f64>, areas: &[usize], state: &State<f64>) -> Vec<f64> {
+    let activities = areas.iter().flat_map(|area| &state.areas[*area]);
+    let hidden = areas
+        .iter()
+        .flat_map(|area| &state.hidden[net.hidden(*area).1])
+        .flatten();
+    activities.chain(hidden).copied().collect()
+}
+
+/// What x, activity of some areas and perhaps their hidden variables, gives to the areas' own currents: recurrent
+/// convolutions, of areas that drive each other also projections, whose sources are what `passed` makes of the activity
+/// in a range of x, and hidden variables. These follow what they are given, too.
+pub(super) fn coupled_areas(
+    net: &CordsNet<f64>,
+    areas: &[usize],
+    x: &[f64],
+    passed: &dyn Fn(Range<usize>) -> Vec<f64>,
+) -> Vec<f64> {
+    let blocks = blocks(net, areas);
+    let activity = |area: usize| blocks.iter().find(|block| block.area == area && block.gain.is_none());
+    let is_coupled = net.is_coupled(areas);
+    let mut out = Vec::with_capacity(x.len());
+    for block in blocks.iter().filter(|block| block.range.end <= x.len()) {
+        if let (Some(gain), Some(own)) = (block.gain, activity(block.area)) {
+            let (before, from) = (block.range.start, own.range.clone());
+            out.extend(x[from.clone()].iter().map(|r| gain * r));
+            for (unit, h) in from.zip(&x[before..]) {
+                out[unit] -= h;
+            }
+            continue;
+        }
+        let mut coupled = net.recurrent(block.area, &x[block.range.clone()], 1);
+        if is_coupled {
+            let source = |from: usize| match activity(from) {
+                Some(block) => passed(block.range.clone()),
+                None => vec![0.0; net.architecture().area_units(from)],
+            };
+            if let Some(projected) = net.projected(block.area, &source, 1) {
+                coupled
+                    .iter_mut()
+                    .zip(&projected)
+                    .for_each(|(coupled, projected)| *coupled += projected);
+            }
+        }
+        out.extend(coupled);
+    }
+    out
 }
 
 impl LinearOperator for AreaJacobian<'_> {
@@ -106,9 +299,10 @@ impl LinearOperator for AreaJacobian<'_> {
     }
 
     fn apply(&self, x: &[f64], out: &mut [f64]) {
-        let coupled = self.net.recurrent(self.area, x, 1);
-        for (((out, x), coupled), derivative) in out.iter_mut().zip(x).zip(&coupled).zip(&self.derivative) {
-            *out = (derivative * coupled - x) / self.tau_ms;
+        let coupled = self.coupled(x);
+        let units = x.iter().zip(&coupled).zip(&self.derivative).zip(self.unit_shares());
+        for (out, (((x, coupled), derivative), share)) in out.iter_mut().zip(units) {
+            *out = (derivative * coupled - x) * share / self.tau_ms;
         }
     }
 
@@ -116,11 +310,12 @@ impl LinearOperator for AreaJacobian<'_> {
         let scaled: Vec<f64> = x
             .iter()
             .zip(&self.derivative)
-            .map(|(x, derivative)| x * derivative)
+            .zip(self.unit_shares())
+            .map(|((x, derivative), share)| x * derivative * share)
             .collect();
-        let coupled = self.net.recurrent_transpose(self.area, &scaled, 1);
-        for ((out, x), coupled) in out.iter_mut().zip(x).zip(&coupled) {
-            *out = (coupled - x) / self.tau_ms;
+        let coupled = self.coupled_transpose(&scaled);
+        for ((out, (x, share)), coupled) in out.iter_mut().zip(x.iter().zip(self.unit_shares())).zip(&coupled) {
+            *out = (coupled - x * share) / self.tau_ms;
         }
     }
 }
@@ -164,8 +359,8 @@ impl LinearOperator for Coupling<'_> {
     }
 }
 
-/// D W restricted to the active units of an area, rows and columns alike. Dimensionless. Its eigenvalues and zeros for
-/// the silent units are those of D W; its singular values and norms are not.
+/// The coupling of an area's Jacobian restricted to its active units, rows and columns alike. Dimensionless. Its
+/// eigenvalues and zeros for the silent units are those of the whole coupling; its singular values and norms are not.
 pub struct ActiveCoupling<'a> {
     jacobian: &'a AreaJacobian<'a>,
     active: Vec<usize>,
@@ -188,27 +383,34 @@ impl LinearOperator for ActiveCoupling<'_> {
     }
 
     fn apply(&self, x: &[f64], out: &mut [f64]) {
-        let AreaJacobian {
-            net, area, derivative, ..
-        } = self.jacobian;
-        let coupled = net.recurrent(*area, &self.scatter(x), 1);
-        for (out, unit) in out.iter_mut().zip(&self.active) {
-            *out = derivative[*unit] * coupled[*unit];
+        let jacobian = self.jacobian;
+        let coupled = jacobian.coupled(&self.scatter(x));
+        let shares: Vec<f64> = jacobian.unit_shares().collect();
+        for ((out, unit), x) in out.iter_mut().zip(&self.active).zip(x) {
+            *out = with_share(jacobian.derivative[*unit] * coupled[*unit], *x, shares[*unit]);
         }
     }
 
     fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
-        let AreaJacobian {
-            net, area, derivative, ..
-        } = self.jacobian;
+        let jacobian = self.jacobian;
+        let shares: Vec<f64> = jacobian.unit_shares().collect();
         let mut scaled = self.scatter(x);
-        scaled
-            .iter_mut()
-            .zip(derivative)
-            .for_each(|(x, derivative)| *x *= derivative);
-        let coupled = net.recurrent_transpose(*area, &scaled, 1);
-        for (out, unit) in out.iter_mut().zip(&self.active) {
-            *out = coupled[*unit];
+        for ((x, derivative), share) in scaled.iter_mut().zip(&jacobian.derivative).zip(&shares) {
+            *x *= derivative * share;
+        }
+        let coupled = jacobian.coupled_transpose(&scaled);
+        for ((out, unit), x) in out.iter_mut().zip(&self.active).zip(x) {
+            let share = shares[*unit];
+            *out = if share == 1.0 {
+                coupled[*unit]
+            } else {
+                coupled[*unit] + (1.0 - share) * x
+            };
         }
     }
+}
+
+/// x + share (y - x): a row of I + tau J, of a unit whose time constant is tau / share.
+fn with_share(y: f64, x: f64, share: f64) -> f64 {
+    if share == 1.0 { y } else { share * y + (1.0 - share) * x }
 }

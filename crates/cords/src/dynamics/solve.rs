@@ -4,12 +4,15 @@
 //! g(r) = phi(W r + c) - r, whose largest magnitude is the residual. phi is piecewise linear, so Newton's method ends
 //! after finitely many steps: exactly, once the set of active units is right.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::krylov::{add_scaled, dot, norm};
+use super::operator::coupled_areas;
 use super::steady::SteadyOptions;
 use crate::linear::solve_positive;
-use crate::net::CordsNet;
+use crate::net::{CordsNet, State};
 
 /// How activity is brought to a steady state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +56,10 @@ impl Settled {
 pub(crate) trait Relaxation {
     /// W x.
     fn coupled(&self, x: &[f64]) -> Vec<f64>;
+    /// The same of a change x of activity, where W depends on the activity that it is applied to.
+    fn linearised(&self, _activity: &[f64], x: &[f64]) -> Vec<f64> {
+        self.coupled(x)
+    }
     /// The part of the current that activity has no share in.
     fn constant(&self) -> &[f64];
     /// phi' below 0; it is 1 above.
@@ -150,7 +157,7 @@ pub(crate) trait Relaxation {
             }
             // (I - D W) step = g.
             let apply = |x: &[f64]| {
-                let mut y = self.coupled(x);
+                let mut y = self.linearised(activity, x);
                 for ((y, x), derivative) in y.iter_mut().zip(x).zip(&derivative) {
                     *y = x - derivative * *y;
                 }
@@ -190,28 +197,79 @@ pub(crate) trait Relaxation {
     }
 }
 
-/// One area of a CordsNet under a constant drive.
-pub(super) struct Area<'a> {
+/// One area of a CordsNet, or areas that drive each other, under a constant drive; hidden variables are at their steady
+/// states for the activity.
+pub(super) struct Component<'a> {
     net: &'a CordsNet<f64>,
-    area: usize,
+    areas: &'a [usize],
     /// Drive and bias.
     constant: Vec<f64>,
+    /// Area of each unit.
+    area: Vec<usize>,
+    /// What hidden variables at their steady state, h = gain r, take from each unit's current, per unit of activity.
+    gain: Vec<f64>,
 }
 
-impl<'a> Area<'a> {
-    pub(super) fn new(net: &'a CordsNet<f64>, area: usize, drive: &[f64]) -> Self {
-        let constant = drive.iter().zip(net.bias(area)).map(|(drive, bias)| drive + bias);
+impl<'a> Component<'a> {
+    /// Driven by the other areas at a state, and by an image's embedding.
+    pub(super) fn at(net: &'a CordsNet<f64>, areas: &'a [usize], state: &State<f64>, inp: &[f64]) -> Self {
+        let mut others = state.clone();
+        if net.is_coupled(areas) {
+            areas.iter().for_each(|area| others.areas[*area].fill(0.0));
+        }
+        Self::new(net, areas, areas.iter().flat_map(|area| net.drive(*area, &others, inp)))
+    }
+
+    /// Driven by so much, one area after the other.
+    pub(super) fn new(net: &'a CordsNet<f64>, areas: &'a [usize], drive: impl IntoIterator<Item = f64>) -> Self {
+        let biases = areas.iter().flat_map(|area| net.bias(*area));
+        let units = areas.iter().map(|area| (*area, net.architecture().area_units(*area)));
         Self {
             net,
-            area,
-            constant: constant.collect(),
+            areas,
+            constant: drive
+                .into_iter()
+                .zip(biases)
+                .map(|(drive, bias)| drive + bias)
+                .collect(),
+            gain: units
+                .clone()
+                .flat_map(|(area, units)| {
+                    let gain = net.hidden(area).0.iter().map(|hidden| hidden.gain).sum();
+                    std::iter::repeat_n(gain, units)
+                })
+                .collect(),
+            area: units
+                .flat_map(|(area, units)| std::iter::repeat_n(area, units))
+                .collect(),
         }
+    }
+
+    /// W x; sources are rectified but under ReLU, where activity is not negative.
+    fn apply(&self, x: &[f64], passes: &dyn Fn(usize) -> bool) -> Vec<f64> {
+        let all = self.slope() == 0.0;
+        let passed = |range: Range<usize>| {
+            range
+                .map(|unit| if all || passes(unit) { x[unit] } else { 0.0 })
+                .collect()
+        };
+        let mut coupled = coupled_areas(self.net, self.areas, x, &passed);
+        for ((coupled, x), gain) in coupled.iter_mut().zip(x).zip(&self.gain) {
+            if *gain != 0.0 {
+                *coupled -= gain * x;
+            }
+        }
+        coupled
     }
 }
 
-impl Relaxation for Area<'_> {
+impl Relaxation for Component<'_> {
     fn coupled(&self, x: &[f64]) -> Vec<f64> {
-        self.net.recurrent(self.area, x, 1)
+        self.apply(x, &|unit| x[unit] > 0.0)
+    }
+
+    fn linearised(&self, activity: &[f64], x: &[f64]) -> Vec<f64> {
+        self.apply(x, &|unit| activity[unit] > 0.0)
     }
 
     fn constant(&self) -> &[f64] {
@@ -222,8 +280,8 @@ impl Relaxation for Area<'_> {
         self.net.phi().slope()
     }
 
-    fn alpha(&self, _unit: usize) -> f64 {
-        self.net.euler().alpha(self.area)
+    fn alpha(&self, unit: usize) -> f64 {
+        self.net.euler().alpha(self.area[unit])
     }
 }
 
@@ -243,7 +301,7 @@ const SHORTEST: f64 = 1.0 / 1024.0;
 const SPACE: usize = 50;
 
 /// The largest magnitude; NaN where one is.
-fn largest(values: &[f64]) -> f64 {
+pub(super) fn largest(values: &[f64]) -> f64 {
     crate::device::largest(&values.iter().map(|value| value.abs()).collect::<Vec<_>>())
 }
 

@@ -1,11 +1,13 @@
 //! Steady states: r with r = phi(W r + b + drive) in every area.
 //!
 //! The whole network is simulated for a while, so that the state follows the trajectory that the network would take;
-//! then the areas are settled in order, each with its drive from areas that are settled already. That costs one area's
-//! steps instead of all areas' and has the same steady states, since nothing feeds back.
+//! then the areas are settled in order, each with its drive from areas that are settled already, and areas that drive
+//! each other together. That costs one area's steps instead of all areas' and has the same steady states, since nothing
+//! feeds back from one component of the network to another before it.
 
 use super::krylov::norm;
-use super::solve::{Area, Relaxation, SteadyMethod};
+use super::operator::ranges;
+use super::solve::{Component, Relaxation, SteadyMethod, largest};
 use crate::net::{CordsNet, Input, State};
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +89,7 @@ pub fn settle_area(
     activity: &mut [f64],
     options: &SteadyOptions,
 ) -> (f64, usize) {
-    let settled = Area::new(net, area, drive).settle(activity, options);
+    let settled = Component::new(net, &[area], drive.iter().copied()).settle(activity, options);
     (settled.residual, settled.products)
 }
 
@@ -121,9 +123,7 @@ pub fn steady_state(
 
 /// The embedding of no input.
 pub(super) fn blank(net: &CordsNet<f64>) -> Vec<f64> {
-    let side = net.area_shape(0)[1];
-    // Area 0 has stride 1, so `inp` has its side.
-    vec![0.0; net.architecture().channels[0] * side * side]
+    net.blank(1)
 }
 
 fn settle(
@@ -134,30 +134,48 @@ fn settle(
     progress: &mut dyn FnMut(usize, usize),
 ) -> SteadyState {
     let count = state.areas.len();
-    let mut areas: Vec<AreaSteadyState> = Vec::with_capacity(count);
-    for area in 0..count {
-        let drive = net.drive(area, &state, inp);
-        let activity = &mut state.areas[area];
-        let settled = Area::new(net, area, &drive).settle(activity, options);
-        let size = norm(activity);
+    let mut found: Vec<Option<AreaSteadyState>> = vec![None; count];
+    for component in net.architecture().components() {
+        let system = Component::at(net, component, &state, inp);
+        let mut activity: Vec<f64> = component.iter().flat_map(|area| &state.areas[*area]).copied().collect();
+        let settled = system.settle(&mut activity, options);
         // Areas get input from all areas before, directly or through others.
-        let input_settled = areas.iter().all(|before| before.converged);
-        let diverged = !size.is_finite() || areas.iter().any(|before| before.diverged);
-        areas.push(AreaSteadyState {
-            converged: settled.residual <= options.tolerance && input_settled && !diverged,
-            diverged,
-            residual: settled.residual,
-            relative_residual: (size > 0.0).then(|| settled.size / size),
-            speed_per_ms: settled.size * net.euler().alpha(area) / net.euler().dt_ms,
-            products: settled.products,
-            norm: size,
-            distance: 0.0,
-            relative_distance: None,
-            active_fraction: 0.0,
-        });
-        progress(area + 1, count);
+        let before = || found.iter().flatten();
+        let input_settled = before().all(|before| before.converged);
+        let diverged = !norm(&activity).is_finite() || before().any(|before| before.diverged);
+        let g = (component.len() > 1).then(|| system.residuals(&activity).0);
+        for (area, range) in ranges(net, component) {
+            state.areas[area].copy_from_slice(&activity[range.clone()]);
+            let (variables, hidden) = net.hidden(area);
+            for (variable, h) in variables.iter().zip(&mut state.hidden[hidden]) {
+                h.iter_mut()
+                    .zip(&state.areas[area])
+                    .for_each(|(h, r)| *h = variable.gain * r);
+            }
+            let size = norm(&state.areas[area]);
+            let (residual, change) = match &g {
+                Some(g) => (largest(&g[range.clone()]), norm(&g[range])),
+                None => (settled.residual, settled.size),
+            };
+            found[area] = Some(AreaSteadyState {
+                converged: settled.residual <= options.tolerance && input_settled && !diverged,
+                diverged,
+                residual,
+                relative_residual: (size > 0.0).then(|| change / size),
+                speed_per_ms: change * net.euler().alpha(area) / net.euler().dt_ms,
+                products: settled.products,
+                norm: size,
+                distance: 0.0,
+                relative_distance: None,
+                active_fraction: 0.0,
+            });
+        }
+        progress(found.iter().flatten().count(), count);
     }
-    SteadyState { state, areas }
+    SteadyState {
+        state,
+        areas: found.into_iter().flatten().collect(),
+    }
 }
 
 impl SteadyState {

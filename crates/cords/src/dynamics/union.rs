@@ -1,5 +1,6 @@
-//! The whole network from its areas: there is no feedback between them, so its linearisation is block lower-triangular,
-//! and its eigenvalues and Lyapunov exponents are those of its areas taken together.
+//! The whole network from its components: single areas, or areas that drive each other. Between them there is no
+//! feedback, so the network's linearisation is block triangular, and its eigenvalues and Lyapunov exponents are those
+//! of its components taken together.
 
 use super::spectrum::{Mode, Spectrum, Stability, stability_of};
 
@@ -54,15 +55,19 @@ pub struct NetworkSpectrum {
 }
 
 impl NetworkSpectrum {
-    /// From the spectra of all areas, `dt_ms` being the Euler step. None where one is missing or did not converge.
-    pub fn of<'a>(areas: impl IntoIterator<Item = Option<&'a Spectrum>>, dt_ms: f64) -> Option<Self> {
-        let converged = |spectrum: Option<&'a Spectrum>| spectrum.filter(|spectrum| spectrum.converged);
-        let areas: Vec<&Spectrum> = areas.into_iter().map(converged).collect::<Option<_>>()?;
-        let mut modes: Vec<(usize, Mode)> = areas
+    /// From the spectra of all components with their first areas, `dt_ms` being the Euler step. None where one is missing
+    /// or did not converge.
+    pub fn of<'a>(components: impl IntoIterator<Item = (usize, Option<&'a Spectrum>)>, dt_ms: f64) -> Option<Self> {
+        let converged = |(area, spectrum): (usize, Option<&'a Spectrum>)| {
+            let spectrum = spectrum.filter(|spectrum| spectrum.converged)?;
+            Some((area, spectrum))
+        };
+        let components: Vec<(usize, &Spectrum)> = components.into_iter().map(converged).collect::<Option<_>>()?;
+        let mut modes: Vec<(usize, Mode)> = components
             .iter()
-            .enumerate()
-            .flat_map(|(area, spectrum)| spectrum.modes.iter().map(move |mode| (area, *mode)))
+            .flat_map(|(area, spectrum)| spectrum.modes.iter().map(move |mode| (*area, *mode)))
             .collect();
+        let areas: Vec<&Spectrum> = components.iter().map(|(_, spectrum)| *spectrum).collect();
         // Stable: of equal modes the lower area comes first.
         modes.sort_by(|a, b| b.1.real_per_ms.total_cmp(&a.1.real_per_ms));
         let units = areas.iter().map(|spectrum| spectrum.units).sum();

@@ -8,7 +8,7 @@ use super::spectrum::Spectrum;
 use crate::net::CordsNet;
 
 /// Writes the eigenvectors of all areas as safetensors: for area A, `area.A.re` and `area.A.im`
-/// `[vectors, channels, side, side]` in float32, and `area.A.rank` `[vectors]`, the ranks of their modes by real part.
+/// `[vectors, channels, side, side]` in float32 (`[vectors, units]` of areas that drive each other, at the first), and `area.A.rank` `[vectors]`, the ranks of their modes by real part.
 /// An area without vectors is left out.
 ///
 /// # Errors
@@ -21,7 +21,13 @@ pub fn save_vectors(path: &Path, net: &CordsNet<f64>, areas: &[Option<&Spectrum>
             continue;
         }
         let [channels, rows, columns] = net.area_shape(area);
-        let shape = vec![vectors.len(), channels, rows, columns];
+        // Those of areas that drive each other have no one shape.
+        let units = vectors[0].re.len();
+        let shape = if units == channels * rows * columns {
+            vec![vectors.len(), channels, rows, columns]
+        } else {
+            vec![vectors.len(), units]
+        };
         let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
         let re = vectors.iter().flat_map(|vector| bytes(&vector.re)).collect();
         let im = vectors.iter().flat_map(|vector| bytes(&vector.im)).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Entry, ExchangeError, Misshapen, Opened, Report, Values, unwrapped};
 use crate::Tensor;
-use crate::net::{Architecture, Euler, Model, ModelInfo, Parameters, Phi};
+use crate::net::{Architecture, Euler, Graph, MOST_AREAS, Model, ModelInfo, Parameters, Phi, Preset};
 
 /// What a file of weights does not say.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,10 +256,10 @@ fn network(path: &Path, entries: &[Entry], options: &ImportOptions) -> Result<Mo
     let layout = Layout::of(&found);
     let architecture = infer(path, &found, layout, options.image_side)?;
     let report = Report {
-        network: format!("{}-R{}", layout.name(), architecture.areas()),
+        network: format!("{}-R{}", layout.name(), architecture.strides.len()),
         ..Report::default()
     };
-    let shapes = layout.shapes(&architecture);
+    let shapes = layout.shapes(&unchecked(&architecture));
     let parameters = collect(&found, &shapes, report).map_err(|report| ExchangeError::Entries {
         path: path.to_owned(),
         report: Box::new(report),
@@ -268,7 +268,7 @@ fn network(path: &Path, entries: &[Entry], options: &ImportOptions) -> Result<Mo
         path: path.to_owned(),
         source,
     };
-    architecture.validate().map_err(sizes)?;
+    let architecture = architecture.graph().map_err(sizes)?;
     let mut info = options.info.clone();
     if layout != Layout::CordsNet {
         // It sees an image at once.
@@ -279,7 +279,7 @@ fn network(path: &Path, entries: &[Entry], options: &ImportOptions) -> Result<Mo
             info,
         });
     }
-    options.euler.validate(architecture.areas()).map_err(sizes)?;
+    architecture.euler(&options.euler).map_err(sizes)?;
     Ok(Model::CordsNet {
         architecture,
         euler: options.euler.clone(),
@@ -316,13 +316,18 @@ impl Layout {
         }
     }
 
-    fn shapes(self, architecture: &Architecture) -> Vec<(String, Vec<usize>)> {
+    fn shapes(self, architecture: &Graph) -> Vec<(String, Vec<usize>)> {
         match self {
             Self::CordsNet => architecture.cordsnet_shapes(),
             Self::Cnn => architecture.cnn_shapes(),
             Self::FoldedCnn => architecture.folded_cnn_shapes(),
         }
     }
+}
+
+/// The network of given sizes, whether they fit together or not.
+fn unchecked(architecture: &Architecture) -> Graph {
+    Graph::derived(architecture.description(Preset::Published))
 }
 
 /// The architecture that most entries agree on. A size that nothing tells is 0.
@@ -337,8 +342,7 @@ fn infer(
         ExchangeError::file(
             path,
             format!(
-                "no weights of a CordsNet, which has 2, 4, 6 or 8 areas `area_conv.0`, `area_conv.1`, ...; it has {} \
-                 entries{}{}",
+                "no weights of a CordsNet, which has areas `area_conv.0`, `area_conv.1`, ...; it has {} entries{}{}",
                 found.len(),
                 if some.is_empty() { "" } else { " such as " },
                 some.join(", ")
@@ -353,7 +357,7 @@ fn infer(
         classes: UNKNOWN + 1,
     };
     let mut votes: Vec<Vec<usize>> = vec![Vec::new(); areas + 3];
-    for (name, shape) in layout.shapes(&unknowns) {
+    for (name, shape) in layout.shapes(&unchecked(&unknowns)) {
         let Some(entry) = found.get(name.as_str()) else {
             continue;
         };
@@ -363,9 +367,8 @@ fn infer(
             }
         }
     }
-    // Layers that a network needs to be of one width stand in for each other: the input layer and areas 0 and 1, then
-    // pairs.
-    let pair = |layer: usize| layer.max(1).div_ceil(2);
+    // Layers of one width stand in for each other.
+    let pair = Architecture::pair;
     let layers = 0..=areas;
     let width = |layer: usize| {
         let partners = layers.clone().filter(|other| pair(*other) == pair(layer));
@@ -373,9 +376,11 @@ fn infer(
             .or_else(|| partners.filter_map(|other| most_frequent(&votes[2 + other])).next())
     };
     let sizes = [&votes[0], &votes[1]].map(|votes| most_frequent(votes).unwrap_or(0));
-    // An area's bias has its side; areas 2k and 2k + 1 have one side, which halves from pair to pair.
+    // An area's bias has its side, which strides have made of that of area 0.
+    let strides = Architecture::published_strides(areas);
+    let shrunk = |area: usize| strides[..=area].iter().product::<usize>();
     let side = |area: usize| match found.get(format!("conv_bias.{area}").as_str())?.shape.as_slice() {
-        [_, height, width] if height == width && *height <= LARGEST_SIDE => Some(height << (area / 2)),
+        [_, height, width] if height == width && *height <= LARGEST_SIDE => Some(height * shrunk(area)),
         _ => None,
     };
     let first_side = most_frequent(&[0, 1].into_iter().filter_map(side).collect::<Vec<_>>());
@@ -390,10 +395,7 @@ fn infer(
         in_channels: sizes[0],
         image_side,
         channels: layers.clone().map(|layer| width(layer).unwrap_or(0)).collect(),
-        // No others make a network: activities of a pair are added, and shortcuts into an odd area have stride 2.
-        strides: (0..areas)
-            .map(|area| if area > 0 && area % 2 == 0 { 2 } else { 1 })
-            .collect(),
+        strides,
         classes: sizes[1],
     })
 }
@@ -406,7 +408,7 @@ fn count_areas(found: &BTreeMap<&str, &Entry>) -> Option<usize> {
             let number = |name: &&str| name.strip_prefix(module)?.split('.').next()?.parse::<usize>().ok();
             found.keys().filter_map(number).max().map(|last| last.saturating_add(1))
         })
-        .filter(|areas| matches!(areas, 2 | 4 | 6 | 8))
+        .filter(|areas| (1..=MOST_AREAS).contains(areas))
         .collect();
     most_frequent(&counts)
 }

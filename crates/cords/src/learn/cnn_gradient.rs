@@ -4,8 +4,8 @@ use super::rollout::{keep_largest, largest_index};
 use super::{Batch, TrainError};
 use crate::device::{self, ConvShape, Device};
 use crate::net::{
-    Architecture, CnnChunk, CnnGraph, ConvName, NORM_EPSILON, Parameters, Running, Statistics, Weights, cnn_others,
-    conv_names, conv_shapes, norm_names, running_from,
+    CnnChunk, CnnGraph, ConvInput, Graph, INPUT, NORM_EPSILON, Parameters, Running, Statistics, TwinArea, Way, Weights,
+    cnn_others, running_from,
 };
 use crate::{Real, Tensor};
 
@@ -34,6 +34,8 @@ struct Backward<'a, T: Real, D: Device<T>> {
     dinp: D::Buffer,
     /// Gradient at the output of the convolution being passed, then at its input.
     flow: D::Buffer,
+    /// Gradient of the sum of sources of the area being passed.
+    source: D::Buffer,
     sums: Vec<[f64; 2]>,
     weights: Vec<D::Buffer>,
     readout_bias: D::Buffer,
@@ -58,7 +60,7 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
 ) -> CnnBatch<D::Buffer> {
     let device = &graph.device;
     let architecture = &graph.architecture;
-    let (areas, classes) = (architecture.areas(), architecture.classes);
+    let (areas, classes) = (architecture.areas(), architecture.classes());
     let size = device.group_images();
     let image_len = architecture.image_len();
     let mut chunks: Vec<CnnChunk<T, D>> = images
@@ -70,7 +72,7 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
     for chunk in &chunks {
         let first = logits.len();
         logits.resize(first + chunk.batch * classes, T::ZERO);
-        let maps = ConvName::Readout.shape(architecture).out_maps(chunk.batch);
+        let maps = architecture.logit_maps(chunk.batch);
         device.download_maps(maps, &chunk.logits, &mut logits[first..]);
     }
     let mut reductions = D::Reductions::default();
@@ -97,10 +99,12 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
             activity: (0..areas)
                 .map(|area| device.zeros_maps(graph.maps(area, chunk.batch)))
                 .collect(),
-            dinp: device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(chunk.batch)),
+            dinp: device.zeros_maps(architecture.inp_maps(chunk.batch)),
             flow: device.zeros(0),
+            source: device.zeros(0),
             sums: Vec::new(),
-            weights: conv_shapes(architecture)
+            weights: architecture
+                .conv_shapes()
                 .iter()
                 .map(|shape| device.zeros(shape.outputs * shape.patch()))
                 .collect(),
@@ -144,69 +148,73 @@ fn backward<T: Real, D: Device<T>>(
     whole: usize,
 ) -> Vec<[Vec<f64>; 2]> {
     let device = &graph.device;
-    let architecture = &graph.architecture;
-    let areas = architecture.areas();
     let mut norms: Vec<Option<[Vec<f64>; 2]>> = vec![None; statistics.len()];
-    let mut normalise = |name: ConvName, passes: &mut [Backward<'_, T, D>]| {
-        let index = graph.index(name);
-        norms[index] = Some(norm_backward(graph, name, passes, &statistics[index]));
+    let mut normalise = |conv: usize, passes: &mut [Backward<'_, T, D>]| {
+        norms[conv] = Some(norm_backward(graph, conv, passes, &statistics[conv]));
     };
     device.for_each(passes, |_, pass| readout_backward(graph, pass, whole));
-    for area in (0..areas).rev() {
+    for TwinArea { area, inlet, recurrent } in graph.areas().into_iter().rev() {
         device.for_each(passes, |_, pass| {
             pass.flow = device.duplicate(&pass.activity[area]);
             device.clear_where_not_positive(&pass.chunk.activity[area], &mut pass.flow);
         });
-        normalise(ConvName::Recurrent(area), passes);
+        normalise(recurrent, passes);
         device.for_each(passes, |_, pass| {
-            let x = ConvInput::Normed(ConvName::Feedforward(area));
-            conv_backward(graph, pass, ConvName::Recurrent(area), x);
+            conv_backward(graph, pass, recurrent, ConvInput::Normed(inlet.conv));
         });
-        normalise(ConvName::Feedforward(area), passes);
+        normalise(inlet.conv, passes);
         device.for_each(passes, |_, pass| {
-            let x = if area == 0 {
-                ConvInput::Inp
-            } else {
-                ConvInput::Area(area)
-            };
-            conv_backward(graph, pass, ConvName::Feedforward(area), x);
-            match area {
-                0 => device.add(&pass.flow, &mut pass.dinp),
-                1 => {
-                    device.add(&pass.flow, &mut pass.activity[0]);
-                    conv_backward(graph, pass, ConvName::InpSkip, ConvInput::Inp);
-                    device.add(&pass.flow, &mut pass.dinp);
-                }
-                _ => {
-                    device.add(&pass.flow, &mut pass.activity[area - 1]);
-                    if area % 2 == 0 {
-                        device.add(&pass.flow, &mut pass.activity[area - 2]);
-                    }
+            conv_backward(graph, pass, inlet.conv, ConvInput::of(area, inlet));
+            // Gradient of the sum of sources, which each of them has.
+            pass.source = std::mem::replace(&mut pass.flow, device.zeros(0));
+        });
+        let image = inlet.image.iter().map(|way| (None, *way));
+        let areas = inlet.areas.iter().map(|(from, way)| (Some(*from), *way));
+        for (from, way) in areas.chain(image) {
+            if let Way::Conv(conv) = way {
+                device.for_each(passes, |_, pass| pass.flow = device.duplicate(&pass.source));
+                if graph.norms[conv].is_some() {
+                    normalise(conv, passes);
                 }
             }
-        });
-        if area >= 3 && area % 2 == 1 {
-            normalise(ConvName::Shortcut(area), passes);
             device.for_each(passes, |_, pass| {
-                conv_backward(graph, pass, ConvName::Shortcut(area), ConvInput::Activity(area - 2));
-                device.add(&pass.flow, &mut pass.activity[area - 2]);
+                let batch = pass.chunk.batch;
+                let (maps, input) = match from {
+                    None => (graph.architecture.inp_maps(batch), ConvInput::Inp),
+                    Some(from) => (graph.maps(from, batch), ConvInput::Activity(from)),
+                };
+                if let Way::Conv(conv) = way {
+                    conv_backward(graph, pass, conv, input);
+                }
+                let sum = match from {
+                    None => &mut pass.dinp,
+                    Some(from) => &mut pass.activity[from],
+                };
+                match way {
+                    Way::Direct => device.add(&pass.source, sum),
+                    Way::Conv(_) => device.add(&pass.flow, sum),
+                    Way::Upsampled(interpolation) => {
+                        let enlargement = (inlet.reads.side, interpolation);
+                        device.upsample_transpose(maps, enlargement, &pass.source, sum, true);
+                    }
+                }
             });
         }
     }
+    let input = graph.conv(INPUT).shape;
     device.for_each(passes, |_, pass| {
-        let maps = ConvName::InpConv.shape(architecture).out_maps(pass.chunk.batch);
+        let maps = input.out_maps(pass.chunk.batch);
         pass.flow = device.zeros_maps(maps);
         device.avg_pool_transpose(maps, &pass.dinp, &mut pass.flow);
     });
-    normalise(ConvName::InpConv, passes);
+    normalise(INPUT, passes);
     device.for_each(passes, |_, pass| {
-        let shape = ConvName::InpConv.shape(architecture);
         let chunk = &mut *pass.chunk;
-        let dw = &mut pass.weights[0];
+        let dw = &mut pass.weights[INPUT];
         weight_gradient(
             device,
             &mut chunk.work,
-            shape,
+            input,
             chunk.batch,
             (&chunk.images, &pass.flow),
             dw,
@@ -217,7 +225,8 @@ fn backward<T: Real, D: Device<T>>(
 
 fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Backward<'_, T, D>, whole: usize) {
     let device = &graph.device;
-    let shape = ConvName::Readout.shape(&graph.architecture);
+    let readout = graph.architecture.readout_conv();
+    let shape = graph.conv(readout).shape;
     let chunk = &mut *pass.chunk;
     let logit_maps = shape.out_maps(chunk.batch);
     let mut dlogits = device.zeros_maps(logit_maps);
@@ -234,7 +243,7 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     );
     pass.losses = device.read(&mut reductions).concat();
     device.add_batch_sum(logit_maps, &dlogits, &mut pass.readout_bias);
-    let dw = &mut pass.weights[graph.index(ConvName::Readout)];
+    let dw = &mut pass.weights[readout];
     weight_gradient(
         device,
         &mut chunk.work,
@@ -244,10 +253,9 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
         dw,
     );
     let mut dpooled = device.zeros_maps(shape.in_maps(chunk.batch));
-    let filter = graph.filter(ConvName::Readout);
+    let filter = graph.filter(readout);
     device.conv_transpose(&mut chunk.work, filter, chunk.batch, &dlogits, &mut dpooled, false);
-    let last = pass.activity.len() - 1;
-    for area in [last, last - 1] {
+    for area in graph.architecture.readout().iter().copied() {
         let maps = graph.maps(area, chunk.batch);
         device.add_unpooled(maps, &dpooled, &chunk.activity[area], true, &mut pass.activity[area]);
     }
@@ -267,38 +275,31 @@ fn weight_gradient<T: Real, D: Device<T>>(
     device.finish_weight_gradient(&mut sum, dw);
 }
 
-/// What a convolution read in the forward pass.
-#[derive(Clone, Copy)]
-enum ConvInput {
-    Inp,
-    Area(usize),
-    Normed(ConvName),
-    Activity(usize),
-}
-
 /// Weight gradient of one convolution; `flow` goes from its output to its input.
 fn conv_backward<T: Real, D: Device<T>>(
     graph: &CnnGraph<T, D>,
     pass: &mut Backward<'_, T, D>,
-    name: ConvName,
-    source: ConvInput,
+    conv: usize,
+    input: ConvInput,
 ) {
     let device = &graph.device;
-    let shape = name.shape(&graph.architecture);
-    let index = graph.index(name);
+    let shape = graph.conv(conv).shape;
     let chunk = &mut *pass.chunk;
-    let x = match source {
-        ConvInput::Inp => &chunk.inp,
-        ConvInput::Area(area) => &chunk.source[area],
-        ConvInput::Normed(name) => &chunk.normed[graph.index(name)],
-        ConvInput::Activity(area) => &chunk.activity[area],
-    };
-    let dw = &mut pass.weights[index];
-    weight_gradient(device, &mut chunk.work, shape, chunk.batch, (x, &pass.flow), dw);
+    let mut work = std::mem::take(&mut chunk.work);
+    let dw = &mut pass.weights[conv];
+    weight_gradient(
+        device,
+        &mut work,
+        shape,
+        chunk.batch,
+        (chunk.input(input), &pass.flow),
+        dw,
+    );
+    chunk.work = work;
     let mut dx = device.zeros_maps(shape.in_maps(chunk.batch));
     device.conv_transpose(
         &mut chunk.work,
-        graph.filter(name),
+        graph.filter(conv),
         chunk.batch,
         &pass.flow,
         &mut dx,
@@ -313,13 +314,12 @@ fn conv_backward<T: Real, D: Device<T>>(
 /// dbias = sum dy, dweight = s sum dy (x - mean), dx = weight s (dy - dbias/n - (x - mean) s dweight/n).
 fn norm_backward<T: Real, D: Device<T>>(
     graph: &CnnGraph<T, D>,
-    name: ConvName,
+    index: usize,
     passes: &mut [Backward<'_, T, D>],
     statistics: &Statistics,
 ) -> [Vec<f64>; 2] {
     let device = &graph.device;
-    let index = graph.index(name);
-    let maps = name.shape(&graph.architecture).out_maps(1);
+    let maps = graph.conv(index).shape.out_maps(1);
     device.for_each(passes, |_, pass| {
         let maps = maps.with_batch(pass.chunk.batch);
         pass.sums = device.channel_gradient_sums(maps, &statistics.mean, &pass.chunk.convolved[index], &pass.flow);
@@ -374,12 +374,12 @@ pub(crate) fn update_running(running: &mut [Option<Running>], statistics: &[Stat
 
 /// Writes running statistics into `parameters`.
 pub(crate) fn write_running<T: Real>(
-    architecture: &Architecture,
+    architecture: &Graph,
     running: &[Option<Running>],
     parameters: &mut Parameters<T>,
 ) {
-    for (name, running) in conv_names(architecture).into_iter().zip(running) {
-        let (Some([_, _, mean, variance]), Some(running)) = (norm_names(name), running) else {
+    for (conv, running) in architecture.convs().iter().zip(running) {
+        let (Some([_, _, mean, variance]), Some(running)) = (conv.norm_names(), running) else {
             continue;
         };
         for (name, values) in [(mean, &running.mean), (variance, &running.variance)] {
@@ -411,11 +411,11 @@ pub struct CnnGradient<T> {
 /// fails.
 pub fn cnn_gradient<T: Real, D: Device<T>>(
     device: &D,
-    architecture: &Architecture,
+    architecture: &Graph,
     parameters: &Parameters<T>,
     batch: Batch<'_, T>,
 ) -> Result<CnnGradient<T>, TrainError> {
-    architecture.validate()?;
+    architecture.twin()?;
     super::gradient::check_batch(architecture, batch)?;
     let mut parameters = parameters.arranged(&architecture.cnn_shapes())?;
     let weights = Weights::<T, D>::upload(device, architecture, &parameters, cnn_others(architecture));

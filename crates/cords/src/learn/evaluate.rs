@@ -3,7 +3,7 @@
 use super::rollout::largest_index;
 use super::{Images, TrainError};
 use crate::device::{Device, Maps};
-use crate::net::{Architecture, Cnn, Connections, ConvName, Model, Presentation, Weights, cordsnet_others};
+use crate::net::{Cnn, Connections, Graph, Model, Presentation, Weights, cordsnet_others};
 use dynvis_base::memory::check_room;
 
 /// How well a network does on a set of images.
@@ -85,7 +85,6 @@ pub fn evaluate<D: Device<f32>>(
     presentation: Option<Presentation>,
 ) -> Result<Evaluation, TrainError> {
     let architecture = model.architecture();
-    architecture.validate()?;
     check_images(architecture, images, "evaluation")?;
     let evaluation = match model {
         Model::Cnn { parameters, .. } => evaluate_cnn(&Cnn::on(device, architecture, parameters)?, images),
@@ -96,7 +95,7 @@ pub fn evaluate<D: Device<f32>>(
             info,
             ..
         } => {
-            euler.validate(architecture.areas())?;
+            architecture.euler(euler)?;
             let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
             let presentation = presentation.or(info.presentation).ok_or_else(|| TrainError::Setting {
                 field: "presentation",
@@ -128,18 +127,20 @@ pub fn evaluate<D: Device<f32>>(
 }
 
 /// Checks a set of images against a network.
-pub(crate) fn check_images(
-    architecture: &Architecture,
-    images: &dyn Images,
-    set: &'static str,
-) -> Result<(), TrainError> {
+pub(crate) fn check_images(architecture: &Graph, images: &dyn Images, set: &'static str) -> Result<(), TrainError> {
     let (channels, side, classes) = (images.channels(), images.side(), images.classes());
-    if (channels, side, classes) != (architecture.in_channels, architecture.image_side, architecture.classes) {
+    if (channels, side, classes)
+        != (
+            architecture.in_channels(),
+            architecture.image_side(),
+            architecture.classes(),
+        )
+    {
         return Err(TrainError::Images {
             set,
-            expected_channels: architecture.in_channels,
-            expected_side: architecture.image_side,
-            expected_classes: architecture.classes,
+            expected_channels: architecture.in_channels(),
+            expected_side: architecture.image_side(),
+            expected_classes: architecture.classes(),
             channels,
             side,
             classes,
@@ -148,13 +149,13 @@ pub(crate) fn check_images(
     if images.is_empty() {
         return Err(TrainError::NoImages { set });
     }
-    match (0..images.len()).find(|image| images.label(*image) as usize >= architecture.classes) {
+    match (0..images.len()).find(|image| images.label(*image) as usize >= architecture.classes()) {
         None => Ok(()),
         Some(image) => Err(TrainError::Label {
             set,
             image,
             label: images.label(image),
-            classes: architecture.classes,
+            classes: architecture.classes(),
         }),
     }
 }
@@ -246,28 +247,27 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
     steps: usize,
 ) -> Evaluation {
     let device = &connections.device;
-    let classes = connections.architecture.classes;
+    let classes = connections.architecture.classes();
     let mut logits = vec![0.0f32; images.len() * classes];
     let mut groups = group_work(images, device.group_images(), &mut logits);
     device.for_each(&mut groups, |_, task| {
         let batch = task.labels.len();
         let values = load(images, task.first, batch);
-        let image_maps = ConvName::InpConv.shape(&connections.architecture).in_maps(batch);
+        let image_maps = connections.architecture.image_maps(batch);
         let mut uploaded = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, &values, &mut uploaded);
         let mut scratch = connections.scratch(batch);
-        let (mut convolved, mut inp) = (connections.convolved(batch), connections.inp(batch));
-        connections.embed(&mut scratch.work, batch, &uploaded, &mut convolved, &mut inp);
-        let mut skipped = connections.inp(batch);
-        connections.skip(&mut scratch.work, batch, &inp, &mut skipped);
+        let (mut convolved, mut seen) = (connections.convolved(batch), connections.embedding(batch));
+        connections.embed(&mut scratch.work, batch, &uploaded, &mut convolved, &mut seen.inp);
+        connections.spread(&mut scratch.work, batch, &mut seen);
         let mut constant = connections.buffers(batch);
-        connections.constant_current(&mut scratch.work, batch, Some((&inp, &skipped)), &mut constant);
-        let (mut now, mut next) = (connections.buffers(batch), connections.buffers(batch));
-        for (area, (start, now)) in spontaneous.iter().zip(&mut now).enumerate() {
-            device.broadcast(connections.maps(area, batch), start, now);
+        connections.constant_current(&mut scratch.work, batch, Some(&seen), &mut constant);
+        let (mut now, mut next) = (connections.state_buffers(batch), connections.state_buffers(batch));
+        for ((start, now), maps) in spontaneous.iter().zip(&mut now).zip(connections.state_maps(batch)) {
+            device.broadcast(maps, start, now);
         }
-        let logit_maps = connections.logit_maps(batch);
-        let mut pooled = device.zeros_maps(connections.pooled_maps(batch));
+        let logit_maps = connections.architecture.logit_maps(batch);
+        let mut pooled = device.zeros_maps(connections.architecture.pooled_maps(batch));
         let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
         let mut reductions = D::Reductions::default();
         let mut labels = D::Labels::default();
@@ -279,7 +279,7 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
             device.cross_entropy(classes, &out, &labels, 0.0, &mut gradient, &mut reductions);
             device.download_maps(logit_maps, &out, task.logits);
             let entropy = device.read(&mut reductions).concat();
-            let areas = now.iter().enumerate();
+            let areas = now.iter().take(connections.architecture.areas()).enumerate();
             let activity: Vec<_> = areas.map(|(area, r)| (connections.maps(area, batch), r)).collect();
             let diverged = diverged(device, &activity, batch);
             task.over_time
@@ -303,19 +303,19 @@ fn last(over_time: &[Answers]) -> Answers {
 /// One evaluation-mode pass for every image.
 pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Images) -> Evaluation {
     let device = cnn.device();
-    let classes = cnn.architecture().classes;
+    let classes = cnn.architecture().classes();
     let mut logits = vec![0.0f32; images.len() * classes];
     let mut groups = group_work(images, device.group_images(), &mut logits);
     device.for_each(&mut groups, |_, task| {
         let batch = task.labels.len();
         let values = load(images, task.first, batch);
-        let image_maps = ConvName::InpConv.shape(cnn.architecture()).in_maps(batch);
+        let image_maps = cnn.architecture().image_maps(batch);
         let mut shown = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, &values, &mut shown);
         let (answer, activity) = cnn.evaluate_group(&shown, batch);
         task.logits.copy_from_slice(&answer);
         let diverged = diverged(device, &cnn.with_maps(&activity, batch), batch);
-        let maps = ConvName::Readout.shape(cnn.architecture()).out_maps(batch);
+        let maps = cnn.architecture().logit_maps(batch);
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, task.logits, &mut uploaded);
         let mut reductions = D::Reductions::default();

@@ -6,26 +6,24 @@
 
 use crate::device::{Aligned, Cpu, Device, Maps};
 use crate::net::{
-    Architecture, ConvName, NORM_EPSILON, NetError, Parameters, READOUT_BIAS, area_bias_name, bias_name, conv_names,
-    norm_names,
+    Conv, Graph, INPUT, NORM_EPSILON, NetError, Parameters, READOUT_BIAS, TwinArea, Way, area_bias_name, bias_name,
 };
 use crate::{Real, Tensor};
 
-/// Parameters of the folded CNN ([`Architecture::folded_cnn_shapes`]), whose logits are those of the CNN in evaluation
+/// Parameters of the folded CNN ([`Graph::folded_cnn_shapes`]), whose logits are those of the CNN in evaluation
 /// mode. Computed in float64; rows of v leave with length 1.
 ///
 /// # Errors
 /// A [`NetError`] where `parameters` are not a CNN's with batch norms.
-pub fn fold<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) -> Result<Parameters<T>, NetError> {
-    architecture.validate()?;
+pub fn fold<T: Real>(architecture: &Graph, parameters: &Parameters<T>) -> Result<Parameters<T>, NetError> {
+    let twin = architecture.twin()?;
     let parameters: Parameters<f64> = parameters.arranged(&architecture.cnn_shapes())?.cast();
     let values = |name: &str| &parameters.get(name).expect("parameters are arranged").data;
-    let areas = architecture.areas();
     let mut folded = Parameters::new();
     let mut shifts = Vec::new();
-    for name in conv_names(architecture) {
-        let rows = name.shape(architecture).outputs;
-        let (scale, shift) = match norm_names(name) {
+    for conv in architecture.convs() {
+        let rows = conv.shape.outputs;
+        let (scale, shift) = match conv.norm_names() {
             None => (vec![1.0; rows], vec![0.0; rows]),
             Some([weight, bias, mean, variance]) => {
                 let rows = values(&weight).iter().zip(values(&variance));
@@ -36,9 +34,9 @@ pub fn fold<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) ->
             }
         };
         shifts.push(shift);
-        let [(g_name, g_shape), (v_name, v_shape)] = name.parameter_shapes(architecture);
+        let [(g_name, g_shape), (v_name, v_shape)] = conv.parameter_shapes();
         let lengths = values(&g_name).iter().zip(&scale).map(|(g, scale)| g * scale);
-        let patch = name.shape(architecture).patch();
+        let patch = conv.shape.patch();
         let directions = values(&v_name).chunks_exact(patch).flat_map(|row| {
             let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
             row.iter().map(move |v| v / length)
@@ -54,42 +52,43 @@ pub fn fold<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) ->
         folded.insert(g_name, lengths);
         folded.insert(v_name, directions);
     }
-    let shift = |name: ConvName| &shifts[name.index(areas)];
-    let maps = |name: ConvName| name.shape(architecture).out_maps(1);
+    let convs = architecture.convs();
+    // The shift after a convolution, over the whole map.
+    let shifted = |conv: usize| constant(convs[conv].shape.out_maps(1), &shifts[conv]);
 
     // What the shift of inp_conv's norm is after the average pool, which counts the padding's zeros.
-    let convolved = upload(
-        maps(ConvName::InpConv),
-        &constant(maps(ConvName::InpConv), shift(ConvName::InpConv)),
-    );
-    let inp_maps = ConvName::InpSkip.shape(architecture).in_maps(1);
-    let mut pooled = Cpu.zeros_maps(inp_maps);
-    Cpu.avg_pool(maps(ConvName::InpConv), &convolved, &mut pooled);
-    let inp = download(inp_maps, &pooled);
-    for area in 0..areas {
-        let forward = ConvName::Feedforward(area);
-        let source = match area {
-            0 => Some(inp.clone()),
-            1 => Some(convolve(architecture, &folded, ConvName::InpSkip, &inp)),
-            _ if area.is_multiple_of(2) => None,
-            _ => {
-                let shortcut = ConvName::Shortcut(area);
-                Some(constant(maps(shortcut), shift(shortcut)))
+    let maps = convs[INPUT].shape.out_maps(1);
+    let convolved = upload(maps, &shifted(INPUT));
+    let mut pooled = Cpu.zeros_maps(architecture.inp_maps(1));
+    Cpu.avg_pool(maps, &convolved, &mut pooled);
+    let inp = download(architecture.inp_maps(1), &pooled);
+    for TwinArea { area, inlet, recurrent } in twin {
+        let image = inlet.image.iter().map(|way| match way {
+            Way::Direct => inp.clone(),
+            Way::Conv(conv) => convolve(&convs[*conv], &folded, &inp),
+            Way::Upsampled(interpolation) => {
+                let mut large = Cpu.zeros_maps(inlet.reads);
+                let enlargement = (inlet.reads.side, *interpolation);
+                Cpu.upsample(architecture.inp_maps(1), enlargement, &pooled, &mut large, false);
+                download(inlet.reads, &large)
             }
-        };
-        let mut area_bias = constant(maps(forward), shift(forward));
-        if let Some(source) = source {
-            let through = convolve(architecture, &folded, forward, &source);
+        });
+        let shortcuts = inlet.areas.iter().filter_map(|(_, way)| match way {
+            Way::Conv(conv) => Some(shifted(*conv)),
+            Way::Direct | Way::Upsampled(_) => None,
+        });
+        let mut area_bias = shifted(inlet.conv);
+        for source in image.chain(shortcuts) {
+            let through = convolve(&convs[inlet.conv], &folded, &source);
             area_bias.iter_mut().zip(through).for_each(|(bias, more)| *bias += more);
         }
-        let recurrent = ConvName::Recurrent(area);
-        let unit_shape = [maps(recurrent).channels, maps(recurrent).side, maps(recurrent).side];
+        let maps = architecture.maps(area, 1);
         let per_unit = |data| Tensor {
-            shape: unit_shape.to_vec(),
+            shape: vec![maps.channels, maps.side, maps.side],
             data,
         };
         folded.insert(area_bias_name(area), per_unit(area_bias));
-        folded.insert(bias_name(area), per_unit(constant(maps(recurrent), shift(recurrent))));
+        folded.insert(bias_name(area), per_unit(shifted(recurrent)));
     }
     if let Some(bias) = parameters.get(READOUT_BIAS) {
         folded.insert(READOUT_BIAS, bias.clone());
@@ -118,9 +117,9 @@ fn download(maps: Maps, buffer: &Aligned<f64>) -> Vec<f64> {
 }
 
 /// One convolution of host maps of one image.
-fn convolve(architecture: &Architecture, parameters: &Parameters<f64>, name: ConvName, x: &[f64]) -> Vec<f64> {
-    let shape = name.shape(architecture);
-    let [g, v] = name
+fn convolve(conv: &Conv, parameters: &Parameters<f64>, x: &[f64]) -> Vec<f64> {
+    let shape = conv.shape;
+    let [g, v] = conv
         .parameter_names()
         .map(|name| Cpu.upload(&parameters.get(&name).expect("every convolution was folded").data));
     let filter = Cpu.filter(shape, &Cpu.weight_norm(shape.outputs, &g, &v));

@@ -8,7 +8,7 @@ use super::rollout::{GroupLoss, Rollout, keep_largest};
 use super::trajectory::Gradients;
 use super::{Objective, TrainError};
 use crate::device::{Cpu, Device};
-use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
+use crate::net::{Connections, Euler, Graph, Parameters, Phi, Weights, cordsnet_others};
 use crate::{Real, Tensor};
 
 /// Images with their classes.
@@ -109,7 +109,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         let whole = labels.len();
         let size = device.group_images();
         let image_len = connections.architecture.image_len();
-        let classes = connections.architecture.classes;
+        let classes = connections.architecture.classes();
         let mut group_work: Vec<GroupWork<'_, T, D>> = images
             .chunks(size * image_len)
             .zip(labels.chunks(size))
@@ -179,15 +179,16 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
 pub(crate) fn zero_gradients<T: Real, D: Device<T>>(connections: &Connections<T, D>) -> Gradients<D::Buffer> {
     let device = &connections.device;
     let architecture = &connections.architecture;
-    let areas = 0..architecture.areas();
     Gradients {
-        weights: crate::net::conv_shapes(architecture)
+        weights: architecture
+            .conv_shapes()
             .iter()
             .map(|shape| device.zeros(shape.outputs * shape.patch()))
             .collect(),
-        biases: areas
-            .map(|area| device.zeros(connections.maps(area, 1).len()))
-            .chain([device.zeros(architecture.classes)])
+        biases: connections
+            .other_lengths()
+            .into_iter()
+            .map(|len| device.zeros(len))
             .collect(),
     }
 }
@@ -230,7 +231,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
     )]
     pub fn new(
         device: &D,
-        architecture: &Architecture,
+        architecture: &Graph,
         parameters: &Parameters<T>,
         euler: &Euler,
         phi: Phi,
@@ -238,8 +239,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
         memory: Memory,
         precision: HistoryPrecision,
     ) -> Result<Self, TrainError> {
-        architecture.validate()?;
-        euler.validate(architecture.areas())?;
+        architecture.euler(euler)?;
         if let Some(problem) = objective.problem() {
             return Err(TrainError::Setting {
                 field: "objective",
@@ -310,7 +310,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
             self.trials = BatchGradient::new(&self.objective, plan);
         }
         let spontaneous = connections.spontaneous(self.objective.spontaneous_steps);
-        let mut logits = vec![T::ZERO; batch.labels.len() * architecture.classes];
+        let mut logits = vec![T::ZERO; batch.labels.len() * architecture.classes()];
         let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
         let loss = self.trials.run(
             connections,
@@ -361,7 +361,7 @@ pub(crate) fn named_gradients<T: Real, D: Device<T>>(
 
 /// Checks the number of images and that every label is a class.
 pub(crate) fn check_batch<T: Real>(
-    architecture: &Architecture,
+    architecture: &Graph,
     Batch { images, labels }: Batch<'_, T>,
 ) -> Result<(), TrainError> {
     if images.len() != labels.len() * architecture.image_len() || labels.is_empty() {
@@ -370,7 +370,7 @@ pub(crate) fn check_batch<T: Real>(
             problem: format!("{} values for {} labels", images.len(), labels.len()),
         });
     }
-    let classes = architecture.classes;
+    let classes = architecture.classes();
     match labels.iter().position(|label| *label as usize >= classes) {
         None => Ok(()),
         Some(image) => Err(TrainError::Label {
@@ -387,14 +387,16 @@ mod tests {
     use super::*;
     use crate::learn::{Initialisation, logspace};
 
-    fn architecture() -> Architecture {
-        Architecture {
+    fn architecture() -> Graph {
+        crate::net::Architecture {
             in_channels: 2,
             image_side: 24,
             channels: vec![5, 5, 5, 7, 7],
             strides: vec![1, 1, 2, 1],
             classes: 3,
         }
+        .graph()
+        .expect("valid")
     }
 
     fn images(count: usize) -> (Vec<f32>, Vec<u32>) {
@@ -478,7 +480,7 @@ mod tests {
             let spontaneous = connections.spontaneous(objective.spontaneous_steps);
             let run = |trials: BatchGradient<f32, Cpu>| {
                 let mut sums = zero_gradients(&connections);
-                let mut logits = vec![0.0; labels.len() * architecture.classes];
+                let mut logits = vec![0.0; labels.len() * architecture.classes()];
                 let batch = Batch {
                     images: &images,
                     labels: &labels,

@@ -89,9 +89,8 @@ impl<T: Real, D: Device<T>> History<T, D> {
     ) -> Self {
         let interval = interval.clamp(1, steps.max(1));
         let held = HeldStates::new(steps, interval, precision);
-        let state = || connections.buffers(batch);
-        let areas = 0..connections.architecture.areas();
-        let maps: Vec<Maps> = areas.map(|area| connections.maps(area, batch)).collect();
+        let state = || connections.state_buffers(batch);
+        let maps: Vec<Maps> = connections.state_maps(batch);
         let packed = || maps.iter().map(|maps| connections.device.packed(*maps)).collect();
         Self {
             interval,
@@ -106,7 +105,14 @@ impl<T: Real, D: Device<T>> History<T, D> {
                 },
             },
             start: 0,
-            alphas: connections.alphas.clone(),
+            // Of hidden variables the signs that are kept beside them are never read.
+            alphas: connections
+                .alphas
+                .iter()
+                .copied()
+                .chain(std::iter::repeat(1.0))
+                .take(maps.len())
+                .collect(),
         }
     }
 

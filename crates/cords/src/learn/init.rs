@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Tensor;
-use crate::net::{Architecture, ConvName, Parameters, conv_names, norm_names};
+use crate::net::{Conv, ConvKind, Graph, Parameters};
 use crate::rng::{Purpose, Stream};
 
 /// Sizes of initial weights. Biases are zero.
@@ -37,12 +37,13 @@ impl Default for Initialisation {
 
 impl Initialisation {
     /// Row length of one convolution.
-    fn length(&self, name: ConvName) -> f64 {
-        match name {
-            ConvName::InpConv | ConvName::Feedforward(_) => self.feedforward,
-            ConvName::InpSkip | ConvName::Shortcut(_) => self.shortcut,
-            ConvName::Recurrent(_) => self.recurrent,
-            ConvName::Readout => self.readout,
+    fn length(&self, conv: &Conv) -> f64 {
+        match conv.kind {
+            ConvKind::Input | ConvKind::Feedforward => self.feedforward,
+            ConvKind::ImageShortcut | ConvKind::Shortcut | ConvKind::FeedbackShortcut => self.shortcut,
+            // What closes a loop starts contractive.
+            ConvKind::Recurrent | ConvKind::Feedback => self.recurrent,
+            ConvKind::Readout => self.readout,
         }
     }
 
@@ -53,17 +54,12 @@ impl Initialisation {
             .then(|| "a row length is negative or not finite".to_owned())
     }
 
-    fn convolutions(
-        &self,
-        architecture: &Architecture,
-        seed: u64,
-        length: impl Fn(ConvName) -> f64,
-    ) -> Parameters<f32> {
+    fn convolutions(&self, architecture: &Graph, seed: u64, length: impl Fn(&Conv) -> f64) -> Parameters<f32> {
         let mut parameters = Parameters::new();
-        for (index, name) in conv_names(architecture).into_iter().enumerate() {
-            let [(g, g_shape), (v, v_shape)] = name.parameter_shapes(architecture);
-            let patch = name.shape(architecture).patch();
-            let row_length = length(name);
+        for (index, conv) in architecture.convs().iter().enumerate() {
+            let [(g, g_shape), (v, v_shape)] = conv.parameter_shapes();
+            let patch = conv.shape.patch();
+            let row_length = length(conv);
             let mut lengths = Tensor::zeros(&g_shape);
             lengths.data.fill(row_length as f32);
             let mut directions = Tensor::zeros(&v_shape);
@@ -77,25 +73,28 @@ impl Initialisation {
         parameters
     }
 
-    /// Initial parameters of a CordsNet. `architecture` must be valid.
-    pub fn cordsnet(&self, architecture: &Architecture, seed: u64) -> Parameters<f32> {
-        self.complete(
-            architecture.cordsnet_shapes(),
-            self.convolutions(architecture, seed, |name| self.length(name)),
-        )
+    /// Initial parameters of a CordsNet.
+    pub fn cordsnet(&self, architecture: &Graph, seed: u64) -> Parameters<f32> {
+        let mut parameters = self.convolutions(architecture, seed, |conv| self.length(conv));
+        for (name, value) in architecture.cell_parameters() {
+            let mut tensor = Tensor::zeros(&[1]);
+            tensor.data.fill(value as f32);
+            parameters.insert(name, tensor);
+        }
+        self.complete(architecture.cordsnet_shapes(), parameters)
     }
 
     /// Initial parameters of the CNN twin: the recurrent convolution is a feed-forward one here, batch norm the
-    /// identity. `architecture` must be valid.
-    pub fn cnn(&self, architecture: &Architecture, seed: u64) -> Parameters<f32> {
-        let length = |name| match name {
-            ConvName::Recurrent(_) => self.feedforward,
-            _ => self.length(name),
+    /// identity.
+    pub fn cnn(&self, architecture: &Graph, seed: u64) -> Parameters<f32> {
+        let length = |conv: &Conv| match conv.kind {
+            ConvKind::Recurrent => self.feedforward,
+            _ => self.length(conv),
         };
         let mut parameters = self.convolutions(architecture, seed, length);
-        for name in conv_names(architecture) {
-            if let Some([weight, _, _, variance]) = norm_names(name) {
-                let mut ones = Tensor::zeros(&[name.shape(architecture).outputs]);
+        for conv in architecture.convs() {
+            if let Some([weight, _, _, variance]) = conv.norm_names() {
+                let mut ones = Tensor::zeros(&[conv.shape.outputs]);
                 ones.data.fill(1.0);
                 parameters.insert(weight, ones.clone());
                 parameters.insert(variance, ones);

@@ -8,7 +8,7 @@
 use super::evaluate::load;
 use super::{Images, TrainError};
 use crate::device::{ConvShape, Cpu, Device, Maps, largest};
-use crate::net::{Architecture, ConvName, FoldedGraph, current};
+use crate::net::{FoldedGraph, Graph, current};
 use crate::{Real, Tensor};
 
 /// Sweeps r <- W r + c.
@@ -129,7 +129,7 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
         Self { teacher, buffers }
     }
 
-    pub(crate) fn architecture(&self) -> &Architecture {
+    pub(crate) fn architecture(&self) -> &Graph {
         &self.teacher.architecture
     }
 
@@ -138,7 +138,9 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
     }
 
     fn shape(&self, area: usize) -> ConvShape {
-        ConvName::Recurrent(area).shape(self.architecture())
+        let architecture = self.architecture();
+        let recurrent = architecture.recurrent(area).expect("every area of a twin has one");
+        architecture.convs()[recurrent].shape
     }
 
     /// Units of an area.
@@ -184,7 +186,7 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
             .chunks(device.group_images() * image_len)
             .map(|images| GroupWork {
                 images,
-                squares: Vec::with_capacity(areas),
+                squares: vec![Squares::default(); areas],
                 gradients: Vec::new(),
             })
             .collect();
@@ -194,26 +196,17 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
                 let batch = task.images.len() / image_len;
                 let gradient = |area| (device.weight_sum(self.shape(area)), device.zeros(self.units(area)));
                 task.gradients = (0..areas).map(gradient).collect();
-                let mut gradients = task.gradients.iter_mut();
+                let gradients = &mut task.gradients;
                 let found = &mut task.squares;
                 let mut work = D::Workspace::default();
                 let images = self.teacher.upload(task.images, batch);
                 self.teacher
                     .forward(&mut work, &images, batch, |work, area, drive, target| {
-                        let gradient = gradients.next();
-                        let gradient = gradient.map(|(weight, bias)| (factors(area), weight, bias));
+                        let (weight, sum) = &mut gradients[area];
+                        let gradient = Some((factors(area), weight, sum));
                         let (shape, bias) = (self.shape(area), &self.buffers[3 * area + 2]);
-                        found.push(sweep(
-                            device,
-                            work,
-                            shape,
-                            &filters[area],
-                            batch,
-                            bias,
-                            drive,
-                            target,
-                            gradient,
-                        ));
+                        let filter = &filters[area];
+                        found[area] = sweep(device, work, shape, filter, batch, bias, drive, target, gradient);
                     });
             });
             for task in wave {
@@ -274,8 +267,8 @@ impl<D: Device<f32>> Inverse<f32, D> {
             .step_by(size)
             .map(|first| Group {
                 first,
-                squares: Vec::new(),
-                moments: Vec::new(),
+                squares: vec![Squares::default(); areas],
+                moments: vec![Vec::new(); areas],
             })
             .collect();
         for wave in groups.chunks_mut(device.groups_in_flight(self.architecture().units()).max(1)) {
@@ -288,7 +281,7 @@ impl<D: Device<f32>> Inverse<f32, D> {
                     .forward(&mut work, &values, batch, |work, area, drive, target| {
                         let (shape, bias) = (self.shape(area), &self.buffers[3 * area + 2]);
                         let filter = &filters[area];
-                        squares.push(sweep(device, work, shape, filter, batch, bias, drive, target, None));
+                        squares[area] = sweep(device, work, shape, filter, batch, bias, drive, target, None);
                         let mut host = vec![0.0f32; shape.out_maps(batch).len()];
                         device.download_maps(shape.out_maps(batch), target, &mut host);
                         let mut units = vec![[0.0; 2]; self.units(area)];
@@ -298,7 +291,7 @@ impl<D: Device<f32>> Inverse<f32, D> {
                                 *square += f64::from(*value).powi(2);
                             }
                         }
-                        moments.push(units);
+                        moments[area] = units;
                     });
             });
             for group in wave {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::device::{Device, DeviceError};
 use crate::net::{
-    Architecture, Connections, ConvName, Euler, FoldedGraph, Model, ModelInfo, Parameters, Phi, Presentation, Weights,
-    area_bias_name, bias_name, cordsnet_others,
+    Connections, Euler, FoldedGraph, Graph, Model, ModelInfo, Parameters, Phi, Presentation, Weights, area_bias_name,
+    bias_name, cordsnet_others,
 };
 
 /// Settings of phase 2.
@@ -67,7 +67,7 @@ impl InvertConfig {
 #[derive(Clone, Debug)]
 pub struct TrainedInverse {
     /// Sizes.
-    pub architecture: Architecture,
+    pub architecture: Graph,
     /// Step and time constants.
     pub euler: Euler,
     /// A CordsNet's weights.
@@ -104,18 +104,20 @@ struct InverseTrainee<D: Device<f32>> {
 }
 
 /// Names of an area's trained parameters.
-fn trained_names(area: usize) -> [String; 3] {
-    let [g, v] = ConvName::Recurrent(area).parameter_names();
+fn trained_names(architecture: &Graph, area: usize) -> [String; 3] {
+    let recurrent = architecture.recurrent(area).expect("every area of a twin has one");
+    let [g, v] = architecture.convs()[recurrent].parameter_names();
     [g, v, bias_name(area)]
 }
 
 impl<D: Device<f32>> InverseTrainee<D> {
-    fn architecture(&self) -> &Architecture {
+    fn architecture(&self) -> &Graph {
         self.inverse.architecture()
     }
 
     fn names(&self) -> Vec<String> {
-        (0..self.architecture().areas()).flat_map(trained_names).collect()
+        let names = |area| trained_names(self.architecture(), area);
+        (0..self.architecture().areas()).flat_map(names).collect()
     }
 
     fn parameters(&self) -> Parameters<f32> {
@@ -213,7 +215,7 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
 }
 
 /// Trains W and b of every area so that three linear sweeps give the currents of the folded CNN `start`
-/// ([`Architecture::folded_cnn_shapes`]). In float32.
+/// ([`Graph::folded_cnn_shapes`]). In float32.
 ///
 /// # Errors
 /// [`TrainError::Net`] where `start` is not a folded CNN, otherwise as [`train_cordsnet`](super::train_cordsnet).
@@ -223,7 +225,7 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
 )]
 pub fn train_inverse<D: Device<f32>>(
     device: &D,
-    architecture: &Architecture,
+    architecture: &Graph,
     euler: &Euler,
     start: &Parameters<f32>,
     config: &InvertConfig,
@@ -231,8 +233,8 @@ pub fn train_inverse<D: Device<f32>>(
     checkpoints: Option<&Checkpoints<'_>>,
     observer: &mut Observer<'_>,
 ) -> Result<TrainedInverse, TrainError> {
-    architecture.validate()?;
-    euler.validate(architecture.areas())?;
+    architecture.euler(euler)?;
+    architecture.twin()?;
     let stimulus_steps = config.check(euler)?;
     check_data(architecture, data)?;
     let start = start.arranged(&architecture.folded_cnn_shapes())?;
@@ -241,7 +243,7 @@ pub fn train_inverse<D: Device<f32>>(
     let mut parameters = Parameters::new();
     for (name, tensor) in start.iter() {
         let is = |names: [String; 3]| names.iter().any(|trained| trained == name);
-        if (0..architecture.areas()).any(|area| is(trained_names(area))) {
+        if (0..architecture.areas()).any(|area| is(trained_names(architecture, area))) {
             let tensor = initial.get(name).expect("the same architecture");
             parameters.insert(name, tensor.clone());
         } else if !(0..architecture.areas()).any(|area| name == area_bias_name(area)) {
@@ -249,7 +251,7 @@ pub fn train_inverse<D: Device<f32>>(
         }
     }
     let buffers: Vec<_> = (0..architecture.areas())
-        .flat_map(trained_names)
+        .flat_map(|area| trained_names(architecture, area))
         .map(|name| device.upload(&parameters.get(&name).expect("a CordsNet's name").data))
         .collect();
     let mut trainee = InverseTrainee {

@@ -8,7 +8,7 @@ use super::TrainError;
 use super::history::{HeldStates, HistoryPrecision};
 use crate::Real;
 use crate::device::Device;
-use crate::net::{Connections, ConvName, conv_shapes};
+use crate::net::{Connections, INPUT};
 
 /// What limits the activities that a gradient step keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,10 @@ impl Plan {
         precision: HistoryPrecision,
     ) -> Self {
         Self {
-            groups: connections.device.groups_in_flight(connections.units()).max(1),
+            groups: connections
+                .device
+                .groups_in_flight(connections.architecture.units())
+                .max(1),
             trials: usize::MAX,
             interval: steps,
             precision,
@@ -67,7 +70,7 @@ impl Plan {
             Memory::Every(interval) => return Ok(Self { interval, ..unlimited }),
             Memory::Budget(bytes) => bytes,
         };
-        let (device, units) = (&connections.device, connections.units());
+        let (device, units) = (&connections.device, connections.architecture.units());
         let group = images.min(device.group_images());
         let most = images.div_ceil(group).min(device.groups_in_flight(units));
         let needs = Needs::new(connections, group, steps, window);
@@ -96,15 +99,17 @@ impl Needs {
     fn new<T: Real, D: Device<T>>(connections: &Connections<T, D>, images: usize, steps: usize, window: usize) -> Self {
         let (device, architecture) = (&connections.device, &connections.architecture);
         let bytes = |maps| device.maps_bytes(maps);
-        let areas = 0..architecture.areas();
-        let state: u64 = areas.clone().map(|area| bytes(connections.maps(area, images))).sum();
-        let packed = |area| device.packed_bytes(connections.maps(area, images));
-        let packed = areas.clone().map(packed).sum();
-        let sources: u64 = areas
-            .skip(1)
-            .map(|area| bytes(ConvName::Feedforward(area).shape(architecture).in_maps(images)))
+        let states = connections.state_maps(images);
+        let state: u64 = states.iter().copied().map(bytes).sum();
+        let packed = states.iter().map(|maps| device.packed_bytes(*maps)).sum();
+        let inlets = || architecture.all_inlets().map(|(_, inlet)| inlet);
+        let sources: u64 = inlets()
+            .filter_map(|inlet| connections.source_maps(inlet, images))
+            .map(bytes)
             .sum();
-        let shapes = conv_shapes(architecture);
+        let of_image = inlets().filter_map(|inlet| connections.image_source_maps(inlet, images));
+        let seen = bytes(architecture.inp_maps(images)) + of_image.map(bytes).sum::<u64>();
+        let shapes = architecture.conv_shapes();
         let weights: u64 = shapes
             .iter()
             .map(|shape| (shape.outputs * shape.patch() * size_of::<T>()) as u64)
@@ -115,8 +120,8 @@ impl Needs {
         });
         let scratch = device.scratch_bytes(&shapes, images);
         let biases = state / images as u64;
-        let input = ConvName::InpConv.shape(architecture);
-        let read = bytes(connections.pooled_maps(images)) + bytes(connections.logit_maps(images));
+        let input = shapes[INPUT];
+        let read = bytes(architecture.pooled_maps(images)) + bytes(architecture.logit_maps(images));
         Self {
             // Parameters, two moments, gradients of effective weights and of parameters, and what else of them is held
             // while they are given and taken; the spontaneous phase of one image.
@@ -130,7 +135,8 @@ impl Needs {
                 + bytes(input.out_maps(images))
                 // As they are, and as they come from the host.
                 + 2 * bytes(input.in_maps(images))
-                + 4 * bytes(connections.inp_maps(images))
+                // With its gradients.
+                + 2 * seen
                 + (window as u64 + 1) * read
                 + scratch
                 + sums

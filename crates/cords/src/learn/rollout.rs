@@ -5,7 +5,7 @@ use super::trajectory::{Gradients, Trajectory, TrialState};
 use super::{Batch, Objective};
 use crate::Real;
 use crate::device::{Device, largest};
-use crate::net::{Connections, ConvName};
+use crate::net::Connections;
 
 /// Sums over the images of a group that the loss is made of.
 #[derive(Clone, Debug, Default)]
@@ -120,8 +120,12 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
                 Left::Largest { area } => keep_largest(&mut loss.largest, (*area, largest(&values))),
             }
         }
-        device.download_maps(connections.logit_maps(trajectory.batch()), &reading.logits, logits);
-        let rows = logits.chunks_exact(connections.architecture.classes);
+        device.download_maps(
+            connections.architecture.logit_maps(trajectory.batch()),
+            &reading.logits,
+            logits,
+        );
+        let rows = logits.chunks_exact(connections.architecture.classes());
         loss.correct = rows
             .zip(labels)
             .filter(|(row, label)| largest_index(row) == **label as usize)
@@ -133,8 +137,8 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
 impl<T: Real, D: Device<T>> Reading<T, D> {
     fn new(connections: &Connections<T, D>, objective: &Objective, batch: usize) -> Self {
         let device = &connections.device;
-        let pooled = connections.pooled_maps(batch);
-        let logits = connections.logit_maps(batch);
+        let pooled = connections.architecture.pooled_maps(batch);
+        let logits = connections.architecture.logit_maps(batch);
         let window = objective.ramp.len();
         Self {
             labels: D::Labels::default(),
@@ -165,7 +169,7 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
         if let Some(k) = objective.ramp_index(*step) {
             connections.read_out(work, batch, state, &mut self.pooled[k], &mut self.logits);
             let scale = objective.ramp[k] / (objective.ramp.len() * whole) as f64;
-            let classes = connections.architecture.classes;
+            let classes = connections.architecture.classes();
             device.cross_entropy(
                 classes,
                 &self.logits,
@@ -214,10 +218,9 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
             }
         }
         if let Some(k) = objective.ramp_index(*step) {
-            let readout = connections.filter(ConvName::Readout);
+            let readout = connections.filter(connections.architecture.readout_conv());
             device.conv_transpose(work, readout, batch, &self.dlogits[k], &mut self.dpooled, false);
-            let last = state.len() - 1;
-            for area in [last, last - 1] {
+            for area in connections.architecture.readout().iter().copied() {
                 let maps = connections.maps(area, batch);
                 let rectified = !connections.non_negative();
                 device.add_unpooled(maps, &self.dpooled, &state[area], rectified, &mut gradient[area]);
@@ -227,12 +230,12 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
 
     fn readout_gradients(&self, connections: &Connections<T, D>, trajectory: &mut Trajectory<T, D>) {
         let (device, batch) = (&connections.device, trajectory.batch());
-        let (work, sum, bias) = trajectory.readout();
+        let (work, sum, bias) = trajectory.readout(connections);
         for (pooled, dlogits) in self.pooled.iter().zip(&self.dlogits) {
             device.add_weight_gradient(work, sum, batch, pooled, dlogits);
         }
         for dlogits in &self.dlogits {
-            device.add_batch_sum(connections.logit_maps(batch), dlogits, bias);
+            device.add_batch_sum(connections.architecture.logit_maps(batch), dlogits, bias);
         }
     }
 }

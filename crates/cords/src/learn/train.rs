@@ -13,7 +13,7 @@ use super::{
 };
 use crate::device::{Device, DeviceError};
 use crate::net::{
-    Architecture, Cnn, CnnGraph, Connections, Euler, Model, ModelInfo, Parameters, Phi, Running, Weights, cnn_others,
+    Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Phi, Running, Weights, cnn_others,
     cordsnet_others, running_from,
 };
 
@@ -63,7 +63,7 @@ impl WindowRecord {
 #[derive(Clone, Debug)]
 pub struct TrainedCordsNet {
     /// Sizes.
-    pub architecture: Architecture,
+    pub architecture: Graph,
     /// Step and time constants.
     pub euler: Euler,
     /// phi of the last epoch.
@@ -93,7 +93,7 @@ impl TrainedCordsNet {
 #[derive(Clone, Debug)]
 pub struct TrainedCnn {
     /// Sizes.
-    pub architecture: Architecture,
+    pub architecture: Graph,
     /// Weights and running statistics after the last epoch.
     pub parameters: Parameters<f32>,
     /// One record for each epoch.
@@ -133,7 +133,7 @@ impl PhiSchedule {
 }
 
 struct CordsNetTrainee<D: Device<f32>> {
-    architecture: Architecture,
+    architecture: Graph,
     euler: Euler,
     schedule: PhiSchedule,
     objective: Objective,
@@ -152,7 +152,7 @@ struct CordsNetTrainee<D: Device<f32>> {
 impl<D: Device<f32>> CordsNetTrainee<D> {
     fn new(
         device: &D,
-        architecture: &Architecture,
+        architecture: &Graph,
         euler: &Euler,
         schedule: PhiSchedule,
         config: &DirectConfig,
@@ -207,7 +207,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
     fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult {
         let device = self.connections.device.clone();
         let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
-        self.logits.resize(labels.len() * self.architecture.classes, 0.0);
+        self.logits.resize(labels.len() * self.architecture.classes(), 0.0);
         let (connections, logits) = (&self.connections, &mut self.logits);
         let loss = self.batch.run(
             connections,
@@ -266,7 +266,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
 
 struct CnnTrainee<D: Device<f32>> {
     device: D,
-    architecture: Architecture,
+    architecture: Graph,
     clip: Option<f64>,
     weights: Weights<f32, D>,
     running: Vec<Option<Running>>,
@@ -360,14 +360,13 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
 /// [`TrainError::Stopped`] where the observer breaks off.
 pub fn train_cordsnet<D: Device<f32>>(
     device: &D,
-    architecture: &Architecture,
+    architecture: &Graph,
     euler: &Euler,
     config: &DirectConfig,
     data: &Data<'_>,
     checkpoints: Option<&Checkpoints<'_>>,
     observer: &mut Observer<'_>,
 ) -> Result<TrainedCordsNet, TrainError> {
-    architecture.validate()?;
     let parameters = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
     let schedule = PhiSchedule::Held(Phi::Relu);
     continue_cordsnet(
@@ -394,7 +393,7 @@ pub fn train_cordsnet<D: Device<f32>>(
 )]
 pub fn continue_cordsnet<D: Device<f32>>(
     device: &D,
-    architecture: &Architecture,
+    architecture: &Graph,
     euler: &Euler,
     start: &Parameters<f32>,
     schedule: PhiSchedule,
@@ -403,8 +402,7 @@ pub fn continue_cordsnet<D: Device<f32>>(
     checkpoints: Option<&Checkpoints<'_>>,
     observer: &mut Observer<'_>,
 ) -> Result<TrainedCordsNet, TrainError> {
-    architecture.validate()?;
-    euler.validate(architecture.areas())?;
+    architecture.euler(euler)?;
     config.objective(euler)?;
     check_data(architecture, data)?;
     let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
@@ -428,13 +426,13 @@ pub fn continue_cordsnet<D: Device<f32>>(
 /// As [`train_cordsnet`].
 pub fn train_cnn<D: Device<f32>>(
     device: &D,
-    architecture: &Architecture,
+    architecture: &Graph,
     config: &CnnConfig,
     data: &Data<'_>,
     checkpoints: Option<&Checkpoints<'_>>,
     observer: &mut Observer<'_>,
 ) -> Result<TrainedCnn, TrainError> {
-    architecture.validate()?;
+    architecture.twin()?;
     config.check()?;
     check_data(architecture, data)?;
     let parameters = config.fit.initialisation.cnn(architecture, config.fit.seed);
@@ -458,7 +456,7 @@ pub fn train_cnn<D: Device<f32>>(
 }
 
 /// Checks the images to learn from and those to watch.
-pub(crate) fn check_data(architecture: &Architecture, data: &Data<'_>) -> Result<(), TrainError> {
+pub(crate) fn check_data(architecture: &Graph, data: &Data<'_>) -> Result<(), TrainError> {
     check_images(architecture, data.train, "training")?;
     check_images(architecture, data.validation, "validation")
 }

@@ -10,13 +10,13 @@ use super::history::History;
 use super::memory::Plan;
 use crate::Real;
 use crate::device::Device;
-use crate::net::{Connections, ConvName, StepScratch, conv_shapes};
+use crate::net::{CellGradient, Connections, Embedding, INPUT, StepScratch, Way};
 
 /// Gradients of effective weights and biases, before weight norm's adjoint.
 pub(crate) struct Gradients<B> {
     /// Per convolution in the fixed order.
     pub(crate) weights: Vec<B>,
-    /// Bias per area, then the readout's.
+    /// Bias per area, then the readout's, then parameters of cells.
     pub(crate) biases: Vec<B>,
 }
 
@@ -44,19 +44,19 @@ pub(crate) struct Trajectory<T: Real, D: Device<T>> {
     /// Activity after 0, 1, ... steps from the spontaneous state on.
     history: History<T, D>,
     parts: Vec<PeriodInput<D::Buffer>>,
-    /// Spontaneous state of one image per area.
+    /// Spontaneous state of one image.
     spontaneous: Vec<D::Buffer>,
-    /// Output of the input convolution, and its gradient.
+    /// Output of the input convolution, then its gradient.
     convolved: D::Buffer,
-    dinp: D::Buffer,
-    dskipped: D::Buffer,
-    /// dL/dr per area.
+    /// Gradients of what images give.
+    dseen: Embedding<D::Buffer>,
+    /// dL/dr per area, and of hidden variables.
     gradient: Vec<D::Buffer>,
     /// dL/du per area: of the step being passed, and summed over the steps of a part.
     delta: Vec<D::Buffer>,
     delta_sum: Vec<D::Buffer>,
-    /// Gradient of the source per area.
-    dsource: Vec<D::Buffer>,
+    /// Gradient of the sum of sources, per area and inlet.
+    dsource: Vec<Vec<D::Buffer>>,
     /// Gradient of a source's part, before it is masked.
     spare: Vec<D::Buffer>,
     /// Weight gradients per convolution in the fixed order.
@@ -74,11 +74,10 @@ struct PeriodInput<B> {
     shown: Option<EmbeddedImages<B>>,
 }
 
-/// What is seen: images, the output of the input layer, and its skip.
+/// Images, and what they give.
 struct EmbeddedImages<B> {
     images: B,
-    inp: B,
-    skipped: B,
+    seen: Embedding<B>,
 }
 
 impl<T: Real, D: Device<T>> Trajectory<T, D> {
@@ -86,8 +85,6 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
     pub(crate) fn new(connections: &Connections<T, D>, parts: &[Period], batch: usize, plan: Plan) -> Self {
         let device = &connections.device;
         let architecture = &connections.architecture;
-        let areas = architecture.areas();
-        let image_maps = ConvName::InpConv.shape(architecture).in_maps(batch);
         let mut end = 0;
         let held = |part: &Period| {
             let before = end;
@@ -97,9 +94,8 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                 end,
                 current: connections.buffers(batch),
                 shown: part.shows.then(|| EmbeddedImages {
-                    images: device.zeros_maps(image_maps),
-                    inp: connections.inp(batch),
-                    skipped: connections.inp(batch),
+                    images: device.zeros_maps(architecture.image_maps(batch)),
+                    seen: connections.embedding(batch),
                 }),
             }
         };
@@ -109,27 +105,29 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             scratch: connections.scratch(batch),
             history: History::new(connections, batch, end, plan.interval, plan.precision),
             parts,
-            spontaneous: connections.buffers(1),
+            spontaneous: connections.state_buffers(1),
             convolved: connections.convolved(batch),
-            dinp: connections.inp(batch),
-            dskipped: connections.inp(batch),
-            gradient: connections.buffers(batch),
+            dseen: connections.embedding(batch),
+            gradient: connections.state_buffers(batch),
             delta: connections.buffers(batch),
             delta_sum: connections.buffers(batch),
             dsource: connections.source_buffers(batch),
             spare: connections.buffers(batch),
-            sums: conv_shapes(architecture)
+            sums: architecture
+                .conv_shapes()
                 .into_iter()
                 .map(|shape| device.weight_sum(shape))
                 .collect(),
             gradients: Gradients {
-                weights: conv_shapes(architecture)
+                weights: architecture
+                    .conv_shapes()
                     .iter()
                     .map(|shape| device.zeros(shape.outputs * shape.patch()))
                     .collect(),
-                biases: (0..areas)
-                    .map(|area| device.zeros(connections.maps(area, 1).len()))
-                    .chain([device.zeros(architecture.classes)])
+                biases: connections
+                    .other_lengths()
+                    .into_iter()
+                    .map(|len| device.zeros(len))
                     .collect(),
             },
         }
@@ -151,18 +149,20 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
     }
 
     /// What the readout's gradients are added to: the sum of its weights', its bias's, and what it takes.
-    pub(crate) fn readout(&mut self) -> (&mut D::Workspace, &mut D::WeightSum, &mut D::Buffer) {
-        let areas = self.spontaneous.len();
+    pub(crate) fn readout(
+        &mut self,
+        connections: &Connections<T, D>,
+    ) -> (&mut D::Workspace, &mut D::WeightSum, &mut D::Buffer) {
         (
             &mut self.scratch.work,
-            &mut self.sums[ConvName::Readout.index(areas)],
-            &mut self.gradients.biases[areas],
+            &mut self.sums[connections.architecture.readout_conv()],
+            &mut self.gradients.biases[connections.architecture.areas()],
         )
     }
 
     /// Takes over what a part shows, `[batch, channels, side, side]`.
     pub(crate) fn show(&mut self, connections: &Connections<T, D>, part: usize, images: &[T]) {
-        let maps = ConvName::InpConv.shape(&connections.architecture).in_maps(self.batch);
+        let maps = connections.architecture.image_maps(self.batch);
         if let Some(shown) = self.parts.get_mut(part).and_then(|part| part.shown.as_mut()) {
             connections.device.upload_maps(maps, images, &mut shown.images);
         }
@@ -184,16 +184,18 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         let (device, batch) = (&connections.device, self.batch);
         let work = &mut self.scratch.work;
         for part in &mut self.parts {
-            let input = part.shown.as_mut().map(|EmbeddedImages { images, inp, skipped }| {
-                connections.embed(work, batch, images, &mut self.convolved, inp);
-                connections.skip(work, batch, inp, skipped);
-                (&*inp, &*skipped)
+            let seen = part.shown.as_mut().map(|EmbeddedImages { images, seen }| {
+                connections.embed(work, batch, images, &mut self.convolved, &mut seen.inp);
+                connections.spread(work, batch, seen);
+                &*seen
             });
-            connections.constant_current(work, batch, input, &mut part.current);
+            connections.constant_current(work, batch, seen, &mut part.current);
         }
-        for (area, (spontaneous, start)) in self.spontaneous.iter().zip(self.history.begin()).enumerate() {
-            device.broadcast(connections.maps(area, batch), spontaneous, start);
+        let states = self.spontaneous.iter().zip(self.history.begin());
+        for ((spontaneous, start), maps) in states.zip(connections.state_maps(batch)) {
+            device.broadcast(maps, spontaneous, start);
         }
+        let areas = connections.architecture.areas();
         for part in &self.parts {
             for step in part.before + 1..=part.end {
                 let scratch = &mut self.scratch;
@@ -202,8 +204,8 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                 });
                 let moment = TrialState {
                     step,
-                    state: self.history.state(step),
-                    spontaneous: &self.spontaneous,
+                    state: &self.history.state(step)[..areas],
+                    spontaneous: &self.spontaneous[..areas],
                 };
                 after(&mut self.scratch.work, moment);
             }
@@ -217,7 +219,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         connections: &Connections<T, D>,
         mut direct: impl FnMut(&mut D::Workspace, TrialState<'_, D::Buffer>, &mut [D::Buffer]),
     ) {
-        let device = &connections.device;
+        let (device, areas) = (&connections.device, connections.architecture.areas());
         let sums = self.gradient.iter_mut().chain(&mut self.delta_sum);
         for buffer in sums
             .chain(&mut self.gradients.weights)
@@ -237,8 +239,8 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                 });
                 let moment = TrialState {
                     step,
-                    state: self.history.state(step),
-                    spontaneous: &self.spontaneous,
+                    state: &self.history.state(step)[..areas],
+                    spontaneous: &self.spontaneous[..areas],
                 };
                 direct(&mut self.scratch.work, moment, &mut self.gradient);
                 self.step_back(connections, step);
@@ -264,78 +266,85 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
     /// From dL/dr after `step` steps to dL/dr one step earlier; adds the step's weight gradients.
     fn step_back(&mut self, connections: &Connections<T, D>, step: usize) {
         let (device, batch) = (&connections.device, self.batch);
-        let areas = connections.architecture.areas();
+        let architecture = &connections.architecture;
         let before = self.history.state(step - 1);
-        let (gradient, delta) = (&mut self.gradient, &mut self.delta);
-        for area in 0..areas {
-            let outputs = [&mut gradient[area], &mut delta[area], &mut self.delta_sum[area]];
-            self.history.leaky_adjoint(connections, step, area, outputs);
-        }
+        let areas = architecture.areas();
+        let (before, hidden) = before.split_at(areas);
+        let (gradient, hidden_gradient) = self.gradient.split_at_mut(areas);
+        let delta = &mut self.delta;
         let StepScratch {
             work,
             source,
             rectified,
+            ..
         } = &mut self.scratch;
+        for (area, cell) in connections.cells.iter().enumerate() {
+            let own = CellGradient {
+                r: &before[area],
+                hidden: &hidden[connections.hidden(area)],
+                g: &mut gradient[area],
+                g_hidden: &mut hidden_gradient[connections.hidden(area)],
+                delta: &mut delta[area],
+                sum: &mut self.delta_sum[area],
+                parameters: &mut self.gradients.biases[connections.cell_parameters(area)],
+            };
+            let history = &self.history;
+            cell.adjoint(device, work, own, &|outputs| {
+                history.leaky_adjoint(connections, step, area, outputs);
+            });
+        }
         let sums = &mut self.sums;
-        let mut add_weights = |work: &mut D::Workspace, name: ConvName, x: &D::Buffer, dy: &D::Buffer| {
-            device.add_weight_gradient(work, &mut sums[name.index(areas)], batch, x, dy);
-        };
-        let transpose = |work: &mut D::Workspace, name: ConvName, dy: &D::Buffer, dx: &mut D::Buffer, accumulate| {
-            device.conv_transpose(work, connections.filter(name), batch, dy, dx, accumulate);
-        };
         // The state that the trial starts from has no gradient.
         let first = step == 1;
-        for area in 0..areas {
-            let (recurrent, feedforward) = (ConvName::Recurrent(area), ConvName::Feedforward(area));
-            let delta = &delta[area];
-            add_weights(work, recurrent, &before[area], delta);
-            if !first {
-                transpose(work, recurrent, delta, &mut gradient[area], true);
-            }
-            if area == 0 {
-                continue;
-            }
-            if area == 1 && connections.non_negative() {
-                add_weights(work, feedforward, &before[0], delta);
+        for (area, delta) in delta.iter().enumerate() {
+            if let Some(conv) = architecture.recurrent(area) {
+                device.add_weight_gradient(work, &mut sums[conv], batch, &before[area], delta);
                 if !first {
-                    transpose(work, feedforward, delta, &mut gradient[0], true);
+                    device.conv_transpose(work, connections.filter(conv), batch, delta, &mut gradient[area], true);
                 }
-                continue;
             }
-            let x = &mut source[area];
-            connections.read_source(work, rectified, area, batch, before, x);
-            add_weights(work, feedforward, x, delta);
-            let shortcut = area >= 3 && area % 2 == 1;
-            if first && !shortcut {
-                continue;
-            }
-            let dx = &mut self.dsource[area];
-            transpose(work, feedforward, delta, dx, false);
-            if shortcut {
-                let from = if connections.non_negative() {
-                    &before[area - 2]
-                } else {
-                    &rectified[area - 2]
-                };
-                add_weights(work, ConvName::Shortcut(area), from, dx);
-            }
-            if first {
-                continue;
-            }
-            let mut add = |from: &D::Buffer, area: usize| {
-                if connections.non_negative() {
-                    device.add(from, &mut gradient[area]);
-                } else {
-                    device.add_where_positive(&before[area], from, &mut gradient[area]);
+            let inlets = architecture.inlets(area).iter().enumerate();
+            for (number, inlet) in inlets.filter(|(_, inlet)| !inlet.areas.is_empty()) {
+                let filter = connections.filter(inlet.conv);
+                if let Some(from) = connections.reads_activity(inlet) {
+                    device.add_weight_gradient(work, &mut sums[inlet.conv], batch, &before[from], delta);
+                    if !first {
+                        device.conv_transpose(work, filter, batch, delta, &mut gradient[from], true);
+                    }
+                    continue;
                 }
-            };
-            add(dx, area - 1);
-            if shortcut {
-                let spare = &mut self.spare[area - 2];
-                transpose(work, ConvName::Shortcut(area), dx, spare, false);
-                add(spare, area - 2);
-            } else if area >= 2 {
-                add(dx, area - 2);
+                let x = &mut source[area][number];
+                connections.read_source(work, rectified, inlet, batch, before, x);
+                device.add_weight_gradient(work, &mut sums[inlet.conv], batch, x, delta);
+                let shortcuts = inlet.areas.iter().any(|(_, way)| matches!(way, Way::Conv(_)));
+                if first && !shortcuts {
+                    continue;
+                }
+                let dx = &mut self.dsource[area][number];
+                device.conv_transpose(work, filter, batch, delta, dx, false);
+                for (from, way) in inlet.areas.iter().copied() {
+                    if let Way::Conv(conv) = way {
+                        let non_negative = connections.non_negative();
+                        let read = if non_negative { &before[from] } else { &rectified[from] };
+                        device.add_weight_gradient(work, &mut sums[conv], batch, read, dx);
+                    }
+                    if first {
+                        continue;
+                    }
+                    let spare = &mut self.spare[from];
+                    let passed = if way == Way::Direct {
+                        &*dx
+                    } else {
+                        let maps = [connections.maps(from, batch), inlet.reads.with_batch(batch)];
+                        connections.bring_back(work, way, maps, dx, spare, false);
+                        &*spare
+                    };
+                    if connections.non_negative() {
+                        device.add(passed, &mut gradient[from]);
+                    } else {
+                        device.add_where_positive(&before[from], passed, &mut gradient[from]);
+                    }
+                }
             }
         }
     }
@@ -350,31 +359,39 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         }
     }
 
-    /// Gradients of everything between the image and areas 0 and 1, from dL/du summed over the part that showed it.
+    /// Gradients of everything between the image and the areas, from dL/du summed over the part that showed it.
     fn input_gradients(&mut self, connections: &Connections<T, D>, part: usize) {
-        let Some(EmbeddedImages { images, inp, skipped }) = &self.parts[part].shown else {
+        let Some(EmbeddedImages { images, seen }) = &self.parts[part].shown else {
             return;
         };
         let (device, batch) = (&connections.device, self.batch);
         let architecture = &connections.architecture;
-        let areas = architecture.areas();
-        let work = &mut self.scratch.work;
-        let sums = &mut self.sums;
-        let mut gradient = |work: &mut D::Workspace, name: ConvName, x: &D::Buffer, dy: &D::Buffer| {
-            device.add_weight_gradient(work, &mut sums[name.index(areas)], batch, x, dy);
-        };
-        let transpose = |work: &mut D::Workspace, name: ConvName, dy: &D::Buffer, dx: &mut D::Buffer, accumulate| {
-            device.conv_transpose(work, connections.filter(name), batch, dy, dx, accumulate);
-        };
-        let (dinp, dskipped) = (&mut self.dinp, &mut self.dskipped);
-        gradient(work, ConvName::Feedforward(0), inp, &self.delta_sum[0]);
-        transpose(work, ConvName::Feedforward(0), &self.delta_sum[0], dinp, false);
-        gradient(work, ConvName::Feedforward(1), skipped, &self.delta_sum[1]);
-        transpose(work, ConvName::Feedforward(1), &self.delta_sum[1], dskipped, false);
-        gradient(work, ConvName::InpSkip, inp, dskipped);
-        transpose(work, ConvName::InpSkip, dskipped, dinp, true);
-        let maps = ConvName::InpConv.shape(architecture).out_maps(batch);
-        device.avg_pool_transpose(maps, dinp, &mut self.convolved);
-        gradient(work, ConvName::InpConv, images, &self.convolved);
+        let (work, sums) = (&mut self.scratch.work, &mut self.sums);
+        let Embedding { inp: dinp, read } = &mut self.dseen;
+        let mut added = false;
+        for (area, (delta, dread)) in self.delta_sum.iter().zip(read).enumerate() {
+            let inlets = architecture.inlets(area).iter().zip(dread).enumerate();
+            for (number, (inlet, dread)) in inlets.filter(|(_, (inlet, _))| !inlet.image.is_empty()) {
+                let filter = connections.filter(inlet.conv);
+                let x = seen.read_by(area, number, inlet);
+                device.add_weight_gradient(work, &mut sums[inlet.conv], batch, x, delta);
+                if connections.image_source_maps(inlet, batch).is_none() {
+                    device.conv_transpose(work, filter, batch, delta, dinp, added);
+                    added = true;
+                    continue;
+                }
+                device.conv_transpose(work, filter, batch, delta, dread, false);
+                for way in inlet.image.iter().copied() {
+                    if let Way::Conv(conv) = way {
+                        device.add_weight_gradient(work, &mut sums[conv], batch, &seen.inp, dread);
+                    }
+                    let maps = [architecture.inp_maps(batch), inlet.reads.with_batch(batch)];
+                    connections.bring_back(work, way, maps, dread, dinp, added);
+                    added = true;
+                }
+            }
+        }
+        device.avg_pool_transpose(connections.convolved_maps(batch), dinp, &mut self.convolved);
+        device.add_weight_gradient(work, &mut sums[INPUT], batch, images, &self.convolved);
     }
 }

@@ -4,10 +4,12 @@
 //! pass here serves evaluation (running statistics) and training (statistics of the whole batch, over chunks of
 //! images).
 
-use super::filters::{ConvName, Weights, conv_names};
+use super::connections::pool_readout;
+use super::filters::Weights;
 use super::folded::FoldedGraph;
+use super::graph::{Conv, ConvKind, INPUT, Inlet, TwinArea, Way};
 use super::parameters::READOUT_BIAS;
-use super::{Architecture, NetError, Parameters};
+use super::{Graph, NetError, Parameters};
 use crate::Real;
 use crate::device::{Cpu, Device, Maps};
 
@@ -39,12 +41,6 @@ pub(crate) struct Statistics {
     pub(crate) count: usize,
 }
 
-/// Names of weight, bias, running mean and running variance of a batch norm.
-pub(crate) fn norm_names(name: ConvName) -> Option<[String; 4]> {
-    let norm = name.norm()?;
-    Some(["weight", "bias", "running_mean", "running_var"].map(|part| format!("{norm}.{part}")))
-}
-
 /// Everything a forward pass over one chunk of images leaves behind.
 pub(crate) struct CnnChunk<T: Real, D: Device<T>> {
     pub(crate) batch: usize,
@@ -52,34 +48,69 @@ pub(crate) struct CnnChunk<T: Real, D: Device<T>> {
     pub(crate) images: D::Buffer,
     /// Per channel of the batch norm being formed: mean, and squared distance from it.
     moments: Vec<[f64; 2]>,
-    /// Output of each convolution, in the fixed order (unused for the readout).
+    /// Output of each convolution, by number (unused for the readout).
     pub(crate) convolved: Vec<D::Buffer>,
     /// Its batch norm, where it has one.
     pub(crate) normed: Vec<D::Buffer>,
     pub(crate) inp: D::Buffer,
-    /// x_l per area from 1 on (area 0 reads `inp`).
+    /// x_l per area; empty where it is `inp`.
     pub(crate) source: Vec<D::Buffer>,
     pub(crate) activity: Vec<D::Buffer>,
     pub(crate) pooled: D::Buffer,
     pub(crate) logits: D::Buffer,
 }
 
+/// What a convolution reads.
+#[derive(Clone, Copy)]
+pub(crate) enum ConvInput {
+    Images,
+    Inp,
+    /// The sum of an area's sources.
+    Source(usize),
+    /// The batch norm of another convolution.
+    Normed(usize),
+    Activity(usize),
+}
+
+impl ConvInput {
+    /// What an area's inlet reads.
+    pub(crate) fn of(area: usize, inlet: &Inlet) -> Self {
+        if reads_inp(inlet) {
+            Self::Inp
+        } else {
+            Self::Source(area)
+        }
+    }
+}
+
+/// Whether an inlet's only source is the image's `inp`.
+fn reads_inp(inlet: &Inlet) -> bool {
+    inlet.areas.is_empty() && inlet.image == [Way::Direct]
+}
+
+impl<T: Real, D: Device<T>> CnnChunk<T, D> {
+    pub(crate) fn input(&self, input: ConvInput) -> &D::Buffer {
+        match input {
+            ConvInput::Images => &self.images,
+            ConvInput::Inp => &self.inp,
+            ConvInput::Source(area) => &self.source[area],
+            ConvInput::Normed(conv) => &self.normed[conv],
+            ConvInput::Activity(area) => &self.activity[area],
+        }
+    }
+}
+
 /// The CNN on a device.
 pub(crate) struct CnnGraph<T: Real, D: Device<T>> {
     pub(crate) device: D,
-    pub(crate) architecture: Architecture,
+    pub(crate) architecture: Graph,
     filters: Vec<D::Filter>,
     pub(crate) norms: Vec<Option<Norm>>,
     readout_bias: D::Buffer,
 }
 
 impl<T: Real, D: Device<T>> CnnGraph<T, D> {
-    pub(crate) fn new(
-        device: &D,
-        architecture: &Architecture,
-        weights: &Weights<T, D>,
-        running: &[Option<Running>],
-    ) -> Self {
+    pub(crate) fn new(device: &D, architecture: &Graph, weights: &Weights<T, D>, running: &[Option<Running>]) -> Self {
         // The order of `cnn_others`: weight and bias of every batch norm, then the readout's bias.
         let (readout_bias, affine) = weights.others().split_last().expect("the readout's bias comes last");
         let values = |buffer: &D::Buffer| device.download(buffer).into_iter().map(T::to_f64).collect();
@@ -102,7 +133,7 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             filters: weights.filters(device),
             norms,
             readout_bias: {
-                let maps = ConvName::Readout.shape(architecture).out_maps(1);
+                let maps = architecture.logit_maps(1);
                 let mut out = device.zeros_maps(maps);
                 device.broadcast_parameter(maps, readout_bias, &mut out);
                 out
@@ -110,21 +141,26 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
         }
     }
 
-    pub(crate) fn index(&self, name: ConvName) -> usize {
-        name.index(self.architecture.areas())
+    pub(crate) fn filter(&self, conv: usize) -> &D::Filter {
+        &self.filters[conv]
     }
 
-    pub(crate) fn filter(&self, name: ConvName) -> &D::Filter {
-        &self.filters[self.index(name)]
+    pub(crate) fn conv(&self, conv: usize) -> &Conv {
+        &self.architecture.convs()[conv]
     }
 
     pub(crate) fn maps(&self, area: usize, batch: usize) -> Maps {
-        ConvName::Recurrent(area).shape(&self.architecture).out_maps(batch)
+        self.architecture.maps(area, batch)
+    }
+
+    /// Areas in the order in which they are computed.
+    pub(crate) fn areas(&self) -> Vec<TwinArea<'_>> {
+        self.architecture.twin().expect("checked when the network was made")
     }
 
     /// Memory for a chunk of images, given as host `[batch, in_channels, side, side]`.
     pub(crate) fn chunk(&self, images: &[T], batch: usize) -> CnnChunk<T, D> {
-        let maps = ConvName::InpConv.shape(&self.architecture).in_maps(batch);
+        let maps = self.architecture.image_maps(batch);
         let mut uploaded = self.device.zeros_maps(maps);
         self.device.upload_maps(maps, images, &mut uploaded);
         self.chunk_of(uploaded, batch)
@@ -134,116 +170,91 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
     fn chunk_of(&self, images: D::Buffer, batch: usize) -> CnnChunk<T, D> {
         let device = &self.device;
         let architecture = &self.architecture;
-        let names = conv_names(architecture);
-        let out = |name: &ConvName| name.shape(architecture).out_maps(batch);
-        let areas = 0..architecture.areas();
-        let readout = ConvName::Readout.shape(architecture);
+        let out = |conv: &Conv| device.zeros_maps(conv.shape.out_maps(batch));
+        let convs = architecture.convs().iter();
+        let normed = |conv: &Conv| conv.norm().map_or(device.zeros(0), |_| out(conv));
+        let mut source: Vec<D::Buffer> = (0..architecture.areas()).map(|_| device.zeros(0)).collect();
+        for TwinArea { area, inlet, .. } in self.areas() {
+            if !reads_inp(inlet) {
+                source[area] = device.zeros_maps(inlet.reads.with_batch(batch));
+            }
+        }
         CnnChunk {
             batch,
             work: D::Workspace::default(),
             images,
             moments: Vec::new(),
-            convolved: names.iter().map(|name| device.zeros_maps(out(name))).collect(),
-            normed: names
-                .iter()
-                .map(|name| {
-                    if name.norm().is_some() {
-                        device.zeros_maps(out(name))
-                    } else {
-                        device.zeros(0)
-                    }
-                })
+            convolved: convs.clone().map(out).collect(),
+            normed: convs.map(normed).collect(),
+            inp: device.zeros_maps(architecture.inp_maps(batch)),
+            source,
+            activity: (0..architecture.areas())
+                .map(|area| device.zeros_maps(self.maps(area, batch)))
                 .collect(),
-            inp: device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(batch)),
-            source: areas
-                .clone()
-                .map(|area| device.zeros_maps(ConvName::Feedforward(area).shape(architecture).in_maps(batch)))
-                .collect(),
-            activity: areas.map(|area| device.zeros_maps(self.maps(area, batch))).collect(),
-            pooled: device.zeros_maps(readout.in_maps(batch)),
-            logits: device.zeros_maps(readout.out_maps(batch)),
+            pooled: device.zeros_maps(architecture.pooled_maps(batch)),
+            logits: device.zeros_maps(architecture.logit_maps(batch)),
         }
     }
 
     /// Forward pass of all chunks together. In training, batch norm uses the statistics of the whole batch,
-    /// combined in the order of the chunks; they are returned by the place of their convolution.
+    /// combined in the order of the chunks; they are returned by the number of their convolution.
     pub(crate) fn forward(&self, chunks: &mut [CnnChunk<T, D>], training: bool) -> Vec<Statistics> {
         let device = &self.device;
         let architecture = &self.architecture;
-        let areas = architecture.areas();
         let mut statistics = vec![Statistics::default(); self.filters.len()];
-        let conv =
-            |name: ConvName, chunk: &mut CnnChunk<T, D>, from: fn(&CnnChunk<T, D>, usize) -> &D::Buffer, which| {
-                let index = self.index(name);
-                let mut y = std::mem::replace(&mut chunk.convolved[index], device.zeros(0));
+        let convolve = |chunks: &mut [CnnChunk<T, D>], conv: usize, from: ConvInput| {
+            device.for_each(chunks, |_, chunk| {
+                let mut y = std::mem::replace(&mut chunk.convolved[conv], device.zeros(0));
                 let mut work = std::mem::take(&mut chunk.work);
                 device.conv(
                     &mut work,
-                    &self.filters[index],
+                    &self.filters[conv],
                     chunk.batch,
-                    from(chunk, which),
+                    chunk.input(from),
                     &mut y,
                     false,
                 );
-                chunk.convolved[index] = y;
+                chunk.convolved[conv] = y;
                 chunk.work = work;
-            };
+            });
+        };
+        convolve(chunks, INPUT, ConvInput::Images);
+        statistics[INPUT] = self.normalise(INPUT, chunks, training);
         device.for_each(chunks, |_, chunk| {
-            conv(ConvName::InpConv, chunk, |chunk, _| &chunk.images, 0)
+            let maps = self.conv(INPUT).shape.out_maps(chunk.batch);
+            device.avg_pool(maps, &chunk.normed[INPUT], &mut chunk.inp);
         });
-        statistics[0] = self.normalise(ConvName::InpConv, chunks, training);
-        device.for_each(chunks, |_, chunk| {
-            let maps = ConvName::InpConv.shape(architecture).out_maps(chunk.batch);
-            device.avg_pool(maps, &chunk.normed[0], &mut chunk.inp);
-            conv(ConvName::InpSkip, chunk, |chunk, _| &chunk.inp, 0);
-        });
-        for area in 0..areas {
-            if area >= 3 && area % 2 == 1 {
-                let name = ConvName::Shortcut(area);
-                device.for_each(chunks, |_, chunk| {
-                    conv(name, chunk, |chunk, area| &chunk.activity[area], area - 2)
-                });
-                statistics[self.index(name)] = self.normalise(name, chunks, training);
+        for (conv, described) in architecture.convs().iter().enumerate() {
+            if described.kind == ConvKind::ImageShortcut {
+                convolve(chunks, conv, ConvInput::Inp);
             }
-            let name = ConvName::Feedforward(area);
-            device.for_each(chunks, |_, chunk| {
-                self.read_source(area, chunk);
-                if area == 0 {
-                    conv(name, chunk, |chunk, _| &chunk.inp, 0);
-                } else {
-                    conv(name, chunk, |chunk, area| &chunk.source[area], area);
+        }
+        for TwinArea { area, inlet, recurrent } in self.areas() {
+            for (from, way) in &inlet.areas {
+                if let Way::Conv(conv) = *way {
+                    convolve(chunks, conv, ConvInput::Activity(*from));
+                    statistics[conv] = self.normalise(conv, chunks, training);
                 }
-            });
-            statistics[self.index(name)] = self.normalise(name, chunks, training);
-            let name = ConvName::Recurrent(area);
-            let from = self.index(ConvName::Feedforward(area));
+            }
+            device.for_each(chunks, |_, chunk| self.read_source(area, inlet, chunk));
+            convolve(chunks, inlet.conv, ConvInput::of(area, inlet));
+            statistics[inlet.conv] = self.normalise(inlet.conv, chunks, training);
+            convolve(chunks, recurrent, ConvInput::Normed(inlet.conv));
+            statistics[recurrent] = self.normalise(recurrent, chunks, training);
             device.for_each(chunks, |_, chunk| {
-                conv(name, chunk, |chunk, from| &chunk.normed[from], from)
-            });
-            statistics[self.index(name)] = self.normalise(name, chunks, training);
-            let index = self.index(name);
-            device.for_each(chunks, |_, chunk| {
-                device.rectify(&chunk.normed[index], &mut chunk.activity[area])
+                device.rectify(&chunk.normed[recurrent], &mut chunk.activity[area])
             });
         }
-        let readout = ConvName::Readout;
         device.for_each(chunks, |_, chunk| {
-            let last = areas - 1;
-            let maps = self.maps(last, chunk.batch);
-            device.pool_pair(
-                maps,
-                &chunk.activity[last],
-                &chunk.activity[last - 1],
-                &mut chunk.pooled,
-            );
+            pool_readout(device, architecture, chunk.batch, &chunk.activity, &mut chunk.pooled);
             device.broadcast(
-                readout.shape(architecture).out_maps(chunk.batch),
+                architecture.logit_maps(chunk.batch),
                 &self.readout_bias,
                 &mut chunk.logits,
             );
             device.conv(
                 &mut chunk.work,
-                self.filter(readout),
+                self.filter(architecture.readout_conv()),
                 chunk.batch,
                 &chunk.pooled,
                 &mut chunk.logits,
@@ -253,33 +264,43 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
         statistics
     }
 
-    /// x_l of areas from 1 on.
-    fn read_source(&self, area: usize, chunk: &mut CnnChunk<T, D>) {
+    /// x_l, where it is not `inp`.
+    fn read_source(&self, area: usize, inlet: &Inlet, chunk: &mut CnnChunk<T, D>) {
+        if reads_inp(inlet) {
+            return;
+        }
         let device = &self.device;
-        let x = &mut chunk.source[area];
-        match area {
-            0 => {}
-            1 => {
-                device.copy(&chunk.convolved[self.index(ConvName::InpSkip)], x);
-                device.add(&chunk.activity[0], x);
-            }
-            _ => {
-                let other = if area.is_multiple_of(2) {
-                    &chunk.activity[area - 2]
-                } else {
-                    &chunk.normed[self.index(ConvName::Shortcut(area))]
-                };
-                device.copy(other, x);
-                device.add(&chunk.activity[area - 1], x);
+        let mut x = std::mem::replace(&mut chunk.source[area], device.zeros(0));
+        let inp = inlet.image.iter().map(|way| (None, *way));
+        let areas = inlet.areas.iter().map(|(from, way)| (Some(*from), *way));
+        for (index, (from, way)) in inp.chain(areas).enumerate() {
+            let (maps, source) = match from {
+                None => (self.architecture.inp_maps(chunk.batch), &chunk.inp),
+                Some(from) => (self.maps(from, chunk.batch), &chunk.activity[from]),
+            };
+            let source = match way {
+                Way::Conv(conv) if self.norms[conv].is_some() => &chunk.normed[conv],
+                Way::Conv(conv) => &chunk.convolved[conv],
+                Way::Direct => source,
+                Way::Upsampled(interpolation) => {
+                    let enlargement = (inlet.reads.side, interpolation);
+                    device.upsample(maps, enlargement, source, &mut x, index > 0);
+                    continue;
+                }
+            };
+            if index > 0 {
+                device.add(source, &mut x);
+            } else {
+                device.copy(source, &mut x);
             }
         }
+        chunk.source[area] = x;
     }
 
     /// Batch norm of one convolution's output over all chunks.
-    fn normalise(&self, name: ConvName, chunks: &mut [CnnChunk<T, D>], training: bool) -> Statistics {
+    fn normalise(&self, index: usize, chunks: &mut [CnnChunk<T, D>], training: bool) -> Statistics {
         let device = &self.device;
-        let index = self.index(name);
-        let maps = name.shape(&self.architecture).out_maps(1);
+        let maps = self.conv(index).shape.out_maps(1);
         let norm = self.norms[index]
             .as_ref()
             .expect("only convolutions that have a batch norm are normalised");
@@ -342,7 +363,7 @@ fn combine_moments<'a>(channels: usize, parts: impl Iterator<Item = (usize, &'a 
 }
 
 /// Running statistics from arranged parameters, by the place of their convolution in the fixed order.
-pub(crate) fn running_from<T: Real>(architecture: &Architecture, parameters: &Parameters<T>) -> Vec<Option<Running>> {
+pub(crate) fn running_from<T: Real>(architecture: &Graph, parameters: &Parameters<T>) -> Vec<Option<Running>> {
     let values = |name: &String| -> Vec<f64> {
         let tensor = parameters
             .get(name)
@@ -353,15 +374,13 @@ pub(crate) fn running_from<T: Real>(architecture: &Architecture, parameters: &Pa
         mean: values(&mean),
         variance: values(&variance),
     };
-    conv_names(architecture)
-        .into_iter()
-        .map(|name| norm_names(name).map(running))
-        .collect()
+    let convs = architecture.convs().iter();
+    convs.map(|conv| conv.norm_names().map(running)).collect()
 }
 
 /// Names of a CNN's trained parameters apart from g and v.
-pub(crate) fn cnn_others(architecture: &Architecture) -> Vec<String> {
-    let names = conv_names(architecture).into_iter().filter_map(norm_names);
+pub(crate) fn cnn_others(architecture: &Graph) -> Vec<String> {
+    let names = architecture.convs().iter().filter_map(Conv::norm_names);
     names
         .flat_map(|[weight, bias, _, _]| [weight, bias])
         .chain([READOUT_BIAS.to_owned()])
@@ -384,7 +403,7 @@ impl<T: Real> Cnn<T, Cpu> {
     ///
     /// # Errors
     /// A [`NetError`] where architecture and parameters do not fit together.
-    pub fn new(architecture: &Architecture, parameters: &Parameters<T>) -> Result<Self, NetError> {
+    pub fn new(architecture: &Graph, parameters: &Parameters<T>) -> Result<Self, NetError> {
         Self::on(&Cpu, architecture, parameters)
     }
 }
@@ -394,8 +413,8 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
     ///
     /// # Errors
     /// A [`NetError`] where architecture and parameters do not fit together.
-    pub fn on(device: &D, architecture: &Architecture, parameters: &Parameters<T>) -> Result<Self, NetError> {
-        architecture.validate()?;
+    pub fn on(device: &D, architecture: &Graph, parameters: &Parameters<T>) -> Result<Self, NetError> {
+        architecture.twin()?;
         let parameters = parameters.arranged_cnn(architecture)?;
         if parameters.is_folded_cnn() {
             let form = Form::Folded(FoldedGraph::new(device, architecture, &parameters));
@@ -420,7 +439,7 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
     }
 
     /// The network's sizes.
-    pub fn architecture(&self) -> &Architecture {
+    pub fn architecture(&self) -> &Graph {
         match &self.form {
             Form::Normed(graph) => &graph.architecture,
             Form::Folded(graph) => &graph.architecture,
@@ -453,7 +472,7 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
                 (pass.logits, pass.activity)
             }
         };
-        let maps = ConvName::Readout.shape(self.architecture()).out_maps(batch);
+        let maps = self.architecture().logit_maps(batch);
         let mut host = vec![T::ZERO; maps.len()];
         device.download_maps(maps, &logits, &mut host);
         (host, activity)
@@ -461,7 +480,7 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
 
     /// The activity of every area, as [`evaluate_group`](Self::evaluate_group) gives it, with its shape.
     pub(crate) fn with_maps<'a>(&self, activity: &'a [D::Buffer], batch: usize) -> Vec<(Maps, &'a D::Buffer)> {
-        let maps = |area: usize| ConvName::Recurrent(area).shape(self.architecture()).out_maps(batch);
+        let maps = |area: usize| self.architecture().maps(area, batch);
         activity.iter().enumerate().map(|(area, r)| (maps(area), r)).collect()
     }
 
@@ -486,13 +505,13 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
             .collect();
         device.for_each(&mut groups, |_, group| {
             let batch = group.images.len() / image_len;
-            let maps = ConvName::InpConv.shape(architecture).in_maps(batch);
+            let maps = architecture.image_maps(batch);
             let mut images = device.zeros_maps(maps);
             device.upload_maps(maps, group.images, &mut images);
             let (logits, activity) = self.evaluate_group(&images, batch);
             group.logits = logits;
             let areas = activity.iter().enumerate().map(|(area, activity)| {
-                let maps = ConvName::Recurrent(area).shape(architecture).out_maps(batch);
+                let maps = architecture.maps(area, batch);
                 let mut out = vec![T::ZERO; maps.len()];
                 device.download_maps(maps, activity, &mut out);
                 out

@@ -2,23 +2,28 @@
 //!
 //! Activity is a buffer per area; every area reads the previous step's activity.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::filters::{ConvName, Weights};
+use super::cell::{Cell, CellStep};
+use super::filters::Weights;
+use super::graph::{INPUT, Inlet, Way};
 use super::parameters::{READOUT_BIAS, bias_name};
-use super::{Architecture, Euler, Phi};
+use super::{Euler, Graph, Phi};
 use crate::Real;
-use crate::device::{Device, LeakyStep, Maps};
+use crate::device::{Device, Maps};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {
     /// No two have the same.
     pub(crate) id: u64,
     pub(crate) device: D,
-    pub(crate) architecture: Architecture,
+    pub(crate) architecture: Graph,
     pub(crate) phi: Phi,
     pub(crate) alphas: Vec<f64>,
-    areas: Vec<Maps>,
+    pub(crate) cells: Vec<Box<dyn Cell<T, D>>>,
+    /// Areas of hidden variables, in the order in which states have them after the activities.
+    hidden: Vec<usize>,
     filters: Vec<D::Filter>,
     biases: Vec<D::Buffer>,
     readout_bias: D::Buffer,
@@ -27,38 +32,53 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
 /// Scratch of one group's steps.
 pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) work: D::Workspace,
-    /// Source x_l per area, without the part that comes from `inp`.
-    pub(crate) source: Vec<D::Buffer>,
+    /// Sum of an inlet's sources from areas, per area and inlet; empty where an activity is read itself.
+    pub(crate) source: Vec<Vec<D::Buffer>>,
     /// max(r, 0) per area, where activity can be negative.
     pub(crate) rectified: Vec<D::Buffer>,
+    /// Maps per area whose cell has hidden variables.
+    spare: Vec<D::Buffer>,
+}
+
+/// What an image gives to a network: the output of the input layer, and what it becomes on its way to each inlet that
+/// reads it, by area and inlet; empty where the inlet reads `inp` itself, or no image.
+pub(crate) struct Embedding<B> {
+    pub(crate) inp: B,
+    pub(crate) read: Vec<Vec<B>>,
+}
+
+impl<B> Embedding<B> {
+    /// What the convolution of an area's inlet reads of the image.
+    pub(crate) fn read_by(&self, area: usize, number: usize, inlet: &Inlet) -> &B {
+        if inlet.image == [Way::Direct] {
+            &self.inp
+        } else {
+            &self.read[area][number]
+        }
+    }
 }
 
 impl<T: Real, D: Device<T>> Connections<T, D> {
-    pub(crate) fn new(
-        device: &D,
-        architecture: &Architecture,
-        euler: &Euler,
-        phi: Phi,
-        weights: &Weights<T, D>,
-    ) -> Self {
-        let sides = architecture.sides();
-        let maps = |area: usize| Maps {
-            batch: 1,
-            channels: architecture.channels[area + 1],
-            side: sides[area],
-        };
-        let areas: Vec<Maps> = (0..architecture.areas()).map(maps).collect();
-        let readout = ConvName::Readout.shape(architecture).out_maps(1);
-        static MADE: AtomicU64 = AtomicU64::new(0);
+    pub(crate) fn new(device: &D, architecture: &Graph, euler: &Euler, phi: Phi, weights: &Weights<T, D>) -> Self {
+        let kinds = (0..architecture.areas()).map(|area| architecture.area(area).cell);
+        let cells: Vec<Box<dyn Cell<T, D>>> = kinds.map(|kind| kind.cell(euler.dt_ms)).collect();
+        let hidden = cells.iter().enumerate();
         let mut connections = Self {
-            id: MADE.fetch_add(1, Ordering::Relaxed),
+            id: number(),
+            hidden: hidden
+                .flat_map(|(area, cell)| cell.hidden().into_iter().map(move |_| area))
+                .collect(),
+            cells,
             device: device.clone(),
             architecture: architecture.clone(),
             phi,
-            alphas: (0..architecture.areas()).map(|area| euler.alpha(area)).collect(),
-            biases: areas.iter().map(|maps| device.zeros_maps(*maps)).collect(),
-            readout_bias: device.zeros_maps(readout),
-            areas,
+            alphas: (0..architecture.areas())
+                .map(|area| architecture.alpha(euler, area))
+                .collect(),
+            biases: (0..architecture.areas())
+                .map(|area| device.zeros_maps(architecture.maps(area, 1)))
+                .collect(),
+            readout_bias: device.zeros_maps(architecture.logit_maps(1)),
             filters: weights.filters(device),
         };
         connections.fill_biases(weights);
@@ -69,50 +89,109 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     pub(crate) fn fill(&mut self, weights: &Weights<T, D>) {
         weights.fill_filters(&self.device, &mut self.filters);
         self.fill_biases(weights);
-    }
-
-    /// Their order is that of `cordsnet_others`: one of each area, then the readout's.
-    fn fill_biases(&mut self, weights: &Weights<T, D>) {
-        let readout = self.logit_maps(1);
-        let maps = self.areas.iter().chain([&readout]);
-        let held = self.biases.iter_mut().chain([&mut self.readout_bias]);
-        for ((bias, maps), held) in weights.others().iter().zip(maps).zip(held) {
-            self.device.broadcast_parameter(*maps, bias, held);
+        if self.architecture.cell_parameters().next().is_some() {
+            // Factors of steps: work that was recorded with others is not this.
+            self.id = number();
         }
     }
 
-    pub(crate) fn filter(&self, name: ConvName) -> &D::Filter {
-        &self.filters[name.index(self.architecture.areas())]
+    /// Their order is that of `cordsnet_others`: one of each area, then the readout's, then parameters of cells.
+    fn fill_biases(&mut self, weights: &Weights<T, D>) {
+        let architecture = &self.architecture;
+        let areas = (0..architecture.areas()).map(|area| architecture.maps(area, 1));
+        let maps = areas.chain([architecture.logit_maps(1)]);
+        let held = self.biases.iter_mut().chain([&mut self.readout_bias]);
+        for ((bias, maps), held) in weights.others().iter().zip(maps).zip(held) {
+            self.device.broadcast_parameter(maps, bias, held);
+        }
+        let mut others = weights.others().iter().skip(architecture.areas() + 1);
+        for (area, cell) in self.cells.iter_mut().enumerate() {
+            let count = architecture.area(area).cell.parameters(area).len();
+            let values = others
+                .by_ref()
+                .take(count)
+                .flat_map(|buffer| self.device.download(buffer));
+            cell.set(&values.map(T::to_f64).collect::<Vec<_>>());
+        }
+    }
+
+    /// Values of each parameter that is no convolution's, in the order of `cordsnet_others`.
+    pub(crate) fn other_lengths(&self) -> Vec<usize> {
+        let architecture = &self.architecture;
+        let biases = (0..architecture.areas()).map(|area| architecture.area_units(area));
+        let of_cells = architecture.cell_parameters().map(|_| 1);
+        biases.chain([architecture.classes()]).chain(of_cells).collect()
+    }
+
+    /// Where the parameters of an area's cell are among those that are no convolution's.
+    pub(crate) fn cell_parameters(&self, area: usize) -> Range<usize> {
+        let count = |area: usize| self.architecture.area(area).cell.parameters(area).len();
+        let first = self.architecture.areas() + 1 + (0..area).map(count).sum::<usize>();
+        first..first + count(area)
+    }
+
+    /// Where the hidden variables of an area are among all of them.
+    pub(crate) fn hidden(&self, area: usize) -> Range<usize> {
+        let first = self.hidden.partition_point(|of| *of < area);
+        first..self.hidden.partition_point(|of| *of <= area)
+    }
+
+    /// Maps of everything that a state has: activities, then hidden variables.
+    pub(crate) fn state_maps(&self, batch: usize) -> Vec<Maps> {
+        let areas = (0..self.architecture.areas()).chain(self.hidden.iter().copied());
+        areas.map(|area| self.maps(area, batch)).collect()
+    }
+
+    /// Buffers for a state.
+    pub(crate) fn state_buffers(&self, batch: usize) -> Vec<D::Buffer> {
+        let maps = self.state_maps(batch).into_iter();
+        maps.map(|maps| self.device.zeros_maps(maps)).collect()
+    }
+
+    /// A convolution's weights, by its number.
+    pub(crate) fn filter(&self, conv: usize) -> &D::Filter {
+        &self.filters[conv]
     }
 
     /// Maps of an area for `batch` images.
     pub(crate) fn maps(&self, area: usize, batch: usize) -> Maps {
-        self.areas[area].with_batch(batch)
-    }
-
-    /// Units of one image.
-    pub(crate) fn units(&self) -> usize {
-        self.areas.iter().map(|maps| maps.len()).sum()
+        self.architecture.maps(area, batch)
     }
 
     /// A buffer for every area.
     pub(crate) fn buffers(&self, batch: usize) -> Vec<D::Buffer> {
-        (0..self.areas.len())
+        (0..self.architecture.areas())
             .map(|area| self.device.zeros_maps(self.maps(area, batch)))
             .collect()
     }
 
-    /// A buffer for every area's source (empty for area 0, which reads `inp`).
-    pub(crate) fn source_buffers(&self, batch: usize) -> Vec<D::Buffer> {
-        (0..self.areas.len())
-            .map(|area| match area {
-                0 => self.device.zeros(0),
-                _ => {
-                    let shape = ConvName::Feedforward(area).shape(&self.architecture);
-                    self.device.zeros_maps(shape.in_maps(batch))
-                }
-            })
+    /// The area whose activity an inlet's convolution reads itself, without a sum of sources: there is no other source,
+    /// and nothing to rectify.
+    pub(crate) fn reads_activity(&self, inlet: &Inlet) -> Option<usize> {
+        match inlet.areas[..] {
+            [(area, Way::Direct)] if self.non_negative() => Some(area),
+            _ => None,
+        }
+    }
+
+    /// Maps of an inlet's sum of sources from areas, where one is formed.
+    pub(crate) fn source_maps(&self, inlet: &Inlet, batch: usize) -> Option<Maps> {
+        let formed = !inlet.areas.is_empty() && self.reads_activity(inlet).is_none();
+        formed.then(|| inlet.reads.with_batch(batch))
+    }
+
+    /// A buffer for every inlet, by area, of maps that some have.
+    fn inlet_buffers(&self, maps: impl Fn(&Inlet) -> Option<Maps>) -> Vec<Vec<D::Buffer>> {
+        let buffer = |inlet: &Inlet| maps(inlet).map_or(self.device.zeros(0), |maps| self.device.zeros_maps(maps));
+        let areas = 0..self.architecture.areas();
+        areas
+            .map(|area| self.architecture.inlets(area).iter().map(buffer).collect())
             .collect()
+    }
+
+    /// A buffer for every inlet's sum of sources.
+    pub(crate) fn source_buffers(&self, batch: usize) -> Vec<Vec<D::Buffer>> {
+        self.inlet_buffers(|inlet| self.source_maps(inlet, batch))
     }
 
     /// Whether activity stays non-negative, so that max(r, 0) = r: ReLU with alpha <= 1 from a non-negative state.
@@ -131,19 +210,38 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         StepScratch {
             work: D::Workspace::default(),
             source: self.source_buffers(batch),
-            rectified: (0..self.areas.len()).map(rectified).collect(),
+            rectified: (0..self.architecture.areas()).map(rectified).collect(),
+            spare: (0..self.architecture.areas())
+                .map(|area| match self.hidden(area).is_empty() {
+                    true => self.device.zeros(0),
+                    false => self.device.zeros_maps(self.maps(area, batch)),
+                })
+                .collect(),
         }
     }
 
     /// A buffer for the input convolution's output.
     pub(crate) fn convolved(&self, batch: usize) -> D::Buffer {
-        let shape = ConvName::InpConv.shape(&self.architecture);
-        self.device.zeros_maps(shape.out_maps(batch))
+        self.device.zeros_maps(self.convolved_maps(batch))
     }
 
-    /// A buffer for `inp`, or its skip.
-    pub(crate) fn inp(&self, batch: usize) -> D::Buffer {
-        self.device.zeros_maps(self.inp_maps(batch))
+    /// Maps of the input convolution's output.
+    pub(crate) fn convolved_maps(&self, batch: usize) -> Maps {
+        self.architecture.convs()[INPUT].shape.out_maps(batch)
+    }
+
+    /// Maps of what an image is on its way to an inlet, where that is not `inp` itself.
+    pub(crate) fn image_source_maps(&self, inlet: &Inlet, batch: usize) -> Option<Maps> {
+        let formed = !inlet.image.is_empty() && inlet.image != [Way::Direct];
+        formed.then(|| inlet.reads.with_batch(batch))
+    }
+
+    /// Buffers for what images give.
+    pub(crate) fn embedding(&self, batch: usize) -> Embedding<D::Buffer> {
+        Embedding {
+            inp: self.device.zeros_maps(self.architecture.inp_maps(batch)),
+            read: self.inlet_buffers(|inlet| self.image_source_maps(inlet, batch)),
+        }
     }
 
     /// `inp` = average pool of the input convolution of the images, which is left in `convolved`.
@@ -155,92 +253,127 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         convolved: &mut D::Buffer,
         inp: &mut D::Buffer,
     ) {
-        let maps = ConvName::InpConv.shape(&self.architecture).out_maps(batch);
-        let filter = self.filter(ConvName::InpConv);
-        self.device.conv(work, filter, batch, images, convolved, false);
-        self.device.avg_pool(maps, convolved, inp);
+        self.device
+            .conv(work, self.filter(INPUT), batch, images, convolved, false);
+        self.device.avg_pool(self.convolved_maps(batch), convolved, inp);
     }
 
-    /// Maps of the images.
-    pub(crate) fn image_maps(&self, batch: usize) -> Maps {
-        ConvName::InpConv.shape(&self.architecture).in_maps(batch)
+    /// What `inp` becomes on its way to the inlets.
+    pub(crate) fn spread(&self, work: &mut D::Workspace, batch: usize, seen: &mut Embedding<D::Buffer>) {
+        let Embedding { inp, read } = seen;
+        for (area, read) in read.iter_mut().enumerate() {
+            for (inlet, x) in self.architecture.inlets(area).iter().zip(read) {
+                if self.image_source_maps(inlet, batch).is_none() {
+                    continue;
+                }
+                for (index, way) in inlet.image.iter().enumerate() {
+                    let maps = [self.architecture.inp_maps(batch), inlet.reads.with_batch(batch)];
+                    self.bring(work, *way, maps, inp, x, index > 0);
+                }
+            }
+        }
     }
 
-    /// Maps of `inp`.
-    pub(crate) fn inp_maps(&self, batch: usize) -> Maps {
-        ConvName::InpSkip.shape(&self.architecture).in_maps(batch)
+    /// x = a source on its way to an inlet, or x += where `accumulate`; maps are the source's and
+    /// those of x.
+    pub(crate) fn bring(
+        &self,
+        work: &mut D::Workspace,
+        way: Way,
+        [from, to]: [Maps; 2],
+        source: &D::Buffer,
+        x: &mut D::Buffer,
+        accumulate: bool,
+    ) {
+        match way {
+            Way::Conv(conv) => self
+                .device
+                .conv(work, self.filter(conv), from.batch, source, x, accumulate),
+            Way::Upsampled(interpolation) => {
+                self.device
+                    .upsample(from, (to.side, interpolation), source, x, accumulate)
+            }
+            Way::Direct if accumulate => self.device.add(source, x),
+            Way::Direct => self.device.copy(source, x),
+        }
     }
 
-    /// skipped = inp_skip(inp).
-    pub(crate) fn skip(&self, work: &mut D::Workspace, batch: usize, inp: &D::Buffer, skipped: &mut D::Buffer) {
-        let filter = self.filter(ConvName::InpSkip);
-        self.device.conv(work, filter, batch, inp, skipped, false);
+    /// Transpose of a source's way to an inlet: dsource = it applied to dx, or dsource += where `accumulate`.
+    pub(crate) fn bring_back(
+        &self,
+        work: &mut D::Workspace,
+        way: Way,
+        [from, to]: [Maps; 2],
+        dx: &D::Buffer,
+        dsource: &mut D::Buffer,
+        accumulate: bool,
+    ) {
+        let device = &self.device;
+        match way {
+            Way::Conv(conv) => device.conv_transpose(work, self.filter(conv), from.batch, dx, dsource, accumulate),
+            Way::Upsampled(interpolation) => {
+                device.upsample_transpose(from, (to.side, interpolation), dx, dsource, accumulate);
+            }
+            Way::Direct if accumulate => device.add(dx, dsource),
+            Way::Direct => device.copy(dx, dsource),
+        }
     }
 
-    /// The constant part of every area's current: its bias, and for areas 0 and 1 what comes straight from `inp`
-    /// (area_area_0(inp) and area_area_1(inp_skip(inp))). `None` is a blank input.
+    /// The constant part of every area's current: its bias, and what images give to it. `None` is a blank input.
     pub(crate) fn constant_current(
         &self,
         work: &mut D::Workspace,
         batch: usize,
-        inp: Option<(&D::Buffer, &D::Buffer)>,
+        seen: Option<&Embedding<D::Buffer>>,
         out: &mut [D::Buffer],
     ) {
         for (area, out) in out.iter_mut().enumerate() {
             self.device.broadcast(self.maps(area, batch), &self.biases[area], out);
-        }
-        if let Some((inp, skipped)) = inp {
-            self.device.conv(
-                work,
-                self.filter(ConvName::Feedforward(0)),
-                batch,
-                inp,
-                &mut out[0],
-                true,
-            );
-            self.device.conv(
-                work,
-                self.filter(ConvName::Feedforward(1)),
-                batch,
-                skipped,
-                &mut out[1],
-                true,
-            );
+            let Some(seen) = seen else { continue };
+            for (number, inlet) in self.architecture.inlets(area).iter().enumerate() {
+                if !inlet.image.is_empty() {
+                    let x = seen.read_by(area, number, inlet);
+                    self.device.conv(work, self.filter(inlet.conv), batch, x, out, true);
+                }
+            }
         }
     }
 
-    /// The part of x_l that comes from other areas' activity, written to `x` (nothing for area 0).
+    /// max(r, 0) of an area: the activity itself where it is not negative, else what is written to `rectified`.
+    pub(crate) fn positive<'a>(&self, activity: &'a D::Buffer, rectified: &'a mut D::Buffer) -> &'a D::Buffer {
+        if self.non_negative() {
+            return activity;
+        }
+        self.device.rectify(activity, rectified);
+        rectified
+    }
+
+    /// The sum of an inlet's sources from areas, written to `x`.
     pub(crate) fn read_source(
         &self,
         work: &mut D::Workspace,
         rectified: &mut [D::Buffer],
-        area: usize,
+        inlet: &Inlet,
         batch: usize,
         activity: &[D::Buffer],
         x: &mut D::Buffer,
     ) {
-        let device = &self.device;
-        match area {
-            0 => {}
-            1 => device.rectify(&activity[0], x),
-            _ if area.is_multiple_of(2) => {
-                device.rectify(&activity[area - 1], x);
-                device.add_rectified(&activity[area - 2], x);
-            }
-            _ => {
-                let from = if self.non_negative() {
-                    &activity[area - 2]
-                } else {
-                    device.rectify(&activity[area - 2], &mut rectified[area - 2]);
-                    &rectified[area - 2]
-                };
-                device.conv(work, self.filter(ConvName::Shortcut(area)), batch, from, x, false);
-                device.add_rectified(&activity[area - 1], x);
+        for (index, (area, way)) in inlet.areas.iter().copied().enumerate() {
+            let r = &activity[area];
+            match (way, index > 0) {
+                (Way::Direct, false) => self.device.rectify(r, x),
+                (Way::Direct, true) => self.device.add_rectified(r, x),
+                (_, accumulate) => {
+                    let source = self.positive(r, &mut rectified[area]);
+                    let maps = [self.maps(area, batch), inlet.reads.with_batch(batch)];
+                    self.bring(work, way, maps, source, x, accumulate);
+                }
             }
         }
     }
 
-    /// One synchronous Euler step of all areas: every area reads the previous step's activity.
+    /// One synchronous Euler step of all areas: every area reads the previous step's activity. States are as
+    /// [`state_buffers`](Self::state_buffers).
     pub(crate) fn step(
         &self,
         scratch: &mut StepScratch<T, D>,
@@ -253,35 +386,42 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             work,
             source,
             rectified,
+            spare,
         } = scratch;
-        for area in 0..self.areas.len() {
-            let recurrent = (self.filter(ConvName::Recurrent(area)), &activity[area]);
-            let step = LeakyStep {
-                alpha: self.alphas[area],
-                phi: self.phi,
+        let areas = self.architecture.areas();
+        let (activity, hidden) = activity.split_at(areas);
+        let (next, next_hidden) = next.split_at_mut(areas);
+        for (area, source) in source.iter_mut().enumerate() {
+            let inlets = self.architecture.inlets(area);
+            for (inlet, x) in inlets.iter().zip(source.iter_mut()) {
+                if self.source_maps(inlet, batch).is_some() {
+                    self.read_source(work, rectified, inlet, batch, activity, x);
+                }
+            }
+            let recurrent = self.architecture.recurrent(area);
+            let mut terms: Vec<(&D::Filter, &D::Buffer)> = Vec::with_capacity(1 + inlets.len());
+            terms.extend(recurrent.map(|conv| (self.filter(conv), &activity[area])));
+            for (inlet, x) in inlets.iter().zip(&*source).filter(|(inlet, _)| !inlet.areas.is_empty()) {
+                let x = self.reads_activity(inlet).map_or(x, |from| &activity[from]);
+                terms.push((self.filter(inlet.conv), x));
+            }
+            let step = CellStep {
+                leak: (self.alphas[area], self.phi),
                 current: &constant[area],
                 r: &activity[area],
+                hidden: &hidden[self.hidden(area)],
                 next: &mut next[area],
+                next_hidden: &mut next_hidden[self.hidden(area)],
+                spare: &mut spare[area],
             };
-            if area == 0 {
-                self.device.leaky_conv(work, &[recurrent], batch, step);
-                continue;
-            }
-            let x = if area == 1 && self.non_negative() {
-                &activity[0]
-            } else {
-                self.read_source(work, rectified, area, batch, activity, &mut source[area]);
-                &source[area]
-            };
-            let feedforward = (self.filter(ConvName::Feedforward(area)), x);
-            self.device.leaky_conv(work, &[recurrent, feedforward], batch, step);
+            self.cells[area].step(&self.device, work, &terms, batch, step);
         }
     }
 
     /// Spontaneous state of one image: `steps` steps without input from r = 0.
     pub(crate) fn spontaneous(&self, steps: usize) -> Vec<D::Buffer> {
         let mut scratch = self.scratch(1);
-        let (mut now, mut next) = (self.buffers(1), self.buffers(1));
+        let (mut now, mut next) = (self.state_buffers(1), self.state_buffers(1));
         for _ in 0..steps {
             // Biases are the constant current of one image.
             self.step(&mut scratch, 1, &self.biases, &now, &mut next);
@@ -290,7 +430,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         now
     }
 
-    /// Pooled activity of the last two areas and logits, both maps of side 1.
+    /// Pooled activity and logits, both maps of side 1.
     pub(crate) fn read_out(
         &self,
         work: &mut D::Workspace,
@@ -299,30 +439,40 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         pooled: &mut D::Buffer,
         logits: &mut D::Buffer,
     ) {
-        let last = self.areas.len() - 1;
+        pool_readout(&self.device, &self.architecture, batch, activity, pooled);
         self.device
-            .pool_pair(self.maps(last, batch), &activity[last], &activity[last - 1], pooled);
-        self.device
-            .broadcast(self.logit_maps(batch), &self.readout_bias, logits);
-        self.device
-            .conv(work, self.filter(ConvName::Readout), batch, pooled, logits, true);
+            .broadcast(self.architecture.logit_maps(batch), &self.readout_bias, logits);
+        let readout = self.filter(self.architecture.readout_conv());
+        self.device.conv(work, readout, batch, pooled, logits, true);
     }
+}
 
-    /// Maps of the logits.
-    pub(crate) fn logit_maps(&self, batch: usize) -> Maps {
-        ConvName::Readout.shape(&self.architecture).out_maps(batch)
-    }
-
-    /// Maps of the pooled activity.
-    pub(crate) fn pooled_maps(&self, batch: usize) -> Maps {
-        ConvName::Readout.shape(&self.architecture).in_maps(batch)
+/// The mean over the plane of the rectified activity of the areas that are read out, summed.
+pub(crate) fn pool_readout<T: Real, D: Device<T>>(
+    device: &D,
+    architecture: &Graph,
+    batch: usize,
+    activity: &[D::Buffer],
+    pooled: &mut D::Buffer,
+) {
+    for (index, (first, second)) in architecture.readout_pairs().iter().enumerate() {
+        let maps = architecture.maps(*first, batch);
+        let second = second.map(|area| &activity[area]);
+        device.pool(maps, &activity[*first], second, pooled, index > 0);
     }
 }
 
 /// Names of a CordsNet's parameters apart from g and v.
-pub(crate) fn cordsnet_others(architecture: &Architecture) -> Vec<String> {
+pub(crate) fn cordsnet_others(architecture: &Graph) -> Vec<String> {
     (0..architecture.areas())
         .map(bias_name)
         .chain([READOUT_BIAS.to_owned()])
+        .chain(architecture.cell_parameters().map(|(name, _)| name))
         .collect()
+}
+
+/// A number that no connections have had.
+fn number() -> u64 {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    MADE.fetch_add(1, Ordering::Relaxed)
 }

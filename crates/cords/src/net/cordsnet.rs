@@ -1,9 +1,11 @@
 //! CordsNet as a dynamical system: simulation and linear operators, with host values in and out.
 
-use super::connections::{Connections, StepScratch, cordsnet_others};
-use super::filters::{ConvName, Weights};
+use super::cell::HiddenVariable;
+use super::connections::{Connections, Embedding, StepScratch, cordsnet_others};
+use super::filters::Weights;
+use super::graph::{Inlet, Way};
 use super::parameters::bias_name;
-use super::{Architecture, Euler, NetError, Parameters, Phi};
+use super::{Euler, Graph, NetError, Parameters, Phi};
 use crate::device::{Cpu, Device, Maps, NormalNoise};
 use crate::rng::{Purpose, Stream};
 use crate::{Real, Tensor};
@@ -16,6 +18,8 @@ pub struct State<T> {
     pub batch: usize,
     /// Activity per area.
     pub areas: Vec<Vec<T>>,
+    /// Hidden variables of areas whose cells have some, in the order of the areas, of their areas' shapes.
+    pub hidden: Vec<Vec<T>>,
 }
 
 impl<T: Real> State<T> {
@@ -24,6 +28,7 @@ impl<T: Real> State<T> {
         Self {
             batch: self.batch * batch,
             areas: self.areas.iter().map(|area| area.repeat(batch)).collect(),
+            hidden: self.hidden.iter().map(|hidden| hidden.repeat(batch)).collect(),
         }
     }
 }
@@ -97,12 +102,7 @@ pub struct View<'a, T: Real, D: Device<T>> {
 impl<T: Real, D: Device<T>> View<'_, T, D> {
     /// Activity of every area.
     pub fn state(&self) -> State<T> {
-        let maps = |area| self.connections.maps(area, self.batch);
-        let areas = 0..self.connections.alphas.len();
-        let mut state = State {
-            batch: self.batch,
-            areas: areas.map(|area| vec![T::ZERO; maps(area).len()]).collect(),
-        };
+        let mut state = zeros(self.connections, self.batch);
         self.write(&mut state);
         state
     }
@@ -110,22 +110,22 @@ impl<T: Real, D: Device<T>> View<'_, T, D> {
     /// Logits `[batch, classes]`.
     pub fn logits(&mut self) -> Vec<T> {
         let connections = self.connections;
-        let (device, classes) = (&connections.device, connections.architecture.classes);
+        let (device, classes) = (&connections.device, connections.architecture.classes());
         let mut logits = vec![T::ZERO; self.batch * classes];
         let outs = logits.chunks_mut(device.group_images() * classes);
         let mut tasks: Vec<_> = self.groups.iter_mut().zip(outs).collect();
         device.for_each(&mut tasks, |_, (group, out)| {
-            let mut pooled = device.zeros_maps(connections.pooled_maps(group.batch));
-            let mut held = device.zeros_maps(connections.logit_maps(group.batch));
+            let mut pooled = device.zeros_maps(connections.architecture.pooled_maps(group.batch));
+            let mut held = device.zeros_maps(connections.architecture.logit_maps(group.batch));
             connections.read_out(&mut group.scratch.work, group.batch, &group.now, &mut pooled, &mut held);
-            device.download_maps(connections.logit_maps(group.batch), &held, out);
+            device.download_maps(connections.architecture.logit_maps(group.batch), &held, out);
         });
         logits
     }
 
     /// Activity of every area on the device, of a run whose images are one group.
     pub(crate) fn buffers(&self) -> &[D::Buffer] {
-        &self.groups[0].now
+        &self.groups[0].now[..self.connections.architecture.areas()]
     }
 
     /// Whether all activity is finite.
@@ -145,11 +145,11 @@ impl<T: Real, D: Device<T>> View<'_, T, D> {
     fn write(&self, state: &mut State<T>) {
         let connections = self.connections;
         for group in &*self.groups {
-            for (area, out) in state.areas.iter_mut().enumerate() {
-                let units = connections.maps(area, 1).len();
+            let values = state.areas.iter_mut().chain(&mut state.hidden);
+            for ((out, maps), buffer) in values.zip(connections.state_maps(group.batch)).zip(&group.now) {
+                let units = maps.with_batch(1).len();
                 let out = &mut out[group.first * units..][..group.batch * units];
-                let maps = connections.maps(area, group.batch);
-                connections.device.download_maps(maps, &group.now[area], out);
+                connections.device.download_maps(maps, buffer, out);
             }
         }
     }
@@ -160,12 +160,7 @@ impl<T: Real> CordsNet<T, Cpu> {
     ///
     /// # Errors
     /// A [`NetError`] where architecture, time constants or parameters do not fit together.
-    pub fn new(
-        architecture: &Architecture,
-        parameters: &Parameters<T>,
-        euler: &Euler,
-        phi: Phi,
-    ) -> Result<Self, NetError> {
+    pub fn new(architecture: &Graph, parameters: &Parameters<T>, euler: &Euler, phi: Phi) -> Result<Self, NetError> {
         Self::on(&Cpu, architecture, parameters, euler, phi)
     }
 
@@ -189,18 +184,17 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     /// A [`NetError`] where architecture, time constants or parameters do not fit together.
     pub fn on(
         device: &D,
-        architecture: &Architecture,
+        architecture: &Graph,
         parameters: &Parameters<T>,
         euler: &Euler,
         phi: Phi,
     ) -> Result<Self, NetError> {
-        architecture.validate()?;
-        euler.validate(architecture.areas())?;
+        let euler = architecture.euler(euler)?;
         let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
-        Ok(Self::assemble(device, architecture, parameters, euler, phi))
+        Ok(Self::assemble(device, architecture, parameters, &euler, phi))
     }
 
-    fn assemble(device: &D, architecture: &Architecture, parameters: Parameters<T>, euler: &Euler, phi: Phi) -> Self {
+    fn assemble(device: &D, architecture: &Graph, parameters: Parameters<T>, euler: &Euler, phi: Phi) -> Self {
         let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
         let connections = Connections::new(device, architecture, euler, phi, &weights);
         Self {
@@ -221,7 +215,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     }
 
     /// The network's sizes.
-    pub fn architecture(&self) -> &Architecture {
+    pub fn architecture(&self) -> &Graph {
         &self.connections.architecture
     }
 
@@ -242,7 +236,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
 
     /// Maps of normalised images on the device.
     pub fn image_maps(&self, batch: usize) -> Maps {
-        self.connections.image_maps(batch)
+        self.connections.architecture.image_maps(batch)
     }
 
     /// The device that the network is on.
@@ -263,19 +257,16 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
 
     /// r = 0.
     pub fn zeros(&self, batch: usize) -> State<T> {
-        let area = |area| vec![T::ZERO; self.connections.maps(area, batch).len()];
-        State {
-            batch,
-            areas: (0..self.architecture().areas()).map(area).collect(),
-        }
+        zeros(&self.connections, batch)
     }
 
-    /// `inp` of normalised images `[batch, in_channels, image_side, image_side]`: `[batch, channels[0], side, side]`.
+    /// `inp` of normalised images `[batch, in_channels, image_side, image_side]`:
+    /// `[batch, input channels, side, side]`.
     pub fn embed(&self, images: &[T], batch: usize) -> Vec<T> {
         let connections = &self.connections;
         self.map_groups(
-            connections.image_maps(1),
-            connections.inp_maps(1),
+            connections.architecture.image_maps(1),
+            connections.architecture.inp_maps(1),
             images,
             batch,
             |work, batch, x, y| {
@@ -284,77 +275,122 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         )
     }
 
-    /// Feed-forward drive of an area, area_area_l(x_l), with x_l formed from the state's activity and `inp`
-    /// (`[batch, channels[0], side, side]`; zeros for a blank input): `[batch, channels, side, side]`.
-    pub fn drive(&self, area: usize, state: &State<T>, inp: &[T]) -> Vec<T> {
-        let batch = state.batch;
-        let x = match area {
-            0 => inp.to_vec(),
-            1 => {
-                let mut x = self.one_conv(ConvName::InpSkip, inp, batch);
-                add_positive(&mut x, &state.areas[0]);
-                x
-            }
-            _ => {
-                let mut x = vec![T::ZERO; state.areas[area - 2].len()];
-                add_positive(&mut x, &state.areas[area - 2]);
-                if area % 2 == 1 {
-                    x = self.one_conv(ConvName::Shortcut(area), &x, batch);
-                }
-                add_positive(&mut x, &state.areas[area - 1]);
-                x
-            }
-        };
-        self.one_conv(ConvName::Feedforward(area), &x, batch)
+    /// `inp` of no image.
+    pub fn blank(&self, batch: usize) -> Vec<T> {
+        vec![T::ZERO; self.architecture().inp_maps(batch).len()]
     }
 
-    /// area_conv_l(v) without bias, `[batch, channels, side, side]` in and out.
+    /// What the projections to an area, but for its recurrent convolution, give to its current at a state and `inp`
+    /// (`[batch, input channels, side, side]`, zeros for a blank input): `[batch, channels, side, side]`.
+    pub fn drive(&self, area: usize, state: &State<T>, inp: &[T]) -> Vec<T> {
+        let batch = state.batch;
+        let positive = |area: usize| {
+            let positive = |r: &T| if *r > T::ZERO { *r } else { T::ZERO };
+            state.areas[area].iter().map(positive).collect()
+        };
+        let inlets = self.architecture().inlets(area).iter().map(|inlet| {
+            let image = inlet.image.iter().map(|way| {
+                let maps = self.architecture().inp_maps(1);
+                self.bring(*way, [maps, inlet.reads], inp.to_vec(), batch)
+            });
+            let sum = sum(image.chain(self.sources(inlet, &positive, batch)));
+            self.one_conv(inlet.conv, &sum.unwrap_or_default(), batch)
+        });
+        sum(inlets).unwrap_or_else(|| vec![T::ZERO; self.architecture().maps(area, batch).len()])
+    }
+
+    /// What other areas' activity gives to the current of an area, without rectification: linear in `activity(area)`,
+    /// `[batch, channels, side, side]`. `None` where no projection has an area among its sources.
+    pub fn projected(&self, area: usize, activity: &dyn Fn(usize) -> Vec<T>, batch: usize) -> Option<Vec<T>> {
+        let inlets = self.architecture().inlets(area).iter();
+        sum(inlets.filter_map(|inlet| {
+            let x = sum(self.sources(inlet, activity, batch))?;
+            Some(self.one_conv(inlet.conv, &x, batch))
+        }))
+    }
+
+    /// Transpose of [`projected`](Self::projected): `add(area, values)` is called for what every source gets.
+    pub fn projected_transpose(&self, area: usize, y: &[T], batch: usize, add: &mut dyn FnMut(usize, &[T])) {
+        for inlet in self.architecture().inlets(area) {
+            if inlet.areas.is_empty() {
+                continue;
+            }
+            let dx = self.one_transpose(inlet.conv, y, batch);
+            // Direct sources first, as they are the nearer areas'.
+            for (from, way) in inlet.areas.iter().rev() {
+                let maps = [self.architecture().maps(*from, 1), inlet.reads];
+                match way {
+                    Way::Direct => add(*from, &dx),
+                    way => add(
+                        *from,
+                        &self.map_groups(maps[1], maps[0], &dx, batch, |work, batch, dx, out| {
+                            let maps = maps.map(|maps| maps.with_batch(batch));
+                            self.connections.bring_back(work, *way, maps, dx, out, false);
+                        }),
+                    ),
+                }
+            }
+        }
+    }
+
+    /// The sources of an inlet from areas, as they come to it.
+    fn sources<'a>(
+        &'a self,
+        inlet: &'a Inlet,
+        activity: &'a dyn Fn(usize) -> Vec<T>,
+        batch: usize,
+    ) -> impl Iterator<Item = Vec<T>> + 'a {
+        inlet.areas.iter().map(move |(area, way)| {
+            let maps = [self.architecture().maps(*area, 1), inlet.reads];
+            self.bring(*way, maps, activity(*area), batch)
+        })
+    }
+
+    /// A source on its way to an inlet; maps are those of one image, before and after.
+    fn bring(&self, way: Way, maps: [Maps; 2], source: Vec<T>, batch: usize) -> Vec<T> {
+        if way == Way::Direct {
+            return source;
+        }
+        self.map_groups(maps[0], maps[1], &source, batch, |work, batch, x, y| {
+            let maps = maps.map(|maps| maps.with_batch(batch));
+            self.connections.bring(work, way, maps, x, y, false);
+        })
+    }
+
+    /// The recurrent convolution of an area applied to v, without bias; `[batch, channels, side, side]` in and out,
+    /// zeros where the area has none.
     pub fn recurrent(&self, area: usize, v: &[T], batch: usize) -> Vec<T> {
-        self.one_conv(ConvName::Recurrent(area), v, batch)
+        let conv = self.architecture().recurrent(area);
+        conv.map_or_else(|| vec![T::ZERO; v.len()], |conv| self.one_conv(conv, v, batch))
     }
 
     /// Transpose of [`recurrent`](Self::recurrent).
     pub fn recurrent_transpose(&self, area: usize, v: &[T], batch: usize) -> Vec<T> {
-        self.one_transpose(ConvName::Recurrent(area), v, batch)
+        let conv = self.architecture().recurrent(area);
+        conv.map_or_else(|| vec![T::ZERO; v.len()], |conv| self.one_transpose(conv, v, batch))
     }
 
-    /// area_area_l(x): from the maps that the area reads to its own.
-    pub fn feedforward(&self, area: usize, x: &[T], batch: usize) -> Vec<T> {
-        self.one_conv(ConvName::Feedforward(area), x, batch)
+    /// Hidden variables of an area's cell, and where they are among those of a state.
+    pub(crate) fn hidden(&self, area: usize) -> (Vec<HiddenVariable>, Range<usize>) {
+        (self.connections.cells[area].hidden(), self.connections.hidden(area))
     }
 
-    /// Transpose of [`feedforward`](Self::feedforward).
-    pub fn feedforward_transpose(&self, area: usize, y: &[T], batch: usize) -> Vec<T> {
-        self.one_transpose(ConvName::Feedforward(area), y, batch)
-    }
-
-    /// The 1x1 stride-2 shortcut from area `area - 2` into the source of an odd area from 3 on; for an even area the
-    /// identity.
-    pub fn shortcut(&self, area: usize, x: &[T], batch: usize) -> Vec<T> {
-        if area % 2 == 1 && area >= 3 {
-            self.one_conv(ConvName::Shortcut(area), x, batch)
-        } else {
-            x.to_vec()
-        }
-    }
-
-    /// Transpose of [`shortcut`](Self::shortcut).
-    pub fn shortcut_transpose(&self, area: usize, y: &[T], batch: usize) -> Vec<T> {
-        if area % 2 == 1 && area >= 3 {
-            self.one_transpose(ConvName::Shortcut(area), y, batch)
-        } else {
-            y.to_vec()
-        }
+    /// Whether any of some areas is among the sources of a projection to one of them that is not a recurrent convolution:
+    /// areas of one component that has several, or an area that also drives itself otherwise.
+    pub(crate) fn is_coupled(&self, areas: &[usize]) -> bool {
+        let inlets = areas.iter().flat_map(|area| self.architecture().inlets(*area));
+        inlets
+            .flat_map(|inlet| &inlet.areas)
+            .any(|(from, _)| areas.contains(from))
     }
 
     /// Spontaneous state: `steps` steps without input from r = 0, batch 1.
     pub fn spontaneous(&self, steps: usize) -> State<T> {
         let buffers = self.connections.spontaneous(steps);
         let mut state = self.zeros(1);
-        for (area, (buffer, out)) in buffers.iter().zip(&mut state.areas).enumerate() {
-            self.connections
-                .device
-                .download_maps(self.connections.maps(area, 1), buffer, out);
+        let values = state.areas.iter_mut().chain(&mut state.hidden);
+        for ((buffer, out), maps) in buffers.iter().zip(values).zip(self.connections.state_maps(1)) {
+            self.connections.device.download_maps(maps, buffer, out);
         }
         state
     }
@@ -388,20 +424,21 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     ) {
         let connections = &self.connections;
         let device = &connections.device;
-        let inp_len = connections.inp_maps(1).len();
+        let inp_len = connections.architecture.inp_maps(1).len();
         let mut groups: Vec<Group<T, D>> = self.groups(state);
         let held = match &input {
             Input::Constant(inp) => Some(*inp),
             Input::Blank | Input::Varying(_) => None,
         };
         device.for_each(&mut groups, |_, group| {
-            let inp = held.map(|inp| {
-                let mut buffer = device.zeros_maps(connections.inp_maps(group.batch));
+            let seen = held.map(|inp| {
+                let mut seen = connections.embedding(group.batch);
                 let from = &inp[group.first * inp_len..][..group.batch * inp_len];
-                device.upload_maps(connections.inp_maps(group.batch), from, &mut buffer);
-                buffer
+                let maps = connections.architecture.inp_maps(group.batch);
+                device.upload_maps(maps, from, &mut seen.inp);
+                seen
             });
-            group.set_input(connections, inp.as_ref());
+            group.set_input(connections, seen);
             if noise.is_some() {
                 group.noisy = connections.buffers(group.batch);
             }
@@ -411,7 +448,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
             if let Input::Varying(write) = &mut input {
                 for group in &mut groups {
                     if step == 0 {
-                        group.images = device.zeros_maps(connections.image_maps(group.batch));
+                        group.images = device.zeros_maps(connections.architecture.image_maps(group.batch));
                     }
                     write(step, group.first..group.first + group.batch, &mut group.images);
                 }
@@ -419,9 +456,9 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
             device.for_each(&mut groups, |_, group| {
                 if varying {
                     let (batch, work) = (group.batch, &mut group.scratch.work);
-                    let (mut convolved, mut inp) = (connections.convolved(batch), connections.inp(batch));
-                    connections.embed(work, batch, &group.images, &mut convolved, &mut inp);
-                    group.set_input(connections, Some(&inp));
+                    let (mut convolved, mut seen) = (connections.convolved(batch), connections.embedding(batch));
+                    connections.embed(work, batch, &group.images, &mut convolved, &mut seen.inp);
+                    group.set_input(connections, Some(seen));
                 }
                 if let Some(noise) = noise {
                     group.add_noise(connections, noise, step);
@@ -457,11 +494,12 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
             .step_by(size)
             .map(|first| {
                 let batch = size.min(state.batch - first);
-                let mut now = connections.buffers(batch);
-                for (area, (buffer, from)) in now.iter_mut().zip(&state.areas).enumerate() {
-                    let units = connections.maps(area, 1).len();
+                let mut now = connections.state_buffers(batch);
+                let values = state.areas.iter().chain(&state.hidden);
+                for ((buffer, from), maps) in now.iter_mut().zip(values).zip(connections.state_maps(batch)) {
+                    let units = maps.with_batch(1).len();
                     let from = &from[first * units..][..batch * units];
-                    device.upload_maps(connections.maps(area, batch), from, buffer);
+                    device.upload_maps(maps, from, buffer);
                 }
                 Group {
                     first,
@@ -470,28 +508,28 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                     constant: connections.buffers(batch),
                     noisy: Vec::new(),
                     now,
-                    next: connections.buffers(batch),
+                    next: connections.state_buffers(batch),
                     images: device.zeros(0),
                 }
             })
             .collect()
     }
 
-    fn one_conv(&self, name: ConvName, x: &[T], batch: usize) -> Vec<T> {
-        let shape = name.shape(self.architecture());
+    fn one_conv(&self, conv: usize, x: &[T], batch: usize) -> Vec<T> {
+        let shape = self.architecture().convs()[conv].shape;
         self.map_groups(shape.in_maps(1), shape.out_maps(1), x, batch, |work, batch, x, y| {
             self.connections
                 .device
-                .conv(work, self.connections.filter(name), batch, x, y, false);
+                .conv(work, self.connections.filter(conv), batch, x, y, false);
         })
     }
 
-    fn one_transpose(&self, name: ConvName, y: &[T], batch: usize) -> Vec<T> {
-        let shape = name.shape(self.architecture());
+    fn one_transpose(&self, conv: usize, y: &[T], batch: usize) -> Vec<T> {
+        let shape = self.architecture().convs()[conv].shape;
         self.map_groups(shape.out_maps(1), shape.in_maps(1), y, batch, |work, batch, y, x| {
             self.connections
                 .device
-                .conv_transpose(work, self.connections.filter(name), batch, y, x, false);
+                .conv_transpose(work, self.connections.filter(conv), batch, y, x, false);
         })
     }
 
@@ -525,14 +563,12 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
 
 impl<T: Real, D: Device<T>> Group<T, D> {
     /// Sets the constant current for an input held from now on.
-    fn set_input(&mut self, connections: &Connections<T, D>, inp: Option<&D::Buffer>) {
+    fn set_input(&mut self, connections: &Connections<T, D>, mut seen: Option<Embedding<D::Buffer>>) {
         let work = &mut self.scratch.work;
-        let skipped = inp.map(|inp| {
-            let mut skipped = connections.inp(self.batch);
-            connections.skip(work, self.batch, inp, &mut skipped);
-            skipped
-        });
-        connections.constant_current(work, self.batch, inp.zip(skipped.as_ref()), &mut self.constant);
+        if let Some(seen) = &mut seen {
+            connections.spread(work, self.batch, seen);
+        }
+        connections.constant_current(work, self.batch, seen.as_ref(), &mut self.constant);
     }
 
     /// A step's noise on the constant current.
@@ -555,16 +591,25 @@ impl<T: Real, D: Device<T>> Group<T, D> {
     }
 }
 
+/// r = 0, and no hidden variable that is not 0.
+fn zeros<T: Real, D: Device<T>>(connections: &Connections<T, D>, batch: usize) -> State<T> {
+    let maps = connections.state_maps(batch).into_iter();
+    let mut areas: Vec<Vec<T>> = maps.map(|maps| vec![T::ZERO; maps.len()]).collect();
+    let hidden = areas.split_off(connections.architecture.areas());
+    State { batch, areas, hidden }
+}
+
 fn held<'a, T: Real>(parameters: &'a Parameters<T>, name: &str) -> &'a Tensor<T> {
     parameters
         .get(name)
         .expect("parameters are arranged for this architecture when a network is made")
 }
 
-fn add_positive<T: Real>(x: &mut [T], activity: &[T]) {
-    for (x, r) in x.iter_mut().zip(activity) {
-        if *r > T::ZERO {
-            *x += *r;
-        }
+/// The sum of maps, where there are any.
+fn sum<T: Real>(mut terms: impl Iterator<Item = Vec<T>>) -> Option<Vec<T>> {
+    let mut sum = terms.next()?;
+    for term in terms {
+        sum.iter_mut().zip(&term).for_each(|(sum, term)| *sum += *term);
     }
+    Some(sum)
 }

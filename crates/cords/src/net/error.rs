@@ -4,16 +4,22 @@ use std::path::PathBuf;
 
 use dynvis_base::{Classified, ErrorKind};
 
+use super::graph::GraphError;
+use super::graph::rule::MOST_AREAS;
+
 /// An architecture, parameter set or model file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetError {
-    /// The number of areas is not 2, 4, 6 or 8.
-    #[error("{areas} areas: CordsNet has 2, 4, 6 or 8 (R2 to R8)")]
+    /// More areas than the rule of the published networks goes up to, or none.
+    #[error("{areas} areas: a network by the rule of CordsNet-R2, R4, R6 and R8 has 1 to {MOST_AREAS}")]
     Areas {
         /// Number of areas asked for.
         areas: usize,
     },
+    /// A description whose parts do not fit together.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// `channels` must have one entry more than `strides`: the input layer's.
     #[error("{channels} channel counts for {strides} areas: give one for the input layer and one for each area")]
     Channels {
@@ -21,62 +27,6 @@ pub enum NetError {
         channels: usize,
         /// Length of `strides`.
         strides: usize,
-    },
-    /// A size is 0 or too large to index.
-    #[error("{what} is {value}: it must be at least 1 and small enough to index")]
-    Size {
-        /// Which size.
-        what: String,
-        /// Its value.
-        value: usize,
-    },
-    /// Two areas whose activities are added differ in width or side.
-    #[error(
-        "areas {first} and {second} have {first_channels} x {first_side}^2 and {second_channels} x {second_side}^2 \
-         units: \
-         their activities are added, so channels and side must be equal (the second of a pair needs stride 1)"
-    )]
-    Pair {
-        /// First area of the pair.
-        first: usize,
-        /// Second area of the pair.
-        second: usize,
-        /// Channels of the first.
-        first_channels: usize,
-        /// Side of the first.
-        first_side: usize,
-        /// Channels of the second.
-        second_channels: usize,
-        /// Side of the second.
-        second_side: usize,
-    },
-    /// Area 0 differs from the input layer, whose maps are added to its activity in x_1 = r_0 + inp_skip(inp).
-    #[error(
-        "the input layer has {inp_channels} x {inp_side}^2 maps and area 0 {channels} x {side}^2: \
-         they are added, so area 0 needs the same channels and stride 1"
-    )]
-    InputLayer {
-        /// Channels of the input layer.
-        inp_channels: usize,
-        /// Side of the input layer's maps.
-        inp_side: usize,
-        /// Channels of area 0.
-        channels: usize,
-        /// Side of area 0.
-        side: usize,
-    },
-    /// The stride-2 shortcut into an odd area does not land on that area's side.
-    #[error(
-        "area {area} reads maps of side {side}, but the 1x1 stride-2 shortcut into it gives side {shortcut}: \
-         an even area from 2 on must have stride 2"
-    )]
-    Shortcut {
-        /// The odd area.
-        area: usize,
-        /// Side of the maps it reads.
-        side: usize,
-        /// Side that the shortcut gives.
-        shortcut: usize,
     },
     /// A time constant or step that is not usable.
     #[error("dt {dt_ms} ms with tau {tau_ms:?} ms for {areas} areas: need 0 < dt <= tau, and one tau or one per area")]
@@ -153,10 +103,7 @@ impl Classified for NetError {
             Self::Io(error) => Classified::kind(error),
             Self::Areas { .. }
             | Self::Channels { .. }
-            | Self::Size { .. }
-            | Self::Pair { .. }
-            | Self::InputLayer { .. }
-            | Self::Shortcut { .. }
+            | Self::Graph(_)
             | Self::TimeConstants { .. }
             | Self::Missing { .. }
             | Self::Unexpected { .. }

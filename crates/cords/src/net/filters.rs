@@ -1,139 +1,57 @@
-//! The convolutions of a network in one fixed order, their published names and shapes, and weight normalisation.
+//! Published names of a network's convolutions, shapes of their parameters, and weight normalisation.
 //!
 //! The readout is a 1x1 convolution of pooled maps of side 1.
 
 use std::marker::PhantomData;
 
-use super::{Architecture, Parameters};
+use super::graph::{Conv, ConvKind};
+use super::{Graph, Parameters};
 use crate::Real;
 use crate::device::{ConvShape, Device};
 
-/// One of a network's convolutions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConvName {
-    /// Image to input layer, 7x7 stride 2.
-    InpConv,
-    /// Input layer to area 1's source, 3x3.
-    InpSkip,
-    /// Within an area, 3x3.
-    Recurrent(usize),
-    /// Source to area, 3x3 with the area's stride.
-    Feedforward(usize),
-    /// Activity of area `area - 2` to the source of an odd area from 3 on, 1x1 stride 2.
-    Shortcut(usize),
-    /// Pooled activity to classes.
-    Readout,
-}
-
-/// All convolutions in the fixed order; `ConvName::index` is the place in it.
-pub(crate) fn conv_names(architecture: &Architecture) -> Vec<ConvName> {
-    let areas = architecture.areas();
-    let mut names = vec![ConvName::InpConv, ConvName::InpSkip];
-    names.extend((0..areas).map(ConvName::Recurrent));
-    names.extend((0..areas).map(ConvName::Feedforward));
-    names.extend((3..areas).step_by(2).map(ConvName::Shortcut));
-    names.push(ConvName::Readout);
-    names
-}
-
-/// Shapes of all convolutions in the fixed order.
-pub(crate) fn conv_shapes(architecture: &Architecture) -> Vec<ConvShape> {
-    conv_names(architecture)
-        .into_iter()
-        .map(|name| name.shape(architecture))
-        .collect()
-}
-
-impl ConvName {
-    /// Place in the fixed order for a network of `areas` areas.
-    pub(crate) fn index(self, areas: usize) -> usize {
-        match self {
-            Self::InpConv => 0,
-            Self::InpSkip => 1,
-            Self::Recurrent(area) => 2 + area,
-            Self::Feedforward(area) => 2 + areas + area,
-            Self::Shortcut(area) => 2 + 2 * areas + (area - 3) / 2,
-            Self::Readout => 2 + 2 * areas + (areas - 2) / 2,
+impl Conv {
+    /// Name of the batch norm that follows this convolution in the CNN twin.
+    pub(crate) fn norm(&self) -> Option<String> {
+        if matches!(self.kind, ConvKind::ImageShortcut | ConvKind::Readout) {
+            return None;
         }
+        const PUBLISHED: [(&str, &str); 4] = [
+            ("inp_conv", "inp_norm"),
+            ("area_area.", "area_norm."),
+            ("area_conv.", "area_nrm2."),
+            ("skip_area.", "skip_norm."),
+        ];
+        let published = PUBLISHED
+            .iter()
+            .find_map(|(conv, norm)| Some((self.module.strip_prefix(conv)?, norm)));
+        Some(match published {
+            Some((rest, norm)) => format!("{norm}{rest}"),
+            None => format!("{}.norm", self.module),
+        })
     }
 
-    /// Published name of the module.
-    pub(crate) fn module(self) -> String {
-        match self {
-            Self::InpConv => "inp_conv".to_owned(),
-            Self::InpSkip => "inp_skip".to_owned(),
-            Self::Recurrent(area) => format!("area_conv.{area}"),
-            Self::Feedforward(area) => format!("area_area.{area}"),
-            Self::Shortcut(area) => format!("skip_area.{}", (area - 3) / 2),
-            Self::Readout => "out_fc".to_owned(),
-        }
-    }
-
-    /// Published name of the batch norm that follows this convolution in the CNN twin.
-    pub(crate) fn norm(self) -> Option<String> {
-        match self {
-            Self::InpConv => Some("inp_norm".to_owned()),
-            Self::InpSkip | Self::Readout => None,
-            Self::Feedforward(area) => Some(format!("area_norm.{area}")),
-            Self::Recurrent(area) => Some(format!("area_nrm2.{area}")),
-            Self::Shortcut(area) => Some(format!("skip_norm.{}", (area - 3) / 2)),
-        }
+    /// Names of weight, bias, running mean and running variance of its batch norm.
+    pub(crate) fn norm_names(&self) -> Option<[String; 4]> {
+        let norm = self.norm()?;
+        Some(["weight", "bias", "running_mean", "running_var"].map(|part| format!("{norm}.{part}")))
     }
 
     /// Names of g (row lengths) and v (directions).
-    pub(crate) fn parameter_names(self) -> [String; 2] {
-        let module = self.module();
-        [0, 1].map(|part| format!("{module}.parametrizations.weight.original{part}"))
+    pub(crate) fn parameter_names(&self) -> [String; 2] {
+        [0, 1].map(|part| format!("{}.parametrizations.weight.original{part}", self.module))
     }
 
     /// Names and shapes of g and v.
-    pub(crate) fn parameter_shapes(self, architecture: &Architecture) -> [(String, Vec<usize>); 2] {
-        let shape = self.shape(architecture);
+    pub(crate) fn parameter_shapes(&self) -> [(String, Vec<usize>); 2] {
+        let shape = self.shape;
         let [g, v] = self.parameter_names();
-        if self == Self::Readout {
+        if self.kind == ConvKind::Readout {
             return [(g, vec![shape.outputs, 1]), (v, vec![shape.outputs, shape.inputs])];
         }
         [
             (g, vec![shape.outputs, 1, 1, 1]),
             (v, vec![shape.outputs, shape.inputs, shape.kernel, shape.kernel]),
         ]
-    }
-
-    /// Sizes of the convolution.
-    pub(crate) fn shape(self, architecture: &Architecture) -> ConvShape {
-        let sides = architecture.sides();
-        let channels = &architecture.channels;
-        let (inputs, outputs, kernel, stride, padding, in_side) = match self {
-            Self::InpConv => (architecture.in_channels, channels[0], 7, 2, 3, architecture.image_side),
-            Self::InpSkip => (channels[0], channels[0], 3, 1, 1, architecture.inp_side()),
-            Self::Recurrent(area) => (channels[area + 1], channels[area + 1], 3, 1, 1, sides[area]),
-            Self::Feedforward(area) => {
-                let side = if area == 0 {
-                    architecture.inp_side()
-                } else {
-                    sides[area - 1]
-                };
-                (
-                    channels[area],
-                    channels[area + 1],
-                    3,
-                    architecture.strides[area],
-                    1,
-                    side,
-                )
-            }
-            // Source and target of the shortcut: area - 2, and the maps of area - 1 that it is added to.
-            Self::Shortcut(area) => (channels[area - 1], channels[area], 1, 2, 0, sides[area - 2]),
-            Self::Readout => (channels[architecture.areas()], architecture.classes, 1, 1, 0, 1),
-        };
-        ConvShape {
-            inputs,
-            outputs,
-            kernel,
-            stride,
-            padding,
-            in_side,
-        }
     }
 }
 
@@ -148,16 +66,9 @@ pub(crate) struct Weights<T: Real, D: Device<T>> {
 
 impl<T: Real, D: Device<T>> Weights<T, D> {
     /// Uploads g, v and `others`. `parameters` must have been arranged for this architecture.
-    pub(crate) fn upload(
-        device: &D,
-        architecture: &Architecture,
-        parameters: &Parameters<T>,
-        others: Vec<String>,
-    ) -> Self {
-        let mut names: Vec<String> = conv_names(architecture)
-            .into_iter()
-            .flat_map(ConvName::parameter_names)
-            .collect();
+    pub(crate) fn upload(device: &D, architecture: &Graph, parameters: &Parameters<T>, others: Vec<String>) -> Self {
+        let convs = architecture.convs().iter();
+        let mut names: Vec<String> = convs.flat_map(Conv::parameter_names).collect();
         names.extend(others);
         let upload = |name: &String| {
             let tensor = parameters
@@ -168,7 +79,7 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
         Self {
             buffers: names.iter().map(upload).collect(),
             names,
-            shapes: conv_shapes(architecture),
+            shapes: architecture.conv_shapes(),
             number: PhantomData,
         }
     }

@@ -4,9 +4,11 @@
 //! Per area `r = ReLU(area_conv(area_area(x) + area_bias) + conv_bias)`, both biases per unit; sources and readout are
 //! the CNN's, and so are the outputs in evaluation mode. Nothing here trains.
 
-use super::filters::{ConvName, Weights};
+use super::connections::pool_readout;
+use super::filters::Weights;
+use super::graph::{INPUT, TwinArea, Way};
 use super::parameters::{READOUT_BIAS, bias_name};
-use super::{Architecture, Parameters};
+use super::{Graph, Parameters};
 use crate::Real;
 use crate::device::{Device, Maps};
 
@@ -15,13 +17,12 @@ pub(crate) fn area_bias_name(area: usize) -> String {
     format!("area_bias.{area}")
 }
 
-impl Architecture {
+impl Graph {
     /// Names and shapes of a folded CNN's parameters: a CordsNet's, and `area_bias.l` for every area.
     pub fn folded_cnn_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let mut shapes = self.cordsnet_shapes();
-        for (area, side) in self.sides().into_iter().enumerate() {
-            shapes.push((area_bias_name(area), vec![self.channels[area + 1], side, side]));
-        }
+        shapes.truncate(shapes.len() - self.cell_parameters().count());
+        shapes.extend(self.bias_shapes(area_bias_name));
         shapes
     }
 }
@@ -36,7 +37,7 @@ impl<T: Real> Parameters<T> {
     ///
     /// # Errors
     /// As [`arranged`](Self::arranged).
-    pub(crate) fn arranged_cnn(&self, architecture: &Architecture) -> Result<Self, super::NetError> {
+    pub(crate) fn arranged_cnn(&self, architecture: &Graph) -> Result<Self, super::NetError> {
         if self.is_folded_cnn() {
             self.arranged(&architecture.folded_cnn_shapes())
         } else {
@@ -48,7 +49,7 @@ impl<T: Real> Parameters<T> {
 /// A folded CNN on a device.
 pub(crate) struct FoldedGraph<T: Real, D: Device<T>> {
     pub(crate) device: D,
-    pub(crate) architecture: Architecture,
+    pub(crate) architecture: Graph,
     filters: Vec<D::Filter>,
     /// area_bias and conv_bias of every area.
     biases: Vec<[D::Buffer; 2]>,
@@ -64,8 +65,8 @@ pub(crate) struct FoldedPass<B> {
 }
 
 impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
-    /// `parameters` must be arranged as [`Architecture::folded_cnn_shapes`].
-    pub(crate) fn new(device: &D, architecture: &Architecture, parameters: &Parameters<T>) -> Self {
+    /// `parameters` must be arranged as [`Graph::folded_cnn_shapes`], and the network must have a twin.
+    pub(crate) fn new(device: &D, architecture: &Graph, parameters: &Parameters<T>) -> Self {
         let areas = architecture.areas();
         let others = (0..areas)
             .flat_map(|area| [area_bias_name(area), bias_name(area)])
@@ -85,22 +86,21 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
 
     /// Maps of an area for `batch` images.
     pub(crate) fn maps(&self, area: usize, batch: usize) -> Maps {
-        ConvName::Recurrent(area).shape(&self.architecture).out_maps(batch)
+        self.architecture.maps(area, batch)
     }
 
     /// Host images `[batch, in_channels, side, side]` on the device.
     pub(crate) fn upload(&self, images: &[T], batch: usize) -> D::Buffer {
-        let maps = ConvName::InpConv.shape(&self.architecture).in_maps(batch);
+        let maps = self.architecture.image_maps(batch);
         let mut uploaded = self.device.zeros_maps(maps);
         self.device.upload_maps(maps, images, &mut uploaded);
         uploaded
     }
 
-    fn conv(&self, work: &mut D::Workspace, name: ConvName, batch: usize, x: &D::Buffer) -> D::Buffer {
-        let maps = name.shape(&self.architecture).out_maps(batch);
+    fn conv(&self, work: &mut D::Workspace, conv: usize, batch: usize, x: &D::Buffer) -> D::Buffer {
+        let maps = self.architecture.convs()[conv].shape.out_maps(batch);
         let mut y = self.device.zeros_maps(maps);
-        let filter = &self.filters[name.index(self.architecture.areas())];
-        self.device.conv(work, filter, batch, x, &mut y, false);
+        self.device.conv(work, &self.filters[conv], batch, x, &mut y, false);
         y
     }
 
@@ -115,47 +115,51 @@ impl<T: Real, D: Device<T>> FoldedGraph<T, D> {
     ) -> FoldedPass<D::Buffer> {
         let device = &self.device;
         let architecture = &self.architecture;
-        let convolved = self.conv(work, ConvName::InpConv, batch, images);
-        let mut inp = device.zeros_maps(ConvName::InpSkip.shape(architecture).in_maps(batch));
-        let convolved_maps = ConvName::InpConv.shape(architecture).out_maps(batch);
-        device.avg_pool(convolved_maps, &convolved, &mut inp);
-        let mut activity: Vec<D::Buffer> = Vec::with_capacity(architecture.areas());
-        for area in 0..architecture.areas() {
-            let mut source = match area {
-                0 => device.duplicate(&inp),
-                1 => self.conv(work, ConvName::InpSkip, batch, &inp),
-                _ if area.is_multiple_of(2) => device.duplicate(&activity[area - 2]),
-                _ => self.conv(work, ConvName::Shortcut(area), batch, &activity[area - 2]),
-            };
-            if area > 0 {
-                device.add(&activity[area - 1], &mut source);
+        let convolved = self.conv(work, INPUT, batch, images);
+        let mut inp = device.zeros_maps(architecture.inp_maps(batch));
+        device.avg_pool(architecture.convs()[INPUT].shape.out_maps(batch), &convolved, &mut inp);
+        let mut activity: Vec<D::Buffer> = (0..architecture.areas()).map(|_| device.zeros(0)).collect();
+        for TwinArea { area, inlet, recurrent } in architecture.twin().expect("checked when the network was made") {
+            let image = inlet.image.iter().map(|way| (*way, architecture.inp_maps(batch), &inp));
+            let areas = inlet
+                .areas
+                .iter()
+                .map(|(from, way)| (*way, self.maps(*from, batch), &activity[*from]));
+            let mut sum: Option<D::Buffer> = None;
+            for (way, maps, from) in image.chain(areas) {
+                let source = match way {
+                    Way::Direct => None,
+                    Way::Conv(conv) => Some(self.conv(work, conv, batch, from)),
+                    Way::Upsampled(interpolation) => {
+                        let mut large = device.zeros_maps(inlet.reads.with_batch(batch));
+                        device.upsample(maps, (inlet.reads.side, interpolation), from, &mut large, false);
+                        Some(large)
+                    }
+                };
+                match &mut sum {
+                    Some(sum) => device.add(source.as_ref().unwrap_or(from), sum),
+                    None => sum = Some(source.unwrap_or_else(|| device.duplicate(from))),
+                }
             }
-            let drive = self.conv(work, ConvName::Feedforward(area), batch, &source);
+            let source = sum.expect("every projection has sources");
+            let drive = self.conv(work, inlet.conv, batch, &source);
             let current = current(
                 device,
                 work,
-                &self.filters[ConvName::Recurrent(area).index(architecture.areas())],
+                &self.filters[recurrent],
                 self.maps(area, batch),
                 [&self.biases[area][0], &self.biases[area][1]],
                 &drive,
             );
             inspect(work, area, &drive, &current);
-            let mut rectified = device.zeros_maps(self.maps(area, batch));
-            device.rectify(&current, &mut rectified);
-            activity.push(rectified);
+            activity[area] = device.zeros_maps(self.maps(area, batch));
+            device.rectify(&current, &mut activity[area]);
         }
-        let readout = ConvName::Readout.shape(architecture);
-        let last = activity.len() - 1;
-        let mut pooled = device.zeros_maps(readout.in_maps(batch));
-        device.pool_pair(
-            self.maps(last, batch),
-            &activity[last],
-            &activity[last - 1],
-            &mut pooled,
-        );
-        let mut logits = device.zeros_maps(readout.out_maps(batch));
-        device.broadcast_parameter(readout.out_maps(batch), &self.readout_bias, &mut logits);
-        let filter = &self.filters[ConvName::Readout.index(architecture.areas())];
+        let mut pooled = device.zeros_maps(architecture.pooled_maps(batch));
+        pool_readout(device, architecture, batch, &activity, &mut pooled);
+        let mut logits = device.zeros_maps(architecture.logit_maps(batch));
+        device.broadcast_parameter(architecture.logit_maps(batch), &self.readout_bias, &mut logits);
+        let filter = &self.filters[architecture.readout_conv()];
         device.conv(work, filter, batch, &pooled, &mut logits, true);
         FoldedPass { activity, logits }
     }

@@ -3,28 +3,35 @@
 //! Networks know areas and projections; they know nothing of training, data sets or files of experiments.
 
 mod architecture;
+mod cell;
 mod cnn;
 mod connections;
 mod cordsnet;
 mod error;
 mod filters;
 mod folded;
+mod graph;
 mod model;
 mod parameters;
 mod time;
 
-pub use architecture::{Architecture, Euler, Phi};
+pub use architecture::{Euler, Phi};
+pub use cell::{Adaptation, CellKind};
 pub use cnn::Cnn;
 pub use cordsnet::{CordsNet, Input, NeuralNoise, State, View, WriteImages};
 pub use error::NetError;
+pub use graph::{Architecture, Area, Description, Graph, GraphError, Kernel, Origin, Preset, Projection, Source, Via};
 pub use model::{Model, ModelInfo, Presentation, TrainedPhase};
 pub use parameters::Parameters;
 pub use time::{MOST_STEPS, no_multiple, unfit};
 
-pub(crate) use cnn::{CnnChunk, CnnGraph, NORM_EPSILON, Running, Statistics, cnn_others, norm_names, running_from};
-pub(crate) use connections::{Connections, StepScratch, cordsnet_others};
-pub(crate) use filters::{ConvName, Weights, conv_names, conv_shapes};
+pub(crate) use cell::CellGradient;
+pub(crate) use cnn::{CnnChunk, CnnGraph, ConvInput, NORM_EPSILON, Running, Statistics, cnn_others, running_from};
+pub(crate) use connections::{Connections, Embedding, StepScratch, cordsnet_others};
+pub(crate) use filters::Weights;
 pub(crate) use folded::{FoldedGraph, area_bias_name, current};
+pub(crate) use graph::rule::MOST_AREAS;
+pub(crate) use graph::{Conv, ConvKind, INPUT, TwinArea, Way};
 pub(crate) use model::persist;
 pub(crate) use parameters::{READOUT_BIAS, bias_name};
 pub(crate) use time::{fits, misfit};

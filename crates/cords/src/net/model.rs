@@ -9,7 +9,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Cnn, CordsNet, Euler, NetError, Parameters, Phi};
+use super::{Cnn, CordsNet, Euler, Graph, NetError, Parameters, Phi};
 use crate::Tensor;
 use crate::device::{Cpu, Device};
 
@@ -76,7 +76,7 @@ pub enum Model {
     /// A CordsNet.
     CordsNet {
         /// Sizes.
-        architecture: Architecture,
+        architecture: Graph,
         /// Step and time constants.
         euler: Euler,
         /// ReLU, but for a network between its training phases.
@@ -89,7 +89,7 @@ pub enum Model {
     /// A CNN twin, with its batch norms or with them folded in.
     Cnn {
         /// Sizes.
-        architecture: Architecture,
+        architecture: Graph,
         /// Weights and running statistics under their published names.
         parameters: Parameters<f32>,
         /// Origin.
@@ -102,7 +102,7 @@ pub enum Model {
 struct Header {
     version: u32,
     kind: Kind,
-    architecture: Architecture,
+    architecture: Graph,
     euler: Option<Euler>,
     /// Where it is not ReLU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,7 +119,7 @@ enum Kind {
 
 impl Model {
     /// Sizes.
-    pub fn architecture(&self) -> &Architecture {
+    pub fn architecture(&self) -> &Graph {
         match self {
             Self::CordsNet { architecture, .. } | Self::Cnn { architecture, .. } => architecture,
         }
@@ -253,7 +253,6 @@ impl Model {
             info,
             ..
         } = header;
-        architecture.validate()?;
         let tensors = SafeTensors::deserialize(&file).map_err(|error| wrong(error.to_string()))?;
         let mut parameters = Parameters::new();
         for (name, view) in tensors.iter() {
@@ -272,7 +271,7 @@ impl Model {
         }
         match (kind, euler, phi) {
             (Kind::Cordsnet, Some(euler), phi) => {
-                euler.validate(architecture.areas())?;
+                architecture.euler(&euler)?;
                 let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
                 Ok(Self::CordsNet {
                     architecture,
@@ -283,6 +282,7 @@ impl Model {
                 })
             }
             (Kind::Cnn, None, None) => {
+                architecture.twin()?;
                 let parameters = parameters.arranged_cnn(&architecture)?;
                 Ok(Self::Cnn {
                     architecture,

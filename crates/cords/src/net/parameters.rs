@@ -1,7 +1,7 @@
 //! Named parameters in a fixed order, under the names that the published checkpoints use.
 
-use super::filters::{ConvName, conv_names};
-use super::{Architecture, NetError};
+use super::graph::ConvKind;
+use super::{Graph, NetError};
 use crate::{Real, Tensor};
 
 /// Ordered tensors under published names, e.g. `area_conv.1.parametrizations.weight.original0`.
@@ -114,37 +114,48 @@ impl<T: Real> Parameters<T> {
     }
 }
 
-impl Architecture {
+impl Graph {
     /// Names and shapes of a CordsNet's parameters, in the published order.
     pub fn cordsnet_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let mut shapes = Vec::new();
-        for name in conv_names(self) {
-            if name == ConvName::Feedforward(0) {
-                for (area, side) in self.sides().into_iter().enumerate() {
-                    shapes.push((bias_name(area), vec![self.channels[area + 1], side, side]));
-                }
+        let mut biases = self.bias_shapes(bias_name).into_iter();
+        for conv in self.convs() {
+            if conv.kind >= ConvKind::Feedforward {
+                shapes.extend(biases.by_ref());
             }
-            if name == ConvName::Readout {
-                shapes.push((READOUT_BIAS.to_owned(), vec![self.classes]));
+            if conv.kind == ConvKind::Readout {
+                shapes.push((READOUT_BIAS.to_owned(), vec![self.classes()]));
             }
-            shapes.extend(name.parameter_shapes(self));
+            shapes.extend(conv.parameter_shapes());
         }
+        shapes.extend(self.cell_parameters().map(|(name, _)| (name, vec![1])));
         shapes
+    }
+
+    /// Names and first values of the parameters of all areas' cells.
+    pub(crate) fn cell_parameters(&self) -> impl Iterator<Item = (String, f64)> {
+        (0..self.areas()).flat_map(|area| self.area(area).cell.parameters(area))
+    }
+
+    /// Names and shapes of biases per unit of all areas.
+    pub(super) fn bias_shapes(&self, name: impl Fn(usize) -> String) -> Vec<(String, Vec<usize>)> {
+        let shape = |area: usize| {
+            let maps = self.maps(area, 1);
+            (name(area), vec![maps.channels, maps.side, maps.side])
+        };
+        (0..self.areas()).map(shape).collect()
     }
 
     /// Names and shapes of the CNN twin's parameters and running statistics.
     pub fn cnn_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let mut shapes = Vec::new();
-        for name in conv_names(self) {
-            if name == ConvName::Readout {
-                shapes.push((READOUT_BIAS.to_owned(), vec![self.classes]));
+        for conv in self.convs() {
+            if conv.kind == ConvKind::Readout {
+                shapes.push((READOUT_BIAS.to_owned(), vec![self.classes()]));
             }
-            shapes.extend(name.parameter_shapes(self));
-            if let Some(norm) = name.norm() {
-                for part in ["weight", "bias", "running_mean", "running_var"] {
-                    shapes.push((format!("{norm}.{part}"), vec![name.shape(self).outputs]));
-                }
-            }
+            shapes.extend(conv.parameter_shapes());
+            let norms = conv.norm_names().into_iter().flatten();
+            shapes.extend(norms.map(|name| (name, vec![conv.shape.outputs])));
         }
         shapes
     }

@@ -5,7 +5,7 @@ use super::pixels::REFERENCE_DT_MS;
 use super::{Condition, Perturbation};
 use crate::device::{Device, Maps};
 use crate::learn::fold;
-use crate::net::{Architecture, Cnn, ConvName, CordsNet, Euler, Model, Parameters, Phi, State, bias_name};
+use crate::net::{Cnn, Conv, ConvKind, CordsNet, Euler, Graph, Model, Parameters, Phi, State, bias_name};
 use crate::rng::{Purpose, Stream};
 
 /// Bias of a silenced unit: no current reaches up to 0.
@@ -48,9 +48,10 @@ impl<D: Device<f32>> Network<D> {
             ) => {
                 let mut parameters = parameters.clone();
                 if observer == Observer::CordsnetWithoutRecurrence {
-                    for area in 0..architecture.areas() {
+                    let closes_loop = |conv: &&Conv| matches!(conv.kind, ConvKind::Recurrent | ConvKind::Feedback);
+                    for conv in architecture.convs().iter().filter(closes_loop) {
                         // Weight norm: w = g v / |v|, so g = 0 removes the convolution.
-                        let [gain, _] = ConvName::Recurrent(area).parameter_names();
+                        let [gain, _] = conv.parameter_names();
                         if let Some(gain) = parameters.get_mut(&gain) {
                             gain.data.fill(0.0);
                         }
@@ -100,7 +101,7 @@ impl<D: Device<f32>> Network<D> {
             Self::Cordsnet { net, .. } => net.architecture(),
             Self::Cnn(cnn) => cnn.architecture(),
         };
-        ConvName::Recurrent(area).shape(architecture).out_maps(batch)
+        architecture.maps(area, batch)
     }
 
     /// Steps that an image is shown for.
@@ -111,7 +112,7 @@ impl<D: Device<f32>> Network<D> {
 
 fn cordsnet<D: Device<f32>>(
     device: &D,
-    architecture: &Architecture,
+    architecture: &Graph,
     parameters: &Parameters<f32>,
     euler: &Euler,
     phi: Phi,
@@ -125,7 +126,7 @@ fn cordsnet<D: Device<f32>>(
 /// Silences units or adds noise to weights in the areas that the options name. Returns the fraction of their units that
 /// is silenced, or the root mean square of the weights' noise relative to the weights.
 fn perturb(
-    architecture: &Architecture,
+    architecture: &Graph,
     parameters: &mut Parameters<f32>,
     condition: Option<&Condition>,
     options: &EvaluationOptions,
@@ -150,10 +151,12 @@ fn perturb(
                 }
             }
             Perturbation::Weights => {
-                let convolutions = [ConvName::Recurrent(area), ConvName::Feedforward(area)];
-                for (part, name) in convolutions.into_iter().enumerate() {
+                let inlets = architecture.inlets(area).iter().map(|inlet| Some(inlet.conv));
+                for (part, conv) in [architecture.recurrent(area)].into_iter().chain(inlets).enumerate() {
+                    let Some(conv) = conv else { continue };
                     let mut stream = stream(Purpose::WeightNoise, part as u64, area);
-                    let squares = noisy_weights(parameters, name, condition.level, &mut stream);
+                    let conv = &architecture.convs()[conv];
+                    let squares = noisy_weights(parameters, conv, condition.level, &mut stream);
                     changed += squares[0];
                     all += squares[1];
                 }
@@ -169,8 +172,8 @@ fn perturb(
 
 /// w (1 + level xi) for every weight of a convolution: with w = g v/|v|, v takes the noise and g the change of its
 /// length. Returns the sum of (level xi)^2 and the number of weights.
-fn noisy_weights(parameters: &mut Parameters<f32>, name: ConvName, level: f64, stream: &mut Stream) -> [f64; 2] {
-    let [gains, directions] = name.parameter_names();
+fn noisy_weights(parameters: &mut Parameters<f32>, conv: &Conv, level: f64, stream: &mut Stream) -> [f64; 2] {
+    let [gains, directions] = conv.parameter_names();
     let Some(v) = parameters.get_mut(&directions) else {
         return [0.0; 2];
     };

@@ -8,7 +8,7 @@ use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
 use crate::device::DeviceError;
-use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
+use crate::net::{Graph, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
 use dynvis_base::memory::check_room;
 
 /// Which network or control is evaluated.
@@ -62,7 +62,7 @@ pub struct EvaluationOptions {
 }
 
 impl EvaluationOptions {
-    pub(super) fn perturbed_areas(&self, architecture: &Architecture) -> Vec<usize> {
+    pub(super) fn perturbed_areas(&self, architecture: &Graph) -> Vec<usize> {
         self.areas
             .clone()
             .unwrap_or_else(|| (0..architecture.areas()).collect())
@@ -86,7 +86,7 @@ impl EvaluationOptions {
     pub(super) fn neural_noise(
         &self,
         condition: &Condition,
-        architecture: &Architecture,
+        architecture: &Graph,
         images: &[u32],
     ) -> Option<NeuralNoise> {
         (condition.perturbation == Perturbation::Neural).then(|| NeuralNoise {
@@ -168,17 +168,17 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
     mismatch(
         "channels",
         set.channels().to_string(),
-        architecture.in_channels.to_string(),
+        architecture.in_channels().to_string(),
     )?;
     mismatch(
         "image side",
         set.side().to_string(),
-        architecture.image_side.to_string(),
+        architecture.image_side().to_string(),
     )?;
     mismatch(
         "classes",
         set.classes().len().to_string(),
-        architecture.classes.to_string(),
+        architecture.classes().to_string(),
     )?;
     let info = model.info();
     if !info.classes.is_empty() {

@@ -9,7 +9,7 @@ use super::file::{ActivityFile, Contents};
 use super::participation::participation_ratio;
 use crate::data::ImageSet;
 use crate::device::{Device, DeviceError};
-use crate::net::{Architecture, Cnn, CordsNet, Input, MOST_STEPS, Model, NetError, Presentation, State, View};
+use crate::net::{Area, Cnn, CordsNet, Graph, Input, MOST_STEPS, Model, NetError, Presentation, State, View};
 use dynvis_base::memory::check_room;
 
 /// What to record of a CordsNet's trial: nothing, then an image, then nothing again.
@@ -127,12 +127,11 @@ pub fn record<D: Device<f32>>(
     };
     let times_ms: Vec<f64> = steps.iter().map(|step| *step as f64 * dt_ms).collect();
     let labels: Vec<u32> = images.iter().map(|image| set.label(*image as usize)).collect();
-    let sides = architecture.sides();
     let areas: Vec<(usize, Vec<usize>)> = options
         .areas
         .iter()
         .map(|&area| {
-            let (channels, side) = (architecture.channels[area + 1], sides[area]);
+            let Area { channels, side, .. } = *architecture.area(area);
             let extents = if options.pooled {
                 vec![channels]
             } else {
@@ -147,17 +146,17 @@ pub fn record<D: Device<f32>>(
             times_ms: &times_ms,
             images,
             labels: &labels,
-            classes: architecture.classes,
+            classes: architecture.classes(),
             areas: &areas,
         },
     )?;
     let info = model.info();
     let classes = set.classes();
-    let same = classes.len() == architecture.classes && (info.classes.is_empty() || info.classes == classes);
+    let same = classes.len() == architecture.classes() && (info.classes.is_empty() || info.classes == classes);
     let mut writer = ActivityWriter {
         file,
         options,
-        classes: architecture.classes,
+        classes: architecture.classes(),
         sums: vec![vec![0.0; times_ms.len()]; areas.len()],
         correct: vec![0; times_ms.len()],
         lost: vec![vec![false; images.len()]; times_ms.len()],
@@ -283,11 +282,10 @@ fn steps(model: &Model, options: &RecordOptions) -> Result<Vec<usize>, RecordErr
 
 fn check(model: &Model, set: &ImageSet, images: &[u32], options: &RecordOptions) -> Result<(), RecordError> {
     let architecture = model.architecture();
-    architecture.validate()?;
-    if (set.channels(), set.side()) != (architecture.in_channels, architecture.image_side) {
+    if (set.channels(), set.side()) != (architecture.in_channels(), architecture.image_side()) {
         return Err(RecordError::Images {
-            channels: architecture.in_channels,
-            side: architecture.image_side,
+            channels: architecture.in_channels(),
+            side: architecture.image_side(),
             found_channels: set.channels(),
             found_side: set.side(),
         });
@@ -331,16 +329,13 @@ fn check(model: &Model, set: &ImageSet, images: &[u32], options: &RecordOptions)
 }
 
 /// Values of one image at one time in each recorded area.
-fn values_each(architecture: &Architecture, options: &RecordOptions) -> Vec<u64> {
-    let sides = architecture.sides();
-    let values = |area: &usize| -> u64 {
-        let channels = architecture.channels.get(area + 1).copied().unwrap_or(0) as u64;
-        let side = sides.get(*area).copied().unwrap_or(0) as u64;
-        if options.pooled {
-            channels
-        } else {
-            channels * side * side
-        }
+fn values_each(architecture: &Graph, options: &RecordOptions) -> Vec<u64> {
+    let values = |number: &usize| {
+        let area = architecture.description().areas.get(*number);
+        area.map_or(0, |area| {
+            let plane = if options.pooled { 1 } else { area.side * area.side };
+            (area.channels * plane) as u64
+        })
     };
     options.areas.iter().map(values).collect()
 }
@@ -348,22 +343,17 @@ fn values_each(architecture: &Architecture, options: &RecordOptions) -> Vec<u64>
 /// Bytes of the file that [`record`] writes for so many images, but for its head.
 pub fn recorded_bytes(model: &Model, images: usize, options: &RecordOptions) -> u64 {
     let architecture = model.architecture();
-    let each = values_each(architecture, options).iter().sum::<u64>() + architecture.classes as u64;
+    let each = values_each(architecture, options).iter().sum::<u64>() + architecture.classes() as u64;
     let shown = (images as u64).saturating_mul(options.times_ms.len().max(1) as u64);
     shown.saturating_mul(each).saturating_mul(4)
 }
 
 /// Whether what is recorded of `times` times can be placed in a file, and what is gathered beside it held in memory.
-fn check_size(
-    architecture: &Architecture,
-    images: &[u32],
-    options: &RecordOptions,
-    times: usize,
-) -> Result<(), RecordError> {
+fn check_size(architecture: &Graph, images: &[u32], options: &RecordOptions, times: usize) -> Result<(), RecordError> {
     let areas = values_each(architecture, options);
     let (images, times) = (images.len() as u64, times as u64);
     let shown = images.saturating_mul(times);
-    let each = areas.iter().sum::<u64>() + architecture.classes as u64;
+    let each = areas.iter().sum::<u64>() + architecture.classes() as u64;
     let too_much = |problem: String| RecordError::Option {
         option: "times",
         problem: format!("{images} images at {times} times, with {each} values each: {problem}"),
@@ -503,7 +493,7 @@ mod tests {
 
     #[test]
     fn recordings_beyond_files_and_memory_are_refused_with_their_size() {
-        let architecture = Architecture::published(8, 3, 224, 1000).expect("published sizes are valid");
+        let architecture = Graph::published(8, 3, 224, 1000).expect("published sizes are valid");
         let said = |images: u32, times: usize, pooled: bool| {
             let options = RecordOptions {
                 areas: (0..8).collect(),

@@ -2,7 +2,9 @@
 
 use super::{Finding, error};
 use crate::Real;
-use crate::device::{AdamStep, ConvShape, Cpu, Device, DeviceError, LeakyStep, Maps, NormalNoise, largest};
+use crate::device::{
+    AdamStep, ConvShape, Cpu, Device, DeviceError, Interpolation, LeakyStep, Maps, NormalNoise, largest,
+};
 use crate::net::Phi;
 use crate::rng::{Purpose, Stream};
 
@@ -146,6 +148,7 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     changed("clear_where_not_positive", prober, &|y| {
         device.clear_where_not_positive(&x, y)
     });
+    changed("add_scaled", prober, &|y| device.add_scaled(0.7, &x, y));
     changed("scale", prober, &|y| device.scale(-1.7, y));
     changed("clamp_unit", prober, &|y| device.clamp_unit(y));
     let images = 0..maps.batch as u64;
@@ -176,6 +179,9 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let mut sum = prober.parameter(maps.channels * maps.plane(), 6);
     device.add_batch_sum(maps, &x, &mut sum);
     prober.note_parameter(&name("add_batch_sum"), &sum, few);
+    let mut dot = prober.parameter(1, 9);
+    device.add_dot(&mut D::Workspace::default(), 0.3, &x, &q, &mut dot);
+    prober.note_parameter(&name("add_dot"), &dot, 20.0 * UNIT);
     let mut reductions = D::Reductions::default();
     device.sum_squares(&x, &mut reductions);
     device.max_abs(&x, &mut reductions);
@@ -281,8 +287,29 @@ fn images<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     prober.note_maps(&name("avg_pool_transpose"), maps, &dx, few);
     let single = Maps { side: 1, ..maps };
     let mut mean = device.zeros_maps(single);
-    device.pool_pair(maps, &x, &dy, &mut mean);
-    prober.note_maps(&name("pool_pair"), single, &mean, few);
+    for (second, accumulate) in [(None, false), (Some(&dy), true), (Some(&dy), false)] {
+        device.pool(maps, &x, second, &mut mean, accumulate);
+        let both = if second.is_some() { "two" } else { "one" };
+        let again = if accumulate { ", added" } else { "" };
+        prober.note_maps(&name(&format!("pool of {both}{again}")), single, &mean, few);
+    }
+    for (side, interpolation) in [1, 2, 3].into_iter().flat_map(|factor| {
+        // A whole multiple, and one that is none.
+        let side = maps.side * factor + factor / 3;
+        [Interpolation::Nearest, Interpolation::Bilinear].map(|interpolation| (side, interpolation))
+    }) {
+        let large = Maps { side, ..maps };
+        for accumulate in [false, true] {
+            let again = if accumulate { ", added" } else { "" };
+            let name = |kernel: &str| name(&format!("{kernel} to side {side}, {interpolation:?}{again}"));
+            let mut y = prober.maps(large, 20);
+            device.upsample(maps, (side, interpolation), &x, &mut y, accumulate);
+            prober.note_maps(&name("upsample"), large, &y, few);
+            let mut dx = prober.maps(maps, 21);
+            device.upsample_transpose(maps, (side, interpolation), &y, &mut dx, accumulate);
+            prober.note_maps(&name("upsample_transpose"), maps, &dx, few);
+        }
+    }
     for rectified in [false, true] {
         let mut g = prober.maps(maps, 5);
         device.add_unpooled(maps, &mean, &x, rectified, &mut g);
@@ -431,4 +458,16 @@ fn convolutions<T: Real, D: Device<T>>(
     // Twice the same term: what the second adds is added.
     device.leaky_conv(&mut work, &[(&filter, &x), (&filter, &x)], batch, step);
     prober.note_maps(&name("leaky_conv"), to, &next, bound(2 * shape.patch()));
+    for terms in [0, 3] {
+        let step = LeakyStep {
+            alpha: 0.2,
+            phi: Phi::Relu,
+            current: &current,
+            r: &r,
+            next: &mut next,
+        };
+        device.leaky_conv(&mut work, &[(&filter, &x); 3][..terms], batch, step);
+        let rounding = bound(terms.max(1) * shape.patch());
+        prober.note_maps(&name(&format!("leaky_conv of {terms} terms")), to, &next, rounding);
+    }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::device::Device;
 use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet};
-use crate::net::{Architecture, Euler};
+use crate::net::{Euler, Graph};
 use crate::rng::{Purpose, Stream};
 
 /// Images of a batch.
@@ -44,7 +44,7 @@ impl Images for Noise {
 /// # Errors
 /// [`TrainError::Memory`] with what it needs where that is more, [`TrainError::Device`] where the device fails.
 pub fn train_within<D: Device<f32>>(device: &D, history: HistoryPrecision, bytes: u64) -> Result<(), TrainError> {
-    let architecture = Architecture::published(4, 3, 64, 10)?;
+    let architecture = Graph::published(4, 3, 64, 10)?;
     let config = DirectConfig {
         spontaneous_ms: 20.0,
         stimulus_ms: 60.0,

@@ -7,7 +7,7 @@ use crate::learn::{
     Batch, CordsNetGradient, Gradient, HistoryPrecision, Initialisation, Memory, Objective, TrainError, cnn_gradient,
     logspace,
 };
-use crate::net::{Architecture, Euler, Parameters, Phi};
+use crate::net::{Architecture, Euler, Graph, Parameters, Phi};
 use crate::rng::{Purpose, Stream};
 
 /// With so many channels before and after the change.
@@ -36,7 +36,7 @@ const STEPS: [usize; 3] = [0, 7, 12];
 
 fn trial<T: Real, D: Device<T>>(
     device: &D,
-    (architecture, parameters): (&Architecture, &Parameters<f32>),
+    (architecture, parameters): (&Graph, &Parameters<f32>),
     (phi, memory, history): (Phi, Memory, HistoryPrecision),
     (images, labels): (&[f32], &[u32]),
     steps: &[usize],
@@ -68,7 +68,7 @@ fn trial<T: Real, D: Device<T>>(
 /// # Errors
 /// [`TrainError::Device`] where the device fails.
 pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Finding>, TrainError> {
-    let odd = architecture([7, 20]);
+    let odd = architecture([7, 20]).graph()?;
     let count = 11;
     let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
     let images: Vec<f32> = (0..count * odd.image_len()).map(|_| stream.normal() as f32).collect();
@@ -78,7 +78,7 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
     let mut findings = Vec::new();
     let mut note = |name: String, error: f64, bound: f64| findings.push(Finding { name, error, bound });
     let initialisation = Initialisation::default();
-    let even = architecture([8, 24]);
+    let even = architecture([8, 24]).graph()?;
     for (phi, architecture) in [
         (Phi::Relu, &odd),
         (Phi::LeakyRelu(0.4), &odd),
@@ -90,7 +90,7 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
         let exact = (phi, Memory::Unlimited, HistoryPrecision::Exact);
         let found = trial::<f32, D>(device, network, exact, (images, labels), &STEPS)?;
         let expected = trial::<f64, Cpu>(&Cpu, network, exact, (images, labels), &STEPS)?;
-        let channels = architecture.channels[0];
+        let channels = architecture.input_channels();
         let name = |what: &str| format!("CordsNet, {phi:?}, {channels} channels: {what}");
         note(name("loss"), error(&[found.loss.loss], &[expected.loss.loss]), forward);
         let losses = error(&found.loss.cross_entropy, &expected.loss.cross_entropy);

@@ -45,7 +45,8 @@ pub fn reference<D: Device<f32>>(device: &D, [forward, backward]: [f64; 2]) -> R
         channels: description.channels,
         strides: description.strides,
         classes: description.classes,
-    };
+    }
+    .graph()?;
     let objective = Objective {
         spontaneous_steps: steps,
         stimulus_steps: steps,

@@ -1,7 +1,7 @@
 //! Networks to test with, and what the reference file holds of them.
 
 use cords::dynamics::*;
-use cords::net::{Architecture, CordsNet, Euler, Parameters, Phi};
+use cords::net::{Architecture, CordsNet, Euler, Graph, Parameters, Phi};
 use cords::rng::{Purpose, Stream};
 
 use crate::support::Fixture;
@@ -17,7 +17,9 @@ pub(crate) fn fixture_net(fixture: &Fixture) -> CordsNet<f64> {
         channels: vec![channels; 3],
         strides: vec![1, 1],
         classes: 2,
-    };
+    }
+    .graph()
+    .expect("valid");
     let mut parameters = arbitrary(&architecture, 1.0);
     let weight = fixture.tensor("weight");
     let row = weight.len() / channels;
@@ -46,7 +48,7 @@ pub(crate) fn fixture_net(fixture: &Fixture) -> CordsNet<f64> {
 }
 
 /// Normal weights; the gain of every recurrent convolution's output channel is `recurrent`.
-pub(crate) fn arbitrary(architecture: &Architecture, recurrent: f64) -> Parameters<f64> {
+pub(crate) fn arbitrary(architecture: &Graph, recurrent: f64) -> Parameters<f64> {
     let mut parameters = Parameters::new();
     for (i, (name, shape)) in architecture.cordsnet_shapes().into_iter().enumerate() {
         let mut tensor = cords::Tensor::zeros(&shape);
@@ -113,7 +115,7 @@ pub(crate) fn jacobian<'a>(net: &'a CordsNet<f64>, fixture: &Fixture, i: usize) 
     AreaJacobian::with_derivative(net, 0, current.map(|u| f64::from(u > 0.0)).collect())
 }
 
-pub(crate) fn small() -> Architecture {
+pub(crate) fn small() -> Graph {
     Architecture {
         in_channels: 3,
         image_side: 32,
@@ -121,6 +123,8 @@ pub(crate) fn small() -> Architecture {
         strides: vec![1, 1, 2, 1],
         classes: 5,
     }
+    .graph()
+    .expect("valid")
 }
 
 pub(crate) fn network(recurrent: f64) -> CordsNet<f64> {

@@ -243,10 +243,10 @@ fn the_network_s_jacobian_is_that_of_its_steps_and_has_the_areas_eigenvalues() {
         }
     }
     assert!(compared >= 6, "{lists:?}");
-    let network = NetworkSpectrum::of(spectra.iter().map(Some), dt).expect("converged");
+    let network = NetworkSpectrum::of(spectra.iter().map(Some).enumerate(), dt).expect("converged");
     let slowest = network.slowest.expect("modes").1;
     assert!((slowest.real_per_ms - found.pairs[0].value.re).abs() < 1e-8);
-    let alone = NetworkSpectrum::of([Some(&spectra[0]), None], dt);
+    let alone = NetworkSpectrum::of([(0, Some(&spectra[0])), (1, None)], dt);
     assert_eq!(alone, None, "nothing is said of areas that are missing");
 }
 

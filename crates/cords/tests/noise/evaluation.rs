@@ -333,7 +333,9 @@ fn what_does_not_fit_is_refused() {
     ));
     let mut other = model.clone();
     if let Model::CordsNet { architecture, .. } = &mut other {
-        architecture.image_side = 32;
+        let mut larger = architecture.architecture().expect("a short form");
+        larger.image_side = 32;
+        *architecture = larger.graph().expect("valid");
     }
     assert!(matches!(
         fails(&other, images, &good),

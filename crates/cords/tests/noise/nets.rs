@@ -3,7 +3,7 @@
 use cords::Tensor;
 use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, Split, prepare};
 use cords::device::Cpu;
-use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, Phi, Presentation};
+use cords::net::{Architecture, Euler, Graph, Model, ModelInfo, Parameters, Phi, Presentation};
 use cords::noise::*;
 use cords::rng::{Purpose, Stream};
 
@@ -24,7 +24,7 @@ pub(crate) fn digits() -> (ImageSet, tempfile::TempDir) {
     (ImageSet::open(dir.path()).expect("just written"), dir)
 }
 
-pub(crate) fn architecture() -> Architecture {
+pub(crate) fn architecture() -> Graph {
     Architecture {
         in_channels: 1,
         image_side: 16,
@@ -32,6 +32,8 @@ pub(crate) fn architecture() -> Architecture {
         strides: vec![1; 2],
         classes: 10,
     }
+    .graph()
+    .expect("valid")
 }
 
 pub(crate) fn fill(shapes: Vec<(String, Vec<usize>)>) -> Parameters<f32> {

@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 
-use cords::net::{Architecture, Parameters};
+use cords::net::{Architecture, Graph, Parameters};
 use cords::{Real, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
@@ -102,7 +102,10 @@ impl Fixture {
         parameters
     }
 
-    pub(crate) fn architecture(&self) -> Architecture {
+    pub(crate) fn architecture(&self) -> Graph {
+        if let Some(graph) = self.json.get("graph") {
+            return serde_json::from_value(graph.clone()).unwrap_or_else(|error| panic!("{error}"));
+        }
         let list = |key: &str| -> Vec<usize> {
             let values = self.json[key].as_array().expect("a list");
             values
@@ -117,6 +120,8 @@ impl Fixture {
             strides: list("strides"),
             classes: self.number("classes") as usize,
         }
+        .graph()
+        .expect("valid")
     }
 }
 

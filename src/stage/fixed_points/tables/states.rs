@@ -173,12 +173,16 @@ impl<'a> Eigenvalue<'a> {
         rank: fn(&Mode) -> f64,
     ) -> Vec<Self> {
         let spectra = || f.point.areas.iter().map(|area| area.spectrum.as_ref());
-        let list = |spectrum: Option<&Spectrum>| {
+        let list = |(area, spectrum): (usize, Option<&Spectrum>)| {
             let modes = spectrum.filter(|spectrum| spectrum.converged).map_or(&[][..], of);
-            let is_all = spectrum.is_some_and(|spectrum| modes.len() >= spectrum.units);
+            let is_all = match spectrum {
+                Some(spectrum) => modes.len() >= spectrum.units,
+                // What stands at another area is not missing.
+                None => f.point.areas[area].component != area,
+            };
             (modes.iter().map(rank).collect(), is_all)
         };
-        let ranks = ranks_in_union(&spectra().map(list).collect::<Vec<_>>());
+        let ranks = ranks_in_union(&spectra().enumerate().map(list).collect::<Vec<_>>());
         let mut rows = Vec::new();
         for (area, spectrum) in spectra().enumerate() {
             let Some(spectrum) = spectrum else { continue };
@@ -236,7 +240,13 @@ pub(in crate::stage::fixed_points) struct NetworkState<'a> {
 impl<'a> NetworkState<'a> {
     pub(in crate::stage::fixed_points) fn rows(found: &'a [NetworkFixedPoint]) -> impl Iterator<Item = Self> {
         found.iter().filter_map(|f| {
-            let spectra = f.point.areas.iter().map(|area| area.spectrum.as_ref());
+            let firsts = f
+                .point
+                .areas
+                .iter()
+                .enumerate()
+                .filter(|(area, point)| point.component == *area);
+            let spectra = firsts.map(|(area, point)| (area, point.spectrum.as_ref()));
             let network = NetworkSpectrum::of(spectra, f.dt_ms)?;
             let (slowest_area, slowest) = network.slowest?;
             Some(NetworkState {

@@ -110,6 +110,10 @@ pub(super) fn clear_where_not_positive<T: Real>(r: &[T], g: &mut [T]) {
     zip(r, g, |r, g| *g = if r > T::ZERO { *g } else { T::ZERO });
 }
 
+pub(super) fn add_scaled<T: Real>(factor: T, x: &[T], y: &mut [T]) {
+    zip(x, y, |x, y| *y += factor * x);
+}
+
 pub(super) fn scale<T: Real>(factor: T, x: &mut [T]) {
     over([], [x], &|[], [x]| {
         for x in x {

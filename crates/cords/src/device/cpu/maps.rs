@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::elementwise::{centred_dot, positive, sum_squares, vectorised};
 use super::tiles::{BLOCK, blocks};
 use crate::Real;
-use crate::device::{Maps, NormalNoise};
+use crate::device::{Interpolation, Maps, NormalNoise};
 
 /// Values that maps take on the CPU.
 pub(super) fn stored(maps: Maps) -> usize {
@@ -189,24 +189,122 @@ pub(super) fn avg_pool_transpose<T: Real>(maps: Maps, dy: &[T], dx: &mut [T]) {
         });
 }
 
-pub(super) fn pool_pair<T: Real>(maps: Maps, a: &[T], b: &[T], pooled: &mut [T]) {
+/// Calls `visit(output value, input value, weight)` for every pair of positions of which one is read for the other.
+#[inline(always)]
+fn enlarged_pairs<T: Real>(
+    side: usize,
+    (out, interpolation): (usize, Interpolation),
+    mut visit: impl FnMut(usize, usize, T),
+) {
+    let axis: Vec<_> = (0..out)
+        .map(|position| interpolation.taps(side, out, position))
+        .collect();
+    for (oy, rows) in axis.iter().enumerate() {
+        for (ox, columns) in axis.iter().enumerate() {
+            for (iy, row) in rows {
+                for (ix, column) in columns {
+                    if row * column != 0.0 {
+                        let (o, i) = ((oy * out + ox) * BLOCK, (iy * side + ix) * BLOCK);
+                        visit(o, i, T::from_f64(row * column));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Blocks of channels of x and y, of sides `sides`, that lie in each other's place.
+fn for_each_block<T: Real>(
+    maps: Maps,
+    sides: [usize; 2],
+    x: &[T],
+    y: &mut [T],
+    each: impl Fn(&[T], &mut [T]) + Send + Sync,
+) {
+    let [from, to] = sides.map(|side| Maps { side, ..maps });
+    assert_eq!((x.len(), y.len()), (stored(from), stored(to)));
+    let largest = x.len().max(y.len());
+    x.par_chunks(block(from))
+        .zip(y.par_chunks_mut(block(to)))
+        .with_min_len(together(block(from).max(block(to)), largest))
+        .for_each(|(x, y)| vectorised(|| each(x, y)));
+}
+
+/// y += weight x.
+#[inline(always)]
+fn add_weighted<T: Real>(weight: T, x: &[T], y: &mut [T]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += weight * *x;
+    }
+}
+
+pub(super) fn upsample<T: Real>(
+    maps: Maps,
+    enlargement: (usize, Interpolation),
+    x: &[T],
+    y: &mut [T],
+    accumulate: bool,
+) {
+    for_each_block(maps, [maps.side, enlargement.0], x, y, |x, y| {
+        if !accumulate {
+            y.fill(T::ZERO);
+        }
+        enlarged_pairs(maps.side, enlargement, |o, i, weight| {
+            add_weighted(weight, &x[i..i + BLOCK], &mut y[o..o + BLOCK]);
+        });
+    });
+}
+
+pub(super) fn upsample_transpose<T: Real>(
+    maps: Maps,
+    enlargement: (usize, Interpolation),
+    dy: &[T],
+    dx: &mut [T],
+    accumulate: bool,
+) {
+    for_each_block(maps, [enlargement.0, maps.side], dy, dx, |dy, dx| {
+        if !accumulate {
+            dx.fill(T::ZERO);
+        }
+        enlarged_pairs(maps.side, enlargement, |o, i, weight| {
+            add_weighted(weight, &dy[o..o + BLOCK], &mut dx[i..i + BLOCK]);
+        });
+    });
+}
+
+pub(super) fn pool<T: Real>(maps: Maps, a: &[T], b: Option<&[T]>, pooled: &mut [T], accumulate: bool) {
     let single = Maps { side: 1, ..maps };
-    assert_eq!(
-        (a.len(), b.len(), pooled.len()),
-        (stored(maps), stored(maps), stored(single))
-    );
+    assert_eq!((a.len(), pooled.len()), (stored(maps), stored(single)));
+    assert!(b.is_none_or(|b| b.len() == a.len()));
     let plane = maps.plane() as f64;
-    let planes = a.chunks_exact(block(maps)).zip(b.chunks_exact(block(maps)));
-    for ((a, b), pooled) in planes.zip(pooled.chunks_exact_mut(BLOCK)) {
+    for (index, (a, pooled)) in a
+        .chunks_exact(block(maps))
+        .zip(pooled.chunks_exact_mut(BLOCK))
+        .enumerate()
+    {
+        let b = b.map(|b| &b[index * block(maps)..][..block(maps)]);
         vectorised(|| {
             let mut sums = [0.0f64; BLOCK];
-            for (a, b) in a.as_chunks::<BLOCK>().0.iter().zip(b.as_chunks::<BLOCK>().0) {
-                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                    *sum += (positive(*a) + positive(*b)).to_f64();
+            let a = a.as_chunks::<BLOCK>().0;
+            match b {
+                Some(b) => {
+                    for (a, b) in a.iter().zip(b.as_chunks::<BLOCK>().0) {
+                        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                            *sum += (positive(*a) + positive(*b)).to_f64();
+                        }
+                    }
+                }
+                None => {
+                    for a in a {
+                        for (sum, a) in sums.iter_mut().zip(a) {
+                            *sum += positive(*a).to_f64();
+                        }
+                    }
                 }
             }
             for (pooled, sum) in pooled.iter_mut().zip(sums) {
-                *pooled = T::from_f64(sum / plane);
+                let mean = T::from_f64(sum / plane);
+                *pooled = if accumulate { *pooled + mean } else { mean };
             }
         });
     }

@@ -22,7 +22,7 @@ pub use aligned::Aligned;
 pub use conv::Kernels;
 pub use packed::Packed;
 
-use super::{AdamStep, ConvShape, Device, LeakyStep, Maps, NormalNoise};
+use super::{AdamStep, ConvShape, Device, Interpolation, LeakyStep, Maps, NormalNoise};
 use crate::Real;
 use crate::net::Phi;
 
@@ -166,6 +166,21 @@ impl<T: Real> Device<T> for Cpu {
 
     fn sum_squared_differences(&self, x: &Aligned<T>, y: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
         reductions.push(vec![elementwise::sum_squared_differences(x, y)]);
+    }
+
+    fn add_scaled(&self, factor: f64, x: &Aligned<T>, y: &mut Aligned<T>) {
+        elementwise::add_scaled(T::from_f64(factor), x, y);
+    }
+
+    fn add_dot(
+        &self,
+        _work: &mut conv::Workspace<T>,
+        factor: f64,
+        x: &Aligned<T>,
+        y: &Aligned<T>,
+        sum: &mut Aligned<T>,
+    ) {
+        sum[0] += T::from_f64(factor * elementwise::centred_dot(x, y, 0.0));
     }
 
     fn scale(&self, factor: f64, x: &mut Aligned<T>) {
@@ -315,8 +330,30 @@ impl<T: Real> Device<T> for Cpu {
         maps::avg_pool_transpose(maps, dy, dx);
     }
 
-    fn pool_pair(&self, maps: Maps, a: &Aligned<T>, b: &Aligned<T>, pooled: &mut Aligned<T>) {
-        maps::pool_pair(maps, a, b, pooled);
+    fn upsample(
+        &self,
+        maps: Maps,
+        enlargement: (usize, Interpolation),
+        x: &Aligned<T>,
+        y: &mut Aligned<T>,
+        accumulate: bool,
+    ) {
+        maps::upsample(maps, enlargement, x, y, accumulate);
+    }
+
+    fn upsample_transpose(
+        &self,
+        maps: Maps,
+        enlargement: (usize, Interpolation),
+        dy: &Aligned<T>,
+        dx: &mut Aligned<T>,
+        accumulate: bool,
+    ) {
+        maps::upsample_transpose(maps, enlargement, dy, dx, accumulate);
+    }
+
+    fn pool(&self, maps: Maps, a: &Aligned<T>, b: Option<&Aligned<T>>, pooled: &mut Aligned<T>, accumulate: bool) {
+        maps::pool(maps, a, b.map(|b| &**b), pooled, accumulate);
     }
 
     fn add_unpooled(&self, maps: Maps, dpooled: &Aligned<T>, r: &Aligned<T>, rectified: bool, g: &mut Aligned<T>) {

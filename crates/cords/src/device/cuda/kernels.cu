@@ -43,6 +43,8 @@ KERNEL add_where_positive(const float *r, const float *q, float *g, Long items) 
 
 KERNEL clear_where_not_positive(const float *r, float *g, Long items) { EACH(i) g[i] = r[i] > 0 ? g[i] : 0; }
 
+KERNEL add_scaled(float factor, const float *x, float *y, Long items) { EACH(i) y[i] += factor * x[i]; }
+
 KERNEL scale(float factor, float *x, Long items) { EACH(i) x[i] *= factor; }
 
 KERNEL clamp_unit(float *x, Long items) { EACH(i) x[i] = x[i] > 0 ? (x[i] < 1 ? x[i] : 1) : 0; }
@@ -170,6 +172,23 @@ KERNEL squares(const float *x, Long values, Long first, double *parts, Long item
     }
 }
 
+KERNEL products(const float *x, const float *y, Long values, double *parts, Long items) {
+    EACH(part) {
+        double sum = 0;
+        for (Long i = part; i < values; i += items) sum += (double)x[i] * y[i];
+        parts[part] = sum;
+    }
+}
+
+// One value, of which there is one item.
+KERNEL add_total(double factor, const double *parts, Long count, float *sum, Long items) {
+    EACH(i) {
+        double total = 0;
+        for (Long part = 0; part < count; part++) total += parts[part];
+        sum[i] += (float)(factor * total);
+    }
+}
+
 KERNEL magnitudes(const float *x, Long values, Long first, double *parts, Long items) {
     EACH(part) {
         double largest = 0;
@@ -267,16 +286,74 @@ KERNEL avg_pool_transpose(const float *dy, Long channels, Long side, Long out, f
     }
 }
 
-// Mean over the plane of max(a, 0) + max(b, 0); an item is a channel of an image.
-KERNEL pool_pair(const float *a, const float *b, Long channels, Long plane, float *pooled, Long items) {
+// The two input positions that an output position of an axis reads, and the second one's weight. Maps of `side` become maps of
+// `out`.
+FUNCTION double place(Long position, Long side, Long out, int bilinear, Long *first, Long *second) {
+    if (!bilinear) {
+        *first = *second = position * side / out;
+        return 0;
+    }
+    double at = (position + 0.5) * ((double)side / out) - 0.5;
+    if (at < 0) at = 0;
+    *first = (Long)at < side - 1 ? (Long)at : side - 1;
+    *second = *first + 1 < side - 1 ? *first + 1 : side - 1;
+    return at - *first;
+}
+
+// y = x enlarged, or y += where `added`; an item is an output.
+KERNEL upsample(const float *x, Long channels, Long side, Long out, int bilinear, int added, float *y, Long items) {
+    EACH(i) {
+        Long channel = i % channels, ox = i / channels % out, oy = i / channels / out % out, image = i / channels / out / out;
+        Long rows[2], columns[2];
+        double down = place(oy, side, out, bilinear, rows, rows + 1), right = place(ox, side, out, bilinear, columns, columns + 1);
+        float sum = added ? y[i] : 0;
+        for (int part = 0; part < 4; part++) {
+            double weight = (part / 2 ? down : 1 - down) * (part % 2 ? right : 1 - right);
+            if (weight != 0)
+                sum += (float)weight * x[((image * side + rows[part / 2]) * side + columns[part % 2]) * channels + channel];
+        }
+        y[i] = sum;
+    }
+}
+
+// What an output position reads of an input position.
+FUNCTION double share(Long position, Long input, Long side, Long out, int bilinear) {
+    Long first, second;
+    double weight = place(position, side, out, bilinear, &first, &second);
+    return (first == input ? 1 - weight : 0) + (second == input ? weight : 0);
+}
+
+// Its transpose; an item is an input, which only outputs about its own place can read.
+KERNEL upsample_transpose(const float *dy, Long channels, Long side, Long out, int bilinear, int added, float *dx, Long items) {
+    EACH(i) {
+        Long channel = i % channels, ix = i / channels % side, iy = i / channels / side % side, image = i / channels / side / side;
+        Long reach = (out + side - 1) / side + 1;
+        Long top = iy * out / side - reach, left = ix * out / side - reach;
+        float sum = added ? dx[i] : 0;
+        for (Long oy = top < 0 ? 0 : top; oy < out && oy <= top + 3 * reach; oy++) {
+            double down = share(oy, iy, side, out, bilinear);
+            if (down == 0) continue;
+            for (Long ox = left < 0 ? 0 : left; ox < out && ox <= left + 3 * reach; ox++) {
+                double right = share(ox, ix, side, out, bilinear);
+                if (right != 0) sum += (float)(down * right) * dy[((image * out + oy) * out + ox) * channels + channel];
+            }
+        }
+        dx[i] = sum;
+    }
+}
+
+// Mean over the plane of max(a, 0), and of max(b, 0) where there are both, added to what there is or not; an item is a channel of
+// an image.
+KERNEL pool(const float *a, const float *b, int both, int added, Long channels, Long plane, float *pooled, Long items) {
     EACH(i) {
         Long first = i / channels * plane * channels + i % channels;
         double sum = 0;
         for (Long p = 0; p < plane; p++) {
-            float x = a[first + p * channels], y = b[first + p * channels];
+            float x = a[first + p * channels], y = both ? b[first + p * channels] : 0;
             sum += (x > 0 ? x : 0) + (y > 0 ? y : 0);
         }
-        pooled[i] = (float)(sum / plane);
+        float mean = (float)(sum / plane);
+        pooled[i] = added ? pooled[i] + mean : mean;
     }
 }
 

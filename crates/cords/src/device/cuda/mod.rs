@@ -38,11 +38,12 @@ pub use compile::compile;
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
 pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable, total_memory};
 pub use libraries::{Library, LoadedLibrary, libraries};
+use products::Use;
 pub use products::{Filter, WeightSum, Workspace};
 use reductions::CELLS;
 pub use reductions::Reductions;
 
-use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, NormalNoise};
+use super::{AdamStep, ConvShape, Device, DeviceError, Interpolation, LeakyStep, Maps, NormalNoise};
 use crate::net::Phi;
 use crate::rng::Stream;
 use dynvis_base::{Classified, ErrorKind};
@@ -426,6 +427,27 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.launch("distances", arguments, count);
     }
 
+    fn add_scaled(&self, factor: f64, x: &Self::Buffer, y: &mut Self::Buffer) {
+        self.launch("add_scaled", arguments!(float factor, r x, w y), same([x.len, y.len]));
+    }
+
+    fn add_dot(
+        &self,
+        work: &mut Self::Workspace,
+        factor: f64,
+        x: &Self::Buffer,
+        y: &Self::Buffer,
+        sum: &mut Self::Buffer,
+    ) {
+        let values = same([x.len, y.len]);
+        let mut parts = self.take_room(work, Use::Parts, values.min(PARTS));
+        let count = parts.len;
+        self.launch("products", arguments!(r x, r y, long values, w parts), count);
+        let read = &parts;
+        self.launch("add_total", arguments!(double factor, r read, long count, w sum), 1);
+        work.put_back(Use::Parts, parts);
+    }
+
     fn scale(&self, factor: f64, x: &mut Self::Buffer) {
         self.launch("scale", arguments!(float factor, w x), x.len);
     }
@@ -623,12 +645,55 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         );
     }
 
-    fn pool_pair(&self, maps: Maps, a: &Self::Buffer, b: &Self::Buffer, pooled: &mut Self::Buffer) {
-        same([a.len, b.len, maps.len(), pooled.len * maps.plane()]);
+    fn upsample(
+        &self,
+        maps: Maps,
+        (side, interpolation): (usize, Interpolation),
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+        accumulate: bool,
+    ) {
+        assert_eq!((x.len, y.len), (maps.len(), Maps { side, ..maps }.len()));
+        let (channels, bilinear) = (maps.channels, interpolation == Interpolation::Bilinear);
+        self.launch(
+            "upsample",
+            arguments!(r x, long channels, long maps.side, long side, int bilinear, int accumulate, w y),
+            y.len,
+        );
+    }
+
+    fn upsample_transpose(
+        &self,
+        maps: Maps,
+        (side, interpolation): (usize, Interpolation),
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+        accumulate: bool,
+    ) {
+        assert_eq!((dx.len, dy.len), (maps.len(), Maps { side, ..maps }.len()));
+        let (channels, bilinear) = (maps.channels, interpolation == Interpolation::Bilinear);
+        self.launch(
+            "upsample_transpose",
+            arguments!(r dy, long channels, long maps.side, long side, int bilinear, int accumulate, w dx),
+            dx.len,
+        );
+    }
+
+    fn pool(
+        &self,
+        maps: Maps,
+        a: &Self::Buffer,
+        b: Option<&Self::Buffer>,
+        pooled: &mut Self::Buffer,
+        accumulate: bool,
+    ) {
+        // The first stands for the second where that is not read.
+        let second = b.unwrap_or(a);
+        same([a.len, second.len, maps.len(), pooled.len * maps.plane()]);
         let (channels, plane) = (maps.channels, maps.plane());
         self.launch(
-            "pool_pair",
-            arguments!(r a, r b, long channels, long plane, w pooled),
+            "pool",
+            arguments!(r a, r second, int b.is_some(), int accumulate, long channels, long plane, w pooled),
             pooled.len,
         );
     }

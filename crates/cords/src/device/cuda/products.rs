@@ -53,13 +53,22 @@ pub struct Workspace<M> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     /// The current that convolutions give to an area, float32.
     Current,
     /// Inputs, bfloat16.
     Inputs,
     /// Results of the first and of the second term, bfloat16.
     Results(usize),
+    /// Parts of a sum, in double precision.
+    Parts,
+}
+
+impl<M> Workspace<M> {
+    /// Memory that was taken out.
+    pub(super) fn put_back(&mut self, of: Use, room: Buffer<M>) {
+        self.rooms.push((of, room));
+    }
 }
 
 impl<M> Default for Workspace<M> {
@@ -83,11 +92,18 @@ impl<G: Gpu> Cuda<G> {
     }
 
     /// Takes memory out of a workspace; it is to be put back.
-    fn take_room(&self, work: &mut Workspace<G::Memory>, of: Use, len: usize) -> Buffer<G::Memory> {
+    pub(super) fn take_room(&self, work: &mut Workspace<G::Memory>, of: Use, len: usize) -> Buffer<G::Memory> {
         let held = work.rooms.iter().position(|(to, room)| *to == of && room.len == len);
         match held {
             Some(index) => work.rooms.swap_remove(index).1,
-            None => self.room(len, if of == Use::Current { WIDE } else { NARROW }),
+            None => {
+                let size = match of {
+                    Use::Current => WIDE,
+                    Use::Inputs | Use::Results(_) => NARROW,
+                    Use::Parts => size_of::<f64>(),
+                };
+                self.room(len, size)
+            }
         }
     }
 
@@ -268,6 +284,9 @@ impl<G: Gpu> Cuda<G> {
                 .extend(held.map(|(term, result)| (Use::Results(term), result)));
         }
         let mut u = self.take_room(work, Use::Current, items);
+        if terms.is_empty() {
+            self.clear(&mut u);
+        }
         for (index, (filter, x)) in terms.iter().enumerate() {
             self.apply(work, Pass::Forward, filter, batch, (x, &mut u), index > 0);
         }

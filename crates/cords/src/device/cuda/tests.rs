@@ -8,7 +8,7 @@ use crate::learn::{
     Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, OptimiserKind, TrainError, evaluate,
     train_cordsnet,
 };
-use crate::net::{Architecture, Euler, Model, ModelInfo, Presentation};
+use crate::net::{Architecture, Euler, Graph, Model, ModelInfo, Presentation};
 use crate::noise::{
     Condition, EvaluationOptions, NoiseError, NoisePresentation, NoiseResult, Observer, Perturbation, Pixels,
     evaluate as noisy,
@@ -103,7 +103,7 @@ fn noise(count: usize) -> Noise {
     }
 }
 
-fn architecture() -> Architecture {
+fn architecture() -> Graph {
     Architecture {
         in_channels: 2,
         image_side: 16,
@@ -111,6 +111,8 @@ fn architecture() -> Architecture {
         strides: vec![1, 1],
         classes: 3,
     }
+    .graph()
+    .expect("valid")
 }
 
 fn train<D: Device<f32>>(

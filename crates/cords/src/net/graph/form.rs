@@ -1,0 +1,243 @@
+//! A network's description in files: short where it is a published network's ([`Architecture`]), in full otherwise.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{
+    Architecture, Area, CellKind, Description, Graph, GraphError, Kernel, NetError, Origin, Projection, Source, Via,
+};
+use crate::device::Interpolation;
+
+/// All that a description may say; which of the optional ones there are tells the two forms apart.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnyForm {
+    in_channels: usize,
+    image_side: usize,
+    classes: usize,
+    channels: Option<Vec<usize>>,
+    strides: Option<Vec<usize>>,
+    input_channels: Option<usize>,
+    areas: Option<Vec<AreaForm>>,
+    projections: Option<Vec<ProjectionForm>>,
+    readout: Option<Vec<String>>,
+}
+
+/// The full form.
+#[derive(Serialize)]
+struct FullForm {
+    in_channels: usize,
+    image_side: usize,
+    classes: usize,
+    input_channels: usize,
+    areas: Vec<AreaForm>,
+    projections: Vec<ProjectionForm>,
+    readout: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AreaForm {
+    name: String,
+    channels: usize,
+    side: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tau_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "is_leaky")]
+    cell: CellKind,
+}
+
+fn is_leaky(cell: &CellKind) -> bool {
+    *cell == CellKind::Leaky
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectionForm {
+    name: String,
+    to: String,
+    from: Vec<SourceForm>,
+    #[serde(default = "super::three", skip_serializing_if = "super::is_three")]
+    kernel: usize,
+    #[serde(default = "super::one", skip_serializing_if = "super::is_one")]
+    stride: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a source is the name of an area or `image`, or a mapping with `from` and `shortcut` or `upsample`"
+)]
+enum SourceForm {
+    Direct(String),
+    Shortcut { from: String, shortcut: Kernel },
+    Upsampled { from: String, upsample: Interpolation },
+}
+
+/// The source that is no area.
+const IMAGE: &str = "image";
+
+impl AnyForm {
+    fn graph(self) -> Result<Graph, NetError> {
+        let Self {
+            in_channels,
+            image_side,
+            classes,
+            ..
+        } = self;
+        match (
+            self.channels,
+            self.strides,
+            self.input_channels,
+            self.areas,
+            self.projections,
+            self.readout,
+        ) {
+            (Some(channels), Some(strides), None, None, None, None) => Architecture {
+                in_channels,
+                image_side,
+                channels,
+                strides,
+                classes,
+            }
+            .graph(),
+            (None, None, Some(input_channels), Some(areas), Some(projections), Some(readout)) => {
+                let areas: Vec<Area> = areas.into_iter().map(Area::from).collect();
+                let numbered = Names(&areas);
+                let projections = projections
+                    .into_iter()
+                    .map(|projection| numbered.projection(projection));
+                let read = |name: &String| numbered.area("the readout", name);
+                let description = Description {
+                    in_channels,
+                    image_side,
+                    classes,
+                    input_channels,
+                    projections: projections.collect::<Result<_, GraphError>>()?,
+                    readout: readout.iter().map(read).collect::<Result<_, GraphError>>()?,
+                    areas,
+                };
+                Graph::new(description)
+            }
+            _ => Err(NetError::Graph(GraphError::Nothing {
+                what:
+                    "a network has either `channels` and `strides`, or all of `input_channels`, `areas`, `projections` \
+                       and `readout`"
+                        .to_owned(),
+            })),
+        }
+    }
+}
+
+impl From<AreaForm> for Area {
+    fn from(form: AreaForm) -> Self {
+        Self {
+            name: form.name,
+            channels: form.channels,
+            side: form.side,
+            tau_ms: form.tau_ms,
+            cell: form.cell,
+        }
+    }
+}
+
+/// Areas by name.
+struct Names<'a>(&'a [Area]);
+
+impl Names<'_> {
+    fn area(&self, place: &str, name: &str) -> Result<usize, GraphError> {
+        let found = self.0.iter().position(|area| area.name == name);
+        found.ok_or_else(|| GraphError::UnknownArea {
+            place: place.to_owned(),
+            name: name.to_owned(),
+            known: self.0.iter().map(|area| area.name.clone()).collect(),
+        })
+    }
+
+    fn projection(&self, form: ProjectionForm) -> Result<Projection, GraphError> {
+        let place = format!("projection `{}`", form.name);
+        let source = |source: SourceForm| {
+            let (from, via) = match source {
+                SourceForm::Direct(from) => (from, Via::Direct),
+                SourceForm::Shortcut { from, shortcut } => (from, Via::Shortcut(shortcut)),
+                SourceForm::Upsampled { from, upsample } => (from, Via::Upsampled(upsample)),
+            };
+            let from = match from.as_str() {
+                IMAGE => Origin::Image,
+                name => Origin::Area(self.area(&place, name)?),
+            };
+            Ok(Source { from, via })
+        };
+        Ok(Projection {
+            to: self.area(&place, &form.to)?,
+            sources: form.from.into_iter().map(source).collect::<Result<_, GraphError>>()?,
+            kernel: Kernel {
+                name: form.name,
+                kernel: form.kernel,
+                stride: form.stride,
+            },
+        })
+    }
+}
+
+impl FullForm {
+    fn of(description: &Description) -> Self {
+        let name = |area: usize| description.areas[area].name.clone();
+        let source = |source: &Source| {
+            let from = match source.from {
+                Origin::Image => IMAGE.to_owned(),
+                Origin::Area(area) => name(area),
+            };
+            match &source.via {
+                Via::Direct => SourceForm::Direct(from),
+                Via::Shortcut(kernel) => SourceForm::Shortcut {
+                    from,
+                    shortcut: kernel.clone(),
+                },
+                Via::Upsampled(upsample) => SourceForm::Upsampled {
+                    from,
+                    upsample: *upsample,
+                },
+            }
+        };
+        let area = |area: &Area| AreaForm {
+            name: area.name.clone(),
+            channels: area.channels,
+            side: area.side,
+            tau_ms: area.tau_ms,
+            cell: area.cell,
+        };
+        let projection = |projection: &Projection| ProjectionForm {
+            name: projection.kernel.name.clone(),
+            to: name(projection.to),
+            from: projection.sources.iter().map(source).collect(),
+            kernel: projection.kernel.kernel,
+            stride: projection.kernel.stride,
+        };
+        Self {
+            in_channels: description.in_channels,
+            image_side: description.image_side,
+            classes: description.classes,
+            input_channels: description.input_channels,
+            areas: description.areas.iter().map(area).collect(),
+            projections: description.projections.iter().map(projection).collect(),
+            readout: description.readout.iter().map(|area| name(*area)).collect(),
+        }
+    }
+}
+
+impl Serialize for Graph {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.architecture() {
+            Some(short) => short.serialize(serializer),
+            None => FullForm::of(&self.description).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Graph {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        AnyForm::deserialize(deserializer)?
+            .graph()
+            .map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,225 @@
+//! Descriptions: published sizes, presets, both forms, and errors that name places.
+
+use super::*;
+use crate::net::parameters::READOUT_BIAS;
+
+fn architecture() -> Architecture {
+    Architecture {
+        in_channels: 3,
+        image_side: 32,
+        channels: vec![8, 8, 8, 12, 12],
+        strides: vec![1, 1, 2, 1],
+        classes: 5,
+    }
+}
+
+const PRESETS: [Preset; 5] = [
+    Preset::Published,
+    Preset::Feedback,
+    Preset::Feedforward,
+    Preset::Blt,
+    Preset::CornetRt,
+];
+
+#[test]
+fn published_sizes() {
+    let r8 = Graph::published(8, 3, 224, 1000).expect("published sizes are valid");
+    assert_eq!(r8.sides(), [56, 56, 28, 28, 14, 14, 7, 7]);
+    assert_eq!(r8.units(), 752_640);
+    for (areas, units) in [(2, 401_408), (4, 602_112), (6, 702_464)] {
+        let net = Graph::published(areas, 3, 224, 10).expect("published sizes are valid");
+        assert_eq!(net.units(), units);
+    }
+    assert_eq!(
+        Architecture::published_channels(8, 64),
+        [64, 64, 64, 128, 128, 256, 256, 512, 512]
+    );
+    assert_eq!(Architecture::published_strides(10), [1, 1, 2, 1, 2, 1, 2, 1, 1, 1]);
+}
+
+#[test]
+fn convolutions_have_their_published_order_and_names() {
+    let names: Vec<String> = architecture()
+        .graph()
+        .expect("valid")
+        .convs
+        .iter()
+        .map(|conv| conv.module.clone())
+        .collect();
+    let published = "inp_conv inp_skip area_conv.0 area_conv.1 area_conv.2 area_conv.3 area_area.0 area_area.1 \
+                     area_area.2 area_area.3 skip_area.0 out_fc";
+    assert_eq!(names.join(" "), published);
+    let feedback = architecture().preset(Preset::Feedback).expect("valid");
+    let names: Vec<&str> = feedback.convs.iter().map(|conv| conv.module.as_str()).collect();
+    assert_eq!(names[..12].join(" "), published, "the same streams of initial weights");
+    assert_eq!(names[12..], ["feedback.0.0", "feedback.1.0", "feedback.2.0"]);
+    let shapes = feedback.cordsnet_shapes();
+    let place = |name: &str| shapes.iter().position(|(found, _)| found == name);
+    assert!(place(READOUT_BIAS) < place("feedback.0.0.parametrizations.weight.original0"));
+}
+
+#[test]
+fn every_preset_of_every_depth_is_a_network() {
+    for areas in 1..=rule::MOST_AREAS {
+        let short = Architecture {
+            in_channels: 3,
+            image_side: 64,
+            channels: Architecture::published_channels(areas, 2),
+            strides: Architecture::published_strides(areas),
+            classes: 7,
+        };
+        for preset in PRESETS {
+            let graph = short
+                .preset(preset)
+                .unwrap_or_else(|error| panic!("{areas} areas, {preset:?}: {error}"));
+            let json = serde_json::to_string(&graph).expect("serialised");
+            let back: Graph = serde_json::from_str(&json).expect("read back");
+            assert_eq!(back, graph);
+            let is_short = graph.architecture().is_some();
+            assert_eq!(is_short, json.contains("strides"));
+            assert!(is_short || preset != Preset::Published);
+            let loops = matches!(preset, Preset::Feedback | Preset::Blt) && areas > 1;
+            assert_eq!(graph.components().len(), if loops { 1 } else { areas });
+            let twin = !loops && preset != Preset::Feedforward;
+            assert_eq!(graph.twin().is_ok(), twin);
+        }
+        assert_eq!(
+            serde_json::to_string(&short.graph().expect("valid")).ok(),
+            serde_json::to_string(&short).ok()
+        );
+    }
+    assert!(matches!(
+        Graph::published(13, 3, 64, 7),
+        Err(NetError::Areas { areas: 13 })
+    ));
+    let mut short = architecture();
+    short.channels.pop();
+    assert!(matches!(short.graph(), Err(NetError::Channels { .. })));
+}
+
+/// The network of the documentation: an area that reads the image through a shortcut, and feedback.
+const FULL: &str = r#"{ "in_channels": 3, "image_side": 32, "classes": 10, "input_channels": 8,
+  "areas": [ {"name": "v1", "channels": 8, "side": 8}, {"name": "v2", "channels": 12, "side": 4, "tau_ms": 20.0} ],
+  "projections": [
+    {"name": "v1.in",  "to": "v1", "from": ["image"]},
+    {"name": "v1.rec", "to": "v1", "from": ["v1"]},
+    {"name": "v2.in",  "to": "v2", "from": ["v1", {"from": "image", "shortcut": {"name": "v2.skip"}}], "stride": 2},
+    {"name": "v1.back","to": "v1", "from": [{"from": "v2", "upsample": "bilinear"}], "kernel": 1} ],
+  "readout": ["v2"] }"#;
+
+#[test]
+fn a_network_in_full() {
+    // Channels differ: what the feedback brings has those of v2, which its convolution takes to those of v1.
+    let graph: Graph = serde_json::from_str(FULL).expect("a network");
+    assert_eq!(graph.components(), [[0, 1]]);
+    assert_eq!((graph.recurrent(0), graph.recurrent(1)), (Some(2), None));
+    let inlets = graph.inlets(1);
+    assert_eq!(
+        (inlets.len(), &inlets[0].image[..], &inlets[0].areas[..]),
+        (1, &[Way::Conv(1)][..], &[(0, Way::Direct)][..])
+    );
+    let back = &graph.inlets(0)[1];
+    assert_eq!((back.reads.channels, back.reads.side), (12, 8));
+    let euler = graph.euler(&Euler::published()).expect("usable");
+    assert_eq!((euler.alpha(0), euler.alpha(1)), (0.2, 0.1));
+    let again = serde_json::to_string(&graph).expect("serialised");
+    assert_eq!(serde_json::from_str::<Graph>(&again).ok(), Some(graph));
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let said = |from: &str, to: &str| {
+        assert!(FULL.contains(from), "{from}");
+        let error = serde_json::from_str::<Graph>(&FULL.replace(from, to)).expect_err(to);
+        error.to_string()
+    };
+    for (from, to, expected) in [
+        (
+            r#""side": 4"#,
+            r#""side": 5"#,
+            "projection `v2.in` gives maps of side 4, but area v2 has side 5",
+        ),
+        (
+            r#""to": "v2""#,
+            r#""to": "v3""#,
+            "projection `v2.in` names area `v3`; there are v1, v2",
+        ),
+        (r#"["v2"] }"#, r#"["v9"] }"#, "the readout names area `v9`"),
+        (r#""v1.rec""#, r#""v1.in""#, "convolution `v1.in` is there twice"),
+        (r#""v1.rec""#, r#""out_fc""#, "cannot be named `out_fc`"),
+        (
+            r#""name": "v2", "channels""#,
+            r#""name": "v1", "channels""#,
+            "area `v1` is there twice",
+        ),
+        (
+            r#""kernel": 1"#,
+            r#""kernel": 2"#,
+            "`v1.back` has a kernel of side 2: it must be odd",
+        ),
+        (
+            r#"["image"]}"#,
+            r#"["image", {"from": "v2", "upsample": "nearest"}]}"#,
+            "projection `v1.in` are summed, but area v2 has 12 channels and others have 8",
+        ),
+        (
+            r#"{"from": "v2", "upsample": "bilinear"}"#,
+            r#""v2""#,
+            "projection `v1.back` gives maps of side 4, but area v1 has side 8",
+        ),
+        (r#"["v1"]}"#, "[]}", "projection `v1.rec` has no sources"),
+        (
+            r#""tau_ms": 20.0"#,
+            r#""tau_ms": -1.0"#,
+            "area v2 has a time constant of -1 ms",
+        ),
+        (
+            r#""in_channels": 3, "#,
+            r#""in_channels": 3, "strides": [1], "#,
+            "either `channels` and `strides`, or all of",
+        ),
+        (
+            r#""readout": ["v2"]"#,
+            r#""readout": ["v2", "v1"]"#,
+            "areas are summed, but area v1 has 8 channels",
+        ),
+        (
+            r#""stride": 2},"#,
+            r#""stride": 2}, {"name": "v1.again", "to": "v1", "from": ["v1"]},"#,
+            "area v1 has two recurrent convolutions, `v1.rec` and `v1.again`",
+        ),
+        (
+            r#"["image"]}"#,
+            r#"[{"form": "v1"}]}"#,
+            "a source is the name of an area or `image`",
+        ),
+    ] {
+        let said = said(from, to);
+        assert!(said.contains(expected), "{said}\ninstead of\n{expected}");
+    }
+    let twin = serde_json::from_str::<Graph>(FULL)
+        .expect("a network")
+        .twin()
+        .expect_err("feedback")
+        .to_string();
+    assert_eq!(twin, "this network has no CNN twin: areas v1, v2 drive each other");
+}
+
+#[test]
+fn a_wrong_short_form_is_named() {
+    let check = |change: &dyn Fn(&mut Architecture)| {
+        let mut bad = architecture();
+        change(&mut bad);
+        match bad.graph() {
+            Err(NetError::Graph(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(check(&|a| a.classes = 0), GraphError::Size { .. }));
+    assert!(matches!(
+        check(&|a| a.channels[2] = 9),
+        GraphError::SourceChannels { .. }
+    ));
+    assert!(matches!(check(&|a| a.strides[1] = 2), GraphError::SourceSide { .. }));
+    assert!(matches!(check(&|a| a.strides[3] = 0), GraphError::Size { .. }));
+}
