@@ -137,9 +137,8 @@ fn numbers_of_a_kind_move_with_its_code_version_only() {
     assert!(
         moved.is_empty(),
         "numbers or code versions moved. Where a kind's numbers are meant to, raise its CODE_VERSION, so that results \
-         in caches are \
-         computed anew; then write the golden ones again: WRITE_GOLDEN=1 cargo test --release -p dynvis --test cli -- \
-         golden\n{}",
+         in caches are computed anew; then write the golden ones again: WRITE_GOLDEN=1 cargo test --release -p dynvis \
+         --test cli -- golden\n{}",
         moved.join("\n")
     );
 }

@@ -292,9 +292,8 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
     if steps.len() > 1 && !bound.is_empty() {
         notes.push(format!(
             "networks with steps of {} ms are compared under noise that is drawn anew at every step: {}. It is the \
-             same experiment for \
-             small noise only; noise correlated in time (`ornstein_uhlenbeck`) is the same at every step. Columns `dt` and \
-             `step_bound` tell which rows are meant",
+             same experiment for small noise only; noise correlated in time (`ornstein_uhlenbeck`) is the same at \
+             every step. Columns `dt` and `step_bound` tell which rows are meant",
             steps.join(" and "),
             bound.join(", ")
         ));
@@ -303,8 +302,7 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
     if has_cnn && frames.disputed {
         notes.push(format!(
             "the CordsNets differ in their step or in how long they see an image, so the CNNs' frames follow each \
-             other every {} ms for {} \
-             ms; `frame_step` and `stimulus` set that",
+             other every {} ms for {} ms; `frame_step` and `stimulus` set that",
             frames.dt_ms, frames.stimulus_ms
         ));
     }

@@ -412,14 +412,14 @@ mod tests {
             (serde_json::json!({ "kind": "shot", "levels": [1e-9] }), "must be 0 or"),
             (
                 serde_json::json!({ "kind": "shot", "levels": [0.5, 0.5] }),
-                "stands twice",
+                "is given twice",
             ),
         ] {
             let found = one(noise.clone());
             assert!(found.len() == 1 && found[0].contains(about), "{noise}: {found:?}");
         }
         assert!(broken(serde_json::json!({}))[0].contains("no levels"));
-        assert!(broken(serde_json::json!({ "levels": [1, 1] }))[0].contains("stands twice"));
+        assert!(broken(serde_json::json!({ "levels": [1, 1] }))[0].contains("is given twice"));
         assert!(broken(serde_json::json!({ "levels": [1], "areas": [0] }))[0].contains("knows no areas"));
     }
 

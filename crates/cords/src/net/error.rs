@@ -33,8 +33,7 @@ pub enum NetError {
     /// Two areas whose activities are added differ in width or side.
     #[error(
         "areas {first} and {second} have {first_channels} x {first_side}^2 and {second_channels} x {second_side}^2 \
-         units: \
-         their activities are added, so channels and side must be equal (the second of a pair needs stride 1)"
+         units: their activities are added, so channels and side must be equal (the second of a pair needs stride 1)"
     )]
     Pair {
         /// First area of the pair.

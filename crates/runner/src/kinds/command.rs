@@ -139,8 +139,7 @@ impl<T: OutputType> Kind for Command<T> {
             if !is_name(name) {
                 let message = format!(
                     "output `{name}`: a name has letters, digits, `_` and `-`, and begins with a letter (`path` says \
-                     where \
-                     the program writes it)"
+                     where the program writes it)"
                 );
                 found.push(Violation::new("outputs", message));
             }

@@ -302,8 +302,7 @@ impl Nwb<'_> {
             if end.is_nan() || end.fract() != 0.0 || *end < start as f64 || *end > count as f64 {
                 return Err(wrong(format!(
                     "row {row} (from 0) ends at {end}; ends must not decrease (the one before is {start}), and \
-                     `{name}` has \
-                     {count} values"
+                     `{name}` has {count} values"
                 )));
             }
             rows.push(start..*end as usize);

@@ -29,9 +29,8 @@ pub fn plan_size(sizes: [usize; 4], given: &str) -> Result<usize, NeuralError> {
     memory::check_room(bytes).map_err(|error| NeuralError::Recordings {
         problem: format!(
             "{given} would fill a block of {stimuli} stimuli x {repetitions} repetitions x {neurons} neurons x {bins} \
-             time \
-             bins, most of it with missing values unless all were recorded together: {error}; choose neurons, stimuli and \
-             time bins that were, or number the repetitions of each stimulus from 0"
+             time bins, most of it with missing values unless all were recorded together: {error}; choose neurons, \
+             stimuli and time bins that were, or number the repetitions of each stimulus from 0"
         ),
     })?;
     Ok(total.unwrap_or(usize::MAX))

@@ -1,13 +1,11 @@
 //! Regressions, scores and splits against scikit-learn and SciPy.
 
-mod support;
-
+use crate::support::{Fixture, assert_close};
 use cords::neural::{
     Features, Gram, NeuralError, PlsRule, Principal, RidgePath, SplitOptions, pearson, pls, ridge, shuffle_splits,
     spearman_brown, stratified_splits,
 };
 use faer::Mat;
-use support::{Fixture, assert_close};
 
 /// Features in memory.
 struct Memory {

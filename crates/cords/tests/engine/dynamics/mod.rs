@@ -3,6 +3,4 @@
 
 mod nets;
 mod states;
-#[path = "../support/mod.rs"]
-mod support;
 mod toolkit;

@@ -1,7 +1,5 @@
 //! Model files, published names, and the training loops on a small artificial task.
 
-mod support;
-
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
@@ -115,7 +113,7 @@ fn train(config: &DirectConfig, poisoned: bool) -> Result<TrainedCordsNet, Train
 
 #[test]
 fn published_names_and_shapes() {
-    let text = include_str!("fixtures/published_r2_shapes.json");
+    let text = include_str!("../fixtures/published_r2_shapes.json");
     let json: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let size = |key: &str| json["architecture"][key].as_u64().expect("an integer") as usize;
     let architecture = Architecture::published(size("areas"), size("in_channels"), size("image_side"), size("classes"))

@@ -1,7 +1,5 @@
 //! Writers of the formats under test, from their specifications, and shorthands for preparing.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 use cords::data::*;
 use std::io::Write;
 use std::path::Path;

@@ -5,8 +5,8 @@ use cords::device::Cpu;
 use cords::net::{Cnn, CordsNet, Input, Model, Presentation};
 use cords::noise::*;
 
-use crate::nets::*;
-use crate::pixels::noise;
+use super::nets::*;
+use super::pixels::noise;
 
 #[test]
 fn clean_images_are_scored_as_by_hand() {

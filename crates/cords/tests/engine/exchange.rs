@@ -1,17 +1,15 @@
 //! Weights from and to PyTorch: a published checkpoint, round trips, reports of what does not fit, and what is refused.
 
-mod support;
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::support::Fixture;
 use cords::Tensor;
 use cords::exchange::{
     ExchangeError, Format, ImportOptions, Misshapen, export, import, import_with_notes, read, to_bytes,
 };
 use cords::learn::Initialisation;
 use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi};
-use support::Fixture;
 use zip::write::SimpleFileOptions;
 
 fn options() -> ImportOptions {
@@ -82,8 +80,8 @@ fn fixture_published_checkpoint() {
             "{logits:?} against {expected:?}"
         );
     }
-    support::assert_close("logits", &logits, &expected, 1e-4);
-    support::assert_close("pooled activity", &pooled, &fixture.tensor("pooled").data, 1e-4);
+    crate::support::assert_close("logits", &logits, &expected, 1e-4);
+    crate::support::assert_close("pooled activity", &pooled, &fixture.tensor("pooled").data, 1e-4);
 }
 
 /// R2 to R8 of odd widths.

@@ -1,9 +1,7 @@
 //! Folders of JPEG and PNG files: classes, parts, pixel kinds, and damaged or foreign files.
 
-mod data_support;
-
+use crate::data_support::{self as files, error, folder, put, run, temp};
 use cords::data::*;
-use data_support::{self as files, error, folder, put, run, temp};
 use std::path::Path;
 
 /// A picture of 8 x 8 pixels with a gradient, as PNG.
@@ -89,12 +87,12 @@ fn jpeg_colours_are_exact_and_the_centre_is_cropped() {
 #[test]
 fn progressive_subsampled_jpeg_decodes_as_by_libjpeg() {
     let dir = temp();
-    let jpeg = include_bytes!("fixtures/progressive.jpg");
+    let jpeg = include_bytes!("../fixtures/progressive.jpg");
     put(dir.path(), "a/x.jpg", jpeg);
     put(
         dir.path(),
         "b/x.png",
-        include_bytes!("fixtures/progressive_decoded.png"),
+        include_bytes!("../fixtures/progressive_decoded.png"),
     );
     let (_, set, _out) = run(&PrepareConfig {
         side: 32,
@@ -506,7 +504,7 @@ fn an_unknown_class_is_placed_in_its_own_table() {
     // A table in another encoding.
     put(dir.path(), "val/val.csv", b"file,class\nv.png,caf\xe9\n");
     let text = error(&folder(dir.path())).to_string();
-    assert!(text.contains("val.csv: no UTF-8 text"), "{text}");
+    assert!(text.contains("val.csv: not UTF-8 text"), "{text}");
 }
 
 #[test]
@@ -646,18 +644,18 @@ fn jpeg_scans_with_vertical_subsampling_decode_as_by_libjpeg() {
     let pictures: [(&str, &[u8], &[u8]); 3] = [
         (
             "one scan a component, 2x2",
-            include_bytes!("fixtures/scans_separate_2x2.jpg"),
-            include_bytes!("fixtures/scans_separate_2x2.png"),
+            include_bytes!("../fixtures/scans_separate_2x2.jpg"),
+            include_bytes!("../fixtures/scans_separate_2x2.png"),
         ),
         (
             "one scan a component, 1x2",
-            include_bytes!("fixtures/scans_separate_1x2.jpg"),
-            include_bytes!("fixtures/scans_separate_1x2.png"),
+            include_bytes!("../fixtures/scans_separate_1x2.jpg"),
+            include_bytes!("../fixtures/scans_separate_1x2.png"),
         ),
         (
             "two scans, 2x2",
-            include_bytes!("fixtures/scans_two_2x2.jpg"),
-            include_bytes!("fixtures/scans_two_2x2.png"),
+            include_bytes!("../fixtures/scans_two_2x2.jpg"),
+            include_bytes!("../fixtures/scans_two_2x2.png"),
         ),
     ];
     for (what, jpeg, decoded) in pictures {

@@ -5,8 +5,8 @@ use cords::net::{CordsNet, Input, Model};
 use cords::noise::*;
 use cords::rng::{Purpose, Stream};
 
-use crate::nets::*;
-use crate::pixels::noise;
+use super::nets::*;
+use super::pixels::noise;
 
 /// Gains from their definition, with activity from a run of the network itself.
 #[test]

@@ -1,10 +1,8 @@
 //! The packed sources, MNIST, EMNIST and CIFAR, from small generated files, and every way in which those can be
 //! damaged.
 
-mod data_support;
-
+use crate::data_support::{self as files, config, error, put, run, temp};
 use cords::data::*;
-use data_support::{self as files, config, error, put, run, temp};
 use std::path::Path;
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -199,7 +197,7 @@ fn gzip_filled_up_with_zeros_reads_and_rubbish_does_not() {
     match error(&mnist(dir.path())) {
         DataError::Damaged { offset, what, .. } => {
             assert_eq!(offset, whole.len() as u64);
-            assert!(what.contains("7 bytes that are no gzip archive"), "{what}");
+            assert!(what.contains("7 bytes that are not a gzip archive"), "{what}");
         }
         other => panic!("{other:?}"),
     }

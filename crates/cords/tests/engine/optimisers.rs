@@ -3,11 +3,9 @@
 //! The reference takes the same operations in nearly the same order: 1e-12 is a thousand times rounding over a few
 //! tens of steps.
 
-mod support;
-
+use crate::support::{Fixture, assert_close};
 use cords::device::{Cpu, Device};
 use cords::learn::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
-use support::{Fixture, assert_close};
 
 /// The number behind `key` in the file's description of an optimiser: `lr 1e-2`, `start 1/3`.
 fn setting(fixture: &Fixture, name: &str, key: &str) -> f64 {

@@ -1,10 +1,8 @@
 //! Image sets from outside: the artifact's bytes, how it is read back, and options.
 
-mod data_support;
-
+use crate::data_support::{config, error, run, temp};
 use cords::data::*;
 use cords::learn::Images;
-use data_support::{config, error, run, temp};
 use std::path::{Path, PathBuf};
 
 // ------------------------------------------------------------------------------------------------ digits, the artifact

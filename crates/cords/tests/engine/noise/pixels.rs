@@ -3,7 +3,7 @@
 use cords::net::{CordsNet, Euler, Input, NeuralNoise, Phi};
 use cords::noise::*;
 
-use crate::nets::{architecture, fill};
+use super::nets::{architecture, fill};
 
 pub(crate) fn noise(timing: NoisePresentation, level: f64, dt_ms: f64) -> PixelNoise {
     PixelNoise {

@@ -5,14 +5,12 @@
 //! alpha keeps it from growing over the steps, so activity, loss and logits hold 1e-5. Gradients are sums of some 1e4
 //! such products and hold 1e-4, away from ReLU's kink.
 
-mod support;
-
+use crate::support::{Fixture, assert_close};
 use cords::Real;
 use cords::device::{Aligned, Cpu, Device};
 use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, cnn_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
 use std::ops::Range;
-use support::{Fixture, assert_close};
 
 /// Tolerances of what the forward pass gives and of gradients.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use cords::device::Cpu;
 use cords::net::Presentation;
 use cords::noise::*;
 
-use crate::nets::*;
+use super::nets::*;
 
 #[test]
 fn diverged_networks_are_counted_and_not_averaged() {

@@ -1,13 +1,11 @@
 //! Recordings from the formats that labs use, and simulated ones.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::Fixture;
 use cords::neural::{NeuralError, Neuron, NwbOptions, Presentations, Recordings, from_presentations};
 use serde_json::Value;
-use support::Fixture;
 
 fn expected() -> Value {
     let path = Fixture::path("recordings.json");

@@ -4,7 +4,7 @@ use cords::dynamics::*;
 use cords::net::{CordsNet, Euler, Parameters, Phi};
 use cords::rng::{Purpose, Stream};
 
-use crate::nets::*;
+use super::nets::*;
 use crate::support::Fixture;
 
 #[test]

@@ -4,10 +4,9 @@
 //! Error measure, per tensor: largest difference over largest entry. Only the order of sums differs in float64, so 1e-9
 //! leaves a wide margin; float32 rounds by 6e-8 in sums of about 1e3 terms, a dozen layers deep.
 
-mod support;
-
 use std::ops::ControlFlow;
 
+use crate::support::{Fixture, assert_close};
 use cords::device::Cpu;
 use cords::learn::{
     AreaInversion, CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, InvertConfig, PhiSchedule, Schedule,
@@ -16,7 +15,6 @@ use cords::learn::{
 use cords::net::{Architecture, Cnn, Euler, ModelInfo, NetError, Parameters, Phi};
 use cords::rng::{Purpose, Stream};
 use cords::{Real, Tensor};
-use support::{Fixture, assert_close};
 
 const DOUBLE: f64 = 1e-9;
 

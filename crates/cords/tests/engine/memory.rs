@@ -89,7 +89,11 @@ fn peak(history: HistoryPrecision, budget: Option<u64>) -> Option<u64> {
     let case = serde_json::to_string(&(history, budget)).expect("plain values");
     let program = std::env::current_exe().expect("this test");
     let output = Command::new(program)
-        .args(["--exact", "training_takes_no_more_than_its_budget", "--nocapture"])
+        .args([
+            "--exact",
+            "memory::training_takes_no_more_than_its_budget",
+            "--nocapture",
+        ])
         .env(CASE, case)
         .output()
         .expect("this test runs");

@@ -4,8 +4,6 @@
 //! `tests/fixtures`. Every size, time constant and weight is read from the file, so that the same checks run on any set
 //! of the same layout.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 use std::path::PathBuf;
 
 use cords::net::{Architecture, Parameters};

@@ -5,15 +5,13 @@
 //! 6e-8, and like sqrt(K) u when errors are random. Compared norm-wise with K up to 5,000, 20 sqrt(K) u is an ample
 //! bound.
 
-mod support;
-
 use cords::Real;
 use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps};
 use cords::net::Phi;
 
 type Buffer<T> = <Cpu as Device<T>>::Buffer;
+use crate::support::assert_close;
 use cords::rng::{Purpose, Stream};
-use support::assert_close;
 
 fn normal(n: usize, seed: u64) -> Vec<f64> {
     let mut stream = Stream::new(seed, Purpose::Probe, 0, 0, 0, 0);
