@@ -2,8 +2,8 @@
 
 mod data_support;
 
+use cords::data::Images;
 use cords::data::*;
-use cords::learn::Images;
 use data_support::{config, error, run, temp};
 use std::path::{Path, PathBuf};
 

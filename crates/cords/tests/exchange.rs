@@ -6,11 +6,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use cords::Tensor;
+use cords::device::Phi;
 use cords::exchange::{
     ExchangeError, Format, ImportOptions, Misshapen, export, import, import_with_notes, read, to_bytes,
 };
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi};
+use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters};
 use support::Fixture;
 use zip::write::SimpleFileOptions;
 

@@ -8,9 +8,9 @@
 mod support;
 
 use cords::Real;
-use cords::device::{Aligned, Cpu, Device};
+use cords::device::{Aligned, Cpu, Device, Phi};
 use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, cnn_gradient, logspace};
-use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
+use cords::net::{Cnn, CordsNet, Euler, Input, Parameters};
 use std::ops::Range;
 use support::{Fixture, assert_close};
 

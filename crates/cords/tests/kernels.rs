@@ -8,8 +8,7 @@
 mod support;
 
 use cords::Real;
-use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps};
-use cords::net::Phi;
+use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps, Phi};
 
 type Buffer<T> = <Cpu as Device<T>>::Buffer;
 use cords::rng::{Purpose, Stream};

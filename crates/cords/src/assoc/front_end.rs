@@ -523,8 +523,9 @@ mod tests {
     use super::super::{Group, LossKind, Objective, Share, Weights, group_gradient};
     use super::*;
     use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, prepare};
+    use crate::device::Phi;
     use crate::learn::Initialisation;
-    use crate::net::{Architecture, Euler, Phi, bias_name};
+    use crate::net::{Architecture, Euler, bias_name};
     use crate::rng::{Purpose, Stream};
 
     const RATIO: usize = 2;

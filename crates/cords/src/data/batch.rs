@@ -1,7 +1,7 @@
 //! The images of one part of an image set as normalised floats, changed at random where asked.
 
 use super::{Augment, DataError, ImageSet, Split};
-use crate::learn::Images;
+use crate::data::Images;
 
 /// The images of a part, in its order, ready for a network.
 #[derive(Clone, Copy, Debug)]

@@ -7,11 +7,13 @@
 
 mod cpu;
 pub mod cuda;
+mod phi;
+mod real;
 
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
+pub use phi::Phi;
+pub use real::Real;
 
-use crate::Real;
-use crate::net::Phi;
 use crate::rng::Stream;
 use dynvis_base::{Classified, ErrorKind};
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::{Entry, ExchangeError, Misshapen, Opened, Report, Values, unwrapped};
 use crate::Tensor;
-use crate::net::{Architecture, Euler, Model, ModelInfo, Parameters, Phi};
+use crate::device::Phi;
+use crate::net::{Architecture, Euler, Model, ModelInfo, Parameters};
 
 /// What a file of weights does not say.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
 
-use super::Images;
+use crate::data::Images;
 use crate::rng::{Purpose, Stream};
 
 /// The batches of a training. The order of the images depends on the seed and the epoch alone.

@@ -9,7 +9,8 @@ use std::time::Instant;
 use super::ahead::{Batches, Prepared};
 use super::checkpoint::StoredCheckpoint;
 use super::snapshot::{Snapshot, SnapshotError};
-use super::{Checkpoints, Evaluation, Fit, Images, TrainError, learning_rate};
+use super::{Checkpoints, Evaluation, Fit, TrainError, learning_rate};
+use crate::data::Images;
 use crate::device::DeviceError;
 
 /// What an observer is told while a network trains.

@@ -7,8 +7,8 @@ use super::memory::{Memory, Plan};
 use super::rollout::{GroupLoss, Rollout, keep_largest};
 use super::trajectory::Gradients;
 use super::{Objective, TrainError};
-use crate::device::{Cpu, Device};
-use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
+use crate::device::{Cpu, Device, Phi};
+use crate::net::{Architecture, Connections, Euler, Parameters, Weights, cordsnet_others};
 use crate::{Real, Tensor};
 
 /// Images with their classes.

@@ -5,8 +5,9 @@
 //! 0..3 of W^k c. Of every area: error = mean((target - r)^2) with target = area_conv(i + area_bias) + conv_bias, and
 //! contraction = mean((W^3 c)^2), which is small where the sweeps have converged. Areas do not depend on each other.
 
+use super::TrainError;
 use super::evaluate::load;
-use super::{Images, TrainError};
+use crate::data::Images;
 use crate::device::{ConvShape, Cpu, Device, Maps, largest};
 use crate::net::{Architecture, ConvName, FoldedGraph, current};
 use crate::{Real, Tensor};

@@ -9,12 +9,11 @@ use super::fit::{StepResult, Trainee, fit};
 use super::invert::Inverse;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::train::{check_data, lengths};
-use super::{
-    AreaInverse, Checkpoints, Data, EpochRecord, Fit, Images, Observer, Optimiser, TrainError, clip_gradient_norm,
-};
-use crate::device::{Device, DeviceError};
+use super::{AreaInverse, Checkpoints, Data, EpochRecord, Fit, Observer, Optimiser, TrainError, clip_gradient_norm};
+use crate::data::Images;
+use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
-    Architecture, Connections, ConvName, Euler, FoldedGraph, Model, ModelInfo, Parameters, Phi, Presentation, Weights,
+    Architecture, Connections, ConvName, Euler, FoldedGraph, Model, ModelInfo, Parameters, Presentation, Weights,
     area_bias_name, bias_name, cordsnet_others,
 };
 

@@ -8,12 +8,13 @@ use super::memory::{Memory, Plan};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::trajectory::Gradients;
 use super::{
-    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Objective, Observer, Optimiser,
-    TrainError, clip_gradient_norm,
+    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Observer, Optimiser, TrainError,
+    clip_gradient_norm,
 };
-use crate::device::{Device, DeviceError};
+use crate::data::Images;
+use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
-    Architecture, Cnn, CnnGraph, Connections, Euler, Model, ModelInfo, Parameters, Phi, Running, Weights, cnn_others,
+    Architecture, Cnn, CnnGraph, Connections, Euler, Model, ModelInfo, Parameters, Running, Weights, cnn_others,
     cordsnet_others, running_from,
 };
 

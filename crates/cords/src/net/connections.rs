@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::filters::{ConvName, Weights};
 use super::parameters::{READOUT_BIAS, bias_name};
-use super::{Architecture, Euler, Phi};
+use super::{Architecture, Euler};
 use crate::Real;
-use crate::device::{Device, LeakyStep, Maps};
+use crate::device::{Device, LeakyStep, Maps, Phi};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {

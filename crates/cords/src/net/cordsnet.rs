@@ -3,8 +3,8 @@
 use super::connections::{Connections, StepScratch, cordsnet_others};
 use super::filters::{ConvName, Weights};
 use super::parameters::bias_name;
-use super::{Architecture, Euler, NetError, Parameters, Phi};
-use crate::device::{Cpu, Device, Maps, NormalNoise};
+use super::{Architecture, Euler, NetError, Parameters};
+use crate::device::{Cpu, Device, Maps, NormalNoise, Phi};
 use crate::rng::{Purpose, Stream};
 use crate::{Real, Tensor};
 use std::ops::Range;

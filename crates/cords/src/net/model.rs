@@ -9,9 +9,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Cnn, CordsNet, Euler, NetError, Parameters, Phi};
+use super::{Architecture, Cnn, CordsNet, Euler, NetError, Parameters};
 use crate::Tensor;
-use crate::device::{Cpu, Device};
+use crate::device::{Cpu, Device, Phi};
 
 /// Metadata key, and the version that a change of the layout raises.
 const KEY: &str = "cords.model";

@@ -12,8 +12,7 @@ use super::statistics::{Score, wilson_interval};
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
 use crate::device::{Device, Maps, NormalNoise};
-use crate::learn::diverged;
-use crate::net::{Cnn, CordsNet, Input, Model, NeuralNoise, State, View};
+use crate::net::{Cnn, CordsNet, Input, Model, NeuralNoise, State, View, diverged};
 use crate::progress::Counter;
 use crate::rng::Stream;
 

@@ -7,8 +7,8 @@ use super::pixels::{NoisePresentation, PixelNoise, Pixels};
 use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
-use crate::device::DeviceError;
-use crate::net::{Architecture, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
+use crate::device::{DeviceError, Phi};
+use crate::net::{Architecture, Model, NetError, NeuralNoise, Presentation, unfit};
 use dynvis_base::memory::check_room;
 
 /// Which network or control is evaluated.

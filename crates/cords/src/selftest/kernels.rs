@@ -2,8 +2,7 @@
 
 use super::{Finding, error};
 use crate::Real;
-use crate::device::{AdamStep, ConvShape, Cpu, Device, DeviceError, LeakyStep, Maps, NormalNoise, largest};
-use crate::net::Phi;
+use crate::device::{AdamStep, ConvShape, Cpu, Device, DeviceError, LeakyStep, Maps, NormalNoise, Phi, largest};
 use crate::rng::{Purpose, Stream};
 
 /// Results of a device's kernels, with what they may be off.

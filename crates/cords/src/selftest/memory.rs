@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use crate::data::Images;
 use crate::device::Device;
-use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet};
+use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, train_cordsnet};
 use crate::net::{Architecture, Euler};
 use crate::rng::{Purpose, Stream};
 

@@ -43,7 +43,7 @@ use reductions::CELLS;
 pub use reductions::Reductions;
 
 use super::{AdamStep, ConvShape, Device, DeviceError, LeakyStep, Maps, NormalNoise};
-use crate::net::Phi;
+use crate::device::Phi;
 use crate::rng::Stream;
 use dynvis_base::{Classified, ErrorKind};
 
