@@ -7,7 +7,7 @@ use crate::Real;
 pub struct Tensor<T> {
     /// Extent of every axis, slowest first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// `shape.iter().product()` values.
+    /// Values in row-major order, as many as the product of the shape.
     pub data: Vec<T>,
 }
 
@@ -28,7 +28,7 @@ impl<T: Real> Tensor<T> {
         })
     }
 
-    /// Number of values.
+    /// Number of values, the product of the shape.
     pub fn len(&self) -> usize {
         self.data.len()
     }

@@ -9,7 +9,7 @@ use cords::neural::{
 use faer::Mat;
 use support::{Fixture, assert_close};
 
-/// Features in memory.
+/// Features of stimuli that are held in memory.
 struct Memory {
     stimuli: usize,
     values: Vec<f64>,

@@ -14,6 +14,9 @@ pub struct SplitImages<'a> {
 
 impl<'a> SplitImages<'a> {
     /// `augment` is applied with draws keyed by (`seed`, index in the image set, epoch).
+    ///
+    /// # Errors
+    /// [`DataError::Option`] where a value of `augment` is out of range.
     pub fn new(set: &'a ImageSet, split: Split, augment: Option<&'a Augment>, seed: u64) -> Result<Self, DataError> {
         if let Some(augment) = augment {
             augment.validate()?;

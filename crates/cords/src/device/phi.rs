@@ -15,7 +15,7 @@ pub enum Phi {
 }
 
 impl Phi {
-    /// Factor on negative drive.
+    /// Slope for negative currents; 1 for the identity.
     pub fn slope(self) -> f64 {
         match self {
             Self::Relu => 0.0,

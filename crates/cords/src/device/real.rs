@@ -34,17 +34,17 @@ pub trait Real:
     + MulAssign
     + Sum
 {
-    /// 0.
+    /// The number 0.
     const ZERO: Self;
-    /// 1.
+    /// The number 1.
     const ONE: Self;
-    /// Nearest value of this type.
+    /// The value of this type that is nearest to a double.
     fn from_f64(value: f64) -> Self;
-    /// Exact widening.
+    /// The same value in double precision, exactly.
     fn to_f64(self) -> f64;
-    /// Square root.
+    /// Square root, correctly rounded.
     fn sqrt(self) -> Self;
-    /// Neither infinite nor NaN.
+    /// Whether the value is neither infinite nor NaN.
     fn is_finite(self) -> bool;
     /// self * a + b, rounded once.
     fn mul_add(self, a: Self, b: Self) -> Self;

@@ -24,7 +24,7 @@ pub struct ImportOptions {
 /// A network, and what was done with the file to get it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// The network.
+    /// The network with the file's weights.
     pub model: Model,
     /// What was passed over, stripped or converted; nothing for the published `state_dict()` alone.
     pub notes: Vec<String>,

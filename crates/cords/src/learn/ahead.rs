@@ -16,7 +16,7 @@ pub(crate) struct Batches<'a> {
     pub(crate) batches: usize,
 }
 
-/// One batch.
+/// Images and labels of one batch, loaded ahead of the work on it.
 #[derive(Default)]
 pub(crate) struct Prepared {
     /// Normalised images, `[labels.len(), channels, side, side]`.

@@ -22,13 +22,13 @@ pub struct Evaluation {
 /// answer and counts neither as right nor as wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answers {
-    /// Images classified rightly.
+    /// Number of images classified rightly.
     pub right: usize,
     /// Share of the images with an answer that are classified rightly; NaN where all diverged.
     pub accuracy: f64,
     /// Mean cross-entropy over the images with an answer; NaN where all diverged.
     pub cross_entropy: f64,
-    /// Images that diverged.
+    /// Number of images that diverged.
     pub diverged: usize,
 }
 
@@ -165,7 +165,7 @@ struct GroupWork<'a> {
     first: usize,
     labels: Vec<u32>,
     logits: &'a mut [f32],
-    /// Per step.
+    /// Sums over the group after every step of the stimulus.
     over_time: Vec<Sums>,
 }
 

@@ -23,7 +23,7 @@ pub struct Batch<'a, T> {
 /// Loss of one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchLoss {
-    /// The objective.
+    /// Objective: cross-entropy and return term, weighted.
     pub loss: f64,
     /// Mean cross-entropy at each step of the readout window, unweighted.
     pub cross_entropy: Vec<f64>,

@@ -65,11 +65,11 @@ impl InvertConfig {
 /// A linear network that reproduces a folded CNN.
 #[derive(Clone, Debug)]
 pub struct TrainedInverse {
-    /// Sizes.
+    /// Sizes of the areas.
     pub architecture: Architecture,
     /// Step and time constants.
     pub euler: Euler,
-    /// A CordsNet's weights.
+    /// Weights under a CordsNet's published names.
     pub parameters: Parameters<f32>,
     /// One record for each epoch; nothing in them comes from labels but the validation.
     pub epochs: Vec<EpochRecord>,

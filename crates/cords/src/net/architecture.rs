@@ -119,7 +119,7 @@ impl Architecture {
         Ok(())
     }
 
-    /// Number of areas.
+    /// Number of areas, the input layer not counted.
     pub fn areas(&self) -> usize {
         self.strides.len()
     }
@@ -167,7 +167,7 @@ impl Architecture {
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Euler {
-    /// Step in ms.
+    /// Euler step dt in ms.
     pub dt_ms: f64,
     /// Time constant in ms: one for all areas, or one for each.
     pub tau_ms: Vec<f64>,

@@ -22,7 +22,7 @@ const UNIT: f64 = 6e-8;
 /// 6e-8 for float32, more for reduced precision.
 ///
 /// # Errors
-/// Where the device fails.
+/// [`DeviceError`] where the device fails.
 pub fn kernels<D: Device<f32>>(device: &D, product_rounding: f64) -> Result<Vec<Finding>, DeviceError> {
     let found = probes::<f32, D>(device, product_rounding);
     device.check()?;

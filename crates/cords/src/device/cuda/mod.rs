@@ -82,7 +82,7 @@ pub struct Buffer<M> {
     /// None where it holds nothing, or the device has failed.
     memory: Option<M>,
     _taken: Option<Taken>,
-    /// Values.
+    /// Number of values that the memory is for.
     len: usize,
 }
 
