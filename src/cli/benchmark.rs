@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::ValueEnum;
+use cords::data::Images;
 use cords::device::cuda::{Hardware, Precision, Settings, with_images_that_fit};
 use cords::device::{Cpu, Device};
-use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet};
+use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Progress, TrainError, train_cordsnet};
 use cords::net::{Architecture, Euler};
 use cords::rng::{Purpose, Stream};
 

@@ -3,8 +3,9 @@
 use crate::stage::MODEL;
 use std::path::{Path, PathBuf};
 
+use cords::device::Phi;
 use cords::exchange::{Format, export as write_weights};
-use cords::net::{Model, Phi};
+use cords::net::Model;
 
 use super::error::CommandError;
 use super::ui::Ui;

@@ -160,7 +160,7 @@ impl Kind for Evaluate {
                 }
             };
             let answers = result.answers;
-            let count = cords::learn::Images::len(&images);
+            let count = cords::data::Images::len(&images);
             let answered = count - answers.diverged;
             let interval = (answered > 0).then(|| wilson_interval(answers.right, answered));
             evaluated.push(Accuracy {

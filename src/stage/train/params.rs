@@ -1,11 +1,12 @@
 //! Parameters of `train`, and the engine's settings made of them.
 
 use cords::data::{Affine, Augment, Elastic, RandomResizedCrop};
+use cords::device::Phi;
 use cords::device::cuda::Precision;
 use cords::learn::{
     DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiSchedule, Schedule, WarmUp,
 };
-use cords::net::{Architecture, Euler, MOST_STEPS, Phi};
+use cords::net::{Architecture, Euler, MOST_STEPS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -39,9 +39,9 @@ pub struct Objective {
 /// Trials that are computed together. Steps stand outermost, so that a step is a matrix over trials.
 #[derive(Clone, Debug, Default)]
 pub struct Group<T> {
-    /// Trials.
+    /// Number of trials of the group.
     pub trials: usize,
-    /// Euler steps.
+    /// Euler steps of the longest trial.
     pub steps: usize,
     /// Features and cues, `[steps, trials, features + cues]`; the constant 1 is added.
     pub input: Vec<T>,
@@ -94,7 +94,7 @@ pub struct Share {
 /// Loss and gradient of a group. Groups of a batch sum to the batch's.
 #[derive(Clone, Debug)]
 pub struct GroupGradient<T> {
-    /// The whole objective.
+    /// Loss and penalties together: what is minimised.
     pub objective: f64,
     /// The loss under the mask alone.
     pub loss: f64,

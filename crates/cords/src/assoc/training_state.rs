@@ -122,7 +122,7 @@ pub(super) struct TrainingState {
     /// Gradient steps done, and trials seen.
     pub(super) step: usize,
     pub(super) seen: u64,
-    /// Delays in use.
+    /// Steps of the curriculum over delays that training has taken, from 1.
     pub(super) level: usize,
     /// Validations in a row that reached the criterion.
     pub(super) passed: usize,

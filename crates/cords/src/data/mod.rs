@@ -12,6 +12,7 @@ mod error;
 mod idx;
 mod image_folder;
 mod image_set;
+mod images;
 mod labels;
 mod pickle;
 mod prepare;
@@ -23,6 +24,7 @@ pub use augment::{Affine, Augment, Elastic, RandomResizedCrop};
 pub use batch::SplitImages;
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};
+pub use images::Images;
 pub use prepare::{ClassCount, Limit, Normalisation, PrepareConfig, Summary, prepare};
 pub use source::{Emnist, ImageSource, Requirement, file_name};
 

@@ -37,9 +37,9 @@ pub enum Normalisation {
     Published,
     /// Given constants in units of [0, 1], one per channel.
     Given {
-        /// Means.
+        /// Mean of each channel, in units of [0, 1].
         mean: Vec<f64>,
-        /// Standard deviations.
+        /// Standard deviation of each channel, in units of [0, 1].
         std: Vec<f64>,
     },
 }
@@ -79,22 +79,22 @@ pub struct PrepareConfig {
 /// Images of one class in each part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
-    /// Class name.
+    /// Name of the class.
     pub class: String,
-    /// Training images.
+    /// Number of training images.
     pub train: usize,
-    /// Validation images.
+    /// Number of validation images.
     pub validation: usize,
-    /// Test images.
+    /// Number of test images.
     pub test: usize,
 }
 
-/// What was prepared.
+/// What an image set was prepared to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Short name of the data set.
     pub name: String,
-    /// Images in all.
+    /// Number of images that were prepared.
     pub images: usize,
     /// Channels of every image.
     pub channels: usize,
@@ -191,6 +191,11 @@ impl PrepareConfig {
 
 /// Reads the source, prepares its images and writes the image set into `out_dir`. Images keep the order of the source;
 /// `progress` is called with (images done, images in all).
+///
+/// # Errors
+/// [`DataError::Option`] where `config` contradicts itself or the source, otherwise what of the source's files is
+/// missing, damaged or does not fit, all that can be told at once as [`DataError::Several`]; [`DataError::Io`] where
+/// reading or writing fails.
 pub fn prepare(
     config: &PrepareConfig,
     out_dir: &Path,

@@ -45,12 +45,12 @@ pub enum ImageSource {
     /// `test/` likewise. `val/` without `test/` is the test part (as for ImageNet); both give both parts. Where images
     /// lie in no class folders, a table beside them gives their classes.
     ImageFolder {
-        /// The folder.
+        /// Folder of the images, or of `train/`, `val/` and `test/`.
         path: PathBuf,
     },
     /// JPEG and PNG files whose classes (and parts) a table gives: columns `file`, `class` and, if need be, `split`.
     LabelledImages {
-        /// The folder.
+        /// Folder that the table's file names start from.
         path: PathBuf,
         /// The table: CSV with commas, semicolons or tabs.
         labels: PathBuf,
@@ -67,7 +67,7 @@ pub enum Emnist {
     Byclass,
     /// 47 classes, of which 11 are small letters.
     Bymerge,
-    /// 10 digits.
+    /// 10 classes, the digits.
     Digits,
     /// 26 letters, capital and small ones in one class.
     Letters,
@@ -160,7 +160,9 @@ impl ImageSource {
     }
 
     /// Every file that is read, sorted and without repetition: their contents decide the image set's.
-    /// Fails where a required file is missing.
+    ///
+    /// # Errors
+    /// [`DataError::Missing`] where a required file is missing; what is wrong with a folder of images or its table.
     pub fn input_files(&self) -> Result<Vec<PathBuf>, DataError> {
         let mut files = match self {
             Self::ImageFolder { path } => image_folder::list(path, None)?.files(),

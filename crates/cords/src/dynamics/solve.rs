@@ -31,7 +31,7 @@ pub(crate) struct Settled {
     pub(crate) residual: f64,
     /// |phi(u) - r|, the Euclidean norm.
     pub(crate) size: f64,
-    /// Products with W.
+    /// Number of products with W.
     pub(crate) products: usize,
 }
 
@@ -51,7 +51,7 @@ impl Settled {
 /// Activity that relaxes towards phi(u), u = W r + constant: tau dr/dt = -r + phi(u), with phi linear on either side of
 /// 0.
 pub(crate) trait Relaxation {
-    /// W x.
+    /// W x, the recurrent part of the current.
     fn coupled(&self, x: &[f64]) -> Vec<f64>;
     /// The part of the current that activity has no share in.
     fn constant(&self) -> &[f64];
@@ -60,7 +60,7 @@ pub(crate) trait Relaxation {
     /// dt/tau of a unit.
     fn alpha(&self, unit: usize) -> f64;
 
-    /// g(r), and phi'(u).
+    /// g(r) = phi(u) - r and phi'(u) of every unit.
     fn residuals(&self, activity: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let mut g = self.coupled(activity);
         let mut derivative = vec![1.0; g.len()];
@@ -194,7 +194,7 @@ pub(crate) trait Relaxation {
 pub(super) struct Area<'a> {
     net: &'a CordsNet<f64>,
     area: usize,
-    /// Drive and bias.
+    /// Drive and bias of every unit.
     constant: Vec<f64>,
 }
 

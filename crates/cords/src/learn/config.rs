@@ -15,11 +15,11 @@ pub struct Fit {
     pub batch: usize,
     /// Rule for the steps.
     pub optimiser: OptimiserKind,
-    /// Base learning rate.
+    /// Learning rate before schedule and warm-up.
     pub learning_rate: f64,
-    /// Its course over the epochs.
+    /// Course of the learning rate over the epochs.
     pub schedule: Schedule,
-    /// Its rise at the beginning.
+    /// Rise of the learning rate at the beginning, if there is one.
     pub warm_up: Option<WarmUp>,
     /// Largest norm of the gradient of all parameters together; larger ones are scaled down.
     pub clip: Option<f64>,

@@ -7,8 +7,8 @@ use super::memory::{Memory, Plan};
 use super::rollout::{GroupLoss, Rollout, keep_largest};
 use super::trajectory::Gradients;
 use super::{Objective, TrainError};
-use crate::device::{Cpu, Device};
-use crate::net::{Architecture, Connections, Euler, Parameters, Phi, Weights, cordsnet_others};
+use crate::device::{Cpu, Device, Phi};
+use crate::net::{Architecture, Connections, Euler, Parameters, Weights, cordsnet_others};
 use crate::{Real, Tensor};
 
 /// Images with their classes.
@@ -23,7 +23,7 @@ pub struct Batch<'a, T> {
 /// Loss of one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchLoss {
-    /// The objective.
+    /// Objective: cross-entropy and return term, weighted.
     pub loss: f64,
     /// Mean cross-entropy at each step of the readout window, unweighted.
     pub cross_entropy: Vec<f64>,

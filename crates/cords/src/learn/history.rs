@@ -13,7 +13,7 @@ use crate::net::Connections;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryPrecision {
-    /// As they are.
+    /// In the precision in which they were computed.
     #[default]
     Exact,
     /// Rounded to bfloat16 (8 significant bits), with a bit for the sign of each current: half the memory. The forward
@@ -41,7 +41,7 @@ enum Segment<T: Real, D: Device<T>> {
         states: Vec<Vec<D::Packed>>,
         /// The states before and after the step at hand.
         live: [Vec<D::Buffer>; LIVE],
-        /// That step.
+        /// The step that `live` belongs to.
         at: usize,
     },
 }

@@ -9,12 +9,11 @@ use super::fit::{StepResult, Trainee, fit};
 use super::invert::Inverse;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::train::{check_data, lengths};
-use super::{
-    AreaInverse, Checkpoints, Data, EpochRecord, Fit, Images, Observer, Optimiser, TrainError, clip_gradient_norm,
-};
-use crate::device::{Device, DeviceError};
+use super::{AreaInverse, Checkpoints, Data, EpochRecord, Fit, Observer, Optimiser, TrainError, clip_gradient_norm};
+use crate::data::Images;
+use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
-    Architecture, Connections, ConvName, Euler, FoldedGraph, Model, ModelInfo, Parameters, Phi, Presentation, Weights,
+    Architecture, Connections, ConvName, Euler, FoldedGraph, Model, ModelInfo, Parameters, Presentation, Weights,
     area_bias_name, bias_name, cordsnet_others,
 };
 
@@ -66,11 +65,11 @@ impl InvertConfig {
 /// A linear network that reproduces a folded CNN.
 #[derive(Clone, Debug)]
 pub struct TrainedInverse {
-    /// Sizes.
+    /// Sizes of the areas.
     pub architecture: Architecture,
     /// Step and time constants.
     pub euler: Euler,
-    /// A CordsNet's weights.
+    /// Weights under a CordsNet's published names.
     pub parameters: Parameters<f32>,
     /// One record for each epoch; nothing in them comes from labels but the validation.
     pub epochs: Vec<EpochRecord>,

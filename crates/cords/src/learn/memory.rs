@@ -18,7 +18,7 @@ pub enum Memory {
     Unlimited,
     /// As many as fit into so many bytes, with everything else that the step needs.
     Budget(u64),
-    /// Those of every so many steps, from 1; the others are computed again when they are needed.
+    /// Activities of every so many steps, from 1, are kept; the others are computed again when they are needed.
     Every(usize),
 }
 

@@ -148,7 +148,7 @@ pub fn clip_gradient_norm<T: Real, D: Device<T>>(device: &D, limit: Option<f64>,
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
-    /// Always the same.
+    /// One and the same rate in every epoch.
     Constant,
     /// Times `factor` after every `epochs` epochs; the warm-up starts anew each time.
     Step {

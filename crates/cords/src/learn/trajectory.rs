@@ -31,7 +31,7 @@ pub(crate) struct Period {
 pub(crate) struct TrialState<'a, B> {
     /// Steps from the spontaneous state on.
     pub(crate) step: usize,
-    /// Activity per area.
+    /// Activity of every area, `[batch, channels, side, side]` on the device.
     pub(crate) state: &'a [B],
     /// Spontaneous state of one image per area.
     pub(crate) spontaneous: &'a [B],
@@ -50,7 +50,7 @@ pub(crate) struct Trajectory<T: Real, D: Device<T>> {
     convolved: D::Buffer,
     dinp: D::Buffer,
     dskipped: D::Buffer,
-    /// dL/dr per area.
+    /// dL/dr of every area, on the device.
     gradient: Vec<D::Buffer>,
     /// dL/du per area: of the step being passed, and summed over the steps of a part.
     delta: Vec<D::Buffer>,

@@ -1,4 +1,4 @@
-//! What a network is apart from its weights: sizes, strides, time constants and the activation function.
+//! What a network is apart from its weights: sizes, strides and time constants.
 //!
 //! A validated architecture has consistent sides, so later code may rely on every area having at least one unit.
 
@@ -119,7 +119,7 @@ impl Architecture {
         Ok(())
     }
 
-    /// Number of areas.
+    /// Number of areas, the input layer not counted.
     pub fn areas(&self) -> usize {
         self.strides.len()
     }
@@ -167,7 +167,7 @@ impl Architecture {
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Euler {
-    /// Step in ms.
+    /// Euler step dt in ms.
     pub dt_ms: f64,
     /// Time constant in ms: one for all areas, or one for each.
     pub tau_ms: Vec<f64>,
@@ -215,29 +215,6 @@ impl Euler {
     /// The number of steps nearest to a duration in ms; [`unfit`](Self::unfit) tells where that is another duration.
     pub fn steps(&self, ms: f64) -> usize {
         (ms / self.dt_ms).round().max(0.0) as usize
-    }
-}
-
-/// The activation function phi of the update.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
-#[serde(rename_all = "snake_case")]
-pub enum Phi {
-    /// max(u, 0): the trained network's.
-    Relu,
-    /// u where positive, else slope * u: the anneal phase's.
-    LeakyRelu(f64),
-    /// u: the linear phase's.
-    Identity,
-}
-
-impl Phi {
-    /// Factor on negative drive.
-    pub fn slope(self) -> f64 {
-        match self {
-            Self::Relu => 0.0,
-            Self::LeakyRelu(slope) => slope,
-            Self::Identity => 1.0,
-        }
     }
 }
 

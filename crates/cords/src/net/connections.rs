@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::filters::{ConvName, Weights};
 use super::parameters::{READOUT_BIAS, bias_name};
-use super::{Architecture, Euler, Phi};
+use super::{Architecture, Euler};
 use crate::Real;
-use crate::device::{Device, LeakyStep, Maps};
+use crate::device::{Device, LeakyStep, Maps, Phi};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {
@@ -166,12 +166,12 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         ConvName::InpConv.shape(&self.architecture).in_maps(batch)
     }
 
-    /// Maps of `inp`.
+    /// Maps of the input layer's output `inp`.
     pub(crate) fn inp_maps(&self, batch: usize) -> Maps {
         ConvName::InpSkip.shape(&self.architecture).in_maps(batch)
     }
 
-    /// skipped = inp_skip(inp).
+    /// Convolves `inp` into the source of area 1: skipped = inp_skip(inp).
     pub(crate) fn skip(&self, work: &mut D::Workspace, batch: usize, inp: &D::Buffer, skipped: &mut D::Buffer) {
         let filter = self.filter(ConvName::InpSkip);
         self.device.conv(work, filter, batch, inp, skipped, false);

@@ -3,8 +3,8 @@
 use super::connections::{Connections, StepScratch, cordsnet_others};
 use super::filters::{ConvName, Weights};
 use super::parameters::bias_name;
-use super::{Architecture, Euler, NetError, Parameters, Phi};
-use crate::device::{Cpu, Device, Maps, NormalNoise};
+use super::{Architecture, Euler, NetError, Parameters};
+use crate::device::{Cpu, Device, Maps, NormalNoise, Phi};
 use crate::rng::{Purpose, Stream};
 use crate::{Real, Tensor};
 use std::ops::Range;
@@ -12,9 +12,9 @@ use std::ops::Range;
 /// Activity of every area for a batch of images: `areas[l]` is `[batch, channels, side, side]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State<T> {
-    /// Images.
+    /// Number of images of the batch.
     pub batch: usize,
-    /// Activity per area.
+    /// Activity of each area, `[batch, channels, side, side]`.
     pub areas: Vec<Vec<T>>,
 }
 
@@ -107,7 +107,7 @@ impl<T: Real, D: Device<T>> View<'_, T, D> {
         state
     }
 
-    /// Logits `[batch, classes]`.
+    /// Logits of the present state, `[batch, classes]`.
     pub fn logits(&mut self) -> Vec<T> {
         let connections = self.connections;
         let (device, classes) = (&connections.device, connections.architecture.classes);
@@ -220,7 +220,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         self.connections.fill(weights);
     }
 
-    /// The network's sizes.
+    /// Sizes of the areas.
     pub fn architecture(&self) -> &Architecture {
         &self.connections.architecture
     }
@@ -230,7 +230,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         &self.euler
     }
 
-    /// The activation function.
+    /// Activation function of all units.
     pub fn phi(&self) -> Phi {
         self.connections.phi
     }
@@ -261,7 +261,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         &held(&self.parameters, &bias_name(area)).data
     }
 
-    /// r = 0.
+    /// The state r = 0 for a batch of images.
     pub fn zeros(&self, batch: usize) -> State<T> {
         let area = |area| vec![T::ZERO; self.connections.maps(area, batch).len()];
         State {
@@ -313,7 +313,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         self.one_conv(ConvName::Recurrent(area), v, batch)
     }
 
-    /// Transpose of [`recurrent`](Self::recurrent).
+    /// Transpose of [`recurrent`](Self::recurrent) as a linear map.
     pub fn recurrent_transpose(&self, area: usize, v: &[T], batch: usize) -> Vec<T> {
         self.one_transpose(ConvName::Recurrent(area), v, batch)
     }
@@ -323,7 +323,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         self.one_conv(ConvName::Feedforward(area), x, batch)
     }
 
-    /// Transpose of [`feedforward`](Self::feedforward).
+    /// Transpose of [`feedforward`](Self::feedforward) as a linear map: from the area's maps to those that it reads.
     pub fn feedforward_transpose(&self, area: usize, y: &[T], batch: usize) -> Vec<T> {
         self.one_transpose(ConvName::Feedforward(area), y, batch)
     }
@@ -338,7 +338,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         }
     }
 
-    /// Transpose of [`shortcut`](Self::shortcut).
+    /// Transpose of [`shortcut`](Self::shortcut) as a linear map.
     pub fn shortcut_transpose(&self, area: usize, y: &[T], batch: usize) -> Vec<T> {
         if area % 2 == 1 && area >= 3 {
             self.one_transpose(ConvName::Shortcut(area), y, batch)

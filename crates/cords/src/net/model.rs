@@ -9,9 +9,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Cnn, CordsNet, Euler, NetError, Parameters, Phi};
+use super::{Architecture, Cnn, CordsNet, Euler, NetError, Parameters};
 use crate::Tensor;
-use crate::device::{Cpu, Device};
+use crate::device::{Cpu, Device, Phi};
 
 /// Metadata key, and the version that a change of the layout raises.
 const KEY: &str = "cords.model";
@@ -39,7 +39,7 @@ pub struct ModelInfo {
     pub mean: Vec<f32>,
     /// Standard deviation per image channel, in pixel units [0, 1].
     pub std: Vec<f32>,
-    /// Class names.
+    /// Name of each class, by label.
     pub classes: Vec<String>,
     /// Phase durations of the training trial; none for a CNN.
     pub presentation: Option<Presentation>,
@@ -73,9 +73,9 @@ pub struct TrainedPhase {
 /// A network with its weights, as stored in one file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Model {
-    /// A CordsNet.
+    /// A convolutional network with recurrent dynamics.
     CordsNet {
-        /// Sizes.
+        /// Sizes of the areas.
         architecture: Architecture,
         /// Step and time constants.
         euler: Euler,
@@ -83,16 +83,16 @@ pub enum Model {
         phi: Phi,
         /// Weights under their published names.
         parameters: Parameters<f32>,
-        /// Origin.
+        /// Where the weights come from, and what inputs and outputs mean.
         info: ModelInfo,
     },
     /// A CNN twin, with its batch norms or with them folded in.
     Cnn {
-        /// Sizes.
+        /// Sizes of the areas.
         architecture: Architecture,
         /// Weights and running statistics under their published names.
         parameters: Parameters<f32>,
-        /// Origin.
+        /// Where the weights come from, and what inputs and outputs mean.
         info: ModelInfo,
     },
 }
@@ -118,7 +118,7 @@ enum Kind {
 }
 
 impl Model {
-    /// Sizes.
+    /// Sizes of the areas.
     pub fn architecture(&self) -> &Architecture {
         match self {
             Self::CordsNet { architecture, .. } | Self::Cnn { architecture, .. } => architecture,
@@ -132,7 +132,7 @@ impl Model {
         }
     }
 
-    /// Origin.
+    /// Where the weights come from, and what inputs and outputs mean.
     pub fn info(&self) -> &ModelInfo {
         match self {
             Self::CordsNet { info, .. } | Self::Cnn { info, .. } => info,

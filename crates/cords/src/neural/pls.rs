@@ -40,7 +40,8 @@ pub struct PlsFit {
 /// Fits `components` components to centred responses `[stimuli, responses]` by the centred Gram matrix of the features.
 ///
 /// # Errors
-/// More components than stimuli; linear algebra that fails.
+/// [`NeuralError::Option`] where components are none or more than stimuli, [`NeuralError::Numerics`] where linear
+/// algebra fails.
 pub fn pls(
     kernel: MatRef<'_, f64>,
     responses: MatRef<'_, f64>,

@@ -14,7 +14,7 @@ pub const REFERENCE_DT_MS: f64 = 2.0;
 pub enum Pixels {
     /// x + level xi, xi standard normal.
     Gaussian,
-    /// The same with xi correlated over space: white noise filtered with a Gaussian of this standard deviation in
+    /// x + level xi with xi correlated over space: white noise filtered with a Gaussian of this standard deviation in
     /// pixels, which gives a correlation of exp(-d^2/(4 length^2)) at a distance of d pixels.
     Correlated {
         /// Standard deviation of the filter in pixels.
@@ -61,7 +61,7 @@ pub const IMAGENET_C: Severities = Severities {
     speckle: [0.15, 0.2, 0.35, 0.45, 0.6],
 };
 
-/// Those of CIFAR-10-C.
+/// Constants of the corruptions of CIFAR-10-C.
 pub const CIFAR_C: Severities = Severities {
     gaussian: [0.04, 0.06, 0.08, 0.09, 0.10],
     photons: [500.0, 250.0, 100.0, 75.0, 50.0],
@@ -105,13 +105,13 @@ pub struct PixelNoise {
     pub seed: u64,
     /// Number of the repetition.
     pub trial: u32,
-    /// Its kind.
+    /// Kind of noise on pixel values.
     pub pixels: Pixels,
     /// When it is drawn.
     pub timing: NoisePresentation,
     /// How much, as [`Pixels`] says.
     pub level: f64,
-    /// Step in ms.
+    /// Euler step in ms.
     pub dt_ms: f64,
 }
 

@@ -2,12 +2,12 @@
 
 use super::{Finding, error};
 use crate::Real;
-use crate::device::{Cpu, Device};
+use crate::device::{Cpu, Device, Phi};
 use crate::learn::{
     Batch, CordsNetGradient, Gradient, HistoryPrecision, Initialisation, Memory, Objective, TrainError, cnn_gradient,
     logspace,
 };
-use crate::net::{Architecture, Euler, Parameters, Phi};
+use crate::net::{Architecture, Euler, Parameters};
 use crate::rng::{Purpose, Stream};
 
 /// With so many channels before and after the change.

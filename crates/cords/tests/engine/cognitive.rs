@@ -10,8 +10,9 @@ use cords::assoc::{
     Timing, TrainOptions, TrainProgress, Trained, Trial, Weights, clips, train,
 };
 use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
+use cords::device::Phi;
 use cords::learn::{Checkpoints, Initialisation, Memory};
-use cords::net::{Architecture, CordsNet, Euler, Input, Parameters, Phi};
+use cords::net::{Architecture, CordsNet, Euler, Input, Parameters};
 
 fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");

@@ -1,8 +1,8 @@
 //! Image sets from outside: the artifact's bytes, how it is read back, and options.
 
 use crate::data_support::{config, error, run, temp};
+use cords::data::Images;
 use cords::data::*;
-use cords::learn::Images;
 use std::path::{Path, PathBuf};
 
 // ------------------------------------------------------------------------------------------------ digits, the artifact

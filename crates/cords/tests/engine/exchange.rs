@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::support::Fixture;
 use cords::Tensor;
+use cords::device::Phi;
 use cords::exchange::{
     ExchangeError, Format, ImportOptions, Misshapen, export, import, import_with_notes, read, to_bytes,
 };
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters, Phi};
+use cords::net::{Architecture, Euler, Input, Model, ModelInfo, NetError, Parameters};
 use zip::write::SimpleFileOptions;
 
 fn options() -> ImportOptions {

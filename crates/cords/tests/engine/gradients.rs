@@ -7,9 +7,9 @@
 
 use crate::support::{Fixture, assert_close};
 use cords::Real;
-use cords::device::{Aligned, Cpu, Device};
+use cords::device::{Aligned, Cpu, Device, Phi};
 use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, cnn_gradient, logspace};
-use cords::net::{Cnn, CordsNet, Euler, Input, Parameters, Phi};
+use cords::net::{Cnn, CordsNet, Euler, Input, Parameters};
 use std::ops::Range;
 
 /// Tolerances of what the forward pass gives and of gradients.

@@ -6,8 +6,7 @@
 //! bound.
 
 use cords::Real;
-use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps};
-use cords::net::Phi;
+use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps, Phi};
 
 type Buffer<T> = <Cpu as Device<T>>::Buffer;
 use crate::support::assert_close;

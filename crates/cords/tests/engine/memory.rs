@@ -8,8 +8,9 @@
 use std::ops::ControlFlow;
 use std::process::Command;
 
+use cords::data::Images;
 use cords::device::Cpu;
-use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet};
+use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, train_cordsnet};
 use cords::net::{Architecture, Euler};
 use cords::rng::{Purpose, Stream};
 

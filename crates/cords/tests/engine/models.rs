@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
-use cords::device::Cpu;
+use cords::data::Images;
+use cords::device::{Cpu, Phi};
 use cords::learn::{
-    CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet,
-    evaluate, fold, train_cnn, train_cordsnet,
+    CnnConfig, Data, DirectConfig, Fit, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet, evaluate,
+    train_cnn, train_cordsnet,
 };
-use cords::net::{Architecture, CordsNet, Euler, Model, ModelInfo, NetError, Phi, TrainedPhase};
+use cords::net::{Architecture, CordsNet, Euler, Model, ModelInfo, NetError, TrainedPhase, fold};
 use cords::rng::{Purpose, Stream};
 
 fn info(config: &DirectConfig) -> ModelInfo {

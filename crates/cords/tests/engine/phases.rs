@@ -7,12 +7,13 @@
 use std::ops::ControlFlow;
 
 use crate::support::{Fixture, assert_close};
-use cords::device::Cpu;
+use cords::data::Images;
+use cords::device::{Cpu, Phi};
 use cords::learn::{
-    AreaInversion, CnnConfig, Data, DirectConfig, Fit, Images, Initialisation, InvertConfig, PhiSchedule, Schedule,
-    TrainError, continue_cordsnet, evaluate, fold, train_cnn, train_inverse,
+    AreaInversion, CnnConfig, Data, DirectConfig, Fit, Initialisation, InvertConfig, PhiSchedule, Schedule, TrainError,
+    continue_cordsnet, evaluate, train_cnn, train_inverse,
 };
-use cords::net::{Architecture, Cnn, Euler, ModelInfo, NetError, Parameters, Phi};
+use cords::net::{Architecture, Cnn, Euler, ModelInfo, NetError, Parameters, fold};
 use cords::rng::{Purpose, Stream};
 use cords::{Real, Tensor};
 

@@ -7,7 +7,7 @@ use cords::neural::{
 };
 use faer::Mat;
 
-/// Features in memory.
+/// Features of stimuli that are held in memory.
 struct Memory {
     stimuli: usize,
     values: Vec<f64>,

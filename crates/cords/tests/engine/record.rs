@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use cords::data::{ImageSet, ImageSetWriter, Splits};
-use cords::device::Cpu;
+use cords::device::{Cpu, Phi};
 use cords::learn::Initialisation;
-use cords::net::{Architecture, Euler, Input, Model, ModelInfo, Phi, Presentation, State};
+use cords::net::{Architecture, Euler, Input, Model, ModelInfo, Presentation, State};
 use cords::record::{AreaTime, RecordError, RecordOptions, participation_ratio, record};
 use cords::rng::{Purpose, Stream};
 use safetensors::SafeTensors;

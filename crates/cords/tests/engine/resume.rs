@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use cords::data::Images;
 use cords::device::Cpu;
 use cords::learn::{
-    AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Initialisation, InvertConfig,
+    AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation, InvertConfig,
     OptimiserKind, PhiSchedule, Progress, Schedule, TrainError, TrainingPosition, WarmUp, WindowRecord,
-    continue_cordsnet, fold, train_cnn, train_cordsnet, train_inverse,
+    continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
 };
-use cords::net::{Architecture, Euler, ModelInfo};
+use cords::net::{Architecture, Euler, ModelInfo, fold};
 use cords::rng::{Purpose, Stream};
 
 /// Noise whose class shows in its mean; fresh in every epoch, as with augmentation.

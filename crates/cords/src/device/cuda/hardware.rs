@@ -18,7 +18,7 @@ use crate::device::{ConvShape, DeviceError};
 /// What the products of convolutions are computed from. Sums are float32, and so is everything else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// float32.
+    /// float32 as it is, without tensor cores.
     #[default]
     Float32,
     /// float32 rounded to eleven significant bits, on tensor cores.
@@ -32,7 +32,7 @@ pub enum Precision {
 pub struct Settings {
     /// Which GPU, from 0, of those that `CUDA_VISIBLE_DEVICES` leaves.
     pub ordinal: usize,
-    /// Precision of convolutions.
+    /// What products of convolutions are computed from.
     pub precision: Precision,
     /// Whether only algorithms are used that give the same bits every time.
     pub deterministic: bool,
@@ -41,7 +41,7 @@ pub struct Settings {
 /// What a GPU says of itself.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Its name.
+    /// Name of the GPU, as the driver gives it.
     pub name: String,
     /// Compute capability, major and minor.
     pub capability: (u32, u32),
@@ -404,7 +404,7 @@ impl Gpu for Hardware {
     }
 }
 
-/// Recorded work.
+/// Work that was recorded, to be done again on the GPU that recorded it.
 pub struct Graph(Mutex<Exclusive>);
 
 struct Exclusive(CudaGraph);

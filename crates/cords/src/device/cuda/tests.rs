@@ -316,7 +316,7 @@ fn evaluation_noise_and_recording_go_as_on_the_cpu() {
     let cordsnet = Model::CordsNet {
         architecture: architecture.clone(),
         euler: Euler::published(),
-        phi: crate::net::Phi::Relu,
+        phi: crate::device::Phi::Relu,
         parameters: initialisation.cordsnet(&architecture, 1),
         info: ModelInfo::default(),
     };

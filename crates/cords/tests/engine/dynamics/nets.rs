@@ -1,7 +1,8 @@
 //! Networks to test with, and what the reference file holds of them.
 
+use cords::device::Phi;
 use cords::dynamics::*;
-use cords::net::{Architecture, CordsNet, Euler, Parameters, Phi};
+use cords::net::{Architecture, CordsNet, Euler, Parameters};
 use cords::rng::{Purpose, Stream};
 
 use crate::support::Fixture;

@@ -1,7 +1,8 @@
 //! Steady states and the spectra there.
 
+use cords::device::Phi;
 use cords::dynamics::*;
-use cords::net::{CordsNet, Euler, Phi};
+use cords::net::{CordsNet, Euler};
 use cords::rng::{Purpose, Stream};
 
 use super::nets::*;

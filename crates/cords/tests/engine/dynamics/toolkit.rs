@@ -1,7 +1,8 @@
 //! Singular values, growth, noise response and exponents.
 
+use cords::device::Phi;
 use cords::dynamics::*;
-use cords::net::{CordsNet, Euler, Parameters, Phi};
+use cords::net::{CordsNet, Euler, Parameters};
 use cords::rng::{Purpose, Stream};
 
 use super::nets::*;

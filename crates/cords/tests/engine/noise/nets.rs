@@ -2,8 +2,8 @@
 
 use cords::Tensor;
 use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, Split, prepare};
-use cords::device::Cpu;
-use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, Phi, Presentation};
+use cords::device::{Cpu, Phi};
+use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, Presentation};
 use cords::noise::*;
 use cords::rng::{Purpose, Stream};
 

@@ -1,6 +1,7 @@
 //! Noise on pixels and inside units, against what its level says.
 
-use cords::net::{CordsNet, Euler, Input, NeuralNoise, Phi};
+use cords::device::Phi;
+use cords::net::{CordsNet, Euler, Input, NeuralNoise};
 use cords::noise::*;
 
 use super::nets::{architecture, fill};

@@ -2,7 +2,7 @@
 
 /// A set of labelled images as normalised floats.
 pub trait Images: Sync {
-    /// Number of images.
+    /// Number of images of the set.
     fn len(&self) -> usize;
     /// Whether there are none.
     fn is_empty(&self) -> bool {
@@ -12,7 +12,7 @@ pub trait Images: Sync {
     fn channels(&self) -> usize;
     /// Height and width of an image.
     fn side(&self) -> usize;
-    /// Number of classes.
+    /// Number of classes; labels lie below it.
     fn classes(&self) -> usize;
     /// Class of image `i`.
     fn label(&self, i: usize) -> u32;

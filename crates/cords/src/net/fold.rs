@@ -4,11 +4,12 @@
 //! it become s g. The shifts after inp_conv and skip_area go on through the convolutions that follow, whose zero
 //! padding makes them differ near the borders: hence a bias per unit.
 
+use super::cnn::{NORM_EPSILON, norm_names};
+use super::filters::{ConvName, conv_names};
+use super::folded::area_bias_name;
+use super::parameters::{READOUT_BIAS, bias_name};
+use super::{Architecture, NetError, Parameters};
 use crate::device::{Aligned, Cpu, Device, Maps};
-use crate::net::{
-    Architecture, ConvName, NORM_EPSILON, NetError, Parameters, READOUT_BIAS, area_bias_name, bias_name, conv_names,
-    norm_names,
-};
 use crate::{Real, Tensor};
 
 /// Parameters of the folded CNN ([`Architecture::folded_cnn_shapes`]), whose logits are those of the CNN in evaluation
