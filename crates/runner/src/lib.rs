@@ -19,6 +19,7 @@ pub mod fail;
 pub mod key;
 pub mod kind;
 pub mod kinds;
+pub mod names;
 pub mod pipeline;
 pub mod plan;
 pub mod run;

@@ -10,7 +10,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-pub use fingerprint::{FileObservation, FingerprintError, Fingerprints, hash_file};
+pub use fingerprint::FingerprintError;
+pub(crate) use fingerprint::{FileObservation, Fingerprints, hash_file};
 
 /// Changes when the encoding below changes: every key changes with it.
 const KEY_VERSION: i64 = 1;
@@ -42,7 +43,7 @@ macro_rules! hash_type {
         }
 
         impl $name {
-            pub fn new(hash: &blake3::Hash) -> Self {
+            pub(crate) fn new(hash: &blake3::Hash) -> Self {
                 Self(hash.to_hex().to_string())
             }
 
@@ -68,13 +69,13 @@ hash_type!(ContentHash, "blake3 of an artifact's files.");
 
 impl StageKey {
     /// The key of that text, where it is one.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::try_from(text.to_owned()).ok()
     }
 }
 
 /// Everything that determines a stage's result.
-pub struct Identity<'a> {
+pub(crate) struct Identity<'a> {
     pub kind: &'a str,
     pub code_version: u32,
     /// With defaults filled in; references and paths replaced by slot names.
@@ -129,14 +130,14 @@ fn describe(identity: &Identity, sink: &mut dyn Sink) {
 }
 
 /// The key of an identity.
-pub fn stage_key(identity: &Identity) -> StageKey {
+pub(crate) fn stage_key(identity: &Identity) -> StageKey {
     let mut sink = HashSink(blake3::Hasher::new());
     describe(identity, &mut sink);
     StageKey::new(&sink.0.finalize())
 }
 
 /// The same identity in readable form, kept beside the result.
-pub fn description(identity: &Identity) -> Json {
+pub(crate) fn description(identity: &Identity) -> Json {
     let mut sink = JsonSink(Map::new());
     describe(identity, &mut sink);
     Json::Object(sink.0)

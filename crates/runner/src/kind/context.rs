@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Member, StageError};
-use crate::run::Device;
+use super::{Artifact, Device, Member, StageError};
 use crate::table::{Table, TableRow};
 
 /// A filled input slot.

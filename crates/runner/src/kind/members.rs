@@ -7,54 +7,28 @@
 //!
 //! [`Kind::SEES_GROUPS`]: super::Kind::SEES_GROUPS
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::Context;
-use crate::pipeline::{InputSlot, Pipeline, Stage, scalar};
-
-/// The matrix field that tells repetitions apart.
-pub const REPETITION: &str = "seed";
+use crate::names::scalar;
 
 /// What a kind is told of a member of an input.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// The stage that it belongs to: a number, from 0 in the order in which stages appear in the list.
     pub family: usize,
-    /// Its matrix fields; but for [`REPETITION`] where the kind does not [see](super::Kind::SEES_REPETITIONS) that.
+    /// Its matrix fields; but for [`REPETITION`](crate::names::REPETITION) where the kind does not [see](super::Kind::SEES_REPETITIONS) that.
     pub fields: IndexMap<String, Json>,
 }
 
 impl Member {
     /// What it adds to an identity; nothing where nothing sets it apart.
-    pub fn identity(&self) -> Option<String> {
+    pub(crate) fn identity(&self) -> Option<String> {
         let fields = || self.fields.iter().map(|(name, value)| format!(", {name}={value}"));
         (*self != Self::default()).then(|| format!("stage {}{}", self.family, fields().collect::<String>()))
     }
-}
-
-/// What a stage's kind is told of each of its inputs, in their order; empty for a kind that does not see groups.
-pub fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Member> {
-    if !stage.kind().sees_groups() {
-        return Vec::new();
-    }
-    let mut families: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
-    let member = |input: &'a InputSlot| {
-        let producer = pipeline.stage(input.producer);
-        if input.list.is_none() && stage.kind().sees_lists_alone() {
-            return Member::default();
-        }
-        let list = input.list.as_deref().unwrap_or(&input.slot);
-        let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
-        let all = stage.kind().sees_repetitions();
-        let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
-        Member {
-            family,
-            fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        }
-    };
-    stage.inputs.iter().map(member).collect()
 }
 
 /// The members of one list of inputs.

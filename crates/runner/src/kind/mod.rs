@@ -5,6 +5,7 @@
 
 mod conditions;
 mod context;
+mod device;
 mod error;
 mod external;
 mod identity;
@@ -23,12 +24,13 @@ use serde_json::Value as Json;
 
 pub use conditions::{Broken, Conditions};
 pub use context::{Context, Input, Said, Update};
+pub use device::Device;
 pub use error::{ErrorClass, StageError};
 pub use external::{External, ExternalFile, MissingData, located};
-pub use members::{Member, Members, REPETITION, Spread, members};
+pub use members::{Member, Members, Spread};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
 pub use reference::{AnyRef, AnyRefs};
-pub use registry::{GpuDriver, NoGpus, Registry};
+pub use registry::{GpuDriver, Registry};
 
 /// A rule between parameters that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]

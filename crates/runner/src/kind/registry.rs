@@ -136,7 +136,7 @@ pub trait GpuDriver: Sync {
 }
 
 /// No GPU is ever found.
-pub struct NoGpus;
+struct NoGpus;
 
 impl GpuDriver for NoGpus {
     fn count(&self) -> Result<usize, String> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::kind::{AnyRef, Artifact, Context, Declared, Kind, StageError};
-use crate::pipeline::scalar;
+use crate::names::scalar;
 use crate::table::{DType, Table, TableSchema, TableWriter, Value};
 
 pub struct Collect;

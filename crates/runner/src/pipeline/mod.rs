@@ -8,7 +8,6 @@ mod matrix;
 mod node;
 mod presets;
 mod problem;
-mod reference;
 mod resolve;
 mod resources;
 mod root;
@@ -16,7 +15,7 @@ mod validate;
 
 use std::path::PathBuf;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -24,14 +23,14 @@ pub use load::{LoadOptions, load};
 pub use node::{SourceTexts, Spot};
 pub use presets::{Origin, Preset, preset_kind, preset_problems, preset_text, presets};
 pub use problem::{Problem, suggest};
-pub use reference::{Named, find, is_name, member_name, scalar};
 pub use resources::Resources;
 pub use root::project_root;
 pub use validate::{types, unwrap_optional, variants};
 
 #[cfg(any(test, fuzzing))]
 use crate::kind::Registry;
-use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Output};
+use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Member, Output};
+use crate::names::{Named, REPETITION};
 
 /// Dense index of a stage (one member of a matrix) in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -135,10 +134,34 @@ impl Pipeline {
     }
 
     /// The stages that read an output of `id`.
-    pub fn consumers(&self, id: StageId) -> impl Iterator<Item = &Stage> {
+    pub(crate) fn consumers(&self, id: StageId) -> impl Iterator<Item = &Stage> {
         self.stages
             .iter()
             .filter(move |s| s.inputs.iter().any(|i| i.producer == id))
+    }
+
+    /// What a stage's kind is told of the members in its inputs, in the order of the inputs; empty for a kind that does
+    /// not [see groups](crate::kind::Kind::SEES_GROUPS).
+    pub(crate) fn members<'a>(&'a self, stage: &'a Stage) -> Vec<Member> {
+        if !stage.kind().sees_groups() {
+            return Vec::new();
+        }
+        let mut families: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
+        let member = |input: &'a InputSlot| {
+            let producer = self.stage(input.producer);
+            if input.list.is_none() && stage.kind().sees_lists_alone() {
+                return Member::default();
+            }
+            let list = input.list.as_deref().unwrap_or(&input.slot);
+            let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
+            let all = stage.kind().sees_repetitions();
+            let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
+            Member {
+                family,
+                fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            }
+        };
+        stage.inputs.iter().map(member).collect()
     }
 
     /// The graph: an edge from producer to consumer, weighted with the consumer's slot.

@@ -34,7 +34,7 @@ pub struct SourceText {
 pub struct SourceTexts(Vec<SourceText>);
 
 impl SourceTexts {
-    pub fn add(&mut self, name: String, text: String) -> SourceId {
+    pub(crate) fn add(&mut self, name: String, text: String) -> SourceId {
         self.0.push(SourceText { name, text });
         SourceId(self.0.len() - 1)
     }

@@ -137,7 +137,7 @@ impl Presets for PresetFolder<'_> {
     }
 }
 
-/// Names of the files below a folder; a link in a circle is not followed for ever.
+/// Names of the files below a folder; a link in a cycle is not followed for ever.
 fn collect_names(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
     const DEEPEST: usize = 8;
     let Ok(entries) = fs_err::read_dir(folder) else {

@@ -1,6 +1,6 @@
 //! What would run, and why: pure functions of a pipeline, a selection and a [`World`].
 //!
-//! `run` calls the same [`decide`] once a stage's inputs are known, so what `plan` says is what `run` does.
+//! `run` calls the same `decide` once a stage's inputs are known, so what `plan` says is what `run` does.
 //! Law: a stage that executes was planned as `run` or `maybe`; `cached` and `restore` never execute.
 
 mod reason;
@@ -19,7 +19,7 @@ pub use reason::Reason;
 pub use select::{Request, Selection, SelectionError, select};
 
 use crate::key::{ContentHash, FileObservation, Identity, StageKey, changes, description, stage_key};
-use crate::kind::{Broken, Conditions, MissingData, members};
+use crate::kind::{Broken, Conditions, MissingData};
 use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
 use crate::store::{Attempt, Health, ResultRecord};
 
@@ -31,7 +31,7 @@ pub struct Observed {
     pub missing: Vec<MissingData>,
     /// What these files, and folders that were listed for them, were when they were looked at; for whoever verifies
     /// them.
-    pub seen: Arc<Vec<(PathBuf, FileObservation)>>,
+    pub(crate) seen: Arc<Vec<(PathBuf, FileObservation)>>,
 }
 
 /// The past and the outside, as the plan asks for them. Tests answer from memory.
@@ -83,7 +83,7 @@ impl State {
 
 /// What an input slot holds, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
+pub(crate) enum Upstream {
     Known(ContentHash),
     /// The producer executes or may execute first.
     Pending,
@@ -162,7 +162,7 @@ fn upstream_of(decision: &Decision, input: &InputSlot, world: &dyn World) -> Ups
 }
 
 /// Decides one stage from what its inputs hold.
-pub fn decide(
+pub(crate) fn decide(
     pipeline: &Pipeline,
     stage: &Stage,
     upstream: &[Upstream],
@@ -388,7 +388,7 @@ fn with_identity<T>(
     let members: Vec<(String, String)> = stage
         .inputs
         .iter()
-        .zip(members(pipeline, stage))
+        .zip(pipeline.members(stage))
         .filter_map(|(input, member)| Some((input.slot.clone(), member.identity()?)))
         .collect();
     use_identity(&Identity {

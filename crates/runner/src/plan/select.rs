@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::pipeline::{Pipeline, StageId, find, suggest};
+use crate::names::find;
+use crate::pipeline::{Pipeline, StageId, suggest};
 
 /// Stages to bring up to date, and stages to execute whatever their state.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +17,7 @@ impl Selection {
         self.included.contains(&id)
     }
 
-    pub fn forces(&self, id: StageId) -> bool {
+    pub(crate) fn forces(&self, id: StageId) -> bool {
         self.forced.contains(&id) && self.included.contains(&id)
     }
 }

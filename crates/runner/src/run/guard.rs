@@ -28,7 +28,7 @@ enum Ended {
 ///
 /// # Errors
 /// Why the program could not be started.
-pub fn run_program(
+pub(crate) fn run_program(
     program: &str,
     arguments: &[String],
     place: &Path,

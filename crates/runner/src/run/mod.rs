@@ -16,9 +16,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use device::Device;
 pub use dispatcher::{RunOptions, log_path, missing_data, run};
-pub use guard::{guard, run_program};
+pub use guard::guard;
+pub(crate) use guard::run_program;
 pub use resources::Gpu;
 pub use worker::serve;
 use world::changed_since;

@@ -17,11 +17,10 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::device::Device;
 use super::protocol::Message;
 use super::signals::Termination;
 use crate::fail::{self, FailAt, Step};
-use crate::kind::{Conditions, Context, Input, Registry, Said, StageError, Update};
+use crate::kind::{Conditions, Context, Device, Input, Registry, Said, StageError, Update};
 
 /// What a worker is asked to do.
 #[derive(Debug, Serialize, Deserialize)]

@@ -101,14 +101,14 @@ pub struct Hold(#[expect(dead_code, reason = "holds a lock")] File);
 
 /// What a run in progress uses. While it lives, nothing of that goes.
 #[derive(Debug)]
-pub struct Uses {
+pub(crate) struct Uses {
     file: File,
     path: PathBuf,
 }
 
 impl Uses {
     /// Notes that the run uses these results. The store must be held since before that was decided.
-    pub fn note(&mut self, keys: impl Iterator<Item = StageKey>) -> Result<(), StoreError> {
+    pub(crate) fn note(&mut self, keys: impl Iterator<Item = StageKey>) -> Result<(), StoreError> {
         let lines: String = keys.map(|key| format!("{}\n", key.as_str())).collect();
         self.file.write_all(lines.as_bytes()).map_err(io("note what is used"))
     }
@@ -153,7 +153,7 @@ impl Store {
     }
 
     /// Begins the list of what a run uses.
-    pub fn uses(&self, run_folder: &Path) -> Result<Uses, StoreError> {
+    pub(crate) fn uses(&self, run_folder: &Path) -> Result<Uses, StoreError> {
         let path = run_folder.join(USES);
         let file = File::create(&path).map_err(io("note what is used"))?;
         file.lock().map_err(io("note what is used"))?;

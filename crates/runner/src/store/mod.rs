@@ -35,13 +35,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-pub use collect::{Hold, Policy, Removal, RemovalReason, Uses};
+pub(crate) use collect::Uses;
+pub use collect::{Hold, Policy, Removal, RemovalReason};
 #[cfg(any(test, fuzzing))]
 pub use hostile::{check_journal, check_manifests, framed};
-pub use objects::{hash_folder, persist};
+use objects::{hash_folder, persist};
+pub(crate) use runs::RECORD_VERSION;
 pub use runs::{
-    Execution, GitState, RECORD_VERSION, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome,
-    shortest_prefixes,
+    Execution, GitState, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome, shortest_prefixes,
 };
 pub use verify::{Damage, Fault};
 
@@ -194,7 +195,7 @@ pub struct Store {
     attempts: HashMap<StageKey, Attempt>,
     ensured: HashMap<StageKey, Vec<Conditions>>,
     collected: HashSet<StageKey>,
-    pub fingerprints: Fingerprints,
+    pub(crate) fingerprints: Fingerprints,
     /// How much of the journal has been read.
     journal_read: u64,
 }
@@ -282,7 +283,7 @@ impl Store {
     }
 
     /// Whether a key's result is known to fulfil these conditions.
-    pub fn is_ensured(&self, key: &StageKey, conditions: &Conditions) -> bool {
+    pub(crate) fn is_ensured(&self, key: &StageKey, conditions: &Conditions) -> bool {
         conditions.is_empty() || self.ensured.get(key).is_some_and(|held| held.contains(conditions))
     }
 
@@ -341,11 +342,11 @@ impl Store {
         });
     }
 
-    pub fn project(&self) -> Option<&str> {
+    pub(crate) fn project(&self) -> Option<&str> {
         self.project.as_deref()
     }
 
-    pub fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
+    pub(crate) fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
         self.attempts.get(key)
     }
 
@@ -392,7 +393,7 @@ impl Store {
     }
 
     /// Moves a finished output from scratch into the store, under its content's name.
-    pub fn publish(&mut self, slot: &str, artifact: Artifact, scratch: &Path) -> Result<StoredOutput, StoreError> {
+    pub(crate) fn publish(&mut self, slot: &str, artifact: Artifact, scratch: &Path) -> Result<StoredOutput, StoreError> {
         // An empty folder is a result: one without anything to draw, or to put aside. A link is none.
         if !std::fs::symlink_metadata(scratch).is_ok_and(|metadata| metadata.is_dir()) {
             return Err(StoreError::OutputMissing { slot: slot.to_owned() });
@@ -457,7 +458,7 @@ impl Store {
 
     /// Takes `count` of the `size` units that go by a name, for as long as the locks live; `None` while others, in this
     /// process or another one, have too many of them.
-    pub fn try_units(&self, name: &str, size: usize, count: usize) -> Result<Option<Vec<File>>, StoreError> {
+    pub(crate) fn try_units(&self, name: &str, size: usize, count: usize) -> Result<Option<Vec<File>>, StoreError> {
         let mut units = Vec::new();
         for index in 0..size {
             // Until there are enough, or cannot be.
@@ -470,7 +471,7 @@ impl Store {
     }
 
     /// A fresh folder for work in progress, on the same file system as the objects. The key must be locked.
-    pub fn scratch(&self, key: &StageKey) -> Result<tempfile::TempDir, StoreError> {
+    pub(crate) fn scratch(&self, key: &StageKey) -> Result<tempfile::TempDir, StoreError> {
         tempfile::Builder::new()
             .prefix(&format!("{}-", key.as_str()))
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
@@ -479,17 +480,17 @@ impl Store {
     }
 
     /// Where a stage may keep what lets a later attempt at the same key go on. Made by the stage that writes there.
-    pub fn checkpoint(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn checkpoint(&self, key: &StageKey) -> PathBuf {
         self.root.join("checkpoints").join(key.as_str())
     }
 
     /// Whether an earlier attempt left a checkpoint.
-    pub fn has_checkpoint(&self, key: &StageKey) -> bool {
+    pub(crate) fn has_checkpoint(&self, key: &StageKey) -> bool {
         self.checkpoint(key).is_dir()
     }
 
     /// Forgets how far earlier attempts came. The key must be locked.
-    pub fn drop_checkpoint(&self, key: &StageKey) {
+    pub(crate) fn drop_checkpoint(&self, key: &StageKey) {
         // Best effort: it lies apart from every result, and `sweep` tries again.
         let _ = std::fs::remove_dir_all(self.checkpoint(key));
     }
@@ -528,7 +529,7 @@ impl Store {
     }
 
     /// Writes the stat cache back, if files were hashed since it was read.
-    pub fn save_fingerprints(&self) -> Result<(), StoreError> {
+    pub(crate) fn save_fingerprints(&self) -> Result<(), StoreError> {
         match self.fingerprints.to_save() {
             // It can be made again.
             Some(bytes) => {

@@ -11,14 +11,14 @@ use super::objects::replace;
 use super::{Store, StoreError, io, persist};
 use crate::key::{ContentHash, StageKey};
 use crate::kind::Artifact;
-use crate::pipeline::{Named, member_name};
+use crate::names::{Named, member_name};
 
 /// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record
 /// holds them all, and then this goes.
 const STAGES: &str = "stages";
 
 /// What this program writes and reads.
-pub const RECORD_VERSION: u32 = 1;
+pub(crate) const RECORD_VERSION: u32 = 1;
 
 /// Eight letters; shortest unique prefixes are accepted everywhere.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct RunId(String);
 
 impl RunId {
     /// A fresh id. Letters k to z only, so that ids never look like hashes.
-    pub fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         let now = jiff::Timestamp::now().as_nanosecond();
         let seed = format!("{now} {} {:p}", std::process::id(), &now);
         let hash = blake3::hash(seed.as_bytes());
@@ -222,7 +222,7 @@ impl RunRecord {
 
 impl Store {
     /// The folder of a run; sorts by time of start.
-    pub fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
+    pub(crate) fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
         // Later than every other, also where a clock was set back: this order is what `@` and `@-1` mean.
         let last = self.all_run_folders()?.last().and_then(|(_, folder)| {
             let name = folder.file_name()?.to_str()?;
@@ -237,7 +237,7 @@ impl Store {
     }
 
     /// Writes a run's record; a durable one survives a power cut.
-    pub fn write_run(&self, folder: &std::path::Path, run: &RunRecord, durable: bool) -> Result<(), StoreError> {
+    pub(crate) fn write_run(&self, folder: &std::path::Path, run: &RunRecord, durable: bool) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(run).unwrap_or_default();
         let write = if durable { persist } else { replace };
         write(&folder.join("run.json"), &bytes).map_err(io("write a run's record"))?;
@@ -249,7 +249,7 @@ impl Store {
     }
 
     /// Adds stages that have ended to the record of a run that goes on.
-    pub fn add_stages(&self, folder: &std::path::Path, stages: &[RunStage]) -> Result<(), StoreError> {
+    pub(crate) fn add_stages(&self, folder: &std::path::Path, stages: &[RunStage]) -> Result<(), StoreError> {
         let mut lines = String::new();
         for stage in stages {
             lines += &serde_json::to_string(stage).unwrap_or_default();

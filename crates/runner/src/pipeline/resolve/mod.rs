@@ -19,10 +19,10 @@ use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, SourceTexts, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, known, suggest};
-use super::reference::is_name;
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
 use super::{LoadOptions, Pipeline, Stage, StageId};
 use crate::kind::{AnyKind, Output, Registry};
+use crate::names::is_name;
 
 const TOP_KEYS: [&str; 7] = ["name", "description", "seed", "headline", "vars", "pools", "stages"];
 /// Stages with all members of their matrices.

@@ -17,10 +17,10 @@ use serde_json::Value as Json;
 use super::protocol::Message;
 use super::provenance::{self, Git};
 use super::resources::{Gpu, GpuLease, Gpus, Threads};
-use super::{Device, Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
+use super::{Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, StageKey};
-use crate::kind::{Registry, StageError};
+use crate::kind::{Device, Registry, StageError};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::store::{
