@@ -19,8 +19,11 @@ pub const REPETITION: &str = "seed";
 /// A parsed reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
+    /// Name of the stage as the pipeline writes it, without matrix fields.
     pub stage: String,
+    /// What stands behind the `@`; `None` where no member is chosen.
     pub selector: Option<Selector>,
+    /// What stands behind the last `/`; `None` where no output is named.
     pub output: Option<String>,
 }
 
@@ -151,8 +154,11 @@ fn is_value(value: &Json, text: &str) -> bool {
 
 /// What has a name that may be that of a matrix's member.
 pub trait Named {
+    /// The whole name, `stage@field=value,…` for a member of a matrix.
     fn name(&self) -> &str;
+    /// The stage's name as the pipeline writes it, without matrix fields.
     fn family(&self) -> &str;
+    /// Matrix fields of the member, in order of declaration; empty without a matrix.
     fn fields(&self) -> &IndexMap<String, Json>;
 }
 

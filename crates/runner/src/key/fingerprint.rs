@@ -16,7 +16,9 @@ use dynvis_base::files;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read `{path}`")]
 pub struct FingerprintError {
+    /// The file that could not be read.
     pub path: PathBuf,
+    /// What the system says.
     #[source]
     pub source: std::io::Error,
 }
@@ -65,6 +67,10 @@ pub(crate) struct FileObservation {
 }
 
 impl FileObservation {
+    /// What is at a path now: the file or folder itself, and the link where the path is one.
+    ///
+    /// # Errors
+    /// Nothing is there, or it cannot be looked at.
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         let own = fs_err::symlink_metadata(path)?;
         Ok(Self {
@@ -106,7 +112,10 @@ impl Fingerprints {
             .then(|| serde_json::to_vec(&self.known).unwrap_or_default())
     }
 
-    /// Content of a file.
+    /// Hash of a file's bytes; read only where the file is not known to be unchanged.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub(crate) fn file(&mut self, path: &Path) -> Result<ContentHash, FingerprintError> {
         let error = |source| FingerprintError {
             path: path.to_owned(),
@@ -154,6 +163,9 @@ impl Fingerprints {
 }
 
 /// blake3 of a file's bytes, read in pieces.
+///
+/// # Errors
+/// The file cannot be read, or is no regular one.
 pub(crate) fn hash_file(path: &Path) -> std::io::Result<ContentHash> {
     let mut hasher = blake3::Hasher::new();
     let mut file = files::open(path)?;

@@ -2,6 +2,12 @@
 //!
 //! Whatever is not described here cannot make a stage run again; whatever is described here is what
 //! `why` and the reasons of `plan` compare. Paths, stage names and resources are not part of it.
+//!
+//! Reasons are differences of the description, not a record of their own, which could say something else than the hash
+//! decides. Inputs enter by their content. With the keys of their producers in its place every key would be known
+//! before anything runs, and plans would have no `maybe`; but a change without effect upstream would run everything
+//! downstream. Times and paths, as `make` compares them, would need no hashing, run everything again after a copy, and
+//! miss an edit that keeps the time. The rest stands in `docs/design/key.md`.
 
 mod fingerprint;
 
@@ -43,10 +49,12 @@ macro_rules! hash_type {
         }
 
         impl $name {
+            /// The hash in hexadecimal digits.
             pub(crate) fn new(hash: &blake3::Hash) -> Self {
                 Self(hash.to_hex().to_string())
             }
 
+            /// All 64 hexadecimal digits, lower case.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -76,7 +84,9 @@ impl StageKey {
 
 /// Everything that determines a stage's result.
 pub(crate) struct Identity<'a> {
+    /// Name of the stage kind.
     pub kind: &'a str,
+    /// The kind's `CODE_VERSION`.
     pub code_version: u32,
     /// With defaults filled in; references and paths replaced by slot names.
     pub params: &'a Json,
@@ -86,7 +96,9 @@ pub(crate) struct Identity<'a> {
     pub members: &'a [(String, String)],
     /// Files from outside the pipeline: slot -> content.
     pub files: &'a [(String, ContentHash)],
+    /// Environment variables: name -> hash of the value, `None` where the variable is not set.
     pub environment: &'a [(String, Option<String>)],
+    /// Slot -> type of the artifact, as keys have it since the first ones.
     pub outputs: &'a [(String, String)],
 }
 
@@ -239,7 +251,9 @@ impl Sink for JsonSink {
 pub struct Change {
     /// Dotted, starting with the part of the identity: `params.epochs`, `inputs.data`.
     pub path: String,
+    /// The value on the first side.
     pub before: Option<Json>,
+    /// The value on the second side.
     pub after: Option<Json>,
 }
 

@@ -19,7 +19,8 @@ use crate::names::scalar;
 pub struct Member {
     /// The stage that it belongs to: a number, from 0 in the order in which stages appear in the list.
     pub family: usize,
-    /// Its matrix fields; but for [`REPETITION`](crate::names::REPETITION) where the kind does not [see](super::Kind::SEES_REPETITIONS) that.
+    /// Matrix fields of the member. [`REPETITION`](crate::names::REPETITION) is among them only where the kind
+    /// [sees](super::Kind::SEES_REPETITIONS) it.
     pub fields: IndexMap<String, Json>,
 }
 
@@ -36,7 +37,7 @@ impl Member {
 pub struct Members(Vec<Member>);
 
 impl Members {
-    /// Those of these slots, in their order.
+    /// The members in these slots, in the order of the slots.
     pub fn of<'a>(context: &Context, slots: impl IntoIterator<Item = &'a str>) -> Self {
         let member = |slot: &str| context.inputs.get(slot).map(|input| input.member.clone());
         Self(slots.into_iter().map(|slot| member(slot).unwrap_or_default()).collect())
@@ -124,6 +125,7 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// Mean and spread of values in any order.
     pub fn of(values: &[f64]) -> Self {
         let values: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
         let n = values.len();

@@ -9,6 +9,7 @@ use crate::kind::{AnyRef, Artifact, Context, Declared, Kind, StageError};
 use crate::names::scalar;
 use crate::table::{DType, Table, TableSchema, TableWriter, Value};
 
+/// The stage kind `collect`.
 pub struct Collect;
 
 /// Matrix fields of a stage: name to value.

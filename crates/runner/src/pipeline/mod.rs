@@ -2,6 +2,12 @@
 //!
 //! Reading files (pipeline and presets) happens in `load`; everything after is a pure function of the texts.
 //! Every error is collected; a pipeline with any is never returned.
+//!
+//! The text becomes a tree in which each value knows its place (`node`); the tree is held against the JSON Schema of
+//! the kind's parameter struct (`validate`), and only then read into the struct. To read the text into structs at once
+//! would be far less code, but serde stops at its first error, and after presets, matrices and overrides were merged
+//! nothing would know its line any more. The price: `validate` knows the part of JSON Schema that schemars writes, and
+//! the struct has the last word where the two disagree.
 
 mod load;
 mod matrix;
@@ -38,6 +44,7 @@ pub struct StageId(pub usize);
 
 /// A pipeline without errors: acyclic, every reference resolved, every parameter typed.
 pub struct Pipeline {
+    /// The pipeline's `name`, else that of its file without the ending.
     pub name: String,
     /// As given on the command line.
     pub path: PathBuf,
@@ -47,11 +54,13 @@ pub struct Pipeline {
     pub headline: Option<String>,
     /// What stages share besides threads and GPUs: name to number of units. One unit is a mutex.
     pub pools: IndexMap<String, usize>,
+    /// Every stage and member, as declared; `StageId` counts in this list.
     pub stages: Vec<Stage>,
 }
 
 /// One unit of work: a stage, or one member of a stage's matrix.
 pub struct Stage {
+    /// The place in [`Pipeline::stages`].
     pub id: StageId,
     /// `cordsnet`, or `cordsnet@seed=1` for a member of a matrix.
     pub name: String,
@@ -59,16 +68,20 @@ pub struct Stage {
     pub family: String,
     /// The matrix fields of this member, in order of declaration.
     pub fields: IndexMap<String, Json>,
-    /// Its kind and parameters.
+    /// The stage's kind and parameters.
     pub work: Box<dyn AnyStage>,
+    /// Filled input slots, in the order in which the parameters name them.
     pub inputs: Vec<InputSlot>,
+    /// What the stage writes.
     pub outputs: Vec<Output>,
+    /// What the stage takes while it runs, and how often it may try.
     pub resources: Resources,
-    /// What must hold of its tables.
+    /// What must hold of the stage's tables before they are published.
     pub ensure: Conditions,
 }
 
 impl Stage {
+    /// The stage's kind.
     pub fn kind(&self) -> &'static dyn AnyKind {
         self.work.kind()
     }
@@ -93,12 +106,18 @@ pub struct InputSlot {
     pub slot: String,
     /// The list that it is an item of: `models`.
     pub list: Option<String>,
+    /// The stage that fills the slot.
     pub producer: StageId,
+    /// The slot of the producer's output.
     pub output: String,
+    /// What kind of output it is.
     pub artifact: Artifact,
 }
 
 /// A pipeline from its text alone, without presets and files: for tests of what comes after resolving, and for fuzzing.
+///
+/// # Errors
+/// Every problem, in order of places.
 #[cfg(any(test, fuzzing))]
 pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline, Vec<Problem>> {
     struct NoPresets;
@@ -129,6 +148,10 @@ pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline
 }
 
 impl Pipeline {
+    /// The stage of that id.
+    ///
+    /// # Panics
+    /// Where the id is of another pipeline with more stages.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0]
     }

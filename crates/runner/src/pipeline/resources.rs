@@ -58,6 +58,7 @@ impl Resources {
         self.gpu_memory.map(|gib| (gib * (1u64 << 30) as f64) as u64)
     }
 
+    /// `timeout` of the stage; `None` where it may run for ever.
     pub(crate) fn time_limit(&self) -> Option<Duration> {
         self.timeout.map(|minutes| Duration::from_secs_f64(minutes * 60.0))
     }

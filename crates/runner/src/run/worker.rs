@@ -114,6 +114,9 @@ fn holding(locks: &[&File]) -> std::io::Result<OwnedFd> {
 }
 
 /// The worker's side: runs the stage that the spec names, speaking on `out` and logging to `log`.
+///
+/// # Errors
+/// Why the stage failed; the parent was told, unless the spec could not be read or the parent is gone.
 pub fn serve(
     registry: &Registry,
     spec_path: &Path,

@@ -64,13 +64,15 @@ pub enum RemovalReason {
 /// Something that goes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Removal {
+    /// Why this is removed.
     pub why: RemovalReason,
+    /// Key of the result; `None` where this is no result.
     pub key: Option<StageKey>,
-    /// `pipeline/stage` of every stage that a run knows it by.
+    /// `pipeline/stage` of every stage that a run knows the result by.
     pub stages: Vec<String>,
-    /// When a run used it last, where one did.
+    /// When a run used the result last, as RFC 3339 in UTC; `None` where none did.
     pub last_used: Option<String>,
-    /// What it alone takes.
+    /// Bytes that are freed: what is shared with results that stay is not among them.
     pub bytes: u64,
     #[serde(skip)]
     folders: Vec<PathBuf>,
@@ -79,8 +81,11 @@ pub struct Removal {
 /// What collecting would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Collection {
+    /// What goes.
     pub doomed: Vec<Removal>,
+    /// How many results stay.
     pub kept_results: usize,
+    /// Bytes of all files that stay; what results share counts once.
     pub kept_bytes: u64,
     /// Results among them that stay because runs of other projects used them.
     pub of_other_projects: usize,
@@ -89,6 +94,7 @@ pub struct Collection {
 }
 
 impl Collection {
+    /// Bytes that removing gives back.
     pub fn bytes(&self) -> u64 {
         self.doomed.iter().map(|d| d.bytes).sum()
     }
@@ -136,6 +142,9 @@ struct Candidate {
 
 impl Store {
     /// Keeps collecting away, and waits for one that goes on.
+    ///
+    /// # Errors
+    /// The gate cannot be opened or locked.
     pub fn hold(&self) -> Result<Hold, StoreError> {
         // To read is enough, and all that a cache allows which cannot be written.
         let file = File::open(self.root().join(GATE)).or_else(|_| self.gate())?;
@@ -182,6 +191,9 @@ impl Store {
     }
 
     /// Pins a run, or takes the pin away.
+    ///
+    /// # Errors
+    /// The pin cannot be written or removed.
     pub fn set_pin(&self, run_folder: &Path, note: Option<&str>) -> Result<(), StoreError> {
         // Not while a collection looks for pins.
         let _hold = self.hold()?;
@@ -196,6 +208,10 @@ impl Store {
     }
 
     /// What goes under a policy. With `remove`, it goes.
+    ///
+    /// # Errors
+    /// The gate, the journal or the list of runs cannot be read, or something cannot be removed. Records that cannot
+    /// be read are no error: [`Collection::unreadable`].
     pub fn collect(&mut self, policy: &Policy, remove: bool) -> Result<Collection, StoreError> {
         let _hold = if remove {
             let gate = self.gate()?;

@@ -1,6 +1,13 @@
 //! Results on disk: content-addressed objects, the journal that makes them count, descriptions, locks, run records.
 //!
 //! Nothing is ever visible half-written: scratch, fsync, rename, then one journal record, which is the commit point.
+//!
+//! The journal is text that is only appended to. A database would bring transactions, but no text tool reads it, and
+//! damage would not be limited to one line. A file for each result would need no lock to append, but a run with
+//! nothing to do would open as many files as there are results. Locks are those of open files: a file with a process
+//! id in it outlives that process, and somebody must remove it by hand. The steps, and what a kill at each of them
+//! leaves, stand in `docs/design/commit.md`.
+//!
 //! Layout and format versions live here:
 //!
 //! ```text
@@ -59,25 +66,57 @@ const CHECKPOINTS_KEPT: Duration = Duration::from_hours(24 * 90);
 /// What went wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Reading or writing in the cache failed.
     #[error("cannot {action} in the cache")]
     Io {
+        /// What was tried, as `cannot {action} in the cache` says it.
         action: &'static str,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// The cache is of another version of the program.
     #[error("`{path}` is a cache of another version of dynvis ({found})")]
-    Format { path: PathBuf, found: String },
+    Format {
+        /// The cache's folder.
+        path: PathBuf,
+        /// What the file `format` in that folder says.
+        found: String,
+    },
+    /// A stage that ended well did not write an output that it declares.
     #[error("output `{slot}` was declared but not written")]
-    OutputMissing { slot: String },
+    OutputMissing {
+        /// Name of the output's slot.
+        slot: String,
+    },
+    /// No run of the cache is meant by that reference.
     #[error("no run `{reference}`")]
-    NoSuchRun { reference: String },
+    NoSuchRun {
+        /// As typed: `@-1`, or the beginning of an id.
+        reference: String,
+    },
+    /// Several runs have ids that begin so.
     #[error("`{reference}` could be any of {}", .matches.join(", "))]
-    AmbiguousRun { reference: String, matches: Vec<String> },
+    AmbiguousRun {
+        /// The beginning of an id, as typed.
+        reference: String,
+        /// The ids that begin so.
+        matches: Vec<String>,
+    },
+    /// A newer version of the program wrote the run's record.
     #[error("the record of run `{id}` is of a newer version of dynvis ({version})")]
-    NewerRun { id: String, version: u32 },
+    NewerRun {
+        /// Folder of the run.
+        id: String,
+        /// Version of the record.
+        version: u32,
+    },
+    /// The run's record is not JSON of the right form.
     #[error("the record of run `{id}` is damaged")]
     DamagedRun {
+        /// Folder of the run.
         id: String,
+        /// What the parser says.
         #[source]
         source: serde_json::Error,
     },
@@ -90,20 +129,26 @@ fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> StoreError {
 /// A file of a stored output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
-    /// Relative to the object's folder.
+    /// Path relative to the object's folder.
     pub path: String,
+    /// Length in bytes.
     pub size: u64,
+    /// blake3 of the file's bytes.
     pub hash: ContentHash,
 }
 
 /// One output of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredOutput {
+    /// Name of the slot.
     pub slot: String,
+    /// What kind of output it is.
     pub artifact: Artifact,
+    /// Hash over all files, which names the object's folder.
     pub content: ContentHash,
+    /// Every file, in order of the paths.
     pub files: Vec<StoredFile>,
-    /// Folders in it that hold nothing.
+    /// Paths of folders in the output that hold nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty: Vec<String>,
 }
@@ -111,13 +156,19 @@ pub struct StoredOutput {
 /// A committed result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultRecord {
+    /// What the result is the result of.
     pub key: StageKey,
+    /// Name of the stage kind.
     pub kind: String,
+    /// The run that published it; of an accepted result the run that computed it.
     pub run: RunId,
+    /// How long the stage's process took, in seconds.
     pub seconds: f64,
+    /// When the result was published or accepted, as RFC 3339 in UTC.
     pub finished_at: String,
+    /// One entry for each output, in the order in which the kind declares them.
     pub outputs: Vec<StoredOutput>,
-    /// Declared conditions that held when it was published.
+    /// Declared conditions that held when the result was published.
     #[serde(default, skip_serializing_if = "Conditions::is_empty")]
     pub ensured: Conditions,
     /// Where a user declared an earlier result to be this key's.
@@ -135,6 +186,7 @@ pub struct Acceptance {
 }
 
 impl ResultRecord {
+    /// The output in the slot of that name.
     pub fn output(&self, slot: &str) -> Option<&StoredOutput> {
         self.outputs.iter().find(|o| o.slot == slot)
     }
@@ -143,35 +195,46 @@ impl ResultRecord {
 /// How an attempt that left no result ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
+    /// The run that tried.
     pub run: RunId,
+    /// Whether the user ended the attempt; else it failed.
     pub interrupted: bool,
 }
 
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum JournalEntry {
+    /// A result is published.
     Result(ResultRecord),
     /// From now on this is the stage's result in that pipeline.
     Current {
         /// The project, unless it is the one that holds the cache, or not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         project: Option<String>,
+        /// Name of the pipeline.
         pipeline: String,
+        /// Name of the stage, with matrix fields.
         stage: String,
+        /// Key of the result.
         key: StageKey,
     },
     /// The key's result was held against these conditions after it was published, and they hold.
     Ensured {
+        /// Key of the result.
         key: StageKey,
+        /// What holds of the result's tables.
         conditions: Conditions,
     },
     /// A stage failed or was interrupted; a later result of the key takes this back.
     Attempt {
+        /// The key that was to be computed.
         key: StageKey,
+        /// Which run tried, and how it ended.
         attempt: Attempt,
     },
     /// Results whose files were removed to make room; a later result of a key takes this back.
     Collected {
+        /// Keys of these results.
         keys: Vec<StageKey>,
     },
 }
@@ -179,9 +242,18 @@ pub enum JournalEntry {
 /// Whether a committed result can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
+    /// Every file is what was stored.
     Intact,
-    Missing { slot: String },
-    Damaged { slot: String },
+    /// An output's folder or a file of it is gone or cannot be read, or the key has no result.
+    Missing {
+        /// Slot of the first output that is not there; empty where the key has no result.
+        slot: String,
+    },
+    /// A file has other bytes, or something lies there that was not stored.
+    Damaged {
+        /// Slot of the first output that is damaged.
+        slot: String,
+    },
 }
 
 /// An open cache.
@@ -195,6 +267,7 @@ pub struct Store {
     attempts: HashMap<StageKey, Attempt>,
     ensured: HashMap<StageKey, Vec<Conditions>>,
     collected: HashSet<StageKey>,
+    /// The stat cache.
     pub(crate) fingerprints: Fingerprints,
     /// How much of the journal has been read.
     journal_read: u64,
@@ -202,6 +275,9 @@ pub struct Store {
 
 impl Store {
     /// Opens the cache at `root`, making it if needed.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`], or the folders or the journal cannot be made or read.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         for folder in ["objects", "keys", "locks", "runs", "scratch"] {
             fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
@@ -213,7 +289,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the cache at `root` to read it. Where there is none, none is made: it is as one that holds nothing.
+    /// Opens the cache at `root` to read it. Where there is none, none is made, and the store is empty.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`], or the journal cannot be read.
     pub fn open_existing(root: &Path) -> Result<Self, StoreError> {
         match fs_err::read_to_string(root.join("format")) {
             Ok(found) if found == FORMAT => {}
@@ -248,6 +327,9 @@ impl Store {
     }
 
     /// Reads what other processes have appended since the last look.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
     pub fn refresh(&mut self) -> Result<(), StoreError> {
         let (records, end) =
             journal::read(&self.root.join("journal"), self.journal_read).map_err(io("read the journal"))?;
@@ -297,20 +379,25 @@ impl Store {
     }
 
     /// Appends a record and makes it durable.
-    pub fn commit(&mut self, record: JournalEntry) -> Result<(), StoreError> {
+    pub(crate) fn commit(&mut self, record: JournalEntry) -> Result<(), StoreError> {
         self.commit_all(&[record])
     }
 
     /// Appends records in this order and makes them durable. A cut may leave the first ones alone.
+    ///
+    /// # Errors
+    /// The journal cannot be written or read.
     pub fn commit_all(&mut self, records: &[JournalEntry]) -> Result<(), StoreError> {
         journal::append(&self.root.join("journal"), records).map_err(io("append to the journal"))?;
         self.refresh()
     }
 
+    /// The committed result of a key, whether or not its files are still there.
     pub fn result(&self, key: &StageKey) -> Option<&ResultRecord> {
         self.results.get(key)
     }
 
+    /// The key of the stage's present result in that pipeline of the project.
     pub fn current(&self, pipeline: &str, stage: &str) -> Option<&StageKey> {
         let of = |project| self.current.get(&(project, pipeline.to_owned(), stage.to_owned()));
         // What was noted before projects were.
@@ -342,14 +429,17 @@ impl Store {
         });
     }
 
+    /// The project that runs are those of, as records call it; `None` before [`of_project`](Self::of_project).
     pub(crate) fn project(&self) -> Option<&str> {
         self.project.as_deref()
     }
 
+    /// The last attempt at a key, if it left no result.
     pub(crate) fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
         self.attempts.get(key)
     }
 
+    /// The cache's folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -393,7 +483,12 @@ impl Store {
     }
 
     /// Moves a finished output from scratch into the store, under its content's name.
-    pub(crate) fn publish(&mut self, slot: &str, artifact: Artifact, scratch: &Path) -> Result<StoredOutput, StoreError> {
+    pub(crate) fn publish(
+        &mut self,
+        slot: &str,
+        artifact: Artifact,
+        scratch: &Path,
+    ) -> Result<StoredOutput, StoreError> {
         // An empty folder is a result: one without anything to draw, or to put aside. A link is none.
         if !std::fs::symlink_metadata(scratch).is_ok_and(|metadata| metadata.is_dir()) {
             return Err(StoreError::OutputMissing { slot: slot.to_owned() });
@@ -415,6 +510,9 @@ impl Store {
     }
 
     /// Keeps the readable form of a key.
+    ///
+    /// # Errors
+    /// The description cannot be written.
     pub fn keep_description(&self, key: &StageKey, description: &Json) -> Result<(), StoreError> {
         let path = self.description_path(key);
         if self.description(key).is_some() {
@@ -427,6 +525,7 @@ impl Store {
         objects::replace(&path, &bytes).map_err(io("write a description"))
     }
 
+    /// The readable form of a key; `None` where none was kept or it cannot be read.
     pub fn description(&self, key: &StageKey) -> Option<Json> {
         let bytes = fs_err::read(self.description_path(key)).ok()?;
         serde_json::from_slice(&bytes).ok()
@@ -441,6 +540,9 @@ impl Store {
     }
 
     /// Takes the right to compute a key; `None` while another process has it. The kernel drops it with the process.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened, or the file system has no locks.
     pub fn try_lock(&self, key: &StageKey) -> Result<Option<File>, StoreError> {
         try_exclusive(self.lock_file(key.as_str())?)
     }

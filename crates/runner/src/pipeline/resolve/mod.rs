@@ -1,6 +1,11 @@
 //! From located YAML to a [`Pipeline`]: overrides, variables, matrices, presets, types, references, cycles.
 //!
 //! Collects problems and goes on, so that one pass finds all of them. Reads nothing but presets, through [`Presets`].
+//!
+//! Steps that end at their first problem would never meet a half-known value, but a user would correct one mistake a
+//! call. Here what is wrong becomes [`Value::Unknown`] or a draft that is `broken`; later steps pass over these in
+//! silence, since their problem is reported, and still draw the edges of such a stage, so that cycles show in the same
+//! pass.
 
 mod claims;
 mod links;
