@@ -14,7 +14,7 @@ use cords::rng::{Purpose, Stream};
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use dynvis_runner::run::Device as Asked;
+use dynvis_runner::kind::Device as Asked;
 
 /// Time training steps of a published network, on noise
 #[derive(clap::Args)]

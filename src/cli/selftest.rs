@@ -8,7 +8,7 @@ use cords::selftest::{Allowed, BFLOAT16, FLOAT32, Finding, TF32, kernels, memory
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use dynvis_runner::run::Device as Asked;
+use dynvis_runner::kind::Device as Asked;
 
 /// Compare a device's kernels, whole networks and memory use with reference values
 #[derive(clap::Args)]

@@ -377,7 +377,7 @@ mod tests {
             scratch: std::path::PathBuf::new(),
             root: std::path::PathBuf::new(),
             threads: 1,
-            device: dynvis_runner::run::Device::Cpu,
+            device: dynvis_runner::kind::Device::Cpu,
             gpu_memory: None,
             key: String::new(),
             checkpoint: std::path::PathBuf::new(),

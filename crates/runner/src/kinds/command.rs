@@ -17,7 +17,7 @@ use crate::kind::{
     AnyRefs, Artifact, Context, Declared, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError,
     Update, Violation, located,
 };
-use crate::pipeline::is_name;
+use crate::names::is_name;
 use crate::run::run_program;
 
 /// `command`; `T`: the types that outputs can have.

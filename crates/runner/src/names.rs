@@ -1,3 +1,5 @@
+//! Names of stages, of a matrix's members and of outputs, and the one way from a name back to what it stands for.
+//!
 //! The grammar of references: `stage`, `stage@field=value,…`, `stage@*`, `stage@field=value,*`, each with `/output`
 //! behind it.
 //!
@@ -11,17 +13,23 @@ use std::borrow::Cow;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
+/// The matrix field that tells repetitions apart.
+pub const REPETITION: &str = "seed";
+
 /// A parsed reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reference {
+pub(crate) struct Reference {
+    /// Name of the stage as the pipeline writes it, without matrix fields.
     pub stage: String,
+    /// What stands behind the `@`; `None` where no member is chosen.
     pub selector: Option<Selector>,
+    /// What stands behind the last `/`; `None` where no output is named.
     pub output: Option<String>,
 }
 
 /// Which members of a matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Selector {
+pub(crate) struct Selector {
     /// Fields that must have these values (as text).
     pub fields: Vec<(String, String)>,
     /// Whether several members may match.
@@ -36,7 +44,7 @@ fn parse(text: &str) -> Option<Reference> {
 
 /// Every way to read a text as a reference, the likeliest first: a value without quotes may hold `/`, `,`, `=` and `@`.
 /// A comma ends a value where one of the stage's matrix fields or `*` follows.
-pub(super) fn readings(text: &str, is_field: impl Fn(&str) -> bool) -> Vec<Reference> {
+pub(crate) fn readings(text: &str, is_field: impl Fn(&str) -> bool) -> Vec<Reference> {
     let stage_ends = text.find(['@', '/']).unwrap_or(text.len());
     let (stage, rest) = text.split_at(stage_ends);
     if !is_name(stage) {
@@ -124,7 +132,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 
 impl Selector {
     /// Whether a member with these matrix fields is meant.
-    pub(super) fn matches(&self, fields: &IndexMap<String, Json>) -> bool {
+    pub(crate) fn matches(&self, fields: &IndexMap<String, Json>) -> bool {
         self.fields
             .iter()
             .all(|(name, value)| fields.get(name).is_some_and(|found| is_value(found, value)))
@@ -146,8 +154,11 @@ fn is_value(value: &Json, text: &str) -> bool {
 
 /// What has a name that may be that of a matrix's member.
 pub trait Named {
+    /// The whole name, `stage@field=value,…` for a member of a matrix.
     fn name(&self) -> &str;
+    /// The stage's name as the pipeline writes it, without matrix fields.
     fn family(&self) -> &str;
+    /// Matrix fields of the member, in order of declaration; empty without a matrix.
     fn fields(&self) -> &IndexMap<String, Json>;
 }
 
@@ -203,7 +214,7 @@ pub fn scalar(value: &Json) -> String {
 }
 
 /// A value as it stands in a name: as it is where nothing in it means something to a reference, else as a JSON string.
-pub(super) fn value_in_name(text: &str) -> Cow<'_, str> {
+pub(crate) fn value_in_name(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_alphanumeric() || "_-.+:#~".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return Cow::Borrowed(text);
@@ -218,7 +229,7 @@ pub fn member_name(family: &str, fields: &IndexMap<String, Json>) -> String {
 }
 
 /// The same of fields whose values are text already.
-pub(super) fn name_of<'a>(family: &str, fields: impl Iterator<Item = (&'a str, String)>) -> String {
+pub(crate) fn name_of<'a>(family: &str, fields: impl Iterator<Item = (&'a str, String)>) -> String {
     let fields: Vec<_> = fields
         .map(|(field, value)| format!("{field}={}", value_in_name(&value)))
         .collect();
