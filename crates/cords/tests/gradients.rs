@@ -76,7 +76,7 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
         phi(&fixture),
         &objective,
         Memory::Unlimited,
-        HistoryPrecision::Exact,
+        HistoryPrecision::Float32,
     )
     .and_then(|mut gradient| {
         let batch = Batch {
@@ -190,7 +190,7 @@ fn check_linear<T: Real>(
         Phi::Identity,
         &objective,
         Memory::Unlimited,
-        HistoryPrecision::Exact,
+        HistoryPrecision::Float32,
     )
     .and_then(|mut gradient| {
         let batch = Batch {

@@ -522,7 +522,7 @@ mod tests {
     use super::super::layout::tests::small;
     use super::super::{Group, LossKind, Objective, Share, Weights, group_gradient};
     use super::*;
-    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, prepare};
+    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, SourceName, prepare};
     use crate::learn::Initialisation;
     use crate::net::{Architecture, Euler, Phi, bias_name};
     use crate::rng::{Purpose, Stream};
@@ -532,7 +532,7 @@ mod tests {
     fn digits() -> (ImageSet, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("can make a folder");
         let config = PrepareConfig {
-            source: ImageSource::Digits,
+            source: ImageSource::new(SourceName::Digits, ""),
             side: 16,
             resize: None,
             channels: 1,
