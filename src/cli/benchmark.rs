@@ -188,7 +188,7 @@ fn time<D: Device<f32>>(
         readout_window_ms: trial_ms.min(30.0 * euler.dt_ms),
         return_window_ms: trial_ms.min(10.0 * euler.dt_ms),
         history: match args.history {
-            History::Float32 => HistoryPrecision::Exact,
+            History::Float32 => HistoryPrecision::Float32,
             History::Bfloat16 => HistoryPrecision::Bfloat16,
         },
         memory_budget,

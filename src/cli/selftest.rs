@@ -73,7 +73,7 @@ fn find<D: Device<f32>>(device: &D, (rounding, bounds): Allowed) -> Result<Vec<F
 /// The memory that training takes as a share of what was planned.
 fn memory_taken(hardware: &Hardware) -> Result<Vec<Finding>, TrainError> {
     let device = Cuda::new(hardware.clone(), memory::BATCH);
-    [HistoryPrecision::Exact, HistoryPrecision::Bfloat16]
+    [HistoryPrecision::Float32, HistoryPrecision::Bfloat16]
         .map(|history| {
             let planned = memory::needed(&device, history)?;
             hardware.take_peak_memory()?;

@@ -20,8 +20,7 @@ mod synthetic_recordings;
 mod times;
 mod train;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use cords::data::Split;
 
 pub(crate) use dynvis_runner::kind::{
     AnyRef, Artifact, Context, Declared, External, ExternalFile, Kind, Members, MissingData, Registry, Spread,
@@ -31,27 +30,9 @@ pub(crate) use gpu::Cuda;
 pub(crate) use noise::model_name;
 pub(crate) use reference::{ACTIVITY, ActivityRef, DATASET, DatasetRef, MODEL, ModelRef, RECORDINGS, RecordingsRef};
 
-/// A part of a dataset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum SplitName {
-    /// training images
-    Train,
-    /// validation images, evaluated during training
-    Validation,
-    /// test images, used in no training
-    #[default]
-    Test,
-}
-
-impl From<SplitName> for cords::data::Split {
-    fn from(name: SplitName) -> Self {
-        match name {
-            SplitName::Train => Self::Train,
-            SplitName::Validation => Self::Validation,
-            SplitName::Test => Self::Test,
-        }
-    }
+/// The part of a dataset that networks are judged by.
+fn test_split() -> Split {
+    Split::Test
 }
 
 /// So many of a list's entries, evenly spread over it: sets of images often come class by class.
@@ -91,7 +72,9 @@ mod tests {
     use dynvis_runner::plan::{Planned, Request, plan, select};
     use dynvis_runner::run::{StoreWorld, observe};
     use dynvis_runner::store::Store;
+    use schemars::JsonSchema;
     use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 

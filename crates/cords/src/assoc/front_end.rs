@@ -522,7 +522,7 @@ mod tests {
     use super::super::layout::tests::small;
     use super::super::{Group, LossKind, Objective, Share, Weights, group_gradient};
     use super::*;
-    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, prepare};
+    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, SourceName, prepare};
     use crate::device::Phi;
     use crate::learn::Initialisation;
     use crate::net::{Architecture, Euler, bias_name};
@@ -533,7 +533,7 @@ mod tests {
     fn digits() -> (ImageSet, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("can make a folder");
         let config = PrepareConfig {
-            source: ImageSource::Digits,
+            source: ImageSource::new(SourceName::Digits, ""),
             side: 16,
             resize: None,
             channels: 1,

@@ -14,13 +14,15 @@ use super::{AssocError, Layout, Weights};
 use crate::Real;
 use serde::{Deserialize, Serialize};
 
-/// What is compared with the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the answer is compared by: -sum target ln softmax(output), or sum (output - target)^2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
-    /// -sum target ln softmax(output).
+    /// cross-entropy of the right answer
+    #[default]
     CrossEntropy,
-    /// sum (output - target)^2.
+    /// squared distance of the outputs from 1 for the right answer and 0 for the others
     SquaredError,
 }
 

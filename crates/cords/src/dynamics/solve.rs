@@ -13,14 +13,15 @@ use crate::net::CordsNet;
 
 /// How activity is brought to a steady state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SteadyMethod {
-    /// The units' own Euler steps.
+    /// the network's own steps
     #[default]
     Simulation,
-    /// Anderson acceleration of r <- phi(u).
+    /// Anderson acceleration
     Anderson,
-    /// Newton's method, its linear systems solved by GMRES.
+    /// Newton's method with GMRES, which also reaches unstable states
     NewtonKrylov,
 }
 

@@ -297,7 +297,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
         let (memory, precision) = if steps.is_empty() {
             (self.memory, self.precision)
         } else {
-            (Memory::Unlimited, HistoryPrecision::Exact)
+            (Memory::Unlimited, HistoryPrecision::Float32)
         };
         let plan = Plan::new(
             connections,
@@ -492,7 +492,7 @@ mod tests {
                     .collect();
                 (loss, logits, gradients)
             };
-            let precisions = [HistoryPrecision::Exact, HistoryPrecision::Bfloat16];
+            let precisions = [HistoryPrecision::Float32, HistoryPrecision::Bfloat16];
             let [exact, rounded] = precisions.map(|precision| {
                 let everything = Plan::unlimited(&connections, objective.steps(), precision);
                 let whole = run(BatchGradient::new(&objective, everything));

@@ -33,7 +33,7 @@ impl Default for InvertConfig {
     fn default() -> Self {
         Self {
             contraction_weight: 10.0,
-            stimulus_ms: 200.0,
+            stimulus_ms: Presentation::published().stimulus_ms,
             fit: Fit::default(),
         }
     }

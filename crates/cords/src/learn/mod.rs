@@ -39,6 +39,6 @@ pub use invert::{AreaInverse, AreaInversion, AreaInversionGradient};
 pub use invert_training::{InvertConfig, TrainedInverse, train_inverse};
 pub use memory::Memory;
 pub use objective::{Objective, logspace};
-pub use optimise::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
+pub use optimise::{Optimiser, OptimiserKind, OptimiserSettings, Schedule, WarmUp, clip_gradient_norm, learning_rate};
 pub(crate) use snapshot::{Snapshot, SnapshotError};
 pub use train::{PhiSchedule, TrainedCnn, TrainedCordsNet, WindowRecord, continue_cordsnet, train_cnn, train_cordsnet};

@@ -30,21 +30,24 @@ pub(crate) fn out_side(side: usize, kernel: usize, stride: usize, padding: usize
 }
 
 impl Architecture {
-    /// The published CordsNet-R{2,4,6,8}: channels 64, 64, 128, 128, ..., strides 1, 1, 2, 1, 2, 1, 2, 1.
+    /// Channels of the published networks' input layer, then of each area.
+    pub const PUBLISHED_CHANNELS: [usize; 9] = [64, 64, 64, 128, 128, 256, 256, 512, 512];
+    /// Stride of each of their areas' feed-forward convolution.
+    pub const PUBLISHED_STRIDES: [usize; 8] = [1, 1, 2, 1, 2, 1, 2, 1];
+
+    /// The published CordsNet-R{2,4,6,8}.
     ///
     /// # Errors
     /// [`NetError::Areas`] where `areas` is not 2, 4, 6 or 8; [`NetError::Size`] where a size is 0.
     pub fn published(areas: usize, in_channels: usize, image_side: usize, classes: usize) -> Result<Self, NetError> {
-        const CHANNELS: [usize; 9] = [64, 64, 64, 128, 128, 256, 256, 512, 512];
-        const STRIDES: [usize; 8] = [1, 1, 2, 1, 2, 1, 2, 1];
         if !matches!(areas, 2 | 4 | 6 | 8) {
             return Err(NetError::Areas { areas });
         }
         let architecture = Self {
             in_channels,
             image_side,
-            channels: CHANNELS[..=areas].to_vec(),
-            strides: STRIDES[..areas].to_vec(),
+            channels: Self::PUBLISHED_CHANNELS[..=areas].to_vec(),
+            strides: Self::PUBLISHED_STRIDES[..areas].to_vec(),
             classes,
         };
         architecture.validate()?;

@@ -27,6 +27,16 @@ pub struct Presentation {
     pub stimulus_ms: f64,
 }
 
+impl Presentation {
+    /// The published trial's: 200 ms and 200 ms.
+    pub fn published() -> Self {
+        Self {
+            spontaneous_ms: 200.0,
+            stimulus_ms: 200.0,
+        }
+    }
+}
+
 /// Where a model comes from and what its inputs and outputs mean.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 #[serde(deny_unknown_fields)]

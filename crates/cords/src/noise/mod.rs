@@ -13,9 +13,7 @@ mod statistics;
 
 pub use evaluate::{AreaChange, NoiseResult, TimePoint, evaluate};
 pub use options::{EvaluationOptions, NoiseError, Observer, check};
-pub use pixels::{
-    CIFAR_C, FrameSequence, IMAGENET_C, NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS, Severities,
-};
+pub use pixels::{FrameSequence, NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS, Severities};
 pub use robustness::{Estimate, Measured, Robustness, ThresholdPosition, robustness};
 pub use statistics::wilson_interval;
 

@@ -71,7 +71,7 @@ pub fn reference<D: Device<f32>>(device: &D, [forward, backward]: [f64; 2]) -> R
         Phi::Relu,
         &objective,
         Memory::Unlimited,
-        HistoryPrecision::Exact,
+        HistoryPrecision::Float32,
     )?;
     let batch = Batch {
         images: &images,

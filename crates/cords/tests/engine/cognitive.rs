@@ -17,7 +17,7 @@ use cords::net::{Architecture, CordsNet, Euler, Input, Parameters};
 fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");
     let config = PrepareConfig {
-        source: cords::data::ImageSource::Digits,
+        source: cords::data::ImageSource::new(cords::data::SourceName::Digits, ""),
         side: 16,
         resize: None,
         channels: 1,

@@ -3,13 +3,13 @@
 use crate::data_support::{config, error, run, temp};
 use cords::data::Images;
 use cords::data::*;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 // ------------------------------------------------------------------------------------------------ digits, the artifact
 
 #[test]
 fn digits_are_prepared_and_read_back() {
-    let (summary, set, _out) = run(&config(ImageSource::Digits, 8, 1)).expect("embedded");
+    let (summary, set, _out) = run(&config(ImageSource::new(SourceName::Digits, ""), 8, 1)).expect("embedded");
     assert_eq!(
         (set.len(), set.channels(), set.side(), set.name()),
         (1797, 1, 8, "digits")
@@ -48,7 +48,7 @@ fn bytes_depend_on_the_configuration_alone() {
     };
     let base = PrepareConfig {
         limit: Some(Limit::Total(300)),
-        ..config(ImageSource::Digits, 32, 3)
+        ..config(ImageSource::new(SourceName::Digits, ""), 32, 3)
     };
     let pool = |threads| {
         rayon::ThreadPoolBuilder::new()
@@ -75,9 +75,11 @@ fn bytes_depend_on_the_configuration_alone() {
 fn progress_reaches_the_total() {
     let mut calls = Vec::new();
     let out = temp();
-    prepare(&config(ImageSource::Digits, 8, 1), out.path(), &mut |done, total| {
-        calls.push((done, total))
-    })
+    prepare(
+        &config(ImageSource::new(SourceName::Digits, ""), 8, 1),
+        out.path(),
+        &mut |done, total| calls.push((done, total)),
+    )
     .expect("embedded");
     assert_eq!(calls.first(), Some(&(0, 1797)));
     assert_eq!(calls.last(), Some(&(1797, 1797)));
@@ -86,7 +88,7 @@ fn progress_reaches_the_total() {
 
 #[test]
 fn damaged_artifacts_are_refused() {
-    let (_, set, out) = run(&config(ImageSource::Digits, 8, 1)).expect("embedded");
+    let (_, set, out) = run(&config(ImageSource::new(SourceName::Digits, ""), 8, 1)).expect("embedded");
     drop(set);
     let refuse = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
         let path = out.path().join(name);
@@ -120,7 +122,7 @@ fn damaged_artifacts_are_refused() {
 
 #[test]
 fn filled_images_are_normalised_and_augmented_by_key() {
-    let (_, set, _out) = run(&config(ImageSource::Digits, 8, 1)).expect("embedded");
+    let (_, set, _out) = run(&config(ImageSource::new(SourceName::Digits, ""), 8, 1)).expect("embedded");
     let images = SplitImages::new(&set, Split::Test, None, 0).expect("valid");
     let index = set.split(Split::Test)[3] as usize;
     let mut out = vec![0.0; 64];
@@ -162,7 +164,7 @@ fn filled_images_are_normalised_and_augmented_by_key() {
 
 #[test]
 fn impossible_options_are_refused() {
-    let base = config(ImageSource::Digits, 8, 1);
+    let base = config(ImageSource::new(SourceName::Digits, ""), 8, 1);
     let refused = |config: PrepareConfig| match error(&config) {
         DataError::Option { option, .. } => option,
         other => panic!("{other:?}"),
@@ -216,14 +218,11 @@ fn impossible_options_are_refused() {
         }),
         "normalisation"
     );
-    let given = Normalisation::Given {
-        mean: vec![0.1, 0.2],
-        std: vec![0.1, 0.2],
-    };
+    // Constants of three channels.
     assert_eq!(
         refused(PrepareConfig {
-            normalisation: given,
-            ..base.clone()
+            normalisation: Normalisation::Published,
+            ..config(ImageSource::new(SourceName::Cifar10, ""), 32, 1)
         }),
         "normalisation"
     );
@@ -239,17 +238,8 @@ fn impossible_options_are_refused() {
 fn configuration_survives_serialisation() {
     let config = PrepareConfig {
         limit: Some(Limit::PerClass(5)),
-        normalisation: Normalisation::Given {
-            mean: vec![0.5],
-            std: vec![0.25],
-        },
-        ..config(
-            ImageSource::Mnist {
-                path: PathBuf::from("data/mnist"),
-            },
-            8,
-            1,
-        )
+        normalisation: Normalisation::Published,
+        ..config(ImageSource::new(SourceName::Mnist, "data/mnist"), 8, 1)
     };
     let text = serde_json::to_string(&config).expect("serialises");
     assert_eq!(

@@ -48,11 +48,9 @@ fn folders_are_classes_and_pixel_kinds_are_converted() {
     assert_eq!(set.image(3), [90; 192]);
     assert_eq!(set.image(4), planes(&rgb));
     assert_eq!(set.image(5), planes(&rgb));
-    let files = ImageSource::ImageFolder {
-        path: dir.path().to_owned(),
-    }
-    .input_files()
-    .expect("there");
+    let files = ImageSource::new(SourceName::ImageFolder, dir.path())
+        .input_files()
+        .expect("there");
     assert_eq!(files.len(), 6);
     assert!(files.is_sorted());
 }
@@ -66,14 +64,7 @@ fn jpeg_colours_are_exact_and_the_centre_is_cropped() {
     put(dir.path(), "a/x.jpg", &files::jpeg(3, 2, &[&luma, &|_, _| 128, &red]));
     let mut wide = folder(dir.path());
     wide.side = 16;
-    let (_, set, _out) = run(&PrepareConfig {
-        normalisation: Normalisation::Given {
-            mean: vec![0.5; 3],
-            std: vec![0.2; 3],
-        },
-        ..wide
-    })
-    .expect("sound files");
+    let (_, set, _out) = run(&wide).expect("sound files");
     let at = |c: usize, y: usize, x: usize| set.image(0)[(c * 16 + y) * 16 + x];
     // Columns 4..20 remain: 4 of Y = 80, 8 of 100, 4 of 120.
     assert_eq!(
@@ -374,9 +365,7 @@ fn a_flat_folder_takes_its_classes_from_a_table() {
     assert_eq!(set.split(Split::Validation), [2]);
     assert_eq!(set.split(Split::Test), [3]);
     assert_eq!(summary.notes, ["1 rows of stimuli.csv name images that are not there"]);
-    let source = ImageSource::ImageFolder {
-        path: dir.path().to_owned(),
-    };
+    let source = ImageSource::new(SourceName::ImageFolder, dir.path());
     assert!(
         source
             .input_files()
@@ -514,9 +503,9 @@ fn a_path_names_its_image_beside_others_of_that_name() {
     small_png(&dir.path().join("sub/x.png"));
     let prepared = |table: &[u8]| {
         put(dir.path(), "labels.csv", table);
-        let source = ImageSource::LabelledImages {
-            path: dir.path().to_owned(),
-            labels: dir.path().join("labels.csv"),
+        let source = ImageSource {
+            labels: Some(dir.path().join("labels.csv")),
+            ..ImageSource::new(SourceName::ImageFolder, dir.path())
         };
         run(&PrepareConfig {
             source,

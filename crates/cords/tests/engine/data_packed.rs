@@ -11,7 +11,7 @@ use std::path::Path;
 fn mnist(dir: &Path) -> PrepareConfig {
     PrepareConfig {
         validation_fraction: Some(0.34),
-        ..config(ImageSource::Mnist { path: dir.to_owned() }, 8, 1)
+        ..config(ImageSource::new(SourceName::Mnist, dir), 8, 1)
     }
 }
 
@@ -29,18 +29,14 @@ fn mnist_keeps_its_test_part() {
             .all(|c| (c.train, c.validation, c.test) == (2, 1, 2))
     );
     assert_eq!(
-        ImageSource::Mnist {
-            path: dir.path().to_owned()
-        }
-        .input_files()
-        .expect("sound")
-        .len(),
+        ImageSource::new(SourceName::Mnist, dir.path())
+            .input_files()
+            .expect("sound")
+            .len(),
         4
     );
 
-    let fashion = ImageSource::FashionMnist {
-        path: dir.path().to_owned(),
-    };
+    let fashion = ImageSource::new(SourceName::FashionMnist, dir.path());
     let published = PrepareConfig {
         normalisation: Normalisation::Published,
         ..config(fashion, 8, 3)
@@ -154,9 +150,7 @@ fn missing_files_are_named_with_their_alternatives() {
     let dir = temp();
     files::mnist(dir.path());
     fs_err::remove_file(dir.path().join("t10k-labels-idx1-ubyte.gz")).expect("was there");
-    let source = ImageSource::Mnist {
-        path: dir.path().to_owned(),
-    };
+    let source = ImageSource::new(SourceName::Mnist, dir.path());
     let missing: Vec<_> = source
         .required_files()
         .into_iter()
@@ -169,10 +163,8 @@ fn missing_files_are_named_with_their_alternatives() {
         text.contains("test labels") && text.contains("t10k-labels.idx1-ubyte"),
         "{text}"
     );
-    assert!(ImageSource::Digits.required_files().is_empty());
-    let absent = ImageSource::ImageFolder {
-        path: dir.path().join("absent"),
-    };
+    assert!(ImageSource::new(SourceName::Digits, "").required_files().is_empty());
+    let absent = ImageSource::new(SourceName::ImageFolder, dir.path().join("absent"));
     assert!(absent.required_files()[0].found().is_none());
     assert!(matches!(absent.input_files(), Err(DataError::Missing { .. })));
 }
@@ -235,11 +227,8 @@ fn emnist_letters_are_named_and_upright() {
             &files::gzip(&files::idx_labels(&labels(n))),
         );
     }
-    let source = |division| ImageSource::Emnist {
-        path: dir.path().to_owned(),
-        division,
-    };
-    let (summary, set, _out) = run(&config(source(Emnist::Letters), 8, 1)).expect("sound files");
+    let source = |name| ImageSource::new(name, dir.path());
+    let (summary, set, _out) = run(&config(source(SourceName::EmnistLetters), 8, 1)).expect("sound files");
     assert_eq!(
         (
             set.classes().len(),
@@ -255,7 +244,7 @@ fn emnist_letters_are_named_and_upright() {
     assert_eq!(column, [0, 7, 14, 21, 28, 35, 42, 49]);
     // Another division is not there.
     assert!(matches!(
-        error(&config(source(Emnist::Balanced), 8, 1)),
+        error(&config(source(SourceName::EmnistBalanced), 8, 1)),
         DataError::Missing { .. }
     ));
 }
@@ -285,8 +274,7 @@ fn cifar10_from_files_and_from_the_archive_are_the_same() {
         "cifar-10-binary.tar.gz",
         &files::gzip(&files::tar(&members)),
     );
-    let prepared =
-        |dir: &Path| run(&config(ImageSource::Cifar10 { path: dir.to_owned() }, 32, 3)).expect("sound files");
+    let prepared = |dir: &Path| run(&config(ImageSource::new(SourceName::Cifar10, dir), 32, 3)).expect("sound files");
     let (summary, set, _a) = prepared(plain.path());
     let (packed_summary, packed_set, _b) = prepared(packed.path());
     // The files of the archive are named with it.
@@ -303,24 +291,15 @@ fn cifar10_from_files_and_from_the_archive_are_the_same() {
     // Record 3 of the second file, channel 2, row 5.
     assert_eq!(set.image(13)[2 * 1024 + 5 * 32 + 9], 3 + 2 + 5);
     assert_eq!(
-        ImageSource::Cifar10 {
-            path: packed.path().to_owned()
-        }
-        .input_files()
-        .expect("there")
-        .len(),
+        ImageSource::new(SourceName::Cifar10, packed.path())
+            .input_files()
+            .expect("there")
+            .len(),
         1
     );
 
     // Grey: level i + c + y in channel c weighs to 0.299 (i + y) + 0.587 (i + y + 1) + 0.114 (i + y + 2), rounded.
-    let (_, grey, _c) = run(&config(
-        ImageSource::Cifar10 {
-            path: plain.path().to_owned(),
-        },
-        32,
-        1,
-    ))
-    .expect("sound files");
+    let (_, grey, _c) = run(&config(ImageSource::new(SourceName::Cifar10, plain.path()), 32, 1)).expect("sound files");
     assert_eq!(grey.image(13)[5 * 32], (8.0 + 0.587 + 0.228 + 0.5f64) as u8);
 }
 
@@ -335,13 +314,7 @@ fn cifar100_uses_fine_labels() {
         "cifar-100-binary/test.bin",
         &files::cifar_records(&labels[..100]),
     );
-    let cifar100 = config(
-        ImageSource::Cifar100 {
-            path: dir.path().to_owned(),
-        },
-        32,
-        3,
-    );
+    let cifar100 = config(ImageSource::new(SourceName::Cifar100, dir.path()), 32, 3);
     let (_, set, _out) = run(&cifar100).expect("sound files");
     assert_eq!(
         (set.classes().len(), set.label(42), set.classes()[42].as_str()),
@@ -370,9 +343,7 @@ fn cifar100_uses_fine_labels() {
 fn damaged_cifar_files_are_located() {
     let dir = temp();
     files::cifar10(dir.path());
-    let source = ImageSource::Cifar10 {
-        path: dir.path().to_owned(),
-    };
+    let source = ImageSource::new(SourceName::Cifar10, dir.path());
     let path = dir.path().join("data_batch_3.bin");
     let good = fs_err::read(&path).expect("there");
     fs_err::write(&path, &good[..4000]).expect("can write");
@@ -383,13 +354,7 @@ fn damaged_cifar_files_are_located() {
 
     let packed = temp();
     let archive = files::tar(&[("cifar-10-batches-bin/data_batch_1.bin", good)]);
-    let source = config(
-        ImageSource::Cifar10 {
-            path: packed.path().to_owned(),
-        },
-        32,
-        3,
-    );
+    let source = config(ImageSource::new(SourceName::Cifar10, packed.path()), 32, 3);
     let name = "cifar-10-binary.tar.gz";
     put(packed.path(), name, &files::gzip(&archive[..20_000]));
     assert!(error(&source).to_string().contains("ends within its member"));
@@ -439,7 +404,7 @@ fn cifar_pickles_read_as_the_binary_version() {
             &cifar_pickle("labels", &labels, &data),
         );
     }
-    let of = |dir: &Path| config(ImageSource::Cifar10 { path: dir.to_owned() }, 32, 3);
+    let of = |dir: &Path| config(ImageSource::new(SourceName::Cifar10, dir), 32, 3);
     let (summary, one, _one) = run(&of(binary.path())).expect("sound files");
     let (pickled, two, _two) = run(&of(python.path())).expect("sound files");
     assert_eq!(summary.classes, pickled.classes);
@@ -491,7 +456,7 @@ fn cifar_archives_with_extended_headers_read() {
     archive.resize(archive.len() + 1024, 0);
     let packed = files::temp();
     files::put(packed.path(), "cifar-10-binary.tar.gz", &files::gzip(&archive));
-    let of = |dir: &Path| config(ImageSource::Cifar10 { path: dir.to_owned() }, 32, 3);
+    let of = |dir: &Path| config(ImageSource::new(SourceName::Cifar10, dir), 32, 3);
     let (plain, _, _plain) = run(&of(dir.path())).expect("sound files");
     let (found, _, _found) = run(&of(packed.path())).expect("sound files");
     assert_eq!((plain.classes, plain.mean), (found.classes, found.mean));

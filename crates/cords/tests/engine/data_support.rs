@@ -186,6 +186,6 @@ pub(crate) fn folder(dir: &Path) -> PrepareConfig {
     PrepareConfig {
         validation_fraction: Some(0.0),
         test_fraction: Some(0.0),
-        ..config(ImageSource::ImageFolder { path: dir.to_owned() }, 8, 3)
+        ..config(ImageSource::new(SourceName::ImageFolder, dir), 8, 3)
     }
 }

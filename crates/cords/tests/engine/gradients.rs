@@ -74,7 +74,7 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
         phi(&fixture),
         &objective,
         Memory::Unlimited,
-        HistoryPrecision::Exact,
+        HistoryPrecision::Float32,
     )
     .and_then(|mut gradient| {
         let batch = Batch {
@@ -188,7 +188,7 @@ fn check_linear<T: Real>(
         Phi::Identity,
         &objective,
         Memory::Unlimited,
-        HistoryPrecision::Exact,
+        HistoryPrecision::Float32,
     )
     .and_then(|mut gradient| {
         let batch = Batch {

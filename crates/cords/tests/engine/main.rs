@@ -11,6 +11,7 @@ mod gradients;
 mod kernels;
 mod memory;
 mod models;
+mod modules;
 mod noise;
 mod optimisers;
 mod phases;

@@ -5,7 +5,7 @@
 
 use crate::support::{Fixture, assert_close};
 use cords::device::{Cpu, Device};
-use cords::learn::{Optimiser, OptimiserKind, Schedule, WarmUp, clip_gradient_norm, learning_rate};
+use cords::learn::{Optimiser, OptimiserKind, OptimiserSettings, Schedule, WarmUp, clip_gradient_norm, learning_rate};
 
 /// The number behind `key` in the file's description of an optimiser: `lr 1e-2`, `start 1/3`.
 fn setting(fixture: &Fixture, name: &str, key: &str) -> f64 {
@@ -20,11 +20,11 @@ fn setting(fixture: &Fixture, name: &str, key: &str) -> f64 {
         .map_or_else(|| number(value), |(a, b)| number(a) / number(b))
 }
 
-fn check(name: &str, kind: impl Fn(&Fixture) -> OptimiserKind, warm_up: impl Fn(&Fixture) -> Option<WarmUp>) {
+fn check(name: &str, settings: impl Fn(&Fixture) -> OptimiserSettings, warm_up: impl Fn(&Fixture) -> Option<WarmUp>) {
     let fixture = Fixture::open("optim.safetensors");
     let base = setting(&fixture, name, "lr");
     let mut parameters = [Cpu.upload(&fixture.tensor(&format!("{name}.start")).data)];
-    let mut optimiser = Optimiser::<f64, Cpu>::new(&Cpu, kind(&fixture), &[parameters[0].len()]);
+    let mut optimiser = Optimiser::<f64, Cpu>::new(&Cpu, settings(&fixture), &[parameters[0].len()]);
     let steps = (0..)
         .take_while(|step| fixture.has(&format!("{name}.grad.{step}")))
         .count();
@@ -41,20 +41,20 @@ fn check(name: &str, kind: impl Fn(&Fixture) -> OptimiserKind, warm_up: impl Fn(
 
 #[test]
 fn fixture_adam() {
-    check("adam", |_| OptimiserKind::Adam { weight_decay: 0.0 }, |_| None);
+    check("adam", |_| OptimiserSettings::new(OptimiserKind::Adam, 0.0), |_| None);
 }
 
 #[test]
 fn fixture_adamw() {
-    let kind = |fixture: &Fixture| OptimiserKind::AdamW {
-        weight_decay: setting(fixture, "adamw", "weight decay"),
-    };
-    check("adamw", kind, |_| None);
+    let settings =
+        |fixture: &Fixture| OptimiserSettings::new(OptimiserKind::AdamW, setting(fixture, "adamw", "weight decay"));
+    check("adamw", settings, |_| None);
 }
 
 #[test]
 fn fixture_sgd_with_momentum_and_warm_up() {
-    let kind = |fixture: &Fixture| OptimiserKind::Sgd {
+    let settings = |fixture: &Fixture| OptimiserSettings {
+        kind: OptimiserKind::Sgd,
         momentum: setting(fixture, "sgd", "momentum"),
         weight_decay: setting(fixture, "sgd", "weight decay"),
     };
@@ -64,7 +64,7 @@ fn fixture_sgd_with_momentum_and_warm_up() {
             start: setting(fixture, "sgd", "start"),
         })
     };
-    check("sgd", kind, warm_up);
+    check("sgd", settings, warm_up);
 }
 
 /// A gradient longer than the limit comes down to it (all parameters together, and short of it by the 1e-6 in the

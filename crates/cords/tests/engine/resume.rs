@@ -8,8 +8,8 @@ use cords::data::Images;
 use cords::device::Cpu;
 use cords::learn::{
     AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation, InvertConfig,
-    OptimiserKind, PhiSchedule, Progress, Schedule, TrainError, TrainingPosition, WarmUp, WindowRecord,
-    continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
+    OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, TrainingPosition, WarmUp,
+    WindowRecord, continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
 };
 use cords::net::{Architecture, Euler, ModelInfo, fold};
 use cords::rng::{Purpose, Stream};
@@ -53,7 +53,7 @@ fn architecture() -> Architecture {
 }
 
 /// 3 epochs of 4 batches of 10 or 11 images, so that the last group of a batch is a remainder.
-fn fit(optimiser: OptimiserKind) -> Fit {
+fn fit(optimiser: OptimiserSettings) -> Fit {
     Fit {
         epochs: 3,
         batch: 11,
@@ -111,7 +111,7 @@ fn train(
                     after_ms: 15.0,
                     readout_window_ms: 10.0,
                     return_window_ms: 10.0,
-                    fit: fit(OptimiserKind::AdamW { weight_decay: 0.01 }),
+                    fit: fit(OptimiserSettings::new(OptimiserKind::AdamW, 0.01)),
                     ..DirectConfig::default()
                 };
                 let mut trained = match network {
@@ -139,9 +139,9 @@ fn train(
             }
             Network::Cnn => {
                 let config = CnnConfig {
-                    fit: fit(OptimiserKind::Sgd {
+                    fit: fit(OptimiserSettings {
                         momentum: 0.9,
-                        weight_decay: 1e-4,
+                        ..OptimiserSettings::new(OptimiserKind::Sgd, 1e-4)
                     }),
                 };
                 let mut trained = train_cnn(&Cpu, &architecture(), &config, &data, checkpoints, observer)?;
@@ -152,7 +152,7 @@ fn train(
             Network::Inverse => {
                 let config = InvertConfig {
                     stimulus_ms: 30.0,
-                    fit: fit(OptimiserKind::AdamW { weight_decay: 0.01 }),
+                    fit: fit(OptimiserSettings::new(OptimiserKind::AdamW, 0.01)),
                     ..InvertConfig::default()
                 };
                 let cnn = Initialisation::default().cnn(&architecture(), 8);

@@ -443,43 +443,45 @@ impl Timing {
     }
 }
 
-/// The cognitive tasks by name.
+/// The cognitive tasks by name, with what each asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskName {
-    /// Whether two images, a delay apart, are the same.
+    /// whether two images, a delay apart, are the same
     DelayedMatchImage,
-    /// Whether two images, a delay apart, are of the same class.
+    /// whether two images, a delay apart, are of the same class
     DelayedMatchClass,
-    /// To answer only where the second image is of another class.
+    /// to answer only where the second image is of another class
     DelayedNonMatch,
-    /// To name the class of an image after a delay.
+    /// to name the class of an image after a delay
     DelayedCategory,
-    /// Whether the second image is of the class that belongs to the first.
+    /// whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)
     PairedAssociation,
-    /// To tell the category of the one of two superposed images that is cued.
+    /// of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one that is
+    /// cued
     ContextDecision,
-    /// To answer to some classes and not to others.
+    /// to answer to the first half of the classes and not to the others
     GoNoGo,
-    /// To answer with the place of an object.
+    /// to answer with the place of an object, one of eight
     ProSaccade,
-    /// To answer with the opposite place.
+    /// to answer with the opposite place
     AntiSaccade,
-    /// To answer with the object's place or the opposite one, as cued.
+    /// to answer with the place of an object or the opposite one, as cued
     CuedSaccade,
-    /// To name the class of the object at the cued place.
+    /// to name the class of the object at the place that is cued afterwards
     MultiObject,
-    /// Whether one of several objects has changed.
+    /// whether one of several objects has changed
     ChangeDetection,
-    /// For each image of a stream, whether it is of the class of the one before.
+    /// for each image of a stream, whether it is of the class of the one before
     OneBack,
-    /// For each image of a stream, whether it is of the class of the one two before.
+    /// for each image of a stream, whether it is of the class of the one two before
     TwoBack,
-    /// For each image of a stream, whether it is of the class of the one three before.
+    /// for each image of a stream, whether it is of the class of the one three before
     ThreeBack,
-    /// Which of two classes is shown under noise.
+    /// which of two classes is shown under noise
     NoisyEvidence,
-    /// Which of two images was shown longer.
+    /// which of two images was shown longer
     IntervalDiscrimination,
 }
 
@@ -504,34 +506,6 @@ impl TaskName {
         Self::NoisyEvidence,
         Self::IntervalDiscrimination,
     ];
-
-    /// What it asks for.
-    pub fn summary(self) -> &'static str {
-        match self {
-            Self::DelayedMatchImage => "whether two images, a delay apart, are the same",
-            Self::DelayedMatchClass => "whether two images, a delay apart, are of the same class",
-            Self::DelayedNonMatch => "to answer only where the second image is of another class",
-            Self::DelayedCategory => "to name the class of an image after a delay",
-            Self::PairedAssociation => {
-                "whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)"
-            }
-            Self::ContextDecision => {
-                "of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one \
-                 that is cued"
-            }
-            Self::GoNoGo => "to answer to the first half of the classes and not to the others",
-            Self::ProSaccade => "to answer with the place of an object, one of eight",
-            Self::AntiSaccade => "to answer with the opposite place",
-            Self::CuedSaccade => "either, as cued",
-            Self::MultiObject => "to name the class of the object at the place that is cued afterwards",
-            Self::ChangeDetection => "whether one of several objects has changed",
-            Self::OneBack => "for each image of a stream, whether it is of the class of the one before",
-            Self::TwoBack => "the same for the one before that",
-            Self::ThreeBack => "the same for three before",
-            Self::NoisyEvidence => "which of two classes is shown under noise",
-            Self::IntervalDiscrimination => "which of two images was shown longer",
-        }
-    }
 
     /// Whether its trials have a duration.
     pub fn has(self, duration: Duration) -> bool {

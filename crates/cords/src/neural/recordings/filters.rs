@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn filters_that_are_not_read_are_refused_by_name() {
         for (number, name) in UNREAD {
-            let filter = hdf5_reader::filters::FilterDescription {
+            let filter = hdf5_reader::messages::filter_pipeline::FilterDescription {
                 id: number,
                 name: None,
                 client_data: Vec::new(),

@@ -1,7 +1,7 @@
 //! Images, networks and conditions to test with.
 
 use cords::Tensor;
-use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, Split, prepare};
+use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, SourceName, Split, prepare};
 use cords::device::{Cpu, Phi};
 use cords::net::{Architecture, Euler, Model, ModelInfo, Parameters, Presentation};
 use cords::noise::*;
@@ -10,7 +10,7 @@ use cords::rng::{Purpose, Stream};
 pub(crate) fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");
     let config = PrepareConfig {
-        source: ImageSource::Digits,
+        source: ImageSource::new(SourceName::Digits, ""),
         side: 16,
         resize: None,
         channels: 1,

@@ -270,13 +270,16 @@ fn speckle_goes_on_in_time_in_proportion_to_the_pixel() {
 #[test]
 fn published_severities() {
     assert_eq!(
-        IMAGENET_C.levels(Pixels::Gaussian),
+        Severities::ImagenetC.levels(Pixels::Gaussian),
         Some([0.08, 0.12, 0.18, 0.26, 0.38])
     );
-    let shot = IMAGENET_C.levels(Pixels::Shot).expect("published");
+    let shot = Severities::ImagenetC.levels(Pixels::Shot).expect("published");
     assert!((1.0 / shot[4].powi(2) - 3.0).abs() < 1e-12);
-    assert_eq!(CIFAR_C.levels(Pixels::Impulse), Some([0.01, 0.02, 0.03, 0.05, 0.07]));
-    assert_eq!(CIFAR_C.levels(Pixels::Correlated { length: 1.0 }), None);
+    assert_eq!(
+        Severities::CifarC.levels(Pixels::Impulse),
+        Some([0.01, 0.02, 0.03, 0.05, 0.07])
+    );
+    assert_eq!(Severities::CifarC.levels(Pixels::Correlated { length: 1.0 }), None);
 }
 
 /// A network without weights whose phi is the identity is so many leaky units, which are driven by noise alone.
