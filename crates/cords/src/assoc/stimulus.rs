@@ -1,6 +1,6 @@
 //! What is shown: images on a canvas, alone, superposed or at places, and the course of a trial's pictures over time.
 //!
-//! Nothing here knows an image's pixels. A [`Source`](super::Source) turns scenes into features.
+//! Nothing here knows an image's pixels. A [`StimulusEncoder`](super::StimulusEncoder) turns scenes into features.
 
 /// Places of a canvas: on a ring around its middle, counted anticlockwise from the right, or the whole canvas.
 pub const PLACES: usize = 8;
