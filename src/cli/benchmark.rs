@@ -4,16 +4,17 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::ValueEnum;
+use cords::data::Images;
 use cords::device::cuda::{Hardware, Precision, Settings, with_images_that_fit};
 use cords::device::{Cpu, Device};
-use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, Progress, TrainError, train_cordsnet};
+use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Progress, TrainError, train_cordsnet};
 use cords::net::{Euler, Graph};
 use cords::rng::{Purpose, Stream};
 
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use dynvis_runner::run::Device as Asked;
+use dynvis_runner::kind::Device as Asked;
 
 /// Time training steps of a published network, on noise
 #[derive(clap::Args)]
@@ -187,7 +188,7 @@ fn time<D: Device<f32>>(
         readout_window_ms: trial_ms.min(30.0 * euler.dt_ms),
         return_window_ms: trial_ms.min(10.0 * euler.dt_ms),
         history: match args.history {
-            History::Float32 => HistoryPrecision::Exact,
+            History::Float32 => HistoryPrecision::Float32,
             History::Bfloat16 => HistoryPrecision::Bfloat16,
         },
         memory_budget,

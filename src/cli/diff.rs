@@ -142,8 +142,7 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     if summarised && !tables.is_empty() {
         ui.status(&format!(
             "`dynvis diff {} {} STAGE/TABLE` shows the rows of a table (`--columns`, `--where` narrow them), `--all` \
-             those of \
-             all",
+             those of all",
             args.a, args.b
         ));
     }

@@ -3,14 +3,16 @@
 use crate::stage::MODEL;
 use std::path::{Path, PathBuf};
 
+use cords::device::Phi;
 use cords::exchange::{Format, export as write_weights};
-use cords::net::{Model, Phi};
+use cords::net::Model;
 
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{open_store, project_here};
 use crate::stage::{StageError, model_name};
-use dynvis_runner::pipeline::{find, suggest};
+use dynvis_runner::names::find;
+use dynvis_runner::pipeline::suggest;
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 
 /// Write a model's weights for the published PyTorch class (`load_state_dict` with strict=True)

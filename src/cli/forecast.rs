@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 use super::wording::duration;
-use dynvis_runner::kind::{REPETITION, Update};
+use dynvis_runner::kind::Update;
+use dynvis_runner::names::REPETITION;
 use dynvis_runner::pipeline::{Pipeline, StageId};
 use dynvis_runner::plan::{Planned, Reason, State};
 use dynvis_runner::store::StageOutcome;

@@ -103,8 +103,7 @@ pub(crate) fn gc(ui: &mut Ui, cache: Option<&Path>, args: &GcArgs) -> Result<u8,
     if !found.unreadable.is_empty() && !args.ignore_unreadable {
         ui.status(
             "what these used is not known, so everything stays; `dynvis verify` says more, a newer dynvis may read \
-             them, \
-             and `--ignore-unreadable` collects without them",
+             them, and `--ignore-unreadable` collects without them",
         );
     }
     if found.of_other_projects > 0 {

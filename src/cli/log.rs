@@ -8,7 +8,8 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::{duration, size};
 use super::{completions, open_store, project_here};
-use dynvis_runner::pipeline::{find, suggest};
+use dynvis_runner::names::find;
+use dynvis_runner::pipeline::suggest;
 use dynvis_runner::run::log_path;
 use dynvis_runner::store::{Execution, RunRecord, RunStatus};
 

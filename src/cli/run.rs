@@ -10,8 +10,9 @@ use super::ui::Ui;
 use super::wording::{duration, first_names, outcomes, reading, shell_word};
 use super::{PipelineArgs, SelectArgs, exit, make_store, open_store};
 use dynvis_runner::fail::{self, FailAt};
+use dynvis_runner::kind::Device;
 use dynvis_runner::plan::select;
-use dynvis_runner::run::{Device, Failure, Gpu, RunOptions, log_path};
+use dynvis_runner::run::{Failure, Gpu, RunOptions, log_path};
 use dynvis_runner::store::{RunRecord, RunStatus, StageOutcome, Store};
 use dynvis_runner::table::{Format, RenderOptions, render};
 

@@ -8,7 +8,7 @@ use cords::selftest::{Allowed, BFLOAT16, FLOAT32, Finding, TF32, kernels, memory
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use dynvis_runner::run::Device as Asked;
+use dynvis_runner::kind::Device as Asked;
 
 /// Compare a device's kernels, whole networks and memory use with reference values
 #[derive(clap::Args)]
@@ -73,7 +73,7 @@ fn find<D: Device<f32>>(device: &D, (rounding, bounds): Allowed) -> Result<Vec<F
 /// The memory that training takes as a share of what was planned.
 fn memory_taken(hardware: &Hardware) -> Result<Vec<Finding>, TrainError> {
     let device = Cuda::new(hardware.clone(), memory::BATCH);
-    [HistoryPrecision::Exact, HistoryPrecision::Bfloat16]
+    [HistoryPrecision::Float32, HistoryPrecision::Bfloat16]
         .map(|history| {
             let planned = memory::needed(&device, history)?;
             hardware.take_peak_memory()?;

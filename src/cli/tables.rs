@@ -3,7 +3,8 @@
 use comfy_table::{ColumnConstraint, ContentArrangement, Table as Grid, Width};
 use dynvis_runner::key::ContentHash;
 use dynvis_runner::kind::Artifact;
-use dynvis_runner::pipeline::{find, suggest};
+use dynvis_runner::names::find;
+use dynvis_runner::pipeline::suggest;
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::{SlotLabel, Table, Value};
 use serde_json::Value as Json;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use cords::data::{
-    DataError, Emnist, ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, Split, file_name, prepare,
+    DEFAULT_TEST, DEFAULT_VALIDATION, DataError, ImageSet, ImageSource, Limit, Normalisation, PrepareConfig,
+    SourceName, Split, file_name, prepare,
 };
 use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
@@ -16,48 +17,6 @@ use super::{
 };
 
 pub(super) struct Dataset;
-
-/// Where images come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum SourceName {
-    /// 1,797 handwritten digits of 8 x 8 pixels, part of dynvis
-    Digits,
-    /// MNIST as IDX files, .gz or not
-    Mnist,
-    /// Fashion-MNIST as IDX files, .gz or not
-    FashionMnist,
-    /// EMNIST's 47 classes of equal size, IDX files
-    EmnistBalanced,
-    /// EMNIST's 62 classes: digits, capital and small letters
-    EmnistByclass,
-    /// EMNIST's 47 classes in which letters that look alike are one
-    EmnistBymerge,
-    /// EMNIST's 10 digits
-    EmnistDigits,
-    /// EMNIST's 26 letters
-    EmnistLetters,
-    /// EMNIST's digits in MNIST's numbers
-    EmnistMnist,
-    /// CIFAR-10, binary or Python version
-    Cifar10,
-    /// CIFAR-100, binary or Python version, fine labels
-    Cifar100,
-    /// JPEG and PNG files, one sub-folder a class; train/ and val/ (or test/) above them give the splits. Without class
-    /// folders a table beside the images gives the classes
-    ImageFolder,
-}
-
-/// Constants of the per-channel normalisation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum NormalisationName {
-    /// measured on the training split
-    #[default]
-    TrainingSplit,
-    /// the constants that the literature uses for this data set
-    Published,
-}
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +63,7 @@ pub(super) struct Params {
     limit_per_class: Option<usize>,
     /// Constants of the per-channel normalisation.
     #[serde(default)]
-    normalisation: NormalisationName,
+    normalisation: Normalisation,
     /// Seed of the splits and of the choice under a limit; the pipeline's if not given.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -115,86 +74,54 @@ fn default_side() -> usize {
     224
 }
 
-impl SourceName {
-    /// Channels that the source's images have.
-    fn channels(self) -> usize {
-        match self {
-            Self::Digits | Self::Mnist | Self::FashionMnist => 1,
-            _ if self.emnist().is_some() => 1,
-            _ => 3,
-        }
-    }
-
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Digits => "data/digits",
-            Self::Mnist => "data/mnist",
-            Self::FashionMnist => "data/fashion_mnist",
-            _ if self.emnist().is_some() => "data/emnist",
-            Self::Cifar10 => "data/cifar10",
-            Self::Cifar100 => "data/cifar100",
-            _ => "data/image_folder",
-        }
-    }
-
-    /// The division of EMNIST that it names.
-    fn emnist(self) -> Option<Emnist> {
-        match self {
-            Self::EmnistBalanced => Some(Emnist::Balanced),
-            Self::EmnistByclass => Some(Emnist::Byclass),
-            Self::EmnistBymerge => Some(Emnist::Bymerge),
-            Self::EmnistDigits => Some(Emnist::Digits),
-            Self::EmnistLetters => Some(Emnist::Letters),
-            Self::EmnistMnist => Some(Emnist::Mnist),
-            _ => None,
-        }
-    }
-
-    fn hint(self) -> &'static str {
-        match self {
-            Self::Digits => "",
-            Self::Mnist => {
-                "MNIST: four IDX files, as distributed by Y. LeCun and many mirrors (train-images-idx3-ubyte.gz …)"
-            }
-            Self::FashionMnist => "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …)",
-            _ if self.emnist().is_some() => {
-                "EMNIST: four IDX files of one division, as NIST distributes them \
-                 (emnist-letters-train-images-idx3-ubyte.gz …)"
-            }
-            Self::Cifar10 => {
-                "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or \
-                 unpacked"
-            }
-            Self::Cifar100 => {
-                "CIFAR-100: cifar-100-binary.tar.gz or cifar-100-python.tar.gz from A. Krizhevsky's page, as it is or \
-                 unpacked"
-            }
-            _ => "one folder a class, below train/ and val/ if the data set is divided (ImageNet: train/n01440764/…)",
-        }
+/// The folder where a source's files are looked for, if none is given, and what they are and where they come from.
+fn files_of(source: SourceName) -> (&'static str, &'static str) {
+    match source {
+        SourceName::Digits => ("data/digits", ""),
+        SourceName::Mnist => (
+            "data/mnist",
+            "MNIST: four IDX files, as distributed by Y. LeCun and many mirrors (train-images-idx3-ubyte.gz …)",
+        ),
+        SourceName::FashionMnist => (
+            "data/fashion_mnist",
+            "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …)",
+        ),
+        SourceName::EmnistBalanced
+        | SourceName::EmnistByclass
+        | SourceName::EmnistBymerge
+        | SourceName::EmnistDigits
+        | SourceName::EmnistLetters
+        | SourceName::EmnistMnist => (
+            "data/emnist",
+            "EMNIST: four IDX files of one division, as NIST distributes them \
+             (emnist-letters-train-images-idx3-ubyte.gz …)",
+        ),
+        SourceName::Cifar10 => (
+            "data/cifar10",
+            "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or unpacked",
+        ),
+        SourceName::Cifar100 => (
+            "data/cifar100",
+            "CIFAR-100: cifar-100-binary.tar.gz or cifar-100-python.tar.gz from A. Krizhevsky's page, as it is or \
+             unpacked",
+        ),
+        SourceName::ImageFolder => (
+            "data/image_folder",
+            "one folder a class, below train/ and val/ if the data set is divided (ImageNet: train/n01440764/…)",
+        ),
     }
 }
 
 impl Params {
     fn folder(&self, root: &Path) -> PathBuf {
-        located(root, self.path.as_deref().unwrap_or(self.source.folder()))
+        located(root, self.path.as_deref().unwrap_or(files_of(self.source).0))
     }
 
     fn source(&self, root: &Path) -> ImageSource {
-        let path = self.folder(root);
-        if let Some(division) = self.source.emnist() {
-            return ImageSource::Emnist { path, division };
-        }
-        if let Some(labels) = &self.labels {
-            let labels = located(root, labels);
-            return ImageSource::LabelledImages { path, labels };
-        }
-        match self.source {
-            SourceName::Digits => ImageSource::Digits,
-            SourceName::Mnist => ImageSource::Mnist { path },
-            SourceName::FashionMnist => ImageSource::FashionMnist { path },
-            SourceName::Cifar10 => ImageSource::Cifar10 { path },
-            SourceName::Cifar100 => ImageSource::Cifar100 { path },
-            _ => ImageSource::ImageFolder { path },
+        ImageSource {
+            name: self.source,
+            path: self.folder(root),
+            labels: self.labels.as_ref().map(|labels| located(root, labels)),
         }
     }
 }
@@ -267,7 +194,7 @@ impl Kind for Dataset {
         if params.limit.is_some() && params.limit_per_class.is_some() {
             found.push(Violation::new("limit", "give `limit` or `limit_per_class`, not both"));
         }
-        if params.validation.unwrap_or(0.1) + params.test.unwrap_or(0.2) >= 1.0 {
+        if params.validation.unwrap_or(DEFAULT_VALIDATION) + params.test.unwrap_or(DEFAULT_TEST) >= 1.0 {
             found.push(Violation::new(
                 "validation",
                 "validation and test leave no training images",
@@ -279,6 +206,7 @@ impl Kind for Dataset {
     fn external(params: &Params, root: &Path) -> External {
         let source = params.source(root);
         let folder = params.folder(root);
+        let (_, hint) = files_of(params.source);
         let missing: Vec<MissingData> = source
             .required_files()
             .iter()
@@ -286,7 +214,7 @@ impl Kind for Dataset {
             .map(|r| MissingData {
                 what: r.what.clone(),
                 place: within(root, r.alternatives.first().unwrap_or(&folder)),
-                hint: params.source.hint().to_owned(),
+                hint: hint.to_owned(),
                 ..MissingData::default()
             })
             .collect();
@@ -319,7 +247,7 @@ impl Kind for Dataset {
                 missing: vec![MissingData {
                     what: "the images".to_owned(),
                     place: within(root, &folder),
-                    hint: params.source.hint().to_owned(),
+                    hint: hint.to_owned(),
                     unusable: Some(error.to_string()),
                 }],
                 ..External::default()
@@ -341,10 +269,7 @@ impl Kind for Dataset {
                 (None, Some(each)) => Some(Limit::PerClass(each)),
                 (None, None) => None,
             },
-            normalisation: match params.normalisation {
-                NormalisationName::TrainingSplit => Normalisation::TrainingSplit,
-                NormalisationName::Published => Normalisation::Published,
-            },
+            normalisation: params.normalisation,
         };
         let folder = context.output("images")?;
         let summary = prepare(&config, &folder, &mut |done, total| {

@@ -1,6 +1,6 @@
 //! `evaluate`: accuracy of any number of models on the same images, as they are.
 
-use cords::data::{ImageSet, SplitImages};
+use cords::data::{ImageSet, Split, SplitImages};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
 use cords::learn::evaluate;
@@ -16,7 +16,8 @@ use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::require_presentation;
 use super::{
-    Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, SplitName, Spread, StageError, Update,
+    Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, Spread, StageError, Update,
+    test_split,
 };
 
 pub(super) struct Evaluate;
@@ -30,8 +31,8 @@ pub(super) struct Params {
     /// Images to evaluate them on.
     data: DatasetRef,
     /// Part of the dataset.
-    #[serde(default)]
-    split: SplitName,
+    #[serde(default = "test_split")]
+    split: Split,
     /// Time without input before the image; as each CordsNet was trained, if not given.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
@@ -132,7 +133,7 @@ impl Kind for Evaluate {
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
-        let images = SplitImages::new(&set, params.split.into(), None, 0)?;
+        let images = SplitImages::new(&set, params.split, None, 0)?;
         let gpu = gpu(context, Precision::default())?;
         let memory = context.gpu_memory;
         let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
@@ -160,7 +161,7 @@ impl Kind for Evaluate {
                 }
             };
             let answers = result.answers;
-            let count = cords::learn::Images::len(&images);
+            let count = cords::data::Images::len(&images);
             let answered = count - answers.diverged;
             let interval = (answered > 0).then(|| wilson_interval(answers.right, answered));
             evaluated.push(Accuracy {

@@ -1,8 +1,7 @@
 //! The GPU that a stage leases, and how the runner finds GPUs.
 
 use cords::device::cuda::{self, Hardware, Precision, Settings};
-use dynvis_runner::kind::{Context, GpuDriver, StageError};
-use dynvis_runner::run::Device;
+use dynvis_runner::kind::{Context, Device, GpuDriver, StageError};
 
 /// The GPU that the stage was given, opened; it is said which. None where it computes on the processor.
 pub(super) fn gpu(context: &mut Context, precision: Precision) -> Result<Option<Hardware>, StageError> {

@@ -31,19 +31,19 @@ pub(super) struct Params {
     #[schemars(range(min = 1, max = 65536), extend("x-unit" = "px"))]
     side: Option<usize>,
     /// Euler step.
-    #[serde(default = "two")]
+    #[serde(default = "dt")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     dt: f64,
     /// Time constant: one for all areas, or one for each.
-    #[serde(default = "ten_list")]
+    #[serde(default = "tau")]
     #[schemars(extend("x-unit" = "ms"))]
     tau: Vec<f64>,
     /// Time without input before the image, where a later stage does not say.
-    #[serde(default = "two_hundred")]
+    #[serde(default = "spontaneous")]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     spontaneous: f64,
     /// Time that the image is shown, where a later stage does not say.
-    #[serde(default = "two_hundred")]
+    #[serde(default = "stimulus")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: f64,
     /// Mean of each image channel that the network was trained with; the later stage's dataset's if not given.
@@ -61,16 +61,20 @@ pub(super) struct Params {
     classes: Option<Vec<String>>,
 }
 
-fn two() -> f64 {
-    2.0
+fn dt() -> f64 {
+    Euler::published().dt_ms
 }
 
-fn ten_list() -> Vec<f64> {
-    vec![10.0]
+fn tau() -> Vec<f64> {
+    Euler::published().tau_ms
 }
 
-fn two_hundred() -> f64 {
-    200.0
+fn spontaneous() -> f64 {
+    Presentation::published().spontaneous_ms
+}
+
+fn stimulus() -> f64 {
+    Presentation::published().stimulus_ms
 }
 
 impl Params {

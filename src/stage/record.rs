@@ -73,7 +73,7 @@ pub(super) struct Params {
     stimulus: Option<f64>,
 }
 
-/// A part of a dataset, or all of it.
+/// A part of a dataset, or all of it, which the engine's `Split` is not: its parts exclude each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Part {
@@ -310,10 +310,7 @@ fn over_time(title: &str, figure: &str, rows: &[AreaTime], of: impl Fn(&AreaTime
 }
 
 fn options(params: &Params, model: &Model) -> RecordOptions {
-    let own = model.info().presentation.unwrap_or(Presentation {
-        spontaneous_ms: 200.0,
-        stimulus_ms: 200.0,
-    });
+    let own = model.info().presentation.unwrap_or(Presentation::published());
     let presentation = Presentation {
         spontaneous_ms: params.spontaneous.unwrap_or(own.spontaneous_ms),
         stimulus_ms: params.stimulus.unwrap_or(own.stimulus_ms),

@@ -278,7 +278,7 @@ fn durations_that_do_not_fit_are_refused_at_check_with_the_nearest() {
     refused("grace: 200", &["200 ms leave nothing of the 200 ms"]);
     refused("settle: 101", &["the nearest are 100 and 110 ms"]);
     refused("decode_every: 25", &["the nearest are 20 and 30 ms"]);
-    refused("dt: 15", &["no multiple of the step of 15 ms"]);
+    refused("dt: 15", &["not a multiple of the step of 15 ms"]);
     refused("delays: [1e300]", &["out of range"]);
     refused("dt: 1e-12", &["out of range"]);
     refused("settle: 1e300", &["out of range"]);

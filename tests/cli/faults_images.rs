@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::Project;
+use crate::harness::{Project, Ran};
 
 const STIMULI: &str = r#"
 name: stimuli
@@ -122,5 +122,65 @@ fn record_takes_all_images_and_ranges() {
     let text = refused(r#"indices: ["0..4294967295"]"#, 100);
     assert!(text.contains("image 4294967295 of a dataset of 60"), "{text}");
     let text = refused(r#"indices: ["9..0"]"#, 2);
-    assert!(text.contains("`9..0` is no range of images"), "{text}");
+    assert!(text.contains("`9..0` is not a range of images"), "{text}");
+}
+
+/// Files of 5 MB that unpack to 1 GiB, where so much memory cannot be had, or not twice.
+#[test]
+fn what_unpacks_beyond_memory_is_refused_by_name() {
+    let project = Project::new();
+    std::fs::create_dir(project.path("m")).expect("a folder");
+    let images = (1u32 << 30) / 784;
+    for part in ["train", "t10k"] {
+        let mut packed = Vec::new();
+        let header = [0x803u32, images, 28, 28].map(u32::to_be_bytes).concat();
+        // One archive behind the other is one file.
+        packed.extend(gzip(&header));
+        let zeros = gzip(&vec![0u8; 1 << 20]);
+        (0..1024).for_each(|_| packed.extend_from_slice(&zeros));
+        std::fs::write(project.path(&format!("m/{part}-images-idx3-ubyte.gz")), packed).expect("written");
+    }
+    project.write(
+        "p.yaml",
+        "name: x\nstages:\n  d: { dataset: { source: mnist, path: m, side: 16 } }\n",
+    );
+    for limit in ["1000000", "1500000"] {
+        let script = format!("ulimit -v {limit}; exec \"$0\" run p.yaml");
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", &script, env!("CARGO_BIN_EXE_dynvis")])
+            .current_dir(project.path("."))
+            .env("NO_COLOR", "1")
+            .env("RAYON_NUM_THREADS", "2")
+            .env_remove("DYNVIS_CACHE");
+        let ran = Ran::from(command.output().expect("a shell"));
+        assert_eq!(ran.code, 100, "{limit}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("train-images-idx3-ubyte.gz"),
+            "{limit}: {}",
+            ran.stderr
+        );
+        assert!(
+            ran.stderr.contains("GiB (half of what is free)"),
+            "{limit}: {}",
+            ran.stderr
+        );
+        assert!(!ran.stderr.contains("allocation"), "{limit}: {}", ran.stderr);
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut child = std::process::Command::new("gzip")
+        .args(["-1", "-c"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("gzip");
+    let mut input = child.stdin.take().expect("a pipe");
+    let bytes = bytes.to_vec();
+    let writer = std::thread::spawn(move || input.write_all(&bytes));
+    let packed = child.wait_with_output().expect("gzip ends").stdout;
+    writer.join().expect("no panic").expect("written");
+    packed
 }

@@ -273,6 +273,27 @@ stages:
 "#;
 
 #[test]
+fn a_pipe_or_device_among_a_programs_files_does_not_hang() {
+    let project = Project::new();
+    project.write("p.yaml", READS);
+    let refused = |what: &str| {
+        let ran = project.dynvis(&["run", "p.yaml"]);
+        assert_ne!(ran.code, 0, "{}", ran.stdout);
+        let said = ran.stdout + &ran.stderr;
+        assert!(said.contains(what) && said.contains("data.txt"), "{said}");
+        assert!(!project.path("started").exists(), "the program was not started");
+    };
+    let made = std::process::Command::new("mkfifo")
+        .arg(project.path("data.txt"))
+        .status();
+    assert!(made.expect("mkfifo").success());
+    refused("a named pipe");
+    std::fs::remove_file(project.path("data.txt")).expect("removed");
+    std::os::unix::fs::symlink("/dev/zero", project.path("data.txt")).expect("linked");
+    refused("a device");
+}
+
+#[test]
 fn a_file_that_is_changed_and_changed_back_while_a_stage_runs_has_changed() {
     let project = Project::new();
     project.write("p.yaml", READS).write("data.txt", "A\n");

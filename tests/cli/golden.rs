@@ -44,7 +44,9 @@ impl Summary {
     }
 }
 
-fn computed() -> Numbers {
+/// The numbers, and what every table says of its columns: names, roles, types, units and descriptions are part of a
+/// table's bytes, and so of the keys of the stages that read it.
+fn computed() -> (Numbers, String) {
     let project = Project::with_presets();
     project.write("p.yaml", include_str!("../golden/pipeline.yaml"));
     let weights = repository().join("crates/cords/tests/fixtures/published_r2.pth");
@@ -52,16 +54,26 @@ fn computed() -> Numbers {
     project.dynvis(&["run", "p.yaml"]).expect(0);
     let run = &project.dynvis(&["runs", "--json"]).expect(0).json()[0];
     let mut numbers = Numbers::new();
+    let mut columns = String::new();
     for stage in run["stages"].as_array().expect("stages") {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let (name, kind) = (text(&stage["name"]), text(&stage["kind"]));
         let kind = format!("{kind}-{}", code_version(&project, &kind));
         for output in stage["outputs"].as_array().expect("outputs") {
             // Wall-clock times are apart from all else.
-            if output["artifact"] != "table" || output["slot"] == "speed" {
+            if output["artifact"] != "table" {
                 continue;
             }
             let table = format!("{name}/{}", text(&output["slot"]));
+            let described = project.dynvis(&["show", "@", &table, "--describe"]).expect(0).stdout;
+            // Without the number of rows, and without blanks that align.
+            for line in described.lines().filter(|line| !line.ends_with(" rows")) {
+                let words = line.split("  ").map(str::trim).filter(|word| !word.is_empty());
+                writeln!(columns, "{}", words.collect::<Vec<_>>().join(" | ")).expect("text takes everything");
+            }
+            if output["slot"] == "speed" {
+                continue;
+            }
             let shown = project
                 .dynvis(&["show", "@", &table, "--format", "json"])
                 .expect(0)
@@ -78,7 +90,7 @@ fn computed() -> Numbers {
             }
         }
     }
-    numbers
+    (numbers, columns)
 }
 
 fn code_version(project: &Project, kind: &str) -> u32 {
@@ -119,9 +131,11 @@ fn read(text: &str) -> Numbers {
 #[test]
 fn numbers_of_a_kind_move_with_its_code_version_only() {
     let file = repository().join("tests/golden/numbers.txt");
-    let found = computed();
+    let described = repository().join("tests/golden/columns.txt");
+    let (found, columns) = computed();
     if std::env::var_os("WRITE_GOLDEN").is_some() {
         std::fs::write(&file, write(&found)).expect("written");
+        std::fs::write(&described, &columns).expect("written");
     }
     let golden = read(&std::fs::read_to_string(&file).expect("the golden numbers"));
     let names = golden
@@ -137,9 +151,18 @@ fn numbers_of_a_kind_move_with_its_code_version_only() {
     assert!(
         moved.is_empty(),
         "numbers or code versions moved. Where a kind's numbers are meant to, raise its CODE_VERSION, so that results \
-         in caches are \
-         computed anew; then write the golden ones again: WRITE_GOLDEN=1 cargo test --release -p dynvis --test cli -- \
-         golden\n{}",
+         in caches are computed anew; then write the golden ones again: WRITE_GOLDEN=1 cargo test --release -p dynvis \
+         --test cli -- golden\n{}",
         moved.join("\n")
+    );
+    let before = std::fs::read_to_string(&described).expect("the golden columns");
+    let differing = before
+        .lines()
+        .zip(columns.lines())
+        .find(|(before, after)| before != after);
+    assert!(
+        before == columns,
+        "a table's columns moved, and with them its bytes. Where they are meant to, raise the kind's CODE_VERSION and \
+         write the golden files again. The first that differs: {differing:?}"
     );
 }

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod cognitive;
 mod conditions;
+mod contributing;
 mod crashes;
 mod diff;
 mod end_to_end;

@@ -5,6 +5,10 @@ use std::process::Command;
 
 use crate::harness::{Project, repository};
 
+/// (stage, state) of stages that are not up to date: those of kinds whose code version has risen since version 0.1
+/// run, and what depends on them may.
+const RISEN: &[(&str, &str)] = &[];
+
 #[test]
 fn results_of_an_earlier_version_are_still_up_to_date() {
     let project = Project::new();
@@ -18,7 +22,8 @@ fn results_of_an_earlier_version_are_still_up_to_date() {
     let states = project.states(&["p.yaml"]);
     assert_eq!(states.len(), 12, "{states:?}");
     for (stage, state) in &states {
-        assert_eq!(state, "cached", "{stage}");
+        let risen = RISEN.iter().find(|(risen, _)| risen == stage);
+        assert_eq!(state, risen.map_or("cached", |(_, state)| state), "{stage}");
     }
     // And they can be read.
     project.dynvis(&["verify"]).expect(0);

@@ -104,7 +104,7 @@ fn a_phase_says_what_it_goes_on_from() {
     check(
         "use: train/digits/linear, start: invert,",
         "use: train/digits/linear,",
-        "phase `linear` goes on from another stage's model: name that stage with `start`",
+        "phase `linear` continues from another stage's model: name that stage with `start`",
     );
     check(
         "use: train/digits/cnn, data",
@@ -134,7 +134,7 @@ fn a_phase_says_what_it_goes_on_from() {
         "use: train/digits/invert, start: fold,",
         "use: train/digits/invert, start: cnn,",
         "invert",
-        "phase `invert` goes on from a folded CNN, but `start` is a CNN with batch norms",
+        "phase `invert` continues from a folded CNN, but `start` is a CNN with batch norms",
     );
     fails(
         "use: train/digits/invert, start: fold,",

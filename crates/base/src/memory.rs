@@ -101,7 +101,11 @@ impl fmt::Display for NoRoom {
 
 /// Bytes that one file's content may take now: half of [`available`]; without a bound where the system does not say.
 pub fn room() -> u64 {
-    available().map_or(u64::MAX, |bytes| (bytes as f64 * SHARE) as u64)
+    available().map_or(u64::MAX, share)
+}
+
+fn share(bytes: u64) -> u64 {
+    (bytes as f64 * SHARE) as u64
 }
 
 /// Whether so many bytes may be taken. Small amounts are not looked at.
@@ -141,8 +145,13 @@ pub fn read_to_end(mut stream: impl Read, limit: u64, out: &mut Vec<u8>) -> Resu
     let before = out.len() as u64;
     loop {
         let read = out.len() as u64 - before;
-        let allowed = limit.min(read.saturating_add(room().max(STEP / 4)));
+        // Of all that there was before this stream: what it holds already counts as taken elsewhere.
+        let room = available()
+            .map_or(u64::MAX, |bytes| share(bytes.saturating_add(read)))
+            .max(STEP / 4);
+        let allowed = limit.min(room);
         let step = STEP.min(allowed.saturating_sub(read)).saturating_add(1);
+        reserve(out, step as usize, room)?;
         let taken = stream.by_ref().take(step).read_to_end(out)? as u64;
         if taken < step {
             return Ok(());
@@ -155,6 +164,21 @@ pub fn read_to_end(mut stream: impl Read, limit: u64, out: &mut Vec<u8>) -> Resu
             .into());
         }
     }
+}
+
+/// Makes a vector have space for `more` bytes. It doubles as vectors do, but not beyond what there is room for, where
+/// growing by itself would ask for memory that cannot be had, which ends the process.
+fn reserve(out: &mut Vec<u8>, more: usize, room: u64) -> Result<(), NoRoom> {
+    let least = out.len().saturating_add(more);
+    if out.capacity() >= least {
+        return Ok(());
+    }
+    let doubled = least.max(out.capacity().saturating_mul(2));
+    let wanted = if doubled as u64 <= room { doubled } else { least };
+    out.try_reserve_exact(wanted - out.len()).map_err(|_| NoRoom {
+        needed: wanted as u64,
+        room,
+    })
 }
 
 #[cfg(test)]

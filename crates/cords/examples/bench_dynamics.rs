@@ -9,12 +9,13 @@
 use std::path::Path;
 use std::time::Instant;
 
+use cords::device::Phi;
 use cords::dynamics::{
     AreaJacobian, SpectrumOptions, SteadyMethod, SteadyOptions, SteadyState, area_spectrum, recurrent_norm_bound,
     spontaneous_steady_state, steady_state,
 };
 use cords::learn::Initialisation;
-use cords::net::{CordsNet, Euler, Graph, Phi};
+use cords::net::{CordsNet, Euler, Graph};
 use cords::rng::{Purpose, Stream};
 use safetensors::tensor::{Dtype, TensorView};
 

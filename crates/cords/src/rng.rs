@@ -11,7 +11,7 @@ pub enum Purpose {
     ImageNoise = 1,
     /// Noise current inside the activation function.
     NeuralNoise = 2,
-    /// Initial weights.
+    /// Initial weights of a network.
     Initialisation = 3,
     /// Order of the training images.
     Shuffle = 4,
@@ -31,9 +31,9 @@ pub enum Purpose {
     Control = 11,
     /// Which units are silenced.
     Silencing = 12,
-    /// Noise on weights.
+    /// Noise on a network's weights.
     WeightNoise = 13,
-    /// Resampling of images.
+    /// Resampling of images for intervals.
     Bootstrap = 14,
 }
 

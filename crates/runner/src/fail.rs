@@ -30,9 +30,9 @@ pub enum Step {
     Verified,
     /// An output is hashed.
     Hashed,
-    /// Its files are durable and read-only.
+    /// The files of an output are durable and read-only.
     Durable,
-    /// It stands under its content's name.
+    /// An output stands under its content's name.
     Renamed,
     /// The readable form of the key is kept.
     Described,

@@ -3,7 +3,7 @@
 use cords::assoc::{
     Area, AssocError, Duration, Layout, LossKind, Mask, Objective, Projection, TaskName, Timing, TrainOptions,
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::stage::{DatasetRef, ModelRef, Violation};
@@ -31,17 +31,6 @@ pub(in crate::stage) enum TimingName {
     Neurogym,
 }
 
-/// What the answer is compared by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::stage) enum LossName {
-    /// cross-entropy of the right answer
-    #[default]
-    CrossEntropy,
-    /// squared distance of the outputs from 1 for the right answer and 0 for the others
-    SquaredError,
-}
-
 /// Whether the front-end learns with the areas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -51,12 +40,6 @@ pub(in crate::stage) enum FrontEndName {
     Frozen,
     /// the gradient at its activity goes on into its weights; its responses are computed anew at every step
     Through,
-}
-
-/// The tasks by name, with what they ask for.
-fn tasks(_: &mut SchemaGenerator) -> Schema {
-    let task = |name: &TaskName| json_schema!({ "type": "string", "const": name, "description": name.summary() });
-    json_schema!({ "oneOf": TaskName::ALL.iter().map(task).collect::<Vec<_>>() })
 }
 
 /// An association area.
@@ -98,7 +81,6 @@ pub(in crate::stage) struct Params {
     /// Images of the trials: training, validation and test trials are made of those parts.
     pub(in crate::stage) data: DatasetRef,
     /// What is learned.
-    #[schemars(schema_with = "tasks")]
     pub(in crate::stage) task: TaskName,
     /// What trials are made of.
     #[serde(default)]
@@ -226,7 +208,7 @@ pub(in crate::stage) struct Params {
     grace: Option<f64>,
     /// What the answer is compared by.
     #[serde(default)]
-    loss: LossName,
+    loss: LossKind,
     /// Factor of the mean square rate.
     #[serde(default = "rate_penalty")]
     #[schemars(range(min = 0.0))]
@@ -435,8 +417,8 @@ impl Params {
     /// What training lowers, beside penalties, as people say it.
     pub(in crate::stage) fn loss_name(&self) -> &'static str {
         match self.loss {
-            LossName::CrossEntropy => "cross-entropy",
-            LossName::SquaredError => "squared error",
+            LossKind::CrossEntropy => "cross-entropy",
+            LossKind::SquaredError => "squared error",
         }
     }
 
@@ -608,10 +590,7 @@ impl Params {
     pub(in crate::stage) fn training(&self) -> TrainOptions {
         TrainOptions {
             objective: Objective {
-                loss: match self.loss {
-                    LossName::CrossEntropy => LossKind::CrossEntropy,
-                    LossName::SquaredError => LossKind::SquaredError,
-                },
+                loss: self.loss,
                 rate: self.rate_penalty,
                 weight: self.weight_penalty,
             },

@@ -60,8 +60,7 @@ const OF_ANSWERS: &str = "Lower end of the 95 % interval over images and trials:
 /// What `low` is where answers are a decoder's.
 const OF_DECODERS: &str = "Lower end of the 95 % interval over images and trials: Wilson's at half the number of \
      independent answers that would vary as much as these, of which those that share an image vary together. Half, \
-     since \
-     decoders vary with the images that they are fitted on; that is rather too wide";
+     since decoders vary with the images that they are fitted on; that is rather too wide";
 
 /// How many answers were right: a decoder's, or a network's.
 #[derive(Row)]

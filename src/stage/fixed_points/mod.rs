@@ -5,7 +5,7 @@ mod measured;
 mod pictures;
 mod tables;
 
-use cords::data::ImageSet;
+use cords::data::{ImageSet, Split};
 use cords::dynamics::{
     ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points, InitialConditionOptions, LeadingEigenvalues,
     LyapunovOptions, NoiseOptions, NonNormalityOptions, ResponseOptions, Separation, SpectrumOptions, SteadyMethod,
@@ -25,8 +25,8 @@ use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::{Asked, require};
 use super::{
-    AnyRef, Artifact, Context, DatasetRef, Declared, Kind, Members, ModelRef, SplitName, StageError, Update, Violation,
-    spread,
+    AnyRef, Artifact, Context, DatasetRef, Declared, Kind, Members, ModelRef, StageError, Update, Violation, spread,
+    test_split,
 };
 
 pub(super) struct FixedPoints;
@@ -44,8 +44,8 @@ pub(super) struct Params {
     /// Images whose steady states are searched.
     data: DatasetRef,
     /// Part of the dataset.
-    #[serde(default)]
-    split: SplitName,
+    #[serde(default = "test_split")]
+    split: Split,
     /// Use this many images, evenly spread over the part.
     #[serde(default = "ten")]
     #[schemars(range(min = 0), extend("x-unit" = "images"))]
@@ -75,7 +75,7 @@ pub(super) struct Params {
     eigenvectors: bool,
     /// How areas are settled after the joint time.
     #[serde(default)]
-    method: MethodName,
+    method: SteadyMethod,
     /// Other initial conditions for every area: r = 0, the spontaneous state, and the steady state with noise; 0 for
     /// none.
     #[serde(default)]
@@ -178,19 +178,6 @@ fn two_thousand() -> f64 {
 
 fn none_of_it() -> Vec<f64> {
     vec![0.0]
-}
-
-/// How areas are settled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum MethodName {
-    /// the network's own steps
-    #[default]
-    Simulation,
-    /// Anderson acceleration
-    Anderson,
-    /// Newton's method with GMRES, which also reaches unstable states
-    NewtonKrylov,
 }
 
 /// What was found out about one network as a whole.
@@ -383,7 +370,7 @@ impl Kind for FixedPoints {
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
-        let indices = set.split(params.split.into());
+        let indices = set.split(params.split);
         let indices = spread(indices, params.images);
         let measured = match &params.measured {
             Some(reference) => measured::gains(&context.table_input(&reference.0)?)?,
@@ -511,11 +498,7 @@ impl Params {
                 joint_steps: steps(self.joint),
                 tolerance: self.tolerance,
                 max_steps: self.max_steps,
-                method: match self.method {
-                    MethodName::Simulation => SteadyMethod::Simulation,
-                    MethodName::Anderson => SteadyMethod::Anderson,
-                    MethodName::NewtonKrylov => SteadyMethod::NewtonKrylov,
-                },
+                method: self.method,
             },
             spectrum: (self.eigenvalues > 0).then(|| SpectrumOptions {
                 modes: self.eigenvalues,

@@ -108,7 +108,7 @@ impl Kind for Noise {
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
-        let indices = set.split(params.split.into());
+        let indices = set.split(params.split);
         let indices = spread(indices, params.images.unwrap_or(indices.len()));
         let models = params
             .models
@@ -233,9 +233,10 @@ fn frames_for_cnns(params: &Params, models: &[Model]) -> FramesForCnns {
     let (steps, stimuli): (Vec<f64>, Vec<f64>) = models
         .iter()
         .filter_map(|model| match model {
-            Model::CordsNet { euler, info, .. } => {
-                Some((euler.dt_ms, info.presentation.unwrap_or(PUBLISHED).stimulus_ms))
-            }
+            Model::CordsNet { euler, info, .. } => Some((
+                euler.dt_ms,
+                info.presentation.unwrap_or(Presentation::published()).stimulus_ms,
+            )),
             Model::Cnn { .. } => None,
         })
         .unzip();
@@ -245,19 +246,13 @@ fn frames_for_cnns(params: &Params, models: &[Model]) -> FramesForCnns {
         (given.or(common).unwrap_or(published), given.is_none() && !agree)
     };
     let (dt_ms, step_is_disputed) = chosen(params.frame_step, &steps, REFERENCE_DT_MS);
-    let (stimulus_ms, time_is_disputed) = chosen(params.stimulus, &stimuli, PUBLISHED.stimulus_ms);
+    let (stimulus_ms, time_is_disputed) = chosen(params.stimulus, &stimuli, Presentation::published().stimulus_ms);
     FramesForCnns {
         stimulus_ms,
         dt_ms,
         disputed: step_is_disputed || time_is_disputed,
     }
 }
-
-/// The paper's trial.
-const PUBLISHED: Presentation = Presentation {
-    spontaneous_ms: 200.0,
-    stimulus_ms: 200.0,
-};
 
 /// Every step at which a network sees frames follow each other, in ascending order, each once.
 fn steps(models: &[Model], frames: &FramesForCnns) -> Vec<f64> {
@@ -292,9 +287,8 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
     if steps.len() > 1 && !bound.is_empty() {
         notes.push(format!(
             "networks with steps of {} ms are compared under noise that is drawn anew at every step: {}. It is the \
-             same experiment for \
-             small noise only; noise correlated in time (`ornstein_uhlenbeck`) is the same at every step. Columns `dt` and \
-             `step_bound` tell which rows are meant",
+             same experiment for small noise only; noise correlated in time (`ornstein_uhlenbeck`) is the same at \
+             every step. Columns `dt` and `step_bound` tell which rows are meant",
             steps.join(" and "),
             bound.join(", ")
         ));
@@ -303,8 +297,7 @@ fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<St
     if has_cnn && frames.disputed {
         notes.push(format!(
             "the CordsNets differ in their step or in how long they see an image, so the CNNs' frames follow each \
-             other every {} ms for {} \
-             ms; `frame_step` and `stimulus` set that",
+             other every {} ms for {} ms; `frame_step` and `stimulus` set that",
             frames.dt_ms, frames.stimulus_ms
         ));
     }
@@ -354,10 +347,10 @@ fn properties(model: &Model) -> Vec<String> {
 
 fn options(params: &Params, model: &Model, frames: &FramesForCnns, trial: u32) -> EvaluationOptions {
     let own = match model {
-        Model::CordsNet { info, .. } => info.presentation.unwrap_or(PUBLISHED),
+        Model::CordsNet { info, .. } => info.presentation.unwrap_or(Presentation::published()),
         Model::Cnn { .. } => Presentation {
             stimulus_ms: frames.stimulus_ms,
-            ..PUBLISHED
+            ..Presentation::published()
         },
     };
     let observers = match model {

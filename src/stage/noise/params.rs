@@ -1,10 +1,14 @@
 //! Parameters of the `noise` stage.
 
-use cords::noise::{CIFAR_C, Condition, IMAGENET_C, NoisePresentation, Perturbation, Pixels};
+use cords::data::Split;
+use cords::noise::{Condition, NoisePresentation, Perturbation, Pixels, Severities};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{DatasetRef, ModelRef, SplitName, Violation};
+use crate::stage::{DatasetRef, ModelRef, Violation, test_split};
+
+// By name alone, and in one list: the engine's `Perturbation`, `Pixels` and `NoisePresentation` hold lengths and time
+// constants, which are parameters of their own here, and a kind of noise has several presentations.
 
 /// What is perturbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,16 +48,6 @@ pub(super) enum PresentationName {
     OrnsteinUhlenbeck,
 }
 
-/// Published constants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum SeveritiesName {
-    /// ImageNet-C (Hendrycks and Dietterich 2019)
-    ImagenetC,
-    /// CIFAR-10-C
-    CifarC,
-}
-
 /// One kind of noise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +61,7 @@ pub(super) struct NoiseParams {
     /// In place of levels: 0 and the five published severities, with pixels clipped to [0, 1] as published; `levels`
     /// count if not given.
     #[serde(default)]
-    severities: Option<SeveritiesName>,
+    severities: Option<Severities>,
     /// When noise on pixels is drawn; as the stage says if not given.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -91,8 +85,8 @@ pub(in crate::stage) struct Params {
     /// Images to evaluate them on.
     pub(super) data: DatasetRef,
     /// Part of the dataset.
-    #[serde(default)]
-    pub(super) split: SplitName,
+    #[serde(default = "test_split")]
+    pub(super) split: Split,
     /// What is perturbed, and how; Gaussian noise on pixels if not given.
     #[serde(default = "gaussian")]
     #[schemars(length(min = 1))]
@@ -196,11 +190,7 @@ impl NoiseParams {
 
     /// Published levels, severities 1 to 5.
     fn published(&self) -> Option<[f64; 5]> {
-        let set = match self.severities? {
-            SeveritiesName::ImagenetC => IMAGENET_C,
-            SeveritiesName::CifarC => CIFAR_C,
-        };
-        set.levels(self.pixels()?)
+        self.severities?.levels(self.pixels()?)
     }
 
     fn levels(&self, params: &Params) -> Vec<f64> {
@@ -412,14 +402,14 @@ mod tests {
             (serde_json::json!({ "kind": "shot", "levels": [1e-9] }), "must be 0 or"),
             (
                 serde_json::json!({ "kind": "shot", "levels": [0.5, 0.5] }),
-                "stands twice",
+                "is given twice",
             ),
         ] {
             let found = one(noise.clone());
             assert!(found.len() == 1 && found[0].contains(about), "{noise}: {found:?}");
         }
         assert!(broken(serde_json::json!({}))[0].contains("no levels"));
-        assert!(broken(serde_json::json!({ "levels": [1, 1] }))[0].contains("stands twice"));
+        assert!(broken(serde_json::json!({ "levels": [1, 1] }))[0].contains("is given twice"));
         assert!(broken(serde_json::json!({ "levels": [1], "areas": [0] }))[0].contains("knows no areas"));
     }
 

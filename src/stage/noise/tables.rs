@@ -1,8 +1,8 @@
 //! Result tables of the `noise` stage.
 
 use cords::noise::{
-    AreaChange, CIFAR_C, Condition, IMAGENET_C, Measured, NoisePresentation, Observer, Perturbation, Pixels,
-    Robustness, Severities, ThresholdPosition, TimePoint, robustness,
+    AreaChange, Condition, Measured, NoisePresentation, Observer, Perturbation, Pixels, Robustness, Severities,
+    ThresholdPosition, TimePoint, robustness,
 };
 use dynvis_runner::table::Row;
 use indexmap::IndexMap;
@@ -50,7 +50,7 @@ pub(super) fn noise_name(condition: &Condition, areas: Option<&[usize]>) -> Stri
 }
 
 /// The published severity that a condition is; 0 for the clean image.
-fn severity(condition: &Condition, set: &Severities) -> Option<i64> {
+fn severity(condition: &Condition, set: Severities) -> Option<i64> {
     let Perturbation::Pixels {
         noise,
         timing,
@@ -217,8 +217,8 @@ impl Accuracy {
             top5_high: r.top5_interval.map(|[_, high]| high),
             cross_entropy: r.cross_entropy,
             achieved: r.achieved,
-            imagenet_c: severity(&r.condition, &IMAGENET_C),
-            cifar_c: severity(&r.condition, &CIFAR_C),
+            imagenet_c: severity(&r.condition, Severities::ImagenetC),
+            cifar_c: severity(&r.condition, Severities::CifarC),
             images: r.right.len(),
             diverged: r.diverged,
             dt: e.dt_ms,
@@ -379,6 +379,7 @@ pub(super) struct Robust {
     /// Accuracy at level 0; missing where all images diverged
     clean: Option<f64>,
     /// Level at half of that, by a logistic curve over log level, where it lies within the levels
+    #[column(name = "half")]
     threshold: Option<f64>,
     /// within the levels; below the first noisy one; beyond the last; nowhere: clean accuracy is not above twice
     /// chance, or all images diverged
@@ -569,9 +570,9 @@ mod tests {
                 timing,
                 clip: true,
             };
-            severity(&Condition { perturbation, level }, &IMAGENET_C)
+            severity(&Condition { perturbation, level }, Severities::ImagenetC)
         };
-        let third = IMAGENET_C.levels(Pixels::Gaussian).expect("published")[2];
+        let third = Severities::ImagenetC.levels(Pixels::Gaussian).expect("published")[2];
         assert_eq!(of(NoisePresentation::Static, third), Some(3));
         for timing in [
             NoisePresentation::Dynamic,

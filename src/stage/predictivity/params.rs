@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::stage::{ActivityRef, AnyRef, DatasetRef, RecordingsRef, Violation};
 
-/// How responses are predicted from activity.
+/// How responses are predicted from activity: by name alone, as what the engine's `Regression` holds of each are
+/// parameters of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RegressionName {
@@ -19,17 +20,6 @@ pub(super) enum RegressionName {
     RidgeCv,
     /// each neuron by the one unit that correlates best with it on the training images
     NeuronToNeuron,
-}
-
-/// How the weights of a PLS component are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum RuleName {
-    /// scikit-learn's loop, which ends before it converges: as in published benchmarks
-    #[default]
-    Sklearn,
-    /// the leading singular vector, to rounding
-    Converged,
 }
 
 /// What responses of different time bins share.
@@ -133,7 +123,7 @@ pub(in crate::stage) struct Params {
     pub(super) components: usize,
     /// How the weights of a PLS component are found.
     #[serde(default)]
-    pub(super) rule: RuleName,
+    pub(super) rule: PlsRule,
     /// Divide features and responses by their standard deviation over the training images, in PLS.
     #[serde(default)]
     pub(super) scale: bool,
@@ -242,10 +232,7 @@ impl Params {
         match self.regression {
             RegressionName::Pls => Regression::Pls {
                 components: self.components,
-                rule: match self.rule {
-                    RuleName::Sklearn => PlsRule::Sklearn,
-                    RuleName::Converged => PlsRule::Converged,
-                },
+                rule: self.rule,
                 scale: self.scale,
             },
             RegressionName::Ridge => Regression::Ridge { alpha: self.alpha },

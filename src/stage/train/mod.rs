@@ -7,10 +7,10 @@ mod tables;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use cords::data::{ImageSet, Split, SplitImages};
+use cords::data::{ImageSet, Images, Split, SplitImages};
 use cords::device::Cpu;
-use cords::learn::{Checkpoints, Data, EpochRecord, Images, Progress, TrainingPosition, evaluate, fold};
-use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase};
+use cords::learn::{Checkpoints, Data, EpochRecord, Progress, TrainingPosition, evaluate};
+use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase, fold};
 
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
@@ -379,7 +379,7 @@ mod tests {
             scratch: std::path::PathBuf::new(),
             root: std::path::PathBuf::new(),
             threads: 1,
-            device: dynvis_runner::run::Device::Cpu,
+            device: dynvis_runner::kind::Device::Cpu,
             gpu_memory: None,
             key: String::new(),
             checkpoint: std::path::PathBuf::new(),

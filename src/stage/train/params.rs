@@ -1,11 +1,13 @@
 //! Parameters of `train`, and the engine's settings made of them.
 
 use cords::data::{Affine, Augment, Elastic, RandomResizedCrop};
+use cords::device::Phi;
 use cords::device::cuda::Precision;
 use cords::learn::{
-    DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, PhiSchedule, Schedule, WarmUp,
+    DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, OptimiserSettings, PhiSchedule,
+    Schedule, WarmUp,
 };
-use cords::net::{Architecture, Euler, Graph, MOST_STEPS, Phi};
+use cords::net::{Architecture, Euler, Graph, MOST_STEPS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,18 +67,8 @@ impl Phase {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum OptimiserName {
-    /// stochastic gradient descent with momentum
-    Sgd,
-    /// Adam
-    Adam,
-    /// Adam with decoupled weight decay
-    Adamw,
-}
-
-/// How the learning rate changes over training.
+/// How the learning rate changes over training: by name alone, as the engine's `Schedule` takes any factor and end,
+/// which here are always the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum ScheduleName {
@@ -87,31 +79,6 @@ enum ScheduleName {
     Steps,
     /// a half cosine down to zero
     Cosine,
-}
-
-/// How the activities that the backward pass reads are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum HistoryName {
-    /// as they are
-    #[default]
-    Float32,
-    /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths, that of the return
-    /// term by as much as the rounding exceeds the distance
-    Bfloat16,
-}
-
-/// What products are computed from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum PrecisionName {
-    /// numbers of 24 significant bits
-    #[default]
-    Float32,
-    /// rounded to 11 significant bits, several times faster
-    Tf32,
-    /// of 8 significant bits, faster again; activity, sums, weights and the optimiser's memory stay float32
-    Bfloat16,
 }
 
 /// Random changes of training images, fresh in every epoch. All off by default.
@@ -188,7 +155,7 @@ pub(crate) struct Params {
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     spontaneous: Option<f64>,
     /// Time that the image is shown.
-    #[serde(default = "two_hundred")]
+    #[serde(default = "stimulus")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: f64,
     /// Time without input after the image; 200 ms, or none in `linear`, if not given.
@@ -196,11 +163,11 @@ pub(crate) struct Params {
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     after: Option<f64>,
     /// End of the stimulus over which the readout is trained.
-    #[serde(default = "sixty")]
+    #[serde(default = "readout_window")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     readout_window: f64,
     /// Exponents of ten of the first and last weight within the readout window.
-    #[serde(default = "published_ramp")]
+    #[serde(default = "ramp")]
     #[schemars(length(min = 2, max = 2))]
     ramp: Vec<f64>,
     /// Weight of the return to the spontaneous state; 0.001, or 0 in `linear`, if not given.
@@ -212,7 +179,7 @@ pub(crate) struct Params {
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     return_window: Option<f64>,
     /// Weight of the recurrent term left after three sweeps, in `invert`.
-    #[serde(default = "ten")]
+    #[serde(default = "contraction_weight")]
     #[schemars(range(min = 0.0))]
     contraction_weight: f64,
     /// Passes over the training images; none, which `fold` alone allows, if not given.
@@ -225,7 +192,7 @@ pub(crate) struct Params {
     batch: usize,
     /// Rule of the gradient step; none, which `fold` alone allows, if not given.
     #[serde(default)]
-    optimiser: Option<OptimiserName>,
+    optimiser: Option<OptimiserKind>,
     /// Learning rate before schedule and warm-up; none, which `fold` alone allows, if not given.
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
@@ -259,7 +226,7 @@ pub(crate) struct Params {
     clip: Option<f64>,
     /// Width of the time windows in which validation accuracy is recorded, to the nearest step (their table has the
     /// ends).
-    #[serde(default = "twenty")]
+    #[serde(default = "accuracy_window")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     accuracy_window: f64,
     /// Initial sizes of weights.
@@ -280,10 +247,10 @@ pub(crate) struct Params {
     pub(super) memory_budget: Option<f64>,
     /// How the activities that the backward pass reads are kept, in phases with trials.
     #[serde(default)]
-    history: HistoryName,
+    history: HistoryPrecision,
     /// What products of convolutions are computed from on a GPU; a processor computes in float32.
     #[serde(default)]
-    precision: PrecisionName,
+    pub(super) precision: Precision,
     /// Seed of weights, order and augmentation; the pipeline's if not given.
     #[serde(default)]
     pub(super) seed: u64,
@@ -307,24 +274,24 @@ struct InitialisationParams {
     readout: Option<f64>,
 }
 
-fn two_hundred() -> f64 {
-    200.0
+fn stimulus() -> f64 {
+    DirectConfig::default().stimulus_ms
 }
 
-fn ten() -> f64 {
-    10.0
+fn contraction_weight() -> f64 {
+    InvertConfig::default().contraction_weight
 }
 
-fn sixty() -> f64 {
-    60.0
+fn readout_window() -> f64 {
+    DirectConfig::default().readout_window_ms
 }
 
-fn twenty() -> f64 {
-    20.0
+fn accuracy_window() -> f64 {
+    DirectConfig::default().accuracy_window_ms
 }
 
-fn published_ramp() -> Vec<f64> {
-    vec![-3.0, 0.0]
+fn ramp() -> Vec<f64> {
+    DirectConfig::default().ramp.to_vec()
 }
 
 fn five() -> f64 {
@@ -441,17 +408,10 @@ impl Params {
         Some(Fit {
             epochs: self.epochs?,
             batch: self.batch,
-            optimiser: match self.optimiser? {
-                OptimiserName::Sgd => OptimiserKind::Sgd {
-                    momentum: self.momentum,
-                    weight_decay: self.weight_decay,
-                },
-                OptimiserName::Adam => OptimiserKind::Adam {
-                    weight_decay: self.weight_decay,
-                },
-                OptimiserName::Adamw => OptimiserKind::AdamW {
-                    weight_decay: self.weight_decay,
-                },
+            optimiser: OptimiserSettings {
+                kind: self.optimiser?,
+                momentum: self.momentum,
+                weight_decay: self.weight_decay,
             },
             learning_rate: self.learning_rate?,
             schedule: match self.schedule {
@@ -474,20 +434,18 @@ impl Params {
 
     /// The trial and its objective. Phase `linear` runs from r = 0 and asks for the readout alone.
     pub(super) fn trials(&self, fit: Fit, memory_budget: Option<u64>) -> DirectConfig {
+        let published = DirectConfig::default();
         let otherwise = |published: f64| if self.phase == Phase::Linear { 0.0 } else { published };
         DirectConfig {
-            spontaneous_ms: self.spontaneous.unwrap_or(otherwise(200.0)),
+            spontaneous_ms: self.spontaneous.unwrap_or(otherwise(published.spontaneous_ms)),
             stimulus_ms: self.stimulus,
-            after_ms: self.after.unwrap_or(otherwise(200.0)),
+            after_ms: self.after.unwrap_or(otherwise(published.after_ms)),
             readout_window_ms: self.readout_window,
             ramp: [self.ramp[0], self.ramp[1]],
-            return_weight: self.return_weight.unwrap_or(otherwise(1e-3)),
-            return_window_ms: self.return_window.unwrap_or(otherwise(20.0)),
+            return_weight: self.return_weight.unwrap_or(otherwise(published.return_weight)),
+            return_window_ms: self.return_window.unwrap_or(otherwise(published.return_window_ms)),
             accuracy_window_ms: self.accuracy_window,
-            history: match self.history {
-                HistoryName::Float32 => HistoryPrecision::Exact,
-                HistoryName::Bfloat16 => HistoryPrecision::Bfloat16,
-            },
+            history: self.history,
             memory_budget,
             fit,
         }
@@ -514,14 +472,6 @@ impl Params {
     /// What of them the steps of `euler` cannot simulate, by parameter.
     fn unfit(&self, euler: &Euler) -> Vec<(&'static str, String)> {
         unfit(euler, &self.times())
-    }
-
-    pub(super) fn precision(&self) -> Precision {
-        match self.precision {
-            PrecisionName::Float32 => Precision::Float32,
-            PrecisionName::Tf32 => Precision::Tf32,
-            PrecisionName::Bfloat16 => Precision::Bfloat16,
-        }
     }
 
     pub(super) fn inversion(&self, fit: Fit) -> InvertConfig {

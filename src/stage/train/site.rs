@@ -42,7 +42,7 @@ impl Site {
     pub(super) fn open(params: &Params, context: &mut Context) -> Result<Self, StageError> {
         const GIB: f64 = (1u64 << 30) as f64;
         let asked = params.memory_budget.map(|gib| (gib * GIB) as u64);
-        match gpu(context, params.precision())? {
+        match gpu(context, params.precision)? {
             None => Ok(Self::Cpu(asked.or_else(|| context.share_of_memory()))),
             Some(hardware) => {
                 let allowed = [asked, context.gpu_memory].into_iter().flatten().min();

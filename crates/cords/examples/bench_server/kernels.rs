@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use cords::Tensor;
-use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps};
-use cords::net::{Parameters, Phi};
+use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps, Phi};
+use cords::net::Parameters;
 use serde::Deserialize;
 
 use crate::{Failure, Prepared, tensor};

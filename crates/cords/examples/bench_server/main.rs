@@ -32,7 +32,7 @@ enum Request {
     Memory,
 }
 
-/// What is timed.
+/// What is run and timed, as a request describes it.
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Case {

@@ -1,9 +1,9 @@
 //! Loss and gradients of whole trials. The optimiser is left out.
 
 use cords::Tensor;
-use cords::device::Cpu;
+use cords::device::{Cpu, Phi};
 use cords::learn::{Batch, CordsNetGradient, Gradient, HistoryPrecision, Memory, Objective, logspace};
-use cords::net::{Euler, Graph, Parameters, Phi};
+use cords::net::{Euler, Graph, Parameters};
 use serde::Deserialize;
 
 use crate::{Failure, Prepared, tensor};

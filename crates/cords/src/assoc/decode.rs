@@ -69,7 +69,7 @@ pub fn decode(
 
 struct Readout {
     mean: Vec<f64>,
-    /// `[units, classes]`.
+    /// Weights of the readout, `[units, classes]`.
     weights: Vec<f64>,
     /// Share of each class among the fitted trials.
     offset: Vec<f64>,

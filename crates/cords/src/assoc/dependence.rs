@@ -24,11 +24,11 @@ pub struct Dependence {
 
 /// Sums over pairs of dependent values: what a variance is made of.
 pub(super) struct Pairs {
-    /// Values.
+    /// Number of values that the sums are of.
     pub(super) count: f64,
     /// Mean number of values that a value shares an image with, itself counted.
     pub(super) mean: f64,
-    /// Images.
+    /// Number of different images that the values' trials show.
     pub(super) images: usize,
 }
 
@@ -80,7 +80,7 @@ impl Dependence {
         Self::new(shown.iter().map(Vec::as_slice))
     }
 
-    /// Trials.
+    /// Number of trials, those without images among them.
     pub fn len(&self) -> usize {
         self.set_of.len()
     }

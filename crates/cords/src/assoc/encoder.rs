@@ -15,7 +15,7 @@ use crate::rng::{Purpose, Stream};
 pub enum StimulusEncoder<'a> {
     /// Images, seen by a network.
     FrontEnd(Box<FrontEnd<'a>>),
-    /// Vectors.
+    /// Scenes as vectors of features, without a network.
     OneHot(OneHot),
 }
 
@@ -47,9 +47,9 @@ pub struct OneHot {
     pub classes: usize,
     /// Whether features keep place.
     pub placed: bool,
-    /// Step in ms.
+    /// Euler step in ms.
     pub dt_ms: f64,
-    /// Seed of noise.
+    /// Seed of the scenes' noise.
     pub seed: u64,
 }
 
@@ -146,7 +146,7 @@ impl<'a> Responses<'a> {
         self.scale.len()
     }
 
-    /// What responds.
+    /// The encoder that these responses are of.
     pub fn source(&self) -> &StimulusEncoder<'a> {
         &self.source
     }
@@ -185,7 +185,7 @@ impl<'a> Responses<'a> {
         Ok(norm)
     }
 
-    /// Drops all responses.
+    /// Drops all responses, as when the front-end's weights have changed.
     pub(super) fn clear(&mut self) {
         self.kept.clear();
     }
@@ -219,7 +219,7 @@ impl<'a> Responses<'a> {
         self.kept.get(clip).map(Vec::as_slice)
     }
 
-    /// Clips kept.
+    /// Number of clips whose responses are kept.
     pub fn len(&self) -> usize {
         self.kept.len()
     }

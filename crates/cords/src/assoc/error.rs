@@ -14,7 +14,7 @@ pub enum AssocError {
     /// A setting is not usable.
     #[error("{setting}: {problem}")]
     Setting {
-        /// Which setting.
+        /// Name of the setting that is at fault.
         setting: &'static str,
         /// What is wrong with it, and what would do.
         problem: String,
@@ -22,9 +22,9 @@ pub enum AssocError {
     /// Values of another number than their sizes call for.
     #[error("{what}: {found} values, but the sizes call for {expected}")]
     Shape {
-        /// Which values.
+        /// What the values are, with their sizes.
         what: &'static str,
-        /// Their number.
+        /// Number of values given.
         found: usize,
         /// The number that fits.
         expected: usize,
@@ -44,7 +44,7 @@ pub enum AssocError {
     /// A file of association areas that cannot be read.
     #[error("{}: not a file of association areas: {problem}", .file.display())]
     File {
-        /// The file.
+        /// Path of the file.
         file: std::path::PathBuf,
         /// What is wrong with it.
         problem: String,

@@ -24,15 +24,15 @@ pub type ActivityObserver<'a> = dyn FnMut(usize, &[Presented], &Activity<f32>) -
 pub struct Presented {
     /// Names the private noise of every unit.
     pub number: u64,
-    /// The trial.
+    /// Trial epochs with their scenes, cues and correct answers.
     pub trial: Trial,
 }
 
 /// A task, its images and durations.
 pub struct Setting<'a> {
-    /// The task.
+    /// The task that trials are drawn of.
     pub task: &'a dyn Task,
-    /// Durations.
+    /// Durations of the task's trial epochs.
     pub timing: &'a Timing,
     /// Weights of a trial's parts in the loss.
     pub mask: Mask,

@@ -16,7 +16,7 @@ use crate::noise::{FrameSequence, NoisePresentation, PixelNoise, Pixels};
 /// What a front-end is read by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Readout {
-    /// Areas, from 0.
+    /// Areas whose activity becomes features, from 0.
     pub areas: Vec<usize>,
     /// Each map is averaged over `grid` x `grid` cells; 1 is the whole map, more keeps place.
     pub grid: usize,
@@ -25,7 +25,7 @@ pub struct Readout {
 /// How a front-end learns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrontEndTraining {
-    /// Adam's learning rate.
+    /// Learning rate of the front-end's Adam optimiser.
     pub learning_rate: f64,
     /// Memory that the activities of a gradient step may take.
     pub memory: Memory,
@@ -150,7 +150,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         self
     }
 
-    /// Whether it learns.
+    /// Whether the front-end is trained with the association areas.
     pub fn learns(&self) -> bool {
         self.learning.is_some()
     }
@@ -165,7 +165,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         self.spontaneous_features.len()
     }
 
-    /// Step in ms.
+    /// Euler step of the front-end's stimulus in ms.
     pub fn dt_ms(&self) -> f64 {
         self.dt_ms
     }
@@ -522,9 +522,10 @@ mod tests {
     use super::super::layout::tests::small;
     use super::super::{Group, LossKind, Objective, Share, Weights, group_gradient};
     use super::*;
-    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, prepare};
+    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, SourceName, prepare};
+    use crate::device::Phi;
     use crate::learn::Initialisation;
-    use crate::net::{Architecture, Euler, Graph, Phi, bias_name};
+    use crate::net::{Architecture, Euler, Graph, bias_name};
     use crate::rng::{Purpose, Stream};
 
     const RATIO: usize = 2;
@@ -532,7 +533,7 @@ mod tests {
     fn digits() -> (ImageSet, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("can make a folder");
         let config = PrepareConfig {
-            source: ImageSource::Digits,
+            source: ImageSource::new(SourceName::Digits, ""),
             side: 16,
             resize: None,
             channels: 1,

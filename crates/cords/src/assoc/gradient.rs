@@ -14,13 +14,15 @@ use super::{AssocError, Layout, Weights};
 use crate::Real;
 use serde::{Deserialize, Serialize};
 
-/// What is compared with the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the answer is compared by: -sum target ln softmax(output), or sum (output - target)^2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
-    /// -sum target ln softmax(output).
+    /// cross-entropy of the right answer
+    #[default]
     CrossEntropy,
-    /// sum (output - target)^2.
+    /// squared distance of the outputs from 1 for the right answer and 0 for the others
     SquaredError,
 }
 
@@ -39,9 +41,9 @@ pub struct Objective {
 /// Trials that are computed together. Steps stand outermost, so that a step is a matrix over trials.
 #[derive(Clone, Debug, Default)]
 pub struct Group<T> {
-    /// Trials.
+    /// Number of trials of the group.
     pub trials: usize,
-    /// Euler steps.
+    /// Euler steps of the longest trial.
     pub steps: usize,
     /// Features and cues, `[steps, trials, features + cues]`; the constant 1 is added.
     pub input: Vec<T>,
@@ -94,7 +96,7 @@ pub struct Share {
 /// Loss and gradient of a group. Groups of a batch sum to the batch's.
 #[derive(Clone, Debug)]
 pub struct GroupGradient<T> {
-    /// The whole objective.
+    /// Loss and penalties together: what is minimised.
     pub objective: f64,
     /// The loss under the mask alone.
     pub loss: f64,

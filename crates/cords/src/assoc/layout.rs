@@ -13,7 +13,7 @@ use crate::rng::{Purpose, Stream};
 pub struct Area {
     /// What tables call it.
     pub name: String,
-    /// Units.
+    /// Number of units of the area.
     pub units: usize,
     /// Time constant in ms.
     pub tau_ms: f64,
@@ -63,7 +63,7 @@ pub struct Layout {
     pub cues: usize,
     /// Areas that the cues reach.
     pub cue_areas: Vec<usize>,
-    /// Outputs.
+    /// Number of outputs: fixation and the choices.
     pub outputs: usize,
     /// Seed of the choice of connected pairs.
     pub seed: u64,

@@ -10,14 +10,14 @@ use super::tasks::{Delay, Pool};
 use super::train::TEST;
 use super::{AssocError, Layout, Weights};
 
-/// Answers counted.
+/// How many answers are right, wrong and missing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// Answers for which activity stayed finite.
     pub answers: usize,
-    /// Those that were right.
+    /// Finite answers that were right.
     pub right: usize,
-    /// Answers for which it did not: neither right nor wrong.
+    /// Answers for which activity left the finite numbers: neither right nor wrong.
     pub diverged: usize,
     /// 95 % interval of the share that was right, over images and trials; the whole range where there are no answers.
     pub interval: [f64; 2],
@@ -37,7 +37,7 @@ impl Score {
 
 /// Trials from test images, ready to run.
 pub struct TestTrials {
-    /// The trials.
+    /// Trials with the numbers that name their noise.
     pub presented: Vec<Presented>,
     /// Which of them show the same images.
     pub dependence: Dependence,

@@ -8,9 +8,9 @@ use super::dependence::Dependence;
 /// One choice on evidence of graded strength.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Graded {
-    /// The trial.
+    /// Number of the trial.
     pub trial: usize,
-    /// Signed strength.
+    /// Signed strength of the evidence: positive where the second choice is right.
     pub strength: f64,
     /// Whether the second choice was made.
     pub second: bool,
@@ -19,11 +19,11 @@ pub struct Graded {
 /// Choices at one strength.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choices {
-    /// Signed strength.
+    /// Signed strength of the evidence: positive where the second choice is right.
     pub strength: f64,
     /// Answers with either choice.
     pub answers: usize,
-    /// Those with the second.
+    /// Answers with the second choice.
     pub second: usize,
 }
 
@@ -51,11 +51,11 @@ impl Choices {
 pub struct Psychometric {
     /// Strength at which both choices are as likely.
     pub bias: f64,
-    /// Its standard error.
+    /// Standard error of the bias.
     pub bias_error: f64,
     /// Distance from there at which the second choice has 73 %; smaller is steeper.
     pub spread: f64,
-    /// Its standard error.
+    /// Standard error of the spread.
     pub spread_error: f64,
     /// Twice the log-likelihood that a value of its own for each strength would gain.
     pub deviance: f64,

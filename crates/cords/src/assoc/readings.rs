@@ -16,13 +16,13 @@ use crate::net::{fits, misfit};
 pub struct Decoded {
     /// What is decoded; `choice` is the answer that the network gave, the others are as the trial was drawn.
     pub variable: &'static str,
-    /// The area.
+    /// Index of the association area, from 0.
     pub area: usize,
     /// Time from the trial's beginning in ms, that of a step's end.
     pub time_ms: f64,
     /// Epoch of the first trial at that time.
     pub epoch: &'static str,
-    /// Cross-validated over images.
+    /// Trials that were decoded rightly, cross-validated over images.
     pub score: Score,
     /// Share of the most frequent class: what guessing reaches.
     pub chance: f64,

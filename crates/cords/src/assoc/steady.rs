@@ -9,7 +9,7 @@ use crate::dynamics::{
     Eigenpair, KrylovOptions, LinearOperator, Mode, Relaxation, SteadyMethod, SteadyOptions, Which, leading_eigenvalues,
 };
 
-/// A steady state.
+/// The state in which noise-free Euler steps of association areas ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AssocSteadyState {
     /// Rates of all units.
@@ -18,7 +18,7 @@ pub struct AssocSteadyState {
     pub residual: f64,
     /// Whether that reached the tolerance.
     pub converged: bool,
-    /// Euler steps made.
+    /// Number of Euler steps made.
     pub steps: usize,
 }
 

@@ -1,6 +1,6 @@
 //! What is shown: images on a canvas, alone, superposed or at places, and the course of a trial's pictures over time.
 //!
-//! Nothing here knows an image's pixels. A [`Source`](super::Source) turns scenes into features.
+//! Nothing here knows an image's pixels. A [`StimulusEncoder`](super::StimulusEncoder) turns scenes into features.
 
 /// Places of a canvas: on a ring around its middle, counted anticlockwise from the right, or the whole canvas.
 pub const PLACES: usize = 8;
@@ -10,7 +10,7 @@ pub const PLACES: usize = 8;
 pub struct Item {
     /// Index in the image set.
     pub image: u32,
-    /// Its place on the canvas; none for the whole canvas.
+    /// Place of the image on the canvas, from 0; none for the whole canvas.
     pub place: Option<u8>,
 }
 
@@ -18,7 +18,7 @@ pub struct Item {
 /// noise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Scene {
-    /// Images.
+    /// Images that are visible together.
     pub items: Vec<Item>,
     /// Contrast of the items in thousandths: pixels lie at (1 - contrast) mean + contrast image.
     pub contrast: u16,
@@ -45,7 +45,7 @@ impl Scene {
         )
     }
 
-    /// Images at places.
+    /// A scene of images (index in the image set, place on the canvas).
     pub fn placed(items: &[(u32, usize)]) -> Self {
         let item = |(image, place): &(u32, usize)| Item {
             image: *image,
@@ -71,7 +71,7 @@ impl Scene {
 pub struct Clip(pub Vec<(Option<Scene>, usize)>);
 
 impl Clip {
-    /// Steps.
+    /// Duration in Euler steps.
     pub fn steps(&self) -> usize {
         self.0.iter().map(|(_, steps)| steps).sum()
     }

@@ -22,20 +22,20 @@ use crate::learn::Checkpoints;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainOptions {
-    /// Loss and penalties.
+    /// What is minimised: the loss, and factors of the penalties.
     pub objective: Objective,
     /// Gradient steps at most.
     pub steps: usize,
     /// Trials of a step.
     pub batch: usize,
-    /// Adam's learning rate.
+    /// Learning rate of Adam for the areas' weights.
     pub learning_rate: f64,
     /// Largest Euclidean norm of the areas' gradient, and of the front-end's; longer ones are shortened to it.
     pub clip: f64,
     /// Different trials that are learned from. Delays and the units' noise are new each time; what is shown, with the
     /// noise of evidence, comes back.
     pub distinct: u64,
-    /// Steps between validations.
+    /// Gradient steps between validations.
     pub validate_every: usize,
     /// Trials of a validation.
     pub validation_trials: usize,
@@ -83,12 +83,12 @@ impl TrainOptions {
     }
 }
 
-/// A validation.
+/// What a validation found, with means over the gradient steps since the one before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainRecord {
-    /// Gradient steps done.
+    /// Gradient steps done when the validation began.
     pub step: usize,
-    /// Trials seen.
+    /// Trials seen in training when the validation began.
     pub trials: u64,
     /// Share of the delays in use.
     pub delays: f64,
@@ -98,13 +98,13 @@ pub struct TrainRecord {
     pub loss: f64,
     /// Mean norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// The same of the front-end's parameters; 0 where it does not learn.
+    /// Mean norm of the gradient of the front-end's parameters before clipping; 0 where it does not learn.
     pub front_end_norm: f64,
     /// Answers on validation images.
     pub answers: usize,
-    /// Those that were right.
+    /// Right answers on validation images.
     pub right: usize,
-    /// Those for which activity left the finite numbers.
+    /// Answers on validation images for which activity left the finite numbers.
     pub diverged: usize,
 }
 
@@ -128,9 +128,9 @@ pub enum TrainProgress<'a> {
     Step(usize),
     /// A validation begins, after so many gradient steps. It is not stopped; what comes behind it is.
     Validating(usize),
-    /// A validation.
+    /// A validation has ended, with this record.
     Validated(&'a TrainRecord),
-    /// It goes on from a checkpoint after so many gradient steps.
+    /// Training goes on from a checkpoint after so many gradient steps.
     Continued(usize),
     /// There is a checkpoint that must not be used, and why; training starts from the beginning.
     CheckpointRefused(String),
@@ -156,7 +156,7 @@ pub struct Trained {
 
 /// Trials of training are numbered from 0, those of validation and test from these on: none is ever in two of them.
 pub(super) const VALIDATION: u64 = 1 << 40;
-/// See [`VALIDATION`].
+/// Number of the first test trial; see [`VALIDATION`].
 pub(super) const TEST: u64 = 1 << 41;
 
 /// Trains from given weights on trials of the first pool, watching the second. A front-end that learns is trained with
@@ -237,7 +237,7 @@ pub fn train(
 struct Training<'a> {
     layout: &'a Layout,
     setting: &'a Setting<'a>,
-    /// Training and validation.
+    /// Stimuli of training and of validation.
     pools: (&'a Pool, &'a Pool),
     options: &'a TrainOptions,
 }

@@ -7,7 +7,8 @@ use super::encoder::Responses;
 use super::train::{BatchGradient, TrainObserver, TrainProgress, TrainRecord};
 use crate::device::{Cpu, Device};
 use crate::learn::{
-    Checkpoints, Optimiser, OptimiserKind, Snapshot, SnapshotError, StoredCheckpoint, clip_gradient_norm,
+    Checkpoints, Optimiser, OptimiserKind, OptimiserSettings, Snapshot, SnapshotError, StoredCheckpoint,
+    clip_gradient_norm,
 };
 
 /// Numbers of a record.
@@ -67,7 +68,7 @@ impl Areas {
     fn new(weights: Weights<f32>) -> Self {
         let lengths = weights.blocks().map(Vec::len);
         Self {
-            optimiser: Optimiser::new(&Cpu, OptimiserKind::Adam { weight_decay: 0.0 }, &lengths),
+            optimiser: Optimiser::new(&Cpu, OptimiserSettings::new(OptimiserKind::Adam, 0.0), &lengths),
             weights,
         }
     }
@@ -122,7 +123,7 @@ pub(super) struct TrainingState {
     /// Gradient steps done, and trials seen.
     pub(super) step: usize,
     pub(super) seen: u64,
-    /// Delays in use.
+    /// Steps of the curriculum over delays that training has taken, from 1.
     pub(super) level: usize,
     /// Validations in a row that reached the criterion.
     pub(super) passed: usize,

@@ -8,11 +8,11 @@ use super::tasks::Timing;
 /// A part of a trial in which nothing changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Epoch {
-    /// Its name, as in tables.
+    /// Name of the trial epoch, as in tables.
     pub name: &'static str,
-    /// Duration in ms.
+    /// Duration of the trial epoch in ms.
     pub ms: f64,
-    /// What is seen.
+    /// The images that are visible; none for a blank screen.
     pub scene: Option<Scene>,
     /// Values of the task's cues, the fixation signal left out; as many as the task names, or none for all 0.
     pub cues: Vec<f32>,
@@ -24,7 +24,7 @@ pub struct Epoch {
     pub judged: bool,
 }
 
-/// A trial.
+/// One trial of a task.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Trial {
     /// Epochs in their order.
@@ -129,7 +129,7 @@ impl Trial {
             .collect()
     }
 
-    /// Duration in ms.
+    /// Duration of all trial epochs together in ms.
     pub fn ms(&self) -> f64 {
         self.epochs.iter().map(|epoch| epoch.ms).sum()
     }

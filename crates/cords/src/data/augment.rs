@@ -18,7 +18,7 @@ pub struct Augment {
     pub horizontal_flip: f32,
     /// Rotation, shift, scaling and shear.
     pub affine: Option<Affine>,
-    /// Smooth random deformation.
+    /// Smooth random displacement of pixels.
     pub elastic: Option<Elastic>,
     /// Levels are multiplied by a factor uniform on [1 - brightness, 1 + brightness] and clipped to [0, 1].
     pub brightness: f32,
@@ -76,7 +76,7 @@ impl Default for Affine {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Elastic {
-    /// Strength.
+    /// Strength of the displacement, in half pixels.
     pub alpha: f32,
     /// Standard deviation of the blur in pixels.
     pub sigma: f32,
@@ -100,6 +100,9 @@ impl Augment {
     }
 
     /// Checks the ranges of all values.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] with the value that is out of range.
     pub fn validate(&self) -> Result<(), DataError> {
         let within = |option: &'static str, value: f32, low: f32, high: f32| {
             if (low..=high).contains(&value) {

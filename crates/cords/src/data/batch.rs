@@ -1,7 +1,7 @@
 //! The images of one part of an image set as normalised floats, changed at random where asked.
 
 use super::{Augment, DataError, ImageSet, Split};
-use crate::learn::Images;
+use crate::data::Images;
 
 /// The images of a part, in its order, ready for a network.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,9 @@ pub struct SplitImages<'a> {
 
 impl<'a> SplitImages<'a> {
     /// `augment` is applied with draws keyed by (`seed`, index in the image set, epoch).
+    ///
+    /// # Errors
+    /// [`DataError::Option`] where a value of `augment` is out of range.
     pub fn new(set: &'a ImageSet, split: Split, augment: Option<&'a Augment>, seed: u64) -> Result<Self, DataError> {
         if let Some(augment) = augment {
             augment.validate()?;

@@ -23,11 +23,11 @@ pub enum DataError {
     /// A file does not have the content its format prescribes.
     #[error("{} at byte {offset}: {what}; {advice}", .file.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
         /// Byte offset of the first thing that is wrong (after decompression, if the file is compressed).
         offset: u64,
-        /// What is wrong.
+        /// What the content is instead of what it should be.
         what: String,
         /// What to do about it.
         advice: String,
@@ -42,7 +42,7 @@ pub enum DataError {
         offset: u64,
         /// Index of the image in the file, from 0.
         image: usize,
-        /// The label found.
+        /// Label of the image.
         label: u32,
         /// The largest label that the data set has.
         max: u32,
@@ -63,21 +63,21 @@ pub enum DataError {
     /// The number of labels is not the number of images.
     #[error("{} has {images} images, but {} has {labels} labels; both must come from the same download", .image_file.display(), .label_file.display())]
     CountMismatch {
-        /// The image file.
+        /// Path of the file of images.
         image_file: PathBuf,
-        /// Images in it.
+        /// Number of images in `image_file`.
         images: usize,
-        /// The label file.
+        /// Path of the file of labels.
         label_file: PathBuf,
-        /// Labels in it.
+        /// Number of labels in `label_file`.
         labels: usize,
     },
     /// A class without images.
     #[error("class `{class}` ({}) has no images; add some or remove the folder", .folder.display())]
     EmptyClass {
-        /// Class name.
+        /// Name of the class.
         class: String,
-        /// Its folder.
+        /// Folder of the class.
         folder: PathBuf,
     },
     /// A folder that should hold one sub-folder a class holds none.
@@ -87,7 +87,7 @@ pub enum DataError {
         .folder.display()
     )]
     NoClasses {
-        /// The folder.
+        /// Folder that was searched.
         folder: PathBuf,
         /// More advice, with its leading separator.
         hint: String,
@@ -97,21 +97,21 @@ pub enum DataError {
     UnknownClass {
         /// The folder without a counterpart.
         folder: PathBuf,
-        /// The training part.
+        /// Folder of the training part.
         training: PathBuf,
     },
     /// A kind of image that the decoders do not read, although it is sound.
     #[error("{}: {what}, which is not read; save the image again as PNG or as an ordinary 8-bit JPEG", .file.display())]
     Unsupported {
-        /// The file.
+        /// Path of the image.
         file: PathBuf,
-        /// What it is.
+        /// Kind of image that it is.
         what: String,
     },
     /// What a file unpacks to does not fit into memory.
     #[error("{} is too large: {room}", .file.display())]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
         /// What it takes and what there is.
         room: NoRoom,
@@ -119,7 +119,7 @@ pub enum DataError {
     /// A table of labels that does not fit its images.
     #[error("{}{}: {what}", .file.display(), .line.map(|line| format!(", line {line}")).unwrap_or_default())]
     Labels {
-        /// The table.
+        /// Path of the table.
         file: PathBuf,
         /// Line in it, from 1, where one is at fault.
         line: Option<u64>,
@@ -135,7 +135,7 @@ pub enum DataError {
     /// Something in a class folder that is not an image.
     #[error("{} is not a JPEG or PNG image ({found}); remove it from the class folder", .file.display())]
     NotAnImage {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
         /// What it is instead.
         found: String,
@@ -146,7 +146,7 @@ pub enum DataError {
          training; lower the fractions or raise the limit"
     )]
     TooFewImages {
-        /// Class name.
+        /// Name of the class.
         class: String,
         /// Images of the class after the limit.
         images: usize,
@@ -160,13 +160,13 @@ pub enum DataError {
          or the wrong ones?); look at them, or take published constants (`normalisation: published`) if they are meant so"
     )]
     ConstantChannel {
-        /// Channel index.
+        /// Index of the channel, from 0.
         channel: usize,
     },
     /// An option that contradicts another or the source.
     #[error("{option}: {what}")]
     Option {
-        /// The option's name.
+        /// Name of the option that is at fault.
         option: &'static str,
         /// What is wrong with it and what would be right.
         what: String,
@@ -176,7 +176,7 @@ pub enum DataError {
     NotAnImageSet {
         /// The file at fault.
         file: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the file.
         what: String,
     },
 }

@@ -75,7 +75,7 @@ enum Layout {
     Table(PathBuf, Vec<(PathBuf, Row)>),
     /// Images of which nothing tells the class.
     Unlabelled(Vec<PathBuf>),
-    /// Nothing.
+    /// No images at all.
     Empty,
 }
 

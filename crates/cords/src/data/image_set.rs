@@ -26,7 +26,7 @@ pub struct Manifest {
     version: u32,
     /// Short name of the data set.
     pub name: String,
-    /// Number of images.
+    /// Number of images, in splits or not.
     pub images: usize,
     /// Channels of every image (1 or 3).
     pub channels: usize,
@@ -49,11 +49,11 @@ pub struct Manifest {
 /// Indices of the three parts; ascending, disjoint, and together at most all images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Splits {
-    /// Training images.
+    /// Training images, by index from 0.
     pub train: Vec<u32>,
-    /// Validation images.
+    /// Validation images, by index from 0.
     pub validation: Vec<u32>,
-    /// Test images.
+    /// Test images, by index from 0.
     pub test: Vec<u32>,
 }
 
@@ -74,6 +74,10 @@ pub struct ImageSetWriter {
 
 impl ImageSetWriter {
     /// Starts an image set in `dir` (created if need be): images are square, `side` pixels, with `channels` channels.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] where channels, side or classes are none, [`DataError::Io`] where a file cannot be
+    /// created.
     pub fn create(dir: &Path, name: &str, channels: usize, side: usize, classes: &[String]) -> Result<Self, DataError> {
         if channels == 0 || side == 0 || classes.is_empty() {
             return Err(DataError::option(
@@ -104,6 +108,10 @@ impl ImageSetWriter {
     }
 
     /// Appends an image of `channels * side * side` bytes (channel by channel) and its label.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] where the image has another number of bytes or the label is not that of a class,
+    /// [`DataError::Io`] where writing fails.
     pub fn push(&mut self, image: &[u8], label: u32) -> Result<(), DataError> {
         let expected = self.manifest.channels * self.manifest.side * self.manifest.side;
         if image.len() != expected {
@@ -125,6 +133,10 @@ impl ImageSetWriter {
 
     /// Completes the image set. `normalisation` gives (mean, std) per channel in units of [0, 1]; `None` computes them
     /// over the training images: exactly (integer sums), with the population standard deviation.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] where there are no images or more than 2^32 - 1, or `splits` or `normalisation` do not fit
+    /// them; [`DataError::ConstantChannel`] where a channel does not vary; [`DataError::Io`] where writing fails.
     pub fn finish(
         mut self,
         splits: &Splits,
@@ -268,6 +280,10 @@ pub struct ImageSet {
 
 impl ImageSet {
     /// Opens the image set in `dir` and checks its files against the manifest.
+    ///
+    /// # Errors
+    /// [`DataError::NotAnImageSet`] where a file is damaged or of another version, [`DataError::Io`] where one cannot
+    /// be read.
     pub fn open(dir: &Path) -> Result<Self, DataError> {
         let path = dir.join(MANIFEST);
         let fail = |file: &Path, what: String| DataError::NotAnImageSet {
@@ -326,7 +342,7 @@ impl ImageSet {
         })
     }
 
-    /// Number of images.
+    /// Number of images, in splits or not.
     pub fn len(&self) -> usize {
         self.labels.len()
     }

@@ -12,6 +12,7 @@ mod error;
 mod idx;
 mod image_folder;
 mod image_set;
+mod images;
 mod labels;
 mod pickle;
 mod prepare;
@@ -23,19 +24,23 @@ pub use augment::{Affine, Augment, Elastic, RandomResizedCrop};
 pub use batch::SplitImages;
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};
-pub use prepare::{ClassCount, Limit, Normalisation, PrepareConfig, Summary, prepare};
-pub use source::{Emnist, ImageSource, Requirement, file_name};
+pub use images::Images;
+pub use prepare::{
+    ClassCount, DEFAULT_TEST, DEFAULT_VALIDATION, Limit, Normalisation, PrepareConfig, Summary, prepare,
+};
+pub use source::{ImageSource, Requirement, SourceName, file_name};
 
 use serde::{Deserialize, Serialize};
 
-/// The three disjoint parts of an image set.
+/// The three disjoint parts of an image set. Its mean and standard deviation come from the training images alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Images that parameters are fitted to; the mean and standard deviation come from these alone.
+    /// training images
     Train,
-    /// Images for choosing between settings while training.
+    /// validation images, evaluated during training
     Validation,
-    /// Images for the reported figures.
+    /// test images, used in no training
     Test,
 }

@@ -6,7 +6,7 @@
 /// Place of a value in [`Pickle`].
 pub(super) type At = usize;
 
-/// A value.
+/// One value of a pickle; others are referred to by place.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     None,
@@ -19,7 +19,7 @@ pub(super) enum Value {
     /// A list, tuple or set.
     List(Vec<At>),
     Dict(Vec<(At, At)>),
-    /// A name, `module.name`.
+    /// Name of a Python class or function, `module.name`.
     Name(String),
     /// What is called, its arguments, and the state that it is given afterwards.
     Call(At, At, Option<At>),
@@ -27,7 +27,7 @@ pub(super) enum Value {
     Other,
 }
 
-/// A whole pickle.
+/// Values of a pickle, and which of them the whole is.
 pub(super) struct Pickle {
     values: Vec<Value>,
     root: At,
@@ -475,10 +475,10 @@ impl Pickle {
     }
 }
 
-/// A NumPy array.
+/// Values of a NumPy array, in the order of its file.
 pub(super) struct Array {
     pub(super) shape: Vec<usize>,
-    /// `u` or `i`.
+    /// Kind of its numbers: `u` unsigned or `i` signed.
     kind: char,
     pub(super) item_size: usize,
     pub(super) bytes: Vec<u8>,

@@ -13,8 +13,10 @@ const BATCH: usize = 256;
 /// Mean and standard deviation per channel.
 type MeanAndStd = (Vec<f64>, Vec<f64>);
 
-const DEFAULT_VALIDATION: f64 = 0.1;
-const DEFAULT_TEST: f64 = 0.2;
+/// Fraction of every class's training images that become validation images where none is given.
+pub const DEFAULT_VALIDATION: f64 = 0.1;
+/// Fraction of every class's images that become test images where none is given.
+pub const DEFAULT_TEST: f64 = 0.2;
 
 /// At most so many images, chosen by seed. Applied to training and official test (and validation) images separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,22 +28,16 @@ pub enum Limit {
     Total(usize),
 }
 
-/// Where the constants of the per-channel normalisation come from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Where the constants of the per-channel normalisation come from, mean and standard deviation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
-    /// Mean and standard deviation of the prepared training images.
+    /// measured on the training split
     #[default]
     TrainingSplit,
-    /// The constants that the literature uses for the data set (see [`ImageSource::published_normalisation`]).
+    /// the constants that the literature uses for this data set
     Published,
-    /// Given constants in units of [0, 1], one per channel.
-    Given {
-        /// Means.
-        mean: Vec<f64>,
-        /// Standard deviations.
-        std: Vec<f64>,
-    },
 }
 
 /// How to prepare an image set.
@@ -79,22 +75,22 @@ pub struct PrepareConfig {
 /// Images of one class in each part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
-    /// Class name.
+    /// Name of the class.
     pub class: String,
-    /// Training images.
+    /// Number of training images.
     pub train: usize,
-    /// Validation images.
+    /// Number of validation images.
     pub validation: usize,
-    /// Test images.
+    /// Number of test images.
     pub test: usize,
 }
 
-/// What was prepared.
+/// What an image set was prepared to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Short name of the data set.
     pub name: String,
-    /// Images in all.
+    /// Number of images that were prepared.
     pub images: usize,
     /// Channels of every image.
     pub channels: usize,
@@ -157,25 +153,20 @@ impl PrepareConfig {
 
     /// The constants of the normalisation; `None` where they are to be measured.
     fn constants(&self) -> Result<Option<MeanAndStd>, DataError> {
-        let (mean, std) = match &self.normalisation {
-            Normalisation::TrainingSplit => return Ok(None),
-            Normalisation::Given { mean, std } => (mean.clone(), std.clone()),
-            Normalisation::Published => {
-                let (mean, std) = self.source.published_normalisation().ok_or_else(|| {
-                    DataError::option("normalisation", "there are no published constants for this source")
-                })?;
-                // A grey source has the same constants in all of its repeated channels.
-                if mean.len() == 1 {
-                    (vec![mean[0]; self.channels], vec![std[0]; self.channels])
-                } else {
-                    (mean, std)
-                }
-            }
-        };
-        let fits = |values: &[f64]| values.len() == self.channels && values.iter().all(|v| v.is_finite());
-        if !fits(&mean) || !fits(&std) || std.iter().any(|s| *s <= 0.0) {
+        if self.normalisation == Normalisation::TrainingSplit {
+            return Ok(None);
+        }
+        let published = self.source.name.published_normalisation();
+        let (mean, std) = published
+            .ok_or_else(|| DataError::option("normalisation", "there are no published constants for this source"))?;
+        // A grey source has the same constants in all of its repeated channels.
+        if mean.len() == 1 {
+            return Ok(Some((vec![mean[0]; self.channels], vec![std[0]; self.channels])));
+        }
+        if mean.len() != self.channels {
             let what = format!(
-                "mean {mean:?} and std {std:?} must have one finite value for each of {} channels, std above 0",
+                "the published constants are those of {} channels, and {} were asked for",
+                mean.len(),
                 self.channels
             );
             return Err(DataError::option("normalisation", what));
@@ -191,6 +182,11 @@ impl PrepareConfig {
 
 /// Reads the source, prepares its images and writes the image set into `out_dir`. Images keep the order of the source;
 /// `progress` is called with (images done, images in all).
+///
+/// # Errors
+/// [`DataError::Option`] where `config` contradicts itself or the source, otherwise what of the source's files is
+/// missing, damaged or does not fit, all that can be told at once as [`DataError::Several`]; [`DataError::Io`] where
+/// reading or writing fails.
 pub fn prepare(
     config: &PrepareConfig,
     out_dir: &Path,

@@ -7,72 +7,110 @@ use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Where images come from. A path is the folder that holds the files of the source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ImageSource {
-    /// 1,797 handwritten digits of 8 x 8 pixels, part of this program (UCI optdigits, test part).
+/// The kinds of sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SourceName {
+    /// 1,797 handwritten digits of 8 x 8 pixels, part of dynvis
     Digits,
-    /// MNIST as IDX files, compressed or not.
-    Mnist {
-        /// Folder of the four files.
-        path: PathBuf,
-    },
-    /// Fashion-MNIST as IDX files, compressed or not.
-    FashionMnist {
-        /// Folder of the four files.
-        path: PathBuf,
-    },
-    /// EMNIST as IDX files, compressed or not, turned upright (in the files images are transposed).
-    Emnist {
-        /// Folder of the four files.
-        path: PathBuf,
-        /// Which of its six divisions.
-        division: Emnist,
-    },
-    /// CIFAR-10, binary or Python version: `cifar-10-binary.tar.gz`, `cifar-10-python.tar.gz` or what they unpack to.
-    Cifar10 {
-        /// Folder of the archive or of its files.
-        path: PathBuf,
-    },
-    /// CIFAR-100, binary or Python version, fine labels: `cifar-100-binary.tar.gz`, `cifar-100-python.tar.gz` or what
-    /// they unpack to.
-    Cifar100 {
-        /// Folder of the archive or of its files.
-        path: PathBuf,
-    },
-    /// JPEG and PNG files, one sub-folder a class (sorted by name); or `train/` with such sub-folders, and `val/` and
-    /// `test/` likewise. `val/` without `test/` is the test part (as for ImageNet); both give both parts. Where images
-    /// lie in no class folders, a table beside them gives their classes.
-    ImageFolder {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// JPEG and PNG files whose classes (and parts) a table gives: columns `file`, `class` and, if need be, `split`.
-    LabelledImages {
-        /// The folder.
-        path: PathBuf,
-        /// The table: CSV with commas, semicolons or tabs.
-        labels: PathBuf,
-    },
+    /// MNIST as IDX files, .gz or not
+    Mnist,
+    /// Fashion-MNIST as IDX files, .gz or not
+    FashionMnist,
+    /// EMNIST's 47 classes of equal size, IDX files
+    EmnistBalanced,
+    /// EMNIST's 62 classes: digits, capital and small letters
+    EmnistByclass,
+    /// EMNIST's 47 classes in which letters that look alike are one
+    EmnistBymerge,
+    /// EMNIST's 10 digits
+    EmnistDigits,
+    /// EMNIST's 26 letters
+    EmnistLetters,
+    /// EMNIST's digits in MNIST's numbers
+    EmnistMnist,
+    /// CIFAR-10, binary or Python version
+    Cifar10,
+    /// CIFAR-100, binary or Python version, fine labels
+    Cifar100,
+    /// JPEG and PNG files, one sub-folder a class; train/ and val/ (or test/) above them give the splits. Without class
+    /// folders a table beside the images gives the classes
+    ImageFolder,
+}
+
+impl SourceName {
+    /// Channels that the source's images have; of a folder, those of colour images.
+    pub fn channels(self) -> usize {
+        match self.format() {
+            Format::Digits | Format::Idx(_) => 1,
+            Format::Cifar(_) | Format::ImageFolder => 3,
+        }
+    }
+
+    fn format(self) -> Format {
+        match self {
+            Self::Digits => Format::Digits,
+            Self::Mnist => Format::Idx(idx::Variant::Mnist),
+            Self::FashionMnist => Format::Idx(idx::Variant::FashionMnist),
+            Self::EmnistBalanced => Format::Idx(idx::Variant::Emnist(Emnist::Balanced)),
+            Self::EmnistByclass => Format::Idx(idx::Variant::Emnist(Emnist::Byclass)),
+            Self::EmnistBymerge => Format::Idx(idx::Variant::Emnist(Emnist::Bymerge)),
+            Self::EmnistDigits => Format::Idx(idx::Variant::Emnist(Emnist::Digits)),
+            Self::EmnistLetters => Format::Idx(idx::Variant::Emnist(Emnist::Letters)),
+            Self::EmnistMnist => Format::Idx(idx::Variant::Emnist(Emnist::Mnist)),
+            Self::Cifar10 => Format::Cifar(cifar::Variant::Cifar10),
+            Self::Cifar100 => Format::Cifar(cifar::Variant::Cifar100),
+            Self::ImageFolder => Format::ImageFolder,
+        }
+    }
+
+    /// Channel means and standard deviations that the literature uses for this data set, in units of [0, 1].
+    pub fn published_normalisation(self) -> Option<(Vec<f64>, Vec<f64>)> {
+        let (mean, std): (&[f64], &[f64]) = match self.format() {
+            // Mean and standard deviation of EMNIST's letters and digits differ by division; none are in common use.
+            Format::Digits | Format::Idx(idx::Variant::Emnist(_)) => return None,
+            Format::Idx(idx::Variant::Mnist) => (&[0.1307], &[0.3081]),
+            Format::Idx(idx::Variant::FashionMnist) => (&[0.2860], &[0.3530]),
+            Format::Cifar(cifar::Variant::Cifar10) => (&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]),
+            Format::Cifar(cifar::Variant::Cifar100) => (&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]),
+            Format::ImageFolder => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
+        };
+        Some((mean.to_vec(), std.to_vec()))
+    }
+}
+
+/// What reads a source.
+enum Format {
+    Digits,
+    Idx(idx::Variant),
+    Cifar(cifar::Variant),
+    ImageFolder,
 }
 
 /// The six divisions of EMNIST.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Emnist {
-    /// 47 classes of equal size.
+#[derive(Clone, Copy)]
+pub(crate) enum Emnist {
     Balanced,
-    /// 62 classes: digits, capital and small letters.
     Byclass,
-    /// 47 classes, of which 11 are small letters.
     Bymerge,
-    /// 10 digits.
     Digits,
-    /// 26 letters, capital and small ones in one class.
     Letters,
-    /// 10 digits in MNIST's numbers.
     Mnist,
+}
+
+/// Where images come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSource {
+    /// What they are.
+    pub name: SourceName,
+    /// Folder of the files: of IDX files, of CIFAR's archive or what it unpacks to, of images. Not read for `digits`.
+    pub path: PathBuf,
+    /// Table of the classes (and parts) of a folder's images: CSV with commas, semicolons or tabs and columns `file`,
+    /// `class` and, if need be, `split`. Other sources do not read it.
+    #[serde(default)]
+    pub labels: Option<PathBuf>,
 }
 
 /// A file (or folder) that a source needs.
@@ -139,32 +177,42 @@ pub(crate) struct Opened {
 }
 
 impl ImageSource {
+    /// A source without a table of labels of its own.
+    pub fn new(name: SourceName, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name,
+            path: path.into(),
+            labels: None,
+        }
+    }
+
     /// The files that must exist before the source can be read; empty for sources inside the program.
     pub fn required_files(&self) -> Vec<Requirement> {
-        match self {
-            Self::Digits => Vec::new(),
-            Self::Mnist { path } => idx::Variant::Mnist.requirements(path),
-            Self::FashionMnist { path } => idx::Variant::FashionMnist.requirements(path),
-            Self::Emnist { path, division } => idx::Variant::Emnist(*division).requirements(path),
-            Self::Cifar10 { path } => cifar::Variant::Cifar10.requirements(path),
-            Self::Cifar100 { path } => cifar::Variant::Cifar100.requirements(path),
-            Self::ImageFolder { path } => vec![folder_of_images(path)],
-            Self::LabelledImages { path, labels } => {
-                let table = Requirement {
+        match self.name.format() {
+            Format::Digits => Vec::new(),
+            Format::Idx(variant) => variant.requirements(&self.path),
+            Format::Cifar(variant) => variant.requirements(&self.path),
+            Format::ImageFolder => {
+                let folder = Requirement {
+                    what: "folder of images".to_owned(),
+                    alternatives: vec![self.path.clone()],
+                };
+                let table = self.labels.iter().map(|labels| Requirement {
                     what: "table of labels".to_owned(),
                     alternatives: vec![labels.clone()],
-                };
-                vec![folder_of_images(path), table]
+                });
+                [folder].into_iter().chain(table).collect()
             }
         }
     }
 
     /// Every file that is read, sorted and without repetition: their contents decide the image set's.
-    /// Fails where a required file is missing.
+    ///
+    /// # Errors
+    /// [`DataError::Missing`] where a required file is missing; what is wrong with a folder of images or its table.
     pub fn input_files(&self) -> Result<Vec<PathBuf>, DataError> {
-        let mut files = match self {
-            Self::ImageFolder { path } => image_folder::list(path, None)?.files(),
-            Self::LabelledImages { path, labels } => image_folder::list(path, Some(labels))?.files(),
+        let mut files = match self.name {
+            SourceName::ImageFolder => image_folder::list(&self.path, self.labels.as_deref())?.files(),
             _ => self
                 .required_files()
                 .iter()
@@ -176,39 +224,13 @@ impl ImageSource {
         Ok(files)
     }
 
-    /// Channel means and standard deviations that the literature uses for this data set, in units of [0, 1].
-    pub fn published_normalisation(&self) -> Option<(Vec<f64>, Vec<f64>)> {
-        let (mean, std): (&[f64], &[f64]) = match self {
-            Self::Digits => return None,
-            // Mean and standard deviation of its letters and digits differ by division; none are in common use.
-            Self::Emnist { .. } => return None,
-            Self::Mnist { .. } => (&[0.1307], &[0.3081]),
-            Self::FashionMnist { .. } => (&[0.2860], &[0.3530]),
-            Self::Cifar10 { .. } => (&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]),
-            Self::Cifar100 { .. } => (&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]),
-            Self::ImageFolder { .. } | Self::LabelledImages { .. } => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
-        };
-        Some((mean.to_vec(), std.to_vec()))
-    }
-
     pub(crate) fn open(&self) -> Result<Opened, DataError> {
-        match self {
-            Self::Digits => digits::open(),
-            Self::Mnist { path } => idx::open(path, idx::Variant::Mnist),
-            Self::FashionMnist { path } => idx::open(path, idx::Variant::FashionMnist),
-            Self::Cifar10 { path } => cifar::open(path, cifar::Variant::Cifar10),
-            Self::Cifar100 { path } => cifar::open(path, cifar::Variant::Cifar100),
-            Self::Emnist { path, division } => idx::open(path, idx::Variant::Emnist(*division)),
-            Self::ImageFolder { path } => image_folder::open(path, None),
-            Self::LabelledImages { path, labels } => image_folder::open(path, Some(labels)),
+        match self.name.format() {
+            Format::Digits => digits::open(),
+            Format::Idx(variant) => idx::open(&self.path, variant),
+            Format::Cifar(variant) => cifar::open(&self.path, variant),
+            Format::ImageFolder => image_folder::open(&self.path, self.labels.as_deref()),
         }
-    }
-}
-
-fn folder_of_images(path: &Path) -> Requirement {
-    Requirement {
-        what: "folder of images".to_owned(),
-        alternatives: vec![path.to_owned()],
     }
 }
 

@@ -7,11 +7,13 @@
 
 mod cpu;
 pub mod cuda;
+mod phi;
+mod real;
 
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
+pub use phi::Phi;
+pub use real::Real;
 
-use crate::Real;
-use crate::net::Phi;
 use crate::rng::Stream;
 use dynvis_base::{Classified, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -19,11 +21,11 @@ use serde::{Deserialize, Serialize};
 /// A batch of square maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maps {
-    /// Images.
+    /// Number of images of the batch.
     pub batch: usize,
     /// Channels of one image.
     pub channels: usize,
-    /// Height and width.
+    /// Height and width of one map.
     pub side: usize,
 }
 
@@ -57,9 +59,9 @@ impl Maps {
 /// A convolution of square maps without bias: `weight` is `[outputs, inputs, kernel, kernel]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
-    /// Input channels.
+    /// Channels of the input.
     pub inputs: usize,
-    /// Output channels.
+    /// Channels of the output.
     pub outputs: usize,
     /// Side of the kernel.
     pub kernel: usize,
@@ -110,7 +112,7 @@ pub struct AdamStep {
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// Weight decay.
+    /// Factor of the decay of weights; 0 for none.
     pub weight_decay: f64,
     /// Whether the decay shrinks the parameter itself (AdamW) or is added to the gradient (Adam).
     pub decoupled: bool,
@@ -180,18 +182,18 @@ pub enum DeviceError {
     /// There is no such device, or something that it needs is missing.
     #[error("{0}")]
     Absent(String),
-    /// Its memory does not suffice.
+    /// The device's memory does not suffice.
     #[error("the device has no {bytes} bytes left")]
     Memory {
         /// What was asked for.
         bytes: u64,
     },
-    /// It or its driver has failed.
+    /// The device or its driver has failed.
     #[error("{call} failed: {reason}")]
     Failed {
         /// What was asked of it.
         call: String,
-        /// What it answered.
+        /// What the driver answered.
         reason: String,
     },
 }
@@ -208,15 +210,15 @@ impl Classified for DeviceError {
 /// What one step of an area reads and writes, apart from its convolutions.
 #[derive(Debug)]
 pub struct LeakyStep<'a, B> {
-    /// dt/tau.
+    /// dt/tau of the area, at most 1.
     pub alpha: f64,
-    /// The activation function.
+    /// Activation function of the units.
     pub phi: Phi,
     /// The part of the input current that no convolution gives.
     pub current: &'a B,
     /// Activity before the step.
     pub r: &'a B,
-    /// Activity after it.
+    /// Activity after the step.
     pub next: &'a mut B,
 }
 
@@ -226,9 +228,9 @@ pub struct NormalNoise<'a> {
     /// A stream for every image. The image's noise is the stream's normal values in the host's order
     /// `[channels, side, side]`.
     pub streams: &'a [Stream],
-    /// Its standard deviation,
+    /// Standard deviation of the noise, absolute or as a fraction of each value.
     pub std: f64,
-    /// as a fraction of each value.
+    /// Whether `std` is a fraction of each value.
     pub proportional: bool,
 }
 
@@ -256,7 +258,7 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// Numbers that kernels leave for the host, in the order in which they were asked for.
     type Reductions: Send + Sync + Default;
-    /// Classes of images.
+    /// Classes of a group's images, on the device.
     type Labels: Send + Sync + Default;
     /// Work that a device has been asked for before.
     type Capture: Send + Sync + Default;
@@ -266,7 +268,7 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// Whether everything so far has worked. Where it has not, results are worthless; nothing else tells.
     ///
     /// # Errors
-    /// What went wrong first.
+    /// The first [`DeviceError`] of the device.
     fn check(&self) -> Result<(), DeviceError> {
         Ok(())
     }

@@ -17,9 +17,9 @@ pub struct Separation {
     /// onto classes, less what each class's share alone would predict, with the penalty that predicts left-out images
     /// best. None with fewer than two classes of two images.
     pub readout: Option<f64>,
-    /// Images, and classes that they are of.
+    /// Number of images with a steady state.
     pub images: usize,
-    /// Classes among them.
+    /// Number of classes that the images are of.
     pub classes: usize,
 }
 
@@ -29,7 +29,8 @@ const PENALTIES: [f64; 9] = [1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]
 /// Separation of `states`, one per image, by `labels`.
 ///
 /// # Errors
-/// A decomposition that does not converge.
+/// [`NeuralError::Numerics`] where a decomposition does not converge, [`NeuralError::Option`] where a state is not
+/// finite.
 pub fn separation(states: &[&[f32]], labels: &[u32]) -> Result<Separation, NeuralError> {
     let n = states.len();
     let mut present = labels.to_vec();

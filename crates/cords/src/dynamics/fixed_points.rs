@@ -20,9 +20,9 @@ use crate::progress::Counter;
 /// What is computed for every image. Nothing is computed that is not asked for.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct FixedPointOptions {
-    /// Steady states.
+    /// How steady states are found.
     pub steady: SteadyOptions,
-    /// Spectra at them.
+    /// How spectra of the Jacobians at steady states are computed, if they are.
     pub spectrum: Option<SpectrumOptions>,
     /// Other initial conditions of every area.
     pub initial_conditions: Option<InitialConditionOptions>,
@@ -39,7 +39,7 @@ pub struct FixedPointOptions {
 /// Along which trajectories exponents are computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExponentOptions {
-    /// How.
+    /// How exponents are computed.
     pub lyapunov: LyapunovOptions,
     /// Levels of neural noise ([`NeuralNoise`]) on the trajectory, the same for neighbouring ones; 0 is the trajectory
     /// without.
@@ -49,7 +49,7 @@ pub struct ExponentOptions {
 /// What is computed of non-normality.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NonNormalityOptions {
-    /// Leading singular values.
+    /// Number of leading singular values of the coupling.
     pub singular_values: usize,
     /// Numbers of Euler steps over which growth is computed.
     pub growth_steps: Vec<usize>,
@@ -64,7 +64,7 @@ pub struct NonNormalityOptions {
 pub struct NoiseOptions {
     /// How the response is computed.
     pub response: ResponseOptions,
-    /// In Hz.
+    /// Frequencies of the response in Hz.
     pub frequencies_hz: Vec<f64>,
     /// Leading modes of the fluctuations of the whole network; 0 for none.
     pub modes: usize,
@@ -73,7 +73,7 @@ pub struct NoiseOptions {
 /// A mode of a network's stationary fluctuations: an eigenvector of their covariance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FluctuationMode {
-    /// Its variance, for noise of standard deviation 1.
+    /// Variance along the mode, for noise of standard deviation 1.
     pub variance: f64,
     /// |S v - variance v| of the unit vector v.
     pub residual: f64,
@@ -92,7 +92,7 @@ pub struct NonNormality {
     /// Largest eigenvalue of (J + J^T)/2, in 1/ms: above 0, some perturbations grow at first. None where it did not
     /// converge.
     pub abscissa_per_ms: Option<f64>,
-    /// Of K.
+    /// Henrici's departure from normality of K, dimensionless.
     pub departure_from_normality: DepartureFromNormality,
     /// The largest factor by which a perturbation can have grown.
     pub growth: Vec<Growth>,
@@ -107,7 +107,7 @@ pub struct AreaFixedPoint {
     pub component: usize,
     /// The steady state in figures.
     pub steady: AreaSteadyState,
-    /// Its leading modes.
+    /// Leading modes of the area's Jacobian.
     pub spectrum: Option<Spectrum>,
     /// The steady states that other initial conditions led to.
     pub initial_conditions: Option<MonoStability>,
@@ -118,7 +118,7 @@ pub struct AreaFixedPoint {
     /// Response to small noise in the currents of all areas, each unit's of standard deviation 1 in the sense of
     /// sqrt(2/alpha) sigma xi, under Euler steps.
     pub response: Option<Response>,
-    /// The same in continuous time, which Euler steps approach as they become small.
+    /// Response to the same noise in continuous time, which Euler steps approach as they become small.
     pub continuous_response: Option<Response>,
     /// Lyapunov exponents along the trajectory, at each level of its noise.
     pub exponents: Option<Vec<Vec<Exponent>>>,
@@ -127,7 +127,7 @@ pub struct AreaFixedPoint {
 /// The steady state of one image, or of no input, area by area.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FixedPoint {
-    /// Per area.
+    /// The areas of the network, from 0.
     pub areas: Vec<AreaFixedPoint>,
     /// Non-normality of the whole network's linearisation: there are connections between areas, so perturbations can
     /// grow where no area alone lets them.
@@ -142,9 +142,9 @@ pub struct FixedPoint {
 /// The fixed points of a network, without input and for images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FixedPoints {
-    /// Without input.
+    /// Steady state without input.
     pub spontaneous: FixedPoint,
-    /// For each image.
+    /// Steady state of each image, in the order in which they were given.
     pub images: Vec<FixedPoint>,
     /// Activity of the images' steady states, `[image][area][unit]`, where it was to be kept.
     pub states: Vec<Vec<Vec<f32>>>,

@@ -43,7 +43,7 @@ pub(super) fn at(terms: &[Vec<f64>], theta: f64) -> Vec<f64> {
     sum
 }
 
-/// e^(A t).
+/// e^(A t) of an operator A in 1/ms, as an operator itself.
 pub(super) struct Flow<'a> {
     operator: &'a dyn LinearOperator,
     time_ms: f64,

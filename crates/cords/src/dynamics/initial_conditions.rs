@@ -10,14 +10,14 @@ use crate::rng::{Purpose, Stream};
 /// Other initial conditions for every area.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InitialConditionOptions {
-    /// Their number: r = 0, the spontaneous state, a point of the trajectory, another image's activity, then
-    /// perturbations.
+    /// Number of initial conditions: r = 0, the spontaneous state, a point of the trajectory, another image's activity,
+    /// then perturbations.
     pub count: usize,
     /// Standard deviation of the perturbations, as a share of the root mean square of the steady state.
     pub spread: f64,
     /// Distance, as a share of the steady state's norm, within which two states are one.
     pub tolerance: f64,
-    /// Seed of perturbations.
+    /// Seed of the perturbations.
     pub seed: u64,
 }
 
@@ -26,9 +26,9 @@ pub struct InitialConditionOptions {
 pub struct MonoStability {
     /// Initial conditions that led to a steady state, of those tried.
     pub settled: usize,
-    /// Initial conditions tried.
+    /// Number of initial conditions tried.
     pub tried: usize,
-    /// Of those that settled: how many in the steady state itself.
+    /// Initial conditions that led to the steady state itself.
     pub agreeing: usize,
     /// Different steady states found, the one itself included.
     pub distinct: usize,

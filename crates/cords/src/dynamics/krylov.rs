@@ -13,9 +13,9 @@ use rayon::prelude::*;
 /// Which eigenvalues are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Which {
-    /// Those of largest real part.
+    /// The eigenvalues of largest real part.
     LargestReal,
-    /// Those farthest from a point on the real axis.
+    /// The eigenvalues farthest from a point on the real axis.
     FarthestFrom(f64),
 }
 
@@ -33,7 +33,7 @@ impl Which {
 pub struct KrylovOptions {
     /// Eigenvalues wanted; one more comes where the last is half of a complex pair.
     pub count: usize,
-    /// Which.
+    /// Which eigenvalues count as leading.
     pub which: Which,
     /// Dimension of the Krylov subspace at first; at least 2 `count` + 4 is used. Larger ones need fewer products and
     /// more memory (`subspace` vectors of the operator's dimension). Where eigenvalues lie close together it grows, to
@@ -64,7 +64,7 @@ impl Default for KrylovOptions {
 /// An eigenvalue with its eigenvector.
 #[derive(Clone, Debug)]
 pub struct Eigenpair {
-    /// Eigenvalue.
+    /// The eigenvalue lambda, in the operator's unit.
     pub value: Complex64,
     /// Real part of the unit eigenvector.
     pub vector_re: Vec<f64>,
@@ -74,7 +74,7 @@ pub struct Eigenpair {
     pub residual: f64,
 }
 
-/// What was found.
+/// Leading eigenvalues with their eigenvectors, and what they cost.
 #[derive(Clone, Debug)]
 pub struct LeadingEigenvalues {
     /// Best first; complex pairs are whole, the one with positive imaginary part first.
@@ -83,7 +83,7 @@ pub struct LeadingEigenvalues {
     pub converged: bool,
     /// Products with the operator.
     pub products: usize,
-    /// Restarts.
+    /// Number of restarts of the Krylov subspace.
     pub restarts: usize,
 }
 

@@ -14,7 +14,7 @@ use crate::statistics::{NORMAL, student};
 /// How exponents are computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LyapunovOptions {
-    /// Exponents, largest first.
+    /// Number of exponents, the largest first.
     pub count: usize,
     /// Steps before anything is counted; up to a whole interval more.
     pub burn_in: usize,
@@ -38,10 +38,10 @@ impl Default for LyapunovOptions {
     }
 }
 
-/// One exponent.
+/// One Lyapunov exponent with its error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exponent {
-    /// In 1/ms.
+    /// Rate at which nearby trajectories separate, in 1/ms.
     pub per_ms: f64,
     /// Error of the time average, of correlated values ([`error_of_time_average`]); NaN of fewer than four intervals.
     pub error_per_ms: f64,

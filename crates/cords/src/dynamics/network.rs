@@ -7,7 +7,7 @@ use crate::net::{CordsNet, State};
 /// vector holds the areas one after the other, each `[channels, side, side]`.
 pub struct NetworkJacobian<'a> {
     net: &'a CordsNet<f64>,
-    /// phi'(u) per area.
+    /// phi'(u) of every unit, per area.
     derivatives: Vec<Vec<f64>>,
     /// Derivative of max(r, 0) per area: sources are rectified.
     passes: Vec<Vec<f64>>,
@@ -42,7 +42,7 @@ impl<'a> NetworkJacobian<'a> {
         }
     }
 
-    /// Number of areas.
+    /// Number of areas of the network.
     pub fn areas(&self) -> usize {
         self.derivatives.len()
     }

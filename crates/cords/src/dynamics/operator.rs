@@ -6,7 +6,7 @@ use crate::net::{CordsNet, State};
 
 /// A square real matrix known by its products with vectors.
 pub trait LinearOperator: Sync {
-    /// Rows and columns.
+    /// Number of rows, which is that of columns.
     fn dim(&self) -> usize;
     /// out = A x.
     fn apply(&self, x: &[f64], out: &mut [f64]);

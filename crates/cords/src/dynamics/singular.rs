@@ -50,7 +50,7 @@ impl LinearOperator for SymmetricPart<'_> {
 /// Leading real numbers of an operator, with what they cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leading {
-    /// Largest first.
+    /// The numbers, largest first.
     pub values: Vec<f64>,
     /// Residual of each, as of an eigenvalue.
     pub residuals: Vec<f64>,
@@ -108,14 +108,14 @@ pub fn numerical_abscissa(operator: &dyn LinearOperator, options: &KrylovOptions
 /// A stochastic estimate, with the standard error of its mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// Mean over probes.
+    /// Mean of the samples.
     pub value: f64,
     /// Standard error of the mean; NaN of a single probe.
     pub error: f64,
 }
 
 impl Estimate {
-    /// Of independent samples.
+    /// Mean and standard error of independent samples.
     pub fn of(samples: &[f64]) -> Self {
         let n = samples.len() as f64;
         let value = samples.iter().sum::<f64>() / n;
@@ -258,7 +258,7 @@ impl LinearOperator for Power<'_> {
 /// The largest factor by which a perturbation can have grown after some Euler steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Growth {
-    /// Euler steps.
+    /// Number of Euler steps.
     pub steps: usize,
     /// |(I + dt A)^k|_2: under Euler steps.
     pub euler: f64,

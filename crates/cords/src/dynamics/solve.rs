@@ -16,14 +16,15 @@ use crate::net::{CordsNet, State};
 
 /// How activity is brought to a steady state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SteadyMethod {
-    /// The units' own Euler steps.
+    /// the network's own steps
     #[default]
     Simulation,
-    /// Anderson acceleration of r <- phi(u).
+    /// Anderson acceleration
     Anderson,
-    /// Newton's method, its linear systems solved by GMRES.
+    /// Newton's method with GMRES, which also reaches unstable states
     NewtonKrylov,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct Settled {
     pub(crate) residual: f64,
     /// |phi(u) - r|, the Euclidean norm.
     pub(crate) size: f64,
-    /// Products with W.
+    /// Number of products with W.
     pub(crate) products: usize,
 }
 
@@ -54,7 +55,7 @@ impl Settled {
 /// Activity that relaxes towards phi(u), u = W r + constant: tau dr/dt = -r + phi(u), with phi linear on either side of
 /// 0.
 pub(crate) trait Relaxation {
-    /// W x.
+    /// W x, the recurrent part of the current.
     fn coupled(&self, x: &[f64]) -> Vec<f64>;
     /// The same of a change x of activity, where W depends on the activity that it is applied to.
     fn linearised(&self, _activity: &[f64], x: &[f64]) -> Vec<f64> {
@@ -67,7 +68,7 @@ pub(crate) trait Relaxation {
     /// dt/tau of a unit.
     fn alpha(&self, unit: usize) -> f64;
 
-    /// g(r), and phi'(u).
+    /// g(r) = phi(u) - r and phi'(u) of every unit.
     fn residuals(&self, activity: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let mut g = self.coupled(activity);
         let mut derivative = vec![1.0; g.len()];

@@ -97,7 +97,7 @@ impl Mode {
         self
     }
 
-    /// |lambda| in 1/ms.
+    /// Magnitude |lambda| in 1/ms.
     pub fn magnitude_per_ms(&self) -> f64 {
         self.real_per_ms.hypot(self.imaginary_per_ms)
     }
@@ -110,7 +110,7 @@ pub struct ModeVector {
     pub rank: usize,
     /// Real part, `[channels, side, side]`.
     pub re: Vec<f32>,
-    /// Imaginary part.
+    /// Imaginary part, `[channels, side, side]`.
     pub im: Vec<f32>,
 }
 
@@ -128,7 +128,7 @@ pub enum Stability {
     Saddle,
     /// All modes that were computed grow; the others were not computed.
     SaddleOrUnstable,
-    /// All modes grow.
+    /// All modes of the spectrum grow.
     Unstable,
 }
 

@@ -66,9 +66,9 @@ pub struct AreaSteadyState {
 /// A steady state of one image (or of no input), with the figures of its areas.
 #[derive(Clone, Debug)]
 pub struct SteadyState {
-    /// Activity, batch 1.
+    /// Activity of all areas, for a batch of one image.
     pub state: State<f64>,
-    /// Figures per area.
+    /// Residual, convergence and size of every area.
     pub areas: Vec<AreaSteadyState>,
 }
 

@@ -14,7 +14,7 @@ pub enum ExchangeError {
     /// Not a file of weights, or a damaged one.
     #[error("{path}: {reason}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -25,13 +25,13 @@ pub enum ExchangeError {
          `torch.save(torch.load(path), path)`"
     )]
     Legacy {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// Several networks of which none is named, or none of the name that is asked for.
     #[error("{path}: it holds {}, below {}; name the one to take", networks(prefixes.len()), prefixes.join(", "))]
     Several {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What stands before the names of each, in backticks.
         prefixes: Vec<String>,
@@ -39,7 +39,7 @@ pub enum ExchangeError {
     /// What it unpacks to does not fit into memory.
     #[error("{path} is too large: {room}")]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What it takes and what there is.
         room: NoRoom,
@@ -50,7 +50,7 @@ pub enum ExchangeError {
          `state_dict()` alone", names.join(", ")
     )]
     Refused {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Python names, opcodes or entries, each in backticks.
         names: Vec<String>,
@@ -58,7 +58,7 @@ pub enum ExchangeError {
     /// Entries that do not make a network.
     #[error("{path}: {report}")]
     Entries {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// All that does not fit.
         report: Box<Report>,
@@ -66,7 +66,7 @@ pub enum ExchangeError {
     /// The sizes that the shapes give make no network.
     #[error("{path}: the sizes of its tensors make no network")]
     Sizes {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with them.
         #[source]
@@ -75,7 +75,7 @@ pub enum ExchangeError {
     /// The weights of a CNN do not tell the side of the image.
     #[error("{path}: a CNN's weights do not tell the side of its images; give it")]
     Side {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// Reading or writing failed.
@@ -118,9 +118,9 @@ impl ExchangeError {
 /// A tensor of the wrong shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misshapen {
-    /// Its name.
+    /// Name of the tensor in the file.
     pub name: String,
-    /// Shape found.
+    /// Shape that the tensor has.
     pub found: Vec<usize>,
     /// Shape that the network needs; 0 for a size that no entry tells.
     pub expected: Vec<usize>,

@@ -16,9 +16,9 @@ use crate::net::{Model, persist};
 /// A file format of PyTorch's world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As `torch.save` writes.
+    /// A zip archive, as `torch.save` writes it.
     Pth,
-    /// As `safetensors.torch.save_file` writes.
+    /// A safetensors file, as `safetensors.torch.save_file` writes it.
     Safetensors,
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::{Entry, ExchangeError, Misshapen, Opened, Report, Values, unwrapped};
 use crate::Tensor;
-use crate::net::{Architecture, Euler, Graph, MOST_AREAS, Model, ModelInfo, Parameters, Phi, Preset};
+use crate::device::Phi;
+use crate::net::{Architecture, Euler, Graph, MOST_AREAS, Model, ModelInfo, Parameters, Preset};
 
 /// What a file of weights does not say.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +24,7 @@ pub struct ImportOptions {
 /// A network, and what was done with the file to get it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// The network.
+    /// The network with the file's weights.
     pub model: Model,
     /// What was passed over, stripped or converted; nothing for the published `state_dict()` alone.
     pub notes: Vec<String>,

@@ -24,11 +24,11 @@ pub use import::{ImportOptions, Imported, import, import_with_notes};
 /// One entry of a file of weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Its name, without what PyTorch's wrappers put into it (`module.`, `_orig_mod.`).
+    /// Name of the tensor, without what PyTorch's wrappers put into it (`module.`, `_orig_mod.`).
     pub name: String,
     /// Extent of every axis.
     pub shape: Vec<usize>,
-    /// Its values.
+    /// Values in row-major order.
     pub values: Values,
 }
 

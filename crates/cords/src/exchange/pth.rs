@@ -97,7 +97,7 @@ fn names_in_stream(path: &Path) -> Result<Option<Vec<String>>, ExchangeError> {
     Ok(Some(all))
 }
 
-/// The archive's pickle.
+/// Bytes of the pickle in the archive of a `.pth`.
 fn pickle(path: &Path) -> Result<Vec<u8>, ExchangeError> {
     let wrong = |reason: String| ExchangeError::file(path, reason);
     let mut archive = ZipArchive::new(dynvis_base::files::open(path)?).map_err(|error| wrong(error.to_string()))?;

@@ -4,7 +4,7 @@ use super::history::HistoryPrecision;
 use super::memory::{Memory, Plan};
 use super::snapshot::{Number, Snapshot, SnapshotError};
 use super::trajectory::{Gradients, Period, Trajectory};
-use super::{Optimiser, OptimiserKind, TrainError, clip_gradient_norm, gradient::zero_gradients};
+use super::{Optimiser, OptimiserKind, OptimiserSettings, TrainError, clip_gradient_norm, gradient::zero_gradients};
 use crate::Real;
 use crate::device::Device;
 use crate::net::{CordsNet, Weights, cordsnet_others};
@@ -37,7 +37,7 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
         let weights = Weights::upload(device, architecture, net.parameters(), cordsnet_others(architecture));
         let lengths: Vec<usize> = weights.buffers.iter().map(|b| device.download(b).len()).collect();
         Self {
-            optimiser: Optimiser::new(device, OptimiserKind::Adam { weight_decay: 0.0 }, &lengths),
+            optimiser: Optimiser::new(device, OptimiserSettings::new(OptimiserKind::Adam, 0.0), &lengths),
             sums: zero_gradients(connections),
             weights,
             memory,
@@ -68,7 +68,7 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
             })
             .collect();
         let steps = parts.iter().map(|part| part.steps).sum();
-        let plan = Plan::new(connections, (steps, 0), batch, self.memory, HistoryPrecision::Exact)?;
+        let plan = Plan::new(connections, (steps, 0), batch, self.memory, HistoryPrecision::Float32)?;
         let spontaneous = connections.spontaneous(spontaneous_steps);
         let image_len = connections.architecture.image_len();
         let size = device.group_images();

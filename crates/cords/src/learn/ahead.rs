@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
 
-use super::Images;
+use crate::data::Images;
 use crate::rng::{Purpose, Stream};
 
 /// The batches of a training. The order of the images depends on the seed and the epoch alone.
@@ -16,7 +16,7 @@ pub(crate) struct Batches<'a> {
     pub(crate) batches: usize,
 }
 
-/// One batch.
+/// Images and labels of one batch, loaded ahead of the work on it.
 #[derive(Default)]
 pub(crate) struct Prepared {
     /// Normalised images, `[labels.len(), channels, side, side]`.

@@ -15,9 +15,9 @@ const MOMENTUM: f64 = 0.1;
 /// Loss of one batch of the CNN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CnnLoss {
-    /// Mean cross-entropy.
+    /// Cross-entropy in nats, mean over the batch.
     pub loss: f64,
-    /// Images classified rightly.
+    /// Number of images classified rightly.
     pub correct: usize,
     /// Area with the largest activity, and that activity.
     pub largest: (usize, f64),
@@ -29,7 +29,7 @@ struct Backward<'a, T: Real, D: Device<T>> {
     labels: &'a [u32],
     losses: Vec<f64>,
     correct: usize,
-    /// dL/dr per area.
+    /// dL/dr of every area, on the device.
     activity: Vec<D::Buffer>,
     dinp: D::Buffer,
     /// Gradient at the output of the convolution being passed, then at its input.

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{HistoryPrecision, Initialisation, Objective, OptimiserKind, Schedule, TrainError, WarmUp, logspace};
+use super::{
+    HistoryPrecision, Initialisation, Objective, OptimiserKind, OptimiserSettings, Schedule, TrainError, WarmUp,
+    logspace,
+};
 use crate::net::{Euler, Presentation};
 
 /// Settings that both kinds of network share.
@@ -14,12 +17,12 @@ pub struct Fit {
     /// Images of a batch (the last ones of an epoch are spread, so that no batch is a remainder).
     pub batch: usize,
     /// Rule for the steps.
-    pub optimiser: OptimiserKind,
-    /// Base learning rate.
+    pub optimiser: OptimiserSettings,
+    /// Learning rate before schedule and warm-up.
     pub learning_rate: f64,
-    /// Its course over the epochs.
+    /// Course of the learning rate over the epochs.
     pub schedule: Schedule,
-    /// Its rise at the beginning.
+    /// Rise of the learning rate at the beginning, if there is one.
     pub warm_up: Option<WarmUp>,
     /// Largest norm of the gradient of all parameters together; larger ones are scaled down.
     pub clip: Option<f64>,
@@ -34,7 +37,7 @@ impl Default for Fit {
         Self {
             epochs: 20,
             batch: 32,
-            optimiser: OptimiserKind::AdamW { weight_decay: 0.01 },
+            optimiser: OptimiserSettings::new(OptimiserKind::AdamW, 0.01),
             learning_rate: 2e-3,
             schedule: Schedule::Cosine { end: 0.02 },
             warm_up: Some(WarmUp { steps: 50, start: 0.1 }),
@@ -80,11 +83,10 @@ impl Fit {
                 "its epochs must be at least 1 and its factor finite and not negative",
             );
         }
-        let optimiser = match self.optimiser {
-            OptimiserKind::Sgd { momentum, weight_decay } => share(momentum) && momentum < 1.0 && share(weight_decay),
-            OptimiserKind::Adam { weight_decay } | OptimiserKind::AdamW { weight_decay } => share(weight_decay),
-        };
-        if !optimiser {
+        let OptimiserSettings {
+            momentum, weight_decay, ..
+        } = self.optimiser;
+        if !(share(momentum) && momentum < 1.0 && share(weight_decay)) {
             return wrong(
                 "optimiser",
                 "momentum must be in [0, 1), weight decay finite and not negative",
@@ -127,16 +129,17 @@ pub struct DirectConfig {
 
 impl Default for DirectConfig {
     fn default() -> Self {
+        let published = Presentation::published();
         Self {
-            spontaneous_ms: 200.0,
-            stimulus_ms: 200.0,
+            spontaneous_ms: published.spontaneous_ms,
+            stimulus_ms: published.stimulus_ms,
             after_ms: 200.0,
             readout_window_ms: 60.0,
             ramp: [-3.0, 0.0],
             return_weight: 1e-3,
             return_window_ms: 20.0,
             accuracy_window_ms: 20.0,
-            history: HistoryPrecision::Exact,
+            history: HistoryPrecision::Float32,
             memory_budget: None,
             fit: Fit::default(),
         }

@@ -16,7 +16,7 @@ pub enum TrainError {
     /// A setting is not usable.
     #[error("training setting {field}: {problem}")]
     Setting {
-        /// Which setting.
+        /// Name of the setting that is at fault.
         field: &'static str,
         /// What is wrong with it.
         problem: String,
@@ -29,17 +29,17 @@ pub enum TrainError {
     Images {
         /// Which set of images.
         set: &'static str,
-        /// Channels, side and classes that the network needs.
+        /// Channels that the network needs.
         expected_channels: usize,
         /// Side that the network needs.
         expected_side: usize,
         /// Classes that the network has.
         expected_classes: usize,
-        /// Channels found.
+        /// Channels of the images.
         channels: usize,
-        /// Side found.
+        /// Height and width of the images.
         side: usize,
-        /// Classes found.
+        /// Number of classes of the images.
         classes: usize,
     },
     /// A set of images is empty.
@@ -53,11 +53,11 @@ pub enum TrainError {
     Label {
         /// Which set of images.
         set: &'static str,
-        /// The image.
+        /// Index of the image in its set, from 0.
         image: usize,
-        /// Its label.
+        /// Label of the image.
         label: u32,
-        /// Number of classes.
+        /// Number of classes of the network.
         classes: usize,
     },
     /// A gradient step does not fit into the memory that it may take, even with the fewest activities kept.
@@ -70,7 +70,7 @@ pub enum TrainError {
     Memory {
         /// Bytes that the smallest plan takes.
         needed: u64,
-        /// Bytes allowed.
+        /// Bytes that a gradient step may take.
         budget: u64,
     },
     /// Loss or gradient became infinite or NaN.
@@ -79,9 +79,9 @@ pub enum TrainError {
          learning rate or clip the gradient"
     )]
     NonFinite {
-        /// Loss or gradient.
+        /// What is not finite: loss or gradient.
         what: &'static str,
-        /// Epoch, from 0.
+        /// Training epoch, from 0.
         epoch: usize,
         /// Optimiser step within the epoch, from 0.
         step: usize,

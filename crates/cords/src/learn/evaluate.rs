@@ -1,9 +1,10 @@
 //! Logits, accuracy and cross-entropy of a network over a set of images, groups side by side.
 
+use super::TrainError;
 use super::rollout::largest_index;
-use super::{Images, TrainError};
-use crate::device::{Device, Maps};
-use crate::net::{Cnn, Connections, Graph, Model, Presentation, Weights, cordsnet_others};
+use crate::data::Images;
+use crate::device::Device;
+use crate::net::{Cnn, Connections, Graph, Model, Presentation, Weights, cordsnet_others, diverged};
 use dynvis_base::memory::check_room;
 
 /// How well a network does on a set of images.
@@ -21,13 +22,13 @@ pub struct Evaluation {
 /// answer and counts neither as right nor as wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answers {
-    /// Images classified rightly.
+    /// Number of images classified rightly.
     pub right: usize,
     /// Share of the images with an answer that are classified rightly; NaN where all diverged.
     pub accuracy: f64,
     /// Mean cross-entropy over the images with an answer; NaN where all diverged.
     pub cross_entropy: f64,
-    /// Images that diverged.
+    /// Number of images that diverged.
     pub diverged: usize,
 }
 
@@ -165,7 +166,7 @@ struct GroupWork<'a> {
     first: usize,
     labels: Vec<u32>,
     logits: &'a mut [f32],
-    /// Per step.
+    /// Sums over the group after every step of the stimulus.
     over_time: Vec<Sums>,
 }
 
@@ -211,32 +212,6 @@ fn finish(group_work: &[GroupWork<'_>], images: usize) -> Vec<Answers> {
         Answers::of(images, sums)
     };
     (0..steps).map(answers).collect()
-}
-
-/// Which images of a group have activity that is not finite, where any has. Activations hide it from the logits:
-/// ReLU(NaN) is 0.
-pub(crate) fn diverged<D: Device<f32>>(device: &D, activity: &[(Maps, &D::Buffer)], batch: usize) -> Vec<bool> {
-    let mut reductions = D::Reductions::default();
-    for (_, activity) in activity {
-        device.max_abs(activity, &mut reductions);
-    }
-    let mut diverged = vec![false; batch];
-    if device
-        .read(&mut reductions)
-        .concat()
-        .iter()
-        .all(|largest| largest.is_finite())
-    {
-        return diverged;
-    }
-    for (maps, activity) in activity {
-        let mut host = vec![0.0f32; maps.len()];
-        device.download_maps(*maps, activity, &mut host);
-        for (diverged, image) in diverged.iter_mut().zip(host.chunks_exact(maps.len() / batch)) {
-            *diverged |= image.iter().any(|r| !r.is_finite());
-        }
-    }
-    diverged
 }
 
 /// One stimulus for every image, from the spontaneous state.

@@ -9,7 +9,8 @@ use std::time::Instant;
 use super::ahead::{Batches, Prepared};
 use super::checkpoint::StoredCheckpoint;
 use super::snapshot::{Snapshot, SnapshotError};
-use super::{Checkpoints, Evaluation, Fit, Images, TrainError, learning_rate};
+use super::{Checkpoints, Evaluation, Fit, TrainError, learning_rate};
+use crate::data::Images;
 use crate::device::DeviceError;
 
 /// What an observer is told while a network trains.
@@ -17,9 +18,9 @@ use crate::device::DeviceError;
 pub enum Progress<'a> {
     /// A batch is done.
     Batch {
-        /// Epoch, from 0.
+        /// Training epoch, from 0.
         epoch: usize,
-        /// Number of epochs.
+        /// Number of training epochs.
         epochs: usize,
         /// Batch within the epoch, from 0.
         batch: usize,
@@ -36,30 +37,30 @@ pub enum Progress<'a> {
     },
     /// An epoch is done, validation included.
     Epoch {
-        /// Number of epochs.
+        /// Number of training epochs.
         epochs: usize,
-        /// Its record.
+        /// What the epoch gave.
         record: &'a EpochRecord,
     },
     /// The batches of an epoch are done; its validation, which is not stopped, begins.
     Validation {
-        /// Epoch, from 0.
+        /// Training epoch, from 0.
         epoch: usize,
-        /// Number of epochs.
+        /// Number of training epochs.
         epochs: usize,
     },
     /// The training goes on from a checkpoint instead of starting.
     Continued(TrainingPosition),
     /// There is a checkpoint that cannot be used; the training starts from the beginning.
     CheckpointRefused {
-        /// Why.
+        /// Why the checkpoint cannot be used.
         reason: String,
     },
     /// The state is on disk.
     CheckpointWritten(TrainingPosition),
     /// The state could not be written; the training goes on.
     CheckpointFailed {
-        /// Why.
+        /// Why the checkpoint could not be written.
         reason: String,
     },
 }
@@ -70,9 +71,9 @@ pub type Observer<'a> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'a;
 /// A place between two batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainingPosition {
-    /// Epoch, from 0.
+    /// Training epoch, from 0.
     pub epoch: usize,
-    /// Number of epochs.
+    /// Number of training epochs.
     pub epochs: usize,
     /// Batches of that epoch that are done.
     pub batch: usize,
@@ -83,9 +84,9 @@ pub struct TrainingPosition {
 /// One epoch of training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EpochRecord {
-    /// Epoch, from 0.
+    /// Training epoch, from 0.
     pub epoch: usize,
-    /// Mean training loss.
+    /// Objective, mean over the epoch's training images.
     pub loss: f64,
     /// Mean training cross-entropy, at the end of the stimulus.
     pub cross_entropy: f64,
@@ -107,7 +108,7 @@ pub struct EpochRecord {
     pub seconds: f64,
     /// Time of it in which training waited for images.
     pub waiting_seconds: f64,
-    /// Training images seen.
+    /// Number of training images seen.
     pub images: usize,
 }
 
@@ -176,7 +177,7 @@ impl EpochRecord {
 pub struct Data<'a> {
     /// Images to learn from.
     pub train: &'a dyn Images,
-    /// Images to watch.
+    /// Images that every epoch is evaluated on, and nothing is learned from.
     pub validation: &'a dyn Images,
 }
 
@@ -221,9 +222,9 @@ pub(crate) trait Trainee {
 struct TrainingState {
     epochs: usize,
     batches: usize,
-    /// Of whole epochs.
+    /// Records of the epochs that are done.
     records: Vec<EpochRecord>,
-    /// Of the present epoch: sums so far, and the time until `since`.
+    /// Sums of the present epoch so far, and the time until `since`.
     record: EpochRecord,
     /// Batches of the present epoch that are done.
     batch: usize,

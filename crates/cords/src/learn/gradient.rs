@@ -7,8 +7,8 @@ use super::memory::{Memory, Plan};
 use super::rollout::{GroupLoss, Rollout, keep_largest};
 use super::trajectory::Gradients;
 use super::{Objective, TrainError};
-use crate::device::{Cpu, Device};
-use crate::net::{Connections, Euler, Graph, Parameters, Phi, Weights, cordsnet_others};
+use crate::device::{Cpu, Device, Phi};
+use crate::net::{Connections, Euler, Graph, Parameters, Weights, cordsnet_others};
 use crate::{Real, Tensor};
 
 /// Images with their classes.
@@ -23,7 +23,7 @@ pub struct Batch<'a, T> {
 /// Loss of one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchLoss {
-    /// The objective.
+    /// Objective: cross-entropy and return term, weighted.
     pub loss: f64,
     /// Mean cross-entropy at each step of the readout window, unweighted.
     pub cross_entropy: Vec<f64>,
@@ -297,7 +297,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
         let (memory, precision) = if steps.is_empty() {
             (self.memory, self.precision)
         } else {
-            (Memory::Unlimited, HistoryPrecision::Exact)
+            (Memory::Unlimited, HistoryPrecision::Float32)
         };
         let plan = Plan::new(
             connections,
@@ -494,7 +494,7 @@ mod tests {
                     .collect();
                 (loss, logits, gradients)
             };
-            let precisions = [HistoryPrecision::Exact, HistoryPrecision::Bfloat16];
+            let precisions = [HistoryPrecision::Float32, HistoryPrecision::Bfloat16];
             let [exact, rounded] = precisions.map(|precision| {
                 let everything = Plan::unlimited(&connections, objective.steps(), precision);
                 let whole = run(BatchGradient::new(&objective, everything));

@@ -9,16 +9,19 @@ use crate::Real;
 use crate::device::{Device, Maps};
 use crate::net::Connections;
 
-/// How the activities that the backward pass reads are kept.
+/// How the activities that the backward pass reads are kept. A bit for the sign of each current stands beside rounded
+/// ones, so that the derivatives of phi stay exact, as do the forward pass and its loss. Weight gradients see rounded
+/// activity, and the return term's gradient sees its distance from the spontaneous state: where that is below the
+/// rounding, mostly noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryPrecision {
-    /// As they are.
+    /// in float32, as computed
     #[default]
-    Exact,
-    /// Rounded to bfloat16 (8 significant bits), with a bit for the sign of each current: half the memory. The forward
-    /// pass, its loss and the derivatives of phi stay exact. Weight gradients see rounded activity, and the return
-    /// term's gradient sees its distance from the spontaneous state: where that is below the rounding, mostly noise.
+    Float32,
+    /// rounded to 8 significant bits: half the memory; weight gradients change by some thousandths, that of the return
+    /// term by as much as the rounding exceeds the distance
     Bfloat16,
 }
 
@@ -41,7 +44,7 @@ enum Segment<T: Real, D: Device<T>> {
         states: Vec<Vec<D::Packed>>,
         /// The states before and after the step at hand.
         live: [Vec<D::Buffer>; LIVE],
-        /// That step.
+        /// The step that `live` belongs to.
         at: usize,
     },
 }
@@ -69,7 +72,7 @@ impl HeldStates {
     /// States as they are, and packed.
     pub(crate) fn counts(self) -> [usize; 2] {
         match self.precision {
-            HistoryPrecision::Exact => [self.checkpoints + self.segment, 0],
+            HistoryPrecision::Float32 => [self.checkpoints + self.segment, 0],
             HistoryPrecision::Bfloat16 => [self.checkpoints + LIVE, self.segment],
         }
     }
@@ -97,7 +100,7 @@ impl<T: Real, D: Device<T>> History<T, D> {
             steps,
             kept: (0..held.checkpoints).map(|_| state()).collect(),
             segment: match precision {
-                HistoryPrecision::Exact => Segment::Exact((0..held.segment).map(|_| state()).collect()),
+                HistoryPrecision::Float32 => Segment::Exact((0..held.segment).map(|_| state()).collect()),
                 HistoryPrecision::Bfloat16 => Segment::Packed {
                     states: (0..held.segment).map(|_| packed()).collect(),
                     live: [state(), state()],

@@ -5,8 +5,9 @@
 //! 0..3 of W^k c. Of every area: error = mean((target - r)^2) with target = area_conv(i + area_bias) + conv_bias, and
 //! contraction = mean((W^3 c)^2), which is small where the sweeps have converged. Areas do not depend on each other.
 
+use super::TrainError;
 use super::evaluate::load;
-use super::{Images, TrainError};
+use crate::data::Images;
 use crate::device::{ConvShape, Cpu, Device, Maps, largest};
 use crate::net::{FoldedGraph, Graph, current};
 use crate::{Real, Tensor};
@@ -111,7 +112,7 @@ pub(crate) struct Inverse<T: Real, D: Device<T>> {
 pub(crate) struct InverseBatch<B> {
     /// Per area, over all images and units.
     pub(crate) squares: Vec<Squares>,
-    /// Gradients of `Inverse::buffers`.
+    /// Gradients of `Inverse::buffers`, in their order.
     pub(crate) gradients: Vec<B>,
 }
 
@@ -237,7 +238,7 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
 /// How well one area's linear dynamics reproduce the folded CNN's currents, over a set of images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AreaInverse {
-    /// The area.
+    /// Index of the area, from 0.
     pub area: usize,
     /// Mean squared distance from the target after three sweeps.
     pub error: f64,
@@ -330,30 +331,30 @@ impl<D: Device<f32>> Inverse<f32, D> {
 pub struct AreaInversion<'a, T> {
     /// The folded CNN's area_conv.
     pub target_weight: &'a Tensor<T>,
-    /// Its bias after area_area.
+    /// Bias of the folded CNN after area_area.
     pub area_bias: &'a Tensor<T>,
-    /// Its bias after area_conv.
+    /// Bias of the folded CNN after area_conv.
     pub conv_bias: &'a Tensor<T>,
     /// area_area(x) of the folded CNN, without bias.
     pub drive: &'a Tensor<T>,
-    /// W.
+    /// Recurrent weights W of the linear network.
     pub weight: &'a Tensor<T>,
-    /// b.
+    /// Bias b of the linear network.
     pub bias: &'a Tensor<T>,
 }
 
-/// What [`AreaInversion::gradient`] gives.
+/// Target, error and gradient that [`AreaInversion::gradient`] gives.
 #[derive(Clone, Debug)]
 pub struct AreaInversionGradient<T> {
     /// What the sweeps should end in, `[batch, channels, side, side]`.
     pub target: Vec<T>,
-    /// mean((target - r)^2).
+    /// Error of the sweeps, mean((target - r)^2).
     pub error: f64,
-    /// mean((W^3 c)^2).
+    /// Contraction of the dynamics, mean((W^3 c)^2).
     pub contraction: f64,
     /// Gradient of error + weight x contraction by W.
     pub weight: Vec<T>,
-    /// The same by b.
+    /// Gradient of error + weight x contraction by b.
     pub bias: Vec<T>,
 }
 

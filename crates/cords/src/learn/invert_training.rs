@@ -9,12 +9,11 @@ use super::fit::{StepResult, Trainee, fit};
 use super::invert::Inverse;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::train::{check_data, lengths};
-use super::{
-    AreaInverse, Checkpoints, Data, EpochRecord, Fit, Images, Observer, Optimiser, TrainError, clip_gradient_norm,
-};
-use crate::device::{Device, DeviceError};
+use super::{AreaInverse, Checkpoints, Data, EpochRecord, Fit, Observer, Optimiser, TrainError, clip_gradient_norm};
+use crate::data::Images;
+use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
-    Connections, Euler, FoldedGraph, Graph, Model, ModelInfo, Parameters, Phi, Presentation, Weights, area_bias_name,
+    Connections, Euler, FoldedGraph, Graph, Model, ModelInfo, Parameters, Presentation, Weights, area_bias_name,
     bias_name, cordsnet_others,
 };
 
@@ -34,7 +33,7 @@ impl Default for InvertConfig {
     fn default() -> Self {
         Self {
             contraction_weight: 10.0,
-            stimulus_ms: 200.0,
+            stimulus_ms: Presentation::published().stimulus_ms,
             fit: Fit::default(),
         }
     }
@@ -66,11 +65,11 @@ impl InvertConfig {
 /// A linear network that reproduces a folded CNN.
 #[derive(Clone, Debug)]
 pub struct TrainedInverse {
-    /// Sizes.
+    /// The network.
     pub architecture: Graph,
     /// Step and time constants.
     pub euler: Euler,
-    /// A CordsNet's weights.
+    /// Weights under a CordsNet's published names.
     pub parameters: Parameters<f32>,
     /// One record for each epoch; nothing in them comes from labels but the validation.
     pub epochs: Vec<EpochRecord>,

@@ -18,7 +18,7 @@ pub enum Memory {
     Unlimited,
     /// As many as fit into so many bytes, with everything else that the step needs.
     Budget(u64),
-    /// Those of every so many steps, from 1; the others are computed again when they are needed.
+    /// Activities of every so many steps, from 1, are kept; the others are computed again when they are needed.
     Every(usize),
 }
 
@@ -170,7 +170,7 @@ impl Needs {
     ) -> Result<Plan, TrainError> {
         // Any interval costs the same time; this one takes least memory. Checkpoints are exact.
         let of_segment = match precision {
-            HistoryPrecision::Exact => self.state,
+            HistoryPrecision::Float32 => self.state,
             HistoryPrecision::Bfloat16 => self.packed,
         };
         let sparse = (self.steps as f64 * self.state as f64 / of_segment as f64)
@@ -213,7 +213,7 @@ mod tests {
     };
 
     fn plan(budget: u64) -> Option<(usize, usize)> {
-        plan_with(budget, HistoryPrecision::Exact)
+        plan_with(budget, HistoryPrecision::Float32)
     }
 
     fn plan_with(budget: u64, precision: HistoryPrecision) -> Option<(usize, usize)> {
@@ -248,7 +248,7 @@ mod tests {
     fn what_is_left_of_the_budget_holds_trials_of_other_sizes() {
         let trials = |budget| {
             NEEDS
-                .plan(2, HistoryPrecision::Exact, |_| 1.0, budget)
+                .plan(2, HistoryPrecision::Float32, |_| 1.0, budget)
                 .ok()
                 .map(|plan| plan.trials)
         };
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn too_small_a_budget_is_an_error_that_says_what_is_needed() {
-        let error = NEEDS.plan(4, HistoryPrecision::Exact, |_| 1.0, 1000 + 309);
+        let error = NEEDS.plan(4, HistoryPrecision::Float32, |_| 1.0, 1000 + 309);
         assert!(
             matches!(
                 error,

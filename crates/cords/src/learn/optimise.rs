@@ -6,28 +6,42 @@ use super::snapshot::{Number, Snapshot, SnapshotError};
 use crate::Real;
 use crate::device::{AdamStep, Device};
 
-/// Which rule turns gradients into steps. Weight decay acts on every parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+/// Which rule turns gradients into steps. Both kinds of Adam have betas 0.9 and 0.999 and epsilon 1e-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum OptimiserKind {
-    /// Stochastic gradient descent with momentum.
-    Sgd {
-        /// Share of the last velocity that is kept.
-        momentum: f64,
-        /// Added to the gradient, times the parameter.
-        weight_decay: f64,
-    },
-    /// Adam (Kingma and Ba 2015), betas 0.9 and 0.999, epsilon 1e-8.
-    Adam {
-        /// Added to the gradient, times the parameter.
-        weight_decay: f64,
-    },
-    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019), betas 0.9 and 0.999, epsilon 1e-8.
+    /// stochastic gradient descent with momentum
+    Sgd,
+    /// Adam
+    Adam,
+    /// Adam with decoupled weight decay
     #[serde(rename = "adamw")]
-    AdamW {
-        /// Share of the parameter, times the learning rate, that each step takes away.
-        weight_decay: f64,
-    },
+    AdamW,
+}
+
+/// A rule with its numbers (Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimiserSettings {
+    /// The rule.
+    pub kind: OptimiserKind,
+    /// Share of the last velocity that is kept; of SGD alone.
+    pub momentum: f64,
+    /// Acts on every parameter. Times the parameter it is added to the gradient, or, with AdamW, times the learning
+    /// rate it is the share of the parameter that each step takes away.
+    pub weight_decay: f64,
+}
+
+impl OptimiserSettings {
+    /// A rule without momentum.
+    pub fn new(kind: OptimiserKind, weight_decay: f64) -> Self {
+        Self {
+            kind,
+            momentum: 0.0,
+            weight_decay,
+        }
+    }
 }
 
 const BETAS: [f64; 2] = [0.9, 0.999];
@@ -38,21 +52,21 @@ const CLIP_EPSILON: f64 = 1e-6;
 /// An optimiser's memory for one list of parameters.
 pub struct Optimiser<T: Real, D: Device<T>> {
     device: D,
-    kind: OptimiserKind,
+    settings: OptimiserSettings,
     steps: u64,
     moments: Vec<[D::Buffer; 2]>,
 }
 
 impl<T: Real, D: Device<T>> Optimiser<T, D> {
     /// A fresh optimiser for parameters of the given lengths.
-    pub fn new(device: &D, kind: OptimiserKind, lengths: &[usize]) -> Self {
-        let second = |length| match kind {
-            OptimiserKind::Sgd { .. } => 0,
-            OptimiserKind::Adam { .. } | OptimiserKind::AdamW { .. } => length,
+    pub fn new(device: &D, settings: OptimiserSettings, lengths: &[usize]) -> Self {
+        let second = |length| match settings.kind {
+            OptimiserKind::Sgd => 0,
+            OptimiserKind::Adam | OptimiserKind::AdamW => length,
         };
         Self {
             device: device.clone(),
-            kind,
+            settings,
             steps: 0,
             moments: lengths
                 .iter()
@@ -64,21 +78,26 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
     /// Moves the parameters one step against their gradients.
     pub fn step(&mut self, learning_rate: f64, gradients: &[D::Buffer], parameters: &mut [D::Buffer]) {
         self.steps += 1;
+        let OptimiserSettings {
+            kind,
+            momentum,
+            weight_decay,
+        } = self.settings;
         let each = gradients.iter().zip(&mut self.moments).zip(parameters);
         for ((gradient, moments), parameter) in each {
-            match self.kind {
-                OptimiserKind::Sgd { momentum, weight_decay } => {
+            match kind {
+                OptimiserKind::Sgd => {
                     let velocity = &mut moments[0];
                     self.device
                         .sgd_step(learning_rate, momentum, weight_decay, gradient, velocity, parameter);
                 }
-                OptimiserKind::Adam { weight_decay } | OptimiserKind::AdamW { weight_decay } => {
+                OptimiserKind::Adam | OptimiserKind::AdamW => {
                     let step = AdamStep {
                         learning_rate,
                         betas: BETAS,
                         epsilon: EPSILON,
                         weight_decay,
-                        decoupled: matches!(self.kind, OptimiserKind::AdamW { .. }),
+                        decoupled: kind == OptimiserKind::AdamW,
                         step: self.steps,
                     };
                     self.device.adam_step(step, gradient, moments, parameter);
@@ -148,7 +167,7 @@ pub fn clip_gradient_norm<T: Real, D: Device<T>>(device: &D, limit: Option<f64>,
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
-    /// Always the same.
+    /// One and the same rate in every epoch.
     Constant,
     /// Times `factor` after every `epochs` epochs; the warm-up starts anew each time.
     Step {

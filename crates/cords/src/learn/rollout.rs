@@ -22,7 +22,7 @@ pub(crate) struct GroupLoss {
 
 /// What the reductions of a trial are.
 enum Left {
-    /// Of each image, at one step of the readout window.
+    /// Cross-entropies of each image, at one step of the readout window.
     CrossEntropy,
     /// Squared distances, and their factor in the return term.
     ReturnTerm { factor: f64 },

@@ -68,7 +68,7 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     dtype: Dtype,
-    /// Little-endian.
+    /// The values in row-major order, little-endian.
     bytes: Vec<u8>,
 }
 

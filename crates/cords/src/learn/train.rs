@@ -8,23 +8,24 @@ use super::memory::{Memory, Plan};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::trajectory::Gradients;
 use super::{
-    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Images, Objective, Observer, Optimiser,
-    TrainError, clip_gradient_norm,
+    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Observer, Optimiser, TrainError,
+    clip_gradient_norm,
 };
-use crate::device::{Device, DeviceError};
+use crate::data::Images;
+use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
-    Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Phi, Running, Weights, cnn_others,
+    Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Running, Weights, cnn_others,
     cordsnet_others, running_from,
 };
 
 /// Validation in one time window of the stimulus.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowRecord {
-    /// Epoch, from 0.
+    /// Training epoch, from 0.
     pub epoch: usize,
     /// Start of the window after stimulus onset, in ms.
     pub start_ms: f64,
-    /// Its end.
+    /// End of the window after stimulus onset, in ms.
     pub end_ms: f64,
     /// Share of validation images classified rightly, mean over the window's steps; NaN where all had diverged at one
     /// of them.
@@ -59,10 +60,10 @@ impl WindowRecord {
     }
 }
 
-/// A trained CordsNet.
+/// A CordsNet after its training, with what was measured on the way.
 #[derive(Clone, Debug)]
 pub struct TrainedCordsNet {
-    /// Sizes.
+    /// The network.
     pub architecture: Graph,
     /// Step and time constants.
     pub euler: Euler,
@@ -89,10 +90,10 @@ impl TrainedCordsNet {
     }
 }
 
-/// A trained CNN.
+/// A CNN twin after its training, with what was measured on the way.
 #[derive(Clone, Debug)]
 pub struct TrainedCnn {
-    /// Sizes.
+    /// The network.
     pub architecture: Graph,
     /// Weights and running statistics after the last epoch.
     pub parameters: Parameters<f32>,
@@ -114,7 +115,7 @@ impl TrainedCnn {
 /// phi over the epochs of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PhiSchedule {
-    /// The same throughout.
+    /// One activation function in all epochs.
     Held(Phi),
     /// A negative slope that falls evenly to 0 (over 20 epochs 0.95, 0.90, ... 0), with a fresh optimiser in every
     /// epoch.

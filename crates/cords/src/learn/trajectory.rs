@@ -31,7 +31,7 @@ pub(crate) struct Period {
 pub(crate) struct TrialState<'a, B> {
     /// Steps from the spontaneous state on.
     pub(crate) step: usize,
-    /// Activity per area.
+    /// Activity of every area, `[batch, channels, side, side]` on the device.
     pub(crate) state: &'a [B],
     /// Spontaneous state of one image per area.
     pub(crate) spontaneous: &'a [B],

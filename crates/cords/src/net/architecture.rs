@@ -1,4 +1,4 @@
-//! What a network is apart from its weights: sizes, strides, time constants and the activation function.
+//! What a network is apart from its weights: sizes, strides and time constants.
 //!
 //! A validated architecture has consistent sides, so later code may rely on every area having at least one unit.
 
@@ -15,7 +15,7 @@ pub(crate) fn out_side(side: usize, kernel: usize, stride: usize, padding: usize
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Euler {
-    /// Step in ms.
+    /// Euler step dt in ms.
     pub dt_ms: f64,
     /// Time constant in ms: one for all areas, or one for each.
     pub tau_ms: Vec<f64>,
@@ -63,29 +63,6 @@ impl Euler {
     /// The number of steps nearest to a duration in ms; [`unfit`](Self::unfit) tells where that is another duration.
     pub fn steps(&self, ms: f64) -> usize {
         (ms / self.dt_ms).round().max(0.0) as usize
-    }
-}
-
-/// The activation function phi of the update.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
-#[serde(rename_all = "snake_case")]
-pub enum Phi {
-    /// max(u, 0): the trained network's.
-    Relu,
-    /// u where positive, else slope * u: the anneal phase's.
-    LeakyRelu(f64),
-    /// u: the linear phase's.
-    Identity,
-}
-
-impl Phi {
-    /// Factor on negative drive.
-    pub fn slope(self) -> f64 {
-        match self {
-            Self::Relu => 0.0,
-            Self::LeakyRelu(slope) => slope,
-            Self::Identity => 1.0,
-        }
     }
 }
 

@@ -6,9 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Phi;
 use crate::Real;
-use crate::device::{Device, LeakyStep};
+use crate::device::{Device, LeakyStep, Phi};
 
 /// The cell of an area's units.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Default)]

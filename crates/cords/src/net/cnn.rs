@@ -37,7 +37,7 @@ pub(crate) struct Statistics {
     pub(crate) mean: Vec<f64>,
     /// Mean squared distance from the mean (not Bessel's).
     pub(crate) variance: Vec<f64>,
-    /// Values per channel.
+    /// Number of values of each channel: images times positions.
     pub(crate) count: usize,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct CnnChunk<T: Real, D: Device<T>> {
     moments: Vec<[f64; 2]>,
     /// Output of each convolution, by number (unused for the readout).
     pub(crate) convolved: Vec<D::Buffer>,
-    /// Its batch norm, where it has one.
+    /// Batch norm of each convolution's output, where there is one.
     pub(crate) normed: Vec<D::Buffer>,
     pub(crate) inp: D::Buffer,
     /// x_l per area; empty where it is `inp`.
@@ -438,7 +438,7 @@ impl<T: Real, D: Device<T>> Cnn<T, D> {
         }
     }
 
-    /// The network's sizes.
+    /// The network without its weights.
     pub fn architecture(&self) -> &Graph {
         match &self.form {
             Form::Normed(graph) => &graph.architecture,

@@ -9,9 +9,9 @@ use super::cell::{Cell, CellStep};
 use super::filters::Weights;
 use super::graph::{INPUT, Inlet, Way};
 use super::parameters::{READOUT_BIAS, bias_name};
-use super::{Euler, Graph, Phi};
+use super::{Euler, Graph};
 use crate::Real;
-use crate::device::{Device, Maps};
+use crate::device::{Device, Maps, Phi};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {

@@ -5,8 +5,8 @@ use super::connections::{Connections, Embedding, StepScratch, cordsnet_others};
 use super::filters::Weights;
 use super::graph::{Inlet, Way};
 use super::parameters::bias_name;
-use super::{Euler, Graph, NetError, Parameters, Phi};
-use crate::device::{Cpu, Device, Maps, NormalNoise};
+use super::{Euler, Graph, NetError, Parameters};
+use crate::device::{Cpu, Device, Maps, NormalNoise, Phi};
 use crate::rng::{Purpose, Stream};
 use crate::{Real, Tensor};
 use std::ops::Range;
@@ -14,9 +14,9 @@ use std::ops::Range;
 /// Activity of every area for a batch of images: `areas[l]` is `[batch, channels, side, side]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State<T> {
-    /// Images.
+    /// Number of images of the batch.
     pub batch: usize,
-    /// Activity per area.
+    /// Activity of each area, `[batch, channels, side, side]`.
     pub areas: Vec<Vec<T>>,
     /// Hidden variables of areas whose cells have some, in the order of the areas, of their areas' shapes.
     pub hidden: Vec<Vec<T>>,
@@ -107,7 +107,7 @@ impl<T: Real, D: Device<T>> View<'_, T, D> {
         state
     }
 
-    /// Logits `[batch, classes]`.
+    /// Logits of the present state, `[batch, classes]`.
     pub fn logits(&mut self) -> Vec<T> {
         let connections = self.connections;
         let (device, classes) = (&connections.device, connections.architecture.classes());
@@ -214,7 +214,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         self.connections.fill(weights);
     }
 
-    /// The network's sizes.
+    /// The network without its weights.
     pub fn architecture(&self) -> &Graph {
         &self.connections.architecture
     }
@@ -224,7 +224,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         &self.euler
     }
 
-    /// The activation function.
+    /// Activation function of all units.
     pub fn phi(&self) -> Phi {
         self.connections.phi
     }
@@ -255,7 +255,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         &held(&self.parameters, &bias_name(area)).data
     }
 
-    /// r = 0.
+    /// The state r = 0 for a batch of images.
     pub fn zeros(&self, batch: usize) -> State<T> {
         zeros(&self.connections, batch)
     }
@@ -364,7 +364,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         conv.map_or_else(|| vec![T::ZERO; v.len()], |conv| self.one_conv(conv, v, batch))
     }
 
-    /// Transpose of [`recurrent`](Self::recurrent).
+    /// Transpose of [`recurrent`](Self::recurrent) as a linear map.
     pub fn recurrent_transpose(&self, area: usize, v: &[T], batch: usize) -> Vec<T> {
         let conv = self.architecture().recurrent(area);
         conv.map_or_else(|| vec![T::ZERO; v.len()], |conv| self.one_transpose(conv, v, batch))

@@ -23,47 +23,47 @@ pub enum NetError {
     /// `channels` must have one entry more than `strides`: the input layer's.
     #[error("{channels} channel counts for {strides} areas: give one for the input layer and one for each area")]
     Channels {
-        /// Length of `channels`.
+        /// Number of entries in `channels`.
         channels: usize,
-        /// Length of `strides`.
+        /// Number of entries in `strides`.
         strides: usize,
     },
     /// A time constant or step that is not usable.
     #[error("dt {dt_ms} ms with tau {tau_ms:?} ms for {areas} areas: need 0 < dt <= tau, and one tau or one per area")]
     TimeConstants {
-        /// Step in ms.
+        /// Euler step in ms.
         dt_ms: f64,
         /// Time constants in ms.
         tau_ms: Vec<f64>,
-        /// Number of areas.
+        /// Number of areas of the network.
         areas: usize,
     },
     /// A parameter that the network needs is not there.
     #[error("parameter `{name}` is missing")]
     Missing {
-        /// Published name.
+        /// Published name of the parameter.
         name: String,
     },
     /// A parameter that the network does not have.
     #[error("parameter `{name}` does not belong to this network")]
     Unexpected {
-        /// The name.
+        /// Name of the parameter, as given.
         name: String,
     },
     /// A parameter of the wrong shape.
     #[error("parameter `{name}` has shape {found:?}, this network needs {expected:?}")]
     Shape {
-        /// Published name.
+        /// Published name of the parameter.
         name: String,
-        /// Shape found.
+        /// Shape that the parameter has.
         found: Vec<usize>,
-        /// Shape needed.
+        /// Shape that the network needs.
         expected: Vec<usize>,
     },
     /// A parameter holds NaN or infinity.
     #[error("parameter `{name}` holds a value that is not finite")]
     NotFinite {
-        /// Published name.
+        /// Published name of the parameter.
         name: String,
     },
     /// A weight-normalised row whose direction vector is zero has no weight.
@@ -71,7 +71,7 @@ pub enum NetError {
     ZeroRow {
         /// Published name of the direction tensor.
         name: String,
-        /// Output channel.
+        /// Row of the tensor, which is an output channel.
         row: usize,
     },
     /// Data handed over has the wrong number of values.
@@ -87,7 +87,7 @@ pub enum NetError {
     /// Not a model file.
     #[error("{path}: not a model file: {reason}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,

@@ -58,7 +58,7 @@ pub(crate) struct FoldedGraph<T: Real, D: Device<T>> {
 
 /// What a forward pass over one group of images gives.
 pub(crate) struct FoldedPass<B> {
-    /// Activity per area.
+    /// Activity of every area, `[batch, channels, side, side]` on the device.
     pub(crate) activity: Vec<B>,
     /// Logits, maps of side 1.
     pub(crate) logits: B,

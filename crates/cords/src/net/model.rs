@@ -9,9 +9,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Cnn, CordsNet, Euler, Graph, NetError, Parameters, Phi};
+use super::{Cnn, CordsNet, Euler, Graph, NetError, Parameters};
 use crate::Tensor;
-use crate::device::{Cpu, Device};
+use crate::device::{Cpu, Device, Phi};
 
 /// Metadata key, and the version that a change of the layout raises.
 const KEY: &str = "cords.model";
@@ -27,6 +27,16 @@ pub struct Presentation {
     pub stimulus_ms: f64,
 }
 
+impl Presentation {
+    /// The published trial's: 200 ms and 200 ms.
+    pub fn published() -> Self {
+        Self {
+            spontaneous_ms: 200.0,
+            stimulus_ms: 200.0,
+        }
+    }
+}
+
 /// Where a model comes from and what its inputs and outputs mean.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, Default)]
 #[serde(deny_unknown_fields)]
@@ -39,7 +49,7 @@ pub struct ModelInfo {
     pub mean: Vec<f32>,
     /// Standard deviation per image channel, in pixel units [0, 1].
     pub std: Vec<f32>,
-    /// Class names.
+    /// Name of each class, by label.
     pub classes: Vec<String>,
     /// Phase durations of the training trial; none for a CNN.
     pub presentation: Option<Presentation>,
@@ -73,9 +83,9 @@ pub struct TrainedPhase {
 /// A network with its weights, as stored in one file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Model {
-    /// A CordsNet.
+    /// A convolutional network with recurrent dynamics.
     CordsNet {
-        /// Sizes.
+        /// The network without its weights.
         architecture: Graph,
         /// Step and time constants.
         euler: Euler,
@@ -83,16 +93,16 @@ pub enum Model {
         phi: Phi,
         /// Weights under their published names.
         parameters: Parameters<f32>,
-        /// Origin.
+        /// Where the weights come from, and what inputs and outputs mean.
         info: ModelInfo,
     },
     /// A CNN twin, with its batch norms or with them folded in.
     Cnn {
-        /// Sizes.
+        /// The network without its weights.
         architecture: Graph,
         /// Weights and running statistics under their published names.
         parameters: Parameters<f32>,
-        /// Origin.
+        /// Where the weights come from, and what inputs and outputs mean.
         info: ModelInfo,
     },
 }
@@ -118,7 +128,7 @@ enum Kind {
 }
 
 impl Model {
-    /// Sizes.
+    /// The network without its weights.
     pub fn architecture(&self) -> &Graph {
         match self {
             Self::CordsNet { architecture, .. } | Self::Cnn { architecture, .. } => architecture,
@@ -132,7 +142,7 @@ impl Model {
         }
     }
 
-    /// Origin.
+    /// Where the weights come from, and what inputs and outputs mean.
     pub fn info(&self) -> &ModelInfo {
         match self {
             Self::CordsNet { info, .. } | Self::Cnn { info, .. } => info,

@@ -11,7 +11,7 @@ pub struct Parameters<T> {
 }
 
 impl<T: Real> Parameters<T> {
-    /// No parameters.
+    /// An empty list of parameters.
     pub fn new() -> Self {
         Self { entries: Vec::new() }
     }
@@ -46,7 +46,7 @@ impl<T: Real> Parameters<T> {
         self.entries.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Number of tensors.
+    /// Number of tensors in the list.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 /// Columns of a product that are computed together.
 const COLUMNS: usize = 16;
 
-/// a b.
+/// The product a b, on one thread.
 pub(super) fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     let mut out = Mat::zeros(a.nrows(), b.ncols());
     matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
@@ -41,7 +41,7 @@ pub(super) fn symmetric_times(k: MatRef<'_, f64>, v: &Col<f64>) -> Col<f64> {
     Col::from_fn(n, |i| entries[i])
 }
 
-/// a^T b.
+/// The product a^T b, on one thread.
 pub(super) fn transposed_product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     product(a.transpose(), b)
 }

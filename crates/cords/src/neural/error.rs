@@ -17,7 +17,7 @@ pub enum NeuralError {
     /// Not a file of the kind that it should be, or a damaged one.
     #[error("{path}: {problem}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
@@ -25,7 +25,7 @@ pub enum NeuralError {
     /// A variable of a file of recordings that is missing, damaged or of another shape than it must have.
     #[error("{path}: variable `{variable}`: {problem}")]
     Variable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Name or path of the variable within the file.
         variable: String,
@@ -35,13 +35,13 @@ pub enum NeuralError {
     /// Recordings that contradict themselves.
     #[error("recordings: {problem}")]
     Recordings {
-        /// What is wrong.
+        /// What the contradiction is.
         problem: String,
     },
     /// Two sets of stimuli that do not fit each other.
     #[error("stimulus `{stimulus}`: {problem}")]
     Stimulus {
-        /// Its id in the recordings.
+        /// Id of the stimulus in the recordings.
         stimulus: String,
         /// What is wrong with it.
         problem: String,
@@ -49,7 +49,7 @@ pub enum NeuralError {
     /// A choice that cannot be computed.
     #[error("{option}: {problem}")]
     Option {
-        /// Which one.
+        /// Name of the option that is at fault.
         option: &'static str,
         /// What is wrong with it, and what to do.
         problem: String,
@@ -57,9 +57,9 @@ pub enum NeuralError {
     /// Linear algebra that did not succeed.
     #[error("{what} failed: {problem}")]
     Numerics {
-        /// The computation.
+        /// What was to be computed.
         what: &'static str,
-        /// Why.
+        /// Why the computation failed.
         problem: String,
     },
 }

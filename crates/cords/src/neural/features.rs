@@ -35,7 +35,8 @@ impl ActivityFile {
     /// Opens a file of activity.
     ///
     /// # Errors
-    /// A file that is missing, not one of activity or damaged.
+    /// [`NeuralError::Io`] where the file cannot be read, [`NeuralError::File`] where it is damaged or not one of
+    /// activity.
     pub fn open(path: &Path) -> Result<Self, NeuralError> {
         let (file, path) = dynvis_base::files::open(path)?.into_parts();
         let wrong = |problem: String| NeuralError::File {
@@ -108,7 +109,7 @@ impl ActivityFile {
         })
     }
 
-    /// Recorded areas, ascending.
+    /// Areas that were recorded, ascending from 0.
     pub fn areas(&self) -> Vec<usize> {
         self.areas.keys().copied().collect()
     }
@@ -131,7 +132,7 @@ impl ActivityFile {
     /// Activity of an area for the images at `rows` of the file.
     ///
     /// # Errors
-    /// An area that was not recorded, rows or times beyond what was.
+    /// [`NeuralError::Option`] where the area was not recorded, or rows or times lie beyond what was.
     pub fn features(&self, area: usize, rows: Vec<usize>, when: When) -> Result<AreaFeatures<'_>, NeuralError> {
         let block = *self.areas.get(&area).ok_or_else(|| NeuralError::Option {
             option: "areas",
@@ -229,7 +230,7 @@ impl<'a> PixelFeatures<'a> {
     /// Pixels of the images of these indices.
     ///
     /// # Errors
-    /// An index beyond the set.
+    /// [`NeuralError::Option`] where an index lies beyond the set.
     pub fn new(set: &'a ImageSet, images: Vec<u32>) -> Result<Self, NeuralError> {
         match images.iter().find(|image| **image as usize >= set.len()) {
             None => Ok(Self { set, images }),
@@ -271,7 +272,7 @@ impl FeatureMatrix {
     /// Row by row, as many rows as stimuli.
     ///
     /// # Errors
-    /// Rows of different lengths.
+    /// [`NeuralError::Option`] where the values are not as many in every row.
     pub fn new(stimuli: usize, values: Vec<f64>) -> Result<Self, NeuralError> {
         if stimuli == 0 || !values.len().is_multiple_of(stimuli) {
             return Err(NeuralError::Option {
@@ -287,7 +288,7 @@ impl FeatureMatrix {
     /// sqrt(sqrt(p) / components). It depends on the seed and on p alone, never on the features: nothing is fitted.
     ///
     /// # Errors
-    /// What reading fails with; no dimensions.
+    /// What reading the features fails with, [`NeuralError::Option`] where `components` is 0.
     pub fn projected(features: &dyn Features, components: usize, seed: u64) -> Result<Self, NeuralError> {
         if components == 0 {
             return Err(NeuralError::Option {
@@ -357,7 +358,7 @@ impl Features for FeatureMatrix {
 
 /// A feature set whose stimuli are taken in another order, each, or each as often as it is named.
 pub struct Reordered<'a> {
-    /// The feature set.
+    /// The feature set that rows are taken from.
     pub features: &'a dyn Features,
     /// Which of its stimuli stands at each place.
     pub order: Vec<usize>,

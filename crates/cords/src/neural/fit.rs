@@ -15,7 +15,7 @@ use super::splits::Split;
 /// How responses are predicted from features.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Regression {
-    /// Partial least squares.
+    /// Partial least squares on a number of components.
     Pls {
         /// Components, 25 in published benchmarks.
         components: usize,
@@ -24,9 +24,9 @@ pub enum Regression {
         /// Divide features and responses by their standard deviation over the training stimuli.
         scale: bool,
     },
-    /// Ridge regression.
+    /// Ridge regression with a given penalty.
     Ridge {
-        /// Penalty, positive.
+        /// Penalty of the squared coefficients, positive.
         alpha: f64,
     },
     /// Ridge regression with the penalty that predicts left-out training stimuli best.
@@ -41,7 +41,7 @@ pub enum Regression {
 /// A regression and what it is fitted to and tested on.
 #[derive(Clone, Debug)]
 pub struct FitOptions {
-    /// The regression.
+    /// How responses are predicted.
     pub regression: Regression,
     /// Fit in this many principal components of the training stimuli's features.
     pub principal_components: Option<usize>,
@@ -56,7 +56,7 @@ pub type Correlations = Vec<Vec<f64>>;
 /// How predictions agree with mean responses over the test stimuli.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PredictionQuality {
-    /// Pearson's r.
+    /// Pearson's r of prediction and response, `[split][neuron]`.
     pub r: Correlations,
     /// Mean squared difference, `[split][neuron]`; `None` where predictions are not on the scale of responses.
     pub squared_error: Option<Vec<Vec<f64>>>,
@@ -327,7 +327,7 @@ fn agreement(predicted: &Mat<f64>, responses: &Mat<f64>, test: &[usize]) -> Spli
         .collect()
 }
 
-/// `[split][bin][neuron]` to `[bin][split][neuron]`.
+/// Turns `[split][bin][neuron]` into one quality per bin, each `[split][neuron]`.
 fn by_bin(of_splits: Vec<Vec<SplitQuality>>) -> Vec<PredictionQuality> {
     let bins = of_splits.first().map_or(0, Vec::len);
     let of_bin = |bin: usize| {

@@ -14,7 +14,7 @@ use super::NeuralError;
 
 /// Features of stimuli, read in parts: `[stimuli, features]`.
 pub trait Features: Sync {
-    /// Number of stimuli.
+    /// Number of stimuli, which are rows.
     fn stimuli(&self) -> usize;
     /// Number of features of each.
     fn len(&self) -> usize;
@@ -25,7 +25,7 @@ pub trait Features: Sync {
     /// The features `range` of one stimulus, into `out`, which is as long.
     ///
     /// # Errors
-    /// Files that cannot be read.
+    /// What reading the features fails with, such as [`NeuralError::Io`].
     fn read(&self, stimulus: usize, range: Range<usize>, out: &mut [f64]) -> Result<(), NeuralError>;
 }
 
@@ -38,9 +38,10 @@ const TILE: usize = 256;
 /// What is subtracted from each feature, and what it is divided by.
 #[derive(Clone, Copy)]
 enum Standard<'a> {
-    /// Its mean over all stimuli: what a later centring subtracts anyway, here for the sake of rounding.
+    /// The mean over all stimuli is subtracted: what a later centring subtracts anyway, here for the sake of rounding.
     Mean,
-    /// Its mean over these stimuli, and their standard deviation (of n - 1), 1 where that is 0.
+    /// The mean over these stimuli is subtracted, and what is left divided by their standard deviation (of n - 1), or
+    /// by 1 where that is 0.
     Scaled(&'a [usize]),
 }
 
@@ -59,7 +60,7 @@ impl Gram {
     /// The Gram matrix of a feature set. Memory: 8 bytes x stimuli^2 x 1.5, and 64 MiB.
     ///
     /// # Errors
-    /// What reading fails with; a value that is not finite.
+    /// What reading the features fails with, [`NeuralError::Option`] where there are none or a value is not finite.
     pub fn new(features: &dyn Features) -> Result<Self, NeuralError> {
         Self::standardised(features, Standard::Mean)
     }
@@ -106,7 +107,7 @@ impl Gram {
         Ok(Self(gram))
     }
 
-    /// Number of stimuli.
+    /// Number of stimuli, which is that of rows and of columns.
     pub fn stimuli(&self) -> usize {
         self.0.nrows()
     }

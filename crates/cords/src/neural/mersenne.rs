@@ -60,7 +60,7 @@ impl RandomState {
         }
     }
 
-    /// `permutation(values)`.
+    /// NumPy's `RandomState.permutation(values)`.
     pub(super) fn permutation(&mut self, mut values: Vec<usize>) -> Vec<usize> {
         for i in (1..values.len()).rev() {
             let j = self.interval(i as u32) as usize;
@@ -69,7 +69,7 @@ impl RandomState {
         values
     }
 
-    /// `choice(values, size=count, replace=False)`.
+    /// NumPy's `RandomState.choice(values, size=count, replace=False)`.
     pub(super) fn choice(&mut self, values: &[usize], count: usize) -> Vec<usize> {
         let order = self.permutation((0..values.len()).collect());
         order.into_iter().take(count).map(|i| values[i]).collect()

@@ -6,18 +6,20 @@
 //! all scores t so far, the residuals are P X and P Y, so K itself never changes.
 
 use faer::{Col, Mat, MatRef, Side};
+use serde::{Deserialize, Serialize};
 
 use super::NeuralError;
 use super::algebra::{map_columns, product, symmetric_product, symmetric_times, transposed_product};
 
 /// How the weights of a component are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum PlsRule {
-    /// scikit-learn's loop: it ends after 500 iterations or where the weights move by less than 1e-3, which is well
-    /// before they converge. Published scores come from it.
+    /// scikit-learn's loop, which ends before it converges: as in published benchmarks
     #[default]
     Sklearn,
-    /// The leading singular vector of X^T Y, to rounding.
+    /// the leading singular vector, to rounding
     Converged,
 }
 
@@ -40,7 +42,8 @@ pub struct PlsFit {
 /// Fits `components` components to centred responses `[stimuli, responses]` by the centred Gram matrix of the features.
 ///
 /// # Errors
-/// More components than stimuli; linear algebra that fails.
+/// [`NeuralError::Option`] where components are none or more than stimuli, [`NeuralError::Numerics`] where linear
+/// algebra fails.
 pub fn pls(
     kernel: MatRef<'_, f64>,
     responses: MatRef<'_, f64>,

@@ -15,7 +15,7 @@ fn failed<E: std::fmt::Debug>(what: &'static str) -> impl Fn(E) -> NeuralError {
 /// (K + alpha I)^-1 Y: the dual coefficients of ridge regression with an intercept on centred K and Y.
 ///
 /// # Errors
-/// A matrix that is not positive definite, which a positive `alpha` prevents.
+/// [`NeuralError::Numerics`] where the matrix is not positive definite, which a positive `alpha` prevents.
 pub fn ridge(kernel: MatRef<'_, f64>, responses: MatRef<'_, f64>, alpha: f64) -> Result<Mat<f64>, NeuralError> {
     let mut shifted = kernel.to_owned();
     for i in 0..shifted.nrows() {
@@ -39,7 +39,7 @@ impl RidgePath {
     /// Decomposes K.
     ///
     /// # Errors
-    /// A decomposition that does not converge.
+    /// [`NeuralError::Numerics`] where the decomposition does not converge.
     pub fn new(kernel: MatRef<'_, f64>) -> Result<Self, NeuralError> {
         let n = kernel.nrows();
         // Centring makes equal entries a null vector. Moved to eigenvalue n, it stands apart from the other null
@@ -65,7 +65,7 @@ impl RidgePath {
     /// from the fit to all others, the first of equal ones, and the dual coefficients at it.
     ///
     /// # Errors
-    /// No penalties.
+    /// [`NeuralError::Option`] where `alphas` is empty.
     pub fn best(&self, responses: MatRef<'_, f64>, alphas: &[f64]) -> Result<(f64, Mat<f64>), NeuralError> {
         let (alpha, _) = self.least_error(responses, alphas)?;
         let rotated = transposed_product(self.vectors.as_ref(), responses);
@@ -75,7 +75,7 @@ impl RidgePath {
     /// That penalty, and every stimulus predicted from the fit to all others.
     ///
     /// # Errors
-    /// No penalties.
+    /// [`NeuralError::Option`] where `alphas` is empty.
     pub fn left_out(&self, responses: MatRef<'_, f64>, alphas: &[f64]) -> Result<(f64, Mat<f64>), NeuralError> {
         let (alpha, errors) = self.least_error(responses, alphas)?;
         Ok((alpha, responses - errors))
@@ -140,7 +140,7 @@ impl Principal {
     /// The first `components` of them, or all that are not rounding.
     ///
     /// # Errors
-    /// A decomposition that does not converge.
+    /// [`NeuralError::Numerics`] where the decomposition does not converge.
     pub fn new(kernel: MatRef<'_, f64>, components: usize) -> Result<Self, NeuralError> {
         let n = kernel.nrows();
         let eigen = kernel

@@ -69,7 +69,7 @@ pub(super) fn mean_of_present(values: impl IntoIterator<Item = f64>) -> f64 {
 /// not vary.
 ///
 /// # Errors
-/// A single repetition, which has no halves.
+/// [`NeuralError::Option`] where there is a single repetition, which has no halves.
 pub fn split_half(
     responses: &[f64],
     repetitions: usize,

@@ -18,11 +18,11 @@ pub struct Split {
 /// Which divisions to make.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitOptions {
-    /// Number of divisions.
+    /// Number of divisions of the stimuli.
     pub splits: usize,
     /// Fraction of the stimuli that is fitted to, in (0, 1); all others are tested on.
     pub train: f64,
-    /// Seed, as `random_state`.
+    /// Seed of NumPy's generator, as scikit-learn's `random_state`.
     pub seed: u32,
 }
 
@@ -54,7 +54,7 @@ fn sizes(n: usize, options: &SplitOptions) -> Result<(usize, usize), NeuralError
 /// `ShuffleSplit(n_splits, train_size, random_state)` of `n` stimuli.
 ///
 /// # Errors
-/// A part that would be empty.
+/// [`NeuralError::Option`] where a part would be empty.
 pub fn shuffle_splits(n: usize, options: &SplitOptions) -> Result<Vec<Split>, NeuralError> {
     let (train, test) = sizes(n, options)?;
     let mut random = RandomState::new(options.seed);
@@ -73,7 +73,8 @@ pub fn shuffle_splits(n: usize, options: &SplitOptions) -> Result<Vec<Split>, Ne
 /// about the proportion of the whole. Classes are taken in the order that their names sort in.
 ///
 /// # Errors
-/// A part that would be empty or smaller than the number of classes, a class with a single stimulus.
+/// [`NeuralError::Option`] where a part would be empty or smaller than the number of classes, or a class has a single
+/// stimulus.
 pub fn stratified_splits(classes: &[String], options: &SplitOptions) -> Result<Vec<Split>, NeuralError> {
     let (train, test) = sizes(classes.len(), options)?;
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();

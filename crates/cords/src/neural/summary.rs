@@ -41,7 +41,7 @@ pub struct Summary {
 pub struct NeuronScore {
     /// Mean over splits of Pearson's r.
     pub r: Option<f64>,
-    /// Its standard deviation over splits, divided by the root of their number.
+    /// Standard deviation of r over splits, divided by the root of their number.
     pub error: Option<f64>,
     /// Mean over halvings of the reliability.
     pub ceiling: Option<f64>,
@@ -51,13 +51,13 @@ pub struct NeuronScore {
     pub variance: Option<Explained>,
 }
 
-/// Reliabilities `[neuron][halving]`.
+/// Split-half reliability of each neuron in each halving, `[neuron][halving]`.
 pub type Reliabilities = [Vec<Option<f64>>];
 
 /// How far recordings can be predicted at all; nothing of it with a single repetition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits<'a> {
-    /// Split-half reliabilities.
+    /// Split-half reliabilities of the neurons; none with a single repetition.
     pub reliability: Option<&'a Reliabilities>,
     /// Variances over test stimuli, `[split][neuron]`, of the splits that were fitted.
     pub variances: Option<&'a [Vec<TestVariance>]>,

@@ -21,14 +21,14 @@ pub struct SimulatedRegion {
     pub area: usize,
     /// How long after the area's activity they respond, in ms.
     pub latency_ms: f64,
-    /// Number of neurons.
+    /// Number of neurons in the region.
     pub neurons: usize,
 }
 
-/// What to simulate.
+/// Which neurons are simulated, and what of them is recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulationOptions {
-    /// The regions.
+    /// Regions with their neurons.
     pub regions: Vec<SimulatedRegion>,
     /// Time bins, start and end in ms after stimulus onset.
     pub bins_ms: Vec<[f64; 2]>,
@@ -46,7 +46,7 @@ pub struct SimulationOptions {
 pub struct Truth {
     /// Number of the neuron.
     pub neuron: usize,
-    /// The bin.
+    /// Index of the time bin, from 0.
     pub bin: usize,
     /// Variance of its noiseless response over stimuli.
     pub signal: f64,
@@ -69,7 +69,8 @@ impl Truth {
 /// every presentation adds independent normal noise.
 ///
 /// # Errors
-/// An area that was not recorded, options without neurons, bins or presentations, activity that does not vary.
+/// [`NeuralError::Option`] where an area was not recorded, neurons, bins or presentations are none, or activity does
+/// not vary.
 pub fn simulate(activity: &ActivityFile, options: &SimulationOptions) -> Result<(Recordings, Vec<Truth>), NeuralError> {
     check(options)?;
     let stimuli = activity.images().len();

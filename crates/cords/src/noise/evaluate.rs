@@ -12,8 +12,7 @@ use super::statistics::{Score, wilson_interval};
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
 use crate::device::{Device, Maps, NormalNoise};
-use crate::learn::diverged;
-use crate::net::{Cnn, CordsNet, Input, Model, NeuralNoise, State, View};
+use crate::net::{Cnn, CordsNet, Input, Model, NeuralNoise, State, View, diverged};
 use crate::progress::Counter;
 use crate::rng::Stream;
 
@@ -22,7 +21,7 @@ use crate::rng::Stream;
 pub struct TimePoint {
     /// Time after image onset in ms.
     pub time_ms: f64,
-    /// Images classified correctly.
+    /// Number of images classified correctly.
     pub correct: usize,
     /// Images whose logits or activity were not finite then: they have no answer.
     pub diverged: usize,
@@ -37,8 +36,8 @@ pub struct AreaChange {
     /// E |dr|^2 / E |r|^2 over units and the images that diverged neither with nor without the perturbation; none where
     /// activity is 0 or there are no such images.
     pub change: Option<f64>,
-    /// The same over E |dx|^2 / E |x|^2 of one normalised frame x (a CordsNet's last one, a CNN's first): how much of a
-    /// frame's noise is left. None where the images have no noise.
+    /// The change over E |dx|^2 / E |x|^2 of one normalised frame x (a CordsNet's last one, a CNN's first): how much of
+    /// a frame's noise is left. None where the images have no noise.
     pub gain: Option<f64>,
 }
 
@@ -47,7 +46,7 @@ pub struct AreaChange {
 pub struct NoiseResult {
     /// Network and control that was evaluated.
     pub observer: Observer,
-    /// At what.
+    /// Perturbation and level under which it was evaluated.
     pub condition: Condition,
     /// Step in ms at which frames follow each other; of a CNN's single frame the one at which levels are stated.
     pub dt_ms: f64,
@@ -57,16 +56,16 @@ pub struct NoiseResult {
     pub achieved: f64,
     /// Whether each image was classified correctly, in the order in which they were given; none where it diverged.
     pub right: Vec<Option<bool>>,
-    /// Images classified correctly.
+    /// Number of images classified correctly.
     pub correct: usize,
     /// Fraction of the images that did not diverge; none where all did.
     pub accuracy: Option<f64>,
-    /// Its 95 % interval (Wilson).
+    /// Wilson's 95 % interval of `accuracy`.
     pub accuracy_interval: Option<[f64; 2]>,
     /// Fraction of the images that did not diverge whose label is among the five largest logits; only with more than
     /// five classes.
     pub top5: Option<f64>,
-    /// Its 95 % interval (Wilson).
+    /// Wilson's 95 % interval of `top5`.
     pub top5_interval: Option<[f64; 2]>,
     /// Mean cross-entropy in nats over the images that did not diverge; none where all did.
     pub cross_entropy: Option<f64>,
@@ -107,7 +106,7 @@ struct NetworkConditions<D: Device<f32>> {
     network: Network<D>,
     /// How much the network itself was perturbed.
     achieved: f64,
-    /// Indices of conditions.
+    /// Indices of conditions into those of the options.
     conditions: Vec<usize>,
 }
 

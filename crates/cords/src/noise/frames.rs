@@ -13,7 +13,7 @@ pub(super) struct CleanImages<'a, D: Device<f32>> {
     /// Values in [0, 1], on the host and on the device.
     host: Vec<f32>,
     unit: D::Buffer,
-    /// Normalised.
+    /// Normalised values, on the device.
     pub(super) normalised: D::Buffer,
     scale: Vec<f64>,
     shift: Vec<f64>,
@@ -69,7 +69,7 @@ impl<'a, D: Device<f32>> CleanImages<'a, D> {
         self.device.read(&mut reductions).concat().iter().sum()
     }
 
-    /// Sum of squares.
+    /// Sum of squares of x.
     pub(super) fn squares(&self, x: &D::Buffer) -> f64 {
         let mut reductions = D::Reductions::default();
         self.device.sum_squares(x, &mut reductions);
@@ -168,7 +168,7 @@ impl<'a, D: Device<f32>> NoisyFrames<'a, D> {
     }
 }
 
-/// Frames added up.
+/// Sum of frames, and their number: what their mean is made of.
 pub(super) struct MeanFrame<D: Device<f32>> {
     sum: D::Buffer,
     frames: usize,

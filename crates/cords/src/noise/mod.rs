@@ -13,9 +13,7 @@ mod statistics;
 
 pub use evaluate::{AreaChange, NoiseResult, TimePoint, evaluate};
 pub use options::{EvaluationOptions, NoiseError, Observer, check};
-pub use pixels::{
-    CIFAR_C, FrameSequence, IMAGENET_C, NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS, Severities,
-};
+pub use pixels::{FrameSequence, NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS, Severities};
 pub use robustness::{Estimate, Measured, Robustness, ThresholdPosition, robustness};
 pub use statistics::wilson_interval;
 
@@ -25,9 +23,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Perturbation {
-    /// The images.
+    /// Pixels of the images are perturbed.
     Pixels {
-        /// The noise.
+        /// Kind of noise on pixels.
         noise: Pixels,
         /// When it is drawn.
         timing: NoisePresentation,
@@ -48,7 +46,7 @@ pub enum Perturbation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
-    /// What is perturbed.
+    /// What is perturbed, and how.
     pub perturbation: Perturbation,
     /// How much; 0 is not at all. See [`Pixels`], [`NeuralNoise`](crate::net::NeuralNoise) and [`Perturbation`] for its
     /// units.

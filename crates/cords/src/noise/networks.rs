@@ -3,9 +3,8 @@
 use super::options::{EvaluationOptions, NoiseError, Observer};
 use super::pixels::REFERENCE_DT_MS;
 use super::{Condition, Perturbation};
-use crate::device::{Device, Maps};
-use crate::learn::fold;
-use crate::net::{Cnn, Conv, ConvKind, CordsNet, Euler, Graph, Model, Parameters, Phi, State, bias_name};
+use crate::device::{Device, Maps, Phi};
+use crate::net::{Cnn, Conv, ConvKind, CordsNet, Euler, Graph, Model, Parameters, State, bias_name, fold};
 use crate::rng::{Purpose, Stream};
 
 /// Bias of a silenced unit: no current reaches up to 0.

@@ -7,8 +7,8 @@ use super::pixels::{NoisePresentation, PixelNoise, Pixels};
 use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
-use crate::device::DeviceError;
-use crate::net::{Graph, Model, NetError, NeuralNoise, Phi, Presentation, unfit};
+use crate::device::{DeviceError, Phi};
+use crate::net::{Graph, Model, NetError, NeuralNoise, Presentation, unfit};
 use dynvis_base::memory::check_room;
 
 /// Which network or control is evaluated.
@@ -45,7 +45,7 @@ impl Observer {
 pub struct EvaluationOptions {
     /// Networks; all must fit the model.
     pub observers: Vec<Observer>,
-    /// Perturbations.
+    /// Perturbations with their levels.
     pub conditions: Vec<Condition>,
     /// Areas that neural noise, silencing and noise on weights reach; all if none are named.
     #[serde(default)]
@@ -109,7 +109,7 @@ pub enum NoiseError {
     /// An observer that needs the other kind of model.
     #[error("observer {observer:?} needs a {needed} model, but the model is a {found}")]
     Observer {
-        /// The observer.
+        /// Observer that was asked for.
         observer: Observer,
         /// Kind that it needs.
         needed: &'static str,
@@ -119,17 +119,17 @@ pub enum NoiseError {
     /// Images and model do not fit together.
     #[error("the image set has {what} {found}, but the model takes {expected}; prepare the images for this model")]
     Mismatch {
-        /// Which property.
+        /// Property in which image set and model differ.
         what: &'static str,
-        /// The image set's.
+        /// Value that the image set has.
         found: String,
-        /// The model's.
+        /// Value that the model needs.
         expected: String,
     },
     /// An option outside its range.
     #[error("{option}: {what}")]
     Option {
-        /// The option.
+        /// Name of the option that is at fault.
         option: &'static str,
         /// What is wrong with it and what would be right.
         what: String,

@@ -14,7 +14,7 @@ pub const REFERENCE_DT_MS: f64 = 2.0;
 pub enum Pixels {
     /// x + level xi, xi standard normal.
     Gaussian,
-    /// The same with xi correlated over space: white noise filtered with a Gaussian of this standard deviation in
+    /// x + level xi with xi correlated over space: white noise filtered with a Gaussian of this standard deviation in
     /// pixels, which gives a correlation of exp(-d^2/(4 length^2)) at a distance of d pixels.
     Correlated {
         /// Standard deviation of the filter in pixels.
@@ -51,42 +51,32 @@ pub enum NoisePresentation {
     },
 }
 
-/// The published constants of ImageNet-C's noise (Hendrycks and Dietterich 2019), severities 1 to 5, as levels:
-/// standard deviations of Gaussian noise, 1/sqrt(photons) of shot noise, the fraction of impulses, standard deviations
-/// of speckle.
-pub const IMAGENET_C: Severities = Severities {
-    gaussian: [0.08, 0.12, 0.18, 0.26, 0.38],
-    photons: [60.0, 25.0, 12.0, 5.0, 3.0],
-    impulse: [0.03, 0.06, 0.09, 0.17, 0.27],
-    speckle: [0.15, 0.2, 0.35, 0.45, 0.6],
-};
-
-/// Those of CIFAR-10-C.
-pub const CIFAR_C: Severities = Severities {
-    gaussian: [0.04, 0.06, 0.08, 0.09, 0.10],
-    photons: [500.0, 250.0, 100.0, 75.0, 50.0],
-    impulse: [0.01, 0.02, 0.03, 0.05, 0.07],
-    speckle: [0.06, 0.1, 0.12, 0.16, 0.2],
-};
-
-/// Constants of a published set of corruptions, by severity.
-#[derive(Clone, Copy, Debug)]
-pub struct Severities {
-    gaussian: [f64; 5],
-    photons: [f64; 5],
-    impulse: [f64; 5],
-    speckle: [f64; 5],
+/// Published constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Severities {
+    /// ImageNet-C (Hendrycks and Dietterich 2019)
+    ImagenetC,
+    /// CIFAR-10-C
+    CifarC,
 }
 
 impl Severities {
-    /// Levels of a kind of noise, severities 1 to 5; none where the set does not have it.
-    pub fn levels(&self, noise: Pixels) -> Option<[f64; 5]> {
-        match noise {
-            Pixels::Gaussian => Some(self.gaussian),
-            Pixels::Shot => Some(self.photons.map(|photons| 1.0 / photons.sqrt())),
-            Pixels::Impulse => Some(self.impulse),
-            Pixels::Speckle => Some(self.speckle),
-            Pixels::Correlated { .. } => None,
+    /// Levels of a kind of noise, severities 1 to 5: standard deviations of Gaussian noise, 1/sqrt(photons) of shot
+    /// noise, the fraction of impulses, standard deviations of speckle. None where the set does not have it.
+    pub fn levels(self, noise: Pixels) -> Option<[f64; 5]> {
+        let photons = |counts: [f64; 5]| counts.map(|photons| 1.0 / photons.sqrt());
+        match (self, noise) {
+            (Self::ImagenetC, Pixels::Gaussian) => Some([0.08, 0.12, 0.18, 0.26, 0.38]),
+            (Self::ImagenetC, Pixels::Shot) => Some(photons([60.0, 25.0, 12.0, 5.0, 3.0])),
+            (Self::ImagenetC, Pixels::Impulse) => Some([0.03, 0.06, 0.09, 0.17, 0.27]),
+            (Self::ImagenetC, Pixels::Speckle) => Some([0.15, 0.2, 0.35, 0.45, 0.6]),
+            (Self::CifarC, Pixels::Gaussian) => Some([0.04, 0.06, 0.08, 0.09, 0.10]),
+            (Self::CifarC, Pixels::Shot) => Some(photons([500.0, 250.0, 100.0, 75.0, 50.0])),
+            (Self::CifarC, Pixels::Impulse) => Some([0.01, 0.02, 0.03, 0.05, 0.07]),
+            (Self::CifarC, Pixels::Speckle) => Some([0.06, 0.1, 0.12, 0.16, 0.2]),
+            (_, Pixels::Correlated { .. }) => None,
         }
     }
 }
@@ -105,13 +95,13 @@ pub struct PixelNoise {
     pub seed: u64,
     /// Number of the repetition.
     pub trial: u32,
-    /// Its kind.
+    /// Kind of noise on pixel values.
     pub pixels: Pixels,
     /// When it is drawn.
     pub timing: NoisePresentation,
     /// How much, as [`Pixels`] says.
     pub level: f64,
-    /// Step in ms.
+    /// Euler step in ms.
     pub dt_ms: f64,
 }
 

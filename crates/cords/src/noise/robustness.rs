@@ -8,7 +8,7 @@ use crate::rng::{Purpose, Stream};
 /// Which images were classified correctly at a level.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured<'a> {
-    /// The level.
+    /// Level of the noise, in the unit of its kind.
     pub level: f64,
     /// Every image, in the same order at every level; none where it diverged.
     pub right: &'a [Option<bool>],
@@ -45,7 +45,7 @@ pub struct Robustness {
     pub clean: Option<f64>,
     /// Level at which accuracy is half of that.
     pub threshold: Estimate,
-    /// Where it lies.
+    /// Where the threshold lies among the levels, if there is one.
     pub threshold_position: ThresholdPosition,
     /// Area under accuracy over level by the trapezoid rule, over the range of levels: a mean accuracy. None where all
     /// images diverged at a level.
@@ -290,7 +290,7 @@ mod tests {
         robustness(&measured, 0.1, 0)
     }
 
-    /// None has diverged.
+    /// Answers to images none of which diverged.
     fn all(right: &[bool]) -> Vec<Option<bool>> {
         right.iter().copied().map(Some).collect()
     }

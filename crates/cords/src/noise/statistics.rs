@@ -20,7 +20,7 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    /// No answer.
+    /// Score of an image that diverged.
     pub(crate) const DIVERGED: Self = Self {
         rank: usize::MAX,
         cross_entropy: None,

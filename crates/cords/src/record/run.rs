@@ -29,7 +29,7 @@ pub struct RecordOptions {
 /// An area at a time, over the recorded images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AreaTime {
-    /// The area.
+    /// Index of the area, from 0.
     pub area: usize,
     /// Time after image onset in ms, that of the step; 0 for a CNN.
     pub time_ms: f64,
@@ -62,15 +62,15 @@ pub enum RecordError {
         channels: usize,
         /// Side that it needs.
         side: usize,
-        /// Channels found.
+        /// Channels of the image set.
         found_channels: usize,
-        /// Side found.
+        /// Height and width of the image set's images.
         found_side: usize,
     },
     /// A choice that cannot be recorded.
     #[error("{option}: {problem}")]
     Option {
-        /// Which one.
+        /// Name of the option that is at fault.
         option: &'static str,
         /// What is wrong with it.
         problem: String,
@@ -390,7 +390,7 @@ struct ActivityWriter<'a> {
 struct ImageGroup<'a> {
     /// Place of its first image.
     first: usize,
-    /// Normalised images.
+    /// Normalised images, `[labels.len(), channels, side, side]`.
     images: Vec<f32>,
     labels: &'a [u32],
 }

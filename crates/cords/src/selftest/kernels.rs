@@ -3,9 +3,8 @@
 use super::{Finding, error};
 use crate::Real;
 use crate::device::{
-    AdamStep, ConvShape, Cpu, Device, DeviceError, Interpolation, LeakyStep, Maps, NormalNoise, largest,
+    AdamStep, ConvShape, Cpu, Device, DeviceError, Interpolation, LeakyStep, Maps, NormalNoise, Phi, largest,
 };
-use crate::net::Phi;
 use crate::rng::{Purpose, Stream};
 
 /// Results of a device's kernels, with what they may be off.
@@ -25,7 +24,7 @@ const UNIT: f64 = 6e-8;
 /// 6e-8 for float32, more for reduced precision.
 ///
 /// # Errors
-/// Where the device fails.
+/// [`DeviceError`] where the device fails.
 pub fn kernels<D: Device<f32>>(device: &D, product_rounding: f64) -> Result<Vec<Finding>, DeviceError> {
     let found = probes::<f32, D>(device, product_rounding);
     device.check()?;

@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use crate::data::Images;
 use crate::device::Device;
-use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, Images, TrainError, train_cordsnet};
+use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, train_cordsnet};
 use crate::net::{Euler, Graph};
 use crate::rng::{Purpose, Stream};
 
@@ -85,7 +86,7 @@ pub fn train_within<D: Device<f32>>(device: &D, history: HistoryPrecision, bytes
 /// The least number of bytes that [`train_within`] takes.
 ///
 /// # Errors
-/// As there.
+/// [`TrainError`] of [`train_within`], but for its want of memory.
 pub fn needed<D: Device<f32>>(device: &D, history: HistoryPrecision) -> Result<u64, TrainError> {
     match train_within(device, history, 1) {
         Err(TrainError::Memory { needed, .. }) => Ok(needed),

@@ -14,7 +14,7 @@ pub use reference::reference;
 /// sums of many products amplify the first: a hundredfold forward, tenfold again backward, in float32; less where it is
 /// itself large.
 pub type Allowed = (f64, [f64; 2]);
-/// Products of float32.
+/// Products of float32 as it is.
 pub const FLOAT32: Allowed = (6e-8, [6e-6, 6e-5]);
 /// Products of float32 rounded to eleven significant bits.
 pub const TF32: Allowed = (4.9e-4, [1e-2, 1e-1]);
@@ -24,7 +24,7 @@ pub const BFLOAT16: Allowed = (3.9e-3, [2e-2, 1.5e-1]);
 /// How far one result of a device is from what it should be.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// What was computed.
+    /// Name of the computation and its sizes.
     pub name: String,
     /// Largest difference over largest magnitude.
     pub error: f64,

@@ -2,12 +2,12 @@
 
 use super::{Finding, error};
 use crate::Real;
-use crate::device::{Cpu, Device};
+use crate::device::{Cpu, Device, Phi};
 use crate::learn::{
     Batch, CordsNetGradient, Gradient, HistoryPrecision, Initialisation, Memory, Objective, TrainError, cnn_gradient,
     logspace,
 };
-use crate::net::{Architecture, Euler, Graph, Parameters, Phi};
+use crate::net::{Architecture, Euler, Graph, Parameters};
 use crate::rng::{Purpose, Stream};
 
 /// With so many channels before and after the change.
@@ -87,7 +87,7 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
     ] {
         let parameters = initialisation.cordsnet(architecture, 3);
         let network = (architecture, &parameters);
-        let exact = (phi, Memory::Unlimited, HistoryPrecision::Exact);
+        let exact = (phi, Memory::Unlimited, HistoryPrecision::Float32);
         let found = trial::<f32, D>(device, network, exact, (images, labels), &STEPS)?;
         let expected = trial::<f64, Cpu>(&Cpu, network, exact, (images, labels), &STEPS)?;
         let channels = architecture.input_channels();
@@ -107,7 +107,7 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
         let whole = trial::<f32, D>(device, network, exact, (images, labels), &[])?;
         let again = trial::<f32, D>(device, network, exact, (images, labels), &[])?;
         note(name("the same bits again"), differs(&whole, &again), 0.0);
-        for history in [HistoryPrecision::Exact, HistoryPrecision::Bfloat16] {
+        for history in [HistoryPrecision::Float32, HistoryPrecision::Bfloat16] {
             let [all, some] = [Memory::Unlimited, Memory::Every(3)].map(|memory| (phi, memory, history));
             let all = trial::<f32, D>(device, network, all, (images, labels), &[])?;
             let some = trial::<f32, D>(device, network, some, (images, labels), &[])?;

@@ -4,9 +4,9 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use super::{Finding, error};
-use crate::device::Device;
+use crate::device::{Device, Phi};
 use crate::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, TrainError, logspace};
-use crate::net::{Architecture, Euler, NetError, Parameters, Phi};
+use crate::net::{Architecture, Euler, NetError, Parameters};
 use crate::{Tensor, selftest::networks};
 
 /// Four areas, 32 x 32 images, ReLU: all that [`reference()`] compares.
@@ -72,7 +72,7 @@ pub fn reference<D: Device<f32>>(device: &D, [forward, backward]: [f64; 2]) -> R
         Phi::Relu,
         &objective,
         Memory::Unlimited,
-        HistoryPrecision::Exact,
+        HistoryPrecision::Float32,
     )?;
     let batch = Batch {
         images: &images,

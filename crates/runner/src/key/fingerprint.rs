@@ -16,7 +16,9 @@ use dynvis_base::files;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read `{path}`")]
 pub struct FingerprintError {
+    /// The file that could not be read.
     pub path: PathBuf,
+    /// What the system says.
     #[source]
     pub source: std::io::Error,
 }
@@ -58,14 +60,18 @@ impl Stat {
 /// What a file or folder was when it was looked at. One that was changed and changed back since is another: whatever
 /// writes or replaces it sets the time of change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileObservation {
+pub(crate) struct FileObservation {
     stat: Stat,
     /// Of the link, where it is one: it may have led elsewhere for a while.
     link: Option<Stat>,
 }
 
 impl FileObservation {
-    pub fn of(path: &Path) -> std::io::Result<Self> {
+    /// What is at a path now: the file or folder itself, and the link where the path is one.
+    ///
+    /// # Errors
+    /// Nothing is there, or it cannot be looked at.
+    pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         let own = fs_err::symlink_metadata(path)?;
         Ok(Self {
             stat: Stat::of(path)?,
@@ -85,14 +91,14 @@ struct Known {
 
 /// The stat cache: path -> what it was and what it hashed to.
 #[derive(Debug, Default)]
-pub struct Fingerprints {
+pub(crate) struct Fingerprints {
     known: BTreeMap<PathBuf, Known>,
     changed: bool,
 }
 
 impl Fingerprints {
     /// Reads the cache; anything unreadable counts as empty, since it can be made again.
-    pub fn load(path: &Path) -> Self {
+    pub(crate) fn load(path: &Path) -> Self {
         let known = files::read(path)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -101,13 +107,16 @@ impl Fingerprints {
     }
 
     /// What to write back, if anything was hashed anew.
-    pub fn to_save(&self) -> Option<Vec<u8>> {
+    pub(crate) fn to_save(&self) -> Option<Vec<u8>> {
         self.changed
             .then(|| serde_json::to_vec(&self.known).unwrap_or_default())
     }
 
-    /// Content of a file.
-    pub fn file(&mut self, path: &Path) -> Result<ContentHash, FingerprintError> {
+    /// Hash of a file's bytes; read only where the file is not known to be unchanged.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn file(&mut self, path: &Path) -> Result<ContentHash, FingerprintError> {
         let error = |source| FingerprintError {
             path: path.to_owned(),
             source,
@@ -135,7 +144,7 @@ impl Fingerprints {
     }
 
     /// Bytes that [`file`](Self::file) would have to read.
-    pub fn unread_bytes(&self, path: &Path) -> u64 {
+    pub(crate) fn unread_bytes(&self, path: &Path) -> u64 {
         match (Stat::of(path), self.known.get(path)) {
             (Ok(stat), Some(known)) if known.stat == stat => 0,
             (Ok(stat), _) => stat.size,
@@ -144,7 +153,7 @@ impl Fingerprints {
     }
 
     /// Notes the hash of a file that was just written, so that it need not be read again.
-    pub fn remember(&mut self, path: &Path, hash: &ContentHash) {
+    pub(crate) fn remember(&mut self, path: &Path, hash: &ContentHash) {
         if let Ok(stat) = Stat::of(path) {
             let hash = hash.clone();
             self.known.insert(path.to_owned(), Known { stat, hash });
@@ -154,7 +163,10 @@ impl Fingerprints {
 }
 
 /// blake3 of a file's bytes, read in pieces.
-pub fn hash_file(path: &Path) -> std::io::Result<ContentHash> {
+///
+/// # Errors
+/// The file cannot be read, or is no regular one.
+pub(crate) fn hash_file(path: &Path) -> std::io::Result<ContentHash> {
     let mut hasher = blake3::Hasher::new();
     let mut file = files::open(path)?;
     hasher.update_reader(&mut file)?;

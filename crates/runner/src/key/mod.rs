@@ -2,6 +2,12 @@
 //!
 //! Whatever is not described here cannot make a stage run again; whatever is described here is what
 //! `why` and the reasons of `plan` compare. Paths, stage names and resources are not part of it.
+//!
+//! Reasons are differences of the description, not a record of their own, which could say something else than the hash
+//! decides. Inputs enter by their content. With the keys of their producers in its place every key would be known
+//! before anything runs, and plans would have no `maybe`; but a change without effect upstream would run everything
+//! downstream. Times and paths, as `make` compares them, would need no hashing, run everything again after a copy, and
+//! miss an edit that keeps the time. The rest stands in `docs/design/key.md`.
 
 mod fingerprint;
 
@@ -10,7 +16,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-pub use fingerprint::{FileObservation, FingerprintError, Fingerprints, hash_file};
+pub use fingerprint::FingerprintError;
+pub(crate) use fingerprint::{FileObservation, Fingerprints, hash_file};
 
 /// Changes when the encoding below changes: every key changes with it.
 const KEY_VERSION: i64 = 1;
@@ -42,10 +49,12 @@ macro_rules! hash_type {
         }
 
         impl $name {
-            pub fn new(hash: &blake3::Hash) -> Self {
+            /// The hash in hexadecimal digits.
+            pub(crate) fn new(hash: &blake3::Hash) -> Self {
                 Self(hash.to_hex().to_string())
             }
 
+            /// All 64 hexadecimal digits, lower case.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -68,14 +77,16 @@ hash_type!(ContentHash, "blake3 of an artifact's files.");
 
 impl StageKey {
     /// The key of that text, where it is one.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::try_from(text.to_owned()).ok()
     }
 }
 
 /// Everything that determines a stage's result.
-pub struct Identity<'a> {
+pub(crate) struct Identity<'a> {
+    /// Name of the stage kind.
     pub kind: &'a str,
+    /// The kind's `CODE_VERSION`.
     pub code_version: u32,
     /// With defaults filled in; references and paths replaced by slot names.
     pub params: &'a Json,
@@ -85,7 +96,9 @@ pub struct Identity<'a> {
     pub members: &'a [(String, String)],
     /// Files from outside the pipeline: slot -> content.
     pub files: &'a [(String, ContentHash)],
+    /// Environment variables: name -> hash of the value, `None` where the variable is not set.
     pub environment: &'a [(String, Option<String>)],
+    /// Slot -> type of the artifact, as keys have it since the first ones.
     pub outputs: &'a [(String, String)],
 }
 
@@ -129,14 +142,14 @@ fn describe(identity: &Identity, sink: &mut dyn Sink) {
 }
 
 /// The key of an identity.
-pub fn stage_key(identity: &Identity) -> StageKey {
+pub(crate) fn stage_key(identity: &Identity) -> StageKey {
     let mut sink = HashSink(blake3::Hasher::new());
     describe(identity, &mut sink);
     StageKey::new(&sink.0.finalize())
 }
 
 /// The same identity in readable form, kept beside the result.
-pub fn description(identity: &Identity) -> Json {
+pub(crate) fn description(identity: &Identity) -> Json {
     let mut sink = JsonSink(Map::new());
     describe(identity, &mut sink);
     Json::Object(sink.0)
@@ -238,7 +251,9 @@ impl Sink for JsonSink {
 pub struct Change {
     /// Dotted, starting with the part of the identity: `params.epochs`, `inputs.data`.
     pub path: String,
+    /// The value on the first side.
     pub before: Option<Json>,
+    /// The value on the second side.
     pub after: Option<Json>,
 }
 

@@ -35,12 +35,14 @@ pub struct OfTable {
 /// A condition that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Broken {
+    /// Slot of the table that breaks the condition.
     pub output: String,
     /// What is wrong with it.
     pub problem: String,
 }
 
 impl Conditions {
+    /// Whether nothing is asked of any table.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Member, StageError};
-use crate::run::Device;
+use super::{Artifact, Device, Member, StageError};
 use crate::table::{Table, TableRow};
 
 /// A filled input slot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Input {
+    /// Name of the slot: `data`, or `models.3` for an item of a list.
     pub slot: String,
+    /// What kind of output fills the slot.
     pub artifact: Artifact,
     /// The folder with the artifact's files; read-only.
     pub path: PathBuf,
@@ -26,7 +27,9 @@ pub struct Input {
 /// Progress of a stage, streamed to the parent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Update {
+    /// How many units are done in this phase.
     pub done: u64,
+    /// How many units this phase has.
     pub total: u64,
     /// What is counted: `images`, `batches`.
     pub unit: String,
@@ -41,6 +44,7 @@ pub struct Update {
 /// What a stage says while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
+    /// How far the stage is.
     Progress(Update),
     /// A line for the user and the log.
     Note(String),
@@ -48,9 +52,13 @@ pub enum Said {
 
 /// Handed to [`super::Kind::run`].
 pub struct Context<'a> {
+    /// Filled input slots by their names.
     pub inputs: BTreeMap<String, Input>,
+    /// The folder in which each output has a folder of its slot's name. Published from there once the stage has ended.
     pub scratch: PathBuf,
+    /// The project's folder.
     pub root: PathBuf,
+    /// Processor threads that the stage has leased; the global rayon pool has as many.
     pub threads: usize,
     /// Where a kind computes that [can choose](super::Kind::USES_DEVICE).
     pub device: Device,
@@ -60,7 +68,9 @@ pub struct Context<'a> {
     pub key: String,
     /// A folder that outlives this attempt: what is kept there lets a later one at the same key go on. Not made yet.
     pub checkpoint: PathBuf,
+    /// Set once the stage shall end; [`stop_requested`](Self::stop_requested) reads it.
     pub stop: Arc<AtomicBool>,
+    /// Takes progress and notes; [`report`](Self::report) and [`note`](Self::note) call it.
     pub said: Box<dyn FnMut(Said) + Send + 'a>,
 }
 
@@ -91,6 +101,9 @@ impl Context<'_> {
     }
 
     /// The folder that an input slot holds.
+    ///
+    /// # Errors
+    /// No slot of that name is filled.
     pub fn input(&self, slot: &str) -> Result<&Path, StageError> {
         self.inputs
             .get(slot)
@@ -99,6 +112,9 @@ impl Context<'_> {
     }
 
     /// The result table that an input slot holds.
+    ///
+    /// # Errors
+    /// The slot is not filled, holds no table or several, or the table cannot be read.
     pub fn table_input(&self, slot: &str) -> Result<Table, StageError> {
         let mut files: Vec<_> = fs_err::read_dir(self.input(slot)?)?
             .map(|entry| entry.map(|entry| entry.path()))
@@ -111,6 +127,9 @@ impl Context<'_> {
     }
 
     /// The folder to write an output's files into; made if needed.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
     pub fn output(&self, slot: &str) -> Result<PathBuf, StageError> {
         let folder = self.scratch.join(slot);
         fs_err::create_dir_all(&folder)?;
@@ -118,11 +137,17 @@ impl Context<'_> {
     }
 
     /// Writes rows as an output: a result table.
+    ///
+    /// # Errors
+    /// The rows are no valid table ([`TableRow::table`]), or writing fails.
     pub fn write_rows<R: TableRow>(&self, slot: &str, rows: impl IntoIterator<Item = R>) -> Result<(), StageError> {
         self.write_table(slot, &R::table(rows)?)
     }
 
     /// Writes a result table as an output.
+    ///
+    /// # Errors
+    /// Encoding or writing fails.
     pub fn write_table(&self, slot: &str, table: &Table) -> Result<(), StageError> {
         let path = self.output(slot)?.join(format!("{slot}.parquet"));
         table.write_parquet(&path)?;

@@ -41,14 +41,18 @@ impl ErrorClass {
 /// without an answer to whether another attempt may help.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageError {
+    /// What went wrong, for the user.
     pub message: String,
+    /// Causes, from the nearest to the deepest; empty where the message says all.
     pub causes: Vec<String>,
+    /// What the user can do; `None` where nothing is to be said.
     pub hint: Option<String>,
-    /// Where another attempt may get over it.
+    /// The class of failure, for `retry`; `None` where another attempt does not help.
     pub class: Option<ErrorClass>,
 }
 
 impl StageError {
+    /// A failure without causes or hint that another attempt does not get over.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -58,11 +62,13 @@ impl StageError {
         }
     }
 
+    /// Says what the user can do, in place of an earlier hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
+    /// Says whether another attempt may help; `None`: it does not.
     pub fn class(mut self, class: Option<ErrorClass>) -> Self {
         self.class = class;
         self

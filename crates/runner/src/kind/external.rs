@@ -7,8 +7,9 @@ use serde::Serialize;
 /// A file or folder outside the pipeline that a stage reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalFile {
-    /// Its name within the stage's identity: never a path of this machine.
+    /// The file's name within the stage's identity: never a path of this machine.
     pub slot: String,
+    /// Where the file or folder lies on this machine.
     pub path: PathBuf,
 }
 
@@ -38,9 +39,11 @@ pub struct MissingData {
 /// What a stage reads from outside: everything that is there, or what is not.
 #[derive(Clone, Debug, Default)]
 pub struct External {
+    /// Files that are there.
     pub files: Vec<ExternalFile>,
     /// Folders whose lists of names gave the files, where whatever comes or goes there may be read.
     pub folders: Vec<PathBuf>,
+    /// What is not there, or of no use; the stage is blocked unless this is empty.
     pub missing: Vec<MissingData>,
     /// Environment variables that belong to the stage's identity.
     pub environment: Vec<String>,

@@ -7,54 +7,29 @@
 //!
 //! [`Kind::SEES_GROUPS`]: super::Kind::SEES_GROUPS
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::Context;
-use crate::pipeline::{InputSlot, Pipeline, Stage, scalar};
-
-/// The matrix field that tells repetitions apart.
-pub const REPETITION: &str = "seed";
+use crate::names::scalar;
 
 /// What a kind is told of a member of an input.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// The stage that it belongs to: a number, from 0 in the order in which stages appear in the list.
     pub family: usize,
-    /// Its matrix fields; but for [`REPETITION`] where the kind does not [see](super::Kind::SEES_REPETITIONS) that.
+    /// Matrix fields of the member. [`REPETITION`](crate::names::REPETITION) is among them only where the kind
+    /// [sees](super::Kind::SEES_REPETITIONS) it.
     pub fields: IndexMap<String, Json>,
 }
 
 impl Member {
     /// What it adds to an identity; nothing where nothing sets it apart.
-    pub fn identity(&self) -> Option<String> {
+    pub(crate) fn identity(&self) -> Option<String> {
         let fields = || self.fields.iter().map(|(name, value)| format!(", {name}={value}"));
         (*self != Self::default()).then(|| format!("stage {}{}", self.family, fields().collect::<String>()))
     }
-}
-
-/// What a stage's kind is told of each of its inputs, in their order; empty for a kind that does not see groups.
-pub fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Member> {
-    if !stage.kind().sees_groups() {
-        return Vec::new();
-    }
-    let mut families: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
-    let member = |input: &'a InputSlot| {
-        let producer = pipeline.stage(input.producer);
-        if input.list.is_none() && stage.kind().sees_lists_alone() {
-            return Member::default();
-        }
-        let list = input.list.as_deref().unwrap_or(&input.slot);
-        let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
-        let all = stage.kind().sees_repetitions();
-        let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
-        Member {
-            family,
-            fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
-        }
-    };
-    stage.inputs.iter().map(member).collect()
 }
 
 /// The members of one list of inputs.
@@ -62,7 +37,7 @@ pub fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Member> {
 pub struct Members(Vec<Member>);
 
 impl Members {
-    /// Those of these slots, in their order.
+    /// The members in these slots, in the order of the slots.
     pub fn of<'a>(context: &Context, slots: impl IntoIterator<Item = &'a str>) -> Self {
         let member = |slot: &str| context.inputs.get(slot).map(|input| input.member.clone());
         Self(slots.into_iter().map(|slot| member(slot).unwrap_or_default()).collect())
@@ -150,6 +125,7 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// Mean and spread of values in any order.
     pub fn of(values: &[f64]) -> Self {
         let values: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
         let n = values.len();

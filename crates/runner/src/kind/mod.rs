@@ -2,9 +2,18 @@
 //!
 //! A kind's parameters are one serde struct. Validation, the catalogue of kinds, the JSON Schema and the key of a
 //! result all come from that struct; nothing is declared twice.
+//!
+//! A kind is a type of its own, and the runner sees it with the parameter type erased ([`AnyKind`]). An enum of all
+//! kinds would need no erasure, but this crate would have to know each, and a lab could add none without changing it.
+//! Parameters as plain JSON would need none either, but every kind would have to check them itself, and their schema
+//! would be a second statement of the same thing.
+//!
+//! What a running stage may use is all in [`Context`]: values and a closure, nothing of how a run starts its workers.
+//! So the contract lies below store, pipeline and run, and a kind can be tried without any of them.
 
 mod conditions;
 mod context;
+mod device;
 mod error;
 mod external;
 mod identity;
@@ -23,22 +32,25 @@ use serde_json::Value as Json;
 
 pub use conditions::{Broken, Conditions};
 pub use context::{Context, Input, Said, Update};
+pub use device::Device;
 pub use error::{ErrorClass, StageError};
 pub use external::{External, ExternalFile, MissingData, located};
-pub use members::{Member, Members, REPETITION, Spread, members};
+pub use members::{Member, Members, Spread};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
 pub use reference::{AnyRef, AnyRefs};
-pub use registry::{GpuDriver, NoGpus, Registry};
+pub use registry::{GpuDriver, Registry};
 
 /// A rule between parameters that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The parameter to point at, dotted for nested ones.
     pub parameter: &'static str,
+    /// What is wrong, for the user.
     pub message: String,
 }
 
 impl Violation {
+    /// A broken rule, pointing at `parameter` (dotted for nested ones).
     pub fn new(parameter: &'static str, message: impl Into<String>) -> Self {
         Self {
             parameter,
@@ -51,7 +63,9 @@ impl Violation {
 pub trait Kind: Sync + 'static {
     /// All parameters, with defaults, units and ranges in the schema.
     type Params: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
+    /// How pipelines name the kind.
     const NAME: &'static str;
+    /// What a stage of the kind does, in one line without a period; `dynvis stages` shows it.
     const SUMMARY: &'static str;
     /// Changes exactly when the kind's numbers change: it is part of every key.
     const CODE_VERSION: u32;
@@ -93,19 +107,32 @@ pub trait Kind: Sync + 'static {
     fn external(_params: &Self::Params, _root: &Path) -> External {
         External::default()
     }
+    /// Computes the outputs, in a worker: writes each below [`Context::output`].
+    ///
+    /// # Errors
+    /// Why the stage failed. What it had written is kept under the run and not published.
     fn run(params: &Self::Params, context: &mut Context) -> Result<(), StageError>;
 }
 
 /// [`Kind`] with its parameter type erased, as the runner sees it.
 pub trait AnyKind: Sync {
+    /// [`Kind::NAME`].
     fn name(&self) -> &'static str;
+    /// [`Kind::SUMMARY`].
     fn summary(&self) -> &'static str;
+    /// [`Kind::CODE_VERSION`].
     fn code_version(&self) -> u32;
+    /// [`Kind::KEEPS_CHECKPOINTS`].
     fn keeps_checkpoints(&self) -> bool;
+    /// [`Kind::USES_DEVICE`].
     fn uses_device(&self) -> bool;
+    /// [`Kind::SEES_GROUPS`].
     fn sees_groups(&self) -> bool;
+    /// [`Kind::SEES_REPETITIONS`].
     fn sees_repetitions(&self) -> bool;
+    /// [`Kind::SEES_LISTS_ALONE`].
     fn sees_lists_alone(&self) -> bool;
+    /// JSON Schema of [`Kind::Params`].
     fn schema(&'static self) -> &'static Json;
     /// All outputs that its stages can have; none where these name their own.
     fn possible_outputs(&self) -> Vec<PossibleOutput>;
@@ -123,20 +150,22 @@ pub trait AnyKind: Sync {
 
 /// Parameters on their way to a stage.
 pub struct Draft {
-    /// All of them, every default filled in.
+    /// All parameters, every default filled in.
     pub params: Json,
+    /// What a stage with these parameters writes.
     pub outputs: Vec<Output>,
-    /// The rules that they break.
+    /// Rules that the parameters break.
     pub violations: Vec<Violation>,
 }
 
 /// A stage's parameters: read once, and asked for all that follows from them.
 pub trait AnyStage: Send + Sync {
+    /// The kind of this stage.
     fn kind(&self) -> &'static dyn AnyKind;
-    /// All of them, every default filled in; references are the names of input slots.
+    /// All parameters, every default filled in; references are the names of input slots.
     fn params(&self) -> &Json;
-    /// Those that identify a result. Left out are paths, since only what stands in the files counts; what cannot change
-    /// a result; and what is at its default, but for parameters that stood in keys with it before
+    /// Parameters that identify a result. Left out are paths, since only what stands in the files counts; what cannot
+    /// change a result; and what is at its default, but for parameters that stood in keys with it before
     /// (`Kind::KEYED_DEFAULTS`).
     fn identity(&self) -> &Json;
     /// What is read from outside the pipeline; `root` is the project's folder.

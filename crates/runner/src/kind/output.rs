@@ -50,7 +50,7 @@ impl Artifact {
         Some(Self { name, length })
     }
 
-    /// Its name, as pipelines, schemas and records have it.
+    /// Name of the type, as pipelines, schemas and records have it.
     #[must_use]
     pub fn name(&self) -> &str {
         // Nothing but ASCII was let in.
@@ -104,10 +104,12 @@ impl<'de> Deserialize<'de> for Artifact {
 pub struct Output {
     /// Name of the slot; a table is shown under it.
     pub slot: String,
+    /// What is written there.
     pub artifact: Artifact,
 }
 
 impl Output {
+    /// An output of that type in the slot of that name.
     pub fn new(slot: &str, artifact: Artifact) -> Self {
         Self {
             slot: slot.to_owned(),
@@ -147,11 +149,14 @@ impl<P> Declared<P> {
     }
 }
 
-/// The same as the rest of the tool sees it.
+/// A [`Declared`] output without the kind's parameter type, as the runner and `dynvis stages` see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PossibleOutput {
+    /// Name of the slot.
     pub slot: &'static str,
+    /// What is written there.
     pub artifact: Artifact,
+    /// What the output holds, for people.
     pub holds: &'static str,
     /// Which stages have it; none where all do.
     pub when: Option<&'static str>,

@@ -122,13 +122,13 @@ pub trait GpuDriver: Sync {
     /// Whether the program can compute on one.
     fn is_usable(&self, ordinal: usize) -> bool;
 
-    /// Its memory in bytes.
+    /// Memory of a GPU in bytes.
     ///
     /// # Errors
-    /// Why it does not tell.
+    /// Why the driver does not tell.
     fn total_memory(&self, ordinal: usize) -> Result<u64, String>;
 
-    /// Its name, as its maker calls it.
+    /// Name of a GPU, as its maker calls it.
     fn name(&self, ordinal: usize) -> Option<String>;
 
     /// Name and version of the driver, for the record of a run.
@@ -136,7 +136,7 @@ pub trait GpuDriver: Sync {
 }
 
 /// No GPU is ever found.
-pub struct NoGpus;
+struct NoGpus;
 
 impl GpuDriver for NoGpus {
     fn count(&self) -> Result<usize, String> {

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::kind::{AnyRef, Artifact, Context, Declared, Kind, StageError};
-use crate::pipeline::scalar;
+use crate::names::scalar;
 use crate::table::{DType, Table, TableSchema, TableWriter, Value};
 
+/// The stage kind `collect`.
 pub struct Collect;
 
 /// Matrix fields of a stage: name to value.

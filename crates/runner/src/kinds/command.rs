@@ -17,7 +17,7 @@ use crate::kind::{
     AnyRefs, Artifact, Context, Declared, ErrorClass, External, ExternalFile, Kind, MissingData, Output, StageError,
     Update, Violation, located,
 };
-use crate::pipeline::is_name;
+use crate::names::is_name;
 use crate::run::run_program;
 
 /// `command`; `T`: the types that outputs can have.
@@ -139,8 +139,7 @@ impl<T: OutputType> Kind for Command<T> {
             if !is_name(name) {
                 let message = format!(
                     "output `{name}`: a name has letters, digits, `_` and `-`, and begins with a letter (`path` says \
-                     where \
-                     the program writes it)"
+                     where the program writes it)"
                 );
                 found.push(Violation::new("outputs", message));
             }

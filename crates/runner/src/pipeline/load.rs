@@ -20,7 +20,9 @@ pub struct LoadOptions<'a> {
 
 /// A pipeline, or everything that is wrong with it; the texts serve to draw snippets.
 pub struct Loaded {
+    /// All texts that took part, whether or not the pipeline is right.
     pub sources: SourceTexts,
+    /// The pipeline, or every problem in order of places.
     pub result: Result<Pipeline, Vec<Problem>>,
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::node::{Key, Node, Value};
 use super::problem::{Problem, ProblemKind, known};
-use super::reference::{name_of, scalar};
+use crate::names::{name_of, scalar};
 
 /// What `${…}` can name.
 pub(super) struct Scope<'a> {

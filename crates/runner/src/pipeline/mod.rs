@@ -2,13 +2,18 @@
 //!
 //! Reading files (pipeline and presets) happens in `load`; everything after is a pure function of the texts.
 //! Every error is collected; a pipeline with any is never returned.
+//!
+//! The text becomes a tree in which each value knows its place (`node`); the tree is held against the JSON Schema of
+//! the kind's parameter struct (`validate`), and only then read into the struct. To read the text into structs at once
+//! would be far less code, but serde stops at its first error, and after presets, matrices and overrides were merged
+//! nothing would know its line any more. The price: `validate` knows the part of JSON Schema that schemars writes, and
+//! the struct has the last word where the two disagree.
 
 mod load;
 mod matrix;
 mod node;
 mod presets;
 mod problem;
-mod reference;
 mod resolve;
 mod resources;
 mod root;
@@ -16,7 +21,7 @@ mod validate;
 
 use std::path::PathBuf;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -24,14 +29,14 @@ pub use load::{LoadOptions, load};
 pub use node::{SourceTexts, Spot};
 pub use presets::{Origin, Preset, preset_kind, preset_problems, preset_text, presets};
 pub use problem::{Problem, suggest};
-pub use reference::{Named, find, is_name, member_name, scalar};
 pub use resources::Resources;
 pub use root::project_root;
 pub use validate::{types, unwrap_optional, variants};
 
 #[cfg(any(test, fuzzing))]
 use crate::kind::Registry;
-use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Output};
+use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Member, Output};
+use crate::names::{Named, REPETITION};
 
 /// Dense index of a stage (one member of a matrix) in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -39,6 +44,7 @@ pub struct StageId(pub usize);
 
 /// A pipeline without errors: acyclic, every reference resolved, every parameter typed.
 pub struct Pipeline {
+    /// The pipeline's `name`, else that of its file without the ending.
     pub name: String,
     /// As given on the command line.
     pub path: PathBuf,
@@ -48,11 +54,13 @@ pub struct Pipeline {
     pub headline: Option<String>,
     /// What stages share besides threads and GPUs: name to number of units. One unit is a mutex.
     pub pools: IndexMap<String, usize>,
+    /// Every stage and member, as declared; `StageId` counts in this list.
     pub stages: Vec<Stage>,
 }
 
 /// One unit of work: a stage, or one member of a stage's matrix.
 pub struct Stage {
+    /// The place in [`Pipeline::stages`].
     pub id: StageId,
     /// `cordsnet`, or `cordsnet@seed=1` for a member of a matrix.
     pub name: String,
@@ -60,16 +68,20 @@ pub struct Stage {
     pub family: String,
     /// The matrix fields of this member, in order of declaration.
     pub fields: IndexMap<String, Json>,
-    /// Its kind and parameters.
+    /// The stage's kind and parameters.
     pub work: Box<dyn AnyStage>,
+    /// Filled input slots, in the order in which the parameters name them.
     pub inputs: Vec<InputSlot>,
+    /// What the stage writes.
     pub outputs: Vec<Output>,
+    /// What the stage takes while it runs, and how often it may try.
     pub resources: Resources,
-    /// What must hold of its tables.
+    /// What must hold of the stage's tables before they are published.
     pub ensure: Conditions,
 }
 
 impl Stage {
+    /// The stage's kind.
     pub fn kind(&self) -> &'static dyn AnyKind {
         self.work.kind()
     }
@@ -94,12 +106,18 @@ pub struct InputSlot {
     pub slot: String,
     /// The list that it is an item of: `models`.
     pub list: Option<String>,
+    /// The stage that fills the slot.
     pub producer: StageId,
+    /// The slot of the producer's output.
     pub output: String,
+    /// What kind of output it is.
     pub artifact: Artifact,
 }
 
 /// A pipeline from its text alone, without presets and files: for tests of what comes after resolving, and for fuzzing.
+///
+/// # Errors
+/// Every problem, in order of places.
 #[cfg(any(test, fuzzing))]
 pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline, Vec<Problem>> {
     struct NoPresets;
@@ -130,15 +148,43 @@ pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline
 }
 
 impl Pipeline {
+    /// The stage of that id.
+    ///
+    /// # Panics
+    /// Where the id is of another pipeline with more stages.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0]
     }
 
     /// The stages that read an output of `id`.
-    pub fn consumers(&self, id: StageId) -> impl Iterator<Item = &Stage> {
+    pub(crate) fn consumers(&self, id: StageId) -> impl Iterator<Item = &Stage> {
         self.stages
             .iter()
             .filter(move |s| s.inputs.iter().any(|i| i.producer == id))
+    }
+
+    /// What a stage's kind is told of the members in its inputs, in the order of the inputs; empty for a kind that does
+    /// not [see groups](crate::kind::Kind::SEES_GROUPS).
+    pub(crate) fn members<'a>(&'a self, stage: &'a Stage) -> Vec<Member> {
+        if !stage.kind().sees_groups() {
+            return Vec::new();
+        }
+        let mut families: IndexMap<&str, IndexSet<&str>> = IndexMap::new();
+        let member = |input: &'a InputSlot| {
+            let producer = self.stage(input.producer);
+            if input.list.is_none() && stage.kind().sees_lists_alone() {
+                return Member::default();
+            }
+            let list = input.list.as_deref().unwrap_or(&input.slot);
+            let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
+            let all = stage.kind().sees_repetitions();
+            let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
+            Member {
+                family,
+                fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            }
+        };
+        stage.inputs.iter().map(member).collect()
     }
 
     /// The graph: an edge from producer to consumer, weighted with the consumer's slot.

@@ -15,9 +15,13 @@ pub struct SourceId(pub usize);
 /// A place in a text: 1-based line and column (in characters), and how many characters to underline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spot {
+    /// The text that the place is in.
     pub source: SourceId,
+    /// Line, from 1.
     pub line: usize,
+    /// Column in characters, from 1.
     pub column: usize,
+    /// How many characters to underline.
     pub length: usize,
 }
 
@@ -26,6 +30,7 @@ pub struct Spot {
 pub struct SourceText {
     /// As the user knows it: a path relative to where they stand, or `-S …`.
     pub name: String,
+    /// The whole text.
     pub text: String,
 }
 
@@ -34,16 +39,21 @@ pub struct SourceText {
 pub struct SourceTexts(Vec<SourceText>);
 
 impl SourceTexts {
-    pub fn add(&mut self, name: String, text: String) -> SourceId {
+    /// Adds a text and says how places refer to it.
+    pub(crate) fn add(&mut self, name: String, text: String) -> SourceId {
         self.0.push(SourceText { name, text });
         SourceId(self.0.len() - 1)
     }
 
+    /// The text of that id.
+    ///
+    /// # Panics
+    /// Where the id is of other texts.
     pub fn get(&self, id: SourceId) -> &SourceText {
         &self.0[id.0]
     }
 
-    /// The text that a value covers, for suggestions and messages.
+    /// The bytes of the text that a place covers; what lies behind the end of a line is left out.
     pub fn byte_range(&self, spot: Spot) -> std::ops::Range<usize> {
         let text = &self.get(spot.source).text;
         let line_start: usize = text

@@ -35,7 +35,9 @@ pub enum Origin {
 /// A preset that a pipeline of the project can name.
 #[derive(Clone, Debug)]
 pub struct Preset {
+    /// Name as `use:` has it: `train/cnn`.
     pub name: String,
+    /// Where the preset's text comes from.
     pub origin: Origin,
     /// The program has one of that name too, which the project's hides.
     pub hides_shipped: bool,
@@ -63,6 +65,9 @@ pub fn presets(root: &Path, registry: &Registry) -> Vec<Preset> {
 }
 
 /// The text of a preset.
+///
+/// # Errors
+/// The file of a preset of the project cannot be read.
 pub fn preset_text(preset: &Preset, registry: &Registry) -> std::io::Result<String> {
     match &preset.origin {
         Origin::Project(path) => dynvis_base::files::read_to_string(path.as_ref()),
@@ -137,7 +142,7 @@ impl Presets for PresetFolder<'_> {
     }
 }
 
-/// Names of the files below a folder; a link in a circle is not followed for ever.
+/// Names of the files below a folder; a link in a cycle is not followed for ever.
 fn collect_names(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
     const DEEPEST: usize = 8;
     let Ok(entries) = fs_err::read_dir(folder) else {

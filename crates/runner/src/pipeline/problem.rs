@@ -7,13 +7,16 @@ use super::node::Spot;
 /// One finding of `check`.
 #[derive(Debug)]
 pub struct Problem {
+    /// What is wrong.
     pub kind: ProblemKind,
+    /// Where; `None` where there is no text to point into.
     pub spot: Option<Spot>,
     /// Other places that belong to it, each with a short label.
     pub related: Vec<(Spot, String)>,
 }
 
 impl Problem {
+    /// A problem at one place.
     pub fn at(spot: Spot, kind: ProblemKind) -> Self {
         Self {
             kind,
@@ -22,12 +25,14 @@ impl Problem {
         }
     }
 
+    /// Adds another place with a short label.
     pub fn with(mut self, spot: Spot, label: impl Into<String>) -> Self {
         self.related.push((spot, label.into()));
         self
     }
 }
 
+/// What is wrong; the text of each is what the user reads.
 #[derive(Debug, thiserror::Error)]
 pub enum ProblemKind {
     #[error("not valid YAML: {message}")]

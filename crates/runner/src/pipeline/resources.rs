@@ -54,16 +54,17 @@ fn every_class() -> Vec<ErrorClass> {
 
 impl Resources {
     /// Bytes that it takes of each GPU; all of them if none.
-    pub fn gpu_bytes(&self) -> Option<u64> {
+    pub(crate) fn gpu_bytes(&self) -> Option<u64> {
         self.gpu_memory.map(|gib| (gib * (1u64 << 30) as f64) as u64)
     }
 
-    pub fn time_limit(&self) -> Option<Duration> {
+    /// `timeout` of the stage; `None` where it may run for ever.
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
         self.timeout.map(|minutes| Duration::from_secs_f64(minutes * 60.0))
     }
 
     /// Attempts after the first that a failure of that class calls for.
-    pub fn retries(&self, class: Option<ErrorClass>) -> usize {
+    pub(crate) fn retries(&self, class: Option<ErrorClass>) -> usize {
         match (&self.retry, class) {
             (Some(retry), Some(class)) if retry.on.contains(&class) => retry.times,
             _ => 0,

@@ -1,7 +1,12 @@
 //! What would run, and why: pure functions of a pipeline, a selection and a [`World`].
 //!
-//! `run` calls the same [`decide`] once a stage's inputs are known, so what `plan` says is what `run` does.
+//! `run` calls the same `decide` once a stage's inputs are known, so what `plan` says is what `run` does.
 //! Law: a stage that executes was planned as `run` or `maybe`; `cached` and `restore` never execute.
+//!
+//! A dry run with rules of its own would be easier to write, and would drift from the run. A dispatcher with a switch
+//! that turns its effects off could not drift, but every effect would need the switch. Instead all that is asked of
+//! the past and the outside goes through [`World`]: a run answers from the store, tests from memory, through whole
+//! histories. The price is that trait: whatever a decision may depend on must be asked for there.
 
 mod reason;
 mod select;
@@ -19,31 +24,39 @@ pub use reason::Reason;
 pub use select::{Request, Selection, SelectionError, select};
 
 use crate::key::{ContentHash, FileObservation, Identity, StageKey, changes, description, stage_key};
-use crate::kind::{Broken, Conditions, MissingData, members};
+use crate::kind::{Broken, Conditions, MissingData};
 use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
 use crate::store::{Attempt, Health, ResultRecord};
 
 /// What is known about files and variables outside the pipeline that a stage reads.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
+    /// Files outside the pipeline: slot -> content.
     pub files: Vec<(String, ContentHash)>,
+    /// Environment variables: name -> hash of the value, `None` where the variable is not set.
     pub environment: Vec<(String, Option<String>)>,
+    /// What is not there; the stage is blocked unless this is empty.
     pub missing: Vec<MissingData>,
     /// What these files, and folders that were listed for them, were when they were looked at; for whoever verifies
     /// them.
-    pub seen: Arc<Vec<(PathBuf, FileObservation)>>,
+    pub(crate) seen: Arc<Vec<(PathBuf, FileObservation)>>,
 }
 
 /// The past and the outside, as the plan asks for them. Tests answer from memory.
 pub trait World {
+    /// The committed result of a key.
     fn result(&self, key: &StageKey) -> Option<&ResultRecord>;
+    /// Whether the files of a key's result are still what was stored.
     fn health(&mut self, key: &StageKey) -> Health;
     /// Key of the stage's present result in this pipeline.
     fn current(&self, stage: &str) -> Option<StageKey>;
+    /// The readable form of a key; `None` where none was kept.
     fn description(&self, key: &StageKey) -> Option<Json>;
+    /// The last attempt at a key, if it left no result.
     fn attempt(&self, key: &StageKey) -> Option<Attempt>;
     /// Whether an earlier attempt left something to go on from.
     fn has_checkpoint(&self, key: &StageKey) -> bool;
+    /// What is known of what lies outside and the stage reads.
     fn observed(&self, stage: StageId) -> Observed;
     /// What a key's result lacks of what a stage declares.
     fn broken_condition(&self, key: &StageKey, conditions: &Conditions) -> Option<Broken>;
@@ -53,9 +66,9 @@ pub trait World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Its result is there and current.
+    /// The stage's result is there and current.
     Cached,
-    /// Its result was computed before and becomes current again.
+    /// The stage's result was computed before and becomes current again.
     Restore,
     /// Will execute. Where the key is not known yet because something upstream executes first, that is a forecast:
     /// a result of the key may turn up after all.
@@ -69,6 +82,7 @@ pub enum State {
 }
 
 impl State {
+    /// As `plan` and JSON call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cached => "cached",
@@ -83,7 +97,8 @@ impl State {
 
 /// What an input slot holds, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
+pub(crate) enum Upstream {
+    /// The content of the output that fills the slot.
     Known(ContentHash),
     /// The producer executes or may execute first.
     Pending,
@@ -94,7 +109,9 @@ pub enum Upstream {
 /// The verdict on one stage.
 #[derive(Clone, Debug)]
 pub struct Decision {
+    /// What happens to the stage.
     pub state: State,
+    /// Why; empty only for `cached` and `restore`.
     pub reasons: Vec<Reason>,
     /// Known once every input is.
     pub key: Option<StageKey>,
@@ -105,9 +122,11 @@ pub struct Decision {
 /// One line of a plan.
 #[derive(Clone, Debug)]
 pub struct Planned {
+    /// The stage.
     pub id: StageId,
+    /// What happens to the stage, and why.
     pub decision: Decision,
-    /// From the last recorded execution.
+    /// How long the execution took that gave the stage's present result; `None` where there is none.
     pub seconds: Option<f64>,
 }
 
@@ -162,7 +181,7 @@ fn upstream_of(decision: &Decision, input: &InputSlot, world: &dyn World) -> Ups
 }
 
 /// Decides one stage from what its inputs hold.
-pub fn decide(
+pub(crate) fn decide(
     pipeline: &Pipeline,
     stage: &Stage,
     upstream: &[Upstream],
@@ -388,7 +407,7 @@ fn with_identity<T>(
     let members: Vec<(String, String)> = stage
         .inputs
         .iter()
-        .zip(members(pipeline, stage))
+        .zip(pipeline.members(stage))
         .filter_map(|(input, member)| Some((input.slot.clone(), member.identity()?)))
         .collect();
     use_identity(&Identity {

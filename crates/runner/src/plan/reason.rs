@@ -13,54 +13,84 @@ use crate::pipeline::{Pipeline, Stage};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Reason {
+    /// No result of the stage in this pipeline is known.
     NeverRun,
+    /// A parameter, the stage's kind, or a matrix field of an input's member has another value.
     Parameter {
+        /// The parameter, dotted for nested ones; `kind`; or words that name the input.
         path: String,
+        /// The value of the stage's last result; `None` where it was not set.
         before: Option<Json>,
+        /// The value now; `None` where it is not set.
         after: Option<Json>,
     },
     /// An input slot holds other content; `producer` is the stage that it comes from.
     Input {
+        /// Name of the slot.
         slot: String,
+        /// The stage that fills the slot now; `None` where the stage has no such slot any more.
         producer: Option<String>,
     },
     /// A file from outside the pipeline changed, came or went.
     File {
+        /// The file's name within the stage's identity.
         slot: String,
     },
+    /// The kind computes other numbers since its code version was raised.
     CodeVersion {
+        /// Code version of the stage's last result.
         before: String,
+        /// Code version of this program.
         after: String,
     },
+    /// An environment variable that the stage declares has another value, or is set or unset since.
     Environment {
+        /// Name of the variable.
         name: String,
     },
+    /// The key's result is known, but files of it are gone from the cache.
     OutputMissing {
+        /// Slot of the first output that lacks files.
         output: String,
     },
+    /// The key's result is known, but its files are not those that were stored.
     OutputDamaged {
+        /// Slot of the first output that is damaged.
         output: String,
     },
+    /// The stage declares other outputs, or other types of them.
     OutputsChanged,
     /// The result is there, but breaks a condition that the stage declares.
     ConditionBroken(Broken),
+    /// The user asked for it, whatever the state (`--force`).
     Forced,
+    /// The last attempt at the same key failed.
     FailedBefore {
+        /// Id of that run.
         run: String,
     },
+    /// The last attempt at the same key was interrupted.
     InterruptedBefore {
+        /// Id of that run.
         run: String,
     },
     /// An earlier attempt left a checkpoint, from which it goes on.
     HasCheckpoint,
+    /// An earlier version of the program encoded keys in another way.
     KeyFormat,
+    /// A producer executes first; if its output comes out equal, nothing is to be done.
     UpstreamMayChange {
+        /// Name of the producer.
         stage: String,
     },
+    /// A producer delivers nothing in this run, so the stage cannot execute.
     UpstreamUnavailable {
+        /// Name of the producer.
         stage: String,
     },
+    /// A file or folder outside the pipeline is not there, or of no use.
     DataMissing(MissingData),
+    /// The command is about other stages, and no result of this one is up to date.
     NotSelected,
     /// Not selected, but its result is there and serves stages that are.
     NotSelectedButCurrent,
@@ -68,6 +98,7 @@ pub enum Reason {
     NotSelectedMayBeCurrent,
     /// The result was not computed: somebody declared it to be up to date.
     Accepted {
+        /// The reason that the user gave.
         why: String,
     },
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::pipeline::{Pipeline, StageId, find, suggest};
+use crate::names::find;
+use crate::pipeline::{Pipeline, StageId, suggest};
 
 /// Stages to bring up to date, and stages to execute whatever their state.
 #[derive(Clone, Debug, Default)]
@@ -12,11 +13,13 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether the stage is to be brought up to date.
     pub fn includes(&self, id: StageId) -> bool {
         self.included.contains(&id)
     }
 
-    pub fn forces(&self, id: StageId) -> bool {
+    /// Whether the stage is selected and shall execute whatever its state.
+    pub(crate) fn forces(&self, id: StageId) -> bool {
         self.forced.contains(&id) && self.included.contains(&id)
     }
 }
@@ -25,7 +28,9 @@ impl Selection {
 #[derive(Debug, thiserror::Error)]
 #[error("no stage `{name}` in this pipeline")]
 pub struct SelectionError {
+    /// As typed.
     pub name: String,
+    /// What was most likely meant; `None` where nothing is near.
     pub suggestion: Option<String>,
 }
 
@@ -40,13 +45,18 @@ pub struct Request {
     pub from: Vec<String>,
     /// Everything up to these.
     pub until: Vec<String>,
+    /// Execute every selected stage, whatever its state.
     pub force_all: bool,
+    /// Stages to execute whatever their state.
     pub force: Vec<String>,
     /// With what is downstream of what is forced.
     pub force_downstream: bool,
 }
 
 /// Resolves a request. Names are stages, members (`cordsnet@seed=1`, `cordsnet@depth=4,*`) or globs over either.
+///
+/// # Errors
+/// The first name that selects nothing.
 pub fn select(pipeline: &Pipeline, request: &Request) -> Result<Selection, SelectionError> {
     let all: BTreeSet<StageId> = pipeline.stages.iter().map(|s| s.id).collect();
     let mut included = if request.stages.is_empty() {

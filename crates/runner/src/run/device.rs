@@ -1,23 +1,8 @@
-//! Where stages compute.
-
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+//! Which device a run takes, and which GPUs its stages may have.
 
 use super::RunError;
 use super::resources::Gpu;
-use crate::kind::GpuDriver;
-
-/// Where stages compute that can choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Device {
-    /// On a GPU where there is one.
-    Auto,
-    Cpu,
-    /// On this GPU, counted from 0 among those that `CUDA_VISIBLE_DEVICES` leaves.
-    Cuda(usize),
-}
+use crate::kind::{Device, GpuDriver};
 
 impl Device {
     /// The device itself: never [`Device::Auto`], and a GPU only where one can be used.
@@ -82,30 +67,6 @@ fn id(visible: Option<&str>, ordinal: usize) -> String {
     }
 }
 
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
-        }
-    }
-}
-
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match (name, name.strip_prefix("cuda:").map(str::parse)) {
-            ("auto", _) => Ok(Self::Auto),
-            ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(Ok(ordinal))) => Ok(Self::Cuda(ordinal)),
-            _ => Err("use `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU".to_owned()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,22 +77,5 @@ mod tests {
         assert_eq!(id(Some("2, GPU-5f"), 0), "2");
         assert_eq!(id(Some("2, GPU-5f"), 1), "GPU-5f");
         assert_eq!(id(Some(""), 0), "0");
-    }
-
-    #[test]
-    fn names_of_devices() {
-        for (name, device) in [
-            ("auto", Device::Auto),
-            ("cpu", Device::Cpu),
-            ("cuda:0", Device::Cuda(0)),
-            ("cuda:12", Device::Cuda(12)),
-        ] {
-            assert_eq!(name.parse(), Ok(device));
-            assert_eq!(device.to_string(), name);
-        }
-        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
-        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
-            assert!(name.parse::<Device>().is_err(), "{name}");
-        }
     }
 }

@@ -28,7 +28,7 @@ enum Ended {
 ///
 /// # Errors
 /// Why the program could not be started.
-pub fn run_program(
+pub(crate) fn run_program(
     program: &str,
     arguments: &[String],
     place: &Path,
@@ -61,7 +61,12 @@ pub fn run_program(
     }
 }
 
-/// The guard's side.
+/// The guard's side: runs `program` as the worker `parent` (a process id) asked, and writes into the file `place` how
+/// that ended.
+///
+/// # Errors
+/// The worker is gone, the system refuses what the guard needs, or `place` cannot be written. That the program could
+/// not be started is no error here: it is written into `place`.
 pub fn guard(parent: u32, place: &Path, program: &str, arguments: &[String]) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;

@@ -1,6 +1,12 @@
 //! Brings a selection up to date: decides, starts workers, publishes, records.
 //!
 //! Truth about a running pipeline lives in one loop (`dispatcher`); reporters only consume its events.
+//!
+//! Each stage is a process. Threads would save its start, a few milliseconds, but out of memory in one stage would end
+//! the run, and a stage could not be killed. One thread owns the state; shared state behind locks would let publishing
+//! proceed beside the loop, but every decision would need a lock, and the order of events would not be given. What
+//! runs share among each other (keys, pools, GPUs) are locks of files, which the kernel drops with their holder; a
+//! server that grants them would have to be started and found. `docs/design/scheduler.md` says more.
 
 mod device;
 mod dispatcher;
@@ -16,9 +22,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use device::Device;
 pub use dispatcher::{RunOptions, log_path, missing_data, run};
-pub use guard::{guard, run_program};
+pub use guard::guard;
+pub(crate) use guard::run_program;
 pub use resources::Gpu;
 pub use worker::serve;
 use world::changed_since;
@@ -37,59 +43,91 @@ pub const PANICKED: u8 = 70;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event<'a> {
+    /// The plan is made and the run's folder is there.
     Started {
+        /// Id of the run.
         run: &'a RunId,
+        /// Every stage, producers before consumers.
         #[serde(skip)]
         plan: &'a [Planned],
+        /// How many stages are selected.
         selected: usize,
     },
+    /// The worker of a stage was started; once more for every retry.
     StageStarted {
+        /// Name of the stage.
         stage: &'a str,
+        /// The stage's place in the pipeline.
         id: StageId,
+        /// Why the stage executes.
         reasons: &'a [Reason],
+        /// Processor threads that the stage has leased.
         threads: usize,
-        /// Those that it has, as `CUDA_VISIBLE_DEVICES` names them.
+        /// GPUs that the stage has leased, as `CUDA_VISIBLE_DEVICES` names them.
         gpus: &'a [String],
+        /// Seconds that the stage took the last time; `None` where that is not known.
         #[serde(skip)]
         expected_seconds: Option<f64>,
     },
     /// Files outside are read for the first time, which may take a while.
     Reading {
+        /// Name of the stage that reads them.
         stage: &'a str,
+        /// How many files the stage reads, known ones among them.
         files: usize,
+        /// Bytes that are to be read now.
         bytes: u64,
     },
+    /// A stage tells how far it is.
     Progress {
+        /// Name of the stage.
         stage: &'a str,
+        /// The stage's place in the pipeline.
         id: StageId,
+        /// What the stage tells.
         update: &'a Update,
     },
     /// A stage tells something that is worth a line of its own.
     Note {
+        /// Name of the stage.
         stage: &'a str,
+        /// The stage's place in the pipeline.
         id: StageId,
+        /// The line.
         text: &'a str,
     },
     /// Another process computes the same key; its result will be shared.
     Waiting {
+        /// Name of the stage that waits.
         stage: &'a str,
+        /// The stage's place in the pipeline.
         id: StageId,
     },
+    /// A stage is settled: nothing more happens to it in this run.
     StageFinished {
+        /// Name of the stage.
         stage: &'a str,
+        /// The stage's place in the pipeline.
         id: StageId,
+        /// What became of the stage.
         outcome: StageOutcome,
+        /// Seconds that the stage's last attempt took; `None` where the stage did not execute.
         seconds: Option<f64>,
+        /// Why the stage left no result; `None` unless it failed.
         error: Option<&'a Failure>,
     },
+    /// The user asked the run to end: nothing new starts.
     Interrupted,
+    /// Every stage is settled and the run's record is written.
     Finished {
+        /// The whole record.
         record: &'a RunRecord,
     },
 }
 
 /// Consumes events; never changes what the run does.
 pub trait Reporter {
+    /// Takes one event; called from the run's own loop, which waits for it.
     fn event(&mut self, event: &Event);
 }
 
@@ -99,18 +137,38 @@ pub enum Failure {
     /// The stage said so itself.
     #[error("{0}")]
     Stage(StageError),
+    /// The stage's process ended and said nothing.
     #[error("its process ended without a result ({status})")]
-    Crashed { status: String, class: Option<ErrorClass> },
+    Crashed {
+        /// How the process ended, as the system tells it.
+        status: String,
+        /// `oom` where the system killed it; else `None`.
+        class: Option<ErrorClass>,
+    },
+    /// The stage's `timeout` was over.
     #[error("it did not end within its {minutes} minutes")]
-    TimedOut { minutes: f64 },
+    TimedOut {
+        /// The time limit, in minutes.
+        minutes: f64,
+    },
+    /// Something that the stage reads is not what it was when the run began.
     #[error("{file} changed while the stage ran or waited for its turn; nothing was published")]
-    InputChanged { file: String },
+    InputChanged {
+        /// The file or result, in words.
+        file: String,
+    },
+    /// The result could not be verified, hashed, moved or committed.
     #[error("{message}")]
-    Store { message: String, class: Option<ErrorClass> },
+    Store {
+        /// What went wrong, with its cause.
+        message: String,
+        /// `io` where another attempt may get over it; else `None`.
+        class: Option<ErrorClass>,
+    },
 }
 
 impl Failure {
-    /// Where another attempt may get over it.
+    /// The class of failure, for `retry`; `None` where another attempt does not help.
     fn class(&self) -> Option<ErrorClass> {
         match self {
             Self::Stage(error) => error.class,
@@ -123,65 +181,98 @@ impl Failure {
 /// Data that selected stages need and that is not there.
 #[derive(Clone, Debug)]
 pub struct MissingFor {
+    /// Name of the stage.
     pub stage: String,
+    /// What is not there.
     pub missing: Vec<MissingData>,
-    /// Stages that cannot run without it.
+    /// Names of other stages that cannot run without the stage.
     pub waiting: Vec<String>,
 }
 
 /// Why a run could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The cache cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file outside the pipeline could not be hashed.
     #[error(transparent)]
     Fingerprint(#[from] crate::key::FingerprintError),
+    /// The run's folder could not be made.
     #[error("cannot make the run's folder, `{}`", .folder.display())]
     Folder {
+        /// Path of that folder.
         folder: PathBuf,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// Ctrl-C and termination could not be listened for.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
+    /// The run's record could not be written.
     #[error("cannot write the run's record, in `{}`", .folder.display())]
     Record {
+        /// Folder of the run.
         folder: PathBuf,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// The key of a stage could not be locked.
     #[error("cannot lock the key of stage `{stage}`")]
     Lock {
+        /// Name of the stage.
         stage: String,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// The scratch folder of a stage could not be made.
     #[error("cannot make the scratch folder of stage `{stage}`")]
     Scratch {
+        /// Name of the stage.
         stage: String,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// The worker of a stage could not be started.
     #[error("cannot start the worker of stage `{stage}`")]
     Start {
+        /// Name of the stage.
         stage: String,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// The end of a stage's worker could not be waited for.
     #[error("cannot wait for the worker of stage `{stage}`")]
     Wait {
+        /// Name of the stage.
         stage: String,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// That the run uses a result could not be noted.
     #[error("cannot note that the run uses the result of stage `{stage}`")]
     Note {
+        /// Name of the stage whose result it is.
         stage: String,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// Selected stages need data that is not there, so nothing was started.
     #[error("data is missing")]
     MissingData(Vec<MissingFor>),
+    /// The GPU that was asked for cannot be used.
     #[error("there is no `{device}` here: {reason}")]
-    Device { device: String, reason: String },
+    Device {
+        /// As the user named it: `cuda:1`.
+        device: String,
+        /// Why the device cannot be used.
+        reason: String,
+    },
 }

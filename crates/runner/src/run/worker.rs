@@ -17,11 +17,10 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::device::Device;
 use super::protocol::Message;
 use super::signals::Termination;
 use crate::fail::{self, FailAt, Step};
-use crate::kind::{Conditions, Context, Input, Registry, Said, StageError, Update};
+use crate::kind::{Conditions, Context, Device, Input, Registry, Said, StageError, Update};
 
 /// What a worker is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,6 +114,9 @@ fn holding(locks: &[&File]) -> std::io::Result<OwnedFd> {
 }
 
 /// The worker's side: runs the stage that the spec names, speaking on `out` and logging to `log`.
+///
+/// # Errors
+/// Why the stage failed; the parent was told, unless the spec could not be read or the parent is gone.
 pub fn serve(
     registry: &Registry,
     spec_path: &Path,

@@ -19,6 +19,9 @@ const SILENT_BYTES: u64 = 1 << 28;
 
 /// Looks at every external file and variable that the pipeline's stages declare.
 /// `notice` is told before many bytes are read for the first time: the stage, files and bytes.
+///
+/// # Errors
+/// The first declared file that is there and cannot be read. One that is not there is among what is missing.
 pub fn observe(
     pipeline: &Pipeline,
     store: &mut Store,
@@ -135,8 +138,11 @@ pub(super) fn changed_since(
 
 /// Answers the plan's questions from the store.
 pub struct StoreWorld<'a> {
+    /// Where results are looked for.
     pub store: &'a mut Store,
+    /// The pipeline's name, since a stage's present result is noted by it.
     pub pipeline: &'a str,
+    /// What lies outside, by stage, as [`observe`] gives it.
     pub observed: &'a [Observed],
 }
 

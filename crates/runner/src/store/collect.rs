@@ -64,13 +64,15 @@ pub enum RemovalReason {
 /// Something that goes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Removal {
+    /// Why this is removed.
     pub why: RemovalReason,
+    /// Key of the result; `None` where this is no result.
     pub key: Option<StageKey>,
-    /// `pipeline/stage` of every stage that a run knows it by.
+    /// `pipeline/stage` of every stage that a run knows the result by.
     pub stages: Vec<String>,
-    /// When a run used it last, where one did.
+    /// When a run used the result last, as RFC 3339 in UTC; `None` where none did.
     pub last_used: Option<String>,
-    /// What it alone takes.
+    /// Bytes that are freed: what is shared with results that stay is not among them.
     pub bytes: u64,
     #[serde(skip)]
     folders: Vec<PathBuf>,
@@ -79,8 +81,11 @@ pub struct Removal {
 /// What collecting would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Collection {
+    /// What goes.
     pub doomed: Vec<Removal>,
+    /// How many results stay.
     pub kept_results: usize,
+    /// Bytes of all files that stay; what results share counts once.
     pub kept_bytes: u64,
     /// Results among them that stay because runs of other projects used them.
     pub of_other_projects: usize,
@@ -89,6 +94,7 @@ pub struct Collection {
 }
 
 impl Collection {
+    /// Bytes that removing gives back.
     pub fn bytes(&self) -> u64 {
         self.doomed.iter().map(|d| d.bytes).sum()
     }
@@ -101,14 +107,14 @@ pub struct Hold(#[expect(dead_code, reason = "holds a lock")] File);
 
 /// What a run in progress uses. While it lives, nothing of that goes.
 #[derive(Debug)]
-pub struct Uses {
+pub(crate) struct Uses {
     file: File,
     path: PathBuf,
 }
 
 impl Uses {
     /// Notes that the run uses these results. The store must be held since before that was decided.
-    pub fn note(&mut self, keys: impl Iterator<Item = StageKey>) -> Result<(), StoreError> {
+    pub(crate) fn note(&mut self, keys: impl Iterator<Item = StageKey>) -> Result<(), StoreError> {
         let lines: String = keys.map(|key| format!("{}\n", key.as_str())).collect();
         self.file.write_all(lines.as_bytes()).map_err(io("note what is used"))
     }
@@ -136,6 +142,9 @@ struct Candidate {
 
 impl Store {
     /// Keeps collecting away, and waits for one that goes on.
+    ///
+    /// # Errors
+    /// The gate cannot be opened or locked.
     pub fn hold(&self) -> Result<Hold, StoreError> {
         // To read is enough, and all that a cache allows which cannot be written.
         let file = File::open(self.root().join(GATE)).or_else(|_| self.gate())?;
@@ -153,7 +162,7 @@ impl Store {
     }
 
     /// Begins the list of what a run uses.
-    pub fn uses(&self, run_folder: &Path) -> Result<Uses, StoreError> {
+    pub(crate) fn uses(&self, run_folder: &Path) -> Result<Uses, StoreError> {
         let path = run_folder.join(USES);
         let file = File::create(&path).map_err(io("note what is used"))?;
         file.lock().map_err(io("note what is used"))?;
@@ -182,6 +191,9 @@ impl Store {
     }
 
     /// Pins a run, or takes the pin away.
+    ///
+    /// # Errors
+    /// The pin cannot be written or removed.
     pub fn set_pin(&self, run_folder: &Path, note: Option<&str>) -> Result<(), StoreError> {
         // Not while a collection looks for pins.
         let _hold = self.hold()?;
@@ -196,6 +208,10 @@ impl Store {
     }
 
     /// What goes under a policy. With `remove`, it goes.
+    ///
+    /// # Errors
+    /// The gate, the journal or the list of runs cannot be read, or something cannot be removed. Records that cannot
+    /// be read are no error: [`Collection::unreadable`].
     pub fn collect(&mut self, policy: &Policy, remove: bool) -> Result<Collection, StoreError> {
         let _hold = if remove {
             let gate = self.gate()?;

@@ -1,6 +1,13 @@
 //! Results on disk: content-addressed objects, the journal that makes them count, descriptions, locks, run records.
 //!
 //! Nothing is ever visible half-written: scratch, fsync, rename, then one journal record, which is the commit point.
+//!
+//! The journal is text that is only appended to. A database would bring transactions, but no text tool reads it, and
+//! damage would not be limited to one line. A file for each result would need no lock to append, but a run with
+//! nothing to do would open as many files as there are results. Locks are those of open files: a file with a process
+//! id in it outlives that process, and somebody must remove it by hand. The steps, and what a kill at each of them
+//! leaves, stand in `docs/design/commit.md`.
+//!
 //! Layout and format versions live here:
 //!
 //! ```text
@@ -35,13 +42,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-pub use collect::{Hold, Policy, Removal, RemovalReason, Uses};
+pub(crate) use collect::Uses;
+pub use collect::{Hold, Policy, Removal, RemovalReason};
 #[cfg(any(test, fuzzing))]
 pub use hostile::{check_journal, check_manifests, framed};
-pub use objects::{hash_folder, persist};
+use objects::{hash_folder, persist};
+pub(crate) use runs::RECORD_VERSION;
 pub use runs::{
-    Execution, GitState, RECORD_VERSION, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome,
-    shortest_prefixes,
+    Execution, GitState, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome, shortest_prefixes,
 };
 pub use verify::{Damage, Fault};
 
@@ -58,25 +66,57 @@ const CHECKPOINTS_KEPT: Duration = Duration::from_hours(24 * 90);
 /// What went wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Reading or writing in the cache failed.
     #[error("cannot {action} in the cache")]
     Io {
+        /// What was tried, as `cannot {action} in the cache` says it.
         action: &'static str,
+        /// What the system says.
         #[source]
         source: std::io::Error,
     },
+    /// The cache is of another version of the program.
     #[error("`{path}` is a cache of another version of dynvis ({found})")]
-    Format { path: PathBuf, found: String },
+    Format {
+        /// The cache's folder.
+        path: PathBuf,
+        /// What the file `format` in that folder says.
+        found: String,
+    },
+    /// A stage that ended well did not write an output that it declares.
     #[error("output `{slot}` was declared but not written")]
-    OutputMissing { slot: String },
+    OutputMissing {
+        /// Name of the output's slot.
+        slot: String,
+    },
+    /// No run of the cache is meant by that reference.
     #[error("no run `{reference}`")]
-    NoSuchRun { reference: String },
+    NoSuchRun {
+        /// As typed: `@-1`, or the beginning of an id.
+        reference: String,
+    },
+    /// Several runs have ids that begin so.
     #[error("`{reference}` could be any of {}", .matches.join(", "))]
-    AmbiguousRun { reference: String, matches: Vec<String> },
+    AmbiguousRun {
+        /// The beginning of an id, as typed.
+        reference: String,
+        /// The ids that begin so.
+        matches: Vec<String>,
+    },
+    /// A newer version of the program wrote the run's record.
     #[error("the record of run `{id}` is of a newer version of dynvis ({version})")]
-    NewerRun { id: String, version: u32 },
+    NewerRun {
+        /// Folder of the run.
+        id: String,
+        /// Version of the record.
+        version: u32,
+    },
+    /// The run's record is not JSON of the right form.
     #[error("the record of run `{id}` is damaged")]
     DamagedRun {
+        /// Folder of the run.
         id: String,
+        /// What the parser says.
         #[source]
         source: serde_json::Error,
     },
@@ -89,20 +129,26 @@ fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> StoreError {
 /// A file of a stored output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
-    /// Relative to the object's folder.
+    /// Path relative to the object's folder.
     pub path: String,
+    /// Length in bytes.
     pub size: u64,
+    /// blake3 of the file's bytes.
     pub hash: ContentHash,
 }
 
 /// One output of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredOutput {
+    /// Name of the slot.
     pub slot: String,
+    /// What kind of output it is.
     pub artifact: Artifact,
+    /// Hash over all files, which names the object's folder.
     pub content: ContentHash,
+    /// Every file, in order of the paths.
     pub files: Vec<StoredFile>,
-    /// Folders in it that hold nothing.
+    /// Paths of folders in the output that hold nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty: Vec<String>,
 }
@@ -110,13 +156,19 @@ pub struct StoredOutput {
 /// A committed result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultRecord {
+    /// What the result is the result of.
     pub key: StageKey,
+    /// Name of the stage kind.
     pub kind: String,
+    /// The run that published it; of an accepted result the run that computed it.
     pub run: RunId,
+    /// How long the stage's process took, in seconds.
     pub seconds: f64,
+    /// When the result was published or accepted, as RFC 3339 in UTC.
     pub finished_at: String,
+    /// One entry for each output, in the order in which the kind declares them.
     pub outputs: Vec<StoredOutput>,
-    /// Declared conditions that held when it was published.
+    /// Declared conditions that held when the result was published.
     #[serde(default, skip_serializing_if = "Conditions::is_empty")]
     pub ensured: Conditions,
     /// Where a user declared an earlier result to be this key's.
@@ -134,6 +186,7 @@ pub struct Acceptance {
 }
 
 impl ResultRecord {
+    /// The output in the slot of that name.
     pub fn output(&self, slot: &str) -> Option<&StoredOutput> {
         self.outputs.iter().find(|o| o.slot == slot)
     }
@@ -142,35 +195,46 @@ impl ResultRecord {
 /// How an attempt that left no result ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
+    /// The run that tried.
     pub run: RunId,
+    /// Whether the user ended the attempt; else it failed.
     pub interrupted: bool,
 }
 
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum JournalEntry {
+    /// A result is published.
     Result(ResultRecord),
     /// From now on this is the stage's result in that pipeline.
     Current {
         /// The project, unless it is the one that holds the cache, or not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         project: Option<String>,
+        /// Name of the pipeline.
         pipeline: String,
+        /// Name of the stage, with matrix fields.
         stage: String,
+        /// Key of the result.
         key: StageKey,
     },
     /// The key's result was held against these conditions after it was published, and they hold.
     Ensured {
+        /// Key of the result.
         key: StageKey,
+        /// What holds of the result's tables.
         conditions: Conditions,
     },
     /// A stage failed or was interrupted; a later result of the key takes this back.
     Attempt {
+        /// The key that was to be computed.
         key: StageKey,
+        /// Which run tried, and how it ended.
         attempt: Attempt,
     },
     /// Results whose files were removed to make room; a later result of a key takes this back.
     Collected {
+        /// Keys of these results.
         keys: Vec<StageKey>,
     },
 }
@@ -178,9 +242,18 @@ pub enum JournalEntry {
 /// Whether a committed result can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
+    /// Every file is what was stored.
     Intact,
-    Missing { slot: String },
-    Damaged { slot: String },
+    /// An output's folder or a file of it is gone or cannot be read, or the key has no result.
+    Missing {
+        /// Slot of the first output that is not there; empty where the key has no result.
+        slot: String,
+    },
+    /// A file has other bytes, or something lies there that was not stored.
+    Damaged {
+        /// Slot of the first output that is damaged.
+        slot: String,
+    },
 }
 
 /// An open cache.
@@ -194,13 +267,17 @@ pub struct Store {
     attempts: HashMap<StageKey, Attempt>,
     ensured: HashMap<StageKey, Vec<Conditions>>,
     collected: HashSet<StageKey>,
-    pub fingerprints: Fingerprints,
+    /// The stat cache.
+    pub(crate) fingerprints: Fingerprints,
     /// How much of the journal has been read.
     journal_read: u64,
 }
 
 impl Store {
     /// Opens the cache at `root`, making it if needed.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`], or the folders or the journal cannot be made or read.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         for folder in ["objects", "keys", "locks", "runs", "scratch"] {
             fs_err::create_dir_all(root.join(folder)).map_err(io("make a folder"))?;
@@ -212,7 +289,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the cache at `root` to read it. Where there is none, none is made: it is as one that holds nothing.
+    /// Opens the cache at `root` to read it. Where there is none, none is made, and the store is empty.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`], or the journal cannot be read.
     pub fn open_existing(root: &Path) -> Result<Self, StoreError> {
         match fs_err::read_to_string(root.join("format")) {
             Ok(found) if found == FORMAT => {}
@@ -247,6 +327,9 @@ impl Store {
     }
 
     /// Reads what other processes have appended since the last look.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
     pub fn refresh(&mut self) -> Result<(), StoreError> {
         let (records, end) =
             journal::read(&self.root.join("journal"), self.journal_read).map_err(io("read the journal"))?;
@@ -282,7 +365,7 @@ impl Store {
     }
 
     /// Whether a key's result is known to fulfil these conditions.
-    pub fn is_ensured(&self, key: &StageKey, conditions: &Conditions) -> bool {
+    pub(crate) fn is_ensured(&self, key: &StageKey, conditions: &Conditions) -> bool {
         conditions.is_empty() || self.ensured.get(key).is_some_and(|held| held.contains(conditions))
     }
 
@@ -296,20 +379,25 @@ impl Store {
     }
 
     /// Appends a record and makes it durable.
-    pub fn commit(&mut self, record: JournalEntry) -> Result<(), StoreError> {
+    pub(crate) fn commit(&mut self, record: JournalEntry) -> Result<(), StoreError> {
         self.commit_all(&[record])
     }
 
     /// Appends records in this order and makes them durable. A cut may leave the first ones alone.
+    ///
+    /// # Errors
+    /// The journal cannot be written or read.
     pub fn commit_all(&mut self, records: &[JournalEntry]) -> Result<(), StoreError> {
         journal::append(&self.root.join("journal"), records).map_err(io("append to the journal"))?;
         self.refresh()
     }
 
+    /// The committed result of a key, whether or not its files are still there.
     pub fn result(&self, key: &StageKey) -> Option<&ResultRecord> {
         self.results.get(key)
     }
 
+    /// The key of the stage's present result in that pipeline of the project.
     pub fn current(&self, pipeline: &str, stage: &str) -> Option<&StageKey> {
         let of = |project| self.current.get(&(project, pipeline.to_owned(), stage.to_owned()));
         // What was noted before projects were.
@@ -341,14 +429,17 @@ impl Store {
         });
     }
 
-    pub fn project(&self) -> Option<&str> {
+    /// The project that runs are those of, as records call it; `None` before [`of_project`](Self::of_project).
+    pub(crate) fn project(&self) -> Option<&str> {
         self.project.as_deref()
     }
 
-    pub fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
+    /// The last attempt at a key, if it left no result.
+    pub(crate) fn attempt(&self, key: &StageKey) -> Option<&Attempt> {
         self.attempts.get(key)
     }
 
+    /// The cache's folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -392,7 +483,12 @@ impl Store {
     }
 
     /// Moves a finished output from scratch into the store, under its content's name.
-    pub fn publish(&mut self, slot: &str, artifact: Artifact, scratch: &Path) -> Result<StoredOutput, StoreError> {
+    pub(crate) fn publish(
+        &mut self,
+        slot: &str,
+        artifact: Artifact,
+        scratch: &Path,
+    ) -> Result<StoredOutput, StoreError> {
         // An empty folder is a result: one without anything to draw, or to put aside. A link is none.
         if !std::fs::symlink_metadata(scratch).is_ok_and(|metadata| metadata.is_dir()) {
             return Err(StoreError::OutputMissing { slot: slot.to_owned() });
@@ -414,6 +510,9 @@ impl Store {
     }
 
     /// Keeps the readable form of a key.
+    ///
+    /// # Errors
+    /// The description cannot be written.
     pub fn keep_description(&self, key: &StageKey, description: &Json) -> Result<(), StoreError> {
         let path = self.description_path(key);
         if self.description(key).is_some() {
@@ -426,6 +525,7 @@ impl Store {
         objects::replace(&path, &bytes).map_err(io("write a description"))
     }
 
+    /// The readable form of a key; `None` where none was kept or it cannot be read.
     pub fn description(&self, key: &StageKey) -> Option<Json> {
         let bytes = fs_err::read(self.description_path(key)).ok()?;
         serde_json::from_slice(&bytes).ok()
@@ -440,6 +540,9 @@ impl Store {
     }
 
     /// Takes the right to compute a key; `None` while another process has it. The kernel drops it with the process.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened, or the file system has no locks.
     pub fn try_lock(&self, key: &StageKey) -> Result<Option<File>, StoreError> {
         try_exclusive(self.lock_file(key.as_str())?)
     }
@@ -457,7 +560,7 @@ impl Store {
 
     /// Takes `count` of the `size` units that go by a name, for as long as the locks live; `None` while others, in this
     /// process or another one, have too many of them.
-    pub fn try_units(&self, name: &str, size: usize, count: usize) -> Result<Option<Vec<File>>, StoreError> {
+    pub(crate) fn try_units(&self, name: &str, size: usize, count: usize) -> Result<Option<Vec<File>>, StoreError> {
         let mut units = Vec::new();
         for index in 0..size {
             // Until there are enough, or cannot be.
@@ -470,7 +573,7 @@ impl Store {
     }
 
     /// A fresh folder for work in progress, on the same file system as the objects. The key must be locked.
-    pub fn scratch(&self, key: &StageKey) -> Result<tempfile::TempDir, StoreError> {
+    pub(crate) fn scratch(&self, key: &StageKey) -> Result<tempfile::TempDir, StoreError> {
         tempfile::Builder::new()
             .prefix(&format!("{}-", key.as_str()))
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
@@ -479,17 +582,17 @@ impl Store {
     }
 
     /// Where a stage may keep what lets a later attempt at the same key go on. Made by the stage that writes there.
-    pub fn checkpoint(&self, key: &StageKey) -> PathBuf {
+    pub(crate) fn checkpoint(&self, key: &StageKey) -> PathBuf {
         self.root.join("checkpoints").join(key.as_str())
     }
 
     /// Whether an earlier attempt left a checkpoint.
-    pub fn has_checkpoint(&self, key: &StageKey) -> bool {
+    pub(crate) fn has_checkpoint(&self, key: &StageKey) -> bool {
         self.checkpoint(key).is_dir()
     }
 
     /// Forgets how far earlier attempts came. The key must be locked.
-    pub fn drop_checkpoint(&self, key: &StageKey) {
+    pub(crate) fn drop_checkpoint(&self, key: &StageKey) {
         // Best effort: it lies apart from every result, and `sweep` tries again.
         let _ = std::fs::remove_dir_all(self.checkpoint(key));
     }
@@ -528,7 +631,7 @@ impl Store {
     }
 
     /// Writes the stat cache back, if files were hashed since it was read.
-    pub fn save_fingerprints(&self) -> Result<(), StoreError> {
+    pub(crate) fn save_fingerprints(&self) -> Result<(), StoreError> {
         match self.fingerprints.to_save() {
             // It can be made again.
             Some(bytes) => {

@@ -10,7 +10,7 @@ use dynvis_base::files::irregular;
 
 /// What stands in a folder.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Content {
+pub(super) struct Content {
     pub hash: ContentHash,
     pub files: Vec<StoredFile>,
     /// Folders in it that hold nothing.
@@ -20,7 +20,7 @@ pub struct Content {
 /// Content of a folder: hash of (relative path, file hash) in order of the paths, and then of the empty folders' paths.
 ///
 /// Fails where something in it is neither a regular file nor a folder, or has a name that is not UTF-8.
-pub fn hash_folder(folder: &Path) -> std::io::Result<Content> {
+pub(super) fn hash_folder(folder: &Path) -> std::io::Result<Content> {
     let Listing { files: paths, empty } = list(folder)?;
     let mut hasher = blake3::Hasher::new();
     let mut files = Vec::new();
@@ -171,7 +171,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Writes a file so that it is either absent, old, or complete, after a power cut, too.
-pub fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = shared_temporary(folder)?;
     std::io::Write::write_all(&mut file, bytes)?;

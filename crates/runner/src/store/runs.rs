@@ -11,14 +11,14 @@ use super::objects::replace;
 use super::{Store, StoreError, io, persist};
 use crate::key::{ContentHash, StageKey};
 use crate::kind::Artifact;
-use crate::pipeline::{Named, member_name};
+use crate::names::{Named, member_name};
 
 /// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record
 /// holds them all, and then this goes.
 const STAGES: &str = "stages";
 
 /// What this program writes and reads.
-pub const RECORD_VERSION: u32 = 1;
+pub(crate) const RECORD_VERSION: u32 = 1;
 
 /// Eight letters; shortest unique prefixes are accepted everywhere.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct RunId(String);
 
 impl RunId {
     /// A fresh id. Letters k to z only, so that ids never look like hashes.
-    pub fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         let now = jiff::Timestamp::now().as_nanosecond();
         let seed = format!("{now} {} {:p}", std::process::id(), &now);
         let hash = blake3::hash(seed.as_bytes());
@@ -39,6 +39,7 @@ impl RunId {
         )
     }
 
+    /// The eight letters.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,12 +57,17 @@ impl fmt::Debug for RunId {
     }
 }
 
+/// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
+    /// The run goes on, or was killed.
     Running,
+    /// Every selected stage has its result.
     Done,
+    /// A stage failed, or the tool itself could not go on.
     Failed,
+    /// The user ended the run.
     Interrupted,
 }
 
@@ -73,24 +79,31 @@ pub enum StageOutcome {
     Cached,
     /// An earlier result with the same key became current again.
     Restored,
+    /// Executed and published its result.
     Ran,
+    /// Executed, or could not be started, and left no result.
     Failed,
     /// Something upstream failed or was missing.
     Blocked,
+    /// Ended by the user before it was complete.
     Interrupted,
+    /// Not selected.
     Excluded,
 }
 
 /// A filled input slot, by the names that the user knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunInput {
+    /// Name of the slot.
     pub slot: String,
+    /// The producer's name without matrix fields.
     pub stage: String,
     /// The producer's whole name, where it does not follow from the fields: numbers are named as they were written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
+    /// Matrix fields of the producer.
     pub fields: IndexMap<String, Json>,
-    /// What it held, where that was known.
+    /// Content that filled the slot; `None` where it was not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<ContentHash>,
 }
@@ -106,34 +119,48 @@ impl RunInput {
 /// An output as a run saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutput {
+    /// Name of the slot.
     pub slot: String,
+    /// What kind of output it is.
     pub artifact: Artifact,
+    /// Hash of the output, which names its folder in the store.
     pub content: ContentHash,
 }
 
+/// What a run did with one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStage {
+    /// The whole name, `cordsnet@seed=1` for a member of a matrix.
     pub name: String,
+    /// The name as the pipeline writes it.
     pub family: String,
+    /// Matrix fields of the member; empty without a matrix.
     pub fields: IndexMap<String, Json>,
+    /// Name of the stage kind.
     pub kind: String,
+    /// What became of the stage.
     pub outcome: StageOutcome,
     /// Why it ran or did not, as `plan` says it.
     pub reason: String,
+    /// Key of the result that the stage has; `None` where it has none.
     pub key: Option<StageKey>,
     /// Why its result, which was not computed, was declared to be up to date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
+    /// How long the stage's last attempt took, in seconds; `None` where the stage did not execute.
     pub seconds: Option<f64>,
-    /// Where it executed: how it went.
+    /// How the stage's process went; `None` where the stage did not execute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution: Option<Execution>,
+    /// The parameter `seed`; `None` where the kind has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
+    /// Every input slot, in the order in which the parameters name them.
     pub inputs: Vec<RunInput>,
     /// Files from outside the pipeline, by the names that the key knows them by.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub files: IndexMap<String, ContentHash>,
+    /// Every output of the stage's result; empty where it has none.
     pub outputs: Vec<RunOutput>,
 }
 
@@ -152,21 +179,24 @@ impl Named for RunStage {
 /// How a stage's process went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Execution {
-    /// Seconds after the start of the run.
+    /// When the worker was started, in seconds after the start of the run.
     pub started: f64,
+    /// Processor threads that the stage had.
     pub threads: usize,
+    /// The GPUs that the stage had, `cuda:0,1`, or `cpu`.
     pub device: String,
-    /// Of the process and all that it started and waited for.
+    /// Processor time in seconds, of the worker and all that it started and waited for.
     pub cpu_seconds: f64,
-    /// Of its largest process.
+    /// Memory in bytes of the stage's largest process.
     pub peak_bytes: u64,
 }
 
 /// The commit that the project's files are of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitState {
+    /// Hash of the commit, as git prints it.
     pub revision: String,
-    /// Whether tracked files differ from it.
+    /// Whether tracked files differ from that commit.
     #[serde(rename = "dirty")]
     pub is_dirty: bool,
 }
@@ -174,24 +204,37 @@ pub struct GitState {
 /// One run, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
+    /// Version of this record's form.
     pub version: u32,
+    /// Id of the run.
     pub id: RunId,
+    /// Name of the pipeline.
     pub pipeline: String,
     /// Whose run it is: the project's folder, `.` for the one that holds the cache; not known of old runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// The pipeline's file, as typed.
     pub path: PathBuf,
+    /// The command line, as typed.
     pub arguments: Vec<String>,
+    /// When the run began, as RFC 3339 in UTC.
     pub started_at: String,
+    /// When the run ended, as RFC 3339 in UTC; `None` while it goes on and where it was killed.
     pub finished_at: Option<String>,
+    /// How the run stands.
     pub status: RunStatus,
+    /// How long the run took, in seconds; of a killed one as far as is known.
     pub seconds: f64,
+    /// Version of the program.
     pub dynvis_version: String,
+    /// Name of the machine.
     pub host: String,
+    /// The GPUs that stages could have, `cuda:0,1`; where no stage wanted one, what `--device` said.
     pub device: String,
     /// GPU and driver, where one was used.
     #[serde(default)]
     pub driver: Option<String>,
+    /// State of the project's repository; `None` where it is none, or there is no git.
     #[serde(default)]
     pub git: Option<GitState>,
     /// Content of the program's file.
@@ -200,7 +243,9 @@ pub struct RunRecord {
     /// Content of the `Cargo.lock` that the program was built with.
     #[serde(default)]
     pub lock_file: Option<ContentHash>,
+    /// The table that stands for the run, as the pipeline names it.
     pub headline: Option<String>,
+    /// Every stage of the pipeline; of a run that goes on or was killed those that had ended.
     pub stages: Vec<RunStage>,
 }
 
@@ -222,7 +267,7 @@ impl RunRecord {
 
 impl Store {
     /// The folder of a run; sorts by time of start.
-    pub fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
+    pub(crate) fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
         // Later than every other, also where a clock was set back: this order is what `@` and `@-1` mean.
         let last = self.all_run_folders()?.last().and_then(|(_, folder)| {
             let name = folder.file_name()?.to_str()?;
@@ -237,7 +282,7 @@ impl Store {
     }
 
     /// Writes a run's record; a durable one survives a power cut.
-    pub fn write_run(&self, folder: &std::path::Path, run: &RunRecord, durable: bool) -> Result<(), StoreError> {
+    pub(crate) fn write_run(&self, folder: &std::path::Path, run: &RunRecord, durable: bool) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(run).unwrap_or_default();
         let write = if durable { persist } else { replace };
         write(&folder.join("run.json"), &bytes).map_err(io("write a run's record"))?;
@@ -249,7 +294,7 @@ impl Store {
     }
 
     /// Adds stages that have ended to the record of a run that goes on.
-    pub fn add_stages(&self, folder: &std::path::Path, stages: &[RunStage]) -> Result<(), StoreError> {
+    pub(crate) fn add_stages(&self, folder: &std::path::Path, stages: &[RunStage]) -> Result<(), StoreError> {
         let mut lines = String::new();
         for stage in stages {
             lines += &serde_json::to_string(stage).unwrap_or_default();
@@ -272,6 +317,9 @@ impl Store {
     }
 
     /// Folders of all runs that have begun, oldest first, each with its id.
+    ///
+    /// # Errors
+    /// The folder of the runs cannot be listed.
     pub fn run_folders(&self) -> Result<Vec<(String, PathBuf)>, StoreError> {
         let mut folders = self.all_run_folders()?;
         folders.retain(|(_, folder)| folder.join("run.json").exists());
@@ -297,6 +345,10 @@ impl Store {
         Ok(folders)
     }
 
+    /// The record in a run's folder. Of a run that goes on or was killed it holds the stages that had ended.
+    ///
+    /// # Errors
+    /// The record cannot be read, is damaged, or is of a newer version of the program.
     pub fn read_run(&self, folder: &std::path::Path) -> Result<RunRecord, StoreError> {
         let bytes = fs_err::read(folder.join("run.json")).map_err(io("read a run's record"))?;
         let damaged = |source| StoreError::DamagedRun {
@@ -333,6 +385,9 @@ impl Store {
     }
 
     /// Runs after this one whose records cannot be read: `@` passes over them.
+    ///
+    /// # Errors
+    /// The folder of the runs cannot be listed.
     pub fn unreadable_after(&self, folder: &std::path::Path) -> Result<Vec<String>, StoreError> {
         let folders = self.run_folders()?;
         let later = folders.iter().rev().take_while(|(_, other)| other != folder);
@@ -344,6 +399,10 @@ impl Store {
 
     /// A run by `@` (the project's last one), `@-1` (the one before it), or a prefix of its id, of whatever project.
     /// `@` passes over records that cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchRun`], [`StoreError::AmbiguousRun`]; the runs cannot be listed; or the record of the one
+    /// that is meant cannot be read, as [`read_run`](Self::read_run) says.
     pub fn find_run(&self, reference: &str) -> Result<(PathBuf, RunRecord), StoreError> {
         let folders = self.run_folders()?;
         let missing = || StoreError::NoSuchRun {

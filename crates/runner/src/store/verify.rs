@@ -13,33 +13,41 @@ use crate::key::{ContentHash, StageKey, hash_file};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// Its bytes are not those that were stored.
+    /// The file's bytes are not those that were stored.
     Damaged,
-    /// It is gone.
+    /// The file is gone.
     Missing,
-    /// It was not stored with the result.
+    /// The file was not stored with the result.
     Unexpected,
-    /// It cannot be read.
+    /// The file cannot be read.
     Unreadable,
 }
 
 /// A file of a result that is not as it was stored.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Damage {
+    /// Key of the result.
     pub key: StageKey,
-    /// `pipeline/stage` of every stage whose result it is.
+    /// `pipeline/stage` of every stage that has the result.
     pub stages: Vec<String>,
+    /// Slot of the output.
     pub output: String,
+    /// Path of the file within the output.
     pub file: String,
+    /// What is wrong with the file.
     pub fault: Fault,
 }
 
 /// What verifying found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Verified {
+    /// Results that were looked at.
     pub results: usize,
+    /// Files that were read; what results share counts once.
     pub files: usize,
+    /// Bytes of these files.
     pub bytes: u64,
+    /// Every file that is not as it was stored.
     pub damaged: Vec<Damage>,
     /// Lines of the journal that are no records: what a power cut or a disk fault left.
     pub journal_lines: usize,
@@ -66,6 +74,10 @@ impl Store {
 
     /// Hashes every stored file. What is damaged is not taken for intact any more, even if its times say so.
     /// `notice` is told files and bytes before they are read.
+    ///
+    /// # Errors
+    /// The gate, the journal or the list of runs cannot be read, or the stat cache cannot be written. Damage is no
+    /// error: it is what this looks for.
     pub fn verify(&mut self, notice: &mut dyn FnMut(usize, u64)) -> Result<Verified, StoreError> {
         // So that nothing goes while it is read.
         let _hold = self.hold()?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::schema::{ColumnSchema, DType, Role, TableSchema};
 use super::{Fields, Key, TableError, Value};
-use crate::kind::REPETITION;
+use crate::names::REPETITION;
 
 /// A finished table. See the module documentation of [`super`] for what always holds.
 #[derive(Clone, Debug, PartialEq)]

@@ -80,9 +80,9 @@ pub struct ColumnChange {
     pub column: String,
     /// `type` or `unit`.
     pub attribute: &'static str,
-    /// In the first table.
+    /// Type or unit in the first table.
     pub a: String,
-    /// In the second table.
+    /// Type or unit in the second table.
     pub b: String,
 }
 
@@ -91,9 +91,9 @@ pub struct ColumnChange {
 pub struct Spread {
     /// Seeds with a value; at least 2.
     pub n: usize,
-    /// In the column's unit.
+    /// Mean, in the column's unit.
     pub mean: f64,
-    /// In the column's unit.
+    /// Standard deviation (with n - 1), in the column's unit.
     pub standard_deviation: f64,
 }
 
@@ -102,9 +102,9 @@ pub struct Spread {
 pub struct Welch {
     /// `(mean b - mean a) / standard error`.
     pub statistic: f64,
-    /// Of Welch and Satterthwaite.
+    /// Degrees of freedom of Welch and Satterthwaite.
     pub degrees_of_freedom: f64,
-    /// Two-sided, from Student's t distribution.
+    /// Two-sided probability, from Student's t distribution.
     pub p: f64,
 }
 
@@ -115,9 +115,9 @@ pub struct SeedComparison {
     pub group: Fields,
     /// Name of the column.
     pub column: String,
-    /// The first table.
+    /// Seeds of the first table.
     pub a: Spread,
-    /// The second table.
+    /// Seeds of the second table.
     pub b: Spread,
     /// `None` where neither table has any spread.
     pub welch: Option<Welch>,

@@ -20,6 +20,7 @@ enum Relation {
 /// missing equals `-` and the empty text, and is neither less nor more than anything.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
+    /// Name of the column.
     pub column: String,
     relation: Relation,
     value: String,

@@ -2,6 +2,12 @@
 //!
 //! Knows nothing of stages or of the terminal: every function returns a value, text or bytes. A [`Table`] that exists
 //! is valid: its values fit its schema, and its key columns identify each row (unless its roles were only inferred).
+//!
+//! A file carries its own description, in the Parquet metadata. A description in a second file would be lost with the
+//! first copy; CSV alone has neither types nor tolerances, so `diff` could not tell a change from noise. In memory a
+//! table is plain vectors of [`Value`], and polars is kept to the edge (`file`): its frames would be faster on
+//! millions of rows, which results do not have, and would bring its types and panics into every comparison. What else
+//! was considered for differences stands in `docs/design/diff.md`.
 
 mod csv;
 mod data;
@@ -237,105 +243,209 @@ impl Serialize for Fields {
 /// What can go wrong with a table or its file. Rows count from 0, lines of a CSV file from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
+    /// A table needs a column.
     #[error("table `{table}` has no columns")]
-    NoColumns { table: String },
+    NoColumns {
+        /// Name of the table.
+        table: String,
+    },
+    /// Several rows, and no column says which is which.
     #[error("table `{table}` has several rows, but no key column to distinguish them")]
-    NoKeys { table: String },
+    NoKeys {
+        /// Name of the table.
+        table: String,
+    },
+    /// Two columns have one name.
     #[error("table `{table}` names the column `{column}` twice; column names must differ")]
-    DuplicateColumn { table: String, column: String },
+    DuplicateColumn {
+        /// Name of the table.
+        table: String,
+        /// The name that stands twice.
+        column: String,
+    },
+    /// A row has more or fewer values than there are columns.
     #[error("table `{table}`, row {row}: {found} values for {expected} columns")]
     Arity {
+        /// Name of the table.
         table: String,
+        /// Number of the row, from 0.
         row: usize,
+        /// How many columns the table has.
         expected: usize,
+        /// How many values the row has.
         found: usize,
     },
+    /// A value is of another type than its column.
     #[error("table `{table}`, row {row}, column `{column}`: expected {expected}, found {found}")]
     Type {
+        /// Name of the table.
         table: String,
+        /// Number of the row, from 0.
         row: usize,
+        /// Name of the column.
         column: String,
+        /// Type of the column.
         expected: DType,
+        /// Type of the value.
         found: DType,
     },
+    /// A value is absent from a column that must be filled.
     #[error("table `{table}`, row {row}, column `{column}`: no value, but the column is not declared `allow_missing`")]
-    Missing { table: String, row: usize, column: String },
+    Missing {
+        /// Name of the table.
+        table: String,
+        /// Number of the row, from 0.
+        row: usize,
+        /// Name of the column.
+        column: String,
+    },
+    /// A float is NaN or infinite.
     #[error("table `{table}`, row {row}, column `{column}`: {value} is not a finite number{}", not_finite_hint(*.value))]
     NotFinite {
+        /// Name of the table.
         table: String,
+        /// Number of the row, from 0.
         row: usize,
+        /// Name of the column.
         column: String,
+        /// The float.
         value: f64,
     },
+    /// Two rows have the same values in all key columns.
     #[error("table `{table}`: rows {first} and {second} have the same key ({key}); key columns must identify a row")]
     DuplicateKey {
+        /// Name of the table.
         table: String,
+        /// Number of the first of the two rows, from 0.
         first: usize,
+        /// Number of the second of the two rows, from 0.
         second: usize,
+        /// Key columns with the values of both rows.
         key: Fields,
     },
+    /// A column was asked for that the table does not have.
     #[error("table `{table}` has no column `{column}`; it has {}", .columns.join(", "))]
     UnknownColumn {
+        /// Name of the table.
         table: String,
+        /// The name that was asked for.
         column: String,
+        /// Names of the columns that there are.
         columns: Vec<String>,
     },
+    /// Reading or writing the file failed; the message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The ending of a file's name is none of those that tables have.
     #[error("{}: not a table file; expected a name ending in .parquet, .csv or .tsv", .path.display())]
-    UnknownExtension { path: PathBuf },
+    UnknownExtension {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// polars cannot read the file.
     #[error("{}: not a readable Parquet file", .path.display())]
     Parquet {
+        /// Path of the file.
         path: PathBuf,
+        /// What polars says.
         source: polars::error::PolarsError,
     },
+    /// The file is not what its seal was made of.
     #[error("{}: damaged since it was written", .path.display())]
-    Damaged { path: PathBuf },
+    Damaged {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// The file contradicts itself, or polars panicked on it.
     #[error("{}: not a readable Parquet file: {problem}", .path.display())]
-    Unreadable { path: PathBuf, problem: String },
+    Unreadable {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with the file.
+        problem: String,
+    },
+    /// polars cannot write the table.
     #[error("table `{table}` could not be encoded as Parquet")]
     Encode {
+        /// Name of the table.
         table: String,
+        /// What polars says.
         source: polars::error::PolarsError,
     },
+    /// A column was asked for whose type tables do not have: lists, dates, bytes.
     #[error("table `{table}`, column `{column}`: cannot read the type {found}; store it as numbers, bool or string")]
     UnsupportedType {
+        /// Name of the table.
         table: String,
+        /// Name of the column.
         column: String,
+        /// The type, as polars calls it.
         found: String,
     },
+    /// Numbers were asked for, and a value is none.
     #[error("{place}, column `{column}`: `{found}` is not a number")]
     NoNumber {
+        /// The row, as its owner finds it: `line 7` of a text, else `row 6`, counted from 1.
         place: String,
+        /// Name of the column.
         column: String,
+        /// The value.
         found: String,
     },
+    /// The table description in the file is not JSON of the right form.
     #[error("{}: the table description in the file's metadata is damaged", .path.display())]
-    Metadata { path: PathBuf, source: serde_json::Error },
+    Metadata {
+        /// Path of the file.
+        path: PathBuf,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// A newer version of the program wrote the file.
     #[error("{}: table format {found} is newer than this program, which reads up to {supported}; update dynvis", .path.display())]
-    NewerFormat { path: PathBuf, found: u64, supported: u64 },
+    NewerFormat {
+        /// Path of the file.
+        path: PathBuf,
+        /// Version of the file's format.
+        found: u64,
+        /// The newest version that this program reads.
+        supported: u64,
+    },
+    /// Another program has changed the columns and kept the description.
     #[error("{}: the columns ({}) do not match the table description in the file's metadata ({})", .path.display(), .found.join(", "), .described.join(", "))]
     SchemaMismatch {
+        /// Path of the file.
         path: PathBuf,
+        /// The file's columns, as `name: type`.
         found: Vec<String>,
+        /// The description's columns, as `name: type`.
         described: Vec<String>,
     },
+    /// A line of a CSV file cannot be read.
     #[error("{}, line {line}: {problem}", .path.display())]
     Csv {
+        /// Path of the file.
         path: PathBuf,
+        /// Number of the line, from 1.
         line: usize,
+        /// What is wrong with the line.
         problem: CsvProblem,
     },
+    /// Rows of two tables cannot be matched, since rows of one are alike in the common key columns.
     #[error(
         "table `{table}`: rows {first} and {second} are alike ({key}) in all key columns that the other table has, \
          too, so rows cannot be matched"
     )]
     Ambiguous {
+        /// Name of the table with such rows.
         table: String,
+        /// Number of the first of the two rows, from 0.
         first: usize,
+        /// Number of the second of the two rows, from 0.
         second: usize,
+        /// Common key columns with the values of both rows.
         key: Fields,
     },
+    /// Encoding as JSON failed.
     #[error("encoding as JSON failed")]
     Json(#[from] serde_json::Error),
 }
@@ -352,14 +462,24 @@ fn not_finite_hint(value: f64) -> &'static str {
 /// Why a line of a CSV file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CsvProblem {
+    /// The line has more or fewer fields than the header.
     #[error("{found} fields, but the header has {expected}")]
-    Fields { expected: usize, found: usize },
+    Fields {
+        /// How many fields the header has.
+        expected: usize,
+        /// How many fields the line has.
+        found: usize,
+    },
+    /// The file ends within a quoted field.
     #[error("a quoted field is never closed")]
     OpenQuote,
+    /// Behind a closing quote something else than a separator follows.
     #[error("text after a closing quote; write a quote inside a field as two")]
     AfterQuote,
+    /// The bytes are not UTF-8, nor UTF-16 with its mark.
     #[error("not UTF-8 text; save it as UTF-8")]
     Encoding,
+    /// The file holds nothing, or nothing but comments.
     #[error("no header line")]
     Empty,
 }

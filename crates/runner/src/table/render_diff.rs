@@ -179,8 +179,7 @@ impl TableDiff {
         };
         format!(
             "Mean ± standard deviation over seeds{averaged}. A change counts as larger than the seeds' spread if \
-             Welch's \
-             t-test gives a two-sided p below {LEVEL}; {} made, not corrected for their number.",
+             Welch's t-test gives a two-sided p below {LEVEL}; {} made, not corrected for their number.",
             counted(self.seeds.len(), "comparison")
         )
     }

@@ -55,9 +55,9 @@ impl fmt::Display for DType {
 /// The default, zero, means exact equality.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tolerance {
-    /// In the column's unit.
+    /// Largest difference in the column's unit.
     pub absolute: f64,
-    /// A fraction of the first value's magnitude.
+    /// Largest difference as a fraction of the first value's magnitude.
     pub relative: f64,
 }
 

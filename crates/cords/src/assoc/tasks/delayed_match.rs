@@ -9,9 +9,9 @@ use crate::assoc::trial::Trial;
 pub(super) enum Rule {
     /// The very same image; two answers. Half of the non-matches are other images of the same class.
     Image,
-    /// The same class, by the same image or another; two answers.
+    /// A match is of the same class, by the same image or another; two answers.
     Class,
-    /// The same class; an answer only where it is another.
+    /// A match is of the same class; an answer only where the second image is of another.
     NonMatch,
 }
 

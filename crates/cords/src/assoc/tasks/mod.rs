@@ -43,7 +43,7 @@ pub trait Task: Send + Sync {
     /// among it, and nothing of before. Where nothing that is shown then tells the answer, that is the share of the
     /// most frequent one.
     fn chance(&self, pool: &Pool, timing: &Timing) -> f64;
-    /// One trial.
+    /// Draws one trial of the task.
     fn trial(&self, draw: &mut Draw<'_>) -> Trial;
 }
 
@@ -112,7 +112,7 @@ impl Pool {
         }
     }
 
-    /// Number of classes.
+    /// Number of classes that images are of.
     pub fn classes(&self) -> usize {
         self.by_class.len()
     }
@@ -154,12 +154,12 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// The task's durations.
+    /// Durations of the task's trial epochs.
     pub fn timing(&self) -> &'a Timing {
         self.timing
     }
 
-    /// Number of classes.
+    /// Number of classes that stimuli are drawn from.
     pub fn classes(&self) -> usize {
         self.pool.classes()
     }
@@ -169,12 +169,12 @@ impl<'a> Draw<'a> {
         self.content.below(n as u64) as usize
     }
 
-    /// Heads or tails.
+    /// A draw of a fair coin.
     pub fn coin(&mut self) -> bool {
         self.below(2) == 1
     }
 
-    /// A class.
+    /// A class, each as likely.
     pub fn class(&mut self) -> usize {
         self.below(self.classes())
     }
@@ -252,17 +252,17 @@ impl<'a> Draw<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
-    /// Before the first stimulus.
+    /// Duration of the trial epoch before the first stimulus.
     pub fixation: f64,
-    /// The stimulus, or the first one.
+    /// Duration of the stimulus, or of the first one.
     pub stimulus: f64,
-    /// Delays, of which each presentation draws one.
+    /// Durations of the delay, of which each presentation draws one.
     pub delays: Vec<f64>,
-    /// The second stimulus.
+    /// Duration of the second stimulus.
     pub test: f64,
-    /// From the last stimulus to the answer, in tasks that compare two.
+    /// Time from the last stimulus to the answer, in tasks that compare two.
     pub wait: f64,
-    /// The answer.
+    /// Duration of the response epoch.
     pub response: f64,
     /// Whether the answer is due while the second stimulus is shown, in tasks that compare two; `wait` and `response`
     /// do not count then.
@@ -286,20 +286,20 @@ pub enum Duration {
     Fixation,
     /// The stimulus, or the first one.
     Stimulus,
-    /// Delays.
+    /// Time between stimuli, of which there may be several to choose from.
     Delays,
     /// The second stimulus, or a cue.
     Test,
     /// From the last stimulus to the answer.
     Wait,
-    /// The answer.
+    /// While the answer is due.
     Response,
     /// Durations of evidence, or intervals to compare.
     Durations,
 }
 
 impl Duration {
-    /// All of them.
+    /// Every duration, in the order of [`Timing`]'s fields.
     pub const ALL: [Self; 7] = [
         Self::Fixation,
         Self::Stimulus,
@@ -310,7 +310,7 @@ impl Duration {
         Self::Durations,
     ];
 
-    /// Its name.
+    /// Name of the duration, as in errors and parameters.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fixation => "fixation",
@@ -443,48 +443,50 @@ impl Timing {
     }
 }
 
-/// The tasks.
+/// The cognitive tasks by name, with what each asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskName {
-    /// Whether two images, a delay apart, are the same.
+    /// whether two images, a delay apart, are the same
     DelayedMatchImage,
-    /// Whether two images, a delay apart, are of the same class.
+    /// whether two images, a delay apart, are of the same class
     DelayedMatchClass,
-    /// To answer only where the second image is of another class.
+    /// to answer only where the second image is of another class
     DelayedNonMatch,
-    /// To name the class of an image after a delay.
+    /// to name the class of an image after a delay
     DelayedCategory,
-    /// Whether the second image is of the class that belongs to the first.
+    /// whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)
     PairedAssociation,
-    /// Of two superposed images, to tell the category of the one that is cued.
+    /// of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one that is
+    /// cued
     ContextDecision,
-    /// To answer to some classes and not to others.
+    /// to answer to the first half of the classes and not to the others
     GoNoGo,
-    /// To answer with the place of an object.
+    /// to answer with the place of an object, one of eight
     ProSaccade,
-    /// To answer with the opposite place.
+    /// to answer with the opposite place
     AntiSaccade,
-    /// Either, as cued.
+    /// to answer with the place of an object or the opposite one, as cued
     CuedSaccade,
-    /// To name the class of the object at the cued place.
+    /// to name the class of the object at the place that is cued afterwards
     MultiObject,
-    /// Whether one of several objects has changed.
+    /// whether one of several objects has changed
     ChangeDetection,
-    /// For each image of a stream, whether it is of the class of the one before.
+    /// for each image of a stream, whether it is of the class of the one before
     OneBack,
-    /// The one before that.
+    /// for each image of a stream, whether it is of the class of the one two before
     TwoBack,
-    /// Three before.
+    /// for each image of a stream, whether it is of the class of the one three before
     ThreeBack,
-    /// Which of two classes is shown under noise.
+    /// which of two classes is shown under noise
     NoisyEvidence,
-    /// Which of two images was shown longer.
+    /// which of two images was shown longer
     IntervalDiscrimination,
 }
 
 impl TaskName {
-    /// All of them.
+    /// All tasks, in the order in which they are listed.
     pub const ALL: [Self; 17] = [
         Self::DelayedMatchImage,
         Self::DelayedMatchClass,
@@ -504,34 +506,6 @@ impl TaskName {
         Self::NoisyEvidence,
         Self::IntervalDiscrimination,
     ];
-
-    /// What it asks for.
-    pub fn summary(self) -> &'static str {
-        match self {
-            Self::DelayedMatchImage => "whether two images, a delay apart, are the same",
-            Self::DelayedMatchClass => "whether two images, a delay apart, are of the same class",
-            Self::DelayedNonMatch => "to answer only where the second image is of another class",
-            Self::DelayedCategory => "to name the class of an image after a delay",
-            Self::PairedAssociation => {
-                "whether the second image is of the class that belongs to the first (0 with 1, 2 with 3, ...)"
-            }
-            Self::ContextDecision => {
-                "of two superposed images, one of class 0 or 1 and one of class 2 or 3, to tell the parity of the one \
-                 that is cued"
-            }
-            Self::GoNoGo => "to answer to the first half of the classes and not to the others",
-            Self::ProSaccade => "to answer with the place of an object, one of eight",
-            Self::AntiSaccade => "to answer with the opposite place",
-            Self::CuedSaccade => "either, as cued",
-            Self::MultiObject => "to name the class of the object at the place that is cued afterwards",
-            Self::ChangeDetection => "whether one of several objects has changed",
-            Self::OneBack => "for each image of a stream, whether it is of the class of the one before",
-            Self::TwoBack => "the same for the one before that",
-            Self::ThreeBack => "the same for three before",
-            Self::NoisyEvidence => "which of two classes is shown under noise",
-            Self::IntervalDiscrimination => "which of two images was shown longer",
-        }
-    }
 
     /// Whether its trials have a duration.
     pub fn has(self, duration: Duration) -> bool {
@@ -562,7 +536,7 @@ impl TaskName {
         matches!(self, Self::OneBack | Self::TwoBack | Self::ThreeBack)
     }
 
-    /// The task.
+    /// The task of this name.
     pub fn build(self) -> Box<dyn Task> {
         use delayed_match::{DelayedMatch, Rule};
         use saccade::{Saccade, Saccades};

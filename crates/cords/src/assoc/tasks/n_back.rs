@@ -4,7 +4,7 @@ use super::{Draw, Pool, Task, Timing};
 use crate::assoc::stimulus::Scene;
 use crate::assoc::trial::Trial;
 
-/// With n.
+/// The task that compares each image with the one so many before.
 pub(super) struct NBack(pub(super) usize);
 
 impl Task for NBack {

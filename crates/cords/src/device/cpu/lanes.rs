@@ -10,11 +10,11 @@ use crate::Real;
 /// Which instructions a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// AVX-512 and FMA.
+    /// x86-64 with AVX-512 and FMA: vectors of 512 bits.
     Wide,
-    /// AVX2 and FMA.
+    /// x86-64 with AVX2 and FMA: vectors of 256 bits.
     Half,
-    /// Those that every processor of the architecture has.
+    /// Instructions that every processor of the architecture has.
     Plain,
 }
 
@@ -33,9 +33,9 @@ pub(super) fn level() -> Level {
 
 /// The vectors of an element type at each level.
 pub(super) trait Vectors: Sized {
-    /// 512 bits.
+    /// Vectors of 512 bits.
     type Wide: Lanes<Element = Self>;
-    /// 256 bits.
+    /// Vectors of 256 bits.
     type Half: Lanes<Element = Self>;
 }
 
@@ -119,11 +119,11 @@ pub(super) fn prefetch<T>(address: *const T) {
 /// Each may be called only where the vector's instructions exist, inlined into a function compiled for them; `load` and
 /// `store` need `COUNT` readable or writable elements, at any alignment.
 pub(super) trait Lanes: Copy + Send + Sync + 'static {
-    /// Element.
+    /// Type of one element.
     type Element: Real;
-    /// The vector.
+    /// The processor's register type.
     type Vector: Copy;
-    /// Instructions.
+    /// Instructions that the methods are made of.
     const LEVEL: Level;
     /// Elements of a vector.
     const COUNT: usize;
@@ -272,12 +272,12 @@ mod x86 {
         };
     }
     lanes!(
-        /// AVX-512, single precision.
+        /// AVX-512 in single precision.
         Wide32, Wide, f32, __m512, 16, 14, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
         _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_setzero_ps
     );
     lanes!(
-        /// AVX-512, double precision.
+        /// AVX-512 in double precision.
         Wide64, Wide, f64, __m512d, 8, 14, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd,
         _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd, _mm512_max_pd, _mm512_setzero_pd
     );

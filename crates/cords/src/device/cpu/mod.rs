@@ -24,7 +24,7 @@ pub use packed::Packed;
 
 use super::{AdamStep, ConvShape, Device, Interpolation, LeakyStep, Maps, NormalNoise};
 use crate::Real;
-use crate::net::Phi;
+use crate::device::Phi;
 
 /// The CPU, through rayon's current thread pool.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,7 +11,7 @@ use crate::Real;
 /// Activity as bfloat16, and for each value a bit that says whether the current it came from was positive: rounded
 /// activity does not tell.
 pub struct Packed {
-    /// Blocks of channels.
+    /// bfloat16 bits of each value, in the order of maps: blocks of 16 channels.
     values: Aligned<u16>,
     /// A bit for each value, one number a block.
     signs: Aligned<u16>,
@@ -64,7 +64,7 @@ impl Packed {
             .for_each(|(((values, signs), r), next)| vectorised(|| kernel(keep, r, next, values, signs)));
     }
 
-    /// The activity, rounded.
+    /// Writes the activity, rounded to bfloat16, into `x`.
     pub(super) fn unpack<T: Real>(&self, x: &mut [T]) {
         #[inline(always)]
         fn kernel<T: Real>(values: &[u16], x: &mut [T]) {

@@ -38,7 +38,7 @@ pub(super) fn panel_width(columns: usize, panel: usize) -> usize {
 pub(super) struct Rows<'a, T> {
     /// First value of row 0.
     pub(super) x: *const T,
-    /// Values between rows.
+    /// Values from one row to the next.
     pub(super) stride: usize,
     /// Where each block starts, from `x`.
     pub(super) blocks: &'a [usize],
@@ -51,7 +51,7 @@ pub(super) struct Rows<'a, T> {
 pub(super) struct Sink<T> {
     /// First value of row 0.
     pub(super) y: *mut T,
-    /// Values between rows.
+    /// Values from one row to the next.
     pub(super) stride: usize,
     /// From the first block of 16 columns to the second.
     pub(super) block: usize,
@@ -78,7 +78,7 @@ pub(super) struct Positions<T> {
     pub(super) e_block: usize,
     /// Positions of a line.
     pub(super) count: usize,
-    /// Lines.
+    /// Number of lines of positions.
     pub(super) lines: usize,
 }
 

@@ -7,21 +7,21 @@ use super::reductions::Reductions;
 /// A piece of work from one time to the next.
 #[derive(Default)]
 pub enum Capture<G> {
-    /// It was never done.
+    /// The work was never done.
     #[default]
     New,
-    /// It was done once: there is memory for everything, and every convolution has its algorithm.
+    /// The work was done once: there is memory for everything, and every convolution has its algorithm.
     Done,
     /// What it asked for.
     Recorded {
         /// To be done again.
         graph: G,
-        /// Of the numbers that it leaves.
+        /// Where the numbers that the work leaves lie among all reductions.
         places: Vec<std::ops::Range<usize>>,
-        /// That of the scratch memory that it uses.
+        /// Generation of the scratch memory that the work uses; in another one it must be recorded again.
         generation: u64,
     },
-    /// It cannot be recorded.
+    /// The work cannot be recorded, and is done anew each time.
     Refused,
 }
 

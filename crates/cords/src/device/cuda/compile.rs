@@ -49,7 +49,7 @@ fn compile_source(source: &str, architecture: &str) -> Result<Vec<u8>, DeviceErr
     compiled
 }
 
-/// The compiler's messages.
+/// Messages of the compiler about a program; empty where it has none.
 fn log(program: sys::nvrtcProgram) -> String {
     // SAFETY: the program exists.
     let log = unsafe { result::get_program_log(program) }.unwrap_or_default();

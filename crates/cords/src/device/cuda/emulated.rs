@@ -95,7 +95,7 @@ impl MemoryRange {
 
 type Entry = unsafe extern "C" fn(*mut *mut c_void);
 
-/// A compiled kernel.
+/// A kernel that the host's compiler has compiled.
 struct Kernel {
     entry: Entry,
     /// Types of its parameters.
@@ -181,7 +181,7 @@ impl Emulated {
         self.capture().replays
     }
 
-    /// Does or records.
+    /// Does the work, or adds it to what is being recorded.
     fn ask(&self, work: impl Fn() + Send + Sync + 'static) {
         match &mut self.capture().work {
             Some(recorded) => recorded.push(Box::new(work)),

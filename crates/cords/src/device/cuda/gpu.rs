@@ -19,27 +19,27 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     /// Host bytes to the start of `to`.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`], here and below: the GPU or its driver has failed.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn write(&self, from: &[u8], to: &mut Self::Memory) -> Result<(), DeviceError>;
     /// The first bytes of `from` to the host; waits for all work that was asked for.
     ///
     /// # Errors
-    /// As above.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn read(&self, from: &Self::Memory, to: &mut [u8]) -> Result<(), DeviceError>;
     /// The first `bytes` of `from` to `to` from its byte `first` on.
     ///
     /// # Errors
-    /// As above.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn copy(&self, from: &Self::Memory, to: &mut Self::Memory, first: usize, bytes: usize) -> Result<(), DeviceError>;
     /// Sets the first `bytes` to 0.
     ///
     /// # Errors
-    /// As above.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn clear(&self, memory: &mut Self::Memory, bytes: usize) -> Result<(), DeviceError>;
     /// Runs a kernel of `kernels.cu` on so many items. `arguments` are its parameters but for the last.
     ///
     /// # Errors
-    /// As above.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn launch(
         &self,
         kernel: &'static str,
@@ -53,7 +53,8 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     /// `to` holds where `accumulate`, which is never asked of bfloat16, and takes its place otherwise.
     ///
     /// # Errors
-    /// As above, and [`DeviceError::Memory`] where there is no room for its scratch memory.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed, [`DeviceError::Memory`] where there is no room
+    /// for its scratch memory.
     #[expect(clippy::too_many_arguments, reason = "a convolution, its numbers and its maps")]
     fn convolve(
         &self,
@@ -71,36 +72,36 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     /// the host.
     ///
     /// # Errors
-    /// As above.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn begin_recording(&self) -> Result<(), DeviceError>;
     /// What was asked for since the beginning of the recording.
     ///
     /// # Errors
-    /// As above: something of it cannot be recorded.
+    /// [`DeviceError::Failed`] where something of it cannot be recorded.
     fn end_recording(&self) -> Result<Self::Graph, DeviceError>;
     /// Does recorded work, on the memory that it was recorded with.
     ///
     /// # Errors
-    /// As above.
+    /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn replay(&self, graph: &Self::Graph) -> Result<(), DeviceError>;
     /// Another number whenever scratch memory that recorded work would use has been given back.
     fn generation(&self) -> u64;
 }
 
-/// A kernel's argument.
+/// An argument of a kernel, by its type in `kernels.cu`.
 #[derive(Debug)]
 pub enum Argument<'a, M> {
-    /// `const T *`
+    /// Memory that the kernel reads: `const T *`.
     Read(&'a M),
-    /// `T *`
+    /// Memory that the kernel writes, and may read: `T *`.
     Write(&'a mut M),
-    /// `Long`
+    /// A signed number of 64 bits: `Long`.
     Long(i64),
-    /// `int`
+    /// A signed number of 32 bits: `int`.
     Int(i32),
-    /// `float`
+    /// A number in single precision: `float`.
     Float(f32),
-    /// `double`
+    /// A number in double precision: `double`.
     Double(f64),
 }
 

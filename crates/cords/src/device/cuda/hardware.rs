@@ -9,21 +9,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::cudnn::sys as dnn;
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DriverError, result as driver, sys};
 use cudarc::nvrtc::Ptx;
+use serde::{Deserialize, Serialize};
 
 use super::convolutions::{Convolutions, SCRATCH, dnn_failed};
 use super::gpu::{Argument, Gpu, Pass};
 use super::{compile, libraries};
 use crate::device::{ConvShape, DeviceError};
 
-/// What the products of convolutions are computed from. Sums are float32, and so is everything else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the products of convolutions are computed from. bfloat16 is used where channels come in eights, and TF32
+/// elsewhere in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// float32.
+    /// float32 as it is, without tensor cores
     #[default]
     Float32,
-    /// float32 rounded to eleven significant bits, on tensor cores.
+    /// rounded to 11 significant bits, several times faster
     Tf32,
-    /// bfloat16 (eight significant bits) where channels come in eights, and TF32 elsewhere.
+    /// of 8 significant bits, faster again; activity, sums, weights and the optimiser's memory stay float32
     Bfloat16,
 }
 
@@ -32,7 +36,7 @@ pub enum Precision {
 pub struct Settings {
     /// Which GPU, from 0, of those that `CUDA_VISIBLE_DEVICES` leaves.
     pub ordinal: usize,
-    /// Precision of convolutions.
+    /// What products of convolutions are computed from.
     pub precision: Precision,
     /// Whether only algorithms are used that give the same bits every time.
     pub deterministic: bool,
@@ -41,7 +45,7 @@ pub struct Settings {
 /// What a GPU says of itself.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Its name.
+    /// Name of the GPU, as the driver gives it.
     pub name: String,
     /// Compute capability, major and minor.
     pub capability: (u32, u32),
@@ -404,7 +408,7 @@ impl Gpu for Hardware {
     }
 }
 
-/// Recorded work.
+/// Work that was recorded, to be done again on the GPU that recorded it.
 pub struct Graph(Mutex<Exclusive>);
 
 struct Exclusive(CudaGraph);

@@ -27,9 +27,9 @@ pub struct Library {
 /// A library in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedLibrary {
-    /// Its file, where the system tells.
+    /// File of the library, where the system tells.
     pub path: Option<PathBuf>,
-    /// Its version: of the driver, the newest CUDA that it runs.
+    /// Version of the library; of the driver, the newest CUDA that it runs.
     pub version: String,
 }
 
@@ -157,7 +157,7 @@ const CUDNN: KnownLibrary = KnownLibrary {
 /// Those that others need first.
 const ALL: [KnownLibrary; 4] = [DRIVER, NVRTC, CUBLASLT, CUDNN];
 
-/// All libraries.
+/// Every library that a GPU needs, loaded or with the reason why not; those that others need come first.
 pub fn libraries() -> Vec<Library> {
     let places = SearchPath::new();
     ALL.iter().map(|wanted| wanted.load(&places)).collect()

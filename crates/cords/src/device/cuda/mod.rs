@@ -44,7 +44,7 @@ use reductions::CELLS;
 pub use reductions::Reductions;
 
 use super::{AdamStep, ConvShape, Device, DeviceError, Interpolation, LeakyStep, Maps, NormalNoise};
-use crate::net::Phi;
+use crate::device::Phi;
 use crate::rng::Stream;
 use dynvis_base::{Classified, ErrorKind};
 
@@ -83,7 +83,7 @@ pub struct Buffer<M> {
     /// None where it holds nothing, or the device has failed.
     memory: Option<M>,
     _taken: Option<Taken>,
-    /// Values.
+    /// Number of values that the memory is for.
     len: usize,
 }
 

@@ -35,7 +35,7 @@ struct Gathered<M> {
     held: usize,
     x: Buffer<M>,
     dy: Buffer<M>,
-    /// Their sum, where it is bfloat16.
+    /// Gradient of one addition where it is bfloat16, before it is added to the float32 sum.
     narrow: Buffer<M>,
 }
 
@@ -56,7 +56,7 @@ pub struct Workspace<M> {
 pub(super) enum Use {
     /// The current that convolutions give to an area, float32.
     Current,
-    /// Inputs, bfloat16.
+    /// Inputs of a convolution, rounded to bfloat16.
     Inputs,
     /// Results of the first and of the second term, bfloat16.
     Results(usize),

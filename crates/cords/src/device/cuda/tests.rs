@@ -5,8 +5,8 @@ use super::*;
 use crate::data::{ImageSetWriter, Split, SplitImages, Splits};
 use crate::device::Cpu;
 use crate::learn::{
-    Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, OptimiserKind, TrainError, evaluate,
-    train_cordsnet,
+    Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, OptimiserKind, OptimiserSettings,
+    TrainError, evaluate, train_cordsnet,
 };
 use crate::net::{Architecture, Euler, Graph, Model, ModelInfo, Presentation};
 use crate::noise::{
@@ -131,9 +131,9 @@ fn train<D: Device<f32>>(
             epochs: 2,
             batch: 12,
             // Adam would make much of a difference between two gradients that are nearly 0.
-            optimiser: OptimiserKind::Sgd {
+            optimiser: OptimiserSettings {
                 momentum: 0.9,
-                weight_decay: 0.0,
+                ..OptimiserSettings::new(OptimiserKind::Sgd, 0.0)
             },
             learning_rate: 0.1,
             ..Fit::default()
@@ -220,7 +220,7 @@ fn work_that_takes_memory_is_not_recorded() {
 /// error of its own kind.
 #[test]
 fn training_goes_as_on_the_cpu_and_within_its_budget() {
-    for history in [HistoryPrecision::Exact, HistoryPrecision::Bfloat16] {
+    for history in [HistoryPrecision::Float32, HistoryPrecision::Bfloat16] {
         let expected = train(&Cpu, history, None).expect("trained");
         let gpu = Emulated::new(ENOUGH);
         let found = train(&Cuda::new(gpu.clone(), 8), history, None).expect("trained");
@@ -318,7 +318,7 @@ fn evaluation_noise_and_recording_go_as_on_the_cpu() {
     let cordsnet = Model::CordsNet {
         architecture: architecture.clone(),
         euler: Euler::published(),
-        phi: crate::net::Phi::Relu,
+        phi: crate::device::Phi::Relu,
         parameters: initialisation.cordsnet(&architecture, 1),
         info: ModelInfo::default(),
     };

@@ -33,7 +33,7 @@ impl Recordings {
     /// Writes the file.
     ///
     /// # Errors
-    /// Writing that fails.
+    /// [`NeuralError::Io`] or [`NeuralError::File`] where writing fails.
     pub fn save(&self, path: &Path) -> Result<(), NeuralError> {
         let wrong = |problem: String| NeuralError::File {
             path: path.to_owned(),
@@ -81,7 +81,7 @@ impl Recordings {
     /// Reads the file.
     ///
     /// # Errors
-    /// A file that is missing, of another kind or damaged.
+    /// [`NeuralError::Io`] where the file cannot be read, [`NeuralError::File`] where it is of another kind or damaged.
     pub fn open(path: &Path) -> Result<Self, NeuralError> {
         let wrong = |problem: String| NeuralError::File {
             path: path.to_owned(),

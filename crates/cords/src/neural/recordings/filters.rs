@@ -54,8 +54,7 @@ pub(super) fn registry() -> FilterRegistry {
         let refuse = move || {
             format!(
                 "{name} (HDF5 filter {number}), which this program does not read; write the file with zlib, zstd or \
-                 without \
-                 compression (`h5repack -f GZIP=4 OLD NEW`, or xarray's `to_netcdf` with `encoding`)"
+                 without compression (`h5repack -f GZIP=4 OLD NEW`, or xarray's `to_netcdf` with `encoding`)"
             )
         };
         registry.register(number, Box::new(move |_, _, _| Err(Error::UnsupportedFilter(refuse()))));
@@ -119,5 +118,22 @@ mod tests {
         // Length 7 + 1 + 2 of one byte.
         assert_eq!(lzf(&[0, b'x', 7 << 5, 1, 0], 11), Ok(vec![b'x'; 11]));
         assert!(lzf(&packed, 7).is_err() && lzf(&packed[..4], 8).is_err() && lzf(&[3 << 5, 9], 8).is_err());
+    }
+
+    #[test]
+    fn filters_that_are_not_read_are_refused_by_name() {
+        for (number, name) in UNREAD {
+            let filter = hdf5_reader::messages::filter_pipeline::FilterDescription {
+                id: number,
+                name: None,
+                client_data: Vec::new(),
+            };
+            let error = registry().apply(&filter, &[1, 2, 3], 1).expect_err("it is not read");
+            let said = error.to_string();
+            assert!(
+                said.contains(name) && said.contains(&number.to_string()) && said.contains("h5repack"),
+                "{said}"
+            );
+        }
     }
 }

@@ -20,7 +20,8 @@ pub struct Merged {
 /// repetitions than another, its others are missing.
 ///
 /// # Errors
-/// No recordings, no stimulus in common, time bins that differ, a stimulus of two classes, more than fits into memory.
+/// [`NeuralError::Recordings`] where there are no recordings or no stimulus in common, time bins differ, a stimulus is
+/// of two classes, or it is more than fits into memory.
 pub fn merge(mut all: Vec<Recordings>) -> Result<Merged, NeuralError> {
     if all.len() == 1
         && let Some(recordings) = all.pop()

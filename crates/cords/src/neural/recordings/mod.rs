@@ -25,7 +25,7 @@ pub use presentations::{Presentations, from_presentations, plan_size, running_nu
 pub struct Neuron {
     /// What it is called.
     pub id: String,
-    /// Its brain region; empty where it is not known.
+    /// Brain region of the neuron; empty where it is not known.
     pub region: String,
     /// The animal that it was recorded in; empty where it is not known.
     pub animal: String,
@@ -41,7 +41,7 @@ pub struct Recordings {
     pub stimuli: Vec<String>,
     /// Class of each stimulus, or nothing where classes are not known.
     pub objects: Vec<String>,
-    /// The neurons.
+    /// Neurons in the order of the responses.
     pub neurons: Vec<Neuron>,
     /// Start and end of each time bin in ms after stimulus onset.
     pub bins_ms: Vec<[f64; 2]>,
@@ -55,8 +55,8 @@ impl Recordings {
     /// Checks sizes and ids, and brings the stimuli into their order.
     ///
     /// # Errors
-    /// Sizes that contradict each other, a stimulus twice, a neuron twice within a session and animal, a bin that ends
-    /// before it starts, a value that is infinite.
+    /// [`NeuralError::Recordings`] where sizes contradict each other, a stimulus is there twice or a neuron twice
+    /// within a session and animal, a bin ends before it starts, or a value is infinite.
     pub fn new(mut self) -> Result<Self, NeuralError> {
         let wrong = |problem: String| Err(NeuralError::Recordings { problem });
         let sizes = [
@@ -126,7 +126,7 @@ impl Recordings {
         Ok(self)
     }
 
-    /// One response.
+    /// Response of a neuron in one presentation and time bin, by their indices from 0.
     pub fn response(&self, stimulus: usize, repetition: usize, neuron: usize, bin: usize) -> f64 {
         self.responses
             [((stimulus * self.repetitions + repetition) * self.neurons.len() + neuron) * self.bins_ms.len() + bin]
@@ -170,7 +170,8 @@ impl Recordings {
     /// lies within.
     ///
     /// # Errors
-    /// A window without bins, or with bins that overlap each other, whose mean would count some time twice.
+    /// [`NeuralError::Option`] where a window has no bins, or bins that overlap each other, whose mean would count some
+    /// time twice.
     pub fn windows(&self, windows_ms: &[[f64; 2]]) -> Result<Self, NeuralError> {
         let mut weights: Vec<Vec<(usize, f64)>> = Vec::new();
         for [start, end] in windows_ms {
@@ -224,7 +225,7 @@ impl Recordings {
     /// no halves.
     ///
     /// # Errors
-    /// Options that make no halves.
+    /// [`NeuralError::Option`] where the options make no halves.
     pub fn reliability(
         &self,
         bin: usize,

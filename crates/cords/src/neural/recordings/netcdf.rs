@@ -28,9 +28,9 @@ impl Recordings {
     /// `wanted` names the variable of responses; without it there must be one alone over presentations and neurons.
     ///
     /// # Errors
-    /// A file that is no netCDF, or needs more memory than there is; a variable that is missing, damaged, compressed in
-    /// a way that is not read or of the wrong length, by its name; several variables that could be the responses, with
-    /// their names.
+    /// [`NeuralError::File`] where the file is no netCDF, needs more memory than there is, or has several variables
+    /// that could be the responses, which are named; [`NeuralError::Variable`] with the variable that is missing,
+    /// damaged, compressed in a way that is not read or of the wrong length.
     pub fn from_netcdf(path: &Path, wanted: Option<&str>) -> Result<Self, NeuralError> {
         guarded(path, || {
             let options = NcOpenOptions {

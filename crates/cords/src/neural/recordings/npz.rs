@@ -21,8 +21,9 @@ impl Recordings {
     /// Reads an archive. `wanted` names the array of responses, which is `responses` if not given.
     ///
     /// # Errors
-    /// A file that is no archive, or needs more memory than there is; an array that is missing, damaged or of the wrong
-    /// shape or type, by its name.
+    /// [`NeuralError::File`] where the file is no archive or needs more memory than there is, [`NeuralError::Variable`]
+    /// with the array that is missing, damaged or of the wrong shape or type, [`NeuralError::Recordings`] where the
+    /// arrays contradict each other, [`NeuralError::Io`] where reading fails.
     pub fn from_npz(path: &Path, wanted: Option<&str>) -> Result<Self, NeuralError> {
         guarded(path, || {
             let zip = ZipArchive::new(dynvis_base::files::open(path)?).map_err(|error| NeuralError::File {

@@ -18,9 +18,9 @@ pub struct NwbOptions {
     pub bins_ms: Vec<[f64; 2]>,
     /// Name of the table of stimuli below `intervals`.
     pub table: String,
-    /// Its column with the stimulus's id.
+    /// Column of the table of stimuli with their ids.
     pub stimulus: String,
-    /// Its column with the stimulus's class, if there is one.
+    /// Column of the table of stimuli with their classes, if there is one.
     pub object: String,
 }
 
@@ -53,8 +53,8 @@ impl Recordings {
     /// cover.
     ///
     /// # Errors
-    /// A file that is no HDF5; a data set that is missing, damaged or contradicts another, by its path within the file;
-    /// ids and spike times that are no numbers.
+    /// [`NeuralError::File`] where the file is no HDF5; [`NeuralError::Variable`] with the path of the data set that is
+    /// missing, damaged or contradicts another, or of ids and spike times that are no numbers.
     pub fn from_nwb(path: &Path, options: &NwbOptions) -> Result<Self, NeuralError> {
         guarded(path, || {
             let limits = OpenOptions::default()
@@ -302,8 +302,7 @@ impl Nwb<'_> {
             if end.is_nan() || end.fract() != 0.0 || *end < start as f64 || *end > count as f64 {
                 return Err(wrong(format!(
                     "row {row} (from 0) ends at {end}; ends must not decrease (the one before is {start}), and \
-                     `{name}` has \
-                     {count} values"
+                     `{name}` has {count} values"
                 )));
             }
             rows.push(start..*end as usize);
@@ -315,7 +314,7 @@ impl Nwb<'_> {
         Ok(rows)
     }
 
-    /// A ragged column.
+    /// A column with a list of numbers in every row of the table.
     fn ragged(&self, name: &str) -> Result<Vec<Vec<f64>>, NeuralError> {
         let values = self.numbers(name)?;
         let rows = self.rows(name, values.len())?;

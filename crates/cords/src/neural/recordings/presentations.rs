@@ -20,7 +20,7 @@ pub fn running_numbers(names: usize, most: usize) -> bool {
 /// how many presentations, rows or recordings there are in fact.
 ///
 /// # Errors
-/// More than there is room for, with the numbers.
+/// [`NeuralError::Recordings`] with the numbers, where there is no room for them.
 pub fn plan_size(sizes: [usize; 4], given: &str) -> Result<usize, NeuralError> {
     let [stimuli, repetitions, neurons, bins] = sizes;
     let total = sizes.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
@@ -29,9 +29,8 @@ pub fn plan_size(sizes: [usize; 4], given: &str) -> Result<usize, NeuralError> {
     memory::check_room(bytes).map_err(|error| NeuralError::Recordings {
         problem: format!(
             "{given} would fill a block of {stimuli} stimuli x {repetitions} repetitions x {neurons} neurons x {bins} \
-             time \
-             bins, most of it with missing values unless all were recorded together: {error}; choose neurons, stimuli and \
-             time bins that were, or number the repetitions of each stimulus from 0"
+             time bins, most of it with missing values unless all were recorded together: {error}; choose neurons, \
+             stimuli and time bins that were, or number the repetitions of each stimulus from 0"
         ),
     })?;
     Ok(total.unwrap_or(usize::MAX))
@@ -52,8 +51,8 @@ pub struct Presentations {
 /// Gathers presentations by stimulus. `response(presentation, neuron, bin)` gives a value, NaN for a missing one.
 ///
 /// # Errors
-/// Lists of different lengths, a stimulus shown twice in one repetition or with two classes, more than fits into
-/// memory, and what [`Recordings::new`] finds.
+/// [`NeuralError::Recordings`] where lists differ in length, a stimulus is shown twice in one repetition or with two
+/// classes, or it is more than fits into memory, and what [`Recordings::new`] finds.
 pub fn from_presentations(
     shown: &Presentations,
     neurons: Vec<Neuron>,

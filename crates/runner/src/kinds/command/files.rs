@@ -148,6 +148,6 @@ mod tests {
             assert!(said.contains(why), "{said}");
         }
         std::os::unix::fs::symlink("..", root.join("scripts/deep/up")).expect("linked");
-        assert!(named(root, "scripts").expect_err("refused").contains("circle"));
+        assert!(named(root, "scripts").expect_err("refused").contains("cycle"));
     }
 }

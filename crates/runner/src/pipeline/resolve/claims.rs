@@ -9,11 +9,11 @@ use serde_json::Value as Json;
 
 use super::{unknown, wrong_type};
 use crate::kind::{Artifact, Conditions, Output, schema_of};
+use crate::names::is_name;
 use crate::pipeline::Resources;
 use crate::pipeline::matrix::{Room, Scope};
 use crate::pipeline::node::{Key, Node, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind};
-use crate::pipeline::reference::is_name;
 use crate::pipeline::validate::{Validated, report_duplicates, validate};
 
 /// What a stage claims of the run.

@@ -1,4 +1,4 @@
-//! From references to edges: the stages that a reference selects, the output that fits, and no circle among them.
+//! From references to edges: the stages that a reference selects, the output that fits, and no cycle among them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 
 use super::{Draft, Resolver};
 use crate::kind::Artifact;
+use crate::names::{self, Reference, Selector};
 use crate::pipeline::problem::{Problem, ProblemKind, suggest_few};
-use crate::pipeline::reference::{self, Reference, Selector};
 use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, Spot, StageId};
 
@@ -123,7 +123,7 @@ impl Resolver<'_> {
             let first = self.families.get(family).and_then(|members| members.first());
             first.is_some_and(|member| self.drafts[*member].fields.contains_key(field))
         };
-        let readings = reference::readings(text, has_field);
+        let readings = names::readings(text, has_field);
         let Some(likeliest) = readings.first() else {
             let text = site.text.clone();
             self.problems
@@ -222,11 +222,7 @@ impl Resolver<'_> {
     }
 }
 
-fn pick_output(
-    draft: &Draft,
-    parsed: &reference::Reference,
-    site: &ReferenceSite,
-) -> Result<(String, Artifact), ProblemKind> {
+fn pick_output(draft: &Draft, parsed: &Reference, site: &ReferenceSite) -> Result<(String, Artifact), ProblemKind> {
     let wanted = Artifact::wanted(&site.expected);
     let fits = |artifact: Artifact| wanted.is_none_or(|wanted| wanted == artifact);
     let expected = wanted.map_or_else(|| "any output".to_owned(), |wanted| wanted.describe());

@@ -1,6 +1,11 @@
 //! From located YAML to a [`Pipeline`]: overrides, variables, matrices, presets, types, references, cycles.
 //!
 //! Collects problems and goes on, so that one pass finds all of them. Reads nothing but presets, through [`Presets`].
+//!
+//! Steps that end at their first problem would never meet a half-known value, but a user would correct one mistake a
+//! call. Here what is wrong becomes [`Value::Unknown`] or a draft that is `broken`; later steps pass over these in
+//! silence, since their problem is reported, and still draw the edges of such a stage, so that cycles show in the same
+//! pass.
 
 mod claims;
 mod links;
@@ -19,10 +24,10 @@ use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, SourceTexts, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, known, suggest};
-use super::reference::is_name;
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
 use super::{LoadOptions, Pipeline, Stage, StageId};
 use crate::kind::{AnyKind, Output, Registry};
+use crate::names::is_name;
 
 const TOP_KEYS: [&str; 7] = ["name", "description", "seed", "headline", "vars", "pools", "stages"];
 /// Stages with all members of their matrices.

@@ -1,4 +1,9 @@
 //! The loop that owns the truth about a run: which stage is where, who runs, what was published.
+//!
+//! A stage is looked at when something has changed for it: its last producer is settled, a worker has ended, a signal
+//! has come, or, while it waits for another process, 200 ms are over. To look at all stages at every message would be
+//! shorter, and would cost stages times messages: with thousands of members that report their progress the loop would
+//! do little else. The price are the sets and counts of [`Dispatcher`] that say for whom something has changed.
 
 mod end;
 mod names;
@@ -17,10 +22,10 @@ use serde_json::Value as Json;
 use super::protocol::Message;
 use super::provenance::{self, Git};
 use super::resources::{Gpu, GpuLease, Gpus, Threads};
-use super::{Device, Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
+use super::{Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, StageKey};
-use crate::kind::{Registry, StageError};
+use crate::kind::{Device, Registry, StageError};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::store::{
@@ -37,11 +42,15 @@ const POLL: Duration = Duration::from_millis(200);
 pub struct RunOptions<'a> {
     /// What the program is made of.
     pub registry: &'a Registry,
+    /// Stages that may run side by side, at least 1.
     pub jobs: usize,
+    /// Processor threads that all stages share, at least 1.
     pub threads: usize,
+    /// Where stages compute that can choose.
     pub device: Device,
     /// In place of this machine's GPUs, for tests.
     pub gpus: Option<Vec<Gpu>>,
+    /// Whether stages still start after one has failed, where they do not depend on it.
     pub keep_going: bool,
     /// As typed, for the record.
     pub arguments: Vec<String>,
@@ -100,7 +109,11 @@ struct Settled {
     outputs: Vec<(String, ContentHash)>,
 }
 
-/// Brings the selection up to date and returns the run's record.
+/// Brings the selection up to date and returns the run's record, also where stages failed or the run was interrupted.
+///
+/// # Errors
+/// Data is missing, the cache cannot be read or written, or the tool cannot start or watch workers ([`RunError`]). What
+/// runs comes to its end first.
 pub fn run(
     pipeline: &Pipeline,
     selection: &Selection,

@@ -8,12 +8,12 @@ use super::names::log_path;
 use super::{Arrival, Dispatcher, Lease, Running};
 use crate::fail::{self, Step};
 use crate::key::StageKey;
-use crate::kind::{Input, members};
+use crate::kind::{Device, Input};
 use crate::pipeline::{Stage, StageId};
 use crate::plan::{Decision, Reason, State};
 use crate::run::resources::{GpuLease, Gpus};
 use crate::run::worker::{self, WorkerSpec};
-use crate::run::{Device, Event, RunError};
+use crate::run::{Event, RunError};
 use crate::store::{Execution, StageOutcome};
 
 /// What a stage wants besides threads.
@@ -227,7 +227,7 @@ impl Dispatcher<'_> {
             stage: of_stage(),
             source,
         })?;
-        let mut told = members(self.pipeline, stage).into_iter();
+        let mut told = self.pipeline.members(stage).into_iter();
         let inputs = stage
             .inputs
             .iter()

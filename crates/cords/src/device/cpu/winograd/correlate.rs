@@ -28,7 +28,7 @@ pub(in super::super) trait Epilogue<S: Lanes>: Copy + Sync {
 /// Scratch of one thread.
 #[derive(Default)]
 struct Scratch<T> {
-    /// Transformed tiles.
+    /// Transformed tiles of the input.
     spread: Aligned<T>,
     /// Products, before they are transformed back.
     products: Aligned<T>,

@@ -46,7 +46,7 @@ struct Grid {
     side: usize,
     /// Tiles of a row.
     across: usize,
-    /// All tiles.
+    /// Tiles of the whole batch.
     count: usize,
     /// Outputs of the last tile of a row.
     last: usize,

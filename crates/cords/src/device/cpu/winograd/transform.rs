@@ -84,11 +84,11 @@ unsafe fn gradient_1d<S: Lanes>(d: [S::Vector; TILE]) -> [S::Vector; SPAN] {
 /// The same transforms as matrices, for tiles of fewer outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Matrices<T> {
-    /// B^T.
+    /// B^T, which transforms inputs.
     input: [[T; SPAN]; SPAN],
-    /// A^T.
+    /// A^T, which makes outputs of products.
     output: [[T; SPAN]; TILE],
-    /// A.
+    /// A, which transforms gradients of outputs.
     gradient: [[T; TILE]; SPAN],
 }
 
@@ -152,9 +152,9 @@ unsafe fn by_matrix<S: Lanes, const I: usize, const O: usize>(
 /// A tile's block of channels in maps.
 #[derive(Clone, Copy)]
 struct Window<T> {
-    /// Its first value. Outside the maps where the tile begins there.
+    /// Place of the window's first value, outside the maps where the tile begins there.
     first: *const T,
-    /// Values between lines.
+    /// Values from one line of the maps to the next.
     line: usize,
     /// First and end of the rows and of the columns that lie within the maps; what lies outside is zero.
     rows: (usize, usize),

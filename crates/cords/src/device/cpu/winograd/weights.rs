@@ -64,7 +64,7 @@ pub(in super::super) fn transformed_len(inputs: usize, outputs: usize) -> usize 
 }
 
 impl<T: Real> Transformed<T> {
-    /// Room for weights.
+    /// Zeros for the transformed weights of so many channels.
     pub(in super::super) fn zeros(inputs: usize, outputs: usize) -> Self {
         Self {
             inputs,

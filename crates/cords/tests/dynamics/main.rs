@@ -1,8 +1,0 @@
-//! Steady states, spectra and everything else of the dynamics against float64 reference values, and their laws on whole
-//! networks.
-
-mod nets;
-mod states;
-#[path = "../support/mod.rs"]
-mod support;
-mod toolkit;

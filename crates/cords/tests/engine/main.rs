@@ -1,0 +1,24 @@
+//! The engine from outside, in one program: what is generic over numbers and devices is compiled once for all tests.
+
+mod cognitive;
+mod data;
+mod data_folders;
+mod data_packed;
+mod data_support;
+mod dynamics;
+mod exchange;
+mod gradients;
+mod graph;
+mod kernels;
+mod memory;
+mod models;
+mod modules;
+mod noise;
+mod optimisers;
+mod phases;
+mod predictivity;
+mod predictivity_recovery;
+mod record;
+mod recordings;
+mod resume;
+mod support;
