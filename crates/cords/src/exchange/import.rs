@@ -401,17 +401,23 @@ fn infer(
     })
 }
 
-/// Number of areas that most of the numbered modules agree on.
+/// Number of areas: up to the last of which at least half of the numbered modules that there are have an entry.
 fn count_areas(found: &BTreeMap<&str, &Entry>) -> Option<usize> {
-    let counts: Vec<usize> = ["area_conv.", "area_area.", "conv_bias.", "area_norm.", "area_nrm2."]
+    let numbers = |module: &str| -> Vec<usize> {
+        let number = |name: &&str| name.strip_prefix(module)?.split('.').next()?.parse::<usize>().ok();
+        found.keys().filter_map(number).collect()
+    };
+    let modules: Vec<Vec<usize>> = ["area_conv.", "area_area.", "conv_bias.", "area_norm.", "area_nrm2."]
         .into_iter()
-        .filter_map(|module| {
-            let number = |name: &&str| name.strip_prefix(module)?.split('.').next()?.parse::<usize>().ok();
-            found.keys().filter_map(number).max().map(|last| last.saturating_add(1))
-        })
-        .filter(|areas| (1..=MOST_AREAS).contains(areas))
+        .map(numbers)
+        .filter(|numbers| !numbers.is_empty())
         .collect();
-    most_frequent(&counts)
+    let is_there = |area: &usize| 2 * modules.iter().filter(|numbers| numbers.contains(area)).count() >= modules.len();
+    (0..MOST_AREAS)
+        .rev()
+        .filter(|_| !modules.is_empty())
+        .find(is_there)
+        .map(|last| last + 1)
 }
 
 /// The first of the values that occur most often.

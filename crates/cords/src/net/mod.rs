@@ -1,14 +1,15 @@
-//! Networks: architecture, time constants, parameters under their published names, CordsNet-R2 to R8 and the CNN twin.
+//! Networks: graphs of areas, cells, time constants, parameters under their published names, CordsNet and the CNN twin.
 //!
-//! Networks know areas and projections; they know nothing of training, data sets or files of experiments.
+//! Networks know areas and projections; they know nothing of training, data sets or files of experiments. What a network
+//! is stands in a [`Graph`]; all that is computed of it walks the graph.
 
-mod architecture;
 mod cell;
 mod cnn;
 mod connections;
 mod cordsnet;
 mod diverged;
 mod error;
+mod euler;
 mod filters;
 mod fold;
 mod folded;
@@ -17,11 +18,11 @@ mod model;
 mod parameters;
 mod time;
 
-pub use architecture::Euler;
 pub use cell::{Adaptation, CellKind};
 pub use cnn::Cnn;
 pub use cordsnet::{CordsNet, Input, NeuralNoise, State, View, WriteImages};
 pub use error::NetError;
+pub use euler::Euler;
 pub use fold::fold;
 pub use graph::{Architecture, Area, Description, Graph, GraphError, Kernel, Origin, Preset, Projection, Source, Via};
 pub use model::{Model, ModelInfo, Presentation, TrainedPhase};

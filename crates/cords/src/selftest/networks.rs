@@ -7,7 +7,7 @@ use crate::learn::{
     Batch, CordsNetGradient, Gradient, HistoryPrecision, Initialisation, Memory, Objective, TrainError, cnn_gradient,
     logspace,
 };
-use crate::net::{Architecture, Euler, Graph, Parameters};
+use crate::net::{Architecture, Euler, Graph, Parameters, Preset};
 use crate::rng::{Purpose, Stream};
 
 /// With so many channels before and after the change.
@@ -79,11 +79,14 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
     let mut note = |name: String, error: f64, bound: f64| findings.push(Finding { name, error, bound });
     let initialisation = Initialisation::default();
     let even = architecture([8, 24]).graph()?;
+    let feedback = architecture([6, 12]).preset(Preset::Feedback)?;
     for (phi, architecture) in [
         (Phi::Relu, &odd),
         (Phi::LeakyRelu(0.4), &odd),
         (Phi::Identity, &odd),
         (Phi::Relu, &even),
+        (Phi::Relu, &feedback),
+        (Phi::LeakyRelu(0.4), &feedback),
     ] {
         let parameters = initialisation.cordsnet(architecture, 3);
         let network = (architecture, &parameters);

@@ -277,7 +277,7 @@ fn sizes_that_make_no_network_and_foreign_files_are_errors() {
     // Areas of two widths: all shapes agree, but their activity is added.
     let mut uneven = architecture(2).description().clone();
     uneven.areas[1].channels = 4;
-    uneven.readout = vec![1];
+    uneven.readout = vec![0];
     let uneven = Graph::new(uneven).expect("a network, but none of the published");
     safetensors_file(&path, &Initialisation::default().cordsnet(&uneven, 0), str::to_owned);
     assert!(matches!(

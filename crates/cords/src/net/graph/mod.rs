@@ -18,7 +18,6 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
 
-use super::architecture::out_side;
 use super::{CellKind, Euler, NetError};
 use crate::device::{ConvShape, Interpolation, Maps};
 
@@ -520,6 +519,11 @@ pub(crate) struct TwinArea<'a> {
     pub(crate) area: usize,
     pub(crate) inlet: &'a Inlet,
     pub(crate) recurrent: usize,
+}
+
+/// Side of a convolution's or pool's output.
+fn out_side(side: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+    (side + 2 * padding).saturating_sub(kernel) / stride.max(1) + usize::from(side + 2 * padding >= kernel)
 }
 
 /// The shape of a convolution of maps to so many channels.

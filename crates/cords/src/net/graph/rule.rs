@@ -28,7 +28,7 @@ pub struct Architecture {
 }
 
 /// Areas that the rule goes up to.
-pub const MOST_AREAS: usize = 12;
+pub(crate) const MOST_AREAS: usize = 12;
 
 /// A network of the sizes of a published one.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]

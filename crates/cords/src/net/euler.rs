@@ -1,15 +1,8 @@
-//! What a network is apart from its weights: sizes, strides and time constants.
-//!
-//! A validated architecture has consistent sides, so later code may rely on every area having at least one unit.
+//! Step and time constants of a simulation.
 
 use serde::{Deserialize, Serialize};
 
 use super::NetError;
-
-/// Side of a convolution's or pool's output.
-pub(crate) fn out_side(side: usize, kernel: usize, stride: usize, padding: usize) -> usize {
-    (side + 2 * padding).saturating_sub(kernel) / stride.max(1) + usize::from(side + 2 * padding >= kernel)
-}
 
 /// Step and time constants of the Euler scheme, alpha = dt / tau.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
