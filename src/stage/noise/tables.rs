@@ -379,6 +379,7 @@ pub(super) struct Robust {
     /// Accuracy at level 0; missing where all images diverged
     clean: Option<f64>,
     /// Level at half of that, by a logistic curve over log level, where it lies within the levels
+    #[column(name = "half")]
     threshold: Option<f64>,
     /// within the levels; below the first noisy one; beyond the last; nowhere: clean accuracy is not above twice
     /// chance, or all images diverged

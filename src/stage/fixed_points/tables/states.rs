@@ -263,6 +263,7 @@ pub(in crate::stage::fixed_points) struct Starts<'a> {
     #[column(flatten)]
     keys: InArea<StateKeys<'a>>,
     /// Other starts of the area
+    #[column(name = "starts")]
     initial_conditions: Option<usize>,
     /// Starts that came to a steady state
     settled: Option<usize>,
