@@ -5,8 +5,8 @@ use std::process::Command;
 
 use crate::harness::{Project, repository};
 
-#[test]
-fn results_of_an_earlier_version_are_still_up_to_date() {
+/// The project of that version.
+pub fn unpacked() -> Project {
     let project = Project::new();
     let unpacked = Command::new("tar")
         .arg("-xzf")
@@ -15,6 +15,12 @@ fn results_of_an_earlier_version_are_still_up_to_date() {
         .arg(project.path(""))
         .status();
     assert!(unpacked.expect("tar").success());
+    project
+}
+
+#[test]
+fn results_of_an_earlier_version_are_still_up_to_date() {
+    let project = unpacked();
     let states = project.states(&["p.yaml"]);
     assert_eq!(states.len(), 12, "{states:?}");
     for (stage, state) in &states {

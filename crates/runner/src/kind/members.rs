@@ -11,7 +11,7 @@ use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::Context;
+use super::{Context, stored_parameter};
 use crate::pipeline::{InputSlot, Pipeline, Stage, scalar};
 
 /// The matrix field that tells repetitions apart.
@@ -49,9 +49,11 @@ pub fn members<'a>(pipeline: &'a Pipeline, stage: &'a Stage) -> Vec<Member> {
         let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
         let all = stage.kind().sees_repetitions();
         let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
+        // However the pipeline spells a parameter, the key and what is computed are the same.
+        let stored = |name: &str| stored_parameter(producer.kind().schema(), name).to_owned();
         Member {
             family,
-            fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            fields: fields.map(|(name, value)| (stored(name), value.clone())).collect(),
         }
     };
     stage.inputs.iter().map(member).collect()

@@ -122,6 +122,8 @@ pub(super) type Has<P> = fn(&P) -> bool;
 /// An output that stages of a kind can have. `P`: the kind's parameters.
 pub struct Declared<P> {
     pub(super) slot: &'static str,
+    /// The name under which it is published.
+    pub(super) name: &'static str,
     pub(super) artifact: Artifact,
     /// What it holds, for people.
     pub(super) holds: &'static str,
@@ -134,10 +136,18 @@ impl<P> Declared<P> {
     pub const fn always(slot: &'static str, artifact: Artifact, holds: &'static str) -> Self {
         Self {
             slot,
+            name: slot,
             artifact,
             holds,
             when: None,
         }
+    }
+
+    /// Publishes it under another name than its slot's, which stored results have.
+    #[must_use]
+    pub const fn called(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     /// One that some have.
@@ -151,6 +161,8 @@ impl<P> Declared<P> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PossibleOutput {
     pub slot: &'static str,
+    /// What users call it.
+    pub name: &'static str,
     pub artifact: Artifact,
     pub holds: &'static str,
     /// Which stages have it; none where all do.

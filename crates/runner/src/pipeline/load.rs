@@ -21,17 +21,25 @@ pub struct LoadOptions<'a> {
 /// A pipeline, or everything that is wrong with it; the texts serve to draw snippets.
 pub struct Loaded {
     pub sources: SourceTexts,
+    /// What is as good as it was, but should be written in another way.
+    pub notes: Vec<Problem>,
     pub result: Result<Pipeline, Vec<Problem>>,
 }
 
 /// Loads and resolves the pipeline at `path`.
 pub fn load(path: &Path, options: &LoadOptions<'_>) -> Loaded {
     let mut sources = SourceTexts::default();
-    let result = try_load(path, options, &mut sources);
-    Loaded { sources, result }
+    let mut notes = Vec::new();
+    let result = try_load(path, options, &mut sources, &mut notes);
+    Loaded { sources, notes, result }
 }
 
-fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut SourceTexts) -> Result<Pipeline, Vec<Problem>> {
+fn try_load(
+    path: &Path,
+    options: &LoadOptions<'_>,
+    sources: &mut SourceTexts,
+    notes: &mut Vec<Problem>,
+) -> Result<Pipeline, Vec<Problem>> {
     let text = dynvis_base::files::read_to_string(path).map_err(|e| {
         vec![Problem {
             kind: ProblemKind::UnreadableFile {
@@ -60,7 +68,7 @@ fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut SourceTexts) -
         root,
         default_name: stem,
     };
-    resolve::resolve(&document, place, options, &mut presets, sources)
+    resolve::resolve(&document, place, options, &mut presets, sources, notes)
 }
 
 /// The project that a pipeline file belongs to.

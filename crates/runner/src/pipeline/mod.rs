@@ -5,6 +5,7 @@
 
 mod load;
 mod matrix;
+mod names;
 mod node;
 mod presets;
 mod problem;
@@ -23,7 +24,7 @@ use serde_json::Value as Json;
 pub use load::{LoadOptions, load};
 pub use node::{SourceTexts, Spot};
 pub use presets::{Origin, Preset, preset_kind, preset_problems, preset_text, presets};
-pub use problem::{Problem, suggest};
+pub use problem::{Problem, ProblemKind, suggest};
 pub use reference::{Named, find, is_name, member_name, scalar};
 pub use resources::Resources;
 pub use root::project_root;
@@ -126,7 +127,14 @@ pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline
         registry,
         overrides: Vec::new(),
     };
-    resolve::resolve(&document, place, &options, &mut NoPresets, &mut sources)
+    resolve::resolve(
+        &document,
+        place,
+        &options,
+        &mut NoPresets,
+        &mut sources,
+        &mut Vec::new(),
+    )
 }
 
 impl Pipeline {
