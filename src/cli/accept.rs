@@ -28,7 +28,7 @@ pub(crate) struct AcceptArgs {
 }
 
 pub(crate) fn accept(ui: &mut Ui, cache: Option<&Path>, args: &AcceptArgs) -> Result<u8, CommandError> {
-    let pipeline = args.pipeline.load()?;
+    let pipeline = args.pipeline.load(ui)?;
     let mut store = make_store(cache, &pipeline.root)?;
     let named = select(
         &pipeline,
@@ -110,13 +110,16 @@ fn accepted(
         let hint = format!("`{}` computes it", run_command(pipeline, name));
         CommandError::hinted(format!("cannot accept the result of `{name}`: {why}"), hint)
     };
+    let published = |slot: &str| stage.kind().published_output(slot).to_owned();
     match store.health(&present) {
         Health::Intact => {}
-        Health::Missing { slot } => return Err(unusable(format!("its output `{slot}` is missing"))),
-        Health::Damaged { slot } => return Err(unusable(format!("its output `{slot}` is damaged"))),
+        Health::Missing { slot } => return Err(unusable(format!("its output `{}` is missing", published(&slot)))),
+        Health::Damaged { slot } => return Err(unusable(format!("its output `{}` is damaged", published(&slot)))),
     }
     if let Some(broken) = store.broken_condition(&present, &stage.ensure) {
-        return Err(unusable(Reason::ConditionBroken(broken).to_string()));
+        return Err(unusable(
+            Reason::ConditionBroken(broken.published(stage.kind())).to_string(),
+        ));
     }
     let Some(result) = store.result(&present).cloned() else {
         return Err(unusable("its record is lost".into()));

@@ -12,7 +12,7 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) fn check(ui: &mut Ui, args: &CheckArgs) -> Result<u8, CommandError> {
-    let pipeline = args.pipeline.load()?;
+    let pipeline = args.pipeline.load(ui)?;
     let written: std::collections::BTreeSet<_> = pipeline.stages.iter().map(|s| &s.family).collect();
     ui.status(&format!(
         "{}: no errors ({} stages, {} with all matrix members)",

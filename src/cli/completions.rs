@@ -26,7 +26,7 @@ const RUNS: usize = 30;
 /// fish, `dynvis completions fish | source` into ~/.config/fish/config.fish.
 #[derive(clap::Args)]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// Shell that the script is for
     #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh"])]
     shell: String,
 }

@@ -36,7 +36,7 @@ struct Family {
 }
 
 pub(crate) fn dag(ui: &mut Ui, args: &DagArgs) -> Result<u8, CommandError> {
-    let pipeline = args.pipeline.load()?;
+    let pipeline = args.pipeline.load(ui)?;
     let families = families(&pipeline);
     let text = match args.format {
         DagFormat::Text => text(&families),

@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
-use super::tables::{StageOutput, find_tables, headline, read_tables, simple_table, tables_of};
+use super::tables::{StageOutput, find_tables, headline, note_old_name, read_tables, simple_table, tables_of};
 use super::ui::Ui;
 use super::wording::first_names;
-use super::{exit, open_store, project_here};
+use super::{exit, open_store, project_here, registry};
 
 /// Compare two runs, folders of results or table files: what they were made from, and changed, added and removed rows
 #[derive(clap::Args)]
@@ -24,13 +24,13 @@ pub(crate) struct DiffArgs {
     /// `@-1`, `@`, a run's id or its first letters, a run's folder, a folder of tables, or a table file (Parquet, CSV)
     #[arg(add = super::completions::runs_and_files())]
     a: String,
-    /// The same, for the other side
+    /// Second side: as A
     #[arg(add = super::completions::runs_and_files())]
     b: String,
     /// Compare this table only: `stage`, `stage/table`, or the path of a table within a folder
     #[arg(add = super::completions::tables_of_run())]
     table: Option<String>,
-    /// The same as an option; repeatable
+    /// Compare this table only; repeatable, for several tables
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
     /// These columns only, divided by commas, beside the keys
@@ -42,10 +42,10 @@ pub(crate) struct DiffArgs {
     /// Every changed row of every table, in place of a summary
     #[arg(long)]
     all: bool,
-    /// Machine-readable output, complete and exact
+    /// Print JSON instead of text, complete and exact
     #[arg(long, conflicts_with = "md")]
     json: bool,
-    /// Markdown
+    /// Print Markdown instead of text
     #[arg(long)]
     md: bool,
 }
@@ -55,6 +55,11 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     let causes = causes(&a, &b);
     let wanted: Vec<&str> = args.table.iter().chain(&args.tables).map(String::as_str).collect();
     let names = Names::of(&a, &b, &wanted)?;
+    if let Some((_, run)) = &b.run {
+        for name in &wanted {
+            note_old_name(ui, name, &find_tables(run, name)?);
+        }
+    }
     let mut lacking = Vec::new();
     let mut equal = 0;
     let mut tables: Vec<(String, TableDiff)> = Vec::new();
@@ -483,7 +488,11 @@ impl Cause {
         Self {
             stage: stage.name.clone(),
             what,
-            name: name.to_owned(),
+            name: match (what, registry().kind(&stage.kind)) {
+                (What::Parameter, Some(kind)) => kind.published_path(name),
+                (What::Outputs, Some(kind)) => kind.published_output(name).to_owned(),
+                _ => name.to_owned(),
+            },
             from: producer.map(dynvis_runner::store::RunInput::producer),
             before: change.before,
             after: change.after,

@@ -33,9 +33,9 @@ pub(crate) struct ExportArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ExportFormat {
-    /// As `torch.save(model.state_dict(), path)` writes
+    /// Format of `torch.save(model.state_dict(), path)`
     Pth,
-    /// As `safetensors.torch.save_file` writes
+    /// Format of `safetensors.torch.save_file`
     Safetensors,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct GcArgs {
     /// Keep at most that much, such as `500MB` or `1.5TB`
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     max_size: Option<u64>,
-    /// Also remove what only runs of other projects in this cache used
+    /// Include what only runs of other projects in this cache used
     #[arg(long)]
     all_projects: bool,
     /// Remove also where records of runs or lines of the journal cannot be read; they may have used anything
@@ -37,7 +37,7 @@ pub(crate) struct GcArgs {
     /// Say what would go, and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Machine-readable output
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
@@ -163,7 +163,7 @@ pub(crate) struct PinArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters; all pinned runs are listed if left out
     #[arg(add = completions::runs())]
     run: Option<String>,
-    /// Why
+    /// Reason for pinning
     #[arg(
         long,
         requires = "run",

@@ -16,7 +16,7 @@ pub(crate) struct InitArgs {
     /// The template; `--list` says which there are
     #[arg(default_value = "quickstart", value_parser = clap::builder::PossibleValuesParser::new(names()))]
     template: String,
-    /// The project's folder
+    /// Folder of the new project
     #[arg(long, default_value = ".", value_hint = clap::ValueHint::DirPath)]
     folder: PathBuf,
     /// List the templates and make nothing

@@ -12,7 +12,7 @@ use dynvis_runner::pipeline::suggest;
 /// `dynvis man | man -l -` shows it; `dynvis man run > dynvis-run.1` makes a file of it.
 #[derive(clap::Args)]
 pub(crate) struct ManArgs {
-    /// A command
+    /// Command whose manual page is printed
     command: Option<String>,
 }
 

@@ -186,7 +186,7 @@ struct PipelineArgs {
 
 impl PipelineArgs {
     /// The resolved pipeline, or all that is wrong with it.
-    fn load(&self) -> Result<Pipeline, CommandError> {
+    fn load(&self, ui: &mut Ui) -> Result<Pipeline, CommandError> {
         let loaded = load(
             &self.pipeline,
             &LoadOptions {
@@ -194,6 +194,7 @@ impl PipelineArgs {
                 overrides: self.overrides.clone(),
             },
         );
+        ui.warn(&loaded.notes, &loaded.sources);
         loaded.result.map_err(|problems| CommandError::Pipeline {
             problems,
             sources: loaded.sources,

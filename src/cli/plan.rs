@@ -23,7 +23,7 @@ pub(crate) struct PlanArgs {
     /// List every member of a matrix
     #[arg(long)]
     members: bool,
-    /// Machine-readable output
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
     /// Exit with 10 if something would run
@@ -32,7 +32,7 @@ pub(crate) struct PlanArgs {
 }
 
 pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result<u8, CommandError> {
-    let pipeline = args.pipeline.load()?;
+    let pipeline = args.pipeline.load(ui)?;
     let mut store = open_store(cache, &pipeline.root)?;
     let selection = select(&pipeline, &args.select.request())?;
     let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;

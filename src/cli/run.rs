@@ -53,7 +53,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         Device::Auto => Device::Auto,
         asked => asked.resolve(super::registry().gpus())?,
     };
-    let pipeline = args.pipeline.load()?;
+    let pipeline = args.pipeline.load(ui)?;
     let selection = select(&pipeline, &args.select.request())?;
     if args.dry_run {
         let mut store = open_store(cache, &pipeline.root)?;
@@ -197,7 +197,7 @@ fn summary(ui: &mut Ui, store: &Store, run: &RunRecord) -> Result<(), CommandErr
     }
     let mut families: Vec<String> = Vec::new();
     for table in &tables {
-        let name = format!("{}/{}", table.stage.family, table.slot);
+        let name = format!("{}/{}", table.stage.family, table.output());
         if !families.contains(&name) {
             families.push(name);
         }

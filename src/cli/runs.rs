@@ -16,7 +16,7 @@ use super::{open_store, project_here};
 /// List past runs, the last one first
 #[derive(clap::Args)]
 pub(crate) struct RunsArgs {
-    /// Show this many
+    /// Number of runs to list
     #[arg(short = 'n', long, default_value_t = 20)]
     number: usize,
     /// Runs of this pipeline only; a glob such as `noise*`
@@ -34,19 +34,19 @@ pub(crate) struct RunsArgs {
     /// Runs that started before then
     #[arg(long, value_name = "TIME", value_parser = time)]
     before: Option<jiff::Timestamp>,
-    /// Also runs of other projects that share this cache
+    /// Include runs of other projects that share this cache
     #[arg(long)]
     all_projects: bool,
     /// Pinned runs only
     #[arg(long)]
     pinned: bool,
-    /// What comes first
+    /// Order of the list
     #[arg(long, value_enum, default_value_t = Sort::Started)]
     sort: Sort,
     /// The other way round
     #[arg(long)]
     reverse: bool,
-    /// Machine-readable output, with all that is recorded
+    /// Print JSON instead of text, with all that is recorded
     #[arg(long)]
     json: bool,
 }
@@ -86,13 +86,13 @@ impl Status {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Sort {
-    /// The last started
+    /// Last started run first
     Started,
-    /// The longest
+    /// Longest run first
     Took,
-    /// The most processor time
+    /// Most processor time first
     Cpu,
-    /// The most memory
+    /// Most memory first
     Memory,
     /// By the pipeline's name
     Pipeline,

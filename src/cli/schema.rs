@@ -1,6 +1,6 @@
 //! `dynvis schema`: the JSON Schema of pipeline files, for editors.
 
-use dynvis_runner::kind::{Conditions, schema_of};
+use dynvis_runner::kind::{Conditions, published_parameter, schema_of};
 use dynvis_runner::pipeline::Resources;
 use serde_json::{Map, Value as Json, json};
 
@@ -128,6 +128,24 @@ fn relaxed(schema: &Json) -> Json {
                 value["description"] = description;
             }
         }
+        *properties = std::mem::take(properties)
+            .into_iter()
+            .flat_map(under_published_name)
+            .collect();
     }
     Json::Object(out)
+}
+
+/// A property under its published name, and where that is not its stored one, under this as a deprecated one.
+fn under_published_name((stored, property): (String, Json)) -> Vec<(String, Json)> {
+    let parameter = &property["anyOf"][0];
+    match published_parameter(&stored, parameter).to_owned() {
+        name if name == stored => vec![(stored, property)],
+        name => {
+            let mut old = property.clone();
+            old["deprecated"] = true.into();
+            old["description"] = format!("Now called `{name}`.").into();
+            vec![(name, property), (stored, old)]
+        }
+    }
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
-use super::tables::{StageOutput, find_outputs, find_tables, read_tables, several, simple_table, tables_of};
+use super::tables::{
+    StageOutput, find_outputs, find_tables, note_old_name, read_tables, several, simple_table, tables_of,
+};
 use super::ui::Ui;
 use super::{open_store, project_here};
 use dynvis_runner::kind::Artifact;
@@ -72,6 +74,7 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
                 all => return Err(several(name, "outputs", all)),
             }
             let found = find_tables(&run, name)?;
+            note_old_name(ui, name, &found);
             for stage in found.iter().map(|f| f.stage) {
                 if let Some(why) = &stage.accepted {
                     ui.status(&format!("`{}` was accepted without running: {why}", stage.name));
@@ -104,7 +107,11 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
 fn files_of<'a>(run: &'a RunRecord, name: &str) -> Vec<StageOutput<'a>> {
     let found = find_outputs(run, name, |artifact| artifact != Artifact::TABLE);
     // A stage alone means its tables.
-    let is_output = |found: &&StageOutput| name.ends_with(&format!("/{}", found.slot));
+    let is_output = |found: &&StageOutput| {
+        [found.slot, found.output()]
+            .iter()
+            .any(|output| name.ends_with(&format!("/{output}")))
+    };
     if found.iter().all(|found| is_output(&found)) {
         found
     } else {

@@ -8,13 +8,13 @@ use super::presets::presets_for;
 use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::wrapped;
-use dynvis_runner::kind::{AnyKind, PossibleOutput};
+use dynvis_runner::kind::{AnyKind, PossibleOutput, published_parameter};
 use dynvis_runner::pipeline::{suggest, types, unwrap_optional, variants};
 
 /// List the stage kinds, or every parameter and output of one and its presets
 #[derive(clap::Args)]
 pub(crate) struct StagesArgs {
-    /// A stage kind
+    /// Stage kind whose parameters, outputs and presets are listed
     kind: Option<String>,
 }
 
@@ -62,7 +62,7 @@ fn outputs(kind: &dyn AnyKind, width: Option<usize>) -> String {
         let when = output.when.map(|when| format!(" ({when})")).unwrap_or_default();
         let artifact = output.artifact.name();
         vec![
-            output.slot.to_owned(),
+            output.name.to_owned(),
             artifact.to_owned(),
             format!("{}{when}", output.holds),
         ]
@@ -101,12 +101,13 @@ fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
     let Some(properties) = schema.get("properties").and_then(Json::as_object) else {
         return;
     };
-    for (name, property) in properties {
+    for (stored, property) in properties {
+        let name = published_parameter(stored, property);
         let (inner, _) = unwrap_optional(property);
         let text = |key: &str| property.get(key).or_else(|| inner.get(key)).and_then(Json::as_str);
         let mut description = text("description").unwrap_or_default().replace('\n', " ");
         let default = match (property.get("default"), if_not_given(&description)) {
-            _ if required.contains(&name.as_str()) => "required".to_owned(),
+            _ if required.contains(&stored.as_str()) => "required".to_owned(),
             // Also where there is a default: a seed's is the pipeline's.
             (_, Some((what_then, rest))) => {
                 description = rest;
@@ -235,6 +236,8 @@ fn type_name(schema: &Json) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -267,6 +270,28 @@ mod tests {
             assert_eq!((found.0.as_str(), found.1.as_str()), (what_then, rest));
         }
         assert_eq!(if_not_given("Weight decay."), None);
+    }
+
+    #[test]
+    fn a_published_name_is_that_of_one_thing() {
+        for kind in registry().kinds() {
+            let properties = kind.schema()["properties"].as_object().expect("parameters");
+            let parameters = properties.iter().flat_map(|(stored, property)| {
+                BTreeSet::from([stored.as_str(), published_parameter(stored, property)])
+            });
+            let outputs = kind.possible_outputs();
+            let outputs = outputs
+                .iter()
+                .flat_map(|output| BTreeSet::from([output.slot, output.name]));
+            for mut names in [parameters.collect::<Vec<_>>(), outputs.collect()] {
+                names.sort_unstable();
+                assert!(
+                    names.windows(2).all(|pair| pair[0] != pair[1]),
+                    "{}: {names:?}",
+                    kind.name()
+                );
+            }
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table as Grid, Width};
 use dynvis_runner::key::ContentHash;
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::names::find;
-use dynvis_runner::pipeline::suggest;
+use dynvis_runner::pipeline::{old_name, suggest};
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::{SlotLabel, Table, Value};
 use serde_json::Value as Json;
 
 use super::error::CommandError;
+use super::registry;
+use super::ui::Ui;
 use super::wording::{first_names, wrapped};
 
 /// Longer cells are prose.
@@ -100,7 +102,14 @@ pub(crate) struct StageOutput<'a> {
 impl StageOutput<'_> {
     /// `noise/accuracy`.
     pub(crate) fn name(&self) -> String {
-        format!("{}/{}", self.stage.name, self.slot)
+        format!("{}/{}", self.stage.name, self.output())
+    }
+
+    /// `accuracy`: what users call the output, which need not be its slot.
+    pub(crate) fn output(&self) -> &str {
+        registry()
+            .kind(&self.stage.kind)
+            .map_or(self.slot, |kind| kind.published_output(self.slot))
     }
 
     /// What it holds.
@@ -118,14 +127,14 @@ impl StageOutput<'_> {
     pub(crate) fn read(&self, store: &Store) -> Result<Table, CommandError> {
         let path = self
             .path(store)
-            .ok_or_else(|| CommandError::user(format!("`{}` has no table `{}`", self.stage.name, self.slot)))?;
+            .ok_or_else(|| CommandError::user(format!("`{}` has no table `{}`", self.stage.name, self.output())))?;
         if !path.exists() {
             return Err(CommandError::hinted(
                 format!("the file of `{}` is gone from the cache", self.name()),
                 format!("run the pipeline again; `{}` will be recomputed", self.stage.name),
             ));
         }
-        Ok(Table::read(&path)?.label_slots(&self.labels()))
+        Ok(Table::read(&path)?.label_slots(&self.labels()).called(self.output()))
     }
 
     /// The names that stand for slot numbers.
@@ -188,7 +197,10 @@ pub(crate) fn find_outputs<'a>(
     let outputs = members.flat_map(|stage| stage.outputs.iter().map(move |output| (stage, output)));
     let mut found: Vec<StageOutput> = outputs
         .filter(|(_, output)| wanted(output.artifact))
-        .filter(|(_, output)| selected.output.as_deref().is_none_or(|slot| slot == output.slot))
+        .filter(|(stage, output)| {
+            let asked = selected.output.as_deref();
+            asked.is_none_or(|name| output.slot == slot_of(stage, name))
+        })
         .map(|(stage, output)| StageOutput {
             stage,
             slot: &output.slot,
@@ -200,6 +212,24 @@ pub(crate) fn find_outputs<'a>(
     found
 }
 
+/// The slot of the output of a stage that a user calls so.
+fn slot_of<'a>(stage: &RunStage, name: &'a str) -> &'a str {
+    registry()
+        .kind(&stage.kind)
+        .map_or(name, |kind| kind.stored_output(name))
+}
+
+/// Says that a user asked for outputs by an old name.
+pub(crate) fn note_old_name(ui: &mut Ui, name: &str, found: &[StageOutput]) {
+    let Some(first) = found.first().filter(|first| first.slot != first.output()) else {
+        return;
+    };
+    if name.rsplit('/').next() == Some(first.slot) {
+        let said = old_name(first.slot, first.output());
+        ui.status(&format!("{} {said}", ui.paint("warning:", "33")));
+    }
+}
+
 /// The tables that a user calls so: one, or the same one of several members of a matrix.
 pub(crate) fn find_tables<'a>(run: &'a RunRecord, name: &str) -> Result<Vec<StageOutput<'a>>, CommandError> {
     let found = find_outputs(run, name, |artifact| artifact == Artifact::TABLE);
@@ -208,7 +238,7 @@ pub(crate) fn find_tables<'a>(run: &'a RunRecord, name: &str) -> Result<Vec<Stag
     }
     let all = tables_of(run);
     let names: Vec<String> = all.iter().map(StageOutput::name).collect();
-    if let Some(found) = all.into_iter().find(|t| t.slot == name) {
+    if let Some(found) = all.into_iter().find(|table| table.slot == slot_of(table.stage, name)) {
         return Ok(find_outputs(run, &format!("{}/{name}", found.stage.family), |a| {
             a == Artifact::TABLE
         }));
@@ -228,7 +258,7 @@ pub(crate) fn name_of(found: &[StageOutput]) -> String {
     match found {
         [] => String::new(),
         [one] => one.name(),
-        [first, ..] => format!("{}@*/{}", first.stage.family, first.slot),
+        [first, ..] => format!("{}@*/{}", first.stage.family, first.output()),
     }
 }
 

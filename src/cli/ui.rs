@@ -106,6 +106,15 @@ impl Ui {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 
+    /// What is no error in a pipeline, with every place.
+    pub(crate) fn warn(&mut self, notes: &[Problem], sources: &SourceTexts) {
+        if !notes.is_empty() {
+            let drawn = self.draw_problems(notes, sources);
+            self.status_as_it_is(drawn.trim_end());
+            self.status("");
+        }
+    }
+
     /// An error with its causes and hint; a broken pipeline with every place.
     pub(crate) fn error(&mut self, error: &CommandError) {
         if let CommandError::Pipeline { problems, sources } = error {
@@ -190,6 +199,9 @@ const DRAWN: usize = 200;
 /// The problem itself, then its other places that stand in other files.
 fn reports(problem: &Problem, sources: &SourceTexts) -> Vec<miette::Report> {
     let mut diagnostic = MietteDiagnostic::new(readable(&problem.kind.to_string()));
+    if problem.kind.is_warning() {
+        diagnostic.severity = Some(Severity::Warning);
+    }
     diagnostic.help = problem.kind.help().map(|help| readable(&help).into_owned());
     let Some(spot) = problem.spot else {
         return vec![diagnostic.into()];

@@ -12,7 +12,7 @@ use dynvis_runner::store::{Damage, Fault};
 /// Hash every stored result again and name what is damaged
 #[derive(clap::Args)]
 pub(crate) struct VerifyArgs {
-    /// Machine-readable output
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }

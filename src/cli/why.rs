@@ -22,13 +22,13 @@ pub(crate) struct WhyArgs {
     /// The stage, or one member of its matrix
     #[arg(add = super::completions::stages())]
     stage: String,
-    /// Machine-readable output
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u8, CommandError> {
-    let pipeline = args.pipeline.load()?;
+    let pipeline = args.pipeline.load(ui)?;
     let mut store = open_store(cache, &pipeline.root)?;
     let named = Request {
         stages: vec![args.stage.clone()],
@@ -105,5 +105,12 @@ fn differences(pipeline: &Pipeline, planned: &Planned, world: &StoreWorld) -> Op
     // That of the present result was kept with it.
     let kept = || world.description(decision.key.as_ref()?);
     let now = decision.description.clone().or_else(kept)?;
-    Some(changes(&before, &now))
+    let mut found = changes(&before, &now);
+    let kind = pipeline.stage(planned.id).kind();
+    for change in &mut found {
+        if let Some(path) = change.path.strip_prefix("params.") {
+            change.path = format!("params.{}", kind.published_path(path));
+        }
+    }
+    Some(found)
 }

@@ -25,7 +25,7 @@ pub(super) struct Evaluate;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// Models to evaluate.
+    /// Stages whose models are evaluated on the same images.
     #[schemars(length(min = 1))]
     models: Vec<ModelRef>,
     /// Images to evaluate them on.

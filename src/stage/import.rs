@@ -22,7 +22,7 @@ pub(super) struct Params {
     /// classes come from its shapes.
     #[schemars(extend("x-path" = true))]
     path: String,
-    /// What stands before the network's names where the file holds several networks, such as `model_ema`; the only
+    /// Prefix of the network's parameter names where the file holds several networks, such as `model_ema`; the only
     /// network of the file if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 1, max = 65536), extend("x-unit" = "px"))]
     side: Option<usize>,
-    /// Euler step.
+    /// Euler step of the imported network.
     #[serde(default = "dt")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     dt: f64,

@@ -50,7 +50,8 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(length(min = 1), inner(range(min = 0.0)), extend("x-unit" = "ms"))]
     times: Option<Vec<f64>>,
-    /// Distance of the times where they are not given, each at the nearest Euler step; a step where that is longer.
+    /// Time between recorded times where `times` is not given, each at the nearest Euler step; a step where that is
+    /// longer.
     #[serde(default = "twenty")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     every: f64,

@@ -43,10 +43,10 @@ pub(super) struct Params {
     /// Table of stimuli of an NWB file, below `intervals`.
     #[serde(default = "trials")]
     table: String,
-    /// Its column with the stimulus's id.
+    /// Column of `table` with the stimulus's id.
     #[serde(default = "stimulus_id")]
     stimulus: String,
-    /// Its column with the stimulus's class, if there is one.
+    /// Column of `table` with the stimulus's class, if there is one.
     #[serde(default = "object_name")]
     object: String,
 }

@@ -23,7 +23,7 @@ struct Region {
     #[serde(default)]
     #[schemars(extend("x-unit" = "ms"))]
     latency: f64,
-    /// Number of neurons.
+    /// Number of neurons of the region.
     #[serde(default = "twenty")]
     #[schemars(range(min = 1))]
     neurons: usize,
@@ -34,7 +34,7 @@ struct Region {
 pub(super) struct Params {
     /// The activity that the neurons read. All its images are stimuli.
     activity: ActivityRef,
-    /// The regions.
+    /// Simulated brain regions.
     #[schemars(length(min = 1))]
     regions: Vec<Region>,
     /// Start of the first time bin after stimulus onset.

@@ -35,7 +35,11 @@ fn every_planted_error_is_reported_with_its_line() {
             "this stage",
         ),
         ("22:29", "`late` has no matrix", "write `late`"),
-        ("24:5", "missing parameter `models`", "CordsNets to analyse"),
+        (
+            "24:5",
+            "missing parameter `models`",
+            "Stages whose CordsNets are analysed",
+        ),
         ("25:3", "in a cycle: first -> second -> first", "part of the cycle"),
         ("37:15", "matrix field `sead`", "did you mean `seed`?"),
         ("39:37", "no stage named `images`", ""),

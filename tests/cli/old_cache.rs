@@ -9,8 +9,8 @@ use crate::harness::{Project, repository};
 /// run, and what depends on them may.
 const RISEN: &[(&str, &str)] = &[];
 
-#[test]
-fn results_of_an_earlier_version_are_still_up_to_date() {
+/// The project of that version.
+pub fn unpacked() -> Project {
     let project = Project::new();
     let unpacked = Command::new("tar")
         .arg("-xzf")
@@ -19,6 +19,12 @@ fn results_of_an_earlier_version_are_still_up_to_date() {
         .arg(project.path(""))
         .status();
     assert!(unpacked.expect("tar").success());
+    project
+}
+
+#[test]
+fn results_of_an_earlier_version_are_still_up_to_date() {
+    let project = unpacked();
     let states = project.states(&["p.yaml"]);
     assert_eq!(states.len(), 12, "{states:?}");
     for (stage, state) in &states {

@@ -46,12 +46,12 @@ pub(in crate::stage) enum FrontEndName {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::stage) struct AreaParams {
-    /// What tables call it.
+    /// Name of the area, as in tables.
     name: String,
-    /// Rate units.
+    /// Number of rate units of the area.
     #[schemars(range(min = 1, max = 10000))]
     units: usize,
-    /// Time constant.
+    /// Time constant of the area's units.
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     tau: f64,
     /// Standard deviation sigma of each unit's private noise: sqrt(2 tau / dt) sigma within the current of every step.
@@ -64,9 +64,9 @@ pub(in crate::stage) struct AreaParams {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::stage) struct ProjectionParams {
-    /// Area that it comes from, from 0.
+    /// Area whose units project, from 0.
     from: usize,
-    /// Area that it goes to.
+    /// Area that the projection reaches, from 0.
     to: usize,
     /// Share of pairs of units that are connected.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
@@ -80,13 +80,13 @@ pub(in crate::stage) struct Params {
     pub(in crate::stage) front_end: ModelRef,
     /// Images of the trials: training, validation and test trials are made of those parts.
     pub(in crate::stage) data: DatasetRef,
-    /// What is learned.
+    /// The task that is learned.
     pub(in crate::stage) task: TaskName,
     /// What trials are made of.
     #[serde(default)]
     pub(in crate::stage) stimuli: Stimuli,
 
-    /// Whose durations the trials have, where they are not given below. An answer is the output that is largest on
+    /// Durations of trial epochs that no parameter of their own gives. An answer is the output that is largest on
     /// average over the second half of the time to answer; fixation that is broken before counts in the loss and not as
     /// an error (NeuroGym judges the first answer and may abort the trial).
     #[serde(default)]
@@ -226,7 +226,7 @@ pub(in crate::stage) struct Params {
     #[serde(default = "sixty_four")]
     #[schemars(range(min = 1, max = 100_000), extend("x-unit" = "trials"))]
     batch: usize,
-    /// Adam's learning rate.
+    /// Adam's learning rate for the association areas.
     #[serde(default = "learning_rate")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     learning_rate: f64,

@@ -38,7 +38,7 @@ const PICTURES: &str = "pictures";
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Params {
-    /// CordsNets to analyse.
+    /// Stages whose CordsNets are analysed.
     #[schemars(length(min = 1))]
     models: Vec<ModelRef>,
     /// Images whose steady states are searched.
@@ -66,11 +66,12 @@ pub(super) struct Params {
     #[serde(default = "six")]
     #[schemars(range(min = 0, max = 200))]
     eigenvalues: usize,
-    /// Eigenvalues of it by magnitude beside them; 0 for none.
+    /// Eigenvalues of each area's Jacobian with the largest magnitude; 0 for none. Needs `eigenvalues`.
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     eigenvalues_by_magnitude: usize,
-    /// Whether the eigenvectors of `eigenvalues` are kept, as float32: two numbers for each of them, unit and image.
+    /// Whether the eigenvectors of `eigenvalues` are written, as float32: real and imaginary part for each eigenvalue,
+    /// unit and image.
     #[serde(default)]
     eigenvectors: bool,
     /// How areas are settled after the joint time.
@@ -78,18 +79,19 @@ pub(super) struct Params {
     method: SteadyMethod,
     /// Other initial conditions for every area: r = 0, the spontaneous state, and the steady state with noise; 0 for
     /// none.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 10_000))]
-    starts: usize,
-    /// Standard deviation of that noise, as a share of the root mean square of the steady state.
+    #[serde(default, rename = "starts")]
+    #[schemars(range(min = 0, max = 10_000), extend("x-name" = "initial_conditions"))]
+    initial_conditions: usize,
+    /// Standard deviation of the noise that is added to a steady state as initial condition, as a fraction of the steady
+    /// state's root mean square.
     #[serde(default = "half")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     spread: f64,
-    /// Distance, as a share of the steady state's norm, within which two states are one.
+    /// Distance, as a fraction of the steady state's norm, below which two steady states count as one.
     #[serde(default = "one_thousandth")]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     same: f64,
-    /// Time without input after which the distance from the spontaneous state is taken; 0 for not at all.
+    /// Time without input after the image, at whose end the distance from the spontaneous state is measured; 0 for none.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     after: f64,
@@ -107,7 +109,7 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 100_000))]
     probes: usize,
-    /// Frequencies at which the power of that response is computed. Needs `probes`.
+    /// Frequencies at which the power of the response to small noise is computed. Needs `probes`.
     #[serde(default)]
     #[schemars(inner(range(min = 0.0)), extend("x-unit" = "Hz"))]
     frequencies: Vec<f64>,
@@ -131,11 +133,12 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0, max = 200))]
     exponents: usize,
-    /// Time along which they are taken, after a fifth of it (in whole steps) that does not count.
+    /// Time over which Lyapunov exponents are averaged; a fifth of it, in whole steps, runs before as burn-in.
     #[serde(default = "two_thousand")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     exponent_time: f64,
-    /// Levels of neural noise on that trajectory, as of the `noise` stage; 0 is the trajectory without noise.
+    /// Levels of neural noise, as in `noise`, on the trajectory of the Lyapunov exponents; 0 is the trajectory without
+    /// noise.
     #[serde(default = "none_of_it")]
     #[schemars(length(min = 1), inner(range(min = 0.0)))]
     exponent_noise: Vec<f64>,
@@ -240,20 +243,23 @@ impl Kind for FixedPoints {
             Artifact::TABLE,
             "whether a steady state is the only one, and whether activity returns after the image",
         )
-        .when("with `starts` or `after` above 0", |params| {
-            params.starts > 0 || params.after > 0.0
+        .called("initial_conditions")
+        .when("with `initial_conditions` or `after` above 0", |params| {
+            params.initial_conditions > 0 || params.after > 0.0
         }),
         Declared::always(
             Size::NAME,
             Artifact::TABLE,
             "singular values of each area's coupling, and how far from normal it is",
         )
+        .called("non_normality")
         .when("with `singular_values` above 0", |params| params.singular_values > 0),
         Declared::always(
             NetworkSize::NAME,
             Artifact::TABLE,
             "singular values of the whole network's coupling, and how far from normal it is",
         )
+        .called("network_non_normality")
         .when("with `singular_values` above 0", |params| params.singular_values > 0),
         Declared::always(
             Growth::NAME,
@@ -507,8 +513,8 @@ impl Params {
                 seed,
                 ..SpectrumOptions::default()
             }),
-            initial_conditions: (self.starts > 0).then_some(InitialConditionOptions {
-                count: self.starts,
+            initial_conditions: (self.initial_conditions > 0).then_some(InitialConditionOptions {
+                count: self.initial_conditions,
                 spread: self.spread,
                 tolerance: self.same,
                 seed,

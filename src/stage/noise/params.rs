@@ -52,7 +52,7 @@ pub(super) enum PresentationName {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoiseParams {
-    /// What is perturbed.
+    /// Kind of noise and what it perturbs.
     kind: NoiseName,
     /// Levels, 0 for none; those of the stage if not given.
     #[serde(default)]
@@ -79,7 +79,7 @@ pub(super) struct NoiseParams {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::stage) struct Params {
-    /// Models to evaluate.
+    /// Stages whose models are evaluated on the same images.
     #[schemars(length(min = 1))]
     pub(super) models: Vec<ModelRef>,
     /// Images to evaluate them on.
@@ -123,7 +123,7 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(super) stimulus: Option<f64>,
-    /// Step at which the frames follow each other that a CNN sees the mean of. If not given, that of the CordsNets,
+    /// Time between the frames that a CNN sees the mean of. If not given, that of the CordsNets,
     /// where they agree, or else 2 ms. A CNN's single frame under dynamic noise is always that of a step of 2 ms, at
     /// which levels are stated.
     #[serde(default)]

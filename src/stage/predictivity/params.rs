@@ -117,7 +117,7 @@ pub(in crate::stage) struct Params {
     /// How responses are predicted.
     #[serde(default)]
     pub(super) regression: RegressionName,
-    /// Components of PLS.
+    /// Number of components of PLS regression.
     #[serde(default = "twenty_five")]
     #[schemars(range(min = 1))]
     pub(super) components: usize,

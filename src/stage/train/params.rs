@@ -85,7 +85,7 @@ enum ScheduleName {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct AugmentParams {
-    /// Largest rotation.
+    /// Largest rotation of a training image.
     #[schemars(range(min = 0.0, max = 180.0), extend("x-unit" = "degrees"))]
     degrees: f64,
     /// Largest shift, as a fraction of the side.
@@ -94,7 +94,7 @@ struct AugmentParams {
     /// Range of the scale: [least, largest]; images keep their size if not given.
     #[schemars(length(min = 2, max = 2))]
     scale: Option<Vec<f64>>,
-    /// Largest shear.
+    /// Largest shear of a training image.
     #[schemars(range(min = 0.0, max = 89.0), extend("x-unit" = "degrees"))]
     shear: f64,
     /// Mirror left and right with probability 1/2.
@@ -119,7 +119,7 @@ struct AugmentParams {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Params {
-    /// What is trained.
+    /// Phase of training.
     pub(super) phase: Phase,
     /// The stage whose model the phase goes on from: `cnn` for `fold`, `fold` for `invert`, then the phase before;
     /// random weights, for `direct` and `cnn` alone, if not given.
@@ -197,11 +197,11 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     learning_rate: Option<f64>,
-    /// Momentum, for `sgd`.
+    /// Momentum of `sgd`; 0 for none.
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     momentum: f64,
-    /// Weight decay.
+    /// Weight decay of the optimiser; 0 for none.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     weight_decay: f64,
@@ -229,7 +229,7 @@ pub(crate) struct Params {
     #[serde(default = "accuracy_window")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     accuracy_window: f64,
-    /// Initial sizes of weights.
+    /// Lengths of initial weight rows.
     #[serde(default)]
     initialisation: InitialisationParams,
     /// Random changes of training images.
@@ -256,20 +256,20 @@ pub(crate) struct Params {
     pub(super) seed: u64,
 }
 
-/// Initial sizes of weights: lengths of rows.
+/// Lengths of initial weight rows.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct InitialisationParams {
-    /// Of the input and feed-forward convolutions (sqrt 2 if not given).
+    /// Length of the rows of the input and feed-forward convolutions; sqrt 2 if not given.
     #[schemars(range(min = 0.0))]
     feedforward: Option<f64>,
-    /// Of the shortcuts (1 if not given).
+    /// Length of the rows of the shortcuts; 1 if not given.
     #[schemars(range(min = 0.0))]
     shortcut: Option<f64>,
-    /// Spectral radius of the recurrent convolutions; below 1 the dynamics start contractive (0.5 if not given).
+    /// Spectral radius of the recurrent convolutions; below 1 the dynamics start contractive; 0.5 if not given.
     #[schemars(range(min = 0.0))]
     recurrent: Option<f64>,
-    /// Of the readout (1 if not given).
+    /// Length of the rows of the readout; 1 if not given.
     #[schemars(range(min = 0.0))]
     readout: Option<f64>,
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::AnyKind;
 use crate::table::{Table, Value};
 
 /// Conditions by the output that they are about, a table.
@@ -39,6 +40,15 @@ pub struct Broken {
     pub output: String,
     /// What is wrong with it.
     pub problem: String,
+}
+
+impl Broken {
+    /// The same with the output called as users of the kind know it.
+    #[must_use]
+    pub fn published(self, kind: &dyn AnyKind) -> Self {
+        let output = kind.published_output(&self.output).to_owned();
+        Self { output, ..self }
+    }
 }
 
 impl Conditions {

@@ -18,6 +18,7 @@ mod error;
 mod external;
 mod identity;
 mod members;
+mod names;
 mod output;
 mod reference;
 mod registry;
@@ -36,6 +37,7 @@ pub use device::Device;
 pub use error::{ErrorClass, StageError};
 pub use external::{External, ExternalFile, MissingData, located};
 pub use members::{Member, Members, Spread};
+pub use names::{published_parameter, stored_parameter};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
 pub use reference::{AnyRef, AnyRefs};
 pub use registry::{GpuDriver, Registry};
@@ -238,6 +240,7 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn possible_outputs(&self) -> Vec<PossibleOutput> {
         let possible = |declared: &Declared<_>| PossibleOutput {
             slot: declared.slot,
+            name: declared.name,
             artifact: declared.artifact,
             holds: declared.holds,
             when: declared.when.map(|(which, _)| which),

@@ -124,6 +124,8 @@ pub(super) type Has<P> = fn(&P) -> bool;
 /// An output that stages of a kind can have. `P`: the kind's parameters.
 pub struct Declared<P> {
     pub(super) slot: &'static str,
+    /// The name under which it is published.
+    pub(super) name: &'static str,
     pub(super) artifact: Artifact,
     /// What it holds, for people.
     pub(super) holds: &'static str,
@@ -136,10 +138,18 @@ impl<P> Declared<P> {
     pub const fn always(slot: &'static str, artifact: Artifact, holds: &'static str) -> Self {
         Self {
             slot,
+            name: slot,
             artifact,
             holds,
             when: None,
         }
+    }
+
+    /// Publishes it under another name than its slot's, which stored results have.
+    #[must_use]
+    pub const fn called(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     /// One that some have.
@@ -154,6 +164,8 @@ impl<P> Declared<P> {
 pub struct PossibleOutput {
     /// Name of the slot.
     pub slot: &'static str,
+    /// What users call it.
+    pub name: &'static str,
     /// What is written there.
     pub artifact: Artifact,
     /// What the output holds, for people.

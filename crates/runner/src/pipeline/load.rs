@@ -22,6 +22,8 @@ pub struct LoadOptions<'a> {
 pub struct Loaded {
     /// All texts that took part, whether or not the pipeline is right.
     pub sources: SourceTexts,
+    /// What is as good as it was, but should be written in another way.
+    pub notes: Vec<Problem>,
     /// The pipeline, or every problem in order of places.
     pub result: Result<Pipeline, Vec<Problem>>,
 }
@@ -29,11 +31,17 @@ pub struct Loaded {
 /// Loads and resolves the pipeline at `path`.
 pub fn load(path: &Path, options: &LoadOptions<'_>) -> Loaded {
     let mut sources = SourceTexts::default();
-    let result = try_load(path, options, &mut sources);
-    Loaded { sources, result }
+    let mut notes = Vec::new();
+    let result = try_load(path, options, &mut sources, &mut notes);
+    Loaded { sources, notes, result }
 }
 
-fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut SourceTexts) -> Result<Pipeline, Vec<Problem>> {
+fn try_load(
+    path: &Path,
+    options: &LoadOptions<'_>,
+    sources: &mut SourceTexts,
+    notes: &mut Vec<Problem>,
+) -> Result<Pipeline, Vec<Problem>> {
     let text = dynvis_base::files::read_to_string(path).map_err(|e| {
         vec![Problem {
             kind: ProblemKind::UnreadableFile {
@@ -62,7 +70,7 @@ fn try_load(path: &Path, options: &LoadOptions<'_>, sources: &mut SourceTexts) -
         root,
         default_name: stem,
     };
-    resolve::resolve(&document, place, options, &mut presets, sources)
+    resolve::resolve(&document, place, options, &mut presets, sources, notes)
 }
 
 /// The project that a pipeline file belongs to.

@@ -11,6 +11,7 @@
 
 mod load;
 mod matrix;
+mod names;
 mod node;
 mod presets;
 mod problem;
@@ -28,14 +29,14 @@ use serde_json::Value as Json;
 pub use load::{LoadOptions, load};
 pub use node::{SourceTexts, Spot};
 pub use presets::{Origin, Preset, preset_kind, preset_problems, preset_text, presets};
-pub use problem::{Problem, suggest};
+pub use problem::{Problem, old_name, suggest};
 pub use resources::Resources;
 pub use root::project_root;
 pub use validate::{types, unwrap_optional, variants};
 
 #[cfg(any(test, fuzzing))]
 use crate::kind::Registry;
-use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Member, Output};
+use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Member, Output, stored_parameter};
 use crate::names::{Named, REPETITION};
 
 /// Dense index of a stage (one member of a matrix) in its pipeline.
@@ -144,7 +145,14 @@ pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline
         registry,
         overrides: Vec::new(),
     };
-    resolve::resolve(&document, place, &options, &mut NoPresets, &mut sources)
+    resolve::resolve(
+        &document,
+        place,
+        &options,
+        &mut NoPresets,
+        &mut sources,
+        &mut Vec::new(),
+    )
 }
 
 impl Pipeline {
@@ -179,9 +187,11 @@ impl Pipeline {
             let (family, _) = families.entry(list).or_default().insert_full(&producer.family);
             let all = stage.kind().sees_repetitions();
             let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
+            // However the pipeline spells a parameter, the key and what is computed are the same.
+            let stored = |name: &str| stored_parameter(producer.kind().schema(), name).to_owned();
             Member {
                 family,
-                fields: fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
+                fields: fields.map(|(name, value)| (stored(name), value.clone())).collect(),
             }
         };
         stage.inputs.iter().map(member).collect()

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::names::NameFindings;
 use super::node::{self, Node, SourceTexts};
 use super::problem::{ProblemKind, suggest_few};
 use super::validate::{Validated, validate};
@@ -196,9 +197,12 @@ pub fn preset_problems(name: &str, text: &str, registry: &Registry) -> Vec<Strin
     if let node::Value::Map(entries) = &mut body.value {
         entries.retain(|(key, _)| key.text != "use");
     }
+    let mut names = NameFindings::default();
+    names.store_parameters(kind.schema(), &mut body);
     let mut validated = Validated::default();
     validate(kind.schema(), &body, &mut validated);
-    let wrong = validated.problems.iter().map(|problem| &problem.kind);
+    let found = names.problems.iter().chain(&names.notes).chain(&validated.problems);
+    let wrong = found.map(|problem| &problem.kind);
     wrong
         .filter(|kind| !matches!(kind, ProblemKind::Missing { .. }))
         .map(ToString::to_string)

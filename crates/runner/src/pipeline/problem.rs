@@ -125,11 +125,24 @@ pub enum ProblemKind {
     /// So that a few lines cannot take all memory.
     #[error("this makes more than {limit} {what}, more than a pipeline can have")]
     TooMuch { what: &'static str, limit: usize },
+    /// No error: what is written so means the same as before.
+    #[error("{}", old_name(old, new))]
+    OldName { old: String, new: String },
     #[error("a name holds letters, digits, `_` and `-` and starts with a letter; `{name}` does not")]
     BadName { name: String },
 }
 
+/// What is said of a parameter or an output that was asked for by the name that it had before.
+pub fn old_name(old: &str, new: &str) -> String {
+    format!("`{old}` is now called `{new}`; the old name still works")
+}
+
 impl ProblemKind {
+    /// Whether a pipeline with it can run all the same.
+    pub fn is_warning(&self) -> bool {
+        matches!(self, Self::OldName { .. })
+    }
+
     /// What to do about it, where there is something more to say than the message.
     pub fn help(&self) -> Option<String> {
         let did_you_mean = |s: &Option<String>| s.as_ref().map(|s| format!("did you mean `{s}`?"));

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::node::{Key, Node, Spot, Value};
 use super::problem::{Problem, ProblemKind, suggest};
+use crate::kind::published_parameter;
 
 /// A parameter that names another stage.
 #[derive(Clone, Debug)]
@@ -48,12 +49,12 @@ pub(super) fn property<'a>(schema: &'a Json, name: &str) -> Option<&'a Json> {
     schema.get("properties")?.get(name)
 }
 
-/// Names of all properties.
+/// Names of all properties, as users know them.
 pub(super) fn property_names(schema: &Json) -> Vec<&str> {
-    schema
-        .get("properties")
-        .and_then(Json::as_object)
-        .map_or_else(Vec::new, |p| p.keys().map(String::as_str).collect())
+    let properties = schema.get("properties").and_then(Json::as_object).into_iter().flatten();
+    properties
+        .map(|(name, property)| published_parameter(name, property))
+        .collect()
 }
 
 /// `(variant, description)` of a schema that is a plain enumeration.
@@ -363,7 +364,9 @@ fn object(schema: &Json, node: &Node, path: &mut Vec<PathPart>, out: &mut Valida
     let required = schema.get("required").and_then(Json::as_array);
     for name in required.into_iter().flatten().filter_map(Json::as_str) {
         if !entries.iter().any(|(k, _)| k.text == name) {
-            let hint = property(schema, name)
+            let property = property(schema, name);
+            let name = property.map_or(name, |property| published_parameter(name, property));
+            let hint = property
                 .and_then(|s| s.get("description"))
                 .and_then(Json::as_str)
                 .map(|d| format!("`{name}`: {d}"));

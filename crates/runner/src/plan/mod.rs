@@ -302,19 +302,24 @@ fn decide_selected(
         return decision;
     }
     if let Some(health) = health {
+        let published = |slot: &str| stage.kind().published_output(slot).to_owned();
         match health {
             Health::Intact => match broken {
-                Some(broken) => decision.reasons.push(Reason::ConditionBroken(broken)),
+                Some(broken) => decision
+                    .reasons
+                    .push(Reason::ConditionBroken(broken.published(stage.kind()))),
                 None => {
                     decision.state = State::Restore;
                     decision.reasons.extend(accepted(&key, world));
                 }
             },
             Health::Missing { slot } => {
-                decision.reasons.push(Reason::OutputMissing { output: slot });
+                let output = published(&slot);
+                decision.reasons.push(Reason::OutputMissing { output });
             }
             Health::Damaged { slot } => {
-                decision.reasons.push(Reason::OutputDamaged { output: slot });
+                let output = published(&slot);
+                decision.reasons.push(Reason::OutputDamaged { output });
             }
         }
         return decision;

@@ -174,7 +174,7 @@ pub(super) fn from_changes(pipeline: &Pipeline, stage: &Stage, changes: &[Change
             let (part, rest) = change.path.split_once('.').unwrap_or((&change.path, ""));
             match part {
                 "params" => Reason::Parameter {
-                    path: rest.to_owned(),
+                    path: stage.kind().published_path(rest),
                     before: change.before.clone(),
                     after: change.after.clone(),
                 },

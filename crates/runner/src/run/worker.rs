@@ -198,7 +198,7 @@ fn run_stage(
     stage.run(&mut context)?;
     fail::at(Step::Written)?;
     match ensure.broken(|output| Some(scratch.join(output))) {
-        Some(broken) => return Err(broken.into()),
+        Some(broken) => return Err(broken.published(stage_kind).into()),
         None => fail::at(Step::Ensured)?,
     }
     Ok(())

@@ -239,6 +239,13 @@ impl Table {
         out
     }
 
+    /// The same table under another name.
+    #[must_use]
+    pub fn called(mut self, name: &str) -> Table {
+        name.clone_into(&mut self.schema.name);
+        self
+    }
+
     /// Tables of the members of a matrix as one, each member's fields in front of its rows as key columns.
     ///
     /// A field is left out where every table has a column of that name with the same value; where the values differ it

@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::{unknown, wrong_type};
-use crate::kind::{Artifact, Conditions, Output, schema_of};
+use crate::kind::{AnyKind, Artifact, Conditions, Output, schema_of};
 use crate::names::is_name;
 use crate::pipeline::Resources;
 use crate::pipeline::matrix::{Room, Scope};
+use crate::pipeline::names::{NameFindings, output_names};
 use crate::pipeline::node::{Key, Node, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind};
 use crate::pipeline::validate::{Validated, report_duplicates, validate};
@@ -75,8 +76,10 @@ pub(super) fn pools(
 /// Both mappings of one stage.
 pub(super) fn of_stage(
     stage: &Node,
+    kind: &'static dyn AnyKind,
     scope: &Scope,
     pools: &IndexMap<String, usize>,
+    names: &mut NameFindings,
     problems: &mut Vec<Problem>,
 ) -> Claims {
     let mut claims = Claims::default();
@@ -89,7 +92,8 @@ pub(super) fn of_stage(
         }
     }
     if let Some(node) = stage.get("ensure") {
-        let node = scope.interpolate(node, problems);
+        let mut node = scope.interpolate(node, problems);
+        names.store_keys(&mut node, |name| output_names(kind, name));
         let schema = CONDITIONS.get_or_init(schema_of::<Conditions>);
         claims.ensure = typed(schema, &node, "condition", problems).unwrap_or_default();
         let entries = node.as_map().unwrap_or_default();
@@ -155,17 +159,24 @@ fn typed<T: DeserializeOwned>(
 
 impl Claims {
     /// Conditions on what the stage does not write, or on what is no table.
-    pub(super) fn misplaced<'a>(&'a self, stage: &'a str, outputs: &'a [Output]) -> impl Iterator<Item = Problem> + 'a {
+    pub(super) fn misplaced<'a>(
+        &'a self,
+        stage: &'a str,
+        kind: &'static dyn AnyKind,
+        outputs: &'a [Output],
+    ) -> impl Iterator<Item = Problem> + 'a {
+        let published = move |slot: &str| kind.published_output(slot).to_owned();
         self.spots.iter().filter_map(move |(slot, spot)| {
             let kind = match outputs.iter().find(|output| output.slot == *slot) {
                 None => ProblemKind::NoSuchOutput {
                     stage: stage.to_owned(),
-                    output: slot.clone(),
-                    valid: outputs.iter().map(|output| output.slot.clone()).collect(),
+                    output: published(slot),
+                    valid: outputs.iter().map(|output| published(&output.slot)).collect(),
                 },
                 Some(output) if output.artifact != Artifact::TABLE => ProblemKind::Inconsistent {
                     message: format!(
-                        "`{stage}/{slot}` gives {}, and conditions are about tables",
+                        "`{stage}/{}` gives {}, and conditions are about tables",
+                        published(slot),
                         output.artifact.describe()
                     ),
                 },

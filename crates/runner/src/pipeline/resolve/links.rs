@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::{Draft, Resolver};
 use crate::kind::Artifact;
 use crate::names::{self, Reference, Selector};
+use crate::pipeline::names::output_names;
 use crate::pipeline::problem::{Problem, ProblemKind, suggest_few};
 use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, Spot, StageId};
@@ -175,6 +176,10 @@ impl Resolver<'_> {
                 found.push((member, String::new(), Artifact::FILES));
                 continue;
             }
+            if let Some(name) = &parsed.output {
+                let [_, published] = output_names(self.drafts[member].kind, name);
+                self.names.note(name, &published, site.spot);
+            }
             match pick_output(&self.drafts[member], parsed, site) {
                 Ok((output, artifact)) => found.push((member, output, artifact)),
                 Err(kind) => self
@@ -232,13 +237,17 @@ fn pick_output(draft: &Draft, parsed: &Reference, site: &ReferenceSite) -> Resul
         found: found.to_owned(),
     };
     match &parsed.output {
-        Some(name) => match draft.outputs.iter().find(|o| o.slot == *name) {
+        Some(name) => match draft.outputs.iter().find(|o| o.slot == draft.kind.stored_output(name)) {
             Some(output) if fits(output.artifact) => Ok((output.slot.clone(), output.artifact)),
             Some(output) => Err(wrong(&output.artifact.describe())),
             None => Err(ProblemKind::NoSuchOutput {
                 stage: draft.family.clone(),
                 output: name.clone(),
-                valid: draft.outputs.iter().map(|o| o.slot.clone()).collect(),
+                valid: draft
+                    .outputs
+                    .iter()
+                    .map(|o| draft.kind.published_output(&o.slot).to_owned())
+                    .collect(),
             }),
         },
         None => match draft.outputs.iter().find(|o| fits(o.artifact)) {

@@ -21,12 +21,13 @@ use self::claims::Claims;
 use self::links::report_cycles;
 use self::overrides::{apply_override, set};
 use super::matrix::{self, Room, Scope};
+use super::names::NameFindings;
 use super::node::{Key, Node, SourceTexts, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, known, suggest};
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
 use super::{LoadOptions, Pipeline, Stage, StageId};
-use crate::kind::{AnyKind, Output, Registry};
+use crate::kind::{AnyKind, Output, Registry, stored_parameter};
 use crate::names::is_name;
 
 const TOP_KEYS: [&str; 7] = ["name", "description", "seed", "headline", "vars", "pools", "stages"];
@@ -57,18 +58,28 @@ struct Draft {
     broken: bool,
 }
 
-/// Resolves a parsed document.
+/// Resolves a parsed document. `notes`: what is as good as it was, but should be written in another way; of each once
+/// a text.
 pub(super) fn resolve(
     document: &Node,
     place: PipelineLocation,
     options: &LoadOptions<'_>,
     presets: &mut dyn Presets,
     sources: &mut SourceTexts,
+    notes: &mut Vec<Problem>,
 ) -> Result<Pipeline, Vec<Problem>> {
     let mut problems = Vec::new();
+    let mut names = NameFindings::default();
     let mut document = document.clone();
     for text in &options.overrides {
-        apply_override(&mut document, text, options.registry, sources, &mut problems);
+        apply_override(
+            &mut document,
+            text,
+            options.registry,
+            sources,
+            &mut names,
+            &mut problems,
+        );
     }
     let Some(entries) = document.as_map() else {
         let found = document.type_name().to_owned();
@@ -136,6 +147,7 @@ pub(super) fn resolve(
         registry: options.registry,
         sources,
         problems,
+        names,
         drafts: Vec::new(),
         families: IndexMap::new(),
     };
@@ -147,8 +159,18 @@ pub(super) fn resolve(
         resolver.check_headline(headline, node.spot);
     }
     let Resolver {
-        mut problems, drafts, ..
+        mut problems,
+        mut names,
+        drafts,
+        ..
     } = resolver;
+    problems.append(&mut names.problems);
+    // Every member of a matrix says it again.
+    let mut noted = BTreeSet::new();
+    names
+        .notes
+        .retain(|note| noted.insert((note.spot.map(|spot| spot.source), note.kind.to_string())));
+    notes.append(&mut names.notes);
     report_cycles(&drafts, &inputs, &mut problems);
     if !problems.is_empty() {
         let mut seen = BTreeSet::new();
@@ -245,6 +267,7 @@ struct Resolver<'a> {
     registry: &'a Registry,
     sources: &'a mut SourceTexts,
     problems: Vec<Problem>,
+    names: NameFindings,
     drafts: Vec<Draft>,
     /// Drafts of each written stage; empty where the stage had errors.
     families: IndexMap<String, Vec<usize>>,
@@ -291,7 +314,7 @@ impl Resolver<'_> {
             return;
         };
         let schema = stage_kind.schema();
-        let matrix = self.matrix(node);
+        let matrix = self.matrix(node, schema);
         if self.drafts.len().saturating_add(matrix::count(&matrix)) > MEMBERS {
             let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
             let (what, limit) = ("stages", MEMBERS);
@@ -332,7 +355,8 @@ impl Resolver<'_> {
     }
 
     /// The matrix of a stage: each field with its values; one value stands for a list of one.
-    fn matrix(&mut self, stage: &Node) -> Vec<(Key, Vec<Node>)> {
+    /// Its fields are called as they are written, by the published or the stored name of a parameter.
+    fn matrix(&mut self, stage: &Node, schema: &Json) -> Vec<(Key, Vec<Node>)> {
         let Some(node) = stage.get("matrix") else {
             return Vec::new();
         };
@@ -349,6 +373,8 @@ impl Resolver<'_> {
             return Vec::new();
         };
         report_duplicates(entries, &mut self.problems);
+        // For what it notes; the names stay.
+        self.names.store_parameters(schema, &mut node.clone());
         entries
             .iter()
             .map(|(key, values)| {
@@ -394,6 +420,8 @@ impl Resolver<'_> {
         if matches!(params.value, Value::Null) {
             params.value = Value::Map(Vec::new());
         }
+        let before_names = self.names.problems.len();
+        self.names.store_parameters(schema, &mut params);
         let mut mentioned: BTreeSet<&str> = fields
             .keys()
             .map(String::as_str)
@@ -403,9 +431,10 @@ impl Resolver<'_> {
         params = self.merge_presets(stage_kind, params, &scope, &[], &mut mentioned);
         let preset_failed = self.problems.len() > before_preset;
         for (field, value) in fields {
-            if property(schema, field).is_some() {
+            let stored = stored_parameter(schema, field);
+            if property(schema, stored).is_some() {
                 let at = Key {
-                    text: field.clone(),
+                    text: stored.to_owned(),
                     spot: value.spot,
                 };
                 set(&mut params, &[at], value.clone());
@@ -454,11 +483,18 @@ impl Resolver<'_> {
                 .retain(|p| !matches!(p.kind, ProblemKind::Missing { .. }));
         }
         self.problems.append(&mut validated.problems);
-        let claims = claims::of_stage(node, &scope, self.pools, &mut self.problems);
+        let claims = claims::of_stage(
+            node,
+            stage_kind,
+            &scope,
+            self.pools,
+            &mut self.names,
+            &mut self.problems,
+        );
         if let Some(description) = node.get("description").filter(|d| d.scalar_text().is_none()) {
             self.problems.push(wrong_type(description, "text"));
         }
-        if self.problems.len() > before {
+        if self.problems.len() > before || self.names.problems.len() > before_names {
             // Still draw its edges, so that cycles and wrong types show in the same pass.
             // Parameters that cannot be read have no outputs; those that break a rule have.
             let outputs = stage_kind
@@ -486,7 +522,8 @@ impl Resolver<'_> {
                         },
                     ));
                 }
-                self.problems.extend(claims.misplaced(&key.text, &draft.outputs));
+                self.problems
+                    .extend(claims.misplaced(&key.text, stage_kind, &draft.outputs));
                 let known = (draft.params, draft.outputs);
                 self.push_draft(key, names, stage_kind, known, validated.references, claims, false);
             }
@@ -624,7 +661,8 @@ impl Resolver<'_> {
             );
             return None;
         }
-        let body = scope.interpolate(body, &mut self.problems);
+        let mut body = scope.interpolate(body, &mut self.problems);
+        self.names.store_parameters(stage_kind.schema(), &mut body);
         Some(self.merge_presets(stage_kind, body, scope, &longer, mentioned))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{STAGE_KEYS, unknown};
 use crate::kind::Registry;
+use crate::pipeline::names::NameFindings;
 use crate::pipeline::node::{self, Key, Node, SourceTexts, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind, suggest};
 
@@ -11,6 +12,7 @@ pub(super) fn apply_override(
     text: &str,
     registry: &Registry,
     sources: &mut SourceTexts,
+    names: &mut NameFindings,
     problems: &mut Vec<Problem>,
 ) {
     let source = sources.add(format!("-S {text}"), text.to_owned());
@@ -71,7 +73,7 @@ pub(super) fn apply_override(
                 problems.push(unknown(name, what, known.iter().copied(), before));
             }
         }
-        [stage, rest @ ..] if !rest.is_empty() => {
+        [stage, parameter, ..] => {
             let Some(Value::Map(stages)) = map_value(document, "stages") else {
                 return;
             };
@@ -87,12 +89,26 @@ pub(super) fn apply_override(
                 return;
             };
             let target = &mut stages[index].1;
-            if STAGE_KEYS.contains(&rest[0].text.as_str()) {
-                set(target, rest, value);
+            let is_of_stage = STAGE_KEYS.contains(&parameter.text.as_str());
+            let entries = target.as_map().unwrap_or_default();
+            let kind = entries.iter().find_map(|(key, _)| registry.kind(&key.text));
+            let mut path = parts[1..].to_vec();
+            if let Some(kind) = kind {
+                let (of, at) = match parameter.text.as_str() {
+                    "matrix" => (target.get("matrix"), 1),
+                    _ if is_of_stage => (None, 0),
+                    _ => (target.get(kind.name()), 0),
+                };
+                if let (Some(of), Some(key)) = (of, path.get_mut(at)) {
+                    names.spell_as(kind.schema(), of, key);
+                }
+            }
+            if is_of_stage {
+                set(target, &path, value);
             } else if let Value::Map(entries) = &mut target.value
                 && let Some((_, params)) = entries.iter_mut().find(|(k, _)| registry.kind(&k.text).is_some())
             {
-                set(params, rest, value);
+                set(params, &path, value);
             }
         }
         _ => problems.push(bad()),
