@@ -76,7 +76,7 @@ impl Initialisation {
     /// Initial parameters of a CordsNet.
     pub fn cordsnet(&self, architecture: &Graph, seed: u64) -> Parameters<f32> {
         let mut parameters = self.convolutions(architecture, seed, |conv| self.length(conv));
-        for (name, value) in architecture.cell_parameters() {
+        for (name, value) in architecture.area_parameters() {
             let mut tensor = Tensor::zeros(&[1]);
             tensor.data.fill(value as f32);
             parameters.insert(name, tensor);

@@ -270,6 +270,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         let before = self.history.state(step - 1);
         let areas = architecture.areas();
         let (before, hidden) = before.split_at(areas);
+        let after = self.history.state(step);
         let (gradient, hidden_gradient) = self.gradient.split_at_mut(areas);
         let delta = &mut self.delta;
         let StepScratch {
@@ -279,6 +280,14 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             ..
         } = &mut self.scratch;
         for (area, cell) in connections.cells.iter().enumerate() {
+            let parameters = &mut self.gradients.biases[connections.area_parameters(area)];
+            let trained = usize::from(architecture.area(area).trains_tau);
+            let (log_tau, parameters) = parameters.split_at_mut(trained);
+            for log_tau in log_tau {
+                // dr'/dalpha = phi(u) - r = (r' - r)/alpha, and dalpha/dlog tau = -alpha.
+                device.add_dot(work, -1.0, &gradient[area], &after[area], log_tau);
+                device.add_dot(work, 1.0, &gradient[area], &before[area], log_tau);
+            }
             let own = CellGradient {
                 r: &before[area],
                 hidden: &hidden[connections.hidden(area)],
@@ -286,7 +295,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                 g_hidden: &mut hidden_gradient[connections.hidden(area)],
                 delta: &mut delta[area],
                 sum: &mut self.delta_sum[area],
-                parameters: &mut self.gradients.biases[connections.cell_parameters(area)],
+                parameters,
             };
             let history = &self.history;
             cell.adjoint(device, work, own, &|outputs| {

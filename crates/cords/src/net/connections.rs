@@ -20,6 +20,7 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
     pub(crate) device: D,
     pub(crate) architecture: Graph,
     pub(crate) phi: Phi,
+    dt_ms: f64,
     pub(crate) alphas: Vec<f64>,
     pub(crate) cells: Vec<Box<dyn Cell<T, D>>>,
     /// Areas of hidden variables, in the order in which states have them after the activities.
@@ -69,6 +70,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 .flat_map(|(area, cell)| cell.hidden().into_iter().map(move |_| area))
                 .collect(),
             cells,
+            dt_ms: euler.dt_ms,
             device: device.clone(),
             architecture: architecture.clone(),
             phi,
@@ -89,13 +91,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     pub(crate) fn fill(&mut self, weights: &Weights<T, D>) {
         weights.fill_filters(&self.device, &mut self.filters);
         self.fill_biases(weights);
-        if self.architecture.cell_parameters().next().is_some() {
+        if self.architecture.area_parameters().next().is_some() {
             // Factors of steps: work that was recorded with others is not this.
             self.id = number();
         }
     }
 
-    /// Their order is that of `cordsnet_others`: one of each area, then the readout's, then parameters of cells.
+    /// Their order is that of `cordsnet_others`: one of each area, then the readout's, then time constants and parameters
+    /// of cells.
     fn fill_biases(&mut self, weights: &Weights<T, D>) {
         let architecture = &self.architecture;
         let areas = (0..architecture.areas()).map(|area| architecture.maps(area, 1));
@@ -106,12 +109,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         }
         let mut others = weights.others().iter().skip(architecture.areas() + 1);
         for (area, cell) in self.cells.iter_mut().enumerate() {
-            let count = architecture.area(area).cell.parameters(area).len();
-            let values = others
-                .by_ref()
-                .take(count)
-                .flat_map(|buffer| self.device.download(buffer));
-            cell.set(&values.map(T::to_f64).collect::<Vec<_>>());
+            let own = others.by_ref().take(architecture.area(area).parameters(area).len());
+            let mut values = own.flat_map(|buffer| self.device.download(buffer)).map(T::to_f64);
+            if architecture.area(area).trains_tau
+                && let Some(log_tau) = values.next()
+            {
+                self.alphas[area] = self.dt_ms / log_tau.exp();
+            }
+            cell.set(&values.collect::<Vec<_>>());
         }
     }
 
@@ -119,13 +124,13 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     pub(crate) fn other_lengths(&self) -> Vec<usize> {
         let architecture = &self.architecture;
         let biases = (0..architecture.areas()).map(|area| architecture.area_units(area));
-        let of_cells = architecture.cell_parameters().map(|_| 1);
+        let of_cells = architecture.area_parameters().map(|_| 1);
         biases.chain([architecture.classes()]).chain(of_cells).collect()
     }
 
-    /// Where the parameters of an area's cell are among those that are no convolution's.
-    pub(crate) fn cell_parameters(&self, area: usize) -> Range<usize> {
-        let count = |area: usize| self.architecture.area(area).cell.parameters(area).len();
+    /// Where time constant and parameters of an area's cell are among those that are no convolution's.
+    pub(crate) fn area_parameters(&self, area: usize) -> Range<usize> {
+        let count = |area: usize| self.architecture.area(area).parameters(area).len();
         let first = self.architecture.areas() + 1 + (0..area).map(count).sum::<usize>();
         first..first + count(area)
     }
@@ -467,7 +472,7 @@ pub(crate) fn cordsnet_others(architecture: &Graph) -> Vec<String> {
     (0..architecture.areas())
         .map(bias_name)
         .chain([READOUT_BIAS.to_owned()])
-        .chain(architecture.cell_parameters().map(|(name, _)| name))
+        .chain(architecture.area_parameters().map(|(name, _)| name))
         .collect()
 }
 

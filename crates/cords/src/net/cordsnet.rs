@@ -197,10 +197,20 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     fn assemble(device: &D, architecture: &Graph, parameters: Parameters<T>, euler: &Euler, phi: Phi) -> Self {
         let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
         let connections = Connections::new(device, architecture, euler, phi, &weights);
-        Self {
+        let mut net = Self {
             euler: euler.clone(),
             parameters,
             connections,
+        };
+        net.take_time_constants();
+        net
+    }
+
+    /// Those that are parameters.
+    fn take_time_constants(&mut self) {
+        let (architecture, dt_ms) = (&self.connections.architecture, self.euler.dt_ms);
+        if (0..architecture.areas()).any(|area| architecture.area(area).trains_tau) {
+            self.euler.tau_ms = self.connections.alphas.iter().map(|alpha| dt_ms / alpha).collect();
         }
     }
 
@@ -212,6 +222,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     pub(crate) fn take(&mut self, weights: &Weights<T, D>) {
         weights.download(&self.connections.device, &mut self.parameters);
         self.connections.fill(weights);
+        self.take_time_constants();
     }
 
     /// The network without its weights.

@@ -21,7 +21,7 @@ impl Graph {
     /// Names and shapes of a folded CNN's parameters: a CordsNet's, and `area_bias.l` for every area.
     pub fn folded_cnn_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let mut shapes = self.cordsnet_shapes();
-        shapes.truncate(shapes.len() - self.cell_parameters().count());
+        shapes.truncate(shapes.len() - self.area_parameters().count());
         shapes.extend(self.bias_shapes(area_bias_name));
         shapes
     }

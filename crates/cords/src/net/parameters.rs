@@ -128,13 +128,13 @@ impl Graph {
             }
             shapes.extend(conv.parameter_shapes());
         }
-        shapes.extend(self.cell_parameters().map(|(name, _)| (name, vec![1])));
+        shapes.extend(self.area_parameters().map(|(name, _)| (name, vec![1])));
         shapes
     }
 
-    /// Names and first values of the parameters of all areas' cells.
-    pub(crate) fn cell_parameters(&self) -> impl Iterator<Item = (String, f64)> {
-        (0..self.areas()).flat_map(|area| self.area(area).cell.parameters(area))
+    /// Names and first values of time constants and parameters of cells that are trained.
+    pub(crate) fn area_parameters(&self) -> impl Iterator<Item = (String, f64)> {
+        (0..self.areas()).flat_map(|area| self.area(area).parameters(area))
     }
 
     /// Names and shapes of biases per unit of all areas.

@@ -134,6 +134,20 @@ fn largest(fixture: &Fixture, area: usize) -> f64 {
 }
 
 #[test]
+fn fixture_graphs_in_double() {
+    for name in ["feedback", "feedback_nearest", "graph", "adapting"] {
+        check_trial::<f64>(&format!("{name}.safetensors"), phi, DOUBLE);
+    }
+}
+
+#[test]
+fn fixture_graphs_in_single() {
+    for name in ["feedback", "feedback_nearest", "graph", "adapting"] {
+        check_trial::<f32>(&format!("{name}.safetensors"), phi, SINGLE);
+    }
+}
+
+#[test]
 fn fixture_rollout_in_double() {
     check_trial::<f64>("rollout.safetensors", phi, DOUBLE);
 }

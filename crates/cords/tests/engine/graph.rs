@@ -10,9 +10,11 @@ use cords::dynamics::{
 use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Initialisation, Memory, Objective, logspace};
 use cords::net::{
     Architecture, CellKind, CordsNet, Euler, Graph, Input, Model, ModelInfo, Origin, Parameters, Preset, Projection,
-    Via,
+    State, Via,
 };
 use cords::rng::{Purpose, Stream};
+
+use crate::support::{Fixture, assert_close};
 
 fn normal(n: usize, seed: u64) -> Vec<f64> {
     let mut stream = Stream::new(seed, Purpose::Probe, 0, 0, 0, 0);
@@ -635,6 +637,106 @@ fn areas_that_drive_each_other_are_one_system() {
             assert_eq!(found.component, component[0]);
             let exponents = found.exponents.as_ref().expect("asked for");
             assert_eq!(exponents[0].is_empty(), component[0] != area);
+        }
+    }
+}
+
+/// Steady states, the Jacobian, its leading modes and the stationary covariance against PyTorch and dense algebra in
+/// float64, of networks with feedback and with adaptation.
+#[test]
+fn fixture_dynamics_of_graphs() {
+    for name in ["feedback_dynamics", "adapting_dynamics", "oscillating_dynamics"] {
+        let fixture = Fixture::open(&format!("{name}.safetensors"));
+        let graph = fixture.architecture();
+        let euler = Euler::new(fixture.number("dt_ms"), fixture.number("tau_ms"));
+        let net = CordsNet::new(&graph, &fixture.parameters::<f64>("param."), &euler, Phi::Relu).expect("a network");
+        let images = fixture.tensor("images").data;
+        let states = fixture.tensor("steady.0").shape[0];
+        for (index, image) in images.chunks(graph.image_len()).enumerate() {
+            let inp = net.embed(image, 1);
+            let mut state = net.zeros(1);
+            let row = |tensor: &str| {
+                let values = fixture.tensor(tensor).data;
+                values[index * values.len() / states..][..values.len() / states].to_vec()
+            };
+            let mut hidden = 0;
+            for area in 0..graph.areas() {
+                state.areas[area] = row(&format!("steady.{area}"));
+                if fixture.has(&format!("steady_adaptation.{area}")) {
+                    state.hidden[hidden] = row(&format!("steady_adaptation.{area}"));
+                    hidden += 1;
+                }
+            }
+            let mut next = state.clone();
+            net.step(&mut next, &inp);
+            let values = |state: &State<f64>| -> Vec<f64> {
+                state.areas.iter().chain(&state.hidden).flatten().copied().collect()
+            };
+            let moved = values(&next)
+                .iter()
+                .zip(values(&state))
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f64::max);
+            assert!(moved < 1e-10, "{name}, state {index} is steady: {moved:e}");
+
+            let whole = NetworkJacobian::at(&net, &state, &inp);
+            let of = |what: &str| fixture.tensor(&format!("jacobian.{index}.{what}")).data;
+            let probes = of("probes");
+            for (probe, (product, transposed)) in probes.chunks(whole.dim()).zip(
+                of("product")
+                    .chunks(whole.dim())
+                    .zip(of("transposed_product").chunks(whole.dim())),
+            ) {
+                let mut out = vec![0.0; whole.dim()];
+                whole.apply(probe, &mut out);
+                assert_close(&format!("{name}: J v"), &out, product, 1e-10);
+                whole.apply_transpose(probe, &mut out);
+                assert_close(&format!("{name}: J^T v"), &out, transposed, 1e-10);
+            }
+            let eigenvalues = of("eigenvalues");
+            let conditions = of("eigenvalue_condition");
+            let options = SpectrumOptions {
+                modes: 8,
+                ..SpectrumOptions::default()
+            };
+            assert_eq!(graph.components().len(), 1);
+            let jacobian = AreaJacobian::of_component(&net, &graph.components()[0], &state, &inp);
+            let spectrum = area_spectrum(&jacobian, euler.dt_ms, &options, &mut |_, _| {});
+            assert!(spectrum.converged, "{name}, state {index}");
+            for (rank, mode) in spectrum.modes.iter().enumerate().take(8) {
+                let (re, im) = (eigenvalues[2 * rank], eigenvalues[2 * rank + 1].abs());
+                let error = (mode.real_per_ms - re).hypot(mode.imaginary_per_ms.abs() - im);
+                assert!(
+                    error < 1e-8 * conditions[rank].max(1.0),
+                    "{name}, state {index}: {mode:?} is {re} {im}"
+                );
+            }
+            assert_eq!(spectrum.stable, Some(eigenvalues[0] < 0.0), "{name}");
+        }
+        if name == "oscillating_dynamics" {
+            continue;
+        }
+        // The engine finds the states by itself.
+        for method in [SteadyMethod::Simulation, SteadyMethod::NewtonKrylov] {
+            let options = SteadyOptions {
+                tolerance: 1e-13,
+                joint_steps: 2000,
+                method,
+                ..SteadyOptions::default()
+            };
+            let spontaneous = spontaneous_steady_state(&net, &options, &mut |_, _| {});
+            let image = &images[images.len() - graph.image_len()..];
+            let steady = steady_state(&net, &net.embed(image, 1), &spontaneous, &options, &mut |_, _| {});
+            for (area, found) in steady.state.areas.iter().enumerate() {
+                let expected = fixture.tensor(&format!("steady.{area}")).data;
+                let expected = &expected[expected.len() - found.len()..];
+                let largest = found
+                    .iter()
+                    .zip(expected)
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0.0, f64::max);
+                assert!(largest < 1e-10, "{name}, {method:?}, area {area}: {largest:e}");
+            }
         }
     }
 }

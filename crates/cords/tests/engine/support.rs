@@ -102,7 +102,16 @@ impl Fixture {
 
     pub(crate) fn architecture(&self) -> Graph {
         if let Some(graph) = self.json.get("graph") {
-            return serde_json::from_value(graph.clone()).unwrap_or_else(|error| panic!("{error}"));
+            let graph: Graph = serde_json::from_value(graph.clone()).unwrap_or_else(|error| panic!("{error}"));
+            // Which time constants are trained, the tensors tell.
+            let mut description = graph.description().clone();
+            for (number, area) in description.areas.iter_mut().enumerate() {
+                area.trains_tau = self.has(&format!("param.log_tau.{number}"));
+                if area.trains_tau {
+                    area.tau_ms.get_or_insert(self.number("tau_ms"));
+                }
+            }
+            return Graph::new(description).expect("valid");
         }
         let list = |key: &str| -> Vec<usize> {
             let values = self.json[key].as_array().expect("a list");

@@ -130,6 +130,12 @@ pub enum GraphError {
         /// Its time constant in ms.
         tau_ms: f64,
     },
+    /// A time constant to train that starts nowhere.
+    #[error("area {area} trains its time constant: give the `tau_ms` that it starts from")]
+    NoTimeConstant {
+        /// The area.
+        area: String,
+    },
     /// Adaptation of which a value is not usable.
     #[error(
         "area {area} adapts with tau_a = {tau_a_ms} ms and beta = {beta}: tau_a must be greater than 0, both finite"
@@ -194,6 +200,11 @@ pub(super) fn check(description: &Description) -> Result<(), GraphError> {
             return Err(GraphError::TimeConstant {
                 area: area.name.clone(),
                 tau_ms,
+            });
+        }
+        if area.trains_tau && area.tau_ms.is_none() {
+            return Err(GraphError::NoTimeConstant {
+                area: area.name.clone(),
             });
         }
         if let CellKind::Adapting(Adaptation { tau_a_ms, beta, .. }) = area.cell

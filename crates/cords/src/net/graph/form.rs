@@ -42,6 +42,8 @@ struct AreaForm {
     side: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tau_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    trains_tau: bool,
     #[serde(default, skip_serializing_if = "is_leaky")]
     cell: CellKind,
 }
@@ -135,6 +137,7 @@ impl From<AreaForm> for Area {
             channels: form.channels,
             side: form.side,
             tau_ms: form.tau_ms,
+            trains_tau: form.trains_tau,
             cell: form.cell,
         }
     }
@@ -204,6 +207,7 @@ impl FullForm {
             channels: area.channels,
             side: area.side,
             tau_ms: area.tau_ms,
+            trains_tau: area.trains_tau,
             cell: area.cell,
         };
         let projection = |projection: &Projection| ProjectionForm {

@@ -35,8 +35,19 @@ pub struct Area {
     pub side: usize,
     /// Time constant in ms, where it is not that of the network ([`Euler::tau_ms`]).
     pub tau_ms: Option<f64>,
+    /// Whether it is a parameter, `log_tau.l` of area l, which starts from `tau_ms`.
+    pub trains_tau: bool,
     /// How its units follow their current.
     pub cell: CellKind,
+}
+
+impl Area {
+    /// Names and first values of the parameters that area number `area` has beside convolutions and bias.
+    pub(crate) fn parameters(&self, area: usize) -> Vec<(String, f64)> {
+        let tau_ms = self.tau_ms.filter(|_| self.trains_tau);
+        let log_tau = tau_ms.map(|tau_ms| (format!("log_tau.{area}"), tau_ms.ln()));
+        log_tau.into_iter().chain(self.cell.parameters(area)).collect()
+    }
 }
 
 /// A convolution without bias, weight-normalised, with (kernel - 1)/2 zeros of padding.

@@ -153,6 +153,7 @@ impl Architecture {
                 channels: self.channels[area + 1],
                 side: side_after(&forward.kernel, description.maps(from).side),
                 tau_ms: None,
+                trains_tau: false,
                 cell: CellKind::Leaky,
             });
             recurrent.push(Projection {
