@@ -108,7 +108,8 @@ impl<'a> AreaJacobian<'a> {
 
     /// Time constant of each unit in ms.
     pub fn unit_tau_ms(&self) -> Vec<f64> {
-        self.unit_shares().map(|share| self.tau_ms / share).collect()
+        let of_block = |block: &Block| std::iter::repeat_n(block.tau_ms, block.range.len());
+        self.blocks.iter().flat_map(of_block).collect()
     }
 
     /// The coupling I + tau J, which of units with one time constant is D W, among the units whose derivative is not 0.
@@ -116,7 +117,7 @@ impl<'a> AreaJacobian<'a> {
     /// eigenvalue -1/tau exactly, and the eigenvalues of the rest are those of the rest's own block. Where areas differ
     /// in their time constants, all units are among them.
     pub fn coupling(&self) -> ActiveCoupling<'_> {
-        let uniform = self.blocks.iter().all(|block| block.tau_ms == self.tau_ms);
+        let uniform = self.is_uniform();
         let units = self.derivative.iter().enumerate();
         ActiveCoupling {
             jacobian: self,
@@ -127,10 +128,19 @@ impl<'a> AreaJacobian<'a> {
         }
     }
 
-    /// tau over the time constant of each unit.
-    fn unit_shares(&self) -> impl Iterator<Item = f64> {
-        let of_block = |block: &Block| std::iter::repeat_n(self.tau_ms / block.tau_ms, block.range.len());
-        self.blocks.iter().flat_map(of_block)
+    /// Whether all units have one time constant.
+    fn is_uniform(&self) -> bool {
+        self.blocks.iter().all(|block| block.tau_ms == self.tau_ms)
+    }
+
+    /// x *= phi'(u) tau/tau_unit.
+    fn scale(&self, x: &mut [f64]) {
+        for Block { range, tau_ms, .. } in &self.blocks {
+            let share = self.tau_ms / tau_ms;
+            for (x, derivative) in x[range.clone()].iter_mut().zip(&self.derivative[range.clone()]) {
+                *x *= derivative * share;
+            }
+        }
     }
 
     /// W x, to which rectification at the state belongs.
@@ -300,22 +310,25 @@ impl LinearOperator for AreaJacobian<'_> {
 
     fn apply(&self, x: &[f64], out: &mut [f64]) {
         let coupled = self.coupled(x);
-        let units = x.iter().zip(&coupled).zip(&self.derivative).zip(self.unit_shares());
-        for (out, (((x, coupled), derivative), share)) in out.iter_mut().zip(units) {
-            *out = (derivative * coupled - x) * share / self.tau_ms;
+        for Block { range, tau_ms, .. } in &self.blocks {
+            let units = x[range.clone()].iter().zip(&coupled[range.clone()]);
+            let units = units.zip(&self.derivative[range.clone()]);
+            for (out, ((x, coupled), derivative)) in out[range.clone()].iter_mut().zip(units) {
+                *out = (derivative * coupled - x) / tau_ms;
+            }
         }
     }
 
     fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
-        let scaled: Vec<f64> = x
-            .iter()
-            .zip(&self.derivative)
-            .zip(self.unit_shares())
-            .map(|((x, derivative), share)| x * derivative * share)
-            .collect();
+        let mut scaled = x.to_vec();
+        self.scale(&mut scaled);
         let coupled = self.coupled_transpose(&scaled);
-        for ((out, (x, share)), coupled) in out.iter_mut().zip(x.iter().zip(self.unit_shares())).zip(&coupled) {
-            *out = (coupled - x * share) / self.tau_ms;
+        for Block { range, tau_ms, .. } in &self.blocks {
+            let share = self.tau_ms / tau_ms;
+            let units = x[range.clone()].iter().zip(&coupled[range.clone()]);
+            for (out, (x, coupled)) in out[range.clone()].iter_mut().zip(units) {
+                *out = (coupled - x * share) / self.tau_ms;
+            }
         }
     }
 }
@@ -367,6 +380,21 @@ pub struct ActiveCoupling<'a> {
 }
 
 impl ActiveCoupling<'_> {
+    /// Where time constants differ, all units are active: from D W x to (I + tau J) x, tau/tau_unit scaling it here or
+    /// before.
+    fn add_leak(&self, x: &[f64], out: &mut [f64], scales: bool) {
+        let jacobian = self.jacobian;
+        if jacobian.is_uniform() {
+            return;
+        }
+        for Block { range, tau_ms, .. } in &jacobian.blocks {
+            let share = jacobian.tau_ms / tau_ms;
+            for (out, x) in out[range.clone()].iter_mut().zip(&x[range.clone()]) {
+                *out = if scales { share * *out } else { *out } + (1.0 - share) * x;
+            }
+        }
+    }
+
     /// A vector over the active units as one over all units of the area, 0 elsewhere.
     pub fn scatter(&self, x: &[f64]) -> Vec<f64> {
         let mut full = vec![0.0; self.jacobian.dim()];
@@ -385,32 +413,19 @@ impl LinearOperator for ActiveCoupling<'_> {
     fn apply(&self, x: &[f64], out: &mut [f64]) {
         let jacobian = self.jacobian;
         let coupled = jacobian.coupled(&self.scatter(x));
-        let shares: Vec<f64> = jacobian.unit_shares().collect();
-        for ((out, unit), x) in out.iter_mut().zip(&self.active).zip(x) {
-            *out = with_share(jacobian.derivative[*unit] * coupled[*unit], *x, shares[*unit]);
+        for (out, unit) in out.iter_mut().zip(&self.active) {
+            *out = jacobian.derivative[*unit] * coupled[*unit];
         }
+        self.add_leak(x, out, true);
     }
 
     fn apply_transpose(&self, x: &[f64], out: &mut [f64]) {
-        let jacobian = self.jacobian;
-        let shares: Vec<f64> = jacobian.unit_shares().collect();
         let mut scaled = self.scatter(x);
-        for ((x, derivative), share) in scaled.iter_mut().zip(&jacobian.derivative).zip(&shares) {
-            *x *= derivative * share;
+        self.jacobian.scale(&mut scaled);
+        let coupled = self.jacobian.coupled_transpose(&scaled);
+        for (out, unit) in out.iter_mut().zip(&self.active) {
+            *out = coupled[*unit];
         }
-        let coupled = jacobian.coupled_transpose(&scaled);
-        for ((out, unit), x) in out.iter_mut().zip(&self.active).zip(x) {
-            let share = shares[*unit];
-            *out = if share == 1.0 {
-                coupled[*unit]
-            } else {
-                coupled[*unit] + (1.0 - share) * x
-            };
-        }
+        self.add_leak(x, out, false);
     }
-}
-
-/// x + share (y - x): a row of I + tau J, of a unit whose time constant is tau / share.
-fn with_share(y: f64, x: f64, share: f64) -> f64 {
-    if share == 1.0 { y } else { share * y + (1.0 - share) * x }
 }
