@@ -345,9 +345,9 @@ fn every_graph_runs_as_its_equations_say() {
                     let units = next.values.len();
                     let alpha = net.euler().alpha(area);
                     let (recurrent, bias) = (recurrent(area), net.bias(area));
-                    for unit in 0..units {
+                    for (unit, bias) in bias.iter().enumerate() {
                         let place = image * units + unit;
-                        let u = recurrent[place] + drives[area][place] + bias[unit] - found.1[area].values[unit];
+                        let u = recurrent[place] + drives[area][place] + bias - found.1[area].values[unit];
                         let phi = if u > 0.0 { u } else { slope * u };
                         let expected = (1.0 - alpha) * state.areas[area][place] + alpha * phi;
                         assert!(
