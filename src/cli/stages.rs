@@ -135,14 +135,28 @@ fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
             default,
             description.trim().to_owned(),
         ]);
-        parameters(inner, &format!("{prefix}{name}."), rows);
-        if let Some(items) = inner.get("items") {
-            parameters(unwrap_optional(items).0, &format!("{prefix}{name}[]."), rows);
-        }
-        if let Some(values) = inner.get("additionalProperties") {
-            parameters(unwrap_optional(values).0, &format!("{prefix}{name}.NAME."), rows);
-        }
+        nested(inner, &format!("{prefix}{name}"), rows);
     }
+}
+
+/// The parameters within one.
+fn nested(schema: &Json, name: &str, rows: &mut Vec<Vec<String>>) {
+    parameters(schema, &format!("{name}."), rows);
+    if let Some(items) = schema.get("items") {
+        nested(unwrap_optional(items).0, &format!("{name}[]"), rows);
+    }
+    if let Some(values) = schema.get("additionalProperties") {
+        nested(unwrap_optional(values).0, &format!("{name}.NAME"), rows);
+    }
+    for schema in alternatives(schema) {
+        nested(schema, name, rows);
+    }
+}
+
+/// Of a parameter that takes values of several shapes the schema of each.
+fn alternatives(schema: &Json) -> &[Json] {
+    let all = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)?.as_array());
+    all.map_or(&[], Vec::as_slice)
 }
 
 /// What a description says of a parameter that is left out, and the description without that: `X if not given` at the
@@ -207,6 +221,10 @@ fn type_name(schema: &Json) -> String {
     }
     if variants(schema).is_some() {
         return "name".into();
+    }
+    let several: Vec<String> = alternatives(schema).iter().map(type_name).collect();
+    if !several.is_empty() {
+        return several.join(" or ");
     }
     let base = types(schema).into_iter().find(|t| *t != "null").unwrap_or("any");
     if base == "array" {

@@ -152,6 +152,7 @@ impl AdamStep {
 
 /// How maps are enlarged, as by PyTorch's `interpolate`.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
     /// Every value is that of the input pixel that it lies in.

@@ -11,6 +11,7 @@ use crate::device::{Device, LeakyStep, Phi};
 
 /// The cell of an area's units.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CellKind {
     /// tau dr/dt = -r + phi(u): the published one.
@@ -22,11 +23,13 @@ pub enum CellKind {
 
 /// Adaptation (as in Vinken et al. 2020): tau_a da/dt = -a + beta r, and u - a in place of the current u.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Adaptation {
-    /// Its time constant in ms.
+    /// Time constant of the adaptation.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms")))]
     pub tau_a_ms: f64,
-    /// Its strength.
+    /// Strength of the adaptation.
     pub beta: f64,
     /// Whether strength and time constant are parameters: `beta.l` and `log_tau_a.l` of area l.
     #[serde(default)]

@@ -56,6 +56,9 @@ pub struct ModelInfo {
     /// What it was trained by, the first phase first; empty where that is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<TrainedPhase>,
+    /// How the network is called, where it is not by its kind and number of areas: `BLT-4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
 }
 
 impl ModelInfo {

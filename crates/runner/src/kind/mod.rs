@@ -23,6 +23,7 @@ mod output;
 mod reference;
 mod registry;
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -45,17 +46,17 @@ pub use registry::{GpuDriver, Registry};
 /// A rule between parameters that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The parameter to point at, dotted for nested ones.
-    pub parameter: &'static str,
+    /// The parameter to point at, dotted for nested ones, with the place for an item of a list: `noises.0.kind`.
+    pub parameter: Cow<'static, str>,
     /// What is wrong, for the user.
     pub message: String,
 }
 
 impl Violation {
-    /// A broken rule, pointing at `parameter` (dotted for nested ones).
-    pub fn new(parameter: &'static str, message: impl Into<String>) -> Self {
+    /// A broken rule, pointing at `parameter` (dotted for nested ones, with places in lists).
+    pub fn new(parameter: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
-            parameter,
+            parameter: parameter.into(),
             message: message.into(),
         }
     }

@@ -142,6 +142,9 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
         }
         return Json::String(text);
     }
+    if let Some(alternative) = alternative(schema, node) {
+        return value(&alternative, node, path, in_list, out);
+    }
     let types = types(schema);
     if types.contains(&"object") {
         return object(schema, node, path, out);
@@ -172,6 +175,43 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
     match (&node.value, types.contains(&"integer")) {
         (Value::Float(f, _), true) => Json::from(*f as i64),
         _ => node.to_json(),
+    }
+}
+
+/// Of a schema for values of several shapes the one for values of this node's shape: a mapping, a list or a single
+/// value; names are one alternative together.
+fn alternative(schema: &Json, node: &Node) -> Option<Json> {
+    let all = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)?.as_array())?;
+    let wanted: &[&str] = match node.value {
+        Value::Map(_) => &["object"],
+        Value::List(_) => &["array"],
+        Value::Int(..) => &["integer", "number"],
+        Value::Float(..) => &["number"],
+        Value::Bool(_) => &["boolean"],
+        _ => &["string"],
+    };
+    let of = |wanted: &[&str]| -> Vec<&Json> {
+        let fits = |schema: &&Json| types(schema).iter().any(|t| wanted.contains(t));
+        all.iter().filter(fits).collect()
+    };
+    let fitting = match of(wanted) {
+        // Text that looks like a number is still text.
+        none if none.is_empty() && node.scalar_text().is_some() => of(&["string"]),
+        fitting => fitting,
+    };
+    let is_name = |schema: &&Json| schema.get("const").is_some() || schema.get("enum").is_some();
+    match fitting[..] {
+        [one] if !is_name(&one) => Some(one.clone()),
+        [_, ..] if fitting.iter().all(is_name) => Some(serde_json::json!({ "oneOf": fitting })),
+        // Of several mappings the first that knows a key of this one.
+        [first, ..] => {
+            let knows = |schema: &&&Json| {
+                let mut keys = node.as_map().into_iter().flatten();
+                keys.any(|(key, _)| property(schema, &key.text).is_some())
+            };
+            Some((*fitting.iter().find(knows).unwrap_or(&first)).clone())
+        }
+        [] => None,
     }
 }
 

@@ -52,14 +52,17 @@ impl Area {
 
 /// A convolution without bias, weight-normalised, with (kernel - 1)/2 zeros of padding.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
     /// Name of its parameters, e.g. `area_area.1`.
     pub name: String,
     /// Side of the kernel, odd.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65536)))]
     #[serde(default = "three", skip_serializing_if = "is_three")]
     pub kernel: usize,
     /// Stride in both directions.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65536)))]
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub stride: usize,
 }
@@ -486,11 +489,20 @@ impl Graph {
         &self.description.readout
     }
 
+    /// Whether there is a feed-forward twin of it, with which training in the published phases begins.
+    ///
+    /// # Errors
+    /// [`GraphError::NoTwin`] with what speaks against it.
+    pub fn check_twin(&self) -> Result<(), NetError> {
+        self.twin().map(drop)
+    }
+
     /// What each area of a feed-forward twin reads, in the order in which areas are computed: number of the area, its
     /// one inlet, and its recurrent convolution, which is a feed-forward one there.
     ///
     /// # Errors
-    /// [`GraphError::NoTwin`] where areas drive each other, or one has not one projection and a recurrent one.
+    /// [`GraphError::NoTwin`] where areas drive each other, or one has other units than the published ones or not
+    /// one projection and a recurrent one.
     pub(crate) fn twin(&self) -> Result<Vec<TwinArea<'_>>, NetError> {
         let name = |area: usize| self.area(area).name.clone();
         let fails = |reason: String| Err(NetError::Graph(GraphError::NoTwin { reason }));
@@ -500,6 +512,12 @@ impl Graph {
                 let names: Vec<String> = component.iter().map(|area| name(*area)).collect();
                 return fails(format!("areas {} drive each other", names.join(", ")));
             };
+            if !self.area(area).parameters(area).is_empty() || self.area(area).cell != CellKind::Leaky {
+                return fails(format!(
+                    "area {} has units with adaptation or a trained time constant",
+                    name(area)
+                ));
+            }
             let inlets = self.inlets(area);
             if inlets
                 .iter()

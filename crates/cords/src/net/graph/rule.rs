@@ -32,6 +32,7 @@ pub(crate) const MOST_AREAS: usize = 12;
 
 /// A network of the sizes of a published one.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// As published.

@@ -514,7 +514,7 @@ impl Resolver<'_> {
         match stage_kind.draft(json) {
             Ok(draft) => {
                 for violation in draft.violations {
-                    let spot = find_spot(&params, violation.parameter).unwrap_or(kind_spot);
+                    let spot = find_spot(&params, &violation.parameter).unwrap_or(kind_spot);
                     self.problems.push(Problem::at(
                         spot,
                         ProblemKind::Inconsistent {
@@ -692,8 +692,15 @@ fn merge(below: Node, over: Node) -> Node {
 /// The place of a dotted parameter.
 fn find_spot(params: &Node, dotted: &str) -> Option<Spot> {
     let mut node = params;
+    let mut found = None;
     for part in dotted.split('.') {
-        node = node.get(part)?;
+        let inner = match &node.value {
+            Value::List(items) => part.parse().ok().and_then(|place: usize| items.get(place)),
+            _ => node.get(part),
+        };
+        let Some(inner) = inner else { break };
+        node = inner;
+        found = Some(node.spot);
     }
-    Some(node.spot)
+    found
 }
