@@ -222,6 +222,9 @@ fn type_name(schema: &Json) -> String {
     if variants(schema).is_some() {
         return "name".into();
     }
+    if let Some(name) = schema.get("const").and_then(Json::as_str) {
+        return name.to_owned();
+    }
     let several: Vec<String> = alternatives(schema).iter().map(type_name).collect();
     if !several.is_empty() {
         return several.join(" or ");

@@ -371,11 +371,15 @@ fn options(params: &Params, model: &Model, frames: &FramesForCnns, trial: u32) -
     }
 }
 
-/// `CordsNet-R2`, `CNN-R2`.
+/// `CordsNet-R2`, `CNN-R2`, or the network's own name.
 pub(crate) fn model_name(model: &Model) -> String {
     let kind = match model {
         Model::CordsNet { .. } => "CordsNet",
         Model::Cnn { .. } => "CNN",
     };
-    format!("{kind}-R{}", model.architecture().areas())
+    match (&model.info().network, model) {
+        (None, _) => format!("{kind}-R{}", model.architecture().areas()),
+        (Some(name), Model::CordsNet { .. }) => name.clone(),
+        (Some(name), Model::Cnn { .. }) => format!("{kind}-{}", name.strip_prefix("CordsNet-").unwrap_or(name)),
+    }
 }

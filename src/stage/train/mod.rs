@@ -1,6 +1,8 @@
 //! `train`: a CordsNet by the published objective, directly or in the published phases, and its feed-forward twin.
 
+mod network;
 mod params;
+mod picture;
 mod site;
 mod tables;
 
@@ -12,6 +14,7 @@ use cords::device::Cpu;
 use cords::learn::{Checkpoints, Data, EpochRecord, Progress, TrainingPosition, evaluate};
 use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase, fold};
 
+use self::network::ImageSizes;
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
 use self::tables::{Epoch, Form, Inversion, Speed, Window, forms, training_table};
@@ -63,6 +66,12 @@ impl Kind for Train {
             "how fast each epoch went: the one table that differs from run to run",
         )
         .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
+        Declared::always(
+            "pictures",
+            Artifact::FILES,
+            "the network, its areas and projections; SVG and PNG",
+        )
+        .when("with `network`", |params| params.network.is_some()),
     ];
     const KEEPS_CHECKPOINTS: bool = true;
     const USES_DEVICE: bool = true;
@@ -99,6 +108,7 @@ impl Kind for Train {
             classes: set.classes().to_vec(),
             presentation: None,
             phases: phases(start.as_ref(), params.phase, fit.epochs),
+            network: start.as_ref().and_then(|start| start.info().network.clone()),
         };
         let (folder, identity) = (context.checkpoint.clone(), context.key.clone());
         let checkpoints = Checkpoints {
@@ -108,14 +118,24 @@ impl Kind for Train {
         };
         let (architecture, own_euler, parameters) = match &start {
             Some(model) => parts(model),
-            None => (
-                params
-                    .architecture(set.channels(), set.side(), set.classes().len())
-                    .graph()?,
-                None,
-                Parameters::new(),
-            ),
+            None => {
+                let images = ImageSizes {
+                    channels: set.channels(),
+                    side: set.side(),
+                    classes: set.classes().len(),
+                };
+                let graph = params
+                    .graph(images)
+                    .map_err(|flaw| StageError::new(format!("`{}`: {}", flaw.place, flaw.message)))?;
+                (graph, None, Parameters::new())
+            }
         };
+        if let Some(network) = &params.network {
+            info.network = network.title(&architecture);
+            let published = || format!("CordsNet-R{}", architecture.areas());
+            let title = info.network.clone().unwrap_or_else(published);
+            picture::write(&architecture, &params.euler(None), title, &context.output("pictures")?)?;
+        }
         let job = Job {
             params,
             euler: params.euler(own_euler.as_ref()),

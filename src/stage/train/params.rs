@@ -7,10 +7,11 @@ use cords::learn::{
     DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, OptimiserSettings, PhiSchedule,
     Schedule, WarmUp,
 };
-use cords::net::{Architecture, Euler, Graph, MOST_STEPS};
+use cords::net::{Architecture, CellKind, Euler, Graph, MOST_STEPS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::network::{Flaw, ImageSizes, NetworkParams};
 use crate::stage::times::{Asked, unfit};
 use crate::stage::{DatasetRef, ModelRef, Violation};
 
@@ -254,6 +255,10 @@ pub(crate) struct Params {
     /// Seed of weights, order and augmentation; the pipeline's if not given.
     #[serde(default)]
     pub(super) seed: u64,
+    /// Another network, in place of `areas`, `channels` and `strides`: a preset with changes, or areas and projections
+    /// in full; the published one if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<NetworkParams>,
 }
 
 /// Lengths of initial weight rows.
@@ -337,13 +342,51 @@ fn too_long(trial: &DirectConfig, euler: &Euler) -> Option<String> {
     })
 }
 
+/// What of a network is too fast for the steps.
+fn too_fast(graph: &Graph, euler: &Euler) -> Option<String> {
+    if let Err(error) = graph.euler(euler) {
+        return Some(error.to_string());
+    }
+    (0..graph.areas()).map(|area| graph.area(area)).find_map(|area| {
+        let CellKind::Adapting(adaptation) = area.cell else {
+            return None;
+        };
+        (adaptation.tau_a_ms < euler.dt_ms).then(|| {
+            format!(
+                "area {} adapts with tau_a = {} ms: it must be at least the step of {} ms",
+                area.name, adaptation.tau_a_ms, euler.dt_ms
+            )
+        })
+    })
+}
+
 impl Params {
-    /// Sizes of a network that starts from random weights.
-    pub(super) fn architecture(&self, in_channels: usize, image_side: usize, classes: usize) -> Architecture {
+    /// A network that starts from random weights, for images of some sizes.
+    pub(super) fn graph(&self, images: ImageSizes) -> Result<Graph, Flaw> {
+        match &self.network {
+            Some(network) => network.graph(self.width, images),
+            None => self.published(images),
+        }
+    }
+
+    /// The same for images that are not known yet: any that are large enough will do.
+    fn graph_of_some_images(&self) -> Result<Graph, Flaw> {
+        match &self.network {
+            Some(network) => network.graph_of_some_images(self.width),
+            None => self.published(ImageSizes {
+                channels: 3,
+                side: 224,
+                classes: 10,
+            }),
+        }
+    }
+
+    /// A network by the rule of the published ones.
+    fn published(&self, images: ImageSizes) -> Result<Graph, Flaw> {
         let areas = self.areas.unwrap_or(8);
-        Architecture {
-            in_channels,
-            image_side,
+        let architecture = Architecture {
+            in_channels: images.channels,
+            image_side: images.side,
             channels: self
                 .channels
                 .clone()
@@ -352,8 +395,17 @@ impl Params {
                 .strides
                 .clone()
                 .unwrap_or_else(|| Architecture::published_strides(areas)),
-            classes,
-        }
+            classes: images.classes,
+        };
+        let place = match (&self.channels, &self.strides) {
+            (Some(_), _) => "channels",
+            (None, Some(_)) => "strides",
+            (None, None) => "areas",
+        };
+        architecture.graph().map_err(|error| Flaw {
+            place: place.to_owned(),
+            message: error.to_string(),
+        })
     }
 
     /// The first size given here that `start` does not have.
@@ -526,15 +578,23 @@ impl Params {
             let message = format!("more than {MOST_EPOCHS} epochs");
             found.push(Violation::new("epochs", message));
         }
-        // Any image that is large enough will do: what depends on the data is checked when they are known.
-        let architecture = self.architecture(3, 224, 10);
-        if let Err(error) = architecture.graph() {
-            let at = match (&self.channels, &self.strides) {
-                (Some(_), _) => "channels",
-                (None, Some(_)) => "strides",
-                (None, None) => "areas",
-            };
-            found.push(Violation::new(at, error.to_string()));
+        if self.network.is_some() {
+            found.extend(self.beside_network());
+        }
+        // What depends on the data is checked when they are known.
+        let graph = match self.graph_of_some_images() {
+            Ok(graph) => Some(graph),
+            Err(Flaw { place, message }) => {
+                found.push(Violation::new(place, message));
+                None
+            }
+        };
+        if let (Phase::Cnn, Some(graph)) = (self.phase, &graph)
+            && let Err(error) = graph.check_twin()
+        {
+            let at = if self.network.is_some() { "network" } else { "areas" };
+            let message = format!("phase `cnn`: {error}; phase `direct` trains any network");
+            found.push(Violation::new(at, message));
         }
         if let Err(error) = self.augmentation().validate() {
             found.push(Violation::new("augment", error.to_string()));
@@ -542,13 +602,18 @@ impl Params {
         let steps_known = self.dt.is_some() || !self.phase.has_start();
         if self.phase.has_trials() && steps_known {
             let euler = self.euler(None);
-            let areas = match (self.areas, self.phase.has_start()) {
-                // As many as there are time constants: the network is known when it runs.
-                (None, true) => euler.tau_ms.len(),
-                _ => architecture.strides.len(),
+            let areas = match (self.areas, self.phase.has_start(), &graph) {
+                (Some(_), ..) | (None, false, _) => graph.as_ref().map(Graph::areas),
+                // The network is known when it runs.
+                (None, true, _) => None,
             };
-            if let Err(error) = euler.validate(areas) {
+            // As many as there are time constants where nothing says how many areas there are.
+            if let Err(error) = euler.validate(areas.unwrap_or(euler.tau_ms.len())) {
                 found.push(Violation::new("tau", error.to_string()));
+            } else if let (Some(_), Some(message)) =
+                (&self.network, graph.as_ref().and_then(|graph| too_fast(graph, &euler)))
+            {
+                found.push(Violation::new("network", message));
             } else if let Some(fit) = self.fit()
                 && let Some(message) = too_long(&self.trials(fit, None), &euler)
             {
@@ -571,6 +636,28 @@ impl Params {
             let message =
                 format!("{windows} time windows of `accuracy_window` in all `epochs`; at most {MOST_WINDOWS} are kept");
             found.push(Violation::new("accuracy_window", message));
+        }
+        found
+    }
+
+    /// What may not stand beside `network`.
+    fn beside_network(&self) -> Vec<Violation> {
+        let given = [
+            ("areas", self.areas.is_some()),
+            ("channels", self.channels.is_some()),
+            ("strides", self.strides.is_some()),
+        ];
+        let given = given.into_iter().filter(|(_, given)| *given);
+        let mut found: Vec<Violation> = given
+            .map(|(name, _)| {
+                let message = format!("`{name}` and `network` both say which network it is: give one of them");
+                Violation::new(name, message)
+            })
+            .collect();
+        if self.phase.has_start() {
+            let phase = self.phase.name();
+            let message = format!("phase `{phase}` continues with the network of `start`: leave `network` out");
+            found.push(Violation::new("network", message));
         }
         found
     }

@@ -21,6 +21,7 @@ fn info(config: &DirectConfig) -> ModelInfo {
         classes: vec!["across".to_owned(), "down".to_owned()],
         presentation: Some(config.presentation()),
         phases: Vec::new(),
+        network: None,
     }
 }
 
