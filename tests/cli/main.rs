@@ -30,6 +30,7 @@ mod idle;
 mod leases;
 mod manual;
 mod names;
+mod network;
 mod old_cache;
 mod own_kind;
 mod pipelines;

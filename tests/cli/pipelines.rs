@@ -18,6 +18,15 @@ fn small(pipeline: &str) -> &'static [&'static str] {
         "command" | "recordings" => &[],
         "dataset" => &["digits.limit_per_class=20"],
         "evaluate" => &["digits.limit_per_class=20", "cnn.epochs=1", "cordsnet.epochs=1"],
+        "feedback" => &[
+            "digits.limit_per_class=20",
+            "published.epochs=1",
+            "feedback.epochs=1",
+            "adapting.epochs=1",
+            "blt.epochs=1",
+            "noise.images=4",
+            "fixed_points.images=1",
+        ],
         "fixed_points" => &[
             "digits.limit_per_class=20",
             "cordsnet.epochs=1",
@@ -189,6 +198,7 @@ tried!(
     command,
     dataset,
     evaluate,
+    feedback,
     fixed_points,
     noise,
     paper,

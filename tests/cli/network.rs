@@ -1,0 +1,239 @@
+//! Networks as data: `network` of `train`, its errors at their places, and what reads such models.
+
+use crate::harness::{Project, rows};
+
+/// A dataset and the start of a stage that trains in a moment.
+const HEAD: &str = r#"name: t
+stages:
+  digits: { dataset: { use: dataset/digits, limit_per_class: 12, side: 16 } }
+  net:
+    train:
+      use: train/digits/cordsnet
+      data: digits
+      width: 4
+      epochs: 1
+      spontaneous: 10
+      stimulus: 20
+      after: 10
+      readout_window: 10
+      return_window: 10
+      warmup: 0
+"#;
+
+/// Two areas with feedback, in full.
+const FULL: &str = r#"      network:
+        areas:
+          - { name: v1, channels: 4 }
+          - { name: v2, channels: 6, tau_ms: 20, cell: { adapting: { tau_a_ms: 50, beta: 0.3 } } }
+        projections:
+          - { name: v1.in, to: v1, from: [image] }
+          - { name: v1.rec, to: v1, from: [v1] }
+          - { name: v2.in, to: v2, from: [v1, { from: image, shortcut: { name: v2.skip } }], stride: 2 }
+          - { name: v1.back, to: v1, from: [{ from: v2, upsample: bilinear }] }
+        readout: [v2]
+"#;
+
+fn project(network: &str) -> Project {
+    let project = Project::with_presets();
+    project.write("p.yaml", &format!("{HEAD}{network}"));
+    project
+}
+
+/// Line and column of a text in a pipeline, from 1.
+fn place(text: &str, of: &str) -> String {
+    let at = text.find(of).unwrap_or_else(|| panic!("no {of} in {text}"));
+    let before = &text[..at];
+    let line = before.lines().count().max(1) + usize::from(before.ends_with('\n'));
+    let column = at - before.rfind('\n').map_or(0, |end| end + 1) + 1;
+    format!("p.yaml:{line}:{column}]")
+}
+
+/// What `check` says, on one line.
+fn said(project: &Project) -> String {
+    let said = project.dynvis(&["check", "p.yaml"]).expect(2).stderr;
+    let words: Vec<&str> = said.split_whitespace().filter(|word| *word != "│").collect();
+    words.join(" ")
+}
+
+#[test]
+fn good_networks_check_clean() {
+    for network in [
+        FULL,
+        "      network: { preset: feedback, areas: 4 }\n",
+        "      network: { preset: blt, areas: 3, width: 6, tau: [10, 10, 20], trains_tau: true }\n",
+        "      network: { areas: 2, cell: leaky }\n",
+        "      network: { preset: cornet_rt, areas: 2, tau: 20, cell: { adapting: { tau_a_ms: 50, beta: 0.3 } } }\n",
+    ] {
+        project(network).dynvis(&["check", "p.yaml"]).expect(0);
+    }
+    // Sides that are stated, of whatever images.
+    let stated = FULL.replace("channels: 4 }", "channels: 4, side: 4 }");
+    project(&stated).dynvis(&["check", "p.yaml"]).expect(0);
+}
+
+#[test]
+fn what_does_not_fit_is_named_at_its_place() {
+    for (from, to, at, says) in [
+        (
+            "from: [image]",
+            "from: [imago]",
+            "imago",
+            "projection `v1.in` names area `imago`; there are v1, v2",
+        ),
+        (
+            "to: v2",
+            "to: v3",
+            "v3",
+            "projection `v2.in` names area `v3`; there are v1, v2",
+        ),
+        ("readout: [v2]", "readout: [v9]", "v9", "the readout names area `v9`"),
+        (
+            "channels: 6,",
+            "channels: 6, side: 5,",
+            "{ name: v2.in",
+            "projection `v2.in`",
+        ),
+        (
+            "{ from: v2, upsample: bilinear }",
+            "v2",
+            "{ name: v1.back",
+            "projection `v1.back` gives maps of side",
+        ),
+        (
+            "upsample: bilinear",
+            "upsample: cubic",
+            "cubic",
+            "`cubic` is not one of",
+        ),
+        (
+            "upsample: bilinear",
+            "upsampled: bilinear",
+            "upsampled",
+            "unknown parameter `upsampled`",
+        ),
+        (
+            "{ name: v1, channels: 4 }",
+            "{ name: v1 }",
+            "{ name: v1 }",
+            "missing parameter `channels`",
+        ),
+        ("tau_ms: 20", "tau_ms: 2", "{ name: v1, channels", "need 0 < dt <= tau"),
+        (
+            "areas:\n",
+            "preset: blt\n        areas:\n",
+            "blt",
+            "`preset` belongs to a preset; this network is given in full",
+        ),
+        (
+            "from: [v1, { from: image, shortcut: { name: v2.skip } }]",
+            "from: [v2]",
+            "{ name: v2, channels",
+            "the side of area v2 does not follow from its projections",
+        ),
+    ] {
+        assert!(FULL.contains(from), "{from}");
+        let network = FULL.replacen(from, to, 1);
+        let project = project(&network);
+        let said = said(&project);
+        assert!(said.contains(says), "{said}\ninstead of\n{says}");
+        let text = project.read("p.yaml");
+        // Time constants are held against the step as a whole.
+        if !says.contains("dt") {
+            let at = place(&text, at);
+            assert!(said.contains(&at), "{said}\nnot at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_network_is_given_once() {
+    let project = project("      areas: 2\n      network: { preset: feedback, areas: 4 }\n");
+    let said = said(&project);
+    assert!(
+        said.contains("`areas` and `network` both say which network it is: give one of them"),
+        "{said}"
+    );
+    let at = place(&project.read("p.yaml"), "2\n      network");
+    assert!(said.contains(&at), "{said}\nnot at {at}");
+}
+
+#[test]
+fn published_phases_need_a_network_with_a_twin() {
+    for (network, says) in [
+        (
+            "{ preset: feedback, areas: 2 }",
+            "phase `cnn`: this network has no CNN twin: areas 0, 1 drive each other; phase `direct` trains any network",
+        ),
+        (
+            "{ areas: 2, cell: { adapting: { tau_a_ms: 50, beta: 0.3 } } }",
+            "area 0 has units with adaptation or a trained time constant",
+        ),
+    ] {
+        let project = Project::with_presets();
+        let stage = format!("  cnn: {{ train: {{ use: train/digits/cnn, data: digits, network: {network} }} }}\n");
+        project.write("p.yaml", &format!("{HEAD}{stage}"));
+        let said = said(&project);
+        assert!(said.contains(says), "{said}");
+    }
+    let project = Project::with_presets();
+    let stage = "  more: { train: { use: train/digits/finetune, start: net, data: digits, network: { areas: 2 } } }\n";
+    project.write("p.yaml", &format!("{HEAD}{stage}"));
+    let said = said(&project);
+    assert!(
+        said.contains("phase `finetune` continues with the network of `start`: leave `network` out"),
+        "{said}"
+    );
+}
+
+#[test]
+fn every_kind_reads_any_network_and_tables_have_its_name() {
+    const READERS: &str = r#"
+  accuracy: { evaluate: { models: [net], data: digits } }
+  noise: { noise: { models: [net], data: digits, images: 3, levels: [0, 1] } }
+  points: { fixed_points: { models: [net], data: digits, images: 1, eigenvalues: 2, singular_values: 1, probes: 1 } }
+  activity: { record: { model: net, data: digits, images: 2 } }
+"#;
+    for (network, name) in [
+        (FULL, "CordsNet-2-areas"),
+        ("      network: { preset: blt, areas: 3 }\n", "BLT-3"),
+        (
+            "      network: { preset: feedback, areas: 2, cell: { adapting: { tau_a_ms: 50, beta: 0.3, trained: true } } }\n",
+            "CordsNet-R2-feedback-adapting",
+        ),
+        (
+            "      network: { preset: feedforward, areas: 2, name: plain }\n",
+            "plain",
+        ),
+    ] {
+        let project = project(&format!("{network}{READERS}"));
+        project.dynvis(&["run", "p.yaml"]).expect(0);
+        for table in ["accuracy/accuracy", "noise/accuracy", "points/states"] {
+            let rows = rows(&project, table);
+            assert!(!rows.is_empty(), "{table}");
+            assert!(rows.iter().all(|row| row["network"] == name), "{table}: {rows:?}");
+        }
+        let folder = project.dynvis(&["show", "@", "net/pictures"]).expect(0);
+        let folder = folder.stdout.lines().last().expect("a folder").trim().to_owned();
+        for file in ["network.svg", "network.png"] {
+            let file = std::path::Path::new(&folder).join(file);
+            assert!(
+                std::fs::metadata(&file).is_ok_and(|data| data.len() > 1000),
+                "{}",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_network_is_the_same_in_short_and_by_its_preset() {
+    let short = project("      areas: 2\n");
+    let preset = project("      network: { areas: 2 }\n");
+    let [short, preset] = [short, preset].map(|project| {
+        project.dynvis(&["run", "p.yaml"]).expect(0);
+        let folder = project.dynvis(&["show", "@", "net/model"]).expect(0);
+        let folder = folder.stdout.lines().last().expect("a folder").trim().to_owned();
+        std::fs::read(std::path::Path::new(&folder).join("model.safetensors")).expect("a model")
+    });
+    assert_eq!(short, preset);
+}
