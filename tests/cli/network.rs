@@ -88,10 +88,10 @@ fn what_does_not_fit_is_named_at_its_place() {
         ),
         ("readout: [v2]", "readout: [v9]", "v9", "the readout names area `v9`"),
         (
-            "channels: 6,",
-            "channels: 6, side: 5,",
+            "channels: 4 }\n          - { name: v2,",
+            "channels: 4, side: 4 }\n          - { name: v2, side: 5,",
             "{ name: v2.in",
-            "projection `v2.in`",
+            "projection `v2.in` gives maps of side 2, but area v2 has side 5",
         ),
         (
             "{ from: v2, upsample: bilinear }",
@@ -117,7 +117,18 @@ fn what_does_not_fit_is_named_at_its_place() {
             "{ name: v1 }",
             "missing parameter `channels`",
         ),
-        ("tau_ms: 20", "tau_ms: 2", "{ name: v1, channels", "need 0 < dt <= tau"),
+        (
+            "tau_ms: 20",
+            "tau_ms: 2",
+            "2, cell",
+            "area v2 has a time constant of 2 ms: it must be at least the step of 5 ms",
+        ),
+        (
+            "tau_a_ms: 50",
+            "tau_a_ms: 1",
+            "1, beta",
+            "area v2 adapts with tau_a = 1 ms: it must be at least the step of 5 ms",
+        ),
         (
             "areas:\n",
             "preset: blt\n        areas:\n",
@@ -136,12 +147,8 @@ fn what_does_not_fit_is_named_at_its_place() {
         let project = project(&network);
         let said = said(&project);
         assert!(said.contains(says), "{said}\ninstead of\n{says}");
-        let text = project.read("p.yaml");
-        // Time constants are held against the step as a whole.
-        if !says.contains("dt") {
-            let at = place(&text, at);
-            assert!(said.contains(&at), "{said}\nnot at {at}");
-        }
+        let at = place(&project.read("p.yaml"), at);
+        assert!(said.contains(&at), "{said}\nnot at {at}");
     }
 }
 

@@ -330,8 +330,12 @@ fn names(models: &[Model], members: &Members) -> Vec<String> {
 /// What may tell two networks of one kind apart, in an order that is the same for all of a kind.
 fn properties(model: &Model) -> Vec<String> {
     let mut found = vec![format!("width {}", model.architecture().input_channels())];
-    if let Model::CordsNet { euler, .. } = model {
-        let taus: Vec<String> = euler.tau_ms.iter().map(f64::to_string).collect();
+    if let Model::CordsNet {
+        architecture, euler, ..
+    } = model
+    {
+        let own = architecture.euler(euler).unwrap_or_else(|_| euler.clone());
+        let taus: Vec<String> = own.tau_ms.iter().map(f64::to_string).collect();
         found.push(format!("dt {} ms", euler.dt_ms));
         found.push(format!("tau {} ms", taus.join("/")));
     }

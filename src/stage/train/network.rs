@@ -2,8 +2,8 @@
 
 use cords::device::Interpolation;
 use cords::net::{
-    Architecture, Area, CellKind, Description, Graph, GraphError, Kernel, NetError, Origin, Preset, Projection, Source,
-    Via,
+    Architecture, Area, CellKind, Description, Euler, Graph, GraphError, Kernel, NetError, Origin, Preset, Projection,
+    Source, Via,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -385,6 +385,34 @@ impl NetworkParams {
             GraphError::Adaptation { area, .. } => within(area, "cell", "cell"),
             _ => None,
         }
+    }
+
+    /// What of the network is too fast for the steps.
+    pub(super) fn too_fast(&self, graph: &Graph, euler: &Euler) -> Option<Flaw> {
+        let dt = euler.dt_ms;
+        let flaw = |number: usize, of_area: &str, of_preset: &str, what: String| {
+            let place = match &self.areas {
+                Some(AreasParams::Full(_)) => format!("network.areas.{number}.{of_area}"),
+                _ => format!("network.{of_preset}"),
+            };
+            let name = &graph.area(number).name;
+            Flaw::new(
+                place,
+                format!("area {name} {what} ms: it must be at least the step of {dt} ms"),
+            )
+        };
+        (0..graph.areas()).find_map(|number| {
+            let area = graph.area(number);
+            if let Some(tau) = area.tau_ms.filter(|tau| *tau < dt) {
+                return Some(flaw(number, "tau_ms", "tau", format!("has a time constant of {tau}")));
+            }
+            let CellKind::Adapting(adaptation) = area.cell else {
+                return None;
+            };
+            let tau = Some(adaptation.tau_a_ms).filter(|tau| *tau < dt)?;
+            let place = "cell.adapting.tau_a_ms";
+            Some(flaw(number, place, place, format!("adapts with tau_a = {tau}")))
+        })
     }
 
     /// How tables name the network; none where kind and number of areas say it all, as for published ones.

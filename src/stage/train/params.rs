@@ -7,7 +7,7 @@ use cords::learn::{
     DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, OptimiserSettings, PhiSchedule,
     Schedule, WarmUp,
 };
-use cords::net::{Architecture, CellKind, Euler, Graph, MOST_STEPS};
+use cords::net::{Architecture, Euler, Graph, MOST_STEPS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -342,24 +342,6 @@ fn too_long(trial: &DirectConfig, euler: &Euler) -> Option<String> {
     })
 }
 
-/// What of a network is too fast for the steps.
-fn too_fast(graph: &Graph, euler: &Euler) -> Option<String> {
-    if let Err(error) = graph.euler(euler) {
-        return Some(error.to_string());
-    }
-    (0..graph.areas()).map(|area| graph.area(area)).find_map(|area| {
-        let CellKind::Adapting(adaptation) = area.cell else {
-            return None;
-        };
-        (adaptation.tau_a_ms < euler.dt_ms).then(|| {
-            format!(
-                "area {} adapts with tau_a = {} ms: it must be at least the step of {} ms",
-                area.name, adaptation.tau_a_ms, euler.dt_ms
-            )
-        })
-    })
-}
-
 impl Params {
     /// A network that starts from random weights, for images of some sizes.
     pub(super) fn graph(&self, images: ImageSizes) -> Result<Graph, Flaw> {
@@ -610,10 +592,8 @@ impl Params {
             // As many as there are time constants where nothing says how many areas there are.
             if let Err(error) = euler.validate(areas.unwrap_or(euler.tau_ms.len())) {
                 found.push(Violation::new("tau", error.to_string()));
-            } else if let (Some(_), Some(message)) =
-                (&self.network, graph.as_ref().and_then(|graph| too_fast(graph, &euler)))
-            {
-                found.push(Violation::new("network", message));
+            } else if let Some(Flaw { place, message }) = self.too_fast(graph.as_ref(), &euler) {
+                found.push(Violation::new(place, message));
             } else if let Some(fit) = self.fit()
                 && let Some(message) = too_long(&self.trials(fit, None), &euler)
             {
@@ -638,6 +618,11 @@ impl Params {
             found.push(Violation::new("accuracy_window", message));
         }
         found
+    }
+
+    /// What of `network` is too fast for the steps.
+    fn too_fast(&self, graph: Option<&Graph>, euler: &Euler) -> Option<Flaw> {
+        self.network.as_ref()?.too_fast(graph?, euler)
     }
 
     /// What may not stand beside `network`.

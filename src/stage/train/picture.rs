@@ -20,6 +20,9 @@ const PIXELS: f64 = 46.0;
 /// Height of an arc that spans one box more than its neighbour.
 const ARC: f64 = 0.9;
 
+/// Between lines of text.
+const LEADING: f64 = 0.34;
+
 const GREY: &str = "#555555";
 
 /// Writes `network.svg` and `network.png` into a folder.
@@ -135,7 +138,6 @@ impl Drawing {
             is_dashed: false,
             width: 2.0,
         });
-        const LEADING: f64 = 0.34;
         let first = 0.5 * LEADING * (lines.len() as f64 - 1.0) - 0.2;
         for (number, text) in lines.iter().enumerate() {
             self.labels.push(Label {

@@ -57,11 +57,11 @@ impl Area {
 pub struct Kernel {
     /// Name of its parameters, e.g. `area_area.1`.
     pub name: String,
-    /// Side of the kernel, odd.
+    /// Side of the kernel, odd; 3 if not given.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65536)))]
     #[serde(default = "three", skip_serializing_if = "is_three")]
     pub kernel: usize,
-    /// Stride in both directions.
+    /// Stride in both directions; 1 if not given.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65536)))]
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub stride: usize,
