@@ -124,9 +124,7 @@ impl Kind for Train {
                     side: set.side(),
                     classes: set.classes().len(),
                 };
-                let graph = params
-                    .graph(images)
-                    .map_err(|flaw| StageError::new(format!("`{}`: {}", flaw.place, flaw.message)))?;
+                let graph = params.graph(images).map_err(|flaw| StageError::new(flaw.message))?;
                 (graph, None, Parameters::new())
             }
         };
