@@ -204,7 +204,7 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
         (FULL, "CordsNet-2-areas"),
         ("      network: { preset: blt, areas: 3 }\n", "BLT-3"),
         (
-            "      network: { preset: feedback, areas: 2, cell: { adapting: { tau_a_ms: 50, beta: 0.3, trained: true } } }\n",
+            "      network: { preset: feedback, areas: 2, cell: { adapting: { tau_a_ms: 50, beta: 0.3 } } }\n",
             "CordsNet-R2-feedback-adapting",
         ),
         (
