@@ -145,11 +145,11 @@ pub fn read_to_end(mut stream: impl Read, limit: u64, out: &mut Vec<u8>) -> Resu
     let before = out.len() as u64;
     loop {
         let read = out.len() as u64 - before;
-        // Of all that there was before this stream: what it holds already counts as taken elsewhere.
+        // A share of all that there was: what `out` holds already, of streams before this one too, is of it.
         let room = available()
-            .map_or(u64::MAX, |bytes| share(bytes.saturating_add(read)))
+            .map_or(u64::MAX, |bytes| share(bytes.saturating_add(before + read)))
             .max(STEP / 4);
-        let allowed = limit.min(room);
+        let allowed = limit.min(room.saturating_sub(before));
         let step = STEP.min(allowed.saturating_sub(read)).saturating_add(1);
         reserve(out, step as usize, room)?;
         let taken = stream.by_ref().take(step).read_to_end(out)? as u64;
@@ -157,11 +157,12 @@ pub fn read_to_end(mut stream: impl Read, limit: u64, out: &mut Vec<u8>) -> Resu
             return Ok(());
         }
         if read + taken > allowed {
-            return Err(NoRoom {
-                needed: read + taken,
-                room: allowed,
-            }
-            .into());
+            let (needed, room) = if allowed == limit {
+                (read + taken, limit)
+            } else {
+                (before + read + taken, room)
+            };
+            return Err(NoRoom { needed, room }.into());
         }
     }
 }

@@ -70,7 +70,8 @@ pub trait Kind: Sync + 'static {
     const NAME: &'static str;
     /// What a stage of the kind does, in one line without a period; `dynvis stages` shows it.
     const SUMMARY: &'static str;
-    /// Changes exactly when the kind's numbers change: it is part of every key.
+    /// Rises by 1 whenever the same parameters and inputs give other bytes or another meaning, and only then. It is
+    /// part of the key of every stage of the kind.
     const CODE_VERSION: u32;
     /// Parameters that stand in keys also where they are at their default: those that the kind had when all defaults
     /// did, so that results from then keep their keys. A parameter that is added later is not among them, and results

@@ -149,7 +149,7 @@ fn what_does_not_fit_is_named() {
         (r#""v1.rec""#, r#""out_fc""#, "cannot be named `out_fc`"),
         (
             r#""name": "v2", "channels""#,
-            r#""name": "v1", "channels""#,
+            r#""name": "v1", "channels": 8, "side": 8}, {"name": "v2", "channels""#,
             "area `v1` is there twice",
         ),
         (
