@@ -11,7 +11,6 @@ mod gradients;
 mod kernels;
 mod memory;
 mod models;
-mod modules;
 mod noise;
 mod optimisers;
 mod phases;
