@@ -55,7 +55,8 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     let causes = causes(&a, &b);
     let wanted: Vec<&str> = args.table.iter().chain(&args.tables).map(String::as_str).collect();
     let names = Names::of(&a, &b, &wanted)?;
-    if let Some((_, run)) = &b.run {
+    // Once, whichever side is a run.
+    if let Some((_, run)) = b.run.as_ref().or(a.run.as_ref()) {
         for name in &wanted {
             note_old_name(ui, name, &find_tables(run, name)?);
         }

@@ -53,8 +53,8 @@ fn store_hint(kind: std::io::ErrorKind) -> String {
     match kind {
         Kind::PermissionDenied => {
             "is the cache read-only? Its files or folders may be another user's: a group shares it where its folders \
-             are the group's \
-             (`chmod -R g+rwX`, setgid) and all work with umask 002; or use a cache of your own with `--cache FOLDER`"
+             are the group's (`chmod -R g+rwX`, setgid) and all work with umask 002; or use a cache of your own with \
+             `--cache FOLDER`"
         }
         Kind::ReadOnlyFilesystem => "the file system is read-only: use another folder with `--cache FOLDER`",
         Kind::StorageFull | Kind::QuotaExceeded => "make room, with `dynvis gc` for example",

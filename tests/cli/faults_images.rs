@@ -139,6 +139,9 @@ fn what_unpacks_beyond_memory_is_refused_by_name() {
         let zeros = gzip(&vec![0u8; 1 << 20]);
         (0..1024).for_each(|_| packed.extend_from_slice(&zeros));
         std::fs::write(project.path(&format!("m/{part}-images-idx3-ubyte.gz")), packed).expect("written");
+        let mut labels = [0x801u32, images].map(u32::to_be_bytes).concat();
+        labels.resize(labels.len() + images as usize, 0);
+        std::fs::write(project.path(&format!("m/{part}-labels-idx1-ubyte")), labels).expect("written");
     }
     project.write(
         "p.yaml",

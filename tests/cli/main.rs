@@ -29,6 +29,7 @@ mod housekeeping;
 mod idle;
 mod leases;
 mod manual;
+mod modules;
 mod names;
 mod network;
 mod old_cache;

@@ -5,7 +5,7 @@
 //!
 //! # Modules
 //!
-//! Each uses only modules below it in this list, which `tests/engine/modules.rs` reads and holds the code against.
+//! Each uses only modules below it in this list, which `tests/cli/modules.rs` of the workspace reads and holds the code against.
 //!
 //! - `selftest`: a device against float64, and its memory against what is planned
 //! - `assoc`: association areas, cognitive tasks, the training of one on the other

@@ -120,7 +120,7 @@ mod tests {
             said(1e7, 1),
             "10000000 ms, which is 2000000 steps of 5 ms; at most 1000000 are simulated"
         );
-        assert!(said(f64::INFINITY, 1).contains("no duration") && said(-5.0, 0).contains("no duration"));
+        assert!(said(f64::INFINITY, 1).contains("not a duration") && said(-5.0, 0).contains("not a duration"));
         assert!(said(1e300, 0).len() < 400);
     }
 }

@@ -4,32 +4,16 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use crate::support::digits;
 use cords::assoc::{
     Answer, Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, Lesion, LossKind, Mask, Objective,
     OneHot, Pool, Presented, Projection, Readout, Responses, Scene, Setting, StimulusEncoder, TaskName, TestTrials,
     Timing, TrainOptions, TrainProgress, Trained, Trial, Weights, clips, train,
 };
-use cords::data::{ImageSet, Limit, Normalisation, PrepareConfig, prepare};
+use cords::data::ImageSet;
 use cords::device::Phi;
 use cords::learn::{Checkpoints, Initialisation, Memory};
 use cords::net::{Architecture, CordsNet, Euler, Input, Parameters};
-
-fn digits() -> (ImageSet, tempfile::TempDir) {
-    let dir = tempfile::tempdir().expect("can make a folder");
-    let config = PrepareConfig {
-        source: cords::data::ImageSource::new(cords::data::SourceName::Digits, ""),
-        side: 16,
-        resize: None,
-        channels: 1,
-        validation_fraction: None,
-        test_fraction: None,
-        seed: 1,
-        limit: Some(Limit::PerClass(12)),
-        normalisation: Normalisation::TrainingSplit,
-    };
-    prepare(&config, dir.path(), &mut |_, _| {}).expect("embedded");
-    (ImageSet::open(dir.path()).expect("just written"), dir)
-}
 
 fn net() -> CordsNet<f32> {
     let architecture = Architecture {

@@ -12,7 +12,6 @@ mod graph;
 mod kernels;
 mod memory;
 mod models;
-mod modules;
 mod noise;
 mod optimisers;
 mod phases;

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, SourceName, prepare};
 use cords::net::{Architecture, Graph, Parameters};
 use cords::{Real, Tensor};
 use safetensors::{Dtype, SafeTensors};
@@ -149,4 +150,22 @@ pub(crate) fn assert_close<T: Real>(what: &str, found: &[T], expected: &[f64], t
         error <= tolerance,
         "{what}: the largest difference is {error:e} of the largest entry, allowed are {tolerance:e}"
     );
+}
+
+/// 120 digits of 16 x 16 pixels, and the folder that they lie in.
+pub(crate) fn digits() -> (ImageSet, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("can make a folder");
+    let config = PrepareConfig {
+        source: ImageSource::new(SourceName::Digits, ""),
+        side: 16,
+        resize: None,
+        channels: 1,
+        validation_fraction: None,
+        test_fraction: None,
+        seed: 1,
+        limit: Some(Limit::PerClass(12)),
+        normalisation: Normalisation::TrainingSplit,
+    };
+    prepare(&config, dir.path(), &mut |_, _| {}).expect("embedded");
+    (ImageSet::open(dir.path()).expect("just written"), dir)
 }

@@ -18,8 +18,8 @@ mod error;
 mod external;
 mod identity;
 mod members;
-mod names;
 mod output;
+mod published;
 mod reference;
 mod registry;
 
@@ -38,8 +38,8 @@ pub use device::Device;
 pub use error::{ErrorClass, StageError};
 pub use external::{External, ExternalFile, MissingData, located};
 pub use members::{Member, Members, Spread};
-pub use names::{published_parameter, stored_parameter};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
+pub use published::{published_parameter, stored_parameter};
 pub use reference::{AnyRef, AnyRefs};
 pub use registry::{GpuDriver, Registry};
 

@@ -11,10 +11,10 @@
 
 mod load;
 mod matrix;
-mod names;
 mod node;
 mod presets;
 mod problem;
+mod published;
 mod resolve;
 mod resources;
 mod root;

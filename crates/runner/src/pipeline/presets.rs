@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::names::NameFindings;
 use super::node::{self, Node, SourceTexts};
 use super::problem::{ProblemKind, suggest_few};
+use super::published::NameFindings;
 use super::validate::{Validated, validate};
 use crate::kind::Registry;
 

@@ -211,7 +211,7 @@ impl Store {
     ///
     /// # Errors
     /// The gate, the journal or the list of runs cannot be read, or something cannot be removed. Records that cannot
-    /// be read are no error: [`Collection::unreadable`].
+    /// be read are no error: `Collection::unreadable`.
     pub fn collect(&mut self, policy: &Policy, remove: bool) -> Result<Collection, StoreError> {
         let _hold = if remove {
             let gate = self.gate()?;

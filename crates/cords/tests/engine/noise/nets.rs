@@ -1,28 +1,12 @@
 //! Images, networks and conditions to test with.
 
+pub(crate) use crate::support::digits;
 use cords::Tensor;
-use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, SourceName, Split, prepare};
+use cords::data::{ImageSet, Split};
 use cords::device::{Cpu, Phi};
 use cords::net::{Architecture, Euler, Graph, Model, ModelInfo, Parameters, Presentation};
 use cords::noise::*;
 use cords::rng::{Purpose, Stream};
-
-pub(crate) fn digits() -> (ImageSet, tempfile::TempDir) {
-    let dir = tempfile::tempdir().expect("can make a folder");
-    let config = PrepareConfig {
-        source: ImageSource::new(SourceName::Digits, ""),
-        side: 16,
-        resize: None,
-        channels: 1,
-        validation_fraction: None,
-        test_fraction: None,
-        seed: 1,
-        limit: Some(Limit::PerClass(12)),
-        normalisation: Normalisation::TrainingSplit,
-    };
-    prepare(&config, dir.path(), &mut |_, _| {}).expect("embedded");
-    (ImageSet::open(dir.path()).expect("just written"), dir)
-}
 
 pub(crate) fn architecture() -> Graph {
     Architecture {

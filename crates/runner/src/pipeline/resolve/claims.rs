@@ -12,9 +12,9 @@ use crate::kind::{AnyKind, Artifact, Conditions, Output, schema_of};
 use crate::names::is_name;
 use crate::pipeline::Resources;
 use crate::pipeline::matrix::{Room, Scope};
-use crate::pipeline::names::{NameFindings, output_names};
 use crate::pipeline::node::{Key, Node, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind};
+use crate::pipeline::published::{NameFindings, output_names};
 use crate::pipeline::validate::{Validated, report_duplicates, validate};
 
 /// What a stage claims of the run.

@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 use super::{Draft, Resolver};
 use crate::kind::Artifact;
 use crate::names::{self, Reference, Selector};
-use crate::pipeline::names::output_names;
 use crate::pipeline::problem::{Problem, ProblemKind, suggest_few};
+use crate::pipeline::published::output_names;
 use crate::pipeline::validate::{PathPart, ReferenceSite};
 use crate::pipeline::{InputSlot, Spot, StageId};
 
@@ -236,13 +236,17 @@ fn pick_output(draft: &Draft, parsed: &Reference, site: &ReferenceSite) -> Resul
         expected: expected.to_owned(),
         found: found.to_owned(),
     };
-    match &parsed.output {
-        Some(name) => match draft.outputs.iter().find(|o| o.slot == draft.kind.stored_output(name)) {
+    let slot = parsed
+        .output
+        .as_deref()
+        .map(|name| (name, draft.kind.stored_output(name)));
+    match slot {
+        Some((name, slot)) => match draft.outputs.iter().find(|o| o.slot == slot) {
             Some(output) if fits(output.artifact) => Ok((output.slot.clone(), output.artifact)),
             Some(output) => Err(wrong(&output.artifact.describe())),
             None => Err(ProblemKind::NoSuchOutput {
                 stage: draft.family.clone(),
-                output: name.clone(),
+                output: name.to_owned(),
                 valid: draft
                     .outputs
                     .iter()

@@ -21,10 +21,10 @@ use self::claims::Claims;
 use self::links::report_cycles;
 use self::overrides::{apply_override, set};
 use super::matrix::{self, Room, Scope};
-use super::names::NameFindings;
 use super::node::{Key, Node, SourceTexts, Spot, Value};
 use super::presets::{PresetError, Presets, suggest_preset};
 use super::problem::{Problem, ProblemKind, known, suggest};
+use super::published::NameFindings;
 use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
 use super::{LoadOptions, Pipeline, Stage, StageId};
 use crate::kind::{AnyKind, Output, Registry, stored_parameter};
@@ -373,8 +373,7 @@ impl Resolver<'_> {
             return Vec::new();
         };
         report_duplicates(entries, &mut self.problems);
-        // For what it notes; the names stay.
-        self.names.store_parameters(schema, &mut node.clone());
+        self.names.check_fields(schema, entries);
         entries
             .iter()
             .map(|(key, values)| {

@@ -2,9 +2,9 @@
 
 use super::{STAGE_KEYS, unknown};
 use crate::kind::Registry;
-use crate::pipeline::names::NameFindings;
 use crate::pipeline::node::{self, Key, Node, SourceTexts, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind, suggest};
+use crate::pipeline::published::NameFindings;
 
 /// Applies one `-S path=value` to the document. Unknown parameters surface later, at the override's own place.
 pub(super) fn apply_override(

@@ -23,32 +23,50 @@ impl NameFindings {
         }
     }
 
-    /// Gives the keys of a mapping their stored names. `names`: of a key's text the stored and the published name. Of
-    /// two keys of one stored name, which is a problem, the first stays.
+    /// The stored name of every key of a mapping. `names`: of a key's text the stored and the published name. Of two
+    /// keys of one stored name, which is a problem, the second has none.
+    fn stored_keys(&mut self, entries: &[(Key, Node)], names: impl Fn(&str) -> [String; 2]) -> Vec<Option<String>> {
+        let mut kept: Vec<(&Key, String)> = Vec::with_capacity(entries.len());
+        let mut stored_keys = Vec::with_capacity(entries.len());
+        for (key, _) in entries {
+            let [stored, published] = names(&key.text);
+            self.note(&key.text, &published, key.spot);
+            // What is written twice is found later, with all else that is wrong with a mapping.
+            let is_other = |(first, name): &&(&Key, String)| *name == stored && first.text != key.text;
+            if let Some((first, _)) = kept.iter().find(is_other) {
+                let kind = ProblemKind::DuplicateName { name: published };
+                let problem = Problem::at(key.spot, kind).with(first.spot, "first here, by its other name");
+                self.problems.push(problem);
+                stored_keys.push(None);
+                continue;
+            }
+            kept.push((key, stored.clone()));
+            stored_keys.push(Some(stored));
+        }
+        stored_keys
+    }
+
+    /// Gives the keys of a mapping their stored names; of two keys of one stored name the first stays.
     pub(super) fn store_keys(&mut self, node: &mut Node, names: impl Fn(&str) -> [String; 2]) {
         let Value::Map(entries) = &mut node.value else {
             return;
         };
-        let mut kept: Vec<(Key, Node)> = Vec::with_capacity(entries.len());
-        let mut written = Vec::with_capacity(entries.len());
-        for (mut key, value) in std::mem::take(entries) {
-            let [stored, published] = names(&key.text);
-            self.note(&key.text, &published, key.spot);
-            // What is written twice is found later, with all else that is wrong with a mapping.
-            let other = |(first, text): (&(Key, Node), &String)| first.0.text == stored && *text != key.text;
-            if let Some(((first, _), _)) = kept.iter().zip(&written).find(|pair| other(*pair)) {
-                let kind = ProblemKind::DuplicateName { name: published };
-                let problem = Problem::at(key.spot, kind).with(first.spot, "first here, by its other name");
-                self.problems.push(problem);
-                continue;
+        let mut stored_keys = self.stored_keys(entries, names).into_iter();
+        entries.retain_mut(|(key, _)| match stored_keys.next().flatten() {
+            Some(stored) => {
+                key.text = stored;
+                true
             }
-            written.push(std::mem::replace(&mut key.text, stored));
-            kept.push((key, value));
-        }
-        *entries = kept;
+            None => false,
+        });
     }
 
-    /// The same of a mapping of parameters.
+    /// Checks the fields of a matrix, which keep their names: they are part of the members'.
+    pub(super) fn check_fields(&mut self, schema: &Json, fields: &[(Key, Node)]) {
+        self.stored_keys(fields, |name| parameter_names(schema, name));
+    }
+
+    /// [`store_keys`](Self::store_keys) of a mapping of parameters.
     pub(super) fn store_parameters(&mut self, schema: &Json, node: &mut Node) {
         self.store_keys(node, |name| parameter_names(schema, name));
     }
