@@ -17,9 +17,8 @@ use cords::net::{Euler, Graph};
 const NETWORK: &str = r#"{
     "in_channels": 1, "image_side": 16, "classes": 10, "input_channels": 8, "readout": ["v2"],
     "areas": [
-        {"name": "v1", "channels": 8, "side": 4},
-        {"name": "v2", "channels": 16, "side": 2, "tau_ms": 20,
-         "cell": {"adapting": {"tau_a_ms": 100, "beta": 0.3, "trained": true}}}
+        {"name": "v1", "channels": 8, "side": 4, "cell": {"adapting": {"tau_a_ms": 100, "beta": 0.3, "trained": true}}},
+        {"name": "v2", "channels": 16, "side": 2, "tau_ms": 20}
     ],
     "projections": [
         {"name": "v1.in", "to": "v1", "from": ["image"]},
@@ -34,10 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let digits = PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 16);
     let (set, _) = prepare_in_memory(&digits, &mut |_, _| {})?;
     let images = |split| SplitImages::new(&set, split, None, 0);
-    let (train, validation) = (images(Split::Train)?, images(Split::Validation)?);
     let data = Data {
-        train: &train,
-        validation: &validation,
+        train: &images(Split::Train)?,
+        validation: &images(Split::Validation)?,
     };
     let mut config = DirectConfig::default();
     (config.fit.epochs, config.fit.learning_rate) = (3, 1e-2);
@@ -54,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for record in &trained.epochs {
             println!("  epoch {}: accuracy {:.3}", record.epoch, record.validation_accuracy);
         }
-        let beta = trained.parameters.get("beta.1").ok_or("adaptation is trained")?;
+        let beta = trained.parameters.get("beta.0").ok_or("adaptation is trained")?;
         println!("  strength of adaptation {:.3}", beta.data[0]);
     }
     Ok(())

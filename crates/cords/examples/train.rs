@@ -42,14 +42,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     (config.fit.epochs, config.fit.learning_rate) = (4, 1e-2);
     // Who wants to watch, or to stop it, gives it an `observer`.
-    let trained = Training::new(&graph, &config, &data)
-        .euler(&Euler::new(5.0, 10.0))
-        .run(&Cpu)?;
+    let training = Training::new(&graph, &config, &data).euler(&Euler::new(5.0, 10.0));
+    let trained = training.run(&Cpu)?;
     for record in &trained.epochs {
-        println!(
-            "epoch {}: validation accuracy {:.3}",
-            record.epoch, record.validation_accuracy
-        );
+        let accuracy = record.validation_accuracy;
+        println!("epoch {}: validation accuracy {accuracy:.3}", record.epoch);
     }
     let model = trained.into_model(ModelInfo {
         presentation: Some(config.presentation()),
