@@ -1,8 +1,8 @@
 //! The prepared image set: on disk, written once by streaming and then opened as a memory map, or in memory.
 //!
-//! On disk it is a directory of `manifest.json`, `images.u8` ([N, C, H, W]), `labels.u32` and `splits.u32` (training, validation
-//! and test indices one after the other), integers little-endian. The bytes depend on the content alone: no times, no
-//! paths. The manifest is written last, so a directory with a manifest is complete.
+//! On disk it is a directory of `manifest.json`, `images.u8` ([N, C, H, W]), `labels.u32` and `splits.u32` (training,
+//! validation and test indices one after the other), integers little-endian. The bytes depend on the content alone: no
+//! times, no paths. The manifest is written last, so a directory with a manifest is complete.
 
 use super::{DataError, Split};
 use fs_err::File;

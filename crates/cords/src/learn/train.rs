@@ -372,7 +372,7 @@ impl Training<'_, DirectConfig> {
     /// identity, from r = 0, no return term), `anneal` and `finetune`. In float32.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// As `run`, and where `start` is not of this network.
     pub fn run_from<D: Device<f32>>(
         self,
         device: &D,
