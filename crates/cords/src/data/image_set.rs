@@ -96,7 +96,7 @@ enum Sink {
     Memory(Vec<u8>),
 }
 
-/// Writes an image set image by image: into a folder, of which no more than one image is held in memory, or into memory.
+/// Writes an image set image by image: into a folder, where no more than one image is held in memory, or into memory.
 #[derive(Debug)]
 pub struct ImageSetWriter {
     manifest: Manifest,
