@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use cords::data::Images;
 use cords::device::cuda::{Hardware, Precision, Settings, with_images_that_fit};
 use cords::device::{Cpu, Device};
-use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Progress, TrainError, train_cordsnet};
+use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Progress, TrainError, Training};
 use cords::net::{Euler, Graph};
 use cords::rng::{Purpose, Stream};
 
@@ -224,7 +224,8 @@ fn time<D: Device<f32>>(
             ControlFlow::Continue(())
         }
     };
-    match train_cordsnet(device, architecture, &euler, &config, &data, None, &mut observer) {
+    let training = Training::new(architecture, &config, &data).euler(&euler);
+    match training.observer(&mut observer).run(device) {
         Ok(_) | Err(TrainError::Stopped { .. }) => Ok(seconds),
         Err(error) => Err(error),
     }

@@ -3,6 +3,138 @@
 //! A library without pipelines, tables or printing. Model code is written once over the kernel interface in
 //! [`device`]; the same seed and inputs give the same bits whatever the number of threads.
 //!
+//! # Training
+//!
+//! A network of two areas learns the 1,797 handwritten digits that are part of this crate, on the CPU:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use cords::data::{ImageSource, PrepareConfig, SourceName, Split, SplitImages, prepare_in_memory};
+//! use cords::device::Cpu;
+//! use cords::learn::{Data, DirectConfig, Fit, Training};
+//! use cords::net::{Architecture, Euler, ModelInfo};
+//!
+//! // Grey images of 8 x 8 pixels. Files of images, and floats in memory, are read in `data` too.
+//! let digits = PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 8);
+//! let (set, _) = prepare_in_memory(&digits, &mut |_, _| {})?;
+//! let images = |split| SplitImages::new(&set, split, None, 0);
+//! let data = Data { train: &images(Split::Train)?, validation: &images(Split::Validation)? };
+//!
+//! // The published rule, narrow: channels of the input layer and of each area; strides of each area.
+//! let (channels, strides) = (vec![16; 3], vec![1; 2]);
+//! let graph = Architecture { in_channels: 1, image_side: 8, channels, strides, classes: 10 }.graph()?;
+//!
+//! // The published objective in shorter phases and coarser steps: dt = 5 ms, tau = 10 ms.
+//! let config = DirectConfig {
+//!     spontaneous_ms: 50.0, stimulus_ms: 50.0, after_ms: 50.0, readout_window_ms: 25.0,
+//!     fit: Fit { epochs: 3, learning_rate: 1e-2, ..Fit::default() },
+//!     ..DirectConfig::default()
+//! };
+//! let trained = Training::new(&graph, &config, &data).euler(&Euler::new(5.0, 10.0)).run(&Cpu)?;
+//! assert!(trained.epochs[2].validation_accuracy > 0.6);
+//!
+//! // What `Model::save` writes and `Model::load` reads.
+//! let model = trained.into_model(ModelInfo { presentation: Some(config.presentation()), ..ModelInfo::default() });
+//! assert_eq!(model.architecture().areas(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Noise
+//!
+//! The same `model` on test images of the same `set`, with noise on their pixels that is drawn anew at every step:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use cords::data::{ImageSource, PrepareConfig, SourceName, Split, SplitImages, prepare_in_memory};
+//! # use cords::learn::{Data, DirectConfig, Fit, Training};
+//! # use cords::net::{Architecture, Euler, ModelInfo};
+//! # let digits = PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 8);
+//! # let (set, _) = prepare_in_memory(&digits, &mut |_, _| {})?;
+//! # let images = |split| SplitImages::new(&set, split, None, 0);
+//! # let data = Data { train: &images(Split::Train)?, validation: &images(Split::Validation)? };
+//! # let (channels, strides) = (vec![16; 3], vec![1; 2]);
+//! # let graph = Architecture { in_channels: 1, image_side: 8, channels, strides, classes: 10 }.graph()?;
+//! # let config = DirectConfig {
+//! #     spontaneous_ms: 50.0, stimulus_ms: 50.0, after_ms: 50.0, readout_window_ms: 25.0,
+//! #     fit: Fit { epochs: 3, learning_rate: 1e-2, ..Fit::default() },
+//! #     ..DirectConfig::default()
+//! # };
+//! # let trained = Training::new(&graph, &config, &data).euler(&Euler::new(5.0, 10.0)).run(&cords::device::Cpu)?;
+//! # let model = trained.into_model(ModelInfo {
+//! #     presentation: Some(config.presentation()),
+//! #     ..ModelInfo::default()
+//! # });
+//! use cords::device::Cpu;
+//! use cords::noise::{Condition, EvaluationOptions, NoisePresentation, Perturbation, Pixels, evaluate};
+//!
+//! let perturbation = Perturbation::Pixels {
+//!     noise: Pixels::Gaussian,
+//!     timing: NoisePresentation::Dynamic,
+//!     clip: false,
+//! };
+//! // Standard deviations of pixels in [0, 1], as in one step of 2 ms.
+//! let conditions = [0.0, 1.0, 4.0].map(|level| Condition { perturbation, level }).to_vec();
+//! let presentation = config.presentation();
+//! let options = EvaluationOptions { conditions, presentation, ..EvaluationOptions::default() };
+//! let results = evaluate(&Cpu, &model, &set, set.split(Split::Test), &options, &mut |_, _| {})?;
+//! for result in &results {
+//!     println!("level {}: accuracy {:?}", result.condition.level, result.accuracy);
+//! }
+//! assert!(results[0].correct > results[2].correct);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Fixed points
+//!
+//! Where the same `model` settles for three images, and how it comes back to there from a small perturbation:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use cords::data::{ImageSource, PrepareConfig, SourceName, Split, SplitImages, prepare_in_memory};
+//! # use cords::learn::{Data, DirectConfig, Fit, Training};
+//! # use cords::net::{Architecture, Euler, ModelInfo};
+//! # let digits = PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 8);
+//! # let (set, _) = prepare_in_memory(&digits, &mut |_, _| {})?;
+//! # let images = |split| SplitImages::new(&set, split, None, 0);
+//! # let data = Data { train: &images(Split::Train)?, validation: &images(Split::Validation)? };
+//! # let (channels, strides) = (vec![16; 3], vec![1; 2]);
+//! # let graph = Architecture { in_channels: 1, image_side: 8, channels, strides, classes: 10 }.graph()?;
+//! # let config = DirectConfig {
+//! #     spontaneous_ms: 50.0, stimulus_ms: 50.0, after_ms: 50.0, readout_window_ms: 25.0,
+//! #     fit: Fit { epochs: 3, learning_rate: 1e-2, ..Fit::default() },
+//! #     ..DirectConfig::default()
+//! # };
+//! # let trained = Training::new(&graph, &config, &data).euler(&Euler::new(5.0, 10.0)).run(&cords::device::Cpu)?;
+//! # let model = trained.into_model(ModelInfo {
+//! #     presentation: Some(config.presentation()),
+//! #     ..ModelInfo::default()
+//! # });
+//! use cords::data::Images;
+//! use cords::dynamics::{FixedPointOptions, SpectrumOptions, fixed_points};
+//!
+//! // In float64: residuals and eigenvalues leave float32 little room.
+//! let net = model.cordsnet()?.cast::<f64>();
+//! let options = FixedPointOptions { spectrum: Some(SpectrumOptions::default()), ..FixedPointOptions::default() };
+//! let shown = images(Split::Test)?;
+//! let found = fixed_points(&net, 3, &|i, out| shown.fill(i, 0, out), &options, false, &mut |_, _| {});
+//! for (image, point) in found.images.iter().enumerate() {
+//!     for (number, area) in point.areas.iter().enumerate() {
+//!         let spectrum = area.spectrum.as_ref();
+//!         let slowest = spectrum.and_then(|spectrum| spectrum.modes.first()?.time_constant_ms);
+//!         let kind = spectrum.and_then(|spectrum| spectrum.stability());
+//!         println!("image {image}, area {number}: {kind:?}, slowest mode {slowest:?} ms");
+//!     }
+//! }
+//! assert_eq!(found.images.len(), 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Networks that are described in full, with feedback, adaptation and time constants of their own, are a
+//! [`Graph`](net::Graph); `examples/` has programs that begin where these end.
+//!
 //! # Modules
 //!
 //! Each uses only modules below it in this list, which `tests/cli/modules.rs` of the workspace reads and holds the code against.

@@ -171,10 +171,11 @@ fn front_end<'a>(
     placed: bool,
     memory: Memory,
 ) -> Result<FrontEnd<'a>, StageError> {
-    let net = model.cordsnet().ok_or_else(|| {
-        StageError::new("the front-end is a CNN, which has no dynamics")
-            .hint("give `front_end` a stage that trains a CordsNet")
-    })??;
+    if let Model::Cnn { .. } = model {
+        let error = StageError::new("the front-end is a CNN, which has no dynamics");
+        return Err(error.hint("give `front_end` a stage that trains a CordsNet"));
+    }
+    let net = model.cordsnet()?;
     let count = net.architecture().areas();
     let areas = params
         .read_areas

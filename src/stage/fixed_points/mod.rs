@@ -589,10 +589,11 @@ impl Params {
 
 /// The network in float64: residuals of 1e-6 and eigenvalues leave float32 little room.
 fn cordsnet(model: &Model, slot: usize, set: &ImageSet) -> Result<CordsNet<f64>, StageError> {
-    let net = model.cordsnet().ok_or_else(|| {
-        StageError::new(format!("model {slot} is a CNN, which has no dynamics"))
-            .hint("give `models` stages that train a CordsNet")
-    })??;
+    if let Model::Cnn { .. } = model {
+        let error = StageError::new(format!("model {slot} is a CNN, which has no dynamics"));
+        return Err(error.hint("give `models` stages that train a CordsNet"));
+    }
+    let net = model.cordsnet()?;
     let architecture = net.architecture();
     if (architecture.in_channels(), architecture.image_side()) != (set.channels(), set.side()) {
         return Err(StageError::new(format!(

@@ -4,8 +4,7 @@ use crate::stage::gpu::gpu;
 use cords::device::cuda::{Hardware, with_images_that_fit};
 use cords::device::{Cpu, Device, DeviceError};
 use cords::learn::{
-    Checkpoints, CnnConfig, Data, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet, TrainedInverse,
-    continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
+    Checkpoints, CnnConfig, Data, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet, TrainedInverse, Training,
 };
 use cords::net::{Euler, Graph, Parameters};
 
@@ -90,32 +89,24 @@ impl Job<'_> {
         match (params.phase, self.start) {
             (Phase::Cnn, _) => {
                 let config = CnnConfig { fit };
-                train_cnn(device, architecture, &config, data, checkpoints, observer).map(Trained::Cnn)
+                let training = Training::new(architecture, &config, data).checkpoints(checkpoints);
+                training.observer(observer).run(device).map(Trained::Cnn)
             }
             (Phase::Invert, Some(start)) => {
                 let config = params.inversion(fit);
-                train_inverse(device, architecture, euler, start, &config, data, checkpoints, observer)
-                    .map(Trained::Inverse)
+                let training = Training::new(architecture, &config, data).euler(euler);
+                let training = training.checkpoints(checkpoints).observer(observer);
+                training.run(device, start).map(Trained::Inverse)
             }
-            (_, None) => {
+            (_, start) => {
                 let config = params.trials(fit, budget);
-                train_cordsnet(device, architecture, euler, &config, data, checkpoints, observer).map(Trained::CordsNet)
-            }
-            (_, Some(start)) => {
-                let config = params.trials(fit, budget);
-                let schedule = params.phi();
-                continue_cordsnet(
-                    device,
-                    architecture,
-                    euler,
-                    start,
-                    schedule,
-                    &config,
-                    data,
-                    checkpoints,
-                    observer,
-                )
-                .map(Trained::CordsNet)
+                let training = Training::new(architecture, &config, data).euler(euler);
+                let training = training.checkpoints(checkpoints).observer(observer);
+                let trained = match start {
+                    None => training.run(device),
+                    Some(start) => training.run_from(device, start, params.phi()),
+                };
+                trained.map(Trained::CordsNet)
             }
         }
     }

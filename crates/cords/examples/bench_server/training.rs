@@ -83,16 +83,17 @@ impl Prepared for Training {
                 gradient.set_parameters(&self.parameters)?;
                 gradient
             }
-            none => none.insert(CordsNetGradient::new(
-                &Cpu,
-                &self.architecture,
-                &self.parameters,
-                &Euler::published(),
-                Phi::Relu,
-                &self.objective,
-                self.memory,
-                self.history,
-            )?),
+            none => {
+                let gradient = CordsNetGradient::new(
+                    &Cpu,
+                    &self.architecture,
+                    &self.parameters,
+                    &Euler::published(),
+                    Phi::Relu,
+                    &self.objective,
+                )?;
+                none.insert(gradient.keeping(self.memory, self.history))
+            }
         };
         self.result = Some(gradient.run(batch, &[])?);
         Ok(())

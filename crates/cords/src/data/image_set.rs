@@ -1,8 +1,8 @@
-//! The prepared image set on disk: written once by streaming, then opened as a memory map.
+//! The prepared image set: on disk, written once by streaming and then opened as a memory map, or in memory.
 //!
-//! A directory of `manifest.json`, `images.u8` ([N, C, H, W]), `labels.u32` and `splits.u32` (training, validation
-//! and test indices one after the other), integers little-endian. The bytes depend on the content alone: no times, no
-//! paths. The manifest is written last, so a directory with a manifest is complete.
+//! On disk it is a directory of `manifest.json`, `images.u8` ([N, C, H, W]), `labels.u32` and `splits.u32` (training,
+//! validation and test indices one after the other), integers little-endian. The bytes depend on the content alone: no
+//! times, no paths. The manifest is written last, so a directory with a manifest is complete.
 
 use super::{DataError, Split};
 use fs_err::File;
@@ -46,6 +46,32 @@ pub struct Manifest {
     pub source: String,
 }
 
+impl Manifest {
+    /// Of a set without images.
+    fn new(name: &str, channels: usize, side: usize, classes: &[String]) -> Result<Self, DataError> {
+        if channels == 0 || side == 0 || classes.is_empty() {
+            return Err(DataError::option(
+                "image set",
+                "channels, side and the number of classes must be at least 1",
+            ));
+        }
+        Ok(Self {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            name: name.to_owned(),
+            images: 0,
+            channels,
+            side,
+            classes: classes.to_vec(),
+            mean: Vec::new(),
+            std: Vec::new(),
+            splits: [0; 3],
+            attribution: String::new(),
+            source: String::new(),
+        })
+    }
+}
+
 /// Indices of the three parts; ascending, disjoint, and together at most all images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Splits {
@@ -63,12 +89,18 @@ impl Splits {
     }
 }
 
-/// Writes an image set image by image: no more than one image is held in memory.
+/// Where images go while a set is written.
+#[derive(Debug)]
+enum Sink {
+    Folder { dir: PathBuf, images: BufWriter<File> },
+    Memory(Vec<u8>),
+}
+
+/// Writes an image set image by image: into a folder, where no more than one image is held in memory, or into memory.
 #[derive(Debug)]
 pub struct ImageSetWriter {
-    dir: PathBuf,
     manifest: Manifest,
-    images: BufWriter<File>,
+    sink: Sink,
     labels: Vec<u32>,
 }
 
@@ -79,30 +111,47 @@ impl ImageSetWriter {
     /// [`DataError::Option`] where channels, side or classes are none, [`DataError::Io`] where a file cannot be
     /// created.
     pub fn create(dir: &Path, name: &str, channels: usize, side: usize, classes: &[String]) -> Result<Self, DataError> {
-        if channels == 0 || side == 0 || classes.is_empty() {
-            return Err(DataError::option(
-                "image set",
-                "channels, side and the number of classes must be at least 1",
-            ));
-        }
+        let manifest = Manifest::new(name, channels, side, classes)?;
         fs_err::create_dir_all(dir)?;
         Ok(Self {
-            dir: dir.to_owned(),
-            manifest: Manifest {
-                format: FORMAT.to_owned(),
-                version: VERSION,
-                name: name.to_owned(),
-                images: 0,
-                channels,
-                side,
-                classes: classes.to_vec(),
-                mean: Vec::new(),
-                std: Vec::new(),
-                splits: [0; 3],
-                attribution: String::new(),
-                source: String::new(),
+            manifest,
+            sink: Sink::Folder {
+                dir: dir.to_owned(),
+                images: BufWriter::with_capacity(1 << 20, File::create(dir.join(IMAGES))?),
             },
-            images: BufWriter::with_capacity(1 << 20, File::create(dir.join(IMAGES))?),
+            labels: Vec::new(),
+        })
+    }
+
+    /// Starts an image set that is in memory alone, of the same images.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] where channels, side or classes are none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), cords::data::DataError> {
+    /// use cords::data::{ImageSetWriter, Splits};
+    ///
+    /// let classes = ["dark", "bright"].map(str::to_owned);
+    /// let mut writer = ImageSetWriter::in_memory("contrasts", 1, 8, &classes)?;
+    /// for image in 0..10u8 {
+    ///     let brightness = 20 * image;
+    ///     writer.push(&[brightness; 64], u32::from(brightness > 90))?;
+    /// }
+    /// let splits = Splits {
+    ///     train: (0..6).collect(),
+    ///     validation: vec![6, 7],
+    ///     test: vec![8, 9],
+    /// };
+    /// let set = writer.finish(&splits, None, "made here", "brightness in steps of 20")?;
+    /// assert_eq!((set.len(), set.side(), set.label(9)), (10, 8, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_memory(name: &str, channels: usize, side: usize, classes: &[String]) -> Result<Self, DataError> {
+        Ok(Self {
+            manifest: Manifest::new(name, channels, side, classes)?,
+            sink: Sink::Memory(Vec::new()),
             labels: Vec::new(),
         })
     }
@@ -126,7 +175,10 @@ impl ImageSetWriter {
                 format!("{label} given, but there are {} classes", self.manifest.classes.len()),
             ));
         }
-        self.images.write_all(image)?;
+        match &mut self.sink {
+            Sink::Folder { images, .. } => images.write_all(image)?,
+            Sink::Memory(images) => images.extend_from_slice(image),
+        }
         self.labels.push(label);
         Ok(())
     }
@@ -152,14 +204,20 @@ impl ImageSetWriter {
             ));
         }
         check_splits(splits.parts(), images).map_err(|what| DataError::option("splits", what))?;
-        self.images.flush()?;
-        drop(self.images);
-
+        let (folder, pixels) = match self.sink {
+            Sink::Folder { dir, mut images } => {
+                images.flush()?;
+                drop(images);
+                let map = map(&dir.join(IMAGES))?;
+                (Some(dir), Pixels::Mapped(map))
+            }
+            Sink::Memory(images) => (None, Pixels::Owned(images)),
+        };
         let (mean, std) = match normalisation {
             Some(given) => given,
             None => {
-                let map = map(&self.dir.join(IMAGES))?;
-                training_moments(&map, &splits.train, self.manifest.channels, self.manifest.side)?
+                let Manifest { channels, side, .. } = self.manifest;
+                training_moments(pixels.as_slice(), &splits.train, channels, side)?
             }
         };
         let given = |values: &[f64]| values.len() == self.manifest.channels && values.iter().all(|v| v.is_finite());
@@ -173,18 +231,21 @@ impl ImageSetWriter {
             ));
         }
 
-        write_u32(&self.dir.join(LABELS), self.labels.iter())?;
-        write_u32(&self.dir.join(SPLITS), splits.parts().into_iter().flatten())?;
         self.manifest.images = images;
         self.manifest.mean = mean;
         self.manifest.std = std;
         self.manifest.splits = splits.parts().map(<[u32]>::len);
         self.manifest.attribution = attribution.to_owned();
         self.manifest.source = source.to_owned();
+        let Some(dir) = folder else {
+            return Ok(ImageSet::new(self.manifest, pixels, self.labels, splits.clone()));
+        };
+        write_u32(&dir.join(LABELS), self.labels.iter())?;
+        write_u32(&dir.join(SPLITS), splits.parts().into_iter().flatten())?;
         let mut text = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::other)?;
         text.push(b'\n');
-        fs_err::write(self.dir.join(MANIFEST), text)?;
-        ImageSet::open(&self.dir)
+        fs_err::write(dir.join(MANIFEST), text)?;
+        ImageSet::open(&dir)
     }
 }
 
@@ -267,11 +328,28 @@ fn map(path: &Path) -> Result<Mmap, DataError> {
     Ok(unsafe { Mmap::map(file.file()) }?)
 }
 
-/// A prepared image set, memory-mapped: opening reads the manifest, labels and splits, never all images.
+/// Levels of all images, `[images, channels, side, side]`.
+#[derive(Debug)]
+enum Pixels {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Pixels {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(levels) => levels,
+        }
+    }
+}
+
+/// A prepared image set: memory-mapped, so that opening reads the manifest, labels and splits, never all images; or in
+/// memory ([`ImageSetWriter::in_memory`]).
 #[derive(Debug)]
 pub struct ImageSet {
     manifest: Manifest,
-    images: Mmap,
+    images: Pixels,
     labels: Vec<u32>,
     splits: Splits,
     mean: Vec<f32>,
@@ -331,15 +409,20 @@ impl ImageSet {
             test: indices[train + validation..].to_vec(),
         };
         check_splits(splits.parts(), manifest.images).map_err(|what| fail(&splits_path, what))?;
+        Ok(Self::new(manifest, Pixels::Mapped(images), labels, splits))
+    }
+
+    /// Of parts that fit together.
+    fn new(manifest: Manifest, images: Pixels, labels: Vec<u32>, splits: Splits) -> Self {
         let single = |values: &[f64]| values.iter().map(|v| *v as f32).collect();
-        Ok(Self {
+        Self {
             mean: single(&manifest.mean),
             std: single(&manifest.std),
             manifest,
             images,
             labels,
             splits,
-        })
+        }
     }
 
     /// Number of images, in splits or not.
@@ -387,7 +470,7 @@ impl ImageSet {
     /// If `i` is not below [`len`](Self::len).
     pub fn image(&self, i: usize) -> &[u8] {
         let len = self.image_len();
-        &self.images[i * len..][..len]
+        &self.images.as_slice()[i * len..][..len]
     }
 
     /// Label of image `i`.

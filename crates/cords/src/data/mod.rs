@@ -14,6 +14,7 @@ mod image_folder;
 mod image_set;
 mod images;
 mod labels;
+mod memory_images;
 mod pickle;
 mod prepare;
 mod resize;
@@ -25,8 +26,10 @@ pub use batch::SplitImages;
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};
 pub use images::Images;
+pub use memory_images::MemoryImages;
 pub use prepare::{
     ClassCount, DEFAULT_TEST, DEFAULT_VALIDATION, Limit, Normalisation, PrepareConfig, Summary, prepare,
+    prepare_in_memory,
 };
 pub use source::{ImageSource, Requirement, SourceName, file_name};
 

@@ -2,7 +2,7 @@
 
 use super::decode::Pixels;
 use super::source::{ImageSource, Opened};
-use super::{DataError, ImageSetWriter, Split, resize, split};
+use super::{DataError, ImageSet, ImageSetWriter, Split, resize, split};
 use fast_image_resize::Resizer;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,21 @@ pub struct Summary {
 }
 
 impl PrepareConfig {
+    /// All images of a source at a side in pixels, with the defaults for everything else.
+    pub fn new(source: ImageSource, channels: usize, side: usize) -> Self {
+        Self {
+            source,
+            side,
+            resize: None,
+            channels,
+            validation_fraction: None,
+            test_fraction: None,
+            seed: 0,
+            limit: None,
+            normalisation: Normalisation::default(),
+        }
+    }
+
     fn check(&self) -> Result<(), DataError> {
         const LARGEST: usize = 1 << 14;
         if self.side == 0 || self.side > LARGEST {
@@ -192,6 +207,29 @@ pub fn prepare(
     out_dir: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Summary, DataError> {
+    let start =
+        |name: &str, classes: &[String]| ImageSetWriter::create(out_dir, name, config.channels, config.side, classes);
+    prepare_into(config, start, progress).map(|(_, summary)| summary)
+}
+
+/// Reads the source and prepares its images as [`prepare`] does, into memory, where a small set needs no folder.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_in_memory(
+    config: &PrepareConfig,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(ImageSet, Summary), DataError> {
+    let start = |name: &str, classes: &[String]| ImageSetWriter::in_memory(name, config.channels, config.side, classes);
+    prepare_into(config, start, progress)
+}
+
+/// Prepares images into what `start(name, classes)` begins.
+fn prepare_into(
+    config: &PrepareConfig,
+    start: impl FnOnce(&str, &[String]) -> Result<ImageSetWriter, DataError>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(ImageSet, Summary), DataError> {
     config.check()?;
     let constants = config.constants()?;
     let Opened {
@@ -227,7 +265,7 @@ pub fn prepare(
     )?;
 
     let total = choice.kept.len();
-    let mut writer = ImageSetWriter::create(out_dir, name, config.channels, config.side, &classes)?;
+    let mut writer = start(name, &classes)?;
     let resize_to = config.resize.unwrap_or(config.side);
     let mut problems = Vec::new();
     progress(0, total);
@@ -273,7 +311,7 @@ pub fn prepare(
             } += 1;
         }
     }
-    Ok(Summary {
+    let summary = Summary {
         name: name.to_owned(),
         images: set.len(),
         channels: set.channels(),
@@ -283,5 +321,6 @@ pub fn prepare(
         std: set.manifest().std.clone(),
         files: choice.kept.iter().map(|&i| reader.file(i)).collect(),
         notes,
-    })
+    };
+    Ok((set, summary))
 }

@@ -1,9 +1,11 @@
 //! The network as a dynamical system: steady states, and what its linearisation there says of stability, growth and
 //! noise.
 //!
-//! There is no feedback between areas, so the Jacobian is block lower-triangular: its eigenvalues are those of the
-//! areas' own blocks, and steady states can be solved in the order of the areas. Everything is matrix-free over
-//! [`LinearOperator`] and runs in f64; results do not depend on the number of threads.
+//! Areas that drive each other, directly or through others, are one component of a network. Nothing feeds back from one
+//! component to another before it, so the Jacobian is block lower-triangular: its eigenvalues are those of the
+//! components' own blocks, and steady states can be solved in the order of the components; in a published network every
+//! area is one. Everything is matrix-free over [`LinearOperator`] and runs in f64; results do not depend on the number
+//! of threads.
 
 mod classes;
 mod conv_norm;

@@ -220,15 +220,11 @@ pub struct CordsNetGradient<T: Real, D: Device<T> = Cpu> {
 }
 
 impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
-    /// For a network with these parameters, by this objective.
+    /// For a network with these parameters, by this objective; all activities are kept as they are.
     ///
     /// # Errors
     /// [`TrainError::Net`] where the network's parts do not fit together, [`TrainError::Setting`] where the objective
     /// is out of range.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a network in its parts, and how its memory is used"
-    )]
     pub fn new(
         device: &D,
         architecture: &Graph,
@@ -236,9 +232,8 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
         euler: &Euler,
         phi: Phi,
         objective: &Objective,
-        memory: Memory,
-        precision: HistoryPrecision,
     ) -> Result<Self, TrainError> {
+        let precision = HistoryPrecision::default();
         architecture.euler(euler)?;
         if let Some(problem) = objective.problem() {
             return Err(TrainError::Setting {
@@ -256,9 +251,15 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
             weights,
             connections,
             objective: objective.clone(),
-            memory,
+            memory: Memory::default(),
             precision,
         })
+    }
+
+    /// With so many activities kept, and at this precision.
+    pub fn keeping(mut self, memory: Memory, precision: HistoryPrecision) -> Self {
+        (self.memory, self.precision) = (memory, precision);
+        self
     }
 
     /// Takes over other parameters.
@@ -423,17 +424,9 @@ mod tests {
         let new = |parameters| {
             let euler = Euler::new(2.0, 10.0);
             let precision = HistoryPrecision::Bfloat16;
-            CordsNetGradient::new(
-                &Cpu,
-                &architecture(),
-                parameters,
-                &euler,
-                Phi::Relu,
-                &objective,
-                Memory::Every(4),
-                precision,
-            )
-            .expect("a network")
+            CordsNetGradient::new(&Cpu, &architecture(), parameters, &euler, Phi::Relu, &objective)
+                .expect("a network")
+                .keeping(Memory::Every(4), precision)
         };
         let run = |gradient: &mut CordsNetGradient<f32>, count| {
             let (images, labels) = images(count);

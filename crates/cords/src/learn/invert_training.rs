@@ -5,11 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::{Evaluation, evaluate_trials};
-use super::fit::{StepResult, Trainee, fit};
+use super::fit::{StepResult, Trainee};
 use super::invert::Inverse;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::train::{check_data, lengths};
-use super::{AreaInverse, Checkpoints, Data, EpochRecord, Fit, Observer, Optimiser, TrainError, clip_gradient_norm};
+use super::{AreaInverse, EpochRecord, Fit, Optimiser, TrainError, Training, clip_gradient_norm};
 use crate::data::Images;
 use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
@@ -213,62 +213,52 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
     }
 }
 
-/// Trains W and b of every area so that three linear sweeps give the currents of the folded CNN `start`
-/// ([`Graph::folded_cnn_shapes`]). In float32.
-///
-/// # Errors
-/// [`TrainError::Net`] where `start` is not a folded CNN, otherwise as [`train_cordsnet`](super::train_cordsnet).
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a network in its parts, and what a training takes"
-)]
-pub fn train_inverse<D: Device<f32>>(
-    device: &D,
-    architecture: &Graph,
-    euler: &Euler,
-    start: &Parameters<f32>,
-    config: &InvertConfig,
-    data: &Data<'_>,
-    checkpoints: Option<&Checkpoints<'_>>,
-    observer: &mut Observer<'_>,
-) -> Result<TrainedInverse, TrainError> {
-    architecture.euler(euler)?;
-    architecture.twin()?;
-    let stimulus_steps = config.check(euler)?;
-    check_data(architecture, data)?;
-    let start = start.arranged(&architecture.folded_cnn_shapes())?;
-    let teacher = FoldedGraph::new(device, architecture, &start);
-    let initial = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
-    let mut parameters = Parameters::new();
-    for (name, tensor) in start.iter() {
-        let is = |names: [String; 3]| names.iter().any(|trained| trained == name);
-        if (0..architecture.areas()).any(|area| is(trained_names(architecture, area))) {
-            let tensor = initial.get(name).expect("the same architecture");
-            parameters.insert(name, tensor.clone());
-        } else if !(0..architecture.areas()).any(|area| name == area_bias_name(area)) {
-            parameters.insert(name, tensor.clone());
+impl Training<'_, InvertConfig> {
+    /// Trains W and b of every area so that three linear sweeps give the currents of the folded CNN `folded`
+    /// ([`Graph::folded_cnn_shapes`]). In float32.
+    ///
+    /// # Errors
+    /// [`TrainError::Net`] where `folded` is not a folded CNN, otherwise as the training of a CordsNet.
+    pub fn run<D: Device<f32>>(self, device: &D, folded: &Parameters<f32>) -> Result<TrainedInverse, TrainError> {
+        let (architecture, config, euler) = (self.architecture, self.config, self.euler.clone());
+        architecture.euler(&euler)?;
+        architecture.twin()?;
+        let stimulus_steps = config.check(&euler)?;
+        check_data(architecture, self.data)?;
+        let start = folded.arranged(&architecture.folded_cnn_shapes())?;
+        let teacher = FoldedGraph::new(device, architecture, &start);
+        let initial = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
+        let mut parameters = Parameters::new();
+        for (name, tensor) in start.iter() {
+            let is = |names: [String; 3]| names.iter().any(|trained| trained == name);
+            if (0..architecture.areas()).any(|area| is(trained_names(architecture, area))) {
+                let tensor = initial.get(name).expect("the same architecture");
+                parameters.insert(name, tensor.clone());
+            } else if !(0..architecture.areas()).any(|area| name == area_bias_name(area)) {
+                parameters.insert(name, tensor.clone());
+            }
         }
+        let buffers: Vec<_> = (0..architecture.areas())
+            .flat_map(|area| trained_names(architecture, area))
+            .map(|name| device.upload(&parameters.get(&name).expect("a CordsNet's name").data))
+            .collect();
+        let mut trainee = InverseTrainee {
+            euler: euler.clone(),
+            contraction_weight: config.contraction_weight,
+            clip: config.fit.clip,
+            stimulus_steps,
+            optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &buffers)),
+            inverse: Inverse::new(teacher, buffers),
+            parameters,
+            areas: Vec::new(),
+        };
+        let epochs = self.fit(&mut trainee, &config.fit)?;
+        Ok(TrainedInverse {
+            architecture: architecture.clone(),
+            euler,
+            parameters: trainee.parameters(),
+            epochs,
+            areas: trainee.areas,
+        })
     }
-    let buffers: Vec<_> = (0..architecture.areas())
-        .flat_map(|area| trained_names(architecture, area))
-        .map(|name| device.upload(&parameters.get(&name).expect("a CordsNet's name").data))
-        .collect();
-    let mut trainee = InverseTrainee {
-        euler: euler.clone(),
-        contraction_weight: config.contraction_weight,
-        clip: config.fit.clip,
-        stimulus_steps,
-        optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &buffers)),
-        inverse: Inverse::new(teacher, buffers),
-        parameters,
-        areas: Vec::new(),
-    };
-    let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
-    Ok(TrainedInverse {
-        architecture: architecture.clone(),
-        euler: euler.clone(),
-        parameters: trainee.parameters(),
-        epochs,
-        areas: trainee.areas,
-    })
 }

@@ -2,13 +2,13 @@
 
 use super::cnn_gradient::{CnnBatch, cnn_batch, update_running, write_running};
 use super::evaluate::{Answers, Evaluation, check_images, evaluate_cnn, evaluate_trials};
-use super::fit::{StepResult, Trainee, fit};
+use super::fit::{StepResult, Trainee};
 use super::gradient::{BatchGradient, zero_gradients};
 use super::memory::{Memory, Plan};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::trajectory::Gradients;
 use super::{
-    Batch, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Observer, Optimiser, TrainError,
+    Batch, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Optimiser, TrainError, Training,
     clip_gradient_norm,
 };
 use crate::data::Images;
@@ -347,113 +347,87 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
     buffers.iter().map(|buffer| device.download(buffer).len()).collect()
 }
 
-/// Trains a CordsNet from random weights by the published objective, in float32.
-///
-/// A batch is run in groups of 8 images, each of which takes, with exact history, about
-/// `4 B x units x (stimulus + after steps + 10)` an image (published R8 at 224 x 224: 3.0 MB an image and step, so 630
-/// MB an image for 200 steps) and a sum of weight gradients. `memory_budget` bounds that: fewer groups side by side, or
-/// activities that are computed twice.
-///
-/// # Errors
-/// [`TrainError::Net`], [`TrainError::Setting`], [`TrainError::Images`], [`TrainError::NoImages`] or
-/// [`TrainError::Label`] for what cannot be trained, [`TrainError::Memory`] where the budget is too small,
-/// [`TrainError::NonFinite`] where training diverges, [`TrainError::Device`] where the device fails,
-/// [`TrainError::Stopped`] where the observer breaks off.
-pub fn train_cordsnet<D: Device<f32>>(
-    device: &D,
-    architecture: &Graph,
-    euler: &Euler,
-    config: &DirectConfig,
-    data: &Data<'_>,
-    checkpoints: Option<&Checkpoints<'_>>,
-    observer: &mut Observer<'_>,
-) -> Result<TrainedCordsNet, TrainError> {
-    let parameters = config.fit.initialisation.cordsnet(architecture, config.fit.seed);
-    let schedule = PhiSchedule::Held(Phi::Relu);
-    continue_cordsnet(
-        device,
-        architecture,
-        euler,
-        &parameters,
-        schedule,
-        config,
-        data,
-        checkpoints,
-        observer,
-    )
+impl Training<'_, DirectConfig> {
+    /// Trains a CordsNet from random weights by the published objective, in float32.
+    ///
+    /// A batch is run in groups of 8 images, each of which takes, with exact history, about
+    /// `4 B x units x (stimulus + after steps + 10)` an image (published R8 at 224 x 224: 3.0 MB an image and step, so
+    /// 630 MB an image for 200 steps) and a sum of weight gradients. `memory_budget` bounds that: fewer groups side by
+    /// side, or activities that are computed twice.
+    ///
+    /// # Errors
+    /// [`TrainError::Net`], [`TrainError::Setting`], [`TrainError::Images`], [`TrainError::NoImages`] or
+    /// [`TrainError::Label`] for what cannot be trained, [`TrainError::Memory`] where the budget is too small,
+    /// [`TrainError::NonFinite`] where training diverges, [`TrainError::Device`] where the device fails,
+    /// [`TrainError::Stopped`] where the observer breaks off.
+    pub fn run<D: Device<f32>>(self, device: &D) -> Result<TrainedCordsNet, TrainError> {
+        let Fit {
+            initialisation, seed, ..
+        } = self.config.fit;
+        let parameters = initialisation.cordsnet(self.architecture, seed);
+        self.run_from(device, &parameters, PhiSchedule::Held(Phi::Relu))
+    }
+
+    /// Trains a CordsNet by the published objective from the weights of another training: phases `linear` (phi =
+    /// identity, from r = 0, no return term), `anneal` and `finetune`. In float32.
+    ///
+    /// # Errors
+    /// As `run`, and where `start` is not of this network.
+    pub fn run_from<D: Device<f32>>(
+        self,
+        device: &D,
+        start: &Parameters<f32>,
+        schedule: PhiSchedule,
+    ) -> Result<TrainedCordsNet, TrainError> {
+        let (architecture, config, euler) = (self.architecture, self.config, self.euler.clone());
+        architecture.euler(&euler)?;
+        config.objective(&euler)?;
+        check_data(architecture, self.data)?;
+        let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
+        let images = self.data.train.len();
+        let mut trainee = CordsNetTrainee::new(device, architecture, &euler, schedule, config, images, &parameters)?;
+        let epochs = self.fit(&mut trainee, &config.fit)?;
+        trainee.weights.download(device, &mut parameters);
+        Ok(TrainedCordsNet {
+            architecture: architecture.clone(),
+            euler,
+            phi: trainee.connections.phi,
+            parameters,
+            epochs,
+            windows: trainee.windows,
+        })
+    }
 }
 
-/// Trains a CordsNet by the published objective from the weights of another training: phases `linear` (phi = identity,
-/// from r = 0, no return term), `anneal` and `finetune`. In float32.
-///
-/// # Errors
-/// As [`train_cordsnet`].
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a network in its parts, and what a training takes"
-)]
-pub fn continue_cordsnet<D: Device<f32>>(
-    device: &D,
-    architecture: &Graph,
-    euler: &Euler,
-    start: &Parameters<f32>,
-    schedule: PhiSchedule,
-    config: &DirectConfig,
-    data: &Data<'_>,
-    checkpoints: Option<&Checkpoints<'_>>,
-    observer: &mut Observer<'_>,
-) -> Result<TrainedCordsNet, TrainError> {
-    architecture.euler(euler)?;
-    config.objective(euler)?;
-    check_data(architecture, data)?;
-    let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
-    let images = data.train.len();
-    let mut trainee = CordsNetTrainee::new(device, architecture, euler, schedule, config, images, &parameters)?;
-    let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
-    trainee.weights.download(device, &mut parameters);
-    Ok(TrainedCordsNet {
-        architecture: architecture.clone(),
-        euler: euler.clone(),
-        phi: trainee.connections.phi,
-        parameters,
-        epochs,
-        windows: trainee.windows,
-    })
-}
-
-/// Trains the CNN twin from random weights by cross-entropy, in float32.
-///
-/// # Errors
-/// As [`train_cordsnet`].
-pub fn train_cnn<D: Device<f32>>(
-    device: &D,
-    architecture: &Graph,
-    config: &CnnConfig,
-    data: &Data<'_>,
-    checkpoints: Option<&Checkpoints<'_>>,
-    observer: &mut Observer<'_>,
-) -> Result<TrainedCnn, TrainError> {
-    architecture.twin()?;
-    config.check()?;
-    check_data(architecture, data)?;
-    let parameters = config.fit.initialisation.cnn(architecture, config.fit.seed);
-    let weights = Weights::upload(device, architecture, &parameters, cnn_others(architecture));
-    let mut trainee = CnnTrainee {
-        device: device.clone(),
-        architecture: architecture.clone(),
-        clip: config.fit.clip,
-        optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &weights.buffers)),
-        running: running_from(architecture, &parameters),
-        weights,
-        parameters,
-        logits: Vec::new(),
-    };
-    let epochs = fit(&mut trainee, &config.fit, data, checkpoints, observer)?;
-    Ok(TrainedCnn {
-        architecture: architecture.clone(),
-        parameters: trainee.parameters(),
-        epochs,
-    })
+impl Training<'_, CnnConfig> {
+    /// Trains the CNN twin from random weights by cross-entropy, in float32.
+    ///
+    /// # Errors
+    /// As the training of a CordsNet, but for [`TrainError::Memory`].
+    pub fn run<D: Device<f32>>(self, device: &D) -> Result<TrainedCnn, TrainError> {
+        let (architecture, config) = (self.architecture, self.config);
+        architecture.twin()?;
+        config.check()?;
+        check_data(architecture, self.data)?;
+        let parameters = config.fit.initialisation.cnn(architecture, config.fit.seed);
+        let weights = Weights::upload(device, architecture, &parameters, cnn_others(architecture));
+        let mut trainee = CnnTrainee {
+            device: device.clone(),
+            architecture: architecture.clone(),
+            clip: config.fit.clip,
+            optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &weights.buffers)),
+            running: running_from(architecture, &parameters),
+            weights,
+            parameters,
+            logits: Vec::new(),
+        };
+        let epochs = self.fit(&mut trainee, &config.fit)?;
+        Ok(TrainedCnn {
+            architecture: architecture.clone(),
+            parameters: trainee.parameters(),
+            epochs,
+        })
+    }
 }
 
 /// Checks the images to learn from and those to watch.

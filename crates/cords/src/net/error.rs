@@ -84,6 +84,14 @@ pub enum NetError {
         /// Number of values needed.
         expected: usize,
     },
+    /// A model of the other kind.
+    #[error("the model is a {found}, but a {needed} is needed: give a model that was trained as one")]
+    Kind {
+        /// Kind of the model.
+        found: &'static str,
+        /// Kind that is needed.
+        needed: &'static str,
+    },
     /// Not a model file.
     #[error("{path}: not a model file: {reason}")]
     File {
@@ -111,6 +119,7 @@ impl Classified for NetError {
             | Self::NotFinite { .. }
             | Self::ZeroRow { .. }
             | Self::Length { .. }
+            | Self::Kind { .. }
             | Self::File { .. } => ErrorKind::Input,
         }
     }

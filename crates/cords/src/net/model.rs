@@ -152,19 +152,27 @@ impl Model {
         }
     }
 
-    /// The dynamical system, where this is a CordsNet.
+    /// What it is, in messages.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::CordsNet { .. } => "CordsNet",
+            Self::Cnn { .. } => "CNN",
+        }
+    }
+
+    /// The dynamical system on the CPU.
     ///
     /// # Errors
-    /// As [`CordsNet::new`].
-    pub fn cordsnet(&self) -> Option<Result<CordsNet<f32>, NetError>> {
+    /// [`NetError::Kind`] where this is a CNN, otherwise as [`CordsNet::new`].
+    pub fn cordsnet(&self) -> Result<CordsNet<f32>, NetError> {
         self.cordsnet_on(&Cpu)
     }
 
     /// The same on a given device.
     ///
     /// # Errors
-    /// As [`CordsNet::new`].
-    pub fn cordsnet_on<D: Device<f32>>(&self, device: &D) -> Option<Result<CordsNet<f32, D>, NetError>> {
+    /// As [`cordsnet`](Self::cordsnet).
+    pub fn cordsnet_on<D: Device<f32>>(&self, device: &D) -> Result<CordsNet<f32, D>, NetError> {
         match self {
             Self::CordsNet {
                 architecture,
@@ -172,23 +180,29 @@ impl Model {
                 phi,
                 parameters,
                 ..
-            } => Some(CordsNet::on(device, architecture, parameters, euler, *phi)),
-            Self::Cnn { .. } => None,
+            } => CordsNet::on(device, architecture, parameters, euler, *phi),
+            Self::Cnn { .. } => Err(NetError::Kind {
+                found: self.kind(),
+                needed: "CordsNet",
+            }),
         }
     }
 
-    /// The feed-forward network on a given device, where this is a CNN.
+    /// The feed-forward network on a given device.
     ///
     /// # Errors
-    /// As [`Cnn::new`].
-    pub fn cnn_on<D: Device<f32>>(&self, device: &D) -> Option<Result<Cnn<f32, D>, NetError>> {
+    /// [`NetError::Kind`] where this is a CordsNet, otherwise as [`Cnn::new`].
+    pub fn cnn_on<D: Device<f32>>(&self, device: &D) -> Result<Cnn<f32, D>, NetError> {
         match self {
             Self::Cnn {
                 architecture,
                 parameters,
                 ..
-            } => Some(Cnn::on(device, architecture, parameters)),
-            Self::CordsNet { .. } => None,
+            } => Cnn::on(device, architecture, parameters),
+            Self::CordsNet { .. } => Err(NetError::Kind {
+                found: self.kind(),
+                needed: "CNN",
+            }),
         }
     }
 

@@ -3,7 +3,7 @@
 use dynvis_base::{Classified, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use super::pixels::{NoisePresentation, PixelNoise, Pixels};
+use super::pixels::{NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS};
 use super::statistics::Score;
 use super::{Condition, Perturbation};
 use crate::data::ImageSet;
@@ -59,6 +59,21 @@ pub struct EvaluationOptions {
     /// Number of the repetition: other draws at the same seed.
     #[serde(default)]
     pub trial: u32,
+}
+
+impl Default for EvaluationOptions {
+    /// The CordsNet in all its areas through the published presentation, under no condition yet.
+    fn default() -> Self {
+        Self {
+            observers: vec![Observer::Cordsnet],
+            conditions: Vec::new(),
+            areas: None,
+            presentation: Presentation::published(),
+            dt_ms: REFERENCE_DT_MS,
+            seed: 0,
+            trial: 0,
+        }
+    }
 }
 
 impl EvaluationOptions {

@@ -228,13 +228,10 @@ fn normalised(model: &Model, set: &ImageSet, images: &[u32]) -> Vec<f32> {
 }
 
 fn network<D: Device<f32>>(device: &D, model: &Model, options: &RecordOptions) -> Result<Network<D>, RecordError> {
-    if let Some(cnn) = model.cnn_on(device) {
-        return Ok(Network::Cnn(Box::new(cnn?)));
+    if let Model::Cnn { .. } = model {
+        return Ok(Network::Cnn(Box::new(model.cnn_on(device)?)));
     }
-    let net = model.cordsnet_on(device).ok_or_else(|| RecordError::Option {
-        option: "model",
-        problem: "this kind of network has no activity to record".to_owned(),
-    })??;
+    let net = model.cordsnet_on(device)?;
     let blank = net.euler().steps(options.presentation.spontaneous_ms);
     Ok(Network::CordsNet {
         spontaneous: net.spontaneous(blank),

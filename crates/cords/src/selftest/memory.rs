@@ -1,11 +1,9 @@
 //! A small training whose memory can be held against its plan.
 
-use std::ops::ControlFlow;
-
 use crate::data::Images;
 use crate::device::Device;
-use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, train_cordsnet};
-use crate::net::{Euler, Graph};
+use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, Training};
+use crate::net::Graph;
 use crate::rng::{Purpose, Stream};
 
 /// Images of a batch.
@@ -70,17 +68,7 @@ pub fn train_within<D: Device<f32>>(device: &D, history: HistoryPrecision, bytes
         train: &noise(3 * BATCH),
         validation: &noise(BATCH),
     };
-    let mut go = |_: crate::learn::Progress<'_>| ControlFlow::Continue(());
-    train_cordsnet(
-        device,
-        &architecture,
-        &Euler::published(),
-        &config,
-        &data,
-        None,
-        &mut go,
-    )
-    .map(|_| ())
+    Training::new(&architecture, &config, &data).run(device).map(|_| ())
 }
 
 /// The least number of bytes that [`train_within`] takes.

@@ -42,22 +42,13 @@ fn trial<T: Real, D: Device<T>>(
     steps: &[usize],
 ) -> Result<Gradient<T>, TrainError> {
     let (euler, parameters) = (Euler::new(2.0, 10.0), parameters.cast());
-    let mut gradient = CordsNetGradient::new(
-        device,
-        architecture,
-        &parameters,
-        &euler,
-        phi,
-        &objective(),
-        memory,
-        history,
-    )?;
+    let gradient = CordsNetGradient::new(device, architecture, &parameters, &euler, phi, &objective())?;
     let images: Vec<T> = images.iter().map(|value| T::from_f64(f64::from(*value))).collect();
     let batch = Batch {
         images: &images,
         labels,
     };
-    gradient.run(batch, steps)
+    gradient.keeping(memory, history).run(batch, steps)
 }
 
 /// Losses, activity and gradients of a CordsNet and of the CNN twin, held against float64, and what must not show in

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Finding, error};
 use crate::device::{Device, Phi};
-use crate::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, TrainError, logspace};
+use crate::learn::{Batch, CordsNetGradient, Objective, TrainError, logspace};
 use crate::net::{Architecture, Euler, NetError, Parameters};
 use crate::{Tensor, selftest::networks};
 
@@ -71,8 +71,6 @@ pub fn reference<D: Device<f32>>(device: &D, [forward, backward]: [f64; 2]) -> R
         &Euler::new(10.0 * description.alpha, 10.0),
         Phi::Relu,
         &objective,
-        Memory::Unlimited,
-        HistoryPrecision::Float32,
     )?;
     let batch = Batch {
         images: &images,

@@ -50,7 +50,7 @@ fn fixture_published_checkpoint() {
     assert_eq!(architecture.areas() as f64, fixture.number("depth"));
     assert_eq!(architecture.classes() as f64, fixture.number("classes"));
 
-    let net = model.cordsnet().expect("a CordsNet").expect("a network");
+    let net = model.cordsnet().expect("a network");
     let images = fixture.tensor("images");
     let batch = images.shape[0];
     assert_eq!(

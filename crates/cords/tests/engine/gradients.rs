@@ -8,7 +8,7 @@
 use crate::support::{Fixture, assert_close};
 use cords::Real;
 use cords::device::{Aligned, Cpu, Device, Phi};
-use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Memory, Objective, cnn_gradient, logspace};
+use cords::learn::{Batch, CordsNetGradient, Objective, cnn_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters};
 use std::ops::Range;
 
@@ -73,8 +73,6 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
         &euler(&fixture),
         phi(&fixture),
         &objective,
-        Memory::Unlimited,
-        HistoryPrecision::Float32,
     )
     .and_then(|mut gradient| {
         let batch = Batch {
@@ -201,8 +199,6 @@ fn check_linear<T: Real>(
         &euler(&fixture),
         Phi::Identity,
         &objective,
-        Memory::Unlimited,
-        HistoryPrecision::Float32,
     )
     .and_then(|mut gradient| {
         let batch = Batch {

@@ -462,8 +462,9 @@ fn gradients_of_every_graph_equal_finite_differences() {
             let with = |memory| {
                 let euler = Euler::new(2.0, 10.0);
                 let precision = HistoryPrecision::Float32;
-                CordsNetGradient::new(&Cpu, &graph, &start, &euler, phi, &objective, memory, precision)
+                CordsNetGradient::new(&Cpu, &graph, &start, &euler, phi, &objective)
                     .expect("a network")
+                    .keeping(memory, precision)
             };
             let mut gradient = with(Memory::Unlimited);
             let found = gradient.run(batch, &[]).expect("a batch").gradients;

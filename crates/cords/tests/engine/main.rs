@@ -6,6 +6,7 @@ mod data_folders;
 mod data_packed;
 mod data_support;
 mod dynamics;
+mod examples;
 mod exchange;
 mod gradients;
 mod graph;

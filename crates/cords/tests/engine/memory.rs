@@ -5,13 +5,12 @@
     reason = "a process tells what it has measured, and the test what it has seen"
 )]
 
-use std::ops::ControlFlow;
 use std::process::Command;
 
 use cords::data::Images;
 use cords::device::Cpu;
-use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, train_cordsnet};
-use cords::net::{Euler, Graph};
+use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, Training};
+use cords::net::Graph;
 use cords::rng::{Purpose, Stream};
 
 /// So many images of noise.
@@ -72,15 +71,7 @@ fn train(history: HistoryPrecision, memory_budget: Option<u64>) -> Result<(), Tr
         train: &Noise(15),
         validation: &Noise(8),
     };
-    train_cordsnet(
-        &Cpu,
-        &architecture,
-        &Euler::published(),
-        &config,
-        &data,
-        None,
-        &mut |_| ControlFlow::Continue(()),
-    )?;
+    Training::new(&architecture, &config, &data).run(&Cpu)?;
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use cords::data::Images;
 use cords::device::{Cpu, Phi};
 use cords::learn::{
-    CnnConfig, Data, DirectConfig, Fit, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet, evaluate,
-    train_cnn, train_cordsnet,
+    CnnConfig, Data, DirectConfig, Fit, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet, Training,
+    evaluate,
 };
 use cords::net::{Architecture, CordsNet, Euler, Graph, Model, ModelInfo, NetError, TrainedPhase, fold};
 use cords::rng::{Purpose, Stream};
@@ -110,9 +110,7 @@ fn train(config: &DirectConfig, poisoned: bool) -> Result<TrainedCordsNet, Train
         validation: &validation,
     };
     let euler = Euler::new(5.0, 10.0);
-    train_cordsnet(&Cpu, &architecture(), &euler, config, &data, None, &mut |_| {
-        ControlFlow::Continue(())
-    })
+    Training::new(&architecture(), config, &data).euler(&euler).run(&Cpu)
 }
 
 #[test]
@@ -268,10 +266,7 @@ fn the_number_of_threads_does_not_show() {
                 validation: &validation,
             };
             let cnn = CnnConfig { fit: config.fit };
-            let cnn = train_cnn(&Cpu, &architecture(), &cnn, &data, None, &mut |_| {
-                ControlFlow::Continue(())
-            })
-            .expect("trained");
+            let cnn = Training::new(&architecture(), &cnn, &data).run(&Cpu).expect("trained");
             let losses: Vec<u64> = cordsnet
                 .epochs
                 .iter()
@@ -338,10 +333,7 @@ fn both_networks_learn_to_tell_gratings_apart() {
         validation: &validation,
     };
     let cnn = CnnConfig { fit: config.fit };
-    let cnn = train_cnn(&Cpu, &architecture(), &cnn, &data, None, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .expect("trained");
+    let cnn = Training::new(&architecture(), &cnn, &data).run(&Cpu).expect("trained");
     let last = cnn.epochs.last().expect("epochs").clone();
     assert!(last.validation_accuracy > 0.9, "CNN: {last:?}");
     let evaluation = evaluate(&Cpu, &cnn.into_model(ModelInfo::default()), &validation, None).expect("evaluated");
@@ -419,15 +411,9 @@ fn the_observer_can_stop_and_sees_every_batch() {
             ControlFlow::Continue(())
         }
     };
-    let result = train_cordsnet(
-        &Cpu,
-        &architecture(),
-        &Euler::new(5.0, 10.0),
-        &config(4),
-        &data,
-        None,
-        &mut observer,
-    );
+    let (architecture, config) = (architecture(), config(4));
+    let training = Training::new(&architecture, &config, &data).euler(&Euler::new(5.0, 10.0));
+    let result = training.observer(&mut observer).run(&Cpu);
     match result {
         Err(TrainError::Stopped { records, checkpoint }) => assert_eq!((records.len(), checkpoint), (1, false)),
         other => panic!("expected a stop, got {:?}", other.map(|_| ())),
@@ -495,12 +481,8 @@ fn the_order_of_images_depends_on_seed_and_epoch_alone() {
             .num_threads(threads)
             .build()
             .expect("threads");
-        pool.install(|| {
-            train_cnn(&Cpu, &architecture(), &config, &data, None, &mut |_| {
-                ControlFlow::Continue(())
-            })
-        })
-        .expect("trained");
+        pool.install(|| Training::new(&architecture(), &config, &data).run(&Cpu))
+            .expect("trained");
         let mut filled = train.filled.into_inner().expect("no panic");
         filled.sort_unstable();
         let each: Vec<(u32, usize)> = (0..2).flat_map(|epoch| (0..45).map(move |i| (epoch, i))).collect();

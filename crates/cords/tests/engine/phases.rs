@@ -4,14 +4,12 @@
 //! Error measure, per tensor: largest difference over largest entry. Only the order of sums differs in float64, so 1e-9
 //! leaves a wide margin; float32 rounds by 6e-8 in sums of about 1e3 terms, a dozen layers deep.
 
-use std::ops::ControlFlow;
-
 use crate::support::{Fixture, assert_close};
 use cords::data::Images;
 use cords::device::{Cpu, Phi};
 use cords::learn::{
     AreaInversion, CnnConfig, Data, DirectConfig, Fit, Initialisation, InvertConfig, PhiSchedule, Schedule, TrainError,
-    continue_cordsnet, evaluate, train_cnn, train_inverse,
+    Training, evaluate,
 };
 use cords::net::{Architecture, Cnn, Euler, Graph, ModelInfo, NetError, Parameters, fold};
 use cords::rng::{Purpose, Stream};
@@ -238,18 +236,9 @@ fn proceed(
         validation: &validation,
     };
     let euler = Euler::new(5.0, 10.0);
-    let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
-    continue_cordsnet(
-        &Cpu,
-        &architecture(),
-        &euler,
-        start,
-        schedule,
-        config,
-        &data,
-        None,
-        &mut go,
-    )
+    let architecture = architecture();
+    let training = Training::new(&architecture, config, &data).euler(&euler);
+    training.run_from(&Cpu, start, schedule)
 }
 
 /// All six phases: every one leaves a network that knows far more than chance (1/3) of images that it has not seen.
@@ -261,9 +250,8 @@ fn the_phases_in_a_row() {
         train: &train,
         validation: &validation,
     };
-    let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
     let config = CnnConfig { fit: fit(15, 5e-3) };
-    let cnn = train_cnn(&Cpu, &architecture, &config, &data, None, &mut go).expect("a CNN");
+    let cnn = Training::new(&architecture, &config, &data).run(&Cpu).expect("a CNN");
     let folded = fold(&architecture, &cnn.parameters).expect("folded");
     let accuracy = |parameters: &Parameters<f32>| {
         let model = cords::net::Model::Cnn {
@@ -286,8 +274,8 @@ fn the_phases_in_a_row() {
         ..InvertConfig::default()
     };
     let euler = Euler::new(5.0, 10.0);
-    let inverse =
-        train_inverse(&Cpu, &architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
+    let training = Training::new(&architecture, &config, &data).euler(&euler);
+    let inverse = training.run(&Cpu, &folded).expect("an inverse");
     assert_eq!(inverse.areas.len(), 15 * 4);
     for area in 0..4 {
         let errors: Vec<f64> = inverse
@@ -344,25 +332,15 @@ fn an_inverse_that_exists_is_found() {
         },
         ..InvertConfig::default()
     };
-    let mut go = |_: cords::learn::Progress<'_>| ControlFlow::Continue(());
     let euler = Euler::new(5.0, 10.0);
-    let inverse =
-        train_inverse(&Cpu, &architecture, &euler, &folded, &config, &data, None, &mut go).expect("an inverse");
+    let training = || Training::new(&architecture, &config, &data).euler(&euler);
+    let inverse = training().run(&Cpu, &folded).expect("an inverse");
     for (_, record) in inverse.areas.iter().rev().take(4) {
         assert!(record.explained > 0.95, "{record:?}");
         assert!(record.contraction < 0.01 * record.error.max(1.0), "{record:?}");
     }
     assert!(matches!(
-        train_inverse(
-            &Cpu,
-            &architecture,
-            &euler,
-            &Initialisation::default().cnn(&architecture, 3),
-            &config,
-            &data,
-            None,
-            &mut go
-        ),
+        training().run(&Cpu, &Initialisation::default().cnn(&architecture, 3)),
         Err(TrainError::Net(NetError::Missing { .. }))
     ));
 }

@@ -256,7 +256,7 @@ fn a_recording_holds_what_the_simulation_gives() {
     // One image at a time: 15 steps without input, 20 with the image, 10 without.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let set = images(folder.path());
-    let net = model.cordsnet().expect("a CordsNet").expect("a network");
+    let net = model.cordsnet().expect("a network");
     let (logits_shape, logits) = tensor(&bytes, "logits");
     assert_eq!(logits_shape, [20, 5, 3]);
     let mut right = [0; 5];

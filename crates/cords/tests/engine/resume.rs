@@ -8,8 +8,8 @@ use cords::data::Images;
 use cords::device::Cpu;
 use cords::learn::{
     AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation, InvertConfig,
-    OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, TrainingPosition, WarmUp,
-    WindowRecord, continue_cordsnet, train_cnn, train_cordsnet, train_inverse,
+    OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training, TrainingPosition, WarmUp,
+    WindowRecord,
 };
 use cords::net::{Architecture, Euler, Graph, ModelInfo, fold};
 use cords::rng::{Purpose, Stream};
@@ -116,21 +116,15 @@ fn train(
                     fit: fit(OptimiserSettings::new(OptimiserKind::AdamW, 0.01)),
                     ..DirectConfig::default()
                 };
+                let architecture = architecture();
+                let training = Training::new(&architecture, &config, &data).euler(&euler);
+                let training = training.checkpoints(checkpoints).observer(observer);
                 let mut trained = match network {
-                    Network::CordsNet => {
-                        train_cordsnet(&Cpu, &architecture(), &euler, &config, &data, checkpoints, observer)?
+                    Network::CordsNet => training.run(&Cpu)?,
+                    _ => {
+                        let start = Initialisation::default().cordsnet(&architecture, 8);
+                        training.run_from(&Cpu, &start, PhiSchedule::Annealed)?
                     }
-                    _ => continue_cordsnet(
-                        &Cpu,
-                        &architecture(),
-                        &euler,
-                        &Initialisation::default().cordsnet(&architecture(), 8),
-                        PhiSchedule::Annealed,
-                        &config,
-                        &data,
-                        checkpoints,
-                        observer,
-                    )?,
                 };
                 let (epochs, windows) = (
                     std::mem::take(&mut trained.epochs),
@@ -146,7 +140,9 @@ fn train(
                         ..OptimiserSettings::new(OptimiserKind::Sgd, 1e-4)
                     }),
                 };
-                let mut trained = train_cnn(&Cpu, &architecture(), &config, &data, checkpoints, observer)?;
+                let architecture = architecture();
+                let training = Training::new(&architecture, &config, &data).checkpoints(checkpoints);
+                let mut trained = training.observer(observer).run(&Cpu)?;
                 let epochs = std::mem::take(&mut trained.epochs);
                 let model = trained.into_model(ModelInfo::default());
                 Ok((model, epochs, Vec::new(), Vec::new()))
@@ -159,16 +155,10 @@ fn train(
                 };
                 let cnn = Initialisation::default().cnn(&architecture(), 8);
                 let start = fold(&architecture(), &cnn)?;
-                let mut trained = train_inverse(
-                    &Cpu,
-                    &architecture(),
-                    &euler,
-                    &start,
-                    &config,
-                    &data,
-                    checkpoints,
-                    observer,
-                )?;
+                let architecture = architecture();
+                let training = Training::new(&architecture, &config, &data).euler(&euler);
+                let training = training.checkpoints(checkpoints).observer(observer);
+                let mut trained = training.run(&Cpu, &start)?;
                 let (epochs, areas) = (std::mem::take(&mut trained.epochs), std::mem::take(&mut trained.areas));
                 Ok((trained.into_model(ModelInfo::default()), epochs, Vec::new(), areas))
             }

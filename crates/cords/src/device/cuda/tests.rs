@@ -1,12 +1,10 @@
-use std::ops::ControlFlow;
-
 use super::emulated::{Emulated, launched, signatures};
 use super::*;
 use crate::data::{ImageSetWriter, Split, SplitImages, Splits};
 use crate::device::Cpu;
 use crate::learn::{
     Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, OptimiserKind, OptimiserSettings,
-    TrainError, evaluate, train_cordsnet,
+    TrainError, Training, evaluate,
 };
 use crate::net::{Architecture, Euler, Graph, Model, ModelInfo, Presentation};
 use crate::noise::{
@@ -145,8 +143,9 @@ fn train<D: Device<f32>>(
         validation: &noise(8),
     };
     let euler = Euler::published();
-    let mut go = |_: crate::learn::Progress<'_>| ControlFlow::Continue(());
-    let trained = train_cordsnet(device, &architecture(), &euler, &config, &data, None, &mut go)?;
+    let trained = Training::new(&architecture(), &config, &data)
+        .euler(&euler)
+        .run(device)?;
     Ok(trained
         .parameters
         .iter()

@@ -15,7 +15,7 @@ fn clean_images_are_scored_as_by_hand() {
     let images = set.split(Split::Test);
     let result = &run(&model, &set, &options(&RECURRENT, &[(NoisePresentation::Static, 0.0)]))[0];
 
-    let net: CordsNet<f32> = model.cordsnet().expect("a CordsNet").expect("valid");
+    let net: CordsNet<f32> = model.cordsnet().expect("valid");
     let (mut correct, mut top5, mut loss, mut early) = (0, 0, 0.0, 0);
     for &i in images {
         let mut pixels = vec![0.0; 256];
@@ -164,7 +164,7 @@ fn achieved_noise_is_measured() {
 fn cnn_sees_the_frames_that_were_promised() {
     let (set, _dir) = digits();
     let model = cnn(&set);
-    let net: Cnn<f32> = model.cnn_on(&Cpu).expect("a CNN").expect("valid");
+    let net: Cnn<f32> = model.cnn_on(&Cpu).expect("valid");
     let results = run(
         &model,
         &set,
@@ -217,7 +217,7 @@ fn removing_recurrence_sets_its_weights_to_zero() {
     let (set, _dir) = digits();
     let model = cordsnet(&set);
     let control = with_gain(model.clone(), 0.0);
-    assert!(matches!(control.cordsnet(), Some(Ok(_))));
+    assert!(control.cordsnet().is_ok());
     let conditions = [(NoisePresentation::Dynamic, 0.4)];
     let mut expected = run(&control, &set, &options(&RECURRENT[..1], &conditions)).remove(0);
     let found = run(&model, &set, &options(&RECURRENT, &conditions));

@@ -19,7 +19,7 @@ fn gains_are_what_their_definition_says() {
         &[(NoisePresentation::Static, 0.3), (NoisePresentation::Static, 0.0)],
     );
     let results = run(&model, &set, &held);
-    let net: CordsNet<f32> = model.cordsnet().expect("a CordsNet").expect("valid");
+    let net: CordsNet<f32> = model.cordsnet().expect("valid");
     let noise = PixelNoise {
         seed: 11,
         ..noise(NoisePresentation::Static, 0.3, 2.0)
