@@ -337,6 +337,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, reductions: &mut Self::Reductions);
     /// y += factor x.
     fn add_scaled(&self, factor: f64, x: &Self::Buffer, y: &mut Self::Buffer);
+    /// z += factor x y, value by value.
+    fn add_product(&self, factor: f64, x: &Self::Buffer, y: &Self::Buffer, z: &mut Self::Buffer);
     /// sum += factor <x, y>, of maps of one shape; `sum` is a parameter of one value.
     fn add_dot(
         &self,
