@@ -9,8 +9,7 @@ use cords::learn::{Data, DirectConfig, Training};
 use cords::net::{AdjointMap as Back, AdjointMaps, Cell, CellKind, CellMaps, CellParameter, OwnCell, StepMap as Map};
 use cords::net::{CordsNet, Euler, Graph, Input};
 
-/// By its time constant in ms.
-struct Quadratic(f64);
+struct Quadratic(f64); // tau in ms
 
 impl Cell for Quadratic {
     fn parameters(&self) -> Vec<CellParameter> {
@@ -47,10 +46,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let training = Training::new(&graph, &config, &Data { train, validation }).euler(&euler);
     let trained = training.run(&Cpu)?;
     let beta = &trained.parameters.get("beta.1").ok_or("beta is trained")?.data;
-    println!(
-        "accuracy {:.3}, beta {:.4}",
-        trained.epochs[1].validation_accuracy, beta[0]
-    );
+    let accuracy = trained.epochs[1].validation_accuracy;
+    println!("accuracy {accuracy:.3}, beta {:.4}", beta[0]);
     let net = CordsNet::new(&graph, &trained.parameters, &euler, Phi::Relu)?;
     let shown = net.embed(&values[..256], 1);
     for ms in [50, 100, 200, 400] {
