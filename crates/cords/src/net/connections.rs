@@ -190,6 +190,13 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         formed.then(|| inlet.reads.with_batch(batch))
     }
 
+    /// How many convolutions of activity an area's step has.
+    pub(crate) fn terms(&self, area: usize) -> usize {
+        let inlets = self.architecture.inlets(area).iter();
+        let recurrent = usize::from(self.architecture.recurrent(area).is_some());
+        recurrent + inlets.filter(|inlet| !inlet.areas.is_empty()).count()
+    }
+
     /// A buffer for every inlet, by area, of maps that some have.
     fn inlet_buffers(&self, maps: impl Fn(&Inlet) -> Option<Maps>) -> Vec<Vec<D::Buffer>> {
         let buffer = |inlet: &Inlet| maps(inlet).map_or(self.device.zeros(0), |maps| self.device.zeros_maps(maps));
