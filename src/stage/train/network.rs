@@ -322,6 +322,7 @@ impl NetworkParams {
             side,
             tau_ms: area.tau_ms,
             trains_tau: area.trains_tau,
+            tau_per_channel: false,
             cell: area.cell.clone().unwrap_or_default(),
         };
         let description = Description {

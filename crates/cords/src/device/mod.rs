@@ -513,6 +513,26 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         dv: &mut Self::Buffer,
     );
 
+    /// x *= factors, of which a parameter has one for each channel.
+    fn scale_channels(&self, maps: Maps, factors: &Self::Buffer, x: &mut Self::Buffer);
+    /// y += factor factors x, with `factors` of each channel as above.
+    fn add_scaled_channels(
+        &self,
+        maps: Maps,
+        factor: f64,
+        factors: &Self::Buffer,
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+    );
+    /// sums += factor <x, y> of each channel; `sums` is a parameter of one value a channel.
+    fn add_channel_dots(
+        &self,
+        work: &mut Self::Workspace,
+        maps: Maps,
+        factor: f64,
+        xy: [&Self::Buffer; 2],
+        sums: &mut Self::Buffer,
+    );
     /// Per channel: mean, and sum of squared differences from it.
     fn channel_moments(&self, maps: Maps, x: &Self::Buffer) -> Vec<[f64; 2]>;
     /// y = scale x + shift per channel.

@@ -77,7 +77,7 @@ impl Initialisation {
     pub fn cordsnet(&self, architecture: &Graph, seed: u64) -> Parameters<f32> {
         let mut parameters = self.convolutions(architecture, seed, |conv| self.length(conv));
         for parameter in architecture.area_parameters() {
-            let mut tensor = Tensor::zeros(&[1]);
+            let mut tensor = Tensor::zeros(&[parameter.values]);
             tensor.data.fill(parameter.first as f32);
             parameters.insert(parameter.name, tensor);
         }

@@ -66,6 +66,18 @@ impl Plan {
         memory: Memory,
         precision: HistoryPrecision,
     ) -> Result<Self, TrainError> {
+        if precision == HistoryPrecision::Bfloat16
+            && let Some(area) = connections.leaks.iter().position(Option::is_some)
+        {
+            let name = &connections.architecture.area(area).name;
+            return Err(TrainError::Setting {
+                field: "history",
+                problem: format!(
+                    "bfloat16 does not tell the sign of a current where channels have their own time constants, as in \
+                     area {name}: take float32"
+                ),
+            });
+        }
         let unlimited = Self::unlimited(connections, steps, precision);
         let budget = match memory {
             Memory::Unlimited => return Ok(unlimited),

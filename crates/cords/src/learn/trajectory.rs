@@ -277,19 +277,40 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             work,
             source,
             rectified,
-            ..
+            current,
         } = &mut self.scratch;
         for (area, cell) in connections.cells.iter().enumerate() {
             let parameters = &mut self.gradients.biases[connections.area_parameters(area)];
             let trained = usize::from(architecture.area(area).trains_tau);
             let (log_tau, parameters) = parameters.split_at_mut(trained);
+            let (maps, leaks) = (connections.maps(area, batch), &connections.leaks[area]);
             for log_tau in log_tau {
                 // dr'/dalpha = phi(u) - r = (r' - r)/alpha, and dalpha/dlog tau = -alpha.
-                device.add_dot(work, -1.0, &gradient[area], &after[area], log_tau);
-                device.add_dot(work, 1.0, &gradient[area], &before[area], log_tau);
+                for (factor, r) in [(-1.0, &after[area]), (1.0, &before[area])] {
+                    match leaks {
+                        None => device.add_dot(work, factor, &gradient[area], r, log_tau),
+                        Some(_) => device.add_channel_dots(work, maps, factor, [&gradient[area], r], log_tau),
+                    }
+                }
             }
-            let outputs = [&mut gradient[area], &mut delta[area], &mut self.delta_sum[area]];
-            self.history.leaky_adjoint(connections, step, area, outputs);
+            let sum = &mut self.delta_sum[area];
+            match leaks {
+                None => {
+                    let outputs = [&mut gradient[area], &mut delta[area], sum];
+                    self.history.leaky_adjoint(connections, step, area, outputs);
+                }
+                Some(leaks) => {
+                    // alpha phi(u) = r' - (1 - alpha) r has the sign of u, and is 0 exactly where phi(u) is.
+                    let (driven, g) = (&mut self.spare[area], &mut current[area]);
+                    device.copy(&after[area], driven);
+                    device.add_scaled_channels(maps, -1.0, &leaks.keep, &before[area], driven);
+                    // dL/dphi(u), whose step has no leak.
+                    device.copy(&gradient[area], g);
+                    device.scale_channels(maps, &leaks.alpha, g);
+                    device.leaky_adjoint((1.0, connections.phi), &before[area], driven, g, &mut delta[area], sum);
+                    device.scale_channels(maps, &leaks.keep, &mut gradient[area]);
+                }
+            }
             if let Some(cell) = cell {
                 let own = CellGradient {
                     r: &before[area],

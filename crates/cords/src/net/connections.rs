@@ -11,7 +11,8 @@ use super::graph::{INPUT, Inlet, Way};
 use super::parameters::{READOUT_BIAS, bias_name};
 use super::{Euler, Graph};
 use crate::Real;
-use crate::device::{Device, LeakyStep, Maps, Phi};
+use crate::device::{Device, LeakyStep, Maps, NormalNoise, Phi};
+use crate::rng::Stream;
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {
@@ -21,7 +22,10 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
     pub(crate) architecture: Graph,
     pub(crate) phi: Phi,
     pub(crate) dt_ms: f64,
+    /// dt/tau of every area; 1 where channels have their own.
     pub(crate) alphas: Vec<f64>,
+    /// Leaks of areas whose channels have their own.
+    pub(crate) leaks: Vec<Option<ChannelLeaks<D::Buffer>>>,
     /// None where units are leaky and nothing else.
     pub(crate) cells: Vec<Option<AreaCell>>,
     /// Areas of hidden variables, in the order in which states have them after the activities.
@@ -31,6 +35,16 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
     readout_bias: D::Buffer,
 }
 
+/// dt/tau of every channel of an area.
+pub(crate) struct ChannelLeaks<B> {
+    pub(crate) alphas: Vec<f64>,
+    /// The same on the device, and 1 - dt/tau.
+    pub(crate) alpha: B,
+    pub(crate) keep: B,
+    /// sqrt(2 tau/dt).
+    noise: B,
+}
+
 /// Scratch of one group's steps.
 pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) work: D::Workspace,
@@ -38,8 +52,9 @@ pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) source: Vec<Vec<D::Buffer>>,
     /// max(r, 0) per area, where activity can be negative.
     pub(crate) rectified: Vec<D::Buffer>,
-    /// An area's current as its cell changes it; empty of units that are leaky and nothing else.
-    current: Vec<D::Buffer>,
+    /// Maps per area: its current as its cell changes it, or on the way back of use where channels have their own leaks;
+    /// empty where neither is so.
+    pub(crate) current: Vec<D::Buffer>,
 }
 
 /// What an image gives to a network: the output of the input layer, and what it becomes on its way to each inlet that
@@ -47,6 +62,21 @@ pub(crate) struct StepScratch<T: Real, D: Device<T>> {
 pub(crate) struct Embedding<B> {
     pub(crate) inp: B,
     pub(crate) read: Vec<Vec<B>>,
+}
+
+impl<B> ChannelLeaks<B> {
+    fn new<T: Real, D: Device<T, Buffer = B>>(device: &D, alphas: Vec<f64>) -> Self {
+        let upload = |of: &dyn Fn(f64) -> f64| {
+            let host: Vec<T> = alphas.iter().map(|alpha| T::from_f64(of(*alpha))).collect();
+            device.upload(&host)
+        };
+        Self {
+            alpha: upload(&|alpha| alpha),
+            keep: upload(&|alpha| 1.0 - alpha),
+            noise: upload(&|alpha| (2.0 / alpha).sqrt()),
+            alphas,
+        }
+    }
 }
 
 impl<B> Embedding<B> {
@@ -79,6 +109,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             alphas: (0..architecture.areas())
                 .map(|area| architecture.alpha(euler, area))
                 .collect(),
+            leaks: (0..architecture.areas()).map(|_| None).collect(),
             biases: (0..architecture.areas())
                 .map(|area| device.zeros_maps(architecture.maps(area, 1)))
                 .collect(),
@@ -111,16 +142,24 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         }
         let mut others = weights.others().iter().skip(architecture.areas() + 1);
         for (area, cell) in self.cells.iter_mut().enumerate() {
-            let own = others.by_ref().take(architecture.area(area).parameters(area).len());
-            let mut values = own.flat_map(|buffer| self.device.download(buffer)).map(T::to_f64);
-            if architecture.area(area).trains_tau
-                && let Some(log_tau) = values.next()
+            let description = architecture.area(area);
+            let own = others.by_ref().take(description.parameters(area).len());
+            let mut values = own.map(|buffer| self.device.download(buffer));
+            if description.trains_tau
+                && let Some(log_taus) = values.next()
             {
                 // A step that is as long as the time constant but for its rounding.
-                self.alphas[area] = (self.dt_ms / log_tau.exp()).min(1.0);
+                let alpha = |log_tau: &T| (self.dt_ms / log_tau.to_f64().exp()).min(1.0);
+                let alphas: Vec<f64> = log_taus.iter().map(alpha).collect();
+                if description.tau_per_channel {
+                    self.alphas[area] = 1.0;
+                    self.leaks[area] = Some(ChannelLeaks::new::<T, D>(&self.device, alphas));
+                } else {
+                    self.alphas[area] = alphas[0];
+                }
             }
             if let Some(cell) = cell {
-                cell.set(values.collect());
+                cell.set(values.flatten().map(T::to_f64).collect());
             }
         }
     }
@@ -129,7 +168,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     pub(crate) fn other_lengths(&self) -> Vec<usize> {
         let architecture = &self.architecture;
         let biases = (0..architecture.areas()).map(|area| architecture.area_units(area));
-        let of_cells = architecture.area_parameters().map(|_| 1);
+        let of_cells = architecture.area_parameters().map(|parameter| parameter.values);
         biases.chain([architecture.classes()]).chain(of_cells).collect()
     }
 
@@ -229,9 +268,9 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             source: self.source_buffers(batch),
             rectified: (0..self.architecture.areas()).map(rectified).collect(),
             current: (0..self.architecture.areas())
-                .map(|area| match self.cells[area] {
-                    None => self.device.zeros(0),
-                    Some(_) => self.device.zeros_maps(self.maps(area, batch)),
+                .map(|area| match (&self.cells[area], &self.leaks[area]) {
+                    (None, None) => self.device.zeros(0),
+                    _ => self.device.zeros_maps(self.maps(area, batch)),
                 })
                 .collect(),
         }
@@ -445,6 +484,48 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 next: &mut next[area],
             };
             self.device.leaky_conv(work, &terms, batch, step);
+            if let Some(leaks) = &self.leaks[area] {
+                // That was phi(u).
+                let (maps, next) = (self.maps(area, batch), &mut next[area]);
+                self.device.scale_channels(maps, &leaks.alpha, next);
+                self.device
+                    .add_scaled_channels(maps, 1.0, &leaks.keep, &activity[area], next);
+            }
+        }
+    }
+
+    /// dt/tau of an area, one or one for each channel.
+    pub(crate) fn area_alphas(&self, area: usize) -> &[f64] {
+        let one = std::slice::from_ref(&self.alphas[area]);
+        self.leaks[area].as_ref().map_or(one, |leaks| &leaks.alphas)
+    }
+
+    /// A current with noise whose standard deviation is `std` times sqrt(2 tau/dt), from a stream for each image.
+    pub(crate) fn add_noise(
+        &self,
+        area: usize,
+        streams: &[Stream],
+        std: f64,
+        current: &D::Buffer,
+        noisy: &mut D::Buffer,
+    ) {
+        let maps = self.maps(area, streams.len());
+        let normal = |std| NormalNoise {
+            streams,
+            std,
+            proportional: false,
+        };
+        match &self.leaks[area] {
+            None => {
+                let noise = normal((2.0 / self.alphas[area]).sqrt() * std);
+                self.device.add_normal(maps, noise, current, noisy);
+            }
+            Some(leaks) => {
+                let none = self.device.zeros_maps(maps);
+                self.device.add_normal(maps, normal(std), &none, noisy);
+                self.device.scale_channels(maps, &leaks.noise, noisy);
+                self.device.add(current, noisy);
+            }
         }
     }
 

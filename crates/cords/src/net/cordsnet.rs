@@ -6,7 +6,7 @@ use super::filters::Weights;
 use super::graph::{Inlet, Way};
 use super::parameters::bias_name;
 use super::{Euler, Graph, NetError, Parameters};
-use crate::device::{Cpu, Device, Maps, NormalNoise, Phi};
+use crate::device::{Cpu, Device, Maps, Phi};
 use crate::rng::{Purpose, Stream};
 use crate::{Real, Tensor};
 use std::ops::Range;
@@ -210,7 +210,14 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     fn take_time_constants(&mut self) {
         let (architecture, dt_ms) = (&self.connections.architecture, self.euler.dt_ms);
         if (0..architecture.areas()).any(|area| architecture.area(area).trains_tau) {
-            self.euler.tau_ms = self.connections.alphas.iter().map(|alpha| dt_ms / alpha).collect();
+            let tau = |area| match self.connections.area_alphas(area) {
+                [alpha] => dt_ms / alpha,
+                alphas => {
+                    let logarithms = alphas.iter().map(|alpha| (dt_ms / alpha).ln());
+                    (logarithms.sum::<f64>() / alphas.len() as f64).exp()
+                }
+            };
+            self.euler.tau_ms = (0..architecture.areas()).map(tau).collect();
         }
     }
 
@@ -230,9 +237,20 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         &self.connections.architecture
     }
 
-    /// Step and time constants.
+    /// Step and time constants; of an area whose channels have their own, their geometric mean.
     pub fn euler(&self) -> &Euler {
         &self.euler
+    }
+
+    /// Time constants of an area in ms: one, or one for each channel.
+    pub fn area_taus_ms(&self, area: usize) -> Vec<f64> {
+        let alphas = self.area_alphas(area).iter();
+        alphas.map(|alpha| self.euler.dt_ms / alpha).collect()
+    }
+
+    /// dt/tau likewise.
+    pub(crate) fn area_alphas(&self, area: usize) -> &[f64] {
+        self.connections.area_alphas(area)
     }
 
     /// Activation function of all units.
@@ -616,13 +634,7 @@ impl<T: Real, D: Device<T>> Group<T, D> {
                 continue;
             }
             let streams: Vec<Stream> = images.iter().map(|image| noise.stream(*image, step, area)).collect();
-            let current = NormalNoise {
-                streams: &streams,
-                std: (2.0 / connections.alphas[area]).sqrt() * noise.std,
-                proportional: false,
-            };
-            let maps = connections.maps(area, self.batch);
-            connections.device.add_normal(maps, current, constant, noisy);
+            connections.add_noise(area, &streams, noise.std, constant, noisy);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Named parameters in a fixed order, under the names that the published checkpoints use.
 
-use super::graph::ConvKind;
-use super::{CellParameter, Graph, NetError};
+use super::graph::{AreaParameter, ConvKind};
+use super::{Graph, NetError};
 use crate::{Real, Tensor};
 
 /// Ordered tensors under published names, e.g. `area_conv.1.parametrizations.weight.original0`.
@@ -126,17 +126,21 @@ impl<T: Real> Parameters<T> {
         let arranged = self.arranged(&architecture.cordsnet_shapes())?;
         for number in 0..architecture.areas() {
             let area = architecture.area(number);
-            let value =
-                |parameter: &CellParameter| arranged.get(&parameter.name).map_or(0.0, |held| held.data[0].to_f64());
+            let values = |parameter: &AreaParameter| {
+                let held = arranged.get(&parameter.name).into_iter();
+                held.flat_map(|held| &held.data)
+                    .map(|value| value.to_f64())
+                    .collect::<Vec<f64>>()
+            };
             let parameters = area.parameters(number);
-            let values: Vec<f64> = parameters.iter().map(value).collect();
-            let trained = parameters
-                .iter()
-                .zip(&values)
-                .filter(|(parameter, _)| parameter.is_log_tau);
-            let trained = trained.map(|(parameter, log_tau)| (format!("e^`{}`", parameter.name), log_tau.exp()));
-            let own = &values[usize::from(area.trains_tau)..];
-            let variables = area.cell.cell().and_then(|cell| cell.linearisation(own));
+            let trained = parameters.iter().filter(|parameter| parameter.is_log_tau);
+            let trained = trained.flat_map(|parameter| {
+                let tau = |log_tau: f64| (format!("e^`{}`", parameter.name), log_tau.exp());
+                values(parameter).into_iter().map(tau)
+            });
+            let own = &parameters[usize::from(area.trains_tau)..];
+            let own: Vec<f64> = own.iter().flat_map(values).collect();
+            let variables = area.cell.cell().and_then(|cell| cell.linearisation(&own));
             let hidden = variables.into_iter().flatten();
             let hidden = hidden.map(|hidden| ("the time constant of its cells".to_owned(), hidden.tau_ms));
             if let Some((what, tau_ms)) = trained.chain(hidden).find(|(_, tau)| tau * (1.0 + ROUNDING) < dt_ms) {
@@ -166,12 +170,15 @@ impl Graph {
             }
             shapes.extend(conv.parameter_shapes());
         }
-        shapes.extend(self.area_parameters().map(|parameter| (parameter.name, vec![1])));
+        shapes.extend(
+            self.area_parameters()
+                .map(|parameter| (parameter.name, vec![parameter.values])),
+        );
         shapes
     }
 
     /// Time constants and parameters of cells that are trained, by their whole names.
-    pub(crate) fn area_parameters(&self) -> impl Iterator<Item = CellParameter> {
+    pub(crate) fn area_parameters(&self) -> impl Iterator<Item = AreaParameter> {
         (0..self.areas()).flat_map(|area| self.area(area).parameters(area))
     }
 

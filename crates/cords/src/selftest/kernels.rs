@@ -182,6 +182,14 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let mut dot = prober.parameter(1, 9);
     device.add_dot(&mut D::Workspace::default(), 0.3, &x, &q, &mut dot);
     prober.note_parameter(&name("add_dot"), &dot, 20.0 * UNIT);
+    let factors = prober.parameter(maps.channels, 10);
+    changed("scale_channels", prober, &|y| device.scale_channels(maps, &factors, y));
+    changed("add_scaled_channels", prober, &|y| {
+        device.add_scaled_channels(maps, -0.4, &factors, &x, y);
+    });
+    let mut dots = prober.parameter(maps.channels, 11);
+    device.add_channel_dots(&mut D::Workspace::default(), maps, 0.3, [&x, &q], &mut dots);
+    prober.note_parameter(&name("add_channel_dots"), &dots, 20.0 * UNIT);
     let mut reductions = D::Reductions::default();
     device.sum_squares(&x, &mut reductions);
     device.max_abs(&x, &mut reductions);

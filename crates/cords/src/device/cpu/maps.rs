@@ -476,6 +476,57 @@ pub(super) fn channel_gradient_sums<T: Real>(maps: Maps, mean: &[f64], x: &[T], 
     })
 }
 
+pub(super) fn scale_channels<T: Real>(maps: Maps, factors: &[T], x: &mut [T]) {
+    assert_eq!((factors.len(), x.len()), (maps.channels, stored(maps)));
+    let each = together(block(maps), x.len());
+    x.par_chunks_mut(block(maps))
+        .enumerate()
+        .with_min_len(each)
+        .for_each(|(index, x)| {
+            let factors = lanes(factors, index % blocks(maps.channels), |factor| *factor);
+            vectorised(|| {
+                for x in x.as_chunks_mut::<BLOCK>().0 {
+                    for (x, factor) in x.iter_mut().zip(&factors) {
+                        *x *= *factor;
+                    }
+                }
+            });
+        });
+}
+
+pub(super) fn add_scaled_channels<T: Real>(maps: Maps, factor: T, factors: &[T], x: &[T], y: &mut [T]) {
+    assert_eq!(
+        (factors.len(), x.len(), y.len()),
+        (maps.channels, stored(maps), stored(maps))
+    );
+    let each = together(block(maps), x.len());
+    x.par_chunks(block(maps))
+        .zip(y.par_chunks_mut(block(maps)))
+        .enumerate()
+        .with_min_len(each)
+        .for_each(|(index, (x, y))| {
+            let factors = lanes(factors, index % blocks(maps.channels), |of| factor * *of);
+            vectorised(|| {
+                for (x, y) in x.as_chunks::<BLOCK>().0.iter().zip(y.as_chunks_mut::<BLOCK>().0) {
+                    for lane in 0..BLOCK {
+                        y[lane] += factors[lane] * x[lane];
+                    }
+                }
+            });
+        });
+}
+
+pub(super) fn add_channel_dots<T: Real>(maps: Maps, factor: f64, x: &[T], y: &[T], out: &mut [T]) {
+    assert_eq!(
+        (x.len(), y.len(), out.len()),
+        (stored(maps), stored(maps), maps.channels)
+    );
+    let dots = by_channel(maps, |index| sums(maps, index, [x, y], |_, [x, y]| x * y));
+    for (out, dot) in out.iter_mut().zip(dots) {
+        *out += T::from_f64(factor * dot);
+    }
+}
+
 /// Values of the channels of one block; the default for channels that fill it up.
 fn lanes<C, R: Copy + Default>(channels: &[C], index: usize, f: impl Fn(&C) -> R) -> [R; BLOCK] {
     std::array::from_fn(|lane| channels.get(index * BLOCK + lane).map(&f).unwrap_or_default())

@@ -418,6 +418,25 @@ impl<T: Real> Device<T> for Cpu {
         maps::channel_moments(maps, x)
     }
 
+    fn scale_channels(&self, maps: Maps, factors: &Aligned<T>, x: &mut Aligned<T>) {
+        maps::scale_channels(maps, factors, x);
+    }
+
+    fn add_scaled_channels(&self, maps: Maps, factor: f64, factors: &Aligned<T>, x: &Aligned<T>, y: &mut Aligned<T>) {
+        maps::add_scaled_channels(maps, T::from_f64(factor), factors, x, y);
+    }
+
+    fn add_channel_dots(
+        &self,
+        _work: &mut conv::Workspace<T>,
+        maps: Maps,
+        factor: f64,
+        [x, y]: [&Aligned<T>; 2],
+        sums: &mut Aligned<T>,
+    ) {
+        maps::add_channel_dots(maps, factor, x, y, sums);
+    }
+
     fn channel_affine(&self, maps: Maps, scale: &[f64], shift: &[f64], x: &Aligned<T>, y: &mut Aligned<T>) {
         maps::channel_affine(maps, scale, shift, x, y);
     }

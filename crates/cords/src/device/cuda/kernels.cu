@@ -435,6 +435,32 @@ KERNEL channel_totals(const double *sums, Long parts, double *totals, Long items
     }
 }
 
+// An item is a part of a channel, as above.
+KERNEL channel_products(const float *x, const float *y, Long channels, Long positions, Long parts, double *sums, Long items) {
+    EACH(i) {
+        Long channel = i % channels;
+        double sum = 0;
+        for (Long p = i / channels; p < positions; p += parts) sum += (double)x[p * channels + channel] * y[p * channels + channel];
+        sums[i] = sum;
+    }
+}
+
+// An item is a channel of `[parts, channels]`.
+KERNEL add_channel_totals(double factor, const double *sums, Long parts, float *out, Long items) {
+    EACH(channel) {
+        double total = 0;
+        for (Long part = 0; part < parts; part++) total += sums[part * items + channel];
+        out[channel] += (float)(factor * total);
+    }
+}
+
+// One factor for each channel.
+KERNEL scale_channels(const float *factors, Long channels, float *x, Long items) { EACH(i) x[i] *= factors[i % channels]; }
+
+KERNEL add_scaled_channels(float factor, const float *factors, Long channels, const float *x, float *y, Long items) {
+    EACH(i) y[i] += factor * factors[i % channels] * x[i];
+}
+
 // y = scale x + shift per channel, with `[scale, shift]` for each.
 KERNEL channel_affine(const float *coefficients, Long channels, const float *x, float *y, Long items) {
     EACH(i) {

@@ -813,6 +813,56 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
             .collect()
     }
 
+    fn scale_channels(&self, maps: Maps, factors: &Self::Buffer, x: &mut Self::Buffer) {
+        same([factors.len, maps.channels]);
+        let items = same([x.len, maps.len()]);
+        self.launch("scale_channels", arguments!(r factors, long maps.channels, w x), items);
+    }
+
+    fn add_scaled_channels(
+        &self,
+        maps: Maps,
+        factor: f64,
+        factors: &Self::Buffer,
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+    ) {
+        same([factors.len, maps.channels]);
+        let items = same([x.len, y.len, maps.len()]);
+        self.launch(
+            "add_scaled_channels",
+            arguments!(float factor, r factors, long maps.channels, r x, w y),
+            items,
+        );
+    }
+
+    fn add_channel_dots(
+        &self,
+        work: &mut Self::Workspace,
+        maps: Maps,
+        factor: f64,
+        [x, y]: [&Self::Buffer; 2],
+        sums: &mut Self::Buffer,
+    ) {
+        same([x.len, y.len, maps.len()]);
+        let channels = same([sums.len, maps.channels]);
+        let positions = maps.batch * maps.plane();
+        let count = positions.min(CHANNEL_PARTS);
+        let mut parts = self.take_room(work, Use::Parts, count * channels);
+        self.launch(
+            "channel_products",
+            arguments!(r x, r y, long channels, long positions, long count, w parts),
+            count * channels,
+        );
+        let read = &parts;
+        self.launch(
+            "add_channel_totals",
+            arguments!(double factor, r read, long count, w sums),
+            channels,
+        );
+        work.put_back(Use::Parts, parts);
+    }
+
     fn channel_affine(&self, maps: Maps, scale: &[f64], shift: &[f64], x: &Self::Buffer, y: &mut Self::Buffer) {
         let items = same([x.len, y.len, maps.len()]);
         let pairs = scale.iter().zip(shift);

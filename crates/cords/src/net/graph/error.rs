@@ -136,6 +136,12 @@ pub enum GraphError {
         /// The area.
         area: String,
     },
+    /// Time constants of channels that are not trained.
+    #[error("area {area} has time constants per channel, which are parameters: set `trains_tau`")]
+    UntrainedChannels {
+        /// The area.
+        area: String,
+    },
     /// Adaptation of which a value is not usable.
     #[error(
         "area {area} adapts with tau_a = {tau_a_ms} ms and beta = {beta}: tau_a must be greater than 0, both finite"
@@ -225,6 +231,11 @@ pub(super) fn check(description: &Description) -> Result<(), GraphError> {
         }
         if area.trains_tau && area.tau_ms.is_none() {
             return Err(GraphError::NoTimeConstant {
+                area: area.name.clone(),
+            });
+        }
+        if area.tau_per_channel && !area.trains_tau {
+            return Err(GraphError::UntrainedChannels {
                 area: area.name.clone(),
             });
         }

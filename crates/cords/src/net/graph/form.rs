@@ -45,6 +45,8 @@ struct AreaForm {
     tau_ms: Option<f64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     trains_tau: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tau_per_channel: bool,
     #[serde(default, skip_serializing_if = "is_leaky")]
     cell: CellForm,
 }
@@ -159,6 +161,7 @@ impl AreaForm {
             side: self.side,
             tau_ms: self.tau_ms,
             trains_tau: self.trains_tau,
+            tau_per_channel: self.tau_per_channel,
             cell,
         })
     }
@@ -229,6 +232,7 @@ impl FullForm {
             side: area.side,
             tau_ms: area.tau_ms,
             trains_tau: area.trains_tau,
+            tau_per_channel: area.tau_per_channel,
             cell: match &area.cell {
                 CellKind::Leaky => CellForm::Leaky,
                 CellKind::Adapting(adaptation) => CellForm::Adapting(*adaptation),

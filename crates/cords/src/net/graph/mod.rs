@@ -38,22 +38,40 @@ pub struct Area {
     pub tau_ms: Option<f64>,
     /// Whether it is a parameter, `log_tau.l` of area l, which starts from `tau_ms`.
     pub trains_tau: bool,
+    /// Whether the one that is trained is one for each channel, a tensor `[channels]`.
+    pub tau_per_channel: bool,
     /// How its units follow their current.
     pub cell: CellKind,
 }
 
 impl Area {
     /// The parameters that area number `area` has beside convolutions and bias, by their whole names.
-    pub(crate) fn parameters(&self, area: usize) -> Vec<CellParameter> {
+    pub(crate) fn parameters(&self, area: usize) -> Vec<AreaParameter> {
         let tau_ms = self.tau_ms.filter(|_| self.trains_tau);
         let log_tau = tau_ms.map(|tau_ms| CellParameter::log_tau("log_tau", tau_ms));
+        let taus = if self.tau_per_channel { self.channels } else { 1 };
+        let log_tau = log_tau.map(|parameter| (parameter, taus));
         let of_cell = self.cell.cell().map_or_else(Vec::new, |cell| cell.parameters());
-        let named = |parameter: CellParameter| CellParameter {
+        let named = |(parameter, values): (CellParameter, usize)| AreaParameter {
             name: format!("{}.{area}", parameter.name),
-            ..parameter
+            first: parameter.first,
+            is_log_tau: parameter.is_log_tau,
+            values,
         };
+        let of_cell = of_cell.into_iter().map(|parameter| (parameter, 1));
         log_tau.into_iter().chain(of_cell).map(named).collect()
     }
+}
+
+/// A parameter of an area beside convolutions and bias, as [`CellParameter`].
+pub(crate) struct AreaParameter {
+    /// Its whole name.
+    pub(crate) name: String,
+    /// What all its values start from.
+    pub(crate) first: f64,
+    pub(crate) is_log_tau: bool,
+    /// Number of values.
+    pub(crate) values: usize,
 }
 
 /// A convolution without bias, weight-normalised, with (kernel - 1)/2 zeros of padding.

@@ -155,6 +155,7 @@ impl Architecture {
                 side: side_after(&forward.kernel, description.maps(from).side),
                 tau_ms: None,
                 trains_tau: false,
+                tau_per_channel: false,
                 cell: CellKind::Leaky,
             });
             recurrent.push(Projection {
