@@ -14,7 +14,7 @@ use super::singular::{
 };
 use super::spectrum::{Spectrum, SpectrumOptions, area_spectrum};
 use super::steady::{AreaSteadyState, SteadyOptions, SteadyState, blank, spontaneous_steady_state, steady_state};
-use crate::net::{CordsNet, Input, NeuralNoise, State};
+use crate::net::{CordsNet, Input, NeuralNoise, State, spread};
 use crate::progress::Counter;
 
 /// What is computed for every image. Nothing is computed that is not asked for.
@@ -224,8 +224,16 @@ pub fn fixed_point(
         let non_normality = jacobian.as_ref().zip(options.non_normality.as_ref());
         let non_normality = non_normality.map(|(jacobian, options)| {
             let is_small = jacobian.dim() <= DENSE_UNITS;
-            let eigenvalues = is_small.then(|| squared_eigenvalues(&jacobian.coupling())).flatten();
             let tau_ms = jacobian.unit_tau_ms();
+            // Of units with one time constant it has fewer rows.
+            let squares = || {
+                if jacobian.is_uniform() {
+                    squared_eigenvalues(&jacobian.coupling())
+                } else {
+                    squared_eigenvalues(&Coupling::of(jacobian, tau_ms.clone()))
+                }
+            };
+            let eigenvalues = is_small.then(squares).flatten();
             (
                 non_normality_of(jacobian, tau_ms, dt_ms, eigenvalues, options),
                 eigenvalues,
@@ -260,7 +268,8 @@ pub fn fixed_point(
             let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
             // Nothing feeds back from one component to another before it, so its eigenvalues are those of its
             // components; with one time constant for all, those of their couplings are, too.
-            let uniform = net.euler().tau_ms.iter().all(|tau| *tau == net.euler().tau_ms[0]);
+            let taus: Vec<f64> = (0..count).flat_map(|area| net.area_taus_ms(area)).collect();
+            let uniform = taus.iter().all(|tau| *tau == taus[0]);
             let is_known = uniform || components.iter().all(|areas| !net.is_coupled(areas));
             let of_components = components.iter().map(|areas| found[areas[0]].1);
             let eigenvalues = of_components.sum::<Option<f64>>();
@@ -370,26 +379,27 @@ fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &N
     let mut noise = vec![0.0; jacobian.dim()];
     for area in 0..jacobian.areas() {
         // alpha phi'(u) sqrt(2/alpha).
-        let size = (2.0 * euler.alpha(area)).sqrt();
-        for (noise, derivative) in noise[jacobian.range(area)].iter_mut().zip(jacobian.derivative(area)) {
-            *noise = size * derivative;
+        let units = noise[jacobian.range(area)].iter_mut().zip(jacobian.derivative(area));
+        for ((noise, derivative), alpha) in units.zip(net.unit_alphas(area)) {
+            *noise = (2.0 * alpha).sqrt() * derivative;
         }
     }
     let system = NoisySteps::new(&jacobian, euler.dt_ms, noise);
-    let tau_ms = |area: usize| euler.dt_ms / euler.alpha(area);
-    let scale_ms = (0..jacobian.areas()).map(tau_ms).fold(f64::INFINITY, f64::min);
+    let taus_ms = (0..jacobian.areas()).flat_map(|area| net.area_taus_ms(area));
+    let scale_ms = taus_ms.fold(f64::INFINITY, f64::min);
     let frequencies = &options.frequencies_hz;
     let under_steps: Vec<Response> = (0..jacobian.areas())
         .map(|area| {
-            let leak = 1.0 - euler.alpha(area);
+            let leaks: Vec<f64> = net.unit_alphas(area).iter().map(|alpha| 1.0 - alpha).collect();
             let range = jacobian.range(area);
-            system.response(range, leak, frequencies, &options.response, &mut |_, _| {})
+            system.response(range, &leaks, frequencies, &options.response, &mut |_, _| {})
         })
         .collect();
     let continuous = (0..jacobian.areas())
         .map(|area| {
-            let times = (tau_ms(area), scale_ms);
             let range = jacobian.range(area);
+            let taus_ms: Vec<f64> = spread(&net.area_taus_ms(area), range.len()).collect();
+            let times = (&taus_ms[..], scale_ms);
             system.continuous_response(range, times, frequencies, &options.response, &mut |_, _| {})
         })
         .collect();

@@ -189,8 +189,7 @@ pub fn exponents(
         let after = view.state();
         for (areas, tangents) in components.iter().zip(&mut tangents) {
             let blocks = blocks(net, areas);
-            let alpha = |block: &Block| std::iter::repeat_n(block.alpha, block.range.len());
-            let alphas: Vec<f64> = blocks.iter().flat_map(alpha).collect();
+            let alphas: Vec<f64> = blocks.iter().flat_map(Block::unit_alphas).collect();
             let (r, next) = (state_vector(net, areas, &before), state_vector(net, areas, &after));
             let units = ranges(net, areas).last().map_or(0, |(_, range)| range.end);
             // phi(u) > 0 where the activity is above what the leak has left of it.

@@ -1,7 +1,7 @@
 //! The linearisation of the whole network at one state, areas coupled as they are.
 
 use super::operator::{Block, LinearOperator, blocks, derivative};
-use crate::net::{CordsNet, State};
+use crate::net::{CordsNet, State, spread};
 
 /// Jacobian of tau_l dr_l/dt = -r_l + phi(u_l) over all areas, in 1/ms: block triangular in the network's components. A
 /// vector holds the areas one after the other, each `[channels, side, side]`.
@@ -11,6 +11,8 @@ pub struct NetworkJacobian<'a> {
     derivatives: Vec<Vec<f64>>,
     /// Derivative of max(r, 0) per area: sources are rectified.
     passes: Vec<Vec<f64>>,
+    /// Time constants of each area in ms, one or one for each channel.
+    taus_ms: Vec<Vec<f64>>,
     /// Where each area begins, and where the last one ends.
     offsets: Vec<usize>,
     /// Hidden variables of all areas, which follow after the activities.
@@ -34,6 +36,7 @@ impl<'a> NetworkJacobian<'a> {
             net,
             derivatives,
             passes: passes.collect(),
+            taus_ms: (0..state.areas.len()).map(|area| net.area_taus_ms(area)).collect(),
             offsets,
             hidden: blocks(net, &(0..state.areas.len()).collect::<Vec<_>>())
                 .into_iter()
@@ -59,15 +62,14 @@ impl<'a> NetworkJacobian<'a> {
 
     /// Time constant of each unit in ms.
     pub fn unit_tau_ms(&self) -> Vec<f64> {
-        let of_area = |area: usize| std::iter::repeat_n(self.tau_ms(area), self.range(area).len());
-        let of_hidden = |block: &Block| std::iter::repeat_n(block.tau_ms, block.range.len());
-        let activities = (0..self.areas()).flat_map(of_area);
-        activities.chain(self.hidden.iter().flat_map(of_hidden)).collect()
+        let activities = (0..self.areas()).flat_map(|area| self.area_taus_ms(area));
+        let hidden = self.hidden.iter().flat_map(Block::unit_taus_ms);
+        activities.chain(hidden).collect()
     }
 
-    fn tau_ms(&self, area: usize) -> f64 {
-        let euler = self.net.euler();
-        euler.dt_ms / euler.alpha(area)
+    /// Time constant of each unit of an area.
+    fn area_taus_ms(&self, area: usize) -> impl Iterator<Item = f64> + '_ {
+        spread(&self.taus_ms[area], self.range(area).len())
     }
 
     /// What passes the rectification of an area's activity.
@@ -108,13 +110,13 @@ impl LinearOperator for NetworkJacobian<'_> {
                     .zip(&x[block.range.clone()])
                     .for_each(|(coupled, h)| *coupled -= h);
             }
-            let tau = self.tau_ms(area);
             let range = self.range(area);
-            for (((out, x), coupled), derivative) in out[range]
+            for ((((out, x), coupled), derivative), tau) in out[range]
                 .iter_mut()
                 .zip(own)
                 .zip(&coupled)
                 .zip(&self.derivatives[area])
+                .zip(self.area_taus_ms(area))
             {
                 *out = (derivative * coupled - x) / tau;
             }
@@ -122,7 +124,10 @@ impl LinearOperator for NetworkJacobian<'_> {
         for block in &self.hidden {
             let units = self.range(block.area).zip(block.range.clone());
             for (unit, hidden) in units {
-                out[hidden] = (block.gain.unwrap_or_default() * x[unit] - x[hidden]) / block.tau_ms;
+                out[hidden] = block.gain.unwrap_or_default() * x[unit] - x[hidden];
+            }
+            for (out, tau) in out[block.range.clone()].iter_mut().zip(block.unit_taus_ms()) {
+                *out /= tau;
             }
         }
     }
@@ -131,16 +136,17 @@ impl LinearOperator for NetworkJacobian<'_> {
         let net = self.net;
         let mut weighted = Vec::with_capacity(self.areas());
         for area in 0..self.areas() {
-            let tau = self.tau_ms(area);
             let own = &x[self.range(area)];
             let scaled: Vec<f64> = own
                 .iter()
                 .zip(&self.derivatives[area])
-                .map(|(x, d)| x * d / tau)
+                .zip(self.area_taus_ms(area))
+                .map(|((x, d), tau)| x * d / tau)
                 .collect();
             let coupled = net.recurrent_transpose(area, &scaled, 1);
             let range = self.range(area);
-            for ((out, x), coupled) in out[range].iter_mut().zip(own).zip(&coupled) {
+            let units = out[range].iter_mut().zip(own).zip(&coupled);
+            for (((out, x), coupled), tau) in units.zip(self.area_taus_ms(area)) {
                 *out = coupled - x / tau;
             }
             weighted.push(scaled);
@@ -148,8 +154,8 @@ impl LinearOperator for NetworkJacobian<'_> {
         for block in &self.hidden {
             let scaled = &weighted[block.area];
             let units = self.range(block.area).zip(block.range.clone());
-            for ((unit, hidden), scaled) in units.zip(scaled) {
-                let along = x[hidden] / block.tau_ms;
+            for (((unit, hidden), scaled), tau) in units.zip(scaled).zip(block.unit_taus_ms()) {
+                let along = x[hidden] / tau;
                 out[unit] += block.gain.unwrap_or_default() * along;
                 out[hidden] = -scaled - along;
             }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::net::{CordsNet, State};
+use crate::net::{CordsNet, State, spread};
 
 /// A square real matrix known by its products with vectors.
 pub trait LinearOperator: Sync {
@@ -91,7 +91,11 @@ impl<'a> AreaJacobian<'a> {
             areas,
             derivative,
             passes,
-            tau_ms: blocks.iter().map(|block| block.tau_ms).fold(f64::INFINITY, f64::min),
+            tau_ms: blocks
+                .iter()
+                .flat_map(|block| &block.taus_ms)
+                .copied()
+                .fold(f64::INFINITY, f64::min),
             blocks,
         }
     }
@@ -101,21 +105,20 @@ impl<'a> AreaJacobian<'a> {
         &self.derivative
     }
 
-    /// Time constant in ms; of several areas the smallest.
+    /// Time constant in ms; of several the smallest.
     pub fn tau_ms(&self) -> f64 {
         self.tau_ms
     }
 
     /// Time constant of each unit in ms.
     pub fn unit_tau_ms(&self) -> Vec<f64> {
-        let of_block = |block: &Block| std::iter::repeat_n(block.tau_ms, block.range.len());
-        self.blocks.iter().flat_map(of_block).collect()
+        self.blocks.iter().flat_map(Block::unit_taus_ms).collect()
     }
 
     /// The coupling I + tau J, which of units with one time constant is D W, among the units whose derivative is not 0.
     /// A unit with derivative 0 has a row of J that is -1/tau on the diagonal and 0 elsewhere: it contributes the
-    /// eigenvalue -1/tau exactly, and the eigenvalues of the rest are those of the rest's own block. Where areas differ
-    /// in their time constants, all units are among them.
+    /// eigenvalue -1/tau exactly, and the eigenvalues of the rest are those of the rest's own block. Where units differ
+    /// in their time constants, all are among them.
     pub fn coupling(&self) -> ActiveCoupling<'_> {
         let uniform = self.is_uniform();
         let units = self.derivative.iter().enumerate();
@@ -129,15 +132,18 @@ impl<'a> AreaJacobian<'a> {
     }
 
     /// Whether all units have one time constant.
-    fn is_uniform(&self) -> bool {
-        self.blocks.iter().all(|block| block.tau_ms == self.tau_ms)
+    pub(super) fn is_uniform(&self) -> bool {
+        let mut taus = self.blocks.iter().flat_map(|block| &block.taus_ms);
+        taus.all(|tau_ms| *tau_ms == self.tau_ms)
     }
 
     /// x *= phi'(u) tau/tau_unit.
     fn scale(&self, x: &mut [f64]) {
-        for Block { range, tau_ms, .. } in &self.blocks {
-            let share = self.tau_ms / tau_ms;
-            for (x, derivative) in x[range.clone()].iter_mut().zip(&self.derivative[range.clone()]) {
+        for block in &self.blocks {
+            let range = block.range.clone();
+            let units = x[range.clone()].iter_mut().zip(&self.derivative[range]);
+            for ((x, derivative), tau_ms) in units.zip(block.unit_taus_ms()) {
+                let share = self.tau_ms / tau_ms;
                 *x *= derivative * share;
             }
         }
@@ -213,36 +219,48 @@ pub(super) fn derivative(net: &CordsNet<f64>, area: usize, state: &State<f64>, i
 pub(super) struct Block {
     pub(super) area: usize,
     pub(super) range: Range<usize>,
-    pub(super) tau_ms: f64,
-    /// dt/tau.
-    pub(super) alpha: f64,
+    /// Time constants of equal parts of the range: of all of it, or of channels.
+    pub(super) taus_ms: Vec<f64>,
+    /// dt/tau likewise.
+    pub(super) alphas: Vec<f64>,
     /// Of a hidden variable: what the activity is multiplied with that it follows.
     pub(super) gain: Option<f64>,
+}
+
+impl Block {
+    /// Time constant of each unit.
+    pub(super) fn unit_taus_ms(&self) -> impl Iterator<Item = f64> + Clone + '_ {
+        spread(&self.taus_ms, self.range.len())
+    }
+
+    /// dt/tau of each unit.
+    pub(super) fn unit_alphas(&self) -> impl Iterator<Item = f64> + Clone + '_ {
+        spread(&self.alphas, self.range.len())
+    }
 }
 
 /// Activities of some areas one after the other, then their hidden variables.
 pub(super) fn blocks(net: &CordsNet<f64>, areas: &[usize]) -> Vec<Block> {
     let mut end = 0;
-    let mut block = |area: usize, tau_ms: f64, alpha: f64, gain: Option<f64>| {
+    let mut block = |area: usize, taus_ms: Vec<f64>, alphas: Vec<f64>, gain: Option<f64>| {
         let first = end;
         end += net.architecture().area_units(area);
         Block {
             area,
             range: first..end,
-            tau_ms,
-            alpha,
+            taus_ms,
+            alphas,
             gain,
         }
     };
-    let euler = net.euler();
-    let activity = |area: &usize| (*area, euler.dt_ms / euler.alpha(*area), euler.alpha(*area));
-    let activities = areas.iter().map(activity);
-    let mut blocks: Vec<Block> = activities
-        .map(|(area, tau_ms, alpha)| block(area, tau_ms, alpha, None))
+    let mut blocks: Vec<Block> = areas
+        .iter()
+        .map(|area| block(*area, net.area_taus_ms(*area), net.area_alphas(*area), None))
         .collect();
+    let dt_ms = net.euler().dt_ms;
     for area in areas {
         let hidden = net.hidden(*area).0.into_iter();
-        blocks.extend(hidden.map(|h| block(*area, h.tau_ms, euler.dt_ms / h.tau_ms, Some(h.gain))));
+        blocks.extend(hidden.map(|h| block(*area, vec![h.tau_ms], vec![dt_ms / h.tau_ms], Some(h.gain))));
     }
     blocks
 }
@@ -310,10 +328,11 @@ impl LinearOperator for AreaJacobian<'_> {
 
     fn apply(&self, x: &[f64], out: &mut [f64]) {
         let coupled = self.coupled(x);
-        for Block { range, tau_ms, .. } in &self.blocks {
+        for block in &self.blocks {
+            let range = block.range.clone();
             let units = x[range.clone()].iter().zip(&coupled[range.clone()]);
-            let units = units.zip(&self.derivative[range.clone()]);
-            for (out, ((x, coupled), derivative)) in out[range.clone()].iter_mut().zip(units) {
+            let units = units.zip(&self.derivative[range.clone()]).zip(block.unit_taus_ms());
+            for (out, (((x, coupled), derivative), tau_ms)) in out[range].iter_mut().zip(units) {
                 *out = (derivative * coupled - x) / tau_ms;
             }
         }
@@ -323,10 +342,12 @@ impl LinearOperator for AreaJacobian<'_> {
         let mut scaled = x.to_vec();
         self.scale(&mut scaled);
         let coupled = self.coupled_transpose(&scaled);
-        for Block { range, tau_ms, .. } in &self.blocks {
-            let share = self.tau_ms / tau_ms;
+        for block in &self.blocks {
+            let range = block.range.clone();
             let units = x[range.clone()].iter().zip(&coupled[range.clone()]);
-            for (out, (x, coupled)) in out[range.clone()].iter_mut().zip(units) {
+            let units = units.zip(block.unit_taus_ms());
+            for (out, ((x, coupled), tau_ms)) in out[range].iter_mut().zip(units) {
+                let share = self.tau_ms / tau_ms;
                 *out = (coupled - x * share) / self.tau_ms;
             }
         }
@@ -387,9 +408,11 @@ impl ActiveCoupling<'_> {
         if jacobian.is_uniform() {
             return;
         }
-        for Block { range, tau_ms, .. } in &jacobian.blocks {
-            let share = jacobian.tau_ms / tau_ms;
-            for (out, x) in out[range.clone()].iter_mut().zip(&x[range.clone()]) {
+        for block in &jacobian.blocks {
+            let range = block.range.clone();
+            let units = out[range.clone()].iter_mut().zip(&x[range]);
+            for ((out, x), tau_ms) in units.zip(block.unit_taus_ms()) {
+                let share = jacobian.tau_ms / tau_ms;
                 *out = if scales { share * *out } else { *out } + (1.0 - share) * x;
             }
         }

@@ -95,12 +95,12 @@ impl<'a> NoisySteps<'a> {
         x.iter().zip(&self.noise).map(|(x, noise)| (x * noise).powi(2)).sum()
     }
 
-    /// The response of the units in `range`; `leak` is 1 - dt/tau of these units. `progress` is called with (probes
+    /// The response of the units in `range`; `leaks` are 1 - dt/tau of each of them. `progress` is called with (probes
     /// done, probes).
     pub fn response(
         &self,
         range: std::ops::Range<usize>,
-        leak: f64,
+        leaks: &[f64],
         frequencies_hz: &[f64],
         options: &ResponseOptions,
         progress: &mut dyn FnMut(usize, usize),
@@ -153,7 +153,8 @@ impl<'a> NoisySteps<'a> {
         }
         let uncoupled = self.noise[range]
             .iter()
-            .map(|noise| noise * noise / (1.0 - leak * leak))
+            .zip(leaks)
+            .map(|(noise, leak)| noise * noise / (1.0 - leak * leak))
             .sum();
         Response {
             trace: Estimate::of(&traces),
@@ -165,14 +166,14 @@ impl<'a> NoisySteps<'a> {
     }
 
     /// The same in continuous time: of dx/dt = J x with white noise that adds the variance noise^2 in every dt.
-    /// `tau_ms` is the time constant of the units in `range`, `scale_ms` the shortest of all units.
+    /// `taus_ms` are the time constants of the units in `range`, `scale_ms` is the shortest of all units.
     ///
     /// Probes follow dx/dt = J^T x by Taylor's series, integrals are taken by Gauss and Legendre's rule in segments of
     /// `scale_ms`, to some nine digits.
     pub fn continuous_response(
         &self,
         range: std::ops::Range<usize>,
-        (tau_ms, scale_ms): (f64, f64),
+        (taus_ms, scale_ms): (&[f64], f64),
         frequencies_hz: &[f64],
         options: &ResponseOptions,
         progress: &mut dyn FnMut(usize, usize),
@@ -243,7 +244,8 @@ impl<'a> NoisySteps<'a> {
         }
         let uncoupled = self.noise[range]
             .iter()
-            .map(|noise| noise * noise / self.dt_ms * tau_ms / 2.0)
+            .zip(taus_ms)
+            .map(|(noise, tau_ms)| noise * noise / self.dt_ms * tau_ms / 2.0)
             .sum();
         Response {
             trace: Estimate::of(&traces),
@@ -384,7 +386,7 @@ mod tests {
     fn a_leaky_unit_reduces_the_variance_of_white_noise_to_a_ninth() {
         let uncoupled = Chain(30, 0.0);
         let system = NoisySteps::new(&uncoupled, 2.0, vec![0.2; 30]);
-        let found = system.response(10..30, 0.8, &[0.0], &ResponseOptions::default(), &mut |_, _| {});
+        let found = system.response(10..30, &[0.8; 20], &[0.0], &ResponseOptions::default(), &mut |_, _| {});
         // 20 units; probes all give the same.
         assert!((found.trace.value / 20.0 - 1.0 / 9.0).abs() < 1e-9, "{found:?}");
         assert!((found.uncoupled / 20.0 - 1.0 / 9.0).abs() < 1e-12 && found.converged);
@@ -412,7 +414,7 @@ mod tests {
             probes: 400,
             ..ResponseOptions::default()
         };
-        let found = system.response(4..12, 0.8, &[], &options, &mut |_, _| {});
+        let found = system.response(4..12, &[0.8; 8], &[], &options, &mut |_, _| {});
         assert!(
             (found.trace.value - expected).abs() < 4.0 * found.trace.error,
             "{found:?}, {expected}"
@@ -446,7 +448,13 @@ mod tests {
         }
         // Power over all frequencies is variance: a sum over as many as tell it exactly.
         let frequencies: Vec<f64> = (0..1000).map(|k| f64::from(k) / 1000.0 * 500.0).collect();
-        let power = system.response(4..12, 0.8, &frequencies, &ResponseOptions::default(), &mut |_, _| {});
+        let power = system.response(
+            4..12,
+            &[0.8; 8],
+            &frequencies,
+            &ResponseOptions::default(),
+            &mut |_, _| {},
+        );
         let sum: f64 = power.spectrum.iter().map(|power| power.value).sum();
         assert!(
             (sum * 0.5 / power.trace.value - 1.0).abs() < 1e-6,
@@ -474,7 +482,7 @@ mod tests {
         let system = NoisySteps::new(&Turning, dt, vec![(q * dt).sqrt(); 2]);
         let frequencies = [0.0, 30.0, 1000.0];
         let options = ResponseOptions::default();
-        let found = system.continuous_response(0..2, (10.0, 10.0), &frequencies, &options, &mut |_, _| {});
+        let found = system.continuous_response(0..2, (&[10.0; 2], 10.0), &frequencies, &options, &mut |_, _| {});
         assert!(
             found.converged && (found.trace.value - q / 0.1).abs() < 1e-8,
             "{found:?}"
@@ -492,7 +500,11 @@ mod tests {
             );
         }
         // Under Euler steps of 5 ms: |1 + dt lambda|^2 = 0.25 + 1, which grows.
-        assert!(!system.response(0..2, 0.5, &[], &options, &mut |_, _| {}).converged);
+        assert!(
+            !system
+                .response(0..2, &[0.5; 2], &[], &options, &mut |_, _| {})
+                .converged
+        );
     }
 
     /// One unit: S = intensity tau / 2. Two in a chain: by hand from the three equations.

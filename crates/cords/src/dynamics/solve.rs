@@ -205,8 +205,8 @@ pub(super) struct Component<'a> {
     areas: &'a [usize],
     /// Drive and bias.
     constant: Vec<f64>,
-    /// Area of each unit.
-    area: Vec<usize>,
+    /// dt/tau of each unit.
+    alphas: Vec<f64>,
     /// What hidden variables at their steady state, h = gain r, take from each unit's current, per unit of activity.
     gain: Vec<f64>,
 }
@@ -234,15 +234,12 @@ impl<'a> Component<'a> {
                 .map(|(drive, bias)| drive + bias)
                 .collect(),
             gain: units
-                .clone()
                 .flat_map(|(area, units)| {
                     let gain = net.hidden(area).0.iter().map(|hidden| hidden.gain).sum();
                     std::iter::repeat_n(gain, units)
                 })
                 .collect(),
-            area: units
-                .flat_map(|(area, units)| std::iter::repeat_n(area, units))
-                .collect(),
+            alphas: areas.iter().flat_map(|area| net.unit_alphas(*area)).collect(),
         }
     }
 
@@ -282,7 +279,7 @@ impl Relaxation for Component<'_> {
     }
 
     fn alpha(&self, unit: usize) -> f64 {
-        self.net.euler().alpha(self.area[unit])
+        self.alphas[unit]
     }
 }
 

@@ -8,7 +8,7 @@
 use super::krylov::norm;
 use super::operator::ranges;
 use super::solve::{Component, Relaxation, SteadyMethod, largest};
-use crate::net::{CordsNet, Input, State};
+use crate::net::{CordsNet, Input, State, spread};
 use serde::{Deserialize, Serialize};
 
 /// How long is simulated, and when an area counts as settled.
@@ -143,8 +143,10 @@ fn settle(
         let before = || found.iter().flatten();
         let input_settled = before().all(|before| before.converged);
         let diverged = !norm(&activity).is_finite() || before().any(|before| before.diverged);
-        let g = (component.len() > 1).then(|| system.residuals(&activity).0);
-        for (area, range) in ranges(net, component) {
+        let alphas: Vec<Vec<f64>> = component.iter().map(|area| net.area_alphas(*area)).collect();
+        let is_one = component.len() == 1 && alphas.iter().all(|alphas| alphas.len() == 1);
+        let g = (!is_one).then(|| system.residuals(&activity).0);
+        for ((area, range), alphas) in ranges(net, component).into_iter().zip(&alphas) {
             state.areas[area].copy_from_slice(&activity[range.clone()]);
             let (variables, hidden) = net.hidden(area);
             for (variable, h) in variables.iter().zip(&mut state.hidden[hidden]) {
@@ -154,15 +156,22 @@ fn settle(
             }
             let size = norm(&state.areas[area]);
             let (residual, change) = match &g {
-                Some(g) => (largest(&g[range.clone()]), norm(&g[range])),
+                Some(g) => (largest(&g[range.clone()]), norm(&g[range.clone()])),
                 None => (settled.residual, settled.size),
+            };
+            let step = match &g {
+                Some(g) if alphas.len() > 1 => {
+                    let units = spread(alphas, range.len()).zip(&g[range]);
+                    norm(&units.map(|(alpha, g)| alpha * g).collect::<Vec<f64>>())
+                }
+                _ => change * alphas[0],
             };
             found[area] = Some(AreaSteadyState {
                 converged: settled.residual <= options.tolerance && input_settled && !diverged,
                 diverged,
                 residual,
                 relative_residual: (size > 0.0).then(|| change / size),
-                speed_per_ms: change * net.euler().alpha(area) / net.euler().dt_ms,
+                speed_per_ms: step / net.euler().dt_ms,
                 products: settled.products,
                 norm: size,
                 distance: 0.0,

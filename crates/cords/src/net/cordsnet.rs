@@ -244,13 +244,22 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
 
     /// Time constants of an area in ms: one, or one for each channel.
     pub fn area_taus_ms(&self, area: usize) -> Vec<f64> {
-        let alphas = self.area_alphas(area).iter();
+        let alphas = self.area_alphas(area).into_iter();
         alphas.map(|alpha| self.euler.dt_ms / alpha).collect()
     }
 
     /// dt/tau likewise.
-    pub(crate) fn area_alphas(&self, area: usize) -> &[f64] {
-        self.connections.area_alphas(area)
+    pub(crate) fn area_alphas(&self, area: usize) -> Vec<f64> {
+        match &self.connections.leaks[area] {
+            Some(leaks) => leaks.alphas.clone(),
+            None => vec![self.euler.alpha(area)],
+        }
+    }
+
+    /// dt/tau of each unit of an area, `[channels, side, side]`.
+    pub(crate) fn unit_alphas(&self, area: usize) -> Vec<f64> {
+        let units = self.architecture().area_units(area);
+        spread(&self.area_alphas(area), units).collect()
     }
 
     /// Activation function of all units.
@@ -637,6 +646,12 @@ impl<T: Real, D: Device<T>> Group<T, D> {
             connections.add_noise(area, &streams, noise.std, constant, noisy);
         }
     }
+}
+
+/// Values of equal parts of some units, for each of the units.
+pub(crate) fn spread(parts: &[f64], units: usize) -> impl Iterator<Item = f64> + Clone + '_ {
+    let each = units / parts.len().max(1);
+    parts.iter().flat_map(move |value| std::iter::repeat_n(*value, each))
 }
 
 /// r = 0, and no hidden variable that is not 0.

@@ -133,14 +133,14 @@ fn largest(fixture: &Fixture, area: usize) -> f64 {
 
 #[test]
 fn fixture_graphs_in_double() {
-    for name in ["feedback", "feedback_nearest", "graph", "adapting"] {
+    for name in ["feedback", "feedback_nearest", "graph", "adapting", "time_constants"] {
         check_trial::<f64>(&format!("{name}.safetensors"), phi, DOUBLE);
     }
 }
 
 #[test]
 fn fixture_graphs_in_single() {
-    for name in ["feedback", "feedback_nearest", "graph", "adapting"] {
+    for name in ["feedback", "feedback_nearest", "graph", "adapting", "time_constants"] {
         check_trial::<f32>(&format!("{name}.safetensors"), phi, SINGLE);
     }
 }

@@ -117,10 +117,17 @@ fn networks() -> Vec<(String, Graph)> {
         .map(|preset| (format!("{preset:?}"), architecture().preset(*preset).expect("valid")))
         .collect();
     networks.push(("streams".to_owned(), streams()));
+    let mut description = streams().description().clone();
+    for (number, is_one) in [(0, false), (1, true), (4, false)] {
+        let area = &mut description.areas[number];
+        (area.trains_tau, area.tau_per_channel) = (true, !is_one);
+    }
+    let trained = Graph::new(description).expect("valid");
+    networks.push(("trained time constants".to_owned(), trained));
     networks
 }
 
-/// Weights of a size at which activity stays small, and biases that are not 0.
+/// Weights of a size at which activity stays small, biases that are not 0, and channels that differ in time constants.
 fn parameters(graph: &Graph, seed: u64) -> Parameters<f64> {
     let initialisation = Initialisation {
         feedforward: 0.8,
@@ -134,6 +141,10 @@ fn parameters(graph: &Graph, seed: u64) -> Parameters<f64> {
             .iter()
             .map(|b| 0.3 * b)
             .collect();
+        let log_taus = parameters.get_mut(&format!("log_tau.{area}"));
+        for (channel, log_tau) in log_taus.into_iter().flat_map(|tensor| &mut tensor.data).enumerate() {
+            *log_tau += 0.2 * channel as f64;
+        }
     }
     parameters
 }
@@ -171,6 +182,15 @@ impl Plane {
             values: self.values.iter().map(|v| f(*v)).collect(),
             ..*self
         }
+    }
+
+    /// Times a factor of its own in each channel, or one for all.
+    fn times(mut self, factors: &[f64]) -> Self {
+        let each = self.values.len() / factors.len();
+        for (values, factor) in self.values.chunks_mut(each).zip(factors) {
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
+        self
     }
 
     fn plus(mut self, other: &Self) -> Self {
@@ -317,11 +337,14 @@ fn stepped(
         {
             u = u.plus(&current(area, projection));
         }
-        let tau = graph.area(area).tau_ms.unwrap_or(euler.tau_ms[0]);
-        let alpha = euler.dt_ms / tau;
+        let alphas: Vec<f64> = match parameters.get(&format!("log_tau.{area}")) {
+            Some(log_tau) => log_tau.data.iter().map(|log_tau| euler.dt_ms / log_tau.exp()).collect(),
+            None => vec![euler.dt_ms / graph.area(area).tau_ms.unwrap_or(euler.tau_ms[0])],
+        };
+        let keep: Vec<f64> = alphas.iter().map(|alpha| 1.0 - alpha).collect();
         let u = u.plus(&adapted[area].map(|a| -a));
-        let phi = u.map(|u| alpha * if u > 0.0 { u } else { slope * u });
-        state[area].map(|r| (1.0 - alpha) * r).plus(&phi)
+        let phi = u.map(|u| if u > 0.0 { u } else { slope * u });
+        state[area].clone().times(&keep).plus(&phi.times(&alphas))
     });
     let next_adapted = (0..graph.areas()).map(|area| match adaptation(graph, parameters, area) {
         Some((tau, beta)) => {
@@ -379,12 +402,13 @@ fn every_graph_runs_as_its_equations_say() {
                 let (next, _) = stepped(&graph, &parameters, (&euler, slope), &found, Some(&seen));
                 for (area, next) in next.iter().enumerate() {
                     let units = next.values.len();
-                    let alpha = net.euler().alpha(area);
+                    let taus = net.area_taus_ms(area);
                     let (recurrent, bias) = (recurrent(area), net.bias(area));
                     for (unit, bias) in bias.iter().enumerate() {
                         let place = image * units + unit;
                         let u = recurrent[place] + drives[area][place] + bias - found.1[area].values[unit];
                         let phi = if u > 0.0 { u } else { slope * u };
+                        let alpha = euler.dt_ms / taus[unit * taus.len() / units];
                         let expected = (1.0 - alpha) * state.areas[area][place] + alpha * phi;
                         assert!(
                             (next.values[unit] - expected).abs() < 1e-12,
@@ -475,6 +499,55 @@ fn operators_of_every_graph_are_adjoint() {
     }
 }
 
+/// Of the step's derivative, 1 + dt J, by central differences, along activity that is not 0.
+#[test]
+fn the_linearisation_is_that_of_steps_and_steady_states_are_theirs() {
+    let euler = Euler::published();
+    for (name, graph) in networks() {
+        let net = CordsNet::new(&graph, &parameters(&graph, 2), &euler, Phi::Relu).expect("a network");
+        let inp = net.embed(&normal(graph.image_len(), 4), 1);
+        let mut state = net.zeros(1);
+        net.run(&mut state, Input::Constant(&inp), 5, &mut |_, _| {});
+        let jacobian = NetworkJacobian::at(&net, &state, &inp);
+        let values = |state: &State<f64>| [state.areas.concat(), state.hidden.concat()].concat();
+        let mut x = normal(jacobian.dim(), 5);
+        let activity = values(&state);
+        for (x, r) in x.iter_mut().zip(&activity).take(graph.units()) {
+            *x = if *r > 0.0 { *x } else { 0.0 };
+        }
+        const STEP: f64 = 1e-7;
+        let stepped = |factor: f64| {
+            let mut moved = state.clone();
+            let units = moved.areas.iter_mut().chain(&mut moved.hidden).flatten();
+            units.zip(&x).for_each(|(unit, x)| *unit += factor * x);
+            net.step(&mut moved, &inp);
+            values(&moved)
+        };
+        let mut jx = vec![0.0; x.len()];
+        jacobian.apply(&x, &mut jx);
+        for (unit, (up, down)) in stepped(STEP).iter().zip(&stepped(-STEP)).enumerate() {
+            let found = (up - down) / (2.0 * STEP);
+            let expected = x[unit] + euler.dt_ms * jx[unit];
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{name}, unit {unit}: {found} {expected}"
+            );
+        }
+        let options = SteadyOptions {
+            tolerance: 1e-10,
+            ..SteadyOptions::default()
+        };
+        let steady = spontaneous_steady_state(&net, &options, &mut |_, _| {});
+        if steady.converged() {
+            let mut state = steady.state.clone();
+            net.step(&mut state, &net.blank(1));
+            for (found, expected) in values(&state).iter().zip(&values(&steady.state)) {
+                assert!((found - expected).abs() < 1e-9, "{name}");
+            }
+        }
+    }
+}
+
 /// Central differences of the objective along single parameters, in float64; the trial starts from r = 0, so that no
 /// parameter moves its start.
 #[test]
@@ -531,6 +604,41 @@ fn gradients_of_every_graph_equal_finite_differences() {
             }
         }
     }
+}
+
+/// Rounded activity does not tell the sign of currents there.
+#[test]
+fn channels_with_time_constants_take_no_bfloat16() {
+    let (_, graph) = networks().pop().expect("networks");
+    let objective = Objective {
+        spontaneous_steps: 1,
+        stimulus_steps: 3,
+        after_steps: 0,
+        ramp: vec![1.0],
+        return_weight: 0.0,
+        return_window: 0,
+    };
+    let (start, euler) = (parameters(&graph, 7), Euler::published());
+    let gradient = CordsNetGradient::new(&Cpu, &graph, &start, &euler, Phi::Relu, &objective).expect("a network");
+    let images = normal(graph.image_len(), 8);
+    let batch = Batch {
+        images: &images,
+        labels: &[1],
+    };
+    let mut gradient = gradient.keeping(Memory::Unlimited, HistoryPrecision::Bfloat16);
+    let refused = gradient.run(batch, &[]).expect_err("refused").to_string();
+    assert!(
+        refused.contains("bfloat16") && refused.contains("area late"),
+        "{refused}"
+    );
+    // They are parameters.
+    let mut description = graph.description().clone();
+    description.areas[0].trains_tau = false;
+    let refused = Graph::new(description).expect_err("refused").to_string();
+    assert!(
+        refused.contains("area late") && refused.contains("trains_tau"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -138,6 +138,45 @@ const SHAPES: &[[usize; 7]] = &[
     [513, 520, 3, 1, 1, 5, 2],
 ];
 
+/// Against plain loops, with channels that fill no block and that fill several.
+fn check_channels<T: Real>(tolerance: f64) {
+    for channels in [5, 16, 35] {
+        let maps = Maps {
+            batch: 3,
+            channels,
+            side: 7,
+        };
+        let channel = |i: usize| i / maps.plane() % channels;
+        let [x, y] = [1, 2].map(|seed| normal(maps.len(), seed));
+        let factors = normal(channels, 3);
+        let held = Cpu.upload(&factors.iter().map(|factor| T::from_f64(*factor)).collect::<Vec<T>>());
+        let [held_x, held_y] = [&x, &y].map(|values| upload::<T>(maps, values));
+        let mut out = upload::<T>(maps, &y);
+        Cpu.scale_channels(maps, &held, &mut out);
+        let expected: Vec<f64> = y.iter().enumerate().map(|(i, y)| factors[channel(i)] * y).collect();
+        assert_close("scaled", &download::<T>(maps, &out), &expected, tolerance);
+        let mut out = upload::<T>(maps, &y);
+        Cpu.add_scaled_channels(maps, -0.5, &held, &held_x, &mut out);
+        let added = |(i, (x, y)): (usize, (&f64, &f64))| y - 0.5 * factors[channel(i)] * x;
+        let expected: Vec<f64> = x.iter().zip(&y).enumerate().map(added).collect();
+        assert_close("added", &download::<T>(maps, &out), &expected, tolerance);
+        let mut sums = Cpu.upload(&vec![T::from_f64(2.0); channels]);
+        let mut work = <Cpu as Device<T>>::Workspace::default();
+        Cpu.add_channel_dots(&mut work, maps, 0.25, [&held_x, &held_y], &mut sums);
+        let mut expected = vec![2.0; channels];
+        for (i, (x, y)) in x.iter().zip(&y).enumerate() {
+            expected[channel(i)] += 0.25 * x * y;
+        }
+        assert_close("dots", &Cpu.download(&sums), &expected, tolerance);
+    }
+}
+
+#[test]
+fn channels_equal_plain_loops() {
+    check_channels::<f64>(1e-12);
+    check_channels::<f32>(1e-5);
+}
+
 #[test]
 fn convolutions_equal_the_direct_loop() {
     for [inputs, outputs, kernel, stride, padding, in_side, batch] in SHAPES.iter().copied() {

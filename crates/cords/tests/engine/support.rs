@@ -109,6 +109,7 @@ impl Fixture {
             for (number, area) in description.areas.iter_mut().enumerate() {
                 area.trains_tau = self.has(&format!("param.log_tau.{number}"));
                 if area.trains_tau {
+                    area.tau_per_channel = self.tensor(&format!("param.log_tau.{number}")).len() > 1;
                     area.tau_ms.get_or_insert(self.number("tau_ms"));
                 }
             }

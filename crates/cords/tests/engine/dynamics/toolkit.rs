@@ -101,7 +101,7 @@ fn fixture_covariances_match_the_reference() {
             max_steps: 100_000,
             ..ResponseOptions::default()
         };
-        let found = system.response(0..n, 1.0 - dt / TAU, &[], &options, &mut |_, _| {});
+        let found = system.response(0..n, &vec![1.0 - dt / TAU; n], &[], &options, &mut |_, _| {});
         let trace: f64 = expected.iter().sum();
         let Estimate { value, error } = found.trace;
         assert!(found.converged && error < 0.02 * trace);
@@ -475,8 +475,8 @@ fn fluctuations_and_growth_of_small_steps_are_those_in_continuous_time() {
             .map(|d| (2.0 / TAU * dt).sqrt() * d)
             .collect();
         let system = NoisySteps::new(&jacobian, dt, noise);
-        let euler = system.response(0..n, 1.0 - dt / TAU, &frequencies, &options, &mut |_, _| {});
-        let continuous = system.continuous_response(0..n, (TAU, TAU), &frequencies, &options, &mut |_, _| {});
+        let euler = system.response(0..n, &vec![1.0 - dt / TAU; n], &frequencies, &options, &mut |_, _| {});
+        let continuous = system.continuous_response(0..n, (&vec![TAU; n], TAU), &frequencies, &options, &mut |_, _| {});
         assert!(euler.converged && continuous.converged);
         (euler, continuous)
     };
@@ -522,7 +522,9 @@ fn standard_errors_of_traces_hold_them() {
             seed,
             ..ResponseOptions::default()
         };
-        system.response(0..n, 0.8, &[], &options, &mut |_, _| {}).trace
+        system
+            .response(0..n, &vec![0.8; n], &[], &options, &mut |_, _| {})
+            .trace
     };
     let truth = with(4000, 999);
     let held = (0..100).filter(|seed| {
