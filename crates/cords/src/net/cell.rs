@@ -495,6 +495,7 @@ impl<T: Real, D: Device<T>> AdjointMaps for Bench<'_, T, D> {
             parameters,
             ..
         } = self;
+        let (read, written) = (&**read, &**written);
         let [x, y] = [x, y].map(|map| find(map, read, written));
         device.add_dot(work, factor, x, y, &mut parameters[parameter]);
     }

@@ -1,6 +1,6 @@
 //! CordsNet as a dynamical system: simulation and linear operators, with host values in and out.
 
-use super::cell::HiddenVariable;
+use super::cell::{AreaCell, HiddenVariable};
 use super::connections::{Connections, Embedding, StepScratch, cordsnet_others};
 use super::filters::Weights;
 use super::graph::{Inlet, Way};
@@ -431,9 +431,8 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
     /// # Panics
     /// Where they have no linearisation, which [`check_linear`](Self::check_linear) tells.
     pub(crate) fn hidden(&self, area: usize) -> (Vec<HiddenVariable>, Range<usize>) {
-        let variables = self.connections.cells[area]
-            .as_ref()
-            .map_or(Some(Vec::new()), |cell| cell.linearisation());
+        let cell = self.connections.cells[area].as_ref();
+        let variables = cell.map_or(Some(Vec::new()), AreaCell::linearisation);
         let variables = variables.expect("only linear cells have dynamics: `CordsNet::check_linear` tells");
         (variables, self.connections.hidden(area))
     }
