@@ -135,7 +135,7 @@ impl<T: Real> Parameters<T> {
             let parameters = area.parameters(number);
             let trained = parameters.iter().filter(|parameter| parameter.is_log_tau);
             let trained = trained.flat_map(|parameter| {
-                let tau = |log_tau: f64| (format!("e^`{}`", parameter.name), log_tau.exp());
+                let tau = move |log_tau: f64| (format!("e^`{}`", parameter.name), log_tau.exp());
                 values(parameter).into_iter().map(tau)
             });
             let own = &parameters[usize::from(area.trains_tau)..];
