@@ -3,10 +3,10 @@ use super::*;
 use crate::data::{ImageSetWriter, Split, SplitImages, Splits};
 use crate::device::Cpu;
 use crate::learn::{
-    Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, OptimiserKind, OptimiserSettings,
-    TrainError, Training, evaluate,
+    Batch, CordsNetGradient, Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, Objective,
+    OptimiserKind, OptimiserSettings, TrainError, Training, evaluate, logspace,
 };
-use crate::net::{Architecture, Euler, Graph, Model, ModelInfo, Presentation};
+use crate::net::{Adaptation, Architecture, CellKind, Euler, Graph, Model, ModelInfo, Parameters, Presentation};
 use crate::noise::{
     Condition, EvaluationOptions, NoiseError, NoisePresentation, NoiseResult, Observer, Perturbation, Pixels,
     evaluate as noisy,
@@ -151,6 +151,56 @@ fn train<D: Device<f32>>(
         .iter()
         .flat_map(|(_, tensor)| tensor.data.clone())
         .collect())
+}
+
+fn gradients<T: crate::Real, D: Device<T>>(device: &D, graph: &Graph) -> Parameters<f64> {
+    let objective = Objective {
+        spontaneous_steps: 4,
+        stimulus_steps: 7,
+        after_steps: 5,
+        ramp: logspace(-1.0, 0.0, 3),
+        return_weight: 0.5,
+        return_window: 2,
+    };
+    let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
+    let labels: Vec<u32> = (0..12).map(|image| image % 3).collect();
+    let values = (0..labels.len() * graph.image_len()).map(|_| T::from_f64(stream.normal()));
+    let images: Vec<T> = values.collect();
+    let batch = Batch {
+        images: &images,
+        labels: &labels,
+    };
+    let parameters = Initialisation::default().cordsnet(graph, 3).cast();
+    let (euler, phi) = (Euler::published(), crate::device::Phi::Relu);
+    let gradient = CordsNetGradient::new(device, graph, &parameters, &euler, phi, &objective);
+    let twice = gradient.and_then(|mut gradient| {
+        // What is done again is what was recorded.
+        gradient.run(batch, &[])?;
+        gradient.run(batch, &[])
+    });
+    twice.expect("it does not fail").gradients.cast()
+}
+
+#[test]
+fn cells_and_leaks_of_channels_go_as_on_the_cpu() {
+    let mut description = architecture().description().clone();
+    for area in &mut description.areas {
+        (area.tau_ms, area.trains_tau, area.tau_per_channel) = (Some(12.0), true, true);
+    }
+    description.areas[1].cell = CellKind::Adapting(Adaptation {
+        tau_a_ms: 30.0,
+        beta: 0.5,
+        trained: true,
+    });
+    let graph = Graph::new(description).expect("valid");
+    let found = gradients::<f32, _>(&device(), &graph);
+    for (name, expected) in gradients::<f64, _>(&Cpu, &graph).iter() {
+        let found = &found.get(name).expect("a gradient").data;
+        let size = expected.data.iter().fold(0.0, |size: f64, g| size.max(g.abs()));
+        for (found, expected) in found.iter().zip(&expected.data) {
+            assert!((found - expected).abs() <= 1e-3 * size, "{name}: {found} {expected}");
+        }
+    }
 }
 
 /// Work that is asked for once more is done as it was recorded, with the values of now, and with other scratch memory
