@@ -43,8 +43,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (graph, euler) = (Graph::new(description)?, Euler::new(5.0, 10.0));
     let mut config = DirectConfig::default();
     config.fit.epochs = 2;
-    let training = Training::new(&graph, &config, &Data { train, validation }).euler(&euler);
-    let trained = training.run(&Cpu)?;
+    let data = Data { train, validation };
+    let trained = Training::new(&graph, &config, &data).euler(&euler).run(&Cpu)?;
     let beta = &trained.parameters.get("beta.1").ok_or("beta is trained")?.data;
     let accuracy = trained.epochs[1].validation_accuracy;
     println!("accuracy {accuracy:.3}, beta {:.4}", beta[0]);

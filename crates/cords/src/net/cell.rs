@@ -236,7 +236,11 @@ pub enum AdjointMap {
     HiddenGradient(usize),
 }
 
-/// What a cell can do with the maps that `M` names, value by value. No operation may write one of the maps that it reads.
+/// What a cell can do with the maps that `M` names, value by value.
+///
+/// # Panics
+/// Where an operation writes a map that it reads or that is only to be read, and for the number of a hidden variable or
+/// parameter that the cell does not have.
 pub trait CellMaps<M> {
     /// The Euler step in ms.
     fn dt_ms(&self) -> f64;
