@@ -9,7 +9,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::graph::AnyForm;
+use super::graph::{AnyForm, GraphError};
 use super::{Cnn, CordsNet, Euler, Graph, NetError, OwnCell, Parameters};
 use crate::Tensor;
 use crate::device::{Cpu, Device, Phi};
@@ -264,7 +264,7 @@ impl Model {
     /// The same of a network with cells that are not of this crate, which its file knows by their names.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and [`NetError::File`] where a cell that the file names is not given.
+    /// As [`load`](Self::load), and [`NetError::Graph`] where a cell that the file names is not given.
     pub fn load_with(path: &Path, cells: &[OwnCell]) -> Result<Self, NetError> {
         let wrong = |reason: String| NetError::File {
             path: path.to_owned(),
@@ -289,7 +289,11 @@ impl Model {
             info,
             ..
         } = header;
-        let architecture = architecture.graph(cells).map_err(|error| wrong(error.to_string()))?;
+        let architecture = architecture.graph(cells).map_err(|error| match error {
+            // A model's, but of another program.
+            NetError::Graph(GraphError::UnknownCell { .. }) => error,
+            error => wrong(error.to_string()),
+        })?;
         let tensors = SafeTensors::deserialize(&file).map_err(|error| wrong(error.to_string()))?;
         let mut parameters = Parameters::new();
         for (name, view) in tensors.iter() {
