@@ -110,9 +110,9 @@ impl<T: Real, D: Device<T>> History<T, D> {
             start: 0,
             // Of hidden variables the signs that are kept beside them are never read.
             alphas: connections
-                .alphas
+                .leaks
                 .iter()
-                .copied()
+                .map(|leak| leak.alpha)
                 .chain(std::iter::repeat(1.0))
                 .take(maps.len())
                 .collect(),
@@ -209,7 +209,7 @@ impl<T: Real, D: Device<T>> History<T, D> {
         area: usize,
         [g, delta, sum]: [&mut D::Buffer; 3],
     ) {
-        let (device, leak) = (&connections.device, (connections.alphas[area], connections.phi));
+        let (device, leak) = (&connections.device, (connections.leaks[area].alpha, connections.phi));
         let at = step - self.start;
         match &self.segment {
             Segment::Exact(states) => {

@@ -67,7 +67,7 @@ impl Plan {
         precision: HistoryPrecision,
     ) -> Result<Self, TrainError> {
         if precision == HistoryPrecision::Bfloat16
-            && let Some(area) = connections.leaks.iter().position(Option::is_some)
+            && let Some(area) = connections.leaks.iter().position(|leak| leak.channels.is_some())
         {
             let name = &connections.architecture.area(area).name;
             return Err(TrainError::Setting {

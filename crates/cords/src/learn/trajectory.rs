@@ -283,7 +283,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             let parameters = &mut self.gradients.biases[connections.area_parameters(area)];
             let trained = usize::from(architecture.area(area).trains_tau);
             let (log_tau, parameters) = parameters.split_at_mut(trained);
-            let (maps, leaks) = (connections.maps(area, batch), &connections.leaks[area]);
+            let (maps, leaks) = (connections.maps(area, batch), &connections.leaks[area].channels);
             for log_tau in log_tau {
                 // dr'/dalpha = phi(u) - r = (r' - r)/alpha, and dalpha/dlog tau = -alpha.
                 for (factor, r) in [(-1.0, &after[area]), (1.0, &before[area])] {

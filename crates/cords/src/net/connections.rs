@@ -22,10 +22,7 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
     pub(crate) architecture: Graph,
     pub(crate) phi: Phi,
     pub(crate) dt_ms: f64,
-    /// dt/tau of every area; 1 where channels have their own.
-    pub(crate) alphas: Vec<f64>,
-    /// Leaks of areas whose channels have their own.
-    pub(crate) leaks: Vec<Option<ChannelLeaks<D::Buffer>>>,
+    pub(crate) leaks: Vec<Leak<D::Buffer>>,
     /// None where units are leaky and nothing else.
     pub(crate) cells: Vec<Option<AreaCell>>,
     /// Areas of hidden variables, in the order in which states have them after the activities.
@@ -33,6 +30,13 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
     filters: Vec<D::Filter>,
     biases: Vec<D::Buffer>,
     readout_bias: D::Buffer,
+}
+
+/// The leak of an area.
+pub(crate) struct Leak<B> {
+    /// dt/tau; 1 where channels have their own.
+    pub(crate) alpha: f64,
+    pub(crate) channels: Option<ChannelLeaks<B>>,
 }
 
 /// dt/tau of every channel of an area.
@@ -106,10 +110,12 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             device: device.clone(),
             architecture: architecture.clone(),
             phi,
-            alphas: (0..architecture.areas())
-                .map(|area| architecture.alpha(euler, area))
+            leaks: (0..architecture.areas())
+                .map(|area| Leak {
+                    alpha: architecture.alpha(euler, area),
+                    channels: None,
+                })
                 .collect(),
-            leaks: (0..architecture.areas()).map(|_| None).collect(),
             biases: (0..architecture.areas())
                 .map(|area| device.zeros_maps(architecture.maps(area, 1)))
                 .collect(),
@@ -151,12 +157,17 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 // A step that is as long as the time constant but for its rounding.
                 let alpha = |log_tau: &T| (self.dt_ms / log_tau.to_f64().exp()).min(1.0);
                 let alphas: Vec<f64> = log_taus.iter().map(alpha).collect();
-                if description.tau_per_channel {
-                    self.alphas[area] = 1.0;
-                    self.leaks[area] = Some(ChannelLeaks::new::<T, D>(&self.device, alphas));
+                self.leaks[area] = if description.tau_per_channel {
+                    Leak {
+                        alpha: 1.0,
+                        channels: Some(ChannelLeaks::new::<T, D>(&self.device, alphas)),
+                    }
                 } else {
-                    self.alphas[area] = alphas[0];
-                }
+                    Leak {
+                        alpha: alphas[0],
+                        channels: None,
+                    }
+                };
             }
             if let Some(cell) = cell {
                 cell.set(values.flatten().map(T::to_f64).collect());
@@ -268,7 +279,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             source: self.source_buffers(batch),
             rectified: (0..self.architecture.areas()).map(rectified).collect(),
             current: (0..self.architecture.areas())
-                .map(|area| match (&self.cells[area], &self.leaks[area]) {
+                .map(|area| match (&self.cells[area], &self.leaks[area].channels) {
                     (None, None) => self.device.zeros(0),
                     _ => self.device.zeros_maps(self.maps(area, batch)),
                 })
@@ -477,14 +488,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 }
             };
             let step = LeakyStep {
-                alpha: self.alphas[area],
+                alpha: self.leaks[area].alpha,
                 phi: self.phi,
                 current,
                 r: &activity[area],
                 next: &mut next[area],
             };
             self.device.leaky_conv(work, &terms, batch, step);
-            if let Some(leaks) = &self.leaks[area] {
+            if let Some(leaks) = &self.leaks[area].channels {
                 // That was phi(u).
                 let (maps, next) = (self.maps(area, batch), &mut next[area]);
                 self.device.scale_channels(maps, &leaks.alpha, next);
@@ -496,8 +507,9 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
 
     /// dt/tau of an area, one or one for each channel.
     pub(crate) fn area_alphas(&self, area: usize) -> &[f64] {
-        let one = std::slice::from_ref(&self.alphas[area]);
-        self.leaks[area].as_ref().map_or(one, |leaks| &leaks.alphas)
+        let Leak { alpha, channels } = &self.leaks[area];
+        let one = std::slice::from_ref(alpha);
+        channels.as_ref().map_or(one, |leaks| &leaks.alphas)
     }
 
     /// A current with noise whose standard deviation is `std` times sqrt(2 tau/dt), from a stream for each image.
@@ -515,9 +527,9 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             std,
             proportional: false,
         };
-        match &self.leaks[area] {
+        match &self.leaks[area].channels {
             None => {
-                let noise = normal((2.0 / self.alphas[area]).sqrt() * std);
+                let noise = normal((2.0 / self.leaks[area].alpha).sqrt() * std);
                 self.device.add_normal(maps, noise, current, noisy);
             }
             Some(leaks) => {

@@ -250,7 +250,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
 
     /// dt/tau likewise.
     pub(crate) fn area_alphas(&self, area: usize) -> Vec<f64> {
-        match &self.connections.leaks[area] {
+        match &self.connections.leaks[area].channels {
             Some(leaks) => leaks.alphas.clone(),
             None => vec![self.euler.alpha(area)],
         }

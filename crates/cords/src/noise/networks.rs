@@ -13,7 +13,7 @@ const SILENT: f32 = -1e30;
 /// A network made ready for one observer.
 pub(super) enum Network<D: Device<f32>> {
     Cordsnet {
-        net: Box<CordsNet<f32, D>>,
+        net: CordsNet<f32, D>,
         spontaneous: State<f32>,
     },
     Cnn(Cnn<f32, D>),
@@ -59,7 +59,6 @@ impl<D: Device<f32>> Network<D> {
                 let achieved = perturb(architecture, &mut parameters, condition, options);
                 let spontaneous_ms = options.presentation.spontaneous_ms;
                 let (net, spontaneous) = cordsnet(device, architecture, &parameters, euler, *phi, spontaneous_ms)?;
-                let net = Box::new(net);
                 Ok((Self::Cordsnet { net, spontaneous }, achieved))
             }
             (
