@@ -34,7 +34,7 @@ impl Cell for Quadratic {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let pixel = |i: usize, p: usize| ((if i % 2 == 0 { p / 16 } else { p % 16 } + i) as f32).sin();
+    let pixel = |i: usize, p: usize| ((if i % 2 == 1 { p / 16 } else { p % 16 } + i) as f32).sin();
     let values: Vec<f32> = (0..64 * 256).map(|p| pixel(p / 256, p % 256)).collect();
     let images = MemoryImages::new([1, 16], 2, values.clone(), (0..64).map(|i| i % 2).collect())?;
     let (train, validation) = (&images, &images);
