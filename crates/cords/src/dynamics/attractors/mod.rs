@@ -66,7 +66,8 @@ pub enum AttractorKind {
         period_steps: f64,
     },
     /// It is bounded and did neither in the time given: chaos, several incommensurate periods, a period of more than a
-    /// fifth of the time in which cycles are looked for, or an approach that is slower than that time.
+    /// fifth of the time in which cycles are looked for or of less than 6 steps and no whole number of them, or an
+    /// approach that is slower than that time.
     Unsettled,
     /// It is no longer finite, or grew beyond 1e9 times the largest current that there is without activity; here or in
     /// an area that drives this one.
@@ -333,7 +334,7 @@ impl<'a> Search<'a> {
     }
 
     /// Adds noise to all activity whose standard deviation is a share of an area's root mean square, and at least so
-    /// much; under ReLU activity stays at 0 or above. The draws are named by initial condition, purpose and repetition.
+    /// much; under ReLU activity below 0 is reflected. The draws are named by initial condition, purpose and repetition.
     fn perturb(&self, state: &mut State<f64>, share: f64, least: f64, (start, purpose, repetition): (usize, u32, u32)) {
         let is_rectified = self.net.phi().slope() == 0.0;
         for (area, activity) in state.areas.iter_mut().enumerate() {
@@ -349,7 +350,7 @@ impl<'a> Search<'a> {
             for r in activity {
                 *r += deviation * stream.normal();
                 if is_rectified {
-                    *r = r.max(0.0);
+                    *r = r.abs();
                 }
             }
         }
@@ -515,11 +516,14 @@ impl<'a> Search<'a> {
                 window.see(&view.state());
             });
         let lost = self.lost(&values(self.net, &state));
-        let components = 0..self.components().len();
-        let ends: Vec<(End, Vec<(usize, f64)>)> = components
-            .map(|component| match lost[component] {
-                true => (End::of(AttractorKind::Diverged, Vec::new()), Vec::new()),
-                false => (window.end(component, &state), window.passes(component)),
+        let ends: Vec<(End, Vec<(usize, f64)>)> = (0..lost.len())
+            .map(|component| {
+                if lost[component] {
+                    return (End::of(AttractorKind::Diverged, Vec::new()), Vec::new());
+                }
+                let end = window.end(component, &state);
+                let passes = window.passes(component, &end);
+                (end, passes)
             })
             .collect();
         for (component, (end, passes)) in ends.into_iter().enumerate() {

@@ -4,8 +4,8 @@
 //! state, normal to its change there (a Poincaré section), at that state again and again, at equal intervals and to the
 //! end of the stretch. Under Euler steps a limit cycle is a closed curve on which activity need not come back to any
 //! state exactly (it is quasi-periodic there), so that a period is no whole number of steps: crossings are interpolated
-//! between steps. Orbits that do come back exactly, such as an oscillation from step to step, have a whole number of
-//! steps.
+//! between steps. Nothing lies between the steps of an oscillation from step to step and the like: below 6 steps only
+//! orbits that come back exactly, after a whole number of steps, are cycles.
 //!
 //! Both are asked of a component together with all areas that drive it, since only these together have a future that
 //! follows from their state. What decays to a steady state with a time constant of more than some 25 times the stretch
@@ -22,6 +22,8 @@ use crate::net::State;
 const RETURN: f64 = 0.02;
 /// The same after a whole number of steps.
 const EXACT: f64 = 1e-4;
+/// Period in steps from which on there is something between steps.
+const SMOOTH: f64 = 6.0;
 /// Returns that make a cycle, and how far intervals between them may differ, as a share of their mean.
 const RETURNS: usize = 5;
 const INTERVALS: f64 = 0.05;
@@ -226,7 +228,7 @@ impl<'a, 'b> Window<'a, 'b> {
             let mut intervals = returns.iter().zip(befores).map(|(now, before)| now - before);
             let is_regular = intervals.all(|interval| (interval - mean).abs() <= INTERVALS * mean);
             // Crossings near the end are not seen whole.
-            if is_regular && last + 1.5 * mean + 2.0 >= total {
+            if is_regular && mean >= SMOOTH && last + 1.5 * mean + 2.0 >= total {
                 return Some(mean);
             }
         }
@@ -285,10 +287,15 @@ impl<'a, 'b> Window<'a, 'b> {
         }
     }
 
-    /// Known cycles of a component, with the smallest distance from their points.
-    pub(super) fn passes(&self, component: usize) -> Vec<(usize, f64)> {
+    /// Known cycles of a component, with the smallest distance that activity passed their points at, if it is on a cycle.
+    pub(super) fn passes(&self, component: usize, end: &End) -> Vec<(usize, f64)> {
+        let AttractorKind::LimitCycle { period_steps } = end.kind else {
+            return Vec::new();
+        };
         let known = self.known.iter().filter(|known| known.component == component);
-        known.map(|known| (known.place, passed(&known.squared))).collect()
+        known
+            .map(|known| (known.place, passed(&known.squared, period_steps >= SMOOTH)))
+            .collect()
     }
 }
 
@@ -302,20 +309,18 @@ fn cubic(x: f64) -> [f64; 4] {
     ]
 }
 
-/// The smallest distance of a trajectory from a point, of its squared distances after each step: on the parabola
-/// through the smallest one and its neighbours.
-fn passed(squared: &[f64]) -> f64 {
+/// The smallest distance of a trajectory from a point, of its squared distances after each step; of a smooth one on the
+/// parabola through the smallest one and its neighbours.
+fn passed(squared: &[f64], is_smooth: bool) -> f64 {
     let numbered = squared.iter().enumerate();
     let Some((place, smallest)) = numbered.min_by(|a, b| a.1.total_cmp(b.1)) else {
         return f64::INFINITY;
     };
-    let neighbours = place
-        .checked_sub(1)
-        .and_then(|before| Some((squared[before], *squared.get(place + 1)?)));
-    let lower = neighbours.map_or(0.0, |(before, after)| {
-        let bend = before - 2.0 * smallest + after;
+    let before = place.checked_sub(1).filter(|_| is_smooth);
+    let lower = before.zip(squared.get(place + 1)).map_or(0.0, |(before, after)| {
+        let bend = squared[before] - 2.0 * smallest + after;
         if bend > 0.0 {
-            (before - after).powi(2) / (8.0 * bend)
+            (squared[before] - after).powi(2) / (8.0 * bend)
         } else {
             0.0
         }
