@@ -305,19 +305,18 @@ impl<'a> Search<'a> {
             largest(&current)
         };
         let scale = (0..graph.areas()).map(current).fold(0.0, f64::max);
-        let alphas = (0..graph.areas()).map(|area| {
-            let blocks = blocks(net, &[area]);
-            let of_block = blocks
-                .iter()
-                .map(|block| std::iter::repeat_n(block.alpha, block.range.len()));
-            of_block.flatten().collect()
-        });
+        let alphas = |area: usize| -> Vec<f64> {
+            let blocks = blocks(net, &[area]).into_iter();
+            blocks
+                .flat_map(|block| std::iter::repeat_n(block.alpha, block.range.len()))
+                .collect()
+        };
         Self {
             net,
             inp,
             options,
             upstream: upstream(graph),
-            alphas: alphas.collect(),
+            alphas: (0..graph.areas()).map(alphas).collect(),
             scale: if scale > 0.0 { scale } else { 1.0 },
             resting: Vec::new(),
             found: graph.components().iter().map(|_| Vec::new()).collect(),
