@@ -1,22 +1,23 @@
 //! Training: batches of trials, Adam, a curriculum over delays, and an end when held-out images are answered well
 //! enough.
 //!
-//! The whole state is in checkpoints, from which a training goes on to the same bits.
+//! The loop and its checkpoints are those of every training ([`crate::learn`]). What stays apart from a training on
+//! images: batches are drawn as the curriculum asks for them, so none is loaded ahead; there are validations by gradient
+//! steps, the first before any, and an end by their outcome; records hold other numbers.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::encoder::Responses;
-use super::experiment::{GROUP, Presented, Setting};
+use super::experiment::{GROUP, Presented, Setting, Simulation};
 use super::stimulus::Clip;
 use super::tasks::{Delay, Pool};
-use super::training_state::{Keeper, TrainingState};
+use super::training_state::TrainingState;
 use super::{AssocError, Layout, Objective, Share, Weights, group_gradient};
-use crate::learn::Checkpoints;
+use crate::learn::{CheckpointProgress, Checkpoints, Next, Resumable, Snapshot, SnapshotError, TrainingLoop, record};
 
 /// How long and how fast is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,6 +109,19 @@ pub struct TrainRecord {
     pub diverged: usize,
 }
 
+record!(TrainRecord {
+    step,
+    trials,
+    delays,
+    objective,
+    loss,
+    gradient_norm,
+    front_end_norm,
+    answers,
+    right,
+    diverged,
+});
+
 impl TrainRecord {
     /// Accuracy on validation images, among answers for which activity stayed finite; none where it never did.
     pub fn accuracy(&self) -> Option<f64> {
@@ -130,14 +144,8 @@ pub enum TrainProgress<'a> {
     Validating(usize),
     /// A validation has ended, with this record.
     Validated(&'a TrainRecord),
-    /// Training goes on from a checkpoint after so many gradient steps.
-    Continued(usize),
-    /// There is a checkpoint that must not be used, and why; training starts from the beginning.
-    CheckpointRefused(String),
-    /// A checkpoint was written after so many gradient steps.
-    CheckpointWritten(usize),
-    /// A checkpoint could not be written, and why; training goes on.
-    CheckpointFailed(String),
+    /// The state, after so many gradient steps, was read from a checkpoint or written to one, or could not be.
+    Checkpoint(CheckpointProgress<usize>),
 }
 
 /// Called as training goes on; breaking off ends it, with a checkpoint where there is a place for one.
@@ -159,120 +167,140 @@ pub(super) const VALIDATION: u64 = 1 << 40;
 /// Number of the first test trial; see [`VALIDATION`].
 pub(super) const TEST: u64 = 1 << 41;
 
-/// Trains from given weights on trials of the first pool, watching the second. A front-end that learns is trained with
-/// them, and is left in `responses` as it is at the end.
+/// A training of association areas on a task. A front-end that learns is trained with them.
 ///
-/// # Errors
-/// [`AssocError`]: what does not fit, [`AssocError::Diverged`], [`AssocError::Stopped`] where `observe` breaks off.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what is trained, on what, how, and who watches"
-)]
-pub fn train(
-    layout: &Layout,
-    start: Weights<f32>,
-    setting: &Setting<'_>,
-    responses: &mut Responses<'_>,
-    pools: (&Pool, &Pool),
-    options: &TrainOptions,
-    checkpoints: Option<&Checkpoints<'_>>,
-    observe: &mut TrainObserver<'_>,
-) -> Result<Trained, AssocError> {
-    layout.validate()?;
-    options.validate()?;
-    start.check(layout)?;
-    let training = Training {
-        layout,
-        setting,
-        pools,
-        options,
-    };
-    let mut state = TrainingState::new(start, if options.curriculum { 1 } else { training.delays() });
-    let resumed = state.resume(checkpoints, responses);
-    let flow = match resumed {
-        Ok(false) => ControlFlow::Continue(()),
-        Ok(true) => observe(TrainProgress::Continued(state.step)),
-        Err(reason) => observe(TrainProgress::CheckpointRefused(reason)),
-    };
-    if flow.is_break() {
-        return Err(AssocError::Stopped);
-    }
-    let mut keeper = Keeper {
-        checkpoints,
-        last: Instant::now(),
-    };
-    loop {
-        if state.end.is_none() && training.validates(&state) {
-            // A request to stop is heeded behind it.
-            let _ = observe(TrainProgress::Validating(state.step));
-            let record = training.validate(&mut state, responses)?;
-            let flow = observe(TrainProgress::Validated(&record));
-            // What is complete is not stopped.
-            if flow.is_break() && state.end.is_none() {
-                keeper.write(&state, responses, observe);
-                return Err(AssocError::Stopped);
-            }
-        }
-        if let Some(reached) = state.end {
-            // Whatever is done with the result may be interrupted, too.
-            keeper.write(&state, responses, observe);
-            return Ok(Trained {
-                weights: state.areas.weights,
-                records: state.records,
-                reached,
-            });
-        }
-        training.step(&mut state, responses)?;
-        let stop = observe(TrainProgress::Step(state.step)).is_break();
-        if stop || keeper.is_due() {
-            keeper.write(&state, responses, observe);
-        }
-        if stop {
-            return Err(AssocError::Stopped);
-        }
-    }
-}
-
-/// What stays the same while a network is trained.
-struct Training<'a> {
+/// Without checkpoints and with nobody who watches, unless they are given.
+pub struct Training<'a> {
     layout: &'a Layout,
     setting: &'a Setting<'a>,
     /// Stimuli of training and of validation.
     pools: (&'a Pool, &'a Pool),
     options: &'a TrainOptions,
+    checkpoints: Option<&'a Checkpoints<'a>>,
+    observer: Option<&'a mut TrainObserver<'a>>,
 }
 
-impl Training<'_> {
-    /// Levels of the curriculum: a delay each, or an eighth of many.
-    fn delays(&self) -> usize {
-        self.setting.timing.delays.len().clamp(1, 8)
+impl<'a> Training<'a> {
+    /// On trials of the first pool, with validations on those of the second. Nothing is checked or computed before it
+    /// runs.
+    pub fn new(
+        layout: &'a Layout,
+        setting: &'a Setting<'a>,
+        pools: (&'a Pool, &'a Pool),
+        options: &'a TrainOptions,
+    ) -> Self {
+        Self {
+            layout,
+            setting,
+            pools,
+            options,
+            checkpoints: None,
+            observer: None,
+        }
     }
 
-    /// Whether a validation is due: one that a checkpoint holds already is not made again.
-    fn validates(&self, state: &TrainingState) -> bool {
-        let due = state.step.is_multiple_of(self.options.validate_every) || state.step == self.options.steps;
-        due && state.records.last().is_none_or(|last| last.step != state.step)
+    /// With its state on disk, from which a training that was stopped goes on to the same bits.
+    pub fn checkpoints(mut self, checkpoints: Option<&'a Checkpoints<'a>>) -> Self {
+        self.checkpoints = checkpoints;
+        self
     }
 
-    /// Answers trials of validation images, and decides on the next delay or the end.
-    fn validate(&self, state: &mut TrainingState, responses: &mut Responses<'_>) -> Result<TrainRecord, AssocError> {
+    /// With an observer, who is told after every gradient step and validation and may stop the training.
+    pub fn observer(mut self, observer: &'a mut TrainObserver<'a>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Trains from given weights. A front-end that learns is left in `responses` as it is at the end.
+    ///
+    /// # Errors
+    /// [`AssocError`]: what does not fit, [`AssocError::Diverged`], [`AssocError::Stopped`] where the observer breaks
+    /// off.
+    pub fn run(self, start: Weights<f32>, responses: &'a mut Responses<'_>) -> Result<Trained, AssocError> {
         let Self {
             layout,
             setting,
+            pools,
             options,
-            ..
+            checkpoints,
+            observer,
         } = self;
-        let share = state.level as f64 / self.delays() as f64;
-        let count = options.validation_trials;
-        let trials = setting.draw(self.pools.1, VALIDATION, count, None, Delay::UpTo(share));
-        setting.prepare(responses, &trials, layout.dt_ms)?;
-        let acting = state.areas.weights.effective(layout);
-        let answers = setting.run(layout, &acting, responses, &trials, true, &mut |_, _| {})?;
-        let means = std::mem::take(&mut state.sums).means();
-        let record = TrainRecord {
-            step: state.step,
-            trials: state.seen,
-            delays: share,
+        layout.validate()?;
+        options.validate()?;
+        start.check(layout)?;
+        let mut training = TaskTraining {
+            layout,
+            setting,
+            pools,
+            options,
+            state: TrainingState::new(start, if options.curriculum { 1 } else { levels(setting) }),
+            responses,
+            observer,
+        };
+        let mut training_loop = TrainingLoop::begin(&mut training, checkpoints)?;
+        training_loop.run(&mut TaskTraining::batch)?;
+        // Whatever is done with the result may be interrupted, too; what is complete is not stopped.
+        let _ = training_loop.write();
+        let state = training.state;
+        Ok(Trained {
+            weights: state.areas.weights,
+            records: state.records,
+            reached: state.end == Some(true),
+        })
+    }
+}
+
+/// Levels of the curriculum: a delay each, or an eighth of many.
+fn levels(setting: &Setting<'_>) -> usize {
+    setting.timing.delays.len().clamp(1, 8)
+}
+
+/// Areas, and a front-end that learns with them, in training.
+struct TaskTraining<'a, 'r> {
+    layout: &'a Layout,
+    setting: &'a Setting<'a>,
+    pools: (&'a Pool, &'a Pool),
+    options: &'a TrainOptions,
+    state: TrainingState,
+    responses: &'a mut Responses<'r>,
+    observer: Option<&'a mut TrainObserver<'a>>,
+}
+
+impl TaskTraining<'_, '_> {
+    /// Share of the delays that the curriculum has taken in.
+    fn share(&self) -> f64 {
+        self.state.level as f64 / levels(self.setting) as f64
+    }
+
+    /// Trials of the next gradient step.
+    fn batch(&self) -> Vec<Presented> {
+        let TrainOptions { batch, distinct, .. } = *self.options;
+        let delay = Delay::UpTo(self.share());
+        self.setting
+            .draw(self.pools.0, self.state.seen, batch, Some(distinct), delay)
+    }
+
+    fn observe(&mut self, progress: TrainProgress<'_>) -> ControlFlow<()> {
+        match &mut self.observer {
+            Some(observer) => observer(progress),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Answers trials of validation images.
+    fn validation(&mut self) -> Result<TrainRecord, AssocError> {
+        let (layout, setting, delays) = (self.layout, self.setting, self.share());
+        let count = self.options.validation_trials;
+        let trials = setting.draw(self.pools.1, VALIDATION, count, None, Delay::UpTo(delays));
+        setting.prepare(self.responses, &trials, layout.dt_ms)?;
+        let acting = self.state.areas.weights.effective(layout);
+        let simulation = Simulation::new(setting, layout, self.responses);
+        let answers = simulation.run(&acting, &trials, &mut |_, _| {})?;
+        let means = std::mem::take(&mut self.state.sums).means();
+        Ok(TrainRecord {
+            step: self.state.step,
+            trials: self.state.seen,
+            delays,
             objective: means.objective,
             loss: means.loss,
             gradient_norm: means.norm,
@@ -280,14 +308,66 @@ impl Training<'_> {
             answers: answers.len(),
             right: answers.iter().filter(|answer| answer.is_right()).count(),
             diverged: answers.iter().filter(|answer| answer.choice.is_none()).count(),
+        })
+    }
+}
+
+impl Resumable for TaskTraining<'_, '_> {
+    /// Gradient steps done.
+    type Position = usize;
+    type Batch = Vec<Presented>;
+    type Error = AssocError;
+
+    fn next(&self) -> Next {
+        let (state, options) = (&self.state, self.options);
+        let due = state.step.is_multiple_of(options.validate_every) || state.step == options.steps;
+        // One that a checkpoint holds already is not made again.
+        let done = state.records.last().is_some_and(|last| last.step == state.step);
+        match (state.end, due && !done) {
+            (Some(_), _) => Next::End,
+            (None, true) => Next::Validation,
+            (None, false) => Next::GradientStep,
+        }
+    }
+
+    fn position(&self) -> usize {
+        self.state.step
+    }
+
+    fn step(&mut self, trials: Vec<Presented>) -> Result<ControlFlow<()>, AssocError> {
+        let (layout, options) = (self.layout, self.options);
+        self.setting.prepare(self.responses, &trials, layout.dt_ms)?;
+        let through = self.responses.learner().is_some();
+        let simulation = Simulation::new(self.setting, layout, self.responses);
+        let weights = &self.state.areas.weights;
+        let found = batch_gradient(&simulation, weights, &trials, &options.objective, through)?;
+        let state = &mut self.state;
+        let norm = state.areas.step(&found.gradient, options.learning_rate, options.clip);
+        let front_end_norm = match through {
+            true => self.responses.learn(&found.at_clips, options.clip)?,
+            false => 0.0,
         };
+        if !(found.objective.is_finite() && norm.is_finite() && front_end_norm.is_finite()) {
+            return Err(AssocError::Diverged { step: state.step });
+        }
+        state.seen += trials.len() as u64;
+        state.step += 1;
+        state.sums.add(&found, norm, front_end_norm);
+        Ok(self.observe(TrainProgress::Step(self.state.step)))
+    }
+
+    /// Decides on the next delay or the end, too.
+    fn validate(&mut self) -> Result<ControlFlow<()>, AssocError> {
+        let _ = self.observe(TrainProgress::Validating(self.state.step));
+        let record = self.validation()?;
+        let (options, state) = (self.options, &mut self.state);
         state.records.push(record);
         state.passed = if record.reaches(options.criterion) {
             state.passed + 1
         } else {
             0
         };
-        if state.level < self.delays() && state.passed > 0 {
+        if state.level < levels(self.setting) && state.passed > 0 {
             (state.level, state.passed) = (state.level + 1, 0);
         } else if state.passed >= options.patience {
             state.end = Some(true);
@@ -295,50 +375,23 @@ impl Training<'_> {
         if state.step == options.steps && state.end.is_none() {
             state.end = Some(false);
         }
-        Ok(record)
+        Ok(self.observe(TrainProgress::Validated(&record)))
     }
 
-    /// One gradient step on a batch of trials.
-    fn step(&self, state: &mut TrainingState, responses: &mut Responses<'_>) -> Result<(), AssocError> {
-        let Self {
-            layout,
-            setting,
-            options,
-            ..
-        } = self;
-        let share = state.level as f64 / self.delays() as f64;
-        let batch = options.batch;
-        let trials = setting.draw(
-            self.pools.0,
-            state.seen,
-            batch,
-            Some(options.distinct),
-            Delay::UpTo(share),
-        );
-        setting.prepare(responses, &trials, layout.dt_ms)?;
-        let through = responses.learner().is_some();
-        let weights = &state.areas.weights;
-        let found = batch_gradient(
-            layout,
-            weights,
-            setting,
-            responses,
-            &trials,
-            &options.objective,
-            through,
-        )?;
-        let norm = state.areas.step(&found.gradient, options.learning_rate, options.clip);
-        let front_end_norm = match through {
-            true => responses.learn(&found.at_clips, options.clip)?,
-            false => 0.0,
-        };
-        if !(found.objective.is_finite() && norm.is_finite() && front_end_norm.is_finite()) {
-            return Err(AssocError::Diverged { step: state.step });
-        }
-        state.seen += batch as u64;
-        state.step += 1;
-        state.sums.add(&found, norm, front_end_norm);
-        Ok(())
+    fn tell(&mut self, progress: CheckpointProgress<usize>) -> ControlFlow<()> {
+        self.observe(TrainProgress::Checkpoint(progress))
+    }
+
+    fn stopped(&self, _checkpoint: bool) -> AssocError {
+        AssocError::Stopped
+    }
+
+    fn save(&self, snapshot: &mut Snapshot) {
+        self.state.save(self.responses, snapshot);
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.state.restore(snapshot, self.responses)
     }
 }
 
@@ -353,18 +406,17 @@ pub(super) struct BatchGradient {
 
 /// Groups side by side, summed in their order.
 fn batch_gradient(
-    layout: &Layout,
+    simulation: &Simulation<'_>,
     weights: &Weights<f32>,
-    setting: &Setting<'_>,
-    responses: &Responses<'_>,
     trials: &[Presented],
     objective: &Objective,
     through: bool,
 ) -> Result<BatchGradient, AssocError> {
+    let layout = simulation.layout;
     let groups = trials
         .par_chunks(GROUP)
         .with_max_len(1)
-        .map(|presented| setting.group(layout, responses, presented, true))
+        .map(|presented| simulation.group(presented))
         .collect::<Result<Vec<_>, _>>()?;
     let mask: f64 = groups
         .iter()
@@ -395,7 +447,7 @@ fn batch_gradient(
             sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
         }
         if through {
-            setting.add_at_clips(layout, presented, &one.features, &mut sum.at_clips);
+            simulation.add_at_clips(presented, &one.features, &mut sum.at_clips);
         }
     }
     Ok(sum)

@@ -1,62 +1,12 @@
 //! How far a training is, as a checkpoint holds it.
 
-use std::time::Instant;
-
 use super::Weights;
-use super::encoder::Responses;
-use super::train::{BatchGradient, TrainObserver, TrainProgress, TrainRecord};
+use super::encoder::{Responses, StimulusEncoder};
+use super::train::{BatchGradient, TrainRecord};
 use crate::device::{Cpu, Device};
 use crate::learn::{
-    Checkpoints, Optimiser, OptimiserKind, OptimiserSettings, Snapshot, SnapshotError, StoredCheckpoint,
-    clip_gradient_norm,
+    Optimiser, OptimiserKind, OptimiserSettings, Record, Snapshot, SnapshotError, clip_gradient_norm, record,
 };
-
-/// Numbers of a record.
-const VALUES: usize = 10;
-
-impl TrainRecord {
-    fn values(&self) -> [f64; VALUES] {
-        [
-            self.step as f64,
-            self.trials as f64,
-            self.delays,
-            self.objective,
-            self.loss,
-            self.gradient_norm,
-            self.front_end_norm,
-            self.answers as f64,
-            self.right as f64,
-            self.diverged as f64,
-        ]
-    }
-
-    fn from_values(values: [f64; VALUES]) -> Self {
-        let [
-            step,
-            trials,
-            delays,
-            objective,
-            loss,
-            gradient_norm,
-            front_end_norm,
-            answers,
-            right,
-            diverged,
-        ] = values;
-        Self {
-            step: step as usize,
-            trials: trials as u64,
-            delays,
-            objective,
-            loss,
-            gradient_norm,
-            front_end_norm,
-            answers: answers as usize,
-            right: right as usize,
-            diverged: diverged as usize,
-        }
-    }
-}
 
 /// The areas' weights, and their optimiser's memory: one buffer a block.
 pub(super) struct Areas {
@@ -95,6 +45,14 @@ pub(super) struct Sums {
     pub(super) front_end_norm: f64,
     steps: f64,
 }
+
+record!(Sums {
+    objective,
+    loss,
+    norm,
+    front_end_norm,
+    steps,
+});
 
 impl Sums {
     pub(super) fn add(&mut self, found: &BatchGradient, norm: f64, front_end_norm: f64) {
@@ -150,55 +108,27 @@ impl TrainingState {
         }
     }
 
-    fn save(&self, responses: &mut Responses<'_>) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+    /// Writes it, with what a front-end has learned.
+    pub(super) fn save(&self, responses: &Responses<'_>, snapshot: &mut Snapshot) {
         let end = self.end.map_or(0, |reached| 1 + u64::from(reached));
         let place = [self.step as u64, self.seen, self.level as u64, self.passed as u64, end];
         snapshot.put("course.place", &place);
-        let Sums {
-            objective,
-            loss,
-            norm,
-            front_end_norm,
-            steps,
-        } = self.sums;
-        snapshot.put("course.sums", &[objective, loss, norm, front_end_norm, steps]);
-        let records: Vec<f64> = self.records.iter().flat_map(TrainRecord::values).collect();
-        snapshot.put("course.records", &records);
+        snapshot.put("course.sums", &self.sums.values());
+        snapshot.put_records("course.records", &self.records);
         for (number, block) in self.areas.weights.blocks().into_iter().enumerate() {
             snapshot.put(block_name(number), block);
         }
-        self.areas.optimiser.save(&mut snapshot);
-        if let Some(front_end) = responses.learner() {
+        self.areas.optimiser.save(snapshot);
+        if let StimulusEncoder::FrontEnd(front_end) = responses.source() {
             snapshot.put_all(FRONT_END, front_end.save());
         }
-        snapshot
     }
 
-    /// Goes on from the last checkpoint, where there is one; `Err` says why it cannot be used.
-    pub(super) fn resume(
-        &mut self,
-        checkpoints: Option<&Checkpoints<'_>>,
-        responses: &mut Responses<'_>,
-    ) -> Result<bool, String> {
-        let snapshot = match checkpoints.map(Checkpoints::read) {
-            None | Some(StoredCheckpoint::Nothing) => return Ok(false),
-            Some(StoredCheckpoint::Refused(reason)) => return Err(reason),
-            Some(StoredCheckpoint::Usable(snapshot)) => snapshot,
-        };
-        let initial = self.save(responses);
-        self.restore(&snapshot, responses).map(|()| true).map_err(|error| {
-            // What was just written fits.
-            let _ = self.restore(&initial, responses);
-            error.to_string()
-        })
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot, responses: &mut Responses<'_>) -> Result<(), SnapshotError> {
+    /// Takes over what [`save`](Self::save) wrote.
+    pub(super) fn restore(&mut self, snapshot: &Snapshot, responses: &mut Responses<'_>) -> Result<(), SnapshotError> {
         let place: Vec<u64> = snapshot.get("course.place", 5)?;
-        let sums: Vec<f64> = snapshot.get("course.sums", 5)?;
-        let records: Vec<[f64; VALUES]> = snapshot.rows("course.records")?;
-        let records: Vec<TrainRecord> = records.into_iter().map(TrainRecord::from_values).collect();
+        let sums = Sums::from_values(&snapshot.get("course.sums", Sums::VALUES)?);
+        let records: Vec<TrainRecord> = snapshot.records("course.records")?;
         // Earlier programs validated a second time when they went on from a stop in a validation.
         let twice = records.windows(2).find(|pair| pair[0].step >= pair[1].step);
         if let Some([record, _]) = twice {
@@ -216,13 +146,7 @@ impl TrainingState {
         (self.step, self.seen) = (place[0] as usize, place[1]);
         (self.level, self.passed) = (place[2] as usize, place[3] as usize);
         self.end = place[4].checked_sub(1).map(|reached| reached == 1);
-        self.sums = Sums {
-            objective: sums[0],
-            loss: sums[1],
-            norm: sums[2],
-            front_end_norm: sums[3],
-            steps: sums[4],
-        };
+        self.sums = sums;
         self.records = records;
         Ok(())
     }
@@ -230,36 +154,6 @@ impl TrainingState {
 
 fn block_name(number: usize) -> String {
     format!("areas.{number}")
-}
-
-/// Writes checkpoints when they are due.
-pub(super) struct Keeper<'a> {
-    pub(super) checkpoints: Option<&'a Checkpoints<'a>>,
-    pub(super) last: Instant,
-}
-
-impl Keeper<'_> {
-    pub(super) fn is_due(&self) -> bool {
-        self.checkpoints
-            .is_some_and(|checkpoints| self.last.elapsed() >= checkpoints.every)
-    }
-
-    pub(super) fn write(
-        &mut self,
-        state: &TrainingState,
-        responses: &mut Responses<'_>,
-        observe: &mut TrainObserver<'_>,
-    ) {
-        let Some(checkpoints) = self.checkpoints else { return };
-        let written = checkpoints.write(&state.save(responses));
-        // Also after a failure: a full disk is not asked again after every step.
-        self.last = Instant::now();
-        // Training is between two steps, or at its end: whether it shall stop is asked there.
-        let _ = observe(match written {
-            Ok(()) => TrainProgress::CheckpointWritten(state.step),
-            Err(error) => TrainProgress::CheckpointFailed(error.to_string()),
-        });
-    }
 }
 
 #[cfg(test)]
@@ -299,19 +193,14 @@ mod tests {
             state.step = 20;
             state
         };
-        let folder = tempfile::tempdir().expect("a folder");
-        let checkpoints = Checkpoints {
-            folder: folder.path(),
-            identity: "a",
-            every: std::time::Duration::MAX,
-        };
         for (steps, said) in [(vec![0, 10, 20], None), (vec![0, 10, 10, 20], Some("step 10 twice"))] {
-            checkpoints.write(&state(&steps).save(&mut responses)).expect("written");
+            let mut snapshot = Snapshot::default();
+            state(&steps).save(&responses, &mut snapshot);
             let mut resumed = TrainingState::new(start.clone(), 1);
-            match (resumed.resume(Some(&checkpoints), &mut responses), said) {
-                (Ok(true), None) => assert_eq!((resumed.step, resumed.records.len()), (20, 3)),
+            match (resumed.restore(&snapshot, &mut responses), said) {
+                (Ok(()), None) => assert_eq!((resumed.step, resumed.records.len()), (20, 3)),
                 (Err(reason), Some(said)) => {
-                    assert!(reason.contains(said), "{reason}");
+                    assert!(reason.to_string().contains(said), "{reason}");
                     assert_eq!((resumed.step, resumed.records.len()), (0, 0));
                     assert_eq!(resumed.areas.weights, start);
                 }

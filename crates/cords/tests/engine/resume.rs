@@ -7,9 +7,9 @@ use std::time::Duration;
 use cords::data::Images;
 use cords::device::Cpu;
 use cords::learn::{
-    AreaInverse, CheckpointProgress, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation, InvertConfig,
-    OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training, TrainingPosition, WarmUp,
-    WindowRecord,
+    AreaInverse, CheckpointProgress, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation,
+    InvertConfig, OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training,
+    TrainingPosition, WarmUp, WindowRecord,
 };
 use cords::net::{Architecture, Euler, Graph, ModelInfo, fold};
 use cords::rng::{Purpose, Stream};
