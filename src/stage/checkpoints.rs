@@ -1,36 +1,18 @@
 //! Checkpoints of the kinds that train: where and how often they are written, what is said of them, and stops.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use cords::learn::{CheckpointProgress, Checkpoints};
 
 use super::Context;
 
-/// The place of a stage's checkpoints.
-pub(super) struct CheckpointPlace {
-    folder: PathBuf,
-    identity: String,
-    minutes: f64,
-}
-
-impl CheckpointPlace {
-    /// Of this stage, with so many minutes between two checkpoints.
-    pub(super) fn of(context: &Context, minutes: f64) -> Self {
-        Self {
-            folder: context.checkpoint.clone(),
-            identity: context.key.clone(),
-            minutes,
-        }
-    }
-
-    pub(super) fn checkpoints(&self) -> Checkpoints<'_> {
-        Checkpoints {
-            folder: &self.folder,
-            identity: &self.identity,
-            every: Duration::try_from_secs_f64(60.0 * self.minutes).unwrap_or(Duration::MAX),
-        }
+/// Those of a stage, with so many minutes between two.
+pub(super) fn of(context: &Context, minutes: f64) -> Checkpoints {
+    Checkpoints {
+        folder: context.checkpoint.clone(),
+        identity: context.key.clone(),
+        every: Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(Duration::MAX),
     }
 }
 

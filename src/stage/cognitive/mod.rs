@@ -21,9 +21,8 @@ use self::tables::{
     Accuracy, Decoding, Eigenvalue, Fitted, Lesioned, Measured, Rate, Speed, State, Summary, Training,
     psychometric_functions,
 };
-use super::checkpoints::{self, CheckpointPlace};
-use super::keyed_defaults;
 use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
+use super::{checkpoints, keyed_defaults};
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Cognitive;
@@ -225,8 +224,7 @@ impl Experiment<'_> {
         let started = Instant::now();
         let options = self.params.training();
         let start = Weights::initial(&self.layout, self.params.gain, self.params.seed);
-        let place = CheckpointPlace::of(context, self.params.checkpoint_minutes);
-        let checkpoints = place.checkpoints();
+        let checkpoints = checkpoints::of(context, self.params.checkpoint_minutes);
         let mut observe = |progress: TrainProgress<'_>| {
             tell(&progress, self.params.loss_name(), options.steps, context);
             checkpoints::heed(context)

@@ -15,10 +15,9 @@ use self::network::ImageSizes;
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
 use self::tables::{Epoch, Form, Inversion, Speed, Window, forms, training_table};
-use super::checkpoints::{self, CheckpointPlace};
-use super::keyed_defaults;
 use super::times::require;
 use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
+use super::{checkpoints, keyed_defaults};
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Train;
@@ -108,8 +107,7 @@ impl Kind for Train {
             phases: phases(start.as_ref(), params.phase, fit.epochs),
             network: start.as_ref().and_then(|start| start.info().network.clone()),
         };
-        let place = CheckpointPlace::of(context, params.checkpoint_minutes);
-        let checkpoints = place.checkpoints();
+        let checkpoints = checkpoints::of(context, params.checkpoint_minutes);
         let (architecture, own_euler, parameters) = match &start {
             Some(model) => parts(model),
             None => {

@@ -176,7 +176,7 @@ pub struct Training<'a> {
     /// Stimuli of training and of validation.
     pools: (&'a Pool, &'a Pool),
     options: &'a TrainOptions,
-    checkpoints: Option<&'a Checkpoints<'a>>,
+    checkpoints: Option<&'a Checkpoints>,
     observer: Option<&'a mut TrainObserver<'a>>,
 }
 
@@ -200,7 +200,7 @@ impl<'a> Training<'a> {
     }
 
     /// With its state on disk, from which a training that was stopped goes on to the same bits.
-    pub fn checkpoints(mut self, checkpoints: Option<&'a Checkpoints<'a>>) -> Self {
+    pub fn checkpoints(mut self, checkpoints: Option<&'a Checkpoints>) -> Self {
         self.checkpoints = checkpoints;
         self
     }

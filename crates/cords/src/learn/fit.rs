@@ -117,7 +117,7 @@ record!(EpochRecord {
 
 impl EpochRecord {
     /// Of an epoch before its first batch.
-    fn new(epoch: usize, images: usize) -> Self {
+    fn of(epoch: usize, images: usize) -> Self {
         Self {
             epoch,
             images,
@@ -171,91 +171,26 @@ pub(crate) trait Trainee {
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError>;
 }
 
-/// How far a training is.
-struct TrainingState {
-    epochs: usize,
-    batches: usize,
-    /// Records of the epochs that are done.
-    records: Vec<EpochRecord>,
-    /// Sums of the present epoch so far, and the time until `since`.
-    record: EpochRecord,
-    /// Batches of the present epoch that are done.
-    batch: usize,
-    /// When this process began the present epoch, or went on with it.
-    since: Instant,
-}
-
-impl TrainingState {
-    fn new(epochs: usize, batches: usize, images: usize) -> Self {
-        Self {
-            epochs,
-            batches,
-            records: Vec::with_capacity(epochs),
-            record: EpochRecord::new(0, images),
-            batch: 0,
-            since: Instant::now(),
-        }
-    }
-
-    /// Wall-clock time of the present epoch so far.
-    fn seconds(&self) -> f64 {
-        self.record.seconds + self.since.elapsed().as_secs_f64()
-    }
-
-    fn begin_next_epoch(&mut self, done: EpochRecord) {
-        self.record = EpochRecord::new(done.epoch + 1, done.images);
-        self.records.push(done);
-        self.batch = 0;
-        self.since = Instant::now();
-    }
-
-    fn save(&self, snapshot: &mut Snapshot) {
-        let place = [self.record.epoch, self.epochs, self.batch, self.batches];
-        snapshot.put("fit.place", &place.map(|value| value as u64));
-        let present = EpochRecord {
-            seconds: self.seconds(),
-            ..self.record.clone()
-        };
-        snapshot.put_records("fit.records", self.records.iter().chain([&present]));
-    }
-
-    /// What a snapshot holds, where it is of a training of as many epochs, batches and images.
-    fn read(&self, snapshot: &Snapshot) -> Result<Self, SnapshotError> {
-        let (epochs, batches) = (self.epochs, self.batches);
-        let place: Vec<u64> = snapshot.get("fit.place", 4)?;
-        let mut records: Vec<EpochRecord> = snapshot.records("fit.records")?;
-        let wrong = |problem| Err(SnapshotError::Content { problem });
-        if [place[1], place[3]] != [epochs as u64, batches as u64] {
-            return wrong(format!(
-                "it is of {} epochs of {} batches, this training has {epochs} of {batches}",
-                place[1], place[3]
-            ));
-        }
-        let [epoch, batch] = [place[0], place[2]].map(|value| value as usize);
-        let record = records
-            .pop()
-            .filter(|record| record.epoch == epoch && record.images == self.record.images);
-        match record {
-            Some(record) if records.len() == epoch && epoch < epochs && batch <= batches => Ok(Self {
-                epochs,
-                batches,
-                records,
-                record,
-                batch,
-                since: Instant::now(),
-            }),
-            _ => wrong(format!("its records are not those of epoch {}", epoch + 1)),
-        }
-    }
-}
-
 /// A network in training on images.
 struct ImageTraining<'a> {
     trainee: &'a mut dyn Trainee,
     config: &'a Fit,
     data: &'a Data<'a>,
-    state: TrainingState,
     observer: &'a mut Observer<'a>,
+    position: TrainingPosition,
+    /// Records of the epochs that are done.
+    records: Vec<EpochRecord>,
+    /// Sums of the present epoch so far, and the time until `since`.
+    record: EpochRecord,
+    /// When this process began the present epoch, or went on with it.
+    since: Instant,
+}
+
+impl ImageTraining<'_> {
+    /// Wall-clock time of the present epoch so far.
+    fn seconds(&self) -> f64 {
+        self.record.seconds + self.since.elapsed().as_secs_f64()
+    }
 }
 
 impl Resumable for ImageTraining<'_> {
@@ -265,16 +200,10 @@ impl Resumable for ImageTraining<'_> {
     type Error = TrainError;
 
     fn next(&self) -> Next {
-        let TrainingState {
-            epochs,
-            batches,
-            record,
-            batch,
-            ..
-        } = &self.state;
-        if record.epoch == *epochs {
+        let position = self.position;
+        if position.epoch == position.epochs {
             Next::End
-        } else if batch < batches {
+        } else if position.batch < position.batches {
             Next::GradientStep
         } else {
             Next::Validation
@@ -282,12 +211,7 @@ impl Resumable for ImageTraining<'_> {
     }
 
     fn position(&self) -> TrainingPosition {
-        TrainingPosition {
-            epoch: self.state.record.epoch,
-            epochs: self.state.epochs,
-            batch: self.state.batch,
-            batches: self.state.batches,
-        }
+        self.position
     }
 
     fn step(&mut self, (prepared, waited): Self::Batch) -> Result<ControlFlow<()>, TrainError> {
@@ -296,17 +220,12 @@ impl Resumable for ImageTraining<'_> {
             epochs,
             batch,
             batches,
-        } = self.position();
+        } = self.position;
         if batch == 0 {
             self.trainee.begin_epoch(epoch);
         }
         let Prepared { images, labels } = prepared;
-        let Fit {
-            learning_rate: base,
-            schedule,
-            warm_up,
-            ..
-        } = *self.config;
+        let (base, schedule, warm_up) = (self.config.learning_rate, self.config.schedule, self.config.warm_up);
         let rate = learning_rate(base, schedule, warm_up, epoch * batches + batch, batches, epochs);
         let result = self.trainee.step(&images, &labels, rate);
         self.trainee.check()?;
@@ -321,7 +240,7 @@ impl Resumable for ImageTraining<'_> {
                 });
             }
         }
-        let record = &mut self.state.record;
+        let record = &mut self.record;
         let count = record.images;
         let share = labels.len() as f64 / count as f64;
         record.waiting_seconds += waited.as_secs_f64();
@@ -331,8 +250,9 @@ impl Resumable for ImageTraining<'_> {
         record.accuracy += result.correct as f64 / count as f64;
         record.gradient_norm += result.gradient_norm / batches as f64;
         record.learning_rate = rate;
-        self.state.batch += 1;
+        self.position.batch += 1;
         let seen = (batch + 1) * count / batches;
+        let images_per_second = seen as f64 / self.seconds();
         Ok((self.observer)(Progress::Batch {
             epoch,
             epochs,
@@ -341,27 +261,31 @@ impl Resumable for ImageTraining<'_> {
             objective: result.loss,
             cross_entropy: result.cross_entropy,
             accuracy: result.correct as f64 / labels.len() as f64,
-            images_per_second: seen as f64 / self.state.seconds(),
+            images_per_second,
         }))
     }
 
     fn validate(&mut self) -> Result<ControlFlow<()>, TrainError> {
-        let TrainingPosition { epoch, epochs, .. } = self.position();
+        let TrainingPosition { epoch, epochs, .. } = self.position;
         let _ = (self.observer)(Progress::Validation { epoch, epochs });
         let evaluation = self.trainee.evaluate(epoch, self.data.validation);
         self.trainee.check()?;
+        let seconds = self.seconds();
+        let next = EpochRecord::of(epoch + 1, self.record.images);
         let record = EpochRecord {
             validation_loss: evaluation.answers.cross_entropy,
             validation_accuracy: evaluation.answers.accuracy,
             validation_diverged: evaluation.answers.diverged,
-            seconds: self.state.seconds(),
-            ..self.state.record.clone()
+            seconds,
+            ..std::mem::replace(&mut self.record, next)
         };
         let flow = (self.observer)(Progress::Epoch {
             epochs,
             record: &record,
         });
-        self.state.begin_next_epoch(record);
+        self.records.push(record);
+        (self.position.epoch, self.position.batch) = (epoch + 1, 0);
+        self.since = Instant::now();
         Ok(flow)
     }
 
@@ -371,23 +295,52 @@ impl Resumable for ImageTraining<'_> {
 
     fn stopped(&self, checkpoint: bool) -> TrainError {
         TrainError::Stopped {
-            records: self.state.records.clone(),
+            records: self.records.clone(),
             checkpoint,
         }
     }
 
     fn save(&self, snapshot: &mut Snapshot) {
-        self.state.save(snapshot);
+        let TrainingPosition {
+            epoch,
+            epochs,
+            batch,
+            batches,
+        } = self.position;
+        snapshot.put("fit.place", &[epoch, epochs, batch, batches].map(|value| value as u64));
+        let present = EpochRecord {
+            seconds: self.seconds(),
+            ..self.record.clone()
+        };
+        snapshot.put_records("fit.records", self.records.iter().chain([&present]));
         self.trainee.save(snapshot);
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        let found = self.state.read(snapshot)?;
-        if found.batch > 0 {
-            self.trainee.begin_epoch(found.record.epoch);
+        let TrainingPosition { epochs, batches, .. } = self.position;
+        let place: Vec<u64> = snapshot.get("fit.place", 4)?;
+        let mut records: Vec<EpochRecord> = snapshot.records("fit.records")?;
+        let wrong = |problem| Err(SnapshotError::Content { problem });
+        if [place[1], place[3]] != [epochs as u64, batches as u64] {
+            return wrong(format!(
+                "it is of {} epochs of {} batches, this training has {epochs} of {batches}",
+                place[1], place[3]
+            ));
+        }
+        let [epoch, batch] = [place[0], place[2]].map(|value| value as usize);
+        let images = self.record.images;
+        let fits = |record: &EpochRecord| record.epoch == epoch && record.images == images;
+        let record = records.pop().filter(fits);
+        let possible = records.len() == epoch && epoch < epochs && batch <= batches;
+        let Some(record) = record.filter(|_| possible) else {
+            return wrong(format!("its records are not those of epoch {}", epoch + 1));
+        };
+        if batch > 0 {
+            self.trainee.begin_epoch(epoch);
         }
         self.trainee.restore(snapshot)?;
-        self.state = found;
+        (self.position.epoch, self.position.batch) = (epoch, batch);
+        (self.records, self.record, self.since) = (records, record, Instant::now());
         Ok(())
     }
 }
@@ -397,7 +350,7 @@ pub(crate) fn fit(
     trainee: &mut dyn Trainee,
     config: &Fit,
     data: &Data<'_>,
-    checkpoints: Option<&Checkpoints<'_>>,
+    checkpoints: Option<&Checkpoints>,
     observer: &mut Observer<'_>,
 ) -> Result<Vec<EpochRecord>, TrainError> {
     let count = data.train.len();
@@ -406,8 +359,16 @@ pub(crate) fn fit(
         trainee,
         config,
         data,
-        state: TrainingState::new(epochs, batches, count),
         observer,
+        position: TrainingPosition {
+            epoch: 0,
+            epochs,
+            batch: 0,
+            batches,
+        },
+        records: Vec::with_capacity(epochs),
+        record: EpochRecord::of(0, count),
+        since: Instant::now(),
     };
     let mut training_loop = TrainingLoop::begin(&mut training, checkpoints)?;
     let TrainingPosition { epoch, batch, .. } = training_loop.training().position();

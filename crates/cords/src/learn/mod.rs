@@ -41,7 +41,7 @@ pub use invert_training::{InvertConfig, TrainedInverse};
 pub use memory::Memory;
 pub use objective::{Objective, logspace};
 pub use optimise::{Optimiser, OptimiserKind, OptimiserSettings, Schedule, WarmUp, clip_gradient_norm, learning_rate};
-pub(crate) use snapshot::{Record, RecordValue, Snapshot, SnapshotError, record};
+pub(crate) use snapshot::{Record, Snapshot, SnapshotError, record};
 pub use train::{PhiSchedule, TrainedCnn, TrainedCordsNet, WindowRecord};
 pub use training::Training;
 pub use training_loop::CheckpointProgress;

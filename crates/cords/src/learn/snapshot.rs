@@ -47,44 +47,22 @@ pub(crate) trait Record: Sized {
     fn from_values(row: &[f64]) -> Self;
 }
 
-/// A number in a record: counts are exact below 2^53.
-pub(crate) trait RecordValue {
-    fn to_f64(self) -> f64;
-    fn from_f64(value: f64) -> Self;
-}
-
-macro_rules! record_value {
-    ($($t:ty),+) => {
-        $(impl RecordValue for $t {
-            fn to_f64(self) -> f64 {
-                self as f64
-            }
-
-            fn from_f64(value: f64) -> Self {
-                value as Self
-            }
-        })+
-    };
-}
-record_value!(usize, u64, f64);
-
-/// Makes a struct of numbers a [`Record`]. Its fields stand in rows in the order that they are given here, which
-/// checkpoints rely on.
+/// Makes a struct of numbers a [`Record`]; counts are exact below 2^53. Fields stand in rows in the order that they are
+/// given here, which checkpoints rely on.
 macro_rules! record {
     ($record:ident { $($field:ident),+ $(,)? }) => {
         impl $crate::learn::Record for $record {
             const VALUES: usize = [$(stringify!($field)),+].len();
 
             fn values(&self) -> Vec<f64> {
-                vec![$($crate::learn::RecordValue::to_f64(self.$field)),+]
+                let row: [f64; Self::VALUES] = [$(self.$field as _),+];
+                row.to_vec()
             }
 
             fn from_values(row: &[f64]) -> Self {
                 let mut row = row.iter().copied();
                 let mut next = || row.next().unwrap_or(f64::NAN);
-                Self {
-                    $($field: $crate::learn::RecordValue::from_f64(next()),)+
-                }
+                Self { $($field: next() as _),+ }
             }
         }
     };

@@ -73,7 +73,7 @@ pub(crate) trait Resumable {
 /// A training that the loop carries to its end.
 pub(crate) struct TrainingLoop<'a, T> {
     training: &'a mut T,
-    checkpoints: Option<&'a Checkpoints<'a>>,
+    checkpoints: Option<&'a Checkpoints>,
     /// When a checkpoint was written last, or the loop began.
     last: Instant,
 }
@@ -83,7 +83,7 @@ impl<'a, T: Resumable> TrainingLoop<'a, T> {
     ///
     /// # Errors
     /// [`Resumable::stopped`] where the observer breaks off.
-    pub(crate) fn begin(training: &'a mut T, checkpoints: Option<&'a Checkpoints<'a>>) -> Result<Self, T::Error> {
+    pub(crate) fn begin(training: &'a mut T, checkpoints: Option<&'a Checkpoints>) -> Result<Self, T::Error> {
         let resumed = resume(training, checkpoints);
         let continued = matches!(resumed, Ok(true));
         let flow = match resumed {
@@ -131,7 +131,7 @@ impl<'a, T: Resumable> TrainingLoop<'a, T> {
     fn pause(&mut self, flow: ControlFlow<()>) -> Result<(), T::Error> {
         let mut stop = flow.is_break();
         let mut written = false;
-        let due = |checkpoints: &Checkpoints<'_>| self.last.elapsed() >= checkpoints.every;
+        let due = |checkpoints: &Checkpoints| self.last.elapsed() >= checkpoints.every;
         if stop || self.checkpoints.is_some_and(due) {
             let (checkpoint, flow) = self.write();
             written = checkpoint;
@@ -163,7 +163,7 @@ impl<'a, T: Resumable> TrainingLoop<'a, T> {
 }
 
 /// Whether there was a checkpoint to go on from; `Err` says why it cannot be used.
-fn resume<T: Resumable>(training: &mut T, checkpoints: Option<&Checkpoints<'_>>) -> Result<bool, String> {
+fn resume<T: Resumable>(training: &mut T, checkpoints: Option<&Checkpoints>) -> Result<bool, String> {
     let snapshot = match checkpoints.map(Checkpoints::read) {
         None | Some(StoredCheckpoint::Nothing) => return Ok(false),
         Some(StoredCheckpoint::Refused(reason)) => return Err(reason),

@@ -275,7 +275,7 @@ impl Through {
         &self,
         steps: usize,
         rate: Option<f64>,
-        checkpoints: Option<&Checkpoints<'_>>,
+        checkpoints: Option<&Checkpoints>,
         stop: Option<usize>,
     ) -> (Result<Trained, AssocError>, Parameters<f32>, Vec<String>) {
         let (mut done, mut said) = (0, Vec::new());
@@ -298,7 +298,7 @@ impl Through {
         &self,
         steps: usize,
         rate: Option<f64>,
-        checkpoints: Option<&Checkpoints<'_>>,
+        checkpoints: Option<&Checkpoints>,
         criterion: f64,
         observe: &mut dyn FnMut(TrainProgress<'_>) -> ControlFlow<()>,
     ) -> (Result<Trained, AssocError>, Parameters<f32>) {
@@ -366,8 +366,8 @@ fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bits() {
         for (stop, moment) in moments.iter().enumerate() {
             let dir = tempfile::tempdir().expect("a folder");
             let checkpoints = Checkpoints {
-                folder: dir.path(),
-                identity: "a",
+                folder: dir.path().to_owned(),
+                identity: "a".to_owned(),
                 every: never,
             };
             let mut said = 0;
@@ -408,8 +408,8 @@ fn a_kill_with_any_checkpoint_goes_on_to_the_same_bits() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("training.safetensors");
         let checkpoints = |every| Checkpoints {
-            folder: dir.path(),
-            identity: "a",
+            folder: dir.path().to_owned(),
+            identity: "a".to_owned(),
             every,
         };
         let mut kept = Vec::new();
@@ -592,9 +592,9 @@ fn a_stopped_training_goes_on_to_the_same_bits() {
         let (expected, parameters, _) = through.train(8, rate, None, None);
         let expected = expected.expect("trains");
         let dir = tempfile::tempdir().expect("a folder");
-        let checkpoints = |identity| Checkpoints {
-            folder: dir.path(),
-            identity,
+        let checkpoints = |identity: &str| Checkpoints {
+            folder: dir.path().to_owned(),
+            identity: identity.to_owned(),
             every: Duration::MAX,
         };
         // Between validations, and right after one.

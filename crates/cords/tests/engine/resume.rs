@@ -91,7 +91,7 @@ struct Trained {
 fn train(
     network: Network,
     threads: usize,
-    checkpoints: Option<&Checkpoints<'_>>,
+    checkpoints: Option<&Checkpoints>,
     observer: &mut (dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send),
 ) -> Result<Trained, TrainError> {
     let (train, validation) = (Noise { count: 42, seed: 1 }, Noise { count: 13, seed: 2 });
@@ -184,10 +184,10 @@ fn whole(network: Network, threads: usize) -> Trained {
     train(network, threads, None, &mut |_| ControlFlow::Continue(())).expect("trained")
 }
 
-fn checkpoints(folder: &Path, every: Duration) -> Checkpoints<'_> {
+fn checkpoints(folder: &Path, every: Duration) -> Checkpoints {
     Checkpoints {
-        folder,
-        identity: "a training",
+        folder: folder.to_owned(),
+        identity: "a training".to_owned(),
         every,
     }
 }
@@ -302,7 +302,7 @@ fn interrupted(folder: &Path) -> Vec<u8> {
 /// Why a training refused the checkpoint that lies in `folder`, after which it came to its end from the start.
 fn refusal(network: Network, folder: &Path, identity: &str, expected: &Trained) -> String {
     let checkpoints = Checkpoints {
-        identity,
+        identity: identity.to_owned(),
         ..checkpoints(folder, NEVER)
     };
     let mut refused = None;
