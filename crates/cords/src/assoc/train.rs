@@ -1,9 +1,9 @@
 //! Training: batches of trials, Adam, a curriculum over delays, and an end when held-out images are answered well
 //! enough.
 //!
-//! The loop and its checkpoints are those of every training ([`crate::learn`]). What stays apart from a training on
-//! images: batches are drawn as the curriculum asks for them, so none is loaded ahead; there are validations by gradient
-//! steps, the first before any, and an end by their outcome; records hold other numbers.
+//! Loop and checkpoints are those of every training ([`crate::learn`]). What stays apart from a training on images:
+//! batches are drawn as the curriculum asks for them, so none is loaded ahead; validations come after so many gradient
+//! steps, the first before any, and may end the training; records hold other numbers.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
