@@ -6,7 +6,7 @@ use super::decode::decode;
 use super::experiment::{Presented, Simulation, steps};
 use super::measure::{Score, TestTrials};
 use super::steady::{modes, settle};
-use super::{AssocError, Layout, Weights};
+use super::{AssocError, Weights};
 use crate::dynamics::{KrylovOptions, Mode};
 use crate::net::{fits, misfit};
 
