@@ -17,9 +17,9 @@ mod readings;
 mod simulate;
 mod steady;
 mod stimulus;
+mod task_training;
 mod tasks;
 mod train;
-mod training_state;
 mod trial;
 mod weights;
 

@@ -5,19 +5,16 @@
 //! batches are drawn as the curriculum asks for them, so none is loaded ahead; validations come after so many gradient
 //! steps, the first before any, and may end the training; records hold other numbers.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::encoder::Responses;
-use super::experiment::{GROUP, Presented, Setting, Simulation};
-use super::stimulus::Clip;
-use super::tasks::{Delay, Pool};
-use super::training_state::TrainingState;
-use super::{AssocError, Layout, Objective, Share, Weights, group_gradient};
-use crate::learn::{CheckpointProgress, Checkpoints, Next, Resumable, Snapshot, SnapshotError, TrainingLoop, record};
+use super::experiment::Setting;
+use super::task_training::TaskTraining;
+use super::tasks::Pool;
+use super::{AssocError, Layout, Objective, Weights};
+use crate::learn::{CheckpointProgress, Checkpoints, TrainingLoop, record};
 
 /// How long and how fast is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,7 +127,7 @@ impl TrainRecord {
     }
 
     /// Whether enough of all answers were right; what has diverged was not.
-    fn reaches(&self, criterion: f64) -> bool {
+    pub(super) fn reaches(&self, criterion: f64) -> bool {
         self.right as f64 >= criterion * self.answers.max(1) as f64
     }
 }
@@ -171,13 +168,13 @@ pub(super) const TEST: u64 = 1 << 41;
 ///
 /// Without checkpoints and with nobody who watches, unless they are given.
 pub struct Training<'a> {
-    layout: &'a Layout,
-    setting: &'a Setting<'a>,
+    pub(super) layout: &'a Layout,
+    pub(super) setting: &'a Setting<'a>,
     /// Stimuli of training and of validation.
-    pools: (&'a Pool, &'a Pool),
-    options: &'a TrainOptions,
+    pub(super) pools: (&'a Pool, &'a Pool),
+    pub(super) options: &'a TrainOptions,
     checkpoints: Option<&'a Checkpoints>,
-    observer: Option<&'a mut TrainObserver<'a>>,
+    pub(super) observer: Option<&'a mut TrainObserver<'a>>,
 }
 
 impl<'a> Training<'a> {
@@ -217,238 +214,15 @@ impl<'a> Training<'a> {
     /// [`AssocError`]: what does not fit, [`AssocError::Diverged`], [`AssocError::Stopped`] where the observer breaks
     /// off.
     pub fn run(self, start: Weights<f32>, responses: &'a mut Responses<'_>) -> Result<Trained, AssocError> {
-        let Self {
-            layout,
-            setting,
-            pools,
-            options,
-            checkpoints,
-            observer,
-        } = self;
-        layout.validate()?;
-        options.validate()?;
-        start.check(layout)?;
-        let mut training = TaskTraining {
-            layout,
-            setting,
-            pools,
-            options,
-            state: TrainingState::new(start, if options.curriculum { 1 } else { levels(setting) }),
-            responses,
-            observer,
-        };
+        self.layout.validate()?;
+        self.options.validate()?;
+        start.check(self.layout)?;
+        let checkpoints = self.checkpoints;
+        let mut training = TaskTraining::new(self, start, responses);
         let mut training_loop = TrainingLoop::begin(&mut training, checkpoints)?;
         training_loop.run(&mut TaskTraining::batch)?;
         // Whatever is done with the result may be interrupted, too; what is complete is not stopped.
         let _ = training_loop.write();
-        let state = training.state;
-        Ok(Trained {
-            weights: state.areas.weights,
-            records: state.records,
-            reached: state.end == Some(true),
-        })
+        Ok(training.into_trained())
     }
-}
-
-/// Levels of the curriculum: a delay each, or an eighth of many.
-fn levels(setting: &Setting<'_>) -> usize {
-    setting.timing.delays.len().clamp(1, 8)
-}
-
-/// Areas, and a front-end that learns with them, in training.
-struct TaskTraining<'a, 'r> {
-    layout: &'a Layout,
-    setting: &'a Setting<'a>,
-    pools: (&'a Pool, &'a Pool),
-    options: &'a TrainOptions,
-    state: TrainingState,
-    responses: &'a mut Responses<'r>,
-    observer: Option<&'a mut TrainObserver<'a>>,
-}
-
-impl TaskTraining<'_, '_> {
-    /// Share of the delays that the curriculum has taken in.
-    fn share(&self) -> f64 {
-        self.state.level as f64 / levels(self.setting) as f64
-    }
-
-    /// Trials of the next gradient step.
-    fn batch(&self) -> Vec<Presented> {
-        let TrainOptions { batch, distinct, .. } = *self.options;
-        let delay = Delay::UpTo(self.share());
-        self.setting
-            .draw(self.pools.0, self.state.seen, batch, Some(distinct), delay)
-    }
-
-    fn observe(&mut self, progress: TrainProgress<'_>) -> ControlFlow<()> {
-        match &mut self.observer {
-            Some(observer) => observer(progress),
-            None => ControlFlow::Continue(()),
-        }
-    }
-
-    /// Answers trials of validation images.
-    fn validation(&mut self) -> Result<TrainRecord, AssocError> {
-        let (layout, setting, delays) = (self.layout, self.setting, self.share());
-        let count = self.options.validation_trials;
-        let trials = setting.draw(self.pools.1, VALIDATION, count, None, Delay::UpTo(delays));
-        setting.prepare(self.responses, &trials, layout.dt_ms)?;
-        let acting = self.state.areas.weights.effective(layout);
-        let simulation = Simulation::new(setting, layout, self.responses);
-        let answers = simulation.run(&acting, &trials, &mut |_, _| {})?;
-        let means = std::mem::take(&mut self.state.sums).means();
-        Ok(TrainRecord {
-            step: self.state.step,
-            trials: self.state.seen,
-            delays,
-            objective: means.objective,
-            loss: means.loss,
-            gradient_norm: means.norm,
-            front_end_norm: means.front_end_norm,
-            answers: answers.len(),
-            right: answers.iter().filter(|answer| answer.is_right()).count(),
-            diverged: answers.iter().filter(|answer| answer.choice.is_none()).count(),
-        })
-    }
-}
-
-impl Resumable for TaskTraining<'_, '_> {
-    /// Gradient steps done.
-    type Position = usize;
-    type Batch = Vec<Presented>;
-    type Error = AssocError;
-
-    fn next(&self) -> Next {
-        let (state, options) = (&self.state, self.options);
-        let due = state.step.is_multiple_of(options.validate_every) || state.step == options.steps;
-        // One that a checkpoint holds already is not made again.
-        let done = state.records.last().is_some_and(|last| last.step == state.step);
-        match (state.end, due && !done) {
-            (Some(_), _) => Next::End,
-            (None, true) => Next::Validation,
-            (None, false) => Next::GradientStep,
-        }
-    }
-
-    fn position(&self) -> usize {
-        self.state.step
-    }
-
-    fn step(&mut self, trials: Vec<Presented>) -> Result<ControlFlow<()>, AssocError> {
-        let (layout, options) = (self.layout, self.options);
-        self.setting.prepare(self.responses, &trials, layout.dt_ms)?;
-        let through = self.responses.learner().is_some();
-        let simulation = Simulation::new(self.setting, layout, self.responses);
-        let weights = &self.state.areas.weights;
-        let found = batch_gradient(&simulation, weights, &trials, &options.objective, through)?;
-        let state = &mut self.state;
-        let norm = state.areas.step(&found.gradient, options.learning_rate, options.clip);
-        let front_end_norm = match through {
-            true => self.responses.learn(&found.at_clips, options.clip)?,
-            false => 0.0,
-        };
-        if !(found.objective.is_finite() && norm.is_finite() && front_end_norm.is_finite()) {
-            return Err(AssocError::Diverged { step: state.step });
-        }
-        state.seen += trials.len() as u64;
-        state.step += 1;
-        state.sums.add(&found, norm, front_end_norm);
-        Ok(self.observe(TrainProgress::Step(self.state.step)))
-    }
-
-    /// Decides on the next delay or the end, too.
-    fn validate(&mut self) -> Result<ControlFlow<()>, AssocError> {
-        let _ = self.observe(TrainProgress::Validating(self.state.step));
-        let record = self.validation()?;
-        let (options, state) = (self.options, &mut self.state);
-        state.records.push(record);
-        state.passed = if record.reaches(options.criterion) {
-            state.passed + 1
-        } else {
-            0
-        };
-        if state.level < levels(self.setting) && state.passed > 0 {
-            (state.level, state.passed) = (state.level + 1, 0);
-        } else if state.passed >= options.patience {
-            state.end = Some(true);
-        }
-        if state.step == options.steps && state.end.is_none() {
-            state.end = Some(false);
-        }
-        Ok(self.observe(TrainProgress::Validated(&record)))
-    }
-
-    fn tell(&mut self, progress: CheckpointProgress<usize>) -> ControlFlow<()> {
-        self.observe(TrainProgress::Checkpoint(progress))
-    }
-
-    fn stopped(&self, _checkpoint: bool) -> AssocError {
-        AssocError::Stopped
-    }
-
-    fn save(&self, snapshot: &mut Snapshot) {
-        self.state.save(self.responses, snapshot);
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
-        self.state.restore(snapshot, self.responses)
-    }
-}
-
-/// Loss and gradient of a batch.
-pub(super) struct BatchGradient {
-    pub(super) objective: f64,
-    pub(super) loss: f64,
-    gradient: Weights<f32>,
-    /// Gradient by the scaled responses, `[steps, features]` of each clip; empty unless asked for.
-    at_clips: BTreeMap<Clip, Vec<f32>>,
-}
-
-/// Groups side by side, summed in their order.
-fn batch_gradient(
-    simulation: &Simulation<'_>,
-    weights: &Weights<f32>,
-    trials: &[Presented],
-    objective: &Objective,
-    through: bool,
-) -> Result<BatchGradient, AssocError> {
-    let layout = simulation.layout;
-    let groups = trials
-        .par_chunks(GROUP)
-        .with_max_len(1)
-        .map(|presented| simulation.group(presented))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mask: f64 = groups
-        .iter()
-        .flat_map(|group| &group.mask)
-        .map(|mask| f64::from(*mask))
-        .sum();
-    let found = groups
-        .par_iter()
-        .with_max_len(1)
-        .map(|group| {
-            let share = Share {
-                mask,
-                trials: group.trials as f64 / trials.len() as f64,
-            };
-            group_gradient(layout, weights, group, objective, share, through)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut sum = BatchGradient {
-        objective: 0.0,
-        loss: 0.0,
-        gradient: Weights::zeros(layout),
-        at_clips: BTreeMap::new(),
-    };
-    for (one, presented) in found.iter().zip(trials.chunks(GROUP)) {
-        sum.objective += one.objective;
-        sum.loss += one.loss;
-        for (sum, one) in sum.gradient.blocks_mut().into_iter().zip(one.weights.blocks()) {
-            sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
-        }
-        if through {
-            simulation.add_at_clips(presented, &one.features, &mut sum.at_clips);
-        }
-    }
-    Ok(sum)
 }
