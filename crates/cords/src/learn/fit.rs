@@ -384,5 +384,5 @@ pub(crate) fn fit(
             (next(), asked.elapsed())
         })
     })?;
-    Ok(training.state.records)
+    Ok(training.records)
 }
