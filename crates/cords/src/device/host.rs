@@ -102,7 +102,11 @@ pub(super) fn resample<T: Real, D: Device<T>>(
         ..maps
     };
     let x = fetch(device, maps, x);
-    let mut sums = if accumulate { fetch(device, out, y) } else { vec![T::ZERO; out.len()] };
+    let mut sums = if accumulate {
+        fetch(device, out, y)
+    } else {
+        vec![T::ZERO; out.len()]
+    };
     let planes = x.chunks_exact(maps.plane()).zip(sums.chunks_exact_mut(out.plane()));
     for (x, sums) in planes {
         for (index, sum) in sums.iter_mut().enumerate() {

@@ -7,9 +7,9 @@
 //! # How a device is begun
 //!
 //! What [`Device`] requires is memory and primitive operations. Everything else has a body in terms of those, so that a
-//! device that has only them runs and trains networks. It is made fast by replacing such bodies one at a time, the fused
-//! ones first, and each is held against float64 by [`selftest`](crate::selftest). [`Cpu`] and [`cuda::Cuda`] replace
-//! nearly all of them; `plain.rs`, a device for tests, replaces none.
+//! device that has only them runs and trains networks. It is made fast by replacing such bodies one at a time, the
+//! fused ones first, and each is held against float64 by [`selftest`](crate::selftest). [`Cpu`] and [`cuda::Cuda`]
+//! replace nearly all of them; `plain.rs`, a device for tests, replaces none.
 //!
 //! Both kinds of methods are in one trait. In a trait of their own, fused operations would need either one
 //! implementation for all devices, which none could replace (Rust has no specialisation), or an empty one for each.

@@ -142,7 +142,9 @@ impl<T: Real> Device<T> for Plain {
         if !accumulate {
             y.fill(T::ZERO);
         }
-        products(*shape, batch, |weight, input, output| y[output] += weights[weight] * x[input]);
+        products(*shape, batch, |weight, input, output| {
+            y[output] += weights[weight] * x[input]
+        });
     }
 
     fn conv_transpose(
@@ -157,7 +159,9 @@ impl<T: Real> Device<T> for Plain {
         if !accumulate {
             dx.fill(T::ZERO);
         }
-        products(*shape, batch, |weight, input, output| dx[input] += weights[weight] * dy[output]);
+        products(*shape, batch, |weight, input, output| {
+            dx[input] += weights[weight] * dy[output]
+        });
     }
 
     fn weight_sum(&self, shape: ConvShape) -> (ConvShape, Vec<T>) {
@@ -176,7 +180,9 @@ impl<T: Real> Device<T> for Plain {
         x: &Vec<T>,
         dy: &Vec<T>,
     ) {
-        products(*shape, batch, |weight, input, output| sum[weight] += dy[output] * x[input]);
+        products(*shape, batch, |weight, input, output| {
+            sum[weight] += dy[output] * x[input]
+        });
     }
 
     fn finish_weight_gradient(&self, (_, sum): &mut (ConvShape, Vec<T>), dw: &mut Vec<T>) {

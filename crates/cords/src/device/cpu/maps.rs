@@ -1,6 +1,6 @@
 //! Kernels that know about images, channels and planes: layout changes, broadcasting, pooling, cross-entropy,
-//! distances, weight norm and batch norm. Maps are `[batch][block of channels][side][side][16]`; channels that fill up the last
-//! block are zero.
+//! distances, weight norm and batch norm. Maps are `[batch][block of channels][side][side][16]`; channels that fill up
+//! the last block are zero.
 
 use rayon::prelude::*;
 

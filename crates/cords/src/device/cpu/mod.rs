@@ -340,24 +340,11 @@ impl<T: Real> Device<T> for Cpu {
         reductions.push(maps::cross_entropy(classes, logits, labels, scale, dlogits));
     }
 
-    fn sum_squared_distances(
-        &self,
-        maps: Maps,
-        x: &Aligned<T>,
-        centre: &Aligned<T>,
-        reductions: &mut Vec<Vec<f64>>,
-    ) {
+    fn sum_squared_distances(&self, maps: Maps, x: &Aligned<T>, centre: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
         reductions.push(vec![maps::sum_squared_distances(maps, x, centre)]);
     }
 
-    fn add_distance_gradient(
-        &self,
-        maps: Maps,
-        x: &Aligned<T>,
-        centre: &Aligned<T>,
-        scale: f64,
-        g: &mut Aligned<T>,
-    ) {
+    fn add_distance_gradient(&self, maps: Maps, x: &Aligned<T>, centre: &Aligned<T>, scale: f64, g: &mut Aligned<T>) {
         maps::add_distance_gradient(maps, x, centre, scale, g);
     }
 
