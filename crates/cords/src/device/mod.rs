@@ -340,14 +340,15 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// phi(u) = (y - (1 - alpha) x)/alpha.
     fn relax_adjoint(
         &self,
-        leak: (f64, Phi),
+        (alpha, phi): (f64, Phi),
         x: &Self::Buffer,
         y: &Self::Buffer,
         g: &mut Self::Buffer,
         delta: &mut Self::Buffer,
         sum: &mut Self::Buffer,
     ) {
-        relaxation::adjoint(self, leak, &relaxation::added(self, leak.0, x, y), [g, delta, sum]);
+        let added = relaxation::added(self, alpha, x, y);
+        relaxation::adjoint(self, (alpha, phi), &added, [g, delta, sum]);
     }
 
     // --- maps of other sides -----------------------------------------------------------------------------------------

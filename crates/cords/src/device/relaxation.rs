@@ -32,11 +32,11 @@ pub trait PackedMaps<T: Real, D: Device<T>>: Sized + Send + Sync {
     fn pack(&mut self, device: &D, alpha: f64, x: &D::Buffer, y: &D::Buffer);
     /// y = what is kept, at most rounded to bfloat16.
     fn unpack(&self, device: &D, y: &mut D::Buffer);
-    /// As [`relax_adjoint`](Device::relax_adjoint), to the same bits.
+    /// As [`relax_adjoint`](Device::relax_adjoint), to the same bits; `step` is alpha and phi.
     fn relax_adjoint(
         &self,
         device: &D,
-        leak: (f64, Phi),
+        step: (f64, Phi),
         g: &mut D::Buffer,
         delta: &mut D::Buffer,
         sum: &mut D::Buffer,
@@ -74,12 +74,12 @@ impl<T: Real, D: Device<T>> PackedMaps<T, D> for Kept<D::Buffer> {
     fn relax_adjoint(
         &self,
         device: &D,
-        leak: (f64, Phi),
+        step: (f64, Phi),
         g: &mut D::Buffer,
         delta: &mut D::Buffer,
         sum: &mut D::Buffer,
     ) {
-        adjoint(device, leak, &self.added, [g, delta, sum]);
+        adjoint(device, step, &self.added, [g, delta, sum]);
     }
 }
 
