@@ -88,10 +88,6 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.room_f32(len)
     }
 
-    fn maps_bytes(&self, maps: Maps) -> u64 {
-        (maps.len() * size_of::<f32>()) as u64
-    }
-
     fn zeros_maps(&self, maps: Maps) -> Self::Buffer {
         self.room_f32(maps.len())
     }
