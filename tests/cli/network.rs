@@ -168,7 +168,7 @@ fn a_network_is_given_once() {
 fn published_phases_need_a_network_with_a_twin() {
     for (network, says) in [
         (
-            "{ preset: feedback, areas: 2 }",
+            "{ preset: blt, areas: 2 }",
             "phase `cnn`: this network has no CNN twin: areas 0, 1 drive each other; phase `direct` trains any network",
         ),
         (
@@ -204,8 +204,8 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
         (FULL, "CordsNet-2-areas"),
         ("      network: { preset: blt, areas: 3 }\n", "BLT-3"),
         (
-            "      network: { preset: feedback, areas: 2, cell: { adapting: { tau_a_ms: 50, beta: 0.3 } } }\n",
-            "CordsNet-R2-feedback-adapting",
+            "      network: { preset: feedback, areas: 3, cell: { adapting: { tau_a_ms: 50, beta: 0.3 } } }\n",
+            "CordsNet-R3-feedback-adapting",
         ),
         (
             "      network: { preset: feedforward, areas: 2, name: plain }\n",

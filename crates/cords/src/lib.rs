@@ -10,9 +10,7 @@
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use cords::data::{ImageSource, PrepareConfig, SourceName, Split, SplitImages, prepare_in_memory};
-//! use cords::device::Cpu;
-//! use cords::learn::{Data, DirectConfig, Fit, Training};
-//! use cords::net::{Architecture, Euler, ModelInfo};
+//! use cords::{device::Cpu, learn::{Data, DirectConfig, Fit, Training}, net::{Architecture, Euler, ModelInfo}};
 //!
 //! // Grey images of 8 x 8 pixels. Files of images, and floats in memory, are read in `data` too.
 //! let digits = PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 8);
@@ -31,11 +29,11 @@
 //!     ..DirectConfig::default()
 //! };
 //! let trained = Training::new(&graph, &config, &data).euler(&Euler::new(5.0, 10.0)).run(&Cpu)?;
-//! assert!(trained.epochs[2].validation_accuracy > 0.6);
+//! # assert!(trained.epochs[2].validation_accuracy > 0.6);
 //!
 //! // What `Model::save` writes and `Model::load` reads.
 //! let model = trained.into_model(ModelInfo { presentation: Some(config.presentation()), ..ModelInfo::default() });
-//! assert_eq!(model.architecture().areas(), 2);
+//! # assert_eq!(model.architecture().areas(), 2);
 //! # Ok(())
 //! # }
 //! ```

@@ -339,7 +339,7 @@ impl NetworkParams {
     /// The place of what the engine finds wrong.
     fn flaw(&self, error: &NetError) -> Flaw {
         let place = match error {
-            NetError::Areas { .. } => "network.areas".to_owned(),
+            NetError::Areas { .. } | NetError::Graph(GraphError::OnePair { .. }) => "network.areas".to_owned(),
             NetError::Graph(error) => self.place(error).unwrap_or_else(|| "network".to_owned()),
             _ => "network".to_owned(),
         };

@@ -10,6 +10,15 @@ pub enum GraphError {
     /// There are no areas.
     #[error("the network has no areas")]
     NoAreas,
+    /// Feedback between pairs of areas where there is one pair.
+    #[error(
+        "the preset `feedback` connects every pair of areas to the pair before, but {areas} areas are one pair: it \
+         needs 3 areas or more"
+    )]
+    OnePair {
+        /// Number of areas.
+        areas: usize,
+    },
     /// A size is 0 or too large to index.
     #[error("{what} is {value}: it must be at least 1 and small enough to index")]
     Size {

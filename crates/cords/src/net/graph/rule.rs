@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Area, ConvKind, Description, Graph, Kernel, Origin, Projection, Source, Via, side_after};
+use super::{Area, ConvKind, Description, Graph, GraphError, Kernel, Origin, Projection, Source, Via, side_after};
 use crate::device::Interpolation;
 use crate::net::{CellKind, NetError};
 
@@ -38,8 +38,8 @@ pub enum Preset {
     /// As published.
     #[default]
     Published,
-    /// As published, and a projection from every area from 1 on to the one before, enlarged bilinearly where its maps
-    /// are smaller.
+    /// As published, and from every pair of areas but the first a projection to each area of the pair before: a
+    /// convolution of the sum of the pair's activities, enlarged bilinearly where their maps are smaller.
     Feedback,
     /// As published, without recurrent convolutions.
     Feedforward,
@@ -76,7 +76,7 @@ impl Architecture {
     ///
     /// # Errors
     /// [`NetError::Areas`] and [`NetError::Channels`] where their numbers are wrong, [`NetError::Graph`] where sizes do
-    /// not fit together.
+    /// not fit together, or where feedback has one pair of areas alone.
     pub fn graph(&self) -> Result<Graph, NetError> {
         self.preset(Preset::Published)
     }
@@ -95,6 +95,9 @@ impl Architecture {
                 channels: self.channels.len(),
                 strides: areas,
             });
+        }
+        if preset == Preset::Feedback && Self::pair(areas) == 1 {
+            return Err(GraphError::OnePair { areas }.into());
         }
         Graph::new(self.description(preset))
     }
@@ -167,21 +170,26 @@ impl Architecture {
         if preset != Preset::Feedforward {
             description.projections.splice(0..0, recurrent);
         }
-        if matches!(preset, Preset::Feedback | Preset::Blt) {
-            for area in 1..areas {
-                let smaller = description.areas[area].side < description.areas[area - 1].side;
-                let via = if smaller {
+        for to in 0..areas {
+            let feeds_back = |from: usize| match preset {
+                Preset::Feedback => Self::pair(from + 1) == Self::pair(to + 1) + 1,
+                Preset::Blt => from == to + 1,
+                Preset::Published | Preset::Feedforward | Preset::CornetRt => false,
+            };
+            let source = |from: usize| Source {
+                from: Origin::Area(from),
+                via: if description.areas[from].side < description.areas[to].side {
                     Via::Upsampled(Interpolation::Bilinear)
                 } else {
                     Via::Direct
-                };
+                },
+            };
+            let sources: Vec<Source> = (0..areas).filter(|from| feeds_back(*from)).map(source).collect();
+            if !sources.is_empty() {
                 description.projections.push(Projection {
-                    kernel: kernel(format!("feedback.{}.0", area - 1), 3, 1),
-                    to: area - 1,
-                    sources: vec![Source {
-                        from: Origin::Area(area),
-                        via,
-                    }],
+                    kernel: kernel(format!("feedback.{to}.0"), 3, 1),
+                    to,
+                    sources,
                 });
             }
         }
