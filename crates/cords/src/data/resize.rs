@@ -6,7 +6,8 @@
 use super::DataError;
 use super::decode::Pixels;
 use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
 
 /// Resizes so that the shorter side is `resize`, crops the centre `side` x `side`, and returns [C, side, side].
 /// `side` must not exceed `resize`.
@@ -21,10 +22,11 @@ pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: us
         let source = Image::from_vec_u8(pixels.width as u32, pixels.height as u32, pixels.data, kind)
             .map_err(|error| fail(error.to_string()))?;
         let mut target = Image::new(width as u32, height as u32, kind);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        resizer
-            .resize(&source, &mut target, Some(&options))
-            .map_err(|error| fail(error.to_string()))?;
+        let resized = match channels {
+            1 => convolve::<U8>(resizer, &source, &mut target),
+            _ => convolve::<U8x3>(resizer, &source, &mut target),
+        };
+        resized.map_err(|error| fail(error.to_string()))?;
         target.into_vec()
     };
     let (top, left) = (crop_start(height, side), crop_start(width, side));
@@ -36,6 +38,20 @@ pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: us
         }
     }
     Ok(out)
+}
+
+/// Resizes pixels of one type. `Resizer::resize` finds the type by itself and is compiled for all thirteen, which took a
+/// third of this crate's code.
+fn convolve<P: PixelTrait>(
+    resizer: &mut Resizer,
+    source: &Image<'_>,
+    target: &mut Image<'_>,
+) -> Result<(), ResizeError> {
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    match (source.typed_image::<P>(), target.typed_image_mut::<P>()) {
+        (Some(source), Some(mut target)) => resizer.resize_typed(&source, &mut target, Some(&options)),
+        _ => Err(ResizeError::PixelTypesAreDifferent),
+    }
 }
 
 /// Width and height when the shorter side becomes `resize`; the longer is cut to whole pixels, as torchvision does.
