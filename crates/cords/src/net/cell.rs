@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Real;
-use crate::device::{Device, LeakyStep, Phi};
+use crate::device::{Device, Phi, Relaxation};
 
 /// The cell of an area's units.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Default)]
@@ -143,14 +143,14 @@ impl<T: Real, D: Device<T>> Cell<T, D> for Leaky {
         step: CellStep<'_, D::Buffer>,
     ) {
         let (alpha, phi) = step.leak;
-        let step = LeakyStep {
+        let step = Relaxation {
             alpha,
             phi,
-            current: step.current,
-            r: step.r,
-            next: step.next,
+            offset: step.current,
+            x: step.r,
+            y: step.next,
         };
-        device.leaky_conv(work, terms, batch, step);
+        device.relax(work, terms, batch, step);
     }
 
     fn adjoint(
@@ -209,14 +209,14 @@ impl<T: Real, D: Device<T>> Cell<T, D> for Adapting {
         device.copy(step.current, step.spare);
         device.add_scaled(-1.0, a, step.spare);
         let (alpha, phi) = step.leak;
-        let step = LeakyStep {
+        let step = Relaxation {
             alpha,
             phi,
-            current: step.spare,
-            r: step.r,
-            next: step.next,
+            offset: step.spare,
+            x: step.r,
+            y: step.next,
         };
-        device.leaky_conv(work, terms, batch, step);
+        device.relax(work, terms, batch, step);
     }
 
     /// With alpha_a = dt/tau_a, whose derivative by log tau_a is -alpha_a.
