@@ -269,7 +269,7 @@ impl NetworkParams {
         }
         for area in &mut description.areas {
             area.trains_tau = self.trains_tau;
-            area.cell = self.cell.unwrap_or_default();
+            area.cell = self.cell.clone().unwrap_or_default();
         }
         Graph::new(description).map_err(|error| self.flaw(&error))
     }
@@ -322,7 +322,7 @@ impl NetworkParams {
             side,
             tau_ms: area.tau_ms,
             trains_tau: area.trains_tau,
-            cell: area.cell.unwrap_or_default(),
+            cell: area.cell.clone().unwrap_or_default(),
         };
         let description = Description {
             in_channels: images.channels,
@@ -421,7 +421,7 @@ impl NetworkParams {
             return self.name.clone();
         }
         let areas = graph.areas();
-        let adapts = self.cell.is_some_and(|cell| cell != CellKind::Leaky);
+        let adapts = self.cell.as_ref().is_some_and(|cell| *cell != CellKind::Leaky);
         let name = match self.preset.unwrap_or_default() {
             _ if self.projections.is_some() => format!("CordsNet-{areas}-areas"),
             Preset::Published if adapts => format!("CordsNet-R{areas}"),

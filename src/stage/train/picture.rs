@@ -88,10 +88,7 @@ impl Drawing {
                 Some(area.name.clone()),
                 Some(format!("{} x {} x {}", area.channels, area.side, area.side)),
                 tau.map(|tau| format!("tau {tau} ms{trained}")),
-                match area.cell {
-                    CellKind::Leaky => None,
-                    CellKind::Adapting(_) => Some("adapting".to_owned()),
-                },
+                (area.cell != CellKind::Leaky).then(|| area.cell.name().to_owned()),
             ];
             let lines: Vec<String> = lines.into_iter().flatten().collect();
             drawing.block(column(number), &lines, COLOURS[0]);

@@ -115,6 +115,8 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn add_scaled(&self, factor: f64, x: &Self::Buffer, y: &mut Self::Buffer);
     /// y += q where x > 0.
     fn add_where_positive(&self, x: &Self::Buffer, q: &Self::Buffer, y: &mut Self::Buffer);
+    /// z += factor x y, value by value.
+    fn add_product(&self, factor: f64, x: &Self::Buffer, y: &Self::Buffer, z: &mut Self::Buffer);
     /// sum += factor <x, y>, of maps of one shape; `sum` is a parameter of one value.
     fn add_dot(
         &self,

@@ -91,6 +91,12 @@ impl<T: Real> Device<T> for Plain {
         }
     }
 
+    fn add_product(&self, factor: f64, x: &Vec<T>, y: &Vec<T>, z: &mut Vec<T>) {
+        for ((x, y), z) in x.iter().zip(y).zip(z) {
+            *z += T::from_f64(factor) * *x * *y;
+        }
+    }
+
     fn add_where_positive(&self, x: &Vec<T>, q: &Vec<T>, y: &mut Vec<T>) {
         for ((x, q), y) in x.iter().zip(q).zip(y) {
             if *x > T::ZERO {

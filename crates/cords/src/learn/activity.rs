@@ -126,6 +126,8 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
         if norm.is_finite() {
             self.optimiser
                 .step(learning_rate, &gradients, &mut self.weights.buffers);
+            self.weights
+                .bound_time_constants(&device, net.architecture(), net.euler().dt_ms);
             net.take(&self.weights);
         }
         self.clear(&device);

@@ -241,7 +241,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
                 problem,
             });
         }
-        let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+        let parameters = parameters.arranged_cordsnet(architecture, euler.dt_ms)?;
         let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
         let connections = Connections::new(device, architecture, euler, phi, &weights);
         Ok(Self {
@@ -268,9 +268,12 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
     /// [`TrainError::Net`] where they are not this network's.
     pub fn set_parameters(&mut self, parameters: &Parameters<T>) -> Result<(), TrainError> {
         let Connections {
-            device, architecture, ..
+            device,
+            architecture,
+            dt_ms,
+            ..
         } = &self.connections;
-        self.parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+        self.parameters = parameters.arranged_cordsnet(architecture, *dt_ms)?;
         self.weights = Weights::upload(device, architecture, &self.parameters, cordsnet_others(architecture));
         self.connections.fill(&self.weights);
         Ok(())

@@ -76,10 +76,10 @@ impl Initialisation {
     /// Initial parameters of a CordsNet.
     pub fn cordsnet(&self, architecture: &Graph, seed: u64) -> Parameters<f32> {
         let mut parameters = self.convolutions(architecture, seed, |conv| self.length(conv));
-        for (name, value) in architecture.area_parameters() {
+        for parameter in architecture.area_parameters() {
             let mut tensor = Tensor::zeros(&[1]);
-            tensor.data.fill(value as f32);
-            parameters.insert(name, tensor);
+            tensor.data.fill(parameter.first as f32);
+            parameters.insert(parameter.name, tensor);
         }
         self.complete(architecture.cordsnet_shapes(), parameters)
     }

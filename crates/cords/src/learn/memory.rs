@@ -4,6 +4,8 @@
 //! kept. Neither shows in a result: sums go group by group in order, and what is computed twice has the same bits. (How
 //! many images a group has, which a GPU's memory decides, does show in the last bits.)
 
+use std::collections::BTreeSet;
+
 use super::TrainError;
 use super::history::{HeldStates, HistoryPrecision};
 use crate::Real;
@@ -118,7 +120,11 @@ impl Needs {
             let [filter, sum] = device.weight_bytes(*shape);
             [filters + filter, sums + sum]
         });
-        let scratch = device.scratch_bytes(&shapes, images);
+        // Devices may have fused steps for one or two convolutions; the current of others is in memory, of one area at a
+        // time, and room for it is kept by its size.
+        let areas = (0..architecture.areas()).filter(|area| !(1..=2).contains(&connections.terms(*area)));
+        let currents: BTreeSet<u64> = areas.map(|area| bytes(connections.maps(area, images))).collect();
+        let scratch = device.scratch_bytes(&shapes, images) + currents.iter().sum::<u64>();
         let biases = state / images as u64;
         let input = shapes[INPUT];
         let read = bytes(architecture.pooled_maps(images)) + bytes(architecture.logit_maps(images));

@@ -208,6 +208,8 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         if loss.loss.is_finite() && gradient_norm.is_finite() {
             self.optimiser
                 .step(learning_rate, &gradients, &mut self.weights.buffers);
+            self.weights
+                .bound_time_constants(&device, &self.architecture, self.euler.dt_ms);
             self.connections.fill(&self.weights);
         }
         StepResult {
@@ -333,6 +335,9 @@ pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<
 impl Training<'_, DirectConfig> {
     /// Trains a CordsNet from random weights by the published objective, in float32.
     ///
+    /// Time constants that are trained stay at the Euler step at least: after a gradient step, smaller ones are raised to
+    /// it. Below it steps would not be stable, nor activity under ReLU non-negative.
+    ///
     /// A batch is run in groups of 8 images, each of which takes, with exact history, about
     /// `4 B x units x (stimulus + after steps + 10)` an image (published R8 at 224 x 224: 3.0 MB an image and step, so
     /// 630 MB an image for 200 steps) and a sum of weight gradients. `memory_budget` bounds that: fewer groups side by
@@ -366,7 +371,7 @@ impl Training<'_, DirectConfig> {
         architecture.euler(&euler)?;
         config.objective(&euler)?;
         check_data(architecture, self.data)?;
-        let mut parameters = start.arranged(&architecture.cordsnet_shapes())?;
+        let mut parameters = start.arranged_cordsnet(architecture, euler.dt_ms)?;
         let images = self.data.train.len();
         let mut trainee = CordsNetTrainee::new(device, architecture, &euler, schedule, config, images, &parameters)?;
         let epochs = self.fit(&mut trainee, &config.fit)?;

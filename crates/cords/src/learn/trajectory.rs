@@ -288,19 +288,19 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                 device.add_dot(work, -1.0, &gradient[area], &after[area], log_tau);
                 device.add_dot(work, 1.0, &gradient[area], &before[area], log_tau);
             }
-            let own = CellGradient {
-                r: &before[area],
-                hidden: &hidden[connections.hidden(area)],
-                g: &mut gradient[area],
-                g_hidden: &mut hidden_gradient[connections.hidden(area)],
-                delta: &mut delta[area],
-                sum: &mut self.delta_sum[area],
-                parameters,
-            };
-            let history = &self.history;
-            cell.adjoint(device, work, own, &|outputs| {
-                history.leaky_adjoint(connections, step, area, outputs);
-            });
+            let outputs = [&mut gradient[area], &mut delta[area], &mut self.delta_sum[area]];
+            self.history.leaky_adjoint(connections, step, area, outputs);
+            if let Some(cell) = cell {
+                let own = CellGradient {
+                    r: &before[area],
+                    hidden: &hidden[connections.hidden(area)],
+                    delta: &delta[area],
+                    g: &mut gradient[area],
+                    g_hidden: &mut hidden_gradient[connections.hidden(area)],
+                    parameters,
+                };
+                cell.adjoint(device, work, own);
+            }
         }
         let sums = &mut self.sums;
         // The state that the trial starts from has no gradient.

@@ -5,13 +5,13 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::cell::{Cell, CellStep};
+use super::cell::{AreaCell, CellStep};
 use super::filters::Weights;
 use super::graph::{INPUT, Inlet, Way};
 use super::parameters::{READOUT_BIAS, bias_name};
 use super::{Euler, Graph};
 use crate::Real;
-use crate::device::{Device, Maps, Phi};
+use crate::device::{Device, Maps, Phi, Relaxation};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {
@@ -20,9 +20,10 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
     pub(crate) device: D,
     pub(crate) architecture: Graph,
     pub(crate) phi: Phi,
-    dt_ms: f64,
+    pub(crate) dt_ms: f64,
     pub(crate) alphas: Vec<f64>,
-    pub(crate) cells: Vec<Box<dyn Cell<T, D>>>,
+    /// None where units are leaky and nothing else.
+    pub(crate) cells: Vec<Option<AreaCell>>,
     /// Areas of hidden variables, in the order in which states have them after the activities.
     hidden: Vec<usize>,
     filters: Vec<D::Filter>,
@@ -37,8 +38,8 @@ pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) source: Vec<Vec<D::Buffer>>,
     /// max(r, 0) per area, where activity can be negative.
     pub(crate) rectified: Vec<D::Buffer>,
-    /// Maps per area whose cell has hidden variables.
-    spare: Vec<D::Buffer>,
+    /// An area's current as its cell changes it; empty of units that are leaky and nothing else.
+    current: Vec<D::Buffer>,
 }
 
 /// What an image gives to a network: the output of the input layer, and what it becomes on its way to each inlet that
@@ -61,13 +62,14 @@ impl<B> Embedding<B> {
 
 impl<T: Real, D: Device<T>> Connections<T, D> {
     pub(crate) fn new(device: &D, architecture: &Graph, euler: &Euler, phi: Phi, weights: &Weights<T, D>) -> Self {
-        let kinds = (0..architecture.areas()).map(|area| architecture.area(area).cell);
-        let cells: Vec<Box<dyn Cell<T, D>>> = kinds.map(|kind| kind.cell(euler.dt_ms)).collect();
-        let hidden = cells.iter().enumerate();
+        let kinds = (0..architecture.areas()).map(|area| &architecture.area(area).cell);
+        let cells: Vec<Option<AreaCell>> = kinds.map(|kind| AreaCell::new(kind, euler.dt_ms)).collect();
+        let count = |cell: &Option<AreaCell>| cell.as_ref().map_or(0, |cell| cell.cell.hidden());
+        let hidden = cells.iter().map(count).enumerate();
         let mut connections = Self {
             id: number(),
             hidden: hidden
-                .flat_map(|(area, cell)| cell.hidden().into_iter().map(move |_| area))
+                .flat_map(|(area, count)| std::iter::repeat_n(area, count))
                 .collect(),
             cells,
             dt_ms: euler.dt_ms,
@@ -114,9 +116,12 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             if architecture.area(area).trains_tau
                 && let Some(log_tau) = values.next()
             {
-                self.alphas[area] = self.dt_ms / log_tau.exp();
+                // A step that is as long as the time constant but for its rounding.
+                self.alphas[area] = (self.dt_ms / log_tau.exp()).min(1.0);
             }
-            cell.set(&values.collect::<Vec<_>>());
+            if let Some(cell) = cell {
+                cell.set(values.collect());
+            }
         }
     }
 
@@ -185,6 +190,13 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         formed.then(|| inlet.reads.with_batch(batch))
     }
 
+    /// How many convolutions of activity an area's step has.
+    pub(crate) fn terms(&self, area: usize) -> usize {
+        let inlets = self.architecture.inlets(area).iter();
+        let recurrent = usize::from(self.architecture.recurrent(area).is_some());
+        recurrent + inlets.filter(|inlet| !inlet.areas.is_empty()).count()
+    }
+
     /// A buffer for every inlet, by area, of maps that some have.
     fn inlet_buffers(&self, maps: impl Fn(&Inlet) -> Option<Maps>) -> Vec<Vec<D::Buffer>> {
         let buffer = |inlet: &Inlet| maps(inlet).map_or(self.device.zeros(0), |maps| self.device.zeros_maps(maps));
@@ -216,10 +228,10 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             work: D::Workspace::default(),
             source: self.source_buffers(batch),
             rectified: (0..self.architecture.areas()).map(rectified).collect(),
-            spare: (0..self.architecture.areas())
-                .map(|area| match self.hidden(area).is_empty() {
-                    true => self.device.zeros(0),
-                    false => self.device.zeros_maps(self.maps(area, batch)),
+            current: (0..self.architecture.areas())
+                .map(|area| match self.cells[area] {
+                    None => self.device.zeros(0),
+                    Some(_) => self.device.zeros_maps(self.maps(area, batch)),
                 })
                 .collect(),
         }
@@ -391,7 +403,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             work,
             source,
             rectified,
-            spare,
+            current,
         } = scratch;
         let areas = self.architecture.areas();
         let (activity, hidden) = activity.split_at(areas);
@@ -410,16 +422,29 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 let x = self.reads_activity(inlet).map_or(x, |from| &activity[from]);
                 terms.push((self.filter(inlet.conv), x));
             }
-            let step = CellStep {
-                leak: (self.alphas[area], self.phi),
-                current: &constant[area],
-                r: &activity[area],
-                hidden: &hidden[self.hidden(area)],
-                next: &mut next[area],
-                next_hidden: &mut next_hidden[self.hidden(area)],
-                spare: &mut spare[area],
+            let current = match &self.cells[area] {
+                None => &constant[area],
+                Some(cell) => {
+                    let current = &mut current[area];
+                    self.device.copy(&constant[area], current);
+                    let step = CellStep {
+                        r: &activity[area],
+                        hidden: &hidden[self.hidden(area)],
+                        current,
+                        next_hidden: &mut next_hidden[self.hidden(area)],
+                    };
+                    cell.step(&self.device, work, step);
+                    &*current
+                }
             };
-            self.cells[area].step(&self.device, work, &terms, batch, step);
+            let step = Relaxation {
+                alpha: self.alphas[area],
+                phi: self.phi,
+                offset: current,
+                x: &activity[area],
+                y: &mut next[area],
+            };
+            self.device.relax(work, &terms, batch, step);
         }
     }
 
@@ -472,7 +497,7 @@ pub(crate) fn cordsnet_others(architecture: &Graph) -> Vec<String> {
     (0..architecture.areas())
         .map(bias_name)
         .chain([READOUT_BIAS.to_owned()])
-        .chain(architecture.area_parameters().map(|(name, _)| name))
+        .chain(architecture.area_parameters().map(|parameter| parameter.name))
         .collect()
 }
 

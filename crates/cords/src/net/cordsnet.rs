@@ -1,6 +1,6 @@
 //! CordsNet as a dynamical system: simulation and linear operators, with host values in and out.
 
-use super::cell::HiddenVariable;
+use super::cell::{AreaCell, HiddenVariable};
 use super::connections::{Connections, Embedding, StepScratch, cordsnet_others};
 use super::filters::Weights;
 use super::graph::{Inlet, Way};
@@ -190,7 +190,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         phi: Phi,
     ) -> Result<Self, NetError> {
         let euler = architecture.euler(euler)?;
-        let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+        let parameters = parameters.arranged_cordsnet(architecture, euler.dt_ms)?;
         Ok(Self::assemble(device, architecture, parameters, &euler, phi))
     }
 
@@ -381,9 +381,33 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         conv.map_or_else(|| vec![T::ZERO; v.len()], |conv| self.one_transpose(conv, v, batch))
     }
 
+    /// Whether all cells have a linearisation, without which `dynamics` do not take the network.
+    ///
+    /// # Errors
+    /// [`NetError::NotLinear`] with the first area whose cell has none.
+    pub fn check_linear(&self) -> Result<(), NetError> {
+        let cells = self.connections.cells.iter().enumerate();
+        for (area, cell) in cells.filter_map(|(area, cell)| Some((area, cell.as_ref()?))) {
+            if cell.linearisation().is_none() {
+                let area = self.architecture().area(area);
+                return Err(NetError::NotLinear {
+                    area: area.name.clone(),
+                    cell: area.cell.name().to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Hidden variables of an area's cell, and where they are among those of a state.
+    ///
+    /// # Panics
+    /// Where they have no linearisation, which [`check_linear`](Self::check_linear) tells.
     pub(crate) fn hidden(&self, area: usize) -> (Vec<HiddenVariable>, Range<usize>) {
-        (self.connections.cells[area].hidden(), self.connections.hidden(area))
+        let cell = self.connections.cells[area].as_ref();
+        let variables = cell.map_or(Some(Vec::new()), AreaCell::linearisation);
+        let variables = variables.expect("only linear cells have dynamics: `CordsNet::check_linear` tells");
+        (variables, self.connections.hidden(area))
     }
 
     /// Whether any of some areas is among the sources of a projection to one of them that is not a recurrent convolution:

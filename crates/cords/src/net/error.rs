@@ -38,6 +38,26 @@ pub enum NetError {
         /// Number of areas of the network.
         areas: usize,
     },
+    /// Linear analysis of a network with units whose hidden variables are not linear.
+    #[error("area {area} has cells `{cell}`, which have no linearisation: steady states and their dynamics need one")]
+    NotLinear {
+        /// Name of the area.
+        area: String,
+        /// Name of its cell.
+        cell: String,
+    },
+    /// A time constant that Euler steps are too long for.
+    #[error("area {area}: {what} is {tau_ms} ms, which is below the Euler step of {dt_ms} ms")]
+    TooFast {
+        /// Name of the area.
+        area: String,
+        /// Which of its time constants.
+        what: String,
+        /// Its value in ms.
+        tau_ms: f64,
+        /// Euler step in ms.
+        dt_ms: f64,
+    },
     /// A parameter that the network needs is not there.
     #[error("parameter `{name}` is missing")]
     Missing {
@@ -113,6 +133,8 @@ impl Classified for NetError {
             | Self::Channels { .. }
             | Self::Graph(_)
             | Self::TimeConstants { .. }
+            | Self::NotLinear { .. }
+            | Self::TooFast { .. }
             | Self::Missing { .. }
             | Self::Unexpected { .. }
             | Self::Shape { .. }

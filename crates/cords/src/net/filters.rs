@@ -114,6 +114,24 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
         &self.buffers[2 * self.shapes.len()..]
     }
 
+    /// Raises time constants of a CordsNet that a gradient step has brought below the Euler step to it.
+    pub(crate) fn bound_time_constants(&mut self, device: &D, architecture: &Graph, dt_ms: f64) {
+        // Rounded to single precision it is not below.
+        let least = dt_ms.ln() + dt_ms.ln().abs() * f64::from(f32::EPSILON);
+        let first = self.buffers.len() - architecture.area_parameters().count();
+        for (parameter, buffer) in architecture.area_parameters().zip(&mut self.buffers[first..]) {
+            if !parameter.is_log_tau {
+                continue;
+            }
+            let mut values = device.download(buffer);
+            if values.iter().any(|log_tau| log_tau.to_f64() < least) {
+                let raised = |log_tau: &mut T| *log_tau = T::from_f64(log_tau.to_f64().max(least));
+                values.iter_mut().for_each(raised);
+                *buffer = device.upload(&values);
+            }
+        }
+    }
+
     /// Gradients of all parameters, in order, from those of the effective weights and of the others.
     pub(crate) fn gradients(&self, device: &D, weights: &[D::Buffer], others: &[D::Buffer]) -> Vec<D::Buffer> {
         let mut gradients = Vec::with_capacity(self.buffers.len());

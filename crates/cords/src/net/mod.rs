@@ -18,7 +18,10 @@ mod model;
 mod parameters;
 mod time;
 
-pub use cell::{Adaptation, CellKind};
+pub use cell::{
+    Adaptation, AdjointMap, AdjointMaps, Cell, CellKind, CellMaps, CellParameter, HiddenVariable, OwnCell, StepMap,
+    linear_adjoint,
+};
 pub use cnn::Cnn;
 pub use cordsnet::{CordsNet, Input, NeuralNoise, State, View, WriteImages};
 pub use error::NetError;

@@ -9,7 +9,8 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{Cnn, CordsNet, Euler, Graph, NetError, Parameters};
+use super::graph::AnyForm;
+use super::{Cnn, CordsNet, Euler, Graph, NetError, OwnCell, Parameters};
 use crate::Tensor;
 use crate::device::{Cpu, Device, Phi};
 
@@ -112,10 +113,10 @@ pub enum Model {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+struct Header<G> {
     version: u32,
     kind: Kind,
-    architecture: Graph,
+    architecture: G,
     euler: Option<Euler>,
     /// Where it is not ReLU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,6 +258,14 @@ impl Model {
     /// [`NetError::Io`] where reading fails, [`NetError::File`] where the file is no model file, any other
     /// [`NetError`] where its content is no network.
     pub fn load(path: &Path) -> Result<Self, NetError> {
+        Self::load_with(path, &[])
+    }
+
+    /// The same of a network with cells that are not of this crate, which its file knows by their names.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and [`NetError::File`] where a cell that the file names is not given.
+    pub fn load_with(path: &Path, cells: &[OwnCell]) -> Result<Self, NetError> {
         let wrong = |reason: String| NetError::File {
             path: path.to_owned(),
             reason,
@@ -265,7 +274,7 @@ impl Model {
         let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|error| wrong(error.to_string()))?;
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let header = header.ok_or_else(|| wrong(format!("its metadata has no `{KEY}`")))?;
-        let header: Header = serde_json::from_str(header).map_err(|error| wrong(error.to_string()))?;
+        let header: Header<AnyForm> = serde_json::from_str(header).map_err(|error| wrong(error.to_string()))?;
         if header.version != VERSION {
             return Err(wrong(format!(
                 "layout version {}, this program reads {VERSION}",
@@ -280,6 +289,7 @@ impl Model {
             info,
             ..
         } = header;
+        let architecture = architecture.graph(cells).map_err(|error| wrong(error.to_string()))?;
         let tensors = SafeTensors::deserialize(&file).map_err(|error| wrong(error.to_string()))?;
         let mut parameters = Parameters::new();
         for (name, view) in tensors.iter() {
@@ -299,7 +309,7 @@ impl Model {
         match (kind, euler, phi) {
             (Kind::Cordsnet, Some(euler), phi) => {
                 architecture.euler(&euler)?;
-                let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+                let parameters = parameters.arranged_cordsnet(&architecture, euler.dt_ms)?;
                 Ok(Self::CordsNet {
                     architecture,
                     euler,

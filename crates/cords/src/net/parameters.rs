@@ -1,7 +1,7 @@
 //! Named parameters in a fixed order, under the names that the published checkpoints use.
 
 use super::graph::ConvKind;
-use super::{Graph, NetError};
+use super::{CellParameter, Graph, NetError};
 use crate::{Real, Tensor};
 
 /// Ordered tensors under published names, e.g. `area_conv.1.parametrizations.weight.original0`.
@@ -114,6 +114,44 @@ impl<T: Real> Parameters<T> {
     }
 }
 
+impl<T: Real> Parameters<T> {
+    /// The parameters of a CordsNet in their order, checked against it and its steps.
+    ///
+    /// # Errors
+    /// As [`arranged`](Self::arranged), and [`NetError::TooFast`] for the first time constant, trained or of hidden
+    /// variables, that is below the Euler step.
+    pub(crate) fn arranged_cordsnet(&self, architecture: &Graph, dt_ms: f64) -> Result<Self, NetError> {
+        /// What rounding to single precision changes of a logarithm leaves a time constant that is the step.
+        const ROUNDING: f64 = 1e-6;
+        let arranged = self.arranged(&architecture.cordsnet_shapes())?;
+        for number in 0..architecture.areas() {
+            let area = architecture.area(number);
+            let value =
+                |parameter: &CellParameter| arranged.get(&parameter.name).map_or(0.0, |held| held.data[0].to_f64());
+            let parameters = area.parameters(number);
+            let values: Vec<f64> = parameters.iter().map(value).collect();
+            let trained = parameters
+                .iter()
+                .zip(&values)
+                .filter(|(parameter, _)| parameter.is_log_tau);
+            let trained = trained.map(|(parameter, log_tau)| (format!("e^`{}`", parameter.name), log_tau.exp()));
+            let own = &values[usize::from(area.trains_tau)..];
+            let variables = area.cell.cell().and_then(|cell| cell.linearisation(own));
+            let hidden = variables.into_iter().flatten();
+            let hidden = hidden.map(|hidden| ("the time constant of its cells".to_owned(), hidden.tau_ms));
+            if let Some((what, tau_ms)) = trained.chain(hidden).find(|(_, tau)| tau * (1.0 + ROUNDING) < dt_ms) {
+                return Err(NetError::TooFast {
+                    area: area.name.clone(),
+                    what,
+                    tau_ms,
+                    dt_ms,
+                });
+            }
+        }
+        Ok(arranged)
+    }
+}
+
 impl Graph {
     /// Names and shapes of a CordsNet's parameters, in the published order.
     pub fn cordsnet_shapes(&self) -> Vec<(String, Vec<usize>)> {
@@ -128,12 +166,12 @@ impl Graph {
             }
             shapes.extend(conv.parameter_shapes());
         }
-        shapes.extend(self.area_parameters().map(|(name, _)| (name, vec![1])));
+        shapes.extend(self.area_parameters().map(|parameter| (parameter.name, vec![1])));
         shapes
     }
 
-    /// Names and first values of time constants and parameters of cells that are trained.
-    pub(crate) fn area_parameters(&self) -> impl Iterator<Item = (String, f64)> {
+    /// Time constants and parameters of cells that are trained, by their whole names.
+    pub(crate) fn area_parameters(&self) -> impl Iterator<Item = CellParameter> {
         (0..self.areas()).flat_map(|area| self.area(area).parameters(area))
     }
 

@@ -149,6 +149,7 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
         device.clear_where_not_positive(&x, y)
     });
     changed("add_scaled", prober, &|y| device.add_scaled(0.7, &x, y));
+    changed("add_product", prober, &|y| device.add_product(-0.6, &x, &q, y));
     changed("scale", prober, &|y| device.scale(-1.7, y));
     changed("clamp_unit", prober, &|y| device.clamp_unit(maps, y));
     let images = 0..maps.batch as u64;

@@ -1,16 +1,20 @@
 //! Networks that are not the published ones: simulation against the equations written out in plain loops, gradients
 //! against finite differences, and dynamics of areas that drive each other against dense matrices.
 
+use cords::data::MemoryImages;
 use cords::device::{Cpu, Interpolation, Phi};
 use cords::dynamics::{
     AreaJacobian, ExponentOptions, FixedPointOptions, LinearOperator, LyapunovOptions, NetworkJacobian,
     NetworkSpectrum, SpectrumOptions, SteadyMethod, SteadyOptions, area_spectrum, fixed_point,
     spontaneous_steady_state, steady_state,
 };
-use cords::learn::{Batch, CordsNetGradient, HistoryPrecision, Initialisation, Memory, Objective, logspace};
+use cords::learn::{
+    Batch, CordsNetGradient, Data, DirectConfig, Fit, HistoryPrecision, Initialisation, Memory, Objective,
+    OptimiserKind, OptimiserSettings, Schedule, Training, logspace,
+};
 use cords::net::{
-    Architecture, CellKind, CordsNet, Euler, Graph, Input, Model, ModelInfo, Origin, Parameters, Preset, Projection,
-    State, Via,
+    Adaptation, AdjointMap, AdjointMaps, Architecture, Cell, CellKind, CellMaps, CellParameter, CordsNet, Euler, Graph,
+    HiddenVariable, Input, Model, ModelInfo, Origin, OwnCell, Parameters, Preset, Projection, State, StepMap, Via,
 };
 use cords::rng::{Purpose, Stream};
 
@@ -66,6 +70,38 @@ const STREAMS: &str = r#"{
 
 fn streams() -> Graph {
     serde_json::from_str(STREAMS).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Adaptation by the square of the activity, tau da/dt = -a + r^2, and u - beta a in place of u; by tau in ms.
+struct Quadratic(f64);
+
+impl Cell for Quadratic {
+    fn parameters(&self) -> Vec<CellParameter> {
+        vec![CellParameter::new("beta", 0.8)]
+    }
+
+    fn step(&self, beta: &[f64], maps: &mut dyn CellMaps<StepMap>) {
+        let alpha = maps.dt_ms() / self.0;
+        maps.copy(StepMap::Hidden(0), StepMap::NextHidden(0));
+        maps.scale(1.0 - alpha, StepMap::NextHidden(0));
+        maps.add_product(alpha, StepMap::Activity, StepMap::Activity, StepMap::NextHidden(0));
+        maps.add_scaled(-beta[0], StepMap::Hidden(0), StepMap::Current);
+    }
+
+    fn adjoint(&self, beta: &[f64], maps: &mut dyn AdjointMaps) {
+        let (alpha, g) = (maps.dt_ms() / self.0, AdjointMap::HiddenGradient(0));
+        maps.add_dot(-1.0, AdjointMap::CurrentGradient, AdjointMap::Hidden(0), 0);
+        maps.add_product(2.0 * alpha, g, AdjointMap::Activity, AdjointMap::Gradient);
+        maps.scale(1.0 - alpha, g);
+        maps.add_scaled(-beta[0], AdjointMap::CurrentGradient, g);
+    }
+}
+
+/// `streams` with a cell of one's own in one of its areas.
+fn with_cell(area: usize, name: &str, cell: impl Cell + 'static) -> Graph {
+    let mut description = streams().description().clone();
+    description.areas[area].cell = CellKind::Own(OwnCell::new(name, cell));
+    Graph::new(description).expect("valid")
 }
 
 fn networks() -> Vec<(String, Graph)> {
@@ -451,7 +487,11 @@ fn gradients_of_every_graph_equal_finite_differences() {
         return_weight: 0.5,
         return_window: 2,
     };
-    for (name, graph) in networks() {
+    let own = (
+        "a cell of one's own".to_owned(),
+        with_cell(3, "quadratic", Quadratic(30.0)),
+    );
+    for (name, graph) in networks().into_iter().chain([own]) {
         let start = parameters(&graph, 7);
         let (images, labels) = (normal(graph.image_len() * 2, 8), [1, 0]);
         let batch = Batch {
@@ -507,6 +547,173 @@ fn a_model_of_any_graph_goes_through_its_file() {
         let path = folder.path().join(format!("{name}.safetensors"));
         model.save(&path).expect("saved");
         assert_eq!(Model::load(&path).expect("loaded"), model, "{name}");
+    }
+}
+
+#[test]
+fn a_file_names_a_cell_of_ones_own() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("own.safetensors");
+    let graph = with_cell(3, "quadratic", Quadratic(30.0));
+    let CellKind::Own(cell) = graph.area(3).cell.clone() else {
+        panic!("it was given");
+    };
+    let model = Model::CordsNet {
+        parameters: parameters(&graph, 1).cast(),
+        architecture: graph,
+        euler: Euler::published(),
+        phi: Phi::Relu,
+        info: ModelInfo::default(),
+    };
+    model.save(&path).expect("saved");
+    let refused = Model::load(&path).expect_err("the cell is not known").to_string();
+    for part in ["area middle", "`quadratic`", "Model::load_with"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert_eq!(Model::load_with(&path, &[cell]).expect("loaded"), model);
+    // It has no linearisation.
+    let net = model.cordsnet().expect("a network");
+    let refused = net.check_linear().expect_err("not linear").to_string();
+    assert!(refused.contains("area middle has cells `quadratic`"), "{refused}");
+}
+
+/// Adaptation as if it were another's.
+struct Twin(Adaptation);
+
+impl Cell for Twin {
+    fn parameters(&self) -> Vec<CellParameter> {
+        self.0.parameters()
+    }
+
+    fn linearisation(&self, parameters: &[f64]) -> Option<Vec<HiddenVariable>> {
+        self.0.linearisation(parameters)
+    }
+
+    fn adjoint(&self, parameters: &[f64], maps: &mut dyn AdjointMaps) {
+        self.0.adjoint(parameters, maps);
+    }
+}
+
+#[test]
+fn a_cell_of_ones_own_has_the_bits_of_the_crates() {
+    let graph = streams();
+    let CellKind::Adapting(adaptation) = graph.area(2).cell else {
+        panic!("it adapts");
+    };
+    let own = with_cell(2, "twin", Twin(adaptation));
+    let found = [&graph, &own].map(|graph| {
+        let (parameters, euler) = (parameters(graph, 5), Euler::published());
+        let net = CordsNet::new(graph, &parameters, &euler, Phi::Relu).expect("a network");
+        net.check_linear().expect("linear");
+        let steady = spontaneous_steady_state(&net, &SteadyOptions::default(), &mut |_, _| {});
+        let objective = Objective {
+            spontaneous_steps: 4,
+            stimulus_steps: 5,
+            after_steps: 3,
+            ramp: logspace(-1.0, 0.0, 3),
+            return_weight: 0.5,
+            return_window: 2,
+        };
+        let (images, labels) = (normal(graph.image_len() * 2, 8), [1, 0]);
+        let batch = Batch {
+            images: &images,
+            labels: &labels,
+        };
+        let gradient = CordsNetGradient::new(&Cpu, graph, &parameters, &euler, Phi::Relu, &objective);
+        let gradient = gradient.and_then(|mut gradient| gradient.run(batch, &[]));
+        (steady.state, gradient.expect("a batch").gradients)
+    });
+    assert!(found[0].1.get("log_tau_a.2").is_some());
+    assert!(found[0] == found[1]);
+}
+
+#[test]
+fn cells_of_ones_own_are_checked() {
+    struct Named(&'static str, f64);
+    impl Cell for Named {
+        fn parameters(&self) -> Vec<CellParameter> {
+            vec![CellParameter::new(self.0, self.1)]
+        }
+    }
+    let refused = |name: &str, cell: Named| {
+        let mut description = streams().description().clone();
+        description.areas[3].cell = CellKind::Own(OwnCell::new(name, cell));
+        Graph::new(description).expect_err("refused").to_string()
+    };
+    for (said, part) in [
+        (refused("two words", Named("a", 1.0)), "no spaces"),
+        (
+            refused("cell", Named("log_tau", 1.0)),
+            "a parameter cannot be named `log_tau`",
+        ),
+        (refused("cell", Named("a", f64::NAN)), "parameter `a` starts from NaN"),
+    ] {
+        assert!(said.contains(part) && said.contains("area middle"), "{said}");
+    }
+}
+
+/// Weight decay pushes everything towards 0, logarithms of time constants too.
+#[test]
+fn trained_time_constants_stay_at_the_step_at_least() {
+    let euler = Euler::new(5.0, 10.0);
+    let mut description = architecture().graph().expect("valid").description().clone();
+    for area in &mut description.areas {
+        (area.tau_ms, area.trains_tau) = (Some(6.0), true);
+    }
+    description.areas[1].cell = CellKind::Adapting(Adaptation {
+        tau_a_ms: 6.0,
+        beta: 0.3,
+        trained: true,
+    });
+    let graph = Graph::new(description).expect("valid");
+    let values = normal(12 * graph.image_len(), 9)
+        .iter()
+        .map(|value| *value as f32)
+        .collect();
+    let labels = (0..12).map(|image| image % 3).collect();
+    let images = MemoryImages::new([2, 25], 3, values, labels).expect("images");
+    let config = DirectConfig {
+        spontaneous_ms: 20.0,
+        stimulus_ms: 40.0,
+        after_ms: 20.0,
+        readout_window_ms: 20.0,
+        return_window_ms: 10.0,
+        fit: Fit {
+            epochs: 3,
+            batch: 4,
+            optimiser: OptimiserSettings::new(OptimiserKind::Adam, 10.0),
+            learning_rate: 0.1,
+            schedule: Schedule::Constant,
+            warm_up: None,
+            ..Fit::default()
+        },
+        ..DirectConfig::default()
+    };
+    let data = Data {
+        train: &images,
+        validation: &images,
+    };
+    let trained = Training::new(&graph, &config, &data)
+        .euler(&euler)
+        .run(&Cpu)
+        .expect("trained");
+    assert!(trained.epochs.iter().all(|epoch| epoch.loss.is_finite()));
+    for name in ["log_tau.0", "log_tau.1", "log_tau.2", "log_tau.3", "log_tau_a.1"] {
+        let tau = f64::from(trained.parameters.get(name).expect("trained").data[0]).exp();
+        assert!((5.0..5.01).contains(&tau), "{name}: {tau} ms");
+    }
+    let net = CordsNet::new(&graph, &trained.parameters, &euler, Phi::Relu).expect("a network");
+    assert!(net.euler().tau_ms.iter().all(|tau| (5.0..5.01).contains(tau)));
+    // Below the step they are refused, whoever has trained them.
+    for name in ["log_tau.2", "log_tau_a.1"] {
+        let mut parameters = trained.parameters.clone();
+        parameters.get_mut(name).expect("trained").data[0] = 1.2;
+        let refused = CordsNet::new(&graph, &parameters, &euler, Phi::Relu);
+        let refused = refused.err().expect("too fast").to_string();
+        assert!(
+            refused.contains(name) && refused.contains("Euler step of 5 ms"),
+            "{refused}"
+        );
     }
 }
 

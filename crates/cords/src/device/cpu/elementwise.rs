@@ -114,6 +114,12 @@ pub(super) fn add_scaled<T: Real>(factor: T, x: &[T], y: &mut [T]) {
     zip(x, y, |x, y| *y += factor * x);
 }
 
+pub(super) fn add_product<T: Real>(factor: T, x: &[T], y: &[T], z: &mut [T]) {
+    over([x, y], [z], &|[x, y], [z]| {
+        three(x, y, z, |x, y, z| *z += factor * x * y)
+    });
+}
+
 pub(super) fn scale<T: Real>(factor: T, x: &mut [T]) {
     over([], [x], &|[], [x]| {
         for x in x {

@@ -167,6 +167,10 @@ impl<T: Real> Device<T> for Cpu {
         elementwise::add_scaled(T::from_f64(factor), x, y);
     }
 
+    fn add_product(&self, factor: f64, x: &Aligned<T>, y: &Aligned<T>, z: &mut Aligned<T>) {
+        elementwise::add_product(T::from_f64(factor), x, y, z);
+    }
+
     fn add_dot(
         &self,
         _work: &mut conv::Workspace<T>,

@@ -45,6 +45,10 @@ KERNEL clear_where_not_positive(const float *x, float *y, Long items) { EACH(i) 
 
 KERNEL add_scaled(float factor, const float *x, float *y, Long items) { EACH(i) y[i] += factor * x[i]; }
 
+KERNEL add_product(float factor, const float *x, const float *y, float *z, Long items) {
+    EACH(i) z[i] += factor * x[i] * y[i];
+}
+
 KERNEL scale(float factor, float *x, Long items) { EACH(i) x[i] *= factor; }
 
 KERNEL clamp_unit(float *x, Long items) { EACH(i) x[i] = x[i] > 0 ? (x[i] < 1 ? x[i] : 1) : 0; }

@@ -183,6 +183,11 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.launch("add_scaled", arguments!(float factor, r x, w y), same([x.len, y.len]));
     }
 
+    fn add_product(&self, factor: f64, x: &Self::Buffer, y: &Self::Buffer, z: &mut Self::Buffer) {
+        let items = same([x.len, y.len, z.len]);
+        self.launch("add_product", arguments!(float factor, r x, r y, w z), items);
+    }
+
     fn add_dot(
         &self,
         work: &mut Self::Workspace,

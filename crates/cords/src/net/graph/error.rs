@@ -1,7 +1,7 @@
 //! What can be wrong with a network's description, by the names of its areas and projections.
 
-use super::{CellKind, Description, Origin, Projection, Source, Via, side_after};
-use crate::net::Adaptation;
+use super::{Area, CellKind, Description, Origin, Projection, Source, Via, side_after};
+use crate::net::{Adaptation, HiddenVariable};
 
 /// A description that makes no network.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -157,6 +157,27 @@ pub enum GraphError {
         /// Its strength.
         beta: f64,
     },
+    /// A cell of one's own whose name, parameters or hidden variables are not usable.
+    #[error("area {area} has cells `{cell}`: {reason}")]
+    Cell {
+        /// The area.
+        area: String,
+        /// Name of its cell.
+        cell: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file that names a cell of one's own which was not given.
+    #[error(
+        "area {area} has cells `{cell}`, which are not part of cords but of the program that made the network: \
+         `Model::load_with` takes them"
+    )]
+    UnknownCell {
+        /// The area.
+        area: String,
+        /// Name of its cell.
+        cell: String,
+    },
     /// A network that no feed-forward twin has.
     #[error("this network has no CNN twin: {reason}")]
     NoTwin {
@@ -225,6 +246,7 @@ pub(super) fn check(description: &Description) -> Result<(), GraphError> {
                 beta,
             });
         }
+        check_cell(area)?;
     }
     let numbers = projections.iter().flat_map(|projection| {
         let sources = projection.sources.iter().filter_map(|source| match source.from {
@@ -273,6 +295,60 @@ pub(super) fn check(description: &Description) -> Result<(), GraphError> {
         return Err(GraphError::Nothing { what });
     }
     check_readout(description)
+}
+
+/// Beginnings of parameters' names that are no cell's.
+const NO_CELLS: [&str; 3] = ["log_tau", "conv_bias", "area_bias"];
+
+/// Checks what a cell of one's own says of itself.
+fn check_cell(area: &Area) -> Result<(), GraphError> {
+    let CellKind::Own(own) = &area.cell else {
+        return Ok(());
+    };
+    let fails = |reason: String| {
+        Err(GraphError::Cell {
+            area: area.name.clone(),
+            cell: own.name().to_owned(),
+            reason,
+        })
+    };
+    let is_name = |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    if !is_name(own.name()) {
+        return fails("names are not empty and have no spaces".to_owned());
+    }
+    let cell = own.cell();
+    let parameters = cell.parameters();
+    for (number, parameter) in parameters.iter().enumerate() {
+        let name = &parameter.name;
+        if !is_name(name) || name.contains('.') || NO_CELLS.contains(&name.as_str()) {
+            return fails(format!("a parameter cannot be named `{name}`"));
+        }
+        if parameters[..number].iter().any(|other| other.name == *name) {
+            return fails(format!("parameter `{name}` is there twice"));
+        }
+        if !parameter.first.is_finite() {
+            return fails(format!("parameter `{name}` starts from {}", parameter.first));
+        }
+    }
+    let first: Vec<f64> = parameters.iter().map(|parameter| parameter.first).collect();
+    let Some(variables) = cell.linearisation(&first) else {
+        return Ok(());
+    };
+    if variables.len() != cell.hidden() {
+        return fails(format!(
+            "there are {} hidden variables, but linearisations of {}",
+            cell.hidden(),
+            variables.len()
+        ));
+    }
+    for HiddenVariable { tau_ms, gain } in variables {
+        if !(tau_ms.is_finite() && tau_ms > 0.0 && gain.is_finite()) {
+            return fails(format!(
+                "a hidden variable has tau = {tau_ms} ms and gain = {gain}: tau must be greater than 0, both finite"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Larger sizes are typing errors; products of a few of them still fit an index.

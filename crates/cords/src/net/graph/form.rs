@@ -6,11 +6,12 @@ use super::{
     Architecture, Area, CellKind, Description, Graph, GraphError, Kernel, NetError, Origin, Projection, Source, Via,
 };
 use crate::device::Interpolation;
+use crate::net::{Adaptation, OwnCell};
 
 /// All that a description may say; which of the optional ones there are tells the two forms apart.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AnyForm {
+pub(in crate::net) struct AnyForm {
     in_channels: usize,
     image_side: usize,
     classes: usize,
@@ -45,11 +46,21 @@ struct AreaForm {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     trains_tau: bool,
     #[serde(default, skip_serializing_if = "is_leaky")]
-    cell: CellKind,
+    cell: CellForm,
 }
 
-fn is_leaky(cell: &CellKind) -> bool {
-    *cell == CellKind::Leaky
+fn is_leaky(cell: &CellForm) -> bool {
+    *cell == CellForm::Leaky
+}
+
+/// A cell, one's own by its name.
+#[derive(Serialize, Deserialize, PartialEq, Default)]
+#[serde(rename_all = "snake_case")]
+enum CellForm {
+    #[default]
+    Leaky,
+    Adapting(Adaptation),
+    Own(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,7 +90,8 @@ enum SourceForm {
 const IMAGE: &str = "image";
 
 impl AnyForm {
-    fn graph(self) -> Result<Graph, NetError> {
+    /// The network; `cells` are those that it may name.
+    pub(in crate::net) fn graph(self, cells: &[OwnCell]) -> Result<Graph, NetError> {
         let Self {
             in_channels,
             image_side,
@@ -103,7 +115,8 @@ impl AnyForm {
             }
             .graph(),
             (None, None, Some(input_channels), Some(areas), Some(projections), Some(readout)) => {
-                let areas: Vec<Area> = areas.into_iter().map(Area::from).collect();
+                let areas = areas.into_iter().map(|area| area.area(cells));
+                let areas = areas.collect::<Result<Vec<Area>, GraphError>>()?;
                 let numbered = Names(&areas);
                 let projections = projections
                     .into_iter()
@@ -130,16 +143,24 @@ impl AnyForm {
     }
 }
 
-impl From<AreaForm> for Area {
-    fn from(form: AreaForm) -> Self {
-        Self {
-            name: form.name,
-            channels: form.channels,
-            side: form.side,
-            tau_ms: form.tau_ms,
-            trains_tau: form.trains_tau,
-            cell: form.cell,
-        }
+impl AreaForm {
+    fn area(self, cells: &[OwnCell]) -> Result<Area, GraphError> {
+        let cell = match self.cell {
+            CellForm::Leaky => CellKind::Leaky,
+            CellForm::Adapting(adaptation) => CellKind::Adapting(adaptation),
+            CellForm::Own(cell) => match cells.iter().find(|own| own.name() == cell) {
+                Some(own) => CellKind::Own(own.clone()),
+                None => return Err(GraphError::UnknownCell { area: self.name, cell }),
+            },
+        };
+        Ok(Area {
+            name: self.name,
+            channels: self.channels,
+            side: self.side,
+            tau_ms: self.tau_ms,
+            trains_tau: self.trains_tau,
+            cell,
+        })
     }
 }
 
@@ -208,7 +229,11 @@ impl FullForm {
             side: area.side,
             tau_ms: area.tau_ms,
             trains_tau: area.trains_tau,
-            cell: area.cell,
+            cell: match &area.cell {
+                CellKind::Leaky => CellForm::Leaky,
+                CellKind::Adapting(adaptation) => CellForm::Adapting(*adaptation),
+                CellKind::Own(own) => CellForm::Own(own.name().to_owned()),
+            },
         };
         let projection = |projection: &Projection| ProjectionForm {
             name: projection.kernel.name.clone(),
@@ -241,7 +266,7 @@ impl Serialize for Graph {
 impl<'de> Deserialize<'de> for Graph {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         AnyForm::deserialize(deserializer)?
-            .graph()
+            .graph(&[])
             .map_err(serde::de::Error::custom)
     }
 }

@@ -18,10 +18,11 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
 
-use super::{CellKind, Euler, NetError};
+use super::{CellKind, CellParameter, Euler, NetError};
 use crate::device::{ConvShape, Interpolation, Maps};
 
 pub use error::GraphError;
+pub(super) use form::AnyForm;
 pub use rule::{Architecture, Preset};
 
 /// One recurrent layer: `channels` maps of `side` x `side` units.
@@ -42,11 +43,16 @@ pub struct Area {
 }
 
 impl Area {
-    /// Names and first values of the parameters that area number `area` has beside convolutions and bias.
-    pub(crate) fn parameters(&self, area: usize) -> Vec<(String, f64)> {
+    /// The parameters that area number `area` has beside convolutions and bias, by their whole names.
+    pub(crate) fn parameters(&self, area: usize) -> Vec<CellParameter> {
         let tau_ms = self.tau_ms.filter(|_| self.trains_tau);
-        let log_tau = tau_ms.map(|tau_ms| (format!("log_tau.{area}"), tau_ms.ln()));
-        log_tau.into_iter().chain(self.cell.parameters(area)).collect()
+        let log_tau = tau_ms.map(|tau_ms| CellParameter::log_tau("log_tau", tau_ms));
+        let of_cell = self.cell.cell().map_or_else(Vec::new, |cell| cell.parameters());
+        let named = |parameter: CellParameter| CellParameter {
+            name: format!("{}.{area}", parameter.name),
+            ..parameter
+        };
+        log_tau.into_iter().chain(of_cell).map(named).collect()
     }
 }
 
