@@ -11,7 +11,7 @@ use super::graph::{INPUT, Inlet, Way};
 use super::parameters::{READOUT_BIAS, bias_name};
 use super::{Euler, Graph};
 use crate::Real;
-use crate::device::{Device, LeakyStep, Maps, Phi};
+use crate::device::{Device, Maps, Phi, Relaxation};
 
 /// Filters and biases on a device.
 pub(crate) struct Connections<T: Real, D: Device<T>> {
@@ -437,14 +437,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                     &*current
                 }
             };
-            let step = LeakyStep {
+            let step = Relaxation {
                 alpha: self.alphas[area],
                 phi: self.phi,
-                current,
-                r: &activity[area],
-                next: &mut next[area],
+                offset: current,
+                x: &activity[area],
+                y: &mut next[area],
             };
-            self.device.leaky_conv(work, &terms, batch, step);
+            self.device.relax(work, &terms, batch, step);
         }
     }
 
