@@ -1,6 +1,7 @@
 //! The stage kinds: one file or folder each. What a kind is, and what the runner asks of it, stands in
 //! [`dynvis_runner::kind`].
 
+mod checkpoints;
 mod cognitive;
 mod command;
 mod dataset;

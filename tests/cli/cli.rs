@@ -93,7 +93,7 @@ fn the_doctor_answers_without_a_gpu() {
 fn the_selftest_holds_the_processor_against_float64() {
     let ran = Project::new().dynvis(&["selftest", "--device", "cpu"]).expect(0);
     assert!(ran.stdout.contains("results, 0 missed"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("leaky_adjoint"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("relax_adjoint"), "{}", ran.stdout);
     assert!(!ran.stdout.contains("NO"), "{}", ran.stdout);
 }
 

@@ -1,6 +1,6 @@
 //! Faults found in the analysis of dynamics.
 
-use crate::harness::Project;
+use crate::harness::{Project, number, rows};
 
 /// Activity that overflows: an end with rows that say so, whatever is asked for.
 #[test]
@@ -15,9 +15,22 @@ stages:
   boom: { train: { use: train/digits/cordsnet, data: digits, areas: 2, width: 4, epochs: 1, spontaneous: 5, stimulus: 10, after: 5, readout_window: 5, return_window: 5, initialisation: { recurrent: 20 } } }
   plain: { fixed_points: { models: [boom], data: digits, images: 2 } }
   all: { fixed_points: { models: [boom], data: digits, images: 2, starts: 2, after: 50, singular_values: 1, growth: [10], probes: 2, frequencies: [0], noise_modes: 1, classes: true, exponents: 2, exponent_time: 20000, eigenvectors: true, convolution_eigenvalues: 1 } }
+  far: { fixed_points: { models: [boom], data: digits, images: 2, eigenvalues: 0, attractors: { initial_conditions: 2 } } }
 ",
     );
-    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let ran = project.dynvis(&["run", "p.yaml"]).expect(0);
+    let said = ran.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    for then in ["give `attractors: {}`", "the table `attractors` says"] {
+        let note = format!("3 of 3 states did not converge (3 diverged): {then}");
+        assert!(said.contains(&note), "{said}\nwithout\n{note}");
+    }
+    let attractors = rows(&project, "far/attractors");
+    assert_eq!(attractors.len(), 6, "one of each area: {attractors:?}");
+    for row in &attractors {
+        assert_eq!(row["kind"], "diverged", "{row:?}");
+        assert_eq!((number(row, "share"), number(row, "initial_conditions")), (1.0, 2.0));
+        assert!(row["norm"].is_null() && row["amplitude"].is_null(), "{row:?}");
+    }
     for stage in ["plain", "all"] {
         let states = project
             .dynvis(&["show", "@", &format!("{stage}/states"), "--format", "json"])

@@ -1,6 +1,6 @@
 //! Networks as data: `network` of `train`, its errors at their places, and what reads such models.
 
-use crate::harness::{Project, rows};
+use crate::harness::{Project, number, rows};
 
 /// A dataset and the start of a stage that trains in a moment.
 const HEAD: &str = r#"name: t
@@ -229,6 +229,36 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
                 file.display()
             );
         }
+    }
+}
+
+#[test]
+fn where_activity_of_areas_that_drive_each_other_goes() {
+    const POINTS: &str = "  points: { fixed_points: { models: [net], data: digits, images: 2, eigenvalues: 0, \
+        attractors: { initial_conditions: 3, time: 2000 } } }\n";
+    let project = project(&format!("{FULL}{POINTS}"));
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let (states, attractors) = (rows(&project, "points/states"), rows(&project, "points/attractors"));
+    let images: std::collections::BTreeSet<i64> = states.iter().map(|row| number(row, "image") as i64).collect();
+    assert_eq!(images.len(), 3, "two images and none");
+    for image in images {
+        let of_image = |rows: &[serde_json::Map<String, serde_json::Value>]| -> Vec<_> {
+            let rows = rows.iter().filter(|row| number(row, "image") as i64 == image);
+            rows.cloned().collect()
+        };
+        let (states, attractors) = (of_image(&states), of_image(&attractors));
+        let share: f64 = attractors.iter().map(|row| number(row, "share")).sum();
+        assert!((share - 1.0).abs() < 1e-12, "{attractors:?}");
+        for row in &attractors {
+            assert_eq!(row["areas"], "0, 1", "{row:?}");
+            assert_eq!(number(row, "area"), 0.0, "{row:?}");
+            let is_cycle = row["kind"] == "limit cycle";
+            assert_eq!(row["period"].is_null(), !is_cycle, "{row:?}");
+        }
+        // Simulation finds only what attracts.
+        let converged = states.iter().all(|row| row["converged"] == true);
+        let found = attractors.iter().filter(|row| row["in_states"] == true);
+        assert_eq!(found.count(), usize::from(converged), "{states:?} {attractors:?}");
     }
 }
 

@@ -4,16 +4,15 @@ mod params;
 mod pictures;
 mod tables;
 
-use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cords::assoc::{
-    AssocError, Clip, Decoded, Delay, DelayStateOptions, FrontEnd, FrontEndTraining, Layout, Lesion, OneHot, Pool,
-    Readout, Responses, Setting, StimulusEncoder, TestTrials, TrainProgress, TrainRecord, Weights, decode_over_time,
-    delay_states, train,
+    self, AssocError, Clip, Decoded, Delay, DelayStateOptions, FrontEnd, FrontEndSettings, FrontEndTraining, Layout,
+    Lesion, OneHot, Pool, Readout, Responses, Setting, Simulation, StimulusEncoder, TestTrials, TrainProgress,
+    TrainRecord, Weights, decode_over_time, delay_states,
 };
 use cords::data::{ImageSet, Split};
-use cords::learn::{Checkpoints, Memory};
+use cords::learn::Memory;
 use cords::net::{Model, TrainedPhase};
 
 use self::params::{Params, Stimuli};
@@ -22,8 +21,8 @@ use self::tables::{
     Accuracy, Decoding, Eigenvalue, Fitted, Lesioned, Measured, Rate, Speed, State, Summary, Training,
     psychometric_functions,
 };
-use super::keyed_defaults;
 use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
+use super::{checkpoints, keyed_defaults};
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Cognitive;
@@ -190,15 +189,15 @@ fn front_end<'a>(
         grid: params.grid.unwrap_or(if placed { fine } else { 1 }),
     };
     let (mean, std) = model.info().normalisation((set.mean(), set.std()));
-    let front_end = FrontEnd::new(
-        net,
-        set,
-        (mean.to_vec(), std.to_vec()),
+    let settings = FrontEndSettings {
+        mean: mean.to_vec(),
+        std: std.to_vec(),
         readout,
-        params.dt,
-        params.settle,
-        params.seed,
-    )?;
+        dt_ms: params.dt,
+        spontaneous_ms: params.settle,
+        seed: params.seed,
+    };
+    let front_end = FrontEnd::new(net, set, settings)?;
     Ok(match params.trains_front_end() {
         false => front_end,
         true => front_end.trained(FrontEndTraining {
@@ -225,30 +224,15 @@ impl Experiment<'_> {
         let started = Instant::now();
         let options = self.params.training();
         let start = Weights::initial(&self.layout, self.params.gain, self.params.seed);
-        let (folder, identity) = (context.checkpoint.clone(), context.key.clone());
-        let minutes = self.params.checkpoint_minutes;
-        let checkpoints = Checkpoints {
-            folder: &folder,
-            identity: &identity,
-            every: Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(Duration::MAX),
-        };
+        let checkpoints = checkpoints::of(context, self.params.checkpoint_minutes);
         let mut observe = |progress: TrainProgress<'_>| {
             tell(&progress, self.params.loss_name(), options.steps, context);
-            match context.stop_requested() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+            checkpoints::heed(context)
         };
-        let trained = train(
-            &self.layout,
-            start,
-            &self.setting,
-            &mut self.responses,
-            (&self.pools[0], &self.pools[1]),
-            &options,
-            Some(&checkpoints),
-            &mut observe,
-        )?;
+        let pools = (&self.pools[0], &self.pools[1]);
+        let training = assoc::Training::new(&self.layout, &self.setting, pools, &options);
+        let training = training.checkpoints(Some(&checkpoints)).observer(&mut observe);
+        let trained = training.run(start, &mut self.responses)?;
         let training_s = started.elapsed().as_secs_f64();
         if !trained.reached {
             context.note(format!(
@@ -322,6 +306,11 @@ impl Experiment<'_> {
         Ok(model.save(&context.output(FRONT_END)?.join("model.safetensors"))?)
     }
 
+    /// How trials are run whose responses have been prepared.
+    fn simulation(&self) -> Simulation<'_> {
+        Simulation::new(&self.setting, &self.layout, &self.responses)
+    }
+
     fn test_trials(&mut self, count: usize, delay: Delay) -> Result<TestTrials, AssocError> {
         let pool = &self.pools[2];
         TestTrials::new(
@@ -343,25 +332,16 @@ impl Experiment<'_> {
         let cut: Vec<Weights<f32>> = lesions.iter().map(|lesion| lesion.cut(&self.layout, acting)).collect();
         let run = |trials: &TestTrials, networks: &[Weights<f32>], phase: &str, context: &mut Context| {
             begins(phase, context)?;
-            trials.measure(
-                &self.setting,
-                &self.layout,
-                networks,
-                &self.responses,
-                &mut |done, all| {
-                    context.report(Update {
-                        done: done as u64,
-                        total: all as u64,
-                        unit: "trials".into(),
-                        phase: phase.into(),
-                        ..Update::default()
-                    });
-                    match context.stop_requested() {
-                        true => ControlFlow::Break(()),
-                        false => ControlFlow::Continue(()),
-                    }
-                },
-            )
+            trials.measure(&self.simulation(), networks, &mut |done, all| {
+                context.report(Update {
+                    done: done as u64,
+                    total: all as u64,
+                    unit: "trials".into(),
+                    phase: phase.into(),
+                    ..Update::default()
+                });
+                checkpoints::heed(context)
+            })
         };
         let found = run(&trials, &cut, "lesions", context)?;
         let one = std::slice::from_ref(acting);
@@ -393,15 +373,7 @@ impl Experiment<'_> {
                 .note("nothing is decoded: a class has a single test image, and decoders are tested on other images");
             return Ok(Vec::new());
         };
-        decode_over_time(
-            &self.setting,
-            &self.layout,
-            acting,
-            &self.responses,
-            &trials,
-            self.params.decode_every,
-            RIDGE,
-        )
+        decode_over_time(&self.simulation(), acting, &trials, self.params.decode_every, RIDGE)
     }
 
     fn states(&mut self, acting: &Weights<f32>) -> Result<tables::States, AssocError> {
@@ -412,14 +384,7 @@ impl Experiment<'_> {
             modes: self.params.eigenvalues,
             seed: self.params.seed,
         };
-        let found = delay_states(
-            &self.setting,
-            &self.layout,
-            acting,
-            &self.responses,
-            &trials.presented,
-            &options,
-        )?;
+        let found = delay_states(&self.simulation(), acting, &trials.presented, &options)?;
         Ok(tables::States { trials, found })
     }
 }
@@ -454,17 +419,9 @@ fn tell(progress: &TrainProgress<'_>, loss: &str, steps: usize, context: &mut Co
             ..Update::default()
         }),
         TrainProgress::Validated(record) => context.report(validated(record, loss, steps)),
-        TrainProgress::Continued(step) => {
-            context.note(format!("resumes from its checkpoint: step {step}/{steps}"));
+        TrainProgress::Checkpoint(progress) => {
+            checkpoints::tell(progress, |step| format!("step {step}/{steps}"), context);
         }
-        TrainProgress::CheckpointRefused(reason) => context.note(format!(
-            "cannot use its checkpoint, starts from the beginning: {reason}"
-        )),
-        TrainProgress::CheckpointWritten(step) if context.stop_requested() => {
-            context.note(format!("wrote a checkpoint: step {step}/{steps}"));
-        }
-        TrainProgress::CheckpointWritten(_) => {}
-        TrainProgress::CheckpointFailed(reason) => context.note(format!("cannot write a checkpoint: {reason}")),
     }
 }
 

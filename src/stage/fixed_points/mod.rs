@@ -7,9 +7,10 @@ mod tables;
 
 use cords::data::{ImageSet, Split};
 use cords::dynamics::{
-    ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points, InitialConditionOptions, LeadingEigenvalues,
-    LyapunovOptions, NoiseOptions, NonNormalityOptions, ResponseOptions, Separation, SpectrumOptions, SteadyMethod,
-    SteadyOptions, fixed_points, recurrent_norm_bound, recurrent_spectrum, save_vectors, separation,
+    AttractorOptions, Attractors, ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points,
+    InitialConditionOptions, LeadingEigenvalues, LyapunovOptions, NoiseOptions, NonNormalityOptions, ResponseOptions,
+    Separation, SpectrumOptions, SteadyMethod, SteadyOptions, fixed_points, recurrent_norm_bound, recurrent_spectrum,
+    save_vectors, separation,
 };
 use cords::net::{CordsNet, Model};
 use dynvis_runner::table::TableRow;
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use self::measured::Compared;
 use self::tables::{
-    Classes, Convolution, Eigenvalue, Exponent, Growth, NetworkGrowth, NetworkSize, NetworkState, Noise, NoiseMode,
-    Power, Size, Starts, State,
+    Attractor, Classes, Convolution, Eigenvalue, Exponent, Growth, NetworkGrowth, NetworkSize, NetworkState, Noise,
+    NoiseMode, Power, Size, Starts, State,
 };
 use super::keyed_defaults;
 use super::noise::model_name;
@@ -95,6 +96,10 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
     after: f64,
+    /// Where activity goes in the long run, in the table `attractors`: to steady states, to limit cycles, to neither,
+    /// or beyond all bounds. The whole network is simulated from several initial conditions; nothing is if not given.
+    #[serde(default)]
+    attractors: Option<AttractorParams>,
     /// Leading singular values of each area's coupling and of the whole network's, with norm bound, numerical abscissa
     /// and non-normality; 0 for none.
     #[serde(default)]
@@ -145,6 +150,33 @@ pub(super) struct Params {
     /// Seed of initial conditions, probes, noise and the iterations' first vectors; the pipeline's if not given.
     #[serde(default)]
     seed: u64,
+}
+
+/// How attractors are searched.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AttractorParams {
+    /// Initial conditions of the whole network: r = 0, the spontaneous state, a point of the trajectory, another
+    /// image's activity, and the steady state with noise (`spread`).
+    #[serde(default = "eight")]
+    #[schemars(range(min = 1, max = 10_000))]
+    initial_conditions: usize,
+    /// Longest time that is simulated from each of them: two thirds to come to rest, and one third in which limit
+    /// cycles are looked for, of periods up to a fifth of it.
+    #[serde(default = "three_thousand")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
+    time: f64,
+}
+
+/// Steps in which a cycle can be seen at all.
+const LEAST_ATTRACTOR_STEPS: usize = 30;
+
+fn eight() -> usize {
+    8
+}
+
+fn three_thousand() -> f64 {
+    3000.0
 }
 
 fn ten() -> usize {
@@ -247,6 +279,12 @@ impl Kind for FixedPoints {
         .when("with `initial_conditions` or `after` above 0", |params| {
             params.initial_conditions > 0 || params.after > 0.0
         }),
+        Declared::always(
+            Attractor::NAME,
+            Artifact::TABLE,
+            "where activity goes in the long run: steady states, limit cycles, neither, or divergence",
+        )
+        .when("with `attractors`", |params| params.attractors.is_some()),
         Declared::always(
             Size::NAME,
             Artifact::TABLE,
@@ -453,6 +491,9 @@ impl Kind for FixedPoints {
                 of(i64::from(index), label, point)
             }));
         }
+        for note in notes(&found, params.attractors.is_some()) {
+            context.note(note);
+        }
         for output in Self::outputs(params) {
             let slot = output.slot.as_str();
             match slot {
@@ -460,6 +501,7 @@ impl Kind for FixedPoints {
                 Eigenvalue::NAME => context.write_rows(slot, Eigenvalue::rows(&found))?,
                 NetworkState::NAME => context.write_rows(slot, NetworkState::rows(&found))?,
                 Starts::NAME => context.write_rows(slot, Starts::rows(&found))?,
+                Attractor::NAME => context.write_rows(slot, Attractor::rows(&found))?,
                 Size::NAME => context.write_rows(slot, Size::rows(&found))?,
                 NetworkSize::NAME => context.write_rows(slot, NetworkSize::rows(&found))?,
                 Growth::NAME => context.write_rows(slot, Growth::rows(&found))?,
@@ -488,6 +530,8 @@ impl Params {
     /// Every time that is simulated.
     fn times(&self) -> Vec<Asked<'_>> {
         let mut times = vec![("joint", self.joint, 0), ("after", self.after, 0)];
+        let attractors = self.attractors.iter();
+        times.extend(attractors.map(|attractors| ("attractors.time", attractors.time, LEAST_ATTRACTOR_STEPS)));
         times.extend(self.growth.iter().map(|ms| ("growth", *ms, 0)));
         if self.exponents > 0 {
             times.push(("exponent_time", self.exponent_time, 1));
@@ -517,6 +561,14 @@ impl Params {
                 count: self.initial_conditions,
                 spread: self.spread,
                 tolerance: self.same,
+                seed,
+            }),
+            attractors: self.attractors.as_ref().map(|attractors| AttractorOptions {
+                initial_conditions: attractors.initial_conditions,
+                steps: steps(attractors.time),
+                tolerance: self.tolerance,
+                spread: self.spread,
+                same: self.same,
                 seed,
             }),
             return_steps: (self.after > 0.0).then(|| steps(self.after)),
@@ -585,6 +637,38 @@ impl Params {
             separations: separations.collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// What tables do not say at a glance: searches that found no steady state, which most tables leave out, and activity
+/// with several attractors.
+fn notes(found: &[NetworkFixedPoint], has_attractors: bool) -> Vec<String> {
+    let count = |is_one: &dyn Fn(&NetworkFixedPoint) -> bool| found.iter().filter(|f| is_one(f)).count();
+    let lost = count(&|f| f.point.areas.iter().any(|area| !area.steady.converged));
+    let diverged = count(&|f| f.point.areas.iter().any(|area| area.steady.diverged));
+    let several = count(&|f| {
+        let mut attractors = f.point.areas.iter().flat_map(|area| &area.attractors);
+        attractors.any(Attractors::is_multistable)
+    });
+    let all = found.len();
+    let mut notes = Vec::new();
+    if lost > 0 {
+        let of_these = match diverged {
+            0 => String::new(),
+            diverged => format!(" ({diverged} diverged)"),
+        };
+        let more = if has_attractors {
+            "the table `attractors` says what activity does there"
+        } else {
+            "give `attractors: {}` to see what activity does there"
+        };
+        notes.push(format!("{lost} of {all} states did not converge{of_these}: {more}"));
+    }
+    if several > 0 {
+        notes.push(format!(
+            "{several} of {all} states are one of several attractors: see the table `attractors`"
+        ));
+    }
+    notes
 }
 
 /// The network in float64: residuals of 1e-6 and eigenvalues leave float32 little room.

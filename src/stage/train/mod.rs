@@ -6,21 +6,18 @@ mod picture;
 mod site;
 mod tables;
 
-use std::ops::ControlFlow;
-use std::time::Duration;
-
 use cords::data::{ImageSet, Images, Split, SplitImages};
 use cords::device::Cpu;
-use cords::learn::{Checkpoints, Data, EpochRecord, Progress, TrainingPosition, evaluate};
+use cords::learn::{CheckpointProgress, Data, EpochRecord, Progress, TrainingPosition, evaluate};
 use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase, fold};
 
 use self::network::ImageSizes;
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
 use self::tables::{Epoch, Form, Inversion, Speed, Window, forms, training_table};
-use super::keyed_defaults;
 use super::times::require;
 use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
+use super::{checkpoints, keyed_defaults};
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Train;
@@ -110,12 +107,7 @@ impl Kind for Train {
             phases: phases(start.as_ref(), params.phase, fit.epochs),
             network: start.as_ref().and_then(|start| start.info().network.clone()),
         };
-        let (folder, identity) = (context.checkpoint.clone(), context.key.clone());
-        let checkpoints = Checkpoints {
-            folder: &folder,
-            identity: &identity,
-            every: Duration::try_from_secs_f64(60.0 * params.checkpoint_minutes).unwrap_or(Duration::MAX),
-        };
+        let checkpoints = checkpoints::of(context, params.checkpoint_minutes);
         let (architecture, own_euler, parameters) = match &start {
             Some(model) => parts(model),
             None => {
@@ -148,11 +140,7 @@ impl Kind for Train {
         let mut batches_each = 0;
         let mut observer = |progress: Progress<'_>| {
             tell(&progress, params.phase, &mut batches_each, context);
-            if context.stop_requested() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            checkpoints::heed(context)
         };
         let trained = site.train(&job, &mut observer)?;
         let (model, epochs) = match trained {
@@ -313,21 +301,11 @@ fn tell(progress: &Progress, phase: Phase, batches_each: &mut usize, context: &m
                 milestone: true,
             });
         }
-        Progress::Continued(place) => {
-            *batches_each = place.batches;
-            context.note(format!("resumes from its checkpoint: {}", words(*place)));
-        }
-        Progress::CheckpointRefused { reason } => {
-            context.note(format!(
-                "cannot use its checkpoint, starts from the beginning: {reason}"
-            ));
-        }
-        Progress::CheckpointWritten(place) if context.stop_requested() => {
-            context.note(format!("wrote a checkpoint: {}", words(*place)));
-        }
-        Progress::CheckpointWritten(_) => {}
-        Progress::CheckpointFailed { reason } => {
-            context.note(format!("cannot write a checkpoint: {reason}"));
+        Progress::Checkpoint(progress) => {
+            if let CheckpointProgress::Continued(place) = progress {
+                *batches_each = place.batches;
+            }
+            checkpoints::tell(progress, words, context);
         }
     }
 }
@@ -345,7 +323,7 @@ fn figures(phase: Phase, [cross_entropy, accuracy, objective]: [f64; 3]) -> Vec<
 }
 
 /// A place in a training.
-fn words(place: TrainingPosition) -> String {
+fn words(place: &TrainingPosition) -> String {
     let TrainingPosition {
         epoch,
         epochs,

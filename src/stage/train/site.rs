@@ -20,7 +20,7 @@ pub(super) struct Job<'a> {
     pub(super) start: Option<&'a Parameters<f32>>,
     pub(super) fit: &'a Fit,
     pub(super) data: Data<'a>,
-    pub(super) checkpoints: Option<&'a Checkpoints<'a>>,
+    pub(super) checkpoints: Option<&'a Checkpoints>,
 }
 
 /// What came of it.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use cords::Tensor;
-use cords::device::{ConvShape, Cpu, Device, LeakyStep, Maps, Phi};
+use cords::device::{ConvShape, Cpu, Device, Maps, Phi, Relaxation};
 use cords::net::Parameters;
 use serde::Deserialize;
 
@@ -165,7 +165,7 @@ impl Prepared for Recurrent {
     fn pass(&mut self) -> Result<(), Failure> {
         if self.backward {
             // Training meets new weights in every pass.
-            Cpu.fill_filter(&mut self.filter, &self.weight);
+            Cpu.fill_filter(self.shape, &mut self.filter, &self.weight);
         }
         let (steps, alpha, backward, filter) = (self.steps, self.alpha, self.backward, &self.filter);
         Device::<f32>::for_each(&Cpu, &mut self.groups, |_, group| {
@@ -203,14 +203,14 @@ impl RecurrentGroup {
         for step in 1..=steps {
             let mut next = std::mem::take(&mut self.history[step % kept]);
             let now = &self.history[(step - 1) % kept];
-            let step_of = LeakyStep {
+            let step_of = Relaxation {
                 alpha,
                 phi: Phi::Relu,
-                current: &self.drive,
-                r: now,
-                next: &mut next,
+                offset: &self.drive,
+                x: now,
+                y: &mut next,
             };
-            Cpu.leaky_conv(&mut self.work, &[(filter, now)], self.batch, step_of);
+            Cpu.relax(&mut self.work, &[(filter, now)], self.batch, step_of);
             self.history[step % kept] = next;
         }
     }
@@ -223,7 +223,7 @@ impl RecurrentGroup {
             let (before, after) = (&self.history[step - 1], &self.history[step]);
             let leak = (alpha, Phi::Relu);
             let (g, delta) = (&mut self.gradient, &mut self.delta);
-            Cpu.leaky_adjoint(leak, before, after, g, delta, &mut self.drive_gradient);
+            Cpu.relax_adjoint(leak, before, after, g, delta, &mut self.drive_gradient);
             Cpu.add_weight_gradient(&mut self.work, &mut self.weight_sum, self.batch, before, delta);
             if step > 1 {
                 Cpu.conv_transpose(&mut self.work, filter, self.batch, delta, g, true);
@@ -293,7 +293,7 @@ impl Convolution {
 impl Prepared for Convolution {
     fn pass(&mut self) -> Result<(), Failure> {
         if self.backward {
-            Cpu.fill_filter(&mut self.filter, &self.weight);
+            Cpu.fill_filter(self.shape, &mut self.filter, &self.weight);
         }
         let (backward, input_gradient, filter) = (self.backward, self.input_gradient, &self.filter);
         Device::<f32>::for_each(&Cpu, &mut self.groups, |_, group| {

@@ -110,107 +110,6 @@ impl Setting<'_> {
         responses.prepare(found.iter())
     }
 
-    /// Trials as matrices, padded at their end to the longest. Responses must have been prepared; noise is left out
-    /// where `noisy` is false.
-    ///
-    /// # Errors
-    /// [`AssocError::Setting`] where a trial does not fit the layout.
-    pub fn group(
-        &self,
-        layout: &Layout,
-        responses: &Responses<'_>,
-        presented: &[Presented],
-        noisy: bool,
-    ) -> Result<Group<f32>, AssocError> {
-        let dt = layout.dt_ms;
-        let trials = presented.len();
-        let length = |p: &Presented| p.trial.epochs.iter().map(|epoch| steps(epoch.ms, dt)).sum::<usize>();
-        let longest = presented.iter().map(length).max().unwrap_or(0);
-        let shown = layout.features + layout.cues;
-        let mut group = Group {
-            trials,
-            steps: longest,
-            input: vec![0.0; longest * trials * shown],
-            noise: Vec::new(),
-            target: vec![0.0; longest * trials * layout.outputs],
-            mask: vec![0.0; longest * trials],
-        };
-        for (trial, p) in presented.iter().enumerate() {
-            for (first, clip) in self.clips(&p.trial, dt) {
-                let response = responses
-                    .get(&clip)
-                    .ok_or_else(|| AssocError::setting("responses", "a trial was not prepared"))?;
-                for (step, row) in response.chunks_exact(responses.features()).enumerate() {
-                    if first + step < longest {
-                        let place = ((first + step) * trials + trial) * shown;
-                        let out = &mut group.input[place..][..layout.features];
-                        out.iter_mut().zip(row).for_each(|(out, r)| *out = r.to_f32());
-                    }
-                }
-            }
-            self.fill_epochs(layout, &mut group, trial, &p.trial)?;
-        }
-        if noisy {
-            group.noise = noise(layout, presented, longest, self.seed);
-        }
-        Ok(group)
-    }
-
-    /// Adds the gradient by the features of a group of trials, `[steps, trials, features]`, to that by the clips'
-    /// responses.
-    pub(super) fn add_at_clips(
-        &self,
-        layout: &Layout,
-        presented: &[Presented],
-        features: &[f32],
-        at: &mut BTreeMap<Clip, Vec<f32>>,
-    ) {
-        let width = layout.features;
-        let rows: Vec<&[f32]> = features.chunks_exact(width * presented.len()).collect();
-        for (trial, p) in presented.iter().enumerate() {
-            for (first, clip) in self.clips(&p.trial, layout.dt_ms) {
-                let steps = clip.steps();
-                let sum = at.entry(clip).or_insert_with(|| vec![0.0; steps * width]);
-                for (sum, row) in sum.chunks_exact_mut(width).zip(rows.iter().skip(first)) {
-                    let own = &row[trial * width..][..width];
-                    sum.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
-                }
-            }
-        }
-    }
-
-    fn fill_epochs(&self, layout: &Layout, group: &mut Group<f32>, trial: usize, of: &Trial) -> Result<(), AssocError> {
-        let (dt, shown) = (layout.dt_ms, layout.features + layout.cues);
-        let grace = steps(self.mask.grace_ms, dt);
-        let mut step = 0;
-        for epoch in &of.epochs {
-            if epoch.target >= layout.outputs || epoch.cues.len() + 1 > layout.cues {
-                let problem = format!(
-                    "answer {} with {} cues does not fit the layout",
-                    epoch.target,
-                    epoch.cues.len()
-                );
-                return Err(AssocError::setting("task", problem));
-            }
-            for at in 0..steps(epoch.ms, dt) {
-                let row = step * group.trials + trial;
-                let cues = &mut group.input[row * shown + layout.features..][..layout.cues];
-                cues[0] = f32::from(u8::from(epoch.fixate));
-                cues[1..].iter_mut().zip(&epoch.cues).for_each(|(out, cue)| *out = *cue);
-                group.target[row * layout.outputs + epoch.target] = 1.0;
-                let counts = if epoch.judged { at >= grace } else { step >= grace };
-                let weight = if epoch.judged {
-                    self.mask.respond
-                } else {
-                    self.mask.hold
-                };
-                group.mask[row] = if counts { weight as f32 } else { 0.0 };
-                step += 1;
-            }
-        }
-        Ok(())
-    }
-
     /// The answers of trials from their outputs.
     pub fn answers(&self, layout: &Layout, presented: &[Presented], outputs: &[f32]) -> Vec<Answer> {
         let mut answers = Vec::new();
@@ -239,6 +138,123 @@ impl Setting<'_> {
         }
         answers
     }
+}
+
+/// Networks of one layout, run on trials of a setting, with the noise of their units.
+#[derive(Clone, Copy)]
+pub struct Simulation<'a> {
+    pub(super) setting: &'a Setting<'a>,
+    pub(super) layout: &'a Layout,
+    responses: &'a Responses<'a>,
+    noisy: bool,
+}
+
+impl<'a> Simulation<'a> {
+    /// The responses must have been [prepared](Setting::prepare) for the trials that are run.
+    pub fn new(setting: &'a Setting<'a>, layout: &'a Layout, responses: &'a Responses<'a>) -> Self {
+        Self {
+            setting,
+            layout,
+            responses,
+            noisy: true,
+        }
+    }
+
+    /// The same without noise of the units.
+    pub fn without_noise(self) -> Self {
+        Self { noisy: false, ..self }
+    }
+
+    /// Trials as matrices, padded at their end to the longest.
+    ///
+    /// # Errors
+    /// [`AssocError::Setting`] where a trial does not fit the layout or was not prepared.
+    pub fn group(&self, presented: &[Presented]) -> Result<Group<f32>, AssocError> {
+        let Self {
+            setting,
+            layout,
+            responses,
+            noisy,
+        } = *self;
+        let dt = layout.dt_ms;
+        let trials = presented.len();
+        let length = |p: &Presented| p.trial.epochs.iter().map(|epoch| steps(epoch.ms, dt)).sum::<usize>();
+        let longest = presented.iter().map(length).max().unwrap_or(0);
+        let shown = layout.features + layout.cues;
+        let mut group = Group {
+            trials,
+            steps: longest,
+            input: vec![0.0; longest * trials * shown],
+            noise: Vec::new(),
+            target: vec![0.0; longest * trials * layout.outputs],
+            mask: vec![0.0; longest * trials],
+        };
+        for (trial, p) in presented.iter().enumerate() {
+            for (first, clip) in setting.clips(&p.trial, dt) {
+                let response = responses
+                    .get(&clip)
+                    .ok_or_else(|| AssocError::setting("responses", "a trial was not prepared"))?;
+                for (step, row) in response.chunks_exact(responses.features()).enumerate() {
+                    if first + step < longest {
+                        let place = ((first + step) * trials + trial) * shown;
+                        let out = &mut group.input[place..][..layout.features];
+                        out.iter_mut().zip(row).for_each(|(out, r)| *out = r.to_f32());
+                    }
+                }
+            }
+            self.fill_epochs(&mut group, trial, &p.trial)?;
+        }
+        if noisy {
+            group.noise = noise(layout, presented, longest, setting.seed);
+        }
+        Ok(group)
+    }
+
+    /// Adds the gradient by the features of a group of trials, `[steps, trials, features]`, to that by the clips'
+    /// responses.
+    pub(super) fn add_at_clips(&self, presented: &[Presented], features: &[f32], at: &mut BTreeMap<Clip, Vec<f32>>) {
+        let width = self.layout.features;
+        let rows: Vec<&[f32]> = features.chunks_exact(width * presented.len()).collect();
+        for (trial, p) in presented.iter().enumerate() {
+            for (first, clip) in self.setting.clips(&p.trial, self.layout.dt_ms) {
+                let steps = clip.steps();
+                let sum = at.entry(clip).or_insert_with(|| vec![0.0; steps * width]);
+                for (sum, row) in sum.chunks_exact_mut(width).zip(rows.iter().skip(first)) {
+                    let own = &row[trial * width..][..width];
+                    sum.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                }
+            }
+        }
+    }
+
+    fn fill_epochs(&self, group: &mut Group<f32>, trial: usize, of: &Trial) -> Result<(), AssocError> {
+        let (layout, mask) = (self.layout, self.setting.mask);
+        let (dt, shown) = (layout.dt_ms, layout.features + layout.cues);
+        let grace = steps(mask.grace_ms, dt);
+        let mut step = 0;
+        for epoch in &of.epochs {
+            if epoch.target >= layout.outputs || epoch.cues.len() + 1 > layout.cues {
+                let problem = format!(
+                    "answer {} with {} cues does not fit the layout",
+                    epoch.target,
+                    epoch.cues.len()
+                );
+                return Err(AssocError::setting("task", problem));
+            }
+            for at in 0..steps(epoch.ms, dt) {
+                let row = step * group.trials + trial;
+                let cues = &mut group.input[row * shown + layout.features..][..layout.cues];
+                cues[0] = f32::from(u8::from(epoch.fixate));
+                cues[1..].iter_mut().zip(&epoch.cues).for_each(|(out, cue)| *out = *cue);
+                group.target[row * layout.outputs + epoch.target] = 1.0;
+                let counts = if epoch.judged { at >= grace } else { step >= grace };
+                let weight = if epoch.judged { mask.respond } else { mask.hold };
+                group.mask[row] = if counts { weight as f32 } else { 0.0 };
+                step += 1;
+            }
+        }
+        Ok(())
+    }
 
     /// Runs trials with weights as they act and hands every group's trials and activity to `observe`, in order; returns
     /// all answers, with trials counted over all groups.
@@ -247,15 +263,12 @@ impl Setting<'_> {
     /// As [`group`](Self::group).
     pub fn run(
         &self,
-        layout: &Layout,
         acting: &Weights<f32>,
-        responses: &Responses<'_>,
         presented: &[Presented],
-        noisy: bool,
         observe: &mut dyn FnMut(&[Presented], &Activity<f32>),
     ) -> Result<Vec<Answer>, AssocError> {
         let one = std::slice::from_ref(acting);
-        let answers = self.run_each(layout, one, responses, presented, noisy, &mut |_, some, activity| {
+        let answers = self.run_each(one, presented, &mut |_, some, activity| {
             observe(some, activity);
             Ok(())
         });
@@ -269,13 +282,11 @@ impl Setting<'_> {
     /// As [`group`](Self::group), and what `observe` returns.
     pub fn run_each(
         &self,
-        layout: &Layout,
         acting: &[Weights<f32>],
-        responses: &Responses<'_>,
         presented: &[Presented],
-        noisy: bool,
         observe: &mut ActivityObserver<'_>,
     ) -> Result<Vec<Vec<Answer>>, AssocError> {
+        let layout = self.layout;
         let mut answers = vec![Vec::new(); acting.len()];
         let Some(first) = acting.first() else {
             return Ok(answers);
@@ -291,7 +302,7 @@ impl Setting<'_> {
                 .par_iter()
                 .with_max_len(1)
                 .map(|presented| {
-                    let group = self.group(layout, responses, presented, noisy)?;
+                    let group = self.group(presented)?;
                     let drive = drive(layout, first, &group)?;
                     Ok((group, drive))
                 })
@@ -304,7 +315,7 @@ impl Setting<'_> {
                     .collect::<Result<_, AssocError>>()?;
                 for (index, (presented, activity)) in some.iter().zip(&activity).enumerate() {
                     let before = (round * 8 + index) * GROUP;
-                    let own = self.answers(layout, presented, &activity.outputs);
+                    let own = self.setting.answers(layout, presented, &activity.outputs);
                     answers[network].extend(own.into_iter().map(|answer| Answer {
                         trial: before + answer.trial,
                         ..answer

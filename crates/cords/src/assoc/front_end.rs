@@ -22,6 +22,23 @@ pub struct Readout {
     pub grid: usize,
 }
 
+/// How a front-end sees images, and how its activity is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrontEndSettings {
+    /// Means that images are normalised by, one for each channel.
+    pub mean: Vec<f32>,
+    /// Standard deviations that images are normalised by, one for each channel.
+    pub std: Vec<f32>,
+    /// What is read.
+    pub readout: Readout,
+    /// Euler step of the association areas in ms, a multiple of the network's.
+    pub dt_ms: f64,
+    /// Time without input before anything is shown, in ms.
+    pub spontaneous_ms: f64,
+    /// Seed of pixel noise.
+    pub seed: u64,
+}
+
 /// How a front-end learns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrontEndTraining {
@@ -57,21 +74,20 @@ struct Learning<T: Real> {
 pub(super) const SIDE_BY_SIDE: usize = 64;
 
 impl<'a, T: Real> FrontEnd<'a, T> {
-    /// A front-end for the images of `set`, normalised by `mean` and `std` per channel; `spontaneous_ms` without input
-    /// come before anything is shown. `seed` is that of pixel noise.
+    /// A front-end for the images of `set`.
     ///
     /// # Errors
     /// [`AssocError::Setting`] where the images do not fit the network, an area does not exist, the grid is finer than
     /// a map, or `dt_ms` is no multiple of the network's step.
-    pub fn new(
-        net: CordsNet<T>,
-        set: &'a ImageSet,
-        constants: (Vec<f32>, Vec<f32>),
-        readout: Readout,
-        dt_ms: f64,
-        spontaneous_ms: f64,
-        seed: u64,
-    ) -> Result<Self, AssocError> {
+    pub fn new(net: CordsNet<T>, set: &'a ImageSet, settings: FrontEndSettings) -> Result<Self, AssocError> {
+        let FrontEndSettings {
+            mean,
+            std,
+            readout,
+            dt_ms,
+            spontaneous_ms,
+            seed,
+        } = settings;
         let architecture = net.architecture();
         let wrong = |setting, problem: String| Err(AssocError::setting(setting, problem));
         let (channels, side) = (architecture.in_channels(), architecture.image_side());
@@ -82,7 +98,6 @@ impl<'a, T: Real> FrontEnd<'a, T> {
                 format!("the front-end takes images of {channels} x {side}^2, these are {found}"),
             );
         }
-        let (mean, std) = constants;
         if mean.len() != channels || std.len() != channels {
             return wrong(
                 "front_end",
@@ -562,13 +577,18 @@ mod tests {
     fn front_end<'a>(set: &'a ImageSet, parameters: &Parameters<f64>) -> FrontEnd<'a, f64> {
         let euler = Euler::published();
         let net = CordsNet::new(&architecture(), parameters, &euler, Phi::Relu).expect("a network");
-        let readout = Readout {
-            areas: vec![3, 0],
-            grid: 2,
+        let settings = FrontEndSettings {
+            mean: set.mean().to_vec(),
+            std: set.std().to_vec(),
+            readout: Readout {
+                areas: vec![3, 0],
+                grid: 2,
+            },
+            dt_ms: RATIO as f64 * euler.dt_ms,
+            spontaneous_ms: 20.0,
+            seed: 0,
         };
-        let constants = (set.mean().to_vec(), set.std().to_vec());
-        let dt = RATIO as f64 * euler.dt_ms;
-        FrontEnd::new(net, set, constants, readout, dt, 20.0, 0).expect("fits")
+        FrontEnd::new(net, set, settings).expect("fits")
     }
 
     /// Four clips of three courses: two images one after the other, a pause between, noise that is new at every step.

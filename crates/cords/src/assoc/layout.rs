@@ -1,4 +1,10 @@
 //! Areas and projections: which unit may drive which, and with what sign. No weights yet.
+//!
+//! Not a [`Graph`](crate::net::Graph), with which it shares names, time constants and pairs of areas. There an area is
+//! maps, a projection one convolution of a sum of sources, and weights are named tensors. Here an area is so many units
+//! with noise, a projection a random choice of pairs, signs belong to units, and all weights are one masked matrix. One
+//! type would have both halves, of which every use refuses one, and still two forms in files, as both are stored. What
+//! works on either is shared below them: the search for steady states (`dynamics`).
 
 use std::ops::Range;
 

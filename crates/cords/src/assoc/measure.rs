@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::dependence::Dependence;
 use super::encoder::{Responses, StimulusEncoder};
-use super::experiment::{Answer, Presented, Setting, steps};
+use super::experiment::{Answer, Presented, Setting, Simulation, steps};
 use super::tasks::{Delay, Pool};
 use super::train::TEST;
 use super::{AssocError, Layout, Weights};
@@ -107,15 +107,9 @@ impl TestTrials {
     /// Answers of a network, with its weights as they act.
     ///
     /// # Errors
-    /// As [`Setting::run`].
-    pub fn answers(
-        &self,
-        setting: &Setting<'_>,
-        layout: &Layout,
-        acting: &Weights<f32>,
-        responses: &Responses<'_>,
-    ) -> Result<Vec<Answer>, AssocError> {
-        setting.run(layout, acting, responses, &self.presented, true, &mut |_, _| {})
+    /// As [`Simulation::run`].
+    pub fn answers(&self, simulation: &Simulation<'_>, acting: &Weights<f32>) -> Result<Vec<Answer>, AssocError> {
+        simulation.run(acting, &self.presented, &mut |_, _| {})
     }
 
     /// The score of answers.
@@ -145,32 +139,23 @@ impl TestTrials {
     /// for all.
     ///
     /// # Errors
-    /// As [`Setting::run`]; [`AssocError::Stopped`] where `observe` breaks off.
+    /// As [`Simulation::run`]; [`AssocError::Stopped`] where `observe` breaks off.
     pub fn measure(
         &self,
-        setting: &Setting<'_>,
-        layout: &Layout,
+        simulation: &Simulation<'_>,
         acting: &[Weights<f32>],
-        responses: &Responses<'_>,
         observe: &mut MeasureObserver<'_>,
     ) -> Result<Vec<NetworkMeasured>, AssocError> {
         let mut rates: Vec<Rates> = acting.iter().map(|_| Rates::default()).collect();
         let (mut done, all) = (0, acting.len() * self.presented.len());
-        let answers = setting.run_each(
-            layout,
-            acting,
-            responses,
-            &self.presented,
-            true,
-            &mut |network, presented, activity| {
-                rates[network].add(layout, presented, &activity.rates);
-                done += presented.len();
-                match observe(done, all) {
-                    ControlFlow::Continue(()) => Ok(()),
-                    ControlFlow::Break(()) => Err(AssocError::Stopped),
-                }
-            },
-        )?;
+        let answers = simulation.run_each(acting, &self.presented, &mut |network, presented, activity| {
+            rates[network].add(simulation.layout, presented, &activity.rates);
+            done += presented.len();
+            match observe(done, all) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(AssocError::Stopped),
+            }
+        })?;
         Ok(answers.into_iter().zip(rates.into_iter().map(Rates::means)).collect())
     }
 }

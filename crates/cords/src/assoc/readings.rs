@@ -3,11 +3,10 @@
 use rayon::prelude::*;
 
 use super::decode::decode;
-use super::encoder::Responses;
-use super::experiment::{Presented, Setting, steps};
+use super::experiment::{Presented, Simulation, steps};
 use super::measure::{Score, TestTrials};
 use super::steady::{modes, settle};
-use super::{AssocError, Layout, Weights};
+use super::{AssocError, Weights};
 use crate::dynamics::{KrylovOptions, Mode};
 use crate::net::{fits, misfit};
 
@@ -33,12 +32,10 @@ pub struct Decoded {
 /// on images of both halves is left out.
 ///
 /// # Errors
-/// As [`Setting::run`]; [`AssocError::Setting`] where `every_ms` is no multiple of the step.
+/// As [`Simulation::run`]; [`AssocError::Setting`] where `every_ms` is no multiple of the step.
 pub fn decode_over_time(
-    setting: &Setting<'_>,
-    layout: &Layout,
+    simulation: &Simulation<'_>,
     acting: &Weights<f32>,
-    responses: &Responses<'_>,
     trials: &TestTrials,
     every_ms: f64,
     ridge: f64,
@@ -47,6 +44,7 @@ pub fn decode_over_time(
     let Some(first) = presented.first() else {
         return Ok(Vec::new());
     };
+    let layout = simulation.layout;
     let dt = layout.dt_ms;
     let length = |p: &Presented| p.trial.epochs.iter().map(|epoch| steps(epoch.ms, dt)).sum::<usize>();
     let shortest = presented.iter().map(length).min().unwrap_or(0);
@@ -58,7 +56,7 @@ pub fn decode_over_time(
     let units = layout.units();
     // [time][trial, unit].
     let mut kept: Vec<Vec<f64>> = vec![Vec::with_capacity(presented.len() * units); times.len()];
-    let answers = setting.run(layout, acting, responses, presented, true, &mut |some, activity| {
+    let answers = simulation.run(acting, presented, &mut |some, activity| {
         for (kept, step) in kept.iter_mut().zip(&times) {
             let rows = &activity.rates[step * some.len() * units..][..some.len() * units];
             kept.extend(rows.iter().map(|r| f64::from(*r)));
@@ -157,19 +155,19 @@ pub struct DelayState {
 /// follows the areas to their steady state. Trials without a delay are left out.
 ///
 /// # Errors
-/// As [`Setting::run`].
+/// As [`Simulation::run`].
 pub fn delay_states(
-    setting: &Setting<'_>,
-    layout: &Layout,
+    simulation: &Simulation<'_>,
     acting: &Weights<f32>,
-    responses: &Responses<'_>,
     presented: &[Presented],
     options: &DelayStateOptions,
 ) -> Result<Vec<DelayState>, AssocError> {
+    let layout = simulation.layout;
     let units = layout.units();
     let mut starts: Vec<(usize, Vec<f64>, Vec<f64>)> = Vec::new();
     let mut before = 0;
-    setting.run(layout, acting, responses, presented, false, &mut |some, activity| {
+    let noiseless = simulation.without_noise();
+    noiseless.run(acting, presented, &mut |some, activity| {
         for (trial, p) in some.iter().enumerate() {
             let mut end = 0;
             for epoch in &p.trial.epochs {

@@ -1,21 +1,21 @@
-//! The activation function of a network's units.
+//! The functions phi of a relaxation.
 
 use serde::{Deserialize, Serialize};
 
-/// The activation function phi of the update.
+/// A function that is the identity where its argument is positive.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum Phi {
-    /// max(u, 0): the trained network's.
+    /// max(u, 0).
     Relu,
-    /// u where positive, else slope * u: the anneal phase's.
+    /// u where positive, else slope * u.
     LeakyRelu(f64),
-    /// u: the linear phase's.
+    /// u.
     Identity,
 }
 
 impl Phi {
-    /// Slope for negative currents; 1 for the identity.
+    /// Slope for negative arguments; 1 for the identity.
     pub fn slope(self) -> f64 {
         match self {
             Self::Relu => 0.0,

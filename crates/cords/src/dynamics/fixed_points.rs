@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::attractors::{AttractorOptions, Attractors, attractors};
 use super::initial_conditions::{InitialConditionOptions, MonoStability, from_initial_conditions, return_distances};
 use super::krylov::KrylovOptions;
 use super::lyapunov::{Exponent, LyapunovOptions, exponents};
@@ -26,6 +27,8 @@ pub struct FixedPointOptions {
     pub spectrum: Option<SpectrumOptions>,
     /// Other initial conditions of every area.
     pub initial_conditions: Option<InitialConditionOptions>,
+    /// Where activity goes in the long run.
+    pub attractors: Option<AttractorOptions>,
     /// Steps without input after which the distance from the spontaneous state is taken.
     pub return_steps: Option<usize>,
     /// Non-normality of the linearisation.
@@ -102,8 +105,8 @@ pub struct NonNormality {
 /// for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AreaFixedPoint {
-    /// The first of the areas that this one drives and is driven by, at which their spectrum, non-normality and exponents
-    /// stand: itself where nothing feeds back to it from other areas.
+    /// The first of the areas that this one drives and is driven by, at which their spectrum, non-normality, exponents
+    /// and attractors stand: itself where nothing feeds back to it from other areas.
     pub component: usize,
     /// The steady state in figures.
     pub steady: AreaSteadyState,
@@ -111,6 +114,8 @@ pub struct AreaFixedPoint {
     pub spectrum: Option<Spectrum>,
     /// The steady states that other initial conditions led to.
     pub initial_conditions: Option<MonoStability>,
+    /// Where activity goes in the long run, whether the area converged or not.
+    pub attractors: Option<Attractors>,
     /// Distance from the spontaneous state after the image, as a share of the steady state's; none without an image.
     pub return_distance: Option<f64>,
     /// Non-normality of the area's linearisation.
@@ -173,21 +178,27 @@ pub fn fixed_point(
     let each_area = || (0..count).for_each(|_| done());
     let spontaneous = image.map_or(&steady.state, |(_, spontaneous)| &spontaneous.state);
     let converged = steady.converged();
+    let given = || -> Vec<State<f64>> {
+        // From the spontaneous state, or without an image from r = 0.
+        let mut on_the_way = image.map_or_else(|| net.zeros(1), |_| spontaneous.clone());
+        let steps = options.steady.joint_steps / 2;
+        net.run(&mut on_the_way, Input::Constant(&inp), steps, &mut |_, _| {});
+        let states = [spontaneous, &on_the_way].into_iter().chain(elsewhere);
+        states.cloned().collect()
+    };
     let initial_conditions = options
         .initial_conditions
         .filter(|_| converged)
         .map(|initial_conditions| {
-            // From the spontaneous state, or without an image from r = 0.
-            let mut on_the_way = image.map_or_else(|| net.zeros(1), |_| spontaneous.clone());
-            let steps = options.steady.joint_steps / 2;
-            net.run(&mut on_the_way, Input::Constant(&inp), steps, &mut |_, _| {});
-            let given: Vec<State<f64>> = [spontaneous, &on_the_way]
-                .into_iter()
-                .chain(elsewhere)
-                .cloned()
-                .collect();
-            from_initial_conditions(net, &steady, &given, &inp, &options.steady, &initial_conditions)
+            from_initial_conditions(net, &steady, &given(), &inp, &options.steady, &initial_conditions)
         });
+    let long_run = options
+        .attractors
+        .as_ref()
+        .map(|options| attractors(net, &steady, &given(), &inp, options));
+    if long_run.is_some() {
+        each_area();
+    }
     let returns = options
         .return_steps
         .filter(|_| image.is_some() && converged)
@@ -246,6 +257,10 @@ pub fn fixed_point(
             initial_conditions: initial_conditions
                 .as_ref()
                 .map(|initial_conditions| initial_conditions[area]),
+            attractors: long_run.as_ref().and_then(|found| {
+                let place = components.iter().position(|areas| areas.first() == Some(&area))?;
+                found.get(place).cloned()
+            }),
             return_distance: returns.as_ref().map(|returns| returns[area]),
             non_normality: non_normality.as_ref().map(|(non_normality, _)| non_normality.clone()),
             response: responses.as_ref().map(|found| found.euler[area].clone()),
@@ -299,6 +314,7 @@ impl FixedPointOptions {
         let asked = [
             true,
             self.initial_conditions.is_some(),
+            self.attractors.is_some(),
             self.response.is_some(),
             self.exponents.is_some(),
             self.spectrum.is_some() || self.non_normality.is_some(),
@@ -452,7 +468,8 @@ pub fn fixed_points(
         .map(|i| {
             let inp = embedded(i);
             // What the next image's activity is after the joint steps.
-            let elsewhere = (options.initial_conditions.is_some() && images > 1).then(|| {
+            let begins_elsewhere = options.initial_conditions.is_some() || options.attractors.is_some();
+            let elsewhere = (begins_elsewhere && images > 1).then(|| {
                 let mut state = spontaneous_state.state.clone();
                 let other = embedded((i + 1) % images);
                 let steps = options.steady.joint_steps;

@@ -7,6 +7,7 @@
 //! area is one. Everything is matrix-free over [`LinearOperator`] and runs in f64; results do not depend on the number
 //! of threads.
 
+mod attractors;
 mod classes;
 mod conv_norm;
 mod fixed_points;
@@ -25,6 +26,7 @@ mod steady;
 mod union;
 mod vectors;
 
+pub use attractors::{Attractor, AttractorKind, AttractorOptions, Attractors};
 pub use classes::{Separation, separation};
 pub use conv_norm::{norm_bound, recurrent_norm_bound};
 pub use fixed_points::{

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use safetensors::tensor::{SafeTensors, TensorView};
@@ -20,12 +20,12 @@ const VERSION: u32 = 1;
 const FILE: &str = "training.safetensors";
 
 /// Where and how often a training keeps its state.
-#[derive(Clone, Copy, Debug)]
-pub struct Checkpoints<'a> {
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
     /// Folder of the file; made when there is something to write. One training at a time may use it.
-    pub folder: &'a Path,
+    pub folder: PathBuf,
     /// Names everything that determines the training's result; a checkpoint of another identity is refused.
-    pub identity: &'a str,
+    pub identity: String,
     /// Time between two checkpoints; zero for one after every batch.
     pub every: Duration,
 }
@@ -58,18 +58,18 @@ pub(crate) enum StoredCheckpoint {
     Usable(Snapshot),
 }
 
-impl Checkpoints<'_> {
+impl Checkpoints {
     fn path(&self) -> PathBuf {
         self.folder.join(FILE)
     }
 
     /// Puts `snapshot` in the place of the last checkpoint.
     pub(crate) fn write(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
-        fs_err::create_dir_all(self.folder)?;
+        fs_err::create_dir_all(&self.folder)?;
         let header = Header {
             version: VERSION,
-            identity: self.identity.to_owned(),
-            hash: hash(self.identity, snapshot),
+            identity: self.identity.clone(),
+            hash: hash(&self.identity, snapshot),
         };
         let metadata = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
         let views = snapshot
@@ -87,7 +87,7 @@ impl Checkpoints<'_> {
         file.write_all(&safetensors::serialize(views, Some(metadata))?)?;
         file.sync_all()?;
         fs_err::rename(&unfinished, self.path())?;
-        fs_err::File::open(self.folder)?.sync_all()?;
+        fs_err::File::open(&self.folder)?.sync_all()?;
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Checkpoints<'_> {
         for (name, view) in tensors.iter() {
             snapshot.put_bytes(name.to_owned(), view.dtype(), view.data().to_vec());
         }
-        if hash(self.identity, &snapshot) != header.hash {
+        if hash(&self.identity, &snapshot) != header.hash {
             return Err(damaged(&"its content does not have the hash that it was written with"));
         }
         Ok(snapshot)

@@ -231,7 +231,7 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     let logit_maps = shape.out_maps(chunk.batch);
     let mut dlogits = device.zeros_maps(logit_maps);
     let mut reductions = D::Reductions::default();
-    let mut labels = D::Labels::default();
+    let mut labels = device.zeros(0);
     device.upload_labels(pass.labels, &mut labels);
     device.cross_entropy(
         shape.outputs,

@@ -245,7 +245,7 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let mut pooled = device.zeros_maps(connections.architecture.pooled_maps(batch));
         let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
         let mut reductions = D::Reductions::default();
-        let mut labels = D::Labels::default();
+        let mut labels = device.zeros(0);
         device.upload_labels(&task.labels, &mut labels);
         for _ in 0..steps {
             connections.step(&mut scratch, batch, &constant, &now, &mut next);
@@ -294,7 +294,7 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, task.logits, &mut uploaded);
         let mut reductions = D::Reductions::default();
-        let mut labels = D::Labels::default();
+        let mut labels = device.zeros(0);
         device.upload_labels(&task.labels, &mut labels);
         device.cross_entropy(classes, &uploaded, &labels, 0.0, &mut gradient, &mut reductions);
         let entropy = device.read(&mut reductions).concat();

@@ -1,14 +1,13 @@
-//! The training loop that all kinds of training share: epochs, batches, records, checkpoints.
+//! Training on images, epoch by epoch: what the training loop carries to its end for every kind of network.
 //!
-//! What a batch does is the [`Trainee`]'s. The loop's state and the trainee's make up a checkpoint, so a training
-//! that was stopped or killed goes on to the same bits as one that was not.
+//! What a batch does is the [`Trainee`]'s. The state here and the trainee's make up a checkpoint.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ahead::{Batches, Prepared};
-use super::checkpoint::StoredCheckpoint;
-use super::snapshot::{Snapshot, SnapshotError};
+use super::snapshot::{Snapshot, SnapshotError, record};
+use super::training_loop::{CheckpointProgress, Next, Resumable, TrainingLoop};
 use super::{Checkpoints, Evaluation, Fit, TrainError, learning_rate};
 use crate::data::Images;
 use crate::device::DeviceError;
@@ -49,20 +48,8 @@ pub enum Progress<'a> {
         /// Number of training epochs.
         epochs: usize,
     },
-    /// The training goes on from a checkpoint instead of starting.
-    Continued(TrainingPosition),
-    /// There is a checkpoint that cannot be used; the training starts from the beginning.
-    CheckpointRefused {
-        /// Why the checkpoint cannot be used.
-        reason: String,
-    },
-    /// The state is on disk.
-    CheckpointWritten(TrainingPosition),
-    /// The state could not be written; the training goes on.
-    CheckpointFailed {
-        /// Why the checkpoint could not be written.
-        reason: String,
-    },
+    /// The state was read from a checkpoint or written to one, or could not be.
+    Checkpoint(CheckpointProgress<TrainingPosition>),
 }
 
 /// Is told how a training goes, and may stop it between two batches.
@@ -82,7 +69,7 @@ pub struct TrainingPosition {
 }
 
 /// One epoch of training.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EpochRecord {
     /// Training epoch, from 0.
     pub epoch: usize,
@@ -112,63 +99,29 @@ pub struct EpochRecord {
     pub images: usize,
 }
 
-/// Numbers of an epoch's record.
-const VALUES: usize = 13;
+record!(EpochRecord {
+    epoch,
+    images,
+    loss,
+    cross_entropy,
+    return_term,
+    accuracy,
+    validation_loss,
+    validation_accuracy,
+    validation_diverged,
+    learning_rate,
+    gradient_norm,
+    seconds,
+    waiting_seconds,
+});
 
 impl EpochRecord {
-    fn new(epoch: usize, images: usize) -> Self {
-        let mut values = [0.0; VALUES];
-        (values[0], values[1]) = (epoch as f64, images as f64);
-        Self::from_values(values)
-    }
-
-    fn values(&self) -> [f64; VALUES] {
-        [
-            self.epoch as f64,
-            self.images as f64,
-            self.loss,
-            self.cross_entropy,
-            self.return_term,
-            self.accuracy,
-            self.validation_loss,
-            self.validation_accuracy,
-            self.validation_diverged as f64,
-            self.learning_rate,
-            self.gradient_norm,
-            self.seconds,
-            self.waiting_seconds,
-        ]
-    }
-
-    fn from_values(values: [f64; VALUES]) -> Self {
-        let [epoch, images, rest @ ..] = values;
-        let [
-            loss,
-            cross_entropy,
-            return_term,
-            accuracy,
-            validation_loss,
-            validation_accuracy,
-            validation_diverged,
-            learning_rate,
-            gradient_norm,
-            seconds,
-            waiting_seconds,
-        ] = rest;
+    /// Of an epoch before its first batch.
+    fn of(epoch: usize, images: usize) -> Self {
         Self {
-            epoch: epoch as usize,
-            loss,
-            cross_entropy,
-            return_term,
-            accuracy,
-            validation_loss,
-            validation_accuracy,
-            validation_diverged: validation_diverged as usize,
-            learning_rate,
-            gradient_norm,
-            seconds,
-            waiting_seconds,
-            images: images as usize,
+            epoch,
+            images,
+            ..Self::default()
         }
     }
 }
@@ -218,167 +171,177 @@ pub(crate) trait Trainee {
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError>;
 }
 
-/// How far a training is.
-struct TrainingState {
-    epochs: usize,
-    batches: usize,
+/// A network in training on images.
+struct ImageTraining<'a> {
+    trainee: &'a mut dyn Trainee,
+    config: &'a Fit,
+    data: &'a Data<'a>,
+    observer: &'a mut Observer<'a>,
+    position: TrainingPosition,
     /// Records of the epochs that are done.
     records: Vec<EpochRecord>,
     /// Sums of the present epoch so far, and the time until `since`.
     record: EpochRecord,
-    /// Batches of the present epoch that are done.
-    batch: usize,
     /// When this process began the present epoch, or went on with it.
     since: Instant,
 }
 
-impl TrainingState {
-    fn new(epochs: usize, batches: usize, images: usize) -> Self {
-        Self {
-            epochs,
-            batches,
-            records: Vec::with_capacity(epochs),
-            record: EpochRecord::new(0, images),
-            batch: 0,
-            since: Instant::now(),
-        }
-    }
-
-    fn place(&self) -> TrainingPosition {
-        TrainingPosition {
-            epoch: self.record.epoch,
-            epochs: self.epochs,
-            batch: self.batch,
-            batches: self.batches,
-        }
-    }
-
+impl ImageTraining<'_> {
     /// Wall-clock time of the present epoch so far.
     fn seconds(&self) -> f64 {
         self.record.seconds + self.since.elapsed().as_secs_f64()
     }
+}
 
-    fn begin_next_epoch(&mut self, done: EpochRecord) {
-        self.record = EpochRecord::new(done.epoch + 1, done.images);
-        self.records.push(done);
-        self.batch = 0;
+impl Resumable for ImageTraining<'_> {
+    type Position = TrainingPosition;
+    /// Images, and how long they were waited for.
+    type Batch = (Prepared, Duration);
+    type Error = TrainError;
+
+    fn next(&self) -> Next {
+        let position = self.position;
+        if position.epoch == position.epochs {
+            Next::End
+        } else if position.batch < position.batches {
+            Next::GradientStep
+        } else {
+            Next::Validation
+        }
+    }
+
+    fn position(&self) -> TrainingPosition {
+        self.position
+    }
+
+    fn step(&mut self, (prepared, waited): Self::Batch) -> Result<ControlFlow<()>, TrainError> {
+        let TrainingPosition {
+            epoch,
+            epochs,
+            batch,
+            batches,
+        } = self.position;
+        if batch == 0 {
+            self.trainee.begin_epoch(epoch);
+        }
+        let Prepared { images, labels } = prepared;
+        let (base, schedule, warm_up) = (self.config.learning_rate, self.config.schedule, self.config.warm_up);
+        let rate = learning_rate(base, schedule, warm_up, epoch * batches + batch, batches, epochs);
+        let result = self.trainee.step(&images, &labels, rate);
+        self.trainee.check()?;
+        for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::NonFinite {
+                    what,
+                    epoch,
+                    step: batch,
+                    largest: result.largest.1,
+                    place: format!("area {}", result.largest.0),
+                });
+            }
+        }
+        let record = &mut self.record;
+        let count = record.images;
+        let share = labels.len() as f64 / count as f64;
+        record.waiting_seconds += waited.as_secs_f64();
+        record.loss += share * result.loss;
+        record.cross_entropy += share * result.cross_entropy;
+        record.return_term += share * result.return_term;
+        record.accuracy += result.correct as f64 / count as f64;
+        record.gradient_norm += result.gradient_norm / batches as f64;
+        record.learning_rate = rate;
+        self.position.batch += 1;
+        let seen = (batch + 1) * count / batches;
+        let images_per_second = seen as f64 / self.seconds();
+        Ok((self.observer)(Progress::Batch {
+            epoch,
+            epochs,
+            batch,
+            batches,
+            objective: result.loss,
+            cross_entropy: result.cross_entropy,
+            accuracy: result.correct as f64 / labels.len() as f64,
+            images_per_second,
+        }))
+    }
+
+    fn validate(&mut self) -> Result<ControlFlow<()>, TrainError> {
+        let TrainingPosition { epoch, epochs, .. } = self.position;
+        let _ = (self.observer)(Progress::Validation { epoch, epochs });
+        let evaluation = self.trainee.evaluate(epoch, self.data.validation);
+        self.trainee.check()?;
+        let seconds = self.seconds();
+        let next = EpochRecord::of(epoch + 1, self.record.images);
+        let record = EpochRecord {
+            validation_loss: evaluation.answers.cross_entropy,
+            validation_accuracy: evaluation.answers.accuracy,
+            validation_diverged: evaluation.answers.diverged,
+            seconds,
+            ..std::mem::replace(&mut self.record, next)
+        };
+        let flow = (self.observer)(Progress::Epoch {
+            epochs,
+            record: &record,
+        });
+        self.records.push(record);
+        (self.position.epoch, self.position.batch) = (epoch + 1, 0);
         self.since = Instant::now();
+        Ok(flow)
+    }
+
+    fn tell(&mut self, progress: CheckpointProgress<TrainingPosition>) -> ControlFlow<()> {
+        (self.observer)(Progress::Checkpoint(progress))
+    }
+
+    fn stopped(&self, checkpoint: bool) -> TrainError {
+        TrainError::Stopped {
+            records: self.records.clone(),
+            checkpoint,
+        }
     }
 
     fn save(&self, snapshot: &mut Snapshot) {
-        let place = [self.record.epoch, self.epochs, self.batch, self.batches];
-        snapshot.put("fit.place", &place.map(|value| value as u64));
+        let TrainingPosition {
+            epoch,
+            epochs,
+            batch,
+            batches,
+        } = self.position;
+        snapshot.put("fit.place", &[epoch, epochs, batch, batches].map(|value| value as u64));
         let present = EpochRecord {
             seconds: self.seconds(),
             ..self.record.clone()
         };
-        let records = self.records.iter().chain([&present]);
-        let values: Vec<f64> = records.flat_map(EpochRecord::values).collect();
-        snapshot.put("fit.records", &values);
+        snapshot.put_records("fit.records", self.records.iter().chain([&present]));
+        self.trainee.save(snapshot);
     }
 
-    /// The course that a snapshot holds, where it is of a training of `epochs` times `batches` on that many images.
-    fn read(snapshot: &Snapshot, epochs: usize, batches: usize, images: usize) -> Result<Self, String> {
-        let place: Vec<u64> = snapshot.get("fit.place", 4).map_err(|error| error.to_string())?;
-        let records: Vec<[f64; VALUES]> = snapshot.rows("fit.records").map_err(|error| error.to_string())?;
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        let TrainingPosition { epochs, batches, .. } = self.position;
+        let place: Vec<u64> = snapshot.get("fit.place", 4)?;
+        let mut records: Vec<EpochRecord> = snapshot.records("fit.records")?;
+        let wrong = |problem| Err(SnapshotError::Content { problem });
         if [place[1], place[3]] != [epochs as u64, batches as u64] {
-            return Err(format!(
+            return wrong(format!(
                 "it is of {} epochs of {} batches, this training has {epochs} of {batches}",
                 place[1], place[3]
             ));
         }
         let [epoch, batch] = [place[0], place[2]].map(|value| value as usize);
-        let mut records: Vec<EpochRecord> = records.into_iter().map(EpochRecord::from_values).collect();
-        let record = records
-            .pop()
-            .filter(|record| record.epoch == epoch && record.images == images);
-        match record {
-            Some(record) if records.len() == epoch && epoch < epochs && batch <= batches => Ok(Self {
-                epochs,
-                batches,
-                records,
-                record,
-                batch,
-                since: Instant::now(),
-            }),
-            _ => Err(format!("its records are not those of epoch {}", epoch + 1)),
+        let images = self.record.images;
+        let fits = |record: &EpochRecord| record.epoch == epoch && record.images == images;
+        let record = records.pop().filter(fits);
+        let possible = records.len() == epoch && epoch < epochs && batch <= batches;
+        let Some(record) = record.filter(|_| possible) else {
+            return wrong(format!("its records are not those of epoch {}", epoch + 1));
+        };
+        if batch > 0 {
+            self.trainee.begin_epoch(epoch);
         }
-    }
-}
-
-/// Brings the trainee to its last checkpoint, where there is one; `Err` says why it cannot be used.
-fn resume(
-    trainee: &mut dyn Trainee,
-    checkpoints: Option<&Checkpoints<'_>>,
-    state: &mut TrainingState,
-) -> Result<bool, String> {
-    let snapshot = match checkpoints.map(Checkpoints::read) {
-        None | Some(StoredCheckpoint::Nothing) => return Ok(false),
-        Some(StoredCheckpoint::Refused(reason)) => return Err(reason),
-        Some(StoredCheckpoint::Usable(snapshot)) => snapshot,
-    };
-    let found = TrainingState::read(&snapshot, state.epochs, state.batches, state.record.images)?;
-    let mut initial = Snapshot::default();
-    trainee.save(&mut initial);
-    if found.batch > 0 {
-        trainee.begin_epoch(found.record.epoch);
-    }
-    if let Err(error) = trainee.restore(&snapshot) {
-        // What the trainee has just written fits it.
-        let _ = trainee.restore(&initial);
-        return Err(error.to_string());
-    }
-    *state = found;
-    Ok(true)
-}
-
-/// Writes checkpoints when they are due.
-struct Keeper<'a> {
-    checkpoints: Option<&'a Checkpoints<'a>>,
-    last: Instant,
-}
-
-impl Keeper<'_> {
-    fn is_due(&self) -> bool {
-        self.checkpoints
-            .is_some_and(|checkpoints| self.last.elapsed() >= checkpoints.every)
-    }
-
-    /// Between two batches: writes a checkpoint where one is due, stops where `flow` or the observer say so.
-    fn pause(
-        &mut self,
-        flow: ControlFlow<()>,
-        state: &TrainingState,
-        trainee: &dyn Trainee,
-        observer: &mut Observer<'_>,
-    ) -> Result<(), TrainError> {
-        let mut stop = flow.is_break();
-        let mut checkpoint = false;
-        if let Some(checkpoints) = self.checkpoints
-            && (stop || self.is_due())
-        {
-            let mut snapshot = Snapshot::default();
-            state.save(&mut snapshot);
-            trainee.save(&mut snapshot);
-            let written = checkpoints.write(&snapshot);
-            // Also after a failure: a full disk is not asked again after every batch.
-            self.last = Instant::now();
-            checkpoint = written.is_ok();
-            let progress = match written {
-                Ok(()) => Progress::CheckpointWritten(state.place()),
-                Err(error) => Progress::CheckpointFailed {
-                    reason: error.to_string(),
-                },
-            };
-            stop |= observer(progress).is_break();
-        }
-        match stop {
-            false => Ok(()),
-            true => Err(TrainError::Stopped {
-                records: state.records.clone(),
-                checkpoint,
-            }),
-        }
+        self.trainee.restore(snapshot)?;
+        (self.position.epoch, self.position.batch) = (epoch, batch);
+        (self.records, self.record, self.since) = (records, record, Instant::now());
+        Ok(())
     }
 }
 
@@ -387,125 +350,39 @@ pub(crate) fn fit(
     trainee: &mut dyn Trainee,
     config: &Fit,
     data: &Data<'_>,
-    checkpoints: Option<&Checkpoints<'_>>,
+    checkpoints: Option<&Checkpoints>,
     observer: &mut Observer<'_>,
 ) -> Result<Vec<EpochRecord>, TrainError> {
     let count = data.train.len();
     let (epochs, batches) = (config.epochs, count.div_ceil(config.batch));
-    let mut state = TrainingState::new(epochs, batches, count);
-    let resumed = resume(trainee, checkpoints, &mut state);
-    let continued = matches!(resumed, Ok(true));
-    let flow = match resumed {
-        Ok(false) => ControlFlow::Continue(()),
-        Ok(true) => observer(Progress::Continued(state.place())),
-        Err(reason) => observer(Progress::CheckpointRefused { reason }),
+    let mut training = ImageTraining {
+        trainee,
+        config,
+        data,
+        observer,
+        position: TrainingPosition {
+            epoch: 0,
+            epochs,
+            batch: 0,
+            batches,
+        },
+        records: Vec::with_capacity(epochs),
+        record: EpochRecord::of(0, count),
+        since: Instant::now(),
     };
-    if flow.is_break() {
-        return Err(TrainError::Stopped {
-            records: state.records,
-            checkpoint: continued,
-        });
-    }
-    let mut keeper = Keeper {
-        checkpoints,
-        last: Instant::now(),
-    };
+    let mut training_loop = TrainingLoop::begin(&mut training, checkpoints)?;
+    let TrainingPosition { epoch, batch, .. } = training_loop.training().position();
     let batches_to_come = Batches {
         images: data.train,
         seed: config.seed,
         epochs,
         batches,
     };
-    batches_to_come.prepare((state.record.epoch, state.batch), |next| {
-        run(trainee, config, data, state, &mut keeper, next, observer)
-    })
-}
-
-/// What is left of a course; `next` gives one prepared batch after the other.
-fn run(
-    trainee: &mut dyn Trainee,
-    config: &Fit,
-    data: &Data<'_>,
-    mut state: TrainingState,
-    keeper: &mut Keeper<'_>,
-    next: &mut dyn FnMut() -> Prepared,
-    observer: &mut Observer<'_>,
-) -> Result<Vec<EpochRecord>, TrainError> {
-    let (epochs, batches, count) = (state.epochs, state.batches, state.record.images);
-    while state.record.epoch < epochs {
-        let epoch = state.record.epoch;
-        if state.batch == 0 {
-            trainee.begin_epoch(epoch);
-        }
-        while state.batch < batches {
-            let batch = state.batch;
+    batches_to_come.prepare((epoch, batch), |next| {
+        training_loop.run(&mut |_| {
             let asked = Instant::now();
-            let Prepared { images, labels } = next();
-            state.record.waiting_seconds += asked.elapsed().as_secs_f64();
-            let step = epoch * batches + batch;
-            let rate = learning_rate(
-                config.learning_rate,
-                config.schedule,
-                config.warm_up,
-                step,
-                batches,
-                epochs,
-            );
-            let result = trainee.step(&images, &labels, rate);
-            trainee.check()?;
-            for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
-                if !value.is_finite() {
-                    return Err(TrainError::NonFinite {
-                        what,
-                        epoch,
-                        step: batch,
-                        largest: result.largest.1,
-                        place: format!("area {}", result.largest.0),
-                    });
-                }
-            }
-            let share = labels.len() as f64 / count as f64;
-            let record = &mut state.record;
-            record.loss += share * result.loss;
-            record.cross_entropy += share * result.cross_entropy;
-            record.return_term += share * result.return_term;
-            record.accuracy += result.correct as f64 / count as f64;
-            record.gradient_norm += result.gradient_norm / batches as f64;
-            record.learning_rate = rate;
-            state.batch += 1;
-            let seen = (batch + 1) * count / batches;
-            let flow = observer(Progress::Batch {
-                epoch,
-                epochs,
-                batch,
-                batches,
-                objective: result.loss,
-                cross_entropy: result.cross_entropy,
-                accuracy: result.correct as f64 / labels.len() as f64,
-                images_per_second: seen as f64 / state.seconds(),
-            });
-            keeper.pause(flow, &state, trainee, observer)?;
-        }
-        // A request to stop is heeded behind it.
-        let _ = observer(Progress::Validation { epoch, epochs });
-        let evaluation = trainee.evaluate(epoch, data.validation);
-        trainee.check()?;
-        let record = EpochRecord {
-            validation_loss: evaluation.answers.cross_entropy,
-            validation_accuracy: evaluation.answers.accuracy,
-            validation_diverged: evaluation.answers.diverged,
-            seconds: state.seconds(),
-            ..state.record.clone()
-        };
-        let flow = observer(Progress::Epoch {
-            epochs,
-            record: &record,
-        });
-        state.begin_next_epoch(record);
-        // What is complete is not stopped.
-        if epoch + 1 < epochs {
-            keeper.pause(flow, &state, trainee, observer)?;
-        }
-    }
-    Ok(state.records)
+            (next(), asked.elapsed())
+        })
+    })?;
+    Ok(training.records)
 }

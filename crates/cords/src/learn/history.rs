@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Real;
-use crate::device::{Device, Maps};
+use crate::device::{Device, Maps, PackedMaps};
 use crate::net::Connections;
 
 /// How the activities that the backward pass reads are kept. A bit for the sign of each current stands beside rounded
@@ -94,7 +94,11 @@ impl<T: Real, D: Device<T>> History<T, D> {
         let held = HeldStates::new(steps, interval, precision);
         let state = || connections.state_buffers(batch);
         let maps: Vec<Maps> = connections.state_maps(batch);
-        let packed = || maps.iter().map(|maps| connections.device.packed(*maps)).collect();
+        let packed = || {
+            maps.iter()
+                .map(|maps| D::Packed::room(&connections.device, *maps))
+                .collect()
+        };
         Self {
             interval,
             steps,
@@ -193,7 +197,7 @@ impl<T: Real, D: Device<T>> History<T, D> {
             let rounded = states[step - 1 - self.start..].iter().zip(live);
             for (states, live) in rounded.take(LIVE - known) {
                 for (state, live) in states.iter().zip(live) {
-                    device.unpack(state, live);
+                    state.unpack(device, live);
                 }
             }
             *at = step;
@@ -213,9 +217,9 @@ impl<T: Real, D: Device<T>> History<T, D> {
         let at = step - self.start;
         match &self.segment {
             Segment::Exact(states) => {
-                device.leaky_adjoint(leak, &states[at - 1][area], &states[at][area], g, delta, sum);
+                device.relax_adjoint(leak, &states[at - 1][area], &states[at][area], g, delta, sum);
             }
-            Segment::Packed { states, .. } => device.packed_adjoint(leak, &states[at][area], g, delta, sum),
+            Segment::Packed { states, .. } => states[at][area].relax_adjoint(device, leak, g, delta, sum),
         }
     }
 }
@@ -226,7 +230,7 @@ impl<T: Real, D: Device<T>> Segment<T, D> {
         if let Self::Packed { states, live, .. } = self {
             for ((state, packed), alpha) in live[1].iter().zip(&mut states[0]).zip(alphas) {
                 // Whatever made it belongs to the segment before.
-                device.pack(*alpha, state, state, packed);
+                packed.pack(device, *alpha, state, state);
             }
         }
     }
@@ -252,7 +256,7 @@ impl<T: Real, D: Device<T>> Segment<T, D> {
                 *at = step;
                 let packed = states[step - start].iter_mut();
                 for (((before, after), packed), alpha) in before.iter().zip(after.iter()).zip(packed).zip(alphas) {
-                    device.pack(*alpha, before, after, packed);
+                    packed.pack(device, *alpha, before, after);
                 }
             }
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::{Evaluation, evaluate_trials};
 use super::fit::{StepResult, Trainee};
 use super::invert::Inverse;
-use super::snapshot::{Snapshot, SnapshotError};
+use super::snapshot::{Record, Snapshot, SnapshotError};
 use super::train::{check_data, lengths};
 use super::{AreaInverse, EpochRecord, Fit, Optimiser, TrainError, Training, clip_gradient_norm};
 use crate::data::Images;
@@ -87,6 +87,32 @@ impl TrainedInverse {
             parameters: self.parameters,
             info,
         }
+    }
+}
+
+/// Epoch and area, then what was measured.
+impl Record for (usize, AreaInverse) {
+    const VALUES: usize = 5;
+
+    fn values(&self) -> Vec<f64> {
+        let (epoch, area) = self;
+        vec![
+            *epoch as f64,
+            area.area as f64,
+            area.error,
+            area.contraction,
+            area.explained,
+        ]
+    }
+
+    fn from_values(row: &[f64]) -> Self {
+        let area = AreaInverse {
+            area: row[1] as usize,
+            error: row[2],
+            contraction: row[3],
+            explained: row[4],
+        };
+        (row[0] as usize, area)
     }
 }
 
@@ -180,17 +206,7 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
             snapshot.put_buffer(format!("parameter.{name}"), self.inverse.device(), buffer);
         }
         self.optimiser.save(snapshot);
-        let values = |(epoch, area): &(usize, AreaInverse)| {
-            let AreaInverse {
-                area,
-                error,
-                contraction,
-                explained,
-            } = *area;
-            [*epoch as f64, area as f64, error, contraction, explained]
-        };
-        let areas: Vec<f64> = self.areas.iter().flat_map(values).collect();
-        snapshot.put("areas", &areas);
+        snapshot.put_records("areas", &self.areas);
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
@@ -199,16 +215,7 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
             snapshot.fill_buffer(&format!("parameter.{name}"), &device, buffer)?;
         }
         self.optimiser.restore(snapshot)?;
-        let record = |[epoch, area, error, contraction, explained]: [f64; 5]| {
-            let area = AreaInverse {
-                area: area as usize,
-                error,
-                contraction,
-                explained,
-            };
-            (epoch as usize, area)
-        };
-        self.areas = snapshot.rows("areas")?.into_iter().map(record).collect();
+        self.areas = snapshot.records("areas")?;
         Ok(())
     }
 }

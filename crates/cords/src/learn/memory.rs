@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::TrainError;
 use super::history::{HeldStates, HistoryPrecision};
 use crate::Real;
-use crate::device::Device;
+use crate::device::{Device, PackedMaps};
 use crate::net::{Connections, INPUT};
 
 /// What limits the activities that a gradient step keeps.
@@ -115,7 +115,7 @@ impl Needs {
         let bytes = |maps| device.maps_bytes(maps);
         let states = connections.state_maps(images);
         let state: u64 = states.iter().copied().map(bytes).sum();
-        let packed = states.iter().map(|maps| device.packed_bytes(*maps)).sum();
+        let packed = states.iter().map(|maps| D::Packed::bytes(device, *maps)).sum();
         let inlets = || architecture.all_inlets().map(|(_, inlet)| inlet);
         let sources: u64 = inlets()
             .filter_map(|inlet| connections.source_maps(inlet, images))

@@ -1,4 +1,4 @@
-//! Training: the published objective, backpropagation through time, optimisers and training loops.
+//! Training: the published objective, backpropagation through time, optimisers and the training loop.
 //!
 //! Gradients are written by hand over the kernel interface; there is no tape. A batch is cut into groups of a fixed
 //! number of images whose gradients are summed in order, so the number of threads never shows in a result.
@@ -23,11 +23,11 @@ mod rollout;
 mod snapshot;
 mod train;
 mod training;
+mod training_loop;
 mod trajectory;
 
 pub(crate) use activity::{ActivityLearner, StimulusPeriod};
 pub use checkpoint::Checkpoints;
-pub(crate) use checkpoint::StoredCheckpoint;
 pub use cnn_gradient::{CnnGradient, CnnLoss, cnn_gradient};
 pub use config::{CnnConfig, DirectConfig, Fit};
 pub use error::TrainError;
@@ -41,6 +41,8 @@ pub use invert_training::{InvertConfig, TrainedInverse};
 pub use memory::Memory;
 pub use objective::{Objective, logspace};
 pub use optimise::{Optimiser, OptimiserKind, OptimiserSettings, Schedule, WarmUp, clip_gradient_norm, learning_rate};
-pub(crate) use snapshot::{Snapshot, SnapshotError};
+pub(crate) use snapshot::{Record, Snapshot, SnapshotError, record};
 pub use train::{PhiSchedule, TrainedCnn, TrainedCordsNet, WindowRecord};
 pub use training::Training;
+pub use training_loop::CheckpointProgress;
+pub(crate) use training_loop::{Next, Resumable, TrainingLoop};

@@ -42,7 +42,7 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
 
 /// What is read from the activity, and compared.
 struct Reading<T: Real, D: Device<T>> {
-    labels: D::Labels,
+    labels: D::Buffer,
     pooled: Vec<D::Buffer>,
     dpooled: D::Buffer,
     logits: D::Buffer,
@@ -141,7 +141,7 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
         let logits = connections.architecture.logit_maps(batch);
         let window = objective.ramp.len();
         Self {
-            labels: D::Labels::default(),
+            labels: device.zeros(0),
             pooled: (0..window).map(|_| device.zeros_maps(pooled)).collect(),
             dpooled: device.zeros_maps(pooled),
             logits: device.zeros_maps(logits),
@@ -183,7 +183,8 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
         if objective.returns(*step) {
             for (area, spontaneous) in spontaneous.iter().enumerate() {
                 let factor = objective.return_factor(connections, area, whole);
-                device.return_term(connections.maps(area, batch), &state[area], spontaneous, reductions);
+                let maps = connections.maps(area, batch);
+                device.sum_squared_distances(maps, &state[area], spontaneous, reductions);
                 self.left.push(Left::ReturnTerm { factor });
             }
         }
@@ -214,7 +215,7 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
             for (area, spontaneous) in spontaneous.iter().enumerate() {
                 let scale = objective.return_weight * objective.return_factor(connections, area, whole);
                 let maps = connections.maps(area, batch);
-                device.add_return_gradient(maps, &state[area], spontaneous, scale, &mut gradient[area]);
+                device.add_distance_gradient(maps, &state[area], spontaneous, scale, &mut gradient[area]);
             }
         }
         if let Some(k) = objective.ramp_index(*step) {

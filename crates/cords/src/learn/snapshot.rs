@@ -38,6 +38,37 @@ number!(f32, Dtype::F32);
 number!(f64, Dtype::F64);
 number!(u64, Dtype::U64);
 
+/// A record of a training, which a snapshot holds as a row of float64 values.
+pub(crate) trait Record: Sized {
+    /// Values of a row.
+    const VALUES: usize;
+    fn values(&self) -> Vec<f64>;
+    /// From a row of [`VALUES`](Self::VALUES).
+    fn from_values(row: &[f64]) -> Self;
+}
+
+/// Makes a struct of numbers a [`Record`]; counts are exact below 2^53. Fields stand in rows in the order that they are
+/// given here, which checkpoints rely on.
+macro_rules! record {
+    ($record:ident { $($field:ident),+ $(,)? }) => {
+        impl $crate::learn::Record for $record {
+            const VALUES: usize = [$(stringify!($field)),+].len();
+
+            fn values(&self) -> Vec<f64> {
+                let row: [f64; Self::VALUES] = [$(self.$field as _),+];
+                row.to_vec()
+            }
+
+            fn from_values(row: &[f64]) -> Self {
+                let mut row = row.iter().copied();
+                let mut next = || row.next().unwrap_or(f64::NAN);
+                Self { $($field: next() as _),+ }
+            }
+        }
+    };
+}
+pub(crate) use record;
+
 /// Why a snapshot is not the state of this training.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
@@ -114,18 +145,24 @@ impl Snapshot {
         Ok(values)
     }
 
-    /// Rows of `N` values each.
-    pub(crate) fn rows<const N: usize>(&self, name: &str) -> Result<Vec<[f64; N]>, SnapshotError> {
-        let values = self.list(name)?;
-        let (rows, rest) = values.as_chunks();
-        if !rest.is_empty() {
+    /// Adds records, one row after the other.
+    pub(crate) fn put_records<'r, R: Record + 'r>(&mut self, name: &str, records: impl IntoIterator<Item = &'r R>) {
+        let values: Vec<f64> = records.into_iter().flat_map(R::values).collect();
+        self.put(name, &values);
+    }
+
+    /// All records of that name.
+    pub(crate) fn records<R: Record>(&self, name: &str) -> Result<Vec<R>, SnapshotError> {
+        let values: Vec<f64> = self.list(name)?;
+        let rows = values.chunks_exact(R::VALUES);
+        if !rows.remainder().is_empty() {
             return Err(SnapshotError::Length {
                 name: name.to_owned(),
                 found: values.len(),
-                expected: rows.len() * N,
+                expected: values.len() / R::VALUES * R::VALUES,
             });
         }
-        Ok(rows.to_vec())
+        Ok(rows.map(R::from_values).collect())
     }
 
     /// Adds all lists of another snapshot, with `prefix` before their names.
@@ -210,7 +247,26 @@ mod tests {
         ));
         assert!(matches!(snapshot.list::<f32>("a"), Err(SnapshotError::Type { .. })));
         assert!(matches!(snapshot.list::<u64>("b"), Err(SnapshotError::Missing { .. })));
-        assert!(matches!(snapshot.rows::<2>("a"), Err(SnapshotError::Length { .. })));
-        assert_eq!(snapshot.rows::<5>("a").expect("one row").len(), 1);
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Pair {
+        count: usize,
+        share: f64,
+    }
+    record!(Pair { share, count });
+
+    #[test]
+    fn records_are_rows_in_the_order_of_their_fields() {
+        let pairs = [Pair { count: 3, share: 0.25 }, Pair { count: 0, share: -0.0 }];
+        let mut snapshot = Snapshot::default();
+        snapshot.put_records("pairs", &pairs);
+        assert_eq!(snapshot.get::<f64>("pairs", 4).expect("held"), [0.25, 3.0, 0.0, 0.0]);
+        assert_eq!(snapshot.records::<Pair>("pairs").expect("whole rows"), pairs);
+        snapshot.put("pairs", &[0.25, 3.0, 0.5]);
+        assert!(matches!(
+            snapshot.records::<Pair>("pairs"),
+            Err(SnapshotError::Length { .. })
+        ));
     }
 }

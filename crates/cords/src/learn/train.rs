@@ -5,7 +5,7 @@ use super::evaluate::{Answers, Evaluation, check_images, evaluate_cnn, evaluate_
 use super::fit::{StepResult, Trainee};
 use super::gradient::{BatchGradient, zero_gradients};
 use super::memory::{Memory, Plan};
-use super::snapshot::{Snapshot, SnapshotError};
+use super::snapshot::{Snapshot, SnapshotError, record};
 use super::trajectory::Gradients;
 use super::{
     Batch, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Optimiser, TrainError, Training,
@@ -36,29 +36,14 @@ pub struct WindowRecord {
     pub diverged: usize,
 }
 
-impl WindowRecord {
-    fn values(&self) -> [f64; 6] {
-        [
-            self.epoch as f64,
-            self.start_ms,
-            self.end_ms,
-            self.accuracy,
-            self.cross_entropy,
-            self.diverged as f64,
-        ]
-    }
-
-    fn from_values([epoch, start_ms, end_ms, accuracy, cross_entropy, diverged]: [f64; 6]) -> Self {
-        Self {
-            epoch: epoch as usize,
-            start_ms,
-            end_ms,
-            accuracy,
-            cross_entropy,
-            diverged: diverged as usize,
-        }
-    }
-}
+record!(WindowRecord {
+    epoch,
+    start_ms,
+    end_ms,
+    accuracy,
+    cross_entropy,
+    diverged,
+});
 
 /// A CordsNet after its training, with what was measured on the way.
 #[derive(Clone, Debug)]
@@ -252,16 +237,14 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         let device = &self.connections.device;
         snapshot.put_weights(device, &self.weights);
         self.optimiser.save(snapshot);
-        let windows: Vec<f64> = self.windows.iter().flat_map(WindowRecord::values).collect();
-        snapshot.put("windows", &windows);
+        snapshot.put_records("windows", &self.windows);
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
         let device = self.connections.device.clone();
         snapshot.fill_weights(&device, &mut self.weights)?;
         self.optimiser.restore(snapshot)?;
-        let windows = snapshot.rows("windows")?;
-        self.windows = windows.into_iter().map(WindowRecord::from_values).collect();
+        self.windows = snapshot.records("windows")?;
         self.connections.fill(&self.weights);
         Ok(())
     }

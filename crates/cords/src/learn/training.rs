@@ -15,7 +15,7 @@ pub struct Training<'a, C> {
     pub(super) config: &'a C,
     pub(super) data: &'a Data<'a>,
     pub(super) euler: Euler,
-    checkpoints: Option<&'a Checkpoints<'a>>,
+    checkpoints: Option<&'a Checkpoints>,
     observer: Option<&'a mut Observer<'a>>,
 }
 
@@ -39,7 +39,7 @@ impl<'a, C> Training<'a, C> {
     }
 
     /// With its state on disk, from which a training that was stopped goes on to the same bits.
-    pub fn checkpoints(mut self, checkpoints: Option<&'a Checkpoints<'a>>) -> Self {
+    pub fn checkpoints(mut self, checkpoints: Option<&'a Checkpoints>) -> Self {
         self.checkpoints = checkpoints;
         self
     }

@@ -307,7 +307,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     // dL/dphi(u), whose step has no leak.
                     device.copy(&gradient[area], g);
                     device.scale_channels(maps, &leaks.alpha, g);
-                    device.leaky_adjoint((1.0, connections.phi), &before[area], driven, g, &mut delta[area], sum);
+                    device.relax_adjoint((1.0, connections.phi), &before[area], driven, g, &mut delta[area], sum);
                     device.scale_channels(maps, &leaks.keep, &mut gradient[area]);
                 }
             }

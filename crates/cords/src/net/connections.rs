@@ -11,7 +11,7 @@ use super::graph::{INPUT, Inlet, Way};
 use super::parameters::{READOUT_BIAS, bias_name};
 use super::{Euler, Graph};
 use crate::Real;
-use crate::device::{Device, LeakyStep, Maps, NormalNoise, Phi};
+use crate::device::{Device, Maps, NormalNoise, Phi, Relaxation};
 use crate::rng::Stream;
 
 /// Filters and biases on a device.
@@ -487,14 +487,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                     &*current
                 }
             };
-            let step = LeakyStep {
+            let step = Relaxation {
                 alpha: self.leaks[area].alpha,
                 phi: self.phi,
-                current,
-                r: &activity[area],
-                next: &mut next[area],
+                offset: current,
+                x: &activity[area],
+                y: &mut next[area],
             };
-            self.device.leaky_conv(work, &terms, batch, step);
+            self.device.relax(work, &terms, batch, step);
             if let Some(leaks) = &self.leaks[area].channels {
                 // That was phi(u).
                 let (maps, next) = (self.maps(area, batch), &mut next[area]);

@@ -96,7 +96,7 @@ impl<T: Real, D: Device<T>> Weights<T, D> {
     /// The same in the memory of earlier ones.
     pub(crate) fn fill_filters(&self, device: &D, filters: &mut [D::Filter]) {
         device.for_each(filters, |index, filter| {
-            device.fill_filter(filter, &self.effective(device, index));
+            device.fill_filter(self.shapes[index], filter, &self.effective(device, index));
         });
     }
 

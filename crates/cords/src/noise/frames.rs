@@ -135,7 +135,7 @@ impl<'a, D: Device<f32>> NoisyFrames<'a, D> {
             self.draw_on_host(step);
         }
         if self.clip {
-            device.clamp_unit(&mut self.unit);
+            device.clamp_unit(clean.maps, &mut self.unit);
         }
         device.sum_squared_differences(&self.unit, &clean.unit, &mut self.reductions);
         self.values += clean.maps.len() as u64;

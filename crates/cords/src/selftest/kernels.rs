@@ -3,7 +3,8 @@
 use super::{Finding, error};
 use crate::Real;
 use crate::device::{
-    AdamStep, ConvShape, Cpu, Device, DeviceError, Interpolation, LeakyStep, Maps, NormalNoise, Phi, largest,
+    AdamStep, ConvShape, Cpu, Device, DeviceError, Interpolation, Maps, NormalNoise, PackedMaps, Phi, Relaxation,
+    largest,
 };
 use crate::rng::{Purpose, Stream};
 
@@ -150,7 +151,7 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     changed("add_scaled", prober, &|y| device.add_scaled(0.7, &x, y));
     changed("add_product", prober, &|y| device.add_product(-0.6, &x, &q, y));
     changed("scale", prober, &|y| device.scale(-1.7, y));
-    changed("clamp_unit", prober, &|y| device.clamp_unit(y));
+    changed("clamp_unit", prober, &|y| device.clamp_unit(maps, y));
     let images = 0..maps.batch as u64;
     let streams: Vec<Stream> = images
         .map(|image| Stream::new(9, Purpose::NeuralNoise, image, 1, 2, 3))
@@ -200,11 +201,11 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     device.upload_maps(maps, &host, &mut broken);
     device.max_abs(&broken, &mut reductions);
     device.sum_squared_differences(&x, &q, &mut reductions);
-    let spontaneous = prober.maps(maps.with_batch(1), 7);
+    let centre = prober.maps(maps.with_batch(1), 7);
     let mut g = prober.maps(maps, 8);
-    device.return_term(maps, &x, &spontaneous, &mut reductions);
-    device.add_return_gradient(maps, &x, &spontaneous, 0.3, &mut g);
-    prober.note_maps(&name("add_return_gradient"), maps, &g, few);
+    device.sum_squared_distances(maps, &x, &centre, &mut reductions);
+    device.add_distance_gradient(maps, &x, &centre, 0.3, &mut g);
+    prober.note_maps(&name("add_distance_gradient"), maps, &g, few);
     let left = device.read(&mut reductions);
     let sum = |index: usize| vec![left[index].iter().sum()];
     prober.note(&name("sum_squares"), sum(0), few);
@@ -212,12 +213,12 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let nan = largest(&left[2]).is_nan();
     prober.note(&name("max_abs of one NaN is NaN"), vec![f64::from(u8::from(nan))], 0.0);
     prober.note(&name("sum_squared_differences"), sum(3), few);
-    prober.note(&name("return_term"), sum(4), few);
+    prober.note(&name("sum_squared_distances"), sum(4), few);
     // More than a device may hold at a time; each in its place.
     for index in 0..400 {
         match index % 2 {
             0 => device.sum_squares(&x, &mut reductions),
-            _ => device.return_term(maps, &x, &spontaneous, &mut reductions),
+            _ => device.sum_squared_distances(maps, &x, &centre, &mut reductions),
         }
     }
     let many: Vec<f64> = device
@@ -228,7 +229,7 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     prober.note(&name("400 sums"), many, few);
 }
 
-/// The leaky step's adjoint, from exact and from packed activity.
+/// A relaxation's adjoint, from exact and from packed maps.
 fn steps<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let device = prober.device;
     let shape = ConvShape {
@@ -242,34 +243,34 @@ fn steps<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     let few = 8.0 * UNIT;
     for (phi, alpha) in [(Phi::Relu, 0.2), (Phi::LeakyRelu(0.35), 0.7), (Phi::Identity, 1.0)] {
         let name = |kernel: &str| format!("{kernel}, {phi:?}, {} x {}^2", maps.channels, maps.side);
-        // A convolution that gives nothing, so that the current is exact.
+        // A convolution that gives nothing, so that the argument of phi is exact.
         let filter = device.filter(shape, &device.zeros(shape.outputs * shape.patch()));
-        let (current, r) = (prober.maps(maps, 1), prober.maps(maps, 2));
-        let mut next = device.zeros_maps(maps);
+        let (offset, x) = (prober.maps(maps, 1), prober.maps(maps, 2));
+        let mut y = device.zeros_maps(maps);
         let mut work = D::Workspace::default();
-        let step = LeakyStep {
+        let step = Relaxation {
             alpha,
             phi,
-            current: &current,
-            r: &r,
-            next: &mut next,
+            offset: &offset,
+            x: &x,
+            y: &mut y,
         };
-        device.leaky_conv(&mut work, &[(&filter, &r)], maps.batch, step);
-        prober.note_maps(&name("leaky_conv"), maps, &next, few);
-        let mut packed = device.packed(maps);
-        device.pack(alpha, &r, &next, &mut packed);
+        device.relax(&mut work, &[(&filter, &x)], maps.batch, step);
+        prober.note_maps(&name("relax"), maps, &y, few);
+        let mut packed = D::Packed::room(device, maps);
+        packed.pack(device, alpha, &x, &y);
         let mut unpacked = device.zeros_maps(maps);
-        device.unpack(&packed, &mut unpacked);
+        packed.unpack(device, &mut unpacked);
         // Rounding to eight bits may go another way where float32 was rounded before.
         prober.note_maps(&name("pack and unpack"), maps, &unpacked, 1.0 / 256.0);
         let outputs = |prober: &Prober<'_, T, D>| [3, 4, 5].map(|seed| prober.maps(maps, seed));
         let mut exact = outputs(prober);
         let [g, delta, sum] = &mut exact;
-        device.leaky_adjoint((alpha, phi), &r, &next, g, delta, sum);
+        device.relax_adjoint((alpha, phi), &x, &y, g, delta, sum);
         let mut from_packed = outputs(prober);
         let [g, delta, sum] = &mut from_packed;
-        device.packed_adjoint((alpha, phi), &packed, g, delta, sum);
-        for (kernel, outputs) in [("leaky_adjoint", exact), ("packed_adjoint", from_packed)] {
+        packed.relax_adjoint(device, (alpha, phi), g, delta, sum);
+        for (kernel, outputs) in [("relax_adjoint", exact), ("relax_adjoint of packed maps", from_packed)] {
             for (output, part) in outputs.iter().zip(["g", "delta", "sum"]) {
                 prober.note_maps(&name(&format!("{kernel}: {part}")), maps, output, few);
             }
@@ -350,7 +351,7 @@ fn readout<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, classes: usize)
     let logits = prober.maps(maps, 1);
     let mut dlogits = prober.maps(maps, 2);
     let mut reductions = D::Reductions::default();
-    let mut uploaded = D::Labels::default();
+    let mut uploaded = device.zeros(0);
     device.upload_labels(&labels, &mut uploaded);
     device.cross_entropy(classes, &logits, &uploaded, 0.25, &mut dlogits, &mut reductions);
     let losses = device.read(&mut reductions).concat();
@@ -452,30 +453,53 @@ fn convolutions<T: Real, D: Device<T>>(
     prober.note_parameter(&name("weight gradient"), &dw, bound(terms));
     // Other weights in the same memory.
     let mut filter = filter;
-    device.fill_filter(&mut filter, &prober.parameter(shape.outputs * shape.patch(), 21));
-    let r = prober.maps(to, 22);
-    let (x, current) = (prober.maps(from, 23), prober.maps(to, 24));
-    let mut next = device.zeros_maps(to);
-    let step = LeakyStep {
+    device.fill_filter(shape, &mut filter, &prober.parameter(shape.outputs * shape.patch(), 21));
+    let x = prober.maps(to, 22);
+    let (z, offset) = (prober.maps(from, 23), prober.maps(to, 24));
+    let mut y = device.zeros_maps(to);
+    let step = Relaxation {
         alpha: 0.2,
         phi: Phi::Relu,
-        current: &current,
-        r: &r,
-        next: &mut next,
+        offset: &offset,
+        x: &x,
+        y: &mut y,
     };
     // Twice the same term: what the second adds is added.
-    device.leaky_conv(&mut work, &[(&filter, &x), (&filter, &x)], batch, step);
-    prober.note_maps(&name("leaky_conv"), to, &next, bound(2 * shape.patch()));
+    device.relax(&mut work, &[(&filter, &z), (&filter, &z)], batch, step);
+    prober.note_maps(&name("relax"), to, &y, bound(2 * shape.patch()));
     for terms in [0, 3] {
-        let step = LeakyStep {
+        let step = Relaxation {
             alpha: 0.2,
             phi: Phi::Relu,
-            current: &current,
-            r: &r,
-            next: &mut next,
+            offset: &offset,
+            x: &x,
+            y: &mut y,
         };
-        device.leaky_conv(&mut work, &[(&filter, &x); 3][..terms], batch, step);
+        device.relax(&mut work, &[(&filter, &z); 3][..terms], batch, step);
         let rounding = bound(terms.max(1) * shape.patch());
-        prober.note_maps(&name(&format!("leaky_conv of {terms} terms")), to, &next, rounding);
+        prober.note_maps(&name(&format!("relax with {terms} terms")), to, &y, rounding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::plain::Plain;
+
+    /// A device that has only the primitive operations computes everything else from them.
+    #[test]
+    fn bodies_of_primitive_operations_equal_the_processors_kernels() {
+        let found = probes::<f64, Plain>(&Plain, UNIT);
+        let expected = probes::<f64, Cpu>(&Cpu, UNIT);
+        assert_eq!(found.len(), expected.len());
+        for Finding { name, error, .. } in found.into_iter().zip(expected).map(finding) {
+            // What the processor keeps as bfloat16 is kept as it is.
+            let bound = if name.starts_with("pack and unpack") {
+                1.0 / 256.0
+            } else {
+                1e-10
+            };
+            assert!(error <= bound, "{name}: {error}");
+        }
     }
 }

@@ -166,3 +166,115 @@ fn differs(a: &Gradient<f32>, b: &Gradient<f32>) -> f64 {
     let same = a.loss == b.loss && a.logits == b.logits && a.gradients == b.gradients;
     f64::from(u8::from(!same))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Noise;
+    use super::*;
+    use crate::device::plain::Plain;
+    use crate::learn::{Data, DirectConfig, Fit, OptimiserKind, OptimiserSettings, Training};
+
+    fn values<T: Real>(parameters: &Parameters<T>) -> Vec<f64> {
+        let tensors = parameters.iter();
+        tensors
+            .flat_map(|(_, tensor)| tensor.data.iter().map(|value| value.to_f64()))
+            .collect()
+    }
+
+    /// Steps, their adjoint, and a twin's gradient on a device that has only the primitive operations.
+    #[test]
+    fn networks_run_on_primitive_operations_alone() {
+        // Two groups.
+        let count = 9;
+        for (phi, graph) in [
+            (Phi::Relu, architecture([3, 4]).graph()),
+            (Phi::LeakyRelu(0.4), architecture([3, 4]).preset(Preset::Feedback)),
+        ] {
+            let graph = graph.expect("valid");
+            let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
+            let images: Vec<f32> = (0..count * graph.image_len()).map(|_| stream.normal() as f32).collect();
+            let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
+            let shown = (&images[..], &labels[..]);
+            let parameters = Initialisation::default().cordsnet(&graph, 3);
+            let network = (&graph, &parameters);
+            for (memory, steps) in [(Memory::Unlimited, &STEPS[..]), (Memory::Every(3), &[][..])] {
+                let how = (phi, memory, HistoryPrecision::Float32);
+                let found = trial::<f64, Plain>(&Plain, network, how, shown, steps).expect("no failure");
+                let expected = trial::<f64, Cpu>(&Cpu, network, how, shown, steps).expect("no failure");
+                assert!(error(&[found.loss.loss], &[expected.loss.loss]) < 1e-10, "{how:?}");
+                assert!(error(&found.logits, &expected.logits) < 1e-10, "{how:?}");
+                let (states, wanted) = (found.activity.concat().concat(), expected.activity.concat().concat());
+                assert!(error(&states, &wanted) < 1e-10, "{how:?}");
+                let [gradients, wanted] = [found, expected].map(|gradient| values(&gradient.gradients));
+                assert!(error(&gradients, &wanted) < 1e-10, "{how:?}");
+            }
+            // Kept as they are: the same as without packing.
+            let [exact, packed] = [HistoryPrecision::Float32, HistoryPrecision::Bfloat16].map(|history| {
+                let how = (phi, Memory::Unlimited, history);
+                trial::<f64, Plain>(&Plain, network, how, shown, &[]).expect("no failure")
+            });
+            assert!(exact.gradients == packed.gradients, "{phi:?}");
+        }
+        let graph = architecture([3, 4]).graph().expect("valid");
+        let parameters = Initialisation::default().cnn(&graph, 3).cast::<f64>();
+        let mut stream = Stream::new(2, Purpose::Probe, 0, 0, 0, 0);
+        let images: Vec<f64> = (0..count * graph.image_len()).map(|_| stream.normal()).collect();
+        let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
+        let batch = || Batch {
+            images: &images,
+            labels: &labels,
+        };
+        let found = cnn_gradient(&Plain, &graph, &parameters, batch()).expect("no failure");
+        let expected = cnn_gradient(&Cpu, &graph, &parameters, batch()).expect("no failure");
+        assert!(error(&found.logits, &expected.logits) < 1e-10);
+        assert!(error(&values(&found.gradients), &values(&expected.gradients)) < 1e-10);
+    }
+
+    /// One batch of a training on such a device.
+    #[test]
+    fn a_batch_is_learnt_on_primitive_operations_alone() {
+        let graph = architecture([3, 4]).graph().expect("valid");
+        let noise = |count| Noise {
+            count,
+            channels: 3,
+            side: 33,
+            classes: 4,
+        };
+        let (train, validation) = (noise(8), noise(4));
+        let data = Data {
+            train: &train,
+            validation: &validation,
+        };
+        let config = DirectConfig {
+            spontaneous_ms: 20.0,
+            stimulus_ms: 40.0,
+            after_ms: 20.0,
+            readout_window_ms: 20.0,
+            fit: Fit {
+                epochs: 1,
+                batch: 8,
+                optimiser: OptimiserSettings {
+                    momentum: 0.9,
+                    ..OptimiserSettings::new(OptimiserKind::Sgd, 0.0)
+                },
+                learning_rate: 0.1,
+                warm_up: None,
+                ..Fit::default()
+            },
+            ..DirectConfig::default()
+        };
+        let training = || Training::new(&graph, &config, &data);
+        let start = config.fit.initialisation.cordsnet(&graph, config.fit.seed);
+        let learnt = |parameters: Parameters<f32>| -> Vec<f64> {
+            let pairs = parameters.iter().flat_map(|(name, after)| {
+                let before = &start.get(name).expect("the same parameters").data;
+                after.data.iter().zip(before)
+            });
+            pairs.map(|(after, before)| f64::from(after - before)).collect()
+        };
+        let found = learnt(training().run(&Plain).expect("trained").parameters);
+        let expected = learnt(training().run(&Cpu).expect("trained").parameters);
+        assert!(expected.iter().any(|change| change.abs() > 1e-4), "nothing was learnt");
+        assert!(error(&found, &expected) < 1e-3, "{}", error(&found, &expected));
+    }
+}

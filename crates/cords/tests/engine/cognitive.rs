@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::support::digits;
 use cords::assoc::{
-    Answer, Area, AssocError, Clip, Delay, FrontEnd, FrontEndTraining, Layout, Lesion, LossKind, Mask, Objective,
-    OneHot, Pool, Presented, Projection, Readout, Responses, Scene, Setting, StimulusEncoder, TaskName, TestTrials,
-    Timing, TrainOptions, TrainProgress, Trained, Trial, Weights, clips, train,
+    Answer, Area, AssocError, Clip, Delay, FrontEnd, FrontEndSettings, FrontEndTraining, Layout, Lesion, LossKind,
+    Mask, Objective, OneHot, Pool, Presented, Projection, Readout, Responses, Scene, Setting, Simulation,
+    StimulusEncoder, TaskName, TestTrials, Timing, TrainOptions, TrainProgress, Trained, Training, Trial, Weights,
+    clips,
 };
 use cords::data::ImageSet;
 use cords::device::Phi;
-use cords::learn::{Checkpoints, Initialisation, Memory};
+use cords::learn::{CheckpointProgress, Checkpoints, Initialisation, Memory};
 use cords::net::{Architecture, CordsNet, Euler, Input, Parameters};
 
 fn net() -> CordsNet<f32> {
@@ -29,16 +30,22 @@ fn net() -> CordsNet<f32> {
     CordsNet::new(&architecture, &parameters, &Euler::published(), Phi::Relu).expect("a network")
 }
 
-fn front_end(set: &ImageSet, grid: usize) -> FrontEnd<'_> {
-    let readout = Readout { areas: vec![1], grid };
-    let constants = (set.mean().to_vec(), set.std().to_vec());
-    FrontEnd::new(net(), set, constants, readout, 10.0, 50.0, 0).expect("fits")
+fn front_end(set: &ImageSet, grid: usize, dt_ms: f64) -> FrontEnd<'_> {
+    let settings = FrontEndSettings {
+        mean: set.mean().to_vec(),
+        std: set.std().to_vec(),
+        readout: Readout { areas: vec![1], grid },
+        dt_ms,
+        spontaneous_ms: 50.0,
+        seed: 0,
+    };
+    FrontEnd::new(net(), set, settings).expect("fits")
 }
 
 #[test]
 fn a_clips_response_is_that_of_the_network_step_by_step() {
     let (set, _dir) = digits();
-    let front_end = front_end(&set, 1);
+    let front_end = front_end(&set, 1, 10.0);
     let clip = Clip(vec![(Some(Scene::image(7)), 2), (None, 1)]);
     let found = front_end.respond(&[&clip]).expect("shown").remove(0);
 
@@ -75,7 +82,7 @@ fn a_clips_response_is_that_of_the_network_step_by_step() {
 #[test]
 fn clips_side_by_side_and_alone_respond_the_same() {
     let (set, _dir) = digits();
-    let front_end = front_end(&set, 2);
+    let front_end = front_end(&set, 2, 10.0);
     let noisy = Scene {
         noise: Some((300, 5)),
         ..Scene::image(3)
@@ -103,7 +110,7 @@ fn clips_side_by_side_and_alone_respond_the_same() {
 #[test]
 fn objects_are_drawn_at_their_places() {
     let (set, _dir) = digits();
-    let front_end = front_end(&set, 1);
+    let front_end = front_end(&set, 1, 10.0);
     // Places 0 and 4 lie at the right and the left, 2 and 6 at the top and the bottom, on a quarter of 16 pixels.
     for (place, rows, columns) in [
         (0, 6..10, 12..16),
@@ -213,21 +220,13 @@ fn one_hot(name: TaskName, steps: usize) -> (Trained, f64) {
     let mut responses = Responses::new(StimulusEncoder::OneHot(source), &sample).expect("responds");
     let layout = layout(features, 1 + task.cues().len(), 1 + task.choices(4).len());
     let start = Weights::initial(&layout, 1.2, 0);
-    let mut observe = |_: TrainProgress<'_>| ControlFlow::Continue(());
-    let trained = train(
-        &layout,
-        start,
-        &setting,
-        &mut responses,
-        (&pool, &pool),
-        &options(steps),
-        None,
-        &mut observe,
-    );
-    let trained = trained.expect("trains");
+    let options = options(steps);
+    let training = Training::new(&layout, &setting, (&pool, &pool), &options);
+    let trained = training.run(start, &mut responses).expect("trains");
     let trials = TestTrials::new(&setting, &mut responses, &pool, 200, Delay::UpTo(1.0), 20.0).expect("drawn");
     let acting = trained.weights.effective(&layout);
-    let answers = trials.answers(&setting, &layout, &acting, &responses).expect("runs");
+    let simulation = Simulation::new(&setting, &layout, &responses);
+    let answers = trials.answers(&simulation, &acting).expect("runs");
     let accuracy = answers.iter().filter(|answer| answer.is_right()).count() as f64 / answers.len() as f64;
     (trained, accuracy)
 }
@@ -276,14 +275,14 @@ impl Through {
         &self,
         steps: usize,
         rate: Option<f64>,
-        checkpoints: Option<&Checkpoints<'_>>,
+        checkpoints: Option<&Checkpoints>,
         stop: Option<usize>,
     ) -> (Result<Trained, AssocError>, Parameters<f32>, Vec<String>) {
         let (mut done, mut said) = (0, Vec::new());
         let (trained, parameters) = self.watched(steps, rate, checkpoints, 1.1, &mut |progress| {
             if matches!(progress, TrainProgress::Step(_)) {
                 done += 1;
-            } else if !matches!(progress, TrainProgress::Validated(_) | TrainProgress::Validating(_)) {
+            } else if let TrainProgress::Checkpoint(progress) = progress {
                 said.push(format!("{progress:?}"));
             }
             match stop {
@@ -299,7 +298,7 @@ impl Through {
         &self,
         steps: usize,
         rate: Option<f64>,
-        checkpoints: Option<&Checkpoints<'_>>,
+        checkpoints: Option<&Checkpoints>,
         criterion: f64,
         observe: &mut dyn FnMut(TrainProgress<'_>) -> ControlFlow<()>,
     ) -> (Result<Trained, AssocError>, Parameters<f32>) {
@@ -321,12 +320,7 @@ impl Through {
             .flat_map(|p| setting.clips(&p.trial, 20.0))
             .map(|(_, clip)| clip)
             .collect();
-        let constants = (set.mean().to_vec(), set.std().to_vec());
-        let readout = Readout {
-            areas: vec![1],
-            grid: 1,
-        };
-        let mut front_end = FrontEnd::new(net(), set, constants, readout, 20.0, 50.0, 0).expect("fits");
+        let mut front_end = front_end(set, 1, 20.0);
         if let Some(learning_rate) = rate {
             front_end = front_end.trained(FrontEndTraining {
                 learning_rate,
@@ -345,17 +339,9 @@ impl Through {
             ..options(steps)
         };
         let start = Weights::initial(&layout, 1.2, 0);
-        let pools = (&pool, &pool);
-        let trained = train(
-            &layout,
-            start,
-            &setting,
-            &mut responses,
-            pools,
-            &options,
-            checkpoints,
-            observe,
-        );
+        let training = Training::new(&layout, &setting, (&pool, &pool), &options);
+        let training = training.checkpoints(checkpoints).observer(observe);
+        let trained = training.run(start, &mut responses);
         let StimulusEncoder::FrontEnd(front_end) = responses.source() else {
             panic!("a front-end");
         };
@@ -380,8 +366,8 @@ fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bits() {
         for (stop, moment) in moments.iter().enumerate() {
             let dir = tempfile::tempdir().expect("a folder");
             let checkpoints = Checkpoints {
-                folder: dir.path(),
-                identity: "a",
+                folder: dir.path().to_owned(),
+                identity: "a".to_owned(),
                 every: never,
             };
             let mut said = 0;
@@ -396,7 +382,7 @@ fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bits() {
             assert!(matches!(stopped, Err(AssocError::Stopped) | Ok(_)), "{}", moment);
             let mut continued = false;
             let (trained, learned) = through.watched(7, rate, Some(&checkpoints), criterion, &mut |progress| {
-                continued |= matches!(progress, TrainProgress::Continued(_));
+                continued |= matches!(progress, TrainProgress::Checkpoint(CheckpointProgress::Continued(_)));
                 ControlFlow::Continue(())
             });
             let trained = trained.expect("trains");
@@ -422,14 +408,14 @@ fn a_kill_with_any_checkpoint_goes_on_to_the_same_bits() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("training.safetensors");
         let checkpoints = |every| Checkpoints {
-            folder: dir.path(),
-            identity: "a",
+            folder: dir.path().to_owned(),
+            identity: "a".to_owned(),
             every,
         };
         let mut kept = Vec::new();
         let every_step = checkpoints(Duration::ZERO);
         let (trained, _) = through.watched(7, rate, Some(&every_step), 1.1, &mut |progress| {
-            if let TrainProgress::CheckpointWritten(step) = progress {
+            if let TrainProgress::Checkpoint(CheckpointProgress::Written(step)) = progress {
                 kept.push((step, std::fs::read(&file).expect("the checkpoint")));
             }
             ControlFlow::Continue(())
@@ -438,8 +424,8 @@ fn a_kill_with_any_checkpoint_goes_on_to_the_same_bits() {
         let steps: Vec<usize> = kept.iter().map(|(step, _)| *step).collect();
         assert_eq!(
             steps,
-            [1, 2, 3, 4, 5, 6, 7, 7],
-            "the last one after the validation that ends it"
+            [0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 7],
+            "behind validations, too, and the last one after that which ends it"
         );
         for (step, bytes) in kept {
             std::fs::write(&file, bytes).expect("put back");
@@ -544,31 +530,25 @@ fn networks_that_are_measured_together_answer_as_each_alone() {
     let trials = TestTrials::new(&setting, &mut responses, &pool, 300, Delay::UpTo(1.0), 20.0).expect("drawn");
     let networks: Vec<Weights<f32>> = Lesion::all(&layout).iter().map(|l| l.cut(&layout, &acting)).collect();
     let mut told = Vec::new();
-    let together = trials.measure(&setting, &layout, &networks, &responses, &mut |done, all| {
+    let simulation = Simulation::new(&setting, &layout, &responses);
+    let together = trials.measure(&simulation, &networks, &mut |done, all| {
         told.push((done, all));
         ControlFlow::Continue(())
     });
     let together = together.expect("runs");
     assert_eq!(told.last(), Some(&(900, 900)));
     for (network, (answers, rates)) in networks.iter().zip(&together) {
-        assert_eq!(
-            &trials.answers(&setting, &layout, network, &responses).expect("runs"),
-            answers
-        );
+        assert_eq!(&trials.answers(&simulation, network).expect("runs"), answers);
         assert!(rates.iter().all(|(_, _, rate)| rate.is_finite()) && !rates.is_empty());
     }
-    let stopped = trials.measure(&setting, &layout, &networks, &responses, &mut |_, _| {
-        ControlFlow::Break(())
-    });
+    let stopped = trials.measure(&simulation, &networks, &mut |_, _| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(AssocError::Stopped)));
 
     // One of them explodes: its answers are none, and the others stay as they are.
     let mut exploding = acting.clone();
     exploding.recurrent.iter_mut().for_each(|weight| *weight = 1e20);
     let pair = [exploding, acting];
-    let found = trials.measure(&setting, &layout, &pair, &responses, &mut |_, _| {
-        ControlFlow::Continue(())
-    });
+    let found = trials.measure(&simulation, &pair, &mut |_, _| ControlFlow::Continue(()));
     let found = found.expect("runs");
     let score = trials.score(&found[0].0);
     assert_eq!((score.answers, score.diverged, score.accuracy()), (0, 300, None));
@@ -612,9 +592,9 @@ fn a_stopped_training_goes_on_to_the_same_bits() {
         let (expected, parameters, _) = through.train(8, rate, None, None);
         let expected = expected.expect("trains");
         let dir = tempfile::tempdir().expect("a folder");
-        let checkpoints = |identity| Checkpoints {
-            folder: dir.path(),
-            identity,
+        let checkpoints = |identity: &str| Checkpoints {
+            folder: dir.path().to_owned(),
+            identity: identity.to_owned(),
             every: Duration::MAX,
         };
         // Between validations, and right after one.
@@ -624,7 +604,7 @@ fn a_stopped_training_goes_on_to_the_same_bits() {
         }
         let (trained, learned, said) = through.train(8, rate, Some(&checkpoints("a")), None);
         let trained = trained.expect("trains");
-        assert_eq!(said, ["Continued(6)", "CheckpointWritten(8)"]);
+        assert_eq!(said, ["Continued(6)", "Written(8)"]);
         assert_eq!(
             (&trained.weights, &trained.records),
             (&expected.weights, &expected.records)

@@ -6,7 +6,7 @@
 //! bound.
 
 use cords::Real;
-use cords::device::{ConvShape, Cpu, Device, Interpolation, LeakyStep, Maps, Phi};
+use cords::device::{ConvShape, Cpu, Device, Interpolation, Maps, Phi, Relaxation};
 
 type Buffer<T> = <Cpu as Device<T>>::Buffer;
 use crate::support::assert_close;
@@ -318,14 +318,14 @@ fn check_step<T: Real>(side: usize, stride: usize, phi: Phi, tolerance: f64) {
     let mut next: Buffer<T> = Cpu.zeros_maps(maps);
     let mut work = <Cpu as Device<T>>::Workspace::default();
     let terms = [(&filters[0], &r_maps), (&filters[1], &x_maps)];
-    let step = LeakyStep {
+    let step = Relaxation {
         alpha,
         phi,
-        current: &current_maps,
-        r: &r_maps,
-        next: &mut next,
+        offset: &current_maps,
+        x: &r_maps,
+        y: &mut next,
     };
-    Cpu.leaky_conv(&mut work, &terms, batch, step);
+    Cpu.relax(&mut work, &terms, batch, step);
     let value = |u: f64| if u > 0.0 { u } else { phi.slope() * u };
     let expected: Vec<f64> = r
         .iter()
@@ -337,7 +337,7 @@ fn check_step<T: Real>(side: usize, stride: usize, phi: Phi, tolerance: f64) {
     let ones = upload(maps, &vec![1.0; maps.len()]);
     let mut g: Buffer<T> = Cpu.duplicate(&ones);
     let (mut delta, mut sum): (Buffer<T>, Buffer<T>) = (Cpu.zeros_maps(maps), Cpu.duplicate(&ones));
-    Cpu.leaky_adjoint((alpha, phi), &r_maps, &next, &mut g, &mut delta, &mut sum);
+    Cpu.relax_adjoint((alpha, phi), &r_maps, &next, &mut g, &mut delta, &mut sum);
     let (g, delta, sum) = (download(maps, &g), download(maps, &delta), download(maps, &sum));
     for (index, u) in u.iter().enumerate() {
         // The sign of a current within rounding of zero may be lost.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use cords::data::Images;
 use cords::device::Cpu;
 use cords::learn::{
-    AreaInverse, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation, InvertConfig,
-    OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training, TrainingPosition, WarmUp,
-    WindowRecord,
+    AreaInverse, CheckpointProgress, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation,
+    InvertConfig, OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training,
+    TrainingPosition, WarmUp, WindowRecord,
 };
 use cords::net::{Architecture, Euler, Graph, ModelInfo, fold};
 use cords::rng::{Purpose, Stream};
@@ -91,7 +91,7 @@ struct Trained {
 fn train(
     network: Network,
     threads: usize,
-    checkpoints: Option<&Checkpoints<'_>>,
+    checkpoints: Option<&Checkpoints>,
     observer: &mut (dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send),
 ) -> Result<Trained, TrainError> {
     let (train, validation) = (Noise { count: 42, seed: 1 }, Noise { count: 13, seed: 2 });
@@ -184,10 +184,10 @@ fn whole(network: Network, threads: usize) -> Trained {
     train(network, threads, None, &mut |_| ControlFlow::Continue(())).expect("trained")
 }
 
-fn checkpoints(folder: &Path, every: Duration) -> Checkpoints<'_> {
+fn checkpoints(folder: &Path, every: Duration) -> Checkpoints {
     Checkpoints {
-        folder,
-        identity: "a training",
+        folder: folder.to_owned(),
+        identity: "a training".to_owned(),
         every,
     }
 }
@@ -210,9 +210,9 @@ fn a_stopped_training_goes_on_to_the_same_bytes_on_any_number_of_threads() {
                 let result = train(network, threads, Some(&checkpoints), &mut |progress| {
                     match progress {
                         Progress::Batch { .. } => batches += 1,
-                        Progress::Continued(_) => continued = true,
-                        Progress::CheckpointRefused { reason } => panic!("{reason}"),
-                        Progress::CheckpointFailed { reason } => panic!("{reason}"),
+                        Progress::Checkpoint(CheckpointProgress::Continued(_)) => continued = true,
+                        Progress::Checkpoint(CheckpointProgress::Written(_)) => {}
+                        Progress::Checkpoint(other) => panic!("{other:?}"),
                         _ => {}
                     }
                     if batches == stride {
@@ -248,7 +248,7 @@ fn a_killed_training_goes_on_from_any_of_its_checkpoints() {
         let file = folder.path().join("training.safetensors");
         let every_batch = checkpoints(folder.path(), Duration::ZERO);
         let trained = train(network, 1, Some(&every_batch), &mut |progress| {
-            if let Progress::CheckpointWritten(place) = progress {
+            if let Progress::Checkpoint(CheckpointProgress::Written(place)) = progress {
                 kept.push((place, std::fs::read(&file).expect("the checkpoint")));
             }
             ControlFlow::Continue(())
@@ -260,7 +260,7 @@ fn a_killed_training_goes_on_from_any_of_its_checkpoints() {
             std::fs::write(&file, bytes).expect("put back");
             let mut continued = None;
             let trained = train(network, 2, Some(&checkpoints(folder.path(), NEVER)), &mut |progress| {
-                if let Progress::Continued(place) = progress {
+                if let Progress::Checkpoint(CheckpointProgress::Continued(place)) = progress {
                     continued = Some(place);
                 }
                 ControlFlow::Continue(())
@@ -302,15 +302,15 @@ fn interrupted(folder: &Path) -> Vec<u8> {
 /// Why a training refused the checkpoint that lies in `folder`, after which it came to its end from the start.
 fn refusal(network: Network, folder: &Path, identity: &str, expected: &Trained) -> String {
     let checkpoints = Checkpoints {
-        identity,
+        identity: identity.to_owned(),
         ..checkpoints(folder, NEVER)
     };
     let mut refused = None;
     let mut first = None;
     let trained = train(network, 1, Some(&checkpoints), &mut |progress| {
         match progress {
-            Progress::CheckpointRefused { reason } => refused = Some(reason),
-            Progress::Continued(place) => panic!("went on from {place:?}"),
+            Progress::Checkpoint(CheckpointProgress::Refused(reason)) => refused = Some(reason),
+            Progress::Checkpoint(CheckpointProgress::Continued(place)) => panic!("went on from {place:?}"),
             Progress::Batch { epoch, batch, .. } => first = first.or(Some((epoch, batch))),
             _ => {}
         }
@@ -377,7 +377,7 @@ fn a_checkpoint_that_cannot_be_written_does_not_end_the_training() {
         1,
         Some(&checkpoints(&blocked, Duration::ZERO)),
         &mut |progress| {
-            failures += usize::from(matches!(progress, Progress::CheckpointFailed { .. }));
+            failures += usize::from(matches!(progress, Progress::Checkpoint(CheckpointProgress::Failed(_))));
             ControlFlow::Continue(())
         },
     );
@@ -406,7 +406,7 @@ fn a_stop_at_every_kind_of_moment_goes_on_to_the_same_bytes() {
             let checkpoints = checkpoints(folder.path(), NEVER);
             let mut said = 0;
             let stopped = train(network, 2, Some(&checkpoints), &mut |progress| {
-                if !matches!(progress, Progress::CheckpointWritten(_)) {
+                if !matches!(progress, Progress::Checkpoint(CheckpointProgress::Written(_))) {
                     said += 1;
                 }
                 if said > stop {

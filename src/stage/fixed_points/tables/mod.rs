@@ -1,11 +1,13 @@
 //! Result tables of `fixed_points`, and the keys that they share.
 
+mod attractors;
 mod exponents;
 mod networks;
 mod noise;
 mod non_normality;
 mod states;
 
+pub(super) use attractors::Attractor;
 pub(super) use exponents::Exponent;
 pub(super) use networks::{Classes, Convolution};
 pub(super) use noise::{Noise, NoiseMode, Power};

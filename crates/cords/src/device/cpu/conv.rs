@@ -28,13 +28,13 @@ fn is_winograd(shape: ConvShape) -> bool {
 pub trait Kernels: Sized {
     /// Sum of convolutions into maps.
     fn write(work: &mut winograd::Workspace<Self>, term: Term<'_, Self>, side: usize, batch: usize, write: Write<Self>);
-    /// Sum of convolutions into a step of an area.
-    fn leak(
+    /// Sum of convolutions into a relaxation.
+    fn relax(
         work: &mut winograd::Workspace<Self>,
         terms: &[Term<'_, Self>],
         side: usize,
         batch: usize,
-        leaky: Leaky<Self>,
+        relax: Relax<Self>,
     );
     /// A sum over taps.
     fn taps(
@@ -59,7 +59,7 @@ macro_rules! with_vectors {
         match level() {
             Level::Wide => {
                 type $s = <$t as Vectors>::Wide;
-                // SAFETY: the processor has these instructions; `write` and `leak` are given maps of the right sizes.
+                // SAFETY: the processor has these instructions; `write` and `relax` are given maps of the right sizes.
                 unsafe { $run }
             }
             Level::Half => {
@@ -82,8 +82,8 @@ macro_rules! kernels {
             fn write(work: &mut winograd::Workspace<$t>, term: Term<'_, $t>, side: usize, batch: usize, write: Write<$t>) {
                 with_vectors!($t, S => winograd::correlate::<S, _>(work, &[term], side, batch, write));
             }
-            fn leak(work: &mut winograd::Workspace<$t>, terms: &[Term<'_, $t>], side: usize, batch: usize, leaky: Leaky<$t>) {
-                with_vectors!($t, S => winograd::correlate::<S, _>(work, terms, side, batch, leaky));
+            fn relax(work: &mut winograd::Workspace<$t>, terms: &[Term<'_, $t>], side: usize, batch: usize, relax: Relax<$t>) {
+                with_vectors!($t, S => winograd::correlate::<S, _>(work, terms, side, batch, relax));
             }
             fn taps(taps: &Taps<$t>, work: &mut direct::Workspace<$t>, batch: usize, x: &[$t], y: &mut [$t], accumulate: bool) {
                 with_vectors!($t, S => taps.apply::<S>(work, batch, x, y, accumulate));
@@ -217,7 +217,7 @@ fn kernel<T: Real>(weight: &[T], shape: ConvShape, output: usize, input: usize) 
 pub struct Workspace<T> {
     winograd: winograd::Workspace<T>,
     direct: direct::Workspace<T>,
-    current: Aligned<T>,
+    sum: Aligned<T>,
 }
 
 /// y = value, or y += value.
@@ -249,43 +249,43 @@ impl<S: Lanes> Epilogue<S> for Write<S::Element> {
     }
 }
 
-/// next = (1 - alpha) r + alpha phi(current + value); the same expressions, unfused, as [`elementwise::leaky_update`].
+/// y = (1 - alpha) x + alpha phi(offset + value); the same expressions, unfused, as [`elementwise::relax`].
 #[derive(Clone, Copy)]
-pub struct Leaky<T> {
+pub struct Relax<T> {
     keep: T,
     alpha: T,
     slope: T,
-    current: *const T,
-    r: *const T,
-    next: Shared<T>,
+    offset: *const T,
+    x: *const T,
+    y: Shared<T>,
 }
 
 // SAFETY: the pointers are to maps that nobody writes during the call.
-unsafe impl<T: Send> Send for Leaky<T> {}
+unsafe impl<T: Send> Send for Relax<T> {}
 // SAFETY: as above.
-unsafe impl<T: Sync> Sync for Leaky<T> {}
+unsafe impl<T: Sync> Sync for Relax<T> {}
 
-impl<S: Lanes> Epilogue<S> for Leaky<S::Element> {
+impl<S: Lanes> Epilogue<S> for Relax<S::Element> {
     #[inline(always)]
     unsafe fn put(self, at: usize, value: S::Vector) {
         // SAFETY: the index lies within the maps, which the caller has checked.
         unsafe {
-            let u = S::add(S::load(self.current.add(at)), value);
+            let u = S::add(S::load(self.offset.add(at)), value);
             let phi = if self.slope == <S::Element as Real>::ZERO {
                 S::positive(u)
             } else {
                 let negative = S::sub(u, S::positive(u));
                 S::add(S::positive(u), S::mul(S::splat(self.slope), negative))
             };
-            let kept = S::mul(S::splat(self.keep), S::load(self.r.add(at)));
-            S::store(self.next.get().add(at), S::add(kept, S::mul(S::splat(self.alpha), phi)));
+            let kept = S::mul(S::splat(self.keep), S::load(self.x.add(at)));
+            S::store(self.y.get().add(at), S::add(kept, S::mul(S::splat(self.alpha), phi)));
         }
     }
 
     fn expect(self, at: usize) {
-        prefetch(self.current.wrapping_add(at));
-        prefetch(self.r.wrapping_add(at));
-        prefetch(self.next.get().wrapping_add(at));
+        prefetch(self.offset.wrapping_add(at));
+        prefetch(self.x.wrapping_add(at));
+        prefetch(self.y.get().wrapping_add(at));
     }
 }
 
@@ -335,57 +335,57 @@ pub(super) fn conv_transpose<T: Real>(
     apply(work, filter.backward(), filter.shape.in_side, batch, dy, dx, accumulate);
 }
 
-/// next = (1 - alpha) r + alpha phi(current + sum of conv(x)).
-pub(super) fn leaky_conv<T: Real>(
+/// y = (1 - alpha) x + alpha phi(offset + sum of conv(z)) over the terms (conv, z).
+pub(super) fn relax<T: Real>(
     work: &mut Workspace<T>,
     terms: &[(&Filter<T>, &[T])],
     batch: usize,
-    current: &[T],
+    offset: &[T],
     (alpha, slope): (f64, f64),
-    r: &[T],
-    next: &mut [T],
+    x: &[T],
+    y: &mut [T],
 ) {
-    assert_eq!((current.len(), r.len()), (next.len(), next.len()), "maps of a step");
+    assert_eq!((offset.len(), x.len()), (y.len(), y.len()), "maps of a relaxation");
     let direct = terms
         .iter()
         .any(|(filter, _)| matches!(filter.forward, Prepared::Direct(_)));
-    // What the fused step cannot sum is summed before it.
-    let mut sum = std::mem::take(&mut work.current);
-    let current = if direct {
-        let sum = sum.at_least(current.len());
-        elementwise::copy(current, sum);
-        for (filter, x) in terms {
+    // What the fused kernel cannot sum is summed before it.
+    let mut sum = std::mem::take(&mut work.sum);
+    let offset = if direct {
+        let sum = sum.at_least(offset.len());
+        elementwise::copy(offset, sum);
+        for (filter, z) in terms {
             if let Prepared::Direct(_) = filter.forward {
-                conv(work, filter, batch, x, sum, true);
+                conv(work, filter, batch, z, sum, true);
             }
         }
         &*sum
     } else {
-        current
+        offset
     };
     let mut side = 0;
     let mut fused = Vec::with_capacity(terms.len());
-    for (filter, x) in terms {
+    for (filter, z) in terms {
         if let Prepared::Winograd(weights) = &filter.forward {
             side = filter.shape.in_side;
-            assert_eq!(next.len(), weights.output_len(side, batch), "output maps");
-            fused.push(Term { weights, x });
+            assert_eq!(y.len(), weights.output_len(side, batch), "output maps");
+            fused.push(Term { weights, x: z });
         }
     }
     if fused.is_empty() {
-        elementwise::leaky_update(alpha, slope, r, current, next);
+        elementwise::relax(alpha, slope, x, offset, y);
     } else {
-        let epilogue = Leaky {
+        let epilogue = Relax {
             keep: T::from_f64(1.0 - alpha),
             alpha: T::from_f64(alpha),
             slope: T::from_f64(slope),
-            current: current.as_ptr(),
-            r: r.as_ptr(),
-            next: Shared::new(next),
+            offset: offset.as_ptr(),
+            x: x.as_ptr(),
+            y: Shared::new(y),
         };
-        T::leak(&mut work.winograd, &fused, side, batch, epilogue);
+        T::relax(&mut work.winograd, &fused, side, batch, epilogue);
     }
-    work.current = sum;
+    work.sum = sum;
 }
 
 /// Gradient of a convolution's weights, summed over steps in the form that its algorithm wants.

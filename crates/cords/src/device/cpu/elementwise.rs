@@ -93,21 +93,21 @@ pub(super) fn rectify<T: Real>(x: &[T], y: &mut [T]) {
     zip(x, y, |x, y| *y = positive(x));
 }
 
-pub(super) fn add_where_positive<T: Real>(r: &[T], q: &[T], g: &mut [T]) {
-    over([r, q], [g], &|[r, q], [g]| {
-        three(r, q, g, |r, q, g| *g += if r > T::ZERO { q } else { T::ZERO });
+pub(super) fn add_where_positive<T: Real>(x: &[T], q: &[T], y: &mut [T]) {
+    over([x, q], [y], &|[x, q], [y]| {
+        three(x, q, y, |x, q, y| *y += if x > T::ZERO { q } else { T::ZERO });
     });
 }
 
-/// g += factor (r - rest).
-pub(super) fn add_difference<T: Real>(factor: T, r: &[T], rest: &[T], g: &mut [T]) {
-    over([r, rest], [g], &|[r, rest], [g]| {
-        three(r, rest, g, |r, rest, g| *g += factor * (r - rest))
+/// g += factor (x - centre).
+pub(super) fn add_difference<T: Real>(factor: T, x: &[T], centre: &[T], g: &mut [T]) {
+    over([x, centre], [g], &|[x, centre], [g]| {
+        three(x, centre, g, |x, centre, g| *g += factor * (x - centre))
     });
 }
 
-pub(super) fn clear_where_not_positive<T: Real>(r: &[T], g: &mut [T]) {
-    zip(r, g, |r, g| *g = if r > T::ZERO { *g } else { T::ZERO });
+pub(super) fn clear_where_not_positive<T: Real>(x: &[T], y: &mut [T]) {
+    zip(x, y, |x, y| *y = if x > T::ZERO { *y } else { T::ZERO });
 }
 
 pub(super) fn add_scaled<T: Real>(factor: T, x: &[T], y: &mut [T]) {
@@ -201,43 +201,44 @@ pub(super) fn max_abs<T: Real>(x: &[T]) -> f64 {
     largest
 }
 
-/// The part of the state that the step carries over. One expression, used forward and backward: where phi(u) = 0,
-/// `next` equals it bit by bit, so that the backward pass recovers the sign of u exactly.
+/// The part of x that a relaxation carries over. One expression, used forward and backward: where phi(u) = 0, y equals
+/// it bit by bit, so that the adjoint recovers the sign of u exactly.
 #[inline(always)]
-pub(super) fn carried<T: Real>(keep: T, r: T) -> T {
-    keep * r
+pub(super) fn carried<T: Real>(keep: T, x: T) -> T {
+    keep * x
 }
 
-pub(super) fn leaky_update<T: Real>(alpha: f64, slope: f64, r: &[T], u: &[T], next: &mut [T]) {
+/// y = (1 - alpha) x + alpha phi(u).
+pub(super) fn relax<T: Real>(alpha: f64, slope: f64, x: &[T], u: &[T], y: &mut [T]) {
     let [keep, alpha, slope] = [1.0 - alpha, alpha, slope].map(T::from_f64);
-    over([r, u], [next], &|[r, u], [next]| {
-        three(r, u, next, |r, u, next| {
+    over([x, u], [y], &|[x, u], [y]| {
+        three(x, u, y, |x, u, y| {
             let phi = if u > T::ZERO { u } else { slope * u };
-            *next = carried(keep, r) + alpha * phi;
+            *y = carried(keep, x) + alpha * phi;
         });
     });
 }
 
 /// `outputs` are g, delta and the sum of deltas.
-pub(super) fn leaky_adjoint<T: Real>((alpha, slope): (f64, f64), r: &[T], next: &[T], outputs: [&mut [T]; 3]) {
+pub(super) fn relax_adjoint<T: Real>((alpha, slope): (f64, f64), x: &[T], y: &[T], outputs: [&mut [T]; 3]) {
     #[inline(always)]
     fn kernel<T: Real>(
         [keep, positive, negative]: [T; 3],
-        (r, next): (&[T], &[T]),
+        (x, y): (&[T], &[T]),
         g: &mut [T],
         delta: &mut [T],
         sum: &mut [T],
     ) {
-        for ((((r, next), g), delta), sum) in r.iter().zip(next).zip(g).zip(delta).zip(sum) {
-            let derivative = if *next > carried(keep, *r) { positive } else { negative };
+        for ((((x, y), g), delta), sum) in x.iter().zip(y).zip(g).zip(delta).zip(sum) {
+            let derivative = if *y > carried(keep, *x) { positive } else { negative };
             *delta = derivative * *g;
             *sum += *delta;
             *g *= keep;
         }
     }
     let factors = [1.0 - alpha, alpha, alpha * slope].map(T::from_f64);
-    over([r, next], outputs, &|[r, next], [g, delta, sum]| {
-        kernel(factors, (r, next), g, delta, sum)
+    over([x, y], outputs, &|[x, y], [g, delta, sum]| {
+        kernel(factors, (x, y), g, delta, sum)
     });
 }
 

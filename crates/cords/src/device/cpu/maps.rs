@@ -1,6 +1,6 @@
-//! Kernels that know about images, channels and planes: layout changes, broadcasting, pooling, readout, loss,
-//! weight norm and batch norm. Maps are `[batch][block of channels][side][side][16]`; channels that fill up the last
-//! block are zero.
+//! Kernels that know about images, channels and planes: layout changes, broadcasting, pooling, cross-entropy,
+//! distances, weight norm and batch norm. Maps are `[batch][block of channels][side][side][16]`; channels that fill up
+//! the last block are zero.
 
 use rayon::prelude::*;
 
@@ -310,19 +310,19 @@ pub(super) fn pool<T: Real>(maps: Maps, a: &[T], b: Option<&[T]>, pooled: &mut [
     }
 }
 
-pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], r: &[T], rectified: bool, g: &mut [T]) {
+pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], x: &[T], rectified: bool, g: &mut [T]) {
     let single = Maps { side: 1, ..maps };
     assert_eq!(
-        (r.len(), g.len(), dpooled.len()),
+        (x.len(), g.len(), dpooled.len()),
         (stored(maps), stored(maps), stored(single))
     );
     let share = T::from_f64(1.0 / maps.plane() as f64);
-    let planes = r.chunks_exact(block(maps)).zip(g.chunks_exact_mut(block(maps)));
-    for ((r, g), dpooled) in planes.zip(dpooled.chunks_exact(BLOCK)) {
+    let planes = x.chunks_exact(block(maps)).zip(g.chunks_exact_mut(block(maps)));
+    for ((x, g), dpooled) in planes.zip(dpooled.chunks_exact(BLOCK)) {
         vectorised(|| {
-            for (r, g) in r.chunks_exact(BLOCK).zip(g.chunks_exact_mut(BLOCK)) {
-                for ((r, g), dpooled) in r.iter().zip(g).zip(dpooled) {
-                    *g += if !rectified || *r > T::ZERO {
+            for (x, g) in x.chunks_exact(BLOCK).zip(g.chunks_exact_mut(BLOCK)) {
+                for ((x, g), dpooled) in x.iter().zip(g).zip(dpooled) {
+                    *g += if !rectified || *x > T::ZERO {
                         *dpooled * share
                     } else {
                         T::ZERO
@@ -336,7 +336,7 @@ pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], r: &[T], rectifie
 pub(super) fn cross_entropy<T: Real>(
     classes: usize,
     logits: &[T],
-    labels: &[u32],
+    labels: &[T],
     scale: f64,
     dlogits: &mut [T],
 ) -> Vec<f64> {
@@ -347,7 +347,7 @@ pub(super) fn cross_entropy<T: Real>(
     let rows = logits.chunks_exact(row).zip(dlogits.chunks_exact_mut(row));
     rows.zip(labels)
         .map(|((logits, dlogits), label)| {
-            let logits = &logits[..classes];
+            let (logits, label) = (&logits[..classes], label.to_f64() as usize);
             let largest = logits
                 .iter()
                 .map(|logit| logit.to_f64())
@@ -357,43 +357,41 @@ pub(super) fn cross_entropy<T: Real>(
             }
             let total: f64 = weights.iter().sum();
             for (class, (weight, dlogit)) in weights.iter().zip(dlogits).enumerate() {
-                let target = f64::from(u8::from(class == *label as usize));
+                let target = f64::from(u8::from(class == label));
                 *dlogit = T::from_f64(scale * (weight / total - target));
             }
-            largest + total.ln() - logits[*label as usize].to_f64()
+            largest + total.ln() - logits[label].to_f64()
         })
         .collect()
 }
 
-pub(super) fn add_return_gradient<T: Real>(maps: Maps, r: &[T], spontaneous: &[T], scale: f64, g: &mut [T]) {
+/// g += 2 scale (x - centre).
+pub(super) fn add_distance_gradient<T: Real>(maps: Maps, x: &[T], centre: &[T], scale: f64, g: &mut [T]) {
     assert_eq!(
-        (r.len(), spontaneous.len(), g.len()),
+        (x.len(), centre.len(), g.len()),
         (stored(maps), image(maps), stored(maps))
     );
     let factor = T::from_f64(2.0 * scale);
-    for (r, g) in r
-        .chunks_exact(spontaneous.len())
-        .zip(g.chunks_exact_mut(spontaneous.len()))
-    {
-        super::elementwise::add_difference(factor, r, spontaneous, g);
+    for (x, g) in x.chunks_exact(centre.len()).zip(g.chunks_exact_mut(centre.len())) {
+        super::elementwise::add_difference(factor, x, centre, g);
     }
 }
 
-pub(super) fn return_term<T: Real>(maps: Maps, r: &[T], spontaneous: &[T]) -> f64 {
-    assert_eq!((r.len(), spontaneous.len()), (stored(maps), image(maps)));
-    let each = |r: &[T]| {
+pub(super) fn sum_squared_distances<T: Real>(maps: Maps, x: &[T], centre: &[T]) -> f64 {
+    assert_eq!((x.len(), centre.len()), (stored(maps), image(maps)));
+    let each = |x: &[T]| {
         vectorised(|| {
             let mut sums = [0.0f64; BLOCK];
-            for (r, spontaneous) in r.chunks_exact(BLOCK).zip(spontaneous.chunks_exact(BLOCK)) {
-                for ((sum, r), spontaneous) in sums.iter_mut().zip(r).zip(spontaneous) {
-                    let difference = (*r - *spontaneous).to_f64();
+            for (x, centre) in x.chunks_exact(BLOCK).zip(centre.chunks_exact(BLOCK)) {
+                for ((sum, x), centre) in sums.iter_mut().zip(x).zip(centre) {
+                    let difference = (*x - *centre).to_f64();
                     *sum += difference * difference;
                 }
             }
             sums.iter().sum::<f64>()
         })
     };
-    r.chunks_exact(spontaneous.len()).map(each).sum()
+    x.chunks_exact(centre.len()).map(each).sum()
 }
 
 pub(super) fn weight_norm<T: Real>(rows: usize, g: &[T], w: &mut [T]) {

@@ -1,9 +1,9 @@
 //! Kernels for the CPU. Maps lie `[batch][block of 16 channels][side][side][16]`, so that one pixel of a block is a
 //! vector; vector instructions are chosen at run time.
 //!
-//! Small networks run one group of images per rayon task, large ones share each kernel between threads. No result
-//! depends on the number of threads or on the instruction set: every output is one chain of operations in a fixed
-//! order.
+//! Where an image has few values, groups of images run one per rayon task, otherwise each kernel is shared between
+//! threads. No result depends on the number of threads or on the instruction set: every output is one chain of
+//! operations in a fixed order.
 
 mod aligned;
 mod conv;
@@ -22,7 +22,7 @@ pub use aligned::Aligned;
 pub use conv::Kernels;
 pub use packed::Packed;
 
-use super::{AdamStep, ConvShape, Device, Interpolation, LeakyStep, Maps, NormalNoise};
+use super::{AdamStep, ConvShape, Device, Interpolation, Maps, NormalNoise, Relaxation};
 use crate::Real;
 use crate::device::Phi;
 
@@ -34,15 +34,14 @@ pub struct Cpu;
 /// occupies four cores.
 const GROUP_IMAGES: usize = 8;
 
-/// Units of a network whose kernels are worth sharing between threads one by one.
-const LARGE_UNITS: usize = 50_000;
+/// Values of an image from which on kernels are worth sharing between threads one by one.
+const LARGE: usize = 50_000;
 
 impl<T: Real> Device<T> for Cpu {
     type Buffer = Aligned<T>;
     type Filter = conv::Filter<T>;
     type WeightSum = conv::WeightSum<T>;
     type Reductions = Vec<Vec<f64>>;
-    type Labels = Vec<u32>;
     type Capture = ();
     type Workspace = conv::Workspace<T>;
     type Packed = Packed;
@@ -51,16 +50,16 @@ impl<T: Real> Device<T> for Cpu {
         GROUP_IMAGES
     }
 
-    fn groups_in_flight(&self, units: usize) -> usize {
-        if units < LARGE_UNITS {
+    fn groups_in_flight(&self, values: usize) -> usize {
+        if values < LARGE {
             2 * rayon::current_num_threads()
         } else {
             1
         }
     }
 
-    fn slowdown(&self, units: usize, groups: usize) -> f64 {
-        let threads = if units < LARGE_UNITS {
+    fn slowdown(&self, values: usize, groups: usize) -> f64 {
+        let threads = if values < LARGE {
             rayon::current_num_threads()
         } else {
             1
@@ -70,10 +69,6 @@ impl<T: Real> Device<T> for Cpu {
 
     fn spare_bytes(&self) -> u64 {
         aligned::SPARE as u64
-    }
-
-    fn repeat(&self, _capture: &mut (), reductions: &mut Vec<Vec<f64>>, mut work: impl FnMut(&mut Vec<Vec<f64>>)) {
-        work(reductions);
     }
 
     fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
@@ -144,12 +139,12 @@ impl<T: Real> Device<T> for Cpu {
         elementwise::rectify(x, y);
     }
 
-    fn add_where_positive(&self, r: &Aligned<T>, q: &Aligned<T>, g: &mut Aligned<T>) {
-        elementwise::add_where_positive(r, q, g);
+    fn add_where_positive(&self, x: &Aligned<T>, q: &Aligned<T>, y: &mut Aligned<T>) {
+        elementwise::add_where_positive(x, q, y);
     }
 
-    fn clear_where_not_positive(&self, r: &Aligned<T>, g: &mut Aligned<T>) {
-        elementwise::clear_where_not_positive(r, g);
+    fn clear_where_not_positive(&self, x: &Aligned<T>, y: &mut Aligned<T>) {
+        elementwise::clear_where_not_positive(x, y);
     }
 
     fn read(&self, reductions: &mut Vec<Vec<f64>>) -> Vec<Vec<f64>> {
@@ -191,7 +186,7 @@ impl<T: Real> Device<T> for Cpu {
         elementwise::scale(T::from_f64(factor), x);
     }
 
-    fn clamp_unit(&self, x: &mut Aligned<T>) {
+    fn clamp_unit(&self, _maps: Maps, x: &mut Aligned<T>) {
         elementwise::clamp_unit(x);
     }
 
@@ -211,7 +206,7 @@ impl<T: Real> Device<T> for Cpu {
         conv::Filter::new(shape, weight)
     }
 
-    fn fill_filter(&self, filter: &mut conv::Filter<T>, weight: &Aligned<T>) {
+    fn fill_filter(&self, _shape: ConvShape, filter: &mut conv::Filter<T>, weight: &Aligned<T>) {
         filter.fill(weight);
     }
 
@@ -270,60 +265,33 @@ impl<T: Real> Device<T> for Cpu {
         sum.finish(dw);
     }
 
-    fn leaky_conv(
+    fn relax(
         &self,
         work: &mut conv::Workspace<T>,
         terms: &[(&conv::Filter<T>, &Aligned<T>)],
         batch: usize,
-        LeakyStep {
+        Relaxation {
             alpha,
             phi,
-            current,
-            r,
-            next,
-        }: LeakyStep<'_, Aligned<T>>,
+            offset,
+            x,
+            y,
+        }: Relaxation<'_, Aligned<T>>,
     ) {
-        let terms: Vec<(&conv::Filter<T>, &[T])> = terms.iter().map(|(filter, x)| (*filter, &***x)).collect();
-        conv::leaky_conv(work, &terms, batch, current, (alpha, phi.slope()), r, next);
+        let terms: Vec<(&conv::Filter<T>, &[T])> = terms.iter().map(|(filter, z)| (*filter, &***z)).collect();
+        conv::relax(work, &terms, batch, offset, (alpha, phi.slope()), x, y);
     }
 
-    fn leaky_adjoint(
+    fn relax_adjoint(
         &self,
         (alpha, phi): (f64, Phi),
-        r: &Aligned<T>,
-        next: &Aligned<T>,
+        x: &Aligned<T>,
+        y: &Aligned<T>,
         g: &mut Aligned<T>,
         delta: &mut Aligned<T>,
         sum: &mut Aligned<T>,
     ) {
-        elementwise::leaky_adjoint((alpha, phi.slope()), r, next, [g, delta, sum]);
-    }
-
-    fn packed(&self, maps: Maps) -> Packed {
-        Packed::new(maps::stored(maps))
-    }
-
-    fn packed_bytes(&self, maps: Maps) -> u64 {
-        packed::bytes(maps::stored(maps)) as u64
-    }
-
-    fn pack(&self, alpha: f64, r: &Aligned<T>, next: &Aligned<T>, packed: &mut Packed) {
-        packed.pack(alpha, r, next);
-    }
-
-    fn unpack(&self, packed: &Packed, x: &mut Aligned<T>) {
-        packed.unpack(x);
-    }
-
-    fn packed_adjoint(
-        &self,
-        (alpha, phi): (f64, Phi),
-        packed: &Packed,
-        g: &mut Aligned<T>,
-        delta: &mut Aligned<T>,
-        sum: &mut Aligned<T>,
-    ) {
-        packed.leaky_adjoint((alpha, phi.slope()), [g, delta, sum]);
+        elementwise::relax_adjoint((alpha, phi.slope()), x, y, [g, delta, sum]);
     }
 
     fn avg_pool(&self, maps: Maps, x: &Aligned<T>, y: &mut Aligned<T>) {
@@ -360,20 +328,15 @@ impl<T: Real> Device<T> for Cpu {
         maps::pool(maps, a, b.map(|b| &**b), pooled, accumulate);
     }
 
-    fn add_unpooled(&self, maps: Maps, dpooled: &Aligned<T>, r: &Aligned<T>, rectified: bool, g: &mut Aligned<T>) {
-        maps::add_unpooled(maps, dpooled, r, rectified, g);
-    }
-
-    fn upload_labels(&self, labels: &[u32], out: &mut Vec<u32>) {
-        out.clear();
-        out.extend_from_slice(labels);
+    fn add_unpooled(&self, maps: Maps, dpooled: &Aligned<T>, x: &Aligned<T>, rectified: bool, g: &mut Aligned<T>) {
+        maps::add_unpooled(maps, dpooled, x, rectified, g);
     }
 
     fn cross_entropy(
         &self,
         classes: usize,
         logits: &Aligned<T>,
-        labels: &Vec<u32>,
+        labels: &Aligned<T>,
         scale: f64,
         dlogits: &mut Aligned<T>,
         reductions: &mut Vec<Vec<f64>>,
@@ -381,19 +344,12 @@ impl<T: Real> Device<T> for Cpu {
         reductions.push(maps::cross_entropy(classes, logits, labels, scale, dlogits));
     }
 
-    fn return_term(&self, maps: Maps, r: &Aligned<T>, spontaneous: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
-        reductions.push(vec![maps::return_term(maps, r, spontaneous)]);
+    fn sum_squared_distances(&self, maps: Maps, x: &Aligned<T>, centre: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {
+        reductions.push(vec![maps::sum_squared_distances(maps, x, centre)]);
     }
 
-    fn add_return_gradient(
-        &self,
-        maps: Maps,
-        r: &Aligned<T>,
-        spontaneous: &Aligned<T>,
-        scale: f64,
-        g: &mut Aligned<T>,
-    ) {
-        maps::add_return_gradient(maps, r, spontaneous, scale, g);
+    fn add_distance_gradient(&self, maps: Maps, x: &Aligned<T>, centre: &Aligned<T>, scale: f64, g: &mut Aligned<T>) {
+        maps::add_distance_gradient(maps, x, centre, scale, g);
     }
 
     fn weight_norm(&self, rows: usize, g: &Aligned<T>, v: &Aligned<T>) -> Aligned<T> {

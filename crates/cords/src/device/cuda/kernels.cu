@@ -3,7 +3,7 @@
 // The source is C that a host compiler takes too: tests run it without a GPU. `KERNEL` starts a kernel, whose last parameter is
 // the number of its items; `EACH(i)` runs over them. No item reads what another writes, and sums are taken in parts of fixed
 // length, so results do not depend on how items are spread. Multiplications and additions are not fused (`--fmad=false`): the
-// adjoint of the leaky step finds the sign of a current by comparing with `keep * r`, bit by bit.
+// adjoint of a relaxation finds the sign of its sum by comparing with `keep * x`, bit by bit.
 
 #ifdef __CUDACC_RTC__
 typedef long long Long;
@@ -39,9 +39,9 @@ KERNEL rectify(const float *x, float *y, Long items) { EACH(i) y[i] = x[i] > 0 ?
 
 KERNEL add_rectified(const float *x, float *y, Long items) { EACH(i) y[i] += x[i] > 0 ? x[i] : 0; }
 
-KERNEL add_where_positive(const float *r, const float *q, float *g, Long items) { EACH(i) g[i] += r[i] > 0 ? q[i] : 0; }
+KERNEL add_where_positive(const float *x, const float *q, float *y, Long items) { EACH(i) y[i] += x[i] > 0 ? q[i] : 0; }
 
-KERNEL clear_where_not_positive(const float *r, float *g, Long items) { EACH(i) g[i] = r[i] > 0 ? g[i] : 0; }
+KERNEL clear_where_not_positive(const float *x, float *y, Long items) { EACH(i) y[i] = x[i] > 0 ? y[i] : 0; }
 
 KERNEL add_scaled(float factor, const float *x, float *y, Long items) { EACH(i) y[i] += factor * x[i]; }
 
@@ -89,44 +89,44 @@ KERNEL add_normal(const unsigned *names, float std, int proportional, const floa
     }
 }
 
-// --- steps ------------------------------------------------------------------------------------------------------------
+// --- relaxation -------------------------------------------------------------------------------------------------------
 
-// next = keep r + alpha phi(current + u).
-KERNEL leaky(float keep, float alpha, float slope, const float *current, const float *u, const float *r, float *next, Long items) {
+// y = keep x + alpha phi(offset + u).
+KERNEL relax(float keep, float alpha, float slope, const float *offset, const float *u, const float *x, float *y, Long items) {
     EACH(i) {
-        float v = current[i] + u[i];
-        next[i] = keep * r[i] + alpha * (v > 0 ? v : slope * v);
+        float v = offset[i] + u[i];
+        y[i] = keep * x[i] + alpha * (v > 0 ? v : slope * v);
     }
 }
 
-KERNEL leaky_adjoint(float keep, float positive, float negative, const float *r, const float *next, float *g, float *delta,
-                     float *sum, Long items) {
+KERNEL relax_adjoint(float keep, float positive, float negative, const float *x, const float *y, float *g, float *delta, float *sum,
+                     Long items) {
     EACH(i) {
-        float d = (next[i] > keep * r[i] ? positive : negative) * g[i];
+        float d = (y[i] > keep * x[i] ? positive : negative) * g[i];
         delta[i] = d;
         sum[i] += d;
         g[i] *= keep;
     }
 }
 
-// The same with one or both of two currents of bfloat16.
-KERNEL leaky_narrow(float keep, float alpha, float slope, int both, const float *current, const unsigned short *u,
-                    const unsigned short *v, const float *r, float *next, Long items) {
+// The same with one or both of two sums of bfloat16.
+KERNEL relax_narrow(float keep, float alpha, float slope, int both, const float *offset, const unsigned short *u,
+                    const unsigned short *v, const float *x, float *y, Long items) {
     EACH(i) {
-        float w = current[i] + widened(u[i]);
+        float w = offset[i] + widened(u[i]);
         if (both) w += widened(v[i]);
-        next[i] = keep * r[i] + alpha * (w > 0 ? w : slope * w);
+        y[i] = keep * x[i] + alpha * (w > 0 ? w : slope * w);
     }
 }
 
-// Values are rounded to bfloat16; a word holds the signs of the currents of 32 of them. An item is a word.
-KERNEL pack(float keep, Long values, const float *r, const float *next, unsigned short *packed, unsigned *signs, Long items) {
+// Values are rounded to bfloat16; a word holds the signs of the arguments of phi of 32 of them. An item is a word.
+KERNEL pack(float keep, Long values, const float *x, const float *y, unsigned short *packed, unsigned *signs, Long items) {
     EACH(word) {
         unsigned positive = 0;
         for (int bit = 0; bit < 32 && word * 32 + bit < values; bit++) {
             Long i = word * 32 + bit;
-            packed[i] = narrowed(next[i]);
-            positive |= (unsigned)(next[i] > keep * r[i]) << bit;
+            packed[i] = narrowed(y[i]);
+            positive |= (unsigned)(y[i] > keep * x[i]) << bit;
         }
         signs[word] = positive;
     }
@@ -205,20 +205,20 @@ KERNEL magnitudes(const float *x, Long values, Long first, double *parts, Long i
     }
 }
 
-// Squared distances from `rest`, the same for every image.
-KERNEL distances(const float *x, const float *rest, Long image, Long values, Long first, double *parts, Long items) {
+// Squared distances from `centre`, the same for every image.
+KERNEL distances(const float *x, const float *centre, Long image, Long values, Long first, double *parts, Long items) {
     EACH(part) {
         double sum = 0;
         for (Long i = part; i < values; i += items) {
-            double difference = x[i] - rest[i % image];
+            double difference = x[i] - centre[i % image];
             sum += difference * difference;
         }
         parts[first + part] = sum;
     }
 }
 
-KERNEL add_distance_gradient(float factor, const float *x, const float *rest, Long image, float *g, Long items) {
-    EACH(i) g[i] += factor * (x[i] - rest[i % image]);
+KERNEL add_distance_gradient(float factor, const float *x, const float *centre, Long image, float *g, Long items) {
+    EACH(i) g[i] += factor * (x[i] - centre[i % image]);
 }
 
 // --- layout -----------------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ KERNEL add_exchanged(const float *x, Long channels, Long plane, float *y, Long i
     }
 }
 
-// --- pooling and readout ----------------------------------------------------------------------------------------------
+// --- pooling and cross-entropy ----------------------------------------------------------------------------------------
 
 // Average of 3x3 with stride 2 and padding 1, zeros counted; an item is an output.
 KERNEL avg_pool(const float *x, Long channels, Long side, Long out, float *y, Long items) {
@@ -361,10 +361,10 @@ KERNEL pool(const float *a, const float *b, int both, int added, Long channels, 
     }
 }
 
-KERNEL add_unpooled(const float *dpooled, const float *r, Long channels, Long plane, int rectified, float *g, Long items) {
+KERNEL add_unpooled(const float *dpooled, const float *x, Long channels, Long plane, int rectified, float *g, Long items) {
     EACH(i) {
         float share = dpooled[i / channels / plane * channels + i % channels] * (float)(1.0 / plane);
-        g[i] += !rectified || r[i] > 0 ? share : 0;
+        g[i] += !rectified || x[i] > 0 ? share : 0;
     }
 }
 

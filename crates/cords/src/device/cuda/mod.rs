@@ -17,11 +17,14 @@ macro_rules! arguments {
 }
 
 mod capture;
+mod channels;
 mod compile;
 mod convolutions;
 mod gpu;
 mod hardware;
 mod libraries;
+mod memory;
+mod packed;
 mod products;
 mod reductions;
 
@@ -30,257 +33,25 @@ mod emulated;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
 pub use capture::Capture;
 pub use compile::compile;
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
 pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable, total_memory};
 pub use libraries::{Library, LoadedLibrary, libraries};
+use memory::same;
+pub use memory::{Buffer, Cuda, with_images_that_fit};
+pub use packed::Packed;
 use products::Use;
 pub use products::{Filter, WeightSum, Workspace};
 use reductions::CELLS;
 pub use reductions::Reductions;
 
-use super::{AdamStep, ConvShape, Device, DeviceError, Interpolation, LeakyStep, Maps, NormalNoise};
+use super::{AdamStep, ConvShape, Device, DeviceError, Interpolation, Maps, NormalNoise, Relaxation};
 use crate::device::Phi;
 use crate::rng::Stream;
-use dynvis_base::{Classified, ErrorKind};
 
-/// A GPU as a device.
-pub struct Cuda<G: Gpu> {
-    gpu: G,
-    group_images: usize,
-    /// Bytes that may still be taken.
-    left: Arc<AtomicU64>,
-    failure: Arc<Mutex<Option<DeviceError>>>,
-}
-
-impl<G: Gpu> Clone for Cuda<G> {
-    fn clone(&self) -> Self {
-        Self {
-            gpu: self.gpu.clone(),
-            group_images: self.group_images,
-            left: Arc::clone(&self.left),
-            failure: Arc::clone(&self.failure),
-        }
-    }
-}
-
-impl<M> Default for Buffer<M> {
-    fn default() -> Self {
-        Self {
-            memory: None,
-            _taken: None,
-            len: 0,
-        }
-    }
-}
-
-/// Values on a GPU.
-pub struct Buffer<M> {
-    /// None where it holds nothing, or the device has failed.
-    memory: Option<M>,
-    _taken: Option<Taken>,
-    /// Number of values that the memory is for.
-    len: usize,
-}
-
-/// Bytes of a device's budget, which has them again when this is dropped.
-struct Taken {
-    left: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-impl Taken {
-    fn from(left: &Arc<AtomicU64>, bytes: u64) -> Option<Self> {
-        let order = Ordering::Relaxed;
-        let found = left.fetch_update(order, order, |left| left.checked_sub(bytes));
-        found.ok().map(|_| Self {
-            left: Arc::clone(left),
-            bytes,
-        })
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.left.fetch_add(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// Activity as bfloat16, with the signs of the currents that it came from, 32 a word.
-pub struct Packed<M> {
-    values: Buffer<M>,
-    signs: Buffer<M>,
-}
-
-/// Parts that a sum over all values is taken in, and those of a sum over a channel's positions.
+/// Parts that a sum over all values is taken in.
 const PARTS: usize = 1 << 10;
-const CHANNEL_PARTS: usize = 64;
-
-/// Does `work` on a GPU with `images` images at a time, with half as many wherever its memory does not suffice, or
-/// `budget` bytes of it where they are given. Also returns how many it were. That number shows in the last bits, as
-/// sums are grouped by it.
-///
-/// # Errors
-/// What `work` ends with, want of memory only where one image is too many.
-pub fn with_images_that_fit<G: Gpu, R, E: Classified>(
-    gpu: &G,
-    mut images: usize,
-    budget: Option<u64>,
-    mut work: impl FnMut(&Cuda<G>) -> Result<R, E>,
-) -> Result<(R, usize), E> {
-    // Convolutions take theirs beside it, of a small budget no more than half.
-    let budget = budget.map_or(u64::MAX, |bytes| {
-        bytes.saturating_sub(gpu.convolution_scratch()).max(bytes / 2)
-    });
-    loop {
-        match work(&Cuda::within(gpu.clone(), images, budget)) {
-            Err(error) if error.kind() == ErrorKind::Memory && images > 1 => {
-                images = images.div_ceil(2);
-            }
-            result => return result.map(|result| (result, images)),
-        }
-    }
-}
-
-impl<G: Gpu> Cuda<G> {
-    /// A device that works on up to `group_images` images at a time.
-    pub fn new(gpu: G, group_images: usize) -> Self {
-        Self::within(gpu, group_images, u64::MAX)
-    }
-
-    /// The same, which takes no more than `budget` bytes.
-    fn within(gpu: G, group_images: usize, budget: u64) -> Self {
-        Self {
-            gpu,
-            group_images: group_images.max(1),
-            left: Arc::new(AtomicU64::new(budget)),
-            failure: Arc::default(),
-        }
-    }
-
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<DeviceError>> {
-        // The error in there is whole, whatever became of the thread that held the lock.
-        self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// What `work` gives, or nothing once the device has failed.
-    fn attempt<R>(&self, work: impl FnOnce(&G) -> Result<R, DeviceError>) -> Option<R> {
-        if self.failure().is_some() {
-            return None;
-        }
-        match work(&self.gpu) {
-            Ok(result) => Some(result),
-            Err(error) => {
-                self.failure().get_or_insert(error);
-                None
-            }
-        }
-    }
-
-    /// Room for `len` values of `size` bytes, all zero.
-    fn room(&self, len: usize, size: usize) -> Buffer<G::Memory> {
-        let bytes = len * size;
-        let found = (len > 0).then(|| {
-            self.attempt(|gpu| {
-                let want = DeviceError::Memory { bytes: bytes as u64 };
-                let taken = Taken::from(&self.left, bytes as u64).ok_or(want)?;
-                Ok((gpu.allocate(bytes)?, taken))
-            })
-        });
-        let (memory, taken) = found.flatten().unzip();
-        Buffer {
-            memory,
-            _taken: taken,
-            len,
-        }
-    }
-
-    fn room_f32(&self, len: usize) -> Buffer<G::Memory> {
-        self.room(len, size_of::<f32>())
-    }
-
-    /// Host values in a buffer of their own.
-    fn uploaded<V: bytemuck::NoUninit>(&self, host: &[V]) -> Buffer<G::Memory> {
-        let mut buffer = self.room(host.len(), size_of::<V>());
-        if let Some(memory) = &mut buffer.memory {
-            self.attempt(|gpu| gpu.write(bytemuck::cast_slice(host), memory));
-        }
-        buffer
-    }
-
-    /// The values of a buffer; zeros where the device has failed.
-    fn fetched<V: bytemuck::Pod>(&self, buffer: &Buffer<G::Memory>) -> Vec<V> {
-        let mut host = vec![V::zeroed(); buffer.len];
-        if let Some(memory) = &buffer.memory {
-            self.attempt(|gpu| gpu.read(memory, bytemuck::cast_slice_mut(&mut host)));
-        }
-        host
-    }
-
-    /// Runs a kernel, where there are items and all arguments have memory.
-    fn launch<const N: usize>(
-        &self,
-        kernel: &'static str,
-        arguments: [Option<Argument<'_, G::Memory>>; N],
-        items: usize,
-    ) {
-        let arguments: Option<Vec<_>> = arguments.into_iter().collect();
-        if let Some(mut arguments) = arguments
-            && items > 0
-        {
-            self.attempt(|gpu| gpu.launch(kernel, &mut arguments, items));
-        }
-    }
-
-    /// Per channel, sums as `channel_sums` takes them, of `a` and `b` or of one of them.
-    fn channel_sums(
-        &self,
-        maps: Maps,
-        a: Option<&Buffer<G::Memory>>,
-        b: Option<(&Buffer<G::Memory>, &[f64])>,
-    ) -> Vec<f64> {
-        let positions = maps.batch * maps.plane();
-        let parts = positions.min(CHANNEL_PARTS);
-        let centre = self.uploaded(b.map_or(&[0.0][..], |(_, centre)| centre));
-        // Where one of the two is not read, the other stands in its place.
-        let (Some(first), Some(second)) = (a.or(b.map(|b| b.0)), b.map(|b| b.0).or(a)) else {
-            return vec![0.0; maps.channels];
-        };
-        assert!(first.len == maps.len() && second.len == maps.len());
-        let mut sums = self.room(parts * maps.channels, size_of::<f64>());
-        self.launch(
-            "channel_sums",
-            arguments!(
-                r first, r second, int a.is_some(), int b.is_some(), r centre, long maps.channels, long positions, long parts,
-                w sums
-            ),
-            parts * maps.channels,
-        );
-        let mut totals = self.room(maps.channels, size_of::<f64>());
-        self.launch(
-            "channel_totals",
-            arguments!(r sums, long parts, w totals),
-            maps.channels,
-        );
-        self.fetched(&totals)
-    }
-
-    /// `[rows, channels, plane]` as `[rows, plane, channels]`.
-    fn exchange(&self, channels: usize, plane: usize, x: &Buffer<G::Memory>, y: &mut Buffer<G::Memory>) {
-        assert_eq!(x.len, y.len);
-        self.launch("exchange", arguments!(r x, long channels, long plane, w y), x.len);
-    }
-}
-
-/// How many buffers have the same number of values.
-fn same<const N: usize>(lens: [usize; N]) -> usize {
-    assert!(lens.iter().all(|len| *len == lens[0]), "{lens:?}");
-    lens[0]
-}
 
 impl<G: Gpu> Device<f32> for Cuda<G> {
     type Buffer = Buffer<G::Memory>;
@@ -288,7 +59,6 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     type WeightSum = WeightSum<G::Memory>;
     type Workspace = Workspace<G::Memory>;
     type Reductions = Reductions<G::Memory>;
-    type Labels = Buffer<G::Memory>;
     type Capture = Capture<G::Graph>;
     type Packed = Packed<G::Memory>;
 
@@ -298,14 +68,6 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
 
     fn group_images(&self) -> usize {
         self.group_images
-    }
-
-    fn groups_in_flight(&self, _units: usize) -> usize {
-        1
-    }
-
-    fn slowdown(&self, _units: usize, _groups: usize) -> f64 {
-        1.0
     }
 
     fn spare_bytes(&self) -> u64 {
@@ -322,18 +84,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.do_again(capture, reductions, work);
     }
 
-    fn for_each<S: Send>(&self, items: &mut [S], task: impl Fn(usize, &mut S) + Send + Sync) {
-        for (index, item) in items.iter_mut().enumerate() {
-            task(index, item);
-        }
-    }
-
     fn zeros(&self, len: usize) -> Self::Buffer {
         self.room_f32(len)
-    }
-
-    fn maps_bytes(&self, maps: Maps) -> u64 {
-        (maps.len() * size_of::<f32>()) as u64
     }
 
     fn zeros_maps(&self, maps: Maps) -> Self::Buffer {
@@ -391,13 +143,13 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.launch("rectify", arguments!(r x, w y), same([x.len, y.len]));
     }
 
-    fn add_where_positive(&self, r: &Self::Buffer, q: &Self::Buffer, g: &mut Self::Buffer) {
-        let items = same([r.len, q.len, g.len]);
-        self.launch("add_where_positive", arguments!(r r, r q, w g), items);
+    fn add_where_positive(&self, x: &Self::Buffer, q: &Self::Buffer, y: &mut Self::Buffer) {
+        let items = same([x.len, q.len, y.len]);
+        self.launch("add_where_positive", arguments!(r x, r q, w y), items);
     }
 
-    fn clear_where_not_positive(&self, r: &Self::Buffer, g: &mut Self::Buffer) {
-        self.launch("clear_where_not_positive", arguments!(r r, w g), same([r.len, g.len]));
+    fn clear_where_not_positive(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
+        self.launch("clear_where_not_positive", arguments!(r x, w y), same([x.len, y.len]));
     }
 
     fn read(&self, reductions: &mut Reductions<G::Memory>) -> Vec<Vec<f64>> {
@@ -457,7 +209,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.launch("scale", arguments!(float factor, w x), x.len);
     }
 
-    fn clamp_unit(&self, x: &mut Self::Buffer) {
+    fn clamp_unit(&self, _maps: Maps, x: &mut Self::Buffer) {
         self.launch("clamp_unit", arguments!(w x), x.len);
     }
 
@@ -503,7 +255,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         filter
     }
 
-    fn fill_filter(&self, filter: &mut Self::Filter, weight: &Self::Buffer) {
+    fn fill_filter(&self, _shape: ConvShape, filter: &mut Self::Filter, weight: &Self::Buffer) {
         self.fill(filter, weight);
     }
 
@@ -562,70 +314,29 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.finish_sum(sum, dw);
     }
 
-    fn leaky_conv(
+    fn relax(
         &self,
         work: &mut Self::Workspace,
         terms: &[(&Self::Filter, &Self::Buffer)],
         batch: usize,
-        step: LeakyStep<'_, Self::Buffer>,
+        step: Relaxation<'_, Self::Buffer>,
     ) {
-        self.step(work, terms, batch, step);
+        self.relax_from(work, terms, batch, step);
     }
 
-    fn leaky_adjoint(
+    fn relax_adjoint(
         &self,
         (alpha, phi): (f64, Phi),
-        r: &Self::Buffer,
-        next: &Self::Buffer,
+        x: &Self::Buffer,
+        y: &Self::Buffer,
         g: &mut Self::Buffer,
         delta: &mut Self::Buffer,
         sum: &mut Self::Buffer,
     ) {
-        let items = same([r.len, next.len, g.len, delta.len, sum.len]);
+        let items = same([x.len, y.len, g.len, delta.len, sum.len]);
         self.launch(
-            "leaky_adjoint",
-            arguments!(float 1.0 - alpha, float alpha, float alpha * phi.slope(), r r, r next, w g, w delta, w sum),
-            items,
-        );
-    }
-
-    fn packed(&self, maps: Maps) -> Self::Packed {
-        Packed {
-            values: self.room(maps.len(), size_of::<u16>()),
-            signs: self.room(maps.len().div_ceil(32), size_of::<u32>()),
-        }
-    }
-
-    fn packed_bytes(&self, maps: Maps) -> u64 {
-        (maps.len() * size_of::<u16>() + maps.len().div_ceil(32) * size_of::<u32>()) as u64
-    }
-
-    fn pack(&self, alpha: f64, r: &Self::Buffer, next: &Self::Buffer, packed: &mut Self::Packed) {
-        let values = same([r.len, next.len, packed.values.len]);
-        self.launch(
-            "pack",
-            arguments!(float 1.0 - alpha, long values, r r, r next, w packed.values, w packed.signs),
-            packed.signs.len,
-        );
-    }
-
-    fn unpack(&self, packed: &Self::Packed, x: &mut Self::Buffer) {
-        let items = same([packed.values.len, x.len]);
-        self.launch("unpack", arguments!(r packed.values, w x), items);
-    }
-
-    fn packed_adjoint(
-        &self,
-        (alpha, phi): (f64, Phi),
-        packed: &Self::Packed,
-        g: &mut Self::Buffer,
-        delta: &mut Self::Buffer,
-        sum: &mut Self::Buffer,
-    ) {
-        let items = same([packed.values.len, g.len, delta.len, sum.len]);
-        self.launch(
-            "packed_adjoint",
-            arguments!(float 1.0 - alpha, float alpha, float alpha * phi.slope(), r packed.signs, w g, w delta, w sum),
+            "relax_adjoint",
+            arguments!(float 1.0 - alpha, float alpha, float alpha * phi.slope(), r x, r y, w g, w delta, w sum),
             items,
         );
     }
@@ -707,20 +418,20 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         &self,
         maps: Maps,
         dpooled: &Self::Buffer,
-        r: &Self::Buffer,
+        x: &Self::Buffer,
         rectified: bool,
         g: &mut Self::Buffer,
     ) {
-        let items = same([r.len, g.len, maps.len(), dpooled.len * maps.plane()]);
+        let items = same([x.len, g.len, maps.len(), dpooled.len * maps.plane()]);
         let (channels, plane) = (maps.channels, maps.plane());
         self.launch(
             "add_unpooled",
-            arguments!(r dpooled, r r, long channels, long plane, int rectified, w g),
+            arguments!(r dpooled, r x, long channels, long plane, int rectified, w g),
             items,
         );
     }
 
-    fn upload_labels(&self, labels: &[u32], out: &mut Self::Labels) {
+    fn upload_labels(&self, labels: &[u32], out: &mut Self::Buffer) {
         if out.len != labels.len() {
             *out = self.room(labels.len(), size_of::<u32>());
         }
@@ -733,7 +444,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         &self,
         classes: usize,
         logits: &Self::Buffer,
-        labels: &Self::Labels,
+        labels: &Self::Buffer,
         scale: f64,
         dlogits: &mut Self::Buffer,
         reductions: &mut Reductions<G::Memory>,
@@ -748,31 +459,30 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         );
     }
 
-    fn return_term(
+    fn sum_squared_distances(
         &self,
         maps: Maps,
-        r: &Self::Buffer,
-        spontaneous: &Self::Buffer,
+        x: &Self::Buffer,
+        centre: &Self::Buffer,
         reductions: &mut Reductions<G::Memory>,
     ) {
-        let values = same([r.len, maps.len(), spontaneous.len * maps.batch]);
+        let values = same([x.len, maps.len(), centre.len * maps.batch]);
         let count = values.min(PARTS);
         let first = self.places(reductions, count);
-        let arguments =
-            arguments!(r r, r spontaneous, long spontaneous.len, long values, long first, w reductions.cells);
+        let arguments = arguments!(r x, r centre, long centre.len, long values, long first, w reductions.cells);
         self.launch("distances", arguments, count);
     }
 
-    fn add_return_gradient(
+    fn add_distance_gradient(
         &self,
         maps: Maps,
-        r: &Self::Buffer,
-        spontaneous: &Self::Buffer,
+        x: &Self::Buffer,
+        centre: &Self::Buffer,
         scale: f64,
         g: &mut Self::Buffer,
     ) {
-        let items = same([r.len, maps.len(), spontaneous.len * maps.batch, g.len]);
-        let arguments = arguments!(float 2.0 * scale, r r, r spontaneous, long spontaneous.len, w g);
+        let items = same([x.len, maps.len(), centre.len * maps.batch, g.len]);
+        let arguments = arguments!(float 2.0 * scale, r x, r centre, long centre.len, w g);
         self.launch("add_distance_gradient", arguments, items);
     }
 
@@ -847,7 +557,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         same([x.len, y.len, maps.len()]);
         let channels = same([sums.len, maps.channels]);
         let positions = maps.batch * maps.plane();
-        let count = positions.min(CHANNEL_PARTS);
+        let count = positions.min(channels::CHANNEL_PARTS);
         let mut parts = self.take_room(work, Use::Parts, count * channels);
         self.launch(
             "channel_products",

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::gpu::{Argument, Gpu, Pass};
 use super::{Buffer, Cuda, same};
-use crate::device::{ConvShape, Device, LeakyStep};
+use crate::device::{ConvShape, Device, Relaxation};
 
 /// A convolution's weights `[outputs, kernel, kernel, inputs]`, as the GPU computes from them.
 pub struct Filter<M> {
@@ -54,8 +54,8 @@ pub struct Workspace<M> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// The current that convolutions give to an area, float32.
-    Current,
+    /// A sum of convolutions, float32.
+    Sum,
     /// Inputs of a convolution, rounded to bfloat16.
     Inputs,
     /// Results of the first and of the second term, bfloat16.
@@ -98,7 +98,7 @@ impl<G: Gpu> Cuda<G> {
             Some(index) => work.rooms.swap_remove(index).1,
             None => {
                 let size = match of {
-                    Use::Current => WIDE,
+                    Use::Sum => WIDE,
                     Use::Inputs | Use::Results(_) => NARROW,
                     Use::Parts => size_of::<f64>(),
                 };
@@ -236,21 +236,21 @@ impl<G: Gpu> Cuda<G> {
         work.rooms.push((Use::Inputs, inputs));
     }
 
-    /// A whole step of an area.
-    pub(super) fn step(
+    /// y = (1 - alpha) x + alpha phi(offset + sum of convolutions).
+    pub(super) fn relax_from(
         &self,
         work: &mut Workspace<G::Memory>,
         terms: &[Term<'_, G::Memory>],
         batch: usize,
-        LeakyStep {
+        Relaxation {
             alpha,
             phi,
-            current,
-            r,
-            next,
-        }: LeakyStep<'_, Buffer<G::Memory>>,
+            offset,
+            x,
+            y,
+        }: Relaxation<'_, Buffer<G::Memory>>,
     ) {
-        let items = same([current.len, r.len, next.len]);
+        let items = same([offset.len, x.len, y.len]);
         let slope = phi.slope();
         if let [(filter, _), rest @ ..] = terms
             && rest.len() < 2
@@ -266,15 +266,15 @@ impl<G: Gpu> Cuda<G> {
                     Buffer::default()
                 }
             });
-            for ((filter, x), result) in terms.iter().zip(&mut results) {
-                self.apply_narrow(work, Pass::Forward, filter, batch, x, result);
+            for ((filter, z), result) in terms.iter().zip(&mut results) {
+                self.apply_narrow(work, Pass::Forward, filter, batch, z, result);
             }
             let [u, v] = &results;
             let v = if rest.is_empty() { u } else { v };
             self.launch(
-                "leaky_narrow",
+                "relax_narrow",
                 arguments!(
-                    float 1.0 - alpha, float alpha, float slope, int !rest.is_empty(), r current, r u, r v, r r, w next
+                    float 1.0 - alpha, float alpha, float slope, int !rest.is_empty(), r offset, r u, r v, r x, w y
                 ),
                 items,
             );
@@ -283,20 +283,20 @@ impl<G: Gpu> Cuda<G> {
                 .rooms
                 .extend(held.map(|(term, result)| (Use::Results(term), result)));
         }
-        let mut u = self.take_room(work, Use::Current, items);
+        let mut u = self.take_room(work, Use::Sum, items);
         if terms.is_empty() {
             self.clear(&mut u);
         }
-        for (index, (filter, x)) in terms.iter().enumerate() {
-            self.apply(work, Pass::Forward, filter, batch, (x, &mut u), index > 0);
+        for (index, (filter, z)) in terms.iter().enumerate() {
+            self.apply(work, Pass::Forward, filter, batch, (z, &mut u), index > 0);
         }
         let from = &u;
         self.launch(
-            "leaky",
-            arguments!(float 1.0 - alpha, float alpha, float slope, r current, r from, r r, w next),
+            "relax",
+            arguments!(float 1.0 - alpha, float alpha, float slope, r offset, r from, r x, w y),
             items,
         );
-        work.rooms.push((Use::Current, u));
+        work.rooms.push((Use::Sum, u));
     }
 
     pub(super) fn new_sum(&self, shape: ConvShape) -> WeightSum<G::Memory> {
