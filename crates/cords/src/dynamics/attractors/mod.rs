@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 
 use self::recurrence::Window;
 use super::krylov::norm;
-use super::operator::{AreaJacobian, blocks, state_vector};
+use super::operator::{AreaJacobian, Block, blocks, state_vector};
 use super::solve::largest;
 use super::spectrum::{SpectrumOptions, area_spectrum};
 use super::steady::SteadyState;
@@ -306,10 +306,8 @@ impl<'a> Search<'a> {
         };
         let scale = (0..graph.areas()).map(current).fold(0.0, f64::max);
         let alphas = |area: usize| -> Vec<f64> {
-            let blocks = blocks(net, &[area]).into_iter();
-            blocks
-                .flat_map(|block| std::iter::repeat_n(block.alpha, block.range.len()))
-                .collect()
+            let blocks = blocks(net, &[area]);
+            blocks.iter().flat_map(Block::unit_alphas).collect()
         };
         Self {
             net,
