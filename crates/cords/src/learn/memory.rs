@@ -132,11 +132,15 @@ impl Needs {
             let [filter, sum] = device.weight_bytes(*shape);
             [filters + filter, sums + sum]
         });
-        // Devices may have fused steps for one or two convolutions; the current of others is in memory, of one area at a
-        // time, and room for it is kept by its size.
+        // Devices may have fused steps for one or two convolutions; the current of others is in memory, of one area at
+        // a time, and room for it is kept by its size.
         let areas = (0..architecture.areas()).filter(|area| !(1..=2).contains(&connections.terms(*area)));
         let currents: BTreeSet<u64> = areas.map(|area| bytes(connections.maps(area, images))).collect();
         let scratch = device.scratch_bytes(&shapes, images) + currents.iter().sum::<u64>();
+        // Of areas with hidden variables there is room for it in what is counted of their states below.
+        let areas = (0..architecture.areas()).filter(|area| connections.hidden(*area).is_empty());
+        let changed = areas.filter(|area| connections.changes_current(*area));
+        let changed: u64 = changed.map(|area| bytes(connections.maps(area, images))).sum();
         let biases = state / images as u64;
         let input = shapes[INPUT];
         let read = bytes(architecture.pooled_maps(images)) + bytes(architecture.logit_maps(images));
@@ -157,6 +161,7 @@ impl Needs {
                 + 2 * seen
                 + (window as u64 + 1) * read
                 + scratch
+                + changed
                 + sums
                 + weights
                 // Of gradients, and the spontaneous state.

@@ -56,8 +56,8 @@ pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) source: Vec<Vec<D::Buffer>>,
     /// max(r, 0) per area, where activity can be negative.
     pub(crate) rectified: Vec<D::Buffer>,
-    /// Maps per area: its current as its cell changes it, or on the way back of use where channels have their own leaks;
-    /// empty where neither is so.
+    /// Maps per area: its current as its cell changes it, or on the way back of use where channels have their own
+    /// leaks; empty where neither is so.
     pub(crate) current: Vec<D::Buffer>,
 }
 
@@ -247,6 +247,11 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         recurrent + inlets.filter(|inlet| !inlet.areas.is_empty()).count()
     }
 
+    /// Whether steps of an area need maps for its current, or the way back over them.
+    pub(crate) fn changes_current(&self, area: usize) -> bool {
+        self.cells[area].is_some() || self.leaks[area].channels.is_some()
+    }
+
     /// A buffer for every inlet, by area, of maps that some have.
     fn inlet_buffers(&self, maps: impl Fn(&Inlet) -> Option<Maps>) -> Vec<Vec<D::Buffer>> {
         let buffer = |inlet: &Inlet| maps(inlet).map_or(self.device.zeros(0), |maps| self.device.zeros_maps(maps));
@@ -279,9 +284,9 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             source: self.source_buffers(batch),
             rectified: (0..self.architecture.areas()).map(rectified).collect(),
             current: (0..self.architecture.areas())
-                .map(|area| match (&self.cells[area], &self.leaks[area].channels) {
-                    (None, None) => self.device.zeros(0),
-                    _ => self.device.zeros_maps(self.maps(area, batch)),
+                .map(|area| match self.changes_current(area) {
+                    true => self.device.zeros_maps(self.maps(area, batch)),
+                    false => self.device.zeros(0),
                 })
                 .collect(),
         }
