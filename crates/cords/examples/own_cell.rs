@@ -42,11 +42,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     description.areas[1].cell = CellKind::Own(OwnCell::new("quadratic", Quadratic(100.0)));
     let (graph, euler) = (Graph::new(description)?, Euler::new(5.0, 10.0));
     let mut config = DirectConfig::default();
-    config.fit.epochs = 2;
+    config.fit.epochs = 8;
     let data = Data { train, validation };
     let trained = Training::new(&graph, &config, &data).euler(&euler).run(&Cpu)?;
     let beta = &trained.parameters.get("beta.1").ok_or("beta is trained")?.data;
-    let accuracy = trained.epochs[1].validation_accuracy;
+    let accuracy = trained.epochs[7].validation_accuracy;
     println!("accuracy {accuracy:.3}, beta {:.4}", beta[0]);
     let net = CordsNet::new(&graph, &trained.parameters, &euler, Phi::Relu)?;
     let shown = net.embed(&values[..256], 1);

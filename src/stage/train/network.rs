@@ -33,6 +33,9 @@ pub(super) struct NetworkParams {
     /// Of a preset: whether time constants are trained, from `tau` on.
     #[serde(default)]
     trains_tau: bool,
+    /// Of a preset: whether every channel has a time constant of its own. Needs `trains_tau`.
+    #[serde(default)]
+    tau_per_channel: bool,
     /// Of a preset: how the units of all areas follow their current; `leaky`, as published, if not given.
     #[serde(default)]
     cell: Option<CellKind>,
@@ -75,6 +78,9 @@ struct AreaParams {
     /// Whether the time constant is trained, from `tau_ms` on.
     #[serde(default)]
     trains_tau: bool,
+    /// Whether every channel has a time constant of its own. Needs `trains_tau`.
+    #[serde(default)]
+    tau_per_channel: bool,
     /// How the units follow their current; `leaky`, as published, if not given.
     #[serde(default)]
     cell: Option<CellKind>,
@@ -268,7 +274,7 @@ impl NetworkParams {
             ));
         }
         for area in &mut description.areas {
-            area.trains_tau = self.trains_tau;
+            (area.trains_tau, area.tau_per_channel) = (self.trains_tau, self.tau_per_channel);
             area.cell = self.cell.clone().unwrap_or_default();
         }
         Graph::new(description).map_err(|error| self.flaw(&error))
@@ -290,6 +296,7 @@ impl NetworkParams {
             ),
             ("tau", self.tau.is_some(), "areas have `tau_ms`"),
             ("trains_tau", self.trains_tau, "areas have `trains_tau`"),
+            ("tau_per_channel", self.tau_per_channel, "areas have `tau_per_channel`"),
             ("cell", self.cell.is_some(), "areas have `cell`"),
         ];
         if let Some((name, _, instead)) = misplaced.iter().find(|(_, given, _)| *given) {
@@ -322,7 +329,7 @@ impl NetworkParams {
             side,
             tau_ms: area.tau_ms,
             trains_tau: area.trains_tau,
-            tau_per_channel: false,
+            tau_per_channel: area.tau_per_channel,
             cell: area.cell.clone().unwrap_or_default(),
         };
         let description = Description {
@@ -383,6 +390,7 @@ impl NetworkParams {
             GraphError::Readout { .. } => self.readout.is_some().then(|| "network.readout".to_owned()),
             GraphError::TimeConstant { area, .. } => within(area, "tau_ms", "tau"),
             GraphError::NoTimeConstant { area } => within(area, "trains_tau", "trains_tau"),
+            GraphError::UntrainedChannels { area } => within(area, "tau_per_channel", "tau_per_channel"),
             GraphError::Adaptation { area, .. } => within(area, "cell", "cell"),
             _ => None,
         }

@@ -28,7 +28,8 @@ pub struct OptimiserSettings {
     pub kind: OptimiserKind,
     /// Share of the last velocity that is kept; of SGD alone.
     pub momentum: f64,
-    /// Acts on every parameter. Times the parameter it is added to the gradient, or, with AdamW, times the learning
+    /// Acts on weights and biases; not on time constants and parameters of cells, for which 0 is no smaller effect. Times the
+    /// parameter it is added to the gradient, or, with AdamW, times the learning
     /// rate it is the share of the parameter that each step takes away.
     pub weight_decay: f64,
 }
@@ -55,6 +56,8 @@ pub struct Optimiser<T: Real, D: Device<T>> {
     settings: OptimiserSettings,
     steps: u64,
     moments: Vec<[D::Buffer; 2]>,
+    /// How many of the last parameters weight decay leaves alone.
+    undecayed: usize,
 }
 
 impl<T: Real, D: Device<T>> Optimiser<T, D> {
@@ -72,7 +75,14 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
                 .iter()
                 .map(|length| [device.zeros(*length), device.zeros(second(*length))])
                 .collect(),
+            undecayed: 0,
         }
+    }
+
+    /// The same without weight decay of so many of the last parameters.
+    pub(crate) fn without_decay_of_last(mut self, count: usize) -> Self {
+        self.undecayed = count;
+        self
     }
 
     /// Moves the parameters one step against their gradients.
@@ -83,8 +93,10 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
             momentum,
             weight_decay,
         } = self.settings;
+        let decayed = self.moments.len() - self.undecayed;
         let each = gradients.iter().zip(&mut self.moments).zip(parameters);
-        for ((gradient, moments), parameter) in each {
+        for (number, ((gradient, moments), parameter)) in each.enumerate() {
+            let weight_decay = if number < decayed { weight_decay } else { 0.0 };
             match kind {
                 OptimiserKind::Sgd => {
                     let velocity = &mut moments[0];

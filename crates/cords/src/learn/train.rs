@@ -8,8 +8,8 @@ use super::memory::{Memory, Plan};
 use super::snapshot::{Snapshot, SnapshotError, record};
 use super::trajectory::Gradients;
 use super::{
-    Batch, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Optimiser, TrainError, Training,
-    clip_gradient_norm,
+    Batch, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Optimiser, OptimiserSettings, TrainError,
+    Training, clip_gradient_norm,
 };
 use crate::data::Images;
 use crate::device::{Device, DeviceError, Phi};
@@ -158,7 +158,7 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
             euler: euler.clone(),
             schedule,
             plan,
-            optimiser: Optimiser::new(device, fit.optimiser, &lengths(device, &weights.buffers)),
+            optimiser: optimiser(device, architecture, fit.optimiser, &weights.buffers),
             sums: zero_gradients(&connections),
             connections,
             batch: BatchGradient::new(&objective, plan),
@@ -180,7 +180,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
     fn begin_epoch(&mut self, epoch: usize) {
         if self.schedule == PhiSchedule::Annealed {
             let device = &self.connections.device;
-            self.optimiser = Optimiser::new(device, self.fit.optimiser, &lengths(device, &self.weights.buffers));
+            self.optimiser = optimiser(device, &self.architecture, self.fit.optimiser, &self.weights.buffers);
         }
         let phi = self.schedule.at(epoch, self.fit.epochs);
         if phi != self.connections.phi {
@@ -328,6 +328,17 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
 }
 
 /// Lengths of parameter buffers.
+/// A fresh optimiser of a CordsNet's parameters. Those of areas, which are the last, are not weights.
+fn optimiser<D: Device<f32>>(
+    device: &D,
+    architecture: &Graph,
+    settings: OptimiserSettings,
+    parameters: &[D::Buffer],
+) -> Optimiser<f32, D> {
+    let optimiser = Optimiser::new(device, settings, &lengths(device, parameters));
+    optimiser.without_decay_of_last(architecture.area_parameters().count())
+}
+
 pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<usize> {
     buffers.iter().map(|buffer| device.download(buffer).len()).collect()
 }
