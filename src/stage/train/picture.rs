@@ -7,6 +7,7 @@ use kuva::plot::LinePlot;
 use kuva::render::annotations::TextAnnotation;
 use kuva::render::layout::{Layout, TickFormat};
 use kuva::render::plots::Plot;
+use kuva::render::theme::Theme;
 
 use crate::stage::StageError;
 use crate::stage::picture::{COLOURS, write_picture};
@@ -14,7 +15,7 @@ use crate::stage::picture::{COLOURS, write_picture};
 /// Between the middles of boxes, half the width and half the height of a box, in units of the picture.
 const PITCH: f64 = 3.0;
 const HALF_WIDTH: f64 = 1.0;
-const HALF_HEIGHT: f64 = 0.75;
+const HALF_HEIGHT: f64 = 0.95;
 /// Pixels of a unit.
 const PIXELS: f64 = 46.0;
 /// Height of an arc that spans one box more than its neighbour.
@@ -24,6 +25,10 @@ const ARC: f64 = 0.9;
 const LEADING: f64 = 0.34;
 
 const GREY: &str = "#555555";
+// What happens to a source before the convolution.
+const DIRECT: &str = COLOURS[6];
+const SHORTCUT: &str = COLOURS[2];
+const ENLARGED: &str = COLOURS[1];
 
 /// Writes `network.svg` and `network.png` into a folder.
 pub(super) fn write(graph: &Graph, euler: &Euler, title: String, folder: &Path) -> Result<(), StageError> {
@@ -106,9 +111,9 @@ impl Drawing {
                     Origin::Area(area) => column(area),
                 };
                 let colour = match source.via {
-                    Via::Direct => COLOURS[6],
-                    Via::Shortcut(_) => COLOURS[2],
-                    Via::Upsampled(_) => COLOURS[1],
+                    Via::Direct => DIRECT,
+                    Via::Shortcut(_) => SHORTCUT,
+                    Via::Upsampled(_) => ENLARGED,
                 };
                 drawing.arrow(from, to, colour);
             }
@@ -116,6 +121,21 @@ impl Drawing {
         for area in &description.readout {
             drawing.arrow(column(*area), readout, GREY);
         }
+        let sources = || {
+            description
+                .projections
+                .iter()
+                .flat_map(|projection| &projection.sources)
+        };
+        let has = |wanted: fn(&Via) -> bool| sources().any(|source| wanted(&source.via));
+        let mut meanings = vec![(DIRECT, "activity as it is"), (GREY, "read out")];
+        if has(|via| matches!(via, Via::Shortcut(_))) {
+            meanings.insert(1, (SHORTCUT, "by a shortcut convolution"));
+        }
+        if has(|via| matches!(via, Via::Upsampled(_))) {
+            meanings.insert(1, (ENLARGED, "enlarged"));
+        }
+        drawing.legend(&meanings);
         drawing
     }
 
@@ -135,7 +155,7 @@ impl Drawing {
             is_dashed: false,
             width: 2.0,
         });
-        let first = 0.5 * LEADING * (lines.len() as f64 - 1.0) - 0.2;
+        let first = 0.5 * LEADING * (lines.len() as f64 - 1.0) - 0.12;
         for (number, text) in lines.iter().enumerate() {
             self.labels.push(Label {
                 text: text.clone(),
@@ -143,6 +163,27 @@ impl Drawing {
                 size: if number == 0 { 13 } else { 10 },
             });
         }
+    }
+
+    /// What colours mean, in a row below everything; dashed arrows lead back.
+    fn legend(&mut self, meanings: &[(&'static str, &str)]) {
+        let room = PITCH * (self.columns + 1) as f64 / meanings.len() as f64;
+        let y = -self.below - 0.7;
+        for (number, (colour, meaning)) in meanings.iter().enumerate() {
+            let left = -0.5 * PITCH + room * number as f64 + 0.4;
+            self.strokes.push(Stroke {
+                points: vec![(left, y), (left + 0.6, y)],
+                colour: *colour,
+                is_dashed: false,
+                width: 2.0,
+            });
+            self.labels.push(Label {
+                text: (*meaning).to_owned(),
+                at: (left + 0.8 + 0.055 * meaning.len() as f64 * 1.3, y - 0.12),
+                size: 10,
+            });
+        }
+        self.below += 0.7;
     }
 
     /// An arrow between boxes: straight to the next one, in an arc above others, dashed and below where it leads back,
@@ -213,6 +254,11 @@ impl Drawing {
             .with_width(PIXELS * (right - left))
             .with_height(PIXELS * (high - low) + 60.0)
             .with_show_grid(false)
+            // A width of 0 is drawn as a hair.
+            .with_theme(Theme {
+                axis_color: "white".into(),
+                ..Theme::default()
+            })
             .with_axis_line_width(0.0)
             .with_tick_width(0.0)
             .with_tick_length(0.0)
