@@ -639,16 +639,20 @@ impl Params {
     }
 }
 
-/// What tables do not say at a glance: searches that found no steady state, which most tables leave out, and activity
-/// with several attractors.
+/// What tables do not say at a glance: searches that found no steady state, which most tables leave out, activity with
+/// several attractors, and activity that did not settle in the time given.
 fn notes(found: &[NetworkFixedPoint], has_attractors: bool) -> Vec<String> {
     let count = |is_one: &dyn Fn(&NetworkFixedPoint) -> bool| found.iter().filter(|f| is_one(f)).count();
     let lost = count(&|f| f.point.areas.iter().any(|area| !area.steady.converged));
     let diverged = count(&|f| f.point.areas.iter().any(|area| area.steady.diverged));
-    let several = count(&|f| {
-        let mut attractors = f.point.areas.iter().flat_map(|area| &area.attractors);
-        attractors.any(Attractors::is_multistable)
-    });
+    let with_attractors = |is_one: &dyn Fn(&Attractors) -> bool| {
+        count(&|f| {
+            let mut attractors = f.point.areas.iter().flat_map(|area| &area.attractors);
+            attractors.any(is_one)
+        })
+    };
+    let several = with_attractors(&Attractors::is_multistable);
+    let unsettled = with_attractors(&Attractors::has_unsettled);
     let all = found.len();
     let mut notes = Vec::new();
     if lost > 0 {
@@ -666,6 +670,14 @@ fn notes(found: &[NetworkFixedPoint], has_attractors: bool) -> Vec<String> {
     if several > 0 {
         notes.push(format!(
             "{several} of {all} states are one of several attractors: see the table `attractors`"
+        ));
+    }
+    if unsettled > 0 {
+        notes.push(format!(
+            "activity of {unsettled} of {all} states had not settled from every initial condition when \
+             `attractors.time` was over: where it is not chaotic, it is on its way to an attractor. Raise \
+             `attractors.time`, which must be several times the longest time constant of the network, `tau_a_ms` of \
+             adapting units included"
         ));
     }
     notes
