@@ -162,13 +162,14 @@ struct AttractorParams {
     #[schemars(range(min = 1, max = 10_000))]
     initial_conditions: usize,
     /// Longest time that is simulated from each of them: two thirds to come to rest, and one third in which limit
-    /// cycles are looked for, of periods up to a fifth of it.
+    /// cycles are looked for, of periods up to a fifth of it. It must be 30 steps of the network at least, in which a
+    /// cycle can be seen at all, and should be several times its longest time constant, that of adaptation included.
     #[serde(default = "three_thousand")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     time: f64,
 }
 
-/// Steps in which a cycle can be seen at all.
+/// Steps in which a cycle can be seen at all; [`AttractorParams::time`] says so.
 const LEAST_ATTRACTOR_STEPS: usize = 30;
 
 fn eight() -> usize {
