@@ -110,8 +110,8 @@ fn times_that_are_no_multiple_of_a_networks_step_are_refused_before_anything_is_
         assert!(said.contains(&misfit(parameter)), "{stage}: {said}");
     }
     let said = failed(&project, "cycles").replace("│ ", "");
-    let says = "`attractors.time` is 100 ms at steps of 5 ms; the nearest that can be simulated is 150 ms, as it must be \
-        30 steps at least";
+    let says = "`attractors.time` is 100 ms at steps of 5 ms; the nearest that can be simulated is 150 ms, as it must \
+        be 30 steps at least";
     assert!(said.contains(says), "{said}");
     // What is not simulated may be any time.
     project.dynvis(&["run", "p.yaml", "unused"]).expect(0);

@@ -235,11 +235,11 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
 #[test]
 fn a_network_whose_loops_cannot_be_cut_has_no_view_without_recurrence() {
     const NOISE: &str = "  noise: { noise: { models: [net], data: digits, images: 3, levels: [0, 1] } }\n";
-    let mixed = FULL.replace("channels: 6,", "channels: 6, side: 2,").replace(
-        "        readout: [v2]",
-        "          - { name: v2.mix, to: v2, from: [v2, { from: v1, shortcut: { name: v2.bridge, stride: 2 } }] }\n        \
-         readout: [v2]",
-    );
+    let mix =
+        "          - { name: v2.mix, to: v2, from: [v2, { from: v1, shortcut: { name: v2.bridge, stride: 2 } }] }";
+    let mixed = FULL
+        .replace("channels: 6,", "channels: 6, side: 2,")
+        .replace("        readout: [v2]", &format!("{mix}\n        readout: [v2]"));
     for (network, has_view) in [(FULL, true), (mixed.as_str(), false)] {
         let project = project(&format!("{network}{NOISE}"));
         let said = project.dynvis(&["run", "p.yaml"]).expect(0).stderr;

@@ -107,8 +107,8 @@ pub struct Attractors {
 }
 
 impl Attractors {
-    /// Whether initial conditions led to several steady states or limit cycles. Unsettled activity is none: it may be on
-    /// its way to one of them. Nor is divergence.
+    /// Whether initial conditions led to several steady states or limit cycles. Unsettled activity is none: it may be
+    /// on its way to one of them. Nor is divergence.
     pub fn is_multistable(&self) -> bool {
         let is_one = |attractor: &&Attractor| {
             matches!(
