@@ -12,7 +12,13 @@ pub(super) type Asked<'a> = (&'a str, f64, usize);
 pub(super) fn unfit<'a>(euler: &Euler, times: &[Asked<'a>]) -> Vec<(&'a str, String)> {
     let problem = |(name, ms, least): &Asked<'a>| {
         let problem = euler.unfit(*ms, *least)?;
-        Some((*name, format!("`{name}` is {problem}")))
+        // One step goes without saying.
+        let reason = if *least > 1 && *ms < *least as f64 * euler.dt_ms {
+            format!(", as it must be {least} steps at least")
+        } else {
+            String::new()
+        };
+        Some((*name, format!("`{name}` is {problem}{reason}")))
     };
     times.iter().filter_map(problem).collect()
 }

@@ -92,6 +92,7 @@ fn times_that_are_no_multiple_of_a_networks_step_are_refused_before_anything_is_
   later: { fixed_points: { models: [net], data: digits, images: 1, after: 12 } }
   growth: { fixed_points: { models: [net], data: digits, images: 1, singular_values: 1, growth: [10, 12] } }
   exponents: { fixed_points: { models: [net], data: digits, images: 1, exponents: 1, exponent_time: 12 } }
+  cycles: { fixed_points: { models: [net], data: digits, images: 1, attractors: { time: 100 } } }
   unused: { fixed_points: { models: [net], data: digits, images: 1, joint: 50, eigenvalues: 0, exponent_time: 12 } }
 ",
     );
@@ -108,6 +109,10 @@ fn times_that_are_no_multiple_of_a_networks_step_are_refused_before_anything_is_
         let said = failed(&project, stage);
         assert!(said.contains(&misfit(parameter)), "{stage}: {said}");
     }
+    let said = failed(&project, "cycles").replace("│ ", "");
+    let says = "`attractors.time` is 100 ms at steps of 5 ms; the nearest that can be simulated is 150 ms, as it must \
+        be 30 steps at least";
+    assert!(said.contains(says), "{said}");
     // What is not simulated may be any time.
     project.dynvis(&["run", "p.yaml", "unused"]).expect(0);
 }

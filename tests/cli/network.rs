@@ -233,6 +233,27 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
 }
 
 #[test]
+fn a_network_whose_loops_cannot_be_cut_has_no_view_without_recurrence() {
+    const NOISE: &str = "  noise: { noise: { models: [net], data: digits, images: 3, levels: [0, 1] } }\n";
+    let mix =
+        "          - { name: v2.mix, to: v2, from: [v2, { from: v1, shortcut: { name: v2.bridge, stride: 2 } }] }";
+    let mixed = FULL
+        .replace("channels: 6,", "channels: 6, side: 2,")
+        .replace("        readout: [v2]", &format!("{mix}\n        readout: [v2]"));
+    for (network, has_view) in [(FULL, true), (mixed.as_str(), false)] {
+        let project = project(&format!("{network}{NOISE}"));
+        let said = project.dynvis(&["run", "p.yaml"]).expect(0).stderr;
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let rows = rows(&project, "noise/accuracy");
+        assert_eq!(rows.iter().any(|row| row["view"] == "no recurrence"), has_view);
+        assert!(rows.iter().any(|row| row["view"] == "dynamics"));
+        let note = "has no view `no recurrence`: without its recurrent and feedback projections this network would not \
+            be feed-forward: projection `v2.mix` to area v2";
+        assert_eq!(said.contains(note), !has_view, "{said}");
+    }
+}
+
+#[test]
 fn where_activity_of_areas_that_drive_each_other_goes() {
     const POINTS: &str = "  points: { fixed_points: { models: [net], data: digits, images: 2, eigenvalues: 0, \
         attractors: { initial_conditions: 3, time: 2000 } } }\n";

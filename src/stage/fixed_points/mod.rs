@@ -162,13 +162,14 @@ struct AttractorParams {
     #[schemars(range(min = 1, max = 10_000))]
     initial_conditions: usize,
     /// Longest time that is simulated from each of them: two thirds to come to rest, and one third in which limit
-    /// cycles are looked for, of periods up to a fifth of it.
+    /// cycles are looked for, of periods up to a fifth of it. It must be 30 steps of the network at least, in which a
+    /// cycle can be seen at all, and should be several times its longest time constant, that of adaptation included.
     #[serde(default = "three_thousand")]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     time: f64,
 }
 
-/// Steps in which a cycle can be seen at all.
+/// Steps in which a cycle can be seen at all; [`AttractorParams::time`] says so.
 const LEAST_ATTRACTOR_STEPS: usize = 30;
 
 fn eight() -> usize {
@@ -639,16 +640,20 @@ impl Params {
     }
 }
 
-/// What tables do not say at a glance: searches that found no steady state, which most tables leave out, and activity
-/// with several attractors.
+/// What tables do not say at a glance: searches that found no steady state, which most tables leave out, activity with
+/// several attractors, and activity that did not settle in the time given.
 fn notes(found: &[NetworkFixedPoint], has_attractors: bool) -> Vec<String> {
     let count = |is_one: &dyn Fn(&NetworkFixedPoint) -> bool| found.iter().filter(|f| is_one(f)).count();
     let lost = count(&|f| f.point.areas.iter().any(|area| !area.steady.converged));
     let diverged = count(&|f| f.point.areas.iter().any(|area| area.steady.diverged));
-    let several = count(&|f| {
-        let mut attractors = f.point.areas.iter().flat_map(|area| &area.attractors);
-        attractors.any(Attractors::is_multistable)
-    });
+    let with_attractors = |is_one: &dyn Fn(&Attractors) -> bool| {
+        count(&|f| {
+            let mut attractors = f.point.areas.iter().flat_map(|area| &area.attractors);
+            attractors.any(is_one)
+        })
+    };
+    let several = with_attractors(&Attractors::is_multistable);
+    let unsettled = with_attractors(&Attractors::has_unsettled);
     let all = found.len();
     let mut notes = Vec::new();
     if lost > 0 {
@@ -666,6 +671,14 @@ fn notes(found: &[NetworkFixedPoint], has_attractors: bool) -> Vec<String> {
     if several > 0 {
         notes.push(format!(
             "{several} of {all} states are one of several attractors: see the table `attractors`"
+        ));
+    }
+    if unsettled > 0 {
+        notes.push(format!(
+            "activity of {unsettled} of {all} states had not settled from every initial condition when \
+             `attractors.time` was over: where it is not chaotic, it is on its way to an attractor. Raise \
+             `attractors.time`, which must be several times the longest time constant of the network, `tau_a_ms` of \
+             adapting units included"
         ));
     }
     notes

@@ -37,14 +37,15 @@ pub(super) fn write(found: &[NetworkFixedPoint], folder: &Path) -> Result<(), St
             let plots: Vec<Plot> = areas
                 .iter()
                 .enumerate()
-                .map(|(area, points)| {
+                .filter_map(|(area, points)| {
+                    let legend = legend(first, area)?;
                     let scatter = ScatterPlot::new()
                         .with_data(points.iter().copied())
                         .with_color(COLOURS[area % COLOURS.len()])
                         .with_size(4.0)
                         .with_marker_opacity(0.6)
-                        .with_legend(format!("area {area}"));
-                    Plot::Scatter(scatter)
+                        .with_legend(legend);
+                    Some(Plot::Scatter(scatter))
                 })
                 .collect();
             let layout = Layout::auto_from_plots(&plots)
@@ -61,4 +62,14 @@ pub(super) fn write(found: &[NetworkFixedPoint], folder: &Path) -> Result<(), St
         write_picture(folder, &name, draw)?;
     }
     Ok(())
+}
+
+/// What the modes at an area are of: of the area, or of areas that drive each other, whose modes stand at the first of
+/// them; none at the others.
+fn legend(f: &NetworkFixedPoint, area: usize) -> Option<String> {
+    match f.together(area).as_slice() {
+        [] => None,
+        [_] => Some(format!("area {area}")),
+        several => Some(format!("areas {} together", several.join(", "))),
+    }
 }

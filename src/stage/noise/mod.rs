@@ -272,6 +272,14 @@ fn step(model: &Model, frames: &FramesForCnns) -> f64 {
 /// What a reader of the tables must know before networks are compared.
 fn warnings(params: &Params, models: &[Model], frames: &FramesForCnns) -> Vec<String> {
     let mut notes = Vec::new();
+    for (slot, model) in models.iter().enumerate() {
+        if let Model::CordsNet { architecture, .. } = model
+            && let Err(error) = architecture.check_feedforward_rest()
+        {
+            let name = model_name(model);
+            notes.push(format!("model {slot} ({name}) has no view `no recurrence`: {error}"));
+        }
+    }
     let mut bound: Vec<String> = Vec::new();
     for condition in params.conditions().iter().filter(|c| tables::is_step_bound(c)) {
         let name = format!(
@@ -358,7 +366,11 @@ fn options(params: &Params, model: &Model, frames: &FramesForCnns, trial: u32) -
         },
     };
     let observers = match model {
-        Model::CordsNet { .. } => vec![Observer::Cordsnet, Observer::CordsnetWithoutRecurrence],
+        Model::CordsNet { architecture, .. } => {
+            let has_control = architecture.check_feedforward_rest().is_ok();
+            let control = has_control.then_some(Observer::CordsnetWithoutRecurrence);
+            [Observer::Cordsnet].into_iter().chain(control).collect()
+        }
         Model::Cnn { .. } => vec![Observer::CnnFirstFrame, Observer::CnnMeanFrame, Observer::CnnMeanLogits],
     };
     EvaluationOptions {

@@ -4,7 +4,7 @@ use super::options::{EvaluationOptions, NoiseError, Observer};
 use super::pixels::REFERENCE_DT_MS;
 use super::{Condition, Perturbation};
 use crate::device::{Device, Maps, Phi};
-use crate::net::{Cnn, Conv, ConvKind, CordsNet, Euler, Graph, Model, Parameters, State, bias_name, fold};
+use crate::net::{Cnn, Conv, CordsNet, Euler, Graph, Model, Parameters, State, bias_name, fold};
 use crate::rng::{Purpose, Stream};
 
 /// Bias of a silenced unit: no current reaches up to 0.
@@ -47,10 +47,9 @@ impl<D: Device<f32>> Network<D> {
             ) => {
                 let mut parameters = parameters.clone();
                 if observer == Observer::CordsnetWithoutRecurrence {
-                    let closes_loop = |conv: &&Conv| matches!(conv.kind, ConvKind::Recurrent | ConvKind::Feedback);
-                    for conv in architecture.convs().iter().filter(closes_loop) {
-                        // Weight norm: w = g v / |v|, so g = 0 removes the convolution.
-                        let [gain, _] = conv.parameter_names();
+                    for conv in architecture.loop_convs()? {
+                        // Weight norm: w = g v / |v|, so g = 0 removes the convolution, with what its sources bring.
+                        let [gain, _] = architecture.convs()[conv].parameter_names();
                         if let Some(gain) = parameters.get_mut(&gain) {
                             gain.data.fill(0.0);
                         }

@@ -17,7 +17,8 @@ use dynvis_base::memory::check_room;
 pub enum Observer {
     /// The CordsNet, from its spontaneous state; the answer is read at the end of the presentation.
     Cordsnet,
-    /// The CordsNet with its recurrent weights set to 0: what leaky integration alone does.
+    /// The CordsNet with the weights of all projections that close loops set to 0, recurrent ones and feedback: what
+    /// leaky integration alone does. Not of every network ([`Graph::check_feedforward_rest`]).
     CordsnetWithoutRecurrence,
     /// The CNN on the first frame.
     CnnFirstFrame,
@@ -211,6 +212,10 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
             format!("{constants:?}"),
         )?;
     }
+    let is_cordsnet = matches!(model, Model::CordsNet { .. });
+    if is_cordsnet && options.observers.contains(&Observer::CordsnetWithoutRecurrence) {
+        architecture.check_feedforward_rest()?;
+    }
     let option = |option: &'static str, what: String| Err(NoiseError::Option { option, what });
     if images.is_empty() {
         return option("images", "none given; the part of the image set is empty".to_owned());
@@ -288,7 +293,6 @@ pub fn check(model: &Model, set: &ImageSet, images: &[u32], options: &Evaluation
         Model::CordsNet { euler, .. } => euler.dt_ms,
         Model::Cnn { .. } => options.dt_ms,
     };
-    let is_cordsnet = matches!(model, Model::CordsNet { .. });
     // A CNN has no time without an image, and sees one frame unless frames change.
     if is_cordsnet && let Some(problem) = unfit(spontaneous_ms, dt_ms, 0) {
         return option("spontaneous_ms", problem);

@@ -60,10 +60,7 @@ impl<'a> Attractor<'a> {
     }
 
     fn of(f: &'a NetworkFixedPoint, area: usize, attractors: &'a Attractors) -> impl Iterator<Item = Self> {
-        let others = f.point.areas.iter().enumerate();
-        let together = others.filter(|(_, other)| other.component == area);
-        let areas: Vec<String> = together.map(|(other, _)| other.to_string()).collect();
-        let areas = areas.join(", ");
+        let areas = f.together(area).join(", ");
         attractors.found.iter().enumerate().map(move |(rank, attractor)| {
             let period_steps = match attractor.kind {
                 AttractorKind::LimitCycle { period_steps } => Some(period_steps),

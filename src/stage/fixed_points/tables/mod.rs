@@ -57,6 +57,14 @@ impl NetworkFixedPoint {
         InArea { of, area }
     }
 
+    /// Numbers of the areas that drive each other, the first of which is `area`: that one alone where no other feeds
+    /// back to it, none where another is the first.
+    pub(super) fn together(&self, area: usize) -> Vec<String> {
+        let areas = self.point.areas.iter().enumerate();
+        let together = areas.filter(|(_, other)| other.component == area);
+        together.map(|(other, _)| other.to_string()).collect()
+    }
+
     fn keys(&self) -> StateKeys<'_> {
         StateKeys {
             model: ModelKeys {

@@ -107,9 +107,22 @@ pub struct Attractors {
 }
 
 impl Attractors {
-    /// Whether initial conditions led to several attractors, unsettled activity or divergence among them.
+    /// Whether initial conditions led to several steady states or limit cycles. Unsettled activity is none: it may be
+    /// on its way to one of them. Nor is divergence.
     pub fn is_multistable(&self) -> bool {
-        self.found.len() > 1
+        let is_one = |attractor: &&Attractor| {
+            matches!(
+                attractor.kind,
+                AttractorKind::SteadyState | AttractorKind::LimitCycle { .. }
+            )
+        };
+        self.found.iter().filter(is_one).count() > 1
+    }
+
+    /// Whether activity from an initial condition was unsettled at the end of the time.
+    pub fn has_unsettled(&self) -> bool {
+        let is_unsettled = |attractor: &Attractor| attractor.kind == AttractorKind::Unsettled;
+        self.found.iter().any(is_unsettled)
     }
 }
 

@@ -184,6 +184,12 @@ pub enum GraphError {
         /// Name of its cell.
         cell: String,
     },
+    /// A network of which recurrent and feedback projections cannot be taken away so that the rest is feed-forward.
+    #[error("without its recurrent and feedback projections this network would not be feed-forward: {reason}")]
+    NoFeedforwardRest {
+        /// Why not.
+        reason: String,
+    },
     /// A network that no feed-forward twin has.
     #[error("this network has no CNN twin: {reason}")]
     NoTwin {

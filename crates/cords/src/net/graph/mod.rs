@@ -513,6 +513,67 @@ impl Graph {
         &self.description.readout
     }
 
+    /// Whether a feed-forward network is left without the projections that close loops: recurrent ones, and those to an
+    /// area from later areas alone which it drives.
+    ///
+    /// # Errors
+    /// [`GraphError::NoFeedforwardRest`] with what speaks against it.
+    pub fn check_feedforward_rest(&self) -> Result<(), NetError> {
+        self.loop_convs().map(drop)
+    }
+
+    /// The convolutions of the projections that close loops, by number.
+    ///
+    /// # Errors
+    /// [`GraphError::NoFeedforwardRest`] where a loop is left, as a projection sums what closes it with what does not,
+    /// or where an area is left without any source.
+    pub(crate) fn loop_convs(&self) -> Result<Vec<usize>, NetError> {
+        // The area that a source comes from, if it is the projection's own or a later one which that drives.
+        let closes = |components: &[Vec<usize>], to: usize, source: &Source| match source.from {
+            Origin::Area(from) if from >= to => {
+                let mut components = components.iter();
+                let is_loop = components.any(|areas| areas.contains(&from) && areas.contains(&to));
+                is_loop.then_some(from)
+            }
+            Origin::Area(_) | Origin::Image => None,
+        };
+        let is_cut = |projection: &Projection| match projection.kind() {
+            ConvKind::Recurrent => true,
+            ConvKind::Feedback => {
+                let mut sources = projection.sources.iter();
+                sources.any(|source| closes(&self.components, projection.to, source).is_some())
+            }
+            _ => false,
+        };
+        let mut rest = self.description.clone();
+        rest.projections.retain(|projection| !is_cut(projection));
+        let rest = Self::derived(rest);
+        let name = |area: usize| &self.area(area).name;
+        let fails = |reason: String| Err(NetError::Graph(GraphError::NoFeedforwardRest { reason }));
+        for Projection { kernel, to, sources } in &rest.description.projections {
+            let from = sources.iter().find_map(|source| closes(&rest.components, *to, source));
+            if let Some(from) = from {
+                return fails(format!(
+                    "projection `{}` to area {} sums area {}, which closes a loop, with sources that do not",
+                    kernel.name,
+                    name(*to),
+                    name(from)
+                ));
+            }
+        }
+        let is_lone = |area: &usize| rest.inlets[*area].is_empty() && !self.inlets[*area].is_empty();
+        if let Some(area) = (0..self.areas()).find(is_lone) {
+            return fails(format!("area {} would have no source", name(area)));
+        }
+        let cut = self
+            .description
+            .projections
+            .iter()
+            .filter(|projection| is_cut(projection));
+        let number = |projection: &Projection| self.convs.iter().position(|conv| conv.module == projection.kernel.name);
+        Ok(cut.filter_map(number).collect())
+    }
+
     /// Whether there is a feed-forward twin of it, with which training in the published phases begins.
     ///
     /// # Errors

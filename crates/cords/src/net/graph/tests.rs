@@ -211,6 +211,57 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
+fn projections_that_close_loops_can_be_taken_away_or_it_is_said_why_not() {
+    let graph = |json: &str| serde_json::from_str::<Graph>(json).unwrap_or_else(|error| panic!("{error}\n{json}"));
+    let cut = |graph: &Graph| -> Vec<String> {
+        let convs = graph.loop_convs().expect("the rest is feed-forward");
+        convs.into_iter().map(|conv| graph.convs[conv].module.clone()).collect()
+    };
+    assert_eq!(cut(&graph(FULL)), ["v1.rec", "v1.back"]);
+    for preset in PRESETS {
+        let graph = architecture().preset(preset).expect("valid");
+        let closes = |name: &&String| name.starts_with("area_conv.") || name.starts_with("feedback.");
+        let modules: Vec<String> = graph.convs.iter().map(|conv| conv.module.clone()).collect();
+        let mut expected: Vec<String> = modules.iter().filter(closes).cloned().collect();
+        let mut cut = cut(&graph);
+        expected.sort();
+        cut.sort();
+        assert_eq!(cut, expected, "{preset:?}");
+    }
+    // Areas out of order are no loop.
+    let back = r#",
+    {"name": "v1.back","to": "v1", "from": [{"from": "v2", "upsample": "bilinear"}], "kernel": 1} ],"#;
+    let swapped = FULL
+        .replace(r#"{"name": "v1", "channels": 8, "side": 8}, "#, "")
+        .replace(
+            r#""tau_ms": 20.0} ],"#,
+            r#""tau_ms": 20.0}, {"name": "v1", "channels": 8, "side": 8} ],"#,
+        )
+        .replace(
+            r#"["v1", {"from": "image", "shortcut": {"name": "v2.skip"}}]"#,
+            r#"["v1"]"#,
+        );
+    assert_eq!(cut(&graph(&swapped.replace(back, " ],"))), ["v1.rec"]);
+    for (network, reason) in [
+        (swapped, "area v2 would have no source"),
+        (
+            FULL.replace(
+                back,
+                r#",
+    {"name": "v2.mix", "to": "v2", "from": ["v2", {"from": "v1", "shortcut": {"name": "v2.bridge", "stride": 2}}]} ],"#,
+            ),
+            "projection `v2.mix` to area v2 sums area v2, which closes a loop, with sources that do not",
+        ),
+    ] {
+        let error = graph(&network).check_feedforward_rest().expect_err(reason);
+        assert_eq!(
+            error.to_string(),
+            format!("without its recurrent and feedback projections this network would not be feed-forward: {reason}")
+        );
+    }
+}
+
+#[test]
 fn a_wrong_short_form_is_named() {
     let check = |change: &dyn Fn(&mut Architecture)| {
         let mut bad = architecture();

@@ -269,6 +269,36 @@ fn oscillation_from_step_to_step_and_chaos() {
     let [chaos] = both.found[..] else { panic!("{both:?}") };
     assert_eq!((chaos.kind, chaos.reached), (AttractorKind::Unsettled, 4));
     assert!(chaos.amplitude.expect("bounded") > 0.01);
+    assert!(both.has_unsettled() && !both.is_multistable());
+}
+
+/// One steady state, beside activity that is slow to come there and activity that diverges.
+#[test]
+fn only_what_attracts_is_one_of_several_attractors() {
+    let attractor = |kind| Attractor {
+        kind,
+        reached: 1,
+        amplitude: None,
+        norm: None,
+        distance: None,
+        is_found_state: false,
+        euler_stable: None,
+    };
+    let mut attractors = Attractors {
+        tried: 4,
+        found: vec![
+            attractor(AttractorKind::SteadyState),
+            attractor(AttractorKind::Unsettled),
+            attractor(AttractorKind::Diverged),
+        ],
+    };
+    assert!(attractors.has_unsettled() && !attractors.is_multistable());
+    attractors
+        .found
+        .push(attractor(AttractorKind::LimitCycle { period_steps: 30.0 }));
+    assert!(attractors.is_multistable());
+    attractors.found.remove(1);
+    assert!(!attractors.has_unsettled() && attractors.is_multistable());
 }
 
 /// The cycle that PyTorch's simulation of the same network has.

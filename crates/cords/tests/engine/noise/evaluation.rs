@@ -1,8 +1,8 @@
 //! Classification of perturbed images and by perturbed networks.
 
 use cords::data::Split;
-use cords::device::Cpu;
-use cords::net::{Cnn, CordsNet, Input, Model, Presentation};
+use cords::device::{Cpu, Phi};
+use cords::net::{Architecture, Cnn, CordsNet, Euler, Graph, Input, Model, Origin, Parameters, Presentation, Preset};
 use cords::noise::*;
 
 use super::nets::*;
@@ -224,6 +224,57 @@ fn removing_recurrence_sets_its_weights_to_zero() {
     assert_ne!(found[0].cross_entropy, found[1].cross_entropy);
     expected.observer = Observer::CordsnetWithoutRecurrence;
     assert_eq!(found[1], expected);
+}
+
+/// The same weights without the projections from an area itself and from later ones, which are not in the description
+/// at all.
+#[test]
+fn removing_recurrence_leaves_the_feed_forward_part_of_networks_with_feedback() {
+    let (set, _dir) = digits();
+    let short = Architecture {
+        in_channels: 1,
+        image_side: 16,
+        channels: vec![4; 5],
+        strides: vec![1, 1, 2, 1],
+        classes: 10,
+    };
+    for preset in [Preset::Feedback, Preset::Blt] {
+        let graph = short.preset(preset).expect("valid");
+        let mut description = graph.description().clone();
+        let all = description.projections.len();
+        description.projections.retain(|projection| {
+            let mut sources = projection.sources.iter();
+            sources.any(|source| match source.from {
+                Origin::Image => true,
+                Origin::Area(from) => from < projection.to,
+            })
+        });
+        // One into each area.
+        assert!(all > 4 && description.projections.len() == 4, "{preset:?}");
+        let rest = Graph::new(description).expect("valid");
+        let parameters = fill(graph.cordsnet_shapes());
+        let model = |architecture: Graph, parameters: Parameters<f32>| Model::CordsNet {
+            architecture,
+            euler: Euler::published(),
+            phi: Phi::Relu,
+            parameters,
+            info: info(&set),
+        };
+        let whole = model(graph, parameters.clone());
+        let mut kept = Parameters::new();
+        for (name, _) in rest.cordsnet_shapes() {
+            let tensor = parameters.get(&name).expect("there").clone();
+            kept.insert(name, tensor);
+        }
+        let rest = model(rest, kept);
+        let conditions = [(NoisePresentation::Dynamic, 0.4)];
+        let expected = run(&rest, &set, &options(&RECURRENT[..1], &conditions)).remove(0);
+        let found = run(&whole, &set, &options(&RECURRENT, &conditions));
+        assert_ne!(found[0].cross_entropy, found[1].cross_entropy, "{preset:?}");
+        assert_eq!(found[1].right, expected.right, "{preset:?}");
+        let [a, b] = [&found[1], &expected].map(|result| result.cross_entropy.expect("finite"));
+        assert!((a - b).abs() <= 1e-5 * b.max(1.0), "{preset:?}: {a} {b}");
+    }
 }
 
 /// How much noise changes activity, at a fine step against a coarse one: the same under noise that goes on in time;
