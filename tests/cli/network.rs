@@ -50,7 +50,11 @@ fn place(text: &str, of: &str) -> String {
 
 /// What `check` says, on one line.
 fn said(project: &Project) -> String {
-    let said = project.dynvis(&["check", "p.yaml"]).expect(2).stderr;
+    words(&project.dynvis(&["check", "p.yaml"]).expect(2).stderr)
+}
+
+/// A message on one line.
+fn words(said: &str) -> String {
     let words: Vec<&str> = said.split_whitespace().filter(|word| *word != "│").collect();
     words.join(" ")
 }
@@ -219,6 +223,19 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
             assert!(!rows.is_empty(), "{table}");
             assert!(rows.iter().all(|row| row["network"] == name), "{table}: {rows:?}");
         }
+        // Tensors alone would make another network.
+        let refused = words(
+            &project
+                .dynvis(&["export", "net", "--out", "weights.pth"])
+                .expect(2)
+                .stderr,
+        );
+        let says = format!("{name} is not one of the published networks, and is not exported");
+        assert!(
+            refused.contains(&says) && refused.contains("model.safetensors"),
+            "{refused}"
+        );
+        assert!(!project.path("weights.pth").exists());
         let folder = project.dynvis(&["show", "@", "net/pictures"]).expect(0);
         let folder = folder.stdout.lines().last().expect("a folder").trim().to_owned();
         for file in ["network.svg", "network.png"] {
