@@ -87,6 +87,20 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
             "name a stage whose output is a model, or a model file of dynvis",
         )
     })?;
+    if model.architecture().architecture().is_none() {
+        return Err(CommandError::hinted(
+            format!(
+                "{} is not one of the published networks, and is not exported: the file formats hold tensors alone, and \
+                 the published PyTorch class has no other connections, cells or time constants, so that what reads the \
+                 file would make another network of it",
+                model_name(&model)
+            ),
+            format!(
+                "use dynvis's own file, which has the whole network in its header: {}",
+                source.display()
+            ),
+        ));
+    }
     let written = match format {
         ExportFormat::Pth => Format::Pth,
         ExportFormat::Safetensors => Format::Safetensors,

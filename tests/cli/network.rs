@@ -50,13 +50,26 @@ fn place(text: &str, of: &str) -> String {
 
 /// What `check` says, on one line.
 fn said(project: &Project) -> String {
-    let said = project.dynvis(&["check", "p.yaml"]).expect(2).stderr;
+    words(&project.dynvis(&["check", "p.yaml"]).expect(2).stderr)
+}
+
+/// A message on one line.
+fn words(said: &str) -> String {
     let words: Vec<&str> = said.split_whitespace().filter(|word| *word != "│").collect();
     words.join(" ")
 }
 
 #[test]
 fn good_networks_check_clean() {
+    const DEEP: &str = r#"      network:
+        areas: [{ name: a, channels: 4 }, { name: b, channels: 4 }, { name: c, channels: 4 }, { name: d, channels: 4 }]
+        projections:
+          - { name: a.in, to: a, from: [image] }
+          - { name: b.in, to: b, from: [a], stride: 2 }
+          - { name: c.in, to: c, from: [b], stride: 2 }
+          - { name: d.in, to: d, from: [c], stride: 2 }
+          - { name: c.back, to: c, from: [d] }
+"#;
     for network in [
         FULL,
         "      network: { preset: feedback, areas: 4 }\n",
@@ -69,6 +82,25 @@ fn good_networks_check_clean() {
     // Sides that are stated, of whatever images.
     let stated = FULL.replace("channels: 4 }", "channels: 4, side: 4 }");
     project(&stated).dynvis(&["check", "p.yaml"]).expect(0);
+    // Sides that are equal in small images alone.
+    project(DEEP).dynvis(&["check", "p.yaml"]).expect(0);
+    // Where every area has a time constant of its own, that of the stage is not held against the step.
+    let slow = project("      dt: 20\n      network: { areas: 2, tau: 20 }\n");
+    let said = slow.dynvis(&["check", "p.yaml"]).stderr;
+    assert!(!said.contains("tau [10.0]"), "{said}");
+}
+
+#[test]
+fn what_no_memory_holds_is_refused_before_it_is_asked_for() {
+    let huge = FULL
+        .replace("name: v1, channels: 4", "name: v1, channels: 65536")
+        .replace("from: [v1] }", "from: [v1], kernel: 65535 }");
+    let ran = project(&huge).dynvis(&["run", "p.yaml"]).expect(100);
+    let said = words(&ran.stderr);
+    assert!(
+        said.contains("weights, each with its gradient and two moments") && said.contains("GiB"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -97,7 +129,7 @@ fn what_does_not_fit_is_named_at_its_place() {
             "{ from: v2, upsample: bilinear }",
             "v2",
             "{ name: v1.back",
-            "projection `v1.back` gives maps of side",
+            "projection `v1.back` gives maps of sides other than that of area v1, whatever the side of the images",
         ),
         (
             "upsample: bilinear",
@@ -141,6 +173,30 @@ fn what_does_not_fit_is_named_at_its_place() {
             "{ name: v2, channels",
             "the side of area v2 does not follow from its projections",
         ),
+        (
+            "{ name: v2, channels: 6",
+            "{ name: v1, channels: 6",
+            "{ name: v1, channels: 6",
+            "area `v1` is there twice",
+        ),
+        (
+            "name: v1, channels: 4",
+            "name: image, channels: 4",
+            "image, channels",
+            "an area cannot be named `image`",
+        ),
+        (
+            "name: v1.rec",
+            "name: log_tau.0",
+            "{ name: log_tau.0",
+            "a convolution cannot be named `log_tau.0`",
+        ),
+        (
+            "from: [v1] }",
+            "from: [{ from: v2, upsample: nearest }, { from: v2, upsample: nearest }] }",
+            "[{ from: v2, upsample: nearest }, {",
+            "projection `v1.rec` reads area v2 twice",
+        ),
     ] {
         assert!(FULL.contains(from), "{from}");
         let network = FULL.replacen(from, to, 1);
@@ -149,6 +205,21 @@ fn what_does_not_fit_is_named_at_its_place() {
         assert!(said.contains(says), "{said}\ninstead of\n{says}");
         let at = place(&project.read("p.yaml"), at);
         assert!(said.contains(&at), "{said}\nnot at {at}");
+    }
+}
+
+#[test]
+fn a_name_and_a_number_of_areas_are_such() {
+    for (network, says) in [
+        ("{ areas: 2, name: '' }", "the name is empty"),
+        (
+            "{ areas: 4.0 }",
+            "`areas` is a number of areas, or a list of areas with `name` and `channels`",
+        ),
+        ("{ areas: 1, preset: feedback }", "1 area is no pair"),
+    ] {
+        let said = said(&project(&format!("      network: {network}\n")));
+        assert!(said.contains(says), "{said}");
     }
 }
 
@@ -219,6 +290,19 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
             assert!(!rows.is_empty(), "{table}");
             assert!(rows.iter().all(|row| row["network"] == name), "{table}: {rows:?}");
         }
+        // Tensors alone would make another network.
+        let refused = words(
+            &project
+                .dynvis(&["export", "net", "--out", "weights.pth"])
+                .expect(2)
+                .stderr,
+        );
+        let says = format!("{name} is not one of the published networks, and is not exported");
+        assert!(
+            refused.contains(&says) && refused.contains("model.safetensors"),
+            "{refused}"
+        );
+        assert!(!project.path("weights.pth").exists());
         let folder = project.dynvis(&["show", "@", "net/pictures"]).expect(0);
         let folder = folder.stdout.lines().last().expect("a folder").trim().to_owned();
         for file in ["network.svg", "network.png"] {

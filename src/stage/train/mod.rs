@@ -18,6 +18,7 @@ use self::tables::{Epoch, Form, Inversion, Speed, Window, forms, training_table}
 use super::times::require;
 use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
 use super::{checkpoints, keyed_defaults};
+use dynvis_runner::kind::ErrorClass;
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Train;
@@ -120,6 +121,7 @@ impl Kind for Train {
                 (graph, None, Parameters::new())
             }
         };
+        check_room(&architecture)?;
         if let Some(network) = &params.network {
             info.network = network.title(&architecture);
             let published = || format!("CordsNet-R{}", architecture.areas());
@@ -178,6 +180,29 @@ fn parts(model: &Model) -> (Graph, Option<Euler>, Parameters<f32>) {
         Model::Cnn { .. } => None,
     };
     (model.architecture().clone(), euler, model.parameters().clone())
+}
+
+/// Refuses a network whose training asks for more memory than can be had, which would end the process.
+fn check_room(graph: &Graph) -> Result<(), StageError> {
+    /// Of a weight: its value, its gradient and two moments, four bytes each.
+    const BYTES: u64 = 16;
+    let values = |shape: &[usize]| {
+        shape
+            .iter()
+            .fold(1u64, |values, size| values.saturating_mul(*size as u64))
+    };
+    let shapes = graph.cordsnet_shapes();
+    let weights = shapes
+        .iter()
+        .map(|(_, shape)| values(shape))
+        .fold(0, u64::saturating_add);
+    dynvis_base::memory::check_room(weights.saturating_mul(BYTES)).map_err(|error| {
+        StageError::new(format!(
+            "training holds {weights} weights, each with its gradient and two moments: {error}"
+        ))
+        .hint("give it fewer areas, fewer channels (`width`) or smaller kernels")
+        .class(Some(ErrorClass::Oom))
+    })
 }
 
 /// The phases that a model went through before, and this one.

@@ -52,7 +52,10 @@ pub(super) struct NetworkParams {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`areas` is a number of areas, or a list of areas with `name` and `channels`"
+)]
 enum AreasParams {
     Count(#[schemars(range(min = 1, max = 12))] usize),
     Full(Vec<AreaParams>),
@@ -109,7 +112,10 @@ struct ProjectionParams {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a source is the name of an area or `image`, or a mapping with `from` and `shortcut` or `upsample`"
+)]
 enum SourceParams {
     Direct(String),
     Changed(ChangedSource),
@@ -142,13 +148,24 @@ fn one() -> usize {
 pub(super) struct Flaw {
     pub(super) place: String,
     pub(super) message: String,
+    /// The message where the sides that it names are not the user's but only tried.
+    without_sides: Option<String>,
 }
 
 impl Flaw {
-    fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             message: message.into(),
+            without_sides: None,
+        }
+    }
+
+    fn without_sides(self) -> Self {
+        Self {
+            message: self.without_sides.unwrap_or(self.message),
+            without_sides: None,
+            place: self.place,
         }
     }
 }
@@ -170,6 +187,12 @@ const WIDTH: usize = 64;
 impl NetworkParams {
     /// The network for images of some sizes; `width` is the stage's.
     pub(super) fn graph(&self, width: Option<usize>, images: ImageSizes) -> Result<Graph, Flaw> {
+        if self.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(Flaw::new(
+                "network.name",
+                "the name is empty; leave it out for that of preset and number of areas",
+            ));
+        }
         match (&self.areas, &self.projections) {
             (Some(AreasParams::Full(areas)), Some(projections)) => self.full(areas, projections, width, images),
             (Some(AreasParams::Full(_)), None) => Err(Flaw::new(
@@ -185,7 +208,7 @@ impl NetworkParams {
         }
     }
 
-    /// The same for images that are not known yet: of the sides tried, those that the areas state decide.
+    /// The same for images that are not known yet: of a side that the network fits, if there is one.
     pub(super) fn graph_of_some_images(&self, width: Option<usize>) -> Result<Graph, Flaw> {
         /// Sides of `inp`, which is a quarter of the image's, that are tried.
         const SIDES: usize = 256;
@@ -197,11 +220,17 @@ impl NetworkParams {
             };
             self.graph(width, images)
         };
-        let likely = tried(self.likely_side());
-        match likely {
-            Err(flaw) if self.states_sides() => (1..=SIDES).find_map(|side| tried(4 * side).ok()).ok_or(flaw),
-            found => found,
-        }
+        let flaw = match tried(self.likely_side()) {
+            Ok(graph) => return Ok(graph),
+            Err(flaw) => flaw,
+        };
+        // Maps of one unit fit each other whatever the strides.
+        let (smallest, flaw) = if self.states_sides() {
+            (1, flaw)
+        } else {
+            (2, flaw.without_sides())
+        };
+        (smallest..=SIDES).find_map(|side| tried(4 * side).ok()).ok_or(flaw)
     }
 
     fn states_sides(&self) -> bool {
@@ -288,7 +317,11 @@ impl NetworkParams {
         images: ImageSizes,
     ) -> Result<Graph, Flaw> {
         let misplaced = [
-            ("preset", self.preset.is_some(), "which brings the projections"),
+            (
+                "preset",
+                self.preset.is_some(),
+                "its `projections` stand in place of those of a preset",
+            ),
             (
                 "width",
                 self.width.is_some(),
@@ -308,6 +341,7 @@ impl NetworkParams {
         if areas.is_empty() {
             return Err(Flaw::new("network.areas", GraphError::NoAreas.to_string()));
         }
+        Area::check_names(areas.iter().map(|area| area.name.as_str())).map_err(|error| self.flaw(&error.into()))?;
         let names = Names(areas);
         let mut drawn = Vec::new();
         for (number, projection) in projections.iter().enumerate() {
@@ -351,7 +385,14 @@ impl NetworkParams {
             NetError::Graph(error) => self.place(error).unwrap_or_else(|| "network".to_owned()),
             _ => "network".to_owned(),
         };
-        Flaw::new(place, error.to_string())
+        let without_sides = match error {
+            NetError::Graph(error) => without_sides(error),
+            _ => None,
+        };
+        Flaw {
+            without_sides,
+            ..Flaw::new(place, error.to_string())
+        }
     }
 
     fn place(&self, error: &GraphError) -> Option<String> {
@@ -380,6 +421,7 @@ impl NetworkParams {
             Some(place.unwrap_or_else(|| format!("network.{of_preset}")))
         };
         match error {
+            GraphError::AreaName { name, .. } => area(name).map(|place| format!("{place}.name")),
             GraphError::Twice { what: "area", name } => area(name),
             GraphError::Twice { name, .. } | GraphError::Name { name, .. } => projection(name),
             GraphError::EvenKernel { convolution, .. } => projection(convolution),
@@ -387,6 +429,14 @@ impl NetworkParams {
             GraphError::SourceChannels { projection: name, .. }
             | GraphError::SourceSide { projection: name, .. }
             | GraphError::AreaSide { projection: name, .. } => projection(name),
+            GraphError::SourceTwice { projection: name, .. } => projection(name).map(|place| format!("{place}.from")),
+            GraphError::Unreached { area: name } => {
+                let read = self
+                    .readout
+                    .as_ref()
+                    .and_then(|read| read.iter().position(|read| read == name));
+                read.map_or_else(|| area(name), |place| Some(format!("network.readout.{place}")))
+            }
             GraphError::Readout { .. } => self.readout.is_some().then(|| "network.readout".to_owned()),
             GraphError::TimeConstant { area, .. } => within(area, "tau_ms", "tau"),
             GraphError::NoTimeConstant { area } => within(area, "trains_tau", "trains_tau"),
@@ -441,6 +491,25 @@ impl NetworkParams {
             Preset::CornetRt => format!("CORnet-RT-{areas}"),
         };
         Some(if adapts { format!("{name}-adapting") } else { name })
+    }
+}
+
+/// What is wrong with sides, without naming those that were only tried.
+fn without_sides(error: &GraphError) -> Option<String> {
+    match error {
+        GraphError::SourceSide {
+            projection,
+            source_name,
+            ..
+        } => Some(format!(
+            "the sources of projection `{projection}` are summed, but {source_name} comes at another side than others, \
+             whatever the side of the images; a shortcut with a stride brings it down, `upsample` brings it up"
+        )),
+        GraphError::AreaSide { projection, area, .. } => Some(format!(
+            "projection `{projection}` gives maps of sides other than that of area {area}, whatever the side of the \
+             images; its `stride` brings them down, `upsample` of its sources brings them up"
+        )),
+        _ => None,
     }
 }
 

@@ -384,10 +384,9 @@ impl Params {
             (None, Some(_)) => "strides",
             (None, None) => "areas",
         };
-        architecture.graph().map_err(|error| Flaw {
-            place: place.to_owned(),
-            message: error.to_string(),
-        })
+        architecture
+            .graph()
+            .map_err(|error| Flaw::new(place, error.to_string()))
     }
 
     /// The first size given here that `start` does not have.
@@ -566,7 +565,7 @@ impl Params {
         // What depends on the data is checked when they are known.
         let graph = match self.graph_of_some_images() {
             Ok(graph) => Some(graph),
-            Err(Flaw { place, message }) => {
+            Err(Flaw { place, message, .. }) => {
                 found.push(Violation::new(place, message));
                 None
             }
@@ -589,10 +588,17 @@ impl Params {
                 // The network is known when it runs.
                 (None, true, _) => None,
             };
-            // As many as there are time constants where nothing says how many areas there are.
-            if let Err(error) = euler.validate(areas.unwrap_or(euler.tau_ms.len())) {
+            let has_own = |graph: &Graph| (0..graph.areas()).all(|area| graph.area(area).tau_ms.is_some());
+            let checked = if graph.as_ref().is_some_and(has_own) {
+                // Those of the stage are not used.
+                Ok(())
+            } else {
+                // As many as there are time constants where nothing says how many areas there are.
+                euler.validate(areas.unwrap_or(euler.tau_ms.len()))
+            };
+            if let Err(error) = checked {
                 found.push(Violation::new("tau", error.to_string()));
-            } else if let Some(Flaw { place, message }) = self.too_fast(graph.as_ref(), &euler) {
+            } else if let Some(Flaw { place, message, .. }) = self.too_fast(graph.as_ref(), &euler) {
                 found.push(Violation::new(place, message));
             } else if let Some(fit) = self.fit()
                 && let Some(message) = too_long(&self.trials(fit, None), &euler)

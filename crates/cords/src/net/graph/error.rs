@@ -1,6 +1,6 @@
 //! What can be wrong with a network's description, by the names of its areas and projections.
 
-use super::{Area, CellKind, Description, Origin, Projection, Source, Via, side_after};
+use super::{Area, CellKind, Description, IMAGE, Origin, Projection, Source, Via, side_after};
 use crate::net::{Adaptation, HiddenVariable};
 
 /// A description that makes no network.
@@ -12,8 +12,8 @@ pub enum GraphError {
     NoAreas,
     /// Feedback between pairs of areas where there is one pair.
     #[error(
-        "the preset `feedback` connects every pair of areas to the pair before, but {areas} areas are one pair: it \
-         needs 3 areas or more"
+        "the preset `feedback` connects every pair of areas to the pair before, but {}: it needs 3 areas or more",
+        pairs(*.areas)
     )]
     OnePair {
         /// Number of areas.
@@ -34,6 +34,14 @@ pub enum GraphError {
         what: &'static str,
         /// The name.
         name: String,
+    },
+    /// A name that is empty or that of the image.
+    #[error("an area cannot be named `{name}`: {reason}")]
+    AreaName {
+        /// The name.
+        name: String,
+        /// What speaks against it.
+        reason: &'static str,
     },
     /// A name that is empty or that parameters beside it have.
     #[error("a convolution cannot be named `{name}`: {reason}")]
@@ -66,6 +74,14 @@ pub enum GraphError {
     Nothing {
         /// What reads nothing.
         what: String,
+    },
+    /// A projection that reads the same source twice in the same way.
+    #[error("projection `{projection}` reads {source_name} twice")]
+    SourceTwice {
+        /// The projection.
+        projection: String,
+        /// The source.
+        source_name: String,
     },
     /// Two recurrent convolutions of one area.
     #[error("area {area} has two recurrent convolutions, `{first}` and `{second}`")]
@@ -109,9 +125,8 @@ pub enum GraphError {
     },
     /// A projection whose convolution does not give the side of its area.
     #[error(
-        "projection `{projection}` gives maps of side {side}, but area {area} has side {expected}; a stride of {} \
-         would fit best",
-        fitting(*.reads, *.expected)
+        "projection `{projection}` gives maps of side {side}, but area {area} has side {expected}; {}",
+        advice(*.reads, *.stride, [*.side, *.expected])
     )]
     AreaSide {
         /// The projection.
@@ -124,6 +139,14 @@ pub enum GraphError {
         expected: usize,
         /// Side that it reads.
         reads: usize,
+        /// Stride of its convolution.
+        stride: usize,
+    },
+    /// An area that is read out and does not depend on the image.
+    #[error("no path leads from the image to area `{area}`, which is read out")]
+    Unreached {
+        /// The area.
+        area: String,
     },
     /// The readout's areas are missing, named twice, or of different channels.
     #[error("readout: {reason}")]
@@ -198,13 +221,39 @@ pub enum GraphError {
     },
 }
 
-/// The stride that brings one side nearest to another.
-fn fitting(reads: usize, expected: usize) -> usize {
-    ((reads as f64 / expected.max(1) as f64).round() as usize).max(1)
+/// Of one area or two.
+fn pairs(areas: usize) -> &'static str {
+    if areas == 1 {
+        "1 area is no pair"
+    } else {
+        "2 areas are one pair"
+    }
+}
+
+/// What brings a projection's maps to the side of its area, or the area to theirs.
+fn advice(reads: usize, stride: usize, [side, expected]: [usize; 2]) -> String {
+    // The stride that brings one side nearest to the other.
+    let fitting = ((reads as f64 / expected.max(1) as f64).round() as usize).max(1);
+    if fitting != stride {
+        format!("a stride of {fitting} would fit best")
+    } else if side < expected {
+        format!("`upsample` brings its sources up, or the area should have side {side}")
+    } else {
+        format!("the area should have side {side}")
+    }
 }
 
 /// Names of modules that are no projection's.
-const TAKEN: [&str; 5] = ["inp_conv", "out_fc", "conv_bias", "area_bias", "inp_norm"];
+const TAKEN: [&str; 8] = [
+    "inp_conv",
+    "out_fc",
+    "conv_bias",
+    "area_bias",
+    "inp_norm",
+    "log_tau",
+    "log_tau_a",
+    "beta",
+];
 
 /// Checks that a description makes a network.
 ///
@@ -223,19 +272,14 @@ pub(super) fn check(description: &Description) -> Result<(), GraphError> {
     if areas.is_empty() {
         return Err(GraphError::NoAreas);
     }
+    Area::check_names(areas.iter().map(|area| area.name.as_str()))?;
     size("in_channels", *in_channels)?;
     size("image_side", *image_side)?;
     size("classes", *classes)?;
     size("the input layer's channel count", *input_channels)?;
-    for (number, area) in areas.iter().enumerate() {
+    for area in areas {
         size(&format!("the channel count of area {}", area.name), area.channels)?;
         size(&format!("the side of area {}", area.name), area.side)?;
-        if areas[..number].iter().any(|other| other.name == area.name) {
-            return Err(GraphError::Twice {
-                what: "area",
-                name: area.name.clone(),
-            });
-        }
         if let Some(tau_ms) = area.tau_ms
             && !(tau_ms.is_finite() && tau_ms > 0.0)
         {
@@ -311,7 +355,38 @@ pub(super) fn check(description: &Description) -> Result<(), GraphError> {
         let what = "no projection reads the image".to_owned();
         return Err(GraphError::Nothing { what });
     }
-    check_readout(description)
+    check_readout(description)?;
+    check_reach(description)
+}
+
+impl Area {
+    /// Checks that names of areas tell them from each other and from the image.
+    ///
+    /// # Errors
+    /// The first name that does not.
+    pub fn check_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), GraphError> {
+        let mut before: Vec<&str> = Vec::new();
+        for name in names {
+            let refused = |reason| {
+                let name = name.to_owned();
+                Err(GraphError::AreaName { name, reason })
+            };
+            if name.trim().is_empty() {
+                return refused("names are not empty");
+            }
+            if name == IMAGE {
+                return refused("projections read the image by this name");
+            }
+            if before.contains(&name) {
+                return Err(GraphError::Twice {
+                    what: "area",
+                    name: name.to_owned(),
+                });
+            }
+            before.push(name);
+        }
+        Ok(())
+    }
 }
 
 /// Beginnings of parameters' names that are no cell's.
@@ -426,12 +501,18 @@ fn check_projection(description: &Description, projection: &Projection) -> Resul
         return Err(GraphError::Nothing { what });
     }
     let shape = description.shape(projection);
-    for source in &projection.sources {
+    for (place, source) in projection.sources.iter().enumerate() {
         let maps = description.maps(source.from);
         let source_name = match source.from {
             Origin::Image => "the image's input layer".to_owned(),
             Origin::Area(area) => format!("area {}", description.areas[area].name),
         };
+        if projection.sources[..place].contains(source) {
+            return Err(GraphError::SourceTwice {
+                projection: name(),
+                source_name,
+            });
+        }
         let (channels, side) = match &source.via {
             Via::Direct => (maps.channels, maps.side),
             Via::Shortcut(kernel) => (shape.inputs, side_after(kernel, maps.side)),
@@ -465,6 +546,7 @@ fn check_projection(description: &Description, projection: &Projection) -> Resul
             side,
             expected: area.side,
             reads: shape.in_side,
+            stride: projection.kernel.stride,
         });
     }
     Ok(())
@@ -489,4 +571,33 @@ fn check_readout(Description { areas, readout, .. }: &Description) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Checks that what is read out can depend on the image.
+fn check_reach(description: &Description) -> Result<(), GraphError> {
+    let Description {
+        areas,
+        projections,
+        readout,
+        ..
+    } = description;
+    let mut reached = vec![false; areas.len()];
+    // Each round reaches another area, or is the last one.
+    for _ in 0..areas.len() {
+        for projection in projections {
+            let reads = |source: &Source| match source.from {
+                Origin::Image => true,
+                Origin::Area(area) => reached[area],
+            };
+            if projection.sources.iter().any(reads) {
+                reached[projection.to] = true;
+            }
+        }
+    }
+    match readout.iter().find(|area| !reached[**area]) {
+        Some(area) => Err(GraphError::Unreached {
+            area: areas[*area].name.clone(),
+        }),
+        None => Ok(()),
+    }
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Architecture, Area, CellKind, Description, Graph, GraphError, Kernel, NetError, Origin, Projection, Source, Via,
+    Architecture, Area, CellKind, Description, Graph, GraphError, IMAGE, Kernel, NetError, Origin, Projection, Source,
+    Via,
 };
 use crate::device::Interpolation;
 use crate::net::{Adaptation, OwnCell};
@@ -88,9 +89,6 @@ enum SourceForm {
     Upsampled { from: String, upsample: Interpolation },
 }
 
-/// The source that is no area.
-const IMAGE: &str = "image";
-
 impl AnyForm {
     /// The network; `cells` are those that it may name.
     pub(in crate::net) fn graph(self, cells: &[OwnCell]) -> Result<Graph, NetError> {
@@ -119,6 +117,7 @@ impl AnyForm {
             (None, None, Some(input_channels), Some(areas), Some(projections), Some(readout)) => {
                 let areas = areas.into_iter().map(|area| area.area(cells));
                 let areas = areas.collect::<Result<Vec<Area>, GraphError>>()?;
+                Area::check_names(areas.iter().map(|area| area.name.as_str()))?;
                 let numbered = Names(&areas);
                 let projections = projections
                     .into_iter()

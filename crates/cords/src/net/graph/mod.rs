@@ -238,6 +238,8 @@ pub struct Graph {
 
 /// The convolution of the input layer.
 pub(crate) const INPUT: usize = 0;
+/// Name of the source that is no area.
+const IMAGE: &str = "image";
 
 impl Graph {
     /// A network from its description.
@@ -425,8 +427,12 @@ impl Graph {
     /// # Errors
     /// [`NetError::TimeConstants`] where they are not usable.
     pub fn euler(&self, euler: &Euler) -> Result<Euler, NetError> {
-        euler.validate(self.areas())?;
-        if self.description.areas.iter().all(|area| area.tau_ms.is_none()) {
+        let areas = &self.description.areas;
+        // Not used where every area has a time constant of its own.
+        if areas.iter().any(|area| area.tau_ms.is_none()) {
+            euler.validate(self.areas())?;
+        }
+        if areas.iter().all(|area| area.tau_ms.is_none()) {
             return Ok(euler.clone());
         }
         let resolved = Euler {

@@ -127,6 +127,15 @@ fn a_network_in_full() {
     assert_eq!((back.reads.channels, back.reads.side), (12, 8));
     let euler = graph.euler(&Euler::published()).expect("usable");
     assert_eq!((euler.alpha(0), euler.alpha(1)), (0.2, 0.1));
+    // The network's own time constant is checked where an area has none of its own.
+    let slow = Euler::new(20.0, 10.0);
+    assert!(graph.euler(&slow).is_err());
+    let mut description = graph.description().clone();
+    for area in &mut description.areas {
+        area.tau_ms = Some(20.0);
+    }
+    let own = Graph::new(description).expect("valid");
+    assert_eq!(own.euler(&slow).expect("usable").tau_ms, [20.0; 2]);
     let again = serde_json::to_string(&graph).expect("serialised");
     assert_eq!(serde_json::from_str::<Graph>(&again).ok(), Some(graph));
 }
@@ -152,6 +161,25 @@ fn what_does_not_fit_is_named() {
         (r#"["v2"] }"#, r#"["v9"] }"#, "the readout names area `v9`"),
         (r#""v1.rec""#, r#""v1.in""#, "convolution `v1.in` is there twice"),
         (r#""v1.rec""#, r#""out_fc""#, "cannot be named `out_fc`"),
+        (r#""v1.rec""#, r#""beta.0""#, "cannot be named `beta.0`"),
+        (r#""v1.rec""#, r#""log_tau_a.0""#, "cannot be named `log_tau_a.0`"),
+        (r#"{"name": "v1", "#, r#"{"name": "", "#, "an area cannot be named ``"),
+        (
+            r#"{"name": "v1", "#,
+            r#"{"name": "image", "#,
+            "an area cannot be named `image`: projections read the image by this name",
+        ),
+        (
+            r#"["image"]}"#,
+            r#"["image", "image"]}"#,
+            "projection `v1.in` reads the image's input layer twice",
+        ),
+        (
+            r#"["image"]}"#,
+            r#"["v2"], "kernel": 1}"#,
+            "projection `v1.in` gives maps of side 4, but area v1 has side 8; `upsample` brings its sources up, or the \
+             area should have side 4",
+        ),
         (
             r#""name": "v2", "channels""#,
             r#""name": "v1", "channels": 8, "side": 8}, {"name": "v2", "channels""#,
@@ -202,6 +230,18 @@ fn what_does_not_fit_is_named() {
         let said = said(from, to);
         assert!(said.contains(expected), "{said}\ninstead of\n{expected}");
     }
+    let loop_of_two = FULL
+        .replace(
+            r#""tau_ms": 20.0}"#,
+            r#""tau_ms": 20.0}, {"name": "v3", "channels": 12, "side": 4}"#,
+        )
+        .replace(
+            r#"["v1", {"from": "image", "shortcut": {"name": "v2.skip"}}], "stride": 2}"#,
+            r#"["v3"]}, {"name": "v3.in", "to": "v3", "from": ["v2"]}"#,
+        );
+    let unreached = serde_json::from_str::<Graph>(&loop_of_two).expect_err("no path");
+    let expected = "no path leads from the image to area `v2`, which is read out";
+    assert!(unreached.to_string().contains(expected), "{unreached}");
     let twin = serde_json::from_str::<Graph>(FULL)
         .expect("a network")
         .twin()
