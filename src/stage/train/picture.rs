@@ -237,15 +237,21 @@ impl Drawing {
         } else if to == from {
             let height = 0.7 + beside;
             self.above = self.above.max(self.half_height + height);
-            let (left, right) = (start - 0.3, start + 0.3);
-            arc((left, self.half_height), (right, self.half_height), height, 0.5)
+            let (left, right) = (start - 0.2, start + 0.2);
+            arc(
+                (left, self.half_height),
+                (right, self.half_height),
+                height,
+                0.5 + beside,
+            )
         } else {
             let sign = if is_back { -1.0 } else { 1.0 };
             let height = ARC * span + beside;
             let reached = if is_back { &mut self.below } else { &mut self.above };
             *reached = reached.max(self.half_height + height);
-            // Arcs leave right and arrive left of the middle of their boxes, so that they do not meet.
-            let aside = 0.5 * (end - start).signum();
+            // Arcs leave right and arrive left of the middle of their boxes, so that they do not meet; of one pair,
+            // higher ones go around lower ones.
+            let aside = (0.6 - 0.5 * beside).max(0.3) * (end - start).signum();
             let y = sign * self.half_height;
             arc((start + aside, y), (end - aside, y), sign * height, 0.0)
         };
@@ -359,10 +365,10 @@ fn dashes(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
 /// About how wide text of a size is, in units of the picture.
 fn text_width(text: &str, size: u32) -> f64 {
     let of = |letter: char| match letter {
-        'f' | 'i' | 'j' | 'l' | 'r' | 't' | 'I' | ' ' | '.' | ',' | ':' | ';' | '\'' | '|' | '(' | ')' | '-' => 0.4,
+        'f' | 'i' | 'j' | 'l' | 'r' | 't' | 'I' | ' ' | '.' | ',' | ':' | ';' | '\'' | '|' | '(' | ')' | '-' => 0.36,
         'm' | 'w' | 'M' | 'W' | '@' | '%' => 1.0,
         letter if letter.is_ascii_uppercase() => 0.76,
-        letter if letter.is_ascii() => 0.64,
+        letter if letter.is_ascii() => 0.62,
         _ => 1.0,
     };
     text.chars().map(of).sum::<f64>() * f64::from(size) / PIXELS
