@@ -234,8 +234,8 @@ fn every_kind_reads_any_network_and_tables_have_its_name() {
 
 #[test]
 fn trained_time_constants_and_adaptation_stand_in_a_table() {
-    const NETWORK: &str = "      network: { preset: blt, areas: 2, tau: [10, 20], trains_tau: true, tau_per_channel: true, \
-        cell: { adapting: { tau_a_ms: 50, beta: 0.3, trained: true } } }\n";
+    const NETWORK: &str = "      network: { preset: blt, areas: 2, tau: [10, 20], trains_tau: true, \
+        tau_per_channel: true, cell: { adapting: { tau_a_ms: 50, beta: 0.3, trained: true } } }\n";
     let trained = project(NETWORK);
     // Long enough for adaptation of the last area to change the readout.
     let longer = trained.read("p.yaml").replace("stimulus: 20", "stimulus: 60");
