@@ -28,7 +28,7 @@ fn every_planted_error_is_reported_with_its_line() {
             "did you mean `train/cnn`?",
         ),
         ("17:3", "`twice` is declared twice", "first here"),
-        ("20:51", "13 is out of range: at most 12", ""),
+        ("20:51", "13 is out of range: at least 1, at most 12", ""),
         (
             "22:23",
             "`tiny` gives a dataset, but this parameter needs a model",

@@ -338,6 +338,63 @@ fn a_network_whose_loops_cannot_be_cut_has_no_view_without_recurrence() {
 }
 
 #[test]
+fn trained_time_constants_and_adaptation_stand_in_a_table() {
+    const NETWORK: &str = "      network: { preset: blt, areas: 2, tau: [10, 20], trains_tau: true, \
+        tau_per_channel: true, cell: { adapting: { tau_a_ms: 50, beta: 0.3, trained: true } } }\n";
+    let trained = project(NETWORK);
+    // Long enough for adaptation of the last area to change the readout.
+    let longer = trained.read("p.yaml").replace("stimulus: 20", "stimulus: 60");
+    trained.write("p.yaml", &longer);
+    trained.dynvis(&["run", "p.yaml"]).expect(0);
+    let rows = rows(&trained, "net/cell_parameters");
+    let before: Vec<(f64, &str, f64)> = rows
+        .iter()
+        .map(|row| {
+            let quantity = row["quantity"].as_str().expect("a word");
+            (number(row, "area"), quantity, number(row, "before"))
+        })
+        .collect();
+    assert_eq!(
+        before,
+        [
+            (0.0, "tau", 10.0),
+            (0.0, "tau_a", 50.0),
+            (0.0, "beta", 0.3),
+            (1.0, "tau", 20.0),
+            (1.0, "tau_a", 50.0),
+            (1.0, "beta", 0.3),
+        ]
+    );
+    for row in &rows {
+        let after = number(row, "after");
+        // Rounding to single precision changes less. Changes of channels may cancel in their mean.
+        let changed = |value: f64| (value / number(row, "before") - 1.0).abs() > 1e-5;
+        let values = ["after", "minimum", "maximum"].into_iter();
+        let mut values = values.filter_map(|column| row[column].as_f64());
+        assert!(values.any(changed), "{row:?}");
+        let is_tau = row["quantity"] != "beta";
+        assert_eq!(row["unit"] == "ms", is_tau, "{row:?}");
+        assert_eq!(row["unit"].is_null(), !is_tau, "{row:?}");
+        if is_tau {
+            assert!(after >= 0.999 * 5.0, "below the step of 5 ms: {row:?}");
+        }
+        let is_per_channel = row["quantity"] == "tau";
+        for end in ["minimum", "maximum"] {
+            assert_eq!(row[end].is_null(), !is_per_channel, "{row:?}");
+        }
+        if is_per_channel {
+            assert!(number(row, "minimum") <= after * (1.0 + 1e-9), "{row:?}");
+            assert!(number(row, "maximum") >= after * (1.0 - 1e-9), "{row:?}");
+        }
+    }
+    // A stage that trains none of it has no such table.
+    let plain = project("      network: { preset: blt, areas: 2, tau: 10 }\n");
+    plain.dynvis(&["run", "p.yaml"]).expect(0);
+    let shown = plain.dynvis(&["show", "@", "net/cell_parameters"]);
+    assert_ne!(shown.code, 0, "{}", shown.stdout);
+}
+
+#[test]
 fn where_activity_of_areas_that_drive_each_other_goes() {
     const POINTS: &str = "  points: { fixed_points: { models: [net], data: digits, images: 2, eigenvalues: 0, \
         attractors: { initial_conditions: 3, time: 2000 } } }\n";

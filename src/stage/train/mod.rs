@@ -14,7 +14,7 @@ use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase, fold}
 use self::network::ImageSizes;
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
-use self::tables::{Epoch, Form, Inversion, Speed, Window, forms, training_table};
+use self::tables::{CellParameter, Epoch, Form, Inversion, Speed, Window, cell_parameters, forms, training_table};
 use super::times::require;
 use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
 use super::{checkpoints, keyed_defaults};
@@ -64,6 +64,15 @@ impl Kind for Train {
             "how fast each epoch went: the one table that differs from run to run",
         )
         .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
+        Declared::always(
+            CellParameter::NAME,
+            Artifact::TABLE,
+            "trained time constants and adaptation of areas, before and after training",
+        )
+        .when(
+            "with a `network` whose time constants or adaptation are trained",
+            |params| params.trains_cells(),
+        ),
         Declared::always(
             "pictures",
             Artifact::FILES,
@@ -170,6 +179,12 @@ impl Kind for Train {
 fn write(params: &Params, model: &Model, epochs: &[EpochRecord], context: &mut Context) -> Result<(), StageError> {
     model.save(&context.output("model")?.join("model.safetensors"))?;
     context.write_table(<Epoch>::NAME, &training_table(params, epochs)?)?;
+    if params.trains_cells() {
+        context.write_rows(
+            CellParameter::NAME,
+            cell_parameters(model.architecture(), model.parameters()),
+        )?;
+    }
     context.write_rows(Speed::NAME, epochs.iter().map(Speed::of))
 }
 

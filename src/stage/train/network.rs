@@ -474,6 +474,15 @@ impl NetworkParams {
         })
     }
 
+    /// Whether time constants of areas or adaptation are trained.
+    pub(super) fn trains_cells(&self) -> bool {
+        let adapts =
+            |cell: &Option<CellKind>| matches!(cell, Some(CellKind::Adapting(adaptation)) if adaptation.trained);
+        let of_area = |area: &AreaParams| area.trains_tau || adapts(&area.cell);
+        let areas = matches!(&self.areas, Some(AreasParams::Full(areas)) if areas.iter().any(of_area));
+        self.trains_tau || adapts(&self.cell) || areas
+    }
+
     /// How tables name the network; none where kind and number of areas say it all, as for published ones.
     pub(super) fn title(&self, graph: &Graph) -> Option<String> {
         if self.name.is_some() {

@@ -626,6 +626,11 @@ impl Params {
         found
     }
 
+    /// Whether time constants of areas or adaptation are trained.
+    pub(super) fn trains_cells(&self) -> bool {
+        self.network.as_ref().is_some_and(NetworkParams::trains_cells)
+    }
+
     /// What of `network` is too fast for the steps.
     fn too_fast(&self, graph: Option<&Graph>, euler: &Euler) -> Option<Flaw> {
         self.network.as_ref()?.too_fast(graph?, euler)

@@ -1,6 +1,7 @@
 //! Result tables of `train`.
 
 use cords::learn::{AreaInverse, EpochRecord, Evaluation, WindowRecord};
+use cords::net::{Area, CellKind, Graph, Parameters};
 
 use super::params::{Params, Phase};
 use dynvis_runner::table::{Row, Table, TableError, TableRow};
@@ -157,6 +158,100 @@ impl Speed {
             waiting: r.waiting_seconds / seconds,
         }
     }
+}
+
+/// Trained time constants and adaptation of areas, before and after training
+#[derive(Row)]
+#[table(name = "cell_parameters")]
+pub(super) struct CellParameter {
+    /// Area, from 0
+    #[column(key)]
+    area: usize,
+    /// Name of the area
+    area_name: String,
+    /// tau (time constant), tau_a (time constant of the adaptation) or beta (strength of the adaptation)
+    #[column(key)]
+    quantity: &'static str,
+    /// Unit of the values; missing where they have none
+    unit: Option<&'static str>,
+    /// Value before training
+    before: f64,
+    /// Value after training, mean over channels where each has its own
+    after: f64,
+    /// Least value of all channels after training; missing where they share one
+    minimum: Option<f64>,
+    /// Largest value of all channels after training; missing where they share one
+    maximum: Option<f64>,
+}
+
+/// A value of an area that may be trained.
+struct Quantity {
+    name: &'static str,
+    /// The parameter is `parameter.l` of area l.
+    parameter: &'static str,
+    /// Whether it is a time constant, whose parameter is the logarithm of its value in ms.
+    is_tau: bool,
+    is_per_channel: bool,
+    before: f64,
+}
+
+/// What of an area is trained beside weights and biases.
+fn trained(area: &Area) -> Vec<Quantity> {
+    let quantity = |name, parameter, before| Quantity {
+        name,
+        parameter,
+        is_tau: true,
+        is_per_channel: false,
+        before,
+    };
+    let tau = area.tau_ms.filter(|_| area.trains_tau).map(|tau_ms| Quantity {
+        is_per_channel: area.tau_per_channel,
+        ..quantity("tau", "log_tau", tau_ms)
+    });
+    let mut found: Vec<Quantity> = tau.into_iter().collect();
+    if let CellKind::Adapting(adaptation) = &area.cell
+        && adaptation.trained
+    {
+        found.push(quantity("tau_a", "log_tau_a", adaptation.tau_a_ms));
+        found.push(Quantity {
+            is_tau: false,
+            ..quantity("beta", "beta", adaptation.beta)
+        });
+    }
+    found
+}
+
+/// The rows of a network with its parameters after training.
+pub(super) fn cell_parameters(graph: &Graph, parameters: &Parameters<f32>) -> Vec<CellParameter> {
+    let mut rows = Vec::new();
+    for number in 0..graph.areas() {
+        let area = graph.area(number);
+        for quantity in trained(area) {
+            let Some(tensor) = parameters.get(&format!("{}.{number}", quantity.parameter)) else {
+                continue;
+            };
+            let value = |parameter: &f32| {
+                let value = f64::from(*parameter);
+                if quantity.is_tau { value.exp() } else { value }
+            };
+            let values: Vec<f64> = tensor.data.iter().map(value).collect();
+            let end = |pick: fn(f64, f64) -> f64| {
+                let end = values.iter().copied().reduce(pick);
+                end.filter(|_| quantity.is_per_channel)
+            };
+            rows.push(CellParameter {
+                area: number,
+                area_name: area.name.clone(),
+                quantity: quantity.name,
+                unit: quantity.is_tau.then_some("ms"),
+                before: quantity.before,
+                after: values.iter().sum::<f64>() / values.len() as f64,
+                minimum: end(f64::min),
+                maximum: end(f64::max),
+            });
+        }
+    }
+    rows
 }
 
 /// How well each area's linear dynamics reproduce the folded CNN's currents, on the validation images
