@@ -202,7 +202,7 @@ impl Drawing {
                 self.below += LEADING;
             }
             let y = -self.below;
-            self.line(vec![(left, y), (left + SAMPLE, y)], *colour, *is_dashed, 2.0);
+            self.line(vec![(left, y), (left + SAMPLE, y)], colour, *is_dashed, 2.0);
             left += SAMPLE + 0.2;
             self.labels.push(Label {
                 text: (*meaning).to_owned(),
