@@ -300,6 +300,7 @@ impl Drawing {
             // A width of 0 is drawn as a hair; a theme has a grid of its own.
             .with_theme(Theme {
                 axis_color: "white".into(),
+                tick_color: "white".into(),
                 show_grid: false,
                 ..Theme::default()
             })

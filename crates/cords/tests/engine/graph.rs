@@ -786,6 +786,8 @@ fn trained_time_constants_stay_at_the_step_at_least() {
         after_ms: 20.0,
         readout_window_ms: 20.0,
         return_window_ms: 10.0,
+        // Activity returns sooner where time constants are shorter.
+        return_weight: 1e3,
         fit: Fit {
             epochs: 3,
             batch: 4,
