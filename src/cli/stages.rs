@@ -9,7 +9,7 @@ use super::tables::simple_table;
 use super::ui::Ui;
 use super::wording::wrapped;
 use dynvis_runner::kind::{AnyKind, PossibleOutput, published_parameter};
-use dynvis_runner::pipeline::{suggest, types, unwrap_optional, variants};
+use dynvis_runner::pipeline::{alternatives, suggest, types, unwrap_optional, variants};
 
 /// List the stage kinds, or every parameter and output of one and its presets
 #[derive(clap::Args)]
@@ -151,12 +151,6 @@ fn nested(schema: &Json, name: &str, rows: &mut Vec<Vec<String>>) {
     for schema in alternatives(schema) {
         nested(schema, name, rows);
     }
-}
-
-/// Of a parameter that takes values of several shapes the schema of each.
-fn alternatives(schema: &Json) -> &[Json] {
-    let all = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)?.as_array());
-    all.map_or(&[], Vec::as_slice)
 }
 
 /// What a description says of a parameter that is left out, and the description without that: `X if not given` at the

@@ -32,7 +32,7 @@ pub use presets::{Origin, Preset, preset_kind, preset_problems, preset_text, pre
 pub use problem::{Problem, old_name, suggest};
 pub use resources::Resources;
 pub use root::project_root;
-pub use validate::{types, unwrap_optional, variants};
+pub use validate::{alternatives, types, unwrap_optional, variants};
 
 #[cfg(any(test, fuzzing))]
 use crate::kind::Registry;

@@ -93,6 +93,12 @@ pub fn unwrap_optional(schema: &Json) -> (&Json, bool) {
     (schema, types(schema).contains(&"null"))
 }
 
+/// Of a schema for values of several shapes the schema of each.
+pub fn alternatives(schema: &Json) -> &[Json] {
+    let all = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)?.as_array());
+    all.map_or(&[], Vec::as_slice)
+}
+
 /// The JSON types that a schema names.
 pub fn types(schema: &Json) -> Vec<&str> {
     match schema.get("type") {
@@ -181,7 +187,10 @@ fn value(schema: &Json, node: &Node, path: &mut Vec<PathPart>, in_list: bool, ou
 /// Of a schema for values of several shapes the one for values of this node's shape: a mapping, a list or a single
 /// value; names are one alternative together.
 fn alternative(schema: &Json, node: &Node) -> Option<Json> {
-    let all = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)?.as_array())?;
+    let all = alternatives(schema);
+    if all.is_empty() {
+        return None;
+    }
     let wanted: &[&str] = match node.value {
         Value::Map(_) => &["object"],
         Value::List(_) => &["array"],
