@@ -12,28 +12,23 @@ use kuva::render::theme::Theme;
 use crate::stage::StageError;
 use crate::stage::picture::{COLOURS, write_picture};
 
-/// Between the middles of boxes, and half the width of a box, in units of the picture.
+/// Between the middles of boxes, in units of the picture.
 const PITCH: f64 = 3.3;
+/// Half the width of a box.
 const HALF_WIDTH: f64 = 1.15;
 /// Pixels of a unit.
 const PIXELS: f64 = 46.0;
-/// Height of an arc that spans one box more than its neighbour.
-const ARC: f64 = 0.9;
-/// Between projections from one area to one other.
-const BESIDE: f64 = 0.2;
-/// Length of a dash, and of the gap after it.
+/// Between lines of text.
+const LEADING: f64 = 0.34;
+/// Length of a dash.
 const DASH: f64 = 0.2;
+/// Between dashes.
 const GAP: f64 = 0.12;
 
-/// Between lines of text, and between the first or last one and the border of a box.
-const LEADING: f64 = 0.34;
-const PADDING: f64 = 0.3;
-/// Sizes of text in pixels: names, and everything else.
+/// Size of names, in pixels.
 const NAME: u32 = 13;
+/// Size of all other text.
 const TEXT: u32 = 10;
-/// Pixels above and below the drawing; the title stands above.
-const TOP: f64 = 47.0;
-const BOTTOM: f64 = 10.0;
 
 const GREY: &str = "#555555";
 // What happens to a source before the convolution.
@@ -83,6 +78,8 @@ fn column(area: usize) -> usize {
 
 impl Drawing {
     fn of(graph: &Graph, euler: &Euler) -> Self {
+        /// Between the first or last line of text and the border of a box.
+        const PADDING: f64 = 0.3;
         let description = graph.description();
         let readout = column(graph.areas());
         let image = vec![
@@ -223,6 +220,10 @@ impl Drawing {
     /// An arrow between boxes: straight to the next one, in an arc above others, dashed and below where it leads back,
     /// as a loop on top where it stays. Further ones between the same boxes are drawn beside it.
     fn arrow(&mut self, from: usize, to: usize, colour: &'static str) {
+        /// Height of an arc that spans one box more than its neighbour.
+        const ARC: f64 = 0.9;
+        /// Between arrows of one pair of boxes.
+        const BESIDE: f64 = 0.2;
         let before = self.drawn.iter().filter(|ends| **ends == (from, to)).count();
         self.drawn.push((from, to));
         let beside = BESIDE * before as f64;
@@ -275,6 +276,10 @@ impl Drawing {
     }
 
     fn plots(&self, title: String) -> (Vec<Plot>, Layout) {
+        /// Pixels above the drawing, where the title stands.
+        const TOP: f64 = 47.0;
+        /// Pixels below it.
+        const BOTTOM: f64 = 10.0;
         let stroke = |stroke: &Stroke| {
             let line = LinePlot::new()
                 .with_data(stroke.points.iter().copied())
