@@ -180,9 +180,10 @@ pub(super) struct ImageSizes {
 
 /// The source that is no area.
 const IMAGE: &str = "image";
-/// As the published networks have.
-const AREAS: usize = 8;
-const WIDTH: usize = 64;
+/// As CordsNet-R8 has.
+pub(super) const AREAS: usize = 8;
+/// As all published networks have.
+pub(super) const WIDTH: usize = 64;
 
 impl NetworkParams {
     /// The network for images of some sizes; `width` is the stage's.
@@ -411,8 +412,7 @@ impl NetworkParams {
                 changed.shortcut.as_ref().is_some_and(|shortcut| shortcut.name == *name)
             };
             let named = |projection: &ProjectionParams| projection.name == *name || projection.from.iter().any(has);
-            let number = self.projections.iter().flatten().collect::<Vec<_>>();
-            let number = number.into_iter().rposition(named)?;
+            let number = self.projections.as_ref()?.iter().rposition(named)?;
             Some(format!("network.projections.{number}"))
         };
         // Of a preset its own parameters.

@@ -11,7 +11,7 @@ use cords::net::{Architecture, Euler, Graph, MOST_STEPS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::network::{Flaw, ImageSizes, NetworkParams};
+use super::network::{AREAS, Flaw, ImageSizes, NetworkParams, WIDTH};
 use crate::stage::times::{Asked, unfit};
 use crate::stage::{DatasetRef, ModelRef, Violation};
 
@@ -365,14 +365,14 @@ impl Params {
 
     /// A network by the rule of the published ones.
     fn published(&self, images: ImageSizes) -> Result<Graph, Flaw> {
-        let areas = self.areas.unwrap_or(8);
+        let areas = self.areas.unwrap_or(AREAS);
         let architecture = Architecture {
             in_channels: images.channels,
             image_side: images.side,
             channels: self
                 .channels
                 .clone()
-                .unwrap_or_else(|| Architecture::published_channels(areas, self.width.unwrap_or(64))),
+                .unwrap_or_else(|| Architecture::published_channels(areas, self.width.unwrap_or(WIDTH))),
             strides: self
                 .strides
                 .clone()
