@@ -90,9 +90,9 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
     if model.architecture().architecture().is_none() {
         return Err(CommandError::hinted(
             format!(
-                "{} is not one of the published networks, and is not exported: the file formats hold tensors alone, and \
-                 the published PyTorch class has no other connections, cells or time constants, so that what reads the \
-                 file would make another network of it",
+                "{} is not one of the published networks, and is not exported: the file formats hold tensors alone, \
+                 and the published PyTorch class has no other connections, cells or time constants, so that what reads \
+                 the file would make another network of it",
                 model_name(&model)
             ),
             format!(
