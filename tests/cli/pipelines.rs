@@ -264,3 +264,38 @@ fn the_session_of_the_readme() {
     }
     assert!(commands >= 5, "{commands} commands");
 }
+
+/// Every pipeline of the README, whole or some of its stages, checks clean; what these read and do not have is put below
+/// them.
+#[test]
+fn the_pipelines_of_the_readme() {
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    let blocks = readme.split("```yaml\n").skip(1);
+    let mut checked = 0;
+    for block in blocks.map(|rest| rest.split_once("```").expect("an end of the block").0) {
+        let head = if block.starts_with(' ') { "stages:\n" } else { "" };
+        let mut text = format!("{head}{block}");
+        // `cordsnet@*` stands for the members of a matrix.
+        let matrix = if block.contains("cordsnet@*") {
+            ", matrix: { seed: [0] }"
+        } else {
+            ""
+        };
+        let cordsnet = format!("train: {{ use: train/digits/cordsnet, data: digits, areas: 2 }}{matrix}");
+        for (name, stage) in [
+            ("digits", "dataset: { use: dataset/digits }"),
+            ("images", "dataset: { use: dataset/digits }"),
+            ("cnn", "train: { use: train/digits/cnn, data: digits, areas: 2 }"),
+            ("cordsnet", cordsnet.as_str()),
+        ] {
+            if !text.contains(&format!("\n  {name}:")) {
+                text += &format!("  {name}: {{ {stage} }}\n");
+            }
+        }
+        let project = Project::with_presets();
+        project.write("p.yaml", &text);
+        project.dynvis(&["check", "p.yaml"]).expect(0);
+        checked += 1;
+    }
+    assert!(checked >= 7, "{checked} pipelines");
+}
