@@ -86,7 +86,7 @@ fn good_networks_check_clean() {
     project(DEEP).dynvis(&["check", "p.yaml"]).expect(0);
     // Where every area has a time constant of its own, that of the stage is not held against the step.
     let slow = project("      dt: 20\n      network: { areas: 2, tau: 20 }\n");
-    let said = slow.dynvis(&["check", "p.yaml"]).stderr;
+    let said = words(&slow.dynvis(&["check", "p.yaml"]).stderr);
     assert!(!said.contains("tau [10.0]"), "{said}");
 }
 
@@ -264,7 +264,7 @@ fn published_phases_need_a_network_with_a_twin() {
 }
 
 #[test]
-fn every_kind_reads_any_network_and_tables_have_its_name() {
+fn models_of_any_network_are_read_and_tables_have_its_name() {
     const READERS: &str = r#"
   accuracy: { evaluate: { models: [net], data: digits } }
   noise: { noise: { models: [net], data: digits, images: 3, levels: [0, 1] } }
