@@ -265,8 +265,8 @@ fn the_session_of_the_readme() {
     assert!(commands >= 5, "{commands} commands");
 }
 
-/// Every pipeline of the README, whole or some of its stages, checks clean; what these read and do not have is put below
-/// them.
+/// Every pipeline of the README, whole or some of its stages, checks clean; stages that these read and that are not
+/// shown are put below them.
 #[test]
 fn the_pipelines_of_the_readme() {
     let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
