@@ -387,7 +387,7 @@ impl NetworkParams {
             _ => "network".to_owned(),
         };
         let without_sides = match error {
-            NetError::Graph(error) => without_sides(error),
+            NetError::Graph(error) => message_without_sides(error),
             _ => None,
         };
         Flaw {
@@ -504,7 +504,7 @@ impl NetworkParams {
 }
 
 /// What is wrong with sides, without naming those that were only tried.
-fn without_sides(error: &GraphError) -> Option<String> {
+fn message_without_sides(error: &GraphError) -> Option<String> {
     match error {
         GraphError::SourceSide {
             projection,
