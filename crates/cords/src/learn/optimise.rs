@@ -79,6 +79,12 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
         }
     }
 
+    /// A fresh optimiser for these parameters.
+    pub(crate) fn of(device: &D, settings: OptimiserSettings, parameters: &[D::Buffer]) -> Self {
+        let lengths: Vec<usize> = parameters.iter().map(|values| device.download(values).len()).collect();
+        Self::new(device, settings, &lengths)
+    }
+
     /// The same without weight decay of so many of the last parameters.
     pub(crate) fn without_decay_of_last(mut self, count: usize) -> Self {
         self.undecayed = count;

@@ -327,7 +327,6 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
     }
 }
 
-/// Lengths of parameter buffers.
 /// A fresh optimiser of a CordsNet's parameters. Those of areas, which are the last, are not weights.
 fn optimiser<D: Device<f32>>(
     device: &D,
@@ -335,12 +334,8 @@ fn optimiser<D: Device<f32>>(
     settings: OptimiserSettings,
     parameters: &[D::Buffer],
 ) -> Optimiser<f32, D> {
-    let optimiser = Optimiser::new(device, settings, &lengths(device, parameters));
+    let optimiser = Optimiser::<f32, D>::of(device, settings, parameters);
     optimiser.without_decay_of_last(architecture.area_parameters().count())
-}
-
-pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<usize> {
-    buffers.iter().map(|buffer| device.download(buffer).len()).collect()
 }
 
 impl Training<'_, DirectConfig> {
@@ -414,7 +409,7 @@ impl Training<'_, CnnConfig> {
             device: device.clone(),
             architecture: architecture.clone(),
             clip: config.fit.clip,
-            optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &weights.buffers)),
+            optimiser: Optimiser::of(device, config.fit.optimiser, &weights.buffers),
             running: running_from(architecture, &parameters),
             weights,
             parameters,
