@@ -135,7 +135,8 @@
 //!
 //! # Modules
 //!
-//! Each uses only modules below it in this list, which `tests/cli/modules.rs` of the workspace reads and holds the code against.
+//! Each uses only modules below it in this list, which `tests/cli/modules.rs` of the workspace reads and holds the code
+//! against.
 //!
 //! - `selftest`: a device against float64, and its memory against what is planned
 //! - `assoc`: association areas, cognitive tasks, the training of one on the other

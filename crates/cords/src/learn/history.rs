@@ -11,8 +11,8 @@ use crate::net::Connections;
 
 /// How the activities that the backward pass reads are kept. A bit for the sign of each current stands beside rounded
 /// ones, so that the derivatives of phi stay exact, as do the forward pass and its loss. Weight gradients see rounded
-/// activity, and the return term's gradient sees its distance from the spontaneous state: where that is below the
-/// rounding, mostly noise.
+/// activity, the return term's gradient sees its distance from the spontaneous state, and the gradients of time
+/// constants see its change in a step: where that is below the rounding, mostly noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -341,8 +341,8 @@ fn optimiser<D: Device<f32>>(
 impl Training<'_, DirectConfig> {
     /// Trains a CordsNet from random weights by the published objective, in float32.
     ///
-    /// Time constants that are trained stay at the Euler step at least: after a gradient step, smaller ones are raised to
-    /// it. Below it steps would not be stable, nor activity under ReLU non-negative.
+    /// Time constants that are trained stay at the Euler step at least: after a gradient step, smaller ones are raised
+    /// to it. Below it activity would overshoot in every step, and under ReLU could become negative.
     ///
     /// A batch is run in groups of 8 images, each of which takes, with exact history, about
     /// `4 B x units x (stimulus + after steps + 10)` an image (published R8 at 224 x 224: 3.0 MB an image and step, so
