@@ -34,6 +34,7 @@ pub(crate) struct History<T: Real, D: Device<T>> {
     kept: Vec<Vec<D::Buffer>>,
     segment: Segment<T, D>,
     start: usize,
+    /// Of the areas in this trial, then of hidden variables.
     alphas: Vec<f64>,
 }
 
@@ -112,20 +113,18 @@ impl<T: Real, D: Device<T>> History<T, D> {
                 },
             },
             start: 0,
-            // Of hidden variables the signs that are kept beside them are never read.
-            alphas: connections
-                .leaks
-                .iter()
-                .map(|leak| leak.alpha)
-                .chain(std::iter::repeat(1.0))
-                .take(maps.len())
-                .collect(),
+            // Of hidden variables, which keep this one, the signs that are kept beside them are never read.
+            alphas: vec![1.0; maps.len()],
         }
     }
 
     /// The state that the trial starts from, to be written before the first [`advance`](Self::advance).
-    pub(crate) fn begin(&mut self) -> &mut [D::Buffer] {
+    pub(crate) fn begin(&mut self, connections: &Connections<T, D>) -> &mut [D::Buffer] {
         self.start = 0;
+        // Those of trained time constants have changed since the last trial.
+        for (alpha, leak) in self.alphas.iter_mut().zip(&connections.leaks) {
+            *alpha = leak.alpha;
+        }
         match &mut self.segment {
             Segment::Exact(states) => &mut states[0],
             Segment::Packed { live, at, .. } => {
