@@ -19,8 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Model::load(Path::new(&path))?;
     let digits = PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 8);
     let (set, _) = prepare_in_memory(&digits, &mut |_, _| {})?;
-    // Noise on pixels is drawn anew at every step; levels are standard deviations of pixels in [0, 1]. Noise in the
-    // currents of all units has levels in units of activity.
+    // Noise on pixels is drawn anew at every step; levels are standard deviations of pixels in [0, 1] at a step of 2
+    // ms, and less at longer ones. Noise in the currents of all units has levels in units of activity.
     let pixels = Perturbation::Pixels {
         noise: Pixels::Gaussian,
         timing: NoisePresentation::Dynamic,

@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let trained = Training::new(&graph, &config, &data).euler(&euler).run(&Cpu)?;
     let beta = &trained.parameters.get("beta.1").ok_or("beta is trained")?.data;
     let accuracy = trained.epochs[7].validation_accuracy;
-    println!("accuracy {accuracy:.3}, beta {:.4}", beta[0]);
+    println!("on what it learned from: accuracy {accuracy:.3}, beta {:.4}", beta[0]);
     let net = CordsNet::new(&graph, &trained.parameters, &euler, Phi::Relu)?;
     let shown = net.embed(&values[..256], 1);
     for ms in [50, 100, 200, 400] {

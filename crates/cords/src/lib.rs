@@ -71,7 +71,7 @@
 //!     timing: NoisePresentation::Dynamic,
 //!     clip: false,
 //! };
-//! // Standard deviations of pixels in [0, 1], as in one step of 2 ms.
+//! // Standard deviations of pixels in [0, 1] at a step of 2 ms; less at these of 5 ms.
 //! let conditions = [0.0, 1.0, 4.0].map(|level| Condition { perturbation, level }).to_vec();
 //! let presentation = config.presentation();
 //! let options = EvaluationOptions { conditions, presentation, ..EvaluationOptions::default() };
@@ -135,7 +135,8 @@
 //!
 //! # Modules
 //!
-//! Each uses only modules below it in this list, which `tests/cli/modules.rs` of the workspace reads and holds the code against.
+//! Each uses only modules below it in this list, which `tests/cli/modules.rs` of the workspace reads and holds the code
+//! against.
 //!
 //! - `selftest`: a device against float64, and its memory against what is planned
 //! - `assoc`: association areas, cognitive tasks, the training of one on the other

@@ -202,7 +202,7 @@ pub(crate) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     momentum: f64,
-    /// Weight decay of the optimiser; 0 for none.
+    /// Weight decay of the optimiser, for all but trained time constants and parameters of cells; 0 for none.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     weight_decay: f64,

@@ -5,22 +5,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::AssocError;
-use super::stimulus::{Clip, PLACES, Scene};
+use super::canvas::drawn;
+use super::readout::Readout;
+use super::stimulus::{Clip, Scene};
 use crate::Real;
 use crate::data::ImageSet;
 use crate::device::{Aligned, Cpu, Device};
 use crate::learn::{ActivityLearner, Memory, Snapshot, SnapshotError, StimulusPeriod};
 use crate::net::{CordsNet, Input, Parameters, State, View};
 use crate::noise::{FrameSequence, NoisePresentation, PixelNoise, Pixels};
-
-/// What a front-end is read by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Readout {
-    /// Areas whose activity becomes features, from 0.
-    pub areas: Vec<usize>,
-    /// Each map is averaged over `grid` x `grid` cells; 1 is the whole map, more keeps place.
-    pub grid: usize,
-}
 
 /// How a front-end sees images, and how its activity is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,81 +178,15 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         self.dt_ms
     }
 
-    /// Cell means of one image's state, areas one after the other, `[channels, grid, grid]` each.
+    /// What is read of one image's state.
     fn pooled(&self, state: &State<T>, image: usize) -> Vec<T> {
-        let mut features = Vec::new();
-        for area in &self.readout.areas {
-            let [channels, side, _] = self.net.area_shape(*area);
-            let units = channels * side * side;
-            let maps = &state.areas[*area][image * units..][..units];
-            let grid = self.readout.grid;
-            for map in maps.chunks_exact(side * side) {
-                let mut cells = vec![(0.0f64, 0usize); grid * grid];
-                for (pixel, value) in map.iter().enumerate() {
-                    let cell = &mut cells[cell_of(pixel, side, grid)];
-                    *cell = (cell.0 + value.to_f64(), cell.1 + 1);
-                }
-                features.extend(cells.iter().map(|(sum, count)| T::from_f64(sum / *count as f64)));
-            }
-        }
-        features
-    }
-
-    /// From the gradient at one image's features to that at the activity of an area, which is read.
-    fn unpooled(&self, at: &[T], area: usize, out: &mut [T]) {
-        let grid = self.readout.grid;
-        let mut first = 0;
-        for read in &self.readout.areas {
-            let [channels, side, _] = self.net.area_shape(*read);
-            let own = &at[first..][..channels * grid * grid];
-            first += own.len();
-            if *read != area {
-                continue;
-            }
-            let mut counts = vec![0usize; grid * grid];
-            (0..side * side).for_each(|pixel| counts[cell_of(pixel, side, grid)] += 1);
-            for (map, cells) in out.chunks_exact_mut(side * side).zip(own.chunks_exact(grid * grid)) {
-                for (pixel, value) in map.iter_mut().enumerate() {
-                    let cell = cell_of(pixel, side, grid);
-                    *value += T::from_f64(cells[cell].to_f64() / counts[cell] as f64);
-                }
-            }
-        }
+        self.readout.pooled(&self.net, state, image)
     }
 
     /// A scene without its noise, in pixels of [0, 1]; `[channels, side, side]`. What no image covers has the mean
     /// level, as the blank screen does.
     pub fn canvas(&self, scene: &Scene) -> Vec<f32> {
-        let side = self.set.side();
-        let plane = side * side;
-        let mut canvas: Vec<f32> = self
-            .mean
-            .iter()
-            .flat_map(|mean| std::iter::repeat_n(*mean, plane))
-            .collect();
-        let whole = scene.items.iter().filter(|item| item.place.is_none()).count();
-        let contrast = f32::from(scene.contrast) / 1000.0;
-        let mut image = vec![0.0; self.set.image_len()];
-        for item in &scene.items {
-            self.set.fill_unit(item.image as usize, &mut image);
-            for ((canvas, image), mean) in canvas
-                .chunks_exact_mut(plane)
-                .zip(image.chunks_exact(plane))
-                .zip(&self.mean)
-            {
-                match item.place {
-                    None => {
-                        let weight = contrast / whole as f32;
-                        canvas
-                            .iter_mut()
-                            .zip(image)
-                            .for_each(|(c, pixel)| *c += weight * (pixel - mean));
-                    }
-                    Some(place) => draw_small(canvas, image, side, place, contrast, *mean),
-                }
-            }
-        }
-        canvas
+        drawn(scene, self.set, &self.mean)
     }
 
     /// Normalised pixels, in the network's numbers.
@@ -388,7 +315,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
                 let reads = step.is_multiple_of(self.ratio);
                 if reads {
                     let row = &at[part[image]][(step / self.ratio - 1) * features..][..features];
-                    self.unpooled(row, area, out);
+                    self.readout.unpooled(&self.net, row, area, out);
                 }
                 reads
             };
@@ -489,11 +416,6 @@ impl Pictures<'_> {
     }
 }
 
-/// Which cell of a map's grid a pixel lies in.
-fn cell_of(pixel: usize, side: usize, grid: usize) -> usize {
-    pixel / side * grid / side * grid + pixel % side * grid / side
-}
-
 /// What decides which clips can run side by side: what is shown when, apart from the images.
 fn course(clip: &Clip) -> Vec<(u8, usize)> {
     let kind = |scene: &Option<Scene>| scene.as_ref().map_or(0, |scene| 1 + u8::from(scene.noise.is_some()));
@@ -508,28 +430,6 @@ fn side_by_side(clips: &[&Clip]) -> Vec<Vec<usize>> {
     }
     let parts = alike.values().flat_map(|indices| indices.chunks(SIDE_BY_SIDE));
     parts.map(<[usize]>::to_vec).collect()
-}
-
-/// Draws one channel of an image at a quarter of its side, at a place of the ring; each pixel is the mean of those that
-/// it stands for.
-fn draw_small(canvas: &mut [f32], image: &[f32], side: usize, place: u8, contrast: f32, mean: f32) {
-    let small = (side / 4).max(1);
-    let middle = (side as f64 - small as f64) / 2.0;
-    let angle = std::f64::consts::TAU * f64::from(place) / PLACES as f64;
-    let left = (middle * (1.0 + angle.cos())).round() as usize;
-    let top = (middle * (1.0 - angle.sin())).round() as usize;
-    for y in 0..small {
-        for x in 0..small {
-            let (rows, columns) = (
-                y * side / small..(y + 1) * side / small,
-                x * side / small..(x + 1) * side / small,
-            );
-            let count = (rows.len() * columns.len()).max(1);
-            let sum: f32 = rows.flat_map(|row| image[row * side..][columns.clone()].iter()).sum();
-            canvas[(top + y).min(side - 1) * side + (left + x).min(side - 1)] =
-                mean + contrast * (sum / count as f32 - mean);
-        }
-    }
 }
 
 #[cfg(test)]

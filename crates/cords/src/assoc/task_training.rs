@@ -84,7 +84,7 @@ impl Sums {
     }
 }
 
-/// Levels of the curriculum: a delay each, or an eighth of many.
+/// Levels of the curriculum: one for each delay, and 8 at most.
 fn levels(setting: &Setting<'_>) -> usize {
     setting.timing.delays.len().clamp(1, 8)
 }
@@ -98,7 +98,7 @@ pub(super) struct TaskTraining<'a, 'r> {
     /// Gradient steps done, and trials seen.
     step: usize,
     seen: u64,
-    /// Steps of the curriculum over delays that training has taken, from 1.
+    /// Level of the curriculum over delays, from 1.
     level: usize,
     /// Validations in a row that reached the criterion.
     passed: usize,

@@ -4,6 +4,7 @@
 //! validation and test indices one after the other), integers little-endian. The bytes depend on the content alone: no
 //! times, no paths. The manifest is written last, so a directory with a manifest is complete.
 
+use super::images::normalise;
 use super::{DataError, Split};
 use fs_err::File;
 use memmap2::Mmap;
@@ -524,14 +525,8 @@ impl ImageSet {
     ///
     /// # Panics
     /// As [`normalise`](Self::normalise).
-    pub fn normalise_by(&self, (means, stds): (&[f32], &[f32]), image: &mut [f32]) {
+    pub fn normalise_by(&self, constants: (&[f32], &[f32]), image: &mut [f32]) {
         assert_eq!(image.len(), self.image_len(), "one value per pixel and channel");
-        let plane = self.side() * self.side();
-        for ((pixels, mean), std) in image.chunks_exact_mut(plane).zip(means).zip(stds) {
-            let scale = 1.0 / std;
-            for pixel in pixels {
-                *pixel = (*pixel - mean) * scale;
-            }
-        }
+        normalise(image, self.side() * self.side(), constants);
     }
 }

@@ -1,5 +1,15 @@
 //! What training and evaluation need from a set of images.
 
+/// Normalises an image of planes of so many pixels in place: (x - mean) / std, one constant of each for each plane.
+pub(super) fn normalise(image: &mut [f32], plane: usize, (means, stds): (&[f32], &[f32])) {
+    for ((pixels, mean), std) in image.chunks_exact_mut(plane).zip(means).zip(stds) {
+        let scale = 1.0 / std;
+        for pixel in pixels {
+            *pixel = (*pixel - mean) * scale;
+        }
+    }
+}
+
 /// A set of labelled images as normalised floats.
 pub trait Images: Sync {
     /// Number of images of the set.

@@ -1,7 +1,7 @@
 //! Images as floats in memory: stimuli that are computed, or come from another library.
 
-use super::DataError;
-use crate::data::Images;
+use super::images::normalise;
+use super::{DataError, Images};
 
 /// Labelled images in memory, normalised per channel when they are asked for: (x - mean) / std.
 ///
@@ -131,14 +131,8 @@ impl Images for MemoryImages {
     fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
         let plane = self.side * self.side;
         let len = self.channels * plane;
-        let planes = self.values[i * len..][..len].chunks_exact(plane);
-        let constants = self.mean.iter().zip(&self.std);
-        for ((out, values), (mean, std)) in out.chunks_exact_mut(plane).zip(planes).zip(constants) {
-            let scale = 1.0 / std;
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = (value - mean) * scale;
-            }
-        }
+        out.copy_from_slice(&self.values[i * len..][..len]);
+        normalise(out, plane, (&self.mean, &self.std));
     }
 }
 

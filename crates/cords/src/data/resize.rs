@@ -40,8 +40,8 @@ pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: us
     Ok(out)
 }
 
-/// Resizes pixels of one type. `Resizer::resize` finds the type by itself and is compiled for all thirteen, which took a
-/// third of this crate's code.
+/// Resizes pixels of one type. `Resizer::resize` finds the type by itself and so is compiled for all thirteen, which is
+/// much code.
 fn convolve<P: PixelTrait>(
     resizer: &mut Resizer,
     source: &Image<'_>,

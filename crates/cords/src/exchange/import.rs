@@ -384,7 +384,7 @@ fn infer(
         [_, height, width] if height == width && *height <= LARGEST_SIDE => Some(height * shrunk(area)),
         _ => None,
     };
-    let first_side = most_frequent(&[0, 1].into_iter().filter_map(side).collect::<Vec<_>>());
+    let first_side = most_frequent(&(0..areas.min(2)).filter_map(side).collect::<Vec<_>>());
     let image_side = match (image_side, first_side.or_else(|| (2..areas).find_map(side)), layout) {
         (Some(given), _, _) => given,
         (None, Some(side), _) => 4 * side,

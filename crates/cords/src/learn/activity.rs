@@ -35,9 +35,12 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
         let connections = net.connections();
         let (device, architecture) = (&connections.device, &connections.architecture);
         let weights = Weights::upload(device, architecture, net.parameters(), cordsnet_others(architecture));
-        let lengths: Vec<usize> = weights.buffers.iter().map(|b| device.download(b).len()).collect();
         Self {
-            optimiser: Optimiser::new(device, OptimiserSettings::new(OptimiserKind::Adam, 0.0), &lengths),
+            optimiser: Optimiser::of(
+                device,
+                OptimiserSettings::new(OptimiserKind::Adam, 0.0),
+                &weights.buffers,
+            ),
             sums: zero_gradients(connections),
             weights,
             memory,

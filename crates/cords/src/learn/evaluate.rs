@@ -97,7 +97,7 @@ pub fn evaluate<D: Device<f32>>(
             ..
         } => {
             architecture.euler(euler)?;
-            let parameters = parameters.arranged(&architecture.cordsnet_shapes())?;
+            let parameters = parameters.arranged_cordsnet(architecture, euler.dt_ms)?;
             let presentation = presentation.or(info.presentation).ok_or_else(|| TrainError::Setting {
                 field: "presentation",
                 problem: "the model does not say how long images were shown, so it must be given".to_owned(),

@@ -411,7 +411,15 @@ mod tests {
         )
     }
 
-    /// Neither earlier batches, of other sizes, nor earlier parameters show.
+    /// The same, with a time constant that is trained.
+    fn with_trained_tau() -> Graph {
+        let mut description = architecture().description().clone();
+        description.areas[2].tau_ms = Some(10.0);
+        description.areas[2].trains_tau = true;
+        Graph::new(description).expect("valid")
+    }
+
+    /// Neither earlier batches, of other sizes, nor earlier parameters show, time constants among them.
     #[test]
     fn memory_that_is_kept_holds_nothing_of_earlier_batches() {
         let objective = Objective {
@@ -422,15 +430,6 @@ mod tests {
             return_weight: 0.5,
             return_window: 2,
         };
-        let [first, second]: [Parameters<f32>; 2] =
-            [3, 4].map(|seed| Initialisation::default().cordsnet(&architecture(), seed));
-        let new = |parameters| {
-            let euler = Euler::new(2.0, 10.0);
-            let precision = HistoryPrecision::Bfloat16;
-            CordsNetGradient::new(&Cpu, &architecture(), parameters, &euler, Phi::Relu, &objective)
-                .expect("a network")
-                .keeping(Memory::Every(4), precision)
-        };
         let run = |gradient: &mut CordsNetGradient<f32>, count| {
             let (images, labels) = images(count);
             let batch = Batch {
@@ -439,14 +438,29 @@ mod tests {
             };
             gradient.run(batch, &[]).expect("a batch")
         };
-        let mut kept = new(&first);
-        let earlier = [11, 9].map(|count| run(&mut kept, count));
-        kept.set_parameters(&second).expect("the same network");
-        let found = run(&mut kept, 9);
-        let expected = run(&mut new(&second), 9);
-        assert!((&found.loss, &found.logits) == (&expected.loss, &expected.logits));
-        assert!(found.gradients == expected.gradients);
-        assert!(found.gradients != earlier[1].gradients);
+        for graph in [architecture(), with_trained_tau()] {
+            let [first, mut second]: [Parameters<f32>; 2] =
+                [3, 4].map(|seed| Initialisation::default().cordsnet(&graph, seed));
+            for log_tau in graph.area_parameters() {
+                let log_tau = second.get_mut(&log_tau.name).expect("a parameter");
+                log_tau.data.fill(4f32.ln());
+            }
+            let new = |parameters| {
+                let euler = Euler::new(2.0, 10.0);
+                let precision = HistoryPrecision::Bfloat16;
+                CordsNetGradient::new(&Cpu, &graph, parameters, &euler, Phi::Relu, &objective)
+                    .expect("a network")
+                    .keeping(Memory::Every(4), precision)
+            };
+            let mut kept = new(&first);
+            let earlier = [11, 9].map(|count| run(&mut kept, count));
+            kept.set_parameters(&second).expect("the same network");
+            let found = run(&mut kept, 9);
+            let expected = run(&mut new(&second), 9);
+            assert!((&found.loss, &found.logits) == (&expected.loss, &expected.logits));
+            assert!(found.gradients == expected.gradients);
+            assert!(found.gradients != earlier[1].gradients);
+        }
     }
 
     /// A budget of nothing computes every segment twice, and gives the same bits as the whole history, in both of the

@@ -11,8 +11,8 @@ use crate::net::Connections;
 
 /// How the activities that the backward pass reads are kept. A bit for the sign of each current stands beside rounded
 /// ones, so that the derivatives of phi stay exact, as do the forward pass and its loss. Weight gradients see rounded
-/// activity, and the return term's gradient sees its distance from the spontaneous state: where that is below the
-/// rounding, mostly noise.
+/// activity, the return term's gradient sees its distance from the spontaneous state, and the gradients of time
+/// constants see its change in a step: where that is below the rounding, mostly noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -34,6 +34,7 @@ pub(crate) struct History<T: Real, D: Device<T>> {
     kept: Vec<Vec<D::Buffer>>,
     segment: Segment<T, D>,
     start: usize,
+    /// Of the areas in this trial, then of hidden variables.
     alphas: Vec<f64>,
 }
 
@@ -112,20 +113,18 @@ impl<T: Real, D: Device<T>> History<T, D> {
                 },
             },
             start: 0,
-            // Of hidden variables the signs that are kept beside them are never read.
-            alphas: connections
-                .leaks
-                .iter()
-                .map(|leak| leak.alpha)
-                .chain(std::iter::repeat(1.0))
-                .take(maps.len())
-                .collect(),
+            // Of hidden variables, which keep this one, the signs that are kept beside them are never read.
+            alphas: vec![1.0; maps.len()],
         }
     }
 
     /// The state that the trial starts from, to be written before the first [`advance`](Self::advance).
-    pub(crate) fn begin(&mut self) -> &mut [D::Buffer] {
+    pub(crate) fn begin(&mut self, connections: &Connections<T, D>) -> &mut [D::Buffer] {
         self.start = 0;
+        // Those of trained time constants have changed since the last trial.
+        for (alpha, leak) in self.alphas.iter_mut().zip(&connections.leaks) {
+            *alpha = leak.alpha;
+        }
         match &mut self.segment {
             Segment::Exact(states) => &mut states[0],
             Segment::Packed { live, at, .. } => {

@@ -8,7 +8,7 @@ use super::evaluate::{Evaluation, evaluate_trials};
 use super::fit::{StepResult, Trainee};
 use super::invert::Inverse;
 use super::snapshot::{Record, Snapshot, SnapshotError};
-use super::train::{check_data, lengths};
+use super::train::check_data;
 use super::{AreaInverse, EpochRecord, Fit, Optimiser, TrainError, Training, clip_gradient_norm};
 use crate::data::Images;
 use crate::device::{Device, DeviceError, Phi};
@@ -254,7 +254,7 @@ impl Training<'_, InvertConfig> {
             contraction_weight: config.contraction_weight,
             clip: config.fit.clip,
             stimulus_steps,
-            optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &buffers)),
+            optimiser: Optimiser::of(device, config.fit.optimiser, &buffers),
             inverse: Inverse::new(teacher, buffers),
             parameters,
             areas: Vec::new(),

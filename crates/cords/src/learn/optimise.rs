@@ -28,9 +28,9 @@ pub struct OptimiserSettings {
     pub kind: OptimiserKind,
     /// Share of the last velocity that is kept; of SGD alone.
     pub momentum: f64,
-    /// Acts on weights and biases; not on time constants and parameters of cells, for which 0 is no smaller effect. Times the
-    /// parameter it is added to the gradient, or, with AdamW, times the learning
-    /// rate it is the share of the parameter that each step takes away.
+    /// Times the parameter it is added to the gradient; with AdamW, times the learning rate it is the share of the
+    /// parameter that each step takes away. In training it acts on everything but areas' time constants, which are
+    /// logarithms, and parameters of cells.
     pub weight_decay: f64,
 }
 
@@ -77,6 +77,12 @@ impl<T: Real, D: Device<T>> Optimiser<T, D> {
                 .collect(),
             undecayed: 0,
         }
+    }
+
+    /// A fresh optimiser for these parameters.
+    pub(crate) fn of(device: &D, settings: OptimiserSettings, parameters: &[D::Buffer]) -> Self {
+        let lengths: Vec<usize> = parameters.iter().map(|values| device.download(values).len()).collect();
+        Self::new(device, settings, &lengths)
     }
 
     /// The same without weight decay of so many of the last parameters.

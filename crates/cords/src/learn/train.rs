@@ -327,7 +327,6 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
     }
 }
 
-/// Lengths of parameter buffers.
 /// A fresh optimiser of a CordsNet's parameters. Those of areas, which are the last, are not weights.
 fn optimiser<D: Device<f32>>(
     device: &D,
@@ -335,19 +334,15 @@ fn optimiser<D: Device<f32>>(
     settings: OptimiserSettings,
     parameters: &[D::Buffer],
 ) -> Optimiser<f32, D> {
-    let optimiser = Optimiser::new(device, settings, &lengths(device, parameters));
+    let optimiser = Optimiser::<f32, D>::of(device, settings, parameters);
     optimiser.without_decay_of_last(architecture.area_parameters().count())
-}
-
-pub(crate) fn lengths<D: Device<f32>>(device: &D, buffers: &[D::Buffer]) -> Vec<usize> {
-    buffers.iter().map(|buffer| device.download(buffer).len()).collect()
 }
 
 impl Training<'_, DirectConfig> {
     /// Trains a CordsNet from random weights by the published objective, in float32.
     ///
-    /// Time constants that are trained stay at the Euler step at least: after a gradient step, smaller ones are raised to
-    /// it. Below it steps would not be stable, nor activity under ReLU non-negative.
+    /// Time constants that are trained stay at the Euler step at least: after a gradient step, smaller ones are raised
+    /// to it. Below it activity would overshoot in every step, and under ReLU could become negative.
     ///
     /// A batch is run in groups of 8 images, each of which takes, with exact history, about
     /// `4 B x units x (stimulus + after steps + 10)` an image (published R8 at 224 x 224: 3.0 MB an image and step, so
@@ -414,7 +409,7 @@ impl Training<'_, CnnConfig> {
             device: device.clone(),
             architecture: architecture.clone(),
             clip: config.fit.clip,
-            optimiser: Optimiser::new(device, config.fit.optimiser, &lengths(device, &weights.buffers)),
+            optimiser: Optimiser::of(device, config.fit.optimiser, &weights.buffers),
             running: running_from(architecture, &parameters),
             weights,
             parameters,

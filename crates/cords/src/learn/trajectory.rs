@@ -1,10 +1,9 @@
 //! A group of images over a trial, forward and backward through time, by hand, whatever the loss.
 //!
 //! The activities r_t are kept, or some of them; everything else is derived from them on the way back: phi(u_t) =
-//! (r_{t+1} - (1-alpha) r_t)/alpha (its sign is kept where they are rounded),
-//! sources x_l from r_t. The current from an input that is held is formed once, and its gradient gathered over the
-//! part of the trial in which it is. Weight gradients are summed over all steps in the form that the device's
-//! algorithms want.
+//! (r_{t+1} - (1-alpha) r_t)/alpha (its sign is kept where they are rounded), sources x_l from r_t. The current from an
+//! input that is held is formed once, and its gradient gathered over the part of the trial in which it is. Weight
+//! gradients are summed over all steps in the form that the device's algorithms want.
 
 use super::history::History;
 use super::memory::Plan;
@@ -191,7 +190,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             });
             connections.constant_current(work, batch, seen, &mut part.current);
         }
-        let states = self.spontaneous.iter().zip(self.history.begin());
+        let states = self.spontaneous.iter().zip(self.history.begin(connections));
         for ((spontaneous, start), maps) in states.zip(connections.state_maps(batch)) {
             device.broadcast(maps, spontaneous, start);
         }
@@ -300,7 +299,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     self.history.leaky_adjoint(connections, step, area, outputs);
                 }
                 Some(leaks) => {
-                    // alpha phi(u) = r' - (1 - alpha) r has the sign of u, and is 0 exactly where phi(u) is.
+                    // alpha phi(u) = r' - (1 - alpha) r has the sign of u, and is exactly 0 where phi(u) is.
                     let (driven, g) = (&mut self.spare[area], &mut current[area]);
                     device.copy(&after[area], driven);
                     device.add_scaled_channels(maps, -1.0, &leaks.keep, &before[area], driven);

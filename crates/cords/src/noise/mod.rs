@@ -38,7 +38,8 @@ pub enum Perturbation {
     /// Units of a network are silenced, each with a probability of `level`: those of one level are among those of every
     /// higher.
     Silencing,
-    /// Every weight of an area's convolutions becomes w (1 + level xi), xi normal.
+    /// Every weight of an area's recurrent convolution and of those of projections to it, shortcuts aside, becomes w
+    /// (1 + level xi), xi normal.
     Weights,
 }
 

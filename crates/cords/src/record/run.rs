@@ -215,14 +215,10 @@ pub fn record<D: Device<f32>>(
 fn normalised(model: &Model, set: &ImageSet, images: &[u32]) -> Vec<f32> {
     let len = set.image_len();
     let mut shown = vec![0.0; len * images.len()];
-    let (means, stds) = model.info().normalisation((set.mean(), set.std()));
-    let plane = set.side() * set.side();
+    let constants = model.info().normalisation((set.mean(), set.std()));
     for (out, image) in shown.chunks_exact_mut(len).zip(images) {
         set.fill_unit(*image as usize, out);
-        for ((pixels, mean), std) in out.chunks_exact_mut(plane).zip(means).zip(stds) {
-            let scale = 1.0 / std;
-            pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) * scale);
-        }
+        set.normalise_by(constants, out);
     }
     shown
 }

@@ -1,6 +1,6 @@
 //! A small training whose memory can be held against its plan.
 
-use crate::data::Images;
+use crate::data::MemoryImages;
 use crate::device::Device;
 use crate::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, Training};
 use crate::net::Graph;
@@ -9,33 +9,15 @@ use crate::rng::{Purpose, Stream};
 /// Images of a batch.
 pub const BATCH: usize = 16;
 
-/// Images of normal noise, their classes in turn.
-pub(crate) struct Noise {
-    pub(crate) count: usize,
-    pub(crate) channels: usize,
-    pub(crate) side: usize,
-    pub(crate) classes: usize,
-}
-
-impl Images for Noise {
-    fn len(&self) -> usize {
-        self.count
+/// So many images of normal noise, `[channels, side, side]` each, their classes in turn.
+pub(crate) fn noise(count: usize, [channels, side]: [usize; 2], classes: usize) -> MemoryImages {
+    let len = channels * side * side;
+    let mut values = vec![0.0; count * len];
+    for (image, out) in values.chunks_exact_mut(len).enumerate() {
+        Stream::new(1, Purpose::Probe, image as u64, 0, 0, 0).normal_fill(out);
     }
-    fn channels(&self) -> usize {
-        self.channels
-    }
-    fn side(&self) -> usize {
-        self.side
-    }
-    fn classes(&self) -> usize {
-        self.classes
-    }
-    fn label(&self, i: usize) -> u32 {
-        (i % self.classes) as u32
-    }
-    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
-        Stream::new(1, Purpose::Probe, i as u64, 0, 0, 0).normal_fill(out);
-    }
+    let labels = (0..count).map(|image| (image % classes) as u32).collect();
+    MemoryImages::new([channels, side], classes, values, labels).expect("finite values and labels of classes")
 }
 
 /// Trains a network of four areas for three batches and looks at the result, in so many bytes of the device's memory.
@@ -58,15 +40,9 @@ pub fn train_within<D: Device<f32>>(device: &D, history: HistoryPrecision, bytes
         },
         ..DirectConfig::default()
     };
-    let noise = |count| Noise {
-        count,
-        channels: 3,
-        side: 64,
-        classes: 10,
-    };
     let data = Data {
-        train: &noise(3 * BATCH),
-        validation: &noise(BATCH),
+        train: &noise(3 * BATCH, [3, 64], 10),
+        validation: &noise(BATCH, [3, 64], 10),
     };
     Training::new(&architecture, &config, &data).run(device).map(|_| ())
 }

@@ -169,7 +169,7 @@ fn differs(a: &Gradient<f32>, b: &Gradient<f32>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::memory::Noise;
+    use super::super::memory::noise;
     use super::*;
     use crate::device::plain::Plain;
     use crate::learn::{Data, DirectConfig, Fit, OptimiserKind, OptimiserSettings, Training};
@@ -234,13 +234,7 @@ mod tests {
     #[test]
     fn a_batch_is_learnt_on_primitive_operations_alone() {
         let graph = architecture([3, 4]).graph().expect("valid");
-        let noise = |count| Noise {
-            count,
-            channels: 3,
-            side: 33,
-            classes: 4,
-        };
-        let (train, validation) = (noise(8), noise(4));
+        let (train, validation) = (noise(8, [3, 33], 4), noise(4, [3, 33], 4));
         let data = Data {
             train: &train,
             validation: &validation,

@@ -270,6 +270,28 @@ fn everything_that_does_not_fit_is_reported_at_once() {
 }
 
 #[test]
+fn a_bias_of_an_area_that_is_not_there_is_unexpected() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("one_area");
+    let mut parameters = Parameters::new();
+    for (name, tensor) in cordsnet(2).parameters().iter() {
+        if !["area_conv.1", "area_area.1", "inp_skip"]
+            .iter()
+            .any(|second| name.starts_with(second))
+        {
+            parameters.insert(name, tensor.clone());
+        }
+    }
+    safetensors_file(&path, &parameters, str::to_owned);
+    let error = import(&path, &options()).expect_err("a bias too many");
+    let ExchangeError::Entries { report, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(report.network, "CordsNet-R1");
+    assert_eq!(report.unexpected, ["conv_bias.1"]);
+}
+
+#[test]
 fn sizes_that_make_no_network_and_foreign_files_are_errors() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("file");

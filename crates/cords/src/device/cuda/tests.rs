@@ -1,6 +1,6 @@
 use super::emulated::{Emulated, launched, signatures};
 use super::*;
-use crate::data::{ImageSetWriter, Split, SplitImages, Splits};
+use crate::data::{ImageSetWriter, MemoryImages, Split, SplitImages, Splits};
 use crate::device::Cpu;
 use crate::learn::{
     Batch, CordsNetGradient, Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, Objective,
@@ -14,7 +14,6 @@ use crate::noise::{
 use crate::record::{AreaTime, RecordError, RecordOptions, record};
 use crate::rng::{Purpose, Stream};
 use crate::selftest;
-use crate::selftest::memory::Noise;
 
 const ENOUGH: usize = 1 << 30;
 
@@ -92,13 +91,8 @@ fn bfloat16_is_found_and_allowed_for() {
 }
 
 /// So many images for [`architecture`].
-fn noise(count: usize) -> Noise {
-    Noise {
-        count,
-        channels: 2,
-        side: 16,
-        classes: 3,
-    }
+fn noise(count: usize) -> MemoryImages {
+    selftest::memory::noise(count, [2, 16], 3)
 }
 
 fn architecture() -> Graph {
