@@ -98,7 +98,7 @@ fn what_no_memory_holds_is_refused_before_it_is_asked_for() {
     let ran = project(&huge).dynvis(&["run", "p.yaml"]).expect(100);
     let said = words(&ran.stderr);
     assert!(
-        said.contains("weights, each with its gradient and two moments") && said.contains("GiB"),
+        said.contains("weights (its value, gradient and moments)") && said.contains("GiB"),
         "{said}"
     );
 }

@@ -199,7 +199,7 @@ fn parts(model: &Model) -> (Graph, Option<Euler>, Parameters<f32>) {
 
 /// Refuses a network whose training asks for more memory than can be had, which would end the process.
 fn check_room(graph: &Graph) -> Result<(), StageError> {
-    /// Of a weight: its value, its gradient and two moments, four bytes each.
+    /// Of a weight: its value, its gradient and the optimiser's moments, two at most, four bytes each.
     const BYTES: u64 = 16;
     let values = |shape: &[usize]| {
         shape
@@ -213,7 +213,7 @@ fn check_room(graph: &Graph) -> Result<(), StageError> {
         .fold(0, u64::saturating_add);
     dynvis_base::memory::check_room(weights.saturating_mul(BYTES)).map_err(|error| {
         StageError::new(format!(
-            "training holds {weights} weights, each with its gradient and two moments: {error}"
+            "training takes up to {BYTES} bytes for each of {weights} weights (its value, gradient and moments): {error}"
         ))
         .hint("give it fewer areas, fewer channels (`width`) or smaller kernels")
         .class(Some(ErrorClass::Oom))
