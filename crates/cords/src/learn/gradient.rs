@@ -411,7 +411,7 @@ mod tests {
         )
     }
 
-    /// Neither earlier batches, of other sizes, nor earlier parameters show.
+    /// Neither earlier batches, of other sizes, nor earlier parameters show, time constants among them.
     #[test]
     fn memory_that_is_kept_holds_nothing_of_earlier_batches() {
         let objective = Objective {
@@ -422,31 +422,44 @@ mod tests {
             return_weight: 0.5,
             return_window: 2,
         };
-        let [first, second]: [Parameters<f32>; 2] =
-            [3, 4].map(|seed| Initialisation::default().cordsnet(&architecture(), seed));
-        let new = |parameters| {
-            let euler = Euler::new(2.0, 10.0);
-            let precision = HistoryPrecision::Bfloat16;
-            CordsNetGradient::new(&Cpu, &architecture(), parameters, &euler, Phi::Relu, &objective)
-                .expect("a network")
-                .keeping(Memory::Every(4), precision)
-        };
-        let run = |gradient: &mut CordsNetGradient<f32>, count| {
-            let (images, labels) = images(count);
-            let batch = Batch {
-                images: &images,
-                labels: &labels,
+        let fixed = architecture();
+        let mut description = fixed.description().clone();
+        for area in &mut description.areas {
+            (area.tau_ms, area.trains_tau) = (Some(12.0), true);
+        }
+        let trained = Graph::new(description).expect("valid");
+        for graph in [fixed, trained] {
+            let [first, mut second]: [Parameters<f32>; 2] =
+                [3, 4].map(|seed| Initialisation::default().cordsnet(&graph, seed));
+            for area in 0..graph.areas() {
+                if let Some(log_tau) = second.get_mut(&format!("log_tau.{area}")) {
+                    log_tau.data[0] += 1.0;
+                }
+            }
+            let new = |parameters| {
+                let euler = Euler::new(2.0, 10.0);
+                let precision = HistoryPrecision::Bfloat16;
+                CordsNetGradient::new(&Cpu, &graph, parameters, &euler, Phi::Relu, &objective)
+                    .expect("a network")
+                    .keeping(Memory::Every(4), precision)
             };
-            gradient.run(batch, &[]).expect("a batch")
-        };
-        let mut kept = new(&first);
-        let earlier = [11, 9].map(|count| run(&mut kept, count));
-        kept.set_parameters(&second).expect("the same network");
-        let found = run(&mut kept, 9);
-        let expected = run(&mut new(&second), 9);
-        assert!((&found.loss, &found.logits) == (&expected.loss, &expected.logits));
-        assert!(found.gradients == expected.gradients);
-        assert!(found.gradients != earlier[1].gradients);
+            let run = |gradient: &mut CordsNetGradient<f32>, count| {
+                let (images, labels) = images(count);
+                let batch = Batch {
+                    images: &images,
+                    labels: &labels,
+                };
+                gradient.run(batch, &[]).expect("a batch")
+            };
+            let mut kept = new(&first);
+            let earlier = [11, 9].map(|count| run(&mut kept, count));
+            kept.set_parameters(&second).expect("the same network");
+            let found = run(&mut kept, 9);
+            let expected = run(&mut new(&second), 9);
+            assert!((&found.loss, &found.logits) == (&expected.loss, &expected.logits));
+            assert!(found.gradients == expected.gradients);
+            assert!(found.gradients != earlier[1].gradients);
+        }
     }
 
     /// A budget of nothing computes every segment twice, and gives the same bits as the whole history, in both of the

@@ -112,20 +112,18 @@ impl<T: Real, D: Device<T>> History<T, D> {
                 },
             },
             start: 0,
-            // Of hidden variables the signs that are kept beside them are never read.
-            alphas: connections
-                .leaks
-                .iter()
-                .map(|leak| leak.alpha)
-                .chain(std::iter::repeat(1.0))
-                .take(maps.len())
-                .collect(),
+            // Every trial begins with those of areas; of hidden variables the signs kept beside them are never read.
+            alphas: vec![1.0; maps.len()],
         }
     }
 
     /// The state that the trial starts from, to be written before the first [`advance`](Self::advance).
-    pub(crate) fn begin(&mut self) -> &mut [D::Buffer] {
+    pub(crate) fn begin(&mut self, connections: &Connections<T, D>) -> &mut [D::Buffer] {
         self.start = 0;
+        // Where time constants are parameters, those of an earlier trial would give wrong signs.
+        for (alpha, leak) in self.alphas.iter_mut().zip(&connections.leaks) {
+            *alpha = leak.alpha;
+        }
         match &mut self.segment {
             Segment::Exact(states) => &mut states[0],
             Segment::Packed { live, at, .. } => {

@@ -191,7 +191,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             });
             connections.constant_current(work, batch, seen, &mut part.current);
         }
-        let states = self.spontaneous.iter().zip(self.history.begin());
+        let states = self.spontaneous.iter().zip(self.history.begin(connections));
         for ((spontaneous, start), maps) in states.zip(connections.state_maps(batch)) {
             device.broadcast(maps, spontaneous, start);
         }
