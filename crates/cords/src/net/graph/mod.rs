@@ -178,13 +178,13 @@ pub(crate) enum ConvKind {
     ImageShortcut,
     /// Within an area.
     Recurrent,
-    /// Origin the image or an earlier area, perhaps beside others.
+    /// From the image or an earlier area, perhaps beside others.
     Feedforward,
     /// An area's activity to the sum of sources of a feed-forward projection.
     Shortcut,
     /// Pooled activity to classes, 1x1.
     Readout,
-    /// Origin later areas alone.
+    /// From later areas alone, or the area itself in another way than its recurrent convolution.
     Feedback,
     /// An area's activity to the sum of sources of a feedback projection.
     FeedbackShortcut,
@@ -698,8 +698,9 @@ impl Description {
     fn maps(&self, from: Origin) -> Maps {
         let (channels, side) = match from {
             Origin::Image => {
-                let convolved = out_side(self.image_side, 7, 2, 3);
-                (self.input_channels, out_side(convolved, 3, 2, 1))
+                let conv = self.input_conv();
+                let convolved = out_side(conv.in_side, conv.kernel, conv.stride, conv.padding);
+                (conv.outputs, out_side(convolved, 3, 2, 1))
             }
             Origin::Area(area) => (self.areas[area].channels, self.areas[area].side),
         };
@@ -711,8 +712,8 @@ impl Description {
     }
 
     /// The projection's convolution: it reads the channels and the side of its first direct source. Without one, the
-    /// channels are the first source's, and the side is what the first shortcut gives or, where all are enlarged, the
-    /// one that suits the area.
+    /// channels are those of the first source that is enlarged or, where all have shortcuts, of the first; the side is
+    /// what the first shortcut gives or, where all are enlarged, the one that suits the area.
     fn shape(&self, projection: &Projection) -> ConvShape {
         let area = &self.areas[projection.to];
         let direct = projection.sources.iter().find(|source| source.via == Via::Direct);
