@@ -242,7 +242,10 @@ impl Graph {
             strides: strides.map(|conv| conv.shape.stride).collect(),
             classes: *classes,
         };
-        let fits = short.strides.len() == areas.len() && short.description(Preset::Published) == self.description;
+        // A longer one by the same rule has no short form that could be read.
+        let fits = areas.len() <= MOST_AREAS
+            && short.strides.len() == areas.len()
+            && short.description(Preset::Published) == self.description;
         fits.then_some(short)
     }
 }
