@@ -56,8 +56,8 @@ pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) source: Vec<Vec<D::Buffer>>,
     /// max(r, 0) per area, where activity can be negative.
     pub(crate) rectified: Vec<D::Buffer>,
-    /// Maps per area: its current as its cell changes it, or on the way back of use where channels have their own
-    /// leaks; empty where neither is so.
+    /// Maps per area: its current as its cell changes it, and spare ones for noise and the way back where channels have
+    /// their own leaks; empty where neither is so.
     pub(crate) current: Vec<D::Buffer>,
 }
 
@@ -247,7 +247,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         recurrent + inlets.filter(|inlet| !inlet.areas.is_empty()).count()
     }
 
-    /// Whether steps of an area need maps for its current, or the way back over them.
+    /// Whether steps of an area need maps for its current, or noise and the way back spare ones.
     pub(crate) fn changes_current(&self, area: usize) -> bool {
         self.cells[area].is_some() || self.leaks[area].channels.is_some()
     }
@@ -518,12 +518,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     }
 
     /// A current with noise whose standard deviation is `std` times sqrt(2 tau/dt), from a stream for each image.
+    /// `spare` are the area's maps of [`StepScratch::current`].
     pub(crate) fn add_noise(
         &self,
         area: usize,
         streams: &[Stream],
         std: f64,
         current: &D::Buffer,
+        spare: &mut D::Buffer,
         noisy: &mut D::Buffer,
     ) {
         let maps = self.maps(area, streams.len());
@@ -538,8 +540,8 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 self.device.add_normal(maps, noise, current, noisy);
             }
             Some(leaks) => {
-                let none = self.device.zeros_maps(maps);
-                self.device.add_normal(maps, normal(std), &none, noisy);
+                self.device.clear(spare);
+                self.device.add_normal(maps, normal(std), spare, noisy);
                 self.device.scale_channels(maps, &leaks.noise, noisy);
                 self.device.add(current, noisy);
             }
