@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Area, ConvKind, Description, Graph, GraphError, Kernel, Origin, Projection, Source, Via, side_after};
+use super::description::side_after;
+use super::{Area, ConvKind, Description, Graph, GraphError, Kernel, Origin, Projection, Source, Via};
 use crate::device::Interpolation;
 use crate::net::{CellKind, NetError};
 
