@@ -298,19 +298,20 @@ impl Graph {
         }
         let resolved = Euler {
             dt_ms: euler.dt_ms,
-            tau_ms: (0..self.areas())
-                .map(|area| euler.dt_ms / self.alpha(euler, area))
-                .collect(),
+            tau_ms: (0..self.areas()).map(|area| self.area_tau_ms(euler, area)).collect(),
         };
         resolved.validate(self.areas())?;
         Ok(resolved)
     }
 
+    /// Time constant of an area in ms.
+    fn area_tau_ms(&self, euler: &Euler, area: usize) -> f64 {
+        self.area(area).tau_ms.unwrap_or(euler.area_tau_ms(area))
+    }
+
     /// alpha = dt / tau of an area.
     pub(crate) fn alpha(&self, euler: &Euler, area: usize) -> f64 {
-        self.area(area)
-            .tau_ms
-            .map_or(euler.alpha(area), |tau_ms| euler.dt_ms / tau_ms)
+        euler.dt_ms / self.area_tau_ms(euler, area)
     }
 
     /// Maps of an area for `batch` images.
