@@ -2,7 +2,8 @@
 //! device's primitive operations.
 //!
 //! The adjoint needs the sign of u, which nobody keeps: y > (1 - alpha) x tells it, where the product is rounded as it
-//! was in the step. So the product is formed by `scale`, and added afterwards.
+//! was in the step. So the product is formed by `scale`, and added afterwards. Where u is not positive, that is exact; a
+//! positive u of which nothing is left in y, as alpha u is below the rounding of y, counts as not positive.
 
 use super::{Device, Maps, Phi, Real};
 
@@ -22,7 +23,7 @@ pub struct Relaxation<'a, B> {
 }
 
 /// Maps y that a relaxation has made, as they are kept for its adjoint: perhaps rounded to save memory, but with the
-/// exact signs of u.
+/// signs of u that y had before.
 pub trait PackedMaps<T: Real, D: Device<T>>: Sized + Send + Sync {
     /// Room for such maps.
     fn room(device: &D, maps: Maps) -> Self;
@@ -83,7 +84,7 @@ impl<T: Real, D: Device<T>> PackedMaps<T, D> for Kept<D::Buffer> {
     }
 }
 
-/// y - (1 - alpha) x, which has the sign of phi(u).
+/// y - (1 - alpha) x, which is positive where phi(u) is and shows in y.
 pub(super) fn added<T: Real, D: Device<T>>(device: &D, alpha: f64, x: &D::Buffer, y: &D::Buffer) -> D::Buffer {
     let mut added = device.duplicate(x);
     device.scale(-(1.0 - alpha), &mut added);

@@ -383,7 +383,7 @@ impl AreaCell {
             device,
             work,
             dt_ms: self.dt_ms,
-            read: std::iter::once(r).chain(hidden).chain([delta]).collect(),
+            read: [r, delta].into_iter().chain(hidden).collect(),
             written: std::iter::once(g).chain(g_hidden).map(Some).collect(),
             parameters,
         };
@@ -396,7 +396,7 @@ struct Bench<'a, T: Real, D: Device<T>> {
     device: &'a D,
     work: &'a mut D::Workspace,
     dt_ms: f64,
-    /// r, hidden variables, and on the way back dL/du.
+    /// r, on the way back dL/du, and hidden variables: last, so that a number too many finds nothing.
     read: Vec<&'a D::Buffer>,
     /// What hidden variables come after: the current, or dL/dr. None is the one that is being written.
     written: Vec<Option<&'a mut D::Buffer>>,
@@ -412,12 +412,12 @@ enum Place {
 
 /// A name of a map.
 trait Placed: Copy {
-    /// Its place among so many maps that are read.
-    fn place(self, read: usize) -> Place;
+    /// Its place.
+    fn place(self) -> Place;
 }
 
 impl Placed for StepMap {
-    fn place(self, _read: usize) -> Place {
+    fn place(self) -> Place {
         match self {
             Self::Activity => Place::Read(0),
             Self::Hidden(k) => Place::Read(1 + k),
@@ -428,11 +428,11 @@ impl Placed for StepMap {
 }
 
 impl Placed for AdjointMap {
-    fn place(self, read: usize) -> Place {
+    fn place(self) -> Place {
         match self {
             Self::Activity => Place::Read(0),
-            Self::Hidden(k) => Place::Read(1 + k),
-            Self::CurrentGradient => Place::Read(read - 1),
+            Self::CurrentGradient => Place::Read(1),
+            Self::Hidden(k) => Place::Read(2 + k),
             Self::Gradient => Place::Written(0),
             Self::HiddenGradient(k) => Place::Written(1 + k),
         }
@@ -441,7 +441,7 @@ impl Placed for AdjointMap {
 
 /// A map by its name.
 fn find<'b, B>(map: impl Placed, read: &'b [&'b B], written: &'b [Option<&'b mut B>]) -> &'b B {
-    match map.place(read.len()) {
+    match map.place() {
         Place::Read(index) => read[index],
         Place::Written(index) => written[index]
             .as_deref()
@@ -455,7 +455,7 @@ impl<T: Real, D: Device<T>> Bench<'_, T, D> {
     }
 
     fn change(&mut self, map: impl Placed, change: impl FnOnce(&Self, &mut D::Buffer)) {
-        let Place::Written(index) = map.place(self.read.len()) else {
+        let Place::Written(index) = map.place() else {
             panic!("a cell writes to a map that is only to be read");
         };
         if let Some(buffer) = self.written[index].take() {

@@ -27,6 +27,8 @@ pub(crate) struct Connections<T: Real, D: Device<T>> {
     pub(crate) cells: Vec<Option<AreaCell>>,
     /// Areas of hidden variables, in the order in which states have them after the activities.
     hidden: Vec<usize>,
+    /// Where time constant and parameters of each area's cell are among those that are no convolution's.
+    area_parameters: Vec<Range<usize>>,
     filters: Vec<D::Filter>,
     biases: Vec<D::Buffer>,
     readout_bias: D::Buffer,
@@ -56,8 +58,8 @@ pub(crate) struct StepScratch<T: Real, D: Device<T>> {
     pub(crate) source: Vec<Vec<D::Buffer>>,
     /// max(r, 0) per area, where activity can be negative.
     pub(crate) rectified: Vec<D::Buffer>,
-    /// Maps per area: its current as its cell changes it, or on the way back of use where channels have their own
-    /// leaks; empty where neither is so.
+    /// Maps per area: its current as its cell changes it, and spare ones for noise and the way back where channels have
+    /// their own leaks; empty where neither is so.
     pub(crate) current: Vec<D::Buffer>,
 }
 
@@ -100,7 +102,15 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         let cells: Vec<Option<AreaCell>> = kinds.map(|kind| AreaCell::new(kind, euler.dt_ms)).collect();
         let count = |cell: &Option<AreaCell>| cell.as_ref().map_or(0, |cell| cell.cell.hidden());
         let hidden = cells.iter().map(count).enumerate();
+        // After every area's bias and the readout's.
+        let mut next = architecture.areas() + 1;
+        let area_parameters = |area: usize| {
+            let first = next;
+            next += architecture.area(area).parameters(area).len();
+            first..next
+        };
         let mut connections = Self {
+            area_parameters: (0..architecture.areas()).map(area_parameters).collect(),
             id: number(),
             hidden: hidden
                 .flat_map(|(area, count)| std::iter::repeat_n(area, count))
@@ -146,11 +156,10 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         for ((bias, maps), held) in weights.others().iter().zip(maps).zip(held) {
             self.device.broadcast_parameter(maps, bias, held);
         }
-        let mut others = weights.others().iter().skip(architecture.areas() + 1);
         for (area, cell) in self.cells.iter_mut().enumerate() {
             let description = architecture.area(area);
-            let own = others.by_ref().take(description.parameters(area).len());
-            let mut values = own.map(|buffer| self.device.download(buffer));
+            let own = &weights.others()[self.area_parameters[area].clone()];
+            let mut values = own.iter().map(|buffer| self.device.download(buffer));
             if description.trains_tau
                 && let Some(log_taus) = values.next()
             {
@@ -185,9 +194,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
 
     /// Where time constant and parameters of an area's cell are among those that are no convolution's.
     pub(crate) fn area_parameters(&self, area: usize) -> Range<usize> {
-        let count = |area: usize| self.architecture.area(area).parameters(area).len();
-        let first = self.architecture.areas() + 1 + (0..area).map(count).sum::<usize>();
-        first..first + count(area)
+        self.area_parameters[area].clone()
     }
 
     /// Where the hidden variables of an area are among all of them.
@@ -247,7 +254,7 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         recurrent + inlets.filter(|inlet| !inlet.areas.is_empty()).count()
     }
 
-    /// Whether steps of an area need maps for its current, or the way back over them.
+    /// Whether steps of an area need maps for its current, or noise and the way back spare ones.
     pub(crate) fn changes_current(&self, area: usize) -> bool {
         self.cells[area].is_some() || self.leaks[area].channels.is_some()
     }
@@ -518,12 +525,14 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     }
 
     /// A current with noise whose standard deviation is `std` times sqrt(2 tau/dt), from a stream for each image.
+    /// `spare` are the area's maps of [`StepScratch::current`].
     pub(crate) fn add_noise(
         &self,
         area: usize,
         streams: &[Stream],
         std: f64,
         current: &D::Buffer,
+        spare: &mut D::Buffer,
         noisy: &mut D::Buffer,
     ) {
         let maps = self.maps(area, streams.len());
@@ -538,8 +547,8 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 self.device.add_normal(maps, noise, current, noisy);
             }
             Some(leaks) => {
-                let none = self.device.zeros_maps(maps);
-                self.device.add_normal(maps, normal(std), &none, noisy);
+                self.device.clear(spare);
+                self.device.add_normal(maps, normal(std), spare, noisy);
                 self.device.scale_channels(maps, &leaks.noise, noisy);
                 self.device.add(current, noisy);
             }

@@ -642,7 +642,8 @@ impl<T: Real, D: Device<T>> Group<T, D> {
                 continue;
             }
             let streams: Vec<Stream> = images.iter().map(|image| noise.stream(*image, step, area)).collect();
-            connections.add_noise(area, &streams, noise.std, constant, noisy);
+            let spare = &mut self.scratch.current[area];
+            connections.add_noise(area, &streams, noise.std, constant, spare, noisy);
         }
     }
 }

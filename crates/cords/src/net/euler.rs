@@ -49,8 +49,13 @@ impl Euler {
 
     /// alpha = dt / tau of an area.
     pub fn alpha(&self, area: usize) -> f64 {
+        self.dt_ms / self.area_tau_ms(area)
+    }
+
+    /// Time constant of an area in ms.
+    pub(super) fn area_tau_ms(&self, area: usize) -> f64 {
         let tau = self.tau_ms.get(area).or(self.tau_ms.first());
-        self.dt_ms / tau.copied().unwrap_or(self.dt_ms)
+        tau.copied().unwrap_or(self.dt_ms)
     }
 
     /// The number of steps nearest to a duration in ms; [`unfit`](Self::unfit) tells where that is another duration.

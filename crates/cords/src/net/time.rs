@@ -56,7 +56,7 @@ pub fn unfit(ms: f64, dt_ms: f64, least: usize) -> Option<String> {
     if fits(ms, dt_ms) && steps.round() >= least as f64 {
         return None;
     }
-    // With one of the two nearest too short there is one.
+    // Where the shorter of the two nearest is too short, the least is nearest.
     if steps.floor() < least as f64 {
         let least = decimal(least as f64 * dt_ms);
         return Some(format!(

@@ -202,7 +202,7 @@ pub(super) fn max_abs<T: Real>(x: &[T]) -> f64 {
 }
 
 /// The part of x that a relaxation carries over. One expression, used forward and backward: where phi(u) = 0, y equals
-/// it bit by bit, so that the adjoint recovers the sign of u exactly.
+/// it bit by bit, so that the adjoint never takes such a u for a positive one.
 #[inline(always)]
 pub(super) fn carried<T: Real>(keep: T, x: T) -> T {
     keep * x

@@ -189,22 +189,24 @@ pub(super) fn avg_pool_transpose<T: Real>(maps: Maps, dy: &[T], dx: &mut [T]) {
         });
 }
 
+/// What each position of an enlarged axis reads: positions of the axis before, with weights.
+type Axis = Vec<[(usize, f64); 2]>;
+
+fn enlarged(side: usize, (out, interpolation): (usize, Interpolation)) -> Axis {
+    (0..out)
+        .map(|position| interpolation.taps(side, out, position))
+        .collect()
+}
+
 /// Calls `visit(output value, input value, weight)` for every pair of positions of which one is read for the other.
 #[inline(always)]
-fn enlarged_pairs<T: Real>(
-    side: usize,
-    (out, interpolation): (usize, Interpolation),
-    mut visit: impl FnMut(usize, usize, T),
-) {
-    let axis: Vec<_> = (0..out)
-        .map(|position| interpolation.taps(side, out, position))
-        .collect();
+fn enlarged_pairs<T: Real>(side: usize, axis: &Axis, mut visit: impl FnMut(usize, usize, T)) {
     for (oy, rows) in axis.iter().enumerate() {
         for (ox, columns) in axis.iter().enumerate() {
             for (iy, row) in rows {
                 for (ix, column) in columns {
                     if row * column != 0.0 {
-                        let (o, i) = ((oy * out + ox) * BLOCK, (iy * side + ix) * BLOCK);
+                        let (o, i) = ((oy * axis.len() + ox) * BLOCK, (iy * side + ix) * BLOCK);
                         visit(o, i, T::from_f64(row * column));
                     }
                 }
@@ -213,12 +215,14 @@ fn enlarged_pairs<T: Real>(
     }
 }
 
-/// Blocks of channels of x and y, of sides `sides`, that lie in each other's place.
+/// Calls `each` with the blocks of channels of x and y, of sides `sides`, that lie in each other's place; those of y are
+/// cleared before unless `accumulate`.
 fn for_each_block<T: Real>(
     maps: Maps,
     sides: [usize; 2],
     x: &[T],
     y: &mut [T],
+    accumulate: bool,
     each: impl Fn(&[T], &mut [T]) + Send + Sync,
 ) {
     let [from, to] = sides.map(|side| Maps { side, ..maps });
@@ -227,7 +231,12 @@ fn for_each_block<T: Real>(
     x.par_chunks(block(from))
         .zip(y.par_chunks_mut(block(to)))
         .with_min_len(together(block(from).max(block(to)), largest))
-        .for_each(|(x, y)| vectorised(|| each(x, y)));
+        .for_each(|(x, y)| {
+            if !accumulate {
+                y.fill(T::ZERO);
+            }
+            vectorised(|| each(x, y));
+        });
 }
 
 /// y += weight x.
@@ -245,11 +254,9 @@ pub(super) fn upsample<T: Real>(
     y: &mut [T],
     accumulate: bool,
 ) {
-    for_each_block(maps, [maps.side, enlargement.0], x, y, |x, y| {
-        if !accumulate {
-            y.fill(T::ZERO);
-        }
-        enlarged_pairs(maps.side, enlargement, |o, i, weight| {
+    let axis = enlarged(maps.side, enlargement);
+    for_each_block(maps, [maps.side, axis.len()], x, y, accumulate, |x, y| {
+        enlarged_pairs(maps.side, &axis, |o, i, weight| {
             add_weighted(weight, &x[i..i + BLOCK], &mut y[o..o + BLOCK]);
         });
     });
@@ -262,11 +269,9 @@ pub(super) fn upsample_transpose<T: Real>(
     dx: &mut [T],
     accumulate: bool,
 ) {
-    for_each_block(maps, [enlargement.0, maps.side], dy, dx, |dy, dx| {
-        if !accumulate {
-            dx.fill(T::ZERO);
-        }
-        enlarged_pairs(maps.side, enlargement, |o, i, weight| {
+    let axis = enlarged(maps.side, enlargement);
+    for_each_block(maps, [axis.len(), maps.side], dy, dx, accumulate, |dy, dx| {
+        enlarged_pairs(maps.side, &axis, |o, i, weight| {
             add_weighted(weight, &dy[o..o + BLOCK], &mut dx[i..i + BLOCK]);
         });
     });

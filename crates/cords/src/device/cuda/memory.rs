@@ -192,7 +192,7 @@ impl<G: Gpu> Cuda<G> {
     }
 }
 
-/// How many buffers have the same number of values.
+/// The number of values of buffers that have as many; panics where they differ.
 pub(super) fn same<const N: usize>(lens: [usize; N]) -> usize {
     assert!(lens.iter().all(|len| *len == lens[0]), "{lens:?}");
     lens[0]

@@ -1,7 +1,8 @@
 //! What can be wrong with a network's description, by the names of its areas and projections.
 
-use super::{Area, CellKind, Description, IMAGE, Origin, Projection, Source, Via, side_after};
-use crate::net::{Adaptation, HiddenVariable};
+use super::description::side_after;
+use super::{Area, Description, IMAGE, Origin, Projection, Source, Via};
+use crate::net::{Adaptation, CellKind, HiddenVariable};
 
 /// A description that makes no network.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -2,12 +2,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{
-    Architecture, Area, CellKind, Description, Graph, GraphError, IMAGE, Kernel, NetError, Origin, Projection, Source,
-    Via,
-};
+use super::{Architecture, Area, Description, Graph, GraphError, IMAGE, Kernel, Origin, Projection, Source, Via};
 use crate::device::Interpolation;
-use crate::net::{Adaptation, OwnCell};
+use crate::net::{Adaptation, CellKind, NetError, OwnCell};
 
 /// All that a description may say; which of the optional ones there are tells the two forms apart.
 #[derive(Deserialize)]
@@ -72,9 +69,15 @@ struct ProjectionForm {
     name: String,
     to: String,
     from: Vec<SourceForm>,
-    #[serde(default = "super::three", skip_serializing_if = "super::is_three")]
+    #[serde(
+        default = "super::description::three",
+        skip_serializing_if = "super::description::is_three"
+    )]
     kernel: usize,
-    #[serde(default = "super::one", skip_serializing_if = "super::is_one")]
+    #[serde(
+        default = "super::description::one",
+        skip_serializing_if = "super::description::is_one"
+    )]
     stride: usize,
 }
 

@@ -8,7 +8,9 @@
 //!
 //! A `Graph` is valid: descriptions become one through [`Graph::new`] alone.
 
+mod description;
 mod error;
+mod feedforward;
 mod form;
 pub(super) mod rule;
 #[cfg(test)]
@@ -16,158 +18,17 @@ mod tests;
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
-use serde::{Deserialize, Serialize};
 
-use super::{CellKind, CellParameter, Euler, NetError};
+use super::{Euler, NetError};
 use crate::device::{ConvShape, Interpolation, Maps};
 
+pub(crate) use description::AreaParameter;
+use description::convolution;
+pub use description::{Area, Description, Kernel, Origin, Projection, Source, Via};
 pub use error::GraphError;
+pub(crate) use feedforward::TwinArea;
 pub(super) use form::AnyForm;
 pub use rule::{Architecture, Preset};
-
-/// One recurrent layer: `channels` maps of `side` x `side` units.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Area {
-    /// Its name, in messages and in full forms.
-    pub name: String,
-    /// Maps.
-    pub channels: usize,
-    /// Height and width of a map.
-    pub side: usize,
-    /// Time constant in ms, where it is not that of the network ([`Euler::tau_ms`]).
-    pub tau_ms: Option<f64>,
-    /// Whether it is a parameter, `log_tau.l` of area l, which starts from `tau_ms`.
-    pub trains_tau: bool,
-    /// Whether the one that is trained is one for each channel, a tensor `[channels]`.
-    pub tau_per_channel: bool,
-    /// How its units follow their current.
-    pub cell: CellKind,
-}
-
-impl Area {
-    /// The parameters that area number `area` has beside convolutions and bias, by their whole names.
-    pub(crate) fn parameters(&self, area: usize) -> Vec<AreaParameter> {
-        let tau_ms = self.tau_ms.filter(|_| self.trains_tau);
-        let log_tau = tau_ms.map(|tau_ms| CellParameter::log_tau("log_tau", tau_ms));
-        let taus = if self.tau_per_channel { self.channels } else { 1 };
-        let log_tau = log_tau.map(|parameter| (parameter, taus));
-        let of_cell = self.cell.cell().map_or_else(Vec::new, |cell| cell.parameters());
-        let named = |(parameter, values): (CellParameter, usize)| AreaParameter {
-            name: format!("{}.{area}", parameter.name),
-            first: parameter.first,
-            is_log_tau: parameter.is_log_tau,
-            values,
-        };
-        let of_cell = of_cell.into_iter().map(|parameter| (parameter, 1));
-        log_tau.into_iter().chain(of_cell).map(named).collect()
-    }
-}
-
-/// A parameter of an area beside convolutions and bias, as [`CellParameter`].
-pub(crate) struct AreaParameter {
-    /// Its whole name.
-    pub(crate) name: String,
-    /// What all its values start from.
-    pub(crate) first: f64,
-    pub(crate) is_log_tau: bool,
-    /// Number of values.
-    pub(crate) values: usize,
-}
-
-/// A convolution without bias, weight-normalised, with (kernel - 1)/2 zeros of padding.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Kernel {
-    /// Name of its parameters, e.g. `area_area.1`.
-    pub name: String,
-    /// Side of the kernel, odd; 3 if not given.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65536)))]
-    #[serde(default = "three", skip_serializing_if = "is_three")]
-    pub kernel: usize,
-    /// Stride in both directions; 1 if not given.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65536)))]
-    #[serde(default = "one", skip_serializing_if = "is_one")]
-    pub stride: usize,
-}
-
-fn three() -> usize {
-    3
-}
-
-fn one() -> usize {
-    1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_three(value: &usize) -> bool {
-    *value == 3
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_one(value: &usize) -> bool {
-    *value == 1
-}
-
-/// Connections into one area: a convolution of the sum of its sources.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Projection {
-    /// Its convolution.
-    pub kernel: Kernel,
-    /// Number of the area that it drives.
-    pub to: usize,
-    /// What is summed. An area itself alone and direct makes the projection its recurrent convolution, which reads the
-    /// activity as it is; all other sources are rectified.
-    pub sources: Vec<Source>,
-}
-
-/// One term of the sum that a projection's convolution reads.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Source {
-    /// Where it comes from.
-    pub from: Origin,
-    /// What happens to it before the sum.
-    pub via: Via,
-}
-
-/// Where a source comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The input layer.
-    Image,
-    /// An area, by number.
-    Area(usize),
-}
-
-/// What happens to a source before it is summed with others.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Via {
-    /// Nothing.
-    Direct,
-    /// A convolution of its own, to as many channels as the other sources have.
-    Shortcut(Kernel),
-    /// It is enlarged to the side that the projection's convolution reads.
-    Upsampled(Interpolation),
-}
-
-/// What a [`Graph`] is made of.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Description {
-    /// Channels of the image.
-    pub in_channels: usize,
-    /// Height and width of the image in pixels.
-    pub image_side: usize,
-    /// Classes of the readout.
-    pub classes: usize,
-    /// Channels of the input layer: a 7x7 convolution of stride 2 and an average pool 3x3 of stride 2.
-    pub input_channels: usize,
-    /// Areas.
-    pub areas: Vec<Area>,
-    /// Projections.
-    pub projections: Vec<Projection>,
-    /// Numbers of the areas whose rectified activity, each averaged over its plane, is summed and read out.
-    pub readout: Vec<usize>,
-}
 
 /// What a convolution is for, in the order that convolutions have in a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,13 +39,13 @@ pub(crate) enum ConvKind {
     ImageShortcut,
     /// Within an area.
     Recurrent,
-    /// Origin the image or an earlier area, perhaps beside others.
+    /// From the image or an earlier area, perhaps beside others.
     Feedforward,
     /// An area's activity to the sum of sources of a feed-forward projection.
     Shortcut,
     /// Pooled activity to classes, 1x1.
     Readout,
-    /// Origin later areas alone.
+    /// From later areas alone, or the area itself in another way than its recurrent convolution.
     Feedback,
     /// An area's activity to the sum of sources of a feedback projection.
     FeedbackShortcut,
@@ -437,19 +298,20 @@ impl Graph {
         }
         let resolved = Euler {
             dt_ms: euler.dt_ms,
-            tau_ms: (0..self.areas())
-                .map(|area| euler.dt_ms / self.alpha(euler, area))
-                .collect(),
+            tau_ms: (0..self.areas()).map(|area| self.area_tau_ms(euler, area)).collect(),
         };
         resolved.validate(self.areas())?;
         Ok(resolved)
     }
 
+    /// Time constant of an area in ms.
+    fn area_tau_ms(&self, euler: &Euler, area: usize) -> f64 {
+        self.area(area).tau_ms.unwrap_or(euler.area_tau_ms(area))
+    }
+
     /// alpha = dt / tau of an area.
     pub(crate) fn alpha(&self, euler: &Euler, area: usize) -> f64 {
-        self.area(area)
-            .tau_ms
-            .map_or(euler.alpha(area), |tau_ms| euler.dt_ms / tau_ms)
+        euler.dt_ms / self.area_tau_ms(euler, area)
     }
 
     /// Maps of an area for `batch` images.
@@ -517,221 +379,5 @@ impl Graph {
     /// Areas that are read out.
     pub(crate) fn readout(&self) -> &[usize] {
         &self.description.readout
-    }
-
-    /// Whether a feed-forward network is left without the projections that close loops: recurrent ones, and those to an
-    /// area from later areas alone which it drives.
-    ///
-    /// # Errors
-    /// [`GraphError::NoFeedforwardRest`] with what speaks against it.
-    pub fn check_feedforward_rest(&self) -> Result<(), NetError> {
-        self.loop_convs().map(drop)
-    }
-
-    /// The convolutions of the projections that close loops, by number.
-    ///
-    /// # Errors
-    /// [`GraphError::NoFeedforwardRest`] where a loop is left, as a projection sums what closes it with what does not,
-    /// or where an area is left without any source.
-    pub(crate) fn loop_convs(&self) -> Result<Vec<usize>, NetError> {
-        // The area that a source comes from, if it is the projection's own or a later one which that drives.
-        let closes = |components: &[Vec<usize>], to: usize, source: &Source| match source.from {
-            Origin::Area(from) if from >= to => {
-                let mut components = components.iter();
-                let is_loop = components.any(|areas| areas.contains(&from) && areas.contains(&to));
-                is_loop.then_some(from)
-            }
-            Origin::Area(_) | Origin::Image => None,
-        };
-        let is_cut = |projection: &Projection| match projection.kind() {
-            ConvKind::Recurrent => true,
-            ConvKind::Feedback => {
-                let mut sources = projection.sources.iter();
-                sources.any(|source| closes(&self.components, projection.to, source).is_some())
-            }
-            _ => false,
-        };
-        let mut rest = self.description.clone();
-        rest.projections.retain(|projection| !is_cut(projection));
-        let rest = Self::derived(rest);
-        let name = |area: usize| &self.area(area).name;
-        let fails = |reason: String| Err(NetError::Graph(GraphError::NoFeedforwardRest { reason }));
-        for Projection { kernel, to, sources } in &rest.description.projections {
-            let from = sources.iter().find_map(|source| closes(&rest.components, *to, source));
-            if let Some(from) = from {
-                return fails(format!(
-                    "projection `{}` to area {} sums area {}, which closes a loop, with sources that do not",
-                    kernel.name,
-                    name(*to),
-                    name(from)
-                ));
-            }
-        }
-        let is_lone = |area: &usize| rest.inlets[*area].is_empty() && !self.inlets[*area].is_empty();
-        if let Some(area) = (0..self.areas()).find(is_lone) {
-            return fails(format!("area {} would have no source", name(area)));
-        }
-        let cut = self
-            .description
-            .projections
-            .iter()
-            .filter(|projection| is_cut(projection));
-        let number = |projection: &Projection| self.convs.iter().position(|conv| conv.module == projection.kernel.name);
-        Ok(cut.filter_map(number).collect())
-    }
-
-    /// Whether there is a feed-forward twin of it, with which training in the published phases begins.
-    ///
-    /// # Errors
-    /// [`GraphError::NoTwin`] with what speaks against it.
-    pub fn check_twin(&self) -> Result<(), NetError> {
-        self.twin().map(drop)
-    }
-
-    /// What each area of a feed-forward twin reads, in the order in which areas are computed: number of the area, its
-    /// one inlet, and its recurrent convolution, which is a feed-forward one there.
-    ///
-    /// # Errors
-    /// [`GraphError::NoTwin`] where areas drive each other, or one has other units than the published ones or not
-    /// one projection and a recurrent one.
-    pub(crate) fn twin(&self) -> Result<Vec<TwinArea<'_>>, NetError> {
-        let name = |area: usize| self.area(area).name.clone();
-        let fails = |reason: String| Err(NetError::Graph(GraphError::NoTwin { reason }));
-        let mut areas = Vec::new();
-        for component in &self.components {
-            let [area] = component[..] else {
-                let names: Vec<String> = component.iter().map(|area| name(*area)).collect();
-                return fails(format!("areas {} drive each other", names.join(", ")));
-            };
-            if !self.area(area).parameters(area).is_empty() || self.area(area).cell != CellKind::Leaky {
-                return fails(format!(
-                    "area {} has units with adaptation or a trained time constant",
-                    name(area)
-                ));
-            }
-            let inlets = self.inlets(area);
-            if inlets
-                .iter()
-                .any(|inlet| inlet.areas.iter().any(|(from, _)| *from == area))
-            {
-                return fails(format!(
-                    "area {} is among the sources of one of its projections",
-                    name(area)
-                ));
-            }
-            let ([inlet], Some(recurrent)) = (inlets, self.recurrent(area)) else {
-                return fails(format!(
-                    "area {} has {} projections from elsewhere and {} recurrent ones, not one of each",
-                    name(area),
-                    inlets.len(),
-                    usize::from(self.recurrent(area).is_some())
-                ));
-            };
-            areas.push(TwinArea { area, inlet, recurrent });
-        }
-        Ok(areas)
-    }
-}
-
-/// An area of a feed-forward twin.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TwinArea<'a> {
-    pub(crate) area: usize,
-    pub(crate) inlet: &'a Inlet,
-    pub(crate) recurrent: usize,
-}
-
-/// Side of a convolution's or pool's output.
-fn out_side(side: usize, kernel: usize, stride: usize, padding: usize) -> usize {
-    (side + 2 * padding).saturating_sub(kernel) / stride.max(1) + usize::from(side + 2 * padding >= kernel)
-}
-
-/// The shape of a convolution of maps to so many channels.
-fn convolution(from: Maps, kernel: &Kernel, outputs: usize) -> ConvShape {
-    ConvShape {
-        inputs: from.channels,
-        outputs,
-        kernel: kernel.kernel,
-        stride: kernel.stride,
-        padding: kernel.kernel.saturating_sub(1) / 2,
-        in_side: from.side,
-    }
-}
-
-/// Side that a kernel makes of another.
-fn side_after(kernel: &Kernel, side: usize) -> usize {
-    out_side(side, kernel.kernel, kernel.stride, kernel.kernel.saturating_sub(1) / 2)
-}
-
-impl Projection {
-    /// What its convolution is for.
-    fn kind(&self) -> ConvKind {
-        let own = Source {
-            from: Origin::Area(self.to),
-            via: Via::Direct,
-        };
-        let later = |source: &Source| matches!(source.from, Origin::Area(area) if area >= self.to);
-        if self.sources == [own] {
-            ConvKind::Recurrent
-        } else if self.sources.iter().all(later) {
-            ConvKind::Feedback
-        } else {
-            ConvKind::Feedforward
-        }
-    }
-}
-
-impl Description {
-    /// The convolution of the input layer.
-    fn input_conv(&self) -> ConvShape {
-        ConvShape {
-            inputs: self.in_channels,
-            outputs: self.input_channels,
-            kernel: 7,
-            stride: 2,
-            padding: 3,
-            in_side: self.image_side,
-        }
-    }
-
-    /// Maps of a source of one image.
-    fn maps(&self, from: Origin) -> Maps {
-        let (channels, side) = match from {
-            Origin::Image => {
-                let convolved = out_side(self.image_side, 7, 2, 3);
-                (self.input_channels, out_side(convolved, 3, 2, 1))
-            }
-            Origin::Area(area) => (self.areas[area].channels, self.areas[area].side),
-        };
-        Maps {
-            batch: 1,
-            channels,
-            side,
-        }
-    }
-
-    /// The projection's convolution: it reads the channels and the side of its first direct source. Without one, the
-    /// channels are the first source's, and the side is what the first shortcut gives or, where all are enlarged, the
-    /// one that suits the area.
-    fn shape(&self, projection: &Projection) -> ConvShape {
-        let area = &self.areas[projection.to];
-        let direct = projection.sources.iter().find(|source| source.via == Via::Direct);
-        let enlarged = |source: &&Source| matches!(source.via, Via::Upsampled(_));
-        let widest = direct.or(projection.sources.iter().find(enlarged));
-        let channels = widest
-            .or(projection.sources.first())
-            .map_or(0, |source| self.maps(source.from).channels);
-        let side = direct.map(|source| self.maps(source.from).side).or_else(|| {
-            projection.sources.iter().find_map(|source| match &source.via {
-                Via::Shortcut(kernel) => Some(side_after(kernel, self.maps(source.from).side)),
-                Via::Direct | Via::Upsampled(_) => None,
-            })
-        });
-        let reads = Maps {
-            batch: 1,
-            channels,
-            side: side.unwrap_or(area.side * projection.kernel.stride),
-        };
-        convolution(reads, &projection.kernel, area.channels)
     }
 }

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Area, ConvKind, Description, Graph, GraphError, Kernel, Origin, Projection, Source, Via, side_after};
+use super::description::side_after;
+use super::{Area, ConvKind, Description, Graph, GraphError, Kernel, Origin, Projection, Source, Via};
 use crate::device::Interpolation;
 use crate::net::{CellKind, NetError};
 
@@ -242,7 +243,10 @@ impl Graph {
             strides: strides.map(|conv| conv.shape.stride).collect(),
             classes: *classes,
         };
-        let fits = short.strides.len() == areas.len() && short.description(Preset::Published) == self.description;
+        // A longer one by the same rule has no short form that could be read.
+        let fits = areas.len() <= MOST_AREAS
+            && short.strides.len() == areas.len()
+            && short.description(Preset::Published) == self.description;
         fits.then_some(short)
     }
 }

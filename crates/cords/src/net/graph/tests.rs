@@ -102,6 +102,22 @@ fn every_preset_of_every_depth_is_a_network() {
     assert!(matches!(short.graph(), Err(NetError::Channels { .. })));
 }
 
+#[test]
+fn more_areas_than_the_rule_goes_up_to_are_written_in_full() {
+    let areas = rule::MOST_AREAS + 1;
+    let long = Architecture {
+        in_channels: 3,
+        image_side: 64,
+        channels: Architecture::published_channels(areas, 2),
+        strides: Architecture::published_strides(areas),
+        classes: 7,
+    };
+    let graph = Graph::new(long.description(Preset::Published)).expect("valid");
+    let json = serde_json::to_string(&graph).expect("serialised");
+    assert!(!json.contains("strides"));
+    assert_eq!(serde_json::from_str::<Graph>(&json).expect("read back"), graph);
+}
+
 /// The network of the documentation: an area that reads the image through a shortcut, and feedback.
 const FULL: &str = r#"{ "in_channels": 3, "image_side": 32, "classes": 10, "input_channels": 8,
   "areas": [ {"name": "v1", "channels": 8, "side": 8}, {"name": "v2", "channels": 12, "side": 4, "tau_ms": 20.0} ],
