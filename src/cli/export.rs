@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cords::device::Phi;
 use cords::exchange::{Format, export as write_weights};
-use cords::net::Model;
+use cords::net::{Graph, Model};
 
 use super::error::CommandError;
 use super::ui::Ui;
@@ -56,6 +56,15 @@ impl ExportFormat {
     }
 }
 
+/// Whether a network is a published one but for time constants that are not trained: the published class is given those.
+fn is_published(graph: &Graph) -> bool {
+    let mut description = graph.description().clone();
+    for area in description.areas.iter_mut().filter(|area| !area.trains_tau) {
+        area.tau_ms = None;
+    }
+    Graph::new(description).is_ok_and(|graph| graph.architecture().is_some())
+}
+
 pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Result<u8, CommandError> {
     let ending = args.out.as_deref().and_then(ExportFormat::of);
     let format = args.format.or(ending).unwrap_or(ExportFormat::Pth);
@@ -87,12 +96,12 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
             "name a stage whose output is a model, or a model file of dynvis",
         )
     })?;
-    if model.architecture().architecture().is_none() {
+    if !is_published(model.architecture()) {
         return Err(CommandError::hinted(
             format!(
                 "{} is not one of the published networks, and is not exported: the file formats hold tensors alone, \
-                 and the published PyTorch class has no other connections, cells or time constants, so that what reads \
-                 the file would make another network of it",
+                 and the published PyTorch class has no other connections, cells or trained time constants, so that what \
+                 reads the file would make another network of it",
                 model_name(&model)
             ),
             format!(

@@ -428,6 +428,11 @@ fn where_activity_of_areas_that_drive_each_other_goes() {
 fn the_same_network_is_the_same_in_short_and_by_its_preset() {
     let short = project("      areas: 2\n");
     let preset = project("      network: { areas: 2 }\n");
+    // Time constants that are not trained are given to the published class, and hinder no export.
+    let slower = project("      network: { areas: 2, tau: 20 }\n");
+    slower.dynvis(&["run", "p.yaml"]).expect(0);
+    slower.dynvis(&["export", "net", "--out", "weights.pth"]).expect(0);
+    assert!(slower.path("weights.pth").exists());
     let [short, preset] = [short, preset].map(|project| {
         project.dynvis(&["run", "p.yaml"]).expect(0);
         let folder = project.dynvis(&["show", "@", "net/model"]).expect(0);
