@@ -2,8 +2,8 @@
 
 use cords::device::Phi;
 use cords::dynamics::{
-    AreaJacobian, ExponentOptions, FixedPointOptions, LinearOperator, LyapunovOptions, NetworkJacobian,
-    NetworkSpectrum, SpectrumOptions, SteadyMethod, SteadyOptions, area_spectrum, fixed_point,
+    AreaJacobian, ExponentOptions, FixedPointOptions, KrylovOptions, LinearOperator, LyapunovOptions, NetworkJacobian,
+    NetworkSpectrum, SpectrumOptions, SteadyMethod, SteadyOptions, area_spectrum, fixed_point, numerical_abscissa,
     spontaneous_steady_state, steady_state,
 };
 use cords::net::{CellKind, CordsNet, Euler, Input, State};
@@ -126,8 +126,8 @@ fn dense(operator: &dyn LinearOperator) -> Vec<Vec<f64>> {
     (0..n).map(column).collect()
 }
 
-/// Steady states by each method are steady under the network's own steps; the Jacobian is the derivative of a step;
-/// its leading modes solve the dense eigenvalue problem; exponents at the steady state are log |1 + dt lambda| / dt.
+/// Steady states by each method are steady under the network's own steps, and are one; the Jacobian is the derivative of
+/// a step; its leading modes have small residuals, and all decay; exponents stand at the first area of a component.
 #[test]
 fn areas_that_drive_each_other_are_one_system() {
     let euler = Euler::published();
@@ -246,8 +246,8 @@ fn areas_that_drive_each_other_are_one_system() {
     }
 }
 
-/// Steady states, the Jacobian, its leading modes and the stationary covariance against PyTorch and dense algebra in
-/// float64, of networks with feedback and with adaptation.
+/// Steady states, products with the Jacobian, its leading modes, largest Euler factor and numerical abscissa against
+/// PyTorch and dense algebra in float64, of networks with feedback and with adaptation.
 #[test]
 fn fixture_dynamics_of_graphs() {
     for name in ["feedback_dynamics", "adapting_dynamics", "oscillating_dynamics"] {
@@ -317,6 +317,17 @@ fn fixture_dynamics_of_graphs() {
                 );
             }
             assert_eq!(spectrum.stable, Some(eigenvalues[0] < 0.0), "{name}");
+            let (exponent, expected) = (spectrum.euler_radius.ln() / euler.dt_ms, of("exponents")[0]);
+            assert!(
+                (exponent - expected).abs() < 1e-7,
+                "{name}, state {index}: {exponent} is {expected}"
+            );
+            let abscissa = numerical_abscissa(&whole, &KrylovOptions::default());
+            let expected = of("numerical_abscissa")[0];
+            assert!(
+                abscissa.converged && (abscissa.values[0] - expected).abs() < 1e-7,
+                "{name}, state {index}: {abscissa:?} is {expected}"
+            );
         }
         if name == "oscillating_dynamics" {
             continue;

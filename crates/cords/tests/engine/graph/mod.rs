@@ -1,5 +1,5 @@
 //! Networks that are not the published ones: simulation against the equations written out in plain loops, gradients
-//! against finite differences, and dynamics of areas that drive each other against dense matrices.
+//! against finite differences, and dynamics of areas that drive each other against those of the steps and PyTorch's.
 
 mod cells;
 mod dynamics;

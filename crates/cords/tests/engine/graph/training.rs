@@ -104,7 +104,7 @@ fn channels_with_time_constants_take_no_bfloat16() {
     );
 }
 
-/// Weight decay pushes everything towards 0, logarithms of time constants too.
+/// A return term that outweighs the loss shortens time constants, which stop at the Euler step.
 #[test]
 fn trained_time_constants_stay_at_the_step_at_least() {
     let euler = Euler::new(5.0, 10.0);
