@@ -14,11 +14,11 @@ mod recurrence;
 use std::cmp::Reverse;
 
 use self::recurrence::Window;
-use super::krylov::norm;
+use super::krylov::{distance, norm};
 use super::operator::{AreaJacobian, Block, blocks, state_vector};
 use super::solve::largest;
 use super::spectrum::{SpectrumOptions, area_spectrum};
-use super::steady::SteadyState;
+use super::steady::{SteadyState, same_within};
 use crate::net::{CordsNet, Graph, Input, State};
 use crate::rng::{Purpose, Stream};
 
@@ -136,8 +136,6 @@ const NUDGE: f64 = 0.25;
 const LEAST_NUDGE: f64 = 100.0;
 /// |1 + dt lambda| - 1 above which a mode grows: e-fold in a million steps.
 const GROWTH: f64 = 1e-6;
-/// Distance per unit, in tolerances, at which two steady states are one in any case.
-const REMNANT: f64 = 10.0;
 /// How far periods of one cycle may differ, and how far from a known cycle another orbit may pass, as a share of its
 /// largest distance.
 const SAME_PERIOD: f64 = 0.02;
@@ -255,16 +253,11 @@ fn summary(mut ends: Vec<End>, options: &AttractorOptions, reference: Option<&Ve
 
 /// Distance from a steady state within which another is the same.
 fn nearby(state: &[f64], options: &AttractorOptions) -> f64 {
-    // Activity that decays towards silence is given up at the tolerance of each unit.
-    options.same * norm(state) + REMNANT * options.tolerance * (state.len() as f64).sqrt()
+    same_within(state, options.same, options.tolerance)
 }
 
 fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
-}
-
-fn distance(a: &[f64], b: &[f64]) -> f64 {
-    norm(&difference(a, b))
 }
 
 fn values(net: &CordsNet<f64>, state: &State<f64>) -> Values {
