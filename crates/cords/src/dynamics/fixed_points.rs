@@ -178,24 +178,24 @@ pub fn fixed_point(
     let each_area = || (0..count).for_each(|_| done());
     let spontaneous = image.map_or(&steady.state, |(_, spontaneous)| &spontaneous.state);
     let converged = steady.converged();
-    let given = || -> Vec<State<f64>> {
+    let initial_conditions = options.initial_conditions.filter(|_| converged);
+    let given: Vec<State<f64>> = if initial_conditions.is_some() || options.attractors.is_some() {
         // From the spontaneous state, or without an image from r = 0.
         let mut on_the_way = image.map_or_else(|| net.zeros(1), |_| spontaneous.clone());
         let steps = options.steady.joint_steps / 2;
         net.run(&mut on_the_way, Input::Constant(&inp), steps, &mut |_, _| {});
         let states = [spontaneous, &on_the_way].into_iter().chain(elsewhere);
         states.cloned().collect()
+    } else {
+        Vec::new()
     };
-    let initial_conditions = options
-        .initial_conditions
-        .filter(|_| converged)
-        .map(|initial_conditions| {
-            from_initial_conditions(net, &steady, &given(), &inp, &options.steady, &initial_conditions)
-        });
+    let initial_conditions = initial_conditions.map(|initial_conditions| {
+        from_initial_conditions(net, &steady, &given, &inp, &options.steady, &initial_conditions)
+    });
     let long_run = options
         .attractors
         .as_ref()
-        .map(|options| attractors(net, &steady, &given(), &inp, options));
+        .map(|options| attractors(net, &steady, &given, &inp, options));
     if long_run.is_some() {
         each_area();
     }
