@@ -281,14 +281,11 @@ pub fn fixed_point(
         .filter(|_| converged)
         .map(|non_normality| {
             let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
-            // Nothing feeds back from one component to another before it, so its eigenvalues are those of its
-            // components; with one time constant for all, those of their couplings are, too.
-            let taus: Vec<f64> = (0..count).flat_map(|area| net.area_taus_ms(area)).collect();
-            let uniform = taus.iter().all(|tau| *tau == taus[0]);
-            let is_known = uniform || components.iter().all(|areas| !net.is_coupled(areas));
+            // Nothing feeds back from one component to another before it, so the eigenvalues of its coupling are those
+            // of its components', whatever the time constants.
             let of_components = components.iter().map(|areas| found[areas[0]].1);
             let eigenvalues = of_components.sum::<Option<f64>>();
-            let eigenvalues = eigenvalues.filter(|_| is_known && jacobian.dim() <= DENSE_NETWORK_UNITS);
+            let eigenvalues = eigenvalues.filter(|_| jacobian.dim() <= DENSE_NETWORK_UNITS);
             let tau_ms = jacobian.unit_tau_ms();
             non_normality_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, non_normality)
         });
