@@ -2,13 +2,13 @@
 
 use cords::device::{Cpu, Phi};
 use cords::dynamics::{SteadyOptions, spontaneous_steady_state};
-use cords::learn::{Batch, CordsNetGradient, Objective, logspace};
+use cords::learn::{Batch, CordsNetGradient};
 use cords::net::{
     Adaptation, AdjointMap, AdjointMaps, Cell, CellKind, CellMaps, CellParameter, CordsNet, Euler, Graph,
     HiddenVariable, Model, ModelInfo, OwnCell, StepMap,
 };
 
-use super::{normal, parameters, streams};
+use super::{normal, objective, parameters, streams};
 
 /// Adaptation by the square of the activity, tau da/dt = -a + r^2, and u - beta a in place of u; by tau in ms.
 pub(super) struct Quadratic(pub(super) f64);
@@ -98,14 +98,7 @@ fn a_cell_of_ones_own_has_the_bits_of_the_crates() {
         let net = CordsNet::new(graph, &parameters, &euler, Phi::Relu).expect("a network");
         net.check_linear().expect("linear");
         let steady = spontaneous_steady_state(&net, &SteadyOptions::default(), &mut |_, _| {});
-        let objective = Objective {
-            spontaneous_steps: 4,
-            stimulus_steps: 5,
-            after_steps: 3,
-            ramp: logspace(-1.0, 0.0, 3),
-            return_weight: 0.5,
-            return_window: 2,
-        };
+        let objective = objective(4);
         let (images, labels) = (normal(graph.image_len() * 2, 8), [1, 0]);
         let batch = Batch {
             images: &images,

@@ -7,7 +7,7 @@ mod plain;
 mod training;
 
 use cords::device::Phi;
-use cords::learn::Initialisation;
+use cords::learn::{Initialisation, Objective, logspace};
 use cords::net::{Architecture, Euler, Graph, Model, ModelInfo, Parameters, Preset};
 use cords::rng::{Purpose, Stream};
 
@@ -106,6 +106,18 @@ fn parameters(graph: &Graph, seed: u64) -> Parameters<f64> {
         }
     }
     parameters
+}
+
+/// Of a short trial with a return term.
+fn objective(spontaneous_steps: usize) -> Objective {
+    Objective {
+        spontaneous_steps,
+        stimulus_steps: 5,
+        after_steps: 3,
+        ramp: logspace(-1.0, 0.0, 3),
+        return_weight: 0.5,
+        return_window: 2,
+    }
 }
 
 #[test]

@@ -4,25 +4,18 @@ use cords::data::MemoryImages;
 use cords::device::{Cpu, Phi};
 use cords::learn::{
     Batch, CordsNetGradient, Data, DirectConfig, Fit, HistoryPrecision, Memory, Objective, OptimiserKind,
-    OptimiserSettings, Schedule, Training, logspace,
+    OptimiserSettings, Schedule, Training,
 };
 use cords::net::{Adaptation, CellKind, CordsNet, Euler, Graph};
 
 use super::cells::{Quadratic, with_cell};
-use super::{architecture, networks, normal, parameters};
+use super::{architecture, networks, normal, objective, parameters};
 
 /// Central differences of the objective along single parameters, in float64; the trial starts from r = 0, so that no
 /// parameter moves its start.
 #[test]
 fn gradients_of_every_graph_equal_finite_differences() {
-    let objective = Objective {
-        spontaneous_steps: 0,
-        stimulus_steps: 5,
-        after_steps: 3,
-        ramp: logspace(-1.0, 0.0, 3),
-        return_weight: 0.5,
-        return_window: 2,
-    };
+    let objective = objective(0);
     let own = (
         "a cell of one's own".to_owned(),
         with_cell(3, "quadratic", Quadratic(30.0)),
