@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use crate::net::{CellKind, CordsNet};
 
 /// Largest singular value of the circular convolution on maps larger than `side` by the padding: not less than the norm
-/// of the convolution with zero padding. `weight` is `[channels, channels, kernel, kernel]`, the kernel's side odd; up to
-/// rounding. None where a weight is not finite.
+/// of the convolution with zero padding. `weight` is `[channels, channels, kernel, kernel]`, the kernel's side odd; up
+/// to rounding. None where a weight is not finite.
 pub fn norm_bound(weight: &[f64], channels: usize, side: usize) -> Option<f64> {
     let places = weight.len() / (channels * channels);
     let kernel = places.isqrt();

@@ -36,8 +36,8 @@ pub(in crate::stage::fixed_points) struct Attractor<'a> {
     /// The same in Euler steps; no whole number where activity comes back between two steps
     #[column(absolute = 1e-6, relative = 1e-3)]
     period_steps: Option<f64>,
-    /// Half of the range of the unit whose activity varies most, in the last third of the time; 0 of a steady state. This
-    /// and what follows are of the first initial condition that led there
+    /// Half of the range of the unit whose activity varies most, in the last third of the time; 0 of a steady state.
+    /// This and what follows are of the first initial condition that led there
     #[column(absolute = 1e-6, relative = 1e-3)]
     amplitude: Option<f64>,
     /// Euclidean norm of the mean activity in that time

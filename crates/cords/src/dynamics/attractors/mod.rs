@@ -82,8 +82,8 @@ pub enum AttractorKind {
 pub struct Attractor {
     /// What activity does there.
     pub kind: AttractorKind,
-    /// Initial conditions that led to it. They are no sample of all that there are: the spontaneous state and the point of
-    /// the trajectory from it, without an image r = 0 and that point, lie on one trajectory.
+    /// Initial conditions that led to it. They are no sample of all that there are: the spontaneous state and the point
+    /// of the trajectory from it, without an image r = 0 and that point, lie on one trajectory.
     pub reached: usize,
     /// Half of the range of the unit whose activity varies most, in the time in which cycles are looked for; 0 of a
     /// steady state. None where activity diverged.

@@ -126,8 +126,8 @@ fn dense(operator: &dyn LinearOperator) -> Vec<Vec<f64>> {
     (0..n).map(column).collect()
 }
 
-/// Steady states by each method are steady under the network's own steps, and are one; the Jacobian is the derivative of
-/// a step; its leading modes have small residuals, and all decay; exponents stand at the first area of a component.
+/// Steady states by each method are steady under the network's own steps, and are one; the Jacobian is the derivative
+/// of a step; its leading modes have small residuals, and all decay; exponents stand at the first area of a component.
 #[test]
 fn areas_that_drive_each_other_are_one_system() {
     let euler = Euler::published();
