@@ -2,219 +2,34 @@
 //! growth, noise and chaos.
 
 mod measured;
+mod params;
 mod pictures;
 mod tables;
 
-use cords::data::{ImageSet, Split};
+use cords::data::ImageSet;
 use cords::dynamics::{
-    AttractorOptions, Attractors, ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints as Points,
-    InitialConditionOptions, LeadingEigenvalues, LyapunovOptions, NoiseOptions, NonNormalityOptions, ResponseOptions,
-    Separation, SpectrumOptions, SteadyMethod, SteadyOptions, fixed_points, recurrent_norm_bound, recurrent_spectrum,
-    save_vectors, separation,
+    Attractors, FixedPoint, FixedPoints as Points, LeadingEigenvalues, Separation, SpectrumOptions, fixed_points,
+    recurrent_norm_bound, recurrent_spectrum, save_vectors, separation,
 };
 use cords::net::{CordsNet, Model};
 use dynvis_runner::table::TableRow;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use self::measured::Compared;
+use self::params::Params;
 use self::tables::{
     Attractor, Classes, Convolution, Eigenvalue, Exponent, Growth, NetworkGrowth, NetworkSize, NetworkState, Noise,
     NoiseMode, Power, Size, Starts, State,
 };
 use super::keyed_defaults;
 use super::noise::model_name;
-use super::times::{Asked, require};
-use super::{
-    AnyRef, Artifact, Context, DatasetRef, Declared, Kind, Members, ModelRef, StageError, Update, Violation, spread,
-    test_split,
-};
+use super::times::require;
+use super::{Artifact, Context, Declared, Kind, Members, StageError, Update, Violation, spread};
 
 pub(super) struct FixedPoints;
 
 // Outputs that are no tables; those are named by their rows.
 const EIGENVECTORS: &str = "eigenvectors";
 const PICTURES: &str = "pictures";
-
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Params {
-    /// Stages whose CordsNets are analysed.
-    #[schemars(length(min = 1))]
-    models: Vec<ModelRef>,
-    /// Images whose steady states are searched.
-    data: DatasetRef,
-    /// Part of the dataset.
-    #[serde(default = "test_split")]
-    split: Split,
-    /// Use this many images, evenly spread over the part.
-    #[serde(default = "ten")]
-    #[schemars(range(min = 0), extend("x-unit" = "images"))]
-    images: usize,
-    /// Time that the whole network is simulated before areas are settled one by one.
-    #[serde(default = "two_hundred")]
-    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
-    joint: f64,
-    /// Largest max|phi(u) - r| of a steady state.
-    #[serde(default = "one_millionth")]
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
-    tolerance: f64,
-    /// Steps for each area after which it is reported as not converged.
-    #[serde(default = "many")]
-    #[schemars(range(min = 1), extend("x-unit" = "steps"))]
-    max_steps: usize,
-    /// Eigenvalues of each area's Jacobian, largest real part first; 0 for none.
-    #[serde(default = "six")]
-    #[schemars(range(min = 0, max = 200))]
-    eigenvalues: usize,
-    /// Eigenvalues of each area's Jacobian with the largest magnitude; 0 for none. Needs `eigenvalues`.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 200))]
-    eigenvalues_by_magnitude: usize,
-    /// Whether the eigenvectors of `eigenvalues` are written, as float32: real and imaginary part for each eigenvalue,
-    /// unit and image.
-    #[serde(default)]
-    eigenvectors: bool,
-    /// How areas are settled after the joint time.
-    #[serde(default)]
-    method: SteadyMethod,
-    /// Other initial conditions for every area: r = 0, the spontaneous state, and the steady state with noise; 0 for
-    /// none.
-    #[serde(default, rename = "starts")]
-    #[schemars(range(min = 0, max = 10_000), extend("x-name" = "initial_conditions"))]
-    initial_conditions: usize,
-    /// Standard deviation of the noise that is added to a steady state as initial condition, as a fraction of the steady
-    /// state's root mean square.
-    #[serde(default = "half")]
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
-    spread: f64,
-    /// Distance, as a fraction of the steady state's norm, below which two steady states count as one.
-    #[serde(default = "one_thousandth")]
-    #[schemars(extend("exclusiveMinimum" = 0.0))]
-    same: f64,
-    /// Time without input after the image, at whose end the distance from the spontaneous state is measured; 0 for none.
-    #[serde(default)]
-    #[schemars(range(min = 0.0), extend("x-unit" = "ms"))]
-    after: f64,
-    /// Where activity goes in the long run, in the table `attractors`: to steady states, to limit cycles, to neither,
-    /// or beyond all bounds. The whole network is simulated from several initial conditions; nothing is if not given.
-    #[serde(default)]
-    attractors: Option<AttractorParams>,
-    /// Leading singular values of each area's coupling and of the whole network's, with norm bound, numerical abscissa
-    /// and non-normality; 0 for none.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 200))]
-    singular_values: usize,
-    /// Times over which the largest growth of a perturbation is computed, of each area and of the whole network.
-    /// Needs `singular_values`.
-    #[serde(default)]
-    #[schemars(inner(range(min = 0.0)), extend("x-unit" = "ms"))]
-    growth: Vec<f64>,
-    /// Random vectors from which the response to small noise, and norms, are estimated; 0 for no response.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 100_000))]
-    probes: usize,
-    /// Frequencies at which the power of the response to small noise is computed. Needs `probes`.
-    #[serde(default)]
-    #[schemars(inner(range(min = 0.0)), extend("x-unit" = "Hz"))]
-    frequencies: Vec<f64>,
-    /// Leading modes of the whole network's response to small noise; 0 for none. Needs `probes`.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 200))]
-    noise_modes: usize,
-    /// Table `gains` of a `noise` stage with neural noise, whose measurements are compared with the response to small
-    /// noise; nothing is compared if not given.
-    #[serde(default)]
-    measured: Option<AnyRef>,
-    /// Eigenvalues of each area's recurrent convolution itself, by magnitude and by real part; 0 for none.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 200))]
-    convolution_eigenvalues: usize,
-    /// Distances of the images' steady states within and between classes, and the accuracy of a linear readout of the
-    /// class.
-    #[serde(default)]
-    classes: bool,
-    /// Lyapunov exponents of each area along the trajectory, largest first; 0 for none.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 200))]
-    exponents: usize,
-    /// Time over which Lyapunov exponents are averaged; a fifth of it, in whole steps, runs before as burn-in.
-    #[serde(default = "two_thousand")]
-    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
-    exponent_time: f64,
-    /// Levels of neural noise, as in `noise`, on the trajectory of the Lyapunov exponents; 0 is the trajectory without
-    /// noise.
-    #[serde(default = "none_of_it")]
-    #[schemars(length(min = 1), inner(range(min = 0.0)))]
-    exponent_noise: Vec<f64>,
-    /// Seed of initial conditions, probes, noise and the iterations' first vectors; the pipeline's if not given.
-    #[serde(default)]
-    seed: u64,
-}
-
-/// How attractors are searched.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct AttractorParams {
-    /// Initial conditions of the whole network: r = 0, the spontaneous state, a point of the trajectory, another
-    /// image's activity, and the steady state with noise (`spread`).
-    #[serde(default = "eight")]
-    #[schemars(range(min = 1, max = 10_000))]
-    initial_conditions: usize,
-    /// Longest time that is simulated from each of them: two thirds to come to rest, and one third in which limit
-    /// cycles are looked for, of periods up to a fifth of it. It must be 30 steps of the network at least, in which a
-    /// cycle can be seen at all, and should be several times its longest time constant, that of adaptation included.
-    #[serde(default = "three_thousand")]
-    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
-    time: f64,
-}
-
-/// Steps in which a cycle can be seen at all; [`AttractorParams::time`] says so.
-const LEAST_ATTRACTOR_STEPS: usize = 30;
-
-fn eight() -> usize {
-    8
-}
-
-fn three_thousand() -> f64 {
-    3000.0
-}
-
-fn ten() -> usize {
-    10
-}
-
-fn two_hundred() -> f64 {
-    200.0
-}
-
-fn one_millionth() -> f64 {
-    1e-6
-}
-
-fn many() -> usize {
-    20_000
-}
-
-fn six() -> usize {
-    6
-}
-
-fn half() -> f64 {
-    0.5
-}
-
-fn one_thousandth() -> f64 {
-    1e-3
-}
-
-fn two_thousand() -> f64 {
-    2000.0
-}
-
-fn none_of_it() -> Vec<f64> {
-    vec![0.0]
-}
 
 /// What was found out about one network as a whole.
 struct Network {
@@ -366,51 +181,7 @@ impl Kind for FixedPoints {
     const SEES_GROUPS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
-        let lists = [
-            ("growth", &params.growth),
-            ("frequencies", &params.frequencies),
-            ("exponent_noise", &params.exponent_noise),
-        ];
-        let ascending = |list: &[f64]| list.windows(2).all(|pair| pair[0] < pair[1]);
-        let wrong = lists.into_iter().filter(|(_, list)| !ascending(list));
-        let mut found: Vec<Violation> = wrong
-            .map(|(field, _)| Violation::new(field, "values must be in ascending order, without duplicates"))
-            .collect();
-        if params.classes && params.images < 2 {
-            found.push(Violation::new("classes", "needs two `images` at least"));
-        }
-        if params.eigenvalues == 0 {
-            let needing = [
-                ("eigenvalues_by_magnitude", params.eigenvalues_by_magnitude > 0),
-                ("eigenvectors", params.eigenvectors),
-            ];
-            let needing = needing.into_iter().filter(|(_, asked)| *asked);
-            found.extend(needing.map(|(field, _)| Violation::new(field, "needs `eigenvalues`")));
-        }
-        if params.probes == 0 {
-            if params.noise_modes > 0 {
-                found.push(Violation::new(
-                    "noise_modes",
-                    "needs `probes`: modes are those of the response to noise",
-                ));
-            }
-            if params.measured.is_some() {
-                found.push(Violation::new(
-                    "measured",
-                    "needs `probes`: it is compared with the response to noise",
-                ));
-            }
-            if !params.frequencies.is_empty() {
-                found.push(Violation::new(
-                    "frequencies",
-                    "need `probes`: the power there is that of the response to noise",
-                ));
-            }
-        }
-        if params.singular_values == 0 && !params.growth.is_empty() {
-            found.push(Violation::new("growth", "needs `singular_values`"));
-        }
-        found
+        params.violations()
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
@@ -474,7 +245,7 @@ impl Kind for FixedPoints {
                 }
             }
             let labels: Vec<u32> = indices.iter().map(|index| set.label(*index as usize)).collect();
-            networks.push(params.network(&net, slot, (&name, seed), &points, &labels)?);
+            networks.push(Network::of(params, &net, slot, (&name, seed), &points, &labels)?);
             let of = |image, label, point| NetworkFixedPoint {
                 slot,
                 network: name.clone(),
@@ -527,109 +298,36 @@ impl Kind for FixedPoints {
     }
 }
 
-impl Params {
-    /// Every time that is simulated.
-    fn times(&self) -> Vec<Asked<'_>> {
-        let mut times = vec![("joint", self.joint, 0), ("after", self.after, 0)];
-        let attractors = self.attractors.iter();
-        times.extend(attractors.map(|attractors| ("attractors.time", attractors.time, LEAST_ATTRACTOR_STEPS)));
-        times.extend(self.growth.iter().map(|ms| ("growth", *ms, 0)));
-        if self.exponents > 0 {
-            times.push(("exponent_time", self.exponent_time, 1));
-        }
-        times
-    }
-
-    fn options(&self, net: &CordsNet<f64>) -> FixedPointOptions {
-        let (euler, seed) = (net.euler(), self.seed);
-        let steps = |ms: f64| euler.steps(ms);
-        let growth_steps: Vec<usize> = self.growth.iter().map(|ms| steps(*ms)).collect();
-        FixedPointOptions {
-            steady: SteadyOptions {
-                joint_steps: steps(self.joint),
-                tolerance: self.tolerance,
-                max_steps: self.max_steps,
-                method: self.method,
-            },
-            spectrum: (self.eigenvalues > 0).then(|| SpectrumOptions {
-                modes: self.eigenvalues,
-                by_magnitude: self.eigenvalues_by_magnitude,
-                vectors: self.eigenvectors,
-                seed,
-                ..SpectrumOptions::default()
-            }),
-            initial_conditions: (self.initial_conditions > 0).then_some(InitialConditionOptions {
-                count: self.initial_conditions,
-                spread: self.spread,
-                tolerance: self.same,
-                seed,
-            }),
-            attractors: self.attractors.as_ref().map(|attractors| AttractorOptions {
-                initial_conditions: attractors.initial_conditions,
-                steps: steps(attractors.time),
-                tolerance: self.tolerance,
-                spread: self.spread,
-                same: self.same,
-                seed,
-            }),
-            return_steps: (self.after > 0.0).then(|| steps(self.after)),
-            non_normality: (self.singular_values > 0).then(|| NonNormalityOptions {
-                singular_values: self.singular_values,
-                growth_steps: growth_steps.clone(),
-                probes: self.probes.max(8),
-                seed,
-            }),
-            response: (self.probes > 0).then(|| NoiseOptions {
-                response: ResponseOptions {
-                    probes: self.probes,
-                    seed,
-                    ..ResponseOptions::default()
-                },
-                frequencies_hz: self.frequencies.clone(),
-                modes: self.noise_modes,
-            }),
-            exponents: (self.exponents > 0).then(|| ExponentOptions {
-                lyapunov: LyapunovOptions {
-                    count: self.exponents,
-                    burn_in: steps(self.exponent_time / 5.0),
-                    steps: steps(self.exponent_time).max(1),
-                    seed,
-                    ..LyapunovOptions::default()
-                },
-                noise: self.exponent_noise.clone(),
-            }),
-        }
-    }
-
-    fn network(
-        &self,
+impl Network {
+    fn of(
+        params: &Params,
         net: &CordsNet<f64>,
         slot: usize,
         (name, seed): (&str, u64),
         points: &Points,
         labels: &[u32],
-    ) -> Result<Network, StageError> {
+    ) -> Result<Self, StageError> {
         let areas = 0..net.architecture().areas();
         let spectrum = SpectrumOptions {
-            modes: self.convolution_eigenvalues,
-            seed: self.seed,
+            modes: params.convolution_eigenvalues,
+            seed: params.seed,
             ..SpectrumOptions::default()
         };
-        let asked = areas.clone().filter(|_| self.convolution_eigenvalues > 0);
+        let asked = areas.clone().filter(|_| params.convolution_eigenvalues > 0);
         let convolutions = asked.map(|area| recurrent_spectrum(net, area, &spectrum));
         // Where a search did not converge there is no steady state to lie anywhere.
         let settled: Vec<usize> = (0..labels.len())
             .filter(|i| points.images[*i].answer.is_some())
             .collect();
         let settled_labels: Vec<u32> = settled.iter().map(|i| labels[*i]).collect();
-        let separations = areas.filter(|_| self.classes).map(|area| {
+        let separations = areas.filter(|_| params.classes).map(|area| {
             let states: Vec<&[f32]> = settled.iter().map(|i| points.states[*i][area].as_slice()).collect();
             separation(&states, &settled_labels)
         });
         let right = settled
             .iter()
             .filter(|i| points.images[**i].answer == Some(labels[**i] as usize));
-        Ok(Network {
+        Ok(Self {
             slot,
             name: name.to_owned(),
             seed,

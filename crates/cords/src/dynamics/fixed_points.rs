@@ -178,24 +178,24 @@ pub fn fixed_point(
     let each_area = || (0..count).for_each(|_| done());
     let spontaneous = image.map_or(&steady.state, |(_, spontaneous)| &spontaneous.state);
     let converged = steady.converged();
-    let given = || -> Vec<State<f64>> {
+    let initial_conditions = options.initial_conditions.filter(|_| converged);
+    let given: Vec<State<f64>> = if initial_conditions.is_some() || options.attractors.is_some() {
         // From the spontaneous state, or without an image from r = 0.
         let mut on_the_way = image.map_or_else(|| net.zeros(1), |_| spontaneous.clone());
         let steps = options.steady.joint_steps / 2;
         net.run(&mut on_the_way, Input::Constant(&inp), steps, &mut |_, _| {});
         let states = [spontaneous, &on_the_way].into_iter().chain(elsewhere);
         states.cloned().collect()
+    } else {
+        Vec::new()
     };
-    let initial_conditions = options
-        .initial_conditions
-        .filter(|_| converged)
-        .map(|initial_conditions| {
-            from_initial_conditions(net, &steady, &given(), &inp, &options.steady, &initial_conditions)
-        });
+    let initial_conditions = initial_conditions.map(|initial_conditions| {
+        from_initial_conditions(net, &steady, &given, &inp, &options.steady, &initial_conditions)
+    });
     let long_run = options
         .attractors
         .as_ref()
-        .map(|options| attractors(net, &steady, &given(), &inp, options));
+        .map(|options| attractors(net, &steady, &given, &inp, options));
     if long_run.is_some() {
         each_area();
     }
@@ -281,14 +281,11 @@ pub fn fixed_point(
         .filter(|_| converged)
         .map(|non_normality| {
             let jacobian = NetworkJacobian::at(net, &steady.state, &inp);
-            // Nothing feeds back from one component to another before it, so its eigenvalues are those of its
-            // components; with one time constant for all, those of their couplings are, too.
-            let taus: Vec<f64> = (0..count).flat_map(|area| net.area_taus_ms(area)).collect();
-            let uniform = taus.iter().all(|tau| *tau == taus[0]);
-            let is_known = uniform || components.iter().all(|areas| !net.is_coupled(areas));
+            // Nothing feeds back from one component to another before it, so the eigenvalues of its coupling are those
+            // of its components', whatever the time constants.
             let of_components = components.iter().map(|areas| found[areas[0]].1);
             let eigenvalues = of_components.sum::<Option<f64>>();
-            let eigenvalues = eigenvalues.filter(|_| is_known && jacobian.dim() <= DENSE_NETWORK_UNITS);
+            let eigenvalues = eigenvalues.filter(|_| jacobian.dim() <= DENSE_NETWORK_UNITS);
             let tau_ms = jacobian.unit_tau_ms();
             non_normality_of(&jacobian, tau_ms, net.euler().dt_ms, eigenvalues, non_normality)
         });

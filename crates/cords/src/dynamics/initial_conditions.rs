@@ -1,9 +1,9 @@
 //! Whether a steady state is the only one: areas settled again from other initial conditions, and the return after the
 //! image.
 
-use super::krylov::norm;
+use super::krylov::{distance, norm};
 use super::solve::{Component, Relaxation};
-use super::steady::{SteadyOptions, SteadyState};
+use super::steady::{SteadyOptions, SteadyState, same_within};
 use crate::net::{CordsNet, Input, State};
 use crate::rng::{Purpose, Stream};
 
@@ -42,9 +42,6 @@ impl MonoStability {
     }
 }
 
-/// Distance per unit, in tolerances of a steady state, at which two states are one in any case.
-const REMNANT: f64 = 10.0;
-
 /// Settles each area of a steady state again from other initial conditions, areas that drive each other together, the
 /// drive being what it is: r = 0, the given states, then the steady state with noise of `spread` that keeps activity
 /// non-negative. `inp` is the image's embedding.
@@ -61,8 +58,8 @@ pub(super) fn from_initial_conditions(
             |state: &State<f64>| -> Vec<f64> { areas.iter().flat_map(|area| &state.areas[*area]).copied().collect() };
         let state = &of(&steady.state);
         let settled = Component::at(net, areas, &steady.state, inp);
-        let size = norm(state);
-        let deviation = options.spread * size / (state.len() as f64).sqrt();
+        let deviation = options.spread * norm(state) / (state.len() as f64).sqrt();
+        let same = same_within(state, options.tolerance, steady_options.tolerance);
         let mut found: Vec<Vec<f64>> = vec![state.clone()];
         let mut mono_stability = MonoStability {
             settled: 0,
@@ -88,13 +85,7 @@ pub(super) fn from_initial_conditions(
                 continue;
             }
             mono_stability.settled += 1;
-            let distance = |other: &Vec<f64>| {
-                let difference: Vec<f64> = activity.iter().zip(other).map(|(a, b)| a - b).collect();
-                norm(&difference)
-            };
-            // Activity that decays towards silence is given up at the tolerance of each unit.
-            let same = options.tolerance * size + REMNANT * steady_options.tolerance * (state.len() as f64).sqrt();
-            match found.iter().position(|other| distance(other) <= same) {
+            match found.iter().position(|other| distance(&activity, other) <= same) {
                 Some(0) => mono_stability.agreeing += 1,
                 Some(_) => {}
                 None => found.push(activity),
@@ -121,10 +112,6 @@ pub(super) fn return_distances(
 ) -> Vec<f64> {
     let mut state = steady.clone();
     net.run(&mut state, Input::Blank, steps, &mut |_, _| {});
-    let distance = |a: &[f64], b: &[f64]| {
-        let difference: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-        norm(&difference)
-    };
     let areas = 0..steady.areas.len();
     areas
         .map(|area| {

@@ -48,7 +48,7 @@ impl Default for SpectrumOptions {
     }
 }
 
-/// One eigenvalue of an area's Jacobian J = (-I + D W) / tau.
+/// One eigenvalue of the Jacobian J = (-I + D W) / tau of an area, or of areas that drive each other.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mode {
     /// Real part in 1/ms.
@@ -158,9 +158,10 @@ pub struct Spectrum {
     pub euler_stable: Option<bool>,
     /// Units of the area.
     pub units: usize,
-    /// Units whose derivative phi'(u) is not 0; each of the others has the mode -1/tau to itself.
+    /// Units whose derivative phi'(u) is not 0; each of the others has the mode -1/tau to itself. All units where they
+    /// differ in their time constants.
     pub coupled_units: usize,
-    /// Time constant of the units in ms.
+    /// Time constant of the units in ms; of several the smallest, by which modes are called marginal.
     pub tau_ms: f64,
     /// Products with the recurrent convolution, for all of it together.
     pub products: usize,

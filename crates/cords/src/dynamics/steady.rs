@@ -5,7 +5,7 @@
 //! each other together. That costs one area's steps instead of all areas' and has the same steady states, since nothing
 //! feeds back from one component of the network to another before it.
 
-use super::krylov::norm;
+use super::krylov::{distance, norm};
 use super::operator::ranges;
 use super::solve::{Component, Relaxation, SteadyMethod, largest};
 use crate::net::{CordsNet, Input, State, spread};
@@ -126,6 +126,15 @@ pub(super) fn blank(net: &CordsNet<f64>) -> Vec<f64> {
     net.blank(1)
 }
 
+/// Distance per unit, in tolerances of a steady state, at which two of them are one in any case.
+const REMNANT: f64 = 10.0;
+
+/// Distance from a steady state within which another is the same: a share of its norm and some tolerances.
+pub(super) fn same_within(state: &[f64], share: f64, tolerance: f64) -> f64 {
+    // Activity that decays towards silence is given up at the tolerance of each unit.
+    share * norm(state) + REMNANT * tolerance * (state.len() as f64).sqrt()
+}
+
 fn settle(
     net: &CordsNet<f64>,
     inp: &[f64],
@@ -197,8 +206,7 @@ impl SteadyState {
                 Some(spontaneous) => &spontaneous.areas[area],
                 None => activity,
             };
-            let difference: Vec<f64> = activity.iter().zip(reference).map(|(r, s)| r - s).collect();
-            figures.distance = norm(&difference);
+            figures.distance = distance(activity, reference);
             let size = norm(reference);
             figures.relative_distance = (size > 0.0).then(|| figures.distance / size);
         }

@@ -8,8 +8,9 @@ use super::spectrum::Spectrum;
 use crate::net::CordsNet;
 
 /// Writes the eigenvectors of all areas as safetensors: for area A, `area.A.re` and `area.A.im`
-/// `[vectors, channels, side, side]` in float32 (`[vectors, units]` of areas that drive each other, at the first), and `area.A.rank` `[vectors]`, the ranks of their modes by real part.
-/// An area without vectors is left out.
+/// `[vectors, channels, side, side]` in float32, and `area.A.rank` `[vectors]`, the ranks of their modes by real part.
+/// Those of areas that drive each other stand at the first of them as `[vectors, units]`, and so do those of an area
+/// that adapts: activities area by area, then hidden variables. An area without vectors is left out.
 ///
 /// # Errors
 /// Where the file cannot be written.

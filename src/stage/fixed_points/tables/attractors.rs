@@ -26,7 +26,7 @@ pub(in crate::stage::fixed_points) struct Attractor<'a> {
     areas: String,
     #[column(description = KIND)]
     kind: &'static str,
-    /// Share of the initial conditions that led there
+    /// Share of the initial conditions that led there; no size of a basin, as they are few and chosen
     share: f64,
     /// Initial conditions that were tried
     initial_conditions: usize,
@@ -36,13 +36,14 @@ pub(in crate::stage::fixed_points) struct Attractor<'a> {
     /// The same in Euler steps; no whole number where activity comes back between two steps
     #[column(absolute = 1e-6, relative = 1e-3)]
     period_steps: Option<f64>,
-    /// Half of the range of the unit whose activity varies most, in the last third of the time; 0 of a steady state
+    /// Half of the range of the unit whose activity varies most, in the last third of the time; 0 of a steady state.
+    /// This and what follows are of the first initial condition that led there
     #[column(absolute = 1e-6, relative = 1e-3)]
     amplitude: Option<f64>,
     /// Euclidean norm of the mean activity in that time
     #[column(absolute = 1e-6, relative = 1e-6)]
     norm: Option<f64>,
-    /// Distance of the mean activity from that of the nearest other attractor
+    /// Euclidean distance of the mean activity from that of the nearest other attractor that is bounded
     #[column(absolute = 1e-6, relative = 1e-6)]
     distance: Option<f64>,
     /// Whether it is the steady state that stands in `states`

@@ -7,18 +7,20 @@
 //! Where all areas come to rest, it must be a state that attracts: no mode of its linearisation grows, and activity
 //! comes back from small noise. Otherwise the simulation goes on from that noise.
 //!
-//! Where they do not, limit cycles are looked for in the last third of the time (`recurrence`).
+//! Where they do not, limit cycles are looked for in the last third of the time (`recurrence`). Areas that rest in the
+//! second half of it while others do not, or that came to rest late, are at a steady state if no mode is found to grow;
+//! no noise is added there.
 
 mod recurrence;
 
 use std::cmp::Reverse;
 
 use self::recurrence::Window;
-use super::krylov::norm;
+use super::krylov::{distance, norm};
 use super::operator::{AreaJacobian, Block, blocks, state_vector};
 use super::solve::largest;
 use super::spectrum::{SpectrumOptions, area_spectrum};
-use super::steady::SteadyState;
+use super::steady::{SteadyState, same_within};
 use crate::net::{CordsNet, Graph, Input, State};
 use crate::rng::{Purpose, Stream};
 
@@ -66,29 +68,30 @@ pub enum AttractorKind {
         period_steps: f64,
     },
     /// It is bounded and did neither in the time given: chaos, several incommensurate periods, a period of more than a
-    /// fifth of the time in which cycles are looked for or of less than 6 steps and no whole number of them, or an
-    /// approach that is slower than that time.
+    /// fifth of the time in which cycles are looked for or of less than 6 steps and no whole number of them, a rest
+    /// that a mode grows out of, or an approach that is slower than that time.
     Unsettled,
-    /// It is no longer finite, or grew beyond 1e9 times the largest current that there is without activity; here or in
-    /// an area that drives this one.
+    /// It is no longer finite, or grew beyond 1e9 times the largest current that there is without activity (beyond 1e9
+    /// where there is none); here or in an area that drives this one.
     Diverged,
 }
 
 /// An attractor of one component. Unsettled activity from all initial conditions counts as one, and so does activity
-/// that diverged.
+/// that diverged. Figures are of the first initial condition that led to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attractor {
     /// What activity does there.
     pub kind: AttractorKind,
-    /// Initial conditions that led to it.
+    /// Initial conditions that led to it. They are no sample of all that there are: the spontaneous state and the point
+    /// of the trajectory from it, without an image r = 0 and that point, lie on one trajectory.
     pub reached: usize,
     /// Half of the range of the unit whose activity varies most, in the time in which cycles are looked for; 0 of a
     /// steady state. None where activity diverged.
     pub amplitude: Option<f64>,
     /// Euclidean norm of the mean activity over that time. None where activity diverged.
     pub norm: Option<f64>,
-    /// Distance of the mean activity from that of the nearest other attractor. None where there is no other or activity
-    /// diverged.
+    /// Euclidean distance of the mean activity from that of the nearest other attractor at which activity is bounded.
+    /// None where there is no such other, and where activity diverged.
     pub distance: Option<f64>,
     /// Whether it is the steady state that the solver found.
     pub is_found_state: bool,
@@ -136,8 +139,6 @@ const NUDGE: f64 = 0.25;
 const LEAST_NUDGE: f64 = 100.0;
 /// |1 + dt lambda| - 1 above which a mode grows: e-fold in a million steps.
 const GROWTH: f64 = 1e-6;
-/// Distance per unit, in tolerances, at which two steady states are one in any case.
-const REMNANT: f64 = 10.0;
 /// How far periods of one cycle may differ, and how far from a known cycle another orbit may pass, as a share of its
 /// largest distance.
 const SAME_PERIOD: f64 = 0.02;
@@ -157,7 +158,7 @@ struct Resting {
     holds: bool,
 }
 
-/// What one simulation ended in, of one component; then what all that ended there have in common.
+/// What one simulation ended in, of one component; those that end there later are counted.
 struct End {
     kind: AttractorKind,
     reached: usize,
@@ -255,16 +256,11 @@ fn summary(mut ends: Vec<End>, options: &AttractorOptions, reference: Option<&Ve
 
 /// Distance from a steady state within which another is the same.
 fn nearby(state: &[f64], options: &AttractorOptions) -> f64 {
-    // Activity that decays towards silence is given up at the tolerance of each unit.
-    options.same * norm(state) + REMNANT * options.tolerance * (state.len() as f64).sqrt()
+    same_within(state, options.same, options.tolerance)
 }
 
 fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
-}
-
-fn distance(a: &[f64], b: &[f64]) -> f64 {
-    norm(&difference(a, b))
 }
 
 fn values(net: &CordsNet<f64>, state: &State<f64>) -> Values {

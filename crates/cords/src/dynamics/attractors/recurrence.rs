@@ -13,8 +13,8 @@
 
 use std::collections::VecDeque;
 
-use super::super::krylov::norm;
-use super::{AttractorKind, End, Search, Values, difference, distance, values};
+use super::super::krylov::{distance, norm};
+use super::{AttractorKind, End, Search, Values, difference, values};
 use crate::net::State;
 
 /// Distance from the first state, as a share of the largest one, at which a crossing of the plane is a return. What
