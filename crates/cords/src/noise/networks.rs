@@ -11,6 +11,7 @@ use crate::rng::{Purpose, Stream};
 const SILENT: f32 = -1e30;
 
 /// A network made ready for one observer.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum Network<D: Device<f32>> {
     Cordsnet {
         net: CordsNet<f32, D>,

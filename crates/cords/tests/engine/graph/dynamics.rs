@@ -3,8 +3,8 @@
 use cords::device::Phi;
 use cords::dynamics::{
     AreaJacobian, ExponentOptions, FixedPointOptions, KrylovOptions, LinearOperator, LyapunovOptions, NetworkJacobian,
-    NetworkSpectrum, SpectrumOptions, SteadyMethod, SteadyOptions, area_spectrum, fixed_point, numerical_abscissa,
-    spontaneous_steady_state, steady_state,
+    NetworkSpectrum, NoisySteps, ResponseOptions, SpectrumOptions, SteadyMethod, SteadyOptions, area_spectrum,
+    exponents, fixed_point, numerical_abscissa, spontaneous_steady_state, steady_state,
 };
 use cords::net::{CellKind, CordsNet, Euler, Input, State};
 
@@ -246,6 +246,107 @@ fn areas_that_drive_each_other_are_one_system() {
     }
 }
 
+/// Steady state number `index` of a fixture.
+fn fixture_state(fixture: &Fixture, net: &CordsNet<f64>, index: usize) -> State<f64> {
+    let row = |tensor: String| {
+        let tensor = fixture.tensor(&tensor);
+        let len = tensor.data.len() / tensor.shape[0];
+        tensor.data[index * len..][..len].to_vec()
+    };
+    let mut state = net.zeros(1);
+    let mut hidden = 0;
+    for area in 0..state.areas.len() {
+        state.areas[area] = row(format!("steady.{area}"));
+        if fixture.has(&format!("steady_adaptation.{area}")) {
+            state.hidden[hidden] = row(format!("steady_adaptation.{area}"));
+            hidden += 1;
+        }
+    }
+    state
+}
+
+/// Variances of single units under small noise, in continuous time and under Euler steps, and Lyapunov exponents, all
+/// at stable states, against dense algebra in float64. Of exponents that are close to each other only sums are sharp.
+#[test]
+fn fixture_noise_response_and_exponents_of_graphs() {
+    for name in ["feedback_dynamics", "adapting_dynamics"] {
+        let fixture = Fixture::open(&format!("{name}.safetensors"));
+        let graph = fixture.architecture();
+        let euler = Euler::new(fixture.number("dt_ms"), fixture.number("tau_ms"));
+        let net = CordsNet::new(&graph, &fixture.parameters::<f64>("param."), &euler, Phi::Relu).expect("a network");
+        let images = fixture.tensor("images").data;
+        let mut compared = 0;
+        for (index, image) in images.chunks(graph.image_len()).enumerate().skip(1) {
+            let inp = net.embed(image, 1);
+            let state = fixture_state(&fixture, &net, index);
+            let of = |what: &str| fixture.tensor(&format!("jacobian.{index}.{what}")).data;
+            let whole = NetworkJacobian::at(&net, &state, &inp);
+            // Hidden variables come after all units, and get no noise of their own.
+            let mut noise = vec![0.0; whole.dim()];
+            let mut taus = vec![euler.tau_ms[0]; whole.dim()];
+            let slopes = of("slopes");
+            for area in 0..graph.areas() {
+                for unit in whole.range(area) {
+                    let alpha = net.euler().alpha(area);
+                    taus[unit] = euler.dt_ms / alpha;
+                    noise[unit] = (2.0 * alpha).sqrt() * slopes[unit];
+                }
+            }
+            let system = NoisySteps::new(&whole, euler.dt_ms, noise);
+            let options = ResponseOptions {
+                probes: 2,
+                max_steps: 50_000,
+                tolerance: 1e-10,
+                seed: 0,
+            };
+            let under_steps = of("covariance_of_steps_diagonal");
+            let continuous = of("covariance_diagonal");
+            // Some active units of the first and the last area, and the last value of all.
+            let active = |unit: &usize| slopes.get(*unit).is_none_or(|slope| *slope > 0.0);
+            let first = whole.range(0).find(active);
+            let last = whole.range(graph.areas() - 1).rev().find(active);
+            for unit in [first.expect("active"), last.expect("active"), whole.dim() - 1] {
+                let leak = [1.0 - euler.dt_ms / taus[unit]];
+                let found = system.response(unit..unit + 1, &leak, &[], &options, &mut |_, _| {});
+                let close = |found: f64, expected: f64| (found - expected).abs() <= 1e-6 * expected.abs().max(1e-3);
+                assert!(
+                    found.converged && close(found.trace.value, under_steps[unit]),
+                    "{name}, state {index}, unit {unit}: {found:?} is {}",
+                    under_steps[unit]
+                );
+                let times = (&taus[unit..=unit], euler.tau_ms[0]);
+                let found = system.continuous_response(unit..unit + 1, times, &[], &options, &mut |_, _| {});
+                assert!(
+                    found.converged && close(found.trace.value, continuous[unit]),
+                    "{name}, state {index}, unit {unit}, in continuous time: {found:?} is {}",
+                    continuous[unit]
+                );
+            }
+            const COUNT: usize = 5;
+            // What the slowest gap below leaves after the burn-in is smaller than the tolerance.
+            const GAP: f64 = 2e-3;
+            let options = LyapunovOptions {
+                count: COUNT,
+                burn_in: (20.0 / GAP / euler.dt_ms) as usize,
+                steps: 500,
+                ..LyapunovOptions::default()
+            };
+            let found = exponents(&net, &state, Input::Constant(&inp), None, &options, &mut |_, _| {});
+            let expected = of("exponents");
+            for count in (1..=COUNT).filter(|count| expected[count - 1] - expected[*count] > GAP) {
+                let sum: f64 = found[0][..count].iter().map(|exponent| exponent.per_ms).sum();
+                let reference: f64 = expected[..count].iter().sum();
+                assert!(
+                    (sum - reference).abs() < 1e-7,
+                    "{name}, state {index}, {count} exponents: {sum} is {reference}"
+                );
+                compared += 1;
+            }
+        }
+        assert!(compared >= 2, "{name}: {compared}");
+    }
+}
+
 /// Steady states, products with the Jacobian, its leading modes, largest Euler factor and numerical abscissa against
 /// PyTorch and dense algebra in float64, of networks with feedback and with adaptation.
 #[test]
@@ -256,22 +357,9 @@ fn fixture_dynamics_of_graphs() {
         let euler = Euler::new(fixture.number("dt_ms"), fixture.number("tau_ms"));
         let net = CordsNet::new(&graph, &fixture.parameters::<f64>("param."), &euler, Phi::Relu).expect("a network");
         let images = fixture.tensor("images").data;
-        let states = fixture.tensor("steady.0").shape[0];
         for (index, image) in images.chunks(graph.image_len()).enumerate() {
             let inp = net.embed(image, 1);
-            let mut state = net.zeros(1);
-            let row = |tensor: &str| {
-                let values = fixture.tensor(tensor).data;
-                values[index * values.len() / states..][..values.len() / states].to_vec()
-            };
-            let mut hidden = 0;
-            for area in 0..graph.areas() {
-                state.areas[area] = row(&format!("steady.{area}"));
-                if fixture.has(&format!("steady_adaptation.{area}")) {
-                    state.hidden[hidden] = row(&format!("steady_adaptation.{area}"));
-                    hidden += 1;
-                }
-            }
+            let state = fixture_state(&fixture, &net, index);
             let mut next = state.clone();
             net.step(&mut next, &inp);
             let values = |state: &State<f64>| -> Vec<f64> {
