@@ -1,19 +1,31 @@
 //! The prepared image set: on disk, written once by streaming and then opened as a memory map, or in memory.
 //!
-//! On disk it is a directory of `manifest.json`, `images.u8` ([N, C, H, W]), `labels.u32` and `splits.u32` (training,
-//! validation and test indices one after the other), integers little-endian. The bytes depend on the content alone: no
-//! times, no paths. The manifest is written last, so a directory with a manifest is complete.
+//! On disk it is a directory of `manifest.json`, `labels.u32`, `splits.u32` (training, validation and test indices one
+//! after the other), integers little-endian, and the images: `images.u8` ([N, C, H, W]), levels of one size, or
+//! originals of any size (`originals`). The bytes depend on the content alone: no times, no paths. The manifest is
+//! written last, so a directory with a manifest is complete.
+
+mod originals;
+mod writer;
+
+pub use originals::{Originals, Shown};
+pub(crate) use originals::{Form, Packed, Place, Window};
+pub use writer::ImageSetWriter;
+pub(crate) use writer::{MeanAndStd, Moments, OriginalsWriter};
 
 use super::images::normalise;
 use super::{DataError, Split};
-use fs_err::File;
+use crate::data::resize;
 use memmap2::Mmap;
+use originals::Packs;
 use serde::{Deserialize, Serialize};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::Path;
 
 const FORMAT: &str = "cords image set";
 const VERSION: u32 = 1;
+/// Of sets of originals.
+const ORIGINALS_VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 const IMAGES: &str = "images.u8";
 const LABELS: &str = "labels.u32";
@@ -45,6 +57,9 @@ pub struct Manifest {
     pub attribution: String,
     /// How the images were read and resized.
     pub source: String,
+    /// Where images are kept as their source has them: how they are shown. None of a set of levels of one size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub originals: Option<Originals>,
 }
 
 impl Manifest {
@@ -69,7 +84,50 @@ impl Manifest {
             splits: [0; 3],
             attribution: String::new(),
             source: String::new(),
+            originals: None,
         })
+    }
+
+    fn check_label(&self, label: u32) -> Result<(), DataError> {
+        let classes = self.classes.len();
+        if (label as usize) < classes {
+            return Ok(());
+        }
+        let what = format!("{label} given, but there are {classes} classes");
+        Err(DataError::option("label", what))
+    }
+
+    /// What is known once all images are written.
+    fn complete(
+        &mut self,
+        images: usize,
+        splits: &Splits,
+        (mean, std): MeanAndStd,
+        attribution: &str,
+        source: &str,
+    ) -> Result<(), DataError> {
+        if images == 0 || images > u32::MAX as usize {
+            return Err(DataError::option(
+                "image set",
+                format!("{images} images; there must be 1 to 2^32 - 1"),
+            ));
+        }
+        let given = |values: &[f64]| values.len() == self.channels && values.iter().all(|v| v.is_finite());
+        if !given(&mean) || !given(&std) || std.iter().any(|s| *s <= 0.0) {
+            return Err(DataError::option(
+                "normalisation",
+                format!(
+                    "mean {mean:?} and std {std:?} must have one finite value for each of {} channels, std above 0",
+                    self.channels
+                ),
+            ));
+        }
+        self.images = images;
+        (self.mean, self.std) = (mean, std);
+        self.splits = splits.parts().map(<[u32]>::len);
+        self.attribution = attribution.to_owned();
+        self.source = source.to_owned();
+        Ok(())
     }
 }
 
@@ -90,197 +148,11 @@ impl Splits {
     }
 }
 
-/// Where images go while a set is written.
-#[derive(Debug)]
-enum Sink {
-    Folder { dir: PathBuf, images: BufWriter<File> },
-    Memory(Vec<u8>),
-}
-
-/// Writes an image set image by image: into a folder, where no more than one image is held in memory, or into memory.
-#[derive(Debug)]
-pub struct ImageSetWriter {
-    manifest: Manifest,
-    sink: Sink,
-    labels: Vec<u32>,
-}
-
-impl ImageSetWriter {
-    /// Starts an image set in `dir` (created if need be): images are square, `side` pixels, with `channels` channels.
-    ///
-    /// # Errors
-    /// [`DataError::Option`] where channels, side or classes are none, [`DataError::Io`] where a file cannot be
-    /// created.
-    pub fn create(dir: &Path, name: &str, channels: usize, side: usize, classes: &[String]) -> Result<Self, DataError> {
-        let manifest = Manifest::new(name, channels, side, classes)?;
-        fs_err::create_dir_all(dir)?;
-        Ok(Self {
-            manifest,
-            sink: Sink::Folder {
-                dir: dir.to_owned(),
-                images: BufWriter::with_capacity(1 << 20, File::create(dir.join(IMAGES))?),
-            },
-            labels: Vec::new(),
-        })
+/// Levels as floats in [0, 1].
+pub(super) fn as_unit(levels: &[u8], out: &mut [f32]) {
+    for (out, level) in out.iter_mut().zip(levels) {
+        *out = f32::from(*level) / 255.0;
     }
-
-    /// Starts an image set that is in memory alone, of the same images.
-    ///
-    /// # Errors
-    /// [`DataError::Option`] where channels, side or classes are none.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), cords::data::DataError> {
-    /// use cords::data::{ImageSetWriter, Splits};
-    ///
-    /// let classes = ["dark", "bright"].map(str::to_owned);
-    /// let mut writer = ImageSetWriter::in_memory("contrasts", 1, 8, &classes)?;
-    /// for image in 0..10u8 {
-    ///     let brightness = 20 * image;
-    ///     writer.push(&[brightness; 64], u32::from(brightness > 90))?;
-    /// }
-    /// let splits = Splits {
-    ///     train: (0..6).collect(),
-    ///     validation: vec![6, 7],
-    ///     test: vec![8, 9],
-    /// };
-    /// let set = writer.finish(&splits, None, "made here", "brightness in steps of 20")?;
-    /// assert_eq!((set.len(), set.side(), set.label(9)), (10, 8, 1));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn in_memory(name: &str, channels: usize, side: usize, classes: &[String]) -> Result<Self, DataError> {
-        Ok(Self {
-            manifest: Manifest::new(name, channels, side, classes)?,
-            sink: Sink::Memory(Vec::new()),
-            labels: Vec::new(),
-        })
-    }
-
-    /// Appends an image of `channels * side * side` bytes (channel by channel) and its label.
-    ///
-    /// # Errors
-    /// [`DataError::Option`] where the image has another number of bytes or the label is not that of a class,
-    /// [`DataError::Io`] where writing fails.
-    pub fn push(&mut self, image: &[u8], label: u32) -> Result<(), DataError> {
-        let expected = self.manifest.channels * self.manifest.side * self.manifest.side;
-        if image.len() != expected {
-            return Err(DataError::option(
-                "image",
-                format!("{} bytes given, {expected} expected", image.len()),
-            ));
-        }
-        if label as usize >= self.manifest.classes.len() {
-            return Err(DataError::option(
-                "label",
-                format!("{label} given, but there are {} classes", self.manifest.classes.len()),
-            ));
-        }
-        match &mut self.sink {
-            Sink::Folder { images, .. } => images.write_all(image)?,
-            Sink::Memory(images) => images.extend_from_slice(image),
-        }
-        self.labels.push(label);
-        Ok(())
-    }
-
-    /// Completes the image set. `normalisation` gives (mean, std) per channel in units of [0, 1]; `None` computes them
-    /// over the training images: exactly (integer sums), with the population standard deviation.
-    ///
-    /// # Errors
-    /// [`DataError::Option`] where there are no images or more than 2^32 - 1, or `splits` or `normalisation` do not fit
-    /// them; [`DataError::ConstantChannel`] where a channel does not vary; [`DataError::Io`] where writing fails.
-    pub fn finish(
-        mut self,
-        splits: &Splits,
-        normalisation: Option<(Vec<f64>, Vec<f64>)>,
-        attribution: &str,
-        source: &str,
-    ) -> Result<ImageSet, DataError> {
-        let images = self.labels.len();
-        if images == 0 || images > u32::MAX as usize {
-            return Err(DataError::option(
-                "image set",
-                format!("{images} images; there must be 1 to 2^32 - 1"),
-            ));
-        }
-        check_splits(splits.parts(), images).map_err(|what| DataError::option("splits", what))?;
-        let (folder, pixels) = match self.sink {
-            Sink::Folder { dir, mut images } => {
-                images.flush()?;
-                drop(images);
-                let map = map(&dir.join(IMAGES))?;
-                (Some(dir), Pixels::Mapped(map))
-            }
-            Sink::Memory(images) => (None, Pixels::Owned(images)),
-        };
-        let (mean, std) = match normalisation {
-            Some(given) => given,
-            None => {
-                let Manifest { channels, side, .. } = self.manifest;
-                training_moments(pixels.as_slice(), &splits.train, channels, side)?
-            }
-        };
-        let given = |values: &[f64]| values.len() == self.manifest.channels && values.iter().all(|v| v.is_finite());
-        if !given(&mean) || !given(&std) || std.iter().any(|s| *s <= 0.0) {
-            return Err(DataError::option(
-                "normalisation",
-                format!(
-                    "mean {mean:?} and std {std:?} must have one finite value for each of {} channels, std above 0",
-                    self.manifest.channels
-                ),
-            ));
-        }
-
-        self.manifest.images = images;
-        self.manifest.mean = mean;
-        self.manifest.std = std;
-        self.manifest.splits = splits.parts().map(<[u32]>::len);
-        self.manifest.attribution = attribution.to_owned();
-        self.manifest.source = source.to_owned();
-        let Some(dir) = folder else {
-            return Ok(ImageSet::new(self.manifest, pixels, self.labels, splits.clone()));
-        };
-        write_u32(&dir.join(LABELS), self.labels.iter())?;
-        write_u32(&dir.join(SPLITS), splits.parts().into_iter().flatten())?;
-        let mut text = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::other)?;
-        text.push(b'\n');
-        fs_err::write(dir.join(MANIFEST), text)?;
-        ImageSet::open(&dir)
-    }
-}
-
-/// Mean and population standard deviation per channel in units of [0, 1]. The sums are integers, so they are exact
-/// and do not depend on the order: 255^2 times 2^48 pixels still fits in 64 bits.
-fn training_moments(
-    images: &[u8],
-    train: &[u32],
-    channels: usize,
-    side: usize,
-) -> Result<(Vec<f64>, Vec<f64>), DataError> {
-    let plane = side * side;
-    let mut sums = vec![(0u64, 0u64); channels];
-    for &i in train {
-        let image = &images[i as usize * channels * plane..][..channels * plane];
-        for (pixels, (sum, squares)) in image.chunks_exact(plane).zip(&mut sums) {
-            for &pixel in pixels {
-                *sum += u64::from(pixel);
-                *squares += u64::from(pixel) * u64::from(pixel);
-            }
-        }
-    }
-    let n = train.len() as u128 * plane as u128;
-    let mut mean = Vec::with_capacity(channels);
-    let mut std = Vec::with_capacity(channels);
-    for (channel, &(sum, squares)) in sums.iter().enumerate() {
-        let spread = n * u128::from(squares) - u128::from(sum) * u128::from(sum);
-        if spread == 0 {
-            return Err(DataError::ConstantChannel { channel });
-        }
-        mean.push(sum as f64 / n as f64 / 255.0);
-        std.push((spread as f64).sqrt() / n as f64 / 255.0);
-    }
-    Ok((mean, std))
 }
 
 fn check_splits(parts: [&[u32]; 3], images: usize) -> Result<(), String> {
@@ -295,15 +167,6 @@ fn check_splits(parts: [&[u32]; 3], images: usize) -> Result<(), String> {
             Some(place) => *place = true,
         }
     }
-    Ok(())
-}
-
-fn write_u32<'a>(path: &Path, values: impl Iterator<Item = &'a u32>) -> Result<(), DataError> {
-    let mut file = BufWriter::new(File::create(path)?);
-    for value in values {
-        file.write_all(&value.to_le_bytes())?;
-    }
-    file.flush()?;
     Ok(())
 }
 
@@ -329,18 +192,24 @@ fn map(path: &Path) -> Result<Mmap, DataError> {
     Ok(unsafe { Mmap::map(file.file()) }?)
 }
 
-/// Levels of all images, `[images, channels, side, side]`.
+/// The images of a set.
 #[derive(Debug)]
 enum Pixels {
+    /// Levels, `[images, channels, side, side]`.
     Mapped(Mmap),
+    /// Levels, `[images, channels, side, side]`.
     Owned(Vec<u8>),
+    /// Images of any size.
+    Originals(Packs),
 }
 
 impl Pixels {
+    /// Levels of all images; none of originals.
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,
             Self::Owned(levels) => levels,
+            Self::Originals(_) => &[],
         }
     }
 }
@@ -371,9 +240,13 @@ impl ImageSet {
         };
         let manifest: Manifest = serde_json::from_slice(&dynvis_base::files::read(&path)?)
             .map_err(|error| fail(&path, error.to_string()))?;
-        if manifest.format != FORMAT || manifest.version != VERSION {
+        let version = match manifest.originals {
+            Some(_) => ORIGINALS_VERSION,
+            None => VERSION,
+        };
+        if manifest.format != FORMAT || manifest.version != version {
             let what = format!(
-                "format `{}` version {}, but this program reads `{FORMAT}` version {VERSION}",
+                "format `{}` version {}, but this program reads `{FORMAT}` version {version}",
                 manifest.format, manifest.version
             );
             return Err(fail(&path, what));
@@ -387,12 +260,18 @@ impl ImageSet {
             .try_fold(1usize, |product, n| product.checked_mul(*n))
             .filter(|bytes| *bytes > 0)
             .ok_or_else(|| fail(&path, "impossible size".to_owned()))?;
-        let images_path = dir.join(IMAGES);
-        let images = map(&images_path)?;
-        if images.len() != image_bytes {
-            let what = format!("{} bytes, but the manifest calls for {image_bytes}", images.len());
-            return Err(fail(&images_path, what));
-        }
+        let images = match &manifest.originals {
+            Some(originals) => Pixels::Originals(Packs::open(dir, originals, &manifest)?),
+            None => {
+                let images_path = dir.join(IMAGES);
+                let images = map(&images_path)?;
+                if images.len() != image_bytes {
+                    let what = format!("{} bytes, but the manifest calls for {image_bytes}", images.len());
+                    return Err(fail(&images_path, what));
+                }
+                Pixels::Mapped(images)
+            }
+        };
         let labels_path = dir.join(LABELS);
         let labels = read_u32(&labels_path, manifest.images)?;
         if let Some(label) = labels.iter().find(|label| **label as usize >= manifest.classes.len()) {
@@ -410,7 +289,7 @@ impl ImageSet {
             test: indices[train + validation..].to_vec(),
         };
         check_splits(splits.parts(), manifest.images).map_err(|what| fail(&splits_path, what))?;
-        Ok(Self::new(manifest, Pixels::Mapped(images), labels, splits))
+        Ok(Self::new(manifest, images, labels, splits))
     }
 
     /// Of parts that fit together.
@@ -465,13 +344,42 @@ impl ImageSet {
         }
     }
 
-    /// Image `i`, [C, H, W], levels 0 to 255.
+    /// Image `i`, [C, H, W], levels 0 to 255; an original as evaluation shows it, decoded for this call.
+    ///
+    /// # Errors
+    /// [`DataError::NotAnImageSet`] where an original cannot be decoded.
     ///
     /// # Panics
     /// If `i` is not below [`len`](Self::len).
-    pub fn image(&self, i: usize) -> &[u8] {
+    pub fn image(&self, i: usize) -> Result<Cow<'_, [u8]>, DataError> {
         let len = self.image_len();
-        &self.images.as_slice()[i * len..][..len]
+        match &self.images {
+            Pixels::Originals(packs) => Ok(Cow::Owned(packs.evaluated(i, self.channels(), self.side())?)),
+            levels => Ok(Cow::Borrowed(&levels.as_slice()[i * len..][..len])),
+        }
+    }
+
+    /// Width and height of image `i` in pixels, before it is resized or cropped where originals are kept.
+    ///
+    /// # Panics
+    /// If `i` is not below [`len`](Self::len).
+    pub fn original_size(&self, i: usize) -> [usize; 2] {
+        match &self.images {
+            Pixels::Originals(packs) => packs.size(i),
+            _ => [self.side(); 2],
+        }
+    }
+
+    /// A window of image `i`, given in pixels of its [original size](Self::original_size), resized to the set's side:
+    /// [C, H, W].
+    pub(crate) fn window(&self, i: usize, window: Window) -> Result<Vec<u8>, DataError> {
+        match &self.images {
+            Pixels::Originals(packs) => packs.window(i, window, self.channels(), self.side()),
+            levels => {
+                let len = self.image_len();
+                resize::window_of_planes(&levels.as_slice()[i * len..][..len], self.side(), window, self.side())
+            }
+        }
     }
 
     /// Label of image `i`.
@@ -504,13 +412,15 @@ impl ImageSet {
 
     /// Writes image `i` as floats in [0, 1] (level / 255).
     ///
+    /// # Errors
+    /// As [`image`](Self::image).
+    ///
     /// # Panics
     /// If `i` is out of range or `out` does not have [`image_len`](Self::image_len) values.
-    pub fn fill_unit(&self, i: usize, out: &mut [f32]) {
+    pub fn fill_unit(&self, i: usize, out: &mut [f32]) -> Result<(), DataError> {
         assert_eq!(out.len(), self.image_len(), "one value per pixel and channel");
-        for (out, level) in out.iter_mut().zip(self.image(i)) {
-            *out = f32::from(*level) / 255.0;
-        }
+        as_unit(&self.image(i)?, out);
+        Ok(())
     }
 
     /// Normalises an image in [0, 1] in place: (x - mean) / std per channel.
