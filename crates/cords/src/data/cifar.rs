@@ -5,7 +5,7 @@
 use super::DataError;
 use super::decode::Pixels;
 use super::pickle::Pickle;
-use super::source::{Entry, Opened, Part, Reader, Requirement, file_name, gunzip, read_file};
+use super::source::{Entry, Opened, Original, Part, Reader, Requirement, file_name, gunzip, read_file};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -98,6 +98,8 @@ impl Version {
 }
 
 struct Cifar {
+    /// The source's.
+    folder: PathBuf,
     /// Levels of all images, channel by channel.
     levels: Vec<u8>,
     /// Name of each file and the number of images in it and in those before.
@@ -105,23 +107,27 @@ struct Cifar {
 }
 
 impl Reader for Cifar {
-    fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
+    fn original(&self, i: usize) -> Result<Original<'_>, DataError> {
         let planes = &self.levels[i * 3 * PLANE..][..3 * PLANE];
         let data = (0..PLANE)
             .flat_map(|at| [planes[at], planes[PLANE + at], planes[2 * PLANE + at]])
             .collect();
-        Ok(Pixels {
+        Ok(Original::Pixels(Pixels {
             width: SIDE,
             height: SIDE,
             channels: 3,
             data,
-        })
+        }))
     }
 
     fn file(&self, i: usize) -> String {
         let at = self.files.partition_point(|(_, end)| *end <= i);
         let first = at.checked_sub(1).map_or(0, |before| self.files[before].1);
         format!("{}[{}]", self.files[at].0, i - first)
+    }
+
+    fn path(&self, i: usize) -> PathBuf {
+        self.folder.join(self.file(i))
     }
 }
 
@@ -177,7 +183,11 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
         classes: variant.classes().iter().map(|class| (*class).to_owned()).collect(),
         attribution: "A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         entries,
-        reader: Box::new(Cifar { levels, files: names }),
+        reader: Box::new(Cifar {
+            folder: folder.to_owned(),
+            levels,
+            files: names,
+        }),
         described,
         notes: Vec::new(),
     })

@@ -3,8 +3,8 @@
 
 use super::DataError;
 use super::decode::Pixels;
-use super::source::{Entry, Opened, Part, Reader, gunzip};
-use std::path::Path;
+use super::source::{Entry, Opened, Original, Part, Reader, gunzip};
+use std::path::{Path, PathBuf};
 
 const ARCHIVE: &[u8] = include_bytes!("../../data/digits/optdigits.csv.gz");
 const SIDE: usize = 8;
@@ -16,18 +16,22 @@ struct Digits {
 }
 
 impl Reader for Digits {
-    fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
+    fn original(&self, i: usize) -> Result<Original<'_>, DataError> {
         let data = self.levels[i * SIDE * SIDE..][..SIDE * SIDE].to_vec();
-        Ok(Pixels {
+        Ok(Original::Pixels(Pixels {
             width: SIDE,
             height: SIDE,
             channels: 1,
             data,
-        })
+        }))
     }
 
     fn file(&self, i: usize) -> String {
         format!("optdigits[{i}]")
+    }
+
+    fn path(&self, i: usize) -> PathBuf {
+        self.file(i).into()
     }
 }
 
@@ -109,7 +113,8 @@ mod tests {
         assert_eq!(opened.entries.len(), 1797);
         // First line of the archive: a zero whose first row is 0,0,5,13,9,1,0,0.
         assert_eq!(opened.entries[0].label, 0);
-        let first = opened.reader.pixels(0).expect("in memory");
+        let first = opened.reader.original(0).expect("in memory");
+        let first = first.decode(&opened.reader.path(0)).expect("pixels");
         assert_eq!(first.data[..8], [0, 0, 80, 207, 143, 16, 0, 0]);
         // 178 zeros, as the data set's own description counts them.
         assert_eq!(opened.entries.iter().filter(|entry| entry.label == 0).count(), 178);

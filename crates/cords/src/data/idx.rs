@@ -3,8 +3,8 @@
 
 use super::DataError;
 use super::decode::Pixels;
-use super::source::{Emnist, Entry, Opened, Part, Reader, Requirement, file_name, read_maybe_gzip};
-use std::path::Path;
+use super::source::{Emnist, Entry, Opened, Original, Part, Reader, Requirement, file_name, read_maybe_gzip};
+use std::path::{Path, PathBuf};
 
 const IMAGE_MAGIC: u32 = 0x0000_0803;
 const LABEL_MAGIC: u32 = 0x0000_0801;
@@ -99,6 +99,8 @@ fn division_name(division: Emnist) -> &'static str {
 }
 
 struct Idx {
+    /// The source's.
+    folder: PathBuf,
     size: [usize; 2],
     /// Training and then test images.
     levels: Vec<u8>,
@@ -109,7 +111,7 @@ struct Idx {
 }
 
 impl Reader for Idx {
-    fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
+    fn original(&self, i: usize) -> Result<Original<'_>, DataError> {
         let [height, width] = self.size;
         let levels = &self.levels[i * height * width..][..height * width];
         let (width, height, data) = if self.transposed {
@@ -118,12 +120,12 @@ impl Reader for Idx {
         } else {
             (width, height, levels.to_vec())
         };
-        Ok(Pixels {
+        Ok(Original::Pixels(Pixels {
             width,
             height,
             channels: 1,
             data,
-        })
+        }))
     }
 
     fn file(&self, i: usize) -> String {
@@ -132,6 +134,10 @@ impl Reader for Idx {
             None => format!("{train}[{i}]"),
             Some(i) => format!("{test}[{i}]"),
         }
+    }
+
+    fn path(&self, i: usize) -> PathBuf {
+        self.folder.join(self.file(i))
     }
 }
 
@@ -214,6 +220,7 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
         attribution,
         entries,
         reader: Box::new(Idx {
+            folder: folder.to_owned(),
             size,
             levels,
             transposed: matches!(variant, Variant::Emnist(_)),

@@ -6,9 +6,9 @@
 //! data set.
 
 use super::DataError;
-use super::decode::{Pixels, decode, is_image, other_picture};
+use super::decode::{is_image, other_picture};
 use super::labels::{self, Row};
-use super::source::{Entry, Opened, Part, Reader, Requirement, file_name};
+use super::source::{Entry, Opened, Original, Part, Place, Reader, Requirement, file_name, read_file};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
@@ -36,13 +36,24 @@ struct Folder {
 }
 
 impl Reader for Folder {
-    fn pixels(&self, i: usize) -> Result<Pixels, DataError> {
-        let file = &self.files[i];
-        decode(file, &super::source::read_file(file)?)
+    fn original(&self, i: usize) -> Result<Original<'_>, DataError> {
+        Ok(Original::Encoded(read_file(&self.files[i])?.into()))
     }
 
     fn file(&self, i: usize) -> String {
         name_within(&self.root, &self.files[i])
+    }
+
+    fn path(&self, i: usize) -> PathBuf {
+        self.files[i].clone()
+    }
+
+    fn place(&self, i: usize) -> Option<Place> {
+        Some(Place {
+            path: self.files[i].clone(),
+            offset: 0,
+            length: None,
+        })
     }
 }
 

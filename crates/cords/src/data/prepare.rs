@@ -1,6 +1,5 @@
 //! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
 
-use super::decode::Pixels;
 use super::source::{ImageSource, Opened};
 use super::{DataError, ImageSet, ImageSetWriter, Split, resize, split};
 use fast_image_resize::Resizer;
@@ -273,7 +272,10 @@ fn prepare_into(
         let fitted: Vec<Result<Vec<u8>, DataError>> = batch
             .par_iter()
             .map_init(Resizer::new, |resizer, &i| {
-                let pixels: Pixels = reader.pixels(i)?.with_channels(config.channels);
+                let pixels = reader
+                    .original(i)?
+                    .decode(&reader.path(i))?
+                    .with_channels(config.channels);
                 resize::fit(resizer, pixels, resize_to, config.side)
             })
             .collect();

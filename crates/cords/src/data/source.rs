@@ -1,10 +1,11 @@
 //! The sources of images: what each needs on disk, and how it is opened. Formats are read in a file each.
 
-use super::decode::Pixels;
+use super::decode::{Pixels, decode};
 use super::{DataError, cifar, digits, idx, image_folder};
 use dynvis_base::memory;
 use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// The kinds of sources.
@@ -155,12 +156,51 @@ pub(crate) struct Entry {
     pub(crate) part: Part,
 }
 
-/// Gives the pixels of the images of an opened source.
+/// An image as its source holds it.
+#[derive(Debug)]
+pub(crate) enum Original<'a> {
+    /// A JPEG or PNG file, byte for byte; whether it is sound shows when it is decoded.
+    Encoded(Cow<'a, [u8]>),
+    /// An image of a set of arrays.
+    Pixels(Pixels),
+}
+
+impl Original<'_> {
+    /// The whole image; `path` is what messages call it.
+    pub(crate) fn decode(self, path: &Path) -> Result<Pixels, DataError> {
+        match self {
+            Self::Encoded(bytes) => decode(path, &bytes),
+            Self::Pixels(pixels) => Ok(pixels),
+        }
+    }
+}
+
+/// Where the bytes of an encoded image lie as they are: all of a file, or a range of an archive that is not compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// In bytes from the beginning of the file.
+    pub(crate) offset: u64,
+    /// Bytes; `None` for a whole file, whose length was not looked at.
+    pub(crate) length: Option<u64>,
+}
+
+/// Gives the images of an opened source.
 pub(crate) trait Reader: Sync {
-    /// Image `i` in the order of the entries.
-    fn pixels(&self, i: usize) -> Result<Pixels, DataError>;
-    /// Name of image `i`: its path in the source's folder, or the file that holds it with its number there, from 0.
+    /// Image `i` in the order of the entries. Errors name its file, and the member of an archive.
+    fn original(&self, i: usize) -> Result<Original<'_>, DataError>;
+
+    /// Name of image `i` in results: its path in the source's folder, or the file that holds it with its number there,
+    /// from 0, or with its name there.
     fn file(&self, i: usize) -> String;
+
+    /// What messages call image `i`: the path of its file; of an archive's member, that of the archive and its own.
+    fn path(&self, i: usize) -> PathBuf;
+
+    /// Where image `i` lies in a file of the source, if it lies there as [`Original::Encoded`] gives it.
+    fn place(&self, _i: usize) -> Option<Place> {
+        None
+    }
 }
 
 /// A source whose labels are known and checked.
