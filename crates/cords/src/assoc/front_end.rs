@@ -437,7 +437,7 @@ mod tests {
     use super::super::layout::tests::small;
     use super::super::{Group, LossKind, Objective, Share, Weights, group_gradient};
     use super::*;
-    use crate::data::{ImageSource, Limit, Normalisation, PrepareConfig, SourceName, prepare};
+    use crate::data::{ImageSource, Limit, PrepareConfig, SourceName, prepare};
     use crate::device::Phi;
     use crate::learn::Initialisation;
     use crate::net::{Architecture, Euler, Graph, bias_name};
@@ -448,15 +448,9 @@ mod tests {
     fn digits() -> (ImageSet, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("can make a folder");
         let config = PrepareConfig {
-            source: ImageSource::new(SourceName::Digits, ""),
-            side: 16,
-            resize: None,
-            channels: 1,
-            validation_fraction: None,
-            test_fraction: None,
             seed: 1,
             limit: Some(Limit::PerClass(6)),
-            normalisation: Normalisation::TrainingSplit,
+            ..PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 16)
         };
         prepare(&config, dir.path(), &mut |_, _| {}).expect("embedded");
         (ImageSet::open(dir.path()).expect("just written"), dir)

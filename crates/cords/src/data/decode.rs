@@ -7,7 +7,9 @@
 
 use super::DataError;
 use dynvis_base::{guard, memory};
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
 use zune_jpeg::JpegDecoder;
@@ -83,6 +85,24 @@ pub(crate) fn decode(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
             found,
         })
     }
+}
+
+/// Encodes pixels as a file of the same kind as `bytes` are: JPEG of quality 95, or PNG.
+pub(crate) fn encode_like(bytes: &[u8], pixels: &Pixels) -> Result<Vec<u8>, DataError> {
+    const QUALITY: u8 = 95;
+    let (width, height) = (pixels.width as u32, pixels.height as u32);
+    let colour = match pixels.channels {
+        1 => ExtendedColorType::L8,
+        _ => ExtendedColorType::Rgb8,
+    };
+    let mut out = Vec::new();
+    let encoded = if bytes.starts_with(PNG) {
+        PngEncoder::new(&mut out).write_image(&pixels.data, width, height, colour)
+    } else {
+        JpegEncoder::new_with_quality(&mut out, QUALITY).write_image(&pixels.data, width, height, colour)
+    };
+    encoded.map_err(|error| DataError::option("max_side", error.to_string()))?;
+    Ok(out)
 }
 
 fn guarded(file: &Path, decode: impl FnOnce() -> Result<Pixels, DataError>) -> Result<Pixels, DataError> {

@@ -171,6 +171,9 @@ pub enum DataError {
         /// What is wrong with it and what would be right.
         what: String,
     },
+    /// Preparing was broken off, as its caller asked.
+    #[error("stopped before the image set was complete")]
+    Stopped,
     /// A directory that is not a complete image set.
     #[error("{}: {what}; prepare the image set again", .file.display())]
     NotAnImageSet {
@@ -206,6 +209,7 @@ impl Classified for DataError {
         match self {
             Self::Io(error) => Classified::kind(error),
             Self::TooLarge { .. } => ErrorKind::Memory,
+            Self::Stopped => ErrorKind::Stopped,
             // Trouble with reading may pass, but the rest of the problems would not.
             Self::Several(problems) => match problems.iter().map(Self::kind).find(|kind| *kind == ErrorKind::Input) {
                 Some(kind) => kind,

@@ -24,12 +24,12 @@ mod split;
 pub use augment::{Affine, Augment, Elastic, RandomResizedCrop};
 pub use batch::SplitImages;
 pub use error::DataError;
-pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};
+pub use image_set::{ImageSet, ImageSetWriter, Manifest, Originals, Shown, Splits};
 pub use images::Images;
 pub use memory_images::MemoryImages;
 pub use prepare::{
-    ClassCount, DEFAULT_TEST, DEFAULT_VALIDATION, Limit, Normalisation, PrepareConfig, Summary, prepare,
-    prepare_in_memory,
+    ClassCount, DEFAULT_TEST, DEFAULT_VALIDATION, Limit, Normalisation, OnBad, PrepareConfig, Skipped, Store, Summary,
+    prepare, prepare_in_memory, prepare_resumable,
 };
 pub use source::{ImageSource, Requirement, SourceName, file_name};
 

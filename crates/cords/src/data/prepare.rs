@@ -1,16 +1,22 @@
 //! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
 
-use super::source::{ImageSource, Opened};
-use super::{DataError, ImageSet, ImageSetWriter, Split, resize, split};
+use super::decode::{Pixels, encode_like};
+use super::image_set::{Form, MeanAndStd, Moments, OriginalsWriter, Packed, Shown};
+use super::source::{Entry, ImageSource, Opened, Original, Part, Place, Reader};
+use super::split::Choice;
+use super::{DataError, ImageSet, ImageSetWriter, Split, Splits, resize, split};
+use dynvis_base::{Classified, ErrorKind};
 use fast_image_resize::Resizer;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Images that are decoded side by side before they are written in order.
 const BATCH: usize = 256;
-/// Mean and standard deviation per channel.
-type MeanAndStd = (Vec<f64>, Vec<f64>);
+/// The same of originals, which are held in memory meanwhile.
+const ORIGINALS_BATCH: usize = 64;
 
 /// Fraction of every class's training images that become validation images where none is given.
 pub const DEFAULT_VALIDATION: f64 = 0.1;
@@ -37,6 +43,30 @@ pub enum Normalisation {
     TrainingSplit,
     /// the constants that the literature uses for this data set
     Published,
+}
+
+/// What an image set keeps of its images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    /// levels of one size: each image resized and cropped
+    #[default]
+    Raw,
+    /// the files as they are, so that random crops are those of the originals; images are decoded when they are used
+    Encoded,
+}
+
+/// What is done about an image that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnBad {
+    /// the data set is not prepared; all such images are named
+    #[default]
+    Error,
+    /// the image is left out, and a table tells which were
+    Skip,
 }
 
 /// How to prepare an image set.
@@ -69,6 +99,27 @@ pub struct PrepareConfig {
     /// Constants of the normalisation.
     #[serde(default)]
     pub normalisation: Normalisation,
+    /// What is kept of the images.
+    #[serde(default)]
+    pub store: Store,
+    /// Longest side in pixels of what is kept of an original: larger ones are shrunk and encoded again.
+    #[serde(default)]
+    pub max_side: Option<usize>,
+    /// Whether images are turned upright as their Exif orientation says.
+    #[serde(default)]
+    pub upright: bool,
+    /// What is done about images that cannot be read.
+    #[serde(default)]
+    pub on_bad: OnBad,
+}
+
+/// An image that was left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its name, as [`Summary::files`] has those of the others.
+    pub file: String,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 /// Images of one class in each part.
@@ -105,6 +156,8 @@ pub struct Summary {
     pub files: Vec<String>,
     /// What was passed over in the source.
     pub notes: Vec<String>,
+    /// Images that cannot be read, where those are skipped.
+    pub skipped: Vec<Skipped>,
 }
 
 impl PrepareConfig {
@@ -120,6 +173,10 @@ impl PrepareConfig {
             seed: 0,
             limit: None,
             normalisation: Normalisation::default(),
+            store: Store::default(),
+            max_side: None,
+            upright: false,
+            on_bad: OnBad::default(),
         }
     }
 
@@ -159,6 +216,17 @@ impl PrepareConfig {
                 ));
             }
         }
+        if let Some(max_side) = self.max_side {
+            if self.store == Store::Raw {
+                let what = "levels of one size are kept, so there are no larger images".to_owned();
+                return Err(DataError::option("max_side", what));
+            }
+            if max_side < self.resize.unwrap_or(self.side) || max_side > LARGEST {
+                let least = self.resize.unwrap_or(self.side);
+                let what = format!("{max_side} given; it must be at least {least}, to which images are resized");
+                return Err(DataError::option("max_side", what));
+            }
+        }
         if let Some(Limit::PerClass(0) | Limit::Total(0)) = self.limit {
             return Err(DataError::option("limit", "0 given; it must keep at least one image"));
         }
@@ -189,8 +257,20 @@ impl PrepareConfig {
     }
 
     fn describe(&self, kind: &str) -> String {
-        let (resize, side) = (self.resize.unwrap_or(self.side), self.side);
-        format!("{kind}; shorter side resized to {resize} (antialiased bilinear), centre crop {side} x {side}")
+        let (resize, side) = (self.resize_to(), self.side);
+        let view = format!("shorter side resized to {resize} (antialiased bilinear), centre crop {side} x {side}");
+        match (self.store, self.max_side) {
+            (Store::Raw, _) => format!("{kind}; {view}"),
+            (Store::Encoded, None) => format!("{kind}; originals; for evaluation {view}"),
+            (Store::Encoded, Some(longest)) => {
+                format!("{kind}; originals, larger ones shrunk to {longest}; for evaluation {view}")
+            }
+        }
+    }
+
+    /// Length of the shorter side before the crop.
+    fn resize_to(&self) -> usize {
+        self.resize.unwrap_or(self.side)
     }
 }
 
@@ -206,123 +286,383 @@ pub fn prepare(
     out_dir: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Summary, DataError> {
-    let start =
-        |name: &str, classes: &[String]| ImageSetWriter::create(out_dir, name, config.channels, config.side, classes);
-    prepare_into(config, start, progress).map(|(_, summary)| summary)
+    prepare_resumable(config, out_dir, out_dir, &mut |done, total| {
+        progress(done, total);
+        ControlFlow::Continue(())
+    })
+}
+
+/// The same, broken off where `progress` says so. Of a set of originals, what was written until then stays in `work`,
+/// and the next call with the same `config`, source and `work` goes on from there, to the same bytes; other sets are
+/// begun anew.
+///
+/// # Errors
+/// As [`prepare`]; [`DataError::Stopped`] where it is broken off.
+pub fn prepare_resumable(
+    config: &PrepareConfig,
+    out_dir: &Path,
+    work: &Path,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Summary, DataError> {
+    let chosen = Chosen::of(config)?;
+    let (set, lost) = match config.store {
+        Store::Raw => {
+            let writer = ImageSetWriter::create(out_dir, chosen.name, config.channels, config.side, &chosen.classes)?;
+            chosen.write_levels(config, writer, progress)?
+        }
+        Store::Encoded => chosen.write_originals(config, out_dir, work, progress)?,
+    };
+    Ok(chosen.summary(&set, lost))
 }
 
 /// Reads the source and prepares its images as [`prepare`] does, into memory, where a small set needs no folder.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`prepare`]; [`DataError::Option`] where originals are to be kept, which are so in files alone.
 pub fn prepare_in_memory(
     config: &PrepareConfig,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(ImageSet, Summary), DataError> {
-    let start = |name: &str, classes: &[String]| ImageSetWriter::in_memory(name, config.channels, config.side, classes);
-    prepare_into(config, start, progress)
+    if config.store == Store::Encoded {
+        return Err(DataError::option(
+            "store",
+            "originals are kept in a folder, not in memory",
+        ));
+    }
+    let chosen = Chosen::of(config)?;
+    let writer = ImageSetWriter::in_memory(chosen.name, config.channels, config.side, &chosen.classes)?;
+    let (set, lost) = chosen.write_levels(config, writer, &mut |done, total| {
+        progress(done, total);
+        ControlFlow::Continue(())
+    })?;
+    let summary = chosen.summary(&set, lost);
+    Ok((set, summary))
 }
 
-/// Prepares images into what `start(name, classes)` begins.
-fn prepare_into(
-    config: &PrepareConfig,
-    start: impl FnOnce(&str, &[String]) -> Result<ImageSetWriter, DataError>,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<(ImageSet, Summary), DataError> {
-    config.check()?;
-    let constants = config.constants()?;
-    let Opened {
-        name,
-        classes,
-        attribution,
-        entries,
-        reader,
-        described,
-        notes,
-    } = config.source.open()?;
-    for (option, given, part, called) in [
-        (
-            "validation_fraction",
-            config.validation_fraction,
-            super::source::Part::Validation,
-            "validation",
-        ),
-        ("test_fraction", config.test_fraction, super::source::Part::Test, "test"),
-    ] {
-        if given.is_some() && entries.iter().any(|entry| entry.part == part) {
-            let what = format!("the source has {called} images of its own, so this option must be left out");
-            return Err(DataError::option(option, what));
-        }
-    }
-    let choice = split::choose(
-        &entries,
-        &classes,
-        config.limit,
-        config.validation_fraction.unwrap_or(DEFAULT_VALIDATION),
-        config.test_fraction.unwrap_or(DEFAULT_TEST),
-        config.seed,
-    )?;
+/// An opened source, and which of its images become which part of the set.
+struct Chosen {
+    name: &'static str,
+    classes: Vec<String>,
+    attribution: &'static str,
+    entries: Vec<Entry>,
+    reader: Box<dyn Reader>,
+    described: &'static str,
+    notes: Vec<String>,
+    choice: Choice,
+    /// Of the normalisation, where they are not to be measured.
+    constants: Option<MeanAndStd>,
+}
 
-    let total = choice.kept.len();
-    let mut writer = start(name, &classes)?;
-    let resize_to = config.resize.unwrap_or(config.side);
-    let mut problems = Vec::new();
-    progress(0, total);
-    for (batch_index, batch) in choice.kept.chunks(BATCH).enumerate() {
-        let fitted: Vec<Result<Vec<u8>, DataError>> = batch
-            .par_iter()
-            .map_init(Resizer::new, |resizer, &i| {
-                let pixels = reader
-                    .original(i)?
-                    .decode(&reader.path(i))?
-                    .with_channels(config.channels);
-                resize::fit(resizer, pixels, resize_to, config.side)
-            })
-            .collect();
-        // All bad images are reported, in order, whichever thread met one first; nothing is written once there is one.
-        for (&i, image) in batch.iter().zip(fitted) {
-            match image {
-                Ok(image) if problems.is_empty() => writer.push(&image, entries[i].label)?,
-                Ok(_) => {}
-                Err(problem) => problems.push(problem),
+/// An image that is left out: its place among the chosen ones, and what is wrong with it.
+type Lost = (usize, String);
+
+/// How far a set of originals is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Progress {
+    /// Chosen images that were read.
+    read: usize,
+    lost: Vec<Lost>,
+    /// Levels of training images, as evaluation shows them, where the constants are to be measured.
+    moments: Option<Moments>,
+}
+
+/// An original that was read and looked at.
+struct Ready<'a> {
+    bytes: Cow<'a, [u8]>,
+    form: Form,
+    place: Option<Place>,
+    size: [usize; 2],
+    channels: usize,
+    /// As evaluation shows it, where that is asked for.
+    levels: Option<Vec<u8>>,
+}
+
+impl Chosen {
+    fn of(config: &PrepareConfig) -> Result<Self, DataError> {
+        config.check()?;
+        let constants = config.constants()?;
+        let Opened {
+            name,
+            classes,
+            attribution,
+            entries,
+            reader,
+            described,
+            notes,
+        } = config.source.open()?;
+        for (option, given, part, called) in [
+            (
+                "validation_fraction",
+                config.validation_fraction,
+                Part::Validation,
+                "validation",
+            ),
+            ("test_fraction", config.test_fraction, Part::Test, "test"),
+        ] {
+            if given.is_some() && entries.iter().any(|entry| entry.part == part) {
+                let what = format!("the source has {called} images of its own, so this option must be left out");
+                return Err(DataError::option(option, what));
             }
         }
-        progress(batch_index * BATCH + batch.len(), total);
-    }
-    if let Some(error) = DataError::all(problems) {
-        return Err(error);
-    }
-    let set = writer.finish(&choice.splits, constants, attribution, &config.describe(described))?;
-
-    let mut counts: Vec<ClassCount> = classes
-        .into_iter()
-        .map(|class| ClassCount {
-            class,
-            train: 0,
-            validation: 0,
-            test: 0,
+        let choice = split::choose(
+            &entries,
+            &classes,
+            config.limit,
+            config.validation_fraction.unwrap_or(DEFAULT_VALIDATION),
+            config.test_fraction.unwrap_or(DEFAULT_TEST),
+            config.seed,
+        )?;
+        Ok(Self {
+            name,
+            classes,
+            attribution,
+            entries,
+            reader,
+            described,
+            notes,
+            choice,
+            constants,
         })
-        .collect();
-    for part in [Split::Train, Split::Validation, Split::Test] {
-        for &i in set.split(part) {
-            let count = &mut counts[set.label(i as usize) as usize];
-            *match part {
-                Split::Train => &mut count.train,
-                Split::Validation => &mut count.validation,
-                Split::Test => &mut count.test,
-            } += 1;
+    }
+
+    fn write_levels(
+        &self,
+        config: &PrepareConfig,
+        mut writer: ImageSetWriter,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<(ImageSet, Vec<Lost>), DataError> {
+        let fit = |resizer: &mut Resizer, i: usize| {
+            let pixels = self.decoded(i, self.reader.original(i)?, config)?;
+            resize::fit(resizer, pixels, config.resize_to(), config.side)
+        };
+        let mut lost = Vec::new();
+        self.each(
+            config,
+            BATCH,
+            0,
+            &fit,
+            &mut lost,
+            progress,
+            &mut |_, label, image: Vec<u8>, _| writer.push(&image, label),
+        )?;
+        let splits = without(&self.choice.splits, &lost);
+        let source = config.describe(self.described);
+        let set = writer.finish(&splits, self.constants.clone(), self.attribution, &source)?;
+        Ok((set, lost))
+    }
+
+    fn write_originals(
+        &self,
+        config: &PrepareConfig,
+        out_dir: &Path,
+        work: &Path,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<(ImageSet, Vec<Lost>), DataError> {
+        let shape = [config.channels, config.side];
+        let (mut writer, saved) = OriginalsWriter::begin::<Progress>(work, self.name, shape, &self.classes)?;
+        let Progress {
+            read,
+            mut lost,
+            mut moments,
+        } = saved.unwrap_or_else(|| Progress {
+            read: 0,
+            lost: Vec::new(),
+            moments: self.constants.is_none().then(|| Moments::new(config.channels)),
+        });
+        let mut trains = vec![false; self.choice.kept.len()];
+        for &position in &self.choice.splits.train {
+            trains[position as usize] = true;
+        }
+        let look = |resizer: &mut Resizer, i: usize| self.look(resizer, i, config);
+        let mut write = |position: usize, label: u32, ready: Ready<'_>, lost: &[Lost]| {
+            if let (Some(moments), Some(levels), true) = (&mut moments, &ready.levels, trains[position]) {
+                moments.add(levels);
+            }
+            let packed = Packed {
+                bytes: &ready.bytes,
+                form: ready.form,
+                place: ready.place.as_ref(),
+                size: ready.size,
+                channels: ready.channels,
+            };
+            if writer.push(&packed, label)? {
+                writer.save(&Progress {
+                    read: position + 1,
+                    lost: lost.to_vec(),
+                    moments: moments.clone(),
+                })?;
+            }
+            Ok(())
+        };
+        self.each(config, ORIGINALS_BATCH, read, &look, &mut lost, progress, &mut write)?;
+        let constants = match (&self.constants, &moments) {
+            (Some(constants), _) => constants.clone(),
+            (None, moments) => moments
+                .as_ref()
+                .map_or_else(|| Ok(MeanAndStd::default()), Moments::mean_and_std)?,
+        };
+        let splits = without(&self.choice.splits, &lost);
+        let source = config.describe(self.described);
+        let shown = Shown {
+            resize: config.resize_to(),
+            upright: config.upright,
+        };
+        let set = writer.finish(out_dir, &splits, constants, [self.attribution, &source], shown)?;
+        Ok((set, lost))
+    }
+
+    /// An image as it is shown, with the channels that were asked for.
+    fn decoded(&self, i: usize, original: Original<'_>, config: &PrepareConfig) -> Result<Pixels, DataError> {
+        Ok(original.decode(&self.reader.path(i))?.with_channels(config.channels))
+    }
+
+    /// Reads an original, makes sure that it can be decoded, and shrinks it where it is too large.
+    fn look(&self, resizer: &mut Resizer, i: usize, config: &PrepareConfig) -> Result<Ready<'_>, DataError> {
+        let original = self.reader.original(i)?;
+        let (bytes, pixels) = match original {
+            Original::Encoded(bytes) => {
+                let pixels = Original::Encoded(Cow::Borrowed(&*bytes)).decode(&self.reader.path(i))?;
+                (Some(bytes), pixels)
+            }
+            Original::Pixels(pixels) => (None, pixels),
+        };
+        let longest = pixels.width.max(pixels.height);
+        let (bytes, pixels, place) = match config.max_side {
+            Some(max_side) if max_side < longest => {
+                let pixels = resize::shrink(resizer, pixels, max_side)?;
+                let bytes = bytes.map(|bytes| encode_like(&bytes, &pixels)).transpose()?;
+                (bytes.map(Cow::Owned), pixels, None)
+            }
+            _ => (bytes, pixels, self.reader.place(i)),
+        };
+        let (size, channels) = ([pixels.width, pixels.height], pixels.channels);
+        let levels = match self.constants {
+            Some(_) => None,
+            None => {
+                let pixels = pixels.clone().with_channels(config.channels);
+                Some(resize::fit(resizer, pixels, config.resize_to(), config.side)?)
+            }
+        };
+        let (bytes, form) = match bytes {
+            Some(bytes) => (bytes, Form::Encoded),
+            None => (Cow::Owned(pixels.data), Form::Levels),
+        };
+        Ok(Ready {
+            bytes,
+            form,
+            place,
+            size,
+            channels,
+            levels,
+        })
+    }
+
+    /// Does `read` with the chosen images from one on, side by side, and `write` in their order: with its place among
+    /// them, its label, what `read` gave, and what is lost so far.
+    #[expect(clippy::too_many_arguments, reason = "the two ways to write a set share this loop")]
+    fn each<T: Send>(
+        &self,
+        config: &PrepareConfig,
+        batch_size: usize,
+        first: usize,
+        read: &(dyn Fn(&mut Resizer, usize) -> Result<T, DataError> + Sync),
+        lost: &mut Vec<Lost>,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+        write: &mut dyn FnMut(usize, u32, T, &[Lost]) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        let total = self.choice.kept.len();
+        let mut problems = Vec::new();
+        if progress(first, total).is_break() {
+            return Err(DataError::Stopped);
+        }
+        let mut position = first;
+        for batch in self.choice.kept[first..].chunks(batch_size) {
+            let all: Vec<Result<T, DataError>> = batch
+                .par_iter()
+                .map_init(Resizer::new, |resizer, &i| read(resizer, i))
+                .collect();
+            // All bad images are reported, in order, whichever thread met one first; nothing is written once there is
+            // one.
+            for (&i, image) in batch.iter().zip(all) {
+                match image {
+                    Ok(image) if problems.is_empty() => write(position, self.entries[i].label, image, lost)?,
+                    Ok(_) => {}
+                    // What is wrong with the machine is no fault of the image.
+                    Err(problem) if config.on_bad == OnBad::Skip && problem.kind() == ErrorKind::Input => {
+                        lost.push((position, problem.to_string()));
+                    }
+                    Err(problem) => problems.push(problem),
+                }
+                position += 1;
+            }
+            if progress(position, total).is_break() {
+                return Err(DataError::Stopped);
+            }
+        }
+        DataError::all(problems).map_or(Ok(()), Err)
+    }
+
+    fn summary(self, set: &ImageSet, lost: Vec<Lost>) -> Summary {
+        let mut counts: Vec<ClassCount> = self
+            .classes
+            .into_iter()
+            .map(|class| ClassCount {
+                class,
+                train: 0,
+                validation: 0,
+                test: 0,
+            })
+            .collect();
+        for part in [Split::Train, Split::Validation, Split::Test] {
+            for &i in set.split(part) {
+                let count = &mut counts[set.label(i as usize) as usize];
+                *match part {
+                    Split::Train => &mut count.train,
+                    Split::Validation => &mut count.validation,
+                    Split::Test => &mut count.test,
+                } += 1;
+            }
+        }
+        let file = |position: usize| self.reader.file(self.choice.kept[position]);
+        let mut left_out = lost.iter().map(|(position, _)| *position).peekable();
+        let kept = (0..self.choice.kept.len()).filter(|position| left_out.next_if_eq(position).is_none());
+        Summary {
+            name: self.name.to_owned(),
+            images: set.len(),
+            channels: set.channels(),
+            side: set.side(),
+            classes: counts,
+            mean: set.manifest().mean.clone(),
+            std: set.manifest().std.clone(),
+            files: kept.map(file).collect(),
+            notes: self.notes,
+            skipped: lost
+                .into_iter()
+                .map(|(position, problem)| Skipped {
+                    file: file(position),
+                    problem,
+                })
+                .collect(),
         }
     }
-    let summary = Summary {
-        name: name.to_owned(),
-        images: set.len(),
-        channels: set.channels(),
-        side: set.side(),
-        classes: counts,
-        mean: set.manifest().mean.clone(),
-        std: set.manifest().std.clone(),
-        files: choice.kept.iter().map(|&i| reader.file(i)).collect(),
-        notes,
+}
+
+/// The same parts without what is lost, in the numbers of the images that are left.
+fn without(splits: &Splits, lost: &[Lost]) -> Splits {
+    let part = |images: &[u32]| {
+        images
+            .iter()
+            .filter_map(
+                |&image| match lost.binary_search_by_key(&(image as usize), |(position, _)| *position) {
+                    Ok(_) => None,
+                    Err(before) => Some(image - before as u32),
+                },
+            )
+            .collect()
     };
-    Ok((set, summary))
+    Splits {
+        train: part(&splits.train),
+        validation: part(&splits.validation),
+        test: part(&splits.test),
+    }
 }

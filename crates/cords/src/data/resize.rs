@@ -5,7 +5,8 @@
 
 use super::DataError;
 use super::decode::Pixels;
-use fast_image_resize::images::Image;
+use super::image_set::Window;
+use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
 
@@ -17,17 +18,8 @@ pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: us
     let data = if (width, height) == (pixels.width, pixels.height) {
         pixels.data
     } else {
-        let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let fail = |what: String| DataError::option("resize", what);
-        let source = Image::from_vec_u8(pixels.width as u32, pixels.height as u32, pixels.data, kind)
-            .map_err(|error| fail(error.to_string()))?;
-        let mut target = Image::new(width as u32, height as u32, kind);
-        let resized = match channels {
-            1 => convolve::<U8>(resizer, &source, &mut target),
-            _ => convolve::<U8x3>(resizer, &source, &mut target),
-        };
-        resized.map_err(|error| fail(error.to_string()))?;
-        target.into_vec()
+        let whole = [0, 0, pixels.width, pixels.height];
+        resized(resizer, &pixels, whole, [width, height])?.data
     };
     let (top, left) = (crop_start(height, side), crop_start(width, side));
     let mut out = Vec::with_capacity(channels * side * side);
@@ -40,16 +32,92 @@ pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: us
     Ok(out)
 }
 
+/// Shrinks an image so that its longer side is `longest`.
+pub(crate) fn shrink(resizer: &mut Resizer, pixels: Pixels, longest: usize) -> Result<Pixels, DataError> {
+    let scale = |length: usize, other: usize| (length * longest + other / 2) / other;
+    let (width, height) = (pixels.width, pixels.height);
+    let size = match width >= height {
+        true => [longest, scale(height, width).max(1)],
+        false => [scale(width, height).max(1), longest],
+    };
+    resized(resizer, &pixels, [0, 0, width, height], size)
+}
+
+/// A window of an image, resized to `[channels, side, side]`.
+pub(crate) fn window(
+    resizer: &mut Resizer,
+    pixels: &Pixels,
+    window: Window,
+    side: usize,
+) -> Result<Vec<u8>, DataError> {
+    let Pixels { channels, data, .. } = resized(resizer, pixels, window, [side, side])?;
+    let mut out = Vec::with_capacity(data.len());
+    for channel in 0..channels {
+        out.extend(data[channel..].iter().step_by(channels));
+    }
+    Ok(out)
+}
+
+/// The same of an image whose channels lie one after the other, `[channels, height, width]`.
+pub(crate) fn window_of_planes(
+    resizer: &mut Resizer,
+    planes: &[u8],
+    [width, height]: [usize; 2],
+    window: Window,
+    side: usize,
+) -> Result<Vec<u8>, DataError> {
+    let mut out = Vec::new();
+    for plane in planes.chunks_exact(width * height) {
+        let pixels = Pixels {
+            width,
+            height,
+            channels: 1,
+            data: plane.to_vec(),
+        };
+        out.extend(resized(resizer, &pixels, window, [side, side])?.data);
+    }
+    Ok(out)
+}
+
+/// A window of an image, resized.
+fn resized(
+    resizer: &mut Resizer,
+    pixels: &Pixels,
+    [left, top, wide, high]: Window,
+    [width, height]: [usize; 2],
+) -> Result<Pixels, DataError> {
+    let fail = |what: String| DataError::option("resize", what);
+    let channels = pixels.channels;
+    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let source = ImageRef::new(pixels.width as u32, pixels.height as u32, &pixels.data, kind)
+        .map_err(|error| fail(error.to_string()))?;
+    let mut target = Image::new(width as u32, height as u32, kind);
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .crop(left as f64, top as f64, wide as f64, high as f64);
+    let resized = match channels {
+        1 => convolve::<U8>(resizer, &source, &mut target, &options),
+        _ => convolve::<U8x3>(resizer, &source, &mut target, &options),
+    };
+    resized.map_err(|error| fail(error.to_string()))?;
+    Ok(Pixels {
+        width,
+        height,
+        channels,
+        data: target.into_vec(),
+    })
+}
+
 /// Resizes pixels of one type. `Resizer::resize` finds the type by itself and so is compiled for all thirteen, which is
 /// much code.
 fn convolve<P: PixelTrait>(
     resizer: &mut Resizer,
-    source: &Image<'_>,
+    source: &ImageRef<'_>,
     target: &mut Image<'_>,
+    options: &ResizeOptions,
 ) -> Result<(), ResizeError> {
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     match (source.typed_image::<P>(), target.typed_image_mut::<P>()) {
-        (Some(source), Some(mut target)) => resizer.resize_typed(&source, &mut target, Some(&options)),
+        (Some(source), Some(mut target)) => resizer.resize_typed(&source, &mut target, Some(options)),
         _ => Err(ResizeError::PixelTypesAreDifferent),
     }
 }

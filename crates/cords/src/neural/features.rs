@@ -252,10 +252,8 @@ impl Features for PixelFeatures<'_> {
     }
 
     fn read(&self, stimulus: usize, range: Range<usize>, out: &mut [f64]) -> Result<(), NeuralError> {
-        for (out, pixel) in out
-            .iter_mut()
-            .zip(&self.set.image(self.images[stimulus] as usize)[range])
-        {
+        let image = self.set.image(self.images[stimulus] as usize)?;
+        for (out, pixel) in out.iter_mut().zip(&image[range]) {
             *out = f64::from(*pixel) / 255.0;
         }
         Ok(())

@@ -22,14 +22,14 @@ fn digits_are_prepared_and_read_back() {
         assert_eq!(count.train + count.validation + count.test, n);
     }
     // Not resized: the levels of the first line, 0..16 to 0..255.
-    assert_eq!(set.image(0)[..8], [0, 0, 80, 207, 143, 16, 0, 0]);
+    assert_eq!(set.image(0).expect("levels")[..8], [0, 0, 80, 207, 143, 16, 0, 0]);
     assert!(set.manifest().attribution.contains("Alpaydin"));
 
     // Mean and deviation, computed anew in f64 by their definition.
     let values = || {
         set.split(Split::Train)
             .iter()
-            .flat_map(|i| set.image(*i as usize))
+            .flat_map(|i| set.image(*i as usize).expect("levels").into_owned())
             .map(|v| f64::from(*v) / 255.0)
     };
     let n = values().count() as f64;
@@ -127,7 +127,7 @@ fn filled_images_are_normalised_and_augmented_by_key() {
     let index = set.split(Split::Test)[3] as usize;
     let mut out = vec![0.0; 64];
     images.fill(3, 0, &mut out);
-    for (value, level) in out.iter().zip(set.image(index)) {
+    for (value, level) in out.iter().zip(set.image(index).expect("levels").iter()) {
         let expected = (f64::from(*level) / 255.0 - set.manifest().mean[0]) / set.manifest().std[0];
         // Values up to 3 in f32, four roundings.
         assert!((f64::from(*value) - expected).abs() < 2e-6);

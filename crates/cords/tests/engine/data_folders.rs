@@ -41,13 +41,13 @@ fn folders_are_classes_and_pixel_kinds_are_converted() {
             .collect::<Vec<_>>()
     };
     let repeated = grey.repeat(3);
-    assert_eq!(set.image(0), repeated);
+    assert_eq!(set.image(0).expect("levels")[..], repeated);
     // 16 bits rounded to 8: (257 v + 100) / 257 is v.
-    assert_eq!(set.image(1), repeated);
-    assert_eq!(set.image(2), planes(&rgb));
-    assert_eq!(set.image(3), [90; 192]);
-    assert_eq!(set.image(4), planes(&rgb));
-    assert_eq!(set.image(5), planes(&rgb));
+    assert_eq!(set.image(1).expect("levels")[..], repeated);
+    assert_eq!(set.image(2).expect("levels")[..], planes(&rgb));
+    assert_eq!(set.image(3).expect("levels")[..], [90; 192]);
+    assert_eq!(set.image(4).expect("levels")[..], planes(&rgb));
+    assert_eq!(set.image(5).expect("levels")[..], planes(&rgb));
     let files = ImageSource::new(SourceName::ImageFolder, dir.path())
         .input_files()
         .expect("there");
@@ -65,7 +65,7 @@ fn jpeg_colours_are_exact_and_the_centre_is_cropped() {
     let mut wide = folder(dir.path());
     wide.side = 16;
     let (_, set, _out) = run(&wide).expect("sound files");
-    let at = |c: usize, y: usize, x: usize| set.image(0)[(c * 16 + y) * 16 + x];
+    let at = |c: usize, y: usize, x: usize| set.image(0).expect("levels")[(c * 16 + y) * 16 + x];
     // Columns 4..20 remain: 4 of Y = 80, 8 of 100, 4 of 120.
     assert_eq!(
         [at(0, 0, 0), at(1, 0, 3), at(2, 0, 4), at(0, 0, 11), at(0, 0, 12)],
@@ -90,7 +90,13 @@ fn progressive_subsampled_jpeg_decodes_as_by_libjpeg() {
         ..folder(dir.path())
     })
     .expect("sound files");
-    let worst = set.image(0).iter().zip(set.image(1)).map(|(a, b)| a.abs_diff(*b)).max();
+    let worst = set
+        .image(0)
+        .expect("levels")
+        .iter()
+        .zip(&*set.image(1).expect("levels"))
+        .map(|(a, b)| a.abs_diff(*b))
+        .max();
     // Inverse transform and chroma interpolation round differently.
     assert!(worst <= Some(3), "{worst:?}");
 
@@ -172,8 +178,8 @@ fn sizes_may_differ_and_may_be_smaller_than_the_crop() {
         ..folder(dir.path())
     })
     .expect("sound files");
-    assert_eq!(set.image(0), [50; 192]);
-    assert_eq!(set.image(1), [200; 192]);
+    assert_eq!(set.image(0).expect("levels")[..], [50; 192]);
+    assert_eq!(set.image(1).expect("levels")[..], [200; 192]);
 }
 
 #[test]
@@ -656,9 +662,13 @@ fn jpeg_scans_with_vertical_subsampling_decode_as_by_libjpeg() {
             ..folder(dir.path())
         })
         .expect("sound files");
-        let differences: Vec<f64> = (set.image(0).iter().zip(set.image(1)))
-            .map(|(a, b)| f64::from(a.abs_diff(*b)))
-            .collect();
+        let differences: Vec<f64> = (set
+            .image(0)
+            .expect("levels")
+            .iter()
+            .zip(&*set.image(1).expect("levels")))
+        .map(|(a, b)| f64::from(a.abs_diff(*b)))
+        .collect();
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
         // Inverse transforms and chroma interpolation round differently; noise differs by 40 and more.
         assert!(mean < 1.0, "{what}: mean difference {mean}");

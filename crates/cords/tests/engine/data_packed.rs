@@ -70,7 +70,7 @@ fn mnist_levels_are_read_in_order() {
     put(dir.path(), "t10k-images-idx3-ubyte", &files::idx_images(20, 8, 8));
     let (_, set, _out) = run(&mnist(dir.path())).expect("sound files");
     let expected: Vec<u8> = (64 * 7..64 * 8u32).map(|i| (i * 7 % 251) as u8).collect();
-    assert_eq!(set.image(7), expected);
+    assert_eq!(set.image(7).expect("levels")[..], expected);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn gzip_filled_up_with_zeros_reads_and_rubbish_does_not() {
     files::put(dir.path(), name, &[whole.clone(), vec![0; 512]].concat());
     let (padded, again, _again) = run(&mnist(dir.path())).expect("padding is no content");
     assert_eq!(plain, padded);
-    assert!((0..set.len()).all(|i| set.image(i) == again.image(i)));
+    assert!((0..set.len()).all(|i| set.image(i).expect("levels")[..] == again.image(i).expect("levels")[..]));
     // Two archives, one after the other, are one file.
     let raw = files::idx_images(30, 6, 5);
     let two = [files::gzip(&raw[..100]), files::gzip(&raw[100..])].concat();
@@ -240,7 +240,7 @@ fn emnist_letters_are_named_and_upright() {
     assert_eq!([set.label(0), set.label(25), set.label(26)], [0, 25, 0]);
     assert_eq!(summary.files[52], "gzip/emnist-letters-test-images-idx3-ubyte.gz[0]");
     // The file's levels are 0, 7, 14, ... down the first column.
-    let column: Vec<u8> = (0..8).map(|row| set.image(0)[row * 8]).collect();
+    let column: Vec<u8> = (0..8).map(|row| set.image(0).expect("levels")[row * 8]).collect();
     assert_eq!(column, [0, 7, 14, 21, 28, 35, 42, 49]);
     // Another division is not there.
     assert!(matches!(
@@ -286,10 +286,13 @@ fn cifar10_from_files_and_from_the_archive_are_the_same() {
         (60, 10, "truck")
     );
     for i in 0..set.len() {
-        assert_eq!(set.image(i), packed_set.image(i));
+        assert_eq!(
+            set.image(i).expect("levels")[..],
+            packed_set.image(i).expect("levels")[..]
+        );
     }
     // Record 3 of the second file, channel 2, row 5.
-    assert_eq!(set.image(13)[2 * 1024 + 5 * 32 + 9], 3 + 2 + 5);
+    assert_eq!(set.image(13).expect("levels")[2 * 1024 + 5 * 32 + 9], 3 + 2 + 5);
     assert_eq!(
         ImageSource::new(SourceName::Cifar10, packed.path())
             .input_files()
@@ -300,7 +303,10 @@ fn cifar10_from_files_and_from_the_archive_are_the_same() {
 
     // Grey: level i + c + y in channel c weighs to 0.299 (i + y) + 0.587 (i + y + 1) + 0.114 (i + y + 2), rounded.
     let (_, grey, _c) = run(&config(ImageSource::new(SourceName::Cifar10, plain.path()), 32, 1)).expect("sound files");
-    assert_eq!(grey.image(13)[5 * 32], (8.0 + 0.587 + 0.228 + 0.5f64) as u8);
+    assert_eq!(
+        grey.image(13).expect("levels")[5 * 32],
+        (8.0 + 0.587 + 0.228 + 0.5f64) as u8
+    );
 }
 
 #[test]
@@ -409,7 +415,9 @@ fn cifar_pickles_read_as_the_binary_version() {
     let (pickled, two, _two) = run(&of(python.path())).expect("sound files");
     assert_eq!(summary.classes, pickled.classes);
     assert_eq!(summary.mean, pickled.mean);
-    assert!((0..one.len()).all(|i| one.image(i) == two.image(i) && one.label(i) == two.label(i)));
+    assert!((0..one.len()).all(
+        |i| one.image(i).expect("levels")[..] == two.image(i).expect("levels")[..] && one.label(i) == two.label(i)
+    ));
     assert_eq!(summary.files[59], "test_batch.bin[9]");
     assert_eq!(pickled.files[10], "cifar-10-batches-py/data_batch_2[0]");
     // Cut short, of other labels, or something else.

@@ -8,14 +8,15 @@
 mod originals;
 mod writer;
 
+pub(crate) use originals::{Form, Packed, Window};
 pub use originals::{Originals, Shown};
-pub(crate) use originals::{Form, Packed, Place, Window};
 pub use writer::ImageSetWriter;
 pub(crate) use writer::{MeanAndStd, Moments, OriginalsWriter};
 
 use super::images::normalise;
 use super::{DataError, Split};
 use crate::data::resize;
+use fast_image_resize::Resizer;
 use memmap2::Mmap;
 use originals::Packs;
 use serde::{Deserialize, Serialize};
@@ -377,7 +378,8 @@ impl ImageSet {
             Pixels::Originals(packs) => packs.window(i, window, self.channels(), self.side()),
             levels => {
                 let len = self.image_len();
-                resize::window_of_planes(&levels.as_slice()[i * len..][..len], self.side(), window, self.side())
+                let planes = &levels.as_slice()[i * len..][..len];
+                resize::window_of_planes(&mut Resizer::new(), planes, [self.side(); 2], window, self.side())
             }
         }
     }

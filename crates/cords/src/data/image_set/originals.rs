@@ -7,6 +7,7 @@
 
 use super::{MANIFEST, Manifest, map};
 use crate::data::decode::{Pixels, decode};
+use crate::data::source::Place;
 use crate::data::{DataError, resize};
 use fast_image_resize::Resizer;
 use fs_err::File;
@@ -144,7 +145,10 @@ impl Packs {
         if shown.resize < manifest.side {
             return Err(DataError::NotAnImageSet {
                 file: folder.join(MANIFEST),
-                what: format!("images are resized to {} and cropped to {}", shown.resize, manifest.side),
+                what: format!(
+                    "images are resized to {} and cropped to {}",
+                    shown.resize, manifest.side
+                ),
             });
         }
         let index_path = folder.join(INDEX);
@@ -210,23 +214,9 @@ impl Packs {
     }
 
     /// A window of image `i`, resized to `[channels, side, side]`.
-    pub(super) fn window(
-        &self,
-        i: usize,
-        window: Window,
-        channels: usize,
-        side: usize,
-    ) -> Result<Vec<u8>, DataError> {
+    pub(super) fn window(&self, i: usize, window: Window, channels: usize, side: usize) -> Result<Vec<u8>, DataError> {
         resize::window(&mut Resizer::new(), &self.pixels(i, channels)?, window, side)
     }
-}
-
-/// Where the bytes of an image lie in a file of its source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) path: PathBuf,
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
 }
 
 /// Writes packs and index.
@@ -281,7 +271,9 @@ impl Packer {
         let text = fs_err::read(folder.join(STATE)).ok()?;
         let state: State<P> = serde_json::from_slice(&text).ok()?;
         let index = fs_err::read(folder.join(INDEX)).ok()?;
-        let packs: Vec<PathBuf> = (0..state.packs.len()).map(|pack| folder.join(pack_name(pack))).collect();
+        let packs: Vec<PathBuf> = (0..state.packs.len())
+            .map(|pack| folder.join(pack_name(pack)))
+            .collect();
         let unchanged = state.version == 1
             && blake3::hash(&index).to_hex().as_str() == state.index
             && (packs.par_iter().zip(&state.packs))
@@ -326,7 +318,7 @@ impl Packer {
         };
         if is_large {
             self.flush()?;
-            let shared = place.map_or(Ok(0), |place| self.share(place))?;
+            let shared = place.map_or(Ok(0), |place| self.share(place, bytes.len() as u64))?;
             self.open()?.write_all(&bytes[shared..])?;
         } else {
             self.waiting.extend(bytes);
@@ -363,14 +355,15 @@ impl Packer {
     }
 
     /// Lets the file system copy the image, which shares blocks where it can. Bytes that were copied so.
-    fn share(&mut self, place: &Place) -> Result<usize, DataError> {
+    fn share(&mut self, place: &Place, length: u64) -> Result<usize, DataError> {
         let source = dynvis_base::files::open(&place.path)?;
         let target = self.open()?;
         let mut from = place.offset;
-        let end = place.offset + place.length;
+        let end = place.offset + length;
         while from < end {
+            let rest = (end - from) as usize;
             // Other file systems and old kernels refuse; then bytes are written as they were read.
-            match rustix::fs::copy_file_range(&source, Some(&mut from), &target, None, (end - from) as usize) {
+            match rustix::fs::copy_file_range(&source, Some(&mut from), &target, None, rest) {
                 Ok(copied) if copied > 0 => {}
                 _ => break,
             }

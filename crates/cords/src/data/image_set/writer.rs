@@ -1,7 +1,9 @@
 //! Writing image sets: levels of one size into a folder or into memory, or originals into packs.
 
 use super::originals::{Originals, Packed, Packer, Shown};
-use super::{IMAGES, ImageSet, LABELS, MANIFEST, Manifest, ORIGINALS_VERSION, Pixels, SPLITS, Splits, check_splits, map};
+use super::{
+    IMAGES, ImageSet, LABELS, MANIFEST, Manifest, ORIGINALS_VERSION, Pixels, SPLITS, Splits, check_splits, map,
+};
 use crate::data::DataError;
 use fs_err::File;
 use serde::de::DeserializeOwned;
@@ -203,7 +205,8 @@ impl OriginalsWriter {
         let packs = self.packer.finish(dir)?;
         self.manifest.version = ORIGINALS_VERSION;
         self.manifest.originals = Some(Originals { packs, shown });
-        self.manifest.complete(self.labels.len(), splits, constants, attribution, source)?;
+        self.manifest
+            .complete(self.labels.len(), splits, constants, attribution, source)?;
         write_rest(dir, &self.manifest, &self.labels, splits)
     }
 }
