@@ -1,0 +1,466 @@
+//! Affine and elastic changes: every pixel of the result is looked up at a place of the image.
+//!
+//! Places are computed in float32 in the order in which torchvision and `torch.nn.functional.grid_sample` compute
+//! them, so that with [`Interpolation::Nearest`] the same pixels are taken where a place lies halfway between two.
+
+use serde::{Deserialize, Serialize};
+
+use super::planes::{Level, Planes};
+use super::{between, flip};
+use crate::device::vectorised;
+use crate::rng::Stream;
+
+/// How a level between pixels is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    /// the nearest pixel's
+    #[default]
+    Nearest,
+    /// weighted mean of the four pixels around
+    Bilinear,
+}
+
+/// Random affine change about the image's centre (torchvision's `RandomAffine`), every value uniform on its range.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Affine {
+    /// Rotation from -degrees to degrees.
+    pub degrees: f32,
+    /// Shift in each direction, from -translate to translate as a fraction of the side, in whole pixels.
+    pub translate: f32,
+    /// Smallest and largest magnification.
+    pub scale: [f32; 2],
+    /// Horizontal shear angle from -shear to shear, in degrees.
+    pub shear: f32,
+}
+
+impl Default for Affine {
+    fn default() -> Self {
+        Self {
+            degrees: 0.0,
+            translate: 0.0,
+            scale: [1.0, 1.0],
+            shear: 0.0,
+        }
+    }
+}
+
+impl Affine {
+    /// Draws the values for an image of so many pixels.
+    pub(super) fn draw(&self, stream: &mut Stream, width: usize, height: usize) -> AffineChange {
+        let angle = between(stream, -self.degrees, self.degrees);
+        let mut shift = |size: usize| {
+            let reach = self.translate * size as f32;
+            f64::from(between(stream, -reach, reach).round_ties_even())
+        };
+        let translate = [shift(width), shift(height)];
+        AffineChange {
+            angle: f64::from(angle),
+            translate,
+            scale: f64::from(between(stream, self.scale[0], self.scale[1])),
+            shear: [f64::from(between(stream, -self.shear, self.shear)), 0.0],
+            centre: [0.0, 0.0],
+        }
+    }
+}
+
+/// A drawn affine change. Pixels are sheared, magnified, turned and shifted, in this order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AffineChange {
+    /// Rotation in degrees, clockwise as the image is looked at.
+    pub angle: f64,
+    /// Shift to the right and down, in pixels.
+    pub translate: [f64; 2],
+    /// Magnification, above 0.
+    pub scale: f64,
+    /// Angles of shear along rows and along columns, in degrees.
+    pub shear: [f64; 2],
+    /// The place that stays where it is but for the shift, in pixels right of and below the image's centre.
+    pub centre: [f64; 2],
+}
+
+impl Default for AffineChange {
+    /// No change.
+    fn default() -> Self {
+        Self {
+            angle: 0.0,
+            translate: [0.0; 2],
+            scale: 1.0,
+            shear: [0.0; 2],
+            centre: [0.0; 2],
+        }
+    }
+}
+
+impl AffineChange {
+    /// Where a pixel comes from: x' = a x + b y + c and y' = d x + e y + f for [[a, b, c], [d, e, f]], in pixels from
+    /// the image's centre.
+    ///
+    /// Forward it is p' = scale R(angle) Y X (p - centre) + centre + translate, with X = [[1, -tan(shear x)], [0, 1]]
+    /// and Y = [[1, 0], [-tan(shear y), 1]].
+    fn inverse(&self) -> [[f64; 3]; 2] {
+        let rotation = self.angle.to_radians();
+        let [shear_x, shear_y] = self.shear.map(f64::to_radians);
+        // The forward map without scale, [[p, q], [r, s]], of determinant 1.
+        let turned = rotation - shear_y;
+        let p = turned.cos() / shear_y.cos();
+        let q = -(p * shear_x.tan() + rotation.sin());
+        let r = turned.sin() / shear_y.cos();
+        let s = rotation.cos() - r * shear_x.tan();
+        let [x, y] = self.centre;
+        let (moved_x, moved_y) = (x + self.translate[0], y + self.translate[1]);
+        let [a, b, d, e] = [s, -q, -r, p].map(|entry| entry / self.scale);
+        [
+            [a, b, x - a * moved_x - b * moved_y],
+            [d, e, y - d * moved_x - e * moved_y],
+        ]
+    }
+}
+
+/// Changes an image as torchvision's `affine` with `center` at the image's centre plus [`AffineChange::centre`]. What
+/// lies outside has the level `fill`, or is black.
+///
+/// Between pixels at the edge, black enters once without `fill`, and `fill` once more than that with it: that is how
+/// torchvision computes, whose `RandomAffine` has `fill = 0`.
+pub fn affine<L: Level>(
+    image: &mut Planes<'_, L>,
+    change: &AffineChange,
+    interpolation: Interpolation,
+    fill: Option<L>,
+) {
+    let (width, height) = (image.width(), image.height());
+    let half = |size: usize| (0.5 * size as f64) as f32;
+    let [[a, b, c], [d, e, f]] = change.inverse();
+    let row_of = |row: [f64; 3], size: usize| row.map(|entry| entry as f32 / half(size));
+    let ([a, b, c], [d, e, f]) = (row_of([a, b, c], width), row_of([d, e, f], height));
+    let from_centre = |at: usize, size: usize| at as f32 - ((size as f64 - 1.0) * 0.5) as f32;
+    let columns: Vec<f32> = (0..width).map(|x| from_centre(x, width)).collect();
+    let row = |y: usize, xs: &mut [f32], ys: &mut [f32]| {
+        let y = from_centre(y, height);
+        linear([a, y * b, c], &columns, xs);
+        linear([d, y * e, f], &columns, ys);
+    };
+    vectorised(
+        #[inline(always)]
+        || sample(image, interpolation, fill, row),
+    );
+}
+
+#[inline(always)]
+fn linear([slope, sum, end]: [f32; 3], columns: &[f32], out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(columns) {
+        *out = (x * slope + sum) + end;
+    }
+}
+
+/// Turns an image by `degrees` against the clock about its centre, as torchvision's `rotate`: by whole quarters exactly,
+/// where the image is square, and by halves always.
+pub fn rotate<L: Level>(image: &mut Planes<'_, L>, degrees: f64, interpolation: Interpolation, fill: Option<L>) {
+    let degrees = degrees.rem_euclid(360.0);
+    let (width, height) = (image.width(), image.height());
+    if degrees == 0.0 {
+    } else if degrees == 180.0 {
+        let plane = image.plane();
+        image.levels_mut().chunks_exact_mut(plane).for_each(<[L]>::reverse);
+    } else if width == height && (degrees == 90.0 || degrees == 270.0) {
+        transpose(image);
+        if degrees == 90.0 {
+            let plane = image.plane();
+            for plane in image.levels_mut().chunks_exact_mut(plane) {
+                for y in 0..height / 2 {
+                    let (upper, lower) = plane.split_at_mut((height - 1 - y) * width);
+                    upper[y * width..][..width].swap_with_slice(&mut lower[..width]);
+                }
+            }
+        } else {
+            flip(image.levels_mut(), width);
+        }
+    } else {
+        let change = AffineChange {
+            angle: -degrees,
+            ..AffineChange::default()
+        };
+        affine(image, &change, interpolation, fill);
+    }
+}
+
+/// Exchanges rows and columns of a square image.
+fn transpose<L: Level>(image: &mut Planes<'_, L>) {
+    let (side, plane) = (image.width(), image.plane());
+    for plane in image.levels_mut().chunks_exact_mut(plane) {
+        for y in 0..side {
+            for x in 0..y {
+                plane.swap(y * side + x, x * side + y);
+            }
+        }
+    }
+}
+
+/// Random displacement of every pixel (torchvision's `ElasticTransform`): a field uniform on [-1, 1], blurred by a
+/// Gaussian, times `alpha` / 2 pixels. Interpolated bilinearly.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elastic {
+    /// Strength of the displacement, in half pixels.
+    pub alpha: f32,
+    /// Standard deviation of the blur in pixels.
+    pub sigma: f32,
+}
+
+impl Elastic {
+    /// Draws the displacement of an image of so many pixels.
+    pub(super) fn draw(&self, stream: &mut Stream, width: usize, height: usize) -> Vec<f32> {
+        let noise = (0..2 * width * height).map(|_| between(stream, -1.0, 1.0)).collect();
+        displacement(noise, width, height, self)
+    }
+}
+
+/// The displacement that noise makes: `noise` and the result are `[2, height, width]`, of x and of y, the result in
+/// units of half the image's width and height.
+///
+/// The blur reflects the noise at the edges as often as it is wide; torchvision refuses to reflect more than once.
+///
+/// # Panics
+/// If there are not twice as many values as pixels.
+pub fn displacement(mut noise: Vec<f32>, width: usize, height: usize, elastic: &Elastic) -> Vec<f32> {
+    let plane = width * height;
+    assert!(
+        plane > 0 && noise.len() == 2 * plane,
+        "a displacement of x and of y for each pixel"
+    );
+    // torchvision's kernel has so many weights, or one more, to be odd.
+    let radius = (8.0 * f64::from(elastic.sigma) + 1.0) as usize / 2;
+    let weight = |offset: usize| (-0.5 * (offset as f64 / f64::from(elastic.sigma)).powi(2)).exp();
+    let sum: f64 = (1..=radius).map(|offset| 2.0 * weight(offset)).sum::<f64>() + 1.0;
+    let kernel: Vec<f32> = (0..=radius).map(|offset| (weight(offset) / sum) as f32).collect();
+    for (field, size) in noise.chunks_exact_mut(plane).zip([width, height]) {
+        blur(field, &kernel, (width, 1), (height, width));
+        blur(field, &kernel, (height, width), (width, 1));
+        for value in field {
+            *value = *value * elastic.alpha / size as f32;
+        }
+    }
+    noise
+}
+
+/// Convolves every line with the symmetric kernel (its middle and right half), reflecting at the edges. Lines have
+/// `length` values, `along` apart, and there are `lines` of them, `across` apart.
+fn blur(plane: &mut [f32], kernel: &[f32], (length, along): (usize, usize), (lines, across): (usize, usize)) {
+    let radius = kernel.len() - 1;
+    let reflect = |at: isize| -> usize {
+        let period = (2 * length as isize - 2).max(1);
+        let at = at.rem_euclid(period);
+        at.min(period - at).min(length as isize - 1) as usize
+    };
+    let source: Vec<usize> = (0..length + 2 * radius)
+        .map(|at| reflect(at as isize - radius as isize) * along)
+        .collect();
+    let mut line = vec![0.0; source.len()];
+    let mut blurred = vec![0.0; length];
+    for start in (0..lines).map(|line| line * across) {
+        for (value, from) in line.iter_mut().zip(&source) {
+            *value = plane[start + from];
+        }
+        vectorised(
+            #[inline(always)]
+            || convolve(&line, kernel, &mut blurred),
+        );
+        for (at, value) in blurred.iter().enumerate() {
+            plane[start + at * along] = *value;
+        }
+    }
+}
+
+#[inline(always)]
+fn convolve(line: &[f32], kernel: &[f32], blurred: &mut [f32]) {
+    let radius = kernel.len() - 1;
+    blurred.fill(0.0);
+    for offset in 0..=2 * radius {
+        let weight = kernel[offset.abs_diff(radius)];
+        for (sum, value) in blurred.iter_mut().zip(&line[offset..]) {
+            *sum += weight * value;
+        }
+    }
+}
+
+/// Moves pixels as torchvision's `elastic`. `displacement` is [2, height, width], of x and of y, in units of half the
+/// image's width and height. Outside and edges as with [`affine`].
+///
+/// # Panics
+/// If there are not twice as many displacements as pixels.
+pub fn elastic<L: Level>(
+    image: &mut Planes<'_, L>,
+    displacement: &[f32],
+    interpolation: Interpolation,
+    fill: Option<L>,
+) {
+    let (width, height) = (image.width(), image.height());
+    assert_eq!(
+        displacement.len(),
+        2 * image.plane(),
+        "a displacement of x and of y for each pixel"
+    );
+    let (along, down) = displacement.split_at(image.plane());
+    let (columns, rows) = (places(width), places(height));
+    let row = |y: usize, xs: &mut [f32], ys: &mut [f32]| {
+        let place = rows[y];
+        for ((x, column), moved) in xs.iter_mut().zip(&columns).zip(&along[y * width..]) {
+            *x = column + moved;
+        }
+        for (y, moved) in ys.iter_mut().zip(&down[y * width..]) {
+            *y = place + moved;
+        }
+    };
+    vectorised(
+        #[inline(always)]
+        || sample(image, interpolation, fill, row),
+    );
+}
+
+/// The pixels' centres along a side that reaches from -1 to 1, as `torch.linspace` computes them: from both ends.
+fn places(size: usize) -> Vec<f32> {
+    let last = size.saturating_sub(1);
+    let end = (last as f64 / size as f64) as f32;
+    let step = if last == 0 { 0.0 } else { (end + end) / last as f32 };
+    (0..size)
+        .map(|at| {
+            if at < size / 2 {
+                -end + step * at as f32
+            } else {
+                end - step * (last - at) as f32
+            }
+        })
+        .collect()
+}
+
+/// Every pixel's level at the place that `row` gives: of each row, x and y of the places in units of half the width and
+/// height from the centre.
+#[inline(always)]
+fn sample<L: Level>(
+    image: &mut Planes<'_, L>,
+    interpolation: Interpolation,
+    fill: Option<L>,
+    row: impl Fn(usize, &mut [f32], &mut [f32]),
+) {
+    let (width, height, plane) = (image.width(), image.height(), image.plane());
+    let (mut xs, mut ys) = (vec![0.0; width], vec![0.0; width]);
+    match interpolation {
+        Interpolation::Nearest => {
+            // Behind each plane stands the level of what lies outside.
+            let outside = fill.unwrap_or_default();
+            let mut source = Vec::with_capacity(image.levels().len() + 3);
+            for levels in image.levels().chunks_exact(plane) {
+                source.extend_from_slice(levels);
+                source.push(outside);
+            }
+            let mut from = vec![0; width];
+            for y in 0..height {
+                row(y, &mut xs, &mut ys);
+                nearest(&xs, &ys, &mut from, width, height);
+                for (source, out) in source
+                    .chunks_exact(plane + 1)
+                    .zip(image.levels_mut().chunks_exact_mut(plane))
+                {
+                    take(source, &from, &mut out[y * width..][..width]);
+                }
+            }
+        }
+        Interpolation::Bilinear => {
+            let source = image.levels().to_vec();
+            let mut around = vec![Around::default(); width];
+            for y in 0..height {
+                row(y, &mut xs, &mut ys);
+                for ((around, x), y) in around.iter_mut().zip(&xs).zip(&ys) {
+                    *around = Around::of(*x, *y, width, height);
+                }
+                for (source, out) in source
+                    .chunks_exact(plane)
+                    .zip(image.levels_mut().chunks_exact_mut(plane))
+                {
+                    for (out, around) in out[y * width..][..width].iter_mut().zip(&around) {
+                        *out = L::rounded(around.level(source, fill));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn take<L: Level>(source: &[L], from: &[u32], out: &mut [L]) {
+    for (out, from) in out.iter_mut().zip(from) {
+        *out = source[*from as usize];
+    }
+}
+
+/// The pixel nearest to each place, and the first behind the plane for those outside.
+#[inline(always)]
+fn nearest(xs: &[f32], ys: &[f32], from: &mut [u32], width: usize, height: usize) {
+    let (half_width, half_height) = (width as f32 / 2.0, height as f32 / 2.0);
+    let (last_x, last_y) = (width as f32 - 1.0, height as f32 - 1.0);
+    let outside = (width * height) as u32;
+    for ((from, x), y) in from.iter_mut().zip(xs).zip(ys) {
+        let x = ((x + 1.0) * half_width - 0.5).round_ties_even();
+        let y = ((y + 1.0) * half_height - 0.5).round_ties_even();
+        let inside = (x >= 0.0) & (x <= last_x) & (y >= 0.0) & (y <= last_y);
+        let at = (y as i32 as u32)
+            .wrapping_mul(width as u32)
+            .wrapping_add(x as i32 as u32);
+        *from = if inside { at } else { outside };
+    }
+}
+
+/// The four pixels around a place, in the order of rows, and their weights; 0 for those outside.
+#[derive(Clone, Copy, Default)]
+struct Around {
+    pixels: [u32; 4],
+    weights: [f32; 4],
+}
+
+impl Around {
+    #[inline(always)]
+    fn of(x: f32, y: f32, width: usize, height: usize) -> Self {
+        let ([left, right], [west, east]) = pair(x, width);
+        let ([upper, lower], [north, south]) = pair(y, height);
+        let width = width as u32;
+        Self {
+            pixels: [
+                upper * width + left,
+                upper * width + right,
+                lower * width + left,
+                lower * width + right,
+            ],
+            weights: [north * west, north * east, south * west, south * east],
+        }
+    }
+
+    #[inline(always)]
+    fn level<L: Level>(&self, source: &[L], fill: Option<L>) -> f32 {
+        let [a, b, c, d] = self.pixels.map(|pixel| source[pixel as usize].number());
+        let [wa, wb, wc, wd] = self.weights;
+        let level = ((a * wa + b * wb) + c * wc) + d * wd;
+        match fill.map(L::number) {
+            None => level,
+            Some(fill) => (level - fill) * (((wa + wb) + wc) + wd) + fill,
+        }
+    }
+}
+
+/// The two pixels of a line around a place, and their weights.
+#[inline(always)]
+fn pair(place: f32, size: usize) -> ([u32; 2], [f32; 2]) {
+    let last = size as f32 - 1.0;
+    let at = (place + 1.0) * (size as f32 / 2.0) - 0.5;
+    let first = at.floor();
+    let second = first + 1.0;
+    let share = at - first;
+    let inside = |pixel: f32| (pixel >= 0.0) & (pixel <= last);
+    let pixel = |pixel: f32| pixel.clamp(0.0, last) as u32;
+    let weight = |pixel: f32, weight: f32| if inside(pixel) { weight } else { 0.0 };
+    (
+        [pixel(first), pixel(second)],
+        [weight(first, 1.0 - share), weight(second, share)],
+    )
+}

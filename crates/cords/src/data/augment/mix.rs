@@ -1,0 +1,128 @@
+//! CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018): every image of a batch with part of the one before it, the
+//! first with part of the last.
+
+use rand_distr::{Beta, Distribution};
+use serde::{Deserialize, Serialize};
+
+use crate::rng::Stream;
+
+/// Whether images of a batch are mixed, by what and how strongly. With both, one of them is drawn for each batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MixOptions {
+    /// CutMix: a rectangle of the other image, whose area is drawn from Beta(alpha, alpha).
+    pub cutmix: Option<f32>,
+    /// MixUp: a weighted mean of both images, whose weight is drawn from Beta(alpha, alpha).
+    pub mixup: Option<f32>,
+}
+
+/// How the images of one batch are mixed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mix {
+    /// A rectangle (left, top, width, height) of the other image takes the place of the own (torchvision's `CutMix`).
+    Cut([usize; 4]),
+    /// The weighted mean of the own image, of this weight, and the other (torchvision's `MixUp`).
+    Blend(f64),
+}
+
+impl MixOptions {
+    /// Whether nothing is mixed.
+    pub(super) fn is_off(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn draw(&self, stream: &mut Stream, width: usize, height: usize) -> Option<Mix> {
+        // It is drawn always, so that a batch has the same weight whichever of the two are given.
+        let first = stream.uniform() < 0.5;
+        let (cut, alpha) = match (self.cutmix, self.mixup) {
+            (Some(alpha), None) => (true, alpha),
+            (None, Some(alpha)) => (false, alpha),
+            (Some(cutmix), Some(mixup)) => (first, if first { cutmix } else { mixup }),
+            (None, None) => return None,
+        };
+        // Refused only where alpha is not above 0, which is not valid.
+        let beta = Beta::new(f64::from(alpha), f64::from(alpha)).ok()?;
+        let weight = beta.sample(stream);
+        Some(if cut {
+            let [x, y] = [width, height].map(|size| stream.below(size as u64) as usize);
+            Mix::Cut(cut_out(weight, [x, y], width, height))
+        } else {
+            Mix::Blend(weight)
+        })
+    }
+}
+
+/// The rectangle about a pixel that leaves the image's own part the share `weight`, but for what lies outside.
+fn cut_out(weight: f64, centre: [usize; 2], width: usize, height: usize) -> [usize; 4] {
+    let half = 0.5 * (1.0 - weight).max(0.0).sqrt();
+    let span = |centre: usize, size: usize| {
+        let reach = (half * size as f64) as usize;
+        let first = centre.saturating_sub(reach);
+        (first, (centre + reach).min(size) - first)
+    };
+    let [(left, width), (top, height)] = [span(centre[0], width), span(centre[1], height)];
+    [left, top, width, height]
+}
+
+impl Mix {
+    /// The image whose part image `i` of a batch of `count` takes.
+    pub fn partner(i: usize, count: usize) -> usize {
+        i.checked_sub(1).unwrap_or(count.saturating_sub(1))
+    }
+
+    /// Weight of an image's own label, on an image of so many pixels; its partner's has what is left of 1.
+    pub fn weight(&self, width: usize, height: usize) -> f64 {
+        match self {
+            Self::Cut([_, _, w, h]) => 1.0 - (w * h) as f64 / (width * height) as f64,
+            Self::Blend(weight) => *weight,
+        }
+    }
+
+    /// The labels that every image of a batch then has: its own, its partner's, and the weight of its own.
+    pub fn labels(&self, labels: &[u32], width: usize, height: usize) -> Vec<(u32, u32, f32)> {
+        let weight = self.weight(width, height) as f32;
+        let mixed = |(i, own): (usize, &u32)| (*own, labels[Self::partner(i, labels.len())], weight);
+        labels.iter().enumerate().map(mixed).collect()
+    }
+
+    /// Mixes the images of a batch, `[count, channels, height, width]`, in place.
+    ///
+    /// # Panics
+    /// If `batch` is not a whole number of images.
+    pub fn images(&self, batch: &mut [f32], channels: usize, width: usize, height: usize) {
+        let len = channels * width * height;
+        assert!(
+            len > 0 && batch.len().is_multiple_of(len),
+            "whole images of {channels} x {height} x {width}"
+        );
+        let Some(last) = batch.len().checked_sub(len) else {
+            return;
+        };
+        let of_last = batch[last..].to_vec();
+        // From the last to the first, so that each finds the one before it unmixed.
+        for start in (0..batch.len()).step_by(len).rev() {
+            let (before, from) = batch.split_at_mut(start);
+            let partner = before.rchunks_exact(len).next().unwrap_or(&of_last);
+            self.pair(&mut from[..len], partner, width, width * height);
+        }
+    }
+
+    fn pair(&self, own: &mut [f32], partner: &[f32], row: usize, plane: usize) {
+        match *self {
+            Self::Cut([left, top, width, height]) => {
+                for start in (0..own.len()).step_by(plane) {
+                    for y in top..top + height {
+                        let first = start + y * row + left;
+                        own[first..first + width].copy_from_slice(&partner[first..first + width]);
+                    }
+                }
+            }
+            Self::Blend(weight) => {
+                let (weight, rest) = (weight as f32, (1.0 - weight) as f32);
+                for (own, other) in own.iter_mut().zip(partner) {
+                    *own = other * rest + *own * weight;
+                }
+            }
+        }
+    }
+}
