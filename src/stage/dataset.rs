@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use cords::data::{
-    DEFAULT_TEST, DEFAULT_VALIDATION, DataError, ImageSet, ImageSource, Limit, Normalisation, PrepareConfig,
-    SourceName, Split, file_name, prepare,
+    DEFAULT_TEST, DEFAULT_VALIDATION, DataError, ImageSet, ImageSource, Limit, Normalisation, OnBad, PrepareConfig,
+    Skipped, SourceName, Split, Store, file_name, prepare_resumable,
 };
 use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::keyed_defaults;
 use super::{
     Artifact, Context, DATASET, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation,
     located,
 };
+use super::{checkpoints, keyed_defaults};
 
 pub(super) struct Dataset;
 
@@ -64,6 +64,20 @@ pub(super) struct Params {
     /// Constants of the per-channel normalisation.
     #[serde(default)]
     normalisation: Normalisation,
+    /// What is kept of the images. Random crops in training are of the original images with `encoded` alone.
+    #[serde(default)]
+    store: Store,
+    /// Longest side of what `store: encoded` keeps of an image: larger ones are shrunk and encoded again, once, as JPEG
+    /// of quality 95 or as PNG. Images are kept as they are if not given.
+    #[serde(default)]
+    #[schemars(range(min = 8, max = 16384), extend("x-unit" = "px"))]
+    max_side: Option<usize>,
+    /// Turn images upright as the Exif orientation in their files says (torchvision's `ImageFolder` does not).
+    #[serde(default)]
+    exif_orientation: bool,
+    /// What is done about images that cannot be read.
+    #[serde(default)]
+    on_bad: OnBad,
     /// Seed of the splits and of the choice under a limit; the pipeline's if not given.
     #[serde(default)]
     #[schemars(range(min = 0))]
@@ -175,7 +189,10 @@ impl Kind for Dataset {
             Artifact::TABLE,
             "the images in order: index, file, class and split",
         ),
+        Declared::always(LeftOut::NAME, Artifact::TABLE, "images that cannot be read, and why")
+            .when("with `on_bad: skip`", |params| params.on_bad == OnBad::Skip),
     ];
+    const KEEPS_CHECKPOINTS: bool = true;
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -190,6 +207,16 @@ impl Kind for Dataset {
         }
         if params.resize.is_some_and(|r| r < params.side) {
             found.push(Violation::new("resize", "resize must not be smaller than side"));
+        }
+        if params.max_side.is_some() && params.store == Store::Raw {
+            found.push(Violation::new("max_side", "only `store: encoded` keeps larger images"));
+        }
+        if params
+            .max_side
+            .is_some_and(|longest| longest < params.resize.unwrap_or(params.side))
+        {
+            let message = "max_side must not be smaller than `resize`, or `side` without it";
+            found.push(Violation::new("max_side", message));
         }
         if params.limit.is_some() && params.limit_per_class.is_some() {
             found.push(Violation::new("limit", "give `limit` or `limit_per_class`, not both"));
@@ -270,9 +297,20 @@ impl Kind for Dataset {
                 (None, None) => None,
             },
             normalisation: params.normalisation,
+            store: params.store,
+            max_side: params.max_side,
+            upright: params.exif_orientation,
+            on_bad: params.on_bad,
         };
         let folder = context.output("images")?;
-        let summary = prepare(&config, &folder, &mut |done, total| {
+        let work = context.checkpoint.clone();
+        let mut is_first = true;
+        let summary = prepare_resumable(&config, &folder, &work, &mut |done, total| {
+            if std::mem::take(&mut is_first) && done > 0 {
+                context.note(format!(
+                    "goes on where it was stopped: {done} of {total} images are there"
+                ));
+            }
             context.report(Update {
                 done: done as u64,
                 total: total as u64,
@@ -281,6 +319,7 @@ impl Kind for Dataset {
                 figures: Vec::new(),
                 milestone: done == total,
             });
+            checkpoints::heed(context)
         })
         .map_err(by_parameter)?;
         for note in &summary.notes {
@@ -301,6 +340,15 @@ impl Kind for Dataset {
             })
         });
         context.write_rows(Count::NAME, counts)?;
+        if params.on_bad == OnBad::Skip {
+            let root = format!("{}/", context.root.display());
+            let left_out = |Skipped { file, problem }| LeftOut {
+                file,
+                // Never a path of this machine.
+                problem: problem.replace(&root, ""),
+            };
+            context.write_rows(LeftOut::NAME, summary.skipped.into_iter().map(left_out))?;
+        }
         context.write_rows(File::NAME, files(&set, summary.files))
     }
 }
@@ -340,6 +388,16 @@ struct File {
     class: String,
     /// train, validation or test
     split: Option<&'static str>,
+}
+
+/// The images that cannot be read
+#[derive(Row)]
+#[table(name = "skipped")]
+struct LeftOut {
+    #[column(key, description = FILE_OF_IMAGE)]
+    file: String,
+    /// What is wrong with it
+    problem: String,
 }
 
 /// Which image of the set comes from which file.

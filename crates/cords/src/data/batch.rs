@@ -1,5 +1,7 @@
 //! The images of one part of an image set as normalised floats, changed at random where asked.
 
+use super::augment::flip;
+use super::image_set::as_unit;
 use super::{Augment, DataError, ImageSet, Split};
 use crate::data::Images;
 
@@ -51,12 +53,25 @@ impl Images for SplitImages<'_> {
         self.set.label(self.indices[i] as usize)
     }
 
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         let index = self.indices[i] as usize;
-        self.set.fill_unit(index, out);
-        if let Some(augment) = self.augment {
-            augment.apply(out, self.set.side(), self.seed, index as u64, epoch);
+        let (set, seed, image, side) = (self.set, self.seed, index as u64, self.set.side());
+        let Some(augment) = self.augment else {
+            set.fill_unit(index, out)?;
+            set.normalise(out);
+            return Ok(());
+        };
+        let [width, height] = set.original_size(index);
+        match augment.window(seed, image, epoch, width, height) {
+            Some(window) => as_unit(&set.window(index, window)?, out),
+            None => set.fill_unit(index, out)?,
         }
-        self.set.normalise(out);
+        if augment.flips(seed, image, epoch) {
+            flip(out, side);
+        }
+        augment.apply(out, side, seed, image, epoch);
+        set.normalise(out);
+        augment.erase(out, side, seed, image, epoch);
+        Ok(())
     }
 }

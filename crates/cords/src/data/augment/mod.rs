@@ -186,7 +186,10 @@ impl Augment {
                 return Err(DataError::option("rand_augment.bins", what));
             }
             if magnitude >= bins {
-                let what = format!("{magnitude} given; it must be 0 to {}, below rand_augment.bins", bins - 1);
+                let what = format!(
+                    "{magnitude} given; it must be 0 to {}, below rand_augment.bins",
+                    bins - 1
+                );
                 return Err(DataError::option("rand_augment.magnitude", what));
             }
         }
