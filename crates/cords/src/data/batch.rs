@@ -51,12 +51,13 @@ impl Images for SplitImages<'_> {
         self.set.label(self.indices[i] as usize)
     }
 
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         let index = self.indices[i] as usize;
-        self.set.fill_unit(index, out);
+        self.set.fill_unit(index, out)?;
         if let Some(augment) = self.augment {
             augment.apply(out, self.set.side(), self.seed, index as u64, epoch);
         }
         self.set.normalise(out);
+        Ok(())
     }
 }

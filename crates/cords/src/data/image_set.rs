@@ -504,13 +504,17 @@ impl ImageSet {
 
     /// Writes image `i` as floats in [0, 1] (level / 255).
     ///
+    /// # Errors
+    /// [`DataError`] where the image is damaged or cannot be read.
+    ///
     /// # Panics
     /// If `i` is out of range or `out` does not have [`image_len`](Self::image_len) values.
-    pub fn fill_unit(&self, i: usize, out: &mut [f32]) {
+    pub fn fill_unit(&self, i: usize, out: &mut [f32]) -> Result<(), DataError> {
         assert_eq!(out.len(), self.image_len(), "one value per pixel and channel");
         for (out, level) in out.iter_mut().zip(self.image(i)) {
             *out = f32::from(*level) / 255.0;
         }
+        Ok(())
     }
 
     /// Normalises an image in [0, 1] in place: (x - mean) / std per channel.
