@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use cords::data::Images;
+use cords::data::{DataError, Images};
 use cords::device::cuda::{Hardware, Precision, Settings, with_images_that_fit};
 use cords::device::{Cpu, Device};
 use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Progress, TrainError, Training};
@@ -90,8 +90,9 @@ impl Images for Noise {
     fn label(&self, i: usize) -> u32 {
         (i % CLASSES) as u32
     }
-    fn fill(&self, _i: usize, _epoch: u32, out: &mut [f32]) {
+    fn fill(&self, _i: usize, _epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         out.copy_from_slice(&self.image);
+        Ok(())
     }
 }
 

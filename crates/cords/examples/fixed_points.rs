@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..FixedPointOptions::default()
     };
     let image = |i: usize, out: &mut [f32]| images.fill(i, 0, out);
-    let found = fixed_points(&net, 5, &image, &options, false, &mut |_, _| {});
+    let found = fixed_points(&net, 5, &image, &options, false, &mut |_, _| {})?;
     for (i, point) in found.images.iter().enumerate() {
         println!("image of a {}, answer {:?}", images.label(i), point.answer);
         for (number, area) in point.areas.iter().enumerate() {

@@ -116,7 +116,7 @@
 //! let net = model.cordsnet()?.cast::<f64>();
 //! let options = FixedPointOptions { spectrum: Some(SpectrumOptions::default()), ..FixedPointOptions::default() };
 //! let shown = images(Split::Test)?;
-//! let found = fixed_points(&net, 3, &|i, out| shown.fill(i, 0, out), &options, false, &mut |_, _| {});
+//! let found = fixed_points(&net, 3, &|i, out| shown.fill(i, 0, out), &options, false, &mut |_, _| {})?;
 //! for (image, point) in found.images.iter().enumerate() {
 //!     for (number, area) in point.areas.iter().enumerate() {
 //!         let spectrum = area.spectrum.as_ref();

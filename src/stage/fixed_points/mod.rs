@@ -215,8 +215,9 @@ impl Kind for FixedPoints {
                 .collect();
             let constants = model.info().normalisation((set.mean(), set.std()));
             let image = |i: usize, out: &mut [f32]| {
-                set.fill_unit(indices[i] as usize, out);
+                set.fill_unit(indices[i] as usize, out)?;
                 set.normalise_by(constants, out);
+                Ok(())
             };
             let models = params.models.len();
             let mut progress = |done, total| {
@@ -229,7 +230,7 @@ impl Kind for FixedPoints {
                     milestone: done == total,
                 });
             };
-            let points = fixed_points(&net, indices.len(), &image, &options, params.classes, &mut progress);
+            let points = fixed_points(&net, indices.len(), &image, &options, params.classes, &mut progress)?;
             let name = model_name(&model);
             let seed = model.info().seed;
             if params.eigenvectors {

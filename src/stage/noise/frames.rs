@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use cords::data::ImageSet;
+use cords::data::{DataError, ImageSet};
 use cords::noise::{Condition, FrameSequence, NoisePresentation, Perturbation, PixelNoise, Pixels};
 use indexmap::IndexMap;
 use kuva::RasterBackend;
@@ -82,7 +82,14 @@ impl Frames<'_> {
 
     /// Calls `keep` with each of the first so many frames of an image, `[channel, row, column]` in [0, 1] but for
     /// noise.
-    fn each(&self, series: &Series, level: f64, image: u32, steps: usize, keep: &mut dyn FnMut(usize, &[f32])) {
+    fn each(
+        &self,
+        series: &Series,
+        level: f64,
+        image: u32,
+        steps: usize,
+        keep: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), DataError> {
         let noise = PixelNoise {
             seed: self.seed,
             trial: 0,
@@ -93,7 +100,7 @@ impl Frames<'_> {
         };
         let mut sequence = FrameSequence::new(noise, self.set.side(), u64::from(image));
         let mut clean = vec![0.0; self.set.image_len()];
-        self.set.fill_unit(image as usize, &mut clean);
+        self.set.fill_unit(image as usize, &mut clean)?;
         let mut frame = vec![0.0; clean.len()];
         for step in 0..steps {
             sequence.frame(&clean, step as u32, &mut frame);
@@ -102,6 +109,7 @@ impl Frames<'_> {
             }
             keep(step, &frame);
         }
+        Ok(())
     }
 
     /// One picture for each noise: a column a level, a row an image, and where frames change three rows, from onset to
@@ -110,14 +118,14 @@ impl Frames<'_> {
         for series in self.series() {
             let name = format!("frames_{}", file_name(&series.name));
             let png = RasterBackend { scale: 1.0 }
-                .render_scene(&self.scene(&series, images))
+                .render_scene(&self.scene(&series, images)?)
                 .map_err(|error| StageError::new(format!("the picture `{name}` cannot be drawn: {error}")))?;
             fs_err::write(folder.join(format!("{name}.png")), png)?;
         }
         Ok(())
     }
 
-    fn scene(&self, series: &Series, images: &[u32]) -> Scene {
+    fn scene(&self, series: &Series, images: &[u32]) -> Result<Scene, DataError> {
         let steps = self.steps(series);
         let mut shown = vec![0, steps / 2, steps - 1];
         shown.dedup();
@@ -157,7 +165,7 @@ impl Frames<'_> {
                     };
                     let y = top + (place * shown.len() + time) as f64 * (cell + gap);
                     pixels.add(frame, side, [x, y], zoom as f64);
-                });
+                })?;
             }
         }
         for (place, image) in images.iter().enumerate() {
@@ -173,7 +181,7 @@ impl Frames<'_> {
             }
         }
         scene.elements.push(pixels.into_primitive());
-        scene
+        Ok(scene)
     }
 
     /// Writes `frames.safetensors`: for each noise and level a tensor `[image, time, channel, row, column]` of pixel
@@ -202,7 +210,7 @@ impl Frames<'_> {
                 for image in images {
                     self.each(series, *level, *image, steps, &mut |_, frame| {
                         bytes.extend(frame.iter().flat_map(|value| value.to_le_bytes()));
-                    });
+                    })?;
                 }
                 let side = self.set.side();
                 let shape = vec![images.len(), steps, self.set.channels(), side, side];

@@ -1,11 +1,14 @@
 //! Scenes as pixels.
 
 use super::stimulus::{PLACES, Scene};
-use crate::data::ImageSet;
+use crate::data::{DataError, ImageSet};
 
 /// A scene without its noise, in pixels of [0, 1]; `[channels, side, side]`. What no image covers has the mean
 /// level, as the blank screen does.
-pub(super) fn drawn(scene: &Scene, set: &ImageSet, means: &[f32]) -> Vec<f32> {
+///
+/// # Errors
+/// [`DataError`] where an image cannot be read.
+pub(super) fn drawn(scene: &Scene, set: &ImageSet, means: &[f32]) -> Result<Vec<f32>, DataError> {
     let side = set.side();
     let plane = side * side;
     let mut canvas: Vec<f32> = means
@@ -16,7 +19,7 @@ pub(super) fn drawn(scene: &Scene, set: &ImageSet, means: &[f32]) -> Vec<f32> {
     let contrast = f32::from(scene.contrast) / 1000.0;
     let mut image = vec![0.0; set.image_len()];
     for item in &scene.items {
-        set.fill_unit(item.image as usize, &mut image);
+        set.fill_unit(item.image as usize, &mut image)?;
         for ((canvas, image), mean) in canvas.chunks_exact_mut(plane).zip(image.chunks_exact(plane)).zip(means) {
             match item.place {
                 None => {
@@ -30,7 +33,7 @@ pub(super) fn drawn(scene: &Scene, set: &ImageSet, means: &[f32]) -> Vec<f32> {
             }
         }
     }
-    canvas
+    Ok(canvas)
 }
 
 /// Draws one channel of an image at a quarter of its side, at a place of the ring; each pixel is the mean of those that

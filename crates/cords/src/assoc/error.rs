@@ -2,6 +2,7 @@
 
 use dynvis_base::{Classified, ErrorKind};
 
+use crate::data::DataError;
 use crate::net::NetError;
 
 /// What went wrong, with the value and what would do instead.
@@ -38,6 +39,9 @@ pub enum AssocError {
     /// The front-end could not be trained.
     #[error(transparent)]
     Training(#[from] crate::learn::TrainError),
+    /// An image cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The machine has no memory left for a group of trials.
     #[error("no memory for a group of trials; lower `batch` or the number of units")]
     Memory,
@@ -62,6 +66,7 @@ impl Classified for AssocError {
         match self {
             Self::Net(error) => error.kind(),
             Self::Training(error) => error.kind(),
+            Self::Data(error) => error.kind(),
             Self::Io(error) => Classified::kind(error),
             Self::Memory => ErrorKind::Memory,
             Self::Diverged { .. } => ErrorKind::Diverged,

@@ -9,7 +9,7 @@ use super::canvas::drawn;
 use super::readout::Readout;
 use super::stimulus::{Clip, Scene};
 use crate::Real;
-use crate::data::ImageSet;
+use crate::data::{DataError, ImageSet};
 use crate::device::{Aligned, Cpu, Device};
 use crate::learn::{ActivityLearner, Memory, Snapshot, SnapshotError, StimulusPeriod};
 use crate::net::{CordsNet, Input, Parameters, State, View};
@@ -185,7 +185,10 @@ impl<'a, T: Real> FrontEnd<'a, T> {
 
     /// A scene without its noise, in pixels of [0, 1]; `[channels, side, side]`. What no image covers has the mean
     /// level, as the blank screen does.
-    pub fn canvas(&self, scene: &Scene) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// [`DataError`] where an image cannot be read.
+    pub fn canvas(&self, scene: &Scene) -> Result<Vec<f32>, DataError> {
         drawn(scene, self.set, &self.mean)
     }
 
@@ -200,16 +203,16 @@ impl<'a, T: Real> FrontEnd<'a, T> {
     }
 
     /// What clips side by side show in one of their segments.
-    fn pictures<'c>(&self, clips: &[&'c Clip], segment: usize) -> Pictures<'c> {
+    fn pictures<'c>(&self, clips: &[&'c Clip], segment: usize) -> Result<Pictures<'c>, DataError> {
         let scenes: Vec<Option<&Scene>> = clips.iter().map(|clip| clip.0[segment].0.as_ref()).collect();
-        Pictures {
-            canvases: scenes
-                .iter()
-                .map(|scene| scene.map_or_else(Vec::new, |s| self.canvas(s)))
-                .collect(),
+        let canvases = scenes
+            .iter()
+            .map(|scene| scene.map_or(Ok(Vec::new()), |scene| self.canvas(scene)));
+        Ok(Pictures {
+            canvases: canvases.collect::<Result<_, _>>()?,
             noisy: scenes.iter().flatten().any(|scene| scene.noise.is_some()),
             scenes,
-        }
+        })
     }
 
     /// Normalised images of these clips at the network's step `step` of theirs, with the noise of that step.
@@ -227,7 +230,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
     }
 
     /// Clips of the same course, side by side.
-    fn run(&self, clips: &[&Clip]) -> Vec<Vec<T>> {
+    fn run(&self, clips: &[&Clip]) -> Result<Vec<Vec<T>>, DataError> {
         let batch = clips.len();
         let mut state = self.spontaneous.repeated(batch);
         let mut responses = vec![Vec::new(); batch];
@@ -235,7 +238,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         let mut step = 0u32;
         for segment in 0..segments {
             let steps = clips[0].0[segment].1 * self.ratio;
-            let pictures = self.pictures(clips, segment);
+            let pictures = self.pictures(clips, segment)?;
             let mut observe = |done: usize, view: &mut View<'_, T, Cpu>| {
                 if (done + 1).is_multiple_of(self.ratio) {
                     let state = view.state();
@@ -265,16 +268,16 @@ impl<'a, T: Real> FrontEnd<'a, T> {
             }
             step += steps as u32;
         }
-        responses
+        Ok(responses)
     }
 
     /// What clips of the same course show, for the network's steps.
-    fn shown(&self, clips: &[&Clip]) -> Vec<StimulusPeriod<T>> {
+    fn shown(&self, clips: &[&Clip]) -> Result<Vec<StimulusPeriod<T>>, DataError> {
         let mut shown = Vec::new();
         let mut step = 0;
         for segment in 0..clips.first().map_or(0, |clip| clip.0.len()) {
             let steps = clips[0].0[segment].1 * self.ratio;
-            let pictures = self.pictures(clips, segment);
+            let pictures = self.pictures(clips, segment)?;
             let images =
                 |step: usize| (!pictures.is_blank()).then(|| self.frames(&pictures, 0..clips.len(), step as u32));
             match pictures.noisy {
@@ -289,14 +292,14 @@ impl<'a, T: Real> FrontEnd<'a, T> {
             }
             step += steps;
         }
-        shown
+        Ok(shown)
     }
 
     /// Gathers the gradient of a loss whose gradient at the responses to clips is `at`, `[steps, features]` each. The
     /// spontaneous state, which responses are measured from, counts as given.
     ///
     /// # Errors
-    /// [`AssocError::Training`]; a front-end that does not learn.
+    /// [`AssocError::Training`]; [`AssocError::Data`] where an image cannot be read; a front-end that does not learn.
     fn add_gradient(&mut self, clips: &[&Clip], at: &[&[T]]) -> Result<(), AssocError> {
         let mut learning = self.learning.take();
         let result = match &mut learning {
@@ -319,7 +322,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
                 }
                 reads
             };
-            let (shown, areas) = (self.shown(&own), &self.readout.areas);
+            let (shown, areas) = (self.shown(&own)?, &self.readout.areas);
             learner.add(&self.net, self.spontaneous_steps, own.len(), &shown, areas, &at)?;
         }
         Ok(())
@@ -360,7 +363,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
     /// Features after every step of every clip, `[steps, features]`, measured from the spontaneous state.
     ///
     /// # Errors
-    /// [`AssocError::Setting`] where a clip cannot be shown.
+    /// [`AssocError::Setting`] where a clip cannot be shown, [`AssocError::Data`] where an image cannot be read.
     pub fn respond(&self, clips: &[&Clip]) -> Result<Vec<Vec<T>>, AssocError> {
         let items = clips
             .iter()
@@ -375,7 +378,7 @@ impl<'a, T: Real> FrontEnd<'a, T> {
         let mut responses = vec![Vec::new(); clips.len()];
         for part in side_by_side(clips) {
             let shown: Vec<&Clip> = part.iter().map(|index| clips[*index]).collect();
-            for (index, response) in part.iter().zip(self.run(&shown)) {
+            for (index, response) in part.iter().zip(self.run(&shown)?) {
                 responses[*index] = response;
             }
         }

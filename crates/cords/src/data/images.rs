@@ -1,5 +1,9 @@
 //! What training and evaluation need from a set of images.
 
+use rayon::prelude::*;
+
+use super::DataError;
+
 /// Normalises an image of planes of so many pixels in place: (x - mean) / std, one constant of each for each plane.
 pub(super) fn normalise(image: &mut [f32], plane: usize, (means, stds): (&[f32], &[f32])) {
     for ((pixels, mean), std) in image.chunks_exact_mut(plane).zip(means).zip(stds) {
@@ -7,6 +11,23 @@ pub(super) fn normalise(image: &mut [f32], plane: usize, (means, stds): (&[f32],
         for pixel in pixels {
             *pixel = (*pixel - mean) * scale;
         }
+    }
+}
+
+/// Fills images of one size side by side, each by `fill(index, out)`.
+///
+/// # Errors
+/// That of the first image of which there is one.
+pub(crate) fn fill_images(
+    indices: &[u32],
+    out: &mut [f32],
+    fill: impl Fn(u32, &mut [f32]) -> Result<(), DataError> + Send + Sync,
+) -> Result<(), DataError> {
+    let len = out.len() / indices.len().max(1);
+    let images = out.par_chunks_exact_mut(len.max(1)).zip(indices);
+    match images.find_map_first(|(out, index)| fill(*index, out).err()) {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
 }
 
@@ -26,6 +47,10 @@ pub trait Images: Sync {
     fn classes(&self) -> usize;
     /// Class of image `i`.
     fn label(&self, i: usize) -> u32;
-    /// Writes image `i`, `[channels, side, side]`, normalised; `epoch` keys random augmentation, where there is any.
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]);
+    /// Writes every value of image `i`, `[channels, side, side]`, normalised; `epoch` keys random augmentation, where
+    /// there is any.
+    ///
+    /// # Errors
+    /// [`DataError`] where the image is damaged or cannot be read; what `out` then holds is of no use.
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError>;
 }

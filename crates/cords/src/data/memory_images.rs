@@ -13,7 +13,7 @@ use super::{DataError, Images};
 /// let images = MemoryImages::new([1, 2], 2, vec![0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], vec![0, 1])?
 ///     .normalised(&[0.5], &[0.25])?;
 /// let mut image = [0.0; 4];
-/// images.fill(1, 0, &mut image);
+/// images.fill(1, 0, &mut image)?;
 /// assert_eq!(image, [2.0; 4]);
 /// # Ok(())
 /// # }
@@ -128,11 +128,12 @@ impl Images for MemoryImages {
         self.labels[i]
     }
 
-    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         let plane = self.side * self.side;
         let len = self.channels * plane;
         out.copy_from_slice(&self.values[i * len..][..len]);
         normalise(out, plane, (&self.mean, &self.std));
+        Ok(())
     }
 }
 

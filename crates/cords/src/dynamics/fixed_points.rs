@@ -15,6 +15,7 @@ use super::singular::{
 };
 use super::spectrum::{Spectrum, SpectrumOptions, area_spectrum};
 use super::steady::{AreaSteadyState, SteadyOptions, SteadyState, blank, spontaneous_steady_state, steady_state};
+use crate::data::DataError;
 use crate::net::{CordsNet, Input, NeuralNoise, State, spread};
 use crate::progress::Counter;
 
@@ -441,34 +442,37 @@ fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &N
 /// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `image(i, out)`
 /// writes normalised image i (`[in_channels, side, side]`); `progress` is called with (parts done, parts in all), from
 /// any thread.
+///
+/// # Errors
+/// That of `image`, of the first image of which there is one.
 pub fn fixed_points(
     net: &CordsNet<f64>,
     images: usize,
-    image: &(dyn Fn(usize, &mut [f32]) + Sync),
+    image: &(dyn Fn(usize, &mut [f32]) -> Result<(), DataError> + Sync),
     options: &FixedPointOptions,
     keep_states: bool,
     progress: &mut (dyn FnMut(usize, usize) + Send),
-) -> FixedPoints {
+) -> Result<FixedPoints, DataError> {
     let total = (images + 1) * net.architecture().areas() * options.parts();
     let counter = Counter::new(total, progress);
     let done = || counter.add();
     let (spontaneous_state, spontaneous) = fixed_point(net, None, &[], options, &done);
-    let embedded = |i: usize| {
+    let embedded = |i: usize| -> Result<Vec<f64>, DataError> {
         let mut pixels = vec![0.0f32; net.architecture().image_len()];
-        image(i, &mut pixels);
+        image(i, &mut pixels)?;
         let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
-        net.embed(&pixels, 1)
+        Ok(net.embed(&pixels, 1))
     };
-    let found: Vec<(FixedPoint, Vec<Vec<f32>>)> = (0..images)
+    let found: Vec<Result<(FixedPoint, Vec<Vec<f32>>), DataError>> = (0..images)
         .into_par_iter()
         .with_max_len(1)
         .map(|i| {
-            let inp = embedded(i);
+            let inp = embedded(i)?;
             // What the next image's activity is after the joint steps.
             let begins_elsewhere = options.initial_conditions.is_some() || options.attractors.is_some();
-            let elsewhere = (begins_elsewhere && images > 1).then(|| {
+            let other = (begins_elsewhere && images > 1).then(|| embedded((i + 1) % images));
+            let elsewhere = other.transpose()?.map(|other| {
                 let mut state = spontaneous_state.state.clone();
-                let other = embedded((i + 1) % images);
                 let steps = options.steady.joint_steps;
                 net.run(&mut state, Input::Constant(&other), steps, &mut |_, _| {});
                 state
@@ -481,13 +485,14 @@ pub fn fixed_points(
             } else {
                 Vec::new()
             };
-            (point, states)
+            Ok((point, states))
         })
         .collect();
+    let found: Vec<_> = found.into_iter().collect::<Result<_, _>>()?;
     let (images, states) = found.into_iter().unzip();
-    FixedPoints {
+    Ok(FixedPoints {
         spontaneous,
         images,
         states,
-    }
+    })
 }

@@ -1,93 +1,195 @@
-//! Batches of a training, loaded and augmented while the ones before them are at work.
+//! Images that are loaded and augmented while those before them are at work.
+//!
+//! Loading takes place on rayon's pool, which the processor computes on too: where it is the device, loading and
+//! computing share its threads and neither waits while there is work of the other; where the device is another, all
+//! threads load. One request is loaded at a time, beside the one at work, and their memory is used again: never is
+//! there more than that of two.
 
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rayon::prelude::*;
-
-use crate::data::Images;
+use crate::data::{DataError, Images, fill_images};
+use crate::device::Device;
 use crate::rng::{Purpose, Stream};
 
 /// The batches of a training. The order of the images depends on the seed and the epoch alone.
-pub(crate) struct Batches<'a> {
-    pub(crate) images: &'a dyn Images,
+pub(crate) struct Batches {
+    /// Images of the set.
+    pub(crate) images: usize,
     pub(crate) seed: u64,
     pub(crate) epochs: usize,
     /// Batches of an epoch.
     pub(crate) batches: usize,
 }
 
-/// Images and labels of one batch, loaded ahead of the work on it.
-#[derive(Default)]
+/// Images that are loaded together.
+pub(crate) struct Request {
+    /// Indices of the images in their set.
+    images: Vec<u32>,
+    /// Epoch, from 0, of what is random about them.
+    epoch: u32,
+}
+
+/// What was requested.
 pub(crate) struct Prepared {
     /// Normalised images, `[labels.len(), channels, side, side]`.
     pub(crate) images: Vec<f32>,
     pub(crate) labels: Vec<u32>,
+    spare: Spare,
 }
 
-/// Batches that wait, beside the one that is being prepared.
-const WAITING: usize = 1;
+/// Memory of images that are no longer at work.
+type Spare = Arc<Mutex<Vec<Vec<f32>>>>;
 
-impl Batches<'_> {
-    /// Does `work`, which is given the next batch whenever it asks, from batch `first` of an epoch on:
-    /// `(epoch, batch)`. Where the system gives no thread, batches are loaded when they are asked for.
-    pub(crate) fn prepare<R>(&self, first: (usize, usize), work: impl FnOnce(&mut dyn FnMut() -> Prepared) -> R) -> R {
-        let (sender, receiver) = sync_channel(WAITING);
-        std::thread::scope(|scope| {
-            let loading = std::thread::Builder::new().spawn_scoped(scope, move || {
-                for batch in self.all_from(first) {
-                    // Nobody listens any more: training has ended.
-                    if sender.send(batch).is_err() {
-                        return;
-                    }
-                }
-            });
-            let Ok(loader) = loading else {
-                let mut batches = self.all_from(first);
-                return work(&mut || batches.next().unwrap_or_default());
-            };
-            let mut loader = Some(loader);
-            let mut next = || {
-                receiver.recv().unwrap_or_else(|_| {
-                    // It ends before the last batch only where reading images has panicked.
-                    if let Some(Err(panic)) = loader.take().map(|loader| loader.join()) {
-                        std::panic::resume_unwind(panic);
-                    }
-                    Prepared::default()
-                })
-            };
-            let result = work(&mut next);
-            drop(receiver);
-            result
-        })
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push(std::mem::take(&mut self.images));
     }
+}
 
-    /// All batches from one of an epoch on.
-    fn all_from(&self, (epoch, batch): (usize, usize)) -> impl Iterator<Item = Prepared> {
+impl Batches {
+    /// All batches from one of an epoch on: `(epoch, batch)`.
+    pub(crate) fn requests(&self, (epoch, batch): (usize, usize)) -> impl Iterator<Item = Request> + Clone + Send {
         (epoch..self.epochs).flat_map(move |now| {
             let order = self.order(now);
             let start = if now == epoch { batch } else { 0 };
-            (start..self.batches).map(move |batch| self.load(&order, now, batch))
+            (start..self.batches).map(move |batch| {
+                let [first, end] = [batch, batch + 1].map(|batch| batch * order.len() / self.batches);
+                Request {
+                    images: order[first..end].to_vec(),
+                    epoch: now as u32,
+                }
+            })
         })
     }
 
     fn order(&self, epoch: usize) -> Vec<u32> {
-        Stream::new(self.seed, Purpose::Shuffle, 0, 0, epoch as u32, 0).permutation(self.images.len())
+        Stream::new(self.seed, Purpose::Shuffle, 0, 0, epoch as u32, 0).permutation(self.images)
     }
+}
 
-    fn load(&self, order: &[u32], epoch: usize, batch: usize) -> Prepared {
-        let [first, end] = [batch, batch + 1].map(|batch| batch * order.len() / self.batches);
-        let chosen = &order[first..end];
-        let len = self.images.channels() * self.images.side() * self.images.side();
-        let mut images = vec![0.0; chosen.len() * len];
-        images
-            .par_chunks_exact_mut(len)
-            .zip(chosen)
-            .for_each(|(out, image)| self.images.fill(*image as usize, epoch as u32, out));
-        Prepared {
-            images,
-            labels: chosen.iter().map(|image| self.images.label(*image as usize)).collect(),
+/// Does `work`, which is given what the next request asks for whenever it asks; it must not ask more often than there
+/// are requests. Where the system gives no thread, images are loaded when they are asked for.
+///
+/// Where an image cannot be read, the error of the first such image of a request is given, and nothing after it.
+pub(crate) fn load_ahead<R>(
+    images: &dyn Images,
+    requests: impl Iterator<Item = Request> + Clone + Send,
+    work: impl FnOnce(&mut dyn FnMut() -> Result<Prepared, DataError>) -> R,
+) -> R {
+    let spare = Spare::default();
+    // Nothing is stored in the channel: who sends waits until it is taken.
+    let (sender, receiver) = sync_channel(0);
+    std::thread::scope(|scope| {
+        let (later, memory) = (requests.clone(), &spare);
+        let loading = std::thread::Builder::new().spawn_scoped(scope, move || {
+            for request in later {
+                let loaded = load(images, &request, memory);
+                let failed = loaded.is_err();
+                // Nobody listens any more where the work has ended.
+                if sender.send(loaded).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let Ok(loader) = loading else {
+            let mut requests = requests;
+            return work(&mut || load(images, &requests.next().expect("a request for every batch"), &spare));
+        };
+        let mut loader = Some(loader);
+        let mut next = || {
+            receive(&receiver).unwrap_or_else(|_| {
+                match loader.take().map(|loader| loader.join()) {
+                    // Reading images has panicked.
+                    Some(Err(panic)) => std::panic::resume_unwind(panic),
+                    _ => unreachable!("more was asked for than requested, or after an error"),
+                }
+            })
+        };
+        let result = work(&mut next);
+        drop(receiver);
+        result
+    })
+}
+
+/// Waits for what is sent. A thread of the pool does the pool's work meanwhile: if all of them only waited, nothing
+/// would be loaded.
+fn receive<T>(receiver: &Receiver<T>) -> Result<T, RecvError> {
+    loop {
+        match (receiver.try_recv(), rayon::current_thread_index()) {
+            (Ok(value), _) => return Ok(value),
+            (Err(TryRecvError::Disconnected), _) => return Err(RecvError),
+            (Err(TryRecvError::Empty), None) => return receiver.recv(),
+            (Err(TryRecvError::Empty), Some(_)) => {}
+        }
+        if let Some(rayon::Yield::Executed) = rayon::yield_now() {
+            continue;
+        }
+        match receiver.recv_timeout(Duration::from_millis(1)) {
+            Ok(value) => return Ok(value),
+            Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
+}
+
+fn load(images: &dyn Images, request: &Request, spare: &Spare) -> Result<Prepared, DataError> {
+    let len = images.channels() * images.side() * images.side();
+    let memory = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut prepared = Prepared {
+        images: memory.unwrap_or_default(),
+        labels: request
+            .images
+            .iter()
+            .map(|image| images.label(*image as usize))
+            .collect(),
+        spare: Arc::clone(spare),
+    };
+    prepared.images.resize(request.images.len() * len, 0.0);
+    fill_images(&request.images, &mut prepared.images, |image, out| {
+        images.fill(image as usize, request.epoch, out)
+    })?;
+    Ok(prepared)
+}
+
+/// Goes through all images in groups of the device, which are side by side where the device can, and loaded while those
+/// before them are at work. `task` is given the normalised images of a group and their labels; what it gives is kept in
+/// the order of groups. `values` are those that an image takes on the device, as
+/// [`groups_in_flight`](Device::groups_in_flight) wants to know.
+///
+/// # Errors
+/// That of the first image that cannot be read.
+pub(crate) fn for_each_group<D: Device<f32>, R: Send>(
+    device: &D,
+    values: usize,
+    images: &dyn Images,
+    task: impl Fn(&[f32], &[u32]) -> R + Send + Sync,
+    mut keep: impl FnMut(R),
+) -> Result<(), DataError> {
+    let size = device.group_images();
+    let wave = size * device.groups_in_flight(values).max(1);
+    let len = images.channels() * images.side() * images.side();
+    let firsts = (0..images.len()).step_by(wave);
+    let requests = firsts.clone().map(|first| Request {
+        images: (first..images.len().min(first + wave))
+            .map(|image| image as u32)
+            .collect(),
+        epoch: 0,
+    });
+    load_ahead(images, requests, |next| {
+        for _ in firsts {
+            let prepared = next()?;
+            let groups = prepared.images.chunks(size * len).zip(prepared.labels.chunks(size));
+            let mut groups: Vec<_> = groups.map(|group| (group, None)).collect();
+            device.for_each(&mut groups, |_, ((images, labels), result)| {
+                *result = Some(task(images, labels));
+            });
+            groups.into_iter().filter_map(|(_, result)| result).for_each(&mut keep);
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -113,20 +215,25 @@ mod tests {
         fn label(&self, i: usize) -> u32 {
             i as u32
         }
-        fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+        fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
             out.copy_from_slice(&[i as f32, epoch as f32]);
+            Ok(())
         }
     }
 
     #[test]
     fn every_image_comes_once_in_an_epoch_and_a_course_is_taken_up_anywhere() {
         let batches = Batches {
-            images: &Numbered(10),
+            images: 10,
             seed: 3,
             epochs: 2,
             batches: 4,
         };
-        let take = |first, count: usize| batches.prepare(first, |next| (0..count).map(|_| next()).collect::<Vec<_>>());
+        let take = |first, count: usize| {
+            let take = |next: &mut dyn FnMut() -> Result<Prepared, DataError>| (0..count).map(|_| next()).collect();
+            let taken: Result<Vec<_>, _> = load_ahead(&Numbered(10), batches.requests(first), take);
+            taken.expect("sound images")
+        };
         let all = take((0, 0), 8);
         for (epoch, part) in all.chunks(4).enumerate() {
             let mut seen: Vec<u32> = part.iter().flat_map(|batch| batch.labels.clone()).collect();

@@ -3,6 +3,7 @@
 use super::EpochRecord;
 use dynvis_base::{Classified, ErrorKind};
 
+use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::net::NetError;
 
@@ -90,6 +91,9 @@ pub enum TrainError {
         /// Where: an area, or a layer of the CNN.
         place: String,
     },
+    /// An image cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The device that the network trains on has failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -112,6 +116,7 @@ impl Classified for TrainError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Net(error) => error.kind(),
+            Self::Data(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Memory { .. } => ErrorKind::Memory,
             Self::NonFinite { .. } => ErrorKind::Diverged,

@@ -1,8 +1,9 @@
 //! Logits, accuracy and cross-entropy of a network over a set of images, groups side by side.
 
 use super::TrainError;
+use super::ahead::for_each_group;
 use super::rollout::largest_index;
-use crate::data::Images;
+use crate::data::{DataError, Images};
 use crate::device::Device;
 use crate::net::{Cnn, Connections, Graph, Model, Presentation, Weights, cordsnet_others, diverged};
 use dynvis_base::memory::check_room;
@@ -77,7 +78,7 @@ impl Sums {
 ///
 /// # Errors
 /// [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] where the images do not fit,
-/// [`TrainError::Net`] where the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at
+/// [`TrainError::Data`] where one cannot be read, [`TrainError::Net`] where the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at
 /// all, [`TrainError::Device`] where the device fails.
 pub fn evaluate<D: Device<f32>>(
     device: &D,
@@ -88,7 +89,7 @@ pub fn evaluate<D: Device<f32>>(
     let architecture = model.architecture();
     check_images(architecture, images, "evaluation")?;
     let evaluation = match model {
-        Model::Cnn { parameters, .. } => evaluate_cnn(&Cnn::on(device, architecture, parameters)?, images),
+        Model::Cnn { parameters, .. } => evaluate_cnn(&Cnn::on(device, architecture, parameters)?, images)?,
         Model::CordsNet {
             euler,
             phi,
@@ -120,7 +121,7 @@ pub fn evaluate<D: Device<f32>>(
             let weights = Weights::upload(device, architecture, &parameters, cordsnet_others(architecture));
             let connections = Connections::new(device, architecture, euler, *phi, &weights);
             let spontaneous = connections.spontaneous(euler.steps(presentation.spontaneous_ms));
-            evaluate_trials(&connections, &spontaneous, images, steps)
+            evaluate_trials(&connections, &spontaneous, images, steps)?
         }
     };
     device.check()?;
@@ -161,76 +162,51 @@ pub(crate) fn check_images(architecture: &Graph, images: &dyn Images, set: &'sta
     }
 }
 
-/// One group's images and results.
-struct GroupWork<'a> {
-    first: usize,
-    labels: Vec<u32>,
-    logits: &'a mut [f32],
-    /// Sums over the group after every step of the stimulus.
+/// Answers to groups of images, gathered.
+#[derive(Default)]
+struct Gathered {
+    images: usize,
+    logits: Vec<f32>,
+    /// Sums after every step of the stimulus.
     over_time: Vec<Sums>,
 }
 
-fn group_work<'a>(images: &dyn Images, size: usize, logits: &'a mut [f32]) -> Vec<GroupWork<'a>> {
-    let count = images.len();
-    let classes = images.classes();
-    logits
-        .chunks_mut(size * classes)
-        .enumerate()
-        .map(|(index, logits)| {
-            let first = index * size;
-            GroupWork {
-                first,
-                labels: (first..(first + size).min(count))
-                    .map(|image| images.label(image))
-                    .collect(),
-                logits,
-                over_time: Vec::new(),
-            }
-        })
-        .collect()
-}
-
-/// Images from `first` on, `[count, channels, side, side]`.
-pub(crate) fn load(images: &dyn Images, first: usize, count: usize) -> Vec<f32> {
-    let len = images.channels() * images.side() * images.side();
-    let mut values = vec![0.0; count * len];
-    for (index, out) in values.chunks_exact_mut(len).enumerate() {
-        images.fill(first + index, 0, out);
+impl Gathered {
+    /// Adds the answers to one more group.
+    fn add(&mut self, group: Gathered) {
+        self.images += group.images;
+        self.logits.extend(group.logits);
+        self.over_time.resize(group.over_time.len(), Sums::default());
+        for (all, sums) in self.over_time.iter_mut().zip(&group.over_time) {
+            all.right += sums.right;
+            all.cross_entropy += sums.cross_entropy;
+            all.diverged += sums.diverged;
+        }
     }
-    values
-}
 
-fn finish(group_work: &[GroupWork<'_>], images: usize) -> Vec<Answers> {
-    let steps = group_work.first().map_or(0, |task| task.over_time.len());
-    let answers = |step: usize| {
-        let sums = group_work.iter().map(|task| task.over_time[step]);
-        let sums = sums.fold(Sums::default(), |all, sums| Sums {
-            right: all.right + sums.right,
-            cross_entropy: all.cross_entropy + sums.cross_entropy,
-            diverged: all.diverged + sums.diverged,
-        });
-        Answers::of(images, sums)
-    };
-    (0..steps).map(answers).collect()
+    fn answers(&self) -> Vec<Answers> {
+        let answers = |sums: &Sums| Answers::of(self.images, *sums);
+        self.over_time.iter().map(answers).collect()
+    }
 }
 
 /// One stimulus for every image, from the spontaneous state.
+///
+/// # Errors
+/// Where an image cannot be read.
 pub(crate) fn evaluate_trials<D: Device<f32>>(
     connections: &Connections<f32, D>,
     spontaneous: &[D::Buffer],
     images: &dyn Images,
     steps: usize,
-) -> Evaluation {
+) -> Result<Evaluation, DataError> {
     let device = &connections.device;
     let classes = connections.architecture.classes();
-    let mut logits = vec![0.0f32; images.len() * classes];
-    let mut groups = group_work(images, device.group_images(), &mut logits);
-    device.for_each(&mut groups, |_, task| {
-        let batch = task.labels.len();
-        let values = load(images, task.first, batch);
+    let group = |images: &[f32], labels: &[u32]| {
+        let batch = labels.len();
         let image_maps = connections.architecture.image_maps(batch);
         let mut uploaded = device.zeros_maps(image_maps);
-        device.upload_maps(image_maps, &values, &mut uploaded);
+        device.upload_maps(image_maps, images, &mut uploaded);
         let mut scratch = connections.scratch(batch);
         let (mut convolved, mut seen) = (connections.convolved(batch), connections.embedding(batch));
         connections.embed(&mut scratch.work, batch, &uploaded, &mut convolved, &mut seen.inp);
@@ -245,28 +221,38 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let mut pooled = device.zeros_maps(connections.architecture.pooled_maps(batch));
         let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
         let mut reductions = D::Reductions::default();
-        let mut labels = device.zeros(0);
-        device.upload_labels(&task.labels, &mut labels);
+        let mut right = device.zeros(0);
+        device.upload_labels(labels, &mut right);
+        let mut logits = vec![0.0f32; batch * classes];
+        let mut over_time = Vec::with_capacity(steps);
         for _ in 0..steps {
             connections.step(&mut scratch, batch, &constant, &now, &mut next);
             std::mem::swap(&mut now, &mut next);
             connections.read_out(&mut scratch.work, batch, &now, &mut pooled, &mut out);
-            device.cross_entropy(classes, &out, &labels, 0.0, &mut gradient, &mut reductions);
-            device.download_maps(logit_maps, &out, task.logits);
+            device.cross_entropy(classes, &out, &right, 0.0, &mut gradient, &mut reductions);
+            device.download_maps(logit_maps, &out, &mut logits);
             let entropy = device.read(&mut reductions).concat();
             let areas = now.iter().take(connections.architecture.areas()).enumerate();
             let activity: Vec<_> = areas.map(|(area, r)| (connections.maps(area, batch), r)).collect();
             let diverged = diverged(device, &activity, batch);
-            task.over_time
-                .push(Sums::of(task.logits, &task.labels, &entropy, &diverged));
+            over_time.push(Sums::of(&logits, labels, &entropy, &diverged));
         }
-    });
-    let over_time = finish(&groups, images.len());
-    Evaluation {
-        logits,
+        Gathered {
+            images: batch,
+            logits,
+            over_time,
+        }
+    };
+    let mut all = Gathered::default();
+    for_each_group(device, connections.architecture.units(), images, group, |group| {
+        all.add(group)
+    })?;
+    let over_time = all.answers();
+    Ok(Evaluation {
+        logits: all.logits,
         answers: last(&over_time),
         over_time,
-    }
+    })
 }
 
 /// The answers after the last step. Without any step, and without images, there are none.
@@ -276,35 +262,40 @@ fn last(over_time: &[Answers]) -> Answers {
 }
 
 /// One evaluation-mode pass for every image.
-pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Images) -> Evaluation {
+///
+/// # Errors
+/// Where an image cannot be read.
+pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Images) -> Result<Evaluation, DataError> {
     let device = cnn.device();
     let classes = cnn.architecture().classes();
-    let mut logits = vec![0.0f32; images.len() * classes];
-    let mut groups = group_work(images, device.group_images(), &mut logits);
-    device.for_each(&mut groups, |_, task| {
-        let batch = task.labels.len();
-        let values = load(images, task.first, batch);
+    let group = |images: &[f32], labels: &[u32]| {
+        let batch = labels.len();
         let image_maps = cnn.architecture().image_maps(batch);
         let mut shown = device.zeros_maps(image_maps);
-        device.upload_maps(image_maps, &values, &mut shown);
-        let (answer, activity) = cnn.evaluate_group(&shown, batch);
-        task.logits.copy_from_slice(&answer);
+        device.upload_maps(image_maps, images, &mut shown);
+        let (logits, activity) = cnn.evaluate_group(&shown, batch);
         let diverged = diverged(device, &cnn.with_maps(&activity, batch), batch);
         let maps = cnn.architecture().logit_maps(batch);
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
-        device.upload_maps(maps, task.logits, &mut uploaded);
+        device.upload_maps(maps, &logits, &mut uploaded);
         let mut reductions = D::Reductions::default();
-        let mut labels = device.zeros(0);
-        device.upload_labels(&task.labels, &mut labels);
-        device.cross_entropy(classes, &uploaded, &labels, 0.0, &mut gradient, &mut reductions);
+        let mut right = device.zeros(0);
+        device.upload_labels(labels, &mut right);
+        device.cross_entropy(classes, &uploaded, &right, 0.0, &mut gradient, &mut reductions);
         let entropy = device.read(&mut reductions).concat();
-        task.over_time
-            .push(Sums::of(task.logits, &task.labels, &entropy, &diverged));
-    });
-    let answers = last(&finish(&groups, images.len()));
-    Evaluation {
-        logits,
-        answers,
+        Gathered {
+            images: batch,
+            over_time: vec![Sums::of(&logits, labels, &entropy, &diverged)],
+            logits,
+        }
+    };
+    let mut all = Gathered::default();
+    for_each_group(device, cnn.architecture().units(), images, group, |group| {
+        all.add(group)
+    })?;
+    Ok(Evaluation {
+        answers: last(&all.answers()),
+        logits: all.logits,
         over_time: Vec::new(),
-    }
+    })
 }

@@ -5,11 +5,11 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::ahead::{Batches, Prepared};
+use super::ahead::{Batches, Prepared, load_ahead};
 use super::snapshot::{Snapshot, SnapshotError, record};
 use super::training_loop::{CheckpointProgress, Next, Resumable, TrainingLoop};
 use super::{Checkpoints, Evaluation, Fit, TrainError, learning_rate};
-use crate::data::Images;
+use crate::data::{DataError, Images};
 use crate::device::DeviceError;
 
 /// What an observer is told while a network trains.
@@ -159,7 +159,10 @@ pub(crate) trait Trainee {
     /// One optimiser step on a batch.
     fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult;
     /// The network as it is now, on other images. What is kept of it beside the epoch's record is part of the state.
-    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Evaluation;
+    ///
+    /// # Errors
+    /// Where an image cannot be read.
+    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Result<Evaluation, DataError>;
     /// Writes everything that steps and evaluations change, bit for bit: parameters, running statistics, the
     /// optimiser's memory, records. Names must not begin with `fit.`.
     fn save(&self, snapshot: &mut Snapshot);
@@ -196,7 +199,7 @@ impl ImageTraining<'_> {
 impl Resumable for ImageTraining<'_> {
     type Position = TrainingPosition;
     /// Images, and how long they were waited for.
-    type Batch = (Prepared, Duration);
+    type Batch = (Result<Prepared, DataError>, Duration);
     type Error = TrainError;
 
     fn next(&self) -> Next {
@@ -215,6 +218,8 @@ impl Resumable for ImageTraining<'_> {
     }
 
     fn step(&mut self, (prepared, waited): Self::Batch) -> Result<ControlFlow<()>, TrainError> {
+        let prepared = prepared?;
+        let Prepared { images, labels, .. } = &prepared;
         let TrainingPosition {
             epoch,
             epochs,
@@ -224,10 +229,9 @@ impl Resumable for ImageTraining<'_> {
         if batch == 0 {
             self.trainee.begin_epoch(epoch);
         }
-        let Prepared { images, labels } = prepared;
         let (base, schedule, warm_up) = (self.config.learning_rate, self.config.schedule, self.config.warm_up);
         let rate = learning_rate(base, schedule, warm_up, epoch * batches + batch, batches, epochs);
-        let result = self.trainee.step(&images, &labels, rate);
+        let result = self.trainee.step(images, labels, rate);
         self.trainee.check()?;
         for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
             if !value.is_finite() {
@@ -268,7 +272,7 @@ impl Resumable for ImageTraining<'_> {
     fn validate(&mut self) -> Result<ControlFlow<()>, TrainError> {
         let TrainingPosition { epoch, epochs, .. } = self.position;
         let _ = (self.observer)(Progress::Validation { epoch, epochs });
-        let evaluation = self.trainee.evaluate(epoch, self.data.validation);
+        let evaluation = self.trainee.evaluate(epoch, self.data.validation)?;
         self.trainee.check()?;
         let seconds = self.seconds();
         let next = EpochRecord::of(epoch + 1, self.record.images);
@@ -373,12 +377,12 @@ pub(crate) fn fit(
     let mut training_loop = TrainingLoop::begin(&mut training, checkpoints)?;
     let TrainingPosition { epoch, batch, .. } = training_loop.training().position();
     let batches_to_come = Batches {
-        images: data.train,
+        images: count,
         seed: config.seed,
         epochs,
         batches,
     };
-    batches_to_come.prepare((epoch, batch), |next| {
+    load_ahead(data.train, batches_to_come.requests((epoch, batch)), |next| {
         training_loop.run(&mut |_| {
             let asked = Instant::now();
             (next(), asked.elapsed())

@@ -6,8 +6,8 @@
 //! contraction = mean((W^3 c)^2), which is small where the sweeps have converged. Areas do not depend on each other.
 
 use super::TrainError;
-use super::evaluate::load;
-use crate::data::Images;
+use super::ahead::for_each_group;
+use crate::data::{DataError, Images};
 use crate::device::{ConvShape, Cpu, Device, Maps, largest};
 use crate::net::{FoldedGraph, Graph, current};
 use crate::{Real, Tensor};
@@ -251,61 +251,49 @@ pub struct AreaInverse {
 
 impl<D: Device<f32>> Inverse<f32, D> {
     /// Every area's error over a set of images.
-    pub(crate) fn measure(&self, images: &dyn Images) -> Vec<AreaInverse> {
-        /// One group of images: sums per area, and per unit the target's sum and sum of squares.
-        struct Group {
-            first: usize,
-            squares: Vec<Squares>,
-            moments: Vec<Vec<[f64; 2]>>,
-        }
+    ///
+    /// # Errors
+    /// Where an image cannot be read.
+    pub(crate) fn measure(&self, images: &dyn Images) -> Result<Vec<AreaInverse>, DataError> {
         let device = self.device();
         let areas = self.architecture().areas();
         let filters = self.filters();
-        let size = device.group_images();
         let mut squares = vec![Squares::default(); areas];
         let mut moments: Vec<Vec<[f64; 2]>> = (0..areas).map(|area| vec![[0.0; 2]; self.units(area)]).collect();
-        let mut groups: Vec<Group> = (0..images.len())
-            .step_by(size)
-            .map(|first| Group {
-                first,
-                squares: vec![Squares::default(); areas],
-                moments: vec![Vec::new(); areas],
-            })
-            .collect();
-        for wave in groups.chunks_mut(device.groups_in_flight(self.architecture().units()).max(1)) {
-            device.for_each(wave, |_, group| {
-                let batch = size.min(images.len() - group.first);
-                let values = self.teacher.upload(&load(images, group.first, batch), batch);
-                let mut work = D::Workspace::default();
-                let (squares, moments) = (&mut group.squares, &mut group.moments);
-                self.teacher
-                    .forward(&mut work, &values, batch, |work, area, drive, target| {
-                        let (shape, bias) = (self.shape(area), &self.buffers[3 * area + 2]);
-                        let filter = &filters[area];
-                        squares[area] = sweep(device, work, shape, filter, batch, bias, drive, target, None);
-                        let mut host = vec![0.0f32; shape.out_maps(batch).len()];
-                        device.download_maps(shape.out_maps(batch), target, &mut host);
-                        let mut units = vec![[0.0; 2]; self.units(area)];
-                        for image in host.chunks_exact(units.len()) {
-                            for ([sum, square], value) in units.iter_mut().zip(image) {
-                                *sum += f64::from(*value);
-                                *square += f64::from(*value).powi(2);
-                            }
+        // Sums per area, and per unit the target's sum and sum of squares.
+        let group = |images: &[f32], labels: &[u32]| {
+            let batch = labels.len();
+            let values = self.teacher.upload(images, batch);
+            let mut work = D::Workspace::default();
+            let mut squares = vec![Squares::default(); areas];
+            let mut moments = vec![Vec::new(); areas];
+            self.teacher
+                .forward(&mut work, &values, batch, |work, area, drive, target| {
+                    let (shape, bias) = (self.shape(area), &self.buffers[3 * area + 2]);
+                    let filter = &filters[area];
+                    squares[area] = sweep(device, work, shape, filter, batch, bias, drive, target, None);
+                    let mut host = vec![0.0f32; shape.out_maps(batch).len()];
+                    device.download_maps(shape.out_maps(batch), target, &mut host);
+                    let mut units = vec![[0.0; 2]; self.units(area)];
+                    for image in host.chunks_exact(units.len()) {
+                        for ([sum, square], value) in units.iter_mut().zip(image) {
+                            *sum += f64::from(*value);
+                            *square += f64::from(*value).powi(2);
                         }
-                        moments[area] = units;
-                    });
-            });
-            for group in wave {
-                for (sum, part) in squares.iter_mut().zip(&group.squares) {
-                    sum.add(part);
-                }
-                let parts = group.moments.drain(..).flatten();
-                for (sum, part) in moments.iter_mut().flatten().zip(parts) {
-                    sum[0] += part[0];
-                    sum[1] += part[1];
-                }
+                    }
+                    moments[area] = units;
+                });
+            (squares, moments)
+        };
+        for_each_group(device, self.architecture().units(), images, group, |(found, units)| {
+            for (sum, part) in squares.iter_mut().zip(&found) {
+                sum.add(part);
             }
-        }
+            for (sum, part) in moments.iter_mut().flatten().zip(units.iter().flatten()) {
+                sum[0] += part[0];
+                sum[1] += part[1];
+            }
+        })?;
         let count = images.len() as f64;
         let record = |(area, (squares, units)): (usize, (Squares, Vec<[f64; 2]>))| {
             let terms = count * units.len() as f64;
@@ -321,7 +309,7 @@ impl<D: Device<f32>> Inverse<f32, D> {
                 },
             }
         };
-        squares.into_iter().zip(moments).enumerate().map(record).collect()
+        Ok(squares.into_iter().zip(moments).enumerate().map(record).collect())
     }
 }
 

@@ -10,7 +10,7 @@ use super::invert::Inverse;
 use super::snapshot::{Record, Snapshot, SnapshotError};
 use super::train::check_data;
 use super::{AreaInverse, EpochRecord, Fit, Optimiser, TrainError, Training, clip_gradient_norm};
-use crate::data::Images;
+use crate::data::{DataError, Images};
 use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
     Connections, Euler, FoldedGraph, Graph, Model, ModelInfo, Parameters, Presentation, Weights, area_bias_name,
@@ -191,8 +191,8 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
         }
     }
 
-    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Evaluation {
-        let measured = self.inverse.measure(images);
+    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Result<Evaluation, DataError> {
+        let measured = self.inverse.measure(images)?;
         self.areas.extend(measured.into_iter().map(|area| (epoch, area)));
         let (device, architecture) = (self.inverse.device(), self.architecture());
         let others = cordsnet_others(architecture);

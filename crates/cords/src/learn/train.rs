@@ -11,7 +11,7 @@ use super::{
     Batch, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Optimiser, OptimiserSettings, TrainError,
     Training, clip_gradient_norm,
 };
-use crate::data::Images;
+use crate::data::{DataError, Images};
 use crate::device::{Device, DeviceError, Phi};
 use crate::net::{
     Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Running, Weights, cnn_others,
@@ -222,15 +222,15 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         }
     }
 
-    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Evaluation {
+    fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Result<Evaluation, DataError> {
         // Trials of both would not fit into the budget.
         self.batch.release();
         let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
-        let evaluation = evaluate_trials(&self.connections, &spontaneous, images, self.objective.stimulus_steps);
+        let evaluation = evaluate_trials(&self.connections, &spontaneous, images, self.objective.stimulus_steps)?;
         let dt_ms = self.euler.dt_ms;
         let windows = time_windows(epoch, &evaluation.over_time, dt_ms, self.accuracy_window_ms);
         self.windows.extend(windows);
-        evaluation
+        Ok(evaluation)
     }
 
     fn save(&self, snapshot: &mut Snapshot) {
@@ -300,7 +300,7 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
         }
     }
 
-    fn evaluate(&mut self, _epoch: usize, images: &dyn Images) -> Evaluation {
+    fn evaluate(&mut self, _epoch: usize, images: &dyn Images) -> Result<Evaluation, DataError> {
         let graph = CnnGraph::new(&self.device, &self.architecture, &self.weights, &self.running);
         evaluate_cnn(&Cnn::from_graph(self.parameters.clone(), graph), images)
     }
@@ -352,8 +352,8 @@ impl Training<'_, DirectConfig> {
     /// # Errors
     /// [`TrainError::Net`], [`TrainError::Setting`], [`TrainError::Images`], [`TrainError::NoImages`] or
     /// [`TrainError::Label`] for what cannot be trained, [`TrainError::Memory`] where the budget is too small,
-    /// [`TrainError::NonFinite`] where training diverges, [`TrainError::Device`] where the device fails,
-    /// [`TrainError::Stopped`] where the observer breaks off.
+    /// [`TrainError::NonFinite`] where training diverges, [`TrainError::Data`] where an image cannot be read,
+    /// [`TrainError::Device`] where the device fails, [`TrainError::Stopped`] where the observer breaks off.
     pub fn run<D: Device<f32>>(self, device: &D) -> Result<TrainedCordsNet, TrainError> {
         let Fit {
             initialisation, seed, ..

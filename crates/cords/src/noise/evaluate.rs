@@ -115,7 +115,7 @@ struct NetworkConditions<D: Device<f32>> {
 /// (conditions of groups of images done, in all), from any thread.
 ///
 /// # Errors
-/// A [`NoiseError`] where model, images and options do not fit together, or the device fails.
+/// A [`NoiseError`] where model, images and options do not fit together, an image cannot be read, or the device fails.
 pub fn evaluate<D: Device<f32>>(
     device: &D,
     model: &Model,
@@ -146,17 +146,17 @@ pub fn evaluate<D: Device<f32>>(
             // After a round it shows whether the device still works; tasks are independent, so rounds do not reach a
             // result.
             for round in groups.chunks(2 * rayon::current_num_threads()) {
-                let mut round: Vec<_> = round.iter().map(|images| (*images, Vec::new())).collect();
+                let mut round: Vec<_> = round.iter().map(|images| (*images, Ok(Vec::new()))).collect();
                 device.for_each(&mut round, |_, (images, found)| {
                     let normalisation = model.info().normalisation((set.mean(), set.std()));
-                    let clean = CleanImages::new(device, set, normalisation, images);
-                    *found = score_group(intact, evaluated, *observer, options, &clean, set, &done);
+                    *found = CleanImages::new(device, set, normalisation, images)
+                        .map(|clean| score_group(intact, evaluated, *observer, options, &clean, set, &done));
                 });
                 device.check()?;
                 for (_, found) in round {
                     scores
                         .iter_mut()
-                        .zip(found)
+                        .zip(found?)
                         .for_each(|(scores, found)| scores.push(found));
                 }
             }

@@ -1,7 +1,7 @@
 //! Images of a group with and without noise, on a device.
 
 use super::pixels::{FrameSequence, NoisePresentation, PixelNoise, Pixels};
-use crate::data::ImageSet;
+use crate::data::{DataError, ImageSet, fill_images};
 use crate::device::{Device, Maps, NormalNoise};
 use crate::rng::Stream;
 
@@ -21,12 +21,17 @@ pub(super) struct CleanImages<'a, D: Device<f32>> {
 
 impl<'a, D: Device<f32>> CleanImages<'a, D> {
     /// Images of a set, to be normalised by these constants per channel.
-    pub(super) fn new(device: &'a D, set: &ImageSet, normalisation: (&[f32], &[f32]), images: &'a [u32]) -> Self {
-        let len = set.image_len();
-        let mut host = vec![0.0; len * images.len()];
-        for (pixels, image) in host.chunks_exact_mut(len).zip(images) {
-            set.fill_unit(*image as usize, pixels);
-        }
+    ///
+    /// # Errors
+    /// [`DataError`] where an image cannot be read.
+    pub(super) fn new(
+        device: &'a D,
+        set: &ImageSet,
+        normalisation: (&[f32], &[f32]),
+        images: &'a [u32],
+    ) -> Result<Self, DataError> {
+        let mut host = vec![0.0; set.image_len() * images.len()];
+        fill_images(images, &mut host, |image, pixels| set.fill_unit(image as usize, pixels))?;
         let maps = Maps {
             batch: images.len(),
             channels: set.channels(),
@@ -50,7 +55,7 @@ impl<'a, D: Device<f32>> CleanImages<'a, D> {
         let mut normalised = device.zeros_maps(maps);
         clean.normalise(&clean.unit, &mut normalised);
         clean.normalised = normalised;
-        clean
+        Ok(clean)
     }
 
     pub(super) fn device(&self) -> &'a D {

@@ -7,7 +7,7 @@ use dynvis_base::{Classified, ErrorKind};
 
 use super::file::{ActivityFile, Contents};
 use super::participation::participation_ratio;
-use crate::data::ImageSet;
+use crate::data::{DataError, ImageSet, fill_images};
 use crate::device::{Device, DeviceError};
 use crate::net::{Area, Cnn, CordsNet, Graph, Input, MOST_STEPS, Model, NetError, Presentation, State, View};
 use dynvis_base::memory::check_room;
@@ -75,6 +75,9 @@ pub enum RecordError {
         /// What is wrong with it.
         problem: String,
     },
+    /// An image cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The device has failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -84,6 +87,7 @@ impl Classified for RecordError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Net(error) => error.kind(),
+            Self::Data(error) => error.kind(),
             Self::Io(error) => Classified::kind(error),
             Self::Device(error) => error.kind(),
             Self::Images { .. } | Self::Option { .. } => ErrorKind::Input,
@@ -168,7 +172,7 @@ pub fn record<D: Device<f32>>(
         let first = index * chunk;
         let shown = ImageGroup {
             first,
-            images: normalised(model, set, part),
+            images: normalised(model, set, part)?,
             labels: &labels[first..first + part.len()],
         };
         writer.run(&network, &shown, &steps)?;
@@ -212,15 +216,15 @@ pub fn record<D: Device<f32>>(
 }
 
 /// Normalised images `[image, channel, side, side]`.
-fn normalised(model: &Model, set: &ImageSet, images: &[u32]) -> Vec<f32> {
-    let len = set.image_len();
-    let mut shown = vec![0.0; len * images.len()];
+fn normalised(model: &Model, set: &ImageSet, images: &[u32]) -> Result<Vec<f32>, DataError> {
+    let mut shown = vec![0.0; set.image_len() * images.len()];
     let constants = model.info().normalisation((set.mean(), set.std()));
-    for (out, image) in shown.chunks_exact_mut(len).zip(images) {
-        set.fill_unit(*image as usize, out);
+    fill_images(images, &mut shown, |image, out| {
+        set.fill_unit(image as usize, out)?;
         set.normalise_by(constants, out);
-    }
-    shown
+        Ok(())
+    })?;
+    Ok(shown)
 }
 
 fn network<D: Device<f32>>(device: &D, model: &Model, options: &RecordOptions) -> Result<Network<D>, RecordError> {

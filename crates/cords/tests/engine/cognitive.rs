@@ -51,7 +51,7 @@ fn a_clips_response_is_that_of_the_network_step_by_step() {
 
     let net = net();
     let mut image = vec![0.0; set.image_len()];
-    set.fill_unit(7, &mut image);
+    set.fill_unit(7, &mut image).expect("a sound image");
     set.normalise(&mut image);
     let inp = net.embed(&image, 1);
     let mut state = net.spontaneous(25);
@@ -118,7 +118,7 @@ fn objects_are_drawn_at_their_places() {
         (4, 6..10, 0..4),
         (6, 12..16, 6..10),
     ] {
-        let canvas = front_end.canvas(&Scene::placed(&[(0, place)]));
+        let canvas = front_end.canvas(&Scene::placed(&[(0, place)])).expect("a sound image");
         for (pixel, value) in canvas.iter().enumerate() {
             let within = rows.contains(&(pixel / 16)) && columns.contains(&(pixel % 16));
             assert!(within || *value == set.mean()[0], "place {place}, pixel {pixel}");

@@ -126,7 +126,7 @@ fn filled_images_are_normalised_and_augmented_by_key() {
     let images = SplitImages::new(&set, Split::Test, None, 0).expect("valid");
     let index = set.split(Split::Test)[3] as usize;
     let mut out = vec![0.0; 64];
-    images.fill(3, 0, &mut out);
+    images.fill(3, 0, &mut out).expect("a sound image");
     for (value, level) in out.iter().zip(set.image(index).expect("levels").iter()) {
         let expected = (f64::from(*level) / 255.0 - set.manifest().mean[0]) / set.manifest().std[0];
         // Values up to 3 in f32, four roundings.
@@ -144,7 +144,7 @@ fn filled_images_are_normalised_and_augmented_by_key() {
     let images = SplitImages::new(&set, Split::Train, Some(&augment), 4).expect("valid");
     let fill = |i, epoch| {
         let mut out = vec![0.0; 64];
-        images.fill(i, epoch, &mut out);
+        images.fill(i, epoch, &mut out).expect("a sound image");
         out
     };
     assert_eq!(fill(5, 2), fill(5, 2));

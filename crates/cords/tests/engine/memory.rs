@@ -7,7 +7,7 @@
 
 use std::process::Command;
 
-use cords::data::Images;
+use cords::data::{DataError, Images};
 use cords::device::Cpu;
 use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, TrainError, Training};
 use cords::net::Graph;
@@ -37,8 +37,9 @@ impl Images for Noise {
     fn label(&self, i: usize) -> u32 {
         (i % 10) as u32
     }
-    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         Stream::new(1, Purpose::Probe, i as u64, 0, 0, 0).normal_fill(out);
+        Ok(())
     }
 }
 

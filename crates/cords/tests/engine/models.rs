@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
-use cords::data::Images;
+use cords::data::{DataError, Images};
 use cords::device::{Cpu, Phi};
 use cords::learn::{
     CnnConfig, Data, DirectConfig, Fit, Initialisation, Progress, Schedule, TrainError, TrainedCordsNet, Training,
@@ -48,7 +48,7 @@ impl Images for Gratings {
     fn label(&self, i: usize) -> u32 {
         (i % 2) as u32
     }
-    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         let mut stream = Stream::new(self.seed, Purpose::Probe, i as u64, 0, 0, 0);
         let phase = stream.uniform() * std::f64::consts::TAU;
         let mut noise = vec![0.0f32; out.len()];
@@ -60,6 +60,7 @@ impl Images for Gratings {
         if self.poisoned && i == 5 {
             out[0] = f32::NAN;
         }
+        Ok(())
     }
 }
 
@@ -445,9 +446,9 @@ impl Images for Watched {
         self.labels.lock().expect("no panic").push(i);
         self.images.label(i)
     }
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         self.filled.lock().expect("no panic").push((epoch, i));
-        self.images.fill(i, epoch, out);
+        self.images.fill(i, epoch, out)
     }
 }
 

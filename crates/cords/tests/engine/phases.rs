@@ -5,7 +5,7 @@
 //! leaves a wide margin; float32 rounds by 6e-8 in sums of about 1e3 terms, a dozen layers deep.
 
 use crate::support::{Fixture, assert_close};
-use cords::data::Images;
+use cords::data::{DataError, Images};
 use cords::device::{Cpu, Phi};
 use cords::learn::{
     AreaInversion, CnnConfig, Data, DirectConfig, Fit, Initialisation, InvertConfig, PhiSchedule, Schedule, TrainError,
@@ -166,7 +166,7 @@ impl Images for Gratings {
     fn label(&self, i: usize) -> u32 {
         (i % 3) as u32
     }
-    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, _epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         let mut stream = Stream::new(self.seed, Purpose::Probe, i as u64, 0, 0, 0);
         let phase = stream.uniform() * std::f64::consts::TAU;
         let mut noise = vec![0.0f32; out.len()];
@@ -176,6 +176,7 @@ impl Images for Gratings {
             let position = [row, column, row + column][i % 3];
             *value = (position as f64 * 0.8 + phase).sin() as f32 + 0.3 * noise;
         }
+        Ok(())
     }
 }
 

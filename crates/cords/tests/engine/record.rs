@@ -262,7 +262,7 @@ fn a_recording_holds_what_the_simulation_gives() {
     let mut right = [0; 5];
     for (place, image) in which.iter().enumerate() {
         let mut pixels = vec![0.0; set.image_len()];
-        set.fill_unit(*image as usize, &mut pixels);
+        set.fill_unit(*image as usize, &mut pixels).expect("a sound image");
         set.normalise(&mut pixels);
         let inp = net.embed(&pixels, 1);
         let mut state = net.spontaneous(15);

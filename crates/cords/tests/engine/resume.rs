@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use cords::data::Images;
+use cords::data::{DataError, Images};
 use cords::device::Cpu;
 use cords::learn::{
     AreaInverse, CheckpointProgress, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation,
@@ -36,9 +36,10 @@ impl Images for Noise {
     fn label(&self, i: usize) -> u32 {
         (i % 3) as u32
     }
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) {
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
         Stream::new(self.seed, Purpose::Augmentation, i as u64, 0, epoch, 0).normal_fill(out);
         out.iter_mut().for_each(|value| *value += (i % 3) as f32 - 1.0);
+        Ok(())
     }
 }
 

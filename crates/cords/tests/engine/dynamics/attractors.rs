@@ -345,7 +345,8 @@ fn a_published_network_has_one_attractor_an_area() {
     let mut last = (0, 0);
     let found = fixed_points(&network(0.4), 2, &image, &options, false, &mut |done, total| {
         last = (done, total)
-    });
+    })
+    .expect("images");
     // Two parts for each of four areas of three steady states.
     assert_eq!(last, (24, 24));
     for point in found.images.iter().chain([&found.spontaneous]) {

@@ -1,5 +1,6 @@
 //! Networks to test with, and what the reference file holds of them.
 
+use cords::data::DataError;
 use cords::device::Phi;
 use cords::dynamics::*;
 use cords::net::{Architecture, CordsNet, Euler, Graph, Parameters};
@@ -138,6 +139,7 @@ pub(crate) fn network(recurrent: f64) -> CordsNet<f64> {
     .expect("a network")
 }
 
-pub(crate) fn image(i: usize, out: &mut [f32]) {
+pub(crate) fn image(i: usize, out: &mut [f32]) -> Result<(), DataError> {
     Stream::new(9, Purpose::Probe, i as u64, 0, 0, 0).normal_fill(out);
+    Ok(())
 }

@@ -211,7 +211,7 @@ fn steady_states_of_a_network_solve_its_equations() {
     );
 
     let mut pixels = vec![0.0; net.architecture().image_len()];
-    image(0, &mut pixels);
+    image(0, &mut pixels).expect("drawn");
     let pixels: Vec<f64> = pixels.iter().map(|v| f64::from(*v)).collect();
     let inp = net.embed(&pixels, 1);
     let steady = steady_state(&net, &inp, &spontaneous, &options, &mut |_, _| {});
@@ -264,7 +264,8 @@ fn fixed_points_do_not_depend_on_threads() {
             .expect("threads");
         pool.install(|| {
             let mut last = (0, 0);
-            let found = fixed_points(&net, 5, &image, &options, true, &mut |done, total| last = (done, total));
+            let found =
+                fixed_points(&net, 5, &image, &options, true, &mut |done, total| last = (done, total)).expect("images");
             // Two parts for each of four areas of six steady states.
             assert_eq!(last, (48, 48));
             found

@@ -157,7 +157,7 @@ fn image_state(net: &CordsNet<f64>) -> (cords::net::State<f64>, Vec<f64>) {
     };
     let spontaneous = spontaneous_steady_state(net, &options, &mut |_, _| {});
     let mut pixels = vec![0.0; net.architecture().image_len()];
-    image(0, &mut pixels);
+    image(0, &mut pixels).expect("drawn");
     let pixels: Vec<f64> = pixels.iter().map(|v| f64::from(*v)).collect();
     let inp = net.embed(&pixels, 1);
     let steady = steady_state(net, &inp, &spontaneous, &options, &mut |_, _| {});
@@ -585,7 +585,8 @@ fn everything_about_a_contracting_network() {
         states,
     } = fixed_points(&net, 2, &image, &options, false, &mut |done, total| {
         last = (done, total)
-    });
+    })
+    .expect("images");
     assert!(
         last.0 > 0 && last.0 == last.1,
         "all that was to be done was reported: {last:?}"

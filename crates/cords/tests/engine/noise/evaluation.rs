@@ -19,7 +19,7 @@ fn clean_images_are_scored_as_by_hand() {
     let (mut correct, mut top5, mut loss, mut early) = (0, 0, 0.0, 0);
     for &i in images {
         let mut pixels = vec![0.0; 256];
-        set.fill_unit(i as usize, &mut pixels);
+        set.fill_unit(i as usize, &mut pixels).expect("a sound image");
         set.normalise(&mut pixels);
         let mut state = net.spontaneous(10);
         let label = set.label(i as usize) as usize;
@@ -179,7 +179,7 @@ fn cnn_sees_the_frames_that_were_promised() {
     let (mut first, mut mean_frame, mut mean_logits) = (0, 0, 0);
     for &i in images {
         let mut clean = vec![0.0; 256];
-        set.fill_unit(i as usize, &mut clean);
+        set.fill_unit(i as usize, &mut clean).expect("a sound image");
         let frames: Vec<Vec<f32>> = (0..15)
             .map(|step| {
                 let mut frame = vec![0.0; 256];

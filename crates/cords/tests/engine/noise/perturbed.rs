@@ -27,7 +27,7 @@ fn gains_are_what_their_definition_says() {
     let [mut dx, mut x, mut dr, mut r] = [[0.0f64; 2]; 4];
     for &i in images {
         let mut clean = vec![0.0; 256];
-        set.fill_unit(i as usize, &mut clean);
+        set.fill_unit(i as usize, &mut clean).expect("a sound image");
         let mut noisy = vec![0.0; 256];
         FrameSequence::new(noise, 16, u64::from(i)).frame(&clean, 0, &mut noisy);
         let [clean, noisy] = [clean, noisy].map(|mut pixels| {
