@@ -1,7 +1,7 @@
 //! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
 
 use super::decode::{Pixels, encode_like};
-use super::image_set::{Form, MeanAndStd, Moments, OriginalsWriter, Packed, Shown};
+use super::image_set::{Form, MeanAndStd, Moments, OriginalsWriter, PACK, Packed, Shown};
 use super::source::{Entry, ImageSource, Opened, Original, Part, Place, Reader};
 use super::split::Choice;
 use super::{DataError, ImageSet, ImageSetWriter, Split, Splits, resize, split};
@@ -304,13 +304,24 @@ pub fn prepare_resumable(
     work: &Path,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Summary, DataError> {
+    prepare_with_packs(config, out_dir, work, PACK, progress)
+}
+
+/// The same with packs of other sizes.
+fn prepare_with_packs(
+    config: &PrepareConfig,
+    out_dir: &Path,
+    work: &Path,
+    pack: u64,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Summary, DataError> {
     let chosen = Chosen::of(config)?;
     let (set, lost) = match config.store {
         Store::Raw => {
             let writer = ImageSetWriter::create(out_dir, chosen.name, config.channels, config.side, &chosen.classes)?;
             chosen.write_levels(config, writer, progress)?
         }
-        Store::Encoded => chosen.write_originals(config, out_dir, work, progress)?,
+        Store::Encoded => chosen.write_originals(config, out_dir, (work, pack), progress)?,
     };
     Ok(chosen.summary(&set, lost))
 }
@@ -455,11 +466,11 @@ impl Chosen {
         &self,
         config: &PrepareConfig,
         out_dir: &Path,
-        work: &Path,
+        (work, pack): (&Path, u64),
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<(ImageSet, Vec<Lost>), DataError> {
         let shape = [config.channels, config.side];
-        let (mut writer, saved) = OriginalsWriter::begin::<Progress>(work, self.name, shape, &self.classes)?;
+        let (mut writer, saved) = OriginalsWriter::begin::<Progress>(work, pack, self.name, shape, &self.classes)?;
         let Progress {
             read,
             mut lost,
@@ -664,5 +675,136 @@ fn without(splits: &Splits, lost: &[Lost]) -> Splits {
         train: part(&splits.train),
         validation: part(&splits.validation),
         test: part(&splits.test),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::SourceName;
+
+    /// The digits, at 8 x 8 pixels: 64 bytes an image.
+    fn digits(store: Store) -> PrepareConfig {
+        PrepareConfig {
+            store,
+            limit: Some(Limit::PerClass(30)),
+            ..PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 16)
+        }
+    }
+
+    fn bytes(folder: &Path) -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<_> = fs_err::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| {
+                let entry = entry.expect("a file");
+                let name = entry.file_name().into_string().expect("text");
+                (name, fs_err::read(entry.path()).expect("readable"))
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// Packs of 50 images, so that 300 images make six.
+    const PACK: u64 = 50 * 64;
+
+    #[test]
+    fn a_set_of_originals_that_was_stopped_goes_on_to_the_same_bytes() {
+        let config = digits(Store::Encoded);
+        let whole = tempfile::tempdir().expect("folder");
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        prepare_with_packs(&config, whole.path(), whole.path(), PACK, go_on).expect("embedded");
+        let expected = bytes(whole.path());
+        let packs = expected
+            .iter()
+            .filter(|(name, _)| name.starts_with("originals-"))
+            .count();
+        assert_eq!(packs, 6);
+
+        for stop_at in [0, 64, 128, 256] {
+            let (work, out) = (
+                tempfile::tempdir().expect("folder"),
+                tempfile::tempdir().expect("folder"),
+            );
+            let stop = &mut |done, _| {
+                if done >= stop_at {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            };
+            let stopped = prepare_with_packs(&config, out.path(), work.path(), PACK, stop);
+            assert!(matches!(stopped, Err(DataError::Stopped)), "{stopped:?}");
+            assert!(
+                bytes(out.path()).is_empty(),
+                "nothing is published before it is complete"
+            );
+            let mut first = None;
+            let count = &mut |done, _| {
+                first.get_or_insert(done);
+                ControlFlow::Continue(())
+            };
+            prepare_with_packs(&config, out.path(), work.path(), PACK, count).expect("embedded");
+            // What was read after the last complete pack is read again.
+            assert_eq!(first, Some(stop_at / 50 * 50));
+            assert!(bytes(out.path()) == expected, "stopped at {stop_at}");
+            assert!(bytes(work.path()).is_empty(), "nothing is left behind");
+        }
+    }
+
+    #[test]
+    fn what_changed_while_preparing_was_stopped_is_not_taken_up() {
+        let config = digits(Store::Encoded);
+        let (work, out) = (
+            tempfile::tempdir().expect("folder"),
+            tempfile::tempdir().expect("folder"),
+        );
+        let stop = &mut |done, _| {
+            if done >= 128 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        prepare_with_packs(&config, out.path(), work.path(), PACK, stop).expect_err("stopped");
+        let pack = work.path().join("originals-00001");
+        let mut damaged = fs_err::read(&pack).expect("a pack");
+        damaged[7] ^= 1;
+        fs_err::write(&pack, damaged).expect("written");
+        let mut first = None;
+        let count = &mut |done, _| {
+            first.get_or_insert(done);
+            ControlFlow::Continue(())
+        };
+        prepare_with_packs(&config, out.path(), work.path(), PACK, count).expect("embedded");
+        assert_eq!(first, Some(0));
+        let whole = tempfile::tempdir().expect("folder");
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        prepare_with_packs(&config, whole.path(), whole.path(), PACK, go_on).expect("embedded");
+        assert!(bytes(out.path()) == bytes(whole.path()));
+    }
+
+    #[test]
+    fn originals_are_shown_as_levels_are_prepared() {
+        let (raw, _) = prepare_in_memory(&digits(Store::Raw), &mut |_, _| {}).expect("embedded");
+        let out = tempfile::tempdir().expect("folder");
+        let summary = prepare(&digits(Store::Encoded), out.path(), &mut |_, _| {}).expect("embedded");
+        let set = ImageSet::open(out.path()).expect("just written");
+        assert_eq!((summary.images, set.len()), (raw.len(), raw.len()));
+        // The same constants, too: they are measured on what evaluation shows.
+        assert_eq!((set.mean(), set.std()), (raw.mean(), raw.std()));
+        for i in 0..raw.len() {
+            assert_eq!(set.image(i).expect("shown"), raw.image(i).expect("levels"));
+            assert_eq!(set.label(i), raw.label(i));
+            assert_eq!(set.original_size(i), [8, 8]);
+        }
+        for split in [Split::Train, Split::Validation, Split::Test] {
+            assert_eq!(set.split(split), raw.split(split));
+        }
+        // All of an image as a window is what evaluation shows, where nothing is cropped.
+        assert_eq!(
+            set.window(3, [0, 0, 8, 8]).expect("shown"),
+            *set.image(3).expect("shown")
+        );
     }
 }

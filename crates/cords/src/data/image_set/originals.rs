@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 const INDEX: &str = "originals.index";
 /// A pack is complete once it has so many bytes. After a stop, writing goes on from the last complete one.
-const PACK: u64 = 256 << 20;
+pub(crate) const PACK: u64 = 256 << 20;
 /// Images of so many bytes begin at a multiple of [`BLOCK`], so that file systems that can let files share blocks
 /// (Btrfs, XFS) share them with the source's.
 const LARGE: u64 = 64 << 10;
@@ -223,6 +223,8 @@ impl Packs {
 #[derive(Debug)]
 pub(super) struct Packer {
     folder: PathBuf,
+    /// Bytes that complete a pack.
+    pack: u64,
     /// The pack that is not complete.
     file: Option<File>,
     /// Bytes of it, those that wait included.
@@ -252,10 +254,11 @@ struct State<P> {
 }
 
 impl Packer {
-    pub(super) fn begin(folder: &Path) -> Result<Self, DataError> {
+    pub(super) fn begin(folder: &Path, pack: u64) -> Result<Self, DataError> {
         fs_err::create_dir_all(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
+            pack,
             file: None,
             length: 0,
             hasher: blake3::Hasher::new(),
@@ -267,7 +270,7 @@ impl Packer {
 
     /// Takes up what was complete when the writer was stopped, with what [`save`](Self::save) was given then. None where
     /// there is nothing, or it is not as it was left.
-    pub(super) fn resume<P: serde::de::DeserializeOwned>(folder: &Path) -> Option<(Self, P)> {
+    pub(super) fn resume<P: serde::de::DeserializeOwned>(folder: &Path, pack: u64) -> Option<(Self, P)> {
         let text = fs_err::read(folder.join(STATE)).ok()?;
         let state: State<P> = serde_json::from_slice(&text).ok()?;
         let index = fs_err::read(folder.join(INDEX)).ok()?;
@@ -280,6 +283,7 @@ impl Packer {
                 .all(|(path, complete)| hash_of(path).is_ok_and(|hash| hash == complete.hash));
         let packer = Self {
             folder: folder.to_owned(),
+            pack,
             file: None,
             length: 0,
             hasher: blake3::Hasher::new(),
@@ -329,7 +333,7 @@ impl Packer {
         record.write(&mut self.index);
         self.hasher.update(bytes);
         self.length += u64::from(length);
-        if self.length < PACK {
+        if self.length < self.pack {
             return Ok(false);
         }
         self.complete()?;

@@ -153,17 +153,19 @@ pub(crate) struct OriginalsWriter {
 }
 
 impl OriginalsWriter {
-    /// Begins in `work`, or goes on there with what was [saved](Self::save) last; that is given, too.
+    /// Begins in `work`, or goes on there with what was [saved](Self::save) last; that is given, too. A pack is
+    /// complete once it has `pack` bytes.
     pub(crate) fn begin<P: DeserializeOwned>(
         work: &Path,
+        pack: u64,
         name: &str,
         [channels, side]: [usize; 2],
         classes: &[String],
     ) -> Result<(Self, Option<P>), DataError> {
         let manifest = Manifest::new(name, channels, side, classes)?;
-        let (packer, labels, progress) = match Packer::resume::<(Vec<u32>, P)>(work) {
+        let (packer, labels, progress) = match Packer::resume::<(Vec<u32>, P)>(work, pack) {
             Some((packer, (labels, progress))) if labels.len() == packer.images() => (packer, labels, Some(progress)),
-            _ => (Packer::begin(work)?, Vec::new(), None),
+            _ => (Packer::begin(work, pack)?, Vec::new(), None),
         };
         let writer = Self {
             manifest,
@@ -171,11 +173,6 @@ impl OriginalsWriter {
             labels,
         };
         Ok((writer, progress))
-    }
-
-    /// Number of images so far.
-    pub(crate) fn images(&self) -> usize {
-        self.labels.len()
     }
 
     /// Appends an image. True where what was written so far can be taken up after a stop, once it is
