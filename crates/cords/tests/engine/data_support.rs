@@ -158,15 +158,8 @@ pub(crate) fn temp() -> tempfile::TempDir {
 
 pub(crate) fn config(source: ImageSource, side: usize, channels: usize) -> PrepareConfig {
     PrepareConfig {
-        source,
-        side,
-        resize: None,
-        channels,
-        validation_fraction: None,
-        test_fraction: None,
         seed: 1,
-        limit: None,
-        normalisation: Normalisation::TrainingSplit,
+        ..PrepareConfig::new(source, channels, side)
     }
 }
 

@@ -3,6 +3,7 @@
 mod cognitive;
 mod data;
 mod data_folders;
+mod data_originals;
 mod data_packed;
 mod data_support;
 mod dynamics;
