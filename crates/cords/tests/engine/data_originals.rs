@@ -135,24 +135,15 @@ fn bad_files_are_named_all_at_once_or_skipped_and_recorded() {
         let parts = [Split::Train, Split::Validation, Split::Test].map(|split| set.split(split).len());
         assert_eq!(parts.iter().sum::<usize>(), 27);
         // An image after the first one that was left out is the file that it is called.
-        let (_, whole, _whole) = run(&PrepareConfig {
-            limit: None,
-            ..config_of_one(dir.path(), "05.png", store)
+        let only = temp();
+        fs_err::create_dir_all(only.path().join("a")).expect("a folder");
+        fs_err::copy(dir.path().join("a/05.png"), only.path().join("a/05.png")).expect("copied");
+        let (_, one, _one) = run(&PrepareConfig {
+            store,
+            ..encoded(only.path())
         })
         .expect("a sound file");
-        assert_eq!(set.image(4).expect("levels"), whole.image(0).expect("levels"));
-    }
-}
-
-/// A folder with one of the files.
-fn config_of_one(dir: &Path, name: &str, store: Store) -> PrepareConfig {
-    let other = dir.join("../only").join(name);
-    let folder = other.parent().expect("a folder").join(format!("{store:?}"));
-    fs_err::create_dir_all(folder.join("a")).expect("a folder");
-    fs_err::copy(dir.join("a").join(name), folder.join("a").join(name)).expect("copied");
-    PrepareConfig {
-        store,
-        ..encoded(&folder)
+        assert_eq!(set.image(4).expect("levels"), one.image(0).expect("levels"));
     }
 }
 
