@@ -39,6 +39,8 @@ def main():
     parser.add_argument("--only", default="", metavar="TEXT", help="cells whose group, name, pass or batch holds it")
     parser.add_argument("--quick", action="store_true", help="a few small cells")
     options = parser.parse_args()
+    if not cells(options):
+        parser.error(f"no cell has `{options.only}` in its group, name, pass or batch")
     records = []
     old, new = (Server([str(path.resolve())], 1) for path in options.servers)
     with tempfile.TemporaryDirectory() as name, old, new:

@@ -110,6 +110,12 @@ impl<'a> AreaJacobian<'a> {
         self.tau_ms
     }
 
+    /// Time constant in ms; of several the largest.
+    pub fn largest_tau_ms(&self) -> f64 {
+        let taus = self.blocks.iter().flat_map(|block| &block.taus_ms);
+        taus.copied().fold(self.tau_ms, f64::max)
+    }
+
     /// Time constant of each unit in ms.
     pub fn unit_tau_ms(&self) -> Vec<f64> {
         self.blocks.iter().flat_map(Block::unit_taus_ms).collect()

@@ -161,7 +161,8 @@ pub struct Spectrum {
     /// Units whose derivative phi'(u) is not 0; each of the others has the mode -1/tau to itself. All units where they
     /// differ in their time constants.
     pub coupled_units: usize,
-    /// Time constant of the units in ms; of several the smallest, by which modes are called marginal.
+    /// Time constant of the units in ms, by which modes are called marginal; of several the largest, so that what decays
+    /// as slowly as its unit (adaptation, for one) is not called so.
     pub tau_ms: f64,
     /// Products with the recurrent convolution, for all of it together.
     pub products: usize,
@@ -330,7 +331,7 @@ pub fn area_spectrum(
         modes,
         units,
         coupled_units,
-        tau_ms: tau,
+        tau_ms: jacobian.largest_tau_ms(),
         products: leading.products,
     }
 }

@@ -1,8 +1,8 @@
 //! How the units of an area follow their current.
 //!
-//! All units are leaky, r' = (1 - alpha) r + alpha phi(u), by one fused kernel of the device. What units can have beside
-//! that is a [`Cell`]: hidden variables, how they move, and what they take from the current. It is written over a few
-//! operations on maps and never sees a device, a number type, or where the current comes from.
+//! All units are leaky, r' = (1 - alpha) r + alpha phi(u), by one fused kernel of the device. What units can have
+//! beside that is a [`Cell`]: hidden variables, how they move, and what they take from the current. It is written over
+//! a few operations on maps and never sees a device, a number type, or where the current comes from.
 
 use std::sync::Arc;
 
@@ -142,13 +142,13 @@ pub struct HiddenVariable {
 /// What leaky units have beside their leak: hidden variables, one map `[channels, side, side]` each, that follow the
 /// activity and change the current.
 ///
-/// A step goes from state (r, h) to (r', h'). The cell computes h' and what it takes from the current u, both from r and
-/// h; the leaky step then makes r' of r and u. Units do not see each other. All values are dimensionless, r = h = 0 at
-/// the start of a simulation. Backwards through time, all r and h of a trial are there again (computed anew or rounded to
-/// bfloat16, where the training says so); nothing else is kept.
+/// A step goes from state (r, h) to (r', h'). The cell computes h' and what it takes from the current u, both from r
+/// and h; the leaky step then makes r' of r and u. Units do not see each other. All values are dimensionless, r = h = 0
+/// at the start of a simulation. Backwards through time, all r and h of a trial are there again (computed anew or
+/// rounded to bfloat16, where the training says so); nothing else is kept.
 ///
-/// A cell whose hidden variables are linear says so by [`linearisation`](Self::linearisation), and need not say more: its
-/// step and its adjoint follow. Other cells have those two of their own. They can be simulated and trained, but
+/// A cell whose hidden variables are linear says so by [`linearisation`](Self::linearisation), and need not say more:
+/// its step and its adjoint follow. Other cells have those two of their own. They can be simulated and trained, but
 /// `dynamics`, which needs the linearisation, does not take them: see
 /// [`CordsNet::check_linear`](super::CordsNet::check_linear).
 ///
@@ -171,8 +171,8 @@ pub trait Cell: Send + Sync {
     }
 
     /// One Euler step of the hidden variables, and the change of the current: h' = (1 - alpha) h + alpha gain r with
-    /// alpha = dt/tau, and u - h, of linear ones. A step of one's own writes every h'; the current stays where it is not
-    /// written.
+    /// alpha = dt/tau, and u - h, of linear ones. A step of one's own writes every h'; the current stays where it is
+    /// not written.
     fn step(&self, parameters: &[f64], maps: &mut dyn CellMaps<StepMap>) {
         for (k, HiddenVariable { tau_ms, gain }) in linear(self, parameters) {
             let alpha = maps.dt_ms() / tau_ms;
@@ -183,8 +183,8 @@ pub trait Cell: Send + Sync {
         }
     }
 
-    /// The adjoint of [`step`](Self::step), after that of the leaky step: adds to dL/dr what comes by h' and the current,
-    /// and makes dL/dh of dL/dh'. A cell with parameters adds its share of their gradients first, by
+    /// The adjoint of [`step`](Self::step), after that of the leaky step: adds to dL/dr what comes by h' and the
+    /// current, and makes dL/dh of dL/dh'. A cell with parameters adds its share of their gradients first, by
     /// [`AdjointMaps::add_dot`]; [`linear_adjoint`] is the rest for linear hidden variables, and what a cell without an
     /// adjoint of its own has.
     fn adjoint(&self, parameters: &[f64], maps: &mut dyn AdjointMaps) {

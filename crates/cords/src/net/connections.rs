@@ -146,8 +146,8 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         }
     }
 
-    /// Their order is that of `cordsnet_others`: one of each area, then the readout's, then time constants and parameters
-    /// of cells.
+    /// Their order is that of `cordsnet_others`: one of each area, then the readout's, then time constants and
+    /// parameters of cells.
     fn fill_biases(&mut self, weights: &Weights<T, D>) {
         let architecture = &self.architecture;
         let areas = (0..architecture.areas()).map(|area| architecture.maps(area, 1));

@@ -250,10 +250,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
 
     /// dt/tau likewise.
     pub(crate) fn area_alphas(&self, area: usize) -> Vec<f64> {
-        match &self.connections.leaks[area].channels {
-            Some(leaks) => leaks.alphas.clone(),
-            None => vec![self.euler.alpha(area)],
-        }
+        self.connections.area_alphas(area).to_vec()
     }
 
     /// dt/tau of each unit of an area, `[channels, side, side]`.
@@ -437,8 +434,8 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         (variables, self.connections.hidden(area))
     }
 
-    /// Whether any of some areas is among the sources of a projection to one of them that is not a recurrent convolution:
-    /// areas of one component that has several, or an area that also drives itself otherwise.
+    /// Whether any of some areas is among the sources of a projection to one of them that is not a recurrent
+    /// convolution: areas of one component that has several, or an area that also drives itself otherwise.
     pub(crate) fn is_coupled(&self, areas: &[usize]) -> bool {
         let inlets = areas.iter().flat_map(|area| self.architecture().inlets(*area));
         inlets

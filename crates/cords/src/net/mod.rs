@@ -1,7 +1,7 @@
 //! Networks: graphs of areas, cells, time constants, parameters under their published names, CordsNet and the CNN twin.
 //!
-//! Networks know areas and projections; they know nothing of training, data sets or files of experiments. What a network
-//! is stands in a [`Graph`]; all that is computed of it walks the graph.
+//! Networks know areas and projections; they know nothing of training, data sets or files of experiments. What a
+//! network is stands in a [`Graph`]; all that is computed of it walks the graph.
 
 mod cell;
 mod cnn;

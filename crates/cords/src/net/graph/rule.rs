@@ -67,8 +67,8 @@ impl Architecture {
         (0..areas).map(stride).collect()
     }
 
-    /// Which pair, from 1 on, a layer belongs to, the input layer being layer 0 and area l layer l + 1: layers of a pair
-    /// have one width, as their activities are added.
+    /// Which pair, from 1 on, a layer belongs to, the input layer being layer 0 and area l layer l + 1: layers of a
+    /// pair have one width, as their activities are added.
     pub(crate) fn pair(layer: usize) -> usize {
         layer.max(1).div_ceil(2)
     }
