@@ -1,7 +1,7 @@
 //! Loss and gradients of whole trials. The optimiser is left out.
 
 use cords::Tensor;
-use cords::device::{Cpu, Phi};
+use cords::device::{Cpu, Phi, Target};
 use cords::learn::{Batch, CordsNetGradient, Gradient, HistoryPrecision, Memory, Objective, logspace};
 use cords::net::{Euler, Graph, Parameters};
 use serde::Deserialize;
@@ -33,7 +33,7 @@ pub(crate) struct Training {
     parameters: Parameters<f32>,
     objective: Objective,
     images: Vec<f32>,
-    labels: Vec<u32>,
+    targets: Vec<Target>,
     memory: Memory,
     history: HistoryPrecision,
     /// From the first pass on, so that what it takes counts as the pass's memory.
@@ -61,7 +61,7 @@ impl Training {
                 return_window: case.return_window,
             },
             images: images.data.clone(),
-            labels: case.labels,
+            targets: Target::of(&case.labels),
             memory: case.interval.map_or(Memory::Unlimited, Memory::Every),
             history: case.history,
             gradient: None,
@@ -74,7 +74,7 @@ impl Prepared for Training {
     fn pass(&mut self) -> Result<(), Failure> {
         let batch = Batch {
             images: &self.images,
-            labels: &self.labels,
+            targets: &self.targets,
         };
         self.result = None;
         let gradient = match &mut self.gradient {

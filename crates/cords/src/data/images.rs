@@ -53,4 +53,14 @@ pub trait Images: Sync {
     /// # Errors
     /// [`DataError`] where the image is damaged or cannot be read; what `out` then holds is of no use.
     fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError>;
+    /// Mixes the images of a training batch with each other, each with the one before it and the first with the last
+    /// (CutMix, MixUp). Returns the weight that each image's own class then has in what it is to be answered with, from
+    /// 0 to 1; the rest is that of the image before. None, as where there is nothing else, leaves them as they are.
+    ///
+    /// `images` are those of a batch of an epoch, both from 0, `[images, channels, side, side]` as
+    /// [`fill`](Self::fill) has written them. What is random is keyed by epoch and batch, so that a training that goes
+    /// on from a checkpoint meets the same images.
+    fn mix(&self, _epoch: u32, _batch: u32, _images: &mut [f32]) -> Option<f32> {
+        None
+    }
 }

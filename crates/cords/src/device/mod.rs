@@ -31,6 +31,7 @@ pub(crate) mod plain;
 mod real;
 mod relaxation;
 mod shapes;
+mod target;
 
 pub use adam::AdamStep;
 pub(crate) use cpu::vectorised;
@@ -40,6 +41,7 @@ pub use phi::Phi;
 pub use real::Real;
 pub use relaxation::{Kept, PackedMaps, Relaxation};
 pub use shapes::{ConvShape, Interpolation, Maps};
+pub use target::Target;
 
 use crate::rng::Stream;
 
@@ -174,13 +176,14 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     /// dw += everything that was added, `[outputs, inputs, kernel, kernel]`. To be called once, before the next
     /// clearing.
     fn finish_weight_gradient(&self, sum: &mut Self::WeightSum, dw: &mut Self::Buffer);
-    /// Leaves the cross-entropy of each image; dlogits = scale (softmax - one-hot). `logits` are maps of side 1,
-    /// `labels` come from [`upload_labels`](Self::upload_labels).
+    /// Leaves the cross-entropy of each image, weighted over the classes of its [`Target`] where that has two;
+    /// dlogits = scale (softmax - target). `logits` are maps of side 1, `targets` come from
+    /// [`upload_targets`](Self::upload_targets). A target of one class has the same bits whatever the partner.
     fn cross_entropy(
         &self,
         classes: usize,
         logits: &Self::Buffer,
-        labels: &Self::Buffer,
+        targets: &Self::Buffer,
         scale: f64,
         dlogits: &mut Self::Buffer,
         reductions: &mut Self::Reductions,
@@ -250,10 +253,10 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn zeros(&self, len: usize) -> Self::Buffer {
         self.upload(&vec![T::ZERO; len])
     }
-    /// Classes of images, to the memory that holds as many already; `out` is a parameter of any size before.
-    fn upload_labels(&self, labels: &[u32], out: &mut Self::Buffer) {
-        let numbers: Vec<T> = labels.iter().map(|label| T::from_f64(f64::from(*label))).collect();
-        *out = self.upload(&numbers);
+    /// What images are to be answered with, to the memory that holds as many already; `out` is a parameter of any size
+    /// before.
+    fn upload_targets(&self, targets: &[Target], out: &mut Self::Buffer) {
+        *out = self.upload(&Target::numbers(targets));
     }
     /// y += x.
     fn add(&self, x: &Self::Buffer, y: &mut Self::Buffer) {

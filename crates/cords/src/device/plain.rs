@@ -1,6 +1,6 @@
 //! The smallest device, for tests: host values, the primitive operations in plain loops, and nothing else.
 
-use super::{ConvShape, Device, Kept, Maps, Real, largest};
+use super::{ConvShape, Device, Kept, Maps, Real, Target, largest};
 
 /// A processor without a single fused kernel.
 #[derive(Clone, Copy, Debug)]
@@ -201,23 +201,24 @@ impl<T: Real> Device<T> for Plain {
         &self,
         classes: usize,
         logits: &Vec<T>,
-        labels: &Vec<T>,
+        targets: &Vec<T>,
         scale: f64,
         dlogits: &mut Vec<T>,
         reductions: &mut Vec<Vec<f64>>,
     ) {
-        let mut losses = Vec::with_capacity(labels.len());
+        let mut losses = Vec::with_capacity(targets.len() / 3);
         let rows = logits.chunks_exact(classes).zip(dlogits.chunks_exact_mut(classes));
-        for ((logits, dlogits), label) in rows.zip(labels) {
-            let label = label.to_f64() as usize;
+        for ((logits, dlogits), target) in rows.zip(targets.as_chunks().0) {
+            let target = Target::of_numbers(*target);
             let largest = logits.iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64()));
             let total: f64 = logits.iter().map(|x| (x.to_f64() - largest).exp()).sum();
             for (class, (x, dx)) in logits.iter().zip(dlogits).enumerate() {
                 let probability = (x.to_f64() - largest).exp() / total;
-                let target = if class == label { 1.0 } else { 0.0 };
-                *dx = T::from_f64(scale * (probability - target));
+                *dx = T::from_f64(scale * (probability - target.share(class)));
             }
-            losses.push(largest + total.ln() - logits[label].to_f64());
+            let (weight, [label, partner]) = (f64::from(target.weight), [target.label, target.partner]);
+            let [own, other] = [label, partner].map(|class| logits[class as usize].to_f64());
+            losses.push(largest + total.ln() - (weight * own + (1.0 - weight) * other));
         }
         reductions.push(losses);
     }

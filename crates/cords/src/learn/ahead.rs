@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::data::{DataError, Images, fill_images};
-use crate::device::Device;
+use crate::device::{Device, Target};
 use crate::rng::{Purpose, Stream};
 
 /// The batches of a training. The order of the images depends on the seed and the epoch alone.
@@ -21,6 +21,8 @@ pub(crate) struct Batches {
     pub(crate) epochs: usize,
     /// Batches of an epoch.
     pub(crate) batches: usize,
+    /// Whether images of a batch are mixed with each other, where the set says so.
+    pub(crate) mixes: bool,
 }
 
 /// Images that are loaded together.
@@ -29,13 +31,16 @@ pub(crate) struct Request {
     images: Vec<u32>,
     /// Epoch, from 0, of what is random about them.
     epoch: u32,
+    /// Which batch of the epoch they are, where they may be mixed with each other.
+    mixes: Option<u32>,
 }
 
 /// What was requested.
 pub(crate) struct Prepared {
-    /// Normalised images, `[labels.len(), channels, side, side]`.
+    /// Normalised images, `[targets.len(), channels, side, side]`.
     pub(crate) images: Vec<f32>,
-    pub(crate) labels: Vec<u32>,
+    /// What each is to be answered with.
+    pub(crate) targets: Vec<Target>,
     spare: Spare,
 }
 
@@ -60,6 +65,7 @@ impl Batches {
                 Request {
                     images: order[first..end].to_vec(),
                     epoch: now as u32,
+                    mixes: self.mixes.then_some(batch as u32),
                 }
             })
         })
@@ -140,22 +146,26 @@ fn load(images: &dyn Images, request: &Request, spare: &Spare) -> Result<Prepare
     let memory = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let mut prepared = Prepared {
         images: memory.unwrap_or_default(),
-        labels: request
-            .images
-            .iter()
-            .map(|image| images.label(*image as usize))
-            .collect(),
+        targets: Vec::new(),
         spare: Arc::clone(spare),
     };
     prepared.images.resize(request.images.len() * len, 0.0);
     fill_images(&request.images, &mut prepared.images, |image, out| {
         images.fill(image as usize, request.epoch, out)
     })?;
+    let labels = request.images.iter().map(|image| images.label(*image as usize));
+    let labels: Vec<u32> = labels.collect();
+    let mixes = request.mixes;
+    let weight = mixes.and_then(|batch| images.mix(request.epoch, batch, &mut prepared.images));
+    prepared.targets = match weight {
+        None => Target::of(&labels),
+        Some(weight) => Target::of_mixed(&labels, weight),
+    };
     Ok(prepared)
 }
 
 /// Goes through all images in groups of the device, which are side by side where the device can, and loaded while those
-/// before them are at work. `task` is given the normalised images of a group and their labels; what it gives is kept in
+/// before them are at work. `task` is given the normalised images of a group and their targets; what it gives is kept in
 /// the order of groups. `values` are those that an image takes on the device, as
 /// [`groups_in_flight`](Device::groups_in_flight) wants to know.
 ///
@@ -165,7 +175,7 @@ pub(crate) fn for_each_group<D: Device<f32>, R: Send>(
     device: &D,
     values: usize,
     images: &dyn Images,
-    task: impl Fn(&[f32], &[u32]) -> R + Send + Sync,
+    task: impl Fn(&[f32], &[Target]) -> R + Send + Sync,
     mut keep: impl FnMut(R),
 ) -> Result<(), DataError> {
     let size = device.group_images();
@@ -177,14 +187,15 @@ pub(crate) fn for_each_group<D: Device<f32>, R: Send>(
             .map(|image| image as u32)
             .collect(),
         epoch: 0,
+        mixes: None,
     });
     load_ahead(images, requests, |next| {
         for _ in firsts {
             let prepared = next()?;
-            let groups = prepared.images.chunks(size * len).zip(prepared.labels.chunks(size));
+            let groups = prepared.images.chunks(size * len).zip(prepared.targets.chunks(size));
             let mut groups: Vec<_> = groups.map(|group| (group, None)).collect();
-            device.for_each(&mut groups, |_, ((images, labels), result)| {
-                *result = Some(task(images, labels));
+            device.for_each(&mut groups, |_, ((images, targets), result)| {
+                *result = Some(task(images, targets));
             });
             groups.into_iter().filter_map(|(_, result)| result).for_each(&mut keep);
         }
@@ -228,6 +239,7 @@ mod tests {
             seed: 3,
             epochs: 2,
             batches: 4,
+            mixes: true,
         };
         let take = |first, count: usize| {
             let take = |next: &mut dyn FnMut() -> Result<Prepared, DataError>| (0..count).map(|_| next()).collect();

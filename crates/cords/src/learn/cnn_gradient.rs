@@ -1,8 +1,8 @@
 //! Loss and gradient of one batch of the CNN twin: chunks of images side by side, batch norm over all of them.
 
-use super::rollout::{keep_largest, largest_index};
+use super::rollout::{keep_largest, right};
 use super::{Batch, TrainError};
-use crate::device::{self, ConvShape, Device};
+use crate::device::{self, ConvShape, Device, Target};
 use crate::net::{
     CnnChunk, CnnGraph, ConvInput, Graph, INPUT, NORM_EPSILON, Parameters, Running, Statistics, TwinArea, Way, Weights,
     cnn_others, running_from,
@@ -17,8 +17,9 @@ const MOMENTUM: f64 = 0.1;
 pub struct CnnLoss {
     /// Cross-entropy in nats, mean over the batch.
     pub loss: f64,
-    /// Number of images classified rightly.
-    pub correct: usize,
+    /// Shares of the answers in the images' targets, summed: the number of images that are classified rightly, where
+    /// none is mixed.
+    pub right: f64,
     /// Area with the largest activity, and that activity.
     pub largest: (usize, f64),
 }
@@ -26,9 +27,8 @@ pub struct CnnLoss {
 /// Memory and results of the backward pass of one chunk.
 struct Backward<'a, T: Real, D: Device<T>> {
     chunk: &'a mut CnnChunk<T, D>,
-    labels: &'a [u32],
+    targets: &'a [Target],
     losses: Vec<f64>,
-    correct: usize,
     /// dL/dr of every area, on the device.
     activity: Vec<D::Buffer>,
     dinp: D::Buffer,
@@ -55,7 +55,7 @@ pub(crate) struct CnnBatch<B> {
 /// Training-mode pass over one batch. `logits` receives `[batch, classes]`.
 pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
     graph: &CnnGraph<T, D>,
-    Batch { images, labels }: Batch<'_, T>,
+    Batch { images, targets }: Batch<'_, T>,
     logits: &mut Vec<T>,
 ) -> CnnBatch<D::Buffer> {
     let device = &graph.device;
@@ -83,18 +83,11 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
     for (index, magnitudes) in device.read(&mut reductions).iter().enumerate() {
         keep_largest(&mut largest, (index % areas, device::largest(magnitudes)));
     }
-    let mut rows = logits.chunks_exact(classes);
     let mut passes: Vec<Backward<'_, T, D>> = chunks
         .iter_mut()
-        .zip(labels.chunks(size))
-        .map(|(chunk, labels)| Backward {
-            correct: rows
-                .by_ref()
-                .take(labels.len())
-                .zip(labels)
-                .filter(|(row, label)| largest_index(row) == **label as usize)
-                .count(),
-            labels,
+        .zip(targets.chunks(size))
+        .map(|(chunk, targets)| Backward {
+            targets,
             losses: Vec::new(),
             activity: (0..areas)
                 .map(|area| device.zeros_maps(graph.maps(area, chunk.batch)))
@@ -112,10 +105,10 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
             chunk,
         })
         .collect();
-    let norms = backward(graph, &mut passes, &statistics, labels.len());
+    let norms = backward(graph, &mut passes, &statistics, targets.len());
     let loss = CnnLoss {
-        loss: passes.iter().flat_map(|pass| &pass.losses).sum::<f64>() / labels.len() as f64,
-        correct: passes.iter().map(|pass| pass.correct).sum(),
+        loss: passes.iter().flat_map(|pass| &pass.losses).sum::<f64>() / targets.len() as f64,
+        right: right(logits.chunks_exact(classes), targets),
         largest,
     };
     let mut passes = passes.into_iter();
@@ -231,12 +224,12 @@ fn readout_backward<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>, pass: &mut Ba
     let logit_maps = shape.out_maps(chunk.batch);
     let mut dlogits = device.zeros_maps(logit_maps);
     let mut reductions = D::Reductions::default();
-    let mut labels = device.zeros(0);
-    device.upload_labels(pass.labels, &mut labels);
+    let mut targets = device.zeros(0);
+    device.upload_targets(pass.targets, &mut targets);
     device.cross_entropy(
         shape.outputs,
         &chunk.logits,
-        &labels,
+        &targets,
         1.0 / whole as f64,
         &mut dlogits,
         &mut reductions,

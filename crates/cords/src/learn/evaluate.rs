@@ -4,7 +4,7 @@ use super::TrainError;
 use super::ahead::for_each_group;
 use super::rollout::largest_index;
 use crate::data::{DataError, Images};
-use crate::device::Device;
+use crate::device::{Device, Target};
 use crate::net::{Cnn, Connections, Graph, Model, Presentation, Weights, cordsnet_others, diverged};
 use dynvis_base::memory::check_room;
 
@@ -55,15 +55,15 @@ struct Sums {
 }
 
 impl Sums {
-    /// Of logits, and the cross-entropy of each image.
-    fn of(logits: &[f32], labels: &[u32], cross_entropy: &[f64], diverged: &[bool]) -> Self {
-        let rows = logits.chunks_exact(logits.len() / labels.len());
-        let images = rows.zip(labels).zip(cross_entropy).zip(diverged);
-        images.fold(Self::default(), |mut sums, (((row, label), entropy), diverged)| {
+    /// Of logits and the cross-entropy of each image, none of which is mixed.
+    fn of(logits: &[f32], targets: &[Target], cross_entropy: &[f64], diverged: &[bool]) -> Self {
+        let rows = logits.chunks_exact(logits.len() / targets.len());
+        let images = rows.zip(targets).zip(cross_entropy).zip(diverged);
+        images.fold(Self::default(), |mut sums, (((row, target), entropy), diverged)| {
             if *diverged || row.iter().any(|logit| !logit.is_finite()) {
                 sums.diverged += 1;
             } else {
-                sums.right += usize::from(largest_index(row) == *label as usize);
+                sums.right += usize::from(largest_index(row) == target.label as usize);
                 sums.cross_entropy += entropy;
             }
             sums
@@ -202,8 +202,8 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
 ) -> Result<Evaluation, DataError> {
     let device = &connections.device;
     let classes = connections.architecture.classes();
-    let group = |images: &[f32], labels: &[u32]| {
-        let batch = labels.len();
+    let group = |images: &[f32], targets: &[Target]| {
+        let batch = targets.len();
         let image_maps = connections.architecture.image_maps(batch);
         let mut uploaded = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, images, &mut uploaded);
@@ -221,21 +221,21 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         let mut pooled = device.zeros_maps(connections.architecture.pooled_maps(batch));
         let (mut out, mut gradient) = (device.zeros_maps(logit_maps), device.zeros_maps(logit_maps));
         let mut reductions = D::Reductions::default();
-        let mut right = device.zeros(0);
-        device.upload_labels(labels, &mut right);
+        let mut wanted = device.zeros(0);
+        device.upload_targets(targets, &mut wanted);
         let mut logits = vec![0.0f32; batch * classes];
         let mut over_time = Vec::with_capacity(steps);
         for _ in 0..steps {
             connections.step(&mut scratch, batch, &constant, &now, &mut next);
             std::mem::swap(&mut now, &mut next);
             connections.read_out(&mut scratch.work, batch, &now, &mut pooled, &mut out);
-            device.cross_entropy(classes, &out, &right, 0.0, &mut gradient, &mut reductions);
+            device.cross_entropy(classes, &out, &wanted, 0.0, &mut gradient, &mut reductions);
             device.download_maps(logit_maps, &out, &mut logits);
             let entropy = device.read(&mut reductions).concat();
             let areas = now.iter().take(connections.architecture.areas()).enumerate();
             let activity: Vec<_> = areas.map(|(area, r)| (connections.maps(area, batch), r)).collect();
             let diverged = diverged(device, &activity, batch);
-            over_time.push(Sums::of(&logits, labels, &entropy, &diverged));
+            over_time.push(Sums::of(&logits, targets, &entropy, &diverged));
         }
         Gathered {
             images: batch,
@@ -268,8 +268,8 @@ fn last(over_time: &[Answers]) -> Answers {
 pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Images) -> Result<Evaluation, DataError> {
     let device = cnn.device();
     let classes = cnn.architecture().classes();
-    let group = |images: &[f32], labels: &[u32]| {
-        let batch = labels.len();
+    let group = |images: &[f32], targets: &[Target]| {
+        let batch = targets.len();
         let image_maps = cnn.architecture().image_maps(batch);
         let mut shown = device.zeros_maps(image_maps);
         device.upload_maps(image_maps, images, &mut shown);
@@ -279,13 +279,13 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         let (mut uploaded, mut gradient) = (device.zeros_maps(maps), device.zeros_maps(maps));
         device.upload_maps(maps, &logits, &mut uploaded);
         let mut reductions = D::Reductions::default();
-        let mut right = device.zeros(0);
-        device.upload_labels(labels, &mut right);
-        device.cross_entropy(classes, &uploaded, &right, 0.0, &mut gradient, &mut reductions);
+        let mut wanted = device.zeros(0);
+        device.upload_targets(targets, &mut wanted);
+        device.cross_entropy(classes, &uploaded, &wanted, 0.0, &mut gradient, &mut reductions);
         let entropy = device.read(&mut reductions).concat();
         Gathered {
             images: batch,
-            over_time: vec![Sums::of(&logits, labels, &entropy, &diverged)],
+            over_time: vec![Sums::of(&logits, targets, &entropy, &diverged)],
             logits,
         }
     };

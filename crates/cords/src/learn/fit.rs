@@ -10,7 +10,7 @@ use super::snapshot::{Snapshot, SnapshotError, record};
 use super::training_loop::{CheckpointProgress, Next, Resumable, TrainingLoop};
 use super::{Checkpoints, Evaluation, Fit, TrainError, learning_rate};
 use crate::data::{DataError, Images};
-use crate::device::DeviceError;
+use crate::device::{DeviceError, Target};
 
 /// What an observer is told while a network trains.
 #[derive(Clone, Debug)]
@@ -29,7 +29,8 @@ pub enum Progress<'a> {
         objective: f64,
         /// Cross-entropy of this batch, at the end of the stimulus; 0 where nothing is learned from labels.
         cross_entropy: f64,
-        /// Share of this batch that is classified rightly; 0 where nothing is learned from labels.
+        /// Share of this batch that is classified rightly; 0 where nothing is learned from labels. Of mixed images as
+        /// in [`EpochRecord::accuracy`].
         accuracy: f64,
         /// Training images per second since the epoch began.
         images_per_second: f64,
@@ -75,11 +76,14 @@ pub struct EpochRecord {
     pub epoch: usize,
     /// Objective, mean over the epoch's training images.
     pub loss: f64,
-    /// Mean training cross-entropy, at the end of the stimulus.
+    /// Mean training cross-entropy, at the end of the stimulus, with mixed images' targets; these have an entropy of
+    /// their own, below which it cannot fall.
     pub cross_entropy: f64,
     /// Mean squared distance from the spontaneous state over the return window; 0 for a CNN.
     pub return_term: f64,
-    /// Share of training images classified rightly (as augmented, while the weights were changing).
+    /// Share of training images classified rightly (as augmented, while the weights were changing). An image that is
+    /// mixed of two counts with the weight of the class that was answered in its target ([`Target::share`]), so that a
+    /// network that names the heavier class of every image is below 1.
     pub accuracy: f64,
     /// Validation cross-entropy, at the end of the stimulus; NaN where all images diverged.
     pub validation_loss: f64,
@@ -139,7 +143,8 @@ pub(crate) struct StepResult {
     pub(crate) loss: f64,
     pub(crate) cross_entropy: f64,
     pub(crate) return_term: f64,
-    pub(crate) correct: usize,
+    /// Shares of the answers in the images' targets, summed.
+    pub(crate) right: f64,
     pub(crate) gradient_norm: f64,
     /// Where the largest activity is (an area, or a layer), and that activity.
     pub(crate) largest: (usize, f64),
@@ -156,8 +161,13 @@ pub(crate) trait Trainee {
     /// a fresh optimiser). When a training goes on within an epoch, it is called before [`restore`](Self::restore);
     /// when it goes on at the beginning of one, after. So what it sets need not be saved, unless batches change it.
     fn begin_epoch(&mut self, _epoch: usize) {}
+    /// Whether it learns from classes. Where it does not, images are not mixed with each other, as in the published
+    /// phase `invert`.
+    fn learns_classes(&self) -> bool {
+        true
+    }
     /// One optimiser step on a batch.
-    fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult;
+    fn step(&mut self, images: &[f32], targets: &[Target], learning_rate: f64) -> StepResult;
     /// The network as it is now, on other images. What is kept of it beside the epoch's record is part of the state.
     ///
     /// # Errors
@@ -219,7 +229,7 @@ impl Resumable for ImageTraining<'_> {
 
     fn step(&mut self, (prepared, waited): Self::Batch) -> Result<ControlFlow<()>, TrainError> {
         let prepared = prepared?;
-        let Prepared { images, labels, .. } = &prepared;
+        let Prepared { images, targets, .. } = &prepared;
         let TrainingPosition {
             epoch,
             epochs,
@@ -231,7 +241,7 @@ impl Resumable for ImageTraining<'_> {
         }
         let (base, schedule, warm_up) = (self.config.learning_rate, self.config.schedule, self.config.warm_up);
         let rate = learning_rate(base, schedule, warm_up, epoch * batches + batch, batches, epochs);
-        let result = self.trainee.step(images, labels, rate);
+        let result = self.trainee.step(images, targets, rate);
         self.trainee.check()?;
         for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
             if !value.is_finite() {
@@ -246,12 +256,12 @@ impl Resumable for ImageTraining<'_> {
         }
         let record = &mut self.record;
         let count = record.images;
-        let share = labels.len() as f64 / count as f64;
+        let share = targets.len() as f64 / count as f64;
         record.waiting_seconds += waited.as_secs_f64();
         record.loss += share * result.loss;
         record.cross_entropy += share * result.cross_entropy;
         record.return_term += share * result.return_term;
-        record.accuracy += result.correct as f64 / count as f64;
+        record.accuracy += result.right / count as f64;
         record.gradient_norm += result.gradient_norm / batches as f64;
         record.learning_rate = rate;
         self.position.batch += 1;
@@ -264,7 +274,7 @@ impl Resumable for ImageTraining<'_> {
             batches,
             objective: result.loss,
             cross_entropy: result.cross_entropy,
-            accuracy: result.correct as f64 / labels.len() as f64,
+            accuracy: result.right / targets.len() as f64,
             images_per_second,
         }))
     }
@@ -381,6 +391,7 @@ pub(crate) fn fit(
         seed: config.seed,
         epochs,
         batches,
+        mixes: training_loop.training().trainee.learns_classes(),
     };
     load_ahead(data.train, batches_to_come.requests((epoch, batch)), |next| {
         training_loop.run(&mut |_| {

@@ -7,17 +7,17 @@ use super::memory::{Memory, Plan};
 use super::rollout::{GroupLoss, Rollout, keep_largest};
 use super::trajectory::Gradients;
 use super::{Objective, TrainError};
-use crate::device::{Cpu, Device, Phi};
+use crate::device::{Cpu, Device, Phi, Target};
 use crate::net::{Connections, Euler, Graph, Parameters, Weights, cordsnet_others};
 use crate::{Real, Tensor};
 
-/// Images with their classes.
+/// Images with what they are to be answered with.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a, T> {
-    /// Normalised images, `[labels.len(), in_channels, side, side]`.
+    /// Normalised images, `[targets.len(), in_channels, side, side]`.
     pub images: &'a [T],
-    /// Class of each image.
-    pub labels: &'a [u32],
+    /// What each image is to be answered with.
+    pub targets: &'a [Target],
 }
 
 /// Loss of one batch.
@@ -29,8 +29,9 @@ pub struct BatchLoss {
     pub cross_entropy: Vec<f64>,
     /// Mean squared distance from the spontaneous state over the return window, unweighted.
     pub return_term: f64,
-    /// Images classified rightly at the end of the stimulus.
-    pub correct: usize,
+    /// Shares of the answers at the end of the stimulus in the images' targets, summed: the number of images that are
+    /// classified rightly, where none is mixed.
+    pub right: f64,
     /// Area with the largest activity, and that activity.
     pub largest: (usize, f64),
 }
@@ -100,22 +101,22 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         &self,
         connections: &Connections<T, D>,
         spontaneous: &[D::Buffer],
-        Batch { images, labels }: Batch<'_, T>,
+        Batch { images, targets }: Batch<'_, T>,
         logits: &mut [T],
         gradients: &mut Gradients<D::Buffer>,
         mut inspect: impl FnMut(&Rollout<T, D>),
     ) -> BatchLoss {
         let device = &connections.device;
-        let whole = labels.len();
+        let whole = targets.len();
         let size = device.group_images();
         let image_len = connections.architecture.image_len();
         let classes = connections.architecture.classes();
         let mut group_work: Vec<GroupWork<'_, T, D>> = images
             .chunks(size * image_len)
-            .zip(labels.chunks(size))
+            .zip(targets.chunks(size))
             .zip(logits.chunks_mut(size * classes))
-            .map(|((images, labels), logits)| GroupWork {
-                part: Batch { images, labels },
+            .map(|((images, targets), logits)| GroupWork {
+                part: Batch { images, targets },
                 logits,
                 loss: GroupLoss::default(),
                 rollout: None,
@@ -127,7 +128,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         // Waves bound the memory; sums go group by group, so the size of a wave does not show in the result.
         for wave in group_work.chunks_mut(self.plan.groups) {
             device.for_each(wave, |_, task| {
-                let mut rollout = self.rollout(connections, task.part.labels.len());
+                let mut rollout = self.rollout(connections, task.part.targets.len());
                 task.loss = rollout.run(connections, &self.objective, spontaneous, task.part, whole, task.logits);
                 task.rollout = Some(rollout);
             });
@@ -152,7 +153,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             loss: 0.0,
             cross_entropy: Vec::new(),
             return_term: 0.0,
-            correct: 0,
+            right: 0.0,
             largest: (0, 0.0),
         };
         for task in group_work {
@@ -160,7 +161,7 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
                 *sum += part;
             }
             batch.return_term += task.loss.return_term;
-            batch.correct += task.loss.correct;
+            batch.right += task.loss.right;
             keep_largest(&mut batch.largest, task.loss.largest);
         }
         cross_entropy.iter_mut().for_each(|sum| *sum /= whole as f64);
@@ -306,7 +307,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
         let plan = Plan::new(
             connections,
             (self.objective.steps(), self.objective.ramp.len()),
-            batch.labels.len(),
+            batch.targets.len(),
             memory,
             precision,
         )?;
@@ -314,7 +315,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
             self.trials = BatchGradient::new(&self.objective, plan);
         }
         let spontaneous = connections.spontaneous(self.objective.spontaneous_steps);
-        let mut logits = vec![T::ZERO; batch.labels.len() * architecture.classes()];
+        let mut logits = vec![T::ZERO; batch.targets.len() * architecture.classes()];
         let mut activity = vec![vec![Vec::new(); architecture.areas()]; steps.len()];
         let loss = self.trials.run(
             connections,
@@ -363,27 +364,36 @@ pub(crate) fn named_gradients<T: Real, D: Device<T>>(
     gradients
 }
 
-/// Checks the number of images and that every label is a class.
+/// Checks the number of images, that every target is of classes, and that weights are shares.
 pub(crate) fn check_batch<T: Real>(
     architecture: &Graph,
-    Batch { images, labels }: Batch<'_, T>,
+    Batch { images, targets }: Batch<'_, T>,
 ) -> Result<(), TrainError> {
-    if images.len() != labels.len() * architecture.image_len() || labels.is_empty() {
+    if images.len() != targets.len() * architecture.image_len() || targets.is_empty() {
         return Err(TrainError::Setting {
             field: "images",
-            problem: format!("{} values for {} labels", images.len(), labels.len()),
+            problem: format!("{} values for {} targets", images.len(), targets.len()),
         });
     }
     let classes = architecture.classes();
-    match labels.iter().position(|label| *label as usize >= classes) {
-        None => Ok(()),
-        Some(image) => Err(TrainError::Label {
-            set: "given",
-            image,
-            label: labels[image],
-            classes,
-        }),
+    for (image, target) in targets.iter().enumerate() {
+        let labels = [target.label, target.partner];
+        if let Some(label) = labels.into_iter().find(|label| *label as usize >= classes) {
+            return Err(TrainError::Label {
+                set: "given",
+                image,
+                label,
+                classes,
+            });
+        }
+        if !(0.0..=1.0).contains(&target.weight) {
+            return Err(TrainError::Setting {
+                field: "targets",
+                problem: format!("image {image} has weight {}, which is not from 0 to 1", target.weight),
+            });
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -403,11 +413,11 @@ mod tests {
         .expect("valid")
     }
 
-    fn images(count: usize) -> (Vec<f32>, Vec<u32>) {
+    fn images(count: usize) -> (Vec<f32>, Vec<Target>) {
         let values = 0..count * architecture().image_len();
         (
             values.map(|i| (i as f32).sin()).collect(),
-            (0..count as u32).map(|i| i % 3).collect(),
+            (0..count as u32).map(|i| Target::from(i % 3)).collect(),
         )
     }
 
@@ -431,10 +441,10 @@ mod tests {
             return_window: 2,
         };
         let run = |gradient: &mut CordsNetGradient<f32>, count| {
-            let (images, labels) = images(count);
+            let (images, targets) = images(count);
             let batch = Batch {
                 images: &images,
-                labels: &labels,
+                targets: &targets,
             };
             gradient.run(batch, &[]).expect("a batch")
         };
@@ -477,7 +487,7 @@ mod tests {
             Phi::LeakyRelu(0.3),
             &weights,
         );
-        let (images, labels) = images(11);
+        let (images, targets) = images(11);
         for (stimulus_steps, after_steps) in [(7, 6), (8, 0), (4, 1)] {
             let objective = Objective {
                 spontaneous_steps: 3,
@@ -490,10 +500,10 @@ mod tests {
             let spontaneous = connections.spontaneous(objective.spontaneous_steps);
             let run = |trials: BatchGradient<f32, Cpu>| {
                 let mut sums = zero_gradients(&connections);
-                let mut logits = vec![0.0; labels.len() * architecture.classes()];
+                let mut logits = vec![0.0; targets.len() * architecture.classes()];
                 let batch = Batch {
                     images: &images,
-                    labels: &labels,
+                    targets: &targets,
                 };
                 let loss = trials.run(&connections, &spontaneous, batch, &mut logits, &mut sums, |_| {});
                 let gradients: Vec<Vec<f32>> = sums

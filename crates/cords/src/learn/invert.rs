@@ -8,7 +8,7 @@
 use super::TrainError;
 use super::ahead::for_each_group;
 use crate::data::{DataError, Images};
-use crate::device::{ConvShape, Cpu, Device, Maps, largest};
+use crate::device::{ConvShape, Cpu, Device, Maps, Target, largest};
 use crate::net::{FoldedGraph, Graph, current};
 use crate::{Real, Tensor};
 
@@ -261,8 +261,8 @@ impl<D: Device<f32>> Inverse<f32, D> {
         let mut squares = vec![Squares::default(); areas];
         let mut moments: Vec<Vec<[f64; 2]>> = (0..areas).map(|area| vec![[0.0; 2]; self.units(area)]).collect();
         // Sums per area, and per unit the target's sum and sum of squares.
-        let group = |images: &[f32], labels: &[u32]| {
-            let batch = labels.len();
+        let group = |images: &[f32], targets: &[Target]| {
+            let batch = targets.len();
             let values = self.teacher.upload(images, batch);
             let mut work = D::Workspace::default();
             let mut squares = vec![Squares::default(); areas];

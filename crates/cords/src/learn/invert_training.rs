@@ -11,7 +11,7 @@ use super::snapshot::{Record, Snapshot, SnapshotError};
 use super::train::check_data;
 use super::{AreaInverse, EpochRecord, Fit, Optimiser, TrainError, Training, clip_gradient_norm};
 use crate::data::{DataError, Images};
-use crate::device::{Device, DeviceError, Phi};
+use crate::device::{Device, DeviceError, Phi, Target};
 use crate::net::{
     Connections, Euler, FoldedGraph, Graph, Model, ModelInfo, Parameters, Presentation, Weights, area_bias_name,
     bias_name, cordsnet_others,
@@ -161,7 +161,11 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
         self.inverse.device().check()
     }
 
-    fn step(&mut self, images: &[f32], _labels: &[u32], learning_rate: f64) -> StepResult {
+    fn learns_classes(&self) -> bool {
+        false
+    }
+
+    fn step(&mut self, images: &[f32], _targets: &[Target], learning_rate: f64) -> StepResult {
         let device = self.inverse.device().clone();
         let image_len = self.architecture().image_len();
         let count = (images.len() / image_len) as f64;
@@ -185,7 +189,7 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
             loss,
             cross_entropy: 0.0,
             return_term: 0.0,
-            correct: 0,
+            right: 0.0,
             gradient_norm,
             largest,
         }

@@ -4,7 +4,7 @@ use super::memory::Plan;
 use super::trajectory::{Gradients, Trajectory, TrialState};
 use super::{Batch, Objective};
 use crate::Real;
-use crate::device::{Device, largest};
+use crate::device::{Device, Target, largest};
 use crate::net::Connections;
 
 /// Sums over the images of a group that the loss is made of.
@@ -14,8 +14,8 @@ pub(crate) struct GroupLoss {
     pub(crate) cross_entropy: Vec<f64>,
     /// The group's share of the return term.
     pub(crate) return_term: f64,
-    /// Images classified rightly at the end of the stimulus.
-    pub(crate) correct: usize,
+    /// Shares of the answers at the end of the stimulus in the images' targets.
+    pub(crate) right: f64,
     /// Area with the largest activity at the end of the stimulus or of the trial, and that activity.
     pub(crate) largest: (usize, f64),
 }
@@ -42,7 +42,7 @@ pub(crate) struct Rollout<T: Real, D: Device<T>> {
 
 /// What is read from the activity, and compared.
 struct Reading<T: Real, D: Device<T>> {
-    labels: D::Buffer,
+    targets: D::Buffer,
     pooled: Vec<D::Buffer>,
     dpooled: D::Buffer,
     logits: D::Buffer,
@@ -85,14 +85,14 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
         connections: &Connections<T, D>,
         objective: &Objective,
         spontaneous: &[D::Buffer],
-        Batch { images, labels }: Batch<'_, T>,
+        Batch { images, targets }: Batch<'_, T>,
         whole: usize,
         logits: &mut [T],
     ) -> GroupLoss {
         let device = &connections.device;
         let (trajectory, reading) = (&mut self.trajectory, &mut self.reading);
         trajectory.show(connections, 0, images);
-        device.upload_labels(labels, &mut reading.labels);
+        device.upload_targets(targets, &mut reading.targets);
         trajectory.start_from(device, spontaneous);
         if self.recorded != (connections.id, whole) {
             self.capture = D::Capture::default();
@@ -126,10 +126,7 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             logits,
         );
         let rows = logits.chunks_exact(connections.architecture.classes());
-        loss.correct = rows
-            .zip(labels)
-            .filter(|(row, label)| largest_index(row) == **label as usize)
-            .count();
+        loss.right = right(rows, targets);
         loss
     }
 }
@@ -141,7 +138,7 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
         let logits = connections.architecture.logit_maps(batch);
         let window = objective.ramp.len();
         Self {
-            labels: device.zeros(0),
+            targets: device.zeros(0),
             pooled: (0..window).map(|_| device.zeros_maps(pooled)).collect(),
             dpooled: device.zeros_maps(pooled),
             logits: device.zeros_maps(logits),
@@ -173,7 +170,7 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
             device.cross_entropy(
                 classes,
                 &self.logits,
-                &self.labels,
+                &self.targets,
                 scale,
                 &mut self.dlogits[k],
                 reductions,
@@ -246,6 +243,13 @@ pub(crate) fn keep_largest(held: &mut (usize, f64), new: (usize, f64)) {
     if !held.1.is_nan() && (new.1.is_nan() || new.1 > held.1) {
         *held = new;
     }
+}
+
+/// Shares of the answers in the targets of their images, summed; answers are the classes of the largest logits.
+pub(crate) fn right<'a, T: Real>(rows: impl Iterator<Item = &'a [T]>, targets: &[Target]) -> f64 {
+    rows.zip(targets)
+        .map(|(row, target)| target.share(largest_index(row)))
+        .sum()
 }
 
 /// Index of the first largest value.

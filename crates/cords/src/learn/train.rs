@@ -12,7 +12,7 @@ use super::{
     Training, clip_gradient_norm,
 };
 use crate::data::{DataError, Images};
-use crate::device::{Device, DeviceError, Phi};
+use crate::device::{Device, DeviceError, Phi, Target};
 use crate::net::{
     Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Running, Weights, cnn_others,
     cordsnet_others, running_from,
@@ -190,15 +190,15 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         }
     }
 
-    fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult {
+    fn step(&mut self, images: &[f32], targets: &[Target], learning_rate: f64) -> StepResult {
         let device = self.connections.device.clone();
         let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
-        self.logits.resize(labels.len() * self.architecture.classes(), 0.0);
+        self.logits.resize(targets.len() * self.architecture.classes(), 0.0);
         let (connections, logits) = (&self.connections, &mut self.logits);
         let loss = self.batch.run(
             connections,
             &spontaneous,
-            Batch { images, labels },
+            Batch { images, targets },
             logits,
             &mut self.sums,
             |_| {},
@@ -216,7 +216,7 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
             loss: loss.loss,
             cross_entropy: loss.cross_entropy.last().copied().unwrap_or_default(),
             return_term: loss.return_term,
-            correct: loss.correct,
+            right: loss.right,
             gradient_norm,
             largest: loss.largest,
         }
@@ -275,14 +275,14 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
         self.device.check()
     }
 
-    fn step(&mut self, images: &[f32], labels: &[u32], learning_rate: f64) -> StepResult {
+    fn step(&mut self, images: &[f32], targets: &[Target], learning_rate: f64) -> StepResult {
         let graph = CnnGraph::new(&self.device, &self.architecture, &self.weights, &self.running);
         let CnnBatch {
             loss,
             weights: dweights,
             others,
             statistics,
-        } = cnn_batch(&graph, Batch { images, labels }, &mut self.logits);
+        } = cnn_batch(&graph, Batch { images, targets }, &mut self.logits);
         let mut gradients = self.weights.gradients(&self.device, &dweights, &others);
         let gradient_norm = clip_gradient_norm(&self.device, self.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {
@@ -294,7 +294,7 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
             loss: loss.loss,
             cross_entropy: loss.loss,
             return_term: 0.0,
-            correct: loss.correct,
+            right: loss.right,
             gradient_norm,
             largest: loss.largest,
         }

@@ -4,7 +4,7 @@ use super::{Finding, error};
 use crate::Real;
 use crate::device::{
     AdamStep, ConvShape, Cpu, Device, DeviceError, Interpolation, Maps, NormalNoise, PackedMaps, Phi, Relaxation,
-    largest,
+    Target, largest,
 };
 use crate::rng::{Purpose, Stream};
 
@@ -349,15 +349,20 @@ fn readout<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, classes: usize)
         side: 1,
     };
     let logits = prober.maps(maps, 1);
-    let mut dlogits = prober.maps(maps, 2);
-    let mut reductions = D::Reductions::default();
-    let mut uploaded = device.zeros(0);
-    device.upload_labels(&labels, &mut uploaded);
-    device.cross_entropy(classes, &logits, &uploaded, 0.25, &mut dlogits, &mut reductions);
-    let losses = device.read(&mut reductions).concat();
-    prober.note(&format!("cross_entropy, {classes} classes"), losses, 4.0 * UNIT);
-    let name = format!("cross_entropy's gradient, {classes} classes");
-    prober.note_maps(&name, maps, &dlogits, 4.0 * UNIT);
+    for (of, targets) in [
+        ("", Target::of(&labels)),
+        (" of mixed images", Target::of_mixed(&labels, 0.3)),
+    ] {
+        let mut dlogits = prober.maps(maps, 2);
+        let mut reductions = D::Reductions::default();
+        let mut uploaded = device.zeros(0);
+        device.upload_targets(&targets, &mut uploaded);
+        device.cross_entropy(classes, &logits, &uploaded, 0.25, &mut dlogits, &mut reductions);
+        let losses = device.read(&mut reductions).concat();
+        prober.note(&format!("cross_entropy{of}, {classes} classes"), losses, 4.0 * UNIT);
+        let name = format!("cross_entropy's gradient{of}, {classes} classes");
+        prober.note_maps(&name, maps, &dlogits, 4.0 * UNIT);
+    }
 }
 
 /// Weight norm and optimisers.

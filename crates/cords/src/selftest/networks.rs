@@ -2,7 +2,7 @@
 
 use super::{Finding, error};
 use crate::Real;
-use crate::device::{Cpu, Device, Phi};
+use crate::device::{Cpu, Device, Phi, Target};
 use crate::learn::{
     Batch, CordsNetGradient, Gradient, HistoryPrecision, Initialisation, Memory, Objective, TrainError, cnn_gradient,
     logspace,
@@ -38,7 +38,7 @@ fn trial<T: Real, D: Device<T>>(
     device: &D,
     (architecture, parameters): (&Graph, &Parameters<f32>),
     (phi, memory, history): (Phi, Memory, HistoryPrecision),
-    (images, labels): (&[f32], &[u32]),
+    (images, targets): (&[f32], &[Target]),
     steps: &[usize],
 ) -> Result<Gradient<T>, TrainError> {
     let (euler, parameters) = (Euler::new(2.0, 10.0), parameters.cast());
@@ -46,7 +46,7 @@ fn trial<T: Real, D: Device<T>>(
     let images: Vec<T> = images.iter().map(|value| T::from_f64(f64::from(*value))).collect();
     let batch = Batch {
         images: &images,
-        labels,
+        targets,
     };
     gradient.keeping(memory, history).run(batch, steps)
 }
@@ -64,7 +64,8 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
     let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
     let images: Vec<f32> = (0..count * odd.image_len()).map(|_| stream.normal() as f32).collect();
     let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
-    let (images, labels) = (&images[..], &labels[..]);
+    let targets = Target::of_mixed(&labels, 0.8);
+    let (images, targets) = (&images[..], &targets[..]);
     let [forward, backward] = bounds;
     let mut findings = Vec::new();
     let mut note = |name: String, error: f64, bound: f64| findings.push(Finding { name, error, bound });
@@ -82,8 +83,8 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
         let parameters = initialisation.cordsnet(architecture, 3);
         let network = (architecture, &parameters);
         let exact = (phi, Memory::Unlimited, HistoryPrecision::Float32);
-        let found = trial::<f32, D>(device, network, exact, (images, labels), &STEPS)?;
-        let expected = trial::<f64, Cpu>(&Cpu, network, exact, (images, labels), &STEPS)?;
+        let found = trial::<f32, D>(device, network, exact, (images, targets), &STEPS)?;
+        let expected = trial::<f64, Cpu>(&Cpu, network, exact, (images, targets), &STEPS)?;
         let channels = architecture.input_channels();
         let name = |what: &str| format!("CordsNet, {phi:?}, {channels} channels: {what}");
         note(name("loss"), error(&[found.loss.loss], &[expected.loss.loss]), forward);
@@ -98,13 +99,13 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
         }
         gradients(&name, &found.gradients, &expected.gradients, backward, &mut note);
 
-        let whole = trial::<f32, D>(device, network, exact, (images, labels), &[])?;
-        let again = trial::<f32, D>(device, network, exact, (images, labels), &[])?;
+        let whole = trial::<f32, D>(device, network, exact, (images, targets), &[])?;
+        let again = trial::<f32, D>(device, network, exact, (images, targets), &[])?;
         note(name("the same bits again"), differs(&whole, &again), 0.0);
         for history in [HistoryPrecision::Float32, HistoryPrecision::Bfloat16] {
             let [all, some] = [Memory::Unlimited, Memory::Every(3)].map(|memory| (phi, memory, history));
-            let all = trial::<f32, D>(device, network, all, (images, labels), &[])?;
-            let some = trial::<f32, D>(device, network, some, (images, labels), &[])?;
+            let all = trial::<f32, D>(device, network, all, (images, targets), &[])?;
+            let some = trial::<f32, D>(device, network, some, (images, targets), &[])?;
             let name = name(&format!("the same bits from checkpoints, history {history:?}"));
             note(name, differs(&all, &some), 0.0);
             if history == HistoryPrecision::Bfloat16 {
@@ -119,9 +120,12 @@ pub fn networks<D: Device<f32>>(device: &D, bounds: [f64; 2]) -> Result<Vec<Find
         }
     }
     let parameters = initialisation.cnn(&odd, 3);
-    let found = cnn_gradient(device, &odd, &parameters, Batch { images, labels })?;
+    let found = cnn_gradient(device, &odd, &parameters, Batch { images, targets })?;
     let exact: Vec<f64> = wide(images);
-    let batch = Batch { images: &exact, labels };
+    let batch = Batch {
+        images: &exact,
+        targets,
+    };
     let expected = cnn_gradient::<f64, Cpu>(&Cpu, &odd, &parameters.cast(), batch)?;
     let name = |what: &str| format!("CNN: {what}");
     note(name("loss"), error(&[found.loss.loss], &[expected.loss.loss]), forward);
@@ -194,7 +198,8 @@ mod tests {
             let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
             let images: Vec<f32> = (0..count * graph.image_len()).map(|_| stream.normal() as f32).collect();
             let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
-            let shown = (&images[..], &labels[..]);
+            let targets = Target::of_mixed(&labels, 0.8);
+            let shown = (&images[..], &targets[..]);
             let parameters = Initialisation::default().cordsnet(&graph, 3);
             let network = (&graph, &parameters);
             for (memory, steps) in [(Memory::Unlimited, &STEPS[..]), (Memory::Every(3), &[][..])] {
@@ -220,9 +225,10 @@ mod tests {
         let mut stream = Stream::new(2, Purpose::Probe, 0, 0, 0, 0);
         let images: Vec<f64> = (0..count * graph.image_len()).map(|_| stream.normal()).collect();
         let labels: Vec<u32> = (0..count as u32).map(|image| image % 4).collect();
+        let targets = Target::of_mixed(&labels, 0.8);
         let batch = || Batch {
             images: &images,
-            labels: &labels,
+            targets: &targets,
         };
         let found = cnn_gradient(&Plain, &graph, &parameters, batch()).expect("no failure");
         let expected = cnn_gradient(&Cpu, &graph, &parameters, batch()).expect("no failure");

@@ -4,7 +4,7 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 
 use super::{Finding, error};
-use crate::device::{Device, Phi};
+use crate::device::{Device, Phi, Target};
 use crate::learn::{Batch, CordsNetGradient, Objective, TrainError, logspace};
 use crate::net::{Architecture, Euler, NetError, Parameters};
 use crate::{Tensor, selftest::networks};
@@ -74,7 +74,7 @@ pub fn reference<D: Device<f32>>(device: &D, [forward, backward]: [f64; 2]) -> R
     )?;
     let batch = Batch {
         images: &images,
-        labels: &labels,
+        targets: &Target::of(&labels),
     };
     let found = gradient.run(batch, &[1, steps, 2 * steps])?;
     let mut findings = Vec::new();

@@ -7,7 +7,7 @@
 
 use crate::support::{Fixture, assert_close};
 use cords::Real;
-use cords::device::{Aligned, Cpu, Device, Phi};
+use cords::device::{Aligned, Cpu, Device, Phi, Target};
 use cords::learn::{Batch, CordsNetGradient, Objective, cnn_gradient, logspace};
 use cords::net::{Cnn, CordsNet, Euler, Input, Parameters};
 use std::ops::Range;
@@ -77,7 +77,7 @@ fn check_trial<T: Real>(name: &str, phi: impl Fn(&Fixture) -> Phi, tolerance: To
     .and_then(|mut gradient| {
         let batch = Batch {
             images: &images.data,
-            labels: &fixture.labels(),
+            targets: &Target::of(&fixture.labels()),
         };
         gradient.run(batch, &[0, 1, steps, 2 * steps])
     })
@@ -203,7 +203,7 @@ fn check_linear<T: Real>(
     .and_then(|mut gradient| {
         let batch = Batch {
             images: &images.data,
-            labels: &fixture.labels(),
+            targets: &Target::of(&fixture.labels()),
         };
         gradient.run(batch, &[steps])
     })
@@ -286,7 +286,7 @@ fn check_cnn<T: Real>(Tolerance { forward, gradient }: Tolerance) {
         &parameters,
         Batch {
             images: &images.data,
-            labels: &labels,
+            targets: &Target::of(&labels),
         },
     )
     .expect("the fixture is a network");

@@ -13,6 +13,7 @@ mod gradients;
 mod graph;
 mod kernels;
 mod memory;
+mod mixed;
 mod models;
 mod noise;
 mod optimisers;

@@ -14,7 +14,7 @@ use cords::learn::{
 use cords::net::{Architecture, Euler, Graph, ModelInfo, fold};
 use cords::rng::{Purpose, Stream};
 
-/// Noise whose class shows in its mean; fresh in every epoch, as with augmentation.
+/// Noise whose class shows in its mean; fresh in every epoch, as with augmentation, and mixed in every other batch.
 struct Noise {
     count: usize,
     seed: u64,
@@ -40,6 +40,19 @@ impl Images for Noise {
         Stream::new(self.seed, Purpose::Augmentation, i as u64, 0, epoch, 0).normal_fill(out);
         out.iter_mut().for_each(|value| *value += (i % 3) as f32 - 1.0);
         Ok(())
+    }
+    fn mix(&self, epoch: u32, batch: u32, images: &mut [f32]) -> Option<f32> {
+        let mut stream = Stream::new(self.seed, Purpose::Probe, u64::from(batch), 0, epoch, 0);
+        let weight = stream.uniform() as f32;
+        // Other batches are left as they are.
+        batch.is_multiple_of(2).then(|| {
+            let before = images.to_vec();
+            let (own, len) = (images.len(), 16 * 16);
+            for (index, value) in images.iter_mut().enumerate() {
+                *value = weight * *value + (1.0 - weight) * before[(index + own - len) % own];
+            }
+            weight
+        })
     }
 }
 

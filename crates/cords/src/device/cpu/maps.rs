@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::elementwise::{centred_dot, positive, sum_squares, vectorised};
 use super::tiles::{BLOCK, blocks};
 use crate::Real;
-use crate::device::{Interpolation, Maps, NormalNoise};
+use crate::device::{Interpolation, Maps, NormalNoise, Target};
 
 /// Values that maps take on the CPU.
 pub(super) fn stored(maps: Maps) -> usize {
@@ -341,18 +341,22 @@ pub(super) fn add_unpooled<T: Real>(maps: Maps, dpooled: &[T], x: &[T], rectifie
 pub(super) fn cross_entropy<T: Real>(
     classes: usize,
     logits: &[T],
-    labels: &[T],
+    targets: &[T],
     scale: f64,
     dlogits: &mut [T],
 ) -> Vec<f64> {
     let row = blocks(classes) * BLOCK;
-    assert_eq!((logits.len(), dlogits.len()), (row * labels.len(), row * labels.len()));
+    let (targets, _) = targets.as_chunks();
+    assert_eq!(
+        (logits.len(), dlogits.len()),
+        (row * targets.len(), row * targets.len())
+    );
     dlogits.fill(T::ZERO);
     let mut weights = vec![0.0f64; classes];
     let rows = logits.chunks_exact(row).zip(dlogits.chunks_exact_mut(row));
-    rows.zip(labels)
-        .map(|((logits, dlogits), label)| {
-            let (logits, label) = (&logits[..classes], label.to_f64() as usize);
+    rows.zip(targets)
+        .map(|((logits, dlogits), target)| {
+            let (logits, target) = (&logits[..classes], Target::of_numbers(*target));
             let largest = logits
                 .iter()
                 .map(|logit| logit.to_f64())
@@ -362,10 +366,11 @@ pub(super) fn cross_entropy<T: Real>(
             }
             let total: f64 = weights.iter().sum();
             for (class, (weight, dlogit)) in weights.iter().zip(dlogits).enumerate() {
-                let target = f64::from(u8::from(class == label));
-                *dlogit = T::from_f64(scale * (weight / total - target));
+                *dlogit = T::from_f64(scale * (weight / total - target.share(class)));
             }
-            largest + total.ln() - logits[label].to_f64()
+            let (weight, [label, partner]) = (f64::from(target.weight), [target.label, target.partner]);
+            let [own, other] = [label, partner].map(|class| logits[class as usize].to_f64());
+            largest + total.ln() - (weight * own + (1.0 - weight) * other)
         })
         .collect()
 }

@@ -337,12 +337,12 @@ impl<T: Real> Device<T> for Cpu {
         &self,
         classes: usize,
         logits: &Aligned<T>,
-        labels: &Aligned<T>,
+        targets: &Aligned<T>,
         scale: f64,
         dlogits: &mut Aligned<T>,
         reductions: &mut Vec<Vec<f64>>,
     ) {
-        reductions.push(maps::cross_entropy(classes, logits, labels, scale, dlogits));
+        reductions.push(maps::cross_entropy(classes, logits, targets, scale, dlogits));
     }
 
     fn sum_squared_distances(&self, maps: Maps, x: &Aligned<T>, centre: &Aligned<T>, reductions: &mut Vec<Vec<f64>>) {

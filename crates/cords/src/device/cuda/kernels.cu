@@ -368,20 +368,23 @@ KERNEL add_unpooled(const float *dpooled, const float *x, Long channels, Long pl
     }
 }
 
-// Cross-entropy of an image, to the places from `first` on, and dlogits = scale (softmax - one-hot).
-KERNEL cross_entropy(const float *logits, const unsigned *labels, Long classes, double factor, Long first, float *dlogits,
+// Cross-entropy of an image, to the places from `first` on, and dlogits = scale (softmax - target). Of each image
+// `targets` has three numbers: a class, another one, and the first one's weight in the target; the other has the rest.
+KERNEL cross_entropy(const float *logits, const float *targets, Long classes, double factor, Long first, float *dlogits,
                      double *losses, Long items) {
     EACH(image) {
-        const float *x = logits + image * classes;
+        const float *x = logits + image * classes, *target = targets + 3 * image;
+        Long label = (Long)target[0], partner = (Long)target[1];
+        double weight = target[2], rest = 1 - weight;
         double largest = x[0], total = 0;
         for (Long class_ = 1; class_ < classes; class_++)
             if (x[class_] > largest) largest = x[class_];
         for (Long class_ = 0; class_ < classes; class_++) total += exp(x[class_] - largest);
         for (Long class_ = 0; class_ < classes; class_++) {
-            double share = exp(x[class_] - largest) / total - (class_ == (Long)labels[image]);
+            double share = exp(x[class_] - largest) / total - (weight * (class_ == label) + rest * (class_ == partner));
             dlogits[image * classes + class_] = (float)(factor * share);
         }
-        losses[first + image] = largest + log(total) - x[labels[image]];
+        losses[first + image] = largest + log(total) - (weight * x[label] + rest * x[partner]);
     }
 }
 

@@ -46,7 +46,7 @@ pub use products::{Filter, WeightSum, Workspace};
 use reductions::CELLS;
 pub use reductions::Reductions;
 
-use super::{AdamStep, ConvShape, Device, DeviceError, Interpolation, Maps, NormalNoise, Relaxation};
+use super::{AdamStep, ConvShape, Device, DeviceError, Interpolation, Maps, NormalNoise, Relaxation, Target};
 use crate::device::Phi;
 use crate::rng::Stream;
 
@@ -431,12 +431,13 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         );
     }
 
-    fn upload_labels(&self, labels: &[u32], out: &mut Self::Buffer) {
-        if out.len != labels.len() {
-            *out = self.room(labels.len(), size_of::<u32>());
+    fn upload_targets(&self, targets: &[Target], out: &mut Self::Buffer) {
+        let numbers: Vec<f32> = Target::numbers(targets);
+        if out.len != numbers.len() {
+            *out = self.room_f32(numbers.len());
         }
         if let Some(memory) = &mut out.memory {
-            self.attempt(|gpu| gpu.write(bytemuck::cast_slice(labels), memory));
+            self.attempt(|gpu| gpu.write(bytemuck::cast_slice(&numbers), memory));
         }
     }
 
@@ -444,17 +445,17 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         &self,
         classes: usize,
         logits: &Self::Buffer,
-        labels: &Self::Buffer,
+        targets: &Self::Buffer,
         scale: f64,
         dlogits: &mut Self::Buffer,
         reductions: &mut Reductions<G::Memory>,
     ) {
-        same([logits.len, dlogits.len, classes * labels.len]);
-        let images = labels.len;
+        let images = targets.len / 3;
+        same([logits.len, dlogits.len, classes * images]);
         let first = self.places(reductions, images);
         self.launch(
             "cross_entropy",
-            arguments!(r logits, r labels, long classes, double scale, long first, w dlogits, w reductions.cells),
+            arguments!(r logits, r targets, long classes, double scale, long first, w dlogits, w reductions.cells),
             images,
         );
     }

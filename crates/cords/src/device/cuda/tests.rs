@@ -1,7 +1,7 @@
 use super::emulated::{Emulated, launched, signatures};
 use super::*;
 use crate::data::{ImageSetWriter, MemoryImages, Split, SplitImages, Splits};
-use crate::device::Cpu;
+use crate::device::{Cpu, Target};
 use crate::learn::{
     Batch, CordsNetGradient, Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, Objective,
     OptimiserKind, OptimiserSettings, TrainError, Training, evaluate, logspace,
@@ -158,11 +158,12 @@ fn gradients<T: crate::Real, D: Device<T>>(device: &D, graph: &Graph) -> Paramet
     };
     let mut stream = Stream::new(1, Purpose::Probe, 0, 0, 0, 0);
     let labels: Vec<u32> = (0..12).map(|image| image % 3).collect();
+    let targets = Target::of_mixed(&labels, 0.7);
     let values = (0..labels.len() * graph.image_len()).map(|_| T::from_f64(stream.normal()));
     let images: Vec<T> = values.collect();
     let batch = Batch {
         images: &images,
-        labels: &labels,
+        targets: &targets,
     };
     let parameters = Initialisation::default().cordsnet(graph, 3).cast();
     let (euler, phi) = (Euler::published(), crate::device::Phi::Relu);

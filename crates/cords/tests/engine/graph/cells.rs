@@ -1,6 +1,6 @@
 //! Cells of one's own.
 
-use cords::device::{Cpu, Phi};
+use cords::device::{Cpu, Phi, Target};
 use cords::dynamics::{SteadyOptions, spontaneous_steady_state};
 use cords::learn::{Batch, CordsNetGradient};
 use cords::net::{
@@ -99,10 +99,10 @@ fn a_cell_of_ones_own_has_the_bits_of_the_crates() {
         net.check_linear().expect("linear");
         let steady = spontaneous_steady_state(&net, &SteadyOptions::default(), &mut |_, _| {});
         let objective = objective(4);
-        let (images, labels) = (normal(graph.image_len() * 2, 8), [1, 0]);
+        let (images, targets) = (normal(graph.image_len() * 2, 8), Target::of(&[1, 0]));
         let batch = Batch {
             images: &images,
-            labels: &labels,
+            targets: &targets,
         };
         let gradient = CordsNetGradient::new(&Cpu, graph, &parameters, &euler, Phi::Relu, &objective);
         let gradient = gradient.and_then(|mut gradient| gradient.run(batch, &[]));

@@ -1,7 +1,7 @@
 //! Gradients against finite differences, and training of time constants.
 
 use cords::data::MemoryImages;
-use cords::device::{Cpu, Phi};
+use cords::device::{Cpu, Phi, Target};
 use cords::learn::{
     Batch, CordsNetGradient, Data, DirectConfig, Fit, HistoryPrecision, Memory, Objective, OptimiserKind,
     OptimiserSettings, Schedule, Training,
@@ -22,10 +22,10 @@ fn gradients_of_every_graph_equal_finite_differences() {
     );
     for (name, graph) in networks().into_iter().chain([own]) {
         let start = parameters(&graph, 7);
-        let (images, labels) = (normal(graph.image_len() * 2, 8), [1, 0]);
+        let (images, targets) = (normal(graph.image_len() * 2, 8), Target::of_mixed(&[1, 0], 0.8));
         let batch = Batch {
             images: &images,
-            labels: &labels,
+            targets: &targets,
         };
         for phi in [Phi::Relu, Phi::LeakyRelu(0.3)] {
             let with = |memory| {
@@ -79,7 +79,7 @@ fn channels_with_time_constants_take_no_bfloat16() {
     let images = normal(graph.image_len(), 8);
     let batch = Batch {
         images: &images,
-        labels: &[1],
+        targets: &[Target::from(1)],
     };
     let mut gradient = gradient.keeping(Memory::Unlimited, HistoryPrecision::Bfloat16);
     let refused = gradient.run(batch, &[]).expect_err("refused").to_string();
