@@ -188,15 +188,17 @@ impl Operation {
     }
 }
 
-/// Value `at` of `last` + 1 evenly spaced ones, as `torch.linspace` computes it: in float32 and from both ends.
+/// Value `at` of `last` + 1 evenly spaced ones, as `torch.linspace` computes it: from both ends, each a float32 that is
+/// rounded once. Shifts are cut to whole pixels, so that a last bit can be one.
 fn spaced(first: f64, end: f64, at: u32, last: u32) -> f64 {
     let (first, end) = (first as f32, end as f32);
-    let step = (end - first) / last as f32;
-    f64::from(if at < last.div_ceil(2) {
-        first + step * at as f32
+    let step = f64::from((end - first) / last as f32);
+    let value = if at < last.div_ceil(2) {
+        f64::from(first) + step * f64::from(at)
     } else {
-        end - step * last.saturating_sub(at) as f32
-    })
+        f64::from(end) - step * f64::from(last.saturating_sub(at))
+    };
+    f64::from(value as f32)
 }
 
 impl RandAugment {

@@ -88,7 +88,7 @@ impl Mix {
     /// Mixes the images of a batch, `[count, channels, height, width]`, in place.
     ///
     /// # Panics
-    /// If `batch` is not a whole number of images.
+    /// If `batch` is not a whole number of images, or if the rectangle reaches out of them.
     pub fn images(&self, batch: &mut [f32], channels: usize, width: usize, height: usize) {
         let len = channels * width * height;
         assert!(
@@ -124,5 +124,109 @@ impl Mix {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::reference;
+    use super::*;
+    use crate::rng::Purpose;
+
+    #[test]
+    fn batches_and_labels_are_those_of_torchvision_for_the_same_draws() {
+        let (tensors, described) = reference();
+        let tensors = safetensors::SafeTensors::deserialize(&tensors).expect("tensors");
+        let floats = |name: &str| -> Vec<f32> {
+            let view = tensors.tensor(name).expect("a tensor");
+            let values = view.data().chunks_exact(4);
+            values
+                .map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes")))
+                .collect()
+        };
+        let whole = |value: &serde_json::Value| value.as_u64().expect("a whole number") as usize;
+        let described = &described["mixes"];
+        let labels = described["labels"].as_array().expect("labels").iter();
+        let labels: Vec<u32> = labels.map(|label| whole(label) as u32).collect();
+        for (number, draw) in described["draws"].as_array().expect("draws").iter().enumerate() {
+            // A weight of torch's is a float32.
+            let weight = f64::from(draw["weight"].as_f64().expect("a weight") as f32);
+            let centre = [whole(&draw["centre"][0]), whole(&draw["centre"][1])];
+            let cut = Mix::Cut(cut_out(weight, centre, 5, 6));
+            for (name, mix) in [("CutMix", cut), ("MixUp", Mix::Blend(weight))] {
+                let mut batch = floats("batch");
+                mix.images(&mut batch, 3, 5, 6);
+                assert_eq!(batch, floats(&format!("mixed.{number}.{name}")), "{name} {draw}");
+                let soft = floats(&format!("soft.{number}.{name}"));
+                for (i, (own, other, weight)) in mix.labels(&labels, 5, 6).into_iter().enumerate() {
+                    let mut expected = [0.0; 4];
+                    expected[own as usize] += weight;
+                    expected[other as usize] += 1.0 - weight;
+                    for (found, expected) in soft[i * 4..][..4].iter().zip(expected) {
+                        assert!((found - expected).abs() < 1e-6, "{name} {draw}: {soft:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_have_the_moments_of_their_distribution() {
+        // 20,000 draws: of Beta(a, a) the mean is 1/2 and the variance v = 1/(4 (2a + 1)); bounds are 5 standard errors,
+        // that of the variance from a fourth moment of at most 1/16.
+        for alpha in [0.2_f32, 1.0, 4.0] {
+            let options = MixOptions {
+                mixup: Some(alpha),
+                ..MixOptions::default()
+            };
+            let weights: Vec<f64> = (0..20_000)
+                .map(|batch| {
+                    let mut stream = Stream::new(1, Purpose::Augmentation, batch, 0, 0, 0);
+                    match options.draw(&mut stream, 4, 4) {
+                        Some(Mix::Blend(weight)) => weight,
+                        other => panic!("{other:?}"),
+                    }
+                })
+                .collect();
+            let n = weights.len() as f64;
+            let mean = weights.iter().sum::<f64>() / n;
+            let variance = weights.iter().map(|weight| (weight - 0.5).powi(2)).sum::<f64>() / n;
+            let expected = 1.0 / (4.0 * (2.0 * f64::from(alpha) + 1.0));
+            assert!((mean - 0.5).abs() < 5.0 * (expected / n).sqrt(), "{alpha}: mean {mean}");
+            let error = ((1.0 / 16.0 - expected * expected) / n).sqrt();
+            assert!(
+                (variance - expected).abs() < 5.0 * error,
+                "{alpha}: {variance}, not {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn both_are_drawn_equally_often_and_rectangles_cover_what_their_weight_says() {
+        let options = MixOptions {
+            cutmix: Some(1.0),
+            mixup: Some(1.0),
+        };
+        // 4,000 draws at 1/2: standard deviation 32, bound 5 of them.
+        let mut cuts = 0_i32;
+        for batch in 0..4000 {
+            let mut stream = Stream::new(3, Purpose::Augmentation, batch, 2, 0, 0);
+            match options.draw(&mut stream, 31, 17) {
+                Some(Mix::Cut([left, top, width, height])) => {
+                    cuts += 1;
+                    assert!(left + width <= 31 && top + height <= 17);
+                }
+                Some(Mix::Blend(weight)) => assert!((0.0..=1.0).contains(&weight)),
+                None => panic!("nothing drawn"),
+            }
+        }
+        assert!((cuts - 2000).abs() < 160, "{cuts}");
+        assert_eq!(Mix::Cut([2, 3, 5, 4]).weight(10, 8), 0.75);
+        assert_eq!((Mix::partner(0, 7), Mix::partner(6, 7)), (6, 5));
+        // A batch of one is its own partner.
+        let mut one = [0.25, 0.5];
+        Mix::Blend(0.3).images(&mut one, 1, 2, 1);
+        assert!((one[0] - 0.25).abs() < 1e-7 && (one[1] - 0.5).abs() < 1e-7);
+        Mix::Blend(0.3).images(&mut [], 1, 2, 1);
     }
 }
