@@ -124,13 +124,24 @@ fn look(set: &Set, root: &Path, by: By) -> Result<Presence, CommandError> {
 
 fn list(ui: &mut Ui, verify: bool, is_json: bool) -> Result<u8, CommandError> {
     let root = project_here();
+    let bar = (verify && ui.interactive).then(|| {
+        let style = ProgressStyle::with_template("{prefix}  {decimal_bytes} read  {decimal_bytes_per_sec}");
+        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    });
     let mut found = Vec::new();
     for set in SETS {
-        let by = match verify {
-            true => By::Checksum(&mut |_| Ok(())),
-            false => By::Size,
+        let mut progress = |bytes| {
+            if let Some(bar) = &bar {
+                bar.set_prefix(set.name);
+                bar.inc(bytes);
+            }
+            Ok(())
         };
+        let by = if verify { By::Checksum(&mut progress) } else { By::Size };
         found.push((set, look(set, &root, by)?));
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
     }
     let is_damaged = found.iter().any(|(_, presence)| presence.state == State::Damaged);
     let code = if verify && is_damaged { exit::DAMAGED } else { 0 };
@@ -145,7 +156,7 @@ fn list(ui: &mut Ui, verify: bool, is_json: bool) -> Result<u8, CommandError> {
     }
     let rows = found.iter().map(|(set, presence)| row(set, presence)).collect();
     ui.out(&simple_table(
-        &["set", "state", "size", "licence", "place", "source"],
+        &["set", "state", "size", "licence", "place", "read by"],
         rows,
         ui.width(),
     ))?;
@@ -171,9 +182,9 @@ fn row(set: &Set, presence: &Presence) -> Vec<String> {
         0 => "-".to_owned(),
         bytes => size(bytes),
     };
-    let sources = match set.sources {
-        [] => "-".to_owned(),
-        sources => sources.join(", "),
+    let read_by = match set.sources {
+        [] => set.kind.to_owned(),
+        sources => format!("{}: {}", set.kind, sources.join(", ")),
     };
     vec![
         set.name.to_owned(),
@@ -181,7 +192,7 @@ fn row(set: &Set, presence: &Presence) -> Vec<String> {
         bytes,
         set.licence.to_owned(),
         set.folder.to_owned(),
-        sources,
+        read_by,
     ]
 }
 
@@ -249,7 +260,7 @@ fn fetch(ui: &mut Ui, args: &GetArgs) -> Result<u8, CommandError> {
             Err(error @ (FetchError::Addresses { .. } | FetchError::Other { .. } | FetchError::Archive { .. }))
                 if sets.len() > 1 =>
             {
-                ui.error(&error.into());
+                ui.error(&CommandError::from(error));
                 failed.push(set.name);
             }
             Err(error) => return Err(error.into()),
@@ -391,7 +402,10 @@ impl Reporter {
     fn say(&mut self, text: &str) {
         match &self.output {
             // What a bar stands on is its own.
-            Output::Bar(bar) => bar.suspend(|| self.ui.clone().status(&format!("{} {text}", self.set))),
+            Output::Bar(bar) => {
+                let mut ui = self.ui;
+                bar.suspend(|| ui.status(&format!("{} {text}", self.set)));
+            }
             _ => self.ui.status(&format!("{} {text}", self.set)),
         }
     }

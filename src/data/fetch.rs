@@ -279,6 +279,7 @@ pub(crate) fn fetch(client: &Client, wanted: &Wanted, tell: &mut Tell) -> Result
     let folder = wanted.target.parent().unwrap_or(Path::new("."));
     let write = || format!("write `{}`", part_of(wanted.target).display());
     fs_err::create_dir_all(folder).map_err(FetchError::disk("make the folder"))?;
+    let mut is_waiting = false;
     let mut part = loop {
         if !wanted.replaces && is_there(wanted.target, wanted.bytes)? {
             return Ok(false);
@@ -286,7 +287,9 @@ pub(crate) fn fetch(client: &Client, wanted: &Wanted, tell: &mut Tell) -> Result
         if let Some(part) = Part::open(wanted.target).map_err(FetchError::disk(write()))? {
             break part;
         }
-        tell(&Event::Waiting { file: &name });
+        if !std::mem::replace(&mut is_waiting, true) {
+            tell(&Event::Waiting { file: &name });
+        }
         client
             .sleep(Duration::from_millis(500))
             .map_err(|_| FetchError::Interrupted)?;
