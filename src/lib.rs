@@ -4,6 +4,7 @@
 //! `dynvis::run_with(dynvis::kinds().with::<MyKind>())`; see `examples/own_stage_kind.rs` and [`runner::kind::Kind`].
 
 mod cli;
+mod data;
 mod stage;
 
 pub use dynvis_runner as runner;

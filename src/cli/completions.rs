@@ -96,6 +96,11 @@ pub(super) fn presets() -> ArgValueCompleter {
     })
 }
 
+/// Completes data sets.
+pub(super) fn data_sets() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| starting_with(current, super::data::candidates()))
+}
+
 /// Completes runs.
 pub(super) fn runs() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| starting_with(current, known_runs().into_iter()))

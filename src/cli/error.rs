@@ -9,6 +9,8 @@ use dynvis_runner::store::StoreError;
 use dynvis_runner::table::TableError;
 
 use super::exit;
+use super::wording::size;
+use crate::data::fetch::FetchError;
 
 /// What a subcommand can end with, other than success.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,8 @@ pub(crate) enum CommandError {
     Table(#[from] TableError),
     #[error(transparent)]
     Run(RunError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     #[error(transparent)]
     Training(#[from] cords::learn::TrainError),
     #[error("{0}")]
@@ -61,6 +65,40 @@ fn store_hint(kind: std::io::ErrorKind) -> String {
         _ => "is the disk full, or the folder read-only?",
     }
     .to_owned()
+}
+
+/// What to do where a data set did not come.
+fn fetch_hint(error: &FetchError) -> Option<String> {
+    use std::io::ErrorKind as Kind;
+    Some(match error {
+        FetchError::Interrupted => "what came is kept; the same command goes on where it ended".into(),
+        FetchError::Addresses { .. } => {
+            "the same command goes on where it ended; `--mirror URL` fetches from elsewhere, `--proxy URL` by way of a \
+             proxy"
+                .into()
+        }
+        FetchError::Other { .. } => {
+            "move it away if it is your own; `--replace` puts the published file in its place".into()
+        }
+        FetchError::NoFile(_) => "move it away".into(),
+        FetchError::Room { needed, free, .. } => format!(
+            "{} of {} are free; the project's `data` may be a link to another disk",
+            size(*free),
+            size(*needed)
+        ),
+        FetchError::Archive { .. } => "`--replace` fetches it again".into(),
+        FetchError::Disk { source, .. } => match source.kind() {
+            Kind::StorageFull | Kind::QuotaExceeded => {
+                "make room; what came is kept, and the same command goes on where it ended".into()
+            }
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+                "the folder cannot be written; the project's `data` may be a link to a folder that can".into()
+            }
+            _ => return None,
+        },
+        FetchError::Proxy(_) => "`http://HOST:PORT`, `https://HOST:PORT` or `socks5://HOST:PORT` is one".into(),
+        FetchError::Certificates { .. } => return None,
+    })
 }
 
 impl From<StageError> for CommandError {
@@ -98,6 +136,7 @@ impl CommandError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Run(RunError::Device { .. }) => exit::USAGE,
+            Self::Fetch(FetchError::Interrupted) => exit::INTERRUPTED,
             Self::Stage(_) | Self::Training(_) | Self::Run(_) => exit::STAGE_FAILED,
             _ => exit::USAGE,
         }
@@ -122,6 +161,7 @@ impl CommandError {
             Self::Store(StoreError::NewerRun { .. }) => Some("read it with that version of dynvis".into()),
             Self::Run(RunError::Device { .. }) => Some("`dynvis doctor` shows what this machine offers".into()),
             Self::Stage(e) => e.hint.clone(),
+            Self::Fetch(e) => fetch_hint(e),
             _ => None,
         }
     }
@@ -130,6 +170,10 @@ impl CommandError {
     pub(crate) fn causes(&self) -> Vec<String> {
         if let Self::Stage(e) = self {
             return e.causes.clone();
+        }
+        if let Self::Fetch(FetchError::Addresses { failures, .. }) = self {
+            let cause = |(address, reason): &(String, String)| format!("{address} {reason}");
+            return failures.iter().map(cause).collect();
         }
         let mut causes = Vec::new();
         let mut next = std::error::Error::source(self);

@@ -67,6 +67,12 @@ pub(crate) fn reference(ui: &mut Ui, _: &ReferenceArgs) -> Result<u8, CommandErr
     for name in names {
         if let Some(command) = all.find_subcommand_mut(&name) {
             text += &section(&format!("dynvis {name}"), command);
+            let below: Vec<String> = visible(command).map(|command| command.get_name().to_owned()).collect();
+            for below in below {
+                if let Some(command) = command.find_subcommand_mut(&below) {
+                    text += &section(&format!("dynvis {name} {below}"), command);
+                }
+            }
         }
     }
     ui.out(&text)?;

@@ -6,6 +6,7 @@ mod benchmark;
 mod check;
 mod completions;
 mod dag;
+mod data;
 mod diff;
 mod doctor;
 mod error;
@@ -78,6 +79,7 @@ enum Command {
     Dag(dag::DagArgs),
     Stages(stages::StagesArgs),
     Presets(presets::PresetsArgs),
+    Data(data::DataArgs),
     Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
     Selftest(selftest::SelftestArgs),
@@ -155,6 +157,7 @@ fn dispatch() -> ExitCode {
         Command::Dag(args) => dag::dag(&mut ui, args),
         Command::Stages(args) => stages::stages(&mut ui, args),
         Command::Presets(args) => presets::presets(&mut ui, args),
+        Command::Data(args) => data::data(&mut ui, args),
         Command::Schema(args) => schema::schema(&mut ui, args),
         Command::Doctor(args) => doctor::doctor(&mut ui, cache, args),
         Command::Benchmark(args) => benchmark::benchmark(&mut ui, args),

@@ -94,11 +94,13 @@ fn files_of(source: SourceName) -> (&'static str, &'static str) {
         SourceName::Digits => ("data/digits", ""),
         SourceName::Mnist => (
             "data/mnist",
-            "MNIST: four IDX files, as distributed by Y. LeCun and many mirrors (train-images-idx3-ubyte.gz …)",
+            "MNIST: four IDX files, as distributed by Y. LeCun and many mirrors (train-images-idx3-ubyte.gz …); \
+             `dynvis data get mnist` fetches them",
         ),
         SourceName::FashionMnist => (
             "data/fashion_mnist",
-            "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …)",
+            "Fashion-MNIST: four IDX files from Zalando Research (train-images-idx3-ubyte.gz …); \
+             `dynvis data get fashion_mnist` fetches them",
         ),
         SourceName::EmnistBalanced
         | SourceName::EmnistByclass
@@ -108,16 +110,17 @@ fn files_of(source: SourceName) -> (&'static str, &'static str) {
         | SourceName::EmnistMnist => (
             "data/emnist",
             "EMNIST: four IDX files of one division, as NIST distributes them \
-             (emnist-letters-train-images-idx3-ubyte.gz …)",
+             (emnist-letters-train-images-idx3-ubyte.gz …); `dynvis data get emnist` fetches all divisions",
         ),
         SourceName::Cifar10 => (
             "data/cifar10",
-            "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or unpacked",
+            "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or \
+             unpacked; `dynvis data get cifar10` fetches it",
         ),
         SourceName::Cifar100 => (
             "data/cifar100",
             "CIFAR-100: cifar-100-binary.tar.gz or cifar-100-python.tar.gz from A. Krizhevsky's page, as it is or \
-             unpacked",
+             unpacked; `dynvis data get cifar100` fetches it",
         ),
         SourceName::ImageFolder => (
             "data/image_folder",

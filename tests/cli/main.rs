@@ -9,6 +9,7 @@ mod cognitive;
 mod conditions;
 mod contributing;
 mod crashes;
+mod data;
 mod diff;
 mod end_to_end;
 mod exchange;

@@ -88,6 +88,10 @@ fn shells_are_offered_stages_tables_and_runs() {
     assert_eq!(offered(&project, &["log", "@", "alpha@n=2"]), ["alpha@n=2"]);
     assert_eq!(offered(&project, &["show", id, "be"]), ["beta/collected"]);
     assert!(offered(&project, &["ve"]).contains(&"verify".to_owned()));
+    assert_eq!(
+        offered(&project, &["data", "get", "cifar100"]),
+        ["cifar100", "cifar100_c"]
+    );
     assert!(!offered(&project, &[""]).contains(&"worker".to_owned()));
     // A broken pipeline is no reason to print errors into somebody's prompt.
     project.write("p.yaml", "stages: [");
