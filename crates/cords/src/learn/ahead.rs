@@ -205,7 +205,10 @@ pub(crate) fn for_each_group<D: Device<f32>, R: Send>(
 
 #[cfg(test)]
 mod tests {
+    use rayon::prelude::*;
+
     use super::*;
+    use crate::device::Cpu;
 
     /// Images that hold their number and their epoch.
     struct Numbered(usize);
@@ -230,6 +233,10 @@ mod tests {
             out.copy_from_slice(&[i as f32, epoch as f32]);
             Ok(())
         }
+        /// The third batch of every epoch.
+        fn mix(&self, _epoch: u32, batch: u32, _images: &mut [f32]) -> Option<f32> {
+            (batch == 2).then_some(0.5)
+        }
     }
 
     #[test]
@@ -241,27 +248,57 @@ mod tests {
             batches: 4,
             mixes: true,
         };
+        // Images and the labels of each and of its partner, batch by batch.
         let take = |first, count: usize| {
-            let take = |next: &mut dyn FnMut() -> Result<Prepared, DataError>| (0..count).map(|_| next()).collect();
-            let taken: Result<Vec<_>, _> = load_ahead(&Numbered(10), batches.requests(first), take);
-            taken.expect("sound images")
+            let one = |prepared: Prepared| {
+                let labels = |target: &Target| [target.label, target.partner];
+                (
+                    prepared.images.clone(),
+                    prepared.targets.iter().map(labels).collect::<Vec<_>>(),
+                )
+            };
+            let take = |next: &mut dyn FnMut() -> Result<Prepared, DataError>| {
+                let taken = (0..count).map(|_| next().map(one));
+                taken.collect::<Result<Vec<_>, _>>()
+            };
+            load_ahead(&Numbered(10), batches.requests(first), take).expect("sound images")
         };
         let all = take((0, 0), 8);
         for (epoch, part) in all.chunks(4).enumerate() {
-            let mut seen: Vec<u32> = part.iter().flat_map(|batch| batch.labels.clone()).collect();
+            let mut seen: Vec<u32> = part.iter().flat_map(|(_, labels)| labels).map(|both| both[0]).collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..10).collect::<Vec<_>>());
-            for batch in part {
-                let expected: Vec<f32> = batch
-                    .labels
-                    .iter()
-                    .flat_map(|label| [*label as f32, epoch as f32])
-                    .collect();
-                assert_eq!(batch.images, expected);
+            for (batch, (images, labels)) in part.iter().enumerate() {
+                for (i, (image, [label, partner])) in images.chunks(2).zip(labels).enumerate() {
+                    assert_eq!(image, [*label as f32, epoch as f32]);
+                    let before = labels[(i + labels.len() - 1) % labels.len()][0];
+                    assert_eq!(*partner, if batch == 2 { before } else { *label });
+                }
             }
         }
         // Whoever stops early leaves nothing behind that waits.
-        let later = take((0, 3), 2);
-        assert_eq!([&later[0].labels, &later[1].labels], [&all[3].labels, &all[4].labels]);
+        assert_eq!(take((0, 3), 2), all[3..5]);
+    }
+
+    /// Side by side in one pool, and more of them than it has threads.
+    #[test]
+    fn who_waits_for_images_in_a_pool_does_not_keep_them_from_being_loaded() {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .expect("a thread");
+        pool.install(|| {
+            (0..3).into_par_iter().with_max_len(1).for_each(|_| {
+                let mut seen = Vec::new();
+                let labels = |_: &[f32], targets: &[Target]| targets.iter().map(|target| target.label).collect();
+                let keep = |group: Vec<u32>| seen.extend(group);
+                for_each_group::<Cpu, _>(&Cpu, 1, &Numbered(30), labels, keep).expect("sound images");
+                assert_eq!(seen, (0..30).collect::<Vec<_>>());
+            });
+        });
+        (0..2 * rayon::current_num_threads())
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|_| for_each_group(&Cpu, 1, &Numbered(30), |_, _| (), |()| ()).expect("sound images"));
     }
 }

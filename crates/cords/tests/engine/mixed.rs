@@ -152,15 +152,14 @@ fn a_mixed_target_teaches_the_mean_of_what_its_classes_teach() {
         return_weight: 0.5,
         return_window: 2,
     };
-    let batch = |targets| Batch {
-        images: &images,
-        targets,
-    };
+    fn batch<'a>(images: &'a [f64], targets: &'a [Target]) -> Batch<'a, f64> {
+        Batch { images, targets }
+    }
     let initialisation = Initialisation::default();
     let parameters: Parameters<f64> = initialisation.cordsnet(&graph, 3).cast();
     let cordsnet = targets.each_ref().map(|targets| {
         let gradient = CordsNetGradient::new(&Cpu, &graph, &parameters, &euler(), Phi::Relu, &objective);
-        let gradient = gradient.and_then(|mut gradient| gradient.run(batch(targets), &[]));
+        let gradient = gradient.and_then(|mut gradient| gradient.run(batch(&images, targets), &[]));
         let gradient = gradient.expect("a batch");
         (
             gradient.loss.loss,
@@ -171,7 +170,7 @@ fn a_mixed_target_teaches_the_mean_of_what_its_classes_teach() {
     });
     let parameters: Parameters<f64> = initialisation.cnn(&graph, 3).cast();
     let cnn = targets.each_ref().map(|targets| {
-        let gradient = cnn_gradient(&Cpu, &graph, &parameters, batch(targets)).expect("a batch");
+        let gradient = cnn_gradient(&Cpu, &graph, &parameters, batch(&images, targets)).expect("a batch");
         (
             gradient.loss.loss,
             gradient.loss.right,
@@ -200,7 +199,7 @@ fn a_mixed_target_teaches_the_mean_of_what_its_classes_teach() {
     let refused = |target| {
         let mut targets = targets[0].clone();
         targets[5] = target;
-        cnn_gradient(&Cpu, &graph, &parameters, batch(&targets[..])).expect_err("refused")
+        cnn_gradient(&Cpu, &graph, &parameters, batch(&images, &targets)).expect_err("refused")
     };
     let wrong = |weight| Target {
         weight,
