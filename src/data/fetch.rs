@@ -528,10 +528,10 @@ fn receive(
             Ok(count) => count,
             Err(error) => {
                 let ended = format!("broke off after {} of {bytes} bytes", part.len());
-                let reason = match error.kind() {
-                    std::io::ErrorKind::UnexpectedEof => ended,
-                    std::io::ErrorKind::TimedOut => format!("{ended}: no more for too long"),
-                    _ => format!("{ended}: {error}"),
+                let reason = match ureq::Error::from(error) {
+                    ureq::Error::Timeout(_) => format!("{ended}: no more for too long"),
+                    ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => ended,
+                    error => format!("{ended}: {error}"),
                 };
                 return Err(Trouble::passing(reason));
             }

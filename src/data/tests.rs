@@ -595,6 +595,15 @@ fn a_server_that_says_nothing_is_left() {
 }
 
 #[test]
+fn a_server_without_tls_is_said() {
+    let lab = Lab::new();
+    let server = Server::new(|_, _, stream| head(stream, "200 OK", &[length(0)]));
+    let reasons = lab.expect_failures(&[server.url("file.bin").replace("http:", "https:")]);
+    assert_eq!(reasons.len(), 1);
+    assert_eq!(lab.names(), [""; 0]);
+}
+
+#[test]
 fn nobody_there_is_said() {
     let lab = Lab::with(Network {
         retries: 0,

@@ -41,7 +41,7 @@ pub(crate) fn unpack(
             for at in 0..archive.len() {
                 let mut entry = archive.by_index(at).map_err(damaged)?;
                 if entry.is_file() && !entry.is_symlink() {
-                    let name = entry.name().to_owned();
+                    let name = entry.name().map_err(damaged)?.into_owned();
                     out.take(&name, &mut entry)?;
                 }
             }
