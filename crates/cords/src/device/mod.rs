@@ -33,6 +33,7 @@ mod relaxation;
 mod shapes;
 
 pub use adam::AdamStep;
+pub(crate) use cpu::vectorised;
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
 pub use error::DeviceError;
 pub use phi::Phi;

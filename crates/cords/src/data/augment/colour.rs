@@ -301,11 +301,17 @@ fn extremes<L: Level>(levels: &[L]) -> (L, L) {
 
 #[inline(always)]
 fn narrow<L: Level>(levels: &[L], least: &mut [L; 32], largest: &mut [L; 32]) {
-    for part in levels.chunks(32) {
+    let parts = levels.chunks_exact(32);
+    let rest = parts.remainder();
+    for part in parts {
         for ((least, largest), level) in least.iter_mut().zip(largest.iter_mut()).zip(part) {
             *least = if *level < *least { *level } else { *least };
             *largest = if *level > *largest { *level } else { *largest };
         }
+    }
+    for level in rest {
+        least[0] = if *level < least[0] { *level } else { least[0] };
+        largest[0] = if *level > largest[0] { *level } else { largest[0] };
     }
 }
 
@@ -337,7 +343,11 @@ fn bytes_of<L: Level>(levels: &[L], bytes: &mut [u8]) {
 fn equalizing(bytes: &[u8]) -> [u8; 256] {
     // Neighbours often are equal: in one histogram each would wait for the one before.
     let mut parts = [[0_u32; 256]; 4];
-    for four in bytes.chunks(4) {
+    let fours = bytes.chunks_exact(4);
+    for byte in fours.remainder() {
+        parts[0][usize::from(*byte)] += 1;
+    }
+    for four in fours {
         for (part, byte) in parts.iter_mut().zip(four) {
             part[usize::from(*byte)] += 1;
         }

@@ -186,7 +186,10 @@ impl Augment {
                 return Err(DataError::option("rand_augment.bins", what));
             }
             if magnitude >= bins {
-                let what = format!("{magnitude} given; it must be 0 to {}, below rand_augment.bins", bins - 1);
+                let what = format!(
+                    "{magnitude} given; it must be 0 to {}, below rand_augment.bins",
+                    bins - 1
+                );
                 return Err(DataError::option("rand_augment.magnitude", what));
             }
         }
@@ -277,11 +280,12 @@ impl Augment {
     }
 
     /// How the images of a batch, by its number within the epoch, are mixed; not at all if `None`.
-    pub fn mix(&self, seed: u64, epoch: u32, batch: u64, side: usize) -> Option<Mix> {
+    pub fn mix(&self, seed: u64, epoch: u32, batch: u32, side: usize) -> Option<Mix> {
         if self.mix.is_off() {
             return None;
         }
-        self.mix.draw(&mut Change::Mix.stream(seed, batch, epoch), side, side)
+        self.mix
+            .draw(&mut Change::Mix.stream(seed, batch.into(), epoch), side, side)
     }
 }
 

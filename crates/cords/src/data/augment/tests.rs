@@ -125,7 +125,14 @@ fn compare<L: Stored>() {
         let view = tensors.tensor(&format!("{name}.{}", L::KIND)).expect("a tensor");
         (L::all(view.data()), view.shape().to_vec())
     };
-    let displaced = |image: &str| f32::all(tensors.tensor(&format!("displacement.{image}")).expect("a field").data());
+    let displaced = |image: &str| {
+        f32::all(
+            tensors
+                .tensor(&format!("displacement.{image}"))
+                .expect("a field")
+                .data(),
+        )
+    };
     let cases = described["cases"].as_array().expect("cases");
     assert!(cases.len() > 120);
     let mut wrong = Vec::new();
@@ -605,9 +612,27 @@ fn impossible_values_are_refused() {
     assert!(Augment::default().validate().is_ok());
     let off = Augment::default;
     let cases = [
-        (Augment { horizontal_flip: 1.5, ..off() }, "horizontal_flip"),
-        (Augment { brightness: f32::NAN, ..off() }, "brightness"),
-        (Augment { saturation: 1.5, ..off() }, "saturation"),
+        (
+            Augment {
+                horizontal_flip: 1.5,
+                ..off()
+            },
+            "horizontal_flip",
+        ),
+        (
+            Augment {
+                brightness: f32::NAN,
+                ..off()
+            },
+            "brightness",
+        ),
+        (
+            Augment {
+                saturation: 1.5,
+                ..off()
+            },
+            "saturation",
+        ),
         (Augment { hue: 0.6, ..off() }, "hue"),
         (
             Augment {
