@@ -301,18 +301,19 @@ fn extremes<L: Level>(levels: &[L]) -> (L, L) {
 
 #[inline(always)]
 fn narrow<L: Level>(levels: &[L], least: &mut [L; 32], largest: &mut [L; 32]) {
+    let (mut low, mut high) = (*least, *largest);
     let parts = levels.chunks_exact(32);
-    let rest = parts.remainder();
+    for (at, level) in parts.remainder().iter().enumerate() {
+        low[at] = if *level < low[at] { *level } else { low[at] };
+        high[at] = if *level > high[at] { *level } else { high[at] };
+    }
     for part in parts {
-        for ((least, largest), level) in least.iter_mut().zip(largest.iter_mut()).zip(part) {
-            *least = if *level < *least { *level } else { *least };
-            *largest = if *level > *largest { *level } else { *largest };
+        for at in 0..32 {
+            low[at] = if part[at] < low[at] { part[at] } else { low[at] };
+            high[at] = if part[at] > high[at] { part[at] } else { high[at] };
         }
     }
-    for level in rest {
-        least[0] = if *level < least[0] { *level } else { least[0] };
-        largest[0] = if *level > largest[0] { *level } else { largest[0] };
-    }
+    (*least, *largest) = (low, high);
 }
 
 /// Spreads the levels of each plane so that all are about as frequent: torchvision's `equalize`, which does it for 256

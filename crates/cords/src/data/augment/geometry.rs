@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::planes::{Level, Planes};
+use super::planes::{Level, Planes, integer};
 use super::{between, flip};
 use crate::device::vectorised;
 use crate::rng::Stream;
@@ -383,8 +383,9 @@ fn nearest(xs: &[f32], ys: &[f32], from: &mut [u32], width: usize, height: usize
         let x = ((x + 1.0) * half_width - 0.5).round_ties_even();
         let y = ((y + 1.0) * half_height - 0.5).round_ties_even();
         let inside = (x >= 0.0) & (x <= last_x) & (y >= 0.0) & (y <= last_y);
-        let at = (y as i32).wrapping_mul(width as i32).wrapping_add(x as i32);
-        *from = if inside { at as u32 } else { u32::MAX };
+        let [x, y] = [integer(x.clamp(0.0, last_x)), integer(y.clamp(0.0, last_y))];
+        let at = y.wrapping_mul(width as u32).wrapping_add(x);
+        *from = if inside { at } else { u32::MAX };
     }
 }
 
@@ -448,11 +449,11 @@ fn find_around(
     for (((((p0, p1), p2), p3), (((w0, w1), w2), w3)), (x, y)) in pixels.zip(weights).zip(xs.iter().zip(ys)) {
         let ([left, right], [west, east]) = pair(*x, width);
         let ([upper, lower], [north, south]) = pair(*y, height);
-        let [upper, lower] = [upper, lower].map(|y| y.wrapping_mul(width as i32));
-        *p0 = upper.wrapping_add(left) as u32;
-        *p1 = upper.wrapping_add(right) as u32;
-        *p2 = lower.wrapping_add(left) as u32;
-        *p3 = lower.wrapping_add(right) as u32;
+        let [upper, lower] = [upper, lower].map(|y| y.wrapping_mul(width as u32));
+        *p0 = upper.wrapping_add(left);
+        *p1 = upper.wrapping_add(right);
+        *p2 = lower.wrapping_add(left);
+        *p3 = lower.wrapping_add(right);
         *w0 = north * west;
         *w1 = north * east;
         *w2 = south * west;
@@ -462,14 +463,14 @@ fn find_around(
 
 /// The two pixels of a line around a place, and their weights.
 #[inline(always)]
-fn pair(place: f32, size: usize) -> ([i32; 2], [f32; 2]) {
+fn pair(place: f32, size: usize) -> ([u32; 2], [f32; 2]) {
     let last = size as f32 - 1.0;
     let at = (place + 1.0) * (size as f32 / 2.0) - 0.5;
     let first = at.floor();
     let second = first + 1.0;
     let share = at - first;
     let inside = |pixel: f32| (pixel >= 0.0) & (pixel <= last);
-    let pixel = |pixel: f32| pixel.clamp(0.0, last) as i32;
+    let pixel = |pixel: f32| integer(pixel.clamp(0.0, last));
     let weight = |pixel: f32, weight: f32| if inside(pixel) { weight } else { 0.0 };
     (
         [pixel(first), pixel(second)],

@@ -27,8 +27,8 @@
 //! | [`RandomErasing`], [`erase`] | `RandomErasing` with `value` 0 |
 //! | [`MixOptions`], [`Mix`] | `CutMix`, `MixUp`: one weight a batch, the batch rolled by one |
 //!
-//! Draws are not torch's: they come from the keyed generator, and have torchvision's distributions. Where torchvision's
-//! blur cannot reflect (an elastic deformation whose sigma is more than an eighth of twice the side), ours reflects again.
+//! Draws are not torch's: they come from the keyed generator, and have torchvision's distributions. Where torchvision
+//! refuses to blur (an elastic deformation whose sigma is a quarter of the side or more), the field is reflected again.
 
 mod automatic;
 mod colour;
