@@ -103,6 +103,10 @@ mod tests {
         const SEES_REPETITIONS: bool = K::SEES_REPETITIONS;
         const SEES_LISTS_ALONE: bool = K::SEES_LISTS_ALONE;
 
+        fn code_version(params: &Self::Params) -> u32 {
+            K::code_version(&params.before)
+        }
+
         fn outputs(params: &Self::Params) -> Vec<Output> {
             K::outputs(&params.before)
         }

@@ -83,6 +83,16 @@ impl Kind for Train {
     const KEEPS_CHECKPOINTS: bool = true;
     const USES_DEVICE: bool = true;
 
+    fn code_version(params: &Params) -> u32 {
+        // Since then random changes of images are torchvision's. Mirroring was before.
+        const TORCHVISION: u32 = 6;
+        if params.changes_images() {
+            TORCHVISION
+        } else {
+            Self::CODE_VERSION
+        }
+    }
+
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
     }
@@ -430,6 +440,61 @@ mod tests {
         }
         drop(context);
         updates
+    }
+
+    #[test]
+    fn only_stages_whose_images_change_otherwise_have_a_later_code_version() {
+        use serde_json::json;
+        let registry = crate::kinds();
+        let kind = registry.kind("train").expect("a kind");
+        let stage = |augment: serde_json::Value| {
+            let params = json!({ "phase": "cnn", "data": "digits", "augment": augment });
+            kind.stage(params).expect("parameters")
+        };
+        let before = [
+            ("degrees", json!(0.0)),
+            ("translate", json!(0.0)),
+            ("scale", json!(null)),
+            ("shear", json!(0.0)),
+            ("flip", json!(true)),
+            ("brightness", json!(0.0)),
+            ("contrast", json!(0.0)),
+            ("elastic_alpha", json!(0.0)),
+            ("elastic_sigma", json!(0.0)),
+            ("crop", json!(null)),
+        ];
+        let before: serde_json::Map<_, _> = before
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect();
+        let mirrored = stage(json!({ "flip": true, "interpolation": "nearest", "erasing": 0.0, "cutmix": null }));
+        assert_eq!(mirrored.identity()["augment"], json!(before), "new parameters stay out");
+        for same in [
+            json!({}),
+            json!({ "flip": true }),
+            json!({ "interpolation": "bilinear" }),
+        ] {
+            assert_eq!(stage(same.clone()).code_version(), kind.code_version(), "{same}");
+        }
+        for changed in [
+            json!({ "degrees": 5 }),
+            json!({ "scale": [0.9, 1.1] }),
+            json!({ "flip": true, "crop": [0.08, 1.0] }),
+            json!({ "brightness": 0.1 }),
+            json!({ "elastic_alpha": 20, "elastic_sigma": 5 }),
+            json!({ "rand_augment": {} }),
+            json!({ "mixup": 0.2 }),
+        ] {
+            assert_eq!(
+                stage(changed.clone()).code_version(),
+                kind.code_version() + 1,
+                "{changed}"
+            );
+        }
+        assert_eq!(
+            stage(json!({ "rand_augment": { "magnitude": 9 } })).identity(),
+            stage(json!({ "rand_augment": {} })).identity()
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Nothing here knows about networks. Images are 8-bit in files and memory maps; they become floats in [0, 1]
 //! and are normalised only when an image is asked for.
 
-mod augment;
+pub mod augment;
 mod batch;
 mod cifar;
 mod decode;
@@ -21,7 +21,7 @@ mod resize;
 mod source;
 mod split;
 
-pub use augment::{Affine, Augment, Elastic, RandomResizedCrop};
+pub use augment::{Affine, Augment, Elastic, MixOptions, RandAugment, RandomErasing, RandomResizedCrop};
 pub use batch::SplitImages;
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Originals, Shown, Splits};

@@ -71,7 +71,7 @@ pub trait Kind: Sync + 'static {
     /// What a stage of the kind does, in one line without a period; `dynvis stages` shows it.
     const SUMMARY: &'static str;
     /// Rises by 1 whenever the same parameters and inputs give other bytes or another meaning, and only then. It is
-    /// part of the key of every stage of the kind.
+    /// part of the key of every stage of the kind, but for those that [`code_version`](Self::code_version) names.
     const CODE_VERSION: u32;
     /// Parameters that stand in keys also where they are at their default: those that the kind had when all defaults
     /// did, so that results from then keep their keys. A parameter that is added later is not among them, and results
@@ -97,6 +97,12 @@ pub trait Kind: Sync + 'static {
     /// Whether it is told nothing of inputs that are a stage each, and no list of members.
     const SEES_LISTS_ALONE: bool = false;
 
+    /// The code version that is part of a stage's key. It is above [`CODE_VERSION`](Self::CODE_VERSION) for stages whose
+    /// parameters alone give other bytes or another meaning since: the others keep their keys. When the kind's own rises,
+    /// it rises above all that any stage had.
+    fn code_version(_params: &Self::Params) -> u32 {
+        Self::CODE_VERSION
+    }
     /// Rules that a schema cannot state.
     fn check(_params: &Self::Params) -> Vec<Violation> {
         Vec::new()
@@ -124,7 +130,7 @@ pub trait AnyKind: Sync {
     fn name(&self) -> &'static str;
     /// [`Kind::SUMMARY`].
     fn summary(&self) -> &'static str;
-    /// [`Kind::CODE_VERSION`].
+    /// [`Kind::CODE_VERSION`], that of most of its stages.
     fn code_version(&self) -> u32;
     /// [`Kind::KEEPS_CHECKPOINTS`].
     fn keeps_checkpoints(&self) -> bool;
@@ -172,6 +178,8 @@ pub trait AnyStage: Send + Sync {
     /// change a result; and what is at its default, but for parameters that stood in keys with it before
     /// (`Kind::KEYED_DEFAULTS`).
     fn identity(&self) -> &Json;
+    /// [`Kind::code_version`].
+    fn code_version(&self) -> u32;
     /// What is read from outside the pipeline; `root` is the project's folder.
     fn external(&self, root: &Path) -> External;
     /// Computes the outputs, in a worker.
@@ -294,6 +302,10 @@ impl<K: Kind> AnyStage for Stage<K> {
         &self.identity
     }
 
+    fn code_version(&self) -> u32 {
+        K::code_version(&self.typed)
+    }
+
     fn external(&self, root: &Path) -> External {
         K::external(&self.typed, root)
     }
@@ -314,4 +326,44 @@ pub fn schema_of<T: JsonSchema>() -> Json {
         .with(|s| s.inline_subschemas = true)
         .into_generator();
     generator.into_root_schema_for::<T>().to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    struct Risen;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Params {
+        is_new: bool,
+    }
+
+    impl Kind for Risen {
+        type Params = Params;
+        const NAME: &'static str = "risen";
+        const SUMMARY: &'static str = "results of some stages are others since";
+        const CODE_VERSION: u32 = 3;
+        const OUTPUTS: &'static [Declared<Params>] = &[];
+
+        fn code_version(params: &Params) -> u32 {
+            Self::CODE_VERSION + u32::from(params.is_new)
+        }
+
+        fn run(_params: &Params, _context: &mut Context) -> Result<(), StageError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stage_can_have_a_later_code_version_than_its_kind() {
+        let kind = erased::<Risen>();
+        let version = |is_new: bool| {
+            let stage = kind.stage(serde_json::json!({ "is_new": is_new })).expect("parameters");
+            stage.code_version()
+        };
+        assert_eq!([version(false), version(true)], [3, 4]);
+        assert_eq!(kind.code_version(), 3);
+    }
 }

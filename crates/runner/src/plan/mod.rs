@@ -417,7 +417,7 @@ fn with_identity<T>(
         .collect();
     use_identity(&Identity {
         kind: stage.kind().name(),
-        code_version: stage.kind().code_version(),
+        code_version: stage.work.code_version(),
         params: stage.work.identity(),
         inputs,
         members: &members,

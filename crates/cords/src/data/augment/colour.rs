@@ -301,12 +301,19 @@ fn extremes<L: Level>(levels: &[L]) -> (L, L) {
 
 #[inline(always)]
 fn narrow<L: Level>(levels: &[L], least: &mut [L; 32], largest: &mut [L; 32]) {
-    for part in levels.chunks(32) {
-        for ((least, largest), level) in least.iter_mut().zip(largest.iter_mut()).zip(part) {
-            *least = if *level < *least { *level } else { *least };
-            *largest = if *level > *largest { *level } else { *largest };
+    let (mut low, mut high) = (*least, *largest);
+    let parts = levels.chunks_exact(32);
+    for (at, level) in parts.remainder().iter().enumerate() {
+        low[at] = if *level < low[at] { *level } else { low[at] };
+        high[at] = if *level > high[at] { *level } else { high[at] };
+    }
+    for part in parts {
+        for at in 0..32 {
+            low[at] = if part[at] < low[at] { part[at] } else { low[at] };
+            high[at] = if part[at] > high[at] { part[at] } else { high[at] };
         }
     }
+    (*least, *largest) = (low, high);
 }
 
 /// Spreads the levels of each plane so that all are about as frequent: torchvision's `equalize`, which does it for 256
@@ -337,7 +344,11 @@ fn bytes_of<L: Level>(levels: &[L], bytes: &mut [u8]) {
 fn equalizing(bytes: &[u8]) -> [u8; 256] {
     // Neighbours often are equal: in one histogram each would wait for the one before.
     let mut parts = [[0_u32; 256]; 4];
-    for four in bytes.chunks(4) {
+    let fours = bytes.chunks_exact(4);
+    for byte in fours.remainder() {
+        parts[0][usize::from(*byte)] += 1;
+    }
+    for four in fours {
         for (part, byte) in parts.iter_mut().zip(four) {
             part[usize::from(*byte)] += 1;
         }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::planes::{Level, Planes};
+use super::planes::{Level, Planes, integer};
 use super::{between, flip};
 use crate::device::vectorised;
 use crate::rng::Stream;
@@ -346,105 +346,118 @@ fn sample<L: Level>(
 ) {
     let (width, height, plane) = (image.width(), image.height(), image.plane());
     let (mut xs, mut ys) = (vec![0.0; width], vec![0.0; width]);
-    match interpolation {
-        Interpolation::Nearest => {
-            // Behind each plane stands the level of what lies outside.
-            let outside = fill.unwrap_or_default();
-            let mut source = Vec::with_capacity(image.levels().len() + 3);
-            for levels in image.levels().chunks_exact(plane) {
-                source.extend_from_slice(levels);
-                source.push(outside);
-            }
-            let mut from = vec![0; width];
-            for y in 0..height {
-                row(y, &mut xs, &mut ys);
-                nearest(&xs, &ys, &mut from, width, height);
-                for (source, out) in source
-                    .chunks_exact(plane + 1)
-                    .zip(image.levels_mut().chunks_exact_mut(plane))
-                {
-                    take(source, &from, &mut out[y * width..][..width]);
-                }
-            }
+    let source = image.levels().to_vec();
+    let mut from = vec![0; width];
+    let mut around = Around::new(width);
+    for y in 0..height {
+        row(y, &mut xs, &mut ys);
+        match interpolation {
+            Interpolation::Nearest => nearest(&xs, &ys, &mut from, width, height),
+            Interpolation::Bilinear => around.find(&xs, &ys, width, height),
         }
-        Interpolation::Bilinear => {
-            let source = image.levels().to_vec();
-            let mut around = vec![Around::default(); width];
-            for y in 0..height {
-                row(y, &mut xs, &mut ys);
-                for ((around, x), y) in around.iter_mut().zip(&xs).zip(&ys) {
-                    *around = Around::of(*x, *y, width, height);
-                }
-                for (source, out) in source
-                    .chunks_exact(plane)
-                    .zip(image.levels_mut().chunks_exact_mut(plane))
-                {
-                    for (out, around) in out[y * width..][..width].iter_mut().zip(&around) {
-                        *out = L::rounded(around.level(source, fill));
-                    }
-                }
+        let planes = source.chunks_exact(plane);
+        for (source, out) in planes.zip(image.levels_mut().chunks_exact_mut(plane)) {
+            let out = &mut out[y * width..][..width];
+            match interpolation {
+                Interpolation::Nearest => take(source, &from, fill.unwrap_or_default(), out),
+                Interpolation::Bilinear => around.mean(source, fill.map(L::number), out),
             }
         }
     }
 }
 
+/// The pixels of a plane that are named, and another level in place of those that are none of it.
 #[inline(always)]
-fn take<L: Level>(source: &[L], from: &[u32], out: &mut [L]) {
+fn take<L: Level>(source: &[L], from: &[u32], outside: L, out: &mut [L]) {
     for (out, from) in out.iter_mut().zip(from) {
-        *out = source[*from as usize];
+        *out = source.get(*from as usize).copied().unwrap_or(outside);
     }
 }
 
-/// The pixel nearest to each place, and the first behind the plane for those outside.
+/// The pixel nearest to each place, and none of the plane for those outside.
 #[inline(always)]
 fn nearest(xs: &[f32], ys: &[f32], from: &mut [u32], width: usize, height: usize) {
     let (half_width, half_height) = (width as f32 / 2.0, height as f32 / 2.0);
     let (last_x, last_y) = (width as f32 - 1.0, height as f32 - 1.0);
-    let outside = (width * height) as u32;
     for ((from, x), y) in from.iter_mut().zip(xs).zip(ys) {
         let x = ((x + 1.0) * half_width - 0.5).round_ties_even();
         let y = ((y + 1.0) * half_height - 0.5).round_ties_even();
         let inside = (x >= 0.0) & (x <= last_x) & (y >= 0.0) & (y <= last_y);
-        let at = (y as i32 as u32)
-            .wrapping_mul(width as u32)
-            .wrapping_add(x as i32 as u32);
-        *from = if inside { at } else { outside };
+        let [x, y] = [integer(x.clamp(0.0, last_x)), integer(y.clamp(0.0, last_y))];
+        let at = y.wrapping_mul(width as u32).wrapping_add(x);
+        *from = if inside { at } else { u32::MAX };
     }
 }
 
-/// The four pixels around a place, in the order of rows, and their weights; 0 for those outside.
-#[derive(Clone, Copy, Default)]
+/// The pixels around the places of a row: of each the numbers of the upper left, upper right, lower left and lower right
+/// one, and their weights, 0 for those outside.
 struct Around {
-    pixels: [u32; 4],
-    weights: [f32; 4],
+    pixels: [Vec<u32>; 4],
+    weights: [Vec<f32>; 4],
 }
 
 impl Around {
-    #[inline(always)]
-    fn of(x: f32, y: f32, width: usize, height: usize) -> Self {
-        let ([left, right], [west, east]) = pair(x, width);
-        let ([upper, lower], [north, south]) = pair(y, height);
-        let width = width as u32;
+    fn new(width: usize) -> Self {
         Self {
-            pixels: [
-                upper * width + left,
-                upper * width + right,
-                lower * width + left,
-                lower * width + right,
-            ],
-            weights: [north * west, north * east, south * west, south * east],
+            pixels: [(); 4].map(|()| vec![0; width]),
+            weights: [(); 4].map(|()| vec![0.0; width]),
         }
     }
 
     #[inline(always)]
-    fn level<L: Level>(&self, source: &[L], fill: Option<L>) -> f32 {
-        let [a, b, c, d] = self.pixels.map(|pixel| source[pixel as usize].number());
-        let [wa, wb, wc, wd] = self.weights;
-        let level = ((a * wa + b * wb) + c * wc) + d * wd;
-        match fill.map(L::number) {
-            None => level,
-            Some(fill) => (level - fill) * (((wa + wb) + wc) + wd) + fill,
+    fn find(&mut self, xs: &[f32], ys: &[f32], width: usize, height: usize) {
+        let pixels = self.pixels.each_mut().map(Vec::as_mut_slice);
+        let weights = self.weights.each_mut().map(Vec::as_mut_slice);
+        find_around(xs, ys, pixels, weights, [width, height]);
+    }
+
+    #[inline(always)]
+    fn mean<L: Level>(&self, source: &[L], fill: Option<f32>, out: &mut [L]) {
+        let pixels = self.pixels.each_ref().map(Vec::as_slice);
+        let weights = self.weights.each_ref().map(Vec::as_slice);
+        match fill {
+            None => mean_of_four(
+                source,
+                pixels,
+                weights,
+                out,
+                #[inline(always)]
+                |level, _| level,
+            ),
+            Some(fill) => mean_of_four(
+                source,
+                pixels,
+                weights,
+                out,
+                #[inline(always)]
+                |level, inside| (level - fill) * inside + fill,
+            ),
         }
+    }
+}
+
+#[inline(always)]
+fn find_around(
+    xs: &[f32],
+    ys: &[f32],
+    [p0, p1, p2, p3]: [&mut [u32]; 4],
+    [w0, w1, w2, w3]: [&mut [f32]; 4],
+    [width, height]: [usize; 2],
+) {
+    let pixels = p0.iter_mut().zip(p1).zip(p2).zip(p3);
+    let weights = w0.iter_mut().zip(w1).zip(w2).zip(w3);
+    for (((((p0, p1), p2), p3), (((w0, w1), w2), w3)), (x, y)) in pixels.zip(weights).zip(xs.iter().zip(ys)) {
+        let ([left, right], [west, east]) = pair(*x, width);
+        let ([upper, lower], [north, south]) = pair(*y, height);
+        let [upper, lower] = [upper, lower].map(|y| y.wrapping_mul(width as u32));
+        *p0 = upper.wrapping_add(left);
+        *p1 = upper.wrapping_add(right);
+        *p2 = lower.wrapping_add(left);
+        *p3 = lower.wrapping_add(right);
+        *w0 = north * west;
+        *w1 = north * east;
+        *w2 = south * west;
+        *w3 = south * east;
     }
 }
 
@@ -457,10 +470,28 @@ fn pair(place: f32, size: usize) -> ([u32; 2], [f32; 2]) {
     let second = first + 1.0;
     let share = at - first;
     let inside = |pixel: f32| (pixel >= 0.0) & (pixel <= last);
-    let pixel = |pixel: f32| pixel.clamp(0.0, last) as u32;
+    let pixel = |pixel: f32| integer(pixel.clamp(0.0, last));
     let weight = |pixel: f32, weight: f32| if inside(pixel) { weight } else { 0.0 };
     (
         [pixel(first), pixel(second)],
         [weight(first, 1.0 - share), weight(second, share)],
     )
+}
+
+/// Weighted means of four pixels each. `finish` makes the level of it, given which part of the weight lies inside.
+#[inline(always)]
+fn mean_of_four<L: Level>(
+    source: &[L],
+    [p0, p1, p2, p3]: [&[u32]; 4],
+    [w0, w1, w2, w3]: [&[f32]; 4],
+    out: &mut [L],
+    finish: impl Fn(f32, f32) -> f32,
+) {
+    let level = |pixel: &u32| source.get(*pixel as usize).map_or(0.0, |level| level.number());
+    let pixels = p0.iter().zip(p1).zip(p2).zip(p3);
+    let weights = w0.iter().zip(w1).zip(w2).zip(w3);
+    for ((out, (((p0, p1), p2), p3)), (((w0, w1), w2), w3)) in out.iter_mut().zip(pixels).zip(weights) {
+        let mean = ((level(p0) * w0 + level(p1) * w1) + level(p2) * w2) + level(p3) * w3;
+        *out = L::rounded(finish(mean, ((w0 + w1) + w2) + w3));
+    }
 }

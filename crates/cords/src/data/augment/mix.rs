@@ -65,12 +65,8 @@ fn cut_out(weight: f64, centre: [usize; 2], width: usize, height: usize) -> [usi
 }
 
 impl Mix {
-    /// The image whose part image `i` of a batch of `count` takes.
-    pub fn partner(i: usize, count: usize) -> usize {
-        i.checked_sub(1).unwrap_or(count.saturating_sub(1))
-    }
-
-    /// Weight of an image's own label, on an image of so many pixels; its partner's has what is left of 1.
+    /// Weight of an image's own class in what it is to be answered with, on an image of so many pixels; that of the image
+    /// before has what is left of 1.
     pub fn weight(&self, width: usize, height: usize) -> f64 {
         match self {
             Self::Cut([_, _, w, h]) => 1.0 - (w * h) as f64 / (width * height) as f64,
@@ -78,14 +74,8 @@ impl Mix {
         }
     }
 
-    /// The labels that every image of a batch then has: its own, its partner's, and the weight of its own.
-    pub fn labels(&self, labels: &[u32], width: usize, height: usize) -> Vec<(u32, u32, f32)> {
-        let weight = self.weight(width, height) as f32;
-        let mixed = |(i, own): (usize, &u32)| (*own, labels[Self::partner(i, labels.len())], weight);
-        labels.iter().enumerate().map(mixed).collect()
-    }
-
-    /// Mixes the images of a batch, `[count, channels, height, width]`, in place.
+    /// Mixes the images of a batch, `[count, channels, height, width]`, in place: each with the one before it, the first
+    /// with the last.
     ///
     /// # Panics
     /// If `batch` is not a whole number of images, or if the rectangle reaches out of them.
@@ -146,8 +136,12 @@ mod tests {
         };
         let whole = |value: &serde_json::Value| value.as_u64().expect("a whole number") as usize;
         let described = &described["mixes"];
-        let labels = described["labels"].as_array().expect("labels").iter();
-        let labels: Vec<u32> = labels.map(|label| whole(label) as u32).collect();
+        let labels: Vec<usize> = described["labels"]
+            .as_array()
+            .expect("labels")
+            .iter()
+            .map(whole)
+            .collect();
         for (number, draw) in described["draws"].as_array().expect("draws").iter().enumerate() {
             // A weight of torch's is a float32.
             let weight = f64::from(draw["weight"].as_f64().expect("a weight") as f32);
@@ -158,10 +152,12 @@ mod tests {
                 mix.images(&mut batch, 3, 5, 6);
                 assert_eq!(batch, floats(&format!("mixed.{number}.{name}")), "{name} {draw}");
                 let soft = floats(&format!("soft.{number}.{name}"));
-                for (i, (own, other, weight)) in mix.labels(&labels, 5, 6).into_iter().enumerate() {
+                let weight = mix.weight(5, 6) as f32;
+                for (i, own) in labels.iter().enumerate() {
+                    let before = labels[i.checked_sub(1).unwrap_or(labels.len() - 1)];
                     let mut expected = [0.0; 4];
-                    expected[own as usize] += weight;
-                    expected[other as usize] += 1.0 - weight;
+                    expected[*own] += weight;
+                    expected[before] += 1.0 - weight;
                     for (found, expected) in soft[i * 4..][..4].iter().zip(expected) {
                         assert!((found - expected).abs() < 1e-6, "{name} {draw}: {soft:?}");
                     }
@@ -222,7 +218,6 @@ mod tests {
         }
         assert!((cuts - 2000).abs() < 160, "{cuts}");
         assert_eq!(Mix::Cut([2, 3, 5, 4]).weight(10, 8), 0.75);
-        assert_eq!((Mix::partner(0, 7), Mix::partner(6, 7)), (6, 5));
         // A batch of one is its own partner.
         let mut one = [0.25, 0.5];
         Mix::Blend(0.3).images(&mut one, 1, 2, 1);

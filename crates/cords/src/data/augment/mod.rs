@@ -27,8 +27,8 @@
 //! | [`RandomErasing`], [`erase`] | `RandomErasing` with `value` 0 |
 //! | [`MixOptions`], [`Mix`] | `CutMix`, `MixUp`: one weight a batch, the batch rolled by one |
 //!
-//! Draws are not torch's: they come from the keyed generator, and have torchvision's distributions. Where torchvision's
-//! blur cannot reflect (an elastic deformation whose sigma is more than an eighth of twice the side), ours reflects again.
+//! Draws are not torch's: they come from the keyed generator, and have torchvision's distributions. Where torchvision
+//! refuses to blur (an elastic deformation whose sigma is a quarter of the side or more), the field is reflected again.
 
 mod automatic;
 mod colour;
@@ -280,11 +280,12 @@ impl Augment {
     }
 
     /// How the images of a batch, by its number within the epoch, are mixed; not at all if `None`.
-    pub fn mix(&self, seed: u64, epoch: u32, batch: u64, side: usize) -> Option<Mix> {
+    pub fn mix(&self, seed: u64, epoch: u32, batch: u32, side: usize) -> Option<Mix> {
         if self.mix.is_off() {
             return None;
         }
-        self.mix.draw(&mut Change::Mix.stream(seed, batch, epoch), side, side)
+        self.mix
+            .draw(&mut Change::Mix.stream(seed, batch.into(), epoch), side, side)
     }
 }
 

@@ -41,6 +41,14 @@ pub trait Level: Copy + Default + PartialOrd + Send + Sync + Sealed + 'static {
     fn posterized(self, bits: u32) -> Self;
 }
 
+/// A whole number from 0 to 2^22 as an integer: the last bits of its sum with 1.5 * 2^23. A conversion by `as` compares
+/// each number with the ends of the range, which no compiler does for several at a time.
+#[inline(always)]
+pub(super) fn integer(whole: f32) -> u32 {
+    const FIRST: f32 = 12_582_912.0;
+    (whole + FIRST).to_bits().wrapping_sub(FIRST.to_bits())
+}
+
 /// 256 less a thousandth: floats in [0, 1] times this, cut off, are evenly spread over the levels 0 to 255.
 const EVENLY: f32 = 255.999;
 
@@ -53,11 +61,11 @@ impl Level for u8 {
     }
     #[inline(always)]
     fn rounded(number: f32) -> Self {
-        number.round_ties_even() as Self
+        integer(number.clamp(0.0, 255.0).round_ties_even()) as Self
     }
     #[inline(always)]
     fn cut(number: f32) -> Self {
-        number as Self
+        integer(number.clamp(0.0, 255.0).floor()) as Self
     }
     #[inline(always)]
     fn nearest_whole(number: f32) -> f32 {
@@ -78,7 +86,7 @@ impl Level for u8 {
     }
     #[inline(always)]
     fn of_unit(unit: f32) -> Self {
-        (unit * EVENLY) as Self
+        Self::cut(unit * EVENLY)
     }
     #[inline(always)]
     fn byte(self) -> u8 {
@@ -136,7 +144,7 @@ impl Level for f32 {
     }
     #[inline(always)]
     fn byte(self) -> u8 {
-        (self * EVENLY) as u8
+        u8::cut(self * EVENLY)
     }
     #[inline(always)]
     fn of_byte(byte: u8) -> Self {
