@@ -367,6 +367,9 @@ struct Chosen {
 /// An image that is left out: its place among the chosen ones, and what is wrong with it.
 type Lost = (usize, String);
 
+/// Appends an image to the set: its place among the chosen ones, its label, itself, and what is lost so far.
+type Write<'a, T> = dyn FnMut(usize, u32, T, &[Lost]) -> Result<(), DataError> + 'a;
+
 /// How far a set of originals is.
 #[derive(Debug, Serialize, Deserialize)]
 struct Progress {
@@ -568,8 +571,7 @@ impl Chosen {
         })
     }
 
-    /// Does `read` with the chosen images from one on, side by side, and `write` in their order: with its place among
-    /// them, its label, what `read` gave, and what is lost so far.
+    /// Does `read` with the chosen images from one on, side by side, and `write` in their order.
     #[expect(clippy::too_many_arguments, reason = "the two ways to write a set share this loop")]
     fn each<T: Send>(
         &self,
@@ -579,7 +581,7 @@ impl Chosen {
         read: &(dyn Fn(&mut Resizer, usize) -> Result<T, DataError> + Sync),
         lost: &mut Vec<Lost>,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-        write: &mut dyn FnMut(usize, u32, T, &[Lost]) -> Result<(), DataError>,
+        write: &mut Write<'_, T>,
     ) -> Result<(), DataError> {
         let total = self.choice.kept.len();
         let mut problems = Vec::new();

@@ -439,6 +439,12 @@ fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &N
     }
 }
 
+/// Writes a normalised image, `[in_channels, side, side]`, of a number.
+pub type ReadImage<'a> = dyn Fn(usize, &mut [f32]) -> Result<(), DataError> + Sync + 'a;
+
+/// A fixed point and the activity of each area there.
+type WithState = (FixedPoint, Vec<Vec<f32>>);
+
 /// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `image(i, out)`
 /// writes normalised image i (`[in_channels, side, side]`); `progress` is called with (parts done, parts in all), from
 /// any thread.
@@ -448,7 +454,7 @@ fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &N
 pub fn fixed_points(
     net: &CordsNet<f64>,
     images: usize,
-    image: &(dyn Fn(usize, &mut [f32]) -> Result<(), DataError> + Sync),
+    image: &ReadImage<'_>,
     options: &FixedPointOptions,
     keep_states: bool,
     progress: &mut (dyn FnMut(usize, usize) + Send),
@@ -463,7 +469,7 @@ pub fn fixed_points(
         let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
         Ok(net.embed(&pixels, 1))
     };
-    let found: Vec<Result<(FixedPoint, Vec<Vec<f32>>), DataError>> = (0..images)
+    let found: Vec<Result<WithState, DataError>> = (0..images)
         .into_par_iter()
         .with_max_len(1)
         .map(|i| {

@@ -31,7 +31,7 @@ pub use classes::{Separation, separation};
 pub use conv_norm::{norm_bound, recurrent_norm_bound};
 pub use fixed_points::{
     AreaFixedPoint, ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints, FluctuationMode, NoiseOptions,
-    NonNormality, NonNormalityOptions, fixed_point, fixed_points,
+    NonNormality, NonNormalityOptions, ReadImage, fixed_point, fixed_points,
 };
 pub use initial_conditions::{InitialConditionOptions, MonoStability};
 pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues, leading_eigenvalues_by};

@@ -30,7 +30,7 @@ fn digits_are_prepared_and_read_back() {
         set.split(Split::Train)
             .iter()
             .flat_map(|i| set.image(*i as usize).expect("levels").into_owned())
-            .map(|v| f64::from(*v) / 255.0)
+            .map(|v| f64::from(v) / 255.0)
     };
     let n = values().count() as f64;
     let mean = values().sum::<f64>() / n;

@@ -157,15 +157,9 @@ pub(crate) fn assert_close<T: Real>(what: &str, found: &[T], expected: &[f64], t
 pub(crate) fn digits() -> (ImageSet, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("can make a folder");
     let config = PrepareConfig {
-        source: ImageSource::new(SourceName::Digits, ""),
-        side: 16,
-        resize: None,
-        channels: 1,
-        validation_fraction: None,
-        test_fraction: None,
         seed: 1,
         limit: Some(Limit::PerClass(12)),
-        normalisation: Normalisation::TrainingSplit,
+        ..PrepareConfig::new(ImageSource::new(SourceName::Digits, ""), 1, 16)
     };
     prepare(&config, dir.path(), &mut |_, _| {}).expect("embedded");
     (ImageSet::open(dir.path()).expect("just written"), dir)
