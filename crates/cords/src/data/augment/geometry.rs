@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::planes::{Level, Planes, integer};
-use super::{between, flip};
+use super::{between, flip, spaced};
 use crate::device::vectorised;
 use crate::rng::Stream;
 
@@ -319,20 +319,11 @@ pub fn elastic<L: Level>(
     );
 }
 
-/// The pixels' centres along a side that reaches from -1 to 1, as `torch.linspace` computes them: from both ends.
+/// The pixels' centres along a side that reaches from -1 to 1.
 fn places(size: usize) -> Vec<f32> {
     let last = size.saturating_sub(1);
     let end = (last as f64 / size as f64) as f32;
-    let step = if last == 0 { 0.0 } else { (end + end) / last as f32 };
-    (0..size)
-        .map(|at| {
-            if at < size / 2 {
-                -end + step * at as f32
-            } else {
-                end - step * (last - at) as f32
-            }
-        })
-        .collect()
+    (0..size).map(|at| spaced(-end, end, at as u32, last as u32)).collect()
 }
 
 /// Every pixel's level at the place that `row` gives: of each row, x and y of the places in units of half the width and
@@ -491,7 +482,8 @@ fn mean_of_four<L: Level>(
     let pixels = p0.iter().zip(p1).zip(p2).zip(p3);
     let weights = w0.iter().zip(w1).zip(w2).zip(w3);
     for ((out, (((p0, p1), p2), p3)), (((w0, w1), w2), w3)) in out.iter_mut().zip(pixels).zip(weights) {
-        let mean = ((level(p0) * w0 + level(p1) * w1) + level(p2) * w2) + level(p3) * w3;
+        let mean = L::product_sum(level(p1), *w1, level(p0) * w0);
+        let mean = L::product_sum(level(p3), *w3, L::product_sum(level(p2), *w2, mean));
         *out = L::rounded(finish(mean, ((w0 + w1) + w2) + w3));
     }
 }
