@@ -155,8 +155,8 @@ fn linear([slope, sum, end]: [f32; 3], columns: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Turns an image by `degrees` against the clock about its centre, as torchvision's `rotate`: by whole quarters exactly,
-/// where the image is square, and by halves always.
+/// Turns an image by `degrees` against the clock about its centre, as torchvision's `rotate`: by whole quarters
+/// exactly, where the image is square, and by halves always.
 pub fn rotate<L: Level>(image: &mut Planes<'_, L>, degrees: f64, interpolation: Interpolation, fill: Option<L>) {
     let degrees = degrees.rem_euclid(360.0);
     let (width, height) = (image.width(), image.height());
@@ -380,8 +380,8 @@ fn nearest(xs: &[f32], ys: &[f32], from: &mut [u32], width: usize, height: usize
     }
 }
 
-/// The pixels around the places of a row: of each the numbers of the upper left, upper right, lower left and lower right
-/// one, and their weights, 0 for those outside.
+/// The pixels around the places of a row: of each the numbers of the upper left, upper right, lower left and lower
+/// right one, and their weights, 0 for those outside.
 struct Around {
     pixels: [Vec<u32>; 4],
     weights: [Vec<f32>; 4],
