@@ -145,7 +145,8 @@ def drawn(transform, size, area, log_ratio):
     height, width = size
     draws = [torch.tensor([value]) for value in [area, log_ratio] * 10]
     image = torch.zeros(3, height, width)
-    with mock.patch("torch.Tensor.uniform_", side_effect=draws), mock.patch("torch.randint", return_value=torch.tensor([0])):
+    uniform = mock.patch("torch.Tensor.uniform_", side_effect=draws)
+    with uniform, mock.patch("torch.randint", return_value=torch.tensor([0])):
         return transform.make_params([image])
 
 

@@ -84,8 +84,8 @@ enum ScheduleName {
 }
 
 /// Random changes of training images, fresh in every epoch, as torchvision's transforms of the same names (v2) in this
-/// order: crop, mirror, RandAugment or TrivialAugment, affine change, colour jitter, elastic deformation, erasing, mixing
-/// of the batch. All off by default.
+/// order: crop, mirror, RandAugment or TrivialAugment, affine change, colour jitter, elastic deformation, erasing,
+/// mixing of the batch. All off by default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct AugmentParams {
@@ -109,8 +109,8 @@ struct AugmentParams {
     /// Largest relative change of contrast (ColorJitter).
     #[schemars(range(min = 0.0, max = 1.0))]
     contrast: f64,
-    /// Strength of elastic deformation, in half pixels: `alpha` of ElasticTransform; 0 for none.
-    #[schemars(range(min = 0.0), extend("x-unit" = "px"))]
+    /// Strength of elastic deformation: `alpha` of ElasticTransform; 0 for none.
+    #[schemars(range(min = 0.0), extend("x-unit" = "half px"))]
     elastic_alpha: f64,
     /// Smoothness of elastic deformation: `sigma` of ElasticTransform.
     #[schemars(range(min = 0.0), extend("x-unit" = "px"))]
@@ -127,20 +127,21 @@ struct AugmentParams {
     hue: f64,
     /// How levels between pixels are found in affine changes, those of `rand_augment` and `trivial_augment` included.
     interpolation: Interpolation,
-    /// Some operations of 14, all of one magnitude (RandAugment; Cubuk et al. 2020); `{}` for the 2 of magnitude 9 of 31
-    /// that are published, none if not given.
+    /// Some operations of 14, all of one magnitude (RandAugment; Cubuk et al. 2020); `{}` for the 2 of magnitude 9 of
+    /// 31 that are published, none if not given.
     rand_augment: Option<RandAugment>,
     /// One operation of 14, of a random magnitude (TrivialAugmentWide; Müller and Hutter 2021).
     trivial_augment: bool,
-    /// Probability that a rectangle of 2 % to 33 % of the normalised image becomes 0 (RandomErasing; Zhong et al. 2020).
+    /// Probability that a rectangle of 2 % to 33 % of the normalised image becomes 0 (RandomErasing; Zhong et al.
+    /// 2020).
     #[schemars(range(min = 0.0, max = 1.0))]
     erasing: f64,
-    /// CutMix: alpha of the Beta distribution of the area that stays; none if not given (Yun et al. 2019). With `mixup`,
-    /// one of both is drawn for each batch.
+    /// CutMix: alpha of the Beta distribution of the area that stays; none if not given (Yun et al. 2019). With
+    /// `mixup`, one of both is drawn for each batch.
     #[schemars(range(min = 0.001, max = 1000.0))]
     cutmix: Option<f64>,
-    /// MixUp: alpha of the Beta distribution of the weight; none if not given (Zhang et al. 2018). With `cutmix`, one of
-    /// both is drawn for each batch.
+    /// MixUp: alpha of the Beta distribution of the weight; none if not given (Zhang et al. 2018). With `cutmix`, one
+    /// of both is drawn for each batch.
     #[schemars(range(min = 0.001, max = 1000.0))]
     mixup: Option<f64>,
 }

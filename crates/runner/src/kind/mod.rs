@@ -97,9 +97,9 @@ pub trait Kind: Sync + 'static {
     /// Whether it is told nothing of inputs that are a stage each, and no list of members.
     const SEES_LISTS_ALONE: bool = false;
 
-    /// The code version that is part of a stage's key. It is above [`CODE_VERSION`](Self::CODE_VERSION) for stages whose
-    /// parameters alone give other bytes or another meaning since: the others keep their keys. When the kind's own rises,
-    /// it rises above all that any stage had.
+    /// The code version that is part of a stage's key. It is above [`CODE_VERSION`](Self::CODE_VERSION) for stages
+    /// whose parameters alone give other bytes or another meaning since: the others keep their keys. When the kind's
+    /// own rises, it rises above all that any stage had.
     fn code_version(_params: &Self::Params) -> u32 {
         Self::CODE_VERSION
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::colour::{autocontrast, brightness, contrast, equalize, posterize, saturation, sharpness, solarize};
 use super::geometry::{AffineChange, Interpolation, affine, rotate};
 use super::planes::{Level, Planes};
+use super::spaced;
 use crate::rng::Stream;
 
 /// Several operations of the fourteen one after another, each drawn with equal probability and of the same magnitude
@@ -111,7 +112,7 @@ impl Operation {
         let wide = magnitudes == Magnitudes::TrivialAugmentWide;
         let choose = |narrow: f64, of_wide: f64| if wide { of_wide } else { narrow };
         let last = bins.saturating_sub(1).max(1);
-        let up_to = |largest: f64| spaced(0.0, largest, bin, last);
+        let up_to = |largest: f64| f64::from(spaced(0.0, largest as f32, bin, last));
         let shift = |size: usize| up_to(choose(150.0 / 331.0 * size as f64, 32.0));
         match self {
             Self::Identity | Self::AutoContrast | Self::Equalize => 0.0,
@@ -124,7 +125,7 @@ impl Operation {
                 let bins_of_a_bit = (f64::from(last) / choose(4.0, 6.0)) as f32;
                 f64::from((8.0 - bin as f32 / bins_of_a_bit).round_ties_even())
             }
-            Self::Solarize => spaced(1.0, 0.0, bin, last),
+            Self::Solarize => f64::from(spaced(1.0, 0.0, bin, last)),
         }
     }
 
@@ -186,19 +187,6 @@ impl Operation {
             magnitude
         }
     }
-}
-
-/// Value `at` of `last` + 1 evenly spaced ones, as `torch.linspace` computes it: from both ends, each a float32 that is
-/// rounded once. Shifts are cut to whole pixels, so that a last bit can be one.
-fn spaced(first: f64, end: f64, at: u32, last: u32) -> f64 {
-    let (first, end) = (first as f32, end as f32);
-    let step = f64::from((end - first) / last as f32);
-    let value = if at < last.div_ceil(2) {
-        f64::from(first) + step * f64::from(at)
-    } else {
-        f64::from(end) - step * f64::from(last.saturating_sub(at))
-    };
-    f64::from(value as f32)
 }
 
 impl RandAugment {

@@ -126,8 +126,8 @@ fn saturate<L: Level>(red: &mut [L], green: &mut [L], blue: &mut [L], (factor, r
     }
 }
 
-/// Turns every pixel's hue by a share of the full circle, from -1/2 to 1/2: torchvision's `adjust_hue`. Grey images stay
-/// as they are.
+/// Turns every pixel's hue by a share of the full circle, from -1/2 to 1/2: torchvision's `adjust_hue`. Grey images
+/// stay as they are.
 pub fn hue<L: Level>(image: &mut Planes<'_, L>, share: f32) {
     if let Some([red, green, blue]) = image.colours() {
         vectorised(
@@ -267,8 +267,8 @@ pub fn invert<L: Level>(image: &mut Planes<'_, L>) {
     );
 }
 
-/// Spreads the levels of each plane over the whole range: torchvision's `autocontrast`. A plane of one level stays as it
-/// is.
+/// Spreads the levels of each plane over the whole range: torchvision's `autocontrast`. A plane of one level stays as
+/// it is.
 pub fn autocontrast<L: Level>(image: &mut Planes<'_, L>) {
     let plane = image.plane();
     for plane in image.levels_mut().chunks_exact_mut(plane) {

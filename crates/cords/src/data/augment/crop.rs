@@ -110,8 +110,8 @@ impl RandomErasing {
     }
 }
 
-/// Gives all pixels of a rectangle (left, top, width, height) the value 0: torchvision's `erase`. What of it lies outside
-/// the image does not count.
+/// Gives all pixels of a rectangle (left, top, width, height) the value 0: torchvision's `erase`. What of it lies
+/// outside the image does not count.
 pub fn erase<L: Level>(image: &mut Planes<'_, L>, [left, top, width, height]: [usize; 4]) {
     let row = image.width();
     let (first, end) = (left.min(row), left.saturating_add(width).min(row));

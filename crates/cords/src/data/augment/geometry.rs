@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::planes::{Level, Planes, integer};
-use super::{between, flip};
+use super::{between, flip, spaced};
 use crate::device::vectorised;
 use crate::rng::Stream;
 
@@ -155,8 +155,8 @@ fn linear([slope, sum, end]: [f32; 3], columns: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Turns an image by `degrees` against the clock about its centre, as torchvision's `rotate`: by whole quarters exactly,
-/// where the image is square, and by halves always.
+/// Turns an image by `degrees` against the clock about its centre, as torchvision's `rotate`: by whole quarters
+/// exactly, where the image is square, and by halves always.
 pub fn rotate<L: Level>(image: &mut Planes<'_, L>, degrees: f64, interpolation: Interpolation, fill: Option<L>) {
     let degrees = degrees.rem_euclid(360.0);
     let (width, height) = (image.width(), image.height());
@@ -319,20 +319,11 @@ pub fn elastic<L: Level>(
     );
 }
 
-/// The pixels' centres along a side that reaches from -1 to 1, as `torch.linspace` computes them: from both ends.
+/// The pixels' centres along a side that reaches from -1 to 1.
 fn places(size: usize) -> Vec<f32> {
     let last = size.saturating_sub(1);
     let end = (last as f64 / size as f64) as f32;
-    let step = if last == 0 { 0.0 } else { (end + end) / last as f32 };
-    (0..size)
-        .map(|at| {
-            if at < size / 2 {
-                -end + step * at as f32
-            } else {
-                end - step * (last - at) as f32
-            }
-        })
-        .collect()
+    (0..size).map(|at| spaced(-end, end, at as u32, last as u32)).collect()
 }
 
 /// Every pixel's level at the place that `row` gives: of each row, x and y of the places in units of half the width and
@@ -389,8 +380,8 @@ fn nearest(xs: &[f32], ys: &[f32], from: &mut [u32], width: usize, height: usize
     }
 }
 
-/// The pixels around the places of a row: of each the numbers of the upper left, upper right, lower left and lower right
-/// one, and their weights, 0 for those outside.
+/// The pixels around the places of a row: of each the numbers of the upper left, upper right, lower left and lower
+/// right one, and their weights, 0 for those outside.
 struct Around {
     pixels: [Vec<u32>; 4],
     weights: [Vec<f32>; 4],
@@ -491,7 +482,8 @@ fn mean_of_four<L: Level>(
     let pixels = p0.iter().zip(p1).zip(p2).zip(p3);
     let weights = w0.iter().zip(w1).zip(w2).zip(w3);
     for ((out, (((p0, p1), p2), p3)), (((w0, w1), w2), w3)) in out.iter_mut().zip(pixels).zip(weights) {
-        let mean = ((level(p0) * w0 + level(p1) * w1) + level(p2) * w2) + level(p3) * w3;
+        let mean = L::product_sum(level(p1), *w1, level(p0) * w0);
+        let mean = L::product_sum(level(p3), *w3, L::product_sum(level(p2), *w2, mean));
         *out = L::rounded(finish(mean, ((w0 + w1) + w2) + w3));
     }
 }

@@ -65,8 +65,8 @@ fn cut_out(weight: f64, centre: [usize; 2], width: usize, height: usize) -> [usi
 }
 
 impl Mix {
-    /// Weight of an image's own class in what it is to be answered with, on an image of so many pixels; that of the image
-    /// before has what is left of 1.
+    /// Weight of an image's own class in what it is to be answered with, on an image of so many pixels; that of the
+    /// image before has what is left of 1.
     pub fn weight(&self, width: usize, height: usize) -> f64 {
         match self {
             Self::Cut([_, _, w, h]) => 1.0 - (w * h) as f64 / (width * height) as f64,
@@ -74,8 +74,8 @@ impl Mix {
         }
     }
 
-    /// Mixes the images of a batch, `[count, channels, height, width]`, in place: each with the one before it, the first
-    /// with the last.
+    /// Mixes the images of a batch, `[count, channels, height, width]`, in place: each with the one before it, the
+    /// first with the last.
     ///
     /// # Panics
     /// If `batch` is not a whole number of images, or if the rectangle reaches out of them.
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn weights_have_the_moments_of_their_distribution() {
-        // 20,000 draws: of Beta(a, a) the mean is 1/2 and the variance v = 1/(4 (2a + 1)); bounds are 5 standard errors,
-        // that of the variance from a fourth moment of at most 1/16.
+        // 20,000 draws: of Beta(a, a) the mean is 1/2 and the variance v = 1/(4 (2a + 1)); bounds are 5 standard
+        // errors, that of the variance from a fourth moment of at most 1/16.
         for alpha in [0.2_f32, 1.0, 4.0] {
             let options = MixOptions {
                 mixup: Some(alpha),

@@ -540,8 +540,8 @@ fn erasing_happens_as_often_as_asked_and_leaves_zeros() {
 
 #[test]
 fn elastic_field_has_the_spread_of_its_definition() {
-    // A field uniform on [-1, 1] has variance 1/3; blurring by a 2-D Gaussian multiplies it by 1/(4 pi sigma^2), away from
-    // the edges, where reflection repeats values. 40 inner fields (20 of x, 20 of y) of 48 x 48 with about
+    // A field uniform on [-1, 1] has variance 1/3; blurring by a 2-D Gaussian multiplies it by 1/(4 pi sigma^2), away
+    // from the edges, where reflection repeats values. 40 inner fields (20 of x, 20 of y) of 48 x 48 with about
     // 48 * 48 / (4 pi sigma^2) = 46 independent patches each: relative standard error sqrt(2 / 1840) = 3.3 %; bound 5.
     let options = Elastic {
         alpha: 10.0,
