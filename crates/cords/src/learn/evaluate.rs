@@ -112,9 +112,9 @@ pub fn evaluate<D: Device<f32>>(
                 return Err(TrainError::Setting { field, problem });
             }
             let steps = euler.steps(presentation.stimulus_ms);
-            let groups = images.len().div_ceil(device.group_images()) as u64;
-            let sums = groups * (steps * size_of::<Sums>()) as u64;
-            check_room(sums).map_err(|error| TrainError::Setting {
+            // Those of groups side by side, and of all together.
+            let sums = (device.groups_in_flight(architecture.units()).max(1) + 1) * size_of::<Sums>();
+            check_room((steps as u64).saturating_mul(sums as u64)).map_err(|error| TrainError::Setting {
                 field: "stimulus_ms",
                 problem: format!("{steps} steps for {} images: {error}", images.len()),
             })?;
