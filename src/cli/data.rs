@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use super::error::CommandError;
 use super::harmless::harmless;
 use super::progress::Style;
-use super::tables::simple_table;
+use super::tables::{fits, simple_table};
 use super::ui::Ui;
 use super::wording::size;
 use super::{completions, exit, project_here};
@@ -154,12 +154,14 @@ fn list(ui: &mut Ui, verify: bool, is_json: bool) -> Result<u8, CommandError> {
         ui.out(&format!("{document:#}\n"))?;
         return Ok(code);
     }
-    let rows = found.iter().map(|(set, presence)| row(set, presence)).collect();
-    ui.out(&simple_table(
-        &["set", "state", "size", "licence", "place", "read by"],
-        rows,
-        ui.width(),
-    ))?;
+    let mut rows: Vec<Vec<String>> = found.iter().map(|(set, presence)| row(set, presence)).collect();
+    let mut header = vec!["set", "state", "size", "licence", "place", "read by"];
+    // What can be guessed from the name goes first.
+    if ui.width().is_some_and(|width| !fits(&header, &rows, width)) {
+        header.pop();
+        rows.iter_mut().for_each(|row| row.truncate(header.len()));
+    }
+    ui.out(&simple_table(&header, rows, ui.width()))?;
     for (set, presence) in &found {
         for note in &presence.notes {
             ui.status(&format!("{}: {note}", set.name));
@@ -184,7 +186,8 @@ fn row(set: &Set, presence: &Presence) -> Vec<String> {
     };
     let read_by = match set.sources {
         [] => set.kind.to_owned(),
-        sources => format!("{}: {}", set.kind, sources.join(", ")),
+        [first, _, rest @ ..] => format!("{}: {first} and {} more", set.kind, rest.len() + 1),
+        [one] => format!("{}: {one}", set.kind),
     };
     vec![
         set.name.to_owned(),

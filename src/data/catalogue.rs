@@ -28,7 +28,8 @@ pub(crate) struct Set {
     pub(crate) kind: &'static str,
     /// Its sources, where the kind is `dataset`.
     pub(crate) sources: &'static [&'static str],
-    /// Under which conditions it may be used, in short.
+    /// Under which conditions it may be used, in short: "ImageNet's terms" are those of <https://image-net.org/download>,
+    /// non-commercial research and education, which hold for its photographs wherever they are.
     pub(crate) licence: &'static str,
     /// Who made it.
     pub(crate) citation: &'static str,
@@ -242,7 +243,7 @@ pub(crate) const SETS: &[Set] = &[
             "emnist_letters",
             "emnist_mnist",
         ],
-        licence: "none stated; made from NIST Special Database 19",
+        licence: "none stated; from NIST data",
         citation: "G. Cohen, S. Afshar, J. Tapson, A. van Schaik: EMNIST, an extension of MNIST to handwritten letters, \
                    2017, arXiv 1702.05373",
         page: "https://www.nist.gov/itl/products-and-services/emnist-dataset",
@@ -317,7 +318,7 @@ pub(crate) const SETS: &[Set] = &[
         folder: "data/imagenette",
         kind: "dataset",
         sources: &["imagenette"],
-        licence: "Apache-2.0 (the selection); photographs: ImageNet's terms, non-commercial research",
+        licence: "Apache-2.0; ImageNet's terms",
         citation: "J. Howard: Imagenette, fast.ai 2019",
         page: "https://github.com/fastai/imagenette",
         files: &[plain(
@@ -334,7 +335,7 @@ pub(crate) const SETS: &[Set] = &[
         folder: "data/tiny_imagenet",
         kind: "dataset",
         sources: &["tiny_imagenet"],
-        licence: "none stated; photographs: ImageNet's terms, non-commercial research",
+        licence: "none stated; ImageNet's terms",
         citation: "Y. Le, X. Yang: Tiny ImageNet visual recognition challenge, Stanford CS 231N, 2015",
         page: "http://cs231n.stanford.edu",
         files: &[plain(
@@ -404,7 +405,7 @@ pub(crate) const SETS: &[Set] = &[
         folder: "data/imagenet",
         kind: "dataset",
         sources: &["imagenet"],
-        licence: "terms of access: non-commercial research and education",
+        licence: "ImageNet's terms: non-commercial",
         citation: "O. Russakovsky et al.: ImageNet large scale visual recognition challenge, IJCV 115, 2015",
         page: "https://image-net.org/download.php",
         files: &[
@@ -432,7 +433,7 @@ pub(crate) const SETS: &[Set] = &[
         folder: "data/imagenet_c",
         kind: "corruptions",
         sources: &[],
-        licence: "CC BY 4.0; photographs: ImageNet's terms, non-commercial research",
+        licence: "CC BY 4.0; ImageNet's terms",
         citation: CORRUPTIONS,
         page: "https://zenodo.org/records/2235448",
         files: &[

@@ -531,7 +531,7 @@ fn receive(
                 let reason = match ureq::Error::from(error) {
                     ureq::Error::Timeout(_) => format!("{ended}: no more for too long"),
                     ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => ended,
-                    error => format!("{ended}: {error}"),
+                    error => format!("{ended}: {}", words(&error)),
                 };
                 return Err(Trouble::passing(reason));
             }
@@ -601,11 +601,22 @@ fn refusal(status: StatusCode, response: &Response<Body>) -> Trouble {
     }
 }
 
+/// What an error says.
+fn words(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
 /// What an error before the first byte means.
 fn trouble_of(error: ureq::Error) -> Trouble {
-    let reason = error.to_string();
+    let reason = words(&error);
     match error {
-        ureq::Error::HostNotFound => Trouble::Lasting("no such host, or no network".into()),
+        // The resolver's errors have no kind of their own.
+        ureq::Error::Io(_) if reason.starts_with("failed to lookup address") => {
+            Trouble::Lasting("cannot be found: there is no such host, or no network".into())
+        }
         ureq::Error::TooManyRedirects => Trouble::Lasting("redirects without end".into()),
         ureq::Error::Timeout(_) => Trouble::passing("does not answer"),
         // A certificate that is not trusted comes as an error of reading.
