@@ -36,7 +36,7 @@ pub use conditions::{Broken, Conditions};
 pub use context::{Context, Input, Said, Update};
 pub use device::Device;
 pub use error::{ErrorClass, StageError};
-pub use external::{External, ExternalFile, MissingData, located};
+pub use external::{External, ExternalFile, FirstBytes, MissingData, Select, Tree, TreeFiles, located};
 pub use members::{Member, Members, Spread};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
 pub use published::{published_parameter, stored_parameter};
