@@ -29,6 +29,7 @@ mod housekeeping;
 mod idle;
 mod leases;
 mod manual;
+mod many_files;
 mod modules;
 mod names;
 mod network;

@@ -48,7 +48,8 @@ pub fn observe(
     for stage in &pipeline.stages {
         let external = stage.work.external(&pipeline.root);
         let is_quick = |tree: &Tree| (1..=LISTED).contains(&store.remembered_files(tree));
-        if !asked.contains(&stage.id) && !external.trees.iter().all(is_quick) {
+        let is_quick = external.files.len() <= LISTED && external.trees.iter().all(is_quick);
+        if !asked.contains(&stage.id) && !is_quick {
             all.push(None);
             continue;
         }
