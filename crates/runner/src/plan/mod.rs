@@ -53,9 +53,10 @@ impl Observed {
         listed(&self.files, &self.trees)
     }
 
-    /// Whether there are more files than are listed one by one.
-    pub(crate) fn is_large(&self) -> bool {
-        self.files.len() + self.trees.iter().map(|tree| tree.len()).sum::<usize>() > LISTED
+    /// Folders whose files are not listed one by one, since there are too many in all.
+    pub fn large_trees(&self) -> &[Arc<FileTree>] {
+        let files = self.files.len() + self.trees.iter().map(|tree| tree.len()).sum::<usize>();
+        if files > LISTED { &self.trees } else { &[] }
     }
 }
 
@@ -369,9 +370,9 @@ fn decide_selected(
     {
         let found = changes(&before, after);
         let reasons = reason::from_changes(pipeline, stage, &found);
-        decision
-            .reasons
-            .extend(reason::with_files(reasons, || world.file_changes(&previous, observed)));
+        decision.reasons.extend(reason::with_files(reasons, observed, || {
+            world.file_changes(&previous, observed)
+        }));
     }
     // Also where the record of a result is lost, but not the note that it was the stage's own.
     if decision.reasons.is_empty() {
@@ -419,7 +420,7 @@ fn decide_pending(
                 old.retain(|slot, _| !open(slot));
             }
             let own = reason::from_changes(pipeline, stage, &changes(&before, &after));
-            let own = reason::with_files(own, || world.file_changes(previous.as_ref()?, observed));
+            let own = reason::with_files(own, observed, || world.file_changes(previous.as_ref()?, observed));
             if own.is_empty() {
                 decision
                     .reasons

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use crate::key::{ALL, Change, FileChanges};
 use crate::kind::{Broken, MissingData};
 use crate::pipeline::{Pipeline, Stage};
+use crate::plan::Observed;
 
 /// One reason. As JSON an object with its name under `reason`, its parts, and its line under `text`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -133,6 +134,7 @@ impl fmt::Display for Reason {
                 producer: Some(producer),
             } => write!(f, "input `{slot}` changed (from `{producer}`)"),
             Self::Input { slot, producer: None } => write!(f, "input `{slot}` is gone"),
+            Self::File { slot } if slot == ALL => write!(f, "files of the folder changed"),
             Self::File { slot } => write!(f, "file `{slot}` changed"),
             Self::Files { changes } => write_changes(changes, f),
             Self::CodeVersion { before, after } => {
@@ -196,17 +198,18 @@ fn write_changes(changes: &FileChanges, f: &mut fmt::Formatter) -> fmt::Result {
     Ok(())
 }
 
-/// What is told of a folder with very many files: how many changed and the first of them, where that is known. A folder
+/// What is told of folders with very many files: how many changed and the first of them, where that is known. A folder
 /// whose files were listed one by one before and are not now, or the other way round, is told as a whole.
-pub(super) fn with_files(mut reasons: Vec<Reason>, changes: impl FnOnce() -> Option<Vec<FileChanges>>) -> Vec<Reason> {
-    let prefix_of = |reason: &Reason| match reason {
-        Reason::File { slot } => slot.strip_suffix(ALL).map(str::to_owned),
-        _ => None,
-    };
-    let prefixes: Vec<String> = reasons.iter().filter_map(prefix_of).collect();
-    if prefixes.is_empty() {
-        return reasons;
-    }
+pub(super) fn with_files(
+    mut reasons: Vec<Reason>,
+    observed: &Observed,
+    changes: impl FnOnce() -> Option<Vec<FileChanges>>,
+) -> Vec<Reason> {
+    let is_slot = |reason: &Reason, slot: &str| matches!(reason, Reason::File { slot: found } if found == slot);
+    let prefixes: Vec<&str> = (observed.trees.iter())
+        .map(|tree| tree.prefix())
+        .filter(|prefix| reasons.iter().any(|reason| is_slot(reason, &format!("{prefix}{ALL}"))))
+        .collect();
     let is_of_folder = |reason: &Reason| match reason {
         Reason::File { slot } => prefixes.iter().any(|prefix| slot.starts_with(prefix)),
         _ => false,
@@ -214,13 +217,16 @@ pub(super) fn with_files(mut reasons: Vec<Reason>, changes: impl FnOnce() -> Opt
     let Some(first) = reasons.iter().position(is_of_folder) else {
         return reasons;
     };
-    match changes() {
+    match changes().filter(|changes| !changes.is_empty()) {
         Some(changes) => {
             let changes: Vec<Reason> = changes.into_iter().map(|changes| Reason::Files { changes }).collect();
             reasons.retain(|reason| !is_of_folder(reason));
             reasons.splice(first..first, changes);
         }
-        None => reasons.retain(|reason| !is_of_folder(reason) || prefix_of(reason).is_some()),
+        None => {
+            let is_whole = |reason: &Reason| prefixes.iter().any(|prefix| is_slot(reason, &format!("{prefix}{ALL}")));
+            reasons.retain(|reason| !is_of_folder(reason) || is_whole(reason));
+        }
     }
     reasons
 }
