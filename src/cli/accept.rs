@@ -54,6 +54,8 @@ pub(crate) fn accept(ui: &mut Ui, cache: Option<&Path>, args: &AcceptArgs) -> Re
             State::Cached | State::Restore => ui.status(&format!("`{}` is up to date as it is", stage.name)),
             _ => {
                 let record = accepted(&pipeline, stage, planned, &mut store, &args.reason)?;
+                let trees = observed[stage.id.0].as_ref().map_or(&[][..], |seen| seen.large_trees());
+                store.keep_files(&record.0.key, trees)?;
                 commit(&pipeline, stage, &mut store, record)?;
                 ui.status(&format!("`{}` is up to date from now on: {}", stage.name, args.reason));
             }

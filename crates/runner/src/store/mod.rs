@@ -537,13 +537,13 @@ impl Store {
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Keeps the files of large folders that a key describes.
+    /// Keeps the files of large folders that a key describes, where it describes any.
     ///
     /// # Errors
     /// They cannot be written.
-    pub(crate) fn keep_files(&self, key: &StageKey, trees: &[Arc<FileTree>]) -> Result<(), StoreError> {
+    pub fn keep_files(&self, key: &StageKey, trees: &[Arc<FileTree>]) -> Result<(), StoreError> {
         let path = self.files_path(key);
-        if path.exists() {
+        if trees.is_empty() || path.exists() {
             return Ok(());
         }
         let parent = path.parent().unwrap_or(&self.root);

@@ -201,14 +201,9 @@ impl Dispatcher<'_> {
         self.store
             .keep_description(&running.key, &running.description)
             .map_err(store_failure)?;
-        if let Some(observed) = self.observed[stage.id.0]
-            .as_ref()
-            .filter(|observed| observed.is_large())
-        {
-            self.store
-                .keep_files(&running.key, &observed.trees)
-                .map_err(store_failure)?;
-        }
+        let observed = self.observed[stage.id.0].as_ref();
+        let trees = observed.map_or(&[][..], |observed| observed.large_trees());
+        self.store.keep_files(&running.key, trees).map_err(store_failure)?;
         fail::at(Step::Described).map_err(full)?;
         let contents = outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect();
         let result = JournalEntry::Result(ResultRecord {
