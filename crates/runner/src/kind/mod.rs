@@ -35,6 +35,7 @@ use serde_json::Value as Json;
 pub use conditions::{Broken, Conditions};
 pub use context::{Context, Input, Said, Update};
 pub use device::Device;
+pub use dynvis_base::{FileList, Head};
 pub use error::{ErrorClass, StageError};
 pub use external::{External, ExternalFile, FirstBytes, MissingData, Select, Tree, TreeFiles, located};
 pub use members::{Member, Members, Spread};
