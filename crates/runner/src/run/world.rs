@@ -15,7 +15,7 @@ use crate::key::{
     ContentHash, FileChanges, FileObservation, FileTree, FingerprintError, Fingerprints, LISTED, Reading, StageKey,
     heads,
 };
-use crate::kind::{Broken, Conditions, ExternalFile, FirstBytes, MissingData, Tree, TreeFiles};
+use crate::kind::{Broken, Conditions, External, ExternalFile, FirstBytes, MissingData, Tree, TreeFiles};
 use crate::pipeline::{Pipeline, Stage, StageId};
 use crate::plan::{Observed, Selection, World};
 use crate::store::{Attempt, Health, ResultRecord, Store};
@@ -47,9 +47,7 @@ pub fn observe(
     let mut all = Vec::with_capacity(pipeline.stages.len());
     for stage in &pipeline.stages {
         let external = stage.work.external(&pipeline.root);
-        let is_quick = |tree: &Tree| (1..=LISTED).contains(&store.remembered_files(tree));
-        let is_quick = external.files.len() <= LISTED && external.trees.iter().all(is_quick);
-        if !asked.contains(&stage.id) && !is_quick {
+        if !asked.contains(&stage.id) && !is_quick(&external, pipeline, stage, store) {
             all.push(None);
             continue;
         }
@@ -114,6 +112,18 @@ pub fn observe(
     // cache that cannot be written is told of by what must write there.
     let _ = store.save_fingerprints();
     Ok(all)
+}
+
+/// Whether it can be told in passing what a stage reads from outside. A folder that nobody has looked at is as large as
+/// it was when the stage's present result was made; without one it may be of any size.
+fn is_quick(external: &External, pipeline: &Pipeline, stage: &Stage, store: &Store) -> bool {
+    let present = store.current(&pipeline.name, &stage.name);
+    let was_small = present.is_some_and(|key| !store.has_files(key));
+    let is_small = |tree: &Tree| match store.remembered_files(tree) {
+        0 => was_small,
+        files => files <= LISTED,
+    };
+    external.files.len() <= LISTED && external.trees.iter().all(is_small)
 }
 
 fn blocked(missing: Vec<MissingData>) -> Observed {

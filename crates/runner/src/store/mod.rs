@@ -551,6 +551,11 @@ impl Store {
         objects::replace_by(&path, |out| write_files(trees, out)).map_err(io("write a list of files"))
     }
 
+    /// Whether the files of large folders were kept that a key describes.
+    pub(crate) fn has_files(&self, key: &StageKey) -> bool {
+        self.files_path(key).exists()
+    }
+
     /// Forgets the files of large folders that a key describes.
     fn drop_files(&self, key: &StageKey) {
         // Best effort: nothing depends on it.

@@ -251,7 +251,8 @@ impl FileChanges {
     /// As many examples are given.
     const EXAMPLES: usize = 20;
 
-    /// What has changed of a folder since files were [written](write_files) to `path`; `None` where that cannot be read.
+    /// What has changed of a folder since files were [written](write_files) to `path`; `None` where that cannot be
+    /// read.
     pub(crate) fn since(path: &Path, now: &FileTree) -> Option<Self> {
         let records = Records::open(path, Form::Values)?;
         let mut changes = Self::default();

@@ -498,9 +498,11 @@ proptest! {
     /// Whatever happens between two looks, what is found is what a look without memory finds, and what has changed
     /// since the look before is noticed.
     #[test]
-    fn nothing_remembered_outlives_a_change(rounds in prop::collection::vec(prop::collection::vec(edits(), 0..6), 1..6)) {
+    fn nothing_remembered_outlives_a_change(
+        rounds in prop::collection::vec(prop::collection::vec(edits(), 0..6), 1..6)
+    ) {
         let folder = tempfile::tempdir().expect("folder");
-        let (root, outside, place) = (folder.path().join("data"), folder.path().join("outside"), folder.path().join("p"));
+        let [root, outside, place] = ["data", "outside", "p"].map(|name| folder.path().join(name));
         fs_err::create_dir_all(&outside).expect("folder");
         for name in 0..12 {
             let path = path_of(&root, name);
@@ -528,7 +530,8 @@ proptest! {
                 .map(|(slot, bytes)| (slot.clone(), ContentHash::new(&blake3::hash(bytes))))
                 .collect();
             prop_assert_eq!(found, expected);
-            prop_assert_eq!(stage_key(&identity(&[], &[Arc::new(observe(&root, &place))])), key_of_single_files(&root, &[]));
+            let trees = [Arc::new(observe(&root, &place))];
+            prop_assert_eq!(stage_key(&identity(&[], &trees)), key_of_single_files(&root, &[]));
             before = Some((tree, now));
         }
     }
