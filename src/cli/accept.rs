@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::error::CommandError;
 use super::ui::Ui;
-use super::wording::{reading, shell_word};
+use super::wording::shell_word;
 use super::{PipelineArgs, make_store};
 use dynvis_runner::pipeline::{Pipeline, Stage};
-use dynvis_runner::plan::{Observed, Planned, Reason, Request, State, plan, select};
+use dynvis_runner::plan::{Observed, Planned, Reason, Request, Selection, State, plan, select};
 use dynvis_runner::run::{StoreWorld, observe};
 use dynvis_runner::store::{Acceptance, Health, JournalEntry, ResultRecord, Store};
 
@@ -40,15 +40,22 @@ pub(crate) fn accept(ui: &mut Ui, cache: Option<&Path>, args: &AcceptArgs) -> Re
     )?;
     // What is found to be there stays there until it is the result of the new key, too.
     let _hold = store.hold()?;
-    let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
+    let needed = Request {
+        stages: args.stages.clone(),
+        ..Request::default()
+    };
+    let needed = select(&pipeline, &needed)?;
+    let observed = observe(&pipeline, &needed, &mut store, &mut |event| ui.reading(event))?;
     // One after the other: what is accepted upstream settles what a stage further down has for inputs.
     for id in pipeline.order().into_iter().filter(|id| named.includes(*id)) {
         let stage = pipeline.stage(id);
-        let planned = planned(&pipeline, stage, &mut store, &observed)?;
+        let planned = planned(&pipeline, stage, &needed, &mut store, &observed)?;
         match planned.decision.state {
             State::Cached | State::Restore => ui.status(&format!("`{}` is up to date as it is", stage.name)),
             _ => {
                 let record = accepted(&pipeline, stage, planned, &mut store, &args.reason)?;
+                let trees = observed[stage.id.0].as_ref().map_or(&[][..], |seen| seen.large_trees());
+                store.keep_files(&record.0.key, trees)?;
                 commit(&pipeline, stage, &mut store, record)?;
                 ui.status(&format!("`{}` is up to date from now on: {}", stage.name, args.reason));
             }
@@ -66,16 +73,16 @@ fn run_command(pipeline: &Pipeline, stage: &str) -> String {
 fn planned(
     pipeline: &Pipeline,
     stage: &Stage,
+    needed: &Selection,
     store: &mut Store,
-    observed: &[Observed],
+    observed: &[Option<Observed>],
 ) -> Result<Planned, CommandError> {
-    let everything = select(pipeline, &Request::default())?;
     let mut world = StoreWorld {
         store,
         pipeline: &pipeline.name,
         observed,
     };
-    plan(pipeline, &everything, &mut world)
+    plan(pipeline, needed, &mut world)
         .into_iter()
         .find(|planned| planned.id == stage.id)
         .ok_or_else(|| CommandError::user(format!("`{}` is not in the plan", stage.name)))

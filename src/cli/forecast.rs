@@ -94,6 +94,7 @@ fn is_as_before(reasons: &[Reason]) -> bool {
             Reason::Parameter { .. }
                 | Reason::Input { .. }
                 | Reason::File { .. }
+                | Reason::Files { .. }
                 | Reason::CodeVersion { .. }
                 | Reason::Environment { .. }
                 | Reason::KeyFormat

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::wording::{duration, missing_lines, reading};
+use super::wording::{duration, missing_lines};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 
 /// Show what `run` would do, and why
@@ -35,7 +35,7 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
     let pipeline = args.pipeline.load(ui)?;
     let mut store = open_store(cache, &pipeline.root)?;
     let selection = select(&pipeline, &args.select.request())?;
-    let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
+    let observed = observe(&pipeline, &selection, &mut store, &mut |event| ui.reading(event))?;
     let mut world = StoreWorld {
         store: &mut store,
         pipeline: &pipeline.name,

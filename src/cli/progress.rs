@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use super::forecast::Forecast;
 use super::harmless::harmless;
 use super::ui::Ui;
-use super::wording::{duration, reading, wrapped};
+use super::wording::{duration, reading, reading_goes_on, wrapped};
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Style {
@@ -153,7 +153,7 @@ impl Reporter for Plain {
                 }
             }
             Event::Note { stage, text, .. } => self.ui.status(&format!("{stage:width$}  {text}")),
-            Event::Reading { stage, files, bytes } => self.ui.status(&reading(stage, *files, *bytes)),
+            Event::Reading { .. } | Event::ReadingGoesOn { .. } => self.ui.reading(event),
             Event::Waiting { stage, .. } => self.ui.status(&format!(
                 "{stage:width$}  another run or stage computes the same; waiting for it"
             )),
@@ -268,6 +268,8 @@ impl Layout {
 struct Bars {
     multi: MultiProgress,
     overall: ProgressBar,
+    /// How far the reading of files outside is, until the run starts.
+    reading: Option<ProgressBar>,
     running: HashMap<StageId, ProgressBar>,
     width: usize,
     layout: Layout,
@@ -297,6 +299,7 @@ impl Bars {
         Self {
             multi,
             overall,
+            reading: None,
             running: HashMap::new(),
             width,
             layout,
@@ -309,6 +312,13 @@ impl Bars {
         let text = wrapped(&harmless(text), self.layout.columns);
         // A terminal that went away must not stop the run.
         let _ = self.multi.println(text);
+    }
+
+    fn end_reading(&mut self) {
+        if let Some(bar) = self.reading.take() {
+            bar.finish_and_clear();
+            self.multi.remove(&bar);
+        }
     }
 
     fn now(&self) -> f64 {
@@ -348,6 +358,7 @@ impl Reporter for Bars {
         let now = self.now();
         match event {
             Event::Started { run, selected, plan } => {
+                self.end_reading();
                 self.forecast(|forecast| forecast.plan(plan));
                 self.overall.set_length(*selected as u64);
                 self.line(&format!("run {run}"));
@@ -385,7 +396,22 @@ impl Reporter for Bars {
                 }
             }
             Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),
-            Event::Reading { stage, files, bytes } => self.line(&reading(stage, *files, *bytes)),
+            Event::Reading { stage, files, bytes } => {
+                self.line(&reading(stage, *files, *bytes));
+                let bar = self.multi.insert_before(&self.overall, ProgressBar::new(0));
+                bar.set_style(style("{wide_msg}"));
+                self.end_reading();
+                self.reading = Some(bar);
+            }
+            Event::ReadingGoesOn {
+                stage,
+                reading,
+                seconds,
+            } => {
+                if let Some(bar) = &self.reading {
+                    bar.set_message(harmless(&reading_goes_on(stage, reading, *seconds)));
+                }
+            }
             Event::Waiting { stage, .. } => self.line(&format!(
                 "{stage:width$}  another run or stage computes the same; waiting"
             )),

@@ -7,12 +7,12 @@ use super::harmless::line;
 use super::progress;
 use super::tables::{headline, name_of, read_tables, tables_of};
 use super::ui::Ui;
-use super::wording::{duration, first_names, outcomes, reading, shell_word};
+use super::wording::{duration, first_names, outcomes, shell_word};
 use super::{PipelineArgs, SelectArgs, exit, make_store, open_store};
 use dynvis_runner::fail::{self, FailAt};
 use dynvis_runner::kind::Device;
 use dynvis_runner::plan::select;
-use dynvis_runner::run::{Failure, Gpu, RunOptions, log_path};
+use dynvis_runner::run::{Event, Failure, Gpu, RunOptions, log_path};
 use dynvis_runner::store::{RunRecord, RunStatus, StageOutcome, Store};
 use dynvis_runner::table::{Format, RenderOptions, render};
 
@@ -57,7 +57,8 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     let selection = select(&pipeline, &args.select.request())?;
     if args.dry_run {
         let mut store = open_store(cache, &pipeline.root)?;
-        let observed = dynvis_runner::run::observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
+        let mut told = |event: &Event| ui.reading(event);
+        let observed = dynvis_runner::run::observe(&pipeline, &selection, &mut store, &mut told)?;
         let mut world = dynvis_runner::run::StoreWorld {
             store: &mut store,
             pipeline: &pipeline.name,

@@ -3,12 +3,13 @@
 use std::io::{IsTerminal, Write};
 
 use dynvis_runner::pipeline::{Problem, SourceTexts, Spot};
+use dynvis_runner::run::Event;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, Severity};
 
 use super::error::CommandError;
 use super::harmless::{coloured, harmless};
 use super::snippet::{Snippet, readable};
-use super::wording::{missing_lines, wrapped};
+use super::wording::{missing_lines, reading, reading_goes_on, wrapped};
 
 /// Terminal, colour and width of this invocation.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +93,19 @@ impl Ui {
         match self.width_err {
             Some(width) => self.status_as_it_is(&wrapped(text, width)),
             None => self.status_as_it_is(text),
+        }
+    }
+
+    /// That files are read for the first time, and how far that is.
+    pub(crate) fn reading(&mut self, event: &Event) {
+        match event {
+            Event::Reading { stage, files, bytes } => self.status(&reading(stage, *files, *bytes)),
+            Event::ReadingGoesOn {
+                stage,
+                reading,
+                seconds,
+            } => self.status(&reading_goes_on(stage, reading, *seconds)),
+            _ => {}
         }
     }
 

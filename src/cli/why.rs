@@ -11,7 +11,6 @@ use serde_json::json;
 use super::error::CommandError;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::wording::reading;
 use super::{PipelineArgs, open_store};
 
 /// Compare what a stage is now with what its present result was made from
@@ -36,14 +35,18 @@ pub(crate) fn why(ui: &mut Ui, cache: Option<&Path>, args: &WhyArgs) -> Result<u
         ..Request::default()
     };
     let named = select(&pipeline, &named)?;
-    let everything = select(&pipeline, &Request::default())?;
-    let observed = observe(&pipeline, &mut store, &mut |s, f, b| ui.status(&reading(s, f, b)))?;
+    let needed = Request {
+        stages: vec![args.stage.clone()],
+        ..Request::default()
+    };
+    let needed = select(&pipeline, &needed)?;
+    let observed = observe(&pipeline, &needed, &mut store, &mut |event| ui.reading(event))?;
     let mut world = StoreWorld {
         store: &mut store,
         pipeline: &pipeline.name,
         observed: &observed,
     };
-    let planned: Vec<_> = plan(&pipeline, &everything, &mut world)
+    let planned: Vec<_> = plan(&pipeline, &needed, &mut world)
         .into_iter()
         .filter(|planned| named.includes(planned.id))
         .map(|planned| {

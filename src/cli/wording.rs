@@ -1,6 +1,7 @@
 //! How durations, outcomes and missing data are said, wherever they are said.
 
 use super::harmless::harmless;
+use dynvis_runner::key::Reading;
 use dynvis_runner::run::MissingFor;
 use dynvis_runner::store::{RunRecord, StageOutcome};
 
@@ -9,6 +10,24 @@ pub(crate) fn reading(stage: &str, files: usize, bytes: u64) -> String {
     format!(
         "reading {files} files of `{stage}` for the first time ({:.1} GB)",
         bytes as f64 / 1e9
+    )
+}
+
+/// How far that is, with what is left by the speed so far.
+pub(crate) fn reading_goes_on(stage: &str, reading: &Reading, seconds: f64) -> String {
+    // Bytes take time, and so does every file.
+    let share = |done: u64, all: u64| done as f64 / all.max(1) as f64;
+    let done = share(reading.done, reading.files).min(share(reading.done_bytes, reading.bytes.max(reading.done_bytes)));
+    let left = match done > 0.0 {
+        true => format!(", about {} left", duration(seconds * (1.0 - done) / done)),
+        false => String::new(),
+    };
+    format!(
+        "read {} of {} files of `{stage}` ({:.1} of {:.1} GB){left}",
+        reading.done,
+        reading.files,
+        reading.done_bytes as f64 / 1e9,
+        reading.bytes as f64 / 1e9
     )
 }
 

@@ -1,6 +1,7 @@
 //! `dataset`: images, labels and splits in the form that later stages memory-map.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cords::data::{
     DEFAULT_TEST, DEFAULT_VALIDATION, DataError, ImageSet, ImageSource, Limit, Normalisation, OnBad, PrepareConfig,
@@ -11,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Artifact, Context, DATASET, Declared, External, ExternalFile, Kind, MissingData, StageError, Update, Violation,
-    located,
+    Artifact, Context, DATASET, Declared, External, ExternalFile, FirstBytes, Kind, MissingData, StageError, Tree,
+    TreeFiles, Update, Violation, located,
 };
 use super::{checkpoints, keyed_defaults};
 
@@ -158,18 +159,38 @@ fn by_parameter(error: DataError) -> DataError {
     }
 }
 
-/// The folders that hold these files, up to that of the data set: whatever comes into them is read, too.
-fn folders_of(root: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
-    let mut folders = std::collections::BTreeSet::from([root.to_owned()]);
-    for file in files {
-        let above = file.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
-        for folder in above {
-            if !folders.insert(folder.to_owned()) {
-                break;
-            }
-        }
+/// A folder of images: whatever comes into it or below it is read, too.
+fn image_tree(source: ImageSource, root: &Path) -> Tree {
+    let folder = source.path.clone();
+    let labels = source.labels.as_deref().unwrap_or(Path::new(""));
+    let rule = format!("image folder {}", labels.display());
+    let (_, hint) = files_of(source.name);
+    let place = within(root, &folder);
+    let select = move |heads: &mut dyn FirstBytes| {
+        let found = source.folder_files(&mut |files| heads.of(files));
+        let (files, elsewhere) = found.map_err(|error| MissingData {
+            what: "the images".to_owned(),
+            place: place.clone(),
+            hint: hint.to_owned(),
+            unusable: Some(error.to_string()),
+        })?;
+        let others = elsewhere.into_iter().map(|path| ExternalFile {
+            // Never a path of this machine.
+            slot: "labels".to_owned(),
+            path,
+        });
+        Ok(TreeFiles {
+            files,
+            others: others.collect(),
+        })
+    };
+    Tree {
+        folder,
+        prefix: String::new(),
+        rule,
+        is_watched: true,
+        select: Arc::new(select),
     }
-    folders.into_iter().collect()
 }
 
 /// A path as the user would write it in the project's folder.
@@ -254,20 +275,19 @@ impl Kind for Dataset {
                 ..External::default()
             };
         }
+        if params.source == SourceName::ImageFolder {
+            return External {
+                trees: vec![image_tree(source, root)],
+                ..External::default()
+            };
+        }
         match source.input_files() {
             Ok(paths) => External {
-                folders: match params.source {
-                    SourceName::ImageFolder => folders_of(&folder, &paths),
-                    _ => Vec::new(),
-                },
                 files: paths
                     .into_iter()
                     .map(|path| ExternalFile {
-                        // Never a path of this machine, also where a table of labels lies elsewhere.
-                        slot: match path.strip_prefix(&folder) {
-                            Ok(within) => file_name(within),
-                            Err(_) => "labels".to_owned(),
-                        },
+                        // Never a path of this machine.
+                        slot: file_name(path.strip_prefix(&folder).unwrap_or(&path)),
                         path,
                     })
                     .collect(),

@@ -24,8 +24,8 @@ mod train;
 use cords::data::Split;
 
 pub(crate) use dynvis_runner::kind::{
-    AnyRef, Artifact, Context, Declared, External, ExternalFile, Kind, Members, MissingData, Registry, Spread,
-    StageError, Update, Violation, located,
+    AnyRef, Artifact, Context, Declared, External, ExternalFile, FirstBytes, Kind, Members, MissingData, Registry,
+    Spread, StageError, Tree, TreeFiles, Update, Violation, located,
 };
 pub(crate) use gpu::Cuda;
 pub(crate) use noise::model_name;
@@ -136,8 +136,8 @@ mod tests {
         let pipeline = loaded.result.unwrap_or_else(|problems| panic!("{}", problems[0].kind));
         let mut store = Store::open_existing(&folder.path().join("cache")).expect("a store");
         store.of_project(folder.path());
-        let observed = observe(&pipeline, &mut store, &mut |_, _, _| {}).expect("files");
         let selection = select(&pipeline, &Request::default()).expect("a selection");
+        let observed = observe(&pipeline, &selection, &mut store, &mut |_| {}).expect("files");
         let mut world = StoreWorld {
             store: &mut store,
             pipeline: &pipeline.name,

@@ -8,10 +8,10 @@ use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 use crate::harness::Project;
 
 /// Sees whether anybody opens a file.
-struct Watch(std::fs::File);
+pub struct Watch(std::fs::File);
 
 impl Watch {
-    fn on(files: &[PathBuf]) -> Self {
+    pub fn on(files: &[PathBuf]) -> Self {
         let fd = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).expect("inotify");
         for file in files {
             add_watch(&fd, file, WatchFlags::OPEN | WatchFlags::ACCESS).expect("a watch");
@@ -19,7 +19,7 @@ impl Watch {
         Self(fd.into())
     }
 
-    fn is_opened(&mut self) -> bool {
+    pub fn is_opened(&mut self) -> bool {
         match self.0.read(&mut [0; 4096]) {
             Ok(bytes) => bytes > 0,
             Err(e) if e.kind() == ErrorKind::WouldBlock => false,

@@ -30,6 +30,7 @@ mod housekeeping;
 mod idle;
 mod leases;
 mod manual;
+mod many_files;
 mod modules;
 mod names;
 mod network;

@@ -8,16 +8,24 @@
 use super::DataError;
 use super::decode::{is_image, other_picture};
 use super::labels::{self, Row};
-use super::source::{Entry, Opened, Original, Part, Place, Reader, Requirement, file_name, read_file};
+use super::source::{Entry, ImageSource, Opened, Original, Part, Place, Reader, Requirement, file_name, read_file};
+use dynvis_base::{FileList, Head};
+use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
-use std::io::Read;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The files of an image folder, in order.
+/// Puts a list in order and gives the first bytes of its files.
+type Heads<'a> = dyn FnMut(&mut FileList) -> std::io::Result<Vec<Head>> + 'a;
+
+/// The files of an image folder.
 pub(crate) struct Listing {
     classes: Vec<String>,
-    images: Vec<(PathBuf, Entry)>,
+    /// The images in order.
+    images: FileList,
+    /// Of each image.
+    entries: Vec<Entry>,
     /// Tables whose labels are used.
     tables: Vec<PathBuf>,
     notes: Vec<String>,
@@ -25,32 +33,54 @@ pub(crate) struct Listing {
 
 impl Listing {
     pub(crate) fn files(self) -> Vec<PathBuf> {
-        let images = self.images.into_iter().map(|(file, _)| file);
+        let images = (0..self.images.len()).map(|i| self.images.path(i));
         images.chain(self.tables).collect()
     }
 }
 
+impl ImageSource {
+    /// The files of a folder of images that are read: those that lie in it, and tables that lie elsewhere. A million
+    /// files take about 50 MB of memory. `heads` puts a list in order and gives the first bytes of its files; files
+    /// with the extension of an image are not among those that it is asked for.
+    ///
+    /// # Errors
+    /// What is wrong with the folder or its table.
+    pub fn folder_files(&self, heads: &mut Heads<'_>) -> Result<(FileList, Vec<PathBuf>), DataError> {
+        let Listing { mut images, tables, .. } = list_with(&self.path, self.labels.as_deref(), heads)?;
+        let mut elsewhere = Vec::new();
+        for table in tables {
+            match (table.strip_prefix(&self.path), table.file_name()) {
+                (Ok(within), Some(name)) => {
+                    let folder = images.add_folder(within.parent().unwrap_or(Path::new("")));
+                    images.push(folder, name);
+                }
+                _ => elsewhere.push(table),
+            }
+        }
+        Ok((images, elsewhere))
+    }
+}
+
 struct Folder {
-    root: PathBuf,
-    files: Vec<PathBuf>,
+    files: FileList,
 }
 
 impl Reader for Folder {
     fn original(&self, i: usize) -> Result<Original<'_>, DataError> {
-        Ok(Original::Encoded(read_file(&self.files[i])?.into()))
+        Ok(Original::Encoded(read_file(&self.files.path(i))?.into()))
     }
 
     fn file(&self, i: usize) -> String {
-        name_within(&self.root, &self.files[i])
+        self.files.within(i)
     }
 
     fn path(&self, i: usize) -> PathBuf {
-        self.files[i].clone()
+        self.files.path(i)
     }
 
     fn place(&self, i: usize) -> Option<Place> {
         Some(Place {
-            path: self.files[i].clone(),
+            path: self.files.path(i),
             offset: 0,
             length: None,
         })
@@ -59,16 +89,18 @@ impl Reader for Folder {
 
 pub(crate) fn open(folder: &Path, table: Option<&Path>) -> Result<Opened, DataError> {
     let Listing {
-        classes, images, notes, ..
+        classes,
+        images,
+        entries,
+        notes,
+        ..
     } = list(folder, table)?;
-    let (files, entries) = images.into_iter().unzip();
-    let root = folder.to_owned();
     Ok(Opened {
         name: "image_folder",
         classes,
         attribution: "",
         entries,
-        reader: Box::new(Folder { root, files }),
+        reader: Box::new(Folder { files: images }),
         described: "image folder",
         notes,
     })
@@ -81,17 +113,20 @@ fn name_within(folder: &Path, file: &Path) -> String {
 /// What lies in a part's folder.
 enum Layout {
     /// One folder a class: its name, itself, and its images.
-    Classes(Vec<(String, PathBuf, Vec<PathBuf>)>),
+    Classes(Vec<(String, PathBuf, FileList)>),
     /// A table, and images without class folders with what it says of each.
-    Table(PathBuf, Vec<(PathBuf, Row)>),
+    Table(PathBuf, FileList, Vec<Row>),
     /// Images of which nothing tells the class.
-    Unlabelled(Vec<PathBuf>),
+    Unlabelled(FileList),
     /// No images at all.
     Empty,
 }
 
 /// Goes through folders, and collects what is wrong and what was passed over.
 struct Lister<'a> {
+    /// The folder that is listed.
+    folder: &'a Path,
+    heads: &'a mut Heads<'a>,
     /// A table of labels that was named.
     table: Option<&'a Path>,
     tables: Vec<PathBuf>,
@@ -104,12 +139,25 @@ struct Lister<'a> {
 
 /// Lists classes and files; of images, no more than the first bytes of files with other extensions are read.
 pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataError> {
+    list_with(folder, table, &mut |files| {
+        files.sort();
+        let head = |i| Head::read(&files.path(i));
+        // The first error in the order of the files, whichever thread met one first.
+        let heads: Vec<_> = (0..files.len()).into_par_iter().map(head).collect();
+        heads.into_iter().collect()
+    })
+}
+
+fn list_with(folder: &Path, table: Option<&Path>, heads: &mut Heads<'_>) -> Result<Listing, DataError> {
     Requirement {
         what: "folder of images".to_owned(),
         alternatives: vec![folder.to_owned()],
     }
     .locate()?;
+    let mut heads = |files: &mut FileList| heads(files);
     let mut lister = Lister {
+        folder,
+        heads: &mut heads,
         table,
         tables: Vec::new(),
         problems: Vec::new(),
@@ -117,7 +165,7 @@ pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataE
         bad: BTreeSet::new(),
         notes: Vec::new(),
     };
-    let (classes, mut images) = lister.parts(folder)?;
+    let (classes, mut images, mut entries) = lister.parts(folder)?;
     if let Some(error) = DataError::all(std::mem::take(&mut lister.problems)) {
         return Err(error);
     }
@@ -134,17 +182,34 @@ pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataE
         lister.notes.push(format!("skipped {what}: {}", labels::some(&names)));
     }
     // Parts of a table are in no order of their own.
-    images.sort_by_key(|(_, entry)| entry.part as usize);
+    if !entries.is_sorted_by_key(|entry| entry.part as usize) {
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        order.sort_by_key(|i| entries[*i].part as usize);
+        entries = order.iter().map(|i| entries[*i]).collect();
+        images = images.reordered(&order);
+    }
     Ok(Listing {
         classes,
         images,
+        entries,
         tables: lister.tables,
         notes: lister.notes,
     })
 }
 
-type Labelled = (Vec<String>, Vec<(PathBuf, Entry)>);
-type LabelledByTable = (PathBuf, Vec<(PathBuf, Row)>);
+/// Classes, and images with what is known of each.
+type Labelled = (Vec<String>, FileList, Vec<Entry>);
+
+/// What lies in a folder.
+struct Contents {
+    /// Folders, sorted by name.
+    folders: Vec<PathBuf>,
+    /// Images, sorted by name.
+    files: FileList,
+    /// What cannot be read, and what it is instead.
+    problems: Vec<(PathBuf, String)>,
+    passed_over: Vec<PathBuf>,
+}
 
 impl Lister<'_> {
     /// Classes and images of all parts.
@@ -207,14 +272,16 @@ impl Lister<'_> {
         };
         let training = parts[0].1.clone();
         let label_of: HashMap<String, u32> = classes.iter().cloned().zip(0..).collect();
-        let mut images = Vec::new();
+        let mut images = FileList::new(folder);
+        let mut entries = Vec::new();
         for (part, root, layout) in parts {
             match layout {
                 Layout::Classes(folders) => {
                     for (class, class_folder, files) in folders {
                         match label_of.get(class.as_str()) {
                             Some(&label) => {
-                                images.extend(files.into_iter().map(|file| (file, Entry { label, part })));
+                                entries.extend(std::iter::repeat_n(Entry { label, part }, files.len()));
+                                images.append(files);
                             }
                             None => self.problems.push(DataError::UnknownClass {
                                 folder: class_folder,
@@ -223,8 +290,9 @@ impl Lister<'_> {
                         }
                     }
                 }
-                Layout::Table(table, rows) => {
-                    for (file, row) in rows {
+                Layout::Table(table, files, rows) => {
+                    let mut labelled = Vec::new();
+                    for (i, row) in rows.iter().enumerate() {
                         // A table of one part says nothing of parts, or has them all in the one that is there.
                         let part = if part == Part::Train {
                             row.part.unwrap_or(part)
@@ -232,16 +300,21 @@ impl Lister<'_> {
                             part
                         };
                         match label_of.get(row.class.as_str()) {
-                            Some(&label) => images.push((file, Entry { label, part })),
+                            Some(&label) => {
+                                labelled.push(i);
+                                entries.push(Entry { label, part });
+                            }
                             None => {
                                 let what = format!("class `{}` is none of the training part", row.class);
                                 self.problems.push(DataError::labels(&table, Some(row.line), what));
                             }
                         }
                     }
+                    images.append(files.reordered(&labelled));
                 }
                 Layout::Unlabelled(files) if one_class.is_some() => {
-                    images.extend(files.into_iter().map(|file| (file, Entry { label: 0, part })));
+                    entries.extend(std::iter::repeat_n(Entry { label: 0, part }, files.len()));
+                    images.append(files);
                 }
                 Layout::Unlabelled(files) => {
                     let n = files.len();
@@ -260,7 +333,7 @@ impl Lister<'_> {
                 }),
             }
         }
-        (classes, images)
+        (classes, images, entries)
     }
 
     fn layout(&mut self, root: &Path) -> Result<Layout, DataError> {
@@ -270,10 +343,10 @@ impl Lister<'_> {
             // A table that was named tells the classes of images in whatever folders.
             some if self.table.is_some() => {
                 let mut images = files.clone();
-                for folder in some {
-                    let (nested, inside) = self.sorted(folder)?;
+                for contents in self.contents(some)? {
+                    let (nested, inside) = self.noted(contents);
                     self.note_folders(&nested);
-                    images.extend(inside);
+                    images.append(inside);
                 }
                 Some(images)
             }
@@ -285,7 +358,7 @@ impl Lister<'_> {
         };
         if let Some(images) = flat.filter(|images| !images.is_empty()) {
             if let Some((table, rows)) = self.labelled(root, &images)? {
-                return Ok(Layout::Table(table, rows));
+                return Ok(Layout::Table(table, images, rows));
             }
             if folders.is_empty() {
                 return Ok(Layout::Unlabelled(images));
@@ -295,26 +368,30 @@ impl Lister<'_> {
             return Ok(Layout::Empty);
         }
         if !files.is_empty() {
-            let names: Vec<String> = files.iter().map(|file| name_within(root, file)).collect();
+            let names: Vec<String> = (0..files.len()).map(|i| name_within(root, &files.path(i))).collect();
             self.notes.push(format!(
                 "skipped {} images beside the class folders: {}",
                 names.len(),
                 labels::some(&names)
             ));
         }
+        let all = self.contents(&folders)?;
+        // As Tiny ImageNet has them.
+        let inner = |contents: &Contents| match contents.folders.as_slice() {
+            [only] if contents.files.is_empty() && only.file_name() == Some(OsStr::new("images")) => Some(only.clone()),
+            _ => None,
+        };
+        let inner_folders: Vec<PathBuf> = all.iter().filter_map(inner).collect();
+        let mut inner_contents = self.contents(&inner_folders)?.into_iter();
         let mut classes = Vec::new();
-        for folder in folders {
+        for (folder, contents) in folders.into_iter().zip(all) {
             let class = file_name(Path::new(folder.file_name().unwrap_or_default()));
-            let (nested, mut images) = self.sorted(&folder)?;
-            match nested.as_slice() {
-                // As Tiny ImageNet has them.
-                [only] if images.is_empty() && only.file_name() == Some(OsStr::new("images")) => {
-                    let (deeper, inside) = self.sorted(only)?;
-                    self.note_folders(&deeper);
-                    images = inside;
-                }
-                _ => self.note_folders(&nested),
+            let has_inner = inner(&contents).is_some();
+            let (mut nested, mut images) = self.noted(contents);
+            if has_inner && let Some(contents) = inner_contents.next() {
+                (nested, images) = self.noted(contents);
             }
+            self.note_folders(&nested);
             if images.is_empty() && !self.bad.iter().any(|bad| bad.starts_with(&folder)) {
                 self.problems.push(DataError::EmptyClass { class, folder });
             } else {
@@ -326,8 +403,15 @@ impl Lister<'_> {
 
     /// A table and what it says of images below `root`: the one that was named, or the only one that lies there and is
     /// about images.
-    fn labelled(&mut self, root: &Path, images: &[PathBuf]) -> Result<Option<LabelledByTable>, DataError> {
-        let names: Vec<String> = images.iter().map(|image| name_within(root, image)).collect();
+    fn labelled(&mut self, root: &Path, images: &FileList) -> Result<Option<(PathBuf, Vec<Row>)>, DataError> {
+        let tables = match self.table {
+            Some(_) => Vec::new(),
+            None => tables_in(root)?,
+        };
+        if self.table.is_none() && tables.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<String> = (0..images.len()).map(|i| name_within(root, &images.path(i))).collect();
         let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
         let mut bases: HashSet<String> = names.iter().map(|name| base(name)).collect();
         let images_alone = bases.clone();
@@ -345,7 +429,7 @@ impl Lister<'_> {
             })?;
             found.push((table.to_owned(), rows));
         } else {
-            for table in tables_in(root)? {
+            for table in tables {
                 if let Some(rows) = labels::read(&table, &is_image)?
                     && rows
                         .iter()
@@ -366,7 +450,7 @@ impl Lister<'_> {
                 }
                 self.passed_over.remove(table);
                 self.tables.push(table.clone());
-                Ok(Some((table.clone(), images.iter().cloned().zip(rows).collect())))
+                Ok(Some((table.clone(), rows)))
             }
             [(first, _), (second, _), ..] => {
                 let what = format!(
@@ -380,58 +464,59 @@ impl Lister<'_> {
 
     /// Sub-folders and images of a folder, each sorted by name. Hidden entries are left out, others that are no images
     /// noted, and pictures that cannot be read are problems.
-    fn sorted(&mut self, folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
-        let mut folders = Vec::new();
-        let mut files = Vec::new();
-        for entry in fs_err::read_dir(folder)? {
-            let entry = entry?;
-            let (path, name) = (entry.path(), entry.file_name());
-            if name.as_encoded_bytes().starts_with(b".") || name == "Thumbs.db" {
-                continue;
-            }
-            // Follows links: data sets are often trees of links.
-            let mut kind = entry.file_type()?;
-            if kind.is_symlink() {
-                match fs_err::metadata(&path) {
-                    Ok(metadata) => kind = metadata.file_type(),
-                    Err(_) => {
-                        self.note_problem(&path, "it is a link that leads nowhere");
-                        continue;
+    fn sorted(&mut self, folder: &Path) -> Result<(Vec<PathBuf>, FileList), DataError> {
+        let contents = self.contents(&[folder.to_owned()])?.pop();
+        Ok(contents.map_or_else(Default::default, |contents| self.noted(contents)))
+    }
+
+    /// What lies in folders, side by side.
+    fn contents(&mut self, folders: &[PathBuf]) -> Result<Vec<Contents>, DataError> {
+        let root = self.folder;
+        let read: Vec<_> = folders.par_iter().map(|folder| Entries::of(root, folder)).collect();
+        // The first error in the order of the folders, whichever thread met one first.
+        let mut read: Vec<Entries> = read.into_iter().collect::<Result<_, _>>()?;
+        let mut unknown = FileList::new(root);
+        for (folder, entries) in folders.iter().zip(&read) {
+            let number = unknown.add_folder(within(root, folder));
+            entries.unknown.iter().for_each(|name| unknown.push(number, name));
+        }
+        if !unknown.is_empty() {
+            let heads = (self.heads)(&mut unknown)?;
+            for (i, head) in heads.iter().enumerate() {
+                let entries = &mut read[unknown.folder_of(i)];
+                match other_picture(head.bytes()) {
+                    _ if is_image(head.bytes()) => {
+                        let name = OsStr::from_bytes(unknown.name(i).to_bytes());
+                        entries.images.push(0, name);
                     }
-                }
-            }
-            if kind.is_dir() {
-                match OTHER_FOLDERS.contains(&name.to_string_lossy().as_ref()) {
-                    true => {
-                        self.passed_over.insert(path);
-                    }
-                    false => folders.push(path),
-                }
-            } else if !kind.is_file() {
-                self.note_problem(
-                    &path,
-                    &format!(
-                        "it is {}",
-                        dynvis_base::files::irregular(kind).unwrap_or("no regular file")
-                    ),
-                );
-            } else if has_image_extension(&path) {
-                files.push(path);
-            } else {
-                let mut head = Vec::new();
-                dynvis_base::files::open(&path)?.take(16).read_to_end(&mut head)?;
-                match other_picture(&head) {
-                    _ if is_image(&head) => files.push(path),
-                    Some(kind) => self.note_problem(&path, &format!("it is {kind}")),
-                    None => {
-                        self.passed_over.insert(path);
-                    }
+                    Some(kind) => entries.problems.push((unknown.path(i), format!("it is {kind}"))),
+                    None => entries.passed_over.push(unknown.path(i)),
                 }
             }
         }
-        folders.sort();
-        files.sort();
-        Ok((folders, files))
+        let contents = |mut entries: Entries| {
+            if !entries.unknown.is_empty() {
+                entries.images.sort_names();
+            }
+            entries.folders.sort_unstable();
+            entries.problems.sort_unstable();
+            Contents {
+                folders: entries.folders,
+                files: entries.images,
+                problems: entries.problems,
+                passed_over: entries.passed_over,
+            }
+        };
+        Ok(read.into_iter().map(contents).collect())
+    }
+
+    /// Takes up what is wrong with a folder and what was passed over in it; gives its folders and images.
+    fn noted(&mut self, contents: Contents) -> (Vec<PathBuf>, FileList) {
+        for (path, found) in contents.problems {
+            self.note_problem(&path, &found);
+        }
+        self.passed_over.extend(contents.passed_over);
+        (contents.folders, contents.files)
     }
 
     /// Folders where images should be.
@@ -449,6 +534,68 @@ impl Lister<'_> {
                 found: found.to_owned(),
             });
         }
+    }
+}
+
+fn within<'p>(folder: &Path, path: &'p Path) -> &'p Path {
+    path.strip_prefix(folder).unwrap_or(path)
+}
+
+/// What a folder's entries are, as far as their names and types tell.
+#[derive(Default)]
+struct Entries {
+    folders: Vec<PathBuf>,
+    /// Images, sorted by name.
+    images: FileList,
+    /// Files whose first bytes tell whether they are images.
+    unknown: Vec<OsString>,
+    problems: Vec<(PathBuf, String)>,
+    passed_over: Vec<PathBuf>,
+}
+
+impl Entries {
+    /// Of a folder, which lies below `root`.
+    fn of(root: &Path, folder: &Path) -> std::io::Result<Self> {
+        let mut found = Self::default();
+        let mut images = Vec::new();
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") || name == "Thumbs.db" {
+                continue;
+            }
+            // Follows links: data sets are often trees of links.
+            let mut kind = entry.file_type()?;
+            if kind.is_symlink() {
+                match fs_err::metadata(entry.path()) {
+                    Ok(metadata) => kind = metadata.file_type(),
+                    Err(_) => {
+                        let what = "it is a link that leads nowhere".to_owned();
+                        found.problems.push((entry.path(), what));
+                        continue;
+                    }
+                }
+            }
+            if kind.is_dir() {
+                match OTHER_FOLDERS.contains(&name.to_string_lossy().as_ref()) {
+                    true => found.passed_over.push(entry.path()),
+                    false => found.folders.push(entry.path()),
+                }
+            } else if !kind.is_file() {
+                let what = dynvis_base::files::irregular(kind).unwrap_or("no regular file");
+                found.problems.push((entry.path(), format!("it is {what}")));
+            } else if has_image_extension(&name) {
+                images.push(name);
+            } else {
+                found.unknown.push(name);
+            }
+        }
+        images.sort_unstable();
+        found.images = FileList::new(root);
+        let number = found.images.add_folder(within(root, folder));
+        images.iter().for_each(|name| found.images.push(number, name));
+        found.images.shrink_to_fit();
+        Ok(found)
     }
 }
 
@@ -480,7 +627,7 @@ fn tables_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 fn class_names(training: &Layout) -> Vec<String> {
     match training {
         Layout::Classes(folders) => folders.iter().map(|(class, ..)| class.clone()).collect(),
-        Layout::Table(_, images) => labels::classes(&images.iter().map(|(_, row)| row).collect::<Vec<_>>()),
+        Layout::Table(_, _, rows) => labels::classes(&rows.iter().collect::<Vec<_>>()),
         Layout::Unlabelled(_) | Layout::Empty => Vec::new(),
     }
 }
@@ -488,7 +635,7 @@ fn class_names(training: &Layout) -> Vec<String> {
 /// The layout of another part than the training part. As Tiny ImageNet has them, a single folder `images` is no class,
 /// unless the training part has a class of that name.
 fn without_classes(layout: Layout, known: &[String]) -> Layout {
-    let is_no_class = |folders: &[(String, PathBuf, Vec<PathBuf>)]| match folders {
+    let is_no_class = |folders: &[(String, PathBuf, FileList)]| match folders {
         [(class, ..)] => class == "images" && !known.contains(class),
         _ => false,
     };
@@ -498,8 +645,10 @@ fn without_classes(layout: Layout, known: &[String]) -> Layout {
     }
 }
 
-fn has_image_extension(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+fn has_image_extension(name: &OsStr) -> bool {
+    let extension = Path::new(name)
+        .extension()
+        .map(|extension| extension.to_ascii_lowercase());
     extension.is_some_and(|extension| {
         ["jpg", "jpeg", "jpe", "jfif", "png"]
             .iter()

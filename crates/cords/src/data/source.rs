@@ -277,14 +277,9 @@ impl ImageSource {
 /// A file's name within a folder, as results hold it: two names are never written alike. Bytes outside UTF-8 become
 /// `\xff` and the like; a backslash is doubled.
 pub fn file_name(path: &Path) -> String {
-    let mut out = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        out.push_str(&chunk.valid().replace('\\', "\\\\"));
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out
+    let mut out = Vec::new();
+    dynvis_base::write_name(path.as_os_str().as_encoded_bytes(), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The content of a file that memory has room for.

@@ -23,13 +23,14 @@ pub struct FingerprintError {
     pub source: std::io::Error,
 }
 
+/// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stat {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified_ns: i128,
-    changed_ns: i128,
+pub(super) struct Stat {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    pub(super) modified_ns: i128,
+    pub(super) changed_ns: i128,
 }
 
 impl From<&std::fs::Metadata> for Stat {
@@ -45,15 +46,34 @@ impl From<&std::fs::Metadata> for Stat {
     }
 }
 
+impl From<&rustix::fs::Stat> for Stat {
+    fn from(stat: &rustix::fs::Stat) -> Self {
+        let nanoseconds = |s, ns| i128::from(s) * 1_000_000_000 + i128::from(ns);
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size.cast_unsigned(),
+            modified_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            changed_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn present_ns() -> i128 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_nanos() as i128
+}
+
 impl Stat {
-    fn of(path: &Path) -> std::io::Result<Self> {
+    pub(super) fn of(path: &Path) -> std::io::Result<Self> {
         Ok(Self::from(&fs_err::metadata(path)?))
     }
 
-    /// Whether any later change shows in these numbers: every edit sets the time of change to the present.
-    fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.as_nanos() as i128 >= self.changed_ns + SETTLED_AFTER.as_nanos() as i128
+    /// Whether any later change than at that time shows in these numbers: every edit sets the time of change to the
+    /// present.
+    pub(super) fn is_settled_at(&self, now_ns: i128) -> bool {
+        now_ns >= self.changed_ns + SETTLED_AFTER.as_nanos() as i128
     }
 }
 
@@ -130,7 +150,7 @@ impl Fingerprints {
         let hash = hash_file(path).map_err(error)?;
         // A file that changes while it is read gets no entry; its stage will notice when it verifies its inputs. Nor
         // does one that has just changed: times are coarse, so another edit might not show in them.
-        if Stat::of(path).map_err(error)? == before && before.is_settled() {
+        if Stat::of(path).map_err(error)? == before && before.is_settled_at(present_ns()) {
             self.known.insert(
                 path.to_owned(),
                 Known {
@@ -167,10 +187,15 @@ impl Fingerprints {
 /// # Errors
 /// The file cannot be read, or is no regular one.
 pub(crate) fn hash_file(path: &Path) -> std::io::Result<ContentHash> {
+    Ok(ContentHash::new(&hash_of_file(path)?))
+}
+
+/// [`hash_file`] in its short form.
+pub(super) fn hash_of_file(path: &Path) -> std::io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut file = files::open(path)?;
     hasher.update_reader(&mut file)?;
-    Ok(ContentHash::new(&hasher.finalize()))
+    Ok(hasher.finalize())
 }
 
 #[cfg(test)]

@@ -10,14 +10,19 @@
 //! miss an edit that keeps the time. The rest stands in `docs/design/key.md`.
 
 mod fingerprint;
+mod tree;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 pub use fingerprint::FingerprintError;
 pub(crate) use fingerprint::{FileObservation, Fingerprints, hash_file};
+pub use tree::{FileChanges, FileTree, Reading};
+use tree::{Piecewise, Slots};
+pub(crate) use tree::{heads, remembered, write_files};
 
 /// Changes when the encoding below changes: every key changes with it.
 const KEY_VERSION: i64 = 1;
@@ -96,6 +101,8 @@ pub(crate) struct Identity<'a> {
     pub members: &'a [(String, String)],
     /// Files from outside the pipeline: slot -> content.
     pub files: &'a [(String, ContentHash)],
+    /// More of them, many at a time.
+    pub trees: &'a [Arc<FileTree>],
     /// Environment variables: name -> hash of the value, `None` where the variable is not set.
     pub environment: &'a [(String, Option<String>)],
     /// Slot -> type of the artifact, as keys have it since the first ones.
@@ -108,6 +115,8 @@ trait Sink {
     fn text(&mut self, name: &str, value: &str);
     fn json(&mut self, name: &str, value: &Json);
     fn pairs(&mut self, name: &str, pairs: &mut dyn Iterator<Item = (&str, Option<&str>)>);
+    /// As [`pairs`](Self::pairs), of all files.
+    fn files(&mut self, name: &str, files: &[(String, ContentHash)], trees: &[Arc<FileTree>]);
 }
 
 /// The one place that says what belongs to an identity.
@@ -127,10 +136,7 @@ fn describe(identity: &Identity, sink: &mut dyn Sink) {
             &mut identity.members.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))),
         );
     }
-    sink.pairs(
-        "files",
-        &mut identity.files.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))),
-    );
+    sink.files("files", identity.files, identity.trees);
     sink.pairs(
         "environment",
         &mut identity.environment.iter().map(|(k, v)| (k.as_str(), v.as_deref())),
@@ -223,6 +229,98 @@ impl Sink for HashSink {
             }
         }
     }
+
+    fn files(&mut self, name: &str, files: &[(String, ContentHash)], trees: &[Arc<FileTree>]) {
+        self.bytes(b'k', name.as_bytes());
+        let all = files.len() + trees.iter().map(|tree| tree.len()).sum::<usize>();
+        self.bytes(b'm', &(all as u64).to_le_bytes());
+        let mut hasher = Piecewise::new(std::mem::take(&mut self.0));
+        let mut bytes = |tag: u8, bytes: &[u8]| {
+            hasher.update(&[tag]);
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        merged(files, trees, &mut |slot, content| {
+            bytes(b'k', slot);
+            bytes(b's', content);
+        });
+        self.0 = hasher.finish();
+    }
+}
+
+/// What a stream of files gives next: slot, and hash as text.
+type Next = ([u8; 64], Vec<u8>);
+
+/// Calls with slot and hash (as text) of all files, in their order.
+fn merged(files: &[(String, ContentHash)], trees: &[Arc<FileTree>], each: &mut dyn FnMut(&[u8], &[u8])) {
+    let mut few: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(slot, hash)| (slot.as_str(), hash.as_str()))
+        .collect();
+    few.sort_unstable();
+    let mut few = few.into_iter().peekable();
+    let mut streams: Vec<(Slots, Option<Next>)> = trees.iter().map(|tree| (tree.slots(), None)).collect();
+    streams.iter_mut().for_each(step);
+    streams.retain(|(_, next)| next.is_some());
+    while !streams.is_empty() {
+        let order = |next: &Option<Next>| next.as_ref().map(|(hash, slot)| (slot.clone(), *hash));
+        let first = match streams.len() {
+            1 => 0,
+            several => (0..several).min_by_key(|i| order(&streams[*i].1)).unwrap_or(0),
+        };
+        let stream = &mut streams[first];
+        let Some((hash, slot)) = &stream.1 else {
+            break;
+        };
+        while let Some((slot, hash)) = few.next_if(|(s, h)| (s.as_bytes(), h.as_bytes()) <= (slot, &hash[..])) {
+            each(slot.as_bytes(), hash.as_bytes());
+        }
+        each(slot, hash);
+        step(stream);
+        if stream.1.is_none() {
+            streams.remove(first);
+        }
+    }
+    few.for_each(|(slot, hash)| each(slot.as_bytes(), hash.as_bytes()));
+}
+
+/// On to the next file of a stream.
+fn step((slots, next): &mut (Slots, Option<Next>)) {
+    let mut place = next.take().unwrap_or(([0; 64], Vec::new()));
+    if let Some((slot, content)) = slots.advance() {
+        place.1.clear();
+        place.1.extend_from_slice(slot);
+        for (byte, digits) in content.iter().zip(place.0.chunks_exact_mut(2)) {
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            digits[0] = DIGITS[usize::from(byte >> 4)];
+            digits[1] = DIGITS[usize::from(byte & 15)];
+        }
+        *next = Some(place);
+    }
+}
+
+/// Up to so many files of a stage are listed one by one in what explains its key; of folders with more one hash stands
+/// there.
+pub(crate) const LISTED: usize = 10_000;
+
+/// Stands for all files of a folder, behind what stands before their slots.
+pub(crate) const ALL: &str = "*";
+
+/// All files: one by one where they are few. Each folder of many files is one entry, which is something else wherever
+/// one of them is.
+pub(crate) fn listed(files: &[(String, ContentHash)], trees: &[Arc<FileTree>]) -> Vec<(String, ContentHash)> {
+    let all = files.len() + trees.iter().map(|tree| tree.len()).sum::<usize>();
+    let mut listed = Vec::new();
+    for tree in trees {
+        match all <= LISTED {
+            true => listed.extend(tree.listed()),
+            false => listed.push((format!("{}{ALL}", tree.prefix()), tree.digest())),
+        }
+    }
+    // As paths are ordered.
+    listed.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+    listed.extend_from_slice(files);
+    listed
 }
 
 struct JsonSink(Map<String, Json>);
@@ -243,6 +341,12 @@ impl Sink for JsonSink {
     fn pairs(&mut self, name: &str, pairs: &mut dyn Iterator<Item = (&str, Option<&str>)>) {
         let map = pairs.map(|(k, v)| (k.to_owned(), v.into())).collect();
         self.0.insert(name.into(), Json::Object(map));
+    }
+
+    fn files(&mut self, name: &str, files: &[(String, ContentHash)], trees: &[Arc<FileTree>]) {
+        let listed = listed(files, trees);
+        let mut pairs = listed.iter().map(|(slot, hash)| (slot.as_str(), Some(hash.as_str())));
+        self.pairs(name, &mut pairs);
     }
 }
 
@@ -301,6 +405,7 @@ mod tests {
             inputs: &[],
             members: &[],
             files: &[],
+            trees: &[],
             environment: &[],
             outputs: &[],
         })
@@ -333,6 +438,7 @@ mod tests {
             inputs: &[],
             members: &[],
             files: &[],
+            trees: &[],
             environment: &[],
             outputs: &[],
         };

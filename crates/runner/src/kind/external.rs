@@ -1,7 +1,10 @@
 //! What a stage reads from outside the pipeline.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use dynvis_base::{FileList, Head};
 use serde::Serialize;
 
 /// A file or folder outside the pipeline that a stage reads.
@@ -11,6 +14,50 @@ pub struct ExternalFile {
     pub slot: String,
     /// Where the file or folder lies on this machine.
     pub path: PathBuf,
+}
+
+/// A folder of which a stage reads files by a rule: as many as there may be. They are listed, looked at and compared
+/// only where somebody asks about the stage, side by side, and held compactly.
+#[derive(Clone)]
+pub struct Tree {
+    /// Where the folder lies on this machine.
+    pub folder: PathBuf,
+    /// What stands before a file's name within the folder in its slot.
+    pub prefix: String,
+    /// Names the rule and all that it depends on besides what lies in the folder. Trees of the same folder and rule
+    /// hold the same files.
+    pub rule: String,
+    /// Whether a file that comes or goes while the stage runs is a change, be it one that the rule passes over.
+    pub is_watched: bool,
+    /// Says which files are read.
+    pub select: Arc<Select>,
+}
+
+/// Says which files of a folder are read, or what is not there or of no use.
+pub type Select = dyn Fn(&mut dyn FirstBytes) -> Result<TreeFiles, MissingData> + Send + Sync;
+
+/// What a rule has found.
+#[derive(Debug, Default)]
+pub struct TreeFiles {
+    /// Files below the folder. Their slots are their names within it as the list writes them.
+    pub files: FileList,
+    /// Files that lie elsewhere.
+    pub others: Vec<ExternalFile>,
+}
+
+/// The first bytes of files, for rules that go by more than names. Files that have not changed are not opened again.
+pub trait FirstBytes {
+    /// Puts a list in order and gives the first bytes of its files.
+    ///
+    /// # Errors
+    /// A file cannot be read; the message names it.
+    fn of(&mut self, files: &mut FileList) -> std::io::Result<Vec<Head>>;
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} of {}", self.rule, self.folder.display())
+    }
 }
 
 /// Where a path of a pipeline leads: relative to the project's folder, absolute, or below the user's home (`~/…`).
@@ -41,8 +88,8 @@ pub struct MissingData {
 pub struct External {
     /// Files that are there.
     pub files: Vec<ExternalFile>,
-    /// Folders whose lists of names gave the files, where whatever comes or goes there may be read.
-    pub folders: Vec<PathBuf>,
+    /// Folders of which a rule says which files are read.
+    pub trees: Vec<Tree>,
     /// What is not there, or of no use; the stage is blocked unless this is empty.
     pub missing: Vec<MissingData>,
     /// Environment variables that belong to the stage's identity.

@@ -23,7 +23,10 @@ use serde_json::Value as Json;
 pub use reason::Reason;
 pub use select::{Request, Selection, SelectionError, select};
 
-use crate::key::{ContentHash, FileObservation, Identity, StageKey, changes, description, stage_key};
+use crate::key::{
+    ContentHash, FileChanges, FileObservation, FileTree, Identity, LISTED, StageKey, changes, description, listed,
+    stage_key,
+};
 use crate::kind::{Broken, Conditions, MissingData};
 use crate::pipeline::{InputSlot, Pipeline, Stage, StageId};
 use crate::store::{Attempt, Health, ResultRecord};
@@ -33,6 +36,8 @@ use crate::store::{Attempt, Health, ResultRecord};
 pub struct Observed {
     /// Files outside the pipeline: slot -> content.
     pub files: Vec<(String, ContentHash)>,
+    /// More of them, many at a time.
+    pub trees: Vec<Arc<FileTree>>,
     /// Environment variables: name -> hash of the value, `None` where the variable is not set.
     pub environment: Vec<(String, Option<String>)>,
     /// What is not there; the stage is blocked unless this is empty.
@@ -40,6 +45,19 @@ pub struct Observed {
     /// What these files, and folders that were listed for them, were when they were looked at; for whoever verifies
     /// them.
     pub(crate) seen: Arc<Vec<(PathBuf, FileObservation)>>,
+}
+
+impl Observed {
+    /// Files by slot, one by one where they are few; each folder of very many is one entry.
+    pub(crate) fn listed(&self) -> Vec<(String, ContentHash)> {
+        listed(&self.files, &self.trees)
+    }
+
+    /// Folders whose files are not listed one by one, since there are too many in all.
+    pub fn large_trees(&self) -> &[Arc<FileTree>] {
+        let files = self.files.len() + self.trees.iter().map(|tree| tree.len()).sum::<usize>();
+        if files > LISTED { &self.trees } else { &[] }
+    }
 }
 
 /// The past and the outside, as the plan asks for them. Tests answer from memory.
@@ -56,8 +74,11 @@ pub trait World {
     fn attempt(&self, key: &StageKey) -> Option<Attempt>;
     /// Whether an earlier attempt left something to go on from.
     fn has_checkpoint(&self, key: &StageKey) -> bool;
-    /// What is known of what lies outside and the stage reads.
-    fn observed(&self, stage: StageId) -> Observed;
+    /// What is known of what lies outside and the stage reads; `None` where nobody looked.
+    fn observed(&self, stage: StageId) -> Option<Observed>;
+    /// How the files of each large folder differ from those that a key's result was made from; `None` where that was
+    /// not kept.
+    fn file_changes(&self, key: &StageKey, now: &Observed) -> Option<Vec<FileChanges>>;
     /// What a key's result lacks of what a stage declares.
     fn broken_condition(&self, key: &StageKey, conditions: &Conditions) -> Option<Broken>;
 }
@@ -188,7 +209,16 @@ pub(crate) fn decide(
     selection: &Selection,
     world: &mut dyn World,
 ) -> Decision {
-    let decision = decide_selected(pipeline, stage, upstream, selection, world);
+    let Some(observed) = world.observed(stage.id) else {
+        // Of a stage that nobody asks about it is not known whether its result is current.
+        return Decision {
+            state: State::Excluded,
+            reasons: vec![Reason::NotSelected],
+            key: None,
+            description: None,
+        };
+    };
+    let decision = decide_selected(pipeline, stage, &observed, upstream, selection, world);
     if selection.includes(stage.id) {
         return decision;
     }
@@ -221,11 +251,11 @@ fn accepted(key: &StageKey, world: &dyn World) -> Option<Reason> {
 fn decide_selected(
     pipeline: &Pipeline,
     stage: &Stage,
+    observed: &Observed,
     upstream: &[Upstream],
     selection: &Selection,
     world: &mut dyn World,
 ) -> Decision {
-    let observed = world.observed(stage.id);
     let blocked = |reasons| Decision {
         state: State::Blocked,
         reasons,
@@ -233,7 +263,7 @@ fn decide_selected(
         description: None,
     };
     if !observed.missing.is_empty() {
-        return blocked(observed.missing.into_iter().map(Reason::DataMissing).collect());
+        return blocked(observed.missing.iter().cloned().map(Reason::DataMissing).collect());
     }
     let waiting_for = |wanted: Upstream| {
         let names: IndexSet<&str> = stage
@@ -268,14 +298,14 @@ fn decide_selected(
         .collect();
     let pending = waiting_for(Upstream::Pending);
     if !pending.is_empty() {
-        return decide_pending(pipeline, stage, &inputs, &observed, pending, selection, world);
+        return decide_pending(pipeline, stage, &inputs, observed, pending, selection, world);
     }
     let previous = world.current(&stage.name);
     let known: Vec<(String, ContentHash)> = inputs
         .into_iter()
         .filter_map(|(slot, content)| Some((slot, content?)))
         .collect();
-    let key = with_identity(pipeline, stage, &known, &observed, stage_key);
+    let key = with_identity(pipeline, stage, &known, observed, stage_key);
     let mut decision = Decision {
         state: State::Run,
         reasons: Vec::new(),
@@ -296,7 +326,7 @@ fn decide_selected(
         return decision;
     }
     // Of a stage that is as it was, nobody asks for the long form.
-    decision.description = Some(with_identity(pipeline, stage, &known, &observed, description));
+    decision.description = Some(with_identity(pipeline, stage, &known, observed, description));
     if selection.forces(stage.id) {
         decision.reasons.push(Reason::Forced);
         return decision;
@@ -335,9 +365,14 @@ fn decide_selected(
             Reason::FailedBefore { run }
         });
     }
-    if let (Some(before), Some(after)) = (previous.and_then(|p| world.description(&p)), &decision.description) {
+    if let Some(previous) = previous
+        && let (Some(before), Some(after)) = (world.description(&previous), &decision.description)
+    {
         let found = changes(&before, after);
-        decision.reasons.extend(reason::from_changes(pipeline, stage, &found));
+        let reasons = reason::from_changes(pipeline, stage, &found);
+        decision.reasons.extend(reason::with_files(reasons, observed, || {
+            world.file_changes(&previous, observed)
+        }));
     }
     // Also where the record of a result is lost, but not the note that it was the stage's own.
     if decision.reasons.is_empty() {
@@ -367,7 +402,8 @@ fn decide_pending(
         decision.reasons.push(Reason::Forced);
         return decision;
     }
-    match world.current(&stage.name).and_then(|p| world.description(&p)) {
+    let previous = world.current(&stage.name);
+    match previous.as_ref().and_then(|p| world.description(p)) {
         None => {
             decision.state = State::Run;
             decision.reasons.push(Reason::NeverRun);
@@ -384,6 +420,7 @@ fn decide_pending(
                 old.retain(|slot, _| !open(slot));
             }
             let own = reason::from_changes(pipeline, stage, &changes(&before, &after));
+            let own = reason::with_files(own, observed, || world.file_changes(previous.as_ref()?, observed));
             if own.is_empty() {
                 decision
                     .reasons
@@ -422,6 +459,7 @@ fn with_identity<T>(
         inputs,
         members: &members,
         files: &observed.files,
+        trees: &observed.trees,
         environment: &observed.environment,
         outputs: &outputs,
     })

@@ -5,9 +5,10 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::key::Change;
+use crate::key::{ALL, Change, FileChanges};
 use crate::kind::{Broken, MissingData};
 use crate::pipeline::{Pipeline, Stage};
+use crate::plan::Observed;
 
 /// One reason. As JSON an object with its name under `reason`, its parts, and its line under `text`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,6 +36,12 @@ pub enum Reason {
     File {
         /// The file's name within the stage's identity.
         slot: String,
+    },
+    /// Files of a folder with very many of them changed, came or went.
+    Files {
+        /// How many, and the slots of some.
+        #[serde(flatten)]
+        changes: FileChanges,
     },
     /// The kind computes other numbers since its code version was raised.
     CodeVersion {
@@ -127,7 +134,9 @@ impl fmt::Display for Reason {
                 producer: Some(producer),
             } => write!(f, "input `{slot}` changed (from `{producer}`)"),
             Self::Input { slot, producer: None } => write!(f, "input `{slot}` is gone"),
+            Self::File { slot } if slot == ALL => write!(f, "files of the folder changed"),
             Self::File { slot } => write!(f, "file `{slot}` changed"),
+            Self::Files { changes } => write_changes(changes, f),
             Self::CodeVersion { before, after } => {
                 write!(f, "code version {before} -> {after}")
             }
@@ -159,6 +168,67 @@ impl fmt::Display for Reason {
             Self::Accepted { why } => write!(f, "accepted without running: {why}"),
         }
     }
+}
+
+/// How many files of a folder are other than they were, and the first of them.
+fn write_changes(changes: &FileChanges, f: &mut fmt::Formatter) -> fmt::Result {
+    const SHOWN: usize = 3;
+    let counts = [
+        (changes.changed, "changed"),
+        (changes.added, "new"),
+        (changes.removed, "gone"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let files = changes.changed + changes.added + changes.removed;
+    let plural = if files == 1 { "" } else { "s" };
+    write!(f, "file{plural} of the folder: {}", counts.join(", "))?;
+    let mut examples = changes.examples.iter().take(SHOWN);
+    if let Some(first) = examples.next() {
+        write!(f, " (`{first}`")?;
+        for example in examples {
+            write!(f, ", `{example}`")?;
+        }
+        let more = if files > SHOWN as u64 { ", ...)" } else { ")" };
+        f.write_str(more)?;
+    }
+    Ok(())
+}
+
+/// What is told of folders with very many files: how many changed and the first of them, where that is known. A folder
+/// whose files were listed one by one before and are not now, or the other way round, is told as a whole.
+pub(super) fn with_files(
+    mut reasons: Vec<Reason>,
+    observed: &Observed,
+    changes: impl FnOnce() -> Option<Vec<FileChanges>>,
+) -> Vec<Reason> {
+    let is_slot = |reason: &Reason, slot: &str| matches!(reason, Reason::File { slot: found } if found == slot);
+    let prefixes: Vec<&str> = (observed.trees.iter())
+        .map(|tree| tree.prefix())
+        .filter(|prefix| reasons.iter().any(|reason| is_slot(reason, &format!("{prefix}{ALL}"))))
+        .collect();
+    let is_of_folder = |reason: &Reason| match reason {
+        Reason::File { slot } => prefixes.iter().any(|prefix| slot.starts_with(prefix)),
+        _ => false,
+    };
+    let Some(first) = reasons.iter().position(is_of_folder) else {
+        return reasons;
+    };
+    match changes().filter(|changes| !changes.is_empty()) {
+        Some(changes) => {
+            let changes: Vec<Reason> = changes.into_iter().map(|changes| Reason::Files { changes }).collect();
+            reasons.retain(|reason| !is_of_folder(reason));
+            reasons.splice(first..first, changes);
+        }
+        None => {
+            let is_whole = |reason: &Reason| prefixes.iter().any(|prefix| is_slot(reason, &format!("{prefix}{ALL}")));
+            reasons.retain(|reason| !is_of_folder(reason) || is_whole(reason));
+        }
+    }
+    reasons
 }
 
 /// Differences of two descriptions as reasons.
@@ -230,6 +300,14 @@ mod tests {
                 producer: None,
             },
             Reason::File { slot: text("0") },
+            Reason::Files {
+                changes: FileChanges {
+                    changed: 3,
+                    added: 0,
+                    removed: 1,
+                    examples: vec![text("train/a"), text("train/b"), text("train/c"), text("train/d")],
+                },
+            },
             Reason::CodeVersion {
                 before: text("1"),
                 after: text("2"),
@@ -286,6 +364,7 @@ mod tests {
             Reason::NotSelectedButCurrent => 19,
             Reason::NotSelectedMayBeCurrent => 20,
             Reason::Accepted { .. } => 21,
+            Reason::Files { .. } => 22,
         });
         all
     }

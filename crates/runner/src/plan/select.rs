@@ -24,6 +24,13 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// The selected stages and all that they need.
+    pub(crate) fn with_upstream(&self, pipeline: &Pipeline) -> BTreeSet<StageId> {
+        closure(self.included.clone(), |id| upstream(pipeline, id))
+    }
+}
+
 /// A name on the command line that selects nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("no stage `{name}` in this pipeline")]

@@ -30,6 +30,7 @@ pub use worker::serve;
 use world::changed_since;
 pub use world::{StoreWorld, observe};
 
+use crate::key::Reading;
 use crate::kind::{ErrorClass, MissingData, StageError, Update};
 use crate::pipeline::StageId;
 use crate::plan::{Planned, Reason};
@@ -77,6 +78,16 @@ pub enum Event<'a> {
         files: usize,
         /// Bytes that are to be read now.
         bytes: u64,
+    },
+    /// Files outside are still read for the first time.
+    ReadingGoesOn {
+        /// Name of the stage that reads them.
+        stage: &'a str,
+        /// How far it is.
+        #[serde(flatten)]
+        reading: Reading,
+        /// Seconds since it began.
+        seconds: f64,
     },
     /// A stage tells how far it is.
     Progress {

@@ -388,6 +388,8 @@ impl Store {
     /// whole.
     fn remove(&mut self, collection: &Collection) -> Result<(), StoreError> {
         let keys: Vec<StageKey> = collection.doomed.iter().filter_map(|d| d.key.clone()).collect();
+        // They explain a result that is gone, and are large.
+        keys.iter().for_each(|key| self.drop_files(key));
         if !keys.is_empty() {
             self.commit(JournalEntry::Collected { keys })?;
         }

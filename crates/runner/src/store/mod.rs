@@ -24,6 +24,8 @@
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
 //!   fingerprints.json  stat cache of hashed files
+//!   files/HASH         the same of a folder with many files; HASH.N: first bytes of some; .part: while they are read
+//!   keys/ab/KEY.files  the files of such folders that the key describes, for `plan` and `why`
 //! ```
 
 mod collect;
@@ -37,6 +39,7 @@ mod verify;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,11 +57,14 @@ pub use runs::{
 pub use verify::{Damage, Fault};
 
 use crate::fail::{self, Step};
-use crate::key::{ContentHash, Fingerprints, StageKey};
-use crate::kind::{Artifact, Broken, Conditions};
+use crate::key::{ContentHash, FileChanges, FileTree, Fingerprints, StageKey, remembered, write_files};
+use crate::kind::{Artifact, Broken, Conditions, Tree};
 
 /// Changes when a file below `cache/` changes its meaning.
 const FORMAT: &str = "dynvis cache 1\n";
+
+/// Folder of what is remembered of folders with many files.
+const FILES: &str = "files";
 
 /// How long a checkpoint waits for the run that goes on with it.
 const CHECKPOINTS_KEPT: Duration = Duration::from_hours(24 * 90);
@@ -531,12 +537,77 @@ impl Store {
         serde_json::from_slice(&bytes).ok()
     }
 
+    /// Keeps the files of large folders that a key describes, where it describes any.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn keep_files(&self, key: &StageKey, trees: &[Arc<FileTree>]) -> Result<(), StoreError> {
+        let path = self.files_path(key);
+        if trees.is_empty() || path.exists() {
+            return Ok(());
+        }
+        let parent = path.parent().unwrap_or(&self.root);
+        fs_err::create_dir_all(parent).map_err(io("make a folder"))?;
+        objects::replace_by(&path, |out| write_files(trees, out)).map_err(io("write a list of files"))
+    }
+
+    /// Whether the files of large folders were kept that a key describes.
+    pub(crate) fn has_files(&self, key: &StageKey) -> bool {
+        self.files_path(key).exists()
+    }
+
+    /// Forgets the files of large folders that a key describes.
+    fn drop_files(&self, key: &StageKey) {
+        // Best effort: nothing depends on it.
+        let _ = std::fs::remove_file(self.files_path(key));
+    }
+
+    /// How the files of a large folder differ from those that a key describes; `None` where they were not kept.
+    pub(crate) fn file_changes(&self, key: &StageKey, now: &FileTree) -> Option<FileChanges> {
+        FileChanges::since(&self.files_path(key), now)
+    }
+
     fn description_path(&self, key: &StageKey) -> PathBuf {
+        self.of_key(key, "json")
+    }
+
+    fn files_path(&self, key: &StageKey) -> PathBuf {
+        self.of_key(key, "files")
+    }
+
+    fn of_key(&self, key: &StageKey, extension: &str) -> PathBuf {
         let name = key.as_str();
         self.root
             .join("keys")
             .join(name.get(..2).unwrap_or("__"))
-            .join(format!("{name}.json"))
+            .join(format!("{name}.{extension}"))
+    }
+
+    /// Where the hashes of a folder's files are remembered.
+    pub(crate) fn file_hashes(&self, tree: &Tree) -> PathBuf {
+        let mut hasher = blake3::Hasher::new();
+        for part in [tree.folder.as_os_str().as_encoded_bytes(), tree.rule.as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let name = hasher.finalize().to_hex();
+        self.root.join(FILES).join(name.get(..32).unwrap_or(&name))
+    }
+
+    /// Where the first bytes are remembered that a folder's rule asks for the n-th time, from 0.
+    pub(crate) fn file_heads(&self, tree: &Tree, n: usize) -> PathBuf {
+        self.file_hashes(tree).with_extension(n.to_string())
+    }
+
+    /// How many files of a folder are remembered; 0 where nobody has looked at it.
+    pub(crate) fn remembered_files(&self, tree: &Tree) -> usize {
+        remembered(&self.file_hashes(tree))
+    }
+
+    /// Makes a place for what is remembered of folders, be there a cache or not.
+    pub(crate) fn make_room_for_file_hashes(&self) {
+        // Where it cannot be made, nothing is remembered.
+        let _ = std::fs::create_dir_all(self.root.join(FILES));
     }
 
     /// Takes the right to compute a key; `None` while another process has it. The kernel drops it with the process.

@@ -1,5 +1,6 @@
 //! Files of outputs under their content's name: hashing, making durable, moving into place.
 
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -164,8 +165,19 @@ fn shared_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
 
 /// Writes a file so that other processes see it absent, old, or complete. A power cut may lose it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = shared_temporary(path.parent().unwrap_or(Path::new(".")))?;
-    std::io::Write::write_all(&mut file, bytes)?;
+    replace_by(path, |out| out.write_all(bytes))
+}
+
+/// [`replace`] by what is written piece by piece.
+pub(super) fn replace_by(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let file = shared_temporary(path.parent().unwrap_or(Path::new(".")))?;
+    let mut out = BufWriter::new(file.as_file());
+    write(&mut out)?;
+    out.flush()?;
+    drop(out);
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
@@ -174,7 +186,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 pub(super) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = shared_temporary(folder)?;
-    std::io::Write::write_all(&mut file, bytes)?;
+    file.write_all(bytes)?;
     file.as_file().sync_data()?;
     file.persist(path).map_err(|e| e.error)?;
     sync_folder(folder)

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use crate::key::FileChanges;
 use crate::kind::Registry;
 use crate::kinds::{Command, FilesOrTable};
 use crate::pipeline::from_text;
@@ -178,8 +179,11 @@ impl World for Memory {
         };
         self.results[key].breaks.then(broken)
     }
-    fn observed(&self, stage: StageId) -> Observed {
-        self.observed[stage.0].clone()
+    fn observed(&self, stage: StageId) -> Option<Observed> {
+        Some(self.observed[stage.0].clone())
+    }
+    fn file_changes(&self, _: &StageKey, _: &Observed) -> Option<Vec<FileChanges>> {
+        None
     }
 }
 

@@ -201,6 +201,9 @@ impl Dispatcher<'_> {
         self.store
             .keep_description(&running.key, &running.description)
             .map_err(store_failure)?;
+        let observed = self.observed[stage.id.0].as_ref();
+        let trees = observed.map_or(&[][..], |observed| observed.large_trees());
+        self.store.keep_files(&running.key, trees).map_err(store_failure)?;
         fail::at(Step::Described).map_err(full)?;
         let contents = outputs.iter().map(|o| (o.slot.clone(), o.content.clone())).collect();
         let result = JournalEntry::Result(ResultRecord {
@@ -222,8 +225,9 @@ impl Dispatcher<'_> {
 
     /// Whether everything that the stage has read is still what it was: files outside, and results that it takes.
     pub(super) fn verify_inputs(&mut self, stage: &Stage) -> Result<(), Failure> {
-        let observed = &self.observed[stage.id.0];
-        if let Some(file) = changed_since(stage, &self.pipeline.root, observed, &mut self.store.fingerprints) {
+        if let Some(observed) = &self.observed[stage.id.0]
+            && let Some(file) = changed_since(stage, &self.pipeline.root, observed, self.store)
+        {
             return Err(Failure::InputChanged {
                 file: format!("`{file}`"),
             });

@@ -123,9 +123,7 @@ pub fn run(
 ) -> Result<RunRecord, RunError> {
     store.sweep();
     let git = Git::ask(&pipeline.root);
-    let observed = observe(pipeline, store, &mut |stage, files, bytes| {
-        reporter.event(&Event::Reading { stage, files, bytes });
-    })?;
+    let observed = observe(pipeline, selection, store, &mut |event| reporter.event(event))?;
     // Until what is planned to be there is noted as used.
     let hold = store.hold()?;
     let planned = {
@@ -288,7 +286,7 @@ struct Dispatcher<'a> {
     store: &'a mut Store,
     options: &'a RunOptions<'a>,
     reporter: &'a mut dyn Reporter,
-    observed: Vec<Observed>,
+    observed: Vec<Option<Observed>>,
     folder: PathBuf,
     /// Which results may not be collected while the run goes on.
     uses: Uses,

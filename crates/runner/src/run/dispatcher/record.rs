@@ -161,7 +161,9 @@ impl Dispatcher<'_> {
             seconds: settled.seconds,
             execution: self.executions.get(&stage.id).cloned(),
             seed: stage.work.params().get("seed").and_then(Json::as_i64),
-            files: self.observed[stage.id.0].files.iter().cloned().collect(),
+            files: (self.observed[stage.id.0].iter())
+                .flat_map(|observed| observed.listed())
+                .collect(),
             inputs: stage
                 .inputs
                 .iter()
