@@ -6,6 +6,7 @@
 mod augment;
 mod batch;
 mod cifar;
+mod corruptions;
 mod decode;
 mod digits;
 mod error;
@@ -15,6 +16,7 @@ mod image_set;
 mod images;
 mod labels;
 mod memory_images;
+mod npy;
 mod pickle;
 mod prepare;
 mod resize;
@@ -23,6 +25,9 @@ mod split;
 
 pub use augment::{Affine, Augment, Elastic, RandomResizedCrop};
 pub use batch::SplitImages;
+pub use corruptions::{
+    CleanSubset, CorruptedFiles, CorruptedImages, Corruption, CorruptionCategory, CorruptionSet, CorruptionSource,
+};
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};
 pub use images::Images;

@@ -27,6 +27,17 @@ impl<'a, D: Device<f32>> CleanImages<'a, D> {
         for (pixels, image) in host.chunks_exact_mut(len).zip(images) {
             set.fill_unit(*image as usize, pixels);
         }
+        Self::of_values(device, set, host, normalisation, images)
+    }
+
+    /// Images in the place of those of a set: values in [0, 1], `[images, channels, side, side]`.
+    pub(super) fn of_values(
+        device: &'a D,
+        set: &ImageSet,
+        host: Vec<f32>,
+        normalisation: (&[f32], &[f32]),
+        images: &'a [u32],
+    ) -> Self {
         let maps = Maps {
             batch: images.len(),
             channels: set.channels(),

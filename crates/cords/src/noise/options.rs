@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::pixels::{NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS};
 use super::statistics::Score;
 use super::{Condition, Perturbation};
-use crate::data::ImageSet;
+use crate::data::{DataError, ImageSet};
 use crate::device::{DeviceError, Phi};
 use crate::net::{Graph, Model, NetError, NeuralNoise, Presentation, unfit};
 use dynvis_base::memory::check_room;
@@ -150,6 +150,9 @@ pub enum NoiseError {
         /// What is wrong with it and what would be right.
         what: String,
     },
+    /// Images that are read while a network is evaluated cannot be.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The device has failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -159,6 +162,7 @@ impl Classified for NoiseError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Net(error) => error.kind(),
+            Self::Data(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Observer { .. } | Self::Mismatch { .. } | Self::Option { .. } => ErrorKind::Input,
         }
