@@ -44,8 +44,8 @@ impl NetworkKeys {
 pub(super) struct Accuracy {
     #[column(flatten)]
     network: NetworkKeys,
-    /// clean: the dataset's image; file: the published corrupted image; drawn: noise of the same kind and level that was
-    /// added here
+    /// clean: the dataset's image; file: the published corrupted image; drawn: noise of the same kind and level that
+    /// was added here
     #[column(key)]
     source: &'static str,
     #[column(key, description = CORRUPTION)]
@@ -398,8 +398,8 @@ pub(super) fn summary(evaluated: &[Evaluated]) -> Vec<Summary> {
     groups.into_iter().map(of_group).collect()
 }
 
-/// Noise from files beside noise of the same kind and level drawn here, on the same clean images; other draws, and those
-/// of the files were cut to whole levels (and those of ImageNet-C stored as JPEG)
+/// Noise from files beside noise of the same kind and level drawn here, on the same clean images; other draws, and
+/// those of the files were cut to whole levels (and those of ImageNet-C stored as JPEG)
 #[derive(Row)]
 #[table(name = "agreement")]
 pub(super) struct Agreement {

@@ -6,8 +6,8 @@
 //! - corruption error: sum E(s, c) / sum E_baseline(s, c)
 //! - relative corruption error: sum (E(s, c) - E(clean)) / sum (E_baseline(s, c) - E_baseline(clean))
 //!
-//! The mean corruption error (mCE) and the relative one are their means over the fifteen corruptions. Where a set has no
-//! published baseline, as CIFAR-10-C, what is called mCE is the mean of E itself.
+//! The mean corruption error (mCE) and the relative one are their means over the fifteen corruptions. Where a set has
+//! no published baseline, as CIFAR-10-C, what is called mCE is the mean of E itself.
 //!
 //! Every corruption and severity shows the same images, so that answers are dependent: an image that is hard under one
 //! is hard under others. Intervals therefore come from resampling images with all their versions at once, those of the
@@ -73,8 +73,8 @@ pub struct CorruptionErrors {
 }
 
 /// AlexNet's published top-1 errors on the 50,000 images of ImageNet-C, severities 1 to 5, from the sheet with which
-/// the authors compute mean corruption errors (github.com/hendrycks/robustness, "Calculating the mCE"). None of the four
-/// extra corruptions, which enter no mean.
+/// the authors compute mean corruption errors (github.com/hendrycks/robustness, "Calculating the mCE"). None of the
+/// four extra corruptions, which enter no mean.
 pub fn alexnet(corruption: Corruption) -> Option<[f64; 5]> {
     Some(match corruption {
         Corruption::GaussianNoise => [0.69528, 0.82542, 0.93554, 0.98138, 0.99452],
