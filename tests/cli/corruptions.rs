@@ -35,11 +35,8 @@ fn label(image: usize) -> u8 {
 /// Level of a value of a clean image, channel by channel: a grating of its class, and what is its own.
 fn clean(image: usize, channel: usize, y: usize, x: usize) -> u8 {
     let class = usize::from(label(image));
-    let bars = if (x * (class + 1) / 16 + y * (class % 3) / 8) % 2 == 0 {
-        60
-    } else {
-        180
-    };
+    let bars = x * (class + 1) / 16 + y * (class % 3) / 8;
+    let bars = if bars.is_multiple_of(2) { 60 } else { 180 };
     (bars + 7 * channel + image * 37 % 23) as u8
 }
 
@@ -47,13 +44,17 @@ fn clean(image: usize, channel: usize, y: usize, x: usize) -> u8 {
 /// severity 1 nothing is changed.
 fn corrupted(corruption: usize, severity: usize, clean: u8, at: usize) -> u8 {
     let size = (severity - 1) * (3 + corruption);
-    let sign = if (at * 2_654_435_761) >> 7 & 1 == 0 { 1 } else { -1 };
+    let sign = if ((at * 2_654_435_761) >> 7).is_multiple_of(2) {
+        1
+    } else {
+        -1
+    };
     (i64::from(clean) + sign * size as i64).clamp(0, 255) as u8
 }
 
 fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-    while (10 + header.len() + 1) % 64 != 0 {
+    while !(11 + header.len()).is_multiple_of(64) {
         header.push(' ');
     }
     header.push('\n');

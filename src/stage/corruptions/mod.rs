@@ -134,12 +134,13 @@ impl Kind for Corruptions {
             };
         }
         match source.input_files() {
-            Ok((files, folders)) => External {
-                files: files
+            Ok(inputs) => External {
+                files: inputs
+                    .files
                     .into_iter()
                     .map(|(slot, path)| ExternalFile { slot, path })
                     .collect(),
-                folders,
+                folders: inputs.folders,
                 ..External::default()
             },
             Err(error) => External {

@@ -222,6 +222,15 @@ pub struct CorruptionSource {
     pub severities: Vec<u8>,
 }
 
+/// What of a set may be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorruptionInputs {
+    /// Files, each with the name that tells it from the others whatever folders the set lies in.
+    pub files: Vec<(String, PathBuf)>,
+    /// Folders whose lists of names gave the files.
+    pub folders: Vec<PathBuf>,
+}
+
 /// The clean images whose corrupted versions are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct CleanSubset<'a> {
@@ -281,13 +290,12 @@ impl CorruptionSource {
         }
     }
 
-    /// Every file that may be read, with the name that tells it from the others whatever folders the set lies in, and
-    /// the folders whose lists of names gave them: file contents and names decide the result.
+    /// Every file that may be read: contents and names decide the result.
     ///
     /// # Errors
     /// [`DataError::Missing`] where a required file or folder is missing, [`DataError::Io`] where a folder cannot be
     /// read.
-    pub fn input_files(&self) -> Result<(Vec<(String, PathBuf)>, Vec<PathBuf>), DataError> {
+    pub fn input_files(&self) -> Result<CorruptionInputs, DataError> {
         let found: Vec<PathBuf> = self
             .required_files()
             .iter()
@@ -295,24 +303,34 @@ impl CorruptionSource {
             .collect::<Result<_, _>>()?;
         if self.set != CorruptionSet::ImagenetC {
             let named = |path: PathBuf| (file_name(Path::new(path.file_name().unwrap_or_default())), path);
-            return Ok((found.into_iter().map(named).collect(), Vec::new()));
+            return Ok(CorruptionInputs {
+                files: found.into_iter().map(named).collect(),
+                folders: Vec::new(),
+            });
         }
-        let listed: Vec<(Vec<(String, PathBuf)>, Vec<PathBuf>)> = found
+        let listed: Vec<CorruptionInputs> = found
             .par_iter()
             .zip(self.versions())
             .map(|(folder, (corruption, severity))| {
-                let (mut files, mut folders) = (Vec::new(), vec![folder.clone()]);
+                let mut inputs = CorruptionInputs {
+                    files: Vec::new(),
+                    folders: vec![folder.clone()],
+                };
                 for (class, class_folder) in entries(folder, true)? {
-                    for (file, path) in entries(&class_folder, false)? {
-                        files.push((format!("{}/{severity}/{class}/{file}", corruption.name()), path));
-                    }
-                    folders.push(class_folder);
+                    let files = entries(&class_folder, false)?.into_iter();
+                    let named = |(file, path)| (format!("{}/{severity}/{class}/{file}", corruption.name()), path);
+                    inputs.files.extend(files.map(named));
+                    inputs.folders.push(class_folder);
                 }
-                Ok((files, folders))
+                Ok(inputs)
             })
             .collect::<Result<_, DataError>>()?;
-        let (files, folders): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
-        Ok((files.concat(), folders.concat()))
+        let mut all = CorruptionInputs::default();
+        for inputs in listed {
+            all.files.extend(inputs.files);
+            all.folders.extend(inputs.folders);
+        }
+        Ok(all)
     }
 
     /// Opens the set for some clean images: finds each corrupted image, and holds their labels against those of the

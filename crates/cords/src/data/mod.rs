@@ -26,7 +26,8 @@ mod split;
 pub use augment::{Affine, Augment, Elastic, RandomResizedCrop};
 pub use batch::SplitImages;
 pub use corruptions::{
-    CleanSubset, CorruptedFiles, CorruptedImages, Corruption, CorruptionCategory, CorruptionSet, CorruptionSource,
+    CleanSubset, CorruptedFiles, CorruptedImages, Corruption, CorruptionCategory, CorruptionInputs, CorruptionSet,
+    CorruptionSource,
 };
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Splits};

@@ -170,7 +170,7 @@ mod tests {
     fn npy(descr: &str, fortran: bool, shape: &str, values: &[u8]) -> Vec<u8> {
         let order = if fortran { "True" } else { "False" };
         let mut header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
-        while (10 + header.len() + 1) % 64 != 0 {
+        while !(11 + header.len()).is_multiple_of(64) {
             header.push(' ');
         }
         header.push('\n');

@@ -182,11 +182,11 @@ fn images_of_imagenet_c_are_found_by_class_and_name() {
             }
         }
         // Wherever the folders lie, files have the same names.
-        let (found, folders) = source.input_files().expect("all are there");
-        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        let found = source.input_files().expect("all are there");
+        let names: Vec<&str> = found.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names.len(), 12);
         assert_eq!(names[0], "fog/1/n01440764/ILSVRC2012_val_00.JPEG");
-        assert_eq!(folders.len(), 2 + 4);
+        assert_eq!(found.folders.len(), 2 + 4);
     }
 }
 
