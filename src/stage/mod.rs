@@ -4,6 +4,7 @@
 mod checkpoints;
 mod cognitive;
 mod command;
+mod corruptions;
 mod dataset;
 mod evaluate;
 mod fixed_points;
@@ -53,6 +54,7 @@ pub(crate) fn with_kinds(registry: Registry) -> Registry {
         .with::<import::Import>()
         .with::<evaluate::Evaluate>()
         .with::<noise::Noise>()
+        .with::<corruptions::Corruptions>()
         .with::<fixed_points::FixedPoints>()
         .with::<record::Record>()
         .with::<cognitive::Cognitive>()
@@ -162,6 +164,7 @@ mod tests {
             .with::<Plus<import::Import>>()
             .with::<Plus<evaluate::Evaluate>>()
             .with::<Plus<noise::Noise>>()
+            .with::<Plus<corruptions::Corruptions>>()
             .with::<Plus<fixed_points::FixedPoints>>()
             .with::<Plus<record::Record>>()
             .with::<Plus<cognitive::Cognitive>>()

@@ -51,6 +51,7 @@ fn computed() -> (Numbers, String) {
     project.write("p.yaml", include_str!("../golden/pipeline.yaml"));
     let weights = repository().join("crates/cords/tests/fixtures/published_r2.pth");
     std::fs::copy(weights, project.path("weights.pth")).expect("copied");
+    crate::corruptions::write_sets(&project);
     project.dynvis(&["run", "p.yaml"]).expect(0);
     let run = &project.dynvis(&["runs", "--json"]).expect(0).json()[0];
     let mut numbers = Numbers::new();

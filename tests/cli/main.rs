@@ -8,6 +8,7 @@ mod cli;
 mod cognitive;
 mod conditions;
 mod contributing;
+mod corruptions;
 mod crashes;
 mod data;
 mod diff;

@@ -16,6 +16,7 @@ fn small(pipeline: &str) -> &'static [&'static str] {
             "tasks.decode_trials=60",
         ],
         "command" | "recordings" => &[],
+        "corruptions" => &["cnn.epochs=1", "cordsnet.epochs=1"],
         "dataset" => &["digits.limit_per_class=20"],
         "evaluate" => &["digits.limit_per_class=20", "cnn.epochs=1", "cordsnet.epochs=1"],
         "feedback" => &[
@@ -183,7 +184,7 @@ fn pictures(folder: &Path) -> usize {
 /// One test a file, so that they run side by side; [`every_file_of_pipelines_is_tried_here`] sees that none is missing.
 macro_rules! tried {
     ($($name:ident),+) => {
-        const TRIED: &[&str] = &[$(stringify!($name)),+, "import"];
+        const TRIED: &[&str] = &[$(stringify!($name)),+, "corruptions", "import"];
         $(
             #[test]
             fn $name() {
@@ -209,6 +210,14 @@ tried!(
     staged,
     train
 );
+
+/// Needs the sets that its comments name; here small ones.
+#[test]
+fn corruptions() {
+    let project = Project::with_presets();
+    crate::corruptions::write_sets(&project);
+    run("corruptions", &project);
+}
 
 /// Needs the weights that its comments tell how to make.
 #[test]

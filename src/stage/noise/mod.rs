@@ -14,6 +14,7 @@ use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, ch
 
 use self::frames::Frames;
 use self::params::Params;
+pub(super) use self::tables::mcnemar;
 use super::gpu::gpu;
 use super::keyed_defaults;
 use super::times::require_presentation;

@@ -550,7 +550,7 @@ pub(super) fn pairs(evaluated: &[Evaluated]) -> impl Iterator<Item = Pair> {
 }
 
 /// The two-sided p of a split of discordant pairs, which by chance is binomial with 1/2 (McNemar 1947, exact form).
-fn mcnemar(a: u64, b: u64) -> f64 {
+pub(in crate::stage) fn mcnemar(a: u64, b: u64) -> f64 {
     let (fewer, n) = (a.min(b), a + b);
     match Binomial::new(0.5, n) {
         Ok(binomial) if 2 * fewer < n => (2.0 * binomial.cdf(fewer)).min(1.0),

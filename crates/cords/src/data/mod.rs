@@ -6,6 +6,7 @@
 pub mod augment;
 mod batch;
 mod cifar;
+mod corruptions;
 mod decode;
 mod digits;
 mod error;
@@ -15,6 +16,7 @@ mod image_set;
 mod images;
 mod labels;
 mod memory_images;
+mod npy;
 mod pickle;
 mod prepare;
 mod resize;
@@ -23,6 +25,10 @@ mod split;
 
 pub use augment::{Affine, Augment, Elastic, MixOptions, RandAugment, RandomErasing, RandomResizedCrop};
 pub use batch::SplitImages;
+pub use corruptions::{
+    CleanSubset, CorruptedFiles, CorruptedImages, Corruption, CorruptionCategory, CorruptionInputs, CorruptionSet,
+    CorruptionSource,
+};
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Originals, Shown, Splits};
 pub use images::Images;

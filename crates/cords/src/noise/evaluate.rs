@@ -79,8 +79,8 @@ pub struct NoiseResult {
 }
 
 /// What one group of images gives under one condition.
-struct GroupResponse<D: Device<f32>> {
-    scores: Vec<Score>,
+pub(super) struct GroupResponse<D: Device<f32>> {
+    pub(super) scores: Vec<Score>,
     /// Correct answers after every step, and images that had diverged.
     correct_at: Vec<[usize; 2]>,
     /// Sum of squares of the noise, and how many values it is of.
@@ -277,7 +277,7 @@ fn changes<D: Device<f32>>(
 }
 
 /// Shows a network a group of images under a condition.
-fn respond<D: Device<f32>>(
+pub(super) fn respond<D: Device<f32>>(
     network: &Network<D>,
     observer: Observer,
     options: &EvaluationOptions,

@@ -32,6 +32,17 @@ impl<'a, D: Device<f32>> CleanImages<'a, D> {
     ) -> Result<Self, DataError> {
         let mut host = vec![0.0; set.image_len() * images.len()];
         fill_images(images, &mut host, |image, pixels| set.fill_unit(image as usize, pixels))?;
+        Ok(Self::of_values(device, set, host, normalisation, images))
+    }
+
+    /// Images in the place of those of a set: values in [0, 1], `[images, channels, side, side]`.
+    pub(super) fn of_values(
+        device: &'a D,
+        set: &ImageSet,
+        host: Vec<f32>,
+        normalisation: (&[f32], &[f32]),
+        images: &'a [u32],
+    ) -> Self {
         let maps = Maps {
             batch: images.len(),
             channels: set.channels(),
@@ -55,7 +66,7 @@ impl<'a, D: Device<f32>> CleanImages<'a, D> {
         let mut normalised = device.zeros_maps(maps);
         clean.normalise(&clean.unit, &mut normalised);
         clean.normalised = normalised;
-        Ok(clean)
+        clean
     }
 
     pub(super) fn device(&self) -> &'a D {

@@ -1,8 +1,11 @@
-//! Noise on images, inside networks and on their weights, and how well networks classify under it.
+//! Noise on images, inside networks and on their weights, and how well networks classify under it and under published
+//! corruptions of images.
 //!
 //! Noise on images is added in pixel units [0, 1], before normalisation. Draws are named by (seed, image, trial, step,
 //! area), so they do not depend on the batch, on threads or on the device, and a level only scales them.
 
+mod corruption_error;
+mod corruptions;
 mod evaluate;
 mod frames;
 mod networks;
@@ -11,6 +14,10 @@ mod pixels;
 mod robustness;
 mod statistics;
 
+pub use corruption_error::{
+    ALEXNET_CLEAN_ERROR, Baseline, CorruptionAnswers, CorruptionError, CorruptionErrors, alexnet, corruption_errors,
+};
+pub use corruptions::{VersionResult, drawn_noise, evaluate_versions};
 pub use evaluate::{AreaChange, NoiseResult, TimePoint, evaluate};
 pub use options::{EvaluationOptions, NoiseError, Observer, check};
 pub use pixels::{FrameSequence, NoisePresentation, PixelNoise, Pixels, REFERENCE_DT_MS, Severities};

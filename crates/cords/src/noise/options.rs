@@ -150,7 +150,7 @@ pub enum NoiseError {
         /// What is wrong with it and what would be right.
         what: String,
     },
-    /// An image cannot be read.
+    /// Images that are read while a network is evaluated cannot be.
     #[error(transparent)]
     Data(#[from] DataError),
     /// The device has failed.

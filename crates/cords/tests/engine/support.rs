@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use cords::data::{ImageSet, ImageSource, Limit, Normalisation, PrepareConfig, SourceName, prepare};
+use cords::data::{ImageSet, ImageSource, Limit, PrepareConfig, SourceName, prepare};
 use cords::net::{Architecture, Graph, Parameters};
 use cords::{Real, Tensor};
 use safetensors::{Dtype, SafeTensors};

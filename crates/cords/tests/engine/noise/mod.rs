@@ -1,6 +1,8 @@
 //! Noise: what draws depend on and how levels scale (`pixels`); evaluation against direct computation (`evaluation`),
-//! what perturbations change (`perturbed`), networks that overflow (`diverged`).
+//! what perturbations change (`perturbed`), networks that overflow (`diverged`), corrupted images of published sets
+//! (`corruptions`).
 
+mod corruptions;
 mod diverged;
 mod evaluation;
 mod nets;
