@@ -4,9 +4,10 @@ mod params;
 mod pictures;
 mod tables;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use cords::data::{CleanSubset, CorruptedFiles, Corruption, CorruptionSet, ImageSet};
+use cords::data::{CleanSubset, CorruptedFiles, Corruption, CorruptionSet, ImageSet, class_folder_files};
 use cords::device::Cpu;
 use cords::device::cuda::{Hardware, Precision, with_images_that_fit};
 use cords::net::{Model, Presentation};
@@ -23,8 +24,8 @@ use super::gpu::gpu;
 use super::noise::model_name;
 use super::times::require_presentation;
 use super::{
-    Artifact, Context, Declared, External, ExternalFile, GPU_IMAGES, Kind, Members, MissingData, ModelRef, StageError,
-    Update, Violation,
+    Artifact, Context, Declared, External, ExternalFile, FirstBytes, GPU_IMAGES, Kind, Members, MissingData, ModelRef,
+    StageError, Tree, TreeFiles, Update, Violation,
 };
 
 pub(super) struct Corruptions;
@@ -53,6 +54,33 @@ struct Shown<R> {
     corruption: Corruption,
     severity: u8,
     result: R,
+}
+
+/// A folder of class folders with corrupted images, of which every file is read.
+fn tree((prefix, folder): (String, PathBuf), hint: &'static str, root: &Path) -> Tree {
+    let (listed, place) = (
+        folder.clone(),
+        folder.strip_prefix(root).unwrap_or(&folder).display().to_string(),
+    );
+    let select = move |_: &mut dyn FirstBytes| match class_folder_files(&listed) {
+        Ok(files) => Ok(TreeFiles {
+            files,
+            others: Vec::new(),
+        }),
+        Err(error) => Err(MissingData {
+            what: "corrupted images".to_owned(),
+            place: place.clone(),
+            hint: hint.to_owned(),
+            unusable: Some(error.to_string()),
+        }),
+    };
+    Tree {
+        folder,
+        prefix,
+        rule: "class folders".to_owned(),
+        is_watched: true,
+        select: Arc::new(select),
+    }
 }
 
 impl Kind for Corruptions {
@@ -140,7 +168,11 @@ impl Kind for Corruptions {
                     .into_iter()
                     .map(|(slot, path)| ExternalFile { slot, path })
                     .collect(),
-                folders: inputs.folders,
+                trees: inputs
+                    .folders
+                    .into_iter()
+                    .map(|folder| tree(folder, params.hint(), root))
+                    .collect(),
                 ..External::default()
             },
             Err(error) => External {

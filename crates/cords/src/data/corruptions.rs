@@ -6,6 +6,7 @@ use super::decode::{Pixels, decode};
 use super::npy::NpyFile;
 use super::source::{Requirement, file_name, read_file};
 use super::{DataError, ImageSet, resize};
+use dynvis_base::FileList;
 use fast_image_resize::Resizer;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -227,8 +228,8 @@ pub struct CorruptionSource {
 pub struct CorruptionInputs {
     /// Files, each with the name that tells it from the others whatever folders the set lies in.
     pub files: Vec<(String, PathBuf)>,
-    /// Folders whose lists of names gave the files.
-    pub folders: Vec<PathBuf>,
+    /// Folders of class folders, of which every file may be read, each with what stands before its files' names.
+    pub folders: Vec<(String, PathBuf)>,
 }
 
 /// The clean images whose corrupted versions are wanted.
@@ -293,8 +294,7 @@ impl CorruptionSource {
     /// Every file that may be read: contents and names decide the result.
     ///
     /// # Errors
-    /// [`DataError::Missing`] where a required file or folder is missing, [`DataError::Io`] where a folder cannot be
-    /// read.
+    /// [`DataError::Missing`] where a required file or folder is missing.
     pub fn input_files(&self) -> Result<CorruptionInputs, DataError> {
         let found: Vec<PathBuf> = self
             .required_files()
@@ -308,29 +308,12 @@ impl CorruptionSource {
                 folders: Vec::new(),
             });
         }
-        let listed: Vec<CorruptionInputs> = found
-            .par_iter()
-            .zip(self.versions())
-            .map(|(folder, (corruption, severity))| {
-                let mut inputs = CorruptionInputs {
-                    files: Vec::new(),
-                    folders: vec![folder.clone()],
-                };
-                for (class, class_folder) in entries(folder, true)? {
-                    let files = entries(&class_folder, false)?.into_iter();
-                    let named = |(file, path)| (format!("{}/{severity}/{class}/{file}", corruption.name()), path);
-                    inputs.files.extend(files.map(named));
-                    inputs.folders.push(class_folder);
-                }
-                Ok(inputs)
-            })
-            .collect::<Result<_, DataError>>()?;
-        let mut all = CorruptionInputs::default();
-        for inputs in listed {
-            all.files.extend(inputs.files);
-            all.folders.extend(inputs.folders);
-        }
-        Ok(all)
+        let versions = self.versions().into_iter();
+        let prefixes = versions.map(|(corruption, severity)| format!("{}/{severity}/", corruption.name()));
+        Ok(CorruptionInputs {
+            files: Vec::new(),
+            folders: prefixes.zip(found).collect(),
+        })
     }
 
     /// Opens the set for some clean images: finds each corrupted image, and holds their labels against those of the
@@ -504,6 +487,23 @@ fn entries(folder: &Path, folders: bool) -> Result<Vec<(String, PathBuf)>, DataE
     }
     found.sort();
     Ok(found)
+}
+
+/// The files in the class folders of one of [`CorruptionInputs::folders`], in order.
+///
+/// # Errors
+/// [`DataError::Io`] where a folder cannot be read.
+pub fn class_folder_files(folder: &Path) -> Result<FileList, DataError> {
+    let mut files = FileList::new(folder);
+    for (_, class_folder) in entries(folder, true)? {
+        let within = class_folder.strip_prefix(folder).unwrap_or(&class_folder);
+        let number = files.add_folder(within);
+        for (_, file) in entries(&class_folder, false)? {
+            files.push(number, file.file_name().unwrap_or_default());
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Labels of the images of all severities.

@@ -27,7 +27,7 @@ pub use augment::{Affine, Augment, Elastic, MixOptions, RandAugment, RandomErasi
 pub use batch::SplitImages;
 pub use corruptions::{
     CleanSubset, CorruptedFiles, CorruptedImages, Corruption, CorruptionCategory, CorruptionInputs, CorruptionSet,
-    CorruptionSource,
+    CorruptionSource, class_folder_files,
 };
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Originals, Shown, Splits};

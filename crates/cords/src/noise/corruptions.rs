@@ -215,13 +215,16 @@ impl<'a> Source<'a> {
         let (mut squares, mut problems) = (0.0, Vec::new());
         let mut clean = vec![0.0f32; len];
         for (at, (image, out)) in images.iter().zip(values.chunks_exact_mut(len)).enumerate() {
+            if let Err(problem) = self.set.fill_unit(*image as usize, &mut clean) {
+                problems.push(problem);
+                continue;
+            }
             let Some(version) = version else {
-                self.set.fill_unit(*image as usize, out);
+                out.copy_from_slice(&clean);
                 continue;
             };
             match self.corrupted.levels(version, first + at) {
                 Ok(levels) if levels.len() == len => {
-                    self.set.fill_unit(*image as usize, &mut clean);
                     for ((out, level), clean) in out.iter_mut().zip(levels).zip(&clean) {
                         *out = f32::from(level) / 255.0;
                         squares += f64::from(*out - clean).powi(2);
