@@ -74,7 +74,7 @@ pub enum Event<'a> {
     Reading {
         /// Name of the stage that reads them.
         stage: &'a str,
-        /// How many files the stage reads, known ones among them.
+        /// How many files: of a folder those that are to be read, of others all, known ones among them.
         files: usize,
         /// Bytes that are to be read now.
         bytes: u64,
