@@ -7,8 +7,9 @@
 
 use super::DataError;
 use super::decode::{is_image, other_picture};
+use super::encoded_files::{EncodedFile, EncodedFiles, has_image_extension, is_left_behind, name_within};
 use super::labels::{self, Row};
-use super::source::{Entry, Opened, Original, Part, Place, Reader, Requirement, file_name, read_file};
+use super::source::{Entry, Opened, Part, Requirement, file_name};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
@@ -24,58 +25,39 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// What was passed over.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     pub(crate) fn files(self) -> Vec<PathBuf> {
         let images = self.images.into_iter().map(|(file, _)| file);
         images.chain(self.tables).collect()
     }
 }
 
-struct Folder {
-    root: PathBuf,
-    files: Vec<PathBuf>,
-}
-
-impl Reader for Folder {
-    fn original(&self, i: usize) -> Result<Original<'_>, DataError> {
-        Ok(Original::Encoded(read_file(&self.files[i])?.into()))
-    }
-
-    fn file(&self, i: usize) -> String {
-        name_within(&self.root, &self.files[i])
-    }
-
-    fn path(&self, i: usize) -> PathBuf {
-        self.files[i].clone()
-    }
-
-    fn place(&self, i: usize) -> Option<Place> {
-        Some(Place {
-            path: self.files[i].clone(),
-            offset: 0,
-            length: None,
-        })
-    }
-}
-
-pub(crate) fn open(folder: &Path, table: Option<&Path>) -> Result<Opened, DataError> {
+/// Opens a folder of images. Results name its files below `root`, in which it lies or which it is.
+pub(crate) fn open(root: &Path, folder: &Path, table: Option<&Path>) -> Result<Opened, DataError> {
     let Listing {
         classes, images, notes, ..
     } = list(folder, table)?;
-    let (files, entries) = images.into_iter().unzip();
-    let root = folder.to_owned();
+    let (images, entries) = images
+        .into_iter()
+        .map(|(file, entry)| (EncodedFile::File(file), entry))
+        .unzip();
     Ok(Opened {
         name: "image_folder",
         classes,
         attribution: "",
         entries,
-        reader: Box::new(Folder { root, files }),
+        reader: Box::new(EncodedFiles {
+            root: root.to_owned(),
+            archives: Vec::new(),
+            images,
+        }),
         described: "image folder",
         notes,
     })
-}
-
-fn name_within(folder: &Path, file: &Path) -> String {
-    file_name(file.strip_prefix(folder).unwrap_or(file))
 }
 
 /// What lies in a part's folder.
@@ -386,7 +368,8 @@ impl Lister<'_> {
         for entry in fs_err::read_dir(folder)? {
             let entry = entry?;
             let (path, name) = (entry.path(), entry.file_name());
-            if name.as_encoded_bytes().starts_with(b".") || name == "Thumbs.db" {
+            let known = name.to_string_lossy();
+            if known.starts_with('.') || known == "Thumbs.db" {
                 continue;
             }
             // Follows links: data sets are often trees of links.
@@ -401,7 +384,7 @@ impl Lister<'_> {
                 }
             }
             if kind.is_dir() {
-                match OTHER_FOLDERS.contains(&name.to_string_lossy().as_ref()) {
+                match is_left_behind(&known) {
                     true => {
                         self.passed_over.insert(path);
                     }
@@ -415,7 +398,7 @@ impl Lister<'_> {
                         dynvis_base::files::irregular(kind).unwrap_or("no regular file")
                     ),
                 );
-            } else if has_image_extension(&path) {
+            } else if has_image_extension(&known) {
                 files.push(path);
             } else {
                 let mut head = Vec::new();
@@ -452,16 +435,6 @@ impl Lister<'_> {
     }
 }
 
-/// Folders that file systems and programs leave behind.
-const OTHER_FOLDERS: [&str; 6] = [
-    "__MACOSX",
-    "__pycache__",
-    "@eaDir",
-    "lost+found",
-    "$RECYCLE.BIN",
-    "System Volume Information",
-];
-
 /// The tables in a folder that are not hidden, sorted.
 fn tables_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut tables = Vec::new();
@@ -496,13 +469,4 @@ fn without_classes(layout: Layout, known: &[String]) -> Layout {
         Layout::Classes(mut folders) if is_no_class(&folders) => Layout::Unlabelled(folders.remove(0).2),
         other => other,
     }
-}
-
-fn has_image_extension(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-    extension.is_some_and(|extension| {
-        ["jpg", "jpeg", "jpe", "jfif", "png"]
-            .iter()
-            .any(|known| extension == *known)
-    })
 }
