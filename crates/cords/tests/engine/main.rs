@@ -4,6 +4,7 @@ mod cognitive;
 mod data;
 mod data_folders;
 mod data_packed;
+mod data_sources;
 mod data_support;
 mod dynamics;
 mod examples;
