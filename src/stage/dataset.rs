@@ -28,9 +28,9 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("x-path" = true))]
     path: Option<String>,
-    /// Table of the images' classes for an image folder without class folders: CSV with the columns `file` and
-    /// `class`, and `split` (train, validation, test) if need be. If not given, a table that lies beside the images,
-    /// where there is one.
+    /// Table of the images' classes for an image folder without class folders, or for stimuli: CSV with the columns
+    /// `file` and `class`, and `split` (train, validation, test) if need be. If not given, a table that lies beside the
+    /// images, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-path" = true))]
     labels: Option<String>,
@@ -115,13 +115,48 @@ fn files_of(source: SourceName) -> (&'static str, &'static str) {
         ),
         SourceName::Cifar10 => (
             "data/cifar10",
-            "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or \
-             unpacked; `dynvis data get cifar10` fetches it",
+            "CIFAR-10: cifar-10-binary.tar.gz or cifar-10-python.tar.gz from A. Krizhevsky's page, as it is or unpacked, \
+             or train/ and test/ with a folder for each class; `dynvis data get cifar10` fetches it",
         ),
         SourceName::Cifar100 => (
             "data/cifar100",
             "CIFAR-100: cifar-100-binary.tar.gz or cifar-100-python.tar.gz from A. Krizhevsky's page, as it is or \
-             unpacked; `dynvis data get cifar100` fetches it",
+             unpacked, or train/ and test/ with a folder for each class; `dynvis data get cifar100` fetches it",
+        ),
+        SourceName::Svhn => (
+            "data/svhn",
+            "SVHN, cropped digits: train_32x32.mat and test_32x32.mat from Stanford's page",
+        ),
+        SourceName::TinyImagenet => (
+            "data/tiny_imagenet",
+            "Tiny ImageNet: tiny-imagenet-200.zip from Stanford's CS231n, as it is or unpacked; \
+             `dynvis data get tiny_imagenet` fetches it",
+        ),
+        SourceName::Imagenette => (
+            "data/imagenette",
+            "Imagenette: imagenette2.tgz, imagenette2-320.tgz or imagenette2-160.tgz from fast.ai, as it is or unpacked; \
+             `dynvis data get imagenette` fetches it",
+        ),
+        SourceName::Imagenet => (
+            "data/imagenet",
+            "ImageNet (ILSVRC 2012): ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz \
+             from image-net.org, which asks for an account, or folders train/ and val/ of them",
+        ),
+        SourceName::Webdataset => (
+            "data/webdataset",
+            ".tar files whose members are KEY.jpg (or .jpeg, .png) and KEY.cls (or KEY.json with a field `label`)",
+        ),
+        SourceName::Parquet => (
+            "data/parquet",
+            "Parquet files of Hugging Face with columns `image` and `label`: train-*.parquet, test-*.parquet",
+        ),
+        SourceName::Arrays => (
+            "data/arrays",
+            "one .npz, or .npy files, of arrays `train_images`, `train_labels`, `test_images` and `test_labels`",
+        ),
+        SourceName::Stimuli => (
+            "data/stimuli",
+            "images, or a .zip of them, and a CSV with a row for each: `filename`, and `object_name` or another class",
         ),
         SourceName::ImageFolder => (
             "data/image_folder",
@@ -163,7 +198,7 @@ fn by_parameter(error: DataError) -> DataError {
 fn image_tree(source: ImageSource, root: &Path) -> Tree {
     let folder = source.path.clone();
     let labels = source.labels.as_deref().unwrap_or(Path::new(""));
-    let rule = format!("image folder {}", labels.display());
+    let rule = format!("{:?} {}", source.name, labels.display());
     let (_, hint) = files_of(source.name);
     let place = within(root, &folder);
     let select = move |heads: &mut dyn FirstBytes| {
@@ -202,7 +237,7 @@ impl Kind for Dataset {
     type Params = Params;
     const NAME: &'static str = "dataset";
     const SUMMARY: &'static str =
-        "prepare images, labels and splits: digits, MNIST, Fashion-MNIST, CIFAR, folders of JPEG and PNG";
+        "prepare images, labels and splits: digits, MNIST, CIFAR, ImageNet, folders, archives, Parquet, arrays";
     const CODE_VERSION: u32 = 2;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::DATASET;
     const OUTPUTS: &'static [Declared<Params>] = &[
@@ -223,10 +258,10 @@ impl Kind for Dataset {
         if params.channels == Some(2) {
             found.push(Violation::new("channels", "channels must be 1 or 3"));
         }
-        if params.labels.is_some() && params.source != SourceName::ImageFolder {
+        if params.labels.is_some() && !params.source.takes_labels() {
             found.push(Violation::new(
                 "labels",
-                "only an `image_folder` takes a table of labels",
+                "only an `image_folder` and `stimuli` take a table of labels",
             ));
         }
         if params.resize.is_some_and(|r| r < params.side) {
@@ -275,7 +310,7 @@ impl Kind for Dataset {
                 ..External::default()
             };
         }
-        if params.source == SourceName::ImageFolder {
+        if params.source.finds_files() {
             return External {
                 trees: vec![image_tree(source, root)],
                 ..External::default()

@@ -285,7 +285,10 @@ fn arrays_that_are_no_images_of_this_dataset_are_refused() {
     };
     write_labels(&project, |image| label(image + usize::from(image == 5)));
     let said_of_labels = refused();
-    assert!(said_of_labels.contains("1 of 16 images are of another class"), "{said_of_labels}");
+    assert!(
+        said_of_labels.contains("1 of 16 images are of another class"),
+        "{said_of_labels}"
+    );
     assert!(
         said_of_labels.contains("test_batch.bin[5]") && said_of_labels.contains("has label 6"),
         "{said_of_labels}"

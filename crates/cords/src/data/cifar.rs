@@ -1,17 +1,18 @@
 //! CIFAR-10 and CIFAR-100, from the unpacked files or straight from the .tar.gz. Binary version: records of label bytes
 //! and 3 x 32 x 32 levels. Python version: pickled dicts of an array of the same levels and a list of labels. CIFAR-100
-//! has a coarse label too; the fine label is used.
+//! has a coarse label too; the fine label is used. Copies that have the images in class folders are read too.
 
 use super::DataError;
+use super::archive::Archive;
 use super::decode::Pixels;
+use super::image_folder;
 use super::pickle::Pickle;
-use super::source::{Entry, Opened, Original, Part, Reader, Requirement, file_name, gunzip, read_file};
+use super::source::{Entry, Opened, Original, Part, Reader, Requirement, file_name, read_file};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
-const BLOCK: usize = 512;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Variant {
@@ -59,6 +60,14 @@ impl Variant {
         }
     }
 
+    /// The data set's name in results, and what images in class folders are called.
+    fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cifar10 => ("cifar10", "CIFAR-10, class folders"),
+            Self::Cifar100 => ("cifar100", "CIFAR-100, class folders"),
+        }
+    }
+
     fn classes(self) -> &'static [&'static str] {
         match self {
             Self::Cifar10 => &CIFAR10,
@@ -66,7 +75,16 @@ impl Variant {
         }
     }
 
+    /// Whether the images lie in class folders below `train`, as copies of the data set have them.
+    pub(crate) fn is_folders(self, folder: &Path) -> bool {
+        let train = folder.join("train");
+        self.classes().iter().any(|class| train.join(class).is_dir())
+    }
+
     pub(crate) fn requirements(self, folder: &Path) -> Vec<Requirement> {
+        if self.is_folders(folder) {
+            return Vec::new();
+        }
         let requirement = |(_, name): &(Part, &str)| {
             let of = |version: Version| {
                 let (archive, unpacked) = self.archive(version);
@@ -131,13 +149,52 @@ impl Reader for Cifar {
     }
 }
 
+pub(crate) fn inputs(folder: &Path, variant: Variant) -> Result<Vec<PathBuf>, DataError> {
+    if variant.is_folders(folder) {
+        return Ok(image_folder::list(folder, None)?.files());
+    }
+    variant.requirements(folder).iter().map(Requirement::locate).collect()
+}
+
+/// Images in class folders. Their classes are in the data set's order, which is that of their names.
+fn open_folders(folder: &Path, variant: Variant) -> Result<Opened, DataError> {
+    let opened = image_folder::open(folder, folder, None)?;
+    let others: Vec<&String> = (opened.classes.iter())
+        .filter(|class| !variant.classes().contains(&class.as_str()))
+        .collect();
+    let missing = variant.classes().len() + others.len() - opened.classes.len();
+    if let Some(other) = others.first() {
+        let what = format!("the folder `train/{other}` is no class of {}", variant.describe().0);
+        return Err(DataError::option("source", what));
+    }
+    if missing > 0 {
+        let what = format!(
+            "{missing} classes of {} have no folder in `train`",
+            variant.describe().0
+        );
+        return Err(DataError::option("source", what));
+    }
+    let (name, described) = variant.describe();
+    Ok(Opened {
+        name,
+        attribution: ATTRIBUTION,
+        described,
+        ..opened
+    })
+}
+
+const ATTRIBUTION: &str = "A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009";
+
 pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError> {
+    if variant.is_folders(folder) {
+        return open_folders(folder, variant);
+    }
     let files = variant
         .requirements(folder)
         .iter()
         .map(Requirement::locate)
         .collect::<Result<Vec<_>, _>>()?;
-    let mut archive: Option<(PathBuf, Vec<u8>)> = None;
+    let mut archive: Option<Archive> = None;
     let mut entries = Vec::new();
     let mut levels = Vec::new();
     let mut names = Vec::new();
@@ -151,22 +208,23 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
         };
         python |= version == Version::Python;
         let member = version.file(name);
-        let (shown, own);
-        let bytes: &[u8] = if archived(version) {
-            if archive.as_ref().is_none_or(|(open, _)| open != file) {
-                archive = Some((file.clone(), gunzip(file, &read_file(file)?)?));
-            }
-            let (_, tar) = archive.as_ref().expect("opened just above");
-            shown = file.join(&member);
-            tar_member(file, tar, &member)?
+        let (shown, bytes) = if archived(version) {
+            let opened = match archive.take().filter(|open| open.path() == file) {
+                Some(opened) => opened,
+                None => Archive::open(file)?,
+            };
+            let found = opened
+                .find(&member)
+                .ok_or_else(|| DataError::damaged(file, 0, format!("the archive has no member `{member}`")))?;
+            let bytes = opened.read(found)?;
+            archive = Some(opened);
+            (file.join(&member), bytes)
         } else {
-            shown = file.clone();
-            own = read_file(file)?;
-            &own
+            (file.clone(), read_file(file)?)
         };
         let images = match version {
-            Version::Binary => records(&shown, bytes, variant)?,
-            Version::Python => batch(&shown, bytes, variant)?,
+            Version::Binary => records(&shown, &bytes, variant)?,
+            Version::Python => batch(&shown, &bytes, variant)?,
         };
         entries.extend(images.labels.into_iter().map(|label| Entry { label, part: *part }));
         levels.extend_from_slice(&images.levels);
@@ -181,7 +239,7 @@ pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError>
     Ok(Opened {
         name,
         classes: variant.classes().iter().map(|class| (*class).to_owned()).collect(),
-        attribution: "A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
+        attribution: ATTRIBUTION,
         entries,
         reader: Box::new(Cifar {
             folder: folder.to_owned(),
@@ -273,45 +331,6 @@ fn checked(file: &Path, offset: u64, image: usize, label: i64, variant: Variant)
             max,
         }),
     }
-}
-
-/// The content of the member of a tar archive whose file name (without folders) is `name`.
-fn tar_member<'a>(file: &Path, tar: &'a [u8], name: &str) -> Result<&'a [u8], DataError> {
-    let mut at = 0;
-    while let Some(header) = tar.get(at..at + BLOCK) {
-        if header.iter().all(|byte| *byte == 0) {
-            break;
-        }
-        // POSIX ustar header: name in bytes 0..100 ended by a zero, size in octal digits in bytes 124..136.
-        let path: &[u8] = header[..100].split(|byte| *byte == 0).next().unwrap_or_default();
-        let digits = header[124..136].iter().filter(|byte| byte.is_ascii_digit());
-        let size = digits.fold(0usize, |size, digit| {
-            size.saturating_mul(8).saturating_add(usize::from(digit - b'0'))
-        });
-        let start = at + BLOCK;
-        let content = start
-            .checked_add(size)
-            .and_then(|end| tar.get(start..end))
-            .ok_or_else(|| {
-                let shown = String::from_utf8_lossy(path);
-                DataError::damaged(
-                    file,
-                    tar.len() as u64,
-                    format!("the archive ends within its member `{shown}`"),
-                )
-            })?;
-        // Other types describe the member that follows, under a name that may end alike.
-        let regular = matches!(header[156], b'0' | 0);
-        if regular && path.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes()) {
-            return Ok(content);
-        }
-        at = start + size.next_multiple_of(BLOCK);
-    }
-    Err(DataError::damaged(
-        file,
-        at as u64,
-        format!("the archive has no member `{name}`"),
-    ))
 }
 
 const CIFAR10: [&str; 10] = [

@@ -7,8 +7,11 @@
 
 use super::DataError;
 use super::decode::{is_image, other_picture};
+use super::encoded_files::{has_image_extension, is_left_behind, name_within};
 use super::labels::{self, Row};
-use super::source::{Entry, ImageSource, Opened, Original, Part, Place, Reader, Requirement, file_name, read_file};
+use super::source::{
+    Entry, ImageSource, Opened, Original, Part, Place, Reader, Requirement, SourceName, file_name, read_file,
+};
 use dynvis_base::{FileList, Head};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -32,6 +35,11 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// What was passed over.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     pub(crate) fn files(self) -> Vec<PathBuf> {
         let images = (0..self.images.len()).map(|i| self.images.path(i));
         images.chain(self.tables).collect()
@@ -39,29 +47,42 @@ impl Listing {
 }
 
 impl ImageSource {
-    /// The files of a folder of images that are read: those that lie in it, and tables that lie elsewhere. A million
-    /// files take about 50 MB of memory. `heads` puts a list in order and gives the first bytes of its files; files
-    /// with the extension of an image are not among those that it is asked for.
+    /// The files of the source's folder that are read: those that lie in it, and tables that lie elsewhere. A million
+    /// files of an image folder take about 50 MB of memory. `heads` puts a list in order and gives the first bytes of
+    /// its files; files with the extension of an image are not among those that it is asked for.
     ///
     /// # Errors
     /// What is wrong with the folder or its table.
     pub fn folder_files(&self, heads: &mut Heads<'_>) -> Result<(FileList, Vec<PathBuf>), DataError> {
-        let Listing { mut images, tables, .. } = list_with(&self.path, self.labels.as_deref(), heads)?;
-        let mut elsewhere = Vec::new();
-        for table in tables {
-            match (table.strip_prefix(&self.path), table.file_name()) {
-                (Ok(within), Some(name)) => {
-                    let folder = images.add_folder(within.parent().unwrap_or(Path::new("")));
-                    images.push(folder, name);
-                }
-                _ => elsewhere.push(table),
+        let (mut files, others) = match self.name {
+            SourceName::ImageFolder => {
+                let Listing { images, tables, .. } = list_with(&self.path, self.labels.as_deref(), heads)?;
+                (images, tables)
             }
+            _ => (FileList::new(&self.path), self.input_files()?),
+        };
+        let mut elsewhere = Vec::new();
+        let mut last: Option<(&Path, usize)> = None;
+        for file in &others {
+            let within = file.strip_prefix(&self.path).ok();
+            let (Some(above), Some(name)) = (within.and_then(Path::parent), file.file_name()) else {
+                elsewhere.push(file.clone());
+                continue;
+            };
+            let folder = match last {
+                Some((folder, number)) if folder == above => number,
+                _ => files.add_folder(above),
+            };
+            last = Some((above, folder));
+            files.push(folder, name);
         }
-        Ok((images, elsewhere))
+        Ok((files, elsewhere))
     }
 }
 
 struct Folder {
+    /// What stands before a file's name within the folder in results.
+    prefix: String,
     files: FileList,
 }
 
@@ -71,7 +92,7 @@ impl Reader for Folder {
     }
 
     fn file(&self, i: usize) -> String {
-        self.files.within(i)
+        format!("{}{}", self.prefix, self.files.within(i))
     }
 
     fn path(&self, i: usize) -> PathBuf {
@@ -87,7 +108,8 @@ impl Reader for Folder {
     }
 }
 
-pub(crate) fn open(folder: &Path, table: Option<&Path>) -> Result<Opened, DataError> {
+/// Opens a folder of images. Results name its files below `root`, in which it lies or which it is.
+pub(crate) fn open(root: &Path, folder: &Path, table: Option<&Path>) -> Result<Opened, DataError> {
     let Listing {
         classes,
         images,
@@ -100,14 +122,16 @@ pub(crate) fn open(folder: &Path, table: Option<&Path>) -> Result<Opened, DataEr
         classes,
         attribution: "",
         entries,
-        reader: Box::new(Folder { files: images }),
+        reader: Box::new(Folder {
+            prefix: match name_within(root, folder) {
+                within if within.is_empty() => within,
+                within => format!("{within}/"),
+            },
+            files: images,
+        }),
         described: "image folder",
         notes,
     })
-}
-
-fn name_within(folder: &Path, file: &Path) -> String {
-    file_name(file.strip_prefix(folder).unwrap_or(file))
 }
 
 /// What lies in a part's folder.
@@ -577,14 +601,14 @@ impl Entries {
                 }
             }
             if kind.is_dir() {
-                match OTHER_FOLDERS.contains(&name.to_string_lossy().as_ref()) {
+                match is_left_behind(&name.to_string_lossy()) {
                     true => found.passed_over.push(entry.path()),
                     false => found.folders.push(entry.path()),
                 }
             } else if !kind.is_file() {
                 let what = dynvis_base::files::irregular(kind).unwrap_or("no regular file");
                 found.problems.push((entry.path(), format!("it is {what}")));
-            } else if has_image_extension(&name) {
+            } else if has_image_extension(&name.to_string_lossy()) {
                 images.push(name);
             } else {
                 found.unknown.push(name);
@@ -598,16 +622,6 @@ impl Entries {
         Ok(found)
     }
 }
-
-/// Folders that file systems and programs leave behind.
-const OTHER_FOLDERS: [&str; 6] = [
-    "__MACOSX",
-    "__pycache__",
-    "@eaDir",
-    "lost+found",
-    "$RECYCLE.BIN",
-    "System Volume Information",
-];
 
 /// The tables in a folder that are not hidden, sorted.
 fn tables_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
@@ -643,15 +657,4 @@ fn without_classes(layout: Layout, known: &[String]) -> Layout {
         Layout::Classes(mut folders) if is_no_class(&folders) => Layout::Unlabelled(folders.remove(0).2),
         other => other,
     }
-}
-
-fn has_image_extension(name: &OsStr) -> bool {
-    let extension = Path::new(name)
-        .extension()
-        .map(|extension| extension.to_ascii_lowercase());
-    extension.is_some_and(|extension| {
-        ["jpg", "jpeg", "jpe", "jfif", "png"]
-            .iter()
-            .any(|known| extension == *known)
-    })
 }

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Names of the column that names the image, without regard to case.
-const FILE: [&str; 20] = [
+const FILE: [&str; 21] = [
     "file",
     "filename",
     "file_name",
     "image",
     "image_name",
     "image_file",
+    "image_file_name",
     "imagename",
     "path",
     "filepath",
@@ -73,8 +74,32 @@ pub(super) fn is_table(path: &Path) -> bool {
 /// else. `is_image` tells whether a text names an image: a table whose first row does has no header, and its first two
 /// columns are image and class.
 pub(super) fn read(path: &Path, is_image: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Row>>, DataError> {
-    let bytes = read_file(path)?;
-    let text = std::str::from_utf8(&bytes)
+    parse(path, &read_file(path)?, is_image)
+}
+
+/// The rows of a table of stimuli, which names their files; where it has no column of classes, all are of one class,
+/// `images`.
+pub(super) fn stimuli(path: &Path) -> Result<Vec<Row>, DataError> {
+    let rows = parse_with(path, &read_file(path)?, &|_| false, Some("images"))?;
+    rows.ok_or_else(|| {
+        let what = "no column for the image's file (such as `filename` or `stimulus_id`) in the first line";
+        DataError::labels(path, None, what)
+    })
+}
+
+/// The rows of a table with this content.
+pub(super) fn parse(path: &Path, bytes: &[u8], is_image: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Row>>, DataError> {
+    parse_with(path, bytes, is_image, None)
+}
+
+/// As [`parse`]; `only_class` is the class of all where no column has classes.
+fn parse_with(
+    path: &Path,
+    bytes: &[u8],
+    is_image: &dyn Fn(&str) -> bool,
+    only_class: Option<&str>,
+) -> Result<Option<Vec<Row>>, DataError> {
+    let text = std::str::from_utf8(bytes)
         .map_err(|_| DataError::labels(path, None, "not UTF-8 text; save it as UTF-8 or remove it"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = text.lines().next().unwrap_or_default();
@@ -106,12 +131,13 @@ pub(super) fn read(path: &Path, is_image: &dyn Fn(&str) -> bool) -> Result<Optio
         names.iter().find_map(at)
     };
     let (file, class, split, headless) = match (column(&FILE), column(&CLASS)) {
-        (Some(file), Some(class)) => (file, class, column(&SPLIT), None),
-        _ if header.len() >= 2 && is_image(&header[0]) => (0, 1, None, Some(header.clone())),
+        (Some(file), Some(class)) => (file, Some(class), column(&SPLIT), None),
+        (Some(file), None) if only_class.is_some() => (file, None, column(&SPLIT), None),
+        _ if header.len() >= 2 && is_image(&header[0]) => (0, Some(1), None, Some(header.clone())),
         _ => return Ok(None),
     };
-    let kaggle = header
-        .get(class)
+    let kaggle = class
+        .and_then(|class| header.get(class))
         .is_some_and(|title| title.eq_ignore_ascii_case("PredictionString"));
     let mut rows = Vec::new();
     for record in headless.into_iter().map(Ok).chain(records) {
@@ -122,7 +148,10 @@ pub(super) fn read(path: &Path, is_image: &dyn Fn(&str) -> bool) -> Result<Optio
         }
         let field = |column: usize| record.get(column).filter(|field| !field.is_empty());
         let missing = |what: &str| DataError::labels(path, Some(line), format!("no {what}"));
-        let class = field(class).ok_or_else(|| missing("class"))?;
+        let class = match class {
+            Some(class) => field(class).ok_or_else(|| missing("class"))?,
+            None => only_class.unwrap_or_default(),
+        };
         let class = if kaggle {
             class.split(' ').next().unwrap_or(class)
         } else {
@@ -153,43 +182,69 @@ fn part(path: &Path, line: u64, name: &str) -> Result<Part, DataError> {
     }
 }
 
-/// The row of each image, by what a table may name it by: its path in its folder, or else its file's name or that
-/// without its extension, where only one image has it. Also how many rows name no image.
-pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Vec<Row>, usize), DataError> {
-    let by_path: HashMap<&str, usize> = images.iter().map(String::as_str).zip(0..).collect();
-    // `None` where several images have the name.
-    let mut by_name: HashMap<&str, Option<usize>> = HashMap::new();
-    for (image, name) in images.iter().enumerate() {
-        let base = name.rsplit('/').next().unwrap_or(name);
-        let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
-        for name in [base, stem] {
-            by_name
-                .entry(name)
-                .and_modify(|found| *found = found.filter(|other| *other == image))
-                .or_insert(Some(image));
+/// Images by what a table may name them by: their paths in their folder, or else their files' names or those without
+/// extensions, where only one image has it.
+struct Names<'a> {
+    by_path: HashMap<&'a str, usize>,
+    /// `None` where several images have the name.
+    by_name: HashMap<&'a str, Option<usize>>,
+}
+
+impl<'a> Names<'a> {
+    fn of(images: &'a [String]) -> Self {
+        let by_path = images.iter().map(String::as_str).zip(0..).collect();
+        let mut by_name: HashMap<&str, Option<usize>> = HashMap::new();
+        for (image, name) in images.iter().enumerate() {
+            let base = name.rsplit('/').next().unwrap_or(name);
+            let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
+            for name in [base, stem] {
+                by_name
+                    .entry(name)
+                    .and_modify(|found| *found = found.filter(|other| *other == image))
+                    .or_insert(Some(image));
+            }
+        }
+        Self { by_path, by_name }
+    }
+
+    /// The image that a row of a table is about, if there is one.
+    fn find(&self, table: &Path, row: &Row) -> Result<Option<usize>, DataError> {
+        let name = row.file.strip_prefix("./").unwrap_or(&row.file);
+        match (self.by_path.get(name), self.by_name.get(name)) {
+            (Some(image), _) | (None, Some(Some(image))) => Ok(Some(*image)),
+            (None, Some(None)) => {
+                let what = format!("several images are called `{name}`; name them by their paths in the folder");
+                Err(DataError::labels(table, Some(row.line), what))
+            }
+            (None, None) => Ok(None),
         }
     }
+}
+
+/// That two rows about one image agree.
+fn check_same(table: &Path, row: &Row, before: &Row) -> Result<(), DataError> {
+    if (&before.class, before.part) == (&row.class, row.part) {
+        return Ok(());
+    }
+    let name = row.file.strip_prefix("./").unwrap_or(&row.file);
+    let what = format!("`{name}` is of another class or part here than in line {}", before.line);
+    Err(DataError::labels(table, Some(row.line), what))
+}
+
+/// The row of each image, and how many rows name no image.
+pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Vec<Row>, usize), DataError> {
+    let names = Names::of(images);
     let mut assigned: Vec<Option<&Row>> = vec![None; images.len()];
     let mut unknown = 0;
     for row in rows {
-        let name = row.file.strip_prefix("./").unwrap_or(&row.file);
-        let image = match (by_path.get(name), by_name.get(name)) {
-            (Some(image), _) | (None, Some(Some(image))) => *image,
-            (None, Some(None)) => {
-                let what = format!("several images are called `{name}`; name them by their paths in the folder");
-                return Err(DataError::labels(path, Some(row.line), what));
+        match names.find(path, row)? {
+            Some(image) => {
+                if let Some(other) = assigned[image] {
+                    check_same(path, row, other)?;
+                }
+                assigned[image] = Some(row);
             }
-            (None, None) => {
-                unknown += 1;
-                continue;
-            }
-        };
-        match assigned[image] {
-            Some(other) if (&other.class, other.part) != (&row.class, row.part) => {
-                let what = format!("`{name}` is of another class or part here than in line {}", other.line);
-                return Err(DataError::labels(path, Some(row.line), what));
-            }
-            _ => assigned[image] = Some(row),
+            None => unknown += 1,
         }
     }
     let without: Vec<&String> = (assigned.iter().zip(images))
@@ -200,6 +255,39 @@ pub(super) fn assign(path: &Path, rows: &[Row], images: &[String]) -> Result<(Ve
         return Err(DataError::labels(path, None, what));
     }
     Ok((assigned.into_iter().flatten().cloned().collect(), unknown))
+}
+
+/// The image of each row, once for each image, in the order of the rows. Rows that name no image are problems.
+pub(super) fn images_of_rows<'a>(
+    path: &Path,
+    rows: &'a [Row],
+    images: &[String],
+) -> Result<Vec<(&'a Row, usize)>, DataError> {
+    let names = Names::of(images);
+    let mut first: HashMap<usize, &Row> = HashMap::new();
+    let (mut found, mut missing, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        match names.find(path, row) {
+            Ok(Some(image)) => match first.get(&image) {
+                Some(before) => problems.extend(check_same(path, row, before).err()),
+                None => {
+                    first.insert(image, row);
+                    found.push((row, image));
+                }
+            },
+            Ok(None) => missing.push(&row.file),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !missing.is_empty() {
+        let what = format!(
+            "{} rows name images that are not there: {}",
+            missing.len(),
+            some(&missing)
+        );
+        problems.push(DataError::labels(path, None, what));
+    }
+    DataError::all(problems).map_or(Ok(found), Err)
 }
 
 /// The first few of many names.

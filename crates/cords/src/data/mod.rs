@@ -3,25 +3,38 @@
 //! Nothing here knows about networks. Images are 8-bit in files and memory maps; they become floats in [0, 1]
 //! and are normalised only when an image is asked for.
 
+mod archive;
+mod archived_folders;
+mod arrays;
 pub mod augment;
 mod batch;
 mod cifar;
 mod corruptions;
 mod decode;
 mod digits;
+mod encoded_files;
 mod error;
 mod idx;
 mod image_folder;
 mod image_set;
+mod imagenet;
+mod imagenette;
 mod images;
 mod labels;
+mod matlab;
 mod memory_images;
 mod npy;
+mod parquet;
 mod pickle;
 mod prepare;
 mod resize;
+mod shards;
 mod source;
 mod split;
+mod stimuli;
+mod svhn;
+mod tiny_imagenet;
+mod webdataset;
 
 pub use augment::{Affine, Augment, Elastic, MixOptions, RandAugment, RandomErasing, RandomResizedCrop};
 pub use batch::SplitImages;

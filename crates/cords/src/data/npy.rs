@@ -2,10 +2,11 @@
 //! the array is.
 
 use super::DataError;
+use super::archive::read_exact;
 use dynvis_base::guard::guard;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar, TypeStr};
-use std::io::{ErrorKind, Read, Seek};
-use std::os::unix::fs::FileExt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a header at most. It holds a type and a shape; numpy itself refuses longer ones than 10,000.
@@ -15,7 +16,7 @@ const LONGEST_HEADER: u64 = 1 << 16;
 #[derive(Debug)]
 pub(crate) struct NpyFile {
     path: PathBuf,
-    file: fs_err::File,
+    file: File,
     /// Bytes before the first value.
     start: u64,
     shape: Vec<usize>,
@@ -27,11 +28,20 @@ pub(crate) struct NpyFile {
 impl NpyFile {
     /// Opens an array: reads its header, and holds the file's length against it.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        let mut file = dynvis_base::files::open(path)?;
+        let file = dynvis_base::files::open(path)?;
+        let length = file.metadata()?.len();
+        Self::within(path, file.into_file(), 0, length)
+    }
+
+    /// Opens the array that is `length` bytes of a file from `begin` on, such as a member of an archive; `path` is what
+    /// messages call it.
+    pub(crate) fn within(path: &Path, mut file: File, begin: u64, length: u64) -> Result<Self, DataError> {
         let damaged = |offset: u64, what: String| DataError::damaged(path, offset, what);
+        file.seek(SeekFrom::Start(begin))?;
         check_header(path, &mut file)?;
-        let header =
-            guard(|| NpyHeader::from_reader(&mut file)).map_err(|panicked| DataError::panicked(path, &panicked))?;
+        file.seek(SeekFrom::Start(begin))?;
+        let header = guard(|| NpyHeader::from_reader((&mut file).take(length)))
+            .map_err(|panicked| DataError::panicked(path, &panicked))?;
         let header = header.map_err(|error| damaged(0, format!("not a NumPy array ({error})")))?;
         let start = file.stream_position()?;
         let DType::Plain(kind) = header.dtype() else {
@@ -58,8 +68,8 @@ impl NpyFile {
                 format!("an array of impossible shape {shape:?} of type {kind}"),
             ));
         };
-        let found = file.metadata()?.len();
-        let expected = start.saturating_add(bytes as u64);
+        let found = length;
+        let expected = (start - begin).saturating_add(bytes as u64);
         if found != expected {
             let what = if found < expected { "truncated" } else { "too long" };
             return Err(damaged(
@@ -130,36 +140,36 @@ impl NpyFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), DataError> {
         let at = self.start + offset;
-        self.file
-            .file()
-            .read_exact_at(out, at)
-            .map_err(|error| match error.kind() {
-                // It was long enough when it was opened.
-                ErrorKind::UnexpectedEof => DataError::damaged(&self.path, at, "the file has become shorter"),
-                kind => std::io::Error::new(kind, format!("`{}`: {error}", self.path.display())).into(),
-            })
+        read_exact(&self.path, &self.file, at, out)
     }
 }
 
-/// That a header is no longer than headers are: it is read whole. Leaves the file at its beginning.
-fn check_header(path: &Path, file: &mut fs_err::File) -> Result<(), DataError> {
-    let mut head = [0; 12];
-    let mut read = 0;
-    while read < head.len() {
-        match file.read(&mut head[read..])? {
-            0 => break,
-            more => read += more,
-        }
+/// That a header is no longer than headers are, as it is read whole, and no more nested than that of an array is: its
+/// parser calls itself for every bracket.
+fn check_header(path: &Path, file: &mut File) -> Result<(), DataError> {
+    const DEEPEST: usize = 16;
+    let mut head = Vec::new();
+    file.by_ref().take(12).read_to_end(&mut head)?;
+    if !head.starts_with(b"\x93NUMPY") || head.len() < 12 {
+        return Ok(());
     }
-    let [_, _, _, _, _, _, version, _, a, b, c, d] = head;
-    let length = match version {
-        1 => u64::from(u16::from_le_bytes([a, b])),
-        _ => u64::from(u32::from_le_bytes([a, b, c, d])),
+    let (length, before) = match head[6] {
+        1 => (u64::from(u16::from_le_bytes([head[8], head[9]])), 10),
+        _ => (
+            u64::from(u32::from_le_bytes([head[8], head[9], head[10], head[11]])),
+            12,
+        ),
     };
-    if head.starts_with(b"\x93NUMPY") && length > LONGEST_HEADER {
+    if length > LONGEST_HEADER {
         return Err(DataError::damaged(path, 8, format!("a header of {length} bytes")));
     }
-    Ok(file.rewind()?)
+    file.take(length).read_to_end(&mut head)?;
+    let brackets = head[before..].iter().filter(|byte| b"([{".contains(byte)).count();
+    if brackets > DEEPEST {
+        let what = "a header that is none of a plain array; one of plain numbers is needed";
+        return Err(DataError::damaged(path, before as u64, what));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -170,7 +180,7 @@ mod tests {
     fn npy(descr: &str, fortran: bool, shape: &str, values: &[u8]) -> Vec<u8> {
         let order = if fortran { "True" } else { "False" };
         let mut header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
-        while !(11 + header.len()).is_multiple_of(64) {
+        while (10 + header.len() + 1) % 64 != 0 {
             header.push(' ');
         }
         header.push('\n');
@@ -234,6 +244,7 @@ mod tests {
                 b"\x93NUMPY\x02\x00\xff\xff\xff\xff and more".to_vec(),
                 "a header of 4294967295 bytes",
             ),
+            (npy("|u1", false, &"(".repeat(20_000), &[]), "none of a plain array"),
         ] {
             let error = error(&bytes);
             assert!(error.contains(what) && error.contains("a.npy"), "{what}: {error}");

@@ -1,7 +1,11 @@
 //! The sources of images: what each needs on disk, and how it is opened. Formats are read in a file each.
 
+use super::archive::GZIP;
 use super::decode::{Pixels, decode};
-use super::{DataError, cifar, digits, idx, image_folder};
+use super::{
+    DataError, arrays, cifar, digits, idx, image_folder, imagenet, imagenette, parquet, stimuli, svhn, tiny_imagenet,
+    webdataset,
+};
 use dynvis_base::memory;
 use flate2::bufread::GzDecoder;
 use serde::{Deserialize, Serialize};
@@ -31,22 +35,53 @@ pub enum SourceName {
     EmnistLetters,
     /// EMNIST's digits in MNIST's numbers
     EmnistMnist,
-    /// CIFAR-10, binary or Python version
+    /// CIFAR-10, binary or Python version, or train/ and test/ with class folders
     Cifar10,
-    /// CIFAR-100, binary or Python version, fine labels
+    /// CIFAR-100 with fine labels, binary or Python version, or train/ and test/ with class folders
     Cifar100,
+    /// SVHN's cropped digits, train_32x32.mat and test_32x32.mat
+    Svhn,
+    /// Tiny ImageNet, tiny-imagenet-200.zip or what it unpacks to; val is the test part
+    TinyImagenet,
+    /// Imagenette (2, 320 or 160 pixels), .tgz or what it unpacks to; val is the test part
+    Imagenette,
+    /// ImageNet (ILSVRC 2012): ILSVRC2012_img_train.tar or train/SYNSET/, ILSVRC2012_img_val.tar or val/, and
+    /// ILSVRC2012_devkit_t12.tar.gz where val has no class folders; val is the test part
+    Imagenet,
     /// JPEG and PNG files, one sub-folder a class; train/ and val/ (or test/) above them give the splits. Without class
     /// folders a table beside the images gives the classes
     ImageFolder,
+    /// WebDataset: .tar files with KEY.jpg or KEY.png and KEY.cls, or KEY.json with a field `label`; parts by names
+    /// (train-000.tar, train/000.tar, val, test); names of classes from classnames.txt, one a line
+    Webdataset,
+    /// Parquet files of Hugging Face with columns `image` (bytes) and `label`; parts by names (train-*.parquet,
+    /// validation, test)
+    Parquet,
+    /// NumPy arrays, one .npz or .npy files: `train_images` and `train_labels` (or `x_train` and `y_train`), the same
+    /// with `val` and `test`, or `images` and `labels`; images are bytes [N, H, W], [N, H, W, C] or [N, C, H, W]
+    Arrays,
+    /// images in a folder or .zip, and a CSV with their names (`filename`, `stimulus_id`, `image_id`) and classes
+    /// (`object_name`, `category_name`, `label`), as Brain-Score's stimulus sets
+    Stimuli,
 }
 
 impl SourceName {
-    /// Channels that the source's images have; of a folder, those of colour images.
+    /// Channels that the source's images have; where they are known from the files alone, those of colour images.
     pub fn channels(self) -> usize {
         match self.format() {
             Format::Digits | Format::Idx(_) => 1,
-            Format::Cifar(_) | Format::ImageFolder => 3,
+            _ => 3,
         }
+    }
+
+    /// Whether which files are read depends on what lies in the source's folders, not on their names alone.
+    pub fn finds_files(self) -> bool {
+        !matches!(self.format(), Format::Digits | Format::Idx(_) | Format::Svhn)
+    }
+
+    /// Whether a table of labels may be given with the source.
+    pub fn takes_labels(self) -> bool {
+        matches!(self, Self::ImageFolder | Self::Stimuli)
     }
 
     fn format(self) -> Format {
@@ -62,7 +97,15 @@ impl SourceName {
             Self::EmnistMnist => Format::Idx(idx::Variant::Emnist(Emnist::Mnist)),
             Self::Cifar10 => Format::Cifar(cifar::Variant::Cifar10),
             Self::Cifar100 => Format::Cifar(cifar::Variant::Cifar100),
+            Self::Svhn => Format::Svhn,
+            Self::TinyImagenet => Format::TinyImagenet,
+            Self::Imagenette => Format::Imagenette,
+            Self::Imagenet => Format::Imagenet,
             Self::ImageFolder => Format::ImageFolder,
+            Self::Webdataset => Format::Webdataset,
+            Self::Parquet => Format::Parquet,
+            Self::Arrays => Format::Arrays,
+            Self::Stimuli => Format::Stimuli,
         }
     }
 
@@ -70,12 +113,19 @@ impl SourceName {
     pub fn published_normalisation(self) -> Option<(Vec<f64>, Vec<f64>)> {
         let (mean, std): (&[f64], &[f64]) = match self.format() {
             // Mean and standard deviation of EMNIST's letters and digits differ by division; none are in common use.
-            Format::Digits | Format::Idx(idx::Variant::Emnist(_)) => return None,
+            Format::Digits | Format::Idx(idx::Variant::Emnist(_)) | Format::Arrays => return None,
             Format::Idx(idx::Variant::Mnist) => (&[0.1307], &[0.3081]),
             Format::Idx(idx::Variant::FashionMnist) => (&[0.2860], &[0.3530]),
             Format::Cifar(cifar::Variant::Cifar10) => (&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]),
             Format::Cifar(cifar::Variant::Cifar100) => (&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]),
-            Format::ImageFolder => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
+            Format::Svhn => (&[0.4377, 0.4438, 0.4728], &[0.1980, 0.2010, 0.1970]),
+            Format::ImageFolder
+            | Format::TinyImagenet
+            | Format::Imagenette
+            | Format::Imagenet
+            | Format::Webdataset
+            | Format::Parquet
+            | Format::Stimuli => (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225]),
         };
         Some((mean.to_vec(), std.to_vec()))
     }
@@ -86,7 +136,15 @@ enum Format {
     Digits,
     Idx(idx::Variant),
     Cifar(cifar::Variant),
+    Svhn,
+    TinyImagenet,
+    Imagenette,
+    Imagenet,
     ImageFolder,
+    Webdataset,
+    Parquet,
+    Arrays,
+    Stimuli,
 }
 
 /// The six divisions of EMNIST.
@@ -106,10 +164,10 @@ pub(crate) enum Emnist {
 pub struct ImageSource {
     /// What they are.
     pub name: SourceName,
-    /// Folder of the files: of IDX files, of CIFAR's archive or what it unpacks to, of images. Not read for `digits`.
+    /// Folder of the files: of IDX files, of archives or what they unpack to, of images. Not read for `digits`.
     pub path: PathBuf,
-    /// Table of the classes (and parts) of a folder's images: CSV with commas, semicolons or tabs and columns `file`,
-    /// `class` and, if need be, `split`. Other sources do not read it.
+    /// Table of the classes (and parts) of a folder's images or stimuli: CSV with commas, semicolons or tabs and columns
+    /// `file`, `class` and, if need be, `split`. Other sources do not read it.
     #[serde(default)]
     pub labels: Option<PathBuf>,
 }
@@ -232,6 +290,10 @@ impl ImageSource {
             Format::Digits => Vec::new(),
             Format::Idx(variant) => variant.requirements(&self.path),
             Format::Cifar(variant) => variant.requirements(&self.path),
+            Format::Svhn => svhn::requirements(&self.path),
+            Format::TinyImagenet => tiny_imagenet::requirements(&self.path),
+            Format::Imagenette => imagenette::requirements(&self.path),
+            Format::Imagenet => imagenet::requirements(&self.path),
             Format::ImageFolder => {
                 let folder = Requirement {
                     what: "folder of images".to_owned(),
@@ -243,6 +305,10 @@ impl ImageSource {
                 });
                 [folder].into_iter().chain(table).collect()
             }
+            Format::Webdataset => webdataset::requirements(&self.path),
+            Format::Parquet => parquet::requirements(&self.path),
+            Format::Arrays => arrays::requirements(&self.path),
+            Format::Stimuli => stimuli::requirements(&self.path, self.labels.as_deref()),
         }
     }
 
@@ -251,13 +317,21 @@ impl ImageSource {
     /// # Errors
     /// [`DataError::Missing`] where a required file is missing; what is wrong with a folder of images or its table.
     pub fn input_files(&self) -> Result<Vec<PathBuf>, DataError> {
-        let mut files = match self.name {
-            SourceName::ImageFolder => image_folder::list(&self.path, self.labels.as_deref())?.files(),
-            _ => self
-                .required_files()
-                .iter()
-                .map(Requirement::locate)
-                .collect::<Result<_, _>>()?,
+        let (path, labels) = (&self.path, self.labels.as_deref());
+        let mut files = match self.name.format() {
+            Format::Digits | Format::Idx(_) | Format::Svhn => {
+                let required = self.required_files();
+                required.iter().map(Requirement::locate).collect::<Result<_, _>>()?
+            }
+            Format::Cifar(variant) => cifar::inputs(path, variant)?,
+            Format::TinyImagenet => tiny_imagenet::inputs(path)?,
+            Format::Imagenette => imagenette::inputs(path)?,
+            Format::Imagenet => imagenet::inputs(path)?,
+            Format::ImageFolder => image_folder::list(path, labels)?.files(),
+            Format::Webdataset => webdataset::inputs(path)?,
+            Format::Parquet => parquet::inputs(path)?,
+            Format::Arrays => arrays::inputs(path)?,
+            Format::Stimuli => stimuli::inputs(path, labels)?,
         };
         files.sort();
         files.dedup();
@@ -269,7 +343,15 @@ impl ImageSource {
             Format::Digits => digits::open(),
             Format::Idx(variant) => idx::open(&self.path, variant),
             Format::Cifar(variant) => cifar::open(&self.path, variant),
-            Format::ImageFolder => image_folder::open(&self.path, self.labels.as_deref()),
+            Format::Svhn => svhn::open(&self.path),
+            Format::TinyImagenet => tiny_imagenet::open(&self.path),
+            Format::Imagenette => imagenette::open(&self.path),
+            Format::Imagenet => imagenet::open(&self.path),
+            Format::ImageFolder => image_folder::open(&self.path, &self.path, self.labels.as_deref()),
+            Format::Webdataset => webdataset::open(&self.path),
+            Format::Parquet => parquet::open(&self.path),
+            Format::Arrays => arrays::open(&self.path),
+            Format::Stimuli => stimuli::open(&self.path, self.labels.as_deref()),
         }
     }
 }
@@ -288,9 +370,6 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     memory::check_room(file.metadata()?.len()).map_err(|error| DataError::too_large(path, error))?;
     Ok(dynvis_base::files::read_opened(&file)?)
 }
-
-/// First bytes of a gzip archive.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The content of a file, decompressed if it is gzip (told by its first bytes, not by its name).
 pub(crate) fn read_maybe_gzip(path: &Path) -> Result<Vec<u8>, DataError> {

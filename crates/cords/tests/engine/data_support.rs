@@ -64,6 +64,9 @@ pub(crate) fn tar(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
         header[..name.len()].copy_from_slice(name.as_bytes());
         header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
         header[257..262].copy_from_slice(b"ustar");
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         out.extend(header);
         out.extend(content);
         out.resize(out.len().next_multiple_of(512), 0);

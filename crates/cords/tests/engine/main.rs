@@ -5,6 +5,7 @@ mod data;
 mod data_folders;
 mod data_originals;
 mod data_packed;
+mod data_sources;
 mod data_support;
 mod dynamics;
 mod examples;
