@@ -74,4 +74,11 @@ impl Images for SplitImages<'_> {
         augment.erase(out, side, seed, image, epoch);
         Ok(())
     }
+
+    fn mix(&self, epoch: u32, batch: u32, images: &mut [f32]) -> Option<f32> {
+        let side = self.set.side();
+        let mix = self.augment?.mix(self.seed, epoch, batch, side)?;
+        mix.images(images, self.set.channels(), side, side);
+        Some(mix.weight(side, side) as f32)
+    }
 }

@@ -30,6 +30,8 @@ const IMAGE: [&str; 2] = ["image", "img"];
 const LABEL: [&str; 5] = ["label", "labels", "fine_label", "cls", "class"];
 /// First and last bytes of a file.
 const MAGIC: &[u8; 4] = b"PAR1";
+/// Where bytes lie: page, offset in it and length.
+type ByteRange = (u32, u32, u32);
 /// Columns within columns.
 const DEEPEST: usize = 16;
 /// Bytes of row groups that are kept, beside the last two.
@@ -421,7 +423,7 @@ struct Column {
     /// Content of pages.
     pages: Vec<Vec<u8>>,
     /// Page of each row's value, where it begins there, and its bytes; `None` where it is absent.
-    values: Vec<Option<(u32, u32, u32)>>,
+    values: Vec<Option<ByteRange>>,
 }
 
 impl Column {
@@ -442,7 +444,7 @@ impl Column {
 
     /// Bytes that it takes in memory.
     fn size(&self) -> usize {
-        self.pages.iter().map(Vec::len).sum::<usize>() + self.values.len() * size_of::<Option<(u32, u32, u32)>>()
+        self.pages.iter().map(Vec::len).sum::<usize>() + self.values.len() * size_of::<Option<ByteRange>>()
     }
 }
 
@@ -458,7 +460,7 @@ impl Chunk {
         let room = self.unpacked.saturating_add(self.rows as u64 * 16);
         memory::check_room(room).map_err(|room| DataError::too_large(path, room))?;
         let mut column = Column::default();
-        let mut dictionary: Vec<(u32, u32, u32)> = Vec::new();
+        let mut dictionary: Vec<ByteRange> = Vec::new();
         let mut at = self.place.start;
         let mut unpacked = 0u64;
         while column.values.len() < self.rows {
@@ -636,7 +638,7 @@ impl Chunk {
     }
 
     /// Values in plain encoding from `at` on: the page, where each begins, and its bytes.
-    fn plain(&self, page: u32, bytes: &[u8], mut at: usize, count: usize) -> Option<Vec<(u32, u32, u32)>> {
+    fn plain(&self, page: u32, bytes: &[u8], mut at: usize, count: usize) -> Option<Vec<ByteRange>> {
         let mut values = Vec::new();
         for _ in 0..count {
             let length = match self.kind {
@@ -656,7 +658,7 @@ impl Chunk {
     }
 
     /// The values of a page's rows.
-    fn values(&self, page: &Page<'_>, dictionary: &[(u32, u32, u32)]) -> Result<Vec<Option<(u32, u32, u32)>>, String> {
+    fn values(&self, page: &Page<'_>, dictionary: &[ByteRange]) -> Result<Vec<Option<ByteRange>>, String> {
         let present: Vec<bool> = if self.levels == 0 {
             vec![true; page.count]
         } else {

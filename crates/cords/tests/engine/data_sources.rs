@@ -29,7 +29,7 @@ fn images(set: &ImageSet) -> Vec<(usize, String, Split)> {
     };
     let number = |i: usize| {
         let plane = set.side() * set.side();
-        let [red, green, blue] = [0, plane, 2 * plane].map(|at| usize::from(set.image(i)[at]));
+        let [red, green, blue] = [0, plane, 2 * plane].map(|at| usize::from(set.image(i).expect("levels")[at]));
         let k = (red - 10) / 5;
         assert_eq!((green, blue), (250 - 5 * k, 37 * k % 256), "image {i}");
         k
@@ -230,7 +230,7 @@ fn arrays_of_numpy_in_one_archive_and_in_files() {
     grey.channels = 1;
     let (_, set, _out) = run(&grey).expect("sound arrays");
     let counts = [Split::Train, Split::Validation, Split::Test].map(|part| set.split(part).len());
-    assert_eq!((counts, set.image(7)), ([6, 2, 2], &[45; 16][..]));
+    assert_eq!((counts, &*set.image(7).expect("levels")), ([6, 2, 2], &[45; 16][..]));
     put(
         &at("arrays_npy"),
         "labels.npy",
@@ -315,7 +315,10 @@ fn cifar_is_read_from_class_folders() {
         (set.classes(), set.split(Split::Test).len()),
         (&classes.map(str::to_owned)[..], 10)
     );
-    assert_eq!((summary.name.as_str(), set.image(set.len() - 1)[0]), ("cifar10", 182));
+    assert_eq!(
+        (summary.name.as_str(), set.image(set.len() - 1).expect("levels")[0]),
+        ("cifar10", 182)
+    );
     fs_err::rename(dir.path().join("train/bird"), dir.path().join("train/emu")).expect("there");
     let message = error(&config).to_string();
     assert!(message.contains("emu"), "{message}");
