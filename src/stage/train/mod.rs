@@ -101,6 +101,13 @@ impl Kind for Train {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let augment = params.augmentation();
         let train = SplitImages::new(&set, Split::Train, Some(&augment), params.seed)?;
+        if augment.random_resized_crop.is_some() && set.manifest().originals.is_none() {
+            context.note(format!(
+                "random crops are of the prepared images, {0} x {0} pixels; with `store: encoded` of the data set they \
+                 are of the original images",
+                set.side()
+            ));
+        }
         let validation = SplitImages::new(&set, Split::Validation, None, params.seed)?;
         if validation.is_empty() {
             return Err(StageError::new("the dataset has no validation images")

@@ -34,7 +34,9 @@ impl CorruptedImages for Versions<'_> {
             });
         }
         let mut clean = vec![0.0; self.set.image_len()];
-        self.set.fill_unit(self.images[place] as usize, &mut clean).expect("levels");
+        self.set
+            .fill_unit(self.images[place] as usize, &mut clean)
+            .expect("levels");
         let level = |value: f32| (value * 255.0).round() as u8;
         let of = |value: f32| match version {
             0 => level(value),
