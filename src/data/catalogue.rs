@@ -28,8 +28,9 @@ pub(crate) struct Set {
     pub(crate) kind: &'static str,
     /// Its sources, where the kind is `dataset`.
     pub(crate) sources: &'static [&'static str],
-    /// Under which conditions it may be used, in short: "ImageNet's terms" are those of <https://image-net.org/download>,
-    /// non-commercial research and education, which hold for its photographs wherever they are.
+    /// Under which conditions it may be used, in short. "ImageNet's terms" are those of
+    /// <https://image-net.org/download>, non-commercial research and education, which hold for its photographs wherever
+    /// they are.
     pub(crate) licence: &'static str,
     /// Who made it.
     pub(crate) citation: &'static str,
@@ -187,7 +188,7 @@ pub(crate) const SETS: &[Set] = &[
                     Sha256("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
                 ],
                 &[
-                    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/train-images-idx3-ubyte.gz",
+                    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/train-images-idx3-ubyte.gz",
                     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-images-idx3-ubyte.gz",
                 ],
             ),
@@ -199,7 +200,7 @@ pub(crate) const SETS: &[Set] = &[
                     Sha256("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
                 ],
                 &[
-                    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/train-labels-idx1-ubyte.gz",
+                    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/train-labels-idx1-ubyte.gz",
                     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-labels-idx1-ubyte.gz",
                 ],
             ),
@@ -211,7 +212,7 @@ pub(crate) const SETS: &[Set] = &[
                     Sha256("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
                 ],
                 &[
-                    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/t10k-images-idx3-ubyte.gz",
+                    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/t10k-images-idx3-ubyte.gz",
                     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-images-idx3-ubyte.gz",
                 ],
             ),
@@ -223,7 +224,7 @@ pub(crate) const SETS: &[Set] = &[
                     Sha256("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
                 ],
                 &[
-                    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/t10k-labels-idx1-ubyte.gz",
+                    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/t10k-labels-idx1-ubyte.gz",
                     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz",
                 ],
             ),
@@ -244,8 +245,8 @@ pub(crate) const SETS: &[Set] = &[
             "emnist_mnist",
         ],
         licence: "none stated; from NIST data",
-        citation: "G. Cohen, S. Afshar, J. Tapson, A. van Schaik: EMNIST, an extension of MNIST to handwritten letters, \
-                   2017, arXiv 1702.05373",
+        citation: "G. Cohen, S. Afshar, J. Tapson, A. van Schaik: EMNIST, an extension of MNIST to handwritten \
+                   letters, 2017, arXiv 1702.05373",
         page: "https://www.nist.gov/itl/products-and-services/emnist-dataset",
         files: &[Remote {
             name: "gzip.zip",
@@ -484,8 +485,8 @@ pub(crate) const SETS: &[Set] = &[
         page: "https://www.brain-score.org",
         files: &[],
         by_hand: Some(
-            "`brainscore_vision.load_dataset(\"MajajHong2015.public\")` of Brain-Score's Python package fetches it; put \
-             the assembly's .nc file there for the stage kind `recordings`, and the stimuli for `dataset`",
+            "`brainscore_vision.load_dataset(\"MajajHong2015.public\")` of Brain-Score's Python package fetches it; \
+             put the assembly's .nc file there for the stage kind `recordings`, and the stimuli for `dataset`",
         ),
     },
 ];

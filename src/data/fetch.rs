@@ -267,8 +267,8 @@ impl Trouble {
 /// Fetches a file. False if it was there already, by its size.
 ///
 /// # Errors
-/// That no address gave it, with what was wrong with each; a file of that name with another size; a disk that is full or
-/// cannot be written; an interruption.
+/// That no address gave it, with what was wrong with each; a file of that name with another size; a disk that is full
+/// or cannot be written; an interruption.
 pub(crate) fn fetch(client: &Client, wanted: &Wanted, tell: &mut Tell) -> Result<bool, FetchError> {
     let name = wanted
         .target

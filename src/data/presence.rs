@@ -78,7 +78,8 @@ pub(crate) struct Presence {
 pub(crate) enum By<'a> {
     /// Names and sizes.
     Size,
-    /// All their bytes; the function is given how many were read since it was called last, and may end it with an error.
+    /// All their bytes; the function is given how many were read since it was called last, and may end it with an
+    /// error.
     Checksum(&'a mut dyn FnMut(u64) -> Result<()>),
 }
 
