@@ -104,30 +104,64 @@ pub const ALEXNET_CLEAN_ERROR: f64 = 0.435;
 /// Resamples of the images.
 const RESAMPLES: u64 = 1000;
 
+/// Answers as numbers that can be added up fast: they are counted once for every resample.
+struct Counted {
+    clean: Answers,
+    versions: Vec<Answers>,
+}
+
+/// Of every image 1 or 0.
+struct Answers {
+    wrong: Vec<u8>,
+    /// None where all are.
+    answered: Option<Vec<u8>>,
+}
+
+impl Answers {
+    fn of(right: &[Option<bool>]) -> Self {
+        let is = |wanted: fn(&Option<bool>) -> bool| right.iter().map(|right| u8::from(wanted(right))).collect();
+        Self {
+            wrong: is(|right| *right == Some(false)),
+            answered: right.contains(&None).then(|| is(Option::is_some)),
+        }
+    }
+
+    /// Share of wrong answers, each counted so many times; NaN where there are none.
+    fn error(&self, times: &[u32]) -> f64 {
+        // No more than there are images, whose indices fit.
+        let count = |which: &[u8]| -> u32 {
+            which
+                .iter()
+                .zip(times)
+                .map(|(which, times)| u32::from(*which) * times)
+                .sum()
+        };
+        let answered = self.answered.as_ref();
+        let all = answered.map_or_else(|| times.iter().sum(), |answered| count(answered));
+        f64::from(count(&self.wrong)) / f64::from(all)
+    }
+}
+
+impl Counted {
+    fn of(answers: &CorruptionAnswers<'_>) -> Self {
+        Self {
+            clean: Answers::of(answers.clean),
+            versions: answers.versions.iter().map(|right| Answers::of(right)).collect(),
+        }
+    }
+
+    fn errors(&self, times: &[u32]) -> Errors {
+        Errors {
+            clean: self.clean.error(times),
+            versions: self.versions.iter().map(|answers| answers.error(times)).collect(),
+        }
+    }
+}
+
 /// Shares of wrong answers; NaN where there are none.
 struct Errors {
     clean: f64,
     versions: Vec<f64>,
-}
-
-impl Errors {
-    /// Of answers each of which counts so many times.
-    fn of(answers: &CorruptionAnswers<'_>, times: &[u32]) -> Self {
-        let error = |right: &[Option<bool>]| {
-            let answered = right
-                .iter()
-                .zip(times)
-                .filter_map(|(right, times)| Some(((*right)?, *times)));
-            let (wrong, all) = answered.fold((0u64, 0u64), |(wrong, all), (right, times)| {
-                (wrong + if right { 0 } else { u64::from(times) }, all + u64::from(times))
-            });
-            wrong as f64 / all as f64
-        };
-        Self {
-            clean: error(answers.clean),
-            versions: answers.versions.iter().map(|right| error(right)).collect(),
-        }
-    }
 }
 
 /// The four numbers of a [`CorruptionError`], NaN where there is none.
@@ -241,21 +275,26 @@ pub fn corruption_errors(
         return None;
     }
     let design = Design::of(versions);
+    let counted = Counted::of(own);
+    let base = match baseline {
+        Baseline::Answers(answers) => Some(Counted::of(answers)),
+        Baseline::None | Baseline::AlexNet => None,
+    };
     let measure = |times: &[u32]| -> Measured {
-        let own = Errors::of(own, times);
-        match baseline {
-            Baseline::None => design.measure(&own, None, f64::NAN),
-            Baseline::AlexNet => {
+        let own = counted.errors(times);
+        match (baseline, &base) {
+            (_, Some(base)) => {
+                let base = base.errors(times);
+                let error = |_: Corruption, _: u8, place: usize| base.versions[place];
+                design.measure(&own, Some(&error), base.clean)
+            }
+            (Baseline::AlexNet, None) => {
                 let error = |corruption: Corruption, severity: u8, _: usize| {
                     alexnet(corruption).map_or(f64::NAN, |errors| errors[usize::from(severity) - 1])
                 };
                 design.measure(&own, Some(&error), ALEXNET_CLEAN_ERROR)
             }
-            Baseline::Answers(answers) => {
-                let base = Errors::of(answers, times);
-                let error = |_: Corruption, _: u8, place: usize| base.versions[place];
-                design.measure(&own, Some(&error), base.clean)
-            }
+            _ => design.measure(&own, None, f64::NAN),
         }
     };
     let here = measure(&vec![1; images]);
