@@ -439,22 +439,18 @@ fn responses(net: &CordsNet<f64>, steady: &SteadyState, inp: &[f64], options: &N
     }
 }
 
-/// Writes a normalised image, `[in_channels, side, side]`, of a number.
-pub type ReadImage<'a> = dyn Fn(usize, &mut [f32]) -> Result<(), DataError> + Sync + 'a;
+/// Writes normalised image i (`[in_channels, side, side]`), from any thread.
+pub type FillImage<'a> = dyn Fn(usize, &mut [f32]) -> Result<(), DataError> + Sync + 'a;
 
-/// A fixed point and the activity of each area there.
-type WithState = (FixedPoint, Vec<Vec<f32>>);
-
-/// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `image(i, out)`
-/// writes normalised image i (`[in_channels, side, side]`); `progress` is called with (parts done, parts in all), from
-/// any thread.
+/// The spontaneous fixed point, then that of every image, with the states where they are to be kept. `progress` is
+/// called with (parts done, parts in all), from any thread.
 ///
 /// # Errors
 /// That of `image`, of the first image of which there is one.
 pub fn fixed_points(
     net: &CordsNet<f64>,
     images: usize,
-    image: &ReadImage<'_>,
+    image: &FillImage<'_>,
     options: &FixedPointOptions,
     keep_states: bool,
     progress: &mut (dyn FnMut(usize, usize) + Send),
@@ -469,7 +465,7 @@ pub fn fixed_points(
         let pixels: Vec<f64> = pixels.into_iter().map(f64::from).collect();
         Ok(net.embed(&pixels, 1))
     };
-    let found: Vec<Result<WithState, DataError>> = (0..images)
+    let found: Vec<Result<_, DataError>> = (0..images)
         .into_par_iter()
         .with_max_len(1)
         .map(|i| {
@@ -485,7 +481,7 @@ pub fn fixed_points(
             });
             let image = Some((inp.as_slice(), &spontaneous_state));
             let (steady, point) = fixed_point(net, image, elsewhere.as_slice(), options, &done);
-            let narrow = |area: &Vec<f64>| area.iter().map(|r| *r as f32).collect();
+            let narrow = |area: &Vec<f64>| -> Vec<f32> { area.iter().map(|r| *r as f32).collect() };
             let states = if keep_states {
                 steady.state.areas.iter().map(narrow).collect()
             } else {

@@ -30,8 +30,8 @@ pub use attractors::{Attractor, AttractorKind, AttractorOptions, Attractors};
 pub use classes::{Separation, separation};
 pub use conv_norm::{norm_bound, recurrent_norm_bound};
 pub use fixed_points::{
-    AreaFixedPoint, ExponentOptions, FixedPoint, FixedPointOptions, FixedPoints, FluctuationMode, NoiseOptions,
-    NonNormality, NonNormalityOptions, ReadImage, fixed_point, fixed_points,
+    AreaFixedPoint, ExponentOptions, FillImage, FixedPoint, FixedPointOptions, FixedPoints, FluctuationMode,
+    NoiseOptions, NonNormality, NonNormalityOptions, fixed_point, fixed_points,
 };
 pub use initial_conditions::{InitialConditionOptions, MonoStability};
 pub use krylov::{Eigenpair, KrylovOptions, LeadingEigenvalues, Which, leading_eigenvalues, leading_eigenvalues_by};

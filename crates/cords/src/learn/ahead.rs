@@ -165,8 +165,8 @@ fn load(images: &dyn Images, request: &Request, spare: &Spare) -> Result<Prepare
 }
 
 /// Goes through all images in groups of the device, which are side by side where the device can, and loaded while those
-/// before them are at work. `task` is given the normalised images of a group and their targets; what it gives is kept in
-/// the order of groups. `values` are those that an image takes on the device, as
+/// before them are at work. `task` is given the normalised images of a group and their targets; what it gives is kept
+/// in the order of groups. `values` are those that an image takes on the device, as
 /// [`groups_in_flight`](Device::groups_in_flight) wants to know.
 ///
 /// # Errors

@@ -78,8 +78,8 @@ impl Sums {
 ///
 /// # Errors
 /// [`TrainError::Images`], [`TrainError::NoImages`] or [`TrainError::Label`] where the images do not fit,
-/// [`TrainError::Data`] where one cannot be read, [`TrainError::Net`] where the model is no network, [`TrainError::Setting`] where a CordsNet has no presentation at
-/// all, [`TrainError::Device`] where the device fails.
+/// [`TrainError::Data`] where one cannot be read, [`TrainError::Net`] where the model is no network,
+/// [`TrainError::Setting`] where a CordsNet has no presentation at all, [`TrainError::Device`] where the device fails.
 pub fn evaluate<D: Device<f32>>(
     device: &D,
     model: &Model,
