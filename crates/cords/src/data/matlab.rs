@@ -401,3 +401,67 @@ fn text(bytes: &[u8]) -> String {
     let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An element in the order of bytes of Motorola's machines.
+    fn element(kind: u32, content: &[u8]) -> Vec<u8> {
+        let mut out = [kind.to_be_bytes(), (content.len() as u32).to_be_bytes()].concat();
+        out.extend(content);
+        out.resize(out.len().next_multiple_of(8), 0);
+        out
+    }
+
+    fn file(class: u8, values: &[u8]) -> Vec<u8> {
+        let mut out = vec![b' '; HEADER];
+        out[124..].copy_from_slice(b"\x01\x00MI");
+        let flags = element(6, &[0, 0, 0, class, 0, 0, 0, 0]);
+        let dims = element(5, &[0, 0, 0, 1, 0, 0, 0, 2]);
+        // A name of up to four letters lies within its element's head.
+        let name = [0, 1, 0, 1, b'y', 0, 0, 0].to_vec();
+        out.extend(element(MATRIX, &[flags, dims, name, values.to_vec()].concat()));
+        out
+    }
+
+    fn numbers(bytes: &[u8]) -> Option<Vec<i64>> {
+        let variables = read(Path::new("a.mat"), bytes, &["y"], u64::MAX).ok()?;
+        let variable = variables.first()?;
+        variable.whole_numbers(&variable.array().ok()?)
+    }
+
+    #[test]
+    fn both_orders_of_bytes_and_short_elements() {
+        let doubles = [(-2f64).to_be_bytes(), 7f64.to_be_bytes()].concat();
+        assert_eq!(numbers(&file(6, &element(9, &doubles))), Some(vec![-2, 7]));
+        // Doubles that are stored as short whole numbers.
+        assert_eq!(numbers(&file(6, &[0, 4, 0, 3, 0xff, 0xfe, 0, 9])), Some(vec![-2, 9]));
+        assert_eq!(numbers(&file(6, &element(9, &doubles[..8]))), None);
+        assert_eq!(
+            numbers(&file(6, &element(9, &[0.5f64.to_be_bytes(); 2].concat()))),
+            None
+        );
+    }
+
+    #[test]
+    fn what_is_no_such_file_is_told() {
+        let message = |bytes: &[u8]| {
+            let found = read(Path::new("a.mat"), bytes, &["y"], u64::MAX);
+            found.map(|_| ()).expect_err("refused").to_string()
+        };
+        assert!(message(b"MATLAB 7.3 MAT-file, Platform").contains("-v7"));
+        assert!(message(&[b'x'; 400]).contains("no .mat file"));
+        let sound = file(6, &element(9, &[0; 16]));
+        assert!(message(&sound[..sound.len() - 1]).contains("a.mat"));
+        // Cells within cells, deeper than any data set has them.
+        let mut deep = element(9, &[]);
+        for _ in 0..200 {
+            let flags = element(6, &[0, 0, 0, 1, 0, 0, 0, 0]);
+            let dims = element(5, &[0, 0, 0, 1, 0, 0, 0, 1]);
+            deep = element(MATRIX, &[flags, dims, element(1, b"y"), deep].concat());
+        }
+        let bytes = [&file(6, &[])[..HEADER], &deep].concat();
+        assert_eq!(numbers(&bytes), None);
+    }
+}

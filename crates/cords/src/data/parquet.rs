@@ -758,3 +758,22 @@ fn runs(mut bytes: &[u8], width: u32, count: usize) -> Option<Vec<u32>> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_both_kinds() {
+        // Four times 5 in 3 bits; then 0 to 7 bit-packed, as the format's description has them.
+        let bytes = [8, 5, 3, 0b1000_1000, 0b1100_0110, 0b1111_1010];
+        assert_eq!(runs(&bytes, 3, 12), Some(vec![5, 5, 5, 5, 0, 1, 2, 3, 4, 5, 6, 7]));
+        assert_eq!(runs(&bytes, 3, 7), Some(vec![5, 5, 5, 5, 0, 1, 2]));
+        assert_eq!(runs(&bytes, 3, 13), None);
+        assert_eq!(runs(&[], 0, 2), Some(vec![0, 0]));
+        // A run without end in its length, of no values, and far more values than are asked for.
+        assert_eq!(runs(&[0xff; 8], 3, 1), None);
+        assert_eq!(runs(&[0, 1], 1, 1), None);
+        assert_eq!(runs(&[0xfe, 0xff, 0xff, 0xff, 0x0f, 1], 1, 3), Some(vec![1, 1, 1]));
+    }
+}

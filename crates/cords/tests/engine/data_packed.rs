@@ -451,11 +451,8 @@ fn cifar_archives_with_extended_headers_read() {
         .chain(["test_batch.bin".to_owned()])
     {
         let bytes = fs_err::read(dir.path().join(&name)).expect("there");
-        let mut header = files::tar(&[(
-            &format!("PaxHeader/{name}"),
-            b"30 mtime=1700000000.123456789\n".to_vec(),
-        )]);
-        header[156] = b'x';
+        let attributes = b"30 mtime=1700000000.123456789\n".to_vec();
+        let header = files::tar_of(b'x', &[(&format!("PaxHeader/{name}"), attributes)]);
         let member = files::tar(&[(&format!("cifar-10-batches-bin/{name}"), bytes)]);
         // Each without the blocks that end an archive.
         archive.extend_from_slice(&header[..header.len() - 1024]);

@@ -319,7 +319,10 @@ fn cifar_is_read_from_class_folders() {
         (summary.name.as_str(), set.image(set.len() - 1).expect("levels")[0]),
         ("cifar10", 182)
     );
-    fs_err::rename(dir.path().join("train/bird"), dir.path().join("train/emu")).expect("there");
+    for part in ["train", "test"] {
+        let at = |class: &str| dir.path().join(format!("{part}/{class}"));
+        fs_err::rename(at("bird"), at("emu")).expect("there");
+    }
     let message = error(&config).to_string();
     assert!(message.contains("emu"), "{message}");
 }

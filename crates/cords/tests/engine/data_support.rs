@@ -56,14 +56,20 @@ pub(crate) fn cifar10(dir: &Path) {
     put(dir, "test_batch.bin", &cifar_records(&all));
 }
 
-/// A POSIX ustar archive.
+/// A POSIX ustar archive of regular files.
 pub(crate) fn tar(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    tar_of(0, members)
+}
+
+/// A POSIX ustar archive whose members are of the type with this letter.
+pub(crate) fn tar_of(kind: u8, members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, content) in members {
         let mut header = [0u8; 512];
         header[..name.len()].copy_from_slice(name.as_bytes());
         header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
         header[257..262].copy_from_slice(b"ustar");
+        header[156] = kind;
         header[148..156].fill(b' ');
         let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
