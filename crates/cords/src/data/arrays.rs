@@ -147,6 +147,11 @@ impl Reader for Arrays {
         path.push(format!("[{at}]"));
         path.into()
     }
+
+    fn length(&self, i: usize) -> Result<Option<u64>, DataError> {
+        let (images, _) = self.locate(i);
+        Ok(Some((images.height * images.width * images.channels) as u64))
+    }
 }
 
 pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {

@@ -147,6 +147,10 @@ impl Reader for Cifar {
     fn path(&self, i: usize) -> PathBuf {
         self.folder.join(self.file(i))
     }
+
+    fn length(&self, _i: usize) -> Result<Option<u64>, DataError> {
+        Ok(Some(3 * PLANE as u64))
+    }
 }
 
 pub(crate) fn inputs(folder: &Path, variant: Variant) -> Result<Vec<PathBuf>, DataError> {

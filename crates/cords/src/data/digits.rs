@@ -33,6 +33,10 @@ impl Reader for Digits {
     fn path(&self, i: usize) -> PathBuf {
         self.file(i).into()
     }
+
+    fn length(&self, _i: usize) -> Result<Option<u64>, DataError> {
+        Ok(Some((SIDE * SIDE) as u64))
+    }
 }
 
 pub(crate) fn open() -> Result<Opened, DataError> {

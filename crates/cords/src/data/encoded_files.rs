@@ -62,6 +62,13 @@ impl Reader for EncodedFiles {
             EncodedFile::Member { archive, member } => self.archives[*archive].place(*member),
         }
     }
+
+    fn length(&self, i: usize) -> Result<Option<u64>, DataError> {
+        Ok(Some(match &self.images[i] {
+            EncodedFile::File(path) => fs_err::metadata(path)?.len(),
+            EncodedFile::Member { archive, member } => self.archives[*archive].members()[*member].size,
+        }))
+    }
 }
 
 /// A file's name within a folder, as results hold it.

@@ -139,6 +139,11 @@ impl Reader for Idx {
     fn path(&self, i: usize) -> PathBuf {
         self.folder.join(self.file(i))
     }
+
+    fn length(&self, _i: usize) -> Result<Option<u64>, DataError> {
+        let [height, width] = self.size;
+        Ok(Some((height * width) as u64))
+    }
 }
 
 pub(crate) fn open(folder: &Path, variant: Variant) -> Result<Opened, DataError> {

@@ -48,8 +48,8 @@ pub use images::Images;
 pub(crate) use images::fill_images;
 pub use memory_images::MemoryImages;
 pub use prepare::{
-    ClassCount, DEFAULT_TEST, DEFAULT_VALIDATION, Limit, Normalisation, OnBad, PrepareConfig, Skipped, Store, Summary,
-    prepare, prepare_in_memory, prepare_resumable,
+    ClassCount, DEFAULT_TEST, DEFAULT_VALIDATION, Limit, Normalisation, OnBad, Outlook, PrepareConfig, Skipped, Store,
+    Summary, outlook, prepare, prepare_in_memory, prepare_resumable,
 };
 pub use source::{ImageSource, Requirement, SourceName, file_name};
 

@@ -1,7 +1,7 @@
 //! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
 
 use super::decode::{Pixels, encode_like};
-use super::image_set::{Form, MeanAndStd, Moments, OriginalsWriter, PACK, Packed, Shown};
+use super::image_set::{Form, MeanAndStd, Moments, OriginalsWriter, PACK, Packed, Shown, packed_bytes};
 use super::source::{Entry, ImageSource, Opened, Original, Part, Place, Reader};
 use super::split::Choice;
 use super::{DataError, ImageSet, ImageSetWriter, Split, Splits, resize, split};
@@ -17,6 +17,8 @@ use std::path::Path;
 const BATCH: usize = 256;
 /// The same of originals, which are held in memory meanwhile.
 const ORIGINALS_BATCH: usize = 64;
+/// Files whose lengths a thread looks up at a time.
+const LOOKED_AT: usize = 1024;
 
 /// Fraction of every class's training images that become validation images where none is given.
 pub const DEFAULT_VALIDATION: f64 = 0.1;
@@ -348,6 +350,59 @@ pub fn prepare_in_memory(
     })?;
     let summary = chosen.summary(&set, lost);
     Ok((set, summary))
+}
+
+/// What an image set will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Number of training images.
+    pub train: usize,
+    /// Number of validation images.
+    pub validation: usize,
+    /// Number of test images.
+    pub test: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Bytes of images, index, labels and splits; `None` where only reading the images tells. With
+    /// [`PrepareConfig::max_side`] those of the originals as they are, so that it will be less, unless shrunk images
+    /// are encoded so much better that they grow.
+    pub bytes: Option<u64>,
+}
+
+/// Opens the source and says what the image set will be, without reading an image. Where bad images are skipped, it is
+/// what it will be without any.
+///
+/// # Errors
+/// As [`prepare`], before it reads images.
+pub fn outlook(config: &PrepareConfig) -> Result<Outlook, DataError> {
+    /// Of an image: its label and its place in the splits, a `u32` each.
+    const LABEL_AND_PLACE: u64 = 8;
+    let chosen = Chosen::of(config)?;
+    let kept = &chosen.choice.kept;
+    let images = match config.store {
+        Store::Raw => Some((kept.len() * config.channels * config.side * config.side) as u64),
+        Store::Encoded => {
+            let of = |images: &[usize]| -> Result<Option<Vec<u64>>, DataError> {
+                images.iter().map(|&i| chosen.reader.length(i)).collect()
+            };
+            // The first error in the order of images, whichever thread met one first.
+            let lengths: Vec<_> = kept.par_chunks(LOOKED_AT).map(of).collect();
+            let lengths: Result<Option<Vec<Vec<u64>>>, DataError> = lengths.into_iter().collect();
+            lengths?.map(|lengths| packed_bytes(lengths.into_iter().flatten()))
+        }
+    };
+    let Splits {
+        train,
+        validation,
+        test,
+    } = &chosen.choice.splits;
+    Ok(Outlook {
+        train: train.len(),
+        validation: validation.len(),
+        test: test.len(),
+        classes: chosen.classes.len(),
+        bytes: images.map(|images| images + kept.len() as u64 * LABEL_AND_PLACE),
+    })
 }
 
 /// An opened source, and which of its images become which part of the set.
@@ -705,6 +760,28 @@ mod tests {
             .collect();
         files.sort();
         files
+    }
+
+    /// What lies in a folder but the manifest, which is text.
+    fn bytes_of(files: &[(String, Vec<u8>)]) -> u64 {
+        let files = files.iter().filter(|(name, _)| name != "manifest.json");
+        files.map(|(_, content)| content.len() as u64).sum()
+    }
+
+    #[test]
+    fn what_a_set_will_be_is_told_to_the_byte() {
+        for store in [Store::Raw, Store::Encoded] {
+            let config = digits(store);
+            let told = outlook(&config).expect("embedded");
+            let out = tempfile::tempdir().expect("folder");
+            let summary = prepare(&config, out.path(), &mut |_, _| {}).expect("embedded");
+            let count = |part: fn(&ClassCount) -> usize| summary.classes.iter().map(part).sum::<usize>();
+            assert_eq!(told.train, count(|class| class.train));
+            assert_eq!(told.validation, count(|class| class.validation));
+            assert_eq!(told.test, count(|class| class.test));
+            assert_eq!(told.classes, 10);
+            assert_eq!(told.bytes, Some(bytes_of(&bytes(out.path()))), "{store:?}");
+        }
     }
 
     /// Packs of 50 images, so that 300 images make six.

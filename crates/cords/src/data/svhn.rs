@@ -81,6 +81,11 @@ impl Reader for Svhn {
     fn path(&self, i: usize) -> PathBuf {
         self.folder.join(self.file(i))
     }
+
+    fn length(&self, i: usize) -> Result<Option<u64>, DataError> {
+        let (images, _) = self.locate(i);
+        Ok(Some((images.height * images.width * images.channels) as u64))
+    }
 }
 
 pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {

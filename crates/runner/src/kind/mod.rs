@@ -15,6 +15,7 @@ mod conditions;
 mod context;
 mod device;
 mod error;
+mod extent;
 mod external;
 mod identity;
 mod members;
@@ -37,6 +38,7 @@ pub use context::{Context, Input, Said, Update};
 pub use device::Device;
 pub use dynvis_base::{FileList, Head};
 pub use error::{ErrorClass, StageError};
+pub use extent::{Extent, InputExtents, Size};
 pub use external::{External, ExternalFile, FirstBytes, MissingData, Select, Tree, TreeFiles, located};
 pub use members::{Member, Members, Spread};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
@@ -118,6 +120,14 @@ pub trait Kind: Sync + 'static {
     fn external(_params: &Self::Params, _root: &Path) -> External {
         External::default()
     }
+    /// What a stage with these parameters takes, as far as it can be told before it runs: from names and sizes of what
+    /// is read from outside, and from what the producers of its inputs said. Nothing where nothing is known.
+    ///
+    /// # Errors
+    /// Why it cannot be told, where the stage would fail by the same.
+    fn extent(_params: &Self::Params, _root: &Path, _inputs: &InputExtents) -> Result<Option<Extent>, StageError> {
+        Ok(None)
+    }
     /// Computes the outputs, in a worker: writes each below [`Context::output`].
     ///
     /// # Errors
@@ -183,6 +193,11 @@ pub trait AnyStage: Send + Sync {
     fn code_version(&self) -> u32;
     /// What is read from outside the pipeline; `root` is the project's folder.
     fn external(&self, root: &Path) -> External;
+    /// [`Kind::extent`].
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    fn extent(&self, root: &Path, inputs: &InputExtents) -> Result<Option<Extent>, StageError>;
     /// Computes the outputs, in a worker.
     ///
     /// # Errors
@@ -309,6 +324,10 @@ impl<K: Kind> AnyStage for Stage<K> {
 
     fn external(&self, root: &Path) -> External {
         K::external(&self.typed, root)
+    }
+
+    fn extent(&self, root: &Path, inputs: &InputExtents) -> Result<Option<Extent>, StageError> {
+        K::extent(&self.typed, root, inputs)
     }
 
     fn run(&self, context: &mut Context) -> Result<(), StageError> {

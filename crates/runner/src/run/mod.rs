@@ -10,6 +10,7 @@
 
 mod device;
 mod dispatcher;
+mod extents;
 mod guard;
 mod protocol;
 mod provenance;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use dispatcher::{RunOptions, log_path, missing_data, run};
+pub use extents::extents;
 pub use guard::guard;
 pub(crate) use guard::run_program;
 pub use resources::Gpu;

@@ -8,7 +8,7 @@
 mod originals;
 mod writer;
 
-pub(crate) use originals::{Form, PACK, Packed, Window};
+pub(crate) use originals::{Form, PACK, Packed, Window, packed_bytes};
 pub use originals::{Originals, Shown};
 pub use writer::ImageSetWriter;
 pub(crate) use writer::{MeanAndStd, Moments, OriginalsWriter};

@@ -219,6 +219,33 @@ impl Packs {
     }
 }
 
+/// Bytes that stand before an image of `length` bytes where its pack has `pack_length` already.
+fn padding(pack_length: u64, length: u64) -> u64 {
+    match length >= LARGE {
+        true => pack_length.next_multiple_of(BLOCK) - pack_length,
+        false => 0,
+    }
+}
+
+/// Bytes of packs and index that images of such lengths take, in this order.
+pub(crate) fn packed_bytes(lengths: impl Iterator<Item = u64>) -> u64 {
+    packed_bytes_with(lengths, PACK)
+}
+
+/// The same with packs of other sizes.
+fn packed_bytes_with(lengths: impl Iterator<Item = u64>, complete: u64) -> u64 {
+    let (mut packs, mut pack, mut index) = (0u64, 0u64, 0u64);
+    for length in lengths {
+        pack += padding(pack, length) + length;
+        index += Record::BYTES as u64;
+        if pack >= complete {
+            packs += pack;
+            pack = 0;
+        }
+    }
+    packs + pack + index
+}
+
 /// Writes packs and index.
 #[derive(Debug)]
 pub(super) struct Packer {
@@ -305,7 +332,7 @@ impl Packer {
             .map_err(|_| DataError::option("image", format!("{} bytes; at most 2^32 - 1 are kept", bytes.len())))?;
         let is_large = u64::from(length) >= LARGE;
         if is_large {
-            let padding = self.length.next_multiple_of(BLOCK) - self.length;
+            let padding = padding(self.length, u64::from(length));
             let padded = self.waiting.len() + padding as usize;
             self.hasher.update(&[0; BLOCK as usize][..padding as usize]);
             self.waiting.resize(padded, 0);
@@ -440,5 +467,38 @@ fn move_file(from: &Path, to: &Path) -> std::io::Result<()> {
             fs_err::remove_file(from)
         }
         renamed => renamed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_packs_are_told_before_they_are_written() {
+        const SIDE: usize = 300;
+        let folder = tempfile::tempdir().expect("folder");
+        // Rows of small and large images, so that some begin at a multiple of a block and some do not.
+        let rows = [1, 300, 7, 250, 250, 2, 219, 3, 300, 1];
+        let complete = 4 * LARGE;
+        let mut packer = Packer::begin(folder.path(), complete).expect("begun");
+        for rows in rows {
+            let packed = Packed {
+                bytes: &vec![7; rows * SIDE],
+                form: Form::Levels,
+                place: None,
+                size: [SIDE, rows],
+                channels: 1,
+            };
+            packer.push(&packed).expect("pushed");
+        }
+        let packs = packer.finish(folder.path()).expect("finished");
+        assert!(packs > 1, "{packs}");
+        let files = fs_err::read_dir(folder.path()).expect("a folder");
+        let written: u64 = files
+            .map(|file| file.expect("a file").metadata().expect("a file").len())
+            .sum();
+        let lengths = rows.iter().map(|rows| (rows * SIDE) as u64);
+        assert_eq!(packed_bytes_with(lengths, complete), written);
     }
 }
