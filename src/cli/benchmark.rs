@@ -1,6 +1,7 @@
 //! `dynvis benchmark`: how long training steps take here.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -11,12 +12,15 @@ use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Progress, TrainErr
 use cords::net::{Euler, Graph};
 use cords::rng::{Purpose, Stream};
 
+use super::benchmarks::{self, Benchmark};
 use super::error::CommandError;
 use super::tables::simple_table;
+use super::takes::precision_name;
 use super::ui::Ui;
+use super::{make_store, project_here};
 use dynvis_runner::kind::Device as Asked;
 
-/// Time training steps of a published network, on noise
+/// Time training steps of a published network, on noise; kept for `run --dry-run`
 #[derive(clap::Args)]
 pub(crate) struct BenchmarkArgs {
     /// Where: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU
@@ -96,20 +100,22 @@ impl Images for Noise {
     }
 }
 
-pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, CommandError> {
+pub(crate) fn benchmark(ui: &mut Ui, cache: Option<&Path>, args: &BenchmarkArgs) -> Result<u8, CommandError> {
     // Sizes that no network has are wrong use, not a step that failed.
     let architecture =
         Graph::published(args.areas, 3, args.side, CLASSES).map_err(|error| CommandError::user(error.to_string()))?;
     let budget = args.memory_budget.map(|gib| (gib * GIB) as u64);
-    let (name, together, seconds, peak) = match args.device.resolve(super::registry().gpus())? {
+    let precision = match args.precision {
+        Products::Float32 => Precision::Float32,
+        Products::Tf32 => Precision::Tf32,
+        Products::Bfloat16 => Precision::Bfloat16,
+    };
+    let device = args.device.resolve(super::registry().gpus())?;
+    let (name, together, seconds, peak) = match device {
         Asked::Cuda(ordinal) => {
             let hardware = Hardware::open(Settings {
                 ordinal,
-                precision: match args.precision {
-                    Products::Float32 => Precision::Float32,
-                    Products::Tf32 => Precision::Tf32,
-                    Products::Bfloat16 => Precision::Bfloat16,
-                },
+                precision,
                 deterministic: true,
             })
             .map_err(TrainError::from)?;
@@ -137,10 +143,30 @@ pub(crate) fn benchmark(ui: &mut Ui, args: &BenchmarkArgs) -> Result<u8, Command
     sorted.sort_by(f64::total_cmp);
     let median = sorted[sorted.len() / 2];
     let per_second = f64::from(args.batch) / median;
+    let timed = Benchmark {
+        device: name.clone(),
+        is_gpu: matches!(device, Asked::Cuda(_)),
+        areas: args.areas,
+        side: args.side,
+        batch: usize::from(args.batch),
+        steps: usize::from(args.steps),
+        precision,
+        images_per_second: per_second,
+        at: jiff::Timestamp::now().to_string(),
+        dynvis: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let kept = make_store(cache, &project_here())
+        .map_err(|error| error.to_string())
+        .and_then(|store| benchmarks::append(store.root(), &timed).map_err(|error| error.to_string()));
+    if let Err(problem) = kept {
+        ui.status(&format!(
+            "`dynvis run --dry-run` will not know of this: it could not be kept: {problem}"
+        ));
+    }
     if args.json {
         let figures = serde_json::json!({
             "device": name, "areas": args.areas, "side": args.side, "batch": args.batch, "steps": args.steps,
-            "precision": format!("{:?}", args.precision).to_lowercase(),
+            "precision": precision_name(precision),
             "history": format!("{:?}", args.history).to_lowercase(),
             "images_at_a_time": together, "seconds": seconds, "images_per_second": per_second, "peak_bytes": peak,
         });

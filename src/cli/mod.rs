@@ -3,6 +3,7 @@
 
 mod accept;
 mod benchmark;
+mod benchmarks;
 mod check;
 mod completions;
 mod dag;
@@ -28,6 +29,7 @@ mod show;
 mod snippet;
 mod stages;
 mod tables;
+mod takes;
 mod trace;
 mod ui;
 mod verify;
@@ -160,7 +162,7 @@ fn dispatch() -> ExitCode {
         Command::Data(args) => data::data(&mut ui, args),
         Command::Schema(args) => schema::schema(&mut ui, args),
         Command::Doctor(args) => doctor::doctor(&mut ui, cache, args),
-        Command::Benchmark(args) => benchmark::benchmark(&mut ui, args),
+        Command::Benchmark(args) => benchmark::benchmark(&mut ui, cache, args),
         Command::Selftest(args) => selftest::selftest(&mut ui, args),
         Command::Worker(args) => worker::worker(args),
         Command::Guard(args) => worker::guarded(args),

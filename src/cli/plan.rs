@@ -5,7 +5,7 @@ use std::path::Path;
 use dynvis_runner::pipeline::Pipeline;
 use dynvis_runner::plan::{Planned, Reason, State, select};
 use dynvis_runner::run::{StoreWorld, observe};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
 use super::tables::simple_table;
@@ -43,26 +43,7 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
     };
     let planned = dynvis_runner::plan::plan(&pipeline, &selection, &mut world);
     if args.json {
-        let stages: Vec<_> = planned
-            .iter()
-            .map(|p| {
-                let reasons: Vec<_> = p.decision.reasons.iter().map(Reason::to_json).collect();
-                json!({
-                    "stage": pipeline.stage(p.id).name,
-                    "kind": pipeline.stage(p.id).kind().name(),
-                    "state": p.decision.state,
-                    "reasons": reasons,
-                    "key": p.decision.key,
-                    "expected_seconds": p.seconds,
-                })
-            })
-            .collect();
-        let document = json!({
-            "version": 1,
-            "pipeline": pipeline.name,
-            "expected_seconds": expected_seconds(&planned),
-            "stages": stages,
-        });
+        let document = document(&pipeline, &planned);
         ui.out(&format!("{document:#}\n"))?;
     } else {
         ui.out(&text(ui, &pipeline, &planned, args.members))?;
@@ -73,8 +54,32 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
     Ok(if args.exit_code && pending { exit::PENDING } else { 0 })
 }
 
+/// The plan for programs.
+pub(crate) fn document(pipeline: &Pipeline, planned: &[Planned]) -> Json {
+    let stages: Vec<_> = planned
+        .iter()
+        .map(|p| {
+            let reasons: Vec<_> = p.decision.reasons.iter().map(Reason::to_json).collect();
+            json!({
+                "stage": pipeline.stage(p.id).name,
+                "kind": pipeline.stage(p.id).kind().name(),
+                "state": p.decision.state,
+                "reasons": reasons,
+                "key": p.decision.key,
+                "expected_seconds": p.seconds,
+            })
+        })
+        .collect();
+    json!({
+        "version": 1,
+        "pipeline": pipeline.name,
+        "expected_seconds": expected_seconds(planned),
+        "stages": stages,
+    })
+}
+
 /// Members of a matrix in one state are drawn as one line from this number on.
-const COLLAPSE_FROM: usize = 5;
+pub(crate) const COLLAPSE_FROM: usize = 5;
 
 /// Stages of one family that are in the same state.
 struct Line<'a> {

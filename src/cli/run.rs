@@ -6,13 +6,15 @@ use super::error::CommandError;
 use super::harmless::line;
 use super::progress;
 use super::tables::{headline, name_of, read_tables, tables_of};
+use super::takes::{Asked, Takes};
 use super::ui::Ui;
 use super::wording::{duration, first_names, outcomes, shell_word};
-use super::{PipelineArgs, SelectArgs, exit, make_store, open_store};
+use super::{PipelineArgs, SelectArgs, exit, make_store, open_store, project_here};
 use dynvis_runner::fail::{self, FailAt};
 use dynvis_runner::kind::Device;
-use dynvis_runner::plan::select;
-use dynvis_runner::run::{Event, Failure, Gpu, RunOptions, log_path};
+use dynvis_runner::pipeline::Pipeline;
+use dynvis_runner::plan::{Selection, select};
+use dynvis_runner::run::{Failure, Gpu, RunOptions, StoreWorld, extents, log_path, observe};
 use dynvis_runner::store::{RunRecord, RunStatus, StageOutcome, Store};
 use dynvis_runner::table::{Format, RenderOptions, render};
 
@@ -32,7 +34,7 @@ pub(crate) struct RunArgs {
     /// Go on with stages that do not depend on a failed one
     #[arg(short, long)]
     keep_going: bool,
-    /// Show the plan and stop
+    /// Show the plan and what it takes (bytes on disk, images, time by `dynvis benchmark`), and stop
     #[arg(long)]
     dry_run: bool,
     #[arg(long, value_enum, default_value_t = progress::Style::Auto)]
@@ -56,17 +58,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     let pipeline = args.pipeline.load(ui)?;
     let selection = select(&pipeline, &args.select.request())?;
     if args.dry_run {
-        let mut store = open_store(cache, &pipeline.root)?;
-        let mut told = |event: &Event| ui.reading(event);
-        let observed = dynvis_runner::run::observe(&pipeline, &selection, &mut store, &mut told)?;
-        let mut world = dynvis_runner::run::StoreWorld {
-            store: &mut store,
-            pipeline: &pipeline.name,
-            observed: &observed,
-        };
-        let planned = dynvis_runner::plan::plan(&pipeline, &selection, &mut world);
-        ui.out(&super::plan::text(ui, &pipeline, &planned, false))?;
-        return Ok(0);
+        return dry_run(ui, cache, args, &pipeline, &selection);
     }
     let mut store = make_store(cache, &pipeline.root)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -99,6 +91,47 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         RunStatus::Failed => exit::STAGE_FAILED,
         _ => 0,
     })
+}
+
+/// The plan, and what the stages take that would run.
+fn dry_run(
+    ui: &mut Ui,
+    cache: Option<&Path>,
+    args: &RunArgs,
+    pipeline: &Pipeline,
+    selection: &Selection,
+) -> Result<u8, CommandError> {
+    let mut store = open_store(cache, &pipeline.root)?;
+    let observed = observe(pipeline, selection, &mut store, &mut |event| ui.reading(event))?;
+    let mut world = StoreWorld {
+        store: &mut store,
+        pipeline: &pipeline.name,
+        observed: &observed,
+    };
+    let planned = dynvis_runner::plan::plan(pipeline, selection, &mut world);
+    let is_json = args.progress == progress::Style::Json;
+    if !is_json {
+        ui.out(&super::plan::text(ui, pipeline, &planned, false))?;
+    }
+    let extents = extents(pipeline, &planned);
+    // `benchmark` looks in the project where the user stands.
+    let elsewhere = (project_here() != pipeline.root).then(|| store.root());
+    let asked = Asked {
+        device: args.device,
+        cache: cache.or(elsewhere),
+    };
+    let takes = Takes::of(pipeline, &planned, &extents, &store, &asked);
+    if is_json {
+        let mut document = super::plan::document(pipeline, &planned);
+        document["takes"] = takes.json();
+        ui.out(&format!("{document}\n"))?;
+    } else if !takes.is_empty() {
+        ui.out(&takes.text(ui.width()))?;
+    }
+    if let Some(lacking) = takes.lacks_space(store.root()) {
+        ui.status(&format!("{} {lacking}", ui.paint("warning:", "33")));
+    }
+    Ok(0)
 }
 
 fn fake_gpus(gib: &[u32]) -> Vec<Gpu> {

@@ -140,8 +140,31 @@ pub(crate) fn duration(seconds: f64) -> String {
         s if s < 10.0 => format!("{s:.1} s"),
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{} days", tenths(s / 86_400.0)),
     }
+}
+
+/// With tenths where they matter.
+fn tenths(value: f64) -> String {
+    if value < 100.0 {
+        format!("{value:.1}")
+    } else {
+        count(value.round() as u64)
+    }
+}
+
+/// A whole number with commas between thousands.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// Bytes as people say them, in powers of 1000.
@@ -181,6 +204,23 @@ pub(crate) fn outcomes(run: &RunRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_as_people_say_them() {
+        for (number, said) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_281_167, "1,281,167")] {
+            assert_eq!(count(number), said);
+        }
+        for (seconds, said) in [
+            (9.0, "9.0 s"),
+            (100.0, "100 s"),
+            (7000.0, "117 min"),
+            (36_000.0, "10.0 h"),
+            (172_800.0, "2.0 days"),
+            (86_400.0 * 1234.5678, "1,235 days"),
+        ] {
+            assert_eq!(duration(seconds), said);
+        }
+    }
 
     #[test]
     fn lines_break_between_words() {

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use cords::data::{
     DEFAULT_TEST, DEFAULT_VALIDATION, DataError, ImageSet, ImageSource, Limit, Normalisation, OnBad, PrepareConfig,
-    Skipped, SourceName, Split, Store, file_name, prepare_resumable,
+    Skipped, SourceName, Split, Store, file_name, outlook, prepare_resumable,
 };
 use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::extent::{Facts, ImageCounts};
 use super::{
-    Artifact, Context, DATASET, Declared, External, ExternalFile, FirstBytes, Kind, MissingData, StageError, Tree,
-    TreeFiles, Update, Violation, located,
+    Artifact, Context, DATASET, Declared, Extent, External, ExternalFile, FirstBytes, InputExtents, Kind, MissingData,
+    Size, StageError, Tree, TreeFiles, Update, Violation, located,
 };
 use super::{checkpoints, keyed_defaults};
 
@@ -175,6 +176,28 @@ impl Params {
             name: self.source,
             path: self.folder(root),
             labels: self.labels.as_ref().map(|labels| located(root, labels)),
+        }
+    }
+
+    fn config(&self, root: &Path) -> PrepareConfig {
+        PrepareConfig {
+            source: self.source(root),
+            side: self.side,
+            resize: self.resize,
+            channels: self.channels.unwrap_or(self.source.channels()),
+            validation_fraction: self.validation,
+            test_fraction: self.test,
+            seed: self.seed,
+            limit: match (self.limit, self.limit_per_class) {
+                (Some(total), _) => Some(Limit::Total(total)),
+                (None, Some(each)) => Some(Limit::PerClass(each)),
+                (None, None) => None,
+            },
+            normalisation: self.normalisation,
+            store: self.store,
+            max_side: self.max_side,
+            upright: self.exif_orientation,
+            on_bad: self.on_bad,
         }
     }
 }
@@ -340,26 +363,30 @@ impl Kind for Dataset {
         }
     }
 
-    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
-        let config = PrepareConfig {
-            source: params.source(&context.root),
-            side: params.side,
-            resize: params.resize,
-            channels: params.channels.unwrap_or(params.source.channels()),
-            validation_fraction: params.validation,
-            test_fraction: params.test,
-            seed: params.seed,
-            limit: match (params.limit, params.limit_per_class) {
-                (Some(total), _) => Some(Limit::Total(total)),
-                (None, Some(each)) => Some(Limit::PerClass(each)),
-                (None, None) => None,
-            },
-            normalisation: params.normalisation,
-            store: params.store,
-            max_side: params.max_side,
-            upright: params.exif_orientation,
-            on_bad: params.on_bad,
+    fn extent(params: &Params, root: &Path, _inputs: &InputExtents) -> Result<Option<Extent>, StageError> {
+        let config = params.config(root);
+        let told = outlook(&config).map_err(by_parameter)?;
+        let size = told.bytes.map(|bytes| Size {
+            bytes,
+            is_most: params.max_side.is_some() || params.on_bad == OnBad::Skip,
+        });
+        let images = ImageCounts {
+            train: told.train as u64,
+            validation: told.validation as u64,
+            test: told.test as u64,
+            channels: config.channels,
+            side: config.side,
+            classes: told.classes,
         };
+        let told = Facts {
+            images: Some(images),
+            ..Facts::default()
+        };
+        Ok(Some(Extent::with_facts(size, told)))
+    }
+
+    fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
+        let config = params.config(&context.root);
         let folder = context.output("images")?;
         let work = context.checkpoint.clone();
         let mut is_first = true;

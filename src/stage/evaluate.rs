@@ -1,5 +1,7 @@
 //! `evaluate`: accuracy of any number of models on the same images, as they are.
 
+use std::path::Path;
+
 use cords::data::{ImageSet, Split, SplitImages};
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
@@ -11,13 +13,14 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::extent::{Facts, Shown, facts};
 use super::gpu::gpu;
 use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::require_presentation;
 use super::{
-    Artifact, Context, DatasetRef, Declared, GPU_IMAGES, Kind, Members, ModelRef, Spread, StageError, Update,
-    test_split,
+    Artifact, Context, DatasetRef, Declared, Extent, GPU_IMAGES, InputExtents, Kind, Members, ModelRef, Spread,
+    StageError, Update, test_split,
 };
 
 pub(super) struct Evaluate;
@@ -130,6 +133,27 @@ impl Kind for Evaluate {
     ];
     const USES_DEVICE: bool = true;
     const SEES_GROUPS: bool = true;
+
+    fn extent(params: &Params, _root: &Path, inputs: &InputExtents) -> Result<Option<Extent>, StageError> {
+        let Some(images) = facts(inputs, &params.data.0).and_then(|told| told.images) else {
+            return Ok(None);
+        };
+        let shown = params.models.iter().map(|model| {
+            let network = facts(inputs, &model.0).and_then(|told| told.network.as_ref());
+            let own = network.and_then(|network| network.presentation);
+            let stimulus = params.stimulus.or(own.map(|own| own.stimulus_ms));
+            Shown {
+                purpose: "evaluation",
+                images: images.of(params.split),
+                trial: network.zip(stimulus).and_then(|(network, ms)| network.evaluation(ms)),
+            }
+        });
+        let told = Facts {
+            shown: shown.collect(),
+            ..Facts::default()
+        };
+        Ok(Some(Extent::with_facts(None, told)))
+    }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;

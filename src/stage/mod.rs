@@ -7,6 +7,7 @@ mod command;
 mod corruptions;
 mod dataset;
 mod evaluate;
+pub(crate) mod extent;
 mod fixed_points;
 mod gpu;
 mod import;
@@ -25,8 +26,8 @@ mod train;
 use cords::data::Split;
 
 pub(crate) use dynvis_runner::kind::{
-    AnyRef, Artifact, Context, Declared, External, ExternalFile, FirstBytes, Kind, Members, MissingData, Registry,
-    Spread, StageError, Tree, TreeFiles, Update, Violation, located,
+    AnyRef, Artifact, Context, Declared, Extent, External, ExternalFile, FirstBytes, InputExtents, Kind, Members,
+    MissingData, Registry, Size, Spread, StageError, Tree, TreeFiles, Update, Violation, located,
 };
 pub(crate) use gpu::Cuda;
 pub(crate) use noise::model_name;

@@ -6,6 +6,8 @@ mod params;
 mod pictures;
 mod tables;
 
+use std::path::Path;
+
 use cords::data::ImageSet;
 use cords::device::Cpu;
 use cords::device::cuda::{Precision, with_images_that_fit};
@@ -15,10 +17,13 @@ use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, ch
 use self::frames::Frames;
 use self::params::Params;
 pub(super) use self::tables::mcnemar;
+use super::extent::{Facts, Shown, facts};
 use super::gpu::gpu;
 use super::keyed_defaults;
 use super::times::require_presentation;
-use super::{Artifact, Context, Declared, GPU_IMAGES, Kind, Members, StageError, Update, Violation, spread};
+use super::{
+    Artifact, Context, Declared, Extent, GPU_IMAGES, InputExtents, Kind, Members, StageError, Update, Violation, spread,
+};
 use dynvis_runner::table::TableRow;
 
 pub(super) struct Noise;
@@ -105,6 +110,27 @@ impl Kind for Noise {
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
+    }
+
+    fn extent(params: &Params, _root: &Path, inputs: &InputExtents) -> Result<Option<Extent>, StageError> {
+        let Some(images) = facts(inputs, &params.data.0).and_then(|told| told.images) else {
+            return Ok(None);
+        };
+        let all = images.of(params.split);
+        let images = params.images.map_or(all, |images| all.min(images as u64));
+        let shown = Shown {
+            purpose: "noise",
+            images: [params.models.len(), params.conditions().len(), params.trials as usize]
+                .iter()
+                .fold(images, |images, times| images.saturating_mul(*times as u64)),
+            // Controls and draws of noise take time beside the steps of the network.
+            trial: None,
+        };
+        let told = Facts {
+            shown: vec![shown],
+            ..Facts::default()
+        };
+        Ok(Some(Extent::with_facts(None, told)))
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

@@ -1,10 +1,13 @@
 //! `train`: a CordsNet by the published objective, directly or in the published phases, and its feed-forward twin.
 
+mod extent;
 mod network;
 mod params;
 mod picture;
 mod site;
 mod tables;
+
+use std::path::Path;
 
 use cords::data::{ImageSet, Images, Split, SplitImages};
 use cords::device::Cpu;
@@ -16,7 +19,7 @@ use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
 use self::tables::{CellParameter, Epoch, Form, Inversion, Speed, Window, cell_parameters, forms, training_table};
 use super::times::require;
-use super::{Artifact, Context, Declared, Kind, MODEL, StageError, Update, Violation};
+use super::{Artifact, Context, Declared, Extent, InputExtents, Kind, MODEL, StageError, Update, Violation};
 use super::{checkpoints, keyed_defaults};
 use dynvis_runner::kind::ErrorClass;
 use dynvis_runner::table::TableRow;
@@ -95,6 +98,10 @@ impl Kind for Train {
 
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
+    }
+
+    fn extent(params: &Params, _root: &Path, inputs: &InputExtents) -> Result<Option<Extent>, StageError> {
+        Ok(Some(extent::extent(params, inputs)))
     }
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {

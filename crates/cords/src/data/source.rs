@@ -263,7 +263,9 @@ pub(crate) trait Reader: Sync {
     /// Bytes of image `i` as [`original`](Self::original) gives it, without reading it; `None` where only that tells.
     fn length(&self, i: usize) -> Result<Option<u64>, DataError> {
         Ok(match self.place(i) {
-            Some(Place { length: Some(length), .. }) => Some(length),
+            Some(Place {
+                length: Some(length), ..
+            }) => Some(length),
             Some(Place { path, .. }) => Some(fs_err::metadata(path)?.len()),
             None => None,
         })
