@@ -44,4 +44,5 @@ mod promises;
 mod resume;
 mod scheduling;
 mod staged;
+mod takes;
 mod templates;

@@ -23,6 +23,7 @@
 //!   gate               held by runs while they decide and publish, alone by `gc`
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
+//!   benchmarks.jsonl   not the store's: what the program has timed, one JSON object a line
 //!   fingerprints.json  stat cache of hashed files
 //!   files/HASH         the same of a folder with many files; HASH.N: first bytes of some; .part: while they are read
 //!   keys/ab/KEY.files  the files of such folders that the key describes, for `plan` and `why`
