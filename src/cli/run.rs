@@ -34,7 +34,7 @@ pub(crate) struct RunArgs {
     /// Go on with stages that do not depend on a failed one
     #[arg(short, long)]
     keep_going: bool,
-    /// Show the plan and what it takes (bytes on disk, images, time by `dynvis benchmark`), and stop
+    /// Show the plan and what it takes on disk and in time, and stop
     #[arg(long)]
     dry_run: bool,
     #[arg(long, value_enum, default_value_t = progress::Style::Auto)]

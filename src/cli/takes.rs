@@ -149,7 +149,8 @@ impl<'a> Takes<'a> {
         let mut sums = Sums::default();
         for part in parts {
             if let Some(size) = part.size {
-                *sums.bytes.get_or_insert(0) += size.bytes;
+                let bytes = sums.bytes.get_or_insert(0);
+                *bytes = bytes.saturating_add(size.bytes);
                 sums.is_most |= size.is_most;
             }
             match &part.does {
@@ -432,5 +433,50 @@ pub(super) fn precision_name(precision: Precision) -> &'static str {
         Precision::Float32 => "float32",
         Precision::Tf32 => "tf32",
         Precision::Bfloat16 => "bfloat16",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes(sizes: &[u64]) -> Takes<'static> {
+        let part = |bytes: &u64| Part {
+            stage: "images",
+            family: "images",
+            does: Does::Writes,
+            size: Some(Size {
+                bytes: *bytes,
+                is_most: false,
+            }),
+        };
+        Takes {
+            parts: sizes.iter().map(part).collect(),
+            silent: Vec::new(),
+            failed: Vec::new(),
+            benchmarks: Vec::new(),
+            options: String::new(),
+        }
+    }
+
+    #[test]
+    fn space_is_lacking_where_the_cache_is_or_will_be() {
+        let folder = tempfile::tempdir().expect("folder");
+        let cache = folder.path().join("not/yet/there");
+        assert_eq!(takes(&[1, 2]).lacks_space(&cache), None);
+        assert_eq!(takes(&[]).lacks_space(&cache), None);
+        let lacking = takes(&[u64::MAX, 1])
+            .lacks_space(&cache)
+            .expect("more than any disk has");
+        assert!(
+            lacking.starts_with("these stages write 18446744.1 TB, and "),
+            "{lacking}"
+        );
+        assert!(lacking.ends_with("not/yet/there"), "{lacking}");
+    }
+
+    #[test]
+    fn rates_have_as_many_digits_as_they_mean() {
+        assert_eq!([1234.5, 12.34, 0.01234].map(per_second), ["1234", "12.3", "0.012"]);
     }
 }
