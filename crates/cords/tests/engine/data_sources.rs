@@ -361,7 +361,7 @@ fn damaged_files_are_errors_that_name_them() {
             fs_err::remove_file(&path).expect("there");
             fs_err::write(&path, bytes).expect("written");
         };
-        let step = (sound.len() / 97).max(1);
+        let step = (sound.len() / 47).max(1);
         for at in (0..sound.len()).step_by(step) {
             write(&sound[..at]);
             if let Err(error) = prepare_in_memory(&config, &mut |_, _| {}) {
