@@ -255,7 +255,7 @@ fn svhn_has_columns_first_and_ten_for_zero() {
     assert_eq!(in_part(&set, false), (0..20).map(class).collect::<Vec<_>>());
     assert_eq!(in_part(&set, true), (20..23).map(class).collect::<Vec<_>>());
     assert_eq!(
-        (set.image(3)[4 + 2], summary.files[21].as_str()),
+        (set.image(3).expect("levels")[4 + 2], summary.files[21].as_str()),
         (1, "test_32x32.mat[1]")
     );
 }
