@@ -73,9 +73,6 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 8, max = 16384), extend("x-unit" = "px"))]
     max_side: Option<usize>,
-    /// Turn images upright as the Exif orientation in their files says (torchvision's `ImageFolder` does not).
-    #[serde(default)]
-    exif_orientation: bool,
     /// What is done about images that cannot be read.
     #[serde(default)]
     on_bad: OnBad,
@@ -357,7 +354,6 @@ impl Kind for Dataset {
             normalisation: params.normalisation,
             store: params.store,
             max_side: params.max_side,
-            upright: params.exif_orientation,
             on_bad: params.on_bad,
         };
         let folder = context.output("images")?;

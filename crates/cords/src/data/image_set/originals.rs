@@ -112,8 +112,6 @@ pub struct Originals {
 pub struct Shown {
     /// Length of the shorter side before the centre crop, for evaluation.
     pub resize: usize,
-    /// Whether images are turned upright as their Exif orientation says.
-    pub upright: bool,
 }
 
 /// An image to be packed.
