@@ -349,6 +349,10 @@ impl Packer {
     }
 
     fn flush(&mut self) -> Result<(), DataError> {
+        // A pack begins with its first image.
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         let waiting = std::mem::take(&mut self.waiting);
         self.open()?.write_all(&waiting)?;
         self.waiting = waiting;
