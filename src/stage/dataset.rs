@@ -74,9 +74,6 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 8, max = 16384), extend("x-unit" = "px"))]
     max_side: Option<usize>,
-    /// Turn images upright as the Exif orientation in their files says (torchvision's `ImageFolder` does not).
-    #[serde(default)]
-    exif_orientation: bool,
     /// What is done about images that cannot be read.
     #[serde(default)]
     on_bad: OnBad,
@@ -196,7 +193,6 @@ impl Params {
             normalisation: self.normalisation,
             store: self.store,
             max_side: self.max_side,
-            upright: self.exif_orientation,
             on_bad: self.on_bad,
         }
     }

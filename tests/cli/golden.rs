@@ -59,7 +59,7 @@ fn computed() -> (Numbers, String) {
     for stage in run["stages"].as_array().expect("stages") {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let (name, kind) = (text(&stage["name"]), text(&stage["kind"]));
-        let kind = format!("{kind}-{}", code_version(&project, &kind));
+        let kind = format!("{kind}-{}", code_version(&project, stage));
         for output in stage["outputs"].as_array().expect("outputs") {
             // Wall-clock times are apart from all else.
             if output["artifact"] != "table" {
@@ -94,12 +94,13 @@ fn computed() -> (Numbers, String) {
     (numbers, columns)
 }
 
-fn code_version(project: &Project, kind: &str) -> u32 {
-    let described = project.dynvis(&["stages", kind]).expect(0).stdout;
-    let version = described.lines().find_map(|line| line.strip_prefix("code version "));
-    version
-        .and_then(|version| version.parse().ok())
-        .expect("a code version")
+/// That in the stage's key: some stages of a kind may have a later one.
+fn code_version(project: &Project, stage: &Value) -> u64 {
+    let key = stage["key"].as_str().expect("a key");
+    let path = project.path(&format!("cache/keys/{}/{key}.json", &key[..2]));
+    let text = std::fs::read_to_string(path).expect("what the key is made of");
+    let described: Value = serde_json::from_str(&text).expect("JSON");
+    described["code_version"].as_u64().expect("a code version")
 }
 
 fn write(numbers: &Numbers) -> String {

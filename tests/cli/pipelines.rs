@@ -15,6 +15,17 @@ fn small(pipeline: &str) -> &'static [&'static str] {
             "tasks.test_trials=40",
             "tasks.decode_trials=60",
         ],
+        "cifar10" => &[
+            "vars.seeds=[0]",
+            "vars.width=4",
+            "cnn.epochs=1",
+            "invert.epochs=1",
+            "linear.epochs=1",
+            "anneal.epochs=1",
+            "staged.epochs=1",
+            "direct.epochs=1",
+            "noise.images=10",
+        ],
         "command" | "recordings" => &[],
         "corruptions" => &["cnn.epochs=1", "cordsnet.epochs=1"],
         "dataset" => &["digits.limit_per_class=20"],
@@ -184,7 +195,7 @@ fn pictures(folder: &Path) -> usize {
 /// One test a file, so that they run side by side; [`every_file_of_pipelines_is_tried_here`] sees that none is missing.
 macro_rules! tried {
     ($($name:ident),+) => {
-        const TRIED: &[&str] = &[$(stringify!($name)),+, "corruptions", "import"];
+        const TRIED: &[&str] = &[$(stringify!($name)),+, "cifar10", "corruptions", "import"];
         $(
             #[test]
             fn $name() {
@@ -217,6 +228,14 @@ fn corruptions() {
     let project = Project::with_presets();
     crate::corruptions::write_sets(&project);
     run("corruptions", &project);
+}
+
+/// Needs CIFAR-10; here a small one.
+#[test]
+fn cifar10() {
+    let project = Project::with_presets();
+    crate::corruptions::write_sets(&project);
+    run("cifar10", &project);
 }
 
 /// Needs the weights that its comments tell how to make.

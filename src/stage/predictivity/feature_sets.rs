@@ -125,7 +125,7 @@ pub(super) fn images(
         return recordings.stimuli.iter().map(image).collect();
     };
     let table = Table::read(path)?;
-    let column = ["image", "file"]
+    let column = ["image", "file", "filename"]
         .into_iter()
         .find(|name| table.schema().position(name).is_some());
     let column = column.ok_or_else(|| {

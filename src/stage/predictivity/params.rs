@@ -92,9 +92,9 @@ pub(in crate::stage) struct Params {
     /// only by their indices if not given.
     #[serde(default)]
     pub(super) files: Option<AnyRef>,
-    /// Table (.csv, .parquet) with columns `stimulus_id` and `image` (index in the dataset) or `file` (with `files`:
-    /// a file's name, or its last parts), relative to the project's folder. If not given, a stimulus's id is its
-    /// image's index or, with `files`, its file's name.
+    /// Table (.csv, .parquet) with columns `stimulus_id` and `image` (index in the dataset) or `file` or `filename`
+    /// (with `files`: a file's name, or its last parts), relative to the project's folder. If not given, a stimulus's
+    /// id is its image's index or, with `files`, its file's name.
     #[serde(default)]
     #[schemars(extend("x-path" = true))]
     pub(super) stimuli: Option<String>,

@@ -481,18 +481,21 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value))
             .into_iter()
             .collect();
-        let mirrored = stage(json!({ "flip": true, "interpolation": "nearest", "erasing": 0.0, "cutmix": null }));
+        let mirrored = stage(json!({ "flip": true, "interpolation": null, "erasing": 0.0, "cutmix": null }));
         assert_eq!(mirrored.identity()["augment"], json!(before), "new parameters stay out");
         for same in [
             json!({}),
             json!({ "flip": true }),
             json!({ "interpolation": "bilinear" }),
+            json!({ "degrees": 5 }),
+            json!({ "scale": [0.9, 1.1], "shear": 5, "translate": 0.1 }),
         ] {
             assert_eq!(stage(same.clone()).code_version(), kind.code_version(), "{same}");
         }
         for changed in [
-            json!({ "degrees": 5 }),
-            json!({ "scale": [0.9, 1.1] }),
+            json!({ "degrees": 5, "interpolation": "nearest" }),
+            json!({ "degrees": 5, "flip": true }),
+            json!({ "scale": [0.9, 1.1], "contrast": 0.1 }),
             json!({ "flip": true, "crop": [0.08, 1.0] }),
             json!({ "brightness": 0.1 }),
             json!({ "elastic_alpha": 20, "elastic_sigma": 5 }),

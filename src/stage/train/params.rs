@@ -125,8 +125,10 @@ struct AugmentParams {
     /// Largest change of hue, as a share of the full circle (ColorJitter).
     #[schemars(range(min = 0.0, max = 0.5))]
     hue: f64,
-    /// How levels between pixels are found in affine changes, those of `rand_augment` and `trivial_augment` included.
-    interpolation: Interpolation,
+    /// How levels between pixels are found in affine changes as torchvision computes them, those of `rand_augment` and
+    /// `trivial_augment` included. If not given, `degrees`, `translate`, `scale` and `shear` interpolate bilinearly as
+    /// if black surrounded the image, and the others take the nearest pixel.
+    interpolation: Option<Interpolation>,
     /// Some operations of 14, all of one magnitude (RandAugment; Cubuk et al. 2020); `{}` for the 2 of magnitude 9 of
     /// 31 that are published, none if not given.
     rand_augment: Option<RandAugment>,
@@ -725,12 +727,17 @@ impl Params {
         }
     }
 
-    /// Whether images are changed at random in another way than by mirroring.
+    /// Whether images are changed at random in another way than they were before torchvision's arithmetic was taken
+    /// over.
     pub(super) fn changes_images(&self) -> bool {
-        let mirrored = Augment {
+        let mut since = Augment {
             horizontal_flip: 0.0,
             ..self.augmentation()
         };
-        self.phase != Phase::Fold && !mirrored.is_off()
+        // Affine changes by themselves are computed as they were, too.
+        if self.augment.interpolation.is_none() && !self.augment.flip {
+            since.affine = None;
+        }
+        self.phase != Phase::Fold && !since.is_off()
     }
 }

@@ -11,7 +11,8 @@ use super::encoded_files::{EncodedFile, EncodedFiles, has_image_extension};
 use super::matlab::{self, Values};
 use super::source::{Entry, Opened, Part, Requirement, read_file};
 use super::{DataError, image_folder};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 const TRAIN: &str = "ILSVRC2012_img_train.tar";
@@ -107,54 +108,61 @@ pub(crate) fn inputs(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
-/// Images of a part: name of the file, synset (if its place tells), and where it lies.
-type Images = Vec<(String, Option<String>, EncodedFile)>;
+/// The synset that the place of an image tells, if it does, and the name of its file.
+fn described<'a>(image: &'a EncodedFile, archives: &'a [Archive]) -> (Option<Cow<'a, str>>, Cow<'a, str>) {
+    match image {
+        EncodedFile::File(path) => {
+            let above = path
+                .parent()
+                .and_then(Path::file_name)
+                .unwrap_or_default()
+                .to_string_lossy();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            (Some(above).filter(|above| is_synset(above)), name)
+        }
+        EncodedFile::Member { archive, member } => {
+            let name = &*archives[*archive].members()[*member].name;
+            let (above, name) = name.rsplit_once('/').unwrap_or(("", name));
+            let above = above.rsplit('/').next().filter(|above| is_synset(above));
+            (above.map(Cow::Borrowed), Cow::Borrowed(name))
+        }
+    }
+}
 
-/// The images of an archive, or of a folder with or without folders of synsets.
+/// The images of an archive, or of a folder with or without folders of synsets, in order of synset and name.
 fn images(
     path: &Path,
     is_train: bool,
     archives: &mut Vec<Archive>,
     notes: &mut Vec<String>,
-) -> Result<Images, DataError> {
+) -> Result<Vec<EncodedFile>, DataError> {
     if path.is_dir() {
         let listing = image_folder::list(path, None)?;
         let listed = listing.notes().to_vec();
-        let image = |file: PathBuf| {
-            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let above = file.parent().filter(|above| *above != path).map(name);
-            (name(&file), above, EncodedFile::File(file))
-        };
-        let images: Images = listing.files().into_iter().map(image).collect();
+        let images: Vec<EncodedFile> = listing.files().into_iter().map(EncodedFile::File).collect();
         // Of flat images it says that they have no classes.
-        if images.iter().any(|(_, above, _)| above.is_some()) {
+        if images.iter().any(|image| described(image, archives).0.is_some()) {
             notes.extend(listed);
         }
         return Ok(images);
     }
     let archive = Archive::open(path)?;
-    let archive = if is_train { archive.flattened()? } else { archive };
-    let number = archives.len();
-    let image = |(member, file): (usize, &super::archive::Member)| {
-        let (above, name) = match file.name.rsplit_once('/') {
-            Some((above, name)) => (above.rsplit('/').next().filter(|above| is_synset(above)), name),
-            None => (None, &*file.name),
-        };
-        let place = EncodedFile::Member {
-            archive: number,
-            member,
-        };
-        let synset = above.map(str::to_owned);
-        (has_image_extension(name) && !name.starts_with('.')).then(|| (name.to_owned(), synset, place))
-    };
-    let mut images: Images = archive.members().iter().enumerate().filter_map(image).collect();
-    images.sort_by(|(a, x, _), (b, y, _)| (x, a).cmp(&(y, b)));
-    let skipped = archive.members().len() - images.len() + archive.passed_over().len();
+    archives.push(if is_train { archive.flattened()? } else { archive });
+    let archive = archives.len() - 1;
+    let members = archives[archive].members().len();
+    let images = (0..members).map(|member| EncodedFile::Member { archive, member });
+    let mut images: Vec<EncodedFile> = images
+        .filter(|image| {
+            let (_, name) = described(image, archives);
+            has_image_extension(&name) && !name.starts_with('.')
+        })
+        .collect();
+    images.sort_by(|a, b| described(a, archives).cmp(&described(b, archives)));
+    let skipped = members - images.len() + archives[archive].passed_over().len();
     if skipped > 0 {
         let name = path.file_name().unwrap_or_default().display();
         notes.push(format!("skipped {skipped} members of {name} that are not images"));
     }
-    archives.push(archive);
     Ok(images)
 }
 
@@ -176,27 +184,35 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
         return Err(error);
     }
     let (train, validation) = (train.unwrap_or_default(), validation.unwrap_or_default());
-    let classes: BTreeSet<&String> = train.iter().filter_map(|(_, synset, _)| synset.as_ref()).collect();
-    let classes: Vec<String> = classes.into_iter().cloned().collect();
-    let label_of: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
-    let mut problems = Vec::new();
-    let mut all: Vec<(Entry, EncodedFile)> = Vec::with_capacity(train.len() + validation.len());
-    let mut outside = 0;
-    for (_, synset, file) in train {
-        match synset {
-            Some(synset) => {
-                let label = label_of[synset.as_str()];
-                let part = Part::Train;
-                all.push((Entry { label, part }, file));
-            }
-            None => outside += 1,
+    let mut classes: Vec<String> = Vec::new();
+    for synset in train.iter().filter_map(|image| described(image, &archives).0) {
+        if classes.last().is_none_or(|last| *last != synset) {
+            classes.push(synset.into_owned());
         }
     }
+    classes.sort();
+    classes.dedup();
     if classes.is_empty() {
         return Err(DataError::NoClasses {
             folder: located.train,
             hint: String::new(),
         });
+    }
+    let label_of: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
+    let mut problems = Vec::new();
+    let mut entries = Vec::with_capacity(train.len() + validation.len());
+    let mut images = Vec::with_capacity(train.len() + validation.len());
+    let mut outside = 0;
+    for image in train {
+        let synset = described(&image, &archives).0;
+        match synset.and_then(|synset| label_of.get(&*synset).copied()) {
+            Some(label) => {
+                let part = Part::Train;
+                entries.push(Entry { label, part });
+                images.push(image);
+            }
+            None => outside += 1,
+        }
     }
     if outside > 0 {
         notes.push(format!(
@@ -205,17 +221,18 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
     }
     let count = validation.len();
     let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
-    for (name, synset, file) in validation {
-        let synset = match (synset, &devkit) {
-            (Some(synset), _) => Ok(synset),
-            (None, Some(devkit)) => devkit.synset(&name),
-            (None, None) => Err(format!("`{name}` lies in no synset's folder")),
+    for image in validation {
+        let synset = match (described(&image, &archives), &devkit) {
+            ((Some(synset), _), _) => Ok(synset.into_owned()),
+            ((None, name), Some(devkit)) => devkit.synset(&name),
+            ((None, name), None) => Err(format!("`{name}` lies in no synset's folder")),
         };
         match synset {
             Ok(synset) => match label_of.get(synset.as_str()) {
                 Some(&label) => {
                     let part = Part::Test;
-                    all.push((Entry { label, part }, file));
+                    entries.push(Entry { label, part });
+                    images.push(image);
                 }
                 None => *unknown.entry(synset).or_default() += 1,
             },
@@ -232,14 +249,13 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
             devkit.truth.len()
         ));
     }
-    problems.extend(unknown.into_keys().map(|synset| DataError::UnknownClass {
-        folder: located.validation.join(synset),
-        training: located.train.clone(),
+    problems.extend(unknown.into_iter().map(|(synset, images)| {
+        let what = format!("{images} validation images are of {synset}, and no training images are");
+        DataError::labels(&located.train, None, what)
     }));
     if let Some(error) = DataError::all(problems) {
         return Err(error);
     }
-    let (entries, images) = all.into_iter().unzip();
     Ok(Opened {
         name: "imagenet",
         classes,

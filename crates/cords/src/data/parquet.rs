@@ -30,8 +30,6 @@ const IMAGE: [&str; 2] = ["image", "img"];
 const LABEL: [&str; 5] = ["label", "labels", "fine_label", "cls", "class"];
 /// First and last bytes of a file.
 const MAGIC: &[u8; 4] = b"PAR1";
-/// Where bytes lie: page, offset in it and length.
-type ByteRange = (u32, u32, u32);
 /// Columns within columns.
 const DEEPEST: usize = 16;
 /// Bytes of row groups that are kept, beside the last two.
@@ -47,6 +45,9 @@ pub(crate) fn inputs(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
         .map(|(_, path)| path)
         .collect())
 }
+
+/// Page of a value, where it begins there, and its bytes.
+type Slice = (u32, u32, u32);
 
 /// A column of a row group: where its pages lie.
 #[derive(Clone)]
@@ -422,8 +423,8 @@ fn leaves(schema: &[SchemaElement]) -> Option<Vec<Leaf>> {
 struct Column {
     /// Content of pages.
     pages: Vec<Vec<u8>>,
-    /// Page of each row's value, where it begins there, and its bytes; `None` where it is absent.
-    values: Vec<Option<ByteRange>>,
+    /// The value of each row; `None` where it is absent.
+    values: Vec<Option<Slice>>,
 }
 
 impl Column {
@@ -444,7 +445,7 @@ impl Column {
 
     /// Bytes that it takes in memory.
     fn size(&self) -> usize {
-        self.pages.iter().map(Vec::len).sum::<usize>() + self.values.len() * size_of::<Option<ByteRange>>()
+        self.pages.iter().map(Vec::len).sum::<usize>() + self.values.len() * size_of::<Option<Slice>>()
     }
 }
 
@@ -460,7 +461,7 @@ impl Chunk {
         let room = self.unpacked.saturating_add(self.rows as u64 * 16);
         memory::check_room(room).map_err(|room| DataError::too_large(path, room))?;
         let mut column = Column::default();
-        let mut dictionary: Vec<ByteRange> = Vec::new();
+        let mut dictionary: Vec<Slice> = Vec::new();
         let mut at = self.place.start;
         let mut unpacked = 0u64;
         while column.values.len() < self.rows {
@@ -637,8 +638,8 @@ impl Chunk {
         }
     }
 
-    /// Values in plain encoding from `at` on: the page, where each begins, and its bytes.
-    fn plain(&self, page: u32, bytes: &[u8], mut at: usize, count: usize) -> Option<Vec<ByteRange>> {
+    /// Values in plain encoding from `at` on.
+    fn plain(&self, page: u32, bytes: &[u8], mut at: usize, count: usize) -> Option<Vec<Slice>> {
         let mut values = Vec::new();
         for _ in 0..count {
             let length = match self.kind {
@@ -658,7 +659,7 @@ impl Chunk {
     }
 
     /// The values of a page's rows.
-    fn values(&self, page: &Page<'_>, dictionary: &[ByteRange]) -> Result<Vec<Option<ByteRange>>, String> {
+    fn values(&self, page: &Page<'_>, dictionary: &[Slice]) -> Result<Vec<Option<Slice>>, String> {
         let present: Vec<bool> = if self.levels == 0 {
             vec![true; page.count]
         } else {

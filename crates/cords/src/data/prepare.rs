@@ -107,9 +107,6 @@ pub struct PrepareConfig {
     /// Longest side in pixels of what is kept of an original: larger ones are shrunk and encoded again.
     #[serde(default)]
     pub max_side: Option<usize>,
-    /// Whether images are turned upright as their Exif orientation says.
-    #[serde(default)]
-    pub upright: bool,
     /// What is done about images that cannot be read.
     #[serde(default)]
     pub on_bad: OnBad,
@@ -177,7 +174,6 @@ impl PrepareConfig {
             normalisation: Normalisation::default(),
             store: Store::default(),
             max_side: None,
-            upright: false,
             on_bad: OnBad::default(),
         }
     }
@@ -574,7 +570,6 @@ impl Chosen {
         let source = config.describe(self.described);
         let shown = Shown {
             resize: config.resize_to(),
-            upright: config.upright,
         };
         let set = writer.finish(out_dir, &splits, constants, [self.attribution, &source], shown)?;
         Ok((set, lost))

@@ -66,6 +66,74 @@ impl Affine {
     }
 }
 
+/// A drawn affine change as it was before torchvision's arithmetic was taken over; results from then hold. [a, b, c, d,
+/// e, f] for x' = a x + b y + c and y' = d x + e y + f, from a pixel of the result to its place in the image, in pixels
+/// from the centre.
+pub(super) struct SoftChange([f32; 6]);
+
+impl SoftChange {
+    /// Draws the values of an [`Affine`], for an image of `side` x `side` pixels.
+    pub(super) fn draw(options: &Affine, stream: &mut Stream, side: usize) -> Self {
+        let angle = between(stream, -options.degrees, options.degrees).to_radians();
+        let reach = options.translate * side as f32;
+        let shift = [
+            between(stream, -reach, reach).round(),
+            between(stream, -reach, reach).round(),
+        ];
+        let scale = between(stream, options.scale[0], options.scale[1]);
+        let shear = between(stream, -options.shear, options.shear).to_radians().tan();
+        let (sin, cos) = angle.sin_cos();
+        // S^-1 R^-1 / scale, with S^-1 = [[1, tan(shear)], [0, 1]].
+        let (a, b) = ((cos - shear * sin) / scale, (sin + shear * cos) / scale);
+        let (d, e) = (-sin / scale, cos / scale);
+        let (c, f) = (-(a * shift[0] + b * shift[1]), -(d * shift[0] + e * shift[1]));
+        Self([a, b, c, d, e, f])
+    }
+
+    /// Moves the pixels of a square image, interpolated bilinearly, as if black surrounded it.
+    pub(super) fn apply(&self, image: &mut Planes<'_, f32>) {
+        let (side, plane) = (image.width(), image.plane());
+        let full = side as f32;
+        let centre = (full - 1.0) / 2.0;
+        let Self([a, b, c, d, e, f]) = self;
+        let input = image.levels().to_vec();
+        let output = image.levels_mut();
+        for y in 0..side {
+            for x in 0..side {
+                let at = y * side + x;
+                let (px, py) = (x as f32 - centre, y as f32 - centre);
+                let (qx, qy) = (a * px + b * py + c + centre, d * px + e * py + f + centre);
+                // Half of a pixel's weight is outside when its centre is half a pixel out.
+                let coverage = cover(qx, full) * cover(qy, full);
+                let (x0, x1, wx) = neighbours(qx, side);
+                let (y0, y1, wy) = neighbours(qy, side);
+                for (input, output) in input.chunks_exact(plane).zip(output.chunks_exact_mut(plane)) {
+                    let upper = input[y0 * side + x0] * (1.0 - wx) + input[y0 * side + x1] * wx;
+                    let lower = input[y1 * side + x0] * (1.0 - wx) + input[y1 * side + x1] * wx;
+                    output[at] = match coverage {
+                        0.0 => 0.0,
+                        _ => coverage * (upper * (1.0 - wy) + lower * wy),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Share of a bilinear sample at `position` that falls on the pixels 0 .. full - 1.
+fn cover(position: f32, full: f32) -> f32 {
+    (position + 1.0).clamp(0.0, 1.0) * (full - position).clamp(0.0, 1.0)
+}
+
+/// The two pixels next to a position, and the weight of the second.
+fn neighbours(position: f32, side: usize) -> (usize, usize, f32) {
+    let last = side as f32 - 1.0;
+    // In the order of operations in which results from before were computed.
+    let at = ((position + 0.5) - 0.5).clamp(0.0, last);
+    let first = at.floor();
+    (first as usize, (first as usize + 1).min(side - 1), at - first)
+}
+
 /// A drawn affine change. Pixels are sheared, magnified, turned and shifted, in this order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AffineChange {

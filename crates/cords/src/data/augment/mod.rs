@@ -42,6 +42,7 @@ pub use colour::{
     autocontrast, brightness, contrast, equalize, hue, invert, posterize, saturation, sharpness, solarize,
 };
 pub use crop::{RandomErasing, RandomResizedCrop, erase};
+use geometry::SoftChange;
 pub use geometry::{Affine, AffineChange, Elastic, Interpolation, affine, displacement, elastic, rotate};
 pub use mix::{Mix, MixOptions};
 pub use planes::{Level, Planes};
@@ -65,8 +66,10 @@ pub struct Augment {
     pub trivial_augment: bool,
     /// Rotation, shift, scaling and shear.
     pub affine: Option<Affine>,
-    /// How levels between pixels are found by `affine`, `rand_augment` and `trivial_augment`.
-    pub interpolation: Interpolation,
+    /// How levels between pixels are found by `affine`, `rand_augment` and `trivial_augment`. If it is none: for
+    /// `affine` bilinearly, as if black surrounded the image (torchvision's `fill=None`, while with an interpolation it
+    /// is its `RandomAffine`, which darkens edges twice where it interpolates); for the others from the nearest pixel.
+    pub interpolation: Option<Interpolation>,
     /// Levels are multiplied by a factor uniform on [1 - brightness, 1 + brightness].
     pub brightness: f32,
     /// Differences from the mean grey are multiplied by a factor uniform on [1 - contrast, 1 + contrast].
@@ -221,18 +224,29 @@ impl Augment {
     pub fn apply(&self, pixels: &mut [f32], side: usize, seed: u64, image: u64, epoch: u32) {
         let mut planes = Planes::new(pixels, side, side);
         let stream = |change: Change| change.stream(seed, image, epoch);
+        let interpolation = self.interpolation.unwrap_or_default();
         if let Some(rand_augment) = self.rand_augment {
             for (operation, magnitude) in rand_augment.draw(&mut stream(Change::RandAugment), side, side) {
-                operation.apply(&mut planes, magnitude, self.interpolation, None);
+                operation.apply(&mut planes, magnitude, interpolation, None);
             }
         }
         if self.trivial_augment {
             let (operation, magnitude) = automatic::draw_trivial(&mut stream(Change::TrivialAugment), side, side);
-            operation.apply(&mut planes, magnitude, self.interpolation, None);
+            operation.apply(&mut planes, magnitude, interpolation, None);
         }
         if let Some(options) = &self.affine {
-            let change = options.draw(&mut stream(Change::Affine), side, side);
-            affine(&mut planes, &change, self.interpolation, Some(0.0));
+            let mut stream = stream(Change::Affine);
+            match self.interpolation {
+                Some(interpolation) => {
+                    affine(
+                        &mut planes,
+                        &options.draw(&mut stream, side, side),
+                        interpolation,
+                        Some(0.0),
+                    );
+                }
+                None => SoftChange::draw(options, &mut stream, side).apply(&mut planes),
+            }
         }
         self.jitter(&mut planes, &stream);
         if let Some(options) = &self.elastic {

