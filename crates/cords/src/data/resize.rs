@@ -1,34 +1,167 @@
-//! Resizing the shorter side and cropping the centre square, channel by channel output.
+//! Resizing with the antialiased triangle ("bilinear") of Pillow and torchvision, and what stands on it: the shorter
+//! side resized and the centre square cropped.
 //!
-//! The filter is the antialiased triangle ("bilinear") of Pillow and torchvision; levels differ from theirs by at most
-//! 2 of 255, since the arithmetic is rounded at other places.
+//! The arithmetic is Pillow's, so that the bytes are: weights in fixed point with 22 bits, first across, then down, each
+//! rounded to whole levels.
 
 use super::DataError;
 use super::decode::Pixels;
-use fast_image_resize::images::Image;
-use fast_image_resize::pixels::{U8, U8x3};
-use fast_image_resize::{FilterType, PixelTrait, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
+use crate::device::vectorised;
+
+/// Bits of the weights: a sum of weighted levels of 8 bits, with its sign and one bit to spare, has 32.
+const BITS: u32 = 32 - 8 - 2;
+
+/// Resizes images, with buffers that it uses again.
+#[derive(Default)]
+pub(crate) struct Resizer {
+    across: Weights,
+    down: Weights,
+    /// The image after the first pass.
+    middle: Vec<u8>,
+}
+
+/// Which pixels of a line each pixel of the resized line is the weighted mean of.
+#[derive(Default)]
+struct Weights {
+    /// For every pixel, the first of its pixels and where its weights begin and end.
+    spans: Vec<(usize, std::ops::Range<usize>)>,
+    weights: Vec<i32>,
+}
+
+impl Weights {
+    /// From the part `start .. end` of a line of `size` pixels to `to` pixels.
+    fn set(&mut self, size: usize, (start, end): (f64, f64), to: usize) {
+        self.spans.clear();
+        self.weights.clear();
+        let scale = (end - start) / to as f64;
+        // Reaches over the pixels that fall into one, and never less than to the next on both sides.
+        let reach = scale.max(1.0);
+        let slope = 1.0 / reach;
+        let mut row = Vec::new();
+        for i in 0..to {
+            let centre = start + (i as f64 + 0.5) * scale;
+            let first = (centre - reach + 0.5).max(0.0) as usize;
+            let last = ((centre + reach + 0.5) as usize).min(size);
+            let weight = |at: usize| (1.0 - ((at as f64 - centre + 0.5) * slope).abs()).max(0.0);
+            row.clear();
+            row.extend((first..last).map(weight));
+            let sum: f64 = row.iter().sum();
+            let begin = self.weights.len();
+            self.weights
+                .extend(row.iter().map(|weight| (0.5 + weight / sum * f64::from(1 << BITS)) as i32));
+            self.spans.push((first, begin..self.weights.len()));
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        self.spans.iter().map(|(first, range)| (*first, &self.weights[range.clone()]))
+    }
+}
+
+impl Resizer {
+    /// The part of `pixels` from (left, top) to (right, bottom), whole pixels or not, as an image of `size` (width and
+    /// height).
+    pub(crate) fn resize(&mut self, pixels: Pixels, part: [f64; 4], size: (usize, usize)) -> Pixels {
+        let Pixels {
+            width,
+            height,
+            channels,
+            ..
+        } = pixels;
+        if part == [0.0, 0.0, width as f64, height as f64] && size == (width, height) {
+            return pixels;
+        }
+        let [left, top, right, bottom] = part;
+        self.across.set(width, (left, right), size.0);
+        self.down.set(height, (top, bottom), size.1);
+        // Only rows that the second pass reads.
+        let ends = self.down.spans.iter().map(|(first, range)| first + range.len());
+        let rows = self.down.spans.first().map_or(0, |(first, _)| *first)..ends.max().unwrap_or(0);
+        let (middle, first_row) = if (left, right, size.0) == (0.0, width as f64, width) {
+            (&pixels.data, 0)
+        } else {
+            self.middle.resize(rows.len() * size.0 * channels, 0);
+            let source = &pixels.data[rows.start * width * channels..rows.end * width * channels];
+            match channels {
+                1 => vectorised(|| across::<1>(&self.across, source, width, &mut self.middle, size.0)),
+                _ => vectorised(|| across::<3>(&self.across, source, width, &mut self.middle, size.0)),
+            }
+            (&self.middle, rows.start)
+        };
+        let mut data = vec![0; size.0 * size.1 * channels];
+        if (top, bottom, size.1) == (0.0, height as f64, height) {
+            data.copy_from_slice(middle);
+        } else {
+            vectorised(|| down(&self.down, middle, first_row, size.0 * channels, &mut data));
+        }
+        Pixels {
+            width: size.0,
+            height: size.1,
+            channels,
+            data,
+        }
+    }
+}
+
+#[inline(always)]
+fn rounded(sum: i32) -> u8 {
+    (sum >> BITS).clamp(0, 255) as u8
+}
+
+const HALF: i32 = 1 << (BITS - 1);
+
+/// Resizes rows of `width` pixels of `C` channels.
+#[inline(always)]
+fn across<const C: usize>(weights: &Weights, source: &[u8], width: usize, out: &mut [u8], to: usize) {
+    for (source, out) in source.chunks_exact(width * C).zip(out.chunks_exact_mut(to * C)) {
+        let source = source.as_chunks::<C>().0;
+        for ((first, weights), out) in weights.iter().zip(out.as_chunks_mut::<C>().0) {
+            let mut sums = [HALF; C];
+            for (weight, pixel) in weights.iter().zip(&source[first..]) {
+                for (sum, level) in sums.iter_mut().zip(pixel) {
+                    *sum += weight * i32::from(*level);
+                }
+            }
+            *out = sums.map(rounded);
+        }
+    }
+}
+
+/// Resizes columns: rows of `length` bytes, the first of which is row `top` of the image.
+#[inline(always)]
+fn down(weights: &Weights, source: &[u8], top: usize, length: usize, out: &mut [u8]) {
+    /// Bytes whose sums stay in registers.
+    const TILE: usize = 32;
+    for ((first, weights), out) in weights.iter().zip(out.chunks_exact_mut(length)) {
+        let rows = &source[(first - top) * length..];
+        for (tile, out) in out.chunks_mut(TILE).enumerate() {
+            let at = tile * TILE;
+            let mut sums = [HALF; TILE];
+            for (weight, row) in weights.iter().zip(rows.chunks_exact(length)) {
+                let levels = &row[at..at + out.len()];
+                if let Some(levels) = levels.first_chunk::<TILE>() {
+                    for (sum, level) in sums.iter_mut().zip(levels) {
+                        *sum += weight * i32::from(*level);
+                    }
+                } else {
+                    for (sum, level) in sums.iter_mut().zip(levels) {
+                        *sum += weight * i32::from(*level);
+                    }
+                }
+            }
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = rounded(sum);
+            }
+        }
+    }
+}
 
 /// Resizes so that the shorter side is `resize`, crops the centre `side` x `side`, and returns [C, side, side].
 /// `side` must not exceed `resize`.
-pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: usize) -> Result<Vec<u8>, DataError> {
+pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: usize) -> Vec<u8> {
     let (width, height) = fitted_size(pixels.width, pixels.height, resize);
-    let Pixels { channels, .. } = pixels;
-    let data = if (width, height) == (pixels.width, pixels.height) {
-        pixels.data
-    } else {
-        let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let fail = |what: String| DataError::option("resize", what);
-        let source = Image::from_vec_u8(pixels.width as u32, pixels.height as u32, pixels.data, kind)
-            .map_err(|error| fail(error.to_string()))?;
-        let mut target = Image::new(width as u32, height as u32, kind);
-        let resized = match channels {
-            1 => convolve::<U8>(resizer, &source, &mut target),
-            _ => convolve::<U8x3>(resizer, &source, &mut target),
-        };
-        resized.map_err(|error| fail(error.to_string()))?;
-        target.into_vec()
-    };
+    let whole = [0.0, 0.0, pixels.width as f64, pixels.height as f64];
+    let Pixels { channels, data, .. } = resizer.resize(pixels, whole, (width, height));
     let (top, left) = (crop_start(height, side), crop_start(width, side));
     let mut out = Vec::with_capacity(channels * side * side);
     for channel in 0..channels {
@@ -37,21 +170,7 @@ pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: us
             out.extend(data[from..].iter().step_by(channels).take(side));
         }
     }
-    Ok(out)
-}
-
-/// Resizes pixels of one type. `Resizer::resize` finds the type by itself and so is compiled for all thirteen, which is
-/// much code.
-fn convolve<P: PixelTrait>(
-    resizer: &mut Resizer,
-    source: &Image<'_>,
-    target: &mut Image<'_>,
-) -> Result<(), ResizeError> {
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    match (source.typed_image::<P>(), target.typed_image_mut::<P>()) {
-        (Some(source), Some(mut target)) => resizer.resize_typed(&source, &mut target, Some(&options)),
-        _ => Err(ResizeError::PixelTypesAreDifferent),
-    }
+    out
 }
 
 /// Width and height when the shorter side becomes `resize`; the longer is cut to whole pixels, as torchvision does.

@@ -34,6 +34,7 @@ mod shapes;
 
 pub use adam::AdamStep;
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
+pub(crate) use cpu::vectorised;
 pub use error::DeviceError;
 pub use phi::Phi;
 pub use real::Real;

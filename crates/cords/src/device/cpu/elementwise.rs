@@ -8,7 +8,7 @@ use crate::device::AdamStep;
 /// Runs `kernel` compiled for AVX2 where the processor has it. Multiplications and additions are never fused,
 /// so the result has the same bits either way.
 #[inline(always)]
-pub(super) fn vectorised<R>(kernel: impl FnOnce() -> R) -> R {
+pub(crate) fn vectorised<R>(kernel: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2")]

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 pub use aligned::Aligned;
 pub use conv::Kernels;
+pub(crate) use elementwise::vectorised;
 pub use packed::Packed;
 
 use super::{AdamStep, ConvShape, Device, Interpolation, Maps, NormalNoise, Relaxation};

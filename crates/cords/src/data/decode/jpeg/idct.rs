@@ -1,0 +1,196 @@
+//! From coefficients to samples: the inverse cosine transform of libjpeg ("islow"), with the same bits, and its reduced
+//! forms, which give a block at a half, a quarter and an eighth of its size.
+
+use std::num::Wrapping;
+
+/// Coefficients of a block, row by row.
+pub(super) type Block = [i16; 64];
+/// Those of a damaged file may overflow, which is nobody's error: it shows in the picture.
+type Number = Wrapping<i32>;
+
+/// A constant of the transform.
+const fn by(value: i32) -> Number {
+    Wrapping(value)
+}
+
+const BITS: usize = 13;
+/// Bits that the first pass keeps beyond whole levels.
+const KEPT: usize = 2;
+
+/// The transform of eight values, of eight columns at once. `shift` bits are rounded off.
+#[inline(always)]
+fn pass(rows: [[Number; 8]; 8], shift: usize) -> [[Number; 8]; 8] {
+    let mut out = [[Wrapping(0); 8]; 8];
+    for i in 0..8 {
+        let row = |at: usize| rows[at][i];
+        let z1 = (row(2) + row(6)) * by(4433);
+        let (even2, even3) = (z1 - row(6) * by(15137), z1 + row(2) * by(6270));
+        let (even0, even1) = ((row(0) + row(4)) << BITS, (row(0) - row(4)) << BITS);
+        let even = [even0 + even3, even1 + even2, even1 - even2, even0 - even3];
+
+        let z5 = (row(7) + row(3) + row(5) + row(1)) * by(9633);
+        let z1 = (row(7) + row(1)) * by(-7373);
+        let z2 = (row(5) + row(3)) * by(-20995);
+        let z3 = (row(7) + row(3)) * by(-16069) + z5;
+        let z4 = (row(5) + row(1)) * by(-3196) + z5;
+        let odd = [
+            row(1) * by(12299) + z1 + z4,
+            row(3) * by(25172) + z2 + z3,
+            row(5) * by(16819) + z2 + z4,
+            row(7) * by(2446) + z1 + z3,
+        ];
+        let half = by(1 << (shift - 1));
+        for k in 0..4 {
+            out[k][i] = (even[k] + odd[k] + half) >> shift;
+            out[7 - k][i] = (even[k] - odd[k] + half) >> shift;
+        }
+    }
+    out
+}
+
+#[inline(always)]
+fn transposed(rows: [[Number; 8]; 8]) -> [[Number; 8]; 8] {
+    std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
+}
+
+#[inline(always)]
+fn level(value: Number) -> u8 {
+    (value + by(128)).0.clamp(0, 255) as u8
+}
+
+#[inline(always)]
+fn dequantised(block: &Block, quantisation: &[u16; 64], at: usize) -> Number {
+    by(i32::from(block[at])) * by(i32::from(quantisation[at]))
+}
+
+/// Writes 8 x 8 samples to `out`, whose rows are `stride` apart.
+#[inline(always)]
+pub(super) fn full(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+    let rows = std::array::from_fn(|y| {
+        std::array::from_fn(|x| dequantised(block, quantisation, 8 * y + x))
+    });
+    let columns = pass(rows, BITS - KEPT);
+    let samples = transposed(pass(transposed(columns), BITS + KEPT + 3));
+    for (y, row) in samples.iter().enumerate() {
+        let line: [u8; 8] = row.map(level);
+        out[y * stride..][..8].copy_from_slice(&line);
+    }
+}
+
+/// Writes `size` x `size` samples of a block whose coefficients are all zero but the first.
+#[inline(always)]
+pub(super) fn flat(dc: i16, quantisation: &[u16; 64], out: &mut [u8], stride: usize, size: usize) {
+    let value = by(i32::from(dc)) * by(i32::from(quantisation[0]));
+    // Eighths of the first coefficient, rounded as both passes do.
+    let sample = level((value + by(4)) >> 3);
+    for y in 0..size {
+        out[y * stride..][..size].fill(sample);
+    }
+}
+
+/// Half size: 4 x 4 samples, from all but the middle row and column.
+#[inline(always)]
+pub(super) fn half(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+    let at = |y: usize, x: usize| dequantised(block, quantisation, 8 * y + x);
+    let reduce = |row: [Number; 8], shift: usize| -> [Number; 4] {
+        let even = row[0] << (BITS + 1);
+        let even2 = row[2] * by(15137) - row[6] * by(6270);
+        let odd0 = row[7] * by(-1730) + row[5] * by(11893) + row[3] * by(-17799) + row[1] * by(8697);
+        let odd2 = row[7] * by(-4176) + row[5] * by(-4926) + row[3] * by(7373) + row[1] * by(20995);
+        let (plus, minus) = (even + even2, even - even2);
+        let round = |value: Number| (value + by(1 << (shift - 1))) >> shift;
+        [
+            round(plus + odd2),
+            round(minus + odd0),
+            round(minus - odd0),
+            round(plus - odd2),
+        ]
+    };
+    let mut columns = [[Wrapping(0); 8]; 4];
+    for x in [0, 1, 2, 3, 5, 6, 7] {
+        let reduced = reduce(std::array::from_fn(|y| at(y, x)), BITS - KEPT + 1);
+        for (row, value) in columns.iter_mut().zip(reduced) {
+            row[x] = value;
+        }
+    }
+    for (y, row) in columns.iter().enumerate() {
+        let line = reduce(*row, BITS + KEPT + 3 + 1).map(level);
+        out[y * stride..][..4].copy_from_slice(&line);
+    }
+}
+
+/// A quarter: 2 x 2 samples.
+#[inline(always)]
+pub(super) fn quarter(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+    let at = |y: usize, x: usize| dequantised(block, quantisation, 8 * y + x);
+    let reduce = |row: [Number; 8], shift: usize| -> [Number; 2] {
+        let even = row[0] << (BITS + 2);
+        let odd = row[7] * by(-5906) + row[5] * by(6967) + row[3] * by(-10426) + row[1] * by(29692);
+        let round = |value: Number| (value + by(1 << (shift - 1))) >> shift;
+        [round(even + odd), round(even - odd)]
+    };
+    let mut columns = [[Wrapping(0); 8]; 2];
+    for x in [0, 1, 3, 5, 7] {
+        let reduced = reduce(std::array::from_fn(|y| at(y, x)), BITS - KEPT + 2);
+        for (row, value) in columns.iter_mut().zip(reduced) {
+            row[x] = value;
+        }
+    }
+    for (y, row) in columns.iter().enumerate() {
+        let line = reduce(*row, BITS + KEPT + 3 + 2).map(level);
+        out[y * stride..][..2].copy_from_slice(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cosine_sum(block: &Block, size: usize, y: usize, x: usize) -> f64 {
+        let basis = |u: usize, at: usize| {
+            let scale = if u == 0 { 0.5f64.sqrt() } else { 1.0 };
+            scale * ((2 * at + 1) as f64 * u as f64 * std::f64::consts::PI / (2 * size) as f64).cos()
+        };
+        let mut sum = 0.0;
+        for v in 0..size {
+            for u in 0..size {
+                sum += f64::from(block[8 * v + u]) * basis(v, y) * basis(u, x);
+            }
+        }
+        sum / 4.0 + 128.0
+    }
+
+    /// The definition, in floats: within the rounding of two passes.
+    #[test]
+    fn full_size_is_the_inverse_cosine_transform() {
+        let mut block = [0; 64];
+        for (i, value) in block.iter_mut().enumerate() {
+            *value = ((i * 37 + 11) % 41) as i16 - 20;
+        }
+        let mut out = [0; 64];
+        full(&block, &[1; 64], &mut out, 8);
+        for y in 0..8 {
+            for x in 0..8 {
+                let expected = cosine_sum(&block, 8, y, x).clamp(0.0, 255.0);
+                assert!((f64::from(out[8 * y + x]) - expected).abs() < 0.6, "{y}, {x}");
+            }
+        }
+    }
+
+    /// A block of one level has that level at every size, whichever way it is computed.
+    #[test]
+    fn flat_blocks_are_the_same_at_all_sizes() {
+        for dc in [-1100, -77, -4, -3, 0, 3, 4, 5, 500, 1100] {
+            let mut block = [0; 64];
+            block[0] = dc;
+            let mut expected = [0; 64];
+            flat(dc, &[1; 64], &mut expected, 8, 8);
+            let mut out = [0; 64];
+            full(&block, &[1; 64], &mut out, 8);
+            assert_eq!(out, expected);
+            half(&block, &[1; 64], &mut out, 8);
+            quarter(&block, &[1; 64], &mut out[..16], 8);
+            assert_eq!(out, expected, "{dc}");
+        }
+    }
+}
