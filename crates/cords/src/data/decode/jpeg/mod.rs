@@ -23,6 +23,7 @@ use std::path::Path;
 #[derive(Default)]
 pub(super) struct Scratch {
     unstuffed: Unstuffed,
+    samples: [Vec<u8>; 4],
     lines: [Line; 4],
 }
 
@@ -109,6 +110,9 @@ impl<'a> Jpeg<'a> {
         let planes = vectorised(|| self.planes(scratch, part, eighths)).map_err(damage)?;
         let mut data = Vec::new();
         vectorised(|| colour::pixels(&planes, self.frame.colours(), part, &mut scratch.lines, &mut data));
+        for (buffer, plane) in scratch.samples.iter_mut().zip(planes) {
+            *buffer = plane.samples;
+        }
         Ok(Pixels {
             width: part[2],
             height: part[3],
@@ -123,11 +127,14 @@ impl<'a> Jpeg<'a> {
         let wanted = self.wanted(part, eighths);
         let mut planes: Vec<Plane> = Vec::with_capacity(layouts.len());
         let (across, down) = self.frame.largest_sampling();
-        for layout in &layouts {
+        for (layout, samples) in layouts.iter().zip(&mut scratch.samples) {
             let stride = wanted.columns.len() * layout.unit.0 * layout.size;
             let of = |whole: usize, unit: usize, largest: usize| (whole * unit * layout.size).div_ceil(largest * 8);
+            // What an earlier image left there is written over.
+            let mut samples = std::mem::take(samples);
+            samples.resize(stride * wanted.rows.len() * layout.unit.1 * layout.size, 0);
             planes.push(Plane {
-                samples: vec![0; stride * wanted.rows.len() * layout.unit.1 * layout.size],
+                samples,
                 stride,
                 left: wanted.columns.start * layout.unit.0 * layout.size,
                 top: wanted.rows.start * layout.unit.1 * layout.size,
@@ -386,7 +393,7 @@ impl<'a> Jpeg<'a> {
 fn samples(block: &Block, last: usize, quantisation: &[u16; 64], out: &mut [u8], stride: usize, size: usize) {
     match (last, size) {
         (0, _) | (_, 1) => idct::flat(block[0], quantisation, out, stride, size),
-        (_, 8) => idct::full(block, quantisation, out, stride),
+        (_, 8) => idct::full(block, last, quantisation, out, stride),
         (_, 4) => idct::half(block, quantisation, out, stride),
         _ => idct::quarter(block, quantisation, out, stride),
     }

@@ -152,10 +152,12 @@ impl<'a> Reader<'a> {
         block: &mut Block,
     ) -> Result<usize, Damage> {
         block[0] = self.difference(dc, component)? as i16;
+        // A copy, which the compiler keeps in registers.
+        let mut bits = self.bits.clone();
         let mut place = 1;
         let mut last = 0;
         while place < 64 {
-            let coded = self.bits.coded(ac).ok_or(NO_CODE)?;
+            let coded = bits.coded(ac).ok_or(NO_CODE)?;
             if coded.symbol & 15 == 0 {
                 match coded.symbol {
                     0 => break,
@@ -169,6 +171,7 @@ impl<'a> Reader<'a> {
             block[usize::from(ZIGZAG[place])] = coded.value as i16;
             place += 1;
         }
+        self.bits = bits;
         if place > 64 { Err(BEYOND) } else { Ok(last) }
     }
 
@@ -176,18 +179,20 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     pub(super) fn pass_over(&mut self, (dc, ac): (&Table, &Table), component: usize) -> Result<(), Damage> {
         self.difference(dc, component)?;
+        let mut bits = self.bits.clone();
         let mut place = 1;
         while place < 64 {
-            let coded = self.bits.coded(ac).ok_or(NO_CODE)?;
-            place += usize::from(coded.symbol >> 4) + 1;
+            let coded = bits.coded(ac).ok_or(NO_CODE)?;
             if coded.symbol & 15 == 0 {
                 match coded.symbol {
-                    0 => return Ok(()),
+                    0 => break,
                     0xF0 => {}
                     _ => return Err(NO_CODE),
                 }
             }
+            place += usize::from(coded.symbol >> 4) + 1;
         }
+        self.bits = bits;
         if place > 64 { Err(BEYOND) } else { Ok(()) }
     }
 

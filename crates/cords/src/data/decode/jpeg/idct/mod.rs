@@ -1,6 +1,9 @@
 //! From coefficients to samples: the inverse cosine transform of libjpeg ("islow"), with the same bits, and its reduced
 //! forms, which give a block at a half, a quarter and an eighth of its size.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use std::num::Wrapping;
 
 /// Coefficients of a block, row by row.
@@ -50,7 +53,13 @@ fn pass(rows: [[Number; 8]; 8], shift: usize) -> [[Number; 8]; 8] {
 
 #[inline(always)]
 fn transposed(rows: [[Number; 8]; 8]) -> [[Number; 8]; 8] {
-    std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
+    let mut out = [[Wrapping(0); 8]; 8];
+    for i in 0..8 {
+        for j in 0..8 {
+            out[i][j] = rows[j][i];
+        }
+    }
+    out
 }
 
 #[inline(always)]
@@ -63,17 +72,37 @@ fn dequantised(block: &Block, quantisation: &[u16; 64], at: usize) -> Number {
     by(i32::from(block[at])) * by(i32::from(quantisation[at]))
 }
 
-/// Writes 8 x 8 samples to `out`, whose rows are `stride` apart.
+/// Writes 8 x 8 samples to `out`, whose rows are `stride` apart. `last` is the last place of the zigzag order whose
+/// coefficient may be other than zero.
 #[inline(always)]
-pub(super) fn full(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
-    let rows = std::array::from_fn(|y| {
-        std::array::from_fn(|x| dequantised(block, quantisation, 8 * y + x))
-    });
+pub(super) fn full(block: &Block, last: usize, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
+        // SAFETY: the processor has just been found to have AVX2.
+        return unsafe {
+            match last < 10 {
+                true => avx2::full::<true>(block, quantisation, out, stride),
+                false => avx2::full::<false>(block, quantisation, out, stride),
+            }
+        };
+    }
+    plain(block, quantisation, out, stride);
+}
+
+fn plain(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+    let mut rows = [[Wrapping(0); 8]; 8];
+    for y in 0..8 {
+        for x in 0..8 {
+            rows[y][x] = dequantised(block, quantisation, 8 * y + x);
+        }
+    }
     let columns = pass(rows, BITS - KEPT);
     let samples = transposed(pass(transposed(columns), BITS + KEPT + 3));
     for (y, row) in samples.iter().enumerate() {
-        let line: [u8; 8] = row.map(level);
-        out[y * stride..][..8].copy_from_slice(&line);
+        for (out, sample) in out[y * stride..][..8].iter_mut().zip(row) {
+            *out = level(*sample);
+        }
     }
 }
 
@@ -168,12 +197,34 @@ mod tests {
             *value = ((i * 37 + 11) % 41) as i16 - 20;
         }
         let mut out = [0; 64];
-        full(&block, &[1; 64], &mut out, 8);
+        full(&block, 63, &[1; 64], &mut out, 8);
         for y in 0..8 {
             for x in 0..8 {
                 let expected = cosine_sum(&block, 8, y, x).clamp(0.0, 255.0);
                 assert!((f64::from(out[8 * y + x]) - expected).abs() < 0.6, "{y}, {x}");
             }
+        }
+    }
+
+    /// Whatever the processor has, also where sums overflow.
+    #[test]
+    fn vectors_give_the_same_bits() {
+        let mut state = 1u32;
+        let mut next = |bound: i32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as i32 % (2 * bound) - bound) as i16
+        };
+        for round in 0..400 {
+            let (mut block, mut quantisation) = ([0; 64], [1; 64]);
+            let (count, bound) = ([64, 10, 3][round % 3], [32_767, 2_000, 60, 8][round % 4]);
+            for &at in &crate::data::decode::jpeg::headers::ZIGZAG[..count] {
+                block[usize::from(at)] = next(bound);
+                quantisation[usize::from(at)] = next(if round % 8 == 0 { 32_767 } else { 40 }) as u16;
+            }
+            let (mut out, mut expected) = ([0; 64], [0; 64]);
+            full(&block, count - 1, &quantisation, &mut out, 8);
+            plain(&block, &quantisation, &mut expected, 8);
+            assert_eq!(out, expected, "{round}");
         }
     }
 
@@ -186,7 +237,7 @@ mod tests {
             let mut expected = [0; 64];
             flat(dc, &[1; 64], &mut expected, 8, 8);
             let mut out = [0; 64];
-            full(&block, &[1; 64], &mut out, 8);
+            full(&block, 63, &[1; 64], &mut out, 8);
             assert_eq!(out, expected);
             half(&block, &[1; 64], &mut out, 8);
             quarter(&block, &[1; 64], &mut out[..16], 8);

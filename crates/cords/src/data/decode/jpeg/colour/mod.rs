@@ -1,5 +1,8 @@
 //! From the planes of the components to interleaved pixels: upsampling ("fancy", triangular) and colours as in libjpeg.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use super::headers::Colours;
 
 /// Samples of a component, of the part of the image that is wanted.
@@ -114,7 +117,28 @@ fn red_green_blue(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let red = y + ((91_881 * cr + 32_768) >> 16);
     let green = y + ((-22_554 * cb - 46_802 * cr + 32_768) >> 16);
     let blue = y + ((116_130 * cb + 32_768) >> 16);
-    [red, green, blue].map(|level| level.clamp(0, 255) as u8)
+    [red.clamp(0, 255) as u8, green.clamp(0, 255) as u8, blue.clamp(0, 255) as u8]
+}
+
+/// [`red_green_blue`] of a row.
+#[inline(always)]
+fn rows_of_colour(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    let done = if std::is_x86_feature_detected!("avx2") {
+        #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
+        // SAFETY: the processor has just been found to have AVX2.
+        unsafe {
+            avx2::red_green_blue(y, cb, cr, out)
+        }
+    } else {
+        0
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
+    let rest = y[done..].iter().zip(&cb[done..]).zip(&cr[done..]);
+    for (pixel, ((y, cb), cr)) in out[3 * done..].as_chunks_mut::<3>().0.iter_mut().zip(rest) {
+        *pixel = red_green_blue(*y, *cb, *cr);
+    }
 }
 
 /// What light an ink leaves of `black`, both as 255 minus their amount. As PIL converts CMYK, rounding included.
@@ -134,6 +158,7 @@ pub(super) fn pixels(
     out: &mut Vec<u8>,
 ) {
     let channels = if colours == Colours::Grey { 1 } else { 3 };
+    out.reserve(width * height * channels + 16);
     out.resize(width * height * channels, 0);
     for (y, row) in (top..).zip(out.chunks_exact_mut(width * channels)) {
         let [a, b, c, d] = &mut *lines;
@@ -149,11 +174,7 @@ pub(super) fn pixels(
                     *pixel = [*r, *g, *b];
                 }
             }
-            Colours::YCbCr => {
-                for (pixel, ((y, cb), cr)) in pixels.zip(three_of) {
-                    *pixel = red_green_blue(*y, *cb, *cr);
-                }
-            }
+            Colours::YCbCr => rows_of_colour(one, two, three, row),
             Colours::Cmyk => {
                 for ((pixel, ((c, m), y)), k) in pixels.zip(three_of).zip(four) {
                     *pixel = [*c, *m, *y].map(|ink| printed(ink, *k));

@@ -4,9 +4,10 @@
 //! The arithmetic is Pillow's, so that the bytes are: weights in fixed point with 22 bits, first across, then down, each
 //! rounded to whole levels.
 
-use super::DataError;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use super::decode::Pixels;
-use crate::device::vectorised;
 
 /// Bits of the weights: a sum of weighted levels of 8 bits, with its sign and one bit to spare, has 32.
 const BITS: u32 = 32 - 8 - 2;
@@ -16,6 +17,8 @@ const BITS: u32 = 32 - 8 - 2;
 pub(crate) struct Resizer {
     across: Weights,
     down: Weights,
+    #[cfg(target_arch = "x86_64")]
+    groups: avx2::Groups,
     /// The image after the first pass.
     middle: Vec<u8>,
 }
@@ -61,7 +64,7 @@ impl Weights {
 impl Resizer {
     /// The part of `pixels` from (left, top) to (right, bottom), whole pixels or not, as an image of `size` (width and
     /// height).
-    pub(crate) fn resize(&mut self, pixels: Pixels, part: [f64; 4], size: (usize, usize)) -> Pixels {
+    pub(crate) fn resize(&mut self, mut pixels: Pixels, part: [f64; 4], size: (usize, usize)) -> Pixels {
         let Pixels {
             width,
             height,
@@ -81,24 +84,43 @@ impl Resizer {
             (&pixels.data, 0)
         } else {
             self.middle.resize(rows.len() * size.0 * channels, 0);
-            let source = &pixels.data[rows.start * width * channels..rows.end * width * channels];
-            match channels {
-                1 => vectorised(|| across::<1>(&self.across, source, width, &mut self.middle, size.0)),
-                _ => vectorised(|| across::<3>(&self.across, source, width, &mut self.middle, size.0)),
-            }
+            self.resize_across(&mut pixels, rows.clone(), size.0);
             (&self.middle, rows.start)
         };
         let mut data = vec![0; size.0 * size.1 * channels];
         if (top, bottom, size.1) == (0.0, height as f64, height) {
             data.copy_from_slice(middle);
         } else {
-            vectorised(|| down(&self.down, middle, first_row, size.0 * channels, &mut data));
+            down(&self.down, middle, first_row, size.0 * channels, &mut data);
         }
         Pixels {
             width: size.0,
             height: size.1,
             channels,
             data,
+        }
+    }
+
+    /// Some rows of `pixels` at another width, into the buffer between the passes.
+    fn resize_across(&mut self, pixels: &mut Pixels, rows: std::ops::Range<usize>, to: usize) {
+        let (length, channels) = (pixels.width * pixels.channels, pixels.channels);
+        #[cfg(target_arch = "x86_64")]
+        if channels == 3 && std::is_x86_feature_detected!("avx2") && self.groups.set(&self.across) {
+            let end = pixels.data.len();
+            pixels.data.resize(end + avx2::BEYOND, 0);
+            let source = &pixels.data[rows.start * length..];
+            #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
+            // SAFETY: the processor has just been found to have AVX2.
+            unsafe {
+                avx2::across(&self.groups, source, length, &mut self.middle, 3 * to);
+            }
+            pixels.data.truncate(end);
+            return;
+        }
+        let source = &pixels.data[rows.start * length..rows.end * length];
+        match channels {
+            1 => across::<1>(&self.across, source, pixels.width, &mut self.middle, to),
+            _ => across::<3>(&self.across, source, pixels.width, &mut self.middle, to),
         }
     }
 }
@@ -111,7 +133,6 @@ fn rounded(sum: i32) -> u8 {
 const HALF: i32 = 1 << (BITS - 1);
 
 /// Resizes rows of `width` pixels of `C` channels.
-#[inline(always)]
 fn across<const C: usize>(weights: &Weights, source: &[u8], width: usize, out: &mut [u8], to: usize) {
     for (source, out) in source.chunks_exact(width * C).zip(out.chunks_exact_mut(to * C)) {
         let source = source.as_chunks::<C>().0;
@@ -128,32 +149,34 @@ fn across<const C: usize>(weights: &Weights, source: &[u8], width: usize, out: &
 }
 
 /// Resizes columns: rows of `length` bytes, the first of which is row `top` of the image.
-#[inline(always)]
 fn down(weights: &Weights, source: &[u8], top: usize, length: usize, out: &mut [u8]) {
-    /// Bytes whose sums stay in registers.
-    const TILE: usize = 32;
     for ((first, weights), out) in weights.iter().zip(out.chunks_exact_mut(length)) {
         let rows = &source[(first - top) * length..];
-        for (tile, out) in out.chunks_mut(TILE).enumerate() {
-            let at = tile * TILE;
-            let mut sums = [HALF; TILE];
-            for (weight, row) in weights.iter().zip(rows.chunks_exact(length)) {
-                let levels = &row[at..at + out.len()];
-                if let Some(levels) = levels.first_chunk::<TILE>() {
-                    for (sum, level) in sums.iter_mut().zip(levels) {
-                        *sum += weight * i32::from(*level);
-                    }
-                } else {
-                    for (sum, level) in sums.iter_mut().zip(levels) {
-                        *sum += weight * i32::from(*level);
-                    }
-                }
-            }
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = rounded(sum);
-            }
+        let tail = tiles_down(weights, rows, length, out);
+        for (at, out) in out.iter_mut().enumerate().skip(tail) {
+            let levels = rows[at..].iter().step_by(length);
+            let sum: i32 = weights.iter().zip(levels).map(|(weight, level)| weight * i32::from(*level)).sum();
+            *out = rounded(sum + HALF);
         }
     }
+}
+
+/// Resizes as many columns as vectors take, and returns how many those are.
+fn tiles_down(weights: &[i32], rows: &[u8], length: usize, out: &mut [u8]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        let (tiles, _) = out.as_chunks_mut::<{ avx2::TILE }>();
+        for (tile, out) in tiles.iter_mut().enumerate() {
+            #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
+            // SAFETY: the processor has just been found to have AVX2.
+            unsafe {
+                avx2::tile_down(weights, &rows[tile * avx2::TILE..], length, out);
+            }
+        }
+        return tiles.len() * avx2::TILE;
+    }
+    let _ = (weights, rows, length, out);
+    0
 }
 
 /// Resizes so that the shorter side is `resize`, crops the centre `side` x `side`, and returns [C, side, side].
