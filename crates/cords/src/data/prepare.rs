@@ -2,8 +2,8 @@
 
 use super::decode::Pixels;
 use super::source::{ImageSource, Opened};
-use super::{DataError, ImageSet, ImageSetWriter, Split, resize, split};
-use fast_image_resize::Resizer;
+use super::resize::{self, Resizer};
+use super::{DataError, ImageSet, ImageSetWriter, Split, split};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -272,9 +272,9 @@ fn prepare_into(
     for (batch_index, batch) in choice.kept.chunks(BATCH).enumerate() {
         let fitted: Vec<Result<Vec<u8>, DataError>> = batch
             .par_iter()
-            .map_init(Resizer::new, |resizer, &i| {
+            .map_init(Resizer::default, |resizer, &i| {
                 let pixels: Pixels = reader.pixels(i)?.with_channels(config.channels);
-                resize::fit(resizer, pixels, resize_to, config.side)
+                Ok(resize::fit(resizer, pixels, resize_to, config.side))
             })
             .collect();
         // All bad images are reported, in order, whichever thread met one first; nothing is written once there is one.

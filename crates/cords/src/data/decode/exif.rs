@@ -27,11 +27,19 @@ fn find(tiff: &[u8]) -> Option<u8> {
     };
     let two = |at: usize| {
         let bytes = *tiff.get(at..)?.first_chunk::<2>()?;
-        Some(if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+        Some(if little {
+            u16::from_le_bytes(bytes)
+        } else {
+            u16::from_be_bytes(bytes)
+        })
     };
     let four = |at: usize| {
         let bytes = *tiff.get(at..)?.first_chunk::<4>()?;
-        Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) } as usize)
+        Some(if little {
+            u32::from_le_bytes(bytes)
+        } else {
+            u32::from_be_bytes(bytes)
+        } as usize)
     };
     let directory = four(4)?;
     let count = usize::from(two(directory)?);
@@ -72,7 +80,12 @@ mod tests {
         }
         let big = b"MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0";
         assert_eq!(orientation(Some(big), None), 6);
-        for damaged in [tiff(3, 1, [9, 0, 0, 0]), tiff(3, 1, [6, 1, 0, 0]), tiff(2, 1, [6, 0, 0, 0]), tiff(3, 0, [6, 0, 0, 0])] {
+        for damaged in [
+            tiff(3, 1, [9, 0, 0, 0]),
+            tiff(3, 1, [6, 1, 0, 0]),
+            tiff(2, 1, [6, 0, 0, 0]),
+            tiff(3, 0, [6, 0, 0, 0]),
+        ] {
             assert_eq!(orientation(Some(&damaged), None), 1);
         }
         let whole = tiff(3, 1, [6, 0, 0, 0]);
@@ -86,6 +99,9 @@ mod tests {
         assert_eq!(orientation(None, Some(b"<x tiff:Orientation=\"8\"/>")), 8);
         assert_eq!(orientation(None, Some(b"<tiff:Orientation>3</tiff:Orientation>")), 3);
         assert_eq!(orientation(None, Some(b"<tiff:Orientation>x")), 1);
-        assert_eq!(orientation(Some(&tiff(3, 1, [5, 0, 0, 0])), Some(b"tiff:Orientation=\"8\"")), 5);
+        assert_eq!(
+            orientation(Some(&tiff(3, 1, [5, 0, 0, 0])), Some(b"tiff:Orientation=\"8\"")),
+            5
+        );
     }
 }

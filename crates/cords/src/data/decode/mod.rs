@@ -9,6 +9,8 @@
 mod exif;
 mod jpeg;
 mod png;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub(crate) use view::{View, decode_view};
@@ -48,11 +50,15 @@ impl Pixels {
     }
 
     /// The rectangle of `width` x `height` pixels at (left, top).
-    fn cropped(self, [left, top, width, height]: [usize; 4]) -> Self {
+    pub(crate) fn cropped(self, [left, top, width, height]: [usize; 4]) -> Self {
         if (width, height) == (self.width, self.height) {
             return self;
         }
-        let rows = self.data.chunks_exact(self.width * self.channels).skip(top).take(height);
+        let rows = self
+            .data
+            .chunks_exact(self.width * self.channels)
+            .skip(top)
+            .take(height);
         let data = rows
             .flat_map(|row| &row[left * self.channels..][..width * self.channels])
             .copied()
@@ -63,6 +69,15 @@ impl Pixels {
             channels: self.channels,
             data,
         }
+    }
+
+    /// Channel after channel: [channels, height, width].
+    pub(crate) fn into_planes(self) -> Vec<u8> {
+        if self.channels == 1 {
+            return self.data;
+        }
+        let plane = |channel: usize| self.data.iter().skip(channel).step_by(self.channels);
+        (0..self.channels).flat_map(plane).copied().collect()
     }
 }
 
@@ -178,4 +193,3 @@ fn check_room(file: &Path, bytes: u64) -> Result<(), DataError> {
     let threads = rayon::current_num_threads() as u64;
     memory::check_room(bytes.saturating_mul(threads)).map_err(|no_room| DataError::too_large(file, no_room))
 }
-

@@ -105,7 +105,10 @@ pub(super) fn tile_down(weights: &[i32], source: &[u8], length: usize, out: &mut
             *sum = _mm256_add_epi32(*sum, _mm256_mullo_epi32(_mm256_cvtepu8_epi32(eight), weight));
         }
     }
-    let [a, b, c, d] = sums.map(|sum| _mm256_srai_epi32::<{ BITS as i32 }>(sum));
+    for sum in &mut sums {
+        *sum = _mm256_srai_epi32::<{ BITS as i32 }>(*sum);
+    }
+    let [a, b, c, d] = sums;
     let levels = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
     let levels = _mm256_permutevar8x32_epi32(levels, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     // SAFETY: 32 bytes.

@@ -7,7 +7,7 @@ const LOOKUP: u32 = 10;
 #[derive(Clone)]
 pub(super) struct Table {
     /// By the next [`LOOKUP`] bits: see [`Entry`].
-    entries: Vec<Entry>,
+    entries: Box<[Entry; 1 << LOOKUP]>,
     /// The largest code of each length, aligned to 16 bits, plus 1; codes of `length` bits lie below it.
     limits: [u32; 18],
     /// What is added to a code of each length to give the place of its symbol.
@@ -15,13 +15,32 @@ pub(super) struct Table {
     symbols: [u8; 256],
 }
 
-/// What the next bits say: bits 0 to 7 the length of code and magnitude together, bits 8 to 15 the symbol, bits 16 to 31
-/// the value. Length 0: the code is longer than the table. [`WITHOUT_VALUE`] added to the length: the code alone is
-/// known.
-#[derive(Clone, Copy, Default)]
-struct Entry(u32);
+/// What the next bits say: bits 0 to 5 the length of code and magnitude together, bits 8 to 15 the symbol, bits 16 to 31
+/// the value. With [`CODE_ALONE`], the length is that of the code: there is no magnitude, or it reaches beyond; length 0
+/// says that the code is longer than the lookup.
+#[derive(Clone, Copy)]
+pub(super) struct Entry(u32);
 
-const WITHOUT_VALUE: u32 = 0x80;
+const CODE_ALONE: u32 = 0x80;
+
+impl Entry {
+    const LONGER: Self = Self(CODE_ALONE);
+
+    #[inline(always)]
+    fn length(self) -> u32 {
+        self.0 & 63
+    }
+
+    #[inline(always)]
+    fn symbol(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    #[inline(always)]
+    fn is_code_alone(self) -> bool {
+        self.0 & CODE_ALONE != 0
+    }
+}
 
 /// A symbol with the value of its magnitude bits.
 #[derive(Clone, Copy)]
@@ -37,7 +56,7 @@ impl Table {
         let mut all = [0; 256];
         all.get_mut(..symbols.len())?.copy_from_slice(symbols);
         let mut table = Self {
-            entries: vec![Entry::default(); 1 << LOOKUP],
+            entries: Box::new([Entry::LONGER; 1 << LOOKUP]),
             limits: [0; 18],
             offsets: [0; 17],
             symbols: all,
@@ -69,12 +88,12 @@ impl Table {
         let size = u32::from(symbol & 15);
         let spare = LOOKUP - length;
         for rest in 0..1u32 << spare {
-            let entry = if size <= spare {
+            let entry = if (1..=spare).contains(&size) {
                 let bits = rest >> (spare - size);
                 let value = extend(bits, size) as u32;
                 value << 16 | u32::from(symbol) << 8 | (length + size)
             } else {
-                u32::from(symbol) << 8 | length | WITHOUT_VALUE
+                u32::from(symbol) << 8 | length | CODE_ALONE
             };
             self.entries[(code << spare | rest) as usize] = Entry(entry);
         }
@@ -154,25 +173,35 @@ impl<'a> Bits<'a> {
     }
 
     /// The next symbol of `table`, and the value of as many bits as its lower half says. `None` where no code matches.
-    /// At least 32 bits must be held.
     #[inline(always)]
-    fn coded_of_held(&mut self, table: &Table) -> Option<Coded> {
-        let Entry(entry) = table.entries[(self.held >> (64 - LOOKUP)) as usize];
-        let length = entry & 0xFF;
-        let symbol = (entry >> 8) as u8;
-        if length.wrapping_sub(1) < WITHOUT_VALUE - 1 {
-            self.skip(length);
-            return Some(Coded {
-                symbol,
-                value: entry as i32 >> 16,
-            });
+    pub(super) fn coded(&mut self, table: &Table) -> Option<Coded> {
+        match self.coded_at_once(table) {
+            Ok(coded) => Some(coded),
+            Err(entry) => self.coded_in_steps(table, entry),
         }
-        let symbol = if length == 0 {
-            self.long_symbol(table)?
-        } else {
-            self.skip(length - WITHOUT_VALUE);
-            symbol
-        };
+    }
+
+    /// The usual case of [`Bits::coded`]: a short code with a magnitude.
+    #[inline(always)]
+    pub(super) fn coded_at_once(&mut self, table: &Table) -> Result<Coded, Entry> {
+        if self.count < 32 {
+            self.refill();
+        }
+        let entry = table.entries[(self.held >> (64 - LOOKUP)) as usize];
+        if entry.is_code_alone() {
+            return Err(entry);
+        }
+        self.skip(entry.length());
+        Ok(Coded {
+            symbol: entry.symbol(),
+            value: entry.0 as i32 >> 16,
+        })
+    }
+
+    /// The other cases.
+    #[inline(always)]
+    pub(super) fn coded_in_steps(&mut self, table: &Table, entry: Entry) -> Option<Coded> {
+        let symbol = self.symbol_of(table, entry)?;
         let size = u32::from(symbol & 15);
         let bits = (self.held >> 1 >> (63 - size)) as u32;
         self.skip(size);
@@ -183,28 +212,23 @@ impl<'a> Bits<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn coded(&mut self, table: &Table) -> Option<Coded> {
-        if self.count < 32 {
-            self.refill();
+    fn symbol_of(&mut self, table: &Table, entry: Entry) -> Option<u8> {
+        if entry.length() == 0 {
+            return self.long_symbol(table);
         }
-        self.coded_of_held(table)
+        self.skip(entry.length());
+        Some(entry.symbol())
     }
 
     /// The next symbol of `table` alone.
-    #[inline(always)]
     pub(super) fn symbol(&mut self, table: &Table) -> Option<u8> {
         self.refill();
-        let Entry(entry) = table.entries[(self.held >> (64 - LOOKUP)) as usize];
-        let (length, symbol) = (entry & 0xFF, (entry >> 8) as u8);
-        if length == 0 {
-            return self.long_symbol(table);
+        let entry = table.entries[(self.held >> (64 - LOOKUP)) as usize];
+        if entry.is_code_alone() {
+            return self.symbol_of(table, entry);
         }
-        self.skip(if length & WITHOUT_VALUE != 0 {
-            length - WITHOUT_VALUE
-        } else {
-            length - u32::from(symbol & 15)
-        });
-        Some(symbol)
+        self.skip(entry.length() - u32::from(entry.symbol() & 15));
+        Some(entry.symbol())
     }
 
     /// A symbol whose code is longer than the lookup.

@@ -105,7 +105,11 @@ impl<'a> Jpeg<'a> {
         // Coefficients of 2 bytes, samples and the result.
         check_room(self.file, 4 * samples)?;
         let damage = |what: Damage| {
-            DataError::damaged(self.file, self.bytes.len() as u64, format!("damaged or truncated JPEG ({what})"))
+            DataError::damaged(
+                self.file,
+                self.bytes.len() as u64,
+                format!("damaged or truncated JPEG ({what})"),
+            )
         };
         let planes = vectorised(|| self.planes(scratch, part, eighths)).map_err(damage)?;
         let mut data = Vec::new();

@@ -157,15 +157,21 @@ impl<'a> Reader<'a> {
         let mut place = 1;
         let mut last = 0;
         while place < 64 {
-            let coded = bits.coded(ac).ok_or(NO_CODE)?;
-            if coded.symbol & 15 == 0 {
-                match coded.symbol {
-                    0 => break,
-                    0xF0 => place += 16,
-                    _ => return Err(NO_CODE),
+            let coded = match bits.coded_at_once(ac) {
+                Ok(coded) => coded,
+                Err(entry) => {
+                    let coded = bits.coded_in_steps(ac, entry).ok_or(NO_CODE)?;
+                    match coded.symbol {
+                        0 => break,
+                        0xF0 => {
+                            place += 16;
+                            continue;
+                        }
+                        symbol if symbol & 15 == 0 => return Err(NO_CODE),
+                        _ => coded,
+                    }
                 }
-                continue;
-            }
+            };
             place += usize::from(coded.symbol >> 4);
             last = place;
             block[usize::from(ZIGZAG[place])] = coded.value as i16;
@@ -182,14 +188,17 @@ impl<'a> Reader<'a> {
         let mut bits = self.bits.clone();
         let mut place = 1;
         while place < 64 {
-            let coded = bits.coded(ac).ok_or(NO_CODE)?;
-            if coded.symbol & 15 == 0 {
-                match coded.symbol {
-                    0 => break,
-                    0xF0 => {}
-                    _ => return Err(NO_CODE),
+            let coded = match bits.coded_at_once(ac) {
+                Ok(coded) => coded,
+                Err(entry) => {
+                    let coded = bits.coded_in_steps(ac, entry).ok_or(NO_CODE)?;
+                    match coded.symbol {
+                        0 => break,
+                        symbol if symbol & 15 == 0 && symbol != 0xF0 => return Err(NO_CODE),
+                        _ => coded,
+                    }
                 }
-            }
+            };
             place += usize::from(coded.symbol >> 4) + 1;
         }
         self.bits = bits;
@@ -197,7 +206,13 @@ impl<'a> Reader<'a> {
     }
 
     /// First coefficients of a progressive scan.
-    pub(super) fn first(&mut self, scan: &Scan, dc: Option<&Table>, component: usize, block: &mut Block) -> Result<(), Damage> {
+    pub(super) fn first(
+        &mut self,
+        scan: &Scan,
+        dc: Option<&Table>,
+        component: usize,
+        block: &mut Block,
+    ) -> Result<(), Damage> {
         if scan.high > 0 {
             block[0] |= (self.bits.take(1) << scan.low) as i16;
             return Ok(());

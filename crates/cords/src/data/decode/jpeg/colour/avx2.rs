@@ -17,13 +17,22 @@ pub(super) fn red_green_blue(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) -> 
         0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, //
         0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
     );
-    let eights = y.as_chunks::<8>().0.iter().zip(cb.as_chunks::<8>().0).zip(cr.as_chunks::<8>().0);
+    let eights = y
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .zip(cb.as_chunks::<8>().0)
+        .zip(cr.as_chunks::<8>().0);
     let (rows, _) = out.as_chunks_mut::<24>();
     let mut done = 0;
     for (((y, cb), cr), out) in eights.zip(rows) {
         // SAFETY: eight bytes each.
         let load = |eight: &[u8; 8]| _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(eight.as_ptr().cast()) });
-        let (y, cb, cr) = (load(y), _mm256_sub_epi32(load(cb), middle), _mm256_sub_epi32(load(cr), middle));
+        let (y, cb, cr) = (
+            load(y),
+            _mm256_sub_epi32(load(cb), middle),
+            _mm256_sub_epi32(load(cr), middle),
+        );
         let rounded = |a| add(y, _mm256_srai_epi32::<16>(add(a, half)));
         let red = clamped(rounded(by(cr, 91_881)));
         let green = clamped(rounded(add(by(cb, -22_554), by(cr, -46_802))));

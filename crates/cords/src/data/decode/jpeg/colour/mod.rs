@@ -52,7 +52,12 @@ impl Plane {
         }
         let (near_row, far_row) = (within(near), within(far));
         if self.smooth && self.down == 2 {
-            sums.extend(near_row.iter().zip(far_row).map(|(near, far)| 3 * u16::from(*near) + u16::from(*far)));
+            sums.extend(
+                near_row
+                    .iter()
+                    .zip(far_row)
+                    .map(|(near, far)| 3 * u16::from(*near) + u16::from(*far)),
+            );
         } else {
             sums.extend(near_row.iter().map(|near| u16::from(*near)));
         }
@@ -117,7 +122,11 @@ fn red_green_blue(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let red = y + ((91_881 * cr + 32_768) >> 16);
     let green = y + ((-22_554 * cb - 46_802 * cr + 32_768) >> 16);
     let blue = y + ((116_130 * cb + 32_768) >> 16);
-    [red.clamp(0, 255) as u8, green.clamp(0, 255) as u8, blue.clamp(0, 255) as u8]
+    [
+        red.clamp(0, 255) as u8,
+        green.clamp(0, 255) as u8,
+        blue.clamp(0, 255) as u8,
+    ]
 }
 
 /// [`red_green_blue`] of a row.
@@ -163,7 +172,11 @@ pub(super) fn pixels(
     for (y, row) in (top..).zip(out.chunks_exact_mut(width * channels)) {
         let [a, b, c, d] = &mut *lines;
         let mut lines = planes.iter().zip([a, b, c, d]);
-        let mut next = || lines.next().map_or(&[][..], |(plane, line)| plane.line(y, left, width, line));
+        let mut next = || {
+            lines
+                .next()
+                .map_or(&[][..], |(plane, line)| plane.line(y, left, width, line))
+        };
         let (one, two, three, four) = (next(), next(), next(), next());
         let three_of = one.iter().zip(two).zip(three);
         let pixels = row.as_chunks_mut::<3>().0.iter_mut();

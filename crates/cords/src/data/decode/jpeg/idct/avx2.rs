@@ -33,7 +33,9 @@ pub(super) fn full<const FEW: bool>(block: &Block, quantisation: &[u16; 64], out
     // Each half of a vector takes up four numbers of each of four rows.
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (four, y) in samples.as_chunks::<4>().0.iter().zip([0, 4]) {
-        let [a, b, c, d] = four.map(|row| _mm256_add_epi32(row, middle));
+        let [a, b, c, d] = *four;
+        let (a, b) = (_mm256_add_epi32(a, middle), _mm256_add_epi32(b, middle));
+        let (c, d) = (_mm256_add_epi32(c, middle), _mm256_add_epi32(d, middle));
         let levels = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let levels = _mm256_permutevar8x32_epi32(levels, order);
         let mut lines = [0u8; 32];
@@ -58,7 +60,12 @@ fn pass<const SHIFT: i32>(rows: Rows) -> Rows {
     let even1 = _mm256_slli_epi32::<{ BITS as i32 }>(sub(r0, r4));
     let half = _mm256_set1_epi32(1 << (SHIFT - 1));
     let (even0, even1) = (add(even0, half), add(even1, half));
-    let even = [add(even0, even3), add(even1, even2), sub(even1, even2), sub(even0, even3)];
+    let even = [
+        add(even0, even3),
+        add(even1, even2),
+        sub(even1, even2),
+        sub(even0, even3),
+    ];
 
     let z5 = by(add(add(r7, r3), add(r5, r1)), 9633);
     let z1 = by(add(r7, r1), -7373);
