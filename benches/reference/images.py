@@ -14,6 +14,7 @@ pixels [height, width, channels]:
 """
 import argparse
 import io
+import json
 import pathlib
 import struct
 import zlib
@@ -146,7 +147,7 @@ def main():
     for name, options in {"420": {}, "422": {"subsampling": 1}, "444": {"subsampling": 0}, "grey": {}}.items():
         image = photograph(random, 163, 130, "L" if name == "grey" else "RGB")
         put_views(f"scaled/{name}", encoded(image, quality=90, **options), views)
-    save_file(tensors, arguments.out / "images.safetensors")
+    save_file(tensors, arguments.out / "images.safetensors", {"json": json.dumps({"seed": arguments.seed})})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! The orientation that EXIF data names, as PIL reads it.
 
-/// The orientation, 1 to 8, that the TIFF structure of EXIF data names, or else XMP text; 1, upright, where neither does
-/// or what they say is damaged.
+/// The orientation, 1 to 8, that the TIFF structure of EXIF data names, or else XMP text; 1, upright, where neither
+/// does or what they say is damaged.
 pub(super) fn orientation(tiff: Option<&[u8]>, xmp: Option<&[u8]>) -> u8 {
     let named = tiff.and_then(find).or_else(|| xmp.and_then(find_in_xmp));
     named.filter(|value| (1..=8).contains(value)).unwrap_or(1)

@@ -1,6 +1,7 @@
 //! Against Pillow, on the pictures that `benches/reference/images.py` makes.
 
 use super::*;
+use crate::data::resize::{Axis, Rule, fitted};
 use safetensors::SafeTensors;
 
 const FIXTURES: &[u8] = include_bytes!("../../../tests/fixtures/images.safetensors");
@@ -72,6 +73,44 @@ fn pixels_are_those_of_pillow() {
     }
 }
 
+/// Windows of their own size, at any place, of files of every sampling and order of scans.
+#[test]
+fn a_window_is_what_the_whole_has_there() {
+    let more: [(&str, &[u8]); 4] = [
+        ("progressive", include_bytes!("../../../tests/fixtures/progressive.jpg")),
+        ("2x2", include_bytes!("../../../tests/fixtures/scans_separate_2x2.jpg")),
+        ("1x2", include_bytes!("../../../tests/fixtures/scans_separate_1x2.jpg")),
+        ("two scans", include_bytes!("../../../tests/fixtures/scans_two_2x2.jpg")),
+    ];
+    let more = more.map(|(name, bytes)| (name.to_owned(), bytes.to_vec()));
+    let mut decoder = Decoder::default();
+    for (name, bytes) in files("whole/").into_iter().chain(more) {
+        let file = Path::new(&name);
+        let whole = decode(file, &bytes).expect("sound");
+        let (width, height) = (whole.width, whole.height);
+        for left in 0..width {
+            let top = left * 7 % height;
+            for size in [
+                (1, 1),
+                (width - left, 1),
+                (1, height - top),
+                (width - left, height - top),
+            ] {
+                let window = [left, top, size.0, size.1];
+                let view = View {
+                    window,
+                    size,
+                    cut: [0, 0, size.0, size.1],
+                    channels: whole.channels,
+                    apply_orientation: false,
+                };
+                let found = decode_view(&mut decoder, file, &bytes, &view).expect("sound");
+                assert!(found == whole.clone().cropped(window), "{name}: {window:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn orientation_is_applied_where_it_is_asked_for() {
     let fixtures = fixtures();
@@ -122,8 +161,13 @@ fn the_centre_is_that_of_the_whole_resized() {
         let whole = decode(file, &bytes).expect("sound");
         let view = View::of_centre((whole.width, whole.height), 37, 32, 3);
         let found = decode_view(&mut decoder, file, &bytes, &view).expect("sound");
-        let expected = crate::data::resize::fit(&mut Resizer::default(), whole.with_channels(3), 37, 32);
-        assert!(found.into_planes() == expected, "{name}");
+        let [across, down] = fitted(whole.width, whole.height, 37, 32);
+        let axis = |axis: &Axis| Axis::whole(axis.from, axis.to);
+        let mut resizer = Resizer::default();
+        resizer.plan(&axis(&across), &axis(&down), Rule::Pillow);
+        let resized = resizer.resize(whole.with_channels(3));
+        let centre = [across.wanted.start, down.wanted.start, 32, 32];
+        assert!(found == resized.cropped(centre), "{name}");
     }
 }
 

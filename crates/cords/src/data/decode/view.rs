@@ -2,7 +2,7 @@
 
 use super::{Decoder, Header, Picture, Pixels, guarded};
 use crate::data::DataError;
-use crate::data::resize::{Axis, fitted};
+use crate::data::resize::{Axis, Rule, fitted};
 use std::path::Path;
 
 /// Which part of a picture is wanted, and at what size.
@@ -46,7 +46,7 @@ pub(crate) fn decode_view(decoder: &mut Decoder, file: &Path, bytes: &[u8], view
         ));
         let (x, across) = axis(left, width, whole.0, eighths, view.size.0, (view.cut[0], view.cut[2]));
         let (y, down) = axis(top, height, whole.1, eighths, view.size.1, (view.cut[1], view.cut[3]));
-        let [columns, rows] = decoder.resizer.plan(&across, &down);
+        let [columns, rows] = decoder.resizer.plan(&across, &down, Rule::Pillow);
         let needed = [x + columns.start, y + rows.start, columns.len(), rows.len()];
         let stored = turn.stored(needed, whole);
         let pixels = match &picture {

@@ -1,8 +1,7 @@
-//! Resizing with the antialiased triangle ("bilinear") of Pillow and torchvision, and what stands on it: the shorter
-//! side resized and the centre square cropped.
+//! Resizing with the antialiased triangle ("bilinear") of Pillow and torchvision, and what stands on it: the shorter side
+//! resized and the centre square cropped.
 //!
-//! The arithmetic is Pillow's, so that the bytes are: weights in fixed point with 22 bits, first across, then down, each
-//! rounded to whole levels.
+//! Both passes round to whole levels, and their weights are in fixed point, so that every [`Rule`] has levels of its own.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,6 +11,17 @@ use std::ops::Range;
 
 /// Bits of the weights: a sum of weighted levels of 8 bits, with its sign and one bit to spare, has 32.
 const BITS: u32 = 32 - 8 - 2;
+
+/// Whose arithmetic it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Pillow's, to the bit: across before down, weights of 22 bits.
+    #[default]
+    Pillow,
+    /// That of the crate `fast_image_resize`, by which image sets of levels were made from the first on: down before
+    /// across, weights of 16 bits with their sign. At most 2 levels from Pillow.
+    Raw,
+}
 
 /// How a picture's columns, or its rows, become those of another.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,12 +57,12 @@ impl Axis {
 /// [`resize`](Self::resize) is given those.
 #[derive(Default)]
 pub(crate) struct Resizer {
+    rule: Rule,
     across: Weights,
     down: Weights,
     #[cfg(target_arch = "x86_64")]
     groups: avx2::Groups,
-    /// The picture after the first pass.
-    middle: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 /// Which pixels of a line each pixel of the resized line is the weighted mean of. No weights: each is one pixel.
@@ -65,7 +75,7 @@ struct Weights {
 
 impl Weights {
     /// Returns the pixels that are needed.
-    fn set(&mut self, axis: &Axis) -> Range<usize> {
+    fn set(&mut self, axis: &Axis, rule: Rule) -> Range<usize> {
         self.spans.clear();
         self.weights.clear();
         if axis.is_cut() {
@@ -76,22 +86,42 @@ impl Weights {
         // Reaches over the pixels that fall into one, and never less than to the next on both sides.
         let reach = scale.max(1.0);
         let slope = 1.0 / reach;
-        let mut row = Vec::new();
-        for i in axis.wanted.clone() {
+        let mut exact: Vec<f64> = Vec::new();
+        let mut largest: f64 = 0.0;
+        for i in 0..axis.to {
+            // The largest of all weights decides how the coarser ones are rounded.
+            if rule == Rule::Pillow && !axis.wanted.contains(&i) {
+                continue;
+            }
             let centre = start + (i as f64 + 0.5) * scale;
             let first = (centre - reach + 0.5).max(0.0) as usize;
             let last = ((centre + reach + 0.5) as usize).min(axis.from);
-            let weight = |at: usize| (1.0 - ((at as f64 - centre + 0.5) * slope).abs()).max(0.0);
-            row.clear();
-            row.extend((first..last).map(weight));
-            let sum: f64 = row.iter().sum();
-            let begin = self.weights.len();
-            let fixed = row
-                .iter()
-                .map(|weight| (0.5 + weight / sum * f64::from(1 << BITS)) as i32);
-            self.weights.extend(fixed);
-            self.spans.push((first, begin..self.weights.len()));
+            let begin = exact.len();
+            exact.extend((first..last).map(|at| {
+                let distance = match rule {
+                    Rule::Pillow => at as f64 - centre + 0.5,
+                    Rule::Raw => at as f64 - (centre - 0.5),
+                };
+                (1.0 - (distance * slope).abs()).max(0.0)
+            }));
+            let sum: f64 = exact[begin..].iter().sum();
+            for weight in &mut exact[begin..] {
+                *weight /= sum;
+                largest = largest.max(*weight);
+            }
+            if axis.wanted.contains(&i) {
+                self.spans.push((first, begin..exact.len()));
+            }
         }
+        let bits = match rule {
+            Rule::Pillow => BITS,
+            // As many as leave the largest weight 15 bits.
+            Rule::Raw => (0..BITS - 1)
+                .find(|bits| (largest * f64::from(2 << bits)).round() >= f64::from(1 << 15))
+                .unwrap_or(BITS - 1),
+        };
+        let fixed = |weight: &f64| ((weight * f64::from(1 << bits)).round() as i32) << (BITS - bits);
+        self.weights.extend(exact.iter().map(fixed));
         let origin = self.spans.first().map_or(0, |(first, _)| *first);
         let ends = self.spans.iter().map(|(first, range)| first + range.len());
         let needed = origin..ends.max().unwrap_or(0);
@@ -104,70 +134,71 @@ impl Weights {
             .iter()
             .map(|(first, range)| (*first, &self.weights[range.clone()]))
     }
-
-    /// Pixels that a line of `length` becomes.
-    fn to(&self, length: usize) -> usize {
-        if self.spans.is_empty() {
-            length
-        } else {
-            self.spans.len()
-        }
-    }
 }
 
 impl Resizer {
     /// Prepares for a picture; returns the columns and rows of it that are needed.
-    pub(crate) fn plan(&mut self, across: &Axis, down: &Axis) -> [Range<usize>; 2] {
-        [self.across.set(across), self.down.set(down)]
+    pub(crate) fn plan(&mut self, across: &Axis, down: &Axis, rule: Rule) -> [Range<usize>; 2] {
+        self.rule = rule;
+        [self.across.set(across, rule), self.down.set(down, rule)]
     }
 
     /// The wanted part of the resized picture, from the pixels that [`plan`](Self::plan) said are needed.
-    pub(crate) fn resize(&mut self, mut pixels: Pixels) -> Pixels {
-        let (width, height) = (self.across.to(pixels.width), self.down.to(pixels.height));
-        if !self.across.spans.is_empty() {
-            self.middle.resize(pixels.height * width * pixels.channels, 0);
-            self.resize_across(&mut pixels, width);
-            if self.down.spans.is_empty() {
-                pixels.data.clone_from(&self.middle);
+    pub(crate) fn resize(&mut self, pixels: Pixels) -> Pixels {
+        match self.rule {
+            Rule::Pillow => {
+                let pixels = self.resize_across(pixels);
+                self.resize_down(pixels)
             }
-        }
-        if !self.down.spans.is_empty() {
-            let length = width * pixels.channels;
-            let mut data = vec![0; height * length];
-            let rows = if self.across.spans.is_empty() {
-                &pixels.data
-            } else {
-                &self.middle
-            };
-            down(&self.down, rows, length, &mut data);
-            pixels.data = data;
-        }
-        Pixels {
-            width,
-            height,
-            ..pixels
+            Rule::Raw => {
+                let pixels = self.resize_down(pixels);
+                self.resize_across(pixels)
+            }
         }
     }
 
-    /// All rows of `pixels` at another width, into the buffer between the passes.
-    fn resize_across(&mut self, pixels: &mut Pixels, to: usize) {
-        let length = pixels.width * pixels.channels;
+    /// One pass; what it had becomes the buffer of the next.
+    fn resize_across(&mut self, mut pixels: Pixels) -> Pixels {
+        if self.across.spans.is_empty() {
+            return pixels;
+        }
+        let width = self.across.spans.len();
+        let (from, to) = (pixels.width * pixels.channels, width * pixels.channels);
+        let mut data = std::mem::take(&mut self.buffer);
+        data.resize(pixels.height * to, 0);
+        self.rows_across(&mut pixels, from, &mut data, to);
+        self.buffer = std::mem::replace(&mut pixels.data, data);
+        Pixels { width, ..pixels }
+    }
+
+    fn rows_across(&mut self, pixels: &mut Pixels, from: usize, out: &mut [u8], to: usize) {
         #[cfg(target_arch = "x86_64")]
         if pixels.channels == 3 && std::is_x86_feature_detected!("avx2") && self.groups.set(&self.across) {
-            let end = pixels.data.len();
-            pixels.data.resize(end + avx2::BEYOND, 0);
+            pixels.data.resize(pixels.data.len() + avx2::BEYOND, 0);
             #[expect(unsafe_code, reason = "calls a function compiled for AVX2")]
             // SAFETY: the processor has just been found to have AVX2.
             unsafe {
-                avx2::across(&self.groups, &pixels.data, length, &mut self.middle, 3 * to);
+                avx2::across(&self.groups, &pixels.data, from, out, to);
             }
-            pixels.data.truncate(end);
             return;
         }
         match pixels.channels {
-            1 => across::<1>(&self.across, &pixels.data, length, &mut self.middle, to),
-            _ => across::<3>(&self.across, &pixels.data, length, &mut self.middle, 3 * to),
+            1 => across::<1>(&self.across, &pixels.data, from, out, to),
+            _ => across::<3>(&self.across, &pixels.data, from, out, to),
         }
+    }
+
+    fn resize_down(&mut self, mut pixels: Pixels) -> Pixels {
+        if self.down.spans.is_empty() {
+            return pixels;
+        }
+        let height = self.down.spans.len();
+        let length = pixels.width * pixels.channels;
+        let mut data = std::mem::take(&mut self.buffer);
+        data.resize(height * length, 0);
+        down(&self.down, &pixels.data, length, &mut data);
+        self.buffer = std::mem::replace(&mut pixels.data, data);
+        Pixels { height, ..pixels }
     }
 }
 
@@ -229,8 +260,8 @@ fn tiles_down(weights: &[i32], rows: &[u8], length: usize, out: &mut [u8]) -> us
     0
 }
 
-/// How a picture is resized so that its shorter side is `resize`, and the centre `side` x `side` wanted of it: across and
-/// down. `side` must not exceed `resize`.
+/// How a picture is resized so that its shorter side is `resize`, and the centre `side` x `side` wanted of it: across
+/// and down. `side` must not exceed `resize`.
 pub(crate) fn fitted(width: usize, height: usize, resize: usize, side: usize) -> [Axis; 2] {
     let (to_width, to_height) = fitted_size(width, height, resize);
     let centre = |from: usize, to: usize| {
@@ -243,11 +274,11 @@ pub(crate) fn fitted(width: usize, height: usize, resize: usize, side: usize) ->
     [centre(width, to_width), centre(height, to_height)]
 }
 
-/// Resizes so that the shorter side is `resize`, crops the centre `side` x `side`, and returns [C, side, side].
+/// As image sets of levels have it, by [`Rule::Raw`]: resizes so that the shorter side is `resize`, crops the centre `side` x `side`, and returns [C, side, side].
 /// `side` must not exceed `resize`.
 pub(crate) fn fit(resizer: &mut Resizer, pixels: Pixels, resize: usize, side: usize) -> Vec<u8> {
     let [across, down] = fitted(pixels.width, pixels.height, resize, side);
-    let [columns, rows] = resizer.plan(&across, &down);
+    let [columns, rows] = resizer.plan(&across, &down, Rule::Raw);
     let needed = pixels.cropped([columns.start, rows.start, columns.len(), rows.len()]);
     resizer.resize(needed).into_planes()
 }

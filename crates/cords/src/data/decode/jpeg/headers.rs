@@ -344,13 +344,13 @@ impl Scan {
             high: u32::from(bits >> 4),
             low: u32::from(bits & 15),
         };
-        let sound = match frame.is_progressive() {
-            // Of a sequential scan the rest is not looked at, as some programs write nonsense there.
-            false => true,
-            true if scan.first == 0 => scan.last == 0,
-            true => scan.last < 64 && scan.first <= scan.last && scan.components.len() == 1,
+        // Of a sequential scan the rest is not looked at, as some programs write nonsense there.
+        let places = match scan.first {
+            0 => scan.last == 0,
+            first => first <= scan.last && scan.last < 64 && scan.components.len() == 1,
         };
-        let sound = sound && scan.low <= 13 && (scan.high == 0 || scan.high == scan.low + 1 || !frame.is_progressive());
+        let bits = scan.low <= 13 && (scan.high == 0 || scan.high == scan.low + 1);
+        let sound = !frame.is_progressive() || (places && bits);
         (once && sound && (1..=4).contains(&count)).then_some(scan)
     }
 }

@@ -15,9 +15,9 @@ pub(super) struct Table {
     symbols: [u8; 256],
 }
 
-/// What the next bits say: bits 0 to 5 the length of code and magnitude together, bits 8 to 15 the symbol, bits 16 to 31
-/// the value. With [`CODE_ALONE`], the length is that of the code: there is no magnitude, or it reaches beyond; length 0
-/// says that the code is longer than the lookup.
+/// What the next bits say: bits 0 to 5 the length of code and magnitude together, bits 8 to 15 the symbol, bits 16 to
+/// 31 the value. With [`CODE_ALONE`], the length is that of the code: there is no magnitude, or it reaches beyond;
+/// length 0 says that the code is longer than the lookup.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u32);
 
@@ -108,7 +108,8 @@ pub(super) fn extend(bits: u32, size: u32) -> i32 {
     bits as i32 - if negative { (1 << size) - 1 } else { 0 }
 }
 
-/// Reads bits, the highest first, from bytes without stuffing. Beyond the end there are zeros; [`Bits::position`] tells.
+/// Reads bits, the highest first, from bytes without stuffing. Beyond the end there are zeros; [`Bits::position`]
+/// tells.
 #[derive(Clone)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],

@@ -43,50 +43,48 @@ impl Plane {
             (true, _) => (near + 1).min(self.height - 1),
             _ => near,
         };
+        // Across, each sample goes over to its neighbours; the last on either side stands for what is beyond.
+        let beside = self.smooth && self.across == 2;
+        let inside = match beside {
+            true => first.saturating_sub(1)..(last + 2).min(self.width),
+            false => first..last + 1,
+        };
+        let within = |y: usize| &self.row(y)[inside.start - self.left..inside.end - self.left];
+        let (near, far) = (within(near), within(far));
         let sums = &mut line.sums;
         sums.clear();
-        let inside = first.saturating_sub(1)..(last + 2).min(self.width);
-        let within = |y: usize| &self.row(y)[inside.start - self.left..inside.end - self.left];
-        if self.smooth && first == 0 {
+        if beside && first == 0 {
             sums.push(0);
         }
-        let (near_row, far_row) = (within(near), within(far));
         if self.smooth && self.down == 2 {
             sums.extend(
-                near_row
-                    .iter()
-                    .zip(far_row)
+                near.iter()
+                    .zip(far)
                     .map(|(near, far)| 3 * u16::from(*near) + u16::from(*far)),
             );
         } else {
-            sums.extend(near_row.iter().map(|near| u16::from(*near)));
+            sums.extend(near.iter().map(|near| u16::from(*near)));
         }
-        if self.smooth {
-            if first == 0 {
-                sums[0] = sums[1];
-            }
-            if let Some(end) = sums.last().copied()
-                && last + 2 > self.width
-            {
-                sums.push(end);
-            }
+        if beside && first == 0 {
+            sums[0] = sums[1];
         }
-        let count = last + 1 - first;
-        line.pixels.resize(count * self.across, 0);
+        if beside && last + 1 == self.width {
+            sums.extend(sums.last().copied());
+        }
+        line.pixels.resize((last + 1 - first) * self.across, 0);
         let pixels = &mut line.pixels[..];
         match (self.smooth, self.across, self.down) {
             (true, 2, 1) => interpolate(sums, pixels, 1, 2, 2),
-            (true, 2, 2) => interpolate(sums, pixels, 8, 7, 4),
+            (true, 2, _) => interpolate(sums, pixels, 8, 7, 4),
             (true, ..) => {
                 // Rows alone: rounded down in the upper and up in the lower.
                 let half = if y % 2 == 0 { 1 } else { 2 };
-                for (pixel, sum) in pixels.iter_mut().zip(&sums[1..]) {
+                for (pixel, sum) in pixels.iter_mut().zip(sums.iter()) {
                     *pixel = ((sum + half) >> 2) as u8;
                 }
             }
             _ => {
-                let skip = first - inside.start;
-                for (pixels, sum) in pixels.chunks_exact_mut(self.across).zip(&sums[skip..]) {
+                for (pixels, sum) in pixels.chunks_exact_mut(self.across).zip(sums.iter()) {
                     pixels.fill(*sum as u8);
                 }
             }
