@@ -88,7 +88,7 @@ fn a_window_is_what_the_whole_has_there() {
         let file = Path::new(&name);
         let whole = decode(file, &bytes).expect("sound");
         let (width, height) = (whole.width, whole.height);
-        for left in 0..width {
+        for left in (0..width).step_by(5) {
             let top = left * 7 % height;
             for size in [
                 (1, 1),

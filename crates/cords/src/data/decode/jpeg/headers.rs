@@ -78,8 +78,9 @@ impl<'a> Iterator for Segments<'a> {
                 return Some((END, &[]));
             }
             let length = bytes.get(self.at..self.at + 2)?;
-            let length = usize::from(u16::from_be_bytes([length[0], length[1]])).max(2);
-            let body = &bytes[(self.at + 2).min(bytes.len())..(self.at + length).min(bytes.len())];
+            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+            // None where the length does not count itself, or leads out of the file.
+            let body = bytes.get(self.at + 2..self.at + length)?;
             self.at += length;
             return Some((marker, body));
         }
@@ -267,8 +268,7 @@ impl Tables {
             QUANTISATION => self.define_quantisation(body),
             HUFFMAN => self.define_huffman(body),
             RESTART_INTERVAL => {
-                let [high, low] = body.first_chunk::<2>()?;
-                self.restart_interval = usize::from(u16::from_be_bytes([*high, *low]));
+                self.restart_interval = usize::from(u16::from_be_bytes(body.try_into().ok()?));
                 Some(())
             }
             _ => Some(()),
@@ -330,7 +330,7 @@ impl Scan {
     pub(super) fn of_segment(body: &[u8], frame: &Frame<'_>) -> Option<Self> {
         let count = usize::from(*body.first()?);
         let entries = body.get(1..1 + 2 * count)?;
-        let [first, last, bits] = *body.get(1 + 2 * count..)?.first_chunk::<3>()?;
+        let [first, last, bits] = body.get(1 + 2 * count..)?.try_into().ok()?;
         let component = |entry: &[u8]| {
             let index = frame.components.iter().position(|one| one.name == entry[0])?;
             Some((index, usize::from(entry[1] >> 4), usize::from(entry[1] & 15)))
@@ -344,13 +344,16 @@ impl Scan {
             high: u32::from(bits >> 4),
             low: u32::from(bits & 15),
         };
-        // Of a sequential scan the rest is not looked at, as some programs write nonsense there.
-        let places = match scan.first {
-            0 => scan.last == 0,
-            first => first <= scan.last && scan.last < 64 && scan.components.len() == 1,
+        let sound = if frame.is_progressive() {
+            let places = match scan.first {
+                0 => scan.last == 0,
+                first => first <= scan.last && scan.last < 64 && scan.components.len() == 1,
+            };
+            places && scan.low <= 13 && (scan.high == 0 || scan.high == scan.low + 1)
+        } else {
+            // Of a scan of all components the rest is not looked at, as some programs write nonsense there.
+            scan.components.len() == frame.components.len() || (first, last, bits) == (0, 63, 0)
         };
-        let bits = scan.low <= 13 && (scan.high == 0 || scan.high == scan.low + 1);
-        let sound = !frame.is_progressive() || (places && bits);
         (once && sound && (1..=4).contains(&count)).then_some(scan)
     }
 }
