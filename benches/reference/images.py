@@ -9,7 +9,7 @@ pixels [height, width, channels]:
 - `oriented/<name>/pixels`: the same after `ImageOps.exif_transpose`;
 - `view/<name>/<number>/pixels`: the window `.../window` (left, top, width, height) of it, resized by
   `Resampling.BILINEAR`;
-- `scaled/<name>/<number>/pixels`: the same of windows that are shrunk by 2 or more, where a decoder of JPEG may leave
+- `scaled/<name>/<number>/pixels`: the same of windows that are shrunk by 2, 4 and 8, where a decoder of JPEG may leave
   out high frequencies.
 """
 import argparse
