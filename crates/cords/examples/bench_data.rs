@@ -2,7 +2,7 @@
 //!
 //! `bench_data prepare CONFIG SET` prepares what the JSON CONFIG (a `PrepareConfig`) says into the folder SET.
 //! `bench_data load SET AUGMENT THREADS EPOCHS PACE` loads all training images EPOCHS times in batches of 256, changed
-//! as the JSON AUGMENT says, on THREADS threads; a consumer takes PACE images a second, or all that come where PACE is 0.
+//! as the JSON AUGMENT says, on THREADS threads; a consumer takes PACE images a second, or all that come if PACE is 0.
 //! `bench_data evaluate SET OUT` writes the views for evaluation, `[3, side, side]` levels in the order of the source.
 //! Each prints one line of JSON: images, seconds from the first image asked for, processor seconds of all threads, peak
 //! memory and the seconds that the consumer waited after its first batch.

@@ -1,8 +1,8 @@
 //! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
 
 use super::decode::Pixels;
-use super::source::{ImageSource, Opened};
 use super::resize::{self, Resizer};
+use super::source::{ImageSource, Opened};
 use super::{DataError, ImageSet, ImageSetWriter, Split, split};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

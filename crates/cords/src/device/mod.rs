@@ -33,8 +33,8 @@ mod relaxation;
 mod shapes;
 
 pub use adam::AdamStep;
-pub use cpu::{Aligned, Cpu, Kernels, Packed};
 pub(crate) use cpu::vectorised;
+pub use cpu::{Aligned, Cpu, Kernels, Packed};
 pub use error::DeviceError;
 pub use phi::Phi;
 pub use real::Real;

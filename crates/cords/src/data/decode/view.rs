@@ -21,10 +21,10 @@ pub(crate) struct View {
     pub(crate) apply_orientation: bool,
 }
 
-/// Decodes a window of the content of `file` and resizes it as Pillow does, antialiased and bilinear: the same bytes, but
-/// of a JPEG that is shrunk by 6 or more both ways, which is decoded at a half, a quarter or an eighth of its size first:
-/// 0.4 levels from Pillow's in the mean of photographs, 0.7 at most. Of a JPEG whose components come in one scan, damage
-/// below the window goes unnoticed.
+/// Decodes a window of the content of `file` and resizes it as Pillow does, antialiased and bilinear: the same bytes,
+/// but of a JPEG that is shrunk by 6 or more both ways, which is decoded at a half, a quarter or an eighth of its size
+/// first: 0.4 levels from Pillow's in the mean of photographs, 0.7 at most. Of a JPEG whose components come in one
+/// scan, damage below the window goes unnoticed.
 pub(crate) fn decode_view(decoder: &mut Decoder, file: &Path, bytes: &[u8], view: &View) -> Result<Pixels, DataError> {
     guarded(file, || {
         let picture = Picture::open(file, bytes)?;
@@ -115,8 +115,8 @@ impl View {
 }
 
 /// The inverse transform to a smaller block cuts frequencies off, where averaging lets them fade. The less is left to
-/// average, the more it shows: of photographs decoded at half their size and shrunk to a third of it, 0.35 levels in the
-/// mean (0.7 in the worst of 40); to a half, 0.7 (1.6); not at all, 2.9 (6.3).
+/// average, the more it shows: of photographs decoded at half their size and shrunk to a third of it, 0.35 levels in
+/// the mean (0.7 in the worst of 40); to a half, 0.7 (1.6); not at all, 2.9 (6.3).
 const REST: usize = 3;
 
 /// How a window of `length` pixels from `start` on is resized once the picture, then of `whole` pixels, is decoded at

@@ -177,13 +177,15 @@ impl<'a> Frame<'a> {
             down: usize::from(entry[1] & 15),
             quantisation: usize::from(entry[2]),
         };
-        let entries = rest.chunks_exact(3).take(usize::from(*count));
+        if rest.len() != 3 * usize::from(*count) {
+            return None;
+        }
         Some(Self {
             kind,
             precision: *precision,
             width: usize::from(u16::from_be_bytes([*w1, *w0])),
             height: usize::from(u16::from_be_bytes([*h1, *h0])),
-            components: entries.map(component).collect(),
+            components: rest.chunks_exact(3).map(component).collect(),
             first_scan: 0,
             jfif: false,
             adobe: None,

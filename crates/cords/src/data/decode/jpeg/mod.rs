@@ -1,8 +1,8 @@
 //! JPEG: sequential and progressive, 8 bits a sample, with the same pixels as libjpeg (and so PIL) to the bit.
 //!
-//! A decoder of its own, because none of the crates decodes a part without the whole, and Huffman codes are two thirds of
-//! the work. Of a sequential file the rows below the wanted part are not read, and beside and above it codes are only
-//! passed over. `docs/design/decoding.md` has the figures.
+//! A decoder of its own, because none of the crates decodes a part without the whole, and Huffman codes are two thirds
+//! of the work. Of a sequential file the rows below the wanted part are not read, and beside and above it codes are
+//! only passed over. `docs/design/decoding.md` has the figures.
 
 mod colour;
 mod headers;
