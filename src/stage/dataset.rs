@@ -74,6 +74,10 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 8, max = 16384), extend("x-unit" = "px"))]
     max_side: Option<usize>,
+    /// Turn and mirror images as their EXIF or XMP data say; cameras store the way they were held there. Off, images are
+    /// taken as they are stored, as torchvision's `ImageFolder` takes them.
+    #[serde(default)]
+    exif_orientation: bool,
     /// What is done about images that cannot be read.
     #[serde(default)]
     on_bad: OnBad,
@@ -193,6 +197,7 @@ impl Params {
             normalisation: self.normalisation,
             store: self.store,
             max_side: self.max_side,
+            upright: self.exif_orientation,
             on_bad: self.on_bad,
         }
     }
@@ -271,6 +276,15 @@ impl Kind for Dataset {
             .when("with `on_bad: skip`", |params| params.on_bad == OnBad::Skip),
     ];
     const KEEPS_CHECKPOINTS: bool = true;
+
+    /// Since version 3 JPEG files have the pixels that libjpeg gives them, 3 levels from those before at most. Other
+    /// sources that may hold such files are newer than that.
+    fn code_version(params: &Params) -> u32 {
+        match params.source {
+            SourceName::ImageFolder => 3,
+            _ => Self::CODE_VERSION,
+        }
+    }
 
     fn check(params: &Params) -> Vec<Violation> {
         let mut found = Vec::new();

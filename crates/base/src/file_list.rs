@@ -101,6 +101,23 @@ impl FileList {
         }));
     }
 
+    /// The same files as a list of a folder above.
+    ///
+    /// # Panics
+    /// If the list's folder does not lie below `root`.
+    #[must_use]
+    pub fn below(self, root: &Path) -> Self {
+        let mut list = Self::new(root);
+        for folder in self.folders {
+            let within = folder.path.strip_prefix(root).expect("a folder above");
+            let number = list.add_folder(within);
+            list.folders[number].names = folder.names;
+        }
+        list.files = self.files;
+        list.has_odd_names |= self.has_odd_names;
+        list
+    }
+
     /// Gives back memory that is reserved for more files.
     pub fn shrink_to_fit(&mut self) {
         self.folders.iter_mut().for_each(|folder| folder.names.shrink_to_fit());
@@ -327,6 +344,10 @@ mod tests {
         assert_eq!(list.path(1), Path::new("/data/b\\c/n\\"));
         assert_eq!(list.path(0).as_os_str().as_bytes(), b"/data/\xe2\x82");
         assert_eq!(list.folder(list.folder_of(4)), Path::new("/data/cat"));
+        let above = list.clone().below(Path::new("/"));
+        let names_above: Vec<String> = (0..above.len()).map(|i| above.within(i)).collect();
+        assert_eq!(names_above, expected.map(|name| format!("data/{name}")));
+        assert_eq!((above.path(0), above.path(1)), (list.path(0), list.path(1)));
         let mut both = FileList::new("/data");
         let folder = both.add_folder(Path::new("first"));
         both.push(folder, OsStr::new("b"));

@@ -4,10 +4,10 @@
 
 use super::decode::{Pixels, decode};
 use super::npy::NpyFile;
+use super::resize::{self, Resizer, Rule};
 use super::source::{Requirement, file_name, read_file};
-use super::{DataError, ImageSet, resize};
+use super::{DataError, ImageSet};
 use dynvis_base::FileList;
-use fast_image_resize::Resizer;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -606,7 +606,7 @@ impl CorruptedImages for CorruptedFiles {
     }
 
     fn levels(&self, version: usize, place: usize) -> Result<Vec<u8>, DataError> {
-        let pixels = match &self.files {
+        let (pixels, rule) = match &self.files {
             Files::Arrays {
                 arrays,
                 severities,
@@ -617,19 +617,26 @@ impl CorruptedImages for CorruptedFiles {
                 let mut data = vec![0; CIFAR_LEN];
                 let row = severity * images + rows[place];
                 arrays[version / severities.len()].levels(row * CIFAR_LEN, &mut data)?;
-                Pixels {
+                let pixels = Pixels {
                     width: CIFAR_SIDE,
                     height: CIFAR_SIDE,
                     channels: 3,
                     data,
-                }
+                };
+                (pixels, Rule::Arrays)
             }
             Files::Folders { folders, names } => {
                 let path = folders[version].join(&names[place]);
-                decode(&path, &read_file(&path)?)?
+                (decode(&path, &read_file(&path)?, false)?, Rule::Pillow)
             }
         };
         let pixels = pixels.with_channels(self.channels);
-        resize::fit(&mut Resizer::new(), pixels, self.resize, self.side)
+        Ok(resize::fit(
+            &mut Resizer::default(),
+            pixels,
+            self.resize,
+            self.side,
+            rule,
+        ))
     }
 }

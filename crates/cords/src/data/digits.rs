@@ -118,7 +118,7 @@ mod tests {
         // First line of the archive: a zero whose first row is 0,0,5,13,9,1,0,0.
         assert_eq!(opened.entries[0].label, 0);
         let first = opened.reader.original(0).expect("in memory");
-        let first = first.decode(&opened.reader.path(0)).expect("pixels");
+        let first = first.decode(&opened.reader.path(0), false).expect("pixels");
         assert_eq!(first.data[..8], [0, 0, 80, 207, 143, 16, 0, 0]);
         // 178 zeros, as the data set's own description counts them.
         assert_eq!(opened.entries.iter().filter(|entry| entry.label == 0).count(), 178);

@@ -5,13 +5,13 @@
 //! with a note, hidden files without one; a picture of another format is an error, since leaving images out changes the
 //! data set.
 
-use super::DataError;
 use super::decode::{is_image, other_picture};
 use super::encoded_files::{has_image_extension, is_left_behind, name_within};
 use super::labels::{self, Row};
 use super::source::{
     Entry, ImageSource, Opened, Original, Part, Place, Reader, Requirement, SourceName, file_name, read_file,
 };
+use super::{DataError, imagenet};
 use dynvis_base::{FileList, Head};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Puts a list in order and gives the first bytes of its files.
-type Heads<'a> = dyn FnMut(&mut FileList) -> std::io::Result<Vec<Head>> + 'a;
+pub(crate) type Heads<'a> = dyn FnMut(&mut FileList) -> std::io::Result<Vec<Head>> + 'a;
 
 /// The files of an image folder.
 pub(crate) struct Listing {
@@ -41,8 +41,13 @@ impl Listing {
     }
 
     pub(crate) fn files(self) -> Vec<PathBuf> {
-        let images = (0..self.images.len()).map(|i| self.images.path(i));
-        images.chain(self.tables).collect()
+        let (images, tables) = self.lists();
+        (0..images.len()).map(|i| images.path(i)).chain(tables).collect()
+    }
+
+    /// The images, and tables whose labels are used.
+    pub(crate) fn lists(self) -> (FileList, Vec<PathBuf>) {
+        (self.images, self.tables)
     }
 }
 
@@ -55,10 +60,8 @@ impl ImageSource {
     /// What is wrong with the folder or its table.
     pub fn folder_files(&self, heads: &mut Heads<'_>) -> Result<(FileList, Vec<PathBuf>), DataError> {
         let (mut files, others) = match self.name {
-            SourceName::ImageFolder => {
-                let Listing { images, tables, .. } = list_with(&self.path, self.labels.as_deref(), heads)?;
-                (images, tables)
-            }
+            SourceName::ImageFolder => list_with(&self.path, self.labels.as_deref(), heads)?.lists(),
+            SourceName::Imagenet => imagenet::inputs(&self.path, heads)?,
             _ => (FileList::new(&self.path), self.input_files()?),
         };
         let mut elsewhere = Vec::new();
@@ -163,16 +166,19 @@ struct Lister<'a> {
 
 /// Lists classes and files; of images, no more than the first bytes of files with other extensions are read.
 pub(crate) fn list(folder: &Path, table: Option<&Path>) -> Result<Listing, DataError> {
-    list_with(folder, table, &mut |files| {
-        files.sort();
-        let head = |i| Head::read(&files.path(i));
-        // The first error in the order of the files, whichever thread met one first.
-        let heads: Vec<_> = (0..files.len()).into_par_iter().map(head).collect();
-        heads.into_iter().collect()
-    })
+    list_with(folder, table, &mut read_heads)
 }
 
-fn list_with(folder: &Path, table: Option<&Path>, heads: &mut Heads<'_>) -> Result<Listing, DataError> {
+/// First bytes of files of a list that is put in order.
+pub(crate) fn read_heads(files: &mut FileList) -> std::io::Result<Vec<Head>> {
+    files.sort();
+    let head = |i| Head::read(&files.path(i));
+    // The first error in the order of the files, whichever thread met one first.
+    let heads: Vec<_> = (0..files.len()).into_par_iter().map(head).collect();
+    heads.into_iter().collect()
+}
+
+pub(crate) fn list_with(folder: &Path, table: Option<&Path>, heads: &mut Heads<'_>) -> Result<Listing, DataError> {
     Requirement {
         what: "folder of images".to_owned(),
         alternatives: vec![folder.to_owned()],

@@ -6,11 +6,13 @@
 //! order of name, which is torchvision's order; the devkit's ILSVRC2012_ID has another one, and its `meta.mat` tells
 //! which synset that is.
 
+use super::DataError;
 use super::archive::Archive;
 use super::encoded_files::{EncodedFile, EncodedFiles, has_image_extension};
+use super::image_folder::{self, Heads};
 use super::matlab::{self, Values};
 use super::source::{Entry, Opened, Part, Requirement, read_file};
-use super::{DataError, image_folder};
+use dynvis_base::FileList;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -90,14 +92,17 @@ fn locate(folder: &Path) -> Result<Located, DataError> {
     })
 }
 
-pub(crate) fn inputs(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+/// Images that lie in folders, and all other files that are read.
+pub(crate) fn inputs(folder: &Path, heads: &mut Heads<'_>) -> Result<(FileList, Vec<PathBuf>), DataError> {
     let located = locate(folder)?;
-    let mut files = Vec::new();
+    let (mut images, mut files) = (FileList::new(folder), Vec::new());
     for (path, archive) in [(&located.train, TRAIN), (&located.validation, VALIDATION)] {
         if path.ends_with(archive) {
             files.push(path.clone());
         } else {
-            files.extend(image_folder::list(path, None)?.files());
+            let (listed, tables) = image_folder::list_with(path, None, heads)?.lists();
+            images.append(listed.below(folder));
+            files.extend(tables);
         }
     }
     match located.devkit {
@@ -105,7 +110,7 @@ pub(crate) fn inputs(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
         Some(devkit) => files.push(devkit),
         None => {}
     }
-    Ok(files)
+    Ok((images, files))
 }
 
 /// The synset that the place of an image tells, if it does, and the name of its file.

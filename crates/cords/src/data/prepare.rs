@@ -1,12 +1,12 @@
 //! Preparing an image set: read, resize, crop, divide, and write, with the same bytes for any number of threads.
 
-use super::decode::{Pixels, encode_like};
+use super::decode::encode_like;
 use super::image_set::{Form, MeanAndStd, Moments, OriginalsWriter, PACK, Packed, Shown, packed_bytes};
+use super::resize::{self, Resizer};
 use super::source::{Entry, ImageSource, Opened, Original, Part, Place, Reader};
 use super::split::Choice;
-use super::{DataError, ImageSet, ImageSetWriter, Split, Splits, resize, split};
+use super::{DataError, ImageSet, ImageSetWriter, Split, Splits, split};
 use dynvis_base::{Classified, ErrorKind};
-use fast_image_resize::Resizer;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -107,6 +107,9 @@ pub struct PrepareConfig {
     /// Longest side in pixels of what is kept of an original: larger ones are shrunk and encoded again.
     #[serde(default)]
     pub max_side: Option<usize>,
+    /// Whether images are turned and mirrored as their EXIF or XMP data say; torchvision's `ImageFolder` does not.
+    #[serde(default)]
+    pub upright: bool,
     /// What is done about images that cannot be read.
     #[serde(default)]
     pub on_bad: OnBad,
@@ -174,6 +177,7 @@ impl PrepareConfig {
             normalisation: Normalisation::default(),
             store: Store::default(),
             max_side: None,
+            upright: false,
             on_bad: OnBad::default(),
         }
     }
@@ -497,8 +501,10 @@ impl Chosen {
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<(ImageSet, Vec<Lost>), DataError> {
         let fit = |resizer: &mut Resizer, i: usize| {
-            let pixels = self.decoded(i, self.reader.original(i)?, config)?;
-            resize::fit(resizer, pixels, config.resize_to(), config.side)
+            let original = self.reader.original(i)?;
+            let pixels = original.decode(&self.reader.path(i), config.upright)?;
+            let (pixels, rule) = (pixels.with_channels(config.channels), original.rule());
+            Ok(resize::fit(resizer, pixels, config.resize_to(), config.side, rule))
         };
         let mut lost = Vec::new();
         self.each(
@@ -570,30 +576,25 @@ impl Chosen {
         let source = config.describe(self.described);
         let shown = Shown {
             resize: config.resize_to(),
+            upright: config.upright,
         };
         let set = writer.finish(out_dir, &splits, constants, [self.attribution, &source], shown)?;
         Ok((set, lost))
     }
 
-    /// An image as it is shown, with the channels that were asked for.
-    fn decoded(&self, i: usize, original: Original<'_>, config: &PrepareConfig) -> Result<Pixels, DataError> {
-        Ok(original.decode(&self.reader.path(i))?.with_channels(config.channels))
-    }
-
     /// Reads an original, makes sure that it can be decoded, and shrinks it where it is too large.
     fn look(&self, resizer: &mut Resizer, i: usize, config: &PrepareConfig) -> Result<Ready<'_>, DataError> {
         let original = self.reader.original(i)?;
-        let (bytes, pixels) = match original {
-            Original::Encoded(bytes) => {
-                let pixels = Original::Encoded(Cow::Borrowed(&*bytes)).decode(&self.reader.path(i))?;
-                (Some(bytes), pixels)
-            }
-            Original::Pixels(pixels) => (None, pixels),
+        let rule = original.rule();
+        let pixels = original.decode(&self.reader.path(i), config.upright)?;
+        let bytes = match original {
+            Original::Encoded(bytes) => Some(bytes),
+            Original::Pixels(_) => None,
         };
         let longest = pixels.width.max(pixels.height);
         let (bytes, pixels, place) = match config.max_side {
             Some(max_side) if max_side < longest => {
-                let pixels = resize::shrink(resizer, pixels, max_side)?;
+                let pixels = resize::shrink(resizer, pixels, max_side);
                 let bytes = bytes.map(|bytes| encode_like(&bytes, &pixels)).transpose()?;
                 (bytes.map(Cow::Owned), pixels, None)
             }
@@ -604,7 +605,7 @@ impl Chosen {
             Some(_) => None,
             None => {
                 let pixels = pixels.clone().with_channels(config.channels);
-                Some(resize::fit(resizer, pixels, config.resize_to(), config.side)?)
+                Some(resize::fit(resizer, pixels, config.resize_to(), config.side, rule))
             }
         };
         let (bytes, form) = match bytes {
@@ -642,7 +643,7 @@ impl Chosen {
         for batch in self.choice.kept[first..].chunks(batch_size) {
             let all: Vec<Result<T, DataError>> = batch
                 .par_iter()
-                .map_init(Resizer::new, |resizer, &i| read(resizer, i))
+                .map_init(Resizer::default, |resizer, &i| read(resizer, i))
                 .collect();
             // All bad images are reported, in order, whichever thread met one first; nothing is written once there is
             // one.
@@ -875,10 +876,47 @@ mod tests {
         for split in [Split::Train, Split::Validation, Split::Test] {
             assert_eq!(set.split(split), raw.split(split));
         }
-        // All of an image as a window is what evaluation shows, where nothing is cropped.
-        assert_eq!(
+        // All of an image as a window is what evaluation shows, where nothing is cropped, but for rounding.
+        let (window, shown) = (
             set.window(3, [0, 0, 8, 8]).expect("shown"),
-            *set.image(3).expect("shown")
+            set.image(3).expect("shown"),
         );
+        let differences = window.iter().zip(&*shown).map(|(a, b)| a.abs_diff(*b));
+        assert!(differences.max().expect("pixels") <= 2);
+    }
+
+    /// Pictures are shown alike whichever way they are stored, turned or not.
+    #[test]
+    fn pictures_are_turned_where_that_is_asked_for() {
+        const FIXTURES: &[u8] = include_bytes!("../../tests/fixtures/images.safetensors");
+        let fixtures = safetensors::SafeTensors::deserialize(FIXTURES).expect("the fixture is whole");
+        let source = tempfile::tempdir().expect("folder");
+        let class = source.path().join("class");
+        fs_err::create_dir(&class).expect("created");
+        for (number, extension) in [(1, "jpeg"), (6, "jpeg"), (3, "png"), (8, "png")] {
+            let bytes = fixtures.tensor(&format!("oriented/{extension}_{number}"));
+            let path = class.join(format!("{number}.{extension}"));
+            fs_err::write(path, bytes.expect("in the fixture").data()).expect("written");
+        }
+        // In order of name: 1, 3, 6, 8. Each is the same picture of 21 x 14 pixels, stored otherwise.
+        for (upright, sizes) in [(false, [[21, 14]; 4]), (true, [[21, 14], [21, 14], [14, 21], [14, 21]])] {
+            let config = |store| PrepareConfig {
+                store,
+                upright,
+                test_fraction: Some(0.0),
+                validation_fraction: Some(0.0),
+                resize: Some(10),
+                ..PrepareConfig::new(ImageSource::new(SourceName::ImageFolder, source.path()), 3, 8)
+            };
+            let (raw, _) = prepare_in_memory(&config(Store::Raw), &mut |_, _| {}).expect("sound pictures");
+            let out = tempfile::tempdir().expect("folder");
+            prepare(&config(Store::Encoded), out.path(), &mut |_, _| {}).expect("sound pictures");
+            let encoded = ImageSet::open(out.path()).expect("just written");
+            assert_eq!((encoded.mean(), encoded.std()), (raw.mean(), raw.std()));
+            for (i, size) in sizes.into_iter().enumerate() {
+                assert_eq!(encoded.original_size(i), size, "{i}");
+                assert_eq!(encoded.image(i).expect("shown"), raw.image(i).expect("levels"), "{i}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::archive::GZIP;
 use super::decode::{Pixels, decode};
+use super::resize::Rule;
 use super::{
     DataError, arrays, cifar, digits, idx, image_folder, imagenet, imagenette, parquet, stimuli, svhn, tiny_imagenet,
     webdataset,
@@ -224,11 +225,19 @@ pub(crate) enum Original<'a> {
 }
 
 impl Original<'_> {
-    /// The whole image; `path` is what messages call it.
-    pub(crate) fn decode(self, path: &Path) -> Result<Pixels, DataError> {
+    /// The whole image, turned as its EXIF data say where `upright`; `path` is what messages call it.
+    pub(crate) fn decode(&self, path: &Path, upright: bool) -> Result<Pixels, DataError> {
         match self {
-            Self::Encoded(bytes) => decode(path, &bytes),
-            Self::Pixels(pixels) => Ok(pixels),
+            Self::Encoded(bytes) => decode(path, bytes, upright),
+            Self::Pixels(pixels) => Ok(pixels.clone()),
+        }
+    }
+
+    /// By whose arithmetic the image is resized for evaluation.
+    pub(crate) fn rule(&self) -> Rule {
+        match self {
+            Self::Encoded(_) => Rule::Pillow,
+            Self::Pixels(_) => Rule::Arrays,
         }
     }
 }
@@ -337,7 +346,11 @@ impl ImageSource {
             Format::Cifar(variant) => cifar::inputs(path, variant)?,
             Format::TinyImagenet => tiny_imagenet::inputs(path)?,
             Format::Imagenette => imagenette::inputs(path)?,
-            Format::Imagenet => imagenet::inputs(path)?,
+            Format::Imagenet => {
+                let (images, mut others) = imagenet::inputs(path, &mut image_folder::read_heads)?;
+                others.extend((0..images.len()).map(|i| images.path(i)));
+                others
+            }
             Format::ImageFolder => image_folder::list(path, labels)?.files(),
             Format::Webdataset => webdataset::inputs(path)?,
             Format::Parquet => parquet::inputs(path)?,

@@ -15,8 +15,8 @@ pub(crate) use writer::{MeanAndStd, Moments, OriginalsWriter};
 
 use super::images::normalise;
 use super::{DataError, Split};
-use crate::data::resize;
-use fast_image_resize::Resizer;
+use crate::data::decode;
+use crate::data::resize::{self, Resizer};
 use memmap2::Mmap;
 use originals::Packs;
 use serde::{Deserialize, Serialize};
@@ -378,8 +378,18 @@ impl ImageSet {
             Pixels::Originals(packs) => packs.window(i, window, self.channels(), self.side()),
             levels => {
                 let len = self.image_len();
-                let planes = &levels.as_slice()[i * len..][..len];
-                resize::window_of_planes(&mut Resizer::new(), planes, [self.side(); 2], window, self.side())
+                let (side, mut resizer) = (self.side(), Resizer::default());
+                let planes = levels.as_slice()[i * len..][..len].chunks_exact(side * side);
+                let of_plane = |plane: &[u8]| {
+                    let plane = decode::Pixels {
+                        width: side,
+                        height: side,
+                        channels: 1,
+                        data: plane.to_vec(),
+                    };
+                    resize::square(&mut resizer, plane.cropped(window), side).data
+                };
+                Ok(planes.flat_map(of_plane).collect())
             }
         }
     }

@@ -6,14 +6,15 @@
 //! (all u32). Where packs end depends on the images alone.
 
 use super::{MANIFEST, Manifest, map};
-use crate::data::decode::{Pixels, decode};
+use crate::data::DataError;
+use crate::data::decode::{Decoder, Pixels, View, decode_view};
+use crate::data::resize::{self, Resizer, Rule};
 use crate::data::source::Place;
-use crate::data::{DataError, resize};
-use fast_image_resize::Resizer;
 use fs_err::File;
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,16 @@ impl Record {
         })
     }
 
+    /// The image that `bytes` are, where they are levels.
+    fn levels(&self, bytes: &[u8]) -> Pixels {
+        Pixels {
+            width: self.width as usize,
+            height: self.height as usize,
+            channels: self.channels as usize,
+            data: bytes.to_vec(),
+        }
+    }
+
     /// Whether it is an image that lies within its pack.
     fn fits(&self, packs: &[Mmap]) -> bool {
         let pack = packs.get(self.pack as usize).map_or(0, |pack| pack.len() as u64);
@@ -112,6 +123,8 @@ pub struct Originals {
 pub struct Shown {
     /// Length of the shorter side before the centre crop, for evaluation.
     pub resize: usize,
+    /// Whether they are turned and mirrored as their EXIF or XMP data say.
+    pub upright: bool,
 }
 
 /// An image to be packed.
@@ -186,35 +199,59 @@ impl Packs {
         Record::read(bytes).expect("an entry of the index")
     }
 
-    /// Image `i`, whole, with 1 or 3 channels.
-    fn pixels(&self, i: usize, channels: usize) -> Result<Pixels, DataError> {
-        let record = self.record(i);
+    fn bytes(&self, record: &Record) -> &[u8] {
+        &self.maps[record.pack as usize][record.offset as usize..][..record.length as usize]
+    }
+
+    /// A view of an encoded image: `[channels, height, width]`.
+    fn decoded(&self, i: usize, record: &Record, view: &View) -> Result<Vec<u8>, DataError> {
         let path = &self.paths[record.pack as usize];
-        let bytes = &self.maps[record.pack as usize][record.offset as usize..][..record.length as usize];
-        let pixels = match record.form {
-            Form::Levels => Pixels {
-                width: record.width as usize,
-                height: record.height as usize,
-                channels: record.channels as usize,
-                data: bytes.to_vec(),
-            },
-            Form::Encoded => decode(path, bytes).map_err(|error| DataError::NotAnImageSet {
-                file: path.clone(),
-                what: format!("image {i}, at byte {}: {error}", record.offset),
-            })?,
-        };
-        Ok(pixels.with_channels(channels))
+        let decoded = DECODER.with_borrow_mut(|decoder| decode_view(decoder, path, self.bytes(record), view));
+        let pixels = decoded.map_err(|error| DataError::NotAnImageSet {
+            file: path.clone(),
+            what: format!("image {i}, at byte {}: {error}", record.offset),
+        })?;
+        Ok(pixels.into_planes())
     }
 
     /// The view for evaluation: `[channels, side, side]`.
     pub(super) fn evaluated(&self, i: usize, channels: usize, side: usize) -> Result<Vec<u8>, DataError> {
-        resize::fit(&mut Resizer::new(), self.pixels(i, channels)?, self.shown.resize, side)
+        let (record, resize) = (self.record(i), self.shown.resize);
+        match record.form {
+            Form::Levels => {
+                let pixels = record.levels(self.bytes(&record)).with_channels(channels);
+                Ok(resize::fit(&mut Resizer::default(), pixels, resize, side, Rule::Arrays))
+            }
+            Form::Encoded => {
+                let size = (record.width as usize, record.height as usize);
+                let view = View::of_centre(size, resize, side, channels, self.shown.upright);
+                self.decoded(i, &record, &view)
+            }
+        }
     }
 
     /// A window of image `i`, resized to `[channels, side, side]`.
     pub(super) fn window(&self, i: usize, window: Window, channels: usize, side: usize) -> Result<Vec<u8>, DataError> {
-        resize::window(&mut Resizer::new(), &self.pixels(i, channels)?, window, side)
+        let record = self.record(i);
+        match record.form {
+            Form::Levels => {
+                let part = record
+                    .levels(self.bytes(&record))
+                    .cropped(window)
+                    .with_channels(channels);
+                Ok(resize::square(&mut Resizer::default(), part, side).into_planes())
+            }
+            Form::Encoded => {
+                let view = View::of_window(window, side, channels, self.shown.upright);
+                self.decoded(i, &record, &view)
+            }
+        }
     }
+}
+
+thread_local! {
+    /// Buffers for the images that a thread decodes one after another.
+    static DECODER: RefCell<Decoder> = RefCell::default();
 }
 
 /// Bytes that stand before an image of `length` bytes where its pack has `pack_length` already.
