@@ -2,6 +2,7 @@
 //! first with part of the last.
 
 use rand_distr::{Beta, Distribution};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Stream;
@@ -85,16 +86,21 @@ impl Mix {
             len > 0 && batch.len().is_multiple_of(len),
             "whole images of {channels} x {height} x {width}"
         );
-        let Some(last) = batch.len().checked_sub(len) else {
-            return;
-        };
-        let of_last = batch[last..].to_vec();
-        // From the last to the first, so that each finds the one before it unmixed.
-        for start in (0..batch.len()).step_by(len).rev() {
-            let (before, from) = batch.split_at_mut(start);
-            let partner = before.rchunks_exact(len).next().unwrap_or(&of_last);
-            self.pair(&mut from[..len], partner, width, width * height);
-        }
+        let count = batch.len() / len;
+        // Images of a group stand side by side; groups are mixed side by side.
+        let group = count.div_ceil(rayon::current_num_threads()).max(1);
+        let image_before = |first: usize| batch[(first + count - 1) % count * len..][..len].to_vec();
+        // Of each group, the image before it, unmixed.
+        let before: Vec<Vec<f32>> = (0..count).step_by(group).map(image_before).collect();
+        let groups = batch.par_chunks_mut(group * len).zip(&before);
+        groups.for_each(|(images, before)| {
+            // From the last to the first, so that each finds the one before it unmixed.
+            for start in (0..images.len()).step_by(len).rev() {
+                let (earlier, from) = images.split_at_mut(start);
+                let partner = earlier.rchunks_exact(len).next().unwrap_or(before);
+                self.pair(&mut from[..len], partner, width, width * height);
+            }
+        });
     }
 
     fn pair(&self, own: &mut [f32], partner: &[f32], row: usize, plane: usize) {
