@@ -3,7 +3,7 @@
 //! Names of arrays (without regard to case): `train_images` or `x_train` and `train_labels` or `y_train`; the same with
 //! `val` (or `validation`) and `test`; `images` or `x` and `labels` or `y` where nothing is divided. Images are unsigned
 //! bytes [N, height, width], [N, height, width, channels] or [N, channels, height, width] with 1 or 3 channels; labels
-//! are whole numbers [N] or [N, 1]. Classes are the labels that occur, in order of number.
+//! are whole numbers `[N]` or `[N, 1]`. Classes are the labels that occur, in order of number.
 
 use super::DataError;
 use super::archive::Archive;
