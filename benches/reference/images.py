@@ -146,6 +146,9 @@ def main():
     for name, options in {"420": {}, "422": {"subsampling": 1}, "444": {"subsampling": 0}, "grey": {}}.items():
         image = photograph(random, 163, 130, "L" if name == "grey" else "RGB")
         put_views(f"scaled/{name}", encoded(image, quality=90, **options), views)
+    # Rows are averaged first where more than twice as many go as columns.
+    views = [((0, 0, 31, 80), (20, size)) for size in [57, 58, 20]] + [((0, 0, 31, 80), (40, 79))]
+    put_views("view/tall", encoded(photograph(random, 31, 80), "PNG"), views)
     save_file(tensors, arguments.out / "images.safetensors", {"json": json.dumps({"seed": arguments.seed})})
 
 

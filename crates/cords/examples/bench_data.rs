@@ -16,8 +16,8 @@ use cords::data::{Augment, DataError, ImageSet, Images, PrepareConfig, Split, Sp
 use rayon::prelude::*;
 
 const BATCH: usize = 256;
-/// Batches that wait for the consumer.
-const AHEAD: usize = 2;
+/// Batches that wait for the consumer: none, as in training, where one is made while another is at work.
+const AHEAD: usize = 0;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

@@ -14,10 +14,10 @@ use std::ops::Range;
 const BITS: u32 = 32 - 8 - 2;
 
 /// Whose arithmetic it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// Pillow's, to the bit: across before down, weights of 22 bits.
-    #[default]
+    /// That of Pillow 13, to the bit: weights of 22 bits, and first across, but first down where more than twice as many
+    /// rows go as columns. Earlier versions go across first, which may round to the next level.
     Pillow,
     /// That of the crate `fast_image_resize`, by which sets of arrays (MNIST, CIFAR) were resized from the first on:
     /// down before across, weights of 16 bits with their sign. At most 2 levels from Pillow.
@@ -45,6 +45,11 @@ impl Axis {
         }
     }
 
+    /// By how many pixels the other picture is smaller.
+    fn loss(&self) -> i64 {
+        self.from as i64 - self.to as i64
+    }
+
     /// Whether pixels stay as they are.
     fn is_cut(&self) -> bool {
         self.from == self.to
@@ -55,7 +60,7 @@ impl Axis {
 /// [`resize`](Self::resize) is given those.
 #[derive(Default)]
 pub(crate) struct Resizer {
-    rule: Rule,
+    is_down_first: bool,
     across: Weights,
     down: Weights,
     #[cfg(target_arch = "x86_64")]
@@ -136,21 +141,22 @@ impl Weights {
 impl Resizer {
     /// Prepares for a picture; returns the columns and rows of it that are needed.
     pub(crate) fn plan(&mut self, across: &Axis, down: &Axis, rule: Rule) -> [Range<usize>; 2] {
-        self.rule = rule;
+        let rows_go = down.loss();
+        self.is_down_first = match rule {
+            Rule::Pillow => rows_go > 0 && rows_go > 2 * across.loss(),
+            Rule::Arrays => true,
+        };
         [self.across.set(across, rule), self.down.set(down, rule)]
     }
 
     /// The wanted part of the resized picture, from the pixels that [`plan`](Self::plan) said are needed.
     pub(crate) fn resize(&mut self, pixels: Pixels) -> Pixels {
-        match self.rule {
-            Rule::Pillow => {
-                let pixels = self.resize_across(pixels);
-                self.resize_down(pixels)
-            }
-            Rule::Arrays => {
-                let pixels = self.resize_down(pixels);
-                self.resize_across(pixels)
-            }
+        if self.is_down_first {
+            let pixels = self.resize_down(pixels);
+            self.resize_across(pixels)
+        } else {
+            let pixels = self.resize_across(pixels);
+            self.resize_down(pixels)
         }
     }
 
