@@ -43,7 +43,8 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 8, max = 2048), extend("x-unit" = "px"))]
     resize: Option<usize>,
-    /// 1 (luminance) or 3 (grey repeated); as the source has them if not given.
+    /// 1 (luminance) or 3 (grey repeated); if not given, 1 for `digits`, MNIST, Fashion-MNIST and EMNIST, and 3 for all
+    /// others.
     #[serde(default)]
     #[schemars(range(min = 1, max = 3))]
     channels: Option<usize>,
@@ -55,11 +56,12 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0))]
     test: Option<f64>,
-    /// Use this many images in all, chosen by seed, for quick tests; all if not given.
+    /// Use this many images of each part that the source has (training, validation, test), chosen by seed, for quick
+    /// tests; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     limit: Option<usize>,
-    /// Use this many images of each class, chosen by seed, for quick tests; all if not given.
+    /// Use this many images of each class and part, chosen by seed, for quick tests; all if not given.
     #[serde(default)]
     #[schemars(range(min = 1))]
     limit_per_class: Option<usize>,

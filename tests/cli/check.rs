@@ -243,3 +243,23 @@ fn texts_that_would_take_all_memory_are_refused() {
         .write("p.yaml", "stages: { a: { dataset: { use: p0 } } }\n");
     project.check_within("", "p.yaml").expect(2);
 }
+
+/// Lists of a fixed length, too short or empty: what checks the values behind them must not take them for granted.
+#[test]
+fn lists_of_another_length_are_refused() {
+    for parameter in [
+        "ramp: [1]",
+        "ramp: []",
+        "augment: { crop: [0.5] }",
+        "augment: { scale: [] }",
+    ] {
+        let project = Project::new();
+        let text = format!(
+            "name: short\nseed: 0\nstages:\n  digits:\n    dataset: {{ source: digits, side: 16 }}\n  cordsnet:\n    \
+             train: {{ data: digits, areas: 2, {parameter} }}\n"
+        );
+        project.write("p.yaml", &text);
+        let text = project.dynvis(&["check", "p.yaml"]).expect(2).stderr;
+        assert!(text.contains("exactly 2 items"), "{parameter}: {text}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Every file of `pipelines/`, whole, in small: what a user is told to type ends well, every table has rows, every
 //! picture is there.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::harness::{Project, repository};
@@ -125,6 +126,19 @@ fn is_rightly_empty(pipeline: &str, place: &str) -> bool {
     }
 }
 
+/// Whoever may read a file that was written here by ordinary means may read every result.
+fn expect_readable(folder: &Path, ordinary: &Path) {
+    let readers = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o444;
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            expect_readable(&path, ordinary);
+        } else {
+            assert_eq!(readers(&path), readers(ordinary), "{}", path.display());
+        }
+    }
+}
+
 fn run(pipeline: &str, project: &Project) {
     let file = format!("pipelines/{pipeline}.yaml");
     let text = std::fs::read_to_string(repository().join(&file)).expect("read");
@@ -140,6 +154,7 @@ fn run(pipeline: &str, project: &Project) {
         arguments.extend(["-S", setting]);
     }
     project.dynvis(&arguments).expect(0);
+    expect_readable(&project.path("cache/objects"), &project.path(&file));
     let record = &project.dynvis(&["runs", "--json"]).expect(0).json()[0];
     let stages = record["stages"].as_array().expect("stages");
     assert!(!stages.is_empty());

@@ -326,6 +326,11 @@ fn accuracy_window() -> f64 {
     DirectConfig::default().accuracy_window_ms
 }
 
+/// Two numbers; a list of more or fewer has been refused already.
+fn two(values: &[f64]) -> Option<[f64; 2]> {
+    values.try_into().ok()
+}
+
 fn ramp() -> Vec<f64> {
     DirectConfig::default().ramp.to_vec()
 }
@@ -505,7 +510,7 @@ impl Params {
             stimulus_ms: self.stimulus,
             after_ms: self.after.unwrap_or(otherwise(published.after_ms)),
             readout_window_ms: self.readout_window,
-            ramp: [self.ramp[0], self.ramp[1]],
+            ramp: two(&self.ramp).unwrap_or(published.ramp),
             return_weight: self.return_weight.unwrap_or(otherwise(published.return_weight)),
             return_window_ms: self.return_window.unwrap_or(otherwise(published.return_window_ms)),
             accuracy_window_ms: self.accuracy_window,
@@ -691,7 +696,7 @@ impl Params {
 
     pub(super) fn augmentation(&self) -> Augment {
         let a = &self.augment;
-        let pair = |values: &Option<Vec<f64>>| values.as_ref().map(|v| [v[0] as f32, v[1] as f32]);
+        let pair = |values: &Option<Vec<f64>>| values.as_deref().and_then(two).map(|pair| pair.map(|v| v as f32));
         let affine = a.degrees > 0.0 || a.translate > 0.0 || a.scale.is_some() || a.shear > 0.0;
         Augment {
             random_resized_crop: pair(&a.crop).map(|scale| RandomResizedCrop {

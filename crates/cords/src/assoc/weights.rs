@@ -221,15 +221,7 @@ impl Weights<f32> {
         let header = serde_json::to_string(&header).map_err(|error| bad(error.to_string()))?;
         let metadata = HashMap::from([(KEY.to_owned(), header)]);
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| bad(error.to_string()))?;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        std::io::Write::write_all(&mut file, &bytes)?;
-        file.as_file().sync_data()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        Ok(crate::net::persist(path, &bytes)?)
     }
 
     /// Reads the trained values that [`save`](Self::save) wrote, also from files of version 1, which hold nothing else.

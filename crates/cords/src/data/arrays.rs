@@ -273,6 +273,8 @@ fn member_array(archive: &Archive, member: usize) -> Result<(PathBuf, NpyFile), 
     let size = archive.members()[member].size;
     let array = match archive.place(member) {
         Some(place) => {
+            // It is read in place, where nothing else looks at the checksum.
+            archive.verify(member)?;
             let file = dynvis_base::files::open(&place.path)?.into_file();
             NpyFile::within(&path, file, place.offset, size)?
         }

@@ -120,7 +120,7 @@ fn parse_with(
         .from_reader(text.as_bytes())
         .into_records();
     let damaged = |error: csv::Error| {
-        let line = error.position().map(csv::Position::line);
+        let line = error.position().map(|at| Lines::default().of(text, at));
         DataError::labels(path, line, format!("no CSV ({error})"))
     };
     let Some(header) = records.next().transpose().map_err(damaged)? else {
@@ -140,9 +140,10 @@ fn parse_with(
         .and_then(|class| header.get(class))
         .is_some_and(|title| title.eq_ignore_ascii_case("PredictionString"));
     let mut rows = Vec::new();
+    let mut lines = Lines::default();
     for record in headless.into_iter().map(Ok).chain(records) {
         let record = record.map_err(damaged)?;
-        let line = record.position().map_or(1, csv::Position::line);
+        let line = record.position().map_or(1, |at| lines.of(text, at));
         if record.iter().all(str::is_empty) {
             continue;
         }
@@ -167,6 +168,27 @@ fn parse_with(
         });
     }
     Ok(Some(rows))
+}
+
+/// Numbers of lines. The reader of CSV counts one too few where lines end with a carriage return and a line feed: a
+/// record begins with the line feed before it there.
+#[derive(Default)]
+struct Lines {
+    /// Bytes that were looked at, and line feeds among them.
+    seen: usize,
+    feeds: u64,
+}
+
+impl Lines {
+    /// The line, from 1, in which a record begins; records come in their order.
+    fn of(&mut self, text: &str, at: &csv::Position) -> u64 {
+        let start = at.byte() as usize;
+        let ends = text[start..].bytes().take_while(|byte| b"\r\n".contains(byte));
+        let begin = start + ends.count();
+        self.feeds += memchr::memchr_iter(b'\n', &text.as_bytes()[self.seen.min(begin)..begin]).count() as u64;
+        self.seen = begin;
+        self.feeds + 1
+    }
 }
 
 fn part(path: &Path, line: u64, name: &str) -> Result<Part, DataError> {

@@ -10,7 +10,7 @@
 use super::archive::Archive;
 use super::encoded_files::{EncodedFile, EncodedFiles};
 use super::source::{Entry, Opened, Part, Requirement};
-use super::{DataError, shards};
+use super::{DataError, labels, shards};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,11 @@ struct Sample {
     json: Option<usize>,
 }
 
-/// The images of an archive in its order, each with what its class is called.
-fn samples(archive: &Archive) -> Result<Vec<(usize, String)>, DataError> {
+/// Members that are images, each with what its class is called.
+type Labelled = Vec<(usize, String)>;
+
+/// The images of an archive in its order, and names of samples that have a class and no image.
+fn samples(archive: &Archive) -> Result<(Labelled, Vec<String>), DataError> {
     let mut order: Vec<&str> = Vec::new();
     let mut by_key: HashMap<&str, Sample> = HashMap::new();
     let mut problems = Vec::new();
@@ -73,9 +76,13 @@ fn samples(archive: &Archive) -> Result<Vec<(usize, String)>, DataError> {
             problems.push(DataError::labels(&archive.member_path(member), None, what));
         }
     }
-    let mut samples = Vec::new();
+    let (mut samples, mut without) = (Vec::new(), Vec::new());
     for key in order {
         let Some(image) = by_key[key].image else {
+            if by_key[key].class.is_some() || by_key[key].json.is_some() {
+                let name = archive.path().file_name().unwrap_or_default();
+                without.push(format!("{}/{key}", name.display()));
+            }
             continue;
         };
         match class_of(archive, key, &by_key[key]) {
@@ -83,7 +90,7 @@ fn samples(archive: &Archive) -> Result<Vec<(usize, String)>, DataError> {
             Err(problem) => problems.push(problem),
         }
     }
-    DataError::all(problems).map_or(Ok(samples), Err)
+    DataError::all(problems).map_or(Ok((samples, without)), Err)
 }
 
 fn class_of(archive: &Archive, key: &str, sample: &Sample) -> Result<String, DataError> {
@@ -132,9 +139,11 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
     };
     let read: Vec<Result<_, DataError>> = paths.par_iter().map(read).collect();
     let (mut archives, mut images, mut found, mut problems) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut without: Vec<String> = Vec::new();
     for result in read {
         match result {
-            Ok((part, archive, samples)) => {
+            Ok((part, archive, (samples, none))) => {
+                without.extend(none);
                 for (member, class) in samples {
                     let archive = archives.len();
                     images.push(EncodedFile::Member { archive, member });
@@ -157,6 +166,14 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
             alternatives: paths.into_iter().map(|(_, path)| path).take(1).collect(),
         });
     }
+    let mut notes = Vec::new();
+    if !without.is_empty() {
+        notes.push(format!(
+            "skipped {} samples with a class and without KEY.jpg, KEY.jpeg or KEY.png: {}",
+            without.len(),
+            labels::some(&without)
+        ));
+    }
     let called = found.iter().map(|(_, class)| class);
     let (classes, label_of) = shards::classes(called, class_names(folder).as_deref())?;
     let entry = |(part, class): (Part, String)| Entry {
@@ -176,6 +193,6 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
             images,
         }),
         described: "WebDataset",
-        notes: Vec::new(),
+        notes,
     })
 }

@@ -391,6 +391,9 @@ fn a_flat_folder_takes_its_classes_from_a_table() {
         text.contains("line 3") && text.contains("another class or part here than in line 2"),
         "{text}"
     );
+    // Lines that end as on Windows.
+    let text = fails("file,class\r\nim0.png,a\r\nim0.png,b\r\n");
+    assert!(text.contains("line 3") && text.contains("than in line 2"), "{text}");
     let text = fails("file,class,split\nim0.png,a,here\n");
     assert!(text.contains("line 2: `here` is not a split"), "{text}");
 }

@@ -183,6 +183,55 @@ fn webdataset_takes_classes_from_cls_and_json_and_parts_from_names() {
 }
 
 #[test]
+fn a_changed_byte_of_an_array_in_an_archive_is_noticed() {
+    let folder = unpacked();
+    let path = folder.path().join("arrays_npz/set.npz");
+    let sound = fs_err::read(&path).expect("there");
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(&sound)).expect("an archive");
+    let places: Vec<(usize, usize)> = (0..zip.len())
+        .map(|member| {
+            let member = zip.by_index(member).expect("a member");
+            let start = member.data_start().expect("in the archive") as usize;
+            (start, start + member.compressed_size() as usize)
+        })
+        .collect();
+    assert!(!places.is_empty());
+    for (start, end) in places {
+        // The last value, and one in the middle.
+        for at in [end - 1, start + (end - start) / 2] {
+            let mut changed = sound.clone();
+            changed[at] ^= 1;
+            fs_err::write(&path, changed).expect("written");
+            let message = error(&source(SourceName::Arrays, &folder.path().join("arrays_npz"), 4)).to_string();
+            assert!(message.contains("set.npz"), "byte {at}: {message}");
+        }
+    }
+}
+
+#[test]
+fn samples_without_an_image_that_is_read_are_told() {
+    let folder = unpacked();
+    let path = folder.path().join("webdataset");
+    let mut archive = tar::Builder::new(fs_err::File::create(path.join("train-000009.tar")).expect("created"));
+    for (name, content) in [("a.webp", "RIFF"), ("a.cls", "0"), ("b.cls", "1")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        archive
+            .append_data(&mut header, name, content.as_bytes())
+            .expect("written");
+    }
+    archive.finish().expect("written");
+    let (summary, ..) = run(&source(SourceName::Webdataset, &path, 8)).expect("sound archives");
+    let [note] = &summary.notes[..] else {
+        panic!("{:?}", summary.notes)
+    };
+    assert!(
+        note.contains("2 samples") && note.contains("train-000009.tar/a, train-000009.tar/b"),
+        "{note}"
+    );
+}
+
+#[test]
 fn parquet_is_read_whatever_its_compression_encoding_and_pages() {
     let folder = unpacked();
     for kind in ["snappy", "zstd", "gzip", "none"] {

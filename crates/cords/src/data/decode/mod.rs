@@ -206,13 +206,12 @@ fn guarded<T>(file: &Path, decode: impl FnOnce() -> Result<T, DataError>) -> Res
     guard::guard(decode).unwrap_or_else(|panicked| Err(DataError::panicked(file, &panicked)))
 }
 
-/// Whether there is memory for an image of so many bytes on every thread. Ordinary images are not looked at: the system
-/// would be asked for each of a million of them.
+/// Whether there is memory for an image of so many bytes. Ordinary images are not looked at: the system would be asked
+/// for each of a million of them.
 fn check_room(file: &Path, bytes: u64) -> Result<(), DataError> {
     const ORDINARY: u64 = 8 << 20;
     if bytes <= ORDINARY {
         return Ok(());
     }
-    let threads = rayon::current_num_threads() as u64;
-    memory::check_room(bytes.saturating_mul(threads)).map_err(|no_room| DataError::too_large(file, no_room))
+    memory::check_room(bytes).map_err(|no_room| DataError::too_large(file, no_room))
 }

@@ -12,14 +12,19 @@ pub(super) struct Png<'a> {
     bytes: &'a [u8],
     width: usize,
     height: usize,
+    /// Bits of a sample.
+    depth: u8,
     /// Bit 1: palette; bit 2: colour; bit 4: alpha.
     kind: u8,
 }
 
+/// Deflate makes at most so many bytes of one.
+const LARGEST_RATIO: u64 = 1032;
+
 impl<'a> Png<'a> {
     pub(super) fn open(file: &'a Path, bytes: &'a [u8]) -> Result<Self, DataError> {
         let damaged = |what: String| DataError::damaged(file, bytes.len() as u64, what);
-        let Some((b"IHDR", &[w3, w2, w1, w0, h3, h2, h1, h0, _, kind, ..])) = Chunks::of(bytes).next() else {
+        let Some((b"IHDR", &[w3, w2, w1, w0, h3, h2, h1, h0, depth, kind, ..])) = Chunks::of(bytes).next() else {
             return Err(damaged("damaged or truncated PNG (no header)".to_owned()));
         };
         // The decoder takes palettes of any length, and panics at those that are not whole.
@@ -36,8 +41,19 @@ impl<'a> Png<'a> {
             bytes,
             width: u32::from_be_bytes([w3, w2, w1, w0]) as usize,
             height: u32::from_be_bytes([h3, h2, h1, h0]) as usize,
+            depth,
             kind,
         })
+    }
+
+    /// Samples of a pixel in the file.
+    fn samples(&self) -> u64 {
+        match self.kind {
+            2 => 3,
+            4 => 2,
+            6 => 4,
+            _ => 1,
+        }
     }
 
     pub(super) fn header(&self) -> Header {
@@ -51,9 +67,20 @@ impl<'a> Png<'a> {
     }
 
     pub(super) fn decode(&self) -> Result<Pixels, DataError> {
-        // A pixel has at most 8 bytes, and the decoder holds it twice.
-        let pixels = (self.width as u64).saturating_mul(self.height as u64);
-        check_room(self.file, pixels.saturating_mul(16))?;
+        let (width, height) = (self.width as u64, self.height as u64);
+        let pixels = width.saturating_mul(height);
+        let row = width.saturating_mul(self.samples() * u64::from(self.depth)).div_ceil(8);
+        let unpacked = row.saturating_mul(height);
+        if unpacked / LARGEST_RATIO > self.bytes.len() as u64 {
+            let what = format!(
+                "damaged PNG ({} bytes cannot hold the {width} x {height} pixels that its header tells of)",
+                self.bytes.len()
+            );
+            return Err(DataError::damaged(self.file, self.bytes.len() as u64, what));
+        }
+        // As the file has it, with palettes expanded, and as bytes of three channels.
+        let palette = if self.kind & 1 == 1 { 4 } else { 0 };
+        check_room(self.file, unpacked.saturating_add(pixels.saturating_mul(palette + 3)))?;
         let mut reader = ImageReader::with_format(Cursor::new(self.bytes), ImageFormat::Png);
         let mut limits = Limits::default();
         // What stands beside the pixels in the file may unpack to so much; the pixels were looked at.

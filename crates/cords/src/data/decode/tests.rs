@@ -273,3 +273,14 @@ fn damage_is_an_error_or_goes_unnoticed() {
         }
     }
 }
+
+/// A header may tell of any size; no memory is asked for what the file cannot hold.
+#[test]
+fn a_png_with_more_pixels_than_its_bytes_can_hold_is_damaged() {
+    let (name, mut bytes) = files("whole/png_rgb").remove(0);
+    bytes[16..20].copy_from_slice(&30_000u32.to_be_bytes());
+    bytes[20..24].copy_from_slice(&30_000u32.to_be_bytes());
+    let error = decode(Path::new(&name), &bytes, false).expect_err("too many pixels");
+    assert!(matches!(error, DataError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("30000 x 30000"), "{error}");
+}

@@ -10,6 +10,7 @@ use crate::data::DataError;
 use crate::data::decode::{Decoder, Pixels, View, decode_view};
 use crate::data::resize::{self, Resizer, Rule};
 use crate::data::source::Place;
+use crate::net::persist;
 use fs_err::File;
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -460,9 +461,9 @@ impl Packer {
             index: blake3::hash(&self.index).to_hex().to_string(),
             progress,
         };
-        replace(&self.folder.join(INDEX), &self.index)?;
+        persist(&self.folder.join(INDEX), &self.index)?;
         let text = serde_json::to_vec(&state).map_err(std::io::Error::other)?;
-        Ok(replace(&self.folder.join(STATE), &text)?)
+        Ok(persist(&self.folder.join(STATE), &text)?)
     }
 
     /// Completes the last pack and moves all files into `dir`. The number of packs.
@@ -487,15 +488,6 @@ fn hash_of(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(dynvis_base::files::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// Writes a file so that it is either absent, old or complete.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 /// Renames a file, or copies it where the other place is on another file system.
