@@ -279,8 +279,8 @@ impl Kind for Dataset {
     ];
     const KEEPS_CHECKPOINTS: bool = true;
 
-    /// Since version 3 JPEG files have the pixels that libjpeg gives them, 3 levels from those before at most. Other
-    /// sources that may hold such files are newer than that.
+    /// Since version 3 pictures are decoded as libjpeg and resized as Pillow does. Other sources that hold pictures are
+    /// newer than that.
     fn code_version(params: &Params) -> u32 {
         match params.source {
             SourceName::ImageFolder => 3,
