@@ -1,8 +1,9 @@
 //! Files that others made, opened only where they are regular files: a pipe, a terminal or a device would hold the
-//! program up for as long as nobody writes, or give bytes without end.
+//! program up for as long as nobody writes, or give bytes without end. Files of our own, written so that others may read
+//! them.
 
-use std::io::{Error, ErrorKind, Read};
-use std::os::unix::fs::FileTypeExt;
+use std::io::{Error, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -77,6 +78,33 @@ pub fn irregular(kind: std::fs::FileType) -> Option<&'static str> {
         kind if kind.is_char_device() || kind.is_block_device() => Some("a device"),
         _ => Some("no file"),
     }
+}
+
+/// A temporary file that others may read or write as the user's umask says, not its owner alone: users of one group
+/// share a cache.
+///
+/// # Errors
+/// Those of making a file in `folder`.
+pub fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .permissions(PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+}
+
+/// Writes a file that appears whole or not at all, beside its place first, and holds out against a power cut.
+///
+/// # Errors
+/// Those of writing and renaming.
+pub fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut scratch = temporary(folder)?;
+    scratch.write_all(bytes)?;
+    scratch.as_file().sync_data()?;
+    scratch.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 #[cfg(test)]

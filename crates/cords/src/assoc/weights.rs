@@ -221,7 +221,7 @@ impl Weights<f32> {
         let header = serde_json::to_string(&header).map_err(|error| bad(error.to_string()))?;
         let metadata = HashMap::from([(KEY.to_owned(), header)]);
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| bad(error.to_string()))?;
-        Ok(crate::net::persist(path, &bytes)?)
+        Ok(dynvis_base::files::persist(path, &bytes)?)
     }
 
     /// Reads the trained values that [`save`](Self::save) wrote, also from files of version 1, which hold nothing else.

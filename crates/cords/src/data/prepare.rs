@@ -64,7 +64,7 @@ pub enum Store {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnBad {
-    /// the data set is not prepared; all such images are named
+    /// the data set is not prepared; up to 20 such images are named, the others counted
     #[default]
     Error,
     /// the image is left out, and a table tells which were

@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::net::{Model, persist};
+use crate::net::Model;
 
 /// A file format of PyTorch's world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ struct Stored<'a> {
 /// # Errors
 /// Where writing fails.
 pub fn export(model: &Model, format: Format, path: &Path) -> std::io::Result<()> {
-    persist(path, &to_bytes(model, format)?)
+    dynvis_base::files::persist(path, &to_bytes(model, format)?)
 }
 
 /// A file's bytes: parameters under the published names in the published order, and for a CNN the batch counters that

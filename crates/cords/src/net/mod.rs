@@ -41,6 +41,5 @@ pub(crate) use filters::Weights;
 pub(crate) use folded::{FoldedGraph, area_bias_name, current};
 pub(crate) use graph::rule::MOST_AREAS;
 pub(crate) use graph::{Conv, ConvKind, INPUT, TwinArea, Way};
-pub(crate) use model::persist;
 pub(crate) use parameters::bias_name;
 pub(crate) use time::{fits, misfit};

@@ -3,7 +3,6 @@
 //! A file is written beside its place and renamed into it. Equal models give equal bytes.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -249,7 +248,7 @@ impl Model {
         }
         let metadata = HashMap::from([(KEY.to_owned(), header)]);
         let file = safetensors::serialize(views, Some(metadata)).map_err(|error| unwritable(error.to_string()))?;
-        Ok(persist(path, &file)?)
+        Ok(dynvis_base::files::persist(path, &file)?)
     }
 
     /// Reads a model and checks its parameters against its architecture.
@@ -336,21 +335,4 @@ impl Model {
             )),
         }
     }
-}
-
-/// Writes a file that appears whole or not at all, beside its place first.
-pub(crate) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    // What the user's umask leaves, instead of a temporary file's owner-only mode.
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut scratch = builder.tempfile_in(folder)?;
-    scratch.write_all(bytes)?;
-    scratch.as_file().sync_data()?;
-    scratch.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }

@@ -155,14 +155,6 @@ fn set_writable(folder: &Path, writable: bool) -> std::io::Result<()> {
     fs_err::set_permissions(folder, permissions)
 }
 
-/// A temporary file that others may read or write as the umask says, not its owner alone: users of one group share a
-/// cache.
-fn shared_temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-}
-
 /// Writes a file so that other processes see it absent, old, or complete. A power cut may lose it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     replace_by(path, |out| out.write_all(bytes))
@@ -173,7 +165,7 @@ pub(super) fn replace_by(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let file = shared_temporary(path.parent().unwrap_or(Path::new(".")))?;
+    let file = dynvis_base::files::temporary(path.parent().unwrap_or(Path::new(".")))?;
     let mut out = BufWriter::new(file.as_file());
     write(&mut out)?;
     out.flush()?;
@@ -185,7 +177,7 @@ pub(super) fn replace_by(
 /// Writes a file so that it is either absent, old, or complete, after a power cut, too.
 pub(super) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = shared_temporary(folder)?;
+    let mut file = dynvis_base::files::temporary(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_data()?;
     file.persist(path).map_err(|e| e.error)?;

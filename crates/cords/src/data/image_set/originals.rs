@@ -10,7 +10,7 @@ use crate::data::DataError;
 use crate::data::decode::{Decoder, Pixels, View, decode_view};
 use crate::data::resize::{self, Resizer, Rule};
 use crate::data::source::Place;
-use crate::net::persist;
+use dynvis_base::files::persist;
 use fs_err::File;
 use memmap2::Mmap;
 use rayon::prelude::*;

@@ -432,11 +432,7 @@ fn recover(place: &Path) {
 /// What was written last, and after its last name what was there before.
 fn merge(place: &Path, part: &Records) -> Option<()> {
     let folder = place.parent()?;
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let merged = tempfile::Builder::new()
-        .permissions(permissions)
-        .tempfile_in(folder)
-        .ok()?;
+    let merged = dynvis_base::files::temporary(folder).ok()?;
     let mut writer = Writer::new(BufWriter::new(merged.as_file()), Form::Stats).ok()?;
     let mut last = Vec::new();
     let mut cursor = part.cursor(0..part.blocks());
