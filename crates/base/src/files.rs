@@ -91,7 +91,8 @@ pub fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
         .tempfile_in(folder)
 }
 
-/// Writes a file that appears whole or not at all, beside its place first, and holds out against a power cut.
+/// Writes a file that appears whole or not at all, beside its place first. A power cut may leave what was
+/// there before.
 ///
 /// # Errors
 /// Those of writing and renaming.

@@ -106,6 +106,8 @@ struct Images {
 
 struct Arrays {
     parts: Vec<Images>,
+    /// That they lie in, if they lie in one.
+    archive: Option<Archive>,
 }
 
 impl Arrays {
@@ -117,6 +119,16 @@ impl Arrays {
 }
 
 impl Reader for Arrays {
+    fn verify(&self) -> Result<(), DataError> {
+        let Some(archive) = &self.archive else {
+            return Ok(());
+        };
+        // Of those that are read in place nothing else looks at the checksum.
+        let in_place = (0..archive.members().len()).filter(|member| archive.place(*member).is_some());
+        let problems = in_place.filter_map(|member| archive.verify(member).err());
+        DataError::all(problems.collect()).map_or(Ok(()), Err)
+    }
+
     fn original(&self, i: usize) -> Result<Original<'_>, DataError> {
         let (images, at) = self.locate(i);
         let (pixels, channels) = (images.height * images.width, images.channels);
@@ -169,7 +181,8 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
             .collect(),
         _ => Vec::new(),
     };
-    let open = |names: &[String]| -> Result<Option<(PathBuf, NpyFile)>, DataError> {
+    // Labels decide what the set will be, so they are held against their checksum at once.
+    let open = |names: &[String], are_labels: bool| -> Result<Option<(PathBuf, NpyFile)>, DataError> {
         let Some(name) = names.iter().find(|name| known.contains(name)) else {
             return Ok(None);
         };
@@ -177,6 +190,9 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
             (Found::Files(files), _) => (files[name].clone(), NpyFile::open(&files[name])?),
             (_, Some(archive)) => {
                 let member = known.iter().position(|other| other == name).unwrap_or_default();
+                if are_labels {
+                    archive.verify(member)?;
+                }
                 member_array(archive, member)?
             }
             _ => return Ok(None),
@@ -186,7 +202,7 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
     let (mut parts, mut labels, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for (part, words) in PARTS {
         let [images, targets] = names_of(words);
-        let (images, targets) = match (open(&images), open(&targets)) {
+        let (images, targets) = match (open(&images, false), open(&targets, true)) {
             (Ok(Some(images)), Ok(Some(targets))) => (images, targets),
             (Ok(None), Ok(None)) => continue,
             (Ok(Some((path, _))), Ok(None)) => {
@@ -255,7 +271,7 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, DataError> {
                 part,
             })
             .collect(),
-        reader: Box::new(Arrays { parts }),
+        reader: Box::new(Arrays { parts, archive }),
         described: "arrays of NumPy",
         notes: Vec::new(),
     })
@@ -273,8 +289,6 @@ fn member_array(archive: &Archive, member: usize) -> Result<(PathBuf, NpyFile), 
     let size = archive.members()[member].size;
     let array = match archive.place(member) {
         Some(place) => {
-            // It is read in place, where nothing else looks at the checksum.
-            archive.verify(member)?;
             let file = dynvis_base::files::open(&place.path)?.into_file();
             NpyFile::within(&path, file, place.offset, size)?
         }

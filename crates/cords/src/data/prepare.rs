@@ -318,6 +318,7 @@ fn prepare_with_packs(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Summary, DataError> {
     let chosen = Chosen::of(config)?;
+    chosen.reader.verify()?;
     let (set, lost) = match config.store {
         Store::Raw => {
             let writer = ImageSetWriter::create(out_dir, chosen.name, config.channels, config.side, &chosen.classes)?;
@@ -343,6 +344,7 @@ pub fn prepare_in_memory(
         ));
     }
     let chosen = Chosen::of(config)?;
+    chosen.reader.verify()?;
     let writer = ImageSetWriter::in_memory(chosen.name, config.channels, config.side, &chosen.classes)?;
     let (set, lost) = chosen.write_levels(config, writer, &mut |done, total| {
         progress(done, total);

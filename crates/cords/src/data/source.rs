@@ -264,6 +264,14 @@ pub(crate) trait Reader: Sync {
     /// What messages call image `i`: the path of its file; of an archive's member, that of the archive and its own.
     fn path(&self, i: usize) -> PathBuf;
 
+    /// Looks at what opening left unread as it takes long, before images are read.
+    ///
+    /// # Errors
+    /// What is damaged.
+    fn verify(&self) -> Result<(), DataError> {
+        Ok(())
+    }
+
     /// Where image `i` lies in a file of the source, if it lies there as [`Original::Encoded`] gives it.
     fn place(&self, _i: usize) -> Option<Place> {
         None

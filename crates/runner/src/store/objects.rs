@@ -176,12 +176,8 @@ pub(super) fn replace_by(
 
 /// Writes a file so that it is either absent, old, or complete, after a power cut, too.
 pub(super) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = dynvis_base::files::temporary(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_data()?;
-    file.persist(path).map_err(|e| e.error)?;
-    sync_folder(folder)
+    dynvis_base::files::persist(path, bytes)?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Makes a folder, so that it is still there after a power cut if its parent is.

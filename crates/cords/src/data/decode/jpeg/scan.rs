@@ -152,10 +152,28 @@ impl<'a> Reader<'a> {
         block: &mut Block,
     ) -> Result<usize, Damage> {
         block[0] = self.difference(dc, component)? as i16;
+        let mut last = 0;
+        self.coefficients(ac, |place, value| {
+            last = place;
+            block[usize::from(ZIGZAG[place])] = value as i16;
+        })?;
+        Ok(last)
+    }
+
+    /// As [`Reader::block`] for a block that is not wanted.
+    #[inline(always)]
+    pub(super) fn pass_over(&mut self, (dc, ac): (&Table, &Table), component: usize) -> Result<(), Damage> {
+        self.difference(dc, component)?;
+        self.coefficients(ac, |_, _| {})
+    }
+
+    /// Calls `found` with the place, in zigzag order and up to 15 beyond the last, and the value of each coefficient of a
+    /// sequential scan but the first.
+    #[inline(always)]
+    fn coefficients(&mut self, ac: &Table, mut found: impl FnMut(usize, i32)) -> Result<(), Damage> {
         // A copy, which the compiler keeps in registers.
         let mut bits = self.bits.clone();
         let mut place = 1;
-        let mut last = 0;
         while place < 64 {
             let coded = match bits.coded_at_once(ac) {
                 Ok(coded) => coded,
@@ -173,33 +191,8 @@ impl<'a> Reader<'a> {
                 }
             };
             place += usize::from(coded.symbol >> 4);
-            last = place;
-            block[usize::from(ZIGZAG[place])] = coded.value as i16;
+            found(place, coded.value);
             place += 1;
-        }
-        self.bits = bits;
-        if place > 64 { Err(BEYOND) } else { Ok(last) }
-    }
-
-    /// As [`Reader::block`] for a block that is not wanted.
-    #[inline(always)]
-    pub(super) fn pass_over(&mut self, (dc, ac): (&Table, &Table), component: usize) -> Result<(), Damage> {
-        self.difference(dc, component)?;
-        let mut bits = self.bits.clone();
-        let mut place = 1;
-        while place < 64 {
-            let coded = match bits.coded_at_once(ac) {
-                Ok(coded) => coded,
-                Err(entry) => {
-                    let coded = bits.coded_in_steps(ac, entry).ok_or(NO_CODE)?;
-                    match coded.symbol {
-                        0 => break,
-                        symbol if symbol & 15 == 0 && symbol != 0xF0 => return Err(NO_CODE),
-                        _ => coded,
-                    }
-                }
-            };
-            place += usize::from(coded.symbol >> 4) + 1;
         }
         self.bits = bits;
         if place > 64 { Err(BEYOND) } else { Ok(()) }
