@@ -4,30 +4,28 @@
 //! its beginning alone, so it is decompressed once, into a file without a name that goes with the process; its place is
 //! the folder for temporary files (`TMPDIR`).
 
+mod tar_members;
+#[cfg(test)]
+mod tests;
+
 use super::DataError;
-use super::source::{Place, file_name};
+use super::source::Place;
 use dynvis_base::guard::guard;
 use dynvis_base::memory;
 use flate2::bufread::GzDecoder;
 use rayon::prelude::*;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tar_members::{member_name, tar_members};
 use zip::{CompressionMethod, ZipArchive};
 
 /// First bytes of a gzip archive.
 pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// First bytes of a zip archive with members, and of one without.
 const ZIP: [[u8; 4]; 2] = [*b"PK\x03\x04", *b"PK\x05\x06"];
-/// Bytes of which a tar archive's parts are whole multiples.
-const BLOCK: u64 = 512;
-/// Bytes of a name, and of the attributes of a member, at most.
-const LONGEST_NAME: u64 = 1 << 20;
 /// How many times its size a gzip archive may unpack to; images do not compress so well.
 const LARGEST_RATIO: u64 = 200;
 /// What any gzip archive may unpack to.
@@ -291,169 +289,6 @@ pub(super) fn read_exact(path: &Path, file: &File, at: u64, bytes: &mut [u8]) ->
     })
 }
 
-/// What the members of a tar before another one say of it.
-#[derive(Default)]
-struct Extended {
-    name: Option<Vec<u8>>,
-    size: Option<u64>,
-    sparse: bool,
-}
-
-/// The regular files of the tar archive that lies in a range of a file; `within` begins what messages say of it.
-fn tar_members(
-    path: &Path,
-    within: &str,
-    file: &File,
-    range: Range<u64>,
-    passed_over: &mut Vec<String>,
-) -> Result<Vec<Member>, DataError> {
-    let damaged = |offset: u64, what: String| DataError::damaged(path, offset, format!("{within}{what}"));
-    let mut members = Vec::new();
-    let mut extended = Extended::default();
-    let mut at = range.start;
-    loop {
-        let mut block = [0; BLOCK as usize];
-        if range.end.saturating_sub(at) < BLOCK {
-            let what = match at - range.start {
-                0 => "no tar, gzip or zip archive",
-                _ => "the archive ends without the zeros that mark its end: truncated",
-            };
-            return Err(damaged(range.end, what.to_owned()));
-        }
-        read_exact(path, file, at, &mut block)?;
-        if block.iter().all(|byte| *byte == 0) {
-            return Ok(members);
-        }
-        let header = tar::Header::from_byte_slice(&block);
-        check_sum(header).map_err(|what| {
-            let what = match at - range.start {
-                0 => format!("no tar, gzip or zip archive ({what})"),
-                _ => what,
-            };
-            damaged(at, what)
-        })?;
-        let kind = header.entry_type();
-        let size = match header.entry_size() {
-            Ok(size) => size,
-            Err(error) => return Err(damaged(at, format!("a member of unknown size ({error})"))),
-        };
-        // The size of a link or folder, where one is given, is not that of anything that follows.
-        let has_content = !(kind.is_hard_link()
-            || kind.is_symlink()
-            || kind.is_character_special()
-            || kind.is_block_special()
-            || kind.is_dir()
-            || kind.is_fifo());
-        let is_attribute = kind.is_gnu_longname()
-            || kind.is_gnu_longlink()
-            || kind.is_pax_local_extensions()
-            || kind.is_pax_global_extensions();
-        let size = match has_content {
-            false => 0,
-            true if is_attribute => size,
-            true => extended.size.unwrap_or(size),
-        };
-        let start = at + BLOCK;
-        let name = || {
-            extended
-                .name
-                .clone()
-                .unwrap_or_else(|| header.path_bytes().into_owned())
-        };
-        let end = start.checked_add(size).filter(|end| *end <= range.end).ok_or_else(|| {
-            let shown = String::from_utf8_lossy(&name()).into_owned();
-            damaged(range.end, format!("the archive ends within its member `{shown}`"))
-        })?;
-        // A last block need not be whole.
-        let next = end.next_multiple_of(BLOCK).min(range.end);
-        if is_attribute {
-            if size > LONGEST_NAME {
-                return Err(damaged(at, format!("a name or attributes of {size} bytes")));
-            }
-            let mut content = vec![0; size as usize];
-            read_exact(path, file, start, &mut content)?;
-            if kind.is_gnu_longname() {
-                let name = content.split(|byte| *byte == 0).next().unwrap_or_default();
-                extended.name = Some(name.to_vec());
-            } else if kind.is_pax_local_extensions() {
-                extend(&mut extended, &content).ok_or_else(|| damaged(start, "damaged attributes (pax)".to_owned()))?;
-            }
-            at = next;
-            continue;
-        }
-        let name = name();
-        let extended = std::mem::take(&mut extended);
-        at = next;
-        // Before there was a type for folders, a slash said it.
-        if kind.is_dir() || name.ends_with(b"/") {
-            continue;
-        }
-        let name = member_name(&name).ok_or_else(|| {
-            let shown = String::from_utf8_lossy(&name).into_owned();
-            damaged(start - BLOCK, format!("its member `{shown}` would lie outside it"))
-        })?;
-        if kind.is_gnu_sparse() || extended.sparse {
-            return Err(DataError::Damaged {
-                file: path.to_owned(),
-                offset: start - BLOCK,
-                what: format!("{within}`{name}` is a sparse file, which is not read"),
-                advice: "pack the archive again without sparse files".to_owned(),
-            });
-        }
-        if kind.is_file() || kind.is_contiguous() {
-            members.push(Member {
-                name: name.into(),
-                at: start,
-                size,
-            });
-        } else {
-            passed_over.push(name);
-        }
-    }
-}
-
-/// Holds the checksum of a header against its bytes, counted as unsigned or, as old programs did, as signed numbers.
-fn check_sum(header: &tar::Header) -> Result<(), String> {
-    let bytes = header.as_bytes();
-    // The field itself counts as blanks.
-    let others = || bytes[..148].iter().chain(&bytes[156..]);
-    let unsigned = 8 * 32 + others().map(|byte| i64::from(*byte)).sum::<i64>();
-    let signed = 8 * 32 + others().map(|byte| i64::from(byte.cast_signed())).sum::<i64>();
-    match header.cksum() {
-        Ok(sum) if [unsigned, signed].contains(&i64::from(sum)) => Ok(()),
-        Ok(sum) => Err(format!("the header's checksum is {sum}, and its bytes give {unsigned}")),
-        Err(_) => Err("the header has no checksum".to_owned()),
-    }
-}
-
-/// Takes what is needed from pax records, each `LENGTH KEY=VALUE` and a line feed. `None` where they are damaged.
-fn extend(extended: &mut Extended, mut records: &[u8]) -> Option<()> {
-    while !records.is_empty() {
-        let blank = records.iter().position(|byte| *byte == b' ')?;
-        let length: usize = std::str::from_utf8(&records[..blank]).ok()?.parse().ok()?;
-        let record = records.get(blank + 1..length)?.strip_suffix(b"\n")?;
-        records = &records[length..];
-        let equals = record.iter().position(|byte| *byte == b'=')?;
-        let (key, value) = (&record[..equals], &record[equals + 1..]);
-        match key {
-            b"path" => extended.name = Some(value.to_vec()),
-            b"size" => extended.size = Some(std::str::from_utf8(value).ok()?.parse().ok()?),
-            _ => extended.sparse |= key.starts_with(b"GNU.sparse."),
-        }
-    }
-    Some(())
-}
-
-/// A member's name without `./` and what makes it absolute; `None` where it leads out of the archive.
-fn member_name(name: &[u8]) -> Option<String> {
-    let parts = name.split(|byte| *byte == b'/');
-    let parts: Vec<&[u8]> = parts.filter(|part| !matches!(*part, b"" | b".")).collect();
-    if parts.is_empty() || parts.contains(&b"..".as_slice()) {
-        return None;
-    }
-    Some(file_name(Path::new(OsStr::from_bytes(&parts.join(&b'/')))))
-}
-
 /// Decompresses a gzip archive (several one after the other, zeros after them, as `gunzip` does in memory) into a file
 /// that has no name.
 fn unpack_gzip(path: &Path, file: &fs_err::File) -> Result<File, DataError> {
@@ -618,134 +453,4 @@ fn open_zip(
         Ok((zip, members))
     };
     guard(read).unwrap_or_else(|panicked| Err(DataError::panicked(path, &panicked)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn header(name: &str, kind: tar::EntryType, size: u64) -> Vec<u8> {
-        let mut header = tar::Header::new_ustar();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_entry_type(kind);
-        header.set_size(size);
-        header.set_cksum();
-        header.as_bytes().to_vec()
-    }
-
-    fn member(name: &str, kind: tar::EntryType, content: &[u8]) -> Vec<u8> {
-        let mut bytes = header(name, kind, content.len() as u64);
-        bytes.extend(content);
-        bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
-        bytes
-    }
-
-    fn opened(parts: &[Vec<u8>]) -> Result<Archive, DataError> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.tar");
-        std::fs::write(&path, [parts.concat(), vec![0; 1024]].concat()).expect("written");
-        Archive::open(&path)
-    }
-
-    fn names(archive: &Archive) -> Vec<&str> {
-        archive.members().iter().map(|member| &*member.name).collect()
-    }
-
-    #[test]
-    fn names_links_and_folders_of_every_dialect() {
-        use tar::EntryType;
-        let file = |name: &str| member(name, EntryType::Regular, b"x");
-        let archive = opened(&[
-            member("folder", EntryType::Directory, b""),
-            file("./a//b"),
-            file("/absolute"),
-            member("x", EntryType::GNULongName, b"a long name\0"),
-            file("short"),
-            member("x", EntryType::XHeader, b"12 path=p/q\n13 comment=\n\n"),
-            file("other"),
-            member("link", EntryType::Symlink, b""),
-            member("old/", EntryType::new(0), b""),
-        ]);
-        let archive = archive.expect("an archive");
-        assert_eq!(names(&archive), ["a/b", "absolute", "a long name", "p/q"]);
-        assert_eq!(archive.passed_over(), ["link"]);
-        let place = archive.place(0).expect("it lies there");
-        assert_eq!((place.offset, place.length), (3 * BLOCK - BLOCK, Some(1)));
-    }
-
-    #[test]
-    fn what_is_hostile_or_damaged_is_told_with_its_place() {
-        use tar::EntryType;
-        let file = |name: &str| member(name, EntryType::Regular, b"x");
-        let mut changed = file("a");
-        changed[3] = b'z';
-        for (parts, what) in [
-            (vec![file("a/../../b")], "`a/../../b` would lie outside"),
-            (vec![file("a"), file("a")], "two members are called `a`"),
-            (vec![file("a"), changed], "at byte 1024: the header's checksum is"),
-            (
-                vec![header("a", EntryType::Regular, 1 << 40)],
-                "ends within its member `a`",
-            ),
-            (
-                vec![header("a", EntryType::GNULongName, 1 << 40)],
-                "ends within its member",
-            ),
-            (
-                vec![member("x", EntryType::XHeader, b"99 path=p\n"), file("a")],
-                "damaged attributes",
-            ),
-            (
-                vec![member("x", EntryType::XHeader, b"22 GNU.sparse.major=1\n"), file("a")],
-                "`a` is a sparse file",
-            ),
-            (vec![member("a", EntryType::GNUSparse, b"x")], "`a` is a sparse file"),
-        ] {
-            let error = opened(&parts).map(|_| ()).expect_err("refused").to_string();
-            assert!(error.contains(what) && error.contains("a.tar"), "{what}: {error}");
-        }
-        let folder = tempfile::tempdir().expect("a folder");
-        for (bytes, what) in [
-            (b"no archive".to_vec(), "no tar, gzip or zip archive"),
-            (file("a"), "without the zeros that mark its end"),
-            (vec![b'x'; 4096], "no tar, gzip or zip archive"),
-        ] {
-            let path = folder.path().join("b.tar");
-            std::fs::write(&path, bytes).expect("written");
-            let error = Archive::open(&path).map(|_| ()).expect_err("refused").to_string();
-            assert!(error.contains(what), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_tar_of_tars_is_one_archive() {
-        use tar::EntryType;
-        let inner = |names: &[&str]| {
-            let files: Vec<Vec<u8>> = names
-                .iter()
-                .map(|name| member(name, EntryType::Regular, b"abc"))
-                .collect();
-            [files.concat(), vec![0; 1024]].concat()
-        };
-        let outer = [
-            member("one.tar", EntryType::Regular, &inner(&["a", "b"])),
-            member("two.tar", EntryType::Regular, &inner(&["a"])),
-            member("notes", EntryType::Regular, b"x"),
-        ];
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.tar");
-        let mut bytes = [outer.concat(), vec![0; 1024]].concat();
-        std::fs::write(&path, &bytes).expect("written");
-        let archive = Archive::open(&path).and_then(Archive::flattened).expect("an archive");
-        assert_eq!(names(&archive), ["one/a", "one/b", "two/a"]);
-        assert_eq!(archive.read(2).expect("there"), b"abc");
-        // Both inner archives at fault: both are named.
-        bytes[512] ^= 1;
-        let second = outer[0].len() + 512;
-        bytes[second] ^= 1;
-        std::fs::write(&path, &bytes).expect("written");
-        let opened = Archive::open(&path).and_then(Archive::flattened);
-        let error = opened.map(|_| ()).expect_err("refused").to_string();
-        assert!(error.contains("`one.tar`") && error.contains("`two.tar`"), "{error}");
-    }
 }
