@@ -1,5 +1,6 @@
 //! `train`: a CordsNet by the published objective, directly or in the published phases, and its feed-forward twin.
 
+mod augment_params;
 mod extent;
 mod network;
 mod params;
@@ -106,7 +107,7 @@ impl Kind for Train {
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
-        let augment = params.augmentation();
+        let augment = params.augment.augmentation();
         let train = SplitImages::new(&set, Split::Train, Some(&augment), params.seed)?;
         if augment.random_resized_crop.is_some() && set.manifest().originals.is_none() {
             context.note(format!(

@@ -1,7 +1,5 @@
 //! Parameters of `train`, and the engine's settings made of them.
 
-use cords::data::augment::Interpolation;
-use cords::data::{Affine, Augment, Elastic, MixOptions, RandAugment, RandomErasing, RandomResizedCrop};
 use cords::device::Phi;
 use cords::device::cuda::Precision;
 use cords::learn::{
@@ -12,6 +10,7 @@ use cords::net::{Architecture, Euler, Graph, MOST_STEPS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::augment_params::{AugmentParams, two};
 use super::network::{AREAS, Flaw, ImageSizes, NetworkParams, WIDTH};
 use crate::stage::times::{Asked, unfit};
 use crate::stage::{DatasetRef, ModelRef, Violation};
@@ -81,71 +80,6 @@ enum ScheduleName {
     Steps,
     /// a half cosine down to zero
     Cosine,
-}
-
-/// Random changes of training images, fresh in every epoch, as torchvision's transforms of the same names (v2) in this
-/// order: crop, mirror, RandAugment or TrivialAugment, affine change, colour jitter, elastic deformation, erasing,
-/// mixing of the batch. All off by default.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct AugmentParams {
-    /// Largest rotation of a training image (RandomAffine).
-    #[schemars(range(min = 0.0, max = 180.0), extend("x-unit" = "degrees"))]
-    degrees: f64,
-    /// Largest shift, as a fraction of the side (RandomAffine).
-    #[schemars(range(min = 0.0, max = 1.0))]
-    translate: f64,
-    /// Range of the scale: [least, largest]; images keep their size if not given (RandomAffine).
-    #[schemars(length(min = 2, max = 2))]
-    scale: Option<Vec<f64>>,
-    /// Largest shear of a training image along its rows (RandomAffine).
-    #[schemars(range(min = 0.0, max = 89.0), extend("x-unit" = "degrees"))]
-    shear: f64,
-    /// Mirror left and right with probability 1/2 (RandomHorizontalFlip).
-    flip: bool,
-    /// Largest relative change of brightness (ColorJitter).
-    #[schemars(range(min = 0.0, max = 1.0))]
-    brightness: f64,
-    /// Largest relative change of contrast (ColorJitter).
-    #[schemars(range(min = 0.0, max = 1.0))]
-    contrast: f64,
-    /// Strength of elastic deformation: `alpha` of ElasticTransform; 0 for none.
-    #[schemars(range(min = 0.0), extend("x-unit" = "half px"))]
-    elastic_alpha: f64,
-    /// Smoothness of elastic deformation: `sigma` of ElasticTransform.
-    #[schemars(range(min = 0.0), extend("x-unit" = "px"))]
-    elastic_sigma: f64,
-    /// Random resized crop: range of the area, [least, largest], as fractions of the image; no crop if not given. The
-    /// shape is drawn from 3/4 to 4/3 (RandomResizedCrop).
-    #[schemars(length(min = 2, max = 2))]
-    crop: Option<Vec<f64>>,
-    /// Largest relative change of saturation (ColorJitter).
-    #[schemars(range(min = 0.0, max = 1.0))]
-    saturation: f64,
-    /// Largest change of hue, as a share of the full circle (ColorJitter).
-    #[schemars(range(min = 0.0, max = 0.5))]
-    hue: f64,
-    /// How levels between pixels are found in affine changes as torchvision computes them, those of `rand_augment` and
-    /// `trivial_augment` included. If not given, `degrees`, `translate`, `scale` and `shear` interpolate bilinearly as
-    /// if black surrounded the image, and the others take the nearest pixel.
-    interpolation: Option<Interpolation>,
-    /// Some operations of 14, all of one magnitude (RandAugment; Cubuk et al. 2020); `{}` for the 2 of magnitude 9 of
-    /// 31 that are published, none if not given.
-    rand_augment: Option<RandAugment>,
-    /// One operation of 14, of a random magnitude (TrivialAugmentWide; Müller and Hutter 2021).
-    trivial_augment: bool,
-    /// Probability that a rectangle of 2 % to 33 % of the normalised image becomes 0 (RandomErasing; Zhong et al.
-    /// 2020).
-    #[schemars(range(min = 0.0, max = 1.0))]
-    erasing: f64,
-    /// CutMix: alpha of the Beta distribution of the area that stays; none if not given (Yun et al. 2019). With
-    /// `mixup`, one of both is drawn for each batch.
-    #[schemars(range(min = 0.001, max = 1000.0))]
-    cutmix: Option<f64>,
-    /// MixUp: alpha of the Beta distribution of the weight; none if not given (Zhang et al. 2018). With `cutmix`, one
-    /// of both is drawn for each batch.
-    #[schemars(range(min = 0.001, max = 1000.0))]
-    mixup: Option<f64>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -266,7 +200,7 @@ pub(crate) struct Params {
     initialisation: InitialisationParams,
     /// Random changes of training images.
     #[serde(default)]
-    augment: AugmentParams,
+    pub(super) augment: AugmentParams,
     /// Time between checkpoints, from which a stopped or killed training goes on to the same result; 0 for one after
     /// every batch.
     #[serde(default = "five")]
@@ -324,11 +258,6 @@ fn readout_window() -> f64 {
 
 fn accuracy_window() -> f64 {
     DirectConfig::default().accuracy_window_ms
-}
-
-/// Two numbers; a list of more or fewer has been refused already.
-fn two(values: &[f64]) -> Option<[f64; 2]> {
-    values.try_into().ok()
 }
 
 fn ramp() -> Vec<f64> {
@@ -613,7 +542,7 @@ impl Params {
             let message = format!("phase `cnn`: {error}; phase `direct` trains any network");
             found.push(Violation::new(at, message));
         }
-        if let Err(error) = self.augmentation().validate() {
+        if let Err(error) = self.augment.augmentation().validate() {
             found.push(Violation::new("augment", error.to_string()));
         }
         let steps_known = self.dt.is_some() || !self.phase.has_start();
@@ -694,55 +623,9 @@ impl Params {
         found
     }
 
-    pub(super) fn augmentation(&self) -> Augment {
-        let a = &self.augment;
-        let pair = |values: &Option<Vec<f64>>| values.as_deref().and_then(two).map(|pair| pair.map(|v| v as f32));
-        let affine = a.degrees > 0.0 || a.translate > 0.0 || a.scale.is_some() || a.shear > 0.0;
-        Augment {
-            random_resized_crop: pair(&a.crop).map(|scale| RandomResizedCrop {
-                scale,
-                ..RandomResizedCrop::default()
-            }),
-            horizontal_flip: if a.flip { 0.5 } else { 0.0 },
-            rand_augment: a.rand_augment,
-            trivial_augment: a.trivial_augment,
-            affine: affine.then(|| Affine {
-                degrees: a.degrees as f32,
-                translate: a.translate as f32,
-                scale: pair(&a.scale).unwrap_or([1.0, 1.0]),
-                shear: a.shear as f32,
-            }),
-            interpolation: a.interpolation,
-            brightness: a.brightness as f32,
-            contrast: a.contrast as f32,
-            saturation: a.saturation as f32,
-            hue: a.hue as f32,
-            elastic: (a.elastic_alpha > 0.0).then_some(Elastic {
-                alpha: a.elastic_alpha as f32,
-                sigma: a.elastic_sigma as f32,
-            }),
-            erasing: (a.erasing > 0.0).then(|| RandomErasing {
-                probability: a.erasing as f32,
-                ..RandomErasing::default()
-            }),
-            mix: MixOptions {
-                cutmix: a.cutmix.map(|alpha| alpha as f32),
-                mixup: a.mixup.map(|alpha| alpha as f32),
-            },
-        }
-    }
-
     /// Whether images are changed at random in another way than they were before torchvision's arithmetic was taken
     /// over.
     pub(super) fn changes_images(&self) -> bool {
-        let mut since = Augment {
-            horizontal_flip: 0.0,
-            ..self.augmentation()
-        };
-        // Affine changes by themselves are computed as they were, too.
-        if self.augment.interpolation.is_none() && !self.augment.flip {
-            since.affine = None;
-        }
-        self.phase != Phase::Fold && !since.is_off()
+        self.phase != Phase::Fold && self.augment.is_new()
     }
 }
