@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """One training step of R2 and R8 on a GPU: dynvis beside the published way and fast PyTorch, on the same device in one run.
 
-    python benches/pytorch/gpu.py --dynvis target/release/dynvis [--markdown FILE]
+    python benches/pytorch/gpu.py --dynvis target/release/dynvis [--markdown FILE] [--batches 16 64] [--only TEXT]...
 
-Every way is timed at batches that grow until memory does not suffice or a step takes too long; its best rate counts. The
-floor is what the convolutions' operations take at the matrix rate that this device reaches, and what the activity's bytes take at
-its copy rate, both measured here. All steps include the optimiser, none includes the loading of images.
+Every way is timed at batches that grow until memory does not suffice or a step takes too long, or at those of
+`--batches`; its best rate counts. Two steps of each batch are left out: compilation, the choice of algorithms, and what
+dynvis records as a CUDA graph. The median of the others counts. The table is written after every batch. The floor is
+what the convolutions' operations take at the matrix rate that this device reaches, and what the activity's bytes take
+at its copy rate, both measured here. All steps include the optimiser, none includes the loading of images.
 """
 import argparse
 import gc
@@ -117,11 +119,15 @@ def synchronise():
         torch.cuda.synchronize()
 
 
+LEFT_OUT = 2
+
+
 def time_pytorch(way, areas, side, steps, batch, repeats):
     """Seconds of each step and peak bytes."""
     step = way.prepare(areas, side, steps)
     image, labels = torch.randn(batch, 3, side, side), torch.arange(batch) % CLASSES
-    step(image, labels)
+    for _ in range(LEFT_OUT):
+        step(image, labels)
     synchronise()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -140,15 +146,30 @@ def time_dynvis(options, precision, history, areas, batch):
                "--precision", precision, "--history", history]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else "no message")
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise RuntimeError(next((line for line in lines if line.startswith("error:")), lines[-1]))
     result = json.loads(done.stdout)
+    if result["recorded"] is False:
+        print(f"  not recorded: {result['not_recorded_because']}", file=sys.stderr, flush=True)
     return result["seconds"], result["peak_bytes"]
 
 
-def best(measure, options):
-    """(images a second, batch, peak bytes, note) of the best batch, and the largest batch that ran."""
-    batch, found, largest, note = 1, None, 0, ""
+def batches(options):
+    """Those that were asked for, or ever larger ones."""
+    if options.batches:
+        yield from options.batches
+        return
+    batch = 1
     while batch <= options.largest_batch:
+        yield batch
+        batch *= options.growth
+
+
+def best(measure, options, tell):
+    """(images a second, batch, peak bytes) of the best batch, the largest batch that ran, and a note. `tell` hears of them
+    after every batch."""
+    found, largest, note = None, 0, ""
+    for batch in batches(options):
         try:
             seconds, peak = measure(batch)
         except Exception as error:  # noqa: BLE001: whatever ends one way must not end the others
@@ -165,8 +186,14 @@ def best(measure, options):
         if second > options.longest:
             note = f"batch {batch} takes {second:.0f} s; larger ones were not tried"
             break
-        batch *= options.growth
+        tell(found, largest, f"after batch {batch}")
     return found, largest, note
+
+
+def at_least_three(text):
+    if int(text) < 3:
+        raise argparse.ArgumentTypeError("a median takes at least 3")
+    return int(text)
 
 
 def rates(device):
@@ -224,7 +251,9 @@ def main():
     parser.add_argument("--areas", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=at_least_three, default=3, help="steps that are timed, at least 3")
+    parser.add_argument("--batches", type=int, nargs="+", help="these, in place of growing ones")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="ways whose names hold this; repeatable")
     parser.add_argument("--largest-batch", type=int, default=256)
     parser.add_argument("--growth", type=int, default=4, help="factor from one batch to the next")
     parser.add_argument("--longest", type=float, default=6.0, help="seconds of a step after which batches grow no more")
@@ -248,12 +277,19 @@ def main():
         rows, section = [], []
 
         def measure(what, run):
-            found, largest, note = best(run, options)
-            row = [what] + (["-"] * 3 if found is None else [f"{found[0]:.3g}", found[1], f"{found[2] / 2**30:.2f}"])
-            rows.append((row + [largest, note], found[0] if found else None))
-            print(f"R{areas}, {what}: {rows[-1][0][1:]}", file=sys.stderr, flush=True)
-            section[:] = describe(areas, rows, measured, options)
-            write(section)
+            if options.only and not any(text in what for text in options.only):
+                return
+
+            def tell(found, largest, note):
+                row = [what] + (["-"] * 3 if found is None else [f"{found[0]:.3g}", found[1], f"{found[2] / 2**30:.2f}"])
+                if rows and rows[-1][0][0] == what:
+                    rows.pop()
+                rows.append((row + [largest, note], found[0] if found else None))
+                print(f"R{areas}, {what}: {rows[-1][0][1:]}", file=sys.stderr, flush=True)
+                section[:] = describe(areas, rows, measured, options)
+                write(section)
+
+            tell(*best(run, options, tell))
 
         # The fastest first: where time runs out, the slowest are missing.
         for precision, history in (("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("tf32", "float32"), ("float32", "float32")):

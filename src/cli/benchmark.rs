@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use cords::data::{DataError, Images};
-use cords::device::cuda::{Hardware, Precision, Settings, with_images_that_fit};
+use cords::device::cuda::{Precision, Recording, with_images_that_fit};
 use cords::device::{Cpu, Device};
 use cords::learn::{Data, DirectConfig, Fit, HistoryPrecision, Progress, TrainError, Training};
 use cords::net::{Euler, Graph};
@@ -14,6 +14,7 @@ use cords::rng::{Purpose, Stream};
 
 use super::benchmarks::{self, Benchmark};
 use super::error::CommandError;
+use super::gpu;
 use super::tables::simple_table;
 use super::takes::precision_name;
 use super::ui::Ui;
@@ -38,7 +39,7 @@ pub(crate) struct BenchmarkArgs {
     /// Time steps with the image, and as many without one before and after
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     steps: u16,
-    /// Batches that are timed, after one that is not
+    /// Batches that are timed, after two that are not: the first takes memory, the second may be recorded
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     repeats: u16,
     /// Products of convolutions on a GPU
@@ -110,25 +111,20 @@ pub(crate) fn benchmark(ui: &mut Ui, cache: Option<&Path>, args: &BenchmarkArgs)
         Products::Tf32 => Precision::Tf32,
         Products::Bfloat16 => Precision::Bfloat16,
     };
-    let device = args.device.resolve(super::registry().gpus())?;
-    let (name, together, seconds, peak) = match device {
-        Asked::Cuda(ordinal) => {
-            let hardware = Hardware::open(Settings {
-                ordinal,
-                precision,
-                deterministic: true,
-            })
-            .map_err(TrainError::from)?;
+    let gpu = gpu::open(ui, args.device, precision)?;
+    let (name, together, seconds, peak) = match &gpu {
+        Some(hardware) => {
             let budget = hardware.budget(budget).map_err(TrainError::from)?;
-            let (seconds, images) = with_images_that_fit(&hardware, usize::from(args.batch), None, |device| {
+            let (seconds, images) = with_images_that_fit(hardware, usize::from(args.batch), None, |device| {
                 // Not what an attempt has taken that did not fit.
                 hardware.take_peak_memory()?;
+                hardware.take_recording();
                 time(device, args, &architecture, Some(budget))
             })?;
             let peak = hardware.take_peak_memory().map_err(TrainError::from)?;
             (hardware.description().name.clone(), images, seconds, peak)
         }
-        Asked::Auto | Asked::Cpu => {
+        None => {
             let seconds = time(&Cpu, args, &architecture, budget)?;
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             (
@@ -139,13 +135,14 @@ pub(crate) fn benchmark(ui: &mut Ui, cache: Option<&Path>, args: &BenchmarkArgs)
             )
         }
     };
+    let recording = gpu.as_ref().map(|hardware| hardware.take_recording());
     let mut sorted = seconds.clone();
     sorted.sort_by(f64::total_cmp);
     let median = sorted[sorted.len() / 2];
     let per_second = f64::from(args.batch) / median;
     let timed = Benchmark {
         device: name.clone(),
-        is_gpu: matches!(device, Asked::Cuda(_)),
+        is_gpu: gpu.is_some(),
         areas: args.areas,
         side: args.side,
         batch: usize::from(args.batch),
@@ -169,12 +166,14 @@ pub(crate) fn benchmark(ui: &mut Ui, cache: Option<&Path>, args: &BenchmarkArgs)
             "precision": precision_name(precision),
             "history": format!("{:?}", args.history).to_lowercase(),
             "images_at_a_time": together, "seconds": seconds, "images_per_second": per_second, "peak_bytes": peak,
+            "recorded": recording.as_ref().map(Recording::is_whole),
+            "not_recorded_because": recording.as_ref().and_then(|recording| recording.refused.as_deref()),
         });
         ui.out(&format!("{figures}\n"))?;
         return Ok(0);
     }
     let row = |what: &str, value: String| vec![what.to_owned(), value];
-    let rows = vec![
+    let mut rows = vec![
         row("device", name),
         row(
             "step",
@@ -194,11 +193,18 @@ pub(crate) fn benchmark(ui: &mut Ui, cache: Option<&Path>, args: &BenchmarkArgs)
             format!("{:.1} days", 1_281_167.0 / per_second / 86_400.0),
         ),
     ];
+    rows.extend(recording.map(|recording| match recording.refused {
+        Some(reason) => row("CUDA graph", format!("not recorded: {reason}")),
+        None => row("CUDA graph", format!("replayed {} times", recording.replays)),
+    }));
     ui.out(&simple_table(&["what", "figure"], rows, ui.width()))?;
     Ok(0)
 }
 
-/// Seconds of every batch but the first.
+/// Batches that are not timed: one in which memory is taken and algorithms are chosen, and one that may be recorded.
+const LEFT_OUT: usize = 2;
+
+/// Seconds of every batch but the first ones.
 fn time<D: Device<f32>>(
     device: &D,
     args: &BenchmarkArgs,
@@ -234,16 +240,19 @@ fn time<D: Device<f32>>(
         count,
     };
     let data = Data {
-        train: &noise((repeats + 1) * batch),
+        train: &noise((LEFT_OUT + repeats) * batch),
         validation: &noise(1),
     };
-    let (mut seconds, mut last) = (Vec::new(), None);
+    let (mut seconds, mut ends) = (Vec::new(), Vec::new());
     let mut observer = |progress: Progress<'_>| {
         if let Progress::Batch { .. } = progress {
             let now = Instant::now();
-            if let Some(last) = last.replace(now) {
-                seconds.push(now.duration_since(last).as_secs_f64());
+            if ends.len() >= LEFT_OUT
+                && let Some(last) = ends.last()
+            {
+                seconds.push(now.duration_since(*last).as_secs_f64());
             }
+            ends.push(now);
         }
         if seconds.len() == repeats {
             ControlFlow::Break(())

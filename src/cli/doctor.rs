@@ -85,34 +85,53 @@ fn cache_row(folder: &Path) -> Vec<String> {
 /// The GPUs, and the libraries that they are used through.
 fn gpu_rows() -> Vec<Vec<String>> {
     let libraries = cuda::libraries();
-    let mut rows: Vec<Vec<String>> = match cuda::gpus() {
+    let gpus = cuda::gpus();
+    let mut rows: Vec<Vec<String>> = match &gpus {
         Ok(gpus) => gpus
             .iter()
             .enumerate()
             .map(|(ordinal, gpu)| {
+                let what = format!("GPU {ordinal}");
+                let gpu = match gpu {
+                    Ok(gpu) => gpu,
+                    Err(error) => return vec![what, "cannot be opened".into(), error.to_string()],
+                };
                 let [total, free] = gpu.memory.map(|bytes| bytes as f64 / (1u64 << 30) as f64);
                 let (major, minor) = gpu.capability;
                 let found = format!(
                     "{}, {total:.1} GiB, {free:.1} GiB free, compute capability {major}.{minor}",
                     gpu.name
                 );
-                vec![format!("GPU {ordinal}"), found, String::new()]
+                vec![what, found, String::new()]
             })
             .collect(),
         Err(error) => {
             // Missing libraries have rows of their own.
-            let complete = libraries.iter().all(|library| library.found.is_ok());
+            let complete = libraries
+                .iter()
+                .all(|library| library.is_optional || library.found.is_ok());
             let note = if complete { error.to_string() } else { String::new() };
             vec![vec!["GPU".into(), "none in use: stages run on the CPU".into(), note]]
         }
     };
+    // Without a GPU for one that every compiler knows.
+    let capability = gpus
+        .iter()
+        .flatten()
+        .flatten()
+        .next()
+        .map_or((8, 0), |gpu| gpu.capability);
     let library = |library: cuda::Library| {
         let (found, note) = match library.found {
             Ok(found) => {
                 let path = found
                     .path
                     .map_or_else(String::new, |path| format!(", {}", path.display()));
-                (format!("{}{path}", found.version), String::new())
+                let works = match library.name {
+                    "NVRTC" => cuda::try_compiler(capability).map_err(|error| error.to_string()),
+                    _ => Ok(()),
+                };
+                (format!("{}{path}", found.version), works.err().unwrap_or_default())
             }
             Err(reason) => ("no".to_owned(), format!("{}: {reason}", library.purpose)),
         };

@@ -14,6 +14,7 @@ mod error;
 mod export;
 mod forecast;
 mod gc;
+mod gpu;
 mod harmless;
 mod init;
 mod log;
@@ -94,6 +95,8 @@ enum Command {
     Worker(worker::WorkerArgs),
     #[command(hide = true)]
     Guard(worker::GuardArgs),
+    #[command(hide = true, name = crate::stage::TRY_OUT)]
+    TryGpu(gpu::TryArgs),
 }
 
 /// Exit codes that scripts may rely on.
@@ -166,6 +169,7 @@ fn dispatch() -> ExitCode {
         Command::Selftest(args) => selftest::selftest(&mut ui, args),
         Command::Worker(args) => worker::worker(args),
         Command::Guard(args) => worker::guarded(args),
+        Command::TryGpu(args) => gpu::try_out(&mut ui, args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use super::forecast::Forecast;
 use super::harmless::harmless;
 use super::ui::Ui;
-use super::wording::{duration, reading, reading_goes_on, wrapped};
+use super::wording::{duration, passed_over, reading, reading_goes_on, wrapped};
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Style {
@@ -152,6 +152,7 @@ impl Reporter for Plain {
                     self.ui.status(&format!("{stage:width$}  {}", figures(update)));
                 }
             }
+            Event::GpuPassedOver { text } => self.ui.status(&passed_over(text)),
             Event::Note { stage, text, .. } => self.ui.status(&format!("{stage:width$}  {text}")),
             Event::Reading { .. } | Event::ReadingGoesOn { .. } => self.ui.reading(event),
             Event::Waiting { stage, .. } => self.ui.status(&format!(
@@ -395,6 +396,7 @@ impl Reporter for Bars {
                     bar.set_message(harmless(&self.layout.message(update, left)));
                 }
             }
+            Event::GpuPassedOver { text } => self.line(&passed_over(text)),
             Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),
             Event::Reading { stage, files, bytes } => {
                 self.line(&reading(stage, *files, *bytes));

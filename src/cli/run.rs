@@ -51,10 +51,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     if let Some(at) = args.fail_at {
         fail::plan(at);
     }
-    let device = match args.device {
-        Device::Auto => Device::Auto,
-        asked => asked.resolve(super::registry().gpus())?,
-    };
+    args.device.require(super::registry().gpus())?;
     let pipeline = args.pipeline.load(ui)?;
     let selection = select(&pipeline, &args.select.request())?;
     if args.dry_run {
@@ -66,7 +63,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         registry: super::registry(),
         jobs: args.jobs.map_or(threads, usize::from),
         threads,
-        device,
+        device: args.device,
         gpus: args.fake_gpus.as_deref().map(fake_gpus),
         keep_going: args.keep_going,
         arguments: std::env::args().skip(1).collect(),

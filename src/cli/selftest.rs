@@ -6,6 +6,7 @@ use cords::learn::{HistoryPrecision, TrainError};
 use cords::selftest::{Allowed, BFLOAT16, FLOAT32, Finding, TF32, kernels, memory, networks, reference};
 
 use super::error::CommandError;
+use super::gpu;
 use super::tables::simple_table;
 use super::ui::Ui;
 use dynvis_runner::kind::Device as Asked;
@@ -23,17 +24,16 @@ pub(crate) struct SelftestArgs {
 
 pub(crate) fn selftest(ui: &mut Ui, args: &SelftestArgs) -> Result<u8, CommandError> {
     let mut missed = 0;
-    match args.device.resolve(super::registry().gpus())? {
-        Asked::Cuda(ordinal) => {
+    match gpu::open(ui, args.device, Precision::Float32)? {
+        Some(opened) => {
             for (precision, allowed) in [
                 (Precision::Float32, FLOAT32),
                 (Precision::Tf32, TF32),
                 (Precision::Bfloat16, BFLOAT16),
             ] {
                 let settings = Settings {
-                    ordinal,
                     precision,
-                    deterministic: true,
+                    ..opened.settings().clone()
                 };
                 let hardware = Hardware::open(settings).map_err(TrainError::from)?;
                 let what = format!("{}, {precision:?}", hardware.description().name);
@@ -51,7 +51,7 @@ pub(crate) fn selftest(ui: &mut Ui, args: &SelftestArgs) -> Result<u8, CommandEr
                 };
             }
         }
-        Asked::Auto | Asked::Cpu => missed += tell(ui, "processor, float32", &find(&Cpu, FLOAT32)?, args.all)?,
+        None => missed += tell(ui, "processor, float32", &find(&Cpu, FLOAT32)?, args.all)?,
     }
     match missed {
         0 => Ok(0),

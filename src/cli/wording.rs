@@ -201,6 +201,12 @@ pub(crate) fn outcomes(run: &RunRecord) -> String {
     parts.join(", ") + &accepted
 }
 
+/// That `--device auto` goes on without a GPU that cannot be used, and why, in one line.
+pub(super) fn passed_over(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{text}; going on without it, `dynvis doctor` says more")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

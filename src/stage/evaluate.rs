@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extent::{Facts, Shown, facts};
-use super::gpu::gpu;
+use super::gpu::{gpu, tf32};
 use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::require_presentation;
@@ -44,6 +44,10 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: Option<f64>,
+    /// What products of convolutions are computed from on a GPU: cuDNN is several times slower with float32. A processor
+    /// computes in float32.
+    #[serde(default = "tf32")]
+    precision: Precision,
 }
 
 impl Params {
@@ -158,7 +162,7 @@ impl Kind for Evaluate {
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let set = ImageSet::open(context.input(&params.data.0)?)?;
         let images = SplitImages::new(&set, params.split, None, 0)?;
-        let gpu = gpu(context, Precision::default())?;
+        let gpu = gpu(context, params.precision)?;
         let memory = context.gpu_memory;
         let members = Members::of(context, params.models.iter().map(|model| model.0.as_str()));
         let load = |reference: &ModelRef| -> Result<Model, StageError> {

@@ -29,7 +29,7 @@ pub(crate) use dynvis_runner::kind::{
     AnyRef, Artifact, Context, Declared, Extent, External, ExternalFile, FirstBytes, InputExtents, Kind, Members,
     MissingData, Registry, Size, Spread, StageError, Tree, TreeFiles, Update, Violation, located,
 };
-pub(crate) use gpu::Cuda;
+pub(crate) use gpu::{Cuda, TRY_OUT, settings as gpu_settings};
 pub(crate) use noise::model_name;
 pub(crate) use reference::{ACTIVITY, ActivityRef, DATASET, DatasetRef, MODEL, ModelRef, RECORDINGS, RecordingsRef};
 

@@ -10,7 +10,7 @@ use dynvis_runner::table::{Row, TableRow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::gpu::gpu;
+use super::gpu::{gpu, tf32};
 use super::keyed_defaults;
 use super::picture::{Curve, Curves};
 use super::times::require_presentation;
@@ -72,6 +72,10 @@ pub(super) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     stimulus: Option<f64>,
+    /// What products of convolutions are computed from on a GPU: cuDNN is several times slower with float32. A processor
+    /// computes in float32.
+    #[serde(default = "tf32")]
+    precision: Precision,
 }
 
 /// A part of a dataset, or all of it, which the engine's `Split` is not: its parts exclude each other.
@@ -246,7 +250,7 @@ impl Kind for Record {
         let path = context.output("activity")?.join("activity.safetensors");
         let name = model_name(&model);
         let title = format!("{name}, seed {}", model.info().seed);
-        let gpu = gpu(context, Precision::default())?;
+        let gpu = gpu(context, params.precision)?;
         let memory = context.gpu_memory;
         let mut progress = |done, total| {
             let shown = done <= indices.len();

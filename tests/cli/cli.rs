@@ -104,7 +104,7 @@ fn wrong_use_has_exit_code_2() {
     project.write("p.yaml", "stages: {}\n");
     // No machine has so many GPUs.
     let ran = project.dynvis(&["run", "p.yaml", "--device", "cuda:999"]).expect(2);
-    assert!(ran.stderr.contains("there is no `cuda:999` here: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("`cuda:999` cannot be used: "), "{}", ran.stderr);
     project.dynvis(&["run", "p.yaml", "--device", "abacus"]).expect(2);
     let ran = project.dynvis(&["benchmark", "--areas", "13"]).expect(2);
     assert!(ran.stderr.contains("13 areas: "), "{}", ran.stderr);

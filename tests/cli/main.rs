@@ -25,6 +25,7 @@ mod faults_stages;
 mod faults_store;
 mod faults_times;
 mod golden;
+mod gpu;
 mod harness;
 mod history;
 mod housekeeping;

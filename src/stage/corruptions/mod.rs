@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cords::data::{CleanSubset, CorruptedFiles, Corruption, CorruptionSet, ImageSet, class_folder_files};
 use cords::device::Cpu;
-use cords::device::cuda::{Hardware, Precision, with_images_that_fit};
+use cords::device::cuda::{Hardware, with_images_that_fit};
 use cords::net::{Model, Presentation};
 use cords::noise::{
     Baseline, Condition, CorruptionAnswers, CorruptionErrors, EvaluationOptions, NoiseError, NoisePresentation,
@@ -228,7 +228,7 @@ impl Kind for Corruptions {
         for note in notes(params, &set, &shown) {
             context.note(note);
         }
-        let gpu = gpu(context, Precision::default())?;
+        let gpu = gpu(context, params.precision)?;
         let published = params.set == CorruptionSet::ImagenetC && set.classes().len() == params.set.classes();
         let total = models.len() + baseline.iter().len();
         // The baseline's answers are needed for each model's errors.

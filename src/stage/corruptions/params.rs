@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use cords::data::{Corruption, CorruptionSet, CorruptionSource, Split};
+use cords::device::cuda::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::stage::gpu::tf32;
 use crate::stage::{AnyRef, DatasetRef, ModelRef, Violation, located, test_split};
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +62,10 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(super) stimulus: Option<f64>,
+    /// What products of convolutions are computed from on a GPU: cuDNN is several times slower with float32. A processor
+    /// computes in float32.
+    #[serde(default = "tf32")]
+    pub(super) precision: Precision,
     /// Seed of the choice of images, of drawn noise and of resamples; the pipeline's if not given.
     #[serde(default)]
     #[schemars(range(min = 0))]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use cords::data::ImageSet;
 use cords::device::Cpu;
-use cords::device::cuda::{Precision, with_images_that_fit};
+use cords::device::cuda::with_images_that_fit;
 use cords::net::{Model, Presentation};
 use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, check, evaluate};
 
@@ -170,7 +170,7 @@ impl Kind for Noise {
         if params.pictured > 0 {
             sequence.draw(&spread(&indices, params.pictured), &context.output("pictures")?)?;
         }
-        let gpu = gpu(context, Precision::default())?;
+        let gpu = gpu(context, params.precision)?;
         let memory = context.gpu_memory;
         let mut evaluated = Vec::new();
         let total = models.len() * params.trials as usize;

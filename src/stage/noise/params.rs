@@ -1,10 +1,12 @@
 //! Parameters of the `noise` stage.
 
 use cords::data::Split;
+use cords::device::cuda::Precision;
 use cords::noise::{Condition, NoisePresentation, Perturbation, Pixels, Severities};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::stage::gpu::tf32;
 use crate::stage::{DatasetRef, ModelRef, Violation, test_split};
 
 // By name alone, and in one list: the engine's `Perturbation`, `Pixels` and `NoisePresentation` hold lengths and time
@@ -123,6 +125,10 @@ pub(in crate::stage) struct Params {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "ms"))]
     pub(super) stimulus: Option<f64>,
+    /// What products of convolutions are computed from on a GPU: cuDNN is several times slower with float32. A processor
+    /// computes in float32.
+    #[serde(default = "tf32")]
+    pub(super) precision: Precision,
     /// Time between the frames that a CNN sees the mean of. If not given, that of the CordsNets,
     /// where they agree, or else 2 ms. A CNN's single frame under dynamic noise is always that of a step of 2 ms, at
     /// which levels are stated.

@@ -179,6 +179,9 @@ impl Kind for Train {
             checkpoints::heed(context)
         };
         let trained = site.train(&job, &mut observer)?;
+        if let Some(note) = site.recording_note() {
+            context.note(note);
+        }
         let (model, epochs) = match trained {
             Trained::Cnn(mut trained) => {
                 let epochs = std::mem::take(&mut trained.epochs);

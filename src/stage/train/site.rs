@@ -1,6 +1,6 @@
 //! Where a network is trained, and with how much memory.
 
-use crate::stage::gpu::gpu;
+use crate::stage::gpu::{gpu, recording_note};
 use cords::device::cuda::{Hardware, with_images_that_fit};
 use cords::device::{Cpu, Device, DeviceError};
 use cords::learn::{
@@ -51,13 +51,23 @@ impl Site {
         }
     }
 
-    pub(super) fn train(self, job: &Job<'_>, observer: &mut Observer<'_>) -> Result<Trained, StageError> {
+    /// What became of the trials that a GPU was to record, where it was one.
+    pub(super) fn recording_note(&self) -> Option<String> {
         match self {
-            Self::Cpu(budget) => Ok(job.train(&Cpu, budget, observer)?),
+            Self::Cpu(_) => None,
+            Self::Gpu(hardware, _) => recording_note(&hardware.take_recording()),
+        }
+    }
+
+    pub(super) fn train(&self, job: &Job<'_>, observer: &mut Observer<'_>) -> Result<Trained, StageError> {
+        match self {
+            Self::Cpu(budget) => Ok(job.train(&Cpu, *budget, observer)?),
             Self::Gpu(hardware, budget) => {
                 // What a step takes is planned within the budget.
-                let trained = with_images_that_fit(&hardware, job.fit.batch, None, |device| {
-                    job.train(device, Some(budget), observer)
+                let trained = with_images_that_fit(hardware, job.fit.batch, None, |device| {
+                    // Not what became of an attempt that did not fit.
+                    hardware.take_recording();
+                    job.train(device, Some(*budget), observer)
                 });
                 match trained {
                     Ok((trained, _)) => Ok(trained),

@@ -39,7 +39,7 @@ pub use cpu::{Aligned, Cpu, Kernels, Packed};
 pub use error::DeviceError;
 pub use phi::Phi;
 pub use real::Real;
-pub use relaxation::{Kept, PackedMaps, Relaxation};
+pub use relaxation::{Adjoint, Kept, PackedMaps, Relaxation};
 pub use shapes::{ConvShape, Interpolation, Maps};
 pub use target::Target;
 
@@ -234,6 +234,12 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     fn spare_bytes(&self) -> u64 {
         0
     }
+    /// How many steps' `delta` are kept for one sum of them on the way back through relaxations, where gradients that
+    /// convolutions give, so many for each step, are left apart until the next adjoint adds them
+    /// ([`gathered_adjoint`](Self::gathered_adjoint)); none where each step adds everything at once.
+    fn gathers(&self, _maps: Maps, _parts: usize) -> Option<usize> {
+        None
+    }
     /// Bytes of a buffer of maps.
     fn maps_bytes(&self, maps: Maps) -> u64 {
         (maps.len() * size_of::<T>()) as u64
@@ -247,8 +253,44 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
         0
     }
 
+    /// Bytes of maps in the form in which convolutions read them.
+    fn operand_bytes(&self, maps: Maps) -> u64 {
+        self.maps_bytes(maps)
+    }
+
     // --- further forms of the primitive operations -------------------------------------------------------------------
 
+    /// Maps that a relaxation makes and convolutions read, all zero: as they are, and in the form in which convolutions
+    /// read them, where that is another.
+    fn zeros_activity(&self, maps: Maps) -> Self::Buffer {
+        self.zeros_maps(maps)
+    }
+    /// Maps that convolutions read, all zero, in the form in which they do. They can be `x` of [`conv`](Self::conv) and
+    /// its adjoints and what these give without adding, terms of a relaxation, `delta` of a gathered adjoint and its
+    /// parts, and what [`sum_sources`](Self::sum_sources) and [`rectify`](Self::rectify) make; [`add`](Self::add) and
+    /// [`add_where_positive`](Self::add_where_positive) take them.
+    fn zeros_operand(&self, maps: Maps) -> Self::Buffer {
+        self.zeros_maps(maps)
+    }
+    /// x = sum of convolutions, and of max(r, 0) of every r that is read `directly`; there is one of both at least.
+    fn sum_sources(
+        &self,
+        work: &mut Self::Workspace,
+        convolved: &[(&Self::Filter, &Self::Buffer)],
+        directly: &[&Self::Buffer],
+        batch: usize,
+        x: &mut Self::Buffer,
+    ) {
+        for (index, (filter, r)) in convolved.iter().enumerate() {
+            self.conv(work, filter, batch, r, x, index > 0);
+        }
+        for (index, r) in directly.iter().enumerate() {
+            match convolved.is_empty() && index == 0 {
+                true => self.rectify(r, x),
+                false => self.add_rectified(r, x),
+            }
+        }
+    }
     /// A parameter buffer of zeros.
     fn zeros(&self, len: usize) -> Self::Buffer {
         self.upload(&vec![T::ZERO; len])
@@ -355,6 +397,13 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     ) {
         let added = relaxation::added(self, alpha, x, y);
         relaxation::adjoint(self, (alpha, phi), &added, [g, delta, sum]);
+    }
+
+    /// The adjoint of a relaxation from x to y, with more gradients and sums of `delta` as [`Adjoint`] has them.
+    fn gathered_adjoint(&self, x: &Self::Buffer, y: &Self::Buffer, adjoint: Adjoint<'_, Self::Buffer>) {
+        relaxation::gathered(self, y, adjoint, |step, [g, delta, sum]| {
+            self.relax_adjoint(step, x, y, g, delta, sum);
+        });
     }
 
     // --- maps of other sides -----------------------------------------------------------------------------------------

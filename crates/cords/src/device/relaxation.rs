@@ -22,6 +22,25 @@ pub struct Relaxation<'a, B> {
     pub y: &'a mut B,
 }
 
+/// What the adjoint of a relaxation reads and writes on a device that [gathers](Device::gathers).
+#[derive(Debug)]
+pub struct Adjoint<'a, B> {
+    /// As in the relaxation.
+    pub alpha: f64,
+    /// As in the relaxation.
+    pub phi: Phi,
+    /// Gradients of y that convolutions have left, to be added to `g` before; those with `true` only where y > 0.
+    pub parts: &'a [(&'a B, bool)],
+    /// The rest of the gradient of y; becomes (1 - alpha) of the whole.
+    pub g: &'a mut B,
+    /// Receives alpha phi'(u) of the whole gradient.
+    pub delta: &'a mut B,
+    /// `delta` of steps that have not been summed.
+    pub earlier: &'a [&'a B],
+    /// What `delta` and the earlier ones are added to; none where they wait.
+    pub sum: Option<&'a mut B>,
+}
+
 /// Maps y that a relaxation has made, as they are kept for its adjoint: perhaps rounded to save memory, but with the
 /// signs of u that y had before.
 pub trait PackedMaps<T: Real, D: Device<T>>: Sized + Send + Sync {
@@ -29,10 +48,16 @@ pub trait PackedMaps<T: Real, D: Device<T>>: Sized + Send + Sync {
     fn room(device: &D, maps: Maps) -> Self;
     /// Bytes of it.
     fn bytes(device: &D, maps: Maps) -> u64;
+    /// Lets y have the memory of what is kept, where convolutions read that: the next relaxation then writes y to both.
+    fn lend(&self, _device: &D, _y: &mut D::Buffer) {}
     /// Keeps y, which a relaxation with `alpha` has made of x.
     fn pack(&mut self, device: &D, alpha: f64, x: &D::Buffer, y: &D::Buffer);
     /// y = what is kept, at most rounded to bfloat16.
     fn unpack(&self, device: &D, y: &mut D::Buffer);
+    /// The same for convolutions alone where these read what is kept; nothing else may read y then.
+    fn recall(&self, device: &D, y: &mut D::Buffer) {
+        self.unpack(device, y);
+    }
     /// As [`relax_adjoint`](Device::relax_adjoint), to the same bits; `step` is alpha and phi.
     fn relax_adjoint(
         &self,
@@ -42,6 +67,10 @@ pub trait PackedMaps<T: Real, D: Device<T>>: Sized + Send + Sync {
         delta: &mut D::Buffer,
         sum: &mut D::Buffer,
     );
+    /// The same on a device that gathers.
+    fn gathered_adjoint(&self, device: &D, adjoint: Adjoint<'_, D::Buffer>) {
+        gathered_from_packed(device, self, adjoint);
+    }
 }
 
 /// The packed maps of a device that saves no memory with them.
@@ -129,4 +158,46 @@ pub(super) fn adjoint<T: Real, D: Device<T>>(
     device.add_scaled(alpha * (1.0 - slope), &positive, delta);
     device.add(delta, sum);
     device.scale(1.0 - alpha, g);
+}
+
+/// An adjoint that gathers in terms of one that does not; `relax_adjoint` has g, delta and sum.
+pub(super) fn gathered<T: Real, D: Device<T>>(
+    device: &D,
+    y: &D::Buffer,
+    Adjoint {
+        alpha,
+        phi,
+        parts,
+        g,
+        delta,
+        earlier,
+        sum,
+    }: Adjoint<'_, D::Buffer>,
+    relax_adjoint: impl FnOnce((f64, Phi), [&mut D::Buffer; 3]),
+) {
+    for (part, masked) in parts {
+        match masked {
+            true => device.add_where_positive(y, part, g),
+            false => device.add(part, g),
+        }
+    }
+    let mut unread = sum.is_none().then(|| device.duplicate(g));
+    let Some(sum) = sum.or(unread.as_mut()) else { return };
+    for delta in earlier {
+        device.add(delta, sum);
+    }
+    relax_adjoint((alpha, phi), [g, delta, sum]);
+}
+
+/// The same from packed maps.
+pub(super) fn gathered_from_packed<T: Real, D: Device<T>, P: PackedMaps<T, D>>(
+    device: &D,
+    packed: &P,
+    adjoint: Adjoint<'_, D::Buffer>,
+) {
+    let mut y = device.duplicate(adjoint.g);
+    packed.unpack(device, &mut y);
+    gathered(device, &y, adjoint, |step, [g, delta, sum]| {
+        packed.relax_adjoint(device, step, g, delta, sum);
+    });
 }

@@ -90,21 +90,25 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
                 own.start_from(device, &spontaneous);
                 own.forward(connections, |_, _| {});
                 let mut given = connections.buffers(count);
-                own.backward(connections, |_, moment, gradient| {
-                    for area in areas {
-                        let maps = connections.maps(*area, count);
-                        let units = maps.len() / count;
-                        let mut host = vec![T::ZERO; maps.len()];
-                        let mut any = false;
-                        for (image, out) in host.chunks_exact_mut(units).enumerate() {
-                            any |= at(*first + image, moment.step, *area, out);
+                own.backward(
+                    connections,
+                    |_| false,
+                    |_, moment, gradient| {
+                        for area in areas {
+                            let maps = connections.maps(*area, count);
+                            let units = maps.len() / count;
+                            let mut host = vec![T::ZERO; maps.len()];
+                            let mut any = false;
+                            for (image, out) in host.chunks_exact_mut(units).enumerate() {
+                                any |= at(*first + image, moment.step, *area, out);
+                            }
+                            if any {
+                                device.upload_maps(maps, &host, &mut given[*area]);
+                                device.add(&given[*area], &mut gradient[*area]);
+                            }
                         }
-                        if any {
-                            device.upload_maps(maps, &host, &mut given[*area]);
-                            device.add(&given[*area], &mut gradient[*area]);
-                        }
-                    }
-                });
+                    },
+                );
                 own.finish(device);
                 *trajectory = Some(own);
             });

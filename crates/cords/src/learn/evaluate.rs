@@ -213,7 +213,7 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         connections.spread(&mut scratch.work, batch, &mut seen);
         let mut constant = connections.buffers(batch);
         connections.constant_current(&mut scratch.work, batch, Some(&seen), &mut constant);
-        let (mut now, mut next) = (connections.state_buffers(batch), connections.state_buffers(batch));
+        let (mut now, mut next) = (connections.activity_buffers(batch), connections.activity_buffers(batch));
         for ((start, now), maps) in spontaneous.iter().zip(&mut now).zip(connections.state_maps(batch)) {
             device.broadcast(maps, start, now);
         }

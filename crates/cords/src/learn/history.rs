@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Real;
-use crate::device::{Device, Maps, PackedMaps};
+use crate::device::{Adjoint, Device, Maps, PackedMaps};
 use crate::net::Connections;
 
 /// How the activities that the backward pass reads are kept. A bit for the sign of each current stands beside rounded
@@ -47,6 +47,8 @@ enum Segment<T: Real, D: Device<T>> {
         live: [Vec<D::Buffer>; LIVE],
         /// The step that `live` belongs to.
         at: usize,
+        /// Whether `live` has values, not just what convolutions read.
+        whole: bool,
     },
 }
 
@@ -110,6 +112,7 @@ impl<T: Real, D: Device<T>> History<T, D> {
                     states: (0..held.segment).map(|_| packed()).collect(),
                     live: [state(), state()],
                     at: 0,
+                    whole: true,
                 },
             },
             start: 0,
@@ -127,8 +130,8 @@ impl<T: Real, D: Device<T>> History<T, D> {
         }
         match &mut self.segment {
             Segment::Exact(states) => &mut states[0],
-            Segment::Packed { live, at, .. } => {
-                *at = 0;
+            Segment::Packed { live, at, whole, .. } => {
+                (*at, *whole) = (0, true);
                 &mut live[1]
             }
         }
@@ -165,18 +168,22 @@ impl<T: Real, D: Device<T>> History<T, D> {
     }
 
     /// Sees to it that the states before and after step `step` are held, computing its segment anew where they are not:
-    /// `make(step, before, after)` as in [`advance`](Self::advance).
+    /// `make(step, before, after)` as in [`advance`](Self::advance). Unless they are to be `whole`, nothing but
+    /// convolutions reads them.
     pub(crate) fn recall(
         &mut self,
         device: &D,
-        step: usize,
+        (step, asked_whole): (usize, bool),
         mut make: impl FnMut(usize, &[D::Buffer], &mut [D::Buffer]),
     ) {
         if step <= self.start {
             self.start = (step - 1) / self.interval * self.interval;
             let first = match &mut self.segment {
                 Segment::Exact(states) => &mut states[0],
-                Segment::Packed { live, .. } => &mut live[1],
+                Segment::Packed { live, whole, .. } => {
+                    *whole = true;
+                    &mut live[1]
+                }
             };
             for (from, to) in self.kept[self.start / self.interval].iter().zip(first) {
                 device.copy(from, to);
@@ -189,17 +196,41 @@ impl<T: Real, D: Device<T>> History<T, D> {
                     });
             }
         }
-        if let Segment::Packed { states, live, at } = &mut self.segment {
+        if let Segment::Packed {
+            states,
+            live,
+            at,
+            whole,
+        } = &mut self.segment
+        {
             // What was before the step recalled last is after this one.
             let known = usize::from(*at == step + 1);
             live.rotate_right(known);
+            let known = if *whole || !asked_whole { known } else { 0 };
             let rounded = states[step - 1 - self.start..].iter().zip(live);
             for (states, live) in rounded.take(LIVE - known) {
                 for (state, live) in states.iter().zip(live) {
-                    state.unpack(device, live);
+                    match asked_whole {
+                        true => state.unpack(device, live),
+                        false => state.recall(device, live),
+                    }
                 }
             }
-            *at = step;
+            (*at, *whole) = (step, asked_whole);
+        }
+    }
+
+    /// The adjoint of an area's step `step`, which has been recalled, on a device that gathers.
+    pub(crate) fn gathered_adjoint(
+        &self,
+        connections: &Connections<T, D>,
+        (step, area): (usize, usize),
+        adjoint: Adjoint<'_, D::Buffer>,
+    ) {
+        let (device, at) = (&connections.device, step - self.start);
+        match &self.segment {
+            Segment::Exact(states) => device.gathered_adjoint(&states[at - 1][area], &states[at][area], adjoint),
+            Segment::Packed { states, .. } => states[at][area].gathered_adjoint(device, adjoint),
         }
     }
 
@@ -227,7 +258,8 @@ impl<T: Real, D: Device<T>> Segment<T, D> {
     /// Takes over the first state.
     fn begin(&mut self, device: &D, alphas: &[f64]) {
         if let Self::Packed { states, live, .. } = self {
-            for ((state, packed), alpha) in live[1].iter().zip(&mut states[0]).zip(alphas) {
+            for ((state, packed), alpha) in live[1].iter_mut().zip(&mut states[0]).zip(alphas) {
+                packed.lend(device, state);
                 // Whatever made it belongs to the segment before.
                 packed.pack(device, *alpha, state, state);
             }
@@ -248,11 +280,19 @@ impl<T: Real, D: Device<T>> Segment<T, D> {
                 let (past, future) = states.split_at_mut(step - start);
                 make(&past[past.len() - 1], &mut future[0]);
             }
-            Self::Packed { states, live, at } => {
+            Self::Packed {
+                states,
+                live,
+                at,
+                whole,
+            } => {
                 live.swap(0, 1);
                 let [before, after] = live;
+                for (packed, after) in states[step - start].iter().zip(&mut *after) {
+                    packed.lend(device, after);
+                }
                 make(before, after);
-                *at = step;
+                (*at, *whole) = (step, true);
                 let packed = states[step - start].iter_mut();
                 for (((before, after), packed), alpha) in before.iter().zip(after.iter()).zip(packed).zip(alphas) {
                     packed.pack(device, *alpha, before, after);

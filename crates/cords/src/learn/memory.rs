@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::TrainError;
+use super::gathered::gradient_bytes;
 use super::history::{HeldStates, HistoryPrecision};
 use crate::Real;
 use crate::device::{Device, PackedMaps};
@@ -115,6 +116,7 @@ impl Needs {
         let bytes = |maps| device.maps_bytes(maps);
         let states = connections.state_maps(images);
         let state: u64 = states.iter().copied().map(bytes).sum();
+        let hidden = states[architecture.areas()..].iter().copied().map(bytes).sum::<u64>();
         let packed = states.iter().map(|maps| D::Packed::bytes(device, *maps)).sum();
         let inlets = || architecture.all_inlets().map(|(_, inlet)| inlet);
         let sources: u64 = inlets()
@@ -150,9 +152,11 @@ impl Needs {
             shared: device.spare_bytes() + filters + 6 * (weights + biases) + 4 * biases,
             state,
             packed,
-            // Two constant currents, four gradients, and max(r, 0) where activity can be negative; sources and their
-            // gradients.
-            group: state * if connections.non_negative() { 6 } else { 7 }
+            // Two constant currents, gradients of hidden variables, and max(r, 0) where activity can be negative; sources
+            // and their gradients.
+            group: state * if connections.non_negative() { 2 } else { 3 }
+                + gradient_bytes(connections, images)
+                + hidden
                 + 2 * sources
                 + bytes(input.out_maps(images))
                 // As they are, and as they come from the host.

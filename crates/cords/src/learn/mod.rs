@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod evaluate;
 mod fit;
+mod gathered;
 mod gradient;
 mod history;
 mod init;

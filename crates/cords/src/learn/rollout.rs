@@ -105,7 +105,11 @@ impl<T: Real, D: Device<T>> Rollout<T, D> {
             trajectory.forward(connections, |work, moment| {
                 reading.read(connections, objective, (batch, whole), work, &moment, reductions);
             });
-            trajectory.backward(connections, |work, moment, gradient| {
+            let reads = |step| {
+                let rectified = objective.ramp_index(step).is_some() && !connections.non_negative();
+                objective.returns(step) || rectified
+            };
+            trajectory.backward(connections, reads, |work, moment, gradient| {
                 reading.add_gradient(connections, objective, (batch, whole), work, &moment, gradient);
             });
             reading.readout_gradients(connections, trajectory);

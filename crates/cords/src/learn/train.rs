@@ -14,8 +14,8 @@ use super::{
 use crate::data::{DataError, Images};
 use crate::device::{Device, DeviceError, Phi, Target};
 use crate::net::{
-    Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Running, Weights, cnn_others,
-    cordsnet_others, running_from,
+    Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Running, SpontaneousPhase, Weights,
+    cnn_others, cordsnet_others, running_from,
 };
 
 /// Validation in one time window of the stimulus.
@@ -128,6 +128,7 @@ struct CordsNetTrainee<D: Device<f32>> {
     weights: Weights<f32, D>,
     optimiser: Optimiser<f32, D>,
     connections: Connections<f32, D>,
+    spontaneous: SpontaneousPhase<f32, D>,
     batch: BatchGradient<f32, D>,
     sums: Gradients<D::Buffer>,
     logits: Vec<f32>,
@@ -160,6 +161,7 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
             plan,
             optimiser: optimiser(device, architecture, fit.optimiser, &weights.buffers),
             sums: zero_gradients(&connections),
+            spontaneous: SpontaneousPhase::new(&connections),
             connections,
             batch: BatchGradient::new(&objective, plan),
             weights,
@@ -187,17 +189,20 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
             self.connections.phi = phi;
             // Its memory was laid out for another phi.
             self.batch = BatchGradient::new(&self.objective, self.plan);
+            self.spontaneous = SpontaneousPhase::new(&self.connections);
         }
     }
 
     fn step(&mut self, images: &[f32], targets: &[Target], learning_rate: f64) -> StepResult {
         let device = self.connections.device.clone();
-        let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
+        let spontaneous = self
+            .spontaneous
+            .run(&self.connections, self.objective.spontaneous_steps);
         self.logits.resize(targets.len() * self.architecture.classes(), 0.0);
         let (connections, logits) = (&self.connections, &mut self.logits);
         let loss = self.batch.run(
             connections,
-            &spontaneous,
+            spontaneous,
             Batch { images, targets },
             logits,
             &mut self.sums,
@@ -225,8 +230,10 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
     fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Result<Evaluation, DataError> {
         // Trials of both would not fit into the budget.
         self.batch.release();
-        let spontaneous = self.connections.spontaneous(self.objective.spontaneous_steps);
-        let evaluation = evaluate_trials(&self.connections, &spontaneous, images, self.objective.stimulus_steps)?;
+        let spontaneous = self
+            .spontaneous
+            .run(&self.connections, self.objective.spontaneous_steps);
+        let evaluation = evaluate_trials(&self.connections, spontaneous, images, self.objective.stimulus_steps)?;
         let dt_ms = self.euler.dt_ms;
         let windows = time_windows(epoch, &evaluation.over_time, dt_ms, self.accuracy_window_ms);
         self.windows.extend(windows);

@@ -5,6 +5,7 @@
 //! input that is held is formed once, and its gradient gathered over the part of the trial in which it is. Weight
 //! gradients are summed over all steps in the form that the device's algorithms want.
 
+use super::gathered::{Apart, Deltas, gathered_adjoint, pass_back};
 use super::history::History;
 use super::memory::Plan;
 use crate::Real;
@@ -51,8 +52,10 @@ pub(crate) struct Trajectory<T: Real, D: Device<T>> {
     dseen: Embedding<D::Buffer>,
     /// dL/dr per area, and of hidden variables.
     gradient: Vec<D::Buffer>,
+    /// What of dL/dr is left apart until the step before it is passed, per area.
+    apart: Vec<Apart<D::Buffer>>,
     /// dL/du per area: of the step being passed, and summed over the steps of a part.
-    delta: Vec<D::Buffer>,
+    delta: Vec<Deltas<D::Buffer>>,
     delta_sum: Vec<D::Buffer>,
     /// Gradient of the sum of sources, per area and inlet.
     dsource: Vec<Vec<D::Buffer>>,
@@ -108,7 +111,12 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             convolved: connections.convolved(batch),
             dseen: connections.embedding(batch),
             gradient: connections.state_buffers(batch),
-            delta: connections.buffers(batch),
+            apart: (0..architecture.areas())
+                .map(|area| connections.apart(area, batch))
+                .collect(),
+            delta: (0..architecture.areas())
+                .map(|area| connections.deltas(area, batch))
+                .collect(),
             delta_sum: connections.buffers(batch),
             dsource: connections.source_buffers(batch),
             spare: connections.buffers(batch),
@@ -212,10 +220,11 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
     }
 
     /// Gradients of a loss over the last forward pass, but for the readout's: `direct` adds to dL/dr what the loss
-    /// takes from the activity after a step. To be finished.
+    /// takes from the activity after a step, whose values it reads after those steps that `reads` says. To be finished.
     pub(crate) fn backward(
         &mut self,
         connections: &Connections<T, D>,
+        reads: impl Fn(usize) -> bool,
         mut direct: impl FnMut(&mut D::Workspace, TrialState<'_, D::Buffer>, &mut [D::Buffer]),
     ) {
         let (device, areas) = (&connections.device, connections.architecture.areas());
@@ -229,10 +238,14 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         for sum in &mut self.sums {
             device.clear_weight_sum(sum);
         }
+        self.apart.iter_mut().for_each(Apart::clear);
+        // Without gathering, steps back read activity as it is.
+        let whole = (0..areas).any(|area| connections.gathers(area, self.batch).is_none());
         for part in (0..self.parts.len()).rev() {
             for step in (self.parts[part].before + 1..=self.parts[part].end).rev() {
                 let (scratch, parts) = (&mut self.scratch, &self.parts);
-                self.history.recall(device, step, |step, before, after| {
+                let whole = whole || reads(step);
+                self.history.recall(device, (step, whole), |step, before, after| {
                     let part = parts.partition_point(|part| part.end < step);
                     connections.step(scratch, self.batch, &parts[part].current, before, after);
                 });
@@ -242,7 +255,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     spontaneous: &self.spontaneous[..areas],
                 };
                 direct(&mut self.scratch.work, moment, &mut self.gradient);
-                self.step_back(connections, step);
+                self.step_back(connections, step, step == self.parts[part].before + 1);
             }
             self.take_bias_gradients(connections);
             self.input_gradients(connections, part);
@@ -262,8 +275,9 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         }
     }
 
-    /// From dL/dr after `step` steps to dL/dr one step earlier; adds the step's weight gradients.
-    fn step_back(&mut self, connections: &Connections<T, D>, step: usize) {
+    /// From dL/dr after `step` steps to dL/dr one step earlier; adds the step's weight gradients. Sums of dL/du are
+    /// brought to their end with the `last` step of a part.
+    fn step_back(&mut self, connections: &Connections<T, D>, step: usize, last: bool) {
         let (device, batch) = (&connections.device, self.batch);
         let architecture = &connections.architecture;
         let before = self.history.state(step - 1);
@@ -292,10 +306,21 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     }
                 }
             }
-            let sum = &mut self.delta_sum[area];
+            let (sum, deltas) = (&mut self.delta_sum[area], &mut delta[area]);
+            if connections.gathers(area, batch).is_some() {
+                gathered_adjoint(
+                    connections,
+                    (&self.history, step, area),
+                    (&mut self.apart[area], &self.dsource),
+                    (&mut gradient[area], deltas, sum),
+                    last,
+                );
+                continue;
+            }
+            let delta = deltas.alone();
             match leaks {
                 None => {
-                    let outputs = [&mut gradient[area], &mut delta[area], sum];
+                    let outputs = [&mut gradient[area], delta, sum];
                     self.history.leaky_adjoint(connections, step, area, outputs);
                 }
                 Some(leaks) => {
@@ -306,7 +331,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     // dL/dphi(u), whose step has no leak.
                     device.copy(&gradient[area], g);
                     device.scale_channels(maps, &leaks.alpha, g);
-                    device.relax_adjoint((1.0, connections.phi), &before[area], driven, g, &mut delta[area], sum);
+                    device.relax_adjoint((1.0, connections.phi), &before[area], driven, g, delta, sum);
                     device.scale_channels(maps, &leaks.keep, &mut gradient[area]);
                 }
             }
@@ -314,7 +339,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                 let own = CellGradient {
                     r: &before[area],
                     hidden: &hidden[connections.hidden(area)],
-                    delta: &delta[area],
+                    delta: deltas.now(),
                     g: &mut gradient[area],
                     g_hidden: &mut hidden_gradient[connections.hidden(area)],
                     parameters,
@@ -323,22 +348,31 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
             }
         }
         let sums = &mut self.sums;
+        let apart = &mut self.apart;
+        apart.iter_mut().for_each(Apart::clear);
         // The state that the trial starts from has no gradient.
         let first = step == 1;
         for (area, delta) in delta.iter().enumerate() {
+            let delta = delta.now();
             if let Some(conv) = architecture.recurrent(area) {
                 device.add_weight_gradient(work, &mut sums[conv], batch, &before[area], delta);
                 if !first {
-                    device.conv_transpose(work, connections.filter(conv), batch, delta, &mut gradient[area], true);
+                    pass_back(
+                        connections,
+                        work,
+                        (conv, batch, delta),
+                        &mut apart[area],
+                        &mut gradient[area],
+                    );
                 }
             }
             let inlets = architecture.inlets(area).iter().enumerate();
             for (number, inlet) in inlets.filter(|(_, inlet)| !inlet.areas.is_empty()) {
-                let filter = connections.filter(inlet.conv);
                 if let Some(from) = connections.reads_activity(inlet) {
                     device.add_weight_gradient(work, &mut sums[inlet.conv], batch, &before[from], delta);
                     if !first {
-                        device.conv_transpose(work, filter, batch, delta, &mut gradient[from], true);
+                        let to = (&mut apart[from], &mut gradient[from]);
+                        pass_back(connections, work, (inlet.conv, batch, delta), to.0, to.1);
                     }
                     continue;
                 }
@@ -350,6 +384,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     continue;
                 }
                 let dx = &mut self.dsource[area][number];
+                let filter = connections.filter(inlet.conv);
                 device.conv_transpose(work, filter, batch, delta, dx, false);
                 for (from, way) in inlet.areas.iter().copied() {
                     if let Way::Conv(conv) = way {
@@ -360,18 +395,32 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
                     if first {
                         continue;
                     }
+                    let maps = [connections.maps(from, batch), inlet.reads.with_batch(batch)];
+                    let masked = !connections.non_negative();
+                    if way == Way::Direct
+                        && connections.sums_operands(inlet)
+                        && connections.gathers(from, batch).is_some()
+                    {
+                        apart[from].add_source(area, number);
+                        continue;
+                    }
+                    if matches!(way, Way::Conv(_))
+                        && let Some(part) = apart[from].room(masked)
+                    {
+                        connections.bring_back(work, way, maps, dx, part, false);
+                        continue;
+                    }
                     let spare = &mut self.spare[from];
                     let passed = if way == Way::Direct {
                         &*dx
                     } else {
-                        let maps = [connections.maps(from, batch), inlet.reads.with_batch(batch)];
                         connections.bring_back(work, way, maps, dx, spare, false);
                         &*spare
                     };
-                    if connections.non_negative() {
-                        device.add(passed, &mut gradient[from]);
-                    } else {
+                    if masked {
                         device.add_where_positive(&before[from], passed, &mut gradient[from]);
+                    } else {
+                        device.add(passed, &mut gradient[from]);
                     }
                 }
             }

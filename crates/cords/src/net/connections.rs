@@ -215,6 +215,12 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         maps.map(|maps| self.device.zeros_maps(maps)).collect()
     }
 
+    /// The same for one that steps make and read.
+    pub(crate) fn activity_buffers(&self, batch: usize) -> Vec<D::Buffer> {
+        let maps = self.state_maps(batch).into_iter();
+        maps.map(|maps| self.device.zeros_activity(maps)).collect()
+    }
+
     /// A convolution's weights, by its number.
     pub(crate) fn filter(&self, conv: usize) -> &D::Filter {
         &self.filters[conv]
@@ -247,6 +253,25 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         formed.then(|| inlet.reads.with_batch(batch))
     }
 
+    /// Whether an inlet's sum of sources from areas is formed of nothing but maps that convolutions read and give.
+    pub(crate) fn sums_operands(&self, inlet: &Inlet) -> bool {
+        !inlet.areas.iter().any(|(_, way)| matches!(way, Way::Upsampled(_)))
+    }
+
+    /// Whether an inlet reads an enlarged form of an area's activity.
+    fn is_enlarged(&self, area: usize) -> bool {
+        let inlets = self.architecture.all_inlets().map(|(_, inlet)| inlet);
+        let mut sources = inlets.flat_map(|inlet| &inlet.areas);
+        sources.any(|(from, way)| *from == area && matches!(way, Way::Upsampled(_)))
+    }
+
+    /// How many gradients of an area's activity convolutions give in a step.
+    pub(crate) fn readers(&self, area: usize) -> usize {
+        let inlets = self.architecture.all_inlets().map(|(_, inlet)| inlet);
+        let sources = inlets.flat_map(|inlet| inlet.areas.iter().filter(|(from, _)| *from == area));
+        sources.count() + usize::from(self.architecture.recurrent(area).is_some())
+    }
+
     /// How many convolutions of activity an area's step has.
     pub(crate) fn terms(&self, area: usize) -> usize {
         let inlets = self.architecture.inlets(area).iter();
@@ -270,7 +295,15 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
 
     /// A buffer for every inlet's sum of sources.
     pub(crate) fn source_buffers(&self, batch: usize) -> Vec<Vec<D::Buffer>> {
-        self.inlet_buffers(|inlet| self.source_maps(inlet, batch))
+        let buffer = |inlet: &Inlet| match self.source_maps(inlet, batch) {
+            None => self.device.zeros(0),
+            Some(maps) if self.sums_operands(inlet) => self.device.zeros_operand(maps),
+            Some(maps) => self.device.zeros_maps(maps),
+        };
+        let areas = 0..self.architecture.areas();
+        areas
+            .map(|area| self.architecture.inlets(area).iter().map(buffer).collect())
+            .collect()
     }
 
     /// Whether activity stays non-negative, so that max(r, 0) = r: ReLU with alpha <= 1 from a non-negative state.
@@ -280,10 +313,11 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
 
     pub(crate) fn scratch(&self, batch: usize) -> StepScratch<T, D> {
         let rectified = |area: usize| {
-            if self.non_negative() {
-                self.device.zeros(0)
-            } else {
-                self.device.zeros_maps(self.maps(area, batch))
+            let maps = self.maps(area, batch);
+            match self.non_negative() {
+                true => self.device.zeros(0),
+                false if self.is_enlarged(area) => self.device.zeros_maps(maps),
+                false => self.device.zeros_operand(maps),
             }
         };
         StepScratch {
@@ -437,6 +471,9 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
         activity: &[D::Buffer],
         x: &mut D::Buffer,
     ) {
+        if self.sums_operands(inlet) {
+            return self.sum_sources(work, rectified, inlet, batch, activity, x);
+        }
         for (index, (area, way)) in inlet.areas.iter().copied().enumerate() {
             let r = &activity[area];
             match (way, index > 0) {
@@ -449,6 +486,36 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
                 }
             }
         }
+    }
+
+    /// The same where no source is enlarged.
+    fn sum_sources(
+        &self,
+        work: &mut D::Workspace,
+        rectified: &mut [D::Buffer],
+        inlet: &Inlet,
+        batch: usize,
+        activity: &[D::Buffer],
+        x: &mut D::Buffer,
+    ) {
+        let convs = inlet.areas.iter().filter_map(|(area, way)| match way {
+            Way::Conv(conv) => Some((*area, *conv)),
+            _ => None,
+        });
+        for (area, _) in convs.clone() {
+            self.positive(&activity[area], &mut rectified[area]);
+        }
+        let read = |area: usize| {
+            if self.non_negative() {
+                &activity[area]
+            } else {
+                &rectified[area]
+            }
+        };
+        let convolved: Vec<_> = convs.map(|(area, conv)| (self.filter(conv), read(area))).collect();
+        let direct = inlet.areas.iter().filter(|(_, way)| *way == Way::Direct);
+        let directly: Vec<_> = direct.map(|(area, _)| &activity[*area]).collect();
+        self.device.sum_sources(work, &convolved, &directly, batch, x);
     }
 
     /// One synchronous Euler step of all areas: every area reads the previous step's activity. States are as
@@ -557,14 +624,10 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
 
     /// Spontaneous state of one image: `steps` steps without input from r = 0.
     pub(crate) fn spontaneous(&self, steps: usize) -> Vec<D::Buffer> {
-        let mut scratch = self.scratch(1);
-        let (mut now, mut next) = (self.state_buffers(1), self.state_buffers(1));
-        for _ in 0..steps {
-            // Biases are the constant current of one image.
-            self.step(&mut scratch, 1, &self.biases, &now, &mut next);
-            std::mem::swap(&mut now, &mut next);
-        }
-        now
+        let mut phase = SpontaneousPhase::new(self);
+        phase.run(self, steps);
+        let [now, next] = phase.states;
+        if steps.is_multiple_of(2) { now } else { next }
     }
 
     /// Pooled activity and logits, both maps of side 1.
@@ -581,6 +644,51 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
             .broadcast(self.architecture.logit_maps(batch), &self.readout_bias, logits);
         let readout = self.filter(self.architecture.readout_conv());
         self.device.conv(work, readout, batch, pooled, logits, true);
+    }
+}
+
+/// The spontaneous phase of one image, in memory that is kept from one time to the next.
+pub(crate) struct SpontaneousPhase<T: Real, D: Device<T>> {
+    scratch: StepScratch<T, D>,
+    /// Activity after an even and after an odd number of steps.
+    states: [Vec<D::Buffer>; 2],
+    reductions: D::Reductions,
+    capture: D::Capture,
+    /// What the recording holds for: connections, and steps.
+    recorded: (u64, usize),
+}
+
+impl<T: Real, D: Device<T>> SpontaneousPhase<T, D> {
+    pub(crate) fn new(connections: &Connections<T, D>) -> Self {
+        Self {
+            scratch: connections.scratch(1),
+            states: [connections.activity_buffers(1), connections.activity_buffers(1)],
+            reductions: D::Reductions::default(),
+            capture: D::Capture::default(),
+            recorded: (connections.id, 0),
+        }
+    }
+
+    /// The state after `steps` steps without input from r = 0.
+    pub(crate) fn run(&mut self, connections: &Connections<T, D>, steps: usize) -> &[D::Buffer] {
+        let device = &connections.device;
+        if self.recorded != (connections.id, steps) {
+            self.capture = D::Capture::default();
+            self.recorded = (connections.id, steps);
+        }
+        let (scratch, [even, odd]) = (&mut self.scratch, &mut self.states);
+        device.repeat(&mut self.capture, &mut self.reductions, |_| {
+            even.iter_mut().for_each(|activity| device.clear(activity));
+            for step in 0..steps {
+                let (now, next) = match step % 2 {
+                    0 => (&*even, &mut *odd),
+                    _ => (&*odd, &mut *even),
+                };
+                // Biases are the constant current of one image.
+                connections.step(scratch, 1, &connections.biases, now, next);
+            }
+        });
+        &self.states[steps % 2]
     }
 }
 

@@ -553,7 +553,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
             .step_by(size)
             .map(|first| {
                 let batch = size.min(state.batch - first);
-                let mut now = connections.state_buffers(batch);
+                let mut now = connections.activity_buffers(batch);
                 let values = state.areas.iter().chain(&state.hidden);
                 for ((buffer, from), maps) in now.iter_mut().zip(values).zip(connections.state_maps(batch)) {
                     let units = maps.with_batch(1).len();
@@ -567,7 +567,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
                     constant: connections.buffers(batch),
                     noisy: Vec::new(),
                     now,
-                    next: connections.state_buffers(batch),
+                    next: connections.activity_buffers(batch),
                     images: device.zeros(0),
                 }
             })

@@ -3,8 +3,8 @@
 use super::{Finding, error};
 use crate::Real;
 use crate::device::{
-    AdamStep, ConvShape, Cpu, Device, DeviceError, Interpolation, Maps, NormalNoise, PackedMaps, Phi, Relaxation,
-    Target, largest,
+    AdamStep, Adjoint, ConvShape, Cpu, Device, DeviceError, Interpolation, Maps, NormalNoise, PackedMaps, Phi,
+    Relaxation, Target, largest,
 };
 use crate::rng::{Purpose, Stream};
 
@@ -61,6 +61,14 @@ impl<T: Real, D: Device<T>> Prober<'_, T, D> {
         buffer
     }
 
+    /// The same in the form in which convolutions read them.
+    fn operand(&self, maps: Maps, seed: u64) -> D::Buffer {
+        let mut buffer = self.device.zeros_operand(maps);
+        self.device
+            .upload_maps(maps, &normal::<T>(maps.len(), seed), &mut buffer);
+        buffer
+    }
+
     fn parameter(&self, len: usize, seed: u64) -> D::Buffer {
         self.device.upload(&normal::<T>(len, seed))
     }
@@ -88,10 +96,12 @@ fn probes<T: Real, D: Device<T>>(device: &D, product_rounding: f64) -> Vec<Probe
         probes: Vec::new(),
         scalar: std::marker::PhantomData,
     };
-    for (channels, side, batch) in [(5, 7, 3), (64, 9, 2), (40, 1, 2)] {
+    // The last has more values than a device may take a sum of in one go.
+    for (channels, side, batch) in [(5, 7, 3), (64, 9, 2), (40, 1, 2), (8, 65, 1)] {
         let maps = Maps { batch, channels, side };
         values(&mut prober, maps);
         steps(&mut prober, maps);
+        operands(&mut prober, maps, product_rounding);
         images(&mut prober, maps);
     }
     for classes in [2, 37] {
@@ -108,7 +118,8 @@ fn probes<T: Real, D: Device<T>>(device: &D, product_rounding: f64) -> Vec<Probe
         [5, 7, 3, 2, 1, 8, 3],
         [24, 40, 3, 2, 1, 7, 2],
         [64, 10, 1, 1, 0, 1, 4],
-        // So many positions that a sum of weight gradients is taken in two goes.
+        // So many positions that a sum of weight gradients is taken in two goes, and in three.
+        [8, 16, 3, 1, 1, 20, 4],
         [8, 16, 3, 1, 1, 40, 4],
     ] {
         let shape = ConvShape {
@@ -215,7 +226,7 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
     prober.note(&name("sum_squared_differences"), sum(3), few);
     prober.note(&name("sum_squared_distances"), sum(4), few);
     // More than a device may hold at a time; each in its place.
-    for index in 0..400 {
+    for index in 0..1200 {
         match index % 2 {
             0 => device.sum_squares(&x, &mut reductions),
             _ => device.sum_squared_distances(maps, &x, &centre, &mut reductions),
@@ -226,7 +237,7 @@ fn values<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
         .iter()
         .map(|parts| parts.iter().sum())
         .collect();
-    prober.note(&name("400 sums"), many, few);
+    prober.note(&name("1200 sums"), many, few);
 }
 
 /// A relaxation's adjoint, from exact and from packed maps.
@@ -273,6 +284,93 @@ fn steps<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps) {
         for (kernel, outputs) in [("relax_adjoint", exact), ("relax_adjoint of packed maps", from_packed)] {
             for (output, part) in outputs.iter().zip(["g", "delta", "sum"]) {
                 prober.note_maps(&name(&format!("{kernel}: {part}")), maps, output, few);
+            }
+        }
+    }
+}
+
+/// What convolutions read and give: sums of it, and the adjoint of a relaxation that takes it up.
+fn operands<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps, product_rounding: f64) {
+    let device = prober.device;
+    let name = |what: &str| format!("{what}, {} x {}^2, {} images", maps.channels, maps.side, maps.batch);
+    // Some factors and their sum are rounded.
+    let few = 8.0 * product_rounding;
+    let (p, q) = (prober.operand(maps, 1), prober.operand(maps, 2));
+    prober.note_maps(&name("values for convolutions"), maps, &p, few);
+    let mut y = prober.maps(maps, 3);
+    device.add(&p, &mut y);
+    prober.note_maps(&name("add of values for convolutions"), maps, &y, few);
+    let x = prober.maps(maps, 4);
+    device.add_where_positive(&x, &p, &mut y);
+    prober.note_maps(&name("add_where_positive of values for convolutions"), maps, &y, few);
+    let mut work = D::Workspace::default();
+    let mut sum = device.zeros_operand(maps);
+    device.rectify(&x, &mut sum);
+    prober.note_maps(&name("rectify to values for convolutions"), maps, &sum, few);
+    let one = ConvShape {
+        inputs: maps.channels,
+        outputs: maps.channels,
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        in_side: maps.side,
+    };
+    let filter = device.filter(one, &prober.parameter(one.outputs * one.patch(), 5));
+    let products = 20.0 * (maps.channels as f64).sqrt() * product_rounding;
+    for (convolved, directly) in [(0, 1), (0, 2), (1, 1), (1, 2), (2, 0), (2, 3)] {
+        let terms = [(&filter, &p), (&filter, &x)];
+        device.sum_sources(
+            &mut work,
+            &terms[..convolved],
+            &[&x, &q, &p][..directly],
+            maps.batch,
+            &mut sum,
+        );
+        let what = format!("sum of {convolved} convolutions and {directly} sources");
+        prober.note_maps(&name(&what), maps, &sum, products);
+    }
+    for (phi, parts, earlier, summed) in [
+        (Phi::Relu, 0, 0, false),
+        (Phi::LeakyRelu(0.3), 1, 0, true),
+        (Phi::Relu, 2, 1, true),
+        (Phi::Identity, 3, 3, true),
+    ] {
+        let alpha = 0.3;
+        let offset = prober.maps(maps, 6);
+        let mut y = device.zeros_activity(maps);
+        let mut packed = D::Packed::room(device, maps);
+        packed.lend(device, &mut y);
+        let step = Relaxation {
+            alpha,
+            phi,
+            offset: &offset,
+            x: &x,
+            y: &mut y,
+        };
+        device.relax(&mut work, &[], maps.batch, step);
+        packed.pack(device, alpha, &x, &y);
+        let all = [(&p, false), (&q, true), (&sum, true)];
+        let waiting = [&q, &p, &sum];
+        for from_packed in [false, true] {
+            let (mut g, mut total) = (prober.maps(maps, 7), prober.maps(maps, 8));
+            let mut delta = device.zeros_operand(maps);
+            let adjoint = Adjoint {
+                alpha,
+                phi,
+                parts: &all[..parts],
+                g: &mut g,
+                delta: &mut delta,
+                earlier: &waiting[..earlier],
+                sum: summed.then_some(&mut total),
+            };
+            match from_packed {
+                false => device.gathered_adjoint(&x, &y, adjoint),
+                true => packed.gathered_adjoint(device, adjoint),
+            }
+            let kept = if from_packed { ", packed" } else { "" };
+            for (part, output) in [("g", &g), ("delta", &delta), ("sum", &total)] {
+                let what = format!("gathered adjoint of {parts} parts, {phi:?}{kept}: {part}");
+                prober.note_maps(&name(&what), maps, output, if parts > 2 { products } else { few });
             }
         }
     }

@@ -44,7 +44,7 @@ pub use members::{Member, Members, Spread};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
 pub use published::{published_parameter, stored_parameter};
 pub use reference::{AnyRef, AnyRefs};
-pub use registry::{GpuDriver, Registry};
+pub use registry::{GpuDriver, GpuError, Registry};
 
 /// A rule between parameters that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]

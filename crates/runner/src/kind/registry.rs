@@ -116,11 +116,14 @@ pub trait GpuDriver: Sync {
     /// How many there are.
     ///
     /// # Errors
-    /// Why none can be looked for.
-    fn count(&self) -> Result<usize, String>;
+    /// [`GpuError::Absent`] where there is none, [`GpuError::Unusable`] where none can be looked for.
+    fn count(&self) -> Result<usize, GpuError>;
 
-    /// Whether the program can compute on one.
-    fn is_usable(&self, ordinal: usize) -> bool;
+    /// Finds out whether the program can compute on one. What that takes of the GPU is given back.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn try_out(&self, ordinal: usize) -> Result<(), String>;
 
     /// Memory of a GPU in bytes.
     ///
@@ -135,16 +138,27 @@ pub trait GpuDriver: Sync {
     fn version(&self) -> Option<String>;
 }
 
+/// Why there is no GPU to compute on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GpuError {
+    /// This machine has none, or none is shown to the process.
+    #[error("{0}")]
+    Absent(String),
+    /// There is something, which does not work.
+    #[error("{0}")]
+    Unusable(String),
+}
+
 /// No GPU is ever found.
 struct NoGpus;
 
 impl GpuDriver for NoGpus {
-    fn count(&self) -> Result<usize, String> {
+    fn count(&self) -> Result<usize, GpuError> {
         Ok(0)
     }
 
-    fn is_usable(&self, _: usize) -> bool {
-        false
+    fn try_out(&self, _: usize) -> Result<(), String> {
+        Err("there is none".to_owned())
     }
 
     fn total_memory(&self, _: usize) -> Result<u64, String> {

@@ -2,48 +2,58 @@
 
 use super::RunError;
 use super::resources::Gpu;
-use crate::kind::{Device, GpuDriver};
+use crate::kind::{Device, GpuDriver, GpuError};
 
 impl Device {
-    /// The device itself: never [`Device::Auto`], and a GPU only where one can be used.
+    /// That there is the GPU that was asked for, if one was.
     ///
     /// # Errors
-    /// [`RunError::Device`] where a GPU was asked for that cannot be used.
-    pub fn resolve(self, driver: &dyn GpuDriver) -> Result<Self, RunError> {
-        let missing = |reason| {
-            Err(RunError::Device {
-                device: self.to_string(),
-                reason,
-            })
+    /// [`RunError::Device`] where there is none.
+    pub fn require(self, driver: &dyn GpuDriver) -> Result<(), RunError> {
+        // Nothing of a GPU is touched.
+        let Self::Cuda(ordinal) = self else { return Ok(()) };
+        let reason = match driver.count() {
+            Ok(count) if ordinal < count => return Ok(()),
+            Ok(0) => "the driver finds no GPU".to_owned(),
+            Ok(count) => format!("GPUs are counted from 0 to {}", count - 1),
+            Err(error) => error.to_string(),
         };
-        let ordinal = match self {
-            // Nothing of a GPU is touched.
-            Self::Cpu => return Ok(Self::Cpu),
-            Self::Auto if driver.is_usable(0) => return Ok(Self::Cuda(0)),
-            Self::Auto => return Ok(Self::Cpu),
-            Self::Cuda(ordinal) => ordinal,
-        };
-        match driver.count() {
-            Ok(count) if ordinal < count => Ok(self),
-            Ok(0) => missing("the driver finds no GPU".to_owned()),
-            Ok(count) => missing(format!("GPUs are counted from 0 to {}", count - 1)),
-            Err(error) => missing(error),
-        }
+        Err(RunError::Device {
+            device: self.to_string(),
+            reason,
+        })
     }
 
-    /// The GPUs that stages may have: every usable one for [`Device::Auto`], the one that was asked for, or none.
+    /// The GPUs that stages may have: every one that can be used for [`Device::Auto`], the one that was asked for, or
+    /// none. `passed_over` hears of those that are there and cannot be used.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve).
-    pub(super) fn gpus(self, driver: &dyn GpuDriver) -> Result<Vec<Gpu>, RunError> {
+    /// As [`require`](Self::require).
+    pub(super) fn gpus(self, driver: &dyn GpuDriver, mut passed_over: impl FnMut(&str)) -> Result<Vec<Gpu>, RunError> {
+        self.require(driver)?;
         let ordinals: Vec<usize> = match self {
-            Self::Auto => (0..driver.count().unwrap_or(0))
-                .filter(|ordinal| driver.is_usable(*ordinal))
-                .collect(),
-            asked => match asked.resolve(driver)? {
-                Self::Cuda(ordinal) => vec![ordinal],
-                _ => Vec::new(),
-            },
+            Self::Cpu => Vec::new(),
+            Self::Cuda(ordinal) => vec![ordinal],
+            Self::Auto => {
+                let count = driver.count().unwrap_or_else(|error| {
+                    if let GpuError::Unusable(reason) = error {
+                        passed_over(&format!("no GPU can be used: {reason}"));
+                    }
+                    0
+                });
+                let works = |(ordinal, tried): (usize, Result<(), String>)| match tried {
+                    Ok(()) => Some(ordinal),
+                    Err(reason) => {
+                        passed_over(&format!("GPU {ordinal} cannot be used: {reason}"));
+                        None
+                    }
+                };
+                try_out(driver, count)
+                    .into_iter()
+                    .enumerate()
+                    .filter_map(works)
+                    .collect()
+            }
         };
         let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
         let gpu = |ordinal| {
@@ -58,6 +68,20 @@ impl Device {
     }
 }
 
+/// All GPUs are tried out side by side: each takes a moment, and a machine may have many.
+fn try_out(driver: &dyn GpuDriver, count: usize) -> Vec<Result<(), String>> {
+    std::thread::scope(|scope| {
+        let start = |ordinal| scope.spawn(move || driver.try_out(ordinal));
+        let started: Vec<_> = (0..count).map(start).collect();
+        let end = |tried: std::thread::ScopedJoinHandle<'_, Result<(), String>>| {
+            tried
+                .join()
+                .unwrap_or_else(|_| Err("it could not be tried out".to_owned()))
+        };
+        started.into_iter().map(end).collect()
+    })
+}
+
 /// How a process that this one starts finds the GPU that is the `ordinal`-th here.
 fn id(visible: Option<&str>, ordinal: usize) -> String {
     let named = visible.and_then(|list| list.split(',').nth(ordinal)).map(str::trim);
@@ -70,6 +94,68 @@ fn id(visible: Option<&str>, ordinal: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So many GPUs or why there are none, of which some do not work.
+    struct Fake(Result<usize, GpuError>, &'static [usize]);
+
+    impl GpuDriver for Fake {
+        fn count(&self) -> Result<usize, GpuError> {
+            self.0.clone()
+        }
+        fn try_out(&self, ordinal: usize) -> Result<(), String> {
+            if self.1.contains(&ordinal) {
+                return Err("it is broken".to_owned());
+            }
+            Ok(())
+        }
+        fn total_memory(&self, _: usize) -> Result<u64, String> {
+            Ok(1 << 30)
+        }
+        fn name(&self, _: usize) -> Option<String> {
+            None
+        }
+        fn version(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn auto_passes_over_what_cannot_be_used_and_says_so() {
+        let absent = || Err(GpuError::Absent("no driver".to_owned()));
+        let unusable = || Err(GpuError::Unusable("error 3".to_owned()));
+        let broken = "GPU 0 cannot be used: it is broken";
+        let cases: [(Fake, &[usize], &[&str]); 6] = [
+            (Fake(Ok(2), &[]), &[0, 1], &[]),
+            (Fake(Ok(2), &[0]), &[1], &[broken]),
+            (Fake(Ok(1), &[0]), &[], &[broken]),
+            (Fake(Ok(0), &[]), &[], &[]),
+            // Most machines have none, and need not hear of it.
+            (Fake(absent(), &[]), &[], &[]),
+            (Fake(unusable(), &[]), &[], &["no GPU can be used: error 3"]),
+        ];
+        for (driver, expected, lines) in &cases {
+            let mut said = Vec::new();
+            let gpus = Device::Auto
+                .gpus(driver, |line| said.push(line.to_owned()))
+                .expect("it goes on");
+            assert_eq!(gpus.iter().map(|gpu| gpu.ordinal).collect::<Vec<_>>(), *expected);
+            assert_eq!(said, *lines);
+            let cpu = Device::Cpu.gpus(driver, |line| panic!("{line}"));
+            assert_eq!(cpu.expect("nothing is asked for"), []);
+        }
+        // One that was asked for is not passed over: its stages fail.
+        let asked = Device::Cuda(0).gpus(&Fake(Ok(2), &[0]), |line| panic!("{line}"));
+        assert_eq!(asked.expect("it is there").len(), 1);
+        for (driver, reason) in [
+            (Fake(Ok(0), &[]), "the driver finds no GPU"),
+            (Fake(Ok(2), &[]), "GPUs are counted from 0 to 1"),
+            (Fake(absent(), &[]), "no driver"),
+            (Fake(unusable(), &[]), "error 3"),
+        ] {
+            let error = Device::Cuda(2).require(&driver).expect_err("it is not there");
+            assert_eq!(error.to_string(), format!("`cuda:2` cannot be used: {reason}"));
+        }
+    }
 
     #[test]
     fn ids_are_those_of_the_environment() {

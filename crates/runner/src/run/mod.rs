@@ -100,6 +100,11 @@ pub enum Event<'a> {
         /// What the stage tells.
         update: &'a Update,
     },
+    /// A GPU is there that cannot be used; stages compute on others, or on the processor.
+    GpuPassedOver {
+        /// Which, and why.
+        text: &'a str,
+    },
     /// A stage tells something that is worth a line of its own.
     Note {
         /// Name of the stage.
@@ -281,7 +286,7 @@ pub enum RunError {
     #[error("data is missing")]
     MissingData(Vec<MissingFor>),
     /// The GPU that was asked for cannot be used.
-    #[error("there is no `{device}` here: {reason}")]
+    #[error("`{device}` cannot be used: {reason}")]
     Device {
         /// As the user named it: `cuda:1`.
         device: String,

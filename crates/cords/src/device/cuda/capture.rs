@@ -64,7 +64,8 @@ impl<G: Gpu> Cuda<G> {
         work: &mut impl FnMut(&mut Reductions<G::Memory>),
     ) -> Capture<G::Graph> {
         let generation = self.gpu.generation();
-        if self.gpu.begin_recording().is_err() {
+        if let Err(error) = self.gpu.begin_recording() {
+            self.gpu.recording_refused(&error);
             return Capture::Refused;
         }
         work(reductions);
@@ -78,7 +79,12 @@ impl<G: Gpu> Cuda<G> {
                 places,
                 generation,
             },
-            _ => Capture::Refused,
+            (graph, failure) => {
+                if let Some(error) = failure.or(graph.err()) {
+                    self.gpu.recording_refused(&error);
+                }
+                Capture::Refused
+            }
         }
     }
 }

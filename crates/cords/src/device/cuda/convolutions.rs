@@ -2,39 +2,50 @@
 
 #![expect(unsafe_code, reason = "calls cuDNN")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use cudarc::cudnn::{result as cudnn, sys as dnn};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 
+use super::bindings::{Cudnn, Handle, Performance, cudnn};
+use super::choice::{Choice, NOT_PREPARED, Proposal, Status};
 use super::gpu::Pass;
 use super::hardware::{Precision, Settings, allocate};
+use super::libraries;
 use crate::device::{ConvShape, DeviceError};
-
-/// Bytes of scratch memory that a convolution may take.
-pub(super) const SCRATCH: usize = 1 << 30;
-
-pub(super) fn dnn_failed(call: impl Into<String>) -> impl FnOnce(cudnn::CudnnError) -> DeviceError {
-    move |error| DeviceError::Failed {
-        call: call.into(),
-        reason: format!("{:?}", error.0),
-    }
-}
 
 /// What tells convolutions apart.
 /// Whether it is bfloat16 comes last.
 type Key = (Pass, ConvShape, usize, bool);
 
+/// Adds so many numbers of the first memory to those of the second.
+pub(super) type Add<'a> = &'a dyn Fn(&CudaSlice<u8>, &mut CudaSlice<u8>, usize) -> Result<(), DeviceError>;
+
+fn named(key: &Key) -> String {
+    let (pass, shape, batch, narrow) = key;
+    let kind = if *narrow { ", bfloat16" } else { "" };
+    format!("{pass:?} of {shape:?}, {batch} images{kind}")
+}
+
+fn failed(call: impl Into<String>) -> impl FnOnce(Status) -> DeviceError {
+    move |status| DeviceError::Failed {
+        call: call.into(),
+        reason: status.to_string(),
+    }
+}
+
 /// cuDNN with what it has been asked for so far.
 pub(super) struct Convolutions {
-    handle: dnn::cudnnHandle_t,
+    library: &'static Cudnn,
+    handle: Handle,
     plans: HashMap<Key, Plan>,
     scratch: Option<CudaSlice<u8>>,
+    /// Results that cuDNN cannot add to others.
+    apart: Option<CudaSlice<u8>>,
     /// How often scratch memory was given back.
     pub(super) generation: u64,
-    /// Whether work is being recorded: scratch memory stays what it is.
+    /// Whether work is being recorded: scratch memory and algorithms stay what they are.
     pub(super) capturing: bool,
 }
 
@@ -43,39 +54,27 @@ unsafe impl Send for Convolutions {}
 
 /// Algorithms for one convolution, chosen once.
 struct Plan {
-    inputs: dnn::cudnnTensorDescriptor_t,
-    outputs: dnn::cudnnTensorDescriptor_t,
-    weights: dnn::cudnnFilterDescriptor_t,
-    convolution: dnn::cudnnConvolutionDescriptor_t,
-    /// The first is used; the others take its place where cuDNN finds that it cannot compute what it has proposed.
-    proposals: VecDeque<Proposal>,
-}
-
-#[derive(Clone, Copy)]
-enum Algorithm {
-    Forward(dnn::cudnnConvolutionFwdAlgo_t),
-    Inputs(dnn::cudnnConvolutionBwdDataAlgo_t),
-    Weights(dnn::cudnnConvolutionBwdFilterAlgo_t),
-}
-
-/// One of cuDNN's proposals, best first.
-#[derive(Clone, Copy)]
-struct Proposal {
-    algorithm: Algorithm,
-    scratch: usize,
-    math: dnn::cudnnMathType_t,
-    usable: bool,
-    deterministic: bool,
+    library: &'static Cudnn,
+    inputs: Handle,
+    outputs: Handle,
+    weights: Handle,
+    convolution: Handle,
+    choice: Choice,
 }
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // SAFETY: made by cuDNN, and nowhere else. What cannot be given back is lost to the process.
-        unsafe {
-            let _ = cudnn::destroy_tensor_descriptor(self.inputs);
-            let _ = cudnn::destroy_tensor_descriptor(self.outputs);
-            let _ = cudnn::destroy_filter_descriptor(self.weights);
-            let _ = cudnn::destroy_convolution_descriptor(self.convolution);
+        let library = self.library;
+        for (descriptor, destroy) in [
+            (self.inputs, library.cudnnDestroyTensorDescriptor),
+            (self.outputs, library.cudnnDestroyTensorDescriptor),
+            (self.weights, library.cudnnDestroyFilterDescriptor),
+            (self.convolution, library.cudnnDestroyConvolutionDescriptor),
+        ] {
+            if !descriptor.is_null() {
+                // SAFETY: made by cuDNN, and nowhere else. What cannot be given back is lost to the process.
+                let _ = unsafe { destroy(descriptor) };
+            }
         }
     }
 }
@@ -84,32 +83,51 @@ impl Drop for Convolutions {
     fn drop(&mut self) {
         self.plans.clear();
         // SAFETY: as above.
-        let _ = unsafe { cudnn::destroy_handle(self.handle) };
+        let _ = unsafe { (self.library.cudnnDestroy)(self.handle) };
     }
 }
 
+/// A handle or descriptor that cuDNN makes.
+///
+/// # Safety
+/// `make` is a function of cuDNN that writes one.
+unsafe fn made(make: unsafe extern "C" fn(*mut Handle) -> c_int) -> Result<Handle, Status> {
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: as asked for above.
+    Status::of(unsafe { make(&raw mut handle) }).map(|()| handle)
+}
+
 impl Convolutions {
+    /// Opens cuDNN for work in this stream, whose context is that of the calling thread.
+    ///
+    /// # Errors
+    /// [`DeviceError::Absent`] without cuDNN, [`DeviceError::Failed`] where it does not start.
     pub(super) fn new(stream: &Arc<CudaStream>) -> Result<Self, DeviceError> {
-        let handle = cudnn::create_handle().map_err(dnn_failed("opening cuDNN"))?;
+        let library = libraries::cudnn().map_err(DeviceError::Absent)?;
+        // SAFETY: it makes a handle.
+        let handle = unsafe { made(library.cudnnCreate) }.map_err(failed("opening cuDNN"))?;
         let convolutions = Self {
+            library,
             handle,
             plans: HashMap::new(),
             scratch: None,
+            apart: None,
             generation: 0,
             capturing: false,
         };
         // SAFETY: both exist.
-        unsafe { cudnn::set_stream(handle, stream.cu_stream().cast()) }.map_err(dnn_failed("giving cuDNN a stream"))?;
+        let given = unsafe { (library.cudnnSetStream)(handle, stream.cu_stream().cast()) };
+        Status::of(given).map_err(failed("giving cuDNN a stream"))?;
         Ok(convolutions)
     }
 
-    /// Chooses an algorithm where this convolution is new.
-    pub(super) fn prepare(&mut self, settings: Settings, key: Key) -> Result<(), DeviceError> {
+    /// Asks for algorithms where this convolution is new.
+    fn prepare(&mut self, settings: &Settings, key: Key) -> Result<(), DeviceError> {
         if self.plans.contains_key(&key) {
             return Ok(());
         }
         let (pass, shape, batch, narrow) = key;
-        let call = || format!("choosing a convolution, {pass:?} of {shape:?}, {batch} images");
+        let call = || format!("choosing a convolution, {}", named(&key));
         let number = |value: usize| {
             c_int::try_from(value).map_err(|_| DeviceError::Failed {
                 call: call(),
@@ -120,76 +138,65 @@ impl Convolutions {
         let (inputs, outputs) = (number(shape.inputs)?, number(shape.outputs)?);
         let (kernel, batch) = (number(shape.kernel)?, number(batch)?);
         let (padding, stride) = (number(shape.padding)?, number(shape.stride)?);
-        let float = dnn::cudnnDataType_t::CUDNN_DATA_FLOAT;
-        let values = if narrow {
-            dnn::cudnnDataType_t::CUDNN_DATA_BFLOAT16
-        } else {
-            float
-        };
-        let layout = dnn::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
-        // `CUDNN_CROSS_CORRELATION`: the kernel is not turned.
-        let mode = dnn::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
+        let values = if narrow { cudnn::BFLOAT16 } else { cudnn::FLOAT };
         let math = match settings.precision {
-            Precision::Float32 => dnn::cudnnMathType_t::CUDNN_FMA_MATH,
-            Precision::Tf32 => dnn::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-            Precision::Bfloat16 if narrow => dnn::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-            Precision::Bfloat16 => dnn::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+            Precision::Float32 => cudnn::FMA_MATH,
+            Precision::Tf32 => cudnn::DEFAULT_MATH,
+            Precision::Bfloat16 if narrow => cudnn::TENSOR_OP_MATH,
+            Precision::Bfloat16 => cudnn::DEFAULT_MATH,
+        };
+        let library = self.library;
+        let no = std::ptr::null_mut();
+        let mut plan = Plan {
+            library,
+            inputs: no,
+            outputs: no,
+            weights: no,
+            convolution: no,
+            choice: Choice::default(),
+        };
+        let maps = |descriptor, channels, side| {
+            // SAFETY: the descriptor was made.
+            Status::of(unsafe {
+                (library.cudnnSetTensor4dDescriptor)(descriptor, cudnn::NHWC, values, batch, channels, side, side)
+            })
         };
         // SAFETY: descriptors are made, filled and used in this order; `Plan` gives them back.
-        let plan = unsafe {
-            let tensor = || cudnn::create_tensor_descriptor().map_err(dnn_failed(call()));
-            let mut plan = Plan {
-                inputs: tensor()?,
-                outputs: tensor()?,
-                weights: cudnn::create_filter_descriptor().map_err(dnn_failed(call()))?,
-                convolution: cudnn::create_convolution_descriptor().map_err(dnn_failed(call()))?,
-                proposals: VecDeque::new(),
+        let proposed = unsafe {
+            let mut prepare = || {
+                plan.inputs = made(library.cudnnCreateTensorDescriptor)?;
+                plan.outputs = made(library.cudnnCreateTensorDescriptor)?;
+                plan.weights = made(library.cudnnCreateFilterDescriptor)?;
+                plan.convolution = made(library.cudnnCreateConvolutionDescriptor)?;
+                maps(plan.inputs, inputs, side)?;
+                maps(plan.outputs, outputs, out)?;
+                let (format, convolution) = (cudnn::NHWC, plan.convolution);
+                Status::of((library.cudnnSetFilter4dDescriptor)(
+                    plan.weights,
+                    values,
+                    format,
+                    outputs,
+                    inputs,
+                    kernel,
+                    kernel,
+                ))?;
+                Status::of((library.cudnnSetConvolution2dDescriptor)(
+                    convolution,
+                    padding,
+                    padding,
+                    stride,
+                    stride,
+                    1,
+                    1,
+                    cudnn::CROSS_CORRELATION,
+                    cudnn::FLOAT,
+                ))?;
+                Status::of((library.cudnnSetConvolutionMathType)(convolution, math))?;
+                self.proposals(pass, &plan)
             };
-            cudnn::set_tensor4d_descriptor(plan.inputs, layout, values, [batch, inputs, side, side])
-                .and_then(|()| cudnn::set_tensor4d_descriptor(plan.outputs, layout, values, [batch, outputs, out, out]))
-                .and_then(|()| {
-                    cudnn::set_filter4d_descriptor(plan.weights, values, layout, [outputs, inputs, kernel, kernel])
-                })
-                .and_then(|()| {
-                    cudnn::set_convolution2d_descriptor(
-                        plan.convolution,
-                        padding,
-                        padding,
-                        stride,
-                        stride,
-                        1,
-                        1,
-                        mode,
-                        float,
-                    )
-                })
-                .and_then(|()| cudnn::set_convolution_math_type(plan.convolution, math))
-                .map_err(dnn_failed(call()))?;
-            let proposals = self.proposals(pass, &plan).map_err(dnn_failed(call()))?;
-            let allowed = |proposal: &Proposal| {
-                proposal.usable
-                    && (proposal.deterministic || !settings.deterministic)
-                    && (settings.precision != Precision::Float32 || proposal.math == math)
-            };
-            let (fitting, large): (Vec<_>, Vec<_>) = proposals
-                .into_iter()
-                .filter(allowed)
-                .partition(|proposal| proposal.scratch <= SCRATCH);
-            plan.proposals = fitting.into();
-            if plan.proposals.is_empty() {
-                return Err(match large.first() {
-                    // Fewer images at a time need less.
-                    Some(proposal) => DeviceError::Memory {
-                        bytes: proposal.scratch as u64,
-                    },
-                    None => DeviceError::Failed {
-                        call: call(),
-                        reason: "cuDNN has no algorithm for it".to_owned(),
-                    },
-                });
-            }
-            plan
+            prepare().map_err(failed(call()))?
         };
+        plan.choice = Choice::of(&proposed, settings, math);
         self.plans.insert(key, plan);
         Ok(())
     }
@@ -198,100 +205,179 @@ impl Convolutions {
     ///
     /// # Safety
     /// The plan's descriptors are filled.
-    unsafe fn proposals(&self, pass: Pass, plan: &Plan) -> Result<Vec<Proposal>, cudnn::CudnnError> {
+    unsafe fn proposals(&self, pass: Pass, plan: &Plan) -> Result<Vec<Performance>, Status> {
         const MOST: usize = 16;
-        let mut count = 0;
-        macro_rules! ask {
-            ($ask:path, $arguments:tt, $results:ty, $algorithm:path) => {{
-                let mut results = [const { std::mem::MaybeUninit::<$results>::uninit() }; MOST];
-                let list: *mut $results = results.as_mut_ptr().cast();
-                // SAFETY: there is room for `MOST` results.
-                unsafe { ask!(@call $ask, $arguments, &raw mut count, list) }?;
-                let count = usize::try_from(count).unwrap_or_default().min(MOST);
-                let proposal = |result: &std::mem::MaybeUninit<$results>| {
-                    // SAFETY: cuDNN has filled the first `count`.
-                    let result = unsafe { result.assume_init_ref() };
-                    Proposal {
-                        algorithm: $algorithm(result.algo),
-                        scratch: result.memory,
-                        math: result.mathType,
-                        usable: result.status == dnn::cudnnStatus_t::CUDNN_STATUS_SUCCESS,
-                        deterministic: result.determinism == dnn::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
-                    }
-                };
-                Ok(results[..count].iter().map(proposal).collect())
-            }};
-            (@call $ask:path, ($($argument:expr),*), $count:expr, $list:expr) => {
-                $ask(self.handle, $($argument),*, MOST as c_int, $count, $list)
+        let (library, handle) = (self.library, self.handle);
+        let Plan {
+            inputs,
+            outputs,
+            weights,
+            convolution,
+            ..
+        } = *plan;
+        let mut results = vec![Performance::default(); MOST];
+        let mut count: c_int = 0;
+        let (list, most, found) = (results.as_mut_ptr(), MOST as c_int, &raw mut count);
+        // SAFETY: there is room for `MOST` results.
+        Status::of(unsafe {
+            match pass {
+                Pass::Forward => (library.cudnnGetConvolutionForwardAlgorithm_v7)(
+                    handle,
+                    inputs,
+                    weights,
+                    convolution,
+                    outputs,
+                    most,
+                    found,
+                    list,
+                ),
+                Pass::Inputs => (library.cudnnGetConvolutionBackwardDataAlgorithm_v7)(
+                    handle,
+                    weights,
+                    outputs,
+                    convolution,
+                    inputs,
+                    most,
+                    found,
+                    list,
+                ),
+                Pass::Weights => (library.cudnnGetConvolutionBackwardFilterAlgorithm_v7)(
+                    handle,
+                    inputs,
+                    outputs,
+                    convolution,
+                    weights,
+                    most,
+                    found,
+                    list,
+                ),
+            }
+        })?;
+        results.truncate(usize::try_from(count).unwrap_or_default());
+        Ok(results)
+    }
+
+    /// Computes a convolution by the first of cuDNN's proposals that can; it is the first from then on. Where none can
+    /// add to what is there, `add` adds so many numbers of the first memory to the second.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`] where no algorithm can or, while work is recorded, the one in use cannot;
+    /// [`DeviceError::Memory`] where scratch memory does not suffice.
+    pub(super) fn compute(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        settings: &Settings,
+        key: Key,
+        from: [&CudaSlice<u8>; 2],
+        to: &mut CudaSlice<u8>,
+        add: Option<Add<'_>>,
+    ) -> Result<(), DeviceError> {
+        self.prepare(settings, key)?;
+        let use_of = usize::from(add.is_some());
+        while let Some(plan) = self.plans.get(&key)
+            && let Some(proposal) = plan.choice.in_use(use_of)
+        {
+            self.reserve(stream, proposal.scratch)?;
+            let Err(status) = self.run(stream, key, proposal, from, to, add.is_some()) else {
+                return Ok(());
             };
+            // What was recorded so far may hold part of it.
+            if self.capturing {
+                return Err(failed(named(&key))(status));
+            }
+            if let Some(plan) = self.plans.get_mut(&key) {
+                plan.choice.pass_over(use_of, status);
+            }
         }
-        match pass {
-            Pass::Forward => ask!(
-                cudnn::get_convolution_forward_algorithm,
-                (plan.inputs, plan.weights, plan.convolution, plan.outputs),
-                dnn::cudnnConvolutionFwdAlgoPerf_t,
-                Algorithm::Forward
-            ),
-            Pass::Inputs => ask!(
-                cudnn::get_convolution_backward_data_algorithm,
-                (plan.weights, plan.outputs, plan.convolution, plan.inputs),
-                dnn::cudnnConvolutionBwdDataAlgoPerf_t,
-                Algorithm::Inputs
-            ),
-            Pass::Weights => ask!(
-                cudnn::get_convolution_backward_filter_algorithm,
-                (plan.inputs, plan.outputs, plan.convolution, plan.weights),
-                dnn::cudnnConvolutionBwdFilterAlgoPerf_t,
-                Algorithm::Weights
-            ),
+        match add {
+            Some(add) => self.compute_apart(stream, settings, key, from, to, add),
+            None => Err(self.plans.get(&key).map_or_else(
+                || failed(named(&key))(NOT_PREPARED),
+                |plan| plan.choice.exhausted(named(&key)),
+            )),
         }
     }
 
-    /// Sees to it that there is scratch memory enough.
-    pub(super) fn reserve(&mut self, stream: &Arc<CudaStream>, key: Key) -> Result<(), DeviceError> {
-        let proposal = self.plans.get(&key).and_then(|plan| plan.proposals.front());
-        let wanted = proposal.map_or(0, |proposal| proposal.scratch);
-        if wanted > self.scratch.as_ref().map_or(0, CudaSlice::len) {
-            if self.capturing {
-                return Err(DeviceError::Failed {
-                    call: "recording".to_owned(),
-                    reason: "more scratch memory is wanted".to_owned(),
-                });
+    /// Computes a convolution by itself and adds it to what is there.
+    fn compute_apart(
+        &mut self,
+        stream: &Arc<CudaStream>,
+        settings: &Settings,
+        key: Key,
+        from: [&CudaSlice<u8>; 2],
+        to: &mut CudaSlice<u8>,
+        add: Add<'_>,
+    ) -> Result<(), DeviceError> {
+        let (pass, shape, batch, narrow) = key;
+        if narrow {
+            return Err(DeviceError::Failed {
+                call: named(&key),
+                reason: "bfloat16 is not added to".to_owned(),
+            });
+        }
+        let values = match pass {
+            Pass::Forward => batch * shape.outputs * shape.out_side().pow(2),
+            Pass::Inputs => batch * shape.inputs * shape.in_side.pow(2),
+            Pass::Weights => shape.outputs * shape.inputs * shape.kernel.pow(2),
+        };
+        let mut result = match self.apart.take() {
+            Some(memory) if memory.len() >= values * size_of::<f32>() => memory,
+            old => {
+                self.may_exchange()?;
+                drop(old);
+                allocate(stream, values * size_of::<f32>())?
             }
+        };
+        let computed = self
+            .compute(stream, settings, key, from, &mut result, None)
+            .and_then(|()| add(&result, to, values));
+        self.apart = Some(result);
+        computed
+    }
+
+    /// Sees to it that there is scratch memory enough.
+    fn reserve(&mut self, stream: &Arc<CudaStream>, wanted: usize) -> Result<(), DeviceError> {
+        if wanted > self.scratch.as_ref().map_or(0, CudaSlice::len) {
+            self.may_exchange()?;
             // The old one goes first.
             self.scratch = None;
-            self.generation += 1;
             self.scratch = Some(allocate(stream, wanted)?);
         }
         Ok(())
     }
 
-    /// Drops the algorithm in use where there is another.
-    pub(super) fn pass_over(&mut self, key: Key) -> bool {
-        self.plans.get_mut(&key).is_some_and(|plan| {
-            plan.proposals.pop_front();
-            !plan.proposals.is_empty()
-        })
+    /// Before memory that recorded work may use is given back.
+    fn may_exchange(&mut self) -> Result<(), DeviceError> {
+        if self.capturing {
+            return Err(DeviceError::Failed {
+                call: "recording".to_owned(),
+                reason: "more scratch memory is wanted".to_owned(),
+            });
+        }
+        self.generation += 1;
+        Ok(())
     }
 
-    pub(super) fn run(
+    fn run(
         &mut self,
         stream: &Arc<CudaStream>,
         key: Key,
+        proposal: Proposal,
         [a, b]: [&CudaSlice<u8>; 2],
         to: &mut CudaSlice<u8>,
         accumulate: bool,
-    ) -> Result<(), cudnn::CudnnError> {
-        // Prepared, with at least one proposal.
-        let Some((plan, proposal)) = self
-            .plans
-            .get(&key)
-            .and_then(|plan| Some((plan, *plan.proposals.front()?)))
-        else {
-            return Err(cudnn::CudnnError(dnn::cudnnStatus_t::CUDNN_STATUS_BAD_PARAM));
-        };
+    ) -> Result<(), Status> {
+        let (library, handle) = (self.library, self.handle);
+        let plan = self.plans.get(&key).ok_or(NOT_PREPARED)?;
+        let Plan {
+            inputs,
+            outputs,
+            weights,
+            convolution,
+            ..
+        } = *plan;
         // SAFETY: the descriptor exists.
-        unsafe { cudnn::set_convolution_math_type(plan.convolution, proposal.math) }?;
+        Status::of(unsafe { (library.cudnnSetConvolutionMathType)(convolution, proposal.math) })?;
         let (one, beta) = (1.0f32, if accumulate { 1.0f32 } else { 0.0 });
         let (one, beta): (*const c_void, *const c_void) = ((&raw const one).cast(), (&raw const beta).cast());
         let ((a, _a), (b, _b), (to, _to)) = (a.device_ptr(stream), b.device_ptr(stream), to.device_ptr_mut(stream));
@@ -303,57 +389,57 @@ impl Convolutions {
             }
             _ => (std::ptr::null_mut(), 0),
         };
-        let handle = self.handle;
+        let algorithm = proposal.algorithm;
         // SAFETY: descriptors and memory have the same shape, as `Cuda` has checked; scratch is as large as was asked
         // for.
-        unsafe {
-            match proposal.algorithm {
-                Algorithm::Forward(algorithm) => cudnn::convolution_forward(
+        Status::of(unsafe {
+            match key.0 {
+                Pass::Forward => (library.cudnnConvolutionForward)(
                     handle,
                     one,
-                    plan.inputs,
+                    inputs,
                     a,
-                    plan.weights,
+                    weights,
                     b,
-                    plan.convolution,
+                    convolution,
                     algorithm,
                     scratch,
                     size,
                     beta,
-                    plan.outputs,
+                    outputs,
                     to,
                 ),
-                Algorithm::Inputs(algorithm) => cudnn::convolution_backward_data(
+                Pass::Inputs => (library.cudnnConvolutionBackwardData)(
                     handle,
                     one,
-                    plan.weights,
+                    weights,
                     b,
-                    plan.outputs,
+                    outputs,
                     a,
-                    plan.convolution,
+                    convolution,
                     algorithm,
                     scratch,
                     size,
                     beta,
-                    plan.inputs,
+                    inputs,
                     to,
                 ),
-                Algorithm::Weights(algorithm) => cudnn::convolution_backward_filter(
+                Pass::Weights => (library.cudnnConvolutionBackwardFilter)(
                     handle,
                     one,
-                    plan.inputs,
+                    inputs,
                     a,
-                    plan.outputs,
+                    outputs,
                     b,
-                    plan.convolution,
+                    convolution,
                     algorithm,
                     scratch,
                     size,
                     beta,
-                    plan.weights,
+                    weights,
                     to,
                 ),
             }
-        }
+        })
     }
 }

@@ -296,7 +296,7 @@ impl Gpu for Emulated {
                     kind.starts_with("const ") && kind.ends_with('*'),
                 ),
                 Argument::Write(memory) => (
-                    memory.words.as_mut_ptr() as u64,
+                    memory.words.as_ptr() as u64,
                     !kind.starts_with("const ") && kind.ends_with('*'),
                 ),
                 Argument::Long(value) => (*value as u64, kind == "Long"),

@@ -79,6 +79,8 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`DeviceError::Failed`] where something of it cannot be recorded.
     fn end_recording(&self) -> Result<Self::Graph, DeviceError>;
+    /// Hears why work that was to be recorded is asked for piece by piece from now on.
+    fn recording_refused(&self, _reason: &DeviceError) {}
     /// Does recorded work, on the memory that it was recorded with.
     ///
     /// # Errors
@@ -93,8 +95,8 @@ pub trait Gpu: Clone + Send + Sync + 'static {
 pub enum Argument<'a, M> {
     /// Memory that the kernel reads: `const T *`.
     Read(&'a M),
-    /// Memory that the kernel writes, and may read: `T *`.
-    Write(&'a mut M),
+    /// Memory that the kernel writes, and may read: `T *`. Several may hold it; work is done in order.
+    Write(&'a M),
     /// A signed number of 64 bits: `Long`.
     Long(i64),
     /// A signed number of 32 bits: `int`.

@@ -2,16 +2,18 @@
 
 #![expect(unsafe_code, reason = "calls the driver and cuDNN")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_int;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cudarc::cudnn::sys as dnn;
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DriverError, result as driver, sys};
 use cudarc::nvrtc::Ptx;
 use serde::{Deserialize, Serialize};
 
-use super::convolutions::{Convolutions, SCRATCH, dnn_failed};
+use super::choice::SCRATCH;
+use super::convolutions::{Add, Convolutions};
 use super::gpu::{Argument, Gpu, Pass};
 use super::{compile, libraries};
 use crate::device::{ConvShape, DeviceError};
@@ -32,7 +34,7 @@ pub enum Precision {
 }
 
 /// How a GPU is used.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Which GPU, from 0, of those that `CUDA_VISIBLE_DEVICES` leaves.
     pub ordinal: usize,
@@ -40,6 +42,24 @@ pub struct Settings {
     pub precision: Precision,
     /// Whether only algorithms are used that give the same bits every time.
     pub deterministic: bool,
+    /// A folder in which compiled kernels are kept; without one they are compiled each time, for some seconds.
+    pub kernels: Option<PathBuf>,
+}
+
+/// What became of work that was to be recorded once and done again by the GPU alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// How often recorded work was done.
+    pub replays: u64,
+    /// Why work could not be recorded, where that happened; it is asked for piece by piece then, which takes longer.
+    pub refused: Option<String>,
+}
+
+impl Recording {
+    /// Whether work was recorded, and all that was to be.
+    pub fn is_whole(&self) -> bool {
+        self.replays > 0 && self.refused.is_none()
+    }
 }
 
 /// What a GPU says of itself.
@@ -66,6 +86,8 @@ struct Inner {
     stream: Arc<CudaStream>,
     settings: Settings,
     description: Description,
+    is_recording: AtomicBool,
+    recording: Mutex<Recording>,
 }
 
 /// Threads of a block, as `kernels.cu` is bounded, and blocks that are enough for every GPU.
@@ -79,64 +101,102 @@ pub(super) fn failed(call: impl Into<String>) -> impl FnOnce(DriverError) -> Dev
     }
 }
 
-/// GPUs that can be used.
+/// The oldest compute capability that kernels are compiled for: NVRTC 13 knows none below.
+const OLDEST: (u32, u32) = (7, 5);
+
+/// GPUs that the driver finds.
 ///
 /// # Errors
-/// [`DeviceError::Absent`] with what is missing, in one line.
+/// [`DeviceError::Absent`] where there is no driver or no GPU, [`DeviceError::Failed`] where the driver does not work.
 pub fn count() -> Result<usize, DeviceError> {
-    libraries::require().map_err(DeviceError::Absent)?;
+    let found = libraries::driver()?;
     // Everything that cudarc calls is there now. The number is asked for by hand: this error has no text before the
     // driver runs.
     if let Err(error) = driver::init() {
+        let path = found.path.unwrap_or_default();
         let reason = match error.0 as u32 {
-            100 => "the driver runs but finds no GPU: see `nvidia-smi` and CUDA_VISIBLE_DEVICES".to_owned(),
-            code => format!("the driver does not start (error {code}): see `nvidia-smi`"),
+            100 => {
+                let reason = "the driver runs but finds no GPU: see `nvidia-smi` and CUDA_VISIBLE_DEVICES";
+                return Err(DeviceError::Absent(reason.to_owned()));
+            }
+            34 => format!(
+                "{} is a stub for linking: take its folder out of LD_LIBRARY_PATH",
+                path.display()
+            ),
+            code => format!("error {code} of {}: see `nvidia-smi`", path.display()),
         };
-        return Err(DeviceError::Absent(reason));
+        return Err(DeviceError::Failed {
+            call: "starting the driver".to_owned(),
+            reason,
+        });
     }
     let count = CudaContext::device_count().map_err(failed("counting GPUs"))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Whether kernels can be compiled for a GPU: NVRTC 13 knows those from compute capability 7.5 on.
+/// Version of the newest CUDA that the driver runs.
 ///
 /// # Errors
-/// As [`count`], and [`DeviceError::Failed`] where it does not answer.
-pub fn is_usable(ordinal: usize) -> Result<bool, DeviceError> {
-    use sys::CUdevice_attribute::{
-        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
-    };
-    if ordinal >= count()? {
-        return Ok(false);
-    }
+/// [`DeviceError::Absent`] where there is no driver, [`DeviceError::Failed`] where it cannot be used.
+pub fn driver_version() -> Result<String, DeviceError> {
+    Ok(libraries::driver()?.version)
+}
+
+/// The driver's number of a GPU.
+fn device(ordinal: usize) -> Result<sys::CUdevice, DeviceError> {
+    let count = count()?;
     let number = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
-    let device = driver::device::get(number).map_err(failed("asking for a GPU"))?;
-    // SAFETY: the device was just found.
-    let ask = |attribute| unsafe { driver::device::get_attribute(device, attribute) };
-    let capability = ask(MAJOR).and_then(|major| Ok((major, ask(MINOR)?)));
-    Ok(capability.map_err(failed("asking for its capability"))? >= (7, 5))
+    if ordinal >= count {
+        return Err(DeviceError::Absent(format!(
+            "there is no GPU {ordinal}: there are {count}, counted from 0"
+        )));
+    }
+    driver::device::get(number).map_err(failed("asking for a GPU"))
 }
 
 /// Bytes of a GPU's memory, without opening it.
 ///
 /// # Errors
-/// As [`is_usable`].
+/// As [`count`], [`DeviceError::Absent`] where there is no such GPU.
 pub fn total_memory(ordinal: usize) -> Result<u64, DeviceError> {
-    count()?;
-    let number = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
-    let device = driver::device::get(number).map_err(failed("asking for a GPU"))?;
+    let device = device(ordinal)?;
     // SAFETY: the device was just found.
     let bytes = unsafe { driver::device::total_mem(device) };
     Ok(bytes.map_err(failed("asking for its memory"))? as u64)
 }
 
-/// What every GPU says of itself.
+/// Name of a GPU, as the driver gives it, without opening it.
 ///
 /// # Errors
-/// As [`count`], and [`DeviceError::Failed`] where one does not answer.
-pub fn gpus() -> Result<Vec<Description>, DeviceError> {
-    let open = |ordinal| CudaContext::new(ordinal).map_err(failed("opening the GPU"));
-    (0..count()?).map(|ordinal| describe(&*open(ordinal)?)).collect()
+/// As [`total_memory`].
+pub fn name(ordinal: usize) -> Result<String, DeviceError> {
+    driver::device::get_name(device(ordinal)?).map_err(failed("asking for its name"))
+}
+
+/// What every GPU says of itself, or why one says nothing.
+///
+/// # Errors
+/// As [`count`].
+pub fn gpus() -> Result<Vec<Result<Description, DeviceError>>, DeviceError> {
+    let gpus = (0..count()?).map(|ordinal| describe(&*context(ordinal)?));
+    Ok(gpus.collect())
+}
+
+/// The primary context of a GPU. It stays as long as the process: making one takes a moment, and one that is given back
+/// takes with it what libraries have in it.
+fn context(ordinal: usize) -> Result<Arc<CudaContext>, DeviceError> {
+    static CONTEXTS: Mutex<BTreeMap<usize, Arc<CudaContext>>> = Mutex::new(BTreeMap::new());
+    device(ordinal)?;
+    let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(context) = contexts.get(&ordinal) {
+        return Ok(Arc::clone(context));
+    }
+    let context = CudaContext::new(ordinal).map_err(failed(format!("opening GPU {ordinal}")))?;
+    // SAFETY: all work of a `Hardware` goes to one stream, in order, and its memory to no other.
+    unsafe { context.disable_event_tracking() };
+    keep_memory(&context)?;
+    contexts.insert(ordinal, Arc::clone(&context));
+    Ok(context)
 }
 
 fn describe(context: &CudaContext) -> Result<Description, DeviceError> {
@@ -158,20 +218,16 @@ impl Hardware {
     /// [`DeviceError::Absent`] where there is none or something is missing, [`DeviceError::Failed`] where it cannot be
     /// used.
     pub fn open(settings: Settings) -> Result<Self, DeviceError> {
-        let count = count()?;
-        if settings.ordinal >= count {
+        let context = context(settings.ordinal)?;
+        let description = describe(&context)?;
+        if description.capability < OLDEST {
             return Err(DeviceError::Absent(format!(
-                "there is no GPU {}: there are {count}, counted from 0",
-                settings.ordinal
+                "{} has compute capability {}.{}, and {}.{} is the oldest that can be used",
+                description.name, description.capability.0, description.capability.1, OLDEST.0, OLDEST.1
             )));
         }
-        let context = CudaContext::new(settings.ordinal).map_err(failed("opening the GPU"))?;
-        // SAFETY: all work goes to one stream, in order.
-        unsafe { context.disable_event_tracking() };
-        let description = describe(&context)?;
-        keep_memory(&context)?;
         let stream = context.new_stream().map_err(failed("making a stream"))?;
-        let binary = compile::compile(description.capability)?;
+        let binary = compile::compile(description.capability, settings.kernels.as_deref())?;
         let module = context
             .load_module(Ptx::from_binary(binary))
             .map_err(failed("loading the kernels"))?;
@@ -188,8 +244,15 @@ impl Hardware {
                 stream,
                 kernels,
                 convolutions,
+                is_recording: AtomicBool::new(false),
+                recording: Mutex::default(),
             }),
         })
+    }
+
+    /// How it is used.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
     }
 
     /// The GPU in use.
@@ -202,13 +265,17 @@ impl Hardware {
     /// # Errors
     /// [`DeviceError::Failed`] where the driver does not tell.
     pub fn free_memory(&self) -> Result<u64, DeviceError> {
-        let (free, _) = self
-            .inner
-            .stream
-            .context()
-            .mem_get_info()
-            .map_err(failed("asking for its memory"))?;
-        Ok(free as u64)
+        let context = self.inner.stream.context();
+        let (free, _) = context.mem_get_info().map_err(failed("asking for its memory"))?;
+        if !context.has_async_alloc() {
+            return Ok(free as u64);
+        }
+        // What was given back stays with the process and is taken again.
+        use sys::CUmemPool_attribute::{
+            CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT as RESERVED, CU_MEMPOOL_ATTR_USED_MEM_CURRENT as USED,
+        };
+        let [reserved, used] = [RESERVED, USED].map(|attribute| pool_bytes(context, attribute));
+        Ok(free as u64 + reserved?.saturating_sub(used?))
     }
 
     /// Bytes that work may plan with: those asked for, where so many are free. Libraries take some for themselves
@@ -220,29 +287,64 @@ impl Hardware {
         Ok(asked.unwrap_or(u64::MAX).min(self.free_memory()? / 10 * 9))
     }
 
-    /// Bytes that were taken at most at a time, since this was last asked or it was opened, and from now on.
+    /// Bytes that were taken at most at a time, since this was last asked or it was opened, and from now on; 0 where the
+    /// GPU's driver has no memory pools, which count them.
     ///
     /// # Errors
     /// [`DeviceError::Failed`] where the driver does not tell.
     pub fn take_peak_memory(&self) -> Result<u64, DeviceError> {
         let context = self.inner.stream.context();
-        let (mut bytes, mut none) = (0u64, 0u64);
+        if !context.has_async_alloc() {
+            return Ok(0);
+        }
         let high = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        let bytes = pool_bytes(context, high)?;
+        let mut none = 0u64;
         // SAFETY: the device was opened, and the attribute is a `cuuint64_t`, which can be set to 0 alone.
         unsafe {
-            driver::device::get_default_mem_pool(context.cu_device()).and_then(|pool| {
-                driver::mem_pool::get_attribute(pool, high, (&raw mut bytes).cast())?;
-                driver::mem_pool::set_attribute(pool, high, (&raw mut none).cast())
-            })
+            driver::device::get_default_mem_pool(context.cu_device())
+                .and_then(|pool| driver::mem_pool::set_attribute(pool, high, (&raw mut none).cast()))
         }
         .map_err(failed("asking for memory"))?;
         Ok(bytes)
+    }
+
+    /// What became of work that was to be recorded, since this was last asked or it was opened.
+    pub fn take_recording(&self) -> Recording {
+        std::mem::take(&mut *self.recording())
+    }
+
+    fn recording(&self) -> MutexGuard<'_, Recording> {
+        self.inner.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What cannot be recorded: a GPU would do it again on memory that is gone by then.
+    fn at_once(&self, what: &str) -> Result<(), DeviceError> {
+        if self.inner.is_recording.load(Ordering::Relaxed) {
+            return Err(DeviceError::Failed {
+                call: "recording".to_owned(),
+                reason: format!("{what} cannot be recorded"),
+            });
+        }
+        Ok(())
     }
 
     fn convolutions(&self) -> MutexGuard<'_, Convolutions> {
         // Plans in there are whole.
         self.inner.convolutions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One of the numbers that a GPU's memory pool counts.
+fn pool_bytes(context: &CudaContext, attribute: sys::CUmemPool_attribute) -> Result<u64, DeviceError> {
+    let mut bytes = 0u64;
+    // SAFETY: the device was opened, and the attribute is a `cuuint64_t`.
+    unsafe {
+        driver::device::get_default_mem_pool(context.cu_device())
+            .and_then(|pool| driver::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()))
+    }
+    .map_err(failed("asking for memory"))?;
+    Ok(bytes)
 }
 
 /// Memory that is freed stays with the process, so that the next allocation costs nothing.
@@ -269,10 +371,12 @@ impl Gpu for Hardware {
     type Graph = Graph;
 
     fn allocate(&self, bytes: usize) -> Result<CudaSlice<u8>, DeviceError> {
+        self.at_once("taking memory")?;
         allocate(&self.inner.stream, bytes)
     }
 
     fn write(&self, from: &[u8], to: &mut CudaSlice<u8>) -> Result<(), DeviceError> {
+        self.at_once("a copy from the host")?;
         self.inner
             .stream
             .memcpy_htod(from, to)
@@ -280,6 +384,7 @@ impl Gpu for Hardware {
     }
 
     fn read(&self, from: &CudaSlice<u8>, to: &mut [u8]) -> Result<(), DeviceError> {
+        self.at_once("a copy to the host")?;
         let stream = &self.inner.stream;
         let from = from.slice(..to.len());
         let copied = stream.memcpy_dtoh(&from, to).and_then(|()| stream.synchronize());
@@ -325,7 +430,7 @@ impl Gpu for Hardware {
             use cudarc::driver::PushKernelArg;
             match argument {
                 Argument::Read(memory) => launch.arg(*memory),
-                Argument::Write(memory) => launch.arg(&mut **memory),
+                Argument::Write(memory) => launch.arg(*memory),
                 Argument::Long(value) => launch.arg(&*value),
                 Argument::Int(value) => launch.arg(&*value),
                 Argument::Float(value) => launch.arg(&*value),
@@ -355,20 +460,13 @@ impl Gpu for Hardware {
     ) -> Result<(), DeviceError> {
         let stream = &self.inner.stream;
         stream.context().bind_to_thread().map_err(failed("using the GPU"))?;
-        let mut convolutions = self.convolutions();
         let key = (pass, shape, batch, narrow);
-        convolutions.prepare(self.inner.settings, key)?;
-        loop {
-            convolutions.reserve(stream, key)?;
-            match convolutions.run(stream, key, from, to, accumulate) {
-                // Nothing was computed: the next proposal's turn.
-                Err(error)
-                    if error.0 == dnn::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED
-                        && !convolutions.capturing
-                        && convolutions.pass_over(key) => {}
-                run => return run.map_err(dnn_failed(format!("{pass:?} of {shape:?}, {batch} images"))),
-            }
-        }
+        let add = |sum: &CudaSlice<u8>, to: &mut CudaSlice<u8>, values: usize| {
+            self.launch("add", &mut [Argument::Read(sum), Argument::Write(to)], values)
+        };
+        let add = accumulate.then_some(&add as Add<'_>);
+        self.convolutions()
+            .compute(stream, &self.inner.settings, key, from, to, add)
     }
 
     fn computes_from_bfloat16(&self) -> bool {
@@ -384,23 +482,36 @@ impl Gpu for Hardware {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.inner.stream.begin_capture(mode).map_err(failed("recording"))?;
         self.convolutions().capturing = true;
+        self.inner.is_recording.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     fn end_recording(&self) -> Result<Graph, DeviceError> {
         self.convolutions().capturing = false;
+        self.inner.is_recording.store(false, Ordering::Relaxed);
+        let stream = &self.inner.stream;
+        // Memory that was given back while work was recorded has left its error there, which would keep the recording
+        // from being ended.
+        let given_back = stream.context().check_err();
         let plain = sys::CUgraphInstantiate_flags_enum(0);
-        let graph = self.inner.stream.end_capture(plain).map_err(failed("recording"))?;
-        let graph = graph.ok_or_else(|| DeviceError::Failed {
+        let graph = stream.end_capture(plain).map_err(failed("recording"));
+        given_back.map_err(failed("giving memory back while work is recorded"))?;
+        let graph = graph?.ok_or_else(|| DeviceError::Failed {
             call: "recording".to_owned(),
             reason: "it was broken off".to_owned(),
         })?;
         Ok(Graph(Mutex::new(Exclusive(graph))))
     }
 
+    fn recording_refused(&self, reason: &DeviceError) {
+        self.recording().refused = Some(reason.to_string());
+    }
+
     fn replay(&self, Graph(graph): &Graph) -> Result<(), DeviceError> {
         let graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
-        graph.0.launch().map_err(failed("doing recorded work"))
+        graph.0.launch().map_err(failed("doing recorded work"))?;
+        self.recording().replays += 1;
+        Ok(())
     }
 
     fn generation(&self) -> u64 {

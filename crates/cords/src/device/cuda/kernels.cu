@@ -31,6 +31,55 @@ FUNCTION unsigned short narrowed(float x) {
 
 FUNCTION float widened(unsigned short x) { return FLOAT((unsigned)x << 16); }
 
+// Eight values that follow one another. Buffers begin at multiples of 16 bytes, so that a GPU moves them in one or two pieces.
+typedef struct { float v[8]; } Eight;
+
+#ifdef __CUDACC_RTC__
+FUNCTION Eight eight(const float *x, Long first) {
+    float4 a = ((const float4 *)(x + first))[0], b = ((const float4 *)(x + first))[1];
+    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+
+FUNCTION void put(float *x, Long first, Eight y) {
+    ((float4 *)(x + first))[0] = make_float4(y.v[0], y.v[1], y.v[2], y.v[3]);
+    ((float4 *)(x + first))[1] = make_float4(y.v[4], y.v[5], y.v[6], y.v[7]);
+}
+
+FUNCTION Eight eight_narrow(const unsigned short *x, Long first) {
+    uint4 words = *(const uint4 *)(x + first);
+    unsigned pairs[4] = {words.x, words.y, words.z, words.w};
+    Eight y;
+    for (int k = 0; k < 8; k++) y.v[k] = widened((unsigned short)(pairs[k / 2] >> 16 * (k % 2)));
+    return y;
+}
+
+FUNCTION void put_narrow(unsigned short *x, Long first, Eight y) {
+    unsigned pairs[4];
+    for (int k = 0; k < 4; k++) pairs[k] = narrowed(y.v[2 * k]) | (unsigned)narrowed(y.v[2 * k + 1]) << 16;
+    *(uint4 *)(x + first) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+#else
+FUNCTION Eight eight(const float *x, Long first) {
+    Eight y;
+    for (int k = 0; k < 8; k++) y.v[k] = x[first + k];
+    return y;
+}
+
+FUNCTION void put(float *x, Long first, Eight y) {
+    for (int k = 0; k < 8; k++) x[first + k] = y.v[k];
+}
+
+FUNCTION Eight eight_narrow(const unsigned short *x, Long first) {
+    Eight y;
+    for (int k = 0; k < 8; k++) y.v[k] = widened(x[first + k]);
+    return y;
+}
+
+FUNCTION void put_narrow(unsigned short *x, Long first, Eight y) {
+    for (int k = 0; k < 8; k++) x[first + k] = narrowed(y.v[k]);
+}
+#endif
+
 // --- values by themselves -------------------------------------------------------------------------------------------
 
 KERNEL add(const float *x, float *y, Long items) { EACH(i) y[i] += x[i]; }
@@ -109,44 +158,182 @@ KERNEL relax_adjoint(float keep, float positive, float negative, const float *x,
     }
 }
 
-// The same with one or both of two sums of bfloat16.
-KERNEL relax_narrow(float keep, float alpha, float slope, int both, const float *offset, const unsigned short *u,
-                    const unsigned short *v, const float *x, float *y, Long items) {
+// --- the same with what convolutions compute from and give, bfloat16; an item is eight values --------------------------
+
+// One to three sums by convolutions are added to the offset. Where it is `kept`, y is also rounded for the convolutions that read
+// it, with a bit for the sign of each argument of phi: 1 keeps the values, 3 the signs too.
+KERNEL relax_narrow(float keep, float alpha, float slope, int terms, int kept, const float *offset, const unsigned short *u,
+                    const unsigned short *v, const unsigned short *w, const float *x, float *y, unsigned short *rounded,
+                    unsigned char *signs, Long items) {
     EACH(i) {
-        float w = offset[i] + widened(u[i]);
-        if (both) w += widened(v[i]);
-        y[i] = keep * x[i] + alpha * (w > 0 ? w : slope * w);
-    }
-}
-
-// Values are rounded to bfloat16; a word holds the signs of the arguments of phi of 32 of them. An item is a word.
-KERNEL pack(float keep, Long values, const float *x, const float *y, unsigned short *packed, unsigned *signs, Long items) {
-    EACH(word) {
-        unsigned positive = 0;
-        for (int bit = 0; bit < 32 && word * 32 + bit < values; bit++) {
-            Long i = word * 32 + bit;
-            packed[i] = narrowed(y[i]);
-            positive |= (unsigned)(y[i] > keep * x[i]) << bit;
+        Eight sum = eight(offset, 8 * i), before = eight(x, 8 * i), after;
+        Eight term = eight_narrow(u, 8 * i);
+        for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
+        if (terms > 1) {
+            term = eight_narrow(v, 8 * i);
+            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
         }
-        signs[word] = positive;
+        if (terms > 2) {
+            term = eight_narrow(w, 8 * i);
+            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
+        }
+        unsigned positive = 0;
+        for (int k = 0; k < 8; k++) {
+            float kept_part = keep * before.v[k];
+            after.v[k] = kept_part + alpha * (sum.v[k] > 0 ? sum.v[k] : slope * sum.v[k]);
+            positive |= (unsigned)(after.v[k] > kept_part) << k;
+        }
+        put(y, 8 * i, after);
+        if (kept & 1) put_narrow(rounded, 8 * i, after);
+        if (kept & 2) signs[i] = (unsigned char)positive;
     }
 }
 
+// The adjoint of a relaxation from x to y, of which nothing is known but y's rounded values and the signs of phi's arguments,
+// unless it is `exact`. `parts` gradients of y that convolutions have left are added to g before; of those that `masked` has a bit
+// for only where y is positive. delta is summed, with those of `earlier` steps, where it is `summed`.
+KERNEL narrow_adjoint(float keep, float positive, float negative, int exact, int parts, int masked, int earlier, int summed,
+                      const float *x, const float *y, const unsigned short *rounded, const unsigned char *signs,
+                      const unsigned short *p, const unsigned short *q, const unsigned short *r, const unsigned short *d1,
+                      const unsigned short *d2, const unsigned short *d3, float *g, unsigned short *delta, float *sum, Long items) {
+    EACH(i) {
+        Eight gradient = eight(g, 8 * i), value, part, out;
+        unsigned above = 0, driven = 0;
+        if (exact) {
+            Eight before = eight(x, 8 * i);
+            value = eight(y, 8 * i);
+            for (int k = 0; k < 8; k++) driven |= (unsigned)(value.v[k] > keep * before.v[k]) << k;
+        } else {
+            driven = signs[i];
+            if (masked) value = eight_narrow(rounded, 8 * i);
+        }
+        if (masked)
+            for (int k = 0; k < 8; k++) above |= (unsigned)(value.v[k] > 0) << k;
+        if (parts > 0) {
+            part = eight_narrow(p, 8 * i);
+            for (int k = 0; k < 8; k++) gradient.v[k] += (masked & 1) && !(above >> k & 1) ? 0 : part.v[k];
+        }
+        if (parts > 1) {
+            part = eight_narrow(q, 8 * i);
+            for (int k = 0; k < 8; k++) gradient.v[k] += (masked & 2) && !(above >> k & 1) ? 0 : part.v[k];
+        }
+        if (parts > 2) {
+            part = eight_narrow(r, 8 * i);
+            for (int k = 0; k < 8; k++) gradient.v[k] += (masked & 4) && !(above >> k & 1) ? 0 : part.v[k];
+        }
+        for (int k = 0; k < 8; k++) {
+            out.v[k] = (driven >> k & 1 ? positive : negative) * gradient.v[k];
+            gradient.v[k] *= keep;
+        }
+        put(g, 8 * i, gradient);
+        put_narrow(delta, 8 * i, out);
+        if (summed) {
+            Eight total = eight(sum, 8 * i);
+            if (earlier > 0) {
+                part = eight_narrow(d1, 8 * i);
+                for (int k = 0; k < 8; k++) total.v[k] += part.v[k];
+            }
+            if (earlier > 1) {
+                part = eight_narrow(d2, 8 * i);
+                for (int k = 0; k < 8; k++) total.v[k] += part.v[k];
+            }
+            if (earlier > 2) {
+                part = eight_narrow(d3, 8 * i);
+                for (int k = 0; k < 8; k++) total.v[k] += part.v[k];
+            }
+            for (int k = 0; k < 8; k++) total.v[k] += out.v[k];
+            put(sum, 8 * i, total);
+        }
+    }
+}
+
+// y = the sum of one to three maps; of those that `rectified` has a bit for, of max(x, 0).
+KERNEL sum_narrow(int terms, int rectified, const unsigned short *u, const unsigned short *v, const unsigned short *w,
+                  unsigned short *y, Long items) {
+    EACH(i) {
+        Eight sum = eight_narrow(u, 8 * i), term;
+        if (rectified & 1)
+            for (int k = 0; k < 8; k++) sum.v[k] = sum.v[k] > 0 ? sum.v[k] : 0;
+        if (terms > 1) {
+            term = eight_narrow(v, 8 * i);
+            for (int k = 0; k < 8; k++) sum.v[k] += (rectified & 2) && !(term.v[k] > 0) ? 0 : term.v[k];
+        }
+        if (terms > 2) {
+            term = eight_narrow(w, 8 * i);
+            for (int k = 0; k < 8; k++) sum.v[k] += (rectified & 4) && !(term.v[k] > 0) ? 0 : term.v[k];
+        }
+        put_narrow(y, 8 * i, sum);
+    }
+}
+
+// y = x or max(x, 0), from the value `first` of y on.
+KERNEL narrow(int rectified, const float *x, Long first, unsigned short *y, Long items) {
+    EACH(i) {
+        Eight values = eight(x, 8 * i);
+        if (rectified)
+            for (int k = 0; k < 8; k++) values.v[k] = values.v[k] > 0 ? values.v[k] : 0;
+        put_narrow(y, first + 8 * i, values);
+    }
+}
+
+KERNEL widen(const unsigned short *x, float *y, Long items) { EACH(i) put(y, 8 * i, eight_narrow(x, 8 * i)); }
+
+// One to three terms are added to y, where it is `masked` only where z is positive.
+KERNEL add_narrow(int terms, int masked, const unsigned short *u, const unsigned short *v, const unsigned short *w, const float *z,
+                  float *y, Long items) {
+    EACH(i) {
+        Eight sum = eight(y, 8 * i), term = eight_narrow(u, 8 * i), mask;
+        if (masked) {
+            mask = eight(z, 8 * i);
+            for (int k = 0; k < 8; k++) term.v[k] = mask.v[k] > 0 ? term.v[k] : 0;
+        }
+        for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
+        if (terms > 1) {
+            term = eight_narrow(v, 8 * i);
+            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
+        }
+        if (terms > 2) {
+            term = eight_narrow(w, 8 * i);
+            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
+        }
+        put(y, 8 * i, sum);
+    }
+}
+
+// --- maps kept in half the memory: bfloat16, and a bit for the sign of each argument of phi; an item is up to eight values ----
+
+KERNEL pack(float keep, Long values, const float *x, const float *y, unsigned short *packed, unsigned char *signs, Long items) {
+    EACH(i) {
+        unsigned positive = 0;
+        if (8 * i + 8 <= values) {
+            Eight before = eight(x, 8 * i), after = eight(y, 8 * i);
+            put_narrow(packed, 8 * i, after);
+            for (int k = 0; k < 8; k++) positive |= (unsigned)(after.v[k] > keep * before.v[k]) << k;
+        } else {
+            for (Long k = 8 * i; k < values; k++) {
+                packed[k] = narrowed(y[k]);
+                positive |= (unsigned)(y[k] > keep * x[k]) << (k % 8);
+            }
+        }
+        signs[i] = (unsigned char)positive;
+    }
+}
+
+// An item is a value.
 KERNEL unpack(const unsigned short *packed, float *x, Long items) { EACH(i) x[i] = widened(packed[i]); }
 
-KERNEL narrow(const float *x, Long first, unsigned short *y, Long items) { EACH(i) y[first + i] = narrowed(x[i]); }
-
-KERNEL add_narrow(const unsigned short *x, float *y, Long items) { EACH(i) y[i] += widened(x[i]); }
-
-KERNEL packed_adjoint(float keep, float positive, float negative, const unsigned *signs, float *g, float *delta, float *sum,
+// An item is a value.
+KERNEL packed_adjoint(float keep, float positive, float negative, const unsigned char *signs, float *g, float *delta, float *sum,
                       Long items) {
     EACH(i) {
-        float d = (signs[i / 32] >> (i % 32) & 1 ? positive : negative) * g[i];
+        float d = (signs[i / 8] >> (i % 8) & 1 ? positive : negative) * g[i];
         delta[i] = d;
         sum[i] += d;
         g[i] *= keep;
     }
 }
+
+// --- optimisers ---------------------------------------------------------------------------------------------------------
 
 KERNEL sgd(float rate, float momentum, float decay, const float *gradient, float *velocity, float *parameter, Long items) {
     EACH(i) {
@@ -184,15 +371,6 @@ KERNEL products(const float *x, const float *y, Long values, double *parts, Long
     }
 }
 
-// One value, of which there is one item.
-KERNEL add_total(double factor, const double *parts, Long count, float *sum, Long items) {
-    EACH(i) {
-        double total = 0;
-        for (Long part = 0; part < count; part++) total += parts[part];
-        sum[i] += (float)(factor * total);
-    }
-}
-
 KERNEL magnitudes(const float *x, Long values, Long first, double *parts, Long items) {
     EACH(part) {
         double largest = 0;
@@ -214,6 +392,36 @@ KERNEL distances(const float *x, const float *centre, Long image, Long values, L
             sum += difference * difference;
         }
         parts[first + part] = sum;
+    }
+}
+
+// Sums of `[count, width]` parts, `[items / width, width]` of them: a part of the result takes every so many of the parts.
+KERNEL fold(const double *parts, Long count, Long width, Long first, double *sums, Long items) {
+    EACH(i) {
+        double sum = 0;
+        for (Long part = i / width; part < count; part += items / width) sum += parts[part * width + i % width];
+        sums[first + i] = sum;
+    }
+}
+
+// The same with the largest of `count` magnitudes.
+KERNEL fold_largest(const double *parts, Long count, Long first, double *largest, Long items) {
+    EACH(i) {
+        double found = 0;
+        for (Long part = i; part < count; part += items) {
+            if (!(parts[part] <= found)) found = parts[part];
+            if (found != found) break;
+        }
+        largest[first + i] = found;
+    }
+}
+
+// The sums of `[count, items]` parts are added to a parameter.
+KERNEL add_totals(double factor, const double *parts, Long count, float *out, Long items) {
+    EACH(i) {
+        double total = 0;
+        for (Long part = 0; part < count; part++) total += parts[part * items + i];
+        out[i] += (float)(factor * total);
     }
 }
 
@@ -368,49 +576,94 @@ KERNEL add_unpooled(const float *dpooled, const float *x, Long channels, Long pl
     }
 }
 
-// Cross-entropy of an image, to the places from `first` on, and dlogits = scale (softmax - target). Of each image
-// `targets` has three numbers: a class, another one, and the first one's weight in the target; the other has the rest.
-KERNEL cross_entropy(const float *logits, const float *targets, Long classes, double factor, Long first, float *dlogits,
-                     double *losses, Long items) {
+// The largest of a part of an image's logits, and the sum of exp(x - largest) over that part; an item is a part, of `count` an
+// image, which takes every `count`-th class.
+KERNEL logit_parts(const float *logits, Long classes, Long count, double *parts, Long items) {
+    EACH(i) {
+        const float *x = logits + i / count * classes;
+        double largest = x[i % count], total = 0;
+        for (Long class_ = i % count; class_ < classes; class_ += count)
+            if (!(x[class_] <= largest)) largest = x[class_];
+        for (Long class_ = i % count; class_ < classes; class_ += count) total += exp(x[class_] - largest);
+        parts[2 * i] = largest;
+        parts[2 * i + 1] = total;
+    }
+}
+
+// Cross-entropy of an image, to the places from `first` on, and its largest logit and sum of exp(x - largest), from the parts. Of
+// each image `targets` has three numbers: a class, another one, and the first one's weight in the target; the other has the rest.
+KERNEL cross_entropy(const float *logits, const float *targets, Long classes, Long count, const double *parts, Long first,
+                     double *sums, double *losses, Long items) {
     EACH(image) {
         const float *x = logits + image * classes, *target = targets + 3 * image;
-        Long label = (Long)target[0], partner = (Long)target[1];
+        const double *part = parts + 2 * count * image;
+        double largest = part[0], total = 0;
+        for (Long k = 1; k < count; k++)
+            if (!(part[2 * k] <= largest)) largest = part[2 * k];
+        for (Long k = 0; k < count; k++) total += part[2 * k + 1] * exp(part[2 * k] - largest);
         double weight = target[2], rest = 1 - weight;
-        double largest = x[0], total = 0;
-        for (Long class_ = 1; class_ < classes; class_++)
-            if (x[class_] > largest) largest = x[class_];
-        for (Long class_ = 0; class_ < classes; class_++) total += exp(x[class_] - largest);
-        for (Long class_ = 0; class_ < classes; class_++) {
-            double share = exp(x[class_] - largest) / total - (weight * (class_ == label) + rest * (class_ == partner));
-            dlogits[image * classes + class_] = (float)(factor * share);
-        }
-        losses[first + image] = largest + log(total) - (weight * x[label] + rest * x[partner]);
+        sums[2 * image] = largest;
+        sums[2 * image + 1] = total;
+        losses[first + image] = largest + log(total) - (weight * x[(Long)target[0]] + rest * x[(Long)target[1]]);
+    }
+}
+
+// dlogits = factor (softmax - target); an item is a logit.
+KERNEL cross_entropy_gradient(const float *logits, const float *targets, Long classes, double factor, const double *sums,
+                              float *dlogits, Long items) {
+    EACH(i) {
+        Long image = i / classes, class_ = i % classes;
+        const float *target = targets + 3 * image;
+        double weight = target[2], rest = 1 - weight;
+        double share = exp(logits[i] - sums[2 * image]) / sums[2 * image + 1];
+        dlogits[i] = (float)(factor * (share - (weight * (class_ == (Long)target[0]) + rest * (class_ == (Long)target[1]))));
     }
 }
 
 // --- norms ------------------------------------------------------------------------------------------------------------
 
-// w = g v / |v|; an item is a row.
-KERNEL weight_norm(const float *g, const float *v, Long patch, float *w, Long items) {
-    EACH(row) {
-        double sum = 0;
-        for (Long i = row * patch; i < (row + 1) * patch; i++) sum += (double)v[i] * v[i];
-        float factor = (float)(g[row] / sqrt(sum));
-        for (Long i = row * patch; i < (row + 1) * patch; i++) w[i] = factor * v[i];
+// Of each row <v, v> and <v, w>, in `count` parts; an item is a part, which takes every `count`-th value.
+KERNEL row_products(const float *v, const float *w, Long patch, Long count, double *parts, Long items) {
+    EACH(i) {
+        const float *a = v + i / count * patch, *b = w + i / count * patch;
+        double squares = 0, dot = 0;
+        for (Long k = i % count; k < patch; k += count) {
+            squares += (double)a[k] * a[k];
+            dot += (double)a[k] * b[k];
+        }
+        parts[2 * i] = squares;
+        parts[2 * i + 1] = dot;
+    }
+}
+
+// |v| of a row, and <v, w>/|v|.
+FUNCTION double norm_of_row(const double *parts, Long row, Long count, double *along) {
+    double squares = 0, dot = 0;
+    for (Long k = row * count; k < (row + 1) * count; k++) {
+        squares += parts[2 * k];
+        dot += parts[2 * k + 1];
+    }
+    double norm = sqrt(squares);
+    *along = dot / norm;
+    return norm;
+}
+
+// w = g v / |v|.
+KERNEL weight_norm(const float *g, const float *v, Long patch, Long count, const double *parts, float *w, Long items) {
+    EACH(i) {
+        double along;
+        w[i] = (float)(g[i / patch] / norm_of_row(parts, i / patch, count, &along)) * v[i];
     }
 }
 
 // With n = |v| and h = <v, dw>/n: dg = h, dv = g/n (dw - h v/n).
-KERNEL weight_norm_adjoint(const float *g, const float *v, const float *dw, Long patch, float *dg, float *dv, Long items) {
-    EACH(row) {
-        double squares = 0, dot = 0;
-        for (Long i = row * patch; i < (row + 1) * patch; i++) {
-            squares += (double)v[i] * v[i];
-            dot += (double)v[i] * dw[i];
-        }
-        double norm = sqrt(squares), along = dot / norm;
-        dg[row] = (float)along;
-        for (Long i = row * patch; i < (row + 1) * patch; i++) dv[i] = (float)(g[row] / norm * (dw[i] - along / norm * v[i]));
+KERNEL weight_norm_adjoint(const float *g, const float *v, const float *dw, Long patch, Long count, const double *parts, float *dg,
+                           float *dv, Long items) {
+    EACH(i) {
+        Long row = i / patch;
+        double along, norm = norm_of_row(parts, row, count, &along);
+        if (i % patch == 0) dg[row] = (float)along;
+        dv[i] = (float)(g[row] / norm * (dw[i] - along / norm * v[i]));
     }
 }
 
@@ -429,15 +682,6 @@ KERNEL channel_sums(const float *a, const float *b, int with_a, int with_b, cons
     }
 }
 
-// An item is a channel of `[parts, channels]`.
-KERNEL channel_totals(const double *sums, Long parts, double *totals, Long items) {
-    EACH(channel) {
-        double total = 0;
-        for (Long part = 0; part < parts; part++) total += sums[part * items + channel];
-        totals[channel] = total;
-    }
-}
-
 // An item is a part of a channel, as above.
 KERNEL channel_products(const float *x, const float *y, Long channels, Long positions, Long parts, double *sums, Long items) {
     EACH(i) {
@@ -445,15 +689,6 @@ KERNEL channel_products(const float *x, const float *y, Long channels, Long posi
         double sum = 0;
         for (Long p = i / channels; p < positions; p += parts) sum += (double)x[p * channels + channel] * y[p * channels + channel];
         sums[i] = sum;
-    }
-}
-
-// An item is a channel of `[parts, channels]`.
-KERNEL add_channel_totals(double factor, const double *sums, Long parts, float *out, Long items) {
-    EACH(channel) {
-        double total = 0;
-        for (Long part = 0; part < parts; part++) total += sums[part * items + channel];
-        out[channel] += (float)(factor * total);
     }
 }
 

@@ -1,17 +1,23 @@
 //! NVIDIA's libraries, which are looked for when they are needed: where the loader looks, in the wheels that PyTorch
 //! brings, and in the usual folders of a CUDA toolkit.
 //!
-//! cudarc opens a library by its bare name and panics where it, or a function in it, is missing. A library that has
-//! been opened here, by whatever path, is found by that name afterwards, and one that lacks what this crate calls is
-//! refused here.
+//! NVRTC and cuDNN are called in the library that was opened here (`bindings`). The driver is called by cudarc, which
+//! opens it by names of its own and panics where it, or a function in it, is missing: the driver here is the one that
+//! cudarc finds. A library that lacks what this crate calls is refused.
 
 #![expect(
     unsafe_code,
     reason = "opens libraries and calls the functions that tell their versions"
 )]
 
-use std::ffi::c_int;
+use std::ffi::{CStr, OsStr, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::bindings::{Cudnn, Nvrtc};
+use crate::device::DeviceError;
 
 /// A library and what it is needed for.
 #[derive(Clone, Debug)]
@@ -20,6 +26,8 @@ pub struct Library {
     pub name: &'static str,
     /// What does not work without it.
     pub purpose: &'static str,
+    /// Whether one GPU works without it.
+    pub is_optional: bool,
     /// What was found, or why it is of no use and what to do.
     pub found: Result<LoadedLibrary, String>,
 }
@@ -38,6 +46,8 @@ pub struct LoadedLibrary {
 enum Version {
     /// `int f(int *)`, thousands and tens.
     Driver,
+    /// `int f(int *)`, ten thousands and hundreds.
+    Reference,
     /// `int f(int *, int *)`.
     Pair,
     /// `size_t f()`, ten thousands and hundreds.
@@ -48,6 +58,7 @@ enum Version {
 struct KnownLibrary {
     name: &'static str,
     purpose: &'static str,
+    is_optional: bool,
     advice: &'static str,
     /// File names, the one to be preferred first.
     files: &'static [&'static str],
@@ -62,6 +73,7 @@ const WHEELS: &str = "install PyTorch for CUDA, or CUDA's libraries in a folder 
 const DRIVER: KnownLibrary = KnownLibrary {
     name: "CUDA driver",
     purpose: "runs anything on an NVIDIA GPU",
+    is_optional: false,
     advice: "install NVIDIA's driver",
     files: &["libcuda.so.1"],
     version: ("cuDriverGetVersion", Version::Driver),
@@ -72,6 +84,7 @@ const DRIVER: KnownLibrary = KnownLibrary {
         "cuDeviceGetAttribute",
         "cuDeviceGetName",
         "cuDeviceGetDefaultMemPool",
+        "cuDeviceTotalMem_v2",
         "cuDevicePrimaryCtxRetain",
         "cuDevicePrimaryCtxRelease_v2",
         "cuCtxSetCurrent",
@@ -81,6 +94,12 @@ const DRIVER: KnownLibrary = KnownLibrary {
         "cuStreamCreate",
         "cuStreamSynchronize",
         "cuStreamDestroy_v2",
+        "cuStreamBeginCapture_v2",
+        "cuStreamEndCapture",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphLaunch",
+        "cuGraphExecDestroy",
+        "cuGraphDestroy",
         "cuMemAllocAsync",
         "cuMemFreeAsync",
         "cuMemAlloc_v2",
@@ -102,23 +121,17 @@ const DRIVER: KnownLibrary = KnownLibrary {
 const NVRTC: KnownLibrary = KnownLibrary {
     name: "NVRTC",
     purpose: "compiles the kernels",
+    is_optional: false,
     advice: WHEELS,
     files: &["libnvrtc.so.13", "libnvrtc.so.12"],
     version: ("nvrtcVersion", Version::Pair),
-    functions: &[
-        "nvrtcCreateProgram",
-        "nvrtcCompileProgram",
-        "nvrtcDestroyProgram",
-        "nvrtcGetProgramLog",
-        "nvrtcGetProgramLogSize",
-        "nvrtcGetCUBIN",
-        "nvrtcGetCUBINSize",
-    ],
+    functions: Nvrtc::NAMES,
 };
 
 const CUBLASLT: KnownLibrary = KnownLibrary {
     name: "cuBLASLt",
     purpose: "multiplies matrices for cuDNN",
+    is_optional: false,
     advice: WHEELS,
     files: &["libcublasLt.so.13", "libcublasLt.so.12"],
     version: ("cublasLtGetVersion", Version::Number),
@@ -128,39 +141,48 @@ const CUBLASLT: KnownLibrary = KnownLibrary {
 const CUDNN: KnownLibrary = KnownLibrary {
     name: "cuDNN",
     purpose: "computes convolutions",
+    is_optional: false,
     advice: WHEELS,
     files: &["libcudnn.so.9"],
     version: ("cudnnGetVersion", Version::Number),
+    functions: Cudnn::NAMES,
+};
+
+const NCCL: KnownLibrary = KnownLibrary {
+    name: "NCCL",
+    purpose: "trains on several GPUs together",
+    is_optional: true,
+    advice: "one GPU works without it; install PyTorch for CUDA, or NCCL in a folder that the loader searches",
+    files: &["libnccl.so.2"],
+    version: ("ncclGetVersion", Version::Reference),
     functions: &[
-        "cudnnCreate",
-        "cudnnDestroy",
-        "cudnnSetStream",
-        "cudnnCreateTensorDescriptor",
-        "cudnnSetTensor4dDescriptor",
-        "cudnnDestroyTensorDescriptor",
-        "cudnnCreateFilterDescriptor",
-        "cudnnSetFilter4dDescriptor",
-        "cudnnDestroyFilterDescriptor",
-        "cudnnCreateConvolutionDescriptor",
-        "cudnnSetConvolution2dDescriptor",
-        "cudnnSetConvolutionMathType",
-        "cudnnDestroyConvolutionDescriptor",
-        "cudnnGetConvolutionForwardAlgorithm_v7",
-        "cudnnGetConvolutionBackwardDataAlgorithm_v7",
-        "cudnnGetConvolutionBackwardFilterAlgorithm_v7",
-        "cudnnConvolutionForward",
-        "cudnnConvolutionBackwardData",
-        "cudnnConvolutionBackwardFilter",
+        "ncclGetUniqueId",
+        "ncclCommInitRank",
+        "ncclAllReduce",
+        "ncclBroadcast",
+        "ncclGroupStart",
+        "ncclGroupEnd",
+        "ncclCommDestroy",
+        "ncclCommAbort",
+        "ncclCommGetAsyncError",
+        "ncclGetErrorString",
     ],
 };
 
-/// Those that others need first.
-const ALL: [KnownLibrary; 4] = [DRIVER, NVRTC, CUBLASLT, CUDNN];
+/// Those that one GPU needs; those that others need come first.
+const NEEDED: [KnownLibrary; 4] = [DRIVER, NVRTC, CUBLASLT, CUDNN];
 
-/// Every library that a GPU needs, loaded or with the reason why not; those that others need come first.
+/// Every library, loaded or with the reason why not; those that others need come first.
 pub fn libraries() -> Vec<Library> {
     let places = SearchPath::new();
-    ALL.iter().map(|wanted| wanted.load(&places)).collect()
+    let all = NEEDED.iter().chain([&NCCL]);
+    all.map(|wanted| Library {
+        name: wanted.name,
+        purpose: wanted.purpose,
+        is_optional: wanted.is_optional,
+        found: wanted.find(&places).map(|opened| opened.loaded),
+    })
+    .collect()
 }
 
 /// Where to look, and for which.
@@ -177,60 +199,126 @@ impl SearchPath {
             old: false,
         };
         let driver = DRIVER.find(&places);
-        places.old = driver.is_ok_and(|driver| driver.version.starts_with("12."));
+        places.old = driver.is_ok_and(|driver| driver.loaded.version.starts_with("12."));
         places
     }
 }
 
-/// NVRTC alone, which works without a GPU.
-pub(super) fn nvrtc() -> Library {
-    NVRTC.load(&SearchPath::new())
+/// The driver alone, which is asked for GPUs.
+///
+/// # Errors
+/// [`DeviceError::Absent`] where there is none, [`DeviceError::Failed`] where it is none that can be used.
+pub(super) fn driver() -> Result<LoadedLibrary, DeviceError> {
+    let places = SearchPath {
+        folders: folders(),
+        old: false,
+    };
+    let opened = DRIVER.find(&places).map_err(|reason| match found_by_cudarc() {
+        None => DeviceError::Absent(format!("{}: {reason}", DRIVER.name)),
+        Some(_) => DeviceError::Failed {
+            call: "opening the driver".to_owned(),
+            reason,
+        },
+    })?;
+    Ok(opened.loaded)
 }
 
-/// Looks for everything that a GPU's work needs.
+/// NVRTC, which works without a GPU, and its version.
 ///
 /// # Errors
 /// What is missing and what to do, in one line.
-pub(super) fn require() -> Result<(), String> {
-    let places = SearchPath::new();
-    // One by one: where there is no driver, nothing else is opened, which takes its time.
-    let missing = |wanted: &KnownLibrary| {
-        let reason = wanted.find(&places).err()?;
-        Some(format!("{}: {reason}", wanted.name))
+pub(super) fn nvrtc() -> Result<&'static (Nvrtc, LoadedLibrary), String> {
+    static OPENED: OnceLock<Result<(Nvrtc, LoadedLibrary), String>> = OnceLock::new();
+    let open = || {
+        let opened = NVRTC.required(&SearchPath::new())?;
+        open_builtins(&opened.loaded).map_err(|reason| format!("{}: {reason}", NVRTC.name))?;
+        // SAFETY: it is NVRTC, and an `Opened` stays open.
+        let functions = unsafe { Nvrtc::of(&opened.library) }.map_err(|error| reason(&error))?;
+        Ok((functions, opened.loaded))
     };
-    ALL.iter().find_map(missing).map_or(Ok(()), Err)
+    OPENED.get_or_init(open).as_ref().map_err(String::clone)
+}
+
+/// cuDNN, once everything that it needs is there.
+///
+/// # Errors
+/// As [`nvrtc`].
+pub(super) fn cudnn() -> Result<&'static Cudnn, String> {
+    static OPENED: OnceLock<Result<Cudnn, String>> = OnceLock::new();
+    let open = || {
+        let places = SearchPath::new();
+        CUBLASLT.required(&places)?;
+        let opened = CUDNN.required(&places)?;
+        // SAFETY: it is cuDNN, and an `Opened` stays open.
+        unsafe { Cudnn::of(&opened.library) }.map_err(|error| reason(&error))
+    };
+    OPENED.get_or_init(open).as_ref().map_err(String::clone)
+}
+
+/// What the loader says, which is the source of the error.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// NVRTC opens its built-in functions by their bare name when it compiles. In wheels they lie beside it, where the
+/// loader does not look: they are opened by their path, and found by their name from then on.
+fn open_builtins(nvrtc: &LoadedLibrary) -> Result<(), String> {
+    let Some(path) = &nvrtc.path else { return Ok(()) };
+    let name = format!("libnvrtc-builtins.so.{}", nvrtc.version);
+    // Beside the name by which it was found, and beside the file that this is a link to.
+    let places = [Some(path.clone()), path.canonicalize().ok()];
+    let mut files = places.iter().flatten().map(|path| path.with_file_name(&name));
+    let Some(file) = files.find(|file| file.exists()) else {
+        // Elsewhere, where the loader may find it; compilation tells.
+        return Ok(());
+    };
+    // SAFETY: NVIDIA's library holds data and prepares nothing.
+    let library = unsafe { libloading::Library::new(&file) }
+        .map_err(|error| format!("{}: {}", file.display(), reason(&error)))?;
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// A library that stays open, so that others find it by its bare name.
+#[derive(Debug)]
+struct Opened {
+    library: ManuallyDrop<libloading::Library>,
+    loaded: LoadedLibrary,
 }
 
 impl KnownLibrary {
-    fn load(&self, places: &SearchPath) -> Library {
-        Library {
-            name: self.name,
-            purpose: self.purpose,
-            found: self.find(places),
-        }
+    /// As [`find`](Self::find), whose errors name the library.
+    fn required(&self, places: &SearchPath) -> Result<Opened, String> {
+        self.find(places).map_err(|reason| format!("{}: {reason}", self.name))
     }
 
-    fn find(&self, places: &SearchPath) -> Result<LoadedLibrary, String> {
-        let Some(library) = self.open(places) else {
+    fn find(&self, places: &SearchPath) -> Result<Opened, String> {
+        let mut library = self.open(places).map(ManuallyDrop::new);
+        if self.name == DRIVER.name {
+            library = found_by_cudarc().map(ManuallyDrop::new);
+        }
+        let Some(library) = library else {
             return Err(format!("{} was not found: {}", self.files.join(" or "), self.advice));
         };
-        let path = path_of(self.files);
-        let place = path
-            .as_ref()
-            .map_or(self.files[0].into(), |path| path.to_string_lossy());
-        let functions = self.functions.iter().chain([&self.version.0]);
         // SAFETY: the symbol is looked up, not used.
-        let lacks = |name: &&&str| unsafe { library.get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_err();
-        if let Some(function) = functions.clone().find(lacks) {
+        let symbol = |name: &str| unsafe { library.get::<*mut c_void>(name.as_bytes()) }.map(|symbol| *symbol);
+        let lacks = |name: &&&str| symbol(name).is_err();
+        let path = symbol(self.version.0).ok().and_then(file_of);
+        if let Some(function) = self.functions.iter().chain([&self.version.0]).find(lacks) {
+            let known = self.functions.iter().find_map(|name| file_of(symbol(name).ok()?));
+            let place = path
+                .or(known)
+                .map_or(self.files[0].into(), |path| path.display().to_string());
             return Err(format!(
                 "{place} lacks `{function}`, it is a stub or too old: {}",
                 self.advice
             ));
         }
         let version = version(&library, self.version);
-        // It stays open, so that it is found by its bare name from now on.
-        std::mem::forget(library);
-        Ok(LoadedLibrary { path, version })
+        Ok(Opened {
+            library,
+            loaded: LoadedLibrary { path, version },
+        })
     }
 
     fn open(&self, places: &SearchPath) -> Option<libloading::Library> {
@@ -248,14 +336,26 @@ impl KnownLibrary {
     }
 }
 
+/// The driver that cudarc calls: the first that it finds by its names, which may be another than `libcuda.so.1`.
+fn found_by_cudarc() -> Option<libloading::Library> {
+    let mut names = ["cuda", "nvcuda"].into_iter().flat_map(cudarc::get_lib_name_candidates);
+    // SAFETY: cudarc does the same; NVIDIA's driver prepares itself when it is loaded.
+    names.find_map(|name| unsafe { libloading::Library::new(name) }.ok())
+}
+
 fn version(library: &libloading::Library, (name, kind): (&str, Version)) -> String {
     let name = name.as_bytes();
-    // SAFETY (all three): the function is in the library, and NVIDIA's headers declare it so.
+    // SAFETY (all four): the function is in the library, and NVIDIA's headers declare it so.
     let numbers = match kind {
         Version::Driver => unsafe { library.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(name) }.map(|tell| {
             let mut number = 0;
             unsafe { tell(&raw mut number) };
             vec![number / 1000, number % 1000 / 10]
+        }),
+        Version::Reference => unsafe { library.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(name) }.map(|tell| {
+            let mut number = 0;
+            unsafe { tell(&raw mut number) };
+            vec![number / 10_000, number % 10_000 / 100, number % 100]
         }),
         Version::Pair => {
             unsafe { library.get::<unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int>(name) }.map(|tell| {
@@ -273,22 +373,22 @@ fn version(library: &libloading::Library, (name, kind): (&str, Version)) -> Stri
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
 }
 
-/// The file of a library that is open, as Linux tells.
-fn path_of(files: &[&str]) -> Option<PathBuf> {
-    let maps = fs_err::read_to_string("/proc/self/maps").ok()?;
-    let stems: Vec<&str> = files
-        .iter()
-        .filter_map(|file| file.split_once(".so"))
-        .map(|(stem, _)| stem)
-        .collect();
-    let is_it = |path: &&Path| {
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        name.split_once(".so").is_some_and(|(stem, _)| stems.contains(&stem))
+/// The file that a function lies in, as the loader tells.
+fn file_of(function: *mut c_void) -> Option<PathBuf> {
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: the loader fills `info` where it knows the address; zeros are a value of it too.
+    let info = unsafe {
+        if libc::dladdr(function, info.as_mut_ptr()) == 0 {
+            return None;
+        }
+        info.assume_init()
     };
-    let paths = maps
-        .lines()
-        .filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    paths.clone().find(is_it).map(Path::to_owned)
+    if info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the loader's own text, which stays as long as the library.
+    let name = unsafe { CStr::from_ptr(info.dli_fname) };
+    Some(PathBuf::from(OsStr::from_bytes(name.to_bytes())))
 }
 
 /// Folders that hold NVIDIA's libraries on some machines and that the loader may not search.
@@ -355,6 +455,26 @@ fn children(folder: &Path, start: &str) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
+    /// An empty library of that name in a folder.
+    fn make(folder: &Path, name: &str) -> PathBuf {
+        let file = folder.join(name);
+        let status = std::process::Command::new("cc")
+            .args([
+                "-shared",
+                "-fPIC",
+                &format!("-Wl,-soname,{name}"),
+                "-x",
+                "c",
+                "/dev/null",
+                "-o",
+            ])
+            .arg(&file)
+            .status()
+            .expect("a C compiler, `cc`");
+        assert!(status.success());
+        file
+    }
+
     /// Every library is found or told how to get; without a GPU too. Nothing panics on a file that is no library, or
     /// that lacks what is called.
     #[test]
@@ -381,13 +501,52 @@ mod tests {
         fs_err::write(&file, "not a library").expect("written");
         let absent = wanted.find(&folders).expect_err("it is none");
         assert!(absent.contains("libcordsnothing.so.1 was not found"), "{absent}");
-        let status = std::process::Command::new("cc")
-            .args(["-shared", "-fPIC", "-x", "c", "/dev/null", "-o"])
-            .arg(&file)
-            .status()
-            .expect("a C compiler, `cc`");
-        assert!(status.success());
+        make(folder.path(), "libcordsnothing.so.1");
         let stub = wanted.find(&folders).expect_err("it has no functions");
         assert!(stub.contains("lacks `cordsMissing`, it is a stub or too old"), "{stub}");
+    }
+
+    /// As in wheels: the loader does not look where NVRTC lies, and finds what was opened by its path.
+    #[test]
+    fn built_in_functions_are_opened_from_beside_nvrtc() {
+        // SAFETY: the library is empty.
+        let by_name = |name: &str| unsafe { libloading::Library::new(name) };
+        let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [wheel, links] = folders.each_ref().map(|folder| folder.path());
+        for (version, is_linked) in [("98.1", false), ("98.2", true)] {
+            let name = format!("libnvrtc-builtins.so.{version}");
+            make(wheel, &name);
+            let nvrtc = wheel.join(format!("libnvrtc.so.{version}.7"));
+            fs_err::write(&nvrtc, "").expect("written");
+            let link = links.join(format!("libnvrtc.so.{version}"));
+            fs_err::os::unix::fs::symlink(&nvrtc, &link).expect("linked");
+            assert!(by_name(&name).is_err(), "the loader does not find it");
+            let loaded = LoadedLibrary {
+                path: Some(if is_linked { link } else { nvrtc }),
+                version: version.to_owned(),
+            };
+            open_builtins(&loaded).expect("it is sound");
+            by_name(&name).expect("it is open");
+        }
+        // None beside it is no error, one that is damaged is.
+        let loaded = |version: &str| LoadedLibrary {
+            path: Some(wheel.join("libnvrtc.so.98")),
+            version: version.to_owned(),
+        };
+        assert_eq!(open_builtins(&loaded("98.3")), Ok(()));
+        fs_err::write(wheel.join("libnvrtc-builtins.so.98.4"), "damaged").expect("written");
+        let error = open_builtins(&loaded("98.4")).expect_err("it is damaged");
+        assert!(error.contains("libnvrtc-builtins.so.98.4"), "{error}");
+    }
+
+    /// The file that a function lies in is the one that was opened, whatever else is open.
+    #[test]
+    fn a_function_tells_its_file() {
+        // SAFETY: `dladdr` is looked up in the C library, which every program has.
+        let library = libloading::Library::from(libloading::os::unix::Library::this());
+        let symbol = unsafe { library.get::<*mut c_void>(b"getpid") }.map(|symbol| *symbol);
+        let file = file_of(symbol.expect("every C library has it")).expect("it lies in a file");
+        assert!(file.to_string_lossy().contains("libc"), "{file:?}");
+        assert_eq!(file_of(std::ptr::null_mut()), None);
     }
 }

@@ -4,11 +4,15 @@
 //! Methods of [`Device`] cannot fail, and neither do they here: the first error is kept, whatever follows does nothing,
 //! and [`Device::check`] tells. That is how CUDA itself reports what it does asynchronously.
 
-/// Kernel arguments: `r` before a buffer that is read, `w` before one that is written, otherwise the parameter's type.
-/// None where a buffer has no memory.
+/// Kernel arguments: `r` before a buffer that is read, `w` before one that is changed, `o` before one all of which is
+/// written, otherwise the parameter's type.
+/// None where a buffer has no memory. `read` and `write` stand before memory itself, where there is any.
 macro_rules! arguments {
-    (@ r $buffer:expr) => { $buffer.memory.as_ref().map(Argument::Read) };
-    (@ w $buffer:expr) => { $buffer.memory.as_mut().map(Argument::Write) };
+    (@ r $buffer:expr) => { $buffer.memory().map(Argument::Read) };
+    (@ w $buffer:expr) => { $buffer.memory_mut().map(|memory| Argument::Write(&*memory)) };
+    (@ o $buffer:expr) => { $buffer.overwritten().map(|memory| Argument::Write(&*memory)) };
+    (@ read $memory:expr) => { $memory.map(Argument::Read) };
+    (@ write $memory:expr) => { $memory.map(Argument::Write) };
     (@ long $value:expr) => { Some(Argument::Long($value as i64)) };
     (@ int $value:expr) => { Some(Argument::Int($value as i32)) };
     (@ float $value:expr) => { Some(Argument::Float($value as f32)) };
@@ -16,8 +20,10 @@ macro_rules! arguments {
     ($($kind:ident $value:expr),*) => { [$(arguments!(@ $kind $value)),*] };
 }
 
+mod bindings;
 mod capture;
 mod channels;
+mod choice;
 mod compile;
 mod convolutions;
 mod gpu;
@@ -27,6 +33,7 @@ mod memory;
 mod packed;
 mod products;
 mod reductions;
+mod weight_sums;
 
 #[cfg(test)]
 mod emulated;
@@ -34,24 +41,29 @@ mod emulated;
 mod tests;
 
 pub use capture::Capture;
-pub use compile::compile;
+pub use compile::{compile, try_compiler};
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
-pub use hardware::{Description, Hardware, Precision, Settings, count, gpus, is_usable, total_memory};
+pub use hardware::{
+    Description, Hardware, Precision, Recording, Settings, count, driver_version, gpus, name, total_memory,
+};
 pub use libraries::{Library, LoadedLibrary, libraries};
+use memory::Operand;
 use memory::same;
 pub use memory::{Buffer, Cuda, with_images_that_fit};
 pub use packed::Packed;
-use products::Use;
-pub use products::{Filter, WeightSum, Workspace};
-use reductions::CELLS;
+pub use products::{Filter, Workspace};
 pub use reductions::Reductions;
+use reductions::{CELLS, Fold, PARTS};
+pub use weight_sums::WeightSum;
 
-use super::{AdamStep, ConvShape, Device, DeviceError, Interpolation, Maps, NormalNoise, Relaxation, Target};
-use crate::device::Phi;
+use std::sync::Arc;
+
+use super::{AdamStep, Adjoint, ConvShape, Device, DeviceError, Interpolation, Maps, NormalNoise, Relaxation, Target};
+use crate::device::{Phi, relaxation};
 use crate::rng::Stream;
 
-/// Parts that a sum over all values is taken in.
-const PARTS: usize = 1 << 10;
+/// Parts that a sum over each of many rows is taken in.
+const ROW_PARTS: usize = 16;
 
 impl<G: Gpu> Device<f32> for Cuda<G> {
     type Buffer = Buffer<G::Memory>;
@@ -71,8 +83,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn spare_bytes(&self) -> u64 {
-        // Reductions of trials of two sizes and of the gradient's norm.
-        (3 * CELLS * size_of::<f64>()) as u64
+        // Reductions of trials of two sizes and of the gradient's norm, with their parts.
+        (3 * (CELLS + PARTS) * size_of::<f64>()) as u64
     }
 
     fn repeat(
@@ -92,6 +104,47 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         self.room_f32(maps.len())
     }
 
+    fn zeros_activity(&self, maps: Maps) -> Self::Buffer {
+        let mut activity = self.room_f32(maps.len());
+        if self.keeps_operands(maps)
+            && let Some(values) = self.take_memory(self.operand_bytes(maps) as usize)
+        {
+            activity.lend(Operand::new(Arc::new(values), None));
+        }
+        activity
+    }
+
+    fn zeros_operand(&self, maps: Maps) -> Self::Buffer {
+        match self.keeps_operands(maps) {
+            true => self.operand_room(maps.len()),
+            false => self.room_f32(maps.len()),
+        }
+    }
+
+    fn operand_bytes(&self, maps: Maps) -> u64 {
+        let size = if self.keeps_operands(maps) {
+            size_of::<u16>()
+        } else {
+            size_of::<f32>()
+        };
+        (maps.len() * size) as u64
+    }
+
+    fn gathers(&self, maps: Maps, parts: usize) -> Option<usize> {
+        (self.keeps_operands(maps) && parts <= products::TERMS).then_some(packed::DELTAS)
+    }
+
+    fn sum_sources(
+        &self,
+        work: &mut Self::Workspace,
+        convolved: &[(&Self::Filter, &Self::Buffer)],
+        directly: &[&Self::Buffer],
+        batch: usize,
+        x: &mut Self::Buffer,
+    ) {
+        self.sum_of_sources(work, convolved, directly, batch, x);
+    }
+
     fn upload(&self, host: &[f32]) -> Self::Buffer {
         self.uploaded(host)
     }
@@ -109,47 +162,70 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     fn upload_maps(&self, maps: Maps, host: &[f32], out: &mut Self::Buffer) {
         assert_eq!(host.len(), maps.len());
         let uploaded = self.uploaded(host);
+        if out.is_operand() {
+            let mut exchanged = self.room_f32(out.len);
+            self.exchange(maps.channels, maps.plane(), &uploaded, &mut exchanged);
+            return self.fill_operand(&exchanged, out);
+        }
         self.exchange(maps.channels, maps.plane(), &uploaded, out);
     }
 
     fn download_maps(&self, maps: Maps, buffer: &Self::Buffer, out: &mut [f32]) {
         let mut exchanged = self.room_f32(same([buffer.len, maps.len(), out.len()]));
+        let mut widened;
+        let buffer = if buffer.is_whole() {
+            buffer
+        } else {
+            widened = self.room_f32(buffer.len);
+            self.widen(buffer, &mut widened);
+            &widened
+        };
         self.exchange(maps.plane(), maps.channels, buffer, &mut exchanged);
         out.copy_from_slice(&self.fetched::<f32>(&exchanged));
     }
 
     fn clear(&self, x: &mut Self::Buffer) {
-        if let Some(memory) = &mut x.memory {
-            self.attempt(|gpu| gpu.clear(memory, x.len * size_of::<f32>()));
+        let bytes = x.len * size_of::<f32>();
+        if let Some(memory) = x.overwritten() {
+            self.attempt(|gpu| gpu.clear(memory, bytes));
         }
     }
 
     fn copy(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
         let len = same([x.len, y.len]);
-        if let (Some(x), Some(y)) = (&x.memory, &mut y.memory) {
+        if let (Some(x), Some(y)) = (x.memory(), y.overwritten()) {
             self.attempt(|gpu| gpu.copy(x, y, 0, len * size_of::<f32>()));
         }
     }
 
     fn add(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
-        self.launch("add", arguments!(r x, w y), same([x.len, y.len]));
+        if x.is_operand() {
+            return self.add_operand(x, None, y);
+        }
+        self.launch("add", same([x.len, y.len]), arguments!(r x, w y));
     }
 
     fn add_rectified(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
-        self.launch("add_rectified", arguments!(r x, w y), same([x.len, y.len]));
+        self.launch("add_rectified", same([x.len, y.len]), arguments!(r x, w y));
     }
 
     fn rectify(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
-        self.launch("rectify", arguments!(r x, w y), same([x.len, y.len]));
+        if y.is_operand() {
+            return self.rectify_to_operand(x, y);
+        }
+        self.launch("rectify", same([x.len, y.len]), arguments!(r x, o y));
     }
 
     fn add_where_positive(&self, x: &Self::Buffer, q: &Self::Buffer, y: &mut Self::Buffer) {
+        if q.is_operand() {
+            return self.add_operand(q, Some(x), y);
+        }
         let items = same([x.len, q.len, y.len]);
-        self.launch("add_where_positive", arguments!(r x, r q, w y), items);
+        self.launch("add_where_positive", items, arguments!(r x, r q, w y));
     }
 
     fn clear_where_not_positive(&self, x: &Self::Buffer, y: &mut Self::Buffer) {
-        self.launch("clear_where_not_positive", arguments!(r x, w y), same([x.len, y.len]));
+        self.launch("clear_where_not_positive", same([x.len, y.len]), arguments!(r x, w y));
     }
 
     fn read(&self, reductions: &mut Reductions<G::Memory>) -> Vec<Vec<f64>> {
@@ -158,34 +234,32 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     }
 
     fn sum_squares(&self, x: &Self::Buffer, reductions: &mut Reductions<G::Memory>) {
-        let count = x.len.min(PARTS);
-        let first = self.places(reductions, count);
-        let arguments = arguments!(r x, long x.len, long first, w reductions.cells);
-        self.launch("squares", arguments, count);
+        self.reduce(reductions, x.len, Fold::Sum, |count, first, parts| {
+            self.launch("squares", count, arguments!(r x, long x.len, long first, w parts));
+        });
     }
 
     fn max_abs(&self, x: &Self::Buffer, reductions: &mut Reductions<G::Memory>) {
-        let count = x.len.min(PARTS);
-        let first = self.places(reductions, count);
-        let arguments = arguments!(r x, long x.len, long first, w reductions.cells);
-        self.launch("magnitudes", arguments, count);
+        self.reduce(reductions, x.len, Fold::Largest, |count, first, parts| {
+            self.launch("magnitudes", count, arguments!(r x, long x.len, long first, w parts));
+        });
     }
 
     fn sum_squared_differences(&self, x: &Self::Buffer, y: &Self::Buffer, reductions: &mut Reductions<G::Memory>) {
         let values = same([x.len, y.len]);
-        let count = values.min(PARTS);
-        let first = self.places(reductions, count);
-        let arguments = arguments!(r x, r y, long values, long values, long first, w reductions.cells);
-        self.launch("distances", arguments, count);
+        self.reduce(reductions, values, Fold::Sum, |count, first, parts| {
+            let arguments = arguments!(r x, r y, long values, long values, long first, w parts);
+            self.launch("distances", count, arguments);
+        });
     }
 
     fn add_scaled(&self, factor: f64, x: &Self::Buffer, y: &mut Self::Buffer) {
-        self.launch("add_scaled", arguments!(float factor, r x, w y), same([x.len, y.len]));
+        self.launch("add_scaled", same([x.len, y.len]), arguments!(float factor, r x, w y));
     }
 
     fn add_product(&self, factor: f64, x: &Self::Buffer, y: &Self::Buffer, z: &mut Self::Buffer) {
         let items = same([x.len, y.len, z.len]);
-        self.launch("add_product", arguments!(float factor, r x, r y, w z), items);
+        self.launch("add_product", items, arguments!(float factor, r x, r y, w z));
     }
 
     fn add_dot(
@@ -196,21 +270,16 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         y: &Self::Buffer,
         sum: &mut Self::Buffer,
     ) {
-        let values = same([x.len, y.len]);
-        let mut parts = self.take_room(work, Use::Parts, values.min(PARTS));
-        let count = parts.len;
-        self.launch("products", arguments!(r x, r y, long values, w parts), count);
-        let read = &parts;
-        self.launch("add_total", arguments!(double factor, r read, long count, w sum), 1);
-        work.put_back(Use::Parts, parts);
+        same([x.len, y.len]);
+        self.add_product_sum(work, factor, [x, y], sum);
     }
 
     fn scale(&self, factor: f64, x: &mut Self::Buffer) {
-        self.launch("scale", arguments!(float factor, w x), x.len);
+        self.launch("scale", x.len, arguments!(float factor, w x));
     }
 
     fn clamp_unit(&self, _maps: Maps, x: &mut Self::Buffer) {
-        self.launch("clamp_unit", arguments!(w x), x.len);
+        self.launch("clamp_unit", x.len, arguments!(w x));
     }
 
     fn add_normal(&self, maps: Maps, noise: NormalNoise<'_>, x: &Self::Buffer, y: &mut Self::Buffer) {
@@ -221,12 +290,12 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let (channels, plane) = (maps.channels, maps.plane());
         let arguments =
             arguments!(r names, float noise.std, int noise.proportional, r x, long channels, long plane, w y);
-        self.launch("add_normal", arguments, items);
+        self.launch("add_normal", items, arguments);
     }
 
     fn broadcast(&self, maps: Maps, one: &Self::Buffer, out: &mut Self::Buffer) {
         let items = same([out.len, maps.len(), one.len * maps.batch]);
-        self.launch("broadcast", arguments!(r one, long one.len, w out), items);
+        self.launch("broadcast", items, arguments!(r one, long one.len, o out));
     }
 
     fn broadcast_parameter(&self, maps: Maps, parameter: &Self::Buffer, out: &mut Self::Buffer) {
@@ -234,8 +303,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let (channels, plane) = (maps.channels, maps.plane());
         self.launch(
             "broadcast_parameter",
-            arguments!(r parameter, long channels, long plane, w out),
             items,
+            arguments!(r parameter, long channels, long plane, o out),
         );
     }
 
@@ -244,8 +313,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let (channels, plane) = (maps.channels, maps.plane());
         self.launch(
             "add_batch_sum",
-            arguments!(r x, long channels, long plane, long maps.batch, w out),
             channels * plane,
+            arguments!(r x, long channels, long plane, long maps.batch, w out),
         );
     }
 
@@ -301,13 +370,13 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
 
     fn add_weight_gradient(
         &self,
-        _work: &mut Self::Workspace,
+        work: &mut Self::Workspace,
         sum: &mut Self::WeightSum,
         batch: usize,
         x: &Self::Buffer,
         dy: &Self::Buffer,
     ) {
-        self.add_to_sum(sum, batch, x, dy);
+        self.add_to_sum(work, sum, batch, x, dy);
     }
 
     fn finish_weight_gradient(&self, sum: &mut Self::WeightSum, dw: &mut Self::Buffer) {
@@ -336,9 +405,18 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let items = same([x.len, y.len, g.len, delta.len, sum.len]);
         self.launch(
             "relax_adjoint",
-            arguments!(float 1.0 - alpha, float alpha, float alpha * phi.slope(), r x, r y, w g, w delta, w sum),
             items,
+            arguments!(float 1.0 - alpha, float alpha, float alpha * phi.slope(), r x, r y, w g, o delta, w sum),
         );
+    }
+
+    fn gathered_adjoint(&self, x: &Self::Buffer, y: &Self::Buffer, adjoint: Adjoint<'_, Self::Buffer>) {
+        if adjoint.delta.is_operand() {
+            return self.adjoint_of_operands(packed::Relaxed::Exact(x, y), adjoint);
+        }
+        relaxation::gathered(self, y, adjoint, |step, [g, delta, sum]| {
+            self.relax_adjoint(step, x, y, g, delta, sum);
+        });
     }
 
     fn avg_pool(&self, maps: Maps, x: &Self::Buffer, y: &mut Self::Buffer) {
@@ -346,8 +424,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         assert_eq!((x.len, y.len), (maps.len(), Maps { side: out, ..maps }.len()));
         self.launch(
             "avg_pool",
-            arguments!(r x, long maps.channels, long maps.side, long out, w y),
             y.len,
+            arguments!(r x, long maps.channels, long maps.side, long out, w y),
         );
     }
 
@@ -356,8 +434,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         assert_eq!((dx.len, dy.len), (maps.len(), Maps { side: out, ..maps }.len()));
         self.launch(
             "avg_pool_transpose",
-            arguments!(r dy, long maps.channels, long maps.side, long out, w dx),
             dx.len,
+            arguments!(r dy, long maps.channels, long maps.side, long out, w dx),
         );
     }
 
@@ -373,8 +451,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let (channels, bilinear) = (maps.channels, interpolation == Interpolation::Bilinear);
         self.launch(
             "upsample",
-            arguments!(r x, long channels, long maps.side, long side, int bilinear, int accumulate, w y),
             y.len,
+            arguments!(r x, long channels, long maps.side, long side, int bilinear, int accumulate, w y),
         );
     }
 
@@ -390,8 +468,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let (channels, bilinear) = (maps.channels, interpolation == Interpolation::Bilinear);
         self.launch(
             "upsample_transpose",
-            arguments!(r dy, long channels, long maps.side, long side, int bilinear, int accumulate, w dx),
             dx.len,
+            arguments!(r dy, long channels, long maps.side, long side, int bilinear, int accumulate, w dx),
         );
     }
 
@@ -409,8 +487,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let (channels, plane) = (maps.channels, maps.plane());
         self.launch(
             "pool",
-            arguments!(r a, r second, int b.is_some(), int accumulate, long channels, long plane, w pooled),
             pooled.len,
+            arguments!(r a, r second, int b.is_some(), int accumulate, long channels, long plane, w pooled),
         );
     }
 
@@ -424,10 +502,12 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     ) {
         let items = same([x.len, g.len, maps.len(), dpooled.len * maps.plane()]);
         let (channels, plane) = (maps.channels, maps.plane());
+        // What is not read may be out of date.
+        let x = if rectified { x } else { dpooled };
         self.launch(
             "add_unpooled",
-            arguments!(r dpooled, r x, long channels, long plane, int rectified, w g),
             items,
+            arguments!(r dpooled, r x, long channels, long plane, int rectified, w g),
         );
     }
 
@@ -436,7 +516,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         if out.len != numbers.len() {
             *out = self.room_f32(numbers.len());
         }
-        if let Some(memory) = &mut out.memory {
+        if let Some(memory) = out.overwritten() {
             self.attempt(|gpu| gpu.write(bytemuck::cast_slice(&numbers), memory));
         }
     }
@@ -451,12 +531,28 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         reductions: &mut Reductions<G::Memory>,
     ) {
         let images = targets.len / 3;
-        same([logits.len, dlogits.len, classes * images]);
+        let values = same([logits.len, dlogits.len, classes * images]);
         let first = self.places(reductions, images);
+        let count = classes.min(ROW_PARTS);
+        self.parts_of(reductions, (2 * images * count).max(PARTS));
+        if reductions.sums.len < 2 * images {
+            reductions.sums = self.room(2 * images, size_of::<f64>());
+        }
+        let Reductions { cells, parts, sums, .. } = reductions;
+        self.launch(
+            "logit_parts",
+            images * count,
+            arguments!(r logits, long classes, long count, w parts),
+        );
         self.launch(
             "cross_entropy",
-            arguments!(r logits, r targets, long classes, double scale, long first, w dlogits, w reductions.cells),
             images,
+            arguments!(r logits, r targets, long classes, long count, r parts, long first, w sums, w cells),
+        );
+        self.launch(
+            "cross_entropy_gradient",
+            values,
+            arguments!(r logits, r targets, long classes, double scale, r sums, o dlogits),
         );
     }
 
@@ -468,10 +564,10 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         reductions: &mut Reductions<G::Memory>,
     ) {
         let values = same([x.len, maps.len(), centre.len * maps.batch]);
-        let count = values.min(PARTS);
-        let first = self.places(reductions, count);
-        let arguments = arguments!(r x, r centre, long centre.len, long values, long first, w reductions.cells);
-        self.launch("distances", arguments, count);
+        self.reduce(reductions, values, Fold::Sum, |count, first, parts| {
+            let arguments = arguments!(r x, r centre, long centre.len, long values, long first, w parts);
+            self.launch("distances", count, arguments);
+        });
     }
 
     fn add_distance_gradient(
@@ -484,13 +580,18 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     ) {
         let items = same([x.len, maps.len(), centre.len * maps.batch, g.len]);
         let arguments = arguments!(float 2.0 * scale, r x, r centre, long centre.len, w g);
-        self.launch("add_distance_gradient", arguments, items);
+        self.launch("add_distance_gradient", items, arguments);
     }
 
     fn weight_norm(&self, rows: usize, g: &Self::Buffer, v: &Self::Buffer) -> Self::Buffer {
         assert_eq!(g.len, rows);
-        let mut w = self.room_f32(v.len);
-        self.launch("weight_norm", arguments!(r g, r v, long v.len / rows, w w), rows);
+        let (patch, parts) = (v.len / rows, self.row_products(rows, v, v));
+        let (mut w, count) = (self.room_f32(v.len), ROW_PARTS);
+        self.launch(
+            "weight_norm",
+            v.len,
+            arguments!(r g, r v, long patch, long count, r parts, w w),
+        );
         w
     }
 
@@ -505,10 +606,11 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     ) {
         assert_eq!((g.len, dg.len), (rows, rows));
         let patch = same([v.len, dw.len, dv.len]) / rows;
+        let (parts, count) = (self.row_products(rows, v, dw), ROW_PARTS);
         self.launch(
             "weight_norm_adjoint",
-            arguments!(r g, r v, r dw, long patch, w dg, w dv),
-            rows,
+            v.len,
+            arguments!(r g, r v, r dw, long patch, long count, r parts, w dg, w dv),
         );
     }
 
@@ -527,7 +629,7 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
     fn scale_channels(&self, maps: Maps, factors: &Self::Buffer, x: &mut Self::Buffer) {
         same([factors.len, maps.channels]);
         let items = same([x.len, maps.len()]);
-        self.launch("scale_channels", arguments!(r factors, long maps.channels, w x), items);
+        self.launch("scale_channels", items, arguments!(r factors, long maps.channels, w x));
     }
 
     fn add_scaled_channels(
@@ -542,8 +644,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let items = same([x.len, y.len, maps.len()]);
         self.launch(
             "add_scaled_channels",
-            arguments!(float factor, r factors, long maps.channels, r x, w y),
             items,
+            arguments!(float factor, r factors, long maps.channels, r x, w y),
         );
     }
 
@@ -556,22 +658,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         sums: &mut Self::Buffer,
     ) {
         same([x.len, y.len, maps.len()]);
-        let channels = same([sums.len, maps.channels]);
-        let positions = maps.batch * maps.plane();
-        let count = positions.min(channels::CHANNEL_PARTS);
-        let mut parts = self.take_room(work, Use::Parts, count * channels);
-        self.launch(
-            "channel_products",
-            arguments!(r x, r y, long channels, long positions, long count, w parts),
-            count * channels,
-        );
-        let read = &parts;
-        self.launch(
-            "add_channel_totals",
-            arguments!(double factor, r read, long count, w sums),
-            channels,
-        );
-        work.put_back(Use::Parts, parts);
+        same([sums.len, maps.channels]);
+        self.add_channel_product_sums(work, maps, factor, [x, y], sums);
     }
 
     fn channel_affine(&self, maps: Maps, scale: &[f64], shift: &[f64], x: &Self::Buffer, y: &mut Self::Buffer) {
@@ -583,8 +671,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let coefficients = self.uploaded(&coefficients);
         self.launch(
             "channel_affine",
-            arguments!(r coefficients, long maps.channels, r x, w y),
             items,
+            arguments!(r coefficients, long maps.channels, r x, w y),
         );
     }
 
@@ -603,8 +691,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let coefficients = self.uploaded(&coefficients);
         self.launch(
             "channel_combine",
-            arguments!(r coefficients, long maps.channels, r x, w dy),
             items,
+            arguments!(r coefficients, long maps.channels, r x, w dy),
         );
     }
 
@@ -620,8 +708,8 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let items = same([gradient.len, velocity.len, parameter.len]);
         self.launch(
             "sgd",
-            arguments!(float rate, float momentum, float weight_decay, r gradient, w velocity, w parameter),
             items,
+            arguments!(float rate, float momentum, float weight_decay, r gradient, w velocity, w parameter),
         );
     }
 
@@ -636,13 +724,9 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
         let items = same([gradient.len, first.len, second.len, parameter.len]);
         let [beta1, beta2] = step.betas;
         let factors = step.factors();
-        self.launch(
-            "adam",
-            arguments!(
+        self.launch("adam", items, arguments!(
                 float factors.rate, float factors.root, float factors.shrink, float factors.added, float step.epsilon,
                 float beta1, float 1.0 - beta1, float beta2, float 1.0 - beta2, r gradient, w first, w second, w parameter
-            ),
-            items,
-        );
+            ));
     }
 }

@@ -191,7 +191,11 @@ impl Dispatcher<'_> {
     fn find_gpus(&mut self) -> Result<Gpus, RunError> {
         let gpus = Gpus(match &self.options.gpus {
             Some(gpus) => gpus.clone(),
-            None => self.options.device.gpus(self.options.registry.gpus())?,
+            None => {
+                let reporter = &mut self.reporter;
+                let passed_over = |text: &str| reporter.event(&Event::GpuPassedOver { text });
+                self.options.device.gpus(self.options.registry.gpus(), passed_over)?
+            }
         });
         self.record.device = gpus.name();
         Ok(gpus)
