@@ -3,42 +3,41 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use dynvis_runner::key::{Change, changes};
 use dynvis_runner::pipeline::suggest;
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::{
-    Condition, DiffFormat, RenderOptions, Table, TableDiff, TableError, diff as diff_tables, render_diff,
+    DiffFormat, RenderOptions, SetAside, Table, TableDiff, diff as diff_tables, render_diff, set_aside,
 };
-use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
+use super::ask::Ask;
+use super::causes::{causes, causes_text};
 use super::error::CommandError;
+use super::part::Part;
 use super::tables::{StageOutput, find_tables, headline, note_old_name, read_tables, simple_table, tables_of};
 use super::ui::Ui;
 use super::wording::first_names;
-use super::{exit, open_store, project_here, registry};
+use super::{exit, open_store, project_here};
 
 /// Compare two runs, folders of results or table files: what they were made from, and changed, added and removed rows
 #[derive(clap::Args)]
 pub(crate) struct DiffArgs {
-    /// `@-1`, `@`, a run's id or its first letters, a run's folder, a folder of tables, or a table file (Parquet, CSV)
+    /// `@-1`, `@`, a run's id or its first letters, a run's folder, a folder of tables, or a table file (Parquet, CSV);
+    /// `@:cordsnet@dt=2` for one stage of a run or some members of a matrix, `@:cordsnet@dt=2/training` for a table
     #[arg(add = super::completions::runs_and_files())]
     a: String,
     /// Second side: as A
     #[arg(add = super::completions::runs_and_files())]
     b: String,
-    /// Compare this table only: `stage`, `stage/table`, or the path of a table within a folder
+    /// Compare this table only: `stage`, `stage/table`, the path of a table within a folder, or the table's name where
+    /// stages are compared
     #[arg(add = super::completions::tables_of_run())]
     table: Option<String>,
     /// Compare this table only; repeatable, for several tables
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
-    /// These columns only, divided by commas, beside the keys
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    columns: Vec<String>,
-    /// Rows in which it holds: `network=CNN-R2`, `level>0.5`, `tau=` (missing); all of them where repeated
-    #[arg(long = "where", value_name = "CONDITION")]
-    conditions: Vec<Condition>,
+    #[command(flatten)]
+    ask: Ask,
     /// Every changed row of every table, in place of a summary
     #[arg(long)]
     all: bool,
@@ -52,32 +51,56 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result<u8, CommandError> {
     let (a, b) = (Side::open(cache, &args.a)?, Side::open(cache, &args.b)?);
-    let causes = causes(&a, &b);
+    if a.part.is_some() != b.part.is_some() && a.run.is_some() && b.run.is_some() {
+        let (part, whole) = if a.part.is_some() {
+            (&args.a, &args.b)
+        } else {
+            (&args.b, &args.a)
+        };
+        return Err(CommandError::hinted(
+            format!("`{part}` is a stage, `{whole}` a whole run"),
+            format!("name the stage that it is compared with, too: `{whole}:STAGE`"),
+        ));
+    }
+    let causes = match (&a.run, &b.run) {
+        (Some((store_a, _)), Some((store_b, _))) => causes((store_a, store_b), &pairs(&a, &b)),
+        _ => Vec::new(),
+    };
     let wanted: Vec<&str> = args.table.iter().chain(&args.tables).map(String::as_str).collect();
     let names = Names::of(&a, &b, &wanted)?;
     // Once, whichever side is a run.
-    if let Some((_, run)) = b.run.as_ref().or(a.run.as_ref()) {
+    if let Some((side, run)) = [&b, &a]
+        .into_iter()
+        .find_map(|side| Some((side, &side.run.as_ref()?.1)))
+    {
         for name in &wanted {
-            note_old_name(ui, name, &find_tables(run, name)?);
+            note_old_name(ui, name, &find_tables(run, &side.full_name(name))?);
         }
     }
     let mut lacking = Vec::new();
+    let mut notes = Vec::new();
     let mut equal = 0;
     let mut tables: Vec<(String, TableDiff)> = Vec::new();
     for (name, in_a, in_b) in &names.both {
         // The same content under the same names cannot differ; nothing needs to be read, unless to see whether it has
         // what was asked for.
-        let found = match args.takes_whole_tables() && a.holds_the_same(in_a, &b, in_b) {
+        let found = match args.ask.is_for_all() && a.holds_the_same(in_a, &b, in_b) {
             true => None,
             false => {
-                let tables = (a.read(in_a)?, b.read(in_b)?);
-                let parts = (args.part(&tables.0), args.part(&tables.1));
+                let tables = held_against(a.read(in_a)?, b.read(in_b)?, a.part.is_some(), &mut notes);
+                let parts = (args.ask.of(&tables.0, true), args.ask.of(&tables.1, true));
                 let (Ok(of_a), Ok(of_b)) = parts else {
                     let error = parts.0.err().or(parts.1.err());
                     lacking.extend(error);
                     continue;
                 };
-                Some(diff_tables(&of_a, &of_b)?).filter(|found| !found.is_empty())
+                for joined in [of_a.joined, of_b.joined].into_iter().flatten() {
+                    let note = format!("{name}: {joined}");
+                    if !notes.contains(&note) {
+                        notes.push(note);
+                    }
+                }
+                Some(diff_tables(&of_a.table, &of_b.table)?).filter(|found| !found.is_empty())
             }
         };
         match found {
@@ -91,6 +114,7 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     {
         return Err(error.into());
     }
+    notes.iter().for_each(|note| ui.status(note));
     let different = !causes.is_empty() || !tables.is_empty() || !names.only_a.is_empty() || !names.only_b.is_empty();
     if args.json {
         let tables: Vec<_> = tables
@@ -120,7 +144,7 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     if !causes.is_empty() {
         parts.push(causes_text(&causes, args.md, ui.width()));
     }
-    let pinpointed = !wanted.is_empty() || !args.takes_whole_tables();
+    let pinpointed = !wanted.is_empty() || !args.ask.is_for_all();
     let summarised = !(args.all || pinpointed || args.md) && names.both.len() > 1;
     let chief = b.run.as_ref().and_then(|(_, run)| headline(run)).unwrap_or_default();
     let is_chief = |name: &str| chief.iter().any(|found| found.name() == *name);
@@ -147,9 +171,11 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
     ui.page(&parts.join("\n"))?;
     if summarised && !tables.is_empty() {
         ui.status(&format!(
-            "`dynvis diff {} {} STAGE/TABLE` shows the rows of a table (`--columns`, `--where` narrow them), `--all` \
-             those of all",
-            args.a, args.b
+            "`dynvis diff {} {} {}` shows the rows of a table (`--columns`, `--where` narrow them), `--all` those of \
+             all",
+            args.a,
+            args.b,
+            if a.part.is_some() { "TABLE" } else { "STAGE/TABLE" }
         ));
     }
     if !names.unselected.is_empty() {
@@ -163,21 +189,6 @@ pub(crate) fn diff(ui: &mut Ui, cache: Option<&Path>, args: &DiffArgs) -> Result
 /// The stage of `stage/table`; what a member's name holds may have a `/` too.
 fn stage_of(table: &str) -> &str {
     table.rsplit_once('/').map_or(table, |(stage, _)| stage)
-}
-
-impl DiffArgs {
-    fn takes_whole_tables(&self) -> bool {
-        self.columns.is_empty() && self.conditions.is_empty()
-    }
-
-    /// The rows and columns that were asked for.
-    fn part(&self, table: &Table) -> Result<Table, TableError> {
-        let table = table.filtered(&self.conditions)?;
-        match self.columns.is_empty() {
-            true => Ok(table),
-            false => table.with_columns(&self.columns, true),
-        }
-    }
 }
 
 /// Members of a matrix that are named one by one in a list.
@@ -223,11 +234,28 @@ fn unselected_text(tables: &[String]) -> String {
     )
 }
 
+/// Two tables, without keys by which no row of a member can match one of another.
+fn held_against(a: Table, b: Table, is_of_parts: bool, notes: &mut Vec<String>) -> (Table, Table) {
+    if !is_of_parts {
+        return (a, b);
+    }
+    let SetAside { a, b, of_a, of_b } = set_aside(&a, &b);
+    if !of_a.0.is_empty() {
+        let note = format!("rows are matched without {of_a} on the first side, {of_b} on the second");
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    (a, b)
+}
+
 /// One side of a comparison.
 struct Side {
     /// A run's id, or the path as typed.
     label: String,
     run: Option<(Store, RunRecord)>,
+    /// The stage or members of the run that alone are meant.
+    part: Option<Part>,
     /// Tables of a folder, by their paths in it without the ending; or one table file.
     files: Vec<(String, PathBuf)>,
     is_one_file: bool,
@@ -239,6 +267,7 @@ impl Side {
         let mut side = Self {
             label: reference.to_owned(),
             run: None,
+            part: None,
             files: Vec::new(),
             is_one_file: path.is_file(),
         };
@@ -259,6 +288,12 @@ impl Side {
                     "tables are files that end in .parquet or .csv",
                 ));
             }
+        } else if let Some((run, part)) = Part::split(reference) {
+            let store = open_store(cache, &project_here())?;
+            let (_, run) = store.find_run(run)?;
+            side.label = format!("{}:{part}", run.id);
+            side.part = Some(Part::of(&run, part)?);
+            side.run = Some((store, run));
         } else if reference.contains('/') || is_table_file(path) {
             return Err(CommandError::user(format!("no file or folder `{reference}`")));
         } else {
@@ -270,18 +305,27 @@ impl Side {
         Ok(side)
     }
 
+    /// A table's name within the whole run: of a stage's table `stage/table`.
+    fn full_name(&self, name: &str) -> String {
+        match &self.part {
+            Some(part) => format!("{}/{name}", part.stage),
+            None => name.to_owned(),
+        }
+    }
+
     /// Names of all tables.
     fn names(&self) -> Vec<String> {
-        match &self.run {
-            Some((_, run)) => tables_of(run).iter().map(StageOutput::name).collect(),
-            None => self.files.iter().map(|(name, _)| name.clone()).collect(),
+        match (&self.run, &self.part) {
+            (Some(_), Some(part)) => part.tables.clone(),
+            (Some((_, run)), None) => tables_of(run).iter().map(StageOutput::name).collect(),
+            (None, _) => self.files.iter().map(|(name, _)| name.clone()).collect(),
         }
     }
 
     /// The full name of the table that a user calls so.
     fn find(&self, name: &str) -> Result<String, CommandError> {
         match &self.run {
-            Some((_, run)) => find_tables(run, name).map(|_| name.to_owned()),
+            Some((_, run)) => find_tables(run, &self.full_name(name)).map(|_| name.to_owned()),
             None if self.is_one_file => Ok(self.files[0].0.clone()),
             None => {
                 let found = self
@@ -304,7 +348,7 @@ impl Side {
 
     fn read(&self, name: &str) -> Result<Table, CommandError> {
         match &self.run {
-            Some((store, run)) => read_tables(&find_tables(run, name)?, store),
+            Some((store, run)) => read_tables(&find_tables(run, &self.full_name(name))?, store),
             None => {
                 let file = self.files.iter().find(|(known, _)| known == name);
                 let path = file.map_or(Path::new(name), |(_, path)| path);
@@ -317,7 +361,10 @@ impl Side {
         let (Some((_, a)), Some((_, b))) = (&self.run, &other.run) else {
             return false;
         };
-        match (find_tables(a, name), find_tables(b, other_name)) {
+        match (
+            find_tables(a, &self.full_name(name)),
+            find_tables(b, &other.full_name(other_name)),
+        ) {
             (Ok(a), Ok(b)) => {
                 let alike = |(a, b): (&StageOutput, &StageOutput)| {
                     a.stage.fields == b.stage.fields && a.content() == b.content() && a.labels() == b.labels()
@@ -406,6 +453,8 @@ impl Names {
         }
         let known = |side: &Side| -> BTreeSet<String> {
             let stages = side.run.iter().flat_map(|(_, run)| &run.stages);
+            // The names of a stage's own tables have none in front.
+            let stages = stages.filter(|_| side.part.is_none());
             stages.map(|s| s.name.clone()).collect()
         };
         let (stages_a, stages_b) = (known(a), known(b));
@@ -444,121 +493,15 @@ fn which_table(side: &Side, names: &[String]) -> CommandError {
     )
 }
 
-/// Something that a stage's result was made from and that differs.
-#[derive(Serialize)]
-struct Cause {
-    stage: String,
-    what: What,
-    /// The parameter, input slot, file or variable.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    name: String,
-    /// For an input: the stage that it comes from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<String>,
-    before: Option<Json>,
-    after: Option<Json>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum What {
-    Kind,
-    Parameter,
-    CodeVersion,
-    File,
-    Environment,
-    Outputs,
-    KeyFormat,
-    Input,
-}
-
-impl Cause {
-    fn new(stage: &RunStage, change: Change) -> Self {
-        let (part, name) = change.path.split_once('.').unwrap_or((&change.path, ""));
-        let what = match part {
-            "kind" => What::Kind,
-            "params" => What::Parameter,
-            "code_version" => What::CodeVersion,
-            "inputs" | "members" => What::Input,
-            "files" => What::File,
-            "environment" => What::Environment,
-            "outputs" => What::Outputs,
-            _ => What::KeyFormat,
-        };
-        let producer = stage.inputs.iter().find(|i| what == What::Input && i.slot == name);
-        Self {
-            stage: stage.name.clone(),
-            what,
-            name: match (what, registry().kind(&stage.kind)) {
-                (What::Parameter, Some(kind)) => kind.published_path(name),
-                (What::Outputs, Some(kind)) => kind.published_output(name).to_owned(),
-                _ => name.to_owned(),
-            },
-            from: producer.map(dynvis_runner::store::RunInput::producer),
-            before: change.before,
-            after: change.after,
-        }
-    }
-
-    /// The changed thing as a line of a table names it.
-    fn title(&self) -> String {
-        let name = &self.name;
-        match (self.what, &self.from) {
-            (What::Parameter, _) => name.clone(),
-            (What::Kind, _) => "kind".into(),
-            (What::CodeVersion, _) => "code version".into(),
-            (What::File, _) => format!("file `{name}`"),
-            (What::Environment, _) => format!("environment variable {name}"),
-            (What::Outputs, _) => format!("output `{name}`"),
-            (What::KeyFormat, _) => "format of keys".into(),
-            (What::Input, Some(from)) => format!("input `{name}` (from `{from}`)"),
-            (What::Input, None) => format!("input `{name}`"),
-        }
-    }
-}
-
-/// Differences between what the stages of both runs were made from: those of a stage's own before those that came from
-/// upstream, which are their consequences.
-fn causes(a: &Side, b: &Side) -> Vec<Cause> {
-    let (Some((store_a, run_a)), Some((store_b, run_b))) = (&a.run, &b.run) else {
+/// The stages that are held against each other: those of the same name, or members of the stages that are compared.
+fn pairs<'a>(a: &'a Side, b: &'a Side) -> Vec<(&'a RunStage, &'a RunStage)> {
+    let (Some((_, run_a)), Some((_, run_b))) = (&a.run, &b.run) else {
         return Vec::new();
     };
-    let mut found = Vec::new();
-    for before in &run_a.stages {
-        let Some(after) = run_b.stages.iter().find(|s| s.name == before.name) else {
-            continue;
-        };
-        if let (Some(key_a), Some(key_b)) = (&before.key, &after.key)
-            && key_a != key_b
-            && let (Some(described_a), Some(described_b)) = (store_a.description(key_a), store_b.description(key_b))
-        {
-            let changes = changes(&described_a, &described_b);
-            found.extend(changes.into_iter().map(|change| Cause::new(after, change)));
-        }
+    if let (Some(of_a), Some(of_b)) = (&a.part, &b.part) {
+        return of_a.pairs(run_a, of_b, run_b);
     }
-    found.sort_by_key(|cause| cause.what);
-    found
-}
-
-fn causes_text(causes: &[Cause], md: bool, width: Option<usize>) -> String {
-    let show = |cause: &Cause, value: &Option<Json>| match (cause.what, value) {
-        (_, None) => "unset".into(),
-        // Hashes of contents: enough to tell them apart.
-        (What::Input | What::File, Some(Json::String(hash))) => hash.get(..12).unwrap_or(hash).to_owned(),
-        (_, Some(value)) => value.to_string(),
-    };
-    let rows: Vec<Vec<String>> = causes
-        .iter()
-        .map(|c| vec![c.stage.clone(), c.title(), show(c, &c.before), show(c, &c.after)])
-        .collect();
-    let header = ["stage", "what changed", "first", "second"];
-    if !md {
-        return simple_table(&header, rows, width);
-    }
-    let line = |cells: &[String]| {
-        let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|").replace('\n', " ")).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let head = line(&header.map(str::to_owned)) + "|---|---|---|---|\n";
-    rows.iter().fold(head, |text, row| text + &line(row))
+    let of_b = |before: &RunStage| run_b.stages.iter().find(|after| after.name == before.name);
+    let stages = run_a.stages.iter();
+    stages.filter_map(|before| Some((before, of_b(before)?))).collect()
 }

@@ -8,6 +8,7 @@ use cords::exchange::{Format, export as write_weights};
 use cords::net::{Graph, Model};
 
 use super::error::CommandError;
+use super::export_all::export_all;
 use super::ui::Ui;
 use super::{open_store, project_here};
 use crate::stage::{StageError, model_name};
@@ -15,20 +16,36 @@ use dynvis_runner::names::find;
 use dynvis_runner::pipeline::suggest;
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 
-/// Write a model's weights for the published PyTorch class (`load_state_dict` with strict=True)
+/// Write a model's weights for the published PyTorch class (`load_state_dict` with strict=True), or all tables, pictures
+/// or models of a run
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("all").args(["tables", "pictures", "models"]).multiple(true))]
 pub(crate) struct ExportArgs {
-    /// A stage that trains or imports a model (`cordsnet@seed=0`, `cordsnet/model`), or a model file
-    model: String,
+    /// A stage that trains or imports a model (`cordsnet@seed=0`, `cordsnet/model`), or a model file; with `--tables`,
+    /// `--pictures` or `--models` the folder to write to
+    #[arg(value_name = "MODEL|FOLDER")]
+    pub(super) what: String,
+    /// With `--tables`, `--pictures` or `--models` the run to take them from, as `--run`
+    #[arg(value_name = "RUN", requires = "all", add = super::completions::runs())]
+    pub(super) of: Option<String>,
+    /// All tables, as Parquet and CSV, in `tables/STAGE`
+    #[arg(long)]
+    pub(super) tables: bool,
+    /// All pictures, in `pictures/STAGE`
+    #[arg(long)]
+    pub(super) pictures: bool,
+    /// All models as dynvis keeps them, in `models`
+    #[arg(long)]
+    pub(super) models: bool,
     /// [default: as the ending of --out says, else pth]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "all")]
     format: Option<ExportFormat>,
     /// [default: the stage's name with the format's ending, in this folder]
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", conflicts_with = "all")]
     out: Option<PathBuf>,
     /// The run to take it from: `@` (last run), `@-1`, a run's id or its first letters
     #[arg(long, default_value = "@", value_name = "RUN")]
-    run: String,
+    pub(super) run: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -66,16 +83,19 @@ fn is_published(graph: &Graph) -> bool {
 }
 
 pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Result<u8, CommandError> {
+    if args.tables || args.pictures || args.models {
+        return export_all(ui, cache, args);
+    }
     let ending = args.out.as_deref().and_then(ExportFormat::of);
     let format = args.format.or(ending).unwrap_or(ExportFormat::Pth);
-    let file = PathBuf::from(&args.model);
+    let file = PathBuf::from(&args.what);
     let (source, name) = if file.is_file() {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         (file, name)
     } else {
         let store = open_store(cache, &project_here())?;
         let (_, run) = store.find_run(&args.run)?;
-        model_of(&store, &run, &args.model)?
+        model_of(&store, &run, &args.what)?
     };
     let out = match &args.out {
         Some(out) => out.clone(),
@@ -140,7 +160,7 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
 }
 
 /// A stage's name as that of a file that needs no quotes in a shell.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     let kept = |c: char| c.is_alphanumeric() || "@=,._-+".contains(c);
     let name = name.replace('"', "");
     name.chars().map(|c| if kept(c) { c } else { '_' }).collect()

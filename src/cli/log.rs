@@ -90,7 +90,7 @@ pub(crate) fn log(ui: &mut Ui, cache: Option<&Path>, args: &LogArgs) -> Result<u
 }
 
 /// What is recorded of a whole run.
-fn about(run: &RunRecord, is_alive: bool) -> Vec<Vec<String>> {
+pub(crate) fn about(run: &RunRecord, is_alive: bool) -> Vec<Vec<String>> {
     let short = |hash: &Option<dynvis_runner::key::ContentHash>| hash.as_ref().map(|h| h.short().to_owned());
     let git = run.git.as_ref().map(|git| {
         let dirty = if git.is_dirty {

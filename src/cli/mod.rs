@@ -2,8 +2,10 @@
 //! [`ui`] as the only place that prints.
 
 mod accept;
+mod ask;
 mod benchmark;
 mod benchmarks;
+mod causes;
 mod check;
 mod completions;
 mod dag;
@@ -12,6 +14,7 @@ mod diff;
 mod doctor;
 mod error;
 mod export;
+mod export_all;
 mod forecast;
 mod gc;
 mod gpu;
@@ -19,9 +22,11 @@ mod harmless;
 mod init;
 mod log;
 mod manual;
+mod part;
 mod plan;
 mod presets;
 mod progress;
+mod report;
 mod run;
 mod runs;
 mod schema;
@@ -72,6 +77,7 @@ enum Command {
     Check(check::CheckArgs),
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
+    Report(report::ReportArgs),
     Export(export::ExportArgs),
     Runs(runs::RunsArgs),
     Log(log::LogArgs),
@@ -149,6 +155,7 @@ fn dispatch() -> ExitCode {
         Command::Check(args) => check::check(&mut ui, args),
         Command::Show(args) => show::show(&mut ui, cache, args),
         Command::Diff(args) => diff::diff(&mut ui, cache, args),
+        Command::Report(args) => report::report(&mut ui, cache, args),
         Command::Export(args) => export::export(&mut ui, cache, args),
         Command::Runs(args) => runs::runs(&mut ui, cache, args),
         Command::Log(args) => log::log(&mut ui, cache, args),

@@ -32,10 +32,7 @@ fn pipeline_schema() -> Json {
         "description".into(),
         json!({ "type": "string", "description": "Free text for readers; not part of the key." }),
     );
-    properties.insert(
-        "matrix".into(),
-        json!({ "type": "object", "description": "Field to values; the stage becomes one member for each combination." }),
-    );
+    properties.insert("matrix".into(), matrix());
     properties.insert(
         "resources".into(),
         described(
@@ -62,6 +59,7 @@ fn pipeline_schema() -> Json {
             "seed": { "type": "integer", "minimum": 0, "default": 0, "description": "Seed of every stage that names \
                 none." },
             "headline": { "type": "string", "description": "Stage, or stage/table, to print at the end of a run." },
+            "report": report_schema(),
             "pools": { "type": "object", "additionalProperties": { "type": "integer", "minimum": 1 }, "description": "What stages share besides threads and GPUs: name to number of units. One unit is a mutex." },
             "vars": { "type": "object", "description": "Values for ${vars.name}." },
             "stages": { "type": "object", "additionalProperties": {
@@ -70,6 +68,43 @@ fn pipeline_schema() -> Json {
                 "oneOf": alternatives,
                 "properties": properties,
             } },
+        },
+    })
+}
+
+/// What a matrix may hold beside fields, which may be called anything, and have values of any type.
+fn matrix() -> Json {
+    json!({
+        "type": ["object", "string"],
+        "description": "Field to values; the stage becomes one member for each combination. In place of a list of \
+            values: `{ range: { from, to, step } }`, with `n` in place of `step` so many evenly divided, or \
+            `{ log_range: { from, to, n } }`, whose values have equal ratios; both ends are included.",
+        "properties": {
+            "zip": { "description": "Fields whose values go together, the first with the first: field to values; or a \
+                list of such mappings." },
+            "sample": { "description": "Random draws: `n` of them, by `seed` (0 if not given), of `fields`, each a \
+                list, a `range` or a `log_range`. A larger `n` adds members and changes none." },
+            "exclude": { "description": "Members that are left out: a mapping of some fields to a value each, or a \
+                list of such mappings." },
+            "include": { "description": "Members that are added: a mapping of all fields to a value each, or a list \
+                of such mappings." },
+        },
+    })
+}
+
+fn report_schema() -> Json {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "description": "What `dynvis report` says of a run beside its results; not part of any key.",
+        "properties": {
+            "title": { "type": "string", "description": "Title of the report; the pipeline's name if left out." },
+            "text": { "type": "string", "description": "Markdown at its beginning." },
+            "stages": {
+                "type": "object",
+                "additionalProperties": { "type": "string" },
+                "description": "Markdown above the results of a stage, by the stage's name without matrix fields.",
+            },
         },
     })
 }

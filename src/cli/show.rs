@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ask::{Answer, Ask};
 use super::error::CommandError;
 use super::tables::{
     StageOutput, find_outputs, find_tables, note_old_name, read_tables, several, simple_table, tables_of,
@@ -10,7 +11,7 @@ use super::ui::Ui;
 use super::{open_store, project_here};
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::store::{RunRecord, Store};
-use dynvis_runner::table::{Condition, Format, RenderOptions, Role, Table, render};
+use dynvis_runner::table::{Format, RenderOptions, Role, Table, render};
 
 /// Show a result table of a run, or list them; of an output that is no table, say where its files are
 #[derive(clap::Args)]
@@ -30,12 +31,8 @@ pub(crate) struct ShowArgs {
     /// What the table and each of its columns mean
     #[arg(long)]
     describe: bool,
-    /// These columns only, divided by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    columns: Vec<String>,
-    /// Rows in which it holds: `network=CNN-R2`, `level>0.5`, `tau=` (missing); all of them where repeated
-    #[arg(long = "where", value_name = "CONDITION")]
-    conditions: Vec<Condition>,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +41,10 @@ enum ShowFormat {
     Csv,
     Json,
     Md,
+    /// With units and keys, for pandas and polars; to a file with `> t.parquet`
     Parquet,
+    /// A structured array for `numpy.load`, one field a column; to a file with `> t.npy`
+    Npy,
 }
 
 pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result<u8, CommandError> {
@@ -82,6 +82,13 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
             }
             print(ui, &read_tables(&found, &store)?, args)
         }
+        None if !args.ask.is_for_all() => Err(CommandError::hinted(
+            "rows and columns are asked for, but no table is named",
+            format!(
+                "name one: `dynvis show {} STAGE/TABLE ...`; without options all are listed",
+                args.reference
+            ),
+        )),
         None => {
             let rows = tables_of(&run)
                 .iter()
@@ -160,9 +167,9 @@ fn print(ui: &mut Ui, table: &Table, args: &ShowArgs) -> Result<u8, CommandError
             "skipped column `{column}` ({dtype}): only numbers, text and booleans are read"
         ));
     }
-    let mut table = table.filtered(&args.conditions)?;
-    if !args.columns.is_empty() {
-        table = table.with_columns(&args.columns, false)?;
+    let Answer { table, joined } = args.ask.of(table, false)?;
+    if let Some(joined) = joined {
+        ui.status(&joined);
     }
     let table = &table;
     if args.describe {
@@ -176,6 +183,10 @@ fn print(ui: &mut Ui, table: &Table, args: &ShowArgs) -> Result<u8, CommandError
         ShowFormat::Parquet => {
             let bytes = table.to_parquet()?;
             ui.out_bytes(&bytes)?;
+            return Ok(0);
+        }
+        ShowFormat::Npy => {
+            ui.out_bytes(&table.to_npy())?;
             return Ok(0);
         }
     };

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use cords::learn::{CheckpointProgress, Checkpoints};
+use cords::learn::{CheckpointProgress, Checkpoints, FinalStates};
 
 use super::Context;
 
@@ -16,11 +16,21 @@ pub(super) fn of(context: &Context, minutes: f64) -> Checkpoints {
     }
 }
 
+/// The states that trainings ended with which differ from a stage in the parameter alone by which they grow.
+pub(super) fn final_states(context: &Context) -> Option<FinalStates> {
+    let folder = context.lineage.clone()?;
+    let identity = folder.file_name()?.to_string_lossy().into_owned();
+    Some(FinalStates { folder, identity })
+}
+
 /// Says what happened to a checkpoint; `words` say how far a training is.
 pub(super) fn tell<P>(progress: &CheckpointProgress<P>, words: impl Fn(&P) -> String, context: &mut Context) {
     match progress {
         CheckpointProgress::Continued(place) => {
             context.note(format!("resumes from its checkpoint: {}", words(place)));
+        }
+        CheckpointProgress::Grown(place) => {
+            context.note(format!("goes on from where a shorter training ended: {}", words(place)));
         }
         CheckpointProgress::Refused(reason) => context.note(format!(
             "cannot use its checkpoint, starts from the beginning: {reason}"

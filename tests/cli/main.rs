@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "modules of one test binary")]
 
+mod asking;
 mod chain;
 mod check;
 mod cli;
@@ -42,8 +43,11 @@ mod pipelines;
 mod planning;
 mod predictivity;
 mod promises;
+mod report;
 mod resume;
 mod scheduling;
 mod staged;
+mod stand_in;
+mod sweeps;
 mod takes;
 mod templates;

@@ -140,7 +140,7 @@ impl Selector {
 }
 
 /// Whether a text stands for that value: the same letters, or the same number (`1e-3` for 0.001).
-fn is_value(value: &Json, text: &str) -> bool {
+pub(crate) fn is_value(value: &Json, text: &str) -> bool {
     if scalar(value) == text {
         return true;
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use cords::data::{ImageSet, Images, Split, SplitImages};
 use cords::device::Cpu;
-use cords::learn::{CheckpointProgress, Data, EpochRecord, Progress, TrainingPosition, evaluate};
+use cords::learn::{CheckpointProgress, Data, EpochRecord, Fit, Keep, Progress, TrainingPosition, evaluate};
 use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase, fold};
 
 use self::network::ImageSizes;
@@ -35,7 +35,7 @@ impl Kind for Train {
     const CODE_VERSION: u32 = 5;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::TRAIN;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always("model", MODEL, "the network after the last epoch"),
+        Declared::always("model", MODEL, "the trained network"),
         Declared::always(
             Form::NAME,
             Artifact::TABLE,
@@ -97,6 +97,10 @@ impl Kind for Train {
         }
     }
 
+    fn grows_by(params: &Params) -> Option<&'static str> {
+        params.begins_a_longer_one().then_some("epochs")
+    }
+
     fn check(params: &Params) -> Vec<Violation> {
         params.violations()
     }
@@ -143,6 +147,7 @@ impl Kind for Train {
             network: start.as_ref().and_then(|start| start.info().network.clone()),
         };
         let checkpoints = checkpoints::of(context, params.checkpoint_minutes);
+        let final_states = checkpoints::final_states(context);
         let (architecture, own_euler, parameters) = match &start {
             Some(model) => parts(model),
             None => {
@@ -170,6 +175,7 @@ impl Kind for Train {
             fit: &fit,
             data,
             checkpoints: Some(&checkpoints),
+            final_states: final_states.as_ref(),
         };
         require(&job.euler, "the network", &params.times())?;
         let site = Site::open(params, context)?;
@@ -182,6 +188,7 @@ impl Kind for Train {
         if let Some(note) = site.recording_note() {
             context.note(note);
         }
+        tell_kept(&fit, trained.epochs(), &mut info, context);
         let (model, epochs) = match trained {
             Trained::Cnn(mut trained) => {
                 let epochs = std::mem::take(&mut trained.epochs);
@@ -201,6 +208,31 @@ impl Kind for Train {
             }
         };
         write(params, &model, &epochs, context)
+    }
+}
+
+/// Says which epoch's weights the model has, where that need not be the last of all, and writes it down in the model.
+fn tell_kept(fit: &Fit, epochs: &[EpochRecord], info: &mut ModelInfo, context: &mut Context) {
+    if let Some(rest) = fit.epochs.checked_sub(epochs.len()).filter(|rest| *rest > 0) {
+        context.note(format!(
+            "ended after epoch {}, {rest} before the last: no better one on the validation images since epoch {}",
+            epochs.len(),
+            epochs.len() - fit.early_stop.unwrap_or(0)
+        ));
+    }
+    let Some((kept, record)) = fit.kept(epochs).and_then(|kept| Some((kept + 1, epochs.get(kept)?))) else {
+        return;
+    };
+    if let Some(phase) = info.phases.last_mut() {
+        phase.epochs = kept;
+    }
+    if fit.keep == Keep::Best {
+        context.note(format!(
+            "keeps epoch {kept} of {}: on the validation images accuracy {:.4}, cross-entropy {:.4}",
+            epochs.len(),
+            record.validation_accuracy,
+            record.validation_loss
+        ));
     }
 }
 
@@ -370,7 +402,7 @@ fn tell(progress: &Progress, phase: Phase, batches_each: &mut usize, context: &m
             });
         }
         Progress::Checkpoint(progress) => {
-            if let CheckpointProgress::Continued(place) = progress {
+            if let CheckpointProgress::Continued(place) | CheckpointProgress::Grown(place) = progress {
                 *batches_each = place.batches;
             }
             checkpoints::tell(progress, words, context);
@@ -447,6 +479,7 @@ mod tests {
             gpu_memory: None,
             key: String::new(),
             checkpoint: std::path::PathBuf::new(),
+            lineage: None,
             stop: std::sync::Arc::default(),
             said: Box::new(|said| match said {
                 Said::Progress(update) => updates.push(update.figures),

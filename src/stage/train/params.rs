@@ -3,8 +3,8 @@
 use cords::device::Phi;
 use cords::device::cuda::Precision;
 use cords::learn::{
-    DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, OptimiserKind, OptimiserSettings, PhiSchedule,
-    Schedule, WarmUp,
+    BestBy, DirectConfig, Fit, HistoryPrecision, Initialisation, InvertConfig, Keep, OptimiserKind, OptimiserSettings,
+    PhiSchedule, Schedule, WarmUp,
 };
 use cords::net::{Architecture, Euler, Graph, MOST_STEPS};
 use schemars::JsonSchema;
@@ -224,6 +224,18 @@ pub(crate) struct Params {
     /// in full; the published one if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) network: Option<NetworkParams>,
+    /// Epochs in a row that are no better on the validation images than one before them, by `best_by`, after which
+    /// training ends; all `epochs` if not given.
+    #[serde(default)]
+    #[schemars(range(min = 1), extend("x-unit" = "epochs"))]
+    early_stop: Option<usize>,
+    /// Which epoch's weights the model has. Validation that chooses is no longer independent: accuracy that is to be
+    /// reported is that on test images.
+    #[serde(default)]
+    keep: Keep,
+    /// What makes an epoch better, for `early_stop` and `keep: best`.
+    #[serde(default)]
+    best_by: BestBy,
 }
 
 /// Lengths of initial weight rows.
@@ -426,6 +438,9 @@ impl Params {
             }),
             clip: self.clip,
             initialisation,
+            early_stop: self.early_stop,
+            keep: self.keep,
+            best_by: self.best_by,
             seed: self.seed,
         })
     }
@@ -527,6 +542,7 @@ impl Params {
         if self.network.is_some() {
             found.extend(self.beside_network());
         }
+        found.extend(self.unfit_choice());
         // What depends on the data is checked when they are known.
         let graph = match self.graph_of_some_images() {
             Ok(graph) => Some(graph),
@@ -589,6 +605,30 @@ impl Params {
             found.push(Violation::new("accuracy_window", message));
         }
         found
+    }
+
+    /// Whether its epochs are the first of a training with more of them: nothing in them depends on how many there are
+    /// to be.
+    pub(super) fn begins_a_longer_one(&self) -> bool {
+        let is_held = !matches!(self.phase, Phase::Fold | Phase::Anneal);
+        is_held && self.schedule != ScheduleName::Cosine
+    }
+
+    /// Why validation cannot choose an epoch of this phase, where it is asked to.
+    fn unfit_choice(&self) -> Option<Violation> {
+        let asked = [
+            ("early_stop", self.early_stop.is_some()),
+            ("keep", self.keep == Keep::Best),
+        ];
+        let (name, _) = asked.into_iter().find(|(_, is_asked)| *is_asked)?;
+        let reason = match self.phase {
+            Phase::Fold => "trains nothing",
+            Phase::Invert => "learns no classes, so accuracy and cross-entropy do not say which epoch is best",
+            Phase::Anneal => "ends with phi = ReLU, which no epoch but the last has",
+            Phase::Direct | Phase::Cnn | Phase::Linear | Phase::Finetune => return None,
+        };
+        let message = format!("phase `{}` {reason}: leave `{name}` out", self.phase.name());
+        Some(Violation::new(name, message))
     }
 
     /// Whether time constants of areas or adaptation are trained.

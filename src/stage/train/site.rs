@@ -4,7 +4,8 @@ use crate::stage::gpu::{gpu, recording_note};
 use cords::device::cuda::{Hardware, with_images_that_fit};
 use cords::device::{Cpu, Device, DeviceError};
 use cords::learn::{
-    Checkpoints, CnnConfig, Data, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet, TrainedInverse, Training,
+    Checkpoints, CnnConfig, Data, EpochRecord, FinalStates, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet,
+    TrainedInverse, Training,
 };
 use cords::net::{Euler, Graph, Parameters};
 
@@ -21,6 +22,7 @@ pub(super) struct Job<'a> {
     pub(super) fit: &'a Fit,
     pub(super) data: Data<'a>,
     pub(super) checkpoints: Option<&'a Checkpoints>,
+    pub(super) final_states: Option<&'a FinalStates>,
 }
 
 /// What came of it.
@@ -28,6 +30,17 @@ pub(super) enum Trained {
     Cnn(TrainedCnn),
     Inverse(TrainedInverse),
     CordsNet(TrainedCordsNet),
+}
+
+impl Trained {
+    /// Records of all epochs that were trained.
+    pub(super) fn epochs(&self) -> &[EpochRecord] {
+        match self {
+            Self::Cnn(trained) => &trained.epochs,
+            Self::Inverse(trained) => &trained.epochs,
+            Self::CordsNet(trained) => &trained.epochs,
+        }
+    }
 }
 
 /// A device, and bytes that a gradient step may take there.
@@ -95,23 +108,33 @@ impl Job<'_> {
             checkpoints,
             ..
         } = self;
-        let (fit, checkpoints) = (self.fit.clone(), *checkpoints);
+        let (fit, checkpoints, states) = (self.fit.clone(), *checkpoints, self.final_states);
         match (params.phase, self.start) {
             (Phase::Cnn, _) => {
                 let config = CnnConfig { fit };
                 let training = Training::new(architecture, &config, data).checkpoints(checkpoints);
-                training.observer(observer).run(device).map(Trained::Cnn)
+                training
+                    .final_states(states)
+                    .observer(observer)
+                    .run(device)
+                    .map(Trained::Cnn)
             }
             (Phase::Invert, Some(start)) => {
                 let config = params.inversion(fit);
                 let training = Training::new(architecture, &config, data).euler(euler);
-                let training = training.checkpoints(checkpoints).observer(observer);
+                let training = training
+                    .checkpoints(checkpoints)
+                    .final_states(states)
+                    .observer(observer);
                 training.run(device, start).map(Trained::Inverse)
             }
             (_, start) => {
                 let config = params.trials(fit, budget);
                 let training = Training::new(architecture, &config, data).euler(euler);
-                let training = training.checkpoints(checkpoints).observer(observer);
+                let training = training
+                    .checkpoints(checkpoints)
+                    .final_states(states)
+                    .observer(observer);
                 let trained = match start {
                     None => training.run(device),
                     Some(start) => training.run_from(device, start, params.phi()),

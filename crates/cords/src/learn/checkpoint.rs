@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use safetensors::tensor::{SafeTensors, TensorView};
@@ -63,32 +63,14 @@ impl Checkpoints {
         self.folder.join(FILE)
     }
 
+    /// Whether there is a file of a checkpoint, whatever it holds.
+    pub(crate) fn is_there(&self) -> bool {
+        self.path().is_file()
+    }
+
     /// Puts `snapshot` in the place of the last checkpoint.
     pub(crate) fn write(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
-        fs_err::create_dir_all(&self.folder)?;
-        let header = Header {
-            version: VERSION,
-            identity: self.identity.clone(),
-            hash: hash(&self.identity, snapshot),
-        };
-        let metadata = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
-        let views = snapshot
-            .iter()
-            .map(|(name, dtype, bytes)| {
-                Ok((
-                    name,
-                    TensorView::new(dtype, vec![bytes.len() * 8 / dtype.bitsize()], bytes)?,
-                ))
-            })
-            .collect::<Result<Vec<_>, WriteError>>()?;
-        // A fixed name: what a killed training left half-written is written over.
-        let unfinished = self.folder.join(format!("{FILE}.unfinished"));
-        let mut file = fs_err::File::create(&unfinished)?;
-        file.write_all(&safetensors::serialize(views, Some(metadata))?)?;
-        file.sync_all()?;
-        fs_err::rename(&unfinished, self.path())?;
-        fs_err::File::open(&self.folder)?.sync_all()?;
-        Ok(())
+        write(&self.path(), &self.identity, snapshot)
     }
 
     /// Reads the last checkpoint and holds it against its hash and this training's identity.
@@ -98,35 +80,66 @@ impl Checkpoints {
             Err(error) if error.kind() == ErrorKind::NotFound => return StoredCheckpoint::Nothing,
             Err(error) => return StoredCheckpoint::Refused(error.to_string()),
         };
-        match self.parse(&file) {
+        match parse(&file, &self.identity) {
             Ok(snapshot) => StoredCheckpoint::Usable(snapshot),
             Err(reason) => StoredCheckpoint::Refused(reason),
         }
     }
+}
 
-    fn parse(&self, file: &[u8]) -> Result<Snapshot, String> {
-        let damaged = |reason: &dyn std::fmt::Display| format!("it is damaged: {reason}");
-        let (_, metadata) = SafeTensors::read_metadata(file).map_err(|error| damaged(&error))?;
-        let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let header = header.ok_or_else(|| damaged(&format!("its metadata has no `{KEY}`")))?;
-        let header: Header = serde_json::from_str(header).map_err(|error| damaged(&error))?;
-        if header.version != VERSION {
-            let found = header.version;
-            return Err(format!("its layout is version {found}, this program's is {VERSION}"));
-        }
-        if header.identity != self.identity {
-            return Err("it belongs to another training".to_owned());
-        }
-        let tensors = SafeTensors::deserialize(file).map_err(|error| damaged(&error))?;
-        let mut snapshot = Snapshot::default();
-        for (name, view) in tensors.iter() {
-            snapshot.put_bytes(name.to_owned(), view.dtype(), view.data().to_vec());
-        }
-        if hash(&self.identity, &snapshot) != header.hash {
-            return Err(damaged(&"its content does not have the hash that it was written with"));
-        }
-        Ok(snapshot)
+/// Writes a state to a file, whole or not at all, and makes its folder.
+pub(super) fn write(path: &Path, identity: &str, snapshot: &Snapshot) -> Result<(), WriteError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    let header = Header {
+        version: VERSION,
+        identity: identity.to_owned(),
+        hash: hash(identity, snapshot),
+    };
+    let metadata = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
+    let views = snapshot
+        .iter()
+        .map(|(name, dtype, bytes)| {
+            Ok((
+                name,
+                TensorView::new(dtype, vec![bytes.len() * 8 / dtype.bitsize()], bytes)?,
+            ))
+        })
+        .collect::<Result<Vec<_>, WriteError>>()?;
+    // A fixed name: what a killed training left half-written is written over.
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let mut file = fs_err::File::create(PathBuf::from(&unfinished))?;
+    file.write_all(&safetensors::serialize(views, Some(metadata))?)?;
+    file.sync_all()?;
+    fs_err::rename(PathBuf::from(&unfinished), path)?;
+    fs_err::File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+/// A state from a file's bytes, held against its hash and the identity of the training that asks; or why it is none.
+pub(super) fn parse(file: &[u8], identity: &str) -> Result<Snapshot, String> {
+    let damaged = |reason: &dyn std::fmt::Display| format!("it is damaged: {reason}");
+    let (_, metadata) = SafeTensors::read_metadata(file).map_err(|error| damaged(&error))?;
+    let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+    let header = header.ok_or_else(|| damaged(&format!("its metadata has no `{KEY}`")))?;
+    let header: Header = serde_json::from_str(header).map_err(|error| damaged(&error))?;
+    if header.version != VERSION {
+        let found = header.version;
+        return Err(format!("its layout is version {found}, this program's is {VERSION}"));
     }
+    if header.identity != identity {
+        return Err("it belongs to another training".to_owned());
+    }
+    let tensors = SafeTensors::deserialize(file).map_err(|error| damaged(&error))?;
+    let mut snapshot = Snapshot::default();
+    for (name, view) in tensors.iter() {
+        snapshot.put_bytes(name.to_owned(), view.dtype(), view.data().to_vec());
+    }
+    if hash(identity, &snapshot) != header.hash {
+        return Err(damaged(&"its content does not have the hash that it was written with"));
+    }
+    Ok(snapshot)
 }
 
 /// Lengths stand before everything of varying length, so that fields cannot run together.

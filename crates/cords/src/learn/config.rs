@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HistoryPrecision, Initialisation, Objective, OptimiserKind, OptimiserSettings, Schedule, TrainError, WarmUp,
-    logspace,
+    BestBy, HistoryPrecision, Initialisation, Keep, Objective, OptimiserKind, OptimiserSettings, Schedule, TrainError,
+    WarmUp, logspace,
 };
 use crate::net::{Euler, Presentation};
 
@@ -28,6 +28,13 @@ pub struct Fit {
     pub clip: Option<f64>,
     /// Sizes of the initial weights.
     pub initialisation: Initialisation,
+    /// Epochs in a row that are no better on the validation images than one before them, after which the training ends;
+    /// all `epochs` where `None`.
+    pub early_stop: Option<usize>,
+    /// Which epoch's weights the trained network has.
+    pub keep: Keep,
+    /// What makes an epoch better than another.
+    pub best_by: BestBy,
     /// Seed of initial weights and of the order of the images.
     pub seed: u64,
 }
@@ -43,6 +50,9 @@ impl Default for Fit {
             warm_up: Some(WarmUp { steps: 50, start: 0.1 }),
             clip: Some(1.0),
             initialisation: Initialisation::default(),
+            early_stop: None,
+            keep: Keep::Last,
+            best_by: BestBy::Accuracy,
             seed: 0,
         }
     }
@@ -62,6 +72,9 @@ impl Fit {
         }
         if self.batch == 0 {
             return wrong("batch", "must be at least 1");
+        }
+        if self.early_stop == Some(0) {
+            return wrong("early_stop", "must be at least 1");
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return wrong("learning_rate", "must be positive");

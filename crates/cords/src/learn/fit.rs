@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::ahead::{Batches, Prepared, load_ahead};
 use super::snapshot::{Snapshot, SnapshotError, record};
 use super::training_loop::{CheckpointProgress, Next, Resumable, TrainingLoop};
-use super::{Checkpoints, Evaluation, Fit, TrainError, learning_rate};
+use super::{Checkpoints, Evaluation, FinalStates, Fit, Keep, TrainError, learning_rate};
 use crate::data::{DataError, Images};
 use crate::device::{DeviceError, Target};
 
@@ -174,7 +174,8 @@ pub(crate) trait Trainee {
     /// Where an image cannot be read.
     fn evaluate(&mut self, epoch: usize, images: &dyn Images) -> Result<Evaluation, DataError>;
     /// Writes everything that steps and evaluations change, bit for bit: parameters, running statistics, the
-    /// optimiser's memory, records. Names must not begin with `fit.`.
+    /// optimiser's memory, records. Names must not begin with `fit.` or `best.`; those of what the trained network is
+    /// made of, and they alone, begin with `parameter.` or `running.`.
     fn save(&self, snapshot: &mut Snapshot);
     /// Takes over what [`save`](Self::save) wrote, with whatever is derived from it. Where it fails, the caller
     /// restores a state that fits, so nothing need be undone.
@@ -193,6 +194,8 @@ struct ImageTraining<'a> {
     position: TrainingPosition,
     /// Records of the epochs that are done.
     records: Vec<EpochRecord>,
+    /// The network of the best epoch so far, where that is kept.
+    best: Snapshot,
     /// Sums of the present epoch so far, and the time until `since`.
     record: EpochRecord,
     /// When this process began the present epoch, or went on with it.
@@ -204,7 +207,68 @@ impl ImageTraining<'_> {
     fn seconds(&self) -> f64 {
         self.record.seconds + self.since.elapsed().as_secs_f64()
     }
+
+    /// The network as it is now.
+    fn network(&self) -> Snapshot {
+        let mut state = Snapshot::default();
+        self.trainee.save(&mut state);
+        let mut network = Snapshot::default();
+        for prefix in NETWORK {
+            network.put_all(prefix, state.part(prefix));
+        }
+        network
+    }
+
+    /// Goes on from the end of a shorter training that was the same, where there is one.
+    fn grow(&mut self, states: &FinalStates) {
+        let Some((epoch, mut state)) = states.read(self.position.epochs) else {
+            return;
+        };
+        let Ok(place) = state.get::<u64>(PLACE, 4) else {
+            return;
+        };
+        if place[0] != epoch as u64 || place[2] != 0 {
+            return;
+        }
+        state.put(PLACE, &[place[0], self.position.epochs as u64, 0, place[3]]);
+        let mut initial = Snapshot::default();
+        self.save(&mut initial);
+        match self.restore(&state) {
+            // Whoever asks to stop now is asked again after the first batch.
+            Ok(()) => {
+                let _ = self.tell(CheckpointProgress::Grown(self.position));
+            }
+            // Of other images, for one. What the training has just written fits it.
+            Err(_) => {
+                let _ = self.restore(&initial);
+            }
+        }
+    }
+
+    /// Leaves the state that the training ends with to longer ones.
+    fn keep_state(&mut self, states: &FinalStates) {
+        let mut state = Snapshot::default();
+        self.save(&mut state);
+        if let Err(error) = states.write(self.position.epoch, &state) {
+            let _ = self.tell(CheckpointProgress::Failed(error.to_string()));
+        }
+    }
+
+    /// Gives the trainee the network of the best epoch, in place of that of the last.
+    fn take_best(&mut self) {
+        let mut state = Snapshot::default();
+        self.trainee.save(&mut state);
+        state.put_all("", std::mem::take(&mut self.best));
+        self.trainee.restore(&state).expect("the trainee has written it");
+    }
 }
+
+/// The training's place in its state.
+const PLACE: &str = "fit.place";
+/// How the names of what a trained network is made of begin, in a trainee's state.
+const NETWORK: [&str; 2] = ["parameter.", "running."];
+/// How those of the best epoch's network begin, in the state of a training.
+const BEST: &str = "best.";
 
 impl Resumable for ImageTraining<'_> {
     type Position = TrainingPosition;
@@ -214,7 +278,8 @@ impl Resumable for ImageTraining<'_> {
 
     fn next(&self) -> Next {
         let position = self.position;
-        if position.epoch == position.epochs {
+        let is_over = || position.batch == 0 && self.config.is_over(&self.records);
+        if position.epoch == position.epochs || is_over() {
             Next::End
         } else if position.batch < position.batches {
             Next::GradientStep
@@ -298,6 +363,9 @@ impl Resumable for ImageTraining<'_> {
             record: &record,
         });
         self.records.push(record);
+        if self.config.keep == Keep::Best && self.config.kept(&self.records) == Some(epoch) {
+            self.best = self.network();
+        }
         (self.position.epoch, self.position.batch) = (epoch + 1, 0);
         self.since = Instant::now();
         Ok(flow)
@@ -321,18 +389,19 @@ impl Resumable for ImageTraining<'_> {
             batch,
             batches,
         } = self.position;
-        snapshot.put("fit.place", &[epoch, epochs, batch, batches].map(|value| value as u64));
+        snapshot.put(PLACE, &[epoch, epochs, batch, batches].map(|value| value as u64));
         let present = EpochRecord {
             seconds: self.seconds(),
             ..self.record.clone()
         };
         snapshot.put_records("fit.records", self.records.iter().chain([&present]));
+        snapshot.put_all(BEST, self.best.clone());
         self.trainee.save(snapshot);
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
         let TrainingPosition { epochs, batches, .. } = self.position;
-        let place: Vec<u64> = snapshot.get("fit.place", 4)?;
+        let place: Vec<u64> = snapshot.get(PLACE, 4)?;
         let mut records: Vec<EpochRecord> = snapshot.records("fit.records")?;
         let wrong = |problem| Err(SnapshotError::Content { problem });
         if [place[1], place[3]] != [epochs as u64, batches as u64] {
@@ -349,14 +418,27 @@ impl Resumable for ImageTraining<'_> {
         let Some(record) = record.filter(|_| possible) else {
             return wrong(format!("its records are not those of epoch {}", epoch + 1));
         };
+        let best = snapshot.part(BEST);
+        let has_best = self.config.keep == Keep::Best && epoch > 0;
+        if has_best == (best == Snapshot::default()) {
+            return wrong("it does not keep the epoch that this training does".to_owned());
+        }
         if batch > 0 {
             self.trainee.begin_epoch(epoch);
         }
         self.trainee.restore(snapshot)?;
+        self.best = best;
         (self.position.epoch, self.position.batch) = (epoch, batch);
         (self.records, self.record, self.since) = (records, record, Instant::now());
         Ok(())
     }
+}
+
+/// What of a training outlives its process.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept<'a> {
+    pub(crate) checkpoints: Option<&'a Checkpoints>,
+    pub(crate) final_states: Option<&'a FinalStates>,
 }
 
 /// All epochs. The order of the images depends on the seed and the epoch alone.
@@ -364,7 +446,7 @@ pub(crate) fn fit(
     trainee: &mut dyn Trainee,
     config: &Fit,
     data: &Data<'_>,
-    checkpoints: Option<&Checkpoints>,
+    kept: Kept<'_>,
     observer: &mut Observer<'_>,
 ) -> Result<Vec<EpochRecord>, TrainError> {
     let count = data.train.len();
@@ -381,10 +463,16 @@ pub(crate) fn fit(
             batches,
         },
         records: Vec::with_capacity(epochs),
+        best: Snapshot::default(),
         record: EpochRecord::of(0, count),
         since: Instant::now(),
     };
-    let mut training_loop = TrainingLoop::begin(&mut training, checkpoints)?;
+    if let Some(states) = kept.final_states
+        && !kept.checkpoints.is_some_and(Checkpoints::is_there)
+    {
+        training.grow(states);
+    }
+    let mut training_loop = TrainingLoop::begin(&mut training, kept.checkpoints)?;
     let TrainingPosition { epoch, batch, .. } = training_loop.training().position();
     let batches_to_come = Batches {
         images: count,
@@ -399,5 +487,11 @@ pub(crate) fn fit(
             (next(), asked.elapsed())
         })
     })?;
+    if let Some(states) = kept.final_states {
+        training.keep_state(states);
+    }
+    if config.keep == Keep::Best {
+        training.take_best();
+    }
     Ok(training.records)
 }

@@ -5,11 +5,13 @@
 
 mod activity;
 mod ahead;
+mod best;
 mod checkpoint;
 mod cnn_gradient;
 mod config;
 mod error;
 mod evaluate;
+mod final_states;
 mod fit;
 mod gathered;
 mod gradient;
@@ -28,11 +30,13 @@ mod training_loop;
 mod trajectory;
 
 pub(crate) use activity::{ActivityLearner, StimulusPeriod};
+pub use best::{BestBy, Keep};
 pub use checkpoint::Checkpoints;
 pub use cnn_gradient::{CnnGradient, CnnLoss, cnn_gradient};
 pub use config::{CnnConfig, DirectConfig, Fit};
 pub use error::TrainError;
 pub use evaluate::{Answers, Evaluation, evaluate};
+pub use final_states::FinalStates;
 pub use fit::{Data, EpochRecord, Observer, Progress, TrainingPosition};
 pub use gradient::{Batch, BatchLoss, CordsNetGradient, Gradient};
 pub use history::HistoryPrecision;

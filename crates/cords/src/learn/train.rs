@@ -8,7 +8,7 @@ use super::memory::{Memory, Plan};
 use super::snapshot::{Snapshot, SnapshotError, record};
 use super::trajectory::Gradients;
 use super::{
-    Batch, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Objective, Optimiser, OptimiserSettings, TrainError,
+    Batch, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Keep, Objective, Optimiser, OptimiserSettings, TrainError,
     Training, clip_gradient_norm,
 };
 use crate::data::{DataError, Images};
@@ -383,11 +383,19 @@ impl Training<'_, DirectConfig> {
         let (architecture, config, euler) = (self.architecture, self.config, self.euler.clone());
         architecture.euler(&euler)?;
         config.objective(&euler)?;
+        if schedule == PhiSchedule::Annealed && (config.fit.early_stop, config.fit.keep) != (None, Keep::Last) {
+            return Err(TrainError::Setting {
+                field: "keep",
+                problem: "phi is ReLU in the last epoch alone, whose weights are therefore those to keep".to_owned(),
+            });
+        }
         check_data(architecture, self.data)?;
         let mut parameters = start.arranged_cordsnet(architecture, euler.dt_ms)?;
         let images = self.data.train.len();
+        let begins_a_longer_one = schedule != PhiSchedule::Annealed;
         let mut trainee = CordsNetTrainee::new(device, architecture, &euler, schedule, config, images, &parameters)?;
-        let epochs = self.fit(&mut trainee, &config.fit)?;
+        let final_states = self.final_states.filter(|_| begins_a_longer_one);
+        let epochs = self.final_states(final_states).fit(&mut trainee, &config.fit)?;
         trainee.weights.download(device, &mut parameters);
         Ok(TrainedCordsNet {
             architecture: architecture.clone(),

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::fit::{Trainee, fit};
-use super::{Checkpoints, Data, EpochRecord, Fit, Observer, Progress, TrainError};
+use super::fit::{Kept, Trainee, fit};
+use super::{Checkpoints, Data, EpochRecord, FinalStates, Fit, Observer, Progress, TrainError};
 use crate::net::{Euler, Graph};
 
 /// A training of a network on images. Its settings say of which network: [`DirectConfig`](super::DirectConfig) of a
@@ -16,6 +16,7 @@ pub struct Training<'a, C> {
     pub(super) data: &'a Data<'a>,
     pub(super) euler: Euler,
     checkpoints: Option<&'a Checkpoints>,
+    pub(super) final_states: Option<&'a FinalStates>,
     observer: Option<&'a mut Observer<'a>>,
 }
 
@@ -28,6 +29,7 @@ impl<'a, C> Training<'a, C> {
             data,
             euler: Euler::published(),
             checkpoints: None,
+            final_states: None,
             observer: None,
         }
     }
@@ -44,6 +46,15 @@ impl<'a, C> Training<'a, C> {
         self
     }
 
+    /// With the states that trainings like it ended with, which differ from it in the number of epochs alone: it goes
+    /// on from the longest that is shorter, to the same bits as from the beginning, and leaves its own. Where its
+    /// epochs depend on how many there are to be, as with [`Schedule::Cosine`](super::Schedule::Cosine) and
+    /// [`PhiSchedule::Annealed`](super::PhiSchedule::Annealed), it does neither.
+    pub fn final_states(mut self, final_states: Option<&'a FinalStates>) -> Self {
+        self.final_states = final_states;
+        self
+    }
+
     /// With an observer, who is told after every batch and epoch and may stop the training.
     pub fn observer(mut self, observer: &'a mut Observer<'a>) -> Self {
         self.observer = Some(observer);
@@ -52,10 +63,13 @@ impl<'a, C> Training<'a, C> {
 
     /// Trains in the loop that all trainings share.
     pub(super) fn fit(self, trainee: &mut dyn Trainee, settings: &Fit) -> Result<Vec<EpochRecord>, TrainError> {
-        let (data, checkpoints) = (self.data, self.checkpoints);
+        let kept = Kept {
+            checkpoints: self.checkpoints,
+            final_states: self.final_states.filter(|_| settings.begins_a_longer_one()),
+        };
         match self.observer {
-            Some(observer) => fit(trainee, settings, data, checkpoints, observer),
-            None => fit(trainee, settings, data, checkpoints, &mut |_: Progress<'_>| {
+            Some(observer) => fit(trainee, settings, self.data, kept, observer),
+            None => fit(trainee, settings, self.data, kept, &mut |_: Progress<'_>| {
                 ControlFlow::Continue(())
             }),
         }

@@ -15,6 +15,8 @@ use super::snapshot::{Snapshot, SnapshotError};
 pub enum CheckpointProgress<P> {
     /// The training goes on from a checkpoint instead of starting.
     Continued(P),
+    /// The training goes on from where a shorter one ended, which was the same but for its length.
+    Grown(P),
     /// There is a checkpoint that cannot be used, and why; the training starts from the beginning.
     Refused(String),
     /// The state is on disk.

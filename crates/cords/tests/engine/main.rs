@@ -1,5 +1,6 @@
 //! The engine from outside, in one program: what is generic over numbers and devices is compiled once for all tests.
 
+mod best_epoch;
 mod cognitive;
 mod data;
 mod data_folders;
@@ -13,6 +14,7 @@ mod exchange;
 mod gradients;
 mod graph;
 mod kernels;
+mod longer;
 mod memory;
 mod mixed;
 mod models;

@@ -8,7 +8,7 @@ use cords::data::{DataError, Images};
 use cords::device::Cpu;
 use cords::learn::{
     AreaInverse, CheckpointProgress, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation,
-    InvertConfig, OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training,
+    InvertConfig, Keep, OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training,
     TrainingPosition, WarmUp, WindowRecord,
 };
 use cords::net::{Architecture, Euler, Graph, ModelInfo, fold};
@@ -89,9 +89,17 @@ enum Network {
     Inverse,
     /// Phase `anneal`, from random weights: phi and optimiser change at every epoch.
     Annealed,
+    /// As the first, with the weights of the best epoch.
+    Best,
 }
 
-const ALL: [Network; 4] = [Network::CordsNet, Network::Cnn, Network::Inverse, Network::Annealed];
+const ALL: [Network; 5] = [
+    Network::CordsNet,
+    Network::Cnn,
+    Network::Inverse,
+    Network::Annealed,
+    Network::Best,
+];
 
 /// What must not depend on interruptions: the model file's bytes, records without their times, windows.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,21 +128,28 @@ fn train(
         };
         let euler = Euler::new(5.0, 10.0);
         match network {
-            Network::CordsNet | Network::Annealed => {
+            Network::CordsNet | Network::Annealed | Network::Best => {
+                let keep = match network {
+                    Network::Best => Keep::Best,
+                    _ => Keep::Last,
+                };
                 let config = DirectConfig {
                     spontaneous_ms: 20.0,
                     stimulus_ms: 30.0,
                     after_ms: 15.0,
                     readout_window_ms: 10.0,
                     return_window_ms: 10.0,
-                    fit: fit(OptimiserSettings::new(OptimiserKind::AdamW, 0.01)),
+                    fit: Fit {
+                        keep,
+                        ..fit(OptimiserSettings::new(OptimiserKind::AdamW, 0.01))
+                    },
                     ..DirectConfig::default()
                 };
                 let architecture = architecture();
                 let training = Training::new(&architecture, &config, &data).euler(&euler);
                 let training = training.checkpoints(checkpoints).observer(observer);
                 let mut trained = match network {
-                    Network::CordsNet => training.run(&Cpu)?,
+                    Network::CordsNet | Network::Best => training.run(&Cpu)?,
                     _ => {
                         let start = Initialisation::default().cordsnet(&architecture, 8);
                         training.run_from(&Cpu, &start, PhiSchedule::Annealed)?

@@ -161,6 +161,18 @@ pub(crate) fn description(identity: &Identity) -> Json {
     Json::Object(sink.0)
 }
 
+/// A name for all identities that differ from a described one in a parameter alone.
+pub(crate) fn without_parameter(description: &Json, parameter: &str) -> StageKey {
+    let mut rest = description.clone();
+    if let Some(params) = rest.get_mut("params").and_then(Json::as_object_mut) {
+        params.shift_remove(parameter);
+    }
+    let mut sink = HashSink(blake3::Hasher::new());
+    sink.text("without", parameter);
+    sink.json("description", &rest);
+    StageKey::new(&sink.0.finalize())
+}
+
 /// Tags make a value of one type never hash like one of another; lengths make fields never run together.
 struct HashSink(blake3::Hasher);
 

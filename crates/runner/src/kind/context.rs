@@ -68,6 +68,9 @@ pub struct Context<'a> {
     pub key: String,
     /// A folder that outlives this attempt: what is kept there lets a later one at the same key go on. Not made yet.
     pub checkpoint: PathBuf,
+    /// A folder that stages have in common which differ in the parameter alone [by which they
+    /// grow](super::Kind::grows_by); its name says all that they have in common. Not made yet.
+    pub lineage: Option<PathBuf>,
     /// Set once the stage shall end; [`stop_requested`](Self::stop_requested) reads it.
     pub stop: Arc<AtomicBool>,
     /// Takes progress and notes; [`report`](Self::report) and [`note`](Self::note) call it.

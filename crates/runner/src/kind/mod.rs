@@ -106,6 +106,11 @@ pub trait Kind: Sync + 'static {
     fn code_version(_params: &Self::Params) -> u32 {
         Self::CODE_VERSION
     }
+    /// The parameter by which a stage grows, where it has one: a stage with more of it begins as one with less does, to
+    /// the bit, and may go on from what that left in [`Context::lineage`].
+    fn grows_by(_params: &Self::Params) -> Option<&'static str> {
+        None
+    }
     /// Rules that a schema cannot state.
     fn check(_params: &Self::Params) -> Vec<Violation> {
         Vec::new()
@@ -191,6 +196,8 @@ pub trait AnyStage: Send + Sync {
     fn identity(&self) -> &Json;
     /// [`Kind::code_version`].
     fn code_version(&self) -> u32;
+    /// [`Kind::grows_by`].
+    fn grows_by(&self) -> Option<&'static str>;
     /// What is read from outside the pipeline; `root` is the project's folder.
     fn external(&self, root: &Path) -> External;
     /// [`Kind::extent`].
@@ -320,6 +327,10 @@ impl<K: Kind> AnyStage for Stage<K> {
 
     fn code_version(&self) -> u32 {
         K::code_version(&self.typed)
+    }
+
+    fn grows_by(&self) -> Option<&'static str> {
+        K::grows_by(&self.typed)
     }
 
     fn external(&self, root: &Path) -> External {

@@ -1,4 +1,4 @@
-//! Matrix expansion and `${}` interpolation: one written stage into its members, in parsed scalars only.
+//! `${}` interpolation, in parsed scalars only, and the names and fields of a matrix's members.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
-use super::node::{Key, Node, Value};
+use super::node::{Node, Value};
 use super::problem::{Problem, ProblemKind, known};
+use super::sweep::Matrix;
 use crate::names::{name_of, scalar};
 
 /// What `${…}` can name.
@@ -51,41 +52,9 @@ fn weight(node: &Node) -> usize {
     }
 }
 
-/// How many combinations a matrix has.
-pub(super) fn count(matrix: &[(Key, Vec<Node>)]) -> usize {
-    matrix
-        .iter()
-        .fold(1, |count: usize, (_, values)| count.saturating_mul(values.len()))
-}
-
-/// What all combinations take of a [`Room`].
-pub(super) fn weight_of_all(matrix: &[(Key, Vec<Node>)]) -> usize {
-    let each = matrix
-        .iter()
-        .filter(|(_, values)| !values.is_empty())
-        .map(|(_, values)| {
-            let members = count(matrix) / values.len();
-            members.saturating_mul(values.iter().map(weight).sum())
-        });
-    each.fold(0, usize::saturating_add)
-}
-
-/// Every combination of the matrix's values, the first field varying slowest.
-pub(super) fn combinations(matrix: &[(Key, Vec<Node>)]) -> Vec<IndexMap<String, Node>> {
-    let mut members = vec![IndexMap::new()];
-    for (key, values) in matrix {
-        members = members
-            .into_iter()
-            .flat_map(|member: IndexMap<String, Node>| {
-                values.iter().map(move |value| {
-                    let mut member = member.clone();
-                    member.insert(key.text.clone(), value.clone());
-                    member
-                })
-            })
-            .collect();
-    }
-    members
+/// What all values of all members take of a [`Room`].
+pub(super) fn weight_of_all(matrix: &Matrix) -> usize {
+    matrix.weight(weight)
 }
 
 impl Scope<'_> {
@@ -210,8 +179,8 @@ pub(super) fn mentions(node: &Node, field: &str) -> bool {
 
 /// Fields whose numbers are names, not amounts: one is written as no other program reads it (`01`, `1_000`), or two are
 /// equal and differ only in how they are written (`1.1`, `1.10`).
-pub(super) fn fields_of_text(matrix: &[(Key, Vec<Node>)]) -> BTreeSet<&str> {
-    let is_text = |values: &[Node]| {
+pub(super) fn fields_of_text(matrix: &Matrix) -> BTreeSet<&str> {
+    let is_text = |values: &[&Node]| {
         let mut seen: BTreeMap<u64, String> = BTreeMap::new();
         values.iter().any(|value| {
             let (Value::Int(..) | Value::Float(..), Some(text)) = (&value.value, value.scalar_text()) else {
@@ -228,7 +197,7 @@ pub(super) fn fields_of_text(matrix: &[(Key, Vec<Node>)]) -> BTreeSet<&str> {
                     .is_some_and(|other| other != text)
         })
     };
-    let found = matrix.iter().filter(|(_, values)| is_text(values));
+    let found = matrix.columns().into_iter().filter(|(_, values)| is_text(values));
     found.map(|(key, _)| key.text.as_str()).collect()
 }
 

@@ -15,9 +15,13 @@ mod node;
 mod presets;
 mod problem;
 mod published;
+mod ranges;
 mod resolve;
 mod resources;
 mod root;
+mod sweep;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::path::PathBuf;
@@ -38,6 +42,7 @@ pub use validate::{alternatives, types, unwrap_optional, variants};
 use crate::kind::Registry;
 use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Member, Output, stored_parameter};
 use crate::names::{Named, REPETITION};
+use crate::store::ReportTexts;
 
 /// Dense index of a stage (one member of a matrix) in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -53,6 +58,8 @@ pub struct Pipeline {
     pub root: PathBuf,
     /// `stage` or `stage/table` to print at the end of a run.
     pub headline: Option<String>,
+    /// What is said in the report of a run.
+    pub report: Option<ReportTexts>,
     /// What stages share besides threads and GPUs: name to number of units. One unit is a mutex.
     pub pools: IndexMap<String, usize>,
     /// Every stage and member, as declared; `StageId` counts in this list.
@@ -121,6 +128,17 @@ pub struct InputSlot {
 /// Every problem, in order of places.
 #[cfg(any(test, fuzzing))]
 pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline, Vec<Problem>> {
+    from_text_with_notes(path, text, registry, &mut Vec::new())
+}
+
+/// The same, with what is no error.
+#[cfg(any(test, fuzzing))]
+fn from_text_with_notes(
+    path: &str,
+    text: &str,
+    registry: &Registry,
+    notes: &mut Vec<Problem>,
+) -> Result<Pipeline, Vec<Problem>> {
     struct NoPresets;
     impl presets::Presets for NoPresets {
         fn get(&mut self, _: &str, _: &mut SourceTexts) -> Result<node::Node, presets::PresetError> {
@@ -145,14 +163,7 @@ pub fn from_text(path: &str, text: &str, registry: &Registry) -> Result<Pipeline
         registry,
         overrides: Vec::new(),
     };
-    resolve::resolve(
-        &document,
-        place,
-        &options,
-        &mut NoPresets,
-        &mut sources,
-        &mut Vec::new(),
-    )
+    resolve::resolve(&document, place, &options, &mut NoPresets, &mut sources, notes)
 }
 
 impl Pipeline {

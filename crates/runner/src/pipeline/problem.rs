@@ -80,11 +80,21 @@ pub enum ProblemKind {
         members: Vec<String>,
         count: usize,
     },
-    #[error("`{stage}` has {count} members; a single one is needed here")]
+    #[error("`{stage}` has {count} members{}; a single one is needed here", with(fields))]
     AmbiguousMember {
         stage: String,
         count: usize,
         example: String,
+        /// Fields that these members share with the one that refers to them; empty if none.
+        fields: String,
+    },
+    #[error("`{stage}` has no member with {fields}, as the member that refers to it has")]
+    NoMemberAgrees {
+        stage: String,
+        fields: String,
+        /// The first of them.
+        members: Vec<String>,
+        count: usize,
     },
     #[error("`{stage}` has no matrix, so `{reference}` selects nothing")]
     NoMatrix { stage: String, reference: String },
@@ -118,6 +128,12 @@ pub enum ProblemKind {
         kind: String,
         suggestion: Option<String>,
     },
+    /// No error: what is written so sets it, as before.
+    #[error("matrix field `{field}` sets the parameter `{field}` of `{kind}` too, which was not asked for")]
+    FieldSetsParameter { field: String, kind: String },
+    /// No error: there may be fewer values for once.
+    #[error("this excludes no member of the matrix that is not excluded already")]
+    ExcludesNothing,
     #[error("cannot read `{path}`: {reason}")]
     UnreadableFile { path: String, reason: String },
     #[error("`{text}` is not of the form stage.parameter=value, vars.name=value or seed=value")]
@@ -140,7 +156,10 @@ pub fn old_name(old: &str, new: &str) -> String {
 impl ProblemKind {
     /// Whether a pipeline with it can run all the same.
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::OldName { .. })
+        matches!(
+            self,
+            Self::OldName { .. } | Self::FieldSetsParameter { .. } | Self::ExcludesNothing
+        )
     }
 
     /// What to do about it, where there is something more to say than the message.
@@ -155,6 +174,17 @@ impl ProblemKind {
             Self::UnreadablePreset { suggestion, .. } => did_you_mean(suggestion),
             Self::Missing { hint, .. } => hint.clone(),
             Self::KindCount { valid, .. } => Some(format!("kinds: {}", valid.join(", "))),
+            Self::FieldSetsParameter { field, .. } => Some(format!(
+                "write `{field}: \"${{matrix.{field}}}\"` among the parameters if that is meant; if not, name the stage \
+                 that the field chooses a member of by its name alone, `stage` in place of `stage@{field}=...`, and the \
+                 field sets nothing"
+            )),
+            Self::NoMemberAgrees {
+                stage, members, count, ..
+            } => Some(format!(
+                "members: {}; `{stage}@field=value` takes one whatever its other fields are",
+                shortened(members, *count)
+            )),
             Self::NoSuchMember { members, count, .. } => Some(format!("members: {}", shortened(members, *count))),
             Self::AmbiguousMember { stage, example, .. } => Some(format!(
                 "write `{example}` for one of them; `{stage}@*` for all is possible where a list is taken, and for an \
@@ -171,6 +201,14 @@ impl ProblemKind {
             Self::DuplicateName { .. } => Some("rename one of the two".into()),
             _ => None,
         }
+    }
+}
+
+/// ` with set=mnist`, where there are such fields.
+fn with(fields: &str) -> String {
+    match fields {
+        "" => String::new(),
+        fields => format!(" with {fields}"),
     }
 }
 

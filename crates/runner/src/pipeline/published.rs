@@ -25,10 +25,14 @@ impl NameFindings {
 
     /// The stored name of every key of a mapping. `names`: of a key's text the stored and the published name. Of two
     /// keys of one stored name, which is a problem, the second has none.
-    fn stored_keys(&mut self, entries: &[(Key, Node)], names: impl Fn(&str) -> [String; 2]) -> Vec<Option<String>> {
-        let mut kept: Vec<(&Key, String)> = Vec::with_capacity(entries.len());
-        let mut stored_keys = Vec::with_capacity(entries.len());
-        for (key, _) in entries {
+    fn stored_keys<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a Key>,
+        names: impl Fn(&str) -> [String; 2],
+    ) -> Vec<Option<String>> {
+        let mut kept: Vec<(&Key, String)> = Vec::new();
+        let mut stored_keys = Vec::new();
+        for key in keys {
             let [stored, published] = names(&key.text);
             self.note(&key.text, &published, key.spot);
             // What is written twice is found later, with all else that is wrong with a mapping.
@@ -51,7 +55,8 @@ impl NameFindings {
         let Value::Map(entries) = &mut node.value else {
             return;
         };
-        let mut stored_keys = self.stored_keys(entries, names).into_iter();
+        let keys = entries.iter().map(|(key, _)| key);
+        let mut stored_keys = self.stored_keys(keys, names).into_iter();
         entries.retain_mut(|(key, _)| match stored_keys.next().flatten() {
             Some(stored) => {
                 key.text = stored;
@@ -62,7 +67,7 @@ impl NameFindings {
     }
 
     /// Checks the fields of a matrix, which keep their names: they are part of the members'.
-    pub(super) fn check_fields(&mut self, schema: &Json, fields: &[(Key, Node)]) {
+    pub(super) fn check_fields<'a>(&mut self, schema: &Json, fields: impl Iterator<Item = &'a Key>) {
         self.stored_keys(fields, |name| parameter_names(schema, name));
     }
 

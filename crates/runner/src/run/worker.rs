@@ -32,6 +32,7 @@ pub(super) struct WorkerSpec {
     pub key: String,
     pub scratch: PathBuf,
     pub checkpoint: PathBuf,
+    pub lineage: Option<PathBuf>,
     pub root: PathBuf,
     pub threads: usize,
     pub device: Device,
@@ -192,6 +193,7 @@ fn run_stage(
         gpu_memory: spec.gpu_memory,
         key: spec.key,
         checkpoint: spec.checkpoint,
+        lineage: spec.lineage,
         stop: termination.requested.clone(),
         said: Box::new(said),
     };

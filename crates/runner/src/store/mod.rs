@@ -23,6 +23,7 @@
 //!   gate               held by runs while they decide and publish, alone by `gc`
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
+//!   ends/NAME/         the states that stages ended with which differ in how long they go on alone
 //!   benchmarks.jsonl   not the store's: what the program has timed, one JSON object a line
 //!   fingerprints.json  stat cache of hashed files
 //!   files/HASH         the same of a folder with many files; HASH.N: first bytes of some; .part: while they are read
@@ -53,7 +54,8 @@ pub use hostile::{check_journal, check_manifests, framed};
 use objects::{hash_folder, persist};
 pub(crate) use runs::RECORD_VERSION;
 pub use runs::{
-    Execution, GitState, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome, shortest_prefixes,
+    Execution, GitState, ReportTexts, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome,
+    shortest_prefixes,
 };
 pub use verify::{Damage, Fault};
 
@@ -669,9 +671,29 @@ impl Store {
         let _ = std::fs::remove_dir_all(self.checkpoint(key));
     }
 
+    /// Where stages that differ in how long they go on alone may keep the states that they end with. Made by the stage
+    /// that writes there.
+    pub(crate) fn ends(&self, lineage: &StageKey) -> PathBuf {
+        self.root.join("ends").join(lineage.as_str())
+    }
+
+    /// Forgets where stages of a lineage ended.
+    pub(crate) fn drop_ends(&self, lineage: &StageKey) {
+        // Best effort, as with checkpoints: one that is left is held against its own hash.
+        let _ = std::fs::remove_dir_all(self.ends(lineage));
+    }
+
     /// Removes what killed runs left behind: scratch folders, checkpoints of keys that have a result since, and
-    /// checkpoints that nobody went on with for 90 days. Leaves alone what is in use.
+    /// checkpoints that nobody went on with for 90 days; and ends of stages from before then. Leaves alone what is in
+    /// use.
     pub fn sweep(&mut self) {
+        for path in self
+            .entries("ends")
+            .filter(|path| is_older_than(path, CHECKPOINTS_KEPT))
+        {
+            // Best effort, as nothing depends on it.
+            let _ = std::fs::remove_dir_all(&path);
+        }
         for folder in ["scratch", "checkpoints"] {
             for path in self.entries(folder) {
                 let name = path.file_name().map(|n| n.to_string_lossy().into_owned());

@@ -201,6 +201,20 @@ pub struct GitState {
     pub is_dirty: bool,
 }
 
+/// What a pipeline says in the report of its runs, its section `report`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportTexts {
+    /// Title of the report; the pipeline's name where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Markdown at its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Markdown above the results of a stage, by the stage's name without matrix fields.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub stages: IndexMap<String, String>,
+}
+
 /// One run, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -245,6 +259,9 @@ pub struct RunRecord {
     pub lock_file: Option<ContentHash>,
     /// The table that stands for the run, as the pipeline names it.
     pub headline: Option<String>,
+    /// What the pipeline says in reports; `None` where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportTexts>,
     /// Every stage of the pipeline; of a run that goes on or was killed those that had ended.
     pub stages: Vec<RunStage>,
 }

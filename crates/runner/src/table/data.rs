@@ -320,7 +320,7 @@ impl Table {
         Ok(out)
     }
 
-    fn append(&mut self, schema: ColumnSchema, values: Vec<Value>) {
+    pub(super) fn append(&mut self, schema: ColumnSchema, values: Vec<Value>) {
         self.schema.columns.push(schema);
         self.columns.push(values);
     }

@@ -289,7 +289,7 @@ impl Shared {
 }
 
 /// Columns that both tables have and that are keys of either, guessed roles counting only if both are guessed.
-fn common_keys(a: &Table, b: &Table) -> Vec<String> {
+pub(super) fn common_keys(a: &Table, b: &Table) -> Vec<String> {
     let key_of = |table: &Table, other: &Table, name: &str| {
         let role = table
             .schema

@@ -9,15 +9,19 @@
 //! millions of rows, which results do not have, and would bring its types and panics into every comparison. What else
 //! was considered for differences stands in `docs/design/diff.md`.
 
+mod aggregate;
 mod csv;
 mod data;
 mod diff;
 mod file;
 mod filter;
+mod npy;
 mod render;
 mod render_diff;
 mod row;
 mod schema;
+mod set_aside;
+mod sort;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -26,14 +30,17 @@ use std::path::PathBuf;
 use dynvis_base::{Classified, ErrorKind};
 use serde::{Serialize, Serializer};
 
+pub use aggregate::{Aggregate, Grouped, Grouping};
 pub use data::{SlotLabel, Table, TableWriter};
 pub use diff::{TableDiff, diff};
 pub use dynvis_derive::Row;
 pub use filter::Condition;
-pub use render::{Format, RenderOptions, render};
+pub use render::{Format, RenderOptions, render, significant};
 pub use render_diff::{DiffFormat, render_diff};
 pub use row::{Cell, Row, TableRow};
 pub use schema::{DType, Role, TableSchema};
+pub use set_aside::{SetAside, set_aside};
+pub use sort::SortBy;
 
 /// One cell. Tables written here hold finite floats only; a file from elsewhere may bring infinities, never NaN.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +135,7 @@ impl Classified for TableError {
             | Self::Encode { .. }
             | Self::UnsupportedType { .. }
             | Self::NoNumber { .. }
+            | Self::NotNumbers { .. }
             | Self::Metadata { .. }
             | Self::NewerFormat { .. }
             | Self::SchemaMismatch { .. }
@@ -391,6 +399,18 @@ pub enum TableError {
         column: String,
         /// The value.
         found: String,
+    },
+    /// Numbers are to be aggregated, and a column holds none.
+    #[error("table `{table}`: column `{column}` holds {found}; `{wanted}` is of numbers")]
+    NotNumbers {
+        /// Name of the table.
+        table: String,
+        /// Name of the column.
+        column: String,
+        /// Type of the column.
+        found: DType,
+        /// The aggregate that was asked for.
+        wanted: &'static str,
     },
     /// The table description in the file is not JSON of the right form.
     #[error("{}: the table description in the file's metadata is damaged", .path.display())]

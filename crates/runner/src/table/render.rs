@@ -79,7 +79,7 @@ pub(super) fn thousands(count: usize) -> String {
 
 /// A float rounded to so many significant digits, without trailing zeros, as `%g` of C: powers of ten from 1e-5
 /// down and from 10^digits up.
-pub(super) fn significant(value: f64, digits: usize) -> String {
+pub fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{}", value + 0.0);
     }

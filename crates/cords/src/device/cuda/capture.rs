@@ -45,10 +45,15 @@ impl<G: Gpu> Cuda<G> {
             *capture = self.record(reductions, &mut work);
         }
         match capture {
-            Capture::Recorded { graph, places, .. } => {
-                reductions.places.clone_from(places);
-                self.attempt(|gpu| gpu.replay(graph));
-            }
+            Capture::Recorded { graph, places, .. } => match self.gpu.replay(graph) {
+                Ok(()) => reductions.places.clone_from(places),
+                // Nothing of it was done.
+                Err(error) => {
+                    self.gpu.recording_refused(&error);
+                    *capture = Capture::Refused;
+                    work(reductions);
+                }
+            },
             Capture::New => {
                 work(reductions);
                 *capture = Capture::Done;

@@ -6,7 +6,7 @@ use super::bindings::{Performance, cudnn};
 use super::hardware::{Precision, Settings};
 use crate::device::DeviceError;
 
-/// Bytes of scratch memory that a convolution may take.
+/// Bytes of scratch memory that a convolution takes, unless no algorithm computes it from so few.
 pub(super) const SCRATCH: usize = 1 << 30;
 
 /// `CUDNN_STATUS_BAD_PARAM`, as cuDNN itself would say.
@@ -45,14 +45,14 @@ impl std::fmt::Display for Status {
 /// Which of cuDNN's proposals is used.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
-    /// Algorithms that may be used, best first.
+    /// Algorithms that may be used, best first, and behind them those that want much scratch memory, the least first.
     proposals: Vec<Proposal>,
+    /// How many of them do not want much.
+    fitting: usize,
     /// The one in use where results take another's place, and where they are added. Those before it have failed.
     place: [usize; 2],
     /// What became of those that have failed.
     failures: Vec<Status>,
-    /// The least scratch memory, in bytes, of a proposal that wants too much of it.
-    large: Option<usize>,
 }
 
 /// One of cuDNN's proposals.
@@ -66,29 +66,32 @@ pub(super) struct Proposal {
 impl Choice {
     /// Of proposals, the fastest first, those that the settings allow; `math` is what was asked for.
     pub(super) fn of(proposed: &[Performance], settings: &Settings, math: c_int) -> Self {
-        let mut choice = Self::default();
-        for proposal in proposed {
-            let allowed = proposal.status == 0
+        let allowed = |proposal: &&Performance| {
+            proposal.status == 0
                 && (proposal.determinism == cudnn::DETERMINISTIC || !settings.deterministic)
-                && (settings.precision != Precision::Float32 || proposal.math == math);
-            match proposal.memory {
-                _ if !allowed => {}
-                scratch if scratch > SCRATCH => {
-                    choice.large = Some(choice.large.map_or(scratch, |large| large.min(scratch)));
-                }
-                scratch => choice.proposals.push(Proposal {
-                    algorithm: proposal.algorithm,
-                    scratch,
-                    math: proposal.math,
-                }),
-            }
+                && (settings.precision != Precision::Float32 || proposal.math == math)
+        };
+        let proposals = proposed.iter().filter(allowed).map(|proposal| Proposal {
+            algorithm: proposal.algorithm,
+            scratch: proposal.memory,
+            math: proposal.math,
+        });
+        let (mut proposals, mut large): (Vec<_>, Vec<_>) = proposals.partition(|proposal| proposal.scratch <= SCRATCH);
+        let fitting = proposals.len();
+        large.sort_by_key(|proposal| proposal.scratch);
+        proposals.extend(large);
+        Self {
+            proposals,
+            fitting,
+            ..Self::default()
         }
-        choice
     }
 
-    /// `use_of`: 0 where results take another's place, 1 where they are added.
+    /// `use_of`: 0 where results take another's place, 1 where they are added. What can be added in two steps takes no
+    /// more scratch memory for one.
     pub(super) fn in_use(&self, use_of: usize) -> Option<Proposal> {
-        self.proposals.get(self.place[use_of]).copied()
+        let last = [self.proposals.len(), self.fitting][use_of];
+        self.proposals[..last].get(self.place[use_of]).copied()
     }
 
     pub(super) fn pass_over(&mut self, use_of: usize, status: Status) {
@@ -101,7 +104,7 @@ impl Choice {
         let wanted = self.proposals.iter().map(|proposal| proposal.scratch).max();
         let is_want_of_memory = self.failures.iter().any(|status| status.is_want_of_memory());
         // Fewer images at a time need less.
-        if let Some(bytes) = self.large.or(wanted.filter(|_| is_want_of_memory)) {
+        if let Some(bytes) = wanted.filter(|_| is_want_of_memory) {
             return DeviceError::Memory { bytes: bytes as u64 };
         }
         let mut said: Vec<String> = self.failures.iter().map(ToString::to_string).collect();
@@ -168,24 +171,24 @@ mod tests {
         ];
         let algorithms = |settings: &Settings| {
             let choice = Choice::of(&proposed, settings, cudnn::FMA_MATH);
-            assert_eq!(choice.large, Some(SCRATCH + 1));
+            assert_eq!(choice.fitting, choice.proposals.len() - 2);
             choice
                 .proposals
                 .iter()
                 .map(|proposal| proposal.algorithm)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(algorithms(&settings()), [5, 6]);
+        assert_eq!(algorithms(&settings()), [5, 6, 4, 3]);
         let free = Settings {
             deterministic: false,
             ..settings()
         };
-        assert_eq!(algorithms(&free), [1, 5, 6]);
+        assert_eq!(algorithms(&free), [1, 5, 6, 4, 3]);
         let tf32 = Settings {
             precision: Precision::Tf32,
             ..settings()
         };
-        assert_eq!(algorithms(&tf32), [2, 5, 6]);
+        assert_eq!(algorithms(&tf32), [2, 5, 6, 4, 3]);
     }
 
     /// Whatever status an algorithm fails with, known or not, the next one's turn has come; and one that cannot add may
@@ -213,16 +216,23 @@ mod tests {
         assert_eq!(Status::of(0), Ok(()));
     }
 
+    /// Much scratch memory is taken where nothing else is left, and not for what can be added in two steps.
     #[test]
-    fn where_memory_is_wanting_fewer_images_are_tried() {
+    fn much_scratch_memory_is_the_last_resort() {
         let mut choice = Choice::of(
-            &[proposal(3, 100), proposal(4, SCRATCH + 5)],
+            &[proposal(4, SCRATCH + 5), proposal(3, 100)],
             &settings(),
             cudnn::FMA_MATH,
         );
+        let algorithm = |choice: &Choice, use_of| choice.in_use(use_of).map(|proposal| proposal.algorithm);
+        assert_eq!([algorithm(&choice, 0), algorithm(&choice, 1)], [Some(3), Some(3)]);
         choice.pass_over(0, status(3000));
-        let bytes = SCRATCH as u64 + 5;
-        assert_eq!(choice.exhausted(String::new()), DeviceError::Memory { bytes });
+        choice.pass_over(1, status(3000));
+        assert_eq!([algorithm(&choice, 0), algorithm(&choice, 1)], [Some(4), None]);
+    }
+
+    #[test]
+    fn where_memory_is_wanting_fewer_images_are_tried() {
         let mut choice = Choice::of(&[proposal(3, 100)], &settings(), cudnn::FMA_MATH);
         choice.pass_over(0, status(4004));
         assert_eq!(choice.exhausted(String::new()), DeviceError::Memory { bytes: 100 });

@@ -97,7 +97,10 @@ const BLOCKS: usize = 1 << 12;
 pub(super) fn failed(call: impl Into<String>) -> impl FnOnce(DriverError) -> DeviceError {
     move |error| DeviceError::Failed {
         call: call.into(),
-        reason: format!("{error:?}"),
+        reason: match (error.error_string(), error.error_name()) {
+            (Ok(text), Ok(name)) => format!("{} ({})", text.to_string_lossy(), name.to_string_lossy()),
+            _ => format!("error {}", error.0 as u32),
+        },
     }
 }
 

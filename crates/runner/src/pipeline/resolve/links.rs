@@ -1,6 +1,6 @@
 //! From references to edges: the stages that a reference selects, the output that fits, and no cycle among them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde_json::Value as Json;
 
@@ -26,11 +26,12 @@ impl Resolver<'_> {
         let mut count = 0;
         for index in 0..self.drafts.len() {
             let sites = std::mem::take(&mut self.drafts[index].references);
+            let mut used = BTreeSet::new();
             let mut lists: BTreeMap<String, (Vec<PathPart>, Vec<Json>)> = BTreeMap::new();
             let mut inputs = Vec::new();
             for site in &sites {
                 let base = slot_name(&site.path, site.in_list);
-                let (found, is_several) = self.targets(site, &names);
+                let (found, is_several) = self.targets(index, site, &names, &mut used);
                 count += found.len();
                 if count > LINKS {
                     let (what, limit) = ("links between stages", LINKS);
@@ -61,6 +62,7 @@ impl Resolver<'_> {
                     });
                 }
             }
+            self.report_idle(index, &used);
             for (path, items) in lists.into_values() {
                 write(&mut self.drafts[index].params, &path, Json::Array(items));
             }
@@ -91,29 +93,103 @@ impl Resolver<'_> {
         }
     }
 
-    /// The drafts that a reference selects, each with the output that fits, and whether it makes a list of what is
-    /// none. `names`: every draft by its name.
-    fn targets(&mut self, site: &ReferenceSite, names: &HashMap<String, usize>) -> (Vec<Target>, bool) {
-        let Some((parsed, selected)) = self.members(site, names) else {
-            return (Vec::new(), false);
+    /// The drafts that a reference of the draft `from` selects, each with the output that fits, and whether it makes a
+    /// list of what is none. `names`: every draft by its name; `used`: matrix fields by which members were taken.
+    fn targets(
+        &mut self,
+        from: usize,
+        site: &ReferenceSite,
+        names: &HashMap<String, usize>,
+        used: &mut BTreeSet<String>,
+    ) -> (Vec<Target>, bool) {
+        let (parsed, selected, shared) = match self.whole_stage(site) {
+            Some(parsed) => {
+                let shared = self.shared_fields(from, &parsed);
+                let members = &self.families[&parsed.stage];
+                let selected = match shared.is_empty() {
+                    true => members.clone(),
+                    false => self.agreements.find(&self.drafts, members, &shared, true),
+                };
+                (parsed, selected, shared)
+            }
+            None => {
+                let Some((parsed, selected)) = self.members(site, names) else {
+                    return (Vec::new(), false);
+                };
+                let takes_all = parsed.selector.as_ref().is_some_and(|s| s.all);
+                let shared = match selected.len() > 1 && !takes_all {
+                    true => self.shared_fields(from, &parsed),
+                    false => Vec::new(),
+                };
+                let selected = match shared.is_empty() {
+                    true => selected,
+                    false => self.agreements.find(&self.drafts, &selected, &shared, false),
+                };
+                (parsed, selected, shared)
+            }
         };
-        let first = self.families.get(&parsed.stage).and_then(|members| members.first());
-        let example = first.map(|first| &self.drafts[*first]);
-        let has_matrix = example.is_some_and(|first| !first.fields.is_empty());
+        let members = self.families.get(&parsed.stage).map_or(&[][..], Vec::as_slice);
+        let has_matrix = members
+            .first()
+            .is_some_and(|first| !self.drafts[*first].fields.is_empty());
         let takes_all = parsed.selector.as_ref().is_some_and(|s| s.all);
+        used.extend(shared.iter().map(|(name, _)| name.clone()));
+        if selected.is_empty() {
+            let shown = members
+                .iter()
+                .take(SHOWN)
+                .map(|member| self.drafts[*member].name.clone());
+            let kind = ProblemKind::NoMemberAgrees {
+                members: shown.collect(),
+                count: members.len(),
+                fields: described(&shared),
+                stage: parsed.stage,
+            };
+            self.problems.push(Problem::at(site.spot, kind));
+            return (Vec::new(), false);
+        }
         let is_several = site.may_be_several && takes_all;
         let several_allowed = site.in_list && takes_all || is_several;
-        let exact = !has_matrix || (selected.len() == 1 && parsed.selector.is_some());
+        let is_chosen = parsed.selector.is_some() || !shared.is_empty();
+        let exact = !has_matrix || (selected.len() == 1 && is_chosen);
         if !several_allowed && !exact {
+            let example = selected.first().map(|first| &self.drafts[*first]);
             let kind = ProblemKind::AmbiguousMember {
                 count: selected.len(),
                 example: example.map(|first| first.name.clone()).unwrap_or_default(),
+                fields: described(&shared),
                 stage: parsed.stage,
             };
             self.problems.push(Problem::at(site.spot, kind));
             return (Vec::new(), false);
         }
         (self.outputs(site, &parsed, selected), is_several)
+    }
+
+    /// A reference that is the name of a stage with a matrix and nothing more, but perhaps an output.
+    fn whole_stage(&self, site: &ReferenceSite) -> Option<Reference> {
+        let reading = names::readings(&site.text, |_| false).into_iter().next()?;
+        let members = self.families.get(&reading.stage)?;
+        let first = members.first()?;
+        let has_matrix = !self.drafts[*first].fields.is_empty();
+        (reading.selector.is_none() && has_matrix).then_some(reading)
+    }
+
+    /// The fields of a draft that a stage has too and a reference to it does not name.
+    fn shared_fields(&self, from: usize, reference: &Reference) -> Vec<(String, Json)> {
+        let first = self.families.get(&reference.stage).and_then(|members| members.first());
+        let Some(first) = first else {
+            return Vec::new();
+        };
+        let named = |field: &str| {
+            let selector = reference.selector.iter();
+            selector.flat_map(|s| &s.fields).any(|(name, _)| name == field)
+        };
+        let theirs = &self.drafts[*first].fields;
+        let own = self.drafts[from].fields.iter();
+        own.filter(|(field, _)| theirs.contains_key(*field) && !named(field))
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect()
     }
 
     /// The reading of a reference that fits, and the drafts that it selects; what is wrong with it is reported.
@@ -225,6 +301,15 @@ impl Resolver<'_> {
             .or_else(searched)
             .unwrap_or((&readings[0], Vec::new()))
     }
+}
+
+/// Fields as a message names them: `set=mnist, areas=4`.
+fn described(fields: &[(String, Json)]) -> String {
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(field, value)| format!("{field}={}", names::scalar(value)))
+        .collect();
+    fields.join(", ")
 }
 
 fn pick_output(draft: &Draft, parsed: &Reference, site: &ReferenceSite) -> Result<(String, Artifact), ProblemKind> {

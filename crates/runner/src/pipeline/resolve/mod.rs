@@ -8,30 +8,43 @@
 //! pass.
 
 mod claims;
+mod fields;
 mod links;
 mod overrides;
+mod report;
 mod use_presets;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use self::claims::Claims;
+use self::fields::{Agreements, FieldsOfStages, Idle, Written};
 use self::links::report_cycles;
 use self::overrides::{apply_override, set};
 use super::matrix::{self, Room, Scope};
 use super::node::{Key, Node, SourceTexts, Spot, Value};
 use super::presets::Presets;
-use super::problem::{Problem, ProblemKind, known, suggest};
+use super::problem::{Problem, ProblemKind, known};
 use super::published::NameFindings;
-use super::validate::{ReferenceSite, Validated, property, property_names, report_duplicates, validate};
-use super::{LoadOptions, Pipeline, Stage, StageId};
-use crate::kind::{AnyKind, Output, Registry, stored_parameter};
+use super::sweep::Matrix;
+use super::validate::{ReferenceSite, Validated, property, report_duplicates, validate};
+use super::{InputSlot, LoadOptions, Pipeline, Stage, StageId};
+use crate::kind::{AnyKind, Output, Registry};
 use crate::names::is_name;
 
-const TOP_KEYS: [&str; 7] = ["name", "description", "seed", "headline", "vars", "pools", "stages"];
+const TOP_KEYS: [&str; 8] = [
+    "name",
+    "description",
+    "seed",
+    "headline",
+    "report",
+    "vars",
+    "pools",
+    "stages",
+];
 /// Stages with all members of their matrices.
 const MEMBERS: usize = 100_000;
 const STAGE_KEYS: [&str; 4] = ["description", "matrix", "resources", "ensure"];
@@ -53,6 +66,8 @@ struct Draft {
     params: Json,
     outputs: Vec<Output>,
     references: Vec<ReferenceSite>,
+    /// Matrix fields that are of no use, unless a reference takes a member by them.
+    idle: Vec<Idle>,
     claims: Claims,
     spot: Spot,
     /// Its own parameters have errors, so nothing can be said of its outputs.
@@ -139,7 +154,19 @@ pub(super) fn resolve(
     };
     report_duplicates(stages, &mut problems);
 
+    let no_fields = IndexMap::new();
+    // Names of fields alone: what the values take of the room is counted later.
+    let names_alone = Room::new();
+    let scope = Scope {
+        vars: &vars,
+        fields: &no_fields,
+        seed,
+        room: &names_alone,
+    };
     let mut resolver = Resolver {
+        fields_of_stages: FieldsOfStages::of(stages, &scope),
+        agreements: Agreements::default(),
+        alike: Vec::new(),
         vars: &vars,
         pools: &pools,
         seed,
@@ -156,9 +183,11 @@ pub(super) fn resolve(
         resolver.stage(key, node);
     }
     let inputs = resolver.follow_references();
+    resolver.report_equal_members(&inputs);
     if let (Some(headline), Some(node)) = (&headline, document.get("headline")) {
         resolver.check_headline(headline, node.spot);
     }
+    let report = report::texts(&document, &resolver.families, &mut resolver.problems);
     let Resolver {
         mut problems,
         mut names,
@@ -202,6 +231,7 @@ pub(super) fn resolve(
         path: place.path,
         root: place.root,
         headline,
+        report,
         pools,
         stages,
     })
@@ -272,6 +302,10 @@ struct Resolver<'a> {
     drafts: Vec<Draft>,
     /// Drafts of each written stage; empty where the stage had errors.
     families: IndexMap<String, Vec<usize>>,
+    fields_of_stages: FieldsOfStages,
+    agreements: Agreements,
+    /// Members of one matrix with the same parameters, and the place of the matrix.
+    alike: Vec<(Spot, Vec<usize>)>,
 }
 
 impl Resolver<'_> {
@@ -316,7 +350,7 @@ impl Resolver<'_> {
         };
         let schema = stage_kind.schema();
         let matrix = self.matrix(node, schema);
-        if self.drafts.len().saturating_add(matrix::count(&matrix)) > MEMBERS {
+        if self.drafts.len().saturating_add(matrix.count()) > MEMBERS {
             let spot = node.get("matrix").map_or(key.spot, |m| m.spot);
             let (what, limit) = ("stages", MEMBERS);
             self.problems
@@ -329,7 +363,7 @@ impl Resolver<'_> {
         let mut names = BTreeSet::new();
         let texts = matrix::fields_of_text(&matrix);
         let first = self.drafts.len();
-        for fields in matrix::combinations(&matrix) {
+        for fields in matrix.members(&mut self.problems, &mut self.names.notes) {
             let plain = matrix::plain(&fields, &texts);
             let name = matrix::name(&key.text, &fields);
             if !names.insert(name.clone()) {
@@ -340,26 +374,31 @@ impl Resolver<'_> {
             }
             self.member(key, node, stage_kind, schema, &fields, (name, plain));
         }
-        self.report_equal_members(first, node.get("matrix").map_or(key.spot, |m| m.spot));
+        self.keep_alike(first, node.get("matrix").map_or(key.spot, |m| m.spot));
     }
 
-    /// Members whose values differ only in how they are written: their result would count twice.
-    fn report_equal_members(&mut self, first: usize, spot: Spot) {
-        let mut seen = HashMap::new();
-        for draft in self.drafts[first..].iter().filter(|draft| !draft.broken) {
-            if let Some(other) = seen.insert(draft.params.to_string(), &draft.name) {
-                let (first, second) = (other.clone(), draft.name.clone());
-                let kind = ProblemKind::EqualMembers { first, second };
-                self.problems.push(Problem::at(spot, kind));
-            }
+    /// Keeps members whose parameters are the same, as those are whose values differ only in how they are written: what
+    /// their references take is known later.
+    fn keep_alike(&mut self, first: usize, spot: Spot) {
+        let mut groups: IndexMap<String, Vec<usize>> = IndexMap::new();
+        for (index, draft) in self
+            .drafts
+            .iter()
+            .enumerate()
+            .skip(first)
+            .filter(|(_, draft)| !draft.broken)
+        {
+            groups.entry(draft.params.to_string()).or_default().push(index);
         }
+        let alike = groups.into_values().filter(|members| members.len() > 1);
+        self.alike.extend(alike.map(|members| (spot, members)));
     }
 
-    /// The matrix of a stage: each field with its values; one value stands for a list of one.
-    /// Its fields are called as they are written, by the published or the stored name of a parameter.
-    fn matrix(&mut self, stage: &Node, schema: &Json) -> Vec<(Key, Vec<Node>)> {
+    /// The matrix of a stage. Its fields are called as they are written, by the published or the stored name of a
+    /// parameter.
+    fn matrix(&mut self, stage: &Node, schema: &Json) -> Matrix {
         let Some(node) = stage.get("matrix") else {
-            return Vec::new();
+            return Matrix::default();
         };
         let node = Scope {
             vars: self.vars,
@@ -368,32 +407,9 @@ impl Resolver<'_> {
             room: self.room,
         }
         .interpolate(node, &mut self.problems);
-        let Some(entries) = node.as_map() else {
-            self.problems
-                .push(wrong_type(&node, "a mapping from field to a list of values"));
-            return Vec::new();
-        };
-        report_duplicates(entries, &mut self.problems);
-        self.names.check_fields(schema, entries);
-        entries
-            .iter()
-            .map(|(key, values)| {
-                let values = match &values.value {
-                    Value::List(items) => items.clone(),
-                    _ => vec![values.clone()],
-                };
-                if values.is_empty() {
-                    self.problems.push(Problem::at(
-                        key.spot,
-                        ProblemKind::OutOfRange {
-                            value: "an empty list".into(),
-                            limit: "at least one value".into(),
-                        },
-                    ));
-                }
-                (key.clone(), values)
-            })
-            .collect()
+        let matrix = Matrix::read(&node, &mut self.problems);
+        self.names.check_fields(schema, matrix.keys());
+        matrix
     }
 
     fn member(
@@ -430,30 +446,13 @@ impl Resolver<'_> {
         let before_preset = self.problems.len();
         params = self.merge_presets(stage_kind, params, &scope, &[], &mut mentioned);
         let preset_failed = self.problems.len() > before_preset;
-        for (field, value) in fields {
-            let stored = stored_parameter(schema, field);
-            if property(schema, stored).is_some() {
-                let at = Key {
-                    text: stored.to_owned(),
-                    spot: value.spot,
-                };
-                set(&mut params, &[at], value.clone());
-            } else if !mentioned.contains(field.as_str()) {
-                let spot = node
-                    .get("matrix")
-                    .and_then(Node::as_map)
-                    .and_then(|m| m.iter().find(|(k, _)| k.text == *field))
-                    .map_or(value.spot, |(k, _)| k.spot);
-                self.problems.push(Problem::at(
-                    spot,
-                    ProblemKind::UnusedMatrixField {
-                        field: field.clone(),
-                        kind: stage_kind.name().into(),
-                        suggestion: suggest(field, property_names(schema)),
-                    },
-                ));
-            }
-        }
+        let written = Written {
+            stage: node,
+            own: &own,
+            kind: stage_kind,
+            mentioned: &mentioned,
+        };
+        let idle = self.set_fields(&written, fields, &mut params);
         if property(schema, "seed").is_some() && params.get("seed").is_none() {
             let seed_key = Key {
                 text: "seed".into(),
@@ -505,7 +504,7 @@ impl Resolver<'_> {
                 names,
                 stage_kind,
                 (json, outputs),
-                validated.references,
+                (validated.references, idle),
                 claims,
                 true,
             );
@@ -525,7 +524,15 @@ impl Resolver<'_> {
                 self.problems
                     .extend(claims.misplaced(&key.text, stage_kind, &draft.outputs));
                 let known = (draft.params, draft.outputs);
-                self.push_draft(key, names, stage_kind, known, validated.references, claims, false);
+                self.push_draft(
+                    key,
+                    names,
+                    stage_kind,
+                    known,
+                    (validated.references, idle),
+                    claims,
+                    false,
+                );
             }
             Err(message) => self
                 .problems
@@ -540,7 +547,7 @@ impl Resolver<'_> {
         (name, fields): (String, IndexMap<String, Json>),
         kind: &'static dyn AnyKind,
         (params, outputs): (Json, Vec<Output>),
-        references: Vec<ReferenceSite>,
+        (references, idle): (Vec<ReferenceSite>, Vec<Idle>),
         claims: Claims,
         broken: bool,
     ) {
@@ -556,6 +563,7 @@ impl Resolver<'_> {
             params,
             outputs,
             references,
+            idle,
             claims,
             spot: key.spot,
             broken,

@@ -165,6 +165,7 @@ pub fn run(
         binary: provenance::binary(store),
         lock_file: Some(provenance::lock_file(options.registry)),
         headline: pipeline.headline.clone(),
+        report: pipeline.report.clone(),
         stages: Vec::new(),
     };
     let uses = store.uses(&folder)?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::names::log_path;
 use super::{Arrival, Dispatcher, Lease, Running};
 use crate::fail::{self, Step};
-use crate::key::StageKey;
+use crate::key::{StageKey, without_parameter};
 use crate::kind::{Device, Input};
 use crate::pipeline::{Stage, StageId};
 use crate::plan::{Decision, Reason, State};
@@ -222,9 +222,14 @@ impl Dispatcher<'_> {
             self.settle(stage, outcome, None, &decision, None, Vec::new(), Some(&failure));
             return Ok(());
         }
+        let lineage = stage.work.grows_by().zip(decision.description.as_ref());
+        let lineage = lineage.map(|(parameter, description)| without_parameter(description, parameter));
         if decision.reasons.contains(&Reason::Forced) && self.retried[stage.id.0] == 0 {
             // From the beginning: whoever forces a stage does not trust what is there.
             self.store.drop_checkpoint(&key);
+            if let Some(lineage) = &lineage {
+                self.store.drop_ends(lineage);
+            }
         }
         let scratch = self.store.scratch(&key)?;
         fail::at(Step::Scratch).map_err(|source| RunError::Scratch {
@@ -260,6 +265,7 @@ impl Dispatcher<'_> {
             key: key.as_str().to_owned(),
             scratch: scratch.path().join("outputs"),
             checkpoint: self.store.checkpoint(&key),
+            lineage: lineage.map(|lineage| self.store.ends(&lineage)),
             root: self.pipeline.root.clone(),
             threads: lease.threads,
             device,

@@ -1,6 +1,7 @@
 //! Tests of the whole folder through its public functions: here the helpers, the writer and slot labels.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod asking;
 mod differences;
 mod files;
 mod rendering;

@@ -1,0 +1,575 @@
+//! From a table and a figure's description to curves: a pure function.
+//!
+//! Which rows make one curve follows from the table's key columns: those that are neither on the horizontal axis, nor a
+//! panel each, nor averaged over. So a figure of a sweep tells its members apart without naming their matrix fields.
+
+use std::collections::HashSet;
+
+use dynvis_runner::table::{Role, Table, Value};
+use indexmap::IndexMap;
+
+use super::coded::Coded;
+use super::figure::{Content, Curve, Figure, Guide, Interval, Mark, Only, Paint, Palette, Panel, Point};
+
+/// Curves that are told apart in one panel.
+const CURVES: usize = 6;
+/// Panels of a figure.
+const PANELS: usize = 60;
+/// Points of a curve.
+const POINTS: usize = 500;
+/// Points of a scatter plot in one panel.
+const SCATTER: usize = 1500;
+/// Rows of a forest plot in one panel.
+const FOREST: usize = 40;
+/// Cells of all matrices of a figure.
+const CELLS: usize = 6000;
+
+/// Which columns make panels, colours and styles.
+struct Grouping<'a> {
+    facet: Vec<&'a str>,
+    identity: Vec<&'a str>,
+    style: Option<&'a str>,
+}
+
+/// Values that were measured under the same conditions.
+struct Group {
+    x: f64,
+    /// Of a matrix the value of the row.
+    row: f64,
+    values: Vec<f64>,
+    interval: Option<[f64; 2]>,
+}
+
+/// Groups by their place on the axis, of one curve.
+struct Series {
+    /// A row of the table that is part of it.
+    example: usize,
+    /// Which of several values.
+    what: &'static str,
+    groups: IndexMap<u128, Group>,
+}
+
+impl Figure {
+    /// What the figure shows of a table; none where the table lacks its columns, or has nothing to show. `runs`:
+    /// whether the table is of two runs, told apart by its column `run`.
+    pub(super) fn content(&self, table: &Table, runs: bool, palette: &mut Palette) -> Option<Content> {
+        let has = |name: &str| table.schema().position(name).is_some();
+        let ys: Vec<_> = self.y.iter().filter(|(name, _)| has(name)).copied().collect();
+        let (first_y, _) = *ys.first()?;
+        if (self.mark != Mark::Forest && !has(self.x)) || (self.mark == Mark::Matrix && !has(self.rows)) {
+            return None;
+        }
+        let rows = self.rows_of(table)?;
+        let coded = Coded::of(table, &rows);
+        let style = if runs { "run" } else { self.style };
+        let keys: Vec<&str> = table
+            .schema()
+            .columns
+            .iter()
+            .filter(|column| column.role == Role::Key || self.facet.contains(&column.name.as_str()))
+            .map(|column| column.name.as_str())
+            .filter(|name| ![self.x, self.rows].contains(name) && !self.best_of.contains(name) && !self.is_over(name))
+            .collect();
+        let shown: Vec<&str> = keys.iter().copied().filter(|name| coded.varies(name)).collect();
+        let first_row = *rows.first()?;
+        let fixed = keys
+            .iter()
+            .filter(|name| self.facet.contains(name) && !coded.varies(name));
+        let common = fixed.map(|name| coded.said(name, first_row)).collect();
+        let mut left_out = Vec::new();
+        let by = self.grouping(&coded, &rows, &shown, style, ys.len(), runs);
+        let series = self.series(table, &coded, &rows, &by, &ys, &mut left_out);
+        let mut panels = self.panels(table, &coded, &rows, &by, series, palette, &mut left_out);
+        if panels.len() > PANELS {
+            left_out.push(format!("{} of {} panels", panels.len() - PANELS, panels.len()));
+            panels.truncate(PANELS);
+        }
+        if panels.is_empty() {
+            return None;
+        }
+        let names = table.schema().columns.iter().map(|column| column.name.as_str());
+        let averaged = names.filter(|name| self.mark != Mark::Points && self.is_over(name) && coded.varies(name));
+        let (horizontal, vertical) = match self.mark {
+            // Values lie on the horizontal axis, and names beside the vertical one.
+            Mark::Forest => (label(table, first_y, self.y_label), String::new()),
+            Mark::Matrix => (
+                label(table, self.x, self.x_label),
+                label(table, self.rows, self.y_label),
+            ),
+            _ => (label(table, self.x, self.x_label), label(table, first_y, self.y_label)),
+        };
+        Some(Content {
+            x_label: horizontal,
+            y_label: vertical,
+            intervals: self.interval_texts(&panels),
+            averaged: averaged.map(|name| name.replace('_', " ")).collect(),
+            common,
+            left_out,
+            panels,
+        })
+    }
+
+    /// Whether a key column tells no curves apart: the mean is taken over it, or its points are of one cloud.
+    fn is_over(&self, name: &str) -> bool {
+        let is_seed = name == "seed" || name == "trial" || name.ends_with(".seed");
+        self.over.contains(&name) || is_seed
+    }
+
+    /// Panels, colours and styles for these columns. More curves than can be told apart become a panel for each value
+    /// of one column more.
+    fn grouping<'a>(
+        &self,
+        coded: &Coded<'_>,
+        rows: &[usize],
+        shown: &[&'a str],
+        style: &'a str,
+        ys: usize,
+        runs: bool,
+    ) -> Grouping<'a> {
+        let mut facet: Vec<&str> = shown.iter().copied().filter(|name| self.facet.contains(name)).collect();
+        let rest = shown
+            .iter()
+            .copied()
+            .filter(|name| !facet.contains(name) && *name != style);
+        let mut identity: Vec<&str> = rest.collect();
+        // Where a network's name tells curves apart, its stage's name need not.
+        let all = coded.distinct(rows, shown);
+        for column in identity.clone() {
+            let fewer: Vec<&str> = identity.iter().copied().filter(|name| *name != column).collect();
+            let columns: Vec<&str> = fewer
+                .iter()
+                .chain(&facet)
+                .copied()
+                .chain(shown.contains(&style).then_some(style))
+                .collect();
+            if column != "network" && identity.len() > 1 && coded.distinct(rows, &columns) == all {
+                identity = fewer;
+            }
+        }
+        let mut style = Some(style).filter(|style| shown.contains(style));
+        if self.mark == Mark::Matrix {
+            facet.append(&mut identity);
+            facet.extend(style.take());
+        }
+        let capacity = if self.mark == Mark::Forest { FOREST } else { CURVES };
+        while coded.most(rows, &facet, identity.iter().copied().chain(style)) * ys > capacity {
+            let candidates: Vec<&str> = identity.iter().copied().chain(style.filter(|_| !runs)).collect();
+            // By its only key each curve would stand alone: panels of six are better.
+            if identity.len() + usize::from(style.is_some()) < 2 {
+                break;
+            }
+            // Few panels where that is enough, else few curves in a panel.
+            let cost = |name: &&str| {
+                let with: Vec<&str> = facet.iter().copied().chain([*name]).collect();
+                let without = identity.iter().copied().chain(style).filter(|other| other != name);
+                let curves = coded.most(rows, &with, without) * ys;
+                match curves > capacity {
+                    true => (true, curves),
+                    false => (false, coded.distinct(rows, &with)),
+                }
+            };
+            let Some(best) = candidates.iter().copied().min_by_key(cost) else {
+                break;
+            };
+            facet.push(best);
+            identity.retain(|name| *name != best);
+            style = style.filter(|name| *name != best);
+        }
+        Grouping { facet, identity, style }
+    }
+
+    /// Numbers of the rows that are shown; none where a column is lacking.
+    fn rows_of(&self, table: &Table) -> Option<Vec<usize>> {
+        let mut rows: Vec<usize> = (0..table.height()).collect();
+        for only in self.only {
+            let (Only::Is(name, _) | Only::IsNot(name, _) | Only::LowestAboveZero(name) | Only::Missing(name)) = only;
+            let values = table.column(name).ok()?;
+            let numbers = values.iter().filter_map(Value::number).filter(|value| *value > 0.0);
+            let lowest = numbers.fold(f64::INFINITY, f64::min);
+            let is = |row: usize, text: &str| matches!(&values[row], Value::Text(own) if own == text);
+            rows.retain(|&row| match only {
+                Only::Is(_, text) => is(row, text),
+                Only::IsNot(_, text) => !is(row, text),
+                Only::LowestAboveZero(_) => values[row].number() == Some(lowest),
+                Only::Missing(_) => values[row] == Value::Null,
+            });
+        }
+        Some(rows)
+    }
+
+    /// Panel -> curve -> values, in the order of the rows.
+    fn series(
+        &self,
+        table: &Table,
+        coded: &Coded<'_>,
+        rows: &[usize],
+        by: &Grouping<'_>,
+        ys: &[(&'static str, &'static str)],
+        left_out: &mut Vec<String>,
+    ) -> IndexMap<u128, IndexMap<(u128, usize), Series>> {
+        let mut panels: IndexMap<u128, IndexMap<(u128, usize), Series>> = IndexMap::new();
+        let number = |column: &str, row: usize| table.column(column).ok()?.get(row)?.number().filter(|n| n.is_finite());
+        let mut cells = HashSet::new();
+        let curve_columns: Vec<&str> = by.identity.iter().copied().chain(by.style).collect();
+        for &row in rows {
+            let place = match self.mark {
+                Mark::Forest => Some(0.0),
+                _ => number(self.x, row),
+            };
+            let Some(x) = place else { continue };
+            let own_row = if self.mark == Mark::Matrix {
+                number(self.rows, row)
+            } else {
+                Some(0.0)
+            };
+            let Some(own_row) = own_row else { continue };
+            let panel = coded.key(row, &by.facet);
+            let curve = coded.key(row, &curve_columns);
+            for (which, &(y, what)) in ys.iter().enumerate() {
+                let Some(value) = number(y, row) else { continue };
+                let spot = match self.mark {
+                    Mark::Points => row as u128,
+                    _ => (u128::from(x.to_bits()) << 64) | u128::from(own_row.to_bits()),
+                };
+                if self.mark == Mark::Matrix {
+                    cells.insert((panel, spot));
+                    if cells.len() > CELLS {
+                        continue;
+                    }
+                }
+                let series = panels
+                    .entry(panel)
+                    .or_default()
+                    .entry((curve, which))
+                    .or_insert_with(|| Series {
+                        example: row,
+                        what,
+                        groups: IndexMap::new(),
+                    });
+                let interval = || self.interval_of(table, row, value);
+                let group = series.groups.entry(spot).or_insert_with(|| Group {
+                    x,
+                    row: own_row,
+                    values: Vec::new(),
+                    interval: None,
+                });
+                let best = group.values.first().copied();
+                if !self.best_of.is_empty() && best.is_some_and(|best| best >= value) {
+                    continue;
+                }
+                if !self.best_of.is_empty() {
+                    group.values.clear();
+                }
+                group.values.push(value);
+                group.interval = interval();
+            }
+        }
+        if cells.len() > CELLS {
+            left_out.push(format!("{} of {} cells", cells.len() - CELLS, cells.len()));
+        }
+        panels
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "parts of one function, whose state is nobody else's"
+    )]
+    fn panels(
+        &self,
+        table: &Table,
+        coded: &Coded<'_>,
+        rows: &[usize],
+        by: &Grouping<'_>,
+        series: IndexMap<u128, IndexMap<(u128, usize), Series>>,
+        palette: &mut Palette,
+        left_out: &mut Vec<String>,
+    ) -> Vec<Panel> {
+        let said = |row: usize, columns: &[&str]| -> String {
+            let parts: Vec<String> = columns.iter().map(|name| coded.said(name, row)).collect();
+            parts.join(", ")
+        };
+        let ordered = match by.identity.as_slice() {
+            [name] => coded.ordered(name),
+            _ => Vec::new(),
+        };
+        let mut styles: Vec<String> = Vec::new();
+        let mut most_points = 0;
+        let limit = if self.mark == Mark::Points { SCATTER } else { POINTS };
+        let mut out = Vec::new();
+        for curves in series.into_values() {
+            let Some(example) = curves.values().next().map(|series| series.example) else {
+                continue;
+            };
+            let title = said(example, &by.facet);
+            let mut of_panel: Vec<Curve> = Vec::new();
+            for series in curves.into_values() {
+                let name = said(series.example, &by.identity);
+                let paint = match ordered.iter().position(|value| *value == name) {
+                    Some(place) => Paint::Ordered(place as f64 / (ordered.len().max(2) - 1) as f64),
+                    None => palette.of(&name),
+                };
+                let style = by
+                    .style
+                    .map_or_else(String::new, |column| coded.said(column, series.example));
+                let style = joined([style.as_str(), series.what]);
+                let number_of_style = styles.iter().position(|known| *known == style).unwrap_or_else(|| {
+                    styles.push(style.clone());
+                    styles.len() - 1
+                });
+                let mut points: Vec<Point> = series.groups.into_values().map(|group| self.point(&group)).collect();
+                if self.mark == Mark::Lines {
+                    points.sort_by(|a, b| a.x.total_cmp(&b.x));
+                }
+                if points.len() > limit && self.mark != Mark::Matrix {
+                    most_points = most_points.max(points.len());
+                    let every = points.len().div_ceil(limit);
+                    points = points.into_iter().step_by(every).collect();
+                }
+                of_panel.push(Curve {
+                    label: joined([&name, &style]),
+                    paint,
+                    style: number_of_style,
+                    points,
+                });
+            }
+            let place = |curve: &Curve| match curve.paint {
+                Paint::Ordered(place) => place,
+                Paint::Category(_) => 0.0,
+            };
+            of_panel.sort_by(|a, b| place(a).total_cmp(&place(b)));
+            let guides = self.guides_of(table, coded, rows, &by.facet, example);
+            let chunk = if self.mark == Mark::Forest { FOREST } else { CURVES };
+            let parts = of_panel.len().div_ceil(chunk);
+            for (part, curves) in of_panel.chunks(chunk).enumerate() {
+                let of_parts = if parts > 1 {
+                    format!("{} of {parts}", part + 1)
+                } else {
+                    String::new()
+                };
+                out.push(Panel {
+                    title: joined([title.as_str(), of_parts.as_str()]),
+                    curves: curves.to_vec(),
+                    guides: guides.clone(),
+                });
+            }
+        }
+        if most_points > 0 {
+            left_out.push(format!(
+                "points: curves have up to {most_points}, and about {limit} of each are drawn, evenly chosen"
+            ));
+        }
+        out
+    }
+
+    /// Mean of the values, with their standard deviation where there are several.
+    fn point(&self, group: &Group) -> Point {
+        let n = group.values.len();
+        let mean = group.values.iter().sum::<f64>() / n as f64;
+        let interval = match n {
+            0 | 1 => group.interval,
+            _ => {
+                let squares: f64 = group.values.iter().map(|value| (value - mean).powi(2)).sum();
+                let deviation = (squares / (n as f64 - 1.0)).sqrt();
+                Some([mean - deviation, mean + deviation])
+            }
+        };
+        Point {
+            x: group.x,
+            y: mean,
+            row: group.row,
+            interval: interval.filter(|_| self.mark != Mark::Matrix),
+            n,
+        }
+    }
+
+    fn interval_of(&self, table: &Table, row: usize, value: f64) -> Option<[f64; 2]> {
+        let number = |name: &str| table.column(name).ok()?[row].number().filter(|value| value.is_finite());
+        match self.interval {
+            Interval::None => None,
+            Interval::Around(name, _) => number(name).map(|arm| [value - arm, value + arm]),
+            Interval::Ends(low, high, _) => Some([number(low)?, number(high)?]),
+        }
+    }
+
+    fn interval_texts(&self, panels: &[Panel]) -> Vec<String> {
+        let curves = || panels.iter().flat_map(|panel| &panel.curves);
+        let points = || {
+            curves()
+                .flat_map(|curve| &curve.points)
+                .filter(|point| point.interval.is_some())
+        };
+        let mut texts = Vec::new();
+        if points().any(|point| point.n == 1) {
+            match self.interval {
+                Interval::None => {}
+                Interval::Around(_, what) | Interval::Ends(.., what) => texts.push(what.to_owned()),
+            }
+        }
+        if points().any(|point| point.n > 1) {
+            texts.push("mean plus and minus one standard deviation".to_owned());
+        }
+        texts
+    }
+
+    /// Lines across the panel that a row is part of.
+    fn guides_of(
+        &self,
+        table: &Table,
+        coded: &Coded<'_>,
+        rows: &[usize],
+        facet: &[&str],
+        example: usize,
+    ) -> Vec<(Guide, f64)> {
+        let panel = coded.key(example, facet);
+        let place = |guide: &Guide| match guide {
+            Guide::Horizontal(at, _) | Guide::Vertical(at, _) => Some(*at),
+            Guide::Column(name, _) => {
+                let values = table.column(name).ok()?;
+                let own = rows.iter().filter(|row| coded.key(**row, facet) == panel);
+                let own = own.filter_map(|row| values[*row].number());
+                let (sum, count) = own.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+                (count > 0.0).then_some(sum / count)
+            }
+        };
+        let found = self.guides.iter().filter_map(|guide| Some((*guide, place(guide)?)));
+        found.collect()
+    }
+}
+
+/// What stands at an axis: what the description says, else the column's heading.
+fn label(table: &Table, column: &str, given: &str) -> String {
+    let heading = || {
+        let place = table.schema().position(column)?;
+        Some(table.schema().columns[place].heading().replace('_', " "))
+    };
+    match given {
+        "" => heading().unwrap_or_default(),
+        given => given.to_owned(),
+    }
+}
+
+fn joined(parts: [&str; 2]) -> String {
+    let filled: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    filled.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::report::figures::FIGURES;
+    use dynvis_runner::table::{DType, TableSchema, TableWriter};
+
+    /// A table like `noise/summary` of so many networks, seeds and views.
+    fn table(networks: usize, seeds: usize, views: usize) -> Table {
+        let schema = TableSchema::new("summary", "")
+            .key("models", DType::Text, "")
+            .key("seed", DType::Int, "")
+            .key("network", DType::Text, "")
+            .key("view", DType::Text, "")
+            .key("noise", DType::Text, "")
+            .key("level", DType::Float, "")
+            .value("accuracy", DType::Float, "")
+            .value("deviation", DType::Float, "")
+            .allow_missing();
+        let mut writer = TableWriter::new(schema).expect("a schema");
+        for network in 0..networks {
+            for seed in 0..seeds {
+                for view in 0..views {
+                    // The highest level first.
+                    for level in [1.0, 0.0] {
+                        let row = [
+                            Value::from(format!("stage{network}")),
+                            Value::from(seed),
+                            Value::from(format!("R{network}")),
+                            Value::from(format!("view{view}")),
+                            Value::from("gaussian"),
+                            Value::Float(level),
+                            Value::Float(0.5 + 0.1 * seed as f64),
+                            Value::Float(0.02),
+                        ];
+                        writer.push_row(row).expect("a row");
+                    }
+                }
+            }
+        }
+        writer.finish().expect("a table")
+    }
+
+    fn accuracy() -> &'static Figure {
+        FIGURES
+            .iter()
+            .find(|figure| (figure.kind, figure.table) == ("noise", "summary"))
+            .expect("the figure")
+    }
+
+    #[test]
+    fn curves_ascend_and_have_the_tables_intervals() {
+        let content = accuracy().content(&table(2, 1, 1), false, &mut Palette::default());
+        let content = content.expect("something to show");
+        assert_eq!(content.common, ["gaussian"]);
+        let [panel] = content.panels.as_slice() else {
+            panic!("{} panels", content.panels.len());
+        };
+        let labels: Vec<&str> = panel.curves.iter().map(|curve| curve.label.as_str()).collect();
+        assert_eq!(labels, ["R0", "R1"], "stages say no more than networks");
+        let points = &panel.curves[0].points;
+        assert_eq!([points[0].x, points[1].x], [0.0, 1.0]);
+        assert_eq!(points[0].interval, Some([0.48, 0.52]));
+        assert_eq!(content.intervals.len(), 1);
+    }
+
+    #[test]
+    fn the_mean_is_taken_over_seeds() {
+        let content = accuracy().content(&table(1, 3, 1), false, &mut Palette::default());
+        let content = content.expect("something to show");
+        let point = &content.panels[0].curves[0].points[0];
+        assert_eq!(point.n, 3);
+        assert!((point.y - 0.6).abs() < 1e-12);
+        let [low, high] = point.interval.expect("a standard deviation");
+        assert!((low - 0.5).abs() < 1e-12 && (high - 0.7).abs() < 1e-12, "{low} {high}");
+        assert_eq!(content.averaged, ["seed"]);
+    }
+
+    #[test]
+    fn a_panel_has_six_curves_at_most_and_networks_keep_their_colours() {
+        let mut palette = Palette::default();
+        let few = accuracy()
+            .content(&table(3, 1, 2), false, &mut palette)
+            .expect("a figure");
+        assert_eq!(few.panels.len(), 1);
+        let many = accuracy()
+            .content(&table(5, 1, 3), false, &mut palette)
+            .expect("a figure");
+        assert_eq!(many.panels.len(), 3, "a panel for each view");
+        let most = accuracy()
+            .content(&table(20, 1, 1), false, &mut palette)
+            .expect("a figure");
+        let all = [&few, &many, &most];
+        for panel in all.iter().flat_map(|content| &content.panels) {
+            assert!((1..=CURVES).contains(&panel.curves.len()), "{}", panel.curves.len());
+        }
+        let colours = |content: &Content, name: &str| {
+            let curves = content.panels.iter().flat_map(|panel| &panel.curves);
+            let own = curves.filter(|curve| curve.label.starts_with(name));
+            own.map(|curve| format!("{:?}", curve.paint)).collect::<HashSet<_>>()
+        };
+        for name in ["R0", "R1", "R2"] {
+            assert_eq!(colours(&few, name), colours(&many, name), "{name}");
+            assert_eq!(colours(&few, name).len(), 1, "{name}");
+        }
+        assert_eq!(most.panels.len(), 4, "six in a panel");
+        assert_eq!(most.panels.iter().map(|panel| panel.curves.len()).sum::<usize>(), 20);
+    }
+
+    #[test]
+    fn a_table_without_the_columns_makes_no_figure() {
+        let schema = TableSchema::new("summary", "").key("level", DType::Float, "");
+        let empty = TableWriter::new(schema).expect("a schema").finish().expect("a table");
+        assert!(accuracy().content(&empty, false, &mut Palette::default()).is_none());
+        assert!(
+            accuracy()
+                .content(&table(0, 0, 0), false, &mut Palette::default())
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! Results of a stage in a page: its figures and its tables, within the room that there is.
+
+use dynvis_runner::kind::Artifact;
+
+use super::data_table::{DataTable, FIRST, bytes, shares};
+use super::draw::{figure, left_out};
+use super::figure::Palette;
+use super::figures::FIGURES;
+use super::{Family, Runs, StageOutput, is_equal, stacked};
+use crate::cli::error::CommandError;
+use crate::cli::tables::{headline, name_of};
+use crate::cli::wording::size;
+
+/// What is known of a table after it was read once.
+struct Item<'a> {
+    family: usize,
+    slot: &'a str,
+    /// `noise/summary`.
+    name: String,
+    /// The command that prints all of it.
+    command: String,
+    is_headline: bool,
+    figures: String,
+    /// Bytes of its data; none where it cannot be read, of which `html` tells.
+    asked: Option<usize>,
+    /// Drawn already, where it was clear that there is room.
+    html: Option<String>,
+    /// Said of two runs that have the same.
+    note: &'static str,
+}
+
+/// Tables and figures of all families.
+pub(super) struct Results {
+    /// For each family: figures, then tables.
+    pub(super) figures: Vec<String>,
+    pub(super) tables: Vec<String>,
+    /// How many there are, and how many of them are not there, or cut.
+    pub(super) count_tables: usize,
+    pub(super) count_figures: usize,
+    pub(super) left_out: usize,
+}
+
+/// Tables up to which each shows its first rows.
+const FEW: usize = 300;
+/// Bytes of a table beside its data, with and without first rows: about.
+const FRAMES: [usize; 2] = [5_000, 2_500];
+
+/// Reads every table once, and those that are cut once more. `room`: bytes for all; figures take at most
+/// `room_of_figures` of it.
+pub(super) fn results(runs: &Runs<'_>, room: usize, room_of_figures: usize) -> Result<Results, CommandError> {
+    let count: usize = runs
+        .families
+        .iter()
+        .map(|family| family.slots(|artifact| artifact == Artifact::TABLE).len())
+        .sum();
+    let is_few = count <= FEW;
+    let data_room = |used_by_figures: usize| {
+        let frames = count * if is_few { FRAMES[0] } else { FRAMES[1] };
+        room.saturating_sub(used_by_figures + frames)
+    };
+    // What is sure to be left.
+    let least_room = data_room(room_of_figures);
+    let mut palette = Palette::default();
+    let mut items: Vec<Item<'_>> = Vec::new();
+    let mut found = Results {
+        figures: vec![String::new(); runs.families.len()],
+        tables: vec![String::new(); runs.families.len()],
+        count_tables: 0,
+        count_figures: 0,
+        left_out: 0,
+    };
+    let chief = headline(runs.last()).unwrap_or_default();
+    let (mut used_by_figures, mut used_by_tables) = (0, 0);
+    for (place, family) in runs.families.iter().enumerate() {
+        for slot in family.slots(|artifact| artifact == Artifact::TABLE) {
+            let outputs = family.outputs(slot);
+            let mut item = Item::of(runs, place, slot, &outputs);
+            item.is_headline = chief
+                .iter()
+                .any(|table| table.stage.family == family.name && table.slot == slot);
+            let id = items.len();
+            match stacked(runs, &outputs) {
+                Ok(read) => {
+                    palette.meet_networks(&read.table);
+                    let drawn = FIGURES
+                        .iter()
+                        .filter(|figure| figure.kind == family.kind && figure.table == slot);
+                    for description in drawn {
+                        let Some(content) = description.content(&read.table, read.is_of_two, &mut palette) else {
+                            continue;
+                        };
+                        let html = figure(found.count_figures, description, &content);
+                        found.count_figures += 1;
+                        if used_by_figures + html.len() > room_of_figures {
+                            found.left_out += 1;
+                            item.figures += &left_out(&format!(
+                                "No room for the figure \u{201c}{}\u{201d} ({}): `--max-size` gives more.",
+                                description.title,
+                                size(html.len() as u64)
+                            ));
+                            continue;
+                        }
+                        found.left_out += usize::from(!content.left_out.is_empty());
+                        used_by_figures += html.len();
+                        item.figures += &html;
+                    }
+                    let asked = bytes(&read.table);
+                    item.asked = Some(asked);
+                    used_by_tables += asked;
+                    if used_by_tables <= least_room {
+                        item.html = Some(item.table(id, usize::MAX, is_few).html(&read.table));
+                    }
+                }
+                Err(error) => {
+                    let why = error
+                        .hint()
+                        .map_or_else(|| error.to_string(), |hint| format!("{error}: {hint}"));
+                    item.html = Some(left_out(&format!("{}: {why}", item.name)));
+                    found.left_out += 1;
+                }
+            }
+            items.push(item);
+        }
+    }
+    found.count_tables = items.len();
+    let asked: Vec<usize> = items.iter().map(|item| item.asked.unwrap_or(0)).collect();
+    let shares = shares(&asked, data_room(used_by_figures));
+    let mut used = used_by_figures;
+    for (id, (mut item, share)) in items.into_iter().zip(shares).enumerate() {
+        let is_cut = item.asked.is_some_and(|asked| share < asked);
+        if is_cut || item.html.is_none() {
+            let outputs = runs.families[item.family].outputs(item.slot);
+            let room = if is_cut { share } else { usize::MAX };
+            let read = stacked(runs, &outputs)?;
+            item.html = Some(item.table(id, room, is_few).html(&read.table));
+        }
+        let mut html = item.html.unwrap_or_default();
+        let has_room = used + html.len() <= room;
+        if !has_room {
+            html = left_out(&format!("No room for {}: {}", item.name, item.command));
+        }
+        used += html.len();
+        found.left_out += usize::from(is_cut || !has_room);
+        found.figures[item.family] += &item.figures;
+        found.tables[item.family] += &html;
+        found.tables[item.family] += item.note;
+    }
+    Ok(found)
+}
+
+impl<'a> Item<'a> {
+    fn of(runs: &Runs<'_>, family: usize, slot: &'a str, outputs: &[Vec<StageOutput<'a>>]) -> Self {
+        let (side, last) = outputs
+            .iter()
+            .enumerate()
+            .rfind(|(_, own)| !own.is_empty())
+            .unwrap_or((0, &outputs[0]));
+        let name = name_of(last);
+        let run = &runs.sides[side].run.id;
+        // What holds a quote or a blank stands in quotes, for the shell.
+        let command = format!(
+            "dynvis show {run} {} --format csv",
+            crate::cli::wording::shell_word(&name)
+        );
+        let note = match outputs {
+            [first, second] if !first.is_empty() && is_equal(first, second) => {
+                "<p class=\"soft\">The same in both runs.</p>\n"
+            }
+            [first, second] if first.is_empty() || second.is_empty() => {
+                "<p class=\"soft\">In one of the runs only.</p>\n"
+            }
+            _ => "",
+        };
+        Self {
+            family,
+            slot,
+            name,
+            command,
+            is_headline: false,
+            figures: String::new(),
+            asked: None,
+            html: None,
+            note,
+        }
+    }
+
+    fn table(&self, id: usize, room: usize, is_few: bool) -> DataTable<'_> {
+        DataTable {
+            id: format!("{id}"),
+            name: &self.name,
+            command: &self.command,
+            room,
+            first: if is_few { FIRST } else { 1 },
+            is_open: self.is_headline,
+        }
+    }
+}
+
+/// Whether figures of a family's kind stand in the place of a stored picture.
+pub(super) fn is_drawn_anew(family: &Family<'_>, figures: &str, file: &str) -> bool {
+    !figures.is_empty()
+        && FIGURES
+            .iter()
+            .filter(|figure| figure.kind == family.kind)
+            .any(|figure| figure.stands_for.iter().any(|start| file.starts_with(start)))
+}
