@@ -100,6 +100,8 @@ enum Command {
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
     #[command(hide = true)]
+    Rank(worker::RankArgs),
+    #[command(hide = true)]
     Guard(worker::GuardArgs),
     #[command(hide = true, name = crate::stage::TRY_OUT)]
     TryGpu(gpu::TryArgs),
@@ -175,6 +177,7 @@ fn dispatch() -> ExitCode {
         Command::Benchmark(args) => benchmark::benchmark(&mut ui, cache, args),
         Command::Selftest(args) => selftest::selftest(&mut ui, args),
         Command::Worker(args) => worker::worker(args),
+        Command::Rank(args) => worker::rank(args),
         Command::Guard(args) => worker::guarded(args),
         Command::TryGpu(args) => gpu::try_out(&mut ui, args),
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CommandError;
-use dynvis_runner::run::{guard, serve};
+use dynvis_runner::run::{RankArguments, guard, serve, serve_rank};
 
 #[derive(clap::Args)]
 pub(crate) struct WorkerArgs {
@@ -14,6 +14,33 @@ pub(crate) fn worker(args: &WorkerArgs) -> Result<u8, CommandError> {
     serve(
         super::registry(),
         &args.spec,
+        &mut std::io::stdout(),
+        &mut std::io::stderr(),
+    )?;
+    Ok(0)
+}
+
+/// Arguments of a process that computes a stage together with its worker.
+#[derive(clap::Args)]
+pub(crate) struct RankArgs {
+    spec: PathBuf,
+    parent: u32,
+    rank: usize,
+    world: usize,
+    word: String,
+}
+
+pub(crate) fn rank(args: &RankArgs) -> Result<u8, CommandError> {
+    let arguments = RankArguments {
+        spec: args.spec.clone(),
+        parent: args.parent,
+        rank: args.rank,
+        world: args.world,
+        word: args.word.clone(),
+    };
+    serve_rank(
+        super::registry(),
+        &arguments,
         &mut std::io::stdout(),
         &mut std::io::stderr(),
     )?;

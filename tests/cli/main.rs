@@ -46,6 +46,7 @@ mod promises;
 mod report;
 mod resume;
 mod scheduling;
+mod several_gpus;
 mod staged;
 mod stand_in;
 mod sweeps;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::Value as Json;
 
@@ -37,14 +37,23 @@ stages:
 
 const HOSTILE: &str = "name,value\n\"</script><img src=x onerror=alert(3)>\",1\n\"b \"\"quoted\"\"\",-0.5\nc,10\n";
 
-/// Two runs of the same project: the second with more epochs.
-static RUNS: LazyLock<Project> = LazyLock::new(|| {
+/// The project of tests that run at this time.
+static SHARED: Mutex<Weak<Project>> = Mutex::new(Weak::new());
+
+/// Two runs of the same project, the second with more epochs; gone with the last test that uses it.
+fn runs() -> Arc<Project> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(project) = shared.upgrade() {
+        return project;
+    }
     let project = Project::with_presets();
     project.write("p.yaml", PIPELINE).write("hostile.csv", HOSTILE);
     project.dynvis(&["run", "p.yaml"]).expect(0);
     project.dynvis(&["run", "p.yaml", "-S", "net.epochs=3"]).expect(0);
+    let project = Arc::new(project);
+    *shared = Arc::downgrade(&project);
     project
-});
+}
 
 /// The page that a command writes.
 fn page(project: &Project, arguments: &[&str], file: &str) -> String {
@@ -100,7 +109,7 @@ fn column(data: &Json, name: &str) -> Vec<Json> {
 
 #[test]
 fn a_report_holds_stages_tables_figures_and_where_they_come_from() {
-    let project = &*RUNS;
+    let project = &*runs();
     let page = page(project, &["@"], "whole.html");
     assert!(page.contains("<title>Noise &amp; &lt;small&gt; networks</title>"));
     assert!(page.contains("<h3>What it is about</h3>"), "Markdown is HTML");
@@ -173,7 +182,7 @@ fn a_report_holds_stages_tables_figures_and_where_they_come_from() {
 
 #[test]
 fn a_report_loads_nothing_and_what_files_say_is_no_markup() {
-    let page = page(&RUNS, &["@"], "safe.html");
+    let page = page(&runs(), &["@"], "safe.html");
     let policy = between(&page, "Content-Security-Policy\" content=\"", "\"");
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     for wrong in [
@@ -201,7 +210,7 @@ fn a_report_loads_nothing_and_what_files_say_is_no_markup() {
 
 #[test]
 fn two_runs_stand_side_by_side() {
-    let project = &*RUNS;
+    let project = &*runs();
     let page = page(project, &["@-1", "@"], "two.html");
     let changes = data(&page, "what they were made from");
     let of = |name: &str| column(&changes, name);
@@ -272,7 +281,7 @@ fn mistakes_in_the_section_are_found_with_all_others() {
 
 #[test]
 fn all_results_of_a_run_under_names_that_people_read() {
-    let project = &*RUNS;
+    let project = &*runs();
     project
         .dynvis(&["export", "--tables", "--pictures", "--models", "all", "@"])
         .expect(0);
@@ -400,7 +409,7 @@ fn a_browser_opens_sorts_filters_and_shows_the_numbers_of_points() {
         say("no chromium: the report was not opened in a browser");
         return;
     };
-    let project = &*RUNS;
+    let project = &*runs();
     let whole = page(project, &["@"], "opened.html");
     let file: PathBuf = project.path("opened.html");
     let (dom, said) = shown(browser, &file);

@@ -95,7 +95,7 @@ fn last_run(project: &Project) -> serde_json::Value {
 }
 
 /// Bytes of every output but `speed`, and the epochs that `speed` tells of.
-fn result(project: &Project) -> (BTreeMap<String, Vec<u8>>, Vec<i64>) {
+pub(crate) fn result(project: &Project) -> (BTreeMap<String, Vec<u8>>, Vec<i64>) {
     let mut files = BTreeMap::new();
     for output in last_run(project)["outputs"].as_array().expect("outputs") {
         let (slot, hash) = (output["slot"].as_str(), output["content"].as_str());

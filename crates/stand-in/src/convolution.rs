@@ -182,7 +182,10 @@ fn correlate(maps: &Maps, weights: &Weights, out: [usize; 2], stride: [usize; 2]
             inputs: weights.inputs,
             step: stride[1] * maps.channels,
         };
-        fast(|| line.sums(out[1], weights.outputs, sums));
+        fast(
+            #[inline(always)]
+            || line.sums(out[1], weights.outputs, sums),
+        );
     });
     sums
 }
@@ -213,7 +216,7 @@ impl Line<'_> {
                         for (row, totals) in rows.iter().zip(&mut totals) {
                             let value = row[k];
                             for (total, weight) in totals.iter_mut().zip(weights) {
-                                *total = value.mul_add(*weight, *total);
+                                *total += value * *weight;
                             }
                         }
                     }
@@ -265,7 +268,10 @@ fn weights(shape: &Shape, inputs: &[f32], outputs: &[f32]) -> Vec<f64> {
                     let (ky, kx) = (k / shape.kernel[1], k % shape.kernel[1]);
                     let row = (image * sizes[0] + y * shape.stride[0] + ky) * sizes[1] + kx;
                     let from = &maps.values[row * wide..];
-                    fast(|| add_products(from, shape.stride[1] * wide, &gradients, totals));
+                    fast(
+                        #[inline(always)]
+                        || add_products(from, shape.stride[1] * wide, &gradients, totals),
+                    );
                 }
             }
             for (k, totals) in totals.chunks_exact(wide / CHANNELS).enumerate() {
@@ -292,7 +298,7 @@ fn add_products(
             let values = &from[x * step + block * CHANNELS..][..CHANNELS];
             for (gradient, sums) in gradients.iter().zip(&mut sums) {
                 for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = gradient.mul_add(*value, *sum);
+                    *sum += gradient * *value;
                 }
             }
         }

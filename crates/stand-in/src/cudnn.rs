@@ -180,14 +180,16 @@ fn scratch(algorithm: c_int, shape: &Shape) -> Option<usize> {
     match algorithm {
         0 => Some(0),
         1 => Some(4 * shape.images * shape.out[0] * shape.out[1] + 64),
+        TILES => Some(8 * shape.images * shape.out[0] * shape.out[1] + 128),
         // More than anybody should give.
         FFT => Some((1 << 30) + 256),
         _ => None,
     }
 }
 
-/// Transforms, which take much memory.
+/// Transforms, which take much memory, and of tiles, which take less.
 const FFT: c_int = 4;
+const TILES: c_int = 5;
 
 /// Writes what the library thinks of its algorithms, the fastest first, the last of no use.
 fn propose(
@@ -220,7 +222,7 @@ fn propose(
             reserved: [0; 3],
         }
     };
-    let all = [1, 0, FFT, 2].map(proposal);
+    let all = [1, 0, TILES, FFT, 2].map(proposal);
     let written = usize::try_from(room).unwrap_or_default().min(all.len());
     if written == 0 || proposals.is_null() {
         return Err(BAD_PARAM);

@@ -1,6 +1,6 @@
 //! The functions of the CUDA driver, NVRTC, cuDNN, cuBLASLt and NCCL that dynvis calls, on host memory.
 //!
-//! One shared library stands for all five: [`install`] gives it their names in a folder, and a program that is started
+//! One shared library stands for all five: [`install()`] gives it their names in a folder, and a program that is started
 //! with that folder as `LD_LIBRARY_PATH` finds a GPU. Kernels are compiled by the host's C compiler, `cc`. Whatever a
 //! real GPU would not forgive, or would forgive today and not tomorrow, is a *violation*: it is printed and counted.
 //! What the environment can ask for, and what is counted, stands in `README.md`.

@@ -21,7 +21,6 @@ struct Parameter {
     size: c_uint,
     alignment: c_uint,
     is_pointer: c_int,
-    is_constant: c_int,
     is_integer: c_int,
 }
 
@@ -65,8 +64,6 @@ struct Kernel {
     counting: Option<Counting>,
     parameters: Vec<Parameter>,
     bounds: u32,
-    /// Whether it is compiled as if none of its pointers led to what another one writes.
-    restricted: bool,
 }
 
 /// A kernel of a module.
@@ -128,8 +125,7 @@ pub(crate) unsafe fn load(context: Context, image: *const u8) -> Result<Module, 
         // SAFETY: `source` declares these symbols as such numbers.
         (!place.is_null()).then(|| unsafe { *place })
     };
-    let facts = [c"stand_in_architecture", c"stand_in_bounds", c"stand_in_restrict"].map(number);
-    let [Some(architecture), Some(bounds), Some(restricted)] = facts else {
+    let [Some(architecture), Some(bounds)] = [c"stand_in_architecture", c"stand_in_bounds"].map(number) else {
         return Err(INVALID_IMAGE);
     };
     let (major, minor) = settings().capability;
@@ -161,7 +157,6 @@ pub(crate) unsafe fn load(context: Context, image: *const u8) -> Result<Module, 
                     counting,
                     parameters: std::slice::from_raw_parts(kernel.parameters, kernel.count as usize).to_vec(),
                     bounds,
-                    restricted: restricted != 0,
                 };
                 Some((name, kernel))
             }
@@ -261,9 +256,6 @@ impl Function {
                 return Err(INVALID_VALUE);
             }
         }
-        if kernel.restricted {
-            kernel.check_restricted(&values);
-        }
         let pointers: Vec<bool> = kernel
             .parameters
             .iter()
@@ -277,29 +269,6 @@ impl Function {
             ranges,
             run: Box::new(move || Ok(run(&kernel, &values, &pointers, &used))),
         })
-    }
-}
-
-impl Kernel {
-    /// That no parameter leads to what another one writes.
-    fn check_restricted(&self, values: &[u64]) {
-        let pointers = || {
-            self.parameters
-                .iter()
-                .zip(values)
-                .filter(|(it, _)| it.is_pointer != 0)
-                .enumerate()
-        };
-        for (i, (one, address)) in pointers() {
-            for (j, (other, same)) in pointers().skip(i + 1) {
-                if address == same && (one.is_constant == 0 || other.is_constant == 0) {
-                    violation(format!(
-                        "{}: pointers {i} and {j} are the same, though it is compiled with --restrict",
-                        self.name
-                    ));
-                }
-            }
-        }
     }
 }
 

@@ -132,7 +132,7 @@ fn compile(program: &Program, options: &[String]) -> (Compiled, Result<(), Statu
             format!("{}(1): error: it is not to be compiled", program.name),
             COMPILATION,
         ),
-        (Ok(architecture), None) => match source::compile(&program.name, &program.source, architecture, options) {
+        (Ok(architecture), None) => match source::compile(&program.name, &program.source, architecture) {
             Ok(binary) => {
                 let binary = Arc::new(binary);
                 (

@@ -94,9 +94,8 @@ fn program(name: &str, source: &str, signatures: &[Signature], is_counted: bool)
         );
         let parameters = types.iter().map(|kind| {
             let pointer = u8::from(kind.contains('*'));
-            let constant = u8::from(kind.contains("const "));
             let integer = u8::from(pointer == 0 && !["float", "double"].contains(&&**kind));
-            format!("{{sizeof({kind}), _Alignof({kind}), {pointer}, {constant}, {integer}}}")
+            format!("{{sizeof({kind}), _Alignof({kind}), {pointer}, {integer}}}")
         });
         let parameters: Vec<String> = parameters.collect();
         text += &format!(
@@ -116,19 +115,13 @@ fn program(name: &str, source: &str, signatures: &[Signature], is_counted: bool)
 }
 
 /// A shared library of a program's kernels, or the compiler's messages as NVRTC gives them.
-pub(crate) fn compile(
-    name: &str,
-    source: &str,
-    (major, minor): (u32, u32),
-    options: &[String],
-) -> Result<Vec<u8>, String> {
+pub(crate) fn compile(name: &str, source: &str, (major, minor): (u32, u32)) -> Result<Vec<u8>, String> {
     let folder = Folder::new().map_err(|error| format!("no temporary folder: {error}"))?;
     let signatures = signatures(source);
     let facts = format!(
-        "const unsigned stand_in_architecture = {}, stand_in_bounds = {}, stand_in_restrict = {};\n",
+        "const unsigned stand_in_architecture = {}, stand_in_bounds = {};\n",
         10 * major + minor,
-        launch_bounds(source),
-        u8::from(options.iter().any(|option| option == "--restrict"))
+        launch_bounds(source)
     );
     let plain = program(name, source, &signatures, false) + &facts;
     let file = |name: &str| folder.0.join(name);

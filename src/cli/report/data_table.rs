@@ -48,7 +48,8 @@ impl DataTable<'_> {
              network=CNN-R2\"></label><span class=\"count\" role=\"status\"></span>\
              <button type=\"button\" class=\"csv\">CSV</button></div>\n\
              <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\">{grid}</div>\
-             <button type=\"button\" class=\"more\">more rows</button></details>\n{data}",
+             <button type=\"button\" class=\"more\"{hidden}>more rows</button></details>\n{data}",
+            hidden = if rows <= self.first { " hidden" } else { "" },
             open = if self.is_open { " open" } else { "" },
             first = self.first,
             id = self.id,

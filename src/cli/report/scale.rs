@@ -67,13 +67,18 @@ impl Axis {
             .map(|power| 10f64.powi(power))
             .filter(within)
             .collect();
-        let ticks = match decades.len() {
-            0 | 1 => (first..=last)
-                .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)))
-                .filter(within)
-                .map(|tick| (tick, number(tick)))
-                .collect(),
-            _ => decades.into_iter().map(|tick| (tick, power_of_ten(tick))).collect(),
+        let told = |ticks: Vec<f64>| ticks.into_iter().map(|tick| (tick, number(tick))).collect();
+        let fine = (first..=last).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
+        let fine: Vec<f64> = fine.filter(within).collect();
+        let ticks = match (decades.len(), fine.len()) {
+            (2.., _) => decades.into_iter().map(|tick| (tick, power_of_ten(tick))).collect(),
+            (_, 2..) => told(fine),
+            // So short a piece of the axis is nearly linear.
+            _ => {
+                let step = nice_step((high - low) / 4.0);
+                let places = (low / step).ceil() as i64..=(high / step).floor() as i64;
+                told(places.map(|place| place as f64 * step).collect())
+            }
         };
         let margin = (high / low).powf(0.04);
         Self {
@@ -147,6 +152,8 @@ mod tests {
         assert_eq!(labels(&axis), ["10\u{207b}\u{b2}", "10\u{207b}\u{b9}", "1", "10"]);
         let axis = Axis::of([2.0, 7.0].into_iter(), true, None);
         assert_eq!(labels(&axis), ["2", "5"]);
+        let axis = Axis::of([0.21, 0.29].into_iter(), true, None);
+        assert_eq!(labels(&axis), ["0.22", "0.24", "0.26", "0.28"]);
     }
 
     #[test]

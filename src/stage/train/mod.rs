@@ -86,6 +86,7 @@ impl Kind for Train {
     ];
     const KEEPS_CHECKPOINTS: bool = true;
     const USES_DEVICE: bool = true;
+    const USES_SEVERAL_GPUS: bool = true;
 
     fn code_version(params: &Params) -> u32 {
         // Since then random changes of images are torchvision's. Mirroring was before.
@@ -161,7 +162,7 @@ impl Kind for Train {
             }
         };
         check_room(&architecture)?;
-        if let Some(network) = &params.network {
+        if let Some(network) = params.network.as_ref().filter(|_| context.ranks.is_first()) {
             info.network = network.title(&architecture);
             let published = || format!("CordsNet-R{}", architecture.areas());
             let title = info.network.clone().unwrap_or_else(published);
@@ -185,6 +186,9 @@ impl Kind for Train {
             checkpoints::heed(context)
         };
         let trained = site.train(&job, &mut observer)?;
+        if !context.ranks.is_first() {
+            return Ok(());
+        }
         if let Some(note) = site.recording_note() {
             context.note(note);
         }
@@ -477,6 +481,7 @@ mod tests {
             threads: 1,
             device: dynvis_runner::kind::Device::Cpu,
             gpu_memory: None,
+            ranks: dynvis_runner::kind::Ranks::alone(),
             key: String::new(),
             checkpoint: std::path::PathBuf::new(),
             lineage: None,

@@ -1,8 +1,8 @@
 //! Where a network is trained, and with how much memory.
 
 use crate::stage::gpu::{gpu, recording_note};
-use cords::device::cuda::{Hardware, with_images_that_fit};
-use cords::device::{Cpu, Device, DeviceError};
+use cords::device::cuda::{Gpu, Hardware, unique_id, with_images_that_fit};
+use cords::device::{Cpu, Device, DeviceError, Peers};
 use cords::learn::{
     Checkpoints, CnnConfig, Data, EpochRecord, FinalStates, Fit, Observer, TrainError, TrainedCnn, TrainedCordsNet,
     TrainedInverse, Training,
@@ -57,9 +57,13 @@ impl Site {
         match gpu(context, params.precision)? {
             None => Ok(Self::Cpu(asked.or_else(|| context.share_of_memory()))),
             Some(hardware) => {
+                let hardware = among_ranks(hardware, context)?;
                 let allowed = [asked, context.gpu_memory].into_iter().flatten().min();
                 let budget = hardware.budget(allowed)?;
-                Ok(Self::Gpu(hardware, budget))
+                // All plan alike, with what the fullest of them has.
+                let budgets = hardware.gather_numbers(&[budget as f64])?;
+                let least = budgets.into_iter().fold(f64::INFINITY, f64::min);
+                Ok(Self::Gpu(hardware, least as u64))
             }
         }
     }
@@ -77,7 +81,8 @@ impl Site {
             Self::Cpu(budget) => Ok(job.train(&Cpu, *budget, observer)?),
             Self::Gpu(hardware, budget) => {
                 // What a step takes is planned within the budget.
-                let trained = with_images_that_fit(hardware, job.fit.batch, None, |device| {
+                let images = job.fit.batch.div_ceil(hardware.peers().world);
+                let trained = with_images_that_fit(hardware, images, None, |device| {
                     // Not what became of an attempt that did not fit.
                     hardware.take_recording();
                     job.train(device, Some(*budget), observer)
@@ -91,6 +96,18 @@ impl Site {
             }
         }
     }
+}
+
+/// The GPU as one of those that the stage has, each of which takes a part of every batch.
+fn among_ranks(hardware: Hardware, context: &mut Context) -> Result<Hardware, StageError> {
+    let (rank, world) = (context.ranks.rank, context.ranks.world);
+    if world == 1 {
+        return Ok(hardware);
+    }
+    let word = context.ranks.meet(unique_id)?;
+    let hardware = hardware.with_peers(Peers { rank, world }, &word)?;
+    context.note(format!("on {world} GPUs, each with its part of every batch"));
+    Ok(hardware)
 }
 
 impl Job<'_> {

@@ -1,5 +1,7 @@
 //! What training and evaluation need from a set of images.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::DataError;
@@ -62,5 +64,38 @@ pub trait Images: Sync {
     /// on from a checkpoint meets the same images.
     fn mix(&self, _epoch: u32, _batch: u32, _images: &mut [f32]) -> Option<f32> {
         None
+    }
+}
+
+/// Some images of a set that follow one another.
+pub(crate) struct PartOfImages<'a> {
+    images: &'a dyn Images,
+    part: Range<usize>,
+}
+
+impl<'a> PartOfImages<'a> {
+    pub(crate) fn new(images: &'a dyn Images, part: Range<usize>) -> Self {
+        Self { images, part }
+    }
+}
+
+impl Images for PartOfImages<'_> {
+    fn len(&self) -> usize {
+        self.part.len()
+    }
+    fn channels(&self) -> usize {
+        self.images.channels()
+    }
+    fn side(&self) -> usize {
+        self.images.side()
+    }
+    fn classes(&self) -> usize {
+        self.images.classes()
+    }
+    fn label(&self, i: usize) -> u32 {
+        self.images.label(self.part.start + i)
+    }
+    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
+        self.images.fill(self.part.start + i, epoch, out)
     }
 }

@@ -45,7 +45,7 @@ pub use corruptions::{
 pub use error::DataError;
 pub use image_set::{ImageSet, ImageSetWriter, Manifest, Originals, Shown, Splits};
 pub use images::Images;
-pub(crate) use images::fill_images;
+pub(crate) use images::{PartOfImages, fill_images};
 pub use memory_images::MemoryImages;
 pub use prepare::{
     ClassCount, DEFAULT_TEST, DEFAULT_VALIDATION, Limit, Normalisation, OnBad, Outlook, PrepareConfig, Skipped, Store,

@@ -25,6 +25,7 @@ mod cpu;
 pub mod cuda;
 mod error;
 mod host;
+mod peers;
 mod phi;
 #[cfg(test)]
 pub(crate) mod plain;
@@ -37,6 +38,8 @@ pub use adam::AdamStep;
 pub(crate) use cpu::vectorised;
 pub use cpu::{Aligned, Cpu, Kernels, Packed};
 pub use error::DeviceError;
+pub use peers::Peers;
+pub(crate) use peers::of_all_ranks;
 pub use phi::Phi;
 pub use real::Real;
 pub use relaxation::{Adjoint, Kept, PackedMaps, Relaxation};
@@ -230,6 +233,17 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
     ) {
         work(reductions);
     }
+    /// Which of the devices that train one network together this is.
+    fn peers(&self) -> Peers {
+        Peers::ALONE
+    }
+    /// Adds up what every peer gives, as many buffers of as many float32 values and as many numbers, in the order of
+    /// ranks. All have the same bits afterwards.
+    ///
+    /// All peers must ask for the same in the same order; each waits for all others. Where one has no memory left, all
+    /// have failed for want of memory afterwards. One that has failed otherwise leaves its peers waiting: whoever runs
+    /// them ends them.
+    fn sum_over_peers(&self, _buffers: &mut [&mut Self::Buffer], _numbers: &mut [f64]) {}
     /// Bytes of memory that is kept for later use, whatever it held.
     fn spare_bytes(&self) -> u64 {
         0

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::data::{DataError, Images, fill_images};
-use crate::device::{Device, Target};
+use crate::device::{Device, Peers, Target};
 use crate::rng::{Purpose, Stream};
 
 /// The batches of a training. The order of the images depends on the seed and the epoch alone.
@@ -23,6 +23,8 @@ pub(crate) struct Batches {
     pub(crate) batches: usize,
     /// Whether images of a batch are mixed with each other, where the set says so.
     pub(crate) mixes: bool,
+    /// Which part of every batch is asked for.
+    pub(crate) peers: Peers,
 }
 
 /// Images that are loaded together.
@@ -33,6 +35,10 @@ pub(crate) struct Request {
     epoch: u32,
     /// Which batch of the epoch they are, where they may be mixed with each other.
     mixes: Option<u32>,
+    /// Whether the last image is there for the first one to be mixed with, as it comes before that in the batch.
+    closes: bool,
+    /// Images of the batch.
+    whole: usize,
 }
 
 /// What was requested.
@@ -41,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) images: Vec<f32>,
     /// What each is to be answered with.
     pub(crate) targets: Vec<Target>,
+    /// Images of the batch that they are of.
+    pub(crate) whole: usize,
     spare: Spare,
 }
 
@@ -62,10 +70,15 @@ impl Batches {
             let start = if now == epoch { batch } else { 0 };
             (start..self.batches).map(move |batch| {
                 let [first, end] = [batch, batch + 1].map(|batch| batch * order.len() / self.batches);
+                let (whole, part) = (&order[first..end], self.peers.part(end - first));
+                let closes = self.mixes && !part.is_empty() && part.len() < whole.len();
+                let before = whole[(part.start + whole.len() - 1) % whole.len()];
                 Request {
-                    images: order[first..end].to_vec(),
+                    images: whole[part].iter().copied().chain(closes.then_some(before)).collect(),
                     epoch: now as u32,
                     mixes: self.mixes.then_some(batch as u32),
+                    closes,
+                    whole: whole.len(),
                 }
             })
         })
@@ -147,6 +160,7 @@ fn load(images: &dyn Images, request: &Request, spare: &Spare) -> Result<Prepare
     let mut prepared = Prepared {
         images: memory.unwrap_or_default(),
         targets: Vec::new(),
+        whole: request.whole,
         spare: Arc::clone(spare),
     };
     prepared.images.resize(request.images.len() * len, 0.0);
@@ -155,12 +169,16 @@ fn load(images: &dyn Images, request: &Request, spare: &Spare) -> Result<Prepare
     })?;
     let labels = request.images.iter().map(|image| images.label(*image as usize));
     let labels: Vec<u32> = labels.collect();
-    let mixes = request.mixes;
+    let mixes = request.mixes.filter(|_| !labels.is_empty());
     let weight = mixes.and_then(|batch| images.mix(request.epoch, batch, &mut prepared.images));
     prepared.targets = match weight {
         None => Target::of(&labels),
         Some(weight) => Target::of_mixed(&labels, weight),
     };
+    if request.closes {
+        prepared.targets.pop();
+        prepared.images.truncate(prepared.targets.len() * len);
+    }
     Ok(prepared)
 }
 
@@ -188,6 +206,8 @@ pub(crate) fn for_each_group<D: Device<f32>, R: Send>(
             .collect(),
         epoch: 0,
         mixes: None,
+        closes: false,
+        whole: images.len(),
     });
     load_ahead(images, requests, |next| {
         for _ in firsts {
@@ -247,6 +267,7 @@ mod tests {
             epochs: 2,
             batches: 4,
             mixes: true,
+            peers: Peers::ALONE,
         };
         // Images and the labels of each and of its partner, batch by batch.
         let take = |first, count: usize| {
@@ -278,6 +299,46 @@ mod tests {
         }
         // Whoever stops early leaves nothing behind that waits.
         assert_eq!(take((0, 3), 2), all[3..5]);
+    }
+
+    /// Some ranks have no image of a batch; the first of each is mixed with the last of the one before.
+    #[test]
+    fn parts_of_a_batch_are_the_batch() {
+        let batches = |peers| Batches {
+            images: 11,
+            seed: 3,
+            epochs: 1,
+            batches: 4,
+            mixes: true,
+            peers,
+        };
+        // Images and targets, batch by batch.
+        let take = |peers| {
+            let one = |prepared: Prepared| {
+                let (images, targets) = (prepared.images.clone(), prepared.targets.clone());
+                ((images, targets), prepared.whole)
+            };
+            let take = |next: &mut dyn FnMut() -> Result<Prepared, DataError>| {
+                let taken = (0..4).map(|_| next().map(one));
+                taken.collect::<Result<Vec<_>, _>>()
+            };
+            load_ahead(&Numbered(11), batches(peers).requests((0, 0)), take).expect("sound images")
+        };
+        let whole = take(Peers::ALONE);
+        for world in 2..6 {
+            let mut joined = vec![(Vec::new(), Vec::new()); 4];
+            for rank in 0..world {
+                let parts = take(Peers { rank, world });
+                for ((sum, (part, size)), (_, expected)) in joined.iter_mut().zip(parts).zip(&whole) {
+                    sum.0.extend(part.0);
+                    sum.1.extend(part.1);
+                    assert_eq!(size, *expected);
+                }
+            }
+            assert!(joined.iter().eq(whole.iter().map(|(batch, _)| batch)), "{world}");
+        }
+        let sizes: Vec<usize> = whole.iter().map(|(_, size)| *size).collect();
+        assert_eq!(sizes, [2, 3, 3, 3]);
     }
 
     /// Side by side in one pool, and more of them than it has threads.

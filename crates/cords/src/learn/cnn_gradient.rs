@@ -1,6 +1,6 @@
 //! Loss and gradient of one batch of the CNN twin: chunks of images side by side, batch norm over all of them.
 
-use super::rollout::{keep_largest, right};
+use super::rollout::{keep_largest, keep_largest_of_all, right};
 use super::{Batch, TrainError};
 use crate::device::{self, ConvShape, Device, Target};
 use crate::net::{
@@ -52,10 +52,11 @@ pub(crate) struct CnnBatch<B> {
     pub(crate) statistics: Vec<Statistics>,
 }
 
-/// Training-mode pass over one batch. `logits` receives `[batch, classes]`.
+/// Training-mode pass over one batch of `whole` images; images and targets are this device's part of it. `logits`
+/// receives those of the part, `[batch, classes]`.
 pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
     graph: &CnnGraph<T, D>,
-    Batch { images, targets }: Batch<'_, T>,
+    (Batch { images, targets }, whole): (Batch<'_, T>, usize),
     logits: &mut Vec<T>,
 ) -> CnnBatch<D::Buffer> {
     let device = &graph.device;
@@ -96,25 +97,18 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
             flow: device.zeros(0),
             source: device.zeros(0),
             sums: Vec::new(),
-            weights: architecture
-                .conv_shapes()
-                .iter()
-                .map(|shape| device.zeros(shape.outputs * shape.patch()))
-                .collect(),
+            weights: zero_weights(graph),
             readout_bias: device.zeros(classes),
             chunk,
         })
         .collect();
-    let norms = backward(graph, &mut passes, &statistics, targets.len());
-    let loss = CnnLoss {
-        loss: passes.iter().flat_map(|pass| &pass.losses).sum::<f64>() / targets.len() as f64,
-        right: right(logits.chunks_exact(classes), targets),
-        largest,
-    };
+    let norms = backward(graph, &mut passes, &statistics, whole);
+    let losses = passes.iter().flat_map(|pass| &pass.losses);
+    let mut numbers = [losses.sum::<f64>(), right(logits.chunks_exact(classes), targets)];
     let mut passes = passes.into_iter();
     let (mut weights, mut readout_bias) = match passes.next() {
         Some(pass) => (pass.weights, pass.readout_bias),
-        None => (Vec::new(), device.zeros(classes)),
+        None => (zero_weights(graph), device.zeros(classes)),
     };
     for pass in passes {
         for (sum, part) in weights.iter_mut().zip(&pass.weights) {
@@ -122,6 +116,15 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
         }
         device.add(&pass.readout_bias, &mut readout_bias);
     }
+    // Those of batch norms are of the whole batch already.
+    let mut sums: Vec<&mut D::Buffer> = weights.iter_mut().chain([&mut readout_bias]).collect();
+    device.sum_over_peers(&mut sums, &mut numbers);
+    keep_largest_of_all(device, &mut largest);
+    let loss = CnnLoss {
+        loss: numbers[0] / whole as f64,
+        right: numbers[1],
+        largest,
+    };
     let upload = |values: &Vec<f64>| device.upload(&values.iter().map(|v| T::from_f64(*v)).collect::<Vec<_>>());
     let mut others: Vec<D::Buffer> = norms.iter().flatten().map(upload).collect();
     others.push(readout_bias);
@@ -131,6 +134,15 @@ pub(crate) fn cnn_batch<T: Real, D: Device<T>>(
         others,
         statistics,
     }
+}
+
+/// Gradients of effective weights to which nothing has been added.
+fn zero_weights<T: Real, D: Device<T>>(graph: &CnnGraph<T, D>) -> Vec<D::Buffer> {
+    let shapes = graph.architecture.conv_shapes();
+    let zeros = shapes
+        .iter()
+        .map(|shape| graph.device.zeros(shape.outputs * shape.patch()));
+    zeros.collect()
 }
 
 /// Gradients of weight and bias of every batch norm, in the fixed order; the rest is left in the passes.
@@ -324,6 +336,7 @@ fn norm_backward<T: Real, D: Device<T>>(
             sum[1] += part[1];
         }
     }
+    device.sum_over_peers(&mut [], sums.as_flattened_mut());
     let norm = graph.norms[index]
         .as_ref()
         .expect("only convolutions that have a batch norm are normalised");
@@ -415,7 +428,7 @@ pub fn cnn_gradient<T: Real, D: Device<T>>(
     let mut running = running_from(architecture, &parameters);
     let graph = CnnGraph::new(device, architecture, &weights, &running);
     let mut logits = Vec::new();
-    let pass = cnn_batch(&graph, batch, &mut logits);
+    let pass = cnn_batch(&graph, (batch, batch.targets.len()), &mut logits);
     update_running(&mut running, &pass.statistics);
     write_running(architecture, &running, &mut parameters);
     let buffers = weights.gradients(device, &pass.weights, &pass.others);

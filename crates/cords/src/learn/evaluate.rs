@@ -3,7 +3,7 @@
 use super::TrainError;
 use super::ahead::for_each_group;
 use super::rollout::largest_index;
-use crate::data::{DataError, Images};
+use crate::data::{DataError, Images, PartOfImages};
 use crate::device::{Device, Target};
 use crate::net::{Cnn, Connections, Graph, Model, Presentation, Weights, cordsnet_others, diverged};
 use dynvis_base::memory::check_room;
@@ -11,7 +11,7 @@ use dynvis_base::memory::check_room;
 /// How well a network does on a set of images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Logits `[images, classes]`, at the end of the stimulus.
+    /// Logits `[images, classes]`, at the end of the stimulus; of a device with peers, those of its part of the images.
     pub logits: Vec<f32>,
     /// The answers, at the end of the stimulus.
     pub answers: Answers,
@@ -184,6 +184,26 @@ impl Gathered {
         }
     }
 
+    /// Those of all peers; `steps` are the steps of the stimulus. Logits are those of the own part.
+    fn of_all_peers<D: Device<f32>>(mut self, device: &D, steps: usize) -> Self {
+        if device.peers().world > 1 {
+            self.over_time.resize(steps, Sums::default());
+            let each = self.over_time.iter();
+            let each = each.flat_map(|sums| [sums.right as f64, sums.cross_entropy, sums.diverged as f64]);
+            let mut numbers: Vec<f64> = [self.images as f64].into_iter().chain(each).collect();
+            device.sum_over_peers(&mut [], &mut numbers);
+            self.images = numbers[0] as usize;
+            for (sums, numbers) in self.over_time.iter_mut().zip(numbers[1..].chunks(3)) {
+                *sums = Sums {
+                    right: numbers[0] as usize,
+                    cross_entropy: numbers[1],
+                    diverged: numbers[2] as usize,
+                };
+            }
+        }
+        self
+    }
+
     fn answers(&self) -> Vec<Answers> {
         let answers = |sums: &Sums| Answers::of(self.images, *sums);
         self.over_time.iter().map(answers).collect()
@@ -244,9 +264,11 @@ pub(crate) fn evaluate_trials<D: Device<f32>>(
         }
     };
     let mut all = Gathered::default();
-    for_each_group(device, connections.architecture.units(), images, group, |group| {
+    let own = PartOfImages::new(images, device.peers().part(images.len()));
+    for_each_group(device, connections.architecture.units(), &own, group, |group| {
         all.add(group)
     })?;
+    let all = all.of_all_peers(device, steps);
     let over_time = all.answers();
     Ok(Evaluation {
         logits: all.logits,
@@ -290,9 +312,9 @@ pub(crate) fn evaluate_cnn<D: Device<f32>>(cnn: &Cnn<f32, D>, images: &dyn Image
         }
     };
     let mut all = Gathered::default();
-    for_each_group(device, cnn.architecture().units(), images, group, |group| {
-        all.add(group)
-    })?;
+    let own = PartOfImages::new(images, device.peers().part(images.len()));
+    for_each_group(device, cnn.architecture().units(), &own, group, |group| all.add(group))?;
+    let all = all.of_all_peers(device, 1);
     Ok(Evaluation {
         answers: last(&all.answers()),
         logits: all.logits,

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::ahead::{Batches, Prepared, load_ahead};
 use super::snapshot::{Snapshot, SnapshotError, record};
 use super::training_loop::{CheckpointProgress, Next, Resumable, TrainingLoop};
-use super::{Checkpoints, Evaluation, FinalStates, Fit, Keep, TrainError, learning_rate};
+use super::{Batch, Checkpoints, Evaluation, FinalStates, Fit, Keep, TrainError, learning_rate};
 use crate::data::{DataError, Images};
-use crate::device::{DeviceError, Target};
+use crate::device::{DeviceError, Peers};
 
 /// What an observer is told while a network trains.
 #[derive(Clone, Debug)]
@@ -82,8 +82,9 @@ pub struct EpochRecord {
     /// Mean squared distance from the spontaneous state over the return window; 0 for a CNN.
     pub return_term: f64,
     /// Share of training images classified rightly (as augmented, while the weights were changing). An image that is
-    /// mixed of two counts with the weight of the class that was answered in its target ([`Target::share`]), so that a
-    /// network that names the heavier class of every image is below 1.
+    /// mixed of two counts with the weight of the class that was answered in its target
+    /// ([`Target::share`](crate::device::Target::share)), so that a network that names the heavier class of every image
+    /// is below 1.
     pub accuracy: f64,
     /// Validation cross-entropy, at the end of the stimulus; NaN where all images diverged.
     pub validation_loss: f64,
@@ -138,7 +139,7 @@ pub struct Data<'a> {
     pub validation: &'a dyn Images,
 }
 
-/// Sums over one batch.
+/// What one batch gives, whatever this device's part of it.
 pub(crate) struct StepResult {
     pub(crate) loss: f64,
     pub(crate) cross_entropy: f64,
@@ -157,6 +158,10 @@ pub(crate) trait Trainee {
     /// # Errors
     /// What went wrong on it.
     fn check(&self) -> Result<(), DeviceError>;
+    /// Which of the devices that train it together its own is.
+    fn peers(&self) -> Peers;
+    /// Numbers of every peer, as many each, in the order of ranks.
+    fn of_all_ranks(&self, own: &[f64]) -> Vec<f64>;
     /// Called before the first batch of every epoch: the place for what changes from epoch to epoch (the slope of phi,
     /// a fresh optimiser). When a training goes on within an epoch, it is called before [`restore`](Self::restore);
     /// when it goes on at the beginning of one, after. So what it sets need not be saved, unless batches change it.
@@ -166,8 +171,8 @@ pub(crate) trait Trainee {
     fn learns_classes(&self) -> bool {
         true
     }
-    /// One optimiser step on a batch.
-    fn step(&mut self, images: &[f32], targets: &[Target], learning_rate: f64) -> StepResult;
+    /// One optimiser step on a batch of `whole` images, of which `part` is this device's; it may be empty.
+    fn step(&mut self, part: Batch<'_, f32>, whole: usize, learning_rate: f64) -> StepResult;
     /// The network as it is now, on other images. What is kept of it beside the epoch's record is part of the state.
     ///
     /// # Errors
@@ -294,7 +299,9 @@ impl Resumable for ImageTraining<'_> {
 
     fn step(&mut self, (prepared, waited): Self::Batch) -> Result<ControlFlow<()>, TrainError> {
         let prepared = prepared?;
-        let Prepared { images, targets, .. } = &prepared;
+        let Prepared {
+            images, targets, whole, ..
+        } = &prepared;
         let TrainingPosition {
             epoch,
             epochs,
@@ -306,7 +313,7 @@ impl Resumable for ImageTraining<'_> {
         }
         let (base, schedule, warm_up) = (self.config.learning_rate, self.config.schedule, self.config.warm_up);
         let rate = learning_rate(base, schedule, warm_up, epoch * batches + batch, batches, epochs);
-        let result = self.trainee.step(images, targets, rate);
+        let result = self.trainee.step(Batch { images, targets }, *whole, rate);
         self.trainee.check()?;
         for (what, value) in [("the loss", result.loss), ("the gradient", result.gradient_norm)] {
             if !value.is_finite() {
@@ -321,7 +328,7 @@ impl Resumable for ImageTraining<'_> {
         }
         let record = &mut self.record;
         let count = record.images;
-        let share = targets.len() as f64 / count as f64;
+        let share = *whole as f64 / count as f64;
         record.waiting_seconds += waited.as_secs_f64();
         record.loss += share * result.loss;
         record.cross_entropy += share * result.cross_entropy;
@@ -339,7 +346,7 @@ impl Resumable for ImageTraining<'_> {
             batches,
             objective: result.loss,
             cross_entropy: result.cross_entropy,
-            accuracy: result.right / targets.len() as f64,
+            accuracy: result.right / *whole as f64,
             images_per_second,
         }))
     }
@@ -369,6 +376,33 @@ impl Resumable for ImageTraining<'_> {
         (self.position.epoch, self.position.batch) = (epoch + 1, 0);
         self.since = Instant::now();
         Ok(flow)
+    }
+
+    fn is_first(&self) -> bool {
+        self.trainee.peers().is_first()
+    }
+
+    fn agree(&mut self, stop: bool, written: bool) -> Result<[bool; 2], TrainError> {
+        let peers = self.trainee.peers();
+        if peers.world == 1 {
+            return Ok([stop, written]);
+        }
+        let said = [stop, written].map(|said| f64::from(u8::from(said)));
+        let place = [self.position.epoch, self.position.batch].map(|number| number as f64);
+        let all = self.trainee.of_all_ranks(&[said, place].concat());
+        self.trainee.check()?;
+        let elsewhere = |theirs: &&[f64]| theirs[2..] != place;
+        if let Some(theirs) = all.chunks(4).find(elsewhere) {
+            return Err(TrainError::Device(DeviceError::Failed {
+                call: "training on several GPUs".to_owned(),
+                reason: format!(
+                    "rank {} is in epoch {}, batch {}, another one in epoch {}, batch {}: they have not read the same \
+                     checkpoint",
+                    peers.rank, place[0], place[1], theirs[2], theirs[3]
+                ),
+            }));
+        }
+        Ok([all[0] > 0.0, all[1] > 0.0])
     }
 
     fn tell(&mut self, progress: CheckpointProgress<TrainingPosition>) -> ControlFlow<()> {
@@ -480,6 +514,7 @@ pub(crate) fn fit(
         epochs,
         batches,
         mixes: training_loop.training().trainee.learns_classes(),
+        peers: training_loop.training().trainee.peers(),
     };
     load_ahead(data.train, batches_to_come.requests((epoch, batch)), |next| {
         training_loop.run(&mut |_| {
@@ -487,7 +522,7 @@ pub(crate) fn fit(
             (next(), asked.elapsed())
         })
     })?;
-    if let Some(states) = kept.final_states {
+    if let Some(states) = kept.final_states.filter(|_| training.is_first()) {
         training.keep_state(states);
     }
     if config.keep == Keep::Best {

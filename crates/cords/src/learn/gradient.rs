@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::history::HistoryPrecision;
 use super::memory::{Memory, Plan};
-use super::rollout::{GroupLoss, Rollout, keep_largest};
+use super::rollout::{GroupLoss, Rollout, keep_largest, keep_largest_of_all};
 use super::trajectory::Gradients;
 use super::{Objective, TrainError};
 use crate::device::{Cpu, Device, Phi, Target};
@@ -95,19 +95,19 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
         Rollout::new(connections, &self.objective, batch, self.plan)
     }
 
-    /// Loss of a batch and the gradients of effective weights and biases (overwritten).
-    /// `logits` receives those at the end of the stimulus, `[batch, classes]`.
+    /// Loss of a batch of `whole` images and the gradients of effective weights and biases (overwritten), both of the
+    /// whole batch; images and targets are this device's part of it.
+    /// `logits` receives those of the part at the end of the stimulus, `[batch, classes]`.
     pub(crate) fn run(
         &self,
         connections: &Connections<T, D>,
         spontaneous: &[D::Buffer],
-        Batch { images, targets }: Batch<'_, T>,
+        (Batch { images, targets }, whole): (Batch<'_, T>, usize),
         logits: &mut [T],
         gradients: &mut Gradients<D::Buffer>,
         mut inspect: impl FnMut(&Rollout<T, D>),
     ) -> BatchLoss {
         let device = &connections.device;
-        let whole = targets.len();
         let size = device.group_images();
         let image_len = connections.architecture.image_len();
         let classes = connections.architecture.classes();
@@ -143,10 +143,16 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
                 self.kept().idle.push(rollout);
             }
         }
-        self.combine(&group_work, whole)
+        self.combine(device, &group_work, whole, gradients)
     }
 
-    fn combine(&self, group_work: &[GroupWork<'_, T, D>], whole: usize) -> BatchLoss {
+    fn combine(
+        &self,
+        device: &D,
+        group_work: &[GroupWork<'_, T, D>],
+        whole: usize,
+        gradients: &mut Gradients<D::Buffer>,
+    ) -> BatchLoss {
         let objective = &self.objective;
         let mut cross_entropy = vec![0.0; objective.ramp.len()];
         let mut batch = BatchLoss {
@@ -164,6 +170,13 @@ impl<T: Real, D: Device<T>> BatchGradient<T, D> {
             batch.right += task.loss.right;
             keep_largest(&mut batch.largest, task.loss.largest);
         }
+        let window = cross_entropy.len();
+        cross_entropy.extend([batch.return_term, batch.right]);
+        let mut sums: Vec<&mut D::Buffer> = gradients.weights.iter_mut().chain(&mut gradients.biases).collect();
+        device.sum_over_peers(&mut sums, &mut cross_entropy);
+        (batch.return_term, batch.right) = (cross_entropy[window], cross_entropy[window + 1]);
+        cross_entropy.truncate(window);
+        keep_largest_of_all(device, &mut batch.largest);
         cross_entropy.iter_mut().for_each(|sum| *sum /= whole as f64);
         let weighted: f64 = cross_entropy
             .iter()
@@ -320,7 +333,7 @@ impl<T: Real, D: Device<T>> CordsNetGradient<T, D> {
         let loss = self.trials.run(
             connections,
             &spontaneous,
-            batch,
+            (batch, batch.targets.len()),
             &mut logits,
             &mut self.sums,
             |rollout| {
@@ -505,7 +518,14 @@ mod tests {
                     images: &images,
                     targets: &targets,
                 };
-                let loss = trials.run(&connections, &spontaneous, batch, &mut logits, &mut sums, |_| {});
+                let loss = trials.run(
+                    &connections,
+                    &spontaneous,
+                    (batch, targets.len()),
+                    &mut logits,
+                    &mut sums,
+                    |_| {},
+                );
                 let gradients: Vec<Vec<f32>> = sums
                     .weights
                     .iter()

@@ -7,7 +7,7 @@
 
 use super::TrainError;
 use super::ahead::for_each_group;
-use crate::data::{DataError, Images};
+use crate::data::{DataError, Images, PartOfImages};
 use crate::device::{ConvShape, Cpu, Device, Maps, Target, largest};
 use crate::net::{FoldedGraph, Graph, current};
 use crate::{Real, Tensor};
@@ -108,6 +108,16 @@ pub(crate) struct Inverse<T: Real, D: Device<T>> {
     pub(crate) buffers: Vec<D::Buffer>,
 }
 
+/// The sums of all peers, of the squares of every area and of what is beside them.
+fn sum_squares_over_peers<T: Real, D: Device<T>>(device: &D, buffers: &mut [&mut D::Buffer], squares: &mut [Squares]) {
+    let each = squares.iter();
+    let mut numbers: Vec<f64> = each.flat_map(|area| [area.error, area.contraction]).collect();
+    device.sum_over_peers(buffers, &mut numbers);
+    for (area, numbers) in squares.iter_mut().zip(numbers.chunks(2)) {
+        (area.error, area.contraction) = (numbers[0], numbers[1]);
+    }
+}
+
 /// What one batch gives.
 pub(crate) struct InverseBatch<B> {
     /// Per area, over all images and units.
@@ -158,13 +168,13 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
         .collect()
     }
 
-    /// Sums of squares over normalised images `[images, in_channels, side, side]`, and the gradient of the mean over
-    /// areas of error + weight x contraction. Groups of images run side by side and are summed in order.
-    pub(crate) fn batch(&self, images: &[T], contraction_weight: f64) -> InverseBatch<D::Buffer> {
+    /// Sums of squares over a batch of `whole` images, and the gradient of the mean over areas of error + weight x
+    /// contraction. `images` are this device's part of it, normalised, `[images, in_channels, side, side]`. Groups of
+    /// images run side by side and are summed in order.
+    pub(crate) fn batch(&self, images: &[T], whole: usize, contraction_weight: f64) -> InverseBatch<D::Buffer> {
         let device = self.device();
         let areas = self.architecture().areas();
         let image_len = self.architecture().image_len();
-        let whole = images.len() / image_len;
         let filters = self.filters();
         let factors = |area: usize| {
             let error = 1.0 / ((areas * whole * self.units(area)) as f64);
@@ -221,6 +231,8 @@ impl<T: Real, D: Device<T>> Inverse<T, D> {
                 task.gradients.clear();
             }
         }
+        let mut buffers: Vec<&mut D::Buffer> = sums.iter_mut().flatten().collect();
+        sum_squares_over_peers(device, &mut buffers, &mut squares);
         let gradients = sums.into_iter().enumerate().flat_map(|(area, [weight, bias])| {
             let rows = self.shape(area).outputs;
             let [g, v] = [&self.buffers[3 * area], &self.buffers[3 * area + 1]];
@@ -285,7 +297,8 @@ impl<D: Device<f32>> Inverse<f32, D> {
                 });
             (squares, moments)
         };
-        for_each_group(device, self.architecture().units(), images, group, |(found, units)| {
+        let own = PartOfImages::new(images, device.peers().part(images.len()));
+        for_each_group(device, self.architecture().units(), &own, group, |(found, units)| {
             for (sum, part) in squares.iter_mut().zip(&found) {
                 sum.add(part);
             }
@@ -294,6 +307,12 @@ impl<D: Device<f32>> Inverse<f32, D> {
                 sum[1] += part[1];
             }
         })?;
+        sum_squares_over_peers(device, &mut [], &mut squares);
+        let mut numbers: Vec<f64> = moments.iter().flatten().flatten().copied().collect();
+        device.sum_over_peers(&mut [], &mut numbers);
+        for (sums, numbers) in moments.iter_mut().flatten().zip(numbers.chunks(2)) {
+            sums.copy_from_slice(numbers);
+        }
         let count = images.len() as f64;
         let record = |(area, (squares, units)): (usize, (Squares, Vec<[f64; 2]>))| {
             let terms = count * units.len() as f64;

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::evaluate::{Evaluation, evaluate_trials};
 use super::fit::{StepResult, Trainee};
 use super::invert::Inverse;
+use super::rollout::{keep_largest, keep_largest_of_all};
 use super::snapshot::{Record, Snapshot, SnapshotError};
 use super::train::check_data;
-use super::{AreaInverse, EpochRecord, Fit, Optimiser, TrainError, Training, clip_gradient_norm};
+use super::{AreaInverse, Batch, EpochRecord, Fit, Optimiser, TrainError, Training, clip_gradient_norm};
 use crate::data::{DataError, Images};
-use crate::device::{Device, DeviceError, Phi, Target};
+use crate::device::{Device, DeviceError, Peers, Phi, of_all_ranks};
 use crate::net::{
     Connections, Euler, FoldedGraph, Graph, Model, ModelInfo, Parameters, Presentation, Weights, area_bias_name,
     bias_name, cordsnet_others,
@@ -165,11 +166,18 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
         false
     }
 
-    fn step(&mut self, images: &[f32], _targets: &[Target], learning_rate: f64) -> StepResult {
+    fn peers(&self) -> Peers {
+        self.inverse.device().peers()
+    }
+
+    fn of_all_ranks(&self, own: &[f64]) -> Vec<f64> {
+        of_all_ranks(self.inverse.device(), own)
+    }
+
+    fn step(&mut self, part: Batch<'_, f32>, whole: usize, learning_rate: f64) -> StepResult {
         let device = self.inverse.device().clone();
-        let image_len = self.architecture().image_len();
-        let count = (images.len() / image_len) as f64;
-        let mut batch = self.inverse.batch(images, self.contraction_weight);
+        let count = whole as f64;
+        let mut batch = self.inverse.batch(part.images, whole, self.contraction_weight);
         let gradient_norm = clip_gradient_norm(&device, self.clip, &mut batch.gradients);
         let areas = batch.squares.len() as f64;
         let loss = batch.squares.iter().enumerate().map(|(area, squares)| {
@@ -179,8 +187,9 @@ impl<D: Device<f32>> Trainee for InverseTrainee<D> {
         let loss: f64 = loss.sum();
         let mut largest = (0, 0.0f64);
         for (area, squares) in batch.squares.iter().enumerate() {
-            super::rollout::keep_largest(&mut largest, (area, squares.largest));
+            keep_largest(&mut largest, (area, squares.largest));
         }
+        keep_largest_of_all(&device, &mut largest);
         if loss.is_finite() && gradient_norm.is_finite() {
             self.optimiser
                 .step(learning_rate, &batch.gradients, &mut self.inverse.buffers);

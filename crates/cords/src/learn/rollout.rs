@@ -4,7 +4,7 @@ use super::memory::Plan;
 use super::trajectory::{Gradients, Trajectory, TrialState};
 use super::{Batch, Objective};
 use crate::Real;
-use crate::device::{Device, Target, largest};
+use crate::device::{Device, Target, largest, of_all_ranks};
 use crate::net::Connections;
 
 /// Sums over the images of a group that the loss is made of.
@@ -246,6 +246,13 @@ impl<T: Real, D: Device<T>> Reading<T, D> {
 pub(crate) fn keep_largest(held: &mut (usize, f64), new: (usize, f64)) {
     if !held.1.is_nan() && (new.1.is_nan() || new.1 > held.1) {
         *held = new;
+    }
+}
+
+/// The largest of what all peers have found.
+pub(crate) fn keep_largest_of_all<T: Real, D: Device<T>>(device: &D, held: &mut (usize, f64)) {
+    for found in of_all_ranks(device, &[held.0 as f64, held.1]).chunks(2) {
+        keep_largest(held, (found[0] as usize, found[1]));
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     Training, clip_gradient_norm,
 };
 use crate::data::{DataError, Images};
-use crate::device::{Device, DeviceError, Phi, Target};
+use crate::device::{Device, DeviceError, Peers, Phi, of_all_ranks};
 use crate::net::{
     Cnn, CnnGraph, Connections, Euler, Graph, Model, ModelInfo, Parameters, Running, SpontaneousPhase, Weights,
     cnn_others, cordsnet_others, running_from,
@@ -153,7 +153,9 @@ impl<D: Device<f32>> CordsNetTrainee<D> {
         let connections = Connections::new(device, architecture, euler, phi, &weights);
         let memory = config.memory_budget.map_or(Memory::Unlimited, Memory::Budget);
         let trial = (objective.steps(), objective.ramp.len());
-        let plan = Plan::new(&connections, trial, images.min(fit.batch), memory, config.history)?;
+        // The largest part of a batch, so that all peers have the same plan.
+        let part = images.min(fit.batch).div_ceil(device.peers().world);
+        let plan = Plan::new(&connections, trial, part, memory, config.history)?;
         Ok(Self {
             architecture: architecture.clone(),
             euler: euler.clone(),
@@ -179,6 +181,14 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         self.connections.device.check()
     }
 
+    fn peers(&self) -> Peers {
+        self.connections.device.peers()
+    }
+
+    fn of_all_ranks(&self, own: &[f64]) -> Vec<f64> {
+        of_all_ranks(&self.connections.device, own)
+    }
+
     fn begin_epoch(&mut self, epoch: usize) {
         if self.schedule == PhiSchedule::Annealed {
             let device = &self.connections.device;
@@ -193,21 +203,17 @@ impl<D: Device<f32>> Trainee for CordsNetTrainee<D> {
         }
     }
 
-    fn step(&mut self, images: &[f32], targets: &[Target], learning_rate: f64) -> StepResult {
+    fn step(&mut self, part: Batch<'_, f32>, whole: usize, learning_rate: f64) -> StepResult {
         let device = self.connections.device.clone();
         let spontaneous = self
             .spontaneous
             .run(&self.connections, self.objective.spontaneous_steps);
-        self.logits.resize(targets.len() * self.architecture.classes(), 0.0);
+        self.logits
+            .resize(part.targets.len() * self.architecture.classes(), 0.0);
         let (connections, logits) = (&self.connections, &mut self.logits);
-        let loss = self.batch.run(
-            connections,
-            spontaneous,
-            Batch { images, targets },
-            logits,
-            &mut self.sums,
-            |_| {},
-        );
+        let loss = self
+            .batch
+            .run(connections, spontaneous, (part, whole), logits, &mut self.sums, |_| {});
         let mut gradients = self.weights.gradients(&device, &self.sums.weights, &self.sums.biases);
         let gradient_norm = clip_gradient_norm(&device, self.fit.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {
@@ -282,14 +288,22 @@ impl<D: Device<f32>> Trainee for CnnTrainee<D> {
         self.device.check()
     }
 
-    fn step(&mut self, images: &[f32], targets: &[Target], learning_rate: f64) -> StepResult {
+    fn peers(&self) -> Peers {
+        self.device.peers()
+    }
+
+    fn of_all_ranks(&self, own: &[f64]) -> Vec<f64> {
+        of_all_ranks(&self.device, own)
+    }
+
+    fn step(&mut self, part: Batch<'_, f32>, whole: usize, learning_rate: f64) -> StepResult {
         let graph = CnnGraph::new(&self.device, &self.architecture, &self.weights, &self.running);
         let CnnBatch {
             loss,
             weights: dweights,
             others,
             statistics,
-        } = cnn_batch(&graph, Batch { images, targets }, &mut self.logits);
+        } = cnn_batch(&graph, (part, whole), &mut self.logits);
         let mut gradients = self.weights.gradients(&self.device, &dweights, &others);
         let gradient_norm = clip_gradient_norm(&self.device, self.clip, &mut gradients);
         if loss.loss.is_finite() && gradient_norm.is_finite() {

@@ -58,6 +58,18 @@ pub(crate) trait Resumable {
     /// # Errors
     /// What ends the training.
     fn validate(&mut self) -> Result<ControlFlow<()>, Self::Error>;
+    /// Whether it is the one that writes checkpoints, of those that train together.
+    fn is_first(&self) -> bool {
+        true
+    }
+    /// Whether the first of those that train together is to stop, and whether a checkpoint of this place is on disk: all
+    /// of them do the same at the same place.
+    ///
+    /// # Errors
+    /// What ends the training: another one has failed, or is at another place.
+    fn agree(&mut self, stop: bool, written: bool) -> Result<[bool; 2], Self::Error> {
+        Ok([stop, written])
+    }
     /// Tells the observer of a checkpoint.
     fn tell(&mut self, progress: CheckpointProgress<Self::Position>) -> ControlFlow<()>;
     /// The error of a training that was asked to stop; `checkpoint`: whether its state is on disk.
@@ -84,7 +96,7 @@ impl<'a, T: Resumable> TrainingLoop<'a, T> {
     /// Brings a training to its last checkpoint, where there is one that can be used.
     ///
     /// # Errors
-    /// [`Resumable::stopped`] where the observer breaks off.
+    /// [`Resumable::stopped`] where the observer breaks off; those of [`Resumable::agree`].
     pub(crate) fn begin(training: &'a mut T, checkpoints: Option<&'a Checkpoints>) -> Result<Self, T::Error> {
         let resumed = resume(training, checkpoints);
         let continued = matches!(resumed, Ok(true));
@@ -93,7 +105,7 @@ impl<'a, T: Resumable> TrainingLoop<'a, T> {
             Ok(true) => training.tell(CheckpointProgress::Continued(training.position())),
             Err(reason) => training.tell(CheckpointProgress::Refused(reason)),
         };
-        if flow.is_break() {
+        if let [true, continued] = training.agree(flow.is_break(), continued)? {
             return Err(training.stopped(continued));
         }
         Ok(Self {
@@ -131,17 +143,16 @@ impl<'a, T: Resumable> TrainingLoop<'a, T> {
 
     /// Between two parts: writes a checkpoint where one is due, stops where `flow` or the observer say so.
     fn pause(&mut self, flow: ControlFlow<()>) -> Result<(), T::Error> {
-        let mut stop = flow.is_break();
-        let mut written = false;
+        let (mut stop, mut written) = (flow.is_break(), false);
         let due = |checkpoints: &Checkpoints| self.last.elapsed() >= checkpoints.every;
-        if stop || self.checkpoints.is_some_and(due) {
+        if self.training.is_first() && (stop || self.checkpoints.is_some_and(due)) {
             let (checkpoint, flow) = self.write();
             written = checkpoint;
             stop |= flow.is_break();
         }
-        match stop {
-            true => Err(self.training.stopped(written)),
-            false => Ok(()),
+        match self.training.agree(stop, written)? {
+            [true, written] => Err(self.training.stopped(written)),
+            [false, _] => Ok(()),
         }
     }
 

@@ -11,7 +11,7 @@ use super::graph::{Conv, ConvKind, INPUT, Inlet, TwinArea, Way};
 use super::parameters::READOUT_BIAS;
 use super::{Graph, NetError, Parameters};
 use crate::Real;
-use crate::device::{Cpu, Device, Maps};
+use crate::device::{Cpu, Device, Maps, of_all_ranks};
 
 /// Added to the variance (PyTorch's default).
 pub(crate) const NORM_EPSILON: f64 = 1e-5;
@@ -310,8 +310,8 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
             });
             let parts = chunks
                 .iter()
-                .map(|chunk| (chunk.batch * maps.plane(), chunk.moments.as_slice()));
-            combine_moments(maps.channels, parts)
+                .map(|chunk| ((chunk.batch * maps.plane()) as f64, chunk.moments.as_slice()));
+            Statistics::of(moments_of_all_peers(device, combine_moments(maps.channels, parts)))
         } else {
             Statistics {
                 mean: norm.running.mean.clone(),
@@ -342,11 +342,10 @@ impl<T: Real, D: Device<T>> CnnGraph<T, D> {
 
 /// Joins the moments of parts (count, per channel mean and squared distance from it) in order; Chan, Golub and LeVeque
 /// 1983.
-fn combine_moments<'a>(channels: usize, parts: impl Iterator<Item = (usize, &'a [[f64; 2]])>) -> Statistics {
+fn combine_moments<'a>(channels: usize, parts: impl Iterator<Item = (f64, &'a [[f64; 2]])>) -> (f64, Vec<[f64; 2]>) {
     let mut joined = vec![[0.0f64; 2]; channels];
     let mut count = 0.0;
-    for (size, moments) in parts {
-        let size = size as f64;
+    for (size, moments) in parts.filter(|(size, _)| *size > 0.0) {
         let total = count + size;
         for (joined, part) in joined.iter_mut().zip(moments) {
             let difference = part[0] - joined[0];
@@ -355,10 +354,32 @@ fn combine_moments<'a>(channels: usize, parts: impl Iterator<Item = (usize, &'a 
         }
         count = total;
     }
-    Statistics {
-        mean: joined.iter().map(|moments| moments[0]).collect(),
-        variance: joined.iter().map(|moments| moments[1] / count).collect(),
-        count: count as usize,
+    (count, joined)
+}
+
+/// The moments of what all peers have.
+fn moments_of_all_peers<T: Real, D: Device<T>>(
+    device: &D,
+    (count, moments): (f64, Vec<[f64; 2]>),
+) -> (f64, Vec<[f64; 2]>) {
+    if device.peers().world == 1 {
+        return (count, moments);
+    }
+    let channels = moments.len();
+    let own: Vec<f64> = [count].into_iter().chain(moments.into_flattened()).collect();
+    let all = of_all_ranks(device, &own);
+    let parts = all.chunks(own.len()).map(|part| (part[0], part[1..].as_chunks().0));
+    combine_moments(channels, parts)
+}
+
+impl Statistics {
+    /// Of so many values of each channel with these moments.
+    fn of((count, moments): (f64, Vec<[f64; 2]>)) -> Self {
+        Self {
+            mean: moments.iter().map(|moments| moments[0]).collect(),
+            variance: moments.iter().map(|moments| moments[1] / count).collect(),
+            count: count as usize,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Artifact, Device, Member, StageError};
+use super::{Artifact, Device, Member, Ranks, StageError};
 use crate::table::{Table, TableRow};
 
 /// A filled input slot.
@@ -64,6 +64,9 @@ pub struct Context<'a> {
     pub device: Device,
     /// Bytes that it may take of the GPU; all of them if none.
     pub gpu_memory: Option<u64>,
+    /// The processes that compute the stage together; one alone unless its kind
+    /// [uses several GPUs](super::Kind::USES_SEVERAL_GPUS).
+    pub ranks: Ranks<'a>,
     /// The stage's identity.
     pub key: String,
     /// A folder that outlives this attempt: what is kept there lets a later one at the same key go on. Not made yet.

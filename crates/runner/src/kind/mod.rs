@@ -21,6 +21,7 @@ mod identity;
 mod members;
 mod output;
 mod published;
+mod ranks;
 mod reference;
 mod registry;
 
@@ -43,6 +44,7 @@ pub use external::{External, ExternalFile, FirstBytes, MissingData, Select, Tree
 pub use members::{Member, Members, Spread};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
 pub use published::{published_parameter, stored_parameter};
+pub use ranks::Ranks;
 pub use reference::{AnyRef, AnyRefs};
 pub use registry::{GpuDriver, GpuError, Registry};
 
@@ -89,6 +91,10 @@ pub trait Kind: Sync + 'static {
 
     /// Whether it computes where [`Context::device`] says. Other kinds compute on the processor.
     const USES_DEVICE: bool = false;
+
+    /// Whether it computes on several GPUs together, a process on each ([`Context::ranks`]), where a stage's resources
+    /// ask for them. Other kinds that use the device have one.
+    const USES_SEVERAL_GPUS: bool = false;
 
     /// Whether it is told which of its inputs repeat each other and the matrix fields of the others ([`Members`]). They
     /// are part of its stages' identity then.
@@ -152,6 +158,8 @@ pub trait AnyKind: Sync {
     fn keeps_checkpoints(&self) -> bool;
     /// [`Kind::USES_DEVICE`].
     fn uses_device(&self) -> bool;
+    /// [`Kind::USES_SEVERAL_GPUS`].
+    fn uses_several_gpus(&self) -> bool;
     /// [`Kind::SEES_GROUPS`].
     fn sees_groups(&self) -> bool;
     /// [`Kind::SEES_REPETITIONS`].
@@ -252,6 +260,10 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn uses_device(&self) -> bool {
         K::USES_DEVICE
+    }
+
+    fn uses_several_gpus(&self) -> bool {
+        K::USES_SEVERAL_GPUS
     }
 
     fn sees_groups(&self) -> bool {

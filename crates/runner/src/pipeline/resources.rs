@@ -16,8 +16,8 @@ pub struct Resources {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub cpu: Option<usize>,
-    /// GPUs, as far as the machine has them. Kinds that compute on a GPU take one unless this is 0; a `command` takes
-    /// those that it asks for, and sees no others.
+    /// GPUs, as far as the machine has them. Kinds that compute on a GPU take one unless this is 0; `train` trains on
+    /// as many as it asks for; a `command` takes those that it asks for, and sees no others.
     #[serde(default)]
     pub gpu: Option<usize>,
     /// Memory that the stage takes of each GPU, so that others may have the rest; all of it if left out.

@@ -1,6 +1,5 @@
 //! One stage in a process of its own: how the parent starts it and what the process does.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -9,8 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::protocol::Message;
+use super::ranks::with_ranks;
 use super::signals::Termination;
 use crate::fail::{self, FailAt, Step};
-use crate::kind::{Conditions, Context, Device, Input, Registry, Said, StageError, Update};
+use crate::kind::{AnyKind, AnyStage, Conditions, Context, Device, Input, Ranks, Registry, Said, StageError, Update};
 
 /// What a worker is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub(super) struct WorkerSpec {
     pub device: Device,
     /// Bytes that it may take of the GPU; all of them if none.
     pub gpu_memory: Option<u64>,
+    /// All of its GPUs, as `CUDA_VISIBLE_DEVICES` names them.
+    pub gpus: Vec<String>,
     pub parent: u32,
     /// In tests.
     pub fail_at: Option<FailAt>,
@@ -136,30 +139,83 @@ pub fn serve(
     if let Some(at) = spec.fail_at {
         fail::plan(at);
     }
-    let result = run_stage(registry, spec, &termination, out, log);
+    let out = Mutex::new(out);
+    let result = run_stage(registry, spec, spec_path, &termination, &out, log);
     let last = match &result {
         Ok(()) => Message::Done,
         Err(error) => Message::Failed(error.clone()),
     };
-    send(out, &last);
+    send(&out, &last);
     result
+}
+
+/// A stage as its spec names it.
+pub(super) struct Prepared {
+    pub(super) kind: &'static dyn AnyKind,
+    pub(super) stage: Box<dyn AnyStage>,
+    /// Processes that compute it together, and threads of each.
+    pub(super) world: usize,
+    threads: usize,
+}
+
+impl Prepared {
+    /// Makes the thread pool, too.
+    pub(super) fn of(registry: &Registry, spec: &WorkerSpec) -> Result<Self, StageError> {
+        let kind = registry
+            .kind(&spec.kind)
+            .ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
+        let stage = kind.stage(spec.params.clone()).map_err(StageError::new)?;
+        let world = match kind.uses_several_gpus() {
+            true => spec.gpus.len().max(1),
+            false => 1,
+        };
+        let threads = (spec.threads / world).max(1);
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| StageError::new(error.to_string()))?;
+        Ok(Self {
+            kind,
+            stage,
+            world,
+            threads,
+        })
+    }
+
+    /// What the stage sees as one of its ranks.
+    pub(super) fn context<'a>(
+        &self,
+        spec: WorkerSpec,
+        ranks: Ranks<'a>,
+        stop: Arc<AtomicBool>,
+        said: impl FnMut(Said) + Send + 'a,
+    ) -> Context<'a> {
+        Context {
+            inputs: spec.inputs.into_iter().map(|i| (i.slot.clone(), i)).collect(),
+            scratch: spec.scratch,
+            root: spec.root,
+            threads: self.threads,
+            device: spec.device,
+            gpu_memory: spec.gpu_memory,
+            ranks,
+            key: spec.key,
+            checkpoint: spec.checkpoint,
+            lineage: spec.lineage,
+            stop,
+            said: Box::new(said),
+        }
+    }
 }
 
 fn run_stage(
     registry: &Registry,
     spec: WorkerSpec,
+    spec_path: &Path,
     termination: &Termination,
-    out: &mut (dyn Write + Send),
+    out: &Out<'_>,
     log: &mut (dyn Write + Send),
 ) -> Result<(), StageError> {
-    let stage_kind = registry
-        .kind(&spec.kind)
-        .ok_or_else(|| StageError::new(format!("unknown stage kind `{}`", spec.kind)))?;
-    let stage = stage_kind.stage(spec.params).map_err(StageError::new)?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(spec.threads)
-        .build_global()
-        .map_err(|error| StageError::new(error.to_string()))?;
+    let prepared = Prepared::of(registry, &spec)?;
     let start = Instant::now();
     let mut last_sent: Option<(Instant, String)> = None;
     // A lost log line must not fail the stage.
@@ -181,26 +237,15 @@ fn run_stage(
     };
     termination
         .is_heeded
-        .store(stage_kind.keeps_checkpoints(), Ordering::SeqCst);
-    let (scratch, ensure) = (spec.scratch.clone(), spec.ensure);
-    let inputs: BTreeMap<String, Input> = spec.inputs.into_iter().map(|i| (i.slot.clone(), i)).collect();
-    let mut context = Context {
-        inputs,
-        scratch: spec.scratch,
-        root: spec.root,
-        threads: spec.threads,
-        device: spec.device,
-        gpu_memory: spec.gpu_memory,
-        key: spec.key,
-        checkpoint: spec.checkpoint,
-        lineage: spec.lineage,
-        stop: termination.requested.clone(),
-        said: Box::new(said),
-    };
-    stage.run(&mut context)?;
+        .store(prepared.kind.keeps_checkpoints(), Ordering::SeqCst);
+    let (scratch, ensure, gpus) = (spec.scratch.clone(), spec.ensure.clone(), spec.gpus.clone());
+    let stop = termination.requested.clone();
+    with_ranks(prepared.world, &gpus, spec_path, out, |ranks| {
+        prepared.stage.run(&mut prepared.context(spec, ranks, stop, said))
+    })?;
     fail::at(Step::Written)?;
     match ensure.broken(|output| Some(scratch.join(output))) {
-        Some(broken) => return Err(broken.published(stage_kind).into()),
+        Some(broken) => return Err(broken.published(prepared.kind).into()),
         None => fail::at(Step::Ensured)?,
     }
     Ok(())
@@ -221,10 +266,14 @@ fn log_line(update: &Update, elapsed: Duration) -> String {
     line
 }
 
-fn send(out: &mut (dyn Write + Send), message: &Message) {
+/// Where a worker speaks to its parent.
+pub(super) type Out<'a> = Mutex<&'a mut (dyn Write + Send)>;
+
+pub(super) fn send(out: &Out<'_>, message: &Message) {
     // The parent may be gone; then the death signal ends this process.
     if let Ok(mut line) = serde_json::to_vec(message) {
         line.push(b'\n');
+        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = out.write_all(&line).and_then(|()| out.flush());
     }
 }

@@ -84,7 +84,7 @@ fn header(descr: &str, rows: usize) -> Vec<u8> {
 }
 
 impl Table {
-    /// The table as a `.npy` file (version 3) of one structured array, as [the module](self) says.
+    /// The table as a `.npy` file (version 3) of one structured array.
     pub fn to_npy(&self) -> Vec<u8> {
         let columns = self.schema.columns.iter().zip(&self.columns);
         let layouts: Vec<Layout> = columns

@@ -1,7 +1,7 @@
 /* How the stand-in finds the kernels of a program. */
 struct stand_in_parameter {
     unsigned size, alignment;
-    int is_pointer, is_constant, is_integer;
+    int is_pointer, is_integer;
 };
 struct stand_in_kernel {
     const char *name;

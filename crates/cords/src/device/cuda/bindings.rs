@@ -32,7 +32,7 @@ macro_rules! functions {
     };
 }
 
-/// A program of NVRTC, or a handle or descriptor of cuDNN.
+/// A program of NVRTC, a handle or descriptor of cuDNN, a communicator of NCCL, or a stream.
 pub(super) type Handle = *mut c_void;
 /// A text that is read, and a list of them.
 type Text = *const c_char;
@@ -85,6 +85,21 @@ functions! {
     cudnnConvolutionBackwardFilter(
         Handle, In, Handle, In, Handle, In, Handle, c_int, Out, usize, In, Handle, Out
     ) -> c_int;
+}
+
+/// By which the ranks of a world find each other: NCCL's `ncclUniqueId`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct UniqueId(pub(super) [c_char; 128]);
+
+functions! {
+    /// NCCL's, as `nccl.h` of version 2 declares them. Results are statuses, 0 for success.
+    Nccl:
+    ncclGetErrorString(c_int) -> Text;
+    ncclGetUniqueId(*mut UniqueId) -> c_int;
+    ncclCommInitRank(*mut Handle, c_int, UniqueId, c_int) -> c_int;
+    ncclAllGather(In, Out, usize, c_int, Handle, Handle) -> c_int;
+    ncclCommGetAsyncError(Handle, *mut c_int) -> c_int;
 }
 
 /// What cuDNN says of an algorithm: `cudnnConvolutionFwdAlgoPerf_t` and those of the other passes, which have the same

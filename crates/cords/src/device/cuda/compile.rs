@@ -16,12 +16,13 @@ use crate::device::DeviceError;
 /// name.
 const OPTIONS: [&str; 3] = ["--fmad=false", "--restrict", "--std=c++17"];
 
-/// The kernels for GPUs of compute capability `major.minor`, from `kept`, a folder, where it has them, and kept there
-/// otherwise. What is damaged there is compiled anew; what cannot be written there is not kept.
+/// The kernels for GPUs of compute capability `major.minor`, from `kept`, a folder, where it has them and they are not
+/// asked for `anew`, and kept there otherwise. What is damaged there is compiled anew; what cannot be written there is
+/// not kept.
 ///
 /// # Errors
 /// [`DeviceError::Absent`] without NVRTC, [`DeviceError::Failed`] with the compiler's messages.
-pub fn compile(capability: (u32, u32), kept: Option<&Path>) -> Result<Vec<u8>, DeviceError> {
+pub fn compile(capability: (u32, u32), kept: Option<&Path>, anew: bool) -> Result<Vec<u8>, DeviceError> {
     let (nvrtc, loaded) = libraries::nvrtc().map_err(DeviceError::Absent)?;
     let architecture = architecture(capability);
     let compiled = || compile_source(nvrtc, KERNELS, &architecture);
@@ -29,7 +30,12 @@ pub fn compile(capability: (u32, u32), kept: Option<&Path>) -> Result<Vec<u8>, D
         None => compiled(),
         Some(folder) => {
             let options = OPTIONS.join(" ");
-            from_folder(folder, &[KERNELS, &architecture, &options, &loaded.version], compiled)
+            from_folder(
+                folder,
+                anew,
+                &[KERNELS, &architecture, &options, &loaded.version],
+                compiled,
+            )
         }
     }
 }
@@ -48,10 +54,12 @@ fn architecture((major, minor): (u32, u32)) -> String {
     format!("--gpu-architecture=sm_{major}{minor}")
 }
 
-/// A binary that is kept in a folder under what it was made from, or the one that `make` makes. A file holds the
+/// A binary that is kept in a folder under what it was made from, or, also where it is asked for `anew`, the one that
+/// `make` makes. A file holds the
 /// binary's hash before it.
 fn from_folder(
     folder: &Path,
+    anew: bool,
     made_from: &[&str],
     make: impl FnOnce() -> Result<Vec<u8>, DeviceError>,
 ) -> Result<Vec<u8>, DeviceError> {
@@ -64,7 +72,8 @@ fn from_folder(
     let path = folder.join(format!("{}.cubin", name.finalize().to_hex()));
     let mut bytes = Vec::new();
     let read = dynvis_base::files::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
-    if read.is_ok()
+    if !anew
+        && read.is_ok()
         && let Some((hash, binary)) = bytes.split_first_chunk::<{ blake3::OUT_LEN }>()
         && *hash == *blake3::hash(binary).as_bytes()
     {
@@ -167,7 +176,7 @@ mod tests {
     #[test]
     fn kernels_compile_for_every_architecture() {
         for architecture in [(8, 0), (9, 0)] {
-            let cubin = match compile(architecture, None) {
+            let cubin = match compile(architecture, None, false) {
                 Err(DeviceError::Absent(reason)) => {
                     println!("nothing compiled: {reason}");
                     return;
@@ -203,7 +212,10 @@ mod tests {
                 made.set(made.get() + 1);
                 Ok(format!("{parts:?}").into_bytes())
             };
-            assert_eq!(from_folder(&kept, parts, make), Ok(format!("{parts:?}").into_bytes()));
+            assert_eq!(
+                from_folder(&kept, false, parts, make),
+                Ok(format!("{parts:?}").into_bytes())
+            );
             made.get()
         };
         assert_eq!(get(&["source", "sm_90", "13.0"]), 1);
@@ -224,9 +236,13 @@ mod tests {
             assert_eq!(get(&["source", "sm_90", "13.0"]), before + 1, "it is damaged");
             assert_eq!(get(&["source", "sm_90", "13.0"]), before + 1, "it is whole again");
         }
+        // What a driver refuses is made anew, and kept.
+        let anew = from_folder(&kept, true, &["source", "sm_90", "13.0"], || Ok(vec![7]));
+        let held = from_folder(&kept, false, &["source", "sm_90", "13.0"], || Ok(vec![8]));
+        assert_eq!([anew, held], [Ok(vec![7]), Ok(vec![7])]);
         // Where nothing can be kept, compilation goes on.
         let failing = || Err(DeviceError::Absent("none".to_owned()));
-        assert_eq!(from_folder(&files[0], &["x"], || Ok(vec![1])), Ok(vec![1]));
-        assert_eq!(from_folder(&kept, &["y"], failing), failing());
+        assert_eq!(from_folder(&files[0], false, &["x"], || Ok(vec![1])), Ok(vec![1]));
+        assert_eq!(from_folder(&kept, false, &["y"], failing), failing());
     }
 }

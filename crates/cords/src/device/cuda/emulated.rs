@@ -9,8 +9,9 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use super::emulated_peers::Rank;
 use super::gpu::{Argument, Gpu, KERNELS, Pass};
-use crate::device::{ConvShape, DeviceError};
+use crate::device::{ConvShape, DeviceError, Peers};
 
 /// Memory, from which allocations are counted.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub(super) struct Emulated {
     /// Whether they are bfloat16 where channels come in eights.
     narrow: bool,
     capture: Arc<Mutex<CaptureState>>,
+    rank: Option<Rank>,
 }
 
 /// What becomes of work that is asked for.
@@ -169,6 +171,7 @@ impl Emulated {
             bits: f32::MANTISSA_DIGITS,
             narrow: false,
             capture: Arc::default(),
+            rank: None,
         }
     }
 
@@ -210,6 +213,14 @@ impl Emulated {
     /// The same with convolutions of bfloat16.
     pub(super) fn narrow(self) -> Self {
         Self { narrow: true, ..self }
+    }
+
+    /// The same as one of several.
+    pub(super) fn ranked(self, rank: Rank) -> Self {
+        Self {
+            rank: Some(rank),
+            ..self
+        }
     }
 
     fn factor(&self, x: f32) -> f32 {
@@ -412,6 +423,31 @@ impl Gpu for Emulated {
 
     fn generation(&self) -> u64 {
         self.capture().generation
+    }
+
+    fn peers(&self) -> Peers {
+        self.rank.as_ref().map_or(Peers::ALONE, |rank| rank.peers)
+    }
+
+    fn gather(&self, own: &Memory, bytes: usize, all: &mut Memory) -> Result<(), DeviceError> {
+        self.at_once("an exchange with other GPUs")?;
+        let own = own.bytes()[..bytes].to_vec();
+        let gathered = match &self.rank {
+            None => own,
+            Some(rank) => rank.exchange(own)?,
+        };
+        all.bytes_mut()[..gathered.len()].copy_from_slice(&gathered);
+        Ok(())
+    }
+
+    fn gather_numbers(&self, own: &[f64]) -> Result<Vec<f64>, DeviceError> {
+        self.at_once("an exchange with other GPUs")?;
+        let Some(rank) = &self.rank else {
+            return Ok(own.to_vec());
+        };
+        let gathered = rank.exchange(bytemuck::cast_slice(own).to_vec())?;
+        let numbers = gathered.chunks_exact(size_of::<f64>());
+        Ok(numbers.map(bytemuck::pod_read_unaligned).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Work is done in the order in which it was asked for. Errors may come late, as those of CUDA do.
 
-use crate::device::{ConvShape, DeviceError};
+use crate::device::{ConvShape, DeviceError, Peers};
 
 /// A GPU, or what stands for one in tests.
 pub trait Gpu: Clone + Send + Sync + 'static {
@@ -86,6 +86,24 @@ pub trait Gpu: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`DeviceError::Failed`] where the GPU or its driver has failed.
     fn replay(&self, graph: &Self::Graph) -> Result<(), DeviceError>;
+    /// Which of the GPUs that work together this is.
+    fn peers(&self) -> Peers {
+        Peers::ALONE
+    }
+    /// The first `bytes` of every peer's `own`, those of rank 0 first, to the start of `all`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Failed`] where the GPU, its driver, a peer or the way to it has failed.
+    fn gather(&self, own: &Self::Memory, bytes: usize, all: &mut Self::Memory) -> Result<(), DeviceError> {
+        self.copy(own, all, 0, bytes)
+    }
+    /// Numbers of every peer, as many each, those of rank 0 first. It takes no memory.
+    ///
+    /// # Errors
+    /// As [`gather`](Self::gather).
+    fn gather_numbers(&self, own: &[f64]) -> Result<Vec<f64>, DeviceError> {
+        Ok(own.to_vec())
+    }
     /// Another number whenever scratch memory that recorded work would use has been given back.
     fn generation(&self) -> u64;
 }

@@ -13,10 +13,11 @@ use cudarc::nvrtc::Ptx;
 use serde::{Deserialize, Serialize};
 
 use super::choice::SCRATCH;
+use super::communicator::Communicator;
 use super::convolutions::{Add, Convolutions};
 use super::gpu::{Argument, Gpu, Pass};
 use super::{compile, libraries};
-use crate::device::{ConvShape, DeviceError};
+use crate::device::{ConvShape, DeviceError, Peers};
 
 /// What the products of convolutions are computed from. bfloat16 is used where channels come in eights, and TF32
 /// elsewhere in its place.
@@ -77,6 +78,8 @@ pub struct Description {
 #[derive(Clone)]
 pub struct Hardware {
     inner: Arc<Inner>,
+    /// The way to those that train with it.
+    communicator: Option<Arc<Communicator>>,
 }
 
 struct Inner {
@@ -230,10 +233,17 @@ impl Hardware {
             )));
         }
         let stream = context.new_stream().map_err(failed("making a stream"))?;
-        let binary = compile::compile(description.capability, settings.kernels.as_deref())?;
-        let module = context
-            .load_module(Ptx::from_binary(binary))
-            .map_err(failed("loading the kernels"))?;
+        let kept = settings.kernels.as_deref();
+        let load = |anew| {
+            let binary = compile::compile(description.capability, kept, anew)?;
+            let module = context.load_module(Ptx::from_binary(binary));
+            module.map_err(failed("loading the kernels"))
+        };
+        // What was kept may be of another driver's making.
+        let module = match load(false) {
+            Err(_) if kept.is_some() => load(true)?,
+            module => module?,
+        };
         let kernels = super::gpu::names().map(|name| {
             let kernel = module.load_function(name).map_err(failed(format!("loading {name}")))?;
             Ok((name, kernel))
@@ -250,7 +260,20 @@ impl Hardware {
                 is_recording: AtomicBool::new(false),
                 recording: Mutex::default(),
             }),
+            communicator: None,
         })
+    }
+
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.inner.stream
+    }
+
+    /// The same with a way to others.
+    pub(super) fn reaching(self, communicator: Communicator) -> Self {
+        Self {
+            communicator: Some(Arc::new(communicator)),
+            ..self
+        }
     }
 
     /// How it is used.
@@ -515,6 +538,30 @@ impl Gpu for Hardware {
         graph.0.launch().map_err(failed("doing recorded work"))?;
         self.recording().replays += 1;
         Ok(())
+    }
+
+    fn peers(&self) -> Peers {
+        self.communicator.as_ref().map_or(Peers::ALONE, |others| others.peers)
+    }
+
+    fn gather(&self, own: &CudaSlice<u8>, bytes: usize, all: &mut CudaSlice<u8>) -> Result<(), DeviceError> {
+        match &self.communicator {
+            None => self.copy(own, all, 0, bytes),
+            Some(others) => {
+                self.at_once("an exchange with other GPUs")?;
+                others.gather(&self.inner.stream, own, bytes, all)
+            }
+        }
+    }
+
+    fn gather_numbers(&self, own: &[f64]) -> Result<Vec<f64>, DeviceError> {
+        match &self.communicator {
+            None => Ok(own.to_vec()),
+            Some(others) => {
+                self.at_once("an exchange with other GPUs")?;
+                others.gather_numbers(&self.inner.stream, own)
+            }
+        }
     }
 
     fn generation(&self) -> u64 {

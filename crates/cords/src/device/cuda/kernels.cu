@@ -714,3 +714,12 @@ KERNEL channel_combine(const float *coefficients, Long channels, const float *x,
         dy[i] = c[1] * dy[i] + c[2] * (x[i] - c[0]) + c[3];
     }
 }
+
+// sum = the parts' sum in their order, which lie `stride` values apart, the first one at `first`.
+KERNEL sum_parts(const float *parts, Long first, Long stride, Long count, float *sum, Long items) {
+    EACH(i) {
+        double all = 0;
+        for (Long part = 0; part < count; part++) all += parts[first + part * stride + i];
+        sum[i] = (float)all;
+    }
+}

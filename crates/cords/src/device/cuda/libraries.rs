@@ -1,7 +1,7 @@
 //! NVIDIA's libraries, which are looked for when they are needed: where the loader looks, in the wheels that PyTorch
 //! brings, and in the usual folders of a CUDA toolkit.
 //!
-//! NVRTC and cuDNN are called in the library that was opened here (`bindings`). The driver is called by cudarc, which
+//! NVRTC, cuDNN and NCCL are called in the library that was opened here (`bindings`). The driver is called by cudarc, which
 //! opens it by names of its own and panics where it, or a function in it, is missing: the driver here is the one that
 //! cudarc finds. A library that lacks what this crate calls is refused.
 
@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::bindings::{Cudnn, Nvrtc};
+use super::bindings::{Cudnn, Nccl, Nvrtc};
 use crate::device::DeviceError;
 
 /// A library and what it is needed for.
@@ -155,18 +155,7 @@ const NCCL: KnownLibrary = KnownLibrary {
     advice: "one GPU works without it; install PyTorch for CUDA, or NCCL in a folder that the loader searches",
     files: &["libnccl.so.2"],
     version: ("ncclGetVersion", Version::Reference),
-    functions: &[
-        "ncclGetUniqueId",
-        "ncclCommInitRank",
-        "ncclAllReduce",
-        "ncclBroadcast",
-        "ncclGroupStart",
-        "ncclGroupEnd",
-        "ncclCommDestroy",
-        "ncclCommAbort",
-        "ncclCommGetAsyncError",
-        "ncclGetErrorString",
-    ],
+    functions: Nccl::NAMES,
 };
 
 /// Those that one GPU needs; those that others need come first.
@@ -251,6 +240,20 @@ pub(super) fn cudnn() -> Result<&'static Cudnn, String> {
         let opened = CUDNN.required(&places)?;
         // SAFETY: it is cuDNN, and an `Opened` stays open.
         unsafe { Cudnn::of(&opened.library) }.map_err(|error| reason(&error))
+    };
+    OPENED.get_or_init(open).as_ref().map_err(String::clone)
+}
+
+/// NCCL, which several GPUs need.
+///
+/// # Errors
+/// As [`nvrtc`].
+pub(super) fn nccl() -> Result<&'static Nccl, String> {
+    static OPENED: OnceLock<Result<Nccl, String>> = OnceLock::new();
+    let open = || {
+        let opened = NCCL.required(&SearchPath::new())?;
+        // SAFETY: it is NCCL, and an `Opened` stays open.
+        unsafe { Nccl::of(&opened.library) }.map_err(|error| reason(&error))
     };
     OPENED.get_or_init(open).as_ref().map_err(String::clone)
 }

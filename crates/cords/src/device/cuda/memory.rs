@@ -14,6 +14,8 @@ pub struct Cuda<G: Gpu> {
     /// Bytes that may still be taken.
     left: Arc<AtomicU64>,
     failure: Arc<Mutex<Option<DeviceError>>>,
+    /// Whether its peers know that it has failed.
+    pub(super) told: Arc<AtomicBool>,
 }
 
 impl<G: Gpu> Clone for Cuda<G> {
@@ -23,6 +25,7 @@ impl<G: Gpu> Clone for Cuda<G> {
             group_images: self.group_images,
             left: Arc::clone(&self.left),
             failure: Arc::clone(&self.failure),
+            told: Arc::clone(&self.told),
         }
     }
 }
@@ -222,6 +225,7 @@ impl<G: Gpu> Cuda<G> {
             group_images: group_images.max(1),
             left: Arc::new(AtomicU64::new(budget)),
             failure: Arc::default(),
+            told: Arc::default(),
         }
     }
 

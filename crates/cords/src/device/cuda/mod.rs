@@ -24,6 +24,7 @@ mod bindings;
 mod capture;
 mod channels;
 mod choice;
+mod communicator;
 mod compile;
 mod convolutions;
 mod gpu;
@@ -31,6 +32,7 @@ mod hardware;
 mod libraries;
 mod memory;
 mod packed;
+mod peers;
 mod products;
 mod reductions;
 mod weight_sums;
@@ -38,9 +40,12 @@ mod weight_sums;
 #[cfg(test)]
 mod emulated;
 #[cfg(test)]
+mod emulated_peers;
+#[cfg(test)]
 mod tests;
 
 pub use capture::Capture;
+pub use communicator::unique_id;
 pub use compile::{compile, try_compiler};
 pub use gpu::{Argument, Gpu, KERNELS, Pass};
 pub use hardware::{
@@ -58,7 +63,9 @@ pub use weight_sums::WeightSum;
 
 use std::sync::Arc;
 
-use super::{AdamStep, Adjoint, ConvShape, Device, DeviceError, Interpolation, Maps, NormalNoise, Relaxation, Target};
+use super::{
+    AdamStep, Adjoint, ConvShape, Device, DeviceError, Interpolation, Maps, NormalNoise, Peers, Relaxation, Target,
+};
 use crate::device::{Phi, relaxation};
 use crate::rng::Stream;
 
@@ -80,6 +87,14 @@ impl<G: Gpu> Device<f32> for Cuda<G> {
 
     fn group_images(&self) -> usize {
         self.group_images
+    }
+
+    fn peers(&self) -> Peers {
+        self.gpu.peers()
+    }
+
+    fn sum_over_peers(&self, buffers: &mut [&mut Self::Buffer], numbers: &mut [f64]) {
+        self.sum_of_all(buffers, numbers);
     }
 
     fn spare_bytes(&self) -> u64 {

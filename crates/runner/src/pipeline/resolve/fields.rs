@@ -126,6 +126,7 @@ impl Resolver<'_> {
             if used.contains(&field) {
                 continue;
             }
+            self.drafts[index].has_idle = true;
             let problem = ProblemKind::UnusedMatrixField {
                 suggestion: suggest_few(self.problems.len(), &field, property_names(kind.schema()).into_iter()),
                 kind: kind.name().into(),
@@ -139,7 +140,8 @@ impl Resolver<'_> {
     pub(super) fn report_equal_members(&mut self, inputs: &[Vec<InputSlot>]) {
         for (spot, alike) in std::mem::take(&mut self.alike) {
             let mut seen: HashMap<Vec<(usize, &str)>, usize> = HashMap::new();
-            for draft in alike {
+            // Where a field is of no use, that is what is wrong.
+            for draft in alike.into_iter().filter(|draft| !self.drafts[*draft].has_idle) {
                 let taken = inputs.get(draft).into_iter().flatten();
                 let taken = taken.map(|slot| (slot.producer.0, slot.output.as_str())).collect();
                 if let Some(other) = seen.insert(taken, draft) {

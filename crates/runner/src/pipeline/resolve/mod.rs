@@ -68,6 +68,8 @@ struct Draft {
     references: Vec<ReferenceSite>,
     /// Matrix fields that are of no use, unless a reference takes a member by them.
     idle: Vec<Idle>,
+    /// Whether that was reported of one.
+    has_idle: bool,
     claims: Claims,
     spot: Spot,
     /// Its own parameters have errors, so nothing can be said of its outputs.
@@ -564,6 +566,7 @@ impl Resolver<'_> {
             outputs,
             references,
             idle,
+            has_idle: false,
             claims,
             spot: key.spot,
             broken,

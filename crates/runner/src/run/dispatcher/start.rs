@@ -28,10 +28,10 @@ impl<'a> Claim<'a> {
     /// `gpus` are there at most.
     fn of(stage: &'a Stage, gpus: usize) -> Self {
         let wanted = stage.resources.gpu;
-        // Kinds that compute on a GPU compute on one.
-        let wanted = match stage.kind().uses_device() {
-            true => wanted.unwrap_or(1).min(1),
-            false => wanted.unwrap_or(0),
+        let wanted = match (stage.kind().uses_device(), stage.kind().uses_several_gpus()) {
+            (true, true) => wanted.unwrap_or(1),
+            (true, false) => wanted.unwrap_or(1).min(1),
+            (false, _) => wanted.unwrap_or(0),
         };
         Self {
             gpus: wanted.min(gpus),
@@ -270,6 +270,7 @@ impl Dispatcher<'_> {
             threads: lease.threads,
             device,
             gpu_memory: lease.gpus.bytes,
+            gpus: lease.gpus.ids.clone(),
             parent: std::process::id(),
             fail_at: fail::planned(),
         };
