@@ -52,7 +52,7 @@ PY
 )
 if [ -n "$small" ]; then
     # What stands in for a GPU may be slow.
-    network="--areas 2 --side 16" steps=2 batches="2 4" torch_batch=2 selftest_limit=250
+    network="--areas 2 --side 16" steps=2 batches="2 4" torch_batch=2 selftest_limit=450
 else
     network="--areas 8 --side 224" steps=100 batches="16 64" torch_batch=64 selftest_limit=150
 fi
