@@ -27,7 +27,7 @@ pub(crate) struct RankArgs {
     parent: u32,
     rank: usize,
     world: usize,
-    word: String,
+    id: String,
 }
 
 pub(crate) fn rank(args: &RankArgs) -> Result<u8, CommandError> {
@@ -36,7 +36,7 @@ pub(crate) fn rank(args: &RankArgs) -> Result<u8, CommandError> {
         parent: args.parent,
         rank: args.rank,
         world: args.world,
-        word: args.word.clone(),
+        id: args.id.clone(),
     };
     serve_rank(
         super::registry(),

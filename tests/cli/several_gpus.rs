@@ -189,3 +189,15 @@ fn a_rank_that_cannot_begin_ends_the_stage() {
     write(&gpu, "cordsnet", 1);
     run(&gpu).expect(0);
 }
+
+/// A stage gets no more GPUs than there are, and says which.
+#[test]
+fn fewer_gpus_than_asked_for_are_said() {
+    let Some(gpu) = OnGpu::new() else { return };
+    write(&gpu, "cordsnet", 2);
+    let arguments = ["run", "p.yaml", "--progress", "plain", "--device", "cuda"];
+    let ran = gpu.run(GPUS, &arguments).expect(0);
+    assert!(ran.stderr.contains("start (1 thread, GPU 0)"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("GPUs, each with its part"), "{}", ran.stderr);
+    gpu.counts();
+}

@@ -104,8 +104,8 @@ fn among_ranks(hardware: Hardware, context: &mut Context) -> Result<Hardware, St
     if world == 1 {
         return Ok(hardware);
     }
-    let word = context.ranks.meet(unique_id)?;
-    let hardware = hardware.with_peers(Peers { rank, world }, &word)?;
+    let id = context.ranks.meet(unique_id)?;
+    let hardware = hardware.with_peers(Peers { rank, world }, &id)?;
     context.note(format!("on {world} GPUs, each with its part of every batch"));
     Ok(hardware)
 }

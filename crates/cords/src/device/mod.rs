@@ -276,29 +276,29 @@ pub trait Device<T: Real>: Clone + Send + Sync + 'static {
 
     /// Maps that a relaxation makes and convolutions read, all zero: as they are, and in the form in which convolutions
     /// read them, where that is another.
-    fn zeros_activity(&self, maps: Maps) -> Self::Buffer {
+    fn zeros_relaxed(&self, maps: Maps) -> Self::Buffer {
         self.zeros_maps(maps)
     }
     /// Maps that convolutions read, all zero, in the form in which they do. They can be `x` of [`conv`](Self::conv) and
     /// its adjoints and what these give without adding, terms of a relaxation, `delta` of a gathered adjoint and its
-    /// parts, and what [`sum_sources`](Self::sum_sources) and [`rectify`](Self::rectify) make; [`add`](Self::add) and
+    /// parts, and what [`sum_rectified`](Self::sum_rectified) and [`rectify`](Self::rectify) make; [`add`](Self::add) and
     /// [`add_where_positive`](Self::add_where_positive) take them.
     fn zeros_operand(&self, maps: Maps) -> Self::Buffer {
         self.zeros_maps(maps)
     }
-    /// x = sum of convolutions, and of max(r, 0) of every r that is read `directly`; there is one of both at least.
-    fn sum_sources(
+    /// x = sum of convolutions and of max(r, 0) of the `rectified` ones; there is at least one of either.
+    fn sum_rectified(
         &self,
         work: &mut Self::Workspace,
         convolved: &[(&Self::Filter, &Self::Buffer)],
-        directly: &[&Self::Buffer],
+        rectified: &[&Self::Buffer],
         batch: usize,
         x: &mut Self::Buffer,
     ) {
         for (index, (filter, r)) in convolved.iter().enumerate() {
             self.conv(work, filter, batch, r, x, index > 0);
         }
-        for (index, r) in directly.iter().enumerate() {
+        for (index, r) in rectified.iter().enumerate() {
             match convolved.is_empty() && index == 0 {
                 true => self.rectify(r, x),
                 false => self.add_rectified(r, x),

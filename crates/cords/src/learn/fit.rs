@@ -470,7 +470,7 @@ impl Resumable for ImageTraining<'_> {
 
 /// What of a training outlives its process.
 #[derive(Clone, Copy)]
-pub(crate) struct Kept<'a> {
+pub(crate) struct TrainingFiles<'a> {
     pub(crate) checkpoints: Option<&'a Checkpoints>,
     pub(crate) final_states: Option<&'a FinalStates>,
 }
@@ -480,7 +480,7 @@ pub(crate) fn fit(
     trainee: &mut dyn Trainee,
     config: &Fit,
     data: &Data<'_>,
-    kept: Kept<'_>,
+    kept: TrainingFiles<'_>,
     observer: &mut Observer<'_>,
 ) -> Result<Vec<EpochRecord>, TrainError> {
     let count = data.train.len();

@@ -17,16 +17,16 @@ pub(super) struct Deltas<B> {
 }
 
 /// Gradients of an area's activity that convolutions have left; on a device that does not gather there are none.
-pub(super) struct Apart<B> {
+pub(super) struct PendingGradients<B> {
     /// Those that nothing else reads.
-    own: Vec<Part<B>>,
+    own: Vec<PendingGradient<B>>,
     /// How many of them there are.
     used: usize,
     /// Gradients of sums of sources, by area and inlet.
     sources: Vec<(usize, usize)>,
 }
 
-struct Part<B> {
+struct PendingGradient<B> {
     gradient: B,
     /// Whether it counts only where activity is positive.
     masked: bool,
@@ -45,7 +45,7 @@ impl<B> Deltas<B> {
     }
 }
 
-impl<B> Apart<B> {
+impl<B> PendingGradients<B> {
     /// Forgets them all.
     pub(super) fn clear(&mut self) {
         self.used = 0;
@@ -86,7 +86,7 @@ pub(super) fn pass_back<T: Real, D: Device<T>>(
     connections: &Connections<T, D>,
     work: &mut D::Workspace,
     (conv, batch, delta): (usize, usize, &D::Buffer),
-    apart: &mut Apart<D::Buffer>,
+    apart: &mut PendingGradients<D::Buffer>,
     gradient: &mut D::Buffer,
 ) {
     let (device, filter) = (&connections.device, connections.filter(conv));
@@ -101,7 +101,7 @@ pub(super) fn pass_back<T: Real, D: Device<T>>(
 pub(super) fn gathered_adjoint<T: Real, D: Device<T>>(
     connections: &Connections<T, D>,
     (history, step, area): (&History<T, D>, usize, usize),
-    (apart, sources): (&mut Apart<D::Buffer>, &[Vec<D::Buffer>]),
+    (apart, sources): (&mut PendingGradients<D::Buffer>, &[Vec<D::Buffer>]),
     (g, deltas, sum): (&mut D::Buffer, &mut Deltas<D::Buffer>, &mut D::Buffer),
     last: bool,
 ) {
@@ -153,13 +153,13 @@ impl<T: Real, D: Device<T>> Connections<T, D> {
     }
 
     /// Room for gradients of an area that are left apart.
-    pub(super) fn apart(&self, area: usize, batch: usize) -> Apart<D::Buffer> {
+    pub(super) fn apart(&self, area: usize, batch: usize) -> PendingGradients<D::Buffer> {
         let count = self.gathers(area, batch).map_or(0, |_| self.own_gradients(area));
-        let part = |_| Part {
+        let part = |_| PendingGradient {
             gradient: self.device.zeros_operand(self.maps(area, batch)),
             masked: false,
         };
-        Apart {
+        PendingGradients {
             own: (0..count).map(part).collect(),
             used: 0,
             sources: Vec::new(),

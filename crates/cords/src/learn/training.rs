@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::fit::{Kept, Trainee, fit};
+use super::fit::{Trainee, TrainingFiles, fit};
 use super::{Checkpoints, Data, EpochRecord, FinalStates, Fit, Observer, Progress, TrainError};
 use crate::net::{Euler, Graph};
 
@@ -63,7 +63,7 @@ impl<'a, C> Training<'a, C> {
 
     /// Trains in the loop that all trainings share.
     pub(super) fn fit(self, trainee: &mut dyn Trainee, settings: &Fit) -> Result<Vec<EpochRecord>, TrainError> {
-        let kept = Kept {
+        let kept = TrainingFiles {
             checkpoints: self.checkpoints,
             final_states: self.final_states.filter(|_| settings.begins_a_longer_one()),
         };

@@ -5,7 +5,7 @@
 //! input that is held is formed once, and its gradient gathered over the part of the trial in which it is. Weight
 //! gradients are summed over all steps in the form that the device's algorithms want.
 
-use super::gathered::{Apart, Deltas, gathered_adjoint, pass_back};
+use super::gathered::{Deltas, PendingGradients, gathered_adjoint, pass_back};
 use super::history::History;
 use super::memory::Plan;
 use crate::Real;
@@ -53,7 +53,7 @@ pub(crate) struct Trajectory<T: Real, D: Device<T>> {
     /// dL/dr per area, and of hidden variables.
     gradient: Vec<D::Buffer>,
     /// What of dL/dr is left apart until the step before it is passed, per area.
-    apart: Vec<Apart<D::Buffer>>,
+    apart: Vec<PendingGradients<D::Buffer>>,
     /// dL/du per area: of the step being passed, and summed over the steps of a part.
     delta: Vec<Deltas<D::Buffer>>,
     delta_sum: Vec<D::Buffer>,
@@ -238,7 +238,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         for sum in &mut self.sums {
             device.clear_weight_sum(sum);
         }
-        self.apart.iter_mut().for_each(Apart::clear);
+        self.apart.iter_mut().for_each(PendingGradients::clear);
         // Without gathering, steps back read activity as it is.
         let whole = (0..areas).any(|area| connections.gathers(area, self.batch).is_none());
         for part in (0..self.parts.len()).rev() {
@@ -349,7 +349,7 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         }
         let sums = &mut self.sums;
         let apart = &mut self.apart;
-        apart.iter_mut().for_each(Apart::clear);
+        apart.iter_mut().for_each(PendingGradients::clear);
         // The state that the trial starts from has no gradient.
         let first = step == 1;
         for (area, delta) in delta.iter().enumerate() {

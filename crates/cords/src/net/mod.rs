@@ -16,6 +16,8 @@ mod folded;
 mod graph;
 mod model;
 mod parameters;
+mod sources;
+mod spontaneous;
 mod time;
 
 pub use cell::{
@@ -34,7 +36,7 @@ pub use time::{MOST_STEPS, no_multiple, unfit};
 
 pub(crate) use cell::CellGradient;
 pub(crate) use cnn::{CnnChunk, CnnGraph, ConvInput, NORM_EPSILON, Running, Statistics, cnn_others, running_from};
-pub(crate) use connections::{Connections, Embedding, SpontaneousPhase, StepScratch, cordsnet_others};
+pub(crate) use connections::{Connections, Embedding, StepScratch, cordsnet_others};
 pub(crate) use cordsnet::spread;
 pub(crate) use diverged::diverged;
 pub(crate) use filters::Weights;
@@ -42,4 +44,5 @@ pub(crate) use folded::{FoldedGraph, area_bias_name, current};
 pub(crate) use graph::rule::MOST_AREAS;
 pub(crate) use graph::{Conv, ConvKind, INPUT, Inlet, TwinArea, Way};
 pub(crate) use parameters::bias_name;
+pub(crate) use spontaneous::SpontaneousPhase;
 pub(crate) use time::{fits, misfit};

@@ -317,16 +317,16 @@ fn operands<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps, pr
     };
     let filter = device.filter(one, &prober.parameter(one.outputs * one.patch(), 5));
     let products = 20.0 * (maps.channels as f64).sqrt() * product_rounding;
-    for (convolved, directly) in [(0, 1), (0, 2), (1, 1), (1, 2), (2, 0), (2, 3)] {
+    for (convolved, rectified) in [(0, 1), (0, 2), (1, 1), (1, 2), (2, 0), (2, 3)] {
         let terms = [(&filter, &p), (&filter, &x)];
-        device.sum_sources(
+        device.sum_rectified(
             &mut work,
             &terms[..convolved],
-            &[&x, &q, &p][..directly],
+            &[&x, &q, &p][..rectified],
             maps.batch,
             &mut sum,
         );
-        let what = format!("sum of {convolved} convolutions and {directly} sources");
+        let what = format!("sum of {convolved} convolutions and {rectified} rectified maps");
         prober.note_maps(&name(&what), maps, &sum, products);
     }
     for (phi, parts, earlier, summed) in [
@@ -337,7 +337,7 @@ fn operands<T: Real, D: Device<T>>(prober: &mut Prober<'_, T, D>, maps: Maps, pr
     ] {
         let alpha = 0.3;
         let offset = prober.maps(maps, 6);
-        let mut y = device.zeros_activity(maps);
+        let mut y = device.zeros_relaxed(maps);
         let mut packed = D::Packed::room(device, maps);
         packed.lend(device, &mut y);
         let step = Relaxation {

@@ -1,53 +1,22 @@
 //! Which epoch's weights a training keeps, and when it ends early.
 
-use cords::data::{DataError, Images};
 use cords::device::Cpu;
 use cords::learn::{
     BestBy, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation, Keep, OptimiserKind, OptimiserSettings,
     PhiSchedule, Schedule, TrainError, Training,
 };
-use cords::net::{Architecture, Euler, Graph, ModelInfo};
-use cords::rng::{Purpose, Stream};
+use cords::net::{Euler, ModelInfo};
 
-/// Noise whose class shows in its mean, for three classes.
-struct Noise {
-    count: usize,
-    seed: u64,
-}
+use crate::class_noise::{ClassNoise, architecture};
 
-impl Images for Noise {
-    fn len(&self) -> usize {
-        self.count
+/// Images of a set.
+fn noise(count: usize, seed: u64) -> ClassNoise {
+    ClassNoise {
+        count,
+        seed,
+        distance: 0.1,
+        mixes: false,
     }
-    fn channels(&self) -> usize {
-        1
-    }
-    fn side(&self) -> usize {
-        16
-    }
-    fn classes(&self) -> usize {
-        3
-    }
-    fn label(&self, i: usize) -> u32 {
-        (i % 3) as u32
-    }
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
-        Stream::new(self.seed, Purpose::Augmentation, i as u64, 0, epoch, 0).normal_fill(out);
-        out.iter_mut().for_each(|value| *value += 0.1 * ((i % 3) as f32 - 1.0));
-        Ok(())
-    }
-}
-
-fn architecture() -> Graph {
-    Architecture {
-        in_channels: 1,
-        image_side: 16,
-        channels: vec![4, 4, 4],
-        strides: vec![1, 1],
-        classes: 3,
-    }
-    .graph()
-    .expect("valid")
 }
 
 fn fit(epochs: usize, learning_rate: f64) -> Fit {
@@ -65,7 +34,7 @@ fn fit(epochs: usize, learning_rate: f64) -> Fit {
 
 /// The bytes of a CNN's model file and its epochs.
 fn train(fit: &Fit) -> (Vec<u8>, Vec<EpochRecord>) {
-    let (train, validation) = (Noise { count: 42, seed: 1 }, Noise { count: 31, seed: 2 });
+    let (train, validation) = (noise(42, 1), noise(31, 2));
     let data = Data {
         train: &train,
         validation: &validation,
@@ -119,7 +88,7 @@ fn what_cannot_be_chosen_is_refused() {
         early_stop: Some(0),
         ..fit(2, 0.1)
     };
-    let images = Noise { count: 12, seed: 1 };
+    let images = noise(12, 1);
     let data = Data {
         train: &images,
         validation: &images,

@@ -3,55 +3,24 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use cords::data::{DataError, Images};
 use cords::device::Cpu;
 use cords::learn::{
     CheckpointProgress, CnnConfig, Data, DirectConfig, EpochRecord, FinalStates, Fit, Initialisation, Keep,
     OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, Training, TrainingPosition, WarmUp,
     WindowRecord,
 };
-use cords::net::{Architecture, Euler, Graph, ModelInfo};
-use cords::rng::{Purpose, Stream};
+use cords::net::{Euler, ModelInfo};
 
-/// Noise whose class shows in its mean; fresh in every epoch.
-struct Noise {
-    count: usize,
-    seed: u64,
-}
+use crate::class_noise::{ClassNoise, architecture};
 
-impl Images for Noise {
-    fn len(&self) -> usize {
-        self.count
+/// Images of a set.
+fn noise(count: usize, seed: u64) -> ClassNoise {
+    ClassNoise {
+        count,
+        seed,
+        distance: 1.0,
+        mixes: false,
     }
-    fn channels(&self) -> usize {
-        1
-    }
-    fn side(&self) -> usize {
-        16
-    }
-    fn classes(&self) -> usize {
-        3
-    }
-    fn label(&self, i: usize) -> u32 {
-        (i % 3) as u32
-    }
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
-        Stream::new(self.seed, Purpose::Augmentation, i as u64, 0, epoch, 0).normal_fill(out);
-        out.iter_mut().for_each(|value| *value += (i % 3) as f32 - 1.0);
-        Ok(())
-    }
-}
-
-fn architecture() -> Graph {
-    Architecture {
-        in_channels: 1,
-        image_side: 16,
-        channels: vec![4, 4, 4],
-        strides: vec![1, 1],
-        classes: 3,
-    }
-    .graph()
-    .expect("valid")
 }
 
 /// Batches of an epoch of 42 images.
@@ -88,7 +57,7 @@ struct Trained {
 
 /// What was trained, in how many batches, and where it went on from.
 fn train(network: Network, fit: Fit, folder: Option<&Path>) -> (Trained, usize, Option<TrainingPosition>) {
-    let (train, validation) = (Noise { count: 42, seed: 1 }, Noise { count: 13, seed: 2 });
+    let (train, validation) = (noise(42, 1), noise(13, 2));
     let data = Data {
         train: &train,
         validation: &validation,

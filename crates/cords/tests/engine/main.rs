@@ -1,6 +1,7 @@
 //! The engine from outside, in one program: what is generic over numbers and devices is compiled once for all tests.
 
 mod best_epoch;
+mod class_noise;
 mod cognitive;
 mod data;
 mod data_folders;

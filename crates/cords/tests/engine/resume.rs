@@ -4,68 +4,24 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use cords::data::{DataError, Images};
 use cords::device::Cpu;
 use cords::learn::{
     AreaInverse, CheckpointProgress, Checkpoints, CnnConfig, Data, DirectConfig, EpochRecord, Fit, Initialisation,
     InvertConfig, Keep, OptimiserKind, OptimiserSettings, PhiSchedule, Progress, Schedule, TrainError, Training,
     TrainingPosition, WarmUp, WindowRecord,
 };
-use cords::net::{Architecture, Euler, Graph, ModelInfo, fold};
-use cords::rng::{Purpose, Stream};
+use cords::net::{Euler, ModelInfo, fold};
 
-/// Noise whose class shows in its mean; fresh in every epoch, as with augmentation, and mixed in every other batch.
-struct Noise {
-    count: usize,
-    seed: u64,
-}
+use crate::class_noise::{ClassNoise, architecture};
 
-impl Images for Noise {
-    fn len(&self) -> usize {
-        self.count
+/// Images of a set.
+fn noise(count: usize, seed: u64) -> ClassNoise {
+    ClassNoise {
+        count,
+        seed,
+        distance: 1.0,
+        mixes: true,
     }
-    fn channels(&self) -> usize {
-        1
-    }
-    fn side(&self) -> usize {
-        16
-    }
-    fn classes(&self) -> usize {
-        3
-    }
-    fn label(&self, i: usize) -> u32 {
-        (i % 3) as u32
-    }
-    fn fill(&self, i: usize, epoch: u32, out: &mut [f32]) -> Result<(), DataError> {
-        Stream::new(self.seed, Purpose::Augmentation, i as u64, 0, epoch, 0).normal_fill(out);
-        out.iter_mut().for_each(|value| *value += (i % 3) as f32 - 1.0);
-        Ok(())
-    }
-    fn mix(&self, epoch: u32, batch: u32, images: &mut [f32]) -> Option<f32> {
-        let mut stream = Stream::new(self.seed, Purpose::Probe, u64::from(batch), 0, epoch, 0);
-        let weight = stream.uniform() as f32;
-        // Other batches are left as they are.
-        batch.is_multiple_of(2).then(|| {
-            let before = images.to_vec();
-            let (own, len) = (images.len(), 16 * 16);
-            for (index, value) in images.iter_mut().enumerate() {
-                *value = weight * *value + (1.0 - weight) * before[(index + own - len) % own];
-            }
-            weight
-        })
-    }
-}
-
-fn architecture() -> Graph {
-    Architecture {
-        in_channels: 1,
-        image_side: 16,
-        channels: vec![4, 4, 4],
-        strides: vec![1, 1],
-        classes: 3,
-    }
-    .graph()
-    .expect("valid")
 }
 
 /// 3 epochs of 4 batches of 10 or 11 images, so that the last group of a batch is a remainder.
@@ -116,7 +72,7 @@ fn train(
     checkpoints: Option<&Checkpoints>,
     observer: &mut (dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send),
 ) -> Result<Trained, TrainError> {
-    let (train, validation) = (Noise { count: 42, seed: 1 }, Noise { count: 13, seed: 2 });
+    let (train, validation) = (noise(42, 1), noise(13, 2));
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()

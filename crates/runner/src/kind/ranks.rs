@@ -11,7 +11,7 @@ pub struct Ranks<'a> {
     meeting: Meeting<'a>,
 }
 
-/// Starts the others, and gives them the word by which ranks find each other.
+/// Starts the others, and gives them the id by which ranks find each other.
 type Start<'a> = Box<dyn FnMut(&[u8]) -> Result<(), StageError> + Send + 'a>;
 
 enum Meeting<'a> {
@@ -30,7 +30,7 @@ impl<'a> Ranks<'a> {
         }
     }
 
-    /// Rank 0 of `world`, which starts the others with a word.
+    /// Rank 0 of `world`, which starts the others with an id.
     pub(crate) fn first(world: usize, start: Start<'a>) -> Self {
         Self {
             rank: 0,
@@ -39,12 +39,12 @@ impl<'a> Ranks<'a> {
         }
     }
 
-    /// Another rank, which was started with a word.
-    pub(crate) fn other(rank: usize, world: usize, word: Vec<u8>) -> Self {
+    /// Another rank, which was started with an id.
+    pub(crate) fn other(rank: usize, world: usize, id: Vec<u8>) -> Self {
         Self {
             rank,
             world,
-            meeting: Meeting::Told(word),
+            meeting: Meeting::Told(id),
         }
     }
 
@@ -53,8 +53,8 @@ impl<'a> Ranks<'a> {
         self.rank == 0
     }
 
-    /// The word by which the ranks find each other. Rank 0 makes it and starts the others, once, so whatever may fail
-    /// before they are waited for comes before. From then on a rank that fails ends them all.
+    /// The id by which the ranks find each other, as of NCCL. Rank 0 makes it and starts the others, once, so whatever
+    /// may fail before they are waited for comes before. From then on a rank that fails ends them all.
     ///
     /// # Errors
     /// It cannot be made, or the others cannot be started.
@@ -63,12 +63,12 @@ impl<'a> Ranks<'a> {
         make: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Vec<u8>, StageError> {
         match std::mem::replace(&mut self.meeting, Meeting::Alone) {
-            Meeting::Told(word) => Ok(word),
+            Meeting::Told(id) => Ok(id),
             Meeting::Alone => make().map_err(E::into),
             Meeting::Starts(mut start) => {
-                let word = make().map_err(E::into)?;
-                start(&word)?;
-                Ok(word)
+                let id = make().map_err(E::into)?;
+                start(&id)?;
+                Ok(id)
             }
         }
     }

@@ -34,8 +34,8 @@ pub struct RankArguments {
     pub rank: usize,
     /// How many ranks there are.
     pub world: usize,
-    /// The word by which they find each other, two hexadecimal digits for each byte.
-    pub word: String,
+    /// The id by which they find each other, two hexadecimal digits for each byte.
+    pub id: String,
 }
 
 /// The ranks after the first, as the worker sees them.
@@ -136,9 +136,9 @@ pub(super) fn with_ranks(
     let others = Others::default();
     std::thread::scope(|scope| {
         let others = &others;
-        let start = |word: &[u8]| -> Result<(), StageError> {
+        let start = |id: &[u8]| -> Result<(), StageError> {
             for (index, gpu) in gpus.iter().enumerate().skip(1) {
-                let mut child = start_rank(index, world, gpu, spec, word)?;
+                let mut child = start_rank(index, world, gpu, spec, id)?;
                 let said = child.stdout.take();
                 others.state().children.push(child);
                 if let Some(said) = said {
@@ -177,20 +177,15 @@ impl Others {
 }
 
 /// Starts a rank other than the first.
-fn start_rank(rank: usize, world: usize, gpu: &str, spec: &Path, word: &[u8]) -> std::io::Result<Child> {
-    let word: String = word.iter().map(|byte| format!("{byte:02x}")).collect();
+fn start_rank(rank: usize, world: usize, gpu: &str, spec: &Path, id: &[u8]) -> std::io::Result<Child> {
+    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     // Not its path, as for the worker itself. What the system does where the thread that starts it ends, it does where
     // the worker ends: that is its first thread.
     Command::new("/proc/self/exe")
         .arg0("dynvis")
         .arg("rank")
         .arg(spec)
-        .args([
-            std::process::id().to_string(),
-            rank.to_string(),
-            world.to_string(),
-            word,
-        ])
+        .args([std::process::id().to_string(), rank.to_string(), world.to_string(), id])
         .env("CUDA_VISIBLE_DEVICES", gpu)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -228,22 +223,18 @@ pub fn serve_rank(
 fn run_rank(
     registry: &Registry,
     RankArguments {
-        spec,
-        rank,
-        world,
-        word,
-        ..
+        spec, rank, world, id, ..
     }: &RankArguments,
     log: &mut (dyn Write + Send),
 ) -> Result<(), StageError> {
     let spec: WorkerSpec = serde_json::from_slice(&fs_err::read(spec)?)?;
-    let bytes = word.as_bytes().chunks(2).map(|digits| {
+    let bytes = id.as_bytes().chunks(2).map(|digits| {
         let digits = std::str::from_utf8(digits).ok()?;
         u8::from_str_radix(digits, 16).ok()
     });
-    let word = bytes
+    let id = bytes
         .collect::<Option<Vec<u8>>>()
-        .ok_or_else(|| StageError::new("the word by which ranks find each other is damaged"))?;
+        .ok_or_else(|| StageError::new("the id by which ranks find each other is damaged"))?;
     let prepared = Prepared::of(registry, &spec)?;
     let started = Instant::now();
     let said = move |said: Said| {
@@ -251,7 +242,7 @@ fn run_rank(
             let _ = writeln!(log, "{:9.2} s  rank {rank}: {text}", started.elapsed().as_secs_f64());
         }
     };
-    let ranks = Ranks::other(*rank, *world, word);
+    let ranks = Ranks::other(*rank, *world, id);
     prepared
         .stage
         .run(&mut prepared.context(spec, ranks, Arc::default(), said))

@@ -50,7 +50,7 @@ fn nccl() -> Result<&'static Nccl, DeviceError> {
     libraries::nccl().map_err(DeviceError::Absent)
 }
 
-/// A word by which the ranks of a new world find each other, [`Hardware::with_peers`]. The process that asks for it must
+/// NCCL's unique id, by which the ranks of a new world find each other, [`Hardware::with_peers`]. The process that asks for it must
 /// be rank 0.
 ///
 /// # Errors
@@ -87,7 +87,7 @@ impl Communicator {
         };
         let id: [u8; 128] = id
             .try_into()
-            .map_err(|_| failed(format!("their word has {} bytes, not 128", id.len())))?;
+            .map_err(|_| failed(format!("their unique id has {} bytes, not 128", id.len())))?;
         let [Ok(rank), Ok(world)] = [peers.rank, peers.world].map(c_int::try_from) else {
             return Err(failed(format!("there is no rank {} of {}", peers.rank, peers.world)));
         };

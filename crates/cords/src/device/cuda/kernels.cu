@@ -160,6 +160,16 @@ KERNEL relax_adjoint(float keep, float positive, float negative, const float *x,
 
 // --- the same with what convolutions compute from and give, bfloat16; an item is eight values --------------------------
 
+// Adds up to three terms; of those that `masked` has a bit for, only values that `above` has a bit for.
+FUNCTION void add_terms(Eight *sum, Long first, int terms, int masked, unsigned above, const unsigned short *u,
+                        const unsigned short *v, const unsigned short *w) {
+    for (int term = 0; term < 3; term++) {
+        if (term >= terms) break;
+        Eight values = eight_narrow(term == 0 ? u : term == 1 ? v : w, first);
+        for (int k = 0; k < 8; k++) sum->v[k] += (masked >> term & 1) && !(above >> k & 1) ? 0 : values.v[k];
+    }
+}
+
 // One to three sums by convolutions are added to the offset. Where it is `kept`, y is also rounded for the convolutions that read
 // it, with a bit for the sign of each argument of phi: 1 keeps the values, 3 the signs too.
 KERNEL relax_narrow(float keep, float alpha, float slope, int terms, int kept, const float *offset, const unsigned short *u,
@@ -167,16 +177,7 @@ KERNEL relax_narrow(float keep, float alpha, float slope, int terms, int kept, c
                     unsigned char *signs, Long items) {
     EACH(i) {
         Eight sum = eight(offset, 8 * i), before = eight(x, 8 * i), after;
-        Eight term = eight_narrow(u, 8 * i);
-        for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
-        if (terms > 1) {
-            term = eight_narrow(v, 8 * i);
-            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
-        }
-        if (terms > 2) {
-            term = eight_narrow(w, 8 * i);
-            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
-        }
+        add_terms(&sum, 8 * i, terms, 0, 0, u, v, w);
         unsigned positive = 0;
         for (int k = 0; k < 8; k++) {
             float kept_part = keep * before.v[k];
@@ -197,7 +198,7 @@ KERNEL narrow_adjoint(float keep, float positive, float negative, int exact, int
                       const unsigned short *p, const unsigned short *q, const unsigned short *r, const unsigned short *d1,
                       const unsigned short *d2, const unsigned short *d3, float *g, unsigned short *delta, float *sum, Long items) {
     EACH(i) {
-        Eight gradient = eight(g, 8 * i), value, part, out;
+        Eight gradient = eight(g, 8 * i), value, out;
         unsigned above = 0, driven = 0;
         if (exact) {
             Eight before = eight(x, 8 * i);
@@ -209,18 +210,7 @@ KERNEL narrow_adjoint(float keep, float positive, float negative, int exact, int
         }
         if (masked)
             for (int k = 0; k < 8; k++) above |= (unsigned)(value.v[k] > 0) << k;
-        if (parts > 0) {
-            part = eight_narrow(p, 8 * i);
-            for (int k = 0; k < 8; k++) gradient.v[k] += (masked & 1) && !(above >> k & 1) ? 0 : part.v[k];
-        }
-        if (parts > 1) {
-            part = eight_narrow(q, 8 * i);
-            for (int k = 0; k < 8; k++) gradient.v[k] += (masked & 2) && !(above >> k & 1) ? 0 : part.v[k];
-        }
-        if (parts > 2) {
-            part = eight_narrow(r, 8 * i);
-            for (int k = 0; k < 8; k++) gradient.v[k] += (masked & 4) && !(above >> k & 1) ? 0 : part.v[k];
-        }
+        add_terms(&gradient, 8 * i, parts, masked, above, p, q, r);
         for (int k = 0; k < 8; k++) {
             out.v[k] = (driven >> k & 1 ? positive : negative) * gradient.v[k];
             gradient.v[k] *= keep;
@@ -229,18 +219,7 @@ KERNEL narrow_adjoint(float keep, float positive, float negative, int exact, int
         put_narrow(delta, 8 * i, out);
         if (summed) {
             Eight total = eight(sum, 8 * i);
-            if (earlier > 0) {
-                part = eight_narrow(d1, 8 * i);
-                for (int k = 0; k < 8; k++) total.v[k] += part.v[k];
-            }
-            if (earlier > 1) {
-                part = eight_narrow(d2, 8 * i);
-                for (int k = 0; k < 8; k++) total.v[k] += part.v[k];
-            }
-            if (earlier > 2) {
-                part = eight_narrow(d3, 8 * i);
-                for (int k = 0; k < 8; k++) total.v[k] += part.v[k];
-            }
+            add_terms(&total, 8 * i, earlier, 0, 0, d1, d2, d3);
             for (int k = 0; k < 8; k++) total.v[k] += out.v[k];
             put(sum, 8 * i, total);
         }
@@ -278,24 +257,17 @@ KERNEL narrow(int rectified, const float *x, Long first, unsigned short *y, Long
 
 KERNEL widen(const unsigned short *x, float *y, Long items) { EACH(i) put(y, 8 * i, eight_narrow(x, 8 * i)); }
 
-// One to three terms are added to y, where it is `masked` only where z is positive.
+// One to three terms are added to y, where they are `masked` only where z is positive.
 KERNEL add_narrow(int terms, int masked, const unsigned short *u, const unsigned short *v, const unsigned short *w, const float *z,
                   float *y, Long items) {
     EACH(i) {
-        Eight sum = eight(y, 8 * i), term = eight_narrow(u, 8 * i), mask;
+        Eight sum = eight(y, 8 * i);
+        unsigned above = 0;
         if (masked) {
-            mask = eight(z, 8 * i);
-            for (int k = 0; k < 8; k++) term.v[k] = mask.v[k] > 0 ? term.v[k] : 0;
+            Eight mask = eight(z, 8 * i);
+            for (int k = 0; k < 8; k++) above |= (unsigned)(mask.v[k] > 0) << k;
         }
-        for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
-        if (terms > 1) {
-            term = eight_narrow(v, 8 * i);
-            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
-        }
-        if (terms > 2) {
-            term = eight_narrow(w, 8 * i);
-            for (int k = 0; k < 8; k++) sum.v[k] += term.v[k];
-        }
+        add_terms(&sum, 8 * i, terms, masked ? 7 : 0, above, u, v, w);
         put(y, 8 * i, sum);
     }
 }

@@ -421,24 +421,24 @@ impl<G: Gpu> Cuda<G> {
     }
 
     /// x = sum of convolutions and of max(r, 0), of both kinds at least one.
-    pub(super) fn sum_of_sources(
+    pub(super) fn sum_of_rectified(
         &self,
         work: &mut Workspace<G::Memory>,
         convolved: &[Term<'_, G::Memory>],
-        directly: &[&Buffer<G::Memory>],
+        rectified: &[&Buffer<G::Memory>],
         batch: usize,
         x: &mut Buffer<G::Memory>,
     ) {
         let narrow = convolved.iter().all(|(filter, _)| self.is_narrow(filter.shape));
-        if x.is_operand() && narrow && convolved.len() + directly.len() <= TERMS {
-            return self.sum_narrow_sources(work, convolved, directly, batch, x);
+        if x.is_operand() && narrow && convolved.len() + rectified.len() <= TERMS {
+            return self.sum_of_rectified_narrow(work, convolved, rectified, batch, x);
         }
         let mut sum = x.is_operand().then(|| self.take_room(work, Use::Sum, x.len));
         let to = sum.as_mut().unwrap_or(&mut *x);
         for (index, (filter, r)) in convolved.iter().enumerate() {
             self.apply(work, Pass::Forward, filter, batch, (r, to), index > 0);
         }
-        for (index, r) in directly.iter().enumerate() {
+        for (index, r) in rectified.iter().enumerate() {
             let held = self.prepared(work, false, 0, r);
             let r = held.as_ref().map_or(*r, |(_, room)| room);
             match convolved.is_empty() && index == 0 {
@@ -455,21 +455,21 @@ impl<G: Gpu> Cuda<G> {
     }
 
     /// The same where all of them are bfloat16, and no more than a kernel takes.
-    pub(super) fn sum_narrow_sources(
+    pub(super) fn sum_of_rectified_narrow(
         &self,
         work: &mut Workspace<G::Memory>,
         convolved: &[Term<'_, G::Memory>],
-        directly: &[&Buffer<G::Memory>],
+        rectified: &[&Buffer<G::Memory>],
         batch: usize,
         x: &mut Buffer<G::Memory>,
     ) {
         let mut rooms = self.results(work, convolved, batch, x.len);
-        let held: Vec<_> = directly
+        let held: Vec<_> = rectified
             .iter()
             .enumerate()
             .map(|(number, r)| self.prepared(work, true, number, r))
             .collect();
-        let direct = directly.iter().zip(&held);
+        let direct = rectified.iter().zip(&held);
         let direct = direct.map(|(r, held)| read_by_convolutions(held.as_ref().map_or(r, |(_, room)| room), true));
         let convolved = rooms.iter().map(|(_, result)| read_by_convolutions(result, true));
         let read: Vec<_> = convolved.chain(direct).collect();

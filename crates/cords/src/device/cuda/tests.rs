@@ -1,7 +1,7 @@
 use super::emulated::{Emulated, launched, signatures};
 use super::*;
 use crate::data::{ImageSetWriter, MemoryImages, Split, SplitImages, Splits};
-use crate::device::{Cpu, Target};
+use crate::device::{ConvShape, Cpu, Device, DeviceError, Target};
 use crate::learn::{
     Batch, CordsNetGradient, Data, DirectConfig, Evaluation, Fit, HistoryPrecision, Initialisation, Objective,
     OptimiserKind, OptimiserSettings, TrainError, Training, evaluate, logspace,
