@@ -9,6 +9,7 @@ use cords::net::{Graph, Model};
 
 use super::error::CommandError;
 use super::export_all::export_all;
+use super::files::{cannot_write, make_folder_of};
 use super::ui::Ui;
 use super::{open_store, project_here};
 use crate::stage::{StageError, model_name};
@@ -134,16 +135,8 @@ pub(crate) fn export(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -> Re
         ExportFormat::Pth => Format::Pth,
         ExportFormat::Safetensors => Format::Safetensors,
     };
-    if let Some(folder) = out.parent() {
-        fs_err::create_dir_all(folder).map_err(|source| CommandError::Io {
-            action: format!("cannot write {}", out.display()),
-            source,
-        })?;
-    }
-    write_weights(&model, written, &out).map_err(|source| CommandError::Io {
-        action: format!("cannot write {}", out.display()),
-        source,
-    })?;
+    make_folder_of(&out)?;
+    write_weights(&model, written, &out).map_err(cannot_write(&out))?;
     ui.status(&format!(
         "wrote {}: {} with {} tensors, {} values",
         out.display(),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
 use super::export::{ExportArgs, file_name};
+use super::files::{copy, write};
 use super::report::pictures_in;
 use super::tables::tables_of;
 use super::ui::Ui;
@@ -112,28 +113,4 @@ fn models(ui: &mut Ui, store: &Store, stage: &RunStage, folder: &Path) -> Result
         count += 1;
     }
     Ok(count)
-}
-
-fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> CommandError {
-    let action = format!("cannot write {}", path.display());
-    move |source| CommandError::Io { action, source }
-}
-
-fn make_folder_of(path: &Path) -> Result<(), CommandError> {
-    fs_err::create_dir_all(path.parent().unwrap_or(path)).map_err(failed(path))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
-    make_folder_of(path)?;
-    fs_err::write(path, bytes).map_err(failed(path))
-}
-
-/// The content alone: what lies in the cache is read-only, a copy is not.
-fn copy(from: &Path, to: &Path) -> Result<(), CommandError> {
-    make_folder_of(to)?;
-    let copied = fs_err::File::open(from).and_then(|mut source| {
-        let mut target = fs_err::File::create(to)?;
-        std::io::copy(&mut source, &mut target)
-    });
-    copied.map(|_| ()).map_err(failed(to))
 }

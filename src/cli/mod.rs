@@ -15,6 +15,7 @@ mod doctor;
 mod error;
 mod export;
 mod export_all;
+mod files;
 mod forecast;
 mod gc;
 mod gpu;

@@ -6,7 +6,7 @@ use dynvis_runner::pipeline::suggest;
 use dynvis_runner::store::{RunRecord, RunStage};
 
 use super::error::CommandError;
-use super::tables::find_outputs;
+use super::tables::{find_outputs, tables_of};
 use super::wording::first_names;
 
 /// The part of a run that is meant.
@@ -60,19 +60,11 @@ impl Part {
                 tables.push(output.clone());
             }
             None => {
-                for &member in &selected.members {
-                    let member = &run.stages[member];
-                    let of_member = member
-                        .outputs
-                        .iter()
-                        .filter(|output| output.artifact == Artifact::TABLE);
-                    for output in of_member.map(|output| super::tables::StageOutput {
-                        stage: member,
-                        slot: &output.slot,
-                    }) {
-                        if !tables.iter().any(|known| known == output.output()) {
-                            tables.push(output.output().to_owned());
-                        }
+                let is_selected =
+                    |stage: &RunStage| selected.members.iter().any(|m| std::ptr::eq(&run.stages[*m], stage));
+                for table in tables_of(run).iter().filter(|table| is_selected(table.stage)) {
+                    if !tables.iter().any(|known| known == table.output()) {
+                        tables.push(table.output().to_owned());
                     }
                 }
             }

@@ -25,6 +25,7 @@ use indexmap::IndexMap;
 pub(super) use pictures::pictures_in;
 
 use super::error::CommandError;
+use super::files::write;
 use super::tables::{StageOutput, read_tables};
 use super::ui::Ui;
 use super::wording::size;
@@ -195,14 +196,7 @@ pub(crate) fn report(ui: &mut Ui, cache: Option<&Path>, args: &ReportArgs) -> Re
     });
     let room = usize::try_from(args.max_size.saturating_mul(1_000_000)).unwrap_or(usize::MAX);
     let page = page::page(&runs, room)?;
-    let failed = |source| CommandError::Io {
-        action: format!("cannot write {}", out.display()),
-        source,
-    };
-    if let Some(folder) = out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs_err::create_dir_all(folder).map_err(failed)?;
-    }
-    fs_err::write(&out, &page.html).map_err(failed)?;
+    write(&out, page.html.as_bytes())?;
     ui.out(&format!("{}\n", out.display()))?;
     ui.status(&format!(
         "{}: {} tables, {} figures, {} pictures",
