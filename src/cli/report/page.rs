@@ -215,3 +215,55 @@ fn end(runs: &Runs<'_>) -> Result<String, CommandError> {
         ),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::STYLE;
+
+    /// Relative luminance of `#rrggbb` or `#rgb`, as WCAG 2 defines it.
+    fn luminance(colour: &str) -> f64 {
+        let digits: Vec<u32> = colour.chars().skip(1).filter_map(|c| c.to_digit(16)).collect();
+        let channels: Vec<f64> = match digits.len() {
+            3 => digits.iter().map(|digit| f64::from(17 * digit)).collect(),
+            _ => digits.chunks(2).map(|pair| f64::from(16 * pair[0] + pair[1])).collect(),
+        };
+        let linear = |channel: f64| match channel / 255.0 {
+            dark if dark <= 0.04045 => dark / 12.92,
+            light => ((light + 0.055) / 1.055).powf(2.4),
+        };
+        [0.2126, 0.7152, 0.0722]
+            .iter()
+            .zip(channels)
+            .map(|(weight, channel)| weight * linear(channel))
+            .sum()
+    }
+
+    /// Curves are told from the page in every one of its colour schemes, texts are read (WCAG 2: 3 to 1, 4.5 to 1).
+    #[test]
+    fn colours_keep_their_contrast() {
+        let schemes: Vec<&str> = STYLE.split('{').filter(|block| block.contains("--paper:")).collect();
+        assert_eq!(schemes.len(), 3, "light, dark, printed");
+        for scheme in schemes {
+            let colours = scheme.split("--").skip(1).filter_map(|entry| {
+                let (name, rest) = entry.split_once(':')?;
+                let colour = rest.trim().split([';', '}']).next()?.trim();
+                colour.starts_with('#').then_some((name, colour))
+            });
+            let colours: Vec<(&str, &str)> = colours.collect();
+            let paper = colours.iter().find(|(name, _)| *name == "paper").expect("a page").1;
+            for (name, colour) in &colours {
+                let least = match *name {
+                    "paper" | "rule" | "raised" => continue,
+                    "ink" | "soft" | "link" | "good" | "bad" | "odd" => 4.5,
+                    _ => 3.0,
+                };
+                let [dark, light] = [luminance(colour), luminance(paper)].map(|light| light + 0.05);
+                let contrast = (dark / light).max(light / dark);
+                assert!(
+                    contrast >= least,
+                    "{name}: {colour} on {paper} has {contrast:.2}, not {least}"
+                );
+            }
+        }
+    }
+}
