@@ -5,6 +5,8 @@
 
 mod cli;
 mod data;
+mod figure;
+mod harmless;
 mod stage;
 
 pub use dynvis_runner as runner;

@@ -32,7 +32,8 @@ pub(crate) struct ExportArgs {
     /// All tables, as Parquet and CSV, in `tables/STAGE`
     #[arg(long)]
     pub(super) tables: bool,
-    /// All pictures, in `pictures/STAGE`
+    /// All figures as SVG, PDF and PNG, in `pictures/STAGE`, with their captions in `pictures/figures.md`; and pictures
+    /// that stages store and no figure stands for
     #[arg(long)]
     pub(super) pictures: bool,
     /// All models as dynvis keeps them, in `models`

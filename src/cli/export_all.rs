@@ -2,22 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
+
 use super::error::CommandError;
 use super::export::{ExportArgs, file_name};
 use super::files::{copy, write};
-use super::report::pictures_in;
+use super::report::{figure_files, has_figure, pictures_in};
 use super::tables::tables_of;
 use super::ui::Ui;
 use super::{open_store, project_here};
 use crate::stage::MODEL;
 use dynvis_runner::kind::Artifact;
-use dynvis_runner::store::{RunStage, Store};
+use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::{Format, RenderOptions, render};
 
 /// What was written.
 #[derive(Default)]
 struct Written {
     tables: usize,
+    figures: usize,
     pictures: usize,
     models: usize,
 }
@@ -32,7 +35,7 @@ pub(super) fn export_all(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -
         ));
     }
     let store = open_store(cache, &project_here())?;
-    let (_, run) = super::find_run(ui, &store, args.of.as_deref().unwrap_or(&args.run))?;
+    let (folder_of_run, run) = super::find_run(ui, &store, args.of.as_deref().unwrap_or(&args.run))?;
     let mut written = Written::default();
     if args.tables {
         for found in tables_of(&run) {
@@ -53,6 +56,9 @@ pub(super) fn export_all(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -
             written.tables += 1;
         }
     }
+    if args.pictures {
+        written.figures = figures(&store, &folder_of_run, &run, &folder)?;
+    }
     for stage in &run.stages {
         if args.pictures {
             written.pictures += pictures(&store, stage, &folder)?;
@@ -63,7 +69,8 @@ pub(super) fn export_all(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -
     }
     let counts = [
         (args.tables, written.tables, "tables as Parquet and CSV"),
-        (args.pictures, written.pictures, "pictures"),
+        (args.pictures, written.figures, "figures as SVG, PDF and PNG"),
+        (args.pictures, written.pictures, "stored pictures"),
         (args.models, written.models, "models"),
     ];
     let counts = counts.iter().filter(|(is_asked, ..)| *is_asked);
@@ -77,7 +84,45 @@ pub(super) fn export_all(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -
     Ok(0)
 }
 
-/// Pictures of a stage; those of another output than `pictures` lie in a folder of that name.
+/// Figures of all stages' tables, and a list of them with their captions.
+fn figures(store: &Store, folder_of_run: &Path, run: &RunRecord, folder: &Path) -> Result<usize, CommandError> {
+    let mut count = 0;
+    let mut lists: IndexMap<String, String> = IndexMap::new();
+    figure_files(store, folder_of_run, run, |figure| {
+        let list = lists.entry(figure.family.clone()).or_default();
+        let name = format!("{}/{}", file_name(&figure.family), words(&figure.title));
+        for (ending, bytes) in figure.drawn.files() {
+            write(&folder.join("pictures").join(format!("{name}.{ending}")), bytes)?;
+        }
+        *list += &format!(
+            "\n![{}]({name}.png)\n\n**{}.** {}",
+            figure.title, figure.title, figure.caption
+        );
+        for note in &figure.notes {
+            *list += &format!(" {note}");
+        }
+        list.push('\n');
+        count += 1;
+        Ok(())
+    })?;
+    if count > 0 {
+        let lists = lists.iter().map(|(family, list)| format!("\n## {family}\n{list}"));
+        let list = format!("# Figures of run {}\n{}", run.id, lists.collect::<String>());
+        write(&folder.join("pictures/figures.md"), list.as_bytes())?;
+    }
+    Ok(count)
+}
+
+/// A title as the name of a file.
+fn words(title: &str) -> String {
+    let letters = title.to_lowercase();
+    let words = letters
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}
+
+/// Pictures of a stage in whose place no figure stands; those of another output than `pictures` lie in a folder of that name.
 fn pictures(store: &Store, stage: &RunStage, folder: &Path) -> Result<usize, CommandError> {
     let mut count = 0;
     for output in stage.outputs.iter().filter(|output| output.artifact == Artifact::FILES) {
@@ -86,6 +131,9 @@ fn pictures(store: &Store, stage: &RunStage, folder: &Path) -> Result<usize, Com
             target.push(file_name(&output.slot));
         }
         for picture in pictures_in(&store.object(&output.content)) {
+            if has_figure(&stage.kind, &picture.name) {
+                continue;
+            }
             copy(&picture.path, &target.join(&picture.name))?;
             count += 1;
         }

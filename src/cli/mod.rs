@@ -19,7 +19,6 @@ mod files;
 mod forecast;
 mod gc;
 mod gpu;
-mod harmless;
 mod init;
 mod log;
 mod manual;
@@ -50,6 +49,7 @@ use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
 
+use crate::harmless;
 use dynvis_runner::kind::Registry;
 use dynvis_runner::pipeline::{LoadOptions, Pipeline, load};
 use dynvis_runner::plan::Request;

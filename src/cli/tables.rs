@@ -6,8 +6,7 @@ use dynvis_runner::kind::Artifact;
 use dynvis_runner::names::find;
 use dynvis_runner::pipeline::{old_name, suggest};
 use dynvis_runner::store::{RunRecord, RunStage, Store};
-use dynvis_runner::table::{SlotLabel, Table, Value};
-use serde_json::Value as Json;
+use dynvis_runner::table::{SlotLabel, Table, value_of_field};
 
 use super::error::CommandError;
 use super::registry;
@@ -142,30 +141,8 @@ impl StageOutput<'_> {
         self.stage
             .inputs
             .iter()
-            .filter_map(|input| {
-                let (slot, index) = input.slot.split_once('.')?;
-                Some(SlotLabel {
-                    slot: slot.to_owned(),
-                    index: index.parse().ok()?,
-                    stage: input.stage.clone(),
-                    fields: input.fields.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
-                })
-            })
+            .filter_map(|input| SlotLabel::of(&input.slot, &input.stage, &input.fields))
             .collect()
-    }
-}
-
-fn value(json: &Json) -> Value {
-    match json {
-        Json::Bool(b) => Value::Bool(*b),
-        Json::Number(n) => match (n.as_i64(), n.as_f64()) {
-            (Some(i), _) => Value::Int(i),
-            (None, Some(f)) => Value::Float(f),
-            _ => Value::Text(n.to_string()),
-        },
-        Json::String(s) => Value::Text(s.clone()),
-        Json::Null => Value::Null,
-        other => Value::Text(other.to_string()),
     }
 }
 
@@ -268,7 +245,12 @@ pub(crate) fn read_tables(found: &[StageOutput], store: &Store) -> Result<Table,
         return one.read(store);
     }
     let member = |found: &StageOutput| {
-        let fields = found.stage.fields.iter().map(|(k, v)| (k.clone(), value(v))).collect();
+        let fields = found
+            .stage
+            .fields
+            .iter()
+            .map(|(k, v)| (k.clone(), value_of_field(v)))
+            .collect();
         Ok((fields, found.read(store)?))
     };
     let members = found.iter().map(member).collect::<Result<Vec<_>, CommandError>>()?;

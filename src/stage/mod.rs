@@ -14,6 +14,7 @@ mod import;
 mod keyed_defaults;
 mod noise;
 mod picture;
+mod plot;
 mod predictivity;
 mod record;
 mod recordings;
@@ -30,7 +31,8 @@ pub(crate) use dynvis_runner::kind::{
     MissingData, Registry, Size, Spread, StageError, Tree, TreeFiles, Update, Violation, located,
 };
 pub(crate) use gpu::{Cuda, TRY_OUT, settings as gpu_settings};
-pub(crate) use noise::model_name;
+pub(crate) use noise::{model_name, outline_name};
+pub(crate) use plot::DESCRIPTION;
 pub(crate) use reference::{ACTIVITY, ActivityRef, DATASET, DatasetRef, MODEL, ModelRef, RECORDINGS, RecordingsRef};
 
 /// The part of a dataset that networks are judged by.
@@ -60,6 +62,7 @@ pub(crate) fn with_kinds(registry: Registry) -> Registry {
         .with::<record::Record>()
         .with::<cognitive::Cognitive>()
         .with::<dynvis_runner::kinds::Collect>()
+        .with::<plot::Plot>()
         .with::<recordings::RecordingsKind>()
         .with::<synthetic_recordings::SyntheticRecordings>()
         .with::<predictivity::Predictivity>()
@@ -105,6 +108,7 @@ mod tests {
         const SEES_GROUPS: bool = K::SEES_GROUPS;
         const SEES_REPETITIONS: bool = K::SEES_REPETITIONS;
         const SEES_LISTS_ALONE: bool = K::SEES_LISTS_ALONE;
+        const SEES_NAMES: bool = K::SEES_NAMES;
 
         fn code_version(params: &Self::Params) -> u32 {
             K::code_version(&params.before)
@@ -170,6 +174,7 @@ mod tests {
             .with::<Plus<record::Record>>()
             .with::<Plus<cognitive::Cognitive>>()
             .with::<Plus<dynvis_runner::kinds::Collect>>()
+            .with::<Plus<plot::Plot>>()
             .with::<Plus<recordings::RecordingsKind>>()
             .with::<Plus<synthetic_recordings::SyntheticRecordings>>()
             .with::<Plus<predictivity::Predictivity>>()

@@ -41,6 +41,7 @@ mod old_cache;
 mod own_kind;
 mod pipelines;
 mod planning;
+mod plot;
 mod predictivity;
 mod promises;
 mod report;

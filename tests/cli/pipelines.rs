@@ -99,6 +99,7 @@ fn small(pipeline: &str) -> &'static [&'static str] {
             "finetune.epochs=1",
             "direct.epochs=1",
         ],
+        "sweep" => &["digits.limit_per_class=20", "vars.epochs=1", "vars.widths=[8]"],
         "train" => &["digits.limit_per_class=20", "cnn.epochs=1", "cordsnet.epochs=1"],
         other => panic!("pipelines/{other}.yaml is new: say here what makes it small"),
     }
@@ -234,6 +235,7 @@ tried!(
     record,
     recordings,
     staged,
+    sweep,
     train
 );
 

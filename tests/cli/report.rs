@@ -293,10 +293,18 @@ fn all_results_of_a_run_under_names_that_people_read() {
     let again = project.dynvis(&["show", "all/tables/noise/summary.parquet", "--format", "csv"]);
     assert_eq!(again.expect(0).stdout, printed);
     assert!(project.path("all/tables/net@seed=1/training.parquet").is_file());
+    for ending in ["svg", "pdf", "png"] {
+        let figure = format!("all/pictures/noise/accuracy-over-the-level-of-noise.{ending}");
+        assert!(project.path(&figure).is_file(), "{figure}");
+        let network = format!("all/pictures/net/the-network-cordsnet-r2.{ending}");
+        assert!(project.path(&network).is_file(), "{network}");
+    }
+    // A figure stands for the picture of the same that the stage stores.
+    assert!(!project.path("all/pictures/noise/accuracy_gaussian_static.svg").exists());
+    let captions = project.read("all/pictures/figures.md");
     assert!(
-        project
-            .path("all/pictures/noise/accuracy_gaussian_static.svg")
-            .is_file()
+        captions.contains("## noise\n") && captions.contains("one standard deviation"),
+        "{captions}"
     );
     project
         .dynvis(&["export", "all/models/net@seed=0.safetensors", "--out", "weights.pth"])

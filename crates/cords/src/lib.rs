@@ -169,7 +169,7 @@ mod progress;
 pub mod record;
 pub mod rng;
 pub mod selftest;
-mod statistics;
+pub mod statistics;
 mod tensor;
 
 pub use device::Real;

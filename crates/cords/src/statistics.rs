@@ -6,7 +6,8 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 pub(crate) const NORMAL: f64 = 1.959_963_984_540_054;
 
 /// 97.5 % point of Student's distribution; infinite for less than one degree of freedom.
-pub(crate) fn student(degrees: f64) -> f64 {
+#[must_use]
+pub fn student(degrees: f64) -> f64 {
     // From here on the first term of Fisher and Cornish's expansion (Abramowitz and Stegun 26.7.5) is right to 1e-5,
     // and the library's iteration does not end for some large numbers.
     const MANY: f64 = 1000.0;

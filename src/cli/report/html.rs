@@ -1,22 +1,6 @@
 //! Text of files, programs and people as part of a page: nothing of it can become markup.
 
-use crate::cli::harmless::harmless;
-
-/// Text as text of HTML, or as an attribute's value in double quotes.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in harmless(text).chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            letter => out.push(letter),
-        }
-    }
-    out
-}
+pub(super) use crate::figure::markup::escape;
 
 /// JSON as the content of a `script` element, which ends at no text within it.
 pub(super) fn json_block(id: &str, json: &str) -> String {

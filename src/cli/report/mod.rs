@@ -2,19 +2,15 @@
 //!
 //! Figures are drawn here as SVG from stored tables; what was decided against stands in `docs/design/report.md`.
 
-mod coded;
-mod content;
 mod data_table;
 mod draw;
-mod figure;
-mod figures;
 mod graph;
 mod html;
+mod networks;
 mod page;
 mod pictures;
 mod results;
 mod runs;
-mod scale;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +19,7 @@ use dynvis_runner::table::Value;
 use indexmap::IndexMap;
 
 pub(super) use pictures::pictures_in;
+use results::{each_figure, is_drawn_anew};
 
 use super::error::CommandError;
 use super::files::write;
@@ -30,8 +27,11 @@ use super::tables::{StageOutput, read_tables};
 use super::ui::Ui;
 use super::wording::size;
 use super::{completions, open_store, project_here};
+use crate::figure::panel::Look;
+use crate::figure::{Drawn, draw, draw_network};
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::table::Table;
+use networks::networks;
 
 /// Write a run, or two side by side, as one HTML file that opens without a network
 ///
@@ -180,6 +180,67 @@ fn stacked(runs: &Runs<'_>, outputs: &[Vec<StageOutput<'_>>]) -> Result<Stacked,
         [found] => one(found),
         _ => Err(CommandError::user("a report is of one run or of two")),
     }
+}
+
+/// A figure as files, drawn of all members of a stage.
+pub(super) struct FigureFiles {
+    /// The stage as the pipeline writes it.
+    pub(super) family: String,
+    pub(super) title: String,
+    pub(super) caption: String,
+    /// What bands and bars are, and what is not drawn.
+    pub(super) notes: Vec<String>,
+    pub(super) drawn: Drawn,
+}
+
+/// Draws every figure of a run and hands it on.
+pub(super) fn figure_files(
+    store: &Store,
+    folder: &Path,
+    run: &RunRecord,
+    mut take: impl FnMut(FigureFiles) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let sides = [Side {
+        folder: folder.to_owned(),
+        run: run.clone(),
+    }];
+    let runs = Runs::new(store, &sides);
+    for family in &runs.families {
+        for found in networks(&runs, family) {
+            let network = found.drawn(Look::Paper);
+            let drawn = draw_network(&found.title, &found.caption, &network)
+                .map_err(|why| CommandError::user(format!("{} of `{}`: {why}", found.title, family.name)))?;
+            take(FigureFiles {
+                family: family.name.to_owned(),
+                title: found.title,
+                caption: found.caption,
+                notes: Vec::new(),
+                drawn,
+            })?;
+        }
+    }
+    each_figure(&runs, |family, figure, content| {
+        let drawn = draw(figure, content, None).map_err(|why| {
+            CommandError::user(format!(
+                "the figure \u{201c}{}\u{201d} of `{family}`: {why}",
+                figure.title
+            ))
+        })?;
+        let left_out = content.left_out.iter().map(|text| format!("Not drawn: {text}."));
+        let intervals = content.intervals.iter().map(|text| format!("Bands and bars: {text}."));
+        take(FigureFiles {
+            family: family.to_owned(),
+            title: figure.title.to_owned(),
+            caption: content.caption(figure),
+            notes: intervals.chain(left_out).collect(),
+            drawn,
+        })
+    })
+}
+
+/// Whether a figure of a kind stands in the place of a picture that its stages store.
+pub(super) fn has_figure(kind: &str, picture: &str) -> bool {
+    is_drawn_anew(kind, picture)
 }
 
 pub(crate) fn report(ui: &mut Ui, cache: Option<&Path>, args: &ReportArgs) -> Result<u8, CommandError> {

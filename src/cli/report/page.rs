@@ -219,6 +219,23 @@ fn end(runs: &Runs<'_>) -> Result<String, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::STYLE;
+    use crate::figure::theme;
+
+    /// On white, as printed, the page has the colours of figures in files.
+    #[test]
+    fn the_page_has_the_colours_of_the_theme() {
+        let schemes: Vec<&str> = STYLE.split('{').filter(|block| block.contains("--paper:")).collect();
+        for scheme in [schemes[0], schemes[2]] {
+            for (number, colour) in theme::CATEGORIES.iter().enumerate() {
+                assert!(
+                    scheme.contains(&format!("--c{number}: {colour};")),
+                    "{colour}: {scheme}"
+                );
+            }
+            let ends = format!("--low: {}; --high: {};", theme::LOW, theme::HIGH);
+            assert!(scheme.contains(&ends), "{ends}: {scheme}");
+        }
+    }
 
     /// Relative luminance of `#rrggbb` or `#rgb`, as WCAG 2 defines it.
     fn luminance(colour: &str) -> f64 {

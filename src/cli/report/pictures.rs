@@ -8,7 +8,7 @@ use dynvis_runner::kind::Artifact;
 
 use super::draw::left_out;
 use super::html::escape;
-use super::results::is_drawn_anew;
+use super::results::{is_drawn_anew, is_stored_figure};
 use super::{Family, Runs};
 use crate::cli::wording::{first_names, shell_word, size};
 
@@ -100,14 +100,14 @@ fn of_family(
             for output in stage.outputs.iter().filter(|output| output.artifact == Artifact::FILES) {
                 let is_in_both =
                     side == 0 && runs.are_two() && family.members[1].iter().any(|other| other.outputs.contains(output));
-                if is_in_both {
+                if is_in_both || is_stored_figure(runs, &output.content) {
                     continue;
                 }
                 let all = pictures_in(&runs.store.object(&output.content));
                 for picture in &all {
                     let stem = picture.name.strip_suffix(".png").map(|stem| format!("{stem}.svg"));
                     let is_twice = stem.is_some_and(|svg| all.iter().any(|other| other.name == svg));
-                    if is_twice || is_drawn_anew(family, figures, &picture.name) {
+                    if is_twice || (!figures.is_empty() && is_drawn_anew(family.kind, &picture.name)) {
                         continue;
                     }
                     *count += 1;

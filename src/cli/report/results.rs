@@ -1,15 +1,18 @@
 //! Results of a stage in a page: its figures and its tables, within the room that there is.
 
+use dynvis_runner::key::ContentHash;
 use dynvis_runner::kind::Artifact;
 
 use super::data_table::{DataTable, FIRST, bytes, shares};
 use super::draw::{figure, left_out};
-use super::figure::Palette;
-use super::figures::FIGURES;
+use super::networks::networks;
 use super::{Family, Runs, StageOutput, is_equal, stacked};
 use crate::cli::error::CommandError;
 use crate::cli::tables::{headline, name_of};
 use crate::cli::wording::size;
+use crate::figure::kinds::FIGURES;
+use crate::figure::{Content, Figure, Palette, Stored};
+use crate::stage::DESCRIPTION;
 
 /// What is known of a table after it was read once.
 struct Item<'a> {
@@ -72,6 +75,29 @@ pub(super) fn results(runs: &Runs<'_>, room: usize, room_of_figures: usize) -> R
     let chief = headline(runs.last()).unwrap_or_default();
     let (mut used_by_figures, mut used_by_tables) = (0, 0);
     for (place, family) in runs.families.iter().enumerate() {
+        for network in networks(runs, family) {
+            let html = network.html();
+            found.count_figures += 1;
+            if used_by_figures + html.len() > room_of_figures {
+                found.left_out += 1;
+                found.figures[place] +=
+                    &left_out(&format!("No room for the drawing \u{201c}{}\u{201d}.", network.title));
+                continue;
+            }
+            used_by_figures += html.len();
+            found.figures[place] += &html;
+        }
+        for stored in stored_figures(runs, family) {
+            let html = stored.with_figure(|description, content| figure(found.count_figures, description, content));
+            found.count_figures += 1;
+            if used_by_figures + html.len() > room_of_figures {
+                found.left_out += 1;
+                found.figures[place] += &left_out(&format!("No room for the figure of `{}`.", family.name));
+                continue;
+            }
+            used_by_figures += html.len();
+            found.figures[place] += &html;
+        }
         for slot in family.slots(|artifact| artifact == Artifact::TABLE) {
             let outputs = family.outputs(slot);
             let mut item = Item::of(runs, place, slot, &outputs);
@@ -196,11 +222,66 @@ impl<'a> Item<'a> {
     }
 }
 
+/// Figures that `plot` stages keep, each content once. What cannot be read is shown as a stored picture.
+fn stored_figures(runs: &Runs<'_>, family: &Family<'_>) -> Vec<Stored> {
+    let outputs = family.all().flat_map(|stage| &stage.outputs);
+    let mut contents: Vec<_> = Vec::new();
+    for output in outputs.filter(|output| output.artifact == Artifact::FILES) {
+        if !contents.contains(&&output.content) {
+            contents.push(&output.content);
+        }
+    }
+    contents
+        .into_iter()
+        .filter_map(|content| stored_figure(runs, content))
+        .collect()
+}
+
+fn stored_figure(runs: &Runs<'_>, content: &ContentHash) -> Option<Stored> {
+    let path = runs.store.object(content).join(DESCRIPTION);
+    let text = path
+        .is_file()
+        .then(|| dynvis_base::files::read_to_string(&path).ok())??;
+    serde_json::from_str(&text).ok()
+}
+
+/// Whether an output is a figure that is drawn from its description.
+pub(super) fn is_stored_figure(runs: &Runs<'_>, content: &ContentHash) -> bool {
+    stored_figure(runs, content).is_some()
+}
+
+/// Draws every figure of a run, all members of a family in one, and hands each on with the family's name.
+pub(super) fn each_figure(
+    runs: &Runs<'_>,
+    mut drawn: impl FnMut(&str, &Figure<'_>, &Content) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let mut palette = Palette::default();
+    for family in &runs.families {
+        for slot in family.slots(|artifact| artifact == Artifact::TABLE) {
+            let own = || {
+                FIGURES
+                    .iter()
+                    .filter(|figure| figure.kind == family.kind && figure.table == slot)
+            };
+            // Of a table that cannot be read the export of tables tells.
+            let Ok(read) = stacked(runs, &family.outputs(slot)) else {
+                continue;
+            };
+            palette.meet_networks(&read.table);
+            for figure in own() {
+                if let Some(content) = figure.content(&read.table, read.is_of_two, &mut palette) {
+                    drawn(family.name, figure, &content)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether figures of a family's kind stand in the place of a stored picture.
-pub(super) fn is_drawn_anew(family: &Family<'_>, figures: &str, file: &str) -> bool {
-    !figures.is_empty()
-        && FIGURES
-            .iter()
-            .filter(|figure| figure.kind == family.kind)
-            .any(|figure| figure.stands_for.iter().any(|start| file.starts_with(start)))
+pub(super) fn is_drawn_anew(kind: &str, file: &str) -> bool {
+    FIGURES
+        .iter()
+        .filter(|figure| figure.kind == kind)
+        .any(|figure| figure.stands_for.iter().any(|start| file.starts_with(start)))
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use cords::data::ImageSet;
 use cords::device::Cpu;
 use cords::device::cuda::with_images_that_fit;
-use cords::net::{Model, Presentation};
+use cords::net::{Model, Outline, Presentation};
 use cords::noise::{EvaluationOptions, NoiseResult, Observer, REFERENCE_DT_MS, check, evaluate};
 
 use self::frames::Frames;
@@ -416,13 +416,25 @@ fn options(params: &Params, model: &Model, frames: &FramesForCnns, trial: u32) -
 
 /// `CordsNet-R2`, `CNN-R2`, or the network's own name.
 pub(crate) fn model_name(model: &Model) -> String {
-    let kind = match model {
-        Model::CordsNet { .. } => "CordsNet",
-        Model::Cnn { .. } => "CNN",
-    };
-    match (&model.info().network, model) {
-        (None, _) => format!("{kind}-R{}", model.architecture().areas()),
-        (Some(name), Model::CordsNet { .. }) => name.clone(),
-        (Some(name), Model::Cnn { .. }) => format!("{kind}-{}", name.strip_prefix("CordsNet-").unwrap_or(name)),
+    let has_dynamics = matches!(model, Model::CordsNet { .. });
+    name_of(
+        has_dynamics,
+        model.info().network.as_deref(),
+        model.architecture().areas(),
+    )
+}
+
+/// The same of what a file says of itself.
+pub(crate) fn outline_name(outline: &Outline) -> String {
+    let own = outline.info.network.as_deref();
+    name_of(outline.euler.is_some(), own, outline.architecture.areas())
+}
+
+fn name_of(has_dynamics: bool, own: Option<&str>, areas: usize) -> String {
+    match (own, has_dynamics) {
+        (None, true) => format!("CordsNet-R{areas}"),
+        (None, false) => format!("CNN-R{areas}"),
+        (Some(name), true) => name.to_owned(),
+        (Some(name), false) => format!("CNN-{}", name.strip_prefix("CordsNet-").unwrap_or(name)),
     }
 }

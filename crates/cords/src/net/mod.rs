@@ -30,7 +30,7 @@ pub use error::NetError;
 pub use euler::Euler;
 pub use fold::fold;
 pub use graph::{Architecture, Area, Description, Graph, GraphError, Kernel, Origin, Preset, Projection, Source, Via};
-pub use model::{Model, ModelInfo, Presentation, TrainedPhase};
+pub use model::{Model, ModelInfo, Outline, Presentation, TrainedPhase};
 pub use parameters::Parameters;
 pub use time::{MOST_STEPS, no_multiple, unfit};
 

@@ -3,6 +3,7 @@
 //! A file is written beside its place and renamed into it. Equal models give equal bytes.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -128,6 +129,79 @@ struct Header<G> {
 enum Kind {
     Cordsnet,
     Cnn,
+}
+
+/// What a model file says of itself, without its weights.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// The network without its weights.
+    pub architecture: Graph,
+    /// Step and time constants; none of a CNN.
+    pub euler: Option<Euler>,
+    /// Where the weights come from, and what inputs and outputs mean.
+    pub info: ModelInfo,
+}
+
+impl Outline {
+    /// Reads the beginning of a model file. Weights are neither read nor checked.
+    ///
+    /// # Errors
+    /// [`NetError::Io`] where reading fails, [`NetError::File`] where the file does not begin as a model file does.
+    pub fn read(path: &Path) -> Result<Self, NetError> {
+        // As the format limits it.
+        const LONGEST: u64 = 100_000_000;
+        let wrong = |reason: &str| NetError::File {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut file = dynvis_base::files::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)
+            .map_err(|_| wrong("it is no safetensors file"))?;
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST {
+            return Err(wrong("it is no safetensors file"));
+        }
+        let mut json = Vec::new();
+        file.take(length).read_to_end(&mut json)?;
+        let json: serde_json::Value = serde_json::from_slice(&json).map_err(|_| wrong("it is no safetensors file"))?;
+        let header = json["__metadata__"][KEY].as_str();
+        let header = header.ok_or_else(|| wrong(&format!("its metadata has no `{KEY}`")))?;
+        let header = read_header(header, path, &[])?;
+        Ok(Self {
+            architecture: header.architecture,
+            euler: header.euler,
+            info: header.info,
+        })
+    }
+}
+
+/// The description that a file holds beside its tensors.
+fn read_header(text: &str, path: &Path, cells: &[OwnCell]) -> Result<Header<Graph>, NetError> {
+    let wrong = |reason: String| NetError::File {
+        path: path.to_owned(),
+        reason,
+    };
+    let header: Header<AnyForm> = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    if header.version != VERSION {
+        return Err(wrong(format!(
+            "layout version {}, this program reads {VERSION}",
+            header.version
+        )));
+    }
+    let architecture = header.architecture.graph(cells).map_err(|error| match error {
+        // A model's, but of another program.
+        NetError::Graph(GraphError::UnknownCell { .. }) => error,
+        error => wrong(error.to_string()),
+    })?;
+    Ok(Header {
+        version: header.version,
+        kind: header.kind,
+        architecture,
+        euler: header.euler,
+        phi: header.phi,
+        info: header.info,
+    })
 }
 
 impl Model {
@@ -273,13 +347,6 @@ impl Model {
         let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|error| wrong(error.to_string()))?;
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let header = header.ok_or_else(|| wrong(format!("its metadata has no `{KEY}`")))?;
-        let header: Header<AnyForm> = serde_json::from_str(header).map_err(|error| wrong(error.to_string()))?;
-        if header.version != VERSION {
-            return Err(wrong(format!(
-                "layout version {}, this program reads {VERSION}",
-                header.version
-            )));
-        }
         let Header {
             kind,
             architecture,
@@ -287,12 +354,7 @@ impl Model {
             phi,
             info,
             ..
-        } = header;
-        let architecture = architecture.graph(cells).map_err(|error| match error {
-            // A model's, but of another program.
-            NetError::Graph(GraphError::UnknownCell { .. }) => error,
-            error => wrong(error.to_string()),
-        })?;
+        } = read_header(header, path, cells)?;
         let tensors = SafeTensors::deserialize(&file).map_err(|error| wrong(error.to_string()))?;
         let mut parameters = Parameters::new();
         for (name, view) in tensors.iter() {

@@ -22,13 +22,41 @@ pub struct Member {
     /// Matrix fields of the member. [`REPETITION`](crate::names::REPETITION) is among them only where the kind
     /// [sees](super::Kind::SEES_REPETITIONS) it.
     pub fields: IndexMap<String, Json>,
+    /// Its stage, as the pipeline writes it, for kinds that [see names](super::Kind::SEES_NAMES).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stage: String,
+    /// The inputs of the stage that filled this one, for kinds that [see names](super::Kind::SEES_NAMES).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<ProducerInput>,
+}
+
+/// An input of a stage that filled an input: what a number in its tables stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProducerInput {
+    /// Name of its slot: `models.3`.
+    pub slot: String,
+    /// The stage behind it, as the pipeline writes it.
+    pub stage: String,
+    /// The matrix fields of that stage.
+    pub fields: IndexMap<String, Json>,
 }
 
 impl Member {
     /// What it adds to an identity; nothing where nothing sets it apart.
     pub(crate) fn identity(&self) -> Option<String> {
-        let fields = || self.fields.iter().map(|(name, value)| format!(", {name}={value}"));
-        (*self != Self::default()).then(|| format!("stage {}{}", self.family, fields().collect::<String>()))
+        let text = |fields: &IndexMap<String, Json>| -> String {
+            fields.iter().map(|(name, value)| format!(", {name}={value}")).collect()
+        };
+        let source = |source: &ProducerInput| format!("; {} is {}{}", source.slot, source.stage, text(&source.fields));
+        (*self != Self::default()).then(|| {
+            let sources: String = self.sources.iter().map(source).collect();
+            let name = if self.stage.is_empty() {
+                String::new()
+            } else {
+                format!(" {}", self.stage)
+            };
+            format!("stage {}{name}{}{sources}", self.family, text(&self.fields))
+        })
     }
 }
 
@@ -168,6 +196,8 @@ mod tests {
     fn member(family: usize, fields: Json) -> Member {
         let fields = fields.as_object().expect("an object").clone();
         Member {
+            stage: String::new(),
+            sources: Vec::new(),
             family,
             fields: fields.into_iter().collect(),
         }

@@ -41,7 +41,7 @@ pub use dynvis_base::{FileList, Head};
 pub use error::{ErrorClass, StageError};
 pub use extent::{Extent, InputExtents, Size};
 pub use external::{External, ExternalFile, FirstBytes, MissingData, Select, Tree, TreeFiles, located};
-pub use members::{Member, Members, Spread};
+pub use members::{Member, Members, ProducerInput, Spread};
 pub use output::{Artifact, Declared, Output, PossibleOutput};
 pub use published::{published_parameter, stored_parameter};
 pub use ranks::Ranks;
@@ -106,6 +106,11 @@ pub trait Kind: Sync + 'static {
     /// Whether it is told nothing of inputs that are a stage each, and no list of members.
     const SEES_LISTS_ALONE: bool = false;
 
+    /// Whether it is told the names of the stages that the tables in its inputs number, and their matrix fields: they are
+    /// part of its stages' identity then, and of what [`joined`](crate::kinds::joined) reads. Kinds that also
+    /// [see groups](Self::SEES_GROUPS) alone.
+    const SEES_NAMES: bool = false;
+
     /// The code version that is part of a stage's key. It is above [`CODE_VERSION`](Self::CODE_VERSION) for stages
     /// whose parameters alone give other bytes or another meaning since: the others keep their keys. When the kind's
     /// own rises, it rises above all that any stage had.
@@ -166,6 +171,8 @@ pub trait AnyKind: Sync {
     fn sees_repetitions(&self) -> bool;
     /// [`Kind::SEES_LISTS_ALONE`].
     fn sees_lists_alone(&self) -> bool;
+    /// [`Kind::SEES_NAMES`].
+    fn sees_names(&self) -> bool;
     /// JSON Schema of [`Kind::Params`].
     fn schema(&'static self) -> &'static Json;
     /// All outputs that its stages can have; none where these name their own.
@@ -276,6 +283,10 @@ impl<K: Kind> AnyKind for Erased<K> {
 
     fn sees_lists_alone(&self) -> bool {
         K::SEES_LISTS_ALONE
+    }
+
+    fn sees_names(&self) -> bool {
+        K::SEES_NAMES
     }
 
     fn schema(&'static self) -> &'static Json {

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::kind::{AnyRef, Artifact, Context, Declared, Kind, StageError};
 use crate::names::scalar;
-use crate::table::{DType, Table, TableSchema, TableWriter, Value};
+use crate::table::{DType, SlotLabel, Table, TableSchema, TableWriter, Value, value_of_field};
 
 /// The stage kind `collect`.
 pub struct Collect;
@@ -45,6 +45,37 @@ impl Kind for Collect {
             tables.push((context.table_input(&reference.0)?, member.unwrap_or_default().fields));
         }
         context.write_table("collected", &collect(&tables)?)
+    }
+}
+
+/// The tables in some input slots as one, as `dynvis show stage@*/table` has them: matrix fields in front, as
+/// `stage.field` where tables have another column of that name, and names of stages in place of their numbers. The kind
+/// has to [see groups and repetitions](Kind::SEES_GROUPS) and [names](Kind::SEES_NAMES).
+///
+/// # Errors
+/// An input is no table or cannot be read.
+pub fn joined(context: &Context, slots: &[String]) -> Result<Table, StageError> {
+    let mut tables = Vec::new();
+    let mut stage = String::new();
+    for slot in slots {
+        let member = context
+            .inputs
+            .get(slot)
+            .map(|input| input.member.clone())
+            .unwrap_or_default();
+        let labels = member.sources.iter();
+        let labels = labels.filter_map(|source| SlotLabel::of(&source.slot, &source.stage, &source.fields));
+        let table = context.table_input(slot)?.label_slots(&labels.collect::<Vec<_>>());
+        let fields = member
+            .fields
+            .iter()
+            .map(|(name, field)| (name.clone(), value_of_field(field)));
+        tables.push((fields.collect(), table));
+        stage = member.stage;
+    }
+    match tables.as_slice() {
+        [(_, one)] => Ok(one.clone()),
+        several => Ok(Table::stack(&stage, several)?),
     }
 }
 

@@ -7,5 +7,5 @@
 mod collect;
 mod command;
 
-pub use collect::Collect;
+pub use collect::{Collect, joined};
 pub use command::{Command, FilesOrTable, OutputType};

@@ -40,7 +40,7 @@ pub use validate::{alternatives, types, unwrap_optional, variants};
 
 #[cfg(any(test, fuzzing))]
 use crate::kind::Registry;
-use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Member, Output, stored_parameter};
+use crate::kind::{AnyKind, AnyStage, Artifact, Conditions, Member, Output, ProducerInput, stored_parameter};
 use crate::names::{Named, REPETITION};
 use crate::store::ReportTexts;
 
@@ -200,9 +200,28 @@ impl Pipeline {
             let fields = producer.fields.iter().filter(|(name, _)| all || *name != REPETITION);
             // However the pipeline spells a parameter, the key and what is computed are the same.
             let stored = |name: &str| stored_parameter(producer.kind().schema(), name).to_owned();
+            let source = |source: &InputSlot| {
+                let behind = self.stage(source.producer);
+                ProducerInput {
+                    slot: source.slot.clone(),
+                    stage: behind.family.clone(),
+                    fields: behind.fields.clone(),
+                }
+            };
+            let sees_names = stage.kind().sees_names();
+            let sources = producer
+                .inputs
+                .iter()
+                .filter(|source| sees_names && source.list.is_some());
             Member {
                 family,
                 fields: fields.map(|(name, value)| (stored(name), value.clone())).collect(),
+                stage: if sees_names {
+                    producer.family.clone()
+                } else {
+                    String::new()
+                },
+                sources: sources.map(source).collect(),
             }
         };
         stage.inputs.iter().map(member).collect()

@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
 use super::schema::{ColumnSchema, DType, Role, TableSchema};
 use super::{Fields, Key, TableError, Value};
 use crate::names::REPETITION;
@@ -37,11 +40,40 @@ pub struct SlotLabel {
 }
 
 impl SlotLabel {
+    /// What stands behind the input slot of that name, `models.3`; none where it is no item of a list.
+    pub fn of(slot: &str, stage: &str, fields: &IndexMap<String, Json>) -> Option<Self> {
+        let (slot, index) = slot.split_once('.')?;
+        Some(Self {
+            slot: slot.to_owned(),
+            index: index.parse().ok()?,
+            stage: stage.to_owned(),
+            fields: fields
+                .iter()
+                .map(|(name, field)| (name.clone(), value_of_field(field)))
+                .collect(),
+        })
+    }
+
     /// The same without a matrix field.
     fn without(&self, field: &str) -> Self {
         let mut label = self.clone();
         label.fields.retain(|(name, _)| name != field);
         label
+    }
+}
+
+/// A matrix field as a cell.
+pub fn value_of_field(json: &Json) -> Value {
+    match json {
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Value::Int(whole),
+            (None, Some(float)) => Value::Float(float),
+            _ => Value::Text(number.to_string()),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Null => Value::Null,
+        other => Value::Text(other.to_string()),
     }
 }
 
@@ -167,6 +199,29 @@ impl Table {
             lines: rows.iter().filter_map(|&row| self.lines.get(row).copied()).collect(),
             passed_over: self.passed_over.clone(),
         }
+    }
+
+    /// The same with a column as text: what `text` gives for a value, else the value as it is shown; what is missing
+    /// stays so. Rows that a key told apart may be alike then.
+    ///
+    /// # Errors
+    /// [`TableError::UnknownColumn`].
+    pub fn relabelled(&self, name: &str, text: impl Fn(&Value) -> Option<String>) -> Result<Table, TableError> {
+        self.column(name)?;
+        let mut out = self.clone();
+        let place = self.schema.position(name).unwrap_or_default();
+        for value in &mut out.columns[place] {
+            if *value != Value::Null {
+                *value = Value::Text(text(value).unwrap_or_else(|| value.to_string()));
+            }
+        }
+        let column = &mut out.schema.columns[place];
+        column.dtype = DType::Text;
+        column.unit = None;
+        column.slot = None;
+        column.tolerance = ColumnSchema::new("", Role::Key, DType::Text, "").tolerance;
+        out.inferred = true;
+        Ok(out)
     }
 
     /// Replaces each column that numbers the members of an input slot by the stage's name (text), and puts the

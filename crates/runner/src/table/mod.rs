@@ -31,7 +31,7 @@ use dynvis_base::{Classified, ErrorKind};
 use serde::{Serialize, Serializer};
 
 pub use aggregate::{Aggregate, Grouped, Grouping};
-pub use data::{SlotLabel, Table, TableWriter};
+pub use data::{SlotLabel, Table, TableWriter, value_of_field};
 pub use diff::{TableDiff, diff};
 pub use dynvis_derive::Row;
 pub use filter::Condition;

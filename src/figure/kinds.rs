@@ -1,35 +1,11 @@
-//! The figures of a report, a description each.
+//! The figures of the stage kinds' tables, a description each.
 //!
-//! A table that no description is about is shown as a table alone. Descriptions name slots, kinds and columns as they
+//! A table that no description is about has no figure. Descriptions name slots, kinds and columns as they
 //! are stored; a test holds them against the kinds.
 
-use super::figure::{Figure, Guide, Interval, Mark, Only};
+use super::description::{Figure, Guide, Interval, LINES, Mark, Only};
 
-/// What most figures are.
-const LINES: Figure = Figure {
-    kind: "",
-    table: "",
-    title: "",
-    caption: "",
-    mark: Mark::Lines,
-    x: "",
-    x_label: "",
-    y: &[],
-    y_label: "",
-    rows: "",
-    interval: Interval::None,
-    facet: &[],
-    style: "",
-    over: &[],
-    best_of: &[],
-    only: &[],
-    y_range: None,
-    is_log_y: false,
-    guides: &[],
-    stands_for: &[],
-};
-
-const FOREST: Figure = Figure {
+const FOREST: Figure<'static> = Figure {
     mark: Mark::Forest,
     ..LINES
 };
@@ -41,7 +17,7 @@ const AFTER_ONSET: &str = "time after image onset [ms]";
 const OVER_IMAGES: &[&str] = &["image"];
 
 /// Every figure, by kind and table.
-pub(super) const FIGURES: &[Figure] = &[
+pub(crate) const FIGURES: &[Figure<'static>] = &[
     Figure {
         kind: "train",
         table: "training",
@@ -387,6 +363,7 @@ pub(super) const FIGURES: &[Figure] = &[
         facet: &["region", "activity", "area"],
         over: &["bin_end"],
         only: &[Only::Is("features", "network")],
+        stands_for: &["area"],
         ..LINES
     },
     Figure {
@@ -418,12 +395,12 @@ pub(super) const FIGURES: &[Figure] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::registry;
 
     #[test]
     fn figures_are_of_tables_that_kinds_have() {
+        let registry = crate::kinds();
         for figure in FIGURES {
-            let kind = registry().kind(figure.kind);
+            let kind = registry.kind(figure.kind);
             let kind = kind.unwrap_or_else(|| panic!("no kind `{}`", figure.kind));
             let outputs = kind.possible_outputs();
             assert!(
@@ -437,7 +414,7 @@ mod tests {
 
     #[test]
     fn figures_name_columns_that_stored_tables_have() {
-        let columns = include_str!("../../../tests/golden/columns.txt");
+        let columns = include_str!("../../tests/golden/columns.txt");
         for figure in FIGURES {
             let named = figure
                 .y

@@ -14,10 +14,12 @@ struct Column {
     texts: Vec<String>,
     /// Each value where it is a number.
     numbers: Vec<Option<f64>>,
+    /// The number of a value that is missing.
+    missing: Option<u32>,
 }
 
 /// Columns of a table that tell rows apart.
-pub(super) struct Coded<'a>(HashMap<&'a str, Column>);
+pub(crate) struct Coded<'a>(HashMap<&'a str, Column>);
 
 /// What two equal values have in common.
 #[derive(PartialEq, Eq, Hash)]
@@ -30,7 +32,7 @@ enum Same<'a> {
 
 impl<'a> Coded<'a> {
     /// The columns of a table but those of floats that are no keys, as far as these rows go.
-    pub(super) fn of(table: &'a Table, rows: &[usize]) -> Self {
+    pub(crate) fn of(table: &'a Table, rows: &[usize]) -> Self {
         let columns = table
             .schema()
             .columns
@@ -44,12 +46,12 @@ impl<'a> Coded<'a> {
     }
 
     /// Whether the rows have more than one value there.
-    pub(super) fn varies(&self, name: &str) -> bool {
+    pub(crate) fn varies(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|column| column.texts.len() > 1)
     }
 
     /// A row's value in a column: text as it is, anything else with the column's name.
-    pub(super) fn said(&self, name: &str, row: usize) -> String {
+    pub(crate) fn said(&self, name: &str, row: usize) -> String {
         let text = self
             .0
             .get(name)
@@ -58,7 +60,7 @@ impl<'a> Coded<'a> {
     }
 
     /// Equal for rows that have the same values in these columns, and for no others.
-    pub(super) fn key(&self, row: usize, names: &[&str]) -> u128 {
+    pub(crate) fn key(&self, row: usize, names: &[&str]) -> u128 {
         let columns = names.iter().filter_map(|name| self.0.get(*name));
         columns.fold(0, |key: u128, column| {
             key.wrapping_mul(column.texts.len().max(1) as u128)
@@ -67,7 +69,7 @@ impl<'a> Coded<'a> {
     }
 
     /// How many different rows there are in these columns.
-    pub(super) fn distinct(&self, rows: &[usize], names: &[&str]) -> usize {
+    pub(crate) fn distinct(&self, rows: &[usize], names: &[&str]) -> usize {
         rows.iter()
             .map(|row| self.key(*row, names))
             .collect::<HashSet<_>>()
@@ -75,7 +77,7 @@ impl<'a> Coded<'a> {
     }
 
     /// The largest number of different rows in some columns among those that are the same in others.
-    pub(super) fn most<'b>(&self, rows: &[usize], same: &[&str], different: impl Iterator<Item = &'b str>) -> usize {
+    pub(crate) fn most<'b>(&self, rows: &[usize], same: &[&str], different: impl Iterator<Item = &'b str>) -> usize {
         let different: Vec<&str> = different.collect();
         let mut seen: HashSet<(u128, u128)> = HashSet::new();
         let mut counts: HashMap<u128, usize> = HashMap::new();
@@ -88,13 +90,15 @@ impl<'a> Coded<'a> {
         counts.into_values().max().unwrap_or(0)
     }
 
-    /// The texts of a column's values in ascending order, where all are numbers.
-    pub(super) fn ordered(&self, name: &str) -> Vec<String> {
+    /// The texts of a column's values in ascending order, where all that are there are numbers.
+    pub(crate) fn ordered(&self, name: &str) -> Vec<String> {
         let Some(column) = self.0.get(name) else {
             return Vec::new();
         };
-        let numbers: Option<Vec<f64>> = column.numbers.iter().copied().collect();
-        let mut all: Vec<_> = numbers.unwrap_or_default().into_iter().zip(&column.texts).collect();
+        let texts = column.texts.iter().enumerate();
+        let there = texts.filter(|(code, _)| Some(*code as u32) != column.missing);
+        let all: Option<Vec<(f64, &String)>> = there.map(|(code, text)| Some((column.numbers[code]?, text))).collect();
+        let mut all = all.unwrap_or_default();
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         all.into_iter().map(|(_, text)| text.clone()).collect()
     }
@@ -122,6 +126,7 @@ fn coded(table: &Table, name: &str, rows: &[usize]) -> Column {
         codes: vec![0; table.height()],
         texts: Vec::new(),
         numbers: Vec::new(),
+        missing: None,
     };
     for &row in rows {
         let Some(value) = values.get(row) else { continue };
@@ -134,6 +139,9 @@ fn coded(table: &Table, name: &str, rows: &[usize]) -> Column {
         let next = column.texts.len() as u32;
         let code = *known.entry(same).or_insert(next);
         if code == next {
+            if *value == Value::Null {
+                column.missing = Some(code);
+            }
             column.texts.push(text(value));
             column.numbers.push(value.number());
         }

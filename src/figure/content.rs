@@ -5,11 +5,14 @@
 
 use std::collections::HashSet;
 
+use cords::statistics::student;
 use dynvis_runner::table::{Role, Table, Value};
 use indexmap::IndexMap;
 
 use super::coded::Coded;
-use super::figure::{Content, Curve, Figure, Guide, Interval, Mark, Only, Paint, Palette, Panel, Point};
+use super::description::{
+    Across, Aggregate, Content, Curve, Figure, Guide, Interval, Mark, Only, Paint, Palette, Panel, Point, Spread,
+};
 
 /// Curves that are told apart in one panel.
 const CURVES: usize = 6;
@@ -41,18 +44,18 @@ struct Group {
 }
 
 /// Groups by their place on the axis, of one curve.
-struct Series {
+struct Series<'a> {
     /// A row of the table that is part of it.
     example: usize,
     /// Which of several values.
-    what: &'static str,
+    what: &'a str,
     groups: IndexMap<u128, Group>,
 }
 
-impl Figure {
+impl Figure<'_> {
     /// What the figure shows of a table; none where the table lacks its columns, or has nothing to show. `runs`:
     /// whether the table is of two runs, told apart by its column `run`.
-    pub(super) fn content(&self, table: &Table, runs: bool, palette: &mut Palette) -> Option<Content> {
+    pub(crate) fn content(&self, table: &Table, runs: bool, palette: &mut Palette) -> Option<Content> {
         let has = |name: &str| table.schema().position(name).is_some();
         let ys: Vec<_> = self.y.iter().filter(|(name, _)| has(name)).copied().collect();
         let (first_y, _) = *ys.first()?;
@@ -66,7 +69,7 @@ impl Figure {
             .schema()
             .columns
             .iter()
-            .filter(|column| column.role == Role::Key || self.facet.contains(&column.name.as_str()))
+            .filter(|column| column.role == Role::Key || self.names(&column.name))
             .map(|column| column.name.as_str())
             .filter(|name| ![self.x, self.rows].contains(name) && !self.best_of.contains(name) && !self.is_over(name))
             .collect();
@@ -88,7 +91,7 @@ impl Figure {
             return None;
         }
         let names = table.schema().columns.iter().map(|column| column.name.as_str());
-        let averaged = names.filter(|name| self.mark != Mark::Points && self.is_over(name) && coded.varies(name));
+        let over = names.filter(|name| self.mark != Mark::Points && self.is_over(name) && coded.varies(name));
         let (horizontal, vertical) = match self.mark {
             // Values lie on the horizontal axis, and names beside the vertical one.
             Mark::Forest => (label(table, first_y, self.y_label), String::new()),
@@ -98,21 +101,56 @@ impl Figure {
             ),
             _ => (label(table, self.x, self.x_label), label(table, first_y, self.y_label)),
         };
+        let is_aggregated = panels
+            .iter()
+            .flat_map(|panel| &panel.curves)
+            .any(|curve| curve.points.iter().any(|point| point.n > 1));
         Some(Content {
             x_label: horizontal,
             y_label: vertical,
             intervals: self.interval_texts(&panels),
-            averaged: averaged.map(|name| name.replace('_', " ")).collect(),
+            over: over
+                .filter(|_| is_aggregated)
+                .map(|name| name.replace('_', " "))
+                .collect(),
             common,
             left_out,
             panels,
         })
     }
 
-    /// Whether a key column tells no curves apart: the mean is taken over it, or its points are of one cloud.
+    /// Whether the description tells panels or curves apart by a column.
+    fn names(&self, column: &str) -> bool {
+        self.facet.contains(&column) || self.colour.contains(&column) || self.style == column
+    }
+
+    /// Whether a key column tells no curves apart: rows are aggregated over it, or its points are of one cloud.
     fn is_over(&self, name: &str) -> bool {
         let is_seed = name == "seed" || name == "trial" || name.ends_with(".seed");
-        self.over.contains(&name) || is_seed
+        let has_part = [self.x, self.rows, self.style].contains(&name)
+            || self.facet.contains(&name)
+            || self.colour.contains(&name);
+        self.over.contains(&name) || (is_seed && !has_part)
+    }
+
+    /// Key columns that vary among the rows and have no part in the figure, where it says which columns have.
+    pub(crate) fn untold(&self, table: &Table) -> Vec<String> {
+        let Some(rows) = self.rows_of(table) else {
+            return Vec::new();
+        };
+        let coded = Coded::of(table, &rows);
+        let has_part = |name: &str| {
+            [self.x, self.rows, self.style].contains(&name)
+                || self.facet.contains(&name)
+                || self.colour.contains(&name)
+                || self.best_of.contains(&name)
+                || self.is_over(name)
+        };
+        let keys = table.schema().columns.iter().filter(|column| column.role == Role::Key);
+        keys.map(|column| &column.name)
+            .filter(|name| !has_part(name) && coded.varies(name))
+            .cloned()
+            .collect()
     }
 
     /// Panels, colours and styles for these columns. More curves than can be told apart become a panel for each value
@@ -130,7 +168,8 @@ impl Figure {
         let rest = shown
             .iter()
             .copied()
-            .filter(|name| !facet.contains(name) && *name != style);
+            .filter(|name| !facet.contains(name) && *name != style)
+            .filter(|name| self.colour.is_empty() || self.colour.contains(name));
         let mut identity: Vec<&str> = rest.collect();
         // Where a network's name tells curves apart, its stage's name need not.
         let all = coded.distinct(rows, shown);
@@ -142,7 +181,8 @@ impl Figure {
                 .copied()
                 .chain(shown.contains(&style).then_some(style))
                 .collect();
-            if column != "network" && identity.len() > 1 && coded.distinct(rows, &columns) == all {
+            let may_go = column != "network" && self.colour.is_empty();
+            if may_go && identity.len() > 1 && coded.distinct(rows, &columns) == all {
                 identity = fewer;
             }
         }
@@ -198,16 +238,16 @@ impl Figure {
     }
 
     /// Panel -> curve -> values, in the order of the rows.
-    fn series(
+    fn series<'a>(
         &self,
         table: &Table,
         coded: &Coded<'_>,
         rows: &[usize],
         by: &Grouping<'_>,
-        ys: &[(&'static str, &'static str)],
+        ys: &[(&'a str, &'a str)],
         left_out: &mut Vec<String>,
-    ) -> IndexMap<u128, IndexMap<(u128, usize), Series>> {
-        let mut panels: IndexMap<u128, IndexMap<(u128, usize), Series>> = IndexMap::new();
+    ) -> IndexMap<u128, IndexMap<(u128, usize), Series<'a>>> {
+        let mut panels: IndexMap<u128, IndexMap<(u128, usize), Series<'a>>> = IndexMap::new();
         let number = |column: &str, row: usize| table.column(column).ok()?.get(row)?.number().filter(|n| n.is_finite());
         let mut cells = HashSet::new();
         let curve_columns: Vec<&str> = by.identity.iter().copied().chain(by.style).collect();
@@ -280,7 +320,7 @@ impl Figure {
         coded: &Coded<'_>,
         rows: &[usize],
         by: &Grouping<'_>,
-        series: IndexMap<u128, IndexMap<(u128, usize), Series>>,
+        series: IndexMap<u128, IndexMap<(u128, usize), Series<'_>>>,
         palette: &mut Palette,
         left_out: &mut Vec<String>,
     ) -> Vec<Panel> {
@@ -306,6 +346,11 @@ impl Figure {
                 let name = said(series.example, &by.identity);
                 let paint = match ordered.iter().position(|value| *value == name) {
                     Some(place) => Paint::Ordered(place as f64 / (ordered.len().max(2) - 1) as f64),
+                    None if name.is_empty() => Paint::Category(0),
+                    // Names stand beside the rows: the colour is the network's.
+                    None if self.mark == Mark::Forest && by.identity.contains(&"network") => {
+                        palette.of(&coded.said("network", series.example))
+                    }
                     None => palette.of(&name),
                 };
                 let style = by
@@ -334,7 +379,7 @@ impl Figure {
             }
             let place = |curve: &Curve| match curve.paint {
                 Paint::Ordered(place) => place,
-                Paint::Category(_) => 0.0,
+                Paint::Category(_) | Paint::Neutral => 0.0,
             };
             of_panel.sort_by(|a, b| place(a).total_cmp(&place(b)));
             let guides = self.guides_of(table, coded, rows, &by.facet, example);
@@ -361,21 +406,16 @@ impl Figure {
         out
     }
 
-    /// Mean of the values, with their standard deviation where there are several.
+    /// Where the values of a group stand, with their spread where there are several.
     fn point(&self, group: &Group) -> Point {
         let n = group.values.len();
-        let mean = group.values.iter().sum::<f64>() / n as f64;
-        let interval = match n {
-            0 | 1 => group.interval,
-            _ => {
-                let squares: f64 = group.values.iter().map(|value| (value - mean).powi(2)).sum();
-                let deviation = (squares / (n as f64 - 1.0)).sqrt();
-                Some([mean - deviation, mean + deviation])
-            }
+        let (y, interval) = match n {
+            0 | 1 => (group.values.first().copied().unwrap_or(f64::NAN), group.interval),
+            _ => aggregated(&group.values, self.aggregate, self.spread),
         };
         Point {
             x: group.x,
-            y: mean,
+            y,
             row: group.row,
             interval: interval.filter(|_| self.mark != Mark::Matrix),
             n,
@@ -406,7 +446,7 @@ impl Figure {
             }
         }
         if points().any(|point| point.n > 1) {
-            texts.push("mean plus and minus one standard deviation".to_owned());
+            texts.extend(spread_text(self.aggregate, self.spread));
         }
         texts
     }
@@ -419,9 +459,9 @@ impl Figure {
         rows: &[usize],
         facet: &[&str],
         example: usize,
-    ) -> Vec<(Guide, f64)> {
+    ) -> Vec<Across> {
         let panel = coded.key(example, facet);
-        let place = |guide: &Guide| match guide {
+        let place = |guide: &Guide<'_>| match guide {
             Guide::Horizontal(at, _) | Guide::Vertical(at, _) => Some(*at),
             Guide::Column(name, _) => {
                 let values = table.column(name).ok()?;
@@ -431,9 +471,66 @@ impl Figure {
                 (count > 0.0).then_some(sum / count)
             }
         };
-        let found = self.guides.iter().filter_map(|guide| Some((*guide, place(guide)?)));
-        found.collect()
+        let across = |guide: &Guide<'_>| {
+            let (Guide::Horizontal(_, name) | Guide::Vertical(_, name) | Guide::Column(_, name)) = *guide;
+            Some(Across {
+                is_vertical: matches!(guide, Guide::Vertical(..)),
+                at: place(guide)?,
+                name: name.to_owned(),
+            })
+        };
+        self.guides.iter().filter_map(across).collect()
     }
+}
+
+/// Several values as one, and what a band shows of them.
+fn aggregated(values: &[f64], aggregate: Aggregate, spread: Spread) -> (f64, Option<[f64; 2]>) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len() as f64;
+    let mean = sorted.iter().sum::<f64>() / n;
+    let middle = match aggregate {
+        Aggregate::Mean => mean,
+        Aggregate::Median => quantile(&sorted, 0.5),
+    };
+    // Equal values deviate by nothing, not by the rounding of their mean.
+    let deviation = || match sorted.first() == sorted.last() {
+        true => 0.0,
+        false => (sorted.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt(),
+    };
+    let around = |at: f64, arm: f64| Some([at - arm, at + arm]);
+    let ends = match spread {
+        Spread::StandardDeviation => around(middle, deviation()),
+        Spread::StandardError => around(middle, deviation() / n.sqrt()),
+        Spread::Confidence => around(mean, student(n - 1.0) * deviation() / n.sqrt()),
+        Spread::Quartiles => Some([quantile(&sorted, 0.25), quantile(&sorted, 0.75)]),
+        Spread::Range => Some([sorted[0], sorted[sorted.len() - 1]]),
+        Spread::None => None,
+    };
+    (middle, ends)
+}
+
+/// A quantile of ascending values, linear between them.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (below, above) = (place.floor() as usize, place.ceil() as usize);
+    sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
+}
+
+/// What a band is, for the legend.
+fn spread_text(aggregate: Aggregate, spread: Spread) -> Option<String> {
+    let middle = match aggregate {
+        Aggregate::Mean => "mean",
+        Aggregate::Median => "median",
+    };
+    Some(match spread {
+        Spread::StandardDeviation => format!("{middle} plus and minus one standard deviation"),
+        Spread::StandardError => format!("{middle} plus and minus one standard error of the mean"),
+        Spread::Confidence => "95 % interval of the mean (Student's t)".to_owned(),
+        Spread::Quartiles => "from the lower to the upper quartile".to_owned(),
+        Spread::Range => "from the smallest to the largest".to_owned(),
+        Spread::None => return None,
+    })
 }
 
 /// What stands at an axis: what the description says, else the column's heading.
@@ -456,7 +553,7 @@ fn joined(parts: [&str; 2]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::report::figures::FIGURES;
+    use crate::figure::kinds::FIGURES;
     use dynvis_runner::table::{DType, TableSchema, TableWriter};
 
     /// A table like `noise/summary` of so many networks, seeds and views.
@@ -495,7 +592,7 @@ mod tests {
         writer.finish().expect("a table")
     }
 
-    fn accuracy() -> &'static Figure {
+    fn accuracy() -> &'static Figure<'static> {
         FIGURES
             .iter()
             .find(|figure| (figure.kind, figure.table) == ("noise", "summary"))
@@ -527,7 +624,7 @@ mod tests {
         assert!((point.y - 0.6).abs() < 1e-12);
         let [low, high] = point.interval.expect("a standard deviation");
         assert!((low - 0.5).abs() < 1e-12 && (high - 0.7).abs() < 1e-12, "{low} {high}");
-        assert_eq!(content.averaged, ["seed"]);
+        assert_eq!(content.over, ["seed"]);
     }
 
     #[test]

@@ -2,36 +2,41 @@
 
 /// An axis over a range of values.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) is_log: bool,
+pub(crate) struct Axis {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) is_log: bool,
     /// Values with their labels, ascending.
-    pub(super) ticks: Vec<(f64, String)>,
+    pub(crate) ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
     /// An axis over values, with a margin at both ends. Values that are not finite, and on a logarithmic axis those
     /// not above 0, count for nothing. `fixed`: ends in place of those of the values.
-    pub(super) fn of(values: impl Iterator<Item = f64>, is_log: bool, fixed: Option<[f64; 2]>) -> Self {
+    pub(crate) fn of(values: impl Iterator<Item = f64>, is_log: bool, fixed: Option<[f64; 2]>) -> Self {
         let usable = values.filter(|value| value.is_finite() && (!is_log || *value > 0.0));
+        let mut is_whole = fixed.is_none();
         let ends = usable.fold(None, |ends: Option<[f64; 2]>, value| {
+            is_whole &= value.fract() == 0.0;
             Some(ends.map_or([value; 2], |[low, high]| [low.min(value), high.max(value)]))
         });
+        let is_whole = is_whole && ends.is_some();
         let [low, high] = fixed.or(ends).unwrap_or(if is_log { [1.0, 10.0] } else { [0.0, 1.0] });
         match is_log {
             true => Self::log(low, high),
-            false => Self::linear(low, high),
+            false => Self::linear(low, high, is_whole),
         }
     }
 
-    fn linear(low: f64, high: f64) -> Self {
+    /// `is_whole`: whether all values are whole numbers, between which there are no ticks.
+    fn linear(low: f64, high: f64, is_whole: bool) -> Self {
         let (low, high) = match high > low {
             true => (low, high),
             // One value: something around it.
             false => (low - 0.5 * low.abs().max(1.0), low + 0.5 * low.abs().max(1.0)),
         };
-        let step = nice_step((high - low) / 4.0);
+        let least = (high - low) / 5.0;
+        let step = nice_step(if is_whole { least.max(1.0) } else { least });
         let decimals = usize::try_from((-step.log10()).ceil().max(0.0) as i64)
             .unwrap_or(0)
             .min(12);
@@ -90,7 +95,7 @@ impl Axis {
     }
 
     /// Where a value stands, from 0 at the low end to 1 at the high one; beyond these outside of the axis.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    pub(crate) fn place(&self, value: f64) -> f64 {
         let map = |value: f64| if self.is_log { value.max(1e-300).log10() } else { value };
         (map(value) - map(self.low)) / (map(self.high) - map(self.low))
     }
@@ -108,7 +113,7 @@ fn nice_step(least: f64) -> f64 {
 }
 
 /// A number as people read it, of six digits at most, with a true minus sign.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     signed(&dynvis_runner::table::significant(value, 6))
 }
 
@@ -143,8 +148,12 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_within_the_axis() {
-        let axis = Axis::of([0.0, 1.0].into_iter(), false, None);
-        assert_eq!(labels(&axis), ["0.0", "0.5", "1.0"]);
+        let axis = Axis::of([0.0, 1.0, 0.3].into_iter(), false, None);
+        assert_eq!(labels(&axis), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        let axis = Axis::of([1.0, 3.0].into_iter(), false, None);
+        assert_eq!(labels(&axis), ["1", "2", "3"]);
+        let axis = Axis::of([5.0, 100.0].into_iter(), false, None);
+        assert_eq!(labels(&axis), ["20", "40", "60", "80", "100"]);
         let axis = Axis::of([-0.021, 0.013].into_iter(), false, None);
         assert_eq!(labels(&axis), ["\u{2212}0.02", "\u{2212}0.01", "0.00", "0.01"]);
         assert!((axis.place(axis.low)).abs() < 1e-12 && (axis.place(axis.high) - 1.0).abs() < 1e-12);
