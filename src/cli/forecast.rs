@@ -5,13 +5,17 @@
 //! which differs in its seed alone. Where the time of a stage to come is not known, what is told is a least time.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::wording::duration;
 use dynvis_runner::kind::Update;
 use dynvis_runner::names::REPETITION;
 use dynvis_runner::pipeline::{Pipeline, StageId};
 use dynvis_runner::plan::{Planned, Reason, State};
+use dynvis_runner::run::Event;
 use dynvis_runner::store::StageOutcome;
+use serde::{Deserialize, Serialize};
 
 /// Stages to come that are followed one by one; of more nothing is told.
 const MOST: usize = 20_000;
@@ -69,8 +73,52 @@ pub(super) struct Forecast {
     is_ending: bool,
 }
 
+/// A forecast that follows the events of a run, for all who show it.
+pub(super) struct SharedForecast {
+    forecast: Mutex<Forecast>,
+    started: Instant,
+}
+
+impl SharedForecast {
+    pub(super) fn new(forecast: Forecast) -> Self {
+        Self {
+            forecast: Mutex::new(forecast),
+            started: Instant::now(),
+        }
+    }
+
+    pub(super) fn event(&self, event: &Event) {
+        self.with(|forecast, now| match event {
+            Event::Started { plan, .. } => forecast.plan(plan),
+            Event::StageStarted { id, reasons, gpus, .. } => forecast.started(*id, reasons, gpus, now),
+            Event::Progress { id, update, .. } => forecast.progress(*id, update, now),
+            Event::StageFinished {
+                id, outcome, seconds, ..
+            } => forecast.ended(*id, *outcome, *seconds),
+            Event::Interrupted => forecast.interrupted(),
+            _ => {}
+        });
+    }
+
+    /// What is left of the whole run; none where nothing is known.
+    pub(super) fn left(&self) -> Option<Left> {
+        self.with(|forecast, now| forecast.left(now))
+    }
+
+    /// Seconds that are left of one stage.
+    pub(super) fn of_stage(&self, id: StageId) -> Option<f64> {
+        self.with(|forecast, now| forecast.of_stage(id, now))
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut Forecast, f64) -> T) -> T {
+        let mut forecast = self.forecast.lock().unwrap_or_else(PoisonError::into_inner);
+        with(&mut forecast, self.started.elapsed().as_secs_f64())
+    }
+}
+
 /// Seconds that are left.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Left {
     About(f64),
     /// The time of some stages is not known.
@@ -136,7 +184,7 @@ impl Forecast {
     }
 
     /// Takes over a plan, whose stages stand behind those that they need.
-    pub(super) fn plan(&mut self, planned: &[Planned]) {
+    fn plan(&mut self, planned: &[Planned]) {
         let mut as_before = vec![true; self.stages.len()];
         for p in planned {
             let id = p.id.0;
@@ -164,7 +212,7 @@ impl Forecast {
         }
     }
 
-    pub(super) fn started(&mut self, id: StageId, reasons: &[Reason], gpus: &[String], now: f64) {
+    fn started(&mut self, id: StageId, reasons: &[Reason], gpus: &[String], now: f64) {
         let stage = &mut self.stages[id.0];
         stage.work = Work::Running {
             since: now,
@@ -181,7 +229,7 @@ impl Forecast {
         }
     }
 
-    pub(super) fn progress(&mut self, id: StageId, update: &Update, now: f64) {
+    fn progress(&mut self, id: StageId, update: &Update, now: f64) {
         let Work::Running { place, .. } = &mut self.stages[id.0].work else {
             return;
         };
@@ -203,7 +251,7 @@ impl Forecast {
         };
     }
 
-    pub(super) fn ended(&mut self, id: StageId, outcome: StageOutcome, seconds: Option<f64>) {
+    fn ended(&mut self, id: StageId, outcome: StageOutcome, seconds: Option<f64>) {
         let was = std::mem::replace(&mut self.stages[id.0].work, Work::None);
         let is_whole = matches!(was, Work::Running { is_whole: true, .. });
         match (outcome, seconds) {
@@ -218,7 +266,7 @@ impl Forecast {
         }
     }
 
-    pub(super) fn interrupted(&mut self) {
+    fn interrupted(&mut self) {
         self.is_ending = true;
     }
 
@@ -240,12 +288,12 @@ impl Forecast {
     }
 
     /// What is left for one stage.
-    pub(super) fn of_stage(&self, id: StageId, now: f64) -> Option<f64> {
+    fn of_stage(&self, id: StageId, now: f64) -> Option<f64> {
         Self::rest(&self.stages[id.0], now)
     }
 
     /// What is left of the whole run; none where nothing is known.
-    pub(super) fn left(&self, now: f64) -> Option<Left> {
+    fn left(&self, now: f64) -> Option<Left> {
         let to_do = |stage: &&Stage| !matches!(stage.work, Work::None);
         if self.is_ending || self.stages.iter().filter(to_do).count() > MOST {
             return None;

@@ -39,6 +39,7 @@ mod takes;
 mod trace;
 mod ui;
 mod verify;
+mod watch;
 mod why;
 mod wording;
 mod worker;
@@ -72,6 +73,7 @@ struct Arguments {
 enum Command {
     Init(init::InitArgs),
     Run(run::RunArgs),
+    Watch(watch::WatchArgs),
     Plan(plan::PlanArgs),
     Why(why::WhyArgs),
     Accept(accept::AcceptArgs),
@@ -152,6 +154,7 @@ fn dispatch() -> ExitCode {
     let result = match &arguments.command {
         Command::Init(args) => init::init(&mut ui, args),
         Command::Run(args) => run::run(&mut ui, cache, args),
+        Command::Watch(args) => watch::watch(&mut ui, cache, args),
         Command::Plan(args) => plan::plan(&mut ui, cache, args),
         Command::Why(args) => why::why(&mut ui, cache, args),
         Command::Accept(args) => accept::accept(&mut ui, cache, args),

@@ -12,9 +12,10 @@ use dynvis_runner::run::{Event, Failure, Reporter, RunOptions};
 use dynvis_runner::store::StageOutcome;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use super::forecast::Forecast;
+use super::forecast::{Forecast, SharedForecast};
 use super::harmless::harmless;
 use super::ui::Ui;
+use super::watch::Recorder;
 use super::wording::{duration, passed_over, reading, reading_goes_on, wrapped};
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,7 +29,8 @@ pub(crate) enum Style {
     None,
 }
 
-/// A reporter that also remembers what failed, to be told in full at the end.
+/// A reporter that also remembers what failed, to be told in full at the end, and writes down how far the run is, for
+/// `watch`.
 pub(crate) trait RunReporter: Reporter {
     fn failures(&self) -> Vec<(String, Failure)>;
 }
@@ -40,23 +42,26 @@ pub(crate) fn reporter(ui: &Ui, style: Style, pipeline: &Pipeline, options: &Run
         _ => false,
     };
     let width = pipeline.stages.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    let forecast = Forecast::new(pipeline, options.jobs, options.threads);
+    let forecast = Arc::new(SharedForecast::new(forecast));
     let output: Box<dyn Reporter> = match style {
-        _ if bars => {
-            let forecast = Forecast::new(pipeline, options.jobs, options.threads);
-            Box::new(Bars::new(ui, width, forecast))
-        }
+        _ if bars => Box::new(Bars::new(ui, width, Arc::clone(&forecast))),
         Style::Json => Box::new(Json { ui: *ui }),
         Style::None => Box::new(Silent),
         _ => Box::new(Plain { ui: *ui, width }),
     };
     Box::new(Remembering {
         output,
+        recorder: Recorder::new(Arc::clone(&forecast)),
+        forecast,
         failures: Vec::new(),
     })
 }
 
 struct Remembering {
+    forecast: Arc<SharedForecast>,
     output: Box<dyn Reporter>,
+    recorder: Recorder,
     failures: Vec<(String, Failure)>,
 }
 
@@ -70,7 +75,9 @@ impl Reporter for Remembering {
         {
             self.failures.push(((*stage).to_owned(), (*error).clone()));
         }
+        self.forecast.event(event);
         self.output.event(event);
+        self.recorder.event(event);
     }
 }
 
@@ -80,7 +87,7 @@ impl RunReporter for Remembering {
     }
 }
 
-fn figure((name, value): &(String, f64)) -> String {
+pub(super) fn figure((name, value): &(String, f64)) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{name} {value:.0}"),
         v if v >= 1.0 => format!("{name} {value:.2}"),
@@ -105,7 +112,7 @@ fn outcome_word(outcome: StageOutcome) -> &'static str {
     }
 }
 
-fn reasons_text(reasons: &[Reason]) -> String {
+pub(super) fn reasons_text(reasons: &[Reason]) -> String {
     let all: Vec<String> = reasons.iter().map(Reason::to_string).collect();
     match all.as_slice() {
         [] => String::new(),
@@ -214,20 +221,8 @@ impl Layout {
         }
     }
 
-    /// A name, in the middle of which letters are left out where it is too long: members of a matrix differ at the end.
     fn name(&self, name: &str) -> String {
-        let count = name.chars().count();
-        if count <= self.name {
-            return format!("{name:width$}", width = self.name);
-        }
-        let front = (self.name - 1) / 2;
-        let back = count - (self.name - 1 - front);
-        let kept = name.chars().enumerate();
-        let kept = kept.filter(|(at, _)| *at < front || *at >= back).map(|(_, c)| c);
-        let mut short: String = kept.collect();
-        let at = short.char_indices().nth(front).map_or(short.len(), |(at, _)| at);
-        short.insert(at, '…');
-        short
+        shortened(name, self.name)
     }
 
     /// Columns beside name and bar, of which a count such as `12/100` follows.
@@ -247,22 +242,50 @@ impl Layout {
             (phase, _) => phase.to_owned(),
         };
         let left = left.map(|seconds| format!("{} left", duration(seconds)));
-        let wide = |text: &str| text.chars().count() + 2;
-        let mut room = (self.room(&count) + 2).saturating_sub(wide(&where_it_is));
-        let left = left.filter(|left| wide(left) <= room);
-        room -= left.as_deref().map_or(0, wide);
-        let mut parts = vec![where_it_is];
-        for figure in update.figures.iter().map(figure) {
-            if wide(&figure) > room {
-                break;
-            }
-            room -= wide(&figure);
-            parts.push(figure);
-        }
-        parts.extend(left);
-        parts.retain(|part| !part.is_empty());
-        parts.join("  ")
+        fitted(where_it_is, update.figures.iter().map(figure), left, self.room(&count))
     }
+}
+
+/// A name in so many columns, in the middle of which letters are left out where it is too long: members of a matrix
+/// differ at the end.
+pub(super) fn shortened(name: &str, columns: usize) -> String {
+    let count = name.chars().count();
+    if count <= columns {
+        return format!("{name:columns$}");
+    }
+    let kept = columns.saturating_sub(1);
+    let front = kept / 2;
+    let back = count - (kept - front);
+    let letters = name.chars().enumerate();
+    let letters = letters.filter(|(at, _)| *at < front || *at >= back).map(|(_, c)| c);
+    let mut short: String = letters.collect();
+    let at = short.char_indices().nth(front).map_or(short.len(), |(at, _)| at);
+    short.insert(at, '…');
+    short
+}
+
+/// Where a stage is, what is left of it, and as many of its figures as there is room for, the first ones first.
+pub(super) fn fitted(
+    where_it_is: String,
+    figures: impl Iterator<Item = String>,
+    left: Option<String>,
+    columns: usize,
+) -> String {
+    let wide = |text: &str| text.chars().count() + 2;
+    let mut room = (columns + 2).saturating_sub(wide(&where_it_is));
+    let left = left.filter(|left| wide(left) <= room);
+    room -= left.as_deref().map_or(0, wide);
+    let mut parts = vec![where_it_is];
+    for figure in figures {
+        if wide(&figure) > room {
+            break;
+        }
+        room -= wide(&figure);
+        parts.push(figure);
+    }
+    parts.extend(left);
+    parts.retain(|part| !part.is_empty());
+    parts.join("  ")
 }
 
 /// indicatif: one bar for the run, one for each running stage.
@@ -274,18 +297,15 @@ struct Bars {
     running: HashMap<StageId, ProgressBar>,
     width: usize,
     layout: Layout,
-    started: Instant,
-    forecast: Arc<Mutex<Forecast>>,
+    forecast: Arc<SharedForecast>,
 }
 
 impl Bars {
-    fn new(ui: &Ui, width: usize, forecast: Forecast) -> Self {
+    fn new(ui: &Ui, width: usize, forecast: Arc<SharedForecast>) -> Self {
         let layout = Layout::new(ui.width_err().unwrap_or(80), width);
         let multi = MultiProgress::new();
         let paint = if ui.colour_err() { ".cyan" } else { "" };
         let overall = multi.add(ProgressBar::new(0));
-        let forecast = Arc::new(Mutex::new(forecast));
-        let started = Instant::now();
         let name = layout.name("all");
         let shown = match layout.columns {
             0..60 => "all  {pos}/{len}  {elapsed}  {left}".to_owned(),
@@ -295,7 +315,7 @@ impl Bars {
             }
         };
         let shown = style(&shown);
-        overall.set_style(shown.with_key("left", left(Arc::clone(&forecast), started)));
+        overall.set_style(shown.with_key("left", left(Arc::clone(&forecast))));
         overall.enable_steady_tick(Duration::from_millis(500));
         Self {
             multi,
@@ -304,7 +324,6 @@ impl Bars {
             running: HashMap::new(),
             width,
             layout,
-            started,
             forecast,
         }
     }
@@ -321,28 +340,19 @@ impl Bars {
             self.multi.remove(&bar);
         }
     }
-
-    fn now(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
-    }
-
-    fn forecast<T>(&self, with: impl FnOnce(&mut Forecast) -> T) -> T {
-        with(&mut self.forecast.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// What is left of the run whenever its bar is drawn, looked up once a second.
-fn left(
-    forecast: Arc<Mutex<Forecast>>,
-    started: Instant,
-) -> impl Fn(&ProgressState, &mut dyn std::fmt::Write) + Clone + Send + Sync {
-    let last = Arc::new(Mutex::new((f64::NEG_INFINITY, String::new())));
+fn left(forecast: Arc<SharedForecast>) -> impl Fn(&ProgressState, &mut dyn std::fmt::Write) + Clone + Send + Sync {
+    let last = Arc::new(Mutex::new((None::<Instant>, String::new())));
     move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
-        let now = started.elapsed().as_secs_f64();
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if now - last.0 >= 1.0 {
-            let left = forecast.lock().unwrap_or_else(PoisonError::into_inner).left(now);
-            *last = (now, left.map(|left| left.to_string()).unwrap_or_default());
+        if last.0.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+            let left = forecast.left();
+            *last = (
+                Some(Instant::now()),
+                left.map(|left| left.to_string()).unwrap_or_default(),
+            );
         }
         // There is nobody to tell.
         let _ = out.write_str(&last.1);
@@ -356,22 +366,13 @@ fn style(template: &str) -> ProgressStyle {
 impl Reporter for Bars {
     fn event(&mut self, event: &Event) {
         let width = self.width;
-        let now = self.now();
         match event {
-            Event::Started { run, selected, plan } => {
+            Event::Started { run, selected, .. } => {
                 self.end_reading();
-                self.forecast(|forecast| forecast.plan(plan));
                 self.overall.set_length(*selected as u64);
                 self.line(&format!("run {run}"));
             }
-            Event::StageStarted {
-                stage,
-                id,
-                reasons,
-                gpus,
-                ..
-            } => {
-                self.forecast(|forecast| forecast.started(*id, reasons, gpus, now));
+            Event::StageStarted { stage, id, reasons, .. } => {
                 let bar = self.multi.insert_before(&self.overall, ProgressBar::new(0));
                 // Until it says how far it is, and some never do.
                 bar.set_style(style("{prefix}  {elapsed}  {wide_msg}"));
@@ -381,10 +382,7 @@ impl Reporter for Bars {
                 self.running.insert(*id, bar);
             }
             Event::Progress { id, update, .. } => {
-                let left = self.forecast(|forecast| {
-                    forecast.progress(*id, update, now);
-                    forecast.of_stage(*id, now)
-                });
+                let left = self.forecast.of_stage(*id);
                 if let Some(bar) = self.running.get(id) {
                     bar.set_style(match (self.layout.bar, update.total) {
                         (_, 0) => style("{prefix}  {elapsed}  {wide_msg}"),
@@ -424,7 +422,6 @@ impl Reporter for Bars {
                 seconds,
                 ..
             } => {
-                self.forecast(|forecast| forecast.ended(*id, *outcome, *seconds));
                 if let Some(bar) = self.running.remove(id) {
                     bar.finish_and_clear();
                     self.multi.remove(&bar);
@@ -435,10 +432,7 @@ impl Reporter for Bars {
                     self.overall.inc(1);
                 }
             }
-            Event::Interrupted => {
-                self.forecast(Forecast::interrupted);
-                self.line(STOPPING);
-            }
+            Event::Interrupted => self.line(STOPPING),
             Event::Finished { .. } => self.overall.finish_and_clear(),
         }
     }

@@ -44,6 +44,11 @@ impl Ui {
         self.width
     }
 
+    /// Whether standard output is a terminal on which one can draw.
+    pub(crate) fn has_screen(&self) -> bool {
+        self.width.is_some() && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+    }
+
     pub(crate) fn colour_out(&self) -> bool {
         self.colour_out
     }

@@ -53,3 +53,4 @@ mod stand_in;
 mod sweeps;
 mod takes;
 mod templates;
+mod watch;

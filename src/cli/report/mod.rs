@@ -18,6 +18,7 @@ use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::Value;
 use indexmap::IndexMap;
 
+pub(super) use page::colours;
 pub(super) use pictures::pictures_in;
 use results::{each_figure, is_drawn_anew};
 

@@ -17,6 +17,11 @@ use crate::cli::registry;
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// The colours of pages, light and dark, as a part of a style sheet.
+pub(in crate::cli) fn colours() -> &'static str {
+    STYLE.split_once("\n* {").map_or(STYLE, |(colours, _)| colours)
+}
+
 /// Of the room that tables, figures and pictures share: parts of figures and of pictures; the rest is the tables'.
 const FIGURES: usize = 3;
 const PICTURES: usize = 5;

@@ -20,7 +20,7 @@ mod signals;
 mod worker;
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -52,6 +52,9 @@ pub enum Event<'a> {
     Started {
         /// Id of the run.
         run: &'a RunId,
+        /// The run's folder, with its record and logs.
+        #[serde(skip)]
+        folder: &'a Path,
         /// Every stage, producers before consumers.
         #[serde(skip)]
         plan: &'a [Planned],

@@ -176,8 +176,9 @@ impl Store {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((false, Vec::new())),
             Err(e) => return Err(e),
         };
-        // Whoever wrote it is gone if the lock can be had.
-        let is_alive = file.try_lock().is_err();
+        // Whoever wrote it is gone if the lock can be had. A shared one, so that two who ask do not take each other for
+        // the run; and over NFS a file that is open to be read can have no other.
+        let is_alive = file.try_lock_shared().is_err();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);

@@ -19,7 +19,8 @@
 //!   locks/KEY          held while a key is computed
 //!   locks/pool-NAME-N  held while a stage has that unit of a pool; gpu-ID-N: that GiB of a GPU
 //!   runs/TIME-ID/      run.json, one log a stage, what failed stages left, `pin`; `uses` and
-//!                      `stages` (those that have ended) while it goes on
+//!                      `stages` (those that have ended) while it goes on; `progress`: not the
+//!                      store's, how far its stages are, for `watch`
 //!   gate               held by runs while they decide and publish, alone by `gc`
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success

@@ -176,6 +176,7 @@ pub fn run(
     })?;
     reporter.event(&Event::Started {
         run: &id,
+        folder: &folder,
         plan: &planned,
         selected: planned.iter().filter(|p| selection.includes(p.id)).count(),
     });
