@@ -9,7 +9,7 @@
 
 use std::process::ExitCode;
 
-use dynvis::runner::kind::{AnyRef, Artifact, Context, Declared, Kind, StageError};
+use dynvis::runner::kind::{AnyRef, Context, Declared, Kind, StageError};
 use dynvis::runner::table::{Row, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,7 @@ impl Kind for Ranks {
     const NAME: &'static str = "ranks";
     const SUMMARY: &'static str = "the rows of a table in order of one of its columns";
     const CODE_VERSION: u32 = 1;
-    const OUTPUTS: &'static [Declared<Params>] =
-        &[Declared::always("ranks", Artifact::TABLE, "rows of the table by rank")];
+    const OUTPUTS: &'static [Declared<Params>] = &[Declared::table::<Rank>("rows of the table by rank")];
 
     fn run(params: &Params, context: &mut Context) -> Result<(), StageError> {
         let table = context.table_input(&params.table.0)?;

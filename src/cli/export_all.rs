@@ -1,5 +1,6 @@
 //! `dynvis export --tables --pictures --models FOLDER`: results of a run under names that people read.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -7,7 +8,7 @@ use indexmap::IndexMap;
 use super::error::CommandError;
 use super::export::{ExportArgs, file_name};
 use super::files::{copy, write};
-use super::report::{figure_files, has_figure, pictures_in};
+use super::report::{figure_files, has_figure, is_figure, pictures_in};
 use super::tables::tables_of;
 use super::ui::Ui;
 use super::{open_store, project_here};
@@ -88,9 +89,16 @@ pub(super) fn export_all(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -
 fn figures(store: &Store, folder_of_run: &Path, run: &RunRecord, folder: &Path) -> Result<usize, CommandError> {
     let mut count = 0;
     let mut lists: IndexMap<String, String> = IndexMap::new();
+    let mut names: HashMap<String, usize> = HashMap::new();
     figure_files(store, folder_of_run, run, |figure| {
         let list = lists.entry(figure.family.clone()).or_default();
-        let name = format!("{}/{}", file_name(&figure.family), words(&figure.title));
+        // Networks of one name with other widths, and figures of one title, are files of their own.
+        let mut name = format!("{}/{}", file_name(&figure.family), words(&figure.title));
+        let count_of_name = names.entry(name.clone()).or_default();
+        *count_of_name += 1;
+        if *count_of_name > 1 {
+            name = format!("{name}-{count_of_name}");
+        }
         for (ending, bytes) in figure.drawn.files() {
             write(&folder.join("pictures").join(format!("{name}.{ending}")), bytes)?;
         }
@@ -125,7 +133,8 @@ fn words(title: &str) -> String {
 /// Pictures of a stage in whose place no figure stands; those of another output than `pictures` lie in a folder of that name.
 fn pictures(store: &Store, stage: &RunStage, folder: &Path) -> Result<usize, CommandError> {
     let mut count = 0;
-    for output in stage.outputs.iter().filter(|output| output.artifact == Artifact::FILES) {
+    let files = stage.outputs.iter().filter(|output| output.artifact == Artifact::FILES);
+    for output in files.filter(|output| !is_figure(store, &output.content)) {
         let mut target = folder.join("pictures").join(file_name(&stage.name));
         if output.slot != "pictures" {
             target.push(file_name(&output.slot));

@@ -4,6 +4,8 @@ use clap::CommandFactory as _;
 
 use super::Arguments;
 use super::error::CommandError;
+use super::kinds;
+use super::stages::kind_called;
 use super::ui::Ui;
 use dynvis_runner::pipeline::suggest;
 
@@ -54,11 +56,26 @@ fn visible(all: &clap::Command) -> impl Iterator<Item = &clap::Command> {
     all.get_subcommands().filter(|command| !command.is_hide_set())
 }
 
-/// Print the help of all commands as Markdown, for docs/cli.md
+/// Print the help of all commands as Markdown, for docs/cli.md; the list of stage kinds, for docs/kinds.md; or a kind's
+/// parameters, outputs and columns, for docs/kinds/KIND.md
 #[derive(clap::Args)]
-pub(crate) struct ReferenceArgs {}
+pub(crate) struct ReferenceArgs {
+    /// `commands`, `kinds` or a stage kind
+    #[arg(default_value = "commands")]
+    of: String,
+}
 
-pub(crate) fn reference(ui: &mut Ui, _: &ReferenceArgs) -> Result<u8, CommandError> {
+pub(crate) fn reference(ui: &mut Ui, args: &ReferenceArgs) -> Result<u8, CommandError> {
+    let text = match args.of.as_str() {
+        "commands" => commands(),
+        "kinds" => kinds::list(),
+        kind => kinds::page(kind_called(kind)?),
+    };
+    ui.out(&text)?;
+    Ok(0)
+}
+
+fn commands() -> String {
     let mut all = Arguments::command().term_width(WIDTH);
     all.build();
     let mut text = "# Commands\n\nAll commands with all options, as `--help` shows them.\n".to_owned();
@@ -75,8 +92,7 @@ pub(crate) fn reference(ui: &mut Ui, _: &ReferenceArgs) -> Result<u8, CommandErr
             }
         }
     }
-    ui.out(&text)?;
-    Ok(0)
+    text
 }
 
 fn section(title: &str, command: &mut clap::Command) -> String {

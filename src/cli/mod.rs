@@ -20,6 +20,7 @@ mod forecast;
 mod gc;
 mod gpu;
 mod init;
+mod kinds;
 mod log;
 mod manual;
 mod part;

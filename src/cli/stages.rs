@@ -29,23 +29,14 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
         ui.status("`dynvis stages KIND` lists the parameters, outputs and presets of a kind");
         return Ok(0);
     };
-    let Some(found) = registry().kind(name) else {
-        let names: Vec<&str> = registry().kinds().iter().map(|kind| kind.name()).collect();
-        return Err(CommandError::hinted(
-            format!("no stage kind `{name}`"),
-            match suggest(name, names.iter().copied()) {
-                Some(s) => format!("did you mean `{s}`?"),
-                None => format!("kinds: {}", names.join(", ")),
-            },
-        ));
-    };
+    let found = kind_called(name)?;
     let (name, summary, version) = (found.name(), found.summary(), found.code_version());
     let title = format!("{name}: {summary}");
     let title = ui.width().map_or(title.clone(), |width| wrapped(&title, width));
     let tables = [
         simple_table(
             &["parameter", "type", "unit", "default", "what it is"],
-            rows(found.schema()),
+            parameter_rows(found.schema()).map(Vec::from).collect(),
             ui.width(),
         ),
         outputs(found, ui.width()),
@@ -54,6 +45,20 @@ pub(crate) fn stages(ui: &mut Ui, args: &StagesArgs) -> Result<u8, CommandError>
     let tables = tables.join("\n");
     ui.out(&format!("{title}\ncode version {version}\n\n{}\n", tables.trim_end()))?;
     Ok(0)
+}
+
+/// The kind of that name, or what it was meant to be.
+pub(super) fn kind_called(name: &str) -> Result<&'static dyn AnyKind, CommandError> {
+    registry().kind(name).ok_or_else(|| {
+        let names: Vec<&str> = registry().kinds().iter().map(|kind| kind.name()).collect();
+        CommandError::hinted(
+            format!("no stage kind `{name}`"),
+            match suggest(name, names.iter().copied()) {
+                Some(s) => format!("did you mean `{s}`?"),
+                None => format!("kinds: {}", names.join(", ")),
+            },
+        )
+    })
 }
 
 /// What stages of the kind write.
@@ -85,15 +90,15 @@ fn presets(kind: &str, width: Option<usize>) -> String {
 /// The default of a parameter whose description does not say what happens without it.
 const NOT_SAID: &str = "not said";
 
-/// One row a parameter.
-fn rows(schema: &Json) -> Vec<Vec<String>> {
+/// One row a parameter: name, type, unit, default and what it is.
+pub(super) fn parameter_rows(schema: &Json) -> impl Iterator<Item = [String; 5]> {
     let mut rows = Vec::new();
     parameters(schema, "", &mut rows);
-    rows
+    rows.into_iter()
 }
 
 /// Nested parameters are dotted; `[]` stands behind a list and `.NAME` behind a mapping of things that have parameters.
-fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
+fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<[String; 5]>) {
     let required: Vec<&str> = schema
         .get("required")
         .and_then(Json::as_array)
@@ -128,7 +133,7 @@ fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
                 .collect();
             description += &format!(" One of: {}.", names.join("; "));
         }
-        rows.push(vec![
+        rows.push([
             format!("{prefix}{name}"),
             type_name(inner),
             text("x-unit").unwrap_or_default().to_owned(),
@@ -140,7 +145,7 @@ fn parameters(schema: &Json, prefix: &str, rows: &mut Vec<Vec<String>>) {
 }
 
 /// The parameters within one.
-fn nested(schema: &Json, name: &str, rows: &mut Vec<Vec<String>>) {
+fn nested(schema: &Json, name: &str, rows: &mut Vec<[String; 5]>) {
     parameters(schema, &format!("{name}."), rows);
     if let Some(items) = schema.get("items") {
         nested(unwrap_optional(items).0, &format!("{name}[]"), rows);
@@ -315,7 +320,7 @@ mod tests {
             .kinds()
             .iter()
             .flat_map(|kind| {
-                let nothing = rows(kind.schema()).into_iter().filter(|row| row[3] == NOT_SAID);
+                let nothing = parameter_rows(kind.schema()).filter(|row| row[3] == NOT_SAID);
                 nothing.map(|row| format!("{} {}: {}", kind.name(), row[0], row[4]))
             })
             .collect();

@@ -14,6 +14,8 @@ use super::description::{
     Across, Aggregate, Content, Curve, Figure, Guide, Interval, Mark, Only, Paint, Palette, Panel, Point, Spread,
 };
 
+/// Larger values are no measurements, and make no axis.
+const LARGEST: f64 = 1e100;
 /// Curves that are told apart in one panel.
 const CURVES: usize = 6;
 /// Panels of a figure.
@@ -50,6 +52,15 @@ struct Series<'a> {
     /// Which of several values.
     what: &'a str,
     groups: IndexMap<u128, Group>,
+    /// Where a row has no value.
+    gaps: Vec<f64>,
+}
+
+/// Values that become no points.
+#[derive(Default)]
+struct Undrawn {
+    missing: usize,
+    not_on_axis: usize,
 }
 
 impl Figure<'_> {
@@ -72,6 +83,8 @@ impl Figure<'_> {
             .filter(|column| column.role == Role::Key || self.names(&column.name))
             .map(|column| column.name.as_str())
             .filter(|name| ![self.x, self.rows].contains(name) && !self.best_of.contains(name) && !self.is_over(name))
+            // Of files without roles whole numbers are taken for keys.
+            .filter(|name| !self.y.iter().any(|(y, _)| y == name))
             .collect();
         let shown: Vec<&str> = keys.iter().copied().filter(|name| coded.varies(name)).collect();
         let first_row = *rows.first()?;
@@ -81,7 +94,8 @@ impl Figure<'_> {
         let common = fixed.map(|name| coded.said(name, first_row)).collect();
         let mut left_out = Vec::new();
         let by = self.grouping(&coded, &rows, &shown, style, ys.len(), runs);
-        let series = self.series(table, &coded, &rows, &by, &ys, &mut left_out);
+        let mut undrawn = Undrawn::default();
+        let series = self.series(table, &coded, &rows, &by, &ys, &mut left_out, &mut undrawn);
         let mut panels = self.panels(table, &coded, &rows, &by, series, palette, &mut left_out);
         if panels.len() > PANELS {
             left_out.push(format!("{} of {} panels", panels.len() - PANELS, panels.len()));
@@ -105,9 +119,22 @@ impl Figure<'_> {
             .iter()
             .flat_map(|panel| &panel.curves)
             .any(|curve| curve.points.iter().any(|point| point.n > 1));
+        let points = panels
+            .iter()
+            .flat_map(|panel| &panel.curves)
+            .flat_map(|curve| &curve.points);
+        let is_beyond = |value: f64| self.y_range.is_some_and(|[low, high]| value < low || value > high);
+        let beyond = points.filter(|point| is_beyond(point.y)).count();
         Some(Content {
             x_label: horizontal,
             y_label: vertical,
+            value_label: match self.mark {
+                Mark::Matrix => label(table, first_y, ""),
+                _ => String::new(),
+            },
+            missing: undrawn.missing,
+            not_on_axis: undrawn.not_on_axis,
+            beyond,
             intervals: self.interval_texts(&panels),
             over: over
                 .filter(|_| is_aggregated)
@@ -146,9 +173,17 @@ impl Figure<'_> {
                 || self.best_of.contains(&name)
                 || self.is_over(name)
         };
+        let columns = || table.schema().columns.iter().map(|column| column.name.as_str());
+        let parts: Vec<&str> = columns().filter(|name| has_part(name)).collect();
+        let apart = coded.distinct(&rows, &parts);
+        // A column in step with others tells nothing more apart.
+        let tells_more = |name: &str| {
+            let with: Vec<&str> = parts.iter().copied().chain([name]).collect();
+            coded.distinct(&rows, &with) > apart
+        };
         let keys = table.schema().columns.iter().filter(|column| column.role == Role::Key);
         keys.map(|column| &column.name)
-            .filter(|name| !has_part(name) && coded.varies(name))
+            .filter(|name| !has_part(name) && !self.y.iter().any(|(y, _)| y == name) && tells_more(name))
             .cloned()
             .collect()
     }
@@ -238,6 +273,10 @@ impl Figure<'_> {
     }
 
     /// Panel -> curve -> values, in the order of the rows.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "parts of one function, whose state is nobody else's"
+    )]
     fn series<'a>(
         &self,
         table: &Table,
@@ -246,9 +285,17 @@ impl Figure<'_> {
         by: &Grouping<'_>,
         ys: &[(&'a str, &'a str)],
         left_out: &mut Vec<String>,
+        undrawn: &mut Undrawn,
     ) -> IndexMap<u128, IndexMap<(u128, usize), Series<'a>>> {
         let mut panels: IndexMap<u128, IndexMap<(u128, usize), Series<'a>>> = IndexMap::new();
-        let number = |column: &str, row: usize| table.column(column).ok()?.get(row)?.number().filter(|n| n.is_finite());
+        let number = |column: &str, row: usize| {
+            table
+                .column(column)
+                .ok()?
+                .get(row)?
+                .number()
+                .filter(|n| n.abs() <= LARGEST)
+        };
         let mut cells = HashSet::new();
         let curve_columns: Vec<&str> = by.identity.iter().copied().chain(by.style).collect();
         for &row in rows {
@@ -256,7 +303,14 @@ impl Figure<'_> {
                 Mark::Forest => Some(0.0),
                 _ => number(self.x, row),
             };
-            let Some(x) = place else { continue };
+            let Some(x) = place else {
+                undrawn.missing += 1;
+                continue;
+            };
+            if self.is_log_x && x <= 0.0 && self.mark != Mark::Forest {
+                undrawn.not_on_axis += 1;
+                continue;
+            }
             let own_row = if self.mark == Mark::Matrix {
                 number(self.rows, row)
             } else {
@@ -266,7 +320,11 @@ impl Figure<'_> {
             let panel = coded.key(row, &by.facet);
             let curve = coded.key(row, &curve_columns);
             for (which, &(y, what)) in ys.iter().enumerate() {
-                let Some(value) = number(y, row) else { continue };
+                let value = number(y, row);
+                let is_on_axis = value.is_none_or(|value| !self.is_log_y || value > 0.0);
+                undrawn.missing += usize::from(value.is_none());
+                undrawn.not_on_axis += usize::from(!is_on_axis);
+                let value = value.filter(|_| is_on_axis);
                 let spot = match self.mark {
                     Mark::Points => row as u128,
                     _ => (u128::from(x.to_bits()) << 64) | u128::from(own_row.to_bits()),
@@ -285,7 +343,12 @@ impl Figure<'_> {
                         example: row,
                         what,
                         groups: IndexMap::new(),
+                        gaps: Vec::new(),
                     });
+                let Some(value) = value else {
+                    series.gaps.push(x);
+                    continue;
+                };
                 let interval = || self.interval_of(table, row, value);
                 let group = series.groups.entry(spot).or_insert_with(|| Group {
                     x,
@@ -356,11 +419,15 @@ impl Figure<'_> {
                 let style = by
                     .style
                     .map_or_else(String::new, |column| coded.said(column, series.example));
-                let style = joined([style.as_str(), series.what]);
+                let what = series.what.replace('_', " ");
+                let style = joined([style.as_str(), &what]);
                 let number_of_style = styles.iter().position(|known| *known == style).unwrap_or_else(|| {
                     styles.push(style.clone());
                     styles.len() - 1
                 });
+                // Where another row of the same place has a value there is no gap.
+                let has_value = |gap: &f64| series.groups.values().any(|group| group.x == *gap);
+                let gaps: Vec<f64> = series.gaps.iter().copied().filter(|gap| !has_value(gap)).collect();
                 let mut points: Vec<Point> = series.groups.into_values().map(|group| self.point(&group)).collect();
                 if self.mark == Mark::Lines {
                     points.sort_by(|a, b| a.x.total_cmp(&b.x));
@@ -375,7 +442,13 @@ impl Figure<'_> {
                     paint,
                     style: number_of_style,
                     points,
+                    gaps,
                 });
+            }
+            // Curves without a single value are none.
+            of_panel.retain(|curve| !curve.points.is_empty());
+            if of_panel.is_empty() {
+                continue;
             }
             let place = |curve: &Curve| match curve.paint {
                 Paint::Ordered(place) => place,
@@ -396,6 +469,19 @@ impl Figure<'_> {
                     curves: curves.to_vec(),
                     guides: guides.clone(),
                 });
+            }
+        }
+        if self.mark == Mark::Forest && out.iter().all(|panel| panel.curves.len() <= FOREST) {
+            let mut labels: Vec<String> = Vec::new();
+            for curve in out.iter().flat_map(|panel| &panel.curves) {
+                if !labels.contains(&curve.label) {
+                    labels.push(curve.label.clone());
+                }
+            }
+            for panel in &mut out {
+                panel
+                    .curves
+                    .sort_by_key(|curve| labels.iter().position(|label| *label == curve.label));
             }
         }
         if most_points > 0 {
@@ -447,6 +533,10 @@ impl Figure<'_> {
         }
         if points().any(|point| point.n > 1) {
             texts.extend(spread_text(self.aggregate, self.spread));
+        }
+        if let [single, several] = texts.as_mut_slice() {
+            *single = format!("of single rows {single}");
+            *several = format!("of several {several}");
         }
         texts
     }

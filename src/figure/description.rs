@@ -119,6 +119,8 @@ pub(crate) struct Figure<'a> {
     pub(crate) y_range: Option<[f64; 2]>,
     pub(crate) is_log_x: bool,
     pub(crate) is_log_y: bool,
+    /// Whether values of different panels are not to be compared, so that each has an axis of its own.
+    pub(crate) is_apart: bool,
     pub(crate) guides: &'a [Guide<'a>],
     /// Beginnings of the names of stored pictures in whose place it stands.
     pub(crate) stands_for: &'a [&'a str],
@@ -148,6 +150,7 @@ pub(crate) const LINES: Figure<'static> = Figure {
     y_range: None,
     is_log_x: false,
     is_log_y: false,
+    is_apart: false,
     guides: &[],
     stands_for: &[],
 };
@@ -203,6 +206,8 @@ pub(crate) struct Curve {
     pub(crate) style: usize,
     /// Ascending in x, but for [`Mark::Points`].
     pub(crate) points: Vec<Point>,
+    /// Places on the axis where there is no value: no line goes across them.
+    pub(crate) gaps: Vec<f64>,
 }
 
 /// A line across a panel, in its place.
@@ -226,6 +231,8 @@ pub(crate) struct Content {
     pub(crate) panels: Vec<Panel>,
     pub(crate) x_label: String,
     pub(crate) y_label: String,
+    /// What the colours of a matrix are.
+    pub(crate) value_label: String,
     /// What bands and bars are, if there are any.
     pub(crate) intervals: Vec<String>,
     /// What was aggregated over, if anything was.
@@ -234,6 +241,11 @@ pub(crate) struct Content {
     pub(crate) common: Vec<String>,
     /// What is not shown, and how to get it.
     pub(crate) left_out: Vec<String>,
+    /// Values that are no points: missing or infinite ones, those that a logarithmic axis does not have, and those
+    /// beyond the ends of the axis that the description names.
+    pub(crate) missing: usize,
+    pub(crate) not_on_axis: usize,
+    pub(crate) beyond: usize,
 }
 
 impl Content {
@@ -246,6 +258,20 @@ impl Content {
         (!self.over.is_empty()).then(|| format!("{what} over {}.", self.over.join(", ")))
     }
 
+    /// What is no point of the figure, in sentences.
+    pub(crate) fn undrawn(&self) -> Vec<String> {
+        let told = [
+            (self.missing, "missing, infinite or above 1e100"),
+            (self.not_on_axis, "not on a logarithmic axis"),
+            (self.beyond, "beyond the ends of the axis"),
+        ];
+        let said = |(count, what): &(usize, &str)| {
+            let plural = if *count == 1 { "value is" } else { "values are" };
+            format!("{count} {plural} {what} and not drawn.")
+        };
+        told.iter().filter(|(count, _)| *count > 0).map(said).collect()
+    }
+
     /// What stands below the figure: what it shows, what all of it has in common, over what was aggregated.
     pub(crate) fn caption(&self, figure: &Figure<'_>) -> String {
         let mut parts = vec![figure.caption.to_owned()];
@@ -253,6 +279,7 @@ impl Content {
             parts.push(format!("All of it: {}.", self.common.join(", ")));
         }
         parts.extend(self.over(figure));
+        parts.extend(self.undrawn());
         parts.retain(|part| !part.is_empty());
         parts.join(" ")
     }

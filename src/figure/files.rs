@@ -149,6 +149,7 @@ mod tests {
             },
             style,
             points: values.iter().enumerate().map(point).collect(),
+            gaps: vec![0.5],
         };
         Content {
             panels: vec![
@@ -174,6 +175,10 @@ mod tests {
             over: Vec::new(),
             common: Vec::new(),
             left_out: Vec::new(),
+            value_label: "value".into(),
+            missing: 1,
+            not_on_axis: 0,
+            beyond: 2,
         }
     }
 

@@ -59,6 +59,24 @@ pub(super) fn cut(text: &str, size: f64, room: f64) -> String {
     format!("{}\u{2026}", &text[..fits.last().unwrap_or(0)])
 }
 
+/// The same, cut in its middle: names that differ often do so at their ends.
+pub(super) fn cut_within(text: &str, size: f64, room: f64) -> String {
+    if width(text, size) <= room {
+        return text.to_owned();
+    }
+    let letters: Vec<char> = text.chars().collect();
+    let kept = |count: usize| {
+        let front = count.div_ceil(2);
+        let back = count - front;
+        let shown = letters[..front].iter().chain(['\u{2026}'].iter());
+        shown.chain(&letters[letters.len() - back..]).collect::<String>()
+    };
+    let fits = (0..letters.len())
+        .rev()
+        .find(|count| width(&kept(*count), size) <= room);
+    kept(fits.unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +98,10 @@ mod tests {
             }
         }
         assert_eq!(cut("abc", 12.0, 1000.0), "abc");
+        assert_eq!(
+            cut_within("abcdef ghijkl", 12.0, width("abc\u{2026}jkl", 12.0) + 0.1),
+            "abc\u{2026}jkl"
+        );
         assert!(width(&cut("a long name of a network", 12.0, 60.0), 12.0) <= 60.0);
     }
 }

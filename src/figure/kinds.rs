@@ -91,6 +91,8 @@ pub(crate) const FIGURES: &[Figure<'static>] = &[
         y: &[("half", "")],
         y_label: "level at half of the clean accuracy",
         interval: Interval::Ends("half_low", "half_high", IMAGES),
+        // Levels of different noises have different units.
+        is_apart: true,
         facet: &["noise", "presentation"],
         ..FOREST
     },

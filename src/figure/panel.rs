@@ -81,7 +81,8 @@ pub(crate) fn value_range(content: &Content) -> [f64; 2] {
 
 /// Values are compared between panels: one vertical axis for all of them.
 pub(crate) fn shared_axis(figure: &Figure<'_>, content: &Content) -> Option<Axis> {
-    (figure.mark == Mark::Lines).then(|| {
+    let is_shared = matches!(figure.mark, Mark::Lines | Mark::Forest) && !figure.is_apart;
+    is_shared.then(|| {
         let points = content
             .panels
             .iter()
@@ -89,7 +90,9 @@ pub(crate) fn shared_axis(figure: &Figure<'_>, content: &Content) -> Option<Axis
             .flat_map(|curve| &curve.points);
         let values = points.flat_map(|point| [point.y].into_iter().chain(point.interval.into_iter().flatten()));
         let guides = content.panels.iter().flat_map(|panel| &panel.guides);
-        let guides = guides.filter(|across| !across.is_vertical).map(|across| across.at);
+        // Values of a forest plot lie on the horizontal axis.
+        let is_of_values = |across: &&Across| across.is_vertical == (figure.mark == Mark::Forest);
+        let guides = guides.filter(is_of_values).map(|across| across.at);
         Axis::of(values.chain(guides), figure.is_log_y, figure.y_range)
     })
 }
@@ -107,7 +110,9 @@ pub(crate) fn frame(figure: &Figure<'_>, panel: &Panel, shared: Option<&Axis>) -
             let names = panel.curves.iter().map(|curve| font::width(&curve.label, 12.0));
             let left = names.fold(0.0, f64::max).clamp(NAMES[0], NAMES[1]) + 14.0;
             Frame {
-                x: Axis::of(values.chain(vertical()), figure.is_log_y, figure.y_range),
+                x: shared
+                    .cloned()
+                    .unwrap_or_else(|| Axis::of(values.chain(vertical()), figure.is_log_y, figure.y_range)),
                 y: Axis {
                     low: rows - 0.5,
                     high: -0.5,
@@ -201,12 +206,20 @@ fn attributes(class: &str) -> String {
     }
 }
 
+/// Styles that tell curves apart, by dashes and, of four, by markers.
+pub(crate) const STYLES: usize = 8;
+pub(crate) const MARKERS: usize = 4;
+
 /// Dashes by the style of a curve.
-const DASHES: [&str; 4] = [
+const DASHES: [&str; STYLES] = [
     "",
     " stroke-dasharray=\"7 4\"",
     " stroke-dasharray=\"2 3.5\"",
     " stroke-dasharray=\"9 3 2 3\"",
+    " stroke-dasharray=\"12 3\"",
+    " stroke-dasharray=\"4 2 1 2 1 2\"",
+    " stroke-dasharray=\"1 2\"",
+    " stroke-dasharray=\"6 7\"",
 ];
 
 impl Look {
@@ -233,13 +246,13 @@ impl Look {
     fn line(self, paint: Paint, style: usize, width: f64, d: &str) -> String {
         match self {
             Self::Page => {
-                let painted = painted(paint, &format!("line d{}", style % 4));
+                let painted = painted(paint, &format!("line d{}", style % STYLES));
                 format!("<path {painted} stroke-width=\"{width:.1}\" d=\"{d}\"/>")
             }
             Self::Paper => format!(
                 "<path fill=\"none\" stroke=\"{}\" stroke-linejoin=\"round\" stroke-width=\"{width:.1}\"{} d=\"{d}\"/>",
                 colour(paint),
-                DASHES[style % 4]
+                DASHES[style % STYLES]
             ),
         }
     }
@@ -272,7 +285,7 @@ impl Look {
     /// Markers: discs and squares, filled or hollow. On a page they are lines of length 0 with round or square ends, one
     /// element for all of a curve.
     fn markers(self, paint: Paint, style: usize, is_small: bool, places: &[(f64, f64)]) -> String {
-        let style = style % 4;
+        let style = style % MARKERS;
         match self {
             Self::Page => {
                 let size = if is_small { " small" } else { "" };
@@ -336,8 +349,7 @@ pub(crate) fn inside(
             for (place, curve) in panel.curves.iter().enumerate() {
                 // Later curves are thinner, so that those below are seen where curves coincide.
                 let width = 1.6 + 0.5 * (panel.curves.len() - 1 - place) as f64;
-                let points = curve.points.iter().map(|point| frame.at(point.x, point.y));
-                out += &look.line(curve.paint, curve.style, width, &path(points));
+                out += &look.line(curve.paint, curve.style, width, &broken_path(curve, frame));
             }
             out.extend(panel.curves.iter().map(|curve| markers(look, curve, frame)));
         }
@@ -349,7 +361,7 @@ pub(crate) fn inside(
     if figure.mark == Mark::Forest {
         for (row, curve) in panel.curves.iter().enumerate() {
             let (_, y) = frame.at(frame.x.low, row as f64);
-            let label = font::cut(&curve.label, 12.0, frame.left - 12.0);
+            let label = font::cut_within(&curve.label, 12.0, frame.left - 12.0);
             out += &look.text("name", frame.left - 8.0, y + 4.0, &label);
         }
     }
@@ -362,17 +374,27 @@ fn axes(look: Look, figure: &Figure<'_>, content: &Content, frame: &Frame) -> St
     let right = left + frame.width;
     let mut grid = String::new();
     let mut texts = String::new();
+    let mut free = f64::NEG_INFINITY;
     for (value, label) in &frame.x.ticks {
         let (x, _) = frame.at(*value, frame.y.low);
         grid += &format!("M{x:.1},{TOP}V{bottom:.1}");
-        texts += &look.text("tick", x, bottom + 15.0, label);
+        // Where there is no room for all labels, some are left out.
+        let half = 0.5 * font::width(label, 12.0);
+        if x - half >= free {
+            texts += &look.text("tick", x, bottom + 15.0, label);
+            free = x + half + 4.0;
+        }
     }
     for (value, label) in &frame.y.ticks {
         let (_, y) = frame.at(frame.x.low, *value);
         grid += &format!("M{left:.1},{y:.1}H{right:.1}");
         texts += &look.text("name", left - 6.0, y + 4.0, label);
     }
-    let below = look.text("label", 0.5 * (left + right), bottom + 34.0, &content.x_label);
+    // A label may be as wide as the panel.
+    let x_label = font::cut(&content.x_label, 13.0, right + RIGHT - 4.0);
+    let half = 0.5 * font::width(&x_label, 13.0);
+    let middle = (0.5 * (left + right)).min(right + RIGHT - half).max(half);
+    let below = look.text("label", middle, bottom + 34.0, &x_label);
     let beside = match figure.mark {
         Mark::Forest => String::new(),
         _ => {
@@ -397,12 +419,21 @@ fn guides(look: Look, panel: &Panel, frame: &Frame) -> String {
         let (right, bottom) = (frame.left + frame.width, TOP + frame.height);
         match across.is_vertical {
             true => {
+                // To the left of the line, or to its right where there is more room.
+                let (to_left, to_right) = (x - frame.left, right - x);
+                let name = font::cut(&across.name, 12.0, to_left.max(to_right) - 8.0);
+                let end = match font::width(&name, 12.0) + 6.0 > to_left {
+                    true => x + 4.0 + font::width(&name, 12.0),
+                    false => x - 4.0,
+                };
                 look.path("guide", &format!("M{x:.1},{TOP}V{bottom:.1}"))
-                    + &look.text("guide-name", x - 4.0, TOP + 12.0, &across.name)
+                    + &look.text("guide-name", end, TOP + 12.0, &name)
             }
             false => {
+                let name = font::cut(&across.name, 12.0, frame.width - 8.0);
+                let above = if y - 14.0 < TOP { y + 13.0 } else { y - 4.0 };
                 look.path("guide", &format!("M{:.1},{y:.1}H{right:.1}", frame.left))
-                    + &look.text("guide-name", right - 4.0, y - 4.0, &across.name)
+                    + &look.text("guide-name", right - 4.0, above, &name)
             }
         }
     };
@@ -413,6 +444,19 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     let mut out = String::new();
     for (place, (x, y)) in points.enumerate() {
         out += &format!("{}{x:.1},{y:.1}", if place == 0 { 'M' } else { 'L' });
+    }
+    out
+}
+
+/// The line of a curve, which goes across no place without a value.
+fn broken_path(curve: &Curve, frame: &Frame) -> String {
+    let mut out = String::new();
+    let mut last = f64::NEG_INFINITY;
+    for (place, point) in curve.points.iter().enumerate() {
+        let is_broken = curve.gaps.iter().any(|gap| last < *gap && *gap < point.x);
+        let (x, y) = frame.at(point.x, point.y);
+        out += &format!("{}{x:.1},{y:.1}", if place == 0 || is_broken { 'M' } else { 'L' });
+        last = point.x;
     }
     out
 }

@@ -28,8 +28,7 @@ pub(super) struct Paper {
 fn usual_columns(panels: usize) -> usize {
     match panels {
         0..=4 => panels.clamp(1, 2),
-        5..=9 => 3,
-        _ => 4,
+        _ => 3,
     }
 }
 
@@ -134,6 +133,10 @@ fn above_panels(figure: &Figure<'_>, content: &Content, range: [f64; 2], y: f64,
                 colour(Paint::Ordered(place as f64 / (STEPS - 1) as f64))
             );
         }
+        let high = match content.value_label.as_str() {
+            "" => high,
+            label => format!("{high}   {label}"),
+        };
         body += &text(left + 126.0, y - 4.0, TEXT, &high);
     }
     let mut x = room;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::extent::{Facts, ImageCounts};
 use super::{
-    Artifact, Context, DATASET, Declared, Extent, External, ExternalFile, FirstBytes, InputExtents, Kind, MissingData,
-    Size, StageError, Tree, TreeFiles, Update, Violation, located,
+    Context, DATASET, Declared, Extent, External, ExternalFile, FirstBytes, InputExtents, Kind, MissingData, Size,
+    StageError, Tree, TreeFiles, Update, Violation, located,
 };
 use super::{checkpoints, keyed_defaults};
 
@@ -268,13 +268,9 @@ impl Kind for Dataset {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::DATASET;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("images", DATASET, "prepared images, labels and splits"),
-        Declared::always(Count::NAME, Artifact::TABLE, "images of each class in each split"),
-        Declared::always(
-            File::NAME,
-            Artifact::TABLE,
-            "the images in order: index, file, class and split",
-        ),
-        Declared::always(LeftOut::NAME, Artifact::TABLE, "images that cannot be read, and why")
+        Declared::table::<Count>("images of each class in each split"),
+        Declared::table::<File>("the images in order: index, file, class and split"),
+        Declared::table::<LeftOut>("images that cannot be read, and why")
             .when("with `on_bad: skip`", |params| params.on_bad == OnBad::Skip),
     ];
     const KEEPS_CHECKPOINTS: bool = true;

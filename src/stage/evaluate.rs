@@ -19,8 +19,8 @@ use super::keyed_defaults;
 use super::noise::model_name;
 use super::times::require_presentation;
 use super::{
-    Artifact, Context, DatasetRef, Declared, Extent, GPU_IMAGES, InputExtents, Kind, Members, ModelRef, Spread,
-    StageError, Update, test_split,
+    Context, DatasetRef, Declared, Extent, GPU_IMAGES, InputExtents, Kind, Members, ModelRef, Spread, StageError,
+    Update, test_split,
 };
 
 pub(super) struct Evaluate;
@@ -128,10 +128,8 @@ impl Kind for Evaluate {
     const CODE_VERSION: u32 = 4;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::EVALUATE;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always(Accuracy::NAME, Artifact::TABLE, "accuracy of every model"),
-        Declared::always(
-            Summary::NAME,
-            Artifact::TABLE,
+        Declared::table::<Accuracy>("accuracy of every model"),
+        Declared::table::<Summary>(
             "accuracy by network and training: mean and standard deviation over models that differ in their seed alone",
         ),
     ];

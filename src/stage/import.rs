@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::times::{asked, unfit};
-use super::{Artifact, Context, Declared, External, Kind, MODEL, MissingData, StageError, Violation, located};
+use super::{Context, Declared, External, Kind, MODEL, MissingData, StageError, Violation, located};
 
 pub(super) struct Import;
 
@@ -113,11 +113,7 @@ impl Kind for Import {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::IMPORT;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("model", MODEL, "the network"),
-        Declared::always(
-            Parameter::NAME,
-            Artifact::TABLE,
-            "what was imported: names, shapes and sizes of weights",
-        ),
+        Declared::table::<Parameter>("what was imported: names, shapes and sizes of weights"),
     ];
 
     fn check(params: &Params) -> Vec<Violation> {

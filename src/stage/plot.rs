@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use dynvis_runner::kind::AnyRefs;
 use dynvis_runner::kinds::joined;
-use dynvis_runner::table::{Condition, DType, Role, Row, Table, Value};
+use dynvis_runner::pipeline::suggest;
+use dynvis_runner::table::{Condition, DType, Role, Row, Table, TableError, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Artifact, Context, Declared, Kind, StageError, Violation};
 use crate::figure::description::{Aggregate, Guide, Interval, LINES, Spread};
+use crate::figure::panel::{MARKERS, STYLES};
 use crate::figure::{Content, Figure, Mark, Palette, Stored, draw};
 
 /// The file beside those that are drawn from which reports draw the figure.
@@ -166,7 +168,7 @@ impl Kind for Plot {
             Artifact::FILES,
             "figure.svg, figure.pdf, figure.png with 300 dots to the inch, and figure.json, from which reports draw it",
         ),
-        Declared::always("points", Artifact::TABLE, "every point of the figure"),
+        Declared::table::<Drawn>("every point of the figure"),
     ];
     const SEES_GROUPS: bool = true;
     const SEES_REPETITIONS: bool = true;
@@ -183,10 +185,7 @@ impl Kind for Plot {
         };
         let table = joined(context, slots)?;
         let (table, conditions) = params.prepared(table)?;
-        let notes = params.problems(&table)?;
-        for note in notes {
-            context.note(note);
-        }
+        params.fits(&table)?;
         let parts = params.parts(&table);
         let figure = params.figure(&parts);
         let mut palette = Palette::default();
@@ -216,6 +215,22 @@ impl Kind for Plot {
         }
         for left_out in &content.left_out {
             context.note(format!("not drawn: {left_out}"));
+        }
+        for undrawn in content.undrawn() {
+            context.note(undrawn);
+        }
+        let styles = content
+            .panels
+            .iter()
+            .flat_map(|panel| &panel.curves)
+            .map(|curve| curve.style + 1);
+        let styles = styles.max().unwrap_or(0);
+        let most = if params.mark == Mark::Points { MARKERS } else { STYLES };
+        if styles > most && matches!(params.mark, Mark::Lines | Mark::Points) {
+            return Err(
+                StageError::new(format!("`style` tells {most} values apart, and there are {styles}"))
+                    .hint("give the column to `colour` or `facet`, or keep fewer of its values with `where`"),
+            );
         }
         let drawn = draw(&figure, &content, params.columns).map_err(StageError::new)?;
         let folder = context.output("figure")?;
@@ -290,6 +305,25 @@ impl Params {
         if self.mark == Mark::Matrix && self.y.all().len() > 1 {
             say("y", "a matrix shows one column");
         }
+        if self.mark == Mark::Matrix && (self.log_y || self.y_range.is_some()) {
+            let parameter = if self.log_y { "log_y" } else { "y_range" };
+            say(
+                parameter,
+                "the colours of a matrix go evenly from its smallest to its largest value",
+            );
+        }
+        if self.mark == Mark::Forest && self.log_x {
+            say(
+                "log_x",
+                "the horizontal axis of a forest plot is that of its values: `log_y`",
+            );
+        }
+        if !self.interval_columns.all().is_empty() && self.interval != Spread::default() {
+            say(
+                "interval",
+                "this is of several rows, and `interval_columns` are of single ones: leave one of them out",
+            );
+        }
         if self.interval_columns.all().len() > 2 {
             say(
                 "interval_columns",
@@ -335,11 +369,16 @@ impl Params {
         }
         for (place, (parameter, name)) in parts.iter().enumerate() {
             if let Some((other, _)) = parts[..place].iter().find(|(_, other)| other == name) {
-                found.push(Violation::new(
-                    *parameter,
-                    format!("`{name}` has a part already: `{other}`"),
-                ));
+                let message = match parameter == other {
+                    true => format!("`{name}` stands there twice"),
+                    false => format!("`{name}` has a part already: `{other}`"),
+                };
+                found.push(Violation::new(*parameter, message));
             }
+        }
+        let ys = self.y.all();
+        if let Some((_, twice)) = ys.iter().enumerate().find(|(place, name)| ys[..*place].contains(name)) {
+            found.push(Violation::new("y", format!("`{twice}` stands there twice")));
         }
         found
     }
@@ -362,16 +401,39 @@ impl Params {
                         .hint(format!("it has {}", there.join(", "))),
                 );
             }
+            let called = |value: &String| texts.get(value).unwrap_or(value).clone();
+            let mut names: BTreeMap<String, &String> = BTreeMap::new();
+            for value in &known {
+                if let Some(other) = names.insert(called(value), value).filter(|other| *other != value) {
+                    let text = format!(
+                        "`labels`: `{other}` and `{value}` of column `{column}` would both be called `{}`",
+                        called(value)
+                    );
+                    return Err(StageError::new(text)
+                        .hint("their rows would be drawn as one: aggregate over a column with `over`, or call them differently"));
+                }
+            }
             table = table.relabelled(column, |value| texts.get(&value.to_string()).cloned())?;
         }
         Ok((table, conditions))
     }
 
-    /// What of the description does not fit the table; what of it the user should know, as notes.
-    fn problems(&self, table: &Table) -> Result<Vec<String>, StageError> {
+    /// What of the description does not fit the table.
+    fn fits(&self, table: &Table) -> Result<(), StageError> {
+        let there = |parameter: &str, name: &str| -> Result<(), StageError> {
+            let Err(error) = table.column(name) else { return Ok(()) };
+            if !matches!(error, TableError::UnknownColumn { .. }) {
+                return Err(error.into());
+            }
+            let names = table.schema().columns.iter().map(|column| column.name.as_str());
+            let names: Vec<&str> = names.collect();
+            let meant = suggest(name, names.iter().copied()).map(|meant| format!("did you mean `{meant}`? "));
+            let hint = format!("{}it has {}", meant.unwrap_or_default(), names.join(", "));
+            Err(StageError::new(format!("`{parameter}`: the table has no column `{name}`")).hint(hint))
+        };
         let number =
             |parameter: &str, name: &str| -> Result<(), StageError> {
-                table.column(name)?;
+                there(parameter, name)?;
                 let column = &table.schema().columns[table.schema().position(name).unwrap_or_default()];
                 if column.dtype.is_number() {
                     return Ok(());
@@ -390,8 +452,13 @@ impl Params {
             names.iter().try_for_each(|name| number(parameter, name))?;
         }
         let apart = self.colour.all().iter().chain(self.facet.all()).chain(&self.style);
-        for name in apart.clone().chain(self.over.all()) {
-            table.column(name)?;
+        for (parameter, names) in [
+            ("colour", self.colour.all()),
+            ("facet", self.facet.all()),
+            ("style", self.style.as_slice()),
+            ("over", self.over.all()),
+        ] {
+            names.iter().try_for_each(|name| there(parameter, name))?;
         }
         for name in apart {
             let column = &table.schema().columns[table.schema().position(name).unwrap_or_default()];
@@ -411,17 +478,7 @@ impl Params {
             ))
             .hint("give them to colour, style, facet or over, or keep one value of each with `where`"));
         }
-        let mut notes = Vec::new();
-        for (axis, is_log, names) in [("x", self.log_x, self.x.as_slice()), ("y", self.log_y, self.y.all())] {
-            let values = names.iter().filter_map(|name| table.column(name).ok()).flatten();
-            let below = values.filter_map(Value::number).filter(|value| *value <= 0.0).count();
-            if is_log && below > 0 {
-                notes.push(format!(
-                    "{below} values of {axis} are 0 or below and lie outside of the logarithmic axis"
-                ));
-            }
-        }
-        Ok(notes)
+        Ok(())
     }
 
     fn parts<'a>(&'a self, table: &Table) -> Parts<'a> {

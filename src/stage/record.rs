@@ -178,11 +178,7 @@ impl Kind for Record {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::RECORD;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("activity", ACTIVITY, "activity of the areas for every image and time"),
-        Declared::always(
-            Summary::NAME,
-            Artifact::TABLE,
-            "mean rate, dimensionality and accuracy by area and time",
-        ),
+        Declared::table::<Summary>("mean rate, dimensionality and accuracy by area and time"),
         Declared::always("pictures", Artifact::FILES, "the summary over time; SVG and PNG"),
     ];
     const USES_DEVICE: bool = true;

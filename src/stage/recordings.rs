@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::recordings_table::from_table;
-use super::{Artifact, Context, Declared, External, Kind, MissingData, RECORDINGS, StageError, Violation, located};
+use super::{Context, Declared, External, Kind, MissingData, RECORDINGS, StageError, Violation, located};
 
 pub(super) struct RecordingsKind;
 
@@ -114,11 +114,7 @@ impl Kind for RecordingsKind {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::RECORDINGS;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("recordings", RECORDINGS, "responses of neurons"),
-        Declared::always(
-            Reliability::NAME,
-            Artifact::TABLE,
-            "neurons in each time bin, and how reliable their responses are",
-        ),
+        Declared::table::<Reliability>("neurons in each time bin, and how reliable their responses are"),
     ];
 
     fn check(params: &Params) -> Vec<Violation> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed_defaults;
 use super::recordings::{FILE, NeuronBin};
-use super::{ActivityRef, Artifact, Context, Declared, Kind, RECORDINGS, StageError, Violation};
+use super::{ActivityRef, Context, Declared, Kind, RECORDINGS, StageError, Violation};
 
 pub(super) struct SyntheticRecordings;
 
@@ -107,11 +107,7 @@ impl Kind for SyntheticRecordings {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::SYNTHETIC_RECORDINGS;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("recordings", RECORDINGS, "responses of the simulated neurons"),
-        Declared::always(
-            Simulated::NAME,
-            Artifact::TABLE,
-            "what the simulated neurons read, and how reliable they are",
-        ),
+        Declared::table::<Simulated>("what the simulated neurons read, and how reliable they are"),
     ];
 
     fn check(params: &Params) -> Vec<Violation> {

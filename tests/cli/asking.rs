@@ -1,9 +1,9 @@
 //! What can be asked of tables: rows, groups, order, columns, formats, and members of one run against each other.
 
-use crate::harness::{Project, repository};
+use crate::harness::Project;
 
 /// Two Euler steps, three seeds each; accuracy in percent after two epochs.
-fn sweep() -> Project {
+pub fn sweep() -> Project {
     let project = Project::new();
     project
         .write(
@@ -253,29 +253,5 @@ fn a_part_that_a_run_does_not_have_is_told() {
     ] {
         let stderr = project.dynvis(&["diff", a, b]).expect(2).stderr;
         assert!(stderr.contains(told), "{a} {b}: {stderr}");
-    }
-}
-
-/// What the README says of tables, typed after a run of such a sweep.
-#[test]
-fn the_questions_of_the_readme() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
-    let part = readme
-        .split("## Ask tables")
-        .nth(1)
-        .and_then(|rest| rest.split("\n## ").next());
-    let typed: Vec<&str> = part
-        .expect("a section")
-        .lines()
-        .filter_map(|line| line.strip_prefix("$ dynvis "))
-        .collect();
-    assert!(typed.len() >= 5, "{typed:?}");
-    let project = sweep();
-    for line in typed {
-        let line = line.split(" #").next().unwrap_or_default().replace(['\'', '"'], "");
-        let line = line.split(" > ").next().unwrap_or_default();
-        let arguments: Vec<&str> = line.split_whitespace().collect();
-        let code = i32::from(arguments[0] == "diff");
-        project.dynvis(&arguments).expect(code);
     }
 }

@@ -70,7 +70,11 @@ fn computed() -> (Numbers, String) {
             // Without the number of rows, and without blanks that align.
             for line in described.lines().filter(|line| !line.ends_with(" rows")) {
                 let words = line.split("  ").map(str::trim).filter(|word| !word.is_empty());
-                writeln!(columns, "{}", words.collect::<Vec<_>>().join(" | ")).expect("text takes everything");
+                let words: Vec<&str> = words.collect();
+                if let [column, role @ ("key" | "value"), ..] = words[..] {
+                    on_its_page(&text(&stage["kind"]), &text(&output["slot"]), column, role);
+                }
+                writeln!(columns, "{}", words.join(" | ")).expect("text takes everything");
             }
             if output["slot"] == "speed" {
                 continue;
@@ -92,6 +96,29 @@ fn computed() -> (Numbers, String) {
         }
     }
     (numbers, columns)
+}
+
+/// Fails unless a column of a stored table stands on the page of its kind in `docs/kinds`.
+#[track_caller]
+fn on_its_page(kind: &str, slot: &str, column: &str, role: &str) {
+    let page = std::fs::read_to_string(repository().join(format!("docs/kinds/{kind}.md"))).expect("a page");
+    // Where a table is published under another name than its slot's.
+    let name = match slot {
+        "starts" => "initial_conditions",
+        "sizes" => "non_normality",
+        "network_sizes" => "network_non_normality",
+        slot => slot,
+    };
+    let part = page.split(&format!("\n### {name}\n")).nth(1).unwrap_or_default();
+    let part = part.split("\n### ").next().unwrap_or_default();
+    let cell = match role {
+        "key" => format!("\n| **`{column}`** | "),
+        _ => format!("\n| `{column}` | "),
+    };
+    assert!(
+        part.contains(&cell),
+        "docs/kinds/{kind}.md does not have `{column}` of `{name}`"
+    );
 }
 
 /// That in the stage's key: some stages of a kind may have a later one.

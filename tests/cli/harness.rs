@@ -218,6 +218,20 @@ pub fn number(row: &serde_json::Map<String, serde_json::Value>, column: &str) ->
     row[column].as_f64().unwrap_or_else(|| panic!("no {column} in {row:?}"))
 }
 
+/// A line as a user types it into a shell.
+pub fn typed(project: &Project, line: &str) -> Ran {
+    let programs = Path::new(env!("CARGO_BIN_EXE_dynvis")).parent().expect("a folder");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .current_dir(project.path(""))
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .env("NO_COLOR", "1")
+        .env_remove("DYNVIS_CACHE")
+        .output();
+    output.expect("a shell").into()
+}
+
 /// What a test has to tell though it passes.
 #[expect(clippy::print_stderr, reason = "tests have no other way")]
 pub fn say(text: &str) {

@@ -13,6 +13,7 @@ mod corruptions;
 mod crashes;
 mod data;
 mod diff;
+mod docs;
 mod end_to_end;
 mod exchange;
 mod faults_dynamics;

@@ -4,24 +4,52 @@ use crate::harness::{Project, repository};
 
 /// Fails unless a committed file is what the program prints.
 #[track_caller]
-fn is_committed(file: &str, command: &str) {
-    let printed = Project::new().dynvis(&[command]).expect(0).stdout;
+fn is_committed(file: &str, command: &[&str]) {
+    let printed = Project::new().dynvis(command).expect(0).stdout;
     let path = repository().join(file);
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(&path, &printed).expect("written");
+    }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == printed,
-        "{file} is not what the program says now; `dynvis {command} > {file}` makes it so"
+        "{file} is not what the program says now; `dynvis {} > {file}` makes it so",
+        command.join(" ")
     );
 }
 
 #[test]
 fn the_committed_reference_is_that_of_the_program() {
-    is_committed("docs/cli.md", "reference");
+    is_committed("docs/cli.md", &["reference"]);
 }
 
 #[test]
 fn the_committed_schema_is_that_of_the_program() {
-    is_committed("docs/pipeline.schema.json", "schema");
+    is_committed("docs/pipeline.schema.json", &["schema"]);
+}
+
+#[test]
+fn the_committed_pages_of_the_kinds_are_those_of_the_program() {
+    is_committed("docs/kinds.md", &["reference", "kinds"]);
+    let list = std::fs::read_to_string(repository().join("docs/kinds.md")).expect("the list");
+    let mut kinds: Vec<String> = list
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| [`")?.split_once('`')?.0.to_owned()))
+        .collect();
+    for kind in &kinds {
+        is_committed(&format!("docs/kinds/{kind}.md"), &["reference", kind]);
+    }
+    let pages = std::fs::read_dir(repository().join("docs/kinds")).expect("the pages");
+    let names = pages.map(|page| page.expect("a page").file_name().into_string().expect("text"));
+    let mut pages: Vec<String> = names
+        .map(|name| name.strip_suffix(".md").unwrap_or(&name).to_owned())
+        .collect();
+    kinds.sort_unstable();
+    pages.sort_unstable();
+    assert_eq!(kinds, pages, "a page a kind");
+    let unknown = Project::new().dynvis(&["reference", "trian"]).expect(2).stderr;
+    assert!(unknown.contains("did you mean `train`?"), "{unknown}");
 }
 
 #[test]

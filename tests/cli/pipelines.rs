@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::harness::{Project, repository};
 
 /// What makes a pipeline small: parameters for `-S`.
-fn small(pipeline: &str) -> &'static [&'static str] {
+pub fn small(pipeline: &str) -> &'static [&'static str] {
     match pipeline {
         "cognitive" => &[
             "digits.limit_per_class=30",
@@ -277,70 +277,4 @@ fn every_file_of_pipelines_is_tried_here() {
         let name = name.strip_suffix(".yaml").expect("a pipeline");
         assert!(TRIED.contains(&name), "pipelines/{name}.yaml is tried by no test");
     }
-}
-
-/// What the README's session has a user type, one after the other, with the quickstart made small.
-#[test]
-fn the_session_of_the_readme() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
-    let session = readme
-        .split("## A session")
-        .nth(1)
-        .and_then(|rest| rest.split("\n## ").next());
-    let typed = session
-        .expect("a session")
-        .lines()
-        .filter_map(|line| line.strip_prefix("$ dynvis "));
-    let project = Project::with_presets();
-    let quickstart = std::fs::read_to_string(repository().join("pipelines/quickstart.yaml")).expect("a pipeline");
-    project.write("pipelines/quickstart.yaml", &quickstart);
-    let mut commands = 0;
-    for line in typed {
-        let line = line.split(" #").next().unwrap_or_default().replace('\'', "");
-        let mut arguments: Vec<&str> = line.split_whitespace().collect();
-        if arguments.contains(&"pipelines/quickstart.yaml") {
-            // What is typed comes later and wins.
-            let small = small("quickstart").iter().flat_map(|change| ["-S", change]);
-            arguments.splice(2..2, small);
-        }
-        let code = if arguments[0] == "diff" { 1 } else { 0 };
-        project.dynvis(&arguments).expect(code);
-        commands += 1;
-    }
-    assert!(commands >= 5, "{commands} commands");
-}
-
-/// Every pipeline of the README, whole or some of its stages, checks clean; stages that these read and that are not
-/// shown are put below them.
-#[test]
-fn the_pipelines_of_the_readme() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
-    let blocks = readme.split("```yaml\n").skip(1);
-    let mut checked = 0;
-    for block in blocks.map(|rest| rest.split_once("```").expect("an end of the block").0) {
-        let head = if block.starts_with(' ') { "stages:\n" } else { "" };
-        let mut text = format!("{head}{block}");
-        // `cordsnet@*` stands for the members of a matrix.
-        let matrix = if block.contains("cordsnet@*") {
-            ", matrix: { seed: [0] }"
-        } else {
-            ""
-        };
-        let cordsnet = format!("train: {{ use: train/digits/cordsnet, data: digits, areas: 2 }}{matrix}");
-        for (name, stage) in [
-            ("digits", "dataset: { use: dataset/digits }"),
-            ("images", "dataset: { use: dataset/digits }"),
-            ("cnn", "train: { use: train/digits/cnn, data: digits, areas: 2 }"),
-            ("cordsnet", cordsnet.as_str()),
-        ] {
-            if !text.contains(&format!("\n  {name}:")) {
-                text += &format!("  {name}: {{ {stage} }}\n");
-            }
-        }
-        let project = Project::with_presets();
-        project.write("p.yaml", &text);
-        project.dynvis(&["check", "p.yaml"]).expect(0);
-        checked += 1;
-    }
-    assert!(checked >= 7, "{checked} pipelines");
 }

@@ -158,7 +158,21 @@ stages:
 #[test]
 fn what_does_not_fit_is_said_with_what_to_do() {
     for (plot, wanted) in [
-        ("x: level, y: acuracy", "acuracy"),
+        ("x: level, y: acuracy", "did you mean `accuracy`"),
+        (
+            "x: level, y: accuracy, labels: { network: { a: b } }",
+            "would both be called `b`",
+        ),
+        (
+            "mark: matrix, x: level, rows: seed, y: accuracy, log_y: true",
+            "go evenly",
+        ),
+        ("mark: forest, y: accuracy, log_x: true", "`log_y`"),
+        ("x: level, y: [accuracy, accuracy]", "twice"),
+        (
+            "x: level, y: accuracy, interval: range, interval_columns: [low, high]",
+            "leave one of them out",
+        ),
         ("x: network, y: accuracy", "holds no numbers"),
         ("y: accuracy", "`x` is needed"),
         ("x: level, y: []", "at least one column"),
@@ -188,4 +202,95 @@ fn what_does_not_fit_is_said_with_what_to_do() {
         let said = complaint(plot).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains(wanted), "{plot}: {said}");
     }
+}
+
+/// A project whose table has what measurements sometimes have.
+fn odd(table: &str, plot: &str) -> Project {
+    let project = project(plot);
+    project.write("t.csv", table);
+    project
+}
+
+#[test]
+fn what_is_no_point_is_said_and_lines_do_not_go_across_it() {
+    let table = "x,y\n0,1.5\n1,inf\n2,\n3,2.5\n4,1e200\n5,3.5\n6,4.5\n";
+    let project = odd(table, "x: x, y: y");
+    let told = project.dynvis(&["run", "p.yaml"]).expect(0).stderr;
+    assert!(
+        told.contains("3 values are missing, infinite or above 1e100 and not drawn"),
+        "{told}"
+    );
+    let folder = project.dynvis(&["show", "@", "figure/figure"]).expect(0).stdout;
+    let svg = std::fs::read_to_string(std::path::Path::new(folder.trim()).join("figure.svg")).expect("a figure");
+    assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{svg}");
+    // Of four points the last two are joined alone.
+    let line = svg
+        .split("stroke-linejoin")
+        .nth(1)
+        .and_then(|rest| rest.split(" d=\"").nth(1));
+    let line = line.and_then(|rest| rest.split('"').next()).expect("a line");
+    assert_eq!((line.matches('M').count(), line.matches('L').count()), (3, 1), "{line}");
+    let logarithmic = odd("x,y\n0,1.5\n1,-2.5\n10,2.5\n", "x: x, y: y, log_x: true, log_y: true");
+    let told = logarithmic.dynvis(&["run", "p.yaml"]).expect(0).stderr;
+    assert!(told.contains("2 values are not on a logarithmic axis"), "{told}");
+    assert_eq!(rows(&logarithmic, "figure/points").len(), 1);
+    let beyond = odd("x,y\n0,1.5\n1,2.5\n2,9.5\n", "x: x, y: y, y_range: [0, 3]");
+    let told = beyond.dynvis(&["run", "p.yaml"]).expect(0).stderr;
+    assert!(told.contains("1 value is beyond the ends of the axis"), "{told}");
+}
+
+#[test]
+fn whole_numbers_on_an_axis_tell_no_curves_apart_nor_do_columns_in_step() {
+    let table = "net,model,x,spikes\na,m1,0,3\na,m1,1,5\nb,m2,0,4\nb,m2,1,7\n";
+    let project = odd(table, "x: x, y: spikes, colour: net");
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let found = rows(&project, "figure/points");
+    assert_eq!(
+        found.iter().map(|row| number(row, "y")).collect::<Vec<_>>(),
+        [3.0, 5.0, 4.0, 7.0]
+    );
+    let lines: Vec<f64> = found.iter().map(|row| number(row, "curve")).collect();
+    assert_eq!(lines, [0.0, 0.0, 1.0, 1.0]);
+}
+
+#[test]
+fn nine_styles_are_too_many() {
+    let rows = |count: usize| {
+        (0..count)
+            .map(|k| format!("s{k},0,1.5\ns{k},1,{k}.5\n"))
+            .collect::<String>()
+    };
+    let many = odd(&format!("s,x,y\n{}", rows(9)), "x: x, y: y, style: s");
+    let said = many.dynvis(&["run", "p.yaml"]).stderr;
+    assert!(said.contains("`style` tells 8 values apart, and there are 9"), "{said}");
+    let few = odd(&format!("s,x,y\n{}", rows(6)), "x: x, y: y, style: s");
+    few.dynvis(&["run", "p.yaml"]).expect(0);
+}
+
+#[test]
+fn figures_of_one_name_are_files_of_their_own() {
+    let project = Project::with_presets();
+    project.write(
+        "p.yaml",
+        "
+stages:
+  digits:
+    dataset: { use: dataset/digits, limit_per_class: 12, side: 16 }
+  net:
+    train: { use: train/digits/cordsnet, data: digits, areas: 2, epochs: 1, warmup: 0, batch: 16 }
+    matrix: { width: [4, 8] }
+  own:
+    plot: { table: \"net@*/training\", x: epoch, y: loss, title: Loss, caption: Of both. }
+",
+    );
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    project.dynvis(&["export", "--pictures", "all"]).expect(0);
+    let drawings = ["the-network-cordsnet-r2", "the-network-cordsnet-r2-2"];
+    let drawings = drawings.map(|name| project.read(&format!("all/pictures/net/{name}.svg")));
+    assert!(drawings[0].contains("4 channels") && drawings[1].contains("8 channels"));
+    for ending in ["svg", "pdf", "png"] {
+        assert!(project.path(&format!("all/pictures/own/loss.{ending}")).is_file());
+    }
+    let captions = project.read("all/pictures/figures.md");
+    assert!(captions.contains("**Loss.** Of both."), "{captions}");
 }

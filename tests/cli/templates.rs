@@ -1,31 +1,15 @@
 //! `init`: every template becomes a project, and every command and snippet in its files does what they say, in small.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::process::Command;
 
 use crate::faults_images::picture;
-use crate::harness::{Project, Ran, repository};
+use crate::harness::{Project, repository, typed};
 
 /// An empty folder.
-fn empty() -> Project {
+pub fn empty() -> Project {
     let project = Project::new();
     std::fs::remove_dir(project.path("stages")).expect("removed");
     project
-}
-
-/// A line as a user types it into a shell.
-fn typed(project: &Project, line: &str) -> Ran {
-    let programs = Path::new(env!("CARGO_BIN_EXE_dynvis")).parent().expect("a folder");
-    let path = std::env::var("PATH").unwrap_or_default();
-    let output = Command::new("sh")
-        .args(["-c", line])
-        .current_dir(project.path(""))
-        .env("PATH", format!("{}:{path}", programs.display()))
-        .env("NO_COLOR", "1")
-        .env_remove("DYNVIS_CACHE")
-        .output();
-    output.expect("a shell").into()
 }
 
 /// The commands that a text tells to type: on lines of their own, up to two blanks, or in backticks.
@@ -88,25 +72,30 @@ fn quickstart() {
     assert!(shown.contains("CordsNet-R2"), "{shown}");
 }
 
+/// What makes `init images` small.
+pub const SMALL_IMAGES: &[&str] = &[
+    "vars.epochs=1",
+    "vars.areas=2",
+    "images.side=16",
+    "images.resize=18",
+    "cnn.width=4",
+    "cordsnet.width=4",
+    "noise.images=4",
+    "images.limit_per_class=50",
+];
+
+/// Images of two classes, as `data/images/README.md` describes them.
+pub fn photographed(project: &Project) {
+    for at in 0..104 {
+        let class = ["cat", "dog"][at % 2];
+        let level = |pixel: usize| (pixel * (at + 1)) as u8;
+        picture(project, &format!("data/images/{class}/{at}.png"), level);
+    }
+}
+
 #[test]
 fn images() {
-    let small = [
-        "vars.epochs=1",
-        "vars.areas=2",
-        "images.side=16",
-        "images.resize=18",
-        "cnn.width=4",
-        "cordsnet.width=4",
-        "noise.images=4",
-        "images.limit_per_class=50",
-    ];
-    let project = tried("images", &small, 10, |project| {
-        for at in 0..104 {
-            let class = ["cat", "dog"][at % 2];
-            let level = |pixel: usize| (pixel * (at + 1)) as u8;
-            picture(project, &format!("data/images/{class}/{at}.png"), level);
-        }
-    });
+    let project = tried("images", SMALL_IMAGES, 10, photographed);
     let counts = typed(&project, "dynvis show @ images/counts --format json")
         .expect(0)
         .json();
@@ -122,7 +111,7 @@ fn images() {
 }
 
 /// Stimuli and a table of recordings of them, as `data/README.md` describes both.
-fn recorded(project: &Project) {
+pub fn recorded(project: &Project) {
     let mut stimuli = "stimulus_id,image\n".to_owned();
     let columns = "stimulus_id,repetition,neuroid_id,region,time_bin_start,time_bin_end,response\n";
     let mut recordings = columns.to_owned();
@@ -149,18 +138,21 @@ fn recorded(project: &Project) {
         .write("data/recordings.csv", &recordings);
 }
 
+/// What makes `init recordings` small.
+pub const SMALL_RECORDINGS: &[&str] = &[
+    "recordings.path=data/recordings.csv",
+    "stimuli.side=16",
+    "cordsnet.areas=2",
+    "cordsnet.width=4",
+    "cordsnet.epochs=1",
+    "predictivity.components=5",
+    "predictivity.splits=2",
+];
+
 #[test]
 fn recordings() {
-    let small = [
-        "recordings.path=data/recordings.csv",
-        "stimuli.side=16",
-        "cordsnet.areas=2",
-        "cordsnet.width=4",
-        "cordsnet.epochs=1",
-        "predictivity.components=5",
-        "predictivity.splits=2",
-    ];
-    let project = tried("recordings", &small, 11, recorded);
+    let small = SMALL_RECORDINGS;
+    let project = tried("recordings", small, 11, recorded);
     let neurons = typed(&project, "dynvis show @ recordings/neurons --format json")
         .expect(0)
         .json();
@@ -206,17 +198,19 @@ fn recordings() {
     typed(&project, &run).expect(0);
 }
 
+/// What makes `init cognitive` small.
+pub const SMALL_COGNITIVE: &[&str] = &[
+    "digits.limit_per_class=30",
+    "cordsnet.epochs=1",
+    "tasks.steps=4",
+    "tasks.test_trials=20",
+    "tasks.decode_trials=40",
+    "tasks.matrix.seed=[0]",
+];
+
 #[test]
 fn cognitive() {
-    let small = [
-        "digits.limit_per_class=30",
-        "cordsnet.epochs=1",
-        "tasks.steps=4",
-        "tasks.test_trials=20",
-        "tasks.decode_trials=40",
-        "tasks.matrix.seed=[0]",
-    ];
-    tried("cognitive", &small, 10, |_| {});
+    tried("cognitive", SMALL_COGNITIVE, 10, |_| {});
 }
 
 #[test]

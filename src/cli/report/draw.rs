@@ -97,7 +97,8 @@ fn legend(figure: &Figure<'_>, content: &Content, range: [f64; 2]) -> String {
     if figure.mark == Mark::Matrix {
         let [low, high] = range_texts(range);
         items.push(format!(
-            "<li>{low} <span class=\"ramp\"></span> {high} (empty: no value)</li>"
+            "<li>{low} <span class=\"ramp\"></span> {high} {} (empty: no value)</li>",
+            escape(&content.value_label)
         ));
     }
     for entry in entries(Look::Page, figure, content) {

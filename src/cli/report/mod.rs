@@ -20,7 +20,7 @@ use indexmap::IndexMap;
 
 pub(super) use page::colours;
 pub(super) use pictures::pictures_in;
-use results::{each_figure, is_drawn_anew};
+use results::{each_figure, is_drawn_anew, stored_figures};
 
 use super::error::CommandError;
 use super::files::write;
@@ -29,7 +29,9 @@ use super::ui::Ui;
 use super::wording::size;
 use super::{completions, open_store, project_here};
 use crate::figure::panel::Look;
-use crate::figure::{Drawn, draw, draw_network};
+use crate::figure::{Content, Drawn, Figure, draw, draw_network};
+use crate::stage::DESCRIPTION;
+use dynvis_runner::key::ContentHash;
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::table::Table;
 use networks::networks;
@@ -220,7 +222,7 @@ pub(super) fn figure_files(
             })?;
         }
     }
-    each_figure(&runs, |family, figure, content| {
+    let mut one = |family: &str, figure: &Figure<'_>, content: &Content| {
         let drawn = draw(figure, content, None).map_err(|why| {
             CommandError::user(format!(
                 "the figure \u{201c}{}\u{201d} of `{family}`: {why}",
@@ -231,12 +233,26 @@ pub(super) fn figure_files(
         let intervals = content.intervals.iter().map(|text| format!("Bands and bars: {text}."));
         take(FigureFiles {
             family: family.to_owned(),
-            title: figure.title.to_owned(),
+            title: match figure.title {
+                "" => family.to_owned(),
+                title => title.to_owned(),
+            },
             caption: content.caption(figure),
             notes: intervals.chain(left_out).collect(),
             drawn,
         })
-    })
+    };
+    for family in &runs.families {
+        for stored in stored_figures(&runs, family) {
+            stored.with_figure(|figure, content| one(family.name, figure, content))?;
+        }
+    }
+    each_figure(&runs, one)
+}
+
+/// Whether a stored folder is a figure of a `plot` stage, which is drawn from its description.
+pub(super) fn is_figure(store: &Store, content: &ContentHash) -> bool {
+    store.object(content).join(DESCRIPTION).is_file()
 }
 
 /// Whether a figure of a kind stands in the place of a picture that its stages store.

@@ -223,7 +223,7 @@ impl<'a> Item<'a> {
 }
 
 /// Figures that `plot` stages keep, each content once. What cannot be read is shown as a stored picture.
-fn stored_figures(runs: &Runs<'_>, family: &Family<'_>) -> Vec<Stored> {
+pub(super) fn stored_figures(runs: &Runs<'_>, family: &Family<'_>) -> Vec<Stored> {
     let outputs = family.all().flat_map(|stage| &stage.outputs);
     let mut contents: Vec<_> = Vec::new();
     for output in outputs.filter(|output| output.artifact == Artifact::FILES) {

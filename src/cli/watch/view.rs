@@ -210,10 +210,17 @@ impl View {
                 .stages
                 .iter()
                 .filter_map(|(name, stage)| running(name, stage, elapsed))
+                .map(|stage| Running {
+                    // Nothing is left of what nobody computes any more.
+                    left: stage.left.filter(|_| state.goes_on()),
+                    ..stage
+                })
                 .collect(),
         };
         let trainings = trainings(live, is_over);
         let failed = failed(seen, live, is_over);
+        // Those with a result; what failed, was stopped or was not reached is told beside it.
+        let with_result = counts.done + counts.cached;
         let ended = counts.ended();
         let executing = live.running().count();
         let waiting = counts.selected.saturating_sub(ended).saturating_sub(executing);
@@ -241,7 +248,7 @@ impl View {
             about,
             left: state.goes_on().then(|| left(&counts, elapsed - live.counted_at)),
             selected: counts.selected,
-            ended,
+            ended: with_result,
             counts: counted.into_iter().filter(|(_, count)| *count > 0).collect(),
             more_running: running.len().saturating_sub(LISTED),
             running: running.into_iter().take(LISTED).collect(),

@@ -48,40 +48,16 @@ impl Kind for Cognitive {
             .when("with `front_end_training: through` and images as stimuli", |params| {
                 params.trains_front_end()
             }),
-        Declared::always(Summary::NAME, Artifact::TABLE, "the network on test images, in one row"),
-        Declared::always(Training::NAME, Artifact::TABLE, "validations during training"),
-        Declared::always(
-            Accuracy::NAME,
-            Artifact::TABLE,
-            "accuracy on test images by delay and condition",
-        ),
-        Declared::always(
-            Lesioned::NAME,
-            Artifact::TABLE,
-            "accuracy on test images with projections cut after training",
-        ),
-        Declared::always(
-            Rate::NAME,
-            Artifact::TABLE,
-            "mean rate of each area in each epoch, whole and with projections cut",
-        ),
-        Declared::always(
-            Decoding::NAME,
-            Artifact::TABLE,
-            "what a linear classifier reads from each area over time",
-        ),
-        Declared::always(
-            Fitted::NAME,
-            Artifact::TABLE,
-            "logistic function of the second choice over the signed strength of evidence",
-        ),
-        Declared::always(State::NAME, Artifact::TABLE, "steady states that delays lead to"),
-        Declared::always(
-            Eigenvalue::NAME,
-            Artifact::TABLE,
-            "leading eigenvalues of all areas at those steady states",
-        ),
-        Declared::always(Speed::NAME, Artifact::TABLE, "time taken"),
+        Declared::table::<Summary>("the network on test images, in one row"),
+        Declared::table::<Training>("validations during training"),
+        Declared::table::<Accuracy>("accuracy on test images by delay and condition"),
+        Declared::table::<Lesioned>("accuracy on test images with projections cut after training"),
+        Declared::table::<Rate>("mean rate of each area in each epoch, whole and with projections cut"),
+        Declared::table::<Decoding>("what a linear classifier reads from each area over time"),
+        Declared::table::<Fitted>("logistic function of the second choice over the signed strength of evidence"),
+        Declared::table::<State>("steady states that delays lead to"),
+        Declared::table::<Eigenvalue>("leading eigenvalues of all areas at those steady states"),
+        Declared::table::<Speed>("time taken"),
         Declared::always(
             PICTURES,
             Artifact::FILES,

@@ -90,34 +90,18 @@ impl Kind for Corruptions {
         "accuracy on CIFAR-10-C, CIFAR-100-C or ImageNet-C, with corruption errors (mCE), beside noise drawn here";
     const CODE_VERSION: u32 = 1;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always(
-            tables::Accuracy::NAME,
-            Artifact::TABLE,
+        Declared::table::<tables::Accuracy>(
             "accuracy of every model on every corruption and severity, from files and drawn",
         ),
-        Declared::always(
-            tables::Error::NAME,
-            Artifact::TABLE,
-            "errors and corruption errors of every model and corruption, over severities",
-        ),
-        Declared::always(
-            tables::Category::NAME,
-            Artifact::TABLE,
-            "their means over noise, blur, weather and digital corruptions",
-        ),
-        Declared::always(
-            tables::Mean::NAME,
-            Artifact::TABLE,
+        Declared::table::<tables::Error>("errors and corruption errors of every model and corruption, over severities"),
+        Declared::table::<tables::Category>("their means over noise, blur, weather and digital corruptions"),
+        Declared::table::<tables::Mean>(
             "mean error, mean corruption error (mCE) and relative mCE of every model over the fifteen corruptions",
         ),
-        Declared::always(
-            tables::Summary::NAME,
-            Artifact::TABLE,
+        Declared::table::<tables::Summary>(
             "the same by network: mean and standard deviation over models that differ in their seed alone",
         ),
-        Declared::always(
-            tables::Agreement::NAME,
-            Artifact::TABLE,
+        Declared::table::<tables::Agreement>(
             "noise from files beside noise drawn here on the same images (McNemar's exact test)",
         ),
         Declared::always(

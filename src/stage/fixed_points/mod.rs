@@ -69,106 +69,53 @@ impl Kind for FixedPoints {
     const CODE_VERSION: u32 = 7;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::FIXED_POINTS;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always(
-            State::NAME,
-            Artifact::TABLE,
-            "steady states of each area, with and without an image",
-        ),
-        Declared::always(
-            Eigenvalue::NAME,
-            Artifact::TABLE,
-            "leading eigenvalues of each area's Jacobian at its steady state",
-        )
-        .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
-        Declared::always(
-            NetworkState::NAME,
-            Artifact::TABLE,
-            "what the steady states of the whole network are",
-        )
-        .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
-        Declared::always(
-            Starts::NAME,
-            Artifact::TABLE,
+        Declared::table::<State>("steady states of each area, with and without an image"),
+        Declared::table::<Eigenvalue>("leading eigenvalues of each area's Jacobian at its steady state")
+            .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
+        Declared::table::<NetworkState>("what the steady states of the whole network are")
+            .when("with `eigenvalues` above 0", |params| params.eigenvalues > 0),
+        Declared::table::<Starts>(
             "whether a steady state is the only one, and whether activity returns after the image",
         )
         .called("initial_conditions")
         .when("with `initial_conditions` or `after` above 0", |params| {
             params.initial_conditions > 0 || params.after > 0.0
         }),
-        Declared::always(
-            Attractor::NAME,
-            Artifact::TABLE,
+        Declared::table::<Attractor>(
             "where activity goes in the long run: steady states, limit cycles, neither, or divergence",
         )
         .when("with `attractors`", |params| params.attractors.is_some()),
-        Declared::always(
-            Size::NAME,
-            Artifact::TABLE,
-            "singular values of each area's coupling, and how far from normal it is",
-        )
-        .called("non_normality")
-        .when("with `singular_values` above 0", |params| params.singular_values > 0),
-        Declared::always(
-            NetworkSize::NAME,
-            Artifact::TABLE,
+        Declared::table::<Size>("singular values of each area's coupling, and how far from normal it is")
+            .called("non_normality")
+            .when("with `singular_values` above 0", |params| params.singular_values > 0),
+        Declared::table::<NetworkSize>(
             "singular values of the whole network's coupling, and how far from normal it is",
         )
         .called("network_non_normality")
         .when("with `singular_values` above 0", |params| params.singular_values > 0),
-        Declared::always(
-            Growth::NAME,
-            Artifact::TABLE,
-            "largest growth of a perturbation of each area's steady state",
-        )
-        .when("with a time in `growth`", |params| !params.growth.is_empty()),
-        Declared::always(
-            NetworkGrowth::NAME,
-            Artifact::TABLE,
-            "largest growth of a perturbation of the whole network's steady state",
-        )
-        .when("with a time in `growth`", |params| !params.growth.is_empty()),
-        Declared::always(
-            Noise::NAME,
-            Artifact::TABLE,
-            "stationary fluctuations of each area at its steady state",
-        )
-        .when("with `probes` above 0", |params| params.probes > 0),
-        Declared::always(Power::NAME, Artifact::TABLE, "their power by frequency")
-            .when("with a frequency in `frequencies`", |params| {
-                !params.frequencies.is_empty()
-            }),
-        Declared::always(
-            NoiseMode::NAME,
-            Artifact::TABLE,
-            "directions in which the whole network fluctuates most",
-        )
-        .when("with `noise_modes` above 0", |params| params.noise_modes > 0),
-        Declared::always(
-            Compared::NAME,
-            Artifact::TABLE,
-            "fluctuations by the linearisation, and as a `noise` stage measured them",
-        )
-        .when("with `measured`", |params| params.measured.is_some()),
-        Declared::always(
-            Convolution::NAME,
-            Artifact::TABLE,
-            "leading eigenvalues of each area's recurrent convolution itself",
-        )
-        .when("with `convolution_eigenvalues` above 0", |params| {
-            params.convolution_eigenvalues > 0
+        Declared::table::<Growth>("largest growth of a perturbation of each area's steady state")
+            .when("with a time in `growth`", |params| !params.growth.is_empty()),
+        Declared::table::<NetworkGrowth>("largest growth of a perturbation of the whole network's steady state")
+            .when("with a time in `growth`", |params| !params.growth.is_empty()),
+        Declared::table::<Noise>("stationary fluctuations of each area at its steady state")
+            .when("with `probes` above 0", |params| params.probes > 0),
+        Declared::table::<Power>("their power by frequency").when("with a frequency in `frequencies`", |params| {
+            !params.frequencies.is_empty()
         }),
-        Declared::always(
-            Classes::NAME,
-            Artifact::TABLE,
+        Declared::table::<NoiseMode>("directions in which the whole network fluctuates most")
+            .when("with `noise_modes` above 0", |params| params.noise_modes > 0),
+        Declared::table::<Compared>("fluctuations by the linearisation, and as a `noise` stage measured them")
+            .when("with `measured`", |params| params.measured.is_some()),
+        Declared::table::<Convolution>("leading eigenvalues of each area's recurrent convolution itself")
+            .when("with `convolution_eigenvalues` above 0", |params| {
+                params.convolution_eigenvalues > 0
+            }),
+        Declared::table::<Classes>(
             "how the steady states of images lie in each area, and how well classes are separated",
         )
         .when("with `classes`", |params| params.classes),
-        Declared::always(
-            Exponent::NAME,
-            Artifact::TABLE,
-            "Lyapunov exponents of each area along the trajectory",
-        )
-        .when("with `exponents` above 0", |params| params.exponents > 0),
+        Declared::table::<Exponent>("Lyapunov exponents of each area along the trajectory")
+            .when("with `exponents` above 0", |params| params.exponents > 0),
         Declared::always(EIGENVECTORS, Artifact::FILES, "eigenvectors of `eigenvalues`")
             .when("with `eigenvectors`", |params| params.eigenvectors),
         Declared::always(

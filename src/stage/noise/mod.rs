@@ -62,35 +62,17 @@ impl Kind for Noise {
     const CODE_VERSION: u32 = 5;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::NOISE;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always(
-            tables::Accuracy::NAME,
-            Artifact::TABLE,
-            "accuracy of every model, view, noise and level",
-        ),
-        Declared::always(
-            tables::Summary::NAME,
-            Artifact::TABLE,
+        Declared::table::<tables::Accuracy>("accuracy of every model, view, noise and level"),
+        Declared::table::<tables::Summary>(
             "accuracy by network and noise: mean and standard deviation over trials and models that differ in their \
              seed alone",
         ),
-        Declared::always(
-            tables::AtTime::NAME,
-            Artifact::TABLE,
-            "accuracy of recurrent networks over time after image onset",
-        ),
-        Declared::always(
-            tables::Robust::NAME,
-            Artifact::TABLE,
+        Declared::table::<tables::AtTime>("accuracy of recurrent networks over time after image onset"),
+        Declared::table::<tables::Robust>(
             "threshold (level at half of the clean accuracy) and area under accuracy over level",
         ),
-        Declared::always(
-            tables::Gain::NAME,
-            Artifact::TABLE,
-            "how much of the noise reaches each area",
-        ),
-        Declared::always(
-            tables::Pair::NAME,
-            Artifact::TABLE,
+        Declared::table::<tables::Gain>("how much of the noise reaches each area"),
+        Declared::table::<tables::Pair>(
             "every network against every CordsNet with its dynamics, image by image (McNemar's exact test)",
         ),
         Declared::always(

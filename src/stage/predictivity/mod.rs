@@ -36,32 +36,12 @@ impl Kind for Predictivity {
     const CODE_VERSION: u32 = 3;
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::PREDICTIVITY;
     const OUTPUTS: &'static [Declared<Params>] = &[
-        Declared::always(
-            BestScore::NAME,
-            Artifact::TABLE,
-            "each feature set at the model time and time bin where it predicts a region best",
-        ),
-        Declared::always(
-            Score::NAME,
-            Artifact::TABLE,
-            "scores by area, model time, neural time and region",
-        ),
-        Declared::always(
-            Latency::NAME,
-            Artifact::TABLE,
-            "scores by latency of the neurons after the model",
-        ),
-        Declared::always(
-            Onset::NAME,
-            Artifact::TABLE,
-            "onset of each region, and its latency with an interval",
-        ),
-        Declared::always(
-            PairedScore::NAME,
-            Artifact::TABLE,
-            "the network against controls and other networks, paired by neuron",
-        ),
-        Declared::always(OfNeuron::NAME, Artifact::TABLE, "scores of single neurons"),
+        Declared::table::<BestScore>("each feature set at the model time and time bin where it predicts a region best"),
+        Declared::table::<Score>("scores by area, model time, neural time and region"),
+        Declared::table::<Latency>("scores by latency of the neurons after the model"),
+        Declared::table::<Onset>("onset of each region, and its latency with an interval"),
+        Declared::table::<PairedScore>("the network against controls and other networks, paired by neuron"),
+        Declared::table::<OfNeuron>("scores of single neurons"),
         Declared::always(
             PICTURES,
             Artifact::FILES,

@@ -18,7 +18,9 @@ use cords::net::{Euler, Graph, Model, ModelInfo, Parameters, TrainedPhase, fold}
 use self::network::ImageSizes;
 use self::params::{Params, Phase};
 use self::site::{Job, Site, Trained};
-use self::tables::{CellParameter, Epoch, Form, Inversion, Speed, Window, cell_parameters, forms, training_table};
+use self::tables::{
+    AnyEpoch, CellParameter, Epoch, Form, Inversion, Speed, Window, cell_parameters, forms, training_table,
+};
 use super::times::require;
 use super::{Artifact, Context, Declared, Extent, InputExtents, Kind, MODEL, StageError, Update, Violation};
 use super::{checkpoints, keyed_defaults};
@@ -36,47 +38,23 @@ impl Kind for Train {
     const KEYED_DEFAULTS: &'static [&'static str] = keyed_defaults::TRAIN;
     const OUTPUTS: &'static [Declared<Params>] = &[
         Declared::always("model", MODEL, "the trained network"),
-        Declared::always(
-            Form::NAME,
-            Artifact::TABLE,
-            "the CNN before and after its batch norms were folded in",
-        )
-        .when("in phase `fold`", |params| params.phase == Phase::Fold),
-        Declared::always(
-            <Epoch>::NAME,
-            Artifact::TABLE,
-            "objective, accuracy and gradient of each epoch",
-        )
-        .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
-        Declared::always(
-            Inversion::NAME,
-            Artifact::TABLE,
-            "how well each area's linear dynamics reproduce the folded CNN's currents",
-        )
-        .when("in phase `invert`", |params| params.phase == Phase::Invert),
-        Declared::always(
-            Window::NAME,
-            Artifact::TABLE,
-            "validation in time windows after image onset, for each epoch",
-        )
-        .when("in phases `direct`, `linear`, `anneal` and `finetune`", |params| {
-            params.phase.has_trials()
-        }),
-        Declared::always(
-            Speed::NAME,
-            Artifact::TABLE,
-            "how fast each epoch went: the one table that differs from run to run",
-        )
-        .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
-        Declared::always(
-            CellParameter::NAME,
-            Artifact::TABLE,
-            "trained time constants and adaptation of areas, before and after training",
-        )
-        .when(
-            "with a `network` whose time constants or adaptation are trained",
-            |params| params.trains_cells(),
-        ),
+        Declared::table::<Form>("the CNN before and after its batch norms were folded in")
+            .when("in phase `fold`", |params| params.phase == Phase::Fold),
+        Declared::table::<AnyEpoch>("objective, accuracy and gradient of each epoch")
+            .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
+        Declared::table::<Inversion>("how well each area's linear dynamics reproduce the folded CNN's currents")
+            .when("in phase `invert`", |params| params.phase == Phase::Invert),
+        Declared::table::<Window>("validation in time windows after image onset, for each epoch")
+            .when("in phases `direct`, `linear`, `anneal` and `finetune`", |params| {
+                params.phase.has_trials()
+            }),
+        Declared::table::<Speed>("how fast each epoch went: the one table that differs from run to run")
+            .when("in all phases but `fold`", |params| params.phase != Phase::Fold),
+        Declared::table::<CellParameter>("trained time constants and adaptation of areas, before and after training")
+            .when(
+                "with a `network` whose time constants or adaptation are trained",
+                |params| params.trains_cells(),
+            ),
         Declared::always(
             "pictures",
             Artifact::FILES,

@@ -32,9 +32,12 @@ pub(super) struct Epoch<L: Row = (), O: Row = ()> {
     own: O,
 }
 
+/// All that an epoch's row can have.
+pub(super) type AnyEpoch = Epoch<Labelled, Annealed>;
+
 /// Of a phase that knows labels.
 #[derive(Row)]
-struct Labelled {
+pub(super) struct Labelled {
     /// Mean training cross-entropy at the end of the stimulus
     #[column(unit = "nat")]
     cross_entropy: f64,
@@ -49,8 +52,9 @@ struct Trials {
     return_term: f64,
 }
 
+/// Of the phase that bends phi.
 #[derive(Row)]
-struct Annealed {
+pub(super) struct Annealed {
     #[column(flatten)]
     trials: Trials,
     /// Slope of phi on negative currents

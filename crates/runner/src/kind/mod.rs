@@ -299,6 +299,7 @@ impl<K: Kind> AnyKind for Erased<K> {
             name: declared.name,
             artifact: declared.artifact,
             holds: declared.holds,
+            schema: declared.schema.map(|schema| schema()),
             when: declared.when.map(|(which, _)| which),
         };
         K::OUTPUTS.iter().map(possible).collect()

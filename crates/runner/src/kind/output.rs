@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::table::{TableRow, TableSchema};
+
 /// What an output is, and what an input must be: a [`TABLE`](Self::TABLE), [`FILES`](Self::FILES), or a type that kinds
 /// agree on by its name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +131,8 @@ pub struct Declared<P> {
     pub(super) artifact: Artifact,
     /// What it holds, for people.
     pub(super) holds: &'static str,
+    /// Columns of a table whose rows are a struct.
+    pub(super) schema: Option<fn() -> TableSchema>,
     /// Where not every stage has it: which ones do, in words, and whether one with these parameters does.
     pub(super) when: Option<(&'static str, Has<P>)>,
 }
@@ -141,6 +145,19 @@ impl<P> Declared<P> {
             name: slot,
             artifact,
             holds,
+            schema: None,
+            when: None,
+        }
+    }
+
+    /// A table of such rows, under its name, that every stage of the kind has.
+    pub const fn table<R: TableRow>(holds: &'static str) -> Self {
+        Self {
+            slot: R::NAME,
+            name: R::NAME,
+            artifact: Artifact::TABLE,
+            holds,
+            schema: Some(R::schema),
             when: None,
         }
     }
@@ -160,7 +177,7 @@ impl<P> Declared<P> {
 }
 
 /// A [`Declared`] output without the kind's parameter type, as the runner and `dynvis stages` see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PossibleOutput {
     /// Name of the slot.
     pub slot: &'static str,
@@ -170,6 +187,8 @@ pub struct PossibleOutput {
     pub artifact: Artifact,
     /// What the output holds, for people.
     pub holds: &'static str,
+    /// All columns that such a table can have, where they do not depend on what the stage reads.
+    pub schema: Option<TableSchema>,
     /// Which stages have it; none where all do.
     pub when: Option<&'static str>,
 }

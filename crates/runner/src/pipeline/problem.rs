@@ -187,8 +187,8 @@ impl ProblemKind {
             )),
             Self::NoSuchMember { members, count, .. } => Some(format!("members: {}", shortened(members, *count))),
             Self::AmbiguousMember { stage, example, .. } => Some(format!(
-                "write `{example}` for one of them; `{stage}@*` for all is possible where a list is taken, and for an \
-                 input of a `command`"
+                "write `{example}` for one of them; `{stage}@*` for all is possible where a list is taken, for an \
+                 input of a `command` and for the `table` of a `plot`"
             )),
             Self::NoMatrix { stage, .. } => Some(format!("write `{stage}`")),
             Self::NoSuchOutput { valid, .. } => Some(format!("outputs: {}", valid.join(", "))),

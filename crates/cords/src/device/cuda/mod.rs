@@ -1,8 +1,8 @@
 //! The kernel interface on an NVIDIA GPU: float32 maps `[batch, side, side, channels]`, convolutions by cuDNN
 //! (`products`), everything else by the kernels in `kernels.cu`, which NVRTC compiles when the device is opened.
 //!
-//! Methods of [`Device`] cannot fail, and neither do they here: the first error is kept, whatever follows does nothing,
-//! and [`Device::check`] tells. That is how CUDA itself reports what it does asynchronously.
+//! Methods of [`Device`](crate::device::Device) cannot fail, and neither do they here: the first error is kept, whatever follows does nothing,
+//! and [`Device::check`](crate::device::Device::check) tells. That is how CUDA itself reports what it does asynchronously.
 
 /// Kernel arguments: `r` before a buffer that is read, `w` before one that is changed, `o` before one all of which is
 /// written, otherwise the parameter's type.
