@@ -152,6 +152,7 @@
 //! - `device`: the kernel interface, its number types, and the processors that implement it
 //! - `rng`: counter-based random numbers
 //! - `progress`: a count of parts done, from any thread
+//! - `interrupt`: ending a long computation from another thread
 //! - `statistics`: quantiles and intervals
 //! - `linear`: small dense systems of equations
 
@@ -160,6 +161,7 @@ pub mod data;
 pub mod device;
 pub mod dynamics;
 pub mod exchange;
+pub mod interrupt;
 pub mod learn;
 mod linear;
 pub mod net;

@@ -7,7 +7,8 @@ use super::trajectory::{Gradients, Period, Trajectory};
 use super::{Optimiser, OptimiserKind, OptimiserSettings, TrainError, clip_gradient_norm, gradient::zero_gradients};
 use crate::Real;
 use crate::device::Device;
-use crate::net::{CordsNet, Weights, cordsnet_others};
+use crate::interrupt::{self, Stop};
+use crate::net::{Connections, CordsNet, Weights, cordsnet_others};
 
 /// What a batch of images is shown for some steps: images `[batch, channels, side, side]`, or nothing.
 pub(crate) struct StimulusPeriod<T> {
@@ -18,7 +19,7 @@ pub(crate) struct StimulusPeriod<T> {
 /// The gradient at the activity: `at(image, step, area, out)` writes it for one image of the batch,
 /// `[channels, side, side]`, after `step` steps from the spontaneous state on, and says whether there is any; `out`
 /// comes as zeros.
-pub(crate) type GradientAt<'a, T> = dyn Fn(usize, usize, usize, &mut [T]) -> bool + Sync + 'a;
+pub type GradientAt<'a, T> = dyn Fn(usize, usize, usize, &mut [T]) -> bool + Sync + 'a;
 
 /// Parameters of a network in training, gathered gradients, and the optimiser's memory. No gradient goes through the
 /// spontaneous state, as in the published objective.
@@ -74,7 +75,7 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
         let plan = Plan::new(connections, (steps, 0), batch, self.memory, HistoryPrecision::Float32)?;
         let spontaneous = connections.spontaneous(spontaneous_steps);
         let image_len = connections.architecture.image_len();
-        let size = device.group_images();
+        let (size, stop) = (device.group_images(), interrupt::current());
         let mut groups: Vec<(usize, Option<Trajectory<T, D>>)> =
             (0..batch).step_by(size).map(|first| (first, None)).collect();
         // Waves bound the memory; sums go group by group.
@@ -88,27 +89,7 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
                     }
                 }
                 own.start_from(device, &spontaneous);
-                own.forward(connections, |_, _| {});
-                let mut given = connections.buffers(count);
-                own.backward(
-                    connections,
-                    |_| false,
-                    |_, moment, gradient| {
-                        for area in areas {
-                            let maps = connections.maps(*area, count);
-                            let units = maps.len() / count;
-                            let mut host = vec![T::ZERO; maps.len()];
-                            let mut any = false;
-                            for (image, out) in host.chunks_exact_mut(units).enumerate() {
-                                any |= at(*first + image, moment.step, *area, out);
-                            }
-                            if any {
-                                device.upload_maps(maps, &host, &mut given[*area]);
-                                device.add(&given[*area], &mut gradient[*area]);
-                            }
-                        }
-                    },
-                );
+                there_and_back(connections, &mut own, *first, (areas, at), &stop);
                 own.finish(device);
                 *trajectory = Some(own);
             });
@@ -173,4 +154,38 @@ impl<T: Real, D: Device<T>> ActivityLearner<T, D> {
     pub(crate) fn gradients(&self, net: &CordsNet<T, D>) -> crate::net::Parameters<T> {
         super::gradient::named_gradients(&net.connections().device, net.parameters(), &self.weights, &self.sums)
     }
+}
+
+/// A group's trial, its first image being number `first` of the batch, forward and, with a gradient at its activity,
+/// backward.
+pub(super) fn there_and_back<T: Real, D: Device<T>>(
+    connections: &Connections<T, D>,
+    trial: &mut Trajectory<T, D>,
+    first: usize,
+    (areas, at): (&[usize], &GradientAt<'_, T>),
+    stop: &Stop,
+) {
+    let (device, count) = (&connections.device, trial.batch());
+    trial.forward(connections, |_, _| stop.check());
+    let mut given = connections.buffers(count);
+    trial.backward(
+        connections,
+        |_| false,
+        |_, moment, gradient| {
+            stop.check();
+            for area in areas {
+                let maps = connections.maps(*area, count);
+                let units = maps.len() / count;
+                let mut host = vec![T::ZERO; maps.len()];
+                let mut any = false;
+                for (image, out) in host.chunks_exact_mut(units).enumerate() {
+                    any |= at(first + image, moment.step, *area, out);
+                }
+                if any {
+                    device.upload_maps(maps, &host, &mut given[*area]);
+                    device.add(&given[*area], &mut gradient[*area]);
+                }
+            }
+        },
+    );
 }

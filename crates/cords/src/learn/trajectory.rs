@@ -472,4 +472,17 @@ impl<T: Real, D: Device<T>> Trajectory<T, D> {
         device.avg_pool_transpose(connections.convolved_maps(batch), dinp, &mut self.convolved);
         device.add_weight_gradient(work, &mut sums[INPUT], batch, images, &self.convolved);
     }
+
+    /// Gradient of the images that the first part shows, `[batch, channels, side, side]`, after a backward pass.
+    pub(crate) fn take_image_gradient(&mut self, connections: &Connections<T, D>, out: &mut [T]) {
+        let (device, batch) = (&connections.device, self.batch);
+        let maps = connections.architecture.image_maps(batch);
+        let Some(EmbeddedImages { images, .. }) = self.parts.first_mut().and_then(|part| part.shown.as_mut()) else {
+            return out.fill(T::ZERO);
+        };
+        // Read for the last time, so that their place is free.
+        let (work, filter) = (&mut self.scratch.work, connections.filter(INPUT));
+        device.conv_transpose(work, filter, batch, &self.convolved, images, false);
+        device.download_maps(maps, images, out);
+    }
 }

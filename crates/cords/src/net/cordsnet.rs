@@ -8,7 +8,7 @@ use super::parameters::bias_name;
 use super::{Euler, Graph, NetError, Parameters};
 use crate::device::{Cpu, Device, Maps, Phi};
 use crate::rng::{Purpose, Stream};
-use crate::{Real, Tensor};
+use crate::{Real, Tensor, interrupt};
 use std::ops::Range;
 
 /// Activity of every area for a batch of images: `areas[l]` is `[batch, channels, side, side]`.
@@ -504,6 +504,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         });
         let varying = matches!(input, Input::Varying(_));
         for step in 0..steps {
+            interrupt::check();
             if let Input::Varying(write) = &mut input {
                 for group in &mut groups {
                     if step == 0 {
@@ -601,6 +602,7 @@ impl<T: Real, D: Device<T>> CordsNet<T, D> {
         batch: usize,
         kernel: impl Fn(&mut D::Workspace, usize, &D::Buffer, &mut D::Buffer) + Send + Sync,
     ) -> Vec<T> {
+        interrupt::check();
         let device = &self.connections.device;
         let size = device.group_images();
         let mut out = vec![T::ZERO; to.len() * batch];

@@ -459,3 +459,94 @@ fn fixture_transposes_are_adjoint() {
         });
     }
 }
+
+/// The gradient with respect to the images of what reads two areas after two different steps, against central
+/// differences, in a network with feedback, upsampling, a shortcut and adaptation, for more images than one group has.
+/// phi is the identity, but for the rectification of sources: as good as no kink lies within the difference.
+#[test]
+fn gradient_with_respect_to_images() {
+    use cords::interrupt::{Interrupted, Stop, interruptible};
+    use cords::learn::{Initialisation, Memory, image_gradient};
+    let graph: cords::net::Graph = serde_json::from_str(
+        r#"{
+            "in_channels": 2, "image_side": 16, "classes": 3, "input_channels": 3, "readout": ["v2"],
+            "areas": [
+                {"name": "v1", "channels": 3, "side": 4, "cell": {"adapting": {"tau_a_ms": 30, "beta": 0.3}}},
+                {"name": "v2", "channels": 4, "side": 2, "tau_ms": 20}
+            ],
+            "projections": [
+                {"name": "v1.in", "to": "v1", "from": ["image"]},
+                {"name": "v1.recurrent", "to": "v1", "from": ["v1"]},
+                {"name": "v2.in", "to": "v2", "stride": 2,
+                 "from": ["v1", {"from": "image", "shortcut": {"name": "short", "kernel": 1}}]},
+                {"name": "v2.recurrent", "to": "v2", "from": ["v2"]},
+                {"name": "v1.feedback", "to": "v1", "from": [{"from": "v2", "upsample": "bilinear"}]}
+            ]
+        }"#,
+    )
+    .expect("a network");
+    let parameters: Parameters<f64> = Initialisation::default().cordsnet(&graph, 5).cast();
+    let net = CordsNet::new(&graph, &parameters, &Euler::new(2.0, 10.0), Phi::LeakyRelu(1.0)).expect("a network");
+    let (batch, blank, steps) = (11, 4, 6);
+    let len = 2 * 16 * 16;
+    let image = |i: usize| (0..len).map(move |k| ((i * len + k) as f64 * 0.7).sin());
+    let images: Vec<f64> = (0..batch).flat_map(image).collect();
+    // Area 0 after step 3, area 1 after the last step.
+    let weight = |image: usize, area: usize, unit: usize| ((image + 3 * area + unit) as f64 * 1.3).cos();
+    let read = [(3, 0), (steps, 1)];
+    let loss = |images: &[f64]| {
+        let mut state = net.spontaneous(blank).repeated(batch);
+        let mut sum = 0.0;
+        let inp = net.embed(images, batch);
+        net.run(&mut state, Input::Constant(&inp), steps, &mut |step, view| {
+            for (_, area) in read.iter().filter(|(at, _)| *at == step + 1) {
+                let activity = &view.state().areas[*area];
+                let units = activity.len() / batch;
+                let each = activity.iter().enumerate();
+                sum += each.map(|(i, r)| r * weight(i / units, *area, i % units)).sum::<f64>();
+            }
+        });
+        sum
+    };
+    let at = |image: usize, step: usize, area: usize, out: &mut [f64]| {
+        let is_read = read.contains(&(step, area));
+        if is_read {
+            let units = out.iter_mut().enumerate();
+            units.for_each(|(unit, out)| *out = weight(image, area, unit));
+        }
+        is_read
+    };
+    let of = |memory| image_gradient(&net, &images, (blank, steps), memory, &[0, 1], &at).expect("a gradient");
+    let gradient = of(Memory::Unlimited);
+    assert_eq!(gradient, of(Memory::Every(2)));
+    for image in [0, batch - 1] {
+        let direction: Vec<f64> = (0..images.len())
+            .map(|k| if k / len == image { (k as f64 * 0.31).cos() } else { 0.0 })
+            .collect();
+        let moved = |by: f64| -> Vec<f64> { images.iter().zip(&direction).map(|(x, d)| x + by * d).collect() };
+        let difference = (loss(&moved(1e-5)) - loss(&moved(-1e-5))) / 2e-5;
+        let along: f64 = gradient.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        assert!(along.abs() > 1e-3, "{along}");
+        assert!(
+            (along - difference).abs() < 1e-6 * along.abs(),
+            "{along} for {difference}"
+        );
+    }
+    let refused = |images: &[f64], steps, areas: &[usize]| {
+        let error = image_gradient(&net, images, (blank, steps), Memory::Unlimited, areas, &at);
+        error.expect_err("refused").to_string()
+    };
+    assert!(refused(&images[1..], steps, &[0]).contains("images"));
+    assert!(refused(&images, 0, &[0]).contains("one step"));
+    assert!(refused(&images, steps, &[2]).contains("area 2"));
+    // It ends where it is asked to, on whichever thread.
+    let stop = Stop::default();
+    let asks = |_: usize, _: usize, _: usize, _: &mut [f64]| {
+        stop.ask();
+        false
+    };
+    let ended = interruptible(&stop, || {
+        image_gradient(&net, &images, (blank, steps), Memory::Unlimited, &[0], &asks).is_ok()
+    });
+    assert_eq!(ended, Err(Interrupted));
+}

@@ -260,6 +260,13 @@ impl FullForm {
     }
 }
 
+impl Graph {
+    /// The full form, of published networks too, in which all projections and the names of their parameters stand.
+    pub fn in_full(&self) -> impl Serialize + use<> {
+        FullForm::of(&self.description)
+    }
+}
+
 impl Serialize for Graph {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.architecture() {

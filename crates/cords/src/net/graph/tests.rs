@@ -116,6 +116,11 @@ fn more_areas_than_the_rule_goes_up_to_are_written_in_full() {
     let json = serde_json::to_string(&graph).expect("serialised");
     assert!(!json.contains("strides"));
     assert_eq!(serde_json::from_str::<Graph>(&json).expect("read back"), graph);
+    // A published network is written so where that is asked for.
+    let published = architecture().graph().expect("valid");
+    let json = serde_json::to_string(&published.in_full()).expect("serialised");
+    assert!(!json.contains("strides"));
+    assert_eq!(serde_json::from_str::<Graph>(&json).expect("read back"), published);
 }
 
 /// The network of the documentation: an area that reads the image through a shortcut, and feedback.
