@@ -8,10 +8,11 @@ use indexmap::IndexMap;
 use super::error::CommandError;
 use super::export::{ExportArgs, file_name};
 use super::files::{copy, write};
-use super::report::{figure_files, has_figure, is_figure, pictures_in};
+use super::report::{figure_files, pictures_in, stored_figure};
 use super::tables::tables_of;
 use super::ui::Ui;
 use super::{open_store, project_here};
+use crate::figure::kinds::stands_for;
 use crate::stage::MODEL;
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::store::{RunRecord, RunStage, Store};
@@ -134,13 +135,13 @@ fn words(title: &str) -> String {
 fn pictures(store: &Store, stage: &RunStage, folder: &Path) -> Result<usize, CommandError> {
     let mut count = 0;
     let files = stage.outputs.iter().filter(|output| output.artifact == Artifact::FILES);
-    for output in files.filter(|output| !is_figure(store, &output.content)) {
+    for output in files.filter(|output| stored_figure(store, &output.content).is_none()) {
         let mut target = folder.join("pictures").join(file_name(&stage.name));
         if output.slot != "pictures" {
             target.push(file_name(&output.slot));
         }
         for picture in pictures_in(&store.object(&output.content)) {
-            if has_figure(&stage.kind, &picture.name) {
+            if stands_for(&stage.kind, &picture.name) {
                 continue;
             }
             copy(&picture.path, &target.join(&picture.name))?;

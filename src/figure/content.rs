@@ -5,17 +5,13 @@
 
 use std::collections::HashSet;
 
-use cords::statistics::student;
 use dynvis_runner::table::{Role, Table, Value};
 use indexmap::IndexMap;
 
 use super::coded::Coded;
-use super::description::{
-    Across, Aggregate, Content, Curve, Figure, Guide, Interval, Mark, Only, Paint, Palette, Panel, Point, Spread,
-};
+use super::description::{Across, Content, Curve, Figure, Guide, Mark, Only, Paint, Palette, Panel, Point};
+use super::points::{Series, Undrawn};
 
-/// Larger values are no measurements, and make no axis.
-const LARGEST: f64 = 1e100;
 /// Curves that are told apart in one panel.
 const CURVES: usize = 6;
 /// Panels of a figure.
@@ -26,41 +22,12 @@ const POINTS: usize = 500;
 const SCATTER: usize = 1500;
 /// Rows of a forest plot in one panel.
 const FOREST: usize = 40;
-/// Cells of all matrices of a figure.
-const CELLS: usize = 6000;
 
 /// Which columns make panels, colours and styles.
-struct Grouping<'a> {
-    facet: Vec<&'a str>,
-    identity: Vec<&'a str>,
-    style: Option<&'a str>,
-}
-
-/// Values that were measured under the same conditions.
-struct Group {
-    x: f64,
-    /// Of a matrix the value of the row.
-    row: f64,
-    values: Vec<f64>,
-    interval: Option<[f64; 2]>,
-}
-
-/// Groups by their place on the axis, of one curve.
-struct Series<'a> {
-    /// A row of the table that is part of it.
-    example: usize,
-    /// Which of several values.
-    what: &'a str,
-    groups: IndexMap<u128, Group>,
-    /// Where a row has no value.
-    gaps: Vec<f64>,
-}
-
-/// Values that become no points.
-#[derive(Default)]
-struct Undrawn {
-    missing: usize,
-    not_on_axis: usize,
+pub(super) struct Grouping<'a> {
+    pub(super) facet: Vec<&'a str>,
+    pub(super) identity: Vec<&'a str>,
+    pub(super) style: Option<&'a str>,
 }
 
 impl Figure<'_> {
@@ -154,9 +121,7 @@ impl Figure<'_> {
     /// Whether a key column tells no curves apart: rows are aggregated over it, or its points are of one cloud.
     fn is_over(&self, name: &str) -> bool {
         let is_seed = name == "seed" || name == "trial" || name.ends_with(".seed");
-        let has_part = [self.x, self.rows, self.style].contains(&name)
-            || self.facet.contains(&name)
-            || self.colour.contains(&name);
+        let has_part = [self.x, self.rows].contains(&name) || self.names(name);
         self.over.contains(&name) || (is_seed && !has_part)
     }
 
@@ -167,9 +132,8 @@ impl Figure<'_> {
         };
         let coded = Coded::of(table, &rows);
         let has_part = |name: &str| {
-            [self.x, self.rows, self.style].contains(&name)
-                || self.facet.contains(&name)
-                || self.colour.contains(&name)
+            [self.x, self.rows].contains(&name)
+                || self.names(name)
                 || self.best_of.contains(&name)
                 || self.is_over(name)
         };
@@ -272,107 +236,6 @@ impl Figure<'_> {
         Some(rows)
     }
 
-    /// Panel -> curve -> values, in the order of the rows.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "parts of one function, whose state is nobody else's"
-    )]
-    fn series<'a>(
-        &self,
-        table: &Table,
-        coded: &Coded<'_>,
-        rows: &[usize],
-        by: &Grouping<'_>,
-        ys: &[(&'a str, &'a str)],
-        left_out: &mut Vec<String>,
-        undrawn: &mut Undrawn,
-    ) -> IndexMap<u128, IndexMap<(u128, usize), Series<'a>>> {
-        let mut panels: IndexMap<u128, IndexMap<(u128, usize), Series<'a>>> = IndexMap::new();
-        let number = |column: &str, row: usize| {
-            table
-                .column(column)
-                .ok()?
-                .get(row)?
-                .number()
-                .filter(|n| n.abs() <= LARGEST)
-        };
-        let mut cells = HashSet::new();
-        let curve_columns: Vec<&str> = by.identity.iter().copied().chain(by.style).collect();
-        for &row in rows {
-            let place = match self.mark {
-                Mark::Forest => Some(0.0),
-                _ => number(self.x, row),
-            };
-            let Some(x) = place else {
-                undrawn.missing += 1;
-                continue;
-            };
-            if self.is_log_x && x <= 0.0 && self.mark != Mark::Forest {
-                undrawn.not_on_axis += 1;
-                continue;
-            }
-            let own_row = if self.mark == Mark::Matrix {
-                number(self.rows, row)
-            } else {
-                Some(0.0)
-            };
-            let Some(own_row) = own_row else { continue };
-            let panel = coded.key(row, &by.facet);
-            let curve = coded.key(row, &curve_columns);
-            for (which, &(y, what)) in ys.iter().enumerate() {
-                let value = number(y, row);
-                let is_on_axis = value.is_none_or(|value| !self.is_log_y || value > 0.0);
-                undrawn.missing += usize::from(value.is_none());
-                undrawn.not_on_axis += usize::from(!is_on_axis);
-                let value = value.filter(|_| is_on_axis);
-                let spot = match self.mark {
-                    Mark::Points => row as u128,
-                    _ => (u128::from(x.to_bits()) << 64) | u128::from(own_row.to_bits()),
-                };
-                if self.mark == Mark::Matrix {
-                    cells.insert((panel, spot));
-                    if cells.len() > CELLS {
-                        continue;
-                    }
-                }
-                let series = panels
-                    .entry(panel)
-                    .or_default()
-                    .entry((curve, which))
-                    .or_insert_with(|| Series {
-                        example: row,
-                        what,
-                        groups: IndexMap::new(),
-                        gaps: Vec::new(),
-                    });
-                let Some(value) = value else {
-                    series.gaps.push(x);
-                    continue;
-                };
-                let interval = || self.interval_of(table, row, value);
-                let group = series.groups.entry(spot).or_insert_with(|| Group {
-                    x,
-                    row: own_row,
-                    values: Vec::new(),
-                    interval: None,
-                });
-                let best = group.values.first().copied();
-                if !self.best_of.is_empty() && best.is_some_and(|best| best >= value) {
-                    continue;
-                }
-                if !self.best_of.is_empty() {
-                    group.values.clear();
-                }
-                group.values.push(value);
-                group.interval = interval();
-            }
-        }
-        if cells.len() > CELLS {
-            left_out.push(format!("{} of {} cells", cells.len() - CELLS, cells.len()));
-        }
-        panels
-    }
-
     #[expect(
         clippy::too_many_arguments,
         reason = "parts of one function, whose state is nobody else's"
@@ -426,23 +289,28 @@ impl Figure<'_> {
                     styles.len() - 1
                 });
                 // Where another row of the same place has a value there is no gap.
-                let has_value = |gap: &f64| series.groups.values().any(|group| group.x == *gap);
-                let gaps: Vec<f64> = series.gaps.iter().copied().filter(|gap| !has_value(gap)).collect();
+                let values: HashSet<u64> = series.groups.values().map(|group| group.x.to_bits()).collect();
+                let gaps = series.gaps.difference(&values).map(|gap| f64::from_bits(*gap));
+                let mut gaps: Vec<f64> = gaps.collect();
+                gaps.sort_by(f64::total_cmp);
                 let mut points: Vec<Point> = series.groups.into_values().map(|group| self.point(&group)).collect();
                 if self.mark == Mark::Lines {
                     points.sort_by(|a, b| a.x.total_cmp(&b.x));
                 }
+                let mut breaks = breaks(&points, &gaps);
                 if points.len() > limit && self.mark != Mark::Matrix {
                     most_points = most_points.max(points.len());
                     let every = points.len().div_ceil(limit);
                     points = points.into_iter().step_by(every).collect();
+                    // Between points far apart, a gap or two say nothing.
+                    breaks.clear();
                 }
                 of_panel.push(Curve {
                     label: joined([&name, &style]),
                     paint,
                     style: number_of_style,
                     points,
-                    gaps,
+                    breaks,
                 });
             }
             // Curves without a single value are none.
@@ -492,55 +360,6 @@ impl Figure<'_> {
         out
     }
 
-    /// Where the values of a group stand, with their spread where there are several.
-    fn point(&self, group: &Group) -> Point {
-        let n = group.values.len();
-        let (y, interval) = match n {
-            0 | 1 => (group.values.first().copied().unwrap_or(f64::NAN), group.interval),
-            _ => aggregated(&group.values, self.aggregate, self.spread),
-        };
-        Point {
-            x: group.x,
-            y,
-            row: group.row,
-            interval: interval.filter(|_| self.mark != Mark::Matrix),
-            n,
-        }
-    }
-
-    fn interval_of(&self, table: &Table, row: usize, value: f64) -> Option<[f64; 2]> {
-        let number = |name: &str| table.column(name).ok()?[row].number().filter(|value| value.is_finite());
-        match self.interval {
-            Interval::None => None,
-            Interval::Around(name, _) => number(name).map(|arm| [value - arm, value + arm]),
-            Interval::Ends(low, high, _) => Some([number(low)?, number(high)?]),
-        }
-    }
-
-    fn interval_texts(&self, panels: &[Panel]) -> Vec<String> {
-        let curves = || panels.iter().flat_map(|panel| &panel.curves);
-        let points = || {
-            curves()
-                .flat_map(|curve| &curve.points)
-                .filter(|point| point.interval.is_some())
-        };
-        let mut texts = Vec::new();
-        if points().any(|point| point.n == 1) {
-            match self.interval {
-                Interval::None => {}
-                Interval::Around(_, what) | Interval::Ends(.., what) => texts.push(what.to_owned()),
-            }
-        }
-        if points().any(|point| point.n > 1) {
-            texts.extend(spread_text(self.aggregate, self.spread));
-        }
-        if let [single, several] = texts.as_mut_slice() {
-            *single = format!("of single rows {single}");
-            *several = format!("of several {several}");
-        }
-        texts
-    }
-
     /// Lines across the panel that a row is part of.
     fn guides_of(
         &self,
@@ -573,54 +392,13 @@ impl Figure<'_> {
     }
 }
 
-/// Several values as one, and what a band shows of them.
-fn aggregated(values: &[f64], aggregate: Aggregate, spread: Spread) -> (f64, Option<[f64; 2]>) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len() as f64;
-    let mean = sorted.iter().sum::<f64>() / n;
-    let middle = match aggregate {
-        Aggregate::Mean => mean,
-        Aggregate::Median => quantile(&sorted, 0.5),
-    };
-    // Equal values deviate by nothing, not by the rounding of their mean.
-    let deviation = || match sorted.first() == sorted.last() {
-        true => 0.0,
-        false => (sorted.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt(),
-    };
-    let around = |at: f64, arm: f64| Some([at - arm, at + arm]);
-    let ends = match spread {
-        Spread::StandardDeviation => around(middle, deviation()),
-        Spread::StandardError => around(middle, deviation() / n.sqrt()),
-        Spread::Confidence => around(mean, student(n - 1.0) * deviation() / n.sqrt()),
-        Spread::Quartiles => Some([quantile(&sorted, 0.25), quantile(&sorted, 0.75)]),
-        Spread::Range => Some([sorted[0], sorted[sorted.len() - 1]]),
-        Spread::None => None,
-    };
-    (middle, ends)
-}
-
-/// A quantile of ascending values, linear between them.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, above) = (place.floor() as usize, place.ceil() as usize);
-    sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
-}
-
-/// What a band is, for the legend.
-fn spread_text(aggregate: Aggregate, spread: Spread) -> Option<String> {
-    let middle = match aggregate {
-        Aggregate::Mean => "mean",
-        Aggregate::Median => "median",
-    };
-    Some(match spread {
-        Spread::StandardDeviation => format!("{middle} plus and minus one standard deviation"),
-        Spread::StandardError => format!("{middle} plus and minus one standard error of the mean"),
-        Spread::Confidence => "95 % interval of the mean (Student's t)".to_owned(),
-        Spread::Quartiles => "from the lower to the upper quartile".to_owned(),
-        Spread::Range => "from the smallest to the largest".to_owned(),
-        Spread::None => return None,
-    })
+/// Places of points before which a curve is broken: of ascending points and gaps, those with a gap before them.
+fn breaks(points: &[Point], gaps: &[f64]) -> Vec<usize> {
+    let before = |x: f64| gaps.partition_point(|gap| *gap < x);
+    let places = 1..points.len();
+    places
+        .filter(|&place| before(points[place].x) > before(points[place - 1].x))
+        .collect()
 }
 
 /// What stands at an axis: what the description says, else the column's heading.

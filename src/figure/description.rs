@@ -206,8 +206,8 @@ pub(crate) struct Curve {
     pub(crate) style: usize,
     /// Ascending in x, but for [`Mark::Points`].
     pub(crate) points: Vec<Point>,
-    /// Places on the axis where there is no value: no line goes across them.
-    pub(crate) gaps: Vec<f64>,
+    /// Places of points before which the line is broken, as there is no value between.
+    pub(crate) breaks: Vec<usize>,
 }
 
 /// A line across a panel, in its place.

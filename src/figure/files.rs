@@ -149,7 +149,7 @@ mod tests {
             },
             style,
             points: values.iter().enumerate().map(point).collect(),
-            gaps: vec![0.5],
+            breaks: vec![1],
         };
         Content {
             panels: vec![

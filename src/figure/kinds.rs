@@ -16,8 +16,26 @@ const IMAGES: &str = "95 % interval, images resampled";
 const AFTER_ONSET: &str = "time after image onset [ms]";
 const OVER_IMAGES: &[&str] = &["image"];
 
+/// The figures of a kind's table.
+pub(crate) fn figures_of<'a>(
+    kind: &'a str,
+    table: &'a str,
+) -> impl Iterator<Item = &'static Figure<'static>> + use<'a> {
+    FIGURES
+        .iter()
+        .filter(move |figure| figure.kind == kind && figure.table == table)
+}
+
+/// Whether a figure stands in the place of a picture that stages of a kind store.
+pub(crate) fn stands_for(kind: &str, picture: &str) -> bool {
+    FIGURES
+        .iter()
+        .filter(|figure| figure.kind == kind)
+        .any(|figure| figure.stands_for.iter().any(|start| picture.starts_with(start)))
+}
+
 /// Every figure, by kind and table.
-pub(crate) const FIGURES: &[Figure<'static>] = &[
+pub(super) const FIGURES: &[Figure<'static>] = &[
     Figure {
         kind: "train",
         table: "training",

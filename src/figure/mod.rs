@@ -14,6 +14,7 @@ pub(crate) mod markup;
 pub(crate) mod network;
 pub(crate) mod panel;
 mod paper;
+mod points;
 pub(crate) mod scale;
 pub(crate) mod theme;
 

@@ -450,13 +450,12 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
 
 /// The line of a curve, which goes across no place without a value.
 fn broken_path(curve: &Curve, frame: &Frame) -> String {
+    let mut starts = curve.breaks.iter().copied().peekable();
     let mut out = String::new();
-    let mut last = f64::NEG_INFINITY;
     for (place, point) in curve.points.iter().enumerate() {
-        let is_broken = curve.gaps.iter().any(|gap| last < *gap && *gap < point.x);
+        let is_start = place == 0 || starts.next_if_eq(&place).is_some();
         let (x, y) = frame.at(point.x, point.y);
-        out += &format!("{}{x:.1},{y:.1}", if place == 0 || is_broken { 'M' } else { 'L' });
-        last = point.x;
+        out += &format!("{}{x:.1},{y:.1}", if is_start { 'M' } else { 'L' });
     }
     out
 }

@@ -20,7 +20,8 @@ use indexmap::IndexMap;
 
 pub(super) use page::colours;
 pub(super) use pictures::pictures_in;
-use results::{each_figure, is_drawn_anew, stored_figures};
+pub(super) use results::stored_figure;
+use results::{each_figure, stored_figures};
 
 use super::error::CommandError;
 use super::files::write;
@@ -30,8 +31,6 @@ use super::wording::size;
 use super::{completions, open_store, project_here};
 use crate::figure::panel::Look;
 use crate::figure::{Content, Drawn, Figure, draw, draw_network};
-use crate::stage::DESCRIPTION;
-use dynvis_runner::key::ContentHash;
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::table::Table;
 use networks::networks;
@@ -248,16 +247,6 @@ pub(super) fn figure_files(
         }
     }
     each_figure(&runs, one)
-}
-
-/// Whether a stored folder is a figure of a `plot` stage, which is drawn from its description.
-pub(super) fn is_figure(store: &Store, content: &ContentHash) -> bool {
-    store.object(content).join(DESCRIPTION).is_file()
-}
-
-/// Whether a figure of a kind stands in the place of a picture that its stages store.
-pub(super) fn has_figure(kind: &str, picture: &str) -> bool {
-    is_drawn_anew(kind, picture)
 }
 
 pub(crate) fn report(ui: &mut Ui, cache: Option<&Path>, args: &ReportArgs) -> Result<u8, CommandError> {

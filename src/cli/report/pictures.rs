@@ -8,9 +8,10 @@ use dynvis_runner::kind::Artifact;
 
 use super::draw::left_out;
 use super::html::escape;
-use super::results::{is_drawn_anew, is_stored_figure};
+use super::results::stored_figure;
 use super::{Family, Runs};
 use crate::cli::wording::{first_names, shell_word, size};
+use crate::figure::kinds::stands_for;
 
 /// Pictures of all families.
 pub(super) struct Pictures {
@@ -100,14 +101,14 @@ fn of_family(
             for output in stage.outputs.iter().filter(|output| output.artifact == Artifact::FILES) {
                 let is_in_both =
                     side == 0 && runs.are_two() && family.members[1].iter().any(|other| other.outputs.contains(output));
-                if is_in_both || is_stored_figure(runs, &output.content) {
+                if is_in_both || stored_figure(runs.store, &output.content).is_some() {
                     continue;
                 }
                 let all = pictures_in(&runs.store.object(&output.content));
                 for picture in &all {
                     let stem = picture.name.strip_suffix(".png").map(|stem| format!("{stem}.svg"));
                     let is_twice = stem.is_some_and(|svg| all.iter().any(|other| other.name == svg));
-                    if is_twice || (!figures.is_empty() && is_drawn_anew(family.kind, &picture.name)) {
+                    if is_twice || (!figures.is_empty() && stands_for(family.kind, &picture.name)) {
                         continue;
                     }
                     *count += 1;

@@ -2,6 +2,7 @@
 
 use dynvis_runner::key::ContentHash;
 use dynvis_runner::kind::Artifact;
+use dynvis_runner::store::Store;
 
 use super::data_table::{DataTable, FIRST, bytes, shares};
 use super::draw::{figure, left_out};
@@ -10,7 +11,7 @@ use super::{Family, Runs, StageOutput, is_equal, stacked};
 use crate::cli::error::CommandError;
 use crate::cli::tables::{headline, name_of};
 use crate::cli::wording::size;
-use crate::figure::kinds::FIGURES;
+use crate::figure::kinds::figures_of;
 use crate::figure::{Content, Figure, Palette, Stored};
 use crate::stage::DESCRIPTION;
 
@@ -75,24 +76,23 @@ pub(super) fn results(runs: &Runs<'_>, room: usize, room_of_figures: usize) -> R
     let chief = headline(runs.last()).unwrap_or_default();
     let (mut used_by_figures, mut used_by_tables) = (0, 0);
     for (place, family) in runs.families.iter().enumerate() {
-        for network in networks(runs, family) {
-            let html = network.html();
-            found.count_figures += 1;
-            if used_by_figures + html.len() > room_of_figures {
-                found.left_out += 1;
-                found.figures[place] +=
-                    &left_out(&format!("No room for the drawing \u{201c}{}\u{201d}.", network.title));
-                continue;
-            }
-            used_by_figures += html.len();
-            found.figures[place] += &html;
-        }
+        let drawings = networks(runs, family)
+            .into_iter()
+            .map(|network| (network.html(), network.title));
+        let mut drawn: Vec<(String, String)> = drawings.collect();
         for stored in stored_figures(runs, family) {
-            let html = stored.with_figure(|description, content| figure(found.count_figures, description, content));
-            found.count_figures += 1;
+            let id = found.count_figures + drawn.len();
+            drawn.push(
+                stored.with_figure(|description, content| {
+                    (figure(id, description, content), description.title.to_owned())
+                }),
+            );
+        }
+        found.count_figures += drawn.len();
+        for (html, title) in drawn {
             if used_by_figures + html.len() > room_of_figures {
                 found.left_out += 1;
-                found.figures[place] += &left_out(&format!("No room for the figure of `{}`.", family.name));
+                found.figures[place] += &no_room(&title, html.len());
                 continue;
             }
             used_by_figures += html.len();
@@ -107,11 +107,11 @@ pub(super) fn results(runs: &Runs<'_>, room: usize, room_of_figures: usize) -> R
             let id = items.len();
             match stacked(runs, &outputs) {
                 Ok(read) => {
-                    palette.meet_networks(&read.table);
-                    let drawn = FIGURES
-                        .iter()
-                        .filter(|figure| figure.kind == family.kind && figure.table == slot);
-                    for description in drawn {
+                    let mut figures = figures_of(family.kind, slot).peekable();
+                    if figures.peek().is_some() {
+                        palette.meet_networks(&read.table);
+                    }
+                    for description in figures {
                         let Some(content) = description.content(&read.table, read.is_of_two, &mut palette) else {
                             continue;
                         };
@@ -119,11 +119,7 @@ pub(super) fn results(runs: &Runs<'_>, room: usize, room_of_figures: usize) -> R
                         found.count_figures += 1;
                         if used_by_figures + html.len() > room_of_figures {
                             found.left_out += 1;
-                            item.figures += &left_out(&format!(
-                                "No room for the figure \u{201c}{}\u{201d} ({}): `--max-size` gives more.",
-                                description.title,
-                                size(html.len() as u64)
-                            ));
+                            item.figures += &no_room(description.title, html.len());
                             continue;
                         }
                         found.left_out += usize::from(!content.left_out.is_empty());
@@ -233,24 +229,20 @@ pub(super) fn stored_figures(runs: &Runs<'_>, family: &Family<'_>) -> Vec<Stored
     }
     contents
         .into_iter()
-        .filter_map(|content| stored_figure(runs, content))
+        .filter_map(|content| stored_figure(runs.store, content))
         .collect()
 }
 
-fn stored_figure(runs: &Runs<'_>, content: &ContentHash) -> Option<Stored> {
-    let path = runs.store.object(content).join(DESCRIPTION);
+/// The figure that an output is, where a `plot` stage wrote it and it can be read.
+pub(in crate::cli) fn stored_figure(store: &Store, content: &ContentHash) -> Option<Stored> {
+    let path = store.object(content).join(DESCRIPTION);
     let text = path
         .is_file()
         .then(|| dynvis_base::files::read_to_string(&path).ok())??;
     serde_json::from_str(&text).ok()
 }
 
-/// Whether an output is a figure that is drawn from its description.
-pub(super) fn is_stored_figure(runs: &Runs<'_>, content: &ContentHash) -> bool {
-    stored_figure(runs, content).is_some()
-}
-
-/// Draws every figure of a run, all members of a family in one, and hands each on with the family's name.
+/// Draws the figures of all tables of a run, all members of a family in one, and hands each on with the family's name.
 pub(super) fn each_figure(
     runs: &Runs<'_>,
     mut drawn: impl FnMut(&str, &Figure<'_>, &Content) -> Result<(), CommandError>,
@@ -258,17 +250,17 @@ pub(super) fn each_figure(
     let mut palette = Palette::default();
     for family in &runs.families {
         for slot in family.slots(|artifact| artifact == Artifact::TABLE) {
-            let own = || {
-                FIGURES
-                    .iter()
-                    .filter(|figure| figure.kind == family.kind && figure.table == slot)
-            };
+            let mut figures = figures_of(family.kind, slot).peekable();
+            // Tables without figures are not read.
+            if figures.peek().is_none() {
+                continue;
+            }
             // Of a table that cannot be read the export of tables tells.
             let Ok(read) = stacked(runs, &family.outputs(slot)) else {
                 continue;
             };
             palette.meet_networks(&read.table);
-            for figure in own() {
+            for figure in figures {
                 if let Some(content) = figure.content(&read.table, read.is_of_two, &mut palette) {
                     drawn(family.name, figure, &content)?;
                 }
@@ -278,10 +270,9 @@ pub(super) fn each_figure(
     Ok(())
 }
 
-/// Whether figures of a family's kind stand in the place of a stored picture.
-pub(super) fn is_drawn_anew(kind: &str, file: &str) -> bool {
-    FIGURES
-        .iter()
-        .filter(|figure| figure.kind == kind)
-        .any(|figure| figure.stands_for.iter().any(|start| file.starts_with(start)))
+fn no_room(title: &str, bytes: usize) -> String {
+    left_out(&format!(
+        "No room for the figure \u{201c}{title}\u{201d} ({}): `--max-size` gives more.",
+        size(bytes as u64)
+    ))
 }

@@ -51,8 +51,9 @@ impl Aggregate {
         }
     }
 
-    /// Of numbers in ascending order, not NaN.
-    fn of(self, numbers: &[f64]) -> Option<f64> {
+    /// Of numbers in ascending order, not NaN; none of none, and where it is missing.
+    #[must_use]
+    pub fn of(self, numbers: &[f64]) -> Option<f64> {
         let n = numbers.len() as f64;
         let mean = || numbers.iter().sum::<f64>() / n;
         let sd = || {
