@@ -131,7 +131,7 @@ pub(crate) fn benchmark(ui: &mut Ui, cache: Option<&Path>, args: &BenchmarkArgs)
                 format!("processor, {threads} threads"),
                 usize::from(args.batch).min(Device::<f32>::group_images(&Cpu)),
                 seconds,
-                peak_memory(),
+                dynvis_base::platform::peak_memory().unwrap_or_default(),
             )
         }
     };
@@ -265,12 +265,4 @@ fn time<D: Device<f32>>(
         Ok(_) | Err(TrainError::Stopped { .. }) => Ok(seconds),
         Err(error) => Err(error),
     }
-}
-
-/// Bytes that this process has taken at most, as Linux states it; 0 where nothing does.
-fn peak_memory() -> u64 {
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cords::device::cuda;
+use dynvis_base::platform;
 
 use super::error::CommandError;
 use super::project_here;
@@ -22,18 +23,21 @@ pub(crate) fn doctor(ui: &mut Ui, cache: Option<&Path>, _: &DoctorArgs) -> Resul
             String::new(),
         ],
     ];
-    let memory = rustix::system::sysinfo();
-    let gib = |units: u64| units as f64 * f64::from(memory.mem_unit) / (1u64 << 30) as f64;
-    rows.push(vec![
-        "memory".into(),
-        format!("{:.1} GiB, {:.1} GiB free", gib(memory.totalram), gib(memory.freeram)),
-        String::new(),
-    ]);
+    rows.push(vec!["memory".into(), memory(), String::new()]);
     let folder = cache.map_or_else(|| project_here().join("cache"), Path::to_owned);
     rows.push(cache_row(&folder));
     rows.extend(gpu_rows());
     ui.out(&simple_table(&["what", "found", "note"], rows, ui.width()))?;
     Ok(0)
+}
+
+fn memory() -> String {
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
+    match (platform::total_memory(), platform::free_memory()) {
+        (Some(total), Some(free)) => format!("{}, {} free", gib(total), gib(free)),
+        (Some(total), None) => gib(total),
+        (None, _) => "not told by this system".into(),
+    }
 }
 
 fn threads() -> usize {

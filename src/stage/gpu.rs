@@ -86,7 +86,7 @@ impl GpuDriver for Cuda {
     /// In a process of its own: what a driver holds for a process goes with it, and so does its crash.
     fn try_out(&self, ordinal: usize) -> Result<(), String> {
         let broken = |error: std::io::Error| format!("it could not be tried out: {error}");
-        let mut child = Command::new("/proc/self/exe")
+        let mut child = Command::new(dynvis_base::platform::own_program().map_err(broken)?)
             .args([TRY_OUT, &ordinal.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

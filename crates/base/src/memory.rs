@@ -6,76 +6,10 @@ use std::io::Read;
 /// Part of the free memory that one file's content may take: it is held twice for a moment while it is converted.
 const SHARE: f64 = 0.5;
 
-/// Bytes of memory that can still be had: the least of what the system calls available, what is left of the control
-/// group's limit, and what is left of the limit on address space. `None` where the system says none of them.
+/// Bytes of memory that can still be had: on Linux the least of what the system calls available, what is left of the
+/// control group's limit, and what is left of the limit on address space. `None` where the system says none of them.
 pub fn available() -> Option<u64> {
-    let meminfo = || {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
-    };
-    [meminfo(), control_group(), address_space()]
-        .into_iter()
-        .flatten()
-        .min()
-}
-
-/// What is left below the limits of the control groups that this process is in (version 2, then version 1).
-fn control_group() -> Option<u64> {
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let left = |folder: &str, [limit, used]: [&str; 2]| {
-        let limit = number(&format!("{folder}/{limit}"))?;
-        let used = number(&format!("{folder}/{used}"))?;
-        let stat = std::fs::read_to_string(format!("{folder}/memory.stat")).unwrap_or_default();
-        Some(limit.saturating_sub(used.saturating_sub(file_pages(&stat))))
-    };
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let mut least: Option<u64> = None;
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let (root, names) = match controllers {
-            "" => ("/sys/fs/cgroup", ["memory.max", "memory.current"]),
-            _ if controllers.split(',').any(|name| name == "memory") => (
-                "/sys/fs/cgroup/memory",
-                ["memory.limit_in_bytes", "memory.usage_in_bytes"],
-            ),
-            _ => continue,
-        };
-        // A limit holds for all groups below it.
-        for ancestor in std::path::Path::new(group).ancestors() {
-            let found = left(&format!("{root}{}", ancestor.display()), names);
-            least = [least, found].into_iter().flatten().min();
-        }
-    }
-    least
-}
-
-/// Bytes of files that a control group's `memory.stat` has in memory. They count as used, and the system gives them
-/// back when memory is asked for: a process that has read much would otherwise seem to have filled its group.
-fn file_pages(stat: &str) -> u64 {
-    let number = |name: &str| -> Option<u64> {
-        let value = stat
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        value.trim().parse().ok()
-    };
-    // Version 1 counts the groups below under names of their own.
-    let all = |name: &str| number(&format!("total_{name}")).or_else(|| number(name)).unwrap_or(0);
-    all("inactive_file").saturating_add(all("active_file"))
-}
-
-/// What is left of the limit on this process's address space (`ulimit -v`).
-fn address_space() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
-    let used = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
-    Some(limit.saturating_sub(used))
+    crate::platform::available_memory()
 }
 
 /// More than there is memory for.
@@ -185,16 +119,6 @@ fn reserve(out: &mut Vec<u8>, more: usize, room: u64) -> Result<(), NoRoom> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_of_files_are_counted_as_free_in_both_versions() {
-        let two =
-            "anon 4096\nfile 700\nshmem 100\ninactive_anon 50\nactive_anon 60\ninactive_file 200\nactive_file 400\n";
-        assert_eq!(file_pages(two), 600);
-        let one = "cache 700\ninactive_file 1\nactive_file 2\ntotal_inactive_file 30\ntotal_active_file 40\n";
-        assert_eq!(file_pages(one), 70);
-        assert_eq!(file_pages(""), 0);
-    }
 
     #[test]
     fn what_does_not_fit_is_refused() {

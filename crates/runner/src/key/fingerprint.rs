@@ -50,7 +50,7 @@ impl From<&rustix::fs::Stat> for Stat {
     fn from(stat: &rustix::fs::Stat) -> Self {
         let nanoseconds = |s, ns| i128::from(s) * 1_000_000_000 + i128::from(ns);
         Self {
-            device: stat.st_dev,
+            device: dynvis_base::platform::device(stat),
             inode: stat.st_ino,
             size: stat.st_size.cast_unsigned(),
             modified_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),

@@ -85,7 +85,7 @@ impl Context<'_> {
     /// there is.
     pub fn share_of_memory(&self) -> Option<u64> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let memory = total_memory()? / 2;
+        let memory = dynvis_base::platform::total_memory()? / 2;
         Some((memory as f64 * self.threads as f64 / cores.max(self.threads) as f64) as u64)
     }
 
@@ -159,15 +159,4 @@ impl Context<'_> {
         table.write_parquet(&path)?;
         Ok(())
     }
-}
-
-/// Bytes of memory that this machine has, where the system says.
-fn total_memory() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        let info = rustix::system::sysinfo();
-        Some(info.totalram as u64 * u64::from(info.mem_unit))
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
 }

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use dynvis_base::platform;
+use rustix::process::{Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -34,8 +35,8 @@ pub(crate) fn run_program(
     place: &Path,
     prepare: impl FnOnce(&mut Command),
 ) -> std::io::Result<ExitStatus> {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let mut guard = Command::new("/proc/self/exe");
+    platform::adopt_orphans()?;
+    let mut guard = Command::new(platform::own_program()?);
     guard
         .arg0("dynvis")
         .args(["guard", &std::process::id().to_string()])
@@ -69,15 +70,8 @@ pub(crate) fn run_program(
 /// not be started is no error here: it is written into `place`.
 pub fn guard(parent: u32, place: &Path, program: &str, arguments: &[String]) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-    if rustix::process::getppid()
-        .map(Pid::as_raw_nonzero)
-        .map(std::num::NonZero::get)
-        != i32::try_from(parent).ok()
-    {
-        return Err(std::io::Error::other("the worker that asked for this program is gone"));
-    }
+    platform::adopt_orphans()?;
+    platform::end_with_parent(parent, Signal::TERM)?;
     // Without it the program would outlive its stage: rather it is not started.
     std::thread::Builder::new().spawn(move || {
         if signals.forever().next().is_some() {
@@ -115,17 +109,7 @@ fn end_children() {
 
 /// Whether there were any.
 fn kill_children() -> bool {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let children: Vec<Pid> = processes
-        .filter_map(|process| {
-            let pid = process.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-            // The name, in parentheses, may hold anything; then come the state and the parent.
-            let parent: i32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-            Pid::from_raw(pid).filter(|_| parent == own)
-        })
-        .collect();
+    let children = platform::children();
     for child in &children {
         // It may have ended in this moment.
         let _ = rustix::process::kill_process(*child, Signal::KILL);

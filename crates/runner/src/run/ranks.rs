@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dynvis_base::platform;
 use rustix::process::Signal;
 
 use super::protocol::Message;
@@ -181,7 +182,7 @@ fn start_rank(rank: usize, world: usize, gpu: &str, spec: &Path, id: &[u8]) -> s
     let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     // Not its path, as for the worker itself. What the system does where the thread that starts it ends, it does where
     // the worker ends: that is its first thread.
-    Command::new("/proc/self/exe")
+    Command::new(platform::own_program()?)
         .arg0("dynvis")
         .arg("rank")
         .arg(spec)
@@ -205,11 +206,7 @@ pub fn serve_rank(
 ) -> Result<(), StageError> {
     let termination = Termination::listen()?;
     termination.is_heeded.store(true, Ordering::SeqCst);
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
-    let parent = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
-    if parent != i32::try_from(arguments.parent).ok() {
-        return Err(StageError::new("the worker that asked for this rank is gone"));
-    }
+    platform::end_with_parent(arguments.parent, Signal::KILL)?;
     let out = Mutex::new(out);
     let result = run_rank(registry, arguments, log);
     let last = match &result {

@@ -13,6 +13,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use dynvis_base::platform;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -66,7 +67,7 @@ pub(super) fn start<T: Send + 'static>(
     // Where it is tried again, behind what the attempts before have said.
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     // Not its path: the file there may have been replaced by a newer build while this run goes on.
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(platform::own_program()?)
         .arg0("dynvis")
         .arg("worker")
         .arg(spec_path)
@@ -129,13 +130,8 @@ pub fn serve(
 ) -> Result<(), StageError> {
     // The parent's death must end the worker and everything that it started.
     let termination = Termination::listen()?;
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
-        .map_err(std::io::Error::from)?;
     let spec: WorkerSpec = serde_json::from_slice(&fs_err::read(spec_path)?)?;
-    let parent = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
-    if parent != i32::try_from(spec.parent).ok() {
-        return Err(StageError::new("the process that asked for this stage is gone"));
-    }
+    platform::end_with_parent(spec.parent, rustix::process::Signal::TERM)?;
     if let Some(at) = spec.fail_at {
         fail::plan(at);
     }

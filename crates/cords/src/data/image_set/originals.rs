@@ -434,7 +434,7 @@ impl Packer {
         while from < end {
             let rest = (end - from) as usize;
             // Other file systems and old kernels refuse; then bytes are written as they were read.
-            match rustix::fs::copy_file_range(&source, Some(&mut from), &target, None, rest) {
+            match dynvis_base::platform::copy_within_system(source.file(), &mut from, target.file(), rest) {
                 Ok(copied) if copied > 0 => {}
                 _ => break,
             }

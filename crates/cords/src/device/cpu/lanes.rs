@@ -9,6 +9,10 @@ use crate::Real;
 
 /// Which instructions a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only one of them is built there")
+)]
 pub(super) enum Level {
     /// x86-64 with AVX-512 and FMA: vectors of 512 bits.
     Wide,

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use dynvis_base::FileList;
+use dynvis_base::platform;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 use serde::Serialize;
@@ -124,7 +125,7 @@ impl Files<'_> {
             let opened = match folder.take().filter(|(opened, _)| *opened == number) {
                 Some((_, opened)) => opened,
                 None => {
-                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    let flags = platform::LOOK | OFlags::DIRECTORY | OFlags::CLOEXEC;
                     let opened = openat(CWD, self.list.folder(number), flags, Mode::empty());
                     opened.map_err(|source| self.error(i, source))?
                 }
