@@ -10,7 +10,7 @@ use super::project_here;
 use super::tables::simple_table;
 use super::ui::Ui;
 
-/// Say what this machine offers: processor, memory, disk, GPU libraries
+/// Say what this machine offers: processor, memory, disk, GPU libraries, Slurm
 #[derive(clap::Args)]
 pub(crate) struct DoctorArgs {}
 
@@ -27,6 +27,7 @@ pub(crate) fn doctor(ui: &mut Ui, cache: Option<&Path>, _: &DoctorArgs) -> Resul
     let folder = cache.map_or_else(|| project_here().join("cache"), Path::to_owned);
     rows.push(cache_row(&folder));
     rows.extend(gpu_rows());
+    rows.extend(super::executors::rows(&folder));
     ui.out(&simple_table(&["what", "found", "note"], rows, ui.width()))?;
     Ok(0)
 }

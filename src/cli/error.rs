@@ -15,8 +15,10 @@ use crate::data::fetch::FetchError;
 /// What a subcommand can end with, other than success.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    #[error("{} problem{} in this pipeline", .problems.len(), if .problems.len() == 1 { "" } else { "s" })]
+    #[error("{} problem{} in this {what}", .problems.len(), if .problems.len() == 1 { "" } else { "s" })]
     Pipeline {
+        /// Which text it is.
+        what: &'static str,
         problems: Vec<Problem>,
         sources: SourceTexts,
     },

@@ -13,6 +13,7 @@ mod data;
 mod diff;
 mod doctor;
 mod error;
+mod executors;
 mod export;
 mod export_all;
 mod files;
@@ -20,6 +21,7 @@ mod forecast;
 mod gc;
 mod gpu;
 mod init;
+mod jobs;
 mod kinds;
 mod log;
 mod manual;
@@ -86,6 +88,7 @@ enum Command {
     Runs(runs::RunsArgs),
     Log(log::LogArgs),
     Trace(trace::TraceArgs),
+    Jobs(jobs::JobsArgs),
     Gc(gc::GcArgs),
     Pin(gc::PinArgs),
     Verify(verify::VerifyArgs),
@@ -104,6 +107,8 @@ enum Command {
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
     #[command(hide = true)]
+    Job(worker::JobArgs),
+    #[command(hide = true)]
     Rank(worker::RankArgs),
     #[command(hide = true)]
     Guard(worker::GuardArgs),
@@ -119,8 +124,7 @@ pub(crate) mod exit {
     pub(crate) const STAGE_FAILED: u8 = 100;
     pub(crate) const INPUT_CHANGED: u8 = 101;
     pub(crate) const DAMAGED: u8 = 102;
-    pub(crate) const INTERRUPTED: u8 = 130;
-    pub(crate) use dynvis_runner::run::PANICKED;
+    pub(crate) use dynvis_runner::run::{INTERRUPTED, PANICKED};
 }
 
 /// The stage kinds and presets of this program.
@@ -167,6 +171,7 @@ fn dispatch() -> ExitCode {
         Command::Runs(args) => runs::runs(&mut ui, cache, args),
         Command::Log(args) => log::log(&mut ui, cache, args),
         Command::Trace(args) => trace::trace(&mut ui, cache, args),
+        Command::Jobs(args) => jobs::jobs(&mut ui, cache, args),
         Command::Gc(args) => gc::gc(&mut ui, cache, args),
         Command::Pin(args) => gc::pin(&mut ui, cache, args),
         Command::Verify(args) => verify::verify(&mut ui, cache, args),
@@ -182,6 +187,7 @@ fn dispatch() -> ExitCode {
         Command::Benchmark(args) => benchmark::benchmark(&mut ui, cache, args),
         Command::Selftest(args) => selftest::selftest(&mut ui, args),
         Command::Worker(args) => worker::worker(args),
+        Command::Job(args) => worker::job(args),
         Command::Rank(args) => worker::rank(args),
         Command::Guard(args) => worker::guarded(args),
         Command::TryGpu(args) => gpu::try_out(&mut ui, args),
@@ -220,6 +226,7 @@ impl PipelineArgs {
         );
         ui.warn(&loaded.notes, &loaded.sources);
         loaded.result.map_err(|problems| CommandError::Pipeline {
+            what: "pipeline",
             problems,
             sources: loaded.sources,
         })

@@ -16,7 +16,7 @@ use super::forecast::{Forecast, SharedForecast};
 use super::harmless::harmless;
 use super::ui::Ui;
 use super::watch::Recorder;
-use super::wording::{duration, passed_over, reading, reading_goes_on, wrapped};
+use super::wording::{duration, passed_over, queue_silent, reading, reading_goes_on, wrapped};
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Style {
@@ -42,7 +42,12 @@ pub(crate) fn reporter(ui: &Ui, style: Style, pipeline: &Pipeline, options: &Run
         _ => false,
     };
     let width = pipeline.stages.iter().map(|s| s.name.len()).max().unwrap_or(0);
-    let forecast = Forecast::new(pipeline, options.jobs, options.threads);
+    let (jobs, threads) = match &options.queue {
+        // Each job has threads of its own.
+        Some(queue) => (queue.jobs, queue.jobs),
+        None => (options.jobs, options.threads),
+    };
+    let forecast = Forecast::new(pipeline, jobs, threads);
     let forecast = Arc::new(SharedForecast::new(forecast));
     let output: Box<dyn Reporter> = match style {
         _ if bars => Box::new(Bars::new(ui, width, Arc::clone(&forecast))),
@@ -154,6 +159,8 @@ impl Reporter for Plain {
                     "{stage:width$}  start ({threads} thread{plural}{gpus}): {why}"
                 ));
             }
+            Event::Queued { stage, job, .. } => self.ui.status(&format!("{stage:width$}  queued as job {job}")),
+            Event::QueueSilent { text } => self.ui.status(&queue_silent(text)),
             Event::Progress { stage, update, .. } => {
                 if update.milestone {
                     self.ui.status(&format!("{stage:width$}  {}", figures(update)));
@@ -373,6 +380,11 @@ impl Reporter for Bars {
                 self.line(&format!("run {run}"));
             }
             Event::StageStarted { stage, id, reasons, .. } => {
+                // One that a queue starts again has one already.
+                if let Some(bar) = self.running.remove(id) {
+                    bar.finish_and_clear();
+                    self.multi.remove(&bar);
+                }
                 let bar = self.multi.insert_before(&self.overall, ProgressBar::new(0));
                 // Until it says how far it is, and some never do.
                 bar.set_style(style("{prefix}  {elapsed}  {wide_msg}"));
@@ -395,6 +407,8 @@ impl Reporter for Bars {
                 }
             }
             Event::GpuPassedOver { text } => self.line(&passed_over(text)),
+            Event::Queued { stage, job, .. } => self.line(&format!("{stage:width$}  queued as job {job}")),
+            Event::QueueSilent { text } => self.line(&queue_silent(text)),
             Event::Note { stage, text, .. } => self.line(&format!("{stage:width$}  {text}")),
             Event::Reading { stage, files, bytes } => {
                 self.line(&reading(stage, *files, *bytes));

@@ -1,8 +1,9 @@
 //! `dynvis run`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
+use super::executors::Executor;
 use super::harmless::line;
 use super::progress;
 use super::tables::{headline, name_of, read_tables, tables_of};
@@ -25,12 +26,23 @@ pub(crate) struct RunArgs {
     pipeline: PipelineArgs,
     #[command(flatten)]
     select: SelectArgs,
-    /// Stages that run side by side at most [default: one for each processor thread]
+    /// Stages that run side by side at most [default: one for each processor thread; with another `--executor` than `local` jobs that
+    /// wait or run at once, 100]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Where to train: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU
     #[arg(long, default_value_t = Device::Auto)]
     device: Device,
+    /// Where stages run: beside this command, or as jobs of a Slurm cluster
+    #[arg(long, value_enum, default_value_t = Executor::Local)]
+    executor: Executor,
+    /// How jobs are asked for [default: `slurm.yaml` or `queue.yaml` beside the pipeline, in the project, or in `dynvis` of the user's
+    /// configuration]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    profile: Option<PathBuf>,
+    /// Submit all of it at once, each job after those of its producers, and end
+    #[arg(long)]
+    chain: bool,
     /// Go on with stages that do not depend on a failed one
     #[arg(short, long)]
     keep_going: bool,
@@ -51,17 +63,33 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     if let Some(at) = args.fail_at {
         fail::plan(at);
     }
-    args.device.require(super::registry().gpus())?;
+    if args.executor == Executor::Local {
+        args.device.require(super::registry().gpus())?;
+    }
     let pipeline = args.pipeline.load(ui)?;
+    let queue = args.executor.queue(args.profile.as_deref(), &pipeline, args.jobs)?;
     let selection = select(&pipeline, &args.select.request())?;
     if args.dry_run {
         return dry_run(ui, cache, args, &pipeline, &selection);
     }
     let mut store = make_store(cache, &pipeline.root)?;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if args.chain {
+        return super::executors::chain(
+            ui,
+            &mut store,
+            &pipeline,
+            &selection,
+            queue,
+            args.device,
+            &args.pipeline,
+        );
+    }
+    let threads = threads();
     let options = RunOptions {
         registry: super::registry(),
-        jobs: args.jobs.map_or(threads, usize::from),
+        // With a queue it is that which `--jobs` bounds.
+        jobs: args.jobs.filter(|_| queue.is_none()).map_or(threads, usize::from),
+        queue,
         threads,
         device: args.device,
         gpus: args.fake_gpus.as_deref().map(fake_gpus),
@@ -88,6 +116,18 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         RunStatus::Failed => exit::STAGE_FAILED,
         _ => 0,
     })
+}
+
+/// Processor threads for stages: in a job of a cluster those of the job.
+fn threads() -> usize {
+    let of_job = std::env::var("SLURM_CPUS_ON_NODE")
+        .ok()
+        .filter(|_| std::env::var_os("SLURM_JOB_ID").is_some());
+    let here = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    of_job
+        .and_then(|text| text.parse().ok())
+        .filter(|threads| *threads > 0)
+        .unwrap_or_else(here)
 }
 
 /// The plan, and what the stages take that would run.

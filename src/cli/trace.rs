@@ -24,6 +24,31 @@ pub(crate) fn trace(ui: &mut Ui, cache: Option<&Path>, args: &TraceArgs) -> Resu
     Ok(0)
 }
 
+/// How many jobs wait and run, whenever that changes.
+fn queue(run: &RunRecord, microseconds: f64) -> Vec<Json> {
+    let mut changes: Vec<(f64, i64, i64)> = Vec::new();
+    for stage in &run.stages {
+        if let (Some(execution), Some(seconds)) = (&stage.execution, stage.seconds)
+            && let Some(job) = &execution.job
+        {
+            changes.push((job.queued, 1, 0));
+            changes.push((execution.started, -1, 1));
+            changes.push((execution.started + seconds, 0, -1));
+        }
+    }
+    changes.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut wait, mut run) = (0, 0);
+    let mut events = Vec::new();
+    for (at, more_wait, more_run) in changes {
+        wait += more_wait;
+        run += more_run;
+        events.push(json!({
+            "ph": "C", "pid": 1, "name": "jobs", "ts": at * microseconds, "args": { "wait": wait, "run": run },
+        }));
+    }
+    events
+}
+
 /// The Trace Event Format: times in microseconds, one line (`tid`) for each stage that ran beside others.
 fn document(run: &RunRecord) -> Json {
     const MICROSECONDS: f64 = 1e6;
@@ -52,6 +77,7 @@ fn document(run: &RunRecord) -> Json {
             },
         }));
     }
+    events.extend(queue(run, MICROSECONDS));
     events.extend((0..lines.len()).map(|line| name("thread_name", line + 1, format!("side by side {}", line + 1))));
     json!({
         "displayTimeUnit": "ms",

@@ -136,7 +136,7 @@ impl Ui {
 
     /// An error with its causes and hint; a broken pipeline with every place.
     pub(crate) fn error(&mut self, error: &CommandError) {
-        if let CommandError::Pipeline { problems, sources } = error {
+        if let CommandError::Pipeline { problems, sources, .. } = error {
             let drawn = self.draw_problems(problems, sources);
             self.status_as_it_is(drawn.trim_end());
             self.status("");

@@ -207,6 +207,11 @@ pub(super) fn passed_over(text: &str) -> String {
     format!("{text}; going on without it, `dynvis doctor` says more")
 }
 
+/// That the queue cannot be asked, and why, in one line.
+pub(super) fn queue_silent(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

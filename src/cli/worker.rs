@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CommandError;
-use dynvis_runner::run::{RankArguments, guard, serve, serve_rank};
+use dynvis_runner::run::{RankArguments, guard, serve, serve_job, serve_rank};
 
 #[derive(clap::Args)]
 pub(crate) struct WorkerArgs {
@@ -17,6 +17,21 @@ pub(crate) fn worker(args: &WorkerArgs) -> Result<u8, CommandError> {
         &mut std::io::stdout(),
         &mut std::io::stderr(),
     )?;
+    Ok(0)
+}
+
+/// Arguments of the process that a job is.
+#[derive(clap::Args)]
+pub(crate) struct JobArgs {
+    folder: PathBuf,
+    token: String,
+}
+
+pub(crate) fn job(args: &JobArgs) -> Result<u8, CommandError> {
+    serve_job(super::registry(), &args.folder, &args.token).map_err(|source| CommandError::Io {
+        action: format!("cannot do the job of `{}`", args.folder.display()),
+        source,
+    })?;
     Ok(0)
 }
 

@@ -3,11 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dynvis_runner::pipeline::load_profile;
 
 use crate::asking;
 use crate::corruptions;
 use crate::harness::{Project, repository, typed};
 use crate::pipelines;
+use crate::slurm;
 use crate::templates;
 
 /// What a page's session starts from.
@@ -25,18 +29,23 @@ enum Start {
     Recordings,
     /// A sweep that has run.
     Sweep,
+    /// The pipelines of the repository, and a queue that is a script.
+    Cluster,
 }
 
 impl Start {
     fn project(self) -> Project {
         match self {
-            Self::Pipelines | Self::Sets => {
+            Self::Pipelines | Self::Sets | Self::Cluster => {
                 let project = Project::with_presets();
                 for file in std::fs::read_dir(repository().join("pipelines")).expect("read") {
                     let path = file.expect("a file").path();
                     let name = path.file_name().expect("a name").to_string_lossy().into_owned();
                     let text = std::fs::read_to_string(&path).expect("read");
                     project.write(&format!("pipelines/{name}"), &text);
+                }
+                if matches!(self, Self::Cluster) {
+                    slurm::install(&project);
                 }
                 if matches!(self, Self::Sets) {
                     corruptions::write_sets(&project);
@@ -90,6 +99,7 @@ sessions! {
     session_of_tables: "docs/tables.md", Sweep, 6;
     session_of_figures: "docs/figures.md", Pipelines, 3;
     session_of_reports: "docs/reports.md", Pipelines, 3;
+    session_of_clusters: "docs/slurm.md", Cluster, 5;
     session_of_commands: "docs/commands.md", Nothing, 11;
     session_of_errors: "docs/errors.md", Nothing, 5;
     session_of_cifar10: "docs/results/cifar10.md", Sets, 4;
@@ -248,7 +258,7 @@ fn every_command_of_a_page_is_typed() {
 /// Whole pipelines and some of their stages; stages that these read and that are not shown are put below them.
 #[test]
 fn every_pipeline_of_a_page_checks_clean() {
-    let mut checked = 0;
+    let (mut checked, mut profiles) = (0, 0);
     for (page, text) in pages() {
         for (language, block) in blocks(&text) {
             // One that is meant to be wrong has no such language.
@@ -256,6 +266,11 @@ fn every_pipeline_of_a_page_checks_clean() {
                 continue;
             }
             let block = block.join("\n") + "\n";
+            if ["# slurm.yaml", "# queue.yaml"].contains(&block.lines().next().unwrap_or_default()) {
+                check_profile(&page, &block);
+                profiles += 1;
+                continue;
+            }
             let first = block.lines().find(|line| !line.starts_with('#'));
             let begins_inside = first.is_some_and(|line| line.starts_with(' '));
             let head = if begins_inside { "stages:\n" } else { "" };
@@ -287,6 +302,24 @@ fn every_pipeline_of_a_page_checks_clean() {
         }
     }
     assert!(checked >= 10, "{checked} pipelines");
+    assert!(profiles >= 5, "{profiles} profiles");
+}
+
+/// How jobs are asked for.
+fn check_profile(page: &str, text: &str) {
+    let project = Project::new();
+    project.write("profile.yaml", text);
+    let (_, profile) = load_profile(&project.path("profile.yaml"), &dynvis::kinds());
+    let profile = profile.unwrap_or_else(|problems| panic!("{page}:\n{text}\n{problems:?}"));
+    let Some(commands) = profile.commands else { return };
+    for line in [&commands.submit, &commands.list, &commands.cancel] {
+        let read = Command::new("sh").args(["-n", "-c", line]).output().expect("a shell");
+        assert!(
+            read.status.success(),
+            "{page}: {line}: {}",
+            String::from_utf8_lossy(&read.stderr)
+        );
+    }
 }
 
 /// What a link to a heading is called: its letters, digits, `_` and `-` in lower case, with `-` for blanks.

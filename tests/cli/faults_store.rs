@@ -293,6 +293,7 @@ fn commands_that_only_read_make_no_cache() {
         (&["pin"], 0),
         (&["gc"], 0),
         (&["verify"], 0),
+        (&["jobs"], 0),
         (&["doctor"], 0),
         (&["stages"], 0),
         (&["presets"], 0),

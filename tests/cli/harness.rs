@@ -225,7 +225,12 @@ pub fn typed(project: &Project, line: &str) -> Ran {
     let output = Command::new("sh")
         .args(["-c", line])
         .current_dir(project.path(""))
-        .env("PATH", format!("{}:{path}", programs.display()))
+        // Programs of the project's own come first.
+        .env(
+            "PATH",
+            format!("{}:{}:{path}", project.path("bin").display(), programs.display()),
+        )
+        .env("FAKE_SLURM", project.path("queue"))
         .env("NO_COLOR", "1")
         .env_remove("DYNVIS_CACHE")
         .output();

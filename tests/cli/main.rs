@@ -49,6 +49,7 @@ mod report;
 mod resume;
 mod scheduling;
 mod several_gpus;
+mod slurm;
 mod staged;
 mod stand_in;
 mod sweeps;

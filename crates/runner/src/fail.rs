@@ -18,8 +18,14 @@ pub enum Step {
     Locked,
     /// The scratch folder is there.
     Scratch,
-    /// The worker runs.
+    /// The worker runs, or is to be submitted.
     Started,
+    /// What is to be submitted as a job is recorded.
+    JobRecorded,
+    /// The queue has been asked to take a job, and its id is not recorded.
+    JobSubmitted,
+    /// The ids of jobs are recorded.
+    JobKnown,
     /// In the worker: every output is written.
     Written,
     /// In the worker: the declared conditions hold.

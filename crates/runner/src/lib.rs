@@ -5,7 +5,8 @@
 //! happens in a run is told to a [`run::Reporter`].
 //!
 //! A run starts its own program again, as `PROGRAM worker SPEC` for every stage and as `PROGRAM guard …` above a user's
-//! program: a program that calls [`run::run`] answers to both, with [`run::serve`] and [`run::guard`].
+//! program, and as `PROGRAM job FOLDER TOKEN` on nodes of a cluster: a program that calls [`run::run`] answers to these,
+//! with [`run::serve`], [`run::guard`] and [`run::serve_job`].
 //!
 //! # Modules
 //!

@@ -119,7 +119,17 @@ impl Recorder {
                 self.say(Said::Stages(self.counts.clone()));
             }
             Event::Finished { .. } => self.end(),
-            Event::Reading { .. } | Event::ReadingGoesOn { .. } | Event::GpuPassedOver { .. } => {}
+            Event::Queued { stage, job, .. } => {
+                self.start();
+                self.say(Said::Note {
+                    stage: (*stage).to_owned(),
+                    text: format!("queued as job {job}"),
+                });
+            }
+            Event::Reading { .. }
+            | Event::ReadingGoesOn { .. }
+            | Event::GpuPassedOver { .. }
+            | Event::QueueSilent { .. } => {}
         }
     }
 

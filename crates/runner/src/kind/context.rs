@@ -81,12 +81,18 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Half of this machine's memory, shared among stages by their threads; none where the system does not say how much
-    /// there is.
+    /// Half of this machine's memory, shared among stages by their threads; in a job whose memory is bounded half of that;
+    /// none where the system does not say how much there is.
     pub fn share_of_memory(&self) -> Option<u64> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let memory = dynvis_base::platform::total_memory()? / 2;
-        Some((memory as f64 * self.threads as f64 / cores.max(self.threads) as f64) as u64)
+        let (memory, cores) = match of_job(self.threads) {
+            Some(of_job) => of_job,
+            None => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                (dynvis_base::platform::total_memory()?, cores)
+            }
+        };
+        let half = memory / 2;
+        Some((half as f64 * self.threads as f64 / cores.max(self.threads) as f64) as u64)
     }
 
     /// Tells the parent how far the stage is.
@@ -159,4 +165,25 @@ impl Context<'_> {
         table.write_parquet(&path)?;
         Ok(())
     }
+}
+
+/// In a job that the commands of a profile have submitted: MiB of memory that it asked for.
+pub(crate) const JOB_MEMORY: &str = "DYNVIS_JOB_MEMORY";
+
+/// Bytes and processor threads that the queue of a site has given the job that this process is in, where it has bounded
+/// them.
+fn of_job(threads: usize) -> Option<(u64, usize)> {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()?
+            .parse::<u64>()
+            .ok()
+            .filter(|number| *number > 0)
+    };
+    if let Some(mib) = number(JOB_MEMORY) {
+        return Some((mib.saturating_mul(1 << 20), threads));
+    }
+    let (_, mib) = (std::env::var_os("SLURM_JOB_ID")?, number("SLURM_MEM_PER_NODE")?);
+    let cores = usize::try_from(number("SLURM_CPUS_ON_NODE")?).ok()?;
+    Some((mib.saturating_mul(1 << 20), cores))
 }

@@ -14,6 +14,8 @@ pub enum ErrorClass {
     Oom,
     /// reading or writing failed
     Io,
+    /// a job came to the time limit of its queue
+    Time,
 }
 
 impl ErrorClass {
@@ -22,6 +24,7 @@ impl ErrorClass {
         match self {
             Self::Oom => "out of memory",
             Self::Io => "input or output failed",
+            Self::Time => "time limit",
         }
     }
 

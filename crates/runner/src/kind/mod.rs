@@ -35,6 +35,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 pub use conditions::{Broken, Conditions};
+pub(crate) use context::JOB_MEMORY;
 pub use context::{Context, Input, Said, Update};
 pub use device::Device;
 pub use dynvis_base::{FileList, Head};

@@ -24,6 +24,15 @@ pub struct Resources {
     #[serde(default)]
     #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "GiB"))]
     pub gpu_memory: Option<f64>,
+    /// Memory of the machine that a job of the stage asks its queue for. Beside the tool nothing heeds it.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "x-unit" = "GiB"))]
+    pub memory: Option<f64>,
+    /// Time that a job of the stage asks its queue for. A stage that keeps checkpoints goes on in a further job where it
+    /// does not suffice. Beside the tool nothing heeds it.
+    #[serde(default)]
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0.0, "x-unit" = "min"))]
+    pub time: Option<f64>,
     /// Units that it takes of the pipeline's `pools`.
     #[serde(default)]
     pub pools: BTreeMap<String, usize>,
@@ -46,10 +55,22 @@ pub struct Retry {
     /// Failures after which it is tried again.
     #[serde(default = "every_class")]
     on: Vec<ErrorClass>,
+    /// How much more memory a job asks for after each attempt that had too little.
+    #[serde(default = "twice")]
+    #[schemars(range(min = 1, max = 100))]
+    memory_factor: f64,
+    /// How much more time a job asks for after each attempt that had too little.
+    #[serde(default = "twice")]
+    #[schemars(range(min = 1, max = 100))]
+    time_factor: f64,
+}
+
+fn twice() -> f64 {
+    2.0
 }
 
 fn every_class() -> Vec<ErrorClass> {
-    vec![ErrorClass::Oom, ErrorClass::Io]
+    vec![ErrorClass::Oom, ErrorClass::Io, ErrorClass::Time]
 }
 
 impl Resources {
@@ -61,6 +82,17 @@ impl Resources {
     /// `timeout` of the stage; `None` where it may run for ever.
     pub(crate) fn time_limit(&self) -> Option<Duration> {
         self.timeout.map(|minutes| Duration::from_secs_f64(minutes * 60.0))
+    }
+
+    /// By how much an attempt asks for more than the first, after attempts that failed so.
+    pub(crate) fn factor(&self, class: ErrorClass, failed: &[ErrorClass]) -> f64 {
+        let times = failed.iter().filter(|failed| **failed == class).count();
+        let factor = match (&self.retry, class) {
+            (Some(retry), ErrorClass::Oom) => retry.memory_factor,
+            (Some(retry), ErrorClass::Time) => retry.time_factor,
+            _ => 1.0,
+        };
+        factor.powi(i32::try_from(times).unwrap_or(i32::MAX))
     }
 
     /// Attempts after the first that a failure of that class calls for.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::node::{Key, Node, Spot, Value};
@@ -42,6 +43,43 @@ pub(super) struct Validated {
 /// Checks `node` against `schema` and returns it as JSON.
 pub(super) fn validate(schema: &Json, node: &Node, out: &mut Validated) -> Json {
     value(schema, node, &mut Vec::new(), false, out)
+}
+
+/// The value of a type, by its schema; none if anything is wrong with it.
+pub(super) fn typed<T: DeserializeOwned>(
+    schema: &Json,
+    node: &Node,
+    what: &'static str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let mut validated = Validated::default();
+    let json = validate(schema, node, &mut validated);
+    for problem in &mut validated.problems {
+        if let ProblemKind::UnknownName { what: found, .. } = &mut problem.kind {
+            *found = what;
+        }
+    }
+    let is_sound = validated.problems.is_empty();
+    problems.append(&mut validated.problems);
+    if !is_sound {
+        return None;
+    }
+    match serde_json::from_value(json) {
+        Ok(value) => Some(value),
+        // Interpolation has reported what is not known.
+        Err(_)
+            if problems
+                .iter()
+                .any(|p| matches!(p.kind, ProblemKind::UnknownName { .. })) =>
+        {
+            None
+        }
+        Err(error) => {
+            let message = error.to_string();
+            problems.push(Problem::at(node.spot, ProblemKind::Inconsistent { message }));
+            None
+        }
+    }
 }
 
 /// The schema of one property, if the object schema has it.

@@ -10,6 +10,7 @@
 
 mod device;
 mod dispatcher;
+mod executor;
 mod extents;
 mod guard;
 mod protocol;
@@ -24,7 +25,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use dispatcher::{RunOptions, log_path, missing_data, run};
+pub use dispatcher::{QueueOptions, RunOptions, log_path, missing_data, run};
+pub use executor::{
+    ChainError, ChainOptions, JobProgress, Link, QueueReport, RecordedJob, cancel_job, recorded_jobs,
+    report as queue_report, serve_job, submit_chain,
+};
 pub use extents::extents;
 pub use guard::guard;
 pub(crate) use guard::run_program;
@@ -44,6 +49,9 @@ use crate::store::{RunId, RunRecord, StageOutcome, StoreError};
 /// here.
 pub const PANICKED: u8 = 70;
 
+/// Exit code of a run that was asked to end before its work was done.
+pub const INTERRUPTED: u8 = 130;
+
 /// What happens during a run, in order.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,7 +69,7 @@ pub enum Event<'a> {
         /// How many stages are selected.
         selected: usize,
     },
-    /// The worker of a stage was started; once more for every retry.
+    /// The worker of a stage was started; once more for every retry, and where a queue starts a job again.
     StageStarted {
         /// Name of the stage.
         stage: &'a str,
@@ -95,6 +103,20 @@ pub enum Event<'a> {
         reading: Reading,
         /// Seconds since it began.
         seconds: f64,
+    },
+    /// A queue has taken the stage as a job; it starts later.
+    Queued {
+        /// Name of the stage.
+        stage: &'a str,
+        /// The stage's place in the pipeline.
+        id: StageId,
+        /// The job's id, as the queue prints it.
+        job: &'a str,
+    },
+    /// The queue cannot be asked for now; jobs go on.
+    QueueSilent {
+        /// Why.
+        text: &'a str,
     },
     /// A stage tells how far it is.
     Progress {
@@ -168,6 +190,14 @@ pub enum Failure {
         /// `oom` where the system killed it; else `None`.
         class: Option<ErrorClass>,
     },
+    /// The queue of a site ended the stage's job, or does not take it.
+    #[error("its job {what}")]
+    Job {
+        /// What became of the job, as `its job {what}` says it.
+        what: String,
+        /// `oom` or `time` where it had too little of that; else `None`.
+        class: Option<ErrorClass>,
+    },
     /// The stage's `timeout` was over.
     #[error("it did not end within its {minutes} minutes")]
     TimedOut {
@@ -195,7 +225,7 @@ impl Failure {
     fn class(&self) -> Option<ErrorClass> {
         match self {
             Self::Stage(error) => error.class,
-            Self::Crashed { class, .. } | Self::Store { class, .. } => *class,
+            Self::Crashed { class, .. } | Self::Store { class, .. } | Self::Job { class, .. } => *class,
             Self::TimedOut { .. } | Self::InputChanged { .. } => None,
         }
     }
@@ -269,6 +299,9 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+    /// Jobs could not be attended to.
+    #[error("cannot speak with the queue")]
+    Queue(#[source] std::io::Error),
     /// The end of a stage's worker could not be waited for.
     #[error("cannot wait for the worker of stage `{stage}`")]
     Wait {

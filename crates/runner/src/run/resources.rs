@@ -51,7 +51,11 @@ impl Threads {
         Some(threads)
     }
 
+    /// None is what jobs of a queue have.
     pub(super) fn give_back(&mut self, threads: usize) {
+        if threads == 0 {
+            return;
+        }
         self.taken = self.taken.saturating_sub(threads);
         self.running = self.running.saturating_sub(1);
     }

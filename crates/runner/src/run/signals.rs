@@ -7,15 +7,15 @@ use std::sync::mpsc::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Calls `notify` for every SIGINT, SIGTERM and SIGHUP from now on.
+/// Calls `notify` with every SIGINT, SIGTERM and SIGHUP from now on.
 pub(super) fn forward<T: Send + 'static>(
     sender: Sender<T>,
-    notify: impl Fn() -> T + Send + 'static,
+    notify: impl Fn(i32) -> T + Send + 'static,
 ) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::Builder::new().spawn(move || {
-        for _ in signals.forever() {
-            if sender.send(notify()).is_err() {
+        for signal in signals.forever() {
+            if sender.send(notify(signal)).is_err() {
                 break;
             }
         }

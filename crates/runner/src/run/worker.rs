@@ -9,7 +9,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,7 @@ use crate::fail::{self, FailAt, Step};
 use crate::kind::{AnyKind, AnyStage, Conditions, Context, Device, Input, Ranks, Registry, Said, StageError, Update};
 
 /// What a worker is asked to do.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct WorkerSpec {
     pub kind: String,
     pub params: Json,
@@ -50,18 +49,16 @@ pub(super) struct WorkerSpec {
 /// How often progress within a phase is sent at most.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `message` turns what it says
-/// into the dispatcher's terms; it is called with `None` when the worker closes its output. The worker holds the
-/// `locks` too, so that nobody else computes its key, or has its GPUs, while a worker whose parent was killed still
-/// writes its checkpoint.
-pub(super) fn start<T: Send + 'static>(
+/// Starts a worker in its own process group, in which no other GPUs are seen than `gpus`. `tell` hears what it says, and
+/// `None` when the worker closes its output. The worker holds the `locks` too, so that nobody else computes its key, or
+/// has its GPUs, while a worker whose parent was killed still writes its checkpoint.
+pub(super) fn start(
     spec: &WorkerSpec,
     spec_path: &Path,
     log: &Path,
     gpus: &str,
     locks: &[&File],
-    sender: Sender<T>,
-    message: impl Fn(Option<Message>) -> T + Send + 'static,
+    tell: impl Fn(Option<Message>) + Send + 'static,
 ) -> std::io::Result<Child> {
     fs_err::write(spec_path, serde_json::to_vec(spec)?)?;
     // Where it is tried again, behind what the attempts before have said.
@@ -82,14 +79,12 @@ pub(super) fn start<T: Send + 'static>(
         if let Some(stdout) = stdout {
             for line in std::io::BufReader::new(stdout).lines() {
                 let Ok(line) = line else { break };
-                if let Ok(parsed) = serde_json::from_str(&line)
-                    && sender.send(message(Some(parsed))).is_err()
-                {
-                    return;
+                if let Ok(parsed) = serde_json::from_str(&line) {
+                    tell(Some(parsed));
                 }
             }
         }
-        let _ = sender.send(message(None));
+        tell(None);
     });
     if let Err(error) = reading {
         // Nobody would hear of it.

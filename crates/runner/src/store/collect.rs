@@ -288,6 +288,12 @@ impl Store {
                 partial.extend(self.partial(id, folder, &run));
             }
         }
+        // What a job reads whose submitter is gone, too.
+        let read_by_jobs = self.inputs_of_jobs();
+        for (key, candidate) in &mut candidates {
+            let mut contents = self.results[*key].outputs.iter().map(|output| &output.content);
+            candidate.is_held |= contents.any(|content| read_by_jobs.contains(content));
+        }
         let keeps_all = !unreadable.is_empty() && !policy.ignores_unreadable;
         if keeps_all {
             partial.clear();

@@ -23,6 +23,7 @@
 //!                      store's, how far its stages are, for `watch`
 //!   gate               held by runs while they decide and publish, alone by `gc`
 //!   scratch/KEY-*/     what running stages write; goes with them
+//!   jobs/KEY/          a job that a site's queue has for the key; goes when its result is published or given up
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
 //!   ends/NAME/         the states that stages ended with which differ in how long they go on alone
 //!   benchmarks.jsonl   not the store's: what the program has timed, one JSON object a line
@@ -34,8 +35,10 @@
 mod collect;
 #[cfg(any(test, fuzzing))]
 mod hostile;
+mod jobs;
 mod journal;
 mod objects;
+mod publish;
 mod runs;
 mod unfinished;
 mod verify;
@@ -52,15 +55,15 @@ pub(crate) use collect::Uses;
 pub use collect::{Hold, Policy, Removal, RemovalReason};
 #[cfg(any(test, fuzzing))]
 pub use hostile::{check_journal, check_manifests, framed};
-use objects::{hash_folder, persist};
+pub(crate) use jobs::{JOB, content_of, sizes};
+pub(crate) use objects::persist;
 pub(crate) use runs::RECORD_VERSION;
 pub use runs::{
-    Execution, GitState, ReportTexts, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus, StageOutcome,
-    shortest_prefixes,
+    Execution, GitState, JobExecution, ReportTexts, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus,
+    StageOutcome, shortest_prefixes,
 };
 pub use verify::{Damage, Fault};
 
-use crate::fail::{self, Step};
 use crate::key::{ContentHash, FileChanges, FileTree, Fingerprints, StageKey, remembered, write_files};
 use crate::kind::{Artifact, Broken, Conditions, Tree};
 
@@ -93,6 +96,12 @@ pub enum StoreError {
     /// A stage that ended well did not write an output that it declares.
     #[error("output `{slot}` was declared but not written")]
     OutputMissing {
+        /// Name of the output's slot.
+        slot: String,
+    },
+    /// What a job wrote is not what arrived here.
+    #[error("output `{slot}` is not what its job wrote: the file system gives other bytes here than on the job's node")]
+    Transfer {
         /// Name of the output's slot.
         slot: String,
     },
@@ -487,33 +496,6 @@ impl Store {
             }
         }
         Health::Intact
-    }
-
-    /// Moves a finished output from scratch into the store, under its content's name.
-    pub(crate) fn publish(
-        &mut self,
-        slot: &str,
-        artifact: Artifact,
-        scratch: &Path,
-    ) -> Result<StoredOutput, StoreError> {
-        // An empty folder is a result: one without anything to draw, or to put aside. A link is none.
-        if !std::fs::symlink_metadata(scratch).is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(StoreError::OutputMissing { slot: slot.to_owned() });
-        }
-        let content = hash_folder(scratch).map_err(io("hash an output"))?;
-        fail::at(Step::Hashed).map_err(io("hash an output"))?;
-        let target = self.object(&content.hash);
-        objects::move_into_place(scratch, &target, &content).map_err(io("publish an output"))?;
-        for file in &content.files {
-            self.fingerprints.remember(&target.join(&file.path), &file.hash);
-        }
-        Ok(StoredOutput {
-            slot: slot.to_owned(),
-            artifact,
-            content: content.hash,
-            files: content.files,
-            empty: content.empty,
-        })
     }
 
     /// Keeps the readable form of a key.

@@ -175,7 +175,7 @@ pub(super) fn replace_by(
 }
 
 /// Writes a file so that it is either absent, old, or complete, after a power cut, too.
-pub(super) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn persist(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     dynvis_base::files::persist(path, bytes)?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }

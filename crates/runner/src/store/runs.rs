@@ -189,6 +189,21 @@ pub struct Execution {
     pub cpu_seconds: f64,
     /// Memory in bytes of the stage's largest process.
     pub peak_bytes: u64,
+    /// Where a queue ran it; `None` where it ran beside the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobExecution>,
+}
+
+/// How the queue of a site ran a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobExecution {
+    /// The job's id, as the queue prints it.
+    pub id: String,
+    /// The machine that it ran on last; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// When it was submitted or taken over, in seconds after the start of the run.
+    pub queued: f64,
 }
 
 /// The commit that the project's files are of.

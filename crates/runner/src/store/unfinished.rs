@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::jobs::is_forced;
 use super::{Health, Store, StoreError, io};
 use crate::key::StageKey;
 
@@ -48,9 +49,8 @@ impl Store {
         let _ = std::fs::remove_dir_all(self.ends(lineage));
     }
 
-    /// Removes what killed runs left behind: scratch folders, checkpoints of keys that have a result since, and
-    /// checkpoints that nobody went on with for 90 days; and ends of stages from before then. Leaves alone what is in
-    /// use.
+    /// Removes what killed runs left behind: scratch folders, checkpoints and jobs of keys that have a result since, and
+    /// those that nobody went on with for 90 days; and ends of stages from before then. Leaves alone what is in use.
     pub fn sweep(&mut self) {
         for path in self
             .entries("ends")
@@ -59,18 +59,19 @@ impl Store {
             // Best effort, as nothing depends on it.
             let _ = std::fs::remove_dir_all(&path);
         }
-        for folder in ["scratch", "checkpoints"] {
+        for folder in ["scratch", "checkpoints", "jobs"] {
             for path in self.entries(folder) {
                 let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
                 let text = name.as_deref().and_then(|name| name.split('-').next());
                 let Some(key) = text.and_then(StageKey::parse) else {
                     continue;
                 };
-                let is_stale = folder == "scratch" || self.is_stale(&key);
+                // A job goes on without whoever submitted it, and writes into a folder of its own.
+                let is_stale = folder == "scratch" || self.is_stale(&key, &path);
                 // Whoever holds the lock uses it; and may have done so a moment ago, hence the second look.
                 if is_stale
                     && let Ok(Some(_lock)) = self.try_lock(&key)
-                    && (folder == "scratch" || self.is_stale(&key))
+                    && (folder == "scratch" || self.is_stale(&key, &path))
                 {
                     // Best effort, as nothing depends on it.
                     let _ = std::fs::remove_dir_all(&path);
@@ -79,9 +80,9 @@ impl Store {
         }
     }
 
-    /// Whether nothing will go on from a key's checkpoint.
-    fn is_stale(&mut self, key: &StageKey) -> bool {
-        is_older_than(&self.checkpoint(key), CHECKPOINTS_KEPT) || self.health(key) == Health::Intact
+    /// Whether nothing will go on from a key's checkpoint or job.
+    fn is_stale(&mut self, key: &StageKey, folder: &Path) -> bool {
+        is_older_than(folder, CHECKPOINTS_KEPT) || (self.health(key) == Health::Intact && !is_forced(folder))
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use indexmap::IndexMap;
-use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use super::{unknown, wrong_type};
@@ -15,7 +14,7 @@ use crate::pipeline::matrix::{Room, Scope};
 use crate::pipeline::node::{Key, Node, Spot, Value};
 use crate::pipeline::problem::{Problem, ProblemKind};
 use crate::pipeline::published::{NameFindings, output_names};
-use crate::pipeline::validate::{Validated, report_duplicates, validate};
+use crate::pipeline::validate::{report_duplicates, typed};
 
 /// What a stage claims of the run.
 #[derive(Default)]
@@ -119,43 +118,6 @@ fn report_pool(key: &Key, amount: &Node, pools: &IndexMap<String, usize>, proble
 
 static RESOURCES: OnceLock<Json> = OnceLock::new();
 static CONDITIONS: OnceLock<Json> = OnceLock::new();
-
-/// The value of a type, by its schema; none if anything is wrong with it.
-fn typed<T: DeserializeOwned>(
-    schema: &Json,
-    node: &Node,
-    what: &'static str,
-    problems: &mut Vec<Problem>,
-) -> Option<T> {
-    let mut validated = Validated::default();
-    let json = validate(schema, node, &mut validated);
-    for problem in &mut validated.problems {
-        if let ProblemKind::UnknownName { what: found, .. } = &mut problem.kind {
-            *found = what;
-        }
-    }
-    let is_sound = validated.problems.is_empty();
-    problems.append(&mut validated.problems);
-    if !is_sound {
-        return None;
-    }
-    match serde_json::from_value(json) {
-        Ok(value) => Some(value),
-        // Interpolation has reported what is not known.
-        Err(_)
-            if problems
-                .iter()
-                .any(|p| matches!(p.kind, ProblemKind::UnknownName { .. })) =>
-        {
-            None
-        }
-        Err(error) => {
-            let message = error.to_string();
-            problems.push(Problem::at(node.spot, ProblemKind::Inconsistent { message }));
-            None
-        }
-    }
-}
 
 impl Claims {
     /// Conditions on what the stage does not write, or on what is no table.

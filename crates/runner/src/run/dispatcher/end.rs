@@ -6,7 +6,6 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use wait4::Wait4;
 
 use super::names::file_name;
 use super::{Dispatcher, Running};
@@ -15,6 +14,7 @@ use crate::key::ContentHash;
 use crate::kind::{ErrorClass, StageError};
 use crate::pipeline::{Stage, StageId};
 use crate::plan::{Decision, State};
+use crate::run::executor::Told;
 use crate::run::protocol::Message;
 use crate::run::{Event, Failure, RunError, changed_since};
 use crate::store::{Attempt, Health, JournalEntry, ResultRecord, StageOutcome, StoreError};
@@ -26,10 +26,19 @@ const GRACE: Duration = Duration::from_secs(60);
 enum NoResult {
     Failed(Failure),
     Interrupted,
+    /// Its job is nowhere any more, and can be submitted by nobody here.
+    Gone(Failure),
 }
 
 impl Dispatcher<'_> {
-    pub(super) fn hear(&mut self, id: StageId, message: Message) {
+    pub(super) fn hear(&mut self, id: StageId, told: Told) {
+        let message = match told {
+            Told::Said(message) => message,
+            Told::Queued(job) => return self.is_queued(id, job),
+            Told::Running(job, host) => return self.is_running(id, job, host),
+            // The loop itself attends to that.
+            Told::Ended => return,
+        };
         match message {
             Message::Progress(update) => self.reporter.event(&Event::Progress {
                 stage: &self.pipeline.stage(id).name,
@@ -42,7 +51,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn note(&mut self, id: StageId, text: &str) {
+    pub(super) fn note(&mut self, id: StageId, text: &str) {
         self.reporter.event(&Event::Note {
             stage: &self.pipeline.stage(id).name,
             id,
@@ -74,39 +83,52 @@ impl Dispatcher<'_> {
             return Ok(());
         };
         let mut running = self.running.remove(index);
-        // What it started ends with it; that is left over where the system killed it.
-        running.signal(Signal::KILL);
-        let Some(child) = running.child.take() else {
+        if !running.is_job {
+            // What it started ends with it; that is left over where the system killed it.
+            running.signal(Signal::KILL);
+        }
+        let Some(worker) = running.worker.take() else {
             return Ok(());
         };
-        let ended = child.wait4().map_err(|source| RunError::Wait {
+        let end = worker.end().map_err(|source| RunError::Wait {
             stage: self.pipeline.stage(id).name.clone(),
             source,
         })?;
-        let status = ended.status;
         if let Some(execution) = self.executions.get_mut(&id) {
-            execution.cpu_seconds = (ended.rusage.utime + ended.rusage.stime).as_secs_f64();
-            execution.peak_bytes = ended.rusage.maxrss;
+            execution.cpu_seconds = end.cpu_seconds;
+            execution.peak_bytes = end.peak_bytes;
+        }
+        let job = end.job.unwrap_or_default();
+        if running.is_job {
+            running.outputs.clone_from(&job.outputs);
+            self.queued -= 1;
         }
         // From before the outputs are in place until the result that names them is noted as used.
         let _hold = self.store.hold()?;
         let stage = self.pipeline.stage(id);
-        let seconds = running.started.elapsed().as_secs_f64();
+        let seconds = job.seconds.unwrap_or_else(|| running.started.elapsed().as_secs_f64());
+        let is_success = end.how.as_ref().is_ok_and(ExitStatus::success);
         let result = match running.said.take() {
             // Everything is written when it says so, even if a signal ends its process in that moment.
-            Some(Ok(())) if status.success() || self.interrupts > 0 || running.overdue => {
-                self.publish(stage, &running, seconds).map_err(NoResult::Failed)
-            }
+            Some(Ok(())) if is_success || self.interrupts > 0 || running.overdue => self
+                .publish(stage, &running, &job.contents, seconds)
+                .map_err(NoResult::Failed),
             _ if self.interrupts > 0 => Err(NoResult::Interrupted),
             _ if running.overdue => Err(NoResult::Failed(Failure::TimedOut {
                 minutes: stage.resources.timeout.unwrap_or_default(),
             })),
             Some(Err(error)) => Err(NoResult::Failed(Failure::Stage(error))),
-            _ => Err(NoResult::Failed(crashed(status))),
+            _ => Err(match end.how {
+                Ok(status) => NoResult::Failed(crashed(status)),
+                Err(failure) if job.is_gone => NoResult::Gone(failure),
+                Err(failure) => NoResult::Failed(failure),
+            }),
         };
         let lease = std::mem::take(&mut running.lease);
         self.threads.give_back(lease.threads);
         drop(lease);
+        let key = running.key.clone();
+        let is_job = running.is_job;
         match result {
             Ok(outputs) => {
                 let decision = decision_of(&running);
@@ -121,11 +143,19 @@ impl Dispatcher<'_> {
             }
             Err(no_result) => self.settle_without(stage, &running, seconds, no_result),
         }
+        if is_job {
+            // While its key is still locked.
+            self.store.drop_job(&key);
+        }
         Ok(())
     }
 
     /// After an attempt without result: another one, or the end.
     fn settle_without(&mut self, stage: &Stage, running: &Running, seconds: f64, no_result: NoResult) {
+        if let NoResult::Gone(failure) = &no_result {
+            self.note(stage.id, &format!("{failure}: it starts anew, here"));
+            return self.open(stage.id);
+        }
         let interrupted = matches!(no_result, NoResult::Interrupted);
         let noted = self.store.commit(JournalEntry::Attempt {
             key: running.key.clone(),
@@ -140,11 +170,11 @@ impl Dispatcher<'_> {
         if let NoResult::Failed(failure) = &no_result
             && let Some(class) = failure.class()
             && !self.stopping
-            && self.retried[stage.id.0] < stage.resources.retries(Some(class))
+            && self.failed[stage.id.0].len() < stage.resources.retries(Some(class))
         {
             // Not settled, so it is looked at again, and goes on from its checkpoint if it left one.
-            self.retried[stage.id.0] += 1;
-            let (attempt, all) = (self.retried[stage.id.0], stage.resources.retries(Some(class)));
+            self.failed[stage.id.0].push(class);
+            let (attempt, all) = (self.failed[stage.id.0].len(), stage.resources.retries(Some(class)));
             let text = format!("{failure}; retry {attempt} of {all} ({})", class.name());
             self.note(stage.id, &text);
             self.open(stage.id);
@@ -156,7 +186,7 @@ impl Dispatcher<'_> {
         }
         let (outcome, failure) = match no_result {
             NoResult::Interrupted => (StageOutcome::Interrupted, None),
-            NoResult::Failed(failure) => {
+            NoResult::Failed(failure) | NoResult::Gone(failure) => {
                 keep_partial(running, &self.folder, &stage.name);
                 (StageOutcome::Failed, Some(failure))
             }
@@ -178,6 +208,7 @@ impl Dispatcher<'_> {
         &mut self,
         stage: &Stage,
         running: &Running,
+        told: &[(String, ContentHash)],
         seconds: f64,
     ) -> Result<Vec<(String, ContentHash)>, Failure> {
         let full = |source| {
@@ -191,10 +222,14 @@ impl Dispatcher<'_> {
         fail::at(Step::Verified).map_err(full)?;
         let mut outputs = Vec::new();
         for output in &stage.outputs {
-            let scratch = running.scratch.path().join("outputs").join(&output.slot);
+            let scratch = running.outputs.join(&output.slot);
+            let told = told
+                .iter()
+                .find(|(slot, _)| *slot == output.slot)
+                .map(|(_, content)| content);
             let stored = self
                 .store
-                .publish(&output.slot, output.artifact, &scratch)
+                .publish(&output.slot, output.artifact, &scratch, told)
                 .map_err(store_failure)?;
             outputs.push(stored);
         }
@@ -286,10 +321,10 @@ fn decision_of(running: &Running) -> Decision {
 
 /// Keeps what a failed stage had written, under the run.
 fn keep_partial(running: &Running, folder: &Path, stage: &str) {
-    let outputs = running.scratch.path().join("outputs");
+    let outputs = &running.outputs;
     if outputs.is_dir() {
         let kept = folder.join("partial").join(file_name(stage));
         // Best effort: the failure itself is already recorded.
-        let _ = fs_err::create_dir_all(kept.parent().unwrap_or(folder)).and_then(|()| fs_err::rename(&outputs, &kept));
+        let _ = fs_err::create_dir_all(kept.parent().unwrap_or(folder)).and_then(|()| fs_err::rename(outputs, &kept));
     }
 }

@@ -6,6 +6,7 @@
 //! do little else. The price are the sets and counts of [`Dispatcher`] that say for whom something has changed.
 
 mod end;
+mod jobs;
 mod names;
 mod record;
 mod start;
@@ -13,28 +14,28 @@ mod start;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::Child;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
-use super::protocol::Message;
+use super::executor::{Executor, Jobs, Told, Worker};
 use super::provenance::{self, Git};
 use super::resources::{Gpu, GpuLease, Gpus, Threads};
 use super::{Event, MissingFor, Reporter, RunError, StoreWorld, observe, signals};
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, StageKey};
-use crate::kind::{Device, Registry, StageError};
-use crate::pipeline::{Pipeline, Stage, StageId};
+use crate::kind::{Device, ErrorClass, Registry, StageError};
+use crate::pipeline::{Pipeline, Profile, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::store::{
     Execution, Hold, JournalEntry, RECORD_VERSION, RunId, RunRecord, RunStage, RunStatus, StageOutcome, Store, Uses,
 };
 
 pub use names::log_path;
+pub(super) use start::gpus_wanted;
 
-/// How often a key or pool that another process holds is looked at again.
+/// How often a key or pool that another process holds is looked at again, where stages run on this machine.
 const POLL: Duration = Duration::from_millis(200);
 
 /// How a run proceeds; none of it changes a result.
@@ -48,6 +49,8 @@ pub struct RunOptions<'a> {
     pub threads: usize,
     /// Where stages compute that can choose.
     pub device: Device,
+    /// Where stages become jobs of a site's queue: how.
+    pub queue: Option<QueueOptions>,
     /// In place of this machine's GPUs, for tests.
     pub gpus: Option<Vec<Gpu>>,
     /// Whether stages still start after one has failed, where they do not depend on it.
@@ -56,13 +59,24 @@ pub struct RunOptions<'a> {
     pub arguments: Vec<String>,
 }
 
+/// How stages become jobs.
+#[derive(Clone, Debug)]
+pub struct QueueOptions {
+    /// What jobs ask for, and which stages are none.
+    pub profile: Profile,
+    /// Jobs that wait or run at once, at least 1.
+    pub jobs: usize,
+}
+
 /// Signals closer together than this are one wish: a terminal that closes sends several.
 const ONE_WISH: Duration = Duration::from_millis(500);
 
 /// What arrives at the loop.
 enum Arrival {
-    Worker(StageId, Option<Message>),
-    Signal,
+    Worker(StageId, Told),
+    /// Why the queue cannot be asked.
+    Queue(String),
+    Signal(i32),
 }
 
 /// What a stage has for itself while it runs.
@@ -88,10 +102,17 @@ struct Running {
     description: Json,
     reasons: Vec<Reason>,
     /// Until it has ended.
-    child: Option<Child>,
-    scratch: tempfile::TempDir,
+    worker: Option<Box<dyn Worker>>,
+    /// Of one beside the tool.
+    _scratch: Option<tempfile::TempDir>,
+    /// Where its outputs are, or will be.
+    outputs: PathBuf,
     lease: Lease,
+    is_job: bool,
+    /// Since it runs, or waits to run.
     started: Instant,
+    /// Whether it was said that it runs.
+    is_announced: bool,
     /// When it is asked to end, and then, when it is ended.
     deadline: Option<Instant>,
     overdue: bool,
@@ -145,7 +166,7 @@ pub fn run(
         source,
     })?;
     let (sender, receiver) = channel();
-    signals::forward(sender.clone(), || Arrival::Signal).map_err(RunError::Signals)?;
+    signals::forward(sender.clone(), Arrival::Signal).map_err(RunError::Signals)?;
     let record = RunRecord {
         version: RECORD_VERSION,
         id: id.clone(),
@@ -220,7 +241,9 @@ pub fn run(
         consumers,
         unsettled,
         hold: Some(hold),
-        retried: vec![0; count],
+        failed: vec![Vec::new(); count],
+        jobs: None,
+        queued: 0,
         announced_waiting: vec![false; count],
         running: Vec::new(),
         threads: Threads::new(options.threads, options.jobs),
@@ -317,8 +340,12 @@ struct Dispatcher<'a> {
     decided: Vec<Option<Decision>>,
     /// Since before the plan was made.
     hold: Option<Hold>,
-    /// Attempts after the first.
-    retried: Vec<usize>,
+    /// Attempts that were followed by another one: why they failed.
+    failed: Vec<Vec<ErrorClass>>,
+    /// Once a stage is a job.
+    jobs: Option<Jobs>,
+    /// How many are.
+    queued: usize,
     announced_waiting: Vec<bool>,
     running: Vec<Running>,
     threads: Threads,
@@ -356,25 +383,29 @@ impl Dispatcher<'_> {
                 });
                 look_at = match self.open.is_empty() || self.stopping {
                     false => Some(Instant::now()),
-                    true => waits_for_others.then(|| Instant::now() + POLL),
+                    true => waits_for_others.then(|| Instant::now() + self.pause()),
                 };
                 if self.running.is_empty() && look_at.is_none() {
                     return;
                 }
             }
             let handled = match self.next_arrival(look_at) {
-                Some(Arrival::Signal) => {
-                    self.interrupt();
+                Some(Arrival::Signal(signal)) => {
+                    self.interrupt(signal);
                     look_at = Some(Instant::now());
                     Ok(())
                 }
-                Some(Arrival::Worker(id, Some(message))) => {
-                    self.hear(id, message);
-                    Ok(())
-                }
-                Some(Arrival::Worker(id, None)) => {
+                Some(Arrival::Worker(id, Told::Ended)) => {
                     look_at = Some(Instant::now());
                     self.worker_ended(id)
+                }
+                Some(Arrival::Worker(id, told)) => {
+                    self.hear(id, told);
+                    Ok(())
+                }
+                Some(Arrival::Queue(text)) => {
+                    self.reporter.event(&Event::QueueSilent { text: &text });
+                    Ok(())
                 }
                 None => Ok(()),
             };
@@ -383,6 +414,12 @@ impl Dispatcher<'_> {
             }
             self.end_overdue();
         }
+    }
+
+    /// How long what another process holds is left alone. Of a shared file system no more is asked than of the queue.
+    fn pause(&self) -> Duration {
+        let queue = self.options.queue.as_ref();
+        queue.map_or(POLL, |queue| POLL.max(Duration::from_secs_f64(queue.profile.poll)))
     }
 
     /// What arrives next; `None` if nothing does until then, or before a stage's time is up.
@@ -455,7 +492,15 @@ impl Dispatcher<'_> {
         if self.stopping {
             return Ok(false);
         }
-        self.start_ready()
+        let before = self.queued;
+        let started = self
+            .start_jobs()
+            .and_then(|waits_for_others| Ok(self.start_ready()? || waits_for_others));
+        // Together, and those before one that could not be started, too.
+        if self.queued > before {
+            self.jobs()?.submit();
+        }
+        started
     }
 
     /// Whether another run may have computed meanwhile what is to run here. Whoever starts a stage looks again; until
@@ -506,8 +551,9 @@ impl Dispatcher<'_> {
         decide(self.pipeline, stage, upstream, self.selection, &mut world)
     }
 
-    /// The first Ctrl-C asks workers to end (those that keep checkpoints write one), the second one ends them.
-    fn interrupt(&mut self) {
+    /// The first Ctrl-C asks workers to end (those that keep checkpoints write one), the second one ends them. Where the
+    /// terminal is closed, or the tool is asked to end, jobs go on without it.
+    fn interrupt(&mut self, signal: i32) {
         let last = self.last_interrupt.replace(Instant::now());
         if last.is_some_and(|last| last.elapsed() < ONE_WISH) {
             return;
@@ -516,6 +562,9 @@ impl Dispatcher<'_> {
         self.stopping = true;
         if self.interrupts == 1 {
             self.reporter.event(&Event::Interrupted);
+        }
+        if signal != signal_hook::consts::SIGINT {
+            self.leave_jobs();
         }
         let signal = if self.interrupts == 1 {
             rustix::process::Signal::TERM
@@ -529,13 +578,8 @@ impl Dispatcher<'_> {
 impl Running {
     /// To the worker and all that it started.
     fn signal(&self, signal: rustix::process::Signal) {
-        let id = self.child.as_ref().map(Child::id);
-        let pid = id
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended in this moment; then there is nothing to end.
-            let _ = rustix::process::kill_process_group(pid, signal);
+        if let Some(worker) = &self.worker {
+            worker.signal(signal);
         }
     }
 }

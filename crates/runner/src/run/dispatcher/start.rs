@@ -7,18 +7,19 @@ use std::time::Instant;
 use super::names::log_path;
 use super::{Arrival, Dispatcher, Lease, Running};
 use crate::fail::{self, Step};
-use crate::key::{StageKey, without_parameter};
-use crate::kind::{Device, Input};
+use crate::key::{ContentHash, StageKey, without_parameter};
+use crate::kind::{Device, ErrorClass, Input};
 use crate::pipeline::{Stage, StageId};
 use crate::plan::{Decision, Reason, State};
+use crate::run::executor::{Claim as JobClaim, Executor, Local, Order};
 use crate::run::resources::{GpuLease, Gpus};
-use crate::run::worker::{self, WorkerSpec};
+use crate::run::worker::WorkerSpec;
 use crate::run::{Event, RunError};
-use crate::store::{Execution, StageOutcome};
+use crate::store::{Execution, JobExecution, StageOutcome};
 
 /// What a stage wants besides threads.
 #[derive(PartialEq)]
-struct Claim<'a> {
+pub(super) struct Claim<'a> {
     gpus: usize,
     gpu_bytes: Option<u64>,
     pools: &'a BTreeMap<String, usize>,
@@ -26,7 +27,7 @@ struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     /// `gpus` are there at most.
-    fn of(stage: &'a Stage, gpus: usize) -> Self {
+    pub(super) fn of(stage: &'a Stage, gpus: usize) -> Self {
         let wanted = stage.resources.gpu;
         let wanted = match (stage.kind().uses_device(), stage.kind().uses_several_gpus()) {
             (true, true) => wanted.unwrap_or(1),
@@ -45,13 +46,22 @@ impl<'a> Claim<'a> {
     }
 }
 
+/// GPUs that a stage wants, however many there are.
+pub(in crate::run) fn gpus_wanted(stage: &Stage, device: Device) -> usize {
+    match device {
+        Device::Cpu => 0,
+        Device::Auto | Device::Cuda(_) => Claim::of(stage, usize::MAX).gpus,
+    }
+}
+
 impl Dispatcher<'_> {
     /// Starts of the stages that are to run what there is room for. True if one waits for another process.
     pub(super) fn start_ready(&mut self) -> Result<bool, RunError> {
         let pipeline = self.pipeline;
         let mut waits_for_others = false;
         let mut refused: Vec<Claim> = Vec::new();
-        let ready: Vec<usize> = self.ready.iter().copied().collect();
+        let is_local = |rank: &usize| !self.becomes_job(self.planned[*rank].id);
+        let ready: Vec<usize> = self.ready.iter().copied().filter(is_local).collect();
         let mut ready = ready.into_iter();
         while !self.threads.are_all_taken() {
             // No more than can start side by side, however many there are.
@@ -101,7 +111,7 @@ impl Dispatcher<'_> {
     }
 
     /// The key of a stage that is decided to run.
-    fn key_of(&mut self, id: StageId) -> Option<StageKey> {
+    pub(super) fn key_of(&mut self, id: StageId) -> Option<StageKey> {
         if let Some(decision) = &self.decided[id.0] {
             return decision.key.clone();
         }
@@ -134,22 +144,31 @@ impl Dispatcher<'_> {
             self.threads.give_back(threads);
             return Ok(true);
         };
-        // Look again: another process may have finished it just before the lock was free.
-        self.store.refresh()?;
-        let upstream = self.upstream(stage).unwrap_or_default();
-        let decision = self.decide(stage, &upstream);
-        if decision.state != State::Run {
+        let Some(decision) = self.look_again(id)? else {
             self.threads.give_back(threads);
-            self.open(id);
             return Ok(true);
-        }
+        };
         lease.threads = threads;
         self.start(stage, key, decision, lease, lock)?;
         Ok(false)
     }
 
+    /// Decides on a stage whose key is locked now: another process may have finished it just before. None where it is
+    /// not to run any more; then it is open.
+    pub(super) fn look_again(&mut self, id: StageId) -> Result<Option<Decision>, RunError> {
+        let stage = self.pipeline.stage(id);
+        self.store.refresh()?;
+        let upstream = self.upstream(stage).unwrap_or_default();
+        let decision = self.decide(stage, &upstream);
+        if decision.state != State::Run {
+            self.open(id);
+            return Ok(None);
+        }
+        Ok(Some(decision))
+    }
+
     /// The right to compute a key; if another run has it, that is said once.
-    fn try_lock(&mut self, id: StageId, key: &StageKey) -> Result<Option<File>, RunError> {
+    pub(super) fn try_lock(&mut self, id: StageId, key: &StageKey) -> Result<Option<File>, RunError> {
         // Whoever has it may be about to end, with a result.
         self.decided[id.0] = None;
         let lock = self.store.try_lock(key)?;
@@ -161,7 +180,7 @@ impl Dispatcher<'_> {
     }
 
     /// GPUs and units of pools; `None`: not now.
-    fn lease(&mut self, claim: &Claim) -> Result<Option<Lease>, RunError> {
+    pub(super) fn lease(&mut self, claim: &Claim) -> Result<Option<Lease>, RunError> {
         let mut pools = Vec::new();
         for (pool, count) in claim.pools {
             let size = self.pipeline.pools.get(pool).copied().unwrap_or(0);
@@ -201,12 +220,12 @@ impl Dispatcher<'_> {
         Ok(gpus)
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         stage: &Stage,
         key: StageKey,
         decision: Decision,
-        lease: Lease,
+        mut lease: Lease,
         lock: File,
     ) -> Result<(), RunError> {
         let of_stage = || stage.name.clone();
@@ -224,19 +243,30 @@ impl Dispatcher<'_> {
         }
         let lineage = stage.work.grows_by().zip(decision.description.as_ref());
         let lineage = lineage.map(|(parameter, description)| without_parameter(description, parameter));
-        if decision.reasons.contains(&Reason::Forced) && self.retried[stage.id.0] == 0 {
+        let has_job = self.store.has_job(&key);
+        let is_job = has_job || self.becomes_job(stage.id);
+        if is_job {
+            // They are the node's.
+            self.threads.give_back(std::mem::take(&mut lease.threads));
+        }
+        let is_first = self.failed[stage.id.0].is_empty() && !has_job;
+        if decision.reasons.contains(&Reason::Forced) && is_first {
             // From the beginning: whoever forces a stage does not trust what is there.
             self.store.drop_checkpoint(&key);
             if let Some(lineage) = &lineage {
                 self.store.drop_ends(lineage);
             }
         }
-        let scratch = self.store.scratch(&key)?;
+        let scratch = match is_job {
+            true => None,
+            false => Some(self.store.scratch(&key)?),
+        };
         fail::at(Step::Scratch).map_err(|source| RunError::Scratch {
             stage: of_stage(),
             source,
         })?;
         let mut told = self.pipeline.members(stage).into_iter();
+        let mut contents = Vec::new();
         let inputs = stage
             .inputs
             .iter()
@@ -244,6 +274,7 @@ impl Dispatcher<'_> {
                 let member = told.next().unwrap_or_default();
                 let settled = self.settled[input.producer.0].as_ref()?;
                 let (_, content) = settled.outputs.iter().find(|(s, _)| *s == input.output)?;
+                contents.push(content.clone());
                 Some(Input {
                     slot: input.slot.clone(),
                     artifact: input.artifact,
@@ -263,7 +294,11 @@ impl Dispatcher<'_> {
             inputs,
             ensure: stage.ensure.clone(),
             key: key.as_str().to_owned(),
-            scratch: scratch.path().join("outputs"),
+            // A job has one for each attempt.
+            scratch: scratch
+                .as_ref()
+                .map(|scratch| scratch.path().join("outputs"))
+                .unwrap_or_default(),
             checkpoint: self.store.checkpoint(&key),
             lineage: lineage.map(|lineage| self.store.ends(&lineage)),
             root: self.pipeline.root.clone(),
@@ -275,59 +310,137 @@ impl Dispatcher<'_> {
             fail_at: fail::planned(),
         };
         let id = stage.id;
-        let locks: Vec<&File> = [&lock].into_iter().chain(lease.locks()).collect();
-        let child = worker::start(
-            &spec,
-            &scratch.path().join("spec.json"),
-            &log_path(&self.folder, &stage.name),
-            &lease.gpus.ids.join(","),
-            &locks,
-            self.sender.clone(),
-            move |message| Arrival::Worker(id, message),
-        )
-        .and_then(|child| fail::at(Step::Started).map(|()| child))
+        let is_forced = decision.reasons.contains(&Reason::Forced);
+        let claim = self.job_claim(stage, contents, is_forced);
+        let outputs = spec.scratch.clone();
+        let mut execution = Execution {
+            started: self.started.elapsed().as_secs_f64(),
+            threads: lease.threads,
+            device: self
+                .gpus
+                .as_ref()
+                .map_or_else(|| Device::Cpu.to_string(), |gpus| gpus.name_of(&lease.gpus)),
+            cpu_seconds: 0.0,
+            peak_bytes: 0,
+            job: None,
+        };
+        if is_job {
+            (execution.threads, execution.device) = self.granted(stage, &claim);
+            execution.job = Some(JobExecution {
+                id: String::new(),
+                host: None,
+                queued: execution.started,
+            });
+        }
+        let place = match &scratch {
+            Some(scratch) => scratch.path().to_owned(),
+            None => self.store.job_folder(&key),
+        };
+        let sender = self.sender.clone();
+        let order = Order {
+            stage: &stage.name,
+            family: &stage.family,
+            key: &key,
+            spec,
+            log: log_path(&self.folder, &stage.name),
+            locks: [&lock].into_iter().chain(lease.locks()).collect(),
+            place: &place,
+            code: stage.work.code_version(),
+            claim,
+            tell: Box::new(move |told| {
+                // The run may be over.
+                let _ = sender.send(Arrival::Worker(id, told));
+            }),
+        };
+        let worker = match is_job {
+            true => self.jobs()?.start(order),
+            false => Local.start(order),
+        }
+        .and_then(|worker| fail::at(Step::Started).map(|()| worker))
         .map_err(|source| RunError::Start {
             stage: of_stage(),
             source,
         })?;
         self.ready.remove(&self.rank[id.0]);
-        let expected_seconds = self.planned[self.rank[id.0]].seconds;
-        self.reporter.event(&Event::StageStarted {
-            stage: &stage.name,
-            id,
-            reasons: &decision.reasons,
-            threads: lease.threads,
-            gpus: &lease.gpus.ids,
-            expected_seconds,
-        });
-        self.executions.insert(
-            id,
-            Execution {
-                started: self.started.elapsed().as_secs_f64(),
-                threads: lease.threads,
-                device: self
-                    .gpus
-                    .as_ref()
-                    .map_or_else(|| Device::Cpu.to_string(), |gpus| gpus.name_of(&lease.gpus)),
-                cpu_seconds: 0.0,
-                peak_bytes: 0,
-            },
-        );
+        self.executions.insert(id, execution);
+        self.queued += usize::from(is_job);
         let started = Instant::now();
         self.running.push(Running {
             id,
             key,
             description: decision.description.unwrap_or_default(),
             reasons: decision.reasons,
-            child: Some(child),
-            scratch,
+            worker: Some(worker),
+            _scratch: scratch,
+            outputs,
             lease,
+            is_job,
             started,
-            deadline: stage.resources.time_limit().map(|limit| started + limit),
+            is_announced: false,
+            deadline: None,
             overdue: false,
             said: None,
             _lock: lock,
         });
+        if !is_job {
+            self.announce(id);
+        }
         Ok(())
+    }
+
+    /// Says that a stage runs; from now on its time counts.
+    pub(super) fn announce(&mut self, id: StageId) {
+        let Some(running) = self.running.iter_mut().find(|running| running.id == id) else {
+            return;
+        };
+        let stage = self.pipeline.stage(id);
+        if !std::mem::replace(&mut running.is_announced, true) {
+            running.started = Instant::now();
+            running.deadline = stage.resources.time_limit().map(|limit| running.started + limit);
+        }
+        let execution = self.executions.get(&id);
+        self.reporter.event(&Event::StageStarted {
+            stage: &stage.name,
+            id,
+            reasons: &running.reasons,
+            threads: execution.map_or(running.lease.threads, |execution| execution.threads),
+            gpus: &running.lease.gpus.ids,
+            expected_seconds: self.planned[self.rank[id.0]].seconds,
+        });
+    }
+
+    /// Threads and device of a job, as far as is known here.
+    fn granted(&self, stage: &Stage, claim: &JobClaim) -> (usize, String) {
+        let queue = self.options.queue.as_ref();
+        let options = queue.map(|queue| queue.profile.options(stage.kind().name(), &stage.name));
+        let options = options.unwrap_or_default();
+        let gpus = match options.gpu {
+            Some(_) => claim.gpus,
+            None => 0,
+        };
+        let ordinals: Vec<String> = (0..gpus).map(|ordinal| ordinal.to_string()).collect();
+        let device = match gpus {
+            0 => Device::Cpu.to_string(),
+            _ => format!("cuda:{}", ordinals.join(",")),
+        };
+        // Without a word a queue gives one.
+        (claim.cpu.or(options.cpu).unwrap_or(1), device)
+    }
+
+    /// What a job of the stage would ask for.
+    fn job_claim(&self, stage: &Stage, inputs: Vec<ContentHash>, is_forced: bool) -> JobClaim {
+        let resources = &stage.resources;
+        let failed = &self.failed[stage.id.0];
+        let gpus = gpus_wanted(stage, self.options.device);
+        JobClaim {
+            cpu: resources.cpu,
+            memory: resources.memory,
+            time: resources.time,
+            gpus,
+            factors: [ErrorClass::Oom, ErrorClass::Time].map(|class| resources.factor(class, failed)),
+            keeps_checkpoints: stage.kind().keeps_checkpoints(),
+            is_forced,
+            inputs,
+        }
     }
 }
