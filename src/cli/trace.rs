@@ -54,20 +54,32 @@ fn document(run: &RunRecord) -> Json {
     const MICROSECONDS: f64 = 1e6;
     let name = |what: &str, thread: usize, text: String| json!({ "ph": "M", "pid": 1, "tid": thread, "name": what, "args": { "name": text } });
     let mut events = vec![name("process_name", 0, format!("{} ({})", run.pipeline, run.id))];
-    let mut executed: Vec<(f64, f64, &RunStage)> = run
+    // When it was queued, or else started, when it started, and how long it ran.
+    let mut executed: Vec<(f64, f64, f64, &RunStage)> = run
         .stages
         .iter()
-        .filter_map(|stage| Some((stage.execution.as_ref()?.started, stage.seconds?, stage)))
+        .filter_map(|stage| {
+            let execution = stage.execution.as_ref()?;
+            let started = execution.started;
+            let queued = execution.job.as_ref().map_or(started, |job| job.queued.min(started));
+            Some((queued, started, stage.seconds?, stage))
+        })
         .collect();
     executed.sort_by(|a, b| a.0.total_cmp(&b.0));
     // When each line is free again.
     let mut lines: Vec<f64> = Vec::new();
-    for (started, seconds, stage) in executed {
-        let line = lines.iter().position(|end| *end <= started).unwrap_or_else(|| {
+    for (queued, started, seconds, stage) in executed {
+        let line = lines.iter().position(|end| *end <= queued).unwrap_or_else(|| {
             lines.push(0.0);
             lines.len() - 1
         });
         lines[line] = started + seconds;
+        if queued < started {
+            events.push(json!({
+                "ph": "X", "pid": 1, "tid": line + 1, "name": format!("{} waits", stage.name), "cat": "queue",
+                "ts": queued * MICROSECONDS, "dur": (started - queued) * MICROSECONDS,
+            }));
+        }
         events.push(json!({
             "ph": "X", "pid": 1, "tid": line + 1, "name": stage.name, "cat": stage.kind,
             "ts": started * MICROSECONDS, "dur": seconds * MICROSECONDS,

@@ -147,6 +147,26 @@ fn jobs_come_to_the_same_results_and_later_runs_find_them() {
         .collect();
     assert_eq!(ids, ["1", "2", "3"], "{stages:?}");
     assert!(stages[0]["execution"]["job"]["host"].is_string(), "{stages:?}");
+    let trace = site.dynvis(&["trace"]).expect(0).json();
+    let events = trace["traceEvents"].as_array().expect("events");
+    let of = |name: &str| {
+        events
+            .iter()
+            .find(|event| event["name"] == name)
+            .expect("an event")
+            .clone()
+    };
+    let end = |event: serde_json::Value| event["ts"].as_f64().expect("ts") + event["dur"].as_f64().expect("dur");
+    let started = of("b")["ts"].as_f64().expect("ts");
+    assert!(
+        (end(of("b waits")) - started).abs() < 1.0,
+        "a stage begins where its waiting ends"
+    );
+    let waiting = events
+        .iter()
+        .filter(|event| event["name"] == "jobs")
+        .map(|event| event["args"]["wait"].as_i64());
+    assert_eq!(waiting.max(), Some(Some(1)));
     let states = site.project.states(&["p.yaml"]);
     assert!(states.values().all(|state| state == "cached"), "{states:?}");
     site.run(&[]).expect(0);
@@ -354,6 +374,19 @@ fn wait_for_count(site: &Site, lines: usize) {
     });
 }
 
+/// Waits until the submitter knows its only job's id.
+fn wait_for_id(site: &Site) {
+    wait_until("the job's id", || {
+        let folder = std::fs::read_dir(site.project.path("cache/jobs"))
+            .ok()?
+            .flatten()
+            .next()?;
+        let text = std::fs::read_to_string(folder.path().join("job.json")).ok()?;
+        let record: serde_json::Value = serde_json::from_str(&text).ok()?;
+        record["id"].as_str().map(|_| ())
+    });
+}
+
 #[test]
 fn jobs_that_are_cancelled_or_lost_are_submitted_again() {
     for accident in ["scancel", "lose", "purge"] {
@@ -452,6 +485,7 @@ fn jobs_go_on_where_the_terminal_is_closed_or_the_tool_killed_and_are_taken_over
         let (site, expected) = waiting();
         let child = site.start(&[]);
         wait_for_count(&site, 1);
+        wait_for_id(&site);
         signal(how, child.id());
         let code = if how == Signal::KILL { -1 } else { 130 };
         let ran = end(child).expect(code);
@@ -481,6 +515,7 @@ fn a_run_on_this_machine_takes_jobs_over_too() {
     let (site, expected) = waiting();
     let child = site.start(&[]);
     wait_for_count(&site, 1);
+    wait_for_id(&site);
     signal(Signal::KILL, child.id());
     end(child).expect(-1);
     site.project.write("go", "");
@@ -755,6 +790,7 @@ fn jobs_of_a_profiles_commands_are_taken_over() {
         site.project.write("queue.yaml", &commands("print $1, $2"));
         let child = start_by_commands(&site, &[]);
         wait_for_count(&site, 1);
+        wait_for_id(&site);
         signal(Signal::KILL, child.id());
         end(child).expect(-1);
         site.project.write("go", "");
