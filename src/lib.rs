@@ -7,6 +7,7 @@ mod cli;
 mod data;
 mod figure;
 mod harmless;
+mod remote;
 mod stage;
 
 pub use dynvis_runner as runner;

@@ -147,6 +147,7 @@ fn accepted(
             from,
         }),
         finished_at: jiff::Timestamp::now().to_string(),
+        pulled: None,
         ..result
     };
     Ok((record, description))

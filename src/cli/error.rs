@@ -39,6 +39,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error(transparent)]
+    Remote(#[from] dynvis_remote::RemoteError),
+    #[error(transparent)]
     Training(#[from] cords::learn::TrainError),
     #[error("{0}")]
     Stage(StageError),
@@ -164,6 +166,7 @@ impl CommandError {
             Self::Run(RunError::Device { .. }) => Some("`dynvis doctor` shows what this machine offers".into()),
             Self::Stage(e) => e.hint.clone(),
             Self::Fetch(e) => fetch_hint(e),
+            Self::Remote(e) => Some(e.advice().to_owned()).filter(|advice| !advice.is_empty()),
             _ => None,
         }
     }

@@ -18,9 +18,17 @@ use dynvis_runner::kind::Artifact;
 use dynvis_runner::store::{RunRecord, RunStage, Store};
 use dynvis_runner::table::{Format, RenderOptions, render};
 
+/// What is to be written.
+#[derive(Clone, Copy)]
+pub(super) struct What {
+    pub(super) tables: bool,
+    pub(super) pictures: bool,
+    pub(super) models: bool,
+}
+
 /// What was written.
 #[derive(Default)]
-struct Written {
+pub(super) struct Written {
     tables: usize,
     figures: usize,
     pictures: usize,
@@ -38,10 +46,42 @@ pub(super) fn export_all(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -
     }
     let store = open_store(cache, &project_here())?;
     let (folder_of_run, run) = super::find_run(ui, &store, args.of.as_deref().unwrap_or(&args.run))?;
+    let what = What {
+        tables: args.tables,
+        pictures: args.pictures,
+        models: args.models,
+    };
+    let written = write_all(ui, &store, &folder_of_run, &run, what, &folder)?;
+    let counts = [
+        (args.tables, written.tables, "tables as Parquet and CSV"),
+        (args.pictures, written.figures, "figures as SVG, PDF and PNG"),
+        (args.pictures, written.pictures, "stored pictures"),
+        (args.models, written.models, "models"),
+    ];
+    let counts = counts.iter().filter(|(is_asked, ..)| *is_asked);
+    let counts: Vec<String> = counts.map(|(_, count, what)| format!("{count} {what}")).collect();
+    ui.status(&format!(
+        "wrote {} of run {} to {}",
+        counts.join(", "),
+        run.id,
+        folder.display()
+    ));
+    Ok(0)
+}
+
+/// Writes results of a run under names that people read.
+pub(super) fn write_all(
+    ui: &mut Ui,
+    store: &Store,
+    folder_of_run: &Path,
+    run: &RunRecord,
+    what: What,
+    folder: &Path,
+) -> Result<Written, CommandError> {
     let mut written = Written::default();
-    if args.tables {
-        for found in tables_of(&run) {
-            let table = match found.read(&store) {
+    if what.tables {
+        for found in tables_of(run) {
+            let table = match found.read(store) {
                 Ok(table) => table,
                 Err(error) => {
                     ui.status(&format!("left out: {error}"));
@@ -58,32 +98,18 @@ pub(super) fn export_all(ui: &mut Ui, cache: Option<&Path>, args: &ExportArgs) -
             written.tables += 1;
         }
     }
-    if args.pictures {
-        written.figures = figures(&store, &folder_of_run, &run, &folder)?;
+    if what.pictures {
+        written.figures = figures(store, folder_of_run, run, folder)?;
     }
     for stage in &run.stages {
-        if args.pictures {
-            written.pictures += pictures(&store, stage, &folder)?;
+        if what.pictures {
+            written.pictures += pictures(store, stage, folder)?;
         }
-        if args.models {
-            written.models += models(ui, &store, stage, &folder)?;
+        if what.models {
+            written.models += models(ui, store, stage, folder)?;
         }
     }
-    let counts = [
-        (args.tables, written.tables, "tables as Parquet and CSV"),
-        (args.pictures, written.figures, "figures as SVG, PDF and PNG"),
-        (args.pictures, written.pictures, "stored pictures"),
-        (args.models, written.models, "models"),
-    ];
-    let counts = counts.iter().filter(|(is_asked, ..)| *is_asked);
-    let counts: Vec<String> = counts.map(|(_, count, what)| format!("{count} {what}")).collect();
-    ui.status(&format!(
-        "wrote {} of run {} to {}",
-        counts.join(", "),
-        run.id,
-        folder.display()
-    ));
-    Ok(0)
+    Ok(written)
 }
 
 /// Figures of all stages' tables, and a list of them with their captions.

@@ -5,6 +5,7 @@ mod accept;
 mod ask;
 mod benchmark;
 mod benchmarks;
+mod bundle;
 mod causes;
 mod check;
 mod completions;
@@ -29,6 +30,9 @@ mod part;
 mod plan;
 mod presets;
 mod progress;
+mod pull;
+mod push;
+mod remote;
 mod report;
 mod run;
 mod runs;
@@ -85,6 +89,10 @@ enum Command {
     Diff(diff::DiffArgs),
     Report(report::ReportArgs),
     Export(export::ExportArgs),
+    Push(push::PushArgs),
+    Pull(pull::PullArgs),
+    Bundle(bundle::BundleArgs),
+    Open(bundle::OpenArgs),
     Runs(runs::RunsArgs),
     Log(log::LogArgs),
     Trace(trace::TraceArgs),
@@ -168,6 +176,10 @@ fn dispatch() -> ExitCode {
         Command::Diff(args) => diff::diff(&mut ui, cache, args),
         Command::Report(args) => report::report(&mut ui, cache, args),
         Command::Export(args) => export::export(&mut ui, cache, args),
+        Command::Push(args) => push::push(&mut ui, cache, args),
+        Command::Pull(args) => pull::pull(&mut ui, cache, args),
+        Command::Bundle(args) => bundle::bundle(&mut ui, cache, args),
+        Command::Open(args) => bundle::open(&mut ui, cache, args),
         Command::Runs(args) => runs::runs(&mut ui, cache, args),
         Command::Log(args) => log::log(&mut ui, cache, args),
         Command::Trace(args) => trace::trace(&mut ui, cache, args),

@@ -5,12 +5,14 @@ use std::path::Path;
 use dynvis_runner::pipeline::Pipeline;
 use dynvis_runner::plan::{Planned, Reason, State, select};
 use dynvis_runner::run::{StoreWorld, observe};
+use dynvis_runner::store::Store;
 use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
+use super::remote::RemoteArgs;
 use super::tables::simple_table;
 use super::ui::Ui;
-use super::wording::{duration, missing_lines};
+use super::wording::{duration, first_names, missing_lines};
 use super::{PipelineArgs, SelectArgs, exit, open_store};
 
 /// Show what `run` would do, and why
@@ -20,6 +22,8 @@ pub(crate) struct PlanArgs {
     pipeline: PipelineArgs,
     #[command(flatten)]
     select: SelectArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// List every member of a matrix
     #[arg(long)]
     members: bool,
@@ -47,12 +51,56 @@ pub(crate) fn plan(ui: &mut Ui, cache: Option<&Path>, args: &PlanArgs) -> Result
         ui.out(&format!("{document:#}\n"))?;
     } else {
         ui.out(&text(ui, &pipeline, &planned, args.members))?;
+        if let Some(line) = of_remote(&args.remote, &pipeline, &planned, &store)? {
+            ui.status(&line);
+        }
     }
     let pending = planned
         .iter()
         .any(|p| !matches!(p.decision.state, State::Cached | State::Excluded));
     Ok(if args.exit_code && pending { exit::PENDING } else { 0 })
 }
+
+/// Which of the stages that would run the remote has results of, as far as their keys are known. Asked once, and not for
+/// long.
+fn of_remote(
+    remote: &RemoteArgs,
+    pipeline: &Pipeline,
+    planned: &[Planned],
+    store: &Store,
+) -> Result<Option<String>, CommandError> {
+    let Some(remote) = remote.open_in_passing(pipeline, store)? else {
+        return Ok(None);
+    };
+    let run = planned.iter().filter(|p| p.decision.state == State::Run);
+    let run = run.filter(|p| !p.decision.reasons.contains(&Reason::Forced));
+    let known: Vec<_> = run
+        .filter_map(|p| Some((pipeline.stage(p.id).name.as_str(), p.decision.key.clone()?)))
+        .take(ASKED)
+        .collect();
+    if known.is_empty() {
+        return Ok(None);
+    }
+    let keys: Vec<_> = known.iter().map(|(_, key)| key.clone()).collect();
+    Ok(Some(match remote.has(&keys) {
+        Ok(has) => {
+            let found: Vec<&str> = known
+                .iter()
+                .zip(has)
+                .filter(|(_, has)| *has)
+                .map(|((name, _), _)| *name)
+                .collect();
+            match found.is_empty() {
+                true => format!("{} has no result of these", remote.url()),
+                false => format!("would be pulled from {}: {}", remote.url(), first_names(found)),
+            }
+        }
+        Err(error) => format!("not known what could be pulled: {error}"),
+    }))
+}
+
+/// Keys that a plan asks a remote for.
+const ASKED: usize = 200;
 
 /// The plan for programs.
 pub(crate) fn document(pipeline: &Pipeline, planned: &[Planned]) -> Json {

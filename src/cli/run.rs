@@ -1,22 +1,25 @@
 //! `dynvis run`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::CommandError;
 use super::executors::Executor;
 use super::harmless::line;
 use super::progress;
+use super::remote::RemoteArgs;
 use super::tables::{headline, name_of, read_tables, tables_of};
 use super::takes::{Asked, Takes};
 use super::ui::Ui;
 use super::wording::{duration, first_names, outcomes, shell_word};
 use super::{PipelineArgs, SelectArgs, exit, make_store, open_store, project_here};
+use crate::remote::Shared;
 use dynvis_runner::fail::{self, FailAt};
 use dynvis_runner::kind::Device;
 use dynvis_runner::pipeline::Pipeline;
 use dynvis_runner::plan::{Selection, select};
 use dynvis_runner::run::{Failure, Gpu, RunOptions, StoreWorld, extents, log_path, observe};
-use dynvis_runner::store::{RunRecord, RunStatus, StageOutcome, Store};
+use dynvis_runner::store::{RunRecord, RunStatus, SharedElsewhere, StageOutcome, Store};
 use dynvis_runner::table::{Format, RenderOptions, render};
 
 /// Run what is needed to bring a pipeline up to date
@@ -49,6 +52,8 @@ pub(crate) struct RunArgs {
     /// Show the plan and what it takes on disk and in time, and stop
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
     #[arg(long, value_enum, default_value_t = progress::Style::Auto)]
     progress: progress::Style,
     /// For tests: where the process dies, or the disk is full
@@ -84,6 +89,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
             &args.pipeline,
         );
     }
+    let remote = args.remote.open(&pipeline, &store)?.map(Arc::new);
     let threads = threads();
     let options = RunOptions {
         registry: super::registry(),
@@ -94,6 +100,7 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         device: args.device,
         gpus: args.fake_gpus.as_deref().map(fake_gpus),
         keep_going: args.keep_going,
+        remote: remote.clone().map(|remote| remote as SharedElsewhere),
         arguments: std::env::args().skip(1).collect(),
     };
     let mut reporter = progress::reporter(ui, args.progress, &pipeline, &options);
@@ -107,6 +114,9 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         report_full_disk(ui, &store);
     }
     let record = result?;
+    if let Some(remote) = remote.filter(|_| pipeline.cache.as_ref().is_some_and(|cache| cache.push)) {
+        push(ui, &mut store, &remote, &record);
+    }
     summary(ui, &store, &record)?;
     Ok(match record.status {
         RunStatus::Interrupted => exit::INTERRUPTED,
@@ -116,6 +126,26 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
         RunStatus::Failed => exit::STAGE_FAILED,
         _ => 0,
     })
+}
+
+/// Sends what the run has computed. That this does not succeed is no fault of the run's.
+fn push(ui: &mut Ui, store: &mut Store, remote: &Shared, run: &RunRecord) {
+    let ran = run.stages.iter().filter(|stage| stage.outcome == StageOutcome::Ran);
+    let keys: Vec<_> = ran
+        .filter_map(|stage| Some((stage.name.clone(), stage.key.clone()?)))
+        .collect();
+    if keys.is_empty() {
+        return;
+    }
+    let sent = super::push::send(ui, store, remote, &keys, false);
+    match sent.and_then(|sent| Ok((sent, remote.put_run(run)?))) {
+        Ok((sent, ())) => ui.status(&super::push::said(&sent, &format!("of run {}", run.id), remote.url())),
+        Err(error) => ui.status(&format!(
+            "{} results were not sent: {error}; `dynvis push {}` sends them later",
+            ui.paint("warning:", "33"),
+            run.id
+        )),
+    }
 }
 
 /// Processor threads for stages: in a job of a cluster those of the job.

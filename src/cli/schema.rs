@@ -60,6 +60,7 @@ fn pipeline_schema() -> Json {
                 none." },
             "headline": { "type": "string", "description": "Stage, or stage/table, to print at the end of a run." },
             "report": report_schema(),
+            "cache": cache_schema(),
             "pools": { "type": "object", "additionalProperties": { "type": "integer", "minimum": 1 }, "description": "What stages share besides threads and GPUs: name to number of units. One unit is a mutex." },
             "vars": { "type": "object", "description": "Values for ${vars.name}." },
             "stages": { "type": "object", "additionalProperties": {
@@ -105,6 +106,20 @@ fn report_schema() -> Json {
                 "additionalProperties": { "type": "string" },
                 "description": "Markdown above the results of a stage, by the stage's name without matrix fields.",
             },
+        },
+    })
+}
+
+fn cache_schema() -> Json {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["remote"],
+        "description": "Where results are kept besides this machine's cache; not part of any key.",
+        "properties": {
+            "remote": { "type": "string", "description": "Address: `s3://BUCKET/PREFIX`, `ssh://HOST/FOLDER`, or a \
+                folder, relative to the project. A run asks there before it computes a stage." },
+            "push": { "type": "boolean", "default": false, "description": "Whether a run sends what it has computed." },
         },
     })
 }

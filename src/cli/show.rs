@@ -8,6 +8,7 @@ use super::tables::{
     StageOutput, find_outputs, find_tables, note_old_name, read_tables, several, simple_table, tables_of,
 };
 use super::ui::Ui;
+use super::wording::pulled_from;
 use super::{open_store, project_here};
 use dynvis_runner::kind::Artifact;
 use dynvis_runner::store::{RunRecord, Store};
@@ -79,6 +80,9 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
                 if let Some(why) = &stage.accepted {
                     ui.status(&format!("`{}` was accepted without running: {why}", stage.name));
                 }
+                if let Some(pulled) = &stage.pulled {
+                    ui.status(&format!("`{}` was {}", stage.name, pulled_from(pulled)));
+                }
             }
             print(ui, &read_tables(&found, &store)?, args)
         }
@@ -95,11 +99,13 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
                 .filter_map(|found| {
                     let table = found.read(&store).ok()?;
                     let accepted = found.stage.accepted.as_ref();
+                    let accepted = accepted.map(|why| format!("accepted without running: {why}"));
+                    let pulled = found.stage.pulled.as_ref().map(pulled_from);
                     Some(vec![
                         found.name(),
                         table.height().to_string(),
                         table.schema().description.clone(),
-                        accepted.map_or_else(String::new, |why| format!("accepted without running: {why}")),
+                        accepted.into_iter().chain(pulled).collect::<Vec<_>>().join("; "),
                     ])
                 })
                 .collect();

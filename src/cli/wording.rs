@@ -3,7 +3,7 @@
 use super::harmless::harmless;
 use dynvis_runner::key::Reading;
 use dynvis_runner::run::MissingFor;
-use dynvis_runner::store::{RunRecord, StageOutcome};
+use dynvis_runner::store::{Pulled, RunRecord, RunStage, StageOutcome};
 
 /// Files that are read for the first time.
 pub(crate) fn reading(stage: &str, files: usize, bytes: u64) -> String {
@@ -177,6 +177,11 @@ pub(crate) fn size(bytes: u64) -> String {
     )
 }
 
+/// That a result came from elsewhere.
+pub(crate) fn pulled_from(pulled: &Pulled) -> String {
+    format!("pulled from {} (sent by {})", pulled.from, pulled.host)
+}
+
 /// `2 ran, 5 cached`.
 pub(crate) fn outcomes(run: &RunRecord) -> String {
     let count = |outcome| run.stages.iter().filter(|s| s.outcome == outcome).count();
@@ -198,7 +203,13 @@ pub(crate) fn outcomes(run: &RunRecord) -> String {
     } else {
         String::new()
     };
-    parts.join(", ") + &accepted
+    // Those of earlier runs were said then.
+    let is_new = |stage: &&RunStage| stage.pulled.is_some() && stage.outcome == StageOutcome::Restored;
+    let pulled = match run.stages.iter().filter(is_new).count() {
+        0 => String::new(),
+        count => format!(" ({count} pulled)"),
+    };
+    parts.join(", ") + &accepted + &pulled
 }
 
 /// That `--device auto` goes on without a GPU that cannot be used, and why, in one line.

@@ -31,6 +31,8 @@ enum Start {
     Sweep,
     /// The pipelines of the repository, and a queue that is a script.
     Cluster,
+    /// An empty folder but for one that is a remote.
+    Shared,
 }
 
 impl Start {
@@ -64,6 +66,11 @@ impl Start {
                 project
             }
             Self::Sweep => asking::sweep(),
+            Self::Shared => {
+                let project = templates::empty();
+                std::fs::create_dir(project.path("shared")).expect("a folder");
+                project
+            }
         }
     }
 }
@@ -102,6 +109,7 @@ sessions! {
     session_of_clusters: "docs/slurm.md", Cluster, 5;
     session_of_commands: "docs/commands.md", Nothing, 11;
     session_of_errors: "docs/errors.md", Nothing, 5;
+    session_of_remotes: "docs/remote.md", Shared, 6;
     session_of_cifar10: "docs/results/cifar10.md", Sets, 4;
 }
 
@@ -119,7 +127,7 @@ fn small(pipeline: &str) -> &'static [&'static str] {
             "fixed_points.images=2",
         ],
         // Pages have them whole.
-        "broken" | "lines" => &[],
+        "broken" | "lines" | "shared" => &[],
         other => pipelines::small(other),
     }
 }

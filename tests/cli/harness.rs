@@ -130,7 +130,8 @@ impl Project {
             .current_dir(self.folder.path())
             .env("NO_COLOR", "1")
             .env("COUNT", self.path("count"))
-            .env_remove("DYNVIS_CACHE");
+            .env_remove("DYNVIS_CACHE")
+            .env_remove("DYNVIS_REMOTE");
         command
     }
 
@@ -148,7 +149,8 @@ impl Project {
             .args(["-c", &script, env!("CARGO_BIN_EXE_dynvis"), file])
             .current_dir(self.folder.path())
             .env("NO_COLOR", "1")
-            .env_remove("DYNVIS_CACHE");
+            .env_remove("DYNVIS_CACHE")
+            .env_remove("DYNVIS_REMOTE");
         command.output().expect("a shell").into()
     }
 
@@ -233,6 +235,7 @@ pub fn typed(project: &Project, line: &str) -> Ran {
         .env("FAKE_SLURM", project.path("queue"))
         .env("NO_COLOR", "1")
         .env_remove("DYNVIS_CACHE")
+        .env_remove("DYNVIS_REMOTE")
         .output();
     output.expect("a shell").into()
 }

@@ -45,6 +45,7 @@ mod planning;
 mod plot;
 mod predictivity;
 mod promises;
+mod remote;
 mod report;
 mod resume;
 mod scheduling;

@@ -15,7 +15,7 @@ use super::html::escape;
 use super::{Family, Runs, is_equal};
 use crate::cli::harmless::whole_line;
 use crate::cli::tables::{name_of, read_tables};
-use crate::cli::wording::duration;
+use crate::cli::wording::{duration, pulled_from};
 use crate::cli::{log, registry};
 
 /// Lines of a failed stage's log, its last ones.
@@ -180,9 +180,10 @@ pub(super) fn stages(runs: &Runs<'_>) -> Result<Table, TableError> {
     let rows = runs.sides.iter().flat_map(|side| {
         side.run.stages.iter().map(move |stage| {
             let execution = stage.execution.as_ref();
-            let reason = match &stage.accepted {
-                Some(why) => format!("accepted without running: {why}"),
-                None => stage.reason.clone(),
+            let reason = match (&stage.accepted, &stage.pulled) {
+                (Some(why), _) => format!("accepted without running: {why}"),
+                (None, Some(pulled)) => pulled_from(pulled),
+                (None, None) => stage.reason.clone(),
             };
             vec![
                 text(side.run.id.as_str()),

@@ -26,6 +26,12 @@ impl Registry {
         }
     }
 
+    /// The program's version.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        self.version
+    }
+
     /// Adds a stage kind, behind those that are there.
     ///
     /// # Panics

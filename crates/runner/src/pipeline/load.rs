@@ -70,7 +70,28 @@ fn try_load(
         root,
         default_name: stem,
     };
-    resolve::resolve(&document, place, options, &mut presets, sources, notes)
+    let mut pipeline = resolve::resolve(&document, place, options, &mut presets, sources, notes)?;
+    pipeline.texts = texts(sources);
+    Ok(pipeline)
+}
+
+/// The files that took part, each under a name of its own.
+fn texts(sources: &SourceTexts) -> Vec<(String, String)> {
+    let mut texts: Vec<(String, String)> = Vec::new();
+    for (path, text) in sources.files() {
+        let name = Path::new(path)
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        let mut name = name.unwrap_or_default();
+        if !texts.is_empty() {
+            name = format!("preset-{name}");
+        }
+        while texts.iter().any(|(other, _)| *other == name) {
+            name = format!("other-{name}");
+        }
+        texts.push((name, text.to_owned()));
+    }
+    texts
 }
 
 /// The project that a pipeline file belongs to.

@@ -62,10 +62,23 @@ pub struct Pipeline {
     pub headline: Option<String>,
     /// What is said in the report of a run.
     pub report: Option<ReportTexts>,
+    /// Where results are kept besides this machine's cache.
+    pub cache: Option<CacheSettings>,
     /// What stages share besides threads and GPUs: name to number of units. One unit is a mutex.
     pub pools: IndexMap<String, usize>,
+    /// The pipeline's file and the presets that it names, as they were read: name and text.
+    pub texts: Vec<(String, String)>,
     /// Every stage and member, as declared; `StageId` counts in this list.
     pub stages: Vec<Stage>,
+}
+
+/// `cache` of a pipeline: where results are kept besides this machine's cache. No key holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Address of the remote, as written.
+    pub remote: String,
+    /// Whether a run sends what it has computed.
+    pub push: bool,
 }
 
 /// One unit of work: a stage, or one member of a stage's matrix.

@@ -53,6 +53,12 @@ impl SourceTexts {
         &self.0[id.0]
     }
 
+    /// Every file among the texts, by its path; overrides of the command line are none.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.0.iter().map(|source| (source.name.as_str(), source.text.as_str()));
+        files.filter(|(name, _)| name.ends_with(".yaml") || name.ends_with(".yml"))
+    }
+
     /// The bytes of the text that a place covers; what lies behind the end of a line is left out.
     pub fn byte_range(&self, spot: Spot) -> std::ops::Range<usize> {
         let text = &self.get(spot.source).text;

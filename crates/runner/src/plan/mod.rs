@@ -232,7 +232,7 @@ pub(crate) fn decide(
         decision
             .reasons
             .into_iter()
-            .filter(|r| matches!(r, Reason::Accepted { .. })),
+            .filter(|r| matches!(r, Reason::Accepted { .. } | Reason::Pulled { .. })),
     );
     Decision {
         state: State::Excluded,
@@ -242,10 +242,19 @@ pub(crate) fn decide(
     }
 }
 
-/// That a key's result was declared to be up to date, where it was.
-fn accepted(key: &StageKey, world: &dyn World) -> Option<Reason> {
-    let why = world.result(key)?.accepted.as_ref()?.reason.clone();
-    Some(Reason::Accepted { why })
+/// That a key's result was not computed here, or not for this key.
+fn provenance(key: &StageKey, world: &dyn World) -> Vec<Reason> {
+    let result = world.result(key);
+    let accepted = result.and_then(|result| result.accepted.as_ref());
+    let pulled = result.and_then(|result| result.pulled.as_ref());
+    let accepted = accepted.map(|accepted| Reason::Accepted {
+        why: accepted.reason.clone(),
+    });
+    let pulled = pulled.map(|pulled| Reason::Pulled {
+        from: pulled.from.clone(),
+        host: pulled.host.clone(),
+    });
+    accepted.into_iter().chain(pulled).collect()
 }
 
 fn decide_selected(
@@ -322,7 +331,7 @@ fn decide_selected(
     };
     if health == Some(Health::Intact) && broken.is_none() && previous.as_ref() == Some(&key) {
         decision.state = State::Cached;
-        decision.reasons.extend(accepted(&key, world));
+        decision.reasons.extend(provenance(&key, world));
         return decision;
     }
     // Of a stage that is as it was, nobody asks for the long form.
@@ -340,7 +349,7 @@ fn decide_selected(
                     .push(Reason::ConditionBroken(broken.published(stage.kind()))),
                 None => {
                     decision.state = State::Restore;
-                    decision.reasons.extend(accepted(&key, world));
+                    decision.reasons.extend(provenance(&key, world));
                 }
             },
             Health::Missing { slot } => {

@@ -108,6 +108,13 @@ pub enum Reason {
         /// The reason that the user gave.
         why: String,
     },
+    /// The result was not computed here: it came from a remote or out of a bundle.
+    Pulled {
+        /// Which one.
+        from: String,
+        /// The machine that sent it.
+        host: String,
+    },
 }
 
 impl Reason {
@@ -166,6 +173,7 @@ impl fmt::Display for Reason {
                 write!(f, "not selected; whether its result is current shows during the run")
             }
             Self::Accepted { why } => write!(f, "accepted without running: {why}"),
+            Self::Pulled { from, host } => write!(f, "pulled from {from} (sent by {host})"),
         }
     }
 }
@@ -339,6 +347,10 @@ mod tests {
             Reason::Accepted {
                 why: text("a comment changed"),
             },
+            Reason::Pulled {
+                from: text("s3://lab/results"),
+                host: text("node7"),
+            },
         ];
         // The compiler asks for a new one here.
         all.sort_by_key(|reason| match reason {
@@ -365,6 +377,7 @@ mod tests {
             Reason::NotSelectedMayBeCurrent => 20,
             Reason::Accepted { .. } => 21,
             Reason::Files { .. } => 22,
+            Reason::Pulled { .. } => 23,
         });
         all
     }

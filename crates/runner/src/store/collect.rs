@@ -288,6 +288,14 @@ impl Store {
                 partial.extend(self.partial(id, folder, &run));
             }
         }
+        // What was pulled is used as of then, though no run has used it yet.
+        for (key, candidate) in &mut candidates {
+            let Some(pulled) = &self.results[*key].pulled else {
+                continue;
+            };
+            candidate.is_kept |= is_since(&pulled.at, policy.age);
+            candidate.last_used.get_or_insert_with(|| pulled.at.clone());
+        }
         // What a job reads whose submitter is gone, too.
         let read_by_jobs = self.inputs_of_jobs();
         for (key, candidate) in &mut candidates {
@@ -427,7 +435,12 @@ impl Store {
 }
 
 fn is_younger(run: &RunRecord, age: Duration) -> bool {
-    run.started_at.parse::<jiff::Timestamp>().is_ok_and(|started| {
+    is_since(&run.started_at, age)
+}
+
+/// Whether a time is no longer ago than that.
+fn is_since(time: &str, age: Duration) -> bool {
+    time.parse::<jiff::Timestamp>().is_ok_and(|started| {
         let elapsed = jiff::Timestamp::now().duration_since(started);
         Duration::try_from(elapsed).is_ok_and(|elapsed| elapsed <= age) || elapsed.is_negative()
     })

@@ -18,13 +18,15 @@
 //!   keys/ab/KEY.json   what the key describes, for `plan`, `diff` and people
 //!   locks/KEY          held while a key is computed
 //!   locks/pool-NAME-N  held while a stage has that unit of a pool; gpu-ID-N: that GiB of a GPU
-//!   runs/TIME-ID/      run.json, one log a stage, what failed stages left, `pin`; `uses` and
+//!   runs/TIME-ID/      run.json, the pipeline as it was read, one log a stage, what failed stages left, `pin`; `uses` and
 //!                      `stages` (those that have ended) while it goes on; `progress`: not the
 //!                      store's, how far its stages are, for `watch`
 //!   gate               held by runs while they decide and publish, alone by `gc`
 //!   scratch/KEY-*/     what running stages write; goes with them
 //!   jobs/KEY/          a job that a site's queue has for the key; goes when its result is published or given up
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
+//!   arriving/KEY/      files of a result that comes from elsewhere, by their hashes; gone when it is published
+//!   uploads/           not the store's: uploads to a remote that were broken off
 //!   ends/NAME/         the states that stages ended with which differ in how long they go on alone
 //!   benchmarks.jsonl   not the store's: what the program has timed, one JSON object a line
 //!   fingerprints.json  stat cache of hashed files
@@ -38,6 +40,7 @@ mod hostile;
 mod jobs;
 mod journal;
 mod objects;
+mod parcel;
 mod publish;
 mod runs;
 mod unfinished;
@@ -57,6 +60,8 @@ pub use collect::{Hold, Policy, Removal, RemovalReason};
 pub use hostile::{check_journal, check_manifests, framed};
 pub(crate) use jobs::{JOB, content_of, sizes};
 pub(crate) use objects::persist;
+pub(crate) use parcel::fetch;
+pub use parcel::{Elsewhere, ElsewhereError, Parcel, PullError, Pulled, SharedElsewhere};
 pub(crate) use runs::RECORD_VERSION;
 pub use runs::{
     Execution, GitState, JobExecution, ReportTexts, RunId, RunInput, RunOutput, RunRecord, RunStage, RunStatus,
@@ -190,6 +195,9 @@ pub struct ResultRecord {
     /// Where a user declared an earlier result to be this key's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Acceptance>,
+    /// How it came here where it was not computed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Pulled>,
 }
 
 /// A result that was declared to be up to date, not computed.

@@ -23,28 +23,35 @@ pub(super) struct Content {
 /// Fails where something in it is neither a regular file nor a folder, or has a name that is not UTF-8.
 pub(super) fn hash_folder(folder: &Path) -> std::io::Result<Content> {
     let Listing { files: paths, empty } = list(folder)?;
-    let mut hasher = blake3::Hasher::new();
     let mut files = Vec::new();
     for path in paths {
         let full = folder.join(&path);
         let hash = hash_file(&full)?;
-        hasher.update(&(path.len() as u64).to_le_bytes());
-        hasher.update(path.as_bytes());
-        hasher.update(hash.as_str().as_bytes());
         files.push(StoredFile {
             size: fs_err::metadata(&full)?.len(),
             path,
             hash,
         });
     }
-    for path in &empty {
+    let hash = content_hash(&files, &empty);
+    Ok(Content { hash, files, empty })
+}
+
+/// The content that these files and empty folders make, which are in order.
+pub(super) fn content_hash(files: &[StoredFile], empty: &[String]) -> ContentHash {
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        hasher.update(&(file.path.len() as u64).to_le_bytes());
+        hasher.update(file.path.as_bytes());
+        hasher.update(file.hash.as_str().as_bytes());
+    }
+    for path in empty {
         // A path ends with a slash nowhere else, so that a result without empty folders keeps its hash.
         let path = format!("{path}/");
         hasher.update(&(path.len() as u64).to_le_bytes());
         hasher.update(path.as_bytes());
     }
-    let hash = ContentHash::new(&hasher.finalize());
-    Ok(Content { hash, files, empty })
+    ContentHash::new(&hasher.finalize())
 }
 
 /// Files and empty folders below a folder, by their paths within, in order.

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::objects::replace;
-use super::{Store, StoreError, io, persist};
+use super::{Pulled, Store, StoreError, io, persist};
 use crate::key::{ContentHash, StageKey};
 use crate::kind::Artifact;
-use crate::names::{Named, member_name};
+use crate::names::{Named, is_name, member_name};
 
 /// Stages of a run that goes on or was killed, one JSON line each in the order in which they ended; its last record
 /// holds them all, and then this goes.
@@ -37,6 +37,11 @@ impl RunId {
                 .map(|b| char::from(b'k' + (b & 15)))
                 .collect(),
         )
+    }
+
+    /// Whether it looks like one: it may come from a file of somebody else, and names a folder.
+    pub(crate) fn is_one(&self) -> bool {
+        self.0.len() == 8 && self.0.bytes().all(|b| b.is_ascii_lowercase())
     }
 
     /// The eight letters.
@@ -147,6 +152,9 @@ pub struct RunStage {
     /// Why its result, which was not computed, was declared to be up to date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
+    /// How its result came here, which was not computed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Pulled>,
     /// How long the stage's last attempt took, in seconds; `None` where the stage did not execute.
     pub seconds: Option<f64>,
     /// How the stage's process went; `None` where the stage did not execute.
@@ -277,6 +285,9 @@ pub struct RunRecord {
     /// What the pipeline says in reports; `None` where it says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportTexts>,
+    /// How the record came here, of a run elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Pulled>,
     /// Every stage of the pipeline; of a run that goes on or was killed those that had ended.
     pub stages: Vec<RunStage>,
 }
@@ -297,7 +308,68 @@ impl RunRecord {
     }
 }
 
+impl RunRecord {
+    /// The record of a run elsewhere, from text that somebody else has written.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let run: Self = serde_json::from_str(text).map_err(|error| format!("it cannot be read: {error}"))?;
+        if run.version > RECORD_VERSION {
+            return Err(format!("it is of a newer version of dynvis ({})", run.version));
+        }
+        // The id and the time name its folder here.
+        if !run.id.is_one() || run.started_at.parse::<jiff::Timestamp>().is_err() {
+            return Err("it has no id or no time of a run".into());
+        }
+        // Stages and outputs name files where results are exported.
+        let is_stage = |stage: &RunStage| {
+            let rest = stage.name.strip_prefix(&stage.family);
+            is_name(&stage.family)
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
+                && stage.outputs.iter().all(|output| is_name(&output.slot))
+        };
+        if let Some(stage) = run.stages.iter().find(|stage| !is_stage(stage)) {
+            return Err(format!(
+                "its stage `{}` or an output of it has no name of one",
+                stage.name
+            ));
+        }
+        match run.status {
+            RunStatus::Running => Err("the run went on when it was sent".into()),
+            _ => Ok(run),
+        }
+    }
+}
+
 impl Store {
+    /// Takes the record of a run elsewhere among those of this project; one that is there already stays. Gives its
+    /// folder, and whether it is new.
+    ///
+    /// # Errors
+    /// The runs cannot be listed, or the record cannot be written.
+    pub fn admit_run(&self, run: &RunRecord, pulled: Pulled) -> Result<(PathBuf, bool), StoreError> {
+        let folders = self.run_folders()?;
+        if let Some((_, folder)) = folders.iter().find(|(id, _)| id == run.id.as_str()) {
+            return Ok((folder.clone(), false));
+        }
+        // Where it belongs by its time: `@` stays the last run.
+        let started = run
+            .started_at
+            .parse::<jiff::Timestamp>()
+            .map(jiff::Timestamp::as_millisecond);
+        let name = format!("{:015}-{}", started.unwrap_or(0).max(0), run.id);
+        let folder = self.root().join("runs").join(name);
+        fs_err::create_dir_all(&folder).map_err(io("make a run's folder"))?;
+        let run = RunRecord {
+            project: self.project().map(str::to_owned),
+            pulled: Some(pulled),
+            ..run.clone()
+        };
+        self.write_run(&folder, &run, true)?;
+        Ok((folder, true))
+    }
+
     /// The folder of a run; sorts by time of start.
     pub(crate) fn new_run_folder(&self, id: &RunId) -> Result<PathBuf, StoreError> {
         // Later than every other, also where a clock was set back: this order is what `@` and `@-1` mean.

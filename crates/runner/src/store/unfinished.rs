@@ -49,7 +49,7 @@ impl Store {
         let _ = std::fs::remove_dir_all(self.ends(lineage));
     }
 
-    /// Removes what killed runs left behind: scratch folders, checkpoints and jobs of keys that have a result since, and
+    /// Removes what killed runs left behind: scratch folders, checkpoints, jobs and arrivals of keys that have a result since, and
     /// those that nobody went on with for 90 days; and ends of stages from before then. Leaves alone what is in use.
     pub fn sweep(&mut self) {
         for path in self
@@ -59,7 +59,7 @@ impl Store {
             // Best effort, as nothing depends on it.
             let _ = std::fs::remove_dir_all(&path);
         }
-        for folder in ["scratch", "checkpoints", "jobs"] {
+        for folder in ["scratch", "checkpoints", "jobs", "arriving"] {
             for path in self.entries(folder) {
                 let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
                 let text = name.as_deref().and_then(|name| name.split('-').next());

@@ -7,6 +7,7 @@
 //! silence, since their problem is reported, and still draw the edges of such a stage, so that cycles show in the same
 //! pass.
 
+mod cache;
 mod claims;
 mod fields;
 mod links;
@@ -35,12 +36,13 @@ use super::{InputSlot, LoadOptions, Pipeline, Stage, StageId};
 use crate::kind::{AnyKind, Output, Registry};
 use crate::names::is_name;
 
-const TOP_KEYS: [&str; 8] = [
+const TOP_KEYS: [&str; 9] = [
     "name",
     "description",
     "seed",
     "headline",
     "report",
+    "cache",
     "vars",
     "pools",
     "stages",
@@ -137,6 +139,7 @@ pub(super) fn resolve(
         }
     };
     let room = Room::new();
+    let cache = cache::settings(&document, &mut problems);
     let vars = variables(&document, seed, &room, &mut problems);
     let pools = claims::pools(&document, &vars, seed, &room, &mut problems);
     let Some(stages) = document.get("stages") else {
@@ -234,7 +237,9 @@ pub(super) fn resolve(
         root: place.root,
         headline,
         report,
+        cache,
         pools,
+        texts: Vec::new(),
         stages,
     })
 }

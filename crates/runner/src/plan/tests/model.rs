@@ -469,6 +469,7 @@ impl Memory {
             outputs: written.into_iter().map(output).collect(),
             ensured: Conditions::default(),
             accepted: None,
+            pulled: None,
         };
         let description = decision.description.expect("known with the key");
         self.attempts.remove(&key);

@@ -250,6 +250,7 @@ impl Dispatcher<'_> {
             outputs,
             ensured: stage.ensure.clone(),
             accepted: None,
+            pulled: None,
         });
         let current = self.current_entry(stage, &running.key);
         self.store.commit_all(&[result, current]).map_err(store_failure)?;

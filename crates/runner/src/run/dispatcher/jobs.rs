@@ -57,6 +57,9 @@ impl Dispatcher<'_> {
             let Some(key) = self.key_of(id) else {
                 continue;
             };
+            if self.must_wait_to_ask(&key) {
+                continue;
+            }
             let Some(lock) = self.try_lock(id, &key)? else {
                 waits_for_others = true;
                 continue;
@@ -67,6 +70,7 @@ impl Dispatcher<'_> {
                 continue;
             };
             match self.look_again(id)? {
+                Some(decision) if self.is_to_ask(&key, &decision) => self.ask(id, &key, lock),
                 Some(decision) => self.start(stage, key, decision, lease, lock)?,
                 None => waits_for_others = true,
             }

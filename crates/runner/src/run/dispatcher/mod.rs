@@ -9,9 +9,10 @@ mod end;
 mod jobs;
 mod names;
 mod record;
+mod remote;
 mod start;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -29,7 +30,8 @@ use crate::kind::{Device, ErrorClass, Registry, StageError};
 use crate::pipeline::{Pipeline, Profile, Stage, StageId};
 use crate::plan::{Decision, Observed, Planned, Reason, Selection, State, Upstream, decide, plan};
 use crate::store::{
-    Execution, Hold, JournalEntry, RECORD_VERSION, RunId, RunRecord, RunStage, RunStatus, StageOutcome, Store, Uses,
+    Execution, Hold, JournalEntry, RECORD_VERSION, RunId, RunRecord, RunStage, RunStatus, SharedElsewhere,
+    StageOutcome, Store, Uses,
 };
 
 pub use names::log_path;
@@ -39,7 +41,7 @@ pub(super) use start::gpus_wanted;
 const POLL: Duration = Duration::from_millis(200);
 
 /// How a run proceeds; none of it changes a result.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RunOptions<'a> {
     /// What the program is made of.
     pub registry: &'a Registry,
@@ -55,6 +57,8 @@ pub struct RunOptions<'a> {
     pub gpus: Option<Vec<Gpu>>,
     /// Whether stages still start after one has failed, where they do not depend on it.
     pub keep_going: bool,
+    /// What is asked for a result before a stage computes it.
+    pub remote: Option<SharedElsewhere>,
     /// As typed, for the record.
     pub arguments: Vec<String>,
 }
@@ -74,6 +78,8 @@ const ONE_WISH: Duration = Duration::from_millis(500);
 /// What arrives at the loop.
 enum Arrival {
     Worker(StageId, Told),
+    /// What the remote has of a stage's key.
+    Remote(StageId, remote::Answer),
     /// Why the queue cannot be asked.
     Queue(String),
     Signal(i32),
@@ -165,6 +171,7 @@ pub fn run(
         folder: folder.clone(),
         source,
     })?;
+    keep_texts(pipeline, &folder);
     let (sender, receiver) = channel();
     signals::forward(sender.clone(), Arrival::Signal).map_err(RunError::Signals)?;
     let record = RunRecord {
@@ -187,6 +194,7 @@ pub fn run(
         lock_file: Some(provenance::lock_file(options.registry)),
         headline: pipeline.headline.clone(),
         report: pipeline.report.clone(),
+        pulled: None,
         stages: Vec::new(),
     };
     let uses = store.uses(&folder)?;
@@ -246,6 +254,9 @@ pub fn run(
         queued: 0,
         announced_waiting: vec![false; count],
         running: Vec::new(),
+        remote: options.remote.clone(),
+        asked: HashSet::new(),
+        asking: Vec::new(),
         threads: Threads::new(options.threads, options.jobs),
         gpus: None,
         sender,
@@ -260,6 +271,15 @@ pub fn run(
     let trouble = dispatcher.trouble.take();
     let record = dispatcher.finish(trouble.is_some())?;
     trouble.map_or(Ok(record), Err)
+}
+
+/// The pipeline as it was read, beside the run's record.
+fn keep_texts(pipeline: &Pipeline, folder: &std::path::Path) {
+    let folder = folder.join("pipeline");
+    for (name, text) in &pipeline.texts {
+        // Best effort: it is for readers, and no result depends on it.
+        let _ = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join(name), text));
+    }
 }
 
 /// By stage. A key is known where all inputs are, and then nothing that runs here changes it.
@@ -348,6 +368,12 @@ struct Dispatcher<'a> {
     queued: usize,
     announced_waiting: Vec<bool>,
     running: Vec<Running>,
+    /// What is asked for results, until it turns out to be away.
+    remote: Option<SharedElsewhere>,
+    /// Keys that it was asked for.
+    asked: HashSet<StageKey>,
+    /// Stages whose results may be on their way.
+    asking: Vec<remote::Asking>,
     threads: Threads,
     /// What stages may have, once one of them asks.
     gpus: Option<Gpus>,
@@ -385,7 +411,9 @@ impl Dispatcher<'_> {
                     false => Some(Instant::now()),
                     true => waits_for_others.then(|| Instant::now() + self.pause()),
                 };
-                if self.running.is_empty() && look_at.is_none() {
+                // What is on its way when a run stops is gone on with by the next one.
+                let none_asking = self.asking.is_empty() || self.stopping;
+                if self.running.is_empty() && look_at.is_none() && none_asking {
                     return;
                 }
             }
@@ -402,6 +430,10 @@ impl Dispatcher<'_> {
                 Some(Arrival::Worker(id, told)) => {
                     self.hear(id, told);
                     Ok(())
+                }
+                Some(Arrival::Remote(id, answer)) => {
+                    look_at = Some(Instant::now());
+                    self.remote_answered(id, answer)
                 }
                 Some(Arrival::Queue(text)) => {
                     self.reporter.event(&Event::QueueSilent { text: &text });

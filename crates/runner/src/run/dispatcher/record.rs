@@ -157,6 +157,7 @@ impl Dispatcher<'_> {
             outcome: settled.outcome,
             reason: settled.reason.clone(),
             accepted: settled.key.as_ref().and_then(|key| self.accepted(key)),
+            pulled: (settled.key.as_ref()).and_then(|key| self.store.result(key)?.pulled.clone()),
             key: settled.key.clone(),
             seconds: settled.seconds,
             execution: self.executions.get(&stage.id).cloned(),

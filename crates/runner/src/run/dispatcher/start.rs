@@ -132,6 +132,9 @@ impl Dispatcher<'_> {
         held: Option<(File, Lease)>,
         ready: usize,
     ) -> Result<bool, RunError> {
+        if self.must_wait_to_ask(&key) {
+            return Ok(false);
+        }
         let stage = self.pipeline.stage(id);
         let Some(threads) = self.threads.lease(stage.resources.cpu, ready) else {
             return Ok(false);
@@ -148,6 +151,11 @@ impl Dispatcher<'_> {
             self.threads.give_back(threads);
             return Ok(true);
         };
+        if self.is_to_ask(&key, &decision) {
+            self.threads.give_back(threads);
+            self.ask(id, &key, lock);
+            return Ok(false);
+        }
         lease.threads = threads;
         self.start(stage, key, decision, lease, lock)?;
         Ok(false)

@@ -1,0 +1,108 @@
+//! What a place must be able to do.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+/// Why an attempt came to nothing.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Another try may help, perhaps after a pause that the server asks for.
+    Passing { reason: String, pause: Option<Duration> },
+    /// No other try helps.
+    Lasting { reason: String, advice: String },
+    /// What is there is not what was sent.
+    Damaged(String),
+    /// This machine is at fault.
+    Local { action: String, source: std::io::Error },
+}
+
+impl Trouble {
+    pub(crate) fn passing(reason: impl Into<String>) -> Self {
+        Self::Passing {
+            reason: reason.into(),
+            pause: None,
+        }
+    }
+
+    pub(crate) fn lasting(reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Lasting {
+            reason: reason.into(),
+            advice: advice.into(),
+        }
+    }
+
+    pub(crate) fn local(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        |source| Self::Local { action, source }
+    }
+}
+
+/// What is to be written.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// A file on this machine, and its size in bytes.
+    File(&'a Path, u64),
+}
+
+impl Content<'_> {
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, size) => *size,
+        }
+    }
+
+    /// The bytes from a place on.
+    pub(crate) fn from(&self, place: u64) -> std::io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::Bytes(bytes) => {
+                let start = usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
+                Box::new(&bytes[start..])
+            }
+            Self::File(path, size) => {
+                let mut file = dynvis_base::files::open(path)?;
+                file.seek(SeekFrom::Start(place))?;
+                Box::new(file.take(size.saturating_sub(place)))
+            }
+        })
+    }
+}
+
+/// Takes bytes as they come.
+pub(crate) type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Trouble> + 'a;
+
+/// A place for files by name. Nothing is visible there half-written.
+pub(crate) trait Backend: Send + Sync {
+    /// The sizes of what is there.
+    fn sizes(&self, names: &[String]) -> Result<Vec<Option<u64>>, Trouble>;
+
+    /// The bytes of a file from a place on. False where there is no such file. Bytes may be missing at the end without
+    /// an error.
+    fn read(&self, name: &str, from: u64, take: &mut Take) -> Result<bool, Trouble>;
+
+    /// Writes a file, replacing what is there. Called again with the same name and content, a backend goes on where it
+    /// stopped, if it can.
+    fn write(&self, name: &str, content: Content) -> Result<(), Trouble>;
+
+    /// Transfers that go side by side.
+    fn lanes(&self) -> usize;
+}
+
+/// Gives a reader's bytes on as they come. `broken` makes of its error what it means.
+pub(crate) fn pump(
+    reader: &mut dyn Read,
+    take: &mut Take,
+    broken: &dyn Fn(std::io::Error) -> Trouble,
+) -> Result<(), Trouble> {
+    let mut block = vec![0; 1 << 17];
+    loop {
+        match reader.read(&mut block) {
+            Ok(0) => return Ok(()),
+            Ok(count) => take(&block[..count])?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! S3 and what speaks like it. Requests are signed by `rusty_s3`, made by `ureq`; large blobs go in parts.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusty_s3::actions::{CreateMultipartUpload, ListParts};
+use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use ureq::http::{Response, StatusCode, header};
+use ureq::{Agent, Body};
+
+use crate::Options;
+use crate::backend::{Backend, Content, Take, Trouble, pump};
+use crate::http::{agent, code_of, no_answer, refusal, text_of};
+use crate::side_by_side;
+
+/// Larger files go in parts of this many bytes, or of more where there would be too many.
+const PART: u64 = 16 << 20;
+/// Parts that an upload may have.
+const MOST_PARTS: u64 = 10_000;
+/// How long an address is good for, from when it is signed to when its request arrives.
+const VALID: Duration = Duration::from_hours(1);
+/// Longest answer in XML.
+const LONGEST_ANSWER: u64 = 1 << 22;
+
+pub(crate) struct S3 {
+    bucket: Bucket,
+    prefix: String,
+    credentials: Option<Credentials>,
+    agent: Agent,
+    /// Where ids of uploads are kept that were broken off.
+    state: Option<PathBuf>,
+}
+
+impl S3 {
+    /// With what the environment says, by the names that all programs for S3 read.
+    pub(crate) fn new(bucket: &str, prefix: &str, options: &Options) -> Result<Self, String> {
+        let first = |names: [&str; 2]| names.iter().find_map(|name| options.variable(name));
+        let region = first(["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| "us-east-1".into());
+        let endpoint = first(["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+        let key = options.variable("AWS_ACCESS_KEY_ID");
+        let credentials = key.zip(options.variable("AWS_SECRET_ACCESS_KEY")).map(|(key, secret)| {
+            match options.variable("AWS_SESSION_TOKEN") {
+                Some(token) => Credentials::new_with_token(key, secret, token),
+                None => Credentials::new(key, secret),
+            }
+        });
+        let style = match endpoint.is_some() || bucket.contains(['.', '_']) {
+            true => UrlStyle::Path,
+            false => UrlStyle::VirtualHost,
+        };
+        let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+        let url = endpoint
+            .parse()
+            .map_err(|_| format!("AWS_ENDPOINT_URL is `{endpoint}`, which is no address"))?;
+        let bucket = Bucket::new(url, style, bucket.to_owned(), region)
+            .map_err(|_| format!("AWS_ENDPOINT_URL is `{endpoint}`, which is no address of a server"))?;
+        Ok(Self {
+            bucket,
+            prefix: prefix.to_owned(),
+            credentials,
+            agent: agent(options),
+            state: options.state.clone(),
+        })
+    }
+
+    fn key(&self, name: &str) -> String {
+        match self.prefix.as_str() {
+            "" => name.to_owned(),
+            prefix => format!("{prefix}/{name}"),
+        }
+    }
+
+    fn size(&self, name: &str) -> Result<Option<u64>, Trouble> {
+        let key = self.key(name);
+        let action = self.bucket.head_object(self.credentials.as_ref(), &key);
+        let mut response = self
+            .agent
+            .head(action.sign(VALID).as_str())
+            .call()
+            .map_err(|error| no_answer(&error))?;
+        match response.status() {
+            StatusCode::OK => {
+                let length = response.headers().get(header::CONTENT_LENGTH);
+                let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+                length
+                    .map(Some)
+                    .ok_or_else(|| Trouble::passing("the server does not say how large it is"))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refusal(&mut response)),
+        }
+    }
+
+    /// PUT with a body; gives the answer.
+    fn put(&self, address: &str, body: &[u8]) -> Result<Response<Body>, Trouble> {
+        let mut response = self
+            .agent
+            .put(address)
+            .content_type("application/octet-stream")
+            .send(body)
+            .map_err(|error| no_answer(&error))?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(refusal(&mut response)),
+        }
+    }
+
+    /// In parts; those that are there already are not sent again.
+    fn write_parts(&self, name: &str, content: Content) -> Result<(), Trouble> {
+        let size = content.size();
+        let part_size = PART.max(size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20));
+        let key = self.key(name);
+        let credentials = self.credentials.as_ref();
+        let (upload, there) = match self.resumed(name, &key)? {
+            Some(resumed) => resumed,
+            None => (self.begin(name, &key)?, HashMap::new()),
+        };
+        let mut tags = Vec::new();
+        for (index, start) in (0..size)
+            .step_by(usize::try_from(part_size).unwrap_or(usize::MAX))
+            .enumerate()
+        {
+            let number = u16::try_from(index + 1).unwrap_or(u16::MAX);
+            let length = part_size.min(size - start);
+            if let Some((_, tag)) = there.get(&number).filter(|(there, _)| *there == length) {
+                tags.push(tag.clone());
+                continue;
+            }
+            let bytes = read_part(&content, start, length)?;
+            let action = self.bucket.upload_part(credentials, &key, number, &upload);
+            let response = self.put(action.sign(VALID).as_str(), &bytes)?;
+            let tag = response.headers().get(header::ETAG);
+            let tag = tag.and_then(|tag| tag.to_str().ok());
+            tags.push(
+                tag.ok_or_else(|| Trouble::lasting("the server names no part that it got", ""))?
+                    .to_owned(),
+            );
+        }
+        let action = || {
+            let tags = tags.iter().map(String::as_str);
+            self.bucket.complete_multipart_upload(credentials, &key, &upload, tags)
+        };
+        let mut response = self
+            .agent
+            .post(action().sign(VALID).as_str())
+            .content_type("application/xml")
+            .send(action().body())
+            .map_err(|error| no_answer(&error))?;
+        if !response.status().is_success() {
+            let is_gone = response.status() == StatusCode::NOT_FOUND;
+            let trouble = refusal(&mut response);
+            if is_gone {
+                // Completed by a request whose answer was lost; or the server has forgotten it.
+                self.forget(name);
+                return match self.size(name)? {
+                    Some(there) if there == size => Ok(()),
+                    _ => Err(Trouble::passing("the server has forgotten the upload")),
+                };
+            }
+            return Err(trouble);
+        }
+        // A server may say that all is well before it finds out that it is not.
+        let text = text_of(&mut response, LONGEST_ANSWER)?;
+        if text.contains("<Error>") {
+            return Err(Trouble::passing(format!("the server answers {}", code_of(&text))));
+        }
+        self.forget(name);
+        Ok(())
+    }
+
+    fn begin(&self, name: &str, key: &str) -> Result<String, Trouble> {
+        let action = self.bucket.create_multipart_upload(self.credentials.as_ref(), key);
+        let mut response = self
+            .agent
+            .post(action.sign(VALID).as_str())
+            .send_empty()
+            .map_err(|error| no_answer(&error))?;
+        if !response.status().is_success() {
+            return Err(refusal(&mut response));
+        }
+        let text = text_of(&mut response, LONGEST_ANSWER)?;
+        let parsed = CreateMultipartUpload::parse_response(&text);
+        let parsed = parsed.map_err(|error| Trouble::lasting(format!("the server's answer is none: {error}"), ""))?;
+        let upload = parsed.upload_id().to_owned();
+        if let Some(file) = self.state_of(name) {
+            // Without it a later call begins anew.
+            let _ = file.parent().map(fs_err::create_dir_all);
+            let _ = dynvis_base::files::persist(&file, upload.as_bytes());
+        }
+        Ok(upload)
+    }
+
+    /// An upload that was broken off, and its parts by number, with size and tag. `None` where there is none, or the
+    /// server knows it no more.
+    #[expect(clippy::type_complexity, reason = "an id and what belongs to it")]
+    fn resumed(&self, name: &str, key: &str) -> Result<Option<(String, HashMap<u16, (u64, String)>)>, Trouble> {
+        let text = self
+            .state_of(name)
+            .and_then(|file| dynvis_base::files::read_to_string(&file).ok());
+        let Some(upload) = text else {
+            return Ok(None);
+        };
+        let mut parts = HashMap::new();
+        let mut marker = None;
+        loop {
+            let mut action = self.bucket.list_parts(self.credentials.as_ref(), key, &upload);
+            if let Some(marker) = marker {
+                action.set_part_number_marker(marker);
+            }
+            let mut response = self
+                .agent
+                .get(action.sign(VALID).as_str())
+                .call()
+                .map_err(|error| no_answer(&error))?;
+            if !response.status().is_success() {
+                return match refusal(&mut response) {
+                    passing @ Trouble::Passing { .. } => Err(passing),
+                    _ => {
+                        self.forget(name);
+                        Ok(None)
+                    }
+                };
+            }
+            let text = text_of(&mut response, LONGEST_ANSWER)?;
+            let Ok(listed) = ListParts::parse_response(&text) else {
+                self.forget(name);
+                return Ok(None);
+            };
+            parts.extend(
+                listed
+                    .parts
+                    .into_iter()
+                    .map(|part| (part.number, (part.size, part.etag))),
+            );
+            let next = listed.next_part_number_marker;
+            if next.is_none() || next <= marker {
+                return Ok(Some((upload, parts)));
+            }
+            marker = next;
+        }
+    }
+
+    fn state_of(&self, name: &str) -> Option<PathBuf> {
+        let place = format!("{}{}", self.bucket.base_url(), self.key(name));
+        let hash = blake3::hash(place.as_bytes()).to_hex();
+        Some(self.state.as_ref()?.join(&hash[..32]))
+    }
+
+    fn forget(&self, name: &str) {
+        if let Some(file) = self.state_of(name) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+fn read_part(content: &Content, start: u64, length: u64) -> Result<Vec<u8>, Trouble> {
+    let reading = || Trouble::local("read what is to be sent");
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    let mut reader = content.from(start).map_err(reading())?.take(length);
+    reader.read_to_end(&mut bytes).map_err(reading())?;
+    if bytes.len() as u64 != length {
+        let short = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a file is shorter than it was");
+        return Err(reading()(short));
+    }
+    Ok(bytes)
+}
+
+impl Backend for S3 {
+    fn sizes(&self, names: &[String]) -> Result<Vec<Option<u64>>, Trouble> {
+        side_by_side(names, self.lanes(), |name| self.size(name))
+            .into_iter()
+            .collect()
+    }
+
+    fn read(&self, name: &str, from: u64, take: &mut Take) -> Result<bool, Trouble> {
+        let key = self.key(name);
+        let action = self.bucket.get_object(self.credentials.as_ref(), &key);
+        let mut request = self
+            .agent
+            .get(action.sign(VALID).as_str())
+            .header(header::ACCEPT_ENCODING, "identity");
+        if from > 0 {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+        }
+        let mut response = request.call().map_err(|error| no_answer(&error))?;
+        // Of a server that gives no ranges, what is there already comes once more.
+        let mut skipped = match response.status() {
+            StatusCode::OK => from,
+            StatusCode::PARTIAL_CONTENT if from > 0 => 0,
+            // There is no more than what has come.
+            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(true),
+            StatusCode::NOT_FOUND => {
+                return match refusal(&mut response) {
+                    Trouble::Lasting { reason, advice } if reason.contains("NoSuchBucket") => {
+                        Err(Trouble::Lasting { reason, advice })
+                    }
+                    _ => Ok(false),
+                };
+            }
+            _ => return Err(refusal(&mut response)),
+        };
+        let broken = |error: std::io::Error| match ureq::Error::from(error) {
+            ureq::Error::Timeout(_) => Trouble::passing("no more came for too long"),
+            ureq::Error::Io(error) => Trouble::passing(format!("it broke off: {error}")),
+            error => Trouble::passing(format!("it broke off: {error}")),
+        };
+        let mut take = |bytes: &[u8]| {
+            let skip = skipped.min(bytes.len() as u64);
+            skipped -= skip;
+            match &bytes[usize::try_from(skip).unwrap_or(bytes.len())..] {
+                [] => Ok(()),
+                new => take(new),
+            }
+        };
+        pump(&mut response.body_mut().as_reader(), &mut take, &broken)?;
+        Ok(true)
+    }
+
+    fn write(&self, name: &str, content: Content) -> Result<(), Trouble> {
+        if content.size() > PART {
+            return self.write_parts(name, content);
+        }
+        let bytes = read_part(&content, 0, content.size())?;
+        let key = self.key(name);
+        let action = self.bucket.put_object(self.credentials.as_ref(), &key);
+        self.put(action.sign(VALID).as_str(), &bytes).map(|_| ())
+    }
+
+    fn lanes(&self) -> usize {
+        6
+    }
+}

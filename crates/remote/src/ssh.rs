@@ -1,0 +1,349 @@
+//! A folder of another machine, by the user's own `ssh` with its keys and settings. The other machine needs a shell and
+//! what every Unix has (`cat`, `tail`, `wc`, `mkdir`, `mv`), not dynvis.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::Options;
+use crate::backend::{Backend, Content, Take, Trouble, pump};
+
+/// The program that reaches the other machine, in place of `ssh`.
+const PROGRAM: &str = "DYNVIS_SSH";
+/// Exit status of `ssh` where it is itself at fault.
+const UNREACHABLE: i32 = 255;
+/// Exit status of our commands where there is no such file, and where there is no such folder.
+const NOT_THERE: i32 = 44;
+const NO_FOLDER: i32 = 45;
+
+pub(crate) struct Ssh {
+    host: String,
+    port: Option<u16>,
+    folder: String,
+    program: String,
+    patience: Duration,
+}
+
+impl Ssh {
+    pub(crate) fn new(host: &str, port: Option<u16>, folder: &str, options: &Options) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            folder: folder.to_owned(),
+            program: options.variable(PROGRAM).unwrap_or_else(|| "ssh".into()),
+            patience: options.patience,
+        }
+    }
+
+    /// Begins a command in the remote's folder.
+    fn start(&self, script: &str, stdin: Stdio) -> Result<Running, Trouble> {
+        let program = &self.program;
+        let seconds = self.patience.as_secs().max(1);
+        let mut command = Command::new(program);
+        // Nobody is asked: a password would be asked for at every file. A connection that says nothing ends.
+        command
+            .args(["-o", "BatchMode=yes"])
+            .args(["-o", &format!("ConnectTimeout={seconds}")])
+            .args(["-o", &format!("ServerAliveInterval={}", seconds.div_ceil(3))])
+            .args(["-o", "ServerAliveCountMax=3"]);
+        if let Some(port) = self.port {
+            command.args(["-p", &port.to_string()]);
+        }
+        let script = format!("cd -- {} || exit {NO_FOLDER}; {script}", quoted(&self.folder));
+        command
+            .args(["--", &self.host, &format!("exec sh -c {}", quoted(&script))])
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = command.spawn().map_err(|error| {
+            let reason = format!("cannot start `{program}`: {error}");
+            Trouble::lasting(reason, format!("install ssh, or name a program in {PROGRAM}"))
+        })?;
+        let errors = child.stderr.take();
+        // Read aside, so that a talkative machine does not fill the pipe.
+        let said = std::thread::Builder::new().spawn(move || {
+            let mut text = Vec::new();
+            if let Some(errors) = errors {
+                let mut errors = errors;
+                let _ = errors.by_ref().take(1 << 14).read_to_end(&mut text);
+                let _ = std::io::copy(&mut errors, &mut std::io::sink());
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Ok(Running {
+            child: Mutex::new(child),
+            is_ended: AtomicBool::new(false),
+            said: said.ok(),
+        })
+    }
+
+    /// All that a short command prints.
+    fn ask(&self, script: &str, input: &[u8]) -> Result<String, Trouble> {
+        let running = self.start(script, Stdio::piped())?;
+        let (stdin, stdout) = running.pipes();
+        let mut text = Vec::new();
+        let outcome = running.watched(self.patience, |alive| {
+            std::thread::scope(|scope| {
+                let write = move || {
+                    if let Some(mut stdin) = stdin {
+                        let _ = stdin.write_all(input);
+                    }
+                };
+                // Both ways at once, or each would wait for the other.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, write);
+                if let Some(mut stdout) = stdout {
+                    let mut take = |bytes: &[u8]| {
+                        alive();
+                        text.extend_from_slice(bytes);
+                        Ok(())
+                    };
+                    return pump(&mut stdout, &mut take, &|error| Trouble::passing(error.to_string()));
+                }
+                Ok(())
+            })
+        });
+        if outcome.is_err() {
+            running.kill();
+        }
+        let ended = running.end();
+        outcome?;
+        match ended? {
+            Ended::Well => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Ended::NotThere => Err(Trouble::passing("a file went while it was looked at")),
+        }
+    }
+}
+
+enum Ended {
+    Well,
+    NotThere,
+}
+
+struct Running {
+    child: Mutex<Child>,
+    /// By us, with all that it started.
+    is_ended: AtomicBool,
+    said: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Running {
+    fn pipes(&self) -> (Option<std::process::ChildStdin>, Option<std::process::ChildStdout>) {
+        match self.child.lock() {
+            Ok(mut child) => (child.stdin.take(), child.stdout.take()),
+            Err(_) => (None, None),
+        }
+    }
+
+    /// Does something with the process, which is ended where nothing goes on for too long; `work` is given what tells
+    /// that something does.
+    fn watched<T>(&self, patience: Duration, work: impl FnOnce(&dyn Fn()) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        let last = Mutex::new(Instant::now());
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = || {
+                while !is_over.load(Ordering::SeqCst) {
+                    std::thread::park_timeout(Duration::from_millis(200));
+                    let is_late = last.lock().is_ok_and(|last| last.elapsed() > patience);
+                    if is_late && !is_over.load(Ordering::SeqCst) {
+                        return self.kill();
+                    }
+                }
+            };
+            let watcher = std::thread::Builder::new().spawn_scoped(scope, watch);
+            let alive = || {
+                if let Ok(mut last) = last.lock() {
+                    *last = Instant::now();
+                }
+            };
+            let result = work(&alive);
+            is_over.store(true, Ordering::SeqCst);
+            if let Ok(watcher) = watcher {
+                watcher.thread().unpark();
+            }
+            match self.is_ended.load(Ordering::SeqCst) {
+                true => Err(Trouble::passing("nothing came for too long")),
+                false => result,
+            }
+        })
+    }
+
+    fn kill(&self) {
+        self.is_ended.store(true, Ordering::SeqCst);
+        let Ok(mut child) = self.child.lock() else {
+            return;
+        };
+        // With what it has started, a proxy command for instance, which would hold its output open.
+        let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(group) = group {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = child.kill();
+    }
+
+    /// How the process ended.
+    fn end(self) -> Result<Ended, Trouble> {
+        let Ok(mut child) = self.child.into_inner() else {
+            return Err(Trouble::passing("ssh was lost"));
+        };
+        let status = child.wait().map_err(Trouble::local("wait for ssh"))?;
+        if self.is_ended.load(Ordering::SeqCst) {
+            return Err(Trouble::passing("nothing came for too long"));
+        }
+        let said = self.said.and_then(|said| said.join().ok()).unwrap_or_default();
+        let said: String = said
+            .trim()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .chars()
+            .take(300)
+            .collect();
+        let reason = match said.as_str() {
+            "" => format!("ssh ended ({status})"),
+            said => said.to_owned(),
+        };
+        match status.code() {
+            Some(0) => Ok(Ended::Well),
+            Some(NOT_THERE) => Ok(Ended::NotThere),
+            Some(NO_FOLDER) => Err(Trouble::lasting(
+                "there is no such folder",
+                "make it there, if it is to be a new remote",
+            )),
+            Some(UNREACHABLE) if is_about_keys(&reason) => Err(Trouble::lasting(
+                reason,
+                "`ssh` must reach the machine without asking for a password: see `ssh-add` and `ssh-copy-id`",
+            )),
+            Some(UNREACHABLE) | None => Err(Trouble::passing(reason)),
+            Some(_) if reason.contains("No space left") => Err(Trouble::lasting(
+                reason,
+                "make room there, then give the same command again",
+            )),
+            Some(_) => Err(Trouble::passing(reason)),
+        }
+    }
+}
+
+fn is_about_keys(reason: &str) -> bool {
+    ["Permission denied", "Host key verification failed", "Could not resolve"]
+        .iter()
+        .any(|text| reason.contains(text))
+}
+
+/// For a shell, as one word.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+impl Backend for Ssh {
+    fn sizes(&self, names: &[String]) -> Result<Vec<Option<u64>>, Trouble> {
+        let list: String = names.iter().map(|name| format!("{name}\n")).collect();
+        let script = "while IFS= read -r f; do if [ -f \"$f\" ]; then wc -c <\"$f\"; else echo -; fi; done";
+        let answer = self.ask(script, list.as_bytes())?;
+        let sizes: Vec<Option<u64>> = answer.lines().map(|line| line.trim().parse().ok()).collect();
+        match sizes.len() == names.len() {
+            true => Ok(sizes),
+            false => Err(Trouble::passing("the answer broke off")),
+        }
+    }
+
+    fn read(&self, name: &str, from: u64, take: &mut Take) -> Result<bool, Trouble> {
+        let name = quoted(name);
+        let script = format!(
+            "[ -f {name} ] || exit {NOT_THERE}; exec tail -c +{} {name}",
+            from.saturating_add(1)
+        );
+        let running = self.start(&script, Stdio::null())?;
+        let (_, stdout) = running.pipes();
+        let outcome = running.watched(self.patience, |alive| {
+            let Some(mut stdout) = stdout else {
+                return Ok(());
+            };
+            let mut take = |bytes: &[u8]| {
+                alive();
+                take(bytes)
+            };
+            pump(&mut stdout, &mut take, &|error| Trouble::passing(error.to_string()))
+        });
+        if outcome.is_err() {
+            running.kill();
+            let _ = running.end();
+            return outcome.map(|()| true);
+        }
+        match running.end()? {
+            Ended::Well => Ok(true),
+            Ended::NotThere => Ok(false),
+        }
+    }
+
+    fn write(&self, name: &str, content: Content) -> Result<(), Trouble> {
+        let reading = || Trouble::local("read what is to be sent");
+        let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        // A blob's bytes are its name's, so what came of it before is its beginning; a record may be another one.
+        let (part, is_blob) = match content {
+            Content::File(..) => (format!("{name}.part"), true),
+            Content::Bytes(bytes) => {
+                let hash = blake3::hash(bytes).to_hex();
+                (format!("{name}.{}.part", &hash[..16]), false)
+            }
+        };
+        let (quoted_part, quoted_name) = (quoted(&part), quoted(name));
+        let there = match is_blob {
+            true => self.sizes(std::slice::from_ref(&part))?.first().copied().flatten(),
+            false => None,
+        };
+        let size = content.size();
+        let from = there.filter(|there| *there <= size).unwrap_or(0);
+        let arrow = if from == 0 { ">" } else { ">>" };
+        // A second sender of the same blob would show in the size, and both begin anew.
+        let script = format!(
+            "mkdir -p {} && cat {arrow} {quoted_part} && if [ $(wc -c <{quoted_part}) -eq {size} ]; \
+             then mv -f {quoted_part} {quoted_name}; else rm -f {quoted_part}; echo 'bytes were lost on the way' >&2; exit 1; fi",
+            quoted(folder)
+        );
+        let running = self.start(&script, Stdio::piped())?;
+        let (stdin, _stdout) = running.pipes();
+        let mut source = content.from(from).map_err(reading())?;
+        let outcome = running.watched(self.patience, |alive| {
+            let Some(mut stdin) = stdin else {
+                return Ok(());
+            };
+            let mut write = |bytes: &[u8]| {
+                alive();
+                stdin
+                    .write_all(bytes)
+                    .map_err(|error| Trouble::passing(error.to_string()))
+            };
+            pump(&mut source, &mut write, &|error| reading()(error))
+        });
+        if let Err(trouble @ Trouble::Local { .. }) = outcome {
+            running.kill();
+            let _ = running.end();
+            return Err(trouble);
+        }
+        // Why a pipe broke is what the process says.
+        let ended = running.end();
+        match (ended, outcome) {
+            (Err(trouble), _) | (Ok(_), Err(trouble)) => Err(trouble),
+            (Ok(_), Ok(())) => Ok(()),
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_for_the_shell_is_one_word() {
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's; rm -rf $HOME"), r"'it'\''s; rm -rf $HOME'");
+    }
+}

@@ -1,0 +1,533 @@
+//! Results elsewhere: `push`, `pull`, `cache: { remote: ... }`, `bundle` and `open`. Transfers themselves are tried in
+//! `crates/remote`; here a folder is the remote.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::chain::{CHAIN, chain, executed, walk};
+use crate::crashes::results;
+use crate::harness::{Project, rows};
+
+/// A folder for several projects.
+fn shared() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The chain with a remote that runs send to.
+fn with_remote(remote: &Path, push: bool) -> Project {
+    let project = chain();
+    let cache = format!("cache: {{ remote: \"{}\", push: {push} }}\n", text(remote));
+    project.write("p.yaml", &format!("{cache}{}", CHAIN.trim_start()));
+    project
+}
+
+/// Files of the cache's objects, by their paths within, with their bytes.
+fn objects(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
+    let folder = project.path("cache/objects");
+    let files = walk(&folder).into_iter();
+    files
+        .map(|path| {
+            let within = path.strip_prefix(&folder).expect("below").to_owned();
+            (within, std::fs::read(&path).expect("read"))
+        })
+        .collect()
+}
+
+fn id_of_last_run(project: &Project) -> String {
+    let runs = project.dynvis(&["runs", "--json", "-n", "1"]).expect(0).json();
+    runs[0]["id"].as_str().expect("an id").to_owned()
+}
+
+/// Blobs of the remote, the largest last.
+fn blobs(remote: &Path) -> Vec<PathBuf> {
+    let mut files = walk(&remote.join("blobs"));
+    files.sort_by_key(|path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
+    files
+}
+
+fn records(remote: &Path) -> Vec<PathBuf> {
+    walk(&remote.join("results"))
+}
+
+#[test]
+fn what_one_project_computes_another_one_pulls() {
+    let remote = shared();
+    let first = chain();
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&first), "abc");
+    let url = text(remote.path());
+    let ran = first.dynvis(&["push", "--to", &url]).expect(0);
+    assert!(ran.stderr.contains("sent 3 results"), "{}", ran.stderr);
+    let again = first.dynvis(&["push", "@", "--to", &url]).expect(0);
+    assert!(
+        again.stderr.contains("sent 0 results") && again.stderr.contains("3 there already"),
+        "{}",
+        again.stderr
+    );
+
+    // Of a pipeline: along the graph, nothing is computed.
+    let second = chain();
+    let plan = second.dynvis(&["plan", "p.yaml", "--remote", &url]).expect(0);
+    assert!(
+        plan.stderr.contains("would be pulled") && plan.stderr.contains('a'),
+        "{}",
+        plan.stderr
+    );
+    let ran = second.dynvis(&["pull", "p.yaml", "--from", &url]).expect(0);
+    assert!(ran.stderr.contains("pulled 3 results"), "{}", ran.stderr);
+    let states = second.states(&["p.yaml"]);
+    assert!(states.values().all(|state| state == "cached"), "{states:?}");
+    second.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&second), "");
+    assert_eq!(results(&second), results(&first));
+    assert_eq!(objects(&second), objects(&first));
+    second.dynvis(&["verify"]).expect(0);
+    second.dynvis(&["gc", "--keep-runs", "0", "--keep-days", "1"]).expect(0);
+    assert_eq!(objects(&second), objects(&first));
+
+    // It says where they come from.
+    let plan = second.dynvis(&["plan", "p.yaml"]).expect(0);
+    assert!(plan.stdout.contains(&format!("pulled from {url}")), "{}", plan.stdout);
+    let shown = second.dynvis(&["show", "@", "c/t"]).expect(0);
+    assert!(shown.stderr.contains("pulled from"), "{}", shown.stderr);
+    let runs = second.dynvis(&["runs", "--json", "-n", "1"]).expect(0).json();
+    assert_eq!(runs[0]["stages"][0]["pulled"]["from"], url.as_str());
+    assert!(runs[0]["stages"][0]["pulled"]["host"].is_string());
+
+    // What no run used yet is not collected at once.
+    let third = chain();
+    third.dynvis(&["pull", "p.yaml", "--from", &url]).expect(0);
+    third.dynvis(&["gc"]).expect(0);
+    assert!(third.states(&["p.yaml"]).values().all(|state| state == "cached"));
+}
+
+#[test]
+fn a_run_is_pulled_with_its_record() {
+    let remote = shared();
+    let first = chain();
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    let (url, id) = (text(remote.path()), id_of_last_run(&first));
+    first.dynvis(&["push", "--to", &url]).expect(0);
+    let second = Project::new();
+    second.dynvis(&["pull", &id, "--from", &url]).expect(0);
+    assert_eq!(results(&second), results(&first));
+    assert_eq!(rows(&second, "c/t"), rows(&first, "c/t"));
+    second.dynvis(&["report", &id, "--out", "r.html"]).expect(0);
+    second.dynvis(&["diff", &id, &id]).expect(0);
+    second.dynvis(&["verify"]).expect(0);
+    second.dynvis(&["gc"]).expect(0);
+    second.dynvis(&["show", &id, "c/t"]).expect(0);
+    // The letters of another one.
+    let ran = second.dynvis(&["pull", "kkkkkkkk", "--from", &url]).expect(2);
+    assert!(ran.stderr.contains("no run `kkkkkkkk`"), "{}", ran.stderr);
+    let ran = second.dynvis(&["pull", &id]).expect(2);
+    assert!(ran.stderr.contains("--from URL"), "{}", ran.stderr);
+    let ran = second.dynvis(&["pull", &id, "--from", "s3://"]).expect(2);
+    assert!(ran.stderr.contains("is no remote"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_run_asks_before_it_computes_and_sends_what_it_computed() {
+    let remote = shared();
+    let first = with_remote(remote.path(), true);
+    let ran = first.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&first), "abc");
+    assert!(ran.stderr.contains("sent 3 results"), "{}", ran.stderr);
+    let second = with_remote(remote.path(), true);
+    let ran = second.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&second), "");
+    assert!(
+        ran.stderr.contains("3 restored") && ran.stderr.contains("3 pulled"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("sent"), "{}", ran.stderr);
+    assert_eq!(results(&second), results(&first));
+    // A part of it: what is not there is computed, and what follows from that is asked for, too.
+    let third = with_remote(remote.path(), false);
+    third.write("in.txt", "1x\n");
+    third.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&third), "ab", "b comes out equal, so that c is there");
+    // Whoever forces, and whoever wants none, computes.
+    let fourth = with_remote(remote.path(), false);
+    fourth.dynvis(&["run", "p.yaml", "--remote", "none"]).expect(0);
+    assert_eq!(executed(&fourth), "abc");
+    let fifth = with_remote(remote.path(), false);
+    fifth.dynvis(&["run", "p.yaml", "--force"]).expect(0);
+    assert_eq!(executed(&fifth), "abc");
+    // Keys do not know of it.
+    assert_eq!(results(&fourth), results(&first));
+}
+
+#[test]
+fn a_remote_that_is_away_fails_no_run() {
+    let project = with_remote(Path::new("/nowhere/at/all"), true);
+    let ran = project.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&project), "abc");
+    assert_eq!(
+        ran.stderr.matches("no such folder").count(),
+        2,
+        "once asked, once sent: {}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("were not sent"), "{}", ran.stderr);
+    let fresh = with_remote(Path::new("/nowhere/at/all"), true);
+    let plan = fresh.dynvis(&["plan", "p.yaml"]).expect(0);
+    assert!(
+        plan.stderr.contains("not known what could be pulled"),
+        "{}",
+        plan.stderr
+    );
+    let ran = project.dynvis(&["push"]).expect(2);
+    assert!(
+        ran.stderr.contains("no such folder") && ran.stderr.contains("mount it"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn what_a_remote_forgets_is_computed_and_sent_again() {
+    let remote = shared();
+    let first = with_remote(remote.path(), true);
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    let whole: BTreeMap<PathBuf, Vec<u8>> = blobs(remote.path())
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read(&path).expect("read")))
+        .collect();
+    // Forgotten: every blob, but no record.
+    for path in whole.keys() {
+        std::fs::remove_file(path).expect("removed");
+    }
+    let second = with_remote(remote.path(), false);
+    let ran = second.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&second), "abc");
+    assert!(ran.stderr.contains("is gone"), "{}", ran.stderr);
+    assert_eq!(objects(&second), objects(&first));
+    first.dynvis(&["push"]).expect(0);
+    for (path, bytes) in &whole {
+        assert!(std::fs::read(path).expect("sent again") == *bytes);
+    }
+    // Damaged, of the right length: found when it is pulled, and by `push --check`.
+    let largest = blobs(remote.path()).pop().expect("a blob");
+    let mut bytes = whole[&largest].clone();
+    bytes[0] ^= 1;
+    std::fs::write(&largest, &bytes).expect("damaged");
+    let third = with_remote(remote.path(), false);
+    let ran = third.dynvis(&["pull", "p.yaml"]).expect(0);
+    assert!(
+        ran.stderr.contains("is damaged") && ran.stderr.contains("push --check"),
+        "{}",
+        ran.stderr
+    );
+    third.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(objects(&third), objects(&first));
+    let ran = first.dynvis(&["push"]).expect(0);
+    assert!(ran.stderr.contains("3 there already"), "{}", ran.stderr);
+    let ran = first.dynvis(&["push", "--check"]).expect(0);
+    assert!(ran.stderr.contains("1 files were damaged"), "{}", ran.stderr);
+    assert!(std::fs::read(&largest).expect("mended") == whole[&largest]);
+    // A record that is cut off.
+    let record = records(remote.path()).pop().expect("a record");
+    let text = std::fs::read(&record).expect("read");
+    std::fs::write(&record, &text[..text.len() / 2]).expect("cut");
+    let fourth = with_remote(remote.path(), false);
+    fourth.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(objects(&fourth), objects(&first));
+    first.dynvis(&["push"]).expect(0);
+    assert_eq!(std::fs::read(&record).expect("read"), text);
+}
+
+/// A record as the remote has it.
+fn framed(json: &str) -> String {
+    let hash = blake3::hash(json.as_bytes()).to_hex();
+    format!("dynvis-record 1 {} {hash}\n{json}", json.len())
+}
+
+#[test]
+fn records_that_lead_elsewhere_are_not_believed() {
+    let remote = shared();
+    let first = with_remote(remote.path(), true);
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    let expected = objects(&first);
+    let sound: Vec<(PathBuf, String)> = records(remote.path())
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(&path).expect("read")))
+        .collect();
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(&str, Change); 7] = [
+        ("a path above", |parcel| {
+            parcel["outputs"][0]["files"][0]["path"] = "../../../evil".into()
+        }),
+        ("an absolute path", |parcel| {
+            parcel["outputs"][0]["files"][0]["path"] = "/tmp/evil".into()
+        }),
+        ("a slot that is a path", |parcel| {
+            parcel["outputs"][0]["slot"] = "../evil".into()
+        }),
+        ("another content", |parcel| {
+            parcel["outputs"][0]["content"] = "a".repeat(64).into()
+        }),
+        ("no hash", |parcel| {
+            parcel["outputs"][0]["files"][0]["hash"] = "../../evil".into()
+        }),
+        ("another key", |parcel| parcel["key"] = "b".repeat(64).into()),
+        ("another kind", |parcel| parcel["kind"] = "train".into()),
+    ];
+    for (what, change) in changes {
+        for (path, text) in &sound {
+            let (_, json) = text.split_once('\n').expect("a first line");
+            let mut parcel: serde_json::Value = serde_json::from_str(json).expect("JSON");
+            change(&mut parcel);
+            std::fs::write(path, framed(&parcel.to_string())).expect("written");
+        }
+        let second = with_remote(remote.path(), false);
+        let ran = second.dynvis(&["run", "p.yaml"]).expect(0);
+        assert_eq!(executed(&second), "abc", "{what}");
+        assert!(ran.stderr.contains("it is computed here"), "{what}: {}", ran.stderr);
+        assert_eq!(objects(&second), expected, "{what}");
+        assert!(
+            walk(&second.path("")).iter().all(|path| !path.ends_with("evil")),
+            "{what}"
+        );
+    }
+    // A size that is not the blob's.
+    for (path, text) in &sound {
+        let (_, json) = text.split_once('\n').expect("a first line");
+        let mut parcel: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        parcel["outputs"][0]["files"][0]["size"] = 1.into();
+        std::fs::write(path, framed(&parcel.to_string())).expect("written");
+    }
+    let second = with_remote(remote.path(), false);
+    second.dynvis(&["run", "p.yaml"]).expect(0);
+    assert_eq!(executed(&second), "abc");
+    assert_eq!(objects(&second), expected);
+}
+
+#[test]
+fn a_pull_that_is_killed_goes_on() {
+    let remote = shared();
+    // Outputs of different contents, so that each is renamed.
+    let three = || {
+        let project = chain();
+        project.write("in.txt", "1x\n");
+        project
+    };
+    let first = three();
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    let url = text(remote.path());
+    first.dynvis(&["push", "--to", &url]).expect(0);
+    let mut killed = 0;
+    for step in ["hashed", "durable", "renamed", "described", "appended", "committed"] {
+        for time in 1..=3 {
+            for accident in ["", "=full"] {
+                let project = three();
+                let at = format!("{step}:{time}{accident}");
+                let ran = project.dynvis(&["pull", "p.yaml", "--from", &url, "--fail-at", &at]);
+                assert_ne!(ran.code, 0, "{at} was not reached");
+                assert_eq!(
+                    ran.code,
+                    if accident.is_empty() { -1 } else { 2 },
+                    "{at}: {}",
+                    ran.stderr
+                );
+                killed += 1;
+                project.dynvis(&["pull", "p.yaml", "--from", &url]).expect(0);
+                project.dynvis(&["run", "p.yaml"]).expect(0);
+                assert_eq!(executed(&project), "", "{at}");
+                assert_eq!(objects(&project), objects(&first), "{at}");
+                project.dynvis(&["verify"]).expect(0);
+                for folder in ["arriving", "scratch"] {
+                    let left = std::fs::read_dir(project.path("cache").join(folder)).map_or(0, Iterator::count);
+                    assert_eq!(left, 0, "{at}: {folder}");
+                }
+            }
+        }
+    }
+    assert_eq!(killed, 36);
+}
+
+/// Images, a network, tables, pictures.
+const SMALL: &str = r#"
+name: small
+headline: accuracy/accuracy
+stages:
+  digits:
+    dataset: { use: dataset/digits, limit_per_class: 20, side: 16 }
+  cnn:
+    train: { use: train/digits/cnn, data: digits, areas: 2, width: 4, epochs: 1, batch: 16, warmup: 0 }
+  accuracy:
+    evaluate: { models: [cnn], data: digits }
+"#;
+
+#[test]
+fn a_bundle_is_opened_elsewhere() {
+    let first = Project::with_presets();
+    first.write("p.yaml", SMALL);
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    let id = id_of_last_run(&first);
+    first.dynvis(&["bundle", "@", "-o", "one.zip"]).expect(0);
+    first.dynvis(&["bundle", "@", "-o", "two.zip"]).expect(0);
+    let bytes = std::fs::read(first.path("one.zip")).expect("read");
+    assert!(
+        bytes == std::fs::read(first.path("two.zip")).expect("read"),
+        "twice the same"
+    );
+
+    // For readers without dynvis.
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(&bytes)).expect("an archive");
+    let names: Vec<String> = zip
+        .file_names()
+        .map(|name| name.expect("a name").into_owned())
+        .collect();
+    for name in [
+        "README.txt",
+        "sha256.txt",
+        "pipeline/p.yaml",
+        "tables/accuracy/accuracy.csv",
+        "models/cnn.safetensors",
+    ] {
+        assert!(names.iter().any(|other| other == name), "{name} is not among {names:?}");
+    }
+    let mut readme = String::new();
+    std::io::Read::read_to_string(&mut zip.by_name("README.txt").expect("there"), &mut readme).expect("text");
+    assert!(readme.contains(&id) && readme.contains("tables/"), "{readme}");
+
+    let second = Project::with_presets();
+    second.write("p.yaml", SMALL);
+    std::fs::copy(first.path("one.zip"), second.path("b.zip")).expect("copied");
+    let ran = second.dynvis(&["open", "b.zip", "--list"]).expect(0);
+    assert!(ran.stdout.contains("cnn"), "{}", ran.stdout);
+    assert!(!second.path("cache").exists());
+    second.dynvis(&["open", "b.zip"]).expect(0);
+    assert_eq!(results(&second), results(&first));
+    assert_eq!(objects(&second), objects(&first));
+    assert_eq!(rows(&second, "accuracy/accuracy"), rows(&first, "accuracy/accuracy"));
+    second.dynvis(&["report", "@", "--out", "r.html"]).expect(0);
+    second.dynvis(&["export", "--tables", "--models", "out"]).expect(0);
+    second.dynvis(&["run", "p.yaml"]).expect(0);
+    let outcomes = second.outcomes();
+    assert!(outcomes.values().all(|outcome| outcome == "restored"), "{outcomes:?}");
+    second.dynvis(&["verify"]).expect(0);
+    second.dynvis(&["diff", &id, "@"]).expect(0);
+    // A second time there is nothing to do.
+    let ran = second.dynvis(&["open", "b.zip"]).expect(0);
+    assert!(ran.stderr.contains("3 here already"), "{}", ran.stderr);
+    // And from what was opened the same bundle can be made but for who sends it.
+    second.dynvis(&["bundle", &id, "-o", "again.zip"]).expect(0);
+
+    first
+        .dynvis(&["bundle", "@", "--without-data", "-o", "light.zip"])
+        .expect(0);
+    let third = Project::with_presets();
+    std::fs::copy(first.path("light.zip"), third.path("light.zip")).expect("copied");
+    let ran = third.dynvis(&["open", "light.zip"]).expect(0);
+    assert!(
+        ran.stderr.contains("1 results of the run are not in the bundle"),
+        "{}",
+        ran.stderr
+    );
+    third.dynvis(&["show", "@", "accuracy/accuracy"]).expect(0);
+}
+
+#[test]
+fn a_damaged_bundle_changes_nothing() {
+    let first = chain();
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    first.dynvis(&["bundle", "-o", "b.zip"]).expect(0);
+    let whole = std::fs::read(first.path("b.zip")).expect("read");
+    let project = Project::new();
+    let refused = |bytes: &[u8], what: &str| {
+        std::fs::write(project.path("b.zip"), bytes).expect("written");
+        let ran = project.dynvis(&["open", "b.zip"]);
+        assert!(
+            ran.code == 2 && ran.stderr.contains("b.zip"),
+            "{what}: {} {}",
+            ran.code,
+            ran.stderr
+        );
+        assert!(!project.path("cache").exists(), "{what}");
+    };
+    refused(b"", "empty");
+    refused(b"PK, but not really", "no archive");
+    for part in 1..8 {
+        refused(&whole[..whole.len() * part / 8], "cut off");
+    }
+    // Hostile ones, whose archive is sound.
+    let rewritten = |change: &dyn Fn(&str, Vec<u8>) -> Vec<u8>| {
+        let mut old = zip::ZipArchive::new(std::io::Cursor::new(&whole)).expect("an archive");
+        let mut new = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for index in 0..old.len() {
+            let mut entry = old.by_index(index).expect("an entry");
+            let name = entry.name().expect("a name").into_owned();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).expect("read");
+            new.start_file(&name, zip::write::SimpleFileOptions::default())
+                .expect("started");
+            std::io::Write::write_all(&mut new, &change(&name, bytes)).expect("written");
+        }
+        new.finish().expect("finished").into_inner()
+    };
+    let replaced = |of: &'static str, from: &'static str, to: &'static str| {
+        rewritten(&move |name, bytes| match name.starts_with(of) {
+            true => String::from_utf8(bytes).expect("text").replace(from, to).into_bytes(),
+            false => bytes,
+        })
+    };
+    refused(&replaced("dynvis/results/", "out.txt", "../out.t"), "a path above");
+    refused(
+        &replaced("dynvis/results/", "\"version\":1", "\"version\":9"),
+        "a version",
+    );
+    refused(
+        &replaced("dynvis/bundle.json", "\"version\": 1", "\"version\": 9"),
+        "a version",
+    );
+    refused(
+        &replaced("dynvis/run.json", "\"id\": \"", "\"id\": \"../"),
+        "a run's id",
+    );
+    refused(
+        &replaced("dynvis/run.json", "\"name\": \"a\"", "\"name\": \"..\""),
+        "a stage's name",
+    );
+    refused(
+        &replaced("dynvis/run.json", "\"slot\": \"out\"", "\"slot\": \"../out\""),
+        "an output's name",
+    );
+    let flipped = rewritten(&|name, mut bytes| {
+        if name.starts_with("dynvis/blobs/") {
+            bytes[0] ^= 1;
+        }
+        bytes
+    });
+    refused(&flipped, "other bytes");
+    refused(&replaced("dynvis/bundle.json", "dynvis/blobs/", "nowhere/"), "no bytes");
+    // Whole, it opens.
+    std::fs::write(project.path("b.zip"), &whole).expect("written");
+    project.dynvis(&["open", "b.zip"]).expect(0);
+    project.dynvis(&["verify"]).expect(0);
+}
+
+#[test]
+fn what_is_wrong_with_a_remote_in_a_pipeline_is_told_with_its_place() {
+    let project = chain();
+    for (section, words) in [
+        ("cache: shared\n", "a mapping with `remote` and `push`"),
+        ("cache: { push: true }\n", "`remote`"),
+        ("cache: { remote: x, push: 1 }\n", "`true` or `false`"),
+        ("cache: { remote: x, pull: true }\n", "pull"),
+    ] {
+        project.write("p.yaml", &format!("{section}{}", CHAIN.trim_start()));
+        let ran = project.dynvis(&["check", "p.yaml"]).expect(2);
+        assert!(
+            ran.stderr.contains(words) && ran.stderr.contains("p.yaml:1"),
+            "{section}: {}",
+            ran.stderr
+        );
+    }
+}
