@@ -183,6 +183,13 @@ fn readme(
          computed on {}\n",
         run.dynvis_version, run.pipeline, run.id, run.started_at, run.host
     );
+    if !run.arguments.is_empty() {
+        let typed: Vec<String> = run.arguments.iter().map(|word| shell_word(word).into_owned()).collect();
+        text += &format!("typed      {}\n", typed.join(" "));
+    }
+    if let Some(pulled) = &run.pulled {
+        text += &format!("came from  {}\n", pulled.from);
+    }
     if let Some(git) = &run.git {
         let changed = if git.is_dirty {
             ", with changes that were not committed"
@@ -197,11 +204,11 @@ fn readme(
          pictures/  {} pictures and figures; figures.md has their captions\n\
          models/    {} models: safetensors files, weights under their published names; the network's description is in \
          the header\n\
-         pipeline/  the pipeline that was run, and presets that it names\n\
+         pipeline/  the pipeline, where it is known, and presets that it names, without what was typed beside it (above)\n\
          dynvis/    what dynvis needs to take the results up: run.json is the run's record (stages, parameters' keys, \
          versions, times, machine), results/ has a description of each result with the hashes of its files, blobs/ \
          files that are not among those above\n\
-         sha256.txt checksums of all files: `sha256sum -c sha256.txt`\n",
+         sha256.txt checksums of all other files but this one: `sha256sum -c sha256.txt`\n",
         count("tables/", ".csv"),
         count("pictures/", ".png"),
         count("models/", ".safetensors"),
@@ -255,7 +262,12 @@ pub(crate) fn open(ui: &mut Ui, cache: Option<&Path>, args: &OpenArgs) -> Result
     }
     let mut store = make_store(cache, &project_here())?;
     let came = super::pull::of_run(ui, &mut store, &bundle, run)?;
-    ui.status(&came.said(&args.file.display().to_string()));
+    ui.status(&format!(
+        "{}, into {}",
+        came.said(&args.file.display().to_string()),
+        store.root().display()
+    ));
+    came.said_of_run().iter().for_each(|text| ui.status(text));
     keep_texts(&store, run, &texts)?;
     let id = &run.id;
     ui.status(&format!(
@@ -266,7 +278,8 @@ pub(crate) fn open(ui: &mut Ui, cache: Option<&Path>, args: &OpenArgs) -> Result
     if missing > 0 {
         ui.status(&format!("{missing} results of the run are not in the bundle"));
     }
-    Ok(0)
+    // What was left out on purpose is no failure.
+    Ok(u8::from(came.said_of_run().is_some()))
 }
 
 /// The pipeline's texts beside the run's record, as a run here has them.

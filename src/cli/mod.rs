@@ -295,6 +295,12 @@ fn find_run(
             ui.status(&format!("skipped run {id}, whose record cannot be read"));
         }
     }
+    if let Some(pulled) = &run.pulled {
+        ui.status(&format!(
+            "run {} was computed on {} and came from {}",
+            run.id, pulled.host, pulled.from
+        ));
+    }
     Ok((folder, run))
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Came {
     there: usize,
     /// Stages whose results are not to be had.
     missing: Vec<String>,
+    /// Stages of a run whose results here have other bytes than the run had.
+    others: Vec<String>,
 }
 
 impl Came {
@@ -65,9 +67,24 @@ impl Came {
         }
         if !self.missing.is_empty() {
             let names = first_names(self.missing.iter().map(String::as_str));
-            text += &format!("; not there: {names}");
+            text += &format!("; not there, or damaged: {names}");
         }
         text
+    }
+
+    /// What of a run cannot be shown.
+    pub(super) fn said_of_run(&self) -> Option<String> {
+        let names = first_names(self.others.iter().map(String::as_str));
+        (!self.others.is_empty()).then(|| {
+            format!(
+                "of these the run had other bytes than are here under the same key, so that its own cannot be shown: {names}"
+            )
+        })
+    }
+
+    /// 1 where a run is not all here.
+    pub(super) fn exit_code(&self) -> u8 {
+        u8::from(!self.missing.is_empty() || !self.others.is_empty())
     }
 }
 
@@ -112,8 +129,9 @@ pub(crate) fn pull(ui: &mut Ui, cache: Option<&Path>, args: &PullArgs) -> Result
     })?;
     let came = of_run(ui, &mut store, &shared, &run)?;
     ui.status(&came.said(shared.url()));
+    came.said_of_run().iter().for_each(|text| ui.status(text));
     ui.status(&format!("next: dynvis show {}", run.id));
-    Ok(0)
+    Ok(came.exit_code())
 }
 
 /// All results of a run, then its record.
@@ -129,8 +147,20 @@ pub(super) fn of_run(
         let Some(key) = stage.key.as_ref().filter(|key| seen.insert((*key).clone())) else {
             continue;
         };
+        let is_the_runs = |store: &Store| {
+            let result = store.result(key);
+            result.is_some_and(|result| {
+                stage.outputs.iter().all(|output| {
+                    let mut outputs = result.outputs.iter();
+                    outputs.any(|other| other.slot == output.slot && other.content == output.content)
+                })
+            })
+        };
         if store.health(key) == Health::Intact {
             came.there += 1;
+            if !is_the_runs(store) {
+                came.others.push(stage.name.clone());
+            }
             continue;
         }
         let is_wanted = |parcel: &Parcel| {
@@ -143,7 +173,9 @@ pub(super) fn of_run(
                 false => Err("it is not what the run's record says".to_owned()),
             }
         };
-        one(ui, store, place, (&stage.name, key), &is_wanted, &mut came)?;
+        if one(ui, store, place, (&stage.name, key), &is_wanted, &mut came)? && !is_the_runs(store) {
+            came.others.push(stage.name.clone());
+        }
     }
     let pulled = Pulled {
         from: place.name().to_owned(),

@@ -9,7 +9,7 @@ use dynvis_runner::store::{RunRecord, RunStatus, Store};
 
 use super::error::CommandError;
 use super::ui::Ui;
-use super::wording::{first_names, size};
+use super::wording::{first_names, shell_word, size};
 use super::{completions, find_run, open_store, project_here, registry, remote};
 use crate::remote::{Sent, Shared};
 
@@ -48,7 +48,11 @@ pub(crate) fn push(ui: &mut Ui, cache: Option<&Path>, args: &PushArgs) -> Result
     }
     ui.status(&said(&sent, &format!("of run {}", run.id), shared.url()));
     if is_whole {
-        ui.status(&format!("elsewhere: dynvis pull {} --from {}", run.id, shared.url()));
+        ui.status(&format!(
+            "elsewhere: dynvis pull {} --from {}",
+            run.id,
+            shell_word(shared.url())
+        ));
     } else if args.stages.is_empty() {
         ui.status("the run goes on or was killed, so that its record was not sent");
     }

@@ -59,6 +59,19 @@ fn place_of(given: Option<&str>, pipeline: Option<&Pipeline>) -> Result<Option<P
 }
 
 fn open(place: &Place, store: &Store, options: Options) -> Result<Shared, CommandError> {
+    if let Place::Folder(folder) = place {
+        let real = |path: &Path| {
+            path.canonicalize()
+                .or_else(|_| std::path::absolute(path))
+                .unwrap_or_else(|_| path.to_owned())
+        };
+        if real(folder).starts_with(real(store.root())) {
+            return Err(CommandError::hinted(
+                format!("`{}` is within the cache, which `gc` keeps clean", folder.display()),
+                "a remote is a folder of its own",
+            ));
+        }
+    }
     let state = store.exists().then(|| store.root().join("uploads"));
     Ok(Shared::open(place, Options { state, ..options })?)
 }

@@ -10,7 +10,11 @@ use dynvis_runner::store::{Elsewhere, ElsewhereError, Parcel, RunRecord, StoredF
 /// Names that are asked for at once.
 const AT_ONCE: usize = 500;
 
-pub(crate) struct Shared(Remote);
+pub(crate) struct Shared {
+    remote: Remote,
+    /// Where it is noted what is being sent.
+    state: Option<PathBuf>,
+}
 
 /// A result that is to be sent, and where its files are.
 pub(crate) type Outgoing = (Parcel, Vec<(StoredFile, PathBuf)>);
@@ -41,11 +45,12 @@ fn hash_of(content: &ContentHash) -> Hash {
 
 impl Shared {
     pub(crate) fn open(place: &Place, options: Options) -> Result<Self, RemoteError> {
-        Remote::open(place, options).map(Self)
+        let state = options.state.clone();
+        Remote::open(place, options).map(|remote| Self { remote, state })
     }
 
     pub(crate) fn url(&self) -> &str {
-        self.0.url()
+        self.remote.url()
     }
 
     /// Which of these keys have a record there.
@@ -53,19 +58,19 @@ impl Shared {
         let names: Vec<String> = keys.iter().map(name_of).collect();
         let mut all = Vec::new();
         for names in names.chunks(AT_ONCE) {
-            all.extend(self.0.has_records(names)?);
+            all.extend(self.remote.has_records(names)?);
         }
         Ok(all)
     }
 
     /// The record of a run.
     pub(crate) fn run(&self, id: &str) -> Result<Option<String>, RemoteError> {
-        self.0.record(&format!("runs/{id}"))
+        self.remote.record(&format!("runs/{id}"))
     }
 
     pub(crate) fn put_run(&self, run: &RunRecord) -> Result<(), RemoteError> {
         let text = serde_json::to_string(run).unwrap_or_default();
-        self.0.put_record(&format!("runs/{}", run.id), &text)
+        self.remote.put_record(&format!("runs/{}", run.id), &text)
     }
 
     /// Sends results: of each the blobs that are not there, then its record. A record that is damaged, or whose blobs
@@ -77,6 +82,16 @@ impl Shared {
         check: bool,
         done: &mut dyn FnMut(&Parcel, bool),
     ) -> Result<Sent, RemoteError> {
+        // From one cache one at a time: what is half sent has one name.
+        let _alone = self.state.as_ref().and_then(|folder| {
+            std::fs::create_dir_all(folder).ok()?;
+            let file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(folder.join("lock"))
+                .ok()?;
+            file.lock().ok().map(|()| file)
+        });
         let mut blobs: BTreeMap<&ContentHash, Blob> = BTreeMap::new();
         for (file, path) in outgoing.iter().flat_map(|(_, files)| files) {
             blobs.entry(&file.hash).or_insert_with(|| Blob {
@@ -89,8 +104,8 @@ impl Shared {
         let mut sent = Sent::default();
         let mut there: HashSet<Hash> = HashSet::new();
         for blobs in all.chunks(AT_ONCE) {
-            for (blob, is_there) in blobs.iter().zip(self.0.has(blobs)?) {
-                if is_there && check && !self.0.is_sound(blob)? {
+            for (blob, is_there) in blobs.iter().zip(self.remote.has(blobs)?) {
+                if is_there && check && !self.remote.is_sound(blob)? {
                     sent.mended += 1;
                 } else if is_there {
                     there.insert(blob.hash);
@@ -106,7 +121,7 @@ impl Shared {
                 .filter(|blob| !there.contains(&blob.hash))
                 .cloned()
                 .collect();
-            let theirs = match self.0.record(&name) {
+            let theirs = match self.remote.record(&name) {
                 Ok(text) => text.and_then(|text| Parcel::parse(&text, &parcel.key).ok()),
                 Err(error) if error.is_about_content() => None,
                 Err(error) => return Err(error),
@@ -125,11 +140,11 @@ impl Shared {
                 done(parcel, false);
                 continue;
             }
-            self.0.send(&missing, &|_| {})?;
+            self.remote.send(&missing, &|_| {})?;
             there.extend(missing.iter().map(|blob| blob.hash));
             sent.blobs += missing.len();
             sent.bytes += missing.iter().map(|blob| blob.size).sum::<u64>();
-            self.0.put_record(&name, &parcel.to_text())?;
+            self.remote.put_record(&name, &parcel.to_text())?;
             sent.results += 1;
             done(parcel, true);
         }
@@ -140,7 +155,7 @@ impl Shared {
     fn is_whole(&self, parcel: &Parcel) -> Result<bool, RemoteError> {
         let blobs: Vec<Blob> = wanted(parcel, Path::new(""));
         for blobs in blobs.chunks(AT_ONCE) {
-            if !self.0.has(blobs)?.iter().all(|is_there| *is_there) {
+            if !self.remote.has(blobs)?.iter().all(|is_there| *is_there) {
                 return Ok(false);
             }
         }
@@ -175,7 +190,7 @@ impl Elsewhere for Shared {
 
     fn find(&self, key: &StageKey) -> Result<Option<Parcel>, ElsewhereError> {
         let name = name_of(key);
-        let Some(text) = self.0.record(&name).map_err(|error| elsewhere(&error))? else {
+        let Some(text) = self.remote.record(&name).map_err(|error| elsewhere(&error))? else {
             return Ok(None);
         };
         let refused = |reason| ElsewhereError::of_content(format!("`{name}` of the remote `{}`: {reason}", self.url()));
@@ -183,7 +198,7 @@ impl Elsewhere for Shared {
     }
 
     fn bring(&self, parcel: &Parcel, folder: &Path) -> Result<(), ElsewhereError> {
-        self.0
+        self.remote
             .fetch(&wanted(parcel, folder), &|_| {})
             .map_err(|error| elsewhere(&error))
     }

@@ -131,6 +131,39 @@ fn a_run_is_pulled_with_its_record() {
 }
 
 #[test]
+fn a_run_whose_own_bytes_are_not_there_is_said_to_lack_them() {
+    let remote = shared();
+    let url = text(remote.path());
+    let pipeline = "name: p\nstages:\n  a:\n    command:\n      run: [sh, -c, '(echo x; date +%N) > a.csv']\n      \
+                    outputs: { a: { path: a.csv, type: table } }\n";
+    let sent = || {
+        let project = Project::new();
+        project.write("p.yaml", pipeline).dynvis(&["run", "p.yaml"]).expect(0);
+        let ran = project.dynvis(&["push", "--to", &url]).expect(0);
+        (id_of_last_run(&project), ran, project)
+    };
+    let (first, _, _) = sent();
+    let (second, ran, maker) = sent();
+    assert!(ran.stderr.contains("1 of them with other bytes"), "{}", ran.stderr);
+    let here = Project::new();
+    here.dynvis(&["pull", &first, "--from", &url]).expect(0);
+    let ran = here.dynvis(&["pull", &second, "--from", &url]).expect(1);
+    assert!(ran.stderr.contains("the run had other bytes"), "{}", ran.stderr);
+    let ran = here.dynvis(&["show", &first]).expect(0);
+    assert!(ran.stderr.contains("came from"), "{}", ran.stderr);
+    // The same from a bundle.
+    maker.dynvis(&["bundle", "@", "-o", "b.zip"]).expect(0);
+    let bundle = text(&maker.path("b.zip"));
+    let ran = here.dynvis(&["open", &bundle]).expect(1);
+    assert!(ran.stderr.contains("the run had other bytes"), "{}", ran.stderr);
+    let fresh = Project::new();
+    fresh.dynvis(&["open", &bundle]).expect(0);
+    assert_eq!(rows(&fresh, "a/a"), rows(&maker, "a/a"));
+    let ran = maker.dynvis(&["push", "--to", "cache/elsewhere"]).expect(2);
+    assert!(ran.stderr.contains("within the cache"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_run_asks_before_it_computes_and_sends_what_it_computed() {
     let remote = shared();
     let first = with_remote(remote.path(), true);

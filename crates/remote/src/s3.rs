@@ -53,9 +53,9 @@ impl S3 {
         let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let url = endpoint
             .parse()
-            .map_err(|_| format!("AWS_ENDPOINT_URL is `{endpoint}`, which is no address"))?;
+            .map_err(|_| "AWS_ENDPOINT_URL is no address, such as `https://HOST:PORT`".to_owned())?;
         let bucket = Bucket::new(url, style, bucket.to_owned(), region)
-            .map_err(|_| format!("AWS_ENDPOINT_URL is `{endpoint}`, which is no address of a server"))?;
+            .map_err(|_| "AWS_ENDPOINT_URL is no address of a server, such as `https://HOST:PORT`".to_owned())?;
         Ok(Self {
             bucket,
             prefix: prefix.to_owned(),

@@ -25,6 +25,8 @@ pub(crate) struct Ssh {
     folder: String,
     program: String,
     patience: Duration,
+    /// What parts of files are called that are sent from here: those of two senders must not be one.
+    sender: String,
 }
 
 impl Ssh {
@@ -35,6 +37,7 @@ impl Ssh {
             folder: folder.to_owned(),
             program: options.variable(PROGRAM).unwrap_or_else(|| "ssh".into()),
             patience: options.patience,
+            sender: sender(options),
         }
     }
 
@@ -116,6 +119,15 @@ impl Ssh {
             Ended::NotThere => Err(Trouble::passing("a file went while it was looked at")),
         }
     }
+}
+
+/// The machine and the cache that files are sent from.
+fn sender(options: &Options) -> String {
+    let machine = rustix::system::uname();
+    let cache = options.state.clone().unwrap_or_default();
+    let cache = std::path::absolute(&cache).unwrap_or(cache);
+    let who = format!("{} {}", machine.nodename().to_string_lossy(), cache.display());
+    blake3::hash(who.as_bytes()).to_hex()[..8].to_owned()
 }
 
 enum Ended {
@@ -217,18 +229,29 @@ impl Running {
                 reason,
                 "`ssh` must reach the machine without asking for a password: see `ssh-add` and `ssh-copy-id`",
             )),
+            Some(UNREACHABLE) if reason.contains("Could not resolve") => Err(Trouble::lasting(
+                reason,
+                "see the machine's name, and whether there is a network",
+            )),
             Some(UNREACHABLE) | None => Err(Trouble::passing(reason)),
             Some(_) if reason.contains("No space left") => Err(Trouble::lasting(
                 reason,
                 "make room there, then give the same command again",
             )),
+            Some(_)
+                if ["Read-only file system", "Permission denied"]
+                    .iter()
+                    .any(|text| reason.contains(text)) =>
+            {
+                Err(Trouble::lasting(reason, "see who may write there"))
+            }
             Some(_) => Err(Trouble::passing(reason)),
         }
     }
 }
 
 fn is_about_keys(reason: &str) -> bool {
-    ["Permission denied", "Host key verification failed", "Could not resolve"]
+    ["Permission denied", "Host key verification failed"]
         .iter()
         .any(|text| reason.contains(text))
 }
@@ -284,7 +307,7 @@ impl Backend for Ssh {
         let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
         // A blob's bytes are its name's, so what came of it before is its beginning; a record may be another one.
         let (part, is_blob) = match content {
-            Content::File(..) => (format!("{name}.part"), true),
+            Content::File(..) => (format!("{name}.{}.part", self.sender), true),
             Content::Bytes(bytes) => {
                 let hash = blake3::hash(bytes).to_hex();
                 (format!("{name}.{}.part", &hash[..16]), false)
@@ -298,10 +321,11 @@ impl Backend for Ssh {
         let size = content.size();
         let from = there.filter(|there| *there <= size).unwrap_or(0);
         let arrow = if from == 0 { ">" } else { ">>" };
-        // A second sender of the same blob would show in the size, and both begin anew.
+        // Where the line ends, `cat` ends too, and what came is gone on with; what is longer than it should be is not.
         let script = format!(
-            "mkdir -p {} && cat {arrow} {quoted_part} && if [ $(wc -c <{quoted_part}) -eq {size} ]; \
-             then mv -f {quoted_part} {quoted_name}; else rm -f {quoted_part}; echo 'bytes were lost on the way' >&2; exit 1; fi",
+            "mkdir -p {} && cat {arrow} {quoted_part} && n=$(wc -c <{quoted_part}) && if [ $n -eq {size} ]; \
+             then mv -f {quoted_part} {quoted_name}; else [ $n -lt {size} ] || rm -f {quoted_part}; \
+             echo 'bytes were lost on the way' >&2; exit 1; fi",
             quoted(folder)
         );
         let running = self.start(&script, Stdio::piped())?;

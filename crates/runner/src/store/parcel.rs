@@ -129,6 +129,7 @@ impl Parcel {
         }
         let parcel: Self = serde_json::from_str(text).map_err(|error| format!("it cannot be read: {error}"))?;
         parcel.check(key)?;
+        check_texts(text)?;
         Ok(parcel)
     }
 
@@ -196,6 +197,31 @@ impl Parcel {
             of.any(|output| output.slot == *slot && output.artifact == *artifact)
         };
         self.kind == kind && self.outputs.len() == outputs.len() && outputs.iter().all(has)
+    }
+}
+
+/// That no text of a JSON document that somebody else has written moves a terminal's cursor, colours it or turns what it
+/// shows around: they are printed here.
+pub(super) fn check_texts(json: &str) -> Result<(), String> {
+    fn is_tame(text: &str) -> bool {
+        let is_wild = |c: char| {
+            (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        !text.chars().any(is_wild)
+    }
+    fn all_tame(value: &Json) -> bool {
+        match value {
+            Json::String(text) => is_tame(text),
+            Json::Array(items) => items.iter().all(all_tame),
+            Json::Object(map) => map.iter().all(|(name, value)| is_tame(name) && all_tame(value)),
+            _ => true,
+        }
+    }
+    let value: Json = serde_json::from_str(json).map_err(|error| format!("it cannot be read: {error}"))?;
+    match all_tame(&value) {
+        true => Ok(()),
+        false => Err("it has characters that would change what a terminal shows".into()),
     }
 }
 
@@ -502,6 +528,11 @@ mod tests {
         let mut other = parcel(&["a"], &[]);
         other.host = "a\u{1b}[31m".into();
         assert!(error_of(&other).contains("characters"));
+        for wild in ["\u{1b}[31m", "\u{7}", "\u{202e}txt"] {
+            let mut other = parcel(&["a"], &[]);
+            other.description = Some(serde_json::json!({ "params": [{ "note": wild }] }));
+            assert!(error_of(&other).contains("terminal"), "{wild:?}");
+        }
         let mut other = parcel(&["a", "b"], &[]);
         other.outputs[0].files[0].size = u64::MAX;
         assert!(error_of(&other).contains("larger"));

@@ -314,6 +314,7 @@ impl RunRecord {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
+        super::parcel::check_texts(text)?;
         let run: Self = serde_json::from_str(text).map_err(|error| format!("it cannot be read: {error}"))?;
         if run.version > RECORD_VERSION {
             return Err(format!("it is of a newer version of dynvis ({})", run.version));
@@ -334,6 +335,14 @@ impl RunRecord {
                 "its stage `{}` or an output of it has no name of one",
                 stage.name
             ));
+        }
+        let mut names = std::collections::HashSet::new();
+        if let Some(stage) = run.stages.iter().find(|stage| !names.insert(&stage.name)) {
+            return Err(format!("it has the stage `{}` twice", stage.name));
+        }
+        let is_time = |seconds: f64| seconds.is_finite() && (0.0..1e12).contains(&seconds);
+        if !run.stages.iter().all(|stage| stage.seconds.is_none_or(is_time)) {
+            return Err("one of its times is none".into());
         }
         match run.status {
             RunStatus::Running => Err("the run went on when it was sent".into()),
