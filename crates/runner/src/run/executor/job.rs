@@ -24,6 +24,9 @@ use crate::store::{content_of, sizes};
 /// How long the queue may take to take the job back.
 const REQUEUE: Duration = Duration::from_secs(30);
 
+/// How long after its worker has gone without a word a job may hear that it is to end.
+const LAST_SIGNAL: Duration = Duration::from_secs(2);
+
 /// What the process hears.
 enum Heard {
     Worker(Option<Message>),
@@ -224,6 +227,16 @@ impl Job {
                 if is_asked && !was_asked {
                     (was_asked, limit) = (true, None);
                     self.ask_to_end(&child);
+                }
+            }
+        }
+        // Where the whole job is cancelled its worker may be gone before this process hears of it.
+        if said.is_none() && !was_asked {
+            let until = Instant::now() + LAST_SIGNAL;
+            while let Ok(heard) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                was_asked |= matches!(heard, Heard::Signal);
+                if was_asked {
+                    break;
                 }
             }
         }

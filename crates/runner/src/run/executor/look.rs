@@ -362,9 +362,9 @@ impl Job {
             ),
             State::Taken => Verdict::Again("was cancelled, or lost its node".to_owned()),
             State::Ended if stopped => match self.last_word().filter(|_| !self.record.keeps_checkpoints) {
-                // Nobody has ended it: it has failed by itself in its last minute.
-                Some((attempt, ended)) => self.ended(&attempt, ended),
-                None => Verdict::Again("was stopped on its way".to_owned()),
+                // Nobody has ended it: it has failed by itself in its last minute, and said why.
+                Some((attempt, ended)) if ended.said.is_some() => self.ended(&attempt, ended),
+                _ => Verdict::Again("was stopped on its way".to_owned()),
             },
             State::Ended | State::Waits | State::Runs => Verdict::Again("ended without a word".to_owned()),
         }
