@@ -121,7 +121,7 @@ fn pretty(value: &impl Serialize) -> String {
 
 fn hash_file(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    std::io::copy(&mut dynvis_base::files::open(path)?, &mut hasher)?;
+    hasher.update_reader(dynvis_base::files::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 

@@ -139,12 +139,10 @@ impl Remote {
                 }
                 // Too short, too long, or other bytes.
                 Ok(true) | Err(Trouble::Damaged(_)) => {
-                    let reason = match part.length.cmp(&blob.size) {
-                        std::cmp::Ordering::Less => {
-                            format!("it has {} of {} bytes", part.length, blob.size)
-                        }
-                        _ if outcome.is_err() => format!("it has more than {} bytes", blob.size),
-                        _ => "its bytes are not those that were sent".into(),
+                    let reason = match outcome {
+                        Err(_) => format!("it is no file of {} bytes", blob.size),
+                        Ok(_) if part.length < blob.size => format!("it has {} of {} bytes", part.length, blob.size),
+                        Ok(_) => "its bytes are not those that were sent".into(),
                     };
                     part.clear().map_err(writing())?;
                     second_tries -= 1;
@@ -163,17 +161,8 @@ impl Remote {
     }
 }
 
-fn hash_of(mut from: impl Read) -> std::io::Result<Hash> {
-    let mut hasher = Hasher::new();
-    let mut block = vec![0; 1 << 17];
-    loop {
-        match from.read(&mut block)? {
-            0 => return Ok(hasher.finalize()),
-            count => {
-                hasher.update(&block[..count]);
-            }
-        }
-    }
+fn hash_of(from: impl Read) -> std::io::Result<Hash> {
+    Ok(Hasher::new().update_reader(from)?.finalize())
 }
 
 /// What has come of a blob.
@@ -213,13 +202,7 @@ impl Part {
             length = 0;
         }
         let mut hasher = Hasher::new();
-        let mut block = vec![0; 1 << 17];
-        loop {
-            match file.read(&mut block)? {
-                0 => break,
-                count => hasher.update(&block[..count]),
-            };
-        }
+        hasher.update_reader(&mut file)?;
         Ok(Self {
             path,
             file,

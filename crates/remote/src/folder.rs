@@ -59,6 +59,10 @@ impl Backend for Folder {
         let mut file = match dynvis_base::files::open(&self.root.join(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            // A pipe, a folder: what stands there is damaged, and the remote is well.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                return Err(Trouble::Damaged("it is no file".into()));
+            }
             Err(error) => return Err(self.trouble(error)),
         };
         file.seek(SeekFrom::Start(from)).map_err(|error| self.trouble(error))?;

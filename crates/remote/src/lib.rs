@@ -9,7 +9,8 @@
 //! A record that is there means that all blobs are there that it names: whoever writes sends blobs first. Whoever reads
 //! believes neither: blobs are held against their hash and size while they come, records against their first line.
 //!
-//! Transfers that break off go on where they stopped, within a call and in the next one. Why not through another crate:
+//! Transfers that break off go on where they stopped, within a call and in the next one, but for files that are sent to a
+//! folder, and to an S3 server that does not list the parts that it has. Why not through another crate:
 //! `docs/design/remote.md`.
 
 mod backend;

@@ -2,7 +2,8 @@
 //! much memory there is, copying within a file system. Linux has its own way; any other system with POSIX's calls goes
 //! the portable way, which does the same later or less completely, as each function says.
 //!
-//! Both ways are compiled and tested on Linux, so that the portable one does not rot where nobody builds it.
+//! Both ways are compiled on Linux, and its tests run of the portable one what can be told there, so that it does not rot
+//! where nobody builds it.
 
 use std::path::PathBuf;
 

@@ -217,6 +217,18 @@ impl JobOptions {
     }
 }
 
+impl JobOptions {
+    /// These, with what a stage itself names in their place: threads, GiB, minutes.
+    pub(crate) fn claimed(self, cpu: Option<usize>, memory: Option<f64>, time: Option<f64>) -> Self {
+        Self {
+            cpu: cpu.or(self.cpu),
+            memory: memory.or(self.memory),
+            time: time.or(self.time),
+            ..self
+        }
+    }
+}
+
 impl Rule {
     fn fits(&self, kind: &str, stage: &str) -> bool {
         let names = |pattern: &String| Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(stage));

@@ -119,17 +119,16 @@ impl Parcel {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &str, key: &StageKey) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
+        let unreadable = |error: serde_json::Error| format!("it cannot be read: {error}");
+        let value: Json = serde_json::from_str(text).map_err(unreadable)?;
+        match value.get("version").and_then(Json::as_u64) {
+            Some(version) if version == u64::from(VERSION) => {}
+            Some(version) => return Err(format!("it is of another version of dynvis ({version})")),
+            None => return Err("it has no version".into()),
         }
-        let found: Versioned = serde_json::from_str(text).map_err(|error| format!("it cannot be read: {error}"))?;
-        if found.version != VERSION {
-            return Err(format!("it is of another version of dynvis ({})", found.version));
-        }
-        let parcel: Self = serde_json::from_str(text).map_err(|error| format!("it cannot be read: {error}"))?;
+        let parcel = Self::deserialize(&value).map_err(unreadable)?;
         parcel.check(key)?;
-        check_texts(text)?;
+        check_texts(&value)?;
         Ok(parcel)
     }
 
@@ -202,7 +201,7 @@ impl Parcel {
 
 /// That no text of a JSON document that somebody else has written moves a terminal's cursor, colours it or turns what it
 /// shows around: they are printed here.
-pub(super) fn check_texts(json: &str) -> Result<(), String> {
+pub(super) fn check_texts(value: &Json) -> Result<(), String> {
     fn is_tame(text: &str) -> bool {
         let is_wild = |c: char| {
             (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
@@ -218,8 +217,7 @@ pub(super) fn check_texts(json: &str) -> Result<(), String> {
             _ => true,
         }
     }
-    let value: Json = serde_json::from_str(json).map_err(|error| format!("it cannot be read: {error}"))?;
-    match all_tame(&value) {
+    match all_tame(value) {
         true => Ok(()),
         false => Err("it has characters that would change what a terminal shows".into()),
     }

@@ -314,8 +314,10 @@ impl RunRecord {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        super::parcel::check_texts(text)?;
-        let run: Self = serde_json::from_str(text).map_err(|error| format!("it cannot be read: {error}"))?;
+        let unreadable = |error: serde_json::Error| format!("it cannot be read: {error}");
+        let value: Json = serde_json::from_str(text).map_err(unreadable)?;
+        super::parcel::check_texts(&value)?;
+        let run = Self::deserialize(&value).map_err(unreadable)?;
         if run.version > RECORD_VERSION {
             return Err(format!("it is of a newer version of dynvis ({})", run.version));
         }

@@ -94,10 +94,9 @@ pub fn submit_chain(
         let (job, is_new) = match known {
             Some(seen) => (seen.id.clone(), false),
             None => {
-                let mut asked = profile.options(stage.kind().name(), &stage.name);
-                asked.cpu = stage.resources.cpu.or(asked.cpu);
-                asked.memory = stage.resources.memory.or(asked.memory);
-                asked.time = stage.resources.time.or(asked.time);
+                let claim = &stage.resources;
+                let asked = profile.options(stage.kind().name(), &stage.name);
+                let asked = asked.claimed(claim.cpu, claim.memory, claim.time);
                 let gpus = gpus_wanted(stage, options.device);
                 let mut arguments = arguments(&name(&stage.name, &token), &asked, gpus, profile);
                 if !after.is_empty() {

@@ -105,6 +105,13 @@ pub(super) struct Ended {
     pub(super) stopped: Option<Stopped>,
 }
 
+impl Ended {
+    /// Whether all of the work was done.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.said, Some(Ok(()))) && self.stopped.is_none()
+    }
+}
+
 /// An output, as the node sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Written {

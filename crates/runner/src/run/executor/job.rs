@@ -47,11 +47,7 @@ pub fn serve_job(registry: &Registry, folder: &Path, token: &str) -> std::io::Re
         return Ok(());
     };
     let names = folder.names();
-    let is_done = |attempt: Attempt| {
-        folder
-            .ended(&attempt)
-            .is_some_and(|ended| matches!(ended.said, Some(Ok(()))) && ended.stopped.is_none())
-    };
+    let is_done = |attempt: Attempt| folder.ended(&attempt).is_some_and(|ended| ended.is_done());
     if Folder::attempts(&names, "ended").any(is_done) {
         return Ok(());
     }

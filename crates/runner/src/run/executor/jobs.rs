@@ -43,12 +43,12 @@ impl Jobs {
 
     fn record(&self, order: &Order<'_>) -> Record {
         let profile = self.profile.clone().unwrap_or_default();
-        let mut options = profile.options(&order.spec.kind, order.stage);
         let claim = &order.claim;
         let [more_memory, more_time] = claim.factors;
-        options.cpu = claim.cpu.or(options.cpu);
-        options.memory = claim.memory.or(options.memory).map(|gib| gib * more_memory);
-        options.time = claim.time.or(options.time).map(|minutes| minutes * more_time);
+        let options = profile.options(&order.spec.kind, order.stage);
+        let mut options = options.claimed(claim.cpu, claim.memory, claim.time);
+        options.memory = options.memory.map(|gib| gib * more_memory);
+        options.time = options.time.map(|minutes| minutes * more_time);
         // Without a way to ask for them there are none.
         let gpus = if options.gpu.is_some() { claim.gpus } else { 0 };
         Record {

@@ -171,7 +171,7 @@ impl Job {
         // Whatever attempt it was that came to the end.
         let done = Folder::attempts(&names, "ended").find_map(|attempt| {
             let ended = self.folder.ended(&attempt)?;
-            (matches!(ended.said, Some(Ok(()))) && ended.stopped.is_none()).then_some((attempt, ended))
+            ended.is_done().then_some((attempt, ended))
         });
         if let Some((attempt, ended)) = done {
             let since = *self.news.arriving.get_or_insert_with(Instant::now);
