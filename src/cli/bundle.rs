@@ -208,7 +208,7 @@ fn readme(
          dynvis/    what dynvis needs to take the results up: run.json is the run's record (stages, parameters' keys, \
          versions, times, machine), results/ has a description of each result with the hashes of its files, blobs/ \
          files that are not among those above\n\
-         sha256.txt checksums of all other files but this one: `sha256sum -c sha256.txt`\n",
+         sha256.txt checksums of all other files: `sha256sum -c sha256.txt`\n",
         count("tables/", ".csv"),
         count("pictures/", ".png"),
         count("models/", ".safetensors"),

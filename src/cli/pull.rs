@@ -299,17 +299,7 @@ fn walk(
             return Ok(came);
         }
         for (stage, key) in open {
-            let is_wanted = |parcel: &Parcel| {
-                let has = |output: &dynvis_runner::kind::Output| {
-                    let mut outputs = parcel.outputs.iter();
-                    outputs.any(|other| other.slot == output.slot && other.artifact == output.artifact)
-                };
-                let is_alike = parcel.outputs.len() == stage.outputs.len() && stage.outputs.iter().all(has);
-                match is_alike && parcel.kind == stage.kind().name() {
-                    true => Ok(()),
-                    false => Err("it is of another kind of stage, or has other outputs".to_owned()),
-                }
-            };
+            let is_wanted = |parcel: &Parcel| parcel.fits(stage.kind().name(), &stage.outputs);
             if one(ui, store, place, (&stage.name, &key), &is_wanted, &mut came)? {
                 // From now on it is the stage's own.
                 let current = store.current_entry(&pipeline.name, &stage.name, &key);

@@ -101,8 +101,8 @@ pub(crate) fn write(path: &Path, contents: Contents) -> std::io::Result<u64> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let scratch = dynvis_base::files::temporary(folder.unwrap_or(Path::new(".")))?;
     let mut zip = ZipWriter::new(BufWriter::new(scratch.as_file()));
-    add(&mut zip, "README.txt", &Source::Text(contents.readme))?;
-    let mut sums = String::new();
+    let sum = add(&mut zip, "README.txt", &Source::Text(contents.readme))?;
+    let mut sums = format!("{sum}  README.txt\n");
     for (name, source) in &files {
         let sum = add(&mut zip, name, source)?;
         sums += &format!("{sum}  {name}\n");

@@ -40,12 +40,16 @@ impl S3 {
         let region = first(["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| "us-east-1".into());
         let endpoint = first(["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
         let key = options.variable("AWS_ACCESS_KEY_ID");
-        let credentials = key.zip(options.variable("AWS_SECRET_ACCESS_KEY")).map(|(key, secret)| {
-            match options.variable("AWS_SESSION_TOKEN") {
+        let secret = options.variable("AWS_SECRET_ACCESS_KEY");
+        if key.is_some() != secret.is_some() {
+            return Err("of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set".to_owned());
+        }
+        let credentials = key
+            .zip(secret)
+            .map(|(key, secret)| match options.variable("AWS_SESSION_TOKEN") {
                 Some(token) => Credentials::new_with_token(key, secret, token),
                 None => Credentials::new(key, secret),
-            }
-        });
+            });
         let style = match endpoint.is_some() || bucket.contains(['.', '_']) {
             true => UrlStyle::Path,
             false => UrlStyle::VirtualHost,

@@ -16,7 +16,7 @@ use super::objects::{content_hash, make_folder};
 use super::{Acceptance, Health, JournalEntry, ResultRecord, RunId, Store, StoreError, StoredFile, StoredOutput, io};
 use crate::fail::{self, Step};
 use crate::key::{ContentHash, StageKey};
-use crate::kind::{Artifact, Conditions};
+use crate::kind::{Conditions, Output};
 use crate::names::is_name;
 
 /// Version of the form of parcels.
@@ -189,13 +189,19 @@ impl Parcel {
         self.blobs().iter().map(|(_, size)| size).sum()
     }
 
-    /// Whether it is what a stage of that kind with these outputs would leave.
-    pub(crate) fn fits(&self, kind: &str, outputs: &[(String, Artifact)]) -> bool {
-        let has = |(slot, artifact): &(String, Artifact)| {
+    /// That it is what a stage of that kind with these outputs would leave.
+    ///
+    /// # Errors
+    /// That it is not, in words.
+    pub fn fits(&self, kind: &str, outputs: &[Output]) -> Result<(), String> {
+        let has = |wanted: &Output| {
             let mut of = self.outputs.iter();
-            of.any(|output| output.slot == *slot && output.artifact == *artifact)
+            of.any(|output| output.slot == wanted.slot && output.artifact == wanted.artifact)
         };
-        self.kind == kind && self.outputs.len() == outputs.len() && outputs.iter().all(has)
+        match self.kind == kind && self.outputs.len() == outputs.len() && outputs.iter().all(has) {
+            true => Ok(()),
+            false => Err("it is of another kind of stage, or has other outputs".into()),
+        }
     }
 }
 
@@ -434,6 +440,7 @@ pub type SharedElsewhere = Arc<dyn Elsewhere>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::Artifact;
 
     fn hash(text: &str) -> ContentHash {
         ContentHash::new(&blake3::hash(text.as_bytes()))
@@ -479,9 +486,9 @@ mod tests {
         let sound = parcel(&["a", "b/c", "b/d"], &["e", "f/g"]);
         assert_eq!(Parcel::parse(&sound.to_text(), &sound.key), Ok(sound.clone()));
         assert_eq!(sound.bytes(), 3);
-        assert!(sound.fits("train", &[("model".into(), Artifact::FILES)]));
-        assert!(!sound.fits("train", &[("model".into(), Artifact::TABLE)]));
-        assert!(!sound.fits("other", &[("model".into(), Artifact::FILES)]));
+        assert_eq!(sound.fits("train", &[Output::new("model", Artifact::FILES)]), Ok(()));
+        assert!(sound.fits("train", &[Output::new("model", Artifact::TABLE)]).is_err());
+        assert!(sound.fits("other", &[Output::new("model", Artifact::FILES)]).is_err());
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::fs::File;
 
 use super::{Arrival, Dispatcher};
 use crate::key::StageKey;
-use crate::kind::Artifact;
 use crate::pipeline::StageId;
 use crate::plan::{Decision, Reason};
 use crate::run::RunError;
@@ -52,16 +51,12 @@ impl Dispatcher<'_> {
         };
         let stage = self.pipeline.stage(id);
         let kind = stage.kind().name();
-        let of_outputs = stage.outputs.iter();
-        let outputs: Vec<(String, Artifact)> = of_outputs.map(|o| (o.slot.clone(), o.artifact)).collect();
+        let outputs = stage.outputs.clone();
         let (key, folder) = (key.clone(), self.store.arriving(key));
         let sender = self.sender.clone();
         let from = remote.name().to_owned();
         let spawned = std::thread::Builder::new().spawn(move || {
-            let is_wanted = |parcel: &Parcel| match parcel.fits(kind, &outputs) {
-                true => Ok(()),
-                false => Err("it is of another kind of stage, or has other outputs".to_owned()),
-            };
+            let is_wanted = |parcel: &Parcel| parcel.fits(kind, &outputs);
             let answer = fetch(&key, remote.as_ref(), &folder, &is_wanted);
             // The run may be over.
             let _ = sender.send(Arrival::Remote(id, answer.map(|found| found.map(Box::new))));
