@@ -169,6 +169,44 @@ mod tests {
         assert!(gone.to_string().contains("is gone"), "{gone}");
     }
 
+    /// It plays both: what starts the child, and, as that, the child.
+    #[test]
+    fn a_process_ends_with_its_parent_in_the_portable_way() {
+        use std::io::{Read, Write};
+        const CHILD: &str = "DYNVIS_TEST_IS_CHILD";
+        const NAME: &str = "platform::tests::a_process_ends_with_its_parent_in_the_portable_way";
+        let say = |text: &str| std::io::stdout().write_all(text.as_bytes()).expect("written");
+        if std::env::var_os(CHILD).is_some() {
+            let parent = rustix::process::getppid().expect("a parent").as_raw_nonzero().get();
+            portable::watch_parent(parent.cast_unsigned(), Signal::KILL).expect("watched");
+            say("watches\n");
+            std::thread::sleep(std::time::Duration::from_secs(20));
+            say("outlived\n");
+            return;
+        }
+        let mut shell = Command::new("sh")
+            .args(["-c", "\"$0\" --exact \"$1\" & wait"])
+            .arg(std::env::current_exe().expect("known"))
+            .arg(NAME)
+            .env(CHILD, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut out = shell.stdout.take().expect("piped");
+        let mut text = Vec::new();
+        while !text.ends_with(b"watches\n") {
+            let mut byte = [0];
+            out.read_exact(&mut byte).expect("the child speaks");
+            text.push(byte[0]);
+        }
+        shell.kill().expect("killed");
+        shell.wait().expect("ended");
+        // Until the child, who has it too, is gone.
+        out.read_to_end(&mut text).expect("read");
+        let text = String::from_utf8_lossy(&text);
+        assert!(!text.contains("outlived"), "{text}");
+    }
+
     #[test]
     fn this_program_can_be_started_again() {
         for program in [own_program(), portable::own_program()] {
