@@ -2,7 +2,11 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+/// Bytes a second, over as long as a transfer is waited for: less is as good as nothing.
+const LEAST_RATE: u64 = 1024;
 
 /// Why an attempt came to nothing.
 #[derive(Debug)]
@@ -82,25 +86,50 @@ pub(crate) trait Backend: Send + Sync {
     /// an error.
     fn read(&self, name: &str, from: u64, take: &mut Take) -> Result<bool, Trouble>;
 
-    /// Writes a file, replacing what is there. Called again with the same name and content, a backend goes on where it
-    /// stopped, if it can.
-    fn write(&self, name: &str, content: Content) -> Result<(), Trouble>;
+    /// Writes a file, replacing what is there. Called again with the same name and content, it goes on where it stopped.
+    /// `arrived` is set to the bytes that are known to be there.
+    fn write(&self, name: &str, content: Content, arrived: &AtomicU64) -> Result<(), Trouble>;
+
+    /// Removes what uploads from here have left there that were given up long ago, as far as that can be done now.
+    fn tidy(&self) {}
 
     /// Transfers that go side by side.
     fn lanes(&self) -> usize;
 }
 
-/// Gives a reader's bytes on as they come. `broken` makes of its error what it means.
+/// What a file is called while it comes. A blob's bytes are its name's, so that of one sender there is one part, the
+/// beginning of the blob; a record of the same name may be another one.
+pub(crate) fn part_of(name: &str, content: &Content, sender: &str) -> String {
+    match content {
+        Content::File(..) => format!("{name}.{sender}.part"),
+        Content::Bytes(bytes) => format!("{name}.{}.part", &blake3::hash(bytes).to_hex()[..16]),
+    }
+}
+
+/// Gives a reader's bytes on as they come. `broken` makes of its error what it means. Where too little comes within
+/// `patience` it ends; without, it is waited for.
 pub(crate) fn pump(
     reader: &mut dyn Read,
     take: &mut Take,
+    patience: Option<Duration>,
     broken: &dyn Fn(std::io::Error) -> Trouble,
 ) -> Result<(), Trouble> {
     let mut block = vec![0; 1 << 17];
+    let (mut since, mut bytes) = (Instant::now(), 0);
     loop {
         match reader.read(&mut block) {
             Ok(0) => return Ok(()),
-            Ok(count) => take(&block[..count])?,
+            Ok(count) => {
+                take(&block[..count])?;
+                bytes += count as u64;
+                if patience.is_some_and(|patience| since.elapsed() >= patience) {
+                    let seconds = since.elapsed().as_secs().max(1);
+                    if bytes / seconds < LEAST_RATE {
+                        return Err(Trouble::passing(format!("only {bytes} bytes came in {seconds} s")));
+                    }
+                    (since, bytes) = (Instant::now(), 0);
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(broken(error)),
         }

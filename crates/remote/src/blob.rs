@@ -56,7 +56,7 @@ impl Remote {
             match self.backend.read(&name, 0, &mut take) {
                 Ok(false) => return Ok(false),
                 Ok(true) => return Ok(hasher.finalize() == blob.hash),
-                Err(trouble) => patience.bear(trouble, false)?,
+                Err(trouble) => patience.bear(trouble, 0)?,
             }
         }
     }
@@ -69,8 +69,7 @@ impl Remote {
     pub fn send(&self, blobs: &[Blob], done: &(dyn Fn(&Blob) + Sync)) -> Result<(), RemoteError> {
         self.each(blobs, |blob| {
             let name = name_of(&blob.hash);
-            let content = Content::File(&blob.file, blob.size);
-            self.patiently(&name, || self.backend.write(&name, content))?;
+            self.write(&name, Content::File(&blob.file, blob.size))?;
             done(blob);
             Ok(())
         })
@@ -111,7 +110,7 @@ impl Remote {
         }
         let writing = || local(format!("write `{}`", blob.file.display()));
         let mut part = Part::open(&blob.file, blob.size).map_err(writing())?;
-        let mut patience = Patience::new(self, &name);
+        let mut patience = Patience::new(self, &name).with(part.length);
         // Bytes of an earlier call may be wrong; those of this one are so once, where a wire is bad.
         let mut second_tries = 2;
         loop {
@@ -135,7 +134,7 @@ impl Remote {
                 }
                 Ok(true) if part.length < blob.size && part.length > before => {
                     let reason = format!("it broke off after {} of {} bytes", part.length, blob.size);
-                    patience.bear(Trouble::passing(reason), true)?;
+                    patience.bear(Trouble::passing(reason), part.length)?;
                 }
                 // Too short, too long, or other bytes.
                 Ok(true) | Err(Trouble::Damaged(_)) => {
@@ -155,7 +154,7 @@ impl Remote {
                         });
                     }
                 }
-                Err(trouble) => patience.bear(trouble, part.length > before)?,
+                Err(trouble) => patience.bear(trouble, part.length)?,
             }
         }
     }

@@ -9,8 +9,7 @@
 //! A record that is there means that all blobs are there that it names: whoever writes sends blobs first. Whoever reads
 //! believes neither: blobs are held against their hash and size while they come, records against their first line.
 //!
-//! Transfers that break off go on where they stopped, within a call and in the next one, but for files that are sent to a
-//! folder, and to an S3 server that does not list the parts that it has. Why not through another crate:
+//! Transfers that break off go on where they stopped, within a call and in the next one. Why not through another crate:
 //! `docs/design/remote.md`.
 
 mod backend;
@@ -23,7 +22,7 @@ mod s3;
 mod ssh;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use blake3::Hash;
@@ -34,6 +33,9 @@ use backend::{Backend, Content, Trouble};
 
 /// Longest record that is read, in bytes.
 pub const LONGEST_RECORD: u64 = 1 << 26;
+
+/// A try that brought less has brought nothing, or a line that gives a byte at a time would be waited for without end.
+const LEAST: u64 = 1 << 16;
 
 /// No wait between two tries is longer, whatever a server asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -47,7 +49,7 @@ pub struct Options {
     pub retries: u32,
     /// Wait before the first of these; each next one is twice as long.
     pub pause: Duration,
-    /// Folder that remembers uploads which were broken off; `None`: they begin anew.
+    /// Folder that remembers which uploads were broken off, and what arrived; `None`: those to S3 begin anew.
     pub state: Option<PathBuf>,
     /// Variables that go before those of the environment.
     pub variables: Vec<(String, String)>,
@@ -62,6 +64,15 @@ impl Options {
             None => std::env::var(name).ok(),
         };
         value.filter(|value| !value.trim().is_empty())
+    }
+
+    /// The machine and the cache that files are sent from, in eight digits: parts of two senders must not be one.
+    fn sender(&self) -> String {
+        let machine = rustix::system::uname();
+        let cache = self.state.clone().unwrap_or_default();
+        let cache = std::path::absolute(&cache).unwrap_or(cache);
+        let who = format!("{} {}", machine.nodename().to_string_lossy(), cache.display());
+        blake3::hash(who.as_bytes()).to_hex()[..8].to_owned()
     }
 }
 
@@ -165,7 +176,7 @@ impl Remote {
     /// [`RemoteError::Url`] where the environment's settings for it cannot be understood.
     pub fn open(place: &Place, options: Options) -> Result<Self, RemoteError> {
         let backend: Box<dyn Backend> = match place {
-            Place::Folder(folder) => Box::new(folder::Folder::new(folder.clone())),
+            Place::Folder(folder) => Box::new(folder::Folder::new(folder.clone(), &options)),
             Place::S3 { bucket, prefix } => {
                 let s3 = s3::S3::new(bucket, prefix, &options).map_err(|reason| RemoteError::Url {
                     url: place.to_string(),
@@ -226,7 +237,7 @@ impl Remote {
     pub fn put_record(&self, name: &str, text: &str) -> Result<(), RemoteError> {
         check_name(name).map_err(|reason| self.failed(name, reason))?;
         let bytes = record::framed(text);
-        self.patiently(name, || self.backend.write(name, Content::Bytes(&bytes)))
+        self.write(name, Content::Bytes(&bytes))
     }
 
     /// Whether there are records of these names, intact or not.
@@ -247,13 +258,29 @@ impl Remote {
         self.patiently(&item, || self.backend.sizes(names))
     }
 
+    /// Removes what uploads from here have left there that were given up long ago, as far as that can be done now.
+    pub fn tidy(&self) {
+        self.backend.tidy();
+    }
+
+    fn write(&self, name: &str, content: Content) -> Result<(), RemoteError> {
+        let mut patience = Patience::new(self, name);
+        let arrived = AtomicU64::new(0);
+        loop {
+            match self.backend.write(name, content, &arrived) {
+                Ok(()) => return Ok(()),
+                Err(trouble) => patience.bear(trouble, arrived.load(Ordering::Relaxed))?,
+            }
+        }
+    }
+
     /// Tries until it succeeds, or will not.
     fn patiently<T>(&self, item: &str, mut attempt: impl FnMut() -> Result<T, Trouble>) -> Result<T, RemoteError> {
         let mut patience = Patience::new(self, item);
         loop {
             match attempt() {
                 Ok(value) => return Ok(value),
-                Err(trouble) => patience.bear(trouble, false)?,
+                Err(trouble) => patience.bear(trouble, 0)?,
             }
         }
     }
@@ -274,6 +301,8 @@ struct Patience<'a> {
     remote: &'a Remote,
     item: &'a str,
     fruitless: u32,
+    /// Bytes that were there when it last brought something.
+    length: u64,
 }
 
 impl<'a> Patience<'a> {
@@ -282,11 +311,17 @@ impl<'a> Patience<'a> {
             remote,
             item,
             fruitless: 0,
+            length: 0,
         }
     }
 
-    /// Waits where another try may help. `brought` tells whether this one brought something.
-    fn bear(&mut self, trouble: Trouble, brought: bool) -> Result<(), RemoteError> {
+    /// Begins with so many bytes.
+    fn with(self, length: u64) -> Self {
+        Self { length, ..self }
+    }
+
+    /// Waits where another try may help. `length` is to how many bytes this one came.
+    fn bear(&mut self, trouble: Trouble, length: u64) -> Result<(), RemoteError> {
         let url = || self.remote.url.clone();
         let item = || self.item.to_owned();
         let (reason, pause) = match trouble {
@@ -309,13 +344,19 @@ impl<'a> Patience<'a> {
             }
             Trouble::Local { action, source } => return Err(RemoteError::Local { action, source }),
         };
-        self.fruitless = if brought { 1 } else { self.fruitless + 1 };
+        self.fruitless += 1;
+        if length >= self.length.saturating_add(LEAST) {
+            (self.length, self.fruitless) = (length, 1);
+        }
         let options = &self.remote.options;
         if self.fruitless > options.retries {
             return Err(RemoteError::Failed {
                 url: url(),
                 item: item(),
-                reason: format!("{reason} ({} tries)", self.fruitless),
+                reason: match self.fruitless {
+                    1 => reason,
+                    tries => format!("{reason} ({tries} tries)"),
+                },
                 advice: "what has been transferred stays; the same command goes on there".into(),
                 is_passing: true,
             });

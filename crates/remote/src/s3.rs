@@ -1,11 +1,12 @@
 //! S3 and what speaks like it. Requests are signed by `rusty_s3`, made by `ureq`; large blobs go in parts.
 
 use std::collections::HashMap;
-use std::io::Read;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rusty_s3::actions::{CreateMultipartUpload, ListParts};
+use rusty_s3::actions::CreateMultipartUpload;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
@@ -21,6 +22,8 @@ const PART: u64 = 16 << 20;
 const MOST_PARTS: u64 = 10_000;
 /// How long an address is good for, from when it is signed to when its request arrives.
 const VALID: Duration = Duration::from_hours(1);
+/// An upload that nobody has gone on with for so long is ended by the next `push`.
+const GIVEN_UP: Duration = Duration::from_hours(7 * 24);
 /// Longest answer in XML.
 const LONGEST_ANSWER: u64 = 1 << 22;
 
@@ -29,8 +32,9 @@ pub(crate) struct S3 {
     prefix: String,
     credentials: Option<Credentials>,
     agent: Agent,
-    /// Where ids of uploads are kept that were broken off.
+    /// Where it is noted which uploads were broken off, and what arrived of them.
     state: Option<PathBuf>,
+    patience: Duration,
 }
 
 impl S3 {
@@ -66,6 +70,7 @@ impl S3 {
             credentials,
             agent: agent(options),
             state: options.state.clone(),
+            patience: options.patience,
         })
     }
 
@@ -98,53 +103,65 @@ impl S3 {
     }
 
     /// PUT with a body; gives the answer.
-    fn put(&self, address: &str, body: &[u8]) -> Result<Response<Body>, Trouble> {
-        let mut response = self
-            .agent
+    fn send(&self, address: &str, body: &[u8]) -> Result<Response<Body>, Trouble> {
+        self.agent
             .put(address)
             .content_type("application/octet-stream")
             .send(body)
-            .map_err(|error| no_answer(&error))?;
-        match response.status().is_success() {
-            true => Ok(response),
-            false => Err(refusal(&mut response)),
-        }
+            .map_err(|error| no_answer(&error))
     }
 
     /// In parts; those that are there already are not sent again.
-    fn write_parts(&self, name: &str, content: Content) -> Result<(), Trouble> {
+    fn write_parts(&self, name: &str, content: Content, arrived: &AtomicU64) -> Result<(), Trouble> {
         let size = content.size();
         let part_size = PART.max(size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20));
         let key = self.key(name);
         let credentials = self.credentials.as_ref();
-        let (upload, there) = match self.resumed(name, &key)? {
-            Some(resumed) => resumed,
-            None => (self.begin(name, &key)?, HashMap::new()),
+        let mut upload = match self.resumed(name) {
+            Some(upload) => upload,
+            None => self.begin(name, &key)?,
         };
+        let is_resumed = !upload.parts.is_empty();
         let mut tags = Vec::new();
+        arrived.store(0, Ordering::Relaxed);
         for (index, start) in (0..size)
             .step_by(usize::try_from(part_size).unwrap_or(usize::MAX))
             .enumerate()
         {
             let number = u16::try_from(index + 1).unwrap_or(u16::MAX);
             let length = part_size.min(size - start);
-            if let Some((_, tag)) = there.get(&number).filter(|(there, _)| *there == length) {
-                tags.push(tag.clone());
-                continue;
-            }
-            let bytes = read_part(&content, start, length)?;
-            let action = self.bucket.upload_part(credentials, &key, number, &upload);
-            let response = self.put(action.sign(VALID).as_str(), &bytes)?;
-            let tag = response.headers().get(header::ETAG);
-            let tag = tag.and_then(|tag| tag.to_str().ok());
-            tags.push(
-                tag.ok_or_else(|| Trouble::lasting("the server names no part that it got", ""))?
-                    .to_owned(),
-            );
+            let tag = match upload.parts.remove(&number) {
+                Some((there, tag)) if there == length => tag,
+                _ => {
+                    let bytes = read_part(&content, start, length)?;
+                    let action = self.bucket.upload_part(credentials, &key, number, &upload.id);
+                    let mut response = self.send(action.sign(VALID).as_str(), &bytes)?;
+                    if response.status() == StatusCode::NOT_FOUND {
+                        self.forget(name);
+                        return Err(match refusal(&mut response) {
+                            Trouble::Lasting { reason, advice } if reason.contains("NoSuchBucket") => {
+                                Trouble::Lasting { reason, advice }
+                            }
+                            _ => Trouble::passing("the server has forgotten the upload"),
+                        });
+                    }
+                    if !response.status().is_success() {
+                        return Err(refusal(&mut response));
+                    }
+                    let tag = response.headers().get(header::ETAG);
+                    let tag = tag.and_then(|tag| tag.to_str().ok());
+                    let tag = tag.ok_or_else(|| Trouble::lasting("the server names no part that it got", ""))?;
+                    self.remember(name, &format!("{number} {length} {tag}\n"));
+                    tag.to_owned()
+                }
+            };
+            tags.push(tag);
+            arrived.store(start + length, Ordering::Relaxed);
         }
         let action = || {
             let tags = tags.iter().map(String::as_str);
-            self.bucket.complete_multipart_upload(credentials, &key, &upload, tags)
+            self.bucket
+                .complete_multipart_upload(credentials, &key, &upload.id, tags)
         };
         let mut response = self
             .agent
@@ -155,15 +172,23 @@ impl S3 {
         if !response.status().is_success() {
             let is_gone = response.status() == StatusCode::NOT_FOUND;
             let trouble = refusal(&mut response);
+            // Completed by a request whose answer was lost; or the server has forgotten it.
             if is_gone {
-                // Completed by a request whose answer was lost; or the server has forgotten it.
                 self.forget(name);
                 return match self.size(name)? {
                     Some(there) if there == size => Ok(()),
                     _ => Err(Trouble::passing("the server has forgotten the upload")),
                 };
             }
-            return Err(trouble);
+            // Of parts that were sent long ago it may have lost some.
+            return Err(match trouble {
+                Trouble::Lasting { reason, .. } if is_resumed => {
+                    self.abort(&key, &upload.id);
+                    self.forget(name);
+                    Trouble::passing(reason)
+                }
+                trouble => trouble,
+            });
         }
         // A server may say that all is well before it finds out that it is not.
         let text = text_of(&mut response, LONGEST_ANSWER)?;
@@ -174,7 +199,7 @@ impl S3 {
         Ok(())
     }
 
-    fn begin(&self, name: &str, key: &str) -> Result<String, Trouble> {
+    fn begin(&self, name: &str, key: &str) -> Result<Upload, Trouble> {
         let action = self.bucket.create_multipart_upload(self.credentials.as_ref(), key);
         let mut response = self
             .agent
@@ -187,62 +212,37 @@ impl S3 {
         let text = text_of(&mut response, LONGEST_ANSWER)?;
         let parsed = CreateMultipartUpload::parse_response(&text);
         let parsed = parsed.map_err(|error| Trouble::lasting(format!("the server's answer is none: {error}"), ""))?;
-        let upload = parsed.upload_id().to_owned();
+        let id = parsed.upload_id().to_owned();
         if let Some(file) = self.state_of(name) {
-            // Without it a later call begins anew.
+            // Without it a later try begins anew.
             let _ = file.parent().map(fs_err::create_dir_all);
-            let _ = dynvis_base::files::persist(&file, upload.as_bytes());
+            let text = format!("{id}\n{} {key}\n", self.bucket.base_url());
+            let _ = dynvis_base::files::persist(&file, text.as_bytes());
         }
-        Ok(upload)
+        Ok(Upload {
+            id,
+            parts: HashMap::new(),
+        })
     }
 
-    /// An upload that was broken off, and its parts by number, with size and tag. `None` where there is none, or the
-    /// server knows it no more.
-    #[expect(clippy::type_complexity, reason = "an id and what belongs to it")]
-    fn resumed(&self, name: &str, key: &str) -> Result<Option<(String, HashMap<u16, (u64, String)>)>, Trouble> {
-        let text = self
-            .state_of(name)
-            .and_then(|file| dynvis_base::files::read_to_string(&file).ok());
-        let Some(upload) = text else {
-            return Ok(None);
-        };
-        let mut parts = HashMap::new();
-        let mut marker = None;
-        loop {
-            let mut action = self.bucket.list_parts(self.credentials.as_ref(), key, &upload);
-            if let Some(marker) = marker {
-                action.set_part_number_marker(marker);
-            }
-            let mut response = self
-                .agent
-                .get(action.sign(VALID).as_str())
-                .call()
-                .map_err(|error| no_answer(&error))?;
-            if !response.status().is_success() {
-                return match refusal(&mut response) {
-                    passing @ Trouble::Passing { .. } => Err(passing),
-                    _ => {
-                        self.forget(name);
-                        Ok(None)
-                    }
-                };
-            }
-            let text = text_of(&mut response, LONGEST_ANSWER)?;
-            let Ok(listed) = ListParts::parse_response(&text) else {
-                self.forget(name);
-                return Ok(None);
-            };
-            parts.extend(
-                listed
-                    .parts
-                    .into_iter()
-                    .map(|part| (part.number, (part.size, part.etag))),
-            );
-            let next = listed.next_part_number_marker;
-            if next.is_none() || next <= marker {
-                return Ok(Some((upload, parts)));
-            }
-            marker = next;
+    /// Best effort: the storage's own rules for unfinished uploads may end it, too.
+    fn abort(&self, key: &str, id: &str) -> bool {
+        let action = self.bucket.abort_multipart_upload(self.credentials.as_ref(), key, id);
+        let response = self.agent.delete(action.sign(VALID).as_str()).call();
+        response.is_ok_and(|response| response.status().is_success() || response.status() == StatusCode::NOT_FOUND)
+    }
+
+    /// An upload that was broken off, as it was noted here; not every server can say what it has of one.
+    fn resumed(&self, name: &str) -> Option<Upload> {
+        Some(Noted::read(&self.state_of(name)?)?.upload)
+    }
+
+    /// Adds to what is noted of an upload; best effort.
+    fn remember(&self, name: &str, line: &str) {
+        if let Some(file) = self.state_of(name)
+            && let Ok(mut file) = fs_err::OpenOptions::new().append(true).open(file)
+        {
+            let _ = file.write_all(line.as_bytes());
         }
     }
 
@@ -256,6 +256,36 @@ impl S3 {
         if let Some(file) = self.state_of(name) {
             let _ = std::fs::remove_file(file);
         }
+    }
+}
+
+/// An upload in parts that goes on: each part that is there, with its size and tag.
+struct Upload {
+    id: String,
+    parts: HashMap<u16, (u64, String)>,
+}
+
+/// What is noted of an upload: a line with its id, one with the server and the key, and one for each part.
+struct Noted {
+    place: String,
+    upload: Upload,
+}
+
+impl Noted {
+    fn read(file: &Path) -> Option<Self> {
+        let text = dynvis_base::files::read_to_string(file).ok()?;
+        let mut lines = text.split_inclusive('\n');
+        let id = lines.next()?.trim().to_owned();
+        let place = lines.next().unwrap_or_default().trim().to_owned();
+        // The last one may be torn.
+        let part = |line: &str| {
+            let mut words = line.strip_suffix('\n')?.splitn(3, ' ');
+            let (number, size) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            Some((number, (size, words.next()?.to_owned())))
+        };
+        let parts = lines.filter_map(part).collect();
+        let upload = Upload { id, parts };
+        (!upload.id.is_empty()).then_some(Self { place, upload })
     }
 }
 
@@ -318,18 +348,43 @@ impl Backend for S3 {
                 new => take(new),
             }
         };
-        pump(&mut response.body_mut().as_reader(), &mut take, &broken)?;
+        pump(
+            &mut response.body_mut().as_reader(),
+            &mut take,
+            Some(self.patience),
+            &broken,
+        )?;
         Ok(true)
     }
 
-    fn write(&self, name: &str, content: Content) -> Result<(), Trouble> {
+    fn write(&self, name: &str, content: Content, arrived: &AtomicU64) -> Result<(), Trouble> {
         if content.size() > PART {
-            return self.write_parts(name, content);
+            return self.write_parts(name, content, arrived);
         }
         let bytes = read_part(&content, 0, content.size())?;
         let key = self.key(name);
         let action = self.bucket.put_object(self.credentials.as_ref(), &key);
-        self.put(action.sign(VALID).as_str(), &bytes).map(|_| ())
+        let mut response = self.send(action.sign(VALID).as_str(), &bytes)?;
+        match response.status().is_success() {
+            true => Ok(()),
+            false => Err(refusal(&mut response)),
+        }
+    }
+
+    fn tidy(&self) {
+        let listed = self.state.as_ref().and_then(|folder| fs_err::read_dir(folder).ok());
+        for entry in listed.into_iter().flatten().flatten() {
+            let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            let is_old = changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > GIVEN_UP);
+            let Some(noted) = Noted::read(&entry.path()).filter(|_| is_old) else {
+                continue;
+            };
+            let key = noted.place.split_once(' ');
+            let key = key.filter(|(server, _)| *server == self.bucket.base_url().as_str());
+            if key.is_some_and(|(_, key)| self.abort(key, &noted.upload.id)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn lanes(&self) -> usize {

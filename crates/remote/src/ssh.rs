@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Options;
-use crate::backend::{Backend, Content, Take, Trouble, pump};
+use crate::backend::{Backend, Content, Take, Trouble, part_of, pump};
 
 /// The program that reaches the other machine, in place of `ssh`.
 const PROGRAM: &str = "DYNVIS_SSH";
@@ -37,7 +37,7 @@ impl Ssh {
             folder: folder.to_owned(),
             program: options.variable(PROGRAM).unwrap_or_else(|| "ssh".into()),
             patience: options.patience,
-            sender: sender(options),
+            sender: options.sender(),
         }
     }
 
@@ -104,7 +104,8 @@ impl Ssh {
                         text.extend_from_slice(bytes);
                         Ok(())
                     };
-                    return pump(&mut stdout, &mut take, &|error| Trouble::passing(error.to_string()));
+                    // Answers are short, and looking at many files may take long.
+                    return pump(&mut stdout, &mut take, None, &|error| Trouble::passing(error.to_string()));
                 }
                 Ok(())
             })
@@ -119,15 +120,6 @@ impl Ssh {
             Ended::NotThere => Err(Trouble::passing("a file went while it was looked at")),
         }
     }
-}
-
-/// The machine and the cache that files are sent from.
-fn sender(options: &Options) -> String {
-    let machine = rustix::system::uname();
-    let cache = options.state.clone().unwrap_or_default();
-    let cache = std::path::absolute(&cache).unwrap_or(cache);
-    let who = format!("{} {}", machine.nodename().to_string_lossy(), cache.display());
-    blake3::hash(who.as_bytes()).to_hex()[..8].to_owned()
 }
 
 enum Ended {
@@ -289,7 +281,8 @@ impl Backend for Ssh {
                 alive();
                 take(bytes)
             };
-            pump(&mut stdout, &mut take, &|error| Trouble::passing(error.to_string()))
+            let broken = |error: std::io::Error| Trouble::passing(error.to_string());
+            pump(&mut stdout, &mut take, Some(self.patience), &broken)
         });
         if outcome.is_err() {
             running.kill();
@@ -302,24 +295,18 @@ impl Backend for Ssh {
         }
     }
 
-    fn write(&self, name: &str, content: Content) -> Result<(), Trouble> {
+    fn write(&self, name: &str, content: Content, arrived: &AtomicU64) -> Result<(), Trouble> {
         let reading = || Trouble::local("read what is to be sent");
         let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        // A blob's bytes are its name's, so what came of it before is its beginning; a record may be another one.
-        let (part, is_blob) = match content {
-            Content::File(..) => (format!("{name}.{}.part", self.sender), true),
-            Content::Bytes(bytes) => {
-                let hash = blake3::hash(bytes).to_hex();
-                (format!("{name}.{}.part", &hash[..16]), false)
-            }
-        };
+        let part = part_of(name, &content, &self.sender);
         let (quoted_part, quoted_name) = (quoted(&part), quoted(name));
-        let there = match is_blob {
-            true => self.sizes(std::slice::from_ref(&part))?.first().copied().flatten(),
-            false => None,
+        let there = match content {
+            Content::File(..) => self.sizes(std::slice::from_ref(&part))?.first().copied().flatten(),
+            Content::Bytes(_) => None,
         };
         let size = content.size();
         let from = there.filter(|there| *there <= size).unwrap_or(0);
+        arrived.store(from, Ordering::Relaxed);
         let arrow = if from == 0 { ">" } else { ">>" };
         // Where the line ends, `cat` ends too, and what came is gone on with; what is longer than it should be is not.
         let script = format!(
@@ -341,7 +328,7 @@ impl Backend for Ssh {
                     .write_all(bytes)
                     .map_err(|error| Trouble::passing(error.to_string()))
             };
-            pump(&mut source, &mut write, &|error| reading()(error))
+            pump(&mut source, &mut write, Some(self.patience), &|error| reading()(error))
         });
         if let Err(trouble @ Trouble::Local { .. }) = outcome {
             running.kill();

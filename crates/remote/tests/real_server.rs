@@ -137,7 +137,7 @@ fn results_come_and_go_over_a_bad_line() {
         Remote::open(&place, options.clone()).expect("open")
     };
     let remote = open();
-    let blobs: Vec<Blob> = [0_usize, 1, 700_000, (36 << 20) + 1]
+    let blobs: Vec<Blob> = [0_usize, 1, 700_000, (100 << 20) + 1]
         .iter()
         .map(|count| {
             let mut content = vec![0; *count];
@@ -153,11 +153,15 @@ fn results_come_and_go_over_a_bad_line() {
         .collect();
     assert_eq!(remote.has(&blobs).expect("asked"), [false; 4]);
     assert_eq!(remote.record("runs/x").expect("asked"), None);
-    // Up: cut off in the middle of a part.
-    line.after_up.store(9 << 20, Ordering::SeqCst);
+    // Up: each connection holds for one part and ends in the next, more often than is tried without anything arriving.
+    line.after_up.store(20 << 20, Ordering::SeqCst);
     line.after_down.store(usize::MAX, Ordering::SeqCst);
-    line.cuts.store(1, Ordering::SeqCst);
-    remote.send(&blobs[3..], &|_| {}).expect("sent");
+    line.cuts.store(1000, Ordering::SeqCst);
+    let before = line.connections.load(Ordering::SeqCst);
+    // By a remote of its own, which has no connection yet that was opened before.
+    open().send(&blobs[3..], &|_| {}).expect("sent");
+    assert!(line.connections.load(Ordering::SeqCst) >= before + 6);
+    line.cuts.store(0, Ordering::SeqCst);
     remote.send(&blobs[..3], &|_| {}).expect("sent");
     remote.put_record("runs/x", "{\"a\": \"ä\"}").expect("sent");
     assert_eq!(

@@ -291,61 +291,188 @@ fn a_damaged_record_is_told_as_such() {
     }
 }
 
-#[test]
-fn an_upload_in_parts_goes_on_where_it_broke_off() {
-    let (server, folder) = (Server::start(), tempfile::tempdir().expect("folder"));
-    let content = bytes((40 << 20) + 5, 5);
-    let large = blob(folder.path(), "large", &content);
-    let key = format!("lab/blobs/{}/{}", &large.hash.to_hex()[..2], large.hash.to_hex());
-    let state = Some(folder.path().join("uploads"));
-    let careful = || {
-        of_server(
-            &server,
-            Options {
-                state: state.clone(),
-                ..options()
-            },
-        )
-    };
-    let parts = || -> Vec<String> {
-        let requests = server.requests("PUT").into_iter();
+/// A blob of three parts, and a remote that remembers.
+struct Parts {
+    server: Server,
+    folder: tempfile::TempDir,
+    content: Vec<u8>,
+    large: Blob,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let (server, folder) = (Server::start(), tempfile::tempdir().expect("folder"));
+        let content = bytes((40 << 20) + 5, 5);
+        let large = blob(folder.path(), "large", &content);
+        Self {
+            server,
+            folder,
+            content,
+            large,
+        }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("uploads")
+    }
+
+    fn send(&self) -> Result<(), RemoteError> {
+        self.remote().send(std::slice::from_ref(&self.large), &|_| {})
+    }
+
+    fn remote(&self) -> Remote {
+        let state = Some(self.state());
+        of_server(&self.server, Options { state, ..options() })
+    }
+
+    /// Numbers of parts that were asked to be taken.
+    fn asked(&self) -> Vec<String> {
+        let requests = self.server.requests("PUT").into_iter();
         requests
             .filter_map(|request| request.query.get("partNumber").cloned())
             .collect()
+    }
+
+    /// The first part arrives, the second one is refused for good.
+    fn break_off(&self) {
+        self.server.state.objects.lock().expect("objects").clear();
+        self.server.fail("PUT", Fault::Slow(Duration::ZERO));
+        self.server.fail("PUT", Fault::Status(403, "AccessDenied"));
+        self.send().expect_err("refused");
+        assert!(self.server.state.objects.lock().expect("objects").is_empty());
+    }
+
+    fn expect_there(&self) {
+        let hex = self.large.hash.to_hex();
+        let key = format!("lab/blobs/{}/{hex}", &hex[..2]);
+        assert!(self.server.state.objects.lock().expect("objects")[&key] == self.content);
+        assert_eq!(fs_err::read_dir(self.state()).expect("a folder").count(), 0);
+    }
+}
+
+#[test]
+fn an_upload_in_parts_goes_on_where_it_broke_off() {
+    let parts = Parts::new();
+    // Within a call, more often than it would be tried without anything arriving.
+    let fine = Fault::Slow(Duration::ZERO);
+    let cut = Fault::Hang(1 << 20);
+    let error = Fault::Status(500, "InternalError");
+    for fault in [cut, error, fine, cut, error, fine, cut, error] {
+        parts.server.fail("PUT", fault);
+    }
+    parts.send().expect("sent");
+    // What is cut off is not noted there.
+    assert_eq!(parts.asked(), ["1", "1", "2", "2", "3", "3"].map(str::to_owned)[..]);
+    parts.expect_there();
+    // In a later call, also where the server has lost the upload, or a part of it.
+    let forget: [(&dyn Fn(&Server), &[&str]); 3] = [
+        (&|_| {}, &["1", "2", "2", "3"]),
+        (&Server::forget_uploads, &["1", "2", "2", "1", "2", "3"]),
+        (&Server::forget_parts, &["1", "2", "2", "3", "1", "2", "3"]),
+    ];
+    for (forget, expected) in forget {
+        let before = parts.asked().len();
+        parts.break_off();
+        forget(&parts.server);
+        parts.send().expect("sent");
+        assert_eq!(parts.asked()[before..], *expected);
+        parts.expect_there();
+        assert_eq!(parts.server.open_uploads(), 0);
+    }
+}
+
+#[test]
+fn an_upload_that_was_given_up_is_ended() {
+    let parts = Parts::new();
+    parts.break_off();
+    let noted = fs_err::read_dir(parts.state()).expect("a folder").next();
+    let noted = noted.expect("a note").expect("a file").path();
+    parts.remote().tidy();
+    assert!(noted.exists() && parts.server.open_uploads() == 1, "it may be gone on with");
+    let long_ago = std::time::SystemTime::now() - Duration::from_hours(8 * 24);
+    let file = fs_err::OpenOptions::new().append(true).open(&noted).expect("opened");
+    file.into_file().set_modified(long_ago).expect("set");
+    parts.remote().tidy();
+    assert!(!noted.exists());
+    assert_eq!(parts.server.open_uploads(), 0);
+}
+
+#[test]
+fn a_line_that_gives_a_byte_at_a_time_is_not_waited_for() {
+    let (server, folder) = (Server::start(), tempfile::tempdir().expect("folder"));
+    let small = blob(folder.path(), "small", &bytes(2000, 7));
+    let remote = of_server(&server, options());
+    remote.send(std::slice::from_ref(&small), &|_| {}).expect("sent");
+    let target = wanted(&small, folder.path());
+    // A byte for each connection.
+    for _ in 0..10 {
+        server.fail("GET", Fault::Cut(1));
+    }
+    let error = remote
+        .fetch(std::slice::from_ref(&target), &|_| {})
+        .expect_err("too slow");
+    assert!(matches!(error, RemoteError::Failed { is_passing: true, .. }), "{error}");
+    assert_eq!(server.requests("GET").len(), 3);
+    // One connection that gives a byte from time to time.
+    let server = Server::start();
+    let impatient = Options {
+        patience: Duration::from_millis(1500),
+        retries: 0,
+        ..options()
     };
-    // Within a call: one part is cut off, one gets an error.
-    server.fail("PUT", Fault::Hang(1 << 20));
-    server.fail("PUT", Fault::Status(500, "InternalError"));
-    careful().send(std::slice::from_ref(&large), &|_| {}).expect("sent");
-    assert_eq!(
-        parts(),
-        ["1", "1", "2", "3"].map(str::to_owned)[..],
-        "the first one was cut off before it was noted"
-    );
-    assert!(server.state.objects.lock().expect("objects")[&key] == content);
-    // In a later call.
-    for forgets in [false, true] {
-        let before = parts().len();
-        server.state.objects.lock().expect("objects").clear();
-        let stopped = || server.fail("PUT", Fault::Status(403, "AccessDenied"));
-        // The first part arrives, the second one is refused.
-        server.fail("PUT", Fault::Slow(Duration::ZERO));
-        stopped();
-        careful()
-            .send(std::slice::from_ref(&large), &|_| {})
-            .expect_err("refused");
-        assert!(server.state.objects.lock().expect("objects").is_empty());
-        if forgets {
-            server.forget_uploads();
-        }
-        careful().send(std::slice::from_ref(&large), &|_| {}).expect("sent");
-        let sent = parts()[before..].to_vec();
-        let expected: &[&str] = match forgets {
-            false => &["1", "2", "2", "3"],
-            true => &["1", "2", "1", "2", "3"],
-        };
-        assert_eq!(sent, expected);
-        assert!(server.state.objects.lock().expect("objects")[&key] == content);
+    let remote = of_server(&server, impatient);
+    remote.send(std::slice::from_ref(&small), &|_| {}).expect("sent");
+    server.fail("GET", Fault::Drip(Duration::from_millis(50)));
+    let other = Blob {
+        file: folder.path().join("other"),
+        ..small
+    };
+    let error = remote
+        .fetch(std::slice::from_ref(&other), &|_| {})
+        .expect_err("too slow");
+    assert!(error.to_string().contains("bytes came in"), "{error}");
+}
+
+#[test]
+fn a_folder_goes_on_where_it_broke_off() {
+    let folder = tempfile::tempdir().expect("folder");
+    let there = folder.path().join("there");
+    let content = bytes(1 << 20, 8);
+    let large = blob(folder.path(), "large", &content);
+    let hex = large.hash.to_hex();
+    let place = there.join("blobs").join(&hex[..2]);
+    fs_err::create_dir_all(&place).expect("folders");
+    let remote = Remote::open(&Place::Folder(there), options()).expect("open");
+    let names = || -> Vec<String> {
+        let entries = fs_err::read_dir(&place).expect("list");
+        entries
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .collect()
+    };
+    // How the part is called: of a file that gets shorter while it is sent it stays.
+    let shorter = Blob {
+        size: large.size + 1,
+        ..large.clone()
+    };
+    remote.send(&[shorter], &|_| {}).expect_err("too short");
+    let [part] = names().try_into().expect("a part");
+    assert!(part.ends_with(".part"), "{part}");
+    let mut damaged = content[..700_000].to_vec();
+    damaged[500_000..].fill(0);
+    let longer = [&content[..], b"more"].concat();
+    for left in [&content[..300_000], &damaged, &longer, &[]] {
+        fs_err::write(place.join(&part), left).expect("written");
+        let inode = std::os::unix::fs::MetadataExt::ino(&fs_err::metadata(place.join(&part)).expect("there"));
+        remote.send(std::slice::from_ref(&large), &|_| {}).expect("sent");
+        assert_eq!(names(), [hex.to_string()]);
+        let sent = place.join(hex.as_str());
+        assert!(fs_err::read(&sent).expect("read") == content);
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::ino(&fs_err::metadata(&sent).expect("there")),
+            inode,
+            "what was left was gone on with"
+        );
+        fs_err::remove_file(&sent).expect("removed");
     }
 }
 

@@ -87,10 +87,12 @@ AuthType=auth/munge
 AuthInfo=cred_expire=5
 SchedulerParameters=sched_interval=2,bf_interval=2
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=${accounting:+task/cgroup}
 $(accounting_lines)
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core${accounting:+_Memory}
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MpiDefault=none
 ReturnToService=2
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -108,11 +110,17 @@ END
         mkdir -p "$folder/spool.n$n"
         echo "NodeName=n$n NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 100 + n)) CPUs=$processors RealMemory=$memory State=UNKNOWN"
     done >> "$SLURM_CONF"
-    echo "PartitionName=main Nodes=n[1-$nodes] Default=YES MaxTime=INFINITE OverSubscribe=YES:4" >> "$SLURM_CONF"
+    local shared="Nodes=n[1-$nodes] MaxTime=INFINITE OverSubscribe=YES:4 DefMemPerCPU=$((memory / 16))"
+    # What comes by `urgent` takes the place of jobs of `main`, which have some seconds to write checkpoints.
+    cat >> "$SLURM_CONF" <<END
+PartitionName=main $shared Default=YES PriorityTier=1 GraceTime=5
+PartitionName=urgent $shared PriorityTier=2
+END
 }
 
 case $action in
 start)
+    printf 'CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n' > "$folder/cgroup.conf"
     mkdir -p "$folder/state"
     start_munge
     write_configuration

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     Silent(Duration),
     /// The body comes in pieces, with a wait before each.
     Slow(Duration),
+    /// The body comes byte by byte, with a wait before each.
+    Drip(Duration),
     /// A byte of the answer's body is another one.
     Damage,
     /// The whole body, whatever range was asked for.
@@ -79,6 +81,17 @@ impl Server {
 
     pub(crate) fn forget_uploads(&self) {
         self.state.uploads.lock().expect("uploads").clear();
+    }
+
+    /// Of each upload the first part.
+    pub(crate) fn forget_parts(&self) {
+        for parts in self.state.uploads.lock().expect("uploads").values_mut() {
+            parts.pop_first();
+        }
+    }
+
+    pub(crate) fn open_uploads(&self) -> usize {
+        self.state.uploads.lock().expect("uploads").len()
     }
 }
 
@@ -159,8 +172,9 @@ fn answer(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
         stream,
         "HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
-    for piece in text.chunks(1 << 16) {
-        if let Fault::Slow(wait) = fault {
+    let piece = if matches!(fault, Fault::Drip(_)) { 1 } else { 1 << 16 };
+    for piece in text.chunks(piece) {
+        if let Fault::Slow(wait) | Fault::Drip(wait) = fault {
             std::thread::sleep(wait);
         }
         stream.write_all(piece)?;
@@ -218,21 +232,9 @@ fn act(
                 parts.insert(number, body);
                 (200, format!("ETag: \"part-{number}\"\r\n"), Vec::new())
             }
-            "GET" => {
-                let listed: String = parts
-                    .iter()
-                    .map(|(number, bytes)| {
-                        let size = bytes.len();
-                        format!(
-                            "<Part><PartNumber>{number}</PartNumber><ETag>\"part-{number}\"</ETag>\
-                             <LastModified>2026-01-01T00:00:00Z</LastModified><Size>{size}</Size></Part>"
-                        )
-                    })
-                    .collect();
-                let text = format!(
-                    "<ListPartsResult {NAMESPACE}><MaxParts>1000</MaxParts><IsTruncated>false</IsTruncated>{listed}</ListPartsResult>"
-                );
-                (200, String::new(), text.into_bytes())
+            "DELETE" => {
+                uploads.remove(id);
+                (204, String::new(), Vec::new())
             }
             _ => {
                 let text = String::from_utf8(body).expect("XML");
