@@ -19,6 +19,7 @@ pub fn kinds() -> Registry {
     let registry = Registry::new(env!("CARGO_PKG_VERSION"))
         .with_presets(&include!(concat!(env!("OUT_DIR"), "/presets.rs")))
         .with_gpus(&stage::Cuda)
+        .with_remotes(remote::check_address)
         .with_lock_file(include_bytes!("../Cargo.lock"));
     stage::with_kinds(registry)
 }

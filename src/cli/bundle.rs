@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use dynvis_runner::kind::Artifact;
-use dynvis_runner::store::{Health, Parcel, RunRecord, RunStatus, Store};
+use dynvis_runner::store::{Health, Parcel, RunRecord, RunStage, RunStatus, Store};
 
 use super::error::CommandError;
 use super::export_all::{What, write_all};
@@ -215,7 +215,8 @@ fn readme(
     );
     if !heavy.is_empty() {
         text += &format!(
-            "\nNot here, since it is data that can be computed again: {}\n",
+            "\nNot here as results that dynvis takes up, since they are data that can be computed again: {}\n\
+             (their tables, where they have some, are in tables/)\n",
             heavy.join(", ")
         );
     }
@@ -273,10 +274,21 @@ pub(crate) fn open(ui: &mut Ui, cache: Option<&Path>, args: &OpenArgs) -> Result
     ui.status(&format!(
         "next: `dynvis show {id}` lists its tables, `dynvis report {id}` makes a page, `dynvis diff {id} @` compares"
     ));
-    let missing = run.stages.iter().filter_map(|stage| stage.key.as_ref());
-    let missing = missing.filter(|key| store.health(key) != Health::Intact).count();
-    if missing > 0 {
-        ui.status(&format!("{missing} results of the run are not in the bundle"));
+    let is_missing = |stage: &&RunStage| {
+        let key = stage.key.as_ref();
+        key.is_some_and(|key| store.health(key) != Health::Intact)
+    };
+    let missing: Vec<&str> = run
+        .stages
+        .iter()
+        .filter(is_missing)
+        .map(|stage| stage.name.as_str())
+        .collect();
+    if !missing.is_empty() {
+        ui.status(&format!(
+            "not in the bundle, which was made without data, and computed again by `run`: {}",
+            first_names(missing)
+        ));
     }
     // What was left out on purpose is no failure.
     Ok(u8::from(came.said_of_run().is_some()))

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dynvis_runner::fail::{self, FailAt};
 use dynvis_runner::key::StageKey;
@@ -14,6 +15,7 @@ use super::error::CommandError;
 use super::ui::Ui;
 use super::wording::{first_names, shell_word, size};
 use super::{PipelineArgs, SelectArgs, make_store, project_here, remote};
+use crate::remote::Shared;
 
 /// Fetch results from a remote in place of computing them
 ///
@@ -39,6 +41,9 @@ pub(crate) struct PullArgs {
     #[arg(long, hide = true, value_name = "STEP[:N][=full]")]
     fail_at: Option<FailAt>,
 }
+
+/// How often it is looked whether another process has come to an end with a result.
+const BUSY: Duration = Duration::from_millis(200);
 
 /// What came.
 #[derive(Default)]
@@ -196,12 +201,23 @@ fn one(
     is_wanted: &dyn Fn(&Parcel) -> Result<(), String>,
     came: &mut Came,
 ) -> Result<bool, CommandError> {
-    let Some(_lock) = store.try_lock(key)? else {
-        ui.status(&format!(
-            "left out: `{name}` is computed or pulled by another process at this moment"
-        ));
-        return Ok(false);
+    let mut waits = false;
+    let _lock = loop {
+        if let Some(lock) = store.try_lock(key)? {
+            break lock;
+        }
+        if !std::mem::replace(&mut waits, true) {
+            ui.status(&format!("waits for `{name}`, which another process computes or pulls"));
+        }
+        std::thread::sleep(BUSY);
     };
+    if waits {
+        store.refresh()?;
+        if store.health(key) == Health::Intact {
+            came.there += 1;
+            return Ok(true);
+        }
+    }
     match store.pull(key, place, is_wanted) {
         Ok(true) => {
             let files = store
@@ -254,6 +270,28 @@ fn of_pipeline(ui: &mut Ui, cache: Option<&Path>, args: &PullArgs, path: PathBuf
     Ok(0)
 }
 
+/// Fetches what there is before jobs are submitted. What does not come is computed.
+pub(super) fn before_chain(
+    ui: &mut Ui,
+    store: &mut Store,
+    pipeline: &Pipeline,
+    selection: &Selection,
+    shared: &Shared,
+) {
+    match walk(ui, store, pipeline, selection, shared) {
+        Ok(came) if came.results > 0 => ui.status(&came.said(shared.url())),
+        // What is wrong here the chain will say, too.
+        Ok(_) => {}
+        Err(CommandError::User { message, .. }) => {
+            ui.status(&format!(
+                "{} {message}: jobs compute what is missing",
+                ui.paint("warning:", "33")
+            ));
+        }
+        Err(_) => {}
+    }
+}
+
 /// Along the graph: keys of later stages are known once the results of earlier ones are here.
 fn walk(
     ui: &mut Ui,
@@ -280,10 +318,14 @@ fn walk(
                     .decision
                     .reasons
                     .iter()
-                    .any(|r| matches!(r, Reason::ConditionBroken(_)))
+                    .any(|r| matches!(r, Reason::Forced | Reason::ConditionBroken(_)))
             })
-            .filter_map(|planned| Some((pipeline.stage(planned.id), planned.decision.key.clone()?)))
-            .filter(|(_, key)| asked.insert(key.clone()))
+            .filter_map(|planned| {
+                let decision = &planned.decision;
+                let key = decision.key.clone()?;
+                Some((pipeline.stage(planned.id), key, decision.description.clone()))
+            })
+            .filter(|(_, key, _)| asked.insert(key.clone()))
             .collect();
         if open.is_empty() {
             let waits = |planned: &&dynvis_runner::plan::Planned| {
@@ -298,9 +340,13 @@ fn walk(
             came.there = planned.iter().filter(is_present).count().saturating_sub(came.results);
             return Ok(came);
         }
-        for (stage, key) in open {
+        for (stage, key, description) in open {
             let is_wanted = |parcel: &Parcel| parcel.fits(stage.kind().name(), &stage.outputs);
             if one(ui, store, place, (&stage.name, &key), &is_wanted, &mut came)? {
+                if let Some(description) = description {
+                    // What others say of a key is held against nothing.
+                    store.keep_description(&key, &description)?;
+                }
                 // From now on it is the stage's own.
                 let current = store.current_entry(&pipeline.name, &stage.name, &key);
                 store.commit_all(&[current])?;

@@ -14,6 +14,9 @@ use crate::remote::Shared;
 /// What stands for no remote.
 const NONE: &str = "none";
 
+/// How long a run waits for a remote that says nothing. What it does not get it computes.
+const PATIENCE_OF_A_RUN: Duration = Duration::from_secs(20);
+
 /// The remote of one command.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct RemoteArgs {
@@ -26,8 +29,13 @@ pub(crate) struct RemoteArgs {
 impl RemoteArgs {
     /// The pipeline's remote, or that which the command line names in its place.
     pub(crate) fn open(&self, pipeline: &Pipeline, store: &Store) -> Result<Option<Shared>, CommandError> {
+        let options = Options {
+            patience: PATIENCE_OF_A_RUN,
+            retries: 2,
+            ..Options::default()
+        };
         let place = place_of(self.remote.as_deref(), Some(pipeline))?;
-        place.map(|place| open(&place, store, Options::default())).transpose()
+        place.map(|place| open(&place, store, options)).transpose()
     }
 
     /// The same, for a question that is not worth a wait.
@@ -85,6 +93,10 @@ pub(crate) fn needed(
 ) -> Result<Shared, CommandError> {
     match place_of(given, pipeline)? {
         Some(place) => open(&place, store, Options::default()),
+        None if given == Some(NONE) => Err(CommandError::hinted(
+            format!("`{NONE}` stands for no remote"),
+            format!("name one with `{flag} URL`; DYNVIS_REMOTE may say `{NONE}`"),
+        )),
         None => Err(CommandError::hinted(
             "it is not known which remote is meant",
             format!(

@@ -79,6 +79,10 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     }
     let mut store = make_store(cache, &pipeline.root)?;
     if args.chain {
+        // Nodes often reach nobody: what can be had by now is fetched here.
+        if let Some(shared) = args.remote.open(&pipeline, &store)? {
+            super::pull::before_chain(ui, &mut store, &pipeline, &selection, &shared);
+        }
         return super::executors::chain(
             ui,
             &mut store,

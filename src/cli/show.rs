@@ -96,17 +96,23 @@ pub(crate) fn show(ui: &mut Ui, cache: Option<&Path>, args: &ShowArgs) -> Result
         None => {
             let rows = tables_of(&run)
                 .iter()
-                .filter_map(|found| {
-                    let table = found.read(&store).ok()?;
+                .map(|found| {
+                    let Ok(table) = found.read(&store) else {
+                        let why = match found.never_came(&store) {
+                            true => "not in this cache: the run came without it",
+                            false => "gone from the cache, or damaged",
+                        };
+                        return vec![found.name(), "-".into(), String::new(), why.into()];
+                    };
                     let accepted = found.stage.accepted.as_ref();
                     let accepted = accepted.map(|why| format!("accepted without running: {why}"));
                     let pulled = found.stage.pulled.as_ref().map(pulled_from);
-                    Some(vec![
+                    vec![
                         found.name(),
                         table.height().to_string(),
                         table.schema().description.clone(),
                         accepted.into_iter().chain(pulled).collect::<Vec<_>>().join("; "),
-                    ])
+                    ]
                 })
                 .collect();
             ui.out(&simple_table(&["table", "rows", "what it holds", ""], rows, ui.width()))?;

@@ -122,16 +122,29 @@ impl StageOutput<'_> {
         Some(store.object(self.content()?).join(format!("{}.parquet", self.slot)))
     }
 
+    /// Whether the cache has never had the result: a bundle was made without it, or a remote did not have it.
+    pub(crate) fn never_came(&self, store: &Store) -> bool {
+        let key = self.stage.key.as_ref();
+        key.is_none_or(|key| store.result(key).is_none())
+    }
+
     /// The table, with the names of stages in place of slot numbers.
     pub(crate) fn read(&self, store: &Store) -> Result<Table, CommandError> {
         let path = self
             .path(store)
             .ok_or_else(|| CommandError::user(format!("`{}` has no table `{}`", self.stage.name, self.output())))?;
         if !path.exists() {
-            return Err(CommandError::hinted(
-                format!("the file of `{}` is gone from the cache", self.name()),
-                format!("run the pipeline again; `{}` will be recomputed", self.stage.name),
-            ));
+            let hint = format!("run the pipeline again; `{}` will be recomputed", self.stage.name);
+            return Err(match self.never_came(store) {
+                true => CommandError::hinted(
+                    format!(
+                        "`{}` is not in this cache: the run came from elsewhere without it",
+                        self.name()
+                    ),
+                    hint,
+                ),
+                false => CommandError::hinted(format!("the file of `{}` is gone from the cache", self.name()), hint),
+            });
         }
         Ok(Table::read(&path)?.label_slots(&self.labels()).called(self.output()))
     }

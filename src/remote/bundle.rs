@@ -13,9 +13,10 @@
 //! ```
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -98,21 +99,119 @@ pub(crate) fn write(path: &Path, contents: Contents) -> std::io::Result<u64> {
     };
     files.insert(RUN.into(), Source::Text(pretty(contents.run)));
     files.insert(INDEX.into(), Source::Text(pretty(&index)));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let scratch = dynvis_base::files::temporary(folder.unwrap_or(Path::new(".")))?;
-    let mut zip = ZipWriter::new(BufWriter::new(scratch.as_file()));
+    let draft = Draft::open(path)?;
+    let failed = RefCell::new(None);
+    let mut out = Remembering::new(BufWriter::new(&draft.file), &failed);
+    let mut zip = ZipWriter::new(&mut out);
     let sum = add(&mut zip, "README.txt", &Source::Text(contents.readme))?;
     let mut sums = format!("{sum}  README.txt\n");
-    for (name, source) in &files {
+    for (name, source) in files.iter().take_while(|_| failed.borrow().is_none()) {
         let sum = add(&mut zip, name, source)?;
         sums += &format!("{sum}  {name}\n");
     }
     add(&mut zip, "sha256.txt", &Source::Text(sums))?;
-    zip.finish()?.flush()?;
-    scratch.as_file().sync_data()?;
-    let bytes = scratch.as_file().metadata()?.len();
-    scratch.persist(path).map_err(|error| error.error)?;
+    zip.finish()?;
+    out.flush()?;
+    drop(out);
+    if let Some(error) = failed.take() {
+        return Err(error);
+    }
+    draft.file.sync_data()?;
+    let bytes = draft.file.metadata()?.len();
+    draft.persist(path)?;
     Ok(bytes)
+}
+
+/// A bundle that is being written, beside its place and under one name, so that what a killed process has left is
+/// overwritten by the next one.
+struct Draft {
+    path: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    fn open(target: &Path) -> std::io::Result<Self> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = target.with_file_name(format!(".{name}.part"));
+        if fs_err::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            fs_err::remove_file(&path)?;
+        }
+        let mut options = fs_err::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&path)?.into_file();
+        if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
+            let text = format!("another process writes it at this moment, as `{}`", path.display());
+            return Err(std::io::Error::other(text));
+        }
+        file.set_len(0)?;
+        Ok(Self { path, file })
+    }
+
+    fn persist(self, target: &Path) -> std::io::Result<()> {
+        fs_err::rename(&self.path, target)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // What has its name by now is not there any more.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Keeps the first error and writes nothing from then on, as if all went well: the archive's writer would print an error
+/// of its own when it is dropped.
+struct Remembering<'a, W> {
+    inner: W,
+    error: &'a RefCell<Option<std::io::Error>>,
+    place: u64,
+    length: u64,
+}
+
+impl<'a, W> Remembering<'a, W> {
+    fn new(inner: W, error: &'a RefCell<Option<std::io::Error>>) -> Self {
+        Self {
+            inner,
+            error,
+            place: 0,
+            length: 0,
+        }
+    }
+
+    fn unless_failed(&mut self, act: impl FnOnce(&mut W) -> std::io::Result<()>) {
+        let mut error = self.error.borrow_mut();
+        if error.is_none() {
+            *error = act(&mut self.inner).err();
+        }
+    }
+}
+
+impl<W: Write> Write for Remembering<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.unless_failed(|inner| inner.write_all(bytes));
+        self.place += bytes.len() as u64;
+        self.length = self.length.max(self.place);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.unless_failed(Write::flush);
+        Ok(())
+    }
+}
+
+impl<W: Seek> Seek for Remembering<'_, W> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let place = match to {
+            SeekFrom::Start(place) => Some(place),
+            SeekFrom::Current(by) => self.place.checked_add_signed(by),
+            SeekFrom::End(by) => self.length.checked_add_signed(by),
+        };
+        self.place = place.ok_or(std::io::ErrorKind::InvalidInput)?;
+        let place = self.place;
+        self.unless_failed(|inner| inner.seek(SeekFrom::Start(place)).map(|_| ()));
+        Ok(place)
+    }
 }
 
 fn pretty(value: &impl Serialize) -> String {

@@ -5,3 +5,9 @@ pub(crate) mod bundle;
 mod shared;
 
 pub(crate) use shared::{Sent, Shared};
+
+/// What is wrong with the address of a remote.
+pub(crate) fn check_address(text: &str) -> Result<(), String> {
+    let parsed = dynvis_remote::Place::parse(text, std::path::Path::new("/"));
+    parsed.map(|_| ()).map_err(|error| error.to_string())
+}

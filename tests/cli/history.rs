@@ -241,3 +241,69 @@ fn a_trace_has_every_stage_that_executed() {
     );
     project.dynvis(&["trace", "nothing"]).expect(2).snapshot("trace_no_run");
 }
+
+#[test]
+fn a_trace_has_every_attempt_and_runs_that_were_killed() {
+    let project = Project::new();
+    project.write(
+        "p.yaml",
+        "
+name: p
+stages:
+  a:
+    command:
+      run: [sh, -c, \"[ -e {root}/once ] || { touch {root}/once; sleep 0.3; kill -KILL $$; }; sleep 0.3; echo 1 > a.txt\"]
+      outputs: { a: { path: a.txt } }
+    resources: { retry: { times: 1, on: [oom] } }
+  b:
+    command:
+      run: [sh, -c, \"while [ ! -e {root}/go ]; do sleep 0.05; done; cp {inputs.a}/a.txt b.txt\"]
+      inputs: { a: a }
+      outputs: { b: { path: b.txt } }
+",
+    );
+    let mut command = project.command(&["run", "p.yaml"]);
+    let quiet = std::process::Stdio::null;
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let child = command.stdout(quiet()).stderr(quiet()).spawn().expect("it starts");
+    let bars = |references: &[&str]| -> Vec<(u64, String, f64, f64, String)> {
+        let trace = project.dynvis(&[&["trace"], references].concat()).expect(0).json();
+        let events = trace["traceEvents"].as_array().expect("events").clone();
+        let bars = events.into_iter().filter(|event| event["ph"] == "X");
+        bars.map(|event| {
+            let seconds = |name: &str| event[name].as_f64().expect("a number") / 1e6;
+            (
+                event["pid"].as_u64().expect("a number"),
+                event["name"].as_str().expect("a name").to_owned(),
+                seconds("ts"),
+                seconds("dur"),
+                event["args"]["outcome"].as_str().unwrap_or_default().to_owned(),
+            )
+        })
+        .collect()
+    };
+    crate::resume::wait_until("b", || {
+        let trace = project.dynvis(&["trace"]);
+        trace.stdout.contains("\"name\": \"b\"").then_some(())
+    });
+    crate::resume::signal(rustix::process::Signal::KILL, child.id());
+    crate::resume::end(child).expect(-1);
+    project.write("go", "");
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let all = bars(&["@-1", "@"]);
+    let names: Vec<(u64, &str, &str)> = all.iter().map(|bar| (bar.0, bar.1.as_str(), bar.4.as_str())).collect();
+    assert_eq!(
+        names,
+        [
+            (1, "a", "tried again"),
+            (1, "a", "ran"),
+            (1, "b", "not known: the run ended before it"),
+            (2, "b", "ran"),
+        ]
+    );
+    assert!(all[0].3 >= 0.25 && all[1].3 >= 0.25, "{all:?}");
+    assert!(
+        all.windows(2).all(|pair| pair[1].2 >= pair[0].2),
+        "one after the other: {all:?}"
+    );
+}

@@ -289,6 +289,31 @@ fn what_belongs_to_no_result_goes() {
 }
 
 #[test]
+fn old_logs_of_chains_and_notes_of_uploads_go() {
+    let project = two();
+    run(&project, "one");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(24 * 91);
+    let note = "ab".repeat(16);
+    let names = [
+        "chains/old.log",
+        "chains/new.log",
+        &format!("uploads/{note}"),
+        "uploads/lock",
+    ];
+    for name in names {
+        let path = format!("cache/{name}");
+        project.write(&path, "text");
+        if !name.contains("new") {
+            let file = std::fs::OpenOptions::new().append(true).open(project.path(&path));
+            file.expect("opened").set_modified(long_ago).expect("set");
+        }
+    }
+    project.dynvis(&["gc"]).expect(0);
+    let left = names.map(|name| project.path(&format!("cache/{name}")).exists());
+    assert_eq!(left, [false, true, false, true]);
+}
+
+#[test]
 fn damaged_results_are_named() {
     let project = two();
     run(&project, "one");

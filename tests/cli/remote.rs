@@ -460,11 +460,132 @@ fn a_bundle_is_opened_elsewhere() {
     std::fs::copy(first.path("light.zip"), third.path("light.zip")).expect("copied");
     let ran = third.dynvis(&["open", "light.zip"]).expect(0);
     assert!(
-        ran.stderr.contains("1 results of the run are not in the bundle"),
+        ran.stderr
+            .contains("not in the bundle, which was made without data, and computed again by `run`: digits"),
         "{}",
         ran.stderr
     );
     third.dynvis(&["show", "@", "accuracy/accuracy"]).expect(0);
+    let listed = third.dynvis(&["show", "@"]).expect(0);
+    let line = listed.stdout.lines().find(|line| line.starts_with("digits/"));
+    let line = line.unwrap_or_default();
+    assert!(line.contains("the run came without it"), "{}", listed.stdout);
+    let name = line.split_whitespace().next().unwrap_or_default();
+    let ran = third.dynvis(&["show", "@", name]).expect(2);
+    assert!(ran.stderr.contains("came from elsewhere without it"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_a_killed_bundle_left_is_written_over() {
+    let project = chain();
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    project.dynvis(&["bundle", "-o", "a.zip"]).expect(0);
+    let left = project.path(".b.zip.part");
+    std::fs::write(&left, vec![7; 100_000]).expect("written");
+    project.dynvis(&["bundle", "-o", "b.zip"]).expect(0);
+    assert_eq!(
+        std::fs::read(project.path("a.zip")).ok(),
+        std::fs::read(project.path("b.zip")).ok()
+    );
+    assert!(!left.exists());
+    // While another process writes it, it is left alone.
+    let other = std::fs::File::create(&left).expect("made");
+    other.lock().expect("locked");
+    let ran = project.dynvis(&["bundle", "-o", "b.zip"]).expect(2);
+    assert!(ran.stderr.contains("another process writes it"), "{}", ran.stderr);
+    drop(other);
+    project.dynvis(&["bundle", "-o", "b.zip"]).expect(0);
+    // Where there is no room it is said once.
+    let script = r#"
+        mkdir full && mount -t tmpfs -o size=4k none full || { echo skipped; exit 0; }
+        "$DYNVIS" bundle -o full/b.zip 2>&1
+        echo "$? $(ls -A full | wc -l)"
+    "#;
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", script])
+        .current_dir(project.path(""))
+        .env("DYNVIS", env!("CARGO_BIN_EXE_dynvis"))
+        .output();
+    let said = output.map_or_else(
+        |_| String::new(),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    );
+    if said.is_empty() || said.contains("skipped") {
+        crate::harness::say("skipped: a file system of one's own cannot be mounted here");
+        return;
+    }
+    assert!(
+        said.contains("cannot write full/b.zip") && !said.contains("ZipWriter"),
+        "{said}"
+    );
+    assert!(said.ends_with("2 0\n"), "{said}");
+}
+
+#[test]
+fn a_pull_waits_for_another_process() {
+    let remote = shared();
+    let first = chain();
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    first.dynvis(&["push", "--to", &text(remote.path())]).expect(0);
+    let second = chain();
+    let from = text(remote.path());
+    let pull = ["pull", "p.yaml", "--from", &from];
+    let key = first.dynvis(&["runs", "--json"]).expect(0).json()[0]["stages"][0]["key"].clone();
+    let lock = second.path("cache/locks").join(key.as_str().expect("a key"));
+    // Once, so that there is a cache.
+    second.dynvis(&pull).expect(0);
+    std::fs::remove_dir_all(second.path("cache/objects")).expect("removed");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&lock)
+        .expect("opened");
+    file.lock().expect("locked");
+    let mut command = second.command(&pull);
+    let child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    drop(file);
+    let ran = crate::resume::end(child).expect(0);
+    assert!(ran.stderr.contains("waits for `a`"), "{}", ran.stderr);
+    assert_eq!(objects(&second), objects(&first));
+}
+
+/// It answers nothing for some seconds, then that there is nothing.
+#[test]
+fn a_run_says_for_which_remote_it_waits() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request);
+                std::thread::sleep(std::time::Duration::from_secs(12));
+                let body = "<Error><Code>NoSuchKey</Code></Error>";
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 404 x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+            });
+        }
+    });
+    let project = chain();
+    let mut command = project.command(&["run", "p.yaml", "--only", "a", "--remote", "s3://lab/x"]);
+    command.env("AWS_ENDPOINT_URL", &address);
+    for name in [
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+    ] {
+        command.env_remove(name);
+    }
+    let ran = crate::harness::Ran::from(command.output().expect("it starts")).expect(0);
+    let said = "waits for s3://lab/x, which has not given it in 10 s";
+    assert_eq!(ran.stderr.matches(said).count(), 1, "{}", ran.stderr);
+    assert_eq!(executed(&project), "a");
 }
 
 #[test]
@@ -554,6 +675,10 @@ fn what_is_wrong_with_a_remote_in_a_pipeline_is_told_with_its_place() {
         ("cache: { push: true }\n", "`remote`"),
         ("cache: { remote: x, push: 1 }\n", "`true` or `false`"),
         ("cache: { remote: x, pull: true }\n", "pull"),
+        ("cache: { remote: \"s3://\" }\n", "is no remote"),
+        ("cache: { remote: \"http://lab/x\" }\n", "is no remote"),
+        ("cache: { remote: \"ssh://me:pw@host/x\" }\n", "use keys of ssh"),
+        ("cache: { remote: \"me@host:/x\" }\n", "ssh://USER@HOST/FOLDER"),
     ] {
         project.write("p.yaml", &format!("{section}{}", CHAIN.trim_start()));
         let ran = project.dynvis(&["check", "p.yaml"]).expect(2);

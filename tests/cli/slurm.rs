@@ -357,6 +357,28 @@ fn jobs_go_on_where_the_terminal_is_closed_or_the_tool_killed_and_are_taken_over
 }
 
 #[test]
+fn the_queue_is_asked_for_jobs_of_others_too() {
+    let (site, expected) = waiting();
+    let child = site.start(&[]);
+    let record = wait_for_id(&site);
+    signal(Signal::KILL, child.id());
+    end(child).expect(-1);
+    // As whoever shares the cache would have left it.
+    let text = std::fs::read_to_string(&record).expect("read");
+    let mut job: serde_json::Value = serde_json::from_str(&text).expect("json");
+    let own = job["user"].as_u64().expect("a user");
+    job["user"] = 4242.into();
+    std::fs::write(&record, job.to_string()).expect("written");
+    std::fs::remove_file(site.project.path("queue/hold")).expect("removed");
+    site.run(&[]).expect(0);
+    let asked = site.project.read("queue/asked");
+    let users = [format!("--user={own}"), format!("--user={own},4242")];
+    assert!(asked.lines().any(|line| line.contains(&users[1])), "{asked}");
+    assert!(asked.lines().any(|line| line.ends_with(&users[0])), "{asked}");
+    site.expect_results(&expected);
+}
+
+#[test]
 fn a_run_on_this_machine_takes_jobs_over_too() {
     let (site, expected) = waiting();
     let child = site.start(&[]);
@@ -478,6 +500,38 @@ fn a_chain_is_submitted_at_once_and_once() {
     assert_eq!(executed(&site.project), "");
     assert_eq!(results(&site.project), local(CHAIN));
     site.dynvis(&["run", "p.yaml", "--chain"]).expect(2);
+}
+
+#[test]
+fn a_chain_begins_with_what_a_remote_has() {
+    let remote = tempfile::tempdir().expect("a folder");
+    let remote = remote.path().display().to_string();
+    let first = Project::new();
+    first.write("p.yaml", CHAIN);
+    first.dynvis(&["run", "p.yaml"]).expect(0);
+    first.dynvis(&["push", "@", "a", "b", "--to", &remote]).expect(0);
+    let site = Site::chain();
+    let chain = ["run", "p.yaml", "--executor", "slurm", "--chain", "--remote", &remote];
+    let ran = site.dynvis(&chain).expect(0);
+    assert!(ran.stderr.contains("pulled 2 results"), "{}", ran.stderr);
+    assert_eq!(site.submitted().len(), 1);
+    site.wait_for_state("1", "COMPLETED");
+    assert_eq!(results(&site.project), local(CHAIN));
+    // One that is away holds nothing up.
+    let site = Site::chain();
+    let chain = [
+        "run",
+        "p.yaml",
+        "--executor",
+        "slurm",
+        "--chain",
+        "--remote",
+        "/nowhere/at/all",
+    ];
+    let ran = site.dynvis(&chain).expect(0);
+    assert!(ran.stderr.contains("jobs compute what is missing"), "{}", ran.stderr);
+    assert_eq!(site.submitted().len(), 3);
+    site.wait_for_state("3", "COMPLETED");
 }
 
 #[test]

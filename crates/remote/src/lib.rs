@@ -253,7 +253,10 @@ impl Remote {
         let item = match names {
             [] => return Ok(Vec::new()),
             [name] => name.clone(),
-            [first, ..] => format!("{first} and {} more", names.len() - 1),
+            [first, ..] => {
+                let folder = first.split('/').next().unwrap_or_default();
+                format!("{folder}, {} names", names.len())
+            }
         };
         self.patiently(&item, || self.backend.sizes(names))
     }

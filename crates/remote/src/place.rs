@@ -45,7 +45,12 @@ impl Place {
             ));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Ok(Self::Folder(base.join(text)));
+            // As scp has it.
+            let machine = text.split('/').next().unwrap_or_default();
+            return match machine.contains('@') && machine.contains(':') {
+                true => Err(wrong("a folder of another machine is `ssh://USER@HOST/FOLDER`")),
+                false => Ok(Self::Folder(base.join(text))),
+            };
         };
         match scheme {
             "file" => match rest.starts_with('/') {
@@ -122,6 +127,7 @@ fn without_password(text: &str) -> String {
     let clean: String = text.chars().filter(|c| !c.is_control()).collect();
     match (clean.split_once("://"), clean.rfind('@')) {
         (Some((scheme, _)), Some(at)) => format!("{scheme}://…{}", &clean[at..]),
+        (None, Some(at)) => format!("…{}", &clean[at..]),
         _ => clean,
     }
 }
@@ -196,7 +202,12 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
-        for text in ["ssh://me:geheim@host/x", "s3://key:geheim@lab/x"] {
+        for text in [
+            "ssh://me:geheim@host/x",
+            "s3://key:geheim@lab/x",
+            "me:geheim@host:/x",
+            "me@host:x/geheim@y",
+        ] {
             let error = parse(text).expect_err("refused");
             assert!(!error.contains("geheim"), "{error}");
         }

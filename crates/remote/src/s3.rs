@@ -375,7 +375,9 @@ impl Backend for S3 {
         let listed = self.state.as_ref().and_then(|folder| fs_err::read_dir(folder).ok());
         for entry in listed.into_iter().flatten().flatten() {
             let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-            let is_old = changed.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > GIVEN_UP);
+            let is_old = changed
+                .and_then(|at| at.elapsed().ok())
+                .is_some_and(|age| age > GIVEN_UP);
             let Some(noted) = Noted::read(&entry.path()).filter(|_| is_old) else {
                 continue;
             };

@@ -105,7 +105,9 @@ impl Ssh {
                         Ok(())
                     };
                     // Answers are short, and looking at many files may take long.
-                    return pump(&mut stdout, &mut take, None, &|error| Trouble::passing(error.to_string()));
+                    return pump(&mut stdout, &mut take, None, &|error| {
+                        Trouble::passing(error.to_string())
+                    });
                 }
                 Ok(())
             })

@@ -103,6 +103,9 @@ fn pass(mut from: TcpStream, mut to: TcpStream, most: usize) {
             break;
         }
         passed += count;
+        if passed == most {
+            break;
+        }
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);

@@ -36,6 +36,8 @@ pub(super) enum Said {
         gpus: Vec<String>,
         reason: String,
     },
+    /// A queue has a stage's job, for the first time or again.
+    Queued { stage: String, job: String },
     /// How far a stage is.
     Progress { stage: String, place: Place },
     /// What a stage tells in words.
@@ -187,6 +189,7 @@ impl Said {
                 place.figures.truncate(FIGURES);
                 place.figures.iter_mut().for_each(|(name, _)| cut(name, SHORT));
             }
+            Self::Queued { job, .. } => cut(job, SHORT),
             Self::Note { text, .. } => cut(text, LONG),
             Self::Waiting { .. } => {}
             Self::Ended { error, .. } => {

@@ -14,6 +14,8 @@ const POINTS: usize = 4096;
 const STAGES: usize = 2000;
 /// How many of those stay.
 const STAGES_KEPT: usize = 200;
+/// Marks of one stage; then the first ones go.
+const MARKS: usize = 100;
 
 /// How far a run is, as far as it has said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,8 +40,18 @@ pub(super) struct Stage {
     /// What it said last in words.
     pub(super) note: Option<(f64, String)>,
     pub(super) ended: Option<Ended>,
+    /// When its worker was queued or started, every time.
+    pub(super) marks: Vec<(f64, Mark)>,
     /// Of its curves, in order along their axis, with the time at which each was said.
     pub(super) points: Vec<(f64, Place)>,
+}
+
+/// What happens to a stage's worker.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::cli) enum Mark {
+    /// A queue has it as this job.
+    Queued(String),
+    Started,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +68,15 @@ pub(super) struct Ended {
     pub(super) outcome: StageOutcome,
     pub(super) seconds: Option<f64>,
     pub(super) error: Option<String>,
+}
+
+impl Stage {
+    fn mark(&mut self, at: f64, mark: Mark) {
+        if self.marks.len() >= MARKS {
+            self.marks.remove(0);
+        }
+        self.marks.push((at, mark));
+    }
 }
 
 impl Live {
@@ -85,6 +106,12 @@ impl Live {
                 });
                 stage.place = None;
                 stage.ended = None;
+                stage.mark(at, Mark::Started);
+            }
+            Said::Queued { stage, job } => {
+                let stage = self.stage(stage);
+                stage.note = Some((at, format!("queued as job {job}")));
+                stage.mark(at, Mark::Queued(job));
             }
             Said::Progress { stage, place } => self.progress(at, stage, place),
             Said::Note { stage, text } => self.stage(stage).note = Some((at, text)),
@@ -194,17 +221,24 @@ impl Live {
         for (name, stage) in &self.stages {
             let stage_name = || name.clone();
             let mut say = |at: f64, said: Said| lines.push(Line { at, said });
-            match &stage.started {
-                Some(started) => say(
-                    started.at,
-                    Said::Started {
+            if stage.started.is_none() {
+                say(self.last, Said::Waiting { stage: stage_name() });
+            }
+            for (at, mark) in &stage.marks {
+                let last = stage.started.as_ref().filter(|started| started.at <= *at);
+                let said = match mark {
+                    Mark::Queued(job) => Said::Queued {
                         stage: stage_name(),
-                        threads: started.threads,
-                        gpus: started.gpus.clone(),
-                        reason: started.reason.clone(),
+                        job: job.clone(),
                     },
-                ),
-                None => say(self.last, Said::Waiting { stage: stage_name() }),
+                    Mark::Started => Said::Started {
+                        stage: stage_name(),
+                        threads: last.map_or(0, |started| started.threads),
+                        gpus: last.map(|started| started.gpus.clone()).unwrap_or_default(),
+                        reason: last.map(|started| started.reason.clone()).unwrap_or_default(),
+                    },
+                };
+                say(*at, said);
             }
             let last = stage.place.iter();
             let last = last.filter(|place| stage.points.last() != Some(*place));
@@ -317,7 +351,17 @@ mod tests {
 
     #[test]
     fn its_lines_add_up_to_it() {
-        let mut said = vec![started("a"), Said::Waiting { stage: "b".into() }];
+        let queued = || Said::Queued {
+            stage: "a".into(),
+            job: "7".into(),
+        };
+        let mut said = vec![
+            queued(),
+            started("a"),
+            queued(),
+            started("a"),
+            Said::Waiting { stage: "b".into() },
+        ];
         said.extend((1..300).map(|done| progress("a", done, done % 10 == 0)));
         said.push(Said::Note {
             stage: "a".into(),

@@ -16,10 +16,12 @@ mod tail;
 mod terminal;
 mod view;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+pub(super) use live::Mark;
 pub(super) use recorder::Recorder;
 
 use follow::{Follower, going_on};
@@ -29,6 +31,18 @@ use view::View;
 use super::error::CommandError;
 use super::ui::Ui;
 use super::{completions, open_store, project_here};
+
+/// When the workers of a run's stages were queued and started, as far as that is kept, and when the run said something
+/// last; all in seconds after its start.
+pub(super) fn marks(run_folder: &Path) -> (HashMap<String, Vec<(f64, Mark)>>, f64) {
+    let mut tail = tail::Tail::of(run_folder);
+    tail.refresh();
+    let stages = tail.live.stages.into_iter();
+    (
+        stages.map(|(name, stage)| (name, stage.marks)).collect(),
+        tail.live.last,
+    )
+}
 
 /// Columns where nobody says how many.
 const COLUMNS: usize = 80;

@@ -121,9 +121,9 @@ impl Recorder {
             Event::Finished { .. } => self.end(),
             Event::Queued { stage, job, .. } => {
                 self.start();
-                self.say(Said::Note {
+                self.say(Said::Queued {
                     stage: (*stage).to_owned(),
-                    text: format!("queued as job {job}"),
+                    job: (*job).to_owned(),
                 });
             }
             Event::Reading { .. }

@@ -35,6 +35,12 @@ accounting_lines() {
     fi
 }
 
+# Jobs of the cluster with accounting may take no more memory than they asked for, where the machine's control groups are
+# of the first version: the second one wants systemd.
+has_memory_groups() {
+    [ -n "$accounting" ] && [ -w /sys/fs/cgroup/memory ]
+}
+
 start_accounting() {
     local socket=$folder/mariadb.sock
     mkdir -p "$folder/mariadb"
@@ -77,6 +83,7 @@ write_configuration() {
     host=$(hostname -s)
     processors=$(nproc)
     memory=$(($(awk '/^MemTotal/ { print $2 }' /proc/meminfo) / 1024))
+    printf '%s\n' CgroupPlugin=cgroup/v1 ConstrainRAMSpace=yes ConstrainSwapSpace=yes AllowedSwapSpace=0 > "$folder/cgroup.conf"
     cat > "$SLURM_CONF" <<END
 ClusterName=test
 SlurmctldHost=$host(127.0.0.1)
@@ -87,7 +94,7 @@ AuthType=auth/munge
 AuthInfo=cred_expire=5
 SchedulerParameters=sched_interval=2,bf_interval=2
 ProctrackType=proctrack/linuxproc
-TaskPlugin=${accounting:+task/cgroup}
+TaskPlugin=$(has_memory_groups && echo task/cgroup || echo task/none)
 $(accounting_lines)
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core${accounting:+_Memory}
@@ -120,7 +127,6 @@ END
 
 case $action in
 start)
-    printf 'CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n' > "$folder/cgroup.conf"
     mkdir -p "$folder/state"
     start_munge
     write_configuration

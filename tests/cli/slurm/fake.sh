@@ -97,6 +97,7 @@ squeue)
         ;;
     esac
     due squeue-lies && exit 0
+    echo "$*" >> "$home/asked"
     for folder in "$home"/jobs/*; do
         [ -e "$folder/state" ] || continue
         echo "$(basename "$folder")|$(cat "$folder/state")|here|None|$(cat "$folder/name")"

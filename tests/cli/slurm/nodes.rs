@@ -152,24 +152,173 @@ fn a_real_slurm_with_accounting_comes_to_the_same_results() {
     real("ACCOUNTING_SLURM_CONF", " accounting");
 }
 
-/// `variable` holds where the cluster's configuration is.
-fn real(variable: &str, how: &str) {
-    let configuration = std::env::var_os(variable).unwrap_or_default();
-    let of_slurm = |mut command: Command| {
-        command.env("SLURM_CONF", &configuration);
+/// What a queue with accounting, several partitions and control groups does, once a project's run is started on it.
+struct Real(std::ffi::OsString);
+
+impl Real {
+    /// None, with a word, where no such cluster answers.
+    fn new(variable: &str, how: &str) -> Option<Self> {
+        let real = Self(std::env::var_os(variable).unwrap_or_default());
+        if real.0.is_empty() || real.ask("sinfo", &["--noheader"]).is_empty() {
+            say(&format!(
+                "skipped: {variable} names no Slurm that answers; `tests/cli/slurm/cluster.sh start FOLDER 3{how}` starts one"
+            ));
+            return None;
+        }
+        Some(real)
+    }
+
+    fn command(&self, mut command: Command) -> Command {
+        command.env("SLURM_CONF", &self.0);
         command
+    }
+
+    /// What a command of Slurm's prints; empty where it fails.
+    fn ask(&self, program: &str, arguments: &[&str]) -> String {
+        let output = self.command(Command::new(program)).args(arguments).output();
+        let output = output.ok().filter(|output| output.status.success());
+        output.map_or_else(String::new, |output| {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        })
+    }
+
+    fn run(&self, project: &Project, arguments: &[&str]) -> Command {
+        let arguments = [
+            &["run", "p.yaml", "--executor", "slurm", "--progress", "plain"],
+            arguments,
+        ]
+        .concat();
+        self.command(project.command(&arguments))
+    }
+}
+
+/// The id of the project's only job.
+fn id_of_job(project: &Project) -> String {
+    let record = std::fs::read_dir(project.path("cache/jobs"))
+        .expect("jobs")
+        .flatten()
+        .next()
+        .expect("a job");
+    let text = std::fs::read_to_string(record.path().join("job.json")).expect("a record");
+    let record: serde_json::Value = serde_json::from_str(&text).expect("json");
+    record["id"].as_str().expect("an id").to_owned()
+}
+
+#[test]
+fn a_job_that_a_real_slurm_preempts_goes_on_to_the_same_bytes() {
+    let Some(real) = Real::new("ACCOUNTING_SLURM_CONF", " accounting") else {
+        return;
     };
-    let answers = |program: &str, arguments: &[&str]| {
-        let mut command = of_slurm(Command::new(program));
-        let output = command.args(arguments).output();
-        output.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+    let long = ["-S", "net.epochs=300"];
+    let expected = {
+        let project = training();
+        project.dynvis(&[&["run", "p.yaml"], &long[..]].concat()).expect(0);
+        results(&project)
     };
-    if configuration.is_empty() || !answers("sinfo", &["--noheader"]) {
-        say(&format!(
-            "skipped: {variable} names no Slurm that answers; `tests/cli/slurm/cluster.sh start FOLDER 3{how}` starts one"
-        ));
+    let project = training();
+    project.write("slurm.yaml", "poll: 0.5\npatience: 20\ngrace: 5\n");
+    let mut run = real.run(&project, &[&long[..], &["-S", "net.checkpoint_minutes=0"]].concat());
+    let child = run
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    wait_until("a checkpoint", || checkpoint(&project));
+    // All nodes for somebody more important, for some seconds.
+    project.write("urgent.sh", "#!/bin/sh\nsleep 3\n");
+    let urgent = project.path("urgent.sh").display().to_string();
+    let arguments = [
+        "--partition=urgent",
+        "--exclusive",
+        "--nodes=2",
+        "--output=/dev/null",
+        &urgent,
+    ];
+    assert!(real.ask("sbatch", &arguments).contains("Submitted"));
+    let id = id_of_job(&project);
+    let ran = crate::resume::end(child).expect(0);
+    let queued = format!("queued as job {id}");
+    assert_eq!(
+        ran.stderr.matches(&queued).count(),
+        2,
+        "the queue had it again: {}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("resumes from its checkpoint"), "{}", ran.stderr);
+    assert_eq!(results(&project), expected);
+    let states = real.ask(
+        "sacct",
+        &[
+            "--noheader",
+            "--allocations",
+            "--duplicates",
+            "--format=State",
+            "--jobs",
+            &id,
+        ],
+    );
+    assert!(states.contains("PREEMPTED") && states.contains("COMPLETED"), "{states}");
+    // One bar for each attempt, and one for each time that it waited.
+    let trace = project.dynvis(&["trace"]).expect(0).json();
+    let events = trace["traceEvents"].as_array().expect("events");
+    let bars = |name: &str| {
+        events
+            .iter()
+            .filter(|event| event["ph"] == "X" && event["name"] == name)
+            .count()
+    };
+    assert_eq!([bars("net"), bars("net waits")], [2, 2], "{trace:#}");
+}
+
+#[test]
+fn a_job_that_a_real_slurm_ends_for_its_memory_asks_for_more() {
+    let Some(real) = Real::new("ACCOUNTING_SLURM_CONF", " accounting") else {
+        return;
+    };
+    if !real.ask("scontrol", &["show", "config"]).contains("task/cgroup") {
+        say("skipped: no control group for memory can be made here");
         return;
     }
+    let project = Project::new();
+    project.write("slurm.yaml", "poll: 0.5\npatience: 20\n");
+    project.write(
+        "p.yaml",
+        r#"
+name: p
+stages:
+  eat:
+    command:
+      run: [python3, -c, "x = bytearray(300 << 20); open('n.csv', 'w').write('n\\n%d\\n' % len(x))"]
+      outputs: { n: { path: n.csv, type: table } }
+    resources: { memory: 0.1, retry: { times: 1, on: [oom], memory_factor: 6 } }
+"#,
+    );
+    let ran = Ran::from(real.run(&project, &[]).output().expect("it starts")).expect(0);
+    assert!(ran.stderr.contains("retry 1 of 1 (out of memory)"), "{}", ran.stderr);
+    let shown = project.dynvis(&["show", "@", "eat/n"]).expect(0);
+    assert!(shown.stdout.contains("314572800"), "{}", shown.stdout);
+    let name = "--format=State,ReqMem";
+    let all = real.ask(
+        "sacct",
+        &[
+            "--noheader",
+            "--allocations",
+            "--parsable2",
+            name,
+            "--starttime=now-10minutes",
+        ],
+    );
+    assert!(
+        all.contains("OUT_OF_MEMORY|103M") && all.contains("COMPLETED|615M"),
+        "{all}"
+    );
+}
+
+/// `variable` holds where the cluster's configuration is.
+fn real(variable: &str, how: &str) {
+    let Some(real) = Real::new(variable, how) else {
+        return;
+    };
     let expected = {
         let project = training();
         project.dynvis(&["run", "p.yaml"]).expect(0);
@@ -177,10 +326,7 @@ fn real(variable: &str, how: &str) {
     };
     let project = training();
     project.write("slurm.yaml", "poll: 0.5\npatience: 20\ngrace: 5\n");
-    let run = || {
-        let arguments = ["run", "p.yaml", "--executor", "slurm", "--progress", "plain"];
-        of_slurm(project.command(&[&arguments[..], &["-S", "net.checkpoint_minutes=0"]].concat()))
-    };
+    let run = || real.run(&project, &["-S", "net.checkpoint_minutes=0"]);
     // Killed, then the job cancelled by somebody, then to its end.
     let mut child = run()
         .stdout(Stdio::null())
@@ -190,16 +336,8 @@ fn real(variable: &str, how: &str) {
     wait_until("a checkpoint", || checkpoint(&project));
     child.kill().expect("killed");
     child.wait().expect("it ends");
-    let record = std::fs::read_dir(project.path("cache/jobs"))
-        .expect("jobs")
-        .flatten()
-        .next()
-        .expect("a job");
-    let text = std::fs::read_to_string(record.path().join("job.json")).expect("a record");
-    let record: serde_json::Value = serde_json::from_str(&text).expect("json");
-    let id = record["id"].as_str().expect("an id");
-    let mut cancel = of_slurm(Command::new("scancel"));
-    assert!(cancel.arg(id).status().expect("it starts").success());
+    let mut cancel = real.command(Command::new("scancel"));
+    assert!(cancel.arg(id_of_job(&project)).status().expect("it starts").success());
     let ran = Ran::from(run().output().expect("it starts")).expect(0);
     assert!(ran.stderr.contains("takes over its job"), "{}", ran.stderr);
     assert_eq!(results(&project), expected);

@@ -9,6 +9,8 @@ pub struct Registry {
     gpus: &'static dyn GpuDriver,
     /// The text of the program's `Cargo.lock`: which versions of libraries it was built from.
     pub(crate) lock_file: &'static [u8],
+    /// What is wrong with the address of a remote.
+    pub(crate) check_remote: fn(&str) -> Result<(), String>,
     /// The program's version.
     pub(crate) version: &'static str,
 }
@@ -22,6 +24,7 @@ impl Registry {
             presets: &[],
             gpus: &NoGpus,
             lock_file: &[],
+            check_remote: |_| Ok(()),
             version,
         }
     }
@@ -65,6 +68,13 @@ impl Registry {
     #[must_use]
     pub fn with_gpus(mut self, gpus: &'static dyn GpuDriver) -> Self {
         self.gpus = gpus;
+        self
+    }
+
+    /// What the address of a remote in a pipeline is held against: the message says what is wrong with it.
+    #[must_use]
+    pub fn with_remotes(mut self, check: fn(&str) -> Result<(), String>) -> Self {
+        self.check_remote = check;
         self
     }
 

@@ -26,7 +26,8 @@
 //!   jobs/KEY/          a job that a site's queue has for the key; goes when its result is published or given up
 //!   checkpoints/KEY/   how far a stage came that was stopped or killed; goes with its success
 //!   arriving/KEY/      files of a result that comes from elsewhere, by their hashes; gone when it is published
-//!   uploads/           not the store's: uploads to a remote that were broken off
+//!   uploads/           not the store's: notes of uploads to a remote that were broken off; `lock`
+//!   chains/            not the store's: logs of jobs that were submitted as a chain
 //!   ends/NAME/         the states that stages ended with which differ in how long they go on alone
 //!   benchmarks.jsonl   not the store's: what the program has timed, one JSON object a line
 //!   fingerprints.json  stat cache of hashed files
@@ -512,7 +513,8 @@ impl Store {
     /// The description cannot be written.
     pub fn keep_description(&self, key: &StageKey, description: &Json) -> Result<(), StoreError> {
         let path = self.description_path(key);
-        if self.description(key).is_some() {
+        // One that came from elsewhere may be another one.
+        if self.description(key).as_ref() == Some(description) {
             return Ok(());
         }
         let parent = path.parent().unwrap_or(&self.root);

@@ -355,7 +355,9 @@ impl Store {
             }
             outputs.push(stored);
         }
-        if let Some(description) = &parcel.description {
+        if let Some(description) = &parcel.description
+            && self.description(&parcel.key).is_none()
+        {
             self.keep_description(&parcel.key, description)?;
         }
         fail::at(Step::Described).map_err(io("publish a result"))?;

@@ -50,7 +50,8 @@ impl Store {
     }
 
     /// Removes what killed runs left behind: scratch folders, checkpoints, jobs and arrivals of keys that have a result since, and
-    /// those that nobody went on with for 90 days; and ends of stages from before then. Leaves alone what is in use.
+    /// those that nobody went on with for 90 days; and ends of stages, logs of chains and notes of uploads from before
+    /// then. Leaves alone what is in use.
     pub fn sweep(&mut self) {
         for path in self
             .entries("ends")
@@ -58,6 +59,15 @@ impl Store {
         {
             // Best effort, as nothing depends on it.
             let _ = std::fs::remove_dir_all(&path);
+        }
+        let is_log = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "log");
+        // The file that uploads lock is none of these.
+        let is_note = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 32);
+        let logs = self.entries("chains").filter(is_log);
+        for path in logs.chain(self.entries("uploads").filter(is_note)) {
+            if is_older_than(&path, CHECKPOINTS_KEPT) {
+                let _ = std::fs::remove_file(&path);
+            }
         }
         for folder in ["scratch", "checkpoints", "jobs", "arriving"] {
             for path in self.entries(folder) {

@@ -8,8 +8,12 @@ use crate::pipeline::validate::report_duplicates;
 
 const KEYS: [&str; 2] = ["remote", "push"];
 
-/// The section, where there is one.
-pub(super) fn settings(document: &Node, problems: &mut Vec<Problem>) -> Option<CacheSettings> {
+/// The section, where there is one. `check` says what is wrong with the address of a remote.
+pub(super) fn settings(
+    document: &Node,
+    check: fn(&str) -> Result<(), String>,
+    problems: &mut Vec<Problem>,
+) -> Option<CacheSettings> {
     let section = document.get("cache")?;
     let Some(entries) = section.as_map() else {
         problems.push(wrong_type(section, "a mapping with `remote` and `push`"));
@@ -20,7 +24,10 @@ pub(super) fn settings(document: &Node, problems: &mut Vec<Problem>) -> Option<C
     for (key, node) in entries {
         match key.text.as_str() {
             "remote" => match node.scalar_text().filter(|text| !text.is_empty()) {
-                Some(text) => remote = Some(text),
+                Some(text) => match check(&text) {
+                    Ok(()) => remote = Some(text),
+                    Err(message) => problems.push(Problem::at(node.spot, ProblemKind::Inconsistent { message })),
+                },
                 None => problems.push(wrong_type(
                     node,
                     "an address: `s3://BUCKET/PREFIX`, `ssh://HOST/FOLDER` or a folder",

@@ -139,7 +139,7 @@ pub(super) fn resolve(
         }
     };
     let room = Room::new();
-    let cache = cache::settings(&document, &mut problems);
+    let cache = cache::settings(&document, options.registry.check_remote, &mut problems);
     let vars = variables(&document, seed, &room, &mut problems);
     let pools = claims::pools(&document, &vars, seed, &room, &mut problems);
     let Some(stages) = document.get("stages") else {

@@ -85,12 +85,15 @@ impl Dispatcher<'_> {
             id,
             job: &job,
         });
-        if let Some(execution) = self
-            .executions
-            .get_mut(&id)
-            .and_then(|execution| execution.job.as_mut())
+        let now = self.started.elapsed().as_secs_f64();
+        if let Some(execution) = self.executions.get_mut(&id)
+            && let Some(of_queue) = execution.job.as_mut()
         {
-            execution.id = job;
+            of_queue.id = job;
+            // It ran, and waits again.
+            if execution.started > of_queue.queued {
+                (of_queue.queued, execution.started) = (now, now);
+            }
         }
     }
 

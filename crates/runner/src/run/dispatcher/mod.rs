@@ -445,6 +445,7 @@ impl Dispatcher<'_> {
                 self.stop_for(error);
             }
             self.end_overdue();
+            self.say_who_waits();
         }
     }
 
@@ -457,6 +458,7 @@ impl Dispatcher<'_> {
     /// What arrives next; `None` if nothing does until then, or before a stage's time is up.
     fn next_arrival(&self, until: Option<Instant>) -> Option<Arrival> {
         let deadlines = self.running.iter().filter_map(|running| running.deadline);
+        let deadlines = deadlines.chain(self.asking.iter().filter_map(|asking| asking.late));
         match deadlines.chain(until).min() {
             Some(until) => self
                 .receiver

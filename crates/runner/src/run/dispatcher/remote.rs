@@ -3,16 +3,20 @@
 //! Threads ask, since a transfer takes long; a stage whose result may be on its way has no threads, GPUs or pools.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use super::{Arrival, Dispatcher};
 use crate::key::StageKey;
 use crate::pipeline::StageId;
 use crate::plan::{Decision, Reason};
 use crate::run::RunError;
-use crate::store::{ElsewhereError, Parcel, fetch};
+use crate::store::{ElsewhereError, Parcel, StoreError, fetch};
 
 /// Results that may be on their way at once.
 const AT_ONCE: usize = 4;
+
+/// After how long it is said that a stage waits for the remote.
+const LATE: Duration = Duration::from_secs(10);
 
 /// What the remote has of a key: its files have arrived then.
 pub(super) type Answer = Result<Option<Box<Parcel>>, ElsewhereError>;
@@ -22,6 +26,8 @@ pub(super) struct Asking {
     id: StageId,
     /// What the remote is called.
     from: String,
+    /// When it is to be said that nothing has come yet; `None` once it was.
+    pub(super) late: Option<Instant>,
     /// Of its key: nobody else computes it meanwhile.
     _lock: File,
 }
@@ -64,10 +70,40 @@ impl Dispatcher<'_> {
         match spawned {
             Ok(_) => {
                 self.ready.remove(&self.rank[id.0]);
-                self.asking.push(Asking { id, from, _lock: lock });
+                self.asking.push(Asking {
+                    id,
+                    from,
+                    late: Some(Instant::now() + LATE),
+                    _lock: lock,
+                });
             }
             // Without a thread to spare it is computed.
             Err(_) => self.open(id),
+        }
+    }
+
+    /// Says which stages wait for the remote.
+    pub(super) fn say_who_waits(&mut self) {
+        let now = Instant::now();
+        let mut late = Vec::new();
+        for asking in &mut self.asking {
+            if asking.late.take_if(|at| *at <= now).is_some() {
+                late.push((asking.id, asking.from.clone()));
+            }
+        }
+        for (id, from) in late {
+            let seconds = LATE.as_secs();
+            self.note(id, &format!("waits for {from}, which has not given it in {seconds} s"));
+        }
+    }
+
+    /// Publishes a result, described as it is here: what others say of a key is held against nothing.
+    fn admit(&mut self, id: StageId, parcel: &Parcel, from: &str) -> Result<(), StoreError> {
+        self.store.admit(parcel, from)?;
+        let ours = self.decided[id.0].as_ref();
+        match ours.and_then(|decision| decision.description.as_ref()) {
+            Some(description) => self.store.keep_description(&parcel.key, description),
+            None => Ok(()),
         }
     }
 
@@ -78,7 +114,7 @@ impl Dispatcher<'_> {
         };
         let asking = self.asking.remove(index);
         let admitted = match answer {
-            Ok(Some(parcel)) => self.store.admit(&parcel, &asking.from).map_err(|error| {
+            Ok(Some(parcel)) => self.admit(id, &parcel, &asking.from).map_err(|error| {
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                 ElsewhereError::of_content(format!("{error}{}", cause.unwrap_or_default()))
             }),

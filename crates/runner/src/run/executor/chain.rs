@@ -75,7 +75,7 @@ pub fn submit_chain(
         limit: Duration::from_secs_f64(profile.command_limit),
     };
     let queue = slurm
-        .queue()
+        .queue(&[rustix::process::getuid().as_raw()].into())
         .map_err(|error: CommandError| ChainError::Queue(error.to_string()))?;
     let logs = options.cache.join("chains");
     fs_err::create_dir_all(&logs)?;

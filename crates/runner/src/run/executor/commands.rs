@@ -1,5 +1,6 @@
 //! A queue that a profile's own commands speak with: PBS, Grid Engine, LSF, Kubernetes, a script of the site's.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -98,7 +99,8 @@ impl Cluster for Templates {
         }
     }
 
-    fn queue(&self) -> Result<Queue, CommandError> {
+    /// The commands know of their own user alone.
+    fn queue(&self, _: &BTreeSet<u32>) -> Result<Queue, CommandError> {
         Ok(self.parse(&self.ask(&self.commands.list, &[])?))
     }
 
@@ -207,7 +209,7 @@ mod tests {
     #[test]
     fn lists_are_read_with_and_without_names() {
         let commands = templates("true");
-        let queue = commands.queue().expect("an answer");
+        let queue = commands.queue(&BTreeSet::new()).expect("an answer");
         let state = |token: &str| queue.named(token, None).map(|seen| (seen.id.clone(), seen.state));
         assert_eq!(state("ab12"), Some(("7".to_owned(), State::Waits)));
         assert_eq!(state("cd34"), Some(("9".to_owned(), State::OutOfMemory)));

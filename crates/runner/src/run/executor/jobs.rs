@@ -60,6 +60,7 @@ impl Jobs {
             task: None,
             id: None,
             submissions: 0,
+            user: Some(rustix::process::getuid().as_raw()),
             options,
             gpus,
             grace: profile.commands.as_ref().map(|_| profile.grace),

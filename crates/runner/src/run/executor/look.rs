@@ -64,6 +64,8 @@ pub(super) struct News {
     last: Option<(Attempt, Now)>,
     /// The job was told to run as this attempt of the queue's.
     told_running: Option<u32>,
+    /// It ran, and was told to be in the queue again.
+    told_again: bool,
     /// Since when the queue does not list it.
     missing: Option<Instant>,
     /// Since when the queue says that it is over.
@@ -213,6 +215,7 @@ impl Job {
         }
         if self.news.told_running != Some(attempt.restart) {
             self.news.told_running = Some(attempt.restart);
+            self.news.told_again = false;
             *moves = true;
             (self.tell)(Told::Running(now.job.clone(), Some(now.host.clone())));
         }
@@ -312,6 +315,11 @@ impl Job {
                     Some(_) => job_failed("was cancelled", None),
                     None => Verdict::Again("was held, since its node could not start it".to_owned()),
                 };
+            }
+            if seen.state == State::Waits && self.news.told_running.is_some() && !self.news.told_again {
+                self.news.told_again = true;
+                *moves = true;
+                (self.tell)(Told::Queued(seen.id.clone()));
             }
             if seen.state == State::Waits && self.news.reason != seen.reason {
                 self.news.reason.clone_from(&seen.reason);

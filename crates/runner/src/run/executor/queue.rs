@@ -1,6 +1,6 @@
 //! What any queue of jobs is asked, and what it answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,8 +102,9 @@ pub(super) trait Cluster: Send {
         program: &Path,
     ) -> Result<String, Refusal>;
 
-    /// All of the user's jobs, those that have ended a while ago too where the queue still knows them.
-    fn queue(&self) -> Result<Queue, CommandError>;
+    /// All jobs of these users, those that have ended a while ago too where the queue still knows them. That of whoever
+    /// asks is among them.
+    fn queue(&self, users: &BTreeSet<u32>) -> Result<Queue, CommandError>;
 
     /// What it says of a job that is not listed any more; none where it says nothing.
     fn accounted(&self, id: &str) -> Option<State>;

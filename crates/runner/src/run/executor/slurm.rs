@@ -1,5 +1,6 @@
 //! What Slurm is asked, and how its answers are read.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
@@ -40,11 +41,11 @@ impl Cluster for Slurm {
         self.submit_script(&arguments, &script(&first.options, folders, &first.token, program))
     }
 
-    fn queue(&self) -> Result<Queue, CommandError> {
+    fn queue(&self, users: &BTreeSet<u32>) -> Result<Queue, CommandError> {
         let mut command = Command::new("squeue");
-        let user = rustix::process::getuid().as_raw();
+        let users: Vec<String> = users.iter().map(u32::to_string).collect();
         command.args(["--noheader", "--array", "--states=all", "--format=%i|%T|%N|%r|%j"]);
-        command.arg(format!("--user={user}"));
+        command.arg(format!("--user={}", users.join(",")));
         without_defaults(&mut command, "SQUEUE_");
         Ok(parse_queue(&answer(command, "", self.limit)?))
     }

@@ -3,6 +3,7 @@
 //! Nothing that the queue says, or fails to say, is final by itself. What a job has written counts; of the queue only what
 //! it goes on saying for as long as its answers may be behind.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -146,6 +147,7 @@ impl Job {
         self.record.task = task;
         self.record.id = None;
         self.record.submissions += 1;
+        self.record.user = Some(rustix::process::getuid().as_raw());
         self.record.checkpoint = stamp(&self.spec.checkpoint);
         self.news.begin_again();
         fs_err::create_dir_all(&self.folder.0)?;
@@ -451,7 +453,11 @@ impl Watch {
     }
 
     fn ask_queue(&mut self) -> Option<Queue> {
-        match self.cluster.queue() {
+        // Of a cache that a group shares, jobs may be those of others.
+        let users = self.jobs.iter().filter_map(|job| job.record.user);
+        let own = rustix::process::getuid().as_raw();
+        let users: BTreeSet<u32> = users.chain([own]).collect();
+        match self.cluster.queue(&users) {
             Ok(queue) => {
                 self.queue_backoff.succeeded();
                 Some(queue)
