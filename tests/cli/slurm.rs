@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::chain::{CHAIN, executed};
+use crate::chain::{CHAIN, chain, executed};
 use crate::crashes::results;
 use crate::harness::{Project, Ran, repository};
 use crate::resume::{checkpoint, end, signal, wait_until};
@@ -360,7 +360,7 @@ fn jobs_go_on_where_the_terminal_is_closed_or_the_tool_killed_and_are_taken_over
 fn the_queue_is_asked_for_jobs_of_others_too() {
     let (site, expected) = waiting();
     let child = site.start(&[]);
-    let record = wait_for_id(&site);
+    let record = wait_for_id(&site).join("job.json");
     signal(Signal::KILL, child.id());
     end(child).expect(-1);
     // As whoever shares the cache would have left it.
@@ -369,12 +369,15 @@ fn the_queue_is_asked_for_jobs_of_others_too() {
     let own = job["user"].as_u64().expect("a user");
     job["user"] = 4242.into();
     std::fs::write(&record, job.to_string()).expect("written");
-    std::fs::remove_file(site.project.path("queue/hold")).expect("removed");
-    site.run(&[]).expect(0);
-    let asked = site.project.read("queue/asked");
-    let users = [format!("--user={own}"), format!("--user={own},4242")];
-    assert!(asked.lines().any(|line| line.contains(&users[1])), "{asked}");
-    assert!(asked.lines().any(|line| line.ends_with(&users[0])), "{asked}");
+    let child = site.start(&[]);
+    let asked = || site.project.read("queue/asked");
+    wait_until("the question", || {
+        asked().contains(&format!("--user={own},4242")).then_some(())
+    });
+    site.project.write("go", "");
+    end(child).expect(0);
+    assert!(asked().lines().any(|line| line.ends_with(&format!("--user={own}"))));
+    assert_eq!(site.submitted().len(), 1);
     site.expect_results(&expected);
 }
 
@@ -506,8 +509,7 @@ fn a_chain_is_submitted_at_once_and_once() {
 fn a_chain_begins_with_what_a_remote_has() {
     let remote = tempfile::tempdir().expect("a folder");
     let remote = remote.path().display().to_string();
-    let first = Project::new();
-    first.write("p.yaml", CHAIN);
+    let first = chain();
     first.dynvis(&["run", "p.yaml"]).expect(0);
     first.dynvis(&["push", "@", "a", "b", "--to", &remote]).expect(0);
     let site = Site::chain();

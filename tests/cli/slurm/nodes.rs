@@ -297,21 +297,18 @@ stages:
     assert!(ran.stderr.contains("retry 1 of 1 (out of memory)"), "{}", ran.stderr);
     let shown = project.dynvis(&["show", "@", "eat/n"]).expect(0);
     assert!(shown.stdout.contains("314572800"), "{}", shown.stdout);
-    let name = "--format=State,ReqMem";
-    let all = real.ask(
-        "sacct",
-        &[
-            "--noheader",
-            "--allocations",
-            "--parsable2",
-            name,
-            "--starttime=now-10minutes",
-        ],
-    );
-    assert!(
-        all.contains("OUT_OF_MEMORY|103M") && all.contains("COMPLETED|615M"),
-        "{all}"
-    );
+    // Accounting hears of it a moment later.
+    let arguments = [
+        "--noheader",
+        "--allocations",
+        "--parsable2",
+        "--format=State,ReqMem",
+        "--starttime=now-10minutes",
+    ];
+    wait_until("both attempts", || {
+        let all = real.ask("sacct", &arguments);
+        (all.contains("OUT_OF_MEMORY|103M") && all.contains("COMPLETED|615M")).then_some(())
+    });
 }
 
 /// `variable` holds where the cluster's configuration is.
