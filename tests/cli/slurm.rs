@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use crate::chain::{CHAIN, chain, executed};
 use crate::crashes::results;
-use crate::harness::{Project, Ran, repository};
+use crate::harness::{Project, Ran, repository, say};
 use crate::resume::{checkpoint, end, signal, wait_until};
 
 /// Quick, since the queue is this machine.
@@ -378,6 +378,47 @@ fn the_queue_is_asked_for_jobs_of_others_too() {
     end(child).expect(0);
     assert_eq!(site.submitted().len(), 1);
     site.expect_results(&expected);
+}
+
+#[test]
+fn a_job_of_another_user_is_taken_over_and_published() {
+    let program = env!("CARGO_BIN_EXE_dynvis");
+    let other = |command: &mut Command| command.uid(65_534).gid(65_534).output();
+    if !other(Command::new(program).arg("--version")).is_ok_and(|output| output.status.success()) {
+        say("skipped: no other user can start the program here");
+        return;
+    }
+    let (site, expected) = waiting();
+    // A folder that both may write; who is in one group has that by its umask.
+    let open = || {
+        let all = site.project.path("");
+        let status = Command::new("chmod").args(["-R", "a+rwX"]).arg(all).status();
+        assert!(status.expect("it starts").success());
+    };
+    let command = || {
+        let typed = "umask 0; exec \"$0\" run p.yaml --executor slurm --progress plain";
+        let mut command = site.with_queue(Command::new("sh"));
+        command
+            .args(["-c", typed, program])
+            .current_dir(site.project.path(""))
+            .env("COUNT", site.project.path("count"))
+            .env_remove("DYNVIS_CACHE")
+            .env_remove("DYNVIS_REMOTE")
+            .process_group(0);
+        command
+    };
+    open();
+    let child = command().stderr(Stdio::null()).spawn().expect("it starts");
+    wait_for_count(&site, 1);
+    signal(Signal::KILL, child.id());
+    end(child).expect(-1);
+    site.project.write("go", "");
+    open();
+    let ran = Ran::from(other(&mut command()).expect("it starts")).expect(0);
+    assert!(ran.stderr.contains("takes over its job"), "{}", ran.stderr);
+    site.expect_results(&expected);
+    assert_eq!(site.submitted().len(), 1);
+    site.project.dynvis(&["verify"]).expect(0);
 }
 
 #[test]

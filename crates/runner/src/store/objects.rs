@@ -1,8 +1,8 @@
 //! Files of outputs under their content's name: hashing, making durable, moving into place.
 
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use super::StoredFile;
 use crate::fail::{self, Step};
@@ -104,8 +104,10 @@ pub(super) fn move_into_place(from: &Path, to: &Path, content: &Content) -> std:
         let handle = fs_err::File::open(&path)?;
         handle.sync_all()?;
         let mut permissions = handle.metadata()?.permissions();
-        permissions.set_readonly(true);
-        fs_err::set_permissions(&path, permissions)?;
+        if !permissions.readonly() {
+            permissions.set_readonly(true);
+            fs_err::set_permissions(&path, permissions)?;
+        }
     }
     sync_folders(from)?;
     fail::at(Step::Durable)?;
@@ -132,6 +134,35 @@ pub(super) fn move_into_place(from: &Path, to: &Path, content: &Content) -> std:
     sync_folder(parent)
 }
 
+/// Where another user has written a folder, a copy of it as our own, beside it: nobody but the owner may make files
+/// read-only.
+pub(super) fn as_own(folder: &Path, content: &Content) -> std::io::Result<Option<PathBuf>> {
+    let user = rustix::process::geteuid();
+    if user.is_root() || fs_err::metadata(folder)?.uid() == user.as_raw() {
+        return Ok(None);
+    }
+    let mut name = folder.file_name().unwrap_or_default().to_owned();
+    name.push(".own");
+    let copy = folder.with_file_name(name);
+    if copy.exists() {
+        // Of one who was killed.
+        remove(&copy)?;
+    }
+    fs_err::create_dir_all(&copy)?;
+    for path in &content.empty {
+        fs_err::create_dir_all(copy.join(path))?;
+    }
+    for file in &content.files {
+        let to = copy.join(&file.path);
+        fs_err::create_dir_all(to.parent().unwrap_or(&copy))?;
+        fs_err::copy(folder.join(&file.path), to)?;
+    }
+    match hash_folder(&copy)? == *content {
+        true => Ok(Some(copy)),
+        false => Err(std::io::Error::other("a copy of an output has other bytes")),
+    }
+}
+
 /// Removes a published folder.
 pub(super) fn remove(folder: &Path) -> std::io::Result<()> {
     if folder.is_dir() {
@@ -154,11 +185,16 @@ fn set_writable(folder: &Path, writable: bool) -> std::io::Result<()> {
     }
     let mut permissions = fs_err::metadata(folder)?.permissions();
     let mode = permissions.mode();
-    permissions.set_mode(if writable {
+    let wanted = if writable {
         mode | OWNER
     } else {
         mode & !(OWNER | OTHERS)
-    });
+    };
+    if wanted == mode {
+        // Nobody but its owner may set even what is set already.
+        return Ok(());
+    }
+    permissions.set_mode(wanted);
     fs_err::set_permissions(folder, permissions)
 }
 

@@ -41,7 +41,9 @@ impl Store {
         }
         fail::at(Step::Hashed).map_err(io("hash an output"))?;
         let target = self.object(&content.hash);
-        objects::move_into_place(scratch, &target, &content).map_err(io("publish an output"))?;
+        let own = objects::as_own(scratch, &content).map_err(io("publish an output"))?;
+        let from = own.as_deref().unwrap_or(scratch);
+        objects::move_into_place(from, &target, &content).map_err(io("publish an output"))?;
         for file in &content.files {
             self.fingerprints.remember(&target.join(&file.path), &file.hash);
         }
