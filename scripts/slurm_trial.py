@@ -296,6 +296,9 @@ class Trial:
                             f"round {number}: {stage}: {before['job']}.{before['restart']} left no end, nobody cancelled "
                             f"it, and it was started again as {after['job']}.{after['restart']}"
                         )
+                elif before["how"] == "done" and after["how"] == "nothing":
+                    # A node that was set down in that moment: the queue starts the job again, which finds its end.
+                    continue
                 elif before["how"] == "done":
                     self.fault(f"round {number}: {stage} was started again after its end: {stages[stage]}")
                 elif after["at"] < before["end"]:

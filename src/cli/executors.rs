@@ -105,25 +105,24 @@ fn find(name: &str, pipeline: &Pipeline) -> Option<PathBuf> {
     places.into_iter().flatten().find(|path| path.is_file())
 }
 
+/// How jobs of a chain are asked for, which are jobs of Slurm.
+pub(crate) fn profile_of_chain(queue: Option<QueueOptions>) -> Result<Profile, CommandError> {
+    let profile = queue
+        .map(|queue| queue.profile)
+        .filter(|profile| profile.commands.is_none());
+    profile.ok_or_else(|| CommandError::hinted("`--chain` submits jobs of Slurm", "give `--executor slurm` too"))
+}
+
 /// Submits what is to run as a chain, and says what was.
 pub(crate) fn chain(
     ui: &mut Ui,
     store: &mut Store,
     pipeline: &Pipeline,
     selection: &Selection,
-    queue: Option<QueueOptions>,
+    profile: Profile,
     device: Device,
     typed: &PipelineArgs,
 ) -> Result<u8, CommandError> {
-    let profile = queue
-        .map(|queue| queue.profile)
-        .filter(|profile| profile.commands.is_none());
-    let Some(profile) = profile else {
-        return Err(CommandError::hinted(
-            "`--chain` submits jobs of Slurm",
-            "give `--executor slurm` too",
-        ));
-    };
     let observed = observe(pipeline, selection, store, &mut |event| ui.reading(event))?;
     let mut world = StoreWorld {
         store,

@@ -43,7 +43,14 @@ pub(crate) struct PullArgs {
 }
 
 /// How often it is looked whether another process has come to an end with a result.
-const BUSY: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What is done about a result that another process computes or pulls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Busy {
+    Wait,
+    Skip,
+}
 
 /// What came.
 #[derive(Default)]
@@ -178,7 +185,7 @@ pub(super) fn of_run(
                 false => Err("it is not what the run's record says".to_owned()),
             }
         };
-        if one(ui, store, place, (&stage.name, key), &is_wanted, &mut came)? && !is_the_runs(store) {
+        if one(ui, store, place, (&stage.name, key), &is_wanted, Busy::Wait, &mut came)? && !is_the_runs(store) {
             came.others.push(stage.name.clone());
         }
     }
@@ -199,6 +206,7 @@ fn one(
     place: &dyn Elsewhere,
     (name, key): (&str, &StageKey),
     is_wanted: &dyn Fn(&Parcel) -> Result<(), String>,
+    busy: Busy,
     came: &mut Came,
 ) -> Result<bool, CommandError> {
     let mut waits = false;
@@ -206,10 +214,13 @@ fn one(
         if let Some(lock) = store.try_lock(key)? {
             break lock;
         }
+        if busy == Busy::Skip {
+            return Ok(false);
+        }
         if !std::mem::replace(&mut waits, true) {
             ui.status(&format!("waits for `{name}`, which another process computes or pulls"));
         }
-        std::thread::sleep(BUSY);
+        std::thread::sleep(LOOK);
     };
     if waits {
         store.refresh()?;
@@ -260,7 +271,7 @@ fn of_pipeline(ui: &mut Ui, cache: Option<&Path>, args: &PullArgs, path: PathBuf
     let selection = select(&pipeline, &wanted.request())?;
     let mut store = make_store(cache, &pipeline.root)?;
     let shared = remote::needed(args.from.as_deref(), "--from", Some(&pipeline), &store)?;
-    let came = walk(ui, &mut store, &pipeline, &selection, &shared)?;
+    let came = walk(ui, &mut store, &pipeline, &selection, &shared, Busy::Wait)?;
     ui.status(&came.said(shared.url()));
     let path = pipeline.path.display().to_string();
     ui.status(&format!(
@@ -278,17 +289,14 @@ pub(super) fn before_chain(
     selection: &Selection,
     shared: &Shared,
 ) {
-    match walk(ui, store, pipeline, selection, shared) {
+    // What others compute at this moment may be a chain of this very pipeline.
+    match walk(ui, store, pipeline, selection, shared, Busy::Skip) {
         Ok(came) if came.results > 0 => ui.status(&came.said(shared.url())),
-        // What is wrong here the chain will say, too.
         Ok(_) => {}
-        Err(CommandError::User { message, .. }) => {
-            ui.status(&format!(
-                "{} {message}: jobs compute what is missing",
-                ui.paint("warning:", "33")
-            ));
-        }
-        Err(_) => {}
+        Err(error) => ui.status(&format!(
+            "{} {error}: jobs compute what is missing",
+            ui.paint("warning:", "33")
+        )),
     }
 }
 
@@ -299,6 +307,7 @@ fn walk(
     pipeline: &Pipeline,
     selection: &Selection,
     place: &dyn Elsewhere,
+    busy: Busy,
 ) -> Result<Came, CommandError> {
     let observed = observe(pipeline, selection, store, &mut |event| ui.reading(event))?;
     let mut came = Came::default();
@@ -342,9 +351,9 @@ fn walk(
         }
         for (stage, key, description) in open {
             let is_wanted = |parcel: &Parcel| parcel.fits(stage.kind().name(), &stage.outputs);
-            if one(ui, store, place, (&stage.name, &key), &is_wanted, &mut came)? {
+            if one(ui, store, place, (&stage.name, &key), &is_wanted, busy, &mut came)? {
                 if let Some(description) = description {
-                    // What others say of a key is held against nothing.
+                    // A description from elsewhere is not checked, so ours is kept.
                     store.keep_description(&key, &description)?;
                 }
                 // From now on it is the stage's own.

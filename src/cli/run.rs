@@ -79,19 +79,13 @@ pub(crate) fn run(ui: &mut Ui, cache: Option<&Path>, args: &RunArgs) -> Result<u
     }
     let mut store = make_store(cache, &pipeline.root)?;
     if args.chain {
+        let profile = super::executors::profile_of_chain(queue)?;
         // Nodes often reach nobody: what can be had by now is fetched here.
         if let Some(shared) = args.remote.open(&pipeline, &store)? {
             super::pull::before_chain(ui, &mut store, &pipeline, &selection, &shared);
         }
-        return super::executors::chain(
-            ui,
-            &mut store,
-            &pipeline,
-            &selection,
-            queue,
-            args.device,
-            &args.pipeline,
-        );
+        let (device, typed) = (args.device, &args.pipeline);
+        return super::executors::chain(ui, &mut store, &pipeline, &selection, profile, device, typed);
     }
     let remote = args.remote.open(&pipeline, &store)?.map(Arc::new);
     let threads = threads();

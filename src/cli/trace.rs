@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use dynvis_runner::store::{RunRecord, RunStage};
+use dynvis_runner::store::{RunRecord, RunStage, RunStatus, StageOutcome};
 use serde_json::{Value as Json, json};
 
 use super::error::CommandError;
@@ -15,8 +15,9 @@ const MICROSECONDS: f64 = 1e6;
 
 /// Print runs as a trace, for ui.perfetto.dev or chrome://tracing
 ///
-/// A bar for every attempt of every stage and, of jobs, for the time that it waited in the queue. Several runs stand on
-/// one time line: those of one computation that was killed and begun again.
+/// A bar for every attempt of every stage and, of jobs, for the time that it waited in the queue. That of an attempt which
+/// was followed by another one ends where that begins. Several runs stand on one time line: those of one computation
+/// that was killed and begun again.
 #[derive(clap::Args)]
 pub(crate) struct TraceArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters; repeatable
@@ -60,8 +61,18 @@ struct Attempt {
     /// None where it never was.
     started: Option<f64>,
     over: f64,
-    /// Whether it is the one that the run's record tells of.
-    is_last: bool,
+    how: How,
+}
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    /// As the run's record tells.
+    Recorded,
+    /// Another one began.
+    TriedAgain,
+    /// Nothing more was said of it.
+    NotKnown,
 }
 
 impl Attempt {
@@ -79,7 +90,11 @@ impl Traced {
         let mut open: Option<Attempt> = None;
         for (at, mark) in self.marks.get(name).into_iter().flatten() {
             // Whatever happens next, what ran before runs no more.
-            attempts.extend(open.take().map(|attempt| Attempt { over: *at, ..attempt }));
+            attempts.extend(open.take().map(|attempt| Attempt {
+                over: *at,
+                how: How::TriedAgain,
+                ..attempt
+            }));
             match mark {
                 Mark::Queued(job) => {
                     // What is submitted again before it has started waits on.
@@ -91,12 +106,15 @@ impl Traced {
                         queued: queued.take(),
                         started: Some(*at),
                         over: self.last.max(*at),
-                        is_last: false,
+                        how: How::NotKnown,
                     });
                 }
             }
         }
-        let recorded = stage.and_then(|stage| Some((stage.execution.as_ref()?, stage.seconds?)));
+        // One that ended in the queue has not run as the record would have it.
+        let has_run = |stage: &&RunStage| open.is_some() || queued.is_none() || stage.outcome == StageOutcome::Ran;
+        let recorded = stage.filter(has_run);
+        let recorded = recorded.and_then(|stage| Some((stage.execution.as_ref()?, stage.seconds?)));
         if let Some((execution, seconds)) = recorded {
             let job = execution.job.as_ref();
             let known = open.take().and_then(|open| open.queued).or(queued.take());
@@ -107,7 +125,7 @@ impl Traced {
                     .filter(|(at, _)| *at < started),
                 started: Some(started),
                 over: started + seconds,
-                is_last: true,
+                how: How::Recorded,
             });
         }
         // Of a run that was killed, or whose jobs go on without it.
@@ -116,7 +134,7 @@ impl Traced {
             queued: Some((at, job)),
             started: None,
             over: self.last.max(at),
-            is_last: false,
+            how: How::NotKnown,
         }));
         attempts
     }
@@ -158,13 +176,16 @@ impl Traced {
             let Some(started) = attempt.started else {
                 continue;
             };
-            let what = match (attempt.is_last, stage) {
-                (true, Some(stage)) => json!({
+            let what = match (attempt.how, stage) {
+                (How::Recorded, Some(stage)) => json!({
                     "outcome": stage.outcome, "reason": stage.reason, "key": stage.key,
                     "execution": stage.execution, "seed": stage.seed,
                 }),
-                _ if attempt.over >= self.last => json!({ "outcome": "not known: the run ended before it" }),
-                _ => json!({ "outcome": "tried again" }),
+                (How::TriedAgain, _) => json!({ "outcome": "tried again" }),
+                _ if run.status == RunStatus::Running => {
+                    json!({ "outcome": "not known: the run goes on, or was killed" })
+                }
+                _ => json!({ "outcome": "not known: the run ended before it" }),
             };
             events.push(json!({
                 "ph": "X", "pid": process, "tid": line + 1, "name": name, "cat": stage.map(|stage| &stage.kind),

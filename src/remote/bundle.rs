@@ -127,35 +127,39 @@ pub(crate) fn write(path: &Path, contents: Contents) -> std::io::Result<u64> {
 struct Draft {
     path: PathBuf,
     file: File,
+    /// Whether it has the name of a draft.
+    is_left: bool,
 }
 
 impl Draft {
     fn open(target: &Path) -> std::io::Result<Self> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = target.with_file_name(format!(".{name}.part"));
-        if fs_err::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            fs_err::remove_file(&path)?;
-        }
-        let mut options = fs_err::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&path)?.into_file();
-        if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
+        let Some(file) = dynvis_base::files::open_part(&path)? else {
             let text = format!("another process writes it at this moment, as `{}`", path.display());
             return Err(std::io::Error::other(text));
-        }
+        };
+        let file = file.into_file();
         file.set_len(0)?;
-        Ok(Self { path, file })
+        Ok(Self {
+            path,
+            file,
+            is_left: true,
+        })
     }
 
-    fn persist(self, target: &Path) -> std::io::Result<()> {
-        fs_err::rename(&self.path, target)
+    fn persist(mut self, target: &Path) -> std::io::Result<()> {
+        fs_err::rename(&self.path, target)?;
+        self.is_left = false;
+        Ok(())
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // What has its name by now is not there any more.
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_left {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -92,6 +92,7 @@ impl Shared {
                 .ok()?;
             file.lock().ok().map(|()| file)
         });
+        self.remote.tidy();
         let mut blobs: BTreeMap<&ContentHash, Blob> = BTreeMap::new();
         for (file, path) in outgoing.iter().flat_map(|(_, files)| files) {
             blobs.entry(&file.hash).or_insert_with(|| Blob {

@@ -297,7 +297,7 @@ stages:
         [
             (1, "a", "tried again"),
             (1, "a", "ran"),
-            (1, "b", "not known: the run ended before it"),
+            (1, "b", "not known: the run goes on, or was killed"),
             (2, "b", "ran"),
         ]
     );

@@ -542,38 +542,49 @@ fn a_pull_waits_for_another_process() {
         .expect("opened");
     file.lock().expect("locked");
     let mut command = second.command(&pull);
-    let child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let said = std::io::BufReader::new(child.stderr.take().expect("piped"));
+    let mut said = std::io::BufRead::lines(said).map(|line| line.expect("text"));
+    assert!(said.by_ref().any(|line| line.contains("waits for `a`")));
     drop(file);
-    let ran = crate::resume::end(child).expect(0);
-    assert!(ran.stderr.contains("waits for `a`"), "{}", ran.stderr);
+    said.for_each(drop);
+    assert!(child.wait().expect("it ends").success());
     assert_eq!(objects(&second), objects(&first));
 }
 
-/// It answers nothing for some seconds, then that there is nothing.
-#[test]
-fn a_run_says_for_which_remote_it_waits() {
+/// Requests to a server that has nothing and takes everything, after a wait for each: `METHOD PATH`.
+fn empty_server(wait: std::time::Duration) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let requests = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let shared = std::sync::Arc::clone(&requests);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
+            let requests = std::sync::Arc::clone(&shared);
             std::thread::spawn(move || {
-                let mut request = [0; 4096];
-                let _ = stream.read(&mut request);
-                std::thread::sleep(std::time::Duration::from_secs(12));
-                let body = "<Error><Code>NoSuchKey</Code></Error>";
+                let mut request = vec![0; 1 << 16];
+                let count = stream.read(&mut request).unwrap_or(0);
+                let text = String::from_utf8_lossy(&request[..count]).into_owned();
+                let line = text.split('?').next().unwrap_or_default().to_owned();
+                let status = match line.split(' ').next() {
+                    Some("PUT" | "DELETE") => "204 x",
+                    _ => "404 x",
+                };
+                requests.lock().expect("requests").push(line);
+                std::thread::sleep(wait);
                 let _ = write!(
                     stream,
-                    "HTTP/1.1 404 x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
+                    "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 );
             });
         }
     });
-    let project = chain();
-    let mut command = project.command(&["run", "p.yaml", "--only", "a", "--remote", "s3://lab/x"]);
-    command.env("AWS_ENDPOINT_URL", &address);
+    (address, requests)
+}
+
+fn with_server(mut command: std::process::Command, address: &str) -> crate::harness::Ran {
+    command.env("AWS_ENDPOINT_URL", address);
     for name in [
         "AWS_ENDPOINT_URL_S3",
         "AWS_ACCESS_KEY_ID",
@@ -582,7 +593,45 @@ fn a_run_says_for_which_remote_it_waits() {
     ] {
         command.env_remove(name);
     }
-    let ran = crate::harness::Ran::from(command.output().expect("it starts")).expect(0);
+    command.output().expect("it starts").into()
+}
+
+#[test]
+fn a_push_ends_uploads_that_were_given_up() {
+    let (address, requests) = empty_server(std::time::Duration::ZERO);
+    let project = chain();
+    project.dynvis(&["run", "p.yaml"]).expect(0);
+    let note = "ab".repeat(16);
+    let path = format!("cache/uploads/{note}");
+    project.write(&path, &format!("an-id\n{address}/lab/ x/blobs/ab/cd\n"));
+    let push = || with_server(project.command(&["push", "--to", "s3://lab/x"]), &address);
+    push().expect(0);
+    let ended = || {
+        requests
+            .lock()
+            .expect("requests")
+            .iter()
+            .filter(|line| line.starts_with("DELETE"))
+            .count()
+    };
+    assert_eq!(ended(), 0, "it may be gone on with");
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(project.path(&path))
+        .expect("opened");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(24 * 8);
+    file.set_modified(long_ago).expect("set");
+    push().expect(0);
+    assert_eq!(ended(), 1);
+    assert!(!project.path(&path).exists());
+}
+
+#[test]
+fn a_run_says_for_which_remote_it_waits() {
+    let (address, _) = empty_server(std::time::Duration::from_secs(12));
+    let project = chain();
+    let command = project.command(&["run", "p.yaml", "--only", "a", "--remote", "s3://lab/x"]);
+    let ran = with_server(command, &address).expect(0);
     let said = "waits for s3://lab/x, which has not given it in 10 s";
     assert_eq!(ran.stderr.matches(said).count(), 1, "{}", ran.stderr);
     assert_eq!(executed(&project), "a");

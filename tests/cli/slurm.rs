@@ -367,12 +367,13 @@ fn the_queue_is_asked_for_jobs_of_others_too() {
     let text = std::fs::read_to_string(&record).expect("read");
     let mut job: serde_json::Value = serde_json::from_str(&text).expect("json");
     let own = job["user"].as_u64().expect("a user");
-    job["user"] = 4242.into();
+    let other = u32::MAX - 2;
+    job["user"] = other.into();
     std::fs::write(&record, job.to_string()).expect("written");
     let child = site.start(&[]);
     let asked = || site.project.read("queue/asked");
     wait_until("the question", || {
-        asked().contains(&format!("--user={own},4242")).then_some(())
+        asked().contains(&format!("--user={own},{other}")).then_some(())
     });
     site.project.write("go", "");
     end(child).expect(0);

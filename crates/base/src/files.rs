@@ -3,7 +3,7 @@
 //! them.
 
 use std::io::{Error, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -89,6 +89,28 @@ pub fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .permissions(PermissionsExt::from_mode(0o666))
         .tempfile_in(folder)
+}
+
+/// Opens a file that is written over several tries, and not by several processes: with what an earlier try left. None
+/// while another process has it open so, as far as the file system has locks.
+///
+/// # Errors
+/// Those of opening it, and of removing what stands there and is no regular file.
+pub fn open_part(path: &Path) -> std::io::Result<Option<fs_err::File>> {
+    // A pipe would be waited for.
+    if fs_err::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        fs_err::remove_file(path)?;
+    }
+    let mut options = fs_err::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.open(path)?;
+    if let Err(std::fs::TryLockError::WouldBlock) = file.file().try_lock() {
+        return Ok(None);
+    }
+    // Whoever had it before may have renamed it since.
+    let inode = |metadata: std::io::Result<std::fs::Metadata>| metadata.map(|m| (m.dev(), m.ino())).ok();
+    let is_same = inode(file.metadata()) == inode(std::fs::metadata(path));
+    Ok(is_same.then_some(file))
 }
 
 /// Writes a file that appears whole or not at all, beside its place first. A power cut may leave what was

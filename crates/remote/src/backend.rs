@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-/// Bytes a second, over as long as a transfer is waited for: less is as good as nothing.
+/// A download slower than this, in bytes a second, counts as broken.
 const LEAST_RATE: u64 = 1024;
 
 /// Why an attempt came to nothing.
@@ -58,6 +58,12 @@ impl Content<'_> {
         }
     }
 
+    /// The error where a file has not as many bytes as it had.
+    pub(crate) fn is_short() -> Trouble {
+        let short = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a file is shorter than it was");
+        Trouble::local("read what is to be sent")(short)
+    }
+
     /// The bytes from a place on.
     pub(crate) fn from(&self, place: u64) -> std::io::Result<Box<dyn Read + '_>> {
         Ok(match self {
@@ -97,13 +103,9 @@ pub(crate) trait Backend: Send + Sync {
     fn lanes(&self) -> usize;
 }
 
-/// What a file is called while it comes. A blob's bytes are its name's, so that of one sender there is one part, the
-/// beginning of the blob; a record of the same name may be another one.
-pub(crate) fn part_of(name: &str, content: &Content, sender: &str) -> String {
-    match content {
-        Content::File(..) => format!("{name}.{sender}.part"),
-        Content::Bytes(bytes) => format!("{name}.{}.part", &blake3::hash(bytes).to_hex()[..16]),
-    }
+/// What a file is called while it comes: parts of two senders must not be one.
+pub(crate) fn part_of(name: &str, sender: &str) -> String {
+    format!("{name}.{sender}.part")
 }
 
 /// Gives a reader's bytes on as they come. `broken` makes of its error what it means. Where too little comes within

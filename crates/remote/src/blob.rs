@@ -179,22 +179,15 @@ impl Part {
         let mut name = target.as_os_str().to_owned();
         name.push(".part");
         let path = PathBuf::from(name);
-        match fs_err::symlink_metadata(&path) {
-            Ok(metadata) if !metadata.is_file() => fs_err::remove_file(&path)?,
-            _ => {}
-        }
-        let mut options = fs_err::OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path)?.into_file();
-        let mut path = path;
-        // Whoever held the lock before may have renamed the file since.
-        let is_ours = file.try_lock().is_ok() && is_same(&file, &path);
-        if !is_ours {
-            let folder = target.parent().unwrap_or(Path::new("."));
-            (file, path) = dynvis_base::files::temporary(folder)?
-                .keep()
-                .map_err(|error| error.error)?;
-        }
+        let (mut file, path) = match dynvis_base::files::open_part(&path)? {
+            Some(file) => (file.into_file(), path),
+            None => {
+                let folder = target.parent().unwrap_or(Path::new("."));
+                dynvis_base::files::temporary(folder)?
+                    .keep()
+                    .map_err(|error| error.error)?
+            }
+        };
         let mut length = file.metadata()?.len();
         if length > size {
             file.set_len(0)?;
@@ -240,10 +233,4 @@ impl Part {
     fn give_up(&self) {
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-fn is_same(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let of = |metadata: std::io::Result<std::fs::Metadata>| metadata.map(|m| (m.dev(), m.ino())).ok();
-    of(file.metadata()) == of(std::fs::metadata(path))
 }

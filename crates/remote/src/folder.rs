@@ -1,7 +1,7 @@
 //! A plain folder: a mounted share, a disk that goes by post.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Options;
@@ -82,33 +82,33 @@ impl Backend for Folder {
         let path = self.root.join(name);
         let folder = path.parent().unwrap_or(&self.root);
         fs_err::create_dir_all(folder).map_err(there)?;
-        let part = self.root.join(part_of(name, &content, &self.sender));
-        let mut file = open_part(&part).map_err(there)?;
-        let mut written = common_beginning(&mut file, &content)?;
+        let part = self.root.join(part_of(name, &self.sender));
+        let (mut file, part) = match dynvis_base::files::open_part(&part).map_err(there)? {
+            Some(file) => (file, part),
+            // Another process sends the same: one that goes where it breaks off.
+            None => {
+                let file = dynvis_base::files::temporary(folder).map_err(there)?;
+                let (file, part) = file.keep().map_err(|error| there(error.error))?;
+                (fs_err::File::from_parts(file, part.clone()), part)
+            }
+        };
+        let mut written = common_beginning(&mut file, &mut *content.from(0).map_err(reading())?);
         file.set_len(written).map_err(there)?;
         file.seek(SeekFrom::Start(written)).map_err(there)?;
         arrived.store(written, Ordering::Relaxed);
         let mut source = content.from(written).map_err(reading())?;
-        let mut block = vec![0; 1 << 17];
-        loop {
-            let count = source.read(&mut block).map_err(reading())?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&block[..count]).map_err(there)?;
-            written += count as u64;
+        let mut take = |bytes: &[u8]| {
+            file.write_all(bytes).map_err(there)?;
+            written += bytes.len() as u64;
             arrived.store(written, Ordering::Relaxed);
-        }
+            Ok(())
+        };
+        pump(&mut source, &mut take, None, &|error| reading()(error))?;
         if written != content.size() {
-            let short = std::io::Error::new(ErrorKind::UnexpectedEof, "a file is shorter than it was");
-            return Err(reading()(short));
+            return Err(Content::is_short());
         }
         file.sync_data().map_err(there)?;
-        match fs_err::rename(&part, &path) {
-            // Another process has sent the same meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound && path.is_file() => Ok(()),
-            renamed => renamed.map_err(there),
-        }
+        fs_err::rename(&part, &path).map_err(there)
     }
 
     fn lanes(&self) -> usize {
@@ -116,31 +116,39 @@ impl Backend for Folder {
     }
 }
 
-/// With what an earlier call left.
-fn open_part(path: &Path) -> std::io::Result<fs_err::File> {
-    // A pipe would be waited for.
-    if fs_err::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        fs_err::remove_file(path)?;
-    }
-    let mut options = fs_err::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).open(path)
-}
-
 /// How many bytes of a file are those with which the content begins: a machine that went down may have left others.
-fn common_beginning(file: &mut fs_err::File, content: &Content) -> Result<u64, Trouble> {
-    let reading = || Trouble::local("read what is to be sent");
-    let mut source = content.from(0).map_err(reading())?;
+fn common_beginning(file: &mut dyn Read, content: &mut dyn Read) -> u64 {
     let (mut ours, mut theirs) = (vec![0; 1 << 17], vec![0; 1 << 17]);
     let mut length = 0;
     loop {
         let count = match file.read(&mut theirs) {
             // What cannot be read is written anew.
-            Ok(0) | Err(_) => return Ok(length),
+            Ok(0) | Err(_) => return length,
             Ok(count) => count,
         };
-        if source.read_exact(&mut ours[..count]).is_err() || ours[..count] != theirs[..count] {
-            return Ok(length);
+        if content.read_exact(&mut ours[..count]).is_err() || ours[..count] != theirs[..count] {
+            return length;
         }
         length += count as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_on_with_is_the_contents_beginning() {
+        let content: Vec<u8> = (0..1_000_000_u32).map(|place| (place / 7) as u8).collect();
+        let length = |file: &[u8]| common_beginning(&mut &*file, &mut &*content);
+        assert_eq!(length(&[]), 0);
+        assert_eq!(length(&content[..300_000]), 300_000);
+        assert_eq!(length(&content), 1_000_000);
+        let mut damaged = content[..700_000].to_vec();
+        damaged[500_000] ^= 1;
+        assert!((1..=500_000).contains(&length(&damaged)));
+        damaged[0] ^= 1;
+        assert_eq!(length(&damaged), 0);
+        assert!(length(&[&content[..], b"more"].concat()) <= 1_000_000);
     }
 }

@@ -37,6 +37,9 @@ pub const LONGEST_RECORD: u64 = 1 << 26;
 /// A try that brought less has brought nothing, or a line that gives a byte at a time would be waited for without end.
 const LEAST: u64 = 1 << 16;
 
+/// How often a transfer may begin anew and still be gone on with for as long as it gets on.
+const RESTARTS: u32 = 3;
+
 /// No wait between two tries is longer, whatever a server asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -66,13 +69,28 @@ impl Options {
         value.filter(|value| !value.trim().is_empty())
     }
 
-    /// The machine and the cache that files are sent from, in eight digits: parts of two senders must not be one.
+    /// Who sends, in eight digits: kept beside what is remembered, so that it is of one cache, from whichever machine.
     fn sender(&self) -> String {
         let machine = rustix::system::uname();
-        let cache = self.state.clone().unwrap_or_default();
-        let cache = std::path::absolute(&cache).unwrap_or(cache);
-        let who = format!("{} {}", machine.nodename().to_string_lossy(), cache.display());
-        blake3::hash(who.as_bytes()).to_hex()[..8].to_owned()
+        let seed = format!(
+            "{} {} {:?}",
+            machine.nodename().to_string_lossy(),
+            std::process::id(),
+            std::time::SystemTime::now()
+        );
+        let fresh = blake3::hash(seed.as_bytes()).to_hex()[..8].to_owned();
+        let Some(folder) = &self.state else {
+            return fresh;
+        };
+        let file = folder.join("sender");
+        let is_one = |text: &String| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let kept = || dynvis_base::files::read_to_string(&file).ok().filter(is_one);
+        kept().unwrap_or_else(|| {
+            // Without it what is half sent is sent anew.
+            let _ = fs_err::create_dir_all(folder);
+            let _ = dynvis_base::files::persist(&file, fresh.as_bytes());
+            kept().unwrap_or(fresh)
+        })
     }
 }
 
@@ -306,6 +324,8 @@ struct Patience<'a> {
     fruitless: u32,
     /// Bytes that were there when it last brought something.
     length: u64,
+    /// How often it began anew, with fewer.
+    restarts: u32,
 }
 
 impl<'a> Patience<'a> {
@@ -315,6 +335,7 @@ impl<'a> Patience<'a> {
             item,
             fruitless: 0,
             length: 0,
+            restarts: 0,
         }
     }
 
@@ -350,6 +371,9 @@ impl<'a> Patience<'a> {
         self.fruitless += 1;
         if length >= self.length.saturating_add(LEAST) {
             (self.length, self.fruitless) = (length, 1);
+        } else if length < self.length && self.restarts < RESTARTS {
+            // A remote that forgets again and again would be sent to without end.
+            (self.length, self.restarts) = (length, self.restarts + 1);
         }
         let options = &self.remote.options;
         if self.fruitless > options.retries {

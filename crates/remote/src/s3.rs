@@ -24,6 +24,8 @@ const MOST_PARTS: u64 = 10_000;
 const VALID: Duration = Duration::from_hours(1);
 /// An upload that nobody has gone on with for so long is ended by the next `push`.
 const GIVEN_UP: Duration = Duration::from_hours(7 * 24);
+/// What a server calls an upload whose parts it does not have as they were sent.
+const LOST_PARTS: [&str; 3] = ["InvalidPart", "InvalidPartOrder", "EntityTooSmall"];
 /// Longest answer in XML.
 const LONGEST_ANSWER: u64 = 1 << 22;
 
@@ -117,11 +119,12 @@ impl S3 {
         let part_size = PART.max(size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20));
         let key = self.key(name);
         let credentials = self.credentials.as_ref();
-        let mut upload = match self.resumed(name) {
-            Some(upload) => upload,
+        let noted = self.state_of(name).and_then(|file| Noted::read(&file));
+        let mut is_noted = noted.is_some();
+        let mut upload = match noted {
+            Some(noted) => noted.upload,
             None => self.begin(name, &key)?,
         };
-        let is_resumed = !upload.parts.is_empty();
         let mut tags = Vec::new();
         arrived.store(0, Ordering::Relaxed);
         for (index, start) in (0..size)
@@ -136,18 +139,19 @@ impl S3 {
                     let bytes = read_part(&content, start, length)?;
                     let action = self.bucket.upload_part(credentials, &key, number, &upload.id);
                     let mut response = self.send(action.sign(VALID).as_str(), &bytes)?;
-                    if response.status() == StatusCode::NOT_FOUND {
-                        self.forget(name);
+                    if !response.status().is_success() {
                         return Err(match refusal(&mut response) {
-                            Trouble::Lasting { reason, advice } if reason.contains("NoSuchBucket") => {
-                                Trouble::Lasting { reason, advice }
+                            // It may have forgotten the upload, for which servers have several words. Whoever may not
+                            // send at all may not begin another one, and what is noted stays.
+                            Trouble::Lasting { reason, .. } if is_noted => {
+                                self.begin(name, &key)?;
+                                self.abort(&key, &upload.id);
+                                Trouble::passing(reason)
                             }
-                            _ => Trouble::passing("the server has forgotten the upload"),
+                            trouble => trouble,
                         });
                     }
-                    if !response.status().is_success() {
-                        return Err(refusal(&mut response));
-                    }
+                    is_noted = false;
                     let tag = response.headers().get(header::ETAG);
                     let tag = tag.and_then(|tag| tag.to_str().ok());
                     let tag = tag.ok_or_else(|| Trouble::lasting("the server names no part that it got", ""))?;
@@ -169,34 +173,38 @@ impl S3 {
             .content_type("application/xml")
             .send(action().body())
             .map_err(|error| no_answer(&error))?;
-        if !response.status().is_success() {
-            let is_gone = response.status() == StatusCode::NOT_FOUND;
-            let trouble = refusal(&mut response);
-            // Completed by a request whose answer was lost; or the server has forgotten it.
-            if is_gone {
-                self.forget(name);
-                return match self.size(name)? {
-                    Some(there) if there == size => Ok(()),
-                    _ => Err(Trouble::passing("the server has forgotten the upload")),
-                };
-            }
-            // Of parts that were sent long ago it may have lost some.
-            return Err(match trouble {
-                Trouble::Lasting { reason, .. } if is_resumed => {
-                    self.abort(&key, &upload.id);
+        let status = response.status();
+        let trouble = match status.is_success() {
+            false => refusal(&mut response),
+            true => {
+                // A server may say that all is well before it finds out that it is not.
+                let text = text_of(&mut response, LONGEST_ANSWER)?;
+                if !text.contains("<Error>") {
                     self.forget(name);
-                    Trouble::passing(reason)
+                    return Ok(());
                 }
-                trouble => trouble,
-            });
+                Trouble::passing(format!("the server answers {}", code_of(&text)))
+            }
+        };
+        if status == StatusCode::NOT_FOUND {
+            // Completed by a request whose answer was lost; or the server has forgotten it.
+            self.forget(name);
+            return match self.size(name)? {
+                Some(there) if there == size => Ok(()),
+                _ => Err(Trouble::passing("the server has forgotten the upload")),
+            };
         }
-        // A server may say that all is well before it finds out that it is not.
-        let text = text_of(&mut response, LONGEST_ANSWER)?;
-        if text.contains("<Error>") {
-            return Err(Trouble::passing(format!("the server answers {}", code_of(&text))));
+        match trouble {
+            // It has lost a part.
+            Trouble::Lasting { reason, .. } | Trouble::Passing { reason, .. }
+                if LOST_PARTS.iter().any(|code| reason.contains(code)) =>
+            {
+                self.abort(&key, &upload.id);
+                self.forget(name);
+                Err(Trouble::passing(reason))
+            }
+            trouble => Err(trouble),
         }
-        self.forget(name);
-        Ok(())
     }
 
     fn begin(&self, name: &str, key: &str) -> Result<Upload, Trouble> {
@@ -232,11 +240,6 @@ impl S3 {
         response.is_ok_and(|response| response.status().is_success() || response.status() == StatusCode::NOT_FOUND)
     }
 
-    /// An upload that was broken off, as it was noted here; not every server can say what it has of one.
-    fn resumed(&self, name: &str) -> Option<Upload> {
-        Some(Noted::read(&self.state_of(name)?)?.upload)
-    }
-
     /// Adds to what is noted of an upload; best effort.
     fn remember(&self, name: &str, line: &str) {
         if let Some(file) = self.state_of(name)
@@ -265,7 +268,7 @@ struct Upload {
     parts: HashMap<u16, (u64, String)>,
 }
 
-/// What is noted of an upload: a line with its id, one with the server and the key, and one for each part.
+/// What is noted of an upload here, since not every server can say what it has of one: a line with its id, one with the server and the key, and one for each part.
 struct Noted {
     place: String,
     upload: Upload,
@@ -295,8 +298,7 @@ fn read_part(content: &Content, start: u64, length: u64) -> Result<Vec<u8>, Trou
     let mut reader = content.from(start).map_err(reading())?.take(length);
     reader.read_to_end(&mut bytes).map_err(reading())?;
     if bytes.len() as u64 != length {
-        let short = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a file is shorter than it was");
-        return Err(reading()(short));
+        return Err(Content::is_short());
     }
     Ok(bytes)
 }
@@ -358,7 +360,8 @@ impl Backend for S3 {
     }
 
     fn write(&self, name: &str, content: Content, arrived: &AtomicU64) -> Result<(), Trouble> {
-        if content.size() > PART {
+        // A record may be another one the next time.
+        if content.size() > PART && matches!(content, Content::File(..)) {
             return self.write_parts(name, content, arrived);
         }
         let bytes = read_part(&content, 0, content.size())?;

@@ -300,10 +300,11 @@ impl Backend for Ssh {
     fn write(&self, name: &str, content: Content, arrived: &AtomicU64) -> Result<(), Trouble> {
         let reading = || Trouble::local("read what is to be sent");
         let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        let part = part_of(name, &content, &self.sender);
+        let part = part_of(name, &self.sender);
         let (quoted_part, quoted_name) = (quoted(&part), quoted(name));
         let there = match content {
             Content::File(..) => self.sizes(std::slice::from_ref(&part))?.first().copied().flatten(),
+            // A record may be another one.
             Content::Bytes(_) => None,
         };
         let size = content.size();
@@ -330,7 +331,7 @@ impl Backend for Ssh {
                     .write_all(bytes)
                     .map_err(|error| Trouble::passing(error.to_string()))
             };
-            pump(&mut source, &mut write, Some(self.patience), &|error| reading()(error))
+            pump(&mut source, &mut write, None, &|error| reading()(error))
         });
         if let Err(trouble @ Trouble::Local { .. }) = outcome {
             running.kill();

@@ -197,6 +197,31 @@ fn results_come_and_go_over_a_bad_line() {
     for (sent, fetched) in blobs.iter().zip(&wanted) {
         assert!(fs_err::read(&sent.file).expect("read") == fs_err::read(&fetched.file).expect("read"));
     }
+    // An upload that the server does not know any more, which it calls a lack of rights.
+    let hex = blobs[3].hash.to_hex();
+    let stored = there.join("bucket/lab/blobs").join(&hex[..2]).join(hex.as_str());
+    fs_err::remove_file(&stored).expect("forgotten");
+    line.after_up.store(20 << 20, Ordering::SeqCst);
+    line.after_down.store(usize::MAX, Ordering::SeqCst);
+    line.cuts.store(1, Ordering::SeqCst);
+    let place = Place::parse("s3://bucket/lab", Path::new("/")).expect("a place");
+    let impatient = Options {
+        retries: 0,
+        ..options.clone()
+    };
+    let impatient = Remote::open(&place, impatient).expect("open");
+    impatient.send(&blobs[3..], &|_| {}).expect_err("broke off");
+    let notes = fs_err::read_dir(folder.path().join("uploads"))
+        .expect("a folder")
+        .flatten();
+    let mut notes = notes.map(|note| note.path()).filter(|path| !path.ends_with("sender"));
+    let note = notes.next().expect("a note");
+    let text = fs_err::read_to_string(&note).expect("read");
+    let (_, parts) = text.split_once('\n').expect("lines");
+    assert_eq!(parts.lines().count(), 2, "the place, and one part: {text}");
+    fs_err::write(&note, format!("00000000-0000-4000-8000-000000000000\n{parts}")).expect("written");
+    open().send(&blobs[3..], &|_| {}).expect("sent");
+    assert!(fs_err::read(&stored).expect("there") == fs_err::read(&blobs[3].file).expect("read"));
     // What the server forgets, and what is damaged there.
     let hex = blobs[2].hash.to_hex();
     let stored = there.join("bucket/lab/blobs").join(&hex[..2]).join(hex.as_str());

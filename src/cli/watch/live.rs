@@ -15,7 +15,7 @@ const STAGES: usize = 2000;
 /// How many of those stay.
 const STAGES_KEPT: usize = 200;
 /// Marks of one stage; then the first ones go.
-const MARKS: usize = 100;
+const MARKS: usize = 20;
 
 /// How far a run is, as far as it has said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +33,7 @@ pub(super) struct Live {
 /// A stage that was started.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Stage {
-    /// None for one that waits.
+    /// None for one that waits, in a queue or for another process.
     pub(super) started: Option<Started>,
     /// When it said something last, and how far it was.
     pub(super) place: Option<(f64, Place)>,
@@ -110,7 +110,8 @@ impl Live {
             }
             Said::Queued { stage, job } => {
                 let stage = self.stage(stage);
-                stage.note = Some((at, format!("queued as job {job}")));
+                // Perhaps again: it does not run any more.
+                (stage.started, stage.place) = (None, None);
                 stage.mark(at, Mark::Queued(job));
             }
             Said::Progress { stage, place } => self.progress(at, stage, place),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::chart::{Scale, span};
 use super::line::{Counts, Figure, Place};
-use super::live::{Live, Stage};
+use super::live::{Live, Mark, Stage};
 use super::recorder::SIGN_OF_LIFE;
 use super::tail::Tail;
 use crate::cli::forecast::Left;
@@ -92,7 +92,7 @@ pub(super) struct View {
 #[derive(Debug, Serialize)]
 pub(super) struct Running {
     pub(super) stage: String,
-    /// Seconds since it was started; none while it waits for another process.
+    /// Seconds since it was started; none while it waits, in a queue or for another process.
     pub(super) seconds: Option<f64>,
     pub(super) share: Option<f64>,
     /// `12/100 batches`.
@@ -351,7 +351,10 @@ fn running(name: &str, stage: &Stage, now: f64) -> Option<Running> {
     });
     let started = stage.started.as_ref();
     let resources = started.map_or_else(
-        || "waits for another process that computes the same".to_owned(),
+        || match stage.marks.last() {
+            Some((_, Mark::Queued(job))) => format!("in the queue as job {}", line(job)),
+            _ => "waits for another process that computes the same".to_owned(),
+        },
         |started| {
             let plural = if started.threads == 1 { "" } else { "s" };
             let gpus = match started.gpus.as_slice() {

@@ -152,7 +152,7 @@ fn a_real_slurm_with_accounting_comes_to_the_same_results() {
     real("ACCOUNTING_SLURM_CONF", " accounting");
 }
 
-/// What a queue with accounting, several partitions and control groups does, once a project's run is started on it.
+/// A real Slurm: the path of its configuration.
 struct Real(std::ffi::OsString);
 
 impl Real {
@@ -227,10 +227,12 @@ fn a_job_that_a_real_slurm_preempts_goes_on_to_the_same_bytes() {
     // All nodes for somebody more important, for some seconds.
     project.write("urgent.sh", "#!/bin/sh\nsleep 3\n");
     let urgent = project.path("urgent.sh").display().to_string();
+    let nodes = real.ask("sinfo", &["--noheader", "--partition=urgent", "--format=%D"]);
+    let nodes = format!("--nodes={nodes}");
     let arguments = [
         "--partition=urgent",
         "--exclusive",
-        "--nodes=2",
+        &nodes,
         "--output=/dev/null",
         &urgent,
     ];
@@ -246,18 +248,19 @@ fn a_job_that_a_real_slurm_preempts_goes_on_to_the_same_bytes() {
     );
     assert!(ran.stderr.contains("resumes from its checkpoint"), "{}", ran.stderr);
     assert_eq!(results(&project), expected);
-    let states = real.ask(
-        "sacct",
-        &[
+    // Accounting hears of it a moment later.
+    wait_until("both attempts", || {
+        let arguments = [
             "--noheader",
             "--allocations",
             "--duplicates",
             "--format=State",
             "--jobs",
             &id,
-        ],
-    );
-    assert!(states.contains("PREEMPTED") && states.contains("COMPLETED"), "{states}");
+        ];
+        let states = real.ask("sacct", &arguments);
+        (states.contains("PREEMPTED") && states.contains("COMPLETED")).then_some(())
+    });
     // One bar for each attempt, and one for each time that it waited.
     let trace = project.dynvis(&["trace"]).expect(0).json();
     let events = trace["traceEvents"].as_array().expect("events");
@@ -297,13 +300,20 @@ stages:
     assert!(ran.stderr.contains("retry 1 of 1 (out of memory)"), "{}", ran.stderr);
     let shown = project.dynvis(&["show", "@", "eat/n"]).expect(0);
     assert!(shown.stdout.contains("314572800"), "{}", shown.stdout);
-    // Accounting hears of it a moment later.
+    let ids: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter_map(|line| Some(line.split_once("queued as job ")?.1))
+        .collect();
+    assert_eq!(ids.len(), 2, "{}", ran.stderr);
+    let ids = ids.join(",");
     let arguments = [
         "--noheader",
         "--allocations",
         "--parsable2",
         "--format=State,ReqMem",
-        "--starttime=now-10minutes",
+        "--jobs",
+        &ids,
     ];
     wait_until("both attempts", || {
         let all = real.ask("sacct", &arguments);

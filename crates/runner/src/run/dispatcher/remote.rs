@@ -97,14 +97,15 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Publishes a result, described as it is here: what others say of a key is held against nothing.
+    /// Publishes a result. A description from elsewhere is not checked, so ours is kept.
     fn admit(&mut self, id: StageId, parcel: &Parcel, from: &str) -> Result<(), StoreError> {
         self.store.admit(parcel, from)?;
         let ours = self.decided[id.0].as_ref();
-        match ours.and_then(|decision| decision.description.as_ref()) {
-            Some(description) => self.store.keep_description(&parcel.key, description),
-            None => Ok(()),
+        if let Some(description) = ours.and_then(|decision| decision.description.as_ref()) {
+            // Without it the result is as good.
+            let _ = self.store.keep_description(&parcel.key, description);
         }
+        Ok(())
     }
 
     /// Publishes what has come; else the stage is computed.

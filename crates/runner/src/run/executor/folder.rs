@@ -44,7 +44,7 @@ pub(super) struct Record {
     /// As the queue calls it; none until it is known that the queue has it.
     pub(super) id: Option<String>,
     pub(super) submissions: u32,
-    /// Whose job it is: the user's number of whoever submits it.
+    /// User id of whoever submitted it.
     #[serde(default)]
     pub(super) user: Option<u32>,
     /// What it asks for.

@@ -64,7 +64,9 @@ pub(super) struct News {
     last: Option<(Attempt, Now)>,
     /// The job was told to run as this attempt of the queue's.
     told_running: Option<u32>,
-    /// It ran, and was told to be in the queue again.
+    /// How often in a row the queue has said that it waits, after it ran.
+    waits_again: u32,
+    /// Whether `Queued` was told since it last ran.
     told_again: bool,
     /// Since when the queue does not list it.
     missing: Option<Instant>,
@@ -107,6 +109,10 @@ impl News {
             let length = std::fs::metadata(folder.of(&attempt, "said")).map_or(0, |metadata| metadata.len());
             self.said = (Some(attempt), length);
         }
+    }
+
+    pub(super) fn was_told_running(&self) -> bool {
+        self.told_running.is_some()
     }
 
     fn was_heard(&self, within: Duration) -> bool {
@@ -213,7 +219,7 @@ impl Job {
         if !now.job.is_empty() {
             self.is_known(&now.job);
         }
-        if self.news.told_running != Some(attempt.restart) {
+        if self.news.told_running != Some(attempt.restart) || self.news.told_again {
             self.news.told_running = Some(attempt.restart);
             self.news.told_again = false;
             *moves = true;
@@ -316,7 +322,12 @@ impl Job {
                     None => Verdict::Again("was held, since its node could not start it".to_owned()),
                 };
             }
-            if seen.state == State::Waits && self.news.told_running.is_some() && !self.news.told_again {
+            self.news.waits_again = match seen.state {
+                State::Waits if self.news.told_running.is_some() => self.news.waits_again + 1,
+                _ => 0,
+            };
+            // One answer may be an old one.
+            if self.news.waits_again == 2 && !self.news.told_again {
                 self.news.told_again = true;
                 *moves = true;
                 (self.tell)(Told::Queued(seen.id.clone()));

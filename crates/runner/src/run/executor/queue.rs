@@ -102,8 +102,8 @@ pub(super) trait Cluster: Send {
         program: &Path,
     ) -> Result<String, Refusal>;
 
-    /// All jobs of these users, those that have ended a while ago too where the queue still knows them. That of whoever
-    /// asks is among them.
+    /// All jobs of these users, those that have ended a while ago too where the queue still knows them. The
+    /// asking user is always among them.
     fn queue(&self, users: &BTreeSet<u32>) -> Result<Queue, CommandError>;
 
     /// What it says of a job that is not listed any more; none where it says nothing.

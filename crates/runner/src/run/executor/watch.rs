@@ -128,7 +128,10 @@ impl Job {
             // It is found by its name.
             self.note(format!("cannot record the id of its job, {id}: {error}"));
         }
-        (self.tell)(Told::Queued(id.to_owned()));
+        // One that runs may be called in another way by the node.
+        if !self.news.was_told_running() {
+            (self.tell)(Told::Queued(id.to_owned()));
+        }
     }
 
     /// Whether the queue may have it.
