@@ -27,8 +27,8 @@ pub(crate) struct BundleArgs {
     /// The file to write [default: the pipeline's name and the run's id, with `.dynvis.zip`]
     #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     out: Option<PathBuf>,
-    /// Leave out results that are neither tables, pictures nor models, such as sets of images: `run` computes them
-    /// again where it needs them
+    /// Leave out sets of images, activity and other results that are neither tables, models nor files (pictures, what a
+    /// `command` writes): `run` computes them again where it needs them
     #[arg(long)]
     without_data: bool,
 }
@@ -262,7 +262,9 @@ pub(crate) fn open(ui: &mut Ui, cache: Option<&Path>, args: &OpenArgs) -> Result
         return Ok(0);
     }
     let mut store = make_store(cache, &project_here())?;
-    let came = super::pull::of_run(ui, &mut store, &bundle, run)?;
+    let mut came = super::pull::of_run(ui, &mut store, &bundle, run)?;
+    // What the bundle was made without is said below.
+    came.forget_missing();
     ui.status(&format!(
         "{}, into {}",
         came.said(&args.file.display().to_string()),

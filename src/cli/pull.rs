@@ -84,6 +84,11 @@ impl Came {
         text
     }
 
+    /// What is missing is said in other words.
+    pub(super) fn forget_missing(&mut self) {
+        self.missing.clear();
+    }
+
     /// What of a run cannot be shown.
     pub(super) fn said_of_run(&self) -> Option<String> {
         let names = first_names(self.others.iter().map(String::as_str));
@@ -274,10 +279,11 @@ fn of_pipeline(ui: &mut Ui, cache: Option<&Path>, args: &PullArgs, path: PathBuf
     let came = walk(ui, &mut store, &pipeline, &selection, &shared, Busy::Wait)?;
     ui.status(&came.said(shared.url()));
     let path = pipeline.path.display().to_string();
-    ui.status(&format!(
-        "next: dynvis run {}, which computes what is missing",
-        shell_word(&path)
-    ));
+    let rest = match came.missing.is_empty() {
+        true => "",
+        false => ", which computes what is missing",
+    };
+    ui.status(&format!("next: dynvis run {}{rest}", shell_word(&path)));
     Ok(0)
 }
 

@@ -113,6 +113,7 @@ pub(crate) fn send(
             .find(|(_, other)| other == key)
             .map(|(name, _)| name.as_str())
     };
+    let _alone = shared.alone(&mut || ui.status("waits for another process of this cache, which sends results"));
     let sent = shared.send(&outgoing, check, &mut |parcel, is_new| {
         if is_new {
             let name = name_of(&parcel.key).unwrap_or_default();

@@ -135,6 +135,7 @@ fn push(ui: &mut Ui, store: &mut Store, remote: &Shared, run: &RunRecord) {
     if keys.is_empty() {
         return;
     }
+    ui.status(&format!("sends {} results to {}", keys.len(), remote.url()));
     let sent = super::push::send(ui, store, remote, &keys, false);
     match sent.and_then(|sent| Ok((sent, remote.put_run(run)?))) {
         Ok((sent, ())) => ui.status(&super::push::said(&sent, &format!("of run {}", run.id), remote.url())),

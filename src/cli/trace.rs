@@ -16,7 +16,7 @@ const MICROSECONDS: f64 = 1e6;
 /// Print runs as a trace, for ui.perfetto.dev or chrome://tracing
 ///
 /// A bar for every attempt of every stage and, of jobs, for the time that it waited in the queue. That of an attempt which
-/// was followed by another one ends where that begins. Several runs stand on one time line: those of one computation
+/// was followed by another one ends where that begins; what jobs did was seen up to `poll` seconds later. Several runs stand on one time line: those of one computation
 /// that was killed and begun again.
 #[derive(clap::Args)]
 pub(crate) struct TraceArgs {
@@ -30,11 +30,16 @@ pub(crate) fn trace(ui: &mut Ui, cache: Option<&Path>, args: &TraceArgs) -> Resu
     let mut runs = Vec::new();
     for reference in &args.runs {
         let (folder, run) = super::find_run(ui, &store, reference)?;
+        let seconds = |at: jiff::Timestamp| at.as_nanosecond() as f64 / 1e9;
+        let begun = run.started_at.parse::<jiff::Timestamp>().map_or(0.0, seconds);
         let (marks, last) = marks(&folder);
-        let begun = run.started_at.parse::<jiff::Timestamp>().ok();
+        let last = match store.is_alive(&folder) {
+            true => seconds(jiff::Timestamp::now()) - begun,
+            false => last,
+        };
         runs.push(Traced {
             run,
-            begun: begun.map_or(0.0, |at| at.as_nanosecond() as f64 / 1e9),
+            begun,
             marks,
             last,
         });
@@ -49,7 +54,7 @@ struct Traced {
     /// Seconds since 1970.
     begun: f64,
     marks: HashMap<String, Vec<(f64, Mark)>>,
-    /// When it said something last, in seconds after its start.
+    /// When it said something last, in seconds after its start; of a run that goes on, now.
     last: f64,
 }
 
@@ -124,7 +129,8 @@ impl Traced {
                     .or_else(|| job.map(|job| (job.queued, job.id.clone())))
                     .filter(|(at, _)| *at < started),
                 started: Some(started),
-                over: started + seconds,
+                // Of a job that ran before this run took it over no more is drawn than this run has seen.
+                over: (started + seconds).min(self.last.max(self.run.seconds)).max(started),
                 how: How::Recorded,
             });
         }

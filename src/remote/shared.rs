@@ -1,6 +1,7 @@
 //! A remote as a place for results: `results/ab/KEY` is a parcel, `runs/ID` the record of a run.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use dynvis_remote::{Blob, Hash, Options, Place, Remote, RemoteError};
@@ -63,6 +64,20 @@ impl Shared {
         Ok(all)
     }
 
+    /// From one cache one process sends at a time, since what is half sent has one name: until the file is dropped that is
+    /// this one. `busy` is told where another one has to be waited for.
+    pub(crate) fn alone(&self, busy: &mut dyn FnMut()) -> Option<File> {
+        let folder = self.state.as_ref()?;
+        std::fs::create_dir_all(folder).ok()?;
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).append(true).open(folder.join("lock")).ok()?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            busy();
+            file.lock().ok()?;
+        }
+        Some(file)
+    }
+
     /// The record of a run.
     pub(crate) fn run(&self, id: &str) -> Result<Option<String>, RemoteError> {
         self.remote.record(&format!("runs/{id}"))
@@ -82,16 +97,6 @@ impl Shared {
         check: bool,
         done: &mut dyn FnMut(&Parcel, bool),
     ) -> Result<Sent, RemoteError> {
-        // From one cache one at a time: what is half sent has one name.
-        let _alone = self.state.as_ref().and_then(|folder| {
-            std::fs::create_dir_all(folder).ok()?;
-            let file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(folder.join("lock"))
-                .ok()?;
-            file.lock().ok().map(|()| file)
-        });
         self.remote.tidy();
         let mut blobs: BTreeMap<&ContentHash, Blob> = BTreeMap::new();
         for (file, path) in outgoing.iter().flat_map(|(_, files)| files) {

@@ -62,12 +62,23 @@ pub(crate) fn text_of(response: &mut Response<Body>, most: u64) -> Result<String
 
 /// `NoSuchKey` of `<Error><Code>NoSuchKey</Code>…`.
 pub(crate) fn code_of(text: &str) -> &str {
-    let rest = text.split_once("<Code>").map_or("", |(_, rest)| rest);
-    let code = rest.split_once("</Code>").map_or("", |(code, _)| code);
+    let code = between(text, "<Code>", "</Code>");
     match code.len() < 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()) {
         true => code,
         false => "",
     }
+}
+
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
+    let rest = text.split_once(begin).map_or("", |(_, rest)| rest);
+    rest.split_once(end).map_or("", |(found, _)| found)
+}
+
+/// What the server says of an error in words, short and in one line.
+fn message_of(text: &str) -> String {
+    let words = between(text, "<Message>", "</Message>").split_whitespace();
+    let message: String = words.collect::<Vec<_>>().join(" ");
+    message.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// What a status other than success means.
@@ -77,7 +88,10 @@ pub(crate) fn refusal(response: &mut Response<Body>) -> Trouble {
     let code = code_of(&text).to_owned();
     let reason = match code.as_str() {
         "" => format!("the server answers {status}"),
-        code => format!("the server answers {status}: {code}"),
+        code => match message_of(&text).as_str() {
+            "" => format!("the server answers {status}: {code}"),
+            message => format!("the server answers {status}: {code} ({message})"),
+        },
     };
     let is_passing = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
         || matches!(
@@ -104,7 +118,9 @@ pub(crate) fn refusal(response: &mut Response<Body>) -> Trouble {
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are to be those of someone who may list, read and write there"
                 .to_owned()
         }
-        (StatusCode::BAD_REQUEST, _) => "look at AWS_REGION and AWS_ENDPOINT_URL".to_owned(),
+        (StatusCode::BAD_REQUEST, "" | "AuthorizationHeaderMalformed" | "InvalidRequest") => {
+            "look at AWS_REGION and AWS_ENDPOINT_URL".to_owned()
+        }
         _ => String::new(),
     };
     Trouble::lasting(reason, advice)

@@ -384,7 +384,11 @@ impl<'a> Patience<'a> {
                     1 => reason,
                     tries => format!("{reason} ({tries} tries)"),
                 },
-                advice: "what has been transferred stays; the same command goes on there".into(),
+                advice: match self.length {
+                    0 => "the same command may succeed later",
+                    _ => "what has been transferred stays; the same command goes on there",
+                }
+                .into(),
                 is_passing: true,
             });
         }

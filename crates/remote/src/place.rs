@@ -45,11 +45,17 @@ impl Place {
             ));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            // As scp has it.
-            let machine = text.split('/').next().unwrap_or_default();
-            return match machine.contains('@') && machine.contains(':') {
-                true => Err(wrong("a folder of another machine is `ssh://USER@HOST/FOLDER`")),
-                false => Ok(Self::Folder(base.join(text))),
+            let first = text.split('/').next().unwrap_or_default();
+            return match first {
+                "s3:" | "ssh:" | "file:" => Err(wrong("after `:` stand two slashes")),
+                // As scp has it.
+                machine if machine.contains(':') => Err(wrong(
+                    "a folder of another machine is `ssh://USER@HOST/FOLDER`; one of this machine with a colon in its \
+                     name begins with `./` or `/`",
+                )),
+                home if home.starts_with('~') => Err(wrong("`~` is not replaced here; write the whole path")),
+                _ if text.contains("${") => Err(wrong("variables are not replaced here")),
+                _ => Ok(Self::Folder(base.join(text))),
             };
         };
         match scheme {
@@ -103,6 +109,9 @@ impl Place {
                     Some(home) => home.to_owned(),
                     None => format!("/{folder}"),
                 };
+                if folder.starts_with("/~") {
+                    return Err(wrong("of home folders only one's own is known, `/~/FOLDER`"));
+                }
                 if folder.trim_matches('/').is_empty() {
                     return Err(wrong("after the host stands a folder"));
                 }
@@ -197,6 +206,11 @@ mod tests {
             "ssh://-oProxyCommand=x/y",
             "ssh://host:port/x",
             "http://host/x",
+            "s3:/lab/x",
+            "host:/x",
+            "~/x",
+            "${vars.x}",
+            "ssh://host/~other/x",
             "file://x",
             "a\nb",
         ] {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::http::{agent, code_of, no_answer, refusal, text_of};
 use crate::side_by_side;
 
 /// Larger files go in parts of this many bytes, or of more where there would be too many.
-const PART: u64 = 16 << 20;
+const PART: u64 = 8 << 20;
 /// Parts that an upload may have.
 const MOST_PARTS: u64 = 10_000;
 /// How long an address is good for, from when it is signed to when its request arrives.
@@ -26,6 +27,8 @@ const VALID: Duration = Duration::from_hours(1);
 const GIVEN_UP: Duration = Duration::from_hours(7 * 24);
 /// What a server calls an upload whose parts it does not have as they were sent.
 const LOST_PARTS: [&str; 3] = ["InvalidPart", "InvalidPartOrder", "EntityTooSmall"];
+/// After so many parts in a row that did not arrive an upload of an earlier process is given up.
+const DOUBTFUL: u32 = 3;
 /// Longest answer in XML.
 const LONGEST_ANSWER: u64 = 1 << 22;
 
@@ -37,6 +40,8 @@ pub(crate) struct S3 {
     /// Where it is noted which uploads were broken off, and what arrived of them.
     state: Option<PathBuf>,
     patience: Duration,
+    /// How often in a row parts of uploads did not arrive that earlier processes have begun; `None` of those that go on.
+    uploads: Mutex<HashMap<String, Option<u32>>>,
 }
 
 impl S3 {
@@ -73,6 +78,7 @@ impl S3 {
             agent: agent(options),
             state: options.state.clone(),
             patience: options.patience,
+            uploads: Mutex::default(),
         })
     }
 
@@ -120,7 +126,6 @@ impl S3 {
         let key = self.key(name);
         let credentials = self.credentials.as_ref();
         let noted = self.state_of(name).and_then(|file| Noted::read(&file));
-        let mut is_noted = noted.is_some();
         let mut upload = match noted {
             Some(noted) => noted.upload,
             None => self.begin(name, &key)?,
@@ -138,20 +143,13 @@ impl S3 {
                 _ => {
                     let bytes = read_part(&content, start, length)?;
                     let action = self.bucket.upload_part(credentials, &key, number, &upload.id);
-                    let mut response = self.send(action.sign(VALID).as_str(), &bytes)?;
-                    if !response.status().is_success() {
-                        return Err(match refusal(&mut response) {
-                            // It may have forgotten the upload, for which servers have several words. Whoever may not
-                            // send at all may not begin another one, and what is noted stays.
-                            Trouble::Lasting { reason, .. } if is_noted => {
-                                self.begin(name, &key)?;
-                                self.abort(&key, &upload.id);
-                                Trouble::passing(reason)
-                            }
-                            trouble => trouble,
-                        });
-                    }
-                    is_noted = false;
+                    let sent = self.send(action.sign(VALID).as_str(), &bytes);
+                    let sent = sent.and_then(|mut response| match response.status().is_success() {
+                        true => Ok(response),
+                        false => Err(refusal(&mut response)),
+                    });
+                    let response = sent.map_err(|trouble| self.doubt(name, &key, &upload.id, trouble))?;
+                    self.trust(&upload.id);
                     let tag = response.headers().get(header::ETAG);
                     let tag = tag.and_then(|tag| tag.to_str().ok());
                     let tag = tag.ok_or_else(|| Trouble::lasting("the server names no part that it got", ""))?;
@@ -227,10 +225,46 @@ impl S3 {
             let text = format!("{id}\n{} {key}\n", self.bucket.base_url());
             let _ = dynvis_base::files::persist(&file, text.as_bytes());
         }
+        self.trust(&id);
         Ok(Upload {
             id,
             parts: HashMap::new(),
         })
+    }
+
+    /// An upload of which a part has arrived, or that was begun here, goes on.
+    fn trust(&self, id: &str) {
+        if let Ok(mut uploads) = self.uploads.lock() {
+            uploads.insert(id.to_owned(), None);
+        }
+    }
+
+    /// A part did not arrive. Of an upload that an earlier process has begun it may be that the server knows it no more:
+    /// for that servers have several words, and some close the line before they say any. Then another one is begun.
+    /// Whoever may not send at all may not begin one either, and what is noted stays.
+    fn doubt(&self, name: &str, key: &str, id: &str, trouble: Trouble) -> Trouble {
+        let is_lasting = matches!(trouble, Trouble::Lasting { .. });
+        let is_given_up =
+            self.uploads
+                .lock()
+                .is_ok_and(|mut uploads| match uploads.entry(id.to_owned()).or_insert(Some(0)) {
+                    None => false,
+                    Some(failures) => {
+                        *failures += 1;
+                        is_lasting || *failures >= DOUBTFUL
+                    }
+                });
+        if !is_given_up {
+            return trouble;
+        }
+        match (self.begin(name, key), trouble) {
+            (Err(trouble), _) => trouble,
+            (Ok(_), Trouble::Lasting { reason, .. } | Trouble::Passing { reason, .. }) => {
+                self.abort(key, id);
+                Trouble::passing(reason)
+            }
+            (Ok(_), trouble) => trouble,
+        }
     }
 
     /// Best effort: the storage's own rules for unfinished uploads may end it, too.

@@ -1,12 +1,16 @@
 //! A folder of another machine, by the user's own `ssh` with its keys and settings. The other machine needs a shell and
-//! what every Unix has (`cat`, `tail`, `wc`, `mkdir`, `mv`), not dynvis.
+//! what every Unix has (`cat`, `tail`, `wc`, `mkdir`, `mv`, `rm`), and `sha256sum` or `shasum` for uploads to go on in the
+//! middle of a file; not dynvis.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
 
 use crate::Options;
 use crate::backend::{Backend, Content, Take, Trouble, part_of, pump};
@@ -18,6 +22,8 @@ const UNREACHABLE: i32 = 255;
 /// Exit status of our commands where there is no such file, and where there is no such folder.
 const NOT_THERE: i32 = 44;
 const NO_FOLDER: i32 = 45;
+/// Where something else stands in a file's place.
+const IN_THE_WAY: i32 = 46;
 
 pub(crate) struct Ssh {
     host: String,
@@ -84,6 +90,26 @@ impl Ssh {
         })
     }
 
+    /// How many bytes of a part that is there are those with which a file begins: 0 where they are others, or where the
+    /// machine cannot tell. While it counts it says so, so that it is waited for.
+    fn beginning(&self, part: &str, file: &Path, size: u64) -> Result<u64, Trouble> {
+        let part = quoted(part);
+        let script = format!(
+            "[ -f {part} ] && [ ! -L {part} ] || exit 0; (while sleep 5 >&- 2>&-; do echo; done) & \
+             sum=$(sha256sum {part} || shasum -a 256 {part}); kill $!; echo $(wc -c <{part}) $sum"
+        );
+        let answer = self.ask(&script, b"")?;
+        let mut words = answer.split_whitespace();
+        let (length, sum) = (words.next().and_then(|word| word.parse().ok()), words.next());
+        match (length, sum) {
+            (Some(length), Some(sum)) if length <= size => {
+                let ours = sha256_of(file, length).map_err(Trouble::local("read what is to be sent"))?;
+                Ok(if ours == sum { length } else { 0 })
+            }
+            _ => Ok(0),
+        }
+    }
+
     /// All that a short command prints.
     fn ask(&self, script: &str, input: &[u8]) -> Result<String, Trouble> {
         let running = self.start(script, Stdio::piped())?;
@@ -122,6 +148,20 @@ impl Ssh {
             Ended::NotThere => Err(Trouble::passing("a file went while it was looked at")),
         }
     }
+}
+
+/// Of the first bytes of a file, as `sha256sum` prints it.
+fn sha256_of(path: &Path, length: u64) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = dynvis_base::files::open(path)?.take(length);
+    let mut block = vec![0; 1 << 17];
+    loop {
+        match file.read(&mut block)? {
+            0 => break,
+            count => hasher.update(&block[..count]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 enum Ended {
@@ -219,6 +259,7 @@ impl Running {
                 "there is no such folder",
                 "make it there, if it is to be a new remote",
             )),
+            Some(IN_THE_WAY) => Err(Trouble::lasting(reason, "move it away there")),
             Some(UNREACHABLE) if is_about_keys(&reason) => Err(Trouble::lasting(
                 reason,
                 "`ssh` must reach the machine without asking for a password: see `ssh-add` and `ssh-copy-id`",
@@ -302,20 +343,29 @@ impl Backend for Ssh {
         let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
         let part = part_of(name, &self.sender);
         let (quoted_part, quoted_name) = (quoted(&part), quoted(name));
-        let there = match content {
-            Content::File(..) => self.sizes(std::slice::from_ref(&part))?.first().copied().flatten(),
-            // A record may be another one.
-            Content::Bytes(_) => None,
-        };
         let size = content.size();
-        let from = there.filter(|there| *there <= size).unwrap_or(0);
+        let from = match content {
+            Content::File(path, _) => self.beginning(&part, path, size)?,
+            // A record may be another one.
+            Content::Bytes(_) => 0,
+        };
         arrived.store(from, Ordering::Relaxed);
         let arrow = if from == 0 { ">" } else { ">>" };
-        // Where the line ends, `cat` ends too, and what came is gone on with; what is longer than it should be is not.
+        let sum = match content {
+            Content::File(path, _) => sha256_of(path, size).map_err(reading())?,
+            Content::Bytes(_) => String::new(),
+        };
+        // What is no file is not written through. Where the line ends, `cat` ends too, and what came is gone on with; what
+        // is longer than it should be is not. Nor is what has other bytes, as far as the machine can tell: one that was
+        // killed here may still be writing there.
+        let sum_there = format!("$(sha256sum {quoted_part} 2>/dev/null || shasum -a 256 {quoted_part} 2>/dev/null)");
         let script = format!(
-            "mkdir -p {} && cat {arrow} {quoted_part} && n=$(wc -c <{quoted_part}) && if [ $n -eq {size} ]; \
-             then mv -f {quoted_part} {quoted_name}; else [ $n -lt {size} ] || rm -f {quoted_part}; \
-             echo 'bytes were lost on the way' >&2; exit 1; fi",
+            "mkdir -p {} || exit; if [ -d {quoted_name} ]; then echo 'a folder stands in its place' >&2; exit {IN_THE_WAY}; fi; \
+             if [ -L {quoted_part} ] || [ ! -f {quoted_part} ]; then rm -rf {quoted_part}; fi; \
+             cat {arrow} {quoted_part} || exit; n=$(wc -c <{quoted_part}); \
+             if [ $n -lt {size} ]; then echo 'bytes were lost on the way' >&2; exit 1; fi; \
+             if [ $n -eq {size} ]; then case {sum_there} in ''|{sum}*) exec mv -f {quoted_part} {quoted_name};; esac; fi; \
+             rm -f {quoted_part}; echo 'bytes were changed on the way' >&2; exit 1",
             quoted(folder)
         );
         let running = self.start(&script, Stdio::piped())?;

@@ -218,7 +218,7 @@ fn results_come_and_go_over_a_bad_line() {
     let note = notes.next().expect("a note");
     let text = fs_err::read_to_string(&note).expect("read");
     let (_, parts) = text.split_once('\n').expect("lines");
-    assert_eq!(parts.lines().count(), 2, "the place, and one part: {text}");
+    assert_eq!(parts.lines().count(), 3, "the place, and two parts: {text}");
     fs_err::write(&note, format!("00000000-0000-4000-8000-000000000000\n{parts}")).expect("written");
     open().send(&blobs[3..], &|_| {}).expect("sent");
     assert!(fs_err::read(&stored).expect("there") == fs_err::read(&blobs[3].file).expect("read"));

@@ -302,7 +302,7 @@ struct Parts {
 impl Parts {
     fn new() -> Self {
         let (server, folder) = (Server::start(), tempfile::tempdir().expect("folder"));
-        let content = bytes((40 << 20) + 5, 5);
+        let content = bytes((20 << 20) + 5, 5);
         let large = blob(folder.path(), "large", &content);
         Self {
             server,
@@ -522,7 +522,7 @@ fn ssh_goes_on_where_it_broke_off_and_says_what_is_wrong() {
             "ssh-copy-id",
         ),
         ("exit 45", "make it there"),
-        ("sleep 20", "the same command goes on there"),
+        ("sleep 20", "may succeed later"),
     ] {
         let patience = match script.starts_with("sleep") {
             true => Duration::from_millis(300),
@@ -540,6 +540,65 @@ fn ssh_goes_on_where_it_broke_off_and_says_what_is_wrong() {
         let error = remote.record("runs/x").expect_err("fails");
         assert!(error.advice().contains(words), "{script}: {error}; {}", error.advice());
     }
+}
+
+#[test]
+fn what_stands_in_the_way_over_ssh_is_not_written_through() {
+    let folder = tempfile::tempdir().expect("folder");
+    let options = Options {
+        state: Some(folder.path().join("uploads")),
+        ..options()
+    };
+    let content = bytes(300_000, 9);
+    let large = blob(folder.path(), "large", &content);
+    let hex = large.hash.to_hex();
+    let place = folder.path().join("there it's").join("blobs").join(&hex[..2]);
+    let sent = place.join(hex.as_str());
+    let cut = "case \"$last\" in *'cat >'*) head -c 100000 | sh -c \"$last\"; exit 255;; esac\nexec sh -c \"$last\"";
+    let once = Options {
+        retries: 0,
+        ..options.clone()
+    };
+    of_shell(folder.path(), cut, once)
+        .send(std::slice::from_ref(&large), &|_| {})
+        .expect_err("broke off");
+    let part = fs_err::read_dir(&place).expect("list").next().expect("a part");
+    let part = part.expect("a part").path();
+    assert_eq!(fs_err::metadata(&part).expect("there").len(), 100_000);
+    let remote = of_shell(folder.path(), SHELL, options.clone());
+    let send = || remote.send(std::slice::from_ref(&large), &|_| {});
+    let expect_sent = || {
+        send().expect("sent");
+        assert!(fs_err::symlink_metadata(&sent).expect("there").is_file());
+        assert!(fs_err::read(&sent).expect("read") == content);
+        assert!(fs_err::symlink_metadata(&part).is_err());
+        fs_err::remove_file(&sent).expect("removed");
+    };
+    // Other bytes, as after a power cut.
+    let mut damaged = content[..100_000].to_vec();
+    damaged[50_000] ^= 1;
+    fs_err::write(&part, damaged).expect("written");
+    expect_sent();
+    let victim = folder.path().join("victim");
+    fs_err::write(&victim, "mine").expect("written");
+    fs_err::os::unix::fs::symlink(&victim, &part).expect("linked");
+    expect_sent();
+    assert_eq!(fs_err::read_to_string(&victim).expect("read"), "mine");
+    let made = std::process::Command::new("mkfifo").arg(&part).status();
+    assert!(made.expect("it starts").success());
+    expect_sent();
+    fs_err::create_dir(&sent).expect("made");
+    let error = send().expect_err("in the way");
+    assert!(error.to_string().contains("a folder stands in its place"), "{error}");
+    assert_eq!(fs_err::read_dir(&sent).expect("list").count(), 0);
+    fs_err::remove_dir(&sent).expect("removed");
+    // Bytes that change on their way, for instance by what is still writing there.
+    let other = "case \"$last\" in *'cat >'*) tr a b | sh -c \"$last\"; exit;; esac\nexec sh -c \"$last\"";
+    let error = of_shell(folder.path(), other, options)
+        .send(std::slice::from_ref(&large), &|_| {})
+        .expect_err("other bytes");
+    assert!(error.to_string().contains("bytes were changed on the way"), "{error}");
+    assert!(!sent.exists());
 }
 
 #[test]

@@ -237,7 +237,15 @@ impl<T: OutputType> Kind for Command<T> {
                 .hint("give a program on PATH, or a path relative to the project with {root}/…")
         })?;
         if !status.success() {
-            return Err(StageError::new(format!("`{program}` ended with {status}")).class(class_of(status)));
+            let class = class_of(status);
+            let error = StageError::new(format!("`{program}` ended with {status}")).class(class);
+            return Err(match class {
+                Some(ErrorClass::Oom) => error.hint(
+                    "the system ends programs so where memory is short: `resources: { memory }` asks for more, in GiB, \
+                     and `retry` tries again with more",
+                ),
+                _ => error,
+            });
         }
         let mut all = Vec::new();
         for (name, output) in &params.outputs {

@@ -99,6 +99,11 @@ impl Dispatcher<'_> {
             execution.peak_bytes = end.peak_bytes;
         }
         let job = end.job.unwrap_or_default();
+        let now = self.started.elapsed().as_secs_f64();
+        if let (Some(seconds), Some(execution)) = (job.seconds, self.executions.get_mut(&id)) {
+            // That it ran was seen some time after it began.
+            execution.started = execution.started.min((now - seconds).max(0.0));
+        }
         if running.is_job {
             running.outputs.clone_from(&job.outputs);
             self.queued -= 1;

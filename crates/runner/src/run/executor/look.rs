@@ -330,6 +330,7 @@ impl Job {
             if self.news.waits_again == 2 && !self.news.told_again {
                 self.news.told_again = true;
                 *moves = true;
+                self.note(format!("its job {} runs no more: the queue has it again", seen.id));
                 (self.tell)(Told::Queued(seen.id.clone()));
             }
             if seen.state == State::Waits && self.news.reason != seen.reason {
