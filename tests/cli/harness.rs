@@ -107,6 +107,13 @@ impl Project {
         project
     }
 
+    /// The same project in another folder.
+    pub fn moved_to(self, folder: &Path) -> Self {
+        let moved = tempfile::tempdir_in(folder).expect("a temporary folder");
+        copy(self.folder.path(), moved.path());
+        Self { folder: moved }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

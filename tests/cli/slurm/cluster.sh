@@ -3,6 +3,9 @@
 # A Slurm cluster of this machine alone, for tests: a controller and NODES virtual nodes (3 unless given), as root, on the
 # loopback. Needs the Debian packages slurm-wlm and munge; with `accounting`, on ports of its own, also slurmdbd and
 # mariadb-server. `start` prints the variable that programs then need.
+# With bindfs, and without `accounting`, each node is a machine of its own as far as name, processes and files go: what
+# lies in FOLDER/shared it sees through a file system that remembers for three seconds what files were like and which ones
+# were not there, as NFS does, and whose locks no other machine sees.
 set -euo pipefail
 action=$1
 folder=$(mkdir -p "$2" && cd "$2" && pwd)
@@ -39,6 +42,28 @@ accounting_lines() {
 # of the first version: the second one wants systemd.
 has_memory_groups() {
     [ -n "$accounting" ] && [ -w /sys/fs/cgroup/memory ]
+}
+
+# Whether nodes can be machines: says so by the folder that they see late.
+try_machines() {
+    mkdir -p "$folder/shared"
+    chmod 777 "$folder/shared"
+    [ -z "$accounting" ] && unshare --uts --pid --mount --fork --kill-child --mount-proc sh -c '
+        hostname machine && bindfs "$1" "$1" && mountpoint -q "$1"' sh "$folder/shared" > /dev/null 2>&1 ||
+        rm -rf "$folder/shared"
+}
+
+start_node() {
+    if ! [ -d "$folder/shared" ]; then
+        slurmd -f "$SLURM_CONF" -N "$1"
+        return
+    fi
+    setsid unshare --uts --pid --mount --fork --kill-child --mount-proc sh -c '
+        hostname "$1"
+        bindfs -f -o attr_timeout=3,entry_timeout=3,negative_timeout=3 "$2/shared" "$2/shared" &
+        until mountpoint -q "$2/shared"; do kill -0 $! || exit 1; sleep 0.05; done
+        exec slurmd -D -f "$SLURM_CONF" -N "$1"' sh "$1" "$folder" > "$folder/machine.$1.log" 2>&1 < /dev/null &
+    echo $! > "$folder/machine.$1.pid"
 }
 
 start_accounting() {
@@ -103,7 +128,8 @@ PreemptMode=REQUEUE
 MpiDefault=none
 ReturnToService=2
 SlurmctldPidFile=$folder/slurmctld.pid
-SlurmdPidFile=$folder/slurmd.%n.pid
+# A number within a machine is none of this one.
+SlurmdPidFile=$folder/slurmd.%n.$([ -d "$folder/shared" ] && echo inner || echo pid)
 SlurmdSpoolDir=$folder/spool.%n
 StateSaveLocation=$folder/state
 SlurmctldLogFile=$folder/slurmctld.log
@@ -129,10 +155,11 @@ case $action in
 start)
     mkdir -p "$folder/state"
     start_munge
+    try_machines
     write_configuration
     [ -z "$accounting" ] || start_accounting
     slurmctld -f "$SLURM_CONF"
-    for n in $(seq "$nodes"); do slurmd -f "$SLURM_CONF" -N "n$n"; done
+    for n in $(seq "$nodes"); do start_node "n$n"; done
     for _ in $(seq 60); do
         [ "$(sinfo --noheader --format=%T 2> /dev/null | sort -u)" = idle ] && break
         sleep 0.5
@@ -142,7 +169,9 @@ start)
     ;;
 stop)
     for pid in "$folder"/*.pid; do
-        [ -f "$pid" ] && kill "$(cat "$pid")" 2> /dev/null || true
+        # Machines go with all that runs on them.
+        case $pid in */machine.*) signal=KILL ;; *) signal=TERM ;; esac
+        [ -f "$pid" ] && kill "-$signal" "$(cat "$pid")" 2> /dev/null || true
     done
     ;;
 *)
