@@ -27,7 +27,7 @@ const VALID: Duration = Duration::from_hours(1);
 const GIVEN_UP: Duration = Duration::from_hours(7 * 24);
 /// What a server calls an upload whose parts it does not have as they were sent.
 const LOST_PARTS: [&str; 3] = ["InvalidPart", "InvalidPartOrder", "EntityTooSmall"];
-/// After so many parts in a row that did not arrive an upload of an earlier process is given up.
+/// After so many failures in a row an upload of an earlier process is given up.
 const DOUBTFUL: u32 = 3;
 /// Longest answer in XML.
 const LONGEST_ANSWER: u64 = 1 << 22;
@@ -40,7 +40,7 @@ pub(crate) struct S3 {
     /// Where it is noted which uploads were broken off, and what arrived of them.
     state: Option<PathBuf>,
     patience: Duration,
-    /// How often in a row parts of uploads did not arrive that earlier processes have begun; `None` of those that go on.
+    /// How often in a row uploads failed that earlier processes have begun; `None` of those that go on.
     uploads: Mutex<HashMap<String, Option<u32>>>,
 }
 
@@ -201,7 +201,7 @@ impl S3 {
                 self.forget(name);
                 Err(Trouble::passing(reason))
             }
-            trouble => Err(trouble),
+            trouble => Err(self.doubt(name, &key, &upload.id, trouble)),
         }
     }
 
@@ -239,7 +239,7 @@ impl S3 {
         }
     }
 
-    /// A part did not arrive. Of an upload that an earlier process has begun it may be that the server knows it no more:
+    /// A part did not arrive, or all of them do not become a file. Of an upload that an earlier process has begun it may be that the server knows it no more:
     /// for that servers have several words, and some close the line before they say any. Then another one is begun.
     /// Whoever may not send at all may not begin one either, and what is noted stays.
     fn doubt(&self, name: &str, key: &str, id: &str, trouble: Trouble) -> Trouble {

@@ -383,6 +383,23 @@ fn an_upload_in_parts_goes_on_where_it_broke_off() {
 }
 
 #[test]
+fn an_upload_that_lacks_nothing_but_its_end_begins_anew_where_it_was_forgotten() {
+    let parts = Parts::new();
+    // All parts arrive, and nothing is made of them; then the server has other words for what it does not know.
+    let refused = Fault::Status(403, "AccessDenied");
+    for fault in [Fault::Slow(Duration::ZERO), refused] {
+        parts.server.fail("POST", fault);
+    }
+    parts.send().expect_err("refused");
+    assert_eq!(parts.asked(), ["1", "2", "3"].map(str::to_owned)[..]);
+    parts.server.fail("POST", refused);
+    parts.send().expect("sent");
+    assert_eq!(parts.asked(), ["1", "2", "3", "1", "2", "3"].map(str::to_owned)[..]);
+    parts.expect_there();
+    assert_eq!(parts.server.open_uploads(), 0);
+}
+
+#[test]
 fn an_upload_that_was_given_up_is_ended() {
     let parts = Parts::new();
     parts.break_off();
