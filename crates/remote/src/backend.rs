@@ -1,7 +1,8 @@
 //! What a place must be able to do.
 
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -103,9 +104,48 @@ pub(crate) trait Backend: Send + Sync {
     fn lanes(&self) -> usize;
 }
 
-/// What a file is called while it comes: parts of two senders must not be one.
-pub(crate) fn part_of(name: &str, sender: &str) -> String {
-    format!("{name}.{sender}.part")
+/// Who sends, in eight digits that are kept beside what is remembered: those of one cache, from whichever machine. Made by
+/// the first file that is sent, since asking leaves nothing behind.
+pub(crate) struct Sender {
+    state: Option<PathBuf>,
+    name: OnceLock<String>,
+}
+
+impl Sender {
+    pub(crate) fn new(state: Option<PathBuf>) -> Self {
+        Self {
+            state,
+            name: OnceLock::new(),
+        }
+    }
+
+    /// What a file is called while it comes: parts of two senders must not be one.
+    pub(crate) fn part_of(&self, name: &str) -> String {
+        let sender = self.name.get_or_init(|| self.kept());
+        format!("{name}.{sender}.part")
+    }
+
+    fn kept(&self) -> String {
+        let seed = format!(
+            "{} {} {:?}",
+            rustix::system::uname().nodename().to_string_lossy(),
+            std::process::id(),
+            std::time::SystemTime::now()
+        );
+        let fresh = blake3::hash(seed.as_bytes()).to_hex()[..8].to_owned();
+        let Some(folder) = &self.state else {
+            return fresh;
+        };
+        let file = folder.join("sender");
+        let is_one = |text: &String| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let kept = || dynvis_base::files::read_to_string(&file).ok().filter(is_one);
+        kept().unwrap_or_else(|| {
+            // Without it what is half sent is sent anew.
+            let _ = fs_err::create_dir_all(folder);
+            let _ = dynvis_base::files::persist(&file, fresh.as_bytes());
+            kept().unwrap_or(fresh)
+        })
+    }
 }
 
 /// Gives a reader's bytes on as they come. `broken` makes of its error what it means. Where too little comes within

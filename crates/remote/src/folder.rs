@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Options;
-use crate::backend::{Backend, Content, Take, Trouble, part_of, pump};
+use crate::backend::{Backend, Content, Sender, Take, Trouble, pump};
 
 pub(crate) struct Folder {
     root: PathBuf,
-    /// What parts of files are called that are sent from here.
-    sender: String,
+    sender: Sender,
 }
 
 impl Folder {
     pub(crate) fn new(root: PathBuf, options: &Options) -> Self {
-        let sender = options.sender();
+        let sender = Sender::new(options.state.clone());
         Self { root, sender }
     }
 
@@ -82,14 +81,14 @@ impl Backend for Folder {
         let path = self.root.join(name);
         let folder = path.parent().unwrap_or(&self.root);
         fs_err::create_dir_all(folder).map_err(there)?;
-        let part = self.root.join(part_of(name, &self.sender));
-        let (mut file, part) = match dynvis_base::files::open_part(&part).map_err(there)? {
-            Some(file) => (file, part),
-            // Another process sends the same: one that goes where it breaks off.
+        let part = self.root.join(self.sender.part_of(name));
+        let (mut file, part, _own) = match dynvis_base::files::open_part(&part).map_err(there)? {
+            Some(file) => (file, part, None),
+            // Another process sends the same: one of our own, which goes where it breaks off.
             None => {
-                let file = dynvis_base::files::temporary(folder).map_err(there)?;
-                let (file, part) = file.keep().map_err(|error| there(error.error))?;
-                (fs_err::File::from_parts(file, part.clone()), part)
+                let (file, own) = dynvis_base::files::temporary(folder).map_err(there)?.into_parts();
+                let part = own.to_path_buf();
+                (fs_err::File::from_parts(file, part.clone()), part, Some(own))
             }
         };
         let mut written = common_beginning(&mut file, &mut *content.from(0).map_err(reading())?);

@@ -68,30 +68,6 @@ impl Options {
         };
         value.filter(|value| !value.trim().is_empty())
     }
-
-    /// Who sends, in eight digits: kept beside what is remembered, so that it is of one cache, from whichever machine.
-    fn sender(&self) -> String {
-        let machine = rustix::system::uname();
-        let seed = format!(
-            "{} {} {:?}",
-            machine.nodename().to_string_lossy(),
-            std::process::id(),
-            std::time::SystemTime::now()
-        );
-        let fresh = blake3::hash(seed.as_bytes()).to_hex()[..8].to_owned();
-        let Some(folder) = &self.state else {
-            return fresh;
-        };
-        let file = folder.join("sender");
-        let is_one = |text: &String| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let kept = || dynvis_base::files::read_to_string(&file).ok().filter(is_one);
-        kept().unwrap_or_else(|| {
-            // Without it what is half sent is sent anew.
-            let _ = fs_err::create_dir_all(folder);
-            let _ = dynvis_base::files::persist(&file, fresh.as_bytes());
-            kept().unwrap_or(fresh)
-        })
-    }
 }
 
 impl Default for Options {

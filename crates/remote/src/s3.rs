@@ -111,12 +111,17 @@ impl S3 {
     }
 
     /// PUT with a body; gives the answer.
-    fn send(&self, address: &str, body: &[u8]) -> Result<Response<Body>, Trouble> {
-        self.agent
+    fn put(&self, address: &str, body: &[u8]) -> Result<Response<Body>, Trouble> {
+        let mut response = self
+            .agent
             .put(address)
             .content_type("application/octet-stream")
             .send(body)
-            .map_err(|error| no_answer(&error))
+            .map_err(|error| no_answer(&error))?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(refusal(&mut response)),
+        }
     }
 
     /// In parts; those that are there already are not sent again.
@@ -143,12 +148,9 @@ impl S3 {
                 _ => {
                     let bytes = read_part(&content, start, length)?;
                     let action = self.bucket.upload_part(credentials, &key, number, &upload.id);
-                    let sent = self.send(action.sign(VALID).as_str(), &bytes);
-                    let sent = sent.and_then(|mut response| match response.status().is_success() {
-                        true => Ok(response),
-                        false => Err(refusal(&mut response)),
-                    });
-                    let response = sent.map_err(|trouble| self.doubt(name, &key, &upload.id, trouble))?;
+                    let response = self
+                        .put(action.sign(VALID).as_str(), &bytes)
+                        .map_err(|trouble| self.doubt(name, &key, &upload.id, trouble))?;
                     self.trust(&upload.id);
                     let tag = response.headers().get(header::ETAG);
                     let tag = tag.and_then(|tag| tag.to_str().ok());
@@ -239,9 +241,9 @@ impl S3 {
         }
     }
 
-    /// A part did not arrive, or all of them do not become a file. Of an upload that an earlier process has begun it may be that the server knows it no more:
-    /// for that servers have several words, and some close the line before they say any. Then another one is begun.
-    /// Whoever may not send at all may not begin one either, and what is noted stays.
+    /// A part did not arrive, or all of them do not become a file. The server may not know the upload any more, where an
+    /// earlier process has begun it: for that servers have several words, and some close the line before they say any.
+    /// Then another one is begun. Whoever may not send at all may not begin one either, and what is noted stays.
     fn doubt(&self, name: &str, key: &str, id: &str, trouble: Trouble) -> Trouble {
         let is_lasting = matches!(trouble, Trouble::Lasting { .. });
         let is_given_up =
@@ -401,11 +403,7 @@ impl Backend for S3 {
         let bytes = read_part(&content, 0, content.size())?;
         let key = self.key(name);
         let action = self.bucket.put_object(self.credentials.as_ref(), &key);
-        let mut response = self.send(action.sign(VALID).as_str(), &bytes)?;
-        match response.status().is_success() {
-            true => Ok(()),
-            false => Err(refusal(&mut response)),
-        }
+        self.put(action.sign(VALID).as_str(), &bytes).map(|_| ())
     }
 
     fn tidy(&self) {
@@ -415,7 +413,7 @@ impl Backend for S3 {
             let is_old = changed
                 .and_then(|at| at.elapsed().ok())
                 .is_some_and(|age| age > GIVEN_UP);
-            let Some(noted) = Noted::read(&entry.path()).filter(|_| is_old) else {
+            let Some(noted) = is_old.then(|| Noted::read(&entry.path())).flatten() else {
                 continue;
             };
             let key = noted.place.split_once(' ');

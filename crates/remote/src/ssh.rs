@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::Options;
-use crate::backend::{Backend, Content, Take, Trouble, part_of, pump};
+use crate::backend::{Backend, Content, Sender, Take, Trouble, pump};
 
 /// The program that reaches the other machine, in place of `ssh`.
 const PROGRAM: &str = "DYNVIS_SSH";
@@ -31,8 +31,7 @@ pub(crate) struct Ssh {
     folder: String,
     program: String,
     patience: Duration,
-    /// What parts of files are called that are sent from here: those of two senders must not be one.
-    sender: String,
+    sender: Sender,
 }
 
 impl Ssh {
@@ -43,7 +42,7 @@ impl Ssh {
             folder: folder.to_owned(),
             program: options.variable(PROGRAM).unwrap_or_else(|| "ssh".into()),
             patience: options.patience,
-            sender: options.sender(),
+            sender: Sender::new(options.state.clone()),
         }
     }
 
@@ -341,7 +340,7 @@ impl Backend for Ssh {
     fn write(&self, name: &str, content: Content, arrived: &AtomicU64) -> Result<(), Trouble> {
         let reading = || Trouble::local("read what is to be sent");
         let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        let part = part_of(name, &self.sender);
+        let part = self.sender.part_of(name);
         let (quoted_part, quoted_name) = (quoted(&part), quoted(name));
         let size = content.size();
         let from = match content {

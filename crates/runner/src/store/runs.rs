@@ -210,7 +210,7 @@ pub struct JobExecution {
     /// The machine that it ran on last; `None` where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// When it was submitted or taken over, in seconds after the start of the run.
+    /// When it was submitted, taken over or, after it had run, queued again, in seconds after the start of the run.
     pub queued: f64,
 }
 
