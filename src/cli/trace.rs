@@ -16,8 +16,8 @@ const MICROSECONDS: f64 = 1e6;
 /// Print runs as a trace, for ui.perfetto.dev or chrome://tracing
 ///
 /// A bar for every attempt of every stage and, of jobs, for the time that it waited in the queue. That of an attempt which
-/// was followed by another one ends where that begins; what jobs did was seen up to `poll` seconds later. Several runs stand on one time line: those of one computation
-/// that was killed and begun again.
+/// was followed by another one ends where that begins; what jobs did was seen up to `poll` seconds later. Several runs
+/// stand on one time line: those of one computation that was killed and begun again.
 #[derive(clap::Args)]
 pub(crate) struct TraceArgs {
     /// `@` (last run), `@-1`, a run's id or its first letters; repeatable

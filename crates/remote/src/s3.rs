@@ -304,7 +304,8 @@ struct Upload {
     parts: HashMap<u16, (u64, String)>,
 }
 
-/// What is noted of an upload here, since not every server can say what it has of one: a line with its id, one with the server and the key, and one for each part.
+/// What is noted of an upload here, since not every server can say what it has of one: a line with its id, one with the
+/// server and the key, and one for each part.
 struct Noted {
     place: String,
     upload: Upload,
